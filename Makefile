@@ -1,0 +1,49 @@
+# `make run` and `make test` need Python 3.11, make and a package index; they set the rest up themselves.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+EXAMPLE := examples/penguins
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test check fix lock benchmark clean
+
+help: ## This list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(VENV)/.synced ## The environment in .venv, as uv.lock pins it
+
+$(VENV)/.synced: uv.lock pyproject.toml setup.py
+	@$(if $(PYTHON),,echo "kubetfx needs Python 3.11. Received: no python3.11 and no python3 on PATH. Install Python 3.11, or say where it is: make PYTHON=/path/to/python3.11" >&2; exit 1)
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v[:2] == (3, 11) or sys.exit("kubetfx needs Python 3.11, which TFX supports up to. Received: Python %d.%d.%d at %s. Install Python 3.11, or say where it is: make PYTHON=/path/to/python3.11" % (v[0], v[1], v[2], sys.executable))'
+	@test -x $(BIN)/python || $(PYTHON) -m venv --without-pip $(VENV)
+	@test -x $(BIN)/uv && $(BIN)/uv --version | grep -q "$$(grep -A1 '^name = "uv"' uv.lock | grep -o '[0-9.]*[0-9]')" || $(PYTHON) scripts/install_uv.py $(VENV)
+	@echo "Installing what uv.lock pins into $(VENV) (about 3 GB) ..."
+	@UV_PROJECT_ENVIRONMENT=$(VENV) $(BIN)/uv sync --frozen --compile-bytecode --quiet --python $(BIN)/python
+	@touch $@
+
+run: setup ## Penguins, from a CSV to a pushed model, and a prediction for raw rows
+	@$(BIN)/kubetfx run $(EXAMPLE)/pipeline.yaml
+	@$(BIN)/kubetfx predict $(EXAMPLE)/pipeline.yaml --rows $(EXAMPLE)/rows.csv
+
+test: setup ## Every test
+	@$(BIN)/python -m pytest
+
+check: setup ## Format, lint, types and the direction of imports
+	@$(BIN)/ruff format --check
+	@$(BIN)/ruff check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+fix: setup ## What the formatter and the linter can mend
+	@$(BIN)/ruff format
+	@$(BIN)/ruff check --fix
+
+lock: ## Resolve uv.lock again from pyproject.toml, and export requirements.txt
+	@$(BIN)/uv lock
+	@$(BIN)/uv export --frozen --no-dev --no-emit-project --no-hashes --quiet --output-file requirements.txt
+
+benchmark: setup ## The figures in benchmarks/README.md
+	@$(BIN)/python -m benchmarks.examples
+
+clean: ## The environment, caches and every workspace of the examples
+	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache *.egg-info examples/*/.kubetfx

@@ -1,0 +1,1 @@
+"""TFX components where TFX has none, is too slow, or stops short."""

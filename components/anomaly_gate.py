@@ -1,0 +1,131 @@
+"""The gate that TFX lacks: anomalies that ExampleValidator found stop the pipeline.
+
+The gate passes the schema on, and everything after it takes the schema from the gate: nothing can run around it.
+"""
+
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from absl import logging
+from tensorflow_metadata.proto.v0 import anomalies_pb2
+from tfx import types
+from tfx.dsl.components.base import base_component, base_executor, executor_spec
+from tfx.types import artifact_utils, component_spec, standard_artifacts
+
+from pipeline.config import AnomalyAction, ValidationConfig
+from pipeline.errors import AnomaliesError
+
+DATASET = "the whole table"
+
+
+@dataclass(frozen=True)
+class Anomaly:
+    """One way in which a column of a split departs from the schema."""
+
+    split: str
+    feature: str
+    problem: str
+    action: AnomalyAction
+
+    def __str__(self) -> str:
+        return f"{self.feature} ({self.split}): {self.problem}"
+
+
+def read_anomalies(folders: Mapping[str, Path], config: ValidationConfig) -> list[Anomaly]:
+    """What ExampleValidator wrote, with what the config says to do about each.
+
+    Args:
+        folders: folder of SchemaDiff.pb by split.
+        config: the `validation` section. What TFDV calls a warning never stops the pipeline.
+    """
+    return [
+        anomaly
+        for split, folder in folders.items()
+        for anomaly in _anomalies_of_split(split, (folder / "SchemaDiff.pb").read_bytes(), config)
+    ]
+
+
+def _anomalies_of_split(split: str, content: bytes, config: ValidationConfig) -> Iterable[Anomaly]:
+    document = anomalies_pb2.Anomalies.FromString(content)
+    infos = list(document.anomaly_info.items())
+    if document.HasField("dataset_anomaly_info"):
+        infos.append((DATASET, document.dataset_anomaly_info))
+    for feature, info in sorted(infos):
+        action = config.features.get(feature, config.on_anomaly)
+        if action == "stop" and info.severity == anomalies_pb2.AnomalyInfo.WARNING:
+            action = "warn"
+        reasons = [f"{reason.short_description}: {reason.description}".rstrip(": ") for reason in info.reason]
+        yield Anomaly(split, feature, " ".join(reasons) or info.description, action)
+
+
+class Executor(base_executor.BaseExecutor):
+    """Logs what is to be warned of, and raises on what is to be stopped at."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Run the component.
+
+        Raises:
+            AnomaliesError: there are anomalies whose action is `stop`; its message lists them.
+        """
+        anomalies_artifact = artifact_utils.get_single_instance(input_dict["anomalies"])
+        splits = artifact_utils.decode_split_names(anomalies_artifact.split_names)
+        folders = {split: Path(artifact_utils.get_split_uri([anomalies_artifact], split)) for split in splits}
+        config = ValidationConfig.model_validate_json(exec_properties["validation"])
+        schema_folder = Path(artifact_utils.get_single_uri(input_dict["schema"]))
+        anomalies = read_anomalies(folders, config)
+        for anomaly in anomalies:
+            if anomaly.action == "warn":
+                logging.warning("Anomaly: %s", anomaly)
+        stopping = [anomaly for anomaly in anomalies if anomaly.action == "stop"]
+        if stopping:
+            features = sorted({anomaly.feature for anomaly in stopping})
+            raise AnomaliesError(
+                f"The data has {len(stopping)} anomalies:\n"
+                + "\n".join(f"  {anomaly}" for anomaly in stopping)
+                + f"\nMend the data; or let it pass: validation.features: {{{features[0]}: warn}}; "
+                f"or edit a copy of {schema_folder / 'schema.pbtxt'} and name it as data.schema_file."
+            )
+        shutil.copytree(
+            schema_folder, artifact_utils.get_single_uri(output_dict["approved_schema"]), dirs_exist_ok=True
+        )
+
+
+class AnomalyGateSpec(component_spec.ComponentSpec):
+    """Channels and properties of AnomalyGate."""
+
+    PARAMETERS = {"validation": component_spec.ExecutionParameter(type=str)}  # noqa: RUF012
+    INPUTS = {  # noqa: RUF012
+        "anomalies": component_spec.ChannelParameter(type=standard_artifacts.ExampleAnomalies),
+        "schema": component_spec.ChannelParameter(type=standard_artifacts.Schema),
+    }
+    OUTPUTS = {  # noqa: RUF012
+        "approved_schema": component_spec.ChannelParameter(type=standard_artifacts.Schema)
+    }
+
+
+class AnomalyGate(base_component.BaseComponent):
+    """Passes the schema on if the data fits it well enough."""
+
+    SPEC_CLASS = AnomalyGateSpec
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
+
+    def __init__(
+        self, anomalies: types.BaseChannel, schema: types.BaseChannel, *, validation: ValidationConfig
+    ) -> None:
+        super().__init__(
+            AnomalyGateSpec(
+                anomalies=anomalies,
+                schema=schema,
+                validation=json.dumps(validation.model_dump(mode="json")),
+                approved_schema=types.Channel(type=standard_artifacts.Schema),
+            )
+        )

@@ -1,0 +1,304 @@
+"""Evaluator: TFX's, with TFMA's configuration made from ours and the reasons of its verdict read back.
+
+Whether a model is blessed is TFMA's decision. Here stands how each metric of `evaluation` is computed, and what a threshold
+is in TFMA's terms.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tensorflow_model_analysis as tfma
+from absl import logging
+from tensorflow_model_analysis.proto import config_pb2, metrics_for_slice_pb2
+from tfx import types
+from tfx.components.evaluator import executor as tfx_evaluator
+from tfx.dsl.components.base import base_beam_component, executor_spec
+from tfx.types import artifact_utils, component_spec, standard_artifacts, standard_component_specs
+from tfx.utils import proto_utils
+
+from models.features import read_features, read_schema
+from pipeline.config import LOWER_IS_BETTER, METRICS, EvaluationConfig, Task, Threshold
+
+LABEL = "label"
+CANDIDATE = "candidate"
+BASELINE = "baseline"
+DEFAULT_WORSE_BY_AT_MOST = 0.01
+
+_PER_CLASS = {
+    "auc": "AUC",
+    "auc_precision_recall": "AUCPrecisionRecall",
+    "f1": "F1Score",
+    "precision": "Precision",
+    "recall": "Recall",
+}
+"""Of the second class where there are two; the mean over the classes, each against the rest, where there are more."""
+
+_WHOLE = {
+    "accuracy": "SparseCategoricalAccuracy",
+    "cross_entropy": "SparseCategoricalCrossentropy",
+    "mean_absolute_error": "MeanAbsoluteError",
+    "mean_squared_error": "MeanSquaredError",
+    "root_mean_squared_error": "RootMeanSquaredError",
+    "squared_pearson_correlation": "SquaredPearsonCorrelation",
+}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One bound of a metric, and how the candidate did."""
+
+    metric: str
+    kind: str
+    """`at_least`, `at_most` or `worse_by_at_most`."""
+    bound: float
+    value: float
+    baseline: float | None
+    passed: bool
+
+    def __str__(self) -> str:
+        verdict = "ok" if self.passed else "MISSED"
+        if self.kind == "worse_by_at_most":
+            if self.baseline is None:
+                return f"{self.metric} {self.value:.4g}: nothing is served to compare it with  {verdict}"
+            return (
+                f"{self.metric} {self.value:.4g}, served {self.baseline:.4g}: may be worse by at most "
+                f"{self.bound:g}  {verdict}"
+            )
+        return (
+            f"{self.metric} {self.value:.4g}: must be {self.kind.replace('_', ' ')} {self.bound:g}  {verdict}"
+        )
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """What an evaluation found."""
+
+    metrics: dict[str, float]
+    baseline_metrics: dict[str, float]
+    """Of the served model; empty if there is none."""
+    slices: dict[str, dict[str, float]]
+    """Metrics of the candidate by slice, `column=value`."""
+    checks: list[Check]
+    is_blessed: bool
+
+
+def effective_thresholds(evaluation: EvaluationConfig, task: Task) -> dict[str, Threshold]:
+    """The thresholds of the config, or the one that holds without any: hardly worse than what is served."""
+    if evaluation.thresholds:
+        return evaluation.thresholds
+    first = (evaluation.metrics or METRICS[task])[0]
+    return {first: Threshold(worse_by_at_most=DEFAULT_WORSE_BY_AT_MOST)}
+
+
+def make_eval_config(
+    evaluation: EvaluationConfig, *, task: Task, num_classes: int, has_baseline: bool
+) -> config_pb2.EvalConfig:
+    """TFMA's configuration.
+
+    Args:
+        evaluation: the section of the config.
+        task: of the model.
+        num_classes: 0 for regression.
+        has_baseline: whether a served model is there to compare with.
+    """
+    thresholds = effective_thresholds(evaluation, task)
+    names = dict.fromkeys([*(evaluation.metrics or METRICS[task]), *thresholds])
+    whole = config_pb2.MetricsSpec(metrics=[config_pb2.MetricConfig(class_name="ExampleCount")])
+    per_class = config_pb2.MetricsSpec()
+    if num_classes == 2:
+        per_class.binarize.class_ids.values.append(1)
+    else:
+        per_class.aggregate.macro_average = True
+        per_class.aggregate.class_weights.update(dict.fromkeys(range(num_classes), 1.0))
+    for name in names:
+        spec, class_name = (per_class, _PER_CLASS[name]) if name in _PER_CLASS else (whole, _WHOLE[name])
+        metric = spec.metrics.add(class_name=class_name, config=json.dumps({"name": name}))
+        if name in thresholds:
+            metric.threshold.CopyFrom(_threshold(name, thresholds[name]))
+    slices = [config_pb2.SlicingSpec()]
+    slices += [
+        config_pb2.SlicingSpec(feature_keys=[s] if isinstance(s, str) else s) for s in evaluation.slices
+    ]
+    return config_pb2.EvalConfig(
+        model_specs=[_model_spec(CANDIDATE, task)] + [_model_spec(BASELINE, task)] * has_baseline,
+        metrics_specs=[spec for spec in (whole, per_class) if spec.metrics],
+        slicing_specs=slices,
+    )
+
+
+def _model_spec(name: str, task: Task) -> config_pb2.ModelSpec:
+    return config_pb2.ModelSpec(
+        name=name,
+        is_baseline=name == BASELINE,
+        signature_name="serving_examples",
+        preprocessing_function_names=["transform_features"],
+        label_key=LABEL,
+        prediction_key="probabilities" if task == "classification" else "value",
+    )
+
+
+def _threshold(name: str, threshold: Threshold) -> config_pb2.MetricThreshold:
+    """Every metric has a value threshold, if an empty one: TFMA blesses nothing that it has no bound for."""
+    result = config_pb2.MetricThreshold()
+    result.value_threshold.lower_bound.value = _or(threshold.at_least, -math.inf)
+    result.value_threshold.upper_bound.value = _or(threshold.at_most, math.inf)
+    if threshold.worse_by_at_most is not None:
+        change = result.change_threshold
+        lower = name in LOWER_IS_BETTER
+        change.direction = (
+            config_pb2.MetricDirection.LOWER_IS_BETTER
+            if lower
+            else config_pb2.MetricDirection.HIGHER_IS_BETTER
+        )
+        change.absolute.value = threshold.worse_by_at_most if lower else -threshold.worse_by_at_most
+    return result
+
+
+def _or(value: float | None, default: float) -> float:
+    return default if value is None else value
+
+
+def read_evaluation(folder: Path, evaluation: EvaluationConfig, *, task: Task) -> EvaluationResult:
+    """Read back what TFMA wrote.
+
+    Args:
+        folder: of the evaluation artifact.
+        evaluation: the section of the config that it ran with.
+        task: of the model.
+    """
+    by_slice: dict[str, dict[str, dict[str, float]]] = {}
+    for record in tfma.load_metrics(str(folder)):
+        by_slice[_slice_name(record)] = _values_by_model(record)
+    overall = by_slice.pop("")
+    metrics, baseline = overall[CANDIDATE], overall.get(BASELINE, {})
+    return EvaluationResult(
+        metrics=metrics,
+        baseline_metrics=baseline,
+        slices={name: values[CANDIDATE] for name, values in sorted(by_slice.items())},
+        checks=list(_checks(effective_thresholds(evaluation, task), metrics, baseline)),
+        is_blessed=tfma.load_validation_result(str(folder)).validation_ok,
+    )
+
+
+def _slice_name(record: metrics_for_slice_pb2.MetricsForSlice) -> str:
+    parts = []
+    for key in record.slice_key.single_slice_keys:
+        value = getattr(key, key.WhichOneof("kind") or "bytes_value")
+        parts.append(f"{key.column}={value.decode(errors='replace') if isinstance(value, bytes) else value}")
+    return ", ".join(parts)
+
+
+def _values_by_model(record: metrics_for_slice_pb2.MetricsForSlice) -> dict[str, dict[str, float]]:
+    values: dict[str, dict[str, float]] = {}
+    for entry in record.metric_keys_and_values:
+        if not entry.key.is_diff and entry.value.WhichOneof("type") == "double_value":
+            model = entry.key.model_name or CANDIDATE
+            values.setdefault(model, {})[entry.key.name] = entry.value.double_value.value
+    return values
+
+
+def _checks(
+    thresholds: dict[str, Threshold], metrics: dict[str, float], baseline: dict[str, float]
+) -> Iterator[Check]:
+    for name, threshold in thresholds.items():
+        value, served = metrics[name], baseline.get(name)
+        if threshold.at_least is not None:
+            yield Check(name, "at_least", threshold.at_least, value, served, value >= threshold.at_least)
+        if threshold.at_most is not None:
+            yield Check(name, "at_most", threshold.at_most, value, served, value <= threshold.at_most)
+        if threshold.worse_by_at_most is not None:
+            worse = 0.0 if served is None else (value - served) * (1 if name in LOWER_IS_BETTER else -1)
+            yield Check(
+                name,
+                "worse_by_at_most",
+                threshold.worse_by_at_most,
+                value,
+                served,
+                worse <= threshold.worse_by_at_most,
+            )
+
+
+class Executor(tfx_evaluator.Executor):
+    """TFX's Evaluator, given what only the run knows: the number of classes, and whether there is a baseline."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Run the component, and log each check."""
+        evaluation = EvaluationConfig.model_validate_json(exec_properties["evaluation_config"])
+        task: Task = exec_properties["task"]
+        classes = _classes(input_dict[standard_component_specs.SCHEMA_KEY])
+        baseline = input_dict.get(standard_component_specs.BASELINE_MODEL_KEY, [])
+        eval_config = make_eval_config(
+            evaluation, task=task, num_classes=len(classes), has_baseline=bool(baseline)
+        )
+        inputs = {
+            key: value for key, value in input_dict.items() if key != standard_component_specs.SCHEMA_KEY
+        }
+        super().Do(
+            inputs, output_dict, {**exec_properties, "eval_config": proto_utils.proto_to_json(eval_config)}
+        )
+        folder = Path(artifact_utils.get_single_uri(output_dict[standard_component_specs.EVALUATION_KEY]))
+        result = read_evaluation(folder, evaluation, task=task)
+        for check in result.checks:
+            logging.info("%s", check)
+
+
+def _classes(schemas: list[types.Artifact]) -> Sequence[str]:
+    return read_features(read_schema(Path(artifact_utils.get_single_uri(schemas)) / "schema.pbtxt")).classes
+
+
+class EvaluatorSpec(component_spec.ComponentSpec):
+    """Channels and properties of Evaluator."""
+
+    PARAMETERS = {  # noqa: RUF012
+        "evaluation_config": component_spec.ExecutionParameter(type=str),
+        "task": component_spec.ExecutionParameter(type=str),
+    }
+    INPUTS = {  # noqa: RUF012
+        "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples),
+        "model": component_spec.ChannelParameter(type=standard_artifacts.Model),
+        "baseline_model": component_spec.ChannelParameter(type=standard_artifacts.Model, optional=True),
+        "schema": component_spec.ChannelParameter(type=standard_artifacts.Schema),
+    }
+    OUTPUTS = {  # noqa: RUF012
+        "evaluation": component_spec.ChannelParameter(type=standard_artifacts.ModelEvaluation),
+        "blessing": component_spec.ChannelParameter(type=standard_artifacts.ModelBlessing),
+    }
+
+
+class Evaluator(base_beam_component.BaseBeamComponent):
+    """Metrics of the candidate on the evaluation split, and whether it may be pushed."""
+
+    SPEC_CLASS = EvaluatorSpec
+    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
+
+    def __init__(
+        self,
+        examples: types.BaseChannel,
+        model: types.BaseChannel,
+        baseline_model: types.BaseChannel,
+        schema: types.BaseChannel,
+        *,
+        evaluation: EvaluationConfig,
+        task: Task,
+    ) -> None:
+        super().__init__(
+            EvaluatorSpec(
+                examples=examples,
+                model=model,
+                baseline_model=baseline_model,
+                schema=schema,
+                evaluation_config=json.dumps(evaluation.model_dump(mode="json")),
+                task=task,
+                evaluation=types.Channel(type=standard_artifacts.ModelEvaluation),
+                blessing=types.Channel(type=standard_artifacts.ModelBlessing),
+            )
+        )

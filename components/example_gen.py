@@ -1,0 +1,240 @@
+"""ExampleGen for CSV and Parquet: columns through Arrow into tf.Example, block by block.
+
+Spans, versions, fingerprints and the hash buckets of splits are those of TFX's FileBasedExampleGen. Reading and checking the
+table is components/tables.py's.
+"""
+
+import hashlib
+import json
+from bisect import bisect
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import tensorflow as tf
+from absl import logging
+from google.protobuf import any_pb2, json_format, wrappers_pb2
+from tfx import types
+from tfx.components.example_gen.component import FileBasedExampleGen
+from tfx.components.example_gen.utils import generate_output_split_names
+from tfx.components.util import examples_utils
+from tfx.dsl.components.base import base_beam_executor, executor_spec
+from tfx.proto import example_gen_pb2
+from tfx.types import artifact_utils, standard_component_specs
+from tfx_bsl.coders import example_coder
+
+from components import tables
+from pipeline.config import DataConfig, Splits
+from pipeline.errors import DataError
+
+PROFILE_PROPERTY = "table_profile"
+"""Custom property of the examples artifact: the JSON of what the scan of the table found, for SchemaGen."""
+
+BUCKETS = 1_000
+"""A split of fraction 0.7 is 700 of so many hash buckets."""
+
+
+def split_of(record: bytes, buckets: Sequence[int]) -> int:
+    """Index of the split that a record belongs to.
+
+    The rule of TFX's ExampleGen: SHA-256 of the serialized record, as a number, modulo the number of buckets.
+
+    Args:
+        record: a serialized tf.Example.
+        buckets: cumulated numbers of buckets of the splits, in order.
+    """
+    return bisect(buckets, int(hashlib.sha256(record).hexdigest(), 16) % buckets[-1])
+
+
+def encode(block: pa.RecordBatch) -> list[bytes]:
+    """Serialized tf.Examples of a block's rows. A missing cell is a missing feature."""
+    arrays = [_as_lists(array) for array in block.columns]
+    lists = pa.RecordBatch.from_arrays(arrays, names=block.schema.names)
+    return example_coder.RecordBatchToExamplesEncoder().encode(lists)
+
+
+def _as_lists(array: pa.Array) -> pa.Array:
+    """Lists of one value, or null: the shape in which tfx_bsl holds examples."""
+    if pa.types.is_string(array.type):
+        array = array.cast(pa.binary())
+    if not array.null_count:
+        return pa.ListArray.from_arrays(pa.array(np.arange(len(array) + 1, dtype=np.int32)), array)
+    is_null = array.is_null()
+    offsets = np.concatenate([[0], np.cumsum(~is_null.to_numpy(zero_copy_only=False))]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), array.drop_null(), mask=is_null)
+
+
+@beam.typehints.with_input_types(tuple[int, str])
+@beam.typehints.with_output_types(tuple[str, int])
+class _WriteExamples(beam.DoFn):
+    """Reads one file of the table and writes its rows to one TFRecord file a split; yields rows by split.
+
+    A row never becomes a Beam element of its own, which would cost more than everything else. The output is named after the
+    number of the input file, so neither names nor order depend on how Beam spreads the work.
+    """
+
+    def __init__(
+        self,
+        columns: Sequence[tables.Column],
+        *,
+        files: tables.TableFiles,
+        data: DataConfig,
+        split_folders: dict[str, str],
+        buckets: Sequence[int],
+    ) -> None:
+        self._columns = columns
+        self._files = files
+        self._data = data
+        self._split_folders = split_folders
+        self._buckets = buckets
+
+    def process(self, numbered_file: tuple[int, str]) -> Iterator[tuple[str, int]]:
+        number, path = numbered_file
+        name = f"data_tfrecord-{number:05d}-of-{len(self._files.paths):05d}.gz"
+        options = tf.io.TFRecordOptions(compression_type="GZIP", compression_level=1)
+        paths = [Path(folder) / name for folder in self._split_folders.values()]
+        writers = [tf.io.TFRecordWriter(f"{path}.partial", options) for path in paths]
+        counts = [0] * len(writers)
+        for block in tables.read_blocks(path, self._columns, file_format=self._files.format, data=self._data):
+            labelled = block.filter(block.column(self._data.label).is_valid())
+            for record in encode(labelled):
+                split = split_of(record, self._buckets)
+                writers[split].write(record)
+                counts[split] += 1
+        for writer, path in zip(writers, paths, strict=True):
+            writer.close()
+            tf.io.gfile.rename(f"{path}.partial", str(path), overwrite=True)
+        yield from zip(self._split_folders, counts, strict=True)
+
+
+class Executor(base_beam_executor.BaseBeamExecutor):
+    """Writes the table as tf.Examples, a folder a split."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Run the component; the exec properties are those of TFX's FileBasedExampleGen.
+
+        Raises:
+            DataError: the table cannot be read, or a split would be empty.
+        """
+        self._log_startup(input_dict, output_dict, exec_properties)
+        examples = artifact_utils.get_single_instance(output_dict[standard_component_specs.EXAMPLES_KEY])
+        data = _unpack(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY])
+        input_config = example_gen_pb2.Input()
+        output_config = example_gen_pb2.Output()
+        json_format.Parse(exec_properties[standard_component_specs.INPUT_CONFIG_KEY], input_config)
+        json_format.Parse(exec_properties[standard_component_specs.OUTPUT_CONFIG_KEY], output_config)
+
+        base = exec_properties[standard_component_specs.INPUT_BASE_KEY]
+        files = tables.find_files(
+            data.model_copy(update={"path": str(Path(base) / input_config.splits[0].pattern)})
+        )
+        profile = tables.inspect_table(files, data)
+        tables.check_label(profile, data)
+
+        names = generate_output_split_names(input_config, output_config)
+        examples.split_names = artifact_utils.encode_split_names(names)
+        folders = {name: artifact_utils.get_split_uri([examples], name) for name in names}
+        for folder in folders.values():
+            tf.io.gfile.makedirs(folder)
+        buckets = np.cumsum([split.hash_buckets for split in output_config.split_config.splits]).tolist()
+        write = _WriteExamples(
+            profile.columns, files=files, data=data, split_folders=folders, buckets=buckets
+        )
+        counts_path = Path(examples.uri) / "num_examples"
+        with self._make_beam_pipeline() as pipeline:
+            (
+                pipeline
+                | "Files" >> beam.Create(list(enumerate(files.paths)), reshuffle=len(files.paths) > 1)
+                | "Write" >> beam.ParDo(write)
+                | "Count" >> beam.CombinePerKey(sum)
+                | "Format" >> beam.Map(json.dumps)
+                | "WriteCounts"
+                >> beam.io.WriteToText(
+                    str(counts_path), shard_name_template="", append_trailing_newlines=True
+                )
+            )
+        counts = dict(json.loads(line) for line in counts_path.read_text().splitlines())
+        logging.info("Rows by split: %s", counts)
+        examples.set_string_custom_property(
+            "num_examples", json.dumps({name: counts[name] for name in names})
+        )
+        examples.set_string_custom_property(PROFILE_PROPERTY, _profile_json(profile, label=data.label))
+        examples_utils.set_payload_format(
+            examples, exec_properties[standard_component_specs.OUTPUT_DATA_FORMAT_KEY]
+        )
+        examples_utils.set_file_format(examples, "tfrecords_gzip")
+        _check_splits(counts)
+
+
+def _check_splits(counts: dict[str, int]) -> None:
+    empty = [name for name, count in counts.items() if not count]
+    if empty:
+        raise DataError(
+            f"The split {empty[0]!r} has no row. Received rows by split: {counts}. Give more rows, or a larger fraction "
+            f"of them: data.splits.{empty[0]}"
+        )
+
+
+def _profile_json(profile: tables.TableProfile, *, label: str) -> str:
+    columns = [
+        asdict(column if column.name == label else replace(column, values=())) for column in profile.columns
+    ]
+    return json.dumps({"num_rows": profile.num_rows, "columns": columns})
+
+
+def read_profile(examples: types.Artifact) -> tables.TableProfile:
+    """What the scan of the table found, as TableExampleGen left it on its examples. Only the label has its values."""
+    document = json.loads(examples.get_string_custom_property(PROFILE_PROPERTY))
+    columns = [tables.Column(**{**entry, "values": tuple(entry["values"])}) for entry in document["columns"]]
+    return tables.TableProfile(tuple(columns), document["num_rows"])
+
+
+def _pack(data: DataConfig) -> example_gen_pb2.CustomConfig:
+    packed = any_pb2.Any()
+    packed.Pack(
+        wrappers_pb2.StringValue(value=data.model_dump_json(exclude={"splits", "schema_file", "path"}))
+    )
+    return example_gen_pb2.CustomConfig(custom_config=packed)
+
+
+def _unpack(custom_config_json: str) -> DataConfig:
+    value = wrappers_pb2.StringValue()
+    json_format.Parse(custom_config_json, example_gen_pb2.CustomConfig()).custom_config.Unpack(value)
+    return DataConfig.model_validate({"path": "", **json.loads(value.value)})
+
+
+class TableExampleGen(FileBasedExampleGen):
+    """TFX's FileBasedExampleGen over a table in CSV or Parquet files."""
+
+    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
+
+    def __init__(self, data: DataConfig, *, files: tables.TableFiles) -> None:
+        super().__init__(
+            input_base=files.base,
+            input_config=example_gen_pb2.Input(
+                splits=[example_gen_pb2.Input.Split(name="all", pattern=files.pattern)]
+            ),
+            output_config=_output_config(data.splits),
+            custom_config=_pack(data.model_copy(update={"format": files.format})),
+        )
+
+
+def _output_config(splits: Splits) -> example_gen_pb2.Output:
+    fractions = {name: fraction for name, fraction in splits.model_dump().items() if fraction}
+    return example_gen_pb2.Output(
+        split_config=example_gen_pb2.SplitConfig(
+            splits=[
+                example_gen_pb2.SplitConfig.Split(name=name, hash_buckets=round(fraction * BUCKETS))
+                for name, fraction in fractions.items()
+            ]
+        )
+    )

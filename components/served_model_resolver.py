@@ -1,0 +1,101 @@
+"""The baseline of the evaluation: the model that is served now, the newest version in the push directory.
+
+It is looked up where clients meet it and not in ML Metadata, which a cluster does not have (docs/decisions/0004-baseline.md).
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from absl import logging
+from tfx import types
+from tfx.dsl.components.base import base_component, base_driver, base_executor, executor_spec
+from tfx.orchestration.portable import base_driver as ir_base_driver
+from tfx.orchestration.portable import data_types
+from tfx.proto.orchestration import driver_output_pb2
+from tfx.types import artifact_utils, component_spec, standard_artifacts
+from tfx.utils import path_utils
+
+from components import push_directory
+
+NO_VERSION = 0
+"""Value of the `served_version` property when nothing is served."""
+
+
+def baseline_version(directory: Path, *, candidate: Path) -> int | None:
+    """The version to compare a candidate with.
+
+    That is the newest. If the newest is the candidate itself, it was compared with the version that it replaced, and still
+    is: a run that changes nothing is evaluated as it was before.
+    """
+    newest = max(push_directory.versions(directory), default=None)
+    if newest is None:
+        return None
+    record = push_directory.read_record(directory, newest)
+    if record and record.model_digest == push_directory.model_digest(candidate):
+        return record.replaced_version
+    return newest
+
+
+class Driver(base_driver.BaseDriver, ir_base_driver.BaseDriver):
+    """Resolves the version before the cache is asked, so that the version is part of the cache's key."""
+
+    def run(self, execution_info: data_types.ExecutionInfo) -> driver_output_pb2.DriverOutput:
+        """Set `served_version`."""
+        directory = Path(execution_info.exec_properties["push_directory"])
+        version = baseline_version(directory, candidate=saved_model_path(execution_info.input_dict["model"]))
+        output = driver_output_pb2.DriverOutput()
+        output.exec_properties["served_version"].int_value = version or NO_VERSION
+        return output
+
+
+class Executor(base_executor.BaseExecutor):
+    """Copies the served version into the run's artifacts, where it stays when serving moves on."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Run the component. Without a served version the output channel stays empty."""
+        version = exec_properties["served_version"]
+        path = push_directory.version_path(Path(exec_properties["push_directory"]), version)
+        if version == NO_VERSION or not path.is_dir():
+            logging.info("No version is served: there is no baseline.")
+            output_dict["served_model"].clear()
+            return
+        served_model = artifact_utils.get_single_instance(output_dict["served_model"])
+        served_model.set_int_custom_property("version", version)
+        shutil.copytree(path, path_utils.serving_model_dir(served_model.uri))
+        logging.info("Baseline: version %d.", version)
+
+
+def saved_model_path(models: list[types.Artifact]) -> Path:
+    """Folder of the SavedModel in a model artifact."""
+    return Path(path_utils.serving_model_path(artifact_utils.get_single_uri(models)))
+
+
+class ServedModelResolverSpec(component_spec.ComponentSpec):
+    """Channels and properties of ServedModelResolver."""
+
+    PARAMETERS = {"push_directory": component_spec.ExecutionParameter(type=str)}  # noqa: RUF012
+    INPUTS = {"model": component_spec.ChannelParameter(type=standard_artifacts.Model)}  # noqa: RUF012
+    OUTPUTS = {"served_model": component_spec.ChannelParameter(type=standard_artifacts.Model)}  # noqa: RUF012
+
+
+class ServedModelResolver(base_component.BaseComponent):
+    """The model that is served now, if there is one."""
+
+    SPEC_CLASS = ServedModelResolverSpec
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
+    DRIVER_CLASS = Driver
+
+    def __init__(self, model: types.BaseChannel, *, push_directory: str) -> None:
+        super().__init__(
+            ServedModelResolverSpec(
+                model=model,
+                push_directory=push_directory,
+                served_model=types.Channel(type=standard_artifacts.Model),
+            )
+        )

@@ -1,0 +1,528 @@
+"""Reading CSV and Parquet as one table, block by block, with errors that name the file and the place.
+
+Knows Arrow and nothing of TFX. Every column ends up as one of the three types that tf.Example has; missing cells are null.
+"""
+
+import codecs
+import csv
+import gzip
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+
+from pipeline.config import DataConfig, nearest
+from pipeline.errors import DataError
+
+ColumnType = Literal["int64", "float", "string"]
+Format = Literal["csv", "parquet"]
+
+SUFFIXES: Mapping[Format, tuple[str, ...]] = {
+    "csv": (".csv", ".csv.gz", ".tsv", ".tsv.gz"),
+    "parquet": (".parquet",),
+}
+ARROW_TYPES: Mapping[ColumnType, pa.DataType] = {
+    "int64": pa.int64(),
+    "float": pa.float32(),
+    "string": pa.string(),
+}
+
+BLOCK_BYTES = 16 * 2**20
+"""CSV is read in blocks of this size, Parquet in batches of BLOCK_ROWS rows: memory does not grow with the file."""
+BLOCK_ROWS = 65_536
+
+MAX_DISTINCT = 10_000
+"""Distinct values of a column are counted up to this number."""
+
+_WIDER: Mapping[pa.DataType, pa.DataType] = {
+    pa.null(): pa.int64(),
+    pa.int64(): pa.float64(),
+    pa.float64(): pa.string(),
+}
+
+
+@dataclass(frozen=True)
+class TableFiles:
+    """The files of a table.
+
+    `base` and `pattern` are how TFX's ExampleGen is told: a folder, and a glob below it.
+    """
+
+    base: str
+    pattern: str
+    format: Format
+    paths: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Column:
+    """What a scan found out about a column."""
+
+    name: str
+    type: ColumnType
+    num_values: int = 0
+    """Cells that are not missing."""
+    num_distinct: int | None = 0
+    """None: more than MAX_DISTINCT, or a float column, whose values are not counted."""
+    values_repeat: bool = False
+    """Whether some value was seen twice within a block. Not looked at for a float column."""
+    minimum: float | None = None
+    maximum: float | None = None
+    """Of the values of an int64 or float column."""
+    values: tuple[int | str, ...] = field(default=(), repr=False)
+    """The distinct values, sorted, where they were counted."""
+
+
+@dataclass(frozen=True)
+class TableProfile:
+    """What a scan of the whole table found out."""
+
+    columns: tuple[Column, ...]
+    num_rows: int
+
+    def column(self, name: str) -> Column:
+        """The column of that name, which must be there."""
+        return next(column for column in self.columns if column.name == name)
+
+    @property
+    def names(self) -> list[str]:
+        """Column names in the order of the first file."""
+        return [column.name for column in self.columns]
+
+
+def find_files(data: DataConfig) -> TableFiles:
+    """Resolve `data.path`, a folder or a glob, to the files of one format.
+
+    Raises:
+        DataError: nothing matches, the files are of both formats, or the folder may not be read.
+    """
+    path = Path(data.path)
+    try:
+        if path.is_dir():
+            return _files_in_folder(path, data)
+        if path.is_file():
+            base, pattern = path.parent, path.name
+        else:
+            depth = next(
+                (i for i, part in enumerate(path.parts) if re.search(r"[*?\[{]", part)), len(path.parts) - 1
+            )
+            base, pattern = Path(*path.parts[:depth]), str(Path(*path.parts[depth:]))
+        matches = [str(match) for match in sorted(base.glob(_without_spans(pattern))) if match.is_file()]
+    except PermissionError as error:
+        raise DataError(
+            f"data.path may not be read: {error}. Grant read permission, or run as its owner."
+        ) from None
+    if not matches:
+        raise DataError(
+            f"data.path matches no file. Received: {data.path}. Give a folder of .csv or .parquet files, or a glob."
+        )
+    return TableFiles(str(base), pattern, _format_of(matches, data), tuple(matches))
+
+
+def inspect_table(files: TableFiles, data: DataConfig) -> TableProfile:
+    """Scan the whole table: agree on a type for every column, count rows, missing cells and distinct values.
+
+    Raises:
+        DataError: a file is empty, ragged, not UTF-8, not of the format that was said; or the files disagree.
+    """
+    tables = [_inspect_file(path, files.format, data) for path in files.paths]
+    merged = tables[0]
+    for path, table in zip(files.paths[1:], tables[1:], strict=True):
+        merged = _merge(merged, table, first_path=files.paths[0], path=path)
+    if merged.num_rows == 0:
+        raise DataError(f"The table has a header and no rows. Received: {', '.join(files.paths)}.")
+    return merged
+
+
+def read_blocks(
+    path: str, columns: Sequence[Column], *, file_format: Format, data: DataConfig
+) -> Iterator[pa.RecordBatch]:
+    """The rows of one file, a block at a time, in the given columns and types.
+
+    Yields:
+        Batches of int64, float32 and string columns. Missing cells and NaN are null.
+    """
+    schema = pa.schema([(column.name, ARROW_TYPES[column.type]) for column in columns])
+    if file_format == "parquet":
+        batches = _read_parquet(path, [column.name for column in columns])
+    else:
+        types = {c.name: pa.float64() if c.type == "float" else ARROW_TYPES[c.type] for c in columns}
+        batches = iter(_open_csv(path, data, types, include=list(types)))
+    for batch in batches:
+        if batch.num_rows:
+            arrays = [_to_type(batch.column(f.name), f.type) for f in schema]
+            yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _files_in_folder(folder: Path, data: DataConfig) -> TableFiles:
+    names = [
+        entry.name for entry in sorted(folder.iterdir()) if entry.is_file() and not entry.name.startswith(".")
+    ]
+    formats: list[Format] = [data.format] if data.format != "auto" else ["csv", "parquet"]
+    by_suffix: dict[str, list[str]] = {}
+    for file_format in formats:
+        for suffix in SUFFIXES[file_format]:
+            found = [name for name in names if name.lower().endswith(suffix)]
+            if found:
+                by_suffix[suffix] = found
+    if not by_suffix:
+        wanted = ", ".join(suffix for f in formats for suffix in SUFFIXES[f])
+        held = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "") or "nothing"
+        raise DataError(f"There is no file to read ({wanted}) in {folder}. Received: {held}.")
+    if len(by_suffix) > 1:
+        raise DataError(
+            f"{folder} holds files of several kinds. Received: {', '.join(by_suffix)}. "
+            f"Name the ones to read: data.path: {folder}/*{next(iter(by_suffix))}"
+        )
+    ((suffix, found),) = by_suffix.items()
+    file_format = next(f for f, suffixes in SUFFIXES.items() if suffix in suffixes)
+    return TableFiles(str(folder), f"*{suffix}", file_format, tuple(str(folder / name) for name in found))
+
+
+def _without_spans(pattern: str) -> str:
+    return re.sub(r"\{(SPAN|VERSION|YYYY|MM|DD)(:\d+)?\}", "*", pattern)
+
+
+def _format_of(paths: Sequence[str], data: DataConfig) -> Format:
+    if data.format != "auto":
+        return data.format
+    formats = {f for path in paths for f, suffixes in SUFFIXES.items() if path.lower().endswith(suffixes)}
+    if len(formats) == 1:
+        return formats.pop()
+    problem = "are of both formats" if formats else "have names that say neither CSV nor Parquet"
+    raise DataError(
+        f"The files that data.path matches {problem}. Received: {', '.join(paths[:5])}. "
+        "Set data.format to csv or parquet, or narrow data.path."
+    )
+
+
+def _inspect_file(path: str, file_format: Format, data: DataConfig) -> TableProfile:
+    try:
+        if file_format == "parquet":
+            return _scan(_read_parquet(path, [n for n in _parquet_columns(path) if n not in data.drop]), path)
+        return _inspect_csv(path, data)
+    except PermissionError:
+        raise DataError(f"{path} may not be read. Grant read permission, or run as its owner.") from None
+
+
+def _inspect_csv(path: str, data: DataConfig) -> TableProfile:
+    header = _csv_header(path, data)
+    names = [name for name in header if name not in data.drop]
+    if not names:
+        raise DataError(f"{path}: no column is left. Received: data.drop = {list(data.drop)}.")
+    types: dict[str, pa.DataType] = {}
+    while True:
+        try:
+            reader = _open_csv(path, data, types, include=names)
+            types = {f.name: _loosened(f.type) for f in reader.schema} | types
+            # The types of the first block hold for the others too, unless one says otherwise below.
+            return _scan(iter(_open_csv(path, data, types, include=names)), path)
+        except pa.ArrowInvalid as error:
+            column = _column_that_does_not_fit(error, header)
+            if column is None or types.get(column) == pa.string():
+                raise _explain_csv_error(path, data, error) from None
+            types[column] = _WIDER[types[column]] if column in types else pa.string()
+
+
+def _csv_header(path: str, data: DataConfig) -> list[str]:
+    with _open_bytes(path) as file:
+        start = file.read(8)
+    if start.startswith(b"PAR1"):
+        raise DataError(f"{path} is a Parquet file. Received: data.format csv. Set data.format: parquet.")
+    if not start.strip():
+        raise DataError(f"{path} is empty. A CSV file starts with a line of column names.")
+    try:
+        with _open_text(path) as file:
+            header = next(csv.reader(file, delimiter=_delimiter(path)))
+    except UnicodeDecodeError:
+        raise _not_utf8(path) from None
+    duplicates = sorted({name for name in header if header.count(name) > 1})
+    if duplicates:
+        raise DataError(
+            f"{path} has several columns of one name. Received twice: {', '.join(duplicates)}. Rename one."
+        )
+    if "" in header:
+        raise DataError(
+            f"{path}: column {header.index('') + 1} has no name. Received the header: {','.join(header)}. Name it."
+        )
+    return header
+
+
+def _open_csv(
+    path: str, data: DataConfig, types: Mapping[str, pa.DataType], *, include: list[str]
+) -> pa_csv.CSVStreamingReader:
+    stream = pa.input_stream(path, compression="gzip" if path.endswith(".gz") else None)
+    return pa_csv.open_csv(
+        stream,
+        read_options=pa_csv.ReadOptions(block_size=BLOCK_BYTES),
+        parse_options=pa_csv.ParseOptions(delimiter=_delimiter(path), newlines_in_values=True),
+        convert_options=pa_csv.ConvertOptions(
+            column_types=types,
+            include_columns=include,
+            null_values=list(data.missing_values),
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=True,
+            true_values=[],
+            false_values=[],
+        ),
+    )
+
+
+def _loosened(inferred: pa.DataType) -> pa.DataType:
+    """Arrow's guess, kept for numbers; what it takes for a date or a time stays the text that it is."""
+    return inferred if inferred in _WIDER else pa.string()
+
+
+def _column_that_does_not_fit(error: pa.ArrowInvalid, header: list[str]) -> str | None:
+    match = re.search(r"In CSV column #(\d+): CSV conversion error to (\w+)", str(error))
+    return header[int(match[1])] if match else None
+
+
+def _explain_csv_error(path: str, data: DataConfig, error: pa.ArrowInvalid) -> DataError:
+    """Say where a file that Arrow refused is wrong. Slow, and exact about lines inside quotes."""
+    try:
+        with _open_text(path) as file:
+            rows = csv.reader(file, delimiter=_delimiter(path), strict=True)
+            header = next(rows)
+            for row in rows:
+                if row and len(row) != len(header):
+                    return DataError(
+                        f"{path}, line {rows.line_num}: the header has {len(header)} columns, this row has {len(row)}. "
+                        f"Received: {_shortened(','.join(row))}. Mend the row; a comma inside a value needs quotes around it."
+                    )
+    except UnicodeDecodeError:
+        return _not_utf8(path)
+    except csv.Error as csv_error:
+        return DataError(f"{path}, line {rows.line_num}: {csv_error}. Mend the quotes of that line.")
+    return DataError(f"{path} cannot be read as CSV: {error}")
+
+
+def _not_utf8(path: str) -> DataError:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    offset = 0
+    with _open_bytes(path) as file:
+        while chunk := file.read(2**20):
+            num_pending = len(decoder.getstate()[0])
+            try:
+                decoder.decode(chunk)
+            except UnicodeDecodeError as error:
+                return DataError(
+                    f"{path} is not UTF-8. Received: byte 0x{error.object[error.start]:02x} at offset "
+                    f"{offset - num_pending + error.start}. Convert it, for example: iconv -f latin1 -t utf-8"
+                )
+            offset += len(chunk)
+    return DataError(f"{path} is not UTF-8: it ends in the middle of a character, at offset {offset}.")
+
+
+def _parquet_columns(path: str) -> list[str]:
+    try:
+        schema = pq.read_schema(path)
+    except pa.ArrowInvalid:
+        size = Path(path).stat().st_size
+        problem = "is empty" if size == 0 else "is not a Parquet file"
+        raise DataError(f"{path} {problem}. Set data.format: csv if it is one.") from None
+    duplicates = sorted({name for name in schema.names if schema.names.count(name) > 1})
+    if duplicates:
+        raise DataError(
+            f"{path} has several columns of one name. Received twice: {', '.join(duplicates)}. Rename one."
+        )
+    return list(schema.names)
+
+
+def _read_parquet(path: str, names: list[str]) -> Iterator[pa.RecordBatch]:
+    with pq.ParquetFile(path) as file:
+        yield from file.iter_batches(batch_size=BLOCK_ROWS, columns=names)
+
+
+def _type_of(arrow_type: pa.DataType, *, path: str, name: str) -> ColumnType:
+    if pa.types.is_dictionary(arrow_type):
+        return _type_of(arrow_type.value_type, path=path, name=name)
+    if pa.types.is_integer(arrow_type):
+        return "int64"
+    if pa.types.is_floating(arrow_type) or pa.types.is_decimal(arrow_type) or pa.types.is_null(arrow_type):
+        return "float"
+    if (
+        pa.types.is_nested(arrow_type)
+        or pa.types.is_binary(arrow_type)
+        or pa.types.is_large_binary(arrow_type)
+    ):
+        raise DataError(
+            f"{path}: column {name!r} is no plain number or text. Received: {arrow_type}. "
+            f"Leave it out: data.drop: [{name}]"
+        )
+    return "string"  # text, booleans, dates and times
+
+
+def _to_type(array: pa.Array, target: pa.DataType) -> pa.Array:
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    if pa.types.is_float32(target):
+        array = array.cast(target)
+        return pc.if_else(pc.is_nan(array), pa.scalar(None, target), array)
+    return array if array.type == target else array.cast(target)
+
+
+def _scan(batches: Iterator[pa.RecordBatch], path: str) -> TableProfile:
+    scans: dict[str, _ColumnScan] = {}
+    num_rows = 0
+    try:
+        for batch in batches:
+            num_rows += batch.num_rows
+            for name, array in zip(batch.schema.names, batch.columns, strict=True):
+                if name not in scans:
+                    scans[name] = _ColumnScan(name, _type_of(array.type, path=path, name=name))
+                scans[name].add(array)
+    except (pa.ArrowInvalid, OSError) as error:
+        if path.endswith(SUFFIXES["csv"]):
+            raise
+        raise DataError(f"{path} cannot be read: {error}") from None
+    return TableProfile(tuple(scan.column() for scan in scans.values()), num_rows)
+
+
+class _ColumnScan:
+    """Counts of one column over its blocks."""
+
+    def __init__(self, name: str, column_type: ColumnType) -> None:
+        self._column = Column(name, column_type)
+        self._distinct: pa.Array | None = (
+            None if column_type == "float" else pa.array([], ARROW_TYPES[column_type])
+        )
+
+    def add(self, array: pa.Array) -> None:
+        column = self._column
+        array = _to_type(array, ARROW_TYPES[column.type])
+        num_values = len(array) - array.null_count
+        minimum, maximum = column.minimum, column.maximum
+        if column.type != "string" and num_values:
+            extremes = pc.min_max(array).as_py()
+            minimum, maximum = _least(minimum, extremes["min"]), _greatest(maximum, extremes["max"])
+        repeat = column.values_repeat
+        if column.type != "float" and (self._distinct is not None or not repeat):
+            distinct = array.unique().drop_null()
+            repeat |= len(distinct) < num_values
+            if self._distinct is not None:
+                merged = pa.concat_arrays([self._distinct, distinct]).unique()
+                self._distinct = merged if len(merged) <= MAX_DISTINCT else None
+        self._column = replace(
+            column,
+            num_values=column.num_values + num_values,
+            minimum=minimum,
+            maximum=maximum,
+            values_repeat=repeat,
+        )
+
+    def column(self) -> Column:
+        if self._distinct is None:
+            return replace(self._column, num_distinct=None)
+        return _with_values(self._column, tuple(sorted(self._distinct.to_pylist())))
+
+
+def _with_values(column: Column, values: tuple[int | str, ...]) -> Column:
+    if len(values) > MAX_DISTINCT:
+        return replace(column, num_distinct=None, values=())
+    repeat = column.values_repeat or len(values) < column.num_values
+    return replace(column, num_distinct=len(values), values=values, values_repeat=repeat)
+
+
+def _least(a: float | None, b: float | None) -> float | None:
+    return min((x for x in (a, b) if x is not None), default=None)
+
+
+def _greatest(a: float | None, b: float | None) -> float | None:
+    return max((x for x in (a, b) if x is not None), default=None)
+
+
+def _merge(first: TableProfile, second: TableProfile, *, first_path: str, path: str) -> TableProfile:
+    if set(first.names) != set(second.names):
+        missing = sorted(set(first.names) - set(second.names))
+        extra = sorted(set(second.names) - set(first.names))
+        differences = [f"lacks {', '.join(missing)}"] * bool(missing) + [
+            f"also has {', '.join(extra)}"
+        ] * bool(extra)
+        raise DataError(
+            f"{path} does not have the columns of {first_path}. Received: it {' and '.join(differences)}. "
+            "Mend the file, narrow data.path, or leave the columns out with data.drop."
+        )
+    columns = tuple(
+        _merge_columns(column, second.column(column.name), first_path=first_path, path=path)
+        for column in first.columns
+    )
+    return TableProfile(columns, first.num_rows + second.num_rows)
+
+
+def _merge_columns(first: Column, second: Column, *, first_path: str, path: str) -> Column:
+    column_type = first.type
+    if first.type != second.type:
+        if first.num_values == 0 or second.num_values == 0:
+            column_type = second.type if first.num_values == 0 else first.type
+        elif {first.type, second.type} == {"int64", "float"}:
+            column_type = "float"
+        else:
+            raise DataError(
+                f"{path}: column {second.name!r} holds {second.type}. Received: {first.type} in {first_path}. "
+                f"Make the files agree, or leave the column out: data.drop: [{second.name}]"
+            )
+    merged = Column(
+        first.name,
+        column_type,
+        first.num_values + second.num_values,
+        None,
+        first.values_repeat or second.values_repeat,
+        _least(first.minimum, second.minimum),
+        _greatest(first.maximum, second.maximum),
+    )
+    if column_type == "float" or first.num_distinct is None or second.num_distinct is None:
+        return merged
+    return _with_values(merged, tuple(sorted({*first.values, *second.values})))
+
+
+def check_label(profile: TableProfile, data: DataConfig) -> Column:
+    """The label's column.
+
+    Raises:
+        DataError: there is no such column, it has fewer than two values, or rows without one.
+    """
+    if data.label not in profile.names:
+        ranked = sorted(profile.names, key=lambda name: f"{name!r}" not in nearest(data.label, profile.names))
+        raise DataError(
+            f"There is no column {data.label!r} to predict.{nearest(data.label, profile.names)} "
+            f"Received the columns: {', '.join(ranked)}."
+        )
+    label = profile.column(data.label)
+    num_missing = profile.num_rows - label.num_values
+    if label.num_values == 0:
+        raise DataError(f"The label {data.label!r} is missing in all {profile.num_rows} rows.")
+    if num_missing and not data.drop_rows_without_label:
+        raise DataError(
+            f"The label {data.label!r} is missing in {num_missing} of {profile.num_rows} rows. "
+            "Fill it in, or leave those rows out: data.drop_rows_without_label: true"
+        )
+    if label.num_distinct == 1:
+        raise DataError(
+            f"The label {data.label!r} has one value, so there is nothing to learn. Received: {label.values[0]!r} in all "
+            f"{label.num_values} rows."
+        )
+    return label
+
+
+def _delimiter(path: str) -> str:
+    return "\t" if path.lower().endswith((".tsv", ".tsv.gz")) else ","
+
+
+def _open_bytes(path: str):
+    return gzip.open(path, "rb") if path.endswith(".gz") else open(path, "rb")
+
+
+def _open_text(path: str):
+    opener = gzip.open if path.endswith(".gz") else open
+    return opener(path, "rt", encoding="utf-8-sig", newline="")
+
+
+def _shortened(text: str, length: int = 80) -> str:
+    return text if len(text) <= length else text[:length] + "..."

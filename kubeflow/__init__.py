@@ -1,0 +1,1 @@
+"""Everything that knows Kubernetes and Kubeflow Pipelines."""

@@ -1,0 +1,1 @@
+"""What is learned: features, networks, training, and the SavedModel."""

@@ -1,0 +1,142 @@
+"""The SavedModel: raw values in, names out, with the preprocessing in its graph.
+
+    serving_default     raw columns by name, each (batch,)  ->  label, score, probabilities, classes; or value
+    serving_examples    serialized tf.Examples (batch,)     ->  the same
+    classification      serialized tf.Examples (batch,)     ->  classes, scores     TF Serving's Classify
+    regression          serialized tf.Examples (batch,)     ->  outputs             TF Serving's Regress
+    transform_features  serialized tf.Examples (batch,)     ->  features and label, for TFMA
+
+It is written by keras.export.ExportArchive: what tf.saved_model.save makes of a Keras 3 model does not run in TensorFlow
+Serving (docs/decisions/0003-saved-model.md). Which columns are inputs is models/features.py's to say.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+import tensorflow_transform as tft
+from tensorflow.core.protobuf import saved_model_pb2
+
+from models.features import MISSING_INTEGER, Features
+
+CLASSIFY_METHOD = "tensorflow/serving/classify"
+REGRESS_METHOD = "tensorflow/serving/regress"
+"""Method names that TF Serving's Classify and Regress ask of a signature: tensorflow/python/saved_model/signature_constants."""
+
+
+def export_model(
+    model: keras.Model, transform_output: tft.TFTransformOutput, features: Features, path: Path
+) -> None:
+    """Write a trained model and its preprocessing as a SavedModel.
+
+    Args:
+        model: from features to probabilities (batch, classes), or to values (batch, 1).
+        transform_output: the preprocessing.
+        features: the columns.
+        path: folder to write.
+    """
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    transform = transform_output.transform_features_layer()
+    archive.track(transform)
+    raw_spec = transform_output.raw_feature_spec()
+    example_spec = {name: spec for name, spec in raw_spec.items() if name in features.inputs}
+    answer = _Answer(model, features)
+
+    def from_raw(raw: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        columns = {column: raw[argument] for argument, column in columns_by_argument.items()}
+        return answer(
+            transform({name: _as_column(tensor, name, features) for name, tensor in columns.items()})
+        )
+
+    def from_examples(examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        return answer(transform(tf.io.parse_example(examples, example_spec)))
+
+    def classify(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        answers = from_examples(inputs)
+        return {"classes": answers["classes"], "scores": answers["probabilities"]}
+
+    def regress(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"outputs": from_examples(inputs)["value"]}
+
+    def transform_features(examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        return transform(tf.io.parse_example(examples, raw_spec))
+
+    columns_by_argument = {_argument_name(index, name): name for index, name in enumerate(features.inputs)}
+    raw_signature = {
+        argument: tf.TensorSpec([None], raw_dtype(column, features), argument)
+        for argument, column in columns_by_argument.items()
+    }
+    archive.add_endpoint("serving_default", from_raw, [raw_signature])
+    archive.add_endpoint("serving_examples", from_examples, [tf.TensorSpec([None], tf.string, "examples")])
+    archive.add_endpoint(
+        "transform_features", transform_features, [tf.TensorSpec([None], tf.string, "examples")]
+    )
+    if features.classes:
+        archive.add_endpoint("classification", classify, [tf.TensorSpec([None], tf.string, "inputs")])
+    else:
+        archive.add_endpoint("regression", regress, [tf.TensorSpec([None], tf.string, "inputs")])
+    archive.write_out(str(path), verbose=False)
+    _complete_signatures(path, columns_by_argument)
+
+
+def raw_dtype(column: str, features: Features) -> tf.DType:
+    """Type of a column in `serving_default`. Integers come as float64, so that NaN can say that a cell is missing."""
+    if column in features.strings:
+        return tf.string
+    return tf.float64 if column in features.integers else tf.float32
+
+
+class _Answer:
+    """From features to what a client reads."""
+
+    def __init__(self, model: keras.Model, features: Features) -> None:
+        self._model = model
+        self._classes = features.classes
+        self._inputs = [tensor.name for tensor in model.inputs]
+
+    def __call__(self, transformed: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        outputs = self._model({name: transformed[name] for name in self._inputs}, training=False)
+        if not self._classes:
+            return {"value": outputs[:, 0]}
+        classes = tf.constant(self._classes)
+        return {
+            "label": tf.gather(classes, tf.argmax(outputs, axis=1)),
+            "score": tf.reduce_max(outputs, axis=1),
+            "probabilities": outputs,
+            "classes": tf.tile(classes[tf.newaxis, :], [tf.shape(outputs)[0], 1]),
+        }
+
+
+def _as_column(tensor: tf.Tensor, name: str, features: Features) -> tf.Tensor:
+    column = tensor[:, tf.newaxis]
+    if name not in features.integers:
+        return column
+    return tf.where(
+        tf.math.is_finite(column), tf.cast(tf.round(column), tf.int64), tf.constant(MISSING_INTEGER, tf.int64)
+    )
+
+
+def _argument_name(index: int, column: str) -> str:
+    """TensorFlow rewrites names that are no Python identifiers; those columns get a stand-in until the model is written."""
+    return column if re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", column) else f"column_{index}_"
+
+
+def _complete_signatures(path: Path, columns_by_argument: Mapping[str, str]) -> None:
+    """Put into the signatures what TensorFlow's API has no way to say: column names, and methods of TF Serving."""
+    file = path / "saved_model.pb"
+    saved_model = saved_model_pb2.SavedModel.FromString(file.read_bytes())
+    (meta_graph,) = saved_model.meta_graphs
+    signatures: Any = meta_graph.signature_def
+    inputs = signatures["serving_default"].inputs
+    for argument, column in columns_by_argument.items():
+        if argument != column:
+            inputs[column].CopyFrom(inputs[argument])
+            del inputs[argument]
+    for name, method in {"classification": CLASSIFY_METHOD, "regression": REGRESS_METHOD}.items():
+        if name in signatures:
+            signatures[name].method_name = method
+    file.write_bytes(saved_model.SerializeToString(deterministic=True))

@@ -1,0 +1,226 @@
+"""Training: TFX's run_fn, from transformed examples to a SavedModel.
+
+Which network, and which features, is the model module's (models/tabular.py or the user's own); what is written is
+models/export.py's.
+"""
+
+import importlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_transform as tft
+from absl import logging
+from tfx.components.trainer.fn_args_utils import FnArgs
+
+from models.export import export_model
+from models.features import read_features, read_schema
+from pipeline.config import FeaturesConfig, ModelConfig, TrainingConfig
+
+LABEL = "label"
+DEFAULT_MODULE = "models.tabular"
+PARSE_BATCH = 4_096
+SHUFFLE_ROWS = 100_000
+"""Rows of the shuffle buffer when the data does not fit `training.cache_bytes`."""
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class TrainingRows:
+    """Examples of a split after preprocessing: in memory, or read from their files in each epoch."""
+
+    num_rows: int
+    labels: np.ndarray
+    """(rows,) int64 index of the class or float32 number."""
+    arrays: Arrays | None
+    """Features and label by name, (rows, ...); None when they are larger than the cache."""
+    stream: tf.data.Dataset
+    """Batches of features and label in the order of the files."""
+
+    def batches(self, batch_size: int, *, shuffle_seed: int | None = None) -> tf.data.Dataset:
+        """(features, label) batches, in an order that depends on nothing but the seed and the number of the epoch."""
+        if self.arrays is not None:
+            dataset = tf.data.Dataset.range(self.num_rows)
+            if shuffle_seed is not None:
+                dataset = dataset.shuffle(self.num_rows, seed=shuffle_seed)
+            tensors = {name: tf.constant(array) for name, array in self.arrays.items()}
+            dataset = dataset.batch(batch_size).map(
+                lambda rows: {name: tf.gather(tensor, rows) for name, tensor in tensors.items()},
+                num_parallel_calls=tf.data.AUTOTUNE,
+            )
+        else:
+            dataset = self.stream.unbatch()
+            if shuffle_seed is not None:
+                dataset = dataset.shuffle(SHUFFLE_ROWS, seed=shuffle_seed)
+            dataset = dataset.batch(batch_size)
+        return dataset.map(lambda row: (row, row.pop(LABEL)), num_parallel_calls=tf.data.AUTOTUNE).prefetch(
+            tf.data.AUTOTUNE
+        )
+
+
+def run_fn(fn_args: FnArgs) -> None:
+    """Train and export, for TFX's Trainer.
+
+    `fn_args.custom_config` holds the sections `model`, `features` and `training` of the config. Beside the SavedModel the
+    history of the training is written as history.json.
+    """
+    model_config = ModelConfig.model_validate(fn_args.custom_config["model"])
+    features_config = FeaturesConfig.model_validate(fn_args.custom_config["features"])
+    training = TrainingConfig.model_validate(fn_args.custom_config["training"])
+    features = read_features(read_schema(fn_args.schema_path))
+    transform_output = tft.TFTransformOutput(fn_args.transform_graph_path)
+
+    keras.utils.set_random_seed(training.seed)
+    tf.config.experimental.enable_op_determinism()
+    train = _load_rows(fn_args.train_files, transform_output, cache_bytes=training.cache_bytes)
+    validation = _load_rows(fn_args.eval_files, transform_output, cache_bytes=training.cache_bytes)
+
+    module = importlib.import_module(model_config.module or DEFAULT_MODULE)
+    network = module.build_model(
+        transform_output, model=model_config, features=features_config, num_outputs=len(features.classes) or 1
+    )
+    model = _with_head(network, labels=train.labels, is_classifier=bool(features.classes))
+    _compile(model, training, train=train, is_classifier=bool(features.classes))
+    model.summary(print_fn=logging.info)
+    history = model.fit(
+        train.batches(training.batch_size, shuffle_seed=training.seed),
+        validation_data=validation.batches(max(training.batch_size, PARSE_BATCH)),
+        epochs=training.epochs,
+        callbacks=_callbacks(training),
+        class_weight=_class_weights(training, train.labels, classes=features.classes),
+        verbose=2,
+    ).history
+
+    serving_path = Path(fn_args.serving_model_dir)
+    export_model(model, transform_output, features, serving_path)
+    document = {
+        "epochs": len(history["loss"]),
+        "best_epoch": int(np.argmin(history["val_loss"])) + 1,
+        "history": history,
+    }
+    text = json.dumps(document, default=float, indent=1)
+    (serving_path.parent / "history.json").write_text(text)
+    run_path = Path(fn_args.model_run_dir)
+    run_path.mkdir(parents=True, exist_ok=True)
+    (run_path / "history.json").write_text(text)
+
+
+def _load_rows(
+    patterns: list[str], transform_output: tft.TFTransformOutput, *, cache_bytes: int
+) -> TrainingRows:
+    files = sorted(file for pattern in patterns for file in tf.io.gfile.glob(pattern))
+    transform = transform_output.transform_features_layer()
+    raw_spec = transform_output.raw_feature_spec()
+
+    def parse(examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        return transform(tf.io.parse_example(examples, raw_spec))
+
+    stream = (
+        tf.data.TFRecordDataset(files, compression_type="GZIP")
+        .batch(PARSE_BATCH)
+        .map(parse, num_parallel_calls=tf.data.AUTOTUNE)
+        .prefetch(tf.data.AUTOTUNE)
+    )
+    blocks: list[Mapping[str, np.ndarray]] | None = []
+    labels = []
+    num_bytes = 0
+    for block in stream.as_numpy_iterator():
+        labels.append(block[LABEL].reshape(-1))
+        num_bytes += sum(array.nbytes for array in block.values())
+        if blocks is not None:
+            blocks.append(block)
+        if num_bytes > cache_bytes:
+            blocks = None
+    all_labels = np.concatenate(labels)
+    arrays = {name: np.concatenate([b[name] for b in blocks]) for name in blocks[0]} if blocks else None
+    where = (
+        f"in memory ({num_bytes:,} bytes)"
+        if arrays is not None
+        else "read in each epoch: over training.cache_bytes"
+    )
+    logging.info("%d rows, %s.", len(all_labels), where)
+    return TrainingRows(len(all_labels), all_labels, arrays, stream)
+
+
+def _with_head(network: keras.Model, *, labels: np.ndarray, is_classifier: bool) -> keras.Model:
+    """The network with the last step to what clients read: probabilities, or values in the label's own unit."""
+    if is_classifier:
+        outputs = keras.layers.Softmax(name="probabilities")(network.output)
+    else:
+        outputs = keras.layers.Rescaling(
+            scale=float(labels.std(dtype=np.float64)) or 1.0,
+            offset=float(labels.mean(dtype=np.float64)),
+            name="value",
+        )(network.output)
+    return keras.Model(network.input, outputs, name=network.name)
+
+
+def _compile(
+    model: keras.Model, training: TrainingConfig, *, train: TrainingRows, is_classifier: bool
+) -> None:
+    steps = math.ceil(train.num_rows / training.batch_size)
+    rate: Any = training.learning_rate
+    if training.schedule.kind == "cosine":
+        rate = keras.optimizers.schedules.CosineDecay(
+            training.learning_rate, decay_steps=steps * training.epochs
+        )
+    optimizers = {
+        "adam": keras.optimizers.Adam,
+        "adamw": keras.optimizers.AdamW,
+        "rmsprop": keras.optimizers.RMSprop,
+        "sgd": keras.optimizers.SGD,
+    }
+    if is_classifier:
+        loss: Any = keras.losses.SparseCategoricalCrossentropy()
+        metrics: list[Any] = [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
+    else:
+        variance = float(train.labels.var(dtype=np.float64)) or 1.0
+
+        def loss(y_true: Any, y_pred: Any) -> Any:
+            """Mean squared error as a share of the label's variance: the same learning rate suits every unit."""
+            return keras.losses.mean_squared_error(y_true, y_pred) / variance
+
+        metrics = [keras.metrics.MeanAbsoluteError(name="mean_absolute_error")]
+    model.compile(
+        optimizer=optimizers[training.optimizer](learning_rate=rate), loss=loss, weighted_metrics=metrics
+    )
+
+
+def _callbacks(training: TrainingConfig) -> list[keras.callbacks.Callback]:
+    stopping = training.early_stopping
+    callbacks: list[keras.callbacks.Callback] = [
+        keras.callbacks.TerminateOnNaN(),
+        keras.callbacks.EarlyStopping(
+            monitor="val_loss",
+            patience=stopping.patience if stopping.enabled else training.epochs,
+            min_delta=stopping.min_delta,
+            restore_best_weights=True,
+        ),
+    ]
+    if training.schedule.kind == "reduce_on_plateau":
+        callbacks.append(
+            keras.callbacks.ReduceLROnPlateau(
+                monitor="val_loss", factor=training.schedule.factor, patience=training.schedule.patience
+            )
+        )
+    return callbacks
+
+
+def _class_weights(
+    training: TrainingConfig, labels: np.ndarray, *, classes: tuple[str, ...]
+) -> dict[int, float] | None:
+    if training.class_weights == "none" or not classes:
+        return None
+    if training.class_weights == "balanced":
+        counts = np.bincount(labels.astype(np.int64), minlength=len(classes))
+        return {
+            index: len(labels) / (len(classes) * max(int(count), 1)) for index, count in enumerate(counts)
+        }
+    return {index: training.class_weights.get(name, 1.0) for index, name in enumerate(classes)}

@@ -1,0 +1,1 @@
+"""What a pipeline is, and running it on this machine."""

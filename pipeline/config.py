@@ -1,0 +1,451 @@
+"""The typed tree behind pipeline.yaml, a section per stage, and the only reader of YAML.
+
+Values are checked here as far as they can be without the data; `pipeline/preflight.py` checks them against the data.
+Relative paths are relative to the folder of pipeline.yaml.
+"""
+
+import difflib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
+
+from pipeline.errors import ConfigError
+
+Task = Literal["classification", "regression"]
+AnomalyAction = Literal["stop", "warn", "ignore"]
+
+METRICS: Mapping[Task, tuple[str, ...]] = {
+    "classification": (
+        "accuracy",
+        "auc",
+        "auc_precision_recall",
+        "cross_entropy",
+        "f1",
+        "precision",
+        "recall",
+    ),
+    "regression": (
+        "mean_absolute_error",
+        "mean_squared_error",
+        "root_mean_squared_error",
+        "squared_pearson_correlation",
+    ),
+}
+"""The metrics that `evaluation` knows, by task. components/evaluator.py says how each is computed."""
+
+LOWER_IS_BETTER = frozenset(
+    {"cross_entropy", "mean_absolute_error", "mean_squared_error", "root_mean_squared_error"}
+)
+
+MODEL_OUTPUTS = frozenset({"label", "score", "probabilities", "classes", "value"})
+"""Names of what a pushed model returns. No feature may have one of them: a table of rows and predictions has both."""
+
+MISSING_VALUES = ("", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "null")
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9_.-]{0,62}[A-Za-z0-9])?$")]
+
+
+class Section(BaseModel):
+    """A frozen part of the tree that refuses keys it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Splits(Section):
+    """Fractions of the rows. A row's split is decided by a hash of its content, so it never changes sides."""
+
+    train: float = Field(0.7, gt=0, lt=1)
+    """Rows that statistics of features are computed on and the network is trained on."""
+    validation: float = Field(0.1, ge=0, lt=1)
+    """Rows that early stopping and the learning-rate schedule look at. 0: they look at `eval`, and the scores flatter."""
+    eval: float = Field(0.2, gt=0, lt=1)
+    """Rows that only the Evaluator sees."""
+
+    @model_validator(mode="after")
+    def _sum_to_one(self) -> Self:
+        total = self.train + self.validation + self.eval
+        if not math.isclose(total, 1, abs_tol=1e-6):
+            raise ValueError(f"the fractions must add up to 1, and add up to {total:g}")
+        return self
+
+
+class DataConfig(Section):
+    """The table, and which of its columns is to be predicted."""
+
+    path: str
+    """A folder of CSV or Parquet files, or a glob. `{SPAN}` and `{VERSION}` in it pick the newest, as in TFX."""
+    label: str
+    """The column to predict."""
+    format: Literal["auto", "csv", "parquet"] = "auto"
+    """`auto` goes by the names of the files: .csv, .csv.gz, .tsv, .parquet."""
+    drop: tuple[str, ...] = ()
+    """Columns to leave out."""
+    splits: Splits = Splits()
+    schema_file: str | None = None
+    """A frozen schema (schema.pbtxt of an earlier run). Without one the schema is inferred from the data of the run."""
+    missing_values: tuple[str, ...] = MISSING_VALUES
+    """What stands for a missing cell in a CSV file."""
+    drop_rows_without_label: bool = False
+    """Leave out rows whose label is missing. Otherwise such rows are an error."""
+
+
+class FeaturesConfig(Section):
+    """How columns become features. Columns that are not named go by their type and number of distinct values."""
+
+    numeric: tuple[str, ...] = ()
+    """Columns to scale, whatever their number of distinct values."""
+    categorical: tuple[str, ...] = ()
+    """Columns to treat as categories, integers included."""
+    integer_categories: int = Field(20, ge=0)
+    """An integer column with at most so many distinct values is categorical."""
+    vocabulary_size: int = Field(1_000, ge=1)
+    """A categorical column with at most so many distinct values gets a vocabulary; above, its values are hashed."""
+    hash_buckets: int = Field(1_000, ge=2)
+    """Buckets of each hashed column."""
+
+    @model_validator(mode="after")
+    def _one_role_a_column(self) -> Self:
+        both = sorted(set(self.numeric) & set(self.categorical))
+        if both:
+            raise ValueError(f"a column is numeric or categorical, not both: {', '.join(both)}")
+        return self
+
+
+class ModelConfig(Section):
+    """The network."""
+
+    kind: Literal["tabular"] = "tabular"
+    """`tabular`: a fully connected network over numeric features and embeddings (models/tabular.py)."""
+    task: Task = "classification"
+    """`classification` for two classes or more, `regression` for a number."""
+    module: str | None = None
+    """Your own module in place of models.tabular, by import path (`my_package.my_model`) or as a path to a .py file. It
+    has the same two functions: preprocessing_fn(inputs, custom_config) and build_model(...)."""
+    hidden_units: tuple[Annotated[int, Field(ge=1)], ...] = (128, 64)
+    """Units of each hidden layer."""
+    activation: str = "relu"
+    """Any activation that Keras knows by name."""
+    batch_normalization: bool = False
+    """Normalise the activations of each hidden layer over the batch."""
+    dropout: float = Field(0.1, ge=0, lt=1)
+    """Share of each hidden layer's units that is dropped in training."""
+    embedding_size: int = Field(8, ge=1)
+    """Dimensions of a categorical value."""
+
+
+class LearningRateSchedule(Section):
+    """How the learning rate falls."""
+
+    kind: Literal["constant", "cosine", "reduce_on_plateau"] = "cosine"
+    """`cosine`: from the initial rate to 0 over all epochs. `reduce_on_plateau`: by `factor` after `patience` epochs
+    without a better loss."""
+    factor: float = Field(0.5, gt=0, lt=1)
+    patience: int = Field(3, ge=1)
+
+
+class EarlyStopping(Section):
+    """When training ends before its last epoch. The best weights are restored either way."""
+
+    enabled: bool = True
+    patience: int = Field(10, ge=1)
+    """Epochs without a better validation loss."""
+    min_delta: float = Field(0.0, ge=0)
+    """What counts as better."""
+
+
+class TrainingConfig(Section):
+    """How the network is trained."""
+
+    epochs: int = Field(50, ge=1)
+    """Passes over the training rows at most."""
+    batch_size: int = Field(128, ge=1)
+    """Rows a step."""
+    optimizer: Literal["adam", "adamw", "rmsprop", "sgd"] = "adam"
+    learning_rate: float = Field(1e-3, gt=0)
+    """Initial learning rate."""
+    schedule: LearningRateSchedule = LearningRateSchedule()
+    early_stopping: EarlyStopping = EarlyStopping()
+    class_weights: Literal["none", "balanced"] | dict[str, Annotated[float, Field(gt=0)]] = "none"
+    """`balanced`: inversely proportional to the frequency of the class. Or a weight by class name."""
+    seed: int = Field(0, ge=0)
+    """Of initial weights, shuffling and dropout."""
+    cache_bytes: int = Field(2**30, ge=0)
+    """Transformed training rows are kept in memory up to this size, and read again in each epoch above it."""
+
+
+class ValidationConfig(Section):
+    """What an anomaly of the data does."""
+
+    on_anomaly: AnomalyAction = "stop"
+    """`stop` ends the run with exit code 3 before anything is trained."""
+    features: dict[str, AnomalyAction] = {}
+    """Another action for single features."""
+
+
+class Threshold(Section):
+    """Bounds of a metric. A model that misses one is not blessed."""
+
+    at_least: float | None = None
+    at_most: float | None = None
+    worse_by_at_most: float | None = Field(None, ge=0)
+    """How much worse than the model that is served now, in the metric's own unit. Passes when nothing is served yet."""
+
+    @model_validator(mode="after")
+    def _has_a_bound(self) -> Self:
+        if self.at_least is None and self.at_most is None and self.worse_by_at_most is None:
+            raise ValueError("a threshold needs at_least, at_most or worse_by_at_most")
+        return self
+
+
+class EvaluationConfig(Section):
+    """What a model has to reach to be pushed."""
+
+    metrics: tuple[str, ...] = ()
+    """Metrics to compute. Empty: all that fit the task."""
+    thresholds: dict[str, Threshold] = {}
+    """Bounds by metric. Empty: only that the first metric is no more than 0.01 worse than that of the served model."""
+    slices: tuple[str | tuple[str, ...], ...] = ()
+    """Columns, or combinations of columns, by whose values the metrics are also computed."""
+
+
+class ServingConfig(Section):
+    """Where a model is served from."""
+
+    model_name: Name | None = None
+    """Name that clients ask for. Default: the pipeline's name."""
+    push_directory: str | None = None
+    """TensorFlow Serving's model base path: each push is a new numbered folder in it. Default: in the workspace."""
+
+
+class BeamConfig(Section):
+    """How the data-parallel nodes run."""
+
+    runner: Literal["DirectRunner", "FlinkRunner", "SparkRunner", "DataflowRunner"] = "DirectRunner"
+    arguments: tuple[str, ...] = ()
+    """Pipeline options as Beam's command line takes them, for example `--direct_num_workers=2`."""
+
+
+class KubeflowConfig(Section):
+    """How the pipeline runs on Kubeflow Pipelines."""
+
+    image: str = "kubetfx/pipeline:latest"
+    """Container image of every task."""
+    resources: dict[str, dict[str, Any]] = {}
+    """Requests and limits by component."""
+
+
+class PipelineConfig(Section):
+    """All of pipeline.yaml."""
+
+    name: Name
+    """Name of the pipeline: of its workspace, its runs, and by default of the served model."""
+    data: DataConfig
+    features: FeaturesConfig = FeaturesConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    validation: ValidationConfig = ValidationConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    serving: ServingConfig = ServingConfig()
+    beam: BeamConfig = BeamConfig()
+    kubeflow: KubeflowConfig = KubeflowConfig()
+    workspace: str | None = None
+    """Folder of artifacts, metadata and logs. Default: .kubetfx/NAME beside pipeline.yaml."""
+
+    @field_validator("evaluation")
+    @classmethod
+    def _metrics_fit_the_task(cls, evaluation: EvaluationConfig, info: ValidationInfo) -> EvaluationConfig:
+        model = info.data.get("model")
+        if model is None:  # already an error of its own
+            return evaluation
+        known = METRICS[model.task]
+        for section, names in (("metrics", evaluation.metrics), ("thresholds", evaluation.thresholds)):
+            for metric in names:
+                if metric not in known:
+                    raise ValueError(
+                        f"evaluation.{section}: there is no metric {metric!r} for {model.task}.{nearest(metric, known)} "
+                        f"Known: {', '.join(known)}"
+                    )
+        return evaluation
+
+    @model_validator(mode="after")
+    def _label_is_no_feature(self) -> Self:
+        named = {*self.data.drop, *self.features.numeric, *self.features.categorical}
+        if self.data.label in named:
+            raise ValueError(
+                f"data.label {self.data.label!r} also stands in data.drop, features.numeric or features.categorical"
+            )
+        return self
+
+    @property
+    def model_name(self) -> str:
+        """Name that clients of the served model ask for."""
+        return self.serving.model_name or self.name
+
+    @property
+    def workspace_path(self) -> Path:
+        """Folder of artifacts, metadata and logs."""
+        assert self.workspace is not None  # load_config fills it in
+        return Path(self.workspace)
+
+    @property
+    def push_path(self) -> Path:
+        """TensorFlow Serving's model base path."""
+        assert self.serving.push_directory is not None  # load_config fills it in
+        return Path(self.serving.push_directory)
+
+
+def load_config(path: Path, *, overrides: Sequence[str] = ()) -> PipelineConfig:
+    """Read pipeline.yaml.
+
+    Args:
+        path: the YAML file.
+        overrides: `dotted.key=value`, the value in YAML, each put over what the file says.
+
+    Returns:
+        The checked tree, with all paths absolute.
+
+    Raises:
+        ConfigError: the file cannot be read, is not YAML, or does not fit the tree. All faults are listed.
+    """
+    document = _read_yaml(path)
+    for override in overrides:
+        _apply_override(document, override)
+    try:
+        config = PipelineConfig.model_validate(document)
+    except ValidationError as error:
+        faults = [_describe(fault) for fault in error.errors()]
+        raise ConfigError(
+            f"{path} is not a valid pipeline:\n" + "\n".join(f"  {f}" for f in faults)
+        ) from None
+    return _with_absolute_paths(config, folder=path.resolve().parent)
+
+
+def nearest(name: str, candidates: Sequence[str]) -> str:
+    """` Did you mean 'x'?` for the candidate that is most like the name; empty if none is."""
+    lowered = {candidate.lower(): candidate for candidate in candidates}
+    matches = difflib.get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.5)
+    return f" Did you mean {lowered[matches[0]]!r}?" if matches else ""
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(
+            f"There is no such file. Received: {path}. "
+            "`kubetfx init DATA --label COLUMN` writes a pipeline.yaml for your data."
+        ) from None
+    except IsADirectoryError:
+        raise ConfigError(f"A pipeline is a YAML file. Received: the folder {path}.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}.") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from None
+    if not isinstance(document, dict):
+        raise ConfigError(
+            f"{path} must hold a mapping of sections (name, data, ...). Received: {_kind(document)}."
+        )
+    return document
+
+
+def _apply_override(document: dict[str, Any], override: str) -> None:
+    dotted, separator, text = override.partition("=")
+    if not separator or not all(dotted.split(".")):
+        raise ConfigError(
+            f"--set takes dotted.key=value. Received: {override!r}. Try --set training.epochs=3."
+        )
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {dotted}: the value is not YAML. Received: {text!r} ({error}).") from None
+    *parents, last = dotted.split(".")
+    section = document
+    for depth, key in enumerate(parents, start=1):
+        if section.get(key) is None:
+            section[key] = {}
+        section = section[key]
+        if not isinstance(section, dict):
+            inner = ".".join(parents[:depth])
+            raise ConfigError(f"--set {dotted}: {inner} has no keys. Received: {inner} = {section!r}.")
+    section[last] = value
+
+
+def _describe(fault: ErrorDetails) -> str:
+    location = [part for part in fault["loc"] if not str(part).startswith(("function-", "literal["))]
+    dotted = ".".join(str(part) for part in location) or "the pipeline"
+    if fault["type"] == "extra_forbidden":
+        known = _fields_at(location[:-1])
+        key = str(location[-1])
+        return f"{dotted}: there is no such key.{nearest(key, known)} Known here: {', '.join(known)}."
+    if fault["type"] == "missing":
+        return f"{dotted}: is required."
+    message = fault["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    if fault["type"] == "value_error":  # our own; it says what was received
+        return f"{message}." if message.startswith(dotted) else f"{dotted}: {message}."
+    return f"{dotted}: {message}. Received: {fault['input']!r} ({_kind(fault['input'])})."
+
+
+def _fields_at(location: Sequence[str | int]) -> list[str]:
+    section: type[BaseModel] = PipelineConfig
+    for part in location:
+        field = section.model_fields.get(str(part))
+        inner = next(_sections(field.annotation), None) if field else None
+        section = inner or section
+    return list(section.model_fields)
+
+
+def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _sections(argument)
+
+
+def _kind(value: object) -> str:
+    names = {
+        dict: "a mapping",
+        list: "a list",
+        str: "text",
+        bool: "true or false",
+        int: "a number",
+        float: "a number",
+    }
+    return "nothing" if value is None else names.get(type(value), type(value).__name__)
+
+
+def _with_absolute_paths(config: PipelineConfig, *, folder: Path) -> PipelineConfig:
+    def absolute(path: str) -> str:
+        return path if "://" in path else str(folder / Path(path).expanduser())
+
+    workspace = absolute(config.workspace or f".kubetfx/{config.name}")
+    push_directory = config.serving.push_directory or f"{workspace}/pushed/{config.model_name}"
+    module = config.model.module
+    return config.model_copy(
+        update={
+            "workspace": workspace,
+            "data": config.data.model_copy(
+                update={
+                    "path": absolute(config.data.path),
+                    "schema_file": config.data.schema_file and absolute(config.data.schema_file),
+                }
+            ),
+            "model": config.model.model_copy(
+                update={"module": absolute(module) if module and module.endswith(".py") else module}
+            ),
+            "serving": config.serving.model_copy(update={"push_directory": absolute(push_directory)}),
+        }
+    )

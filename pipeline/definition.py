@@ -1,0 +1,134 @@
+"""create_pipeline(config): the only place where components are put together. Every runner takes its result."""
+
+import hashlib
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import text_format
+from tensorflow_metadata.proto.v0 import schema_pb2
+from tfx.components.example_validator.component import ExampleValidator
+from tfx.components.statistics_gen.component import StatisticsGen
+from tfx.components.trainer.component import Trainer
+from tfx.orchestration import metadata
+from tfx.orchestration.pipeline import Pipeline
+from tfx.proto import trainer_pb2
+
+from components import tables
+from components.anomaly_gate import AnomalyGate
+from components.evaluator import Evaluator
+from components.example_gen import TableExampleGen
+from components.pusher import Pusher
+from components.schema_gen import SchemaGen
+from components.served_model_resolver import ServedModelResolver
+from components.transform import Transform
+from pipeline.config import PipelineConfig
+from pipeline.errors import ConfigError
+
+DEFAULT_MODULE = "models.tabular"
+
+
+def create_pipeline(config: PipelineConfig) -> Pipeline:
+    """The TFX pipeline that a config describes.
+
+    Raises:
+        ConfigError: the frozen schema or the user's module cannot be read.
+        DataError: `data.path` matches no files.
+    """
+    module = config.model.module or DEFAULT_MODULE
+    custom_config = {
+        "model": config.model.model_dump(mode="json"),
+        "features": config.features.model_dump(mode="json"),
+        "module_digest": _module_digest(module),  # so that an edit of the module is not taken from the cache
+    }
+    example_gen = TableExampleGen(config.data, files=tables.find_files(config.data))
+    examples = example_gen.outputs["examples"]
+    statistics = StatisticsGen(examples=examples).outputs["statistics"]
+    schema_gen = SchemaGen(
+        statistics,
+        examples,
+        label=config.data.label,
+        task=config.model.task,
+        features=config.features,
+        frozen_schema=_read_frozen_schema(config),
+    )
+    example_validator = ExampleValidator(statistics=statistics, schema=schema_gen.outputs["schema"])
+    gate = AnomalyGate(
+        example_validator.outputs["anomalies"], schema_gen.outputs["schema"], validation=config.validation
+    )
+    schema = gate.outputs["approved_schema"]
+    transform = Transform(
+        examples=examples,
+        schema=schema,
+        preprocessing_fn=f"{module}.preprocessing_fn",
+        custom_config=custom_config,
+        materialize=False,
+        disable_statistics=True,
+    )
+    trainer = Trainer(
+        run_fn="models.training.run_fn",
+        examples=examples,
+        schema=schema,
+        transform_graph=transform.outputs["transform_graph"],
+        train_args=trainer_pb2.TrainArgs(splits=["train"]),
+        eval_args=trainer_pb2.EvalArgs(splits=["validation" if config.data.splits.validation else "eval"]),
+        custom_config={**custom_config, "training": config.training.model_dump(mode="json")},
+    )
+    model = trainer.outputs["model"]
+    push_directory = str(config.push_path)
+    resolver = ServedModelResolver(model, push_directory=push_directory)
+    evaluator = Evaluator(
+        examples,
+        model,
+        resolver.outputs["served_model"],
+        schema,
+        evaluation=config.evaluation,
+        task=config.model.task,
+    )
+    pusher = Pusher(model, evaluator.outputs["blessing"], push_directory=push_directory)
+    components: list[Any] = [
+        example_gen,
+        statistics.producer_component,
+        schema_gen,
+        example_validator,
+        gate,
+        transform,
+        trainer,
+        resolver,
+        evaluator,
+        pusher,
+    ]
+    return Pipeline(
+        pipeline_name=config.name,
+        pipeline_root=str(config.workspace_path / "artifacts"),
+        components=components,
+        enable_cache=True,
+        metadata_connection_config=metadata.sqlite_metadata_connection_config(
+            str(config.workspace_path / "metadata.sqlite")
+        ),
+        beam_pipeline_args=[f"--runner={config.beam.runner}", *config.beam.arguments],
+    )
+
+
+def _read_frozen_schema(config: PipelineConfig) -> str | None:
+    """The text of the frozen schema: as a property of its node it is part of the cache's key."""
+    if config.data.schema_file is None:
+        return None
+    path = Path(config.data.schema_file)
+    try:
+        text = path.read_text(encoding="utf-8")
+        text_format.Parse(text, schema_pb2.Schema())
+    except OSError as error:
+        raise ConfigError(f"data.schema_file cannot be read: {error}.") from None
+    except text_format.ParseError as error:
+        raise ConfigError(f"data.schema_file is no schema. Received: {path}, where {error}.") from None
+    return text
+
+
+def _module_digest(module: str) -> str:
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        raise ConfigError(
+            f"model.module cannot be imported. Received: {module}. It is looked for beside pipeline.yaml too."
+        )
+    return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()

@@ -1,0 +1,60 @@
+"""Every error that a user can cause, and the exit code that goes with it.
+
+    KubetfxError              1  a failure while running
+    ├── UsageError            2  nothing was started: the command, the config or the data is wrong
+    │   ├── ConfigError          pipeline.yaml: an unknown key, a wrong type, values that contradict each other
+    │   └── DataError            the table: cannot be read, ragged, no such label, ...
+    ├── NodeFailedError       1  a node of the pipeline failed; carries its id and its log
+    ├── AnomaliesError        3  the data has anomalies that the config says to stop at
+    ├── NotBlessedError       4  the model missed a threshold; nothing was pushed
+    └── PushError             1  the push could not be completed; what is served is unchanged
+
+A message says what is wrong, then `Received: ...`, then what to do.
+"""
+
+from pathlib import Path
+
+
+class KubetfxError(Exception):
+    """Base of every error that a user can cause or has to deal with."""
+
+    exit_code = 1
+
+
+class UsageError(KubetfxError):
+    """The command cannot start as it was given."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """pipeline.yaml, or a `--set`, is wrong."""
+
+
+class DataError(UsageError):
+    """The table is wrong, or cannot be read."""
+
+
+class NodeFailedError(KubetfxError):
+    """A node failed. `log_path` holds everything that it wrote."""
+
+    def __init__(self, node_id: str, reason: str, *, log_path: Path) -> None:
+        super().__init__(f"{node_id} failed: {reason}")
+        self.node_id = node_id
+        self.log_path = log_path
+
+
+class AnomaliesError(KubetfxError):
+    """The data departs from its schema in a way that the config says to stop at."""
+
+    exit_code = 3
+
+
+class NotBlessedError(KubetfxError):
+    """The model missed a threshold."""
+
+    exit_code = 4
+
+
+class PushError(KubetfxError):
+    """The model could not be pushed."""
