@@ -102,14 +102,12 @@ class Executor(base_executor.BaseExecutor):
 class AnomalyGateSpec(component_spec.ComponentSpec):
     """Channels and properties of AnomalyGate."""
 
-    PARAMETERS = {"validation": component_spec.ExecutionParameter(type=str)}  # noqa: RUF012
-    INPUTS = {  # noqa: RUF012
+    PARAMETERS = {"validation": component_spec.ExecutionParameter(type=str)}
+    INPUTS = {
         "anomalies": component_spec.ChannelParameter(type=standard_artifacts.ExampleAnomalies),
         "schema": component_spec.ChannelParameter(type=standard_artifacts.Schema),
     }
-    OUTPUTS = {  # noqa: RUF012
-        "approved_schema": component_spec.ChannelParameter(type=standard_artifacts.Schema)
-    }
+    OUTPUTS = {"approved_schema": component_spec.ChannelParameter(type=standard_artifacts.Schema)}
 
 
 class AnomalyGate(base_component.BaseComponent):

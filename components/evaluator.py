@@ -68,9 +68,7 @@ class Check:
                 f"{self.metric} {self.value:.4g}, served {self.baseline:.4g}: may be worse by at most "
                 f"{self.bound:g}  {verdict}"
             )
-        return (
-            f"{self.metric} {self.value:.4g}: must be {self.kind.replace('_', ' ')} {self.bound:g}  {verdict}"
-        )
+        return f"{self.metric} {self.value:.4g}: must be {self.kind.replace('_', ' ')} {self.bound:g}  {verdict}"
 
 
 @dataclass(frozen=True)
@@ -120,9 +118,7 @@ def make_eval_config(
         if name in thresholds:
             metric.threshold.CopyFrom(_threshold(name, thresholds[name]))
     slices = [config_pb2.SlicingSpec()]
-    slices += [
-        config_pb2.SlicingSpec(feature_keys=[s] if isinstance(s, str) else s) for s in evaluation.slices
-    ]
+    slices += [config_pb2.SlicingSpec(feature_keys=[s] if isinstance(s, str) else s) for s in evaluation.slices]
     return config_pb2.EvalConfig(
         model_specs=[_model_spec(CANDIDATE, task)] + [_model_spec(BASELINE, task)] * has_baseline,
         metrics_specs=[spec for spec in (whole, per_class) if spec.metrics],
@@ -150,9 +146,7 @@ def _threshold(name: str, threshold: Threshold) -> config_pb2.MetricThreshold:
         change = result.change_threshold
         lower = name in LOWER_IS_BETTER
         change.direction = (
-            config_pb2.MetricDirection.LOWER_IS_BETTER
-            if lower
-            else config_pb2.MetricDirection.HIGHER_IS_BETTER
+            config_pb2.MetricDirection.LOWER_IS_BETTER if lower else config_pb2.MetricDirection.HIGHER_IS_BETTER
         )
         change.absolute.value = threshold.worse_by_at_most if lower else -threshold.worse_by_at_most
     return result
@@ -201,9 +195,7 @@ def _values_by_model(record: metrics_for_slice_pb2.MetricsForSlice) -> dict[str,
     return values
 
 
-def _checks(
-    thresholds: dict[str, Threshold], metrics: dict[str, float], baseline: dict[str, float]
-) -> Iterator[Check]:
+def _checks(thresholds: dict[str, Threshold], metrics: dict[str, float], baseline: dict[str, float]) -> Iterator[Check]:
     for name, threshold in thresholds.items():
         value, served = metrics[name], baseline.get(name)
         if threshold.at_least is not None:
@@ -236,15 +228,9 @@ class Executor(tfx_evaluator.Executor):
         task: Task = exec_properties["task"]
         classes = _classes(input_dict[standard_component_specs.SCHEMA_KEY])
         baseline = input_dict.get(standard_component_specs.BASELINE_MODEL_KEY, [])
-        eval_config = make_eval_config(
-            evaluation, task=task, num_classes=len(classes), has_baseline=bool(baseline)
-        )
-        inputs = {
-            key: value for key, value in input_dict.items() if key != standard_component_specs.SCHEMA_KEY
-        }
-        super().Do(
-            inputs, output_dict, {**exec_properties, "eval_config": proto_utils.proto_to_json(eval_config)}
-        )
+        eval_config = make_eval_config(evaluation, task=task, num_classes=len(classes), has_baseline=bool(baseline))
+        inputs = {key: value for key, value in input_dict.items() if key != standard_component_specs.SCHEMA_KEY}
+        super().Do(inputs, output_dict, {**exec_properties, "eval_config": proto_utils.proto_to_json(eval_config)})
         folder = Path(artifact_utils.get_single_uri(output_dict[standard_component_specs.EVALUATION_KEY]))
         result = read_evaluation(folder, evaluation, task=task)
         for check in result.checks:
@@ -258,17 +244,17 @@ def _classes(schemas: list[types.Artifact]) -> Sequence[str]:
 class EvaluatorSpec(component_spec.ComponentSpec):
     """Channels and properties of Evaluator."""
 
-    PARAMETERS = {  # noqa: RUF012
+    PARAMETERS = {
         "evaluation_config": component_spec.ExecutionParameter(type=str),
         "task": component_spec.ExecutionParameter(type=str),
     }
-    INPUTS = {  # noqa: RUF012
+    INPUTS = {
         "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples),
         "model": component_spec.ChannelParameter(type=standard_artifacts.Model),
         "baseline_model": component_spec.ChannelParameter(type=standard_artifacts.Model, optional=True),
         "schema": component_spec.ChannelParameter(type=standard_artifacts.Schema),
     }
-    OUTPUTS = {  # noqa: RUF012
+    OUTPUTS = {
         "evaluation": component_spec.ChannelParameter(type=standard_artifacts.ModelEvaluation),
         "blessing": component_spec.ChannelParameter(type=standard_artifacts.ModelBlessing),
     }

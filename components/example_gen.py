@@ -134,9 +134,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         json_format.Parse(exec_properties[standard_component_specs.OUTPUT_CONFIG_KEY], output_config)
 
         base = exec_properties[standard_component_specs.INPUT_BASE_KEY]
-        files = tables.find_files(
-            data.model_copy(update={"path": str(Path(base) / input_config.splits[0].pattern)})
-        )
+        files = tables.find_files(data.model_copy(update={"path": str(Path(base) / input_config.splits[0].pattern)}))
         profile = tables.inspect_table(files, data)
         tables.check_label(profile, data)
 
@@ -146,9 +144,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         for folder in folders.values():
             tf.io.gfile.makedirs(folder)
         buckets = np.cumsum([split.hash_buckets for split in output_config.split_config.splits]).tolist()
-        write = _WriteExamples(
-            profile.columns, files=files, data=data, split_folders=folders, buckets=buckets
-        )
+        write = _WriteExamples(profile.columns, files=files, data=data, split_folders=folders, buckets=buckets)
         counts_path = Path(examples.uri) / "num_examples"
         with self._make_beam_pipeline() as pipeline:
             (
@@ -158,19 +154,13 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 | "Count" >> beam.CombinePerKey(sum)
                 | "Format" >> beam.Map(json.dumps)
                 | "WriteCounts"
-                >> beam.io.WriteToText(
-                    str(counts_path), shard_name_template="", append_trailing_newlines=True
-                )
+                >> beam.io.WriteToText(str(counts_path), shard_name_template="", append_trailing_newlines=True)
             )
         counts = dict(json.loads(line) for line in counts_path.read_text().splitlines())
         logging.info("Rows by split: %s", counts)
-        examples.set_string_custom_property(
-            "num_examples", json.dumps({name: counts[name] for name in names})
-        )
+        examples.set_string_custom_property("num_examples", json.dumps({name: counts[name] for name in names}))
         examples.set_string_custom_property(PROFILE_PROPERTY, _profile_json(profile, label=data.label))
-        examples_utils.set_payload_format(
-            examples, exec_properties[standard_component_specs.OUTPUT_DATA_FORMAT_KEY]
-        )
+        examples_utils.set_payload_format(examples, exec_properties[standard_component_specs.OUTPUT_DATA_FORMAT_KEY])
         examples_utils.set_file_format(examples, "tfrecords_gzip")
         _check_splits(counts)
 
@@ -185,9 +175,7 @@ def _check_splits(counts: dict[str, int]) -> None:
 
 
 def _profile_json(profile: tables.TableProfile, *, label: str) -> str:
-    columns = [
-        asdict(column if column.name == label else replace(column, values=())) for column in profile.columns
-    ]
+    columns = [asdict(column if column.name == label else replace(column, values=())) for column in profile.columns]
     return json.dumps({"num_rows": profile.num_rows, "columns": columns})
 
 
@@ -200,9 +188,7 @@ def read_profile(examples: types.Artifact) -> tables.TableProfile:
 
 def _pack(data: DataConfig) -> example_gen_pb2.CustomConfig:
     packed = any_pb2.Any()
-    packed.Pack(
-        wrappers_pb2.StringValue(value=data.model_dump_json(exclude={"splits", "schema_file", "path"}))
-    )
+    packed.Pack(wrappers_pb2.StringValue(value=data.model_dump_json(exclude={"splits", "schema_file", "path"})))
     return example_gen_pb2.CustomConfig(custom_config=packed)
 
 
@@ -220,9 +206,7 @@ class TableExampleGen(FileBasedExampleGen):
     def __init__(self, data: DataConfig, *, files: tables.TableFiles) -> None:
         super().__init__(
             input_base=files.base,
-            input_config=example_gen_pb2.Input(
-                splits=[example_gen_pb2.Input.Split(name="all", pattern=files.pattern)]
-            ),
+            input_config=example_gen_pb2.Input(splits=[example_gen_pb2.Input.Split(name="all", pattern=files.pattern)]),
             output_config=_output_config(data.splits),
             custom_config=_pack(data.model_copy(update={"format": files.format})),
         )

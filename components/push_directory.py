@@ -69,9 +69,7 @@ def next_version(push_directory: Path) -> int:
     return max(int(time.time()), newest + 1)
 
 
-def push(
-    saved_model: Path, push_directory: Path, *, version: int, replaced_version: int | None
-) -> PushRecord:
+def push(saved_model: Path, push_directory: Path, *, version: int, replaced_version: int | None) -> PushRecord:
     """Copy a SavedModel aside, record what it is, and rename it to its version.
 
     Raises:

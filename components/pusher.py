@@ -78,12 +78,12 @@ class Executor(base_executor.BaseExecutor):
 class PusherSpec(component_spec.ComponentSpec):
     """Channels and properties of Pusher."""
 
-    PARAMETERS = {"push_directory": component_spec.ExecutionParameter(type=str)}  # noqa: RUF012
-    INPUTS = {  # noqa: RUF012
+    PARAMETERS = {"push_directory": component_spec.ExecutionParameter(type=str)}
+    INPUTS = {
         "model": component_spec.ChannelParameter(type=standard_artifacts.Model),
         "model_blessing": component_spec.ChannelParameter(type=standard_artifacts.ModelBlessing),
     }
-    OUTPUTS = {"pushed_model": component_spec.ChannelParameter(type=standard_artifacts.PushedModel)}  # noqa: RUF012
+    OUTPUTS = {"pushed_model": component_spec.ChannelParameter(type=standard_artifacts.PushedModel)}
 
 
 class Pusher(base_component.BaseComponent):
@@ -93,9 +93,7 @@ class Pusher(base_component.BaseComponent):
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
     DRIVER_CLASS = Driver
 
-    def __init__(
-        self, model: types.BaseChannel, model_blessing: types.BaseChannel, *, push_directory: str
-    ) -> None:
+    def __init__(self, model: types.BaseChannel, model_blessing: types.BaseChannel, *, push_directory: str) -> None:
         super().__init__(
             PusherSpec(
                 model=model,

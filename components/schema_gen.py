@@ -97,11 +97,7 @@ def _is_row_number(column: tables.Column) -> bool:
 
 
 def _count_of_values(column: tables.Column) -> str:
-    return (
-        f"{column.num_distinct:,} distinct values"
-        if column.num_distinct is not None
-        else "many distinct values"
-    )
+    return f"{column.num_distinct:,} distinct values" if column.num_distinct is not None else "many distinct values"
 
 
 class Executor(tfx_schema_gen.Executor):
@@ -114,9 +110,7 @@ class Executor(tfx_schema_gen.Executor):
         exec_properties: dict[str, Any],
     ) -> None:
         """Run the component."""
-        path = os.path.join(
-            artifact_utils.get_single_uri(output_dict["schema"]), tfx_schema_gen.DEFAULT_FILE_NAME
-        )
+        path = os.path.join(artifact_utils.get_single_uri(output_dict["schema"]), tfx_schema_gen.DEFAULT_FILE_NAME)
         if exec_properties.get("frozen_schema"):
             schema = text_format.Parse(exec_properties["frozen_schema"], schema_pb2.Schema())
         else:
@@ -124,9 +118,7 @@ class Executor(tfx_schema_gen.Executor):
             schema = features.read_schema(path)
         profile = example_gen.read_profile(artifact_utils.get_single_instance(input_dict["examples"]))
         config = FeaturesConfig.model_validate_json(exec_properties["features"])
-        complete_schema(
-            schema, profile, label=exec_properties["label"], task=exec_properties["task"], config=config
-        )
+        complete_schema(schema, profile, label=exec_properties["label"], task=exec_properties["task"], config=config)
         with open(path, "w", encoding="utf-8") as file:
             file.write(text_format.MessageToString(schema))
         for name, reason in features.read_features(schema).excluded.items():
@@ -136,17 +128,17 @@ class Executor(tfx_schema_gen.Executor):
 class SchemaGenSpec(component_spec.ComponentSpec):
     """Channels and properties of SchemaGen."""
 
-    PARAMETERS = {  # noqa: RUF012
+    PARAMETERS = {
         "label": component_spec.ExecutionParameter(type=str),
         "task": component_spec.ExecutionParameter(type=str),
         "features": component_spec.ExecutionParameter(type=str),
         "frozen_schema": component_spec.ExecutionParameter(type=str, optional=True),
     }
-    INPUTS = {  # noqa: RUF012
+    INPUTS = {
         "statistics": component_spec.ChannelParameter(type=standard_artifacts.ExampleStatistics),
         "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples),
     }
-    OUTPUTS = {"schema": component_spec.ChannelParameter(type=standard_artifacts.Schema)}  # noqa: RUF012
+    OUTPUTS = {"schema": component_spec.ChannelParameter(type=standard_artifacts.Schema)}
 
 
 class SchemaGen(base_component.BaseComponent):

@@ -79,9 +79,9 @@ def saved_model_path(models: list[types.Artifact]) -> Path:
 class ServedModelResolverSpec(component_spec.ComponentSpec):
     """Channels and properties of ServedModelResolver."""
 
-    PARAMETERS = {"push_directory": component_spec.ExecutionParameter(type=str)}  # noqa: RUF012
-    INPUTS = {"model": component_spec.ChannelParameter(type=standard_artifacts.Model)}  # noqa: RUF012
-    OUTPUTS = {"served_model": component_spec.ChannelParameter(type=standard_artifacts.Model)}  # noqa: RUF012
+    PARAMETERS = {"push_directory": component_spec.ExecutionParameter(type=str)}
+    INPUTS = {"model": component_spec.ChannelParameter(type=standard_artifacts.Model)}
+    OUTPUTS = {"served_model": component_spec.ChannelParameter(type=standard_artifacts.Model)}
 
 
 class ServedModelResolver(base_component.BaseComponent):

@@ -109,15 +109,11 @@ def find_files(data: DataConfig) -> TableFiles:
         if path.is_file():
             base, pattern = path.parent, path.name
         else:
-            depth = next(
-                (i for i, part in enumerate(path.parts) if re.search(r"[*?\[{]", part)), len(path.parts) - 1
-            )
+            depth = next((i for i, part in enumerate(path.parts) if re.search(r"[*?\[{]", part)), len(path.parts) - 1)
             base, pattern = Path(*path.parts[:depth]), str(Path(*path.parts[depth:]))
         matches = [str(match) for match in sorted(base.glob(_without_spans(pattern))) if match.is_file()]
     except PermissionError as error:
-        raise DataError(
-            f"data.path may not be read: {error}. Grant read permission, or run as its owner."
-        ) from None
+        raise DataError(f"data.path may not be read: {error}. Grant read permission, or run as its owner.") from None
     if not matches:
         raise DataError(
             f"data.path matches no file. Received: {data.path}. Give a folder of .csv or .parquet files, or a glob."
@@ -161,9 +157,7 @@ def read_blocks(
 
 
 def _files_in_folder(folder: Path, data: DataConfig) -> TableFiles:
-    names = [
-        entry.name for entry in sorted(folder.iterdir()) if entry.is_file() and not entry.name.startswith(".")
-    ]
+    names = [entry.name for entry in sorted(folder.iterdir()) if entry.is_file() and not entry.name.startswith(".")]
     formats: list[Format] = [data.format] if data.format != "auto" else ["csv", "parquet"]
     by_suffix: dict[str, list[str]] = {}
     for file_format in formats:
@@ -244,9 +238,7 @@ def _csv_header(path: str, data: DataConfig) -> list[str]:
         raise _not_utf8(path) from None
     duplicates = sorted({name for name in header if header.count(name) > 1})
     if duplicates:
-        raise DataError(
-            f"{path} has several columns of one name. Received twice: {', '.join(duplicates)}. Rename one."
-        )
+        raise DataError(f"{path} has several columns of one name. Received twice: {', '.join(duplicates)}. Rename one.")
     if "" in header:
         raise DataError(
             f"{path}: column {header.index('') + 1} has no name. Received the header: {','.join(header)}. Name it."
@@ -329,9 +321,7 @@ def _parquet_columns(path: str) -> list[str]:
         raise DataError(f"{path} {problem}. Set data.format: csv if it is one.") from None
     duplicates = sorted({name for name in schema.names if schema.names.count(name) > 1})
     if duplicates:
-        raise DataError(
-            f"{path} has several columns of one name. Received twice: {', '.join(duplicates)}. Rename one."
-        )
+        raise DataError(f"{path} has several columns of one name. Received twice: {', '.join(duplicates)}. Rename one.")
     return list(schema.names)
 
 
@@ -347,11 +337,7 @@ def _type_of(arrow_type: pa.DataType, *, path: str, name: str) -> ColumnType:
         return "int64"
     if pa.types.is_floating(arrow_type) or pa.types.is_decimal(arrow_type) or pa.types.is_null(arrow_type):
         return "float"
-    if (
-        pa.types.is_nested(arrow_type)
-        or pa.types.is_binary(arrow_type)
-        or pa.types.is_large_binary(arrow_type)
-    ):
+    if pa.types.is_nested(arrow_type) or pa.types.is_binary(arrow_type) or pa.types.is_large_binary(arrow_type):
         raise DataError(
             f"{path}: column {name!r} is no plain number or text. Received: {arrow_type}. "
             f"Leave it out: data.drop: [{name}]"
@@ -390,9 +376,7 @@ class _ColumnScan:
 
     def __init__(self, name: str, column_type: ColumnType) -> None:
         self._column = Column(name, column_type)
-        self._distinct: pa.Array | None = (
-            None if column_type == "float" else pa.array([], ARROW_TYPES[column_type])
-        )
+        self._distinct: pa.Array | None = None if column_type == "float" else pa.array([], ARROW_TYPES[column_type])
 
     def add(self, array: pa.Array) -> None:
         column = self._column
@@ -442,16 +426,13 @@ def _merge(first: TableProfile, second: TableProfile, *, first_path: str, path: 
     if set(first.names) != set(second.names):
         missing = sorted(set(first.names) - set(second.names))
         extra = sorted(set(second.names) - set(first.names))
-        differences = [f"lacks {', '.join(missing)}"] * bool(missing) + [
-            f"also has {', '.join(extra)}"
-        ] * bool(extra)
+        differences = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"also has {', '.join(extra)}"] * bool(extra)
         raise DataError(
             f"{path} does not have the columns of {first_path}. Received: it {' and '.join(differences)}. "
             "Mend the file, narrow data.path, or leave the columns out with data.drop."
         )
     columns = tuple(
-        _merge_columns(column, second.column(column.name), first_path=first_path, path=path)
-        for column in first.columns
+        _merge_columns(column, second.column(column.name), first_path=first_path, path=path) for column in first.columns
     )
     return TableProfile(columns, first.num_rows + second.num_rows)
 

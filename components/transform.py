@@ -13,9 +13,7 @@ from tfx.utils import json_utils
 class Executor(tfx_executor.Executor):
     """Adds `schema_path` to the custom config that preprocessing_fn receives: the schema says what columns are used for."""
 
-    def _GetPreprocessingFn(
-        self, inputs: Mapping[str, Any], unused_outputs: Mapping[str, Any]
-    ) -> Callable[..., Any]:
+    def _GetPreprocessingFn(self, inputs: Mapping[str, Any], unused_outputs: Mapping[str, Any]) -> Callable[..., Any]:
         custom_config = json_utils.loads(inputs[labels.CUSTOM_CONFIG])
         custom_config["schema_path"] = inputs[labels.SCHEMA_PATH_LABEL]
         inputs = {**inputs, labels.CUSTOM_CONFIG: json_utils.dumps(custom_config)}

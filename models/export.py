@@ -27,9 +27,7 @@ REGRESS_METHOD = "tensorflow/serving/regress"
 """Method names that TF Serving's Classify and Regress ask of a signature: tensorflow/python/saved_model/signature_constants."""
 
 
-def export_model(
-    model: keras.Model, transform_output: tft.TFTransformOutput, features: Features, path: Path
-) -> None:
+def export_model(model: keras.Model, transform_output: tft.TFTransformOutput, features: Features, path: Path) -> None:
     """Write a trained model and its preprocessing as a SavedModel.
 
     Args:
@@ -48,9 +46,7 @@ def export_model(
 
     def from_raw(raw: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         columns = {column: raw[argument] for argument, column in columns_by_argument.items()}
-        return answer(
-            transform({name: _as_column(tensor, name, features) for name, tensor in columns.items()})
-        )
+        return answer(transform({name: _as_column(tensor, name, features) for name, tensor in columns.items()}))
 
     def from_examples(examples: tf.Tensor) -> dict[str, tf.Tensor]:
         return answer(transform(tf.io.parse_example(examples, example_spec)))
@@ -72,9 +68,7 @@ def export_model(
     }
     archive.add_endpoint("serving_default", from_raw, [raw_signature])
     archive.add_endpoint("serving_examples", from_examples, [tf.TensorSpec([None], tf.string, "examples")])
-    archive.add_endpoint(
-        "transform_features", transform_features, [tf.TensorSpec([None], tf.string, "examples")]
-    )
+    archive.add_endpoint("transform_features", transform_features, [tf.TensorSpec([None], tf.string, "examples")])
     if features.classes:
         archive.add_endpoint("classification", classify, [tf.TensorSpec([None], tf.string, "inputs")])
     else:

@@ -23,9 +23,7 @@ MAX_DEVIATIONS = 10.0
 """Scaled numbers are clipped to so many standard deviations: an outlier in a request doesn't drown the other columns."""
 
 
-def preprocessing_fn(
-    inputs: Mapping[str, tf.Tensor], custom_config: Mapping[str, Any]
-) -> dict[str, tf.Tensor]:
+def preprocessing_fn(inputs: Mapping[str, tf.Tensor], custom_config: Mapping[str, Any]) -> dict[str, tf.Tensor]:
     """Raw columns to features, for TFX's Transform.
 
     Args:
@@ -44,9 +42,7 @@ def preprocessing_fn(
         outputs[NUMERIC] = _scaled(inputs, columns)
     if columns.vocabulary:
         tokens = _tokens(inputs, columns.vocabulary_strings, columns.vocabulary_integers)
-        outputs[CATEGORICAL] = tft.compute_and_apply_vocabulary(
-            tokens, num_oov_buckets=1, vocab_filename=CATEGORICAL
-        )
+        outputs[CATEGORICAL] = tft.compute_and_apply_vocabulary(tokens, num_oov_buckets=1, vocab_filename=CATEGORICAL)
     if columns.hashed:
         tokens = _tokens(inputs, columns.hashed_strings, columns.hashed_integers)
         offsets = tf.range(len(columns.hashed), dtype=tf.int64) * config.hash_buckets
@@ -63,9 +59,7 @@ def build_model(
         A model from the features to (batch, num_outputs) float32 without an activation: logits, or the standardised number.
     """
     shapes = {
-        name: spec.shape[0]
-        for name, spec in transform_output.transformed_feature_spec().items()
-        if name != LABEL
+        name: spec.shape[0] for name, spec in transform_output.transformed_feature_spec().items() if name != LABEL
     }
     inputs: dict[str, keras.KerasTensor] = {}
     parts = []
@@ -74,9 +68,7 @@ def build_model(
         parts.append(inputs[NUMERIC])
     sizes = {}
     if CATEGORICAL in shapes:
-        sizes[CATEGORICAL] = (
-            transform_output.vocabulary_size_by_name(CATEGORICAL) + 1
-        )  # the last for unseen values
+        sizes[CATEGORICAL] = transform_output.vocabulary_size_by_name(CATEGORICAL) + 1  # the last for unseen values
     if HASHED in shapes:
         sizes[HASHED] = features.hash_buckets * shapes[HASHED]
     for name, size in sizes.items():
@@ -85,9 +77,7 @@ def build_model(
         parts.append(keras.layers.Flatten(name=f"{name}_flat")(embedded))
     hidden = keras.layers.Concatenate(name="features")(parts) if len(parts) > 1 else parts[0]
     for number, units in enumerate(model.hidden_units, start=1):
-        hidden = keras.layers.Dense(units, use_bias=not model.batch_normalization, name=f"hidden_{number}")(
-            hidden
-        )
+        hidden = keras.layers.Dense(units, use_bias=not model.batch_normalization, name=f"hidden_{number}")(hidden)
         if model.batch_normalization:
             hidden = keras.layers.BatchNormalization(name=f"normalized_{number}")(hidden)
         hidden = keras.layers.Activation(model.activation, name=f"activated_{number}")(hidden)
@@ -112,15 +102,11 @@ def _scaled(inputs: Mapping[str, tf.Tensor], columns: features.Features) -> tf.T
     """Standard scores, 0 where missing, and a 1 for each missing cell of a column that has missing cells in training."""
     parts = []
     if columns.numeric_floats:
-        parts.append(
-            tf.cast(tf.concat([inputs[name] for name in columns.numeric_floats], axis=1), tf.float64)
-        )
+        parts.append(tf.cast(tf.concat([inputs[name] for name in columns.numeric_floats], axis=1), tf.float64))
     if columns.numeric_integers:
         integers = tf.concat([inputs[name] for name in columns.numeric_integers], axis=1)
         nan = tf.constant(float("nan"), tf.float64)
-        parts.append(
-            tf.where(tf.equal(integers, features.MISSING_INTEGER), nan, tf.cast(integers, tf.float64))
-        )
+        parts.append(tf.where(tf.equal(integers, features.MISSING_INTEGER), nan, tf.cast(integers, tf.float64)))
     numbers = tf.concat(parts, axis=1)
     is_known = tf.math.is_finite(numbers)
     mean = tft.mean(numbers, reduce_instance_dims=False)

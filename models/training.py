@@ -112,9 +112,7 @@ def run_fn(fn_args: FnArgs) -> None:
     (run_path / "history.json").write_text(text)
 
 
-def _load_rows(
-    patterns: list[str], transform_output: tft.TFTransformOutput, *, cache_bytes: int
-) -> TrainingRows:
+def _load_rows(patterns: list[str], transform_output: tft.TFTransformOutput, *, cache_bytes: int) -> TrainingRows:
     files = sorted(file for pattern in patterns for file in tf.io.gfile.glob(pattern))
     transform = transform_output.transform_features_layer()
     raw_spec = transform_output.raw_feature_spec()
@@ -141,9 +139,7 @@ def _load_rows(
     all_labels = np.concatenate(labels)
     arrays = {name: np.concatenate([b[name] for b in blocks]) for name in blocks[0]} if blocks else None
     where = (
-        f"in memory ({num_bytes:,} bytes)"
-        if arrays is not None
-        else "read in each epoch: over training.cache_bytes"
+        f"in memory ({num_bytes:,} bytes)" if arrays is not None else "read in each epoch: over training.cache_bytes"
     )
     logging.info("%d rows, %s.", len(all_labels), where)
     return TrainingRows(len(all_labels), all_labels, arrays, stream)
@@ -162,15 +158,11 @@ def _with_head(network: keras.Model, *, labels: np.ndarray, is_classifier: bool)
     return keras.Model(network.input, outputs, name=network.name)
 
 
-def _compile(
-    model: keras.Model, training: TrainingConfig, *, train: TrainingRows, is_classifier: bool
-) -> None:
+def _compile(model: keras.Model, training: TrainingConfig, *, train: TrainingRows, is_classifier: bool) -> None:
     steps = math.ceil(train.num_rows / training.batch_size)
     rate: Any = training.learning_rate
     if training.schedule.kind == "cosine":
-        rate = keras.optimizers.schedules.CosineDecay(
-            training.learning_rate, decay_steps=steps * training.epochs
-        )
+        rate = keras.optimizers.schedules.CosineDecay(training.learning_rate, decay_steps=steps * training.epochs)
     optimizers = {
         "adam": keras.optimizers.Adam,
         "adamw": keras.optimizers.AdamW,
@@ -188,9 +180,7 @@ def _compile(
             return keras.losses.mean_squared_error(y_true, y_pred) / variance
 
         metrics = [keras.metrics.MeanAbsoluteError(name="mean_absolute_error")]
-    model.compile(
-        optimizer=optimizers[training.optimizer](learning_rate=rate), loss=loss, weighted_metrics=metrics
-    )
+    model.compile(optimizer=optimizers[training.optimizer](learning_rate=rate), loss=loss, weighted_metrics=metrics)
 
 
 def _callbacks(training: TrainingConfig) -> list[keras.callbacks.Callback]:
@@ -220,7 +210,5 @@ def _class_weights(
         return None
     if training.class_weights == "balanced":
         counts = np.bincount(labels.astype(np.int64), minlength=len(classes))
-        return {
-            index: len(labels) / (len(classes) * max(int(count), 1)) for index, count in enumerate(counts)
-        }
+        return {index: len(labels) / (len(classes) * max(int(count), 1)) for index, count in enumerate(counts)}
     return {index: training.class_weights.get(name, 1.0) for index, name in enumerate(classes)}

@@ -46,9 +46,7 @@ METRICS: Mapping[Task, tuple[str, ...]] = {
 }
 """The metrics that `evaluation` knows, by task. components/evaluator.py says how each is computed."""
 
-LOWER_IS_BETTER = frozenset(
-    {"cross_entropy", "mean_absolute_error", "mean_squared_error", "root_mean_squared_error"}
-)
+LOWER_IS_BETTER = frozenset({"cross_entropy", "mean_absolute_error", "mean_squared_error", "root_mean_squared_error"})
 
 MODEL_OUTPUTS = frozenset({"label", "score", "probabilities", "classes", "value"})
 """Names of what a pushed model returns. No feature may have one of them: a table of rows and predictions has both."""
@@ -327,9 +325,7 @@ def load_config(path: Path, *, overrides: Sequence[str] = ()) -> PipelineConfig:
         config = PipelineConfig.model_validate(document)
     except ValidationError as error:
         faults = [_describe(fault) for fault in error.errors()]
-        raise ConfigError(
-            f"{path} is not a valid pipeline:\n" + "\n".join(f"  {f}" for f in faults)
-        ) from None
+        raise ConfigError(f"{path} is not a valid pipeline:\n" + "\n".join(f"  {f}" for f in faults)) from None
     return _with_absolute_paths(config, folder=path.resolve().parent)
 
 
@@ -355,18 +351,14 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {error}") from None
     if not isinstance(document, dict):
-        raise ConfigError(
-            f"{path} must hold a mapping of sections (name, data, ...). Received: {_kind(document)}."
-        )
+        raise ConfigError(f"{path} must hold a mapping of sections (name, data, ...). Received: {_kind(document)}.")
     return document
 
 
 def _apply_override(document: dict[str, Any], override: str) -> None:
     dotted, separator, text = override.partition("=")
     if not separator or not all(dotted.split(".")):
-        raise ConfigError(
-            f"--set takes dotted.key=value. Received: {override!r}. Try --set training.epochs=3."
-        )
+        raise ConfigError(f"--set takes dotted.key=value. Received: {override!r}. Try --set training.epochs=3.")
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:

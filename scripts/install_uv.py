@@ -25,9 +25,7 @@ def locked_wheel(machine: str) -> dict[str, str]:
     for wheel in wheels:
         if "manylinux" in wheel["url"] and wheel["url"].endswith(f"{machine}.whl"):
             return dict(wheel)
-    sys.exit(
-        f"No uv for this machine in uv.lock. Received: {machine}. kubetfx's wheels are for Linux on x86_64."
-    )
+    sys.exit(f"No uv for this machine in uv.lock. Received: {machine}. kubetfx's wheels are for Linux on x86_64.")
 
 
 def main(environment: Path) -> None:
