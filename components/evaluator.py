@@ -59,16 +59,16 @@ class Check:
     baseline: float | None
     passed: bool
 
-    def __str__(self) -> str:
-        verdict = "ok" if self.passed else "MISSED"
+    def describe_bound(self) -> str:
+        """`at least 0.95`, or `at most 0.02 worse than served`."""
         if self.kind == "worse_by_at_most":
-            if self.baseline is None:
-                return f"{self.metric} {self.value:.4g}: nothing is served to compare it with  {verdict}"
-            return (
-                f"{self.metric} {self.value:.4g}, served {self.baseline:.4g}: may be worse by at most "
-                f"{self.bound:g}  {verdict}"
-            )
-        return f"{self.metric} {self.value:.4g}: must be {self.kind.replace('_', ' ')} {self.bound:g}  {verdict}"
+            return f"at most {self.bound:g} worse than served"
+        return f"{self.kind.replace('_', ' ')} {self.bound:g}"
+
+    def __str__(self) -> str:
+        served = "nothing is served yet" if self.baseline is None else f"served {self.baseline:.4g}"
+        verdict = "ok" if self.passed else "MISSED"
+        return f"{self.metric} {self.value:.4g} ({served}), must be {self.describe_bound()}: {verdict}"
 
 
 @dataclass(frozen=True)

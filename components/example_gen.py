@@ -15,6 +15,7 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import tensorflow as tf
 from absl import logging
 from google.protobuf import any_pb2, json_format, wrappers_pb2
@@ -38,16 +39,26 @@ BUCKETS = 1_000
 """A split of fraction 0.7 is 700 of so many hash buckets."""
 
 
-def split_of(record: bytes, buckets: Sequence[int]) -> int:
-    """Index of the split that a record belongs to.
+def split_of(key: str, buckets: Sequence[int]) -> int:
+    """Index of the split that a row belongs to.
 
-    The rule of TFX's ExampleGen: SHA-256 of the serialized record, as a number, modulo the number of buckets.
+    The rule of TFX's ExampleGen: SHA-256 of the row, as a number, modulo the number of buckets.
 
     Args:
-        record: a serialized tf.Example.
+        key: the row's content, from row_keys.
         buckets: cumulated numbers of buckets of the splits, in order.
     """
-    return bisect(buckets, int(hashlib.sha256(record).hexdigest(), 16) % buckets[-1])
+    return bisect(buckets, int(hashlib.sha256(key.encode()).hexdigest(), 16) % buckets[-1])
+
+
+def row_keys(block: pa.RecordBatch) -> list[str]:
+    """The content of each row as one text, whatever the order of the columns.
+
+    TFX takes the serialized tf.Example for this, but tfx_bsl's encoder writes the features of an example in an order that
+    changes from process to process, and with it the rows of a split would.
+    """
+    texts = [block.column(name).cast(pa.string()) for name in sorted(block.schema.names)]
+    return pc.binary_join_element_wise(*texts, "\x1f", null_handling="replace", null_replacement="\x00").to_pylist()
 
 
 def encode(block: pa.RecordBatch) -> list[bytes]:
@@ -101,8 +112,8 @@ class _WriteExamples(beam.DoFn):
         counts = [0] * len(writers)
         for block in tables.read_blocks(path, self._columns, file_format=self._files.format, data=self._data):
             labelled = block.filter(block.column(self._data.label).is_valid())
-            for record in encode(labelled):
-                split = split_of(record, self._buckets)
+            for key, record in zip(row_keys(labelled), encode(labelled), strict=True):
+                split = split_of(key, self._buckets)
                 writers[split].write(record)
                 counts[split] += 1
         for writer, path in zip(writers, paths, strict=True):

@@ -1,0 +1,5 @@
+"""`python -m pipeline` is `kubetfx`."""
+
+from pipeline.cli import main
+
+main()

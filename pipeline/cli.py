@@ -1,0 +1,224 @@
+"""The `kubetfx` command: parses, calls one function, prints through pipeline/output.py."""
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from pipeline.config import PipelineConfig, load_config
+from pipeline.errors import KubetfxError, NodeFailedError, NotBlessedError, UsageError
+from pipeline.output import Format, Output
+
+if TYPE_CHECKING:
+    from pipeline.local_runner import RunResult
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 + SIGINT."""
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="From a table to a served model: one YAML file, every TFX component.",
+    epilog="Exit codes: 0 pushed, or nothing new to push; 1 failure; 2 usage, config or data; 3 stopped by anomalies of the "
+    "data; 4 not blessed.",
+)
+
+ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="pipeline.yaml", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Put a value over the file's, for example training.epochs=3."),
+]
+FormatOption = Annotated[Format, typer.Option("--format", help="json: one document on stdout, and nothing else.")]
+
+
+@app.command()
+def run(config: ConfigPath, overrides: Overrides = None, format: FormatOption = "human") -> None:
+    """Run the pipeline on this machine; nodes whose inputs did not change are taken from the cache."""
+    output = _open_output(format)
+    pipeline_config = _load(config, overrides)
+    output.say(f"{pipeline_config.name}: {config} in {_shown(pipeline_config.workspace_path)}")
+
+    from pipeline import preflight
+    from pipeline.local_runner import LocalRunner
+
+    output.begin("Checking the data")
+    profile = preflight.check(pipeline_config)
+    output.end()
+    output.say(f"Data: {profile.num_rows:,} rows, {len(profile.columns)} columns")
+    result = LocalRunner(pipeline_config, output).run()
+    _print_result(result, pipeline_config, output, config_path=config)
+    if result.pushed_version is None:
+        missed = [check for check in result.evaluation.checks if not check.passed]
+        raise NotBlessedError(
+            "The model was not pushed, because it missed a threshold:\n" + "\n".join(f"  {check}" for check in missed)
+        )
+
+
+@app.command()
+def predict(
+    config: ConfigPath,
+    rows: Annotated[Path, typer.Option(help="CSV, JSON or JSON lines with the model's columns.", show_default=False)],
+    overrides: Overrides = None,
+    format: FormatOption = "human",
+) -> None:
+    """Predict with the newest pushed model, without a server."""
+    output = _open_output(format)
+    pipeline_config = _load(config, overrides)
+
+    from components import push_directory
+    from pipeline.local_runner import logged_to
+    from serving import offline
+
+    versions = push_directory.versions(pipeline_config.push_path)
+    if not versions:
+        raise UsageError(
+            f"No model was pushed yet. Received: {pipeline_config.push_path}. Push one: kubetfx run {config}"
+        )
+    saved_model = push_directory.version_path(pipeline_config.push_path, versions[-1])
+    output.begin("Loading the model")
+    with logged_to(pipeline_config.workspace_path / "predict.log"):
+        predictions = offline.predict(saved_model, rows, missing_values=pipeline_config.data.missing_values)
+    output.end()
+    if format == "json":
+        output.document(
+            {
+                "model_name": pipeline_config.model_name,
+                "version": versions[-1],
+                "predictions": [
+                    {key: value for key, value in asdict(prediction).items() if value is not None}
+                    for prediction in predictions
+                ],
+            }
+        )
+    elif predictions[0].value is not None:
+        rows_of_table = [[str(number), f"{p.value:.6g}"] for number, p in enumerate(predictions, start=1)]
+        output.table(["row ", "value "], rows_of_table)
+    else:
+        rows_of_table = [[str(n), p.label or "", f"{p.score:.4f}"] for n, p in enumerate(predictions, start=1)]
+        output.table(["row ", "label", "score "], rows_of_table)
+
+
+@app.command()
+def init(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="A CSV or Parquet file, a folder of them, or a glob.")],
+    label: Annotated[str, typer.Option(help="The column to predict.", show_default=False)],
+    output_path: Annotated[Path, typer.Option("--output", help="File to write.")] = Path("pipeline.yaml"),
+    format: FormatOption = "human",
+) -> None:
+    """Look at a table, and write a commented pipeline.yaml for it."""
+    output = _open_output(format)
+
+    from pipeline import scaffold
+
+    scaffold.write_config(data, label=label, path=output_path)
+    if format == "json":
+        output.document({"config": str(output_path)})
+    output.say(f"Wrote {output_path}. Next: kubetfx run {output_path}")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of pipeline.yaml, for editors."""
+    Output("json").document(PipelineConfig.model_json_schema())
+
+
+def main() -> NoReturn:
+    """The console script: runs a command and ends with its exit code."""
+    import click
+
+    try:
+        code = app(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except click.exceptions.Abort:
+        sys.exit(INTERRUPTED)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except KubetfxError as error:
+        _output.error(str(error), exit_code=error.exit_code, details=_details(error))
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        _output.error("Interrupted. What was finished is kept; the same command goes on from there.", exit_code=INTERRUPTED)
+        sys.exit(INTERRUPTED)
+
+
+_output = Output("human")
+"""The running command's output, for the error that ends it."""
+
+
+def _open_output(format: Format) -> Output:
+    global _output  # noqa: PLW0603
+    import os
+
+    _output = Output(format, stderr=os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace"))
+    return _output
+
+
+def _load(path: Path, overrides: list[str] | None) -> PipelineConfig:
+    sys.path.insert(0, str(path.resolve().parent))  # where a user's own model.module stands
+    return load_config(path, overrides=overrides or ())
+
+
+def _details(error: KubetfxError) -> dict[str, Any]:
+    details: dict[str, Any] = {"type": type(error).__name__}
+    if isinstance(error, NodeFailedError):
+        details |= {"node": error.node_id, "log": str(error.log_path)}
+    return details
+
+
+def _print_result(result: "RunResult", config: PipelineConfig, output: Output, *, config_path: Path) -> None:
+    if output.format == "json":
+        output.document(_as_document(result, config))
+        return
+    for column, reason in result.excluded_columns.items():
+        output.say(f"Not used as a feature: {column}, {reason}")
+    thresholds = {check.metric: check for check in result.evaluation.checks}
+    rows = []
+    for name, value in result.evaluation.metrics.items():
+        served = result.evaluation.baseline_metrics.get(name)
+        bounds = "; ".join(c.describe_bound() for c in result.evaluation.checks if c.metric == name)
+        verdict = "" if name not in thresholds else ("ok" if _all_passed(result, name) else "MISSED")
+        rows.append([name, f"{value:.4g}", "" if served is None else f"{served:.4g}", bounds, verdict])
+    output.table(["metric", "value ", "served ", "threshold", ""], rows)
+    if not result.changed:
+        output.say("Nothing changed: every node was taken from the cache.")
+    if result.pushed_version is not None:
+        verb = "Pushed" if result.changed else "Still served:"
+        output.say(f"{verb} {config.model_name} version {result.pushed_version} in {_shown(config.push_path)}", style="green")
+        output.say(f"Next: kubetfx predict {config_path} --rows ROWS.csv")
+
+
+def _all_passed(result: "RunResult", metric: str) -> bool:
+    return all(check.passed for check in result.evaluation.checks if check.metric == metric)
+
+
+def _as_document(result: "RunResult", config: PipelineConfig) -> dict[str, Any]:
+    return {
+        "name": config.name,
+        "run_id": result.run_id,
+        "changed": result.changed,
+        "nodes": [
+            {"id": node.node_id, "state": node.state, "seconds": round(node.seconds, 3), "log": str(node.log_path)}
+            for node in result.nodes
+        ],
+        "metrics": result.evaluation.metrics,
+        "served_metrics": result.evaluation.baseline_metrics,
+        "slices": result.evaluation.slices,
+        "checks": [asdict(check) for check in result.evaluation.checks],
+        "excluded_columns": result.excluded_columns,
+        "blessed": result.evaluation.is_blessed,
+        "pushed_version": result.pushed_version,
+        "push_directory": str(config.push_path),
+    }
+
+
+def _shown(path: Path) -> str:
+    """Relative to where the user is, when that is shorter."""
+    import os
+
+    relative = os.path.relpath(path)
+    return relative if len(relative) < len(str(path)) else str(path)

@@ -1,0 +1,267 @@
+"""Runs a pipeline on this machine: node by node, with TFX's cache, a log file a node, and resumption after a break.
+
+TFX's own launcher executes each node and records it in ML Metadata. What TFX and TensorFlow write to the screen goes to the
+logs. What a pipeline consists of is pipeline/definition.py's.
+"""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TextIO
+
+from pipeline.config import PipelineConfig
+from pipeline.errors import KubetfxError, NodeFailedError, UsageError
+from pipeline.output import Output
+
+if TYPE_CHECKING:  # importing TFX takes seconds, and the first line is to be on the screen before that
+    from ml_metadata import MetadataStore
+    from tfx.proto.orchestration import pipeline_pb2
+
+    from components.evaluator import EvaluationResult
+
+NodeState = Literal["done", "cached", "failed", "interrupted"]
+
+
+@dataclass(frozen=True)
+class NodeResult:
+    """How a node ended."""
+
+    node_id: str
+    state: NodeState
+    seconds: float
+    log_path: Path
+    outputs: dict[str, list[str]] = field(default_factory=dict)
+    """URIs by output key."""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended that executed all its nodes."""
+
+    run_id: str
+    nodes: list[NodeResult]
+    evaluation: "EvaluationResult"
+    pushed_version: int | None
+    """None if the model was not blessed."""
+    excluded_columns: dict[str, str]
+    """Columns that are not used as features, with the reason."""
+
+    @property
+    def changed(self) -> bool:
+        """Whether any node was executed."""
+        return any(node.state == "done" for node in self.nodes)
+
+
+class LocalRunner:
+    """Runs one config's pipeline in its workspace."""
+
+    def __init__(self, config: PipelineConfig, output: Output) -> None:
+        self._config = config
+        self._output = output
+        self._run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
+        self._log_folder = config.workspace_path / "logs" / self._run_id
+
+    def run(self) -> RunResult:
+        """Run every node that is not in the cache.
+
+        Raises:
+            NodeFailedError: a node failed; those before it are kept and the next run starts there.
+            AnomaliesError: the gate stopped the run.
+            UsageError: another run is using the workspace.
+            KeyboardInterrupt: passed on, after the interrupted node was cleaned up.
+        """
+        self._log_folder.mkdir(parents=True, exist_ok=True)
+        with _locked(self._config.workspace_path):
+            self._output.begin("Loading TFX")
+            with logged_to(self._log_folder / "startup.log"):
+                store, pipeline = self._prepare()
+            self._output.end()
+            nodes = [node.pipeline_node for node in pipeline.nodes]
+            results = []
+            for number, node in enumerate(nodes, start=1):
+                position = f"[{number}/{len(nodes)}]"
+                results.append(self._run_node(node, pipeline, store, position=position))
+            with logged_to(self._log_folder / "summary.log"):
+                return self._summarize(results, store)
+
+    def _prepare(self) -> "tuple[MetadataStore, pipeline_pb2.Pipeline]":
+        from ml_metadata import MetadataStore
+        from tfx.dsl.compiler.compiler import Compiler
+        from tfx.dsl.compiler.constants import PIPELINE_RUN_ID_PARAMETER_NAME
+        from tfx.orchestration.portable import runtime_parameter_utils
+
+        from pipeline.definition import create_pipeline
+
+        tfx_pipeline = create_pipeline(self._config)
+        pipeline = Compiler().compile(tfx_pipeline)
+        runtime_parameter_utils.substitute_runtime_parameter(pipeline, {PIPELINE_RUN_ID_PARAMETER_NAME: self._run_id})
+        store = MetadataStore(tfx_pipeline.metadata_connection_config)
+        self._discard_broken_executions(store)
+        return store, pipeline
+
+    def _discard_broken_executions(self, store: "MetadataStore") -> None:
+        """Mark what a killed run left RUNNING as failed, and delete the outputs it left half written."""
+        from ml_metadata.proto import metadata_store_pb2
+
+        unfinished = (metadata_store_pb2.Execution.NEW, metadata_store_pb2.Execution.RUNNING)
+        broken = [execution for execution in store.get_executions() if execution.last_known_state in unfinished]
+        for execution in broken:
+            execution.last_known_state = metadata_store_pb2.Execution.FAILED
+            for folder in (self._config.workspace_path / "artifacts").glob(f"*/*/{execution.id}"):
+                shutil.rmtree(folder)
+            for folder in (self._config.workspace_path / "artifacts").glob(f"*/.system/*/{execution.id}"):
+                shutil.rmtree(folder)
+        if broken:
+            store.put_executions(broken)
+
+    def _run_node(self, node: Any, pipeline: Any, store: "MetadataStore", *, position: str) -> NodeResult:
+        node_id = node.node_info.id
+        log_path = self._log_folder / f"{node_id}.log"
+        started = time.monotonic()
+        self._output.node_begins(position, node_id)
+
+        def result(state: NodeState, outputs: dict[str, list[str]] | None = None) -> NodeResult:
+            node_result = NodeResult(node_id, state, time.monotonic() - started, log_path, outputs or {})
+            self._output.node_ends(position, node_result)
+            return node_result
+
+        try:
+            with logged_to(log_path):
+                execution_id = _launch(node, pipeline)
+        except KubetfxError:
+            result("failed")
+            raise
+        except KeyboardInterrupt:
+            with logged_to(log_path):
+                self._discard_broken_executions(store)
+            result("interrupted")
+            raise
+        except Exception as error:
+            with log_path.open("a") as log:
+                _write_traceback(log)
+            result("failed")
+            raise NodeFailedError(node_id, _root_cause(error), log_path=log_path) from error
+        state = _state_of(execution_id, store)
+        if state is None:
+            result("failed")
+            raise NodeFailedError(node_id, "its inputs could not be resolved", log_path=log_path)
+        return result(state, _outputs_of(execution_id, store))
+
+    def _summarize(self, results: list[NodeResult], store: "MetadataStore") -> RunResult:
+        from components.evaluator import read_evaluation
+        from models.features import read_features, read_schema
+
+        outputs = {node.node_id: node.outputs for node in results}
+        (evaluation_uri,) = outputs["Evaluator"]["evaluation"]
+        (schema_uri,) = outputs["AnomalyGate"]["approved_schema"]
+        pushed = outputs["Pusher"].get("pushed_model", [])
+        return RunResult(
+            run_id=self._run_id,
+            nodes=results,
+            evaluation=read_evaluation(
+                Path(evaluation_uri), self._config.evaluation, task=self._config.model.task
+            ),
+            pushed_version=_pushed_version(pushed[0], store) if pushed else None,
+            excluded_columns=read_features(read_schema(Path(schema_uri) / "schema.pbtxt")).excluded,
+        )
+
+
+def _launch(node: Any, pipeline: Any) -> int:
+    """Let TFX execute a node, or find it in the cache; the id of the execution."""
+    from tfx.orchestration import metadata
+    from tfx.orchestration.local import runner_utils
+    from tfx.orchestration.portable.launcher import Launcher
+
+    deployment = runner_utils.extract_local_deployment_config(pipeline)
+    connection = deployment.metadata_connection_config
+    launcher = Launcher(
+        pipeline_node=node,
+        mlmd_connection=metadata.Metadata(getattr(connection, connection.WhichOneof("connection_config"))),
+        pipeline_info=pipeline.pipeline_info,
+        pipeline_runtime_spec=pipeline.runtime_spec,
+        executor_spec=runner_utils.extract_executor_spec(deployment, node.node_info.id),
+        custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, node.node_info.id),
+    )
+    execution_info = launcher.launch()
+    assert execution_info is not None  # only for TFX's system nodes, which we have none of
+    return int(execution_info.execution_id or 0)
+
+
+def _state_of(execution_id: int, store: "MetadataStore") -> NodeState | None:
+    from ml_metadata.proto.metadata_store_pb2 import Execution
+
+    states: dict[int, NodeState] = {Execution.COMPLETE: "done", Execution.CACHED: "cached"}
+    executions = store.get_executions_by_id([execution_id])
+    return states.get(executions[0].last_known_state) if executions else None
+
+
+def _outputs_of(execution_id: int, store: "MetadataStore") -> dict[str, list[str]]:
+    from ml_metadata.proto.metadata_store_pb2 import Event
+
+    keys = {
+        event.artifact_id: event.path.steps[0].key
+        for event in store.get_events_by_execution_ids([execution_id])
+        if event.type == Event.OUTPUT
+    }
+    outputs: dict[str, list[str]] = {}
+    for artifact in store.get_artifacts_by_id(list(keys)):
+        outputs.setdefault(keys[artifact.id], []).append(artifact.uri)
+    return outputs
+
+
+def _pushed_version(uri: str, store: "MetadataStore") -> int:
+    (artifact,) = store.get_artifacts_by_uri(uri)
+    return int(artifact.custom_properties["pushed_version"].string_value)
+
+
+@contextlib.contextmanager
+def _locked(workspace: Path) -> Iterator[None]:
+    """Keep a second run out of the workspace; the kernel lets go of the lock whichever way the process ends."""
+    with (workspace / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(
+                f"Another run is using the workspace. Received: {workspace}. Wait for it, or set another workspace."
+            ) from None
+        yield
+
+
+@contextlib.contextmanager
+def logged_to(path: Path) -> Iterator[None]:
+    """Send file descriptors 1 and 2 to a file, and with them whatever TensorFlow's C++ and Beam's workers write."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = [os.dup(1), os.dup(2)]
+    with path.open("ab") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for descriptor, copy in zip((1, 2), saved, strict=True):
+            os.dup2(copy, descriptor)
+            os.close(copy)
+
+
+def _root_cause(error: BaseException) -> str:
+    """The last line of the first cause: Beam and the launcher wrap what went wrong."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"
+
+
+def _write_traceback(log: TextIO) -> None:
+    import traceback
+
+    traceback.print_exc(file=log)

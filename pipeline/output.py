@@ -1,0 +1,101 @@
+"""The only module that prints: progress and talk to stderr, results to stdout, for people or as one JSON document."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol, TextIO
+
+from rich.console import Console
+from rich.markup import escape
+from rich.status import Status
+from rich.table import Table
+
+Format = Literal["human", "json"]
+
+WIDTH_OF_PIPES = 120
+"""Columns of a table that goes to a file or a pipe."""
+
+_STATE_STYLES = {"done": "green", "cached": "cyan", "failed": "bold red", "interrupted": "bold yellow"}
+
+
+class NodeLine(Protocol):
+    """What a progress line needs of a node's result."""
+
+    @property
+    def node_id(self) -> str: ...  # noqa: D102
+    @property
+    def state(self) -> str: ...  # noqa: D102
+    @property
+    def seconds(self) -> float: ...  # noqa: D102
+
+
+class Output:
+    """One command's output.
+
+    Args:
+        format: `json` prints nothing but one document on stdout.
+        stderr: where talk goes. The local runner points file descriptor 2 at a node's log while the node runs, so it hands
+            over a stream of its own.
+    """
+
+    def __init__(self, format: Format, *, stderr: TextIO | None = None) -> None:
+        self.format = format
+        self._talk = Console(file=stderr or sys.stderr, quiet=format == "json", highlight=False)
+        self._data = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH_OF_PIPES)
+        self._status: Status | None = None
+
+    def say(self, message: str, *, style: str | None = None) -> None:
+        """A line of talk."""
+        self._talk.print(escape(message), style=style, soft_wrap=True)
+
+    def begin(self, label: str) -> None:
+        """Something takes a while: a spinner on a terminal, nothing elsewhere."""
+        self.end()
+        if self._talk.is_terminal and not self._talk.quiet:
+            self._status = self._talk.status(escape(label), spinner="dots")
+            self._status.start()
+
+    def end(self) -> None:
+        """It is over; the spinner goes."""
+        if self._status:
+            self._status.stop()
+            self._status = None
+
+    def node_begins(self, position: str, node_id: str) -> None:
+        """A node starts."""
+        self.begin(f"{position} {node_id}  running")
+
+    def node_ends(self, position: str, node: NodeLine) -> None:
+        """A node's line: `[3/10] SchemaGen  done in 1.2 s`."""
+        self.end()
+        style = _STATE_STYLES[node.state]
+        time = "" if node.state == "cached" else f" {'in' if node.state == 'done' else 'after'} {node.seconds:.1f} s"
+        self._talk.print(f"{escape(position):<9}{node.node_id:<20} [{style}]{node.state}[/]{time}")
+
+    def error(self, message: str, *, exit_code: int, details: Mapping[str, Any] | None = None) -> None:
+        """Why the command fails."""
+        self.end()
+        if self.format == "json":
+            self.document({"error": {"message": message, "exit_code": exit_code, **(details or {})}})
+        else:
+            first, _, rest = message.partition("\n")
+            self._talk.print(f"[bold red]Error:[/] {escape(first)}", soft_wrap=True)
+            if rest:
+                self._talk.print(escape(rest), soft_wrap=True)
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None) -> None:
+        """Rows of data on stdout. Columns whose name ends in a space are aligned to the right."""
+        table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+        for column in columns:
+            table.add_column(column.strip(), justify="right" if column.endswith(" ") else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*(escape(cell) for cell in row))
+        self._data.print(table)
+
+    def text(self, text: str) -> None:
+        """Data on stdout, as it is."""
+        self._data.out(text, highlight=False)
+
+    def document(self, document: Any) -> None:
+        """The one JSON document of `--format json`."""
+        self._data.out(json.dumps(document, indent=2, ensure_ascii=False), highlight=False)

@@ -1,0 +1,119 @@
+"""What can be known to be wrong before any work starts: the config held against the data and the disk."""
+
+import importlib.util
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from components import tables
+from pipeline.config import MODEL_OUTPUTS, PipelineConfig, nearest
+from pipeline.errors import ConfigError, DataError, UsageError
+
+MAX_CLASSES = 1_000
+
+
+def check(config: PipelineConfig) -> tables.TableProfile:
+    """Scan the data and hold the config against it.
+
+    Returns:
+        What the scan found.
+
+    Raises:
+        ConfigError: the config names columns or classes that the data does not have, or a module that is not there.
+        DataError: the table cannot be read, or its label cannot be learned.
+        UsageError: the workspace or the push directory cannot be written.
+    """
+    _check_module(config.model.module)
+    _check_writable(config.workspace_path, section="workspace")
+    _check_writable(config.push_path, section="serving.push_directory")
+    files = tables.find_files(config.data)
+    profile = tables.inspect_table(files, config.data)
+    label = tables.check_label(profile, config.data)
+    _check_label_fits_task(label, config)
+    _check_columns(profile, config)
+    return profile
+
+
+def _check_module(module: str | None) -> None:
+    if module is None:
+        return
+    try:
+        found = importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        found = False
+    if not found:
+        raise ConfigError(
+            f"model.module cannot be imported. Received: {module!r}. Give the import path of a module that is installed "
+            "or stands beside pipeline.yaml, without .py."
+        )
+
+
+def _check_writable(folder: Path, *, section: str) -> None:
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    try:
+        if not existing.is_dir():
+            raise NotADirectoryError(f"{existing} is a file")
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise UsageError(
+            f"{section} cannot be written. Received: {folder} ({reason}). Grant write permission, or set another {section}."
+        ) from None
+
+
+def _check_label_fits_task(label: tables.Column, config: PipelineConfig) -> None:
+    name = config.data.label
+    if config.model.task == "regression":
+        if label.type == "string":
+            raise ConfigError(
+                f"data.label: a regression needs numbers, and {name!r} holds text. Received: "
+                f"{', '.join(map(str, label.values[:5]))}. Set model.task: classification, or choose another label."
+            )
+        return
+    if label.num_distinct is None or label.num_distinct > MAX_CLASSES:
+        kind = "decimal numbers" if label.type == "float" else f"more than {MAX_CLASSES:,} distinct values"
+        raise ConfigError(
+            f"data.label: a classification needs at most {MAX_CLASSES:,} classes. Received: {name!r} with {kind}. "
+            "Set model.task: regression, or choose another label."
+        )
+    weights = config.training.class_weights
+    if isinstance(weights, dict):
+        classes = [str(value) for value in label.values]
+        _check_known(weights, classes, section="training.class_weights", what="class")
+
+
+def _check_columns(profile: tables.TableProfile, config: PipelineConfig) -> None:
+    features = [name for name in profile.names if name != config.data.label]
+    if not features:
+        raise DataError(f"The table has no column besides the label {config.data.label!r}: there is nothing to learn from.")
+    if clashes := [name for name in features if name in MODEL_OUTPUTS]:
+        raise DataError(
+            f"Column {clashes[0]!r} has the name of something that the model returns ({', '.join(sorted(MODEL_OUTPUTS))}). "
+            f"Rename it, or leave it out: data.drop: [{clashes[0]}]"
+        )
+    slices = [column for entry in config.evaluation.slices for column in ([entry] if isinstance(entry, str) else entry)]
+    for section, names in {
+        "features.numeric": config.features.numeric,
+        "features.categorical": config.features.categorical,
+        "evaluation.slices": slices,
+        "validation.features": config.validation.features,
+    }.items():
+        _check_known(names, profile.names, section=section, what="column")
+    for section, names, wrong, right in (
+        ("features.numeric", config.features.numeric, "string", "numbers"),
+        ("features.categorical", config.features.categorical, "float", "text or whole numbers"),
+    ):
+        for name in names:
+            if profile.column(name).type == wrong:
+                held = "text" if wrong == "string" else "decimal numbers"
+                raise ConfigError(f"{section}: a column of {right} is needed here. Received: {name!r}, which holds {held}.")
+
+
+def _check_known(names: Iterable[str], known: list[str], *, section: str, what: str) -> None:
+    for name in names:
+        if name not in known:
+            raise ConfigError(
+                f"{section}: the data has no {what} {name!r}.{nearest(name, known)} Known: {', '.join(known)}."
+            )

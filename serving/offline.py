@@ -1,0 +1,124 @@
+"""Asking a pushed model without a server: it is loaded the way TensorFlow Serving loads it."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+
+from pipeline.errors import DataError
+
+SIGNATURE = "serving_default"
+BATCH = 4_096
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for one row."""
+
+    label: str | None = None
+    score: float | None = None
+    probabilities: Mapping[str, float] | None = None
+    """By class name."""
+    value: float | None = None
+    """Of a regression; the others are None then."""
+
+
+def predict(saved_model: Path, rows_path: Path, *, missing_values: Sequence[str]) -> list[Prediction]:
+    """Predictions for the rows of a file, in their order.
+
+    Args:
+        saved_model: folder of a version.
+        rows_path: .csv, .json (a list of objects) or .jsonl (an object a line), with the columns of the model. Other columns
+            are not looked at.
+        missing_values: what stands for a missing cell in a CSV.
+
+    Raises:
+        DataError: the rows cannot be read, or lack a column of the model.
+    """
+    import tensorflow as tf
+
+    with tf.compat.v1.Session(graph=tf.Graph()) as session:
+        meta_graph = tf.compat.v1.saved_model.load(session, ["serve"], str(saved_model))
+        signature = meta_graph.signature_def[SIGNATURE]
+        dtypes = {name: tf.DType(info.dtype).as_numpy_dtype for name, info in signature.inputs.items()}
+        rows = read_rows(rows_path, dtypes, missing_values=missing_values)
+        outputs = {name: info.name for name, info in signature.outputs.items()}
+        predictions: list[Prediction] = []
+        num_rows = len(next(iter(rows.values())))
+        for start in range(0, num_rows, BATCH):
+            feed = {signature.inputs[name].name: column[start : start + BATCH] for name, column in rows.items()}
+            predictions.extend(_to_predictions(session.run(outputs, feed)))
+        return predictions
+
+
+def read_rows(path: Path, dtypes: Mapping[str, Any], *, missing_values: Sequence[str]) -> dict[str, np.ndarray]:
+    """The model's columns of a file of rows, each (rows,). Missing cells are NaN and b"".
+
+    Raises:
+        DataError: the file cannot be read, is empty, or lacks a column.
+    """
+    try:
+        if path.suffix in (".json", ".jsonl"):
+            table = _read_json(path)
+        else:
+            table = _read_csv(path, dtypes, missing_values=missing_values)
+    except FileNotFoundError:
+        raise DataError(f"There is no such file of rows. Received: {path}.") from None
+    except (pa.ArrowInvalid, ValueError) as error:
+        raise DataError(f"The rows cannot be read. Received: {path}, where {error}") from None
+    absent = sorted(set(dtypes) - set(table))
+    if absent:
+        raise DataError(
+            f"The rows lack columns of the model: {', '.join(absent)}. Received: {', '.join(table)}. "
+            "Add them; a cell may be empty."
+        )
+    if not len(next(iter(table.values()))):
+        raise DataError(f"There are no rows. Received: {path}.")
+    return {name: _to_array(table[name], dtype, name=name) for name, dtype in dtypes.items()}
+
+
+def _read_csv(path: Path, dtypes: Mapping[str, Any], *, missing_values: Sequence[str]) -> dict[str, list[Any]]:
+    options = pa_csv.ConvertOptions(
+        null_values=list(missing_values),
+        strings_can_be_null=True,
+        column_types={name: pa.string() if dtype is object else pa.float64() for name, dtype in dtypes.items()},
+    )
+    table = pa_csv.read_csv(path, convert_options=options)
+    return {name: table.column(name).to_pylist() for name in table.column_names}
+
+
+def _read_json(path: Path) -> dict[str, list[Any]]:
+    text = path.read_text(encoding="utf-8")
+    rows = [json.loads(line) for line in text.splitlines() if line.strip()] if path.suffix == ".jsonl" else json.loads(text)
+    if isinstance(rows, dict):
+        rows = rows.get("instances", [rows])
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ValueError("a list of objects, a row each, was expected")
+    return {name: [row.get(name) for row in rows] for name in dict.fromkeys(key for row in rows for key in row)}
+
+
+def _to_array(values: list[Any], dtype: Any, *, name: str) -> np.ndarray:
+    if dtype is object:
+        return np.array([b"" if value is None else str(value).encode() for value in values], dtype=object)
+    try:
+        return np.array([np.nan if value is None else value for value in values], dtype=dtype)
+    except (TypeError, ValueError):
+        wrong = next(value for value in values if not isinstance(value, int | float | None))
+        raise DataError(f"Column {name!r} holds numbers. Received: {wrong!r}.") from None
+
+
+def _to_predictions(outputs: Mapping[str, np.ndarray]) -> list[Prediction]:
+    if "value" in outputs:
+        return [Prediction(value=float(value)) for value in outputs["value"]]
+    classes = [name.decode() for name in outputs["classes"][0]]
+    return [
+        Prediction(label.decode(), float(score), dict(zip(classes, map(float, probabilities), strict=True)))
+        for label, score, probabilities in zip(
+            outputs["label"], outputs["score"], outputs["probabilities"], strict=True
+        )
+    ]
