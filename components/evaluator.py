@@ -1,7 +1,7 @@
 """Evaluator: TFX's, with TFMA's configuration made from ours and the reasons of its verdict read back.
 
-Whether a model is blessed is TFMA's decision. Here stands how each metric of `evaluation` is computed, and what a threshold
-is in TFMA's terms.
+Whether a model is blessed is TFMA's decision. Here stands how each metric of `evaluation` is computed, and what a
+threshold is in TFMA's terms.
 """
 
 import json
@@ -66,9 +66,9 @@ class Check:
         return f"{self.kind.replace('_', ' ')} {self.bound:g}"
 
     def __str__(self) -> str:
-        served = "nothing is served yet" if self.baseline is None else f"served {self.baseline:.4g}"
+        served = "nothing is served yet" if self.baseline is None else f"served {format_metric(self.baseline)}"
         verdict = "ok" if self.passed else "MISSED"
-        return f"{self.metric} {self.value:.4g} ({served}), must be {self.describe_bound()}: {verdict}"
+        return f"{self.metric} {format_metric(self.value)} ({served}), must be {self.describe_bound()}: {verdict}"
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,11 @@ class EvaluationResult:
     """Metrics of the candidate by slice, `column=value`."""
     checks: list[Check]
     is_blessed: bool
+
+
+def format_metric(value: float) -> str:
+    """Four significant digits; whole numbers from a thousand on."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def effective_thresholds(evaluation: EvaluationConfig, task: Task) -> dict[str, Threshold]:
@@ -168,7 +173,9 @@ def read_evaluation(folder: Path, evaluation: EvaluationConfig, *, task: Task) -
     for record in tfma.load_metrics(str(folder)):
         by_slice[_slice_name(record)] = _values_by_model(record)
     overall = by_slice.pop("")
-    metrics, baseline = overall[CANDIDATE], overall.get(BASELINE, {})
+    order = ["example_count", *METRICS[task]]
+    metrics = {name: overall[CANDIDATE][name] for name in order if name in overall[CANDIDATE]}
+    baseline = overall.get(BASELINE, {})
     return EvaluationResult(
         metrics=metrics,
         baseline_metrics=baseline,
@@ -176,6 +183,15 @@ def read_evaluation(folder: Path, evaluation: EvaluationConfig, *, task: Task) -
         checks=list(_checks(effective_thresholds(evaluation, task), metrics, baseline)),
         is_blessed=tfma.load_validation_result(str(folder)).validation_ok,
     )
+
+
+def weakest_slices(result: EvaluationResult) -> tuple[str, list[tuple[str, dict[str, float]]]]:
+    """The metric that slices are ranked by, the first that has a threshold, and the slices with it, the weakest
+    first."""
+    metric = next((check.metric for check in result.checks), next(iter(result.metrics)))
+    sign = 1 if metric in LOWER_IS_BETTER else -1
+    ranked = [(name, values) for name, values in result.slices.items() if not math.isnan(values.get(metric, math.nan))]
+    return metric, sorted(ranked, key=lambda entry: sign * entry[1][metric], reverse=True)
 
 
 def _slice_name(record: metrics_for_slice_pb2.MetricsForSlice) -> str:

@@ -1,7 +1,7 @@
 """ExampleGen for CSV and Parquet: columns through Arrow into tf.Example, block by block.
 
-Spans, versions, fingerprints and the hash buckets of splits are those of TFX's FileBasedExampleGen. Reading and checking the
-table is components/tables.py's.
+Spans, versions, fingerprints and the hash buckets of splits are those of TFX's FileBasedExampleGen. Reading and
+checking the table is components/tables.py's.
 """
 
 import hashlib
@@ -54,8 +54,8 @@ def split_of(key: str, buckets: Sequence[int]) -> int:
 def row_keys(block: pa.RecordBatch) -> list[str]:
     """The content of each row as one text, whatever the order of the columns.
 
-    TFX takes the serialized tf.Example for this, but tfx_bsl's encoder writes the features of an example in an order that
-    changes from process to process, and with it the rows of a split would.
+    TFX takes the serialized tf.Example for this, but tfx_bsl's encoder writes the features of an example in an order
+    that changes from process to process, and with it the rows of a split would.
     """
     texts = [block.column(name).cast(pa.string()) for name in sorted(block.schema.names)]
     return pc.binary_join_element_wise(*texts, "\x1f", null_handling="replace", null_replacement="\x00").to_pylist()
@@ -84,8 +84,8 @@ def _as_lists(array: pa.Array) -> pa.Array:
 class _WriteExamples(beam.DoFn):
     """Reads one file of the table and writes its rows to one TFRecord file a split; yields rows by split.
 
-    A row never becomes a Beam element of its own, which would cost more than everything else. The output is named after the
-    number of the input file, so neither names nor order depend on how Beam spreads the work.
+    A row never becomes a Beam element of its own, which would cost more than everything else. The output is named
+    after the number of the input file, so neither names nor order depend on how Beam spreads the work.
     """
 
     def __init__(
@@ -116,9 +116,9 @@ class _WriteExamples(beam.DoFn):
                 split = split_of(key, self._buckets)
                 writers[split].write(record)
                 counts[split] += 1
-        for writer, path in zip(writers, paths, strict=True):
+        for writer, output_path in zip(writers, paths, strict=True):
             writer.close()
-            tf.io.gfile.rename(f"{path}.partial", str(path), overwrite=True)
+            tf.io.gfile.rename(f"{output_path}.partial", str(output_path), overwrite=True)
         yield from zip(self._split_folders, counts, strict=True)
 
 
@@ -180,8 +180,8 @@ def _check_splits(counts: dict[str, int]) -> None:
     empty = [name for name, count in counts.items() if not count]
     if empty:
         raise DataError(
-            f"The split {empty[0]!r} has no row. Received rows by split: {counts}. Give more rows, or a larger fraction "
-            f"of them: data.splits.{empty[0]}"
+            f"The split {empty[0]!r} has no row. Received rows by split: {counts}. Give more rows, or a larger "
+            f"fraction of them: data.splits.{empty[0]}"
         )
 
 

@@ -1,7 +1,7 @@
 """The push directory: TensorFlow Serving's model base path, a numbered folder for each pushed version.
 
-A version appears whole: it is copied aside and renamed. Which model it is stands in its assets.extra/push.json, a place that
-SavedModel reserves for others and TensorFlow Serving leaves alone.
+A version appears whole: it is copied aside and renamed. Which model it is stands in its assets.extra/push.json, a
+place that SavedModel reserves for others and TensorFlow Serving leaves alone.
 """
 
 import hashlib
@@ -64,7 +64,8 @@ def read_record(push_directory: Path, version: int) -> PushRecord | None:
 
 
 def next_version(push_directory: Path) -> int:
-    """A number greater than every version's: the time in seconds, as TFX's Pusher has it, or one more than the newest."""
+    """A number greater than every version's: the time in seconds, as TFX's Pusher has it, or one more than the
+    newest."""
     newest = max(versions(push_directory), default=0)
     return max(int(time.time()), newest + 1)
 

@@ -22,8 +22,9 @@ NOT_BLESSED = 0
 class Driver(base_driver.BaseDriver, ir_base_driver.BaseDriver):
     """Chooses the version before the cache is asked.
 
-    The version of a model that is served already is the one that it has, so that pushing it again is a cache hit. Anything
-    else gets a number that was never used, so that it is not: the model was not pushed yet, or is no longer there.
+    The version of a model that is served already is the one that it has, so that pushing it again is a cache hit.
+    Anything else gets a number that was never used, so that it is not: the model was not pushed yet, or is no longer
+    there.
     """
 
     def run(self, execution_info: data_types.ExecutionInfo) -> driver_output_pb2.DriverOutput:

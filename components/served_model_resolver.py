@@ -1,6 +1,7 @@
 """The baseline of the evaluation: the model that is served now, the newest version in the push directory.
 
-It is looked up where clients meet it and not in ML Metadata, which a cluster does not have (docs/decisions/0004-baseline.md).
+It is looked up where clients meet it and not in ML Metadata, which a cluster does not have
+(docs/decisions/0004-baseline.md).
 """
 
 import shutil
@@ -25,8 +26,8 @@ NO_VERSION = 0
 def baseline_version(directory: Path, *, candidate: Path) -> int | None:
     """The version to compare a candidate with.
 
-    That is the newest. If the newest is the candidate itself, it was compared with the version that it replaced, and still
-    is: a run that changes nothing is evaluated as it was before.
+    That is the newest. If the newest is the candidate itself, it was compared with the version that it replaced, and
+    still is: a run that changes nothing is evaluated as it was before.
     """
     newest = max(push_directory.versions(directory), default=None)
     if newest is None:

@@ -1,16 +1,18 @@
 """Reading CSV and Parquet as one table, block by block, with errors that name the file and the place.
 
-Knows Arrow and nothing of TFX. Every column ends up as one of the three types that tf.Example has; missing cells are null.
+Knows Arrow and nothing of TFX. Every column ends up as one of the three types that tf.Example has; missing cells are
+null.
 """
 
 import codecs
 import csv
 import gzip
+import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal, TextIO, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -286,7 +288,8 @@ def _explain_csv_error(path: str, data: DataConfig, error: pa.ArrowInvalid) -> D
                 if row and len(row) != len(header):
                     return DataError(
                         f"{path}, line {rows.line_num}: the header has {len(header)} columns, this row has {len(row)}. "
-                        f"Received: {_shortened(','.join(row))}. Mend the row; a comma inside a value needs quotes around it."
+                        f"Received: {_shortened(','.join(row))}. "
+                        "Mend the row; a comma inside a value needs quotes around it."
                     )
     except UnicodeDecodeError:
         return _not_utf8(path)
@@ -486,8 +489,8 @@ def check_label(profile: TableProfile, data: DataConfig) -> Column:
         )
     if label.num_distinct == 1:
         raise DataError(
-            f"The label {data.label!r} has one value, so there is nothing to learn. Received: {label.values[0]!r} in all "
-            f"{label.num_values} rows."
+            f"The label {data.label!r} has one value, so there is nothing to learn. "
+            f"Received: {label.values[0]!r} in all {label.num_values} rows."
         )
     return label
 
@@ -496,13 +499,12 @@ def _delimiter(path: str) -> str:
     return "\t" if path.lower().endswith((".tsv", ".tsv.gz")) else ","
 
 
-def _open_bytes(path: str):
-    return gzip.open(path, "rb") if path.endswith(".gz") else open(path, "rb")
+def _open_bytes(path: str) -> BinaryIO:
+    return cast(BinaryIO, gzip.open(path, "rb") if path.endswith(".gz") else open(path, "rb"))
 
 
-def _open_text(path: str):
-    opener = gzip.open if path.endswith(".gz") else open
-    return opener(path, "rt", encoding="utf-8-sig", newline="")
+def _open_text(path: str) -> TextIO:
+    return io.TextIOWrapper(_open_bytes(path), encoding="utf-8-sig", newline="")
 
 
 def _shortened(text: str, length: int = 80) -> str:

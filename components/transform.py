@@ -11,7 +11,8 @@ from tfx.utils import json_utils
 
 
 class Executor(tfx_executor.Executor):
-    """Adds `schema_path` to the custom config that preprocessing_fn receives: the schema says what columns are used for."""
+    """Adds `schema_path` to the custom config that preprocessing_fn receives: the schema says what columns are used
+    for."""
 
     def _GetPreprocessingFn(self, inputs: Mapping[str, Any], unused_outputs: Mapping[str, Any]) -> Callable[..., Any]:
         custom_config = json_utils.loads(inputs[labels.CUSTOM_CONFIG])
@@ -21,6 +22,7 @@ class Executor(tfx_executor.Executor):
 
 
 class Transform(tfx_transform.Transform):
-    """TFX's Transform whose preprocessing_fn(inputs, custom_config) finds the schema at custom_config["schema_path"]."""
+    """TFX's Transform whose preprocessing_fn(inputs, custom_config) finds the schema at
+    custom_config["schema_path"]."""
 
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)

@@ -6,8 +6,8 @@
     regression          serialized tf.Examples (batch,)     ->  outputs             TF Serving's Regress
     transform_features  serialized tf.Examples (batch,)     ->  features and label, for TFMA
 
-It is written by keras.export.ExportArchive: what tf.saved_model.save makes of a Keras 3 model does not run in TensorFlow
-Serving (docs/decisions/0003-saved-model.md). Which columns are inputs is models/features.py's to say.
+It is written by keras.export.ExportArchive: what tf.saved_model.save makes of a Keras 3 model does not run in
+TensorFlow Serving (docs/decisions/0003-saved-model.md). Which columns are inputs is models/features.py's to say.
 """
 
 import re
@@ -24,7 +24,8 @@ from models.features import MISSING_INTEGER, Features
 
 CLASSIFY_METHOD = "tensorflow/serving/classify"
 REGRESS_METHOD = "tensorflow/serving/regress"
-"""Method names that TF Serving's Classify and Regress ask of a signature: tensorflow/python/saved_model/signature_constants."""
+"""Method names that TF Serving's Classify and Regress ask of a signature:
+tensorflow/python/saved_model/signature_constants."""
 
 
 def export_model(model: keras.Model, transform_output: tft.TFTransformOutput, features: Features, path: Path) -> None:
@@ -115,7 +116,8 @@ def _as_column(tensor: tf.Tensor, name: str, features: Features) -> tf.Tensor:
 
 
 def _argument_name(index: int, column: str) -> str:
-    """TensorFlow rewrites names that are no Python identifiers; those columns get a stand-in until the model is written."""
+    """TensorFlow rewrites names that are no Python identifiers; those columns get a stand-in until the model is
+    written."""
     return column if re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", column) else f"column_{index}_"
 
 

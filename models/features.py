@@ -1,7 +1,8 @@
 """What each column is used for: numeric, vocabulary, hashed, label, or left out.
 
-The decision is taken once, by components/schema_gen.py, and written into the schema as annotations: the schema artifact, or
-the frozen schema file, says how features are computed, in training and in serving alike. A person can edit it there.
+The decision is taken once, by components/schema_gen.py, and written into the schema as annotations: the schema
+artifact, or the frozen schema file, says how features are computed, in training and in serving alike. A person can
+edit it there.
 """
 
 from collections.abc import Iterable

@@ -1,7 +1,7 @@
 """The network for tables: a fully connected one over scaled numbers and embedded categories.
 
-All numeric columns are one tensor, and so are all columns of a kind of category: the graph has the same few operations for
-five columns as for two thousand, in Transform, in training and in serving.
+All numeric columns are one tensor, and so are all columns of a kind of category: the graph has the same few
+operations for five columns as for two thousand, in Transform, in training and in serving.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,8 @@ CATEGORICAL = "categorical"
 HASHED = "hashed"
 
 MAX_DEVIATIONS = 10.0
-"""Scaled numbers are clipped to so many standard deviations: an outlier in a request doesn't drown the other columns."""
+"""Scaled numbers are clipped to so many standard deviations: an outlier in a request doesn't drown the other
+columns."""
 
 
 def preprocessing_fn(inputs: Mapping[str, tf.Tensor], custom_config: Mapping[str, Any]) -> dict[str, tf.Tensor]:
@@ -32,8 +33,8 @@ def preprocessing_fn(inputs: Mapping[str, tf.Tensor], custom_config: Mapping[str
 
     Returns:
         Those of these that the table has columns for: `numeric`, (batch, numeric columns + those of them with missing
-        cells) float32; `categorical`, (batch, vocabulary columns) int64; `hashed`, (batch, hashed columns) int64; `label`,
-        (batch, 1), the int64 index of the class, or the float32 number.
+        cells) float32; `categorical`, (batch, vocabulary columns) int64; `hashed`, (batch, hashed columns) int64;
+        `label`, (batch, 1), the int64 index of the class, or the float32 number.
     """
     columns = features.read_features(features.read_schema(custom_config["schema_path"]))
     config = FeaturesConfig.model_validate(custom_config["features"])
@@ -56,7 +57,8 @@ def build_model(
     """The network over what preprocessing_fn returns.
 
     Returns:
-        A model from the features to (batch, num_outputs) float32 without an activation: logits, or the standardised number.
+        A model from the features to (batch, num_outputs) float32 without an activation: logits, or the standardised
+        number.
     """
     shapes = {
         name: spec.shape[0] for name, spec in transform_output.transformed_feature_spec().items() if name != LABEL
@@ -99,7 +101,8 @@ def _label(label: tf.Tensor, *, classes: Sequence[str]) -> tf.Tensor:
 
 
 def _scaled(inputs: Mapping[str, tf.Tensor], columns: features.Features) -> tf.Tensor:
-    """Standard scores, 0 where missing, and a 1 for each missing cell of a column that has missing cells in training."""
+    """Standard scores, 0 where missing, and a 1 for each missing cell of a column that has missing cells in
+    training."""
     parts = []
     if columns.numeric_floats:
         parts.append(tf.cast(tf.concat([inputs[name] for name in columns.numeric_floats], axis=1), tf.float64))

@@ -68,8 +68,8 @@ class TrainingRows:
 def run_fn(fn_args: FnArgs) -> None:
     """Train and export, for TFX's Trainer.
 
-    `fn_args.custom_config` holds the sections `model`, `features` and `training` of the config. Beside the SavedModel the
-    history of the training is written as history.json.
+    `fn_args.custom_config` holds the sections `model`, `features` and `training` of the config. Beside the SavedModel
+    the history of the training is written as history.json.
     """
     model_config = ModelConfig.model_validate(fn_args.custom_config["model"])
     features_config = FeaturesConfig.model_validate(fn_args.custom_config["features"])

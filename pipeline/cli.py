@@ -1,9 +1,11 @@
 """The `kubetfx` command: parses, calls one function, prints through pipeline/output.py."""
 
+import os
+import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,8 +14,10 @@ from pipeline.errors import KubetfxError, NodeFailedError, NotBlessedError, Usag
 from pipeline.output import Format, Output
 
 if TYPE_CHECKING:
+    from components.evaluator import EvaluationResult
     from pipeline.local_runner import RunResult
 
+MAX_SLICES = 10
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT."""
 
@@ -23,8 +27,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     help="From a table to a served model: one YAML file, every TFX component.",
-    epilog="Exit codes: 0 pushed, or nothing new to push; 1 failure; 2 usage, config or data; 3 stopped by anomalies of the "
-    "data; 4 not blessed.",
+    epilog="Exit codes: 0 pushed, or nothing new to push; 1 failure; 2 usage, config or data; 3 stopped by anomalies "
+    "of the data; 4 not blessed.",
 )
 
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="pipeline.yaml", show_default=False)]
@@ -45,6 +49,8 @@ def run(config: ConfigPath, overrides: Overrides = None, format: FormatOption = 
     from pipeline import preflight
     from pipeline.local_runner import LocalRunner
 
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt_once)
     output.begin("Checking the data")
     profile = preflight.check(pipeline_config)
     output.end()
@@ -126,24 +132,18 @@ def schema() -> None:
     Output("json").document(PipelineConfig.model_json_schema())
 
 
-def main() -> NoReturn:
+def main() -> None:
     """The console script: runs a command and ends with its exit code."""
-    import click
-
     try:
-        code = app(standalone_mode=False)
-        sys.exit(code if isinstance(code, int) else 0)
-    except click.exceptions.Abort:
-        sys.exit(INTERRUPTED)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
+        app()
     except KubetfxError as error:
         _output.error(str(error), exit_code=error.exit_code, details=_details(error))
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        _output.error("Interrupted. What was finished is kept; the same command goes on from there.", exit_code=INTERRUPTED)
-        sys.exit(INTERRUPTED)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            message = "Interrupted. What was finished is kept; the same command goes on from there."
+            _output.error(message, exit_code=INTERRUPTED)
+        raise
 
 
 _output = Output("human")
@@ -152,10 +152,15 @@ _output = Output("human")
 
 def _open_output(format: Format) -> Output:
     global _output  # noqa: PLW0603
-    import os
-
-    _output = Output(format, stderr=os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace"))
+    _output = Output(format, stderr=os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8", errors="replace"))
     return _output
+
+
+def _interrupt_once(number: int, frame: object) -> None:
+    """Ctrl-C, or a request to terminate: the running node is cleaned up, which a second Ctrl-C doesn't disturb."""
+    for ignored in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ignored, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _load(path: Path, overrides: list[str] | None) -> PipelineConfig:
@@ -176,24 +181,45 @@ def _print_result(result: "RunResult", config: PipelineConfig, output: Output, *
         return
     for column, reason in result.excluded_columns.items():
         output.say(f"Not used as a feature: {column}, {reason}")
-    thresholds = {check.metric: check for check in result.evaluation.checks}
-    rows = []
-    for name, value in result.evaluation.metrics.items():
-        served = result.evaluation.baseline_metrics.get(name)
-        bounds = "; ".join(c.describe_bound() for c in result.evaluation.checks if c.metric == name)
-        verdict = "" if name not in thresholds else ("ok" if _all_passed(result, name) else "MISSED")
-        rows.append([name, f"{value:.4g}", "" if served is None else f"{served:.4g}", bounds, verdict])
-    output.table(["metric", "value ", "served ", "threshold", ""], rows)
+    output.table(["metric", "value ", "served ", "threshold", ""], _metric_rows(result.evaluation))
+    if result.evaluation.slices:
+        _print_slices(result.evaluation, output)
     if not result.changed:
         output.say("Nothing changed: every node was taken from the cache.")
     if result.pushed_version is not None:
         verb = "Pushed" if result.changed else "Still served:"
-        output.say(f"{verb} {config.model_name} version {result.pushed_version} in {_shown(config.push_path)}", style="green")
+        output.say(
+            f"{verb} {config.model_name} version {result.pushed_version} in {_shown(config.push_path)}", style="green"
+        )
         output.say(f"Next: kubetfx predict {config_path} --rows ROWS.csv")
 
 
-def _all_passed(result: "RunResult", metric: str) -> bool:
-    return all(check.passed for check in result.evaluation.checks if check.metric == metric)
+def _metric_rows(evaluation: "EvaluationResult") -> list[list[str]]:
+    from components.evaluator import format_metric
+
+    rows = []
+    for name, value in evaluation.metrics.items():
+        served = evaluation.baseline_metrics.get(name)
+        checks = [check for check in evaluation.checks if check.metric == name]
+        bounds = "; ".join(check.describe_bound() for check in checks)
+        verdict = "" if not checks else "ok" if all(check.passed for check in checks) else "MISSED"
+        rows.append([name, format_metric(value), "" if served is None else format_metric(served), bounds, verdict])
+    return rows
+
+
+def _print_slices(evaluation: "EvaluationResult", output: Output) -> None:
+    """The slices by the first metric, the weakest first."""
+    from components.evaluator import format_metric, weakest_slices
+
+    metric, slices = weakest_slices(evaluation)
+    shown = slices[:MAX_SLICES]
+    rows = [[name, format_metric(values["example_count"]), format_metric(values[metric])] for name, values in shown]
+    title = (
+        f"Slices, the weakest {len(shown)} of {len(slices)}"
+        if len(shown) < len(slices)
+        else "Slices, the weakest first"
+    )
+    output.table(["slice", "rows ", f"{metric} "], rows, title=title)
 
 
 def _as_document(result: "RunResult", config: PipelineConfig) -> dict[str, Any]:
@@ -218,7 +244,5 @@ def _as_document(result: "RunResult", config: PipelineConfig) -> dict[str, Any]:
 
 def _shown(path: Path) -> str:
     """Relative to where the user is, when that is shorter."""
-    import os
-
     relative = os.path.relpath(path)
     return relative if len(relative) < len(str(path)) else str(path)

@@ -68,7 +68,8 @@ class Splits(Section):
     train: float = Field(0.7, gt=0, lt=1)
     """Rows that statistics of features are computed on and the network is trained on."""
     validation: float = Field(0.1, ge=0, lt=1)
-    """Rows that early stopping and the learning-rate schedule look at. 0: they look at `eval`, and the scores flatter."""
+    """Rows that early stopping and the learning-rate schedule look at. 0: they look at `eval`, and the scores
+    flatter."""
     eval: float = Field(0.2, gt=0, lt=1)
     """Rows that only the Evaluator sees."""
 
@@ -273,8 +274,8 @@ class PipelineConfig(Section):
             for metric in names:
                 if metric not in known:
                     raise ValueError(
-                        f"evaluation.{section}: there is no metric {metric!r} for {model.task}.{nearest(metric, known)} "
-                        f"Known: {', '.join(known)}"
+                        f"evaluation.{section}: there is no metric {metric!r} for {model.task}."
+                        f"{nearest(metric, known)} Known: {', '.join(known)}"
                     )
         return evaluation
 

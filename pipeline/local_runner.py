@@ -1,7 +1,7 @@
 """Runs a pipeline on this machine: node by node, with TFX's cache, a log file a node, and resumption after a break.
 
-TFX's own launcher executes each node and records it in ML Metadata. What TFX and TensorFlow write to the screen goes to the
-logs. What a pipeline consists of is pipeline/definition.py's.
+TFX's own launcher executes each node and records it in ML Metadata. What TFX and TensorFlow write to the screen goes
+to the logs. What a pipeline consists of is pipeline/definition.py's.
 """
 
 import contextlib
@@ -92,6 +92,7 @@ class LocalRunner:
                 return self._summarize(results, store)
 
     def _prepare(self) -> "tuple[MetadataStore, pipeline_pb2.Pipeline]":
+        from absl import logging
         from ml_metadata import MetadataStore
         from tfx.dsl.compiler.compiler import Compiler
         from tfx.dsl.compiler.constants import PIPELINE_RUN_ID_PARAMETER_NAME
@@ -99,6 +100,7 @@ class LocalRunner:
 
         from pipeline.definition import create_pipeline
 
+        logging.set_verbosity(logging.INFO)
         tfx_pipeline = create_pipeline(self._config)
         pipeline = Compiler().compile(tfx_pipeline)
         runtime_parameter_utils.substitute_runtime_parameter(pipeline, {PIPELINE_RUN_ID_PARAMETER_NAME: self._run_id})
@@ -165,9 +167,7 @@ class LocalRunner:
         return RunResult(
             run_id=self._run_id,
             nodes=results,
-            evaluation=read_evaluation(
-                Path(evaluation_uri), self._config.evaluation, task=self._config.model.task
-            ),
+            evaluation=read_evaluation(Path(evaluation_uri), self._config.evaluation, task=self._config.model.task),
             pushed_version=_pushed_version(pushed[0], store) if pushed else None,
             excluded_columns=read_features(read_schema(Path(schema_uri) / "schema.pbtxt")).excluded,
         )

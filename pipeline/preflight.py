@@ -44,8 +44,8 @@ def _check_module(module: str | None) -> None:
         found = False
     if not found:
         raise ConfigError(
-            f"model.module cannot be imported. Received: {module!r}. Give the import path of a module that is installed "
-            "or stands beside pipeline.yaml, without .py."
+            f"model.module cannot be imported. Received: {module!r}. Give the import path of a module that is "
+            "installed or stands beside pipeline.yaml, without .py."
         )
 
 
@@ -59,7 +59,8 @@ def _check_writable(folder: Path, *, section: str) -> None:
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise UsageError(
-            f"{section} cannot be written. Received: {folder} ({reason}). Grant write permission, or set another {section}."
+            f"{section} cannot be written. Received: {folder} ({reason}). "
+            f"Grant write permission, or set another {section}."
         ) from None
 
 
@@ -87,11 +88,13 @@ def _check_label_fits_task(label: tables.Column, config: PipelineConfig) -> None
 def _check_columns(profile: tables.TableProfile, config: PipelineConfig) -> None:
     features = [name for name in profile.names if name != config.data.label]
     if not features:
-        raise DataError(f"The table has no column besides the label {config.data.label!r}: there is nothing to learn from.")
+        raise DataError(
+            f"The table has no column besides the label {config.data.label!r}: there is nothing to learn from."
+        )
     if clashes := [name for name in features if name in MODEL_OUTPUTS]:
         raise DataError(
-            f"Column {clashes[0]!r} has the name of something that the model returns ({', '.join(sorted(MODEL_OUTPUTS))}). "
-            f"Rename it, or leave it out: data.drop: [{clashes[0]}]"
+            f"Column {clashes[0]!r} has the name of something that the model returns "
+            f"({', '.join(sorted(MODEL_OUTPUTS))}). Rename it, or leave it out: data.drop: [{clashes[0]}]"
         )
     slices = [column for entry in config.evaluation.slices for column in ([entry] if isinstance(entry, str) else entry)]
     for section, names in {
@@ -108,7 +111,9 @@ def _check_columns(profile: tables.TableProfile, config: PipelineConfig) -> None
         for name in names:
             if profile.column(name).type == wrong:
                 held = "text" if wrong == "string" else "decimal numbers"
-                raise ConfigError(f"{section}: a column of {right} is needed here. Received: {name!r}, which holds {held}.")
+                raise ConfigError(
+                    f"{section}: a column of {right} is needed here. Received: {name!r}, which holds {held}."
+                )
 
 
 def _check_known(names: Iterable[str], known: list[str], *, section: str, what: str) -> None:

@@ -33,7 +33,8 @@ def predict(saved_model: Path, rows_path: Path, *, missing_values: Sequence[str]
 
     Args:
         saved_model: folder of a version.
-        rows_path: .csv, .json (a list of objects) or .jsonl (an object a line), with the columns of the model. Other columns
+        rows_path: .csv, .json (a list of objects) or .jsonl (an object a line), with the columns of the model. Other
+        columns
             are not looked at.
         missing_values: what stands for a missing cell in a CSV.
 
@@ -94,7 +95,11 @@ def _read_csv(path: Path, dtypes: Mapping[str, Any], *, missing_values: Sequence
 
 def _read_json(path: Path) -> dict[str, list[Any]]:
     text = path.read_text(encoding="utf-8")
-    rows = [json.loads(line) for line in text.splitlines() if line.strip()] if path.suffix == ".jsonl" else json.loads(text)
+    rows = (
+        [json.loads(line) for line in text.splitlines() if line.strip()]
+        if path.suffix == ".jsonl"
+        else json.loads(text)
+    )
     if isinstance(rows, dict):
         rows = rows.get("instances", [rows])
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):

@@ -1,0 +1,146 @@
+"""`kubetfx init`: looks at a table and writes a pipeline.yaml that runs as it is, with comments on what to change."""
+
+import math
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import yaml
+
+from components import tables
+from components.column_roles import choose_role
+from pipeline.config import MODEL_OUTPUTS, DataConfig, FeaturesConfig, PipelineConfig, Task
+from pipeline.errors import UsageError
+
+MAX_INTEGER_CLASSES = 20
+"""A label of whole numbers with at most so many distinct values is taken for classes."""
+
+
+def write_config(data_path: str, *, label: str, path: Path) -> None:
+    """Write a commented pipeline.yaml for a table.
+
+    Args:
+        data_path: file, folder or glob, relative to the current folder.
+        label: the column to predict.
+        path: file to write; it must not exist.
+
+    Raises:
+        UsageError: the file exists, or its folder cannot be written.
+        DataError: the table cannot be read, or has no such label.
+    """
+    if path.exists():
+        raise UsageError(f"{path} exists and is not overwritten. Choose another name: --output other.yaml")
+    data = DataConfig(path=os.path.abspath(data_path), label=label, drop_rows_without_label=True)
+    files = tables.find_files(data)
+    profile = tables.inspect_table(files, data)
+    column = tables.check_label(profile, data)
+    text = _render(data, profile, column, files, shown_path=os.path.relpath(data_path, path.resolve().parent))
+    PipelineConfig.model_validate(yaml.safe_load(text))
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}.") from None
+
+
+def _render(
+    data: DataConfig, profile: tables.TableProfile, label: tables.Column, files: tables.TableFiles, *, shown_path: str
+) -> str:
+    task: Task = "classification" if _is_class(label) else "regression"
+    clashes = [name for name in profile.names if name in MODEL_OUTPUTS and name != label.name]
+    values = _label_values(label, files, data)
+    num_missing = profile.num_rows - label.num_values
+    lines = [
+        f"# {profile.num_rows:,} rows, {len(profile.columns)} columns. Run: kubetfx run pipeline.yaml",
+        f"name: {_name(files)}",
+        "data:",
+        f"  path: {_quoted(shown_path)}",
+        f"  label: {_quoted(label.name)}",
+    ]
+    if clashes:
+        lines.append(f"  drop: [{', '.join(map(_quoted, clashes))}]  # named like something that the model returns")
+    if num_missing:
+        lines.append(f"  drop_rows_without_label: true  # {num_missing:,} rows")
+    lines += ["", "# How each column is used. To change it, name the column under `features`."]
+    lines += [f"#   {name}: {role}, {reason}" for name, role, reason in _roles(profile, label, clashes)]
+    lines += ["# features:", "#   numeric: []", "#   categorical: []", ""]
+    lines += ["model:", f"  task: {task}", "  hidden_units: [128, 64]", "  dropout: 0.1", ""]
+    lines += _training(profile.num_rows)
+    lines += ["", "# A model that misses a threshold is not pushed.", "evaluation:", "  thresholds:"]
+    lines += _thresholds(values, task)
+    lines += ["  slices: []  # columns by whose values the metrics are also shown", ""]
+    lines += ["# What an anomaly of the data does: stop, warn or ignore.", "validation:", "  on_anomaly: stop", ""]
+    return "\n".join(lines)
+
+
+def _is_class(label: tables.Column) -> bool:
+    few = label.num_distinct is not None and label.num_distinct <= MAX_INTEGER_CLASSES
+    return label.type == "string" or (label.type == "int64" and few)
+
+
+def _name(files: tables.TableFiles) -> str:
+    stem = Path(files.paths[0]).name.split(".")[0] if len(files.paths) == 1 else Path(files.base).name
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", stem).strip("-_.")[:64] or "pipeline"
+
+
+def _quoted(text: str) -> str:
+    """As a YAML scalar, in quotes only where it needs them."""
+    return (
+        yaml.safe_dump(text, allow_unicode=True, width=math.inf, default_flow_style=True)
+        .removesuffix("\n...\n")
+        .strip()
+    )
+
+
+def _roles(profile: tables.TableProfile, label: tables.Column, clashes: list[str]) -> list[tuple[str, str, str]]:
+    roles: list[tuple[str, str, str]] = []
+    for column in profile.columns:
+        if column.name != label.name and column.name not in clashes:
+            role, reason = choose_role(column, num_rows=profile.num_rows, config=FeaturesConfig())
+            roles.append((" ".join(column.name.split()), "left out" if role == "excluded" else role, reason))
+    return roles
+
+
+def _training(num_rows: int) -> list[str]:
+    batch_size = min(max(2 ** int(math.log2(max(num_rows / 100, 1))), 32), 1024)
+    epochs = 50 if num_rows < 50_000 else 20
+    return [
+        "training:",
+        f"  epochs: {epochs}  # at most: training stops when the validation loss no longer falls",
+        f"  batch_size: {batch_size}",
+        "  learning_rate: 0.001",
+    ]
+
+
+def _label_values(label: tables.Column, files: tables.TableFiles, data: DataConfig) -> pa.ChunkedArray:
+    blocks = [
+        block.column(0)
+        for path in files.paths
+        for block in tables.read_blocks(path, [label], file_format=files.format, data=data)
+    ]
+    return pa.chunked_array(blocks).drop_null()
+
+
+def _thresholds(values: pa.ChunkedArray, task: Task) -> list[str]:
+    """What guessing reaches: a model that is worse than that is certainly not worth pushing."""
+    if task == "classification":
+        counts = values.value_counts().field("counts").to_numpy().astype(float)
+        share = counts / counts.sum()
+        guess = math.floor(float((share**2).sum()) * 1000) / 1000
+        return [
+            f"    # Guessing by class frequency reaches {guess}, always the largest class {share.max():.3f}.",
+            f"    accuracy: {{at_least: {guess}, worse_by_at_most: 0.01}}",
+        ]
+    sample = values.to_numpy().astype(float)
+    shuffled = np.random.default_rng(0).permutation(sample)
+    guess, worse = (_rounded(np.abs(sample - shuffled).mean() / part) for part in (1, 100))
+    return [
+        f"    # The value of another row is off by {guess} on average.",
+        f"    mean_absolute_error: {{at_most: {guess}, worse_by_at_most: {worse}}}",
+    ]
+
+
+def _rounded(number: float) -> float:
+    """Three significant digits; whole numbers from a thousand on."""
+    return round(number) if number >= 1000 else float(f"{number:.3g}")

@@ -1,0 +1,78 @@
+"""The command as a user starts it, in a process of its own, on a copy of the penguins example."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).parents[2]
+PENGUINS = REPOSITORY / "examples" / "penguins"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A command that ended."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def document(self) -> Any:
+        """What `--format json` printed."""
+        return json.loads(self.stdout)
+
+
+def command(*arguments: str | Path) -> list[str]:
+    return [sys.executable, "-m", "pipeline", *map(str, arguments)]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+
+
+def kubetfx(*arguments: str | Path, cwd: Path | None = None) -> Finished:
+    done = subprocess.run(
+        command(*arguments), capture_output=True, text=True, cwd=cwd, env=environment(), timeout=300, check=False
+    )
+    return Finished(done.returncode, done.stdout, done.stderr)
+
+
+@dataclass(frozen=True)
+class Project:
+    """A folder with a pipeline.yaml and its data, apart from the repository."""
+
+    folder: Path
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "pipeline.yaml"
+
+    @property
+    def workspace(self) -> Path:
+        return self.folder / ".kubetfx" / "penguins"
+
+    @property
+    def pushed(self) -> Path:
+        return self.workspace / "pushed" / "penguins"
+
+    @property
+    def versions(self) -> list[int]:
+        return sorted(int(path.name) for path in self.pushed.glob("*")) if self.pushed.is_dir() else []
+
+    def run(self, *arguments: str | Path) -> Finished:
+        return kubetfx("run", self.config, "--format", "json", *arguments)
+
+    def predict(self, rows: Path) -> Finished:
+        return kubetfx("predict", self.config, "--rows", rows, "--format", "json")
+
+
+def penguins_in(folder: Path) -> Project:
+    (folder / "data").mkdir(parents=True)
+    shutil.copy(PENGUINS / "pipeline.yaml", folder)
+    shutil.copy(PENGUINS / "data" / "penguins.csv", folder / "data")
+    return Project(folder)
