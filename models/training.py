@@ -22,6 +22,7 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 from models.export import export_model
 from models.features import read_features, read_schema
 from pipeline.config import FeaturesConfig, ModelConfig, TrainingConfig
+from pipeline.errors import TrainingError
 
 LABEL = "label"
 DEFAULT_MODULE = "models.tabular"
@@ -97,6 +98,7 @@ def run_fn(fn_args: FnArgs) -> None:
         class_weight=_class_weights(training, train.labels, classes=features.classes),
         verbose=2,
     ).history
+    _check_finite(history, training)
 
     serving_path = Path(fn_args.serving_model_dir)
     export_model(model, transform_output, features, serving_path)
@@ -110,6 +112,15 @@ def run_fn(fn_args: FnArgs) -> None:
     run_path = Path(fn_args.model_run_dir)
     run_path.mkdir(parents=True, exist_ok=True)
     (run_path / "history.json").write_text(text)
+
+
+def _check_finite(history: dict[str, list[float]], training: TrainingConfig) -> None:
+    for epoch, losses in enumerate(zip(history["loss"], history["val_loss"], strict=False), start=1):
+        if not np.isfinite(losses).all():
+            raise TrainingError(
+                f"The loss is not a number. Received: {losses[0]} in epoch {epoch}. "
+                f"Lower training.learning_rate, which is {training.learning_rate:g}."
+            )
 
 
 def _load_rows(patterns: list[str], transform_output: tft.TFTransformOutput, *, cache_bytes: int) -> TrainingRows:

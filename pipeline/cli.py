@@ -1,6 +1,7 @@
 """The `kubetfx` command: parses, calls one function, prints through pipeline/output.py."""
 
 import os
+import shlex
 import signal
 import sys
 from dataclasses import asdict
@@ -137,7 +138,7 @@ def main() -> None:
     try:
         app()
     except KubetfxError as error:
-        _output.error(str(error), exit_code=error.exit_code, details=_details(error))
+        _output.error(_explain(error), exit_code=error.exit_code, details=_details(error))
         sys.exit(error.exit_code)
     except SystemExit as end:
         if end.code == INTERRUPTED:
@@ -166,6 +167,13 @@ def _interrupt_once(number: int, frame: object) -> None:
 def _load(path: Path, overrides: list[str] | None) -> PipelineConfig:
     sys.path.insert(0, str(path.resolve().parent))  # where a user's own model.module stands
     return load_config(path, overrides=overrides or ())
+
+
+def _explain(error: KubetfxError) -> str:
+    if not isinstance(error, NodeFailedError):
+        return str(error)
+    again = shlex.join(["kubetfx", *sys.argv[1:]])
+    return f"{error}\n  Its log: {_shown(error.log_path)}\n  To go on from there: {again}"
 
 
 def _details(error: KubetfxError) -> dict[str, Any]:

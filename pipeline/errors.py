@@ -7,6 +7,7 @@
     ├── NodeFailedError       1  a node of the pipeline failed; carries its id and its log
     ├── AnomaliesError        3  the data has anomalies that the config says to stop at
     ├── NotBlessedError       4  the model missed a threshold; nothing was pushed
+    ├── TrainingError         1  the training went astray: the loss is not a number
     └── PushError             1  the push could not be completed; what is served is unchanged
 
 A message says what is wrong, then `Received: ...`, then what to do.
@@ -54,6 +55,10 @@ class NotBlessedError(KubetfxError):
     """The model missed a threshold."""
 
     exit_code = 4
+
+
+class TrainingError(KubetfxError):
+    """The training went astray."""
 
 
 class PushError(KubetfxError):

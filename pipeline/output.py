@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol, TextIO
 
 from rich.console import Console
 from rich.markup import escape
-from rich.status import Status
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 Format = Literal["human", "json"]
@@ -43,7 +43,7 @@ class Output:
         self.format = format
         self._talk = Console(file=stderr or sys.stderr, quiet=format == "json", highlight=False)
         self._data = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH_OF_PIPES)
-        self._status: Status | None = None
+        self._progress: Progress | None = None
 
     def say(self, message: str, *, style: str | None = None) -> None:
         """A line of talk."""
@@ -52,15 +52,25 @@ class Output:
     def begin(self, label: str) -> None:
         """Something takes a while: a spinner on a terminal, nothing elsewhere."""
         self.end()
-        if self._talk.is_terminal and not self._talk.quiet:
-            self._status = self._talk.status(escape(label), spinner="dots")
-            self._status.start()
+        if not self._talk.is_terminal or self._talk.quiet:
+            return
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            TimeElapsedColumn(),
+            console=self._talk,
+            transient=True,
+            redirect_stdout=False,  # what others write goes where file descriptors 1 and 2 point: to the node's log
+            redirect_stderr=False,
+        )
+        self._progress.add_task(label)
+        self._progress.start()
 
     def end(self) -> None:
         """It is over; the spinner goes."""
-        if self._status:
-            self._status.stop()
-            self._status = None
+        if self._progress:
+            self._progress.stop()
+            self._progress = None
 
     def node_begins(self, position: str, node_id: str) -> None:
         """A node starts."""
