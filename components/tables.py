@@ -113,7 +113,7 @@ def find_files(data: DataConfig) -> TableFiles:
         else:
             depth = next((i for i, part in enumerate(path.parts) if re.search(r"[*?\[{]", part)), len(path.parts) - 1)
             base, pattern = Path(*path.parts[:depth]), str(Path(*path.parts[depth:]))
-        matches = [str(match) for match in sorted(base.glob(_without_spans(pattern))) if match.is_file()]
+        matches = [str(match) for match in sorted(base.glob(_newest(base, pattern))) if match.is_file()]
     except PermissionError as error:
         raise DataError(f"data.path may not be read: {error}. Grant read permission, or run as its owner.") from None
     if not matches:
@@ -181,8 +181,19 @@ def _files_in_folder(folder: Path, data: DataConfig) -> TableFiles:
     return TableFiles(str(folder), f"*{suffix}", file_format, tuple(str(folder / name) for name in found))
 
 
-def _without_spans(pattern: str) -> str:
-    return re.sub(r"\{(SPAN|VERSION|YYYY|MM|DD)(:\d+)?\}", "*", pattern)
+def _newest(base: Path, pattern: str) -> str:
+    """The pattern with TFX's {SPAN}, {VERSION} and date placeholders filled in, by TFX's own rule: the newest."""
+    if "{" not in pattern:
+        return pattern
+    from tfx.components.example_gen.utils import calculate_splits_fingerprint_span_and_version  # takes seconds
+    from tfx.proto.example_gen_pb2 import Input
+
+    split = Input.Split(name="all", pattern=pattern)
+    try:
+        calculate_splits_fingerprint_span_and_version(str(base), [split])
+    except ValueError as error:
+        raise DataError(f"data.path matches no span: {error}. Received: {base / pattern}.") from None
+    return str(split.pattern)
 
 
 def _format_of(paths: Sequence[str], data: DataConfig) -> Format:

@@ -76,3 +76,11 @@ def penguins_in(folder: Path) -> Project:
     shutil.copy(PENGUINS / "pipeline.yaml", folder)
     shutil.copy(PENGUINS / "data" / "penguins.csv", folder / "data")
     return Project(folder)
+
+
+def states(run: Finished) -> dict[str, str]:
+    return {node["id"]: node["state"] for node in run.document["nodes"]}
+
+
+def output_folders(project: Project, node: str) -> list[str]:
+    return sorted(path.name for path in project.workspace.glob(f"artifacts/{node}/[!.]*/*"))

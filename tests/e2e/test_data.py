@@ -1,0 +1,96 @@
+"""Runs on other data: anomalous, newer, another table, another network."""
+
+import json
+import shutil
+from pathlib import Path
+
+from tests.e2e.project import Project, kubetfx, output_folders, penguins_in, states
+
+
+def test_anomalies_of_the_data_stop_the_run_before_training(penguins: Project, tmp_path: Path) -> None:
+    (schema,) = penguins.workspace.glob("artifacts/SchemaGen/schema/*/schema.pbtxt")
+    project = penguins_in(tmp_path / "penguins")
+    shutil.copy(schema, project.folder / "frozen.pbtxt")
+    table = project.folder / "data" / "penguins.csv"
+    table.write_text(table.read_text().replace("Dream", "Atlantis"))
+
+    stopped = project.run("--set", "data.schema_file=frozen.pbtxt")
+    assert stopped.exit_code == 3
+    message = stopped.document["error"]["message"]
+    assert "island" in message
+    assert "Atlantis" in message
+    assert "validation.features: {island: warn}" in message
+    assert output_folders(project, "Transform") == []
+    assert project.versions == []
+
+    passed = project.run("--set", "data.schema_file=frozen.pbtxt", "--set", "validation.features={island: warn}")
+    assert passed.exit_code == 0, passed.stdout
+
+
+def test_users_own_module_beside_the_config_is_used_and_its_edits_are_noticed(new_penguins: Project) -> None:
+    project = new_penguins
+    module = project.folder / "my_network.py"
+    module.write_text(
+        "import keras\n"
+        "from models.tabular import build_model as build_default, preprocessing_fn\n\n"
+        "def build_model(transform_output, *, model, features, num_outputs):\n"
+        "    network = build_default(transform_output, model=model, features=features, num_outputs=num_outputs)\n"
+        "    return keras.Model(network.input, network.output, name='mine')\n"
+    )
+    arguments = ["--set", "model.module=my_network", "--set", "training.epochs=2", "--set", "evaluation.thresholds={}"]
+    first = project.run(*arguments)
+    assert first.exit_code == 0, first.stdout
+    (log,) = [node["log"] for node in first.document["nodes"] if node["id"] == "Trainer"]
+    assert 'Model: "mine"' in Path(log).read_text()
+    module.write_text(module.read_text() + "\n# edited\n")
+    second = project.run(*arguments)
+    assert states(second)["Trainer"] == "done"
+
+
+def test_init_on_an_unseen_table_then_run_works_without_an_edit(tmp_path: Path) -> None:
+    table = tmp_path / "häuser prices.csv"
+    header = "Row ID,living area (m²),District,rooms,empty,score,price €"
+    districts = ["North", '"South, old"', "East"]
+    rows = [
+        f"R{i:04d},{'' if i % 17 == 0 else area},{districts[i % 3]},{i % 5 + 1},,7,{area * 3000 + i % 3 * 9000}"
+        for i, area in ((i, 40 + i * 7 % 90) for i in range(600))
+    ]
+    table.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
+    made = kubetfx("init", table.name, "--label", "price €", cwd=tmp_path)
+    assert made.exit_code == 0, made.stderr
+    text = (tmp_path / "pipeline.yaml").read_text()
+    assert "task: regression" in text
+    assert "drop: [score]" in text
+
+    done = kubetfx("run", "pipeline.yaml", "--format", "json", cwd=tmp_path)
+    assert done.exit_code == 0, done.stdout
+    assert set(done.document["excluded_columns"]) == {"Row ID", "empty"}
+
+    rows_path = tmp_path / "rows.csv"
+    rows_path.write_text("\n".join([header, *rows[:3]]) + "\n", encoding="utf-8")
+    answer = kubetfx("predict", "pipeline.yaml", "--rows", rows_path, "--format", "json", cwd=tmp_path)
+    assert len(answer.document["predictions"]) == 3
+    assert all(prediction["value"] > 0 for prediction in answer.document["predictions"])
+
+    again = kubetfx("init", table.name, "--label", "price €", cwd=tmp_path)
+    assert again.exit_code == 2
+    assert "is not overwritten" in again.stderr
+
+
+def test_newest_span_is_read_and_a_newer_one_is_noticed(new_penguins: Project) -> None:
+    data = new_penguins.folder / "data"
+    (data / "span-1").mkdir()
+    (data / "penguins.csv").rename(data / "span-1" / "penguins.csv")
+    arguments = ["--set", "data.path=data/span-{SPAN}/*.csv", "--set", "training.epochs=2"]
+    arguments += ["--set", "evaluation.thresholds={}"]
+    assert new_penguins.run(*arguments).exit_code == 0
+    lines = (data / "span-1" / "penguins.csv").read_text().splitlines(keepends=True)
+    (data / "span-2").mkdir()
+    (data / "span-2" / "penguins.csv").write_text("".join(lines[:200]))
+    newer = new_penguins.run(*arguments)
+    assert states(newer)["TableExampleGen"] == "done"
+    totals = [
+        sum(json.loads(line)[1] for line in path.read_text().splitlines())
+        for path in new_penguins.workspace.glob("artifacts/TableExampleGen/examples/*/num_examples")
+    ]
+    assert sorted(totals) == [199, 344]
