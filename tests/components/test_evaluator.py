@@ -1,0 +1,427 @@
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_model_analysis as tfma
+from google.protobuf import text_format
+from sklearn import metrics as sklearn_metrics
+from tensorflow_metadata.proto.v0 import schema_pb2
+from tensorflow_model_analysis.proto import config_pb2
+from tfx.components.util import model_utils
+from tfx.types import artifact_utils, standard_artifacts
+from tfx.utils import path_utils
+
+from components.evaluator import (
+    Check,
+    EvaluationResult,
+    Executor,
+    effective_thresholds,
+    make_eval_config,
+    read_evaluation,
+)
+from models.features import set_role
+from pipeline.config import LOWER_IS_BETTER, METRICS, EvaluationConfig, Threshold
+
+HIGHER = config_pb2.MetricDirection.HIGHER_IS_BETTER
+LOWER = config_pb2.MetricDirection.LOWER_IS_BETTER
+
+
+def eval_config(task: str = "classification", *, num_classes: int = 2, has_baseline: bool = False, **evaluation: Any):
+    return make_eval_config(
+        EvaluationConfig.model_validate(evaluation), task=task, num_classes=num_classes, has_baseline=has_baseline
+    )
+
+
+def metric_configs(config: config_pb2.EvalConfig) -> dict[str, config_pb2.MetricConfig]:
+    """Metrics by our name for them."""
+    return {
+        json.loads(metric.config)["name"]: metric
+        for spec in config.metrics_specs
+        for metric in spec.metrics
+        if metric.config
+    }
+
+
+# The configuration
+
+
+@pytest.mark.parametrize(("task", "num_classes"), [("classification", 2), ("classification", 3), ("regression", 0)])
+def test_every_metric_of_the_task_is_computed_by_default(task, num_classes):
+    assert sorted(metric_configs(eval_config(task, num_classes=num_classes))) == sorted(METRICS[task])
+
+
+def test_only_the_metrics_asked_for_and_those_with_thresholds_are_computed():
+    config = eval_config(metrics=["accuracy"], thresholds={"auc": {"at_least": 0.5}})
+
+    assert sorted(metric_configs(config)) == ["accuracy", "auc"]
+
+
+def spec_of(config: config_pb2.EvalConfig, name: str) -> config_pb2.MetricsSpec:
+    return next(s for s in config.metrics_specs for m in s.metrics if m.config and json.loads(m.config)["name"] == name)
+
+
+def test_of_two_classes_the_second_is_the_positive_one():
+    spec = spec_of(eval_config(num_classes=2), "auc")
+
+    assert list(spec.binarize.class_ids.values) == [1]
+    assert not spec.HasField("aggregate")
+
+
+def test_of_more_classes_the_mean_over_each_against_the_rest_is_taken():
+    spec = spec_of(eval_config(num_classes=3), "auc")
+
+    assert spec.aggregate.macro_average
+    assert dict(spec.aggregate.class_weights) == {0: 1.0, 1: 1.0, 2: 1.0}
+
+
+@pytest.mark.parametrize("num_classes", [2, 3])
+def test_accuracy_is_over_all_classes_at_once(num_classes):
+    spec = spec_of(eval_config(num_classes=num_classes), "accuracy")
+
+    assert not spec.HasField("binarize")
+    assert not spec.HasField("aggregate")
+
+
+@pytest.mark.parametrize(
+    ("task", "metric", "direction", "bound"),
+    [
+        ("classification", "accuracy", HIGHER, -0.02),
+        ("classification", "auc", HIGHER, -0.02),
+        ("classification", "cross_entropy", LOWER, 0.02),
+        ("regression", "mean_absolute_error", LOWER, 0.02),
+        ("regression", "mean_squared_error", LOWER, 0.02),
+        ("regression", "root_mean_squared_error", LOWER, 0.02),
+        ("regression", "squared_pearson_correlation", HIGHER, -0.02),
+    ],
+)
+def test_worse_is_in_the_direction_of_the_metric(task, metric, direction, bound):
+    config = eval_config(task, thresholds={metric: {"worse_by_at_most": 0.02}})
+
+    change = metric_configs(config)[metric].threshold.change_threshold
+    assert change.direction == direction
+    assert change.absolute.value == bound
+
+
+def test_bounds_that_are_not_given_are_infinite():
+    config = eval_config(
+        thresholds={"accuracy": {"at_least": 0.9}, "cross_entropy": {"at_most": 0.5}, "auc": {"worse_by_at_most": 0}}
+    )
+
+    bounds = {name: metric.threshold.value_threshold for name, metric in metric_configs(config).items()}
+    assert (bounds["accuracy"].lower_bound.value, bounds["accuracy"].upper_bound.value) == (0.9, math.inf)
+    assert (bounds["cross_entropy"].lower_bound.value, bounds["cross_entropy"].upper_bound.value) == (-math.inf, 0.5)
+    assert (bounds["auc"].lower_bound.value, bounds["auc"].upper_bound.value) == (-math.inf, math.inf)
+
+
+@pytest.mark.parametrize("task", list(METRICS))
+def test_without_thresholds_the_first_metric_may_hardly_be_worse_than_what_is_served(task):
+    first = METRICS[task][0]
+
+    assert effective_thresholds(EvaluationConfig(), task) == {first: Threshold(worse_by_at_most=0.01)}
+
+
+def test_without_thresholds_the_first_metric_asked_for_counts():
+    evaluation = EvaluationConfig(metrics=("auc", "accuracy"))
+
+    assert effective_thresholds(evaluation, "classification") == {"auc": Threshold(worse_by_at_most=0.01)}
+
+
+def test_slices_are_the_whole_and_each_column_or_combination():
+    config = eval_config(slices=["island", ["island", "sex"]])
+
+    assert [list(spec.feature_keys) for spec in config.slicing_specs] == [[], ["island"], ["island", "sex"]]
+
+
+@pytest.mark.parametrize(("task", "key"), [("classification", "probabilities"), ("regression", "value")])
+def test_models_are_asked_through_their_signatures(task, key):
+    candidate, baseline = eval_config(task, has_baseline=True).model_specs
+
+    assert (candidate.name, candidate.is_baseline) == ("candidate", False)
+    assert (baseline.name, baseline.is_baseline) == ("baseline", True)
+    for spec in (candidate, baseline):
+        assert spec.signature_name == "serving_examples"
+        assert list(spec.preprocessing_function_names) == ["transform_features"]
+        assert (spec.label_key, spec.prediction_key) == ("label", key)
+
+
+def test_without_a_served_model_there_is_only_the_candidate():
+    assert [spec.name for spec in eval_config().model_specs] == ["candidate"]
+
+
+# The verdict, through TFMA
+
+
+class Oracle(tf.Module):
+    """A model whose predictions stand in the examples, under the name of the model."""
+
+    def __init__(self, column: str, *, num_outputs: int, task: str) -> None:
+        super().__init__()
+        label_type = tf.int64 if task == "classification" else tf.float32
+        spec = {
+            column: tf.io.FixedLenFeature([num_outputs], tf.float32),
+            "label": tf.io.FixedLenFeature([1], label_type),
+        }
+        examples = tf.TensorSpec([None], tf.string, "examples")
+
+        @tf.function(input_signature=[examples])
+        def serving_examples(examples):
+            outputs = tf.io.parse_example(examples, spec)[column]
+            return {"value": outputs[:, 0]} if task == "regression" else {"probabilities": outputs}
+
+        @tf.function(input_signature=[examples])
+        def transform_features(examples):
+            return {"label": tf.io.parse_example(examples, spec)["label"]}
+
+        self.serving_examples, self.transform_features = serving_examples, transform_features
+
+    def save(self, path: str) -> None:
+        names = ("serving_examples", "transform_features")
+        tf.saved_model.save(self, path, signatures={name: getattr(self, name) for name in names})
+
+
+def to_example(label: float, island: str, candidate: np.ndarray, baseline: np.ndarray, *, task: str) -> bytes:
+    features = tf.train.Features()
+    if task == "classification":
+        features.feature["label"].int64_list.value.append(int(label))
+    else:
+        features.feature["label"].float_list.value.append(label)
+    features.feature["island"].bytes_list.value.append(island.encode())
+    features.feature["candidate"].float_list.value.extend(np.atleast_1d(candidate))
+    features.feature["baseline"].float_list.value.extend(np.atleast_1d(baseline))
+    return tf.train.Example(features=features).SerializeToString()
+
+
+def evaluate(
+    folder: Path,
+    labels: np.ndarray,
+    candidate: np.ndarray,
+    baseline: np.ndarray | None,
+    *,
+    evaluation: dict[str, Any],
+    classes: tuple[str, ...] = (),
+) -> tuple[EvaluationResult, Any, bool]:
+    """Run the executor; what we read back, what TFMA said, and whether the blessing was given."""
+    task = "classification" if classes else "regression"
+    examples, schema = standard_artifacts.Examples(), standard_artifacts.Schema()
+    evaluation_artifact, blessing = standard_artifacts.ModelEvaluation(), standard_artifacts.ModelBlessing()
+    models = {name: standard_artifacts.Model() for name in ("candidate", "baseline")}
+    artifacts = {
+        "examples": examples, "schema": schema, "evaluation": evaluation_artifact, "blessing": blessing, **models,
+    }  # fmt: skip
+    for name, artifact in artifacts.items():
+        artifact.uri = str(folder / name)
+    examples.split_names = artifact_utils.encode_split_names(["train", "eval"])
+    (folder / "examples" / "Split-eval").mkdir(parents=True)
+    others = candidate if baseline is None else baseline
+    with tf.io.TFRecordWriter(str(folder / "examples" / "Split-eval" / "data.gz"), "GZIP") as writer:
+        for index, (label, ours, theirs) in enumerate(zip(labels, candidate, others, strict=True)):
+            writer.write(to_example(label, "north" if index % 3 else "south", ours, theirs, task=task))
+    proto = schema_pb2.Schema()
+    set_role(proto.feature.add(name="species", type=schema_pb2.BYTES), "label", "", classes=classes)
+    (folder / "schema").mkdir()
+    (folder / "schema" / "schema.pbtxt").write_text(text_format.MessageToString(proto))
+    for name, model in models.items():
+        Oracle(name, num_outputs=len(classes) or 1, task=task).save(path_utils.serving_model_dir(model.uri))
+    inputs = {"examples": [examples], "model": [models["candidate"]], "schema": [schema]}
+    if baseline is not None:
+        inputs["baseline_model"] = [models["baseline"]]
+    config = EvaluationConfig.model_validate(evaluation)
+    Executor().Do(
+        inputs,
+        {"evaluation": [evaluation_artifact], "blessing": [blessing]},
+        {"evaluation_config": config.model_dump_json(), "task": task},
+    )
+    result = read_evaluation(folder / "evaluation", config, task=task)
+    return result, tfma.load_validation_result(str(folder / "evaluation")), model_utils.is_model_blessed(blessing)
+
+
+def missed_by(result: EvaluationResult) -> set[str]:
+    return {check.metric for check in result.checks if not check.passed}
+
+
+def missed_by_tfma(validation: Any) -> set[str]:
+    return {
+        failure.metric_key.name
+        for validations in validation.metric_validations_per_slice
+        for failure in validations.failures
+    }
+
+
+NUM_ROWS = 60
+RANDOM = np.random.default_rng(0)
+
+
+def predictions(labels: np.ndarray, num_classes: int, *, right: float) -> np.ndarray:
+    """Probabilities whose largest is that of the label in a share of the rows."""
+    targets = np.where(RANDOM.random(len(labels)) < right, labels, RANDOM.integers(0, num_classes, len(labels)))
+    logits = RANDOM.normal(size=(len(labels), num_classes)) + 2 * np.eye(num_classes)[targets]
+    return (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def binary(tmp_path_factory):
+    """A candidate worse than what is served, and bounds of all kinds, some missed."""
+    labels = np.arange(NUM_ROWS) % 2
+    candidate, baseline = predictions(labels, 2, right=0.7), predictions(labels, 2, right=0.9)
+    evaluation = {
+        "metrics": ["accuracy", "cross_entropy", "auc", "precision", "recall", "f1"],
+        "thresholds": {
+            "accuracy": {"at_least": 0.5, "worse_by_at_most": 1},
+            "cross_entropy": {"worse_by_at_most": 0.0001},
+            "auc": {"worse_by_at_most": 0.0001},
+            "precision": {"at_least": 0.9999},
+            "recall": {"at_most": 0.0001},
+        },
+        "slices": ["island"],
+    }
+    outcome = evaluate(
+        tmp_path_factory.mktemp("binary"),
+        labels, candidate, baseline, evaluation=evaluation, classes=("no", "yes"),
+    )  # fmt: skip
+    return labels, candidate, baseline, outcome
+
+
+def test_metrics_of_two_classes_are_those_of_scikit_learn(binary):
+    labels, candidate, baseline, (result, _, _) = binary
+
+    for model, found in ((candidate, result.metrics), (baseline, result.baseline_metrics)):
+        predicted = model.argmax(axis=1)
+        assert found["accuracy"] == pytest.approx(sklearn_metrics.accuracy_score(labels, predicted))
+        assert found["cross_entropy"] == pytest.approx(sklearn_metrics.log_loss(labels, model), rel=1e-4)
+        assert found["auc"] == pytest.approx(sklearn_metrics.roc_auc_score(labels, model[:, 1]), abs=0.01)
+        assert found["precision"] == pytest.approx(sklearn_metrics.precision_score(labels, predicted))
+        assert found["recall"] == pytest.approx(sklearn_metrics.recall_score(labels, predicted))
+        assert found["f1"] == pytest.approx(sklearn_metrics.f1_score(labels, predicted))
+
+
+def test_what_we_say_is_missed_is_what_tfma_says(binary):
+    *_, (result, validation, blessed) = binary
+
+    assert missed_by(result) == missed_by_tfma(validation) == {"cross_entropy", "auc", "precision", "recall"}
+    assert not blessed
+    assert not result.is_blessed
+
+
+def test_check_has_the_metric_the_bound_and_both_values(binary):
+    *_, (result, _, _) = binary
+
+    check = next(c for c in result.checks if (c.metric, c.kind) == ("accuracy", "worse_by_at_most"))
+
+    assert check == Check(
+        "accuracy",
+        "worse_by_at_most",
+        1.0,
+        result.metrics["accuracy"],
+        result.baseline_metrics["accuracy"],
+        passed=True,
+    )
+
+
+def test_metrics_are_also_computed_by_slice(binary):
+    labels, candidate, _, (result, _, _) = binary
+
+    assert list(result.slices) == ["island=north", "island=south"]
+    north = np.arange(NUM_ROWS) % 3 > 0
+    assert result.slices["island=north"]["accuracy"] == pytest.approx(
+        (candidate.argmax(axis=1) == labels)[north].mean()
+    )
+    assert [values["example_count"] for values in result.slices.values()] == [40, 20]
+
+
+@pytest.fixture(scope="module")
+def multiclass(tmp_path_factory):
+    labels = np.arange(NUM_ROWS) % 3
+    candidate = predictions(labels, 3, right=0.8)
+    evaluation = {"thresholds": {"accuracy": {"at_least": 0.3, "worse_by_at_most": 0}, "auc": {"at_least": 0.3}}}
+    folder = tmp_path_factory.mktemp("multiclass")
+    return labels, candidate, evaluate(folder, labels, candidate, None, evaluation=evaluation, classes=("a", "b", "c"))
+
+
+def test_metrics_of_more_classes_are_means_over_the_classes(multiclass):
+    labels, candidate, (result, _, _) = multiclass
+
+    expected = sklearn_metrics.roc_auc_score(labels, candidate, multi_class="ovr", average="macro")
+    assert result.metrics["auc"] == pytest.approx(expected, abs=0.01)
+    assert result.metrics["accuracy"] == pytest.approx((candidate.argmax(axis=1) == labels).mean())
+    assert set(METRICS["classification"]) <= set(result.metrics)
+    assert all(math.isfinite(value) for value in result.metrics.values())
+
+
+def test_model_is_blessed_where_nothing_is_served_to_compare_with(multiclass):
+    _, _, (result, validation, blessed) = multiclass
+
+    assert blessed
+    assert result.is_blessed
+    assert missed_by(result) == missed_by_tfma(validation) == set()
+    assert result.baseline_metrics == {}
+    assert {check.baseline for check in result.checks} == {None}
+
+
+@pytest.fixture(scope="module")
+def regression(tmp_path_factory):
+    labels = np.arange(NUM_ROWS, dtype=np.float32)
+    candidate, baseline = labels + 2, labels + np.where(np.arange(NUM_ROWS) % 2, -1, 1).astype(np.float32)
+    evaluation = {
+        "thresholds": {
+            "mean_absolute_error": {"worse_by_at_most": 0.001},
+            "mean_squared_error": {"at_most": 4.001},
+            "root_mean_squared_error": {"worse_by_at_most": 100},
+            "squared_pearson_correlation": {"worse_by_at_most": 0.0001},
+        }
+    }
+    folder = tmp_path_factory.mktemp("regression")
+    return labels, candidate, baseline, evaluate(folder, labels, candidate, baseline, evaluation=evaluation)
+
+
+def test_metrics_of_a_regression(regression):
+    labels, candidate, baseline, (result, _, _) = regression
+
+    for model, found in ((candidate, result.metrics), (baseline, result.baseline_metrics)):
+        error = model - labels
+        assert found["mean_absolute_error"] == pytest.approx(np.abs(error).mean(), rel=1e-5)
+        assert found["mean_squared_error"] == pytest.approx((error**2).mean(), rel=1e-5)
+        assert found["root_mean_squared_error"] == pytest.approx(np.sqrt((error**2).mean()), rel=1e-5)
+        correlation = np.corrcoef(labels, model)[0, 1]
+        assert found["squared_pearson_correlation"] == pytest.approx(correlation**2, rel=1e-4)
+
+
+def test_lower_is_better_for_errors_to_us_and_to_tfma(regression):
+    *_, (result, validation, blessed) = regression
+
+    assert missed_by(result) == missed_by_tfma(validation) == {"mean_absolute_error"}
+    assert not blessed
+
+
+# The words
+
+
+@pytest.mark.parametrize(
+    ("check", "words"),
+    [
+        (
+            Check("accuracy", "at_least", 0.95, 0.9, None, passed=False),
+            "accuracy 0.9 (nothing is served yet), must be at least 0.95: MISSED",
+        ),
+        (
+            Check("cross_entropy", "at_most", 0.5, 0.25, 0.2, passed=True),
+            "cross_entropy 0.25 (served 0.2), must be at most 0.5: ok",
+        ),
+        (
+            Check("auc", "worse_by_at_most", 0.01, 0.9, 0.95, passed=False),
+            "auc 0.9 (served 0.95), must be at most 0.01 worse than served: MISSED",
+        ),
+    ],
+    ids=["at least", "at most", "worse by at most"],
+)
+def test_verdict_is_given_per_metric_with_value_bound_and_baseline(check, words):
+    assert str(check) == words
+
+
+def test_lower_is_better_for_every_error_and_for_nothing_else():
+    errors = {name for names in METRICS.values() for name in names if "error" in name or "entropy" in name}
+
+    assert errors == LOWER_IS_BETTER

@@ -1,0 +1,275 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import tensorflow as tf
+from google.protobuf import json_format
+from tfx.components.example_gen import base_example_gen_executor
+from tfx.proto import example_gen_pb2
+from tfx.types import artifact_utils, standard_artifacts
+
+from components import tables
+from components.example_gen import Executor, TableExampleGen, encode, read_profile, row_keys, split_of
+from pipeline.config import DataConfig
+from pipeline.errors import DataError
+
+BLOCK = pa.RecordBatch.from_pydict(
+    {
+        "i": pa.array([1, None, -(2**62)], pa.int64()),
+        "f": pa.array([1.5, None, -0.25], pa.float32()),
+        "s": pa.array(["größe", None, ""], pa.string()),
+        "y": pa.array([0, 1, 0], pa.int64()),
+    }
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def values_of(serialized: bytes) -> dict[str, list]:
+    """The features of a tf.Example that are not missing: tfx_bsl writes a missing one as one without a kind."""
+    features = tf.train.Example.FromString(serialized).features.feature
+    kinds = {name: feature.WhichOneof("kind") for name, feature in features.items()}
+    return {name: list(getattr(features[name], kind).value) for name, kind in kinds.items() if kind}
+
+
+def test_rows_become_tf_examples():
+    first, _, last = map(values_of, encode(BLOCK))
+
+    assert first == {"i": [1], "f": [1.5], "s": ["größe".encode()], "y": [0]}
+    assert last == {"i": [-(2**62)], "f": [-0.25], "s": [b""], "y": [0]}
+
+
+def test_missing_cell_is_a_missing_feature():
+    _, second, _ = map(values_of, encode(BLOCK))
+
+    assert second == {"y": [1]}
+
+
+def test_column_without_any_value_is_encoded():
+    block = pa.RecordBatch.from_pydict({"a": pa.array([None, None], pa.string()), "y": pa.array([0, 1], pa.int64())})
+
+    assert [values_of(record) for record in encode(block)] == [{"y": [0]}, {"y": [1]}]
+
+
+def test_block_that_is_a_slice_is_encoded():
+    assert [values_of(record) for record in encode(BLOCK.slice(2))] == [values_of(encode(BLOCK)[2])]
+
+
+@pytest.mark.parametrize("buckets", [[700, 800, 1000], [800, 1000], [1, 2]], ids=["three", "two", "halves"])
+def test_split_of_a_row_is_that_of_tfx(buckets):
+    config = example_gen_pb2.SplitConfig()
+    keys = [f"row {number}\x1fgröße" for number in range(200)]
+
+    ours = [split_of(key, buckets) for key in keys]
+    tfx = [base_example_gen_executor._PartitionFn(key.encode(), len(buckets), buckets, config) for key in keys]
+
+    assert ours == tfx
+    assert set(ours) == set(range(len(buckets)))
+
+
+def test_key_of_a_row_is_independent_of_the_order_of_columns():
+    assert row_keys(BLOCK) == row_keys(BLOCK.select(["y", "s", "f", "i"]))
+
+
+def test_key_of_a_row_is_its_cells_in_the_order_of_the_names_of_the_columns():
+    """The split of a row hangs on this text: another one would move rows between the splits of tables in use."""
+    assert row_keys(BLOCK) == [
+        "1.5\x1f1\x1fgröße\x1f0",
+        "\x00\x1f\x00\x1f\x00\x1f1",
+        f"-0.25\x1f{-(2**62)}\x1f\x1f0",
+    ]
+
+
+def test_key_tells_rows_apart():
+    cells = [("a", "b"), ("ab", ""), ("", "ab"), (None, "ab"), ("ab", None), (None, None)]
+    block = pa.RecordBatch.from_pydict(
+        {"p": pa.array([p for p, _ in cells], pa.string()), "q": pa.array([q for _, q in cells], pa.string())}
+    )
+
+    assert len(set(row_keys(block))) == len(cells)
+
+
+def test_key_of_a_row_is_the_same_in_another_process():
+    """Python's hashes, and the order of anything built on them, differ from process to process."""
+    program = (
+        "import pyarrow as pa, json, sys\n"
+        "from components.example_gen import row_keys\n"
+        "block = pa.RecordBatch.from_pydict({'i': pa.array([1, None], pa.int64()), 'f': pa.array([1.1, None],"
+        " pa.float32()), 's': pa.array(['größe', None])})\n"
+        "print(json.dumps(row_keys(block)))\n"
+    )
+    block = pa.RecordBatch.from_pydict(
+        {
+            "s": pa.array(["größe", None]),
+            "f": pa.array([1.1, None], pa.float32()),
+            "i": pa.array([1, None], pa.int64()),
+        }
+    )
+
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONHASHSEED": "1234", "TF_CPP_MIN_LOG_LEVEL": "3"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert json.loads(result.stdout) == row_keys(block)
+
+
+def run_executor(folder: Path, output: Path, **fields) -> standard_artifacts.Examples:
+    """Run the executor as TFX's launcher does, with the exec properties of the component."""
+    data = DataConfig.model_validate({"path": str(folder), "label": "y", **fields})
+    component = TableExampleGen(data, files=tables.find_files(data))
+    examples = standard_artifacts.Examples()
+    examples.uri = str(output)
+    output.mkdir(parents=True)
+    properties = dict(component.exec_properties)
+    for key, value in properties.items():
+        if hasattr(value, "DESCRIPTOR"):
+            properties[key] = json_format.MessageToJson(value)
+    Executor().Do({}, {"examples": [examples]}, properties)
+    return examples
+
+
+def write_rows(folder: Path, number: int = 200, *, name: str = "a.csv", start: int = 0) -> None:
+    folder.mkdir(exist_ok=True)
+    lines = [
+        f"{i},{i / 8 if i % 5 else ''},{'abc'[i % 3]},{'no' if i % 2 else 'yes'}" for i in range(start, start + number)
+    ]
+    (folder / name).write_text("i,f,s,y\n" + "\n".join(lines) + "\n")
+
+
+def records(examples: standard_artifacts.Examples, split: str) -> list[bytes]:
+    files = sorted(Path(artifact_utils.get_split_uri([examples], split)).iterdir())
+    return [record.numpy() for file in files for record in tf.data.TFRecordDataset(str(file), "GZIP")]
+
+
+def rows_by_split(examples: standard_artifacts.Examples) -> dict[str, list]:
+    return {
+        split: sorted(values_of(record)["i"][0] for record in records(examples, split))
+        for split in artifact_utils.decode_split_names(examples.split_names)
+    }
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("table")
+    write_rows(folder, 120, name="a.csv")
+    write_rows(folder, 80, name="b.csv", start=120)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def examples(table, tmp_path_factory) -> standard_artifacts.Examples:
+    return run_executor(table, tmp_path_factory.mktemp("examples") / "1")
+
+
+def test_every_row_is_in_one_split(examples):
+    splits = rows_by_split(examples)
+
+    assert list(splits) == ["train", "validation", "eval"]
+    assert sorted(row for rows in splits.values() for row in rows) == list(range(200))
+    assert 0.6 < len(splits["train"]) / 200 < 0.8
+
+
+def test_counts_of_the_splits_are_recorded(examples):
+    counts = json.loads(examples.get_string_custom_property("num_examples"))
+
+    assert counts == {split: len(rows) for split, rows in rows_by_split(examples).items()}
+
+
+def test_files_are_named_whole_and_nothing_half_written_stays(examples):
+    files = sorted(path.relative_to(examples.uri) for path in Path(examples.uri).rglob("*") if path.is_file())
+
+    assert [str(file) for file in files if file.name != "num_examples"] == [
+        f"Split-{split}/data_tfrecord-{number:05d}-of-00002.gz"
+        for split in ("eval", "train", "validation")
+        for number in range(2)
+    ]
+
+
+def test_profile_of_the_table_travels_with_the_examples(examples):
+    profile = read_profile(examples)
+
+    assert profile.num_rows == 200
+    assert profile.column("y").values == ("no", "yes")
+    assert profile.column("s").num_distinct == 3
+    assert profile.column("s").values == ()
+    assert profile.column("f").num_values == 160
+
+
+def test_second_run_writes_the_same_split_of_rows(examples, table, tmp_path):
+    again = run_executor(table, tmp_path / "2")
+
+    assert rows_by_split(again) == rows_by_split(examples)
+    for split in rows_by_split(examples):
+        assert list(map(values_of, records(again, split))) == list(map(values_of, records(examples, split)))
+
+
+def test_rows_without_a_label_are_left_out_if_asked(tmp_path):
+    write_rows(tmp_path / "table")
+    with (tmp_path / "table" / "a.csv").open("a") as file:
+        file.write("1000,1,a,\n")
+
+    examples = run_executor(tmp_path / "table", tmp_path / "out", drop_rows_without_label=True)
+
+    assert sum(len(rows) for rows in rows_by_split(examples).values()) == 200
+
+
+def test_parquet_is_split_like_the_csv_that_it_was_made_of(examples, table, tmp_path):
+    import pyarrow.parquet as pq
+
+    data = DataConfig(path=str(table), label="y")
+    files = tables.find_files(data)
+    columns = tables.inspect_table(files, data).columns
+    folder = tmp_path / "table"
+    folder.mkdir()
+    for path in files.paths:
+        blocks = list(tables.read_blocks(path, columns, file_format="csv", data=data))
+        pq.write_table(pa.Table.from_batches(blocks), folder / f"{Path(path).stem}.parquet")
+
+    assert rows_by_split(run_executor(folder, tmp_path / "out")) == rows_by_split(examples)
+
+
+def test_split_without_a_row_is_refused(tmp_path):
+    write_rows(tmp_path / "table", number=4)
+
+    with pytest.raises(DataError, match=r"The split '\w+' has no row\. Received rows by split: .*data\.splits\."):
+        run_executor(tmp_path / "table", tmp_path / "out")
+
+
+def test_validation_split_of_zero_is_no_split(tmp_path):
+    write_rows(tmp_path / "table")
+
+    examples = run_executor(tmp_path / "table", tmp_path / "out", splits={"train": 0.75, "validation": 0, "eval": 0.25})
+
+    assert artifact_utils.decode_split_names(examples.split_names) == ["train", "eval"]
+
+
+def test_error_of_the_table_comes_out_as_it_is(tmp_path):
+    write_rows(tmp_path / "table")
+    with (tmp_path / "table" / "a.csv").open("a") as file:
+        file.write("1,2\n")
+
+    with pytest.raises(DataError, match=r"a\.csv, line 202: the header has 4 columns, this row has 2"):
+        run_executor(tmp_path / "table", tmp_path / "out")
+
+
+def test_newest_span_is_what_tfx_takes(tmp_path):
+    """The input of the component is TFX's own, pattern and all."""
+    (tmp_path / "span-1").mkdir()
+    write_rows(tmp_path / "span-1")
+    data = DataConfig(path=str(tmp_path / "span-{SPAN}" / "*.csv"), label="y")
+
+    component = TableExampleGen(data, files=tables.find_files(data))
+
+    input_config = example_gen_pb2.Input()
+    json_format.Parse(component.exec_properties["input_config"], input_config)
+    assert component.exec_properties["input_base"] == str(tmp_path)
+    assert input_config.splits[0].pattern == "span-{SPAN}/*.csv"

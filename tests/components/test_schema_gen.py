@@ -1,0 +1,199 @@
+import math
+from pathlib import Path
+
+import pandas
+import pytest
+import tensorflow_data_validation as tfdv
+from google.protobuf import text_format
+from tensorflow_metadata.proto.v0 import schema_pb2
+from tfx.types import artifact_utils, standard_artifacts
+
+from components.example_gen import PROFILE_PROPERTY, _profile_json
+from components.schema_gen import Executor, complete_schema
+from components.tables import Column, TableProfile
+from models.features import MISSING_INTEGER, read_features, read_schema
+from pipeline.config import FeaturesConfig
+from pipeline.errors import KubetfxError
+
+PROFILE = TableProfile(
+    (
+        Column("mass", "float", 90, None, minimum=1.0, maximum=9.0),
+        Column("year", "int64", 100, 3, True, 2007, 2009),
+        Column("count", "int64", 100, 80, True, 0, 900),
+        Column("island", "string", 100, 3, True),
+        Column("name", "string", 100, None, True),
+        Column("site", "string", 100, 1, True),
+        Column("species", "string", 100, 2, True, values=("Adelie", "Gentoo")),
+    ),
+    100,
+)
+TYPES = {"float": schema_pb2.FLOAT, "int64": schema_pb2.INT, "string": schema_pb2.BYTES}
+
+
+def bare_schema(profile: TableProfile = PROFILE) -> schema_pb2.Schema:
+    """What TFDV infers: a type and a presence for each feature."""
+    schema = schema_pb2.Schema()
+    for column in profile.columns:
+        feature = schema.feature.add(name=column.name, type=TYPES[column.type])
+        feature.presence.min_fraction = column.num_values / profile.num_rows
+        feature.value_count.min = feature.value_count.max = 1
+    return schema
+
+
+def completed(schema: schema_pb2.Schema | None = None, *, task="classification", label="species", **config):
+    schema = schema or bare_schema()
+    complete_schema(schema, PROFILE, label=label, task=task, config=FeaturesConfig.model_validate(config))
+    return schema
+
+
+def test_columns_get_their_roles():
+    features = read_features(completed())
+
+    assert features.label == "species"
+    assert features.classes == ("Adelie", "Gentoo")
+    assert features.numeric_floats == ("mass",)
+    assert features.numeric_integers == ("count",)
+    assert features.vocabulary_strings == ("island",)
+    assert features.vocabulary_integers == ("year",)
+    assert features.hashed_strings == ("name",)
+    assert features.excluded == {"site": "it has the same value in every row"}
+    assert features.optional == {"mass"}
+
+
+def test_config_overrides_roles():
+    features = read_features(completed(numeric=["year"], categorical=["count"], vocabulary_size=2))
+
+    assert features.numeric_integers == ("year",)
+    assert features.hashed_integers == ("count",)
+    assert features.hashed_strings == ("island", "name")
+
+
+def test_regression_has_no_classes():
+    features = read_features(completed(task="regression", label="count"))
+
+    assert (features.label, features.classes) == ("count", ())
+
+
+def test_integer_classes_are_named_by_their_digits():
+    profile = TableProfile((Column("x", "float", 10), Column("y", "int64", 10, 3, True, 0, 10, (0, 2, 10))), 10)
+    schema = bare_schema(profile)
+
+    complete_schema(schema, profile, label="y", task="classification", config=FeaturesConfig())
+
+    assert read_features(schema).classes == ("0", "2", "10")
+
+
+def test_missing_cells_of_every_column_can_be_read():
+    schema = completed()
+    representations = schema.tensor_representation_group[""].tensor_representation
+
+    defaults = {name: representation.dense_tensor.default_value for name, representation in representations.items()}
+    assert set(defaults) == {column.name for column in PROFILE.columns}
+    assert math.isnan(defaults["mass"].float_value)
+    assert defaults["count"].int_value == MISSING_INTEGER
+    assert defaults["island"].WhichOneof("kind") == "bytes_value"
+    assert defaults["island"].bytes_value == b""
+
+
+def test_roles_that_a_frozen_schema_has_stay():
+    schema = bare_schema()
+    schema.feature[3].annotation.tag.append("hashed")
+    schema.feature[3].annotation.comment.append("by hand")
+
+    features = read_features(completed(schema))
+
+    assert "island" in features.hashed_strings
+    assert list(schema.feature[3].annotation.comment) == ["by hand"]
+
+
+def test_completing_a_schema_twice_changes_nothing():
+    once = completed()
+    twice = schema_pb2.Schema()
+    twice.CopyFrom(once)
+
+    completed(twice, numeric=["year"], task="regression")
+
+    assert text_format.MessageToString(twice) == text_format.MessageToString(once)
+
+
+def test_representation_that_a_frozen_schema_has_stays():
+    schema = bare_schema()
+    dense = schema.tensor_representation_group[""].tensor_representation["mass"].dense_tensor
+    dense.column_name = "mass"
+    dense.shape.dim.add(size=1)
+    dense.default_value.float_value = -1.0
+
+    completed(schema)
+
+    kept = schema.tensor_representation_group[""].tensor_representation["mass"].dense_tensor
+    assert kept.default_value.float_value == -1.0
+
+
+def test_other_tags_of_a_frozen_schema_do_not_count_as_roles():
+    schema = bare_schema()
+    schema.feature[0].annotation.tag.append("measured")
+
+    assert read_features(completed(schema)).numeric_floats == ("mass",)
+
+
+def test_frozen_schema_of_another_label_is_refused():
+    """Its annotations would train the model on the label that it was frozen with."""
+    with pytest.raises(KubetfxError, match="species"):
+        completed(completed(), label="island")
+
+
+def run_executor(tmp_path: Path, *, frozen_schema: str | None = None) -> schema_pb2.Schema:
+    examples, statistics, schema = (
+        standard_artifacts.Examples(),
+        standard_artifacts.ExampleStatistics(),
+        standard_artifacts.Schema(),
+    )
+    for artifact, name in ((examples, "examples"), (statistics, "statistics"), (schema, "schema")):
+        artifact.uri = str(tmp_path / name)
+        (tmp_path / name).mkdir()
+    examples.set_string_custom_property(PROFILE_PROPERTY, _profile_json(PROFILE, label="species"))
+    statistics.split_names = artifact_utils.encode_split_names(["train"])
+    table = pandas.DataFrame({column.name: _values(column) for column in PROFILE.columns})
+    folder = tmp_path / "statistics" / "Split-train"
+    folder.mkdir()
+    content = tfdv.generate_statistics_from_dataframe(table).SerializeToString()
+    (folder / "FeatureStats.pb").write_bytes(content)
+    Executor().Do(
+        {"statistics": [statistics], "examples": [examples]},
+        {"schema": [schema]},
+        {
+            "label": "species",
+            "task": "classification",
+            "features": FeaturesConfig().model_dump_json(),
+            "frozen_schema": frozen_schema,
+        },
+    )
+    return read_schema(tmp_path / "schema" / "schema.pbtxt")
+
+
+def _values(column: Column) -> list:
+    if column.values:
+        return [column.values[i % len(column.values)] for i in range(100)]
+    if column.type == "float":
+        return [None if i >= column.num_values else i / 10 for i in range(100)]
+    if column.type == "int64":
+        return [i % column.num_distinct for i in range(100)]
+    return [f"word{i % (column.num_distinct or 100)}" for i in range(100)]
+
+
+def test_schema_is_inferred_from_the_statistics(tmp_path):
+    schema = run_executor(tmp_path)
+
+    features = read_features(schema)
+    assert {feature.name for feature in schema.feature} == {column.name for column in PROFILE.columns}
+    assert features.label == "species"
+    assert features.optional == {"mass"}
+
+
+def test_frozen_schema_is_taken_as_it_is(tmp_path):
+    frozen = completed()
+    frozen.feature[0].float_domain.max = 123
+
+    schema = run_executor(tmp_path, frozen_schema=text_format.MessageToString(frozen))
+
+    assert schema == frozen

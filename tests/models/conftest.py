@@ -1,0 +1,198 @@
+"""Preprocessing as Transform does it, from tf.Examples of a few rows."""
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_transform as tft
+import tensorflow_transform.beam as tft_beam
+from google.protobuf import text_format
+from tensorflow_metadata.proto.v0 import schema_pb2
+from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io
+from tfx_bsl.tfxio import tf_example_record
+
+from components.schema_gen import complete_schema
+from components.tables import Column, TableProfile
+from models import tabular
+from models.features import MISSING_INTEGER, Features, read_features
+from pipeline.config import FeaturesConfig, Task
+
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Preprocessed:
+    """A table after Transform."""
+
+    features: Features
+    output: tft.TFTransformOutput
+    config: FeaturesConfig
+
+    def transform(self, rows: Rows) -> dict[str, np.ndarray]:
+        """The features of raw rows; a cell that is None or not there is missing."""
+        inputs = {}
+        for name in (*self.features.inputs, self.features.label):
+            spec = self.output.raw_feature_spec()[name]
+            values = [[missing(spec.dtype) if row.get(name) is None else row[name]] for row in rows]
+            inputs[name] = tf.constant(values, spec.dtype)
+        return {name: tensor.numpy() for name, tensor in self.output.transform_features_layer()(inputs).items()}
+
+
+def missing(dtype: tf.DType) -> Any:
+    return {tf.string: b"", tf.int64: MISSING_INTEGER}.get(dtype, math.nan)
+
+
+def profile_of(rows: Rows) -> TableProfile:
+    """What a scan of the rows would find."""
+    columns = []
+    for name in rows[0]:
+        values = [row[name] for row in rows if row[name] is not None]
+        kinds = {int: "int64", float: "float", str: "string"}
+        kind = kinds[type(values[0])] if values else "float"
+        distinct = tuple(sorted(set(values)))
+        is_float = kind == "float"
+        columns.append(
+            Column(
+                name,
+                kind,
+                len(values),
+                None if is_float else len(distinct),
+                len(distinct) < len(values),
+                minimum=None if kind == "string" or not values else min(values),
+                maximum=None if kind == "string" or not values else max(values),
+                values=() if is_float else distinct,
+            )
+        )
+    return TableProfile(tuple(columns), len(rows))
+
+
+def schema_of(profile: TableProfile, *, label: str, task: Task, config: FeaturesConfig) -> schema_pb2.Schema:
+    types = {"float": schema_pb2.FLOAT, "int64": schema_pb2.INT, "string": schema_pb2.BYTES}
+    schema = schema_pb2.Schema()
+    for column in profile.columns:
+        feature = schema.feature.add(name=column.name, type=types[column.type])
+        feature.presence.min_fraction = column.num_values / profile.num_rows
+        feature.value_count.min = feature.value_count.max = 1
+    complete_schema(schema, profile, label=label, task=task, config=config)
+    return schema
+
+
+@pytest.fixture(scope="session")
+def preprocess(tmp_path_factory) -> Callable[..., Preprocessed]:
+    """Analyze and transform rows with models.tabular's preprocessing_fn."""
+
+    def run(rows: Rows, *, label: str, task: Task = "classification", **config: Any) -> Preprocessed:
+        folder = tmp_path_factory.mktemp("transform")
+        features_config = FeaturesConfig.model_validate(config)
+        schema = schema_of(profile_of(rows), label=label, task=task, config=features_config)
+        path = folder / "schema.pbtxt"
+        path.write_text(text_format.MessageToString(schema))
+        custom_config = {"schema_path": str(path), "features": features_config.model_dump(mode="json")}
+        source = tf_example_record.TFExampleBeamRecord("memory", schema=schema)
+        with beam.Pipeline(runner="DirectRunner") as pipeline, tft_beam.Context(temp_dir=str(folder / "temporary")):
+            batches = pipeline | beam.Create(to_examples(rows), reshuffle=False) | source.BeamSource()
+            transform_fn = (batches, source.TensorAdapterConfig()) | tft_beam.AnalyzeDataset(
+                lambda inputs: tabular.preprocessing_fn(inputs, custom_config)
+            )
+            transform_fn | tft_beam.WriteTransformFn(str(folder / "transform_graph"))
+        raw_metadata_path = str(folder / "transform_graph" / tft.TFTransformOutput.RAW_METADATA_DIR)
+        metadata_io.write_metadata(dataset_metadata.DatasetMetadata(schema), raw_metadata_path)
+        output = tft.TFTransformOutput(str(folder / "transform_graph"))
+        return Preprocessed(read_features(schema), output, features_config)
+
+    return run
+
+
+def to_examples(rows: Sequence[Mapping[str, Any]]) -> list[bytes]:
+    """Serialized tf.Examples; a missing cell is a missing feature."""
+    return [_to_example(row).SerializeToString() for row in rows]
+
+
+def _to_example(row: Mapping[str, Any]) -> tf.train.Example:
+    example = tf.train.Example()
+    for name, value in row.items():
+        if value is None:
+            continue
+        feature = example.features.feature[name]
+        if isinstance(value, str):
+            feature.bytes_list.value.append(value.encode())
+        elif isinstance(value, int):
+            feature.int64_list.value.append(value)
+        else:
+            feature.float_list.value.append(value)
+    return example
+
+
+@pytest.fixture(scope="session")
+def serialized() -> Callable[[Sequence[Mapping[str, Any]]], list[bytes]]:
+    return to_examples
+
+
+ODD_NAMES = {
+    "float": "body mass (g)",
+    "integer": "1st.count",
+    "text": "naïve/island",
+    "dotted": "is.female?",
+    "hashed": "a-name!",
+}
+
+
+def make_rows(number: int = 60) -> Rows:
+    """Numbers, whole numbers, few and many words, missing cells, and names that are no identifiers."""
+    rows = []
+    for index, letter in zip(range(number), itertools.cycle("abc"), strict=False):
+        rows.append(
+            {
+                "bill": None if index % 10 == 3 else index / 4,
+                ODD_NAMES["float"]: float(index % 7),
+                ODD_NAMES["integer"]: None if index % 12 == 5 else index * 3 % 47,
+                "year": 2007 + index % 3,
+                ODD_NAMES["text"]: None if index % 9 == 4 else f"island {letter}",
+                ODD_NAMES["dotted"]: "yes" if index % 2 else "no",
+                ODD_NAMES["hashed"]: f"name {index % 40}",
+                "species": ["Adelie", "Chinstrap", "Gentoo"][index % 3],
+                "sex": ["female", "male"][index % 2],
+                "mass": 3_000.0 + index * 10,
+            }
+        )
+    return rows
+
+
+@pytest.fixture(scope="session")
+def rows() -> Rows:
+    return make_rows()
+
+
+@pytest.fixture(scope="session")
+def multiclass(preprocess, rows) -> Preprocessed:
+    kept = [{name: value for name, value in row.items() if name not in ("sex", "mass")} for row in rows]
+    return preprocess(kept, label="species", vocabulary_size=10, hash_buckets=16)
+
+
+@pytest.fixture(scope="session")
+def binary(preprocess, rows) -> Preprocessed:
+    kept = [{name: value for name, value in row.items() if name not in ("species", "mass")} for row in rows]
+    return preprocess(kept, label="sex", vocabulary_size=10, hash_buckets=16)
+
+
+@pytest.fixture(scope="session")
+def regression(preprocess, rows) -> Preprocessed:
+    kept = [{name: value for name, value in row.items() if name not in ("species", "sex")} for row in rows]
+    return preprocess(kept, label="mass", task="regression", vocabulary_size=10, hash_buckets=16)
+
+
+@pytest.fixture(scope="session")
+def odd_names() -> dict[str, str]:
+    return ODD_NAMES
+
+
+@pytest.fixture(scope="session")
+def export_folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("exported")
