@@ -6,7 +6,7 @@ threshold is in TFMA's terms.
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from tfx.dsl.components.base import base_beam_component, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts, standard_component_specs
 from tfx.utils import proto_utils
 
+from components.served_model_resolver import saved_model_path
+from models.export import read_classes
 from models.features import read_features, read_schema
 from pipeline.config import LOWER_IS_BETTER, METRICS, EvaluationConfig, Task, Threshold
 
@@ -66,7 +68,7 @@ class Check:
         return f"{self.kind.replace('_', ' ')} {self.bound:g}"
 
     def __str__(self) -> str:
-        served = "nothing is served yet" if self.baseline is None else f"served {format_metric(self.baseline)}"
+        served = "nothing comparable is served" if self.baseline is None else f"served {format_metric(self.baseline)}"
         verdict = "ok" if self.passed else "MISSED"
         return f"{self.metric} {format_metric(self.value)} ({served}), must be {self.describe_bound()}: {verdict}"
 
@@ -243,9 +245,14 @@ class Executor(tfx_evaluator.Executor):
         evaluation = EvaluationConfig.model_validate_json(exec_properties["evaluation_config"])
         task: Task = exec_properties["task"]
         classes = _classes(input_dict[standard_component_specs.SCHEMA_KEY])
-        baseline = input_dict.get(standard_component_specs.BASELINE_MODEL_KEY, [])
-        eval_config = make_eval_config(evaluation, task=task, num_classes=len(classes), has_baseline=bool(baseline))
         inputs = {key: value for key, value in input_dict.items() if key != standard_component_specs.SCHEMA_KEY}
+        baseline = inputs.pop(standard_component_specs.BASELINE_MODEL_KEY, [])
+        if baseline and read_classes(saved_model_path(baseline)) == classes:
+            inputs[standard_component_specs.BASELINE_MODEL_KEY] = baseline
+        elif baseline:
+            logging.warning("The served model has other classes, so there is nothing to compare the candidate with.")
+        has_baseline = standard_component_specs.BASELINE_MODEL_KEY in inputs
+        eval_config = make_eval_config(evaluation, task=task, num_classes=len(classes), has_baseline=has_baseline)
         super().Do(inputs, output_dict, {**exec_properties, "eval_config": proto_utils.proto_to_json(eval_config)})
         folder = Path(artifact_utils.get_single_uri(output_dict[standard_component_specs.EVALUATION_KEY]))
         result = read_evaluation(folder, evaluation, task=task)
@@ -253,7 +260,7 @@ class Executor(tfx_evaluator.Executor):
             logging.info("%s", check)
 
 
-def _classes(schemas: list[types.Artifact]) -> Sequence[str]:
+def _classes(schemas: list[types.Artifact]) -> tuple[str, ...]:
     return read_features(read_schema(Path(artifact_utils.get_single_uri(schemas)) / "schema.pbtxt")).classes
 
 

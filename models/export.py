@@ -10,6 +10,7 @@ It is written by keras.export.ExportArchive: what tf.saved_model.save makes of a
 TensorFlow Serving (docs/decisions/0003-saved-model.md). Which columns are inputs is models/features.py's to say.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,9 @@ import tensorflow_transform as tft
 from tensorflow.core.protobuf import saved_model_pb2
 
 from models.features import MISSING_INTEGER, Features
+
+FACTS = Path("assets.extra") / "kubetfx.json"
+"""What a model's graph does not say, in a place that SavedModel reserves for others: its label and its classes."""
 
 CLASSIFY_METHOD = "tensorflow/serving/classify"
 REGRESS_METHOD = "tensorflow/serving/regress"
@@ -76,6 +80,15 @@ def export_model(model: keras.Model, transform_output: tft.TFTransformOutput, fe
         archive.add_endpoint("regression", regress, [tf.TensorSpec([None], tf.string, "inputs")])
     archive.write_out(str(path), verbose=False)
     _complete_signatures(path, columns_by_argument)
+    (path / FACTS).parent.mkdir(exist_ok=True)
+    facts = {"label": features.label, "classes": features.classes, "inputs": features.inputs}
+    (path / FACTS).write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")
+
+
+def read_classes(path: Path) -> tuple[str, ...] | None:
+    """The classes of an exported model, () for a regression; None for a model that kubetfx did not export."""
+    file = path / FACTS
+    return tuple(json.loads(file.read_text(encoding="utf-8"))["classes"]) if file.is_file() else None
 
 
 def raw_dtype(column: str, features: Features) -> tf.DType:

@@ -1,6 +1,7 @@
 """The only module that prints: progress and talk to stderr, results to stdout, for people or as one JSON document."""
 
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol, TextIO
@@ -108,5 +109,13 @@ class Output:
         self._data.out(text, highlight=False)
 
     def document(self, document: Any) -> None:
-        """The one JSON document of `--format json`."""
-        self._data.out(json.dumps(document, indent=2, ensure_ascii=False), highlight=False)
+        """The one JSON document of `--format json`. NaN and infinity, which JSON lacks, become null."""
+        self._data.out(json.dumps(_finite(document), indent=2, ensure_ascii=False, allow_nan=False), highlight=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
