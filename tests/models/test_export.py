@@ -34,7 +34,7 @@ class Exported:
         features.pop("label")
         return self.model(features, training=False).numpy()
 
-    def run(self, signature: str, **inputs: Any) -> dict[str, np.ndarray]:
+    def run(self, signature: str, /, **inputs: Any) -> dict[str, np.ndarray]:
         definition = self.signatures[signature]
         assert set(inputs) == set(definition.inputs)
         feed = {definition.inputs[name].name: value for name, value in inputs.items()}
