@@ -1,0 +1,1 @@
+"""Measurements that anyone can repeat. What is measured, and the figures: benchmarks/README.md."""

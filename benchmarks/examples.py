@@ -1,0 +1,278 @@
+"""Time, memory and score of the examples, each run by the command that a user types.
+
+    python -m benchmarks.examples [penguins|flights ...] [--runs N]
+
+Puts the figures into benchmarks/README.md. Exit code 1: an example misses a bound, be it of its yaml or of BOUNDS.
+"""
+
+import argparse
+import json
+import os
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import psutil  # type: ignore[import-untyped]
+
+from pipeline.config import load_config
+
+ROOT = Path(__file__).parent.parent
+README_PATH = ROOT / "benchmarks" / "README.md"
+KUBETFX = Path(sys.executable).parent / "kubetfx"
+SAMPLE_SECONDS = 0.05
+WITH_BASELINE = ("flights",)
+"""Examples that a logistic regression is trained on too."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What an example may take on two cores."""
+
+    wall_seconds: float
+    memory_bytes: float
+
+
+BOUNDS = {"penguins": Bounds(60, 2e9), "flights": Bounds(300, 4e9)}
+
+
+@dataclass(frozen=True)
+class ProcessRun:
+    """One `kubetfx run` from start to end."""
+
+    wall_seconds: float
+    peak_bytes: int
+    """Largest sum of the resident memory of the process and its children; what they share counts once for each."""
+    document: dict[str, Any]
+    """What `--format json` printed."""
+
+    @property
+    def seconds_by_part(self) -> dict[str, float]:
+        """Of each node, and of what is no node: start of Python, imports, the check of the data, the summary."""
+        nodes = {node["id"]: node["seconds"] for node in self.document["nodes"]}
+        return {**nodes, "outside the nodes": self.wall_seconds - sum(nodes.values())}
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The runs of an example."""
+
+    name: str
+    fresh: list[ProcessRun]
+    """Each in a workspace of its own."""
+    again: list[ProcessRun]
+    """Each the same command in the same workspace."""
+    metric: str
+    claim: str
+    """The score that the yaml promises, as it stands there."""
+    baseline: float | None
+
+    @property
+    def score(self) -> float:
+        """Of the worst run. They differ only where training can't be reproduced."""
+        return min(run.document["metrics"][self.metric] for run in self.fresh)
+
+    def misses(self) -> Iterator[str]:
+        """The bounds that were missed, in words."""
+        bounds = BOUNDS[self.name]
+        decimals = len(self.claim.partition(".")[2])
+        if round(self.score, decimals) < float(self.claim):
+            yield f"{self.name}: {self.metric} {self.score:.4f}, and the yaml promises {self.claim}"
+        if self.baseline is not None and self.score < self.baseline:
+            yield f"{self.name}: {self.metric} {self.score:.4f}, and a logistic regression has {self.baseline:.4f}"
+        if (seconds := statistics.median(run.wall_seconds for run in self.fresh)) > bounds.wall_seconds:
+            yield f"{self.name}: {seconds:.1f} s, and may take {bounds.wall_seconds:g} s"
+        if (peak := max(run.peak_bytes for run in self.fresh)) > bounds.memory_bytes:
+            yield f"{self.name}: {peak / 1e9:.2f} GB, and may take {bounds.memory_bytes / 1e9:g} GB"
+        if any(run.document["changed"] for run in self.again):
+            yield f"{self.name}: an unchanged second run executed a node"
+
+
+def main() -> int:
+    """Measure the examples that were named, or all."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.examples", description="Measure the examples.")
+    parser.add_argument("names", nargs="*", metavar="EXAMPLE", help=f"{' or '.join(BOUNDS)}; all by default")
+    parser.add_argument("--runs", type=int, default=3, help="fresh workspaces to run each in (default: %(default)s)")
+    arguments = parser.parse_args()
+    if unknown := sorted({*arguments.names} - {*BOUNDS}):
+        parser.error(f"there is no example {unknown[0]!r}. Known: {', '.join(BOUNDS)}")
+    if arguments.runs < 1:
+        parser.error(f"--runs must be at least 1. Received: {arguments.runs}")
+    misses: list[str] = []
+    for name in arguments.names or BOUNDS:
+        measurement = measure(name, num_runs=arguments.runs)
+        text = report(measurement)
+        print(f"{name}\n\n{text}\n")
+        write_report(name, text)
+        misses += measurement.misses()
+    for miss in misses:
+        _say(f"Missed: {miss}")
+    return 1 if misses else 0
+
+
+def measure(name: str, *, num_runs: int) -> Measurement:
+    """Run an example in fresh workspaces, and in each once more without a change.
+
+    Raises:
+        SystemExit: a run did not push a model.
+    """
+    config_path = ROOT / "examples" / name / "pipeline.yaml"
+    metric, claim = read_claim(config_path)
+    if (prepare := config_path.with_name("prepare.py")).exists():
+        subprocess.run([sys.executable, str(prepare)], check=True)
+    runs: dict[str, list[ProcessRun]] = {"fresh": [], "again": []}
+    baseline = None
+    for number in range(1, num_runs + 1):
+        with tempfile.TemporaryDirectory(prefix=f"kubetfx-{name}-") as folder:
+            workspace = Path(folder) / "workspace"
+            for kind, done in runs.items():
+                run = run_pipeline(config_path, workspace)
+                done.append(run)
+                _say(f"{name} {kind}, {number} of {num_runs}: {run.wall_seconds:.1f} s, {run.peak_bytes / 1e9:.2f} GB")
+            if name in WITH_BASELINE and number == num_runs:
+                from benchmarks import logistic_regression  # imports TensorFlow, which takes seconds
+
+                _say(f"{name}: training a logistic regression")
+                baseline = logistic_regression.auc(workspace)
+    return Measurement(name, runs["fresh"], runs["again"], metric, claim, baseline)
+
+
+def run_pipeline(config_path: Path, workspace: Path) -> ProcessRun:
+    """`kubetfx run` as a process of its own.
+
+    Raises:
+        SystemExit: it did not push a model.
+    """
+    command = [str(KUBETFX), "run", str(config_path), "--set", f"workspace={workspace}", "--format", "json"]
+    with tempfile.TemporaryFile("w+") as stdout, tempfile.TemporaryFile("w+") as stderr:
+        started = time.monotonic()
+        process = psutil.Popen(command, cwd=ROOT, stdout=stdout, stderr=stderr)
+        peak = _PeakMemory(process)
+        peak.start()
+        exit_code = process.wait()
+        wall_seconds = time.monotonic() - started
+        peak.stop()
+        stdout.seek(0)
+        stderr.seek(0)
+        if exit_code:
+            raise SystemExit(f"{' '.join(command)}\nended with {exit_code}:\n{stdout.read()[-2_000:]}{stderr.read()}")
+        return ProcessRun(wall_seconds, peak.num_bytes, json.load(stdout))
+
+
+class _PeakMemory(threading.Thread):
+    """Samples the memory of a process and its children until it is stopped."""
+
+    def __init__(self, process: psutil.Process) -> None:
+        super().__init__(daemon=True)
+        self.num_bytes = 0
+        self._process = process
+        self._stopped = threading.Event()
+
+    def run(self) -> None:
+        while not self._stopped.wait(SAMPLE_SECONDS):
+            try:
+                tree = [self._process, *self._process.children(recursive=True)]
+            except psutil.NoSuchProcess:
+                return
+            self.num_bytes = max(self.num_bytes, sum(_resident_bytes(process) for process in tree))
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self.join()
+
+
+def _resident_bytes(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_info().rss)
+    except psutil.NoSuchProcess:
+        return 0
+
+
+def read_claim(config_path: Path) -> tuple[str, str]:
+    """The first metric with a lower bound, and the score that the yaml's opening comment gives, or else that bound."""
+    thresholds = load_config(config_path).evaluation.thresholds
+    metric, bound = next((name, t.at_least) for name, t in thresholds.items() if t.at_least is not None)
+    comment = re.match(r"(#.*\n)*", config_path.read_text(encoding="utf-8"))
+    claim = re.search(rf"\b{metric}\b\D*?(\d\.\d+)", comment[0] if comment else "", re.IGNORECASE)
+    return metric, claim[1] if claim else str(bound)
+
+
+def report(measurement: Measurement) -> str:
+    """The figures of an example, in Markdown."""
+    fresh, again = measurement.fresh, measurement.again
+    scores = [run.document["metrics"][measurement.metric] for run in fresh]
+    score = f"{measurement.metric} {_spread(scores, decimals=4)}"
+    if measurement.baseline is not None:
+        score += f"; logistic regression: {measurement.baseline:.4f}"
+    return "\n".join(
+        [
+            f"{machine()}. {time.strftime('%-d %B %Y', time.gmtime())}.",
+            "",
+            f"| median of {len(fresh)} (lowest to highest) | fresh workspace | run again |",
+            "|---|---|---|",
+            f"| wall, seconds | {_spread([r.wall_seconds for r in fresh])} "
+            f"| {_spread([r.wall_seconds for r in again])} |",
+            f"| peak memory, GB | {_spread([r.peak_bytes / 1e9 for r in fresh], decimals=2)} "
+            f"| {_spread([r.peak_bytes / 1e9 for r in again], decimals=2)} |",
+            f"| score on the eval split | {score} | the same model |",
+            "",
+            "| seconds, median | fresh workspace | run again |",
+            "|---|---|---|",
+            *(
+                f"| {part} | {_seconds_of(part, fresh)} | {_seconds_of(part, again)} |"
+                for part in fresh[0].seconds_by_part
+            ),
+        ]
+    )
+
+
+def machine() -> str:
+    """This machine and what is installed on it, in one line."""
+    cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    model_name = re.search(r"^model name\s*:\s*(.*)$", cpuinfo, re.MULTILINE)
+    processor = model_name[1] if model_name else platform.machine()
+    memory = psutil.virtual_memory().total / 2**30
+    return (
+        f"{len(os.sched_getaffinity(0))} cores of {processor}, {memory:.0f} GiB of memory, Python "
+        f"{platform.python_version()}, TFX {metadata.version('tfx')}, TensorFlow {metadata.version('tensorflow')}"
+    )
+
+
+def _spread(values: Sequence[float], *, decimals: int = 1) -> str:
+    low, middle, high = (f"{f(values):.{decimals}f}" for f in (min, statistics.median, max))
+    return middle if low == high else f"{middle} ({low} to {high})"
+
+
+def _seconds_of(part: str, runs: Sequence[ProcessRun]) -> str:
+    return f"{statistics.median(run.seconds_by_part[part] for run in runs):.1f}"
+
+
+def write_report(name: str, text: str) -> None:
+    """Put the figures of an example between its markers in benchmarks/README.md.
+
+    Raises:
+        ValueError: the file has no such markers.
+    """
+    begin, end = f"<!-- {name} -->\n", f"\n<!-- /{name} -->"
+    before, found_begin, rest = README_PATH.read_text(encoding="utf-8").partition(begin)
+    _, found_end, after = rest.partition(end)
+    if not (found_begin and found_end):
+        raise ValueError(f"{README_PATH} has no place for the figures. Add the lines {begin.strip()} and {end.strip()}")
+    README_PATH.write_text(f"{before}{begin}{text}{end}{after}", encoding="utf-8")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
