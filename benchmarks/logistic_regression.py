@@ -7,7 +7,7 @@ hashed, and standard scores.
 from collections.abc import Iterator
 from pathlib import Path
 
-import pandas as pd  # type: ignore[import-untyped]
+import pandas as pd
 import tensorflow as tf
 from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LogisticRegression

@@ -85,6 +85,12 @@ class EvaluationResult:
     checks: list[Check]
     is_blessed: bool
 
+    @property
+    def failures(self) -> list[str]:
+        """Why the model is not blessed. TFMA decides; if it found a reason beyond the checks, its log has it."""
+        missed = [str(check) for check in self.checks if not check.passed]
+        return missed or ["TFMA refused it for a reason that stands in the Evaluator's log."] * (not self.is_blessed)
+
 
 def format_metric(value: float) -> str:
     """Four significant digits; whole numbers from a thousand on."""
@@ -123,7 +129,8 @@ def make_eval_config(
         spec, class_name = (per_class, _PER_CLASS[name]) if name in _PER_CLASS else (whole, _WHOLE[name])
         metric = spec.metrics.add(class_name=class_name, config=json.dumps({"name": name}))
         if name in thresholds:
-            metric.threshold.CopyFrom(_threshold(name, thresholds[name]))
+            overall = metric.per_slice_thresholds.add(slicing_specs=[config_pb2.SlicingSpec()])
+            overall.threshold.CopyFrom(_threshold(name, thresholds[name]))  # metric.threshold would hold for each slice
     slices = [config_pb2.SlicingSpec()]
     slices += [config_pb2.SlicingSpec(feature_keys=[s] if isinstance(s, str) else s) for s in evaluation.slices]
     return config_pb2.EvalConfig(

@@ -15,6 +15,7 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts, standa
 from components import column_roles, example_gen, tables
 from models import features
 from pipeline.config import FeaturesConfig, Task
+from pipeline.errors import ConfigError
 
 
 def complete_schema(
@@ -25,6 +26,7 @@ def complete_schema(
     Every column is read as one value a row; a missing cell becomes NaN, "" or features.MISSING_INTEGER. That way a
     column that never had a missing cell in training may have one in a request.
     """
+    _check_label(schema, label)
     columns = {column.name: column for column in profile.columns}
     representations = schema.tensor_representation_group[""].tensor_representation
     for feature in schema.feature:
@@ -45,6 +47,18 @@ def complete_schema(
                 dense.default_value.int_value = features.MISSING_INTEGER
             else:
                 dense.default_value.bytes_value = b""
+
+
+def _check_label(schema: schema_pb2.Schema, label: str) -> None:
+    """A frozen schema may be that of another table, or of the same with another label."""
+    if label not in {feature.name for feature in schema.feature}:
+        raise ConfigError(f"data.schema_file has no column {label!r}, which is the label. Leave data.schema_file out.")
+    annotated = [feature.name for feature in schema.feature if "label" in feature.annotation.tag]
+    if annotated and annotated != [label]:
+        raise ConfigError(
+            f"data.schema_file was made for another label. Received: {annotated[0]!r}, and data.label {label!r}. "
+            "Remove its annotations, or freeze the schema of a run with this label."
+        )
 
 
 class Executor(tfx_schema_gen.Executor):

@@ -9,10 +9,11 @@ import csv
 import gzip
 import io
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import BinaryIO, Literal, TextIO, cast
+from typing import TYPE_CHECKING, BinaryIO, Literal, TextIO, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,6 +22,9 @@ import pyarrow.parquet as pq
 
 from pipeline.config import DataConfig, nearest
 from pipeline.errors import DataError
+
+if TYPE_CHECKING:
+    import _csv
 
 ColumnType = Literal["int64", "float", "string"]
 Format = Literal["csv", "parquet"]
@@ -123,16 +127,25 @@ def find_files(data: DataConfig) -> TableFiles:
     return TableFiles(str(base), pattern, _format_of(matches, data), tuple(matches))
 
 
+def column_names(files: TableFiles, data: DataConfig) -> list[str]:
+    """Names of the first file's columns, those in `data.drop` included."""
+    path = files.paths[0]
+    return _parquet_columns(path) if files.format == "parquet" else _csv_header(path, data)
+
+
 def inspect_table(files: TableFiles, data: DataConfig) -> TableProfile:
     """Scan the whole table: agree on a type for every column, count rows, missing cells and distinct values.
 
     Raises:
         DataError: a file is empty, ragged, not UTF-8, not of the format that was said; or the files disagree.
     """
-    tables = [_inspect_file(path, files.format, data) for path in files.paths]
-    merged = tables[0]
-    for path, table in zip(files.paths[1:], tables[1:], strict=True):
-        merged = _merge(merged, table, first_path=files.paths[0], path=path)
+    first_path, *other_paths = files.paths
+    merged = _inspect_file(first_path, files.format, data)
+    sources = {column.name: first_path for column in merged.columns if column.num_values}
+    for path in other_paths:
+        table = _inspect_file(path, files.format, data)
+        _check_same_columns(merged, table, first_path=first_path, path=path)
+        merged = _merge(merged, table, sources=sources, path=path)
     if merged.num_rows == 0:
         raise DataError(f"The table has a header and no rows. Received: {', '.join(files.paths)}.")
     return merged
@@ -151,7 +164,7 @@ def read_blocks(
         batches = _read_parquet(path, [column.name for column in columns])
     else:
         types = {c.name: pa.float64() if c.type == "float" else ARROW_TYPES[c.type] for c in columns}
-        batches = iter(_open_csv(path, data, types, include=list(types)))
+        batches = _read_csv(path, data, types, include=list(types))
     for batch in batches:
         if batch.num_rows:
             arrays = [_to_type(batch.column(f.name), f.type) for f in schema]
@@ -212,10 +225,20 @@ def _format_of(paths: Sequence[str], data: DataConfig) -> Format:
 def _inspect_file(path: str, file_format: Format, data: DataConfig) -> TableProfile:
     try:
         if file_format == "parquet":
-            return _scan(_read_parquet(path, [n for n in _parquet_columns(path) if n not in data.drop]), path)
+            return _inspect_parquet(path, data)
         return _inspect_csv(path, data)
     except PermissionError:
         raise DataError(f"{path} may not be read. Grant read permission, or run as its owner.") from None
+    except (OSError, EOFError) as error:
+        raise DataError(f"{path} cannot be read: {error}. Is it whole?") from None
+
+
+def _inspect_parquet(path: str, data: DataConfig) -> TableProfile:
+    names = [name for name in _parquet_columns(path) if name not in data.drop]
+    try:
+        return _scan(_read_parquet(path, names), path, names=names)
+    except pa.ArrowInvalid as error:
+        raise DataError(f"{path} cannot be read: {error}") from None
 
 
 def _inspect_csv(path: str, data: DataConfig) -> TableProfile:
@@ -226,15 +249,14 @@ def _inspect_csv(path: str, data: DataConfig) -> TableProfile:
     types: dict[str, pa.DataType] = {}
     while True:
         try:
-            reader = _open_csv(path, data, types, include=names)
-            types = {f.name: _loosened(f.type) for f in reader.schema} | types
-            # The types of the first block hold for the others too, unless one says otherwise below.
-            return _scan(iter(_open_csv(path, data, types, include=names)), path)
+            if not types:  # those of the first block hold for the others too, unless one says otherwise below
+                types = {field.name: _loosened(field.type) for field in _csv_schema(path, data, names)}
+            return _scan(_read_csv(path, data, types, include=names), path, names=names)
         except pa.ArrowInvalid as error:
             column = _column_that_does_not_fit(error, header)
-            if column is None or types.get(column) == pa.string():
-                raise _explain_csv_error(path, data, error) from None
-            types[column] = _WIDER[types[column]] if column in types else pa.string()
+            if column is None or types.get(column, pa.string()) == pa.string():
+                raise _explain_csv_error(path, error) from None
+            types[column] = _WIDER[types[column]]
 
 
 def _csv_header(path: str, data: DataConfig) -> list[str]:
@@ -246,7 +268,7 @@ def _csv_header(path: str, data: DataConfig) -> list[str]:
         raise DataError(f"{path} is empty. A CSV file starts with a line of column names.")
     try:
         with _open_text(path) as file:
-            header = next(csv.reader(file, delimiter=_delimiter(path)))
+            header = next(row for row in _csv_rows(file, path) if row)
     except UnicodeDecodeError:
         raise _not_utf8(path) from None
     duplicates = sorted({name for name in header if header.count(name) > 1})
@@ -259,24 +281,41 @@ def _csv_header(path: str, data: DataConfig) -> list[str]:
     return header
 
 
+def _csv_schema(path: str, data: DataConfig, names: list[str]) -> pa.Schema:
+    reader = _open_csv(path, data, {}, include=names)
+    return reader.schema if reader else pa.schema([])
+
+
+def _read_csv(
+    path: str, data: DataConfig, types: Mapping[str, pa.DataType], *, include: list[str]
+) -> Iterator[pa.RecordBatch]:
+    yield from _open_csv(path, data, types, include=include) or ()
+
+
 def _open_csv(
     path: str, data: DataConfig, types: Mapping[str, pa.DataType], *, include: list[str]
-) -> pa_csv.CSVStreamingReader:
+) -> pa_csv.CSVStreamingReader | None:
+    """Arrow's reader; None for a header without a line below, which Arrow takes for an error."""
     stream = pa.input_stream(path, compression="gzip" if path.endswith(".gz") else None)
-    return pa_csv.open_csv(
-        stream,
-        read_options=pa_csv.ReadOptions(block_size=BLOCK_BYTES),
-        parse_options=pa_csv.ParseOptions(delimiter=_delimiter(path), newlines_in_values=True),
-        convert_options=pa_csv.ConvertOptions(
-            column_types=types,
-            include_columns=include,
-            null_values=list(data.missing_values),
-            strings_can_be_null=True,
-            quoted_strings_can_be_null=True,
-            true_values=[],
-            false_values=[],
-        ),
-    )
+    try:
+        return pa_csv.open_csv(
+            stream,
+            read_options=pa_csv.ReadOptions(block_size=BLOCK_BYTES),
+            parse_options=pa_csv.ParseOptions(delimiter=_delimiter(path), newlines_in_values=True),
+            convert_options=pa_csv.ConvertOptions(
+                column_types=types,
+                include_columns=include,
+                null_values=list(data.missing_values),
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=True,
+                true_values=[],
+                false_values=[],
+            ),
+        )
+    except pa.ArrowInvalid as error:
+        if "Empty CSV file" in str(error):
+            return None
+        raise
 
 
 def _loosened(inferred: pa.DataType) -> pa.DataType:
@@ -289,12 +328,17 @@ def _column_that_does_not_fit(error: pa.ArrowInvalid, header: list[str]) -> str 
     return header[int(match[1])] if match else None
 
 
-def _explain_csv_error(path: str, data: DataConfig, error: pa.ArrowInvalid) -> DataError:
+def _csv_rows(file: TextIO, path: str, *, strict: bool = False) -> "_csv.Reader":
+    csv.field_size_limit(sys.maxsize)
+    return csv.reader(file, delimiter=_delimiter(path), strict=strict)
+
+
+def _explain_csv_error(path: str, error: pa.ArrowInvalid) -> DataError:
     """Say where a file that Arrow refused is wrong. Slow, and exact about lines inside quotes."""
     try:
         with _open_text(path) as file:
-            rows = csv.reader(file, delimiter=_delimiter(path), strict=True)
-            header = next(rows)
+            rows = _csv_rows(file, path, strict=True)
+            header = next(row for row in rows if row)
             for row in rows:
                 if row and len(row) != len(header):
                     return DataError(
@@ -351,7 +395,8 @@ def _type_of(arrow_type: pa.DataType, *, path: str, name: str) -> ColumnType:
         return "int64"
     if pa.types.is_floating(arrow_type) or pa.types.is_decimal(arrow_type) or pa.types.is_null(arrow_type):
         return "float"
-    if pa.types.is_nested(arrow_type) or pa.types.is_binary(arrow_type) or pa.types.is_large_binary(arrow_type):
+    is_binary = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
+    if pa.types.is_nested(arrow_type) or any(is_such(arrow_type) for is_such in is_binary):
         raise DataError(
             f"{path}: column {name!r} is no plain number or text. Received: {arrow_type}. "
             f"Leave it out: data.drop: [{name}]"
@@ -368,21 +413,16 @@ def _to_type(array: pa.Array, target: pa.DataType) -> pa.Array:
     return array if array.type == target else array.cast(target)
 
 
-def _scan(batches: Iterator[pa.RecordBatch], path: str) -> TableProfile:
+def _scan(batches: Iterator[pa.RecordBatch], path: str, *, names: list[str]) -> TableProfile:
     scans: dict[str, _ColumnScan] = {}
     num_rows = 0
-    try:
-        for batch in batches:
-            num_rows += batch.num_rows
-            for name, array in zip(batch.schema.names, batch.columns, strict=True):
-                if name not in scans:
-                    scans[name] = _ColumnScan(name, _type_of(array.type, path=path, name=name))
-                scans[name].add(array)
-    except (pa.ArrowInvalid, OSError) as error:
-        if path.endswith(SUFFIXES["csv"]):
-            raise
-        raise DataError(f"{path} cannot be read: {error}") from None
-    return TableProfile(tuple(scan.column() for scan in scans.values()), num_rows)
+    for batch in batches:
+        num_rows += batch.num_rows
+        for name, array in zip(batch.schema.names, batch.columns, strict=True):
+            if name not in scans:
+                scans[name] = _ColumnScan(name, _type_of(array.type, path=path, name=name))
+            scans[name].add(array)
+    return TableProfile(tuple(scans[n].column() if n in scans else Column(n, "float") for n in names), num_rows)
 
 
 class _ColumnScan:
@@ -436,7 +476,7 @@ def _greatest(a: float | None, b: float | None) -> float | None:
     return max((x for x in (a, b) if x is not None), default=None)
 
 
-def _merge(first: TableProfile, second: TableProfile, *, first_path: str, path: str) -> TableProfile:
+def _check_same_columns(first: TableProfile, second: TableProfile, *, first_path: str, path: str) -> None:
     if set(first.names) != set(second.names):
         missing = sorted(set(first.names) - set(second.names))
         extra = sorted(set(second.names) - set(first.names))
@@ -445,24 +485,31 @@ def _merge(first: TableProfile, second: TableProfile, *, first_path: str, path: 
             f"{path} does not have the columns of {first_path}. Received: it {' and '.join(differences)}. "
             "Mend the file, narrow data.path, or leave the columns out with data.drop."
         )
-    columns = tuple(
-        _merge_columns(column, second.column(column.name), first_path=first_path, path=path) for column in first.columns
-    )
-    return TableProfile(columns, first.num_rows + second.num_rows)
 
 
-def _merge_columns(first: Column, second: Column, *, first_path: str, path: str) -> Column:
-    column_type = first.type
-    if first.type != second.type:
-        if first.num_values == 0 or second.num_values == 0:
-            column_type = second.type if first.num_values == 0 else first.type
-        elif {first.type, second.type} == {"int64", "float"}:
-            column_type = "float"
+def _merge(first: TableProfile, second: TableProfile, *, sources: dict[str, str], path: str) -> TableProfile:
+    """Both tables as one. `sources` says in which file each column had its first value, and is kept up to date."""
+    columns = []
+    for ours in first.columns:
+        theirs = second.column(ours.name)
+        if ours.num_values and theirs.num_values:
+            columns.append(_merge_columns(ours, theirs, source=sources[ours.name], path=path))
         else:
-            raise DataError(
-                f"{path}: column {second.name!r} holds {second.type}. Received: {first.type} in {first_path}. "
-                f"Make the files agree, or leave the column out: data.drop: [{second.name}]"
-            )
+            columns.append(ours if ours.num_values else theirs)
+        if theirs.num_values:
+            sources.setdefault(ours.name, path)
+    return TableProfile(tuple(columns), first.num_rows + second.num_rows)
+
+
+def _merge_columns(first: Column, second: Column, *, source: str, path: str) -> Column:
+    column_type = first.type
+    if {first.type, second.type} == {"int64", "float"}:
+        column_type = "float"
+    elif first.type != second.type:
+        raise DataError(
+            f"{path}: column {second.name!r} holds {second.type}. Received: {first.type} in {source}. "
+            f"Make the files agree, or leave the column out: data.drop: [{second.name}]"
+        )
     merged = Column(
         first.name,
         column_type,
@@ -498,10 +545,11 @@ def check_label(profile: TableProfile, data: DataConfig) -> Column:
             f"The label {data.label!r} is missing in {num_missing} of {profile.num_rows} rows. "
             "Fill it in, or leave those rows out: data.drop_rows_without_label: true"
         )
-    if label.num_distinct == 1:
+    if label.num_distinct == 1 or (label.minimum is not None and label.minimum == label.maximum):
+        value = label.values[0] if label.values else label.minimum
         raise DataError(
             f"The label {data.label!r} has one value, so there is nothing to learn. "
-            f"Received: {label.values[0]!r} in all {label.num_values} rows."
+            f"Received: {value!r} in all {label.num_values} rows."
         )
     return label
 

@@ -11,7 +11,6 @@ TensorFlow Serving (docs/decisions/0003-saved-model.md). Which columns are input
 """
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 import tensorflow_transform as tft
-from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 from models.features import MISSING_INTEGER, Features
 
@@ -66,7 +65,8 @@ def export_model(model: keras.Model, transform_output: tft.TFTransformOutput, fe
     def transform_features(examples: tf.Tensor) -> dict[str, tf.Tensor]:
         return transform(tf.io.parse_example(examples, raw_spec))
 
-    columns_by_argument = {_argument_name(index, name): name for index, name in enumerate(features.inputs)}
+    # TensorFlow rewrites names that are no Python identifiers, so columns have a stand-in until the model is written.
+    columns_by_argument = {f"column_{index}": name for index, name in enumerate(features.inputs)}
     raw_signature = {
         argument: tf.TensorSpec([None], raw_dtype(column, features), argument)
         for argument, column in columns_by_argument.items()
@@ -128,12 +128,6 @@ def _as_column(tensor: tf.Tensor, name: str, features: Features) -> tf.Tensor:
     )
 
 
-def _argument_name(index: int, column: str) -> str:
-    """TensorFlow rewrites names that are no Python identifiers; those columns get a stand-in until the model is
-    written."""
-    return column if re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", column) else f"column_{index}_"
-
-
 def _complete_signatures(path: Path, columns_by_argument: Mapping[str, str]) -> None:
     """Put into the signatures what TensorFlow's API has no way to say: column names, and methods of TF Serving."""
     file = path / "saved_model.pb"
@@ -141,10 +135,12 @@ def _complete_signatures(path: Path, columns_by_argument: Mapping[str, str]) -> 
     (meta_graph,) = saved_model.meta_graphs
     signatures: Any = meta_graph.signature_def
     inputs = signatures["serving_default"].inputs
+    renamed = {column: meta_graph_pb2.TensorInfo() for column in columns_by_argument.values()}
     for argument, column in columns_by_argument.items():
-        if argument != column:
-            inputs[column].CopyFrom(inputs[argument])
-            del inputs[argument]
+        renamed[column].CopyFrom(inputs[argument])
+    inputs.clear()
+    for column, info in renamed.items():
+        inputs[column].CopyFrom(info)
     for name, method in {"classification": CLASSIFY_METHOD, "regression": REGRESS_METHOD}.items():
         if name in signatures:
             signatures[name].method_name = method

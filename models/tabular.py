@@ -112,8 +112,8 @@ def _scaled(inputs: Mapping[str, tf.Tensor], columns: features.Features) -> tf.T
         parts.append(tf.where(tf.equal(integers, features.MISSING_INTEGER), nan, tf.cast(integers, tf.float64)))
     numbers = tf.concat(parts, axis=1)
     is_known = tf.math.is_finite(numbers)
-    mean = tft.mean(numbers, reduce_instance_dims=False)
-    deviation = tf.sqrt(tft.var(numbers, reduce_instance_dims=False))
+    mean = _zero_if_unknown(tft.mean(numbers, reduce_instance_dims=False))
+    deviation = _zero_if_unknown(tf.sqrt(tft.var(numbers, reduce_instance_dims=False)))
     scores = tf.math.divide_no_nan(tf.where(is_known, numbers, mean) - mean, deviation)
     scaled = tf.cast(tf.clip_by_value(scores, -MAX_DEVIATIONS, MAX_DEVIATIONS), tf.float32)
     optional = [index for index, name in enumerate(columns.numeric) if name in columns.optional]
@@ -121,6 +121,11 @@ def _scaled(inputs: Mapping[str, tf.Tensor], columns: features.Features) -> tf.T
         return scaled
     is_missing = tf.cast(tf.gather(tf.logical_not(is_known), optional, axis=1), tf.float32)
     return tf.concat([scaled, is_missing], axis=1)
+
+
+def _zero_if_unknown(statistic: tf.Tensor) -> tf.Tensor:
+    """A column may have values in other splits only."""
+    return tf.where(tf.math.is_finite(statistic), statistic, tf.zeros_like(statistic))
 
 
 def _tokens(inputs: Mapping[str, tf.Tensor], strings: Sequence[str], integers: Sequence[str]) -> tf.Tensor:

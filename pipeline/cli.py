@@ -57,12 +57,15 @@ def run(config: ConfigPath, overrides: Overrides = None, format: FormatOption = 
     output.end()
     output.say(f"Data: {profile.num_rows:,} rows, {len(profile.columns)} columns")
     result = LocalRunner(pipeline_config, output).run()
-    _print_result(result, pipeline_config, output, config_path=config)
     if result.pushed_version is None:
-        missed = [check for check in result.evaluation.checks if not check.passed]
+        if format == "human":
+            _print_metrics(result, output)
         raise NotBlessedError(
-            "The model was not pushed, because it missed a threshold:\n" + "\n".join(f"  {check}" for check in missed)
+            "The model was not pushed, because it missed a threshold:\n"
+            + "\n".join(f"  {failure}" for failure in result.evaluation.failures),
+            run=_as_document(result, pipeline_config),
         )
+    _print_result(result, pipeline_config, output, config_path=config)
 
 
 @app.command()
@@ -87,6 +90,7 @@ def predict(
         )
     saved_model = push_directory.version_path(pipeline_config.push_path, versions[-1])
     output.begin("Loading the model")
+    pipeline_config.workspace_path.mkdir(parents=True, exist_ok=True)
     with logged_to(pipeline_config.workspace_path / "predict.log"):
         predictions = offline.predict(saved_model, rows, missing_values=pipeline_config.data.missing_values)
     output.end()
@@ -180,6 +184,8 @@ def _details(error: KubetfxError) -> dict[str, Any]:
     details: dict[str, Any] = {"type": type(error).__name__}
     if isinstance(error, NodeFailedError):
         details |= {"node": error.node_id, "log": str(error.log_path)}
+    if isinstance(error, NotBlessedError):
+        details["run"] = error.run
     return details
 
 
@@ -187,11 +193,7 @@ def _print_result(result: "RunResult", config: PipelineConfig, output: Output, *
     if output.format == "json":
         output.document(_as_document(result, config))
         return
-    for column, reason in result.excluded_columns.items():
-        output.say(f"Not used as a feature: {column}, {reason}")
-    output.table(["metric", "value ", "served ", "threshold", ""], _metric_rows(result.evaluation))
-    if result.evaluation.slices:
-        _print_slices(result.evaluation, output)
+    _print_metrics(result, output)
     if not result.changed:
         output.say("Nothing changed: every node was taken from the cache.")
     if result.pushed_version is not None:
@@ -200,6 +202,14 @@ def _print_result(result: "RunResult", config: PipelineConfig, output: Output, *
             f"{verb} {config.model_name} version {result.pushed_version} in {_shown(config.push_path)}", style="green"
         )
         output.say(f"Next: kubetfx predict {config_path} --rows ROWS.csv")
+
+
+def _print_metrics(result: "RunResult", output: Output) -> None:
+    for column, reason in result.excluded_columns.items():
+        output.say(f"Not used as a feature: {column}, {reason}")
+    output.table(["metric", "value ", "served ", "threshold", ""], _metric_rows(result.evaluation))
+    if result.evaluation.slices:
+        _print_slices(result.evaluation, output)
 
 
 def _metric_rows(evaluation: "EvaluationResult") -> list[list[str]]:

@@ -6,6 +6,7 @@ Relative paths are relative to the folder of pipeline.yaml.
 
 import difflib
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
@@ -52,6 +53,9 @@ MODEL_OUTPUTS = frozenset({"label", "score", "probabilities", "classes", "value"
 """Names of what a pushed model returns. No feature may have one of them: a table of rows and predictions has both."""
 
 MISSING_VALUES = ("", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "null")
+
+_TYPE_IN_PATH = re.compile(r"(function-|literal\[|dict\[|tuple\[|str$)")
+"""What pydantic puts into a path to say which member of a union it tried."""
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9_.-]{0,62}[A-Za-z0-9])?$")]
 
@@ -131,8 +135,8 @@ class ModelConfig(Section):
     task: Task = "classification"
     """`classification` for two classes or more, `regression` for a number."""
     module: str | None = None
-    """Your own module in place of models.tabular, by import path (`my_package.my_model`) or as a path to a .py file. It
-    has the same two functions: preprocessing_fn(inputs, custom_config) and build_model(...)."""
+    """Your own module in place of models.tabular, by import path: installed, or standing beside pipeline.yaml. It has
+    the same two functions: preprocessing_fn(inputs, custom_config) and build_model(...)."""
     hidden_units: tuple[Annotated[int, Field(ge=1)], ...] = (128, 64)
     """Units of each hidden layer."""
     activation: str = "relu"
@@ -152,13 +156,16 @@ class LearningRateSchedule(Section):
     """`cosine`: from the initial rate to 0 over all epochs. `reduce_on_plateau`: by `factor` after `patience` epochs
     without a better loss."""
     factor: float = Field(0.5, gt=0, lt=1)
+    """Of `reduce_on_plateau`: what the rate is multiplied by."""
     patience: int = Field(3, ge=1)
+    """Of `reduce_on_plateau`: epochs without a better validation loss."""
 
 
 class EarlyStopping(Section):
     """When training ends before its last epoch. The best weights are restored either way."""
 
     enabled: bool = True
+    """false: all epochs are trained."""
     patience: int = Field(10, ge=1)
     """Epochs without a better validation loss."""
     min_delta: float = Field(0.0, ge=0)
@@ -173,6 +180,7 @@ class TrainingConfig(Section):
     batch_size: int = Field(128, ge=1)
     """Rows a step."""
     optimizer: Literal["adam", "adamw", "rmsprop", "sgd"] = "adam"
+    """One of Keras' optimizers, with its defaults but for the learning rate."""
     learning_rate: float = Field(1e-3, gt=0)
     """Initial learning rate."""
     schedule: LearningRateSchedule = LearningRateSchedule()
@@ -198,7 +206,9 @@ class Threshold(Section):
     """Bounds of a metric. A model that misses one is not blessed."""
 
     at_least: float | None = None
+    """Lower bound of the metric's value."""
     at_most: float | None = None
+    """Upper bound of the metric's value."""
     worse_by_at_most: float | None = Field(None, ge=0)
     """How much worse than the model that is served now, in the metric's own unit. Passes when nothing is served yet."""
 
@@ -233,6 +243,7 @@ class BeamConfig(Section):
     """How the data-parallel nodes run."""
 
     runner: Literal["DirectRunner", "FlinkRunner", "SparkRunner", "DataflowRunner"] = "DirectRunner"
+    """`DirectRunner` is this machine."""
     arguments: tuple[str, ...] = ()
     """Pipeline options as Beam's command line takes them, for example `--direct_num_workers=2`."""
 
@@ -325,7 +336,7 @@ def load_config(path: Path, *, overrides: Sequence[str] = ()) -> PipelineConfig:
     try:
         config = PipelineConfig.model_validate(document)
     except ValidationError as error:
-        faults = [_describe(fault) for fault in error.errors()]
+        faults = [_describe(dotted, faults) for dotted, faults in _by_path(error.errors()).items()]
         raise ConfigError(f"{path} is not a valid pipeline:\n" + "\n".join(f"  {f}" for f in faults)) from None
     return _with_absolute_paths(config, folder=path.resolve().parent)
 
@@ -376,20 +387,33 @@ def _apply_override(document: dict[str, Any], override: str) -> None:
     section[last] = value
 
 
-def _describe(fault: ErrorDetails) -> str:
-    location = [part for part in fault["loc"] if not str(part).startswith(("function-", "literal["))]
-    dotted = ".".join(str(part) for part in location) or "the pipeline"
+def _by_path(errors: Sequence[ErrorDetails]) -> dict[str, list[ErrorDetails]]:
+    """Faults by dotted path. A value may be wrong in several ways; where a part of it is, that part is what counts."""
+    paths: dict[str, list[ErrorDetails]] = {}
+    for error in errors:
+        location = tuple(part for part in error["loc"] if not _TYPE_IN_PATH.match(str(part)))
+        paths.setdefault(".".join(map(str, location)), []).append({**error, "loc": location})
+    return {path: faults for path, faults in paths.items() if not any(p.startswith(f"{path}.") for p in paths)}
+
+
+def _describe(path: str, faults: Sequence[ErrorDetails]) -> str:
+    fault = faults[0]
+    location = fault["loc"]
+    dotted = path or "the pipeline"
     if fault["type"] == "extra_forbidden":
         known = _fields_at(location[:-1])
         key = str(location[-1])
         return f"{dotted}: there is no such key.{nearest(key, known)} Known here: {', '.join(known)}."
     if fault["type"] == "missing":
         return f"{dotted}: is required."
-    message = fault["msg"].removeprefix("Value error, ")
-    message = message[0].lower() + message[1:]
+    message = "; or ".join(_lower_first(other["msg"].removeprefix("Value error, ")) for other in faults)
     if fault["type"] == "value_error":  # our own; it says what was received
         return f"{message}." if message.startswith(dotted) else f"{dotted}: {message}."
     return f"{dotted}: {message}. Received: {fault['input']!r} ({_kind(fault['input'])})."
+
+
+def _lower_first(text: str) -> str:
+    return text[0].lower() + text[1:]
 
 
 def _fields_at(location: Sequence[str | int]) -> list[str]:
@@ -426,7 +450,6 @@ def _with_absolute_paths(config: PipelineConfig, *, folder: Path) -> PipelineCon
 
     workspace = absolute(config.workspace or f".kubetfx/{config.name}")
     push_directory = config.serving.push_directory or f"{workspace}/pushed/{config.model_name}"
-    module = config.model.module
     return config.model_copy(
         update={
             "workspace": workspace,
@@ -435,9 +458,6 @@ def _with_absolute_paths(config: PipelineConfig, *, folder: Path) -> PipelineCon
                     "path": absolute(config.data.path),
                     "schema_file": config.data.schema_file and absolute(config.data.schema_file),
                 }
-            ),
-            "model": config.model.model_copy(
-                update={"module": absolute(module) if module and module.endswith(".py") else module}
             ),
             "serving": config.serving.model_copy(update={"push_directory": absolute(push_directory)}),
         }

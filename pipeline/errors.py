@@ -14,6 +14,7 @@ A message says what is wrong, then `Received: ...`, then what to do.
 """
 
 from pathlib import Path
+from typing import Any
 
 
 class KubetfxError(Exception):
@@ -52,9 +53,13 @@ class AnomaliesError(KubetfxError):
 
 
 class NotBlessedError(KubetfxError):
-    """The model missed a threshold."""
+    """The model missed a threshold. `run` is the run's JSON document."""
 
     exit_code = 4
+
+    def __init__(self, message: str, *, run: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.run = run
 
 
 class TrainingError(KubetfxError):

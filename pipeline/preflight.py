@@ -29,6 +29,7 @@ def check(config: PipelineConfig) -> tables.TableProfile:
     _check_writable(config.push_path, section="serving.push_directory")
     files = tables.find_files(config.data)
     profile = tables.inspect_table(files, config.data)
+    _check_known(config.data.drop, tables.column_names(files, config.data), section="data.drop", what="column")
     label = tables.check_label(profile, config.data)
     _check_label_fits_task(label, config)
     _check_columns(profile, config)

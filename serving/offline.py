@@ -70,7 +70,7 @@ def read_rows(path: Path, dtypes: Mapping[str, Any], *, missing_values: Sequence
             table = _read_csv(path, dtypes, missing_values=missing_values)
     except FileNotFoundError:
         raise DataError(f"There is no such file of rows. Received: {path}.") from None
-    except (pa.ArrowInvalid, ValueError) as error:
+    except (pa.ArrowInvalid, OSError, ValueError) as error:
         raise DataError(f"The rows cannot be read. Received: {path}, where {error}") from None
     absent = sorted(set(dtypes) - set(table))
     if absent:

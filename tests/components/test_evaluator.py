@@ -102,7 +102,7 @@ def test_accuracy_is_over_all_classes_at_once(num_classes):
 def test_worse_is_in_the_direction_of_the_metric(task, metric, direction, bound):
     config = eval_config(task, thresholds={metric: {"worse_by_at_most": 0.02}})
 
-    change = metric_configs(config)[metric].threshold.change_threshold
+    change = overall_threshold(metric_configs(config)[metric]).change_threshold
     assert change.direction == direction
     assert change.absolute.value == bound
 
@@ -112,10 +112,22 @@ def test_bounds_that_are_not_given_are_infinite():
         thresholds={"accuracy": {"at_least": 0.9}, "cross_entropy": {"at_most": 0.5}, "auc": {"worse_by_at_most": 0}}
     )
 
-    bounds = {name: metric.threshold.value_threshold for name, metric in metric_configs(config).items()}
+    bounds = {
+        name: overall_threshold(metric).value_threshold
+        for name, metric in metric_configs(config).items()
+        if metric.per_slice_thresholds
+    }
     assert (bounds["accuracy"].lower_bound.value, bounds["accuracy"].upper_bound.value) == (0.9, math.inf)
     assert (bounds["cross_entropy"].lower_bound.value, bounds["cross_entropy"].upper_bound.value) == (-math.inf, 0.5)
     assert (bounds["auc"].lower_bound.value, bounds["auc"].upper_bound.value) == (-math.inf, math.inf)
+
+
+def overall_threshold(metric: config_pb2.MetricConfig) -> config_pb2.MetricThreshold:
+    """The only threshold of a metric: that of the slice that is the whole."""
+    assert not metric.HasField("threshold")
+    (per_slice,) = metric.per_slice_thresholds
+    assert list(per_slice.slicing_specs) == [config_pb2.SlicingSpec()]
+    return per_slice.threshold
 
 
 @pytest.mark.parametrize("task", list(METRICS))
@@ -336,6 +348,25 @@ def test_metrics_are_also_computed_by_slice(binary):
         (candidate.argmax(axis=1) == labels)[north].mean()
     )
     assert [values["example_count"] for values in result.slices.values()] == [40, 20]
+
+
+@pytest.mark.parametrize("has_baseline", [False, True], ids=["first push", "with a served model"])
+def test_thresholds_hold_for_the_whole_and_not_for_a_weak_slice(tmp_path, has_baseline):
+    labels = np.arange(NUM_ROWS) % 2
+    is_south = np.arange(NUM_ROWS) % 3 == 0
+    all_right = np.eye(2, dtype=np.float32)[labels] * 0.8 + 0.1
+    wrong_in_the_south = np.where(is_south[:, np.newaxis], 1 - all_right, all_right)
+    evaluation = {"thresholds": {"accuracy": {"at_least": 0.6, "worse_by_at_most": 0.4}}, "slices": ["island"]}
+
+    result, validation, blessed = evaluate(
+        tmp_path, labels, wrong_in_the_south, all_right if has_baseline else None,
+        evaluation=evaluation, classes=("no", "yes"),
+    )  # fmt: skip
+
+    assert result.slices["island=south"]["accuracy"] == 0
+    assert missed_by(result) == missed_by_tfma(validation) == set()
+    assert result.failures == []
+    assert blessed
 
 
 @pytest.fixture(scope="module")

@@ -147,7 +147,7 @@ def test_brackets_in_a_message_are_no_markup(kubetfx, config):
     ("error", "exit_code"),
     [
         (AnomaliesError("The data has 2 anomalies"), 3),
-        (NotBlessedError("The model missed a threshold"), 4),
+        (NotBlessedError("The model missed a threshold", run={}), 4),
         (PushError("The disk is full"), 1),
         (NodeFailedError("Trainer", "no memory", log_path=Path("/logs/Trainer.log")), 1),
         (KeyboardInterrupt(), 130),

@@ -304,7 +304,6 @@ def test_paths_are_relative_to_the_folder_of_the_yaml(write, tmp_path, monkeypat
     path = write(
         data=with_data(schema_file="schema.pbtxt"),
         serving={"push_directory": "../served"},
-        model={"module": "mine/model.py"},
     )
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -314,7 +313,6 @@ def test_paths_are_relative_to_the_folder_of_the_yaml(write, tmp_path, monkeypat
 
     assert config.data.path == str(tmp_path / "data")
     assert config.data.schema_file == str(tmp_path / "schema.pbtxt")
-    assert config.model.module == str(tmp_path / "mine/model.py")
     assert config.workspace_path == tmp_path / ".kubetfx/penguins"
     assert config.push_path.is_absolute()
     assert config.push_path.resolve() == tmp_path.parent / "served"

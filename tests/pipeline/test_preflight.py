@@ -166,13 +166,6 @@ def test_module_beside_the_yaml_passes(make_config, tmp_path, monkeypatch):
     preflight.check(make_config(model={"module": "my_own_model_42"}))
 
 
-def test_module_may_be_named_as_a_file(make_config, tmp_path):
-    """`model.module` says so of itself."""
-    (tmp_path / "my_own_model_43.py").touch()
-
-    preflight.check(make_config(model={"module": "my_own_model_43.py"}))
-
-
 @pytest.mark.parametrize("section", ["workspace", "serving.push_directory"])
 @pytest.mark.parametrize("below", ["", "/deeper"], ids=["a file", "below a file"])
 def test_folder_that_is_a_file_is_refused(make_config, tmp_path, section, below):
