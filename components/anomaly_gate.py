@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from absl import logging
 from tensorflow_metadata.proto.v0 import anomalies_pb2
 from tfx import types
@@ -54,7 +55,8 @@ def _anomalies_of_split(split: str, content: bytes, config: ValidationConfig) ->
     infos = list(document.anomaly_info.items())
     if document.HasField("dataset_anomaly_info"):
         infos.append((DATASET, document.dataset_anomaly_info))
-    for feature, info in sorted(infos):
+    for key, info in sorted(infos):
+        feature = ".".join(info.path.step) or key  # TFDV's key of a name with a dot has quotes in it
         action = config.features.get(feature, config.on_anomaly)
         if action == "stop" and info.severity == anomalies_pb2.AnomalyInfo.WARNING:
             action = "warn"
@@ -87,16 +89,22 @@ class Executor(base_executor.BaseExecutor):
                 logging.warning("Anomaly: %s", anomaly)
         stopping = [anomaly for anomaly in anomalies if anomaly.action == "stop"]
         if stopping:
-            features = sorted({anomaly.feature for anomaly in stopping})
             raise AnomaliesError(
                 f"The data has {len(stopping)} anomalies:\n"
                 + "\n".join(f"  {anomaly}" for anomaly in stopping)
-                + f"\nMend the data; or let it pass: validation.features: {{{features[0]}: warn}}; "
+                + f"\nMend the data; or let it pass: {_setting_to_pass(stopping)}; "
                 f"or edit a copy of {schema_folder / 'schema.pbtxt'} and name it as data.schema_file."
             )
         shutil.copytree(
             schema_folder, artifact_utils.get_single_uri(output_dict["approved_schema"]), dirs_exist_ok=True
         )
+
+
+def _setting_to_pass(anomalies: list[Anomaly]) -> str:
+    features = sorted({anomaly.feature for anomaly in anomalies if anomaly.feature != DATASET})
+    if not features:
+        return "validation.on_anomaly: warn"
+    return "validation.features: " + yaml.safe_dump({features[0]: "warn"}, default_flow_style=True).strip()
 
 
 class AnomalyGateSpec(component_spec.ComponentSpec):

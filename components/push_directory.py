@@ -4,11 +4,14 @@ A version appears whole: it is copied aside and renamed. Which model it is stand
 place that SavedModel reserves for others and TensorFlow Serving leaves alone.
 """
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import re
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -38,9 +41,9 @@ def model_digest(saved_model: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(saved_model.rglob("*")):
         if path.is_file() and path.relative_to(saved_model) != RECORD:
-            content = path.read_bytes()
-            digest.update(f"{path.relative_to(saved_model)}\0{len(content)}\0".encode())
-            digest.update(content)
+            with path.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").hexdigest()
+            digest.update(f"{path.relative_to(saved_model)}\0{content}\0".encode())
     return digest.hexdigest()
 
 
@@ -49,7 +52,7 @@ def versions(push_directory: Path) -> list[int]:
     if not push_directory.is_dir():
         return []
     names = (entry.name for entry in push_directory.iterdir() if entry.is_dir())
-    return sorted(int(name) for name in names if re.fullmatch(r"[0-9]+", name))
+    return sorted(int(name) for name in names if re.fullmatch(r"[1-9][0-9]*", name))
 
 
 def version_path(push_directory: Path, version: int) -> Path:
@@ -88,14 +91,15 @@ def push(saved_model: Path, push_directory: Path, *, version: int, replaced_vers
     )
     try:
         push_directory.mkdir(parents=True, exist_ok=True)
-        for left_over in push_directory.glob(f"{_ASIDE}*"):
-            shutil.rmtree(left_over)
-        shutil.copytree(saved_model, aside)
-        (aside / RECORD).parent.mkdir(exist_ok=True)
-        (aside / RECORD).write_text(record.model_dump_json(indent=1))
-        _sync(aside)
-        aside.rename(target)
-        _sync_folder(push_directory)
+        with _locked(push_directory):
+            for left_over in push_directory.glob(f"{_ASIDE}*"):
+                shutil.rmtree(left_over)
+            shutil.copytree(saved_model, aside)
+            (aside / RECORD).parent.mkdir(exist_ok=True)
+            (aside / RECORD).write_text(record.model_dump_json(indent=1))
+            _sync(aside)
+            aside.rename(target)
+            _sync_folder(push_directory)
     except (OSError, shutil.Error) as error:
         shutil.rmtree(aside, ignore_errors=True)
         raise PushError(
@@ -103,6 +107,17 @@ def push(saved_model: Path, push_directory: Path, *, version: int, replaced_vers
             "Free the disk or grant write permission, and run again."
         ) from error
     return record
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Wait until no other push is at its copy."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _sync(folder: Path) -> None:

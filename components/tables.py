@@ -40,11 +40,14 @@ ARROW_TYPES: Mapping[ColumnType, pa.DataType] = {
 }
 
 BLOCK_BYTES = 16 * 2**20
-"""CSV is read in blocks of this size, Parquet in batches of BLOCK_ROWS rows: memory does not grow with the file."""
+"""CSV is read in blocks of this size, Parquet in batches of so many rows and cells. Memory is bounded by them."""
 BLOCK_ROWS = 65_536
+BLOCK_CELLS = 2**21
 
 MAX_DISTINCT = 10_000
 """Distinct values of a column are counted up to this number."""
+MAX_UNIQUE = 1_000_000
+"""As long as no value was seen twice, values are remembered up to this number, to tell an identifier."""
 
 _WIDER: Mapping[pa.DataType, pa.DataType] = {
     pa.null(): pa.int64(),
@@ -77,7 +80,7 @@ class Column:
     num_distinct: int | None = 0
     """None: more than MAX_DISTINCT, or a float column, whose values are not counted."""
     values_repeat: bool = False
-    """Whether some value was seen twice within a block. Not looked at for a float column."""
+    """Whether some value was seen twice, as far as MAX_UNIQUE allows to tell. Not looked at for a float column."""
     minimum: float | None = None
     maximum: float | None = None
     """Of the values of an int64 or float column."""
@@ -117,7 +120,7 @@ def find_files(data: DataConfig) -> TableFiles:
         else:
             depth = next((i for i, part in enumerate(path.parts) if re.search(r"[*?\[{]", part)), len(path.parts) - 1)
             base, pattern = Path(*path.parts[:depth]), str(Path(*path.parts[depth:]))
-        matches = [str(match) for match in sorted(base.glob(_newest(base, pattern))) if match.is_file()]
+        matches = _matches(base, _newest(base, pattern))
     except PermissionError as error:
         raise DataError(f"data.path may not be read: {error}. Grant read permission, or run as its owner.") from None
     if not matches:
@@ -171,15 +174,28 @@ def read_blocks(
             yield pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
+def _matches(base: Path, pattern: str) -> list[str]:
+    """Files that match, hidden ones left alone, in order."""
+    return [str(path) for path in sorted(base.glob(pattern)) if path.is_file() and not path.name.startswith(".")]
+
+
+def _suffix(name: str) -> str | None:
+    """The suffix that says the format, in the case in which it is written."""
+    known = [suffix for suffixes in SUFFIXES.values() for suffix in suffixes if name.lower().endswith(suffix)]
+    return name[-len(known[0]) :] if known else None
+
+
 def _files_in_folder(folder: Path, data: DataConfig) -> TableFiles:
+    if re.search(r"[*?\[]", str(folder)):
+        raise DataError(f"The name of a folder of data may have no *, ? or [. Received: {folder}. Rename it.")
     names = [entry.name for entry in sorted(folder.iterdir()) if entry.is_file() and not entry.name.startswith(".")]
     formats: list[Format] = [data.format] if data.format != "auto" else ["csv", "parquet"]
-    by_suffix: dict[str, list[str]] = {}
-    for file_format in formats:
-        for suffix in SUFFIXES[file_format]:
-            found = [name for name in names if name.lower().endswith(suffix)]
-            if found:
-                by_suffix[suffix] = found
+    suffixes = {_suffix(name) for name in names} - {None}
+    by_suffix = {
+        suffix: [name for name in names if name.endswith(suffix)]
+        for suffix in sorted(suffix for suffix in suffixes if suffix)
+        if any(suffix.lower() in SUFFIXES[file_format] for file_format in formats)
+    }
     if not by_suffix:
         wanted = ", ".join(suffix for f in formats for suffix in SUFFIXES[f])
         held = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "") or "nothing"
@@ -190,7 +206,7 @@ def _files_in_folder(folder: Path, data: DataConfig) -> TableFiles:
             f"Name the ones to read: data.path: {folder}/*{next(iter(by_suffix))}"
         )
     ((suffix, found),) = by_suffix.items()
-    file_format = next(f for f, suffixes in SUFFIXES.items() if suffix in suffixes)
+    file_format = next(f for f, known in SUFFIXES.items() if suffix.lower() in known)
     return TableFiles(str(folder), f"*{suffix}", file_format, tuple(str(folder / name) for name in found))
 
 
@@ -239,11 +255,15 @@ def _inspect_parquet(path: str, data: DataConfig) -> TableProfile:
         return _scan(_read_parquet(path, names), path, names=names)
     except pa.ArrowInvalid as error:
         raise DataError(f"{path} cannot be read: {error}") from None
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path} holds text that is not UTF-8. Received: {error.object[:40]!r}. Write it anew."
+        ) from None
 
 
 def _inspect_csv(path: str, data: DataConfig) -> TableProfile:
     header = _csv_header(path, data)
-    names = [name for name in header if name not in data.drop]
+    names = [name for name in header if name and name not in data.drop]  # the first may be an index without a name
     if not names:
         raise DataError(f"{path}: no column is left. Received: data.drop = {list(data.drop)}.")
     types: dict[str, pa.DataType] = {}
@@ -261,22 +281,21 @@ def _inspect_csv(path: str, data: DataConfig) -> TableProfile:
 
 def _csv_header(path: str, data: DataConfig) -> list[str]:
     with _open_bytes(path) as file:
-        start = file.read(8)
-    if start.startswith(b"PAR1"):
-        raise DataError(f"{path} is a Parquet file. Received: data.format csv. Set data.format: parquet.")
-    if not start.strip():
-        raise DataError(f"{path} is empty. A CSV file starts with a line of column names.")
+        if file.read(4) == b"PAR1":
+            raise DataError(f"{path} is a Parquet file. Received: data.format csv. Set data.format: parquet.")
     try:
         with _open_text(path) as file:
-            header = next(row for row in _csv_rows(file, path) if row)
+            header = next((row for row in _csv_rows(file, path) if row), None)
     except UnicodeDecodeError:
         raise _not_utf8(path) from None
+    if header is None or header == [""]:
+        raise DataError(f"{path} is empty. A CSV file starts with a line of column names.")
     duplicates = sorted({name for name in header if header.count(name) > 1})
     if duplicates:
         raise DataError(f"{path} has several columns of one name. Received twice: {', '.join(duplicates)}. Rename one.")
-    if "" in header:
+    if "" in header[1:]:
         raise DataError(
-            f"{path}: column {header.index('') + 1} has no name. Received the header: {','.join(header)}. Name it."
+            f"{path}: column {header.index('', 1) + 1} has no name. Received the header: {','.join(header)}. Name it."
         )
     return header
 
@@ -296,7 +315,7 @@ def _open_csv(
     path: str, data: DataConfig, types: Mapping[str, pa.DataType], *, include: list[str]
 ) -> pa_csv.CSVStreamingReader | None:
     """Arrow's reader; None for a header without a line below, which Arrow takes for an error."""
-    stream = pa.input_stream(path, compression="gzip" if path.endswith(".gz") else None)
+    stream = pa.input_stream(path, compression="gzip" if path.lower().endswith(".gz") else None)
     try:
         return pa_csv.open_csv(
             stream,
@@ -385,7 +404,8 @@ def _parquet_columns(path: str) -> list[str]:
 
 def _read_parquet(path: str, names: list[str]) -> Iterator[pa.RecordBatch]:
     with pq.ParquetFile(path) as file:
-        yield from file.iter_batches(batch_size=BLOCK_ROWS, columns=names)
+        batch_size = max(BLOCK_CELLS // max(len(names), 1), 1)
+        yield from file.iter_batches(batch_size=min(batch_size, BLOCK_ROWS), columns=names)
 
 
 def _type_of(arrow_type: pa.DataType, *, path: str, name: str) -> ColumnType:
@@ -421,7 +441,10 @@ def _scan(batches: Iterator[pa.RecordBatch], path: str, *, names: list[str]) -> 
         for name, array in zip(batch.schema.names, batch.columns, strict=True):
             if name not in scans:
                 scans[name] = _ColumnScan(name, _type_of(array.type, path=path, name=name))
-            scans[name].add(array)
+            try:
+                scans[name].add(array)
+            except pa.ArrowInvalid as error:
+                raise DataError(f"{path}: column {name!r}: {error}. Leave it out: data.drop: [{name}]") from None
     return TableProfile(tuple(scans[n].column() if n in scans else Column(n, "float") for n in names), num_rows)
 
 
@@ -446,7 +469,8 @@ class _ColumnScan:
             repeat |= len(distinct) < num_values
             if self._distinct is not None:
                 merged = pa.concat_arrays([self._distinct, distinct]).unique()
-                self._distinct = merged if len(merged) <= MAX_DISTINCT else None
+                repeat |= len(merged) < len(self._distinct) + len(distinct)
+                self._distinct = merged if len(merged) <= (MAX_DISTINCT if repeat else MAX_UNIQUE) else None
         self._column = replace(
             column,
             num_values=column.num_values + num_values,
@@ -457,6 +481,8 @@ class _ColumnScan:
 
     def column(self) -> Column:
         if self._distinct is None:
+            return replace(self._column, num_distinct=None)
+        if len(self._distinct) > MAX_DISTINCT:
             return replace(self._column, num_distinct=None)
         return _with_values(self._column, tuple(sorted(self._distinct.to_pylist())))
 
@@ -519,8 +545,10 @@ def _merge_columns(first: Column, second: Column, *, source: str, path: str) -> 
         _least(first.minimum, second.minimum),
         _greatest(first.maximum, second.maximum),
     )
-    if column_type == "float" or first.num_distinct is None or second.num_distinct is None:
+    if column_type == "float":
         return merged
+    if first.num_distinct is None or second.num_distinct is None:
+        return replace(merged, values_repeat=True)  # not known, and so not taken for an identifier
     return _with_values(merged, tuple(sorted({*first.values, *second.values})))
 
 
@@ -559,7 +587,7 @@ def _delimiter(path: str) -> str:
 
 
 def _open_bytes(path: str) -> BinaryIO:
-    return cast(BinaryIO, gzip.open(path, "rb") if path.endswith(".gz") else open(path, "rb"))
+    return cast(BinaryIO, gzip.open(path, "rb") if path.lower().endswith(".gz") else open(path, "rb"))
 
 
 def _open_text(path: str) -> TextIO:

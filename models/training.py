@@ -90,11 +90,12 @@ def run_fn(fn_args: FnArgs) -> None:
     model = _with_head(network, labels=train.labels, is_classifier=bool(features.classes))
     _compile(model, training, train=train, is_classifier=bool(features.classes))
     model.summary(print_fn=logging.info)
+    stopping = _early_stopping(training)
     history = model.fit(
         train.batches(training.batch_size, shuffle_seed=training.seed),
         validation_data=validation.batches(max(training.batch_size, PARSE_BATCH)),
         epochs=training.epochs,
-        callbacks=_callbacks(training),
+        callbacks=[keras.callbacks.TerminateOnNaN(), stopping, *_schedule_callbacks(training)],
         class_weight=_class_weights(training, train.labels, classes=features.classes),
         verbose=2,
     ).history
@@ -104,7 +105,7 @@ def run_fn(fn_args: FnArgs) -> None:
     export_model(model, transform_output, features, serving_path)
     document = {
         "epochs": len(history["loss"]),
-        "best_epoch": int(np.argmin(history["val_loss"])) + 1,
+        "best_epoch": stopping.best_epoch + 1,
         "history": history,
     }
     text = json.dumps(document, default=float, indent=1)
@@ -118,7 +119,7 @@ def _check_finite(history: dict[str, list[float]], training: TrainingConfig) -> 
     for epoch, losses in enumerate(zip(history["loss"], history["val_loss"], strict=False), start=1):
         if not np.isfinite(losses).all():
             raise TrainingError(
-                f"The loss is not a number. Received: {losses[0]} in epoch {epoch}. "
+                f"The loss is not a number. Received: {losses[0]} in training, {losses[1]} in validation, epoch {epoch}. "
                 f"Lower training.learning_rate, which is {training.learning_rate:g}."
             )
 
@@ -194,24 +195,22 @@ def _compile(model: keras.Model, training: TrainingConfig, *, train: TrainingRow
     model.compile(optimizer=optimizers[training.optimizer](learning_rate=rate), loss=loss, weighted_metrics=metrics)
 
 
-def _callbacks(training: TrainingConfig) -> list[keras.callbacks.Callback]:
+def _early_stopping(training: TrainingConfig) -> keras.callbacks.EarlyStopping:
+    """It also restores the best weights, so it is there when nothing is to stop early."""
     stopping = training.early_stopping
-    callbacks: list[keras.callbacks.Callback] = [
-        keras.callbacks.TerminateOnNaN(),
-        keras.callbacks.EarlyStopping(
-            monitor="val_loss",
-            patience=stopping.patience if stopping.enabled else training.epochs,
-            min_delta=stopping.min_delta,
-            restore_best_weights=True,
-        ),
-    ]
-    if training.schedule.kind == "reduce_on_plateau":
-        callbacks.append(
-            keras.callbacks.ReduceLROnPlateau(
-                monitor="val_loss", factor=training.schedule.factor, patience=training.schedule.patience
-            )
-        )
-    return callbacks
+    return keras.callbacks.EarlyStopping(
+        monitor="val_loss",
+        patience=stopping.patience if stopping.enabled else training.epochs,
+        min_delta=stopping.min_delta,
+        restore_best_weights=True,
+    )
+
+
+def _schedule_callbacks(training: TrainingConfig) -> list[keras.callbacks.Callback]:
+    schedule = training.schedule
+    if schedule.kind != "reduce_on_plateau":
+        return []
+    return [keras.callbacks.ReduceLROnPlateau(monitor="val_loss", factor=schedule.factor, patience=schedule.patience)]
 
 
 def _class_weights(

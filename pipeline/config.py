@@ -63,18 +63,27 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9_.-]{0,62}[A-Za-z0-
 class Section(BaseModel):
     """A frozen part of the tree that refuses keys it does not know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _boolean_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """pydantic takes `true` for 1."""
+        annotation = cls.model_fields[info.field_name].annotation if info.field_name else None
+        if isinstance(value, bool) and annotation in (int, float):
+            raise ValueError(f"a number is needed. Received: {str(value).lower()}")
+        return value
 
 
 class Splits(Section):
-    """Fractions of the rows. A row's split is decided by a hash of its content, so it never changes sides."""
+    """Fractions of the rows. A row's split is decided by a hash of its values, so new rows don't move the old ones."""
 
-    train: float = Field(0.7, gt=0, lt=1)
+    train: float = Field(0.7, ge=0.001, lt=1)
     """Rows that statistics of features are computed on and the network is trained on."""
     validation: float = Field(0.1, ge=0, lt=1)
     """Rows that early stopping and the learning-rate schedule look at. 0: they look at `eval`, and the scores
     flatter."""
-    eval: float = Field(0.2, gt=0, lt=1)
+    eval: float = Field(0.2, ge=0.001, lt=1)
     """Rows that only the Evaluator sees."""
 
     @model_validator(mode="after")
@@ -139,8 +148,8 @@ class ModelConfig(Section):
     the same two functions: preprocessing_fn(inputs, custom_config) and build_model(...)."""
     hidden_units: tuple[Annotated[int, Field(ge=1)], ...] = (128, 64)
     """Units of each hidden layer."""
-    activation: str = "relu"
-    """Any activation that Keras knows by name."""
+    activation: Literal["elu", "gelu", "leaky_relu", "mish", "relu", "selu", "silu", "tanh"] = "relu"
+    """Of the hidden layers, as Keras names it."""
     batch_normalization: bool = False
     """Normalise the activations of each hidden layer over the batch."""
     dropout: float = Field(0.1, ge=0, lt=1)
@@ -348,9 +357,20 @@ def nearest(name: str, candidates: Sequence[str]) -> str:
     return f" Did you mean {lowered[matches[0]]!r}?" if matches else ""
 
 
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML's own safe loader takes the last of two sections of one name without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
     except FileNotFoundError:
         raise ConfigError(
             f"There is no such file. Received: {path}. "
@@ -446,7 +466,9 @@ def _kind(value: object) -> str:
 
 def _with_absolute_paths(config: PipelineConfig, *, folder: Path) -> PipelineConfig:
     def absolute(path: str) -> str:
-        return path if "://" in path else str(folder / Path(path).expanduser())
+        if "://" in path:
+            raise ConfigError(f"Only paths of this machine's file system can be used. Received: {path}.")
+        return str(folder / Path(path).expanduser())
 
     workspace = absolute(config.workspace or f".kubetfx/{config.name}")
     push_directory = config.serving.push_directory or f"{workspace}/pushed/{config.model_name}"

@@ -97,7 +97,9 @@ class Output:
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None) -> None:
         """Rows of data on stdout. Columns whose name ends in a space are aligned to the right."""
-        table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+        if title:
+            self._data.print(f"\n[bold]{escape(title)}[/]")
+        table = Table(box=None, pad_edge=False)
         for column in columns:
             table.add_column(column.strip(), justify="right" if column.endswith(" ") else "left", overflow="fold")
         for row in rows:

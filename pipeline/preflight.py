@@ -1,16 +1,20 @@
 """What can be known to be wrong before any work starts: the config held against the data and the disk."""
 
+import ast
 import importlib.util
+import math
 import os
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
 from components import tables
+from components.column_roles import choose_role
 from pipeline.config import MODEL_OUTPUTS, PipelineConfig, nearest
 from pipeline.errors import ConfigError, DataError, UsageError
 
 MAX_CLASSES = 1_000
+MAX_SLICES = 1_000
 
 
 def check(config: PipelineConfig) -> tables.TableProfile:
@@ -40,19 +44,22 @@ def _check_module(module: str | None) -> None:
     if module is None:
         return
     try:
-        found = importlib.util.find_spec(module) is not None
-    except (ImportError, ValueError):
-        found = False
-    if not found:
+        spec = importlib.util.find_spec(module)
+        problem = None if spec else "there is no such module"
+        if spec and spec.origin and spec.origin.endswith(".py"):
+            ast.parse(Path(spec.origin).read_text(encoding="utf-8"), filename=spec.origin)
+    except Exception as error:  # importing a parent package runs code of the user
+        problem = f"{type(error).__name__}: {error}"
+    if problem:
         raise ConfigError(
-            f"model.module cannot be imported. Received: {module!r}. Give the import path of a module that is "
-            "installed or stands beside pipeline.yaml, without .py."
+            f"model.module cannot be imported. Received: {module!r} ({problem}). "
+            "Give the import path of a module that is installed or stands beside pipeline.yaml, without .py."
         )
 
 
 def _check_writable(folder: Path, *, section: str) -> None:
-    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     try:
+        existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
         if not existing.is_dir():
             raise NotADirectoryError(f"{existing} is a file")
         with tempfile.TemporaryFile(dir=existing):
@@ -73,12 +80,14 @@ def _check_label_fits_task(label: tables.Column, config: PipelineConfig) -> None
                 f"data.label: a regression needs numbers, and {name!r} holds text. Received: "
                 f"{', '.join(map(str, label.values[:5]))}. Set model.task: classification, or choose another label."
             )
+        if label.minimum is not None and not math.isfinite((label.maximum or 0) - label.minimum):
+            raise DataError(f"The label {name!r} is infinite in some rows. Leave them out, or mend them.")
         return
     if label.num_distinct is None or label.num_distinct > MAX_CLASSES:
         kind = "decimal numbers" if label.type == "float" else f"more than {MAX_CLASSES:,} distinct values"
         raise ConfigError(
             f"data.label: a classification needs at most {MAX_CLASSES:,} classes. Received: {name!r} with {kind}. "
-            "Set model.task: regression, or choose another label."
+            "Set model.task: regression, or choose another label; write classes such as 0.0 and 1.0 as 0 and 1."
         )
     weights = config.training.class_weights
     if isinstance(weights, dict):
@@ -97,6 +106,12 @@ def _check_columns(profile: tables.TableProfile, config: PipelineConfig) -> None
             f"Column {clashes[0]!r} has the name of something that the model returns "
             f"({', '.join(sorted(MODEL_OUTPUTS))}). Rename it, or leave it out: data.drop: [{clashes[0]}]"
         )
+    roles = [choose_role(profile.column(n), num_rows=profile.num_rows, config=config.features)[0] for n in features]
+    if all(role == "excluded" for role in roles):
+        raise DataError(
+            "No column can be a feature: each has the same value in every row, another one in every row, or none. "
+            f"Received: {', '.join(features)}."
+        )
     slices = [column for entry in config.evaluation.slices for column in ([entry] if isinstance(entry, str) else entry)]
     for section, names in {
         "features.numeric": config.features.numeric,
@@ -105,6 +120,13 @@ def _check_columns(profile: tables.TableProfile, config: PipelineConfig) -> None
         "validation.features": config.validation.features,
     }.items():
         _check_known(names, profile.names, section=section, what="column")
+    for name in slices:
+        num_distinct = profile.column(name).num_distinct
+        if num_distinct is None or num_distinct > MAX_SLICES:
+            raise ConfigError(
+                f"evaluation.slices: a column with at most {MAX_SLICES:,} distinct values is needed. "
+                f"Received: {name!r}, with {num_distinct or 'many'}."
+            )
     for section, names, wrong, right in (
         ("features.numeric", config.features.numeric, "string", "numbers"),
         ("features.categorical", config.features.categorical, "float", "text or whole numbers"),

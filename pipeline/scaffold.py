@@ -81,7 +81,7 @@ def _is_class(label: tables.Column) -> bool:
 
 def _name(files: tables.TableFiles) -> str:
     stem = Path(files.paths[0]).name.split(".")[0] if len(files.paths) == 1 else Path(files.base).name
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", stem).strip("-_.")[:64] or "pipeline"
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", stem)[:64].strip("-_.") or "pipeline"
 
 
 def _quoted(text: str) -> str:

@@ -1,6 +1,7 @@
 """Asking a pushed model without a server: it is loaded the way TensorFlow Serving loads it."""
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from pipeline.errors import DataError
 
 SIGNATURE = "serving_default"
 BATCH = 4_096
+_LARGEST = sys.float_info.max
 
 
 @dataclass(frozen=True)
@@ -89,8 +91,9 @@ def _read_csv(path: Path, dtypes: Mapping[str, Any], *, missing_values: Sequence
         strings_can_be_null=True,
         column_types={name: pa.string() if dtype is object else pa.float64() for name, dtype in dtypes.items()},
     )
-    table = pa_csv.read_csv(path, convert_options=options)
-    return {name: table.column(name).to_pylist() for name in table.column_names}
+    delimiter = "\t" if path.suffix == ".tsv" else ","
+    table = pa_csv.read_csv(path, parse_options=pa_csv.ParseOptions(delimiter=delimiter), convert_options=options)
+    return {name: column.to_pylist() for name, column in zip(table.column_names, table.columns, strict=True)}
 
 
 def _read_json(path: Path) -> dict[str, list[Any]]:
@@ -109,12 +112,21 @@ def _read_json(path: Path) -> dict[str, list[Any]]:
 
 def _to_array(values: list[Any], dtype: Any, *, name: str) -> np.ndarray:
     if dtype is object:
-        return np.array([b"" if value is None else str(value).encode() for value in values], dtype=object)
+        return np.array([_as_text(value).encode() for value in values], dtype=object)
     try:
         return np.array([np.nan if value is None else value for value in values], dtype=dtype)
-    except (TypeError, ValueError):
-        wrong = next(value for value in values if not isinstance(value, int | float | None))
+    except (TypeError, ValueError, OverflowError):
+        wrong = next(
+            value for value in values if not isinstance(value, float | int | None) or abs(value or 0) > _LARGEST
+        )
         raise DataError(f"Column {name!r} holds numbers. Received: {wrong!r}.") from None
+
+
+def _as_text(value: Any) -> str:
+    """As ExampleGen has it: booleans are `true` and `false`."""
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _to_predictions(outputs: Mapping[str, np.ndarray]) -> list[Prediction]:

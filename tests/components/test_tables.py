@@ -760,3 +760,33 @@ def test_label_that_is_missing_everywhere_is_refused():
 
     with pytest.raises(DataError, match=r"'y' is missing in all 10 rows"):
         tables.check_label(profile_of(label_column(num_values=0, values=())), data)
+
+
+@pytest.mark.parametrize("name", ["a.csv", "DATA.CSV", "A.csv.gz"])
+def test_folder_and_its_pattern_find_the_same_files(tmp_path, name):
+    """ExampleGen is told the pattern, and what is checked beforehand is the folder."""
+    content = b"a,y\n1,0\n2,1\n"
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    (tmp_path / f"._{name}").write_bytes(b"left by another system")
+
+    by_folder = tables.find_files(DataConfig(path=str(tmp_path), label="y"))
+    by_pattern = tables.find_files(DataConfig(path=f"{by_folder.base}/{by_folder.pattern}", label="y"))
+
+    assert by_folder.paths == by_pattern.paths == (str(tmp_path / name),)
+    assert tables.inspect_table(by_folder, DataConfig(path=str(tmp_path), label="y")).num_rows == 2
+
+
+def test_same_values_in_two_files_are_no_identifier(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "MAX_DISTINCT", 5)
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).write_text("user,y\n" + "".join(f"u{i},{i % 2}\n" for i in range(20)))
+    data = DataConfig(path=str(tmp_path), label="y")
+
+    assert tables.inspect_table(tables.find_files(data), data).column("user").values_repeat
+
+
+def test_index_without_a_name_is_left_alone(tmp_path):
+    (tmp_path / "a.csv").write_text(",a,y\n0,1,0\n1,2,1\n")
+    data = DataConfig(path=str(tmp_path), label="y")
+
+    assert tables.inspect_table(tables.find_files(data), data).names == ["a", "y"]

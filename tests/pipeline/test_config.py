@@ -201,8 +201,8 @@ def test_threshold_without_a_bound_is_refused(write):
     [
         ({"train": 0.8}, r"data\.splits: the fractions must add up to 1, and add up to 1\.1"),
         ({"train": 0.5, "validation": 0, "eval": 0.2}, r"data\.splits: .* add up to 0\.7"),
-        ({"train": 0, "validation": 0.5, "eval": 0.5}, r"data\.splits\.train: .*greater than 0"),
-        ({"train": 0.9, "validation": 0.1, "eval": 0}, r"data\.splits\.eval: .*greater than 0"),
+        ({"train": 0, "validation": 0.5, "eval": 0.5}, r"data\.splits\.train: .*greater than or equal to 0\.001"),
+        ({"train": 0.9, "validation": 0.1, "eval": 0}, r"data\.splits\.eval: .*greater than or equal to 0\.001"),
         ({"train": 1.4, "validation": -0.6, "eval": 0.2}, r"data\.splits\.validation: .*Received: -0\.6"),
     ],
     ids=["above one", "below one", "no training rows", "no evaluation rows", "negative"],
@@ -318,17 +318,23 @@ def test_paths_are_relative_to_the_folder_of_the_yaml(write, tmp_path, monkeypat
     assert config.push_path.resolve() == tmp_path.parent / "served"
 
 
-def test_absolute_paths_uris_and_import_paths_stay_as_they_are(write):
+@pytest.mark.parametrize("section", ["data.path", "serving.push_directory", "workspace"])
+def test_paths_of_object_stores_are_refused_and_not_taken_for_folders(write, section):
+    with pytest.raises(ConfigError, match="Received: gs://bucket/x"):
+        load_config(write(), overrides=[f"{section}=gs://bucket/x"])
+
+
+def test_absolute_paths_and_import_paths_stay_as_they_are(write):
     config = load_config(
         write(
-            data=with_data(path="gs://bucket/rows"),
+            data=with_data(path="/var/rows"),
             workspace="/var/work",
             serving={"push_directory": "/var/served"},
             model={"module": "my_package.my_model"},
         )
     )
 
-    assert config.data.path == "gs://bucket/rows"
+    assert config.data.path == "/var/rows"
     assert config.workspace == "/var/work"
     assert config.serving.push_directory == "/var/served"
     assert config.model.module == "my_package.my_model"
@@ -419,3 +425,25 @@ def test_json_schema_describes_every_section():
 )
 def test_nearest_name_is_suggested(name, expected):
     assert nearest(name, ["Label", "weight"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.epochs=true", "a number is needed. Received: true"),
+        ("training.learning_rate=.inf", "finite number"),
+        ("evaluation.thresholds={accuracy: {at_least: .nan}}", "finite number"),
+        ("model.activation=reluu", "model.activation: input should be"),
+    ],
+    ids=["boolean for a number", "infinite", "not a number", "unknown activation"],
+)
+def test_values_that_pydantic_would_take_are_refused(write, override, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(write(), overrides=[override])
+
+
+def test_section_that_stands_twice_is_refused(tmp_path):
+    path = tmp_path / "pipeline.yaml"
+    path.write_text("name: a\ndata: {path: data, label: y}\ntraining: {epochs: 1}\ntraining: {seed: 1}\n")
+    with pytest.raises(ConfigError, match="the key 'training' stands twice"):
+        load_config(path)
