@@ -6,11 +6,12 @@ threshold is in TFMA's terms.
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import tensorflow as tf
 import tensorflow_model_analysis as tfma
 from absl import logging
 from tensorflow_model_analysis.proto import config_pb2, metrics_for_slice_pb2
@@ -21,14 +22,18 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts, standa
 from tfx.utils import proto_utils
 
 from components.served_model_resolver import saved_model_path
-from models.export import read_classes
-from models.features import read_features, read_schema
+from models.export import read_facts
+from models.features import Features, read_features, read_schema
 from pipeline.config import LOWER_IS_BETTER, METRICS, EvaluationConfig, Task, Threshold
 
 LABEL = "label"
 CANDIDATE = "candidate"
 BASELINE = "baseline"
 DEFAULT_WORSE_BY_AT_MOST = 0.01
+EVALUATION_SPLIT = "eval"
+LABEL_BATCH = 65_536
+NOT_COMPARED = "not_compared.txt"
+"""File of the evaluation artifact that says why the served model was left out, where it was."""
 
 _PER_CLASS = {
     "auc": "AUC",
@@ -84,6 +89,8 @@ class EvaluationResult:
     """Metrics of the candidate by slice, `column=value`."""
     checks: list[Check]
     is_blessed: bool
+    not_compared_because: str | None = None
+    """Why the candidate was not held against what is served."""
 
     @property
     def failures(self) -> list[str]:
@@ -94,6 +101,8 @@ class EvaluationResult:
 
 def format_metric(value: float) -> str:
     """Four significant digits; whole numbers from a thousand on."""
+    if math.isnan(value):
+        return "not defined"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
@@ -106,7 +115,7 @@ def effective_thresholds(evaluation: EvaluationConfig, task: Task) -> dict[str, 
 
 
 def make_eval_config(
-    evaluation: EvaluationConfig, *, task: Task, num_classes: int, has_baseline: bool
+    evaluation: EvaluationConfig, *, task: Task, num_classes: int, has_baseline: bool, classes: Sequence[int] = ()
 ) -> config_pb2.EvalConfig:
     """TFMA's configuration.
 
@@ -114,6 +123,8 @@ def make_eval_config(
         evaluation: the section of the config.
         task: of the model.
         num_classes: 0 for regression.
+        classes: indices of the classes that the evaluation split has rows of. TFMA takes a class without rows for one
+            that all metrics are 0 of. Empty: all.
         has_baseline: whether a served model is there to compare with.
     """
     thresholds = effective_thresholds(evaluation, task)
@@ -124,7 +135,7 @@ def make_eval_config(
         per_class.binarize.class_ids.values.append(1)
     else:
         per_class.aggregate.macro_average = True
-        per_class.aggregate.class_weights.update(dict.fromkeys(range(num_classes), 1.0))
+        per_class.aggregate.class_weights.update(dict.fromkeys(classes or range(num_classes), 1.0))
     for name in names:
         spec, class_name = (per_class, _PER_CLASS[name]) if name in _PER_CLASS else (whole, _WHOLE[name])
         metric = spec.metrics.add(class_name=class_name, config=json.dumps({"name": name}))
@@ -188,10 +199,16 @@ def read_evaluation(folder: Path, evaluation: EvaluationConfig, *, task: Task) -
     return EvaluationResult(
         metrics=metrics,
         baseline_metrics=baseline,
-        slices={name: values[CANDIDATE] for name, values in sorted(by_slice.items())},
+        slices={name: _of_slice(values[CANDIDATE]) for name, values in sorted(by_slice.items())},
         checks=list(_checks(effective_thresholds(evaluation, task), metrics, baseline)),
         is_blessed=tfma.load_validation_result(str(folder)).validation_ok,
+        not_compared_because=(folder / NOT_COMPARED).read_text() if (folder / NOT_COMPARED).is_file() else None,
     )
+
+
+def _of_slice(metrics: dict[str, float]) -> dict[str, float]:
+    """Without what is not defined, such as the area under the curve of a slice in which a class has no row."""
+    return {name: value for name, value in metrics.items() if not math.isnan(value)}
 
 
 def weakest_slices(result: EvaluationResult) -> tuple[str, list[tuple[str, dict[str, float]]]]:
@@ -251,24 +268,74 @@ class Executor(tfx_evaluator.Executor):
         """Run the component, and log each check."""
         evaluation = EvaluationConfig.model_validate_json(exec_properties["evaluation_config"])
         task: Task = exec_properties["task"]
-        classes = _classes(input_dict[standard_component_specs.SCHEMA_KEY])
+        features = _features(input_dict[standard_component_specs.SCHEMA_KEY])
+        classes, label = features.classes, features.label
         inputs = {key: value for key, value in input_dict.items() if key != standard_component_specs.SCHEMA_KEY}
         baseline = inputs.pop(standard_component_specs.BASELINE_MODEL_KEY, [])
-        if baseline and read_classes(saved_model_path(baseline)) == classes:
+        difference = (
+            why_not_comparable(saved_model_path(inputs["model"]), saved_model_path(baseline)) if baseline else None
+        )
+        if baseline and difference is None:
             inputs[standard_component_specs.BASELINE_MODEL_KEY] = baseline
-        elif baseline:
-            logging.warning("The served model has other classes, so there is nothing to compare the candidate with.")
-        has_baseline = standard_component_specs.BASELINE_MODEL_KEY in inputs
-        eval_config = make_eval_config(evaluation, task=task, num_classes=len(classes), has_baseline=has_baseline)
+        eval_config = make_eval_config(
+            evaluation,
+            task=task,
+            classes=_classes_with_rows(inputs["examples"], label, classes) if classes else (),
+            num_classes=len(classes),
+            has_baseline=standard_component_specs.BASELINE_MODEL_KEY in inputs,
+        )
         super().Do(inputs, output_dict, {**exec_properties, "eval_config": proto_utils.proto_to_json(eval_config)})
         folder = Path(artifact_utils.get_single_uri(output_dict[standard_component_specs.EVALUATION_KEY]))
+        if difference:
+            (folder / NOT_COMPARED).write_text(difference, encoding="utf-8")
         result = read_evaluation(folder, evaluation, task=task)
         for check in result.checks:
             logging.info("%s", check)
 
 
-def _classes(schemas: list[types.Artifact]) -> tuple[str, ...]:
-    return read_features(read_schema(Path(artifact_utils.get_single_uri(schemas)) / "schema.pbtxt")).classes
+def why_not_comparable(candidate: Path, baseline: Path) -> str | None:
+    """What keeps two models from being evaluated on the same rows by the same measure; None if nothing does.
+
+    Args:
+        candidate: folder of a SavedModel.
+        baseline: folder of the served one.
+    """
+    ours, theirs = read_facts(candidate), read_facts(baseline)
+    if ours is None or theirs is None:
+        return "the served model was not exported by kubetfx"
+    if (ours.label, ours.classes) != (theirs.label, theirs.classes):
+        return f"the served model predicts another label or other classes ({theirs.label})"
+    for column, dtype in theirs.columns.items():
+        if column not in ours.columns and column in theirs.inputs:
+            return f"the served model reads the column {column!r}, which the data no longer has"
+        if ours.columns.get(column, dtype) != dtype:
+            return f"the served model reads the column {column!r} as {dtype}, and it is {ours.columns[column]} now"
+    return None
+
+
+def _features(schemas: list[types.Artifact]) -> Features:
+    return read_features(read_schema(Path(artifact_utils.get_single_uri(schemas)) / "schema.pbtxt"))
+
+
+def _classes_with_rows(examples: list[types.Artifact], label: str, classes: Sequence[str]) -> list[int]:
+    """Indices of the classes that the evaluation split has rows of."""
+    folder = artifact_utils.get_split_uri(examples, EVALUATION_SPLIT)
+    files = tf.io.gfile.glob(f"{folder}/*")
+    found: set[bytes] = set()
+    for batch in tf.data.TFRecordDataset(files, "GZIP").batch(LABEL_BATCH).as_numpy_iterator():
+        found |= set(_label_texts(batch, label))
+    return [index for index, name in enumerate(classes) if name.encode() in found]
+
+
+def _label_texts(records: Any, label: str) -> Iterator[bytes]:
+    for dtype in (tf.string, tf.int64):
+        try:
+            values = tf.io.parse_example(records, {label: tf.io.VarLenFeature(dtype)})[label].values
+        except tf.errors.InvalidArgumentError:  # the other type
+            continue
+        distinct, _ = tf.unique(values)
+        yield from (distinct if dtype == tf.string else tf.strings.as_string(distinct)).numpy()
+        return
 
 
 class EvaluatorSpec(component_spec.ComponentSpec):

@@ -34,6 +34,7 @@ def complete_schema(
         if feature.name == label:
             classes = [str(value) for value in column.values] if task == "classification" else []
             features.set_role(feature, "label", f"the label of a {task}", classes=classes)
+            _check_classes(feature, classes)
         else:
             role, reason = column_roles.choose_role(column, num_rows=profile.num_rows, config=config)
             features.set_role(feature, role, reason)
@@ -47,6 +48,18 @@ def complete_schema(
                 dense.default_value.int_value = features.MISSING_INTEGER
             else:
                 dense.default_value.bytes_value = b""
+
+
+def _check_classes(label: schema_pb2.Feature, classes: list[str]) -> None:
+    """A frozen schema may not know a class of the data, or be that of another task."""
+    frozen = [tag.removeprefix("class:") for tag in label.annotation.tag if tag.startswith("class:")]
+    unknown = sorted(set(classes) - set(frozen))
+    if unknown or bool(frozen) != bool(classes):
+        problem = f"does not know the classes {', '.join(unknown)}" if classes else "is that of a classification"
+        raise ConfigError(
+            f"data.schema_file {problem}. Received: classes {', '.join(frozen) or 'none'} of {label.name!r}. "
+            'Add `tag: "class:NAME"` to the label\'s annotation, leave the rows out, or freeze a newer schema.'
+        )
 
 
 def _check_label(schema: schema_pb2.Schema, label: str) -> None:

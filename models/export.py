@@ -12,6 +12,7 @@ TensorFlow Serving (docs/decisions/0003-saved-model.md). Which columns are input
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -81,14 +82,30 @@ def export_model(model: keras.Model, transform_output: tft.TFTransformOutput, fe
     archive.write_out(str(path), verbose=False)
     _complete_signatures(path, columns_by_argument)
     (path / FACTS).parent.mkdir(exist_ok=True)
-    facts = {"label": features.label, "classes": features.classes, "inputs": features.inputs}
-    (path / FACTS).write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")
+    columns = {name: spec.dtype.name for name, spec in raw_spec.items()}
+    facts = ModelFacts(features.label, features.classes, features.inputs, columns)
+    (path / FACTS).write_text(json.dumps(asdict(facts), ensure_ascii=False), encoding="utf-8")
 
 
-def read_classes(path: Path) -> tuple[str, ...] | None:
-    """The classes of an exported model, () for a regression; None for a model that kubetfx did not export."""
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a model's graph does not say: what it was trained to predict, and from which columns."""
+
+    label: str
+    classes: tuple[str, ...]
+    """Empty for a regression."""
+    inputs: tuple[str, ...]
+    columns: dict[str, str]
+    """TensorFlow's name of the type of every column of the table, by which tf.Examples are read."""
+
+
+def read_facts(path: Path) -> ModelFacts | None:
+    """The facts of an exported model; None for a model that kubetfx did not export."""
     file = path / FACTS
-    return tuple(json.loads(file.read_text(encoding="utf-8"))["classes"]) if file.is_file() else None
+    if not file.is_file():
+        return None
+    document = json.loads(file.read_text(encoding="utf-8"))
+    return ModelFacts(document["label"], tuple(document["classes"]), tuple(document["inputs"]), document["columns"])
 
 
 def raw_dtype(column: str, features: Features) -> tf.DType:

@@ -119,7 +119,7 @@ def _check_finite(history: dict[str, list[float]], training: TrainingConfig) -> 
     for epoch, losses in enumerate(zip(history["loss"], history["val_loss"], strict=False), start=1):
         if not np.isfinite(losses).all():
             raise TrainingError(
-                f"The loss is not a number. Received: {losses[0]} in training, {losses[1]} in validation, epoch {epoch}. "
+                f"The loss is not a number. Received: {losses[0]}, in validation {losses[1]}, in epoch {epoch}. "
                 f"Lower training.learning_rate, which is {training.learning_rate:g}."
             )
 

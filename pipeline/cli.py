@@ -4,6 +4,7 @@ import os
 import shlex
 import signal
 import sys
+import traceback
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -144,6 +145,10 @@ def main() -> None:
     except KubetfxError as error:
         _output.error(_explain(error), exit_code=error.exit_code, details=_details(error))
         sys.exit(error.exit_code)
+    except Exception as error:  # not foreseen: it is ours to mend, and the user needs the traceback to report it
+        message = f"{type(error).__name__}: {error}. This is a fault of kubetfx; please report it with this traceback."
+        _output.error(f"{message}\n{traceback.format_exc()}", exit_code=1, details={"type": type(error).__name__})
+        sys.exit(1)
     except SystemExit as end:
         if end.code == INTERRUPTED:
             message = "Interrupted. What was finished is kept; the same command goes on from there."
@@ -162,15 +167,17 @@ def _open_output(format: Format) -> Output:
 
 
 def _interrupt_once(number: int, frame: object) -> None:
-    """Ctrl-C, or a request to terminate: the running node is cleaned up, which a second Ctrl-C doesn't disturb."""
-    for ignored in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(ignored, signal.SIG_IGN)
+    """Ctrl-C, or a request to terminate: the running node is cleaned up. A second one ends the process at once."""
+    for again in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(again, signal.SIG_DFL)
     raise KeyboardInterrupt
 
 
 def _load(path: Path, overrides: list[str] | None) -> PipelineConfig:
-    sys.path.insert(0, str(path.resolve().parent))  # where a user's own model.module stands
-    return load_config(path, overrides=overrides or ())
+    config = load_config(path, overrides=overrides or ())
+    if config.model.module:
+        sys.path.append(str(path.resolve().parent))
+    return config
 
 
 def _explain(error: KubetfxError) -> str:
@@ -197,7 +204,7 @@ def _print_result(result: "RunResult", config: PipelineConfig, output: Output, *
     if not result.changed:
         output.say("Nothing changed: every node was taken from the cache.")
     if result.pushed_version is not None:
-        verb = "Pushed" if result.changed else "Still served:"
+        verb = "Pushed" if result.is_new_version else "Still served:"
         output.say(
             f"{verb} {config.model_name} version {result.pushed_version} in {_shown(config.push_path)}", style="green"
         )
@@ -207,6 +214,11 @@ def _print_result(result: "RunResult", config: PipelineConfig, output: Output, *
 def _print_metrics(result: "RunResult", output: Output) -> None:
     for column, reason in result.excluded_columns.items():
         output.say(f"Not used as a feature: {column}, {reason}")
+    for warning in result.warnings:
+        output.say(f"Anomaly: {warning}", style="yellow")
+    if result.evaluation.not_compared_because:
+        reason = result.evaluation.not_compared_because
+        output.say(f"Not compared with what is served: {reason}.", style="yellow")
     output.table(["metric", "value ", "served ", "threshold", ""], _metric_rows(result.evaluation))
     if result.evaluation.slices:
         _print_slices(result.evaluation, output)
@@ -254,8 +266,11 @@ def _as_document(result: "RunResult", config: PipelineConfig) -> dict[str, Any]:
         "slices": result.evaluation.slices,
         "checks": [asdict(check) for check in result.evaluation.checks],
         "excluded_columns": result.excluded_columns,
+        "warnings": result.warnings,
+        "not_compared_because": result.evaluation.not_compared_because,
         "blessed": result.evaluation.is_blessed,
         "pushed_version": result.pushed_version,
+        "is_new_version": result.is_new_version,
         "push_directory": str(config.push_path),
     }
 

@@ -1,6 +1,7 @@
 """create_pipeline(config): the only place where components are put together. Every runner takes its result."""
 
 import hashlib
+import importlib.metadata
 import importlib.util
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,6 @@ def create_pipeline(config: PipelineConfig) -> Pipeline:
     """
     module = config.model.module or DEFAULT_MODULE
     custom_config = {
-        "model": config.model.model_dump(mode="json"),
         "features": config.features.model_dump(mode="json"),
         "module_digest": _module_digest(module),  # so that an edit of the module is not taken from the cache
     }
@@ -72,7 +72,11 @@ def create_pipeline(config: PipelineConfig) -> Pipeline:
         transform_graph=transform.outputs["transform_graph"],
         train_args=trainer_pb2.TrainArgs(splits=["train"]),
         eval_args=trainer_pb2.EvalArgs(splits=["validation" if config.data.splits.validation else "eval"]),
-        custom_config={**custom_config, "training": config.training.model_dump(mode="json")},
+        custom_config={
+            **custom_config,
+            "model": config.model.model_dump(mode="json"),
+            "training": config.training.model_dump(mode="json"),
+        },
     )
     model = trainer.outputs["model"]
     push_directory = str(config.push_path)
@@ -140,4 +144,18 @@ def _module_digest(module: str) -> str:
         raise ConfigError(
             f"model.module cannot be imported. Received: {module}. It is looked for beside pipeline.yaml too."
         )
-    return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()
+    own_file = Path(spec.origin)
+    is_beside_config = module != DEFAULT_MODULE and "." not in module
+    files = sorted(own_file.parent.glob("*.py")) if is_beside_config else [own_file]  # it may import its neighbours
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def code_digest() -> str:
+    """Of all that decides what the nodes do besides config and data: our code, and the libraries that compute."""
+    root = Path(__file__).parent.parent
+    digest = hashlib.sha256()
+    for file in sorted(file for folder in ("components", "models") for file in (root / folder).glob("*.py")):
+        digest.update(file.read_bytes())
+    for library in ("tensorflow", "keras", "tfx", "tensorflow-transform", "tensorflow-model-analysis"):
+        digest.update(f"{library} {importlib.metadata.version(library)}".encode())
+    return digest.hexdigest()

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
+from components import push_directory
 from pipeline.config import PipelineConfig
 from pipeline.errors import KubetfxError, NodeFailedError, UsageError
 from pipeline.output import Output
@@ -25,6 +26,9 @@ if TYPE_CHECKING:  # importing TFX takes seconds, and the first line is to be on
     from tfx.proto.orchestration import pipeline_pb2
 
     from components.evaluator import EvaluationResult
+
+CODE_DIGEST = "code_digest"
+"""File of the workspace that says which code the cached outputs are of."""
 
 NodeState = Literal["done", "cached", "failed", "interrupted"]
 
@@ -50,8 +54,12 @@ class RunResult:
     evaluation: "EvaluationResult"
     pushed_version: int | None
     """None if the model was not blessed."""
+    is_new_version: bool
+    """Whether this run put it there."""
     excluded_columns: dict[str, str]
     """Columns that are not used as features, with the reason."""
+    warnings: list[str]
+    """Anomalies of the data that the config lets pass."""
 
     @property
     def changed(self) -> bool:
@@ -65,6 +73,8 @@ class LocalRunner:
     def __init__(self, config: PipelineConfig, output: Output) -> None:
         self._config = config
         self._output = output
+        self._code_digest = ""
+        self._versions_before = push_directory.versions(config.push_path)
         self._run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
         self._log_folder = config.workspace_path / "logs" / self._run_id
 
@@ -77,8 +87,9 @@ class LocalRunner:
             UsageError: another run is using the workspace.
             KeyboardInterrupt: passed on, after the interrupted node was cleaned up.
         """
-        self._log_folder.mkdir(parents=True, exist_ok=True)
+        self._config.workspace_path.mkdir(parents=True, exist_ok=True)
         with _locked(self._config.workspace_path):
+            self._log_folder.mkdir(parents=True)
             self._output.begin("Loading TFX")
             with logged_to(self._log_folder / "startup.log"):
                 store, pipeline = self._prepare()
@@ -88,6 +99,7 @@ class LocalRunner:
             for number, node in enumerate(nodes, start=1):
                 position = f"[{number}/{len(nodes)}]"
                 results.append(self._run_node(node, pipeline, store, position=position))
+            (self._config.workspace_path / CODE_DIGEST).write_text(self._code_digest)
             with logged_to(self._log_folder / "summary.log"):
                 return self._summarize(results, store)
 
@@ -98,15 +110,26 @@ class LocalRunner:
         from tfx.dsl.compiler.constants import PIPELINE_RUN_ID_PARAMETER_NAME
         from tfx.orchestration.portable import runtime_parameter_utils
 
-        from pipeline.definition import create_pipeline
+        from pipeline.definition import code_digest, create_pipeline
 
         logging.set_verbosity(logging.INFO)
         tfx_pipeline = create_pipeline(self._config)
         pipeline = Compiler().compile(tfx_pipeline)
         runtime_parameter_utils.substitute_runtime_parameter(pipeline, {PIPELINE_RUN_ID_PARAMETER_NAME: self._run_id})
+        self._code_digest = code_digest()
+        if not self._is_cache_of_this_code():
+            for node in pipeline.nodes:
+                node.pipeline_node.execution_options.caching_options.enable_cache = False
         store = MetadataStore(tfx_pipeline.metadata_connection_config)
         self._discard_broken_executions(store)
         return store, pipeline
+
+    def _is_cache_of_this_code(self) -> bool:
+        """TFX's cache knows the inputs and properties of a node, and not the code that it runs."""
+        path = self._config.workspace_path / CODE_DIGEST
+        if not path.is_file():
+            path.write_text(self._code_digest)
+        return path.read_text() == self._code_digest
 
     def _discard_broken_executions(self, store: "MetadataStore") -> None:
         """Mark what a killed run left RUNNING as failed, and delete the outputs it left half written."""
@@ -146,7 +169,7 @@ class LocalRunner:
             result("interrupted")
             raise
         except Exception as error:
-            with log_path.open("a") as log:
+            with contextlib.suppress(OSError), log_path.open("a") as log:  # the disk may be full
                 _write_traceback(log)
             result("failed")
             raise NodeFailedError(node_id, _root_cause(error), log_path=log_path) from error
@@ -157,18 +180,25 @@ class LocalRunner:
         return result(state, _outputs_of(execution_id, store))
 
     def _summarize(self, results: list[NodeResult], store: "MetadataStore") -> RunResult:
+        from components.anomaly_gate import read_anomalies
         from components.evaluator import read_evaluation
         from models.features import read_features, read_schema
 
         outputs = {node.node_id: node.outputs for node in results}
         (evaluation_uri,) = outputs["Evaluator"]["evaluation"]
         (schema_uri,) = outputs["AnomalyGate"]["approved_schema"]
+        (anomalies_uri,) = outputs["ExampleValidator"]["anomalies"]
+        folders = {path.name.removeprefix("Split-"): path for path in sorted(Path(anomalies_uri).glob("Split-*"))}
+        anomalies = read_anomalies(folders, self._config.validation)
         pushed = outputs["Pusher"].get("pushed_model", [])
+        version = _pushed_version(pushed[0], store) if pushed else None
         return RunResult(
             run_id=self._run_id,
             nodes=results,
             evaluation=read_evaluation(Path(evaluation_uri), self._config.evaluation, task=self._config.model.task),
-            pushed_version=_pushed_version(pushed[0], store) if pushed else None,
+            pushed_version=version,
+            is_new_version=version is not None and version not in self._versions_before,
+            warnings=[str(anomaly) for anomaly in anomalies if anomaly.action == "warn"],
             excluded_columns=read_features(read_schema(Path(schema_uri) / "schema.pbtxt")).excluded,
         )
 
@@ -246,8 +276,9 @@ def logged_to(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):  # the disk may be full, and the descriptors are to come back anyway
+                stream.flush()
         for descriptor, copy in zip((1, 2), saved, strict=True):
             os.dup2(copy, descriptor)
             os.close(copy)

@@ -1,5 +1,6 @@
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from components.evaluator import (
     effective_thresholds,
     make_eval_config,
     read_evaluation,
+    why_not_comparable,
 )
 from models.export import FACTS
 from models.features import set_role
@@ -31,9 +33,20 @@ HIGHER = config_pb2.MetricDirection.HIGHER_IS_BETTER
 LOWER = config_pb2.MetricDirection.LOWER_IS_BETTER
 
 
-def eval_config(task: str = "classification", *, num_classes: int = 2, has_baseline: bool = False, **evaluation: Any):
+def eval_config(
+    task: str = "classification",
+    *,
+    num_classes: int = 2,
+    has_baseline: bool = False,
+    classes: Sequence[int] = (),
+    **evaluation: Any,
+):
     return make_eval_config(
-        EvaluationConfig.model_validate(evaluation), task=task, num_classes=num_classes, has_baseline=has_baseline
+        EvaluationConfig.model_validate(evaluation),
+        task=task,
+        num_classes=num_classes,
+        has_baseline=has_baseline,
+        classes=classes,
     )
 
 
@@ -196,7 +209,9 @@ class Oracle(tf.Module):
         tf.saved_model.save(self, path, signatures={name: getattr(self, name) for name in names})
         facts = Path(path) / FACTS
         facts.parent.mkdir(exist_ok=True)
-        facts.write_text(json.dumps({"classes": classes}))
+        facts.write_text(
+            json.dumps({"label": "species", "classes": classes, "inputs": ["x"], "columns": {"x": "float32"}})
+        )
 
 
 def to_example(label: float, island: str, candidate: np.ndarray, baseline: np.ndarray, *, task: str) -> bytes:
@@ -462,3 +477,37 @@ def test_lower_is_better_for_every_error_and_for_nothing_else():
     errors = {name for names in METRICS.values() for name in names if "error" in name or "entropy" in name}
 
     assert errors == LOWER_IS_BETTER
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({}, None),
+        ({"label": "sex"}, "predicts another label or other classes (species)"),
+        ({"classes": ["no", "yes", "perhaps"]}, "predicts another label or other classes (species)"),
+        ({"columns": {"species": "string"}}, "reads the column 'x', which the data no longer has"),
+        ({"columns": {"x": "float32", "species": "string"}}, "reads the column 'x' as int64, and it is float32 now"),
+    ],
+    ids=["the same", "another label", "another class", "a column less", "a column of another type"],
+)
+def test_models_are_compared_only_on_the_same_columns_and_label(tmp_path, changes, reason):
+    served = {
+        "label": "species", "classes": ["no", "yes"], "inputs": ["x"], "columns": {"x": "int64", "species": "string"},
+    }  # fmt: skip
+    for name, facts in (("served", served), ("candidate", served | changes)):
+        (tmp_path / name / FACTS).parent.mkdir(parents=True)
+        (tmp_path / name / FACTS).write_text(json.dumps(facts))
+
+    found = why_not_comparable(tmp_path / "candidate", tmp_path / "served")
+
+    assert found == (reason and f"the served model {reason}")
+
+
+def test_model_of_others_is_not_compared_with(tmp_path):
+    assert why_not_comparable(tmp_path, tmp_path) == "the served model was not exported by kubetfx"
+
+
+def test_mean_over_the_classes_leaves_out_a_class_without_rows():
+    spec = spec_of(eval_config(num_classes=3, classes=[0, 2]), "auc")
+
+    assert dict(spec.aggregate.class_weights) == {0: 1.0, 2: 1.0}
