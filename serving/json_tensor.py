@@ -1,6 +1,6 @@
 """JSON of the REST API <-> arrays: TensorFlow Serving's util/json_tensor.cc, errors included.
 
-Strings travel as object arrays of str or bytes, which a TensorFlow session takes alike. What is valid and dense goes by a
+Strings travel as object arrays of bytes. What is valid and dense goes by a
 few passes in C; everything else goes by `_Careful`, which says what is wrong the way TensorFlow Serving does.
 """
 
@@ -240,8 +240,8 @@ def _dense(values: list[Any], dtype: int) -> Array | None:
     if not types <= accepted:
         return None
     try:
-        return _array(values, shape, dtype)
-    except OverflowError:
+        return _array(list(map(str.encode, values)) if dtype == types_pb2.DT_STRING else values, shape, dtype)
+    except (OverflowError, UnicodeEncodeError):
         return None
 
 
@@ -368,7 +368,14 @@ def _value(value: Any, dtype: int) -> Any:
         )
     if type(value) not in accepted or (accepted is _INTEGER and not _fits(value, dtype)):
         raise _type_error(value, dtype)
-    return value.encode(errors="surrogateescape") if type(value) is str else value
+    return _utf8(value) if type(value) is str else value
+
+
+def _utf8(text: str) -> bytes:
+    try:
+        return text.encode(errors="surrogateescape")
+    except UnicodeEncodeError:
+        raise _parse_error("The surrogate pair in string is invalid.", 0) from None
 
 
 def _fits(value: int, dtype: int) -> bool:
@@ -426,6 +433,8 @@ def _example(document: Any) -> example_pb2.Example:
         raise invalid_argument(f"Example must be JSON object but got JSON {json_type(document)}")
     example = example_pb2.Example()
     for name, content in document.items():
+        if not _is_utf8(name):
+            raise _parse_error("The surrogate pair in string is invalid.", 0)
         feature = example.features.feature[name]
         for value in content if type(content) is list else [content]:
             _add_to_feature(value, name, feature)
@@ -434,7 +443,7 @@ def _example(document: Any) -> example_pb2.Example:
 
 def _add_to_feature(value: Any, name: str, feature: feature_pb2.Feature) -> None:
     if type(value) is str:
-        _feature_list(feature, "bytes_list", name).append(value.encode(errors="surrogateescape"))
+        _feature_list(feature, "bytes_list", name).append(_utf8(value))
     elif type(value) is float:
         with np.errstate(over="ignore"):
             _feature_list(feature, "float_list", name).append(float(np.float32(value)))
@@ -447,6 +456,14 @@ def _add_to_feature(value: Any, name: str, feature: feature_pb2.Feature) -> None
         _feature_list(feature, "bytes_list", name).append(_decode_base64(value))
     else:
         raise invalid_argument(f"Feature: {name} has element with unexpected JSON type: {json_type(value)}")
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _feature_list(feature: feature_pb2.Feature, kind: str, name: str) -> Any:
