@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--file-system-poll-wait-seconds", type=float, default=1.0, help="time between two looks for new versions")
     add("--allow-version-labels-for-unavailable-models", action="store_true")
     add("--max-concurrent-requests", type=int, default=1024, help="more are refused: 429, RESOURCE_EXHAUSTED")
-    add("--num-session-threads", type=int, default=0, help="threads that call graphs; 0: one for each core")
+    add("--num-session-threads", type=int, default=0, help="threads that call graphs; 0: four for each core")
     add("--max-body-bytes", type=int, default=128 * 2**20, help="of a request")
     add("--rest-api-timeout-in-ms", type=int, default=30_000)
     add("--rest-api-enable-cors-support", action="store_true")

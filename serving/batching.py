@@ -6,6 +6,7 @@ The parameters, their names and defaults are those of TensorFlow Serving's Batch
 
 import asyncio
 import math
+import os
 import queue
 import threading
 from collections import deque
@@ -37,7 +38,7 @@ class BatchingParameters:
     max_enqueued_batches: int = 10
     """Batches that wait for a thread, by model version and signature; more requests are refused as UNAVAILABLE."""
     num_batch_threads: int = 0
-    """Batches that run at once. 0: one for each thread of the server."""
+    """Batches that run at once. 0: one for each core."""
     allowed_batch_sizes: tuple[int, ...] = ()
     """Sizes to fill batches up to, in increasing order, the last one max_batch_size. Empty: any."""
     enable_large_batch_splitting: bool = False
@@ -210,7 +211,7 @@ class Scheduler:
         self._queues: dict[Any, _Queue] = {}
         self._running = 0
         self._pump_scheduled = False
-        self._slots = (parameters.num_batch_threads if parameters else 0) or threads.num_threads
+        self._slots = (parameters.num_batch_threads if parameters else 0) or os.cpu_count() or 1
 
     def submit(self, version: ServedVersion, call: GraphCall, done: Callable[[], None]) -> "asyncio.Future[list[Array]]":
         """Run a call.

@@ -24,6 +24,8 @@ from serving.versions import ModelManager, ServedVersion, VersionStatus
 
 Array = np.ndarray[Any, Any]
 
+_THREADS_PER_CORE = 4
+
 
 @dataclass(frozen=True, slots=True)
 class ModelReference:
@@ -41,7 +43,7 @@ class DataPlaneOptions:
     max_concurrent_requests: int = 1024
     """Requests at once; more are refused as RESOURCE_EXHAUSTED."""
     num_session_threads: int = 0
-    """Threads that call graphs. 0: one for each core, and no less than 2."""
+    """Threads that call graphs. 0: four for each core, so that a few slow calls do not hold up the others."""
     batching: BatchingParameters | None = None
     """How requests are put together; None: each has its own call."""
 
@@ -55,7 +57,7 @@ class DataPlane:
         self.metrics = metrics
         self._loop = asyncio.get_running_loop()
         self._options = options
-        self._threads = SessionThreads(options.num_session_threads or max(2, os.cpu_count() or 1), self._loop)
+        self._threads = SessionThreads(options.num_session_threads or _THREADS_PER_CORE * (os.cpu_count() or 1), self._loop)
         self._scheduler = Scheduler(self._threads, options.batching, self._loop)
         self._calls = 0
 
