@@ -104,11 +104,12 @@ class SavedModel:
             ServingError: the graph failed.
         """
         try:
-            return self._callable(tuple(feeds), tuple(fetches))(*arrays)
+            tensors = self._callable(tuple(feeds), tuple(fetches))(*arrays)
         except tf.errors.OpError as error:
             raise from_tensorflow(error) from None
         except (TypeError, ValueError) as error:
             raise ServingError(Code.INVALID_ARGUMENT, str(error)) from None
+        return [tensor if type(tensor) is np.ndarray else _scalar_array(tensor) for tensor in tensors]
 
     def close(self) -> None:
         """Free the session. No call may be running."""
@@ -143,6 +144,15 @@ def is_of_dtype(array: Array, dtype: int) -> bool:
     if dtype == types_pb2.DT_STRING:
         return bool(array.dtype == object)
     return bool(array.dtype == tf.as_dtype(dtype).as_numpy_dtype)
+
+
+def _scalar_array(value: Any) -> Array:
+    """A session hands a scalar over by itself, a string as bytes."""
+    if not isinstance(value, bytes):
+        return np.asarray(value)
+    array = np.empty((), dtype=object)
+    array[()] = value
+    return array
 
 
 def _signature(name: str, proto: meta_graph_pb2.SignatureDef) -> Signature:

@@ -137,6 +137,11 @@ def test_every_type_and_shape_goes_in_and_out(predictions: Any, signature: str, 
     np.testing.assert_array_equal(array, value)
 
 
+def test_scalar_text_goes_in_and_out(predictions: Any) -> None:
+    response = predictions.Predict(request("kinds", {"text": b"hi"}, signature="strings"), timeout=20)
+    assert tf.make_ndarray(response.outputs["text"]).item() == b"hi"
+
+
 def test_half_precision_goes_out(predictions: Any) -> None:
     message = request("kinds", {"x": np.array([0.5], np.float32)}, signature="half_precision")
     assert tf.make_ndarray(predictions.Predict(message, timeout=20).outputs["y"]).tolist() == [0.5]

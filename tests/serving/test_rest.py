@@ -52,6 +52,8 @@ def answer(rest: httpx.Client, path: str, body: Any, *, status: int = 200) -> An
         ("kinds:predict", {"signature_name": "floats", "instances": [0.1]}, {"predictions": [0.1]}),
         ("kinds:predict", {"signature_name": "total", "inputs": [1, 2]}, {"outputs": 3.0}),
         ("kinds:predict", {"signature_name": "floats", "inputs": []}, {"outputs": []}),
+        ("kinds:predict", {"signature_name": "strings", "inputs": "hi"}, {"outputs": "hi"}),
+        ("kinds:predict", {"signature_name": "bytes", "inputs": {"b64": "aGk="}}, {"outputs": {"b64": "aGk="}}),
     ],
 )  # fmt: skip
 def test_answers_as_specified(rest: httpx.Client, path: str, body: Any, expected: Any) -> None:
