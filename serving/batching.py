@@ -1,7 +1,7 @@
 """Who runs the calls of graphs, and when: a few threads, and, on request, one call for the rows of many requests.
 
-The parameters, their names and defaults are those of TensorFlow Serving's BatchingParameters. Everything but `_work` and
-`_run_batch` belongs to the event loop's thread, so there are no locks.
+The parameters, their names and defaults are those of TensorFlow Serving's BatchingParameters. Everything but `_work`
+and `_run_batch` belongs to the event loop's thread, so there are no locks.
 """
 
 import asyncio
@@ -69,8 +69,8 @@ def read_batching_parameters_file(path: Path) -> BatchingParameters:
         message = text_format.Parse(path.read_text(), _message_class()())
     except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
         raise UsageError(
-            f"--batching-parameters-file is no BatchingParameters in protobuf's text format: {error}. Received: {path}. "
-            "Example: max_batch_size { value: 128 }"
+            f"--batching-parameters-file is no BatchingParameters in protobuf's text format: {error}. "
+            f"Received: {path}. Example: max_batch_size {{ value: 128 }}"
         ) from None
     given: dict[str, Any] = {}
     for descriptor, value in message.ListFields():
@@ -84,7 +84,10 @@ def read_batching_parameters_file(path: Path) -> BatchingParameters:
 def _message_class() -> Any:
     """BatchingParameters of session_bundle_config.proto, which tensorflow-serving-api leaves out."""
     file = descriptor_pb2.FileDescriptorProto(
-        name="kubetfx/batching_parameters.proto", package="kubetfx", syntax="proto3", dependency=[wrappers_pb2.DESCRIPTOR.name]
+        name="kubetfx/batching_parameters.proto",
+        package="kubetfx",
+        syntax="proto3",
+        dependency=[wrappers_pb2.DESCRIPTOR.name],
     )
     message = file.message_type.add(name="BatchingParameters")
     wrapped = {
@@ -197,7 +200,9 @@ class _Queue:
 class Scheduler:
     """Runs the calls of requests, each by itself or in batches."""
 
-    def __init__(self, threads: SessionThreads, parameters: BatchingParameters | None, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, threads: SessionThreads, parameters: BatchingParameters | None, loop: asyncio.AbstractEventLoop
+    ) -> None:
         """Set up.
 
         Args:
@@ -213,7 +218,9 @@ class Scheduler:
         self._pump_scheduled = False
         self._slots = (parameters.num_batch_threads if parameters else 0) or os.cpu_count() or 1
 
-    def submit(self, version: ServedVersion, call: GraphCall, done: Callable[[], None]) -> "asyncio.Future[list[Array]]":
+    def submit(
+        self, version: ServedVersion, call: GraphCall, done: Callable[[], None]
+    ) -> "asyncio.Future[list[Array]]":
         """Run a call.
 
         Args:
@@ -318,7 +325,7 @@ def _take(waiting: _Queue, max_rows: int) -> list[_Request]:
 
 
 def _run_batch(batch: Sequence[_Request], sizes: Sequence[int]) -> list[tuple[Any, BaseException | None]]:
-    """Results or errors by request. If the batch fails, each request is run by itself: one must not spoil the others."""
+    """Results or errors by request. If the batch fails, each is run by itself: one must not spoil the others."""
     batch_now = [request for request in batch if not request.future.done()]
     if len(batch_now) > 1 or (batch_now and sizes):
         try:

@@ -1,7 +1,7 @@
 """A client of either server, the embedded one or TensorFlow Serving itself: rows in, one answer a row out.
 
-Rows are mappings from column to value, as the REST API's `instances` has them. They are sent in batches; a server that is
-unavailable, or says that it has too much to do, is asked again for a bounded time.
+Rows are mappings from column to value, as the REST API's `instances` has them. They are sent in batches; a server that
+is unavailable, or says that it has too much to do, is asked again for a bounded time.
 """
 
 import json
@@ -297,5 +297,3 @@ def _texts(values: Any) -> Any:
 
 def _version_status(version: int, state: State, code: Code, message: str) -> VersionStatus:
     return VersionStatus(version, state, None if code is Code.OK else ServingError(code, message))
-
-

@@ -1,6 +1,6 @@
 """The data plane: predictions, classifications, regressions, status and metadata of models, whatever the protocol.
 
-rest.py and grpc_server.py translate to it and from it. All of it belongs to one event loop, which never waits for a graph.
+rest.py and grpc_server.py translate to it and from it. All of it belongs to one event loop, which waits for no graph.
 """
 
 import asyncio
@@ -57,7 +57,9 @@ class DataPlane:
         self.metrics = metrics
         self._loop = asyncio.get_running_loop()
         self._options = options
-        self._threads = SessionThreads(options.num_session_threads or _THREADS_PER_CORE * (os.cpu_count() or 1), self._loop)
+        self._threads = SessionThreads(
+            options.num_session_threads or _THREADS_PER_CORE * (os.cpu_count() or 1), self._loop
+        )
         self._scheduler = Scheduler(self._threads, options.batching, self._loop)
         self._calls = 0
 
@@ -107,7 +109,12 @@ class DataPlane:
         return dict(zip(outputs, tensors, strict=True))
 
     async def classify(
-        self, version: ServedVersion, signature_name: str, examples: Sequence[bytes], *, timeout_seconds: float | None = None
+        self,
+        version: ServedVersion,
+        signature_name: str,
+        examples: Sequence[bytes],
+        *,
+        timeout_seconds: float | None = None,
     ) -> Classification:
         """Classify serialized tf.Examples. Arguments and errors as for `predict`."""
         signature = inference.example_signature(version.model, signature_name)
@@ -117,7 +124,12 @@ class DataPlane:
         return inference.classification(signature, tensors, len(examples))
 
     async def regress(
-        self, version: ServedVersion, signature_name: str, examples: Sequence[bytes], *, timeout_seconds: float | None = None
+        self,
+        version: ServedVersion,
+        signature_name: str,
+        examples: Sequence[bytes],
+        *,
+        timeout_seconds: float | None = None,
     ) -> Regression:
         """Regress serialized tf.Examples. Arguments and errors as for `predict`."""
         signature = inference.example_signature(version.model, signature_name)
@@ -127,15 +139,18 @@ class DataPlane:
         return inference.regression(tensor, len(examples))
 
     async def multi_inference(
-        self, version: ServedVersion, tasks: Sequence[Task], examples: Sequence[bytes], *, timeout_seconds: float | None = None
+        self,
+        version: ServedVersion,
+        tasks: Sequence[Task],
+        examples: Sequence[bytes],
+        *,
+        timeout_seconds: float | None = None,
     ) -> list[Classification | Regression]:
         """Answer several tasks over the same tf.Examples in one call. Arguments and errors as for `predict`."""
         call = inference.multi_inference_call(version.model, tasks, examples)
         tensors = await self._run(version, call, "MultiInference", timeout_seconds)
         self.metrics.count_examples(version.model_name, len(examples))
-        return [
-            inference.multi_inference_result(version.model, task, call, tensors, len(examples)) for task in tasks
-        ]
+        return [inference.multi_inference_result(version.model, task, call, tensors, len(examples)) for task in tasks]
 
     def status(self, reference: ModelReference) -> list[VersionStatus]:
         """State of a model's versions, newest first. As in TensorFlow Serving, a label does not narrow them.

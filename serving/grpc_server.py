@@ -1,4 +1,4 @@
-"""The gRPC API: PredictionService and ModelService to the data plane and back, with the standard health service and reflection."""
+"""The gRPC API: PredictionService and ModelService to the data plane and back, with health service and reflection."""
 
 import logging
 import time
@@ -110,7 +110,7 @@ class GrpcServer:
         await self._server.stop(grace_seconds)
 
 
-class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):  # type: ignore[misc]
+class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     def __init__(self, plane: DataPlane, options: GrpcOptions) -> None:
         self._plane = plane
         self._options = options
@@ -209,7 +209,7 @@ class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         return response
 
 
-class _ModelService(model_service_pb2_grpc.ModelServiceServicer):  # type: ignore[misc]
+class _ModelService(model_service_pb2_grpc.ModelServiceServicer):
     def __init__(self, plane: DataPlane) -> None:
         self._plane = plane
 

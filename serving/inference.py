@@ -1,7 +1,7 @@
-"""What Predict, Classify, Regress and MultiInference mean: from a request to a call of the graph, and back from its tensors.
+"""What Predict, Classify, Regress and MultiInference mean: from a request to a call of the graph, and from its tensors back.
 
-Follows TensorFlow Serving's predict_util.cc, classifier.cc, regressor.cc and multi_inference.cc, errors included. Nothing here
-waits: who runs the call is batching.py's business.
+Follows TensorFlow Serving's predict_util.cc, classifier.cc, regressor.cc and multi_inference.cc, errors included. Nothing
+here waits: who runs the call is batching.py's business.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -207,9 +207,7 @@ def regression(tensor: Array, num_examples: int) -> Regression:
             f"{_shape_string(tensor.shape)}"
         )
     if len(tensor) != num_examples:
-        raise invalid_argument(
-            f"Input batch size did not match output batch size: {num_examples} vs. {len(tensor)}"
-        )
+        raise invalid_argument(f"Input batch size did not match output batch size: {num_examples} vs. {len(tensor)}")
     if tensor.dtype != np.float32:
         raise invalid_argument(f"Expected output Tensor of DT_FLOAT.  Got: {_data_type(tensor)}")
     return Regression(tensor.reshape(-1))
@@ -251,9 +249,7 @@ def _class_tensor(
         return None
     tensor = tensors[signature.outputs[alias].tensor_name]
     if tensor.ndim != 2:
-        raise invalid_argument(
-            f"Expected Tensor shape: [batch_size num_classes] but got {_shape_string(tensor.shape)}"
-        )
+        raise invalid_argument(f"Expected Tensor shape: [batch_size num_classes] but got {_shape_string(tensor.shape)}")
     if not is_of_dtype(tensor, dtype):
         expected = types_pb2.DataType.Name(dtype)
         raise invalid_argument(f"Expected {alias} Tensor of {expected}. Got: {_data_type(tensor)}")
@@ -299,9 +295,7 @@ def multi_inference_call(model: SavedModel, tasks: Sequence[Task], examples: Seq
         if not task.model_name:
             raise invalid_argument("Found ModelSpec with an empty model name.")
         if task.model_name != tasks[0].model_name:
-            raise invalid_argument(
-                "All ModelSpecs in a MultiInferenceRequest must access the same model name."
-            )
+            raise invalid_argument("All ModelSpecs in a MultiInferenceRequest must access the same model name.")
         name = task.signature_name or DEFAULT_SIGNATURE
         if name in seen:
             raise invalid_argument(f"Duplicate evaluation of signature: {name}")

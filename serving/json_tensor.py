@@ -66,10 +66,7 @@ _NARROW: Mapping[int, Any] = {
     types_pb2.DT_INT16: np.int16,
 }
 
-_WRITABLE = frozenset(
-    np.dtype(name)
-    for name in ("f4", "f8", "i1", "u1", "i2", "i4", "i8", "u4", "u8", "?", "O")
-)
+_WRITABLE = frozenset(np.dtype(name) for name in ("f4", "f8", "i1", "u1", "i2", "i4", "i8", "u4", "u8", "?", "O"))
 
 _BYTES_SUFFIX = "_bytes"
 
@@ -108,14 +105,13 @@ def signature_name(document: Mapping[str, Any]) -> str:
     name = document.get("signature_name", "")
     if type(name) is not str:
         raise invalid_argument(
-            f"JSON Value: {debug_string(document)} not formatted correctly. 'signature_name' key must be a string value."
+            f"JSON Value: {debug_string(document)} not formatted correctly. 'signature_name' key must be a string "
+            "value."
         )
     return name
 
 
-def predict_inputs(
-    document: Mapping[str, Any], dtypes: Mapping[str, int]
-) -> tuple[dict[str, Array], RequestFormat]:
+def predict_inputs(document: Mapping[str, Any], dtypes: Mapping[str, int]) -> tuple[dict[str, Array], RequestFormat]:
     """Arrays of a predict request.
 
     Args:
@@ -156,7 +152,8 @@ def serialized_examples(document: Mapping[str, Any]) -> list[bytes]:
         context = _example(document["context"]).SerializeToString()
     if "examples" not in document:
         raise invalid_argument(
-            f"JSON Value: {debug_string(document)} When method is classify, key 'examples' is expected and was not found"
+            f"JSON Value: {debug_string(document)} When method is classify, key 'examples' is expected and was not "
+            "found"
         )
     examples = document["examples"]
     if type(examples) is not list:
@@ -257,7 +254,7 @@ def _array(values: list[Any], shape: Sequence[int], dtype: int) -> Array:
 
 
 class _Careful:
-    """The way of json_tensor.cc, value by value: slower, takes {"b64": ...}, and names the first thing that is wrong."""
+    """The way of json_tensor.cc, value by value: slower, takes {"b64": ...}, and names the first thing that's wrong."""
 
     def __init__(self, dtypes: Mapping[str, int]) -> None:
         self._dtypes = dtypes
@@ -296,8 +293,8 @@ class _Careful:
                 ) from None
         if element.keys() != self._dtypes.keys():
             raise invalid_argument(
-                f"Failed to process element: {index} of 'instances' list. JSON object: {debug_string(element)} keys must "
-                f"be equal to: {','.join(sorted(self._dtypes))}"
+                f"Failed to process element: {index} of 'instances' list. JSON object: {debug_string(element)} keys "
+                f"must be equal to: {','.join(sorted(self._dtypes))}"
             )
 
     def _add_plain(self, index: int, element: Any) -> None:
@@ -486,8 +483,8 @@ def predictions(outputs: Mapping[str, Array], request_format: RequestFormat) -> 
         request_format: format of the request.
 
     Raises:
-        ServingError: INVALID_ARGUMENT, a type that JSON has no form for, or, in the row format, outputs that are no batch
-            of one size.
+        ServingError: INVALID_ARGUMENT, a type that JSON has no form for, or, in the row format, outputs that are no
+            batch of one size.
     """
     if not outputs:
         raise invalid_argument("Cannot convert empty tensor map to JSON")
@@ -546,9 +543,7 @@ def _check_batch(outputs: Mapping[str, Array]) -> None:
         if not array.shape:
             raise invalid_argument(f"Tensor name: {name} has no shape information ")
         if size is not None and size != len(array):
-            raise invalid_argument(
-                f"Tensor name: {name} has inconsistent batch size: {len(array)} expecting: {size}"
-            )
+            raise invalid_argument(f"Tensor name: {name} has inconsistent batch size: {len(array)} expecting: {size}")
         size = len(array)
 
 
@@ -558,7 +553,9 @@ def _write(outputs: Mapping[str, Array], arrange: Callable[[dict[str, Any]], Any
         arrange({name: _json_values(name, array) for name, array in outputs.items()}), option=_WRITE_OPTIONS
     )
     if b"null" in body and not all(_is_finite(array) for array in outputs.values()):
-        values = {name: _json_values(name, array) if _is_finite(array) else _spelled(array) for name, array in outputs.items()}
+        values = {
+            name: _json_values(name, array) if _is_finite(array) else _spelled(array) for name, array in outputs.items()
+        }
         return orjson.dumps(arrange(values), option=_WRITE_OPTIONS)
     return body
 
@@ -569,9 +566,7 @@ def _is_finite(array: Array) -> bool:
 
 def _json_values(name: str, array: Array) -> Any:
     if array.dtype not in _WRITABLE:
-        raise invalid_argument(
-            f"Failed to write JSON value for tensor type: {_array_dtype_name(array)}"
-        )
+        raise invalid_argument(f"Failed to write JSON value for tensor type: {_array_dtype_name(array)}")
     if array.dtype != object:
         return np.ascontiguousarray(array) if array.shape else array[()]
     if name.endswith(_BYTES_SUFFIX):
@@ -627,7 +622,9 @@ def _map_nested(function: Callable[[bytes], Any], values: Any) -> Any:
 def _parse_tolerantly(body: bytes) -> Any:
     if body.startswith(codecs.BOM_UTF8):
         body = body[len(codecs.BOM_UTF8) :]
-    text = body.decode(errors="surrogateescape")  # TensorFlow Serving takes strings for bytes, and doesn't look into them
+    text = body.decode(
+        errors="surrogateescape"
+    )  # TensorFlow Serving takes strings for bytes, and doesn't look into them
     start = len(text) - len(text.lstrip(" \t\r\n"))
     if start == len(text):
         raise _parse_error("The document is empty.", len(body))

@@ -1,4 +1,4 @@
-"""Which models are served, from where, which of their versions, and under which labels: TensorFlow Serving's ModelServerConfig."""
+"""Which models are served, from where, in which versions, under which labels: TensorFlow Serving's ModelServerConfig."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -45,7 +45,7 @@ class SpecificVersions:
 
     def choose(self, versions: Iterable[int]) -> set[int]:
         """The versions to serve, of those that there are."""
-        return self.versions & set(versions)
+        return set(self.versions) & set(versions)
 
 
 VersionPolicy = LatestVersions | AllVersions | SpecificVersions
@@ -87,7 +87,8 @@ def from_message(message: model_server_config_pb2.ModelServerConfig) -> tuple[Mo
     """
     if message.WhichOneof("config") != "model_config_list":
         raise invalid_argument(
-            "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is currently supported"
+            "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is currently "
+            "supported"
         )
     configs = tuple(_model(config) for config in message.model_config_list.config)
     seen: set[str] = set()

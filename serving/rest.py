@@ -127,7 +127,9 @@ class RestApplication:
                 request.body = await self._read_body(scope["headers"], receive)
         except _BodyError as error:
             if error.http_status:
-                await _respond(send, error.http_status, json_tensor.error(str(error)), [_JSON, (b"connection", b"close")])
+                await _respond(
+                    send, error.http_status, json_tensor.error(str(error)), [_JSON, (b"connection", b"close")]
+                )
             return
         code, http_status, body = await self._answer(request, scope["headers"])
         seconds = time.perf_counter() - started
@@ -141,7 +143,7 @@ class RestApplication:
 
     async def _answer(self, request: _Request, headers: list[tuple[bytes, bytes]]) -> tuple[Code, int, bytes]:
         try:
-            if not request.path[: len(_API_PREFIX)].lower() == _API_PREFIX:
+            if request.path[: len(_API_PREFIX)].lower() != _API_PREFIX:
                 return Code.NOT_FOUND, 404, json_tensor.error("Not Found")
             if request.method == "OPTIONS":
                 _check_origin(headers)
@@ -242,7 +244,8 @@ class RestApplication:
 
     def _too_large(self) -> _BodyError:
         return _BodyError(
-            413, f"The body is larger than {self._options.max_body_bytes} bytes. Send fewer rows, or raise max_body_bytes."
+            413,
+            f"The body is larger than {self._options.max_body_bytes} bytes. Send fewer rows, or raise max_body_bytes.",
         )
 
 
@@ -293,9 +296,7 @@ def _status(statuses: list[VersionStatus]) -> bytes:
 
 
 def _metadata(version: ServedVersion) -> bytes:
-    spec = model_pb2.ModelSpec(
-        name=version.model_name, version=wrappers_pb2.Int64Value(value=version.version)
-    )
+    spec = model_pb2.ModelSpec(name=version.model_name, version=wrappers_pb2.Int64Value(value=version.version))
     signatures = get_model_metadata_pb2.SignatureDefMap()
     for name, signature in version.model.signatures.items():
         signatures.signature_def[name].CopyFrom(signature.proto)

@@ -1,7 +1,7 @@
 """The embedded server: both protocols over one data plane in one event loop, from start to drained stop.
 
-    serve(options)                      blocks until SIGTERM or SIGINT
-    with RunningServer(options) as s    the same in a thread, for tests and for a push that is verified in place
+serve(options)                      blocks until SIGTERM or SIGINT
+with RunningServer(options) as s    the same in a thread, for tests and for a push that is verified in place
 """
 
 import asyncio
@@ -35,8 +35,9 @@ from serving.versions import ModelManager, VersionOptions
 _LOG = logging.getLogger(__name__)
 
 TF_SERVING_BINARY = "tensorflow_model_server"
+_BACKLOG = 2048
 _SWITCH_INTERVAL_SECONDS = 0.0005
-"""A tenth of Python's own: a thread that comes back from a graph should not wait long for the event loop, nor the other way."""
+"""A tenth of Python's own: a thread that comes back from a graph should not wait long for the event loop."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +58,14 @@ class ServerOptions:
     enable_batching: bool = False
     batching_parameters_file: Path | None = None
     """A BatchingParameters in protobuf's text format; needs enable_batching."""
-    batching: BatchingParameters = BatchingParameters()
+    batching: BatchingParameters = field(default_factory=BatchingParameters)
     """The parameters when there is no file."""
     drain_seconds: float = 30.0
     """Time that requests have to end after SIGTERM."""
-    versions: VersionOptions = VersionOptions()
-    data_plane: DataPlaneOptions = DataPlaneOptions()
-    rest: RestOptions = RestOptions()
-    grpc: GrpcOptions = GrpcOptions()
+    versions: VersionOptions = field(default_factory=VersionOptions)
+    data_plane: DataPlaneOptions = field(default_factory=DataPlaneOptions)
+    rest: RestOptions = field(default_factory=RestOptions)
+    grpc: GrpcOptions = field(default_factory=GrpcOptions)
 
 
 def serve(options: ServerOptions) -> None:
@@ -216,26 +217,39 @@ class RunningServer:
             self._started.set()
 
     async def _serve(self) -> None:
+        options = self._options
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        with contextlib.closing(_listen(self._options.host, self._options.rest_port)) as rest_socket:
-            parts = self._build()
-            self.grpc_port = _bind_grpc(parts.grpc, self._options)
-            self.rest_port = int(rest_socket.getsockname()[1])
-            try:
-                await self._load()
-                parts.http_task = asyncio.create_task(parts.http.serve(sockets=[rest_socket]))
-                await parts.grpc.start()
-                await parts.http.listening()
-                self._started.set()
-                _LOG.info("REST at %s:%d, gRPC at %s:%d", self._options.host, self.rest_port, self._options.host, self.grpc_port)
-                if self._options.model_config_file and self._options.model_config_file_poll_seconds > 0:
-                    parts.tasks.append(asyncio.create_task(self._poll_config_file(self._options.model_config_file)))
-                if self._stop_asked.is_set():
-                    self._stop.set()
-                await self._stop.wait()
-            finally:
-                await self._drain(parts)
+        for protocol, port in (("REST", options.rest_port), ("gRPC", options.grpc_port)):
+            _bind(protocol, options.host, port).close()  # a taken port is told before models are loaded
+        parts = self._build()
+        try:
+            await self._load()
+            await self._listen(parts)
+            _LOG.info("REST at %s:%d, gRPC at %s:%d", options.host, self.rest_port, options.host, self.grpc_port)
+            if options.model_config_file and options.model_config_file_poll_seconds > 0:
+                parts.tasks.append(asyncio.create_task(self._poll_config_file(options.model_config_file)))
+            self._started.set()
+            if self._stop_asked.is_set():
+                self._stop.set()
+            await self._stop.wait()
+        finally:
+            await self._drain(parts)
+
+    async def _listen(self, parts: _Parts) -> None:
+        """Open the ports, now that there is something to answer with: until then a probe is refused, not kept waiting."""
+        options = self._options
+        rest_socket = _bind("REST", options.host, options.rest_port)
+        try:
+            rest_socket.listen(_BACKLOG)
+            self.grpc_port = parts.grpc.bind(options.host, options.grpc_port)
+        except OSError as error:
+            rest_socket.close()
+            raise _port_error("gRPC", options.host, options.grpc_port, error) from None
+        self.rest_port = int(rest_socket.getsockname()[1])
+        parts.http_task = asyncio.create_task(parts.http.serve(sockets=[rest_socket]))
+        await parts.grpc.start()
+        await parts.http.listening()
 
     def _build(self) -> _Parts:
         options = self._options
@@ -254,7 +268,8 @@ class RunningServer:
             await self._loop.run_in_executor(None, self.manager.start)
         except ServingError as error:
             raise UsageError(
-                f"{error.message}. Give labels to versions that are there, or pass --allow-version-labels-for-unavailable-models."
+                f"{error.message}. Give labels to versions that are there, or pass "
+                "--allow-version-labels-for-unavailable-models."
             ) from None
         for config in self._configs:
             if not self.manager.serves(config.name):
@@ -278,7 +293,7 @@ class RunningServer:
         for task in parts.tasks:
             task.cancel()
         parts.http.should_exit = True
-        await asyncio.gather(parts.grpc.stop(self._options.drain_seconds), parts.http_task)
+        await asyncio.gather(parts.grpc.stop(self._options.drain_seconds), parts.http_task, return_exceptions=True)
         parts.plane.close()
         await self._loop.run_in_executor(None, self.manager.stop)
 
@@ -299,7 +314,7 @@ class _HttpServer(uvicorn.Server):
                 server_header=False,
                 timeout_keep_alive=75,
                 timeout_graceful_shutdown=max(1, round(options.drain_seconds)),
-                backlog=2048,
+                backlog=_BACKLOG,
             )
         )
 
@@ -333,25 +348,16 @@ def _batching(options: ServerOptions) -> BatchingParameters | None:
     return options.batching if options.enable_batching else None
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def _bind(protocol: str, host: str, port: int) -> socket.socket:
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((host, port))
-        listener.listen(2048)
+        bound.bind((host, port))
     except OSError as error:
-        listener.close()
-        raise _port_error("REST", host, port, error) from None
-    listener.setblocking(False)
-    return listener
-
-
-def _bind_grpc(server: GrpcServer, options: ServerOptions) -> int:
-    try:
-        return server.bind(options.host, options.grpc_port)
-    except OSError as error:
-        raise _port_error("gRPC", options.host, options.grpc_port, error) from None
+        bound.close()
+        raise _port_error(protocol, host, port, error) from None
+    bound.setblocking(False)
+    return bound
 
 
 def _port_error(protocol: str, host: str, port: int, error: OSError) -> UsageError:

@@ -1,6 +1,6 @@
 """Status codes and the error that every layer of the server raises.
 
-The codes are those of absl::Status, which gRPC and TensorFlow share. Which HTTP status a code becomes is rest.py's to say.
+The codes are those of absl::Status, which gRPC and TensorFlow share. Which HTTP status one becomes is rest.py's to say.
 """
 
 import enum

@@ -79,6 +79,8 @@ def from_array(array: Array, proto: tensor_pb2.TensorProto) -> None:
         return
     proto.dtype, value_field = known
     proto.tensor_shape.CopyFrom(
-        tensor_shape_pb2.TensorShapeProto(dim=[tensor_shape_pb2.TensorShapeProto.Dim(size=size) for size in array.shape])
+        tensor_shape_pb2.TensorShapeProto(
+            dim=[tensor_shape_pb2.TensorShapeProto.Dim(size=size) for size in array.shape]
+        )
     )
     getattr(proto, value_field).extend(array.ravel().tolist())

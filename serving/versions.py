@@ -1,7 +1,7 @@
-"""The versions of every model: found on disk, loaded beside the one that answers, published, and dropped after their last request.
+"""The versions of every model: found on disk, loaded beside the one that answers, published, dropped after their last request.
 
-A thread polls the base paths. Requests read one published table and hold a version while they use it; they never wait for the
-thread. Follows TensorFlow Serving's file_system_storage_path_source.cc and availability-preserving policy.
+A thread polls the base paths. Requests read one published table and hold a version while they use it; they never wait
+for the thread. Follows TensorFlow Serving's file_system_storage_path_source.cc and its availability-preserving policy.
 """
 
 import enum
@@ -60,7 +60,7 @@ class VersionOptions:
     """Whether a model's warm-up requests are replayed."""
     allow_labels_for_unavailable_versions: bool = False
     """Whether a new label may name a version that is not loaded yet."""
-    session: SessionOptions = SessionOptions()
+    session: SessionOptions = field(default_factory=SessionOptions)
 
 
 class ServedVersion:
@@ -277,7 +277,12 @@ class ModelManager:
             found = _version_paths(model.config.base_path)
         except OSError as error:
             if not model.unreadable:
-                _LOG.warning("model %s: %s cannot be read, what is served stays: %s", model.config.name, model.config.base_path, error)
+                _LOG.warning(
+                    "model %s: %s cannot be read, what is served stays: %s",
+                    model.config.name,
+                    model.config.base_path,
+                    error,
+                )
             model.unreadable = True
             self._publish(model)
             return
@@ -286,7 +291,9 @@ class ModelManager:
             path = model.config.base_path / str(version)
             if path.is_dir():  # an NFS listing may lag behind
                 found[version] = path
-        whole = {version for version, path in found.items() if is_saved_model(path)} | (model.served.keys() & found.keys())
+        whole = {version for version, path in found.items() if is_saved_model(path)} | (
+            model.served.keys() & found.keys()
+        )
         aspired = model.config.policy.choose(whole)
         self._note_unfinished(model, found, whole)
         for version in sorted(aspired - model.served.keys()):
@@ -386,7 +393,7 @@ class ModelManager:
 
 
 def _freeze_heap() -> None:
-    """Take what was imported out of garbage collection: with TensorFlow it takes 200 ms, in which no request is answered."""
+    """Take what was imported out of garbage collection, which with TensorFlow is 200 ms that no request is answered in."""
     if not gc.get_freeze_count():
         gc.collect()
         gc.freeze()

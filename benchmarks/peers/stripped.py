@@ -1,6 +1,6 @@
-"""A peer of benchmarks/serving.py: Starlette and orjson around the same session call, with no protocol, no checks and no versions.
+"""A peer of benchmarks/serving.py: Starlette and orjson around the same session call, with no protocol and no checks.
 
-`scheduling` is where the call runs: `loop` blocks the event loop with it, `threads` hands it to Starlette's thread pool.
+`scheduling` is where the call runs: `loop` blocks the event loop with it, `threads` hands it to Starlette's threads.
 
     python -m benchmarks.peers.stripped SAVED_MODEL PORT loop|threads
 """

@@ -152,7 +152,9 @@ def test_full_queue_refuses(version: ServedVersion, loaded: CountingModel) -> No
     run(version, BatchingParameters(max_batch_size=2, max_enqueued_batches=2, num_batch_threads=1), scenario)
 
 
-def test_request_of_more_rows_than_a_batch_is_refused_or_run_alone(version: ServedVersion, loaded: CountingModel) -> None:
+def test_request_of_more_rows_than_a_batch_is_refused_or_run_alone(
+    version: ServedVersion, loaded: CountingModel
+) -> None:
     async def scenario(bench: Bench) -> Any:
         return await bench.submit([1.0] * 3)
 

@@ -72,7 +72,9 @@ def test_status_shows_versions(client: PredictClient) -> None:
 @pytest.mark.parametrize("protocol", ["rest", "grpc"])
 def test_server_that_is_away_is_asked_again(protocol: str, base_paths: dict[str, Path]) -> None:
     rest_port, grpc_port = free_port(), free_port()
-    late = RunningServer(options(ModelConfig("m", base_paths["half_plus_two"]), rest_port=rest_port, grpc_port=grpc_port))
+    late = RunningServer(
+        options(ModelConfig("m", base_paths["half_plus_two"]), rest_port=rest_port, grpc_port=grpc_port)
+    )
     starting = threading.Timer(0.3, late.start)
     with make(protocol, rest_port, grpc_port, ClientOptions(retry_seconds=20)) as client:
         starting.start()
@@ -94,5 +96,7 @@ def test_server_that_stays_away_is_given_up(protocol: str) -> None:
 
 
 def test_address_without_scheme_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"--rest takes a URL. Received: localhost:8501. Try --rest http://localhost:8501."):
+    with pytest.raises(
+        UsageError, match=r"--rest takes a URL. Received: localhost:8501. Try --rest http://localhost:8501."
+    ):
         RestClient("localhost:8501")

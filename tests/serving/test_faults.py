@@ -81,7 +81,9 @@ def test_dripping_headers_hold_nobody_up(server: RunningServer, rest: httpx.Clie
         client.close()
 
 
-@pytest.mark.parametrize("garbage", [b"\x00\xff\x00\xff\r\n\r\n", b"GET\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\r\n" * 9])
+@pytest.mark.parametrize(
+    "garbage", [b"\x00\xff\x00\xff\r\n\r\n", b"GET\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\r\n" * 9]
+)
 def test_what_is_no_http_leaves_the_server_well(server: RunningServer, rest: httpx.Client, garbage: bytes) -> None:
     with connect(server) as client:
         client.sendall(garbage)

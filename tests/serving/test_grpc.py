@@ -43,9 +43,7 @@ def request(model: str, inputs: dict[str, Any], *, signature: str = "", **spec: 
     if "label" in spec:
         made.model_spec.version_label = spec["label"]
     for name, value in inputs.items():
-        made.inputs[name].CopyFrom(
-            value if isinstance(value, tensor_pb2.TensorProto) else tf.make_tensor_proto(value)
-        )
+        made.inputs[name].CopyFrom(value if isinstance(value, tensor_pb2.TensorProto) else tf.make_tensor_proto(value))
     return made
 
 
@@ -204,11 +202,19 @@ def test_tensor_that_is_none_is_refused(predictions: Any, tensor: tensor_pb2.Ten
             "INVALID_ARGUMENT",
             "input tensor alias not found in signature: z. Inputs expected to be in the set {x}.",
         ),
-        (request("half_plus_two", {"x": "text"}), "INVALID_ARGUMENT", "Expects arg[0] to be float but string is provided"),
-        (request("half_plus_two", {"x": np.int64(1)}), "INVALID_ARGUMENT", "Expects arg[0] to be float but int64 is provided"),
+        (
+            request("half_plus_two", {"x": "text"}),
+            "INVALID_ARGUMENT",
+            "Expects arg[0] to be float but string is provided",
+        ),
+        (
+            request("half_plus_two", {"x": np.int64(1)}),
+            "INVALID_ARGUMENT",
+            "Expects arg[0] to be float but int64 is provided",
+        ),
         (request("kinds", {"index": [7]}, signature="lookup"), "INVALID_ARGUMENT", "indices[0] = 7 is not in [0, 3)"),
     ],
-)  # fmt: skip
+)
 def test_predict_refuses_as_specified(predictions: Any, message: Any, code: str, details: str) -> None:
     assert details in refuse(predictions.Predict, message, grpc.StatusCode[code])
 
@@ -286,11 +292,19 @@ def test_multi_inference_answers_each_task(predictions: Any) -> None:
             "INVALID_ARGUMENT",
             "must access the same model name",
         ),
-        (multi_inference(("kinds", "no", "regress")), "INVALID_ARGUMENT", "Requested signature not found in model graph: no"),
-        (multi_inference(("kinds", "regress", "predict")), "UNIMPLEMENTED", "Unsupported signature method_name: tensorflow/serving/predict"),
+        (
+            multi_inference(("kinds", "no", "regress")),
+            "INVALID_ARGUMENT",
+            "Requested signature not found in model graph: no",
+        ),
+        (
+            multi_inference(("kinds", "regress", "predict")),
+            "UNIMPLEMENTED",
+            "Unsupported signature method_name: tensorflow/serving/predict",
+        ),
         (multi_inference(("kinds", "regress", "regress"), examples=0), "INVALID_ARGUMENT", "Input is empty."),
     ],
-)  # fmt: skip
+)
 def test_multi_inference_refuses_as_specified(predictions: Any, message: Any, code: str, details: str) -> None:
     assert details in refuse(predictions.MultiInference, message, grpc.StatusCode[code])
 
@@ -326,7 +340,9 @@ def test_status_lists_versions(models: Any) -> None:
 
 def test_status_of_an_unknown_model_is_not_found(models: Any) -> None:
     message = get_model_status_pb2.GetModelStatusRequest(model_spec=model_pb2.ModelSpec(name="foo"))
-    assert refuse(models.GetModelStatus, message, grpc.StatusCode.NOT_FOUND) == "Could not find any versions of model foo"
+    assert (
+        refuse(models.GetModelStatus, message, grpc.StatusCode.NOT_FOUND) == "Could not find any versions of model foo"
+    )
 
 
 @pytest.mark.parametrize("service", ["", "tensorflow.serving.PredictionService", "PredictionService", "ModelService"])

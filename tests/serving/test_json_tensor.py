@@ -116,8 +116,8 @@ def test_bytes_that_are_not_utf8_reach_the_model_as_they_are() -> None:
         ('{"a":' + "[" * 100_000, "JSON Parse error: Nested too deeply. at offset: 0"),
         ("[1, 2]", "JSON Value: [1, 2] Is not object"),
         ("{}", "Missing 'inputs' or 'instances' key"),
-        ('{"instances": []}', 'JSON Value: {\n    "instances": []\n} No values in \'instances\' array'),
-        ('{"instances": 5}', 'JSON Value: {\n    "instances": 5\n} Expecting \'instances\' to be an list/array'),
+        ('{"instances": []}', "JSON Value: {\n    \"instances\": []\n} No values in 'instances' array"),
+        ('{"instances": 5}', "JSON Value: {\n    \"instances\": 5\n} Expecting 'instances' to be an list/array"),
         (
             '{"instances": [1], "inputs": [1]}',
             'JSON Value: {\n    "instances": [1],\n    "inputs": [1]\n} Not formatted correctly expecting only one of '
@@ -172,7 +172,9 @@ def test_fault_is_named_in_the_words_of_tensorflow_serving(body: str, message: s
 
 def test_plain_list_is_refused_where_several_inputs_are_needed() -> None:
     assert refuse('{"instances": [1]}', a=FLOAT, b=FLOAT).startswith("instances is a plain list, but expecting list of")
-    assert refuse('{"inputs": [1]}', a=FLOAT, b=FLOAT).startswith("inputs is a plain value/list, but expecting an object")
+    assert refuse('{"inputs": [1]}', a=FLOAT, b=FLOAT).startswith(
+        "inputs is a plain value/list, but expecting an object"
+    )
 
 
 def test_missing_input_of_a_row_is_named() -> None:
@@ -244,7 +246,9 @@ def test_fast_and_careful_reading_agree(instances: list[object], dtype: int) -> 
 
 
 def write(request_format: RequestFormat = RequestFormat.ROW, **outputs: object) -> str:
-    return json_tensor.predictions({name: np.asarray(value) for name, value in outputs.items()}, request_format).decode()
+    return json_tensor.predictions(
+        {name: np.asarray(value) for name, value in outputs.items()}, request_format
+    ).decode()
 
 
 def test_unnamed_output_is_written_without_its_name() -> None:
@@ -349,7 +353,10 @@ def test_examples_take_scalars_lists_booleans_and_bytes_with_a_context() -> None
         ('{"examples": [{"n": [10, 10.0]}]}', "Unexpected element type in feature: n expecting type: int64"),
         ('{"examples": [{"n": [10, {"test": 10}]}]}', "Feature: n has element with unexpected JSON type: Object"),
         ('{"examples": [{"n": [[10], 20]}]}', "Feature: n has element with unexpected JSON type: Array"),
-        ('{"examples": [{"n": [18446744073709551603]}]}', "Feature: n has uint64_t element. Only int64_t is supported."),
+        (
+            '{"examples": [{"n": [18446744073709551603]}]}',
+            "Feature: n has uint64_t element. Only int64_t is supported.",
+        ),
     ],
 )
 def test_fault_in_an_example_is_named(body: str, message: str) -> None:

@@ -44,7 +44,11 @@ def answer(rest: httpx.Client, path: str, body: Any, *, status: int = 200) -> An
         ),
         ("kinds:predict", {"signature_name": "bytes", "instances": ["hi"]}, {"predictions": [{"b64": "aGk="}]}),
         ("kinds:predict", {"signature_name": "strings", "instances": [{"b64": "aGk="}]}, {"predictions": ["hi"]}),
-        ("kinds:predict", {"signature_name": "int64", "instances": [2**63 - 1, -(2**63)]}, {"predictions": [2**63 - 1, -(2**63)]}),
+        (
+            "kinds:predict",
+            {"signature_name": "int64", "instances": [2**63 - 1, -(2**63)]},
+            {"predictions": [2**63 - 1, -(2**63)]},
+        ),
         ("kinds:predict", {"signature_name": "uint64", "instances": [2**64 - 1]}, {"predictions": [2**64 - 1]}),
         ("kinds:predict", {"signature_name": "uint8", "instances": [255, 256]}, {"predictions": [255, 0]}),
         ("kinds:predict", {"signature_name": "bools", "instances": [True, False]}, {"predictions": [True, False]}),
@@ -55,7 +59,7 @@ def answer(rest: httpx.Client, path: str, body: Any, *, status: int = 200) -> An
         ("kinds:predict", {"signature_name": "strings", "inputs": "hi"}, {"outputs": "hi"}),
         ("kinds:predict", {"signature_name": "bytes", "inputs": {"b64": "aGk="}}, {"outputs": {"b64": "aGk="}}),
     ],
-)  # fmt: skip
+)
 def test_answers_as_specified(rest: httpx.Client, path: str, body: Any, expected: Any) -> None:
     assert answer(rest, f"/v1/models/{path}", body) == expected
 
@@ -87,33 +91,68 @@ def test_values_that_are_not_finite_go_in_and_out(rest: httpx.Client) -> None:
     [
         ("foo:predict", {"instances": [1]}, 404, "Servable not found for request: Latest(foo)"),
         ("foo/versions/50:predict", {"instances": [1]}, 404, "Servable not found for request: Specific(foo, 50)"),
-        ("half_plus_two/versions/9:predict", {"instances": [1]}, 404, "Servable not found for request: Specific(half_plus_two, 9)"),
+        (
+            "half_plus_two/versions/9:predict",
+            {"instances": [1]},
+            404,
+            "Servable not found for request: Specific(half_plus_two, 9)",
+        ),
         ("half_plus_two/labels/none:predict", {"instances": [1]}, 400, "Unrecognized servable version label: none"),
         ("foo:predict", "{", 400, "JSON Parse error: Missing a name for object member. at offset: 1"),
         ("foo:classify", {"examples": [{"x": 1.0}]}, 404, "Servable not found for request: Latest(foo)"),
-        ("kinds:predict", {"signature_name": "no", "instances": [1]}, 400, 'Serving signature name: "no" not found in signature def'),
+        (
+            "kinds:predict",
+            {"signature_name": "no", "instances": [1]},
+            400,
+            'Serving signature name: "no" not found in signature def',
+        ),
         ("kinds:predict", {"signature_name": 1, "instances": [1]}, 400, "'signature_name' key must be a string value."),
         ("kinds:predict", {"instances": [{**ROW, "more": 1}]}, 400, "does not have named input: more"),
         ("kinds:predict", {"inputs": {"number": [1]}}, 400, "Missing named input: count in 'inputs' object."),
-        ("kinds:predict", {"signature_name": "total", "instances": [1]}, 400, "Tensor name: total has no shape information "),
-        ("kinds:predict", {"signature_name": "half_precision", "instances": [1]}, 400, "Failed to write JSON value for tensor type: half"),
+        (
+            "kinds:predict",
+            {"signature_name": "total", "instances": [1]},
+            400,
+            "Tensor name: total has no shape information ",
+        ),
+        (
+            "kinds:predict",
+            {"signature_name": "half_precision", "instances": [1]},
+            400,
+            "Failed to write JSON value for tensor type: half",
+        ),
         ("kinds:predict", {"signature_name": "lookup", "instances": [7]}, 400, "indices[0] = 7 is not in [0, 3)"),
         ("kinds:predict", {"signature_name": "lookup", "instances": [[[1], [2]]] * 2}, 200, ""),
         ("kinds:classify", {"signature_name": "no", "examples": [{}]}, 400, "No signature was found with the name: no"),
         ("kinds:classify", {"examples": [{}]}, 400, "Expected one input Tensor."),
         ("kinds:regress", {"signature_name": "classify", "examples": [{}]}, 400, "Expected one output Tensor."),
-        ("kinds:regress", {"signature_name": "strings", "examples": [{}]}, 400, "No regression inputs found in SignatureDef"),
-        ("kinds:regress", {"signature_name": "regress", "examples": [{}]}, 400, "Feature: x (data type: float) is required"),
+        (
+            "kinds:regress",
+            {"signature_name": "strings", "examples": [{}]},
+            400,
+            "No regression inputs found in SignatureDef",
+        ),
+        (
+            "kinds:regress",
+            {"signature_name": "regress", "examples": [{}]},
+            400,
+            "Feature: x (data type: float) is required",
+        ),
         ("kinds:regress", {"signature_name": "regress"}, 400, "key 'examples' is expected and was not found"),
         ("half_plus_two:predict", b'{"instances": [\xff]}', 400, "JSON Parse error: Invalid value. at offset: 15"),
         ("foo/version/50:regress", {}, 400, "Malformed request: POST /v1/models/foo/version/50:regress"),
         ("foo/versions/HELLO:regress", {}, 400, "Malformed request"),
-        ("foo/versions/18446744073709551615:regress", {}, 400, "Failed to convert version: 18446744073709551615 to numeric."),
+        (
+            "foo/versions/18446744073709551615:regress",
+            {},
+            400,
+            "Failed to convert version: 18446744073709551615 to numeric.",
+        ),
         ("foo/versions/50/labels/some:regress", {}, 400, "Malformed request"),
         ("foo/metadata", {}, 400, "Malformed request: POST /v1/models/foo/metadata"),
         ("half_plus_two:PREDICT", {"instances": [1]}, 400, "Malformed request"),
     ],
-)  # fmt: skip
+)
 def test_refuses_as_specified(rest: httpx.Client, path: str, body: Any, status: int, message: str) -> None:
     document = answer(rest, f"/v1/models/{path}", body, status=status)
     if status != 200:
@@ -209,7 +248,8 @@ def test_body_over_the_limit_is_refused(rest: httpx.Client, chunked: bool) -> No
 
 
 @pytest.mark.parametrize(
-    "name", ["..", "../kinds", "%2e%2e", "%2e%2e%2fkinds", "..%2f..%2fetc%2fpasswd", "kinds%00", "%ff", "a%2fb", "~", "%"]
+    "name",
+    ["..", "../kinds", "%2e%2e", "%2e%2e%2fkinds", "..%2f..%2fetc%2fpasswd", "kinds%00", "%ff", "a%2fb", "~", "%"],
 )
 def test_path_tricks_in_names_find_no_model(rest: httpx.Client, name: str) -> None:
     url = httpx.URL(str(rest.base_url)).copy_with(raw_path=f"/v1/models/{name}".encode())

@@ -38,7 +38,9 @@ def test_predict_in_row_and_column_format(url: str) -> None:
     }
     rows = [{"number": 1.5, "count": 2, "name": "a"}, {"number": -1.0, "count": 3, "name": "b"}]
     by_row = ask(f"{url}/kinds:predict", {"signature_name": "serving_default", "instances": rows})["predictions"]
-    by_column = ask(f"{url}/kinds:predict", {"inputs": {name: [row[name] for row in rows] for name in rows[0]}})["outputs"]
+    by_column = ask(f"{url}/kinds:predict", {"inputs": {name: [row[name] for row in rows] for name in rows[0]}})[
+        "outputs"
+    ]
     assert [row["product"] for row in by_row] == by_column["product"] == [3.0, -3.0]
     assert [row["greeting"] for row in by_row] == by_column["greeting"] == ["hello a", "hello b"]
 

@@ -70,7 +70,9 @@ def test_second_server_on_a_port_says_which(
     ports = {"rest_port": rest_port if taken == "rest" else 0, "grpc_port": grpc_port if taken == "grpc" else 0}
     port = rest_port if taken == "rest" else grpc_port
     second = RunningServer(options(ModelConfig("kinds", base_paths["kinds"]), **ports))
-    with pytest.raises(UsageError, match=f"port cannot be used: .* Received: 127.0.0.1:{port}.*choose another with --{taken}-port"):
+    with pytest.raises(
+        UsageError, match=f"port cannot be used: .* Received: 127.0.0.1:{port}.*choose another with --{taken}-port"
+    ):
         second.start()
 
 
@@ -105,7 +107,10 @@ def connections(port: int) -> int:
     ("arguments", "message"),
     [
         ([], "error: There is no model to serve."),
-        (["--model-base-path=/x", "--batching-parameters-file=/x"], "error: --batching-parameters-file is given without"),
+        (
+            ["--model-base-path=/x", "--batching-parameters-file=/x"],
+            "error: --batching-parameters-file is given without",
+        ),
         (["--model-config-file=/none"], "error: --model-config-file is no ModelServerConfig"),
         (["--model-base-path=/x", "--engine=tf-serving"], "error: TensorFlow Serving is not installed"),
     ],

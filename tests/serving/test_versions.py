@@ -21,7 +21,6 @@ from tensorflow_serving.apis import (
     prediction_log_pb2,
     regression_pb2,
 )
-from tensorflow_serving.config import model_server_config_pb2
 
 from pipeline.errors import UsageError
 from serving.model_config import (
@@ -378,7 +377,9 @@ def test_warm_up_requests_of_each_kind_are_replayed(manage: MakeManager, base: P
     assert "Unsupported log_type for warmup" in str(other.statuses("m")[0].error)
 
 
-def test_damaged_warm_up_file_keeps_a_version_from_being_served(manage: MakeManager, base: Path, half_plus: Any) -> None:
+def test_damaged_warm_up_file_keeps_a_version_from_being_served(
+    manage: MakeManager, base: Path, half_plus: Any
+) -> None:
     version = push(half_plus(2.0), base, 1)
     warm(version, warm_up_log(1.0))
     file = version / WARMUP_REQUESTS
@@ -404,7 +405,9 @@ def test_label_names_a_version_and_can_be_moved_to_a_loaded_one_only(
         manager.acquire("m", label="canary")
 
 
-def test_label_for_a_version_that_is_not_loaded_needs_permission(manage: MakeManager, base: Path, half_plus: Any) -> None:
+def test_label_for_a_version_that_is_not_loaded_needs_permission(
+    manage: MakeManager, base: Path, half_plus: Any
+) -> None:
     push(half_plus(2.0), base, 1)
     with pytest.raises(ServingError, match="not currently available for inference"):
         manage(labels={"stable": 1})
@@ -436,8 +439,16 @@ def test_reload_config_adds_and_drops_models(tmp_path: Path, half_plus: Any) -> 
         for request, code, message in (
             (reload_request(("c", tmp_path / "c")), grpc.StatusCode.UNKNOWN, "1 model(s) did not become available"),
             (reload_request(("b", Path("x"))), grpc.StatusCode.INVALID_ARGUMENT, "to have an absolute path or URI"),
-            (reload_request(*[("b", tmp_path)] * 2), grpc.StatusCode.INVALID_ARGUMENT, "Illegal to list model b multiple"),
-            (model_management_pb2.ReloadConfigRequest(), grpc.StatusCode.INVALID_ARGUMENT, "ServerModelConfig type not"),
+            (
+                reload_request(*[("b", tmp_path)] * 2),
+                grpc.StatusCode.INVALID_ARGUMENT,
+                "Illegal to list model b multiple",
+            ),
+            (
+                model_management_pb2.ReloadConfigRequest(),
+                grpc.StatusCode.INVALID_ARGUMENT,
+                "ServerModelConfig type not",
+            ),
         ):
             with pytest.raises(grpc.RpcError) as caught:
                 stub.HandleReloadConfigRequest(request, timeout=20)
@@ -470,9 +481,15 @@ def test_model_config_file_is_tensorflow_servings(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("nonsense", "no ModelServerConfig in protobuf's text format"),
-        ("model_config_list { config { name: 'a' base_path: 'relative' model_platform: 'tensorflow' } }", "absolute path"),
+        (
+            "model_config_list { config { name: 'a' base_path: 'relative' model_platform: 'tensorflow' } }",
+            "absolute path",
+        ),
         ("model_config_list { config { name: 'a' base_path: '/x' } }", "Illegal setting neither"),
-        ("model_config_list { config { name: 'a' base_path: '/x' model_platform: 'torch' } }", "unsupported platform torch"),
+        (
+            "model_config_list { config { name: 'a' base_path: '/x' model_platform: 'torch' } }",
+            "unsupported platform torch",
+        ),
         ("model_config_list { config { base_path: '/x' model_platform: 'tensorflow' } }", "has no name"),
         ("", "ServerModelConfig type not supported"),
     ],
