@@ -21,7 +21,7 @@ from serving.saved_model import SavedModel, SessionOptions
 
 
 def application(path: Path, scheduling: str) -> Starlette:
-    """The application: POST / takes rows as a list of objects, and returns a list of each output."""
+    """The application: POST takes rows as a list of objects, and returns a list of each output."""
     model = SavedModel(path, SessionOptions())
     signature = model.signatures["serving_default"]
     feeds = [spec.tensor_name for spec in signature.inputs.values()]
@@ -43,7 +43,7 @@ def application(path: Path, scheduling: str) -> Starlette:
         answer = await run_in_threadpool(predict, body) if scheduling == "threads" else predict(body)
         return Response(answer, media_type="application/json")
 
-    return Starlette(routes=[Route("/", handle, methods=["POST"])])
+    return Starlette(routes=[Route("/v1/models/bench:predict", handle, methods=["POST"])])
 
 
 def main() -> None:
