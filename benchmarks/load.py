@@ -1,4 +1,4 @@
-"""Load on a server over REST or gRPC, from a process of its own, as lean as Python allows: requests are made once and sent as bytes.
+"""Load on a server over REST or gRPC, as lean as Python allows: requests are made once and sent as bytes.
 
     python -m benchmarks.load rest PORT --path /v1/models/m:predict --body FILE --connections 32 --seconds 5
     python -m benchmarks.load grpc PORT --body FILE --connections 32 --seconds 5
@@ -102,7 +102,9 @@ def _content_length(head: bytes) -> int:
 
 async def over_rest(port: int, path: str, connections: int, load: Load) -> None:
     """Keep `connections` requests under way over HTTP/1.1."""
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(load.body)}\r\n\r\n"
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(load.body)}\r\n\r\n"
+    )
     request = head.encode() + load.body
     loop = asyncio.get_running_loop()
     endings = []

@@ -1,7 +1,7 @@
-"""What Predict, Classify, Regress and MultiInference mean: from a request to a call of the graph, and from its tensors back.
+"""What Predict, Classify, Regress and MultiInference mean: from requests to calls of the graph, and back.
 
-Follows TensorFlow Serving's predict_util.cc, classifier.cc, regressor.cc and multi_inference.cc, errors included. Nothing
-here waits: who runs the call is batching.py's business.
+Follows TensorFlow Serving's predict_util.cc, classifier.cc, regressor.cc and multi_inference.cc, errors included.
+Nothing here waits: who runs the call is batching.py's business.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Which models are served, from where, in which versions, under which labels: TensorFlow Serving's ModelServerConfig."""
+"""Which models are served, from where, in which versions and labels: TensorFlow Serving's ModelServerConfig."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field

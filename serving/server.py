@@ -237,7 +237,7 @@ class RunningServer:
             await self._drain(parts)
 
     async def _listen(self, parts: _Parts) -> None:
-        """Open the ports, now that there is something to answer with: until then a probe is refused, not kept waiting."""
+        """Open the ports, now that there is something to answer with: until then probes are refused."""
         options = self._options
         rest_socket = _bind("REST", options.host, options.rest_port)
         try:

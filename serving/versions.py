@@ -1,4 +1,4 @@
-"""The versions of every model: found on disk, loaded beside the one that answers, published, dropped after their last request.
+"""The versions of every model: found on disk, loaded beside the one that answers, and dropped after their last request.
 
 A thread polls the base paths. Requests read one published table and hold a version while they use it; they never wait
 for the thread. Follows TensorFlow Serving's file_system_storage_path_source.cc and its availability-preserving policy.
@@ -393,7 +393,7 @@ class ModelManager:
 
 
 def _freeze_heap() -> None:
-    """Take what was imported out of garbage collection, which with TensorFlow is 200 ms that no request is answered in."""
+    """Take what was imported out of garbage collection, which with TensorFlow stops every thread for 200 ms."""
     if not gc.get_freeze_count():
         gc.collect()
         gc.freeze()
@@ -414,8 +414,8 @@ def _check_labels(config: ModelConfig, model: _Model | None, *, allow_new: bool)
         if version not in served and (moved or not allow_new):
             raise ServingError(
                 Code.FAILED_PRECONDITION,
-                f"Request to assign label to version {version} of model {config.name}, which is not currently available "
-                "for inference",
+                f"Request to assign label to version {version} of model {config.name}, which is not currently "
+                "available for inference",
             )
 
 

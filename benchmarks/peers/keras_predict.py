@@ -1,7 +1,7 @@
 """A peer of benchmarks/serving.py: the web wrapper around `model.predict` that courses teach.
 
-FastAPI runs a plain function as an endpoint in Starlette's threads; this is that, without FastAPI, whose own cost does not
-show beside `predict`. The network is of the size of the one for penguins.
+FastAPI runs a plain function as an endpoint in Starlette's threads; this is that, without FastAPI, whose own cost does
+not show beside `predict`. The network is of the size of the one for penguins.
 
     python -m benchmarks.peers.keras_predict PORT
 """

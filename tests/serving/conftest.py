@@ -34,7 +34,7 @@ def save_half_plus(path: Path, addend: float) -> Path:
     return path
 
 
-def save_kinds(path: Path) -> Path:
+def save_kinds(path: Path) -> Path:  # noqa: C901 a signature each
     """A signature for each thing that a protocol has to get right."""
     module = tf.Module()
     feature_spec = {"x": tf.io.FixedLenFeature([], tf.float32)}

@@ -189,13 +189,14 @@ def test_tensor_that_is_none_is_refused(predictions: Any, tensor: tensor_pb2.Ten
         (
             request("half_plus_two", {"x": 1.0, "z": 2.0}),
             "INVALID_ARGUMENT",
-            "input size does not match signature: 2!=1 len({x,z}) != len({x}). Sent extra: {z}. Missing but required: {}.",
+            "input size does not match signature: 2!=1 len({x,z}) != len({x}). Sent extra: {z}. "
+            "Missing but required: {}.",
         ),
         (
             request("kinds", {"number": [1.0]}),
             "INVALID_ARGUMENT",
-            "input size does not match signature: 1!=3 len({number}) != len({count,name,number}). Sent extra: {}. Missing but "
-            "required: {count,name}.",
+            "input size does not match signature: 1!=3 len({number}) != len({count,name,number}). Sent extra: {}. "
+            "Missing but required: {count,name}.",
         ),
         (
             request("half_plus_two", {"z": 1.0}),

@@ -125,39 +125,47 @@ def test_bytes_that_are_not_utf8_reach_the_model_as_they_are() -> None:
         ),
         (
             '{"instances": ["x", "y"]}',
-            "Failed to process element: 0 of 'instances' list. Error: INVALID_ARGUMENT: JSON Value: \"x\" Type: String is "
+            "Failed to process element: 0 of 'instances' list. Error: INVALID_ARGUMENT: "
+            'JSON Value: "x" Type: String is '
             "not of expected type: float",
         ),
         (
             '{"instances": [1, null]}',
-            "Failed to process element: 1 of 'instances' list. Error: INVALID_ARGUMENT: JSON Value: null Type: Null is not "
+            "Failed to process element: 1 of 'instances' list. Error: INVALID_ARGUMENT: "
+            "JSON Value: null Type: Null is not "
             "of expected type: float",
         ),
         (
             '{"instances": [[1,2],[3,4],[5,6,7]]}',
-            "Failed to process element: 2 of 'instances' list. Error: INVALID_ARGUMENT: Expecting tensor size: 2 but got: 3",
+            "Failed to process element: 2 of 'instances' list. Error: INVALID_ARGUMENT: "
+            "Expecting tensor size: 2 but got: 3",
         ),
         (
             '{"instances": [[1,2],[3,4],[[5,6]]]}',
-            "Failed to process element: 2 of 'instances' list. Error: INVALID_ARGUMENT: Expecting shape [2] but got: [1,2]",
+            "Failed to process element: 2 of 'instances' list. Error: INVALID_ARGUMENT: "
+            "Expecting shape [2] but got: [1,2]",
         ),
         (
             '{"instances": [1, [1]]}',
-            "Failed to process element: 1 of 'instances' list. Error: INVALID_ARGUMENT: Expecting shape [] but got: [1]",
+            "Failed to process element: 1 of 'instances' list. Error: INVALID_ARGUMENT: "
+            "Expecting shape [] but got: [1]",
         ),
         (
             '{"instances": [[[1,2],[3]]]}',
-            "Failed to process element: 0 of 'instances' list. Error: INVALID_ARGUMENT: Encountered list at unexpected "
+            "Failed to process element: 0 of 'instances' list. Error: INVALID_ARGUMENT: "
+            "Encountered list at unexpected "
             "size: 1 at level: 1 expected size: 2",
         ),
         (
             '{"instances": [[[1], 2]]}',
-            "Failed to process element: 0 of 'instances' list. Error: INVALID_ARGUMENT: JSON Value: 2 found at incorrect "
+            "Failed to process element: 0 of 'instances' list. Error: INVALID_ARGUMENT: "
+            "JSON Value: 2 found at incorrect "
             "level: 2 in the JSON DOM. Expected at level: 2",
         ),
         (
             '{"instances": [{"x": 1}, {"x": 1, "z": 2}]}',
-            "Failed to process element: 1 key: z of 'instances' list. Error: INVALID_ARGUMENT: JSON object: does not have "
+            "Failed to process element: 1 key: z of 'instances' list. Error: INVALID_ARGUMENT: "
+            "JSON object: does not have "
             "named input: z",
         ),
         ('{"instances": [{"x": 1}, 2]}', "Expecting object but got list at item 1 of input list"),
@@ -329,7 +337,8 @@ def examples(body: str) -> list[example_pb2.Example]:
 
 def test_examples_take_scalars_lists_booleans_and_bytes_with_a_context() -> None:
     first, second = examples(
-        '{"context": {"query": "pizza"}, "examples": [{"names": ["foo", {"b64": "aGVsbG8="}], "age": 20, "mix": [1, true]}, '
+        '{"context": {"query": "pizza"}, "examples": [{"names": ["foo", {"b64": "aGVsbG8="}], "age": 20, '
+        '"mix": [1, true]}, '
         '{"ratings": [8.0, NaN, -Infinity]}]}'
     )
     assert first.features.feature["names"].bytes_list.value == [b"foo", b"hello"]
@@ -366,7 +375,7 @@ def test_fault_in_an_example_is_named(body: str, message: str) -> None:
 
 
 def test_signature_name_must_be_text() -> None:
-    with pytest.raises(ServingError, match="'signature_name' key must be a string value."):
+    with pytest.raises(ServingError, match="'signature_name' key must be a string value"):
         json_tensor.signature_name({"signature_name": 100})
 
 

@@ -1,4 +1,4 @@
-"""A client that knows TensorFlow Serving by tensorflow-serving-api alone: nothing of this project is imported below the fixtures.
+"""A client that knows TensorFlow Serving by tensorflow-serving-api alone, and imports nothing of this project.
 
 It is what the guides of TensorFlow Serving teach, and it runs unchanged against tensorflow_model_server.
 """

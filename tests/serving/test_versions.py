@@ -462,7 +462,8 @@ model_config_list {{
     model_version_policy {{ specific {{ versions: 42 versions: 43 }} }}
     version_labels {{ key: 'stable' value: 42 }} }}
   config {{ name: 'b' base_path: '{path}' model_platform: 'tensorflow' model_version_policy {{ all {{}} }} }}
-  config {{ name: 'c' base_path: '{path}' model_platform: 'tensorflow' model_version_policy {{ latest {{ num_versions: 2 }} }} }}
+  config {{ name: 'c' base_path: '{path}' model_platform: 'tensorflow'
+    model_version_policy {{ latest {{ num_versions: 2 }} }} }}
 }}
 """
 
