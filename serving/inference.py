@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from tensorflow.core.framework import types_pb2
 
 from serving.json_tensor import dtype_name
-from serving.saved_model import DEFAULT_SIGNATURE, SavedModel, Signature, is_of_dtype
+from serving.saved_model import DEFAULT_SIGNATURE, SavedModel, Signature
 from serving.status import Code, ServingError, invalid_argument
 
 Array = np.ndarray[Any, Any]
@@ -78,7 +77,7 @@ def predict_call(
         _check_inputs(signature, inputs)
     specs = [signature.inputs[alias] for alias in inputs]
     for index, (array, spec) in enumerate(zip(inputs.values(), specs, strict=True)):
-        if not is_of_dtype(array, spec.dtype):
+        if array.dtype != spec.array_dtype:
             raise invalid_argument(
                 f"Expects arg[{index}] to be {dtype_name(spec.dtype)} but {array_dtype_name(array)} is provided"
             )
@@ -176,8 +175,8 @@ def classification(signature: Signature, tensors: Sequence[Array], num_examples:
     """
     _, fetches = _classify_tensors(signature)
     by_name = dict(zip(fetches, tensors, strict=True))
-    labels = _class_tensor(signature, _CLASSES, by_name, num_examples, types_pb2.DT_STRING)
-    scores = _class_tensor(signature, _SCORES, by_name, num_examples, types_pb2.DT_FLOAT)
+    labels = _class_tensor(signature, _CLASSES, by_name, num_examples, np.dtype(object))
+    scores = _class_tensor(signature, _SCORES, by_name, num_examples, np.dtype(np.float32))
     if labels is not None and scores is not None and labels.shape[1] != scores.shape[1]:
         raise invalid_argument(
             f"Tensors class and score should match in dim_size(1). Got {labels.shape[1]} vs. {scores.shape[1]}"
@@ -243,15 +242,15 @@ def _regress_tensors(signature: Signature) -> tuple[str, str]:
 
 
 def _class_tensor(
-    signature: Signature, alias: str, tensors: Mapping[str, Array], num_examples: int, dtype: int
+    signature: Signature, alias: str, tensors: Mapping[str, Array], num_examples: int, dtype: Any
 ) -> Array | None:
     if alias not in signature.outputs:
         return None
     tensor = tensors[signature.outputs[alias].tensor_name]
     if tensor.ndim != 2:
         raise invalid_argument(f"Expected Tensor shape: [batch_size num_classes] but got {_shape_string(tensor.shape)}")
-    if not is_of_dtype(tensor, dtype):
-        expected = types_pb2.DataType.Name(dtype)
+    if tensor.dtype != dtype:
+        expected = "DT_FLOAT" if dtype == np.float32 else "DT_STRING"
         raise invalid_argument(f"Expected {alias} Tensor of {expected}. Got: {_data_type(tensor)}")
     if len(tensor) != num_examples:
         raise invalid_argument(f"Expected {alias} output batch size of {num_examples}. Got: {len(tensor)}")

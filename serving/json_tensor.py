@@ -534,7 +534,7 @@ def _rows(values: dict[str, Any]) -> list[Any]:
     if len(values) == 1:
         return list(next(iter(values.values())))
     names = tuple(values)
-    return [dict(zip(names, row, strict=True)) for row in zip(*values.values(), strict=True)]
+    return [dict(zip(names, row)) for row in zip(*values.values())]  # noqa: B905 strict takes time, lengths are checked
 
 
 def _check_batch(outputs: Mapping[str, Array]) -> None:
@@ -571,11 +571,17 @@ def _json_values(name: str, array: Array) -> Any:
         return np.ascontiguousarray(array) if array.shape else array[()]
     if name.endswith(_BYTES_SUFFIX):
         return _map_nested(lambda text: {"b64": base64.b64encode(text).decode()}, array.tolist())
-    return _texts(array.tolist())
+    return _text_matrix(array) if array.ndim == 2 else _texts(array.tolist())
 
 
 def _array_dtype_name(array: Array) -> str:
     return {"float16": "half"}.get(array.dtype.name, array.dtype.name)
+
+
+def _text_matrix(array: Array) -> list[list[Any]]:
+    values = _texts(array.ravel().tolist())
+    width = array.shape[1]
+    return [values[start : start + width] for start in range(0, len(values), width)] if width else array.tolist()
 
 
 def _texts(values: Any) -> Any:

@@ -46,6 +46,8 @@ class TensorSpec:
     tensor_name: str
     dtype: int
     """DataType."""
+    array_dtype: Any
+    """dtype of the arrays that may be fed to it: object for strings."""
 
 
 @dataclass(frozen=True)
@@ -139,11 +141,14 @@ def is_saved_model(path: Path) -> bool:
     return any((path / name).is_file() for name in ("saved_model.pb", "saved_model.pbtxt"))
 
 
-def is_of_dtype(array: Array, dtype: int) -> bool:
-    """Whether an array may be fed to a tensor of a DataType."""
-    if dtype == types_pb2.DT_STRING:
-        return bool(array.dtype == object)
-    return bool(array.dtype == tf.as_dtype(dtype).as_numpy_dtype)
+def _spec(info: meta_graph_pb2.TensorInfo) -> TensorSpec:
+    if info.dtype == types_pb2.DT_STRING:
+        return TensorSpec(info.name, info.dtype, np.dtype(object))
+    try:
+        array_dtype = np.dtype(tf.as_dtype(info.dtype).as_numpy_dtype)
+    except (TypeError, KeyError):  # resource, variant: of no use to a client
+        array_dtype = None
+    return TensorSpec(info.name, info.dtype, array_dtype)
 
 
 def _scalar_array(value: Any) -> Array:
@@ -156,11 +161,11 @@ def _scalar_array(value: Any) -> Array:
 
 
 def _signature(name: str, proto: meta_graph_pb2.SignatureDef) -> Signature:
-    inputs = {alias: TensorSpec(info.name, info.dtype) for alias, info in sorted(proto.inputs.items())}
+    inputs = {alias: _spec(info) for alias, info in sorted(proto.inputs.items())}
     return Signature(
         name=name,
         inputs=inputs,
-        outputs={alias: TensorSpec(info.name, info.dtype) for alias, info in sorted(proto.outputs.items())},
+        outputs={alias: _spec(info) for alias, info in sorted(proto.outputs.items())},
         input_dtypes={alias: spec.dtype for alias, spec in inputs.items()},
         has_defaults=bool(getattr(proto, "defaults", None)),
         proto=proto,

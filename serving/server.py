@@ -36,8 +36,8 @@ _LOG = logging.getLogger(__name__)
 
 TF_SERVING_BINARY = "tensorflow_model_server"
 _BACKLOG = 2048
-_SWITCH_INTERVAL_SECONDS = 0.0005
-"""A tenth of Python's own: a thread that comes back from a graph should not wait long for the event loop."""
+_SWITCH_INTERVAL_SECONDS = 0.001
+"""A fifth of Python's own: a thread that comes back from a graph should not wait long for the event loop."""
 
 
 @dataclass(frozen=True)

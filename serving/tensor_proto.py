@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.core.framework import tensor_pb2, tensor_shape_pb2, types_pb2
+from tensorflow.core.framework import tensor_pb2, types_pb2
 
 from serving.status import invalid_argument
 
@@ -43,7 +43,7 @@ def to_array(proto: tensor_pb2.TensorProto, alias: str) -> Array:
         ServingError: INVALID_ARGUMENT, the message does not describe a tensor.
     """
     shape = [dim.size for dim in proto.tensor_shape.dim]
-    if proto.tensor_shape.unknown_rank or any(size < 0 for size in shape) or math.prod(shape) > MAX_ELEMENTS:
+    if min(shape, default=0) < 0 or math.prod(shape) > MAX_ELEMENTS or proto.tensor_shape.unknown_rank:
         raise invalid_argument(f"tensor parsing error: {alias}")
     value_field = _VALUE_FIELDS.get(proto.dtype)
     try:
@@ -57,7 +57,7 @@ def to_array(proto: tensor_pb2.TensorProto, alias: str) -> Array:
 def _to_array(proto: tensor_pb2.TensorProto, shape: list[int], value_field: str, dtype: Any) -> Array:
     if proto.tensor_content and dtype is not np.object_:
         return np.frombuffer(proto.tensor_content, dtype).reshape(shape)
-    values = getattr(proto, value_field)
+    values = getattr(proto, value_field)[:]  # a list, which NumPy reads several times as fast
     if value_field == "int_val" and dtype is not np.int32:
         array = np.array(values, np.int32).astype(dtype)
     else:
@@ -78,9 +78,9 @@ def from_array(array: Array, proto: tensor_pb2.TensorProto) -> None:
         proto.CopyFrom(tf.make_tensor_proto(array))
         return
     proto.dtype, value_field = known
-    proto.tensor_shape.CopyFrom(
-        tensor_shape_pb2.TensorShapeProto(
-            dim=[tensor_shape_pb2.TensorShapeProto.Dim(size=size) for size in array.shape]
-        )
-    )
+    dims = proto.tensor_shape.dim
+    for size in array.shape:
+        dims.add(size=size)
+    if not array.shape:
+        proto.tensor_shape.SetInParent()
     getattr(proto, value_field).extend(array.ravel().tolist())
