@@ -332,7 +332,8 @@ def _run_batch(batch: Sequence[_Request], sizes: Sequence[int]) -> list[tuple[An
             results = iter(_run_together(batch_now, sizes))
         except ServingError:
             return [_run_alone(request) for request in batch]
-        return [([], None) if request not in batch_now else (next(results), None) for request in batch]
+        wanted = set(map(id, batch_now))
+        return [(next(results), None) if id(request) in wanted else ([], None) for request in batch]
     return [_run_alone(request) for request in batch]
 
 

@@ -8,8 +8,7 @@ from typing import Any
 
 import grpc  # type: ignore[import-untyped]
 from google.protobuf import wrappers_pb2
-from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
-from grpc_health.v1._async import HealthServicer  # type: ignore[import-untyped]
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 from tensorflow_serving.apis import (  # type: ignore[import-untyped]
     classification_pb2,
@@ -67,7 +66,7 @@ class GrpcServer:
                 ("grpc.so_reuseport", 0),
             ],
         )
-        self._health = HealthServicer()
+        self._health = health.aio.HealthServicer()
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
             _PredictionService(plane, options), self._server
         )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from pipeline.errors import UsageError
@@ -80,10 +81,11 @@ def test_sigterm_ends_what_is_under_way_and_then_the_process(process: tuple[subp
     server, rest_port, _ = process
     url = f"http://127.0.0.1:{rest_port}/v1/models/kinds"
     slow: list[httpx.Response] = []
-    body = {"signature_name": "slow", "instances": [4000]}
+    body = {"signature_name": "slow", "instances": [8000]}
     thread = threading.Thread(target=lambda: slow.append(httpx.post(f"{url}:predict", json=body, timeout=60)))
+    idle = cpu_seconds(server)
     thread.start()
-    wait_until(lambda: connections(rest_port) > 0)
+    wait_until(lambda: cpu_seconds(server) > idle + 0.1)  # it is at work on the request
     server.send_signal(signal.SIGTERM)
     thread.join(60)
     assert slow[0].status_code == 200
@@ -96,11 +98,9 @@ def test_sigterm_ends_what_is_under_way_and_then_the_process(process: tuple[subp
     assert "Traceback" not in log
 
 
-def connections(port: int) -> int:
-    """Established connections to a local port."""
-    established = "01"
-    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
-    return sum(1 for line in lines if line.split()[1].endswith(f":{port:04X}") and line.split()[3] == established)
+def cpu_seconds(process: subprocess.Popen[str]) -> float:
+    times = psutil.Process(process.pid).cpu_times()
+    return float(times.user + times.system)
 
 
 @pytest.mark.parametrize(
