@@ -23,7 +23,7 @@ import orjson
 from google.protobuf import json_format, wrappers_pb2
 from tensorflow_serving.apis import get_model_metadata_pb2, model_pb2  # type: ignore[import-untyped]
 
-from serving import json_tensor
+from serving import json_document, json_tensor
 from serving.data_plane import DataPlane, ModelReference, rest_signature
 from serving.status import Code, ServingError, invalid_argument
 from serving.versions import ServedVersion, VersionStatus
@@ -176,7 +176,7 @@ class RestApplication:
             return await self._predict(reference, request.body)
         if api not in ("classify", "regress"):  # the pattern has no case, the method has
             raise _malformed(request)
-        document = json_tensor.parse_object(request.body)
+        document = json_document.parse_object(request.body)
         signature_name = json_tensor.signature_name(document)
         examples = json_tensor.serialized_examples(document)
         timeout = self._options.timeout_seconds
@@ -188,7 +188,7 @@ class RestApplication:
             return json_tensor.regressions(regression.values)
 
     async def _predict(self, reference: ModelReference, body: bytes) -> bytes:
-        document = json_tensor.parse_object(body)
+        document = json_document.parse_object(body)
         signature_name = json_tensor.signature_name(document)
         with self._plane.hold(reference) as version:
             signature = rest_signature(version, signature_name)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tensorflow.core.example import example_pb2
 from tensorflow.core.framework import types_pb2
 
-from serving import json_tensor
+from serving import json_document, json_tensor
 from serving.json_tensor import RequestFormat
 from serving.status import Code, ServingError
 
@@ -24,7 +24,7 @@ FLOAT, DOUBLE, INT32, INT64, STRING = (
 
 def read(body: str | bytes, **dtypes: int) -> dict[str, np.ndarray]:
     raw = body.encode() if isinstance(body, str) else body
-    return json_tensor.predict_inputs(json_tensor.parse_object(raw), dtypes or {"x": FLOAT})[0]
+    return json_tensor.predict_inputs(json_document.parse_object(raw), dtypes or {"x": FLOAT})[0]
 
 
 def refuse(body: str | bytes, **dtypes: int) -> str:
@@ -331,7 +331,7 @@ def test_type_that_json_does_not_know_is_refused() -> None:
 
 
 def examples(body: str) -> list[example_pb2.Example]:
-    document = json_tensor.parse_object(body.encode())
+    document = json_document.parse_object(body.encode())
     return [example_pb2.Example.FromString(data) for data in json_tensor.serialized_examples(document)]
 
 
