@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _options(parsed: argparse.Namespace) -> ServerOptions:
-    models = (ModelConfig(parsed.model_name, parsed.model_base_path.absolute()),) if parsed.model_base_path else ()
+    models = (ModelConfig(parsed.model_name, parsed.model_base_path),) if parsed.model_base_path else ()
     return ServerOptions(
         models=models,
         model_config_file=parsed.model_config_file,
@@ -61,21 +61,25 @@ def _options(parsed: argparse.Namespace) -> ServerOptions:
     )
 
 
+def _absolute(path: str) -> Path:
+    return Path(path).absolute()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m serving", description="Serve SavedModels over TensorFlow Serving's REST and gRPC."
     )
     add = parser.add_argument
     add("--model-name", default="default", help="name that clients ask for")
-    add("--model-base-path", type=Path, help="folder of numbered versions")
-    add("--model-config-file", type=Path, help="several models: a ModelServerConfig in protobuf's text format")
+    add("--model-base-path", type=_absolute, help="folder of numbered versions")
+    add("--model-config-file", type=_absolute, help="several models: a ModelServerConfig in protobuf's text format")
     add("--model-config-file-poll-wait-seconds", type=float, default=0, help="0: the file is read once")
     add("--host", default="127.0.0.1", help="address to listen at; 0.0.0.0 for all")
     add("--rest-port", type=int, default=8501)
     add("--grpc-port", type=int, default=8500)
     add("--engine", choices=("embedded", "tf-serving"), default="embedded", help="tf-serving: the real binary")
     add("--enable-batching", action="store_true", help="one call of the graph for the rows of many requests")
-    add("--batching-parameters-file", type=Path, help="BatchingParameters in protobuf's text format")
+    add("--batching-parameters-file", type=_absolute, help="BatchingParameters in protobuf's text format")
     add("--file-system-poll-wait-seconds", type=float, default=1.0, help="time between two looks for new versions")
     add("--allow-version-labels-for-unavailable-models", action="store_true")
     add("--max-concurrent-requests", type=int, default=1024, help="more are refused: 429, RESOURCE_EXHAUSTED")

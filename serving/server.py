@@ -35,6 +35,7 @@ from serving.versions import ModelManager, VersionOptions
 _LOG = logging.getLogger(__name__)
 
 TF_SERVING_BINARY = "tensorflow_model_server"
+TF_SERVING_IMAGE = "tensorflow/serving:latest"
 _BACKLOG = 2048
 _SWITCH_INTERVAL_SECONDS = 0.001
 """A fifth of Python's own: a thread that comes back from a graph should not wait long for the event loop."""
@@ -91,35 +92,46 @@ def serve(options: ServerOptions) -> None:
 
 
 def tf_serving_command(options: ServerOptions) -> list[str]:
-    """Command line of the real TensorFlow Serving for the same options.
+    """Command line of the real TensorFlow Serving for the same options: its binary, or else its container.
 
     Raises:
-        UsageError: the binary is not on PATH, or the options have no equivalent.
+        UsageError: there is neither, or the options have no equivalent.
     """
-    binary = shutil.which(TF_SERVING_BINARY)
-    if binary is None:
+    flags = _tf_serving_flags(options)
+    if binary := shutil.which(TF_SERVING_BINARY):
+        return [binary, *flags]
+    docker = shutil.which("docker")
+    if docker is None:
         raise UsageError(
-            f"TensorFlow Serving is not installed: there is no {TF_SERVING_BINARY} on PATH. Install it "
+            f"TensorFlow Serving is not installed: there is neither {TF_SERVING_BINARY} nor docker on PATH. Install it "
             "(https://www.tensorflow.org/tfx/serving/setup), or leave out --engine tf-serving for the embedded server."
         )
-    command = [binary, f"--port={options.grpc_port}", f"--rest_api_port={options.rest_port}"]
+    paths = [model.base_path for model in _configs(options)]
+    paths += [path for path in (options.model_config_file, options.batching_parameters_file) if path]
+    mounts = [f"--volume={path}:{path}:ro" for path in paths]
+    container = ["run", "--rm", "--network=host", f"--entrypoint={TF_SERVING_BINARY}", *mounts, TF_SERVING_IMAGE]
+    return [docker, *container, *flags]
+
+
+def _tf_serving_flags(options: ServerOptions) -> list[str]:
+    flags = [f"--port={options.grpc_port}", f"--rest_api_port={options.rest_port}"]
     if options.model_config_file:
-        command.append(f"--model_config_file={options.model_config_file}")
+        flags.append(f"--model_config_file={options.model_config_file}")
         if options.model_config_file_poll_seconds:
-            command.append(f"--model_config_file_poll_wait_seconds={round(options.model_config_file_poll_seconds)}")
+            flags.append(f"--model_config_file_poll_wait_seconds={round(options.model_config_file_poll_seconds)}")
     elif len(options.models) == 1:
         (model,) = options.models
-        command += [f"--model_name={model.name}", f"--model_base_path={model.base_path}"]
+        flags += [f"--model_name={model.name}", f"--model_base_path={model.base_path}"]
     else:
         raise UsageError(
             "TensorFlow Serving takes several models by --model-config-file only. "
             f"Received: {len(options.models)} models."
         )
     if options.enable_batching:
-        command.append("--enable_batching=true")
+        flags.append("--enable_batching=true")
         if options.batching_parameters_file:
-            command.append(f"--batching_parameters_file={options.batching_parameters_file}")
-    return [*command, f"--file_system_poll_wait_seconds={max(1, round(options.versions.poll_seconds))}"]
+            flags.append(f"--batching_parameters_file={options.batching_parameters_file}")
+    return [*flags, f"--file_system_poll_wait_seconds={max(1, round(options.versions.poll_seconds))}"]
 
 
 def serve_with_tf_serving(options: ServerOptions) -> int:
@@ -239,13 +251,16 @@ class RunningServer:
     async def _listen(self, parts: _Parts) -> None:
         """Open the ports, now that there is something to answer with: until then probes are refused."""
         options = self._options
+        try:
+            self.grpc_port = parts.grpc.bind(options.host, options.grpc_port)
+        except OSError as error:
+            raise _port_error("gRPC", options.host, options.grpc_port, error) from None
         rest_socket = _bind("REST", options.host, options.rest_port)
         try:
             rest_socket.listen(_BACKLOG)
-            self.grpc_port = parts.grpc.bind(options.host, options.grpc_port)
         except OSError as error:
             rest_socket.close()
-            raise _port_error("gRPC", options.host, options.grpc_port, error) from None
+            raise _port_error("REST", options.host, options.rest_port, error) from None
         self.rest_port = int(rest_socket.getsockname()[1])
         parts.http_task = asyncio.create_task(parts.http.serve(sockets=[rest_socket]))
         await parts.grpc.start()

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -125,24 +125,46 @@ def test_wrong_command_line_is_explained(
     assert capsys.readouterr().err.startswith(message)
 
 
-def test_real_server_gets_the_same_flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    binary = tmp_path / "tensorflow_model_server"
-    binary.write_text("#!/bin/sh\n")
-    binary.chmod(0o755)
+@pytest.fixture
+def on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+    """Puts a program of a name on an otherwise empty PATH."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    one = ServerOptions(models=(ModelConfig("m", Path("/models/m")),), enable_batching=True)
-    assert tf_serving_command(one) == [
-        str(binary),
-        "--port=8500",
-        "--rest_api_port=8501",
-        "--model_name=m",
-        "--model_base_path=/models/m",
-        "--enable_batching=true",
-        "--file_system_poll_wait_seconds=1",
-    ]
-    assert "--model_config_file=/f" in tf_serving_command(replace(one, model_config_file=Path("/f")))
+
+    def put(name: str) -> str:
+        program = tmp_path / name
+        program.write_text("#!/bin/sh\n")
+        program.chmod(0o755)
+        return str(program)
+
+    return put
+
+
+ONE_MODEL = ServerOptions(models=(ModelConfig("m", Path("/models/m")),), enable_batching=True)
+FLAGS = [
+    "--port=8500",
+    "--rest_api_port=8501",
+    "--model_name=m",
+    "--model_base_path=/models/m",
+    "--enable_batching=true",
+    "--file_system_poll_wait_seconds=1",
+]
+
+
+def test_real_server_gets_the_same_flags(on_path: Callable[[str], str]) -> None:
+    on_path("docker")
+    binary = on_path("tensorflow_model_server")
+    assert tf_serving_command(ONE_MODEL) == [binary, *FLAGS]
+    assert "--model_config_file=/f" in tf_serving_command(replace(ONE_MODEL, model_config_file=Path("/f")))
     with pytest.raises(UsageError, match="takes several models by --model-config-file only"):
-        tf_serving_command(replace(one, models=one.models * 2))
+        tf_serving_command(replace(ONE_MODEL, models=ONE_MODEL.models * 2))
+
+
+def test_container_stands_in_for_a_binary_that_is_not_there(on_path: Callable[[str], str]) -> None:
+    docker = on_path("docker")
+    command = tf_serving_command(ONE_MODEL)
+    assert command[:3] == [docker, "run", "--rm"]
+    assert "--volume=/models/m:/models/m:ro" in command
+    assert command[-len(FLAGS) - 1 :] == ["tensorflow/serving:latest", *FLAGS]
 
 
 def test_batched_server_answers_like_any_other(base_paths: dict[str, Path]) -> None:
