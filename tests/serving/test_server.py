@@ -46,14 +46,14 @@ def start(*arguments: str) -> subprocess.Popen[str]:
 def process(base_paths: dict[str, Path]) -> Iterator[tuple[subprocess.Popen[str], int, int]]:
     rest_port, grpc_port = free_ports()
     ports = (f"--rest-port={rest_port}", f"--grpc-port={grpc_port}")
-    made = start("--model-name=kinds", f"--model-base-path={base_paths['kinds']}", "--log-requests", *ports)
-    try:
-        wait_until(lambda: made.poll() is not None or is_up(rest_port), seconds=60)
-        yield made, rest_port, grpc_port
-    finally:
-        if made.poll() is None:
-            made.kill()
-        made.wait(20)
+    arguments = ("--model-name=kinds", f"--model-base-path={base_paths['kinds']}", "--log-requests")
+    with start(*arguments, *ports) as made:
+        try:
+            wait_until(lambda: made.poll() is not None or is_up(rest_port), seconds=60)
+            yield made, rest_port, grpc_port
+        finally:
+            if made.poll() is None:
+                made.kill()
 
 
 def is_up(port: int) -> bool:
@@ -180,7 +180,7 @@ def test_batched_server_answers_like_any_other(base_paths: dict[str, Path]) -> N
         assert ask([1] * 9).json() == {"error": "Task size 9 is larger than maximum input batch size 8"}
 
 
-def test_stopping_twice_and_after_a_failed_start_is_harmless(base_paths: dict[str, Path]) -> None:
+def test_stopping_twice_is_harmless(base_paths: dict[str, Path]) -> None:
     running = RunningServer(options(ModelConfig("kinds", base_paths["kinds"])))
     running.start()
     for _ in range(2):
