@@ -1,0 +1,1 @@
+"""What others build for the same job, as good as it gets."""

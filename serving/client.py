@@ -1,0 +1,299 @@
+"""A client of either server, the embedded one or TensorFlow Serving itself: rows in, one answer a row out.
+
+Rows are mappings from column to value, as the REST API's `instances` has them. They are sent in batches; a server that
+is unavailable, or says that it has too much to do, is asked again for a bounded time.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, Self
+from urllib.parse import quote
+
+import grpc  # type: ignore[import-untyped]
+import httpx
+import numpy as np
+import tensorflow as tf
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
+from tensorflow.core.framework import types_pb2
+from tensorflow_serving.apis import (  # type: ignore[import-untyped]
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
+
+from pipeline.errors import KubetfxError, UsageError
+from serving.status import Code, ServingError
+from serving.tensor_proto import from_array, to_array
+from serving.versions import State, VersionStatus
+
+Row = Mapping[str, Any]
+
+_DEFAULT_SIGNATURE = "serving_default"
+_HTTP_CODES = {
+    400: Code.INVALID_ARGUMENT,
+    404: Code.NOT_FOUND,
+    408: Code.DEADLINE_EXCEEDED,
+    413: Code.RESOURCE_EXHAUSTED,
+    429: Code.RESOURCE_EXHAUSTED,
+    503: Code.UNAVAILABLE,
+    504: Code.DEADLINE_EXCEEDED,
+}
+
+
+class RequestError(KubetfxError):
+    """A server that refused a request, or that could not be reached."""
+
+    def __init__(self, address: str, error: ServingError) -> None:
+        super().__init__(f"{address} answered {error.code.name}: {error.message}")
+        self.code = error.code
+
+
+@dataclass(frozen=True)
+class ClientOptions:
+    """How a client asks."""
+
+    batch_size: int = 256
+    """Rows a request."""
+    timeout_seconds: float = 30.0
+    """Time for one request."""
+    retry_seconds: float = 30.0
+    """Time to go on asking a server that is unavailable. 0: it is asked once."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """The model to ask."""
+
+    model_name: str
+    version: int | None = None
+    label: str | None = None
+    signature_name: str = _DEFAULT_SIGNATURE
+
+
+class PredictClient(Protocol):
+    """What both clients can do."""
+
+    def predict(self, target: Target, rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
+        """Answers by output, one a row, in the order of the rows. Strings come as str, all else as JSON has it.
+
+        Raises:
+            RequestError: the server refused, or was unavailable for too long.
+        """
+
+    def status(self, model_name: str) -> list[VersionStatus]:
+        """State of each version of a model.
+
+        Raises:
+            RequestError: as for `predict`; NOT_FOUND if the server doesn't know the model.
+        """
+
+
+@dataclass
+class RestClient:
+    """Asks over REST."""
+
+    url: str
+    """`http://HOST:PORT`."""
+    options: ClientOptions = field(default_factory=ClientOptions)
+
+    def __post_init__(self) -> None:
+        """Open a connection pool."""
+        if not self.url.startswith(("http://", "https://")):
+            raise UsageError(f"--rest takes a URL. Received: {self.url}. Try --rest http://{self.url}.")
+        self._client = httpx.Client(base_url=self.url, timeout=self.options.timeout_seconds)
+
+    def __enter__(self) -> Self:
+        """For `with`."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def predict(self, target: Target, rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
+        """See PredictClient."""
+        path = f"/v1/models/{quote(target.model_name, safe='')}{_rest_version(target)}"
+        for batch in _batches(rows, self.options.batch_size):
+            body = json.dumps({"signature_name": target.signature_name, "instances": list(batch)})
+            predictions = self._ask("POST", f"{path}:predict", body)["predictions"]
+            for prediction in predictions:
+                yield prediction if isinstance(prediction, dict) else {"output": prediction}
+
+    def status(self, model_name: str) -> list[VersionStatus]:
+        """See PredictClient."""
+        document = self._ask("GET", f"/v1/models/{quote(model_name, safe='')}", None)
+        return [
+            _version_status(
+                int(status["version"]),
+                State[status["state"]],
+                Code[status["status"]["error_code"]],
+                status["status"]["error_message"],
+            )
+            for status in document["model_version_status"]
+        ]
+
+    def _ask(self, method: str, path: str, body: str | None) -> Any:
+        return _with_retries(self.options, self.url, lambda: self._ask_once(method, path, body))
+
+    def _ask_once(self, method: str, path: str, body: str | None) -> Any:
+        try:
+            response = self._client.request(method, path, content=body)
+        except httpx.TimeoutException as error:
+            raise ServingError(Code.DEADLINE_EXCEEDED, f"no answer in time: {error}") from None
+        except httpx.TransportError as error:
+            raise ServingError(Code.UNAVAILABLE, str(error)) from None
+        if response.is_success:
+            return json.loads(response.content)  # which takes NaN and Infinity
+        raise ServingError(_HTTP_CODES.get(response.status_code, Code.UNKNOWN), _rest_error(response))
+
+
+@dataclass
+class GrpcClient:
+    """Asks over gRPC."""
+
+    address: str
+    """`HOST:PORT`."""
+    options: ClientOptions = field(default_factory=ClientOptions)
+
+    def __post_init__(self) -> None:
+        """Open a channel."""
+        limits = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+        self._channel = grpc.insecure_channel(self.address, options=limits)
+        self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
+        self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
+
+    def __enter__(self) -> Self:
+        """For `with`."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the channel."""
+        self._channel.close()
+
+    def predict(self, target: Target, rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
+        """See PredictClient."""
+        dtypes = self._input_dtypes(target)
+        for batch in _batches(rows, self.options.batch_size):
+            request = predict_pb2.PredictRequest(model_spec=_model_spec(target))
+            for name in batch[0]:
+                dtype = dtypes.get(name)
+                if dtype is None:
+                    message = f"input tensor alias not found in signature: {name}"
+                    raise RequestError(self.address, ServingError(Code.INVALID_ARGUMENT, message))
+                from_array(_column(name, batch, dtype), request.inputs[name])
+            response = self._ask(self._predictions.Predict, request)
+            columns = {name: to_array(tensor, name) for name, tensor in sorted(response.outputs.items())}
+            yield from _rows(columns, len(batch))
+
+    def status(self, model_name: str) -> list[VersionStatus]:
+        """See PredictClient."""
+        request = get_model_status_pb2.GetModelStatusRequest(model_spec=model_pb2.ModelSpec(name=model_name))
+        response = self._ask(self._models.GetModelStatus, request)
+        return [
+            _version_status(
+                status.version, State(status.state), Code(status.status.error_code), status.status.error_message
+            )
+            for status in response.model_version_status
+        ]
+
+    def _input_dtypes(self, target: Target) -> dict[str, int]:
+        request = get_model_metadata_pb2.GetModelMetadataRequest(
+            model_spec=_model_spec(target), metadata_field=["signature_def"]
+        )
+        response = self._ask(self._predictions.GetModelMetadata, request)
+        signatures = get_model_metadata_pb2.SignatureDefMap()
+        response.metadata["signature_def"].Unpack(signatures)
+        signature = signatures.signature_def.get(target.signature_name)
+        if signature is None:
+            message = f'Serving signature key "{target.signature_name}" not found.'
+            raise RequestError(self.address, ServingError(Code.FAILED_PRECONDITION, message))
+        return {name: info.dtype for name, info in signature.inputs.items()}
+
+    def _ask(self, method: Any, request: Any) -> Any:
+        return _with_retries(self.options, self.address, lambda: self._ask_once(method, request))
+
+    def _ask_once(self, method: Any, request: Any) -> Any:
+        try:
+            return method(request, timeout=self.options.timeout_seconds)
+        except grpc.RpcError as error:
+            raise ServingError(Code(error.code().value[0]), error.details()) from None
+
+
+def _with_retries(options: ClientOptions, address: str, ask: Any) -> Any:
+    try:
+        return Retrying(
+            retry=retry_if_exception(_is_worth_another_try),
+            stop=stop_after_delay(options.retry_seconds),
+            wait=wait_exponential_jitter(initial=0.05, max=2),
+            retry_error_callback=_raise_last,
+        )(ask)
+    except ServingError as error:
+        raise RequestError(address, error) from None
+
+
+def _raise_last(state: RetryCallState) -> Any:
+    assert state.outcome is not None
+    return state.outcome.result()
+
+
+def _is_worth_another_try(error: BaseException) -> bool:
+    return isinstance(error, ServingError) and error.code in (Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED)
+
+
+def _batches(rows: Sequence[Row], size: int) -> Iterator[Sequence[Row]]:
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]
+
+
+def _rest_version(target: Target) -> str:
+    if target.version is not None:
+        return f"/versions/{target.version}"
+    return "" if target.label is None else f"/labels/{quote(target.label, safe='')}"
+
+
+def _rest_error(response: httpx.Response) -> str:
+    try:
+        return str(response.json()["error"])
+    except (ValueError, KeyError, TypeError):
+        return response.text[:1000]
+
+
+def _model_spec(target: Target) -> model_pb2.ModelSpec:
+    spec = model_pb2.ModelSpec(name=target.model_name, signature_name=target.signature_name)
+    if target.version is not None:
+        spec.version.value = target.version
+    elif target.label is not None:
+        spec.version_label = target.label
+    return spec
+
+
+def _column(name: str, rows: Sequence[Row], dtype: int) -> np.ndarray[Any, Any]:
+    try:
+        values = [row[name] for row in rows]
+        if dtype == types_pb2.DT_STRING:
+            return np.array([value if isinstance(value, bytes) else str(value).encode() for value in values], object)
+        return np.array(values, tf.as_dtype(dtype).as_numpy_dtype)
+    except KeyError:
+        raise UsageError(f"Every row needs the same columns. Received: a row without {name!r}.") from None
+    except (TypeError, ValueError, OverflowError) as error:
+        raise UsageError(f"Column {name!r} does not fit the model: {error}.") from None
+
+
+def _rows(columns: Mapping[str, np.ndarray[Any, Any]], num_rows: int) -> Iterator[dict[str, Any]]:
+    lists = {name: _texts(array.tolist()) for name, array in columns.items()}
+    for index in range(num_rows):
+        yield {name: values[index] for name, values in lists.items()}
+
+
+def _texts(values: Any) -> Any:
+    if isinstance(values, list):
+        return [_texts(value) for value in values]
+    return values.decode(errors="replace") if isinstance(values, bytes) else values
+
+
+def _version_status(version: int, state: State, code: Code, message: str) -> VersionStatus:
+    return VersionStatus(version, state, None if code is Code.OK else ServingError(code, message))

@@ -1,0 +1,225 @@
+"""The data plane: predictions, classifications, regressions, status and metadata of models, whatever the protocol.
+
+rest.py and grpc_server.py translate to it and from it. All of it belongs to one event loop, which waits for no graph.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from serving import inference
+from serving.batching import BatchingParameters, Scheduler, SessionThreads
+from serving.inference import Classification, GraphCall, Regression, Task
+from serving.metrics import Metrics
+from serving.model_config import ModelConfig
+from serving.saved_model import DEFAULT_SIGNATURE, Signature
+from serving.status import Code, ServingError, invalid_argument
+from serving.versions import ModelManager, ServedVersion, VersionStatus
+
+Array = np.ndarray[Any, Any]
+
+_THREADS_PER_CORE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReference:
+    """The model that a request asks for."""
+
+    name: str
+    version: int | None = None
+    label: str | None = None
+
+
+@dataclass(frozen=True)
+class DataPlaneOptions:
+    """Limits, and how graphs are called."""
+
+    max_concurrent_requests: int = 1024
+    """Requests at once; more are refused as RESOURCE_EXHAUSTED."""
+    num_session_threads: int = 0
+    """Threads that call graphs. 0: four for each core, so that a few slow calls do not hold up the others."""
+    batching: BatchingParameters | None = None
+    """How requests are put together; None: each has its own call."""
+
+
+class DataPlane:
+    """Answers requests from the models of a manager."""
+
+    def __init__(self, manager: ModelManager, options: DataPlaneOptions, metrics: Metrics) -> None:
+        """Set up in the event loop that requests come in."""
+        self.manager = manager
+        self.metrics = metrics
+        self._loop = asyncio.get_running_loop()
+        self._options = options
+        self._threads = SessionThreads(
+            options.num_session_threads or _THREADS_PER_CORE * (os.cpu_count() or 1), self._loop
+        )
+        self._scheduler = Scheduler(self._threads, options.batching, self._loop)
+        self._calls = 0
+
+    def close(self) -> None:
+        """End the threads. Requests must be over."""
+        self._threads.close()
+
+    @contextmanager
+    def hold(self, reference: ModelReference) -> Iterator[ServedVersion]:
+        """A version that is not unloaded within the block.
+
+        Raises:
+            ServingError: it is not served.
+        """
+        version = self.manager.acquire(reference.name, version=reference.version, label=reference.label)
+        try:
+            yield version
+        finally:
+            version.release()
+
+    async def predict(
+        self,
+        version: ServedVersion,
+        signature: Signature,
+        inputs: Mapping[str, Array],
+        *,
+        output_filter: Sequence[str] = (),
+        timeout_seconds: float | None = None,
+    ) -> dict[str, Array]:
+        """Run a signature.
+
+        Args:
+            version: a version that the caller holds.
+            signature: one of its signatures.
+            inputs: an array by input.
+            output_filter: outputs to compute; empty for all.
+            timeout_seconds: time to answer in.
+
+        Returns:
+            An array by output.
+
+        Raises:
+            ServingError: the request is wrong, the graph failed, there are too many requests, or it took too long.
+        """
+        call, outputs = inference.predict_call(signature, inputs, output_filter)
+        tensors = await self._run(version, call, "Predict", timeout_seconds)
+        return dict(zip(outputs, tensors, strict=True))
+
+    async def classify(
+        self,
+        version: ServedVersion,
+        signature_name: str,
+        examples: Sequence[bytes],
+        *,
+        timeout_seconds: float | None = None,
+    ) -> Classification:
+        """Classify serialized tf.Examples. Arguments and errors as for `predict`."""
+        signature = inference.example_signature(version.model, signature_name)
+        call = inference.classify_call(signature, examples)
+        tensors = await self._run(version, call, "Classify", timeout_seconds)
+        self.metrics.count_examples(version.model_name, len(examples))
+        return inference.classification(signature, tensors, len(examples))
+
+    async def regress(
+        self,
+        version: ServedVersion,
+        signature_name: str,
+        examples: Sequence[bytes],
+        *,
+        timeout_seconds: float | None = None,
+    ) -> Regression:
+        """Regress serialized tf.Examples. Arguments and errors as for `predict`."""
+        signature = inference.example_signature(version.model, signature_name)
+        call = inference.regress_call(signature, examples)
+        (tensor,) = await self._run(version, call, "Regress", timeout_seconds)
+        self.metrics.count_examples(version.model_name, len(examples))
+        return inference.regression(tensor, len(examples))
+
+    async def multi_inference(
+        self,
+        version: ServedVersion,
+        tasks: Sequence[Task],
+        examples: Sequence[bytes],
+        *,
+        timeout_seconds: float | None = None,
+    ) -> list[Classification | Regression]:
+        """Answer several tasks over the same tf.Examples in one call. Arguments and errors as for `predict`."""
+        call = inference.multi_inference_call(version.model, tasks, examples)
+        tensors = await self._run(version, call, "MultiInference", timeout_seconds)
+        self.metrics.count_examples(version.model_name, len(examples))
+        return [inference.multi_inference_result(version.model, task, call, tensors, len(examples)) for task in tasks]
+
+    def status(self, reference: ModelReference) -> list[VersionStatus]:
+        """State of a model's versions, newest first. As in TensorFlow Serving, a label does not narrow them.
+
+        Raises:
+            ServingError: NOT_FOUND.
+        """
+        return self.manager.statuses(reference.name, reference.version)
+
+    async def reload(self, configs: Sequence[ModelConfig]) -> None:
+        """Serve these models from now on, and no others.
+
+        Raises:
+            ServingError: see ModelManager.reload.
+        """
+        await self._loop.run_in_executor(None, self.manager.reload, configs)
+
+    def metric_model(self, name: str) -> str:
+        """The name to count a request under: clients may send any, and must not grow the metrics by it."""
+        return name if self.manager.has(name) else ""
+
+    async def _run(
+        self, version: ServedVersion, call: GraphCall, api: str, timeout_seconds: float | None
+    ) -> list[Array]:
+        if self._calls >= self._options.max_concurrent_requests:
+            raise ServingError(
+                Code.RESOURCE_EXHAUSTED,
+                f"Too many requests at once: {self._calls}. Try again later, or raise max_concurrent_requests "
+                f"({self._options.max_concurrent_requests}).",
+            )
+        if timeout_seconds is not None and timeout_seconds <= 0:
+            raise _deadline_exceeded()
+        started = time.perf_counter()
+        version.retain()
+        self._calls += 1
+        future = self._scheduler.submit(version, call, self._done)
+        if timeout_seconds is None:
+            tensors = await future
+        else:
+            timer = self._loop.call_later(timeout_seconds, _expire, future)
+            try:
+                tensors = await future
+            finally:
+                timer.cancel()
+        self.metrics.observe_runtime(version.model_name, api, time.perf_counter() - started)
+        return tensors
+
+    def _done(self) -> None:
+        self._calls -= 1
+
+
+def rest_signature(version: ServedVersion, name: str) -> Signature:
+    """The signature that a predict request over REST asks for; its errors are not those of gRPC.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT, there is none of that name, or it has no inputs.
+    """
+    signature = version.model.signatures.get(name or DEFAULT_SIGNATURE)
+    if signature is None:
+        raise invalid_argument(f'Serving signature name: "{name or DEFAULT_SIGNATURE}" not found in signature def')
+    if not signature.inputs:
+        raise invalid_argument(f"Failed to get input map for signature: {name or 'DEFAULT'}")
+    return signature
+
+
+def _expire(future: "asyncio.Future[list[Array]]") -> None:
+    if not future.done():
+        future.set_exception(_deadline_exceeded())
+
+
+def _deadline_exceeded() -> ServingError:
+    return ServingError(Code.DEADLINE_EXCEEDED, "Timed out waiting for notification")

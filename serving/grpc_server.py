@@ -1,0 +1,307 @@
+"""The gRPC API: PredictionService and ModelService to the data plane and back, with health service and reflection."""
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc  # type: ignore[import-untyped]
+from google.protobuf import wrappers_pb2
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
+from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
+from tensorflow_serving.apis import (  # type: ignore[import-untyped]
+    classification_pb2,
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    inference_pb2,
+    model_management_pb2,
+    model_pb2,
+    model_service_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2,
+    prediction_service_pb2_grpc,
+    regression_pb2,
+)
+
+from serving import inference
+from serving.data_plane import DataPlane, ModelReference
+from serving.inference import Classification, Regression
+from serving.model_config import from_message
+from serving.saved_model import DEFAULT_SIGNATURE
+from serving.status import Code, ServingError, invalid_argument
+from serving.tensor_proto import from_array, to_array
+from serving.versions import ServedVersion
+from serving.warmup import examples_of, tasks_of
+
+_LOG = logging.getLogger(__name__)
+
+SERVICES = ("tensorflow.serving.PredictionService", "tensorflow.serving.ModelService")
+_HEALTH_NAMES = ("", *SERVICES, "PredictionService", "ModelService")
+"""Kubernetes asks for the empty name; TensorFlow Serving knows the short ones."""
+
+_MAX_ERROR_LENGTH = 1024
+_SIGNATURE_DEF = "signature_def"
+
+
+@dataclass(frozen=True)
+class GrpcOptions:
+    """Limits of the gRPC API."""
+
+    max_message_bytes: int = 128 * 2**20
+    """Of a request or a response."""
+    log_requests: bool = False
+    """Whether each request is logged with its status and time."""
+
+
+class GrpcServer:
+    """The server and its services."""
+
+    def __init__(self, plane: DataPlane, options: GrpcOptions) -> None:
+        self._server = grpc.aio.server(
+            options=[
+                ("grpc.max_receive_message_length", options.max_message_bytes),
+                ("grpc.max_send_message_length", options.max_message_bytes),
+                ("grpc.so_reuseport", 0),
+            ],
+        )
+        self._health = health.aio.HealthServicer()
+        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
+            _PredictionService(plane, options), self._server
+        )
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(_ModelService(plane), self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = [
+            prediction_service_pb2.DESCRIPTOR.services_by_name["PredictionService"].full_name,
+            model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
+            health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
+            reflection.SERVICE_NAME,
+        ]
+        reflection.enable_server_reflection(names, self._server)
+
+    def bind(self, host: str, port: int) -> int:
+        """Take a port; 0 for any that is free.
+
+        Returns:
+            The port.
+
+        Raises:
+            OSError: it is taken.
+        """
+        try:
+            bound = self._server.add_insecure_port(f"{host}:{port}")
+        except RuntimeError as error:
+            raise OSError(str(error)) from None
+        if not bound:
+            raise OSError(f"{host}:{port} cannot be bound")
+        return int(bound)
+
+    async def start(self) -> None:
+        """Answer requests."""
+        await self._server.start()
+        for name in _HEALTH_NAMES:
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Take no more requests, and give those that are under way their time."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace_seconds)
+
+
+class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
+    def __init__(self, plane: DataPlane, options: GrpcOptions) -> None:
+        self._plane = plane
+        self._options = options
+
+    async def Predict(self, request: Any, context: Any) -> Any:
+        """PredictionService.Predict."""
+        return await self._answer("Predict", request, context, self._predict)
+
+    async def Classify(self, request: Any, context: Any) -> Any:
+        """PredictionService.Classify."""
+        return await self._answer("Classify", request, context, self._classify)
+
+    async def Regress(self, request: Any, context: Any) -> Any:
+        """PredictionService.Regress."""
+        return await self._answer("Regress", request, context, self._regress)
+
+    async def MultiInference(self, request: Any, context: Any) -> Any:
+        """PredictionService.MultiInference."""
+        return await self._answer("MultiInference", request, context, self._multi_inference)
+
+    async def GetModelMetadata(self, request: Any, context: Any) -> Any:
+        """PredictionService.GetModelMetadata."""
+        try:
+            return _metadata(self._plane, request)
+        except ServingError as error:
+            return await _abort(context, error)
+
+    async def _answer(
+        self, api: str, request: Any, context: Any, handler: Callable[[Any, float | None], Awaitable[Any]]
+    ) -> Any:
+        started = time.perf_counter()
+        code = Code.OK
+        try:
+            return await handler(request, context.time_remaining())
+        except ServingError as error:
+            code = error.code
+            return await _abort(context, error)
+        except Exception:
+            code = Code.INTERNAL
+            _LOG.exception("%s failed", api)
+            return await _abort(context, ServingError(code, "Internal error; the server's log has the details."))
+        finally:
+            seconds = time.perf_counter() - started
+            model = request.tasks[0].model_spec.name if api == "MultiInference" and request.tasks else ""
+            model = model or ("" if api == "MultiInference" else request.model_spec.name)
+            self._plane.metrics.count_request(self._plane.metric_model(model), api, "GRPC", code, seconds)
+            if self._options.log_requests:
+                _LOG.info("GRPC %s %s %s %.2f ms", api, model, code.name, seconds * 1e3)
+
+    async def _predict(self, request: Any, timeout: float | None) -> Any:
+        with self._plane.hold(_reference(request)) as version:
+            signature = inference.predict_signature(version.model, request.model_spec.signature_name)
+            inputs = {alias: to_array(tensor, alias) for alias, tensor in request.inputs.items()}
+            outputs = await self._plane.predict(
+                version, signature, inputs, output_filter=request.output_filter, timeout_seconds=timeout
+            )
+        response = predict_pb2.PredictResponse()
+        _fill_spec(response.model_spec, version, signature.name)
+        for alias, array in outputs.items():
+            from_array(array, response.outputs[alias])
+        return response
+
+    async def _classify(self, request: Any, timeout: float | None) -> Any:
+        name = request.model_spec.signature_name
+        with self._plane.hold(_reference(request)) as version:
+            result = await self._plane.classify(version, name, examples_of(request.input), timeout_seconds=timeout)
+        response = classification_pb2.ClassificationResponse()
+        _fill_spec(response.model_spec, version, name)
+        _fill_classification(response.result, result)
+        return response
+
+    async def _regress(self, request: Any, timeout: float | None) -> Any:
+        name = request.model_spec.signature_name
+        with self._plane.hold(_reference(request)) as version:
+            result = await self._plane.regress(version, name, examples_of(request.input), timeout_seconds=timeout)
+        response = regression_pb2.RegressionResponse()
+        _fill_spec(response.model_spec, version, name)
+        _fill_regression(response.result, result)
+        return response
+
+    async def _multi_inference(self, request: Any, timeout: float | None) -> Any:
+        spec = request.tasks[0].model_spec if request.tasks else model_pb2.ModelSpec()
+        tasks = tasks_of(request.tasks)
+        with self._plane.hold(_reference_of(spec)) as version:
+            results = await self._plane.multi_inference(
+                version, tasks, examples_of(request.input), timeout_seconds=timeout
+            )
+        response = inference_pb2.MultiInferenceResponse()
+        for task, result in zip(tasks, results, strict=True):
+            part = response.results.add()
+            _fill_spec(part.model_spec, version, task.signature_name)
+            if isinstance(result, Classification):
+                _fill_classification(part.classification_result, result)
+            else:
+                _fill_regression(part.regression_result, result)
+        return response
+
+
+class _ModelService(model_service_pb2_grpc.ModelServiceServicer):
+    def __init__(self, plane: DataPlane) -> None:
+        self._plane = plane
+
+    async def GetModelStatus(self, request: Any, context: Any) -> Any:
+        """ModelService.GetModelStatus."""
+        try:
+            statuses = self._plane.status(_reference(request))
+        except ServingError as error:
+            return await _abort(context, error)
+        response = get_model_status_pb2.GetModelStatusResponse()
+        for status in statuses:
+            part = response.model_version_status.add(version=status.version, state=int(status.state))
+            part.status.error_code = int(status.error.code) if status.error else 0
+            part.status.error_message = status.error.message if status.error else ""
+        return response
+
+    async def HandleReloadConfigRequest(self, request: Any, context: Any) -> Any:
+        """ModelService.HandleReloadConfigRequest."""
+        try:
+            await self._plane.reload(from_message(request.config))
+        except ServingError as error:
+            return await _abort(context, error)
+        response = model_management_pb2.ReloadConfigResponse()
+        response.status.error_code = 0
+        return response
+
+
+async def _abort(context: Any, error: ServingError) -> None:
+    message = error.message
+    if len(message) > _MAX_ERROR_LENGTH:
+        message = message[:_MAX_ERROR_LENGTH] + "...TRUNCATED"
+    await context.abort(_GRPC_CODES[error.code], message)
+
+
+_GRPC_CODES = {Code(code.value[0]): code for code in grpc.StatusCode}
+
+
+def _reference(request: Any) -> ModelReference:
+    if not request.HasField("model_spec"):
+        raise invalid_argument("Missing ModelSpec")
+    return _reference_of(request.model_spec)
+
+
+def _reference_of(spec: Any) -> ModelReference:
+    choice = spec.WhichOneof("version_choice")
+    return ModelReference(
+        spec.name,
+        version=spec.version.value if choice == "version" else None,
+        label=spec.version_label if choice == "version_label" else None,
+    )
+
+
+def _fill_spec(spec: Any, version: ServedVersion, signature_name: str) -> None:
+    spec.name = version.model_name
+    spec.signature_name = signature_name or DEFAULT_SIGNATURE
+    spec.version.value = version.version
+
+
+def _fill_classification(message: Any, result: Classification) -> None:
+    num_classes = next((array.shape[1] for array in (result.labels, result.scores) if array is not None), 0)
+    labels = result.labels.tolist() if result.labels is not None else [[""] * num_classes] * result.num_examples
+    scores = result.scores.tolist() if result.scores is not None else [[0.0] * num_classes] * result.num_examples
+    for row_labels, row_scores in zip(labels, scores, strict=True):
+        part = message.classifications.add()
+        for label, score in zip(row_labels, row_scores, strict=True):
+            part.classes.add(label=_utf8(label), score=score)
+
+
+def _utf8(label: bytes | str) -> str:
+    """A label as protobuf's strings have to be."""
+    return label if isinstance(label, str) else label.decode(errors="replace")
+
+
+def _fill_regression(message: Any, result: Regression) -> None:
+    for value in result.values.tolist():
+        message.regressions.add(value=value)
+
+
+def _metadata(plane: DataPlane, request: Any) -> Any:
+    reference = _reference(request)
+    if not request.metadata_field:
+        raise invalid_argument("GetModelMetadataRequest must specify at least one metadata_field")
+    for name in request.metadata_field:
+        if name != _SIGNATURE_DEF:
+            raise invalid_argument(f"Metadata field {name} is not supported")
+    with plane.hold(reference) as version:
+        signatures = get_model_metadata_pb2.SignatureDefMap()
+        for name, signature in version.model.signatures.items():
+            signatures.signature_def[name].CopyFrom(signature.proto)
+        response = get_model_metadata_pb2.GetModelMetadataResponse(
+            model_spec=model_pb2.ModelSpec(
+                name=version.model_name, version=wrappers_pb2.Int64Value(value=version.version)
+            )
+        )
+    response.metadata[_SIGNATURE_DEF].Pack(signatures)
+    return response

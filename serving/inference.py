@@ -1,0 +1,333 @@
+"""What Predict, Classify, Regress and MultiInference mean: from requests to calls of the graph, and back.
+
+Follows TensorFlow Serving's predict_util.cc, classifier.cc, regressor.cc and multi_inference.cc, errors included.
+Nothing here waits: who runs the call is batching.py's business.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from serving.json_tensor import dtype_name
+from serving.saved_model import DEFAULT_SIGNATURE, SavedModel, Signature
+from serving.status import Code, ServingError, invalid_argument
+
+Array = np.ndarray[Any, Any]
+
+CLASSIFY_METHOD = "tensorflow/serving/classify"
+REGRESS_METHOD = "tensorflow/serving/regress"
+_INPUTS = "inputs"
+_CLASSES = "classes"
+_SCORES = "scores"
+_OUTPUTS = "outputs"
+
+
+@dataclass(frozen=True)
+class GraphCall:
+    """One call of a model's graph."""
+
+    feeds: tuple[str, ...]
+    arrays: Sequence[Array]
+    fetches: tuple[str, ...]
+
+    def run(self, model: SavedModel) -> list[Array]:
+        """Run it in this thread."""
+        return model.run(self.feeds, self.arrays, self.fetches)
+
+
+@dataclass(frozen=True)
+class Classification:
+    """Result of Classify, (num_examples, num_classes) each. What the model has no output for is None."""
+
+    num_examples: int
+    labels: Array | None
+    scores: Array | None
+
+
+@dataclass(frozen=True)
+class Regression:
+    """Result of Regress, (num_examples,) float32."""
+
+    values: Array
+
+
+@dataclass(frozen=True)
+class Task:
+    """A part of MultiInference."""
+
+    model_name: str
+    signature_name: str
+    method: str
+
+
+# Predict
+
+
+def predict_call(
+    signature: Signature, inputs: Mapping[str, Array], output_filter: Sequence[str] = ()
+) -> tuple[GraphCall, tuple[str, ...]]:
+    """The call of a Predict request, and the outputs that it fetches, in their order.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT, the inputs or the filter do not fit the signature.
+    """
+    if inputs.keys() != signature.inputs.keys():
+        _check_inputs(signature, inputs)
+    specs = [signature.inputs[alias] for alias in inputs]
+    for index, (array, spec) in enumerate(zip(inputs.values(), specs, strict=True)):
+        if array.dtype != spec.array_dtype:
+            raise invalid_argument(
+                f"Expects arg[{index}] to be {dtype_name(spec.dtype)} but {array_dtype_name(array)} is provided"
+            )
+    aliases = _filtered(signature, output_filter) if output_filter else tuple(signature.outputs)
+    call = GraphCall(
+        tuple(spec.tensor_name for spec in specs),
+        list(inputs.values()),
+        tuple(signature.outputs[alias].tensor_name for alias in aliases),
+    )
+    return call, aliases
+
+
+def predict_signature(model: SavedModel, name: str) -> Signature:
+    """The signature that Predict asks for.
+
+    Raises:
+        ServingError: FAILED_PRECONDITION, there is none of that name.
+    """
+    name = name or DEFAULT_SIGNATURE
+    if name not in model.signatures:
+        raise ServingError(Code.FAILED_PRECONDITION, f'Serving signature key "{name}" not found.')
+    return model.signatures[name]
+
+
+def array_dtype_name(array: Array) -> str:
+    """`float` for float32: TensorFlow's name of an array's type."""
+    names = {"object": "string", "float32": "float", "float64": "double", "float16": "half"}
+    return names.get(array.dtype.name, array.dtype.name)
+
+
+def _check_inputs(signature: Signature, inputs: Mapping[str, Array]) -> None:
+    sent, expected = set(inputs), set(signature.inputs)
+    if len(sent) > len(expected) or (len(sent) < len(expected) and not signature.has_defaults):
+        raise invalid_argument(
+            f"input size does not match signature: {len(sent)}!={len(expected)} len({{{_join(sent)}}}) != "
+            f"len({{{_join(expected)}}}). Sent extra: {{{_join(sent - expected)}}}. Missing but required: "
+            f"{{{_join(expected - sent)}}}."
+        )
+    for alias in inputs:
+        if alias not in signature.inputs:
+            raise invalid_argument(
+                f"input tensor alias not found in signature: {alias}. Inputs expected to be in the set "
+                f"{{{_join(expected)}}}."
+            )
+
+
+def _filtered(signature: Signature, output_filter: Sequence[str]) -> tuple[str, ...]:
+    seen = set()
+    for alias in output_filter:
+        if alias not in signature.outputs:
+            raise invalid_argument(
+                f"output tensor alias not found in signature: {alias} Outputs expected to be in the set "
+                f"{{{_join(signature.outputs)}}}."
+            )
+        if alias in seen:
+            raise invalid_argument(f"duplicate output tensor alias: {alias}")
+        seen.add(alias)
+    return tuple(output_filter)
+
+
+def _join(names: Iterable[str]) -> str:
+    return ",".join(sorted(names))
+
+
+# Classify and Regress
+
+
+def example_signature(model: SavedModel, name: str) -> Signature:
+    """The signature that Classify or Regress asks for.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT, there is none of that name.
+    """
+    name = name or DEFAULT_SIGNATURE
+    if name not in model.signatures:
+        raise invalid_argument(f"No signature was found with the name: {name}")
+    return model.signatures[name]
+
+
+def classify_call(signature: Signature, examples: Sequence[bytes]) -> GraphCall:
+    """The call of a Classify request over serialized tf.Examples.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT, the signature is none of a classifier, or there are no examples.
+    """
+    feed, fetches = _classify_tensors(signature)
+    return GraphCall((feed,), [_example_tensor(examples)], fetches)
+
+
+def classification(signature: Signature, tensors: Sequence[Array], num_examples: int) -> Classification:
+    """The result of a Classify request.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT, the tensors are none of a classifier.
+    """
+    _, fetches = _classify_tensors(signature)
+    by_name = dict(zip(fetches, tensors, strict=True))
+    labels = _class_tensor(signature, _CLASSES, by_name, num_examples, np.dtype(object))
+    scores = _class_tensor(signature, _SCORES, by_name, num_examples, np.dtype(np.float32))
+    if labels is not None and scores is not None and labels.shape[1] != scores.shape[1]:
+        raise invalid_argument(
+            f"Tensors class and score should match in dim_size(1). Got {labels.shape[1]} vs. {scores.shape[1]}"
+        )
+    return Classification(num_examples, labels, scores)
+
+
+def regress_call(signature: Signature, examples: Sequence[bytes]) -> GraphCall:
+    """The call of a Regress request over serialized tf.Examples.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT, the signature is none of a regressor, or there are no examples.
+    """
+    feed, fetch = _regress_tensors(signature)
+    return GraphCall((feed,), [_example_tensor(examples)], (fetch,))
+
+
+def regression(tensor: Array, num_examples: int) -> Regression:
+    """The result of a Regress request.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT, the tensor is none of a regressor.
+    """
+    if not (tensor.ndim == 1 or (tensor.ndim == 2 and tensor.shape[1] == 1)):
+        raise invalid_argument(
+            "Expected output Tensor shape to be either [batch_size] or [batch_size, 1] but got "
+            f"{_shape_string(tensor.shape)}"
+        )
+    if len(tensor) != num_examples:
+        raise invalid_argument(f"Input batch size did not match output batch size: {num_examples} vs. {len(tensor)}")
+    if tensor.dtype != np.float32:
+        raise invalid_argument(f"Expected output Tensor of DT_FLOAT.  Got: {_data_type(tensor)}")
+    return Regression(tensor.reshape(-1))
+
+
+def _classify_tensors(signature: Signature) -> tuple[str, tuple[str, ...]]:
+    if len(signature.inputs) != 1:
+        raise invalid_argument("Expected one input Tensor.")
+    if len(signature.outputs) not in (1, 2):
+        raise invalid_argument(f"Expected one or two output Tensors, found {len(signature.outputs)}")
+    if _INPUTS not in signature.inputs:
+        raise invalid_argument(f"No classification inputs found in SignatureDef: {signature.proto}")
+    present = [alias for alias in (_CLASSES, _SCORES) if alias in signature.outputs]
+    if not present:
+        raise invalid_argument(
+            'Expected classification signature outputs to contain at least one of "classes" or "scores". Signature '
+            f"was: {signature.proto}"
+        )
+    fetches = tuple(signature.outputs[alias].tensor_name for alias in present)
+    return signature.inputs[_INPUTS].tensor_name, fetches
+
+
+def _regress_tensors(signature: Signature) -> tuple[str, str]:
+    if len(signature.inputs) != 1:
+        raise invalid_argument("Expected one input Tensor.")
+    if len(signature.outputs) != 1:
+        raise invalid_argument("Expected one output Tensor.")
+    if _INPUTS not in signature.inputs:
+        raise invalid_argument(f"No regression inputs found in SignatureDef: {signature.proto}")
+    if _OUTPUTS not in signature.outputs:
+        raise invalid_argument(f"No regression outputs found in SignatureDef: {signature.proto}")
+    return signature.inputs[_INPUTS].tensor_name, signature.outputs[_OUTPUTS].tensor_name
+
+
+def _class_tensor(
+    signature: Signature, alias: str, tensors: Mapping[str, Array], num_examples: int, dtype: Any
+) -> Array | None:
+    if alias not in signature.outputs:
+        return None
+    tensor = tensors[signature.outputs[alias].tensor_name]
+    if tensor.ndim != 2:
+        raise invalid_argument(f"Expected Tensor shape: [batch_size num_classes] but got {_shape_string(tensor.shape)}")
+    if tensor.dtype != dtype:
+        expected = "DT_FLOAT" if dtype == np.float32 else "DT_STRING"
+        raise invalid_argument(f"Expected {alias} Tensor of {expected}. Got: {_data_type(tensor)}")
+    if len(tensor) != num_examples:
+        raise invalid_argument(f"Expected {alias} output batch size of {num_examples}. Got: {len(tensor)}")
+    return tensor
+
+
+def _example_tensor(examples: Sequence[bytes]) -> Array:
+    if not examples:
+        raise invalid_argument("Input is empty.")
+    array = np.empty(len(examples), dtype=object)
+    array[:] = examples
+    return array
+
+
+def _shape_string(shape: Sequence[int]) -> str:
+    return f"[{','.join(map(str, shape))}]"
+
+
+def _data_type(tensor: Array) -> str:
+    return f"DT_{array_dtype_name(tensor).upper()}"
+
+
+# MultiInference
+
+
+@dataclass
+class _Tensors:
+    feeds: set[str] = field(default_factory=set)
+    fetches: set[str] = field(default_factory=set)
+
+
+def multi_inference_call(model: SavedModel, tasks: Sequence[Task], examples: Sequence[bytes]) -> GraphCall:
+    """The one call that answers several Classify and Regress tasks.
+
+    Raises:
+        ServingError: a task does not fit the model, or the tasks do not fit each other.
+    """
+    tensors = _Tensors()
+    seen: set[str] = set()
+    for task in tasks:
+        if not task.model_name:
+            raise invalid_argument("Found ModelSpec with an empty model name.")
+        if task.model_name != tasks[0].model_name:
+            raise invalid_argument("All ModelSpecs in a MultiInferenceRequest must access the same model name.")
+        name = task.signature_name or DEFAULT_SIGNATURE
+        if name in seen:
+            raise invalid_argument(f"Duplicate evaluation of signature: {name}")
+        seen.add(name)
+        _add_task(model, task, name, tensors)
+    array = _example_tensor(examples)
+    feeds = tuple(sorted(tensors.feeds))
+    return GraphCall(feeds, [array] * len(feeds), tuple(sorted(tensors.fetches)))
+
+
+def multi_inference_result(
+    model: SavedModel, task: Task, call: GraphCall, tensors: Sequence[Array], num_examples: int
+) -> Classification | Regression:
+    """The result of one task."""
+    signature = model.signatures[task.signature_name or DEFAULT_SIGNATURE]
+    by_name = dict(zip(call.fetches, tensors, strict=True))
+    if task.method == CLASSIFY_METHOD:
+        _, fetches = _classify_tensors(signature)
+        return classification(signature, [by_name[name] for name in fetches], num_examples)
+    _, fetch = _regress_tensors(signature)
+    return regression(by_name[fetch], num_examples)
+
+
+def _add_task(model: SavedModel, task: Task, name: str, tensors: _Tensors) -> None:
+    if name not in model.signatures:
+        raise invalid_argument(f"Requested signature not found in model graph: {name}")
+    signature = model.signatures[name]
+    if task.method == CLASSIFY_METHOD:
+        feed, fetches = _classify_tensors(signature)
+    elif task.method == REGRESS_METHOD:
+        feed, fetch = _regress_tensors(signature)
+        fetches = (fetch,)
+    else:
+        raise ServingError(Code.UNIMPLEMENTED, f"Unsupported signature method_name: {task.method}")
+    tensors.feeds.add(feed)
+    tensors.fetches.update(fetches)

@@ -1,0 +1,594 @@
+"""JSON of the REST API <-> arrays: TensorFlow Serving's util/json_tensor.cc, errors included.
+
+Strings travel as object arrays of bytes. What is valid and dense goes by a
+few passes in C; everything else goes by `_Careful`, which says what is wrong the way TensorFlow Serving does.
+"""
+
+import base64
+import binascii
+import enum
+import json
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import orjson
+from tensorflow.core.example import example_pb2, feature_pb2
+from tensorflow.core.framework import types_pb2
+
+from serving.json_document import debug_string, json_type, parse_error
+from serving.status import Code, ServingError, invalid_argument
+
+Array = np.ndarray[Any, Any]
+
+_NUMBER = frozenset((float, int))
+_INTEGER = frozenset((int,))
+
+_JSON_TYPES: Mapping[int, frozenset[type]] = {
+    types_pb2.DT_FLOAT: _NUMBER,
+    types_pb2.DT_DOUBLE: _NUMBER,
+    types_pb2.DT_INT8: _INTEGER,
+    types_pb2.DT_UINT8: _INTEGER,
+    types_pb2.DT_INT16: _INTEGER,
+    types_pb2.DT_INT32: _INTEGER,
+    types_pb2.DT_INT64: _INTEGER,
+    types_pb2.DT_UINT32: _INTEGER,
+    types_pb2.DT_UINT64: _INTEGER,
+    types_pb2.DT_BOOL: frozenset((bool,)),
+    types_pb2.DT_STRING: frozenset((str,)),
+}
+"""What a JSON value has to be, by tensor type. Types that are not here have no JSON form."""
+
+_PARSED_AS: Mapping[int, Any] = {
+    types_pb2.DT_FLOAT: np.float32,
+    types_pb2.DT_DOUBLE: np.float64,
+    types_pb2.DT_INT8: np.int32,
+    types_pb2.DT_UINT8: np.int32,
+    types_pb2.DT_INT16: np.int32,
+    types_pb2.DT_INT32: np.int32,
+    types_pb2.DT_INT64: np.int64,
+    types_pb2.DT_UINT32: np.uint32,
+    types_pb2.DT_UINT64: np.uint64,
+    types_pb2.DT_BOOL: np.bool_,
+    types_pb2.DT_STRING: np.object_,
+}
+"""Small integers are read as 32 bits, as in TensorFlow Serving, and then cut to their width."""
+
+_NARROW: Mapping[int, Any] = {
+    types_pb2.DT_INT8: np.int8,
+    types_pb2.DT_UINT8: np.uint8,
+    types_pb2.DT_INT16: np.int16,
+}
+
+_WRITABLE = frozenset(np.dtype(name) for name in ("f4", "f8", "i1", "u1", "i2", "i4", "i8", "u4", "u8", "?", "O"))
+
+_BYTES_SUFFIX = "_bytes"
+
+_WRITE_OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
+
+
+class RequestFormat(enum.Enum):
+    """How a predict request lists its values, and so how the response does."""
+
+    ROW = "instances"
+    COLUMN = "inputs"
+
+
+# Reading
+
+
+def signature_name(document: Mapping[str, Any]) -> str:
+    """`signature_name` of a request; empty for the default."""
+    name = document.get("signature_name", "")
+    if type(name) is not str:
+        raise invalid_argument(
+            f"JSON Value: {debug_string(document)} not formatted correctly. 'signature_name' key must be a string "
+            "value."
+        )
+    return name
+
+
+def predict_inputs(document: Mapping[str, Any], dtypes: Mapping[str, int]) -> tuple[dict[str, Array], RequestFormat]:
+    """Arrays of a predict request.
+
+    Args:
+        document: the request.
+        dtypes: DataType of each input of the signature.
+
+    Returns:
+        An array by input, and the format of the request.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT, with TensorFlow Serving's message.
+    """
+    if "instances" in document:
+        instances = document["instances"]
+        if "inputs" in document:
+            raise invalid_argument(
+                f"JSON Value: {debug_string(document)} Not formatted correctly expecting only one of 'inputs' or "
+                "'instances' keys to exist "
+            )
+        if type(instances) is not list:
+            raise invalid_argument(f"JSON Value: {debug_string(document)} Expecting 'instances' to be an list/array")
+        if not instances:
+            raise invalid_argument(f"JSON Value: {debug_string(document)} No values in 'instances' array")
+        return _from_instances(instances, dtypes), RequestFormat.ROW
+    if "inputs" in document:
+        return _from_inputs(document["inputs"], dtypes), RequestFormat.COLUMN
+    raise invalid_argument("Missing 'inputs' or 'instances' key")
+
+
+def serialized_examples(document: Mapping[str, Any]) -> list[bytes]:
+    """tf.Examples of a classify or regress request, the context merged into each.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT, with TensorFlow Serving's message.
+    """
+    context = b""
+    if "context" in document:
+        context = _example(document["context"]).SerializeToString()
+    if "examples" not in document:
+        raise invalid_argument(
+            f"JSON Value: {debug_string(document)} When method is classify, key 'examples' is expected and was not "
+            "found"
+        )
+    examples = document["examples"]
+    if type(examples) is not list:
+        raise invalid_argument(f"JSON Value: {debug_string(document)} Expecting 'examples' value to be an list/array")
+    if not examples:
+        raise invalid_argument(f"JSON Value: {debug_string(document)} 'examples' value is an empty array")
+    return [context + _example(example).SerializeToString() for example in examples]
+
+
+def _from_instances(instances: list[Any], dtypes: Mapping[str, int]) -> dict[str, Array]:
+    first = instances[0]
+    if type(first) is not dict:
+        if len(dtypes) > 1:
+            raise invalid_argument(
+                "instances is a plain list, but expecting list of objects as multiple input tensors required as per "
+                "tensorinfo_map"
+            )
+        ((name, dtype),) = dtypes.items()
+        array = _dense(instances, dtype)
+        if array is not None:
+            return {name: array}
+    elif len(first) == len(dtypes):
+        columns = _dense_columns(instances, dtypes)
+        if columns is not None:
+            return columns
+    return _Careful(dtypes).instances(instances)
+
+
+def _dense_columns(rows: list[Any], dtypes: Mapping[str, int]) -> dict[str, Array] | None:
+    if set(map(type, rows)) != {dict} or len(set(map(len, rows))) != 1:
+        return None
+    columns = {}
+    try:
+        for name, dtype in dtypes.items():
+            array = _dense([row[name] for row in rows], dtype)
+            if array is None:
+                return None
+            columns[name] = array
+    except KeyError:
+        return None
+    return columns
+
+
+def _from_inputs(inputs: Any, dtypes: Mapping[str, int]) -> dict[str, Array]:
+    careful = _Careful(dtypes)
+    if type(inputs) is not dict or _is_base64(inputs):
+        if len(dtypes) > 1:
+            raise invalid_argument(
+                "inputs is a plain value/list, but expecting an object as multiple input tensors required as per "
+                "tensorinfo_map"
+            )
+        ((name, dtype),) = dtypes.items()
+        return {name: _tensor(inputs, dtype, careful)}
+    arrays = {}
+    for name, dtype in dtypes.items():
+        if name not in inputs:
+            raise invalid_argument(f"Missing named input: {name} in 'inputs' object.")
+        arrays[name] = _tensor(inputs[name], dtype, careful)
+    return arrays
+
+
+def _tensor(value: Any, dtype: int, careful: "_Careful") -> Array:
+    array = _dense(value, dtype) if type(value) is list else None
+    return careful.tensor(value, dtype) if array is None else array
+
+
+def _dense(values: list[Any], dtype: int) -> Array | None:
+    """The array of nested lists of plain values; None where `_Careful` has to look."""
+    accepted = _JSON_TYPES.get(dtype)
+    if accepted is None:
+        return None
+    shape = [len(values)]
+    types = set(map(type, values))
+    while types == {list}:
+        sizes = set(map(len, values))
+        if len(sizes) != 1:
+            return None
+        shape.append(sizes.pop())
+        values = list(chain.from_iterable(values))
+        types = set(map(type, values))
+    if not types <= accepted:
+        return None
+    try:
+        return _array(list(map(str.encode, values)) if dtype == types_pb2.DT_STRING else values, shape, dtype)
+    except (OverflowError, UnicodeEncodeError):
+        return None
+
+
+def _array(values: list[Any], shape: Sequence[int], dtype: int) -> Array:
+    if dtype == types_pb2.DT_FLOAT:
+        with np.errstate(over="ignore"):  # a number that is too large for a float32 is infinite
+            array = np.array(values, dtype=np.float32)
+    else:
+        array = np.array(values, dtype=_PARSED_AS[dtype])
+        if dtype in _NARROW:
+            array = array.astype(_NARROW[dtype])
+    return array if len(shape) == 1 else array.reshape(shape)
+
+
+class _Careful:
+    """The way of json_tensor.cc, value by value: slower, takes {"b64": ...}, and names the first thing that's wrong."""
+
+    def __init__(self, dtypes: Mapping[str, int]) -> None:
+        self._dtypes = dtypes
+        self._shapes: dict[str, list[int]] = {}
+        self._values: dict[str, list[Any]] = {}
+
+    def instances(self, instances: list[Any]) -> dict[str, Array]:
+        """Arrays of the row format."""
+        objects = _is_object(instances[0])
+        for index, element in enumerate(instances):
+            if objects:
+                self._add_object(index, element)
+            else:
+                self._add_plain(index, element)
+        return {
+            name: _array(values, [len(instances), *self._shapes[name]], self._dtypes[name])
+            for name, values in self._values.items()
+        }
+
+    def tensor(self, value: Any, dtype: int) -> Array:
+        """An array of the column format."""
+        shape = _shape(value)
+        values: list[Any] = []
+        _fill(value, 0, shape, dtype, values)
+        return _array(values, shape, dtype) if shape else _array(values, [1], dtype).reshape(())
+
+    def _add_object(self, index: int, element: Any) -> None:
+        if not _is_object(element):
+            raise invalid_argument(f"Expecting object but got list at item {index} of input list")
+        for name, value in element.items():
+            try:
+                self._add(name, value)
+            except ServingError as error:
+                raise invalid_argument(
+                    f"Failed to process element: {index} key: {name} of 'instances' list. Error: {error}"
+                ) from None
+        if element.keys() != self._dtypes.keys():
+            raise invalid_argument(
+                f"Failed to process element: {index} of 'instances' list. JSON object: {debug_string(element)} keys "
+                f"must be equal to: {','.join(sorted(self._dtypes))}"
+            )
+
+    def _add_plain(self, index: int, element: Any) -> None:
+        if _is_object(element):
+            raise invalid_argument(f"Expecting value/list but got object at item {index} of input list")
+        try:
+            self._add(next(iter(self._dtypes)), element)
+        except ServingError as error:
+            raise invalid_argument(f"Failed to process element: {index} of 'instances' list. Error: {error}") from None
+
+    def _add(self, name: str, value: Any) -> None:
+        if name not in self._dtypes:
+            raise invalid_argument(f"JSON object: does not have named input: {name}")
+        shape = _shape(value)
+        values: list[Any] = []
+        _fill(value, 0, shape, self._dtypes[name], values)
+        first = self._shapes.setdefault(name, shape)
+        if math.prod(first) != len(values):
+            raise invalid_argument(f"Expecting tensor size: {math.prod(first)} but got: {len(values)}")
+        if first != shape:
+            raise invalid_argument(f"Expecting shape {_shape_string(first)} but got: {_shape_string(shape)}")
+        self._values.setdefault(name, []).extend(values)
+
+
+def _shape(value: Any) -> list[int]:
+    shape = []
+    while type(value) is list:
+        shape.append(len(value))
+        if not value:
+            break
+        value = value[0]
+    return shape
+
+
+def _shape_string(shape: Sequence[int]) -> str:
+    return f"[{','.join(map(str, shape))}]"
+
+
+def _fill(value: Any, level: int, shape: Sequence[int], dtype: int, values: list[Any]) -> None:
+    if type(value) is not list:
+        if level != len(shape):
+            raise invalid_argument(
+                f"JSON Value: {debug_string(value)} found at incorrect level: {level + 1} in the JSON DOM. Expected at "
+                f"level: {len(shape)}"
+            )
+        values.append(_value(value, dtype))
+        return
+    if level >= len(shape):
+        raise invalid_argument(f"Encountered list at unexpected level: {level} expected < {len(shape)}")
+    if len(value) != shape[level]:
+        raise invalid_argument(
+            f"Encountered list at unexpected size: {len(value)} at level: {level} expected size: {shape[level]}"
+        )
+    for item in value:
+        _fill(item, level + 1, shape, dtype, values)
+
+
+def _value(value: Any, dtype: int) -> Any:
+    if type(value) is dict:
+        if dtype == types_pb2.DT_STRING:
+            return _decode_base64(value)
+        raise _type_error(value, dtype)
+    accepted = _JSON_TYPES.get(dtype)
+    if accepted is None:
+        raise ServingError(
+            Code.UNIMPLEMENTED,
+            f"Conversion of JSON Value: {debug_string(value)} to type: {dtype_name(dtype)}",
+        )
+    if type(value) not in accepted or (accepted is _INTEGER and not _fits(value, dtype)):
+        raise _type_error(value, dtype)
+    return _utf8(value) if type(value) is str else value
+
+
+def _utf8(text: str) -> bytes:
+    try:
+        return text.encode(errors="surrogateescape")
+    except UnicodeEncodeError:
+        raise parse_error("The surrogate pair in string is invalid.", 0) from None
+
+
+def _fits(value: int, dtype: int) -> bool:
+    limits = np.iinfo(_PARSED_AS[dtype])
+    return bool(limits.min <= value <= limits.max)
+
+
+def _type_error(value: Any, dtype: int) -> ServingError:
+    return invalid_argument(
+        f"JSON Value: {debug_string(value)} Type: {json_type(value)} is not of expected type: {dtype_name(dtype)}"
+    )
+
+
+def _is_base64(value: Any) -> bool:
+    return type(value) is dict and len(value) == 1 and type(value.get("b64")) is str
+
+
+def _is_object(value: Any) -> bool:
+    return type(value) is dict and not _is_base64(value)
+
+
+def _decode_base64(value: dict[str, Any]) -> bytes:
+    """As absl::Base64Unescape: white space is skipped, the padding may be missing."""
+    if not _is_base64(value):
+        raise invalid_argument(f"JSON Value: {debug_string(value)} not formatted correctly for base64 data")
+    text = re.sub(r"[ \t\r\n\v\f]+", "", value["b64"])
+    unpadded = text.rstrip("=.")
+    padding = -len(unpadded) % 4
+    if len(text) - len(unpadded) not in (0, padding) or padding == 3:
+        raise invalid_argument("Unable to base64 decode")
+    try:
+        return base64.b64decode(unpadded + "=" * padding, validate=True)
+    except (binascii.Error, ValueError):
+        raise invalid_argument("Unable to base64 decode") from None
+
+
+def dtype_name(dtype: int) -> str:
+    """`float` for DT_FLOAT: TensorFlow's DataTypeString."""
+    return types_pb2.DataType.Name(dtype).removeprefix("DT_").lower()
+
+
+# tf.Example
+
+
+def _example(document: Any) -> example_pb2.Example:
+    if type(document) is not dict:
+        raise invalid_argument(f"Example must be JSON object but got JSON {json_type(document)}")
+    example = example_pb2.Example()
+    for name, content in document.items():
+        if not _is_utf8(name):
+            raise parse_error("The surrogate pair in string is invalid.", 0)
+        feature = example.features.feature[name]
+        for value in content if type(content) is list else [content]:
+            _add_to_feature(value, name, feature)
+    return example
+
+
+def _add_to_feature(value: Any, name: str, feature: feature_pb2.Feature) -> None:
+    if type(value) is str:
+        _feature_list(feature, "bytes_list", name).append(_utf8(value))
+    elif type(value) is float:
+        with np.errstate(over="ignore"):
+            _feature_list(feature, "float_list", name).append(float(np.float32(value)))
+    elif type(value) in (int, bool):
+        values = _feature_list(feature, "int64_list", name)
+        if value >= 2**63:
+            raise invalid_argument(f"Feature: {name} has uint64_t element. Only int64_t is supported.")
+        values.append(int(value))
+    elif _is_base64(value):
+        _feature_list(feature, "bytes_list", name).append(_decode_base64(value))
+    else:
+        raise invalid_argument(f"Feature: {name} has element with unexpected JSON type: {json_type(value)}")
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _feature_list(feature: feature_pb2.Feature, kind: str, name: str) -> Any:
+    present = feature.WhichOneof("kind")
+    if present not in (None, kind):
+        raise invalid_argument(
+            f"Unexpected element type in feature: {name} expecting type: {present.removesuffix('_list')}"
+        )
+    return getattr(feature, kind).value
+
+
+# Writing
+
+
+def predictions(outputs: Mapping[str, Array], request_format: RequestFormat) -> bytes:
+    """Body of a predict response.
+
+    Args:
+        outputs: an array by output; strings as object arrays of bytes.
+        request_format: format of the request.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT, a type that JSON has no form for, or, in the row format, outputs that are no
+            batch of one size.
+    """
+    if not outputs:
+        raise invalid_argument("Cannot convert empty tensor map to JSON")
+    if request_format is RequestFormat.COLUMN:
+        return _write(outputs, lambda values: {"outputs": _named(values)})
+    _check_batch(outputs)
+    return _write(outputs, lambda values: {"predictions": _rows(values)})
+
+
+def classifications(labels: Array | None, scores: Array | None, num_examples: int) -> bytes:
+    """Body of a classify response.
+
+    Args:
+        labels: (num_examples, num_classes) object; None if the model has no labels.
+        scores: (num_examples, num_classes) float32; None if the model has no scores.
+        num_examples: examples of the request.
+    """
+    shape = next((array.shape for array in (labels, scores) if array is not None), (num_examples, 0))
+    texts: Any = np.full(shape, b"", dtype=object) if labels is None else labels
+    numbers = np.zeros(shape, np.float32) if scores is None else scores
+    return _write(
+        {"labels": texts, "scores": numbers},
+        lambda values: {
+            "results": [
+                list(map(list, zip(*pair, strict=True)))
+                for pair in zip(values["labels"], map(list, values["scores"]), strict=True)
+            ]
+        },
+    )
+
+
+def regressions(values: Array) -> bytes:
+    """Body of a regress response. `values` is (num_examples,) float32."""
+    return _write({"results": values}, lambda written: {"results": written["results"]})
+
+
+def error(message: str) -> bytes:
+    """Body of a response that is no success."""
+    return orjson.dumps({"error": message.encode(errors="replace").decode()})
+
+
+def _named(values: dict[str, Any]) -> Any:
+    return values if len(values) > 1 else next(iter(values.values()))
+
+
+def _rows(values: dict[str, Any]) -> list[Any]:
+    if len(values) == 1:
+        return list(next(iter(values.values())))
+    names = tuple(values)
+    return [dict(zip(names, row)) for row in zip(*values.values())]  # noqa: B905 strict takes time, lengths are checked
+
+
+def _check_batch(outputs: Mapping[str, Array]) -> None:
+    size = None
+    for name, array in outputs.items():
+        if not array.shape:
+            raise invalid_argument(f"Tensor name: {name} has no shape information ")
+        if size is not None and size != len(array):
+            raise invalid_argument(f"Tensor name: {name} has inconsistent batch size: {len(array)} expecting: {size}")
+        size = len(array)
+
+
+def _write(outputs: Mapping[str, Array], arrange: Callable[[dict[str, Any]], Any]) -> bytes:
+    """JSON of arrays. orjson writes float32 in the fewest digits that give it back, and NaN and Infinity as null."""
+    body = orjson.dumps(
+        arrange({name: _json_values(name, array) for name, array in outputs.items()}), option=_WRITE_OPTIONS
+    )
+    if b"null" in body and not all(_is_finite(array) for array in outputs.values()):
+        values = {
+            name: _json_values(name, array) if _is_finite(array) else _spelled(array) for name, array in outputs.items()
+        }
+        return orjson.dumps(arrange(values), option=_WRITE_OPTIONS)
+    return body
+
+
+def _is_finite(array: Array) -> bool:
+    return array.dtype.kind != "f" or bool(np.isfinite(array).all())
+
+
+def _json_values(name: str, array: Array) -> Any:
+    if array.dtype not in _WRITABLE:
+        raise invalid_argument(f"Failed to write JSON value for tensor type: {_array_dtype_name(array)}")
+    if array.dtype != object:
+        return np.ascontiguousarray(array) if array.shape else array[()]
+    if name.endswith(_BYTES_SUFFIX):
+        return _map_nested(lambda text: {"b64": base64.b64encode(text).decode()}, array.tolist())
+    return _text_matrix(array) if array.ndim == 2 else _texts(array.tolist())
+
+
+def _array_dtype_name(array: Array) -> str:
+    return {"float16": "half"}.get(array.dtype.name, array.dtype.name)
+
+
+def _text_matrix(array: Array) -> list[list[Any]]:
+    values = _texts(array.ravel().tolist())
+    width = array.shape[1]
+    return [values[start : start + width] for start in range(0, len(values), width)] if width else array.tolist()
+
+
+def _texts(values: Any) -> Any:
+    if type(values) is not list:
+        return _text(values)
+    if values and type(values[0]) is list:
+        return [_texts(value) for value in values]
+    try:
+        return list(map(bytes.decode, values))
+    except UnicodeDecodeError:
+        return [_text(value) for value in values]
+
+
+def _text(text: bytes) -> Any:
+    try:
+        return text.decode()
+    except UnicodeDecodeError:  # TensorFlow Serving sends such bytes as they are
+        quoted = json.dumps(text.decode(errors="surrogateescape"), ensure_ascii=False)
+        return orjson.Fragment(quoted.encode(errors="surrogateescape"))
+
+
+def _spelled(array: Array) -> Any:
+    """Values of a float array, those that are not finite by name."""
+    names = {math.inf: b"Infinity", -math.inf: b"-Infinity"}
+
+    def spell(value: Any) -> Any:
+        return value if np.isfinite(value) else orjson.Fragment(names.get(float(value), b"NaN"))
+
+    def nested(part: Any) -> Any:
+        return [nested(item) for item in part] if isinstance(part, np.ndarray) else spell(part)
+
+    return nested(array) if array.shape else spell(array[()])
+
+
+def _map_nested(function: Callable[[bytes], Any], values: Any) -> Any:
+    if type(values) is not list:
+        return function(values)
+    return [_map_nested(function, value) if type(value) is list else function(value) for value in values]

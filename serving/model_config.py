@@ -1,0 +1,139 @@
+"""Which models are served, from where, in which versions and labels: TensorFlow Serving's ModelServerConfig."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from google.protobuf import text_format
+from tensorflow_serving.config import (  # type: ignore[import-untyped]
+    file_system_storage_path_source_pb2,
+    model_server_config_pb2,
+)
+
+from pipeline.errors import UsageError
+from serving.status import Code, ServingError, invalid_argument
+
+_PLATFORM = "tensorflow"
+_DEPRECATED_TENSORFLOW = 1
+
+
+@dataclass(frozen=True)
+class LatestVersions:
+    """Serve the versions with the greatest numbers."""
+
+    count: int = 1
+
+    def choose(self, versions: Iterable[int]) -> set[int]:
+        """The versions to serve, of those that there are."""
+        return set(sorted(versions)[-self.count :])
+
+
+@dataclass(frozen=True)
+class AllVersions:
+    """Serve every version."""
+
+    def choose(self, versions: Iterable[int]) -> set[int]:
+        """The versions to serve, of those that there are."""
+        return set(versions)
+
+
+@dataclass(frozen=True)
+class SpecificVersions:
+    """Serve the versions named here."""
+
+    versions: frozenset[int]
+
+    def choose(self, versions: Iterable[int]) -> set[int]:
+        """The versions to serve, of those that there are."""
+        return set(self.versions) & set(versions)
+
+
+VersionPolicy = LatestVersions | AllVersions | SpecificVersions
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A model to serve."""
+
+    name: str
+    base_path: Path
+    """Folder of numbered versions."""
+    policy: VersionPolicy = LatestVersions()
+    labels: Mapping[str, int] = field(default_factory=dict)
+    """Version by label."""
+
+
+def read_model_config_file(path: Path) -> tuple[ModelConfig, ...]:
+    """The models of a ModelServerConfig in protobuf's text format.
+
+    Raises:
+        UsageError: the file cannot be read, or is no such configuration.
+    """
+    try:
+        message = text_format.Parse(path.read_text(), model_server_config_pb2.ModelServerConfig())
+        return from_message(message)
+    except (OSError, UnicodeDecodeError, text_format.ParseError, ServingError) as error:
+        raise UsageError(
+            f"--model-config-file is no ModelServerConfig in protobuf's text format: {error}. Received: {path}. "
+            "See https://www.tensorflow.org/tfx/serving/serving_config."
+        ) from None
+
+
+def from_message(message: model_server_config_pb2.ModelServerConfig) -> tuple[ModelConfig, ...]:
+    """The models of a ModelServerConfig.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT, with TensorFlow Serving's message.
+    """
+    if message.WhichOneof("config") != "model_config_list":
+        raise invalid_argument(
+            "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is currently "
+            "supported"
+        )
+    configs = tuple(_model(config) for config in message.model_config_list.config)
+    seen: set[str] = set()
+    for config in configs:
+        if config.name in seen:
+            raise invalid_argument(f"Illegal to list model {config.name} multiple times in config list")
+        seen.add(config.name)
+    return configs
+
+
+def _model(config: model_server_config_pb2.ModelConfig) -> ModelConfig:
+    _check_platform(config)
+    path = Path(config.base_path)
+    if not path.is_absolute():
+        raise invalid_argument(
+            f"Expected model {config.name} to have an absolute path or URI; got base_path()={config.base_path}"
+        )
+    return ModelConfig(config.name, path, _policy(config.model_version_policy), dict(config.version_labels))
+
+
+def _check_platform(config: model_server_config_pb2.ModelConfig) -> None:
+    if not config.name:
+        raise invalid_argument("A model of the config list has no name.")
+    if config.model_platform and config.model_type:
+        raise invalid_argument(
+            "Illegal setting both ModelServerConfig::model_type (deprecated) and ModelServerConfig::model_platform, "
+            f"model name is {config.name}"
+        )
+    if not config.model_platform and config.model_type != _DEPRECATED_TENSORFLOW:
+        raise invalid_argument(
+            "Illegal setting neither ModelServerConfig::model_type (deprecated) nor ModelServerConfig::model_platform, "
+            f"model name is {config.name}"
+        )
+    if config.model_platform not in ("", _PLATFORM):
+        raise ServingError(
+            Code.INVALID_ARGUMENT, f"Model {config.name} requests unsupported platform {config.model_platform}"
+        )
+
+
+def _policy(
+    policy: file_system_storage_path_source_pb2.FileSystemStoragePathSourceConfig.ServableVersionPolicy,
+) -> VersionPolicy:
+    choice = policy.WhichOneof("policy_choice")
+    if choice == "all":
+        return AllVersions()
+    if choice == "specific":
+        return SpecificVersions(frozenset(policy.specific.versions))
+    return LatestVersions(max(policy.latest.num_versions, 1))

@@ -1,0 +1,53 @@
+"""Status codes and the error that every layer of the server raises.
+
+The codes are those of absl::Status, which gRPC and TensorFlow share. Which HTTP status one becomes is rest.py's to say.
+"""
+
+import enum
+
+from tensorflow.errors import OpError
+
+
+class Code(enum.IntEnum):
+    """Canonical status codes."""
+
+    OK = 0
+    CANCELLED = 1
+    UNKNOWN = 2
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    ALREADY_EXISTS = 6
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    FAILED_PRECONDITION = 9
+    ABORTED = 10
+    OUT_OF_RANGE = 11
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    DATA_LOSS = 15
+    UNAUTHENTICATED = 16
+
+
+class ServingError(Exception):
+    """A request, or the load of a model, that failed with a status a client may see."""
+
+    def __init__(self, code: Code, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+    def __str__(self) -> str:
+        """As absl::Status prints itself, which messages about messages quote."""
+        return f"{self.code.name}: {self.message}"
+
+
+def invalid_argument(message: str) -> ServingError:
+    """The error of a request that is wrong in itself."""
+    return ServingError(Code.INVALID_ARGUMENT, message)
+
+
+def from_tensorflow(error: OpError) -> ServingError:
+    """The status that a TensorFlow operation ended with."""
+    return ServingError(Code(error.error_code), error.message or type(error).__name__)

@@ -1,0 +1,86 @@
+"""TensorProto <-> arrays, as Tensor::FromProto and Tensor::AsProtoField have it."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.framework import tensor_pb2, types_pb2
+
+from serving.status import invalid_argument
+
+Array = np.ndarray[Any, Any]
+
+MAX_ELEMENTS = 2**28
+"""Of one tensor: a shape of a few bytes can name more than any memory holds."""
+
+_VALUE_FIELDS: Mapping[int, tuple[str, Any]] = {
+    types_pb2.DT_FLOAT: ("float_val", np.float32),
+    types_pb2.DT_DOUBLE: ("double_val", np.float64),
+    types_pb2.DT_INT8: ("int_val", np.int8),
+    types_pb2.DT_UINT8: ("int_val", np.uint8),
+    types_pb2.DT_INT16: ("int_val", np.int16),
+    types_pb2.DT_UINT16: ("int_val", np.uint16),
+    types_pb2.DT_INT32: ("int_val", np.int32),
+    types_pb2.DT_INT64: ("int64_val", np.int64),
+    types_pb2.DT_UINT32: ("uint32_val", np.uint32),
+    types_pb2.DT_UINT64: ("uint64_val", np.uint64),
+    types_pb2.DT_BOOL: ("bool_val", np.bool_),
+    types_pb2.DT_STRING: ("string_val", np.object_),
+}
+_DATA_TYPES = {np.dtype(dtype): (data_type, field) for data_type, (field, dtype) in _VALUE_FIELDS.items()}
+
+
+def to_array(proto: tensor_pb2.TensorProto, alias: str) -> Array:
+    """The array of a message.
+
+    Args:
+        proto: the message.
+        alias: name of the input, for the error.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT, the message does not describe a tensor.
+    """
+    shape = [dim.size for dim in proto.tensor_shape.dim]
+    if min(shape, default=0) < 0 or math.prod(shape) > MAX_ELEMENTS or proto.tensor_shape.unknown_rank:
+        raise invalid_argument(f"tensor parsing error: {alias}")
+    value_field = _VALUE_FIELDS.get(proto.dtype)
+    try:
+        if value_field is None:
+            return np.asarray(tf.make_ndarray(proto))
+        return _to_array(proto, shape, *value_field)
+    except (TypeError, ValueError, OverflowError, KeyError):
+        raise invalid_argument(f"tensor parsing error: {alias}") from None
+
+
+def _to_array(proto: tensor_pb2.TensorProto, shape: list[int], value_field: str, dtype: Any) -> Array:
+    if proto.tensor_content and dtype is not np.object_:
+        return np.frombuffer(proto.tensor_content, dtype).reshape(shape)
+    values = getattr(proto, value_field)[:]  # a list, which NumPy reads several times as fast
+    if value_field == "int_val" and dtype is not np.int32:
+        array = np.array(values, np.int32).astype(dtype)
+    else:
+        array = np.array(values, dtype)
+    size = math.prod(shape)
+    if len(array) < size:  # the last value stands for all that are left out
+        filled = np.empty(size, dtype)
+        filled[: len(array)] = array
+        filled[len(array) :] = array[-1] if len(array) else (b"" if dtype is np.object_ else 0)
+        array = filled
+    return array.reshape(shape)
+
+
+def from_array(array: Array, proto: tensor_pb2.TensorProto) -> None:
+    """Put an array into an empty message."""
+    known = _DATA_TYPES.get(array.dtype)
+    if known is None:
+        proto.CopyFrom(tf.make_tensor_proto(array))
+        return
+    proto.dtype, value_field = known
+    dims = proto.tensor_shape.dim
+    for size in array.shape:
+        dims.add(size=size)
+    if not array.shape:
+        proto.tensor_shape.SetInParent()
+    getattr(proto, value_field).extend(array.ravel().tolist())

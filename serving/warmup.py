@@ -1,0 +1,91 @@
+"""Warm-up: the requests that a model brings along, replayed before it answers any other."""
+
+from pathlib import Path
+
+import tensorflow as tf
+from tensorflow_serving.apis import (  # type: ignore[import-untyped]
+    input_pb2,
+    prediction_log_pb2,
+)
+
+from serving import inference
+from serving.saved_model import SavedModel
+from serving.status import Code, ServingError, from_tensorflow, invalid_argument
+from serving.tensor_proto import to_array
+
+WARMUP_REQUESTS = Path("assets.extra") / "tf_serving_warmup_requests"
+MAX_RECORDS = 1000
+
+
+def warm_up(model: SavedModel, path: Path) -> int:
+    """Replay the warm-up requests of a model.
+
+    Args:
+        model: the model.
+        path: its folder.
+
+    Returns:
+        Number of requests.
+
+    Raises:
+        ServingError: a request failed, or the file is broken.
+    """
+    file = path / WARMUP_REQUESTS
+    if not file.is_file():
+        return 0
+    count = 0
+    try:
+        for record in tf.compat.v1.io.tf_record_iterator(str(file)):
+            if count == MAX_RECORDS:
+                raise invalid_argument(f"Number of warmup records exceeds the maximum ({MAX_RECORDS}) at {file}")
+            _replay(model, _parse(record, file))
+            count += 1
+    except tf.errors.OpError as error:
+        raise from_tensorflow(error) from None
+    return count
+
+
+def _parse(record: bytes, file: Path) -> prediction_log_pb2.PredictionLog:
+    try:
+        return prediction_log_pb2.PredictionLog.FromString(record)
+    except Exception as error:  # protobuf's DecodeError derives from nothing narrower
+        raise invalid_argument(f"Failed to parse warmup record from {file}: {error}") from None
+
+
+def _replay(model: SavedModel, log: prediction_log_pb2.PredictionLog) -> None:
+    kind = log.WhichOneof("log_type")
+    if kind == "predict_log":
+        request = log.predict_log.request
+        signature = inference.predict_signature(model, request.model_spec.signature_name)
+        inputs = {alias: to_array(tensor, alias) for alias, tensor in request.inputs.items()}
+        inference.predict_call(signature, inputs, request.output_filter)[0].run(model)
+    elif kind in ("classify_log", "regress_log"):
+        request = getattr(log, kind).request
+        call = inference.classify_call if kind == "classify_log" else inference.regress_call
+        signature = inference.example_signature(model, request.model_spec.signature_name)
+        call(signature, examples_of(request.input)).run(model)
+    elif kind == "multi_inference_log":
+        request = log.multi_inference_log.request
+        inference.multi_inference_call(model, tasks_of(request.tasks), examples_of(request.input)).run(model)
+    elif kind is not None:
+        raise ServingError(Code.UNIMPLEMENTED, f"Unsupported log_type for warmup: {kind}")
+
+
+def examples_of(message: input_pb2.Input) -> list[bytes]:
+    """Serialized tf.Examples of a Classify, Regress or MultiInference request, the context merged into each."""
+    kind = message.WhichOneof("kind")
+    if kind == "example_list":
+        return [example.SerializeToString() for example in message.example_list.examples]
+    if kind == "example_list_with_context":
+        with_context = message.example_list_with_context
+        context = with_context.context.SerializeToString()
+        return [context + example.SerializeToString() for example in with_context.examples]
+    return []
+
+
+def tasks_of(tasks: "list[object]") -> list[inference.Task]:
+    """The tasks of a MultiInference request."""
+    return [
+        inference.Task(task.model_spec.name, task.model_spec.signature_name, task.method_name)  # type: ignore[attr-defined]
+        for task in tasks
+    ]

@@ -1,0 +1,102 @@
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.errors import UsageError
+from serving.client import ClientOptions, GrpcClient, PredictClient, RequestError, RestClient, Target
+from serving.model_config import ModelConfig
+from serving.server import RunningServer
+from serving.status import Code
+from serving.versions import State
+from tests.serving.conftest import options
+
+ROWS = [{"number": 0.5 + index, "count": index, "name": f"n{index}"} for index in range(10)]
+
+
+@pytest.fixture(params=["rest", "grpc"])
+def client(request: pytest.FixtureRequest, server: RunningServer) -> Iterator[PredictClient]:
+    made = make(request.param, server.rest_port, server.grpc_port, ClientOptions(batch_size=3))
+    with made:
+        yield made
+
+
+def make(protocol: str, rest_port: int, grpc_port: int, client_options: ClientOptions) -> Any:
+    if protocol == "rest":
+        return RestClient(f"http://127.0.0.1:{rest_port}", client_options)
+    return GrpcClient(f"127.0.0.1:{grpc_port}", client_options)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_rows_are_answered_in_order_over_batches(client: PredictClient) -> None:
+    answers = list(client.predict(Target("kinds"), ROWS))
+    assert [answer["count"] for answer in answers] == list(range(10))
+    assert answers[3]["greeting"] == "hello n3"
+    assert answers[3]["pair"] == [3.5, -3.5]
+
+
+def test_no_rows_ask_nothing_of_the_model(client: PredictClient) -> None:
+    assert list(client.predict(Target("kinds"), [])) == []
+
+
+@pytest.mark.parametrize("target", [Target("half_plus_two", version=123), Target("half_plus_two", label="stable")])
+def test_version_and_label_are_asked_for(client: PredictClient, target: Target) -> None:
+    (answer,) = client.predict(target, [{"x": 2.0}])
+    assert list(answer.values()) == [3.0]
+
+
+def test_refusal_carries_its_code(client: PredictClient) -> None:
+    with pytest.raises(RequestError, match="foo") as caught:
+        list(client.predict(Target("foo"), ROWS))
+    assert caught.value.code is Code.NOT_FOUND
+    with pytest.raises(RequestError, match="more"):
+        list(client.predict(Target("kinds"), [{**ROWS[0], "more": 1}]))
+
+
+def test_status_shows_versions(client: PredictClient) -> None:
+    statuses = client.status("half_plus_two")
+    assert [(status.version, status.state, status.error) for status in statuses] == [
+        (124, State.AVAILABLE, None),
+        (123, State.AVAILABLE, None),
+    ]
+
+
+@pytest.mark.parametrize("protocol", ["rest", "grpc"])
+def test_server_that_is_away_is_asked_again(protocol: str, base_paths: dict[str, Path]) -> None:
+    rest_port, grpc_port = free_port(), free_port()
+    late = RunningServer(
+        options(ModelConfig("m", base_paths["half_plus_two"]), rest_port=rest_port, grpc_port=grpc_port)
+    )
+    starting = threading.Timer(0.3, late.start)
+    with make(protocol, rest_port, grpc_port, ClientOptions(retry_seconds=20)) as client:
+        starting.start()
+        (answer,) = client.predict(Target("m"), [{"x": 2.0}])
+        assert list(answer.values()) == [4.0]
+    starting.join()
+    late.ask_to_stop()
+    late.wait()
+
+
+@pytest.mark.parametrize("protocol", ["rest", "grpc"])
+def test_server_that_stays_away_is_given_up(protocol: str) -> None:
+    with (
+        make(protocol, free_port(), free_port(), ClientOptions(retry_seconds=0.2)) as client,
+        pytest.raises(RequestError, match="answered UNAVAILABLE") as caught,
+    ):
+        client.status("m")
+    assert caught.value.code is Code.UNAVAILABLE
+
+
+def test_address_without_scheme_is_refused() -> None:
+    with pytest.raises(
+        UsageError, match=r"--rest takes a URL. Received: localhost:8501. Try --rest http://localhost:8501."
+    ):
+        RestClient("localhost:8501")
