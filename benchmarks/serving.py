@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil  # type: ignore[import-untyped]
+import psutil
 import tensorflow as tf
-from tensorflow_serving.apis import predict_pb2  # type: ignore[import-untyped]
+from tensorflow_serving.apis import predict_pb2
 
 from serving.saved_model import SavedModel, SessionOptions
 

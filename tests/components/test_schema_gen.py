@@ -13,7 +13,7 @@ from components.schema_gen import Executor, complete_schema
 from components.tables import Column, TableProfile
 from models.features import MISSING_INTEGER, read_features, read_schema
 from pipeline.config import FeaturesConfig
-from pipeline.errors import KubetfxError
+from pipeline.errors import ConfigError, KubetfxError
 
 PROFILE = TableProfile(
     (
@@ -111,9 +111,23 @@ def test_completing_a_schema_twice_changes_nothing():
     twice = schema_pb2.Schema()
     twice.CopyFrom(once)
 
-    completed(twice, numeric=["year"], task="regression")
+    completed(twice, numeric=["year"])
 
     assert text_format.MessageToString(twice) == text_format.MessageToString(once)
+
+
+def test_frozen_schema_of_a_classification_is_refused_for_a_regression():
+    with pytest.raises(ConfigError, match="is that of a classification. Received: classes Adelie, Gentoo"):
+        completed(completed(), task="regression")
+
+
+def test_class_that_a_frozen_schema_does_not_know_is_refused():
+    schema = completed()
+    label = next(feature for feature in schema.feature if "label" in feature.annotation.tag)
+    label.annotation.tag.remove("class:Gentoo")
+
+    with pytest.raises(ConfigError, match="does not know the classes Gentoo"):
+        completed(schema)
 
 
 def test_representation_that_a_frozen_schema_has_stays():
