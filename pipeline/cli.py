@@ -7,7 +7,7 @@ import sys
 import traceback
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -133,6 +133,53 @@ def init(
 
 
 @app.command()
+def serve(  # noqa: PLR0913, PLR0917 - the options of a command
+    config: Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help="pipeline.yaml", show_default=False)] = None,
+    model_name: Annotated[str, typer.Option(help="Without a config: name that clients ask for.")] = "default",
+    model_base_path: Annotated[
+        Path | None, typer.Option(help="Without a config: folder of numbered versions.", show_default=False)
+    ] = None,
+    model_config_file: Annotated[
+        Path | None, typer.Option(help="Several models: a ModelServerConfig as text.", show_default=False)
+    ] = None,
+    rest_port: Annotated[int, typer.Option(help="0: any that is free.")] = 8501,
+    grpc_port: Annotated[int, typer.Option(help="0: any that is free.")] = 8500,
+    host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 for all.")] = "127.0.0.1",
+    engine: Annotated[
+        Literal["embedded", "tf-serving"], typer.Option(help="tf-serving: the real binary, or its container.")
+    ] = "embedded",
+    enable_batching: Annotated[bool, typer.Option(help="Compute rows of several requests at once.")] = False,
+    overrides: Overrides = None,
+) -> None:
+    """Serve pushed models over TensorFlow Serving's REST and gRPC; new versions are picked up as they are pushed."""
+    output = _open_output("human")
+    if config:
+        pipeline_config = _load(config, overrides)
+        model_name, model_base_path = pipeline_config.model_name, pipeline_config.push_path
+    import logging
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    output.begin("Loading the server")
+    from serving.model_config import ModelConfig
+    from serving.server import ServerOptions, serve_with_tf_serving
+    from serving.server import serve as serve_embedded
+
+    output.end()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    options = ServerOptions(
+        models=(ModelConfig(model_name, model_base_path.absolute()),) if model_base_path else (),
+        model_config_file=model_config_file,
+        host=host,
+        rest_port=rest_port,
+        grpc_port=grpc_port,
+        enable_batching=enable_batching,
+    )
+    if engine == "tf-serving":
+        raise typer.Exit(serve_with_tf_serving(options))
+    serve_embedded(options)
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON schema of pipeline.yaml, for editors."""
     Output("json").document(PipelineConfig.model_json_schema())
@@ -208,7 +255,7 @@ def _print_result(result: "RunResult", config: PipelineConfig, output: Output, *
         output.say(
             f"{verb} {config.model_name} version {result.pushed_version} in {_shown(config.push_path)}", style="green"
         )
-        output.say(f"Next: kubetfx predict {config_path} --rows ROWS.csv")
+        output.say(f"Next: kubetfx predict {config_path} --rows ROWS.csv; kubetfx serve {config_path}")
 
 
 def _print_metrics(result: "RunResult", output: Output) -> None:

@@ -117,7 +117,7 @@ def test_completing_a_schema_twice_changes_nothing():
 
 
 def test_frozen_schema_of_a_classification_is_refused_for_a_regression():
-    with pytest.raises(ConfigError, match="is that of a classification. Received: classes Adelie, Gentoo"):
+    with pytest.raises(ConfigError, match=r"is that of a classification\. Received: classes Adelie, Gentoo"):
         completed(completed(), task="regression")
 
 

@@ -1,14 +1,18 @@
 """From a CSV to a pushed model; then again with nothing changed, and with one thing changed at a time."""
 
+import csv
 import json
 import shutil
+import socket
+import subprocess
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.e2e.project import PENGUINS, Finished, Project, penguins_in
+from tests.e2e.project import PENGUINS, Finished, Project, command, environment, penguins_in
 
 COLUMNS = ["island", "bill_length_mm", "bill_depth_mm", "flipper_length_mm", "body_mass_g", "sex", "year"]
 
@@ -62,6 +66,34 @@ def test_predict_gives_species_for_raw_rows(first_run: Finished, penguins: Proje
     for prediction in answer["predictions"]:
         assert prediction["score"] == max(prediction["probabilities"].values())
         assert sum(prediction["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+
+
+def test_served_model_answers_a_rest_client_as_predict_does(first_run: Finished, penguins: Project) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen(
+        command("serve", penguins.config, "--rest-port", str(port), "--grpc-port", "0"),
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
+    try:
+        assert server.stderr is not None
+        assert any(f"REST at 127.0.0.1:{port}" in line for line in server.stderr)
+        with (PENGUINS / "rows.csv").open() as file:
+            rows = [
+                {name: value if name in ("island", "sex") else float(value) for name, value in row.items()}
+                for row in csv.DictReader(file)
+            ]
+        answer = httpx.post(f"http://127.0.0.1:{port}/v1/models/penguins:predict", json={"instances": rows}).json()
+    finally:
+        server.terminate()
+        server.communicate(timeout=30)
+    offline = penguins.predict(PENGUINS / "rows.csv").document
+    assert [p["label"] for p in answer["predictions"]] == [p["label"] for p in offline["predictions"]]
+    for ours, theirs in zip(answer["predictions"], offline["predictions"], strict=True):
+        assert ours["score"] == pytest.approx(theirs["score"], abs=1e-6)
 
 
 def test_predict_takes_rows_with_missing_cells(first_run: Finished, penguins: Project, tmp_path: Path) -> None:
