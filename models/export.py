@@ -100,11 +100,11 @@ class ModelFacts:
 
 
 def read_facts(path: Path) -> ModelFacts | None:
-    """The facts of an exported model; None for a model that kubetfx did not export."""
+    """The facts of an exported model; None for one that kubetfx did not export, or a version of it with fewer facts."""
     file = path / FACTS
-    if not file.is_file():
+    document = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    if not {"label", "classes", "inputs", "columns"} <= document.keys():
         return None
-    document = json.loads(file.read_text(encoding="utf-8"))
     return ModelFacts(document["label"], tuple(document["classes"]), tuple(document["inputs"]), document["columns"])
 
 
