@@ -14,7 +14,7 @@ setup: $(VENV)/.synced ## The environment in .venv, as uv.lock pins it
 
 $(VENV)/.synced: uv.lock pyproject.toml setup.py
 	@$(if $(PYTHON),,echo "kubetfx needs Python 3.11. Received: no python3.11 and no python3 on PATH. Install Python 3.11, or say where it is: make PYTHON=/path/to/python3.11" >&2; exit 1)
-	@$(PYTHON) -c 'import sys; v = sys.version_info; v[:2] == (3, 11) or sys.exit("kubetfx needs Python 3.11, which TFX supports up to. Received: Python %d.%d.%d at %s. Install Python 3.11, or say where it is: make PYTHON=/path/to/python3.11" % (v[0], v[1], v[2], sys.executable))'
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v[:2] == (3, 11) or sys.exit("kubetfx needs Python 3.11, which its lock is for. Received: Python %d.%d.%d at %s. Install Python 3.11, or say where it is: make PYTHON=/path/to/python3.11" % (v[0], v[1], v[2], sys.executable))'
 	@test -x $(BIN)/python || $(PYTHON) -m venv --without-pip $(VENV)
 	@test -x $(BIN)/uv && $(BIN)/uv --version | grep -q "$$(grep -A1 '^name = "uv"' uv.lock | grep -o '[0-9.]*[0-9]')" || $(PYTHON) scripts/install_uv.py $(VENV)
 	@echo "Installing what uv.lock pins into $(VENV) (about 3 GB) ..."

@@ -1,6 +1,9 @@
 """What happens when a run is killed, stopped by its data, or out of disk."""
 
+import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import time
@@ -72,21 +75,22 @@ def test_two_runs_in_one_workspace_are_refused(new_penguins: Project) -> None:
 
 
 def test_disk_that_runs_full_leaves_nothing_half_written(new_penguins: Project, tmp_path: Path) -> None:
-    mount = tmp_path / "small"
-    mount.mkdir()
     if subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False).returncode:
         pytest.skip("needs user namespaces, to mount a small disk")
-    inside = " ".join(command("run", new_penguins.config, "--format", "json", "--set", f"workspace={mount}/workspace"))
-    script = (
-        f"mount -t tmpfs -o size=300k tmpfs {mount} && {inside}; code=$?; "
-        f"ls {mount}/workspace/pushed/penguins 2>/dev/null; ls -d {mount}/workspace/artifacts/*/[!.]*/*; exit $code"
-    )
+    mount, answer = tmp_path / "small", tmp_path / "answer.json"
+    mount.mkdir()
+    run = shlex.join(command("run", new_penguins.config, "--format", "json", "--set", f"workspace={mount}/workspace"))
+    script = f"mount -t tmpfs -o size=300k tmpfs {mount} && {run} > {answer}; code=$?; cd {mount}; find . ; exit $code"
+    buffered = {name: value for name, value in environment().items() if name != "PYTHONUNBUFFERED"}
     done = subprocess.run(
-        ["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True, env=environment(), check=False
+        ["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True, env=buffered, check=False
     )
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert "No space left on device" in done.stdout or "disk" in done.stdout
-    assert "Format-Serving" not in done.stdout
+    assert done.returncode == 1, answer.read_text() + done.stderr
+    error = json.loads(answer.read_text())["error"]
+    assert "No space left on device" in error["message"] or "disk is full" in error["message"]
+    failed_outputs = rf"/artifacts/{error['node']}/[^.][^/]*/\d+"
+    assert not re.search(failed_outputs, done.stdout), done.stdout
+    assert "/pushed/" not in done.stdout
 
 
 def test_push_directory_that_cannot_be_written_is_an_error_before_any_work(new_penguins: Project) -> None:
