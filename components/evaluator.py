@@ -23,10 +23,9 @@ from tfx.utils import proto_utils
 
 from components.served_model_resolver import saved_model_path
 from models.export import read_facts
-from models.features import Features, read_features, read_schema
+from models.features import LABEL, Features, read_features, read_schema
 from pipeline.config import LOWER_IS_BETTER, METRICS, EvaluationConfig, Task, Threshold
 
-LABEL = "label"
 CANDIDATE = "candidate"
 BASELINE = "baseline"
 DEFAULT_WORSE_BY_AT_MOST = 0.01

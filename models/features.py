@@ -16,6 +16,9 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 Role = Literal["label", "numeric", "vocabulary", "hashed", "excluded"]
 ROLES: tuple[Role, ...] = ("label", "numeric", "vocabulary", "hashed", "excluded")
 
+LABEL = "label"
+"""Name of the label among what preprocessing_fn returns."""
+
 MISSING_INTEGER = -(2**63)
 """Stands for a missing cell of an integer column where there is no NaN: tf.Example's int64."""
 

@@ -12,9 +12,9 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from models import features
+from models.features import LABEL
 from pipeline.config import FeaturesConfig, ModelConfig
 
-LABEL = "label"
 NUMERIC = "numeric"
 CATEGORICAL = "categorical"
 HASHED = "hashed"

@@ -20,12 +20,10 @@ from absl import logging
 from tfx.components.trainer.fn_args_utils import FnArgs
 
 from models.export import export_model
-from models.features import read_features, read_schema
-from pipeline.config import FeaturesConfig, ModelConfig, TrainingConfig
+from models.features import LABEL, read_features, read_schema
+from pipeline.config import DEFAULT_MODULE, FeaturesConfig, ModelConfig, TrainingConfig
 from pipeline.errors import TrainingError
 
-LABEL = "label"
-DEFAULT_MODULE = "models.tabular"
 PARSE_BATCH = 4_096
 SHUFFLE_ROWS = 100_000
 """Rows of the shuffle buffer when the data does not fit `training.cache_bytes`."""

@@ -49,6 +49,9 @@ METRICS: Mapping[Task, tuple[str, ...]] = {
 
 LOWER_IS_BETTER = frozenset({"cross_entropy", "mean_absolute_error", "mean_squared_error", "root_mean_squared_error"})
 
+DEFAULT_MODULE = "models.tabular"
+"""The module of the network where `model.module` names none."""
+
 MODEL_OUTPUTS = frozenset({"label", "score", "probabilities", "classes", "value"})
 """Names of what a pushed model returns. No feature may have one of them: a table of rows and predictions has both."""
 

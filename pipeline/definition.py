@@ -23,10 +23,8 @@ from components.pusher import Pusher
 from components.schema_gen import SchemaGen
 from components.served_model_resolver import ServedModelResolver
 from components.transform import Transform
-from pipeline.config import PipelineConfig
+from pipeline.config import DEFAULT_MODULE, PipelineConfig
 from pipeline.errors import ConfigError
-
-DEFAULT_MODULE = "models.tabular"
 
 
 def create_pipeline(config: PipelineConfig) -> Pipeline:

@@ -35,9 +35,8 @@ def predict(saved_model: Path, rows_path: Path, *, missing_values: Sequence[str]
 
     Args:
         saved_model: folder of a version.
-        rows_path: .csv, .json (a list of objects) or .jsonl (an object a line), with the columns of the model. Other
-        columns
-            are not looked at.
+        rows_path: .csv, .json (a list of objects) or .jsonl (an object a line), with the columns of the model.
+            Other columns are not looked at.
         missing_values: what stands for a missing cell in a CSV.
 
     Raises:
