@@ -1,19 +1,21 @@
 """The `kubetfx` command: parses, calls one function, prints through pipeline/output.py."""
 
-import os
 import shlex
 import signal
 import sys
 import traceback
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.config import PipelineConfig, load_config
-from pipeline.errors import KubetfxError, NodeFailedError, NotBlessedError, UsageError
-from pipeline.output import Format, Output
+from kubeflow.commands import app as kubeflow_app
+from pipeline.command import ConfigPath, FormatOption, Overrides, current_output, load, open_output, shown
+from pipeline.config import PipelineConfig
+from pipeline.errors import KubetfxError, NodeFailedError, NotBlessedError
+from pipeline.output import Output
+from serving.commands import app as serving_app
 
 if TYPE_CHECKING:
     from components.evaluator import EvaluationResult
@@ -33,20 +35,16 @@ app = typer.Typer(
     "of the data; 4 not blessed.",
 )
 
-ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="pipeline.yaml", show_default=False)]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Put a value over the file's, for example training.epochs=3."),
-]
-FormatOption = Annotated[Format, typer.Option("--format", help="json: one document on stdout, and nothing else.")]
+app.add_typer(serving_app)
+app.add_typer(kubeflow_app)
 
 
 @app.command()
 def run(config: ConfigPath, overrides: Overrides = None, format: FormatOption = "human") -> None:
     """Run the pipeline on this machine; nodes whose inputs did not change are taken from the cache."""
-    output = _open_output(format)
-    pipeline_config = _load(config, overrides)
-    output.say(f"{pipeline_config.name}: {config} in {_shown(pipeline_config.workspace_path)}")
+    output = open_output(format)
+    pipeline_config = load(config, overrides)
+    output.say(f"{pipeline_config.name}: {config} in {shown(pipeline_config.workspace_path)}")
 
     from pipeline import preflight
     from pipeline.local_runner import LocalRunner
@@ -70,51 +68,6 @@ def run(config: ConfigPath, overrides: Overrides = None, format: FormatOption = 
 
 
 @app.command()
-def predict(
-    config: ConfigPath,
-    rows: Annotated[Path, typer.Option(help="CSV, JSON or JSON lines with the model's columns.", show_default=False)],
-    overrides: Overrides = None,
-    format: FormatOption = "human",
-) -> None:
-    """Predict with the newest pushed model, without a server."""
-    output = _open_output(format)
-    pipeline_config = _load(config, overrides)
-
-    from components import push_directory
-    from pipeline.local_runner import logged_to
-    from serving import offline
-
-    versions = push_directory.versions(pipeline_config.push_path)
-    if not versions:
-        raise UsageError(
-            f"No model was pushed yet. Received: {pipeline_config.push_path}. Push one: kubetfx run {config}"
-        )
-    saved_model = push_directory.version_path(pipeline_config.push_path, versions[-1])
-    output.begin("Loading the model")
-    pipeline_config.workspace_path.mkdir(parents=True, exist_ok=True)
-    with logged_to(pipeline_config.workspace_path / "predict.log"):
-        predictions = offline.predict(saved_model, rows, missing_values=pipeline_config.data.missing_values)
-    output.end()
-    if format == "json":
-        output.document(
-            {
-                "model_name": pipeline_config.model_name,
-                "version": versions[-1],
-                "predictions": [
-                    {key: value for key, value in asdict(prediction).items() if value is not None}
-                    for prediction in predictions
-                ],
-            }
-        )
-    elif predictions[0].value is not None:
-        rows_of_table = [[str(number), f"{p.value:.6g}"] for number, p in enumerate(predictions, start=1)]
-        output.table(["row ", "value "], rows_of_table)
-    else:
-        rows_of_table = [[str(n), p.label or "", f"{p.score:.4f}"] for n, p in enumerate(predictions, start=1)]
-        output.table(["row ", "label", "score "], rows_of_table)
-
-
-@app.command()
 def init(
     data: Annotated[str, typer.Argument(metavar="DATA", help="A CSV or Parquet file, a folder of them, or a glob.")],
     label: Annotated[str, typer.Option(help="The column to predict.", show_default=False)],
@@ -122,7 +75,7 @@ def init(
     format: FormatOption = "human",
 ) -> None:
     """Look at a table, and write a commented pipeline.yaml for it."""
-    output = _open_output(format)
+    output = open_output(format)
 
     from pipeline import scaffold
 
@@ -130,53 +83,6 @@ def init(
     if format == "json":
         output.document({"config": str(output_path)})
     output.say(f"Wrote {output_path}. Next: kubetfx run {output_path}")
-
-
-@app.command()
-def serve(  # noqa: PLR0913, PLR0917 - the options of a command
-    config: Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help="pipeline.yaml", show_default=False)] = None,
-    model_name: Annotated[str, typer.Option(help="Without a config: name that clients ask for.")] = "default",
-    model_base_path: Annotated[
-        Path | None, typer.Option(help="Without a config: folder of numbered versions.", show_default=False)
-    ] = None,
-    model_config_file: Annotated[
-        Path | None, typer.Option(help="Several models: a ModelServerConfig as text.", show_default=False)
-    ] = None,
-    rest_port: Annotated[int, typer.Option(help="0: any that is free.")] = 8501,
-    grpc_port: Annotated[int, typer.Option(help="0: any that is free.")] = 8500,
-    host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 for all.")] = "127.0.0.1",
-    engine: Annotated[
-        Literal["embedded", "tf-serving"], typer.Option(help="tf-serving: the real binary, or its container.")
-    ] = "embedded",
-    enable_batching: Annotated[bool, typer.Option(help="Compute rows of several requests at once.")] = False,
-    overrides: Overrides = None,
-) -> None:
-    """Serve pushed models over TensorFlow Serving's REST and gRPC; new versions are picked up as they are pushed."""
-    output = _open_output("human")
-    if config:
-        pipeline_config = _load(config, overrides)
-        model_name, model_base_path = pipeline_config.model_name, pipeline_config.push_path
-    import logging
-
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
-    output.begin("Loading the server")
-    from serving.model_config import ModelConfig
-    from serving.server import ServerOptions, serve_with_tf_serving
-    from serving.server import serve as serve_embedded
-
-    output.end()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    options = ServerOptions(
-        models=(ModelConfig(model_name, model_base_path.absolute()),) if model_base_path else (),
-        model_config_file=model_config_file,
-        host=host,
-        rest_port=rest_port,
-        grpc_port=grpc_port,
-        enable_batching=enable_batching,
-    )
-    if engine == "tf-serving":
-        raise typer.Exit(serve_with_tf_serving(options))
-    serve_embedded(options)
 
 
 @app.command()
@@ -190,27 +96,19 @@ def main() -> None:
     try:
         app()
     except KubetfxError as error:
-        _output.error(_explain(error), exit_code=error.exit_code, details=_details(error))
+        current_output().error(_explain(error), exit_code=error.exit_code, details=_details(error))
         sys.exit(error.exit_code)
     except Exception as error:  # not foreseen: it is ours to mend, and the user needs the traceback to report it
         message = f"{type(error).__name__}: {error}. This is a fault of kubetfx; please report it with this traceback."
-        _output.error(f"{message}\n{traceback.format_exc()}", exit_code=1, details={"type": type(error).__name__})
+        current_output().error(
+            f"{message}\n{traceback.format_exc()}", exit_code=1, details={"type": type(error).__name__}
+        )
         sys.exit(1)
     except SystemExit as end:
         if end.code == INTERRUPTED:
             message = "Interrupted. What was finished is kept; the same command goes on from there."
-            _output.error(message, exit_code=INTERRUPTED)
+            current_output().error(message, exit_code=INTERRUPTED)
         raise
-
-
-_output = Output("human")
-"""The running command's output, for the error that ends it."""
-
-
-def _open_output(format: Format) -> Output:
-    global _output  # noqa: PLW0603
-    _output = Output(format, stderr=os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8", errors="replace"))
-    return _output
 
 
 def _interrupt_once(number: int, frame: object) -> None:
@@ -220,18 +118,11 @@ def _interrupt_once(number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _load(path: Path, overrides: list[str] | None) -> PipelineConfig:
-    config = load_config(path, overrides=overrides or ())
-    if config.model.module:
-        sys.path.append(str(path.resolve().parent))
-    return config
-
-
 def _explain(error: KubetfxError) -> str:
     if not isinstance(error, NodeFailedError):
         return str(error)
     again = shlex.join(["kubetfx", *sys.argv[1:]])
-    return f"{error}\n  Its log: {_shown(error.log_path)}\n  To go on from there: {again}"
+    return f"{error}\n  Its log: {shown(error.log_path)}\n  To go on from there: {again}"
 
 
 def _details(error: KubetfxError) -> dict[str, Any]:
@@ -253,7 +144,7 @@ def _print_result(result: "RunResult", config: PipelineConfig, output: Output, *
     if result.pushed_version is not None:
         verb = "Pushed" if result.is_new_version else "Still served:"
         output.say(
-            f"{verb} {config.model_name} version {result.pushed_version} in {_shown(config.push_path)}", style="green"
+            f"{verb} {config.model_name} version {result.pushed_version} in {shown(config.push_path)}", style="green"
         )
         output.say(f"Next: kubetfx predict {config_path} --rows ROWS.csv; kubetfx serve {config_path}")
 
@@ -320,9 +211,3 @@ def _as_document(result: "RunResult", config: PipelineConfig) -> dict[str, Any]:
         "is_new_version": result.is_new_version,
         "push_directory": str(config.push_path),
     }
-
-
-def _shown(path: Path) -> str:
-    """Relative to where the user is, when that is shorter."""
-    relative = os.path.relpath(path)
-    return relative if len(relative) < len(str(path)) else str(path)

@@ -6,9 +6,7 @@ to the logs. What a pipeline consists of is pipeline/definition.py's.
 
 import contextlib
 import fcntl
-import os
 import shutil
-import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -19,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 from components import push_directory
 from pipeline.config import PipelineConfig
 from pipeline.errors import KubetfxError, NodeFailedError, UsageError
-from pipeline.output import Output
+from pipeline.output import Output, logged_to
 
 if TYPE_CHECKING:  # importing TFX takes seconds, and the first line is to be on the screen before that
     from ml_metadata import MetadataStore
@@ -262,26 +260,6 @@ def _locked(workspace: Path) -> Iterator[None]:
                 f"Another run is using the workspace. Received: {workspace}. Wait for it, or set another workspace."
             ) from None
         yield
-
-
-@contextlib.contextmanager
-def logged_to(path: Path) -> Iterator[None]:
-    """Send file descriptors 1 and 2 to a file, and with them whatever TensorFlow's C++ and Beam's workers write."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    saved = [os.dup(1), os.dup(2)]
-    with path.open("ab") as log:
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
-    try:
-        yield
-    finally:
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError):  # the disk may be full, and the descriptors are to come back anyway
-                stream.flush()
-        for descriptor, copy in zip((1, 2), saved, strict=True):
-            os.dup2(copy, descriptor)
-            os.close(copy)
 
 
 def _root_cause(error: BaseException) -> str:

@@ -1,9 +1,15 @@
-"""The only module that prints: progress and talk to stderr, results to stdout, for people or as one JSON document."""
+"""The only module that prints: progress and talk to stderr, results to stdout, for people or as one JSON document.
 
+What others write to the screen meanwhile is sent to a log (`logged_to`).
+"""
+
+import contextlib
 import json
 import math
+import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, Protocol, TextIO
 
 from rich.console import Console
@@ -113,6 +119,26 @@ class Output:
     def document(self, document: Any) -> None:
         """The one JSON document of `--format json`. NaN and infinity, which JSON lacks, become null."""
         self._data.out(json.dumps(_finite(document), indent=2, ensure_ascii=False, allow_nan=False), highlight=False)
+
+
+@contextlib.contextmanager
+def logged_to(path: Path) -> Iterator[None]:
+    """Send file descriptors 1 and 2 to a file, and with them whatever TensorFlow's C++ and Beam's workers write."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = [os.dup(1), os.dup(2)]
+    with path.open("ab") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    try:
+        yield
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):  # the disk may be full, and the descriptors are to come back anyway
+                stream.flush()
+        for descriptor, copy in zip((1, 2), saved, strict=True):
+            os.dup2(copy, descriptor)
+            os.close(copy)
 
 
 def _finite(value: Any) -> Any:
