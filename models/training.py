@@ -67,8 +67,8 @@ class TrainingRows:
 def run_fn(fn_args: FnArgs) -> None:
     """Train and export, for TFX's Trainer.
 
-    `fn_args.custom_config` holds the sections `model`, `features` and `training` of the config. Beside the SavedModel
-    the history of the training is written as history.json.
+    `fn_args.custom_config` holds the sections `model`, `features` and `training` of the config, and
+    `serving.warmup_rows` of it. Beside the SavedModel the history of the training is written as history.json.
     """
     model_config = ModelConfig.model_validate(fn_args.custom_config["model"])
     features_config = FeaturesConfig.model_validate(fn_args.custom_config["features"])
@@ -100,7 +100,8 @@ def run_fn(fn_args: FnArgs) -> None:
     _check_finite(history, training)
 
     serving_path = Path(fn_args.serving_model_dir)
-    export_model(model, transform_output, features, serving_path)
+    warmup_examples = _first_examples(fn_args.train_files, fn_args.custom_config["warmup_rows"])
+    export_model(model, transform_output, features, serving_path, warmup_examples=warmup_examples)
     document = {
         "epochs": len(history["loss"]),
         "best_epoch": stopping.best_epoch + 1,
@@ -120,6 +121,11 @@ def _check_finite(history: dict[str, list[float]], training: TrainingConfig) -> 
                 f"The loss is not a number. Received: {losses[0]}, in validation {losses[1]}, in epoch {epoch}. "
                 f"Lower training.learning_rate, which is {training.learning_rate:g}."
             )
+
+
+def _first_examples(patterns: list[str], number: int) -> list[bytes]:
+    files = sorted(file for pattern in patterns for file in tf.io.gfile.glob(pattern))
+    return list(tf.data.TFRecordDataset(files, compression_type="GZIP").take(number).as_numpy_iterator())
 
 
 def _load_rows(patterns: list[str], transform_output: tft.TFTransformOutput, *, cache_bytes: int) -> TrainingRows:

@@ -15,7 +15,7 @@ from pipeline.command import ConfigPath, FormatOption, Overrides, current_output
 from pipeline.config import PipelineConfig
 from pipeline.errors import KubetfxError, NodeFailedError, NotBlessedError
 from pipeline.output import Output
-from serving.commands import app as serving_app
+from pipeline.serving_commands import app as serving_app
 
 if TYPE_CHECKING:
     from components.evaluator import EvaluationResult

@@ -74,6 +74,7 @@ def create_pipeline(config: PipelineConfig) -> Pipeline:
             **custom_config,
             "model": config.model.model_dump(mode="json"),
             "training": config.training.model_dump(mode="json"),
+            "warmup_rows": config.serving.warmup_rows,
         },
     )
     model = trainer.outputs["model"]
@@ -84,10 +85,20 @@ def create_pipeline(config: PipelineConfig) -> Pipeline:
         model,
         resolver.outputs["served_model"],
         schema,
+        transform.outputs["transform_graph"],
         evaluation=config.evaluation,
         task=config.model.task,
+        golden_rows=config.serving.endpoint.golden_rows if config.serving.endpoint else 0,
     )
-    pusher = Pusher(model, evaluator.outputs["blessing"], push_directory=push_directory)
+    pusher = Pusher(
+        model,
+        evaluator.outputs["blessing"],
+        evaluator.outputs["evaluation"],
+        push_directory=push_directory,
+        model_name=config.model_name,
+        endpoint=config.serving.endpoint,
+        keep_versions=config.serving.keep_versions,
+    )
     components: list[Any] = [
         example_gen,
         statistics.producer_component,
