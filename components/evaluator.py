@@ -32,8 +32,6 @@ BASELINE = "baseline"
 DEFAULT_WORSE_BY_AT_MOST = 0.01
 EVALUATION_SPLIT = "eval"
 LABEL_BATCH = 65_536
-RESULT = "evaluation.json"
-"""File of the evaluation artifact with its EvaluationResult, for whoever has no TFMA at hand."""
 NOT_COMPARED = "not_compared.txt"
 """File of the evaluation artifact that says why the served model was left out, where it was."""
 
@@ -292,7 +290,7 @@ class Executor(tfx_evaluator.Executor):
         if difference:
             (folder / NOT_COMPARED).write_text(difference, encoding="utf-8")
         result = read_evaluation(folder, evaluation, task=task)
-        (folder / RESULT).write_text(json.dumps(asdict(result), indent=1), encoding="utf-8")
+        (folder / golden.RESULT).write_text(json.dumps(asdict(result), indent=1), encoding="utf-8")
         if num_golden_rows := exec_properties["golden_rows"]:
             golden_rows = golden.predict_golden_rows(
                 artifact_utils.get_split_uri(inputs["examples"], EVALUATION_SPLIT),

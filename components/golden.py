@@ -18,6 +18,9 @@ from models.raw_rows import RawRow
 GOLDEN = "golden.json"
 """File of the evaluation artifact."""
 
+RESULT = "evaluation.json"
+"""File of the evaluation artifact with its EvaluationResult, for whoever has no TFMA at hand."""
+
 
 @dataclass(frozen=True)
 class GoldenRows:
