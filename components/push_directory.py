@@ -20,6 +20,8 @@ from pydantic import BaseModel, ConfigDict
 from pipeline.errors import PushError
 
 RECORD = Path("assets.extra") / "push.json"
+REQUEST = Path("assets.extra") / "request.json"
+"""A body for the REST API's `:predict`, of one real row; models/export.py writes it."""
 _ASIDE = ".pushing-"
 _ROLLED_BACK = ".rolled-back-"
 _REMOVING = ".removing-"
@@ -84,6 +86,13 @@ def read_record(push_directory: Path, version: int) -> PushRecord | None:
         folder = _rolled_back_path(push_directory, version)
     path = folder / RECORD
     return PushRecord.model_validate_json(path.read_text()) if path.is_file() else None
+
+
+def request_path(push_directory: Path) -> Path | None:
+    """The example of a REST request that the newest version brings along; None if it brings none."""
+    newest = max(versions(push_directory), default=0)
+    path = version_path(push_directory, newest) / REQUEST
+    return path if path.is_file() else None
 
 
 def next_version(push_directory: Path) -> int:
@@ -205,8 +214,9 @@ def _rolled_back_path(push_directory: Path, version: int) -> Path:
 
 
 def _remove(folder: Path, aside: Path) -> None:
-    folder.rename(aside)
-    shutil.rmtree(aside)
+    with contextlib.suppress(FileNotFoundError):  # somebody else removed it
+        folder.rename(aside)
+        shutil.rmtree(aside)
 
 
 def _now() -> str:

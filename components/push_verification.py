@@ -110,8 +110,8 @@ class Verification:
                 if time.monotonic() > end:
                     raise PushError(
                         f"the server did not report it AVAILABLE over {protocol} within "
-                        f"{self._endpoint.timeout_seconds:g} s. Received: {_describe(statuses)}. Is {self._directory} "
-                        f"the base path of its model {self._model_name!r}? serving.endpoint.timeout_seconds is the limit."
+                        f"serving.endpoint.timeout_seconds, {self._endpoint.timeout_seconds:g} s. Received: "
+                        f"{_describe(statuses)}. Is {self._directory} the base path of its model {self._model_name!r}?"
                     )
                 time.sleep(POLL_SECONDS)
 

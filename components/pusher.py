@@ -5,6 +5,7 @@ Evaluator predicted offline: components/push_verification.py.
 """
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +82,9 @@ class Executor(base_executor.BaseExecutor):
         newest = max(push_directory.versions(directory), default=None)
         if newest != version:  # else it is there already, and only the cache lost it
             _refuse_what_was_rolled_back(saved_model, directory)
-            metrics = json.loads((evaluation / RESULT).read_text(encoding="utf-8"))["metrics"]
-            push_directory.push(saved_model, directory, version=version, replaced_version=newest, metrics=metrics)
+            push_directory.push(
+                saved_model, directory, version=version, replaced_version=newest, metrics=_read_metrics(evaluation)
+            )
         served: set[int] = set()
         if exec_properties["endpoint"]:
             from components import push_verification
@@ -99,6 +101,11 @@ class Executor(base_executor.BaseExecutor):
         )
         pushed_model.set_string_custom_property("pushed_version", str(version))
         logging.info("Pushed version %d to %s.", version, directory)
+
+
+def _read_metrics(evaluation: Path) -> dict[str, float]:
+    metrics = json.loads((evaluation / RESULT).read_text(encoding="utf-8"))["metrics"]
+    return {name: value for name, value in metrics.items() if math.isfinite(value)}
 
 
 def _refuse_what_was_rolled_back(saved_model: Path, directory: Path) -> None:

@@ -1,6 +1,7 @@
 """The `kubetfx` command: parses, calls one function, prints through pipeline/output.py."""
 
 import shlex
+import shutil
 import signal
 import sys
 import traceback
@@ -146,7 +147,26 @@ def _print_result(result: "RunResult", config: PipelineConfig, output: Output, *
         output.say(
             f"{verb} {config.model_name} version {result.pushed_version} in {shown(config.push_path)}", style="green"
         )
+        _print_calls(config, output, config_path=config_path)
+
+
+def _print_calls(config: PipelineConfig, output: Output, *, config_path: Path) -> None:
+    """How to ask the model, as commands that work as they stand."""
+    from components import push_directory
+
+    request = push_directory.request_path(config.push_path)
+    if request is None:
         output.say(f"Next: kubetfx predict {config_path} --rows ROWS.csv; kubetfx serve {config_path}")
+        return
+    copy = config.workspace_path / "request.json"
+    shutil.copyfile(request, copy)
+    endpoint = config.serving.endpoint
+    rest = (endpoint and endpoint.rest) or "http://localhost:8501"
+    grpc = (endpoint and endpoint.grpc) or "localhost:8500"
+    output.say("Next:")
+    output.say(f"  kubetfx serve {config_path}")
+    output.say(f"  curl -d @{shown(copy)} {rest}/v1/models/{config.model_name}:predict")
+    output.say(f"  kubetfx predict {config_path} --rows {shown(copy)} --grpc {grpc}")
 
 
 def _print_metrics(result: "RunResult", output: Output) -> None:

@@ -5,7 +5,8 @@ is unavailable, or says that it has too much to do, is asked again for a bounded
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 from urllib.parse import quote
@@ -84,6 +85,13 @@ class PredictClient(Protocol):
             RequestError: the server refused, or was unavailable for too long.
         """
 
+    def input_dtypes(self, target: Target) -> dict[str, Any]:
+        """NumPy type of each input of the target's signature.
+
+        Raises:
+            RequestError: as for `predict`.
+        """
+
     def status(self, model_name: str) -> list[VersionStatus]:
         """State of each version of a model.
 
@@ -136,10 +144,38 @@ class RestClient:
             for status in document["model_version_status"]
         ]
 
-    def _ask(self, method: str, path: str, body: str | None) -> Any:
-        return _with_retries(self.options, self.url, lambda: self._ask_once(method, path, body))
+    def input_dtypes(self, target: Target) -> dict[str, Any]:
+        """See PredictClient."""
+        path = f"/v1/models/{quote(target.model_name, safe='')}{_rest_version(target)}/metadata"
+        signatures = self._ask("GET", path, None)["metadata"]["signature_def"]["signature_def"]
+        if target.signature_name not in signatures:
+            raise RequestError(self.url, _no_signature(target))
+        inputs = signatures[target.signature_name]["inputs"]
+        return {name: _numpy_dtype(types_pb2.DataType.Value(info["dtype"])) for name, info in inputs.items()}
 
-    def _ask_once(self, method: str, path: str, body: str | None) -> Any:
+    def model_names(self) -> list[str]:
+        """Names of the models that the server is known to serve, from its Prometheus page: no call lists them.
+
+        Raises:
+            RequestError: the server has no such page, or cannot be reached.
+        """
+        page = self._ask("GET", "/monitoring/prometheus/metrics", None, read=lambda content: content.decode())
+        names = set(re.findall(r'model_name="([^"]+)"', page))
+        names |= {path.rstrip("/").split("/")[-2] for path in re.findall(r'model_path="([^"]+/[^"]+)"', page)}
+        return sorted(name for name in names if self._is_served(name))
+
+    def _is_served(self, name: str) -> bool:
+        try:
+            return bool(self.status(name))
+        except RequestError as error:
+            if error.code is Code.NOT_FOUND:
+                return False
+            raise
+
+    def _ask(self, method: str, path: str, body: str | None, read: Callable[[bytes], Any] = json.loads) -> Any:
+        return _with_retries(self.options, self.url, lambda: self._ask_once(method, path, body, read))
+
+    def _ask_once(self, method: str, path: str, body: str | None, read: Callable[[bytes], Any]) -> Any:
         try:
             response = self._client.request(method, path, content=body)
         except httpx.TimeoutException as error:
@@ -147,7 +183,7 @@ class RestClient:
         except httpx.TransportError as error:
             raise ServingError(Code.UNAVAILABLE, str(error)) from None
         if response.is_success:
-            return json.loads(response.content)  # which takes NaN and Infinity
+            return read(response.content)  # json.loads takes NaN and Infinity, as TensorFlow Serving writes them
         raise ServingError(_HTTP_CODES.get(response.status_code, Code.UNKNOWN), _rest_error(response))
 
 
@@ -176,7 +212,7 @@ class GrpcClient:
 
     def predict(self, target: Target, rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
         """See PredictClient."""
-        dtypes = self._input_dtypes(target)
+        dtypes = self._input_types(target)
         for batch in _batches(rows, self.options.batch_size):
             request = predict_pb2.PredictRequest(model_spec=_model_spec(target))
             for name in batch[0]:
@@ -200,7 +236,11 @@ class GrpcClient:
             for status in response.model_version_status
         ]
 
-    def _input_dtypes(self, target: Target) -> dict[str, int]:
+    def input_dtypes(self, target: Target) -> dict[str, Any]:
+        """See PredictClient."""
+        return {name: _numpy_dtype(dtype) for name, dtype in self._input_types(target).items()}
+
+    def _input_types(self, target: Target) -> dict[str, int]:
         request = get_model_metadata_pb2.GetModelMetadataRequest(
             model_spec=_model_spec(target), metadata_field=["signature_def"]
         )
@@ -209,8 +249,7 @@ class GrpcClient:
         response.metadata["signature_def"].Unpack(signatures)
         signature = signatures.signature_def.get(target.signature_name)
         if signature is None:
-            message = f'Serving signature key "{target.signature_name}" not found.'
-            raise RequestError(self.address, ServingError(Code.FAILED_PRECONDITION, message))
+            raise RequestError(self.address, _no_signature(target))
         return {name: info.dtype for name, info in signature.inputs.items()}
 
     def _ask(self, method: Any, request: Any) -> Any:
@@ -260,6 +299,14 @@ def _rest_error(response: httpx.Response) -> str:
         return str(response.json()["error"])
     except (ValueError, KeyError, TypeError):
         return response.text[:1000]
+
+
+def _no_signature(target: Target) -> ServingError:
+    return ServingError(Code.FAILED_PRECONDITION, f'Serving signature key "{target.signature_name}" not found.')
+
+
+def _numpy_dtype(data_type: int) -> Any:
+    return tf.as_dtype(data_type).as_numpy_dtype
 
 
 def _model_spec(target: Target) -> model_pb2.ModelSpec:
