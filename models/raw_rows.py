@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Iterable
-from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 RawRow = dict[str, float | str]
@@ -25,13 +25,14 @@ def raw_rows(examples: Iterable[bytes], *, inputs: Iterable[str], strings: Itera
 
 
 def _raw_row(example: tf.train.Example, columns: tuple[str, ...], texts: frozenset[str]) -> RawRow:
-    features = example.features.feature
-    return {
-        name: _value(features[name]) if name in features else ("" if name in texts else math.nan) for name in columns
-    }
+    return {name: _value(example.features.feature[name], "" if name in texts else math.nan) for name in columns}
 
 
-def _value(feature: Any) -> float | str:
-    kind = feature.WhichOneof("kind")
-    values = getattr(feature, kind).value
-    return values[0].decode() if kind == "bytes_list" else float(values[0])
+def _value(feature: tf.train.Feature, missing: float | str) -> float | str:
+    kind = feature.WhichOneof("kind")  # none where the cell is missing, and where the whole column is
+    values = getattr(feature, kind).value if kind else ()
+    if not values:
+        return missing
+    if kind == "bytes_list":
+        return values[0].decode()
+    return float(str(np.float32(values[0]))) if kind == "float_list" else float(values[0])  # 17.4, not 17.399999618

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 METRICS_SHOWN = 3
+_NOWHERE = Path(os.devnull)
+"""Where goes what TensorFlow says about the machine when it is imported."""
 
 RestOption = Annotated[str | None, typer.Option(metavar="URL", help="Ask a server over REST.", show_default=False)]
 GrpcOption = Annotated[
@@ -58,7 +60,8 @@ def predict(  # noqa: PLR0913, PLR0917 - the options of a command
     if model_version is not None and version_label is not None:
         raise UsageError("--model-version and --version-label say different things. Give one of them.")
     if rest or grpc:
-        from serving.client import ClientOptions, Target
+        with logged_to(_NOWHERE):
+            from serving.client import ClientOptions, Target
 
         options = ClientOptions(batch_size, timeout_seconds, retry_seconds=timeout_seconds)
         target = Target(pipeline_config.model_name, version=model_version, label=version_label)
@@ -176,9 +179,10 @@ def models(
             rest, grpc = (endpoint.rest, None) if endpoint.rest else (None, endpoint.grpc)
     if not model_name and not rest:
         raise UsageError(
-            "There is no gRPC call that lists a server's models. Name one: --model-name NAME, or CONFIG; or give --rest."
+            "No gRPC call lists a server's models. Name one: --model-name NAME, or CONFIG; or give --rest URL."
         )
-    from serving.client import ClientOptions
+    with logged_to(_NOWHERE):
+        from serving.client import ClientOptions
 
     with _client(rest, grpc, ClientOptions(retry_seconds=0)) as client:
         names = [model_name] if model_name else client.model_names()  # type: ignore[union-attr]
@@ -255,7 +259,8 @@ def rollback(
         raise UsageError(f"Version {target} is the newest already. See what there is: kubetfx versions {config}")
     push_directory.roll_back(directory, to=target)
     if pipeline_config.serving.endpoint:
-        from components.push_verification import Verification
+        with logged_to(_NOWHERE):
+            from components.push_verification import Verification
 
         output.begin("Waiting for the server")
         verification = Verification(pipeline_config.serving.endpoint, pipeline_config.model_name, directory)
@@ -273,7 +278,6 @@ def rollback(
 def _client(rest: str | None, grpc: str | None, options: Any) -> "AbstractContextManager[RestClient | GrpcClient]":
     if bool(rest) == bool(grpc):
         raise UsageError("One server is asked over one protocol. Give either --rest URL or --grpc HOST:PORT.")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from serving.client import GrpcClient, RestClient
 
     return RestClient(rest, options) if rest else GrpcClient(grpc or "", options)
@@ -327,7 +331,8 @@ def _served_versions(config: PipelineConfig, pushed: list[int]) -> set[int]:
     endpoint: EndpointConfig | None = config.serving.endpoint
     if endpoint is None:
         return set(pushed[-1:])
-    from components.push_verification import Verification
+    with logged_to(_NOWHERE):
+        from components.push_verification import Verification
 
     return Verification(endpoint, config.model_name, config.push_path).available()
 
@@ -355,9 +360,8 @@ def _rollback_target(directory: Path, to: int | None) -> int:
             raise UsageError(f"There is no such version in {directory}. Received: {to}. There are: {there}.")
         return to
     if len(pushed) < 2:
-        raise UsageError(
-            f"There is no version to go back to in {directory}. Received: {', '.join(map(str, pushed)) or 'no version'}."
-        )
+        there = ", ".join(map(str, pushed)) or "no version"
+        raise UsageError(f"There is no version to go back to in {directory}. Received: {there}.")
     record = push_directory.read_record(directory, pushed[-1])
     replaced = record.replaced_version if record else None
     return replaced if replaced in pushed else pushed[-2]
