@@ -8,7 +8,8 @@
     ├── AnomaliesError        3  the data has anomalies that the config says to stop at
     ├── NotBlessedError       4  the model missed a threshold; nothing was pushed
     ├── TrainingError         1  the training went astray: the loss is not a number
-    └── PushError             1  the push could not be completed; what is served is unchanged
+    ├── PushError             1  the push could not be completed, or was withdrawn; what is served is unchanged
+    └── RequestError          1  a server refused a request, or could not be reached (serving/client.py)
 
 A message says what is wrong, then `Received: ...`, then what to do.
 """

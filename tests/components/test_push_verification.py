@@ -19,6 +19,7 @@ from models import tabular
 from models.export import export_model
 from pipeline.config import EndpointConfig, ModelConfig
 from pipeline.errors import PushError
+from serving.model_config import AllVersions
 from serving.model_config import ModelConfig as ServedModel
 from serving.server import RunningServer
 from tests.models.conftest import make_rows, multiclass, preprocess, rows, to_examples  # noqa: F401 - fixtures
@@ -129,7 +130,8 @@ def test_model_with_a_wrong_transform_graph_is_caught_and_rolled_back(artifacts,
 
     protocol = "gRPC" if left_out == "rest" else "REST"
     message = (
-        rf"Version 8 was withdrawn: over {protocol} the server answers otherwise than the Evaluator predicted offline\. "
+        rf"Version 8 was withdrawn: over {protocol} the server answers otherwise than the Evaluator predicted "
+        r"offline\. "
         r"Received: row \d+ of 40, the probability of '\w+' is .*, and offline it is .*tolerance 0\.0001"
         r".* The server is back on version 7\."
     )
@@ -182,7 +184,7 @@ def test_server_that_watches_another_directory_is_told_apart(artifacts, served, 
     assert versions(elsewhere) == []
 
 
-def test_server_that_is_gone_is_told_and_the_version_withdrawn(artifacts, served, server, monkeypatch):
+def test_server_that_is_gone_is_told_and_the_version_withdrawn(artifacts, served, server):
     endpoint = endpoint_of(server, grpc=None, timeout_seconds=1)
     server.ask_to_stop()
     server.wait()
@@ -204,11 +206,9 @@ def test_interrupted_verification_withdraws_the_version(artifacts, served, serve
     assert versions(served) == []
 
 
-def test_version_that_the_server_is_pinned_to_is_not_removed(artifacts, served, tmp_path):
+def test_version_that_the_server_has_is_not_removed(artifacts, served):
     """The policy keeps one version, and the server has two."""
-    from serving.model_config import AllVersions
-
-    model = ServedModel("penguins", served, version_policy=AllVersions())
+    model = ServedModel("penguins", served, policy=AllVersions())
     with RunningServer(options(model)) as server:
         execute(artifacts["right"], served, endpoint_of(server), version=7)
         push(saved_model_path([artifacts["right"][0]]), served, version=8, replaced_version=7)
