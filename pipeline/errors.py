@@ -9,11 +9,12 @@
     ├── NotBlessedError       4  the model missed a threshold; nothing was pushed
     ├── TrainingError         1  the training went astray: the loss is not a number
     ├── PushError             1  the push could not be completed, or was withdrawn; what is served is unchanged
-    └── RequestError          1  a server refused a request, or could not be reached (serving/client.py)
+    └── RequestError          1  a server refused a request, or could not be reached
 
 A message says what is wrong, then `Received: ...`, then what to do.
 """
 
+from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
@@ -69,3 +70,11 @@ class TrainingError(KubetfxError):
 
 class PushError(KubetfxError):
     """The model could not be pushed."""
+
+
+class RequestError(KubetfxError):
+    """A server refused a request, or could not be reached. `code` is the status, as gRPC names it."""
+
+    def __init__(self, address: str, reason: str, *, code: IntEnum) -> None:
+        super().__init__(f"{address} answered {code.name}: {reason}")
+        self.code = code

@@ -26,7 +26,7 @@ from tensorflow_serving.apis import (  # type: ignore[import-untyped]
     prediction_service_pb2_grpc,
 )
 
-from pipeline.errors import KubetfxError, UsageError
+from pipeline.errors import RequestError, UsageError
 from serving.status import Code, ServingError
 from serving.tensor_proto import from_array, to_array
 from serving.versions import State, VersionStatus
@@ -43,14 +43,6 @@ _HTTP_CODES = {
     503: Code.UNAVAILABLE,
     504: Code.DEADLINE_EXCEEDED,
 }
-
-
-class RequestError(KubetfxError):
-    """A server that refused a request, or that could not be reached."""
-
-    def __init__(self, address: str, error: ServingError) -> None:
-        super().__init__(f"{address} answered {error.code.name}: {error.message}")
-        self.code = error.code
 
 
 @dataclass(frozen=True)
@@ -149,7 +141,7 @@ class RestClient:
         path = f"/v1/models/{quote(target.model_name, safe='')}{_rest_version(target)}/metadata"
         signatures = self._ask("GET", path, None)["metadata"]["signature_def"]["signature_def"]
         if target.signature_name not in signatures:
-            raise RequestError(self.url, _no_signature(target))
+            raise _no_signature(self.url, target)
         inputs = signatures[target.signature_name]["inputs"]
         return {name: _numpy_dtype(types_pb2.DataType.Value(info["dtype"])) for name, info in inputs.items()}
 
@@ -219,7 +211,7 @@ class GrpcClient:
                 dtype = dtypes.get(name)
                 if dtype is None:
                     message = f"input tensor alias not found in signature: {name}"
-                    raise RequestError(self.address, ServingError(Code.INVALID_ARGUMENT, message))
+                    raise RequestError(self.address, message, code=Code.INVALID_ARGUMENT)
                 from_array(_column(name, batch, dtype), request.inputs[name])
             response = self._ask(self._predictions.Predict, request)
             columns = {name: to_array(tensor, name) for name, tensor in sorted(response.outputs.items())}
@@ -249,7 +241,7 @@ class GrpcClient:
         response.metadata["signature_def"].Unpack(signatures)
         signature = signatures.signature_def.get(target.signature_name)
         if signature is None:
-            raise RequestError(self.address, _no_signature(target))
+            raise _no_signature(self.address, target)
         return {name: info.dtype for name, info in signature.inputs.items()}
 
     def _ask(self, method: Any, request: Any) -> Any:
@@ -271,7 +263,7 @@ def _with_retries(options: ClientOptions, address: str, ask: Any) -> Any:
             retry_error_callback=_raise_last,
         )(ask)
     except ServingError as error:
-        raise RequestError(address, error) from None
+        raise RequestError(address, error.message, code=error.code) from None
 
 
 def _raise_last(state: RetryCallState) -> Any:
@@ -301,8 +293,9 @@ def _rest_error(response: httpx.Response) -> str:
         return response.text[:1000]
 
 
-def _no_signature(target: Target) -> ServingError:
-    return ServingError(Code.FAILED_PRECONDITION, f'Serving signature key "{target.signature_name}" not found.')
+def _no_signature(address: str, target: Target) -> RequestError:
+    message = f'Serving signature key "{target.signature_name}" not found.'
+    return RequestError(address, message, code=Code.FAILED_PRECONDITION)
 
 
 def _numpy_dtype(data_type: int) -> Any:
