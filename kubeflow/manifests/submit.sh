@@ -28,7 +28,7 @@ cluster cp "$staged/$name" "$pod:/work"
 
 set -- --set "kubeflow.image=$image" --set kubeflow.service_account=kubetfx-pipeline
 if [ "${STORAGE:-claim}" = claim ]; then
-  cluster exec "$pod" -- sh -c "mkdir -p /data/$name /models/$name && cp -R /work/$name/data/. /data/$name/"
+  cluster exec "$pod" -- sh -c "umask 002 && mkdir -p /data/$name /models/$name && cp -R /work/$name/data/. /data/$name/"
   volumes='[{claim: kubetfx-data, mount_path: /data}, {claim: kubetfx-models, mount_path: /models}]'
   set -- "$@" --set "data.path=/data/$name" --set "serving.push_directory=/models/$name" \
     --set "kubeflow.every_component.volumes=$volumes"
