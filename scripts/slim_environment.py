@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 UNUSED = {
-    "agentplatform": "Vertex AI's agents, in google-cloud-aiplatform's wheel, of which `import tfx.v1` needs the rest",
+    "agentplatform": "Vertex AI's agents, of google-cloud-aiplatform; `import tfx.v1` needs the rest of it",
     "clang": "libclang; TensorFlow declares it and does not import it",
     "jupyterlab_widgets": "files for a browser",
     "numpy/_core/include": "C headers",
@@ -36,8 +36,8 @@ STRIPPED = (
     "uvloop/*.so",
     "zstandard/*.so",
 )
-"""Libraries that were shipped with symbols for a debugger. Named one by one: `strip` breaks some of those that
-auditwheel patched, numpy.libs for one."""
+"""Libraries that were shipped with a debugger's symbols. Named one by one: `strip` can break what auditwheel patched,
+as in numpy.libs."""
 
 
 def unused_paths(site_packages: Path) -> list[Path]:
