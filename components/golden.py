@@ -37,7 +37,8 @@ class GoldenRows:
 
         Args:
             answers: what a server says to `rows`: `probabilities`, `classes` and `label`, or `value`.
-            tolerance: largest difference of a number, relative to it where it is larger than 1.
+            tolerance: largest difference of a probability; of a value, as a share of it or of the values' standard
+                deviation, whichever is larger.
         """
         if len(answers) != len(self.rows):
             return f"{len(answers)} answers to {len(self.rows)} rows"
@@ -55,7 +56,8 @@ class GoldenRows:
         received = np.atleast_1d(np.array(answer[name], np.float64))
         if received.shape != expected.shape:
             return f"{name} has {received.size} numbers, and must have {expected.size}"
-        off_by = np.abs(received - expected) / np.maximum(1, np.abs(expected))
+        equal = (received == expected) | (np.isnan(received) & np.isnan(expected))
+        off_by = np.where(equal, 0, np.abs(received - expected) / self._scale(expected))
         worst = int(np.argmax(np.nan_to_num(off_by, nan=np.inf)))
         if off_by[worst] <= tolerance:
             return self._wrong_label(expected, answer, tolerance)
@@ -64,6 +66,11 @@ class GoldenRows:
             f"the {'probability' if self.classes else name}{of} is {received[worst]:.6g}, and offline it is "
             f"{expected[worst]:.6g}: they differ by {off_by[worst]:.2g}, more than the tolerance {tolerance:g}"
         )
+
+    def _scale(self, expected: np.ndarray) -> np.ndarray | float:
+        if self.classes:
+            return 1.0
+        return np.maximum(np.abs(expected), np.std(self.outputs)) or 1.0
 
     def _wrong_label(self, expected: np.ndarray, answer: Mapping[str, Any], tolerance: float) -> str | None:
         if not self.classes:
@@ -97,7 +104,7 @@ def predict_golden_rows(split: str, *, number: int, transform_graph: str, saved_
     import tensorflow as tf
     import tensorflow_transform as tft
 
-    from models.export import NETWORK, read_facts
+    from models.export import NETWORK, network_arguments, read_facts
     from models.raw_rows import raw_rows
 
     facts = read_facts(saved_model)
@@ -108,8 +115,7 @@ def predict_golden_rows(split: str, *, number: int, transform_graph: str, saved_
     raw = tf.io.parse_example(examples, transform.raw_feature_spec())
     features = transform.transform_features_layer()(raw)
     network = tf.saved_model.load(str(saved_model)).signatures[NETWORK]
-    _, inputs = network.structured_input_signature
-    outputs = network(**{name: features[name] for name in inputs})["outputs"]
+    outputs = network(**network_arguments(features, facts.network_inputs))["outputs"]
     strings = [name for name, dtype in facts.columns.items() if dtype == "string"]
     rows = raw_rows(examples, inputs=facts.inputs, strings=strings)
     return GoldenRows(rows, list(facts.classes), outputs.numpy().astype(float).tolist())

@@ -41,8 +41,15 @@ class PushRecord(BaseModel):
     """UTC, ISO 8601."""
     metrics: dict[str, float] = {}
     """On the evaluation split."""
+    to_be_verified: bool = False
+    """Whether the push is good only once `verified_at` is there."""
     verified_at: str | None = None
     """UTC, ISO 8601: when a server was seen to answer with it as it should."""
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether the push was broken off before it was verified."""
+        return self.to_be_verified and self.verified_at is None
 
 
 def model_digest(saved_model: Path) -> str:
@@ -109,6 +116,7 @@ def push(
     version: int,
     replaced_version: int | None,
     metrics: Mapping[str, float] | None = None,
+    to_be_verified: bool = False,
 ) -> PushRecord:
     """Copy a SavedModel aside, record what it is, and rename it to its version.
 
@@ -125,6 +133,7 @@ def push(
         replaced_version=replaced_version,
         pushed_at=_now(),
         metrics=dict(metrics or {}),
+        to_be_verified=to_be_verified,
     )
     try:
         push_directory.mkdir(parents=True, exist_ok=True)
@@ -149,7 +158,8 @@ def push(
 def mark_verified(push_directory: Path, version: int) -> None:
     """Write into a version's record that a server answered with it as it should."""
     record = read_record(push_directory, version)
-    assert record is not None  # kubetfx pushed it
+    if record is None:  # pushed by somebody else
+        return
     path = version_path(push_directory, version) / RECORD
     aside = path.with_suffix(".aside")
     aside.write_text(record.model_copy(update={"verified_at": _now()}).model_dump_json(indent=1))

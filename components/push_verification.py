@@ -19,6 +19,7 @@ from serving.versions import State, VersionStatus
 
 POLL_SECONDS = 0.2
 REQUEST_SECONDS = 30.0
+RETRY_SECONDS = 2.0
 
 Clients = dict[str, RestClient | GrpcClient]
 """By the name of their protocol."""
@@ -43,28 +44,49 @@ class Verification:
             The versions that the server has available.
 
         Raises:
-            PushError: the version is not served, or is served with other answers. It was withdrawn.
+            PushError: the version is not served, or is served with other answers. It was withdrawn, unless it was
+                good before.
         """
+        record = push_directory.read_record(self._directory, version)
+        is_pending = record is not None and record.is_pending
         try:
             with self._clients() as clients:
                 self._wait(clients, version)
                 self._compare(clients, version, golden.read(evaluation))
-                push_directory.mark_verified(self._directory, version)
-                return {s.version for client in clients.values() for s in self._available(client)}
-        except KubetfxError as error:
-            raise PushError(f"Version {version} was withdrawn: {error}{self._withdraw(version)}") from error
-        except BaseException:
-            push_directory.remove(self._directory, version)
+                served = {status.version for client in clients.values() for status in self._available(client)}
+        except Exception as error:
+            reason = str(error) if isinstance(error, KubetfxError) else f"{type(error).__name__}: {error}."
+            if not is_pending:  # it was pushed and good before; who can't be asked now is not to take it away
+                raise PushError(
+                    f"Version {version} could not be verified again: {reason} It was not withdrawn; "
+                    f"kubetfx rollback CONFIG does that."
+                ) from error
+            raise PushError(f"Version {version} was withdrawn: {reason}{self._withdraw(version)}") from error
+        except BaseException:  # Ctrl-C: no time to wait
+            if is_pending:
+                push_directory.remove(self._directory, version)
             raise
+        push_directory.mark_verified(self._directory, version)
+        return served
 
-    def wait_until_served(self, version: int) -> None:
-        """Wait until the server has a version available.
+    def wait_until_served(self, version: int | None) -> None:
+        """Wait until a version is the newest that the server has available.
+
+        Args:
+            version: the version; None: until it has none.
 
         Raises:
             KubetfxError: it cannot be reached, cannot load the version, or takes too long.
         """
         with self._clients() as clients:
-            self._wait(clients, version)
+            if version is not None:
+                self._wait(clients, version)
+            end = time.monotonic() + self._endpoint.timeout_seconds
+            for client in clients.values():
+                while any(status.version > (version or 0) for status in self._available(client)):
+                    if time.monotonic() > end:
+                        raise PushError("the server still has a newer version available.")
+                    time.sleep(POLL_SECONDS)
 
     def available(self) -> set[int]:
         """The versions that the server has available now.
@@ -77,7 +99,7 @@ class Verification:
 
     @contextmanager
     def _clients(self) -> Iterator[Clients]:
-        options = ClientOptions(timeout_seconds=REQUEST_SECONDS, retry_seconds=min(10, self._endpoint.timeout_seconds))
+        options = ClientOptions(timeout_seconds=REQUEST_SECONDS, retry_seconds=RETRY_SECONDS)
         clients: Clients = {}
         with ExitStack() as stack:
             if self._endpoint.rest:
@@ -101,7 +123,13 @@ class Verification:
         end = time.monotonic() + self._endpoint.timeout_seconds
         for protocol, client in clients.items():
             while True:
-                statuses = self._status(client)
+                try:
+                    statuses = self._status(client)
+                except RequestError as error:  # it may be starting, or starting again
+                    if error.code not in (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED) or time.monotonic() > end:
+                        raise
+                    time.sleep(POLL_SECONDS)
+                    continue
                 mine = next((status for status in statuses if status.version == version), None)
                 if mine and mine.state is State.AVAILABLE:
                     break
@@ -132,12 +160,12 @@ class Verification:
         """Remove a version and wait for the one before it; how that went, in words."""
         push_directory.remove(self._directory, version)
         previous = max(push_directory.versions(self._directory), default=None)
-        if previous is None:
-            return " No version is served now, as before."
         try:
             self.wait_until_served(previous)
         except KubetfxError as error:
-            return f" The server is not back on version {previous}: {error}"
+            return f" The server is not back on {f'version {previous}' if previous else 'no version'}: {error}"
+        if previous is None:
+            return " No version is served now, as before."
         return f" The server is back on version {previous}."
 
 

@@ -7,7 +7,7 @@ Evaluator predicted offline: components/push_verification.py.
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import logging
 from tfx import types
@@ -23,6 +23,9 @@ from components.golden import RESULT
 from components.served_model_resolver import saved_model_path
 from pipeline.config import EndpointConfig
 from pipeline.errors import PushError
+
+if TYPE_CHECKING:  # it imports the clients of the server
+    from components.push_verification import Verification
 
 NOT_BLESSED = 0
 """Value of the `version` property when there is nothing to push."""
@@ -79,19 +82,21 @@ class Executor(base_executor.BaseExecutor):
         directory = Path(exec_properties["push_directory"])
         saved_model = saved_model_path(input_dict["model"])
         evaluation = Path(artifact_utils.get_single_uri(input_dict["evaluation"]))
+        verification = _verification(exec_properties)
         newest = max(push_directory.versions(directory), default=None)
         if newest != version:  # else it is there already, and only the cache lost it
             _refuse_what_was_rolled_back(saved_model, directory)
+            if verification:
+                newest = _withdraw_what_is_pending(directory, newest)
             push_directory.push(
-                saved_model, directory, version=version, replaced_version=newest, metrics=_read_metrics(evaluation)
+                saved_model,
+                directory,
+                version=version,
+                replaced_version=newest,
+                metrics=_read_metrics(evaluation),
+                to_be_verified=verification is not None,
             )
-        served: set[int] = set()
-        if exec_properties["endpoint"]:
-            from components import push_verification
-
-            endpoint = EndpointConfig.model_validate_json(exec_properties["endpoint"])
-            verification = push_verification.Verification(endpoint, exec_properties["model_name"], directory)
-            served = verification.verify(version, evaluation)
+        served = verification.verify(version, evaluation) if verification else set()
         if keep := exec_properties["keep_versions"]:
             removed = push_directory.prune(directory, keep=keep, protected=served)
             logging.info("Versions removed because newer ones are kept: %s.", removed or "none")
@@ -101,6 +106,25 @@ class Executor(base_executor.BaseExecutor):
         )
         pushed_model.set_string_custom_property("pushed_version", str(version))
         logging.info("Pushed version %d to %s.", version, directory)
+
+
+def _verification(exec_properties: dict[str, Any]) -> "Verification | None":
+    if not exec_properties["endpoint"]:
+        return None
+    from components.push_verification import Verification
+
+    endpoint = EndpointConfig.model_validate_json(exec_properties["endpoint"])
+    return Verification(endpoint, exec_properties["model_name"], Path(exec_properties["push_directory"]))
+
+
+def _withdraw_what_is_pending(directory: Path, newest: int | None) -> int | None:
+    """Remove a version whose push was killed before it was verified; the newest that is left."""
+    record = push_directory.read_record(directory, newest) if newest else None
+    if newest is None or record is None or not record.is_pending:
+        return newest
+    logging.warning("Version %d was never verified, and is withdrawn.", newest)
+    push_directory.remove(directory, newest)
+    return max(push_directory.versions(directory), default=None)
 
 
 def _read_metrics(evaluation: Path) -> dict[str, float]:

@@ -84,9 +84,15 @@ def export_model(
     def transform_features(examples: tf.Tensor) -> dict[str, tf.Tensor]:
         return transform(tf.io.parse_example(examples, raw_spec))
 
-    def network(features: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        return {"outputs": model(features, training=False)}
+    def network(arguments: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        return {"outputs": model({n: arguments[a] for n, a in zip(names, network_signature, strict=True)})}
 
+    names = [tensor.name for tensor in model.inputs]
+    specs = transform_output.transformed_feature_spec()  # Keras adapts them, as it does in training
+    network_signature = {
+        argument: tf.TensorSpec([None, *specs[name].shape], specs[name].dtype, argument)
+        for argument, name in network_arguments(dict(zip(names, names, strict=True)), names).items()
+    }
     # TensorFlow rewrites names that are no Python identifiers, so columns have a stand-in until the model is written.
     columns_by_argument = {f"column_{index}": name for index, name in enumerate(features.inputs)}
     raw_signature = {
@@ -96,7 +102,7 @@ def export_model(
     archive.add_endpoint("serving_default", from_raw, [raw_signature])
     archive.add_endpoint("serving_examples", from_examples, [tf.TensorSpec([None], tf.string, "examples")])
     archive.add_endpoint("transform_features", transform_features, [tf.TensorSpec([None], tf.string, "examples")])
-    archive.add_endpoint(NETWORK, network, [{t.name: tf.TensorSpec(t.shape, t.dtype, t.name) for t in model.inputs}])
+    archive.add_endpoint(NETWORK, network, [network_signature])
     if features.classes:
         archive.add_endpoint("classification", classify, [tf.TensorSpec([None], tf.string, "inputs")])
     else:
@@ -105,7 +111,7 @@ def export_model(
     _complete_signatures(path, columns_by_argument)
     (path / FACTS).parent.mkdir(exist_ok=True)
     columns = {name: spec.dtype.name for name, spec in raw_spec.items()}
-    facts = ModelFacts(features.label, features.classes, features.inputs, columns)
+    facts = ModelFacts(features.label, features.classes, features.inputs, columns, tuple(names))
     (path / FACTS).write_text(json.dumps(asdict(facts), ensure_ascii=False), encoding="utf-8")
     _write_warmup(path, warmup_examples, features)
 
@@ -134,6 +140,13 @@ class ModelFacts:
     inputs: tuple[str, ...]
     columns: dict[str, str]
     """TensorFlow's name of the type of every column of the table, by which tf.Examples are read."""
+    network_inputs: tuple[str, ...] = ()
+    """Names of the features that the network takes, in the order of the signature `network`."""
+
+
+def network_arguments(features: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Features by the names that they have in the signature `network`: TensorFlow would rewrite their own."""
+    return {f"feature_{index}": features[name] for index, name in enumerate(names)}
 
 
 def read_facts(path: Path) -> ModelFacts | None:
@@ -142,7 +155,13 @@ def read_facts(path: Path) -> ModelFacts | None:
     document = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     if not {"label", "classes", "inputs", "columns"} <= document.keys():
         return None
-    return ModelFacts(document["label"], tuple(document["classes"]), tuple(document["inputs"]), document["columns"])
+    return ModelFacts(
+        document["label"],
+        tuple(document["classes"]),
+        tuple(document["inputs"]),
+        document["columns"],
+        tuple(document.get("network_inputs", ())),
+    )
 
 
 def raw_dtype(column: str, features: Features) -> tf.DType:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import (
@@ -255,7 +256,18 @@ class EndpointConfig(Section):
     golden_rows: int = Field(32, ge=1, le=10_000)
     """Rows of the evaluation split to ask the server for, each over REST and over gRPC."""
     tolerance: float = Field(1e-4, gt=0)
-    """Largest difference of a prediction, relative to it where it is larger than 1."""
+    """Largest difference of a probability; of a regression's value, as a share of the value or, where that is larger,
+    of the standard deviation of the golden rows' values."""
+
+    @field_validator("rest", "grpc")
+    @classmethod
+    def _port_is_one(cls, address: str | None) -> str | None:
+        if address:
+            try:
+                urlsplit(address if "://" in address else f"//{address}").port  # noqa: B018 - it raises
+            except ValueError as error:
+                raise ValueError(f"{error}. Received: {address}") from None
+        return address
 
     @model_validator(mode="after")
     def _has_an_address(self) -> Self:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from components import tables
+from components import push_directory, tables
 from components.column_roles import choose_role
 from pipeline.config import MODEL_OUTPUTS, EndpointConfig, PipelineConfig, nearest
 from pipeline.errors import ConfigError, DataError, UsageError
@@ -34,7 +34,7 @@ def check(config: PipelineConfig) -> tables.TableProfile:
     _check_module(config.model.module)
     _check_writable(config.workspace_path, section="workspace")
     _check_writable(config.push_path, section="serving.push_directory")
-    if config.serving.endpoint:
+    if config.serving.endpoint and push_directory.versions(config.push_path):  # a server without any may not listen
         _check_reachable(config.serving.endpoint)
     files = tables.find_files(config.data)
     profile = tables.inspect_table(files, config.data)

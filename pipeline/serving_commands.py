@@ -15,7 +15,7 @@ import typer
 
 from pipeline.command import ConfigPath, FormatOption, Overrides, load, open_output
 from pipeline.config import EndpointConfig, PipelineConfig
-from pipeline.errors import UsageError
+from pipeline.errors import KubetfxError, PushError, RequestError, UsageError
 from pipeline.output import Output, logged_to
 
 if TYPE_CHECKING:
@@ -216,10 +216,12 @@ def versions(config: ConfigPath, overrides: Overrides = None, format: FormatOpti
 
     directory = pipeline_config.push_path
     pushed = push_directory.versions(directory)
-    served = _served_versions(pipeline_config, pushed)
+    served = _served_versions(pipeline_config, pushed, output)
     entries = []
     for version in sorted([*pushed, *push_directory.rolled_back_versions(directory)], reverse=True):
-        state = "served" if version in served else "kept" if version in pushed else "rolled back"
+        state = "rolled back" if version not in pushed else "unknown" if served is None else "kept"
+        if served and version in served:
+            state = "served"
         entries.append((version, state, push_directory.read_record(directory, version)))
     if format == "json":
         documents = [
@@ -264,7 +266,13 @@ def rollback(
 
         output.begin("Waiting for the server")
         verification = Verification(pipeline_config.serving.endpoint, pipeline_config.model_name, directory)
-        verification.wait_until_served(target)
+        try:
+            verification.wait_until_served(target)
+        except KubetfxError as error:
+            raise PushError(
+                f"Version {target} is the newest in {directory} now, and the server has not followed: {error} "
+                f"Don't roll back again; see what it does: kubetfx models {config}"
+            ) from error
         output.end()
     if format == "json":
         output.document({"model_name": pipeline_config.model_name, "version": target, "rolled_back_from": newest})
@@ -326,15 +334,20 @@ def _print_predictions(predictions: "list[Prediction]", model_name: str, version
         output.table(["row ", "label", "score "], cells)
 
 
-def _served_versions(config: PipelineConfig, pushed: list[int]) -> set[int]:
-    """What the server says; where none is named, the newest, which servers serve unless told otherwise."""
+def _served_versions(config: PipelineConfig, pushed: list[int], output: Output) -> set[int] | None:
+    """What the server says, None if it does not answer; where none is named, the newest, which servers serve unless
+    told otherwise."""
     endpoint: EndpointConfig | None = config.serving.endpoint
     if endpoint is None:
         return set(pushed[-1:])
     with logged_to(_NOWHERE):
         from components.push_verification import Verification
 
-    return Verification(endpoint, config.model_name, config.push_path).available()
+    try:
+        return Verification(endpoint, config.model_name, config.push_path).available()
+    except RequestError as error:
+        output.say(f"What is served is not known: {error}", style="yellow")
+        return None
 
 
 def _metrics_shown(config: PipelineConfig, records: "list[PushRecord]") -> list[str]:

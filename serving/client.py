@@ -104,7 +104,10 @@ class RestClient:
         """Open a connection pool."""
         if not self.url.startswith(("http://", "https://")):
             raise UsageError(f"--rest takes a URL. Received: {self.url}. Try --rest http://{self.url}.")
-        self._client = httpx.Client(base_url=self.url, timeout=self.options.timeout_seconds)
+        try:
+            self._client = httpx.Client(base_url=self.url, timeout=self.options.timeout_seconds)
+        except httpx.InvalidURL as error:
+            raise UsageError(f"--rest takes a URL. Received: {self.url} ({error}).") from None
 
     def __enter__(self) -> Self:
         """For `with`."""
@@ -117,11 +120,16 @@ class RestClient:
     def predict(self, target: Target, rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
         """See PredictClient."""
         path = f"/v1/models/{quote(target.model_name, safe='')}{_rest_version(target)}"
+        only_output = ""
         for batch in _batches(rows, self.options.batch_size):
             body = json.dumps({"signature_name": target.signature_name, "instances": list(batch)})
-            predictions = self._ask("POST", f"{path}:predict", body)["predictions"]
+            predictions = self._field(self._ask("POST", f"{path}:predict", body), "predictions")
             for prediction in predictions:
-                yield prediction if isinstance(prediction, dict) else {"output": prediction}
+                if isinstance(prediction, dict):
+                    yield prediction
+                else:  # the name of an only output is left out
+                    only_output = only_output or next(iter(self._signature(target)["outputs"]))
+                    yield {only_output: prediction}
 
     def status(self, model_name: str) -> list[VersionStatus]:
         """See PredictClient."""
@@ -133,17 +141,28 @@ class RestClient:
                 Code[status["status"]["error_code"]],
                 status["status"]["error_message"],
             )
-            for status in document["model_version_status"]
+            for status in self._field(document, "model_version_status")
         ]
 
     def input_dtypes(self, target: Target) -> dict[str, Any]:
         """See PredictClient."""
+        inputs = self._signature(target)["inputs"]
+        return {name: _numpy_dtype(types_pb2.DataType.Value(info["dtype"])) for name, info in inputs.items()}
+
+    def _signature(self, target: Target) -> Any:
         path = f"/v1/models/{quote(target.model_name, safe='')}{_rest_version(target)}/metadata"
-        signatures = self._ask("GET", path, None)["metadata"]["signature_def"]["signature_def"]
+        signatures = self._field(self._ask("GET", path, None), "metadata", "signature_def", "signature_def")
         if target.signature_name not in signatures:
             raise _no_signature(self.url, target)
-        inputs = signatures[target.signature_name]["inputs"]
-        return {name: _numpy_dtype(types_pb2.DataType.Value(info["dtype"])) for name, info in inputs.items()}
+        return signatures[target.signature_name]
+
+    def _field(self, document: Any, *keys: str) -> Any:
+        for key in keys:
+            if not isinstance(document, dict) or key not in document:
+                message = f"no answer of TensorFlow Serving, which has {key!r}: {str(document)[:200]}"
+                raise RequestError(self.url, message, code=Code.UNKNOWN)
+            document = document[key]
+        return document
 
     def model_names(self) -> list[str]:
         """Names of the models that the server is known to serve, from its Prometheus page: no call lists them.
@@ -175,7 +194,11 @@ class RestClient:
         except httpx.TransportError as error:
             raise ServingError(Code.UNAVAILABLE, str(error)) from None
         if response.is_success:
-            return read(response.content)  # json.loads takes NaN and Infinity, as TensorFlow Serving writes them
+            try:
+                return read(response.content)  # json.loads takes NaN and Infinity, as TensorFlow Serving writes them
+            except ValueError:
+                message = f"no answer of TensorFlow Serving, which is JSON: {response.text[:200]}"
+                raise ServingError(Code.UNKNOWN, message) from None
         raise ServingError(_HTTP_CODES.get(response.status_code, Code.UNKNOWN), _rest_error(response))
 
 

@@ -7,7 +7,6 @@ import pytest
 from components.golden import GoldenRows, read, write
 
 CLASSIFIER = GoldenRows([{"x": 1.0}, {"x": math.nan}], ["cat", "dog"], [[0.75, 0.25], [0.5, 0.5]])
-REGRESSION = GoldenRows([{"x": 1.0}, {"x": 2.0}], [], [[1_000.0], [0.0]])
 
 
 def answer(*probabilities: float, label: str = "cat", classes: tuple[str, ...] = ("cat", "dog")) -> dict[str, Any]:
@@ -50,10 +49,23 @@ def test_answers_that_are_missing_are_a_difference():
     assert CLASSIFIER.difference([answer(0.75, 0.25)], tolerance=1e-4) == "1 answers to 2 rows"
 
 
-def test_large_values_are_compared_relatively_and_small_ones_absolutely():
-    assert REGRESSION.difference([{"value": 1_000.05}, {"value": 0.00005}], tolerance=1e-4) is None
-    assert "row 1 of 2" in (REGRESSION.difference([{"value": 1_000.2}, {"value": 0.0}], tolerance=1e-4) or "")
-    assert "row 2 of 2" in (REGRESSION.difference([{"value": 1_000.0}, {"value": 0.2}], tolerance=1e-4) or "")
+@pytest.mark.parametrize(("scale", "tolerance"), [(1.0, 1e-4), (1e-5, 1e-4)], ids=["large", "small"])
+def test_values_are_compared_as_a_share_of_them_and_of_their_spread(scale, tolerance):
+    golden = GoldenRows([{"x": 1.0}, {"x": 2.0}], [], [[1_000.0 * scale], [0.0]])  # standard deviation 500
+
+    def difference(first: float, second: float) -> str:
+        return golden.difference([{"value": first * scale}, {"value": second * scale}], tolerance=tolerance) or ""
+
+    assert difference(1_000.05, 0.04) == ""
+    assert "row 1 of 2" in difference(1_000.2, 0.0)
+    assert "row 2 of 2" in difference(1_000.0, 0.2)
+
+
+def test_value_that_is_no_number_offline_either_is_equal():
+    golden = GoldenRows([{"x": 1.0}], [], [[math.nan]])
+
+    assert golden.difference([{"value": math.nan}], tolerance=1e-4) is None
+    assert golden.difference([{"value": 1.0}], tolerance=1e-4) is not None
 
 
 def test_rows_come_back_from_their_file_with_missing_cells(tmp_path):

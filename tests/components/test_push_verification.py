@@ -1,5 +1,7 @@
 """A verified push, on a server that runs: models as the Trainer exports them, one with a wrong transform graph."""
 
+import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +24,7 @@ from pipeline.errors import PushError
 from serving.model_config import AllVersions
 from serving.model_config import ModelConfig as ServedModel
 from serving.server import RunningServer
-from tests.models.conftest import make_rows, multiclass, preprocess, rows, to_examples  # noqa: F401 - fixtures
+from tests.models.conftest import make_rows, multiclass, preprocess, regression, rows, to_examples  # noqa: F401 - fixtures
 from tests.serving.conftest import options, wait_until
 
 FINE_ROWS = [{name: value for name, value in row.items() if name not in ("sex", "mass")} for row in make_rows()]
@@ -32,19 +34,22 @@ WRONG_ROWS = [{**row, "bill": None if row["bill"] is None else row["bill"] * 10}
 class Export:
     """Exports of one network, which differ in nothing but the preprocessing that they carry."""
 
-    def __init__(self, right, folder: Path) -> None:
+    def __init__(self, right, folder: Path, *, model: keras.Model | None = None, rows: list = FINE_ROWS) -> None:
         self._right = right
         self._folder = folder
+        self._model = model or self._classifier(right)
+        self._split = folder / "Split-eval"
+        self._split.mkdir(parents=True)
+        with tf.io.TFRecordWriter(str(self._split / "data.gz"), "GZIP") as writer:
+            for example in to_examples(rows):
+                writer.write(example)
+
+    def _classifier(self, right) -> keras.Model:
         keras.utils.set_random_seed(1)
         network = tabular.build_model(
             right.output, model=ModelConfig(hidden_units=(8,)), features=right.config, num_outputs=3
         )
-        self._model = keras.Model(network.input, keras.layers.Softmax()(network.output))
-        self._split = folder / "Split-eval"
-        self._split.mkdir(parents=True)
-        with tf.io.TFRecordWriter(str(self._split / "data.gz"), "GZIP") as writer:
-            for example in to_examples(FINE_ROWS):
-                writer.write(example)
+        return keras.Model(network.input, keras.layers.Softmax()(network.output))
 
     def model(self, name: str, preprocessed) -> standard_artifacts.Model:
         artifact = standard_artifacts.Model()
@@ -151,7 +156,7 @@ def test_wrong_model_that_is_the_first_leaves_nothing(artifacts, served, server)
 
 def test_version_that_was_pushed_and_not_yet_verified_is_verified(artifacts, served, server):
     """As after a kill between the two."""
-    push(saved_model_path([artifacts["wrong"][0]]), served, version=7, replaced_version=None)
+    push(saved_model_path([artifacts["wrong"][0]]), served, version=7, replaced_version=None, to_be_verified=True)
 
     with pytest.raises(PushError, match="answers otherwise"):
         execute(artifacts["wrong"], served, endpoint_of(server), version=7)
@@ -189,7 +194,9 @@ def test_server_that_is_gone_is_told_and_the_version_withdrawn(artifacts, served
     server.ask_to_stop()
     server.wait()
 
-    with pytest.raises(PushError, match=rf"Version 7 was withdrawn: {endpoint.rest} answered UNAVAILABLE"):
+    with pytest.raises(
+        PushError, match=rf"Version 7 was withdrawn: {endpoint.rest} answered UNAVAILABLE.*not back on no version"
+    ):
         execute(artifacts["right"], served, endpoint, version=7)
 
     assert versions(served) == []
@@ -217,6 +224,62 @@ def test_version_that_the_server_has_is_not_removed(artifacts, served):
         execute(artifacts["right"], served, endpoint_of(server), version=8)
 
     assert versions(served) == [7, 8]
+
+
+def test_version_that_was_good_before_is_not_taken_away_by_a_server_that_is_gone(artifacts, served, server):
+    execute(artifacts["right"], served, endpoint_of(server), version=7)
+    endpoint = endpoint_of(server, timeout_seconds=1)
+    server.ask_to_stop()
+    server.wait()
+
+    with pytest.raises(PushError, match="Version 7 could not be verified again: .*UNAVAILABLE.* It was not withdrawn"):
+        execute(artifacts["right"], served, endpoint, version=7)
+
+    assert versions(served) == [7]
+
+
+def test_other_version_whose_verification_was_killed_is_withdrawn(artifacts, served, server):
+    execute(artifacts["right"], served, endpoint_of(server), version=7)
+    push(saved_model_path([artifacts["wrong"][0]]), served, version=8, replaced_version=7, to_be_verified=True)
+
+    execute(artifacts["right"], served, endpoint_of(server), version=9)
+
+    assert versions(served) == [9]
+    assert read_record(served, 9).replaced_version == 7
+
+
+def test_server_that_starts_late_is_waited_for(artifacts, served):
+    with socket.socket() as first, socket.socket() as second:
+        first.bind(("127.0.0.1", 0))
+        second.bind(("127.0.0.1", 0))
+        ports = {"rest_port": first.getsockname()[1], "grpc_port": second.getsockname()[1]}
+    late = RunningServer(options(ServedModel("penguins", served), **ports))
+    endpoint = EndpointConfig(
+        rest=f"http://127.0.0.1:{ports['rest_port']}", grpc=f"127.0.0.1:{ports['grpc_port']}", timeout_seconds=30
+    )
+    timer = threading.Timer(4, late.start)
+    timer.start()
+    try:
+        execute(artifacts["right"], served, endpoint, version=7)
+    finally:
+        timer.join()
+        late.ask_to_stop()
+        late.wait()
+
+    assert read_record(served, 7).verified_at is not None
+
+
+def test_regression_is_verified_over_both_protocols(regression, served, server, tmp_path):  # noqa: F811
+    network = tabular.build_model(
+        regression.output, model=ModelConfig(hidden_units=(8,)), features=regression.config, num_outputs=1
+    )
+    values = keras.Model(network.input, keras.layers.Rescaling(scale=800.0, offset=4_000.0)(network.output))
+    export = Export(regression, tmp_path / "models", model=values, rows=make_rows())
+    model = export.model("regression", regression)
+
+    execute((model, export.evaluation(model)), served, endpoint_of(server), version=7)
+
+    assert read_record(served, 7).verified_at is not None
 
 
 def test_what_is_available_is_asked_of_the_server(artifacts, served, server):

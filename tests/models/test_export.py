@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 from models import tabular
-from models.export import CLASSIFY_METHOD, NETWORK, REGRESS_METHOD, REQUEST, export_model
+from models.export import CLASSIFY_METHOD, NETWORK, REGRESS_METHOD, REQUEST, export_model, network_arguments, read_facts
 from pipeline.config import ModelConfig
 from serving.saved_model import SavedModel, SessionOptions
 from serving.warmup import WARMUP_REQUESTS, warm_up
@@ -118,9 +118,9 @@ def test_signatures_are_those_of_the_task(exported):
 
 def test_network_takes_features_without_any_preprocessing(exported, rows):
     features = exported.preprocessed.transform(rows)
-    inputs = exported.signatures[NETWORK].inputs
+    names = read_facts(exported.path).network_inputs
 
-    answers = exported.run(NETWORK, **{name: features[name] for name in inputs})
+    answers = exported.run(NETWORK, **network_arguments(features, names))
 
     np.testing.assert_allclose(answers["outputs"], exported.eager(rows), atol=TOLERANCE)
 
