@@ -34,14 +34,14 @@ WRONG_ROWS = [{**row, "bill": None if row["bill"] is None else row["bill"] * 10}
 class Export:
     """Exports of one network, which differ in nothing but the preprocessing that they carry."""
 
-    def __init__(self, right, folder: Path, *, model: keras.Model | None = None, rows: list = FINE_ROWS) -> None:
+    def __init__(self, right, folder: Path, *, model: keras.Model | None = None, examples_of: list = FINE_ROWS) -> None:
         self._right = right
         self._folder = folder
         self._model = model or self._classifier(right)
         self._split = folder / "Split-eval"
         self._split.mkdir(parents=True)
         with tf.io.TFRecordWriter(str(self._split / "data.gz"), "GZIP") as writer:
-            for example in to_examples(rows):
+            for example in to_examples(examples_of):
                 writer.write(example)
 
     def _classifier(self, right) -> keras.Model:
@@ -232,7 +232,7 @@ def test_version_that_was_good_before_is_not_taken_away_by_a_server_that_is_gone
     server.ask_to_stop()
     server.wait()
 
-    with pytest.raises(PushError, match="Version 7 could not be verified again: .*UNAVAILABLE.* It was not withdrawn"):
+    with pytest.raises(PushError, match=r"Version 7 could not be verified again: .*UNAVAILABLE.* It was not withdrawn"):
         execute(artifacts["right"], served, endpoint, version=7)
 
     assert versions(served) == [7]
@@ -274,7 +274,7 @@ def test_regression_is_verified_over_both_protocols(regression, served, server, 
         regression.output, model=ModelConfig(hidden_units=(8,)), features=regression.config, num_outputs=1
     )
     values = keras.Model(network.input, keras.layers.Rescaling(scale=800.0, offset=4_000.0)(network.output))
-    export = Export(regression, tmp_path / "models", model=values, rows=make_rows())
+    export = Export(regression, tmp_path / "models", model=values, examples_of=make_rows())
     model = export.model("regression", regression)
 
     execute((model, export.evaluation(model)), served, endpoint_of(server), version=7)
