@@ -32,7 +32,7 @@ KUSTOMIZATIONS = sorted(
     if "components" not in path.parts
 )
 SERVERS = ("serving/overlays/local", "serving/overlays/pvc", "serving/overlays/s3")
-OLDEST_KUBERNETES = "1.31"
+OLDEST_KUBERNETES = "1.29"
 WORKLOADS = ("Deployment", "InferenceService")
 PORTS = {"grpc": 8500, "http": 8501}
 
