@@ -58,7 +58,8 @@ def main(environment: Path) -> None:
     (site_packages,) = environment.glob("lib/python3*/site-packages")
     before = _size_bytes(environment)
     for path in unused_paths(site_packages):
-        shutil.rmtree(path, ignore_errors=True)  # one may lie in another
+        if path.exists():  # one may lie in another that is gone
+            shutil.rmtree(path)
     libraries = strippable(site_packages)
     if libraries:
         subprocess.run(["strip", "--strip-unneeded", *libraries], check=True)

@@ -32,7 +32,7 @@ KUSTOMIZATIONS = sorted(
     if "components" not in path.parts
 )
 SERVERS = ("serving/overlays/local", "serving/overlays/pvc", "serving/overlays/s3")
-OLDEST_KUBERNETES = "1.31"
+OLDEST_KUBERNETES = "1.29"
 WORKLOADS = ("Deployment", "InferenceService")
 PORTS = {"grpc": 8500, "http": 8501}
 
@@ -488,3 +488,11 @@ def test_every_package_is_copied_into_the_image_and_synced_in_development() -> N
     config = yaml.safe_load((ROOT / "skaffold.yaml").read_text())
     synced = {rule["src"].partition("/")[0] for rule in config["build"]["artifacts"][0]["sync"]["manual"]}
     assert synced == wanted
+
+
+def test_the_guide_names_every_overlay_and_component() -> None:
+    guide = (MANIFESTS / "README.md").read_text()
+    rows = " ".join(line for line in guide.splitlines() if line.startswith("|"))
+    for path in MANIFESTS.rglob("kustomization.yaml"):
+        if path.parent.name != "base":
+            assert f"`{path.parent.relative_to(MANIFESTS)}`" in rows or f"`{path.parent.name}`" in rows, path
