@@ -159,6 +159,15 @@ def read_package(path: Path) -> Package:
     return Package(**{**vars(package), "platforms": merged, "nodes": nodes})
 
 
+def is_package(path: Path) -> bool:
+    """Whether a file is a package, and no pipeline.yaml of kubetfx."""
+    try:
+        read_package(path)
+    except UsageError:
+        return False
+    return True
+
+
 _COMPILE = "Make one with `kubetfx compile CONFIG --output pipeline.yaml`."
 
 

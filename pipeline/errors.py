@@ -8,7 +8,10 @@
     ├── AnomaliesError        3  the data has anomalies that the config says to stop at
     ├── NotBlessedError       4  the model missed a threshold; nothing was pushed
     ├── TrainingError         1  the training went astray: the loss is not a number
-    └── PushError             1  the push could not be completed; what is served is unchanged
+    ├── PushError             1  the push could not be completed; what is served is unchanged
+    ├── KubeflowError         1  Kubeflow Pipelines cannot be reached, or refuses what it is asked
+    ├── RunFailedError        1  a run on Kubeflow failed or was cancelled; carries what is known of it
+    └── RunLeftError        130  a run on Kubeflow is no longer followed, and goes on
 
 A message says what is wrong, then `Received: ...`, then what to do.
 """
@@ -68,3 +71,25 @@ class TrainingError(KubetfxError):
 
 class PushError(KubetfxError):
     """The model could not be pushed."""
+
+
+class KubeflowError(KubetfxError):
+    """Kubeflow Pipelines cannot be reached, or refuses what it is asked."""
+
+
+class RunFailedError(KubetfxError):
+    """A run on Kubeflow failed. `run` is the run's JSON document."""
+
+    def __init__(self, message: str, *, run: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.run = run
+
+
+class RunLeftError(KubetfxError):
+    """A run on Kubeflow is no longer followed, and goes on. `run` is the run's JSON document."""
+
+    exit_code = 130
+
+    def __init__(self, message: str, *, run: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.run = run
