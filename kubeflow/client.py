@@ -24,7 +24,7 @@ import urllib3
 from kfp.client.set_volume_credentials import ServiceAccountTokenVolumeCredentials
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
 
-from kubeflow.package import Package, read_package
+from kubeflow.package_document import Package, read_package
 from kubeflow.run_progress import FINAL_STATES, RunView, TaskStatus, as_document, planned_tasks
 from pipeline.config import nearest
 from pipeline.errors import KubeflowError, RunFailedError, RunLeftError, UsageError

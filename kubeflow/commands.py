@@ -18,7 +18,7 @@ from pipeline.errors import UsageError
 if TYPE_CHECKING:
     from kubeflow.client import Connection, KubeflowClient, PipelineVersion
     from kubeflow.lint import Finding
-    from kubeflow.package import Package
+    from kubeflow.package_document import Package
     from pipeline.output import Output
 
 app = typer.Typer()
@@ -103,7 +103,7 @@ def _print_findings(findings: "list[Finding]", output: "Output", *, package: Pat
 def _package_of(source: Path, overrides: list[str] | None) -> Iterator["Package"]:
     """The package that a config compiles to, or the one that was given."""
     from kubeflow.client import refuse_broken
-    from kubeflow.package import is_package
+    from kubeflow.package_document import is_package
 
     if is_package(source):
         if overrides:

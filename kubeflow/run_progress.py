@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from kubeflow.package import ROOT, Package, component_ref, mapping, mappings
+from kubeflow.package_document import ROOT, Package, component_ref, mapping, mappings
 from pipeline.output import Output
 
 TaskState = Literal["waiting", "running", "done", "cached", "skipped", "failed"]
