@@ -255,7 +255,7 @@ class KubeflowClient:
                 experiment_id,
                 name,
                 cron_expression=cron,
-                max_concurrency=max_concurrency,
+                max_concurrency=str(max_concurrency),  # an int64, which is text in protobuf's JSON
                 no_catchup=True,
                 params=dict(options.parameters),
                 pipeline_id=version.pipeline_id,
