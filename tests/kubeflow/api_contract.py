@@ -58,7 +58,7 @@ class Contract:
         raise AssertionError(f"the API has no {method} {path}")
 
     def _validate(self, document: Any, schema: Mapping[str, Any]) -> None:
-        jsonschema.validate(document, {**_closed(schema), "definitions": self._definitions})
+        jsonschema.Draft4Validator({**_closed(schema), "definitions": self._definitions}).validate(document)
 
 
 def _as_pattern(path: str) -> re.Pattern[str]:
