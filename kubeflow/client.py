@@ -149,6 +149,8 @@ class KubeflowClient:
         logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it tells of each try
         self._connection = connection
         self._host = connection.host or os.environ.get("KF_PIPELINES_ENDPOINT") or ""
+        if self._host and not self._host.startswith(("http://", "https://")):
+            raise UsageError(f"--host takes a URL. Received: {self._host}. Try --host http://{self._host}.")
         with self._explained("ask for its health"):
             self._client = self._connect()
             self._is_multi_user = bool(self._client.get_kfp_healthz().multi_user)
@@ -390,19 +392,25 @@ class KubeflowClient:
     def _unreachable(self, error: urllib3.exceptions.HTTPError) -> str:
         reason = getattr(error, "reason", None) or error
         if isinstance(reason, urllib3.exceptions.SSLError):
-            return (
-                f"The certificate of {self._host} is not trusted. Received: {reason}. Name the authority that signed "
-                "it: --ca-cert FILE."
-            )
+            return self._insecure(str(reason))
         return (
             f"Kubeflow Pipelines cannot be reached. Received: {self._host or 'no --host'}: {_without_address(reason)}. "
             "Is the URL right, and is there a way to it from here? From a laptop: "
             "kubectl port-forward -n kubeflow svc/ml-pipeline-ui 8080:80, then --host http://localhost:8080."
         )
 
+    def _insecure(self, reason: str) -> str:
+        return (
+            f"There is no secure connection to Kubeflow Pipelines. Received: {self._host}: {reason}. If the server "
+            "speaks plain HTTP, its URL begins with http://. If an authority of your own signed its certificate, name "
+            "that: --ca-cert FILE."
+        )
+
     def _refusal(self, error: kfp_server_api.ApiException, what: str) -> str:
         reason = _reason(error)
-        received = f"Received: {error.status or 'no answer'}{f', {reason}' if reason else ''}."
+        if error.status == 0:  # the API client's form of urllib3's SSLError
+            return self._insecure(reason)
+        received = f"Received: {error.status}{f', {reason}' if reason else ''}."
         if error.status == 401:
             return f"Kubeflow Pipelines at {self._host} does not know who asks. {received} {_AUTHENTICATE}"
         if error.status == 403 or "permission" in reason.lower() or "authoriz" in reason.lower():

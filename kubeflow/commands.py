@@ -45,7 +45,10 @@ Cookies = Annotated[
     typer.Option(envvar="KUBETFX_KFP_COOKIES", help="Cookies of a session in the browser.", show_default=False),
 ]
 CaCert = Annotated[
-    Path | None, typer.Option(help="Certificate of the authority that signed the server's.", show_default=False)
+    Path | None,
+    typer.Option(
+        exists=True, dir_okay=False, help="Certificate of the authority that signed the server's.", show_default=False
+    ),
 ]
 Experiment = Annotated[str, typer.Option(help="Made where it does not exist.")]
 Parameters = Annotated[

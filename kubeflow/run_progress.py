@@ -77,6 +77,7 @@ class RunView:
     def __post_init__(self) -> None:
         self._shown: set[int] = set()
         self._is_out_of_reach = False
+        self._label: str | None = None
 
     def show(self, details: Sequence[Any], *, state: str | None) -> None:
         """Lines for the tasks that ended since the last look, and a spinner for those that run."""
@@ -89,16 +90,20 @@ class RunView:
                 self._show_line(index, status)
         if state == "SUCCEEDED":
             self._show_skipped()
-        running = [status.node_id for status in self.statuses if status.state == "running"]
-        self.output.begin(
-            f"{', '.join(running[:3])}{' ...' if len(running) > 3 else ''}  running" if running else "Waiting"
-        )
+        self._spin([status.node_id for status in self.statuses if status.state == "running"])
 
     def is_out_of_reach(self, reason: str) -> None:
         """Say once that the server does not answer."""
         if not self._is_out_of_reach:
             self._is_out_of_reach = True
             self.output.say(f"Kubeflow Pipelines does not answer ({reason}). The run goes on; asking again.")
+
+    def _spin(self, running: Sequence[str]) -> None:
+        more = " ..." if len(running) > 3 else ""
+        label = f"{', '.join(running[:3])}{more}  running" if running else "Waiting"
+        if label != self._label:  # a spinner that goes on shows for how long
+            self._label = label
+            self.output.begin(label)
 
     def _show_skipped(self) -> None:
         """What a condition left out has no node of its own."""
@@ -109,6 +114,7 @@ class RunView:
 
     def _show_line(self, index: int, status: TaskStatus) -> None:
         self._shown.add(index)
+        self._label = None
         self.output.node_ends(f"[{len(self._shown)}/{len(self.statuses)}]", status)
 
 

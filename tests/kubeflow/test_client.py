@@ -439,6 +439,21 @@ def test_no_server_is_told_with_a_way_to_one(kubetfx, package):
     assert time.monotonic() - started < 10
 
 
+def test_a_host_without_scheme_is_refused(kubetfx, package):
+    outcome = kubetfx("submit", package, "--host", "localhost:8080")
+
+    assert outcome.exit_code == 2
+    assert "Try --host http://localhost:8080" in outcome.stderr
+
+
+def test_https_where_there_is_none_is_told(kubetfx, package, server):
+    outcome = kubetfx("submit", package, "--host", server.url.replace("http:", "https:"))
+
+    assert outcome.exit_code == 1
+    assert "no secure connection" in outcome.stderr
+    assert "--ca-cert FILE" in outcome.stderr
+
+
 def test_another_web_server_is_no_kubeflow(kubetfx, package, server):
     outcome = kubetfx("submit", package, "--host", f"{server.url}/elsewhere")
 
