@@ -277,6 +277,13 @@ def _task_name_case(package: Package) -> Iterator[Fault]:
             yield task.place, f"{task.name!r} has capitals: Argo takes them, but the kfp SDK never writes any"
 
 
+def _driver_name(package: Package) -> Iterator[Fault]:
+    for task, siblings in _with_siblings(package):
+        other = siblings.get(task.name.removesuffix("-driver"))
+        if other is not None and other is not task and not _is_exit_task(task) and _has_driver(package, other):
+            yield task.place, f"{task.name!r} is also what KFP names the driver of {other.name!r}: Argo refuses the run"
+
+
 def _importer_condition(package: Package) -> Iterator[Fault]:
     for task in package.tasks():
         if "importer" in package.executor_of(task) and mapping(task.spec, "triggerPolicy").get("condition"):
@@ -554,6 +561,13 @@ def _outputs_used(task: Task) -> Iterator[tuple[Place, str, str, str]]:
             if output := mapping(value, source):
                 place = (*task.place, "inputs", section, name)
                 yield place, str(output.get("producerTask") or ""), section, str(output.get(key) or "")
+
+
+def _has_driver(package: Package, task: Task) -> bool:
+    """Whether it is two Argo tasks, `NAME-driver` and `NAME`."""
+    executor = package.executor_of(task)
+    is_stub = mapping(executor, "container").get("image") in _NO_CONTAINERS
+    return not ("parameterIterator" in task.spec or "importer" in executor or is_stub or _is_exit_task(task))
 
 
 def _dependencies(task: Task) -> set[str]:

@@ -374,7 +374,10 @@ def serve(server: KfpServer) -> Iterator[KfpServer]:
     ]
     routes = [Route(API + path, server.answer, methods=[method], name=name) for method, path, name in paths]
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(_Dropping(Starlette(routes=routes)), log_level="critical", lifespan="off")
+    # Configuring logs would close absl's handler, and with it pytest's stderr.
+    config = uvicorn.Config(
+        _Dropping(Starlette(routes=routes)), log_config=None, log_level="critical", access_log=False, lifespan="off"
+    )
     running = uvicorn.Server(config)
     thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()

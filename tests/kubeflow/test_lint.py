@@ -192,6 +192,7 @@ BREAKS: list[Any] = [
     ("task-name", lambda d: _rename(d, "flip", "flip.it"), 'root.dag.tasks["flip.it"]'),
     ("task-name", lambda d: _rename(d, "flip", "f" * 125), f"root.dag.tasks.{'f' * 125}"),
     ("task-name-case", lambda d: _rename(d, "flip", "Flip"), "root.dag.tasks.Flip"),
+    ("driver-name", lambda d: _rename(d, "flip", "train-driver"), "root.dag.tasks.train-driver"),
     ("importer-condition", _import_under_condition, "root.dag.tasks.flip.triggerPolicy.condition"),
     (
         "artifact-iterator",
