@@ -489,6 +489,7 @@ RULES: tuple[Rule, ...] = (
     Rule("platform", "warning", _platform_name, "Write it under platforms.kubernetes."),
     Rule("task-name", "error", _task_name, "Name it with [a-z0-9-], beginning with a letter or digit."),
     Rule("task-name-case", "warning", _task_name_case, "Name it with [a-z0-9-]."),
+    Rule("driver-name", "error", _driver_name, "Let its name end otherwise than in -driver."),
     Rule(
         "importer-condition", "error", _importer_condition, "Put it into a DAG of its own, with the condition on that."
     ),

@@ -14,6 +14,9 @@ from typing import Any, Literal
 from kubeflow.package_document import ROOT, Package, component_ref, mapping, mappings
 from pipeline.output import Output
 
+_OMITTED = "RUNTIME_STATE_UNSPECIFIED"
+"""Argo's `Omitted`, which the API has no name for: something before the task failed."""
+
 TaskState = Literal["waiting", "running", "done", "cached", "skipped", "failed"]
 
 FINAL_STATES = frozenset({"SUCCEEDED", "FAILED", "SKIPPED", "CANCELED"})
@@ -152,7 +155,7 @@ class _Nodes:
         started = min((begin for begin in begins if begin), default=None)
         last = node if node is not None and _is_final(node) else driver if state == "failed" else None
         ended = (_time(last.end_time) if last is not None else None) or now
-        seconds = max(0.0, (ended - started).total_seconds()) if started else 0.0
+        seconds = max(0.0, (ended - started).total_seconds()) if started and state != "waiting" else 0.0
         failed = driver if driver is not None and driver.state == "FAILED" else node
         pod = self._failed_pod(failed) if state == "failed" else None
         return replace(task, state=state, seconds=seconds, pod_name=pod)
@@ -172,7 +175,8 @@ class _Nodes:
             return "skipped"
         if state in ("FAILED", "CANCELED"):
             return "failed"
-        return "running"
+        known = {found.state for found in (driver, node) if found is not None} - {_OMITTED, None}
+        return "running" if known else "waiting"
 
     def _children(self, node: Any) -> list[Any]:
         suffixes = [_suffix(child.pod_name) for child in node.child_tasks or () if child.pod_name]

@@ -31,7 +31,7 @@ NEVER = "1970-01-01T00:00:00Z"
 """What the API server gives for a time that has not come."""
 
 Frame = Mapping[str, str]
-"""State by task at one look: running, done, cached, skipped, failed, driver-failed."""
+"""State by task at one look: running, done, cached, skipped, failed, driver-failed, starting, omitted."""
 
 
 class RefusedError(Exception):
@@ -291,6 +291,7 @@ def argo_nodes(run_id: str, name: str, state: str) -> Iterator[dict[str, Any]]:
         "failed": ("SUCCEEDED", "FAILED", "FAILED"),
         "driver-failed": ("FAILED", None, None),
         "starting": ("RUNNING", None, None),
+        "omitted": ("RUNTIME_STATE_UNSPECIFIED", "RUNTIME_STATE_UNSPECIFIED", None),
     }
     driver, task, executor = states[state]
 

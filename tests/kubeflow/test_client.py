@@ -271,7 +271,7 @@ def test_a_failed_task_is_named_with_the_way_to_its_log(submit, server, state, t
 
 
 def test_a_failed_run_is_one_json_document(submit, server):
-    server.frames = [{"count": "failed"}]
+    server.frames = [{"count": "failed", "flip": "cached", "train": "omitted"}]
     server.final_state = "FAILED"
 
     outcome = submit("--format", "json")
@@ -279,7 +279,11 @@ def test_a_failed_run_is_one_json_document(submit, server):
     error = outcome.document["error"]
     assert (outcome.exit_code, error["type"], outcome.stderr) == (1, "RunFailedError", "")
     assert error["run"]["state"] == "FAILED"
-    assert error["run"]["tasks"][0]["state"] == "failed"
+    assert {task["id"]: task["state"] for task in error["run"]["tasks"]} == {
+        "count": "failed",
+        "flip": "cached",
+        "train": "waiting",
+    }
 
 
 def test_a_cancelled_run_is_told(submit, server):
