@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import yaml
 
-from kubeflow.package import ROOT, Package, Place, Task, component_ref, dotted, mapping, mappings, read_package
+from kubeflow.package_document import ROOT, Package, Place, Task, component_ref, dotted, mapping, mappings, read_package
 
 Severity = Literal["error", "warning"]
 
@@ -52,18 +52,21 @@ class Rule:
 
 
 def lint(path: Path) -> list[Finding]:
-    """Faults of a package, in the order of the file.
+    """Faults of a package, in the order of the file. In one that is malformed, no other faults are looked for.
 
     Raises:
         UsageError: the file cannot be read, or is no package.
     """
     package = read_package(path)
-    findings = [
-        Finding(rule.id, rule.severity, dotted(place), package.line(place), what, rule.remedy)
-        for rule in RULES
-        for place, what in rule.check(package)
-    ]
+    findings = list(_findings(MALFORMED, package))
+    if not findings:
+        findings = [finding for rule in RULES for finding in _findings(rule, package)]
     return sorted(findings, key=lambda finding: (finding.line or 0, finding.severity))
+
+
+def _findings(rule: Rule, package: Package) -> Iterator[Finding]:
+    for place, what in rule.check(package):
+        yield Finding(rule.id, rule.severity, dotted(place), package.line(place), what, rule.remedy)
 
 
 # The document as a whole
@@ -96,24 +99,21 @@ def _schema_version(package: Package) -> Iterator[Fault]:
 
 
 def _malformed(package: Package) -> Iterator[Fault]:
-    from google.protobuf import json_format
     from kfp.pipeline_spec import pipeline_spec_pb2
 
-    try:
-        json_format.ParseDict(package.spec, pipeline_spec_pb2.PipelineSpec())
-    except json_format.ParseError as error:
-        yield package.spec_place, f"no PipelineSpec: {_one_line(error)}"
+    if fault := _parse_fault(package.spec, pipeline_spec_pb2.PipelineSpec()):
+        yield package.spec_place, f"no PipelineSpec: {fault}"
+    deployment = pipeline_spec_pb2.PipelineDeploymentConfig()
+    if fault := _parse_fault(package.spec.get("deploymentSpec") or {}, deployment, ignore_unknown=True):
+        yield (*package.spec_place, "deploymentSpec"), f"no PipelineDeploymentConfig: {fault}"
 
 
 def _ignored_field(package: Package) -> Iterator[Fault]:
-    from google.protobuf import json_format
     from kfp.pipeline_spec import pipeline_spec_pb2
 
     for label, executor in package.executors.items():
-        try:
-            json_format.ParseDict(executor, pipeline_spec_pb2.PipelineDeploymentConfig.ExecutorSpec())
-        except json_format.ParseError as error:
-            yield package.executor_place(label), f"KFP knows no such field here, and drops it: {_one_line(error)}"
+        if fault := _parse_fault(executor, pipeline_spec_pb2.PipelineDeploymentConfig.ExecutorSpec()):
+            yield package.executor_place(label), f"KFP knows no such field here, and drops it: {fault}"
 
 
 def _pipeline_name(package: Package) -> Iterator[Fault]:
@@ -175,9 +175,13 @@ def _image(package: Package) -> Iterator[Fault]:
             yield (*package.executor_place(label), "container"), "there is no image: no pod can be made"
 
 
+_NO_CONTAINERS = frozenset({"argostub/createpvc", "argostub/deletepvc"})
+"""Images that stand for what the driver does by itself."""
+
+
 def _command(package: Package) -> Iterator[Fault]:
     for label, container in _containers(package):
-        if container.get("command"):
+        if container.get("command") or container.get("image") in _NO_CONTAINERS:
             continue
         what = "the first argument is run as the program" if container.get("args") else "the launcher fails"
         place = (*package.executor_place(label), "container")
@@ -186,7 +190,7 @@ def _command(package: Package) -> Iterator[Fault]:
 
 def _tfx_entrypoint(package: Package) -> Iterator[Fault]:
     for label, container in _containers(package):
-        if any(str(word).startswith(TFX_ENTRYPOINT) for word in container.get("command") or ()):
+        if any(word.startswith(TFX_ENTRYPOINT) for word in _words(container, "command")):
             yield (
                 (*package.executor_place(label), "container", "command"),
                 "TFX's entrypoint reads input artifacts' types, which KFP leaves blank, and imports a class for the "
@@ -273,6 +277,13 @@ def _task_name_case(package: Package) -> Iterator[Fault]:
             yield task.place, f"{task.name!r} has capitals: Argo takes them, but the kfp SDK never writes any"
 
 
+def _driver_name(package: Package) -> Iterator[Fault]:
+    for task, siblings in _with_siblings(package):
+        other = siblings.get(task.name.removesuffix("-driver"))
+        if other is not None and other is not task and not _is_exit_task(task) and _has_driver(package, other):
+            yield task.place, f"{task.name!r} is also what KFP names the driver of {other.name!r}: Argo refuses the run"
+
+
 def _importer_condition(package: Package) -> Iterator[Fault]:
     for task in package.tasks():
         if "importer" in package.executor_of(task) and mapping(task.spec, "triggerPolicy").get("condition"):
@@ -286,9 +297,8 @@ def _iterator(package: Package) -> Iterator[Fault]:
 
 
 def _unknown_task(package: Package) -> Iterator[Fault]:
-    for task in package.tasks():
-        siblings = _siblings(package, task)
-        for name in task.spec.get("dependentTasks") or ():
+    for task, siblings in _with_siblings(package):
+        for name in sorted(_dependencies(task)):
             if name not in siblings:
                 yield (*task.place, "dependentTasks"), f"there is no task {name!r} to wait for in this DAG"
         for place, producer, _, _ in _outputs_used(task):
@@ -297,8 +307,7 @@ def _unknown_task(package: Package) -> Iterator[Fault]:
 
 
 def _unknown_output(package: Package) -> Iterator[Fault]:
-    for task in package.tasks():
-        siblings = _siblings(package, task)
+    for task, siblings in _with_siblings(package):
         for place, producer, section, key in _outputs_used(task):
             component = package.component_of(siblings[producer]) if producer in siblings else {}
             outputs = mapping(mapping(component, "outputDefinitions"), section)
@@ -349,14 +358,13 @@ def _exit_handler(package: Package) -> Iterator[Fault]:
         wants_status = any(
             "taskFinalStatus" in source for source in mappings(mapping(task.spec, "inputs"), "parameters").values()
         )
-        if wants_status and not task.spec.get("dependentTasks"):
+        if wants_status and not _dependencies(task):
             yield task.place, "it takes a final status, and depends on no task whose status that would be"
 
 
 def _skipped_upstream(package: Package) -> Iterator[Fault]:
-    for task in package.tasks():
-        siblings = _siblings(package, task)
-        producers = {name for _, name, _, _ in _outputs_used(task)} | set(task.spec.get("dependentTasks") or ())
+    for task, siblings in _with_siblings(package):
+        producers = {name for _, name, _, _ in _outputs_used(task)} | _dependencies(task)
         for name in sorted(producers & set(siblings)):
             upstream = siblings[name]
             if mapping(upstream.spec, "triggerPolicy").get("condition") and not _is_exit_task(task):
@@ -364,12 +372,11 @@ def _skipped_upstream(package: Package) -> Iterator[Fault]:
 
 
 def _cycle(package: Package) -> Iterator[Fault]:
-    for name in package.components:
-        graph: dict[str, set[str]] = {}
-        for task in package.tasks():
-            if task.component_name == name:
-                producers = {producer for _, producer, _, _ in _outputs_used(task)}
-                graph[task.name] = producers | set(task.spec.get("dependentTasks") or ())
+    graphs: dict[str, dict[str, set[str]]] = {}
+    for task in package.tasks():
+        producers = {producer for _, producer, _, _ in _outputs_used(task)}
+        graphs.setdefault(task.component_name, {})[task.name] = producers | _dependencies(task)
+    for name, graph in graphs.items():
         try:
             graphlib.TopologicalSorter(graph).prepare()
         except graphlib.CycleError as error:
@@ -419,10 +426,10 @@ def _placeholder(package: Package) -> Iterator[Fault]:
             if inner and not _is_replaced(inner, package.components[name]):
                 yield place, f"{{{{${inner}}}}} is nothing that KFP replaces here: the task gets it as it stands"
     for task in package.tasks():
-        siblings = mapping(mapping(task.spec, "inputs"), "parameters")
+        parameters = mapping(mapping(task.spec, "inputs"), "parameters")
         for place, text in _constants(task):
             for inner in _PLACEHOLDER.findall(text):
-                if not _is_replaced_in_constant(inner, text, siblings):
+                if not _is_replaced_in_constant(inner, text, parameters):
                     yield place, f"{{{{${inner}}}}} is nothing that KFP replaces here: the task gets it as it stands"
 
 
@@ -438,6 +445,8 @@ def _literal_braces(package: Package) -> Iterator[Fault]:
                 yield place, _braces(tags[0])
 
 
+MALFORMED = Rule("malformed", "error", _malformed, "Mend the field, or take it out: the API server reads strictly.")
+
 RULES: tuple[Rule, ...] = (
     Rule(
         "job-spec",
@@ -448,7 +457,7 @@ RULES: tuple[Rule, ...] = (
     Rule("runtime-config", "warning", _runtime_config, "Give parameters and pipeline root when the run is started."),
     Rule("pipeline-root", "warning", _default_root, "Give the root when the run is started, or set it in KFP."),
     Rule("schema-version", "error", _schema_version, "Compile with the kfp SDK 2, or with `kubetfx compile`."),
-    Rule("malformed", "error", _malformed, "Mend the field, or take it out: the API server reads strictly."),
+    MALFORMED,
     Rule(
         "ignored-field", "warning", _ignored_field, "Take it out, or write it as KFP's PipelineDeploymentConfig does."
     ),
@@ -480,6 +489,7 @@ RULES: tuple[Rule, ...] = (
     Rule("platform", "warning", _platform_name, "Write it under platforms.kubernetes."),
     Rule("task-name", "error", _task_name, "Name it with [a-z0-9-], beginning with a letter or digit."),
     Rule("task-name-case", "warning", _task_name_case, "Name it with [a-z0-9-]."),
+    Rule("driver-name", "error", _driver_name, "Let its name end otherwise than in -driver."),
     Rule(
         "importer-condition", "error", _importer_condition, "Put it into a DAG of its own, with the condition on that."
     ),
@@ -532,8 +542,14 @@ def _is_known_type(title: str) -> bool:
     return namespace in {"system", "google"} and bool(name)
 
 
-def _siblings(package: Package, task: Task) -> dict[str, Task]:
-    return {other.name: other for other in package.tasks() if other.component_name == task.component_name}
+def _with_siblings(package: Package) -> Iterator[tuple[Task, Mapping[str, Task]]]:
+    """Each task with all tasks of its DAG by name, itself included."""
+    dags: dict[str, dict[str, Task]] = {}
+    for task in package.tasks():
+        dags.setdefault(task.component_name, {})[task.name] = task
+    for siblings in dags.values():
+        for task in siblings.values():
+            yield task, siblings
 
 
 def _outputs_used(task: Task) -> Iterator[tuple[Place, str, str, str]]:
@@ -546,6 +562,18 @@ def _outputs_used(task: Task) -> Iterator[tuple[Place, str, str, str]]:
             if output := mapping(value, source):
                 place = (*task.place, "inputs", section, name)
                 yield place, str(output.get("producerTask") or ""), section, str(output.get(key) or "")
+
+
+def _has_driver(package: Package, task: Task) -> bool:
+    """Whether it is two Argo tasks, `NAME-driver` and `NAME`."""
+    executor = package.executor_of(task)
+    is_stub = mapping(executor, "container").get("image") in _NO_CONTAINERS
+    return not ("parameterIterator" in task.spec or "importer" in executor or is_stub or _is_exit_task(task))
+
+
+def _dependencies(task: Task) -> set[str]:
+    names = task.spec.get("dependentTasks")
+    return {str(name) for name in names} if isinstance(names, list) else set()
 
 
 def _is_exit_task(task: Task) -> bool:
@@ -564,11 +592,17 @@ def _texts(package: Package) -> Iterator[tuple[str, Place, str]]:
         place: Place = (*package.executor_place(label), "container")
         yield name, (*place, "image"), str(container.get("image") or "")
         for section in ("command", "args"):
-            for index, word in enumerate(container.get(section) or ()):
-                yield name, (*place, section, index), str(word)
-        for index, variable in enumerate(container.get("env") or ()):
+            for index, word in enumerate(_words(container, section)):
+                yield name, (*place, section, index), word
+        variables = container.get("env")
+        for index, variable in enumerate(variables if isinstance(variables, list) else ()):
             if isinstance(variable, Mapping):
                 yield name, (*place, "env", index), str(variable.get("value") or "")
+
+
+def _words(container: Mapping[str, Any], key: str) -> list[str]:
+    words = container.get(key)
+    return [str(word) for word in words] if isinstance(words, list) else []
 
 
 def _constants(task: Task) -> Iterator[tuple[Place, str]]:
@@ -603,5 +637,12 @@ def _braces(tag: str) -> str:
     return f"{{{{{tag}}}}} is a tag to Argo Workflows, which KFP runs on: it may be replaced, or refused"
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def _parse_fault(document: Any, message: Any, *, ignore_unknown: bool = False) -> str | None:
+    """Why a document is not the JSON of a protobuf message."""
+    from google.protobuf import json_format
+
+    try:
+        json_format.ParseDict(document, message, ignore_unknown_fields=ignore_unknown)
+    except (json_format.ParseError, AttributeError, TypeError, ValueError) as error:  # protobuf expects some sense
+        return " ".join(str(error).split())
+    return None

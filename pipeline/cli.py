@@ -14,7 +14,7 @@ import typer
 from kubeflow.commands import app as kubeflow_app
 from pipeline.command import ConfigPath, FormatOption, Overrides, current_output, load, open_output, shown
 from pipeline.config import PipelineConfig
-from pipeline.errors import KubetfxError, NodeFailedError, NotBlessedError
+from pipeline.errors import KubetfxError, NodeFailedError, NotBlessedError, RunFailedError, RunLeftError
 from pipeline.output import Output
 from pipeline.serving_commands import app as serving_app
 
@@ -130,7 +130,7 @@ def _details(error: KubetfxError) -> dict[str, Any]:
     details: dict[str, Any] = {"type": type(error).__name__}
     if isinstance(error, NodeFailedError):
         details |= {"node": error.node_id, "log": str(error.log_path)}
-    if isinstance(error, NotBlessedError):
+    if isinstance(error, NotBlessedError | RunFailedError | RunLeftError):
         details["run"] = error.run
     return details
 

@@ -9,7 +9,10 @@
     ├── NotBlessedError       4  the model missed a threshold; nothing was pushed
     ├── TrainingError         1  the training went astray: the loss is not a number
     ├── PushError             1  the push could not be completed, or was withdrawn; what is served is unchanged
-    └── RequestError          1  a server refused a request, or could not be reached
+    ├── RequestError          1  a server refused a request, or could not be reached
+    ├── KubeflowError         1  Kubeflow Pipelines cannot be reached, or refuses what it is asked
+    ├── RunFailedError        1  a run on Kubeflow failed or was cancelled; carries what is known of it
+    └── RunLeftError        130  a run on Kubeflow is no longer followed, and goes on
 
 A message says what is wrong, then `Received: ...`, then what to do.
 """
@@ -78,3 +81,25 @@ class RequestError(KubetfxError):
     def __init__(self, address: str, reason: str, *, code: IntEnum) -> None:
         super().__init__(f"{address} answered {code.name}: {reason}")
         self.code = code
+
+
+class KubeflowError(KubetfxError):
+    """Kubeflow Pipelines cannot be reached, or refuses what it is asked."""
+
+
+class RunFailedError(KubetfxError):
+    """A run on Kubeflow failed. `run` is the run's JSON document."""
+
+    def __init__(self, message: str, *, run: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.run = run
+
+
+class RunLeftError(KubetfxError):
+    """A run on Kubeflow is no longer followed, and goes on. `run` is the run's JSON document."""
+
+    exit_code = 130
+
+    def __init__(self, message: str, *, run: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.run = run

@@ -73,6 +73,8 @@ def inner(rows: int, side: str = "heads") -> int:
 def kitchen_sink(rows: int = 100, side: str = "heads", destination: str = "/models", items: list[int] = [1]):  # noqa: B006
     notified = notify(run_name=dsl.PIPELINE_JOB_NAME_PLACEHOLDER, note=f"rows: {rows}")
     with dsl.ExitHandler(notified, name="everything"):
+        claim = kubernetes.CreatePVC(pvc_name_suffix="-data", access_modes=["ReadWriteOnce"], size="1Gi")
+        kubernetes.DeletePVC(pvc_name=claim.outputs["name"])
         counted = count(rows=rows)
         counted.set_caching_options(False)
         trained = train(examples=counted.outputs["examples"], epochs=5)

@@ -1,8 +1,9 @@
 import copy
+import functools
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +192,7 @@ BREAKS: list[Any] = [
     ("task-name", lambda d: _rename(d, "flip", "flip.it"), 'root.dag.tasks["flip.it"]'),
     ("task-name", lambda d: _rename(d, "flip", "f" * 125), f"root.dag.tasks.{'f' * 125}"),
     ("task-name-case", lambda d: _rename(d, "flip", "Flip"), "root.dag.tasks.Flip"),
+    ("driver-name", lambda d: _rename(d, "flip", "train-driver"), "root.dag.tasks.train-driver"),
     ("importer-condition", _import_under_condition, "root.dag.tasks.flip.triggerPolicy.condition"),
     (
         "artifact-iterator",
@@ -357,6 +359,24 @@ def test_nonsense_is_malformed_and_breaks_nothing(tmp_path, content):
     path.write_text(f"schemaVersion: 2.1.0\npipelineInfo: {{name: a}}\n{content}\n")
 
     assert "malformed" in {finding.rule for finding in linter.lint(path)}
+
+
+def _places(value: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    yield above
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        yield from _places(inner, (*above, key))
+
+
+@pytest.mark.parametrize("junk", [None, 3, "text", [], ["{{$.x}}"], {}, {"a": None}])
+def test_junk_at_any_place_breaks_nothing(two_steps, tmp_path, junk):
+    path = tmp_path / "package.json"
+    for *above, last in list(_places(two_steps))[1:]:
+        document = copy.deepcopy(two_steps)
+        parent = functools.reduce(lambda value, key: value[key], above, document)
+        parent[last] = junk
+        path.write_text(json.dumps(document, default=str))
+
+        assert all(finding.what for finding in linter.lint(path))
 
 
 def kubetfx(*arguments: object) -> subprocess.CompletedProcess[str]:

@@ -3,9 +3,10 @@
 What open-source KFP makes of a package is kubeflow/lint.py's.
 """
 
+import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +57,12 @@ class Package:
         """The pipeline's name, empty if it has none."""
         return str(mapping(self.spec, "pipelineInfo").get("name") or "")
 
-    @property
+    @functools.cached_property
     def components(self) -> dict[str, Mapping[str, Any]]:
         """Every component by name, the root included."""
         return {ROOT: mapping(self.spec, "root"), **mappings(self.spec, "components")}
 
-    @property
+    @functools.cached_property
     def executors(self) -> dict[str, Mapping[str, Any]]:
         """The executors by label."""
         return mappings(mapping(self.spec, "deploymentSpec"), "executors")
@@ -153,10 +154,19 @@ def read_package(path: Path) -> Package:
         )
     package = found[0]
     if package.platforms:
-        return Package(**{**vars(package), "nodes": nodes})
+        return replace(package, nodes=nodes)
     platforms = [document for document in documents if isinstance(document, Mapping) and "platforms" in document]
     merged = {name: spec for document in platforms for name, spec in mappings(document, "platforms").items()}
-    return Package(**{**vars(package), "platforms": merged, "nodes": nodes})
+    return replace(package, platforms=merged, nodes=nodes)
+
+
+def is_package(path: Path) -> bool:
+    """Whether a file is a package, and no pipeline.yaml of kubetfx."""
+    try:
+        read_package(path)
+    except UsageError:
+        return False
+    return True
 
 
 _COMPILE = "Make one with `kubetfx compile CONFIG --output pipeline.yaml`."
