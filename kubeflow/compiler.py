@@ -219,9 +219,7 @@ class _Compilation:
             description.parameters[target.parameter.name] = target.parameter
             old = description.properties[target.property]
             override = Override(parameter=target.parameter.name, type=target.parameter.type, path=target.path)
-            description.properties[target.property] = Property(
-                value=old.value, overrides=(*old.overrides, override)
-            )
+            description.properties[target.property] = Property(value=old.value, overrides=(*old.overrides, override))
 
     def _make_tasks(self) -> list[_Task]:
         groups = {name: group for group in self._config.fused_groups for name in group}
@@ -274,7 +272,8 @@ class _Compilation:
                     custom_properties=channel.additional_custom_properties or {},
                 )
             types_of = {key: channel.type.TYPE_NAME for key, channel in description.outputs.items()}
-            for kind in visualizations.kinds_of(description.executor, types_of):
+            task_property = description.properties.get("task", Property()).value
+            for kind in visualizations.kinds_of(description.executor, types_of, task=task_property):
                 pages[_unique(prefix + kind, taken)] = Page(kind=kind, node=description.id)
             task.parameters.update(description.parameters)
             task.spec.modules.update(description.modules)
@@ -372,7 +371,9 @@ class _Compilation:
             return None
         description = describe(handler, nodes=self._nodes)
         if description.inputs:
-            raise CompileError(f"{handler.id}: an exit handler takes no artifacts. Pass it values and the final status.")
+            raise CompileError(
+                f"{handler.id}: an exit handler takes no artifacts. Pass it values and the final status."
+            )
         merge_parameters(self._parameters, description.parameters, node_id=handler.id)
         if description.final_status:
             override = Override(parameter=description.final_status, type="str")
@@ -457,9 +458,7 @@ class _Compilation:
         return not looks_outside
 
 
-def _node(
-    description: NodeDescription, inputs: dict[str, tuple[str, ...]], outputs: dict[str, str]
-) -> Node:
+def _node(description: NodeDescription, inputs: dict[str, tuple[str, ...]], outputs: dict[str, str]) -> Node:
     return Node(
         id=description.id,
         executor=description.executor,

@@ -18,9 +18,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from kubeflow.executor_io import ExecutorInput
+from kubeflow.executor_io import ExecutorInput, clear_outputs
 from kubeflow.task_spec import TaskSpec
 from pipeline.errors import KubetfxError
+from pipeline.output import Output
 
 TERMINATED = 128 + signal.SIGTERM
 TERMINATION_LOG = Path("/dev/termination-log")
@@ -33,7 +34,6 @@ LIGHT_MODULES = frozenset(
         "components.pusher",
         "components.schema_gen",
         "components.served_model_resolver",
-        "kubeflow.system_nodes",
     }
 )
 """Modules of executors that do without most of what TFX imports."""
@@ -54,14 +54,15 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         with light_imports(spec):
-            from kubeflow.task_run import clear_outputs, run_task
+            from kubeflow.task_run import run_task
 
             run_task(spec, executor_input)
     except BaseException as error:
-        with contextlib.suppress(NameError, OSError):
+        with contextlib.suppress(OSError):
             clear_outputs(executor_input)
-        _report(error, spec)
-        _end(error.exit_code if isinstance(error, KubetfxError) else 1)
+        exit_code = error.exit_code if isinstance(error, KubetfxError) else 1
+        _report(error, spec, exit_code=exit_code)
+        _end(exit_code)
     _end(0)
 
 
@@ -92,7 +93,7 @@ def light_imports(spec: TaskSpec) -> Iterator[None]:
     sys.modules["tfx.components"] = package
     sys.modules["tensorflow"] = None  # type: ignore[assignment]  # as Python has it for a module that is not there
     import tfx.dsl.io.plugins.tensorflow_gfile
-    import tfx.utils.doc_controls  # noqa: F401
+    import tfx.utils.doc_controls
 
     del sys.modules["tensorflow"]
     absent = ("IPython", "sklearn")  # Keras looks for them, for what no light node does
@@ -118,25 +119,23 @@ def _end_on_sigterm(executor_input: ExecutorInput) -> None:
     def wait() -> None:
         while os.read(reading, 1) != bytes([signal.SIGTERM]):
             pass
-        from kubeflow.task_run import clear_outputs
-
         with contextlib.suppress(OSError):
             clear_outputs(executor_input)
-        _say("Terminated: what was half written is removed.")
+        os.write(2, b"Terminated: what was half written is removed.\n")
         _end(TERMINATED)
 
     threading.Thread(target=wait, name="sigterm", daemon=True).start()
 
 
-def _report(error: BaseException, spec: TaskSpec) -> None:
+def _report(error: BaseException, spec: TaskSpec, *, exit_code: int) -> None:
     """Everything to the log, and the gist to where Kubernetes shows it."""
     nodes = " + ".join(node.id for node in spec.nodes)
     if isinstance(error, KubetfxError):
         message = f"{nodes}: {error}"
     else:
-        sys.stderr.write("".join(traceback.format_exception(error)))
+        traceback.print_exception(error)
         message = f"{nodes} failed: {root_cause(error)}"
-    _say(f"Error: {message}")
+    Output("human").error(message, exit_code=exit_code)
     with contextlib.suppress(OSError):
         if TERMINATION_LOG.exists():
             TERMINATION_LOG.write_bytes(message.encode()[:MAX_MESSAGE_BYTES])
@@ -148,10 +147,6 @@ def root_cause(error: BaseException) -> str:
         error = error.__cause__
     lines = [line for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0] if lines else ''}"
-
-
-def _say(message: str) -> None:
-    sys.stderr.write(f"{message}\n")
 
 
 def _end(exit_code: int) -> NoReturn:

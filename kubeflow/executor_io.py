@@ -65,13 +65,14 @@ def local_path(uri: str) -> Path:
     return Path(os.environ.get(LAUNCHER_ROOT, "/"), _ROOTS.get(scheme, scheme), rest)
 
 
-def clear(artifact: RuntimeArtifact) -> None:
-    """Remove what an earlier try left at an output's place."""
-    path = artifact.path
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+def clear_outputs(executor_input: ExecutorInput) -> None:
+    """Remove what an earlier try left, or what this one has written so far."""
+    for output in executor_input.outputs.values():
+        if output.path.is_dir() and not output.path.is_symlink():
+            shutil.rmtree(output.path)
+        else:
+            output.path.unlink(missing_ok=True)
+    executor_input.output_file.unlink(missing_ok=True)
 
 
 def write_output(

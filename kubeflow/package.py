@@ -6,10 +6,11 @@ from pathlib import Path
 
 from kfp.dsl.graph_component import GraphComponent
 
-from kubeflow.compiler import Extras, RunParameterTarget, compile_pipeline
+from kubeflow.compiler import Extras, RunParameterTarget, compile_pipeline, write_package
 from kubeflow.tfx_node import RunParameter, checked_source
 from pipeline.config import DEFAULT_MODULE, PipelineConfig
 from pipeline.definition import code_digest, create_pipeline
+from pipeline.errors import ConfigError, UsageError
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,30 @@ def compile_config(config: PipelineConfig) -> Package:
     return Package(graph, {target.parameter.name: target.parameter.default for target in targets})
 
 
+def compile_to_file(config: PipelineConfig, path: Path, *, kubernetes_manifest: bool = False) -> Package:
+    """Compile what a config describes, and write it.
+
+    Args:
+        config: the config.
+        path: file to write, ending in .yaml.
+        kubernetes_manifest: as the resources Pipeline and PipelineVersion, for GitOps.
+
+    Raises:
+        ConfigError: the frozen schema or the user's module cannot be read.
+        UsageError: the file cannot be written.
+        CompileError: the pipeline cannot be expressed.
+    """
+    if path.suffix not in (".yaml", ".yml"):
+        raise UsageError(f"A package is a YAML file. Received: --output {path}. Give it a name that ends in .yaml.")
+    package = compile_config(config)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_package(package.graph, path, kubernetes_manifest=kubernetes_manifest)
+    except OSError as error:
+        raise UsageError(f"The package cannot be written. Received: --output {path} ({error.strerror}).") from None
+    return package
+
+
 def run_parameters(config: PipelineConfig) -> list[RunParameterTarget]:
     """What a run may set: where the data is, where to push, and for how long to train."""
     data_path = RunParameter("data_path", "str", config.data.path)
@@ -59,7 +84,8 @@ def _modules(config: PipelineConfig) -> dict[str, str]:
     if module is None or module == DEFAULT_MODULE or "." in module:
         return {}
     spec = importlib.util.find_spec(module)
-    assert spec is not None and spec.origin is not None  # create_pipeline reads it too, and says what is wrong
+    if spec is None or spec.origin is None:
+        raise ConfigError(f"model.module cannot be imported. Received: {module}. Put it beside pipeline.yaml.")
     if "site-packages" in Path(spec.origin).parts:
         return {}
     return {

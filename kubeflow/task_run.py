@@ -22,7 +22,7 @@ from tfx.proto.orchestration import driver_output_pb2
 from tfx.types.value_artifact import ValueArtifact
 
 from kubeflow import visualizations
-from kubeflow.executor_io import ExecutorInput, RuntimeArtifact, clear, write_output
+from kubeflow.executor_io import ExecutorInput, RuntimeArtifact, clear_outputs, write_output
 from kubeflow.task_spec import DRIVER_OUTPUT, Node, OutputSlot, Override, Property, TaskSpec
 from pipeline.errors import KubetfxError
 
@@ -51,13 +51,6 @@ def run_task(spec: TaskSpec, executor_input: ExecutorInput) -> None:
     clear_outputs(executor_input)
     with tempfile.TemporaryDirectory(prefix="kubetfx-") as folder:
         _TaskRun(spec, executor_input, Path(folder)).run()
-
-
-def clear_outputs(executor_input: ExecutorInput) -> None:
-    """Remove what an earlier, or this, try has written."""
-    for output in executor_input.outputs.values():
-        clear(output)
-    executor_input.output_file.unlink(missing_ok=True)
 
 
 class _TaskRun:
@@ -124,7 +117,7 @@ class _TaskRun:
 
     def _executor(self, node: Node) -> Any:
         executor_class = pkgutil.resolve_name(node.executor)
-        base = {
+        base: dict[str, Any] = {
             "tmp_dir": str(self._folder),
             "unique_id": node.id,
             "executor_output_uri": str(self._folder / f"{node.id}.output.pb"),
@@ -136,7 +129,8 @@ class _TaskRun:
 
     def _node_inputs(self, node: Node) -> Artifacts:
         return {
-            key: [artifact for slot in slots for artifact in self._artifacts[slot]] for key, slots in node.inputs.items()
+            key: [artifact for slot in slots for artifact in self._artifacts[slot]]
+            for key, slots in node.inputs.items()
         }
 
     def _input_artifacts(self, slot: str, type_path: str) -> list[types.Artifact]:
@@ -156,9 +150,7 @@ class _TaskRun:
         return found
 
     def _properties(self, node: Node, inputs: Artifacts) -> dict[str, Any]:
-        properties = {
-            name: self._property(prop) for name, prop in node.properties.items() if prop.placeholder is None
-        }
+        properties = {name: self._property(prop) for name, prop in node.properties.items() if prop.placeholder is None}
         for name, module in node.module_files.items():
             properties[name] = str(self._folder / f"{module}.py")
         for name, prop in node.properties.items():
@@ -200,8 +192,10 @@ class _TaskRun:
         for values in (stored.properties, stored.custom_properties):
             for name, value in values.items():
                 scalar = getattr(value, value.WhichOneof("value") or "string_value")
-                if name not in _OWN_METADATA and isinstance(scalar, int | float | str) and 0 < len(str(scalar)) <= (
-                    MAX_SCALAR_LENGTH
+                if (
+                    name not in _OWN_METADATA
+                    and isinstance(scalar, int | float | str)
+                    and 0 < len(str(scalar)) <= (MAX_SCALAR_LENGTH)
                 ):
                     metadata[name] = scalar
         return metadata

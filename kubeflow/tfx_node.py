@@ -169,9 +169,7 @@ def _component(node: Any) -> NodeDescription:
             f"{node.id}: its executor is a container of its own, which does not know TFX's artifacts. Received: "
             f"{type(spec).__name__}. Write it as a Python function component that the image holds."
         )
-    inputs = {
-        key: single_channels(channel, node_id=node.id, key=key) for key, channel in sorted(node.inputs.items())
-    }
+    inputs = {key: single_channels(channel, node_id=node.id, key=key) for key, channel in sorted(node.inputs.items())}
     properties, parameters, final_status = _properties(node, inputs)
     module_files, modules = _module_files(node)
     return NodeDescription(
@@ -333,8 +331,8 @@ def _as_parameter(document: Any) -> RuntimeParameter | None:
         document = json.loads(document)
     if not isinstance(document, dict) or document.get("__class__") != "RuntimeParameter":
         return None
-    names = {kind.__name__: kind for kind in _PARAMETER_TYPES}
-    kind = names.get((document.get("ptype") or {}).get("__class__"))
+    names: dict[Any, type] = {kind.__name__: kind for kind in _PARAMETER_TYPES}
+    kind = names.get((document.get("ptype") or {}).get("__class__", ""))
     return RuntimeParameter(document["name"], kind, document["default"], document["description"])
 
 
