@@ -343,11 +343,11 @@ class _Compilation:
             (owner,) = producers.values()
             slot_of = {source: owner.slots[source] for source in sources}
         else:
-            number = 1 + sum(t.name.startswith("condition") for t in self._tasks)
+            number = 1 + sum(t.name.startswith("predicate_") for t in self._tasks)
             slot_of = {source: _identifier("_".join(source)) for source in sources}
             owner = _Task(
-                name=f"condition_{number}",
-                title=f"Condition {number}",
+                name=f"predicate_{number}",
+                title=f"Predicate {number}",
                 spec=TaskSpec(
                     inputs={
                         slot_of[source]: artifact_path(channel.type, node_id=node_id)

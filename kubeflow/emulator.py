@@ -87,7 +87,9 @@ class Emulator:
     Args:
         package: what to run.
         root: folder that stands for `/` in the launcher's paths; artifacts and the cache are under it.
+        run_id: names the run's folder.
         run_command: runs a container's command.
+        bucket: URI under which artifacts are.
         begin: called before each task, with its title.
         end: called after each task that was run or taken from the cache.
     """
@@ -99,12 +101,14 @@ class Emulator:
         root: Path,
         run_id: str,
         run_command: RunCommand,
+        bucket: str = BUCKET,
         begin: Callable[[str], None] = lambda _: None,
         end: Callable[[TaskResult], None] = lambda _: None,
     ) -> None:
         self._package = package
         self._root = root
         self._run_command = run_command
+        self._bucket = bucket
         self._begin, self._end = begin, end
         self._run_id = run_id
         self.tasks: list[TaskResult] = []
@@ -226,7 +230,11 @@ class Emulator:
                     key: {"outputFile": str(local / "parameters" / key)} for key in outputs.get("parameters", {})
                 },
                 "artifacts": {
-                    key: {"artifacts": [{"name": key, "uri": f"{BUCKET}/{folder}/{key}", "type": kind, "metadata": {}}]}
+                    key: {
+                        "artifacts": [
+                            {"name": key, "uri": f"{self._bucket}/{folder}/{key}", "type": kind, "metadata": {}}
+                        ]
+                    }
                     for key, kind in declared.items()
                 },
                 "outputFile": str(local / "output_metadata.json"),

@@ -17,7 +17,7 @@ from tfx.components.example_gen import driver as example_gen_driver
 from tfx.dsl.components.base import base_beam_executor, base_driver, executor_spec
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.dsl.components.common.importer import Importer
-from tfx.dsl.components.common.resolver import Resolver
+from tfx.dsl.components.common.resolver import RESOLVER_STRATEGY_CLASS, Resolver
 from tfx.dsl.input_resolution.strategies.latest_artifact_strategy import LatestArtifactStrategy
 from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
 from tfx.dsl.placeholder import placeholder as ph
@@ -105,7 +105,7 @@ def passed_channels(node: BaseNode) -> dict[str, types.BaseChannel] | None:
     """
     if not isinstance(node, Resolver):
         return None
-    strategy = node.exec_properties.get("strategy_class")
+    strategy = node.exec_properties.get(RESOLVER_STRATEGY_CLASS)
     of_this_run = all(isinstance(channel, tfx_channel.OutputChannel) for channel in node.raw_inputs.values())
     return node.raw_inputs if strategy in (None, LatestArtifactStrategy) and of_this_run else None
 
@@ -202,7 +202,7 @@ def _importer(node: Importer) -> NodeDescription:
 
 
 def _resolver(node: Resolver, nodes: Iterable[BaseNode]) -> NodeDescription:
-    strategy = node.exec_properties.get("strategy_class")
+    strategy = node.exec_properties.get(RESOLVER_STRATEGY_CLASS)
     if strategy is not LatestBlessedModelStrategy:
         name = strategy.__name__ if strategy else "no strategy"
         raise CompileError(

@@ -207,14 +207,17 @@ def _features_page(run: NodeRun) -> Content:
     return _page("Features", _table(["feature", "type", "shape of a row"], rows), vocabularies)
 
 
-def _training_page(run: NodeRun) -> Content:
+def _model_page(run: NodeRun) -> Content:
     folder = run.folder("Model")
     if folder is None:
         return _page("Model", "<p>None: no version is served.</p>")
     file = folder / "history.json"
     if not file.is_file():
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-        return _page("Model", f"<p>{size:,} bytes.</p>")
+        artifact = run.output("Model")
+        version = artifact.get_custom_property("version") if artifact is not None else None
+        served = f"Version {version}, which is served now. " if version else ""
+        return _page("Model", f"<p>{served}{size:,} bytes.</p>")
     document = json.loads(file.read_text(encoding="utf-8"))
     history: dict[str, list[float]] = document["history"]
     parts = [f"<p>{document['epochs']} epochs; the best was {document.get('best_epoch', '?')}.</p>"]
@@ -436,7 +439,7 @@ _PAGES: Mapping[str, tuple[SystemType, Callable[[NodeRun], Content]]] = {
     "schema_page": ("HTML", _schema_page),
     "anomalies_page": ("HTML", _anomalies_page),
     "features_page": ("HTML", _features_page),
-    "training_page": ("HTML", _training_page),
+    "model_page": ("HTML", _model_page),
     "metrics": ("Metrics", _metrics),
     "evaluation_page": ("HTML", _evaluation_page),
     "classification_metrics": ("ClassificationMetrics", _classification_metrics),
@@ -451,7 +454,7 @@ _KINDS_OF_TYPE: Mapping[str, tuple[str, ...]] = {
     "Schema": ("schema_page",),
     "ExampleAnomalies": ("anomalies_page",),
     "TransformGraph": ("features_page",),
-    "Model": ("training_page",),
+    "Model": ("model_page",),
     "ModelEvaluation": ("metrics", "evaluation_page"),
     "PushedModel": ("push_page",),
 }
