@@ -158,8 +158,17 @@ def single_channels(channel: types.BaseChannel, *, node_id: str, key: str) -> tu
 
 def encode_predicate(predicate: ph.Placeholder, key_of: Callable[[types.BaseChannel], str]) -> str:
     """A TFX placeholder expression as JSON; `key_of` names the channels in it."""
-    expression = channel_utils.encode_placeholder_with_channels(predicate, key_of)
-    return json.dumps(json_format.MessageToDict(expression), sort_keys=True)
+    wrapped = [part for part in predicate.traverse() if isinstance(part, ph.ChannelWrappedPlaceholder)]
+    keys = [part.key for part in wrapped]
+    for part in wrapped:
+        part.set_key(None)  # the pipeline's definition may have left one, and a key is not replaced
+        part.set_key(key_of(part.channel))
+    try:
+        return json.dumps(json_format.MessageToDict(predicate.encode()), sort_keys=True)
+    finally:
+        for part, key in zip(wrapped, keys, strict=True):
+            part.set_key(None)
+            part.set_key(key)
 
 
 def _component(node: Any) -> NodeDescription:

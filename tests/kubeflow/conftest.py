@@ -1,5 +1,6 @@
 """Configs and packages to compile; the emulator with tasks in this process."""
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -68,14 +69,21 @@ class InThisProcess:
         return 0
 
 
-@pytest.fixture(scope="module")
-def launcher_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The folder that stands for `/` in the launcher's paths."""
-    root = tmp_path_factory.mktemp("launcher")
+@contextlib.contextmanager
+def launcher_root_at(root: Path) -> Iterator[Path]:
+    """Let a folder stand for `/` in the launcher's paths."""
     before = os.environ.get(LAUNCHER_ROOT)
     os.environ[LAUNCHER_ROOT] = str(root)
-    yield root
-    if before is None:
+    try:
+        yield root
+    finally:
         del os.environ[LAUNCHER_ROOT]
-    else:
-        os.environ[LAUNCHER_ROOT] = before
+        if before is not None:
+            os.environ[LAUNCHER_ROOT] = before
+
+
+@pytest.fixture
+def launcher_root(tmp_path: Path) -> Iterator[Path]:
+    """The folder that stands for `/` in the launcher's paths."""
+    with launcher_root_at(tmp_path / "launcher") as root:
+        yield root
