@@ -4,6 +4,7 @@ Nothing heavy is imported before a command runs.
 """
 
 import contextlib
+import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.command import FormatOption, Overrides, load, open_output
+from pipeline.command import ConfigPath, FormatOption, Overrides, load, open_output
 from pipeline.errors import UsageError
+from pipeline.output import logged_to
 
 if TYPE_CHECKING:
     from kubeflow.client import Connection, KubeflowClient, PipelineVersion
@@ -59,6 +61,33 @@ PipelineRoot = Annotated[
     str | None, typer.Option(help="Where artifacts go. Default: KFP's own root.", show_default=False)
 ]
 ServiceAccount = Annotated[str | None, typer.Option(help="Of the pods. Default: KFP's own.", show_default=False)]
+
+
+@app.command("compile")
+def compile_command(
+    config: ConfigPath,
+    output_path: Annotated[Path, typer.Option("--output", help="File to write, ending in .yaml.")] = Path(
+        "package.yaml"
+    ),
+    kubernetes_manifest: Annotated[
+        bool, typer.Option("--kubernetes-manifest", help="Write Pipeline and PipelineVersion resources, for GitOps.")
+    ] = False,
+    overrides: Overrides = None,
+    format: FormatOption = "human",
+) -> None:
+    """Compile the pipeline to a package that open-source Kubeflow Pipelines v2 runs."""
+    output = open_output(format)
+    pipeline_config = load(config, overrides)
+    output.begin("Compiling")
+
+    with logged_to(Path(os.devnull)):  # TensorFlow and the kfp SDK talk when they are imported
+        from kubeflow.package import compile_to_file
+
+        package = compile_to_file(pipeline_config, output_path, kubernetes_manifest=kubernetes_manifest)
+    output.end()
+    if format == "json":
+        output.document({"package": str(output_path), "parameters": package.parameters})
+    output.say(f"Wrote {output_path}. Run parameters: {', '.join(package.parameters)}")
 
 
 @app.command()
@@ -114,11 +143,12 @@ def _package_of(source: Path, overrides: list[str] | None) -> Iterator["Package"
         yield refuse_broken(source)
         return
     config = load(source, overrides)
-    from kubeflow.compiler import compile_config  # type: ignore[import-not-found]
-
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pipeline.yaml"
-        compile_config(config, path)
+        with logged_to(Path(os.devnull)):  # TensorFlow and the kfp SDK talk when they are imported
+            from kubeflow.package import compile_to_file
+
+            compile_to_file(config, path)
         yield refuse_broken(path)
 
 

@@ -15,7 +15,6 @@ from tfx.orchestration import metadata
 from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import trainer_pb2
 
-from components import tables
 from components.anomaly_gate import AnomalyGate
 from components.evaluator import Evaluator
 from components.example_gen import TableExampleGen
@@ -32,14 +31,13 @@ def create_pipeline(config: PipelineConfig) -> Pipeline:
 
     Raises:
         ConfigError: the frozen schema or the user's module cannot be read.
-        DataError: `data.path` matches no files.
     """
     module = config.model.module or DEFAULT_MODULE
     custom_config = {
         "features": config.features.model_dump(mode="json"),
         "module_digest": _module_digest(module),  # so that an edit of the module is not taken from the cache
     }
-    example_gen = TableExampleGen(config.data, files=tables.find_files(config.data))
+    example_gen = TableExampleGen(config.data)
     examples = example_gen.outputs["examples"]
     statistics = StatisticsGen(examples=examples).outputs["statistics"]
     schema_gen = SchemaGen(

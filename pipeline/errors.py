@@ -3,7 +3,8 @@
     KubetfxError              1  a failure while running
     ├── UsageError            2  nothing was started: the command, the config or the data is wrong
     │   ├── ConfigError          pipeline.yaml: an unknown key, a wrong type, values that contradict each other
-    │   └── DataError            the table: cannot be read, ragged, no such label, ...
+    │   ├── DataError            the table: cannot be read, ragged, no such label, ...
+    │   └── CompileError         a node cannot be expressed as a task of Kubeflow Pipelines
     ├── NodeFailedError       1  a node of the pipeline failed; carries its id and its log
     ├── AnomaliesError        3  the data has anomalies that the config says to stop at
     ├── NotBlessedError       4  the model missed a threshold; nothing was pushed
@@ -40,6 +41,10 @@ class ConfigError(UsageError):
 
 class DataError(UsageError):
     """The table is wrong, or cannot be read."""
+
+
+class CompileError(UsageError):
+    """A pipeline cannot be expressed as a package of Kubeflow Pipelines; names the node."""
 
 
 class NodeFailedError(KubetfxError):
