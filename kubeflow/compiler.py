@@ -292,7 +292,7 @@ class _Compilation:
         cached by."""
         (node,) = task.spec.nodes
         task.driver = _Task(
-            name=f"{task.name}_driver",
+            name=f"resolve_{task.name}",
             title=f"{description.id} driver",
             spec=TaskSpec(role="driver", nodes=(node.model_copy(update={"inputs": {}}),), outputs=task.spec.outputs),
             node_ids=(),

@@ -81,7 +81,7 @@ def test_run_parameters_have_defaults_and_reach_their_nodes(example):
         for name in parameters
     }
     assert takers == {
-        "data_path": ["table-example-gen", "table-example-gen-driver"],
+        "data_path": ["table-example-gen", "resolve-table-example-gen"],
         "epochs": ["trainer"],
         "push_directory": ["pusher", "served-model-resolver"],
     }
@@ -125,14 +125,14 @@ def test_what_looks_at_data_or_served_versions_is_never_cached(example):
 
     tasks = package["root"]["dag"]["tasks"]
     never = {name for name, task in tasks.items() if not task["cachingOptions"].get("enableCache")}
-    assert never == {"table-example-gen-driver", "served-model-resolver", "pusher"}
+    assert never == {"resolve-table-example-gen", "served-model-resolver", "pusher"}
 
 
 def test_fingerprint_of_the_data_is_an_input_of_what_reads_it(example):
     _, (package,) = example("penguins")
 
     inputs = package["root"]["dag"]["tasks"]["table-example-gen"]["inputs"]["parameters"]
-    assert inputs["driver_output"]["taskOutputParameter"]["producerTask"] == "table-example-gen-driver"
+    assert inputs["driver_output"]["taskOutputParameter"]["producerTask"] == "resolve-table-example-gen"
 
 
 def test_flights_give_the_trainer_its_gpu_and_no_other_task_anything(example):
@@ -219,7 +219,7 @@ def test_fused_components_are_one_task(example):
     _, (package,) = example("penguins", "kubeflow.fuse=light")
 
     assert set(package["root"]["dag"]["tasks"]) == {
-        "table-example-gen-driver",
+        "resolve-table-example-gen",
         "table-example-gen",
         "statistics-gen-schema-gen-example-validator-anomaly-gate",
         "transform",
