@@ -81,7 +81,7 @@ def test_run_parameters_have_defaults_and_reach_their_nodes(example):
         for name in parameters
     }
     assert takers == {
-        "data_path": ["table-example-gen", "resolve-table-example-gen"],
+        "data_path": ["resolve-table-example-gen", "table-example-gen"],
         "epochs": ["trainer"],
         "push_directory": ["pusher", "served-model-resolver"],
     }
@@ -111,7 +111,7 @@ def test_every_component_shows_something(example):
     for name, component_spec in package["components"].items():
         outputs = component_spec["outputDefinitions"].get("artifacts", {})
         titles = {entry["artifactType"]["schemaTitle"] for entry in outputs.values()}
-        assert titles & shown or name.endswith("-driver"), name
+        assert titles & shown or name.startswith("comp-resolve-"), name
 
 
 def test_regression_has_no_confusion_matrix(example):
@@ -228,7 +228,7 @@ def test_fused_components_are_one_task(example):
     }
     spec = specs(package)["served-model-resolver-evaluator-pusher"]
     assert [node.id for node in spec.nodes] == ["ServedModelResolver", "Evaluator", "Pusher"]
-    assert set(spec.inputs) == {"served_model_resolver_model", "evaluator_examples", "evaluator_model",
+    assert set(spec.inputs) == {"served_model_resolver_model", "evaluator_examples", "evaluator_model", "evaluator_transform_graph",
                                 "evaluator_schema", "pusher_model"}  # fmt: skip
 
 
@@ -272,7 +272,7 @@ def test_taxi_template_of_tfx_compiles(compiled):
 
     tasks = package["root"]["dag"]["tasks"]
     assert set(tasks) == {
-        "csv-example-gen-driver",
+        "resolve-csv-example-gen",
         "csv-example-gen",
         "statistics-gen",
         "schema-gen",

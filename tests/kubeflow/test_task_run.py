@@ -183,14 +183,20 @@ def pusher_spec(directory: Path) -> TaskSpec:
                 id="Pusher",
                 executor="components.pusher.Executor",
                 driver="components.pusher.Driver",
-                inputs={"model": ("model",), "model_blessing": ("model_blessing",)},
+                inputs={name: (name,) for name in ("model", "model_blessing", "evaluation")},
                 outputs={"pushed_model": "pushed_model"},
-                properties={"push_directory": Property(value=str(directory))},
+                properties={
+                    "push_directory": Property(value=str(directory)),
+                    "model_name": Property(value="m"),
+                    "endpoint": Property(value=""),
+                    "keep_versions": Property(value=0),
+                },
             ),
         ),
         inputs={
             "model": "tfx.types.standard_artifacts.Model",
             "model_blessing": "tfx.types.standard_artifacts.ModelBlessing",
+            "evaluation": "tfx.types.standard_artifacts.ModelEvaluation",
         },
         outputs={"pushed_model": OutputSlot(type="tfx.types.standard_artifacts.PushedModel")},
     )
@@ -203,6 +209,8 @@ def test_pusher_with_a_document_written_by_hand(launcher_root, tmp_path, scheme,
     saved_model = place / "b" / "model" / "Format-Serving"
     saved_model.mkdir(parents=True)
     (saved_model / "saved_model.pb").write_text("model")
+    (place / "b" / "evaluation").mkdir()
+    (place / "b" / "evaluation" / "evaluation.json").write_text('{"metrics": {"accuracy": 0.75}}')
     blessing = json.dumps({"custom_properties": {"blessed": {"int_value": str(blessed)}}})
     output_file = tmp_path / "outputs" / "output_metadata.json"
     document = {
@@ -211,6 +219,7 @@ def test_pusher_with_a_document_written_by_hand(launcher_root, tmp_path, scheme,
             "artifacts": {
                 "model": artifact(f"{scheme}://b/model"),
                 "model_blessing": artifact(f"{scheme}://b/blessing", blessed=float(blessed), tfx_artifact=blessing),
+                "evaluation": artifact(f"{scheme}://b/evaluation"),
             },
         },
         "outputs": {
