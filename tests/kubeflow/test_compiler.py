@@ -228,8 +228,8 @@ def test_fused_components_are_one_task(example):
     }
     spec = specs(package)["served-model-resolver-evaluator-pusher"]
     assert [node.id for node in spec.nodes] == ["ServedModelResolver", "Evaluator", "Pusher"]
-    assert set(spec.inputs) == {"served_model_resolver_model", "evaluator_examples", "evaluator_model", "evaluator_transform_graph",
-                                "evaluator_schema", "pusher_model"}  # fmt: skip
+    evaluator = {f"evaluator_{key}" for key in ("examples", "model", "schema", "transform_graph")}
+    assert set(spec.inputs) == {"served_model_resolver_model", "pusher_model", *evaluator}
 
 
 def test_fused_components_cannot_ask_for_different_pods(example):
