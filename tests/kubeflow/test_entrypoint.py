@@ -134,8 +134,8 @@ def test_user_without_name_and_home_can_run_a_task(open_folder):
     program = (
         "import os, sys\n"
         "from kubeflow import entrypoint\n"
-        "from kubeflow.task_spec import TaskSpec\n"
-        "with entrypoint.light_imports(TaskSpec.from_argument(sys.argv[2])):\n"
+        "from kubeflow.spared_imports import spared_imports\n"
+        "with spared_imports(['components.pusher']):\n"
         "    import components.pusher, kubeflow.task_run  # the files of this Python may be root's alone\n"
         "os.setgroups([]); os.setgid(12345); os.setuid(12345)\n"
         "entrypoint.main(sys.argv[1:])\n"
@@ -168,14 +168,29 @@ def test_home_that_cannot_be_written_becomes_the_folder_for_temporary_files(monk
     assert os.environ["USER"] == str(os.getuid())
 
 
+def test_components_of_tfx_can_still_be_imported_from_their_package():
+    program = (
+        "import sys\n"
+        "from kubeflow.spared_imports import spared_imports\n"
+        "with spared_imports():\n"
+        "    import tfx.components.example_gen\n"
+        "    assert 'tfx.components.tuner.component' not in sys.modules\n"
+        "    from tfx.components import Tuner\n"
+        "    import IPython\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment(Path("/")), capture_output=True, text=True, check=False
+    )
+
+    assert "No module named 'IPython'" in done.stderr or "import of IPython halted" in done.stderr
+
+
 @pytest.mark.parametrize("module", ["anomaly_gate", "pusher", "served_model_resolver"])
 def test_light_node_starts_without_tensorflow_and_beam(module):
     program = (
         "import sys\n"
-        "from kubeflow.entrypoint import light_imports\n"
-        "from kubeflow.task_spec import Node, TaskSpec\n"
-        f"spec = TaskSpec(nodes=(Node(id='A', executor='components.{module}.Executor'),))\n"
-        "with light_imports(spec):\n"
+        "from kubeflow.spared_imports import spared_imports\n"
+        f"with spared_imports(['components.{module}']):\n"
         f"    import kubeflow.task_run, components.{module}\n"
         "heavy = {'tensorflow', 'apache_beam', 'keras', 'tensorflow_data_validation', 'tensorflow_model_analysis'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"
