@@ -13,8 +13,8 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-NOTEBOOK = ("IPython",)
-"""Keras and BigQuery's client look for it, to show progress in notebooks."""
+UNUSED_BY_LIGHT = ("IPython", "sklearn")
+"""Keras looks for them. TFMA is not whole without the first, so it is there for all others."""
 
 LIGHT_MODULES = frozenset(
     {"components.anomaly_gate", "components.pusher", "components.schema_gen", "components.served_model_resolver"}
@@ -37,7 +37,7 @@ def spared_imports(executor_modules: Collection[str] = ()) -> Iterator[None]:
         with _absent("tensorflow"):
             importlib.import_module("tfx.utils.doc_controls")
             importlib.import_module("tfx.dsl.io.plugins.tensorflow_gfile")
-    with _absent(*NOTEBOOK, *(("sklearn",) if is_light else ())):
+    with _absent(*(UNUSED_BY_LIGHT if is_light else ())):
         yield
 
 
