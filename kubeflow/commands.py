@@ -80,7 +80,9 @@ def compile_command(
     pipeline_config = load(config, overrides)
     output.begin("Compiling")
 
-    with logged_to(Path(os.devnull)):  # TensorFlow and the kfp SDK talk when they are imported
+    from kubeflow.spared_imports import spared_imports
+
+    with logged_to(Path(os.devnull)), spared_imports():  # TensorFlow and the kfp SDK talk when they are imported
         from kubeflow.package import compile_to_file
 
         package = compile_to_file(pipeline_config, output_path, kubernetes_manifest=kubernetes_manifest)

@@ -13,12 +13,12 @@ import sys
 import tempfile
 import threading
 import traceback
-import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from kubeflow.executor_io import ExecutorInput, clear_outputs
+from kubeflow.spared_imports import spared_imports
 from kubeflow.task_spec import TaskSpec
 from pipeline.errors import KubetfxError
 from pipeline.output import Output
@@ -27,16 +27,6 @@ TERMINATED = 128 + signal.SIGTERM
 TERMINATION_LOG = Path("/dev/termination-log")
 """What stands here is the pod's message, which Kubernetes and the pages of Kubeflow Pipelines show."""
 MAX_MESSAGE_BYTES = 4_096
-
-LIGHT_MODULES = frozenset(
-    {
-        "components.anomaly_gate",
-        "components.pusher",
-        "components.schema_gen",
-        "components.served_model_resolver",
-    }
-)
-"""Modules of executors that do without most of what TFX imports."""
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -53,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     _end_on_sigterm(executor_input)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
-        with light_imports(spec):
+        with spared_imports({node.executor.rpartition(".")[0] for node in spec.nodes}):
             from kubeflow.task_run import run_task
 
             run_task(spec, executor_input)
@@ -73,36 +63,6 @@ def settle_environment() -> None:
         os.environ["HOME"] = tempfile.gettempdir()
     os.environ.setdefault("USER", str(os.getuid()))
     os.environ.setdefault("MPLCONFIGDIR", tempfile.gettempdir())
-
-
-@contextlib.contextmanager
-def light_imports(spec: TaskSpec) -> Iterator[None]:
-    """Spare light nodes the imports of TFX that they have no use for, which take longer than their work.
-
-    TFX gets along without TensorFlow where it finds none: it then has no decorators for its documentation, and reads
-    local files by itself. `tfx.components` imports every component there is, so it is made a folder of modules.
-    """
-    modules = {node.executor.rpartition(".")[0] for node in spec.nodes}
-    if not modules <= LIGHT_MODULES:
-        yield
-        return
-    import tfx
-
-    package = types.ModuleType("tfx.components")
-    package.__path__ = [os.path.join(os.path.dirname(tfx.__file__), "components")]
-    sys.modules["tfx.components"] = package
-    sys.modules["tensorflow"] = None  # type: ignore[assignment]  # as Python has it for a module that is not there
-    import tfx.dsl.io.plugins.tensorflow_gfile
-    import tfx.utils.doc_controls
-
-    del sys.modules["tensorflow"]
-    absent = ("IPython", "sklearn")  # Keras looks for them, for what no light node does
-    sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]
-    try:
-        yield
-    finally:
-        for name in absent:
-            sys.modules.pop(name, None)
 
 
 def _end_on_sigterm(executor_input: ExecutorInput) -> None:
