@@ -71,8 +71,8 @@ class Extras:
     parameters: Sequence[RunParameterTarget] = ()
     exit_handler: BaseNode | None = None
     """A function component that runs when all others have ended, however that was."""
-    modules: Mapping[str, str] = field(default_factory=dict)
-    """Source of modules that the image lacks, by name."""
+    modules: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Source of modules that the image lacks, by name, by the node that imports them."""
     code: str = ""
     """Digest of the code that the tasks run."""
 
@@ -242,7 +242,7 @@ class _Compilation:
         task = _Task(
             name=_identifier("_".join(_snake(node_id) for node_id in ids)),
             title=" + ".join(ids),
-            spec=TaskSpec(code=self._extras.code, modules=dict(self._extras.modules)),
+            spec=TaskSpec(code=self._extras.code),
             node_ids=ids,
             contexts=self._contexts(ids),
         )
@@ -276,7 +276,7 @@ class _Compilation:
             for kind in visualizations.kinds_of(description.executor, types_of, task=task_property):
                 pages[_unique(prefix + kind, taken)] = Page(kind=kind, node=description.id)
             task.parameters.update(description.parameters)
-            task.spec.modules.update(description.modules)
+            task.spec.modules.update({**self._extras.modules.get(description.id, {}), **description.modules})
             task.after |= self._upstream[description.id] - set(ids)
             nodes.append(_node(description, node_inputs, node_outputs))
         task.after = {node_id for node_id in task.after if node_id in self._descriptions}

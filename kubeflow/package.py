@@ -36,7 +36,8 @@ def compile_config(config: PipelineConfig) -> Package:
         training = config.training.model_copy(update={"require_gpu": True})
         config = config.model_copy(update={"training": training})
     targets = run_parameters(config)
-    extras = Extras(parameters=targets, modules=_modules(config), code=code_digest())
+    modules = dict.fromkeys(("Transform", "Trainer"), _modules(config))
+    extras = Extras(parameters=targets, modules=modules, code=code_digest())
     graph = compile_pipeline(create_pipeline(config), config.kubeflow, extras)
     return Package(graph, {target.parameter.name: target.parameter.default for target in targets})
 

@@ -1,7 +1,8 @@
 """Spares a process the imports that it has no use for, which take longer than the work of many a node.
 
 TFX and Keras import more than they need. What they try to import and can do without is made absent, in the way that
-Python has for it; and `tfx.components`, which imports every component there is, waits until somebody asks it for one.
+Python has for it; and `tfx.components`, which imports every component there is, waits until somebody asks it for one,
+unless there is an Evaluator, for which it adds to TFMA what that lacks (`tfma.EvalConfig`).
 """
 
 import contextlib
@@ -32,7 +33,8 @@ def spared_imports(executor_modules: Collection[str] = ()) -> Iterator[None]:
             does not read from.
     """
     is_light = bool(executor_modules) and set(executor_modules) <= LIGHT_MODULES
-    _make_components_lazy()
+    if not any("evaluator" in module for module in executor_modules):
+        _make_components_lazy()
     if is_light:
         with _absent("tensorflow"):
             importlib.import_module("tfx.utils.doc_controls")

@@ -35,10 +35,14 @@ def pusher_document(root: Path, output_file: Path) -> str:
     saved_model = root / "minio" / "b" / "model" / "Format-Serving"
     saved_model.mkdir(parents=True)
     (saved_model / "saved_model.pb").write_text("model")
+    evaluation = root / "minio" / "b" / "evaluation"
+    evaluation.mkdir()
+    (evaluation / "evaluation.json").write_text('{"metrics": {"accuracy": 0.75}}')
     blessing = json.dumps({"custom_properties": {"blessed": {"int_value": "1"}}})
     inputs = {
         "model": artifact("minio://b/model"),
         "model_blessing": artifact("minio://b/blessing", tfx_artifact=blessing),
+        "evaluation": artifact("minio://b/evaluation"),
     }
     return json.dumps({"inputs": {"artifacts": inputs}, "outputs": outputs("pushed_model", output_file)})
 
