@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from kubeflow.client import Connection, KubeflowClient, PipelineVersion
     from kubeflow.lint import Finding
     from kubeflow.package_document import Package
+    from pipeline.config import PipelineConfig
     from pipeline.output import Output
 
 app = typer.Typer()
@@ -60,7 +61,9 @@ Parameters = Annotated[
 PipelineRoot = Annotated[
     str | None, typer.Option(help="Where artifacts go. Default: KFP's own root.", show_default=False)
 ]
-ServiceAccount = Annotated[str | None, typer.Option(help="Of the pods. Default: KFP's own.", show_default=False)]
+ServiceAccount = Annotated[
+    str | None, typer.Option(help="Of the pods. Default: kubeflow.service_account, then KFP's own.", show_default=False)
+]
 
 
 @app.command("compile")
@@ -79,17 +82,21 @@ def compile_command(
     output = open_output(format)
     pipeline_config = load(config, overrides)
     output.begin("Compiling")
+    parameters = _compile(pipeline_config, output_path, kubernetes_manifest=kubernetes_manifest)
+    output.end()
+    if format == "json":
+        output.document({"package": str(output_path), "parameters": parameters})
+    output.say(f"Wrote {output_path}. Run parameters: {', '.join(parameters)}")
 
+
+def _compile(config: "PipelineConfig", path: Path, *, kubernetes_manifest: bool = False) -> dict[str, Any]:
+    """Write the package, and say what its run parameters are."""
     from kubeflow.spared_imports import spared_imports
 
     with logged_to(Path(os.devnull)), spared_imports():  # TensorFlow and the kfp SDK talk when they are imported
         from kubeflow.package import compile_to_file
 
-        package = compile_to_file(pipeline_config, output_path, kubernetes_manifest=kubernetes_manifest)
-    output.end()
-    if format == "json":
-        output.document({"package": str(output_path), "parameters": package.parameters})
-    output.say(f"Wrote {output_path}. Run parameters: {', '.join(package.parameters)}")
+        return compile_to_file(config, path, kubernetes_manifest=kubernetes_manifest).parameters
 
 
 @app.command()
@@ -134,24 +141,24 @@ def _print_findings(findings: "list[Finding]", output: "Output", *, package: Pat
 
 
 @contextlib.contextmanager
-def _package_of(source: Path, overrides: list[str] | None) -> Iterator["Package"]:
-    """The package that a config compiles to, or the one that was given."""
+def _package_of(source: Path, overrides: list[str] | None) -> Iterator[tuple["Package", str | None]]:
+    """The package that a config compiles to, with the service account that the config names; or the one that was given.
+
+    A package cannot hold a service account: Kubeflow Pipelines takes it with each run.
+    """
     from kubeflow.client import refuse_broken
     from kubeflow.package_document import is_package
 
     if is_package(source):
         if overrides:
             raise UsageError(f"--set changes a config, and this is a package. Received: {source}. Use --param.")
-        yield refuse_broken(source)
+        yield refuse_broken(source), None
         return
     config = load(source, overrides)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pipeline.yaml"
-        with logged_to(Path(os.devnull)):  # TensorFlow and the kfp SDK talk when they are imported
-            from kubeflow.package import compile_to_file
-
-            compile_to_file(config, path)
-        yield refuse_broken(path)
+        _compile(config, path)
+        yield refuse_broken(path), config.kubeflow.service_account
 
 
 def _upload(
@@ -196,10 +203,10 @@ def submit(  # noqa: PLR0913, PLR0917 - the options of a command
     from kubeflow.client import Connection, FollowOptions, RunOptions, default_run_name, parse_parameters
 
     connection = Connection(host, namespace, token, cookies, ca_cert)
-    with _package_of(config, overrides) as package:
+    with _package_of(config, overrides) as (package, configured_account):
         values = parse_parameters(parameters or (), package)
         client, version = _upload(package, connection, output)
-        options = RunOptions(experiment, values, pipeline_root, service_account)
+        options = RunOptions(experiment, values, pipeline_root, service_account or configured_account)
         run = client.start(version, run_name=run_name or default_run_name(package), options=options)
         output.end()
         output.say(f"{run.name}: {run.link}")
@@ -244,10 +251,10 @@ def schedule(  # noqa: PLR0913, PLR0917 - the options of a command
 
     kfp_cron = to_kfp(cron)
     connection = Connection(host, namespace, token, cookies, ca_cert)
-    with _package_of(config, overrides) as package:
+    with _package_of(config, overrides) as (package, configured_account):
         values = parse_parameters(parameters or (), package)
         client, version = _upload(package, connection, output)
-        options = RunOptions(experiment, values, pipeline_root, service_account)
+        options = RunOptions(experiment, values, pipeline_root, service_account or configured_account)
         made = client.schedule(
             version, name=name or package.name, cron=kfp_cron, options=options, max_concurrency=max_concurrency
         )

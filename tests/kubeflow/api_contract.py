@@ -2,7 +2,6 @@
 
 import copy
 import json
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,14 +9,15 @@ from typing import Any
 
 import jsonschema
 
+from tests.kubeflow.published_schemas import FOLDER
+
 FILE_NAME = "kfp-api-v2beta1.swagger.json"
 
 
 def find_definition() -> Path | None:
-    """The folder that KUBETFX_SCHEMAS names, or `shared/schemas` beside the project."""
-    beside = Path(__file__).resolve().parents[3] / "shared" / "schemas"
-    folders = [Path(os.environ["KUBETFX_SCHEMAS"])] if os.environ.get("KUBETFX_SCHEMAS") else [beside]
-    return next((folder / FILE_NAME for folder in folders if (folder / FILE_NAME).is_file()), None)
+    """None where it is not there."""
+    path = FOLDER / FILE_NAME
+    return path if path.is_file() else None
 
 
 class Contract:

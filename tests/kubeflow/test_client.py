@@ -219,6 +219,20 @@ def test_run_options_reach_the_run_with_their_types(submit, server):
     assert server.experiments[run["experiment_id"]]["display_name"] == "nightly"
 
 
+def test_service_account_of_the_config_reaches_the_run(kubetfx, server, tmp_path):
+    config = tmp_path / "pipeline.yaml"
+    config.write_text("name: p\ndata: {path: /data, label: y}\nkubeflow: {service_account: of-the-config}\n")
+    options = ("--host", server.url, "--no-wait")
+
+    assert kubetfx("submit", config, *options).exit_code == 0
+    assert kubetfx("submit", config, *options, "--service-account", "another").exit_code == 0
+    assert kubetfx("schedule", config, "--host", server.url, "--cron", "0 6 * * *").exit_code == 0
+
+    assert [run["service_account"] for run in server.runs.values()] == ["of-the-config", "another"]
+    (recurring,) = server.recurring_runs.values()
+    assert recurring["service_account"] == "of-the-config"
+
+
 def test_no_wait_starts_and_leaves(submit, server):
     outcome = submit("--no-wait", "--format", "json")
 

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import kfp.components
 import pytest
 from tfx.dsl.components.base import base_executor, executor_spec
@@ -17,11 +18,13 @@ from tfx.types import Channel, standard_artifacts
 
 from kubeflow import package as config_package
 from kubeflow.compiler import write_package
+from kubeflow.lint import lint
 from pipeline import definition
 from pipeline.config import COMPONENTS, load_config
 from pipeline.errors import CompileError
 from tests.kubeflow import taxi_pipeline
 from tests.kubeflow.conftest import documents, specs
+from tests.kubeflow.published_schemas import custom_resource_schema, schema
 from tests.kubeflow.taxi_pipeline import Fail, Number, Read, Tell, Write, small, taxi
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -250,6 +253,34 @@ def test_manifest_is_a_pipeline_and_a_version_of_it(example):
     assert version["apiVersion"] == "pipelines.kubeflow.org/v2beta1"
     assert version["spec"]["pipelineName"] == pipeline["metadata"]["name"] == "penguins"
     assert version["spec"]["pipelineSpec"]["schemaVersion"] == "2.1.0"
+
+
+@pytest.mark.parametrize("name", ["penguins", "flights"])
+def test_manifest_fits_the_resources_of_kubeflow_pipelines(example, name):
+    definitions = {
+        "Pipeline": schema("kfp-pipelines-crd.yaml"),
+        "PipelineVersion": schema("kfp-pipelineversions-crd.yaml"),
+    }
+    _, resources = example(name, manifest=True)
+
+    for resource in resources:
+        version = resource["apiVersion"].split("/")[1]
+        jsonschema.validate(resource, custom_resource_schema(definitions[resource["kind"]], version))
+
+
+@pytest.mark.parametrize("manifest", [False, True], ids=["package", "manifest"])
+@pytest.mark.parametrize("name", ["penguins", "flights"])
+@pytest.mark.parametrize("fuse", ["none", "light"])
+def test_lint_finds_nothing_in_what_is_written(example, name, fuse, manifest):
+    path, _ = example(name, f"kubeflow.fuse={fuse}", manifest=manifest)
+
+    assert lint(path) == []
+
+
+def test_lint_finds_nothing_in_the_taxi_template_of_tfx(compiled, tmp_path):
+    compiled(taxi())
+
+    assert lint(tmp_path / "package.yaml") == []
 
 
 def test_modules_beside_the_config_travel_with_the_package(tmp_path, monkeypatch):

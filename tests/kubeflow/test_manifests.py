@@ -1,11 +1,9 @@
 """kubeflow/manifests and skaffold.yaml: what they render to is valid, and its parts fit each other.
 
-Rendering needs kubectl. The schemas of custom resources are those that their projects publish, in the folder that
-KUBETFX_SCHEMAS names, or ../shared/schemas.
+Rendering needs kubectl.
 """
 
 import functools
-import json
 import os
 import re
 import shutil
@@ -21,11 +19,11 @@ import yaml
 
 from serving.batching import read_batching_parameters_file
 from serving.model_config import LatestVersions, SpecificVersions, read_model_config_file
+from tests.kubeflow.published_schemas import custom_resource_schema, schema
 
 ROOT = Path(__file__).resolve().parents[2]
 MANIFESTS = ROOT / "kubeflow" / "manifests"
 SERVING = MANIFESTS / "serving"
-SCHEMAS = Path(os.environ.get("KUBETFX_SCHEMAS", ROOT.parent / "shared" / "schemas"))
 KUSTOMIZATIONS = sorted(
     str(path.parent.relative_to(MANIFESTS))
     for path in MANIFESTS.rglob("kustomization.yaml")
@@ -79,37 +77,6 @@ def server_of(documents: list[Document]) -> Document:
 def config_map_of(documents: list[Document], volume_name: str) -> Document:
     volumes = {volume["name"]: volume for volume in pod_of(one(documents, "Deployment"))["volumes"]}
     return one(documents, "ConfigMap", volumes[volume_name]["configMap"]["name"])
-
-
-def schema(name: str) -> Any:
-    path = SCHEMAS / name
-    if not path.is_file():
-        pytest.skip(f"there is no {path}; KUBETFX_SCHEMAS names the folder of the published schemas")
-    # The schema of KServe alone has 2 MB, which the loader in Python takes 10 s for.
-    return yaml.load(path.read_text(), yaml.CSafeLoader) if path.suffix == ".yaml" else json.loads(path.read_text())
-
-
-def closed(node: Any) -> Any:
-    """A resource definition's schema in which an unknown field is an error; the API server drops it without a word."""
-    if isinstance(node, list):
-        return [closed(item) for item in node]
-    if not isinstance(node, dict):
-        return node
-    result = {key: closed(value) for key, value in node.items()}
-    is_object = isinstance(node.get("properties"), dict) and node.get("type") == "object"
-    if is_object and not node.get("x-kubernetes-preserve-unknown-fields"):
-        result.setdefault("additionalProperties", False)
-    if node.get("x-kubernetes-int-or-string"):
-        result.pop("type", None)
-    return result
-
-
-def custom_resource_schema(definition: Document, version: str) -> Document:
-    (entry,) = (v for v in definition["spec"]["versions"] if v["name"] == version)
-    result = closed(entry["schema"]["openAPIV3Schema"])
-    result["properties"]["metadata"].pop("additionalProperties", None)
-    assert isinstance(result, dict)
-    return result
 
 
 # Valid
