@@ -5,8 +5,8 @@
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS environment
-# The compiler is for the one package that comes as source alone (pyfarmhash, of TFDV); `strip` for slim_environment.py.
-RUN apt-get update && apt-get install --yes --no-install-recommends binutils g++ && rm -rf /var/lib/apt/lists/*
+# `strip` for slim_environment.py.
+RUN apt-get update && apt-get install --yes --no-install-recommends binutils && rm -rf /var/lib/apt/lists/*
 ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt \
     UV_LINK_MODE=copy \
     UV_PROJECT_ENVIRONMENT=/opt/venv \
