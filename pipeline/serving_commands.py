@@ -6,6 +6,7 @@ Nothing heavy is imported before a command runs.
 import logging
 import os
 import sys
+import tempfile
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +18,7 @@ from pipeline.command import ConfigPath, FormatOption, Overrides, load, open_out
 from pipeline.config import EndpointConfig, PipelineConfig
 from pipeline.errors import KubetfxError, PushError, RequestError, UsageError
 from pipeline.output import Output, logged_to
+from pipeline.storage import Location
 
 if TYPE_CHECKING:
     from components.push_directory import PushRecord
@@ -116,7 +118,7 @@ def serve(  # noqa: PLR0913, PLR0917 - the options of a command
     output = open_output("human")
     if config:
         pipeline_config = load(config, overrides)
-        model_name, model_base_path = pipeline_config.model_name, pipeline_config.push_path
+        model_name, model_base_path = pipeline_config.model_name, _servable(pipeline_config.push_path)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     output.begin("Loading the server")
     from serving.data_plane import DataPlaneOptions
@@ -283,6 +285,16 @@ def rollback(
         output.say(f"To undo it: kubetfx rollback {config} --to {newest}")
 
 
+def _servable(push_directory: Location) -> Path:
+    if isinstance(push_directory, Path):
+        return push_directory
+    raise UsageError(
+        f"The server reads folders, and models are pushed to a bucket. Received: {push_directory}. In a cluster deploy "
+        "kubeflow/manifests/serving/overlays/s3, which keeps a copy of the bucket beside TensorFlow Serving. Here copy "
+        "the bucket's folder, and give it: kubetfx serve --model-name NAME --model-base-path FOLDER"
+    )
+
+
 def _client(rest: str | None, grpc: str | None, options: Any) -> "AbstractContextManager[RestClient | GrpcClient]":
     if bool(rest) == bool(grpc):
         raise UsageError("One server is asked over one protocol. Give either --rest URL or --grpc HOST:PORT.")
@@ -307,8 +319,11 @@ def _predict_offline(config: PipelineConfig, version: int, rows: Path, output: O
 
     output.begin("Loading the model")
     config.workspace_path.mkdir(parents=True, exist_ok=True)
-    with logged_to(config.workspace_path / "predict.log"):
-        saved_model = push_directory.version_path(config.push_path, version)
+    saved_model = push_directory.version_path(config.push_path, version)
+    with logged_to(config.workspace_path / "predict.log"), tempfile.TemporaryDirectory() as folder:
+        if not isinstance(saved_model, Path):
+            saved_model = Path(folder) / str(version)
+            push_directory.copy_version(config.push_path, version, saved_model)
         return offline.predict(saved_model, rows, missing_values=config.data.missing_values)
 
 
@@ -362,7 +377,7 @@ def _version_row(version: int, state: str, record: "PushRecord | None", metrics:
     return [str(version), record.pushed_at, state, record.verified_at or "", *values]
 
 
-def _rollback_target(directory: Path, to: int | None) -> int:
+def _rollback_target(directory: Location, to: int | None) -> int:
     from components import push_directory
 
     pushed = push_directory.versions(directory)
