@@ -252,12 +252,11 @@ def locate(text: str) -> Location:
     if not is_url(text):
         return Path(text)
     scheme, _, rest = text.partition("://")
-    key = "/".join(part for part in rest.split("/") if part)
-    if scheme not in SCHEMES or not re.match(r"[A-Za-z0-9._-]+(/|$)", key):
+    if scheme not in SCHEMES or not re.match(r"[A-Za-z0-9._-]+(/|$)", rest):
         raise ValueError(
             f"a folder of this machine is needed, or s3://BUCKET/FOLDER, or gs://BUCKET/FOLDER. Received: {text}"
         )
-    return ObjectPath(scheme, key)
+    return ObjectPath(scheme, "/".join(part for part in rest.split("/") if part))
 
 
 def list_files(folder: Location, pattern: str | None = None) -> Sequence[Location]:
