@@ -89,10 +89,13 @@ class ObjectFilesystem(filesystem.Filesystem):
         """Copy an object, or a folder of them, and delete the source."""
         _check_overwrite(dst, overwrite)
         source, target = _path(src), _path(dst)
-        for info in source.files() or [source.info()]:
-            info.path.copy_to(target if info.path == source else target / info.path.relative_to(source))
+        if source.is_file():
+            source.copy_to(target)
+            source.unlink()
+            return
+        for info in source.files():
+            info.path.copy_to(target / info.path.relative_to(source))
         source.remove_tree()
-        source.unlink()
 
     @staticmethod
     def rmtree(path: PathType) -> None:

@@ -197,7 +197,7 @@ class _Bucket:
                 info.path.unlink()
             else:
                 self.remove(other)
-        if name in by_folder and (self._folder / name).is_dir():
+        if name in by_folder and (self._folder / name).files():
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(self._folder / name))
 
     def _by_folder(self) -> dict[str, list[ObjectInfo]]:

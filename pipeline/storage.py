@@ -106,7 +106,7 @@ class ObjectPath:
         return bool(self._info().is_file)
 
     def is_dir(self) -> bool:
-        """Whether an object is under it."""
+        """Whether an object is under it. Some stores remember a folder for a while that was emptied."""
         return self._info().type.name == "Directory"
 
     def info(self) -> ObjectInfo:
