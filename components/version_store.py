@@ -7,10 +7,12 @@ first. What versions there are to be is components/push_directory.py's.
 import contextlib
 import errno
 import fcntl
+import functools
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Protocol
 
@@ -136,13 +138,18 @@ class _Bucket:
 
     def add(self, saved_model: Path, name: str, *, record_path: PurePath, record: str) -> None:
         self._finish_what_was_broken_off(name)
-        try:
-            with self._unfinished(name):
-                self._upload(saved_model, self._folder / name, record_path=record_path, record=record)
-        except (OSError, StorageError):
-            with contextlib.suppress(OSError, StorageError):  # if the store is out of reach, a later push does it
-                self.remove(name)
-            raise
+        target = self._folder / name
+        with self._unfinished(name) as is_still_ours:
+            try:
+                for write in _writes(saved_model, target, record_path=record_path, record=record):
+                    if not is_still_ours():
+                        raise FileExistsError(errno.EEXIST, "another push took its place", str(target))
+                    write()
+            except (OSError, StorageError):
+                with contextlib.suppress(OSError, StorageError):  # if the store is out of reach, a later push does it
+                    if is_still_ours():
+                        self.remove(name)
+                raise
 
     def move(self, name: str, to: str) -> None:
         source, target = self._folder / name, self._folder / to
@@ -164,24 +171,19 @@ class _Bucket:
     def locked(self) -> Iterator[None]:
         yield
 
-    def _upload(self, saved_model: Path, target: ObjectPath, *, record_path: PurePath, record: str) -> None:
-        marker = (saved_model / MARKER).read_bytes()
-        sizes = {str(record_path): len(record.encode())}
-        for path in sorted(path for path in saved_model.rglob("*") if path.is_file()):
-            relative = path.relative_to(saved_model)
-            if relative not in (Path(MARKER), record_path):
-                (target / relative).upload(path)
-                sizes[str(relative)] = path.stat().st_size
-        (target / record_path).write_text(record)
-        if sizes != {info.path.relative_to(target): info.num_bytes for info in target.files()}:
-            raise OSError(f"another push or a removal interfered in {target}")
-        (target / MARKER).write_bytes(marker)
-
     @contextlib.contextmanager
-    def _unfinished(self, name: str) -> Iterator[None]:
-        note = self._folder / f"{_UNFINISHED}{name}"
-        note.write_bytes(b"")
-        yield
+    def _unfinished(self, name: str) -> Iterator[Callable[[], bool]]:
+        """Leave a note while objects of a folder come or go, and after a failure; yields whether it is still there."""
+        note, token = self._folder / f"{_UNFINISHED}{name}", uuid.uuid4().bytes
+
+        def is_still_ours() -> bool:
+            try:
+                return note.read_bytes() == token
+            except FileNotFoundError:
+                return False
+
+        note.write_bytes(token)
+        yield is_still_ours
         note.unlink()
 
     def _finish_what_was_broken_off(self, name: str) -> None:
@@ -207,6 +209,19 @@ class _Bucket:
             name, separator, _ = info.path.relative_to(self._folder).partition("/")
             folders.setdefault(name if separator else "", []).append(info)
         return folders
+
+
+def _writes(
+    saved_model: Path, target: ObjectPath, *, record_path: PurePath, record: str
+) -> Iterator[Callable[[], None]]:
+    """What is to be written of a version, its saved_model.pb last."""
+    for path in sorted(path for path in saved_model.rglob("*") if path.is_file()):
+        relative = path.relative_to(saved_model)
+        if relative not in (Path(MARKER), record_path):
+            yield functools.partial((target / relative).upload, path)
+    yield functools.partial((target / record_path).write_text, record)
+    marker = (saved_model / MARKER).read_bytes()  # whole, before any of it is written
+    yield functools.partial((target / MARKER).write_bytes, marker)
 
 
 def _whole(by_folder: Mapping[str, Sequence[ObjectInfo]]) -> list[str]:

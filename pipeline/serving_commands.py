@@ -81,6 +81,7 @@ def predict(  # noqa: PLR0913, PLR0917 - the options of a command
 
 @app.command()
 def serve(  # noqa: PLR0913, PLR0917 - the options of a command
+    context: typer.Context,
     config: Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help="pipeline.yaml", show_default=False)] = None,
     model_name: Annotated[str, typer.Option(help="Without a config: name that clients ask for.")] = "default",
     model_base_path: Annotated[
@@ -118,7 +119,8 @@ def serve(  # noqa: PLR0913, PLR0917 - the options of a command
     output = open_output("human")
     if config:
         pipeline_config = load(config, overrides)
-        model_name, model_base_path = pipeline_config.model_name, _servable(pipeline_config.push_path)
+        model_name = pipeline_config.model_name
+        model_base_path = _on_this_machine(pipeline_config.push_path, context)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     output.begin("Loading the server")
     from serving.data_plane import DataPlaneOptions
@@ -285,14 +287,13 @@ def rollback(
         output.say(f"To undo it: kubetfx rollback {config} --to {newest}")
 
 
-def _servable(push_directory: Location) -> Path:
+def _on_this_machine(push_directory: Location, context: typer.Context) -> Path:
+    """The folder itself, or one that is kept like the bucket until the command ends."""
     if isinstance(push_directory, Path):
         return push_directory
-    raise UsageError(
-        f"The server reads folders, and models are pushed to a bucket. Received: {push_directory}. In a cluster deploy "
-        "kubeflow/manifests/serving/overlays/s3, which keeps a copy of the bucket beside TensorFlow Serving. Here copy "
-        "the bucket's folder, and give it: kubetfx serve --model-name NAME --model-base-path FOLDER"
-    )
+    from components.mirror import mirrored
+
+    return Path(context.with_resource(mirrored(push_directory)))
 
 
 def _client(rest: str | None, grpc: str | None, options: Any) -> "AbstractContextManager[RestClient | GrpcClient]":

@@ -203,6 +203,25 @@ def test_cut_connection_leaves_nothing_half_visible_and_the_retry_succeeds(serve
     assert content_of(served / "9").keys() == {*content_of(model), str(RECORD)}
 
 
+def test_of_two_pushes_of_one_number_one_wins_whole(served, tmp_path, monkeypatch):
+    first, second = (write_model(tmp_path / name, name.encode()) for name in ("first", "other"))
+    upload = ObjectPath.upload
+
+    def upload_while_another_pushes(self: ObjectPath, path: Path) -> None:
+        monkeypatch.setattr(ObjectPath, "upload", upload)
+        upload(self, path)
+        push_versions(second, served, 7)
+
+    monkeypatch.setattr(ObjectPath, "upload", upload_while_another_pushes)
+    with pytest.raises(PushError, match=r"/7: \[Errno 17\] another push took its place"):
+        push_versions(first, served, 7)
+
+    assert versions(served) == [7]
+    assert read_record(served, 7).model_digest == model_digest(second)
+    copy_version(served, 7, tmp_path / "copy")
+    assert (tmp_path / "copy" / "saved_model.pb").read_bytes() == b"other"
+
+
 def test_what_a_broken_push_left_goes_with_a_later_one_and_a_push_that_goes_on_stays(saved_model, served, monkeypatch):
     (served / ".unfinished-8").write_bytes(b"")
     (served / "8" / "variables" / "variables.index").write_bytes(b"half")
