@@ -6,6 +6,7 @@ checking the table is components/tables.py's.
 
 import hashlib
 import json
+import os
 from bisect import bisect
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -29,7 +30,7 @@ from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import proto_utils
 from tfx_bsl.coders import example_coder
 
-from components import table_profile, tables
+from components import table_profile, tables, tfx_filesystem
 from pipeline.config import DataConfig, Splits
 from pipeline.errors import DataError
 
@@ -143,7 +144,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         json_format.Parse(exec_properties[standard_component_specs.OUTPUT_CONFIG_KEY], output_config)
 
         base = exec_properties[standard_component_specs.INPUT_BASE_KEY]
-        files = tables.find_files(data.model_copy(update={"path": str(Path(base) / input_config.splits[0].pattern)}))
+        files = tables.find_files(data.model_copy(update={"path": os.path.join(base, input_config.splits[0].pattern)}))
         profile = tables.inspect_table(files, data)
         tables.check_label(profile, data)
 
@@ -209,6 +210,7 @@ class Driver(driver.FileBasedDriver):
         Raises:
             DataError: the path matches no file.
         """
+        tfx_filesystem.register()  # TFX looks for the files too, and takes their sizes and times for a fingerprint
         data = _unpack(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY])
         path = exec_properties[standard_component_specs.INPUT_BASE_KEY]
         files = tables.find_files(data.model_copy(update={"path": path}))

@@ -1,30 +1,27 @@
 """The push directory: TensorFlow Serving's model base path, a numbered folder for each pushed version.
 
-A version appears whole: it is copied aside and renamed. Which model it is stands in its assets.extra/push.json, a
-place that SavedModel reserves for others and TensorFlow Serving leaves alone. A server serves the newest version, so
-going back to an older one means taking the newer ones out of its sight: they are renamed, and can be restored.
+A version appears whole: components/version_store.py says how, on a disk and in a bucket. Which model it is stands in
+its assets.extra/push.json, a place that SavedModel reserves for others and TensorFlow Serving leaves alone. A server
+serves the newest version, so going back to an older one means taking the newer ones out of its sight: they are renamed,
+and can be restored.
 """
 
-import contextlib
-import fcntl
 import hashlib
-import os
 import re
-import shutil
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from pipeline.errors import PushError
+from components.version_store import version_store
+from pipeline.errors import PushError, StorageError
+from pipeline.storage import Location, copy_folder
 
 RECORD = Path("assets.extra") / "push.json"
 REQUEST = Path("assets.extra") / "request.json"
 """A body for the REST API's `:predict`, of one real row; models/export.py writes it."""
-_ASIDE = ".pushing-"
 _ROLLED_BACK = ".rolled-back-"
-_REMOVING = ".removing-"
 
 
 class PushRecord(BaseModel):
@@ -63,70 +60,76 @@ def model_digest(saved_model: Path) -> str:
     return digest.hexdigest()
 
 
-def versions(push_directory: Path) -> list[int]:
+def versions(push_directory: Location) -> list[int]:
     """Versions that TensorFlow Serving would see, oldest first."""
-    if not push_directory.is_dir():
-        return []
-    return _numbered(push_directory, "")
+    return _numbers(version_store(push_directory).names(), "")
 
 
-def rolled_back_versions(push_directory: Path) -> list[int]:
+def rolled_back_versions(push_directory: Location) -> list[int]:
     """Versions that were taken out of the servers' sight, oldest first."""
-    return _numbered(push_directory, _ROLLED_BACK) if push_directory.is_dir() else []
+    names = version_store(push_directory).names()
+    return [version for version in _numbers(names, _ROLLED_BACK) if str(version) not in names]
 
 
-def _numbered(push_directory: Path, prefix: str) -> list[int]:
-    names = (entry.name for entry in push_directory.iterdir() if entry.is_dir() and entry.name.startswith(prefix))
-    numbers = (name.removeprefix(prefix) for name in names)
+def _numbers(names: Collection[str], prefix: str) -> list[int]:
+    numbers = (name.removeprefix(prefix) for name in names if name.startswith(prefix))
     return sorted(int(number) for number in numbers if re.fullmatch(r"[1-9][0-9]*", number))
 
 
-def version_path(push_directory: Path, version: int) -> Path:
+def version_path(push_directory: Location, version: int) -> Location:
     """Folder of a version."""
     return push_directory / str(version)
 
 
-def read_record(push_directory: Path, version: int) -> PushRecord | None:
+def read_record(push_directory: Location, version: int) -> PushRecord | None:
     """The record of a version, rolled back or not; None for one that kubetfx did not push."""
-    folder = version_path(push_directory, version)
-    if not folder.is_dir():
-        folder = _rolled_back_path(push_directory, version)
-    path = folder / RECORD
-    return PushRecord.model_validate_json(path.read_text()) if path.is_file() else None
+    for name in (str(version), f"{_ROLLED_BACK}{version}"):
+        path = push_directory / name / RECORD
+        if path.is_file():
+            return PushRecord.model_validate_json(path.read_text())
+    return None
 
 
-def request_path(push_directory: Path) -> Path | None:
+def copy_version(push_directory: Location, version: int, target: Path) -> None:
+    """Copy a version to a folder of this machine.
+
+    Raises:
+        OSError: it is not there, or cannot be read; or the disk cannot be written.
+        StorageError: the object store cannot be read.
+    """
+    copy_folder(version_path(push_directory, version), target)
+
+
+def request_path(push_directory: Location) -> Location | None:
     """The example of a REST request that the newest version brings along; None if it brings none."""
     newest = max(versions(push_directory), default=0)
     path = version_path(push_directory, newest) / REQUEST
     return path if path.is_file() else None
 
 
-def next_version(push_directory: Path) -> int:
+def next_version(push_directory: Location) -> int:
     """A number greater than every version's: the time in seconds, as TFX's Pusher has it, or one more than the
     newest."""
-    newest = max([*versions(push_directory), *rolled_back_versions(push_directory)], default=0)
+    names = version_store(push_directory).names()
+    newest = max([*_numbers(names, ""), *_numbers(names, _ROLLED_BACK)], default=0)
     return max(int(time.time()), newest + 1)
 
 
 def push(
     saved_model: Path,
-    push_directory: Path,
+    push_directory: Location,
     *,
     version: int,
     replaced_version: int | None,
     metrics: Mapping[str, float] | None = None,
     to_be_verified: bool = False,
 ) -> PushRecord:
-    """Copy a SavedModel aside, record what it is, and rename it to its version.
+    """Copy a SavedModel, with a record of what it is, to its version.
 
     Raises:
-        PushError: the version exists, the disk is full, or the directory cannot be written. Nothing is left behind.
+        PushError: the version exists, the disk is full, or the directory cannot be written. Servers see nothing of it.
     """
     target = version_path(push_directory, version)
-    aside = push_directory / f"{_ASIDE}{version}"
-    if target.exists():
-        raise PushError(f"Version {version} exists and is never overwritten. Received: {target}.")
     record = PushRecord(
         version=version,
         model_digest=model_digest(saved_model),
@@ -135,19 +138,14 @@ def push(
         metrics=dict(metrics or {}),
         to_be_verified=to_be_verified,
     )
+    store = version_store(push_directory)
     try:
-        push_directory.mkdir(parents=True, exist_ok=True)
-        with _locked(push_directory):
-            for left_over in [*push_directory.glob(f"{_ASIDE}*"), *push_directory.glob(f"{_REMOVING}*")]:
-                shutil.rmtree(left_over)
-            shutil.copytree(saved_model, aside)
-            (aside / RECORD).parent.mkdir(exist_ok=True)
-            (aside / RECORD).write_text(record.model_dump_json(indent=1))
-            _sync(aside)
-            aside.rename(target)
-            _sync_folder(push_directory)
-    except (OSError, shutil.Error) as error:
-        shutil.rmtree(aside, ignore_errors=True)
+        if store.has(str(version)):
+            raise PushError(f"Version {version} exists and is never overwritten. Received: {target}.")
+        store.add(saved_model, str(version), record_path=RECORD, record=record.model_dump_json(indent=1))
+    except StorageError as error:
+        raise PushError(f"The model could not be copied to {target}. {error} What is served is unchanged.") from error
+    except OSError as error:
         raise PushError(
             f"The model could not be copied to {target}: {error}. What is served is unchanged. "
             "Free the disk or grant write permission, and run again."
@@ -155,23 +153,21 @@ def push(
     return record
 
 
-def mark_verified(push_directory: Path, version: int) -> None:
+def mark_verified(push_directory: Location, version: int) -> None:
     """Write into a version's record that a server answered with it as it should."""
     record = read_record(push_directory, version)
     if record is None:  # pushed by somebody else
         return
-    path = version_path(push_directory, version) / RECORD
-    aside = path.with_suffix(".aside")
-    aside.write_text(record.model_copy(update={"verified_at": _now()}).model_dump_json(indent=1))
-    aside.replace(path)
+    verified = record.model_copy(update={"verified_at": _now()})
+    version_store(push_directory).rewrite(str(version), RECORD, verified.model_dump_json(indent=1))
 
 
-def remove(push_directory: Path, version: int) -> None:
+def remove(push_directory: Location, version: int) -> None:
     """Remove a version whole: servers don't see it in part."""
-    _remove(version_path(push_directory, version), push_directory / f"{_REMOVING}{version}")
+    version_store(push_directory).remove(str(version))
 
 
-def prune(push_directory: Path, *, keep: int, protected: Collection[int] = ()) -> list[int]:
+def prune(push_directory: Location, *, keep: int, protected: Collection[int] = ()) -> list[int]:
     """Remove all but the newest versions, and what was rolled back before them.
 
     Args:
@@ -182,19 +178,20 @@ def prune(push_directory: Path, *, keep: int, protected: Collection[int] = ()) -
     Returns:
         The versions that were removed.
     """
-    with _locked(push_directory):
+    store = version_store(push_directory)
+    with store.locked():
         there = versions(push_directory)
         old = [version for version in there[:-keep] if version not in protected]
         for version in old:
-            remove(push_directory, version)
+            store.remove(str(version))
         oldest_kept = min(set(there) - set(old), default=0)
         forgotten = [version for version in rolled_back_versions(push_directory) if version < oldest_kept]
         for version in forgotten:
-            _remove(_rolled_back_path(push_directory, version), push_directory / f"{_REMOVING}{version}")
+            store.remove(f"{_ROLLED_BACK}{version}")
     return old + forgotten
 
 
-def roll_back(push_directory: Path, *, to: int) -> None:
+def roll_back(push_directory: Location, *, to: int) -> None:
     """Make a version the newest that servers see: those above it are put out of their sight.
 
     Args:
@@ -204,14 +201,16 @@ def roll_back(push_directory: Path, *, to: int) -> None:
     Raises:
         PushError: the directory cannot be written.
     """
+    store = version_store(push_directory)
     try:
-        with _locked(push_directory):
+        with store.locked():
             if to in rolled_back_versions(push_directory):
-                _rolled_back_path(push_directory, to).rename(version_path(push_directory, to))
+                store.move(f"{_ROLLED_BACK}{to}", str(to))
             newer = [version for version in versions(push_directory) if version > to]
             for version in newer:  # the newest last, so that no version between is served in the meantime
-                version_path(push_directory, version).rename(_rolled_back_path(push_directory, version))
-            _sync_folder(push_directory)
+                store.move(str(version), f"{_ROLLED_BACK}{version}")
+    except StorageError as error:
+        raise PushError(f"Version {to} could not be brought back. {error} Then give the same command again.") from error
     except OSError as error:
         raise PushError(
             f"Version {to} could not be brought back in {push_directory}: {error}. Grant write permission, and give "
@@ -219,44 +218,5 @@ def roll_back(push_directory: Path, *, to: int) -> None:
         ) from error
 
 
-def _rolled_back_path(push_directory: Path, version: int) -> Path:
-    return push_directory / f"{_ROLLED_BACK}{version}"
-
-
-def _remove(folder: Path, aside: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):  # somebody else removed it
-        folder.rename(aside)
-        shutil.rmtree(aside)
-
-
 def _now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Wait until no other push is at its copy."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _sync(folder: Path) -> None:
-    """Bring what was written to the disk, so that the rename doesn't outlive it in a crash."""
-    for path in folder.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-        else:
-            _sync_folder(path)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -13,6 +13,7 @@ from absl import logging
 from components import golden, push_directory
 from pipeline.config import EndpointConfig
 from pipeline.errors import KubetfxError, PushError
+from pipeline.storage import Location
 from serving.client import ClientOptions, GrpcClient, RequestError, RestClient, Target
 from serving.status import Code
 from serving.versions import State, VersionStatus
@@ -28,7 +29,7 @@ Clients = dict[str, RestClient | GrpcClient]
 class Verification:
     """Of versions of one model, on the server that watches its push directory."""
 
-    def __init__(self, endpoint: EndpointConfig, model_name: str, directory: Path) -> None:
+    def __init__(self, endpoint: EndpointConfig, model_name: str, directory: Location) -> None:
         self._endpoint = endpoint
         self._model_name = model_name
         self._directory = directory

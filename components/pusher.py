@@ -23,6 +23,7 @@ from components.golden import RESULT
 from components.served_model_resolver import saved_model_path
 from pipeline.config import EndpointConfig
 from pipeline.errors import PushError
+from pipeline.storage import Location, locate
 
 if TYPE_CHECKING:  # it imports the clients of the server
     from components.push_verification import Verification
@@ -49,7 +50,7 @@ class Driver(base_driver.BaseDriver, ir_base_driver.BaseDriver):
         if not model_utils.is_model_blessed(artifact_utils.get_single_instance(inputs["model_blessing"])):
             output.exec_properties["version"].int_value = NOT_BLESSED
             return output
-        directory = Path(execution_info.exec_properties["push_directory"])
+        directory = locate(execution_info.exec_properties["push_directory"])
         newest = max(push_directory.versions(directory), default=None)
         record = push_directory.read_record(directory, newest) if newest is not None else None
         if newest and record and record.model_digest == push_directory.model_digest(saved_model_path(inputs["model"])):
@@ -79,7 +80,7 @@ class Executor(base_executor.BaseExecutor):
             logging.info("The model is not blessed, so it is not pushed.")
             output_dict["pushed_model"].clear()
             return
-        directory = Path(exec_properties["push_directory"])
+        directory = locate(exec_properties["push_directory"])
         saved_model = saved_model_path(input_dict["model"])
         evaluation = Path(artifact_utils.get_single_uri(input_dict["evaluation"]))
         verification = _verification(exec_properties)
@@ -114,10 +115,10 @@ def _verification(exec_properties: dict[str, Any]) -> "Verification | None":
     from components.push_verification import Verification
 
     endpoint = EndpointConfig.model_validate_json(exec_properties["endpoint"])
-    return Verification(endpoint, exec_properties["model_name"], Path(exec_properties["push_directory"]))
+    return Verification(endpoint, exec_properties["model_name"], locate(exec_properties["push_directory"]))
 
 
-def _withdraw_what_is_pending(directory: Path, newest: int | None) -> int | None:
+def _withdraw_what_is_pending(directory: Location, newest: int | None) -> int | None:
     """Remove a version whose push was killed before it was verified; the newest that is left."""
     record = push_directory.read_record(directory, newest) if newest else None
     if newest is None or record is None or not record.is_pending:
@@ -132,7 +133,7 @@ def _read_metrics(evaluation: Path) -> dict[str, float]:
     return {name: value for name, value in metrics.items() if math.isfinite(value)}
 
 
-def _refuse_what_was_rolled_back(saved_model: Path, directory: Path) -> None:
+def _refuse_what_was_rolled_back(saved_model: Path, directory: Location) -> None:
     digest = push_directory.model_digest(saved_model)
     for version in push_directory.rolled_back_versions(directory):
         record = push_directory.read_record(directory, version)

@@ -4,7 +4,6 @@ It is looked up where clients meet it and not in ML Metadata, which a cluster do
 (docs/decisions/0004-baseline.md).
 """
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,13 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts
 from tfx.utils import path_utils
 
 from components import push_directory
+from pipeline.storage import Location, locate
 
 NO_VERSION = 0
 """Value of the `served_version` property when nothing is served."""
 
 
-def baseline_version(directory: Path, *, candidate: Path) -> int | None:
+def baseline_version(directory: Location, *, candidate: Path) -> int | None:
     """The version to compare a candidate with.
 
     That is the newest. If the newest is the candidate itself, it was compared with the version that it replaced, and
@@ -43,7 +43,7 @@ class Driver(base_driver.BaseDriver, ir_base_driver.BaseDriver):
 
     def run(self, execution_info: data_types.ExecutionInfo) -> driver_output_pb2.DriverOutput:
         """Set `served_version`."""
-        directory = Path(execution_info.exec_properties["push_directory"])
+        directory = locate(execution_info.exec_properties["push_directory"])
         version = baseline_version(directory, candidate=saved_model_path(execution_info.input_dict["model"]))
         output = driver_output_pb2.DriverOutput()
         output.exec_properties["served_version"].int_value = version or NO_VERSION
@@ -61,14 +61,14 @@ class Executor(base_executor.BaseExecutor):
     ) -> None:
         """Run the component. Without a served version the output channel stays empty."""
         version = exec_properties["served_version"]
-        path = push_directory.version_path(Path(exec_properties["push_directory"]), version)
-        if version == NO_VERSION or not path.is_dir():
+        directory = locate(exec_properties["push_directory"])
+        if version == NO_VERSION or version not in push_directory.versions(directory):
             logging.info("No version is served: there is no baseline.")
             output_dict["served_model"].clear()
             return
         served_model = artifact_utils.get_single_instance(output_dict["served_model"])
         served_model.set_int_custom_property("version", version)
-        shutil.copytree(path, path_utils.serving_model_dir(served_model.uri))
+        push_directory.copy_version(directory, version, Path(path_utils.serving_model_dir(served_model.uri)))
         logging.info("Baseline: version %d.", version)
 
 

@@ -21,7 +21,8 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from pipeline.config import DataConfig, nearest
-from pipeline.errors import DataError
+from pipeline.errors import DataError, StorageError
+from pipeline.storage import Location, list_files, locate
 
 if TYPE_CHECKING:
     import _csv
@@ -111,18 +112,18 @@ def find_files(data: DataConfig) -> TableFiles:
     Raises:
         DataError: nothing matches, the files are of both formats, or the folder may not be read.
     """
-    path = Path(data.path)
     try:
+        path = locate(data.path)
         if path.is_dir():
             return _files_in_folder(path, data)
-        if path.is_file():
-            base, pattern = path.parent, path.name
-        else:
-            depth = next((i for i, part in enumerate(path.parts) if re.search(r"[*?\[{]", part)), len(path.parts) - 1)
-            base, pattern = Path(*path.parts[:depth]), str(Path(*path.parts[depth:]))
+        base, pattern = (path.parent, path.name) if path.is_file() else _split_glob(path)
         matches = _matches(base, _newest(base, pattern))
     except PermissionError as error:
         raise DataError(f"data.path may not be read: {error}. Grant read permission, or run as its owner.") from None
+    except StorageError as error:
+        raise DataError(f"data.path cannot be read. {error}") from None
+    except ValueError as error:
+        raise DataError(f"data.path: {error}.") from None
     if not matches:
         raise DataError(
             f"data.path matches no file. Received: {data.path}. Give a folder of .csv or .parquet files, or a glob."
@@ -174,9 +175,16 @@ def read_blocks(
             yield pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
-def _matches(base: Path, pattern: str) -> list[str]:
+def _split_glob(path: Location) -> tuple[Location, str]:
+    """The folder before the first placeholder, or around a path without one, and the rest."""
+    text = str(path)
+    base = re.split(r"[*?\[{]", text, maxsplit=1)[0].rpartition("/")[0]
+    return locate(base or ("/" if text.startswith("/") else ".")), text[len(base) :].lstrip("/")
+
+
+def _matches(base: Location, pattern: str) -> list[str]:
     """Files that match, hidden ones left alone, in order."""
-    return [str(path) for path in sorted(base.glob(pattern)) if path.is_file() and not path.name.startswith(".")]
+    return [str(path) for path in list_files(base, pattern) if not path.name.startswith(".")]
 
 
 def _suffix(name: str) -> str | None:
@@ -185,10 +193,10 @@ def _suffix(name: str) -> str | None:
     return name[-len(known[0]) :] if known else None
 
 
-def _files_in_folder(folder: Path, data: DataConfig) -> TableFiles:
+def _files_in_folder(folder: Location, data: DataConfig) -> TableFiles:
     if re.search(r"[*?\[]", str(folder)):
         raise DataError(f"The name of a folder of data may have no *, ? or [. Received: {folder}. Rename it.")
-    names = [entry.name for entry in sorted(folder.iterdir()) if entry.is_file() and not entry.name.startswith(".")]
+    names = [path.name for path in list_files(folder) if not path.name.startswith(".")]
     formats: list[Format] = [data.format] if data.format != "auto" else ["csv", "parquet"]
     suffixes = {_suffix(name) for name in names} - {None}
     by_suffix = {
@@ -207,16 +215,19 @@ def _files_in_folder(folder: Path, data: DataConfig) -> TableFiles:
         )
     ((suffix, found),) = by_suffix.items()
     file_format = next(f for f, known in SUFFIXES.items() if suffix.lower() in known)
-    return TableFiles(str(folder), f"*{suffix}", file_format, tuple(str(folder / name) for name in found))
+    return TableFiles(str(folder), f"*{suffix}", file_format, tuple(f"{folder}/{name}" for name in found))
 
 
-def _newest(base: Path, pattern: str) -> str:
+def _newest(base: Location, pattern: str) -> str:
     """The pattern with TFX's {SPAN}, {VERSION} and date placeholders filled in, by TFX's own rule: the newest."""
     if "{" not in pattern:
         return pattern
     from tfx.components.example_gen.utils import calculate_splits_fingerprint_span_and_version  # takes seconds
     from tfx.proto.example_gen_pb2 import Input
 
+    from components import tfx_filesystem
+
+    tfx_filesystem.register()
     split = Input.Split(name="all", pattern=pattern)
     try:
         calculate_splits_fingerprint_span_and_version(str(base), [split])
@@ -245,6 +256,8 @@ def _inspect_file(path: str, file_format: Format, data: DataConfig) -> TableProf
         return _inspect_csv(path, data)
     except PermissionError:
         raise DataError(f"{path} may not be read. Grant read permission, or run as its owner.") from None
+    except StorageError as error:
+        raise DataError(f"{path} cannot be read. {error}") from None
     except (OSError, EOFError) as error:
         raise DataError(f"{path} cannot be read: {error}. Is it whole?") from None
 
@@ -315,7 +328,9 @@ def _open_csv(
     path: str, data: DataConfig, types: Mapping[str, pa.DataType], *, include: list[str]
 ) -> pa_csv.CSVStreamingReader | None:
     """Arrow's reader; None for a header without a line below, which Arrow takes for an error."""
-    stream = pa.input_stream(path, compression="gzip" if path.lower().endswith(".gz") else None)
+    compression = "gzip" if path.lower().endswith(".gz") else None
+    place = locate(path)
+    stream = pa.input_stream(path if isinstance(place, Path) else place.open_file(), compression=compression)
     try:
         return pa_csv.open_csv(
             stream,
@@ -391,9 +406,11 @@ def _not_utf8(path: str) -> DataError:
 
 def _parquet_columns(path: str) -> list[str]:
     try:
-        schema = pq.read_schema(path)
+        with _parquet_file(path) as file:
+            schema = file.schema_arrow
     except pa.ArrowInvalid:
-        size = Path(path).stat().st_size
+        place = locate(path)
+        size = place.stat().st_size if isinstance(place, Path) else place.info().num_bytes
         problem = "is empty" if size == 0 else "is not a Parquet file"
         raise DataError(f"{path} {problem}. Set data.format: csv if it is one.") from None
     duplicates = sorted({name for name in schema.names if schema.names.count(name) > 1})
@@ -403,9 +420,14 @@ def _parquet_columns(path: str) -> list[str]:
 
 
 def _read_parquet(path: str, names: list[str]) -> Iterator[pa.RecordBatch]:
-    with pq.ParquetFile(path) as file:
+    with _parquet_file(path) as file:
         batch_size = max(BLOCK_CELLS // max(len(names), 1), 1)
         yield from file.iter_batches(batch_size=min(batch_size, BLOCK_ROWS), columns=names)
+
+
+def _parquet_file(path: str) -> pq.ParquetFile:
+    place = locate(path)
+    return pq.ParquetFile(path if isinstance(place, Path) else place.open_file())
 
 
 def _type_of(arrow_type: pa.DataType, *, path: str, name: str) -> ColumnType:
@@ -587,7 +609,11 @@ def _delimiter(path: str) -> str:
 
 
 def _open_bytes(path: str) -> BinaryIO:
-    return cast(BinaryIO, gzip.open(path, "rb") if path.lower().endswith(".gz") else open(path, "rb"))
+    place = locate(path)
+    file = path if isinstance(place, Path) else place.open_stream()
+    if path.lower().endswith(".gz"):
+        return cast(BinaryIO, gzip.open(file, "rb"))
+    return open(path, "rb") if isinstance(place, Path) else cast(BinaryIO, file)
 
 
 def _open_text(path: str) -> TextIO:

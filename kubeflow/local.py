@@ -24,6 +24,7 @@ from pipeline.config import PipelineConfig
 from pipeline.errors import AnomaliesError, KubetfxError, NodeFailedError, UsageError
 from pipeline.output import Output, logged_to
 from pipeline.run_result import Findings, NodeResult, NodeState, RunResult, summarize
+from pipeline.storage import locate
 
 Place = Literal["process", "docker"]
 TAIL_LINES = 12
@@ -117,7 +118,8 @@ class PackageRunner:
     def _run_command(self, command: Sequence[str], environment: Mapping[str, str], image: str, task: TaskResult) -> int:
         source = str(Path(kubeflow.__file__).parent.parent)
         if self._place == "docker":
-            folders = [self._root, Path(self._config.data.path), self._config.push_path]
+            places = [locate(self._config.data.path), self._config.push_path]
+            folders = [self._root, *(place for place in places if isinstance(place, Path))]
             name = f"kubetfx-{uuid.uuid4().hex[:12]}"
             line = docker_command(command, environment, image, name=name, root=self._root, folders=folders)
             variables = dict(os.environ)

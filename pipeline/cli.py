@@ -1,7 +1,6 @@
 """The `kubetfx` command: parses, calls one function, prints through pipeline/output.py."""
 
 import shlex
-import shutil
 import signal
 import sys
 import traceback
@@ -194,7 +193,7 @@ def _print_calls(config: PipelineConfig, output: Output, *, config_path: Path) -
         output.say(f"Next: kubetfx predict {config_path} --rows ROWS.csv; kubetfx serve {config_path}")
         return
     copy = config.workspace_path / "request.json"
-    shutil.copyfile(request, copy)
+    copy.write_bytes(request.read_bytes())
     endpoint = config.serving.endpoint
     rest = (endpoint and endpoint.rest) or "http://localhost:8501"
     grpc = (endpoint and endpoint.grpc) or "localhost:8500"

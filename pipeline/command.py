@@ -13,6 +13,7 @@ import typer
 
 from pipeline.config import PipelineConfig, load_config
 from pipeline.output import Format, Output
+from pipeline.storage import Location
 
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="pipeline.yaml", show_default=False)]
 Overrides = Annotated[
@@ -48,7 +49,9 @@ def load(path: Path, overrides: list[str] | None) -> PipelineConfig:
     return config
 
 
-def shown(path: Path) -> str:
+def shown(path: Location) -> str:
     """Relative to where the user is, when that is shorter."""
+    if not isinstance(path, Path):
+        return str(path)
     relative = os.path.relpath(path)
     return relative if len(relative) < len(str(path)) else str(path)

@@ -27,6 +27,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from pipeline.errors import ConfigError
+from pipeline.storage import Location, is_url, locate
 
 Task = Literal["classification", "regression"]
 AnomalyAction = Literal["stop", "warn", "ignore"]
@@ -153,7 +154,8 @@ class DataConfig(Section):
     """The table, and which of its columns is to be predicted."""
 
     path: str
-    """A folder of CSV or Parquet files, or a glob. `{SPAN}` and `{VERSION}` in it pick the newest, as in TFX."""
+    """A folder of CSV or Parquet files, or a glob; also in a bucket: `s3://BUCKET/FOLDER`, `gs://BUCKET/FOLDER`.
+    `{SPAN}` and `{VERSION}` in it pick the newest, as in TFX."""
     label: str
     """The column to predict."""
     format: Literal["auto", "csv", "parquet"] = "auto"
@@ -341,7 +343,8 @@ class ServingConfig(Section):
     model_name: Name | None = None
     """Name that clients ask for. Default: the pipeline's name."""
     push_directory: str | None = None
-    """TensorFlow Serving's model base path: each push is a new numbered folder in it. Default: in the workspace."""
+    """TensorFlow Serving's model base path: each push is a new numbered folder in it; also in a bucket:
+    `s3://BUCKET/FOLDER`, `gs://BUCKET/FOLDER`. Default: in the workspace."""
     keep_versions: int | None = Field(None, ge=1)
     """Versions to keep; a push removes older ones, but never one that is served. Default: all."""
     warmup_rows: int = Field(8, ge=0)
@@ -605,10 +608,10 @@ class PipelineConfig(Section):
         return Path(self.workspace)
 
     @property
-    def push_path(self) -> Path:
+    def push_path(self) -> Location:
         """TensorFlow Serving's model base path."""
         assert self.serving.push_directory is not None  # load_config fills it in
-        return Path(self.serving.push_directory)
+        return locate(self.serving.push_directory)
 
 
 def load_config(path: Path, *, overrides: Sequence[str] = ()) -> PipelineConfig:
@@ -750,22 +753,31 @@ def _kind(value: object) -> str:
 
 
 def _with_absolute_paths(config: PipelineConfig, *, folder: Path) -> PipelineConfig:
-    def absolute(path: str) -> str:
-        if "://" in path:
-            raise ConfigError(f"Only paths of this machine's file system can be used. Received: {path}.")
+    def absolute(path: str, *, section: str) -> str:
+        if is_url(path):
+            raise ConfigError(f"{section}: a path of this machine's file system is needed. Received: {path}.")
         return str(folder / Path(path).expanduser())
 
-    workspace = absolute(config.workspace or f".kubetfx/{config.name}")
-    push_directory = config.serving.push_directory or f"{workspace}/pushed/{config.model_name}"
+    def anywhere(path: str, *, section: str) -> str:
+        if not is_url(path):
+            return absolute(path, section=section)
+        try:
+            return str(locate(path))
+        except ValueError as error:
+            raise ConfigError(f"{section}: {error}.") from None
+
+    data, serving = config.data, config.serving
+    workspace = absolute(config.workspace or f".kubetfx/{config.name}", section="workspace")
+    push_directory = serving.push_directory or f"{workspace}/pushed/{config.model_name}"
+    schema_file = data.schema_file and absolute(data.schema_file, section="data.schema_file")
     return config.model_copy(
         update={
             "workspace": workspace,
-            "data": config.data.model_copy(
-                update={
-                    "path": absolute(config.data.path),
-                    "schema_file": config.data.schema_file and absolute(config.data.schema_file),
-                }
+            "data": data.model_copy(
+                update={"path": anywhere(data.path, section="data.path"), "schema_file": schema_file}
             ),
-            "serving": config.serving.model_copy(update={"push_directory": absolute(push_directory)}),
+            "serving": serving.model_copy(
+                update={"push_directory": anywhere(push_directory, section="serving.push_directory")}
+            ),
         }
     )

@@ -11,6 +11,7 @@
     ├── TrainingError         1  the training went astray: the loss is not a number
     ├── PushError             1  the push could not be completed, or was withdrawn; what is served is unchanged
     ├── RequestError          1  a server refused a request, or could not be reached
+    ├── StorageError          1  an object store refused a request, or could not be reached
     ├── KubeflowError         1  Kubeflow Pipelines cannot be reached, or refuses what it is asked
     ├── RunFailedError        1  a run on Kubeflow failed or was cancelled; carries what is known of it
     └── RunLeftError        130  a run on Kubeflow is no longer followed, and goes on
@@ -86,6 +87,10 @@ class RequestError(KubetfxError):
     def __init__(self, address: str, reason: str, *, code: IntEnum) -> None:
         super().__init__(f"{address} answered {code.name}: {reason}")
         self.code = code
+
+
+class StorageError(KubetfxError):
+    """An object store refused a request, or could not be reached."""
 
 
 class KubeflowError(KubetfxError):

@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 from components import push_directory, tables
 from components.column_roles import choose_role
 from pipeline.config import MODEL_OUTPUTS, EndpointConfig, PipelineConfig, nearest
-from pipeline.errors import ConfigError, DataError, UsageError
+from pipeline.errors import ConfigError, DataError, StorageError, UsageError
+from pipeline.storage import Location, check_writable
 
 MAX_CLASSES = 1_000
 MAX_SLICES = 1_000
@@ -33,7 +34,7 @@ def check(config: PipelineConfig) -> tables.TableProfile:
     """
     _check_module(config.model.module)
     _check_writable(config.workspace_path, section="workspace")
-    _check_writable(config.push_path, section="serving.push_directory")
+    _check_push_directory(config.push_path)
     if config.serving.endpoint and push_directory.versions(config.push_path):  # a server without any may not listen
         _check_reachable(config.serving.endpoint)
     files = tables.find_files(config.data)
@@ -60,6 +61,16 @@ def _check_module(module: str | None) -> None:
             f"model.module cannot be imported. Received: {module!r} ({problem}). "
             "Give the import path of a module that is installed or stands beside pipeline.yaml, without .py."
         )
+
+
+def _check_push_directory(place: Location) -> None:
+    if isinstance(place, Path):
+        _check_writable(place, section="serving.push_directory")
+        return
+    try:
+        check_writable(place)
+    except StorageError as error:
+        raise UsageError(f"serving.push_directory cannot be written. {error}") from None
 
 
 def _check_writable(folder: Path, *, section: str) -> None:

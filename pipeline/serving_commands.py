@@ -6,6 +6,7 @@ Nothing heavy is imported before a command runs.
 import logging
 import os
 import sys
+import tempfile
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +18,7 @@ from pipeline.command import ConfigPath, FormatOption, Overrides, load, open_out
 from pipeline.config import EndpointConfig, PipelineConfig
 from pipeline.errors import KubetfxError, PushError, RequestError, UsageError
 from pipeline.output import Output, logged_to
+from pipeline.storage import Location
 
 if TYPE_CHECKING:
     from components.push_directory import PushRecord
@@ -79,6 +81,7 @@ def predict(  # noqa: PLR0913, PLR0917 - the options of a command
 
 @app.command()
 def serve(  # noqa: PLR0913, PLR0917 - the options of a command
+    context: typer.Context,
     config: Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help="pipeline.yaml", show_default=False)] = None,
     model_name: Annotated[str, typer.Option(help="Without a config: name that clients ask for.")] = "default",
     model_base_path: Annotated[
@@ -116,7 +119,8 @@ def serve(  # noqa: PLR0913, PLR0917 - the options of a command
     output = open_output("human")
     if config:
         pipeline_config = load(config, overrides)
-        model_name, model_base_path = pipeline_config.model_name, pipeline_config.push_path
+        model_name = pipeline_config.model_name
+        model_base_path = _on_this_machine(pipeline_config.push_path, context)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     output.begin("Loading the server")
     from serving.data_plane import DataPlaneOptions
@@ -283,6 +287,15 @@ def rollback(
         output.say(f"To undo it: kubetfx rollback {config} --to {newest}")
 
 
+def _on_this_machine(push_directory: Location, context: typer.Context) -> Path:
+    """The folder itself, or one that is kept like the bucket until the command ends."""
+    if isinstance(push_directory, Path):
+        return push_directory
+    from components.mirror import mirrored
+
+    return Path(context.with_resource(mirrored(push_directory)))
+
+
 def _client(rest: str | None, grpc: str | None, options: Any) -> "AbstractContextManager[RestClient | GrpcClient]":
     if bool(rest) == bool(grpc):
         raise UsageError("One server is asked over one protocol. Give either --rest URL or --grpc HOST:PORT.")
@@ -307,8 +320,11 @@ def _predict_offline(config: PipelineConfig, version: int, rows: Path, output: O
 
     output.begin("Loading the model")
     config.workspace_path.mkdir(parents=True, exist_ok=True)
-    with logged_to(config.workspace_path / "predict.log"):
-        saved_model = push_directory.version_path(config.push_path, version)
+    saved_model = push_directory.version_path(config.push_path, version)
+    with logged_to(config.workspace_path / "predict.log"), tempfile.TemporaryDirectory() as folder:
+        if not isinstance(saved_model, Path):
+            saved_model = Path(folder) / str(version)
+            push_directory.copy_version(config.push_path, version, saved_model)
         return offline.predict(saved_model, rows, missing_values=config.data.missing_values)
 
 
@@ -362,7 +378,7 @@ def _version_row(version: int, state: str, record: "PushRecord | None", metrics:
     return [str(version), record.pushed_at, state, record.verified_at or "", *values]
 
 
-def _rollback_target(directory: Path, to: int | None) -> int:
+def _rollback_target(directory: Location, to: int | None) -> int:
     from components import push_directory
 
     pushed = push_directory.versions(directory)

@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,6 +17,7 @@ from components import table_profile, tables
 from components.example_gen import Driver, Executor, TableExampleGen, encode, row_keys, split_of
 from pipeline.config import DataConfig
 from pipeline.errors import DataError
+from pipeline.storage import ObjectPath
 
 BLOCK = pa.RecordBatch.from_pydict(
     {
@@ -57,6 +59,31 @@ def test_column_without_any_value_is_encoded():
 
 def test_block_that_is_a_slice_is_encoded():
     assert [values_of(record) for record in encode(BLOCK.slice(2))] == [values_of(encode(BLOCK)[2])]
+
+
+def test_fingerprint_tells_changed_data_in_a_bucket(bucket):
+    (bucket / "rows.csv").write_text("x,y\n1,0\n")
+    component = TableExampleGen(DataConfig(path=str(bucket), label="y"))
+
+    def fingerprint() -> str:
+        return Driver(None).resolve_exec_properties(dict(component.exec_properties), None, None)["input_fingerprint"]
+
+    first = fingerprint()
+    assert "num_files:1,total_bytes:8," in first
+    assert fingerprint() == first
+    (bucket / "rows.csv").write_text("x,y\n1,0\n2,1\n")
+    larger = fingerprint()
+    assert larger != first
+    time.sleep(1.1)  # stores keep times to the second
+    (bucket / "rows.csv").write_text("x,y\n1,0\n3,1\n")
+    assert fingerprint() != larger
+
+
+def test_examples_of_a_bucket_are_those_of_the_folder(examples, table, bucket, tmp_path):
+    for path in table.iterdir():
+        (bucket / path.name).upload(path)
+
+    assert rows_by_split(run_executor(bucket, tmp_path / "out")) == rows_by_split(examples)
 
 
 @pytest.mark.parametrize("buckets", [[700, 800, 1000], [800, 1000], [1, 2]], ids=["three", "two", "halves"])
@@ -122,7 +149,7 @@ def test_key_of_a_row_is_the_same_in_another_process():
     assert json.loads(result.stdout) == row_keys(block)
 
 
-def run_executor(folder: Path, output: Path, **fields) -> standard_artifacts.Examples:
+def run_executor(folder: Path | ObjectPath, output: Path, **fields) -> standard_artifacts.Examples:
     """Run driver and executor as TFX's launcher does, with the exec properties of the component."""
     component = TableExampleGen(DataConfig.model_validate({"path": str(folder), "label": "y", **fields}))
     examples = standard_artifacts.Examples()

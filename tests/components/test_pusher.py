@@ -10,6 +10,7 @@ from components.push_directory import push, read_record, roll_back, versions
 from components.pusher import NOT_BLESSED, Driver, Executor
 from components.served_model_resolver import saved_model_path
 from pipeline.errors import PushError
+from pipeline.storage import ObjectPath
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def blessing(*, blessed: bool) -> standard_artifacts.ModelBlessing:
     return artifact
 
 
-def choose_version(model, served: Path, *, blessed: bool = True) -> int:
+def choose_version(model, served: Path | ObjectPath, *, blessed: bool = True) -> int:
     info = ExecutionInfo(
         input_dict={"model": [model], "model_blessing": [blessing(blessed=blessed)]},
         exec_properties={"push_directory": str(served)},
@@ -31,10 +32,12 @@ def choose_version(model, served: Path, *, blessed: bool = True) -> int:
     return Driver(None).run(info).exec_properties["version"].int_value
 
 
-def execute(model, served: Path, *, version: int, keep_versions: int = 0) -> list[standard_artifacts.PushedModel]:
+def execute(
+    model, served: Path | ObjectPath, *, version: int, keep_versions: int = 0, folder: Path | None = None
+) -> list[standard_artifacts.PushedModel]:
     output = {"pushed_model": [standard_artifacts.PushedModel()]}
     evaluation = standard_artifacts.ModelEvaluation()
-    evaluation.uri = str(served.parent / "evaluation")
+    evaluation.uri = str((folder or served.parent) / "evaluation")
     Path(evaluation.uri).mkdir(exist_ok=True)
     (Path(evaluation.uri) / RESULT).write_text('{"metrics": {"accuracy": 0.75, "auc": NaN}}')
     properties = {
@@ -75,6 +78,19 @@ def test_model_that_is_served_keeps_its_version(make_model, served):
     push(saved_model_path([model]), served, version=9, replaced_version=None)
 
     assert choose_version(model, served) == 9
+
+
+def test_pusher_takes_a_bucket_for_a_push_directory(make_model, bucket, tmp_path):
+    first, second = make_model("first"), make_model("second")
+    assert abs(choose_version(first, bucket) - time.time()) < 5
+
+    execute(first, bucket, version=9, folder=tmp_path)
+    assert choose_version(first, bucket) == 9
+    (pushed,) = execute(second, bucket, version=10, folder=tmp_path, keep_versions=1)
+
+    assert versions(bucket) == [10]
+    assert read_record(bucket, 10).replaced_version == 9
+    assert pushed.get_string_custom_property("pushed_destination") == f"{bucket}/10"
 
 
 def test_model_that_was_served_earlier_gets_a_new_version(make_model, served):

@@ -51,6 +51,24 @@ def test_model_that_was_served_earlier_is_compared_with_what_is_served_now(make_
     assert baseline_version(served, candidate=saved_model_path([first])) == 10
 
 
+def test_baseline_in_a_bucket_is_found_and_copied(make_model, bucket, tmp_path):
+    first, second = make_model("first"), make_model("second")
+    push_model(first, bucket, version=9)
+    push_model(second, bucket, version=10, replaced=9)
+    (bucket / "11" / "variables" / "index").write_text("half of a push")
+    info = ExecutionInfo(input_dict={"model": [make_model("new")]}, exec_properties={"push_directory": str(bucket)})
+
+    version = Driver(None).run(info).exec_properties["served_version"].int_value
+    served_model = standard_artifacts.Model()
+    served_model.uri = str(tmp_path / "served_model")
+    Executor().Do({}, {"served_model": [served_model]}, {"push_directory": str(bucket), "served_version": version})
+
+    assert version == 10
+    assert served_model.get_int_custom_property("version") == 10
+    assert (saved_model_path([served_model]) / "saved_model.pb").read_text() == "second"
+    assert baseline_version(bucket, candidate=saved_model_path([second])) == 9
+
+
 def test_version_of_somebody_else_is_a_baseline_too(make_model, served):
     (served / "11").mkdir(parents=True)
     (served / "11" / "saved_model.pb").write_text("theirs")

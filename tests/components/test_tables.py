@@ -12,18 +12,20 @@ import pytest
 from components import tables
 from pipeline.config import DataConfig
 from pipeline.errors import DataError
+from pipeline.storage import ObjectPath
+from tests.s3_store import S3Store
 
 
-def data_config(path: Path, **fields: Any) -> DataConfig:
+def data_config(path: Path | ObjectPath, **fields: Any) -> DataConfig:
     return DataConfig.model_validate({"path": str(path), "label": "y", **fields})
 
 
-def inspect(path: Path, **fields: Any) -> tables.TableProfile:
+def inspect(path: Path | ObjectPath, **fields: Any) -> tables.TableProfile:
     data = data_config(path, **fields)
     return tables.inspect_table(tables.find_files(data), data)
 
 
-def read(path: Path, **fields: Any) -> list[dict[str, Any]]:
+def read(path: Path | ObjectPath, **fields: Any) -> list[dict[str, Any]]:
     """The rows of all files, as the scan of the table typed them."""
     data = data_config(path, **fields)
     files = tables.find_files(data)
@@ -790,3 +792,79 @@ def test_index_without_a_name_is_left_alone(tmp_path):
     data = DataConfig(path=str(tmp_path), label="y")
 
     assert tables.inspect_table(tables.find_files(data), data).names == ["a", "y"]
+
+
+def upload(folder: Path, bucket: ObjectPath) -> ObjectPath:
+    for path in folder.iterdir():
+        (bucket / path.name).upload(path)
+    return bucket
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.csv.gz", "rows.tsv", "rows.parquet"])
+def test_table_in_a_bucket_is_read_like_one_on_a_disk(bucket, tmp_path, name):
+    text = "\ufeffi,f,s,y\n" + "".join(f"{n},{n / 4 if n % 3 else ''},ä{n % 7},{n % 2}\n" for n in range(1_000))
+    if name.endswith(".parquet"):
+        columns = {"i": range(1_000), "s": [f"ä{n % 7}" for n in range(1_000)], "y": [n % 2 for n in range(1_000)]}
+        write_parquet(tmp_path / name, **columns)
+    elif name.endswith(".gz"):
+        (tmp_path / name).write_bytes(gzip.compress(text.encode()))
+    else:
+        (tmp_path / name).write_text(text.replace(",", "\t") if name.endswith(".tsv") else text)
+    upload(tmp_path, bucket)
+
+    assert inspect(bucket) == inspect(tmp_path)
+    assert read(bucket / "rows.*") == read(tmp_path / "rows.*")
+    assert read(bucket / name) == read(tmp_path / name)
+    assert len(read(bucket)) == 1_000
+
+
+def test_files_in_a_bucket_are_found_as_on_a_disk(bucket, tmp_path):
+    for name in ("a.csv", "b.csv", ".hidden.csv", "notes.txt", "deep.csv"):
+        write(tmp_path / name, "x,y", "1,0")
+    (upload(tmp_path, bucket) / "folder" / "c.csv").write_text("x,y\n2,1\n")
+
+    found = tables.find_files(data_config(bucket))
+    spans = tables.find_files(data_config(bucket / "f*" / "*.csv"))
+
+    assert found == tables.TableFiles(
+        str(bucket), "*.csv", "csv", tuple(f"{bucket}/{n}.csv" for n in ("a", "b", "deep"))
+    )
+    assert spans == tables.TableFiles(str(bucket), "f*/*.csv", "csv", (f"{bucket}/folder/c.csv",))
+
+
+def test_spans_in_a_bucket_are_those_that_tfx_sees(bucket):
+    for span in ("1", "2", "10"):
+        (bucket / f"span-{span}" / "v-1" / "rows.csv").write_text("x,y\n1,0\n")
+
+    found = tables.find_files(data_config(bucket / "span-{SPAN}" / "v-{VERSION}" / "*.csv"))
+
+    assert found.paths == (f"{bucket}/span-10/v-1/rows.csv",)
+    assert found.base == str(bucket)
+
+
+@pytest.mark.parametrize("path", ["", "none", "*.csv", "none/*.csv"])
+def test_nothing_at_the_place_in_a_bucket_is_told(bucket, path):
+    place = bucket / path if path else bucket
+
+    with pytest.raises(
+        DataError, match=rf"data\.path matches no file\. Received: {re.escape(str(place))}\. Give a folder"
+    ):
+        tables.find_files(data_config(place))
+
+
+def test_fault_of_a_file_in_a_bucket_has_its_url_and_line(bucket):
+    (bucket / "rows.csv").write_text("x,y\n1,0\n2\n")
+    (bucket / "rows.parquet").write_text("no")
+
+    with pytest.raises(DataError, match=rf"{bucket}/rows\.csv, line 3: the header has 2 columns, this row has 1"):
+        inspect(bucket / "rows.csv")
+    with pytest.raises(DataError, match=rf"{bucket}/rows\.parquet is not a Parquet file"):
+        inspect(bucket / "rows.parquet")
+
+
+def test_store_that_refuses_is_told_with_what_is_read(bucket, s3_store: S3Store, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+
+    for path in (bucket, bucket / "*.csv"):
+        with pytest.raises(DataError, match=rf"data\.path cannot be read\. {s3_store.url} refuses the credentials"):
+            tables.find_files(data_config(path))

@@ -1,3 +1,4 @@
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from pydantic import ValidationError
 
 from pipeline.config import METRICS, PipelineConfig, load_config, nearest
 from pipeline.errors import ConfigError
+from pipeline.storage import locate
 
 MINIMAL = {"name": "penguins", "data": {"path": "data", "label": "species"}}
 
@@ -328,10 +330,27 @@ def test_paths_are_relative_to_the_folder_of_the_yaml(write, tmp_path, monkeypat
     assert config.push_path.resolve() == tmp_path.parent / "served"
 
 
-@pytest.mark.parametrize("section", ["data.path", "serving.push_directory", "workspace"])
-def test_paths_of_object_stores_are_refused_and_not_taken_for_folders(write, section):
-    with pytest.raises(ConfigError, match="Received: gs://bucket/x"):
+@pytest.mark.parametrize("section", ["data.schema_file", "workspace"])
+def test_what_is_written_or_read_here_cannot_be_in_a_bucket(write, section):
+    message = rf"{section}: a path of this machine's file system is needed\. Received: gs://bucket/x"
+    with pytest.raises(ConfigError, match=message):
         load_config(write(), overrides=[f"{section}=gs://bucket/x"])
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/tables/*.csv", "gs://bucket"])
+def test_data_and_pushed_models_can_be_in_a_bucket(write, url):
+    config = load_config(write(), overrides=[f"data.path={url}", f"serving.push_directory={url}/"])
+
+    assert config.data.path == url
+    assert config.push_path == locate(url)
+
+
+@pytest.mark.parametrize("url", ["s3a://bucket/x", "http://bucket/x", "s3://", "s3:///x", "gs://buck?t/x"])
+@pytest.mark.parametrize("section", ["data.path", "serving.push_directory"])
+def test_url_that_names_no_bucket_is_refused(write, section, url):
+    message = rf"{section}: a folder of this machine is needed, or s3://BUCKET/FOLDER.* Received: {re.escape(url)}"
+    with pytest.raises(ConfigError, match=message):
+        load_config(write(), overrides=[f"{section}={url}"])
 
 
 def test_absolute_paths_and_import_paths_stay_as_they_are(write):

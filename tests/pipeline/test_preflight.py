@@ -9,6 +9,7 @@ import yaml
 from pipeline import preflight
 from pipeline.config import MODEL_OUTPUTS, PipelineConfig, load_config
 from pipeline.errors import ConfigError, DataError, UsageError
+from tests.s3_store import READER_KEY, READER_SECRET
 
 HEADER = "mass,year,island,species"
 ROWS = [f"{i / 4},{2007 + i % 3},{'abc'[i % 3]},{'Adelie' if i % 2 else 'Gentoo'}" for i in range(12)]
@@ -196,6 +197,37 @@ def test_push_directory_without_permission_is_refused(make_config, tmp_path):
 
     with pytest.raises(UsageError, match=r"serving\.push_directory cannot be written\. .*\(Permission denied\)"):
         preflight.check(make_config(serving={"push_directory": "served"}))
+
+
+def test_push_directory_in_a_bucket_is_written_to_and_left_as_it_was(make_config, bucket):
+    (bucket / "data" / "rows.csv").write_text("\n".join([HEADER, *ROWS]) + "\n")
+
+    profile = preflight.check(
+        make_config(data={"path": str(bucket / "data")}, serving={"push_directory": str(bucket / "served")})
+    )
+
+    assert profile.num_rows == 12
+    assert [str(info.path) for info in bucket.files()] == [f"{bucket}/data/rows.csv"]
+
+
+def test_push_directory_in_a_bucket_that_may_only_be_read_is_refused(make_config, bucket, s3_store, monkeypatch):
+    for name, value in s3_store.environment(key=READER_KEY, secret=READER_SECRET).items():
+        monkeypatch.setenv(name, value)
+
+    message = (
+        r"serving\.push_directory cannot be written\. http:\S+ denies access to the bucket 'kubetfx-tests'\. Received"
+    )
+    with pytest.raises(UsageError, match=message):
+        preflight.check(make_config(serving={"push_directory": str(bucket)}))
+
+
+@pytest.mark.parametrize("section", ["data", "serving"])
+def test_bucket_that_does_not_exist_is_told_before_the_work(make_config, bucket, section):
+    sections = {"data": {"path": "s3://no-such/x"}, "serving": {"push_directory": "s3://no-such/x"}}
+
+    with pytest.raises(UsageError, match=r"\. There is no bucket 'no-such' at http:.* Received: s3://no-such") as error:
+        preflight.check(make_config(**{section: sections[section]}))
+    assert isinstance(error.value, DataError) == (section == "data")
 
 
 @pytest.mark.parametrize("endpoint", [{"rest": "http://127.0.0.1:{port}"}, {"grpc": "127.0.0.1:{port}"}])

@@ -1,0 +1,35 @@
+"""What tests of several folders need."""
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.storage import ObjectPath
+from tests.s3_store import BUCKET, S3Store, Wire, running_s3_store
+
+
+@pytest.fixture(scope="session")
+def s3_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Store]:
+    """A store that is started when a test first asks for it."""
+    folder: Path = tmp_path_factory.mktemp("s3-store")
+    with running_s3_store(folder) as store:
+        yield store
+
+
+@pytest.fixture
+def bucket(s3_store: S3Store, monkeypatch: pytest.MonkeyPatch) -> ObjectPath:
+    """An empty folder of a bucket, which the environment says how to reach."""
+    for name, value in s3_store.environment().items():
+        monkeypatch.setenv(name, value)
+    return ObjectPath("s3", BUCKET) / uuid.uuid4().hex[:12]
+
+
+@pytest.fixture
+def wire(s3_store: S3Store, bucket: ObjectPath, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wire]:
+    """What the environment says to reach the bucket by, and can be cut."""
+    wire = Wire(s3_store.port)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", wire.url)
+    yield wire
+    wire.close()
