@@ -1,11 +1,12 @@
 """Predictions for whole tables and folders of images, on Beam: bounded memory, resumable, no row lost.
 
-    input ─> blocks (bulk_input.py) ─> arrays (bulk_rows.py) ─> the model ─> finished blocks ─> one file (bulk_output.py)
+    input ─> blocks (bulk_input.py) ─> arrays (bulk_rows.py) ─> the model ─> blocks, and one file (bulk_output.py)
 
 Beam hands segments of blocks to workers. A row never becomes a Beam element of its own, and what a worker leaves are
 files: so the same job runs on one core or many machines that share a file system, and one that was killed goes on.
 """
 
+import atexit
 import contextlib
 import hashlib
 import json
@@ -25,7 +26,6 @@ import numpy as np
 import pyarrow as pa
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
-from apache_beam.utils.shared import Shared
 
 from pipeline.errors import DataError, KubetfxError, UsageError
 from serving import bulk_input, bulk_output, bulk_rows
@@ -137,7 +137,9 @@ def _signature(job: BulkJob) -> Signature:
     try:
         signatures = read_signatures(job.saved_model, SessionOptions())
     except ServingError as error:
-        raise UsageError(f"Version {job.model_version} cannot be read: {error.message}. Push the model again.") from None
+        raise UsageError(
+            f"Version {job.model_version} cannot be read: {error.message}. Push the model again."
+        ) from None
     if DEFAULT_SIGNATURE not in signatures:
         raise UsageError(
             f"The model has no signature {DEFAULT_SIGNATURE!r}. Received: {', '.join(signatures)}. Export one of that "
@@ -274,9 +276,7 @@ def _segments(files: InputFiles, cut: Cut) -> Iterator[Segment]:
 
 
 @contextlib.contextmanager
-def _watched(
-    folder: Path, blocks: Sequence[Block], before: int, report: Callable[[Progress], None]
-) -> Iterator[None]:
+def _watched(folder: Path, blocks: Sequence[Block], before: int, report: Callable[[Progress], None]) -> Iterator[None]:
     """Report the rows of finished blocks now and then: what workers leave is the same with every runner."""
     ended = threading.Event()
     started = time.monotonic()
@@ -309,6 +309,7 @@ def _run_beam(segments: Sequence[Segment], work: "_Work", arguments: Sequence[st
         with beam.Pipeline(runner=runner, options=options) as pipeline:
             segments_to_do = pipeline | "Segments" >> beam.Create(list(segments), reshuffle=False)
             segments_to_do | "Spread" >> beam.Reshuffle() | "Predict" >> beam.ParDo(_PredictSegment(work))
+        _close_models()  # after a failure other threads may still be at it
     except Exception as error:  # Beam wraps what a worker raised as it likes, and loses the type on the way
         if failure.is_file():
             document = json.loads(failure.read_text(encoding="utf-8"))
@@ -348,11 +349,10 @@ class _PredictSegment(beam.DoFn):
 
     def __init__(self, work: _Work) -> None:
         self._work = work
-        self._shared = Shared()
 
     def setup(self) -> None:
         """Load the model, once a process."""
-        self._model = self._shared.acquire(lambda: SavedModel(self._work.saved_model, SessionOptions()))
+        self._model = _loaded(self._work.saved_model)
         signature = self._model.signatures[DEFAULT_SIGNATURE]
         self._inputs = tuple(signature.inputs)
         self._feeds = tuple(spec.tensor_name for spec in signature.inputs.values())
@@ -426,6 +426,25 @@ class _PredictSegment(beam.DoFn):
                     f"{num_rows} rows."
                 )
         return answers
+
+
+_models: dict[Path, SavedModel] = {}
+_models_lock = threading.Lock()
+
+
+def _loaded(saved_model: Path) -> SavedModel:
+    """The process's one copy of a model."""
+    with _models_lock:
+        if saved_model not in _models:
+            _models[saved_model] = SavedModel(saved_model, SessionOptions())
+        return _models[saved_model]
+
+
+@atexit.register  # a session that the end of the interpreter takes apart complains
+def _close_models() -> None:
+    with _models_lock:
+        while _models:
+            _models.popitem()[1].close()
 
 
 def _leave_failure(error: Exception, folder: Path) -> None:

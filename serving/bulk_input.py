@@ -423,35 +423,39 @@ def _read_parquet(segment: Segment, wanted: Sequence[int], columns: Sequence[str
         batches = file.iter_batches(
             batch_size=batch_size, row_groups=list(segment.row_groups), columns=list(columns), use_threads=False
         )
-        pieces = _cut(batches, [segment.start, *(block.num_rows for block in segment.blocks)])
-        next(pieces)
-        for end, block in zip(ends, segment.blocks, strict=True):
-            if end > last:
-                return
-            table = next(pieces)
+        pieces = _cut(_without_first(batches, segment.start), [block.num_rows for block in segment.blocks])
+        for end, block, table in zip(ends, segment.blocks, pieces, strict=False):
             if table.num_rows != block.num_rows:
                 raise _changed(segment)
             if block.number in wanted:
                 yield block, Rows(table.select(list(columns)), np.arange(block.num_rows))
+            if end >= last:
+                return
 
 
-def _cut(batches: Iterator[pa.RecordBatch], sizes: Sequence[int]) -> Iterator[pa.Table | None]:
-    """Tables of the given numbers of rows; None for the first, which is only passed over."""
-    pending: list[pa.RecordBatch] = []
-    for position, size in enumerate(sizes):
+def _without_first(batches: Iterator[pa.RecordBatch], num_rows: int) -> Iterator[pa.RecordBatch]:
+    """Batches without the first rows."""
+    for batch in batches:
+        num_skipped = min(num_rows, batch.num_rows)
+        num_rows -= num_skipped
+        if num_skipped < batch.num_rows:
+            yield batch.slice(num_skipped)
+
+
+def _cut(batches: Iterator[pa.RecordBatch], sizes: Sequence[int]) -> Iterator[pa.Table]:
+    """Tables of the given numbers of rows; the last are shorter if the rows don't suffice."""
+    rest: pa.RecordBatch | None = None
+    for size in sizes:
         taken: list[pa.RecordBatch] = []
         missing = size
         while missing:
-            batch = pending.pop() if pending else next(batches, None)
+            batch = rest if rest is not None else next(batches, None)
             if batch is None:
                 break
-            head = batch.slice(0, missing)
-            missing -= head.num_rows
-            if position:
-                taken.append(head)
-            if head.num_rows < batch.num_rows:
-                pending.append(batch.slice(head.num_rows))
-        yield pa.Table.from_batches(taken) if taken else pa.table({}) if position else None
+            taken.append(batch.slice(0, missing))
+            rest = batch.slice(missing) if batch.num_rows > missing else None
+            missing -= taken[-1].num_rows
+        yield pa.Table.from_batches(taken) if taken else pa.table({})
 
 
 def _read_csv(
