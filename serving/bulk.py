@@ -40,6 +40,7 @@ Array = np.ndarray[Any, Any]
 TABLE_BATCH = 4_096
 IMAGE_BATCH = 32
 """Rows that the model is given at once."""
+TABLE_CUT = Cut()
 IMAGE_CUT = Cut(block_rows=256)
 STORED_IMAGES_CUT = Cut(block_rows=256, segment_blocks=1_000_000)
 """Of a table that holds the images themselves: reading them in vain would be dear."""
@@ -172,7 +173,7 @@ def _moved(path: Path, folder: Path) -> Path:
 def _key(job: BulkJob, stamps: Sequence[str]) -> str:
     """All that decides what rows there are and what is predicted for them."""
     model = [job.model_version, job.model_digest]
-    settings = [list(job.columns), list(job.missing_values), asdict(IMAGE_CUT), asdict(Cut()), CSV_BLOCK_BYTES]
+    settings = [list(job.columns), list(job.missing_values), asdict(IMAGE_CUT), asdict(TABLE_CUT), CSV_BLOCK_BYTES]
     document = [FORMAT, str(Path(job.input).resolve()), list(stamps), model, settings]
     return hashlib.sha256(json.dumps(document).encode()).hexdigest()
 
@@ -214,7 +215,7 @@ def _plan_reading(files: InputFiles, columns: ModelColumns, signature: Signature
             f"--columns: the output has a column of that name. Received: {', '.join(clashes)}. Rename it in the input."
         )
     numbers = tuple(n for n in inputs if n in columns.inputs and columns.inputs[n].kind == "f" and n not in copied)
-    cut = Cut() if not columns.is_of_images else STORED_IMAGES_CUT if IMAGE_INPUT in inputs else IMAGE_CUT
+    cut = TABLE_CUT if not columns.is_of_images else STORED_IMAGES_CUT if IMAGE_INPUT in inputs else IMAGE_CUT
     return _Plan(tuple(dict.fromkeys([*inputs, *copied])), numbers, copied, cut)
 
 

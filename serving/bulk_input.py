@@ -26,7 +26,7 @@ Kind = Literal["csv", "parquet"]
 
 CSV_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 PARQUET_SUFFIXES = (".parquet",)
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
+IMAGE_SUFFIXES = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".webp")
 PATH_COLUMN = "path"
 """Column of a table that says where an image lies."""
 
@@ -206,15 +206,23 @@ def stamp(path: Path) -> str:
     return f"{status.st_size} {status.st_mtime_ns}"
 
 
-def _walk(root: Path) -> Iterator[Path]:
-    def refuse(error: OSError) -> None:
-        raise DataError(f"{error.filename} may not be read: {error.strerror}. Grant read permission.") from error
-
-    for folder, folders, names in os.walk(root, onerror=refuse):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith("."):
-                yield Path(folder, name)
+def _walk(folder: Path, ancestors: frozenset[tuple[int, int]] = frozenset()) -> Iterator[Path]:
+    """Pictures below a folder. Links are followed, but not round in circles."""
+    try:
+        status = folder.stat()
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise DataError(f"{folder} may not be read: {error.strerror}. Grant read permission.") from None
+    identity = (status.st_dev, status.st_ino)
+    if identity in ancestors:
+        return
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if os.path.isdir(entry.path):  # false for a link to itself, where the entry would raise
+            yield from _walk(Path(entry.path), ancestors | {identity})
+        elif entry.name.lower().endswith(IMAGE_SUFFIXES):
+            yield Path(entry.path)
 
 
 def column_types(path: Path, kind: Kind) -> dict[str, pa.DataType]:

@@ -27,7 +27,8 @@ ROW_COLUMN = "row"
 METADATA = b"kubetfx"
 """Key in the metadata of an output: its Origin, as JSON."""
 GROUP_ROWS = 65_536
-"""Rows of a row group of the output."""
+GROUP_BYTES = 32 * 2**20
+"""A row group of the output is written when it has so many rows, or takes so many bytes of memory."""
 _ERRORS_SCHEMA = pa.schema([(ROW_COLUMN, pa.int64()), ("reason", pa.string()), ("content", pa.string())])
 
 
@@ -311,7 +312,8 @@ class _Writer:
             return
         self.num_rows += table.num_rows
         self._pending.append(table)
-        if sum(pending.num_rows for pending in self._pending) >= GROUP_ROWS:
+        num_rows, num_bytes = (sum(getattr(t, of) for t in self._pending) for of in ("num_rows", "nbytes"))
+        if num_rows >= GROUP_ROWS or num_bytes >= GROUP_BYTES:
             self._flush()
 
     def finish(self, origin: Origin) -> None:
