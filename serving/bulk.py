@@ -30,7 +30,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from pipeline.errors import DataError, KubetfxError, UsageError
 from serving import bulk_input, bulk_output, bulk_rows
 from serving.bulk_input import CSV_BLOCK_BYTES, PATH_COLUMN, Block, Cut, InputFiles, Segment
-from serving.bulk_output import ROW_COLUMN, Output
+from serving.bulk_output import ROW_COLUMN, BulkOutput
 from serving.bulk_rows import IMAGE_INPUT, Feed, ModelColumns
 from serving.saved_model import DEFAULT_SIGNATURE, SavedModel, SessionOptions, Signature, read_signatures
 from serving.status import ServingError
@@ -42,8 +42,8 @@ IMAGE_BATCH = 32
 """Rows that the model is given at once."""
 TABLE_CUT = Cut()
 IMAGE_CUT = Cut(block_rows=256)
-STORED_IMAGES_CUT = Cut(block_rows=256, segment_blocks=1_000_000)
-"""Of a table that holds the images themselves: reading them in vain would be dear."""
+STORED_IMAGES_CUT = Cut(block_rows=32, segment_blocks=1_000_000)
+"""Of a table that holds the images themselves: few are in memory at a time, and none is read in vain."""
 WATCH_SECONDS = 0.5
 FORMAT = 1
 """Counted up when blocks of before are of no more use."""
@@ -116,13 +116,13 @@ def predict(job: BulkJob, *, report: Callable[[Progress], None] = lambda _: None
     columns = bulk_rows.model_columns(signature)
     _check_output_path(job)
     files = bulk_input.find_input(job.input, images=columns.is_of_images)
-    if files.kind != "images" and job.output.resolve().parent in {path.resolve().parent for path in files.paths[1:]}:
+    if files.kind != "images" and job.output.resolve().parent == Path(job.input).resolve():
         raise UsageError(f"--output lies in the folder of the input. Received: {job.output}. Choose another folder.")
     with tempfile.TemporaryDirectory() as scratch:
         files, stamps = _stamped(files, Path(scratch))
         plan = _plan_reading(files, columns, signature, job)
         origin = bulk_output.Origin(_key(job, stamps), job.model_name, job.model_version, job.input)
-        output = bulk_output.Output(job.output, origin)
+        output = bulk_output.BulkOutput(job.output, origin)
         if not job.force and (there := output.existing()):
             errors_path = output.errors_path if there.num_errors else None
             return BulkResult(output.path, there.num_rows, there.num_errors, errors_path, there.num_rows, 0.0)
@@ -173,7 +173,8 @@ def _moved(path: Path, folder: Path) -> Path:
 def _key(job: BulkJob, stamps: Sequence[str]) -> str:
     """All that decides what rows there are and what is predicted for them."""
     model = [job.model_version, job.model_digest]
-    settings = [list(job.columns), list(job.missing_values), asdict(IMAGE_CUT), asdict(TABLE_CUT), CSV_BLOCK_BYTES]
+    cuts = [asdict(cut) for cut in (TABLE_CUT, IMAGE_CUT, STORED_IMAGES_CUT)]
+    settings = [list(job.columns), list(job.missing_values), cuts, CSV_BLOCK_BYTES]
     document = [FORMAT, str(Path(job.input).resolve()), list(stamps), model, settings]
     return hashlib.sha256(json.dumps(document).encode()).hexdigest()
 
@@ -234,7 +235,7 @@ def _run(
     files: InputFiles,
     columns: ModelColumns,
     plan: _Plan,
-    output: Output,
+    output: BulkOutput,
     report: Callable[[Progress], None],
 ) -> BulkResult:
     cut = list(_segments(files, plan.cut))

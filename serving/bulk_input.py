@@ -238,7 +238,7 @@ def column_types(path: Path, kind: Kind) -> dict[str, pa.DataType]:
     except pa.ArrowInvalid as error:
         raise DataError(f"{path} is not a Parquet file: {error}") from None
     except (OSError, EOFError) as error:
-        raise DataError(f"{path} cannot be read: {error}. Is it whole?") from None
+        raise DataError(f"{path} cannot be read: {_one_line(error)}. Is it whole?") from None
     duplicates = sorted({name for name in names if names.count(name) > 1})
     if duplicates:
         raise DataError(f"{path} has several columns of one name. Received twice: {', '.join(duplicates)}. Rename one.")
@@ -263,7 +263,7 @@ def segments(path: Path, kind: Kind, *, first_block: int, cut: Cut) -> Iterator[
         else:
             yield from _csv_segments(path, first_block=first_block)
     except (pa.ArrowInvalid, OSError, EOFError) as error:
-        raise DataError(f"{path} cannot be read: {error}. Is it whole?") from None
+        raise DataError(f"{path} cannot be read: {_one_line(error)}. Is it whole?") from None
 
 
 def _parquet_segments(path: Path, *, first_block: int, cut: Cut) -> Iterator[Segment]:
@@ -420,7 +420,7 @@ def read_blocks(
         else:
             yield from _read_csv(segment, wanted, columns=columns, numbers=numbers, missing=missing)
     except (pa.ArrowException, OSError, EOFError, UnicodeDecodeError) as error:
-        raise DataError(f"{segment.path} cannot be read: {error}. Is it whole?") from None
+        raise DataError(f"{segment.path} cannot be read: {_one_line(error)}. Is it whole?") from None
 
 
 def _read_parquet(segment: Segment, wanted: Sequence[int], columns: Sequence[str]) -> Iterator[tuple[Block, Rows]]:
@@ -541,6 +541,10 @@ def _line(cells: list[str], delimiter: str) -> str:
     text = io.StringIO()
     csv.writer(text, delimiter=delimiter, lineterminator="").writerow(cells)
     return text.getvalue().encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".")
 
 
 def _changed(segment: Segment) -> DataError:

@@ -46,7 +46,7 @@ class Origin:
 
 
 @dataclass(frozen=True)
-class Output:
+class BulkOutput:
     """Where the predictions of a job go."""
 
     path: Path

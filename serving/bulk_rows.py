@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.errors import DataError, KubetfxError, UsageError
 from serving.bulk_input import PATH_COLUMN, BadRow, Rows
@@ -152,6 +153,8 @@ def _to_array(column: pa.Array, dtype: np.dtype[Any]) -> tuple[Array, list[int]]
         texts, bad = _cast(column, pa.string(), safe=True)
         codes = texts.fill_null("").cast(pa.binary()).dictionary_encode()
         return codes.dictionary.to_numpy(zero_copy_only=False)[codes.indices.to_numpy()], bad
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        column = pc.utf8_trim_whitespace(column)  # as Arrow's reader of CSV does with numbers
     values, bad = _cast(column, pa.from_numpy_dtype(dtype), safe=dtype.kind != "f")
     if dtype.kind == "f":
         return values.fill_null(np.nan).to_numpy(), bad
