@@ -362,6 +362,16 @@ class BeamConfig(Section):
     arguments: tuple[str, ...] = ()
     """Pipeline options as Beam's command line takes them, for example `--direct_num_workers=2`."""
 
+    @property
+    def options(self) -> list[str]:
+        """Everything that Beam is told, as its command line takes it."""
+        options = [f"--runner={self.runner}", *self.arguments]
+        setup_file = Path(__file__).parent.parent / "setup.py"
+        is_remote = self.runner != "DirectRunner"
+        if is_remote and setup_file.is_file() and not any(a.startswith("--setup_file") for a in self.arguments):
+            options.append(f"--setup_file={setup_file}")  # workers need our code
+        return options
+
 
 class Retries(Section):
     """How often a task that failed is tried again, and after how long."""

@@ -117,17 +117,8 @@ def create_pipeline(config: PipelineConfig) -> Pipeline:
         metadata_connection_config=metadata.sqlite_metadata_connection_config(
             str(config.workspace_path / "metadata.sqlite")
         ),
-        beam_pipeline_args=_beam_arguments(config),
+        beam_pipeline_args=config.beam.options,
     )
-
-
-def _beam_arguments(config: PipelineConfig) -> list[str]:
-    arguments = [f"--runner={config.beam.runner}", *config.beam.arguments]
-    setup_file = Path(__file__).parent.parent / "setup.py"
-    is_remote = config.beam.runner != "DirectRunner"
-    if is_remote and setup_file.is_file() and not any(a.startswith("--setup_file") for a in config.beam.arguments):
-        arguments.append(f"--setup_file={setup_file}")  # workers need the components
-    return arguments
 
 
 def _read_frozen_schema(config: PipelineConfig) -> str | None:

@@ -81,6 +81,14 @@ class Output:
         self._progress.add_task(label)
         self._progress.start()
 
+    def update(self, label: str) -> bool:
+        """Say how far it is. False: there is no spinner to say it in."""
+        if self._progress is None:
+            return False
+        for task in self._progress.task_ids:
+            self._progress.update(task, description=label)
+        return True
+
     def end(self) -> None:
         """It is over; the spinner goes."""
         if self._progress:

@@ -1,20 +1,23 @@
-"""The commands around pushed models: `kubetfx predict`, `serve`, `models`, `versions`, `rollback`.
+"""The commands around pushed models: `kubetfx predict`, `batch-predict`, `serve`, `models`, `versions`, `rollback`.
 
 Nothing heavy is imported before a command runs.
 """
 
+import csv
 import logging
 import os
 import sys
 import tempfile
-from contextlib import AbstractContextManager
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from pipeline.command import ConfigPath, FormatOption, Overrides, load, open_output
+from pipeline.command import ConfigPath, FormatOption, Overrides, load, open_output, shown
 from pipeline.config import EndpointConfig, PipelineConfig
 from pipeline.errors import KubetfxError, PushError, RequestError, UsageError
 from pipeline.output import Output, logged_to
@@ -22,12 +25,15 @@ from pipeline.storage import Location
 
 if TYPE_CHECKING:
     from components.push_directory import PushRecord
+    from serving.bulk import BulkResult, Progress
     from serving.client import GrpcClient, RestClient
     from serving.offline import Prediction
 
 app = typer.Typer()
 
 METRICS_SHOWN = 3
+PROGRESS_SECONDS = 10.0
+"""Between two lines about a bulk prediction that nobody watches on a terminal."""
 _NOWHERE = Path(os.devnull)
 """Where goes what TensorFlow says about the machine when it is imported."""
 
@@ -77,6 +83,78 @@ def predict(  # noqa: PLR0913, PLR0917 - the options of a command
         predictions = _predict_offline(pipeline_config, model_version, rows, output)
     output.end()
     _print_predictions(predictions, pipeline_config.model_name, model_version, output)
+
+
+@app.command()
+def batch_predict(  # noqa: PLR0913, PLR0917 - the options of a command
+    config: ConfigPath,
+    input: Annotated[
+        str,
+        typer.Option(
+            "--input",
+            metavar="DIR|CSV|PARQUET",
+            help="A file with the model's columns, a folder of such files, or a folder of images.",
+            show_default=False,
+        ),
+    ],
+    output_path: Annotated[
+        str, typer.Option("--output", metavar="PARQUET", help="File to write, whole or not at all.", show_default=False)
+    ],
+    model_version: Annotated[
+        int | None, typer.Option(help="A version, instead of the newest.", show_default=False)
+    ] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option(help="Columns of the input to copy to the output; once a column, or with commas."),
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Rows that the model is given at once. Default: 4096, of images 32.", show_default=False
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Start anew, and replace an output of another input or model.")
+    ] = False,
+    overrides: Overrides = None,
+    format: FormatOption = "human",
+) -> None:
+    """Predict a whole table or folder of images with a pushed model, on Beam (section `beam`).
+
+    Finished blocks are kept beside the output: the same command after a break does only the rest. Rows that cannot be
+    predicted are in OUTPUT.errors.parquet, with their reasons.
+    """
+    output = open_output(format)
+    pipeline_config = load(config, overrides)
+    model_version = _pushed_version(pipeline_config, model_version, config_path=config)
+
+    from components import push_directory
+
+    output.begin("Loading the model")
+    record = push_directory.read_record(pipeline_config.push_path, model_version)
+    pipeline_config.workspace_path.mkdir(parents=True, exist_ok=True)
+    with (
+        logged_to(pipeline_config.workspace_path / "batch_predict.log"),
+        _version_here(pipeline_config, model_version) as saved_model,
+    ):
+        from serving import bulk
+
+        job = bulk.BulkJob(
+            saved_model=saved_model,
+            model_name=pipeline_config.model_name,
+            model_version=model_version,
+            model_digest=record.model_digest if record else push_directory.model_digest(saved_model),
+            input=input,
+            output=Path(output_path),
+            columns=tuple(dict.fromkeys(name for entry in columns or () for name in _column_names(entry))),
+            batch_size=batch_size,
+            missing_values=pipeline_config.data.missing_values,
+            beam_options=tuple(pipeline_config.beam.options),
+            force=force,
+        )
+        result = bulk.predict(job, report=_BulkProgress(output))
+    output.end()
+    _print_bulk_result(result, output)
 
 
 @app.command()
@@ -315,17 +393,77 @@ def _ask_server(
 
 
 def _predict_offline(config: PipelineConfig, version: int, rows: Path, output: Output) -> "list[Prediction]":
-    from components import push_directory
     from serving import offline
 
     output.begin("Loading the model")
     config.workspace_path.mkdir(parents=True, exist_ok=True)
-    saved_model = push_directory.version_path(config.push_path, version)
-    with logged_to(config.workspace_path / "predict.log"), tempfile.TemporaryDirectory() as folder:
-        if not isinstance(saved_model, Path):
-            saved_model = Path(folder) / str(version)
-            push_directory.copy_version(config.push_path, version, saved_model)
+    with logged_to(config.workspace_path / "predict.log"), _version_here(config, version) as saved_model:
         return offline.predict(saved_model, rows, missing_values=config.data.missing_values)
+
+
+@contextmanager
+def _version_here(config: PipelineConfig, version: int) -> Iterator[Path]:
+    """The SavedModel of a version; that of a bucket is copied, and the copy goes at the end."""
+    from components import push_directory
+
+    saved_model = push_directory.version_path(config.push_path, version)
+    if isinstance(saved_model, Path):
+        yield saved_model
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / str(version)
+        push_directory.copy_version(config.push_path, version, copy)
+        yield copy
+
+
+def _column_names(entry: str) -> list[str]:
+    """`a,b` as two names; quotes keep a comma within one, as in CSV."""
+    return [name.strip() for name in next(csv.reader([entry]), []) if name.strip()]
+
+
+class _BulkProgress:
+    """Rows and rows a second: in the spinner on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._told = time.monotonic()
+
+    def __call__(self, progress: "Progress") -> None:
+        rows = f"{progress.num_rows:,} of {progress.total_rows:,} rows ({progress.num_rows / progress.total_rows:.0%})"
+        line = f"{rows}, {progress.rows_per_second:,.0f} rows/s"
+        if self._output.update(line):
+            return
+        if time.monotonic() - self._told >= PROGRESS_SECONDS:
+            self._told = time.monotonic()
+            self._output.say(line)
+
+
+def _print_bulk_result(result: "BulkResult", output: Output) -> None:
+    num_predictions = result.num_rows - result.num_errors
+    rate = (result.num_rows - result.num_rows_before) / result.seconds if result.seconds else None
+    if output.format == "json":
+        output.document(
+            {
+                "output": str(result.path),
+                "errors_output": str(result.errors_path) if result.errors_path else None,
+                "rows": result.num_rows,
+                "predictions": num_predictions,
+                "errors": result.num_errors,
+                "rows_of_an_earlier_run": result.num_rows_before,
+                "seconds": result.seconds,
+                "rows_per_second": rate,
+            }
+        )
+        return
+    if rate is None:
+        output.say("It is all there: the output is of this very input and model.")
+    elif result.num_rows_before:
+        output.say(f"{result.num_rows_before:,} rows were finished by an earlier run.")
+    speed = f", {rate:,.0f} rows/s" if rate is not None else ""
+    output.say(f"{result.num_rows:,} rows: {num_predictions:,} predictions, {result.num_errors:,} errors{speed}")
+    if result.errors_path:
+        output.say(f"Rows without a prediction, and why: {shown(result.errors_path)}", style="yellow")
+    output.text(shown(result.path))
 
 
 def _pushed_version(config: PipelineConfig, version: int | None, *, config_path: Path) -> int:

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
+from tensorflow.python.saved_model import loader_impl
 
 from serving.status import Code, ServingError, from_tensorflow
 
@@ -139,6 +140,19 @@ class SavedModel:
 def is_saved_model(path: Path) -> bool:
     """Whether a folder has the file that makes it a SavedModel."""
     return any((path / name).is_file() for name in ("saved_model.pb", "saved_model.pbtxt"))
+
+
+def read_signatures(path: Path, options: SessionOptions) -> dict[str, Signature]:
+    """The signatures of a SavedModel that is not loaded.
+
+    Raises:
+        ServingError: the folder holds no whole SavedModel with these tags.
+    """
+    try:
+        meta_graph = loader_impl.SavedModelLoader(str(path)).get_meta_graph_def_from_tags(list(options.tags))
+    except Exception as error:  # whatever a broken folder makes of the loader
+        raise _load_error(error, path) from error
+    return {name: _signature(name, proto) for name, proto in meta_graph.signature_def.items()}
 
 
 def _spec(info: meta_graph_pb2.TensorInfo) -> TensorSpec:

@@ -1,0 +1,127 @@
+"""Bulk prediction against a bare session loop over the same rows, side by side.
+
+    python -m benchmarks.batch_predict SAVED_MODEL TABLE.parquet [--runs N] [--copies N]
+
+The loop loads the model, reads the table into arrays, and calls the session for one batch after the other, through the
+same fast callable and with the same batch size; it keeps what it gets in memory and writes nothing. `kubetfx
+batch-predict` does its whole job: blocks, files that are brought to the disk, the published Parquet file. Both start
+with their libraries imported. Rounds alternate, so that what else runs on the machine meets all of them.
+
+Puts the figures into benchmarks/README.md. Exit code 1: fewer than SHARE of the loop's rows a second.
+"""
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.examples import machine, write_report
+from serving import bulk
+from serving.saved_model import DEFAULT_SIGNATURE, SavedModel, SessionOptions
+
+SHARE = 0.8
+MODES: Mapping[str, tuple[str, ...]] = {
+    "kubetfx batch-predict": (),
+    "the same, one thread": ("--direct_running_mode=in_memory", "--direct_num_workers=1"),
+    "the same, two processes": ("--direct_running_mode=multi_processing", "--direct_num_workers=2"),
+}
+LOOP = "bare session loop"
+
+
+def main() -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("saved_model", type=Path)
+    parser.add_argument("table", type=Path)
+    parser.add_argument("--runs", type=int, default=5, help="Rounds, of which the medians are written.")
+    parser.add_argument("--copies", type=int, nargs="+", default=[1, 8], help="Copies of the table in one file.")
+    options = parser.parse_args()
+    sections, shares = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        for copies in options.copies:
+            table = Path(folder) / f"table_{copies}.parquet"
+            pq.write_table(pa.concat_tables([pq.read_table(options.table)] * copies), table, row_group_size=65_536)
+            rates = measure(options.saved_model, table, runs=options.runs)
+            sections.append(_section(rates, num_rows=pq.read_metadata(table).num_rows))
+            shares.append(_share(rates, next(iter(MODES))))
+    text = f"{machine()}. {time.strftime('%-d %B %Y', time.gmtime())}. Other jobs ran on it.\n\n" + "\n".join(sections)
+    write_report("batch_predict", text)
+    sys.stderr.write(text)
+    return int(min(shares) < SHARE)
+
+
+def measure(saved_model: Path, table: Path, *, runs: int) -> dict[str, list[float]]:
+    """Rows a second of each, by round."""
+    num_rows = pq.read_metadata(table).num_rows
+    jobs: dict[str, Callable[[], object]] = {LOOP: lambda: bare_loop(saved_model, table)}
+    for name, arguments in MODES.items():
+        jobs[name] = lambda arguments=arguments: _bulk(saved_model, table, arguments)  # type: ignore[misc]
+    rates: dict[str, list[float]] = {name: [] for name in jobs}
+    for _ in range(runs):
+        for name, job in jobs.items():
+            started = time.perf_counter()
+            job()
+            rates[name].append(num_rows / (time.perf_counter() - started))
+            sys.stderr.write(f"{name}: {rates[name][-1]:,.0f} rows/s\n")
+    return rates
+
+
+def bare_loop(saved_model: Path, table: Path) -> list[list[np.ndarray]]:
+    """What anyone would write who has the memory for the whole table."""
+    model = SavedModel(saved_model, SessionOptions())
+    signature = model.signatures[DEFAULT_SIGNATURE]
+    columns = pq.read_table(table, columns=list(signature.inputs))
+    arrays = []
+    for name, spec in signature.inputs.items():
+        column = columns.column(name).combine_chunks()
+        if spec.array_dtype == np.dtype(object):
+            column = column.cast(pa.string()).fill_null("").cast(pa.binary())
+        else:
+            column = column.cast(pa.from_numpy_dtype(spec.array_dtype)).fill_null(np.nan)
+        arrays.append(column.to_numpy(zero_copy_only=False))
+    feeds = [spec.tensor_name for spec in signature.inputs.values()]
+    fetches = [spec.tensor_name for spec in signature.outputs.values()]
+    answers = [
+        model.run(feeds, [array[start : start + bulk.TABLE_BATCH] for array in arrays], fetches)
+        for start in range(0, columns.num_rows, bulk.TABLE_BATCH)
+    ]
+    model.close()
+    return answers
+
+
+def _bulk(saved_model: Path, table: Path, arguments: tuple[str, ...]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "predictions.parquet"
+        job = bulk.BulkJob(saved_model, "model", 1, "", str(table), output, beam_options=arguments)
+        result = bulk.predict(job)
+        assert result.num_errors == 0
+
+
+def _share(rates: Mapping[str, Sequence[float]], name: str) -> float:
+    """Of the loop's rows a second: the median over the rounds, each against the loop of the same round."""
+    return statistics.median(ours / loop for ours, loop in zip(rates[name], rates[LOOP], strict=True))
+
+
+def _section(rates: Mapping[str, Sequence[float]], *, num_rows: int) -> str:
+    lines = [
+        f"| {num_rows:,} rows, median of {len(rates[LOOP])} (lowest to highest) | rows/s | share of the loop |",
+        "|---|---|---|",
+    ]
+    for name, values in rates.items():
+        low, middle, high = (f"{round(f(values), -3):,.0f}" for f in (min, statistics.median, max))
+        lines.append(f"| {name} | {middle} ({low} to {high}) | {_share(rates, name):.2f} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,253 @@
+"""Between Arrow and a model's signature: columns become the arrays that it is fed, its answers become columns.
+
+A cell that the model cannot take makes its row a BadRow, with the reason in words.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.errors import DataError, KubetfxError, UsageError
+from serving.bulk_input import PATH_COLUMN, BadRow, Rows
+from serving.saved_model import Signature
+
+Array = np.ndarray[Any, Any]
+
+IMAGE_INPUT = "image_bytes"
+"""Input of a model that takes encoded pictures."""
+MAX_IMAGE_BYTES = 128 * 2**20
+"""Of a picture's file: what the server takes as a request at most."""
+FACTS = Path("assets.extra") / "kubetfx.json"
+"""What kubetfx leaves in a model that it trained; models/export.py writes it."""
+
+
+@dataclass(frozen=True)
+class ModelColumns:
+    """What a signature takes and returns, as columns."""
+
+    inputs: Mapping[str, np.dtype[Any]]
+    """dtypes by input; object is text."""
+    is_column_vector: Mapping[str, bool]
+    """Whether the input is (rows, 1) and not (rows,)."""
+    is_of_images: bool
+    """Whether it takes encoded pictures and nothing else."""
+
+
+def model_columns(signature: Signature) -> ModelColumns:
+    """The inputs of a signature.
+
+    Raises:
+        UsageError: an input is no column, or none that a file can hold.
+    """
+    inputs, vectors = {}, {}
+    for name, spec in signature.inputs.items():
+        shape = signature.proto.inputs[name].tensor_shape
+        sizes = [dimension.size for dimension in shape.dim]
+        if spec.array_dtype is None or (not shape.unknown_rank and len(sizes) != 1 and sizes[1:] != [1]):
+            raise UsageError(
+                f"The model takes something that is no column. Received: the input {name!r} of shape {sizes} in "
+                f"signature {signature.name!r}. Bulk prediction needs one value, or one encoded image, a row."
+            )
+        inputs[name] = spec.array_dtype
+        vectors[name] = len(sizes) == 2
+    return ModelColumns(inputs, vectors, set(inputs) == {IMAGE_INPUT} and inputs[IMAGE_INPUT] == np.dtype(object))
+
+
+def read_classes(saved_model: Path) -> list[str]:
+    """The classes that the columns of `probabilities` are of; none for a regression, and for a model of others."""
+    file = saved_model / FACTS
+    return list(json.loads(file.read_text(encoding="utf-8")).get("classes", ())) if file.is_file() else []
+
+
+@dataclass(frozen=True)
+class Feed:
+    """The rows of a block, ready for the model but for images, which are read a batch at a time."""
+
+    arrays: Mapping[str, Array]
+    """By input, each (rows,)."""
+    table: pa.Table
+    """The same rows as they were read."""
+    index: Array
+    """(rows,) int64: their numbers within the block."""
+    bad: list[BadRow]
+
+    def keep(self, mask: Array) -> "Feed":
+        """The rows where a mask, (rows,) bool, is true."""
+        arrays = {name: array[mask] for name, array in self.arrays.items()}
+        return replace(self, arrays=arrays, table=self.table.filter(pa.array(mask)), index=self.index[mask])
+
+    def content(self, position: int) -> str:
+        """A row as JSON."""
+        row = {name: _to_json(value) for name, value in self.table.slice(position, 1).to_pylist()[0].items()}
+        return json.dumps(row, ensure_ascii=False)
+
+    def with_bad(self, reasons: Mapping[int, str]) -> "Feed":
+        """Without some rows, which are bad. Their reasons come by position."""
+        if not reasons:
+            return self
+        mask = np.ones(len(self.index), bool)
+        mask[list(reasons)] = False
+        bad = [BadRow(int(self.index[p]), reason, self.content(p)) for p, reason in reasons.items()]
+        return replace(self.keep(mask), bad=[*self.bad, *bad])
+
+
+def _to_json(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return f"{len(value)} bytes"
+    return value if value is None or isinstance(value, str | int | float | bool) else str(value)
+
+
+def to_feed(rows: Rows, columns: ModelColumns) -> Feed:
+    """Columns as arrays of the model's types. Missing cells are NaN and b"", as `kubetfx predict` has it.
+
+    Images are not read: their column is the one of the table, of paths or of bytes.
+    """
+    if columns.is_of_images:
+        name = IMAGE_INPUT if IMAGE_INPUT in rows.table.column_names else PATH_COLUMN
+        images = {IMAGE_INPUT: rows.table.column(name).to_numpy()}
+        return Feed(images, rows.table, rows.index, list(rows.bad))
+    arrays: dict[str, Array] = {}
+    reasons: dict[int, str] = {}
+    for name, dtype in columns.inputs.items():
+        column = rows.table.column(name).combine_chunks()
+        arrays[name], bad = _to_array(column, dtype)
+        for position in bad:
+            value = column[position].as_py()
+            takes = "text" if dtype == np.dtype(object) else "numbers"
+            reasons.setdefault(
+                position,
+                f"Column {name!r} is missing, and the model takes {dtype}."
+                if value is None
+                else f"Column {name!r} holds {takes}. Received: {value!r}.",
+            )
+    return Feed(arrays, rows.table, rows.index, list(rows.bad)).with_bad(reasons)
+
+
+def check_type(name: str, arrow_type: pa.DataType, dtype: np.dtype[Any], *, path: Path) -> None:
+    """Refuse a column that can never be what the model takes.
+
+    Raises:
+        DataError: it cannot.
+    """
+    try:
+        _to_array(pa.array([], arrow_type), dtype)
+    except (pa.ArrowNotImplementedError, pa.ArrowTypeError):
+        takes = "text" if dtype == np.dtype(object) else f"numbers ({dtype})"
+        raise DataError(f"{path}: column {name!r} must hold {takes}. Received: {arrow_type}.") from None
+
+
+def _to_array(column: pa.Array, dtype: np.dtype[Any]) -> tuple[Array, list[int]]:
+    """An array for the model, and the positions of cells that it cannot take."""
+    if isinstance(column, pa.ChunkedArray):  # of no rows
+        column = pa.array([], column.type)
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if dtype == np.dtype(object):
+        texts, bad = _cast(column, pa.string(), safe=True)
+        codes = texts.fill_null("").cast(pa.binary()).dictionary_encode()
+        return codes.dictionary.to_numpy(zero_copy_only=False)[codes.indices.to_numpy()], bad
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        column = pc.utf8_trim_whitespace(column)  # as Arrow's reader of CSV does with numbers
+    values, bad = _cast(column, pa.from_numpy_dtype(dtype), safe=dtype.kind != "f")
+    if dtype.kind == "f":
+        return values.fill_null(np.nan).to_numpy(), bad
+    missing = np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False)).tolist()  # those in `bad` among them
+    return values.fill_null(values.type.to_pandas_dtype()(0)).to_numpy(zero_copy_only=False), missing
+
+
+def _cast(column: pa.Array, target: pa.DataType, *, safe: bool) -> tuple[pa.Array, list[int]]:
+    """Cells of another type. Those that it cannot hold are null, and their positions are returned."""
+    if column.type == target:
+        return column, []
+    try:
+        return column.cast(target, safe=safe), []
+    except (pa.ArrowInvalid, UnicodeDecodeError):
+        if len(column) == 1:
+            return pa.nulls(1, target), [0]
+    half = len(column) // 2
+    head, bad_head = _cast(column[:half], target, safe=safe)
+    tail, bad_tail = _cast(column[half:], target, safe=safe)
+    return pa.concat_arrays([head, tail]), [*bad_head, *(half + position for position in bad_tail)]
+
+
+def read_images(images: Array, root: Path) -> tuple[Array, dict[int, str]]:
+    """Encoded pictures.
+
+    Args:
+        images: (rows,) object: bytes, or paths relative to `root`.
+        root: folder.
+
+    Returns:
+        The bytes, (rows,) object, and why there are none by position.
+    """
+    contents = np.empty(len(images), object)
+    reasons = {}
+    for position, image in enumerate(images):
+        content = image if isinstance(image, bytes) else _read_image(image, root)
+        if isinstance(content, str):
+            reasons[position] = content
+        else:
+            contents[position] = content
+    return contents, reasons
+
+
+def _read_image(path: str | None, root: Path) -> bytes | str:
+    """The bytes of a file, or why there are none."""
+    if not path:
+        return f"There is no path in column {PATH_COLUMN!r}."
+    try:
+        size = (root / path).stat().st_size
+        if size > MAX_IMAGE_BYTES:
+            return f"The file is too large for an image. Received: {size:,} bytes. Largest: {MAX_IMAGE_BYTES:,}."
+        content = (root / path).read_bytes()
+    except (OSError, ValueError) as error:
+        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+        return f"The file cannot be read: {reason}."
+    return content or "The file is empty."
+
+
+def to_columns(outputs: Mapping[str, Sequence[Array]], classes: Sequence[str]) -> dict[str, pa.Array]:
+    """What a model answered, as columns.
+
+    Args:
+        outputs: batches of (rows, ...) by output.
+        classes: names of the columns of `probabilities`, where they are known; otherwise they are a list.
+
+    Raises:
+        KubetfxError: an output is of a type that Arrow lacks, or text that is not UTF-8.
+    """
+    columns = {}
+    for name, batches in outputs.items():
+        array = np.concatenate(batches)
+        try:
+            if name == "probabilities" and classes:
+                fields = [pa.array(np.ascontiguousarray(array[:, index])) for index in range(len(classes))]
+                columns[name] = pa.StructArray.from_arrays(fields, names=list(classes))
+            else:
+                columns[name] = _to_column(name, array)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError) as error:
+            raise KubetfxError(
+                f"The model's output {name!r} cannot be written as a column: {error}. Received: {array.dtype} of shape "
+                f"{array.shape}. Bytes that are no text need a name that ends in _bytes."
+            ) from None
+    return columns
+
+
+def _to_column(name: str, array: Array) -> pa.Array:
+    """Further dimensions become lists of fixed size."""
+    flat = array.reshape(-1)
+    if flat.dtype == np.dtype(object):
+        column = pa.array(flat, pa.binary())
+        column = column if name.endswith("_bytes") else column.cast(pa.string())
+    else:
+        column = pa.array(flat)
+    for size in reversed(array.shape[1:]):
+        column = pa.FixedSizeListArray.from_arrays(column, size)
+    return column
