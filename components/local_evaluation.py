@@ -113,7 +113,7 @@ def _read_rows(
 
 def _call(signature: Any, examples: tf.Tensor) -> Mapping[str, tf.Tensor]:
     _, arguments = signature.structured_input_signature
-    return signature(**{next(iter(arguments)): examples})  # type: ignore[no-any-return]
+    return signature(**{next(iter(arguments)): examples})
 
 
 @dataclass

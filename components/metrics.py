@@ -21,7 +21,7 @@ _NAN = float("nan")
 
 @dataclass(frozen=True)
 class ConfusionMatrices:
-    """Rows that are rightly and wrongly positive and negative, at each of a list of thresholds: (thresholds,) float64."""
+    """Rows that are rightly and wrongly positive and negative at each threshold: (thresholds,) float64."""
 
     true_positives: np.ndarray
     false_positives: np.ndarray
@@ -48,7 +48,7 @@ def class_metrics(names: Sequence[str], is_class: np.ndarray, probabilities: np.
         is_class: (rows,) whether the row is of the class.
         probabilities: (rows,) of the class.
     """
-    values = {}
+    values: dict[str, float] = {}
     if any(name in _OF_CURVE for name in names):
         curve = matrices_of_curve(is_class, probabilities)
         values |= {name: float(_OF_CURVE[name](curve)) for name in names if name in _OF_CURVE}
