@@ -16,12 +16,13 @@ import tensorflow_model_analysis as tfma
 from absl import logging
 from tensorflow_model_analysis.proto import config_pb2, metrics_for_slice_pb2
 from tfx import types
+from tfx.components.evaluator import constants as tfx_constants
 from tfx.components.evaluator import executor as tfx_evaluator
 from tfx.dsl.components.base import base_beam_component, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts, standard_component_specs
 from tfx.utils import proto_utils
 
-from components import golden
+from components import beam_mode, golden
 from components.served_model_resolver import saved_model_path
 from models.export import read_facts
 from models.features import LABEL, Features, read_features, read_schema
@@ -285,8 +286,13 @@ class Executor(tfx_evaluator.Executor):
             num_classes=len(classes),
             has_baseline=standard_component_specs.BASELINE_MODEL_KEY in inputs,
         )
-        super().Do(inputs, output_dict, {**exec_properties, "eval_config": proto_utils.proto_to_json(eval_config)})
         folder = Path(artifact_utils.get_single_uri(output_dict[standard_component_specs.EVALUATION_KEY]))
+        if beam_mode.is_in_process(self._beam_pipeline_args):
+            self._log_startup(inputs, output_dict, exec_properties)
+            _evaluate_in_process(inputs, eval_config, folder)
+            _bless(inputs, output_dict, folder)
+        else:
+            super().Do(inputs, output_dict, {**exec_properties, "eval_config": proto_utils.proto_to_json(eval_config)})
         if difference:
             (folder / NOT_COMPARED).write_text(difference, encoding="utf-8")
         result = read_evaluation(folder, evaluation, task=task)
@@ -301,6 +307,37 @@ class Executor(tfx_evaluator.Executor):
             golden.write(golden_rows, folder)
         for check in result.checks:
             logging.info("%s", check)
+
+
+def _evaluate_in_process(
+    inputs: dict[str, list[types.Artifact]], eval_config: config_pb2.EvalConfig, folder: Path
+) -> None:
+    from components import local_evaluation
+
+    keys = {CANDIDATE: standard_component_specs.MODEL_KEY, BASELINE: standard_component_specs.BASELINE_MODEL_KEY}
+    split = artifact_utils.get_split_uri(inputs[standard_component_specs.EXAMPLES_KEY], EVALUATION_SPLIT)
+    local_evaluation.evaluate(
+        {name: saved_model_path(inputs[key]) for name, key in keys.items() if key in inputs},
+        tf.io.gfile.glob(f"{split}/*"),
+        eval_config,
+        output=folder,
+    )
+
+
+def _bless(inputs: dict[str, list[types.Artifact]], output_dict: dict[str, list[types.Artifact]], folder: Path) -> None:
+    """Write TFMA's verdict as TFX's executor does."""
+    blessing = artifact_utils.get_single_instance(output_dict[standard_component_specs.BLESSING_KEY])
+    for kind, key in (("current", "model"), ("baseline", standard_component_specs.BASELINE_MODEL_KEY)):
+        if key in inputs:
+            model = artifact_utils.get_single_instance(inputs[key])
+            blessing.set_string_custom_property(f"{kind}_model", model.uri)
+            blessing.set_int_custom_property(f"{kind}_model_id", model.id)
+    is_blessed = tfma.load_validation_result(str(folder)).validation_ok
+    blessing.set_int_custom_property(tfx_constants.ARTIFACT_PROPERTY_BLESSED_KEY, int(is_blessed))
+    name = tfx_constants.BLESSED_FILE_NAME if is_blessed else tfx_constants.NOT_BLESSED_FILE_NAME
+    Path(blessing.uri).mkdir(parents=True, exist_ok=True)
+    (Path(blessing.uri) / name).touch()
+    logging.info("Blessing result %s written to %s.", is_blessed, blessing.uri)
 
 
 def why_not_comparable(candidate: Path, baseline: Path) -> str | None:

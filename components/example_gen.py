@@ -186,7 +186,11 @@ def _check_splits(counts: dict[str, int]) -> None:
 
 def _pack(data: DataConfig) -> example_gen_pb2.CustomConfig:
     packed = any_pb2.Any()
-    packed.Pack(wrappers_pb2.StringValue(value=data.model_dump_json(exclude={"splits", "schema_file", "path"})))
+    packed.Pack(
+        wrappers_pb2.StringValue(
+            value=data.model_dump_json(exclude={"splits", "schema_file", "path", "statistics_rows"})
+        )
+    )
     return example_gen_pb2.CustomConfig(custom_config=packed)
 
 

@@ -167,6 +167,9 @@ class DataConfig(Section):
     """A frozen schema (schema.pbtxt of an earlier run). Without one the schema is inferred from the data of the run."""
     missing_values: tuple[str, ...] = MISSING_VALUES
     """What stands for a missing cell in a CSV file."""
+    statistics_rows: int | None = Field(None, ge=1)
+    """Rows that statistics look at, at most; above it a sample of so many, and anomalies in the other rows are not
+    seen. Default: all rows."""
     drop_rows_without_label: bool = False
     """Leave out rows whose label is missing. Otherwise such rows are an error."""
 
@@ -358,13 +361,17 @@ class BeamConfig(Section):
     """How the data-parallel nodes run."""
 
     runner: Literal["DirectRunner", "FlinkRunner", "SparkRunner", "DataflowRunner"] = "DirectRunner"
-    """`DirectRunner` is this machine."""
+    """`DirectRunner` is this machine: without `arguments` the nodes go through the data themselves, block by block."""
     arguments: tuple[str, ...] = ()
-    """Pipeline options as Beam's command line takes them, for example `--direct_num_workers=2`."""
+    """Pipeline options as Beam's command line takes them, for example `--direct_num_workers=2`. With any, the nodes run
+    as Beam pipelines on this machine too."""
 
     @property
     def options(self) -> list[str]:
-        """Everything that Beam is told, as its command line takes it."""
+        """Everything that Beam is told, as its command line takes it; empty where that is nothing but its default, since
+        with any option TFX packs itself for workers elsewhere at every node, which takes more than a second."""
+        if self.runner == "DirectRunner" and not self.arguments:
+            return []
         options = [f"--runner={self.runner}", *self.arguments]
         setup_file = Path(__file__).parent.parent / "setup.py"
         is_remote = self.runner != "DirectRunner"

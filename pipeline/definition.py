@@ -9,7 +9,6 @@ from typing import Any
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx.components.example_validator.component import ExampleValidator
-from tfx.components.statistics_gen.component import StatisticsGen
 from tfx.components.trainer.component import Trainer
 from tfx.orchestration import metadata
 from tfx.orchestration.pipeline import Pipeline
@@ -21,6 +20,7 @@ from components.example_gen import TableExampleGen
 from components.pusher import Pusher
 from components.schema_gen import SchemaGen
 from components.served_model_resolver import ServedModelResolver
+from components.statistics_gen import StatisticsGen
 from components.transform import Transform
 from pipeline.config import DEFAULT_MODULE, PipelineConfig
 from pipeline.errors import ConfigError
@@ -39,7 +39,7 @@ def create_pipeline(config: PipelineConfig) -> Pipeline:
     }
     example_gen = TableExampleGen(config.data)
     examples = example_gen.outputs["examples"]
-    statistics = StatisticsGen(examples=examples).outputs["statistics"]
+    statistics = StatisticsGen(examples, max_rows=config.data.statistics_rows).outputs["statistics"]
     schema_gen = SchemaGen(
         statistics,
         examples,

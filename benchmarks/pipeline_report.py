@@ -1,0 +1,210 @@
+"""The tables of benchmarks/pipeline.py in benchmarks/README.md, and its plot."""
+
+import math
+import os
+import platform
+import re
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+README_PATH = Path(__file__).parent / "README.md"
+PLOT_PATH = Path(__file__).parent / "pipeline.svg"
+MARK = "pipeline"
+
+NAMES = {
+    "penguins": "penguins, 344 by 7",
+    "1000": "1,000 by 93",
+    "10000": "10,000 by 93",
+    "61878": "61,878 by 93",
+    "flights": "flights, 327,346 by 12",
+    "3000000": "3,000,000 by 20",
+    "wide": "10,000 by 2,000",
+}
+ROWS = {"penguins": 344, "1000": 1_000, "10000": 10_000, "61878": 61_878, "flights": 327_346, "3000000": 3_000_000}
+PEER_NAMES = {"kubetfx": "kubetfx", "tfx": "TFX as taught", "handwritten": "hand-written"}
+COLORS = {"kubetfx": "#1a73e8", "tfx": "#b3261e", "handwritten": "#5f6368"}
+GOALS = {
+    "61878": {"tfx": 5.0, "handwritten": 3.0},
+    "flights": {"tfx": 5.0, "handwritten": 3.0},
+    "penguins": {"tfx": 3.0},
+}
+"""At least so many times as fast as TFX; at most so many times the time of the script."""
+COMMAND_GOALS = {
+    "kubetfx --help": 0.5,
+    "kubetfx schema": 0.5,
+    "an error of the config": 0.5,
+    "kubetfx compile": 8.0,
+    "first line of kubetfx run": 1.0,
+}
+AGAIN_GOAL = 6.0
+
+
+def machine(*, busy: bool) -> str:
+    """What it was measured on."""
+    model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return (
+        f"{os.cpu_count()} cores of {model[1] if model else platform.machine()}, {memory:.0f} GiB of memory, Python "
+        f"{platform.python_version()}, TFX {metadata.version('tfx')}, TensorFlow {metadata.version('tensorflow')}. "
+        f"{time.strftime('%d %B %Y').lstrip('0')}."
+        + (" Other jobs ran on the same cores: compare within a row, and CPU seconds rather than wall." if busy else "")
+    )
+
+
+def write(results: dict[str, Any]) -> None:
+    """Put the report into the README, and draw the plot."""
+    text = "\n".join(_lines(results))
+    readme = README_PATH.read_text(encoding="utf-8")
+    begin, end = f"<!-- {MARK} -->", f"<!-- /{MARK} -->"
+    head, _, rest = readme.partition(begin)
+    _, _, tail = rest.partition(end)
+    README_PATH.write_text(f"{head}{begin}\n{text}\n{end}{tail}", encoding="utf-8")
+    PLOT_PATH.write_text(_plot(results.get("sizes", {})), encoding="utf-8")
+
+
+def _lines(results: dict[str, Any]) -> Iterator[str]:
+    sizes = {size: results["sizes"][size] for size in NAMES if size in results.get("sizes", {})}
+    yield results.get("machine", "")
+    yield ""
+    yield "| work | peer | wall s | CPU s | peak GB | score | kubetfx is | goal |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for size, runs in sizes.items():
+        for peer in PEER_NAMES:
+            if peer in runs:
+                yield _row(size, peer, runs)
+    yield ""
+    again = {size: runs["kubetfx again"] for size, runs in sizes.items() if "kubetfx again" in runs}
+    if again:
+        yield f"An unchanged second run, with the goal of {AGAIN_GOAL:g} s and no node executed:"
+        yield ""
+        yield "| work | wall s | CPU s | nodes executed |"
+        yield "|---|---|---|---|"
+        for size, runs in again.items():
+            executed = max(run["executed"] for run in runs)
+            yield f"| {NAMES[size]} | {_median(runs, 'wall_seconds')} | {_median(runs, 'cpu_seconds')} | {executed} |"
+        yield ""
+    if commands := results.get("commands"):
+        yield "| command | seconds, median | goal |"
+        yield "|---|---|---|"
+        for name, values in commands.items():
+            seconds = statistics.median(values)
+            verdict = "reached" if seconds <= COMMAND_GOALS[name] else "missed"
+            yield f"| {name} | {seconds:.2f} | {COMMAND_GOALS[name]:g}: {verdict} |"
+        yield ""
+    yield from _growth(sizes)
+    yield from _nodes(sizes)
+
+
+def _row(size: str, peer: str, runs: dict[str, Any]) -> str:
+    done = runs[peer]
+    (name, score) = next(iter(_scores(done).items()))
+    ratio, goal = "", ""
+    if peer != "kubetfx" and "kubetfx" in runs:
+        times = _wall(done) / _wall(runs["kubetfx"])
+        wanted = GOALS.get(size, {}).get(peer)
+        if peer == "tfx":
+            ratio = f"{times:.1f} times as fast"
+            goal = "" if wanted is None else f"{wanted:g}: {'reached' if times >= wanted else 'missed'}"
+        else:
+            ratio = f"{1 / times:.1f} times its time"
+            goal = "" if wanted is None else f"{wanted:g}: {'reached' if 1 / times <= wanted else 'missed'}"
+    low, high = min(r["wall_seconds"] for r in done), max(r["wall_seconds"] for r in done)
+    spread = f" ({low:.1f} to {high:.1f})" if len(done) > 1 else ""
+    peak = max(run["peak_bytes"] for run in done) / 1e9
+    return (
+        f"| {NAMES[size]} | {PEER_NAMES[peer]} | {_wall(done):.1f}{spread} | {_median(done, 'cpu_seconds')} "
+        f"| {peak:.2f} | {name} {score:.4f} | {ratio} | {goal} |"
+    )
+
+
+def _scores(runs: Sequence[dict[str, Any]]) -> dict[str, float]:
+    metrics = {name: value for name, value in runs[0]["metrics"].items() if name != "example_count"}
+    first = "auc" if "auc" in metrics else "accuracy"
+    return {first: statistics.median(run["metrics"][first] for run in runs)}
+
+
+def _wall(runs: Sequence[dict[str, Any]]) -> float:
+    return statistics.median(run["wall_seconds"] for run in runs)
+
+
+def _median(runs: Sequence[dict[str, Any]], key: str) -> str:
+    return f"{statistics.median(run[key] for run in runs):.1f}"
+
+
+def _growth(sizes: dict[str, Any]) -> Iterator[str]:
+    """How the time grows with the table."""
+    if "61878" not in sizes or "3000000" not in sizes:
+        return
+    times = math.log(_wall(sizes["3000000"]["kubetfx"]) / _wall(sizes["61878"]["kubetfx"]))
+    rows = math.log(ROWS["3000000"] / ROWS["61878"])
+    cells = math.log(ROWS["3000000"] * 20 / (ROWS["61878"] * 93))
+    yield (
+        f"From 61,878 to 3,000,000 rows the time grows with the power {times / rows:.2f} of the rows (goal: at most "
+        f"1.05), and with the power {times / cells:.2f} of the cells."
+    )
+    yield ""
+
+
+def _nodes(sizes: dict[str, Any]) -> Iterator[str]:
+    """Seconds a node, of kubetfx and of TFX."""
+    with_kubetfx = {size: runs for size, runs in sizes.items() if "kubetfx" in runs}
+    if not with_kubetfx:
+        return
+    yield "Seconds a node, medians; in brackets TFX as taught, whose ExampleGen is CsvExampleGen:"
+    yield ""
+    yield f"| node | {' | '.join(NAMES[size] for size in with_kubetfx)} |"
+    yield "|---|" + "---|" * len(with_kubetfx)
+    theirs = {"TableExampleGen": "CsvExampleGen", "ServedModelResolver": "Resolver"}
+    first = next(iter(with_kubetfx.values()))["kubetfx"][0]["nodes"]
+    for node in first:
+        cells = []
+        for runs in with_kubetfx.values():
+            cell = f"{statistics.median(run['nodes'][node] for run in runs['kubetfx']):.1f}"
+            if "tfx" in runs and (seconds := runs["tfx"][0]["nodes"].get(theirs.get(node, node))) is not None:
+                cell += f" ({seconds:.1f})"
+            cells.append(cell)
+        yield f"| {node} | {' | '.join(cells)} |"
+
+
+def _plot(sizes: dict[str, Any]) -> str:
+    """Wall seconds against rows, both logarithmic."""
+    width, height, left, bottom, top, right = 720, 440, 60, 50, 20, 20
+    points = {
+        peer: sorted((ROWS[size], _wall(runs[peer])) for size, runs in sizes.items() if size in ROWS and peer in runs)
+        for peer in PEER_NAMES
+    }
+    low_x, high_x, low_y, high_y = 2.3, 6.7, 0.7, 2.9  # powers of ten: 200 to 5,000,000 rows, 5 to 800 s
+
+    def x(rows: float) -> float:
+        return left + (math.log10(rows) - low_x) / (high_x - low_x) * (width - left - right)
+
+    def y(seconds: float) -> float:
+        return height - bottom - (math.log10(seconds) - low_y) / (high_y - low_y) * (height - bottom - top)
+
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="system-ui,sans-serif" '
+        'font-size="12">',
+        f'<rect width="{width}" height="{height}" fill="white"/>',
+    ]
+    for rows in (1_000, 10_000, 100_000, 1_000_000):
+        parts.append(
+            f'<line x1="{x(rows):.0f}" x2="{x(rows):.0f}" y1="{top}" y2="{height - bottom}" stroke="#e8eaed"/>'
+        )
+        parts.append(f'<text x="{x(rows):.0f}" y="{height - bottom + 18}" text-anchor="middle">{rows:,}</text>')
+    for seconds in (5, 10, 20, 50, 100, 200, 500):
+        parts.append(
+            f'<line x1="{left}" x2="{width - right}" y1="{y(seconds):.0f}" y2="{y(seconds):.0f}" stroke="#e8eaed"/>'
+        )
+        parts.append(f'<text x="{left - 8}" y="{y(seconds) + 4:.0f}" text-anchor="end">{seconds} s</text>')
+    parts.append(f'<text x="{(left + width) / 2:.0f}" y="{height - 10}" text-anchor="middle">rows of the table</text>')
+    for index, (peer, line) in enumerate(points.items()):
+        path = " ".join(f"{x(rows):.1f},{y(seconds):.1f}" for rows, seconds in line)
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{COLORS[peer]}" stroke-width="2"/>')
+        parts += [f'<circle cx="{x(r):.1f}" cy="{y(s):.1f}" r="4" fill="{COLORS[peer]}"/>' for r, s in line]
+        parts.append(f'<rect x="{left + 12}" y="{top + 10 + 20 * index}" width="14" height="4" fill="{COLORS[peer]}"/>')
+        parts.append(f'<text x="{left + 34}" y="{top + 17 + 20 * index}">{PEER_NAMES[peer]}</text>')
+    return "\n".join([*parts, "</svg>", ""])

@@ -1,0 +1,99 @@
+"""Statistics in this process against those of TFX's own executor, on the same examples."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import tensorflow as tf
+import tensorflow_data_validation as tfdv
+from tfx.types import artifact_utils, standard_artifacts
+
+from components import examples, table_profile, tables
+from components.example_gen import encode
+from components.statistics_gen import Executor, sample_rate
+
+COLUMNS = {
+    "height": pa.array([1.5, None, 2.5, 4.0] * 50, pa.float32()),
+    "year": pa.array([2007, 2008, None, 2009] * 50, pa.int64()),
+    "island": pa.array(["Dream", "Biscoe", "", None] * 50),
+    "empty": pa.array([None] * 200, pa.float32()),
+}
+TYPES = {"height": "float", "year": "int64", "island": "string", "empty": "float"}
+
+
+def examples_artifact(folder: Path) -> standard_artifacts.Examples:
+    artifact = standard_artifacts.Examples()
+    artifact.uri = str(folder)
+    artifact.split_names = artifact_utils.encode_split_names(["train", "eval"])
+    block = pa.RecordBatch.from_pydict(COLUMNS)
+    for split in ("train", "eval"):
+        (folder / f"Split-{split}").mkdir(parents=True)
+        with tf.io.TFRecordWriter(str(folder / f"Split-{split}" / "data.gz"), "GZIP") as writer:
+            for record in encode(block):
+                writer.write(record)
+    profile = tables.TableProfile(tuple(tables.Column(n, t, num_values=1) for n, t in TYPES.items()), 400)
+    table_profile.write(artifact, profile, label="island")
+    return artifact
+
+
+def run(folder: Path, artifact: standard_artifacts.Examples, *, in_process: bool, max_rows: int | None = None):
+    statistics = standard_artifacts.ExampleStatistics()
+    statistics.uri = str(folder)
+    executor = Executor()
+    executor._beam_pipeline_args = [] if in_process else ["--direct_num_workers=1"]
+    executor.Do({"examples": [artifact]}, {"statistics": [statistics]}, {"max_rows": max_rows, "exclude_splits": "[]"})
+    assert artifact_utils.decode_split_names(statistics.split_names) == ["train", "eval"]
+    return {split: tfdv.load_stats_binary(str(folder / f"Split-{split}" / "FeatureStats.pb")) for split in ("train",)}
+
+
+def by_name(statistics):
+    (dataset,) = statistics.datasets
+    return {feature.path.step[0]: feature for feature in dataset.features}
+
+
+def test_statistics_and_schema_are_those_of_tfx(tmp_path):
+    artifact = examples_artifact(tmp_path / "examples")
+    ours = run(tmp_path / "ours", artifact, in_process=True)["train"]
+    theirs = run(tmp_path / "theirs", artifact, in_process=False)["train"]
+
+    assert ours.datasets[0].num_examples == theirs.datasets[0].num_examples == 200
+    assert by_name(ours).keys() == by_name(theirs).keys() == set(COLUMNS)
+    for name, feature in by_name(theirs).items():
+        found = by_name(ours)[name]
+        assert found.type == feature.type
+        for kind in ("num_stats", "string_stats"):
+            if feature.HasField(kind):
+                assert getattr(found, kind).common_stats == getattr(feature, kind).common_stats
+    assert by_name(ours)["height"].num_stats.mean == pytest.approx(by_name(theirs)["height"].num_stats.mean)
+    assert by_name(ours)["height"].num_stats.std_dev == pytest.approx(by_name(theirs)["height"].num_stats.std_dev)
+    top = [(value.value, value.frequency) for value in by_name(ours)["island"].string_stats.top_values]
+    assert top == [(v.value, v.frequency) for v in by_name(theirs)["island"].string_stats.top_values]
+    assert by_name(ours)["island"].string_stats.unique == by_name(theirs)["island"].string_stats.unique
+    schemas = [tfdv.infer_schema(statistics, infer_feature_shape=False) for statistics in (ours, theirs)]
+    assert sorted(str(f) for f in schemas[0].feature) == sorted(str(f) for f in schemas[1].feature)
+
+
+@pytest.mark.parametrize("in_process", [True, False])
+def test_above_max_rows_a_sample_is_looked_at(tmp_path, in_process):
+    artifact = examples_artifact(tmp_path / "examples")
+    statistics = run(tmp_path / "statistics", artifact, in_process=in_process, max_rows=200)["train"]
+    assert 60 < statistics.datasets[0].num_examples < 140
+
+
+@pytest.mark.parametrize(("num_rows", "max_rows", "rate"), [(10, None, 1), (10, 10, 1), (40, 10, 0.25)])
+def test_rows_are_sampled_only_above_the_limit(num_rows, max_rows, rate):
+    assert sample_rate(num_rows, max_rows=max_rows) == rate
+
+
+def test_blocks_have_a_null_where_a_cell_is_missing(tmp_path):
+    artifact = examples_artifact(tmp_path)
+    columns = table_profile.read(artifact).columns
+    (block,) = examples.read_blocks([str(tmp_path / "Split-train" / "data.gz")], columns)
+    assert block.column("empty").null_count == block.num_rows
+    assert block.column("year").to_pylist()[:4] == [[2007], [2008], None, [2009]]
+    assert block.column("island").to_pylist()[:4] == [[b"Dream"], [b"Biscoe"], [b""], None]
+
+
+def test_blocks_of_many_columns_have_few_rows():
+    assert examples.block_rows(2) == examples.BLOCK_ROWS
+    assert examples.block_rows(2_000) * 2_000 <= examples.BLOCK_CELLS
