@@ -205,7 +205,7 @@ def _load(
 @contextlib.contextmanager
 def _server(base: Path, *arguments: str) -> Iterator[tuple[int, int, int]]:
     rest, grpc = _free_port(), _free_port()
-    command = ["serving", f"--model-name={_MODEL}", f"--model-base-path={base}", f"--rest-port={rest}"]
+    command = ["pipeline", "serve", f"--model-name={_MODEL}", f"--model-base-path={base}", f"--rest-port={rest}"]
     with _process([*command, f"--grpc-port={grpc}", *arguments], rest) as pid:
         yield rest, grpc, pid
 

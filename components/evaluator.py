@@ -7,7 +7,7 @@ threshold is in TFMA's terms.
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from tfx.dsl.components.base import base_beam_component, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts, standard_component_specs
 from tfx.utils import proto_utils
 
+from components import golden
 from components.served_model_resolver import saved_model_path
 from models.export import read_facts
 from models.features import LABEL, Features, read_features, read_schema
@@ -271,6 +272,7 @@ class Executor(tfx_evaluator.Executor):
         classes, label = features.classes, features.label
         inputs = {key: value for key, value in input_dict.items() if key != standard_component_specs.SCHEMA_KEY}
         baseline = inputs.pop(standard_component_specs.BASELINE_MODEL_KEY, [])
+        transform_graph = inputs.pop("transform_graph")
         difference = (
             why_not_comparable(saved_model_path(inputs["model"]), saved_model_path(baseline)) if baseline else None
         )
@@ -288,6 +290,15 @@ class Executor(tfx_evaluator.Executor):
         if difference:
             (folder / NOT_COMPARED).write_text(difference, encoding="utf-8")
         result = read_evaluation(folder, evaluation, task=task)
+        (folder / golden.RESULT).write_text(json.dumps(asdict(result), indent=1), encoding="utf-8")
+        if num_golden_rows := exec_properties["golden_rows"]:
+            golden_rows = golden.predict_golden_rows(
+                artifact_utils.get_split_uri(inputs["examples"], EVALUATION_SPLIT),
+                number=num_golden_rows,
+                transform_graph=artifact_utils.get_single_uri(transform_graph),
+                saved_model=saved_model_path(inputs["model"]),
+            )
+            golden.write(golden_rows, folder)
         for check in result.checks:
             logging.info("%s", check)
 
@@ -343,9 +354,11 @@ class EvaluatorSpec(component_spec.ComponentSpec):
     PARAMETERS = {
         "evaluation_config": component_spec.ExecutionParameter(type=str),
         "task": component_spec.ExecutionParameter(type=str),
+        "golden_rows": component_spec.ExecutionParameter(type=int),
     }
     INPUTS = {
         "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples),
+        "transform_graph": component_spec.ChannelParameter(type=standard_artifacts.TransformGraph),
         "model": component_spec.ChannelParameter(type=standard_artifacts.Model),
         "baseline_model": component_spec.ChannelParameter(type=standard_artifacts.Model, optional=True),
         "schema": component_spec.ChannelParameter(type=standard_artifacts.Schema),
@@ -368,9 +381,11 @@ class Evaluator(base_beam_component.BaseBeamComponent):
         model: types.BaseChannel,
         baseline_model: types.BaseChannel,
         schema: types.BaseChannel,
+        transform_graph: types.BaseChannel,
         *,
         evaluation: EvaluationConfig,
         task: Task,
+        golden_rows: int,
     ) -> None:
         super().__init__(
             EvaluatorSpec(
@@ -378,6 +393,8 @@ class Evaluator(base_beam_component.BaseBeamComponent):
                 model=model,
                 baseline_model=baseline_model,
                 schema=schema,
+                transform_graph=transform_graph,
+                golden_rows=golden_rows,
                 evaluation_config=json.dumps(evaluation.model_dump(mode="json")),
                 task=task,
                 evaluation=types.Channel(type=standard_artifacts.ModelEvaluation),

@@ -8,7 +8,6 @@ import hashlib
 import json
 from bisect import bisect
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +19,19 @@ import tensorflow as tf
 from absl import logging
 from google.protobuf import any_pb2, json_format, wrappers_pb2
 from tfx import types
+from tfx.components.example_gen import driver
 from tfx.components.example_gen.component import FileBasedExampleGen
 from tfx.components.example_gen.utils import generate_output_split_names
 from tfx.components.util import examples_utils
 from tfx.dsl.components.base import base_beam_executor, executor_spec
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_component_specs
+from tfx.utils import proto_utils
 from tfx_bsl.coders import example_coder
 
-from components import tables
+from components import table_profile, tables
 from pipeline.config import DataConfig, Splits
 from pipeline.errors import DataError
-
-PROFILE_PROPERTY = "table_profile"
-"""Custom property of the examples artifact: the JSON of what the scan of the table found, for SchemaGen."""
 
 BUCKETS = 1_000
 """A split of fraction 0.7 is 700 of so many hash buckets."""
@@ -170,7 +168,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         counts = dict(json.loads(line) for line in counts_path.read_text().splitlines())
         logging.info("Rows by split: %s", counts)
         examples.set_string_custom_property("num_examples", json.dumps({name: counts[name] for name in names}))
-        examples.set_string_custom_property(PROFILE_PROPERTY, _profile_json(profile, label=data.label))
+        table_profile.write(examples, profile, label=data.label)
         examples_utils.set_payload_format(examples, exec_properties[standard_component_specs.OUTPUT_DATA_FORMAT_KEY])
         examples_utils.set_file_format(examples, "tfrecords_gzip")
         _check_splits(counts)
@@ -185,18 +183,6 @@ def _check_splits(counts: dict[str, int]) -> None:
         )
 
 
-def _profile_json(profile: tables.TableProfile, *, label: str) -> str:
-    columns = [asdict(column if column.name == label else replace(column, values=())) for column in profile.columns]
-    return json.dumps({"num_rows": profile.num_rows, "columns": columns})
-
-
-def read_profile(examples: types.Artifact) -> tables.TableProfile:
-    """What the scan of the table found, as TableExampleGen left it on its examples. Only the label has its values."""
-    document = json.loads(examples.get_string_custom_property(PROFILE_PROPERTY))
-    columns = [tables.Column(**{**entry, "values": tuple(entry["values"])}) for entry in document["columns"]]
-    return tables.TableProfile(tuple(columns), document["num_rows"])
-
-
 def _pack(data: DataConfig) -> example_gen_pb2.CustomConfig:
     packed = any_pb2.Any()
     packed.Pack(wrappers_pb2.StringValue(value=data.model_dump_json(exclude={"splits", "schema_file", "path"})))
@@ -209,18 +195,48 @@ def _unpack(custom_config_json: str) -> DataConfig:
     return DataConfig.model_validate({"path": "", **json.loads(value.value)})
 
 
+class Driver(driver.FileBasedDriver):
+    """TFX's driver, told by `data.path` alone which files there are.
+
+    The path is looked at where the node runs: what a pipeline is put together on may not see the data.
+    """
+
+    def resolve_exec_properties(
+        self, exec_properties: dict[str, Any], pipeline_info: Any, component_info: Any
+    ) -> dict[str, Any]:
+        """Set base, pattern, span, version and fingerprint.
+
+        Raises:
+            DataError: the path matches no file.
+        """
+        data = _unpack(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY])
+        path = exec_properties[standard_component_specs.INPUT_BASE_KEY]
+        files = tables.find_files(data.model_copy(update={"path": path}))
+        resolved = {
+            **exec_properties,
+            standard_component_specs.INPUT_BASE_KEY: files.base,
+            standard_component_specs.INPUT_CONFIG_KEY: proto_utils.proto_to_json(_input_config(files.pattern)),
+        }
+        return super().resolve_exec_properties(resolved, pipeline_info, component_info)
+
+
 class TableExampleGen(FileBasedExampleGen):
-    """TFX's FileBasedExampleGen over a table in CSV or Parquet files."""
+    """TFX's FileBasedExampleGen over a table in CSV or Parquet files; `input_base` is the table's path."""
 
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
+    DRIVER_CLASS = Driver
 
-    def __init__(self, data: DataConfig, *, files: tables.TableFiles) -> None:
+    def __init__(self, data: DataConfig) -> None:
         super().__init__(
-            input_base=files.base,
-            input_config=example_gen_pb2.Input(splits=[example_gen_pb2.Input.Split(name="all", pattern=files.pattern)]),
+            input_base=data.path,
+            input_config=_input_config("*"),
             output_config=_output_config(data.splits),
-            custom_config=_pack(data.model_copy(update={"format": files.format})),
+            custom_config=_pack(data),
         )
+
+
+def _input_config(pattern: str) -> example_gen_pb2.Input:
+    return example_gen_pb2.Input(splits=[example_gen_pb2.Input.Split(name="all", pattern=pattern)])
 
 
 def _output_config(splits: Splits) -> example_gen_pb2.Output:

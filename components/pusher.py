@@ -1,7 +1,13 @@
-"""Pusher: a blessed model becomes a new version in the push directory, whole or not at all."""
+"""Pusher: a blessed model becomes a new version in the push directory, whole or not at all.
 
+Where a server is named (`serving.endpoint`), the push is good only when that server answers with the version as the
+Evaluator predicted offline: components/push_verification.py.
+"""
+
+import json
+import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import logging
 from tfx import types
@@ -13,10 +19,19 @@ from tfx.proto.orchestration import driver_output_pb2
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
 from components import push_directory
+from components.golden import RESULT
 from components.served_model_resolver import saved_model_path
+from pipeline.config import EndpointConfig
+from pipeline.errors import PushError
+
+if TYPE_CHECKING:  # it imports the clients of the server
+    from components.push_verification import Verification
 
 NOT_BLESSED = 0
 """Value of the `version` property when there is nothing to push."""
+
+ALL_VERSIONS = 0
+"""Value of the `keep_versions` property when none is removed."""
 
 
 class Driver(base_driver.BaseDriver, ir_base_driver.BaseDriver):
@@ -37,8 +52,8 @@ class Driver(base_driver.BaseDriver, ir_base_driver.BaseDriver):
         directory = Path(execution_info.exec_properties["push_directory"])
         newest = max(push_directory.versions(directory), default=None)
         record = push_directory.read_record(directory, newest) if newest is not None else None
-        if record and record.model_digest == push_directory.model_digest(saved_model_path(inputs["model"])):
-            output.exec_properties["version"].int_value = record.version
+        if newest and record and record.model_digest == push_directory.model_digest(saved_model_path(inputs["model"])):
+            output.exec_properties["version"].int_value = newest
         else:
             output.exec_properties["version"].int_value = push_directory.next_version(directory)
         return output
@@ -56,7 +71,8 @@ class Executor(base_executor.BaseExecutor):
         """Run the component. A model that is not blessed leaves the output channel empty.
 
         Raises:
-            PushError: the version could not be written; what is served is unchanged.
+            PushError: the version could not be written, is one that was rolled back, or did not pass verification;
+                what is served is unchanged.
         """
         version = exec_properties["version"]
         if version == NOT_BLESSED:
@@ -64,10 +80,26 @@ class Executor(base_executor.BaseExecutor):
             output_dict["pushed_model"].clear()
             return
         directory = Path(exec_properties["push_directory"])
+        saved_model = saved_model_path(input_dict["model"])
+        evaluation = Path(artifact_utils.get_single_uri(input_dict["evaluation"]))
+        verification = _verification(exec_properties)
         newest = max(push_directory.versions(directory), default=None)
         if newest != version:  # else it is there already, and only the cache lost it
-            saved_model = saved_model_path(input_dict["model"])
-            push_directory.push(saved_model, directory, version=version, replaced_version=newest)
+            _refuse_what_was_rolled_back(saved_model, directory)
+            if verification:
+                newest = _withdraw_what_is_pending(directory, newest)
+            push_directory.push(
+                saved_model,
+                directory,
+                version=version,
+                replaced_version=newest,
+                metrics=_read_metrics(evaluation),
+                to_be_verified=verification is not None,
+            )
+        served = verification.verify(version, evaluation) if verification else set()
+        if keep := exec_properties["keep_versions"]:
+            removed = push_directory.prune(directory, keep=keep, protected=served)
+            logging.info("Versions removed because newer ones are kept: %s.", removed or "none")
         pushed_model = artifact_utils.get_single_instance(output_dict["pushed_model"])
         pushed_model.set_string_custom_property(
             "pushed_destination", str(push_directory.version_path(directory, version))
@@ -76,13 +108,54 @@ class Executor(base_executor.BaseExecutor):
         logging.info("Pushed version %d to %s.", version, directory)
 
 
+def _verification(exec_properties: dict[str, Any]) -> "Verification | None":
+    if not exec_properties["endpoint"]:
+        return None
+    from components.push_verification import Verification
+
+    endpoint = EndpointConfig.model_validate_json(exec_properties["endpoint"])
+    return Verification(endpoint, exec_properties["model_name"], Path(exec_properties["push_directory"]))
+
+
+def _withdraw_what_is_pending(directory: Path, newest: int | None) -> int | None:
+    """Remove a version whose push was killed before it was verified; the newest that is left."""
+    record = push_directory.read_record(directory, newest) if newest else None
+    if newest is None or record is None or not record.is_pending:
+        return newest
+    logging.warning("Version %d was never verified, and is withdrawn.", newest)
+    push_directory.remove(directory, newest)
+    return max(push_directory.versions(directory), default=None)
+
+
+def _read_metrics(evaluation: Path) -> dict[str, float]:
+    metrics = json.loads((evaluation / RESULT).read_text(encoding="utf-8"))["metrics"]
+    return {name: value for name, value in metrics.items() if math.isfinite(value)}
+
+
+def _refuse_what_was_rolled_back(saved_model: Path, directory: Path) -> None:
+    digest = push_directory.model_digest(saved_model)
+    for version in push_directory.rolled_back_versions(directory):
+        record = push_directory.read_record(directory, version)
+        if record and record.model_digest == digest:
+            raise PushError(
+                f"This very model is version {version}, which was rolled back, so it is not pushed again. Change the "
+                f"data or the config; or bring it back: kubetfx rollback CONFIG --to {version}"
+            )
+
+
 class PusherSpec(component_spec.ComponentSpec):
     """Channels and properties of Pusher."""
 
-    PARAMETERS = {"push_directory": component_spec.ExecutionParameter(type=str)}
+    PARAMETERS = {
+        "push_directory": component_spec.ExecutionParameter(type=str),
+        "model_name": component_spec.ExecutionParameter(type=str),
+        "endpoint": component_spec.ExecutionParameter(type=str),
+        "keep_versions": component_spec.ExecutionParameter(type=int),
+    }
     INPUTS = {
         "model": component_spec.ChannelParameter(type=standard_artifacts.Model),
         "model_blessing": component_spec.ChannelParameter(type=standard_artifacts.ModelBlessing),
+        "evaluation": component_spec.ChannelParameter(type=standard_artifacts.ModelEvaluation),
     }
     OUTPUTS = {"pushed_model": component_spec.ChannelParameter(type=standard_artifacts.PushedModel)}
 
@@ -94,12 +167,26 @@ class Pusher(base_component.BaseComponent):
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
     DRIVER_CLASS = Driver
 
-    def __init__(self, model: types.BaseChannel, model_blessing: types.BaseChannel, *, push_directory: str) -> None:
+    def __init__(
+        self,
+        model: types.BaseChannel,
+        model_blessing: types.BaseChannel,
+        evaluation: types.BaseChannel,
+        *,
+        push_directory: str,
+        model_name: str,
+        endpoint: EndpointConfig | None = None,
+        keep_versions: int | None = None,
+    ) -> None:
         super().__init__(
             PusherSpec(
                 model=model,
                 model_blessing=model_blessing,
+                evaluation=evaluation,
                 push_directory=push_directory,
+                model_name=model_name,
+                endpoint=json.dumps(endpoint.model_dump(mode="json")) if endpoint else "",
+                keep_versions=keep_versions or ALL_VERSIONS,
                 pushed_model=types.Channel(type=standard_artifacts.PushedModel),
             )
         )

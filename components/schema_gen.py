@@ -12,7 +12,7 @@ from tfx.components.schema_gen import executor as tfx_schema_gen
 from tfx.dsl.components.base import base_component, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts, standard_component_specs
 
-from components import column_roles, example_gen, tables
+from components import column_roles, table_profile, tables
 from models import features
 from pipeline.config import FeaturesConfig, Task
 from pipeline.errors import ConfigError
@@ -90,7 +90,7 @@ class Executor(tfx_schema_gen.Executor):
         else:
             super().Do(input_dict, output_dict, {standard_component_specs.INFER_FEATURE_SHAPE_KEY: 0})
             schema = features.read_schema(path)
-        profile = example_gen.read_profile(artifact_utils.get_single_instance(input_dict["examples"]))
+        profile = table_profile.read(artifact_utils.get_single_instance(input_dict["examples"]))
         config = FeaturesConfig.model_validate_json(exec_properties["features"])
         complete_schema(schema, profile, label=exec_properties["label"], task=exec_properties["task"], config=config)
         with open(path, "w", encoding="utf-8") as file:

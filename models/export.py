@@ -5,13 +5,15 @@
     classification      serialized tf.Examples (batch,)     ->  classes, scores     TF Serving's Classify
     regression          serialized tf.Examples (batch,)     ->  outputs             TF Serving's Regress
     transform_features  serialized tf.Examples (batch,)     ->  features and label, for TFMA
+    network             features by name, each (batch, ...) ->  probabilities or value, without any preprocessing
 
 It is written by keras.export.ExportArchive: what tf.saved_model.save makes of a Keras 3 model does not run in
 TensorFlow Serving (docs/decisions/0003-saved-model.md). Which columns are inputs is models/features.py's to say.
 """
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +24,17 @@ import tensorflow_transform as tft
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 from models.features import MISSING_INTEGER, Features
+from models.raw_rows import raw_rows
+from serving.warmup import predict_request, write_warmup_requests
 
 FACTS = Path("assets.extra") / "kubetfx.json"
 """What a model's graph does not say, in a place that SavedModel reserves for others: its label and its classes."""
+
+REQUEST = Path("assets.extra") / "request.json"
+"""A body for the REST API's `:predict`, of one real row."""
+
+NETWORK = "network"
+"""Signature of the bare network, by which serving's preprocessing can be held against that of training."""
 
 CLASSIFY_METHOD = "tensorflow/serving/classify"
 REGRESS_METHOD = "tensorflow/serving/regress"
@@ -32,7 +42,14 @@ REGRESS_METHOD = "tensorflow/serving/regress"
 tensorflow/python/saved_model/signature_constants."""
 
 
-def export_model(model: keras.Model, transform_output: tft.TFTransformOutput, features: Features, path: Path) -> None:
+def export_model(
+    model: keras.Model,
+    transform_output: tft.TFTransformOutput,
+    features: Features,
+    path: Path,
+    *,
+    warmup_examples: Sequence[bytes] = (),
+) -> None:
     """Write a trained model and its preprocessing as a SavedModel.
 
     Args:
@@ -40,6 +57,7 @@ def export_model(model: keras.Model, transform_output: tft.TFTransformOutput, fe
         transform_output: the preprocessing.
         features: the columns.
         path: folder to write.
+        warmup_examples: serialized tf.Examples of real rows, to be replayed by the server before it answers.
     """
     archive = keras.export.ExportArchive()
     archive.track(model)
@@ -66,6 +84,15 @@ def export_model(model: keras.Model, transform_output: tft.TFTransformOutput, fe
     def transform_features(examples: tf.Tensor) -> dict[str, tf.Tensor]:
         return transform(tf.io.parse_example(examples, raw_spec))
 
+    def network(arguments: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        return {"outputs": model({n: arguments[a] for n, a in zip(names, network_signature, strict=True)})}
+
+    names = [tensor.name for tensor in model.inputs]
+    specs = transform_output.transformed_feature_spec()  # Keras adapts them, as it does in training
+    network_signature = {
+        argument: tf.TensorSpec([None, *specs[name].shape], specs[name].dtype, argument)
+        for argument, name in network_arguments(dict(zip(names, names, strict=True)), names).items()
+    }
     # TensorFlow rewrites names that are no Python identifiers, so columns have a stand-in until the model is written.
     columns_by_argument = {f"column_{index}": name for index, name in enumerate(features.inputs)}
     raw_signature = {
@@ -75,6 +102,7 @@ def export_model(model: keras.Model, transform_output: tft.TFTransformOutput, fe
     archive.add_endpoint("serving_default", from_raw, [raw_signature])
     archive.add_endpoint("serving_examples", from_examples, [tf.TensorSpec([None], tf.string, "examples")])
     archive.add_endpoint("transform_features", transform_features, [tf.TensorSpec([None], tf.string, "examples")])
+    archive.add_endpoint(NETWORK, network, [network_signature])
     if features.classes:
         archive.add_endpoint("classification", classify, [tf.TensorSpec([None], tf.string, "inputs")])
     else:
@@ -83,8 +111,23 @@ def export_model(model: keras.Model, transform_output: tft.TFTransformOutput, fe
     _complete_signatures(path, columns_by_argument)
     (path / FACTS).parent.mkdir(exist_ok=True)
     columns = {name: spec.dtype.name for name, spec in raw_spec.items()}
-    facts = ModelFacts(features.label, features.classes, features.inputs, columns)
+    facts = ModelFacts(features.label, features.classes, features.inputs, columns, tuple(names))
     (path / FACTS).write_text(json.dumps(asdict(facts), ensure_ascii=False), encoding="utf-8")
+    _write_warmup(path, warmup_examples, features)
+
+
+def _write_warmup(path: Path, examples: Sequence[bytes], features: Features) -> None:
+    rows = raw_rows(examples, inputs=features.inputs, strings=features.strings)
+    if not rows:
+        return
+    dtypes = {name: raw_dtype(name, features).as_numpy_dtype for name in features.inputs}
+    write_warmup_requests(path, [predict_request(rows[:1], dtypes), predict_request(rows, dtypes)])
+    whole = next((row for row in rows if not any(_is_missing(value) for value in row.values())), rows[0])
+    (path / REQUEST).write_text(json.dumps({"instances": [whole]}, ensure_ascii=False, indent=1), encoding="utf-8")
+
+
+def _is_missing(value: float | str) -> bool:
+    return value == "" if isinstance(value, str) else math.isnan(value)
 
 
 @dataclass(frozen=True)
@@ -97,6 +140,13 @@ class ModelFacts:
     inputs: tuple[str, ...]
     columns: dict[str, str]
     """TensorFlow's name of the type of every column of the table, by which tf.Examples are read."""
+    network_inputs: tuple[str, ...] = ()
+    """Names of the features that the network takes, in the order of the signature `network`."""
+
+
+def network_arguments(features: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Features by the names that they have in the signature `network`: TensorFlow would rewrite their own."""
+    return {f"feature_{index}": features[name] for index, name in enumerate(names)}
 
 
 def read_facts(path: Path) -> ModelFacts | None:
@@ -105,7 +155,13 @@ def read_facts(path: Path) -> ModelFacts | None:
     document = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     if not {"label", "classes", "inputs", "columns"} <= document.keys():
         return None
-    return ModelFacts(document["label"], tuple(document["classes"]), tuple(document["inputs"]), document["columns"])
+    return ModelFacts(
+        document["label"],
+        tuple(document["classes"]),
+        tuple(document["inputs"]),
+        document["columns"],
+        tuple(document.get("network_inputs", ())),
+    )
 
 
 def raw_dtype(column: str, features: Features) -> tf.DType:

@@ -4,10 +4,11 @@ Which network, and which features, is the model module's (models/tabular.py or t
 models/export.py's.
 """
 
+import contextlib
 import importlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,8 +69,9 @@ class TrainingRows:
 def run_fn(fn_args: FnArgs) -> None:
     """Train and export, for TFX's Trainer.
 
-    `fn_args.custom_config` holds the sections `model`, `features` and `training` of the config. Beside the SavedModel
-    the history of the training is written as history.json, and for TensorBoard into the folder of the run.
+    `fn_args.custom_config` holds the sections `model`, `features` and `training` of the config, and
+    `serving.warmup_rows` of it. Beside the SavedModel the history of the training is written as history.json, and for
+    TensorBoard into the folder of the run.
     """
     model_config = ModelConfig.model_validate(fn_args.custom_config["model"])
     features_config = FeaturesConfig.model_validate(fn_args.custom_config["features"])
@@ -77,16 +79,18 @@ def run_fn(fn_args: FnArgs) -> None:
     features = read_features(read_schema(fn_args.schema_path))
     transform_output = tft.TFTransformOutput(fn_args.transform_graph_path)
 
+    _prepare_devices(training)
     keras.utils.set_random_seed(training.seed)
     tf.config.experimental.enable_op_determinism()
     train = _load_rows(fn_args.train_files, transform_output, cache_bytes=training.cache_bytes)
     validation = _load_rows(fn_args.eval_files, transform_output, cache_bytes=training.cache_bytes)
 
     module = importlib.import_module(model_config.module or DEFAULT_MODULE)
-    network = module.build_model(
-        transform_output, model=model_config, features=features_config, num_outputs=len(features.classes) or 1
-    )
-    model = _with_head(network, labels=train.labels, is_classifier=bool(features.classes))
+    with _precision(training):
+        network = module.build_model(
+            transform_output, model=model_config, features=features_config, num_outputs=len(features.classes) or 1
+        )
+        model = _with_head(network, labels=train.labels, is_classifier=bool(features.classes))
     _compile(model, training, train=train, is_classifier=bool(features.classes))
     model.summary(print_fn=logging.info)
     stopping = _early_stopping(training)
@@ -102,7 +106,8 @@ def run_fn(fn_args: FnArgs) -> None:
     _check_finite(history, training)
 
     serving_path = Path(fn_args.serving_model_dir)
-    export_model(model, transform_output, features, serving_path)
+    warmup_examples = _first_examples(fn_args.train_files, fn_args.custom_config["warmup_rows"])
+    export_model(model, transform_output, features, serving_path, warmup_examples=warmup_examples)
     document = history_document(
         history,
         recorder,
@@ -120,6 +125,40 @@ def run_fn(fn_args: FnArgs) -> None:
     (run_path / "history.json").write_text(text)
 
 
+def _prepare_devices(training: TrainingConfig) -> None:
+    """Find the GPUs, before TensorFlow starts to use them.
+
+    Raises:
+        TrainingError: there is none, and the config says that there must be.
+    """
+    gpus = tf.config.list_physical_devices("GPU")
+    if training.require_gpu and not gpus:
+        devices = ", ".join(device.name for device in tf.config.list_physical_devices())
+        raise TrainingError(
+            f"No GPU was found, and training.require_gpu asks for one. Received: {devices}. "
+            "Give the Trainer a GPU (kubeflow.resources.Trainer.gpu) and an image with the CUDA libraries, or set "
+            "training.require_gpu: false."
+        )
+    try:
+        for gpu in gpus:
+            tf.config.experimental.set_memory_growth(gpu, training.memory_growth)
+    except RuntimeError as error:  # another node of this process has used them
+        logging.warning("training.memory_growth has no effect: %s", error)
+    logging.info("GPUs: %d.", len(gpus))
+
+
+@contextlib.contextmanager
+def _precision(training: TrainingConfig) -> Iterator[None]:
+    """Layers that are built meanwhile compute in `training.mixed_precision`."""
+    before = keras.config.dtype_policy()
+    if training.mixed_precision != "none":
+        keras.config.set_dtype_policy(f"mixed_{training.mixed_precision}")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
 def _check_finite(history: dict[str, list[float]], training: TrainingConfig) -> None:
     for epoch, losses in enumerate(zip(history["loss"], history["val_loss"], strict=False), start=1):
         if not np.isfinite(losses).all():
@@ -127,6 +166,11 @@ def _check_finite(history: dict[str, list[float]], training: TrainingConfig) -> 
                 f"The loss is not a number. Received: {losses[0]}, in validation {losses[1]}, in epoch {epoch}. "
                 f"Lower training.learning_rate, which is {training.learning_rate:g}."
             )
+
+
+def _first_examples(patterns: list[str], number: int) -> list[bytes]:
+    files = sorted(file for pattern in patterns for file in tf.io.gfile.glob(pattern))
+    return list(tf.data.TFRecordDataset(files, compression_type="GZIP").take(number).as_numpy_iterator())
 
 
 def _load_rows(patterns: list[str], transform_output: tft.TFTransformOutput, *, cache_bytes: int) -> TrainingRows:
@@ -165,11 +209,12 @@ def _load_rows(patterns: list[str], transform_output: tft.TFTransformOutput, *, 
 def _with_head(network: keras.Model, *, labels: np.ndarray, is_classifier: bool) -> keras.Model:
     """The network with the last step to what clients read: probabilities, or values in the label's own unit."""
     if is_classifier:
-        outputs = keras.layers.Softmax(name="probabilities")(network.output)
+        outputs = keras.layers.Softmax(dtype="float32", name="probabilities")(network.output)
     else:
         outputs = keras.layers.Rescaling(
             scale=float(labels.std(dtype=np.float64)) or 1.0,
             offset=float(labels.mean(dtype=np.float64)),
+            dtype="float32",
             name="value",
         )(network.output)
     return keras.Model(network.input, outputs, name=network.name)

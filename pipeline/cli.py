@@ -1,25 +1,33 @@
 """The `kubetfx` command: parses, calls one function, prints through pipeline/output.py."""
 
 import shlex
+import shutil
 import signal
 import sys
 import traceback
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from kubeflow.commands import app as kubeflow_app
 from pipeline.command import ConfigPath, FormatOption, Overrides, current_output, load, open_output, shown
 from pipeline.config import PipelineConfig
-from pipeline.errors import KubetfxError, NodeFailedError, NotBlessedError
+from pipeline.errors import (
+    KubetfxError,
+    NodeFailedError,
+    NotBlessedError,
+    RunFailedError,
+    RunLeftError,
+    UsageError,
+)
 from pipeline.output import Output
-from serving.commands import app as serving_app
+from pipeline.serving_commands import app as serving_app
 
 if TYPE_CHECKING:
     from components.evaluator import EvaluationResult
-    from pipeline.local_runner import RunResult
+    from pipeline.run_result import RunResult
 
 MAX_SLICES = 10
 INTERRUPTED = 130
@@ -40,14 +48,31 @@ app.add_typer(kubeflow_app)
 
 
 @app.command()
-def run(config: ConfigPath, overrides: Overrides = None, format: FormatOption = "human") -> None:
+def run(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    on: Annotated[
+        Literal["local", "kfp-local"],
+        typer.Option(
+            "--on", help="kfp-local: compile the package for Kubeflow Pipelines, and run its very tasks here."
+        ),
+    ] = "local",
+    docker: Annotated[
+        bool, typer.Option("--docker", help="With --on kfp-local: each task in its image, by Docker.")
+    ] = False,
+    format: FormatOption = "human",
+) -> None:
     """Run the pipeline on this machine; nodes whose inputs did not change are taken from the cache."""
     output = open_output(format)
     pipeline_config = load(config, overrides)
     output.say(f"{pipeline_config.name}: {config} in {shown(pipeline_config.workspace_path)}")
 
+    if docker and on != "kfp-local":
+        raise UsageError(
+            f"Only tasks of a package have an image. Received: --docker and --on {on}. Add --on kfp-local."
+        )
+
     from pipeline import preflight
-    from pipeline.local_runner import LocalRunner
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt_once)
@@ -55,7 +80,7 @@ def run(config: ConfigPath, overrides: Overrides = None, format: FormatOption = 
     profile = preflight.check(pipeline_config)
     output.end()
     output.say(f"Data: {profile.num_rows:,} rows, {len(profile.columns)} columns")
-    result = LocalRunner(pipeline_config, output).run()
+    result = _run_on(on, pipeline_config, output, docker=docker)
     if result.pushed_version is None:
         if format == "human":
             _print_metrics(result, output)
@@ -65,6 +90,17 @@ def run(config: ConfigPath, overrides: Overrides = None, format: FormatOption = 
             run=_as_document(result, pipeline_config),
         )
     _print_result(result, pipeline_config, output, config_path=config)
+
+
+def _run_on(place: str, config: PipelineConfig, output: Output, *, docker: bool) -> "RunResult":
+    if place == "local":
+        from pipeline.local_runner import LocalRunner
+
+        return LocalRunner(config, output).run()
+
+    from kubeflow.local import PackageRunner
+
+    return PackageRunner(config, output, place="docker" if docker else "process").run()
 
 
 @app.command()
@@ -129,7 +165,7 @@ def _details(error: KubetfxError) -> dict[str, Any]:
     details: dict[str, Any] = {"type": type(error).__name__}
     if isinstance(error, NodeFailedError):
         details |= {"node": error.node_id, "log": str(error.log_path)}
-    if isinstance(error, NotBlessedError):
+    if isinstance(error, NotBlessedError | RunFailedError | RunLeftError):
         details["run"] = error.run
     return details
 
@@ -146,7 +182,26 @@ def _print_result(result: "RunResult", config: PipelineConfig, output: Output, *
         output.say(
             f"{verb} {config.model_name} version {result.pushed_version} in {shown(config.push_path)}", style="green"
         )
+        _print_calls(config, output, config_path=config_path)
+
+
+def _print_calls(config: PipelineConfig, output: Output, *, config_path: Path) -> None:
+    """How to ask the model, as commands that work as they stand."""
+    from components import push_directory
+
+    request = push_directory.request_path(config.push_path)
+    if request is None:
         output.say(f"Next: kubetfx predict {config_path} --rows ROWS.csv; kubetfx serve {config_path}")
+        return
+    copy = config.workspace_path / "request.json"
+    shutil.copyfile(request, copy)
+    endpoint = config.serving.endpoint
+    rest = (endpoint and endpoint.rest) or "http://localhost:8501"
+    grpc = (endpoint and endpoint.grpc) or "localhost:8500"
+    output.say("Next:")
+    output.say(f"  kubetfx serve {config_path}")
+    output.say(f"  curl -d @{shown(copy)} {rest}/v1/models/{config.model_name}:predict")
+    output.say(f"  kubetfx predict {config_path} --rows {shown(copy)} --grpc {grpc}")
 
 
 def _print_metrics(result: "RunResult", output: Output) -> None:

@@ -10,10 +10,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -59,6 +62,55 @@ MISSING_VALUES = ("", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "null")
 
 _TYPE_IN_PATH = re.compile(r"(function-|literal\[|dict\[|tuple\[|str$)")
 """What pydantic puts into a path to say which member of a union it tried."""
+
+COMPONENTS = (
+    "TableExampleGen",
+    "StatisticsGen",
+    "SchemaGen",
+    "ExampleValidator",
+    "AnomalyGate",
+    "Transform",
+    "Trainer",
+    "ServedModelResolver",
+    "Evaluator",
+    "Pusher",
+)
+"""Ids of the nodes that `pipeline/definition.py` puts together."""
+
+LIGHT_GROUPS = (
+    ("StatisticsGen", "SchemaGen", "ExampleValidator", "AnomalyGate"),
+    ("ServedModelResolver", "Evaluator", "Pusher"),
+)
+"""Neighbouring components whose work is less than the start of their pods."""
+
+_KUBERNETES_RESOURCE = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?/[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?$"
+
+
+def _quantity(pattern: str, examples: str) -> AfterValidator:
+    """A Kubernetes quantity, of the kinds that Kubeflow Pipelines takes."""
+
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value) or not re.search(r"[1-9]", value):
+            raise ValueError(f"a Kubernetes quantity is needed, such as {examples}. Received: {value!r}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _as_text(value: Any) -> Any:
+    """YAML reads `cpu: 4` as a number."""
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def _absolute_path(value: str) -> str:
+    if not value.startswith("/"):
+        raise ValueError(f"a path in the container, from its root, is needed. Received: {value!r}")
+    return value
+
+
+Cpu = Annotated[str, BeforeValidator(_as_text), _quantity(r"[0-9]*\.?[0-9]+|[0-9]+m", "4, 0.5 or 500m")]
+Memory = Annotated[str, BeforeValidator(_as_text), _quantity(r"[0-9]+([KMGTPE]i?)?", "16Gi, 500Mi or 2G")]
+AbsolutePath = Annotated[str, AfterValidator(_absolute_path)]
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9_.-]{0,62}[A-Za-z0-9])?$")]
 
@@ -201,6 +253,14 @@ class TrainingConfig(Section):
     """`balanced`: inversely proportional to the frequency of the class. Or a weight by class name."""
     seed: int = Field(0, ge=0)
     """Of initial weights, shuffling and dropout."""
+    require_gpu: bool | None = None
+    """true: the Trainer fails where it finds no GPU, rather than train for days on a CPU. None: only in a cluster, and
+    only if `kubeflow.resources.Trainer.gpu` gives it one."""
+    mixed_precision: Literal["none", "float16", "bfloat16"] = "none"
+    """Numbers that layers compute with; weights stay float32. `float16` for GPUs since Volta, `bfloat16` since
+    Ampere."""
+    memory_growth: bool = True
+    """false: TensorFlow takes all the memory of a GPU at its start."""
     cache_bytes: int = Field(2**30, ge=0)
     """Transformed training rows are kept in memory up to this size, and read again in each epoch above it."""
 
@@ -274,6 +334,39 @@ class ReportConfig(Section):
     computed on. The metrics of the verdict are computed on all rows."""
 
 
+class EndpointConfig(Section):
+    """The server that watches the push directory. With one, a push is verified: the server must report the version
+    AVAILABLE, and answer rows of the evaluation split over REST and gRPC as they were predicted offline."""
+
+    rest: Annotated[str, Field(pattern=r"^https?://[^/\s]+(/\S*)?$")] | None = None
+    """For example http://localhost:8501."""
+    grpc: Annotated[str, Field(pattern=r"^[^/\s]+:[0-9]+$")] | None = None
+    """HOST:PORT, for example localhost:8500."""
+    timeout_seconds: float = Field(120, gt=0)
+    """Time that the server has to make a version available, and again to be back on the old one."""
+    golden_rows: int = Field(32, ge=1, le=10_000)
+    """Rows of the evaluation split to ask the server for, each over REST and over gRPC."""
+    tolerance: float = Field(1e-4, gt=0)
+    """Largest difference of a probability; of a regression's value, as a share of the value or, where that is larger,
+    of the standard deviation of the golden rows' values."""
+
+    @field_validator("rest", "grpc")
+    @classmethod
+    def _port_is_one(cls, address: str | None) -> str | None:
+        if address:
+            try:
+                urlsplit(address if "://" in address else f"//{address}").port  # noqa: B018 - it raises
+            except ValueError as error:
+                raise ValueError(f"{error}. Received: {address}") from None
+        return address
+
+    @model_validator(mode="after")
+    def _has_an_address(self) -> Self:
+        if self.rest is None and self.grpc is None:
+            raise ValueError("serving.endpoint needs rest (http://HOST:PORT), grpc (HOST:PORT), or both")
+        return self
+
+
 class ServingConfig(Section):
     """Where a model is served from."""
 
@@ -281,6 +374,13 @@ class ServingConfig(Section):
     """Name that clients ask for. Default: the pipeline's name."""
     push_directory: str | None = None
     """TensorFlow Serving's model base path: each push is a new numbered folder in it. Default: in the workspace."""
+    keep_versions: int | None = Field(None, ge=1)
+    """Versions to keep; a push removes older ones, but never one that is served. Default: all."""
+    warmup_rows: int = Field(8, ge=0)
+    """Rows of the training split that are written into the model as warm-up requests, and as an example of a request.
+    0: none."""
+    endpoint: EndpointConfig | None = None
+    """The server that a push is verified with. Default: a push is done when the version is in the push directory."""
 
 
 class BeamConfig(Section):
@@ -292,13 +392,182 @@ class BeamConfig(Section):
     """Pipeline options as Beam's command line takes them, for example `--direct_num_workers=2`."""
 
 
+class Retries(Section):
+    """How often a task that failed is tried again, and after how long."""
+
+    count: int = Field(2, ge=0)
+    """Tries after the first."""
+    backoff_seconds: int = Field(30, ge=0)
+    """Seconds before the second try."""
+    backoff_factor: float = Field(2.0, ge=1)
+    """What the wait is multiplied by before each further try."""
+    max_backoff_seconds: int = Field(3600, ge=1)
+    """Seconds that a wait never exceeds."""
+
+
+class Gpu(Section):
+    """Accelerators of a task."""
+
+    count: int = Field(1, ge=1)
+    """How many the pod gets."""
+    resource: Annotated[str, Field(pattern=_KUBERNETES_RESOURCE)] = "nvidia.com/gpu"
+    """Name of the resource that the cluster's device plugin offers."""
+
+
+class Requests(Section):
+    """What the scheduler sets aside, where that is less than the limit."""
+
+    cpu: Cpu | None = None
+    """Cores, for example `2` or `500m`."""
+    memory: Memory | None = None
+    """Bytes, for example `4Gi`."""
+
+
+class Toleration(Section):
+    """A taint of nodes that the pod tolerates, as Kubernetes has it."""
+
+    key: str | None = None
+    """The taint's key. None, with the operator Exists: every taint."""
+    operator: Literal["Equal", "Exists"] = "Equal"
+    """`Exists` takes any value of the taint."""
+    value: str | None = None
+    """The taint's value, for `Equal`."""
+    effect: Literal["NoExecute", "NoSchedule", "PreferNoSchedule"] | None = None
+    """The effect that is tolerated. None: each."""
+    toleration_seconds: int | None = Field(None, ge=0)
+    """For NoExecute: seconds that the pod stays on a tainted node. None: for good."""
+
+    @model_validator(mode="after")
+    def _fits_its_operator(self) -> Self:
+        if self.operator == "Exists" and self.value is not None:
+            raise ValueError(f"the operator Exists takes no value. Received: {self.value!r}")
+        if self.operator == "Equal" and self.key is None:
+            raise ValueError("the operator Equal needs a key; without one use operator: Exists")
+        return self
+
+
+class VolumeClaim(Section):
+    """A persistent volume claim that is mounted."""
+
+    claim: str
+    """Name of the PersistentVolumeClaim."""
+    mount_path: AbsolutePath
+    """Where it appears in the container."""
+    sub_path: str = ""
+    """Folder of the volume to mount. Empty: its root."""
+
+
+class ConfigSource(Section):
+    """A Secret or ConfigMap, as environment variables, as files, or both."""
+
+    name: str
+    """Name of the Secret or ConfigMap."""
+    env: dict[str, str] = {}
+    """Environment variable by key of the Secret or ConfigMap, for example `{accesskey: AWS_ACCESS_KEY_ID}`."""
+    mount_path: AbsolutePath | None = None
+    """Folder in which each key appears as a file."""
+    optional: bool = False
+    """true: the pod also starts where there is no such Secret or ConfigMap."""
+
+    @model_validator(mode="after")
+    def _is_used(self) -> Self:
+        if not self.env and self.mount_path is None:
+            raise ValueError(f"{self.name!r} needs env, mount_path or both")
+        return self
+
+
+class TaskConfig(Section):
+    """What a task's pod is like, and how the task is run. Sizes are Kubernetes quantities."""
+
+    cpu: Cpu | None = None
+    """Cores at most, for example `4` or `500m`; as many are set aside unless `requests` says less."""
+    memory: Memory | None = None
+    """Bytes at most, for example `16Gi`; as many are set aside unless `requests` says less."""
+    requests: Requests = Requests()
+    """What is set aside, where it is less than the limit."""
+    gpu: Gpu | None = None
+    """Accelerators. None: the task gets none."""
+    node_selector: dict[str, str] = {}
+    """Labels that the node must have."""
+    tolerations: tuple[Toleration, ...] = ()
+    """Taints that the pod tolerates."""
+    shared_memory: Memory | None = None
+    """Size of /dev/shm, which is 64 MiB otherwise: too little for NCCL between several GPUs."""
+    volumes: tuple[VolumeClaim, ...] = ()
+    """Persistent volume claims to mount, for example the one that holds the data."""
+    secrets: tuple[ConfigSource, ...] = ()
+    """Secrets as environment or files."""
+    config_maps: tuple[ConfigSource, ...] = ()
+    """Config maps as environment or files."""
+    env: dict[str, str] = {}
+    """Environment variables."""
+    retries: Retries = Retries(count=0)
+    """Tries after a failure."""
+    timeout_seconds: int | None = Field(None, ge=1)
+    """Seconds after which a pod of the task is ended."""
+    labels: dict[str, str] = {}
+    """Labels of the pod."""
+    annotations: dict[str, str] = {}
+    """Annotations of the pod."""
+    cache: bool | None = None
+    """Whether outputs of an earlier run with the same inputs are taken. None: for every component but those that look
+    at the push directory."""
+
+
 class KubeflowConfig(Section):
     """How the pipeline runs on Kubeflow Pipelines."""
 
     image: str = "kubetfx/pipeline:latest"
     """Container image of every task."""
-    resources: dict[str, dict[str, Any]] = {}
-    """Requests and limits by component."""
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
+    """None: as Kubernetes has it, which is Always for the tag `latest` and IfNotPresent for others."""
+    image_pull_secrets: tuple[str, ...] = ()
+    """Secrets with the credentials of the image's registry."""
+    service_account: str | None = None
+    """Service account that runs are started with. None: the one that Kubeflow Pipelines is installed with."""
+    every_component: TaskConfig = TaskConfig()
+    """What holds for each task, for example the claim with the data. `resources` adds to it and overrules it."""
+    resources: dict[str, TaskConfig] = {}
+    """What a component's task is like, by component. Only a component that has `gpu` here gets an accelerator."""
+    fuse: Literal["none", "light"] | tuple[tuple[str, ...], ...] = "none"
+    """Components that share a task, since each task costs two pods and the imports. `light`: StatisticsGen, SchemaGen,
+    ExampleValidator and AnomalyGate are one task, and ServedModelResolver, Evaluator and Pusher another. Or lists of
+    neighbouring components."""
+
+    @model_validator(mode="after")
+    def _component_is_in_one_group(self) -> Self:
+        names = [name for group in self.fused_groups for name in group]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"fuse: a component can be in one group only. Received: {', '.join(twice)} twice")
+        return self
+
+    @model_validator(mode="after")
+    def _gpu_is_not_for_all(self) -> Self:
+        if self.every_component.gpu:
+            raise ValueError("every_component.gpu would leave GPUs idle in light tasks; name the component: resources")
+        return self
+
+    @property
+    def fused_groups(self) -> tuple[tuple[str, ...], ...]:
+        """Components that share a task, a group each."""
+        if self.fuse == "light":
+            return LIGHT_GROUPS
+        return () if self.fuse == "none" else self.fuse
+
+    def of_component(self, component: str) -> TaskConfig:
+        """What holds for a component: `every_component`, overruled and added to by its own entry in `resources`."""
+        own = self.resources.get(component)
+        if own is None:
+            return self.every_component
+        shared = self.every_component
+        merged: dict[str, Any] = {name: getattr(own, name) for name in own.model_fields_set}
+        for name in merged:
+            ours, theirs = getattr(own, name), getattr(shared, name)
+            if isinstance(ours, dict):
+                merged[name] = {**theirs, **ours}
+            elif isinstance(ours, tuple):
+                merged[name] = (*theirs, *ours)
+        return shared.model_copy(update=merged)
 
 
 class PipelineConfig(Section):
@@ -335,6 +604,19 @@ class PipelineConfig(Section):
                         f"{nearest(metric, known)} Known: {', '.join(known)}"
                     )
         return evaluation
+
+    @field_validator("kubeflow")
+    @classmethod
+    def _components_are_known(cls, kubeflow: KubeflowConfig) -> KubeflowConfig:
+        fused = [name for group in kubeflow.fused_groups for name in group]
+        for section, names in (("resources", kubeflow.resources), ("fuse", fused)):
+            for name in names:
+                if name not in COMPONENTS:
+                    raise ValueError(
+                        f"kubeflow.{section}: there is no component {name!r}.{nearest(name, COMPONENTS)} "
+                        f"Known: {', '.join(COMPONENTS)}"
+                    )
+        return kubeflow
 
     @model_validator(mode="after")
     def _label_is_no_feature(self) -> Self:

@@ -15,7 +15,6 @@ from tfx.orchestration import metadata
 from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import trainer_pb2
 
-from components import tables
 from components.anomaly_gate import AnomalyGate
 from components.evaluator import Evaluator
 from components.example_gen import TableExampleGen
@@ -32,14 +31,13 @@ def create_pipeline(config: PipelineConfig) -> Pipeline:
 
     Raises:
         ConfigError: the frozen schema or the user's module cannot be read.
-        DataError: `data.path` matches no files.
     """
     module = config.model.module or DEFAULT_MODULE
     custom_config = {
         "features": config.features.model_dump(mode="json"),
         "module_digest": _module_digest(module),  # so that an edit of the module is not taken from the cache
     }
-    example_gen = TableExampleGen(config.data, files=tables.find_files(config.data))
+    example_gen = TableExampleGen(config.data)
     examples = example_gen.outputs["examples"]
     statistics = StatisticsGen(examples=examples).outputs["statistics"]
     schema_gen = SchemaGen(
@@ -74,6 +72,7 @@ def create_pipeline(config: PipelineConfig) -> Pipeline:
             **custom_config,
             "model": config.model.model_dump(mode="json"),
             "training": config.training.model_dump(mode="json"),
+            "warmup_rows": config.serving.warmup_rows,
         },
     )
     model = trainer.outputs["model"]
@@ -84,10 +83,20 @@ def create_pipeline(config: PipelineConfig) -> Pipeline:
         model,
         resolver.outputs["served_model"],
         schema,
+        transform.outputs["transform_graph"],
         evaluation=config.evaluation,
         task=config.model.task,
+        golden_rows=config.serving.endpoint.golden_rows if config.serving.endpoint else 0,
     )
-    pusher = Pusher(model, evaluator.outputs["blessing"], push_directory=push_directory)
+    pusher = Pusher(
+        model,
+        evaluator.outputs["blessing"],
+        evaluator.outputs["evaluation"],
+        push_directory=push_directory,
+        model_name=config.model_name,
+        endpoint=config.serving.endpoint,
+        keep_versions=config.serving.keep_versions,
+    )
     components: list[Any] = [
         example_gen,
         statistics.producer_component,

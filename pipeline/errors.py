@@ -3,16 +3,22 @@
     KubetfxError              1  a failure while running
     ├── UsageError            2  nothing was started: the command, the config or the data is wrong
     │   ├── ConfigError          pipeline.yaml: an unknown key, a wrong type, values that contradict each other
-    │   └── DataError            the table: cannot be read, ragged, no such label, ...
+    │   ├── DataError            the table: cannot be read, ragged, no such label, ...
+    │   └── CompileError         a node cannot be expressed as a task of Kubeflow Pipelines
     ├── NodeFailedError       1  a node of the pipeline failed; carries its id and its log
     ├── AnomaliesError        3  the data has anomalies that the config says to stop at
     ├── NotBlessedError       4  the model missed a threshold; nothing was pushed
     ├── TrainingError         1  the training went astray: the loss is not a number
-    └── PushError             1  the push could not be completed; what is served is unchanged
+    ├── PushError             1  the push could not be completed, or was withdrawn; what is served is unchanged
+    ├── RequestError          1  a server refused a request, or could not be reached
+    ├── KubeflowError         1  Kubeflow Pipelines cannot be reached, or refuses what it is asked
+    ├── RunFailedError        1  a run on Kubeflow failed or was cancelled; carries what is known of it
+    └── RunLeftError        130  a run on Kubeflow is no longer followed, and goes on
 
 A message says what is wrong, then `Received: ...`, then what to do.
 """
 
+from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +41,10 @@ class ConfigError(UsageError):
 
 class DataError(UsageError):
     """The table is wrong, or cannot be read."""
+
+
+class CompileError(UsageError):
+    """A pipeline cannot be expressed as a package of Kubeflow Pipelines; names the node."""
 
 
 class NodeFailedError(KubetfxError):
@@ -68,3 +78,33 @@ class TrainingError(KubetfxError):
 
 class PushError(KubetfxError):
     """The model could not be pushed."""
+
+
+class RequestError(KubetfxError):
+    """A server refused a request, or could not be reached. `code` is the status, as gRPC names it."""
+
+    def __init__(self, address: str, reason: str, *, code: IntEnum) -> None:
+        super().__init__(f"{address} answered {code.name}: {reason}")
+        self.code = code
+
+
+class KubeflowError(KubetfxError):
+    """Kubeflow Pipelines cannot be reached, or refuses what it is asked."""
+
+
+class RunFailedError(KubetfxError):
+    """A run on Kubeflow failed. `run` is the run's JSON document."""
+
+    def __init__(self, message: str, *, run: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.run = run
+
+
+class RunLeftError(KubetfxError):
+    """A run on Kubeflow is no longer followed, and goes on. `run` is the run's JSON document."""
+
+    exit_code = 130
+
+    def __init__(self, message: str, *, run: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.run = run

@@ -10,59 +10,21 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from components import push_directory
 from pipeline.config import PipelineConfig
 from pipeline.errors import KubetfxError, NodeFailedError, UsageError
 from pipeline.output import Output, logged_to
+from pipeline.run_result import Findings, NodeResult, NodeState, RunResult, summarize
 
 if TYPE_CHECKING:  # importing TFX takes seconds, and the first line is to be on the screen before that
     from ml_metadata import MetadataStore
     from tfx.proto.orchestration import pipeline_pb2
 
-    from components.evaluator import EvaluationResult
-
 CODE_DIGEST = "code_digest"
 """File of the workspace that says which code the cached outputs are of."""
-
-NodeState = Literal["done", "cached", "failed", "interrupted"]
-
-
-@dataclass(frozen=True)
-class NodeResult:
-    """How a node ended."""
-
-    node_id: str
-    state: NodeState
-    seconds: float
-    log_path: Path
-    outputs: dict[str, list[str]] = field(default_factory=dict)
-    """URIs by output key."""
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """How a run ended that executed all its nodes."""
-
-    run_id: str
-    nodes: list[NodeResult]
-    evaluation: "EvaluationResult"
-    pushed_version: int | None
-    """None if the model was not blessed."""
-    is_new_version: bool
-    """Whether this run put it there."""
-    excluded_columns: dict[str, str]
-    """Columns that are not used as features, with the reason."""
-    warnings: list[str]
-    """Anomalies of the data that the config lets pass."""
-
-    @property
-    def changed(self) -> bool:
-        """Whether any node was executed."""
-        return any(node.state == "done" for node in self.nodes)
 
 
 class LocalRunner:
@@ -178,26 +140,19 @@ class LocalRunner:
         return result(state, _outputs_of(execution_id, store))
 
     def _summarize(self, results: list[NodeResult], store: "MetadataStore") -> RunResult:
-        from components.anomaly_gate import read_anomalies
-        from components.evaluator import read_evaluation
-        from models.features import read_features, read_schema
-
         outputs = {node.node_id: node.outputs for node in results}
         (evaluation_uri,) = outputs["Evaluator"]["evaluation"]
         (schema_uri,) = outputs["AnomalyGate"]["approved_schema"]
         (anomalies_uri,) = outputs["ExampleValidator"]["anomalies"]
-        folders = {path.name.removeprefix("Split-"): path for path in sorted(Path(anomalies_uri).glob("Split-*"))}
-        anomalies = read_anomalies(folders, self._config.validation)
         pushed = outputs["Pusher"].get("pushed_model", [])
-        version = _pushed_version(pushed[0], store) if pushed else None
-        return RunResult(
-            run_id=self._run_id,
-            nodes=results,
-            evaluation=read_evaluation(Path(evaluation_uri), self._config.evaluation, task=self._config.model.task),
-            pushed_version=version,
-            is_new_version=version is not None and version not in self._versions_before,
-            warnings=[str(anomaly) for anomaly in anomalies if anomaly.action == "warn"],
-            excluded_columns=read_features(read_schema(Path(schema_uri) / "schema.pbtxt")).excluded,
+        findings = Findings(
+            evaluation=Path(evaluation_uri),
+            anomalies=Path(anomalies_uri),
+            schema=Path(schema_uri),
+            pushed_version=_pushed_version(pushed[0], store) if pushed else None,
+        )
+        return summarize(
+            self._config, findings, run_id=self._run_id, nodes=results, versions_before=self._versions_before
         )
 
 

@@ -22,7 +22,15 @@ Format = Literal["human", "json"]
 WIDTH_OF_PIPES = 120
 """Columns of a table that goes to a file or a pipe."""
 
-_STATE_STYLES = {"done": "green", "cached": "cyan", "failed": "bold red", "interrupted": "bold yellow"}
+_STATE_STYLES = {
+    "done": "green",
+    "cached": "cyan",
+    "failed": "bold red",
+    "interrupted": "bold yellow",
+    "skipped": "dim",
+}
+_INSTANT = frozenset({"cached", "skipped"})
+"""States that took no time."""
 
 
 class NodeLine(Protocol):
@@ -87,7 +95,7 @@ class Output:
         """A node's line: `[3/10] SchemaGen  done in 1.2 s`."""
         self.end()
         style = _STATE_STYLES[node.state]
-        time = "" if node.state == "cached" else f" {'in' if node.state == 'done' else 'after'} {node.seconds:.1f} s"
+        time = "" if node.state in _INSTANT else f" {'in' if node.state == 'done' else 'after'} {node.seconds:.1f} s"
         self._talk.print(f"{escape(position):<9}{node.node_id:<20} [{style}]{node.state}[/]{time}")
 
     def error(self, message: str, *, exit_code: int, details: Mapping[str, Any] | None = None) -> None:

@@ -4,17 +4,20 @@ import ast
 import importlib.util
 import math
 import os
+import socket
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from components import tables
+from components import push_directory, tables
 from components.column_roles import choose_role
-from pipeline.config import MODEL_OUTPUTS, PipelineConfig, nearest
+from pipeline.config import MODEL_OUTPUTS, EndpointConfig, PipelineConfig, nearest
 from pipeline.errors import ConfigError, DataError, UsageError
 
 MAX_CLASSES = 1_000
 MAX_SLICES = 1_000
+CONNECT_SECONDS = 5.0
 
 
 def check(config: PipelineConfig) -> tables.TableProfile:
@@ -26,11 +29,13 @@ def check(config: PipelineConfig) -> tables.TableProfile:
     Raises:
         ConfigError: the config names columns or classes that the data does not have, or a module that is not there.
         DataError: the table cannot be read, or its label cannot be learned.
-        UsageError: the workspace or the push directory cannot be written.
+        UsageError: the workspace or the push directory cannot be written, or the server of the push is not there.
     """
     _check_module(config.model.module)
     _check_writable(config.workspace_path, section="workspace")
     _check_writable(config.push_path, section="serving.push_directory")
+    if config.serving.endpoint and push_directory.versions(config.push_path):  # a server without any may not listen
+        _check_reachable(config.serving.endpoint)
     files = tables.find_files(config.data)
     profile = tables.inspect_table(files, config.data)
     _check_known(config.data.drop, tables.column_names(files, config.data), section="data.drop", what="column")
@@ -70,6 +75,23 @@ def _check_writable(folder: Path, *, section: str) -> None:
             f"{section} cannot be written. Received: {folder} ({reason}). "
             f"Grant write permission, or set another {section}."
         ) from None
+
+
+def _check_reachable(endpoint: EndpointConfig) -> None:
+    """Whether anybody listens: hours of training later is a bad time to find out."""
+    addresses = {"rest": endpoint.rest, "grpc": endpoint.grpc}
+    for key, address in addresses.items():
+        if address is None:
+            continue
+        url = urlsplit(address if "://" in address else f"//{address}")
+        port = url.port or (443 if url.scheme == "https" else 80)
+        try:
+            socket.create_connection((url.hostname or "", port), timeout=CONNECT_SECONDS).close()
+        except OSError as error:
+            raise UsageError(
+                f"serving.endpoint.{key} cannot be reached. Received: {address} ({error}). Start the server that "
+                "watches the push directory (kubetfx serve CONFIG), or leave serving.endpoint out."
+            ) from None
 
 
 def _check_label_fits_task(label: tables.Column, config: PipelineConfig) -> None:

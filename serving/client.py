@@ -5,7 +5,8 @@ is unavailable, or says that it has too much to do, is asked again for a bounded
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 from urllib.parse import quote
@@ -25,7 +26,7 @@ from tensorflow_serving.apis import (  # type: ignore[import-untyped]
     prediction_service_pb2_grpc,
 )
 
-from pipeline.errors import KubetfxError, UsageError
+from pipeline.errors import RequestError, UsageError
 from serving.status import Code, ServingError
 from serving.tensor_proto import from_array, to_array
 from serving.versions import State, VersionStatus
@@ -42,14 +43,6 @@ _HTTP_CODES = {
     503: Code.UNAVAILABLE,
     504: Code.DEADLINE_EXCEEDED,
 }
-
-
-class RequestError(KubetfxError):
-    """A server that refused a request, or that could not be reached."""
-
-    def __init__(self, address: str, error: ServingError) -> None:
-        super().__init__(f"{address} answered {error.code.name}: {error.message}")
-        self.code = error.code
 
 
 @dataclass(frozen=True)
@@ -84,6 +77,13 @@ class PredictClient(Protocol):
             RequestError: the server refused, or was unavailable for too long.
         """
 
+    def input_dtypes(self, target: Target) -> dict[str, Any]:
+        """NumPy type of each input of the target's signature.
+
+        Raises:
+            RequestError: as for `predict`.
+        """
+
     def status(self, model_name: str) -> list[VersionStatus]:
         """State of each version of a model.
 
@@ -104,7 +104,10 @@ class RestClient:
         """Open a connection pool."""
         if not self.url.startswith(("http://", "https://")):
             raise UsageError(f"--rest takes a URL. Received: {self.url}. Try --rest http://{self.url}.")
-        self._client = httpx.Client(base_url=self.url, timeout=self.options.timeout_seconds)
+        try:
+            self._client = httpx.Client(base_url=self.url, timeout=self.options.timeout_seconds)
+        except httpx.InvalidURL as error:
+            raise UsageError(f"--rest takes a URL. Received: {self.url} ({error}).") from None
 
     def __enter__(self) -> Self:
         """For `with`."""
@@ -117,11 +120,16 @@ class RestClient:
     def predict(self, target: Target, rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
         """See PredictClient."""
         path = f"/v1/models/{quote(target.model_name, safe='')}{_rest_version(target)}"
+        only_output = ""
         for batch in _batches(rows, self.options.batch_size):
             body = json.dumps({"signature_name": target.signature_name, "instances": list(batch)})
-            predictions = self._ask("POST", f"{path}:predict", body)["predictions"]
+            predictions = self._field(self._ask("POST", f"{path}:predict", body), "predictions")
             for prediction in predictions:
-                yield prediction if isinstance(prediction, dict) else {"output": prediction}
+                if isinstance(prediction, dict):
+                    yield prediction
+                else:  # the name of an only output is left out
+                    only_output = only_output or next(iter(self._signature(target)["outputs"]))
+                    yield {only_output: prediction}
 
     def status(self, model_name: str) -> list[VersionStatus]:
         """See PredictClient."""
@@ -133,13 +141,52 @@ class RestClient:
                 Code[status["status"]["error_code"]],
                 status["status"]["error_message"],
             )
-            for status in document["model_version_status"]
+            for status in self._field(document, "model_version_status")
         ]
 
-    def _ask(self, method: str, path: str, body: str | None) -> Any:
-        return _with_retries(self.options, self.url, lambda: self._ask_once(method, path, body))
+    def input_dtypes(self, target: Target) -> dict[str, Any]:
+        """See PredictClient."""
+        inputs = self._signature(target)["inputs"]
+        return {name: _numpy_dtype(types_pb2.DataType.Value(info["dtype"])) for name, info in inputs.items()}
 
-    def _ask_once(self, method: str, path: str, body: str | None) -> Any:
+    def _signature(self, target: Target) -> Any:
+        path = f"/v1/models/{quote(target.model_name, safe='')}{_rest_version(target)}/metadata"
+        signatures = self._field(self._ask("GET", path, None), "metadata", "signature_def", "signature_def")
+        if target.signature_name not in signatures:
+            raise _no_signature(self.url, target)
+        return signatures[target.signature_name]
+
+    def _field(self, document: Any, *keys: str) -> Any:
+        for key in keys:
+            if not isinstance(document, dict) or key not in document:
+                message = f"no answer of TensorFlow Serving, which has {key!r}: {str(document)[:200]}"
+                raise RequestError(self.url, message, code=Code.UNKNOWN)
+            document = document[key]
+        return document
+
+    def model_names(self) -> list[str]:
+        """Names of the models that the server is known to serve, from its Prometheus page: no call lists them.
+
+        Raises:
+            RequestError: the server has no such page, or cannot be reached.
+        """
+        page = self._ask("GET", "/monitoring/prometheus/metrics", None, read=lambda content: content.decode())
+        names = set(re.findall(r'model_name="([^"]+)"', page))
+        names |= {path.rstrip("/").split("/")[-2] for path in re.findall(r'model_path="([^"]+/[^"]+)"', page)}
+        return sorted(name for name in names if self._is_served(name))
+
+    def _is_served(self, name: str) -> bool:
+        try:
+            return bool(self.status(name))
+        except RequestError as error:
+            if error.code is Code.NOT_FOUND:
+                return False
+            raise
+
+    def _ask(self, method: str, path: str, body: str | None, read: Callable[[bytes], Any] = json.loads) -> Any:
+        return _with_retries(self.options, self.url, lambda: self._ask_once(method, path, body, read))
+
+    def _ask_once(self, method: str, path: str, body: str | None, read: Callable[[bytes], Any]) -> Any:
         try:
             response = self._client.request(method, path, content=body)
         except httpx.TimeoutException as error:
@@ -147,7 +194,11 @@ class RestClient:
         except httpx.TransportError as error:
             raise ServingError(Code.UNAVAILABLE, str(error)) from None
         if response.is_success:
-            return json.loads(response.content)  # which takes NaN and Infinity
+            try:
+                return read(response.content)  # json.loads takes NaN and Infinity, as TensorFlow Serving writes them
+            except ValueError:
+                message = f"no answer of TensorFlow Serving, which is JSON: {response.text[:200]}"
+                raise ServingError(Code.UNKNOWN, message) from None
         raise ServingError(_HTTP_CODES.get(response.status_code, Code.UNKNOWN), _rest_error(response))
 
 
@@ -176,14 +227,14 @@ class GrpcClient:
 
     def predict(self, target: Target, rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
         """See PredictClient."""
-        dtypes = self._input_dtypes(target)
+        dtypes = self._input_types(target)
         for batch in _batches(rows, self.options.batch_size):
             request = predict_pb2.PredictRequest(model_spec=_model_spec(target))
             for name in batch[0]:
                 dtype = dtypes.get(name)
                 if dtype is None:
                     message = f"input tensor alias not found in signature: {name}"
-                    raise RequestError(self.address, ServingError(Code.INVALID_ARGUMENT, message))
+                    raise RequestError(self.address, message, code=Code.INVALID_ARGUMENT)
                 from_array(_column(name, batch, dtype), request.inputs[name])
             response = self._ask(self._predictions.Predict, request)
             columns = {name: to_array(tensor, name) for name, tensor in sorted(response.outputs.items())}
@@ -200,7 +251,11 @@ class GrpcClient:
             for status in response.model_version_status
         ]
 
-    def _input_dtypes(self, target: Target) -> dict[str, int]:
+    def input_dtypes(self, target: Target) -> dict[str, Any]:
+        """See PredictClient."""
+        return {name: _numpy_dtype(dtype) for name, dtype in self._input_types(target).items()}
+
+    def _input_types(self, target: Target) -> dict[str, int]:
         request = get_model_metadata_pb2.GetModelMetadataRequest(
             model_spec=_model_spec(target), metadata_field=["signature_def"]
         )
@@ -209,8 +264,7 @@ class GrpcClient:
         response.metadata["signature_def"].Unpack(signatures)
         signature = signatures.signature_def.get(target.signature_name)
         if signature is None:
-            message = f'Serving signature key "{target.signature_name}" not found.'
-            raise RequestError(self.address, ServingError(Code.FAILED_PRECONDITION, message))
+            raise _no_signature(self.address, target)
         return {name: info.dtype for name, info in signature.inputs.items()}
 
     def _ask(self, method: Any, request: Any) -> Any:
@@ -232,7 +286,7 @@ def _with_retries(options: ClientOptions, address: str, ask: Any) -> Any:
             retry_error_callback=_raise_last,
         )(ask)
     except ServingError as error:
-        raise RequestError(address, error) from None
+        raise RequestError(address, error.message, code=error.code) from None
 
 
 def _raise_last(state: RetryCallState) -> Any:
@@ -260,6 +314,15 @@ def _rest_error(response: httpx.Response) -> str:
         return str(response.json()["error"])
     except (ValueError, KeyError, TypeError):
         return response.text[:1000]
+
+
+def _no_signature(address: str, target: Target) -> RequestError:
+    message = f'Serving signature key "{target.signature_name}" not found.'
+    return RequestError(address, message, code=Code.FAILED_PRECONDITION)
+
+
+def _numpy_dtype(data_type: int) -> Any:
+    return tf.as_dtype(data_type).as_numpy_dtype
 
 
 def _model_spec(target: Target) -> model_pb2.ModelSpec:

@@ -58,6 +58,32 @@ def predict(saved_model: Path, rows_path: Path, *, missing_values: Sequence[str]
         return predictions
 
 
+def to_prediction(answer: Mapping[str, Any]) -> Prediction:
+    """The prediction in a server's answer for one row.
+
+    Raises:
+        DataError: the model is not one of kubetfx.
+    """
+    if "value" in answer:
+        return Prediction(value=float(answer["value"]))
+    if not {"label", "score", "probabilities", "classes"} <= answer.keys():
+        raise DataError(
+            "The served model is none of kubetfx: it returns no label, score, probabilities and classes, and no value. "
+            f"Received: {', '.join(answer)}. Ask it over its own REST or gRPC API."
+        )
+    probabilities = dict(zip(answer["classes"], map(float, answer["probabilities"]), strict=True))
+    return Prediction(str(answer["label"]), float(answer["score"]), probabilities)
+
+
+def to_client_rows(columns: Mapping[str, np.ndarray]) -> list[dict[str, float | str]]:
+    """Columns of `read_rows` as rows for a client."""
+    lists = {
+        name: [value.decode() if isinstance(value, bytes) else value for value in column.tolist()]
+        for name, column in columns.items()
+    }
+    return [dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True)]
+
+
 def read_rows(path: Path, dtypes: Mapping[str, Any], *, missing_values: Sequence[str]) -> dict[str, np.ndarray]:
     """The model's columns of a file of rows, each (rows,). Missing cells are NaN and b"".
 

@@ -1,17 +1,21 @@
 """Warm-up: the requests that a model brings along, replayed before it answers any other."""
 
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import (  # type: ignore[import-untyped]
     input_pb2,
+    predict_pb2,
     prediction_log_pb2,
 )
 
 from serving import inference
 from serving.saved_model import SavedModel
 from serving.status import Code, ServingError, from_tensorflow, invalid_argument
-from serving.tensor_proto import to_array
+from serving.tensor_proto import from_array, to_array
 
 WARMUP_REQUESTS = Path("assets.extra") / "tf_serving_warmup_requests"
 MAX_RECORDS = 1000
@@ -43,6 +47,30 @@ def warm_up(model: SavedModel, path: Path) -> int:
     except tf.errors.OpError as error:
         raise from_tensorflow(error) from None
     return count
+
+
+def predict_request(rows: Sequence[Mapping[str, Any]], dtypes: Mapping[str, Any]) -> predict_pb2.PredictRequest:
+    """A Predict request of `serving_default` for rows, by column name, with the NumPy type of each input."""
+    request = predict_pb2.PredictRequest()
+    request.model_spec.signature_name = "serving_default"
+    for name, dtype in dtypes.items():
+        values = [row[name] for row in rows]
+        array = np.array([v.encode() for v in values], object) if dtype is object else np.array(values, dtype)
+        from_array(array, request.inputs[name])
+    return request
+
+
+def write_warmup_requests(path: Path, requests: Iterable[predict_pb2.PredictRequest]) -> None:
+    """Write requests into a model's folder, where TensorFlow Serving looks for them.
+
+    The model's name in them may stay empty: Serving replays them on the version that it loads.
+    """
+    file = path / WARMUP_REQUESTS
+    file.parent.mkdir(exist_ok=True)
+    with tf.io.TFRecordWriter(str(file)) as writer:
+        for request in requests:
+            log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
+            writer.write(log.SerializeToString(deterministic=True))
 
 
 def _parse(record: bytes, file: Path) -> prediction_log_pb2.PredictionLog:

@@ -259,14 +259,14 @@ def evaluate(
         Oracle(name, num_outputs=len(classes) or 1, task=task).save(
             path_utils.serving_model_dir(model.uri), classes=classes
         )
-    inputs = {"examples": [examples], "model": [models["candidate"]], "schema": [schema]}
+    inputs = {"examples": [examples], "model": [models["candidate"]], "schema": [schema], "transform_graph": []}
     if baseline is not None:
         inputs["baseline_model"] = [models["baseline"]]
     config = EvaluationConfig.model_validate(evaluation)
     Executor().Do(
         inputs,
         {"evaluation": [evaluation_artifact], "blessing": [blessing]},
-        {"evaluation_config": config.model_dump_json(), "task": task},
+        {"evaluation_config": config.model_dump_json(), "task": task, "golden_rows": 0},
     )
     result = read_evaluation(folder / "evaluation", config, task=task)
     return result, tfma.load_validation_result(str(folder / "evaluation")), model_utils.is_model_blessed(blessing)

@@ -12,8 +12,8 @@ from tfx.components.example_gen import base_example_gen_executor
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_artifacts
 
-from components import tables
-from components.example_gen import Executor, TableExampleGen, encode, read_profile, row_keys, split_of
+from components import table_profile, tables
+from components.example_gen import Driver, Executor, TableExampleGen, encode, row_keys, split_of
 from pipeline.config import DataConfig
 from pipeline.errors import DataError
 
@@ -123,16 +123,12 @@ def test_key_of_a_row_is_the_same_in_another_process():
 
 
 def run_executor(folder: Path, output: Path, **fields) -> standard_artifacts.Examples:
-    """Run the executor as TFX's launcher does, with the exec properties of the component."""
-    data = DataConfig.model_validate({"path": str(folder), "label": "y", **fields})
-    component = TableExampleGen(data, files=tables.find_files(data))
+    """Run driver and executor as TFX's launcher does, with the exec properties of the component."""
+    component = TableExampleGen(DataConfig.model_validate({"path": str(folder), "label": "y", **fields}))
     examples = standard_artifacts.Examples()
     examples.uri = str(output)
     output.mkdir(parents=True)
-    properties = dict(component.exec_properties)
-    for key, value in properties.items():
-        if hasattr(value, "DESCRIPTOR"):
-            properties[key] = json_format.MessageToJson(value)
+    properties = Driver(None).resolve_exec_properties(dict(component.exec_properties), None, None)
     Executor().Do({}, {"examples": [examples]}, properties)
     return examples
 
@@ -195,7 +191,7 @@ def test_files_are_named_whole_and_nothing_half_written_stays(examples):
 
 
 def test_profile_of_the_table_travels_with_the_examples(examples):
-    profile = read_profile(examples)
+    profile = table_profile.read(examples)
 
     assert profile.num_rows == 200
     assert profile.column("y").values == ("no", "yes")
@@ -267,9 +263,32 @@ def test_newest_span_is_what_tfx_takes(tmp_path):
     write_rows(tmp_path / "span-1")
     data = DataConfig(path=str(tmp_path / "span-{SPAN}" / "*.csv"), label="y")
 
-    component = TableExampleGen(data, files=tables.find_files(data))
+    write_rows(tmp_path / "span-2")
+
+    properties = Driver(None).resolve_exec_properties(dict(TableExampleGen(data).exec_properties), None, None)
 
     input_config = example_gen_pb2.Input()
-    json_format.Parse(component.exec_properties["input_config"], input_config)
-    assert component.exec_properties["input_base"] == str(tmp_path)
-    assert input_config.splits[0].pattern == "span-{SPAN}/*.csv"
+    json_format.Parse(properties["input_config"], input_config)
+    assert properties["input_base"] == str(tmp_path)
+    assert input_config.splits[0].pattern == "span-2/*.csv"
+    assert properties["span"] == 2
+
+
+def test_path_is_looked_at_where_the_node_runs(tmp_path):
+    component = TableExampleGen(DataConfig(path=str(tmp_path / "later"), label="y"))
+
+    with pytest.raises(DataError, match=r"data\.path matches no file\. Received: .*later"):
+        Driver(None).resolve_exec_properties(dict(component.exec_properties), None, None)
+
+
+def test_fingerprint_tells_changed_data(tmp_path):
+    write_rows(tmp_path / "table")
+    component = TableExampleGen(DataConfig(path=str(tmp_path / "table"), label="y"))
+
+    def fingerprint():
+        return Driver(None).resolve_exec_properties(dict(component.exec_properties), None, None)["input_fingerprint"]
+
+    first = fingerprint()
+    assert fingerprint() == first
+    write_rows(tmp_path / "table", number=201)
+    assert fingerprint() != first

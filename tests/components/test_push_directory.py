@@ -9,7 +9,20 @@ from pathlib import Path
 import pytest
 
 from components import push_directory
-from components.push_directory import RECORD, PushRecord, model_digest, next_version, push, read_record, versions
+from components.push_directory import (
+    RECORD,
+    PushRecord,
+    mark_verified,
+    model_digest,
+    next_version,
+    prune,
+    push,
+    read_record,
+    remove,
+    roll_back,
+    rolled_back_versions,
+    versions,
+)
 from pipeline.errors import PushError
 
 
@@ -203,3 +216,95 @@ def test_digest_of_a_version_is_that_of_the_model_that_was_pushed(saved_model, s
     push(saved_model, served, version=7, replaced_version=None)
 
     assert model_digest(push_directory.version_path(served, 7)) == model_digest(saved_model)
+
+
+@pytest.fixture
+def four(saved_model, served) -> Path:
+    """A directory with the versions 1 to 4."""
+    for version in (1, 2, 3, 4):
+        push(saved_model, served, version=version, replaced_version=version - 1 or None)
+    return served
+
+
+def test_rollback_puts_the_newer_versions_out_of_sight(four):
+    roll_back(four, to=2)
+
+    assert versions(four) == [1, 2]
+    assert rolled_back_versions(four) == [3, 4]
+    assert read_record(four, 4).version == 4
+
+
+def test_rollback_moves_the_newest_version_last_so_that_none_between_is_served(four, monkeypatch):
+    moved = []
+    rename = Path.rename
+
+    def spy(path: Path, target: Path) -> Path:
+        moved.append(path.name)
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", spy)
+    roll_back(four, to=1)
+
+    assert moved == ["2", "3", "4"]
+
+
+@pytest.mark.parametrize(("to", "there", "away"), [(4, [1, 2, 4], [3]), (3, [1, 2, 3], [4]), (1, [1], [2, 3, 4])])
+def test_version_that_was_rolled_back_comes_back(four, to, there, away):
+    roll_back(four, to=2)
+
+    roll_back(four, to=to)
+
+    assert versions(four) == there
+    assert rolled_back_versions(four) == away
+
+
+def test_number_of_a_version_that_was_rolled_back_is_not_given_again(saved_model, served):
+    future = int(time.time()) + 1_000_000
+    push(saved_model, served, version=1, replaced_version=None)
+    push(saved_model, served, version=future, replaced_version=1)
+    roll_back(served, to=1)
+
+    assert next_version(served) == future + 1
+
+
+def test_prune_keeps_the_newest(four):
+    assert prune(four, keep=2) == [1, 2]
+    assert versions(four) == [3, 4]
+    assert sorted(entry.name for entry in four.iterdir()) == ["3", "4"]
+
+
+def test_prune_never_removes_what_is_served(four):
+    assert prune(four, keep=1, protected={2}) == [1, 3]
+    assert versions(four) == [2, 4]
+
+
+def test_prune_with_fewer_versions_than_it_keeps_removes_none(four):
+    assert prune(four, keep=9) == []
+    assert versions(four) == [1, 2, 3, 4]
+
+
+def test_prune_forgets_what_was_rolled_back_before_the_oldest_that_is_kept(four, saved_model):
+    roll_back(four, to=2)
+    for version in (5, 6):
+        push(saved_model, four, version=version, replaced_version=None)
+
+    assert prune(four, keep=2) == [1, 2, 3, 4]
+    assert rolled_back_versions(four) == []
+
+
+def test_version_is_removed_whole(four):
+    remove(four, 3)
+    remove(four, 3)  # somebody else was faster
+
+    assert sorted(entry.name for entry in four.iterdir()) == ["1", "2", "4"]
+
+
+def test_verification_is_recorded(four):
+    before = read_record(four, 4)
+
+    mark_verified(four, 4)
+
+    record = read_record(four, 4)
+    assert record == before.model_copy(update={"verified_at": record.verified_at})
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", record.verified_at)
+    assert not list(four.rglob("*.aside"))

@@ -5,7 +5,8 @@ import pytest
 from tfx.orchestration.portable.data_types import ExecutionInfo
 from tfx.types import standard_artifacts
 
-from components.push_directory import push, read_record, versions
+from components.golden import RESULT
+from components.push_directory import push, read_record, roll_back, versions
 from components.pusher import NOT_BLESSED, Driver, Executor
 from components.served_model_resolver import saved_model_path
 from pipeline.errors import PushError
@@ -30,9 +31,20 @@ def choose_version(model, served: Path, *, blessed: bool = True) -> int:
     return Driver(None).run(info).exec_properties["version"].int_value
 
 
-def execute(model, served: Path, *, version: int) -> list[standard_artifacts.PushedModel]:
+def execute(model, served: Path, *, version: int, keep_versions: int = 0) -> list[standard_artifacts.PushedModel]:
     output = {"pushed_model": [standard_artifacts.PushedModel()]}
-    Executor().Do({"model": [model]}, output, {"push_directory": str(served), "version": version})
+    evaluation = standard_artifacts.ModelEvaluation()
+    evaluation.uri = str(served.parent / "evaluation")
+    Path(evaluation.uri).mkdir(exist_ok=True)
+    (Path(evaluation.uri) / RESULT).write_text('{"metrics": {"accuracy": 0.75, "auc": NaN}}')
+    properties = {
+        "push_directory": str(served),
+        "version": version,
+        "model_name": "m",
+        "endpoint": "",
+        "keep_versions": keep_versions,
+    }
+    Executor().Do({"model": [model], "evaluation": [evaluation]}, output, properties)
     return output["pushed_model"]
 
 
@@ -94,6 +106,7 @@ def test_push_is_recorded_with_what_it_replaced(make_model, served):
     assert (served / "10" / "saved_model.pb").read_text() == "new"
     assert (served / "9" / "saved_model.pb").read_text() == "old"
     assert read_record(served, 10).replaced_version == 9
+    assert read_record(served, 10).metrics == {"accuracy": 0.75}
 
 
 def test_version_that_is_there_already_is_left_alone(make_model, served):
@@ -115,3 +128,34 @@ def test_push_that_fails_leaves_what_is_served(make_model, served):
         execute(make_model("new"), served, version=10)
 
     assert versions(served) == [9]
+
+
+def test_model_that_was_rolled_back_is_not_pushed_again(make_model, served):
+    rejected = make_model("rejected")
+    push(saved_model_path([make_model("old")]), served, version=9, replaced_version=None)
+    push(saved_model_path([rejected]), served, version=10, replaced_version=9)
+    roll_back(served, to=9)
+
+    version = choose_version(rejected, served)
+    assert version > 10  # a number of its own, so that the cache does not answer for it
+    with pytest.raises(PushError, match=r"version 10, which was rolled back.*kubetfx rollback CONFIG --to 10"):
+        execute(rejected, served, version=version)
+    assert versions(served) == [9]
+
+
+def test_old_versions_are_removed_by_the_push_that_makes_them_too_many(make_model, served):
+    for version in (7, 8, 9):
+        push(saved_model_path([make_model(str(version))]), served, version=version, replaced_version=None)
+
+    execute(make_model("new"), served, version=10, keep_versions=2)
+
+    assert versions(served) == [9, 10]
+
+
+def test_all_versions_are_kept_by_default(make_model, served):
+    for version in (7, 8, 9):
+        push(saved_model_path([make_model(str(version))]), served, version=version, replaced_version=None)
+
+    execute(make_model("new"), served, version=10)
+
+    assert versions(served) == [7, 8, 9, 10]

@@ -8,7 +8,7 @@ from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx.types import artifact_utils, standard_artifacts
 
-from components.example_gen import PROFILE_PROPERTY, _profile_json
+from components import table_profile
 from components.schema_gen import Executor, complete_schema
 from components.tables import Column, TableProfile
 from models.features import MISSING_INTEGER, read_features, read_schema
@@ -165,7 +165,7 @@ def run_executor(tmp_path: Path, *, frozen_schema: str | None = None) -> schema_
     for artifact, name in ((examples, "examples"), (statistics, "statistics"), (schema, "schema")):
         artifact.uri = str(tmp_path / name)
         (tmp_path / name).mkdir()
-    examples.set_string_custom_property(PROFILE_PROPERTY, _profile_json(PROFILE, label="species"))
+    table_profile.write(examples, PROFILE, label="species")
     statistics.split_names = artifact_utils.encode_split_names(["train"])
     table = pandas.DataFrame({column.name: _values(column) for column in PROFILE.columns})
     folder = tmp_path / "statistics" / "Split-train"

@@ -1,10 +1,12 @@
 """From a CSV to a pushed model; then again with nothing changed, and with one thing changed at a time."""
 
-import csv
 import json
+import re
 import shutil
 import socket
 import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.e2e.project import PENGUINS, Finished, Project, command, environment, penguins_in
+from tests.e2e.project import PENGUINS, Finished, Project, command, environment, kubetfx, penguins_in
 
 COLUMNS = ["island", "bill_length_mm", "bill_depth_mm", "flipper_length_mm", "body_mass_g", "sex", "year"]
 
@@ -68,32 +70,111 @@ def test_predict_gives_species_for_raw_rows(first_run: Finished, penguins: Proje
         assert sum(prediction["probabilities"].values()) == pytest.approx(1, abs=1e-5)
 
 
-def test_served_model_answers_a_rest_client_as_predict_does(first_run: Finished, penguins: Project) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = subprocess.Popen(
-        command("serve", penguins.config, "--rest-port", str(port), "--grpc-port", "0"),
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(),
+@dataclass(frozen=True)
+class Server:
+    """`kubetfx serve`, over the pushed versions."""
+
+    rest: str
+    grpc: str
+
+    def available(self) -> list[int]:
+        answer = httpx.get(f"{self.rest}/v1/models/penguins").json()
+        statuses = answer.get("model_version_status", [])
+        return [int(status["version"]) for status in statuses if status["state"] == "AVAILABLE"]
+
+
+@pytest.fixture(scope="module")
+def server(first_run: Finished, penguins: Project) -> Iterator[Server]:
+    with socket.socket() as rest, socket.socket() as grpc:
+        rest.bind(("127.0.0.1", 0))
+        grpc.bind(("127.0.0.1", 0))
+        ports = rest.getsockname()[1], grpc.getsockname()[1]
+    flags = ("--rest-port", str(ports[0]), "--grpc-port", str(ports[1]), "--file-system-poll-wait-seconds", "0.2")
+    process = subprocess.Popen(
+        command("serve", penguins.config, *flags), stderr=subprocess.PIPE, text=True, env=environment()
     )
     try:
-        assert server.stderr is not None
-        assert any(f"REST at 127.0.0.1:{port}" in line for line in server.stderr)
-        with (PENGUINS / "rows.csv").open() as file:
-            rows = [
-                {name: value if name in ("island", "sex") else float(value) for name, value in row.items()}
-                for row in csv.DictReader(file)
-            ]
-        answer = httpx.post(f"http://127.0.0.1:{port}/v1/models/penguins:predict", json={"instances": rows}).json()
+        assert process.stderr is not None
+        assert any(f"REST at 127.0.0.1:{ports[0]}" in line for line in process.stderr)
+        yield Server(f"http://127.0.0.1:{ports[0]}", f"127.0.0.1:{ports[1]}")
     finally:
-        server.terminate()
-        server.communicate(timeout=30)
-    offline = penguins.predict(PENGUINS / "rows.csv").document
-    assert [p["label"] for p in answer["predictions"]] == [p["label"] for p in offline["predictions"]]
-    for ours, theirs in zip(answer["predictions"], offline["predictions"], strict=True):
-        assert ours["score"] == pytest.approx(theirs["score"], abs=1e-6)
+        process.terminate()
+        process.communicate(timeout=30)
+
+
+def test_run_prints_calls_that_give_predictions(first_run: Finished, penguins: Project, server: Server) -> None:
+    human = kubetfx("run", penguins.config).stderr
+    (curl,) = re.findall(r"curl -d @(\S+) http://localhost:8501(\S+)", human)
+    (predict,) = re.findall(r"kubetfx (predict .* --rows (\S+) --grpc) localhost:8500", human)
+
+    answer = httpx.post(f"{server.rest}{curl[1]}", content=Path(curl[0]).read_bytes()).json()
+    over_grpc = kubetfx(*predict[0].split(), server.grpc, "--format", "json").document
+    offline = penguins.predict(Path(predict[1])).document
+
+    for expected, ours, theirs in zip(
+        offline["predictions"], answer["predictions"], over_grpc["predictions"], strict=True
+    ):
+        assert ours["label"] == theirs["label"] == expected["label"]
+        assert ours["score"] == pytest.approx(expected["score"], abs=1e-6)
+        assert theirs["score"] == pytest.approx(expected["score"], abs=1e-6)
+
+
+@pytest.mark.parametrize("protocol", ["rest", "grpc"])
+def test_served_model_answers_as_predict_does(
+    first_run: Finished, penguins: Project, server: Server, protocol: str
+) -> None:
+    rows = PENGUINS / "rows.csv"
+    asked = kubetfx(
+        "predict", penguins.config, "--rows", rows, f"--{protocol}", getattr(server, protocol), "--format", "json"
+    )
+    assert asked.exit_code == 0, asked.stderr
+    assert asked.stderr == ""
+    offline = penguins.predict(rows).document["predictions"]
+    for ours, theirs in zip(asked.document["predictions"], offline, strict=True):
+        assert ours["label"] == theirs["label"]
+        assert ours["probabilities"] == pytest.approx(theirs["probabilities"], abs=1e-6)
+
+
+def test_models_of_a_server_are_shown(first_run: Finished, penguins: Project, server: Server) -> None:
+    version = first_run.document["pushed_version"]
+    shown = kubetfx("models", "--rest", server.rest, "--format", "json").document
+    assert {"version": version, "state": "AVAILABLE", "error": None} in shown["penguins"]
+    by_grpc = kubetfx("models", penguins.config, "--grpc", server.grpc)
+    assert f"penguins  {version}  AVAILABLE" in by_grpc.stdout
+
+
+def test_push_is_verified_with_the_server_that_the_config_names(
+    first_run: Finished, penguins: Project, server: Server
+) -> None:
+    endpoint = f"serving.endpoint={{rest: '{server.rest}', grpc: '{server.grpc}'}}"
+    run = penguins.run("--set", endpoint)
+    assert run.exit_code == 0, run.stderr
+    assert executed(run) == ["Evaluator", "Pusher"]
+    (version,) = kubetfx("versions", penguins.config, "--set", endpoint, "--format", "json").document["versions"]
+    assert (version["version"], version["state"]) == (first_run.document["pushed_version"], "served")
+    assert version["verified_at"] is not None
+    assert version["metrics"] == first_run.document["metrics"]
+
+
+def test_rollback_moves_the_server_back_and_on_again(first_run: Finished, penguins: Project, server: Server) -> None:
+    endpoint = ("--set", f"serving.endpoint.rest={server.rest}")
+    old, new = first_run.document["pushed_version"], first_run.document["pushed_version"] + 1
+    shutil.copytree(penguins.pushed / str(old), penguins.pushed / str(new))
+    try:
+        back = kubetfx("rollback", penguins.config, *endpoint)
+        assert back.exit_code == 0, back.stderr
+        assert server.available() == [old]
+        assert f"kubetfx rollback {penguins.config} --to {new}" in back.stderr
+        on = kubetfx("rollback", penguins.config, "--to", str(new), *endpoint)
+        assert on.exit_code == 0, on.stderr
+        assert server.available() == [new]
+        listed = kubetfx("versions", penguins.config, "--format", "json").document["versions"]
+        assert [(entry["version"], entry["state"]) for entry in listed] == [(new, "served"), (old, "kept")]
+        nowhere = kubetfx("rollback", penguins.config, "--to", "5")
+        assert nowhere.exit_code == 2
+        assert f"There are: {old}, {new}" in nowhere.stderr
+    finally:
+        shutil.rmtree(penguins.pushed / str(new))
 
 
 def test_predict_takes_rows_with_missing_cells(first_run: Finished, penguins: Project, tmp_path: Path) -> None:

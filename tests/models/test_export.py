@@ -1,5 +1,6 @@
 """Each signature of a SavedModel in tf.compat.v1's loader and a Session, which is how TensorFlow Serving runs it."""
 
+import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,10 +13,14 @@ import pytest
 import tensorflow as tf
 
 from models import tabular
-from models.export import CLASSIFY_METHOD, REGRESS_METHOD, export_model
+from models.export import CLASSIFY_METHOD, NETWORK, REGRESS_METHOD, REQUEST, export_model, network_arguments, read_facts
 from pipeline.config import ModelConfig
+from serving.saved_model import SavedModel, SessionOptions
+from serving.warmup import WARMUP_REQUESTS, warm_up
+from tests.models.conftest import make_rows, to_examples
 
 TOLERANCE = 1e-6
+WARMUP_ROWS = 4
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,9 @@ def export(preprocessed: Any, path: Path) -> Iterator[Exported]:
     )
     head = keras.layers.Softmax() if classes else keras.layers.Rescaling(scale=800.0, offset=4_000.0)
     model = keras.Model(network.input, head(network.output))
-    export_model(model, preprocessed.output, preprocessed.features, path)
+    export_model(
+        model, preprocessed.output, preprocessed.features, path, warmup_examples=to_examples(make_rows(4)[:WARMUP_ROWS])
+    )
     session = tf.compat.v1.Session(graph=tf.Graph())  # not a context: that would make it everybody's default
     meta_graph = tf.compat.v1.saved_model.load(session, ["serve"], str(path))
     yield Exported(path, preprocessed, model, session, meta_graph.signature_def)
@@ -104,8 +111,42 @@ def test_signatures_are_those_of_the_task(exported):
         "serving_default",
         "serving_examples",
         "transform_features",
+        NETWORK,
         own,
     }
+
+
+def test_network_takes_features_without_any_preprocessing(exported, rows):
+    features = exported.preprocessed.transform(rows)
+    names = read_facts(exported.path).network_inputs
+
+    answers = exported.run(NETWORK, **network_arguments(features, names))
+
+    np.testing.assert_allclose(answers["outputs"], exported.eager(rows), atol=TOLERANCE)
+
+
+def test_warmup_requests_are_replayed_by_the_server(exported):
+    model = SavedModel(exported.path, SessionOptions())
+    try:
+        assert warm_up(model, exported.path) == 2
+    finally:
+        model.close()
+
+
+def test_example_of_a_request_is_a_whole_row_of_the_data(exported):
+    (row,) = json.loads((exported.path / REQUEST).read_text())["instances"]
+
+    assert set(row) == set(exported.signatures["serving_default"].inputs)
+    assert not any(value == "" or (isinstance(value, float) and math.isnan(value)) for value in row.values())
+    assert exported.run_raw([row])
+
+
+def test_model_without_examples_brings_no_requests(binary, tmp_path):
+    network = tabular.build_model(binary.output, model=ModelConfig(), features=binary.config, num_outputs=2)
+    export_model(network, binary.output, binary.features, tmp_path / "model")
+
+    assert not (tmp_path / "model" / REQUEST).exists()
+    assert not (tmp_path / "model" / WARMUP_REQUESTS).exists()
 
 
 def test_raw_rows_are_classified_as_by_the_keras_model(classifier, rows):

@@ -194,7 +194,7 @@ def test_failed_node_is_followed_by_its_log_and_the_command_that_goes_on(kubetfx
 
 
 def test_every_error_stands_in_the_tree_with_its_exit_code():
-    documented = re.findall(r"(\w+Error) +([0-9])?", errors.__doc__.partition("\n\n")[2])
+    documented = re.findall(r"(\w+Error) +([0-9]+)?", errors.__doc__.partition("\n\n")[2])
     defined = {
         name: error.exit_code
         for name, error in vars(errors).items()

@@ -93,6 +93,16 @@ def test_unknown_key_that_is_like_none_suggests_nothing(write):
         ({"training": ["epochs"]}, r"training: .*\. Received: \['epochs'\] \(a list\)\."),
         ({"training": {"optimizer": "adm"}}, r"training\.optimizer: .*'adam'.*\. Received: 'adm' \(text\)\."),
         ({"model": {"hidden_units": [64, 0]}}, r"model\.hidden_units\.1: .*\. Received: 0 \(a number\)\."),
+        (
+            {"serving": {"endpoint": {}}},
+            r"serving\.endpoint needs rest \(http://HOST:PORT\), grpc \(HOST:PORT\), or both",
+        ),
+        (
+            {"serving": {"endpoint": {"rest": "localhost:8501"}}},
+            r"serving\.endpoint\.rest: .*Received: 'localhost:8501'",
+        ),
+        ({"serving": {"endpoint": {"grpc": "localhost"}}}, r"serving\.endpoint\.grpc: .*Received: 'localhost'"),
+        ({"serving": {"keep_versions": 0}}, r"serving\.keep_versions: .*Received: 0"),
         ({"model": {"hidden_units": 64}}, r"model\.hidden_units: .*\. Received: 64 \(a number\)\."),
         ({"model": {"dropout": 1}}, r"model\.dropout: .*less than 1\. Received: 1 \(a number\)\."),
         ({"data": with_data(drop={"a": 1})}, r"data\.drop: .*\. Received: \{'a': 1\} \(a mapping\)\."),

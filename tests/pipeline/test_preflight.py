@@ -1,4 +1,5 @@
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +196,32 @@ def test_push_directory_without_permission_is_refused(make_config, tmp_path):
 
     with pytest.raises(UsageError, match=r"serving\.push_directory cannot be written\. .*\(Permission denied\)"):
         preflight.check(make_config(serving={"push_directory": "served"}))
+
+
+@pytest.mark.parametrize("endpoint", [{"rest": "http://127.0.0.1:{port}"}, {"grpc": "127.0.0.1:{port}"}])
+def test_server_of_the_push_that_is_not_there_is_told_before_the_work(make_config, endpoint, tmp_path):
+    (tmp_path / "served" / "1").mkdir(parents=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ((key, address),) = endpoint.items()
+    address = address.format(port=port)
+
+    with pytest.raises(
+        UsageError, match=rf"serving\.endpoint\.{key} cannot be reached\. Received: {address} \(.*kubetfx serve CONFIG"
+    ):
+        preflight.check(make_config(serving={"push_directory": "served", "endpoint": {key: address}}))
+
+
+def test_server_that_has_nothing_to_serve_yet_need_not_be_there(make_config):
+    preflight.check(make_config(serving={"push_directory": "served", "endpoint": {"grpc": "127.0.0.1:1"}}))
+
+
+def test_server_of_the_push_that_listens_is_fine(make_config, tmp_path):
+    (tmp_path / "served" / "1").mkdir(parents=True)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        endpoint = {"grpc": f"127.0.0.1:{listening.getsockname()[1]}"}
+        preflight.check(make_config(serving={"push_directory": "served", "endpoint": endpoint}))
 
 
 def test_all_errors_here_end_with_exit_code_2():

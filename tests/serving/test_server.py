@@ -15,6 +15,7 @@ import httpx
 import psutil
 import pytest
 
+from pipeline.cli import main
 from pipeline.errors import UsageError
 from serving.batching import BatchingParameters
 from serving.model_config import ModelConfig
@@ -33,7 +34,7 @@ def free_ports() -> tuple[int, int]:
 
 def start(*arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "serving", *arguments],
+        [sys.executable, "-m", "pipeline", "serve", *arguments],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -106,23 +107,24 @@ def cpu_seconds(process: subprocess.Popen[str]) -> float:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "error: There is no model to serve."),
+        ([], "Error: There is no model to serve."),
         (
             ["--model-base-path=/x", "--batching-parameters-file=/x"],
-            "error: --batching-parameters-file is given without",
+            "Error: --batching-parameters-file is given without",
         ),
-        (["--model-config-file=/none"], "error: --model-config-file is no ModelServerConfig"),
-        (["--model-base-path=/x", "--engine=tf-serving"], "error: TensorFlow Serving is not installed"),
+        (["--model-config-file=/none"], "Error: --model-config-file is no ModelServerConfig"),
+        (["--model-base-path=/x", "--engine=tf-serving"], "Error: TensorFlow Serving is not installed"),
     ],
 )
 def test_wrong_command_line_is_explained(
-    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    arguments: list[str], message: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from serving.__main__ import main
-
     monkeypatch.setenv("PATH", "/nowhere")
-    assert main(arguments) == 2
-    assert capsys.readouterr().err.startswith(message)
+    monkeypatch.setattr(sys, "argv", ["kubetfx", "serve", *arguments])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    assert message in capfd.readouterr().err
 
 
 @pytest.fixture

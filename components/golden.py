@@ -1,0 +1,121 @@
+"""Golden rows: rows of the evaluation split, each with the prediction that a server must give for it.
+
+The prediction is made along training's path: the graph of the Transform component, then the bare network. The
+preprocessing that was exported for serving has no part in it, so what a server answers shows any difference between
+the two (training/serving skew).
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.raw_rows import RawRow
+
+GOLDEN = "golden.json"
+"""File of the evaluation artifact."""
+
+RESULT = "evaluation.json"
+"""File of the evaluation artifact with its EvaluationResult, for whoever has no TFMA at hand."""
+
+
+@dataclass(frozen=True)
+class GoldenRows:
+    """Rows and what is to be predicted for them, in the same order."""
+
+    rows: list[RawRow]
+    classes: list[str]
+    """Empty for a regression."""
+    outputs: list[list[float]]
+    """Probabilities of the classes, or the one value."""
+
+    def difference(self, answers: Sequence[Mapping[str, Any]], *, tolerance: float) -> str | None:
+        """The first answer that is not as it must be, in words; None if there is none.
+
+        Args:
+            answers: what a server says to `rows`: `probabilities`, `classes` and `label`, or `value`.
+            tolerance: largest difference of a probability; of a value, as a share of it or of the values' standard
+                deviation, whichever is larger.
+        """
+        if len(answers) != len(self.rows):
+            return f"{len(answers)} answers to {len(self.rows)} rows"
+        for number, (expected, answer) in enumerate(zip(self.outputs, answers, strict=True), start=1):
+            reason = self._why_not(np.array(expected), answer, tolerance)
+            if reason:
+                row = json.dumps(self.rows[number - 1], ensure_ascii=False)
+                return f"row {number} of {len(self.rows)}, {reason}. The row: {row}"
+        return None
+
+    def _why_not(self, expected: np.ndarray, answer: Mapping[str, Any], tolerance: float) -> str | None:
+        name = "probabilities" if self.classes else "value"
+        if name not in answer or (self.classes and list(answer.get("classes", ())) != self.classes):
+            return f"the answer has other fields or classes than the model: {', '.join(sorted(answer))}"
+        received = np.atleast_1d(np.array(answer[name], np.float64))
+        if received.shape != expected.shape:
+            return f"{name} has {received.size} numbers, and must have {expected.size}"
+        equal = (received == expected) | (np.isnan(received) & np.isnan(expected))
+        off_by = np.where(equal, 0, np.abs(received - expected) / self._scale(expected))
+        worst = int(np.argmax(np.nan_to_num(off_by, nan=np.inf)))
+        if off_by[worst] <= tolerance:
+            return self._wrong_label(expected, answer, tolerance)
+        of = f" of {self.classes[worst]!r}" if self.classes else ""
+        return (
+            f"the {'probability' if self.classes else name}{of} is {received[worst]:.6g}, and offline it is "
+            f"{expected[worst]:.6g}: they differ by {off_by[worst]:.2g}, more than the tolerance {tolerance:g}"
+        )
+
+    def _scale(self, expected: np.ndarray) -> np.ndarray | float:
+        if self.classes:
+            return 1.0
+        return np.maximum(np.abs(expected), np.std(self.outputs)) or 1.0
+
+    def _wrong_label(self, expected: np.ndarray, answer: Mapping[str, Any], tolerance: float) -> str | None:
+        if not self.classes:
+            return None
+        likely = [name for name, p in zip(self.classes, expected, strict=True) if p >= expected.max() - 2 * tolerance]
+        if answer.get("label") in likely:
+            return None
+        return f"the label is {answer.get('label')!r}, and offline it is {likely[0]!r}"
+
+
+def write(golden_rows: GoldenRows, folder: Path) -> None:
+    """Write them into an evaluation artifact."""
+    text = json.dumps(asdict(golden_rows), ensure_ascii=False, indent=1)  # NaN, as Python and TF Serving read it
+    (folder / GOLDEN).write_text(text, encoding="utf-8")
+
+
+def read(folder: Path) -> GoldenRows:
+    """Read them from an evaluation artifact."""
+    return GoldenRows(**json.loads((folder / GOLDEN).read_text(encoding="utf-8")))
+
+
+def predict_golden_rows(split: str, *, number: int, transform_graph: str, saved_model: Path) -> GoldenRows:
+    """Choose rows and predict them offline.
+
+    Args:
+        split: folder of the evaluation split: tf.Examples in gzipped TFRecords.
+        number: rows at most, the first ones.
+        transform_graph: folder of the artifact.
+        saved_model: the exported model, of which only the bare network is used.
+    """
+    import tensorflow as tf
+    import tensorflow_transform as tft
+
+    from models.export import NETWORK, network_arguments, read_facts
+    from models.raw_rows import raw_rows
+
+    facts = read_facts(saved_model)
+    assert facts is not None  # the Trainer of this run exported it
+    files = sorted(tf.io.gfile.glob(f"{split}/*"))
+    examples = list(tf.data.TFRecordDataset(files, "GZIP").take(number).as_numpy_iterator())
+    transform = tft.TFTransformOutput(transform_graph)
+    raw = tf.io.parse_example(examples, transform.raw_feature_spec())
+    features = transform.transform_features_layer()(raw)
+    network = tf.saved_model.load(str(saved_model)).signatures[NETWORK]
+    outputs = network(**network_arguments(features, facts.network_inputs))["outputs"]
+    strings = [name for name, dtype in facts.columns.items() if dtype == "string"]
+    rows = raw_rows(examples, inputs=facts.inputs, strings=strings)
+    return GoldenRows(rows, list(facts.classes), outputs.numpy().astype(float).tolist())

@@ -1,0 +1,535 @@
+"""A TFX pipeline, any TFX pipeline, as a package of Kubeflow Pipelines v2: one container task a node.
+
+The package is written by the kfp SDK. What each container does stands in its argument (kubeflow/task_spec.py), what its
+pod is like comes from the config (kubeflow/platform.py), and how a node is described is kubeflow/tfx_node.py's.
+"""
+
+import inspect
+import keyword
+import re
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kfp import dsl
+from kfp.compiler import Compiler
+from kfp.compiler.compiler_utils import KubernetesManifestOptions
+from kfp.dsl.graph_component import GraphComponent
+from tfx import types
+from tfx.dsl.components.base.base_node import BaseNode
+from tfx.dsl.context_managers.dsl_context import DslContext
+from tfx.dsl.experimental.conditionals.conditional import CondContext
+from tfx.orchestration.pipeline import Pipeline
+
+from kubeflow import platform, visualizations
+from kubeflow.task_spec import DRIVER_OUTPUT, Node, OutputSlot, Override, Page, Property, TaskSpec
+from kubeflow.tfx_node import (
+    NodeDescription,
+    RunParameter,
+    artifact_path,
+    channels_of,
+    describe,
+    encode_predicate,
+    merge_parameters,
+    passed_channels,
+)
+from pipeline.config import KubeflowConfig, nearest
+from pipeline.errors import CompileError
+
+COMMAND = ("python", "-m", "kubeflow.entrypoint")
+PUSH_PROPERTIES = ("push_directory", "push_destination")
+
+_TYPES: Mapping[str, type] = {"int": int, "float": float, "str": str}
+_ARTIFACTS: Mapping[str, type] = {
+    "Dataset": dsl.Dataset,
+    "Model": dsl.Model,
+    "Metrics": dsl.Metrics,
+    "ClassificationMetrics": dsl.ClassificationMetrics,
+    "HTML": dsl.HTML,
+    "Markdown": dsl.Markdown,
+    "Artifact": dsl.Artifact,
+}
+
+
+@dataclass(frozen=True)
+class RunParameterTarget:
+    """A parameter of the run, and the place in a node's exec properties that it is put over."""
+
+    parameter: RunParameter
+    node_id: str
+    property: str
+    path: tuple[str, ...] = ()
+    """Keys into the JSON document that the property is."""
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What a package has that the TFX pipeline does not say."""
+
+    parameters: Sequence[RunParameterTarget] = ()
+    exit_handler: BaseNode | None = None
+    """A function component that runs when all others have ended, however that was."""
+    modules: Mapping[str, str] = field(default_factory=dict)
+    """Source of modules that the image lacks, by name."""
+    code: str = ""
+    """Digest of the code that the tasks run."""
+
+
+@dataclass
+class _Task:
+    """A task on its way into the package."""
+
+    name: str
+    title: str
+    spec: TaskSpec
+    node_ids: tuple[str, ...]
+    sources: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Node and output key by input slot."""
+    slots: dict[tuple[str, str], str] = field(default_factory=dict)
+    """Output slot by node and output key."""
+    parameters: dict[str, RunParameter] = field(default_factory=dict)
+    """Parameters of the run that it takes."""
+    driver: "_Task | None" = None
+    """Task whose DRIVER_OUTPUT it takes."""
+    after: set[str] = field(default_factory=set)
+    """Nodes that must have run."""
+    contexts: tuple[CondContext, ...] = ()
+    """Conditions, the outermost first."""
+    final_status: str | None = None
+    handle: Any = None
+    """The kfp SDK's task, once there is one."""
+
+    def needs(self) -> set[str]:
+        """Ids of the nodes whose tasks come before."""
+        return {node for node, _ in self.sources.values()} | self.after
+
+
+def compile_pipeline(pipeline: Pipeline, config: KubeflowConfig, extras: Extras | None = None) -> GraphComponent:
+    """Compile a TFX pipeline.
+
+    Args:
+        pipeline: any TFX pipeline whose components' modules the image holds.
+        config: image, and what each component's pod is like; components that `resources` and `fuse` name must be there.
+        extras: run parameters, exit handler, embedded modules.
+
+    Returns:
+        The pipeline as the kfp SDK has it, for write_package.
+
+    Raises:
+        CompileError: a node cannot be expressed; names it and says what to do.
+    """
+    return _Compilation(pipeline, config, extras or Extras()).graph()
+
+
+def write_package(graph: GraphComponent, path: Path, *, kubernetes_manifest: bool = False) -> None:
+    """Write a package as YAML.
+
+    Args:
+        graph: what compile_pipeline returned.
+        path: file to write, ending in .yaml.
+        kubernetes_manifest: write it as the Kubernetes resources Pipeline and PipelineVersion, for GitOps.
+    """
+    options = KubernetesManifestOptions(include_pipeline_manifest=True) if kubernetes_manifest else None
+    Compiler().compile(
+        graph, str(path), kubernetes_manifest_format=kubernetes_manifest, kubernetes_manifest_options=options
+    )
+
+
+class _Compilation:
+    """One pipeline on its way to a package."""
+
+    def __init__(self, pipeline: Pipeline, config: KubeflowConfig, extras: Extras) -> None:
+        if not pipeline._finalized:  # the registry of conditions is filled then
+            pipeline.finalize()
+        self._name = pipeline.id
+        self._config = config
+        self._extras = extras
+        self._registry = pipeline.dsl_context_registry
+        self._nodes = [node for node in pipeline.components if passed_channels(node) is None]
+        self._passed = {
+            (node.id, key): channel
+            for node in pipeline.components
+            for key, channel in (passed_channels(node) or {}).items()
+        }
+        self._check_names()
+        self._descriptions = {node.id: describe(node, nodes=pipeline.components) for node in self._nodes}
+        self._parameters: dict[str, RunParameter] = {}
+        self._put_run_parameters()
+        self._upstream = {node.id: {upstream.id for upstream in node.upstream_nodes} for node in self._nodes}
+        self._tasks = self._make_tasks()
+        self._by_node = {node_id: task for task in self._tasks for node_id in task.node_ids}
+        self._conditions: dict[CondContext, tuple[_Task, str]] = {}
+        for task in list(self._tasks):
+            for context in task.contexts:
+                if context not in self._conditions:
+                    self._conditions[context] = self._evaluate(context, task)
+        self._exit_task = self._make_exit_task()
+
+    def graph(self) -> GraphComponent:
+        """The pipeline of the kfp SDK."""
+        parameters = sorted(self._parameters.values(), key=lambda p: (p.default is not None, p.name))
+        signature = inspect.Signature(
+            [
+                inspect.Parameter(
+                    p.name,
+                    inspect.Parameter.KEYWORD_ONLY,
+                    annotation=_TYPES[p.type],
+                    default=inspect.Parameter.empty if p.default is None else p.default,
+                )
+                for p in parameters
+            ]
+        )
+
+        def build(*arguments: Any, **keywords: Any) -> None:
+            bound = {**dict(zip((p.name for p in parameters), arguments, strict=False)), **keywords}
+            if self._exit_task is None:
+                self._emit(self._tasks, (), bound)
+                return
+            self._start(self._exit_task, bound)
+            with dsl.ExitHandler(self._exit_task.handle, name="pipeline"):
+                self._emit(self._tasks, (), bound)
+
+        build.__signature__ = signature  # type: ignore[attr-defined]
+        build.__name__ = _identifier(self._name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", category=FutureWarning)
+            warnings.simplefilter("ignore", category=DeprecationWarning)
+            name = re.sub(r"[^a-z0-9-]+", "-", self._name.lower()).strip("-")
+            return dsl.pipeline(name=name, display_name=self._name)(build)
+
+    def _check_names(self) -> None:
+        known = [node.id for node in self._nodes]
+        fused = [name for group in self._config.fused_groups for name in group]
+        for section, names in (("resources", list(self._config.resources)), ("fuse", fused)):
+            for name in names:
+                if name not in known:
+                    raise CompileError(
+                        f"kubeflow.{section}: the pipeline has no component {name!r}.{nearest(name, known)} "
+                        f"Known: {', '.join(known)}."
+                    )
+
+    def _put_run_parameters(self) -> None:
+        for description in self._descriptions.values():
+            merge_parameters(self._parameters, description.parameters, node_id=description.id)
+        for target in self._extras.parameters:
+            description = self._descriptions[target.node_id]
+            merge_parameters(self._parameters, {target.parameter.name: target.parameter}, node_id=target.node_id)
+            description.parameters[target.parameter.name] = target.parameter
+            old = description.properties[target.property]
+            override = Override(parameter=target.parameter.name, type=target.parameter.type, path=target.path)
+            description.properties[target.property] = Property(value=old.value, overrides=(*old.overrides, override))
+
+    def _make_tasks(self) -> list[_Task]:
+        groups = {name: group for group in self._config.fused_groups for name in group}
+        tasks: list[_Task] = []
+        done: set[str] = set()
+        for node in self._nodes:
+            if node.id in done:
+                continue
+            ids = [other.id for other in self._nodes if other.id in groups.get(node.id, (node.id,))]
+            done.update(ids)
+            task = self._make_task([self._descriptions[node_id] for node_id in ids])
+            if task.driver:
+                tasks.append(task.driver)
+            tasks.append(task)
+        return tasks
+
+    def _make_task(self, descriptions: Sequence[NodeDescription]) -> _Task:
+        is_fused = len(descriptions) > 1
+        ids = tuple(description.id for description in descriptions)
+        task = _Task(
+            name=_identifier("_".join(_snake(node_id) for node_id in ids)),
+            title=" + ".join(ids),
+            spec=TaskSpec(code=self._extras.code, modules=dict(self._extras.modules)),
+            node_ids=ids,
+            contexts=self._contexts(ids),
+        )
+        taken: set[str] = set()
+        nodes, inputs, outputs, pages = [], {}, {}, {}
+        for description in descriptions:
+            prefix = f"{_snake(description.id)}_" if is_fused else ""
+            node_inputs: dict[str, tuple[str, ...]] = {}
+            for key, channels in description.inputs.items():
+                slots = []
+                for channel in channels:
+                    source = self._source(channel, node_id=description.id)
+                    slot = task.slots.get(source)  # written by an earlier node of the task
+                    if slot is None:
+                        slot = _unique(prefix + _identifier(key.lstrip("_")), taken)
+                        task.sources[slot] = source
+                        inputs[slot] = artifact_path(channel.type, node_id=description.id)
+                    slots.append(slot)
+                node_inputs[key] = tuple(slots)
+            node_outputs = {}
+            for key, channel in description.outputs.items():
+                slot = _unique(prefix + _identifier(key), taken)
+                task.slots[description.id, key] = node_outputs[key] = slot
+                outputs[slot] = OutputSlot(
+                    type=artifact_path(channel.type, node_id=description.id),
+                    properties=channel.additional_properties or {},
+                    custom_properties=channel.additional_custom_properties or {},
+                )
+            types_of = {key: channel.type.TYPE_NAME for key, channel in description.outputs.items()}
+            task_property = description.properties.get("task", Property()).value
+            for kind in visualizations.kinds_of(description.executor, types_of, task=task_property):
+                pages[_unique(prefix + kind, taken)] = Page(kind=kind, node=description.id)
+            task.parameters.update(description.parameters)
+            task.spec.modules.update(description.modules)
+            task.after |= self._upstream[description.id] - set(ids)
+            nodes.append(_node(description, node_inputs, node_outputs))
+        task.after = {node_id for node_id in task.after if node_id in self._descriptions}
+        task.spec = task.spec.model_copy(
+            update={"nodes": tuple(nodes), "inputs": inputs, "outputs": outputs, "pages": pages}
+        )
+        if not is_fused and descriptions[0].is_example_gen:
+            self._split_driver_off(task, descriptions[0])
+        return task
+
+    def _split_driver_off(self, task: _Task, description: NodeDescription) -> None:
+        """A task that is never cached finds the newest data; what it finds is part of the key that the data's task is
+        cached by."""
+        (node,) = task.spec.nodes
+        task.driver = _Task(
+            name=f"resolve_{task.name}",
+            title=f"{description.id} driver",
+            spec=TaskSpec(role="driver", nodes=(node.model_copy(update={"inputs": {}}),), outputs=task.spec.outputs),
+            node_ids=(),
+            parameters=dict(task.parameters),
+            contexts=task.contexts,
+        )
+        taken_over = node.model_copy(update={"driver_parameter": DRIVER_OUTPUT})
+        task.spec = task.spec.model_copy(update={"nodes": (taken_over,)})
+
+    def _source(self, channel: types.OutputChannel, *, node_id: str) -> tuple[str, str]:
+        """Node and output key that a channel comes from, past the resolvers that hand it on."""
+        source = (channel.producer_component_id, channel.output_key)
+        while source in self._passed:
+            channel = self._passed[source]
+            source = (channel.producer_component_id, channel.output_key)
+        if source[0] not in self._descriptions:
+            raise CompileError(
+                f"{node_id}: takes {source[1]!r} of {source[0]!r}, which is not in the pipeline. "
+                f"Add {source[0]!r} to the pipeline's components."
+            )
+        return source
+
+    def _contexts(self, ids: Sequence[str]) -> tuple[CondContext, ...]:
+        found: list[tuple[CondContext, ...]] = []
+        for node in (node for node in self._nodes if node.id in ids):
+            contexts: Iterable[DslContext] = self._registry.get_contexts(node)
+            for context in contexts:
+                if not isinstance(context, CondContext):
+                    raise CompileError(
+                        f"{node.id}: stands in a {type(context).__name__.removesuffix('Context')}, and only Cond can "
+                        "be expressed. Take the node out of it."
+                    )
+            found.append(tuple(contexts))
+        if len(set(found)) > 1:
+            raise CompileError(f"kubeflow.fuse: {', '.join(ids)} stand under different conditions. Don't fuse them.")
+        return found[0]
+
+    def _evaluate(self, context: CondContext, task: _Task) -> tuple[_Task, str]:
+        """The task and the output parameter that say whether a condition holds.
+
+        That is the task whose outputs it is about; a task of its own where it is about those of several.
+        """
+        node_id = task.node_ids[0]
+        channels = list(channels_of(context.predicate, node_id=node_id))
+        sources = [self._source(channel, node_id=node_id) for channel in channels]
+        producers = {id(self._by_node[source[0]]): self._by_node[source[0]] for source in sources}
+        if len(producers) == 1:
+            (owner,) = producers.values()
+            slot_of = {source: owner.slots[source] for source in sources}
+        else:
+            number = 1 + sum(t.name.startswith("predicate_") for t in self._tasks)
+            slot_of = {source: _identifier("_".join(source)) for source in sources}
+            owner = _Task(
+                name=f"predicate_{number}",
+                title=f"Predicate {number}",
+                spec=TaskSpec(
+                    inputs={
+                        slot_of[source]: artifact_path(channel.type, node_id=node_id)
+                        for source, channel in zip(sources, channels, strict=True)
+                    }
+                ),
+                node_ids=(),
+                sources={slot: source for source, slot in slot_of.items()},
+                contexts=tuple(c for c in context.ancestors if isinstance(c, CondContext)),
+            )
+            self._tasks.append(owner)
+        parameter = f"condition_{len(owner.spec.conditions) + 1}"
+        owner.spec.conditions[parameter] = encode_predicate(
+            context.predicate, lambda channel: slot_of[self._source(channel, node_id=node_id)]
+        )
+        return owner, parameter
+
+    def _make_exit_task(self) -> _Task | None:
+        handler = self._extras.exit_handler
+        if handler is None:
+            return None
+        description = describe(handler, nodes=self._nodes)
+        if description.inputs:
+            raise CompileError(
+                f"{handler.id}: an exit handler takes no artifacts. Pass it values and the final status."
+            )
+        merge_parameters(self._parameters, description.parameters, node_id=handler.id)
+        if description.final_status:
+            override = Override(parameter=description.final_status, type="str")
+            description.properties[description.final_status] = Property(value="", overrides=(override,))
+        return _Task(
+            name=_identifier(_snake(handler.id)),
+            title=handler.id,
+            spec=TaskSpec(nodes=(_node(description, {}, {}),), code=self._extras.code),
+            node_ids=(handler.id,),
+            parameters=dict(description.parameters),
+            final_status=description.final_status,
+        )
+
+    def _emit(self, tasks: Sequence[_Task], scope: tuple[CondContext, ...], arguments: Mapping[str, Any]) -> None:
+        """Start tasks under the conditions `scope`, and in groups those under further ones, each when what it needs is
+        there."""
+        units: dict[Any, list[_Task]] = {}
+        for task in tasks:
+            inner = task.contexts[len(scope) :]
+            units.setdefault(inner[0] if inner else id(task), []).append(task)
+        while units:
+            ready = next((key for key, unit in units.items() if self._is_ready(key, unit)), None)
+            if ready is None:
+                names = ", ".join(task.title for unit in units.values() for task in unit)
+                raise CompileError(
+                    f"{names}: wait for each other once nodes share a task or a condition. Fuse neighbours only, and "
+                    "let nothing outside a condition stand between its nodes."
+                )
+            unit = units.pop(ready)
+            if not isinstance(ready, CondContext):
+                self._start(unit[0], arguments)
+                continue
+            owner, parameter = self._conditions[ready]
+            with dsl.If(owner.handle.outputs[parameter] == "true", name=f"{owner.name} {parameter}"):
+                self._emit(unit, (*scope, ready), arguments)
+
+    def _is_ready(self, key: Any, unit: Sequence[_Task]) -> bool:
+        inside = {node_id for task in unit for node_id in task.node_ids}
+        needs = {node_id for task in unit for node_id in task.needs()} - inside
+        owners = [self._conditions[context][0] for task in unit for context in task.contexts]
+        drivers = [task.driver for task in unit if task.driver]
+        return all(self._by_node[node_id].handle for node_id in needs) and all(
+            other.handle or other in unit for other in (*owners, *drivers)
+        )
+
+    def _start(self, task: _Task, arguments: Mapping[str, Any]) -> None:
+        keywords: dict[str, Any] = {name: arguments[name] for name in task.parameters}
+        for slot, (node_id, key) in task.sources.items():
+            producer = self._by_node[node_id]
+            self._check_reachable(task, producer)
+            keywords[slot] = producer.handle.outputs[producer.slots[node_id, key]]
+        if task.driver:
+            keywords[DRIVER_OUTPUT] = task.driver.handle.outputs[DRIVER_OUTPUT]
+        task.handle = _component(task, self._config.image)(**keywords)
+        task.handle.set_display_name(task.title)
+        sources = {node_id for node_id, _ in task.sources.values()}
+        for node_id in sorted(task.after - sources):
+            self._check_reachable(task, self._by_node[node_id])
+            task.handle.after(self._by_node[node_id].handle)
+        merged = platform.merged_config(self._config, task.node_ids)
+        platform.apply(task.handle, merged, config=self._config)
+        task.handle.set_caching_options(self._is_cached(task, merged.cache))
+
+    def _check_reachable(self, task: _Task, producer: _Task) -> None:
+        if producer.contexts != task.contexts[: len(producer.contexts)]:
+            raise CompileError(
+                f"{task.title}: takes what {producer.title} makes, which is under a condition that it is not under, so "
+                f"it may not be there. Put {task.title} under the same Cond."
+            )
+
+    def _is_cached(self, task: _Task, setting: bool | None) -> bool:
+        """Drivers look at what the cache's key knows nothing of: those that were not split off keep the task out of
+        it."""
+        if task.spec.role == "driver" or task is self._exit_task:
+            return False
+        if setting is not None:
+            return setting
+        looks_outside = any(
+            (node.driver and not node.driver_parameter) or set(PUSH_PROPERTIES) & set(node.properties)
+            for node in task.spec.nodes
+        )
+        return not looks_outside
+
+
+def _node(description: NodeDescription, inputs: dict[str, tuple[str, ...]], outputs: dict[str, str]) -> Node:
+    return Node(
+        id=description.id,
+        executor=description.executor,
+        driver=description.driver,
+        beam_arguments=description.beam_arguments,
+        inputs=inputs,
+        outputs=outputs,
+        properties=description.properties,
+        module_files=description.module_files,
+    )
+
+
+def _component(task: _Task, image: str) -> Callable[..., Any]:
+    """The task as a container component of the kfp SDK, which reads its interface from a function's signature."""
+    inputs: dict[str, Any] = {p.name: _TYPES[p.type] for p in task.parameters.values()}
+    if task.driver:
+        inputs[DRIVER_OUTPUT] = str
+    if task.final_status:
+        inputs[task.final_status] = dsl.PipelineTaskFinalStatus
+    inputs |= {slot: dsl.Input[_system_type(path)] for slot, path in task.spec.inputs.items()}
+    outputs: dict[str, Any] = {}
+    if task.spec.role == "driver":
+        outputs[DRIVER_OUTPUT] = dsl.OutputPath(str)
+    else:
+        outputs |= {slot: dsl.Output[_system_type(output.type)] for slot, output in task.spec.outputs.items()}
+        for slot, page in task.spec.pages.items():
+            outputs[slot] = dsl.Output[_ARTIFACTS[visualizations.system_type(page.kind)]]
+        outputs |= {name: dsl.OutputPath(str) for name in task.spec.conditions}
+
+    def build(**_: Any) -> dsl.ContainerSpec:
+        return dsl.ContainerSpec(
+            image=image,
+            command=list(COMMAND),
+            args=["--task", task.spec.to_argument(), "--executor-input", dsl.PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER],
+        )
+
+    def positional(*arguments: Any) -> dsl.ContainerSpec:
+        return build()
+
+    positional.__name__ = task.name
+    positional.__doc__ = None
+    positional.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [
+            inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=annotation)
+            for name, annotation in {**inputs, **outputs}.items()
+        ]
+    )
+    return dsl.container_component(positional)
+
+
+def _system_type(path: str) -> type:
+    """Type of Kubeflow Pipelines for a TFX artifact class: what TFX itself annotates it with."""
+    import pkgutil
+
+    annotation = pkgutil.resolve_name(path).TYPE_ANNOTATION
+    name = annotation.__name__ if annotation else "Artifact"
+    return _ARTIFACTS.get(name, dsl.Artifact)
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+
+
+def _identifier(name: str) -> str:
+    text = re.sub(r"\W", "_", name, flags=re.ASCII).lower().strip("_") or "node"
+    return f"_{text}" if text[0].isdigit() or keyword.iskeyword(text) else text
+
+
+def _unique(name: str, taken: set[str]) -> str:
+    candidate, number = name, 2
+    while candidate in taken:
+        candidate, number = f"{name}_{number}", number + 1
+    taken.add(candidate)
+    return candidate

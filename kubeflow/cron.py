@@ -1,0 +1,69 @@
+"""Schedules as people write them, and as Kubeflow Pipelines reads them: with a field for seconds in front.
+
+KFP reads five fields as seconds to months and runs at other times than meant, so they are never passed on as they are.
+"""
+
+import re
+
+from pipeline.errors import UsageError
+
+_DESCRIPTORS = ("@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly")
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+_FIELDS: tuple[tuple[str, int, int, tuple[str, ...]], ...] = (
+    ("second", 0, 59, ()),
+    ("minute", 0, 59, ()),
+    ("hour", 0, 23, ()),
+    ("day of the month", 1, 31, ()),
+    ("month", 1, 12, _MONTHS),
+    ("day of the week", 0, 6, _DAYS),
+)
+_ITEM = re.compile(r"(?P<first>\*|\?|\w+)(-(?P<last>\w+))?(/(?P<step>\d+))?")
+
+
+def to_kfp(cron: str) -> str:
+    """A schedule of five fields, six, or a name such as `@daily`, as KFP reads it: six fields, or the name.
+
+    Times are in the time zone of the cluster's scheduler, UTC unless its administrator chose another.
+
+    Raises:
+        UsageError: it is no schedule.
+    """
+    fields = cron.split()
+    if len(fields) == 1 and (cron.strip() in _DESCRIPTORS):
+        return cron.strip()
+    if len(fields) == 2 and re.fullmatch(r"@every (\d+(\.\d+)?(h|m|s))+", " ".join(fields)):
+        return " ".join(fields)
+    if len(fields) == 5:
+        fields = ["0", *fields]
+    if len(fields) != 6:
+        raise UsageError(
+            f"A schedule has five fields (minute, hour, day of the month, month, day of the week), or six with seconds "
+            f"in front. Received: {cron!r}, {len(fields)} fields. Every day at six: '0 6 * * *'."
+        )
+    for text, (name, low, high, names) in zip(fields, _FIELDS, strict=True):
+        for item in text.split(","):
+            if fault := _fault(item, low, high, names):
+                raise UsageError(f"The {name} of the schedule {fault}. Received: {text!r} in {cron!r}.{_hint(name)}")
+    return " ".join(fields)
+
+
+def _fault(item: str, low: int, high: int, names: tuple[str, ...]) -> str | None:
+    match = _ITEM.fullmatch(item)
+    if not match:
+        return "is not *, ?, a value, a range a-b, a step */n, or a list of them"
+    values = []
+    for word in (match["first"], match["last"]):
+        if word in ("*", "?", None):
+            continue
+        value = low + names.index(word.lower()) if word.lower() in names else int(word) if word.isdigit() else None
+        if value is None or not low <= value <= high:
+            return f"goes from {low} to {high}{f', or {names[0]} to {names[-1]}' if names else ''}"
+        values.append(value)
+    if len(values) == 2 and values[0] > values[1]:
+        return "has a range that ends before it begins"
+    return "has a step of zero" if match["step"] and int(match["step"]) == 0 else None
+
+
+def _hint(name: str) -> str:
+    return " Sunday is 0." if name == "day of the week" else ""

@@ -1,0 +1,365 @@
+"""Runs a compiled package task by task, as the driver and the launcher of open-source Kubeflow Pipelines would.
+
+What those two do to a container's documents is done here too: types of inputs are blank, numbers come back as doubles,
+there is an output that nobody declared, and an object store's URI is a local path. Conditions, exit handlers and the
+cache work as they do there. What a package says about pods is left out.
+"""
+
+import hashlib
+import json
+import re
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from pipeline.errors import CompileError, UsageError
+
+BUCKET = "minio://mlpipeline/v2/artifacts"
+EXECUTOR_LOGS = "executor-logs"
+
+TaskState = Literal["done", "cached", "failed", "skipped"]
+RunCommand = Callable[[Sequence[str], Mapping[str, str], str, "TaskResult"], int]
+"""Runs a command with environment and image, for the task; returns its exit status."""
+
+_CONDITION = re.compile(r"inputs\.parameter_values\['([^']+)'\] == '([^']*)'")
+_STRATEGY_ALWAYS = "ALL_UPSTREAM_TASKS_COMPLETED"
+
+
+@dataclass
+class TaskResult:
+    """A task that has run, or is running."""
+
+    name: str
+    title: str
+    state: TaskState = "failed"
+    exit_code: int = 0
+    arguments: Sequence[str] = ()
+    artifacts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """RuntimeArtifact by output."""
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+
+class TaskFailedError(Exception):
+    """A task ended with an exit status that is not 0."""
+
+    def __init__(self, task: TaskResult) -> None:
+        super().__init__(f"{task.title} ended with exit status {task.exit_code}")
+        self.task = task
+
+
+@dataclass(frozen=True)
+class Package:
+    """A compiled pipeline."""
+
+    spec: Mapping[str, Any]
+
+    @classmethod
+    def load(cls, path: Path) -> "Package":
+        """Read a package from its YAML file.
+
+        Raises:
+            UsageError: it is no package of Kubeflow Pipelines v2.
+        """
+        for document in yaml.safe_load_all(path.read_text(encoding="utf-8")):
+            if isinstance(document, dict) and "root" in document and "components" in document:
+                return cls(document)
+        raise UsageError(f"There is no pipeline in the file. Received: {path}. Compile one: kubetfx compile.")
+
+    @property
+    def name(self) -> str:
+        """Of the pipeline."""
+        return str(self.spec["pipelineInfo"]["name"])
+
+    def num_tasks(self, component: Mapping[str, Any] | None = None) -> int:
+        """Containers that run if every condition holds."""
+        tasks = (component or self.spec["root"])["dag"]["tasks"].values()
+        inner = [self.spec["components"][task["componentRef"]["name"]] for task in tasks]
+        return sum(self.num_tasks(component) if "dag" in component else 1 for component in inner)
+
+
+class Emulator:
+    """One run of a package.
+
+    Args:
+        package: what to run.
+        root: folder that stands for `/` in the launcher's paths; artifacts and the cache are under it.
+        run_id: names the run's folder.
+        run_command: runs a container's command.
+        bucket: URI under which artifacts are.
+        begin: called before each task, with its title.
+        end: called after each task that was run or taken from the cache.
+    """
+
+    def __init__(
+        self,
+        package: Package,
+        *,
+        root: Path,
+        run_id: str,
+        run_command: RunCommand,
+        bucket: str = BUCKET,
+        begin: Callable[[str], None] = lambda _: None,
+        end: Callable[[TaskResult], None] = lambda _: None,
+    ) -> None:
+        self._package = package
+        self._root = root
+        self._run_command = run_command
+        self._bucket = bucket
+        self._begin, self._end = begin, end
+        self._run_id = run_id
+        self.tasks: list[TaskResult] = []
+
+    def run(self, arguments: Mapping[str, Any]) -> None:
+        """Run every task whose conditions hold.
+
+        Raises:
+            TaskFailedError: a task failed; exit handlers have run.
+            UsageError: a run parameter is unknown or missing.
+        """
+        root = self._package.spec["root"]
+        self._run_dag(root, parameters=self._run_parameters(arguments), artifacts={})
+
+    def _run_parameters(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        declared = self._package.spec["root"].get("inputDefinitions", {}).get("parameters", {})
+        if unknown := sorted(set(arguments) - set(declared)):
+            raise UsageError(f"The package has no run parameter {unknown[0]!r}. Known: {', '.join(sorted(declared))}.")
+        values = {name: arguments.get(name, spec.get("defaultValue")) for name, spec in declared.items()}
+        if missing := [name for name, value in values.items() if value is None]:
+            raise UsageError(f"The run parameter {missing[0]!r} has no default. Give it a value.")
+        return {name: _as_double(value) for name, value in values.items()}
+
+    def _run_dag(
+        self, component: Mapping[str, Any], *, parameters: Mapping[str, Any], artifacts: Mapping[str, Any]
+    ) -> None:
+        results: dict[str, TaskResult] = {}
+        failure: TaskFailedError | None = None
+        for name, task in _in_order(component["dag"]["tasks"]):
+            needed = [results.get(other) for other in task.get("dependentTasks", ())]
+            policy = task.get("triggerPolicy", {})
+            runs_always = policy.get("strategy") == _STRATEGY_ALWAYS
+            if not runs_always and (failure or any(n is None or n.state == "skipped" for n in needed)):
+                results[name] = TaskResult(name, name, "skipped")
+                continue
+            scope = _Scope(parameters, artifacts, results, failure, self._package.name)
+            inputs = {key: scope.parameter(spec) for key, spec in task.get("inputs", {}).get("parameters", {}).items()}
+            taken = {key: scope.artifact(spec) for key, spec in task.get("inputs", {}).get("artifacts", {}).items()}
+            if not _holds(policy.get("condition"), inputs, name):
+                results[name] = TaskResult(name, name, "skipped")
+                continue
+            inner = self._package.spec["components"][task["componentRef"]["name"]]
+            try:
+                if "dag" in inner:
+                    results[name] = TaskResult(name, name, "done")
+                    self._run_dag(inner, parameters=inputs, artifacts=taken)
+                else:
+                    results[name] = self._run_container(name, task, inner, inputs, taken)
+            except TaskFailedError as error:
+                failure = failure or error
+                results.setdefault(name, error.task)
+        if failure:
+            raise failure
+
+    def _run_container(
+        self,
+        name: str,
+        task: Mapping[str, Any],
+        component: Mapping[str, Any],
+        parameters: Mapping[str, Any],
+        artifacts: Mapping[str, Any],
+    ) -> TaskResult:
+        result = TaskResult(name, task.get("taskInfo", {}).get("name", name))
+        container = self._package.spec["deploymentSpec"]["executors"][component["executorLabel"]]["container"]
+        self._begin(result.title)
+        key = _cache_key(task, component, container, parameters, artifacts)
+        entry = self._root / "cache" / f"{key}.json"
+        self.tasks.append(result)
+        if task.get("cachingOptions", {}).get("enableCache") and self._take_from_cache(entry, result):
+            self._end(result)
+            return result
+        document = self._executor_input(name, component, parameters, artifacts)
+        command = [_filled(part, document) for part in (*container.get("command", ()), *container.get("args", ()))]
+        result.arguments = command
+        environment = {variable["name"]: variable["value"] for variable in container.get("env", ())}
+        for _ in range(1 + int(task.get("retryPolicy", {}).get("maxRetryCount", 0))):
+            result.exit_code = self._run_command(command, environment, container["image"], result)
+            if result.exit_code == 0:
+                break
+        if result.exit_code:
+            self._end(result)
+            raise TaskFailedError(result)
+        self._collect(document, component, result)
+        result.state = "done"
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        outcome = {"artifacts": result.artifacts, "parameters": result.parameters, "arguments": list(command)}
+        entry.write_text(json.dumps(outcome), encoding="utf-8")
+        self._end(result)
+        return result
+
+    def _take_from_cache(self, entry: Path, result: TaskResult) -> bool:
+        if not entry.is_file():
+            return False
+        outcome = json.loads(entry.read_text(encoding="utf-8"))
+        result.artifacts, result.parameters = outcome["artifacts"], outcome["parameters"]
+        result.arguments = outcome["arguments"]
+        result.state = "cached"
+        return True
+
+    def _executor_input(
+        self, name: str, component: Mapping[str, Any], parameters: Mapping[str, Any], artifacts: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """As the driver writes it."""
+        folder = f"{self._package.name}/{self._run_id}/{name}/{uuid.uuid4()}"
+        outputs = component.get("outputDefinitions", {})
+        declared = {key: spec["artifactType"] for key, spec in outputs.get("artifacts", {}).items()}
+        declared[EXECUTOR_LOGS] = {"schemaTitle": "system.Artifact", "schemaVersion": "0.0.1"}
+        local = self._root / "tmp" / folder
+        return {
+            "inputs": {
+                "parameterValues": dict(parameters),
+                "artifacts": {
+                    key: {"artifacts": [{**artifact, "type": {"instanceSchema": ""}}]}
+                    for key, artifact in artifacts.items()
+                },
+            },
+            "outputs": {
+                "parameters": {
+                    key: {"outputFile": str(local / "parameters" / key)} for key in outputs.get("parameters", {})
+                },
+                "artifacts": {
+                    key: {
+                        "artifacts": [
+                            {"name": key, "uri": f"{self._bucket}/{folder}/{key}", "type": kind, "metadata": {}}
+                        ]
+                    }
+                    for key, kind in declared.items()
+                },
+                "outputFile": str(local / "output_metadata.json"),
+            },
+        }
+
+    def _collect(self, document: Mapping[str, Any], component: Mapping[str, Any], result: TaskResult) -> None:
+        """As the launcher reads the ExecutorOutput: fields that it does not know are an error, and of several artifacts
+        the first counts."""
+        path = Path(document["outputs"]["outputFile"])
+        output = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        if unknown := set(output) - {"artifacts", "parameterValues", "taskStatusMessage"}:
+            raise CompileError(
+                f"{result.title}: the launcher refuses the field {sorted(unknown)[0]!r} of an ExecutorOutput."
+            )
+        for key, entry in document["outputs"]["artifacts"].items():
+            if key == EXECUTOR_LOGS:
+                continue
+            (artifact,) = entry["artifacts"]
+            written = output.get("artifacts", {}).get(key, {}).get("artifacts", [{}])[0]
+            metadata = {name: _as_stored(value) for name, value in written.get("metadata", {}).items()}
+            number = str(uuid.uuid4().int >> 76)
+            result.artifacts[key] = {"name": number, "uri": written.get("uri", artifact["uri"]), "metadata": metadata}
+        for key in component.get("outputDefinitions", {}).get("parameters", {}):
+            file = Path(document["outputs"]["parameters"][key]["outputFile"])
+            value = output.get("parameterValues", {}).get(key)
+            result.parameters[key] = file.read_text(encoding="utf-8") if value is None else value
+
+
+@dataclass(frozen=True)
+class _Scope:
+    """What the inputs of a task are looked up in."""
+
+    parameters: Mapping[str, Any]
+    artifacts: Mapping[str, Any]
+    results: Mapping[str, TaskResult]
+    failure: TaskFailedError | None
+    pipeline: str
+
+    def parameter(self, spec: Mapping[str, Any]) -> Any:
+        if "componentInputParameter" in spec:
+            return self.parameters[spec["componentInputParameter"]]
+        if "taskOutputParameter" in spec:
+            source = spec["taskOutputParameter"]
+            return self.results[source["producerTask"]].parameters[source["outputParameterKey"]]
+        if "taskFinalStatus" in spec:
+            state = "FAILED" if self.failure else "SUCCEEDED"
+            error = {"code": 9, "message": str(self.failure)} if self.failure else {}
+            return {"state": state, "error": error, "pipelineTaskName": spec["taskFinalStatus"]["producerTask"]}
+        if "constant" in spec.get("runtimeValue", {}):
+            return _as_double(spec["runtimeValue"]["constant"])
+        raise CompileError(f"An input of a task cannot be looked up here. Received: {sorted(spec)}.")
+
+    def artifact(self, spec: Mapping[str, Any]) -> Any:
+        if "componentInputArtifact" in spec:
+            return self.artifacts[spec["componentInputArtifact"]]
+        source = spec["taskOutputArtifact"]
+        return self.results[source["producerTask"]].artifacts[source["outputArtifactKey"]]
+
+
+def _in_order(tasks: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Tasks after those that they depend on."""
+    done: set[str] = set()
+    waiting = dict(tasks)
+    while waiting:
+        name = next(n for n, task in waiting.items() if set(task.get("dependentTasks", ())) <= done)
+        done.add(name)
+        yield name, waiting.pop(name)
+
+
+def _holds(condition: str | None, inputs: Mapping[str, Any], task: str) -> bool:
+    """The comparisons that the kfp SDK writes for dsl.If, joined by &&."""
+    if not condition:
+        return True
+    for part in condition.split(" && "):
+        match = _CONDITION.fullmatch(part.strip())
+        if not match:
+            raise CompileError(f"{task}: this condition cannot be evaluated here. Received: {part}.")
+        if str(inputs[match[1]]) != match[2]:
+            return False
+    return True
+
+
+def _filled(part: str, document: Mapping[str, Any]) -> str:
+    """An argument with its placeholders filled in."""
+    if part == "{{$}}":
+        return json.dumps(document)
+    for placeholder, key in re.findall(r"(\{\{\$\.inputs\.parameters\['([^']+)'\]\}\})", part):
+        part = part.replace(placeholder, str(document["inputs"]["parameterValues"][key]))
+    if "{{$" in part:
+        raise CompileError(f"A placeholder cannot be filled in here. Received: {part}.")
+    return part
+
+
+def _cache_key(
+    task: Mapping[str, Any],
+    component: Mapping[str, Any],
+    container: Mapping[str, Any],
+    parameters: Mapping[str, Any],
+    artifacts: Mapping[str, Any],
+) -> str:
+    """What the driver hashes: component, inputs, declared outputs, image and command."""
+    document = {
+        "component": task["componentRef"]["name"],
+        "parameters": dict(parameters),
+        "artifacts": {key: artifact["name"] for key, artifact in artifacts.items()},
+        "outputs": component.get("outputDefinitions", {}),
+        "image": container["image"],
+        "command": [*container.get("command", ()), *container.get("args", ())],
+    }
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+def _as_double(value: Any) -> Any:
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _as_stored(value: Any) -> Any:
+    """Metadata of an artifact after its way through the metadata store."""
+    if value is None:
+        raise CompileError("The metadata store takes no null.")
+    if isinstance(value, bool):
+        return int(value)
+    if isinstance(value, list):
+        return {"list": value}
+    if isinstance(value, dict):
+        return {"struct": value}
+    return _as_double(value)

@@ -1,0 +1,204 @@
+"""`kubetfx run --on kfp-local`: compiles the package, and runs its very tasks on this machine.
+
+Each container's command is a process of its own, or runs in its image by Docker. The order, the documents and the cache
+are kubeflow/emulator.py's.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import kubeflow
+from components import push_directory
+from kubeflow.emulator import Emulator, Package, TaskFailedError, TaskResult
+from kubeflow.executor_io import LAUNCHER_ROOT, local_path
+from kubeflow.task_spec import TaskSpec
+from pipeline.config import PipelineConfig
+from pipeline.errors import AnomaliesError, KubetfxError, NodeFailedError, UsageError
+from pipeline.output import Output, logged_to
+from pipeline.run_result import Findings, NodeResult, NodeState, RunResult, summarize
+
+Place = Literal["process", "docker"]
+TAIL_LINES = 12
+GRACE_SECONDS = 30
+"""What Kubernetes leaves a container that is asked to end."""
+
+_STATES: Mapping[str, NodeState] = {"done": "done", "cached": "cached", "failed": "failed"}
+
+
+class PackageRunner:
+    """Compiles one config's package and runs it in the config's workspace."""
+
+    def __init__(self, config: PipelineConfig, output: Output, *, place: Place) -> None:
+        if config.training.require_gpu is None:  # what the cluster has is no matter here
+            training = config.training.model_copy(update={"require_gpu": False})
+            config = config.model_copy(update={"training": training})
+        self._config = config
+        self._output = output
+        self._place = place
+        self._root = config.workspace_path / "kfp-local"
+        self._versions_before = push_directory.versions(config.push_path)
+        self._run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
+        self._log_folder = config.workspace_path / "logs" / self._run_id
+        self._results: list[NodeResult] = []
+        self._started = 0.0
+        self._num_tasks = 0
+
+    def run(self) -> RunResult:
+        """Run every task that is not in the cache.
+
+        Raises:
+            NodeFailedError: a task failed.
+            AnomaliesError: the gate stopped the run.
+            UsageError: there is no Docker where it was asked for.
+            CompileError: the pipeline cannot be expressed as a package.
+        """
+        if self._place == "docker" and shutil.which("docker") is None:
+            raise UsageError("There is no Docker. Received: --docker. Install it, or leave --docker out.")
+        self._log_folder.mkdir(parents=True)
+        self._root.mkdir(parents=True, exist_ok=True)
+        self._output.begin("Compiling")
+        path = self._log_folder / "package.yaml"
+        with logged_to(self._log_folder / "startup.log"):
+            from kubeflow.package import compile_to_file
+
+            compile_to_file(self._config, path)
+        self._output.end()
+        package = Package.load(path)
+        self._num_tasks = package.num_tasks()
+        os.environ[LAUNCHER_ROOT] = str(self._root)
+        emulator = Emulator(
+            package,
+            root=self._root,
+            run_id=self._run_id,
+            run_command=self._run_command,
+            begin=self._begin,
+            end=self._end,
+        )
+        try:
+            emulator.run({})
+        except TaskFailedError as error:
+            raise self._explained(error.task) from None
+        with logged_to(self._log_folder / "summary.log"):
+            return summarize(
+                self._config,
+                _findings(emulator.tasks),
+                run_id=self._run_id,
+                nodes=self._results,
+                versions_before=self._versions_before,
+            )
+
+    def _begin(self, title: str) -> None:
+        self._started = time.monotonic()
+        self._output.node_begins(self._position, title)
+
+    def _end(self, task: TaskResult) -> None:
+        outputs = {key: [str(local_path(artifact["uri"]))] for key, artifact in task.artifacts.items()}
+        seconds = time.monotonic() - self._started
+        result = NodeResult(task.title, _STATES[task.state], seconds, self._log_path(task), outputs)
+        position = self._position
+        self._results.append(result)
+        self._output.node_ends(position, result)
+
+    @property
+    def _position(self) -> str:
+        return f"[{len(self._results) + 1}/{self._num_tasks}]"
+
+    def _log_path(self, task: TaskResult) -> Path:
+        return self._log_folder / f"{task.name}.log"
+
+    def _run_command(self, command: Sequence[str], environment: Mapping[str, str], image: str, task: TaskResult) -> int:
+        source = str(Path(kubeflow.__file__).parent.parent)
+        if self._place == "docker":
+            folders = [self._root, Path(self._config.data.path), self._config.push_path]
+            name = f"kubetfx-{uuid.uuid4().hex[:12]}"
+            line = docker_command(command, environment, image, name=name, root=self._root, folders=folders)
+            variables = dict(os.environ)
+        else:
+            line = [sys.executable, *command[1:]] if command[0] == "python" else list(command)
+            path = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
+            variables = {**os.environ, "PYTHONPATH": path, LAUNCHER_ROOT: str(self._root), **environment}
+        with self._log_path(task).open("ab") as log:
+            process = subprocess.Popen(line, stdout=log, stderr=log, env=variables, cwd=self._root)
+            try:
+                return process.wait()
+            except BaseException:
+                process.send_signal(signal.SIGTERM)
+                try:
+                    process.wait(GRACE_SECONDS)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+                self._output.node_ends(
+                    self._position,
+                    NodeResult(task.title, "interrupted", time.monotonic() - self._started, self._log_path(task)),
+                )
+                raise
+
+    def _explained(self, task: TaskResult) -> KubetfxError:
+        """The error that the command ends with: exit status and last lines of the task's log."""
+        path = self._log_path(task)
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        tail = "\n".join(f"  {line}" for line in lines[-TAIL_LINES:])
+        if task.exit_code == AnomaliesError.exit_code:
+            return AnomaliesError(f"{task.title} stopped the run; the end of its log ({path}):\n{tail}")
+        return NodeFailedError(task.title, f"exit status {task.exit_code}. The end of its log:\n{tail}", log_path=path)
+
+
+def docker_command(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    image: str,
+    *,
+    name: str,
+    root: Path,
+    folders: Sequence[Path],
+) -> list[str]:
+    """The command that runs a task in its image, as the user who asks, with a root that cannot be written.
+
+    Args:
+        command: of the container.
+        environment: variables of the container.
+        image: to run.
+        name: of the container.
+        root: folder that stands for `/` in the launcher's paths.
+        folders: that exist at the same path in the container; a glob stands for the folder before it.
+    """
+    line = ["docker", "run", "--rm", "--init", "--name", name, "--user", f"{os.getuid()}:{os.getgid()}"]
+    line += ["--read-only", "--tmpfs", "/tmp", "--workdir", "/tmp"]
+    mounted: list[Path] = []
+    for folder in folders:
+        existing = next(place for place in (folder, *folder.parents) if place.is_dir())
+        if not any(existing.is_relative_to(other) for other in mounted):
+            mounted.append(existing)
+            line += ["--volume", f"{existing}:{existing}"]
+    for key, value in {**environment, LAUNCHER_ROOT: str(root)}.items():
+        line += ["--env", f"{key}={value}"]
+    return [*line, "--entrypoint", command[0], image, *command[1:]]
+
+
+def _findings(tasks: Sequence[TaskResult]) -> Findings:
+    def output(node_id: str, key: str) -> tuple[Path, Mapping[str, object]]:
+        for task in tasks:
+            spec = TaskSpec.from_argument(task.arguments[task.arguments.index("--task") + 1])
+            for node in spec.nodes:
+                if node.id == node_id and key in node.outputs and spec.role == "nodes":
+                    artifact = task.artifacts[node.outputs[key]]
+                    return local_path(artifact["uri"]), artifact["metadata"]
+        raise KeyError(node_id)
+
+    _, pushed = output("Pusher", "pushed_model")
+    version = pushed.get("pushed_version")
+    return Findings(
+        evaluation=output("Evaluator", "evaluation")[0],
+        anomalies=output("ExampleValidator", "anomalies")[0],
+        schema=output("AnomalyGate", "approved_schema")[0],
+        pushed_version=int(str(version)) if version is not None else None,
+    )

@@ -1,0 +1,231 @@
+"""Reading a KFP v2 package: the PipelineSpec, the platform document beside it, and where each value stands in the file.
+
+What open-source KFP makes of a package is kubeflow/lint.py's.
+"""
+
+import functools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.errors import UsageError
+
+Place = tuple[str | int, ...]
+"""Keys and indices from the top of the document to a value."""
+
+ROOT = "root"
+"""Name that stands for the root component, which is not among `components`."""
+
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]+")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task of a DAG component."""
+
+    name: str
+    component_name: str
+    """The component whose DAG the task is of."""
+    spec: Mapping[str, Any]
+    place: Place
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package as it was read."""
+
+    path: Path
+    spec: Mapping[str, Any]
+    """The PipelineSpec, with the names that its JSON form has."""
+    spec_place: Place = ()
+    """Where the PipelineSpec stands: at the top, or inside of something else."""
+    wrapper: Mapping[str, Any] | None = None
+    """The PipelineJob around the PipelineSpec, where there is one."""
+    platforms: Mapping[str, Any] = field(default_factory=dict)
+    """The platform specs by platform."""
+    platforms_place: Place = ("platforms",)
+    nodes: Sequence[yaml.Node] = ()
+    """The documents with their positions; none for a file of one line."""
+
+    @property
+    def name(self) -> str:
+        """The pipeline's name, empty if it has none."""
+        return str(mapping(self.spec, "pipelineInfo").get("name") or "")
+
+    @functools.cached_property
+    def components(self) -> dict[str, Mapping[str, Any]]:
+        """Every component by name, the root included."""
+        return {ROOT: mapping(self.spec, "root"), **mappings(self.spec, "components")}
+
+    @functools.cached_property
+    def executors(self) -> dict[str, Mapping[str, Any]]:
+        """The executors by label."""
+        return mappings(mapping(self.spec, "deploymentSpec"), "executors")
+
+    @property
+    def parameters(self) -> dict[str, Mapping[str, Any]]:
+        """The parameters that a run can be given."""
+        return mappings(mapping(mapping(self.spec, "root"), "inputDefinitions"), "parameters")
+
+    def tasks(self) -> Iterator[Task]:
+        """Every task of every DAG."""
+        for component_name, component in self.components.items():
+            for name, task in mappings(mapping(component, "dag"), "tasks").items():
+                place = (*self.component_place(component_name), "dag", "tasks", name)
+                yield Task(name, component_name, task, place)
+
+    def component_place(self, name: str) -> Place:
+        """Where a component stands."""
+        return (*self.spec_place, "root") if name == ROOT else (*self.spec_place, "components", name)
+
+    def executor_place(self, label: str) -> Place:
+        """Where an executor stands."""
+        return (*self.spec_place, "deploymentSpec", "executors", label)
+
+    def component_of(self, task: Task) -> Mapping[str, Any]:
+        """The component that a task runs, empty if there is none of that name."""
+        return self.components.get(component_ref(task), {})
+
+    def executor_of(self, task: Task) -> Mapping[str, Any]:
+        """The executor that a task runs, empty for a DAG."""
+        return self.executors.get(str(self.component_of(task).get("executorLabel") or ""), {})
+
+    def line(self, place: Place) -> int | None:
+        """Line of a value, or of the nearest value around it; None in a file of one line."""
+        for node in self.nodes:
+            found = _descend(node, place)
+            if found is not None:
+                return found.start_mark.line + 1
+        return None
+
+
+def mapping(value: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """The mapping under a key, empty if something else stands there."""
+    inner = value.get(key)
+    return inner if isinstance(inner, Mapping) else {}
+
+
+def mappings(value: Mapping[str, Any], key: str) -> dict[str, Mapping[str, Any]]:
+    """The mappings by name under a key; what is no mapping is left to the rule on malformed packages."""
+    return {str(name): inner for name, inner in mapping(value, key).items() if isinstance(inner, Mapping)}
+
+
+def component_ref(task: Task) -> str:
+    """Name of the component that a task runs."""
+    return str(mapping(task.spec, "componentRef").get("name") or "")
+
+
+def dotted(place: Place) -> str:
+    """A place as people read it; keys that hold dots are in brackets."""
+    text = ""
+    for part in place:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        elif _PLAIN_KEY.fullmatch(part):
+            text += f".{part}" if text else part
+        else:
+            text += f'["{part}"]'
+    return text
+
+
+def read_package(path: Path) -> Package:
+    """Read a package: YAML of one or two documents, the JSON job spec of TFX, or a PipelineVersion resource.
+
+    Raises:
+        UsageError: the file cannot be read, or is no package.
+    """
+    text = _read_text(path)
+    try:
+        documents = [document for document in yaml.load_all(text, _Loader) if document is not None]
+        nodes = [] if text.count("\n") < 2 else [node for node in yaml.compose_all(text, _Loader) if node is not None]
+    except yaml.YAMLError as error:
+        raise UsageError(f"This is neither YAML nor JSON. Received: {path}: {error}. {_COMPILE}") from error
+    found = [package for document in documents if (package := _as_package(path, document))]
+    if not found:
+        raise UsageError(f"This is no KFP v2 package. Received: {path}, {_describe(documents)}. {_COMPILE}")
+    if len(found) > 1:
+        raise UsageError(
+            f"This holds {len(found)} pipelines, and KFP takes one a package. Received: {path}. Split the file."
+        )
+    package = found[0]
+    if package.platforms:
+        return replace(package, nodes=nodes)
+    platforms = [document for document in documents if isinstance(document, Mapping) and "platforms" in document]
+    merged = {name: spec for document in platforms for name, spec in mappings(document, "platforms").items()}
+    return replace(package, platforms=merged, nodes=nodes)
+
+
+def is_package(path: Path) -> bool:
+    """Whether a file is a package, and no pipeline.yaml of kubetfx."""
+    try:
+        read_package(path)
+    except UsageError:
+        return False
+    return True
+
+
+_COMPILE = "Make one with `kubetfx compile CONFIG --output pipeline.yaml`."
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"The package cannot be read. Received: {path}: {error.strerror}. {_COMPILE}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"This is no text, so it is no package. Received: {path}. Unpack an archive, and hand over the .yaml in it."
+        ) from error
+
+
+def _as_package(path: Path, document: Any) -> Package | None:
+    if not isinstance(document, Mapping):
+        return None
+    if isinstance(document.get("pipelineSpec"), Mapping):
+        return Package(path, document["pipelineSpec"], ("pipelineSpec",), wrapper=document)
+    if str(document.get("apiVersion", "")).startswith("pipelines.kubeflow.org/"):
+        resource = mapping(document, "spec")
+        if "pipelineSpec" not in resource:
+            return None
+        platforms = mappings(mapping(resource, "platformSpec"), "platforms")
+        inner: Place = ("spec", "pipelineSpec")
+        place: Place = ("spec", "platformSpec", "platforms")
+        return Package(path, mapping(resource, "pipelineSpec"), inner, platforms=platforms, platforms_place=place)
+    if "root" in document or "pipelineInfo" in document:
+        return Package(path, document)
+    return None
+
+
+def _describe(documents: Sequence[Any]) -> str:
+    if not documents:
+        return "which is empty"
+    first = documents[0]
+    if not isinstance(first, Mapping):
+        return f"which is a {type(first).__name__}"
+    if str(first.get("apiVersion", "")).startswith("argoproj.io/"):
+        return "an Argo workflow, which is what KFP v1 ran"
+    return f"with the keys {', '.join(sorted(map(str, first))[:8])}"
+
+
+def _descend(node: yaml.Node, place: Place) -> yaml.Node | None:
+    """The node at a place, or the nearest around it; None if not even the first key is there."""
+    for depth, part in enumerate(place):
+        inner = _child(node, part)
+        if inner is None:
+            return node if depth else None
+        node = inner
+    return node
+
+
+def _child(node: yaml.Node, part: str | int) -> yaml.Node | None:
+    if isinstance(node, yaml.MappingNode):
+        return next((value for key, value in node.value if key.value == str(part)), None)
+    if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+        inner: yaml.Node = node.value[part]
+        return inner
+    return None

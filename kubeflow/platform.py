@@ -1,0 +1,104 @@
+"""What a task's pod is like: from the `kubeflow` section of the config to the kfp SDK's task.
+
+What Kubeflow Pipelines has no field for goes into the package's second document, the platform spec of Kubernetes.
+"""
+
+from collections.abc import Sequence
+
+from kfp import kubernetes
+from kfp.dsl import PipelineTask
+
+from pipeline.config import KubeflowConfig, TaskConfig
+from pipeline.errors import CompileError
+
+SHARED_MEMORY_PATH = "/dev/shm"
+
+
+def merged_config(config: KubeflowConfig, components: Sequence[str]) -> TaskConfig:
+    """What holds for a task of one component, or of several that were fused.
+
+    Raises:
+        CompileError: two fused components ask for different pods.
+    """
+    named = [component for component in components if component in config.resources]
+    if len(named) > 1 and len({config.resources[component].model_dump_json() for component in named}) > 1:
+        raise CompileError(
+            f"kubeflow.resources: {', '.join(named)} share a task, and ask for different pods. "
+            "Say it for one of them, or take one out of kubeflow.fuse."
+        )
+    return config.of_component(named[0]) if named else config.every_component
+
+
+def apply(task: PipelineTask, settings: TaskConfig, *, config: KubeflowConfig) -> None:
+    """Give a task its pod."""
+    _set_resources(task, settings)
+    _set_scheduling(task, settings)
+    _set_storage(task, settings)
+    for name, value in sorted(settings.env.items()):
+        task.set_env_variable(name, value)
+    retries = settings.retries
+    if retries.count:
+        task.set_retry(
+            retries.count,
+            backoff_duration=f"{retries.backoff_seconds}s",
+            backoff_factor=retries.backoff_factor,
+            backoff_max_duration=f"{retries.max_backoff_seconds}s",
+        )
+    if settings.timeout_seconds:
+        kubernetes.set_timeout(task, settings.timeout_seconds)
+    for name, value in sorted(settings.labels.items()):
+        kubernetes.add_pod_label(task, name, value)
+    for name, value in sorted(settings.annotations.items()):
+        kubernetes.add_pod_annotation(task, name, value)
+    if config.image_pull_policy:
+        kubernetes.set_image_pull_policy(task, config.image_pull_policy)
+    if config.image_pull_secrets:
+        kubernetes.set_image_pull_secrets(task, list(config.image_pull_secrets))
+
+
+def _set_resources(task: PipelineTask, settings: TaskConfig) -> None:
+    cpu_request = settings.requests.cpu or settings.cpu
+    memory_request = settings.requests.memory or settings.memory
+    if settings.cpu:
+        task.set_cpu_limit(settings.cpu)
+    if cpu_request:
+        task.set_cpu_request(cpu_request)
+    if settings.memory:
+        task.set_memory_limit(settings.memory)
+    if memory_request:
+        task.set_memory_request(memory_request)
+    if settings.gpu:
+        task.set_accelerator_type(settings.gpu.resource)
+        task.set_accelerator_limit(settings.gpu.count)
+
+
+def _set_scheduling(task: PipelineTask, settings: TaskConfig) -> None:
+    for name, value in sorted(settings.node_selector.items()):
+        kubernetes.add_node_selector(task, name, value)
+    for toleration in settings.tolerations:
+        kubernetes.add_toleration(task, **toleration.model_dump(exclude_none=True))
+
+
+def _set_storage(task: PipelineTask, settings: TaskConfig) -> None:
+    if settings.shared_memory:
+        kubernetes.empty_dir_mount(
+            task,
+            volume_name="shared-memory",
+            mount_path=SHARED_MEMORY_PATH,
+            medium="Memory",
+            size_limit=settings.shared_memory,
+        )
+    for volume in settings.volumes:
+        kubernetes.mount_pvc(task, pvc_name=volume.claim, mount_path=volume.mount_path, sub_path=volume.sub_path)
+    for secret in settings.secrets:
+        if secret.env:
+            kubernetes.use_secret_as_env(task, secret.name, secret.env, optional=secret.optional)
+        if secret.mount_path:
+            kubernetes.use_secret_as_volume(task, secret.name, secret.mount_path, optional=secret.optional)
+    for config_map in settings.config_maps:
+        if config_map.env:
+            kubernetes.use_config_map_as_env(task, config_map.name, config_map.env, optional=config_map.optional)
+        if config_map.mount_path:
+            kubernetes.use_config_map_as_volume(
+                task, config_map.name, config_map.mount_path, optional=config_map.optional
+            )

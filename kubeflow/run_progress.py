@@ -1,0 +1,218 @@
+"""How far a run on Kubeflow is: the tasks of its package, and what the API server tells of the pods behind them.
+
+KFP reports the nodes of the Argo workflow. A container task is three of them: `NAME-driver`, `NAME` and, inside of
+that, `executor`, which is skipped where the cache has the outputs.
+"""
+
+import datetime
+import graphlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from kubeflow.package_document import ROOT, Package, component_ref, mapping, mappings
+from pipeline.output import Output
+
+_OMITTED = "RUNTIME_STATE_UNSPECIFIED"
+"""Argo's `Omitted`, which the API has no name for: something before the task failed."""
+
+TaskState = Literal["waiting", "running", "done", "cached", "skipped", "failed"]
+
+FINAL_STATES = frozenset({"SUCCEEDED", "FAILED", "SKIPPED", "CANCELED"})
+"""Of a run, as the API names them."""
+
+
+@dataclass(frozen=True)
+class TaskStatus:
+    """Where one task of the package is. It has what a progress line needs."""
+
+    node_id: str
+    """Name to show."""
+    key: str
+    """Name in the package, which is also that of the Argo node."""
+    state: TaskState = "waiting"
+    seconds: float = 0.0
+    """From the start of its driver."""
+    pod_name: str | None = None
+    """The pod whose log says why, for a failed task."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it will not change any more."""
+        return self.state not in ("waiting", "running")
+
+
+def planned_tasks(package: Package) -> list[TaskStatus]:
+    """The tasks of a package, in an order in which they can run.
+
+    Those of conditions, exit handlers and nested pipelines stand for themselves; a loop is one task, as the number of
+    its rounds is not known.
+    """
+    return list(_planned(package, ROOT))
+
+
+def progress(plan: Sequence[TaskStatus], details: Sequence[Any], *, now: datetime.datetime) -> list[TaskStatus]:
+    """The plan with the states that the API server reports.
+
+    Args:
+        plan: what `planned_tasks` gave.
+        details: V2beta1PipelineTaskDetail of the run; none before the workflow has begun.
+        now: ends the time of tasks that are running.
+    """
+    nodes = _Nodes(details)
+    seen: dict[str, int] = {}
+    statuses = []
+    for task in plan:
+        number = seen.get(task.key, 0)  # nested pipelines may have tasks of one name
+        seen[task.key] = number + 1
+        statuses.append(nodes.status_of(task, number, now))
+    return statuses
+
+
+@dataclass
+class RunView:
+    """The lines of a run's progress."""
+
+    statuses: list[TaskStatus]
+    output: Output
+
+    def __post_init__(self) -> None:
+        self._shown: set[int] = set()
+        self._is_out_of_reach = False
+        self._label: str | None = None
+
+    def show(self, details: Sequence[Any], *, state: str | None) -> None:
+        """Lines for the tasks that ended since the last look, and a spinner for those that run."""
+        if self._is_out_of_reach:
+            self._is_out_of_reach = False
+            self.output.say("Kubeflow Pipelines answers again.")
+        self.statuses = progress(self.statuses, details, now=datetime.datetime.now(datetime.UTC))
+        for index, status in enumerate(self.statuses):
+            if status.is_over and index not in self._shown:
+                self._show_line(index, status)
+        if state == "SUCCEEDED":
+            self._show_skipped()
+        self._spin([status.node_id for status in self.statuses if status.state == "running"])
+
+    def is_out_of_reach(self, reason: str) -> None:
+        """Say once that the server does not answer."""
+        if not self._is_out_of_reach:
+            self._is_out_of_reach = True
+            self.output.say(f"Kubeflow Pipelines does not answer ({reason}). The run goes on; asking again.")
+
+    def _spin(self, running: Sequence[str]) -> None:
+        more = " ..." if len(running) > 3 else ""
+        label = f"{', '.join(running[:3])}{more}  running" if running else "Waiting"
+        if label != self._label:  # a spinner that goes on shows for how long
+            self._label = label
+            self.output.begin(label)
+
+    def _show_skipped(self) -> None:
+        """What a condition left out has no node of its own."""
+        for index, status in enumerate(self.statuses):
+            if index not in self._shown:
+                self.statuses[index] = TaskStatus(status.node_id, status.key, "skipped")
+                self._show_line(index, self.statuses[index])
+
+    def _show_line(self, index: int, status: TaskStatus) -> None:
+        self._shown.add(index)
+        self._label = None
+        self.output.node_ends(f"[{len(self._shown)}/{len(self.statuses)}]", status)
+
+
+def _planned(package: Package, component_name: str, above: tuple[str, ...] = ()) -> Iterator[TaskStatus]:
+    tasks = mappings(mapping(package.components.get(component_name, {}), "dag"), "tasks")
+    by_name = {task.name: task for task in package.tasks() if task.component_name == component_name}
+    graph = {name: set(task.get("dependentTasks") or ()) & set(tasks) for name, task in tasks.items()}
+    for name in graphlib.TopologicalSorter(graph).static_order():
+        inner = component_ref(by_name[name])
+        is_loop = "parameterIterator" in tasks[name]
+        if "dag" in package.components.get(inner, {}) and not is_loop and inner not in above:
+            yield from _planned(package, inner, (*above, inner))
+        else:
+            yield TaskStatus(str(mapping(tasks[name], "taskInfo").get("name") or name), name)
+
+
+class _Nodes:
+    """The Argo nodes of a run."""
+
+    def __init__(self, details: Sequence[Any]) -> None:
+        self._by_name: dict[str, list[Any]] = {}
+        for detail in details:
+            self._by_name.setdefault(str(detail.display_name), []).append(detail)
+        for nodes in self._by_name.values():
+            nodes.sort(key=lambda node: _time(node.start_time) or datetime.datetime.max.replace(tzinfo=datetime.UTC))
+        self._by_suffix = {_suffix(detail.pod_name): detail for detail in details if detail.pod_name}
+
+    def status_of(self, task: TaskStatus, number: int, now: datetime.datetime) -> TaskStatus:
+        node = self._get(task.key, number)
+        driver = self._get(f"{task.key}-driver", number)
+        if node is None and driver is None:
+            return task
+        state = self._state(node, driver)
+        begins = [_time(found.start_time) for found in (driver, node) if found is not None]
+        started = min((begin for begin in begins if begin), default=None)
+        last = node if node is not None and _is_final(node) else driver if state == "failed" else None
+        ended = (_time(last.end_time) if last is not None else None) or now
+        seconds = max(0.0, (ended - started).total_seconds()) if started and state != "waiting" else 0.0
+        failed = driver if driver is not None and driver.state == "FAILED" else node
+        pod = self._failed_pod(failed) if state == "failed" else None
+        return replace(task, state=state, seconds=seconds, pod_name=pod)
+
+    def _get(self, name: str, number: int) -> Any | None:
+        found = self._by_name.get(name, [])
+        return found[number] if number < len(found) else None
+
+    def _state(self, node: Any | None, driver: Any | None) -> TaskState:
+        if driver is not None and driver.state == "FAILED":
+            return "failed"
+        state = None if node is None else node.state
+        if state == "SUCCEEDED":
+            inner = [child.state for child in self._children(node) if _is_executor(child)]
+            return "cached" if inner and set(inner) == {"SKIPPED"} else "done"
+        if state == "SKIPPED":
+            return "skipped"
+        if state in ("FAILED", "CANCELED"):
+            return "failed"
+        known = {found.state for found in (driver, node) if found is not None} - {_OMITTED, None}
+        return "running" if known else "waiting"
+
+    def _children(self, node: Any) -> list[Any]:
+        suffixes = [_suffix(child.pod_name) for child in node.child_tasks or () if child.pod_name]
+        return [self._by_suffix[suffix] for suffix in suffixes if suffix in self._by_suffix]
+
+    def _failed_pod(self, node: Any) -> str | None:
+        """The innermost node that failed: the one that ran something."""
+        seen = set()
+        while id(node) not in seen:
+            seen.add(id(node))
+            failed = [child for child in self._children(node) if child.state == "FAILED"]
+            node = failed[-1] if failed else node  # the last of several tries
+        return str(node.pod_name) if node.pod_name else None
+
+
+def _suffix(pod_name: str) -> str:
+    """Names of pods hold the template's name, references to them do not; the hash at the end is the same."""
+    return pod_name.rpartition("-")[2]
+
+
+def _is_executor(node: Any) -> bool:
+    return re.fullmatch(r"executor(\(\d+\))?", str(node.display_name)) is not None
+
+
+def _is_final(node: Any) -> bool:
+    return node.state in FINAL_STATES
+
+
+def _time(value: datetime.datetime | None) -> datetime.datetime | None:
+    """None for the beginning of time, which KFP gives for what has not happened yet."""
+    return value if value is not None and value.year > 1970 else None
+
+
+def as_document(statuses: Sequence[TaskStatus]) -> list[Mapping[str, Any]]:
+    """For `--format json`."""
+    return [
+        {"id": status.node_id, "state": status.state, "seconds": round(status.seconds, 3), "pod": status.pod_name}
+        for status in statuses
+    ]

@@ -1,0 +1,309 @@
+"""Runs the TFX nodes of a task in the container: artifacts, driver, executor, predicates, pages.
+
+Executors see local paths; what leaves the task has the URIs of the launcher. The documents themselves are
+kubeflow/executor_io.py's.
+"""
+
+import copy
+import json
+import os
+import pkgutil
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from absl import logging
+from google.protobuf import json_format
+from ml_metadata.proto import metadata_store_pb2
+from tfx import types
+from tfx.orchestration.portable import data_types
+from tfx.proto.orchestration import driver_output_pb2
+from tfx.types.value_artifact import ValueArtifact
+
+from kubeflow import visualizations
+from kubeflow.executor_io import ExecutorInput, RuntimeArtifact, clear_outputs, write_output
+from kubeflow.task_spec import DRIVER_OUTPUT, Node, OutputSlot, Override, Property, TaskSpec
+from pipeline.errors import KubetfxError
+
+TFX_ARTIFACT = "tfx_artifact"
+"""Metadata of an artifact that holds what TFX knows about it, as one JSON text: numbers would come back as doubles."""
+
+TFX_TYPE = "tfx_type"
+EMPTY = "empty"
+"""Metadata of an artifact that stands for an output channel without artifacts."""
+
+MAX_SCALAR_LENGTH = 256
+"""Longer properties are no use to people who look at metadata."""
+
+_CASTS = {"int": int, "float": float, "str": str}
+_OWN_METADATA = frozenset({TFX_ARTIFACT, TFX_TYPE, EMPTY, "display_name"})
+
+Artifacts = dict[str, list[types.Artifact]]
+
+
+def run_task(spec: TaskSpec, executor_input: ExecutorInput) -> None:
+    """Run a task, and write its ExecutorOutput.
+
+    Raises:
+        KubetfxError: a node failed in a way that its user can mend; every other exception is passed on too.
+    """
+    clear_outputs(executor_input)
+    with tempfile.TemporaryDirectory(prefix="kubetfx-") as folder:
+        _TaskRun(spec, executor_input, Path(folder)).run()
+
+
+class _TaskRun:
+    """A task that is running."""
+
+    def __init__(self, spec: TaskSpec, executor_input: ExecutorInput, folder: Path) -> None:
+        self._spec = spec
+        self._input = executor_input
+        self._folder = folder
+        self._artifacts: Artifacts = {slot: self._input_artifacts(slot, path) for slot, path in spec.inputs.items()}
+        self._runs: dict[str, visualizations.NodeRun] = {}
+
+    def run(self) -> None:
+        self._embed_modules()
+        if self._spec.role == "driver":
+            (node,) = self._spec.nodes
+            outputs = {key: [_new_artifact(self._spec.outputs[slot])] for key, slot in node.outputs.items()}
+            chosen = _run_driver(node, self._node_inputs(node), outputs, self._properties(node, {}))
+            text = json.dumps(json_format.MessageToDict(chosen), sort_keys=True)
+            write_output(self._input, metadata={}, parameters={DRIVER_OUTPUT: text})
+            return
+        for node in self._spec.nodes:
+            self._run_node(node)
+        parameters = {name: self._holds(predicate) for name, predicate in self._spec.conditions.items()}
+        metadata = {slot: self._metadata(slot) for slot in self._spec.outputs}
+        metadata |= {slot: self._draw(slot) for slot in self._spec.pages}
+        write_output(self._input, metadata=metadata, parameters=parameters)
+
+    def _embed_modules(self) -> None:
+        if self._spec.modules:
+            for name, source in self._spec.modules.items():
+                (self._folder / f"{name}.py").write_text(source, encoding="utf-8")
+            sys.path.append(str(self._folder))
+
+    def _run_node(self, node: Node) -> None:
+        inputs = self._node_inputs(node)
+        outputs: Artifacts = {}
+        for key, slot in node.outputs.items():
+            artifact = _new_artifact(self._spec.outputs[slot])
+            place = self._input.outputs[slot].path
+            place.mkdir(parents=True, exist_ok=True)
+            artifact.uri = str(place / "value" if isinstance(artifact, ValueArtifact) else place)
+            outputs[key] = [artifact]
+        properties = self._properties(node, inputs)
+        if node.driver_parameter:
+            chosen = json.loads(self._input.parameters[node.driver_parameter])
+            _apply(json_format.ParseDict(chosen, driver_output_pb2.DriverOutput()), outputs, properties)
+        elif node.driver:
+            _apply(_run_driver(node, inputs, outputs, properties), outputs, properties)
+        executor = self._executor(node)
+        logging.info("%s begins, %.1f s after the start of the process.", node.id, _process_age_seconds())
+        result = executor.Do(copy.deepcopy(inputs), outputs, properties)
+        if result is not None and result.execution_result.code:
+            raise KubetfxError(f"{node.id}: {result.execution_result.result_message}")
+        for key, slot in node.outputs.items():
+            self._artifacts[slot] = outputs.get(key, [])
+            if len(self._artifacts[slot]) > 1:
+                raise KubetfxError(
+                    f"{node.id}: wrote several artifacts to {key!r}, and Kubeflow Pipelines keeps one. Received: "
+                    f"{len(self._artifacts[slot])}. Write one, with several files."
+                )
+        self._runs[node.id] = visualizations.NodeRun(
+            id=node.id, executor=node.executor, inputs=inputs, outputs=outputs, properties=properties
+        )
+
+    def _executor(self, node: Node) -> Any:
+        executor_class = pkgutil.resolve_name(node.executor)
+        base: dict[str, Any] = {
+            "tmp_dir": str(self._folder),
+            "unique_id": node.id,
+            "executor_output_uri": str(self._folder / f"{node.id}.output.pb"),
+            "stateful_working_dir": str(self._folder / f"{node.id}.working"),
+        }
+        if node.beam_arguments is not None:
+            base["beam_pipeline_args"] = list(node.beam_arguments)
+        return executor_class(executor_class.Context(**base))
+
+    def _node_inputs(self, node: Node) -> Artifacts:
+        return {
+            key: [artifact for slot in slots for artifact in self._artifacts[slot]]
+            for key, slots in node.inputs.items()
+        }
+
+    def _input_artifacts(self, slot: str, type_path: str) -> list[types.Artifact]:
+        """An input channel. The launcher leaves nothing on the disk of a folder without files."""
+        found = []
+        for entry in self._input.inputs.get(slot, ()):
+            if entry.metadata.get(EMPTY):
+                continue
+            artifact = pkgutil.resolve_name(type_path)()
+            if TFX_ARTIFACT in entry.metadata:
+                stored = json_format.Parse(entry.metadata[TFX_ARTIFACT], metadata_store_pb2.Artifact())
+                artifact.mlmd_artifact.MergeFrom(stored)
+            if not entry.path.exists():
+                entry.path.mkdir(parents=True)
+            artifact.uri = str(entry.path / "value" if isinstance(artifact, ValueArtifact) else entry.path)
+            found.append(artifact)
+        return found
+
+    def _properties(self, node: Node, inputs: Artifacts) -> dict[str, Any]:
+        properties = {name: self._property(prop) for name, prop in node.properties.items() if prop.placeholder is None}
+        for name, module in node.module_files.items():
+            properties[name] = str(self._folder / f"{module}.py")
+        for name, prop in node.properties.items():
+            if prop.placeholder is not None:
+                properties[name] = _resolve(prop.placeholder, inputs, properties)
+        return properties
+
+    def _property(self, prop: Property) -> Any:
+        value = prop.value
+        for override in prop.overrides:
+            given = _CASTS[override.type](_as_text(self._input.parameters[override.parameter], override))
+            value = _put(value, override.path, given) if override.path else given
+        return value
+
+    def _holds(self, predicate: str) -> str:
+        """A predicate about an output that stayed empty does not hold."""
+        expression = json.loads(predicate)
+        needed = _input_keys(expression)
+        if any(not self._artifacts.get(key) for key in needed):
+            return "false"
+        return "true" if _resolve(predicate, self._artifacts, {}) else "false"
+
+    def _metadata(self, slot: str) -> dict[str, Any]:
+        artifacts = self._artifacts[slot]
+        if not artifacts:
+            self._input.outputs[slot].path.mkdir(parents=True, exist_ok=True)
+            return {EMPTY: "true", TFX_TYPE: pkgutil.resolve_name(self._spec.outputs[slot].type).TYPE_NAME}
+        stored = copy.deepcopy(artifacts[0].mlmd_artifact)
+        for name in ("uri", "id", "type_id", "type"):
+            stored.ClearField(name)
+        for values in (stored.properties, stored.custom_properties):
+            for value in values.values():
+                if value.HasField("string_value"):
+                    value.string_value = self._with_uris(value.string_value)
+        metadata: dict[str, Any] = {
+            TFX_TYPE: artifacts[0].type_name,
+            TFX_ARTIFACT: json.dumps(json_format.MessageToDict(stored, preserving_proto_field_name=True)),
+        }
+        for values in (stored.properties, stored.custom_properties):
+            for name, value in values.items():
+                scalar = getattr(value, value.WhichOneof("value") or "string_value")
+                if (
+                    name not in _OWN_METADATA
+                    and isinstance(scalar, int | float | str)
+                    and 0 < len(str(scalar)) <= (MAX_SCALAR_LENGTH)
+                ):
+                    metadata[name] = scalar
+        return metadata
+
+    def _with_uris(self, text: str) -> str:
+        """What a property says about a place in this container, in terms that hold everywhere."""
+        known: list[RuntimeArtifact] = [
+            *self._input.outputs.values(),
+            *(artifact for artifacts in self._input.inputs.values() for artifact in artifacts),
+        ]
+        for artifact in sorted(known, key=lambda entry: len(entry.uri), reverse=True):
+            text = text.replace(str(artifact.path), artifact.uri)
+        return text
+
+    def _draw(self, slot: str) -> dict[str, Any]:
+        """A page. That it cannot be drawn is no reason to lose what the node did."""
+        page = self._spec.pages[slot]
+        output = self._input.outputs[slot]
+        try:
+            content = visualizations.draw(page.kind, self._runs[page.node])
+        except Exception as error:
+            logging.exception("The page %s of %s cannot be drawn.", page.kind, page.node)
+            content = visualizations.failed(page.kind, error)
+        if isinstance(content, str):
+            output.path.parent.mkdir(parents=True, exist_ok=True)
+            output.path.write_text(content, encoding="utf-8")
+            return {}
+        return content
+
+
+def _process_age_seconds() -> float:
+    """Since when the process is there: what a task costs before it does anything."""
+    ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+    uptime = float(Path("/proc/uptime").read_text().split()[0])
+    return uptime - ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _new_artifact(slot: OutputSlot) -> types.Artifact:
+    artifact = pkgutil.resolve_name(slot.type)()
+    for name, value in slot.properties.items():
+        setattr(artifact, name, value)
+    for name, value in slot.custom_properties.items():
+        setter = artifact.set_int_custom_property if isinstance(value, int) else artifact.set_string_custom_property
+        setter(name, value)
+    return artifact
+
+
+def _run_driver(
+    node: Node, inputs: Artifacts, outputs: Artifacts, properties: Mapping[str, Any]
+) -> driver_output_pb2.DriverOutput:
+    assert node.driver is not None
+    driver = pkgutil.resolve_name(node.driver)(None)  # there is no ML Metadata
+    info = data_types.ExecutionInfo(
+        input_dict=inputs, output_dict=copy.deepcopy(outputs), exec_properties=dict(properties)
+    )
+    chosen = driver.run(info)
+    for entry in chosen.output_artifacts.values():
+        for artifact in entry.artifacts:
+            artifact.ClearField("uri")
+    return chosen
+
+
+def _apply(chosen: driver_output_pb2.DriverOutput, outputs: Artifacts, properties: dict[str, Any]) -> None:
+    for name, value in chosen.exec_properties.items():
+        properties[name] = getattr(value, value.WhichOneof("value"))
+    for key, entry in chosen.output_artifacts.items():
+        for artifact, proto in zip(outputs[key], entry.artifacts, strict=False):
+            for target, values in (
+                (artifact.mlmd_artifact.properties, proto.properties),
+                (artifact.mlmd_artifact.custom_properties, proto.custom_properties),
+            ):
+                for name, value in values.items():
+                    target[name].CopyFrom(value)
+
+
+def _resolve(placeholder: str, artifacts: Artifacts, properties: Mapping[str, Any]) -> Any:
+    from tfx.dsl.compiler import placeholder_utils
+    from tfx.proto.orchestration import placeholder_pb2
+
+    expression = json_format.Parse(placeholder, placeholder_pb2.PlaceholderExpression())
+    info = data_types.ExecutionInfo(input_dict=artifacts, exec_properties=dict(properties))
+    return placeholder_utils.resolve_placeholder_expression(
+        expression, placeholder_utils.ResolutionContext(exec_info=info)
+    )
+
+
+def _input_keys(expression: Any) -> set[str]:
+    if isinstance(expression, list):
+        return {key for inner in expression for key in _input_keys(inner)}
+    if not isinstance(expression, dict):
+        return set()
+    keys = {expression["key"]} if "key" in expression and isinstance(expression["key"], str) else set()
+    return keys | {key for inner in expression.values() for key in _input_keys(inner)}
+
+
+def _as_text(value: Any, override: Override) -> Any:
+    """A final status comes as a document, and components take its JSON."""
+    return json.dumps(value) if override.type == "str" and not isinstance(value, str) else value
+
+
+def _put(value: Any, path: tuple[str, ...], given: Any) -> str:
+    """A JSON text with one of its values replaced."""
+    document = json.loads(value)
+    inner = document
+    for key in path[:-1]:
+        inner = inner[int(key)] if isinstance(inner, list) else inner[key]
+    last: Any = int(path[-1]) if isinstance(inner, list) else path[-1]
+    inner[last] = given
+    return json.dumps(document)

@@ -1,0 +1,420 @@
+"""From a TFX node to its part of a task's description: classes by import path, exec properties, channels.
+
+What a node cannot say in a cluster is a CompileError that names it. Tasks and their dependencies are
+kubeflow/compiler.py's.
+"""
+
+import json
+import pkgutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import json_format
+from tfx import types
+from tfx.components.example_gen import driver as example_gen_driver
+from tfx.dsl.components.base import base_beam_executor, base_driver, executor_spec
+from tfx.dsl.components.base.base_node import BaseNode
+from tfx.dsl.components.common.importer import Importer
+from tfx.dsl.components.common.resolver import RESOLVER_STRATEGY_CLASS, Resolver
+from tfx.dsl.input_resolution.strategies.latest_artifact_strategy import LatestArtifactStrategy
+from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
+from tfx.dsl.placeholder import placeholder as ph
+from tfx.orchestration import pipeline as tfx_pipeline
+from tfx.orchestration.data_types import RuntimeParameter
+from tfx.types import channel as tfx_channel
+from tfx.types import channel_utils
+
+from kubeflow.task_spec import Override, ParameterType, Property
+from pipeline.errors import CompileError
+
+PUSH_PROPERTIES = ("push_directory", "push_destination")
+"""Exec properties that say where a Pusher, ours or TFX's, pushes to."""
+
+MODULE_FILE_PROPERTY = "module_file"
+MAX_MODULE_BYTES = 262_144
+"""An argument of a container is no place for more source than this."""
+
+_PARAMETER_TYPES: Mapping[type, ParameterType] = {int: "int", float: "float", str: "str"}
+_INPUT_TYPES = (tfx_channel.OutputChannel, tfx_channel.UnionChannel)
+
+
+@dataclass(frozen=True)
+class RunParameter:
+    """A parameter of the package that a run may set."""
+
+    name: str
+    type: ParameterType
+    default: int | float | str | None
+    """None: a run must say."""
+
+
+@dataclass(frozen=True)
+class NodeDescription:
+    """A node as TFX has it, in terms that a container understands."""
+
+    id: str
+    executor: str
+    driver: str | None
+    beam_arguments: tuple[str, ...] | None
+    inputs: dict[str, tuple[types.OutputChannel, ...]]
+    """By input key."""
+    outputs: dict[str, types.OutputChannel]
+    properties: dict[str, Property]
+    module_files: dict[str, str] = field(default_factory=dict)
+    """Name of a module by exec property."""
+    modules: dict[str, str] = field(default_factory=dict)
+    """Source by name of module."""
+    parameters: dict[str, RunParameter] = field(default_factory=dict)
+    final_status: str | None = None
+    """Exec property that receives how the pipeline ended: of an exit handler."""
+
+    @property
+    def is_example_gen(self) -> bool:
+        """Whether the driver chooses what data there is, which is to be known before the cache is asked."""
+        return self.driver is not None and issubclass(_class_at(self.driver), example_gen_driver.Driver)
+
+
+def describe(node: BaseNode, *, nodes: Iterable[BaseNode]) -> NodeDescription:
+    """Describe a node.
+
+    Args:
+        node: a component, or a Resolver or Importer.
+        nodes: all nodes of the pipeline: a Resolver asks what the Pusher says.
+
+    Raises:
+        CompileError: the node needs something that Kubeflow Pipelines does not have.
+    """
+    if isinstance(node, tfx_pipeline.Pipeline):
+        raise CompileError(
+            f"{node.id}: a pipeline inside a pipeline cannot be a task. Put its components into the outer one."
+        )
+    if isinstance(node, Importer):
+        return _importer(node)
+    if isinstance(node, Resolver):
+        return _resolver(node, nodes)
+    return _component(node)
+
+
+def passed_channels(node: BaseNode) -> dict[str, types.BaseChannel] | None:
+    """What a Resolver hands on as it is: artifacts of this run are the latest that there are.
+
+    Returns:
+        The channels by output key; None for every other node.
+    """
+    if not isinstance(node, Resolver):
+        return None
+    strategy = node.exec_properties.get(RESOLVER_STRATEGY_CLASS)
+    of_this_run = all(isinstance(channel, tfx_channel.OutputChannel) for channel in node.raw_inputs.values())
+    return node.raw_inputs if strategy in (None, LatestArtifactStrategy) and of_this_run else None
+
+
+def import_path(cls: type, *, node_id: str, what: str) -> str:
+    """Where a class can be imported from.
+
+    Raises:
+        CompileError: it stands in a script, or inside a function.
+    """
+    path = f"{cls.__module__}.{cls.__qualname__}"
+    try:
+        found = None if cls.__module__ == "__main__" else _class_at(path)
+    except (ImportError, AttributeError, ValueError):
+        found = None
+    if found is not cls:
+        raise CompileError(
+            f"{node_id}: the {what} cannot be imported in a container. Received: {path}. "
+            "Define it at the top level of a module that the image holds."
+        )
+    return path
+
+
+def artifact_path(cls: type[types.Artifact], *, node_id: str) -> str:
+    """Import path of an artifact class; of its base, where `annotate_as` derived it."""
+    if cls.TYPE_ANNOTATION and "_" in cls.__name__ and cls.__base__ is not None:
+        try:
+            return import_path(cls, node_id=node_id, what="artifact class")
+        except CompileError:
+            return import_path(cls.__base__, node_id=node_id, what="artifact class")
+    return import_path(cls, node_id=node_id, what="artifact class")
+
+
+def single_channels(channel: types.BaseChannel, *, node_id: str, key: str) -> tuple[types.OutputChannel, ...]:
+    """The outputs of nodes that a channel stands for.
+
+    Raises:
+        CompileError: it asks ML Metadata, which a cluster does not have.
+    """
+    if not isinstance(channel, _INPUT_TYPES):
+        raise CompileError(
+            f"{node_id}: the input {key!r} is looked up in ML Metadata, which Kubeflow Pipelines does not have. "
+            f"Received: {type(channel).__name__} of {channel.type_name}. Take it from a node of this pipeline, or name "
+            "its place with an Importer."
+        )
+    if isinstance(channel, tfx_channel.UnionChannel):
+        return tuple(part for inner in channel.channels for part in single_channels(inner, node_id=node_id, key=key))
+    return (channel,)
+
+
+def encode_predicate(predicate: ph.Placeholder, key_of: Callable[[types.BaseChannel], str]) -> str:
+    """A TFX placeholder expression as JSON; `key_of` names the channels in it."""
+    wrapped = [part for part in predicate.traverse() if isinstance(part, ph.ChannelWrappedPlaceholder)]
+    keys = [part.key for part in wrapped]
+    for part in wrapped:
+        part.set_key(None)  # the pipeline's definition may have left one, and a key is not replaced
+        part.set_key(key_of(part.channel))
+    try:
+        return json.dumps(json_format.MessageToDict(predicate.encode()), sort_keys=True)
+    finally:
+        for part, key in zip(wrapped, keys, strict=True):
+            part.set_key(None)
+            part.set_key(key)
+
+
+def _component(node: Any) -> NodeDescription:
+    spec = node.executor_spec
+    if not isinstance(spec, executor_spec.ExecutorClassSpec):
+        raise CompileError(
+            f"{node.id}: its executor is a container of its own, which does not know TFX's artifacts. Received: "
+            f"{type(spec).__name__}. Write it as a Python function component that the image holds."
+        )
+    inputs = {key: single_channels(channel, node_id=node.id, key=key) for key, channel in sorted(node.inputs.items())}
+    properties, parameters, final_status = _properties(node, inputs)
+    module_files, modules = _module_files(node)
+    return NodeDescription(
+        id=node.id,
+        executor=import_path(spec.executor_class, node_id=node.id, what="executor"),
+        driver=_driver(node),
+        beam_arguments=_beam_arguments(node),
+        inputs=inputs,
+        outputs=dict(sorted(node.outputs.items())),
+        properties=properties,
+        module_files=module_files,
+        modules=modules,
+        parameters=parameters,
+        final_status=final_status,
+    )
+
+
+def _importer(node: Importer) -> NodeDescription:
+    properties, parameters, _ = _properties(node, {}, only=("artifact_uri",))
+    return NodeDescription(
+        id=node.id,
+        executor="kubeflow.system_nodes.ImporterExecutor",
+        driver=None,
+        beam_arguments=None,
+        inputs={},
+        outputs=dict(node.outputs),
+        properties=properties,
+        parameters=parameters,
+    )
+
+
+def _resolver(node: Resolver, nodes: Iterable[BaseNode]) -> NodeDescription:
+    strategy = node.exec_properties.get(RESOLVER_STRATEGY_CLASS)
+    if strategy is not LatestBlessedModelStrategy:
+        name = strategy.__name__ if strategy else "no strategy"
+        raise CompileError(
+            f"{node.id}: a cluster has no ML Metadata to resolve from. Received: {name}. Use "
+            "LatestBlessedModelStrategy, which finds the model that is served now, or an Importer with a fixed place."
+        )
+    pusher = next((n for n in nodes if any(n.exec_properties.get(name) for name in PUSH_PROPERTIES)), None)
+    if pusher is None:
+        raise CompileError(
+            f"{node.id}: the latest blessed model is the newest version where the Pusher pushes to, and the pipeline "
+            "has no Pusher with a push_destination. Add one, or take the model from an Importer."
+        )
+    properties, parameters, _ = _properties(pusher, {}, only=PUSH_PROPERTIES)
+    return NodeDescription(
+        id=node.id,
+        executor="kubeflow.system_nodes.LatestPushedModelExecutor",
+        driver=None,
+        beam_arguments=None,
+        inputs={},
+        outputs=dict(sorted(node.outputs.items())),
+        properties=properties,
+        parameters=parameters,
+    )
+
+
+def _driver(node: Any) -> str | None:
+    driver = node.driver_class
+    if driver is None or driver is base_driver.BaseDriver:
+        return None
+    if not hasattr(driver, "run"):
+        raise CompileError(
+            f"{node.id}: its driver {driver.__name__} decides with the help of ML Metadata, which Kubeflow Pipelines "
+            "does not have. Give the driver a method run(execution_info), as TFX's ExampleGen has it."
+        )
+    return import_path(driver, node_id=node.id, what="driver")
+
+
+def _beam_arguments(node: Any) -> tuple[str, ...] | None:
+    if not issubclass(node.executor_spec.executor_class, base_beam_executor.BaseBeamExecutor):
+        return None
+    arguments = getattr(node.executor_spec, "beam_pipeline_args", [])
+    for argument in arguments:
+        if not isinstance(argument, str):
+            raise CompileError(
+                f"{node.id}: a Beam argument is a placeholder, which only TFX's own runners resolve. "
+                f"Received: {argument!r}. Write it out."
+            )
+    return tuple(arguments)
+
+
+def _properties(
+    node: Any, inputs: dict[str, tuple[types.OutputChannel, ...]], *, only: tuple[str, ...] | None = None
+) -> tuple[dict[str, Property], dict[str, RunParameter], str | None]:
+    """Exec properties, the parameters of the run that they take, and the one that is the pipeline's final status.
+
+    The channels of dynamic properties are added to `inputs`.
+    """
+    properties: dict[str, Property] = {}
+    parameters: dict[str, RunParameter] = {}
+    final_status = None
+    for name, value in sorted(node.exec_properties.items()):
+        if value is None or (only is not None and name not in only):
+            continue
+        if type(value).__name__ == "FinalStatusStr":
+            final_status = name
+            properties[name] = Property(value="")
+        elif isinstance(value, ph.Placeholder):
+            properties[name] = _dynamic_property(node.id, name, value, inputs)
+        else:
+            document, found = _take_parameters(value)
+            overrides = tuple(
+                Override(parameter=parameter_name(p.name), type=_parameter_type(p), path=path) for path, p in found
+            )
+            for _, parameter in found:
+                _add_parameter(parameters, parameter, node_id=node.id)
+            properties[name] = Property(value=_plain(document, node_id=node.id, name=name), overrides=overrides)
+    return properties, parameters, final_status
+
+
+def _dynamic_property(
+    node_id: str, name: str, value: ph.Placeholder, inputs: dict[str, tuple[types.OutputChannel, ...]]
+) -> Property:
+    keys = {channels: key for key, channels in inputs.items()}
+
+    def key_of(channel: types.BaseChannel) -> str:
+        channels = single_channels(channel, node_id=node_id, key=name)
+        if channels not in keys:
+            (source,) = channels
+            keys[channels] = f"_{source.producer_component_id}.{source.output_key}"
+            inputs[keys[channels]] = channels
+        return keys[channels]
+
+    return Property(placeholder=encode_predicate(value, key_of))
+
+
+def _take_parameters(value: Any) -> tuple[Any, list[tuple[tuple[str, ...], RuntimeParameter]]]:
+    """A property with each RuntimeParameter in it replaced by its default, and where they stood.
+
+    TFX writes those that stand inside a message into its JSON text.
+    """
+    if isinstance(value, RuntimeParameter):
+        return value.default, [((), value)]
+    if not isinstance(value, str) or '"RuntimeParameter' not in value.replace("\\", ""):
+        return value, []
+    found: list[tuple[tuple[str, ...], RuntimeParameter]] = []
+    document = _replace_parameters(json.loads(value), (), found)
+    return json.dumps(document), found
+
+
+def _replace_parameters(
+    document: Any, path: tuple[str, ...], found: list[tuple[tuple[str, ...], RuntimeParameter]]
+) -> Any:
+    parameter = _as_parameter(document)
+    if parameter is not None:
+        found.append((path, parameter))
+        return parameter.default
+    if isinstance(document, dict):
+        return {key: _replace_parameters(inner, (*path, key), found) for key, inner in document.items()}
+    if isinstance(document, list):
+        return [_replace_parameters(inner, (*path, str(index)), found) for index, inner in enumerate(document)]
+    return document
+
+
+def _as_parameter(document: Any) -> RuntimeParameter | None:
+    if isinstance(document, str) and document.startswith("{") and '"RuntimeParameter"' in document:
+        document = json.loads(document)
+    if not isinstance(document, dict) or document.get("__class__") != "RuntimeParameter":
+        return None
+    names: dict[Any, type] = {kind.__name__: kind for kind in _PARAMETER_TYPES}
+    kind = names.get((document.get("ptype") or {}).get("__class__", ""))
+    return RuntimeParameter(document["name"], kind, document["default"], document["description"])
+
+
+def parameter_name(name: str) -> str:
+    """A RuntimeParameter's name as Kubeflow Pipelines takes it."""
+    return "".join(letter if letter.isalnum() else "_" for letter in name).lower()
+
+
+def _parameter_type(parameter: RuntimeParameter) -> ParameterType:
+    return _PARAMETER_TYPES[parameter.ptype or (type(parameter.default) if parameter.default is not None else str)]
+
+
+def _add_parameter(parameters: dict[str, RunParameter], parameter: RuntimeParameter, *, node_id: str) -> None:
+    name = parameter_name(parameter.name)
+    new = RunParameter(name, _parameter_type(parameter), parameter.default)
+    merge_parameters(parameters, {name: new}, node_id=node_id)
+
+
+def merge_parameters(into: dict[str, RunParameter], new: Mapping[str, RunParameter], *, node_id: str) -> None:
+    """Add parameters that may be there already.
+
+    Raises:
+        CompileError: two of the same name differ.
+    """
+    for name, parameter in new.items():
+        if into.setdefault(name, parameter) != parameter:
+            raise CompileError(
+                f"{node_id}: the RuntimeParameter {name!r} has another type or default elsewhere. "
+                f"Received: {parameter.type} {parameter.default!r}, and {into[name].type} {into[name].default!r}. "
+                "Give both the same, or different names."
+            )
+
+
+def _plain(value: Any, *, node_id: str, name: str) -> Any:
+    try:
+        json.dumps(value)
+    except TypeError:
+        raise CompileError(
+            f"{node_id}: the exec property {name!r} cannot be written as JSON. Received: {type(value).__name__}. "
+            "Use numbers, text, lists and mappings."
+        ) from None
+    return value
+
+
+def _module_files(node: Any) -> tuple[dict[str, str], dict[str, str]]:
+    """A module_file that is on this machine travels in the argument; any other path is one of the image."""
+    path = node.exec_properties.get(MODULE_FILE_PROPERTY)
+    if not isinstance(path, str) or not Path(path).is_file():
+        return {}, {}
+    name = Path(path).stem
+    return {MODULE_FILE_PROPERTY: name}, {name: checked_source(path, node_id=node.id)}
+
+
+def checked_source(path: str | Path, *, node_id: str) -> str:
+    """Source of a module that is to travel with the package.
+
+    Raises:
+        CompileError: it is too long for an argument.
+    """
+    source = Path(path).read_text(encoding="utf-8")
+    if len(source) > MAX_MODULE_BYTES:
+        raise CompileError(
+            f"{node_id}: the module is too long to travel in the package. Received: {path} with {len(source):,} bytes, "
+            f"more than {MAX_MODULE_BYTES:,}. Install it in the image, and name it by its import path."
+        )
+    return source
+
+
+def _class_at(path: str) -> Any:
+    return pkgutil.resolve_name(path)
+
+
+def channels_of(predicate: ph.Placeholder, *, node_id: str) -> Iterator[types.OutputChannel]:
+    """The outputs that a predicate looks at."""
+    for channel in channel_utils.get_dependent_channels(predicate):
+        yield from single_channels(channel, node_id=node_id, key="Cond")

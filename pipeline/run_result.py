@@ -1,0 +1,92 @@
+"""How a run ended, wherever it ran: its nodes, what the evaluation found, what was pushed."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pipeline.config import PipelineConfig
+
+if TYPE_CHECKING:  # importing TFX takes seconds, and the first line is to be on the screen before that
+    from components.evaluator import EvaluationResult
+
+NodeState = Literal["done", "cached", "failed", "interrupted"]
+
+
+@dataclass(frozen=True)
+class NodeResult:
+    """How a node ended."""
+
+    node_id: str
+    state: NodeState
+    seconds: float
+    log_path: Path
+    outputs: dict[str, list[str]] = field(default_factory=dict)
+    """URIs by output key."""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended that executed all its nodes."""
+
+    run_id: str
+    nodes: list[NodeResult]
+    evaluation: "EvaluationResult"
+    pushed_version: int | None
+    """None if the model was not blessed."""
+    is_new_version: bool
+    """Whether this run put it there."""
+    excluded_columns: dict[str, str]
+    """Columns that are not used as features, with the reason."""
+    warnings: list[str]
+    """Anomalies of the data that the config lets pass."""
+
+    @property
+    def changed(self) -> bool:
+        """Whether any node was executed."""
+        return any(node.state == "done" for node in self.nodes)
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Where a run left what its result is read from: folders of artifacts."""
+
+    evaluation: Path
+    anomalies: Path
+    schema: Path
+    pushed_version: int | None
+
+
+def summarize(
+    config: PipelineConfig,
+    findings: Findings,
+    *,
+    run_id: str,
+    nodes: Sequence[NodeResult],
+    versions_before: Collection[int],
+) -> RunResult:
+    """Read a run's result from its artifacts.
+
+    Args:
+        config: of the pipeline that ran.
+        findings: where its artifacts are.
+        run_id: of the run.
+        nodes: how each of them ended.
+        versions_before: versions that the push directory had before the run.
+    """
+    from components.anomaly_gate import read_anomalies
+    from components.evaluator import read_evaluation
+    from models.features import read_features, read_schema
+
+    folders = {path.name.removeprefix("Split-"): path for path in sorted(findings.anomalies.glob("Split-*"))}
+    anomalies = read_anomalies(folders, config.validation)
+    version = findings.pushed_version
+    return RunResult(
+        run_id=run_id,
+        nodes=list(nodes),
+        evaluation=read_evaluation(findings.evaluation, config.evaluation, task=config.model.task),
+        pushed_version=version,
+        is_new_version=version is not None and version not in versions_before,
+        warnings=[str(anomaly) for anomaly in anomalies if anomaly.action == "warn"],
+        excluded_columns=read_features(read_schema(findings.schema / "schema.pbtxt")).excluded,
+    )

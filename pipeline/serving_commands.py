@@ -1,0 +1,380 @@
+"""The commands around pushed models: `kubetfx predict`, `serve`, `models`, `versions`, `rollback`.
+
+Nothing heavy is imported before a command runs.
+"""
+
+import logging
+import os
+import sys
+from contextlib import AbstractContextManager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from pipeline.command import ConfigPath, FormatOption, Overrides, load, open_output
+from pipeline.config import EndpointConfig, PipelineConfig
+from pipeline.errors import KubetfxError, PushError, RequestError, UsageError
+from pipeline.output import Output, logged_to
+
+if TYPE_CHECKING:
+    from components.push_directory import PushRecord
+    from serving.client import GrpcClient, RestClient
+    from serving.offline import Prediction
+
+app = typer.Typer()
+
+METRICS_SHOWN = 3
+_NOWHERE = Path(os.devnull)
+"""Where goes what TensorFlow says about the machine when it is imported."""
+
+RestOption = Annotated[str | None, typer.Option(metavar="URL", help="Ask a server over REST.", show_default=False)]
+GrpcOption = Annotated[
+    str | None, typer.Option(metavar="HOST:PORT", help="Ask a server over gRPC.", show_default=False)
+]
+
+
+@app.command()
+def predict(  # noqa: PLR0913, PLR0917 - the options of a command
+    config: ConfigPath,
+    rows: Annotated[Path, typer.Option(help="CSV, JSON or JSON lines with the model's columns.", show_default=False)],
+    rest: RestOption = None,
+    grpc: GrpcOption = None,
+    model_version: Annotated[
+        int | None, typer.Option(help="A version, instead of the newest.", show_default=False)
+    ] = None,
+    version_label: Annotated[
+        str | None, typer.Option(help="Of a server: the version with a label.", show_default=False)
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Of a server: rows a request.")] = 256,
+    timeout_seconds: Annotated[
+        float, typer.Option(help="Of a server: for a request, and for it to become available.")
+    ] = 30.0,
+    overrides: Overrides = None,
+    format: FormatOption = "human",
+) -> None:
+    """Predict with a pushed model: by itself, or by asking the server that serves it."""
+    output = open_output(format)
+    pipeline_config = load(config, overrides)
+    if model_version is not None and version_label is not None:
+        raise UsageError("--model-version and --version-label say different things. Give one of them.")
+    if rest or grpc:
+        with logged_to(_NOWHERE):
+            from serving.client import ClientOptions, Target
+
+        options = ClientOptions(batch_size, timeout_seconds, retry_seconds=timeout_seconds)
+        target = Target(pipeline_config.model_name, version=model_version, label=version_label)
+        output.begin("Asking the server")
+        with _client(rest, grpc, options) as client:
+            predictions = _ask_server(client, target, rows, pipeline_config)
+    elif version_label is not None:
+        raise UsageError("Labels are a server's. Received: --version-label without --rest or --grpc.")
+    else:
+        model_version = _pushed_version(pipeline_config, model_version, config_path=config)
+        predictions = _predict_offline(pipeline_config, model_version, rows, output)
+    output.end()
+    _print_predictions(predictions, pipeline_config.model_name, model_version, output)
+
+
+@app.command()
+def serve(  # noqa: PLR0913, PLR0917 - the options of a command
+    config: Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help="pipeline.yaml", show_default=False)] = None,
+    model_name: Annotated[str, typer.Option(help="Without a config: name that clients ask for.")] = "default",
+    model_base_path: Annotated[
+        Path | None, typer.Option(help="Without a config: folder of numbered versions.", show_default=False)
+    ] = None,
+    model_config_file: Annotated[
+        Path | None, typer.Option(help="Several models: a ModelServerConfig as text.", show_default=False)
+    ] = None,
+    model_config_file_poll_wait_seconds: Annotated[float, typer.Option(help="0: the file is read once.")] = 0.0,
+    rest_port: Annotated[int, typer.Option(help="0: any that is free.")] = 8501,
+    grpc_port: Annotated[int, typer.Option(help="0: any that is free.")] = 8500,
+    host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 for all.")] = "127.0.0.1",
+    engine: Annotated[
+        Literal["embedded", "tf-serving"], typer.Option(help="tf-serving: the real binary, or its container.")
+    ] = "embedded",
+    enable_batching: Annotated[bool, typer.Option(help="Compute rows of several requests at once.")] = False,
+    batching_parameters_file: Annotated[
+        Path | None, typer.Option(help="BatchingParameters as text, with --enable-batching.", show_default=False)
+    ] = None,
+    file_system_poll_wait_seconds: Annotated[float, typer.Option(help="Time between two looks for versions.")] = 1.0,
+    allow_version_labels_for_unavailable_models: Annotated[
+        bool, typer.Option(help="Take a label for a version that is not there yet.")
+    ] = False,
+    max_concurrent_requests: Annotated[int, typer.Option(min=1, help="More are refused: 429, RESOURCE_EXHAUSTED.")] = (
+        1024
+    ),
+    num_session_threads: Annotated[int, typer.Option(min=0, help="That call graphs; 0: four for each core.")] = 0,
+    max_body_bytes: Annotated[int, typer.Option(min=1, help="Of a request.")] = 128 * 2**20,
+    rest_api_timeout_in_ms: Annotated[int, typer.Option(min=1, help="For one request.")] = 30_000,
+    rest_api_enable_cors_support: Annotated[bool, typer.Option(help="Let web pages of other hosts ask.")] = False,
+    log_requests: Annotated[bool, typer.Option(help="Log each request with its status and time.")] = False,
+    overrides: Overrides = None,
+) -> None:
+    """Serve pushed models over TensorFlow Serving's REST and gRPC; new versions are picked up as they are pushed."""
+    output = open_output("human")
+    if config:
+        pipeline_config = load(config, overrides)
+        model_name, model_base_path = pipeline_config.model_name, pipeline_config.push_path
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    output.begin("Loading the server")
+    from serving.data_plane import DataPlaneOptions
+    from serving.grpc_server import GrpcOptions
+    from serving.model_config import ModelConfig
+    from serving.rest import RestOptions
+    from serving.server import ServerOptions, serve_with_tf_serving
+    from serving.server import serve as serve_embedded
+    from serving.versions import VersionOptions
+
+    output.end()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it calls the SavedModel loader deprecated at each load
+    options = ServerOptions(
+        models=(ModelConfig(model_name, model_base_path.absolute()),) if model_base_path else (),
+        model_config_file=model_config_file and model_config_file.absolute(),
+        model_config_file_poll_seconds=model_config_file_poll_wait_seconds,
+        host=host,
+        rest_port=rest_port,
+        grpc_port=grpc_port,
+        enable_batching=enable_batching,
+        batching_parameters_file=batching_parameters_file and batching_parameters_file.absolute(),
+        versions=VersionOptions(
+            poll_seconds=file_system_poll_wait_seconds,
+            allow_labels_for_unavailable_versions=allow_version_labels_for_unavailable_models,
+        ),
+        data_plane=DataPlaneOptions(
+            max_concurrent_requests=max_concurrent_requests, num_session_threads=num_session_threads
+        ),
+        rest=RestOptions(
+            max_body_bytes=max_body_bytes,
+            timeout_seconds=rest_api_timeout_in_ms / 1000,
+            enable_cors=rest_api_enable_cors_support,
+            log_requests=log_requests,
+        ),
+        grpc=GrpcOptions(max_message_bytes=max_body_bytes, log_requests=log_requests),
+    )
+    if engine == "tf-serving":
+        raise typer.Exit(serve_with_tf_serving(options))
+    serve_embedded(options)
+
+
+@app.command()
+def models(
+    config: Annotated[
+        Path | None, typer.Argument(metavar="[CONFIG]", help="Only the model of a pipeline.yaml.", show_default=False)
+    ] = None,
+    rest: RestOption = None,
+    grpc: GrpcOption = None,
+    model_name: Annotated[str | None, typer.Option(help="Only this model.", show_default=False)] = None,
+    format: FormatOption = "human",
+) -> None:
+    """Show the models of a server: versions and states."""
+    output = open_output(format)
+    if config:
+        pipeline_config = load(config, None)
+        model_name = model_name or pipeline_config.model_name
+        endpoint = pipeline_config.serving.endpoint
+        if endpoint and not (rest or grpc):
+            rest, grpc = (endpoint.rest, None) if endpoint.rest else (None, endpoint.grpc)
+    if not model_name and not rest:
+        raise UsageError(
+            "No gRPC call lists a server's models. Name one: --model-name NAME, or CONFIG; or give --rest URL."
+        )
+    with logged_to(_NOWHERE):
+        from serving.client import ClientOptions
+
+    with _client(rest, grpc, ClientOptions(retry_seconds=0)) as client:
+        names = [model_name] if model_name else client.model_names()  # type: ignore[union-attr]
+        statuses = {name: client.status(name) for name in names}
+    if format == "json":
+        output.document(
+            {
+                name: [
+                    {"version": s.version, "state": s.state.name, "error": s.error.message if s.error else None}
+                    for s in versions
+                ]
+                for name, versions in statuses.items()
+            }
+        )
+        return
+    rows = [
+        [name, str(status.version), status.state.name, status.error.message if status.error else ""]
+        for name, versions in statuses.items()
+        for status in versions
+    ]
+    output.table(["model", "version ", "state", "error"], rows)
+
+
+@app.command()
+def versions(config: ConfigPath, overrides: Overrides = None, format: FormatOption = "human") -> None:
+    """List what was pushed: when, with which metrics, and which version is served."""
+    output = open_output(format)
+    pipeline_config = load(config, overrides)
+
+    from components import push_directory
+
+    directory = pipeline_config.push_path
+    pushed = push_directory.versions(directory)
+    served = _served_versions(pipeline_config, pushed, output)
+    entries = []
+    for version in sorted([*pushed, *push_directory.rolled_back_versions(directory)], reverse=True):
+        state = "rolled back" if version not in pushed else "unknown" if served is None else "kept"
+        if served and version in served:
+            state = "served"
+        entries.append((version, state, push_directory.read_record(directory, version)))
+    if format == "json":
+        documents = [
+            {**(record.model_dump() if record else {}), "version": version, "state": state}
+            for version, state, record in entries
+        ]
+        output.document({"model_name": pipeline_config.model_name, "versions": documents})
+        return
+    if not entries:
+        output.say(f"No model was pushed yet. Push one: kubetfx run {config}")
+        return
+    shown = _metrics_shown(pipeline_config, [record for _, _, record in entries if record])
+    columns = ["version ", "pushed", "state", "verified", *(f"{name} " for name in shown)]
+    output.table(columns, [_version_row(version, state, record, shown) for version, state, record in entries])
+
+
+@app.command()
+def rollback(
+    config: ConfigPath,
+    to: Annotated[
+        int | None,
+        typer.Option(help="The version to serve. Default: the one before what is served now.", show_default=False),
+    ] = None,
+    overrides: Overrides = None,
+    format: FormatOption = "human",
+) -> None:
+    """Move serving back to an earlier version, or on again to one that was rolled back."""
+    output = open_output(format)
+    pipeline_config = load(config, overrides)
+
+    from components import push_directory
+
+    directory = pipeline_config.push_path
+    target = _rollback_target(directory, to)
+    newest = max(push_directory.versions(directory), default=None)
+    if target == newest:
+        raise UsageError(f"Version {target} is the newest already. See what there is: kubetfx versions {config}")
+    push_directory.roll_back(directory, to=target)
+    if pipeline_config.serving.endpoint:
+        with logged_to(_NOWHERE):
+            from components.push_verification import Verification
+
+        output.begin("Waiting for the server")
+        verification = Verification(pipeline_config.serving.endpoint, pipeline_config.model_name, directory)
+        try:
+            verification.wait_until_served(target)
+        except KubetfxError as error:
+            raise PushError(
+                f"Version {target} is the newest in {directory} now, and the server has not followed: {error} "
+                f"Don't roll back again; see what it does: kubetfx models {config}"
+            ) from error
+        output.end()
+    if format == "json":
+        output.document({"model_name": pipeline_config.model_name, "version": target, "rolled_back_from": newest})
+        return
+    is_back = "The server serves" if pipeline_config.serving.endpoint else "Servers of this directory go to"
+    output.say(f"{is_back} {pipeline_config.model_name} version {target} (before: {newest}).", style="green")
+    if newest:
+        output.say(f"To undo it: kubetfx rollback {config} --to {newest}")
+
+
+def _client(rest: str | None, grpc: str | None, options: Any) -> "AbstractContextManager[RestClient | GrpcClient]":
+    if bool(rest) == bool(grpc):
+        raise UsageError("One server is asked over one protocol. Give either --rest URL or --grpc HOST:PORT.")
+    from serving.client import GrpcClient, RestClient
+
+    return RestClient(rest, options) if rest else GrpcClient(grpc or "", options)
+
+
+def _ask_server(
+    client: "RestClient | GrpcClient", target: Any, rows: Path, config: PipelineConfig
+) -> "list[Prediction]":
+    from serving import offline
+
+    columns = offline.read_rows(rows, client.input_dtypes(target), missing_values=config.data.missing_values)
+    answers = client.predict(target, offline.to_client_rows(columns))
+    return [offline.to_prediction(answer) for answer in answers]
+
+
+def _predict_offline(config: PipelineConfig, version: int, rows: Path, output: Output) -> "list[Prediction]":
+    from components import push_directory
+    from serving import offline
+
+    output.begin("Loading the model")
+    config.workspace_path.mkdir(parents=True, exist_ok=True)
+    with logged_to(config.workspace_path / "predict.log"):
+        saved_model = push_directory.version_path(config.push_path, version)
+        return offline.predict(saved_model, rows, missing_values=config.data.missing_values)
+
+
+def _pushed_version(config: PipelineConfig, version: int | None, *, config_path: Path) -> int:
+    from components import push_directory
+
+    pushed = push_directory.versions(config.push_path)
+    if not pushed:
+        raise UsageError(f"No model was pushed yet. Received: {config.push_path}. Push one: kubetfx run {config_path}")
+    if version is not None and version not in pushed:
+        raise UsageError(f"There is no such version. Received: {version}. There are: {', '.join(map(str, pushed))}.")
+    return version or pushed[-1]
+
+
+def _print_predictions(predictions: "list[Prediction]", model_name: str, version: int | None, output: Output) -> None:
+    if output.format == "json":
+        documents = [{key: value for key, value in asdict(p).items() if value is not None} for p in predictions]
+        output.document({"model_name": model_name, "version": version, "predictions": documents})
+    elif predictions[0].value is not None:
+        output.table(["row ", "value "], [[str(n), f"{p.value:.6g}"] for n, p in enumerate(predictions, start=1)])
+    else:
+        cells = [[str(n), p.label or "", f"{p.score:.4f}"] for n, p in enumerate(predictions, start=1)]
+        output.table(["row ", "label", "score "], cells)
+
+
+def _served_versions(config: PipelineConfig, pushed: list[int], output: Output) -> set[int] | None:
+    """What the server says, None if it does not answer; where none is named, the newest, which servers serve unless
+    told otherwise."""
+    endpoint: EndpointConfig | None = config.serving.endpoint
+    if endpoint is None:
+        return set(pushed[-1:])
+    with logged_to(_NOWHERE):
+        from components.push_verification import Verification
+
+    try:
+        return Verification(endpoint, config.model_name, config.push_path).available()
+    except RequestError as error:
+        output.say(f"What is served is not known: {error}", style="yellow")
+        return None
+
+
+def _metrics_shown(config: PipelineConfig, records: "list[PushRecord]") -> list[str]:
+    names = dict.fromkeys([*config.evaluation.thresholds, *(name for r in records for name in r.metrics)])
+    return [name for name in names if name != "example_count"][:METRICS_SHOWN]
+
+
+def _version_row(version: int, state: str, record: "PushRecord | None", metrics: list[str]) -> list[str]:
+    if record is None:
+        return [str(version), "not by kubetfx", state, "", *("" for _ in metrics)]
+    values = [f"{record.metrics[name]:.4g}" if name in record.metrics else "" for name in metrics]
+    return [str(version), record.pushed_at, state, record.verified_at or "", *values]
+
+
+def _rollback_target(directory: Path, to: int | None) -> int:
+    from components import push_directory
+
+    pushed = push_directory.versions(directory)
+    rolled_back = push_directory.rolled_back_versions(directory)
+    if to is not None:
+        if to not in pushed and to not in rolled_back:
+            there = ", ".join(map(str, [*pushed, *rolled_back])) or "none"
+            raise UsageError(f"There is no such version in {directory}. Received: {to}. There are: {there}.")
+        return to
+    if len(pushed) < 2:
+        there = ", ".join(map(str, pushed)) or "no version"
+        raise UsageError(f"There is no version to go back to in {directory}. Received: {there}.")
+    record = push_directory.read_record(directory, pushed[-1])
+    replaced = record.replaced_version if record else None
+    return replaced if replaced in pushed else pushed[-2]

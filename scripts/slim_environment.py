@@ -1,0 +1,74 @@
+"""Take out of an environment what no executor imports: `slim_environment.py /opt/venv`, for the container image.
+
+What goes is of use to people who write C++ against a library, debug it, or work in a notebook. It is listed by path, so
+that a test notices when a library moves it. Bytecode is not in question: it is made afterwards, for what is left.
+"""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+UNUSED = {
+    "agentplatform": "Vertex AI's agents, of google-cloud-aiplatform; `import tfx.v1` needs the rest of it",
+    "clang": "libclang; TensorFlow declares it and does not import it",
+    "jupyterlab_widgets": "files for a browser",
+    "numpy/_core/include": "C headers",
+    "pyarrow/include": "C++ headers",
+    "tensorboard_data_server": "a server for TensorBoard's page; the Keras callback only writes files",
+    "tensorflow/include": "C++ headers",
+    "tensorflow/xla_aot_runtime_src": "C++ source",
+    "vertexai": "as agentplatform",
+    "widgetsnbextension": "files for a browser",
+}
+"""Paths under site-packages."""
+
+TESTED_PACKAGES = ("google/genai", "numpy", "pandas", "pyarrow", "scipy", "sklearn")
+"""Packages that ship their own tests."""
+
+STRIPPED = (
+    "apache_beam/**/*.so",
+    "ml_metadata/**/*.so",
+    "pyarrow/*.so*",
+    "tensorflow/*.so*",
+    "tensorflow_data_validation/**/*.so",
+    "tfx_bsl/**/*.so",
+    "uvloop/*.so",
+    "zstandard/*.so",
+)
+"""Libraries that were shipped with a debugger's symbols. Named one by one: `strip` can break what auditwheel patched,
+as in numpy.libs."""
+
+
+def unused_paths(site_packages: Path) -> list[Path]:
+    """What to remove, as far as it is there."""
+    tests = [path for package in TESTED_PACKAGES for path in (site_packages / package).rglob("tests") if path.is_dir()]
+    headers = [path for path in (site_packages / "nvidia").glob("*/include") if path.is_dir()]
+    return [path for path in (*(site_packages / name for name in UNUSED), *tests, *headers) if path.is_dir()]
+
+
+def strippable(site_packages: Path) -> list[Path]:
+    """Libraries to take the debugger's symbols from."""
+    paths = {path for pattern in STRIPPED for path in site_packages.glob(pattern)}
+    return sorted(path for path in paths if path.is_file() and not path.is_symlink())
+
+
+def main(environment: Path) -> None:
+    """Remove and strip, and say how much that was."""
+    (site_packages,) = environment.glob("lib/python3*/site-packages")
+    before = _size_bytes(environment)
+    for path in unused_paths(site_packages):
+        if path.exists():  # one may lie in another that is gone
+            shutil.rmtree(path)
+    libraries = strippable(site_packages)
+    if libraries:
+        subprocess.run(["strip", "--strip-unneeded", *libraries], check=True)
+    print(f"{environment}: {before / 1e6:.0f} MB before, {_size_bytes(environment) / 1e6:.0f} MB after")
+
+
+def _size_bytes(folder: Path) -> int:
+    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

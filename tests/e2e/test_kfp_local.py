@@ -1,0 +1,119 @@
+"""The compiled package, task by task in processes of their own, beside the plain local run."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+
+from tests.e2e.project import Finished, Project, kubetfx, penguins_in, states
+
+
+@pytest.fixture(scope="module")
+def on_kfp_local(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, Finished]:
+    """A penguins project whose package has run here, its light nodes fused: each process costs its imports."""
+    project = penguins_in(tmp_path_factory.mktemp("kfp") / "penguins")
+    finished = project.run("--on", "kfp-local", "--set", "kubeflow.fuse=light")
+    assert finished.exit_code == 0, finished.stdout
+    return project, finished
+
+
+def pushed_tensors(project: Project) -> dict[str, np.ndarray]:
+    """Values of the model by name, without the copies that Keras leaves in a set's order."""
+    (version,) = project.versions
+    checkpoint = tf.train.load_checkpoint(str(project.pushed / str(version) / "variables" / "variables"))
+    names = [name for name in checkpoint.get_variable_to_shape_map() if name.startswith("variables/")]
+    return {name: checkpoint.get_tensor(name) for name in names}
+
+
+def signatures(project: Project) -> dict[str, str]:
+    (version,) = project.versions
+    content = (project.pushed / str(version) / "saved_model.pb").read_bytes()
+    (graph,) = saved_model_pb2.SavedModel.FromString(content).meta_graphs
+    return {
+        name: f"{sorted(signature.inputs)} {sorted(signature.outputs)} {signature.method_name}"
+        for name, signature in graph.signature_def.items()
+    }
+
+
+def pushed_files(project: Project) -> set[str]:
+    (version,) = project.versions
+    folder = project.pushed / str(version)
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_it_pushes_the_model_of_the_plain_local_run(on_kfp_local, penguins):
+    project, _ = on_kfp_local
+    ours, theirs = pushed_tensors(project), pushed_tensors(penguins)
+
+    assert ours.keys() == theirs.keys()
+    assert ours
+    for name, array in ours.items():
+        np.testing.assert_array_equal(array, theirs[name], err_msg=name)
+    assert signatures(project) == signatures(penguins)
+    assert pushed_files(project) == pushed_files(penguins)
+
+
+def test_it_finds_the_metrics_of_the_plain_local_run(on_kfp_local, penguins):
+    _, finished = on_kfp_local
+    local = json.loads((penguins.folder / "first.json").read_text())
+
+    assert finished.document["metrics"] == pytest.approx(local["metrics"], rel=1e-6)  # Beam adds up in another order
+    assert finished.document["blessed"]
+    assert [check["passed"] for check in finished.document["checks"]] == [check["passed"] for check in local["checks"]]
+
+
+def test_each_task_is_told_and_logged(on_kfp_local):
+    _, finished = on_kfp_local
+
+    assert list(states(finished)) == [
+        "TableExampleGen driver",
+        "TableExampleGen",
+        "StatisticsGen + SchemaGen + ExampleValidator + AnomalyGate",
+        "Transform",
+        "Trainer",
+        "ServedModelResolver + Evaluator + Pusher",
+    ]
+    for node in finished.document["nodes"]:
+        assert re.search(r"begins, \d+\.\d s after", Path(node["log"]).read_text()) or "driver" in node["id"]
+
+
+def test_artifacts_lie_where_the_launcher_puts_an_object_stores(on_kfp_local):
+    project, _ = on_kfp_local
+
+    (model,) = (project.workspace / "kfp-local").glob("minio/mlpipeline/v2/artifacts/penguins/*/trainer/*/model")
+    assert (model / "Format-Serving" / "saved_model.pb").is_file()
+
+
+def test_failing_task_shows_its_exit_status_and_the_end_of_its_log(on_kfp_local):
+    """What comes before the user's own module is taken from the cache."""
+    project, _ = on_kfp_local
+    module = project.folder / "broken_network.py"
+    module.write_text("def preprocessing_fn(inputs, custom_config):\n    raise RuntimeError('broken on purpose')\n")
+    failed = kubetfx(
+        "run",
+        project.config,
+        "--on",
+        "kfp-local",
+        "--set",
+        "model.module=broken_network",
+        "--set",
+        "kubeflow.fuse=light",
+    )
+
+    assert failed.exit_code == 1
+    assert "Transform failed: exit status 1. The end of its log:" in failed.stderr
+    assert "broken on purpose" in failed.stderr
+    assert re.search(r"\[4/6\] +Transform +failed after", failed.stderr)
+    assert re.search(r"\[3/6\].*AnomalyGate +cached", failed.stderr)
+    assert "Trainer" not in failed.stderr
+
+
+def test_docker_needs_the_package(new_penguins):
+    refused = new_penguins.run("--docker")
+
+    assert refused.exit_code == 2
+    assert "Received: --docker and --on local. Add --on kfp-local." in refused.document["error"]["message"]

@@ -1,0 +1,391 @@
+"""A small HTTP server that answers as Kubeflow Pipelines' API server does: pipelines, experiments, runs, schedules.
+
+It keeps what it is sent, refuses what the real one refuses, and lets runs go as a test says. Every request and answer
+is held to the API's own definition where that is present.
+"""
+
+import contextlib
+import email
+import email.policy
+import json
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import uvicorn
+import yaml
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from tests.kubeflow.api_contract import Contract
+
+API = "/apis/v2beta1"
+STARTED = "2026-11-21T12:00:00Z"
+NEVER = "1970-01-01T00:00:00Z"
+"""What the API server gives for a time that has not come."""
+
+Frame = Mapping[str, str]
+"""State by task at one look: running, done, cached, skipped, failed, driver-failed, starting, omitted."""
+
+
+class RefusedError(Exception):
+    """The server says no."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass
+class KfpServer:
+    """The state behind the API, and what a test wants of it."""
+
+    contract: Contract | None
+    url: str = ""
+    is_multi_user: bool = False
+    token: str | None = None
+    cookie: str | None = None
+    has_login_page: bool = False
+    namespaces: tuple[str, ...] = ("alice",)
+    """Where the user may do things, where there are several users."""
+    page_size: int = 100
+    frames: list[Frame] = field(default_factory=lambda: [{}])
+    """What a run shows at each look; the last stays."""
+    final_state: str = "SUCCEEDED"
+    """Of a run that shows its last frame. RUNNING: it never ends."""
+    answers_to_looks: list[int | str] = field(default_factory=list)
+    """Statuses, or `drop`, that looks at a run get first."""
+
+    pipelines: dict[str, dict[str, Any]] = field(default_factory=dict)
+    versions: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """By pipeline, the newest first."""
+    packages: dict[str, str] = field(default_factory=dict)
+    """Text by version."""
+    experiments: dict[str, dict[str, Any]] = field(default_factory=dict)
+    runs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    looks: dict[str, int] = field(default_factory=dict)
+    """Answered ones, by run."""
+    recurring_runs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    violations: list[str] = field(default_factory=list)
+    """Of the API's definition."""
+
+    # pipelines
+
+    def health(self, _: Any, query: Mapping[str, str]) -> Any:
+        return {"multi_user": self.is_multi_user}
+
+    def list_pipelines(self, _: Any, query: Mapping[str, str]) -> Any:
+        self._authorize(query.get("namespace", ""))
+        found = self._filtered(self.pipelines.values(), query)
+        return {"pipelines": found, "total_size": len(found)} if found else {}
+
+    def upload(self, package: str, query: Mapping[str, str]) -> Any:
+        self._authorize(query.get("namespace", ""))
+        _refuse_package(package)
+        pipeline = {
+            "pipeline_id": str(uuid.uuid4()),
+            "display_name": query["name"],
+            "name": query["name"],
+            "created_at": STARTED,
+            **{key: query[key] for key in ("namespace", "description") if key in query},
+        }
+        self.pipelines[pipeline["pipeline_id"]] = pipeline
+        self._add_version(pipeline["pipeline_id"], query["name"], query.get("description"), package)
+        return pipeline
+
+    def upload_version(self, package: str, query: Mapping[str, str]) -> Any:
+        _refuse_package(package)
+        if query["name"] in [version["display_name"] for version in self.versions[query["pipelineid"]]]:
+            raise RefusedError(409, "Failed to create a pipeline version")
+        return self._add_version(query["pipelineid"], query["name"], query.get("description"), package)
+
+    def list_versions(self, _: Any, query: Mapping[str, str], pipeline_id: str) -> Any:
+        versions = self.versions[pipeline_id]
+        start = int(query.get("page_token") or 0)
+        size = min(int(query["page_size"]), self.page_size)
+        token = {"next_page_token": str(start + size)} if start + size < len(versions) else {}
+        return {"pipeline_versions": versions[start : start + size], "total_size": len(versions), **token}
+
+    def _add_version(self, pipeline_id: str, name: str, description: str | None, package: str) -> dict[str, Any]:
+        version = {
+            "pipeline_id": pipeline_id,
+            "pipeline_version_id": str(uuid.uuid4()),
+            "display_name": name,
+            "name": name,
+            "created_at": STARTED,
+            "pipeline_spec": next(yaml.safe_load_all(package)),
+            **({"description": description} if description else {}),
+        }
+        self.versions.setdefault(pipeline_id, []).insert(0, version)
+        self.packages[version["pipeline_version_id"]] = package
+        return version
+
+    # experiments
+
+    def list_experiments(self, _: Any, query: Mapping[str, str]) -> Any:
+        self._authorize(query.get("namespace", ""))
+        found = self._filtered(self.experiments.values(), query)
+        return {"experiments": found, "total_size": len(found)} if found else {}
+
+    def create_experiment(self, experiment: dict[str, Any], _: Any) -> Any:
+        self._authorize(experiment.get("namespace", ""))
+        created = {**experiment, "experiment_id": str(uuid.uuid4()), "created_at": STARTED}
+        self.experiments[created["experiment_id"]] = created
+        return created
+
+    # runs
+
+    def create_run(self, run: dict[str, Any], _: Any) -> Any:
+        self._refuse_parameters(run)
+        created = {
+            "service_account": "pipeline-runner",
+            **run,
+            "run_id": str(uuid.uuid4()),
+            "created_at": STARTED,
+            "state": "PENDING",
+        }
+        self.runs[created["run_id"]] = created
+        self.looks[created["run_id"]] = 0
+        return created
+
+    def get_run(self, _: Any, query: Mapping[str, str], run_id: str) -> Any:
+        if self.answers_to_looks:
+            answer = self.answers_to_looks.pop(0)
+            raise ConnectionAbortedError if answer == "drop" else RefusedError(int(answer), "not now")
+        run = self.runs[run_id]
+        look = self.looks[run_id]
+        self.looks[run_id] = look + 1
+        if run["state"] == "CANCELED":
+            return run
+        frame = self.frames[min(look, len(self.frames) - 1)]
+        is_last = look >= len(self.frames) - 1
+        run["state"] = self.final_state if is_last else "RUNNING"
+        details = [node for name, state in frame.items() for node in argo_nodes(run_id, name, state)]
+        return {**run, "run_details": {"task_details": details}} if details else run
+
+    def terminate(self, _: Any, query: Mapping[str, str], run_id: str) -> Any:
+        self.runs[run_id]["state"] = "CANCELED"
+        return {}
+
+    # schedules
+
+    def list_recurring_runs(self, _: Any, query: Mapping[str, str]) -> Any:
+        found = [
+            run
+            for run in self._filtered(self.recurring_runs.values(), query)
+            if run["experiment_id"] == query["experiment_id"]
+        ]
+        return {"recurringRuns": found, "total_size": len(found)} if found else {}
+
+    def create_recurring_run(self, recurring_run: dict[str, Any], _: Any) -> Any:
+        self._refuse_parameters(recurring_run)
+        created = {
+            "service_account": "pipeline-runner",
+            **recurring_run,
+            "recurring_run_id": str(uuid.uuid4()),
+            "created_at": STARTED,
+            "status": "ENABLED" if recurring_run["mode"] == "ENABLE" else "DISABLED",
+        }
+        self.recurring_runs[created["recurring_run_id"]] = created
+        return created
+
+    def delete_recurring_run(self, _: Any, query: Mapping[str, str], recurring_run_id: str) -> Any:
+        del self.recurring_runs[recurring_run_id]
+        return {}
+
+    # what all share
+
+    async def answer(self, request: Request) -> Response:
+        """Check the request, answer it, and check the answer."""
+        query = dict(request.query_params)
+        if self.has_login_page:
+            return HTMLResponse("<html>Log in to Dex</html>")
+        if not self._is_known(request):
+            return self._refuse(request, 401, "Request header error: there is no user identity header.")
+        body = await _body(request)
+        self._check(request, query, body)
+        handler = getattr(self, request.scope["route"].name)
+        try:
+            document = handler(body, query, **request.path_params)
+        except RefusedError as error:
+            return self._refuse(request, error.status, str(error))
+        if self.contract:
+            with self._noting():
+                self.contract.check_answer(request.method, request.url.path, 200, document)
+        return JSONResponse(document)
+
+    def _check(self, request: Request, query: Mapping[str, str], body: Any) -> None:
+        if self.contract:
+            with self._noting():
+                document = None if isinstance(body, str) else body
+                self.contract.check_request(request.method, request.url.path, query, document)
+
+    def _refuse(self, request: Request, status: int, message: str) -> Response:
+        if "/upload" in request.url.path:  # which is no gRPC call, and answers in a form of its own
+            return JSONResponse({"error_message": message, "error_details": message}, status)
+        document = {"code": 3, "message": message, "details": []}
+        if self.contract:
+            with self._noting():
+                self.contract.check_answer(request.method, request.url.path, status, document)
+        return JSONResponse(document, status)
+
+    @contextlib.contextmanager
+    def _noting(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self.violations.append(str(error))
+
+    def _is_known(self, request: Request) -> bool:
+        if self.token is not None:
+            return request.headers.get("authorization") == f"Bearer {self.token}"
+        return self.cookie is None or request.headers.get("cookie") == self.cookie
+
+    def _authorize(self, namespace: str) -> None:
+        if self.is_multi_user and namespace not in self.namespaces:
+            message = f"User 'alice@example.org' is not authorized with reason: (request: {namespace})"
+            raise RefusedError(403, f"PermissionDenied: {message}")
+        if not self.is_multi_user and namespace:
+            raise RefusedError(400, "In single-user mode, namespace must be empty")
+
+    def _filtered(self, found: Any, query: Mapping[str, str]) -> list[dict[str, Any]]:
+        (predicate,) = json.loads(query["filter"])["predicates"]
+        assert predicate["operation"] == 1
+        return [
+            item
+            for item in found
+            if item[predicate["key"]] == predicate["stringValue"]
+            and item.get("namespace", "") in (query.get("namespace", ""), item.get("namespace", ""))
+        ]
+
+    def _refuse_parameters(self, run: Mapping[str, Any]) -> None:
+        """As `validatePipelineJobInputs` of the API server does."""
+        version_id = run["pipeline_version_reference"]["pipeline_version_id"]
+        spec = next(yaml.safe_load_all(self.packages[version_id]))
+        declared = spec["root"].get("inputDefinitions", {}).get("parameters", {})
+        given = run["runtime_config"].get("parameters", {})
+        types = {"STRING": str, "NUMBER_INTEGER": int, "NUMBER_DOUBLE": (int, float), "BOOLEAN": bool, "LIST": list}
+        for name, parameter in declared.items():
+            if name not in given and "defaultValue" not in parameter:
+                raise RefusedError(400, f"parameter {name} is not optional, yet has neither default value")
+            if name in given and not isinstance(given[name], types[parameter["parameterType"]]):
+                raise RefusedError(400, f"input parameter {name} requires type {parameter['parameterType']}")
+        if extra := set(given) - set(declared):
+            raise RefusedError(400, f"parameter(s) provided are not required by pipeline: {', '.join(extra)}")
+
+
+def argo_nodes(run_id: str, name: str, state: str) -> Iterator[dict[str, Any]]:
+    """The nodes of the Argo workflow for one container task, as the API server tells of them."""
+    prefix = f"penguins-{run_id[:5]}"
+    states = {
+        "running": ("SUCCEEDED", "RUNNING", "RUNNING"),
+        "done": ("SUCCEEDED", "SUCCEEDED", "SUCCEEDED"),
+        "cached": ("SUCCEEDED", "SUCCEEDED", "SKIPPED"),
+        "skipped": ("SUCCEEDED", "SKIPPED", None),
+        "failed": ("SUCCEEDED", "FAILED", "FAILED"),
+        "driver-failed": ("FAILED", None, None),
+        "starting": ("RUNNING", None, None),
+        "omitted": ("RUNTIME_STATE_UNSPECIFIED", "RUNTIME_STATE_UNSPECIFIED", None),
+    }
+    driver, task, executor = states[state]
+
+    def node(display_name: str, template: str, state: str, start: int, end: int, children: list[str]) -> dict[str, Any]:
+        is_over = state not in ("RUNNING", "PENDING")
+        return {
+            "run_id": run_id,
+            "task_id": str(uuid.uuid5(uuid.NAMESPACE_OID, f"{run_id}{name}{display_name}")),
+            "display_name": display_name,
+            "create_time": STARTED,
+            "start_time": f"2026-11-21T12:00:{start:02d}Z",
+            "end_time": f"2026-11-21T12:00:{end:02d}Z" if is_over else NEVER,
+            "state": state,
+            "pod_name": f"{prefix}-{template}-{_number(name, template)}",
+            "child_tasks": [{"pod_name": f"{prefix}-{_number(name, child)}"} for child in children],
+        }
+
+    yield node(f"{name}-driver", "system-container-driver", driver, 0, 1, [])
+    if task:
+        inner = ["system-container-impl"] if executor else []
+        yield node(name, "system-container-executor", task, 1, 4, inner)
+    if executor:
+        yield node("executor", "system-container-impl", executor, 2, 4, [])
+
+
+def _number(name: str, template: str) -> int:
+    return uuid.uuid5(uuid.NAMESPACE_OID, f"{name}/{template}").int % 10**9
+
+
+def _refuse_package(text: str) -> None:
+    spec = next(yaml.safe_load_all(text))
+    version = spec.get("schemaVersion")
+    if version != "2.1.0":
+        raise RefusedError(
+            400,
+            f"Invalid input error: KFP only supports schema version 2.1.0, but the pipeline spec has version {version}",
+        )
+
+
+async def _body(request: Request) -> Any:
+    """The JSON document, or the text of the one file of a form."""
+    content = await request.body()
+    kind = request.headers.get("content-type", "")
+    if not kind.startswith("multipart/form-data"):
+        return json.loads(content) if content else None
+    message = email.message_from_bytes(f"Content-Type: {kind}\r\n\r\n".encode() + content, policy=email.policy.HTTP)
+    (part,) = message.iter_parts()
+    assert part.get_param("name", header="content-disposition") == "uploadfile"
+    assert part.get_filename().endswith(".yaml")
+    return part.get_payload(decode=True).decode()
+
+
+class _Dropping:
+    """Cuts the connection where a test wants that."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        with contextlib.suppress(ConnectionAbortedError):
+            await self._app(scope, receive, send)
+
+
+@contextlib.contextmanager
+def serve(server: KfpServer) -> Iterator[KfpServer]:
+    """Run a server on a free port of this machine."""
+    paths = [
+        ("GET", "/healthz", "health"),
+        ("GET", "/pipelines", "list_pipelines"),
+        ("POST", "/pipelines/upload", "upload"),
+        ("POST", "/pipelines/upload_version", "upload_version"),
+        ("GET", "/pipelines/{pipeline_id}/versions", "list_versions"),
+        ("GET", "/experiments", "list_experiments"),
+        ("POST", "/experiments", "create_experiment"),
+        ("POST", "/runs", "create_run"),
+        ("POST", "/runs/{run_id}:terminate", "terminate"),
+        ("GET", "/runs/{run_id}", "get_run"),
+        ("GET", "/recurringruns", "list_recurring_runs"),
+        ("POST", "/recurringruns", "create_recurring_run"),
+        ("DELETE", "/recurringruns/{recurring_run_id}", "delete_recurring_run"),
+    ]
+    routes = [Route(API + path, server.answer, methods=[method], name=name) for method, path, name in paths]
+    listener = socket.create_server(("127.0.0.1", 0))
+    # Configuring logs would close absl's handler, and with it pytest's stderr.
+    config = uvicorn.Config(
+        _Dropping(Starlette(routes=routes)), log_config=None, log_level="critical", access_log=False, lifespan="off"
+    )
+    running = uvicorn.Server(config)
+    thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    while not running.started:
+        time.sleep(0.01)
+    server.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    yield server
+    running.should_exit = True
+    thread.join(timeout=10)
+    listener.close()

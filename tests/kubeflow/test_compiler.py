@@ -1,0 +1,438 @@
+"""Packages: of the examples, of pipelines that only TFX made, and what cannot be one."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import kfp.components
+import pytest
+from tfx.dsl.components.base import base_executor, executor_spec
+from tfx.dsl.components.common.resolver import Resolver
+from tfx.dsl.experimental.conditionals.conditional import Cond
+from tfx.dsl.input_resolution.strategies.latest_artifact_strategy import LatestArtifactStrategy
+from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
+from tfx.orchestration.data_types import RuntimeParameter
+from tfx.orchestration.kubeflow.decorators import FinalStatusStr
+from tfx.types import Channel, standard_artifacts
+
+from kubeflow import package as config_package
+from kubeflow.compiler import write_package
+from pipeline import definition
+from pipeline.config import COMPONENTS, load_config
+from pipeline.errors import CompileError
+from tests.kubeflow import taxi_pipeline
+from tests.kubeflow.conftest import documents, specs
+from tests.kubeflow.taxi_pipeline import Fail, Number, Read, Tell, Write, small, taxi
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+GOLDEN = Path(__file__).parent / "goldens" / "penguins.yaml"
+
+
+@pytest.fixture
+def example(monkeypatch, tmp_path):
+    """Compile an example whose data is elsewhere, with digests that don't follow the code."""
+    monkeypatch.setattr(definition, "_module_digest", lambda module: f"digest of {module}")
+    monkeypatch.setattr(config_package, "code_digest", lambda: "digest of the code")
+
+    def compile_example(name: str, *overrides: str, manifest: bool = False) -> tuple[Path, list[dict[str, Any]]]:
+        elsewhere = ("data.path=/data", "serving.push_directory=/models/it", "workspace=/workspace")
+        config = load_config(EXAMPLES / name / "pipeline.yaml", overrides=(*elsewhere, *overrides))
+        path = tmp_path / f"{name}.yaml"
+        write_package(config_package.compile_config(config).graph, path, kubernetes_manifest=manifest)
+        return path, documents(path)
+
+    return compile_example
+
+
+def test_package_of_the_penguins_is_as_it_was(example):
+    path, _ = example("penguins")
+
+    if os.environ.get("UPDATE_GOLDEN"):
+        GOLDEN.write_text(path.read_text())
+    assert path.read_text() == GOLDEN.read_text(), "UPDATE_GOLDEN=1 pytest rewrites the golden file"
+
+
+def test_package_is_loaded_by_the_sdk(example):
+    path, _ = example("penguins")
+
+    loaded = kfp.components.load_component_from_file(str(path))
+
+    assert loaded.name == "penguins"
+    assert set(loaded.component_spec.inputs) == {"data_path", "epochs", "push_directory"}
+
+
+def test_components_that_the_config_knows_are_those_of_the_pipeline(example):
+    config = load_config(EXAMPLES / "penguins" / "pipeline.yaml")
+
+    assert {node.id for node in definition.create_pipeline(config).components} == set(COMPONENTS)
+
+
+def test_run_parameters_have_defaults_and_reach_their_nodes(example):
+    _, (package,) = example("penguins", "training.epochs=7")
+
+    parameters = package["root"]["inputDefinitions"]["parameters"]
+    assert {name: spec["defaultValue"] for name, spec in parameters.items()} == {
+        "data_path": "/data",
+        "epochs": 7.0,
+        "push_directory": "/models/it",
+    }
+    takers = {
+        name: [task for task, entry in package["root"]["dag"]["tasks"].items() if name in str(entry.get("inputs"))]
+        for name in parameters
+    }
+    assert takers == {
+        "data_path": ["resolve-table-example-gen", "table-example-gen"],
+        "epochs": ["trainer"],
+        "push_directory": ["pusher", "served-model-resolver"],
+    }
+
+
+def test_only_schema_2_1_and_system_types_are_written(example):
+    path, (package,) = example("penguins")
+
+    assert package["schemaVersion"] == "2.1.0"
+    titles = {line.split(": ")[1] for line in path.read_text().splitlines() if "schemaTitle" in line}
+    assert titles == {
+        "system.Artifact",
+        "system.ClassificationMetrics",
+        "system.Dataset",
+        "system.HTML",
+        "system.Markdown",
+        "system.Metrics",
+        "system.Model",
+    }
+    assert path.read_text().count("{{") == len(package["deploymentSpec"]["executors"])  # the ExecutorInput alone
+
+
+def test_every_component_shows_something(example):
+    _, (package,) = example("penguins")
+
+    shown = {"system.ClassificationMetrics", "system.HTML", "system.Markdown", "system.Metrics"}
+    for name, component_spec in package["components"].items():
+        outputs = component_spec["outputDefinitions"].get("artifacts", {})
+        titles = {entry["artifactType"]["schemaTitle"] for entry in outputs.values()}
+        assert titles & shown or name.startswith("comp-resolve-"), name
+
+
+def test_regression_has_no_confusion_matrix(example):
+    _, (package,) = example("penguins", "model.task=regression", "evaluation={}", "data.label=body_mass_g")
+
+    assert "ClassificationMetrics" not in str(package["components"]["comp-evaluator"])
+
+
+def test_what_looks_at_data_or_served_versions_is_never_cached(example):
+    _, (package,) = example("penguins")
+
+    tasks = package["root"]["dag"]["tasks"]
+    never = {name for name, task in tasks.items() if not task["cachingOptions"].get("enableCache")}
+    assert never == {"resolve-table-example-gen", "served-model-resolver", "pusher"}
+
+
+def test_fingerprint_of_the_data_is_an_input_of_what_reads_it(example):
+    _, (package,) = example("penguins")
+
+    inputs = package["root"]["dag"]["tasks"]["table-example-gen"]["inputs"]["parameters"]
+    assert inputs["driver_output"]["taskOutputParameter"]["producerTask"] == "resolve-table-example-gen"
+
+
+def test_flights_give_the_trainer_its_gpu_and_no_other_task_anything(example):
+    _, (package, platform) = example("flights")
+
+    executors = package["deploymentSpec"]["executors"]
+    resources = {name: e["container"]["resources"] for name, e in executors.items() if "resources" in e["container"]}
+    assert set(resources) == {"exec-trainer"}
+    assert resources["exec-trainer"]["accelerator"]["resourceType"] == "nvidia.com/gpu"
+    assert resources["exec-trainer"]["accelerator"]["resourceCount"] == "1"
+    assert resources["exec-trainer"]["resourceCpuLimit"] == "4"
+    assert resources["exec-trainer"]["resourceCpuRequest"] == "2"
+    assert resources["exec-trainer"]["resourceMemoryLimit"] == "16Gi"
+    assert resources["exec-trainer"]["resourceMemoryRequest"] == "8Gi"
+
+    pods = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    assert set(pods) == {"exec-trainer"}
+    pod = pods["exec-trainer"]
+    assert pod["nodeSelector"]["labels"] == {"cloud.google.com/gke-accelerator": "nvidia-tesla-t4"}
+    assert pod["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+    assert pod["pvcMount"][0]["mountPath"] == "/scratch"
+    assert pod["pvcMount"][0]["constant"] == "training-scratch"
+    assert pod["secretAsEnv"][0]["keyToEnv"] == [{"secretKey": "token", "envVar": "TRACKING_TOKEN"}]
+    assert pod["emptyDirMounts"] == [
+        {"volumeName": "shared-memory", "mountPath": "/dev/shm", "medium": "Memory", "sizeLimit": "2Gi"}
+    ]
+    assert pod["activeDeadlineSeconds"] == "7200"
+
+    tasks = package["root"]["dag"]["tasks"]
+    policies = {name: task["retryPolicy"] for name, task in tasks.items() if "retryPolicy" in task}
+    assert policies == {
+        "trainer": {
+            "maxRetryCount": 2,
+            "backoffDuration": "120s",
+            "backoffFactor": 2.0,
+            "backoffMaxDuration": "3600s",
+        }
+    }
+
+
+@pytest.mark.parametrize(
+    ("overrides", "required"),
+    [((), "true"), (("training.require_gpu=false",), "false"), (("kubeflow.resources={}",), "null")],
+    ids=["it has one", "it has one and need not", "it has none"],
+)
+def test_trainer_must_find_the_gpu_that_it_was_given(example, overrides, required):
+    _, documents = example("flights", *overrides)
+
+    custom_config = specs(documents[0])["trainer"].nodes[0].properties["custom_config"].value
+    assert f'"require_gpu": {required}' in custom_config
+
+
+def test_what_holds_for_every_component_is_on_every_task(example):
+    _, (package, platform) = example(
+        "penguins",
+        "kubeflow.every_component={cpu: 1, env: {A: b}, volumes: [{claim: data, mount_path: /data}], "
+        "labels: {team: birds}, annotations: {why: not}, config_maps: [{name: c, mount_path: /etc/c}], "
+        "secrets: [{name: s, mount_path: /etc/s}]}",
+        "kubeflow.image_pull_policy=Always",
+        "kubeflow.image_pull_secrets=[registry]",
+        "kubeflow.image=registry.example/it:1",
+        "kubeflow.resources={Trainer: {memory: 2Gi, env: {C: d}}}",
+    )
+
+    executors = package["deploymentSpec"]["executors"]
+    for name, executor in executors.items():
+        container = executor["container"]
+        pod = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"][name]
+        assert container["image"] == "registry.example/it:1"
+        assert container["resources"]["resourceCpuLimit"] == "1"
+        assert {"name": "A", "value": "b"} in container["env"]
+        assert pod["pvcMount"][0]["constant"] == "data"
+        assert pod["podMetadata"] == {"labels": {"team": "birds"}, "annotations": {"why": "not"}}
+        assert pod["imagePullPolicy"] == "Always"
+        assert pod["imagePullSecret"][0]["secretName"] == "registry"
+        assert pod["configMapAsVolume"][0]["mountPath"] == "/etc/c"
+        assert pod["secretAsVolume"][0]["mountPath"] == "/etc/s"
+    trainer = executors["exec-trainer"]["container"]
+    assert trainer["resources"]["resourceMemoryLimit"] == "2Gi"
+    assert len(trainer["env"]) == 2
+
+
+def test_fused_components_are_one_task(example):
+    _, (package,) = example("penguins", "kubeflow.fuse=light")
+
+    assert set(package["root"]["dag"]["tasks"]) == {
+        "resolve-table-example-gen",
+        "table-example-gen",
+        "statistics-gen-schema-gen-example-validator-anomaly-gate",
+        "transform",
+        "trainer",
+        "served-model-resolver-evaluator-pusher",
+    }
+    spec = specs(package)["served-model-resolver-evaluator-pusher"]
+    assert [node.id for node in spec.nodes] == ["ServedModelResolver", "Evaluator", "Pusher"]
+    evaluator = {f"evaluator_{key}" for key in ("examples", "model", "schema", "transform_graph")}
+    assert set(spec.inputs) == {"served_model_resolver_model", "pusher_model", *evaluator}
+
+
+def test_fused_components_cannot_ask_for_different_pods(example):
+    with pytest.raises(CompileError, match="Evaluator, Pusher share a task, and ask for different pods"):
+        example("penguins", "kubeflow.fuse=light", "kubeflow.resources={Evaluator: {cpu: 2}, Pusher: {cpu: 1}}")
+
+
+def test_what_waits_for_a_task_in_between_cannot_be_fused_around_it(example):
+    with pytest.raises(CompileError, match="wait for each other"):
+        example("penguins", "kubeflow.fuse=[[Transform, Evaluator]]")
+
+
+def test_manifest_is_a_pipeline_and_a_version_of_it(example):
+    _, (pipeline, version) = example("penguins", manifest=True)
+
+    assert pipeline["kind"] == "Pipeline"
+    assert version["kind"] == "PipelineVersion"
+    assert version["apiVersion"] == "pipelines.kubeflow.org/v2beta1"
+    assert version["spec"]["pipelineName"] == pipeline["metadata"]["name"] == "penguins"
+    assert version["spec"]["pipelineSpec"]["schemaVersion"] == "2.1.0"
+
+
+def test_modules_beside_the_config_travel_with_the_package(tmp_path, monkeypatch):
+    (tmp_path / "my_network.py").write_text("import my_helper\nTEXT = '{{$.inputs}}'\n")
+    (tmp_path / "my_helper.py").write_text("X = 1\n")
+    (tmp_path / "pipeline.yaml").write_text("name: p\ndata: {path: d, label: y}\nmodel: {module: my_network}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    path = tmp_path / "out.yaml"
+    config_package.compile_to_file(load_config(tmp_path / "pipeline.yaml"), path)
+
+    (package,) = documents(path)
+    spec = specs(package)["trainer"]
+    assert spec.modules == {"my_helper": "X = 1\n", "my_network": "import my_helper\nTEXT = '{{$.inputs}}'\n"}
+    assert "{{$.inputs" not in path.read_text()
+
+
+def test_taxi_template_of_tfx_compiles(compiled):
+    (package,) = compiled(taxi())
+
+    tasks = package["root"]["dag"]["tasks"]
+    assert set(tasks) == {
+        "resolve-csv-example-gen",
+        "csv-example-gen",
+        "statistics-gen",
+        "schema-gen",
+        "example-validator",
+        "transform",
+        "trainer",
+        "latest-blessed-model-resolver",
+        "evaluator",
+        "count-rows",
+        "condition-1",
+    }
+    assert tasks["condition-1"]["triggerPolicy"]["condition"] == (
+        "inputs.parameter_values['pipelinechannel--evaluator-condition_1'] == 'true'"
+    )
+    (pusher,) = package["components"]["comp-condition-1"]["dag"]["tasks"]
+    assert pusher == "pusher"
+    assert package["root"]["inputDefinitions"]["parameters"]["train_steps"]["defaultValue"] == 100.0
+    assert package["root"]["inputDefinitions"]["parameters"]["data_root"]["defaultValue"] == "/taxi/data"
+    resolver = specs(package)["latest-blessed-model-resolver"].nodes[0]
+    assert "/taxi/serving" in resolver.properties["push_destination"].value
+    override = specs(package)["trainer"].nodes[0].properties["train_args"].overrides[0]
+    assert override.path == ("num_steps",)
+
+
+def test_dynamic_property_is_resolved_from_an_input(compiled):
+    number = Number(value=3)
+    (package,) = compiled(small("p", number, Write(text="x", times=number.outputs["number"].future()[0].value)))
+
+    inputs = package["root"]["dag"]["tasks"]["write"]["inputs"]["artifacts"]
+    assert inputs["number_number"]["taskOutputArtifact"] == {"producerTask": "number", "outputArtifactKey": "number"}
+
+
+def test_resolver_of_this_runs_artifacts_hands_them_on(compiled):
+    write = Write(text="x", times=1)
+    latest = Resolver(strategy_class=LatestArtifactStrategy, model=write.outputs["model"]).with_id("latest")
+    (package,) = compiled(small("p", write, latest, Read(model=latest.outputs["model"])))
+
+    assert set(package["root"]["dag"]["tasks"]) == {"write", "read"}
+
+
+def test_order_without_data_is_kept(compiled):
+    first, second = Number(value=1).with_id("First"), Number(value=2).with_id("Second")
+    second.add_upstream_node(first)
+    (package,) = compiled(small("p", first, second))
+
+    assert package["root"]["dag"]["tasks"]["second"]["dependentTasks"] == ["first"]
+
+
+def test_exit_handler_takes_the_final_status(compiled):
+    handler = Tell(path=RuntimeParameter("path", str, "/tmp/it"), status=FinalStatusStr())
+    (package,) = compiled(small("p", Number(value=1)), exit_handler=handler)
+
+    tasks = package["root"]["dag"]["tasks"]
+    assert tasks["tell"]["inputs"]["parameters"]["status"]["taskFinalStatus"]["producerTask"] == "exit-handler-1"
+    assert tasks["tell"]["inputs"]["parameters"]["path"]["componentInputParameter"] == "path"
+    assert tasks["tell"]["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
+
+
+def test_condition_about_several_nodes_is_a_task_of_its_own(compiled):
+    one, two = Number(value=1).with_id("One"), Number(value=2).with_id("Two")
+    with Cond(one.outputs["number"].future()[0].value < two.outputs["number"].future()[0].value):
+        write = Write(text="x", times=1)
+    (package,) = compiled(small("p", one, two, write))
+
+    assert set(specs(package)["predicate-1"].inputs) == {"one_number", "two_number"}
+
+
+def test_module_file_on_this_machine_travels_with_the_package(compiled, tmp_path):
+    from tfx.components.transform.component import Transform
+
+    from tests.kubeflow.taxi_pipeline import imported_schema
+
+    (tmp_path / "preprocessing.py").write_text("def preprocessing_fn(inputs):\n    return inputs\n")
+    importer = imported_schema("/somewhere")
+    transform = Transform(
+        examples=taxi_pipeline.CsvExampleGen(input_base="/x").outputs["examples"],
+        schema=importer.outputs["result"],
+        module_file=str(tmp_path / "preprocessing.py"),
+    )
+    example_gen = taxi_pipeline.CsvExampleGen(input_base="/x")
+    transform.inputs["examples"] = example_gen.outputs["examples"]
+    (package,) = compiled(small("p", importer, example_gen, transform))
+
+    spec = specs(package)["transform"]
+    assert spec.nodes[0].module_files == {"module_file": "preprocessing"}
+    assert "def preprocessing_fn" in spec.modules["preprocessing"]
+
+
+def outside() -> Any:
+    """A component whose executor cannot be imported: it is defined inside a function."""
+
+    class Executor(base_executor.EmptyExecutor):
+        pass
+
+    number = Number(value=1)
+    number.executor_spec = executor_spec.ExecutorClassSpec(Executor)
+    return number
+
+
+def read_something_unknown() -> Any:
+    return Read(model=Channel(type=standard_artifacts.Model))
+
+
+def resolve_blessed_without_a_pusher() -> Any:
+    return Resolver(strategy_class=LatestBlessedModelStrategy, model=Channel(type=standard_artifacts.Model))
+
+
+def resolve_latest_of_other_runs() -> Any:
+    return Resolver(strategy_class=LatestArtifactStrategy, model=Channel(type=standard_artifacts.Model))
+
+
+def take_from_elsewhere() -> Any:
+    return Read(model=Write(text="x", times=1).outputs["model"])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (outside, r"Number: the executor cannot be imported in a container\. Received: .*top level"),
+        (read_something_unknown, r"Read: the input 'model' is looked up in ML Metadata.*Importer"),
+        (resolve_blessed_without_a_pusher, r"Resolver.*: the latest blessed model is the newest version .*no Pusher"),
+        (resolve_latest_of_other_runs, r"Resolver.*: a cluster has no ML Metadata.*LatestArtifactStrategy"),
+    ],
+    ids=["executor in a function", "artifact query", "no pusher", "other runs"],
+)
+def test_what_cannot_be_expressed_names_the_node_and_says_what_to_do(compiled, make, message):
+    with pytest.raises(CompileError, match=message):
+        compiled(small("p", make()))
+
+
+def test_taking_from_a_node_outside_the_pipeline_is_refused(compiled):
+    with pytest.raises(CompileError, match=r"Read: takes 'model' of 'Write', which is not in the pipeline"):
+        compiled(small("p", take_from_elsewhere()))
+
+
+def test_taking_from_under_another_condition_is_refused(compiled):
+    number = Number(value=1)
+    with Cond(number.outputs["number"].future()[0].value == 1):
+        write = Write(text="x", times=1)
+    with pytest.raises(CompileError, match=r"Read: takes what Write makes, which is under a condition"):
+        compiled(small("p", number, write, Read(model=write.outputs["model"])))
+
+
+def test_container_component_is_refused(compiled):
+    from tfx.dsl.component.experimental.container_component import create_container_component
+
+    container = create_container_component(name="Shell", image="busybox", command=["true"])
+    with pytest.raises(CompileError, match=r"Shell: its executor is a container of its own"):
+        compiled(small("p", container()))
+
+
+def test_unknown_component_in_the_config_suggests_the_nearest(compiled):
+    with pytest.raises(
+        CompileError, match=r"kubeflow\.resources: the pipeline has no component 'Nmber'\. Did you mean"
+    ):
+        compiled(small("p", Number(value=1)), {"resources": {"Nmber": {"cpu": 1}}})
+
+
+def test_runtime_parameter_with_two_defaults_is_refused(compiled):
+    first = Fail(reason=RuntimeParameter("reason", str, "a")).with_id("First")
+    second = Fail(reason=RuntimeParameter("reason", str, "b")).with_id("Second")
+    with pytest.raises(CompileError, match=r"Second: the RuntimeParameter 'reason' has another type or default"):
+        compiled(small("p", first, second))

@@ -1,0 +1,199 @@
+"""Packages of small components, run with the documents of the open-source driver and launcher."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tfx.dsl.components.common.resolver import Resolver
+from tfx.dsl.experimental.conditionals.conditional import Cond
+from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
+from tfx.orchestration.data_types import RuntimeParameter
+from tfx.orchestration.kubeflow.decorators import FinalStatusStr
+from tfx.types import Channel, standard_artifacts
+
+from kubeflow.compiler import Extras, compile_pipeline, write_package
+from kubeflow.emulator import Emulator, Package, TaskFailedError
+from kubeflow.executor_io import local_path
+from pipeline.config import KubeflowConfig
+from pipeline.errors import UsageError
+from tests.kubeflow.conftest import InThisProcess
+from tests.kubeflow.taxi_pipeline import Fail, Number, Read, Tell, Write, imported_schema, small
+
+
+@pytest.fixture
+def run(tmp_path, launcher_root):
+    """Compile a pipeline and run it; the emulator and what the tasks saw."""
+
+    def run_pipeline(
+        pipeline: Any, *, extras: Extras | None = None, **arguments: Any
+    ) -> tuple[Emulator, InThisProcess]:
+        path = tmp_path / "package.yaml"
+        write_package(compile_pipeline(pipeline, KubeflowConfig(), extras), path)
+        tasks = InThisProcess()
+        emulator = Emulator(Package.load(path), root=launcher_root, run_id=tmp_path.name, run_command=tasks)
+        try:
+            emulator.run(arguments)
+        except TaskFailedError:
+            assert tasks.errors
+            raise
+        return emulator, tasks
+
+    return run_pipeline
+
+
+def states(emulator: Emulator) -> dict[str, str]:
+    return {task.title: task.state for task in emulator.tasks}
+
+
+def value_of(emulator: Emulator, title: str, key: str) -> str:
+    (task,) = (task for task in emulator.tasks if task.title == title)
+    return (local_path(task.artifacts[key]["uri"]) / "value").read_text()
+
+
+def test_dynamic_property_takes_the_value_of_an_earlier_task(run):
+    number = Number(value=3)
+    write = Write(text="ab", times=number.outputs["number"].future()[0].value)
+    emulator, _ = run(small("dynamic", number, write, Read(model=write.outputs["model"])))
+
+    assert value_of(emulator, "Read", "text") == "ababab"
+
+
+def test_runtime_parameter_comes_as_a_double_and_arrives_as_what_it_is(run):
+    emulator, tasks = run(small("parameters", Number(value=RuntimeParameter("how many", int, 2))), how_many=5)
+
+    assert json.loads(tasks.seen["Number"][0])["inputs"]["parameterValues"] == {"how_many": 5.0}
+    assert value_of(emulator, "Number", "number") == "5"
+
+
+@pytest.mark.parametrize(("value", "state"), [(1, "done"), (2, None)], ids=["holds", "does not hold"])
+def test_conditional_node_runs_if_its_predicate_holds(run, value, state):
+    number = Number(value=value)
+    with Cond(number.outputs["number"].future()[0].value == 1):
+        write = Write(text="x", times=1)
+        read = Read(model=write.outputs["model"])
+    emulator, tasks = run(small("conditional", number, write, read))
+
+    assert tasks.seen["Number"][1]["parameterValues"] == {"condition_1": "true" if state else "false"}
+    assert states(emulator).get("Read") == state
+
+
+def test_nested_conditions_must_both_hold(run):
+    one, two = Number(value=1).with_id("One"), Number(value=2).with_id("Two")
+    with Cond(one.outputs["number"].future()[0].value == 1):
+        outer = Write(text="x", times=1).with_id("Outer")
+        with Cond(two.outputs["number"].future()[0].value == 1):
+            inner = Write(text="x", times=1).with_id("Inner")
+    emulator, _ = run(small("nested", one, two, outer, inner))
+
+    assert states(emulator) == {"One": "done", "Two": "done", "Outer": "done"}
+
+
+def test_predicate_about_several_nodes_is_evaluated_by_a_task(run):
+    one, two = Number(value=1).with_id("One"), Number(value=2).with_id("Two")
+    with Cond(one.outputs["number"].future()[0].value < two.outputs["number"].future()[0].value):
+        write = Write(text="x", times=1)
+    emulator, _ = run(small("several", one, two, write))
+
+    assert states(emulator)["Predicate 1"] == "done"
+    assert states(emulator)["Write"] == "done"
+
+
+def test_exit_handler_is_told_of_success(run, tmp_path):
+    handler = Tell(path=str(tmp_path / "told"), status=FinalStatusStr())
+    run(small("good", Number(value=1)), extras=Extras(exit_handler=handler))
+
+    assert json.loads((tmp_path / "told").read_text())["state"] == "SUCCEEDED"
+
+
+def test_exit_handler_is_told_of_failure_and_what_follows_does_not_run(run, tmp_path):
+    handler = Tell(path=str(tmp_path / "told"), status=FinalStatusStr())
+    fail, number = Fail(reason="for a test"), Number(value=1)
+    number.add_upstream_node(fail)
+
+    with pytest.raises(TaskFailedError, match="Fail ended with exit status 1"):
+        run(small("bad", fail, number), extras=Extras(exit_handler=handler))
+
+    assert json.loads((tmp_path / "told").read_text())["state"] == "FAILED"
+
+
+def test_imported_artifact_is_copied_into_the_run_with_its_properties(run, tmp_path):
+    source = tmp_path / "schema"
+    (source / "inner").mkdir(parents=True)
+    (source / "schema.pbtxt").write_text("feature { name: 'a' type: INT }")
+    (source / "inner" / "x").write_text("y")
+    emulator, tasks = run(small("import", imported_schema(str(source))))
+
+    (task,) = emulator.tasks
+    folder = local_path(task.artifacts["result"]["uri"])
+    assert (folder / "schema.pbtxt").read_text() == "feature { name: 'a' type: INT }"
+    assert (folder / "inner" / "x").read_text() == "y"
+    metadata = tasks.seen["schema_importer"][1]["artifacts"]["result"]["artifacts"][0]["metadata"]
+    assert (metadata["origin"], metadata["age"]) == ("by hand", 3)
+
+
+def test_latest_blessed_model_is_the_newest_pushed_version(run, tmp_path):
+    from tfx.components.pusher.component import Pusher
+
+    def pipeline() -> Any:
+        resolver = Resolver(
+            strategy_class=LatestBlessedModelStrategy,
+            model=Channel(type=standard_artifacts.Model),
+            model_blessing=Channel(type=standard_artifacts.ModelBlessing),
+        ).with_id("resolver")
+        write = Write(text="new", times=1)
+        pusher = Pusher(
+            model=write.outputs["model"],
+            model_blessing=resolver.outputs["model_blessing"],
+            push_destination={"filesystem": {"base_directory": str(tmp_path / "serving")}},
+        )
+        return small("blessed", resolver, write, pusher)
+
+    emulator, _ = run(pipeline())
+    assert emulator.tasks[0].artifacts["model"]["metadata"]["empty"] == "true"
+
+    shutil.rmtree(tmp_path / "serving")
+    for version in ("2", "10", "not a version"):
+        (tmp_path / "serving" / version).mkdir(parents=True)
+        (tmp_path / "serving" / version / "saved_model.pb").write_text(version)
+    emulator, _ = run(pipeline())
+    model = emulator.tasks[0].artifacts["model"]
+    assert (local_path(model["uri"]) / "Format-Serving" / "saved_model.pb").read_text() == "10"
+    assert model["metadata"]["version"] == 10.0
+
+
+def test_unchanged_tasks_come_from_the_cache_and_changed_ones_do_not(run):
+    def pipeline(text: str) -> Any:
+        write = Write(text=text, times=1)
+        return small("cached", write, Read(model=write.outputs["model"]))
+
+    assert set(states(run(pipeline("a"))[0]).values()) == {"done"}
+    assert set(states(run(pipeline("a"))[0]).values()) == {"cached"}
+    assert set(states(run(pipeline("b"))[0]).values()) == {"done"}
+    assert set(states(run(pipeline("a"), extras=Extras(code="other"))[0]).values()) == {"done"}
+
+
+def test_uris_of_the_object_store_stand_in_properties_in_place_of_local_paths(run):
+    emulator, _ = run(small("uris", Write(text="a", times=1)))
+
+    (task,) = emulator.tasks
+    assert task.artifacts["model"]["metadata"]["where"] == task.artifacts["model"]["uri"]
+    assert task.artifacts["model"]["uri"].startswith("minio://mlpipeline/v2/artifacts/uris/")
+
+
+def test_unknown_run_parameter_is_refused(run):
+    with pytest.raises(UsageError, match=r"no run parameter 'epoch'"):
+        run(small("p", Number(value=1)), epoch=1)
+
+
+def test_required_run_parameter_is_asked_for(run):
+    with pytest.raises(UsageError, match=r"The run parameter 'how_many' has no default"):
+        run(small("p", Number(value=RuntimeParameter("how_many", int))))
+
+
+def test_file_that_is_no_package_is_refused(tmp_path):
+    path = Path(tmp_path / "p.yaml")
+    path.write_text("name: penguins\n")
+    with pytest.raises(UsageError, match=r"There is no pipeline in the file\. Received: .*p\.yaml"):
+        Package.load(path)

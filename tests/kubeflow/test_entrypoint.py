@@ -1,0 +1,223 @@
+"""The container's main as a process: exit status, termination, users without a home, and what it imports."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kubeflow import entrypoint
+from kubeflow.executor_io import LAUNCHER_ROOT
+from kubeflow.task_spec import Node, OutputSlot, TaskSpec
+from pipeline.errors import DataError
+from tests.kubeflow.test_task_run import artifact, gate_document, gate_spec, pusher_spec
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def command(spec: TaskSpec, document: str) -> list[str]:
+    task = spec.to_argument()
+    return [sys.executable, "-m", "kubeflow.entrypoint", "--task", task, "--executor-input", document]
+
+
+def environment(root: Path, **variables: str) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(REPOSITORY), LAUNCHER_ROOT: str(root), **variables}
+
+
+def pusher_document(root: Path, output_file: Path) -> str:
+    saved_model = root / "minio" / "b" / "model" / "Format-Serving"
+    saved_model.mkdir(parents=True)
+    (saved_model / "saved_model.pb").write_text("model")
+    blessing = json.dumps({"custom_properties": {"blessed": {"int_value": "1"}}})
+    inputs = {
+        "model": artifact("minio://b/model"),
+        "model_blessing": artifact("minio://b/blessing", tfx_artifact=blessing),
+    }
+    return json.dumps({"inputs": {"artifacts": inputs}, "outputs": outputs("pushed_model", output_file)})
+
+
+def outputs(slot: str, output_file: Path) -> dict[str, Any]:
+    return {
+        "artifacts": {slot: {"artifacts": [{"name": slot, "uri": f"minio://b/out/{slot}"}]}},
+        "outputFile": str(output_file),
+    }
+
+
+def slow_spec() -> TaskSpec:
+    return TaskSpec(
+        nodes=(Node(id="Slow", executor="tests.kubeflow.test_entrypoint.Slow", outputs={"model": "model"}),),
+        outputs={"model": OutputSlot(type="tfx.types.standard_artifacts.Model")},
+    )
+
+
+class Slow:
+    """An executor that is in C code when it is asked to end."""
+
+    Context = dict
+
+    def __init__(self, context: Any) -> None:
+        pass
+
+    def Do(self, inputs: Any, outputs: Any, properties: Any) -> None:
+        Path(outputs["model"][0].uri, "half").write_text("half")
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
+
+
+def test_task_ends_with_0_and_its_output(tmp_path):
+    document = pusher_document(tmp_path, tmp_path / "outputs" / "output.json")
+    done = subprocess.run(
+        command(pusher_spec(tmp_path / "serving"), document),
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "Pushed version" in done.stderr
+    assert "pushed_model" in (tmp_path / "outputs" / "output.json").read_text()
+
+
+def test_stop_at_anomalies_ends_with_3_and_the_reason_last(tmp_path):
+    document = gate_document(tmp_path, tmp_path / "output.json")
+    done = subprocess.run(
+        command(gate_spec(), document), env=environment(tmp_path), capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 3
+    assert "Error: AnomalyGate: The data has 1 anomalies" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "minio" / "b" / "approved").exists()
+    assert not (tmp_path / "output.json").exists()
+
+
+def test_sigterm_in_the_middle_of_c_code_leaves_nothing_half_written(tmp_path):
+    half = tmp_path / "minio" / "b" / "out" / "model" / "half"
+    document = json.dumps({"outputs": outputs("model", tmp_path / "output.json")})
+    with subprocess.Popen(command(slow_spec(), document), env=environment(tmp_path), stderr=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 60
+        while not half.exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        asked = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        _, stderr = process.communicate(timeout=20)
+
+    assert process.returncode == 143
+    assert time.monotonic() - asked < 5
+    assert b"Terminated: what was half written is removed." in stderr
+    assert not half.parent.exists()
+    assert not (tmp_path / "output.json").exists()
+
+
+@pytest.fixture
+def open_folder():
+    """pytest keeps its own folders from other users."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+def test_user_without_name_and_home_can_run_a_task(open_folder):
+    document = pusher_document(open_folder, open_folder / "output.json")
+    for path in (open_folder, *open_folder.rglob("*")):
+        path.chmod(0o777)
+    spec = pusher_spec(open_folder / "serving")
+    program = (
+        "import os, sys\n"
+        "from kubeflow import entrypoint\n"
+        "from kubeflow.spared_imports import spared_imports\n"
+        "with spared_imports(['components.pusher']):\n"
+        "    import components.pusher, kubeflow.task_run  # the files of this Python may be root's alone\n"
+        "os.setgroups([]); os.setgid(12345); os.setuid(12345)\n"
+        "entrypoint.main(sys.argv[1:])\n"
+    )
+    variables = environment(open_folder, HOME="/")
+    variables.pop("USER", None)
+    done = subprocess.run(
+        [sys.executable, "-c", program, *command(spec, document)[3:]],
+        env=variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    (version,) = (open_folder / "serving").iterdir()
+    assert version.stat().st_uid == 12345
+
+
+@pytest.mark.parametrize("home", ["", "/", "/no/such/folder"])
+def test_home_that_cannot_be_written_becomes_the_folder_for_temporary_files(monkeypatch, tmp_path, home):
+    monkeypatch.setenv("HOME", home)
+    monkeypatch.setattr(entrypoint.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(entrypoint.os, "access", lambda path, mode: False)
+    monkeypatch.delenv("USER", raising=False)
+
+    entrypoint.settle_environment()
+
+    assert os.environ["HOME"] == str(tmp_path)
+    assert os.environ["USER"] == str(os.getuid())
+
+
+def test_components_of_tfx_can_still_be_imported_from_their_package():
+    program = (
+        "import sys\n"
+        "from kubeflow.spared_imports import spared_imports\n"
+        "with spared_imports():\n"
+        "    import tfx.components.example_gen\n"
+        "    assert 'tfx.components.tuner.component' not in sys.modules\n"
+        "    from tfx.components import Tuner\n"
+        "import tensorflow_model_analysis as tfma\n"
+        "print(Tuner.__name__, callable(tfma.default_eval_shared_model))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment(Path("/")), capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.strip() == "Tuner True"
+
+
+@pytest.mark.parametrize("module", ["anomaly_gate", "pusher", "served_model_resolver"])
+def test_light_node_starts_without_tensorflow_and_beam(module):
+    program = (
+        "import sys\n"
+        "from kubeflow.spared_imports import spared_imports\n"
+        f"with spared_imports(['components.{module}']):\n"
+        f"    import kubeflow.task_run, components.{module}\n"
+        "heavy = {'tensorflow', 'apache_beam', 'keras', 'tensorflow_data_validation', 'tensorflow_model_analysis'}\n"
+        "print(sorted(heavy & set(sys.modules)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment(Path("/")), capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.strip() == "[]"
+
+
+def test_reason_of_a_failure_is_the_pods_message(monkeypatch, tmp_path, capsys):
+    message = tmp_path / "termination-log"
+    message.touch()
+    monkeypatch.setattr(entrypoint, "TERMINATION_LOG", message)
+
+    entrypoint._report(DataError("The table is empty."), gate_spec(), exit_code=2)
+    assert message.read_text() == "AnomalyGate: The table is empty."
+    assert "Error: AnomalyGate: The table is empty." in capsys.readouterr().err
+
+    try:
+        try:
+            raise OSError("the disk is full")
+        except OSError as cause:
+            raise RuntimeError("wrapped") from cause
+    except RuntimeError as error:
+        entrypoint._report(error, gate_spec(), exit_code=1)
+    assert message.read_text() == "AnomalyGate failed: OSError: the disk is full"
+    assert "Traceback" in capsys.readouterr().err

@@ -1,0 +1,498 @@
+"""kubeflow/manifests and skaffold.yaml: what they render to is valid, and its parts fit each other.
+
+Rendering needs kubectl. The schemas of custom resources are those that their projects publish, in the folder that
+KUBETFX_SCHEMAS names, or ../shared/schemas.
+"""
+
+import functools
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import kubernetes_validate
+import pytest
+import yaml
+
+from serving.batching import read_batching_parameters_file
+from serving.model_config import LatestVersions, SpecificVersions, read_model_config_file
+
+ROOT = Path(__file__).resolve().parents[2]
+MANIFESTS = ROOT / "kubeflow" / "manifests"
+SERVING = MANIFESTS / "serving"
+SCHEMAS = Path(os.environ.get("KUBETFX_SCHEMAS", ROOT.parent / "shared" / "schemas"))
+KUSTOMIZATIONS = sorted(
+    str(path.parent.relative_to(MANIFESTS))
+    for path in MANIFESTS.rglob("kustomization.yaml")
+    if "components" not in path.parts
+)
+SERVERS = ("serving/overlays/local", "serving/overlays/pvc", "serving/overlays/s3")
+OLDEST_KUBERNETES = "1.29"
+WORKLOADS = ("Deployment", "InferenceService")
+PORTS = {"grpc": 8500, "http": 8501}
+
+needs_kubectl = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
+
+Document = dict[str, Any]
+
+
+@functools.cache
+def _render(folder: Path) -> str:
+    return subprocess.run(["kubectl", "kustomize", folder], capture_output=True, text=True, check=True).stdout
+
+
+def render(folder: str | Path) -> list[Document]:
+    return list(yaml.safe_load_all(_render(MANIFESTS / folder)))
+
+
+def one(documents: list[Document], kind: str, name: str | None = None) -> Document:
+    found = [d for d in documents if d["kind"] == kind and name in (None, d["metadata"]["name"])]
+    assert len(found) == 1, f"{kind} {name}: {[d['metadata']['name'] for d in found]}"
+    return found[0]
+
+
+def pod_of(workload: Document) -> Document:
+    spec: Document = workload["spec"]
+    return spec["predictor"] if workload["kind"] == "InferenceService" else spec["template"]["spec"]
+
+
+def containers_of(pod: Document) -> list[Document]:
+    model = [pod["model"] | {"name": "kserve-container"}] if "model" in pod else []
+    return [*pod.get("initContainers", []), *pod.get("containers", []), *model]
+
+
+def workloads(documents: list[Document]) -> list[Document]:
+    return [document for document in documents if document["kind"] in WORKLOADS]
+
+
+def server_of(documents: list[Document]) -> Document:
+    (container,) = pod_of(one(documents, "Deployment"))["containers"]
+    assert isinstance(container, dict)
+    return container
+
+
+def config_map_of(documents: list[Document], volume_name: str) -> Document:
+    volumes = {volume["name"]: volume for volume in pod_of(one(documents, "Deployment"))["volumes"]}
+    return one(documents, "ConfigMap", volumes[volume_name]["configMap"]["name"])
+
+
+def schema(name: str) -> Any:
+    path = SCHEMAS / name
+    if not path.is_file():
+        pytest.skip(f"there is no {path}; KUBETFX_SCHEMAS names the folder of the published schemas")
+    # The schema of KServe alone has 2 MB, which the loader in Python takes 10 s for.
+    return yaml.load(path.read_text(), yaml.CSafeLoader) if path.suffix == ".yaml" else json.loads(path.read_text())
+
+
+def closed(node: Any) -> Any:
+    """A resource definition's schema in which an unknown field is an error; the API server drops it without a word."""
+    if isinstance(node, list):
+        return [closed(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    result = {key: closed(value) for key, value in node.items()}
+    is_object = isinstance(node.get("properties"), dict) and node.get("type") == "object"
+    if is_object and not node.get("x-kubernetes-preserve-unknown-fields"):
+        result.setdefault("additionalProperties", False)
+    if node.get("x-kubernetes-int-or-string"):
+        result.pop("type", None)
+    return result
+
+
+def custom_resource_schema(definition: Document, version: str) -> Document:
+    (entry,) = (v for v in definition["spec"]["versions"] if v["name"] == version)
+    result = closed(entry["schema"]["openAPIV3Schema"])
+    result["properties"]["metadata"].pop("additionalProperties", None)
+    assert isinstance(result, dict)
+    return result
+
+
+# Valid
+
+
+def test_every_folder_of_manifests_is_rendered_by_a_test() -> None:
+    assert {"serving/overlays/pvc", "serving/overlays/s3", "serving/overlays/kserve"} <= set(KUSTOMIZATIONS)
+    assert {"pipeline/overlays/pvc", "pipeline/overlays/s3", "pipeline/overlays/local"} <= set(KUSTOMIZATIONS)
+
+
+@needs_kubectl
+@pytest.mark.parametrize("folder", KUSTOMIZATIONS)
+@pytest.mark.parametrize("version", [OLDEST_KUBERNETES, kubernetes_validate.latest_version()])
+def test_each_document_fits_the_kubernetes_schema(folder: str, version: str) -> None:
+    documents = [document for document in render(folder) if document["kind"] != "InferenceService"]
+    assert documents
+    for document in documents:
+        kubernetes_validate.validate(document, version, strict=True)
+
+
+@needs_kubectl
+def test_inference_service_fits_the_schema_that_kserve_publishes() -> None:
+    service = one(render("serving/overlays/kserve"), "InferenceService")
+    definition = schema("kserve-inferenceservices-crd.yaml")
+    fitting = custom_resource_schema(definition, service["apiVersion"].split("/")[1])
+    jsonschema.Draft7Validator(fitting).validate(service)
+    service["spec"]["predictor"]["model"]["storageURL"] = "s3://bucket"
+    with pytest.raises(jsonschema.ValidationError, match="storageURL"):
+        jsonschema.Draft7Validator(fitting).validate(service)
+
+
+def test_skaffold_yaml_fits_the_schema_that_skaffold_publishes() -> None:
+    config = yaml.safe_load((ROOT / "skaffold.yaml").read_text())
+    published = schema(f"skaffold-{config['apiVersion'].split('/')[1]}.json")
+    jsonschema.Draft7Validator(published).validate(config)
+
+
+@needs_kubectl
+@pytest.mark.parametrize("folder", [folder for folder in KUSTOMIZATIONS if "overlays" in folder])
+def test_all_of_an_overlay_is_in_one_namespace(folder: str) -> None:
+    namespaces = {d["metadata"]["name" if d["kind"] == "Namespace" else "namespace"] for d in render(folder)}
+    assert namespaces == {"kubeflow" if folder.endswith("/local") else "kubetfx"}
+
+
+# Who runs it
+
+
+@needs_kubectl
+@pytest.mark.parametrize("folder", [folder for folder in KUSTOMIZATIONS if folder != "serving/base"])
+def test_every_container_is_unprivileged_and_cannot_write_to_its_root(folder: str) -> None:
+    for workload in workloads(render(folder)):
+        pod = pod_of(workload)
+        assert pod["automountServiceAccountToken"] is False
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["runAsUser"] > 0
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
+        for container in containers_of(pod):
+            context = container["securityContext"]
+            assert context["readOnlyRootFilesystem"] is True, container["name"]
+            assert context["allowPrivilegeEscalation"] is False, container["name"]
+            assert context["capabilities"] == {"drop": ["ALL"]}, container["name"]
+            assert "privileged" not in context
+
+
+@needs_kubectl
+@pytest.mark.parametrize("folder", KUSTOMIZATIONS)
+def test_every_container_has_requests_and_a_memory_limit(folder: str) -> None:
+    for workload in workloads(render(folder)):
+        for container in containers_of(pod_of(workload)):
+            assert container["resources"]["requests"].keys() == {"cpu", "memory"}, container["name"]
+            assert "memory" in container["resources"]["limits"], container["name"]
+
+
+@needs_kubectl
+@pytest.mark.parametrize("folder", KUSTOMIZATIONS)
+def test_every_image_of_others_has_a_version(folder: str) -> None:
+    for workload in workloads(render(folder)):
+        for container in containers_of(pod_of(workload)):
+            image = container.get("image", "")
+            assert image in ("", "kubetfx/pipeline") or re.search(r":v?\d+\.\d+", image), image
+
+
+@needs_kubectl
+@pytest.mark.parametrize("folder", ["pipeline/overlays/pvc", "pipeline/overlays/s3", "pipeline/overlays/local"])
+def test_the_account_of_the_tasks_can_do_no_more_than_launch(folder: str) -> None:
+    documents = render(folder)
+    account = one(documents, "ServiceAccount")
+    binding = one(documents, "RoleBinding")
+    role = one(documents, "Role", binding["roleRef"]["name"])
+    names = {"kind": "ServiceAccount", "name": account["metadata"]["name"]}
+    assert binding["subjects"] == [names | {"namespace": account["metadata"]["namespace"]}]
+    allowed = {(r, verb) for rule in role["rules"] for r in rule["resources"] for verb in rule["verbs"]}
+    reads = {("pods", "get"), ("configmaps", "get"), ("secrets", "get")}
+    assert allowed == {*reads, ("workflowtaskresults", "create"), ("workflowtaskresults", "patch")}
+    named = {resource for rule in role["rules"] if rule.get("resourceNames") for resource in rule["resources"]}
+    assert named == {"configmaps", "secrets"}
+
+
+# What fits what
+
+
+def is_subset(small: Document, large: Document) -> bool:
+    return small.items() <= large.items()
+
+
+@needs_kubectl
+@pytest.mark.parametrize("folder", SERVERS)
+def test_selectors_of_the_servers_match_their_pods(folder: str) -> None:
+    documents = render(folder)
+    deployment = one(documents, "Deployment")
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    selectors = [
+        deployment["spec"]["selector"]["matchLabels"],
+        one(documents, "Service")["spec"]["selector"],
+        one(documents, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
+        one(documents, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"],
+        *(constraint["labelSelector"]["matchLabels"] for constraint in pod_of(deployment)["topologySpreadConstraints"]),
+    ]
+    assert len(selectors) == 5
+    for selector in selectors:
+        assert selector
+        assert is_subset(selector, labels)
+
+
+@needs_kubectl
+@pytest.mark.parametrize("folder", SERVERS)
+def test_the_autoscaler_scales_the_deployment_and_nothing_else_sets_replicas(folder: str) -> None:
+    documents = render(folder)
+    scaler, deployment = one(documents, "HorizontalPodAutoscaler")["spec"], one(documents, "Deployment")
+    target = {key: deployment[key] for key in ("apiVersion", "kind")} | {"name": deployment["metadata"]["name"]}
+    assert scaler["scaleTargetRef"] == target
+    assert "replicas" not in deployment["spec"]
+    assert scaler["minReplicas"] < scaler["maxReplicas"]
+    assert all("cpu" in c["resources"]["requests"] for c in containers_of(pod_of(deployment)))  # else it cannot compute
+
+
+@needs_kubectl
+@pytest.mark.parametrize("folder", SERVERS)
+def test_flags_ports_service_and_network_policy_agree(folder: str) -> None:
+    documents = render(folder)
+    container = server_of(documents)
+    assert {port["name"]: port["containerPort"] for port in container["ports"]} == PORTS
+    assert {"--port=8500", "--rest_api_port=8501"} <= set(container["args"])
+    service = one(documents, "Service")["spec"]["ports"]
+    assert {port["targetPort"]: port["port"] for port in service} == PORTS
+    clients, monitoring = one(documents, "NetworkPolicy")["spec"]["ingress"]
+    assert {port["port"] for port in clients["ports"]} == {8500, 8501}
+    assert {port["port"] for port in monitoring["ports"]} == {8501}
+
+
+@needs_kubectl
+def test_ports_of_the_inference_service_are_open_in_its_network_policy() -> None:
+    documents = render("serving/overlays/kserve")
+    service = one(documents, "InferenceService")
+    policy = one(documents, "NetworkPolicy")["spec"]
+    assert policy["podSelector"]["matchLabels"] == {"serving.kserve.io/inferenceservice": service["metadata"]["name"]}
+    assert one(documents, "PodDisruptionBudget")["spec"]["selector"] == policy["podSelector"]
+    ports = {port["containerPort"] for port in service["spec"]["predictor"]["model"]["ports"]}
+    assert ports <= {port["port"] for port in policy["ingress"][0]["ports"]}
+
+
+def probes(container: Document) -> Iterator[tuple[str, Document]]:
+    for kind in ("startupProbe", "readinessProbe", "livenessProbe"):
+        yield kind, container[kind]["httpGet"]
+
+
+@needs_kubectl
+@pytest.mark.parametrize("folder", [*SERVERS, "serving/overlays/kserve"])
+def test_probes_ask_the_servers_own_api_on_a_port_that_it_has(folder: str) -> None:
+    documents = render(folder)
+    (workload,) = workloads(documents)
+    container = next(c for c in containers_of(pod_of(workload)) if "readinessProbe" in c)
+    ports = {port.get("name"): port["containerPort"] for port in container["ports"]}
+    paths = {}
+    for kind, request in probes(container):
+        assert request["port"] in ports or request["port"] in ports.values()
+        paths[kind] = request["path"]
+    assert re.fullmatch(r"/v1/models/\w+", paths["startupProbe"])
+    # The status is also 200 when no version is available; metadata are not.
+    assert paths["readinessProbe"] == f"{paths['startupProbe']}/metadata"
+    # No model in it: a restart mends none.
+    assert paths["livenessProbe"] == "/monitoring/prometheus/metrics"
+
+
+@needs_kubectl
+@pytest.mark.parametrize("folder", SERVERS)
+def test_probed_models_are_served_and_lie_on_the_mounted_volume(folder: str, tmp_path: Path) -> None:
+    documents = render(folder)
+    container = server_of(documents)
+    file = tmp_path / "models.config"
+    file.write_text(config_map_of(documents, "models-config")["data"]["models.config"])
+    models = {model.name: model for model in read_model_config_file(file)}
+    for kind, request in probes(container):
+        if kind != "livenessProbe":
+            assert request["path"].split("/")[3] in models
+    mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    for model in models.values():
+        assert model.base_path == Path(mounts["models"]) / model.name
+        assert model.policy == LatestVersions(2)
+
+
+@needs_kubectl
+@pytest.mark.parametrize("folder", SERVERS)
+def test_files_that_the_flags_name_are_in_the_mounted_config_maps(folder: str) -> None:
+    documents = render(folder)
+    container = server_of(documents)
+    mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    files = [Path(flag.partition("=")[2]) for flag in container["args"] if "_config_file=" in flag]
+    assert len(files) == 2
+    for file in files:
+        assert file.name in config_map_of(documents, mounts[str(file.parent)])["data"]
+
+
+@needs_kubectl
+def test_a_changed_list_of_models_is_read_again_and_changed_options_roll_the_servers() -> None:
+    documents = render("serving/overlays/pvc")
+    assert config_map_of(documents, "models-config")["metadata"]["name"] == "serving-models"
+    assert re.fullmatch(r"serving-options-\w{10}", config_map_of(documents, "options")["metadata"]["name"])
+    container = server_of(documents)
+    assert any(flag.startswith("--model_config_file_poll_wait_seconds=") for flag in container["args"])
+    assert not any("subPath" in mount for mount in container["volumeMounts"])
+
+
+@needs_kubectl
+def test_prometheus_scrapes_where_the_server_is_told_to_answer() -> None:
+    documents = render("serving/overlays/pvc")
+    monitoring = config_map_of(documents, "options")["data"]["monitoring.config"]
+    annotations = one(documents, "Deployment")["spec"]["template"]["metadata"]["annotations"]
+    assert monitoring.split() == [
+        *("prometheus_config", "{", "enable:", "true", "path:"),
+        f'"{annotations["prometheus.io/path"]}"',
+        "}",
+    ]
+    assert annotations["prometheus.io/scrape"] == "true"
+    assert int(annotations["prometheus.io/port"]) == PORTS["http"]
+    kserve = render("serving/overlays/kserve")
+    assert one(kserve, "ConfigMap")["data"]["monitoring.config"] == monitoring
+
+
+@needs_kubectl
+@pytest.mark.parametrize("folder", [*SERVERS, "serving/overlays/kserve"])
+def test_a_server_ends_after_its_clients_left_and_within_its_grace_period(folder: str) -> None:
+    (workload,) = workloads(render(folder))
+    pod = pod_of(workload)
+    container = next(c for c in containers_of(pod) if "readinessProbe" in c)
+    program, seconds = container["lifecycle"]["preStop"]["exec"]["command"]
+    (channel,) = (flag for flag in container["args"] if flag.startswith("--grpc_channel_arguments="))
+    arguments = dict(item.split("=") for item in channel.partition("=")[2].split(","))
+    connection_seconds = sum(int(value) for value in arguments.values()) / 1000
+    assert program == "sleep"
+    assert connection_seconds <= int(seconds) < pod["terminationGracePeriodSeconds"]
+    assert pod["shareProcessNamespace"] is True  # process 1 would not hear of SIGTERM
+
+
+def render_with(component: str, tmp_path: Path) -> list[Document]:
+    # kustomize takes no absolute paths.
+    relative = os.path.relpath(SERVING, tmp_path.resolve())
+    kustomization = {"resources": [f"{relative}/overlays/pvc"], "components": [f"{relative}/components/{component}"]}
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    return render(tmp_path)
+
+
+@needs_kubectl
+def test_version_labels_are_a_component_for_any_overlay(tmp_path: Path) -> None:
+    documents = render_with("version-labels", tmp_path)
+    file = tmp_path / "models.config"
+    file.write_text(config_map_of(documents, "models-config")["data"]["models.config"])
+    (model,) = read_model_config_file(file)
+    assert model.labels.keys() == {"stable", "canary"}
+    assert isinstance(model.policy, SpecificVersions)
+    assert set(model.labels.values()) == model.policy.versions
+    assert "--allow_version_labels_for_unavailable_models=true" in server_of(documents)["args"]
+
+
+@needs_kubectl
+def test_batching_is_a_component_for_any_overlay(tmp_path: Path) -> None:
+    documents = render_with("batching", tmp_path)
+    args = server_of(documents)["args"]
+    assert "--enable_batching=true" in args
+    (file,) = (Path(a.partition("=")[2]) for a in args if a.startswith("--batching_parameters_file="))
+    data = config_map_of(documents, "options")["data"]
+    assert data.keys() == {"monitoring.config", "batching.config"}
+    copy = tmp_path / file.name
+    copy.write_text(data[file.name])
+    assert read_batching_parameters_file(copy).max_batch_size > 1
+
+
+# Storage
+
+
+@needs_kubectl
+@pytest.mark.parametrize("place", ["pvc", "local"])
+def test_servers_read_the_claim_that_the_pipeline_writes(place: str) -> None:
+    pipeline, serving = render(f"pipeline/overlays/{place}"), render(f"serving/overlays/{place}")
+    claims = {d["metadata"]["name"]: d for d in pipeline if d["kind"] == "PersistentVolumeClaim"}
+    (models,) = (v for v in pod_of(one(serving, "Deployment"))["volumes"] if v["name"] == "models")
+    claim = models["persistentVolumeClaim"]
+    assert claim == {"claimName": "kubetfx-models", "readOnly": True}
+    assert claims.keys() == {"kubetfx-models", "kubetfx-data"}
+    modes = {mode for d in claims.values() for mode in d["spec"]["accessModes"]}
+    assert modes == {"ReadWriteOnce" if place == "local" else "ReadWriteMany"}
+    namespace = claims[claim["claimName"]]["metadata"]["namespace"]
+    assert one(serving, "Deployment")["metadata"]["namespace"] == namespace
+    used = {v["persistentVolumeClaim"]["claimName"] for v in _volumes(pipeline) if "persistentVolumeClaim" in v}
+    assert used == claims.keys()
+
+
+def _volumes(documents: list[Document]) -> list[Document]:
+    volumes = pod_of(one(documents, "Deployment"))["volumes"]
+    assert isinstance(volumes, list)
+    return volumes
+
+
+@needs_kubectl
+def test_the_claim_of_the_inference_service_is_the_pipelines() -> None:
+    predictor = one(render("serving/overlays/kserve"), "InferenceService")["spec"]["predictor"]
+    claims = {d["metadata"]["name"] for d in render("pipeline/overlays/pvc") if d["kind"] == "PersistentVolumeClaim"}
+    claim, model = predictor["model"]["storageUri"].removeprefix("pvc://").split("/")
+    assert claim in claims
+    assert model == one(render("serving/overlays/kserve"), "InferenceService")["metadata"]["name"]
+
+
+@needs_kubectl
+def test_the_bucket_is_mirrored_beside_the_server_and_no_secret_is_in_a_file() -> None:
+    documents = render("serving/overlays/s3")
+    pod = pod_of(one(documents, "Deployment"))
+    (mirror,) = pod["initContainers"]
+    assert mirror["restartPolicy"] == "Always"  # a sidecar, and no step before the server
+    settings = one(documents, "ConfigMap", mirror["envFrom"][0]["configMapRef"]["name"])["data"]
+    probed = server_of(documents)["readinessProbe"]["httpGet"]["path"].split("/")[3]
+    assert probed in settings["MODEL_NAMES"].split()
+    # rclone's name for the store, in SOURCE and in the variables that set it up.
+    name = settings["SOURCE"].partition(":")[0].upper()
+    variables = {*settings, *(variable["name"] for variable in mirror["env"])}
+    assert {f"RCLONE_CONFIG_{name}_{key}" for key in ("TYPE", "PROVIDER", "ENV_AUTH")} <= variables
+    script = one(documents, "ConfigMap", config_map_of(documents, "mirror")["metadata"]["name"])["data"]
+    assert Path(mirror["command"][-1]).name in script
+    can_write = {m["name"]: not m.get("readOnly", False) for m in mirror["volumeMounts"]}
+    assert can_write["models"]
+    assert {m["name"]: m.get("readOnly") for m in server_of(documents)["volumeMounts"]}["models"] is True
+    for folder in KUSTOMIZATIONS:
+        assert not [d for d in render(folder) if d["kind"] == "Secret"]
+
+
+# skaffold.yaml
+
+
+def test_skaffold_builds_targets_and_renders_folders_that_there_are() -> None:
+    config = yaml.safe_load((ROOT / "skaffold.yaml").read_text())
+    profiles = {profile["name"]: profile for profile in config["profiles"]}
+    assert profiles.keys() == {"local", "gpu", "cluster"}
+    targets = set(re.findall(r"^FROM .* AS (\S+)$", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE))
+    (patch,) = profiles["gpu"]["patches"]
+    used = {config["build"]["artifacts"][0]["docker"]["target"], patch["value"]}
+    assert used == {"pipeline", "pipeline-gpu"}
+    assert used <= targets
+    for part in (config, profiles["local"]):
+        for path in part["manifests"]["kustomize"]["paths"]:
+            assert str(Path(path).relative_to("kubeflow/manifests")) in KUSTOMIZATIONS
+    for rule in config["build"]["artifacts"][0]["sync"]["manual"]:
+        assert list(ROOT.glob(rule["src"])), rule
+
+
+def test_every_package_is_copied_into_the_image_and_synced_in_development() -> None:
+    from setuptools import find_packages
+
+    packages = {name for name in find_packages(ROOT, include=["[a-z]*"]) if "." not in name} & {
+        path.name for path in ROOT.iterdir() if (path / "__init__.py").is_file()
+    }
+    wanted = packages - {"benchmarks"}
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    assert {name for name in wanted if f"\nCOPY {name} {name}\n" in dockerfile} == wanted
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    assert {name for name in wanted if f"!{name}" in ignored} == wanted
+    config = yaml.safe_load((ROOT / "skaffold.yaml").read_text())
+    synced = {rule["src"].partition("/")[0] for rule in config["build"]["artifacts"][0]["sync"]["manual"]}
+    assert synced == wanted
+
+
+def test_the_guide_names_every_overlay_and_component() -> None:
+    guide = (MANIFESTS / "README.md").read_text()
+    rows = " ".join(line for line in guide.splitlines() if line.startswith("|"))
+    for path in MANIFESTS.rglob("kustomization.yaml"):
+        if path.parent.name != "base":
+            assert f"`{path.parent.relative_to(MANIFESTS)}`" in rows or f"`{path.parent.name}`" in rows, path
