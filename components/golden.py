@@ -9,11 +9,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from models.raw_rows import RawRow
+if TYPE_CHECKING:  # it imports TensorFlow, and who reads golden rows needs none
+    from models.raw_rows import RawRow
 
 GOLDEN = "golden.json"
 """File of the evaluation artifact."""
@@ -26,7 +27,7 @@ RESULT = "evaluation.json"
 class GoldenRows:
     """Rows and what is to be predicted for them, in the same order."""
 
-    rows: list[RawRow]
+    rows: "list[RawRow]"
     classes: list[str]
     """Empty for a regression."""
     outputs: list[list[float]]
