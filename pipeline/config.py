@@ -74,12 +74,13 @@ COMPONENTS = (
     "ServedModelResolver",
     "Evaluator",
     "Pusher",
+    "Report",
 )
 """Ids of the nodes that `pipeline/definition.py` puts together."""
 
 LIGHT_GROUPS = (
     ("StatisticsGen", "SchemaGen", "ExampleValidator", "AnomalyGate"),
-    ("ServedModelResolver", "Evaluator", "Pusher"),
+    ("ServedModelResolver", "Evaluator", "Pusher", "Report"),
 )
 """Neighbouring components whose work is less than the start of their pods."""
 
@@ -531,8 +532,8 @@ class KubeflowConfig(Section):
     """What a component's task is like, by component. Only a component that has `gpu` here gets an accelerator."""
     fuse: Literal["none", "light"] | tuple[tuple[str, ...], ...] = "none"
     """Components that share a task, since each task costs two pods and the imports. `light`: StatisticsGen, SchemaGen,
-    ExampleValidator and AnomalyGate are one task, and ServedModelResolver, Evaluator and Pusher another. Or lists of
-    neighbouring components."""
+    ExampleValidator and AnomalyGate are one task, and ServedModelResolver, Evaluator, Pusher and Report another. Or
+    lists of neighbouring components."""
 
     @model_validator(mode="after")
     def _component_is_in_one_group(self) -> Self:

@@ -4,11 +4,11 @@ The modules beside this one make them out of artifacts; whoever renders them nee
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from pipeline.config import CardConfig, EvaluationConfig, ReportConfig, Task, ValidationConfig
+from pipeline.config import CardConfig, EvaluationConfig, PipelineConfig, ReportConfig, Task, ValidationConfig
 
 FACTS = "facts.json"
 """File of the report's artifact."""
@@ -37,6 +37,22 @@ class Settings(Model):
     validation: ValidationConfig = ValidationConfig()
     rest: str | None = None
     """Address of the server that the config names."""
+
+    @classmethod
+    def of(cls, config: PipelineConfig) -> Self:
+        """Those of a config."""
+        return cls(
+            name=config.name,
+            model_name=config.model_name,
+            task=config.model.task,
+            module=config.model.module,
+            seed=config.training.seed,
+            evaluation=config.evaluation,
+            report=config.report,
+            card=config.card,
+            validation=config.validation,
+            rest=config.serving.endpoint.rest if config.serving.endpoint else None,
+        )
 
 
 class Interval(Model):
