@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-if TYPE_CHECKING:  # it imports TensorFlow, and who reads golden rows needs none
+if TYPE_CHECKING:  # it imports TensorFlow, and the Pusher does not need it
     from models.raw_rows import RawRow
 
 GOLDEN = "golden.json"

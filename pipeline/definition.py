@@ -26,7 +26,6 @@ from components.served_model_resolver import ServedModelResolver
 from components.transform import Transform
 from pipeline.config import DEFAULT_MODULE, PipelineConfig
 from pipeline.errors import ConfigError
-from pipeline.run_record import FOLDER
 
 _CODE = frozenset({".py", ".j2", ".css"})
 """Suffixes of the files that decide what a node does."""
@@ -115,7 +114,6 @@ def create_pipeline(config: PipelineConfig) -> Pipeline:
             "pushed_model": pusher.outputs["pushed_model"],
         },
         settings=Settings.of(config),
-        runs_folder=config.workspace_path / FOLDER,
     )
     components: list[Any] = [
         example_gen,

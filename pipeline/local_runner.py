@@ -124,9 +124,7 @@ class LocalRunner:
             with logged_to(self._log_folder / "report.log"):
                 run_record.write(self._config.workspace_path, record)
                 properties = self._examples_properties(record)
-                return run_report.publish(
-                    self._config, record, examples_properties=properties, ask_model=ask_model
-                )
+                return run_report.publish(self._config, record, examples_properties=properties, ask_model=ask_model)
         except Exception as error:
             self._output.say(f"The report could not be written: {type(error).__name__}: {error}", style="yellow")
             return None

@@ -16,7 +16,9 @@ app = typer.Typer()
 
 RunId = Annotated[
     str | None,
-    typer.Option("--run", metavar="ID", help="A run, or the beginning of its id. Default: the newest.", show_default=False),
+    typer.Option(
+        "--run", metavar="ID", help="A run, or the beginning of its id. Default: the newest.", show_default=False
+    ),
 ]
 
 

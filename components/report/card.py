@@ -81,7 +81,9 @@ def _metrics(facts: Facts) -> Iterator[str]:
     assert evaluation is not None
     for metric in evaluation.metrics:
         interval = metric.interval
-        between = f", 95 % between {format_metric(interval.lower)} and {format_metric(interval.upper)}" if interval else ""
+        between = (
+            f", 95 % between {format_metric(interval.lower)} and {format_metric(interval.upper)}" if interval else ""
+        )
         yield f"{metric_label(metric.name)}: {format_metric(metric.value)}{between}."
 
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from absl import logging
@@ -17,6 +17,9 @@ from components.report import data as data_facts
 from components.report import training as training_facts
 from components.report import verdict
 from components.report.facts import Data, Evaluation, Facts, Metric, Push, Quality, Settings, Slice
+
+if TYPE_CHECKING:  # it imports TensorFlow
+    from components.report.predictions import Predictions
 
 EVALUATION_SPLIT = "eval"
 REQUEST = Path("assets.extra") / "request.json"
@@ -65,15 +68,16 @@ class _Collector:
 
     def collect(self) -> Facts:
         sources = self._sources
-        self._schema = self._part("Schema", lambda: data_facts.read_schema(sources.schema)) if sources.schema else None
+        self._schema = self._part("Schema", data_facts.read_schema, sources.schema)
         data = self._part("Data", self._data) if sources.statistics or sources.anomalies else None
-        training = self._part("Training", lambda: training_facts.read(sources.model)) if sources.model else None
-        evaluation = self._part("Evaluation", self._evaluation) if sources.evaluation else None
+        training = self._part("Training", training_facts.read, sources.model)
+        evaluation = self._part("Evaluation", verdict.read, sources.evaluation, self._settings.evaluation)
+        found = self._part("Quality", self._quality, sources.examples, sources.saved_model)
         quality = None
-        if sources.saved_model and sources.examples:
-            found = self._part("Quality", lambda: self._quality(evaluation))
-            quality, evaluation = found or (None, evaluation)
-        push = self._part("Push", self._push) if sources.saved_model else None
+        if found:
+            quality, sample = found
+            evaluation = self._part("Intervals", self._with_intervals, evaluation, sample) or evaluation
+        push = self._part("Push", self._push, sources.saved_model)
         return Facts(
             settings=self._settings,
             label=data_facts.label_of(self._schema) if self._schema else None,
@@ -85,9 +89,12 @@ class _Collector:
             problems=self._problems,
         )
 
-    def _part(self, name: str, make: Callable[[], T]) -> T | None:
+    def _part(self, name: str, make: Callable[..., T], *arguments: Any) -> T | None:
+        """A part; None if what it is made from is not there, or if it cannot be made."""
+        if None in arguments:
+            return None
         try:
-            return make()
+            return make(*arguments)
         except Exception as error:
             logging.exception("The part %s of the report cannot be made.", name)
             self._problems.append(f"{name}: {type(error).__name__}: {error}")
@@ -110,50 +117,41 @@ class _Collector:
             }
         )
 
-    def _evaluation(self) -> Evaluation | None:
-        assert self._sources.evaluation is not None
-        return verdict.read(self._sources.evaluation, self._settings.evaluation)
-
-    def _push(self) -> Push:
+    def _push(self, saved_model: Path) -> Push:
         from components.push_directory import model_digest
 
         sources = self._sources
-        assert sources.saved_model is not None
-        request = sources.saved_model / REQUEST
+        request = saved_model / REQUEST
         return Push(
             version=sources.pushed_version,
             destination=sources.pushed_destination,
             served_version=sources.served_version,
             request=json.loads(request.read_text(encoding="utf-8")) if request.is_file() else None,
-            model_digest=model_digest(sources.saved_model),
+            model_digest=model_digest(saved_model),
         )
 
-    def _quality(self, evaluation: Evaluation | None) -> tuple[Quality | None, Evaluation | None]:
-        """Facts about predictions, and the evaluation with the intervals that they give."""
+    def _quality(self, examples: Path, saved_model: Path) -> "tuple[Quality, _Predicted] | None":
+        """Facts about predictions, and the predictions themselves."""
         from components.report import predictions as predicting
         from components.report import quality
 
-        sources, seed = self._sources, self._settings.seed
-        assert sources.examples is not None and sources.saved_model is not None
-        files = sorted((sources.examples / f"Split-{EVALUATION_SPLIT}").glob("*"))
+        seed = self._settings.seed
+        files = sorted((examples / f"Split-{EVALUATION_SPLIT}").glob("*"))
         sample = predicting.draw(files, rows=self._settings.report.rows, seed=seed)
         if not sample.examples:
-            return None, evaluation
+            return None
         positions = self._positions()
-        model = predicting.Model(sources.saved_model, with_raw_columns=positions is None)
+        model = predicting.Model(saved_model, with_raw_columns=positions is None)
         try:
             predictions = model.predict(sample.examples)
             found = quality.describe(predictions, total_rows=sample.total_rows, seed=seed)
             if len(model.facts.inputs) > 1 and found.sample_rows >= quality.MIN_ROWS:
-                found = self._part("Importance", lambda: self._with_importance(found, model, sample, predictions, positions)) or found
-            if evaluation:
-                with_intervals = self._part(
-                    "Intervals", lambda: self._with_intervals(evaluation, model, sample, predictions)
-                )
-                evaluation = with_intervals or evaluation
+                arguments = (found, model, sample, predictions, positions or {})
+                found = self._part("Importance", self._with_importance, *arguments) or found
+            rows = _rows_by_slice(model, sample, predictions, self._settings.evaluation.slices)
         finally:
             model.close()
-        return found, evaluation
+        return found, _Predicted(predictions, rows)
 
     def _positions(self) -> Mapping[str, Sequence[tuple[str, int]]] | None:
         """Which features a column becomes; None for a network of the user's own, of which that is not known."""
@@ -164,13 +162,11 @@ class _Collector:
 
         return feature_positions(read_features(self._schema))
 
-    def _with_importance(
-        self, found: Quality, model: Any, sample: Any, predictions: Any, positions: Any
-    ) -> Quality:
+    def _with_importance(self, found: Quality, model: Any, sample: Any, predictions: Any, positions: Any) -> Quality:
         from components.report import predictions as predicting
 
         importance, rows, repetitions = predicting.importance(
-            model, sample, predictions, positions=positions, seed=self._settings.seed
+            model, sample, predictions, positions=positions or None, seed=self._settings.seed
         )
         return found.model_copy(
             update={
@@ -181,37 +177,39 @@ class _Collector:
             }
         )
 
-    def _with_intervals(self, evaluation: Evaluation, model: Any, sample: Any, predictions: Any) -> Evaluation:
-        seed = self._settings.seed
+    def _with_intervals(self, evaluation: Evaluation, predicted: "_Predicted") -> Evaluation:
         from components.report.quality import bootstrap
+
+        seed, ranked_by = self._settings.seed, evaluation.ranked_by
 
         def with_interval(metric: Metric) -> Metric:
             if metric.interval:
                 return metric
-            return metric.model_copy(
-                update={"interval": bootstrap(metric.name, predictions, value=metric.value, seed=seed)}
-            )
+            interval = bootstrap(metric.name, predicted.predictions, value=metric.value, seed=seed)
+            return metric.model_copy(update={"interval": interval})
+
+        def of_slice(entry: Slice) -> Slice:
+            rows = predicted.rows_by_slice.get(entry.name)
+            if entry.interval or entry.value is None or rows is None:
+                return entry
+            interval = bootstrap(ranked_by, predicted.predictions.of(rows), value=entry.value, seed=seed)
+            return entry.model_copy(update={"interval": interval})
 
         slices = evaluation.slices
-        if slices and evaluation.ranked_by != "accuracy":
-            rows_of = _rows_by_slice(model, sample, predictions, self._settings.evaluation.slices)
-            slices = [
-                self._slice_with_interval(entry, evaluation.ranked_by, predictions, rows_of.get(entry.name))
-                for entry in slices[:MAX_SLICE_INTERVALS]
-            ] + slices[MAX_SLICE_INTERVALS:]
         return evaluation.model_copy(
-            update={"metrics": [with_interval(metric) for metric in evaluation.metrics], "slices": slices}
+            update={
+                "metrics": [with_interval(metric) for metric in evaluation.metrics],
+                "slices": [*map(of_slice, slices[:MAX_SLICE_INTERVALS]), *slices[MAX_SLICE_INTERVALS:]],
+            }
         )
 
-    def _slice_with_interval(self, entry: Slice, metric: str, predictions: Any, rows: Any) -> Slice:
-        from components.report.predictions import Predictions
-        from components.report.quality import bootstrap
 
-        if rows is None or entry.value is None:
-            return entry
-        own = Predictions(predictions.classes, predictions.labels[rows], predictions.outputs[rows], rows)
-        interval = bootstrap(metric, own, value=entry.value, seed=self._settings.seed)
-        return entry.model_copy(update={"interval": interval})
+@dataclass(frozen=True)
+class _Predicted:
+    """Predictions for a sample, with the positions of each slice's rows among them."""
+
+    predictions: "Predictions"
+    rows_by_slice: Mapping[str, np.ndarray]
 
 
 def _distinct(properties: Mapping[str, Any]) -> dict[str, int | None]:

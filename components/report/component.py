@@ -33,7 +33,7 @@ class Driver(base_driver.BaseDriver, ir_base_driver.BaseDriver):
     def run(self, execution_info: data_types.ExecutionInfo) -> driver_output_pb2.DriverOutput:
         """Set `previous_statistics` and `previous_run`."""
         statistics = artifact_utils.get_single_uri(execution_info.input_dict["statistics"])
-        found = previous.find(Path(execution_info.exec_properties["runs_folder"]), statistics=Path(statistics))
+        found = previous.find(Path(statistics))
         output = driver_output_pb2.DriverOutput()
         output.exec_properties["previous_statistics"].string_value = str(found.statistics) if found else ""
         output.exec_properties["previous_run"].string_value = found.run_id if found else ""
@@ -94,7 +94,6 @@ class ReportSpec(component_spec.ComponentSpec):
 
     PARAMETERS = {
         "settings": component_spec.ExecutionParameter(type=str),
-        "runs_folder": component_spec.ExecutionParameter(type=str),
     }
     INPUTS = {
         "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples),
@@ -121,20 +120,17 @@ class Report(base_component.BaseComponent):
         inputs: dict[str, types.BaseChannel],
         *,
         settings: facts.Settings,
-        runs_folder: Path,
     ) -> None:
         """Declare it.
 
         Args:
             inputs: a channel for each of ReportSpec.INPUTS.
             settings: what of the config it depends on.
-            runs_folder: where earlier runs are recorded; it may not exist.
         """
         super().__init__(
             ReportSpec(
                 **inputs,
                 settings=json.dumps(settings.model_dump(mode="json"), sort_keys=True),
-                runs_folder=str(runs_folder),
                 report=types.Channel(type=RunReport),
             )
         )

@@ -23,6 +23,7 @@ BARS = 12
 TOP_VALUES = 8
 """Bars of a column of text."""
 _ORDER = ("train", "validation", "eval")
+_SCHEMA_TYPES = {schema_pb2.INT: "int64", schema_pb2.FLOAT: "float", schema_pb2.BYTES: "string"}
 _TYPES = {0: "int64", 1: "float", 2: "string", 3: "bytes"}
 
 Statistics = Mapping[str, statistics_pb2.DatasetFeatureStatistics]
@@ -54,6 +55,11 @@ def read_schema(folder: Path) -> schema_pb2.Schema:
 def label_of(schema: schema_pb2.Schema) -> str | None:
     """The column that is predicted, as the schema says."""
     return next((feature.name for feature in schema.feature if "label" in feature.annotation.tag), None)
+
+
+def columns_of(schema: schema_pb2.Schema) -> list[Column]:
+    """What each column is used for, without its statistics."""
+    return [_column(feature.name, {}, rows={}, feature=feature) for feature in schema.feature]
 
 
 def describe(
@@ -132,7 +138,7 @@ def _column(
     name: str, own: Mapping[str, Any], *, rows: Mapping[str, int], feature: schema_pb2.Feature | None
 ) -> Column:
     some = next(iter(own.values()), None)
-    kind = _TYPES.get(some.type, "other") if some is not None else ""
+    kind = _TYPES.get(some.type, "other") if some is not None else _SCHEMA_TYPES.get(feature.type if feature else 0, "")
     edges = _edges(own.values())
     values = [] if edges else _top_values(own)
     splits = {}
@@ -249,7 +255,9 @@ def _distance(ours: Any, theirs: Any, threshold: float) -> Distance | None:
     if not _common(ours).num_non_missing or not _common(theirs).num_non_missing:
         return None
     if ours.WhichOneof("stats") == "string_stats":
-        return Distance(value=l_infinity(_frequencies(ours), _frequencies(theirs)), threshold=threshold, measure="L-infinity")
+        return Distance(
+            value=l_infinity(_frequencies(ours), _frequencies(theirs)), threshold=threshold, measure="L-infinity"
+        )
     if ours.WhichOneof("stats") == "num_stats":
         value = jensen_shannon(_buckets(ours), _buckets(theirs))
         return Distance(value=value, threshold=threshold, measure="Jensen-Shannon divergence")
@@ -265,9 +273,7 @@ def l_infinity(ours: Mapping[str, float], theirs: Mapping[str, float]) -> float:
     )
 
 
-def jensen_shannon(
-    ours: Sequence[tuple[float, float, float]], theirs: Sequence[tuple[float, float, float]]
-) -> float:
+def jensen_shannon(ours: Sequence[tuple[float, float, float]], theirs: Sequence[tuple[float, float, float]]) -> float:
     """Jensen-Shannon divergence of two histograms, to the base 2: 0 for equal ones, 1 for disjoint ones.
 
     Both are brought onto the bounds of both, as TFDV does (data_validation/anomalies/metrics.cc).

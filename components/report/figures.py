@@ -107,7 +107,9 @@ class Series:
     points: list[Point] = field(default_factory=list)
 
 
-def lines(series: Sequence[Series], *, label: str, y_label: str, best: int | None = None, stopped: int | None = None) -> Markup:
+def lines(
+    series: Sequence[Series], *, label: str, y_label: str, best: int | None = None, stopped: int | None = None
+) -> Markup:
     """Lines over the epochs, counted from 1.
 
     Args:
@@ -138,9 +140,7 @@ def lines(series: Sequence[Series], *, label: str, y_label: str, best: int | Non
     for one in series:
         points = [(index + 1.0, value) for index, value in enumerate(one.values) if math.isfinite(value)]
         thinned = points[:: max(len(points) // MAX_POINTS, 1)]
-        parts.append(
-            Markup('<polyline class="line s{}" points="{}"/>').format(one.color, _points(frame, thinned))
-        )
+        parts.append(Markup('<polyline class="line s{}" points="{}"/>').format(one.color, _points(frame, thinned)))
         if len(points) == 1:
             parts.append(
                 Markup('<circle class="dot s{}" cx="{:.1f}" cy="{:.1f}" r="3"/>').format(
@@ -248,11 +248,14 @@ def column_bars(column: Column, splits: Sequence[str]) -> Markup:
             if share > 0
         )
         parts.append(Markup('<path class="bar s{}" d="{}"/>').format(position + 1, path))
-    label = f"Histogram of {shorten(column.name, 80)}, from {number(column.edges[0])} to {number(column.edges[-1])}, " + (
-        "; ".join(
-            f"{split}: {_highest_bar(column, column.splits[split].shares)}"
-            for split in splits
-            if split in column.splits and column.splits[split].shares
+    label = (
+        f"Histogram of {shorten(column.name, 80)}, from {number(column.edges[0])} to {number(column.edges[-1])}, "
+        + (
+            "; ".join(
+                f"{split}: {_highest_bar(column, column.splits[split].shares)}"
+                for split in splits
+                if split in column.splits and column.splits[split].shares
+            )
         )
     )
     return _svg(label, *parts, width=BARS_WIDTH, height=BARS_HEIGHT, kind="bars")
@@ -268,7 +271,9 @@ def _highest_bar(column: Column, shares: Sequence[float]) -> str:
 RANGE_WIDTH = 150
 
 
-def interval(value: float | None, found: Interval | None, *, low: float, high: float, reference: float | None) -> Markup:
+def interval(
+    value: float | None, found: Interval | None, *, low: float, high: float, reference: float | None
+) -> Markup:
     """A value with its interval, and a line where the whole lies."""
     if value is None or not math.isfinite(value):
         return Markup("")

@@ -1,4 +1,4 @@
-"""metrics.json: the figures of a run for machines. docs/metrics.md describes it, docs/metrics.schema.json is its schema.
+"""metrics.json: the figures of a run for machines, as docs/metrics.md describes it.
 
 What stands here keeps its name and meaning within a `schema_version`; fields may be added.
 """

@@ -3,6 +3,7 @@
 Also the permutation importance of its columns, which asks the model again and again.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -58,6 +59,10 @@ class Predictions:
     """(rows, classes) float64 probabilities, or (rows,) float64 values."""
     known: Array
     """(sample rows,) bool: rows whose label is a class or a number. The others are left out of labels and outputs."""
+
+    def of(self, rows: Array) -> "Predictions":
+        """Those of some of the rows, by their positions."""
+        return Predictions(self.classes, self.labels[rows], self.outputs[rows], self.known)
 
 
 def draw(files: Sequence[Path], *, rows: int, seed: int) -> Sample:
@@ -195,7 +200,9 @@ def _load(path: Path, names: Sequence[str]) -> tuple[Any, Mapping[str, Any]]:
     signatures: Mapping[str, Any] = meta_graph.signature_def
     fetched = [info.name for name in names for info in signatures[name].outputs.values()]
     main_ops = [name for key in _MAIN_OPS for name in meta_graph.collection_def[key].node_list.value]
-    main_ops += [info.name for info in signatures[_INIT_SIGNATURE].outputs.values()] if _INIT_SIGNATURE in signatures else []
+    main_ops += (
+        [info.name for info in signatures[_INIT_SIGNATURE].outputs.values()] if _INIT_SIGNATURE in signatures else []
+    )
     restore = meta_graph.saver_def.restore_op_name
     roots = sorted({name.split(":")[0] for name in (*fetched, *main_ops, restore)})
     inputs = [info.name for name in names for info in signatures[name].inputs.values()]
@@ -216,7 +223,7 @@ def _load(path: Path, names: Sequence[str]) -> tuple[Any, Mapping[str, Any]]:
 def _as_text(value: bytes | float) -> str | None:
     if isinstance(value, bytes):
         return value.decode(errors="replace") or None
-    return None if value == MISSING_INTEGER or value != value else str(value)
+    return None if value == MISSING_INTEGER or math.isnan(value) else str(value)
 
 
 def _pruned(graph_def: Any, kept: Sequence[str]) -> Any:
@@ -318,7 +325,8 @@ def _shuffle(
     num_rows = len(examples)
     if positions is None:
         places: Mapping[str, Sequence[tuple[str, int | None]]] = {name: [(name, None)] for name in model.facts.inputs}
-        arrays, ask = model.columns(examples), model.outputs_of_columns
+        arrays = model.columns(examples)
+        ask: Callable[[dict[str, Array]], Array] = model.outputs_of_columns
     else:
         places = positions
         arrays, ask = model.features(examples), model.outputs

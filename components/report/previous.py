@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.run_record import RECORD, RunRecord
+from pipeline.run_record import FOLDER, RECORD, RunRecord
 
 FINISHED = frozenset({"pushed", "unchanged", "not_blessed"})
 
@@ -17,16 +17,16 @@ class Previous:
     """Folder of its statistics artifact."""
 
 
-def find(runs_folder: Path, *, statistics: Path) -> Previous | None:
-    """The previous run; None if there is none.
+def find(statistics: Path) -> Previous | None:
+    """The previous run; None if there is none, and in a cluster, where no workspace outlives a run.
 
     A run that changes nothing finds the same one as the run before it.
 
     Args:
-        runs_folder: with a folder a run.
-        statistics: of this run.
+        statistics: of this run: WORKSPACE/artifacts/NODE/KEY/ID.
     """
-    for path in sorted(runs_folder.glob(f"*/{RECORD}"), reverse=True):
+    workspace = statistics.parents[3] if len(statistics.parents) > 3 else statistics
+    for path in sorted((workspace / FOLDER).glob(f"*/{RECORD}"), reverse=True):
         try:
             record = RunRecord.model_validate_json(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):  # a run that is being recorded, or one of another version

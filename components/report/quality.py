@@ -109,7 +109,9 @@ def _class_quality(name: str, matrix: Array, index: int) -> ClassQuality:
     precision = hits / predicted if predicted else None
     recall = hits / support if support else None
     both = support + predicted
-    return ClassQuality(name=name, precision=precision, recall=recall, f1=2 * hits / both if both else None, support=support)
+    return ClassQuality(
+        name=name, precision=precision, recall=recall, f1=2 * hits / both if both else None, support=support
+    )
 
 
 def _kappa(matrix: Array) -> float | None:
@@ -145,9 +147,7 @@ def _precision_recall(name: str, truth: Array, scores: Array) -> Curve | None:
         return None
     recall, precision = counts[0] / counts[0][-1], counts[0] / (counts[0] + counts[1])
     area = float((np.diff(np.append(0.0, recall)) * precision).sum())
-    return Curve(
-        name=name, area=area, points=_thinned(np.append(0.0, recall), np.append(precision[0], precision))
-    )
+    return Curve(name=name, area=area, points=_thinned(np.append(0.0, recall), np.append(precision[0], precision)))
 
 
 def _thinned(x: Array, y: Array) -> list[Point]:

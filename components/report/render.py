@@ -20,6 +20,7 @@ from markupsafe import Markup
 
 from components.report import card, figures
 from components.report.facts import (
+    AnomalyFact,
     CheckFact,
     Column,
     Curve,
@@ -29,7 +30,6 @@ from components.report.facts import (
     Importance,
     Layer,
     Quality,
-    Settings,
     Training,
 )
 from components.report.verdict import format_metric, metric_label
@@ -38,6 +38,8 @@ from pipeline.run_record import RunRecord
 
 TEMPLATES = Path(__file__).parent / "templates"
 LOG_LINES = 15
+MAX_ROWS = 200
+"""Rows of a plain table."""
 _ROLES = {
     "label": "label",
     "numeric": "number",
@@ -228,17 +230,21 @@ def page(title: str, content: Markup) -> str:
     return _render("page.html.j2", title=title, content=content)
 
 
-def statistics_page(data: Data, title: str = "Statistics") -> str:
+def text_page(title: str, text: str) -> str:
+    """A sentence."""
+    return page(title, Markup("<p>{}</p>").format(text))
+
+
+def table_page(
+    title: str, headers: Sequence[str], rows: Sequence[Sequence[object]], *, notes: Sequence[str] = ()
+) -> str:
+    """A table with sentences above it."""
+    return page(title, Markup(_parts().plain_table(headers, rows[:MAX_ROWS], notes, len(rows))))
+
+
+def statistics_page(data: Data) -> str:
     """Histograms and top values of every column."""
-    return page(title, _parts().data_part(data, _UNNAMED) if data.anomalies is not None else _statistics(data))
-
-
-_UNNAMED = Settings(name="", model_name="")
-
-
-def _statistics(data: Data) -> Markup:
-    rows = ", ".join(f"{_SPLITS.get(split.name, split.name)}: {split.rows:,} rows" for split in data.splits)
-    return Markup("<p>{}</p>{}").format(rows, Markup(_parts().statistics(data)))
+    return page("Statistics", Markup(_parts().rows_of(data) + _parts().statistics(data)))
 
 
 def schema_page(columns: Sequence[Column]) -> str:
@@ -246,9 +252,9 @@ def schema_page(columns: Sequence[Column]) -> str:
     return page("Schema", _parts().schema_part(columns))
 
 
-def anomalies_page(data: Data) -> str:
+def anomalies_page(found: Sequence[AnomalyFact]) -> str:
     """Anomalies, each with its remedy."""
-    return page("Anomalies", _parts().anomalies(data.anomalies))
+    return page("Anomalies", _parts().anomalies(found))
 
 
 def training_page(training: Training) -> str:
@@ -299,7 +305,9 @@ def _environment() -> jinja2.Environment:
         "split_label": lambda name: _SPLITS.get(name, name),
         "time": _time,
         "value_bars": _value_bars,
+        "cell": lambda value: figures.number(value, digits=5) if _is_number(value) else str(value),
     }
+    environment.tests["numeric"] = _is_number
     environment.globals |= {
         "calibration_figure": _calibration_figure,
         "chain": figures.chain,
@@ -322,6 +330,10 @@ def _render(template: str, **values: Any) -> str:
 
 def _parts() -> Any:
     return _environment().get_template("parts.html.j2").module
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _bound(check: CheckFact) -> str:

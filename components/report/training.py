@@ -37,7 +37,8 @@ def diagnose(training: Training) -> str:
     if rise > RISE and losses[-1] < losses[best]:
         return (
             f"Overfitting after epoch {best + 1}: the training loss goes on falling to {losses[-1]:.3g} while the "
-            f"validation loss rises from {lowest:.3g} to {validation[-1]:.3g}. The weights of epoch {best + 1} are kept."
+            f"validation loss rises from {lowest:.3g} to {validation[-1]:.3g}. The weights of epoch {best + 1} are "
+            "kept."
         )
     if _still_falls(validation) and best == len(validation) - 1:
         return (

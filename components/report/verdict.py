@@ -11,7 +11,7 @@ from typing import Any
 
 from components.golden import RESULT
 from components.report.facts import CheckFact, Evaluation, Interval, Metric, Slice
-from pipeline.config import LOWER_IS_BETTER, METRICS, EvaluationConfig
+from pipeline.config import LOWER_IS_BETTER, EvaluationConfig
 
 SMALL_SLICE = 30
 """Rows below which a slice's metrics say little."""
@@ -108,7 +108,7 @@ def _in_words(entry: Mapping[str, Any]) -> str:
 def _change_in_words(entry: Mapping[str, Any], name: str, verdict: str) -> str:
     value, bound, baseline = entry["value"], entry["bound"], entry["baseline"]
     if baseline is None:
-        return f"{name} may be at most {bound:g} worse than the served model's: nothing comparable is served, so it passes."
+        return f"{name} may be at most {bound:g} worse than what is served: nothing comparable is, so it passes."
     worse = (value - baseline) * (1 if entry["metric"] in LOWER_IS_BETTER else -1)
     change = f"{format_metric(abs(worse))} {'worse' if worse > 0 else 'better'}" if worse else "no different"
     by = "" if entry["passed"] else f" by {format_metric(worse - bound)}"
@@ -133,5 +133,3 @@ def _slice(name: str, values: Mapping[str, float], *, metric: str, overall: floa
         behind=behind,
         is_small=rows < SMALL_SLICE,
     )
-
-
