@@ -4,5 +4,6 @@ from setuptools import find_packages, setup
 
 setup(
     packages=find_packages(include=["pipeline*", "components*", "models*", "kubeflow*", "serving*"]),
+    package_data={"components.report": ["templates/*"]},
     entry_points={"console_scripts": ["kubetfx = pipeline.cli:main"]},
 )

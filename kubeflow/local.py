@@ -12,6 +12,7 @@ import sys
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +24,7 @@ from kubeflow.task_spec import TaskSpec
 from pipeline.config import PipelineConfig
 from pipeline.errors import AnomaliesError, KubetfxError, NodeFailedError, UsageError
 from pipeline.output import Output, logged_to
+from pipeline.run_record import REPORT
 from pipeline.run_result import Findings, NodeResult, NodeState, RunResult, summarize
 from pipeline.storage import locate
 
@@ -88,13 +90,15 @@ class PackageRunner:
         except TaskFailedError as error:
             raise self._explained(error.task) from None
         with logged_to(self._log_folder / "summary.log"):
-            return summarize(
+            result = summarize(
                 self._config,
                 _findings(emulator.tasks),
                 run_id=self._run_id,
                 nodes=self._results,
                 versions_before=self._versions_before,
             )
+        folder, _ = _output(emulator.tasks, "Report", "report")
+        return replace(result, report_path=folder / REPORT)
 
     def _begin(self, title: str) -> None:
         self._started = time.monotonic()
@@ -186,21 +190,23 @@ def docker_command(
     return [*line, "--entrypoint", command[0], image, *command[1:]]
 
 
-def _findings(tasks: Sequence[TaskResult]) -> Findings:
-    def output(node_id: str, key: str) -> tuple[Path, Mapping[str, object]]:
-        for task in tasks:
-            spec = TaskSpec.from_argument(task.arguments[task.arguments.index("--task") + 1])
-            for node in spec.nodes:
-                if node.id == node_id and key in node.outputs and spec.role == "nodes":
-                    artifact = task.artifacts[node.outputs[key]]
-                    return local_path(artifact["uri"]), artifact["metadata"]
-        raise KeyError(node_id)
+def _output(tasks: Sequence[TaskResult], node_id: str, key: str) -> tuple[Path, Mapping[str, object]]:
+    """Path and metadata of a node's output."""
+    for task in tasks:
+        spec = TaskSpec.from_argument(task.arguments[task.arguments.index("--task") + 1])
+        for node in spec.nodes:
+            if node.id == node_id and key in node.outputs and spec.role == "nodes":
+                artifact = task.artifacts[node.outputs[key]]
+                return local_path(artifact["uri"]), artifact["metadata"]
+    raise KeyError(node_id)
 
-    _, pushed = output("Pusher", "pushed_model")
+
+def _findings(tasks: Sequence[TaskResult]) -> Findings:
+    _, pushed = _output(tasks, "Pusher", "pushed_model")
     version = pushed.get("pushed_version")
     return Findings(
-        evaluation=output("Evaluator", "evaluation")[0],
-        anomalies=output("ExampleValidator", "anomalies")[0],
-        schema=output("AnomalyGate", "approved_schema")[0],
+        evaluation=_output(tasks, "Evaluator", "evaluation")[0],
+        anomalies=_output(tasks, "ExampleValidator", "anomalies")[0],
+        schema=_output(tasks, "AnomalyGate", "approved_schema")[0],
         pushed_version=int(str(version)) if version is not None else None,
     )

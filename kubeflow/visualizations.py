@@ -2,38 +2,28 @@
 
 A page is HTML or Markdown text, self-contained, or the numbers of system.Metrics and system.ClassificationMetrics.
 Which pages a node has goes by its executor and by the types of what it writes, so components that nobody here wrote
-have some too. Heavy libraries are imported by the function that needs them.
+have some too. How a page looks is components/report's. Heavy libraries are imported by the function that needs them.
 """
 
 import html
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from pipeline.config import EvaluationConfig, ValidationConfig
+
 if TYPE_CHECKING:
-    import numpy as np
     from tfx import types
 
 SystemType = Literal["HTML", "Markdown", "Metrics", "ClassificationMetrics"]
 Content = str | dict[str, Any]
 """Text of the one file, or the artifact's metadata."""
 
-MAX_CLASSES = 50
-"""A confusion matrix of more classes is no picture."""
-MAX_ROWS = 200
-"""Rows of a table in a page."""
-ROC_THRESHOLDS = 100
-SCORING_BATCH = 4_096
-
-_STYLE = (
-    "body{font:14px system-ui,sans-serif;margin:16px;color:#202124}table{border-collapse:collapse}"
-    "td,th{padding:4px 12px;text-align:left;border-bottom:1px solid #dadce0}td.n{text-align:right}"
-    ".bad{color:#b3261e}.good{color:#146c2e}"
-)
-_COLORS = ("#1a73e8", "#e8710a")
+MAX_SCORED_ROWS = 100_000
+"""Rows of the evaluation split at most that the classification metrics are computed on."""
 
 
 @dataclass(frozen=True)
@@ -88,30 +78,6 @@ def kinds_of(executor: str, output_types: Mapping[str, str], *, task: str | None
     return list(dict.fromkeys(kinds)) or ["summary"]
 
 
-def _table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    head = "".join(f"<th>{html.escape(header)}</th>" for header in headers)
-    body = "".join(f"<tr>{''.join(_cell(cell) for cell in row)}</tr>" for row in rows[:MAX_ROWS])
-    more = f"<p>The first {MAX_ROWS} of {len(rows):,}.</p>" if len(rows) > MAX_ROWS else ""
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return f'<td class="n">{_number(value)}</td>'
-    return f"<td>{html.escape(str(value))}</td>"
-
-
-def _number(value: float) -> str:
-    if isinstance(value, float) and not math.isfinite(value):
-        return "not defined"
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.5g}"
-
-
-def _page(title: str, *parts: str) -> str:
-    heading = f"<h3>{html.escape(title)}</h3>"
-    return f'<!doctype html><meta charset="utf-8"><style>{_STYLE}</style>{heading}{"".join(parts)}'
-
-
 def _examples_page(run: NodeRun) -> Content:
     artifact = run.output("Examples")
     assert artifact is not None
@@ -126,73 +92,34 @@ def _examples_page(run: NodeRun) -> Content:
 
 
 def _statistics_page(run: NodeRun) -> Content:
-    from tensorflow_metadata.proto.v0 import statistics_pb2
+    from components.report import data, render
 
     folder = run.folder("ExampleStatistics")
     assert folder is not None
-    parts = []
-    for file in sorted(folder.glob("Split-*/FeatureStats.pb")):
-        (dataset,) = statistics_pb2.DatasetFeatureStatisticsList.FromString(file.read_bytes()).datasets
-        rows = [_statistics_row(feature, dataset.num_examples) for feature in dataset.features]
-        parts.append(f"<h4>{html.escape(file.parent.name)}: {dataset.num_examples:,} rows</h4>")
-        parts.append(
-            _table(["column", "type", "missing", "mean", "deviation", "min", "median", "max", "distinct", "top"], rows)
-        )
-    return _page("Statistics", *parts)
-
-
-def _statistics_row(feature: Any, num_examples: int) -> list[object]:
-    name = feature.name or ".".join(feature.path.step)
-    kind = {0: "int", 1: "float", 2: "text"}.get(feature.type, "other")
-    number, text = feature.num_stats, feature.string_stats
-    common = text.common_stats if feature.WhichOneof("stats") == "string_stats" else number.common_stats
-    missing = f"{1 - common.num_non_missing / num_examples:.1%}" if num_examples else ""
-    if feature.WhichOneof("stats") == "num_stats":
-        return [name, kind, missing, number.mean, number.std_dev, number.min, number.median, number.max, "", ""]
-    top = ", ".join(f"{value.value} ({value.frequency:,.0f})" for value in text.top_values[:3])
-    return [name, kind, missing, "", "", "", "", "", int(text.unique), top]
+    return render.statistics_page(data.describe(data.read_statistics(folder)))
 
 
 def _schema_page(run: NodeRun) -> Content:
-    from google.protobuf import text_format
-    from tensorflow_metadata.proto.v0 import schema_pb2
+    from components.report import data, render
 
     folder = run.folder("Schema")
     assert folder is not None
-    schema = text_format.Parse((folder / "schema.pbtxt").read_text(encoding="utf-8"), schema_pb2.Schema())
-    rows = [
-        [
-            feature.name,
-            schema_pb2.FeatureType.Name(feature.type).lower(),
-            "always" if feature.presence.min_fraction >= 1 else "may be missing",
-            feature.domain,
-            ", ".join(feature.annotation.tag),
-            "; ".join(feature.annotation.comment),
-        ]
-        for feature in schema.feature
-    ]
-    return _page("Schema", _table(["column", "type", "presence", "domain", "used as", "why"], rows))
+    return render.schema_page(data.columns_of(data.read_schema(folder)))
 
 
 def _anomalies_page(run: NodeRun) -> Content:
-    from tensorflow_metadata.proto.v0 import anomalies_pb2
+    from components.report import data, render
 
     folder = run.folder("ExampleAnomalies")
     assert folder is not None
-    rows = []
-    for file in sorted(folder.glob("Split-*/SchemaDiff.pb")):
-        document = anomalies_pb2.Anomalies.FromString(file.read_bytes())
-        for name, info in sorted(document.anomaly_info.items()):
-            severity = anomalies_pb2.AnomalyInfo.Severity.Name(info.severity).lower()
-            rows.append([file.parent.name.removeprefix("Split-"), name, severity, info.description])
-    if not rows:
-        return _page("Anomalies", '<p class="good">None: the data fits the schema.</p>')
-    return _page("Anomalies", _table(["split", "column", "severity", "what"], rows))
+    return render.anomalies_page(data.anomalies(folder, ValidationConfig()))
 
 
 def _features_page(run: NodeRun) -> Content:
     from google.protobuf import text_format
     from tensorflow_metadata.proto.v0 import schema_pb2
+
+    from components.report import render
 
     folder = run.folder("TransformGraph")
     assert folder is not None
@@ -203,54 +130,24 @@ def _features_page(run: NodeRun) -> Content:
         shape = " x ".join(str(dimension.size) for dimension in feature.shape.dim)
         rows.append([feature.name, schema_pb2.FeatureType.Name(feature.type).lower(), shape])
     assets = sorted(path.name for path in (folder / "transform_fn" / "assets").glob("*"))
-    vocabularies = f"<p>Vocabularies: {html.escape(', '.join(assets))}</p>" if assets else ""
-    return _page("Features", _table(["feature", "type", "shape of a row"], rows), vocabularies)
+    notes = [f"Vocabularies: {', '.join(assets)}"] if assets else []
+    return render.table_page("Features", ["feature", "type", "shape of a row"], rows, notes=notes)
 
 
 def _model_page(run: NodeRun) -> Content:
+    from components.report import render, training
+
     folder = run.folder("Model")
     if folder is None:
-        return _page("Model", "<p>None: no version is served.</p>")
-    file = folder / "history.json"
-    if not file.is_file():
-        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-        artifact = run.output("Model")
-        version = artifact.get_custom_property("version") if artifact is not None else None
-        served = f"Version {version}, which is served now. " if version else ""
-        return _page("Model", f"<p>{served}{size:,} bytes.</p>")
-    document = json.loads(file.read_text(encoding="utf-8"))
-    history: dict[str, list[float]] = document["history"]
-    parts = [f"<p>{document['epochs']} epochs; the best was {document.get('best_epoch', '?')}.</p>"]
-    for name in sorted(name for name in history if not name.startswith("val_")):
-        lines = {"training": history[name], "validation": history.get(f"val_{name}", [])}
-        parts.append(f"<h4>{html.escape(name)}</h4>{_curves(lines)}")
-    return _page("Training", *parts)
-
-
-def _curves(lines: Mapping[str, Sequence[float]], *, width: int = 560, height: int = 200) -> str:
-    """Lines over the epochs, as SVG."""
-    values = [value for line in lines.values() for value in line if math.isfinite(value)]
-    if not values:
-        return "<p>No finite value.</p>"
-    low, high = min(values), max(values)
-    spread = (high - low) or 1.0
-    steps = max(len(line) for line in lines.values()) - 1 or 1
-    parts = []
-    for (name, line), color in zip(lines.items(), _COLORS, strict=False):
-        points = " ".join(
-            f"{60 + (width - 70) * index / steps:.1f},{10 + (height - 40) * (1 - (value - low) / spread):.1f}"
-            for index, value in enumerate(line)
-            if math.isfinite(value)
-        )
-        parts.append(f'<polyline fill="none" stroke="{color}" stroke-width="2" points="{points}"/>')
-        if line:
-            x = 60 + 110 * len(parts) / 2
-            parts.append(f'<text x="{x:.0f}" y="{height - 4}" fill="{color}" font-size="12">{html.escape(name)}</text>')
-    labels = "".join(
-        f'<text x="54" y="{y}" font-size="11" text-anchor="end">{value:.4g}</text>'
-        for y, value in ((14, high), (height - 26, low))
-    )
-    return f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}">{labels}{"".join(parts)}</svg>'
+        return render.text_page("Model", "None: no version is served.")
+    found = training.read(folder)
+    if found:
+        return render.training_page(found)
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    artifact = run.output("Model")
+    version = artifact.get_custom_property("version") if artifact is not None else None
+    served = f"Version {version}, which is served now. " if version else ""
+    return render.text_page("Model", f"{served}{size:,} bytes.")
 
 
 def _metrics(run: NodeRun) -> Content:
@@ -285,120 +182,63 @@ def _metrics_by_slice(run: NodeRun) -> dict[str, dict[str, dict[str, float]]]:
 
 def _evaluation_page(run: NodeRun) -> Content:
     """Verdict and reasons, metrics, slices."""
-    by_slice = _metrics_by_slice(run)
-    overall = by_slice.pop("", {})
-    candidate = next((metrics for model, metrics in overall.items() if model != "baseline"), {})
-    served = overall.get("baseline", {})
-    rows = [[name, value, served.get(name, "")] for name, value in sorted(candidate.items())]
-    parts = [_verdict(run), _table(["metric", "value", "served"], rows)]
-    if by_slice:
-        names = sorted(candidate)
-        slices = [
-            [name, *(next(iter(models.values()), {}).get(metric, math.nan) for metric in names)]
-            for name, models in sorted(by_slice.items())
-        ]
-        parts.append(f"<h4>Slices</h4>{_table(['slice', *names], slices)}")
-    return _page("Evaluation", *parts)
-
-
-def _verdict(run: NodeRun) -> str:
-    blessing = run.output("ModelBlessing")
-    if blessing is None:
-        return ""
-    is_blessed = blessing.get_int_custom_property("blessed") == 1
-    verdict = '<p class="good">Blessed.</p>' if is_blessed else '<p class="bad">Not blessed.</p>'
-    if run.executor != "components.evaluator.Executor":
-        return verdict
-    from components.evaluator import read_evaluation
-    from pipeline.config import EvaluationConfig
+    from components.report import render, verdict
 
     folder = run.folder("ModelEvaluation")
     assert folder is not None
-    config = EvaluationConfig.model_validate_json(run.properties["evaluation_config"])
-    result = read_evaluation(folder, config, task=run.properties["task"])
-    reasons = [
-        f'<li class="{"good" if check.passed else "bad"}">{html.escape(str(check))}</li>' for check in result.checks
+    if run.executor == "components.evaluator.Executor":
+        config = EvaluationConfig.model_validate_json(run.properties["evaluation_config"])
+        evaluation = verdict.read(folder, config)
+        assert evaluation is not None
+        return render.evaluation_page(evaluation)
+    by_slice = _metrics_by_slice(run)
+    names = sorted({name for models in by_slice.values() for metrics in models.values() for name in metrics})
+    rows = [
+        [slice_name or "all rows", model, *(metrics.get(name, math.nan) for name in names)]
+        for slice_name, models in sorted(by_slice.items())
+        for model, metrics in models.items()
     ]
-    if result.not_compared_because:
-        reasons.append(f"<li>Not compared with what is served: {html.escape(result.not_compared_because)}.</li>")
-    return f"{verdict}<ul>{''.join(reasons)}</ul>"
+    blessing = run.output("ModelBlessing")
+    blessed = blessing.get_int_custom_property("blessed") == 1 if blessing is not None else None
+    notes = [] if blessed is None else ["Blessed." if blessed else "Not blessed."]
+    return render.table_page("Evaluation", ["slice", "model", *names], rows, notes=notes)
 
 
 def _classification_metrics(run: NodeRun) -> Content:
     """Confusion matrix and ROC of the candidate on the evaluation split."""
     from components.evaluator import EVALUATION_SPLIT
+    from components.report import predictions, quality
     from components.served_model_resolver import saved_model_path
 
     files = sorted((Path(run.inputs["examples"][0].uri) / f"Split-{EVALUATION_SPLIT}").iterdir())
-    classes, labels, probabilities = score(saved_model_path(run.inputs["model"]), files)
-    metadata: dict[str, Any] = {"confidenceMetrics": roc_curve(labels, probabilities)}
-    if len(classes) <= MAX_CLASSES:
-        metadata["confusionMatrix"] = confusion_matrix(classes, labels, probabilities)
+    sample = predictions.draw(files, rows=MAX_SCORED_ROWS, seed=0)
+    model = predictions.Model(saved_model_path(run.inputs["model"]))
+    try:
+        predicted = model.predict(sample.examples)
+    finally:
+        model.close()
+    metadata: dict[str, Any] = {
+        "confidenceMetrics": [
+            {"confidenceThreshold": threshold, "falsePositiveRate": false_positives, "recall": recall}
+            for threshold, false_positives, recall in quality.roc_points(predicted.labels, predicted.outputs)
+        ]
+    }
+    if len(predicted.classes) <= quality.MAX_CLASSES:
+        matrix = quality.confusion_matrix(predicted.labels, predicted.outputs)
+        metadata["confusionMatrix"] = {
+            "annotationSpecs": [{"displayName": name} for name in predicted.classes],
+            "rows": [{"row": row} for row in matrix.tolist()],
+        }
     return metadata
 
 
-def score(model_path: Path, files: Sequence[Path]) -> "tuple[tuple[str, ...], np.ndarray, np.ndarray]":
-    """Ask a model that kubetfx exported about labelled examples.
+def _report_page(run: NodeRun) -> Content:
+    """The whole report, as its component rendered it."""
+    from components.report.component import REPORT
 
-    Args:
-        model_path: folder of the SavedModel.
-        files: gzipped TFRecord files of examples.
-
-    Returns:
-        Names of the classes; labels (rows,) int64, the index of the class; probabilities (rows, classes) float32. Rows
-        whose label is no class are left out.
-    """
-    import numpy as np
-    import tensorflow as tf
-
-    from models.export import read_facts
-    from models.features import LABEL
-
-    facts = read_facts(model_path)
-    if facts is None:
-        raise ValueError("the model was not exported by kubetfx")
-    model = tf.saved_model.load(str(model_path))
-    labels, probabilities = [], []
-    for batch in tf.data.TFRecordDataset([str(file) for file in files], "GZIP").batch(SCORING_BATCH):
-        labels.append(model.signatures["transform_features"](examples=batch)[LABEL].numpy().reshape(-1))
-        probabilities.append(model.signatures["serving_examples"](examples=batch)["probabilities"].numpy())
-    all_labels, all_probabilities = np.concatenate(labels), np.concatenate(probabilities)
-    is_known = all_labels >= 0
-    return facts.classes, all_labels[is_known], all_probabilities[is_known]
-
-
-def confusion_matrix(classes: Sequence[str], labels: "np.ndarray", probabilities: "np.ndarray") -> dict[str, Any]:
-    """As system.ClassificationMetrics holds it: a row a true class, a column a predicted one."""
-    import numpy as np
-
-    counts = np.zeros((len(classes), len(classes)), np.int64)
-    np.add.at(counts, (labels, probabilities.argmax(axis=1)), 1)
-    return {
-        "annotationSpecs": [{"displayName": name} for name in classes],
-        "rows": [{"row": row} for row in counts.tolist()],
-    }
-
-
-def roc_curve(labels: "np.ndarray", probabilities: "np.ndarray") -> list[dict[str, float]]:
-    """As system.ClassificationMetrics holds it, at evenly spaced thresholds, the highest first.
-
-    Of the second class where there are two; where there are more, of all classes against the rest together.
-    """
-    import numpy as np
-
-    num_classes = probabilities.shape[1]
-    is_class = np.eye(num_classes, dtype=bool)[labels]
-    columns = [1] if num_classes == 2 else list(range(num_classes))
-    truth, scores = is_class[:, columns].ravel(), probabilities[:, columns].ravel()
-    positives, negatives = max(int(truth.sum()), 1), max(int((~truth).sum()), 1)
-    return [
-        {
-            "confidenceThreshold": float(threshold),
-            "recall": float((scores[truth] >= threshold).sum() / positives),
-            "falsePositiveRate": float((scores[~truth] >= threshold).sum() / negatives),
-        }
-        for threshold in np.linspace(1, 0, ROC_THRESHOLDS + 1)
-    ]
+    folder = run.folder("RunReport")
+    assert folder is not None
+    return (folder / REPORT).read_text(encoding="utf-8")
 
 
 def _push_page(run: NodeRun) -> Content:
@@ -444,6 +284,7 @@ _PAGES: Mapping[str, tuple[SystemType, Callable[[NodeRun], Content]]] = {
     "evaluation_page": ("HTML", _evaluation_page),
     "classification_metrics": ("ClassificationMetrics", _classification_metrics),
     "push_page": ("Markdown", _push_page),
+    "report_page": ("HTML", _report_page),
     "summary": ("Markdown", _summary),
 }
 """By kind: which type of Kubeflow Pipelines shows it, and what draws it."""
@@ -457,5 +298,6 @@ _KINDS_OF_TYPE: Mapping[str, tuple[str, ...]] = {
     "Model": ("model_page",),
     "ModelEvaluation": ("metrics", "evaluation_page"),
     "PushedModel": ("push_page",),
+    "RunReport": ("report_page",),
 }
 """By TFX type of an output. What is written without one of these has a summary."""

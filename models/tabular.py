@@ -51,6 +51,16 @@ def preprocessing_fn(inputs: Mapping[str, tf.Tensor], custom_config: Mapping[str
     return outputs
 
 
+def feature_positions(columns: features.Features) -> dict[str, list[tuple[str, int]]]:
+    """Where a column is found among what preprocessing_fn returns: names of features, and dimensions of them."""
+    positions = {name: [(NUMERIC, index)] for index, name in enumerate(columns.numeric)}
+    optional = [name for name in columns.numeric if name in columns.optional]
+    for index, name in enumerate(optional, start=len(columns.numeric)):
+        positions[name].append((NUMERIC, index))
+    positions |= {name: [(CATEGORICAL, index)] for index, name in enumerate(columns.vocabulary)}
+    return positions | {name: [(HASHED, index)] for index, name in enumerate(columns.hashed)}
+
+
 def build_model(
     transform_output: tft.TFTransformOutput, *, model: ModelConfig, features: FeaturesConfig, num_outputs: int
 ) -> keras.Model:

@@ -22,6 +22,7 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 
 from models.export import export_model
 from models.features import LABEL, read_features, read_schema
+from models.training_record import TrainingRecorder, history_document
 from pipeline.config import DEFAULT_MODULE, FeaturesConfig, ModelConfig, TrainingConfig
 from pipeline.errors import TrainingError
 
@@ -69,7 +70,8 @@ def run_fn(fn_args: FnArgs) -> None:
     """Train and export, for TFX's Trainer.
 
     `fn_args.custom_config` holds the sections `model`, `features` and `training` of the config, and
-    `serving.warmup_rows` of it. Beside the SavedModel the history of the training is written as history.json.
+    `serving.warmup_rows` of it. Beside the SavedModel the history of the training is written as history.json, and for
+    TensorBoard into the folder of the run.
     """
     model_config = ModelConfig.model_validate(fn_args.custom_config["model"])
     features_config = FeaturesConfig.model_validate(fn_args.custom_config["features"])
@@ -92,11 +94,12 @@ def run_fn(fn_args: FnArgs) -> None:
     _compile(model, training, train=train, is_classifier=bool(features.classes))
     model.summary(print_fn=logging.info)
     stopping = _early_stopping(training)
+    recorder = TrainingRecorder(Path(fn_args.model_run_dir))
     history = model.fit(
         train.batches(training.batch_size, shuffle_seed=training.seed),
         validation_data=validation.batches(max(training.batch_size, PARSE_BATCH)),
         epochs=training.epochs,
-        callbacks=[keras.callbacks.TerminateOnNaN(), stopping, *_schedule_callbacks(training)],
+        callbacks=[keras.callbacks.TerminateOnNaN(), stopping, *_schedule_callbacks(training), recorder],
         class_weight=_class_weights(training, train.labels, classes=features.classes),
         verbose=2,
     ).history
@@ -105,11 +108,16 @@ def run_fn(fn_args: FnArgs) -> None:
     serving_path = Path(fn_args.serving_model_dir)
     warmup_examples = _first_examples(fn_args.train_files, fn_args.custom_config["warmup_rows"])
     export_model(model, transform_output, features, serving_path, warmup_examples=warmup_examples)
-    document = {
-        "epochs": len(history["loss"]),
-        "best_epoch": stopping.best_epoch + 1,
-        "history": history,
-    }
+    document = history_document(
+        history,
+        recorder,
+        model,
+        best_epoch=stopping.best_epoch + 1,
+        epochs_asked=training.epochs,
+        batch_size=training.batch_size,
+        num_rows=train.num_rows,
+        seed=training.seed,
+    )
     text = json.dumps(document, default=float, indent=1)
     (serving_path.parent / "history.json").write_text(text)
     run_path = Path(fn_args.model_run_dir)

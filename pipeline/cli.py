@@ -22,6 +22,7 @@ from pipeline.errors import (
     UsageError,
 )
 from pipeline.output import Output
+from pipeline.report_commands import app as report_app
 from pipeline.serving_commands import app as serving_app
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ app = typer.Typer(
     "of the data; 4 not blessed.",
 )
 
+app.add_typer(report_app)
 app.add_typer(serving_app)
 app.add_typer(kubeflow_app)
 
@@ -83,11 +85,13 @@ def run(
     if result.pushed_version is None:
         if format == "human":
             _print_metrics(result, output)
-        raise NotBlessedError(
+        error = NotBlessedError(
             "The model was not pushed, because it missed a threshold:\n"
             + "\n".join(f"  {failure}" for failure in result.evaluation.failures),
             run=_as_document(result, pipeline_config),
         )
+        error.report_path = result.report_path
+        raise error
     _print_result(result, pipeline_config, output, config_path=config)
 
 
@@ -154,14 +158,19 @@ def _interrupt_once(number: int, frame: object) -> None:
 
 
 def _explain(error: KubetfxError) -> str:
-    if not isinstance(error, NodeFailedError):
-        return str(error)
-    again = shlex.join(["kubetfx", *sys.argv[1:]])
-    return f"{error}\n  Its log: {shown(error.log_path)}\n  To go on from there: {again}"
+    lines = [str(error)]
+    if isinstance(error, NodeFailedError):
+        again = shlex.join(["kubetfx", *sys.argv[1:]])
+        lines += [f"  Its log: {shown(error.log_path)}", f"  To go on from there: {again}"]
+    if error.report_path:
+        lines.append(f"Report: {shown(error.report_path)}")
+    return "\n".join(lines)
 
 
 def _details(error: KubetfxError) -> dict[str, Any]:
     details: dict[str, Any] = {"type": type(error).__name__}
+    if error.report_path:
+        details["report"] = str(error.report_path)
     if isinstance(error, NodeFailedError):
         details |= {"node": error.node_id, "log": str(error.log_path)}
     if isinstance(error, NotBlessedError | RunFailedError | RunLeftError):
@@ -182,6 +191,8 @@ def _print_result(result: "RunResult", config: PipelineConfig, output: Output, *
             f"{verb} {config.model_name} version {result.pushed_version} in {shown(config.push_path)}", style="green"
         )
         _print_calls(config, output, config_path=config_path)
+    if result.report_path:
+        output.say(f"Report: {shown(result.report_path)}")
 
 
 def _print_calls(config: PipelineConfig, output: Output, *, config_path: Path) -> None:
@@ -264,4 +275,5 @@ def _as_document(result: "RunResult", config: PipelineConfig) -> dict[str, Any]:
         "pushed_version": result.pushed_version,
         "is_new_version": result.is_new_version,
         "push_directory": str(config.push_path),
+        "report": str(result.report_path) if result.report_path else None,
     }

@@ -75,12 +75,13 @@ COMPONENTS = (
     "ServedModelResolver",
     "Evaluator",
     "Pusher",
+    "Report",
 )
 """Ids of the nodes that `pipeline/definition.py` puts together."""
 
 LIGHT_GROUPS = (
     ("StatisticsGen", "SchemaGen", "ExampleValidator", "AnomalyGate"),
-    ("ServedModelResolver", "Evaluator", "Pusher"),
+    ("ServedModelResolver", "Evaluator", "Pusher", "Report"),
 )
 """Neighbouring components whose work is less than the start of their pods."""
 
@@ -307,6 +308,38 @@ class EvaluationConfig(Section):
     """Columns, or combinations of columns, by whose values the metrics are also computed."""
 
 
+class CardConfig(Section):
+    """What only people know about a model, for its model card. The measured facts are added to it."""
+
+    purpose: str | None = None
+    """What the model is for, and who uses its predictions."""
+    owner: str | None = None
+    """Who answers for it: a team, a person, an address."""
+    limits: tuple[str, ...] = ()
+    """Where it must not be used, and what it does badly."""
+    data_source: str | None = None
+    """Where the table comes from, and under which terms."""
+    ethics: str | None = None
+    """Who could be harmed by a wrong prediction, and what is done about it."""
+    license: str | None = None
+    """Under which the model may be used."""
+    contact: str | None = None
+    """Where questions and complaints go."""
+
+
+class ReportConfig(Section):
+    """What the report shows. Nothing here stops a run, and a change of it trains nothing again."""
+
+    drift_threshold: float = Field(0.1, gt=0, le=1)
+    """Distance of a column's training rows from those of the previous run from which on it is marked: L-infinity for
+    text, Jensen-Shannon divergence for numbers, as TFDV has them."""
+    skew_threshold: float = Field(0.1, gt=0, le=1)
+    """The same for the distance of the evaluation rows from the training rows."""
+    rows: int = Field(20_000, ge=100)
+    """Rows of the evaluation split at most, drawn with training.seed, that curves, intervals and importances are
+    computed on. The metrics of the verdict are computed on all rows."""
+
+
 class EndpointConfig(Section):
     """The server that watches the push directory. With one, a push is verified: the server must report the version
     AVAILABLE, and answer rows of the evaluation split over REST and gRPC as they were predicted offline."""
@@ -519,8 +552,8 @@ class KubeflowConfig(Section):
     """What a component's task is like, by component. Only a component that has `gpu` here gets an accelerator."""
     fuse: Literal["none", "light"] | tuple[tuple[str, ...], ...] = "none"
     """Components that share a task, since each task costs two pods and the imports. `light`: StatisticsGen, SchemaGen,
-    ExampleValidator and AnomalyGate are one task, and ServedModelResolver, Evaluator and Pusher another. Or lists of
-    neighbouring components."""
+    ExampleValidator and AnomalyGate are one task, and ServedModelResolver, Evaluator, Pusher and Report another. Or
+    lists of neighbouring components."""
 
     @model_validator(mode="after")
     def _component_is_in_one_group(self) -> Self:
@@ -569,6 +602,8 @@ class PipelineConfig(Section):
     training: TrainingConfig = TrainingConfig()
     validation: ValidationConfig = ValidationConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    report: ReportConfig = ReportConfig()
+    card: CardConfig = CardConfig()
     serving: ServingConfig = ServingConfig()
     beam: BeamConfig = BeamConfig()
     kubeflow: KubeflowConfig = KubeflowConfig()

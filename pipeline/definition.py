@@ -18,12 +18,17 @@ from components.anomaly_gate import AnomalyGate
 from components.evaluator import Evaluator
 from components.example_gen import TableExampleGen
 from components.pusher import Pusher
+from components.report.component import Report
+from components.report.facts import Settings
 from components.schema_gen import SchemaGen
 from components.served_model_resolver import ServedModelResolver
 from components.statistics_gen import StatisticsGen
 from components.transform import Transform
 from pipeline.config import DEFAULT_MODULE, PipelineConfig
 from pipeline.errors import ConfigError
+
+_CODE = frozenset({".py", ".j2", ".css"})
+"""Suffixes of the files that decide what a node does."""
 
 
 def create_pipeline(config: PipelineConfig) -> Pipeline:
@@ -97,6 +102,19 @@ def create_pipeline(config: PipelineConfig) -> Pipeline:
         endpoint=config.serving.endpoint,
         keep_versions=config.serving.keep_versions,
     )
+    report = Report(
+        {
+            "examples": examples,
+            "statistics": statistics,
+            "schema": schema,
+            "anomalies": example_validator.outputs["anomalies"],
+            "model": model,
+            "evaluation": evaluator.outputs["evaluation"],
+            "served_model": resolver.outputs["served_model"],
+            "pushed_model": pusher.outputs["pushed_model"],
+        },
+        settings=Settings.of(config),
+    )
     components: list[Any] = [
         example_gen,
         statistics.producer_component,
@@ -108,6 +126,7 @@ def create_pipeline(config: PipelineConfig) -> Pipeline:
         resolver,
         evaluator,
         pusher,
+        report,
     ]
     return Pipeline(
         pipeline_name=config.name,
@@ -152,7 +171,8 @@ def code_digest() -> str:
     """Of all that decides what the nodes do besides config and data: our code, and the libraries that compute."""
     root = Path(__file__).parent.parent
     digest = hashlib.sha256()
-    for file in sorted(file for folder in ("components", "models") for file in (root / folder).glob("*.py")):
+    files = (file for folder in ("components", "models") for file in (root / folder).rglob("*") if file.is_file())
+    for file in sorted(file for file in files if file.suffix in _CODE):
         digest.update(file.read_bytes())
     for library in ("tensorflow", "keras", "tfx", "tensorflow-transform", "tensorflow-model-analysis"):
         digest.update(f"{library} {importlib.metadata.version(library)}".encode())

@@ -28,6 +28,8 @@ class KubetfxError(Exception):
     """Base of every error that a user can cause or has to deal with."""
 
     exit_code = 1
+    report_path: Path | None = None
+    """Report of the run that it ended, where there is one."""
 
 
 class UsageError(KubetfxError):

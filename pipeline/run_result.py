@@ -40,6 +40,8 @@ class RunResult:
     """Columns that are not used as features, with the reason."""
     warnings: list[str]
     """Anomalies of the data that the config lets pass."""
+    report_path: Path | None = None
+    """The HTML file that says all that the run found out."""
 
     @property
     def changed(self) -> bool:

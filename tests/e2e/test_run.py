@@ -43,7 +43,7 @@ def rows_by_split(project: Project) -> dict[str, list[dict[str, list]]]:
 
 def test_first_run_executes_every_node_and_pushes_a_good_model(first_run: Finished, penguins: Project) -> None:
     document = first_run.document
-    assert len(executed(first_run)) == 10
+    assert len(executed(first_run)) == 11
     assert document["blessed"]
     assert document["metrics"]["accuracy"] >= 0.95
     assert penguins.versions == [document["pushed_version"]]
@@ -149,7 +149,7 @@ def test_push_is_verified_with_the_server_that_the_config_names(
     endpoint = f"serving.endpoint={{rest: '{server.rest}', grpc: '{server.grpc}'}}"
     run = penguins.run("--set", endpoint)
     assert run.exit_code == 0, run.stderr
-    assert executed(run) == ["Evaluator", "Pusher"]
+    assert executed(run) == ["Evaluator", "Pusher", "Report"]
     (version,) = kubetfx("versions", penguins.config, "--set", endpoint, "--format", "json").document["versions"]
     assert (version["version"], version["state"]) == (first_run.document["pushed_version"], "served")
     assert version["verified_at"] is not None
@@ -221,7 +221,7 @@ def test_pushed_version_that_was_deleted_is_pushed_again_without_training(
     shutil.rmtree(penguins.pushed)
     again = penguins.run()
     assert again.exit_code == 0, again.stderr
-    assert executed(again) == ["Pusher"]
+    assert executed(again) == ["Pusher", "Report"]
     assert penguins.versions == [again.document["pushed_version"]]
 
 

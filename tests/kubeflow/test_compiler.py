@@ -128,7 +128,7 @@ def test_what_looks_at_data_or_served_versions_is_never_cached(example):
 
     tasks = package["root"]["dag"]["tasks"]
     never = {name for name, task in tasks.items() if not task["cachingOptions"].get("enableCache")}
-    assert never == {"resolve-table-example-gen", "served-model-resolver", "pusher"}
+    assert never == {"resolve-table-example-gen", "served-model-resolver", "pusher", "report"}
 
 
 def test_fingerprint_of_the_data_is_an_input_of_what_reads_it(example):
@@ -227,12 +227,13 @@ def test_fused_components_are_one_task(example):
         "statistics-gen-schema-gen-example-validator-anomaly-gate",
         "transform",
         "trainer",
-        "served-model-resolver-evaluator-pusher",
+        "served-model-resolver-evaluator-pusher-report",
     }
-    spec = specs(package)["served-model-resolver-evaluator-pusher"]
-    assert [node.id for node in spec.nodes] == ["ServedModelResolver", "Evaluator", "Pusher"]
+    spec = specs(package)["served-model-resolver-evaluator-pusher-report"]
+    assert [node.id for node in spec.nodes] == ["ServedModelResolver", "Evaluator", "Pusher", "Report"]
     evaluator = {f"evaluator_{key}" for key in ("examples", "model", "schema", "transform_graph")}
-    assert set(spec.inputs) == {"served_model_resolver_model", "pusher_model", *evaluator}
+    report = {f"report_{key}" for key in ("anomalies", "examples", "model", "schema", "statistics")}
+    assert set(spec.inputs) == {"served_model_resolver_model", "pusher_model", *evaluator, *report}
 
 
 def test_fused_components_cannot_ask_for_different_pods(example):

@@ -127,16 +127,18 @@ def test_model_is_pushed_where_the_run_says(finished):
     ("title", "slot", "holds"),
     [
         ("TableExampleGen", "examples_page", "| train |"),
-        ("StatisticsGen", "statistics_page", "<td>length</td>"),
-        ("SchemaGen", "schema_page", "<td>vocabulary</td>"),
-        ("ExampleValidator", "anomalies_page", "the data fits the schema"),
-        ("AnomalyGate", "schema_page", "<td>colour</td>"),
+        ("StatisticsGen", "statistics_page", "length</h4>"),
+        ("SchemaGen", "schema_page", ">vocabulary</td>"),
+        ("ExampleValidator", "anomalies_page", "The data fits the schema"),
+        ("AnomalyGate", "schema_page", ">colour</th>"),
         ("Transform", "features_page", "numeric"),
         ("Trainer", "model_page", "<polyline"),
         ("ServedModelResolver", "model_page", "no version is served"),
-        ("Evaluator", "evaluation_page", "must be at least 0.5: ok"),
+        ("Evaluator", "evaluation_page", "must be at least 0.5: it passes"),
         ("Evaluator", "evaluation_page", "colour=red"),
         ("Pusher", "push_page", ":predict"),
+        ("Report", "report_page", "Pushed as version"),
+        ("Report", "report_page", "Confusion matrix"),
     ],
 )
 def test_page_is_one_file_that_needs_no_other(finished, title, slot, holds):

@@ -85,5 +85,5 @@ def test_own_entry_of_a_component_overrules_and_adds_to_what_holds_for_all():
 
 
 def test_light_nodes_are_fused_by_a_word(load):
-    assert load(fuse="light").kubeflow.fused_groups[1] == ("ServedModelResolver", "Evaluator", "Pusher")
+    assert load(fuse="light").kubeflow.fused_groups[1] == ("ServedModelResolver", "Evaluator", "Pusher", "Report")
     assert load().kubeflow.fused_groups == ()

@@ -1,0 +1,238 @@
+"""Collects the facts of a run from its artifacts, as far as there are any.
+
+A part that cannot be made is left out, with the reason: a report is no reason to fail a run whose model is served.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from absl import logging
+from tensorflow_metadata.proto.v0 import schema_pb2
+
+from components.report import data as data_facts
+from components.report import training as training_facts
+from components.report import verdict
+from components.report.facts import Data, Evaluation, Facts, Metric, Push, Quality, Settings, Slice
+
+if TYPE_CHECKING:  # it imports TensorFlow
+    from components.report.predictions import Predictions
+
+EVALUATION_SPLIT = "eval"
+REQUEST = Path("assets.extra") / "request.json"
+SERVING_MODEL = "Format-Serving"
+MAX_SLICE_INTERVALS = 100
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Folders of a run's artifacts; None where the run did not come so far."""
+
+    statistics: Path | None = None
+    schema: Path | None = None
+    anomalies: Path | None = None
+    examples: Path | None = None
+    examples_properties: Mapping[str, Any] = field(default_factory=dict)
+    """Custom properties of the examples: span, fingerprint, and what the scan of the table found."""
+    model: Path | None = None
+    evaluation: Path | None = None
+    served_version: int | None = None
+    pushed_version: int | None = None
+    pushed_destination: str | None = None
+    previous_statistics: Path | None = None
+    previous_run: str | None = None
+
+    @property
+    def saved_model(self) -> Path | None:
+        """Folder of the SavedModel."""
+        folder = self.model / SERVING_MODEL if self.model else None
+        return folder if folder and folder.is_dir() else None
+
+
+def collect(sources: Sources, settings: Settings) -> Facts:
+    """The facts of a run."""
+    return _Collector(sources, settings).collect()
+
+
+class _Collector:
+    def __init__(self, sources: Sources, settings: Settings) -> None:
+        self._sources = sources
+        self._settings = settings
+        self._problems: list[str] = []
+        self._schema: schema_pb2.Schema | None = None
+
+    def collect(self) -> Facts:
+        sources = self._sources
+        self._schema = self._part("Schema", data_facts.read_schema, sources.schema)
+        data = self._part("Data", self._data) if sources.statistics or sources.anomalies else None
+        training = self._part("Training", training_facts.read, sources.model)
+        evaluation = self._part("Evaluation", verdict.read, sources.evaluation, self._settings.evaluation)
+        found = self._part("Quality", self._quality, sources.examples, sources.saved_model)
+        quality = None
+        if found:
+            quality, sample = found
+            evaluation = self._part("Intervals", self._with_intervals, evaluation, sample) or evaluation
+        push = self._part("Push", self._push, sources.saved_model)
+        return Facts(
+            settings=self._settings,
+            label=data_facts.label_of(self._schema) if self._schema else None,
+            data=data,
+            training=training,
+            evaluation=evaluation,
+            quality=quality,
+            push=push,
+            problems=self._problems,
+        )
+
+    def _part(self, name: str, make: Callable[..., T], *arguments: Any) -> T | None:
+        """A part; None if what it is made from is not there, or if it cannot be made."""
+        if None in arguments:
+            return None
+        try:
+            return make(*arguments)
+        except Exception as error:
+            logging.exception("The part %s of the report cannot be made.", name)
+            self._problems.append(f"{name}: {type(error).__name__}: {error}")
+            return None
+
+    def _data(self) -> Data:
+        sources, settings = self._sources, self._settings
+        statistics = data_facts.read_statistics(sources.statistics) if sources.statistics else {}
+        previous = data_facts.read_statistics(sources.previous_statistics) if sources.previous_statistics else None
+        data = data_facts.describe(statistics, schema=self._schema, previous=previous, config=settings.report)
+        found = data_facts.anomalies(sources.anomalies, settings.validation) if sources.anomalies else None
+        distinct = _distinct(sources.examples_properties)
+        columns = [column.model_copy(update={"distinct": distinct.get(column.name)}) for column in data.columns]
+        return data.model_copy(
+            update={
+                "columns": columns,
+                "anomalies": found,
+                "compared_with": sources.previous_run if previous else None,
+                **dict(data_facts.spans(sources.examples_properties)),
+            }
+        )
+
+    def _push(self, saved_model: Path) -> Push:
+        from components.push_directory import model_digest
+
+        sources = self._sources
+        request = saved_model / REQUEST
+        return Push(
+            version=sources.pushed_version,
+            destination=sources.pushed_destination,
+            served_version=sources.served_version,
+            request=json.loads(request.read_text(encoding="utf-8")) if request.is_file() else None,
+            model_digest=model_digest(saved_model),
+        )
+
+    def _quality(self, examples: Path, saved_model: Path) -> "tuple[Quality, _Predicted] | None":
+        """Facts about predictions, and the predictions themselves."""
+        from components.report import predictions as predicting
+        from components.report import quality
+
+        seed = self._settings.seed
+        files = sorted((examples / f"Split-{EVALUATION_SPLIT}").glob("*"))
+        sample = predicting.draw(files, rows=self._settings.report.rows, seed=seed)
+        if not sample.examples:
+            return None
+        positions = self._positions()
+        model = predicting.Model(saved_model, with_raw_columns=positions is None)
+        try:
+            predictions = model.predict(sample.examples)
+            found = quality.describe(predictions, total_rows=sample.total_rows, seed=seed)
+            if len(model.facts.inputs) > 1 and found.sample_rows >= quality.MIN_ROWS:
+                arguments = (found, model, sample, predictions, positions or {})
+                found = self._part("Importance", self._with_importance, *arguments) or found
+            rows = _rows_by_slice(model, sample, predictions, self._settings.evaluation.slices)
+        finally:
+            model.close()
+        return found, _Predicted(predictions, rows)
+
+    def _positions(self) -> Mapping[str, Sequence[tuple[str, int]]] | None:
+        """Which features a column becomes; None for a network of the user's own, of which that is not known."""
+        if self._settings.module or self._schema is None:
+            return None
+        from models.features import read_features
+        from models.tabular import feature_positions
+
+        return feature_positions(read_features(self._schema))
+
+    def _with_importance(self, found: Quality, model: Any, sample: Any, predictions: Any, positions: Any) -> Quality:
+        from components.report import predictions as predicting
+
+        importance, rows, repetitions = predicting.importance(
+            model, sample, predictions, positions=positions or None, seed=self._settings.seed
+        )
+        return found.model_copy(
+            update={
+                "importance": importance,
+                "importance_metric": "cross_entropy" if predictions.classes else "root_mean_squared_error",
+                "importance_rows": rows,
+                "importance_repetitions": repetitions,
+            }
+        )
+
+    def _with_intervals(self, evaluation: Evaluation, predicted: "_Predicted") -> Evaluation:
+        from components.report.quality import bootstrap
+
+        seed, ranked_by = self._settings.seed, evaluation.ranked_by
+
+        def with_interval(metric: Metric) -> Metric:
+            if metric.interval:
+                return metric
+            interval = bootstrap(metric.name, predicted.predictions, value=metric.value, seed=seed)
+            return metric.model_copy(update={"interval": interval})
+
+        def of_slice(entry: Slice) -> Slice:
+            rows = predicted.rows_by_slice.get(entry.name)
+            if entry.interval or entry.value is None or rows is None:
+                return entry
+            interval = bootstrap(ranked_by, predicted.predictions.of(rows), value=entry.value, seed=seed)
+            return entry.model_copy(update={"interval": interval})
+
+        slices = evaluation.slices
+        return evaluation.model_copy(
+            update={
+                "metrics": [with_interval(metric) for metric in evaluation.metrics],
+                "slices": [*map(of_slice, slices[:MAX_SLICE_INTERVALS]), *slices[MAX_SLICE_INTERVALS:]],
+            }
+        )
+
+
+@dataclass(frozen=True)
+class _Predicted:
+    """Predictions for a sample, with the positions of each slice's rows among them."""
+
+    predictions: "Predictions"
+    rows_by_slice: Mapping[str, np.ndarray]
+
+
+def _distinct(properties: Mapping[str, Any]) -> dict[str, int | None]:
+    """Number of distinct values by column, as the scan of the table counted them."""
+    profile = properties.get("table_profile")
+    columns = json.loads(profile)["columns"] if profile else []
+    return {column["name"]: column["num_distinct"] for column in columns}
+
+
+def _rows_by_slice(
+    model: Any, sample: Any, predictions: Any, specs: Sequence[str | tuple[str, ...]]
+) -> dict[str, np.ndarray]:
+    """Positions among the predictions by name of the slice, as TFMA names slices."""
+    groups = [tuple(sorted((spec,) if isinstance(spec, str) else spec)) for spec in specs]
+    names = sorted({name for group in groups for name in group if name in model.facts.columns})
+    examples = [example for example, known in zip(sample.examples, predictions.known, strict=True) if known]
+    texts = model.texts(examples, names)
+    found: dict[str, list[int]] = {}
+    for group in groups:
+        if not set(group) <= set(names):
+            continue
+        for row, values in enumerate(zip(*(texts[name] for name in group), strict=True)):
+            if None not in values:
+                slice_name = ", ".join(f"{name}={value}" for name, value in zip(group, values, strict=True))
+                found.setdefault(slice_name, []).append(row)
+    return {name: np.array(rows) for name, rows in found.items()}

@@ -1,0 +1,136 @@
+"""Report: what a run found out, as facts, one HTML file, metrics for machines and a model card.
+
+It comes after Pusher and never fails a run: a part that cannot be made is left out with its reason.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tfx import types
+from tfx.dsl.components.base import base_component, base_driver, base_executor, executor_spec
+from tfx.orchestration.portable import base_driver as ir_base_driver
+from tfx.orchestration.portable import data_types
+from tfx.proto.orchestration import driver_output_pb2
+from tfx.types import artifact_utils, component_spec, standard_artifacts
+from tfx.types.artifact import Artifact
+
+from components.report import card, facts, metrics, previous, render
+from components.report.collect import Sources, collect
+
+REPORT, CARD = "report.html", "model_card.md"
+
+
+class RunReport(Artifact):
+    """A folder with facts.json, report.html, metrics.json and model_card.md."""
+
+    TYPE_NAME = "RunReport"
+
+
+class Driver(base_driver.BaseDriver, ir_base_driver.BaseDriver):
+    """Finds the previous run with other data before the cache is asked, so that it is part of the cache's key."""
+
+    def run(self, execution_info: data_types.ExecutionInfo) -> driver_output_pb2.DriverOutput:
+        """Set `previous_statistics` and `previous_run`."""
+        statistics = artifact_utils.get_single_uri(execution_info.input_dict["statistics"])
+        found = previous.find(Path(statistics))
+        output = driver_output_pb2.DriverOutput()
+        output.exec_properties["previous_statistics"].string_value = str(found.statistics) if found else ""
+        output.exec_properties["previous_run"].string_value = found.run_id if found else ""
+        return output
+
+
+class Executor(base_executor.BaseExecutor):
+    """Collects the facts and renders them."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Run the component."""
+        settings = facts.Settings.model_validate_json(exec_properties["settings"])
+        found = collect(_sources(input_dict, exec_properties), settings)
+        folder = Path(artifact_utils.get_single_uri(output_dict["report"]))
+        folder.mkdir(parents=True, exist_ok=True)
+        facts.write(found, folder)
+        (folder / REPORT).write_text(render.report(found), encoding="utf-8")
+        (folder / CARD).write_text(card.markdown(found), encoding="utf-8")
+        (folder / metrics.METRICS).write_text(metrics.document(found).model_dump_json(indent=1), encoding="utf-8")
+
+
+def _sources(inputs: dict[str, list[types.Artifact]], properties: dict[str, Any]) -> Sources:
+    def folder(key: str) -> Path | None:
+        return Path(artifact_utils.get_single_uri(inputs[key])) if inputs.get(key) else None
+
+    examples = artifact_utils.get_single_instance(inputs["examples"])
+    served = artifact_utils.get_single_instance(inputs["served_model"]) if inputs.get("served_model") else None
+    pushed = artifact_utils.get_single_instance(inputs["pushed_model"]) if inputs.get("pushed_model") else None
+    return Sources(
+        statistics=folder("statistics"),
+        schema=folder("schema"),
+        anomalies=folder("anomalies"),
+        examples=folder("examples"),
+        examples_properties=custom_properties(examples),
+        model=folder("model"),
+        evaluation=folder("evaluation"),
+        served_version=served.get_int_custom_property("version") if served else None,
+        pushed_version=int(pushed.get_string_custom_property("pushed_version")) if pushed else None,
+        pushed_destination=pushed.get_string_custom_property("pushed_destination") if pushed else None,
+        previous_statistics=Path(earlier) if (earlier := properties.get("previous_statistics")) else None,
+        previous_run=properties.get("previous_run") or None,
+    )
+
+
+def custom_properties(artifact: types.Artifact) -> dict[str, Any]:
+    """Custom properties of an artifact by name."""
+    values = artifact.mlmd_artifact.custom_properties
+    return {name: getattr(value, value.WhichOneof("value") or "string_value") for name, value in values.items()}
+
+
+class ReportSpec(component_spec.ComponentSpec):
+    """Channels and properties of Report."""
+
+    PARAMETERS = {
+        "settings": component_spec.ExecutionParameter(type=str),
+    }
+    INPUTS = {
+        "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples),
+        "statistics": component_spec.ChannelParameter(type=standard_artifacts.ExampleStatistics),
+        "schema": component_spec.ChannelParameter(type=standard_artifacts.Schema),
+        "anomalies": component_spec.ChannelParameter(type=standard_artifacts.ExampleAnomalies),
+        "model": component_spec.ChannelParameter(type=standard_artifacts.Model),
+        "evaluation": component_spec.ChannelParameter(type=standard_artifacts.ModelEvaluation),
+        "served_model": component_spec.ChannelParameter(type=standard_artifacts.Model, optional=True),
+        "pushed_model": component_spec.ChannelParameter(type=standard_artifacts.PushedModel, optional=True),
+    }
+    OUTPUTS = {"report": component_spec.ChannelParameter(type=RunReport)}
+
+
+class Report(base_component.BaseComponent):
+    """What the run found out, to look at."""
+
+    SPEC_CLASS = ReportSpec
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
+    DRIVER_CLASS = Driver
+
+    def __init__(
+        self,
+        inputs: dict[str, types.BaseChannel],
+        *,
+        settings: facts.Settings,
+    ) -> None:
+        """Declare it.
+
+        Args:
+            inputs: a channel for each of ReportSpec.INPUTS.
+            settings: what of the config it depends on.
+        """
+        super().__init__(
+            ReportSpec(
+                **inputs,
+                settings=json.dumps(settings.model_dump(mode="json"), sort_keys=True),
+                report=types.Channel(type=RunReport),
+            )
+        )

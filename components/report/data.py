@@ -1,0 +1,304 @@
+"""Facts about the table: statistics, schema, anomalies; skew between the splits and drift since the previous run.
+
+Reads the protobufs that StatisticsGen, SchemaGen and ExampleValidator wrote, with neither TensorFlow nor TFDV.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from google.protobuf import text_format
+from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
+
+from components.report.facts import AnomalyFact, Column, ColumnSplit, Data, Distance, Split
+from models.features import ROLES
+from pipeline.config import ReportConfig, ValidationConfig
+
+TRAIN, EVAL = "train", "eval"
+BARS = 12
+"""Bars of a histogram."""
+TOP_VALUES = 8
+"""Bars of a column of text."""
+_ORDER = ("train", "validation", "eval")
+_SCHEMA_TYPES = {schema_pb2.INT: "int64", schema_pb2.FLOAT: "float", schema_pb2.BYTES: "string"}
+_TYPES = {0: "int64", 1: "float", 2: "string", 3: "bytes"}
+
+Statistics = Mapping[str, statistics_pb2.DatasetFeatureStatistics]
+"""By split."""
+
+
+def read_statistics(folder: Path) -> Statistics:
+    """Statistics of each split, in the order in which splits are shown.
+
+    Args:
+        folder: of the statistics artifact.
+    """
+    found = {}
+    for file in folder.glob("Split-*/FeatureStats.pb"):
+        (dataset,) = statistics_pb2.DatasetFeatureStatisticsList.FromString(file.read_bytes()).datasets
+        found[file.parent.name.removeprefix("Split-")] = dataset
+    return dict(sorted(found.items(), key=lambda entry: (entry[0] not in _ORDER, _rank(entry[0]), entry[0])))
+
+
+def _rank(split: str) -> int:
+    return _ORDER.index(split) if split in _ORDER else len(_ORDER)
+
+
+def read_schema(folder: Path) -> schema_pb2.Schema:
+    """The schema of an artifact."""
+    return text_format.Parse((folder / "schema.pbtxt").read_text(encoding="utf-8"), schema_pb2.Schema())
+
+
+def label_of(schema: schema_pb2.Schema) -> str | None:
+    """The column that is predicted, as the schema says."""
+    return next((feature.name for feature in schema.feature if "label" in feature.annotation.tag), None)
+
+
+def columns_of(schema: schema_pb2.Schema) -> list[Column]:
+    """What each column is used for, without its statistics."""
+    return [_column(feature.name, {}, rows={}, feature=feature) for feature in schema.feature]
+
+
+def describe(
+    statistics: Statistics,
+    *,
+    schema: schema_pb2.Schema | None = None,
+    previous: Statistics | None = None,
+    config: ReportConfig | None = None,
+) -> Data:
+    """Facts about rows and columns.
+
+    Args:
+        statistics: of each split.
+        schema: what the columns are used for.
+        previous: statistics of the previous run.
+        config: the thresholds of skew and drift.
+    """
+    config = config or ReportConfig()
+    by_split = {split: {_name(f): f for f in dataset.features} for split, dataset in statistics.items()}
+    before = {_name(f): f for f in previous[TRAIN].features} if previous and TRAIN in previous else {}
+    splits = [Split(name=name, rows=int(dataset.num_examples)) for name, dataset in statistics.items()]
+    rows = {split.name: split.rows for split in splits}
+    features = {feature.name: feature for feature in schema.feature} if schema else {}
+    names = dict.fromkeys([*features, *(name for columns in by_split.values() for name in columns)])
+    columns = []
+    for name in names:
+        own = {split: columns[name] for split, columns in by_split.items() if name in columns}
+        column = _column(name, own, rows=rows, feature=features.get(name))
+        skew = _distance(own.get(TRAIN), own.get(EVAL), config.skew_threshold)
+        drift = _distance(own.get(TRAIN), before.get(name), config.drift_threshold)
+        columns.append(column.model_copy(update={"skew": skew, "drift": drift}))
+    return Data(rows=sum(rows.values()), splits=splits, columns=columns)
+
+
+def anomalies(folder: Path, config: ValidationConfig) -> list[AnomalyFact]:
+    """What ExampleValidator found, with what the config does about it and what a person can do.
+
+    Args:
+        folder: of the anomalies artifact.
+        config: the `validation` section.
+    """
+    from components.anomaly_gate import DATASET, read_anomalies
+
+    folders = {path.name.removeprefix("Split-"): path for path in sorted(folder.glob("Split-*"))}
+    found = []
+    for anomaly in read_anomalies(folders, config):
+        setting = {anomaly.feature: "warn"} if anomaly.feature != DATASET else None
+        passing = (
+            "validation.features: " + yaml.safe_dump(setting, default_flow_style=True, allow_unicode=True).strip()
+            if setting
+            else "validation.on_anomaly: warn"
+        )
+        remedy = (
+            f"Mend the data; or let it pass with {passing}; or correct a copy of the schema and name it as "
+            "data.schema_file."
+            if anomaly.action == "stop"
+            else "The config lets it pass."
+        )
+        found.append(
+            AnomalyFact(
+                split=anomaly.split,
+                column=anomaly.feature,
+                problem=anomaly.problem,
+                action=anomaly.action,
+                remedy=remedy,
+            )
+        )
+    return found
+
+
+def _name(feature: Any) -> str:
+    return feature.name or ".".join(feature.path.step)
+
+
+def _column(
+    name: str, own: Mapping[str, Any], *, rows: Mapping[str, int], feature: schema_pb2.Feature | None
+) -> Column:
+    some = next(iter(own.values()), None)
+    kind = _TYPES.get(some.type, "other") if some is not None else _SCHEMA_TYPES.get(feature.type if feature else 0, "")
+    edges = _edges(own.values())
+    values = [] if edges else _top_values(own)
+    splits = {}
+    for split, statistics in own.items():
+        shares = _histogram(statistics, edges) if edges else _shares_of(statistics, values)
+        splits[split] = _split(statistics, shares, rows=rows[split])
+    role = next((role for role in ROLES if role in feature.annotation.tag), None) if feature else None
+    reason = "; ".join(feature.annotation.comment) if feature else ""
+    return Column(name=name, type=kind, role=role, reason=reason, edges=edges, values=values, splits=splits)
+
+
+def _split(statistics: Any, shares: list[float], *, rows: int) -> ColumnSplit:
+    common = _common(statistics)
+    missing = 1 - common.num_non_missing / rows if rows else 0.0
+    if statistics.WhichOneof("stats") != "num_stats":
+        return ColumnSplit(missing=missing, distinct=int(statistics.string_stats.unique), shares=shares)
+    number = statistics.num_stats
+    if not common.num_non_missing:
+        return ColumnSplit(missing=missing, shares=shares)
+    return ColumnSplit(
+        missing=missing,
+        minimum=_finite(number.min),
+        maximum=_finite(number.max),
+        mean=_finite(number.mean),
+        median=_finite(number.median),
+        deviation=_finite(number.std_dev),
+        shares=shares,
+    )
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _common(statistics: Any) -> Any:
+    stats = getattr(statistics, statistics.WhichOneof("stats") or "string_stats")
+    return stats.common_stats
+
+
+def _buckets(statistics: Any) -> list[tuple[float, float, float]]:
+    """Lower bound, upper bound and count of the evenly spaced buckets of a number."""
+    histograms = statistics.num_stats.histograms
+    standard = next((h for h in histograms if h.type == statistics_pb2.Histogram.STANDARD), None)
+    if standard is None:
+        return []
+    found = [(bucket.low_value, bucket.high_value, bucket.sample_count) for bucket in standard.buckets]
+    return [entry for entry in found if math.isfinite(entry[0]) and math.isfinite(entry[1])]
+
+
+def _edges(statistics: Any) -> list[float]:
+    """Bounds of the bars that all splits of a column share; empty where it has no numbers."""
+    buckets = [bucket for one in statistics if one.WhichOneof("stats") == "num_stats" for bucket in _buckets(one)]
+    if not buckets:
+        return []
+    low, high = min(bucket[0] for bucket in buckets), max(bucket[1] for bucket in buckets)
+    edges = np.linspace(low, high, BARS + 1) if high > low else np.array([low, high])
+    return [float(edge) for edge in edges]
+
+
+def _histogram(statistics: Any, edges: Sequence[float]) -> list[float]:
+    """Share of the values in each bar, as if those of a bucket were spread evenly over it."""
+    mass = _spread(_buckets(statistics), np.array(edges))
+    total = mass.sum()
+    return [round(float(value), 5) for value in (mass / total if total else mass)]
+
+
+def _spread(buckets: Sequence[tuple[float, float, float]], edges: np.ndarray) -> np.ndarray:
+    """Counts of buckets on other bounds, which cover them."""
+    mass = np.zeros(max(len(edges) - 1, 1))
+    if not buckets:
+        return mass
+    low, high, count = (np.array(values) for values in zip(*buckets, strict=True))
+    width = high - low
+    point = width <= 0
+    if point.any():  # all values of a bucket are one number
+        inner = edges[1:-1]
+        np.add.at(mass, np.searchsorted(inner, low[point], side="right"), count[point])
+    low, high, width, count = low[~point], high[~point], width[~point], count[~point]
+    if len(low) and len(edges) > 1:
+        overlap = np.minimum(high[:, None], edges[None, 1:]) - np.maximum(low[:, None], edges[None, :-1])
+        mass += (np.clip(overlap, 0, None) / width[:, None] * count[:, None]).sum(axis=0)
+    return mass
+
+
+def _frequencies(statistics: Any) -> dict[str, float]:
+    """Count of each value of text, as far as TFDV lists them."""
+    text = statistics.string_stats
+    buckets = text.rank_histogram.buckets
+    if buckets:
+        return {bucket.label: bucket.sample_count for bucket in buckets}
+    return {top.value: top.frequency for top in text.top_values}
+
+
+def _top_values(own: Mapping[str, Any]) -> list[str]:
+    """The most frequent values, of the training split where there is one."""
+    source = own.get(TRAIN) or next(iter(own.values()), None)
+    if source is None or source.WhichOneof("stats") != "string_stats":
+        return []
+    ranked = sorted(_frequencies(source).items(), key=lambda entry: (-entry[1], entry[0]))
+    return [value for value, _ in ranked[:TOP_VALUES]]
+
+
+def _shares_of(statistics: Any, values: Sequence[str]) -> list[float]:
+    if statistics.WhichOneof("stats") != "string_stats":
+        return []
+    frequencies, total = _frequencies(statistics), statistics.string_stats.common_stats.num_non_missing
+    return [round(frequencies.get(value, 0) / total, 5) if total else 0.0 for value in values]
+
+
+def _distance(ours: Any, theirs: Any, threshold: float) -> Distance | None:
+    """How far two columns are apart, by TFDV's measures; None where there is nothing to compare."""
+    if ours is None or theirs is None or ours.WhichOneof("stats") != theirs.WhichOneof("stats"):
+        return None
+    if not _common(ours).num_non_missing or not _common(theirs).num_non_missing:
+        return None
+    if ours.WhichOneof("stats") == "string_stats":
+        return Distance(
+            value=l_infinity(_frequencies(ours), _frequencies(theirs)), threshold=threshold, measure="L-infinity"
+        )
+    if ours.WhichOneof("stats") == "num_stats":
+        value = jensen_shannon(_buckets(ours), _buckets(theirs))
+        return Distance(value=value, threshold=threshold, measure="Jensen-Shannon divergence")
+    return None
+
+
+def l_infinity(ours: Mapping[str, float], theirs: Mapping[str, float]) -> float:
+    """The largest difference of a value's share."""
+    totals = (sum(ours.values()) or 1.0), (sum(theirs.values()) or 1.0)
+    return max(
+        (abs(ours.get(value, 0) / totals[0] - theirs.get(value, 0) / totals[1]) for value in {*ours, *theirs}),
+        default=0.0,
+    )
+
+
+def jensen_shannon(ours: Sequence[tuple[float, float, float]], theirs: Sequence[tuple[float, float, float]]) -> float:
+    """Jensen-Shannon divergence of two histograms, to the base 2: 0 for equal ones, 1 for disjoint ones.
+
+    Both are brought onto the bounds of both, as TFDV does (data_validation/anomalies/metrics.cc).
+    """
+    edges = np.unique([bound for bucket in (*ours, *theirs) for bound in bucket[:2]])
+    if len(edges) < 2:
+        return 0.0
+    first, second = (mass / (mass.sum() or 1.0) for mass in (_spread(ours, edges), _spread(theirs, edges)))
+    middle = (first + second) / 2
+    return float(sum(_relative_entropy(part, middle) for part in (first, second)) / 2)
+
+
+def _relative_entropy(part: np.ndarray, whole: np.ndarray) -> float:
+    there = part > 0
+    return float((part[there] * np.log2(part[there] / whole[there])).sum())
+
+
+def spans(properties: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Span and fingerprint of the examples, by name of the fact.
+
+    Args:
+        properties: custom properties of the examples artifact.
+    """
+    span = properties.get("span")
+    if span is not None:
+        yield "span", int(span)
+    if fingerprint := properties.get("input_fingerprint"):
+        yield "fingerprint", str(fingerprint)

@@ -1,0 +1,358 @@
+"""Facts: what a report says, as data. Everything that is drawn or printed is made of these, and of nothing else.
+
+The modules beside this one make them out of artifacts; whoever renders them needs neither TensorFlow nor TFX.
+"""
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict
+
+from pipeline.config import CardConfig, EvaluationConfig, PipelineConfig, ReportConfig, Task, ValidationConfig
+
+FACTS = "facts.json"
+"""File of the report's artifact."""
+
+Point = tuple[float, float]
+
+
+class Model(BaseModel):
+    """A part of the facts. What a newer kubetfx added is passed over by an older one."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True, ser_json_inf_nan="strings")
+
+
+class Settings(Model):
+    """What of the config the report depends on."""
+
+    name: str
+    model_name: str
+    task: Task = "classification"
+    module: str | None = None
+    """The user's own module of the network."""
+    seed: int = 0
+    evaluation: EvaluationConfig = EvaluationConfig()
+    report: ReportConfig = ReportConfig()
+    card: CardConfig = CardConfig()
+    validation: ValidationConfig = ValidationConfig()
+    rest: str | None = None
+    """Address of the server that the config names."""
+
+    @classmethod
+    def of(cls, config: PipelineConfig) -> Self:
+        """Those of a config."""
+        return cls(
+            name=config.name,
+            model_name=config.model_name,
+            task=config.model.task,
+            module=config.model.module,
+            seed=config.training.seed,
+            evaluation=config.evaluation,
+            report=config.report,
+            card=config.card,
+            validation=config.validation,
+            rest=config.serving.endpoint.rest if config.serving.endpoint else None,
+        )
+
+
+class Interval(Model):
+    """Where a value lies with 95 % confidence."""
+
+    lower: float
+    upper: float
+    method: Literal["wilson", "bootstrap"]
+
+
+class Split(Model):
+    """Rows of a split."""
+
+    name: str
+    rows: int
+
+
+class Distance(Model):
+    """How far two distributions of a column are apart, 0 to 1."""
+
+    value: float
+    threshold: float
+    measure: Literal["L-infinity", "Jensen-Shannon divergence"]
+
+    @property
+    def is_large(self) -> bool:
+        """Whether it is to be looked at."""
+        return self.value > self.threshold
+
+
+class ColumnSplit(Model):
+    """A column in one split."""
+
+    missing: float
+    """Share of the rows."""
+    distinct: int | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+    mean: float | None = None
+    median: float | None = None
+    deviation: float | None = None
+    shares: list[float] = []
+    """Share of the rows that have a value, by bar of the column."""
+
+
+class Column(Model):
+    """A column of the table."""
+
+    name: str
+    type: str
+    role: str | None = None
+    """`label`, `numeric`, `vocabulary`, `hashed` or `excluded`; None where the schema says nothing."""
+    reason: str = ""
+    distinct: int | None = None
+    """Different values in the whole table."""
+    edges: list[float] = []
+    """Bounds of the bars of a histogram."""
+    values: list[str] = []
+    """Values of the bars, where they are no histogram: the most frequent ones."""
+    splits: dict[str, ColumnSplit] = {}
+    skew: Distance | None = None
+    """Of the evaluation rows from the training rows."""
+    drift: Distance | None = None
+    """Of the training rows from those of the previous run."""
+
+
+class AnomalyFact(Model):
+    """A way in which the data departs from the schema."""
+
+    split: str
+    column: str
+    problem: str
+    action: str
+    remedy: str
+
+
+class Data(Model):
+    """The table."""
+
+    rows: int
+    splits: list[Split]
+    span: int | None = None
+    fingerprint: str | None = None
+    columns: list[Column]
+    anomalies: list[AnomalyFact] | None = None
+    """None: not looked for."""
+    compared_with: str | None = None
+    """The run whose data the drift is measured against."""
+
+    @property
+    def excluded(self) -> list[Column]:
+        """Columns that are no features."""
+        return [column for column in self.columns if column.role == "excluded"]
+
+    @property
+    def drifted(self) -> list[Column]:
+        """Columns whose drift is over the threshold, the farthest first."""
+        found = [(column.drift.value, column) for column in self.columns if column.drift and column.drift.is_large]
+        return [column for _, column in sorted(found, key=lambda entry: -entry[0])]
+
+    @property
+    def skewed(self) -> list[Column]:
+        """Columns whose skew is over the threshold, the farthest first."""
+        found = [(column.skew.value, column) for column in self.columns if column.skew and column.skew.is_large]
+        return [column for _, column in sorted(found, key=lambda entry: -entry[0])]
+
+
+class Layer(Model):
+    """A layer of the network."""
+
+    name: str
+    type: str
+    output: list[list[int | None]] = []
+    parameters: int = 0
+
+
+class Training(Model):
+    """How the network was trained: history.json of the Trainer."""
+
+    epochs: int
+    best_epoch: int | None = None
+    epochs_asked: int | None = None
+    stopped_early: bool = False
+    history: dict[str, list[float]]
+    learning_rate: list[float] = []
+    seconds: list[float] = []
+    steps_per_epoch: int | None = None
+    seconds_per_step: float | None = None
+    rows: int | None = None
+    batch_size: int | None = None
+    seed: int | None = None
+    layers: list[Layer] = []
+    parameters: int | None = None
+    trainable_parameters: int | None = None
+    optimizer: str | None = None
+    hardware: dict[str, Any] = {}
+    versions: dict[str, str] = {}
+    diagnosis: str = ""
+    """What the curves say about over- and underfitting, in a sentence."""
+
+
+class CheckFact(Model):
+    """A bound of a metric, and how the candidate did."""
+
+    metric: str
+    kind: Literal["at_least", "at_most", "worse_by_at_most"]
+    bound: float
+    value: float
+    baseline: float | None = None
+    passed: bool
+    words: str
+    """The check and its outcome as a sentence."""
+
+
+class Metric(Model):
+    """A metric of the candidate on the evaluation split."""
+
+    name: str
+    value: float
+    interval: Interval | None = None
+    served: float | None = None
+    lower_is_better: bool = False
+    checks: list[CheckFact] = []
+
+
+class Slice(Model):
+    """Rows that have one value in a column, or one combination of values in several."""
+
+    name: str
+    rows: int
+    metrics: dict[str, float]
+    value: float | None = None
+    """Of the metric that slices are ranked by."""
+    interval: Interval | None = None
+    behind: float | None = None
+    """How much worse than the whole evaluation split; negative where it is better."""
+    is_small: bool = False
+
+
+class Evaluation(Model):
+    """The verdict and its reasons."""
+
+    is_blessed: bool
+    metrics: list[Metric]
+    ranked_by: str
+    """The metric of `Slice.value`."""
+    slices: list[Slice] = []
+    not_compared_because: str | None = None
+    failures: list[str] = []
+    """Why the model is not blessed, in words."""
+
+    @property
+    def checks(self) -> list[CheckFact]:
+        """Every check, in the order of the metrics."""
+        return [check for metric in self.metrics for check in metric.checks]
+
+    def metric(self, name: str) -> Metric | None:
+        """The metric of that name."""
+        return next((metric for metric in self.metrics if metric.name == name), None)
+
+
+class ClassQuality(Model):
+    """How a class is recognised."""
+
+    name: str
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    support: int
+
+
+class Curve(Model):
+    """A line of a figure."""
+
+    name: str
+    area: float | None = None
+    points: list[Point]
+
+
+class CalibrationBin(Model):
+    """Rows whose predicted probability is about the same."""
+
+    predicted: float
+    observed: float
+    rows: int
+
+
+class Importance(Model):
+    """How much worse the model gets when a feature's values are shuffled."""
+
+    column: str
+    value: float
+    deviation: float
+    """Standard deviation over the repetitions."""
+
+
+class Quality(Model):
+    """How well the model predicts, on a sample of the evaluation split."""
+
+    sample_rows: int
+    total_rows: int
+    classes: list[str] = []
+    confusion: list[list[int]] = []
+    """A row a true class, a column a predicted one. Empty where there are too many classes for a picture."""
+    per_class: list[ClassQuality] = []
+    kappa: float | None = None
+    roc: list[Curve] = []
+    roc_thresholds: list[tuple[float, float, float]] = []
+    """Threshold, false-positive rate, recall: all classes against the rest together, or the second of two."""
+    precision_recall: list[Curve] = []
+    calibration: list[CalibrationBin] = []
+    calibration_error: float | None = None
+    predicted_against_true: list[Point] = []
+    """True value, predicted value, of rows of the sample."""
+    residual_edges: list[float] = []
+    residual_counts: list[int] = []
+    residual_mean: float | None = None
+    residual_deviation: float | None = None
+    importance: list[Importance] = []
+    """The most important first."""
+    importance_metric: str = ""
+    importance_rows: int = 0
+    importance_repetitions: int = 0
+
+
+class Push(Model):
+    """What became of the model."""
+
+    version: int | None = None
+    """None: not pushed."""
+    destination: str | None = None
+    served_version: int | None = None
+    """The version that it was compared with."""
+    request: dict[str, Any] | None = None
+    """A body for the REST API's `:predict`, of one real row."""
+    model_digest: str | None = None
+    """SHA-256 of the SavedModel."""
+
+
+class Facts(Model):
+    """All that a report says. A part is None where the run did not come so far."""
+
+    schema_version: Literal[1] = 1
+    settings: Settings
+    label: str | None = None
+    data: Data | None = None
+    training: Training | None = None
+    evaluation: Evaluation | None = None
+    quality: Quality | None = None
+    push: Push | None = None
+    problems: list[str] = []
+    """Parts that could not be made, with the reason."""
+
+
+def write(facts: Facts, folder: Path) -> None:
+    """Write facts.json."""
+    (folder / FACTS).write_text(facts.model_dump_json(), encoding="utf-8")
+
+
+def read(folder: Path) -> Facts | None:
+    """The facts of a report's artifact; None where there are none."""
+    path = folder / FACTS
+    return Facts.model_validate_json(path.read_text(encoding="utf-8")) if path.is_file() else None

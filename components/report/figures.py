@@ -1,0 +1,357 @@
+"""Figures as inline SVG, drawn with the classes of style.css, so that they follow light and dark.
+
+Every figure is as wide as a phone and is scaled up a little on wide screens: its text stays readable on both. Each has
+its content in words as its label, which is what a screen reader says.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from markupsafe import Markup, escape
+
+from components.report.facts import CalibrationBin, Column, Curve, Interval, Point
+
+WIDTH = 340
+HEIGHT = 210
+SQUARE = 300
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 16, 34
+MAX_LABEL = 26
+"""Characters of a name in a figure; the whole name stands in the text beside it."""
+MAX_POINTS = 400
+SERIES = 8
+"""Colours that style.css has."""
+
+
+def shorten(text: str, length: int = MAX_LABEL) -> str:
+    """A name that fits."""
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def number(value: float | None, *, digits: int = 4) -> str:
+    """A number for people: significant digits, whole numbers from a thousand on."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    if abs(value) >= 1000 and (abs(value) < 1e15):
+        return f"{value:,.0f}"
+    return f"{value:.{digits}g}"
+
+
+def ticks(low: float, high: float, *, count: int = 5) -> list[float]:
+    """Round numbers between two numbers, about as many as asked for."""
+    if not high > low:
+        return [low]
+    raw = (high - low) / count
+    magnitude = 10.0 ** math.floor(math.log10(raw))
+    step = next(factor * magnitude for factor in (1, 2, 2.5, 5, 10) if factor * magnitude >= raw * 0.999)
+    first = math.ceil(low / step - 1e-9)
+    return [round(index * step, 12) for index in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """Axes: from numbers to places in the figure."""
+
+    x_low: float
+    x_high: float
+    y_low: float
+    y_high: float
+    width: int = WIDTH
+    height: int = HEIGHT
+
+    def x(self, value: float) -> float:
+        return _LEFT + (self.width - _LEFT - _RIGHT) * (value - self.x_low) / ((self.x_high - self.x_low) or 1)
+
+    def y(self, value: float) -> float:
+        span = (self.y_high - self.y_low) or 1
+        return _TOP + (self.height - _TOP - _BOTTOM) * (1 - (value - self.y_low) / span)
+
+    def axes(self, x_label: str, y_label: str, *, x_ticks: Sequence[float] | None = None) -> Markup:
+        parts = []
+        for value in ticks(self.y_low, self.y_high, count=4):
+            place = self.y(value)
+            parts.append(
+                Markup('<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(
+                    _LEFT, self.width - _RIGHT, place, place
+                )
+            )
+            parts.append(_text(_LEFT - 5, place + 4, number(value), anchor="end"))
+        for value in x_ticks if x_ticks is not None else ticks(self.x_low, self.x_high, count=5):
+            parts.append(_text(self.x(value), self.height - _BOTTOM + 15, number(value), anchor="middle"))
+        parts.append(_text((_LEFT + self.width - _RIGHT) / 2, self.height - 3, x_label, anchor="middle", kind="axis"))
+        parts.append(_text(3, 10, y_label, kind="axis"))
+        return Markup("").join(parts)
+
+
+def _text(x: float, y: float, text: str, *, anchor: str = "start", kind: str = "tick") -> Markup:
+    return Markup('<text class="{}" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(kind, x, y, anchor, text)
+
+
+def _svg(label: str, *parts: Markup, width: int = WIDTH, height: int = HEIGHT, kind: str = "chart") -> Markup:
+    return Markup('<svg class="{}" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
+        kind, width, height, label, Markup("").join(parts)
+    )
+
+
+def _points(frame: _Frame, points: Sequence[Point]) -> str:
+    return " ".join(f"{frame.x(x):.1f},{frame.y(y):.1f}" for x, y in points)
+
+
+@dataclass(frozen=True)
+class Series:
+    """A line over the epochs."""
+
+    name: str
+    values: Sequence[float]
+    color: int = 1
+    points: list[Point] = field(default_factory=list)
+
+
+def lines(
+    series: Sequence[Series], *, label: str, y_label: str, best: int | None = None, stopped: int | None = None
+) -> Markup:
+    """Lines over the epochs, counted from 1.
+
+    Args:
+        series: to draw.
+        label: the figure in words.
+        y_label: what is drawn.
+        best: the epoch whose weights are kept, marked by a dashed line.
+        stopped: the epoch after which training was stopped early, marked by a dotted line.
+    """
+    values = [value for one in series for value in one.values if math.isfinite(value)]
+    if not values:
+        return Markup('<p class="muted">No finite value.</p>')
+    low, high = min(values), max(values)
+    low = 0.0 if 0 < low < high * 0.5 else low
+    margin = (high - low) * 0.04 or abs(high) * 0.1 or 1.0
+    epochs = max(len(one.values) for one in series)
+    frame = _Frame(1, max(epochs, 2), low if low == 0 else low - margin, high + margin)
+    whole = sorted({max(1, round(tick)) for tick in ticks(1, max(epochs, 2), count=5)} | {1})
+    parts = [frame.axes("epoch", y_label, x_ticks=[tick for tick in whole if tick <= epochs])]
+    for epoch, kind in ((best, "best"), (stopped, "stopped")):
+        if epoch is not None:
+            place = frame.x(epoch)
+            parts.append(
+                Markup('<line class="{}" x1="{:.1f}" x2="{:.1f}" y1="{}" y2="{}"/>').format(
+                    kind, place, place, _TOP, HEIGHT - _BOTTOM
+                )
+            )
+    for one in series:
+        points = [(index + 1.0, value) for index, value in enumerate(one.values) if math.isfinite(value)]
+        thinned = points[:: max(len(points) // MAX_POINTS, 1)]
+        parts.append(Markup('<polyline class="line s{}" points="{}"/>').format(one.color, _points(frame, thinned)))
+        if len(points) == 1:
+            parts.append(
+                Markup('<circle class="dot s{}" cx="{:.1f}" cy="{:.1f}" r="3"/>').format(
+                    one.color, frame.x(points[0][0]), frame.y(points[0][1])
+                )
+            )
+    return _svg(label, *parts)
+
+
+def curves(found: Sequence[Curve], *, label: str, x_label: str, y_label: str, diagonal: bool) -> Markup:
+    """Curves in the unit square."""
+    frame = _Frame(0, 1, 0, 1, SQUARE, SQUARE)
+    parts = [frame.axes(x_label, y_label)]
+    if diagonal:
+        parts.append(_diagonal(frame))
+    for index, curve in enumerate(found[:SERIES], start=1):
+        points = [(x, y) for x, y in curve.points]
+        parts.append(Markup('<polyline class="line s{}" points="{}"/>').format(index, _points(frame, points)))
+    return _svg(label, *parts, width=SQUARE, height=SQUARE)
+
+
+def _diagonal(frame: _Frame) -> Markup:
+    return Markup('<polyline class="chance" points="{}"/>').format(
+        _points(frame, [(frame.x_low, frame.y_low), (frame.x_high, frame.y_high)])
+    )
+
+
+def calibration(bins: Sequence[CalibrationBin], *, label: str) -> Markup:
+    """Observed share over predicted probability; the larger a dot, the more rows."""
+    frame = _Frame(0, 1, 0, 1, SQUARE, SQUARE)
+    parts = [frame.axes("predicted probability", "observed share"), _diagonal(frame)]
+    most = max((one.rows for one in bins), default=1)
+    parts.append(
+        Markup('<polyline class="line s1" points="{}"/>').format(
+            _points(frame, [(one.predicted, one.observed) for one in bins])
+        )
+    )
+    for one in bins:
+        radius = 2.5 + 4.5 * math.sqrt(one.rows / most)
+        parts.append(
+            Markup('<circle class="dot s1" cx="{:.1f}" cy="{:.1f}" r="{:.1f}"/>').format(
+                frame.x(one.predicted), frame.y(one.observed), radius
+            )
+        )
+    return _svg(label, *parts, width=SQUARE, height=SQUARE)
+
+
+def scatter(points: Sequence[Point], *, label: str) -> Markup:
+    """Predicted over true values, with the line on which a perfect model's points lie."""
+    values = [value for point in points for value in point]
+    low, high = min(values), max(values)
+    margin = (high - low) * 0.03 or 1.0
+    frame = _Frame(low - margin, high + margin, low - margin, high + margin, SQUARE, SQUARE)
+    steps = ticks(low, high, count=3)
+    dots = "".join(f"M{frame.x(x):.0f} {frame.y(y):.0f}h0" for x, y in points)
+    return _svg(
+        label,
+        frame.axes("true", "predicted", x_ticks=steps),
+        _diagonal(frame),
+        Markup('<path class="cloud" d="{}"/>').format(dots),
+        width=SQUARE,
+        height=SQUARE,
+    )
+
+
+def histogram(edges: Sequence[float], counts: Sequence[int], *, label: str, x_label: str) -> Markup:
+    """Bars over a number."""
+    frame = _Frame(edges[0], edges[-1], 0, max(counts) * 1.05 or 1)
+    bottom = frame.y(0)
+    bars = "".join(
+        f"M{frame.x(low) + 0.5:.1f} {bottom:.1f}V{frame.y(count):.1f}H{frame.x(high) - 0.5:.1f}V{bottom:.1f}z"
+        for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True)
+        if count
+    )
+    return _svg(
+        label,
+        frame.axes(x_label, "rows", x_ticks=ticks(edges[0], edges[-1], count=4)),
+        Markup('<path class="bar s1" d="{}"/>').format(bars),
+    )
+
+
+BARS_WIDTH, BARS_HEIGHT = 260, 70
+
+
+def column_bars(column: Column, splits: Sequence[str]) -> Markup:
+    """The histogram of a numeric column, a bar for each split side by side.
+
+    Args:
+        column: with `edges`.
+        splits: at most two of its splits.
+    """
+    shown = [column.splits[split] for split in splits if split in column.splits and column.splits[split].shares]
+    if not shown or not column.edges:
+        return Markup("")
+    num_bars = max(len(column.edges) - 1, 1)
+    highest = max((share for one in shown for share in one.shares), default=0) or 1.0
+    slot = BARS_WIDTH / num_bars
+    width = slot * 0.86 / len(shown)
+    parts = []
+    for position, one in enumerate(shown):
+        path = "".join(
+            f"M{index * slot + slot * 0.07 + position * width:.1f} {BARS_HEIGHT}"
+            f"v{-max(BARS_HEIGHT * share / highest, 0.8):.1f}h{width:.1f}V{BARS_HEIGHT}z"
+            for index, share in enumerate(one.shares)
+            if share > 0
+        )
+        parts.append(Markup('<path class="bar s{}" d="{}"/>').format(position + 1, path))
+    label = (
+        f"Histogram of {shorten(column.name, 80)}, from {number(column.edges[0])} to {number(column.edges[-1])}, "
+        + (
+            "; ".join(
+                f"{split}: {_highest_bar(column, column.splits[split].shares)}"
+                for split in splits
+                if split in column.splits and column.splits[split].shares
+            )
+        )
+    )
+    return _svg(label, *parts, width=BARS_WIDTH, height=BARS_HEIGHT, kind="bars")
+
+
+def _highest_bar(column: Column, shares: Sequence[float]) -> str:
+    highest = max(range(len(shares)), key=shares.__getitem__)
+    if len(column.edges) < 2 or column.edges[0] == column.edges[-1]:
+        return f"{shares[highest]:.0%} at {number(column.edges[0])}"
+    return f"most between {number(column.edges[highest])} and {number(column.edges[highest + 1])}"
+
+
+RANGE_WIDTH = 150
+
+
+def interval(
+    value: float | None, found: Interval | None, *, low: float, high: float, reference: float | None
+) -> Markup:
+    """A value with its interval, and a line where the whole lies."""
+    if value is None or not math.isfinite(value):
+        return Markup("")
+    span = (high - low) or 1.0
+
+    def place(number: float) -> float:
+        return 4 + (RANGE_WIDTH - 8) * min(max((number - low) / span, 0), 1)
+
+    parts = []
+    if reference is not None and math.isfinite(reference):
+        parts.append(Markup('<line class="best" x1="{0:.1f}" x2="{0:.1f}" y1="0" y2="16"/>').format(place(reference)))
+    if found:
+        parts.append(
+            Markup('<line class="range" x1="{:.1f}" x2="{:.1f}" y1="8" y2="8"/>').format(
+                place(found.lower), place(found.upper)
+            )
+        )
+    parts.append(Markup('<circle class="dot s1" cx="{:.1f}" cy="8" r="3.5"/>').format(place(value)))
+    return Markup('<svg class="interval" viewBox="0 0 {} 16" aria-hidden="true">{}</svg>').format(
+        RANGE_WIDTH, Markup("").join(parts)
+    )
+
+
+@dataclass(frozen=True)
+class Step:
+    """A node in the picture of the chain."""
+
+    id: str
+    state: str
+    """`done`, `cached`, `failed`, `interrupted` or `not reached`."""
+    seconds: float | None = None
+    upstream: Sequence[str] = ()
+
+
+_MARKS: Mapping[str, str] = {"done": "✓", "cached": "↺", "failed": "✕", "interrupted": "!", "not reached": "·"}
+_ROW = 30
+_CHAIN_LEFT = 96
+
+
+def chain(steps: Sequence[Step]) -> Markup:
+    """The nodes of a run from top to bottom; arcs at the left lead to those whose outputs a node reads."""
+    rows = {step.id: index for index, step in enumerate(steps)}
+    height = _ROW * len(steps) + 8
+    parts = []
+    arcs = sorted({(rows[up], rows[step.id]) for step in steps for up in step.upstream if up in rows})
+    for start, end in arcs:
+        x, top, bottom = _CHAIN_LEFT, start * _ROW + 19, end * _ROW + 19
+        if end - start == 1:
+            parts.append(Markup('<path class="arc" d="M{0} {1}V{2}"/>').format(x, top + 7, bottom - 7))
+        else:
+            bend = x - 10 - min(9 * (end - start), 84)
+            parts.append(
+                Markup('<path class="arc" d="M{0} {1}C{3} {1} {3} {2} {0} {2}"/>').format(x - 8, top, bottom, bend)
+            )
+    for step in steps:
+        y = rows[step.id] * _ROW + 19
+        state = step.state.replace(" ", "-")
+        time = "" if step.seconds is None or step.state in ("cached", "not reached") else f"{step.seconds:.1f} s"
+        parts.append(Markup('<circle class="node {}" cx="{}" cy="{}" r="8"/>').format(state, _CHAIN_LEFT, y))
+        parts.append(
+            Markup('<text class="mark {}" x="{}" y="{}" text-anchor="middle">{}</text>').format(
+                state, _CHAIN_LEFT, y + 4, _MARKS.get(step.state, "")
+            )
+        )
+        parts.append(_text(_CHAIN_LEFT + 16, y + 4, shorten(step.id), kind="name"))
+        parts.append(_text(WIDTH - 4, y + 4, f"{step.state} {time}".strip(), anchor="end"))
+    words = "; ".join(
+        f"{step.id}: {step.state}" + (f", reads {', '.join(step.upstream)}" if step.upstream else "") for step in steps
+    )
+    return _svg(f"The chain of artifacts. {words}", *parts, height=height, kind="chart chain")
+
+
+def confusion_shade(count: int, row: Sequence[int]) -> int:
+    """How dark a cell is, 0 to 10: its share of the rows of its class."""
+    total = sum(row)
+    return math.ceil(10 * count / total) if total and count else 0
+
+
+def break_long(text: str) -> Markup:
+    """A name in text, where it may be broken after separators."""
+    return Markup(str(escape(text)).replace("_", "_<wbr>").replace("/", "/<wbr>"))

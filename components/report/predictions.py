@@ -1,0 +1,357 @@
+"""What the exported model predicts for a sample of the evaluation split, in the session in which it is served.
+
+Also the permutation importance of its columns, which asks the model again and again.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from components.report.facts import Importance
+from models.features import LABEL, MISSING_INTEGER
+
+READ_BATCH = 16_384
+PREDICT_BATCH = 1_024
+SHUFFLED_ROWS = 8_192
+"""Rows of the shuffled copies that are predicted together."""
+IMPORTANCE_ROWS = 2_000
+"""Rows at most that columns are shuffled in."""
+FEWEST_IMPORTANCE_ROWS = 200
+IMPORTANCE_PREDICTIONS = 200_000
+"""Predictions that all importances together may take, as long as each has its fewest rows."""
+IMPORTANCE_REPETITIONS = 3
+IMPORTANCE_SECONDS = 20.0
+"""Time after which the remaining columns are left without importance: a network may be a large one."""
+
+Array = np.ndarray[Any, Any]
+
+_TRANSFORM = "transform_features"
+_RAW = "serving_default"
+_INIT_SIGNATURE = "__saved_model_init_op"
+_MAIN_OPS = ("saved_model_main_op", "legacy_init_op")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Rows of the evaluation split, as they were drawn."""
+
+    examples: list[bytes]
+    """Serialized tf.Examples."""
+    total_rows: int
+    """Rows of the split."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Labels and outputs for the rows of a sample."""
+
+    classes: tuple[str, ...]
+    """Empty for a regression."""
+    labels: Array
+    """(rows,) int64 index of the class, or float64 number."""
+    outputs: Array
+    """(rows, classes) float64 probabilities, or (rows,) float64 values."""
+    known: Array
+    """(sample rows,) bool: rows whose label is a class or a number. The others are left out of labels and outputs."""
+
+    def of(self, rows: Array) -> "Predictions":
+        """Those of some of the rows, by their positions."""
+        return Predictions(self.classes, self.labels[rows], self.outputs[rows], self.known)
+
+
+def draw(files: Sequence[Path], *, rows: int, seed: int) -> Sample:
+    """Draw rows evenly: each has a random number, and those with the lowest stay, in their order.
+
+    Args:
+        files: gzipped TFRecords of tf.Examples.
+        rows: at most.
+        seed: of the random numbers.
+    """
+    import tensorflow as tf
+
+    generator = np.random.default_rng(seed)
+    keys: Array = np.empty(0)
+    examples: list[bytes] = []
+    total = 0
+    dataset = tf.data.TFRecordDataset([str(file) for file in files], "GZIP").batch(READ_BATCH)
+    for batch in dataset.as_numpy_iterator():
+        total += len(batch)
+        keys = np.concatenate([keys, generator.random(len(batch))])
+        examples += batch.tolist()
+        if len(examples) > rows:
+            kept = np.sort(np.argpartition(keys, rows)[:rows])
+            keys, examples = keys[kept], [examples[index] for index in kept]
+    return Sample(examples, total)
+
+
+class Model:
+    """An exported model in a session.
+
+    Of its graph only what is asked here is loaded, and nothing is optimised: for a thousand columns that takes a
+    second, where the whole takes ten.
+    """
+
+    def __init__(self, path: Path, *, with_raw_columns: bool = False) -> None:
+        """Load it.
+
+        Args:
+            path: folder of the SavedModel.
+            with_raw_columns: whether `outputs_of_columns` is going to be asked.
+
+        Raises:
+            ValueError: kubetfx did not export it, or an old one did.
+        """
+        from models.export import NETWORK, read_facts
+
+        facts = read_facts(path)
+        if facts is None or not facts.network_inputs:
+            raise ValueError("the model was not exported by this version of kubetfx")
+        self.facts = facts
+        self._network = NETWORK
+        names = (_TRANSFORM, NETWORK, *((_RAW,) if with_raw_columns else ()))
+        self._session, self._signatures = _load(path, names)
+
+    def close(self) -> None:
+        """Free the session."""
+        self._session.close()
+
+    def predict(self, examples: Sequence[bytes]) -> Predictions:
+        """Labels and outputs of serialized tf.Examples."""
+        labels, outputs = [], []
+        for start in range(0, len(examples), PREDICT_BATCH):
+            features = self.features(examples[start : start + PREDICT_BATCH])
+            labels.append(features.pop(LABEL).reshape(-1))
+            outputs.append(self.outputs(features))
+        return self._known(np.concatenate(labels), np.concatenate(outputs))
+
+    def _known(self, labels: Array, outputs: Array) -> Predictions:
+        is_classifier = bool(self.facts.classes)
+        labels = labels.astype(np.int64 if is_classifier else np.float64)
+        known = labels >= 0 if is_classifier else np.isfinite(labels)
+        known &= np.isfinite(outputs).reshape(len(outputs), -1).all(axis=1)
+        return Predictions(self.facts.classes, labels[known], outputs[known], known)
+
+    def features(self, examples: Sequence[bytes]) -> dict[str, Array]:
+        """What preprocessing makes of serialized tf.Examples: the features and the label, each (rows, ...)."""
+        signature = self._signatures[_TRANSFORM]
+        fetches = {name: signature.outputs[name].name for name in (LABEL, *self.facts.network_inputs)}
+        found: dict[str, Array] = self._session.run(fetches, {signature.inputs["examples"].name: list(examples)})
+        return found
+
+    def outputs(self, features: dict[str, Array]) -> Array:
+        """Probabilities (rows, classes) or values (rows,), float64, for features."""
+        from models.export import network_arguments
+
+        signature = self._signatures[self._network]
+        arguments = network_arguments(features, self.facts.network_inputs)
+        feed = {signature.inputs[name].name: array for name, array in arguments.items()}
+        return self._shaped(self._session.run(signature.outputs["outputs"].name, feed))
+
+    def columns(self, examples: Sequence[bytes]) -> dict[str, Array]:
+        """The rows as clients send them, an array (rows,) a column."""
+        parsed = self._parse(examples, self.facts.inputs)
+        for name, values in parsed.items():
+            if values.dtype == np.int64:
+                parsed[name] = np.where(values == MISSING_INTEGER, np.nan, values.astype(np.float64))
+        return parsed
+
+    def outputs_of_columns(self, columns: dict[str, Array]) -> Array:
+        """Probabilities (rows, classes) or values (rows,), float64, for rows of `columns`."""
+        signature = self._signatures[_RAW]
+        name = "probabilities" if self.facts.classes else "value"
+        feed = {signature.inputs[column].name: array for column, array in columns.items()}
+        return self._shaped(self._session.run(signature.outputs[name].name, feed))
+
+    def _shaped(self, outputs: Array) -> Array:
+        outputs = outputs.astype(np.float64)
+        return outputs if self.facts.classes else outputs.reshape(-1)
+
+    def texts(self, examples: Sequence[bytes], names: Sequence[str]) -> dict[str, list[str | None]]:
+        """The values of columns as TFMA writes them in the names of slices; None where a cell is missing."""
+        parsed = self._parse(examples, names)
+        return {name: [_as_text(value) for value in values.tolist()] for name, values in parsed.items()}
+
+    def _parse(self, examples: Sequence[bytes], names: Sequence[str]) -> dict[str, Array]:
+        import tensorflow as tf
+
+        if not names:
+            return {}
+        defaults = {"string": b"", "int64": MISSING_INTEGER}
+        dtypes = {name: self.facts.columns[name] for name in names}
+        spec = {
+            name: tf.io.FixedLenFeature([], tf.as_dtype(dtype), defaults.get(dtype, float("nan")))
+            for name, dtype in dtypes.items()
+        }
+        return {name: tensor.numpy() for name, tensor in tf.io.parse_example(list(examples), spec).items()}
+
+
+def _load(path: Path, names: Sequence[str]) -> tuple[Any, Mapping[str, Any]]:
+    """A session with what these signatures need of a SavedModel, as its own loader would fill it; the signatures."""
+    import tensorflow as tf
+    from tensorflow.core.protobuf import config_pb2, saved_model_pb2
+
+    (meta_graph,) = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes()).meta_graphs
+    signatures: Mapping[str, Any] = meta_graph.signature_def
+    fetched = [info.name for name in names for info in signatures[name].outputs.values()]
+    main_ops = [name for key in _MAIN_OPS for name in meta_graph.collection_def[key].node_list.value]
+    main_ops += (
+        [info.name for info in signatures[_INIT_SIGNATURE].outputs.values()] if _INIT_SIGNATURE in signatures else []
+    )
+    restore = meta_graph.saver_def.restore_op_name
+    roots = sorted({name.split(":")[0] for name in (*fetched, *main_ops, restore)})
+    inputs = [info.name for name in names for info in signatures[name].inputs.values()]
+    filename = meta_graph.saver_def.filename_tensor_name
+    assets = {definition.tensor_info.name: definition.filename for definition in meta_graph.asset_file_def}
+    config = config_pb2.ConfigProto()
+    config.graph_options.rewrite_options.disable_meta_optimizer = True
+    session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
+    with session.graph.as_default():
+        kept = [*roots, *(name.split(":")[0] for name in (*inputs, filename)), *assets]
+        tf.graph_util.import_graph_def(_pruned(meta_graph.graph_def, kept), name="")
+        feed = {tensor: str(path / "assets" / name) for tensor, name in assets.items()}
+        session.run(restore, {filename: str(path / "variables" / "variables")})
+        session.run([session.graph.get_operation_by_name(name.split(":")[0]) for name in main_ops], feed)
+    return session, signatures
+
+
+def _as_text(value: bytes | float) -> str | None:
+    if isinstance(value, bytes):
+        return value.decode(errors="replace") or None
+    return None if value == MISSING_INTEGER or math.isnan(value) else str(value)
+
+
+def _pruned(graph_def: Any, kept: Sequence[str]) -> Any:
+    """The part of a graph that some of its nodes need, and the functions that are called in it."""
+    import tensorflow as tf
+
+    part = tf.compat.v1.graph_util.extract_sub_graph(graph_def, [name.split(":")[0] for name in kept])
+    functions = {function.signature.name: function for function in graph_def.library.function}
+    needed: set[str] = set()
+    pending = [part.node]
+    while pending:
+        for node in pending.pop():
+            names = {node.op, *(name for value in node.attr.values() for name in _functions_in(value))}
+            for name in names & functions.keys() - needed:
+                needed.add(name)
+                pending.append(functions[name].node_def)
+    for function in list(part.library.function):
+        if function.signature.name not in needed:
+            part.library.function.remove(function)
+    return part
+
+
+def _functions_in(value: Any) -> Iterator[str]:
+    if value.HasField("func"):
+        yield value.func.name
+    yield from (function.name for function in value.list.func)
+
+
+def row_losses(labels: Array, outputs: Array) -> Array:
+    """Loss of each row: cross entropy, or the squared error.
+
+    Args:
+        labels: (rows,) index of the class, or number.
+        outputs: (rows, classes) probabilities, or (rows,) values.
+    """
+    if outputs.ndim == 1:
+        return np.square(outputs - labels)
+    return -np.log(np.clip(outputs[np.arange(len(labels)), labels], 1e-7, 1.0))
+
+
+Shuffle = Callable[[Sequence[str], int], Array]
+"""Outputs for copies of the rows, in each of which one column is shuffled: (columns * repetitions * rows, ...)."""
+
+
+def importance(
+    model: Model,
+    sample: Sample,
+    predictions: Predictions,
+    *,
+    positions: Mapping[str, Sequence[tuple[str, int]]] | None,
+    seed: int,
+) -> tuple[list[Importance], int, int]:
+    """How much worse the loss gets when a column's values are shuffled among the rows.
+
+    Cross entropy for a classification, the root of the mean squared error for a regression. L. Breiman, "Random
+    Forests", 2001, section 10; here on rows that the model was not trained on.
+
+    Args:
+        model: to ask.
+        sample: rows of the evaluation split.
+        predictions: of these rows.
+        positions: feature and dimension of it by column, where that is all that the column is used for; None: the
+            model is asked for raw columns, which takes longer.
+        seed: of the shuffling.
+
+    Returns:
+        The importances, the largest first; the rows and the repetitions that they were measured with.
+    """
+    names = list(model.facts.inputs)
+    known = np.flatnonzero(predictions.known)
+    least = len(names) * FEWEST_IMPORTANCE_ROWS * IMPORTANCE_REPETITIONS
+    repetitions = IMPORTANCE_REPETITIONS if least <= IMPORTANCE_PREDICTIONS else 1
+    rows = IMPORTANCE_PREDICTIONS // (len(names) * repetitions)
+    generator = np.random.default_rng(seed)
+    chosen = np.sort(generator.permutation(len(known))[: int(np.clip(rows, FEWEST_IMPORTANCE_ROWS, IMPORTANCE_ROWS))])
+    labels = predictions.labels[chosen]
+    shuffle = _shuffle(model, [sample.examples[index] for index in known[chosen]], positions, generator)
+    before = _score(row_losses(labels, predictions.outputs[chosen]), predictions)
+    found: list[Importance] = []
+    deadline = time.monotonic() + IMPORTANCE_SECONDS
+    for copies in _batches(names, max(SHUFFLED_ROWS // (len(labels) * repetitions), 1)):
+        if time.monotonic() > deadline:
+            logging.warning("No importance within %g s for %d columns.", IMPORTANCE_SECONDS, len(names) - len(found))
+            break
+        outputs = shuffle(copies, repetitions)
+        losses = row_losses(np.tile(labels, len(copies) * repetitions), outputs)
+        for name, own in zip(copies, losses.reshape(len(copies), repetitions, -1), strict=True):
+            rises = np.array([_score(one, predictions) - before for one in own])
+            found.append(Importance(column=name, value=float(rises.mean()), deviation=float(rises.std())))
+    return sorted(found, key=lambda entry: (-entry.value, entry.column)), len(labels), repetitions
+
+
+def _shuffle(
+    model: Model,
+    examples: Sequence[bytes],
+    positions: Mapping[str, Sequence[tuple[str, int]]] | None,
+    generator: np.random.Generator,
+) -> Shuffle:
+    num_rows = len(examples)
+    if positions is None:
+        places: Mapping[str, Sequence[tuple[str, int | None]]] = {name: [(name, None)] for name in model.facts.inputs}
+        arrays = model.columns(examples)
+        ask: Callable[[dict[str, Array]], Array] = model.outputs_of_columns
+    else:
+        places = positions
+        arrays, ask = model.features(examples), model.outputs
+        arrays.pop(LABEL)
+
+    def outputs(names: Sequence[str], repetitions: int) -> Array:
+        copies = {key: np.concatenate([array] * (len(names) * repetitions)) for key, array in arrays.items()}
+        for number, name in enumerate(name for name in names for _ in range(repetitions)):
+            order = generator.permutation(num_rows)
+            own = slice(number * num_rows, (number + 1) * num_rows)
+            for key, dimension in places[name]:
+                if dimension is None:
+                    copies[key][own] = arrays[key][order]
+                else:
+                    copies[key][own, dimension] = arrays[key][order, dimension]
+        return ask(copies)
+
+    return outputs
+
+
+def _score(losses: Array, predictions: Predictions) -> float:
+    mean = float(losses.mean())
+    return mean if predictions.classes else mean**0.5
+
+
+def _batches(names: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    for start in range(0, len(names), size):
+        yield names[start : start + size]

@@ -1,0 +1,61 @@
+"""The report of a run in its workspace: runs/RUN_ID, from the facts of the node Report and the record of the run.
+
+A run that did not reach that node has a report too: the facts are collected from what it left.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from components.report import card, facts, metrics, render
+from components.report.collect import Sources, collect
+from pipeline.config import PipelineConfig
+from pipeline.run_record import CARD, METRICS, REPORT, REPORT_NODE, RunRecord, run_folder, write_text
+
+
+def publish(
+    config: PipelineConfig,
+    record: RunRecord,
+    *,
+    examples_properties: Mapping[str, Any] | None = None,
+    ask_model: bool = True,
+) -> Path:
+    """Write report, metrics and model card of a run.
+
+    Args:
+        config: of the pipeline.
+        record: how the run went.
+        examples_properties: custom properties of the examples, for a run that has no facts.
+        ask_model: whether such a run's model, if it has one, is asked for predictions.
+
+    Returns:
+        The report.
+    """
+    found = facts_of(record) or collect(
+        _sources(record, examples_properties or {}, ask_model=ask_model), facts.Settings.of(config)
+    )
+    folder = run_folder(config.workspace_path, record.run_id)
+    write_text(folder / CARD, card.markdown(found))
+    write_text(folder / METRICS, metrics.document(found, record).model_dump_json(indent=1))
+    write_text(folder / REPORT, render.report(found, record))
+    return folder / REPORT
+
+
+def facts_of(record: RunRecord) -> facts.Facts | None:
+    """What the node Report of a run found out; None if the run did not reach it."""
+    folder = record.output(REPORT_NODE, "report")
+    return facts.read(folder) if folder else None
+
+
+def _sources(record: RunRecord, properties: Mapping[str, Any], *, ask_model: bool) -> Sources:
+    return Sources(
+        statistics=record.output("StatisticsGen", "statistics"),
+        schema=record.output("AnomalyGate", "approved_schema") or record.output("SchemaGen", "schema"),
+        anomalies=record.output("ExampleValidator", "anomalies"),
+        examples=record.output("TableExampleGen", "examples") if ask_model else None,
+        examples_properties=properties,
+        model=record.output("Trainer", "model"),
+        evaluation=record.output("Evaluator", "evaluation"),
+        served_version=record.served_version,
+        pushed_version=record.pushed_version,
+    )

@@ -1,0 +1,144 @@
+"""What is written down about a training while it runs: history.json for the report, and TensorBoard's logs.
+
+Nothing is done in a batch: hooks of batches would make Keras fetch the metrics from the device after each of them.
+"""
+
+import math
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+TENSORBOARD_FOLDERS = {"": "train", "val_": "validation"}
+"""Folder of the logs by the prefix that Keras gives to the metrics."""
+
+
+class TrainingRecorder(keras.callbacks.Callback):
+    """Notes the learning rate and the time of each epoch, and writes its metrics for TensorBoard as they come.
+
+    Args:
+        log_folder: where TensorBoard's event files go, a folder each for training and validation.
+    """
+
+    def __init__(self, log_folder: Path) -> None:
+        super().__init__()
+        self._writers = {
+            prefix: tf.summary.create_file_writer(str(log_folder / name))
+            for prefix, name in TENSORBOARD_FOLDERS.items()
+        }
+        self._started = 0.0
+        self.learning_rates: list[float] = []
+        self.train_seconds: list[float] = []
+        """Of the training steps of each epoch, without the validation."""
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Note the rate that the epoch starts with."""
+        self.learning_rates.append(float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)))
+        self._started = time.perf_counter()
+
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """The steps of the epoch are over, and its validation begins."""
+        self._note_time()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Write the epoch's metrics."""
+        self._note_time()
+        for name, value in (logs or {}).items():
+            prefix = "val_" if name.startswith("val_") else ""
+            with self._writers[prefix].as_default(step=epoch + 1):
+                tf.summary.scalar(f"epoch_{name.removeprefix(prefix)}", value)
+        with self._writers[""].as_default(step=epoch + 1):
+            tf.summary.scalar("epoch_learning_rate", self.learning_rates[-1])
+        for writer in self._writers.values():
+            writer.flush()
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Close the logs."""
+        for writer in self._writers.values():
+            writer.close()
+
+    def _note_time(self) -> None:
+        if len(self.train_seconds) < len(self.learning_rates):
+            self.train_seconds.append(time.perf_counter() - self._started)
+
+
+def history_document(
+    history: dict[str, list[float]],
+    recorder: TrainingRecorder,
+    model: keras.Model,
+    *,
+    best_epoch: int,
+    epochs_asked: int,
+    batch_size: int,
+    num_rows: int,
+    seed: int,
+) -> dict[str, Any]:
+    """The content of history.json.
+
+    Args:
+        history: Keras' metrics by name, a value an epoch.
+        recorder: the callback that saw the training.
+        model: what was trained.
+        best_epoch: the epoch whose weights were kept, counted from 1.
+        epochs_asked: `training.epochs`.
+        batch_size: rows a step.
+        num_rows: rows of the training split.
+        seed: `training.seed`.
+    """
+    steps = math.ceil(num_rows / batch_size)
+    later = recorder.train_seconds[1:] or recorder.train_seconds  # the first epoch also builds the graph
+    return {
+        "epochs": len(history["loss"]),
+        "best_epoch": best_epoch,
+        "epochs_asked": epochs_asked,
+        "stopped_early": len(history["loss"]) < epochs_asked,
+        "history": history,
+        "learning_rate": recorder.learning_rates,
+        "seconds": recorder.train_seconds,
+        "steps_per_epoch": steps,
+        "seconds_per_step": sum(later) / len(later) / steps if later else None,
+        "rows": num_rows,
+        "batch_size": batch_size,
+        "seed": seed,
+        "layers": [_describe(layer) for layer in model.layers],
+        "parameters": model.count_params(),
+        "trainable_parameters": sum(math.prod(weight.shape) for weight in model.trainable_weights),
+        "optimizer": type(model.optimizer).__name__,
+        "hardware": _hardware(),
+        "versions": {
+            "python": platform.python_version(),
+            "tensorflow": tf.__version__,
+            "keras": keras.__version__,
+        },
+    }
+
+
+def _describe(layer: keras.layers.Layer) -> dict[str, Any]:
+    outputs = layer.output if isinstance(layer.output, list) else [layer.output]
+    return {
+        "name": layer.name,
+        "type": type(layer).__name__,
+        "output": [list(tensor.shape) for tensor in outputs],
+        "parameters": layer.count_params(),
+    }
+
+
+def _hardware() -> dict[str, Any]:
+    accelerators = [
+        tf.config.experimental.get_device_details(device).get("device_name", device.name)
+        for device in tf.config.list_physical_devices("GPU")
+    ]
+    return {"processor": processor_name(), "accelerators": accelerators}
+
+
+def processor_name() -> str:
+    """The processor in the words of Linux, for example `AMD EPYC 7B13`."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
