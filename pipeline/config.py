@@ -401,10 +401,9 @@ class BeamConfig(Section):
 
     @property
     def options(self) -> list[str]:
-        """Everything that Beam is told, as its command line takes it; empty where that is nothing but its default, since
-        with any option TFX packs itself for workers elsewhere at every node, which takes more than a second."""
+        """Everything that Beam is told, as its command line takes it. Empty where that is nothing but its default."""
         if self.runner == "DirectRunner" and not self.arguments:
-            return []
+            return []  # with any, TFX packs itself for workers elsewhere at every node, which takes more than a second
         options = [f"--runner={self.runner}", *self.arguments]
         setup_file = Path(__file__).parent.parent / "setup.py"
         is_remote = self.runner != "DirectRunner"
