@@ -136,7 +136,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         examples = artifact_utils.get_single_instance(output_dict[standard_component_specs.EXAMPLES_KEY])
-        data = _unpack(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY])
+        data = unpack(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY])
         input_config = example_gen_pb2.Input()
         output_config = example_gen_pb2.Output()
         json_format.Parse(exec_properties[standard_component_specs.INPUT_CONFIG_KEY], input_config)
@@ -189,7 +189,8 @@ def _pack(data: DataConfig) -> example_gen_pb2.CustomConfig:
     return example_gen_pb2.CustomConfig(custom_config=packed)
 
 
-def _unpack(custom_config_json: str) -> DataConfig:
+def unpack(custom_config_json: str) -> DataConfig:
+    """The `data` section that a component was made with, but for its path, splits and schema file."""
     value = wrappers_pb2.StringValue()
     json_format.Parse(custom_config_json, example_gen_pb2.CustomConfig()).custom_config.Unpack(value)
     return DataConfig.model_validate({"path": "", **json.loads(value.value)})
@@ -209,7 +210,7 @@ class Driver(driver.FileBasedDriver):
         Raises:
             DataError: the path matches no file.
         """
-        data = _unpack(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY])
+        data = unpack(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY])
         path = exec_properties[standard_component_specs.INPUT_BASE_KEY]
         files = tables.find_files(data.model_copy(update={"path": path}))
         resolved = {
