@@ -264,7 +264,7 @@ def profile_of(images: Sequence[Image], metadata_types: Mapping[str, str], *, la
     ]
     texts = {
         image_files.PATH: [image.file.name for image in images],
-        "content_hash": [image.facts.content_hash for image in images],
+        image_files.CONTENT_HASH: [image.facts.content_hash for image in images],
         "format": [image.facts.format for image in images],
         "image_size": [image.facts.image_size for image in images],
         label: [image.file.label for image in images],

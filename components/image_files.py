@@ -27,6 +27,9 @@ SUFFIXES = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".webp")
 IMAGE = "image"
 """Column of the encoded bytes."""
 
+CONTENT_HASH = "content_hash"
+"""Column of the SHA-256 of each file; only examples of images have it."""
+
 PATH = "path"
 """Column of a list that says where a file is."""
 
@@ -35,7 +38,7 @@ OWN_COLUMNS = (
     PATH,
     "brightness",
     "channels",
-    "content_hash",
+    CONTENT_HASH,
     "format",
     "height",
     "image_size",

@@ -255,7 +255,7 @@ class AugmentationConfig(Section):
     """Standard deviation of the noise at most, as a share of white."""
     cutout: Share = 0
     """Edge of a square that is blanked out at most, as a share of the image's."""
-    mixup: float = Field(0, ge=0)
+    mixup: Share = 0
     """Alpha of the Beta distribution by which two images and their labels are mixed: 0.2 is usual."""
 
 
