@@ -137,7 +137,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         examples = artifact_utils.get_single_instance(output_dict[standard_component_specs.EXAMPLES_KEY])
-        data = _unpack(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY])
+        data = unpack(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY])
         input_config = example_gen_pb2.Input()
         output_config = example_gen_pb2.Output()
         json_format.Parse(exec_properties[standard_component_specs.INPUT_CONFIG_KEY], input_config)
@@ -194,7 +194,8 @@ def _pack(data: DataConfig) -> example_gen_pb2.CustomConfig:
     return example_gen_pb2.CustomConfig(custom_config=packed)
 
 
-def _unpack(custom_config_json: str) -> DataConfig:
+def unpack(custom_config_json: str) -> DataConfig:
+    """The `data` section that a component was made with, but for its path, splits and schema file."""
     value = wrappers_pb2.StringValue()
     json_format.Parse(custom_config_json, example_gen_pb2.CustomConfig()).custom_config.Unpack(value)
     return DataConfig.model_validate({"path": "", **json.loads(value.value)})
@@ -215,7 +216,7 @@ class Driver(driver.FileBasedDriver):
             DataError: the path matches no file.
         """
         tfx_filesystem.register()  # TFX looks for the files too, and takes their sizes and times for a fingerprint
-        data = _unpack(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY])
+        data = unpack(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY])
         path = exec_properties[standard_component_specs.INPUT_BASE_KEY]
         files = tables.find_files(data.model_copy(update={"path": path}))
         resolved = {

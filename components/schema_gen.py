@@ -12,7 +12,8 @@ from tfx.components.schema_gen import executor as tfx_schema_gen
 from tfx.dsl.components.base import base_component, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts, standard_component_specs
 
-from components import column_roles, table_profile, tables
+from components import column_roles, image_files, table_profile, tables
+from components.image_schema import complete_image_schema
 from models import features
 from pipeline.config import FeaturesConfig, Task
 from pipeline.errors import ConfigError
@@ -92,7 +93,14 @@ class Executor(tfx_schema_gen.Executor):
             schema = features.read_schema(path)
         profile = table_profile.read(artifact_utils.get_single_instance(input_dict["examples"]))
         config = FeaturesConfig.model_validate_json(exec_properties["features"])
-        complete_schema(schema, profile, label=exec_properties["label"], task=exec_properties["task"], config=config)
+        label = exec_properties["label"]
+        if image_files.CONTENT_HASH in profile.names:
+            _check_label(schema, label)
+            complete_image_schema(schema, profile, label=label)
+            feature = next(feature for feature in schema.feature if feature.name == label)
+            _check_classes(feature, [str(value) for value in profile.column(label).values])
+        else:
+            complete_schema(schema, profile, label=label, task=exec_properties["task"], config=config)
         with open(path, "w", encoding="utf-8") as file:
             file.write(text_format.MessageToString(schema))
         for name, reason in features.read_features(schema).excluded.items():

@@ -197,7 +197,7 @@ def _files_in_folder(folder: Location, data: DataConfig) -> TableFiles:
     if re.search(r"[*?\[]", str(folder)):
         raise DataError(f"The name of a folder of data may have no *, ? or [. Received: {folder}. Rename it.")
     names = [path.name for path in list_files(folder) if not path.name.startswith(".")]
-    formats: list[Format] = [data.format] if data.format != "auto" else ["csv", "parquet"]
+    formats: list[Format] = [data.format] if data.format in ("csv", "parquet") else ["csv", "parquet"]
     suffixes = {_suffix(name) for name in names} - {None}
     by_suffix = {
         suffix: [name for name in names if name.endswith(suffix)]
@@ -237,7 +237,7 @@ def _newest(base: Location, pattern: str) -> str:
 
 
 def _format_of(paths: Sequence[str], data: DataConfig) -> Format:
-    if data.format != "auto":
+    if data.format in ("csv", "parquet"):
         return data.format
     formats = {f for path in paths for f, suffixes in SUFFIXES.items() if path.lower().endswith(suffixes)}
     if len(formats) == 1:

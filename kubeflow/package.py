@@ -72,7 +72,7 @@ def run_parameters(config: PipelineConfig) -> list[RunParameterTarget]:
     push_directory = RunParameter("push_directory", "str", config.serving.push_directory)
     epochs = RunParameter("epochs", "int", config.training.epochs)
     return [
-        RunParameterTarget(data_path, "TableExampleGen", "input_base"),
+        RunParameterTarget(data_path, config.example_gen, "input_base"),
         RunParameterTarget(epochs, "Trainer", "custom_config", ("training", "epochs")),
         RunParameterTarget(push_directory, "ServedModelResolver", "push_directory"),
         RunParameterTarget(push_directory, "Pusher", "push_directory"),

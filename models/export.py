@@ -142,6 +142,8 @@ class ModelFacts:
     """TensorFlow's name of the type of every column of the table, by which tf.Examples are read."""
     network_inputs: tuple[str, ...] = ()
     """Names of the features that the network takes, in the order of the signature `network`."""
+    image: dict[str, Any] | None = None
+    """Of a model of images: how they are decoded (models/image_export.py's ImageInput)."""
 
 
 def network_arguments(features: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
@@ -161,6 +163,7 @@ def read_facts(path: Path) -> ModelFacts | None:
         tuple(document["inputs"]),
         document["columns"],
         tuple(document.get("network_inputs", ())),
+        document.get("image"),
     )
 
 

@@ -38,7 +38,7 @@ def preprocessing_fn(inputs: Mapping[str, tf.Tensor], custom_config: Mapping[str
     """
     columns = features.read_features(features.read_schema(custom_config["schema_path"]))
     config = FeaturesConfig.model_validate(custom_config["features"])
-    outputs = {LABEL: _label(inputs[columns.label], classes=columns.classes)}
+    outputs = {LABEL: label_index(inputs[columns.label], classes=columns.classes)}
     if columns.numeric:
         outputs[NUMERIC] = _scaled(inputs, columns)
     if columns.vocabulary:
@@ -98,7 +98,8 @@ def build_model(
     return keras.Model(inputs, keras.layers.Dense(num_outputs, name="output")(hidden), name="tabular")
 
 
-def _label(label: tf.Tensor, *, classes: Sequence[str]) -> tf.Tensor:
+def label_index(label: tf.Tensor, *, classes: Sequence[str]) -> tf.Tensor:
+    """The index of each label's class, -1 for an unknown one, (batch, 1) int64; without classes the number itself."""
     if not classes:
         return tf.cast(label, tf.float32)
     text = label if label.dtype == tf.string else tf.strings.as_string(label)

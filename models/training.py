@@ -79,34 +79,34 @@ def run_fn(fn_args: FnArgs) -> None:
     features = read_features(read_schema(fn_args.schema_path))
     transform_output = tft.TFTransformOutput(fn_args.transform_graph_path)
 
-    _prepare_devices(training)
+    prepare_devices(training)
     keras.utils.set_random_seed(training.seed)
     tf.config.experimental.enable_op_determinism()
     train = _load_rows(fn_args.train_files, transform_output, cache_bytes=training.cache_bytes)
     validation = _load_rows(fn_args.eval_files, transform_output, cache_bytes=training.cache_bytes)
 
     module = importlib.import_module(model_config.module or DEFAULT_MODULE)
-    with _precision(training):
+    with precision(training):
         network = module.build_model(
             transform_output, model=model_config, features=features_config, num_outputs=len(features.classes) or 1
         )
         model = _with_head(network, labels=train.labels, is_classifier=bool(features.classes))
     _compile(model, training, train=train, is_classifier=bool(features.classes))
     model.summary(print_fn=logging.info)
-    stopping = _early_stopping(training)
+    stopping = early_stopping(training)
     recorder = TrainingRecorder(Path(fn_args.model_run_dir))
     history = model.fit(
         train.batches(training.batch_size, shuffle_seed=training.seed),
         validation_data=validation.batches(max(training.batch_size, PARSE_BATCH)),
         epochs=training.epochs,
-        callbacks=[keras.callbacks.TerminateOnNaN(), stopping, *_schedule_callbacks(training), recorder],
-        class_weight=_class_weights(training, train.labels, classes=features.classes),
+        callbacks=[keras.callbacks.TerminateOnNaN(), stopping, *schedule_callbacks(training), recorder],
+        class_weight=class_weights(training, train.labels, classes=features.classes),
         verbose=2,
     ).history
-    _check_finite(history, training)
+    check_finite(history, training)
 
     serving_path = Path(fn_args.serving_model_dir)
-    warmup_examples = _first_examples(fn_args.train_files, fn_args.custom_config["warmup_rows"])
+    warmup_examples = first_examples(fn_args.train_files, fn_args.custom_config["warmup_rows"])
     export_model(model, transform_output, features, serving_path, warmup_examples=warmup_examples)
     document = history_document(
         history,
@@ -125,7 +125,7 @@ def run_fn(fn_args: FnArgs) -> None:
     (run_path / "history.json").write_text(text)
 
 
-def _prepare_devices(training: TrainingConfig) -> None:
+def prepare_devices(training: TrainingConfig) -> None:
     """Find the GPUs, before TensorFlow starts to use them.
 
     Raises:
@@ -148,7 +148,7 @@ def _prepare_devices(training: TrainingConfig) -> None:
 
 
 @contextlib.contextmanager
-def _precision(training: TrainingConfig) -> Iterator[None]:
+def precision(training: TrainingConfig) -> Iterator[None]:
     """Layers that are built meanwhile compute in `training.mixed_precision`."""
     before = keras.config.dtype_policy()
     if training.mixed_precision != "none":
@@ -159,7 +159,12 @@ def _precision(training: TrainingConfig) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def _check_finite(history: dict[str, list[float]], training: TrainingConfig) -> None:
+def check_finite(history: dict[str, list[float]], training: TrainingConfig) -> None:
+    """Whether every loss is a number.
+
+    Raises:
+        TrainingError: one is not.
+    """
     for epoch, losses in enumerate(zip(history["loss"], history["val_loss"], strict=False), start=1):
         if not np.isfinite(losses).all():
             raise TrainingError(
@@ -168,7 +173,8 @@ def _check_finite(history: dict[str, list[float]], training: TrainingConfig) -> 
             )
 
 
-def _first_examples(patterns: list[str], number: int) -> list[bytes]:
+def first_examples(patterns: list[str], number: int) -> list[bytes]:
+    """Serialized tf.Examples from the start of a split."""
     files = sorted(file for pattern in patterns for file in tf.io.gfile.glob(pattern))
     return list(tf.data.TFRecordDataset(files, compression_type="GZIP").take(number).as_numpy_iterator())
 
@@ -221,16 +227,7 @@ def _with_head(network: keras.Model, *, labels: np.ndarray, is_classifier: bool)
 
 
 def _compile(model: keras.Model, training: TrainingConfig, *, train: TrainingRows, is_classifier: bool) -> None:
-    steps = math.ceil(train.num_rows / training.batch_size)
-    rate: Any = training.learning_rate
-    if training.schedule.kind == "cosine":
-        rate = keras.optimizers.schedules.CosineDecay(training.learning_rate, decay_steps=steps * training.epochs)
-    optimizers = {
-        "adam": keras.optimizers.Adam,
-        "adamw": keras.optimizers.AdamW,
-        "rmsprop": keras.optimizers.RMSprop,
-        "sgd": keras.optimizers.SGD,
-    }
+    optimizer = make_optimizer(training, num_steps=math.ceil(train.num_rows / training.batch_size) * training.epochs)
     if is_classifier:
         loss: Any = keras.losses.SparseCategoricalCrossentropy()
         metrics: list[Any] = [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
@@ -242,10 +239,24 @@ def _compile(model: keras.Model, training: TrainingConfig, *, train: TrainingRow
             return keras.losses.mean_squared_error(y_true, y_pred) / variance
 
         metrics = [keras.metrics.MeanAbsoluteError(name="mean_absolute_error")]
-    model.compile(optimizer=optimizers[training.optimizer](learning_rate=rate), loss=loss, weighted_metrics=metrics)
+    model.compile(optimizer=optimizer, loss=loss, weighted_metrics=metrics)
 
 
-def _early_stopping(training: TrainingConfig) -> keras.callbacks.EarlyStopping:
+def make_optimizer(training: TrainingConfig, *, num_steps: int) -> keras.optimizers.Optimizer:
+    """The optimizer and its schedule, over all steps of all epochs."""
+    rate: Any = training.learning_rate
+    if training.schedule.kind == "cosine":
+        rate = keras.optimizers.schedules.CosineDecay(training.learning_rate, decay_steps=num_steps)
+    optimizers = {
+        "adam": keras.optimizers.Adam,
+        "adamw": keras.optimizers.AdamW,
+        "rmsprop": keras.optimizers.RMSprop,
+        "sgd": keras.optimizers.SGD,
+    }
+    return optimizers[training.optimizer](learning_rate=rate)
+
+
+def early_stopping(training: TrainingConfig) -> keras.callbacks.EarlyStopping:
     """It also restores the best weights, so it is there when nothing is to stop early."""
     stopping = training.early_stopping
     return keras.callbacks.EarlyStopping(
@@ -256,16 +267,16 @@ def _early_stopping(training: TrainingConfig) -> keras.callbacks.EarlyStopping:
     )
 
 
-def _schedule_callbacks(training: TrainingConfig) -> list[keras.callbacks.Callback]:
+def schedule_callbacks(training: TrainingConfig) -> list[keras.callbacks.Callback]:
+    """What lowers the learning rate between epochs."""
     schedule = training.schedule
     if schedule.kind != "reduce_on_plateau":
         return []
     return [keras.callbacks.ReduceLROnPlateau(monitor="val_loss", factor=schedule.factor, patience=schedule.patience)]
 
 
-def _class_weights(
-    training: TrainingConfig, labels: np.ndarray, *, classes: tuple[str, ...]
-) -> dict[int, float] | None:
+def class_weights(training: TrainingConfig, labels: np.ndarray, *, classes: tuple[str, ...]) -> dict[int, float] | None:
+    """Weight of each class by index; None if all weigh the same."""
     if training.class_weights == "none" or not classes:
         return None
     if training.class_weights == "balanced":

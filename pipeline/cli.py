@@ -78,9 +78,9 @@ def run(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt_once)
     output.begin("Checking the data")
-    profile = preflight.check(pipeline_config)
+    found = preflight.check(pipeline_config)
     output.end()
-    output.say(f"Data: {profile.num_rows:,} rows, {len(profile.columns)} columns")
+    output.say(f"Data: {preflight.describe(found)}")
     result = _run_on(on, pipeline_config, output, docker=docker)
     if result.pushed_version is None:
         if format == "human":

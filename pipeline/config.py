@@ -51,10 +51,19 @@ METRICS: Mapping[Task, tuple[str, ...]] = {
 }
 """The metrics that `evaluation` knows, by task. components/evaluator.py says how each is computed."""
 
+IMAGE_METRICS = ("top_k_accuracy", "kappa")
+"""Metrics of a classifier of images beside those of every classifier. components/image_evaluation.py computes them."""
+
 LOWER_IS_BETTER = frozenset({"cross_entropy", "mean_absolute_error", "mean_squared_error", "root_mean_squared_error"})
+
+ROBUSTNESS_PREFIX = "drop_"
+"""Of the metrics of the robustness check: `drop_blur_1.5` is the accuracy that a blur of 1.5 pixels costs."""
 
 DEFAULT_MODULE = "models.tabular"
 """The module of the network where `model.module` names none."""
+
+IMAGE_LABEL = "label"
+"""Name of the label of images, where `data.label` gives none: the name of their folder."""
 
 MODEL_OUTPUTS = frozenset({"label", "score", "probabilities", "classes", "value"})
 """Names of what a pushed model returns. No feature may have one of them: a table of rows and predictions has both."""
@@ -66,6 +75,7 @@ _TYPE_IN_PATH = re.compile(r"(function-|literal\[|dict\[|tuple\[|str$)")
 
 COMPONENTS = (
     "TableExampleGen",
+    "ImageExampleGen",
     "StatisticsGen",
     "SchemaGen",
     "ExampleValidator",
@@ -77,7 +87,7 @@ COMPONENTS = (
     "Pusher",
     "Report",
 )
-"""Ids of the nodes that `pipeline/definition.py` puts together."""
+"""Ids of the nodes that `pipeline/definition.py` puts together; which ExampleGen it is goes by `data.format`."""
 
 LIGHT_GROUPS = (
     ("StatisticsGen", "SchemaGen", "ExampleValidator", "AnomalyGate"),
@@ -131,6 +141,12 @@ class Section(BaseModel):
             raise ValueError(f"a number is needed. Received: {str(value).lower()}")
         return value
 
+    @property
+    def changed(self) -> frozenset[str]:
+        """Keys whose value is not the default. What a file says is not known any more when a node reads its part."""
+        fields = type(self).model_fields.items()
+        return frozenset(name for name, field in fields if getattr(self, name) != field.get_default())
+
 
 class Splits(Section):
     """Fractions of the rows. A row's split is decided by a hash of its values, so new rows don't move the old ones."""
@@ -152,15 +168,16 @@ class Splits(Section):
 
 
 class DataConfig(Section):
-    """The table, and which of its columns is to be predicted."""
+    """The table or the images, and what is to be predicted of them."""
 
     path: str
     """A folder of CSV or Parquet files, or a glob; also in a bucket: `s3://BUCKET/FOLDER`, `gs://BUCKET/FOLDER`.
-    `{SPAN}` and `{VERSION}` in it pick the newest, as in TFX."""
+    `{SPAN}` and `{VERSION}` in it pick the newest, as in TFX.
+    Of images: a folder with a sub-directory a class, or a CSV or Parquet file with the columns `path` and the label."""
     label: str
-    """The column to predict."""
-    format: Literal["auto", "csv", "parquet"] = "auto"
-    """`auto` goes by the names of the files: .csv, .csv.gz, .tsv, .parquet."""
+    """The column to predict. Of images: a column of the CSV or Parquet file, by default `label`."""
+    format: Literal["auto", "csv", "parquet", "images"] = "auto"
+    """`auto` goes by the names of the files: .csv, .csv.gz, .tsv, .parquet. `images`: JPEG, PNG, BMP, GIF and WebP."""
     drop: tuple[str, ...] = ()
     """Columns to leave out."""
     splits: Splits = Splits()
@@ -173,6 +190,27 @@ class DataConfig(Section):
     seen. Default: all rows."""
     drop_rows_without_label: bool = False
     """Leave out rows whose label is missing. Otherwise such rows are an error."""
+    max_broken_fraction: float = Field(0.01, ge=0, lt=1)
+    """Of images: share of the files that may be broken. They are left out, and listed with the reason; above it the run
+    stops with exit code 3."""
+    max_pixels: int = Field(100_000_000, ge=1)
+    """Of images: width times height at most, as the file's header says. A larger one is refused before it is decoded,
+    by a run and by the served model alike: a few kilobytes can hold a picture that fills the memory."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _label_of_images(cls, document: Any) -> Any:
+        if isinstance(document, dict) and document.get("format") == "images":
+            return {"label": IMAGE_LABEL, **document}
+        return document
+
+    @model_validator(mode="after")
+    def _keys_fit_the_format(self) -> Self:
+        images = {"max_broken_fraction", "max_pixels"}
+        tables = {"drop_rows_without_label"}
+        for name in sorted((tables if self.format == "images" else images) & self.changed):
+            raise ValueError(f"data.{name} is not for {'images' if self.format == 'images' else 'tables'}")
+        return self
 
 
 class FeaturesConfig(Section):
@@ -197,11 +235,59 @@ class FeaturesConfig(Section):
         return self
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class AugmentationConfig(Section):
+    """How images are changed at random in training, each time anew. A served model does none of it. 0: not at all."""
+
+    flip: Literal["none", "horizontal", "vertical", "both"] = "none"
+    """Mirror images of half of them."""
+    rotation_degrees: float = Field(0, ge=0, le=180)
+    """Turned by at most so much, either way."""
+    zoom: Annotated[float, Field(ge=0, lt=1)] = 0
+    """Larger or smaller by at most so much: 0.1 is 10 percent."""
+    shift: Annotated[float, Field(ge=0, lt=1)] = 0
+    """Moved by at most this share of width and height."""
+    contrast: Annotated[float, Field(ge=0, lt=1)] = 0
+    """More or less contrast by at most this share."""
+    brightness: Share = 0
+    """Of colour jitter: brighter or darker by at most this share of white."""
+    saturation: Share = 0
+    """Of colour jitter: more or less colour by at most this share."""
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0
+    """Of colour jitter: turned round the circle of colours by at most this share of it."""
+    noise: Share = 0
+    """Standard deviation of the noise at most, as a share of white."""
+    cutout: Share = 0
+    """Edge of a square that is blanked out at most, as a share of the image's."""
+    mixup: Share = 0
+    """Alpha of the Beta distribution by which two images and their labels are mixed: 0.2 is usual."""
+
+
 class ModelConfig(Section):
     """The network."""
 
-    kind: Literal["tabular"] = "tabular"
-    """`tabular`: a fully connected network over numeric features and embeddings (models/tabular.py)."""
+    kind: Literal["tabular", "image"] = "tabular"
+    """`tabular`: a fully connected network over numeric features and embeddings (models/tabular.py). `image`: a
+    convolutional network (models/image.py), for `data.format: images`."""
+    image_size: (
+        Annotated[int, Field(ge=8, le=4096)]
+        | tuple[Annotated[int, Field(ge=8, le=4096)], Annotated[int, Field(ge=8, le=4096)]]
+    ) = 64
+    """Of images: pixels that each is resized to, one number for a square or [height, width]."""
+    resize: Literal["stretch", "pad", "crop"] = "stretch"
+    """Of images of other proportions: `pad` adds black borders, `crop` takes the middle, `stretch` neither."""
+    filters: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    """Of the small network for images: channels of each block; every block but the first halves the image. Empty: from
+    the size."""
+    backbone: str | None = None
+    """Of images: a network of keras.applications by its class, for example EfficientNetB0. Default: a small one."""
+    weights: str = "imagenet"
+    """Of a backbone: `imagenet`, `none`, or the path of a .weights.h5 file."""
+    augmentation: AugmentationConfig = AugmentationConfig()
+    top_k: int = Field(5, ge=1)
+    """Of images: most likely classes that a served model names; also what `top_k_accuracy` counts."""
     task: Task = "classification"
     """`classification` for two classes or more, `regression` for a number."""
     module: str | None = None
@@ -217,6 +303,27 @@ class ModelConfig(Section):
     """Share of each hidden layer's units that is dropped in training."""
     embedding_size: int = Field(8, ge=1)
     """Dimensions of a categorical value."""
+
+    @model_validator(mode="after")
+    def _keys_fit_the_kind(self) -> Self:
+        image = {"image_size", "resize", "filters", "backbone", "weights", "augmentation", "top_k"}
+        tabular = {"activation", "batch_normalization", "embedding_size", "hidden_units", "module"}
+        others = tabular if self.kind == "image" else image
+        if wrong := sorted(others & self.changed):
+            raise ValueError(f"model.{wrong[0]} is not for model.kind: {self.kind}")
+        if self.kind == "image" and self.task != "classification":
+            raise ValueError(f"model.kind: image classifies. Received: model.task: {self.task}")
+        if self.backbone is None and "weights" in self.changed:
+            raise ValueError("model.weights are those of a backbone; name one, such as model.backbone: EfficientNetB0")
+        if self.backbone is not None and self.filters:
+            raise ValueError("model.filters are those of the small network, and model.backbone names another")
+        return self
+
+    @property
+    def image_shape(self) -> tuple[int, int]:
+        """Height and width that images are resized to, in pixels."""
+        size = self.image_size
+        return (size, size) if isinstance(size, int) else size
 
 
 class LearningRateSchedule(Section):
@@ -240,6 +347,17 @@ class EarlyStopping(Section):
     """Epochs without a better validation loss."""
     min_delta: float = Field(0.0, ge=0)
     """What counts as better."""
+
+
+class FineTuneConfig(Section):
+    """A second phase of training, in which layers of the backbone learn too. Before it they are frozen."""
+
+    from_layer: str | Annotated[int, Field(ge=0)] = 0
+    """The first layer of the backbone that learns, by name or number. 0: all of them."""
+    epochs: int = Field(10, ge=1)
+    """Passes over the training images at most."""
+    learning_rate: float = Field(1e-5, gt=0)
+    """Initial learning rate."""
 
 
 class TrainingConfig(Section):
@@ -268,7 +386,15 @@ class TrainingConfig(Section):
     memory_growth: bool = True
     """false: TensorFlow takes all the memory of a GPU at its start."""
     cache_bytes: int = Field(2**30, ge=0)
-    """Transformed training rows are kept in memory up to this size, and read again in each epoch above it."""
+    """Transformed training rows are kept in memory up to this size, and read again in each epoch above it. So are
+    decoded images."""
+    fine_tune: FineTuneConfig | None = None
+    """Of images with a backbone that has weights: the second phase. None: the backbone stays as it is."""
+    label_smoothing: float = Field(0, ge=0, lt=1)
+    """Of images: share of the label's probability that is spread over all classes."""
+    checkpoint_directory: str | None = None
+    """Of images: folder in which a training that is killed finds where it was, to the epoch. Default: in the workspace;
+    in a cluster name a mounted volume."""
 
 
 class ValidationConfig(Section):
@@ -297,6 +423,32 @@ class Threshold(Section):
         return self
 
 
+class RobustnessConfig(Section):
+    """Changes to the images of the evaluation split. What each costs in accuracy is a metric of its own, `drop_` with
+    the name and strength of the change, for example drop_blur_1.5; a threshold may bound it."""
+
+    noise: tuple[Annotated[float, Field(gt=0, le=1)], ...] = ()
+    """Standard deviations of noise, as a share of white."""
+    blur: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    """Standard deviations of a Gaussian blur, in pixels of the network's input."""
+    rotation: tuple[Annotated[float, Field(gt=0, le=180)], ...] = ()
+    """Turns, in degrees."""
+    jpeg: tuple[Annotated[int, Field(ge=1, le=100)], ...] = ()
+    """Qualities of JPEG compression."""
+    fgsm: tuple[Annotated[float, Field(gt=0, le=1)], ...] = ()
+    """Largest change of a pixel, as a share of white, in one step against the label (fast gradient sign method)."""
+    max_images: int = Field(1_000, ge=1)
+    """Images of the evaluation split that are changed, the first ones."""
+
+    @property
+    def metrics(self) -> dict[str, tuple[str, float]]:
+        """Kind and strength of each change, by metric."""
+        kinds = ("noise", "blur", "rotation", "jpeg", "fgsm")
+        return {
+            f"{ROBUSTNESS_PREFIX}{kind}_{value:g}": (kind, value) for kind in kinds for value in getattr(self, kind)
+        }
+
+
 class EvaluationConfig(Section):
     """What a model has to reach to be pushed."""
 
@@ -305,7 +457,9 @@ class EvaluationConfig(Section):
     thresholds: dict[str, Threshold] = {}
     """Bounds by metric. Empty: only that the first metric is no more than 0.01 worse than that of the served model."""
     slices: tuple[str | tuple[str, ...], ...] = ()
-    """Columns, or combinations of columns, by whose values the metrics are also computed."""
+    """Columns, or combinations of columns, by whose values the metrics are also computed. Of images: the label,
+    `image_size`, `format`, `channels`, or a column of the CSV or Parquet file that lists them."""
+    robustness: RobustnessConfig = RobustnessConfig()
 
 
 class CardConfig(Section):
@@ -615,7 +769,11 @@ class PipelineConfig(Section):
         model = info.data.get("model")
         if model is None:  # already an error of its own
             return evaluation
-        known = METRICS[model.task]
+        known: tuple[str, ...] = METRICS[model.task]
+        if model.kind == "image":
+            known = (*known, *IMAGE_METRICS, *evaluation.robustness.metrics)
+        elif "robustness" in evaluation.changed:
+            raise ValueError("evaluation.robustness is for images: model.kind: image")
         for section, names in (("metrics", evaluation.metrics), ("thresholds", evaluation.thresholds)):
             for metric in names:
                 if metric not in known:
@@ -646,6 +804,29 @@ class PipelineConfig(Section):
                 f"data.label {self.data.label!r} also stands in data.drop, features.numeric or features.categorical"
             )
         return self
+
+    @model_validator(mode="after")
+    def _images_fit_together(self) -> Self:
+        is_image = self.data.format == "images"
+        if is_image != (self.model.kind == "image"):
+            raise ValueError(
+                "data.format: images and model.kind: image go together. Received: "
+                f"data.format: {self.data.format}, model.kind: {self.model.kind}"
+            )
+        if not is_image and (
+            wrong := sorted({"fine_tune", "label_smoothing", "checkpoint_directory"} & self.training.changed)
+        ):
+            raise ValueError(f"training.{wrong[0]} is for images: model.kind: image")
+        if is_image and self.features.changed:
+            raise ValueError("features are columns of a table, and data.format is images. Leave the section out")
+        if self.training.fine_tune and (self.model.backbone is None or self.model.weights == "none"):
+            raise ValueError("training.fine_tune needs model.backbone with weights: there is nothing to tune otherwise")
+        return self
+
+    @property
+    def example_gen(self) -> str:
+        """Id of the node that reads the data."""
+        return "ImageExampleGen" if self.data.format == "images" else "TableExampleGen"
 
     @property
     def model_name(self) -> str:
@@ -821,6 +1002,7 @@ def _with_absolute_paths(config: PipelineConfig, *, folder: Path) -> PipelineCon
     workspace = absolute(config.workspace or f".kubetfx/{config.name}", section="workspace")
     push_directory = serving.push_directory or f"{workspace}/pushed/{config.model_name}"
     schema_file = data.schema_file and absolute(data.schema_file, section="data.schema_file")
+    weights, checkpoints = config.model.weights, config.training.checkpoint_directory
     return config.model_copy(
         update={
             "workspace": workspace,
@@ -829,6 +1011,19 @@ def _with_absolute_paths(config: PipelineConfig, *, folder: Path) -> PipelineCon
             ),
             "serving": serving.model_copy(
                 update={"push_directory": anywhere(push_directory, section="serving.push_directory")}
+            ),
+            "model": config.model.model_copy(
+                update={
+                    "weights": weights
+                    if weights in ("imagenet", "none")
+                    else absolute(weights, section="model.weights")
+                }
+            ),
+            "training": config.training.model_copy(
+                update={
+                    "checkpoint_directory": checkpoints
+                    and absolute(checkpoints, section="training.checkpoint_directory")
+                }
             ),
         }
     )

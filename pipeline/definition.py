@@ -14,9 +14,11 @@ from tfx.orchestration import metadata
 from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import trainer_pb2
 
+from components import image_statistics_gen
 from components.anomaly_gate import AnomalyGate
 from components.evaluator import Evaluator
 from components.example_gen import TableExampleGen
+from components.image_example_gen import ImageExampleGen
 from components.pusher import Pusher
 from components.report.component import Report
 from components.report.facts import Settings
@@ -24,11 +26,13 @@ from components.schema_gen import SchemaGen
 from components.served_model_resolver import ServedModelResolver
 from components.statistics_gen import StatisticsGen
 from components.transform import Transform
+from models.image import check_backbone
 from pipeline.config import DEFAULT_MODULE, PipelineConfig
 from pipeline.errors import ConfigError
 
 _CODE = frozenset({".py", ".j2", ".css"})
 """Suffixes of the files that decide what a node does."""
+IMAGE_MODULE = "models.image"
 
 
 def create_pipeline(config: PipelineConfig) -> Pipeline:
@@ -37,14 +41,20 @@ def create_pipeline(config: PipelineConfig) -> Pipeline:
     Raises:
         ConfigError: the frozen schema or the user's module cannot be read.
     """
-    module = config.model.module or DEFAULT_MODULE
-    custom_config = {
+    if config.model.backbone is not None:
+        check_backbone(config.model.backbone)
+    is_image = config.model.kind == "image"
+    module = IMAGE_MODULE if is_image else config.model.module or DEFAULT_MODULE
+    custom_config: dict[str, Any] = {
         "features": config.features.model_dump(mode="json"),
         "module_digest": _module_digest(module),  # so that an edit of the module is not taken from the cache
     }
-    example_gen = TableExampleGen(config.data)
+    example_gen = ImageExampleGen(config.data) if is_image else TableExampleGen(config.data)
     examples = example_gen.outputs["examples"]
-    statistics = StatisticsGen(examples, max_rows=config.data.statistics_rows).outputs["statistics"]
+    if is_image:
+        statistics = image_statistics_gen.StatisticsGen(examples=examples).outputs["statistics"]
+    else:
+        statistics = StatisticsGen(examples, max_rows=config.data.statistics_rows).outputs["statistics"]
     schema_gen = SchemaGen(
         statistics,
         examples,
@@ -67,7 +77,7 @@ def create_pipeline(config: PipelineConfig) -> Pipeline:
         disable_statistics=True,
     )
     trainer = Trainer(
-        run_fn="models.training.run_fn",
+        run_fn="models.image_training.run_fn" if is_image else "models.training.run_fn",
         examples=examples,
         schema=schema,
         transform_graph=transform.outputs["transform_graph"],
@@ -78,6 +88,7 @@ def create_pipeline(config: PipelineConfig) -> Pipeline:
             "model": config.model.model_dump(mode="json"),
             "training": config.training.model_dump(mode="json"),
             "warmup_rows": config.serving.warmup_rows,
+            **({"max_pixels": config.data.max_pixels} if is_image else {}),
         },
     )
     model = trainer.outputs["model"]
@@ -162,7 +173,7 @@ def _module_digest(module: str) -> str:
             f"model.module cannot be imported. Received: {module}. It is looked for beside pipeline.yaml too."
         )
     own_file = Path(spec.origin)
-    is_beside_config = module != DEFAULT_MODULE and "." not in module
+    is_beside_config = "." not in module
     files = sorted(own_file.parent.glob("*.py")) if is_beside_config else [own_file]  # it may import its neighbours
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from components import push_directory, tables
+from components import image_files, push_directory, tables
 from components.column_roles import choose_role
 from pipeline.config import MODEL_OUTPUTS, EndpointConfig, PipelineConfig, nearest
 from pipeline.errors import ConfigError, DataError, StorageError, UsageError
@@ -21,11 +21,11 @@ MAX_SLICES = 1_000
 CONNECT_SECONDS = 5.0
 
 
-def check(config: PipelineConfig) -> tables.TableProfile:
+def check(config: PipelineConfig) -> tables.TableProfile | image_files.ImageFiles:
     """Scan the data and hold the config against it.
 
     Returns:
-        What the scan found.
+        What the scan found: of a table its columns, of images which files there are.
 
     Raises:
         ConfigError: the config names columns or classes that the data does not have, or a module that is not there.
@@ -37,6 +37,8 @@ def check(config: PipelineConfig) -> tables.TableProfile:
     _check_push_directory(config.push_path)
     if config.serving.endpoint and push_directory.versions(config.push_path):  # a server without any may not listen
         _check_reachable(config.serving.endpoint)
+    if config.data.format == "images":
+        return _check_images(config)
     files = tables.find_files(config.data)
     profile = tables.inspect_table(files, config.data)
     _check_known(config.data.drop, tables.column_names(files, config.data), section="data.drop", what="column")
@@ -44,6 +46,32 @@ def check(config: PipelineConfig) -> tables.TableProfile:
     _check_label_fits_task(label, config)
     _check_columns(profile, config)
     return profile
+
+
+def describe(found: tables.TableProfile | image_files.ImageFiles) -> str:
+    """What `check` found, in a few words."""
+    if isinstance(found, image_files.ImageFiles):
+        return f"{len(found.files):,} images, {len(found.classes):,} classes"
+    return f"{found.num_rows:,} rows, {len(found.columns)} columns"
+
+
+def _check_images(config: PipelineConfig) -> image_files.ImageFiles:
+    weights = config.model.weights
+    if weights not in ("imagenet", "none") and not Path(weights).is_file():
+        raise ConfigError(f"model.weights: there is no such file. Received: {weights}. Give a .weights.h5 file.")
+    found = image_files.find_images(config.data)
+    if len(found.classes) > MAX_CLASSES:
+        raise ConfigError(
+            f"A classification needs at most {MAX_CLASSES:,} classes. Received: {len(found.classes):,} in "
+            f"{config.data.path}. Is it the folder of the classes?"
+        )
+    if isinstance(config.training.class_weights, dict):
+        _check_known(config.training.class_weights, list(found.classes), section="training.class_weights", what="class")
+    columns = sorted({*image_files.OWN_COLUMNS, *found.metadata_types, config.data.label} - {image_files.IMAGE})
+    slices = [column for entry in config.evaluation.slices for column in ([entry] if isinstance(entry, str) else entry)]
+    _check_known(slices, columns, section="evaluation.slices", what="column")
+    _check_known(config.validation.features, columns, section="validation.features", what="column")
+    return found
 
 
 def _check_module(module: str | None) -> None:

@@ -55,7 +55,10 @@ def predict_request(rows: Sequence[Mapping[str, Any]], dtypes: Mapping[str, Any]
     request.model_spec.signature_name = "serving_default"
     for name, dtype in dtypes.items():
         values = [row[name] for row in rows]
-        array = np.array([v.encode() for v in values], object) if dtype is object else np.array(values, dtype)
+        if dtype is object:
+            array = np.array([v if isinstance(v, bytes) else v.encode() for v in values], object)
+        else:
+            array = np.array(values, dtype)
         from_array(array, request.inputs[name])
     return request
 

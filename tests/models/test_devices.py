@@ -15,12 +15,12 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="there is a GPU")
 def test_missing_gpu_fails_with_that_reason_where_one_is_required():
     with pytest.raises(TrainingError, match=r"No GPU was found.*Received: /physical_device:CPU:0.*require_gpu: false"):
-        training._prepare_devices(TrainingConfig(require_gpu=True))
+        training.prepare_devices(TrainingConfig(require_gpu=True))
 
 
 @pytest.mark.parametrize("required", [False, None])
 def test_missing_gpu_is_nothing_to_speak_of_otherwise(required):
-    training._prepare_devices(TrainingConfig(require_gpu=required))
+    training.prepare_devices(TrainingConfig(require_gpu=required))
 
 
 def trained(multiclass, rows, precision: str) -> keras.Model:
@@ -29,7 +29,7 @@ def trained(multiclass, rows, precision: str) -> keras.Model:
     labels = features.pop("label").reshape(-1)
     train = training.TrainingRows(len(rows), labels, {**features, "label": labels}, tf.data.Dataset.range(1))
     keras.utils.set_random_seed(1)
-    with training._precision(config):
+    with training.precision(config):
         network = tabular.build_model(
             multiclass.output,
             model=ModelConfig(),

@@ -1,0 +1,372 @@
+"""ExampleGen for images: files are read, checked and written as tf.Examples, with their encoded bytes as they are.
+
+The files are read twice. First each is looked into, in parallel; what is broken is left out. Then the splits are
+chosen, which takes the hashes of all images, and the examples are written in the order of those hashes: neighbours in
+a TFRecord file are of any class. Which files there are is components/image_files.py's to say, what is in one
+components/image_inspection.py's.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import tensorflow as tf
+from absl import logging
+from google.protobuf import json_format
+from tfx import types
+from tfx.components.example_gen import driver, utils
+from tfx.components.util import examples_utils
+from tfx.dsl.components.base import base_beam_executor, executor_spec
+from tfx.proto import example_gen_pb2
+from tfx.types import artifact_utils, standard_component_specs
+
+from components import image_files, table_profile, tables
+from components.example_gen import TableExampleGen, unpack
+from components.image_files import BrokenFile, ImageFile, ImageFiles
+from components.image_inspection import ImageFacts, assign_splits, find_copies, inspect
+from pipeline.config import DataConfig
+from pipeline.errors import AnomaliesError, DataError
+
+REPORT = "images.json"
+"""File of the examples artifact: the classes by split, what was left out and why, which files are copies."""
+
+FILES_A_SHARD = 256
+"""Files that a worker is handed at a time to look into."""
+BYTES_A_SHARD = 128 * 2**20
+"""Encoded images of a TFRecord file, over all splits, about."""
+IMAGES_A_SHARD = 10_000
+BROKEN_SHOWN = 10
+
+_THREADS = 2 * (os.cpu_count() or 1)
+_STORED = tf.io.TFRecordOptions(compression_type="GZIP", compression_level=0)
+"""Encoded images hardly get smaller, and readers expect GZIP."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """A file that can be used."""
+
+    file: ImageFile
+    facts: ImageFacts
+
+
+def to_example(image: Image, content: bytes, *, label: str) -> bytes:
+    """A serialized tf.Example.
+
+    Args:
+        image: the file and what was found in it.
+        content: its bytes.
+        label: name of the label's column.
+    """
+    facts = asdict(image.facts)
+    values = {
+        image_files.IMAGE: content,
+        image_files.PATH: image.file.name,
+        label: image.file.label,
+        "image_size": image.facts.image_size,
+        **facts,
+        **image.file.metadata,
+    }
+    example = tf.train.Example()
+    for name in sorted(values):
+        value = values[name]
+        feature = example.features.feature[name]
+        if isinstance(value, int):
+            feature.int64_list.value.append(value)
+        elif isinstance(value, float):
+            feature.float_list.value.append(value)
+        else:
+            feature.bytes_list.value.append(value if isinstance(value, bytes) else value.encode())
+    return bytes(example.SerializeToString(deterministic=True))
+
+
+def look_into(path: str, *, max_pixels: int) -> ImageFacts | str:
+    """What is in a file, or the reason why it cannot be used."""
+    try:
+        return inspect(Path(path).read_bytes(), max_pixels=max_pixels)
+    except OSError as error:
+        return f"it cannot be read: {os.strerror(error.errno) if error.errno else error}"
+    except ValueError as error:
+        return str(error)
+
+
+class _Inspect(beam.DoFn):
+    """Looks into a shard's files, and yields one line of JSON for all: the facts, or the reason, of each."""
+
+    def __init__(self, max_pixels: int) -> None:
+        self._max_pixels = max_pixels
+
+    def process(self, numbered_shard: tuple[int, list[str]]) -> Iterator[str]:
+        number, paths = numbered_shard
+        with ThreadPoolExecutor(_THREADS) as pool:  # reading and decoding let go of the interpreter's lock
+            found = list(pool.map(lambda path: look_into(path, max_pixels=self._max_pixels), paths))
+        yield json.dumps([number, [entry if isinstance(entry, str) else asdict(entry) for entry in found]])
+
+
+class _WriteExamples(beam.DoFn):
+    """Writes a shard's images to one TFRecord file a split; yields images by split.
+
+    Encoded images never become Beam elements: they would be copied from step to step.
+    """
+
+    def __init__(self, split_folders: Mapping[str, str], *, num_shards: int, label: str) -> None:
+        self._split_folders = split_folders
+        self._num_shards = num_shards
+        self._label = label
+
+    def process(self, numbered_shard: tuple[int, list[tuple[Image, str]]]) -> Iterator[tuple[str, int]]:
+        number, images = numbered_shard
+        name = f"data_tfrecord-{number:05d}-of-{self._num_shards:05d}.gz"
+        paths = {split: Path(folder) / name for split, folder in self._split_folders.items()}
+        writers = {split: tf.io.TFRecordWriter(f"{path}.partial", _STORED) for split, path in paths.items()}
+        counts = dict.fromkeys(paths, 0)
+        for image, split in images:
+            content = Path(image.file.path).read_bytes()
+            if hashlib.sha256(content).hexdigest() != image.facts.content_hash:
+                raise DataError(
+                    f"{image.file.name} was changed while it was read. Run again when nothing writes there."
+                )
+            writers[split].write(to_example(image, content, label=self._label))
+            counts[split] += 1
+        for split, path in paths.items():
+            writers[split].close()
+            tf.io.gfile.rename(f"{path}.partial", str(path), overwrite=True)
+        yield from counts.items()
+
+
+class Executor(base_beam_executor.BaseBeamExecutor):
+    """Writes the images as tf.Examples, a folder a split, and a report of what was left out."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Run the component; the exec properties are those of TFX's FileBasedExampleGen.
+
+        Raises:
+            DataError: there are no images, or a split would be empty.
+            AnomaliesError: more of the files are broken than `data.max_broken_fraction` allows.
+        """
+        self._log_startup(input_dict, output_dict, exec_properties)
+        examples = artifact_utils.get_single_instance(output_dict[standard_component_specs.EXAMPLES_KEY])
+        data = unpack(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY])
+        data = data.model_copy(update={"path": exec_properties[standard_component_specs.INPUT_BASE_KEY]})
+        fractions = _fractions(exec_properties[standard_component_specs.OUTPUT_CONFIG_KEY])
+
+        found = image_files.find_images(data)
+        images, broken = self._inspect(found, data, scratch=Path(examples.uri))
+        check_broken(broken, num_files=len(images) + len(broken), data=data)
+        by_class: dict[str, list[str]] = {}
+        for image in images:
+            by_class.setdefault(image.file.label, []).append(image.facts.content_hash)
+        splits = assign_splits(by_class, fractions)
+        report = _report(images, broken, splits, found)
+        _log(report)
+
+        examples.split_names = artifact_utils.encode_split_names(list(fractions))
+        folders = {name: artifact_utils.get_split_uri([examples], name) for name in fractions}
+        for folder in folders.values():
+            tf.io.gfile.makedirs(folder)
+        counts = self._write(images, splits, folders, label=data.label)
+        empty = [name for name, count in counts.items() if not count]
+        if empty:
+            raise DataError(
+                f"The split {empty[0]!r} has no image. Received images by split: {counts}. Give more images, or a "
+                f"larger fraction of them: data.splits.{empty[0]}"
+            )
+        (Path(examples.uri) / REPORT).write_text(json.dumps(report, ensure_ascii=False, indent=1), encoding="utf-8")
+        examples.set_string_custom_property("num_examples", json.dumps(counts))
+        table_profile.write(examples, profile_of(images, found.metadata_types, label=data.label), label=data.label)
+        examples_utils.set_payload_format(examples, exec_properties[standard_component_specs.OUTPUT_DATA_FORMAT_KEY])
+        examples_utils.set_file_format(examples, "tfrecords_gzip")
+
+    def _inspect(self, found: ImageFiles, data: DataConfig, *, scratch: Path) -> tuple[list[Image], list[BrokenFile]]:
+        paths = [file.path for file in found.files]
+        shards = [paths[start : start + FILES_A_SHARD] for start in range(0, len(paths), FILES_A_SHARD)]
+        facts_path = scratch / "facts.jsonl"
+        with self._make_beam_pipeline() as pipeline:
+            (
+                pipeline
+                | "Files" >> beam.Create(list(enumerate(shards)), reshuffle=len(shards) > 1)
+                | "Inspect" >> beam.ParDo(_Inspect(data.max_pixels))
+                | "WriteFacts" >> beam.io.WriteToText(str(facts_path), shard_name_template="")
+            )
+        lines = sorted(json.loads(line) for line in facts_path.read_text(encoding="utf-8").splitlines())
+        facts_path.unlink()
+        images, broken = [], list(found.broken)
+        for file, entry in zip(found.files, (entry for _, shard in lines for entry in shard), strict=True):
+            if isinstance(entry, str):
+                broken.append(BrokenFile(file.name, entry))
+            else:
+                images.append(Image(file, ImageFacts(**entry)))
+        return images, broken
+
+    def _write(
+        self, images: Iterable[Image], splits: Mapping[str, str], folders: Mapping[str, str], *, label: str
+    ) -> dict[str, int]:
+        ordered = sorted(images, key=lambda image: (image.facts.content_hash, image.file.name))
+        shards = _shards([(image, splits[image.facts.content_hash]) for image in ordered])
+        write = _WriteExamples(dict(folders), num_shards=len(shards), label=label)
+        counts_path = Path(next(iter(folders.values()))).parent / "num_examples"
+        with self._make_beam_pipeline() as pipeline:
+            (
+                pipeline
+                | "Images" >> beam.Create(list(enumerate(shards)), reshuffle=len(shards) > 1)
+                | "Write" >> beam.ParDo(write)
+                | "Count" >> beam.CombinePerKey(sum)
+                | "Format" >> beam.Map(json.dumps)
+                | "WriteCounts" >> beam.io.WriteToText(str(counts_path), shard_name_template="")
+            )
+        counts = dict(json.loads(line) for line in counts_path.read_text().splitlines())
+        return {name: counts.get(name, 0) for name in folders}
+
+
+def check_broken(broken: Sequence[BrokenFile], *, num_files: int, data: DataConfig) -> None:
+    """Whether few enough of the files are broken.
+
+    Raises:
+        AnomaliesError: too many are; its message lists some.
+    """
+    if len(broken) <= data.max_broken_fraction * num_files:
+        return
+    shown = "\n".join(f"  {file.name}: {file.reason}" for file in broken[:BROKEN_SHOWN])
+    more = f"\n  and {len(broken) - BROKEN_SHOWN:,} more" if len(broken) > BROKEN_SHOWN else ""
+    raise AnomaliesError(
+        f"{len(broken):,} of {num_files:,} files are broken, and data.max_broken_fraction allows "
+        f"{data.max_broken_fraction:.3g} of them:\n{shown}{more}\nMend them or take them away; or leave them out: "
+        f"data.max_broken_fraction: {min(len(broken) / num_files + 0.005, 0.99):.2g}"
+    )
+
+
+def profile_of(images: Sequence[Image], metadata_types: Mapping[str, str], *, label: str) -> tables.TableProfile:
+    """The columns of the examples, as a scan of a table would describe them; the bytes are none of them."""
+    ranges = {
+        name: [getattr(image.facts, name) for image in images]
+        for name in ("brightness", "channels", "height", "num_bytes", "width")
+    }
+    columns = [
+        tables.Column(
+            name,
+            "float" if name == "brightness" else "int64",
+            num_values=len(images),
+            minimum=min(values),
+            maximum=max(values),
+        )
+        for name, values in ranges.items()
+    ]
+    texts = {
+        image_files.PATH: [image.file.name for image in images],
+        image_files.CONTENT_HASH: [image.facts.content_hash for image in images],
+        "format": [image.facts.format for image in images],
+        "image_size": [image.facts.image_size for image in images],
+        label: [image.file.label for image in images],
+    }
+    for name, values in texts.items():
+        distinct = tuple(sorted(set(values))) if name == label else ()
+        number = len(set(values))
+        columns.append(tables.Column(name, "string", len(images), number, number < len(values), values=distinct))
+    for name, kind in metadata_types.items():
+        present = [image.file.metadata[name] for image in images if name in image.file.metadata]
+        columns.append(tables.Column(name, kind, len(present), len(set(present))))  # type: ignore[arg-type]
+    return tables.TableProfile(tuple(sorted(columns, key=lambda column: column.name)), len(images))
+
+
+def _shards(images: Sequence[tuple[Image, str]]) -> list[list[tuple[Image, str]]]:
+    shards: list[list[tuple[Image, str]]] = [[]]
+    num_bytes = 0
+    for entry in images:
+        if num_bytes > BYTES_A_SHARD or len(shards[-1]) == IMAGES_A_SHARD:
+            shards.append([])
+            num_bytes = 0
+        shards[-1].append(entry)
+        num_bytes += entry[0].facts.num_bytes
+    return shards
+
+
+def _report(
+    images: Sequence[Image], broken: Sequence[BrokenFile], splits: Mapping[str, str], found: ImageFiles
+) -> dict[str, Any]:
+    classes: dict[str, dict[str, int]] = {}
+    for image in images:
+        by_split = classes.setdefault(image.file.label, {})
+        split = splits[image.facts.content_hash]
+        by_split[split] = by_split.get(split, 0) + 1
+    labels = {image.file.name: image.file.label for image in images}
+    copies = find_copies({image.file.name: image.facts.content_hash for image in images})
+    return {
+        "num_images": len(images),
+        "classes": dict(sorted(classes.items())),
+        "broken": [asdict(file) for file in broken],
+        "copies": copies,
+        "conflicts": [names for names in copies if len({labels[name] for name in names}) > 1],
+        "warnings": list(found.warnings),
+    }
+
+
+def report_warnings(report: Mapping[str, Any]) -> list[str]:
+    """What a person should know of the images, from the report of the examples artifact, a line each."""
+    lines = list(report["warnings"])
+    if broken := report["broken"]:
+        first = f"{broken[0]['name']}, {broken[0]['reason']}"
+        lines.append(f"{len(broken):,} files are broken and left out, the first {first}. All stand in {REPORT}.")
+    if copies := report["copies"]:
+        number = sum(len(names) - 1 for names in copies)
+        lines.append(
+            f"{number:,} images are exact copies of others, such as {copies[0][0]} and {copies[0][1]}; copies are "
+            "in one split, so none is trained on and evaluated."
+        )
+    if conflicts := report["conflicts"]:
+        lines.append(
+            f"{len(conflicts):,} images stand under several labels, the first as {' and '.join(conflicts[0])}."
+        )
+    return lines
+
+
+def _log(report: Mapping[str, Any]) -> None:
+    logging.info("%d images of %d classes.", report["num_images"], len(report["classes"]))
+    for line in report_warnings(report):
+        logging.warning("%s", line)
+    for file in report["broken"]:
+        logging.warning("Left out: %s: %s", file["name"], file["reason"])
+
+
+def _fractions(output_config_json: str) -> dict[str, float]:
+    config = json_format.Parse(output_config_json, example_gen_pb2.Output())
+    buckets = {split.name: split.hash_buckets for split in config.split_config.splits}
+    return {name: number / sum(buckets.values()) for name, number in buckets.items()}
+
+
+class Driver(driver.FileBasedDriver):
+    """TFX's driver, with a fingerprint of the image files: it is in the cache's key."""
+
+    def resolve_exec_properties(
+        self, exec_properties: dict[str, Any], pipeline_info: Any, component_info: Any
+    ) -> dict[str, Any]:
+        """Set the fingerprint.
+
+        Raises:
+            DataError: there are no images.
+        """
+        data = unpack(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY])
+        path = exec_properties[standard_component_specs.INPUT_BASE_KEY]
+        return {
+            **exec_properties,
+            utils.SPAN_PROPERTY_NAME: 0,
+            utils.VERSION_PROPERTY_NAME: None,
+            utils.FINGERPRINT_PROPERTY_NAME: image_files.fingerprint(data.model_copy(update={"path": path})),
+        }
+
+
+class ImageExampleGen(TableExampleGen):
+    """TFX's FileBasedExampleGen over image files; `input_base` is their folder, or their list."""
+
+    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
+    DRIVER_CLASS = Driver

@@ -1,0 +1,274 @@
+"""The network for images: a small convolutional one made for the size, or a backbone of keras.applications; and what
+is done to images in training.
+
+It sees pixels as models/image_decoding.py gives them; how it is trained is models/image_training.py's.
+"""
+
+import inspect
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from models import features
+from models.features import LABEL
+from models.tabular import label_index
+from pipeline.config import AugmentationConfig, FineTuneConfig, ModelConfig, nearest
+from pipeline.errors import ConfigError, TrainingError
+
+WHITE = 255.0
+_SMALLEST_MAP = 4
+_MAX_BLOCKS = 6
+_FIRST_FILTERS = 32
+_MAX_FILTERS = 256
+_NOT_NETWORKS = ("Preprocess",)
+
+
+def preprocessing_fn(inputs: Mapping[str, tf.Tensor], custom_config: Mapping[str, Any]) -> dict[str, tf.Tensor]:
+    """The label as a number, for TFX's Transform. Images are decoded by models/image_decoding.py.
+
+    Args:
+        inputs: the columns of the schema, each (batch, 1).
+        custom_config: `schema_path` of the annotated schema.
+
+    Returns:
+        `label`, (batch, 1), the int64 index of the class; -1 for a class that the schema does not know.
+    """
+    columns = features.read_features(features.read_schema(custom_config["schema_path"]))
+    return {LABEL: label_index(inputs[columns.label], classes=columns.classes)}
+
+
+@dataclass(frozen=True)
+class ImageNetwork:
+    """A network in two parts, which Grad-CAM and embeddings need apart."""
+
+    maps: keras.Model
+    """From pixels (batch, height, width, 3), 0 to 255, to feature maps (batch, rows, columns, channels)."""
+    head: keras.Model
+    """From feature maps to logits (batch, classes)."""
+    backbone: keras.Model | None
+    """The layers of keras.applications, part of `maps`."""
+
+    @property
+    def variables(self) -> list[Any]:
+        """Weights, and the states of random generators, in an order that depends on the config alone."""
+        return [*self.maps.variables, *self.head.variables]
+
+    def unfreeze(self, fine_tune: FineTuneConfig) -> None:
+        """Let the later layers of the backbone learn. Its batch normalisations keep their statistics.
+
+        Raises:
+            ConfigError: the backbone has no such layer.
+        """
+        assert self.backbone is not None  # the config says so
+        names = [layer.name for layer in self.backbone.layers]
+        first = fine_tune.from_layer
+        if isinstance(first, str):
+            if first not in names:
+                raise ConfigError(
+                    f"training.fine_tune.from_layer: the backbone has no layer {first!r}.{nearest(first, names)} "
+                    f"It has {len(names)}, from {names[0]} to {names[-1]}."
+                )
+            first = names.index(first)
+        self.backbone.trainable = True
+        for number, layer in enumerate(self.backbone.layers):
+            layer.trainable = number >= first and not isinstance(layer, keras.layers.BatchNormalization)
+
+
+def build_network(model: ModelConfig, *, num_classes: int) -> ImageNetwork:
+    """The network of the config.
+
+    Raises:
+        ConfigError: there is no such backbone, or it does not take images of this size.
+        TrainingError: its weights cannot be had.
+    """
+    height, width = model.image_shape
+    pixels = keras.Input((height, width, 3), name="pixels", dtype="float32")
+    backbone = None
+    if model.backbone is None:
+        hidden = keras.layers.Rescaling(2 / WHITE, offset=-1, name="scaled")(pixels)
+        for number, filters in enumerate(model.filters or default_filters(model.image_shape)):
+            hidden = _block(hidden, filters, number=number)
+    else:
+        backbone = _load_backbone(model)
+        is_frozen = model.weights != "none"
+        backbone.trainable = not is_frozen
+        scaled = _Preprocess(model.backbone, name="scaled")(pixels)
+        hidden = backbone(scaled, training=False) if is_frozen else backbone(scaled)
+    maps = keras.Model(pixels, hidden, name="maps")
+    feature_maps = keras.Input(hidden.shape[1:], name="feature_maps", dtype=hidden.dtype)
+    pooled = keras.layers.GlobalAveragePooling2D(name="pooled")(feature_maps)
+    if model.dropout:
+        pooled = keras.layers.Dropout(model.dropout, name="dropped")(pooled)
+    logits = keras.layers.Dense(num_classes, dtype="float32", name="logits")(pooled)
+    return ImageNetwork(maps, keras.Model(feature_maps, logits, name="head"), backbone)
+
+
+def default_filters(shape: tuple[int, int]) -> tuple[int, ...]:
+    """Channels of the blocks of the small network: it halves the image until an edge has four pixels or so."""
+    blocks = min(max(int(math.log2(min(shape) / _SMALLEST_MAP)) + 1, 1), _MAX_BLOCKS)
+    return tuple(min(_FIRST_FILTERS * 2**number, _MAX_FILTERS) for number in range(blocks))
+
+
+def _block(hidden: keras.KerasTensor, filters: int, *, number: int) -> keras.KerasTensor:
+    if number:
+        hidden = keras.layers.MaxPooling2D(name=f"halved_{number}")(hidden)
+    for part in ("a", "b"):
+        name = f"{number}{part}"
+        hidden = keras.layers.Conv2D(filters, 3, padding="same", use_bias=False, name=f"convolved_{name}")(hidden)
+        hidden = keras.layers.BatchNormalization(momentum=0.9, name=f"normalized_{name}")(hidden)
+        hidden = keras.layers.Activation("relu", name=f"activated_{name}")(hidden)
+    return hidden
+
+
+# Backbones
+
+
+def backbone_names() -> list[str]:
+    """The networks of keras.applications."""
+    found = vars(keras.applications).items()
+    return sorted(name for name, value in found if name[0].isupper() and inspect.isfunction(value))
+
+
+def check_backbone(name: str) -> None:
+    """Whether keras.applications has a network.
+
+    Raises:
+        ConfigError: it has not.
+    """
+    names = backbone_names()
+    if name not in names:
+        raise ConfigError(
+            f"model.backbone: keras.applications has no {name!r}.{nearest(name, names)} Known: {', '.join(names)}."
+        )
+
+
+def _load_backbone(model: ModelConfig) -> keras.Model:
+    assert model.backbone is not None
+    check_backbone(model.backbone)
+    weights: str | None = None if model.weights == "none" else model.weights
+    if weights not in (None, "imagenet") and not Path(str(weights)).is_file():
+        raise ConfigError(f"model.weights: there is no such file. Received: {weights}. Give a .weights.h5 file.")
+    make = getattr(keras.applications, model.backbone)
+    try:
+        return make(include_top=False, weights=weights, input_shape=(*model.image_shape, 3))
+    except ValueError as error:
+        wrong = "weights" if weights not in (None, "imagenet") and "nput" not in str(error) else "image_size"
+        raise ConfigError(
+            f"model.backbone: {model.backbone} cannot be made with model.{wrong}. Received: "
+            f"{weights if wrong == 'weights' else list(model.image_shape)} ({error})."
+        ) from error
+    except Exception as error:  # urllib's and Keras' errors have no common base
+        address = re.search(r"https?://\S+?(?=:? |$)", str(error))
+        url = address[0].rstrip(":") if address else "storage.googleapis.com"
+        cache = Path(keras.config.keras_home()) / "models" if hasattr(keras.config, "keras_home") else "~/.keras/models"
+        raise TrainingError(
+            f"The ImageNet weights of {model.backbone} cannot be downloaded. Received: {url} ({type(error).__name__}). "
+            f"Download that file elsewhere and put it into {cache}, or name it: model.weights: PATH; "
+            "or train from scratch: model.weights: none."
+        ) from error
+
+
+class _Preprocess(keras.layers.Layer):
+    """Pixels as a backbone of keras.applications was trained on them."""
+
+    def __init__(self, backbone: str, **options: Any) -> None:
+        super().__init__(**options)
+        self._module = inspect.getmodule(getattr(keras.applications, backbone))
+
+    def call(self, pixels: Any) -> Any:
+        return self._module.preprocess_input(pixels)  # type: ignore[union-attr]
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape
+
+
+# Augmentation
+
+
+def build_augmentation(config: AugmentationConfig, *, seed: int) -> keras.Sequential | None:
+    """Layers that change images (batch, height, width, 3), 0 to 255, at random; None if nothing is to change."""
+    layers: list[keras.layers.Layer] = []
+    fill: dict[str, Any] = {"fill_mode": "nearest"}
+    if config.flip != "none":
+        mode = "horizontal_and_vertical" if config.flip == "both" else config.flip
+        layers.append(keras.layers.RandomFlip(mode, seed=seed + 1))
+    if config.rotation_degrees:
+        layers.append(keras.layers.RandomRotation(config.rotation_degrees / 360, seed=seed + 2, **fill))
+    if config.zoom:
+        layers.append(keras.layers.RandomZoom(config.zoom, seed=seed + 3, **fill))
+    if config.shift:
+        layers.append(keras.layers.RandomTranslation(config.shift, config.shift, seed=seed + 4, **fill))
+    if config.contrast:
+        layers.append(keras.layers.RandomContrast(config.contrast, value_range=(0, WHITE), seed=seed + 5))
+    if config.brightness or config.saturation or config.hue:
+        layers.append(
+            keras.layers.RandomColorJitter(
+                value_range=(0, WHITE),
+                brightness_factor=config.brightness or None,
+                saturation_factor=(0.5 - config.saturation / 2, 0.5 + config.saturation / 2)
+                if config.saturation
+                else None,
+                hue_factor=config.hue or None,
+                seed=seed + 6,
+            )
+        )
+    if config.noise:
+        layers.append(RandomNoise(config.noise * WHITE, seed=seed + 7))
+    if config.cutout:
+        layers.append(RandomCutout(config.cutout, seed=seed + 8))
+    return keras.Sequential(layers, name="augmentation") if layers else None
+
+
+class RandomNoise(keras.layers.Layer):
+    """Gaussian noise, of another strength for each image.
+
+    Args:
+        deviation: its standard deviation at most, in the unit of the pixels.
+        seed: of the random numbers.
+    """
+
+    def __init__(self, deviation: float, *, seed: int, **options: Any) -> None:
+        super().__init__(**options)
+        self._deviation = deviation
+        self.generator = keras.random.SeedGenerator(seed)
+
+    def call(self, images: Any, training: bool = True) -> Any:
+        """Images (batch, height, width, channels) with noise, clipped to 0 to 255."""
+        if not training:
+            return images
+        shape = keras.ops.shape(images)
+        deviations = keras.random.uniform((shape[0], 1, 1, 1), 0, self._deviation, seed=self.generator)
+        noise = keras.random.normal(shape, seed=self.generator)
+        return keras.ops.clip(images + noise * deviations, 0, WHITE)
+
+
+class RandomCutout(keras.layers.Layer):
+    """A grey square somewhere in each image (DeVries and Taylor, 2017), of another size in each.
+
+    Args:
+        share: its edge at most, as a share of the image's.
+        seed: of the random numbers.
+    """
+
+    def __init__(self, share: float, *, seed: int, **options: Any) -> None:
+        super().__init__(**options)
+        self._share = share
+        self.generator = keras.random.SeedGenerator(seed)
+
+    def call(self, images: Any, training: bool = True) -> Any:
+        """Images (batch, height, width, channels), 0 to 255, with a part of each at 127.5."""
+        if not training:
+            return images
+        batch, height, width, _ = keras.ops.shape(images)
+        numbers = keras.random.uniform((3, batch, 1), seed=self.generator)
+        half = numbers[2] * self._share / 2
+        rows = keras.ops.abs((keras.ops.arange(height, dtype="float32") + 0.5) / height - numbers[0]) < half
+        columns = keras.ops.abs((keras.ops.arange(width, dtype="float32") + 0.5) / width - numbers[1]) < half
+        is_cut = keras.ops.logical_and(rows[:, :, None], columns[:, None, :])[..., None]
+        return keras.ops.where(is_cut, keras.ops.cast(WHITE / 2, images.dtype), images)

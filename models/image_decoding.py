@@ -1,0 +1,327 @@
+"""From the bytes of a picture file to what the network sees, in TensorFlow's graph.
+
+ImageExampleGen checks files with it, training and evaluation read them with it, and it is in the graph of the served
+model: there is no second way to read a picture. JPEG, PNG, BMP, GIF (the first frame) and WebP, by what the bytes are
+and not by any name.
+"""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from pipeline.config import ModelConfig
+
+FORMATS = ("jpeg", "png", "gif", "bmp", "webp")
+"""Names of the formats, in the order of `_format_index`."""
+
+_HEAD_BYTES = 32
+_EXIF_ORIENTATION = 0x0112
+_MAX_HEADER_SEGMENTS = 64
+"""Parts of a file that are looked through for its orientation: a damaged file must not make a loop without end."""
+
+
+def decode(content: tf.Tensor, *, max_pixels: int) -> tf.Tensor:
+    """A picture as a camera or browser would show it.
+
+    Args:
+        content: bytes of a file, () string.
+        max_pixels: width times height at most. A larger picture is an error, raised before it is decoded.
+
+    Returns:
+        (height, width, 3) uint8. Transparency is left out, 16 bits become 8, the orientation of EXIF is applied.
+
+    Raises:
+        tf.errors.InvalidArgumentError: it is no picture, a damaged one, or too large. It says which.
+    """
+    head = _head(content)
+    index = _format_index(head)
+    is_picture = tf.debugging.assert_less(
+        index,
+        len(FORMATS),
+        message="image_bytes is no picture: the bytes are not those of a JPEG, PNG, BMP, GIF or WebP file.",
+    )
+    content = _after(is_picture, content)
+    num_pixels = tf.switch_case(index, [_jpeg_pixels(content), *_pixels_in(head), lambda: tf.constant(0, tf.int64)])
+    fits = tf.debugging.assert_less_equal(
+        num_pixels,
+        tf.constant(max_pixels, tf.int64),
+        message=f"image_bytes is a picture of more than {max_pixels:,} pixels (data.max_pixels); it was not decoded.",
+    )
+    content = _after(fits, content)
+    image = tf.switch_case(
+        index,
+        [
+            lambda: tf.io.decode_jpeg(content, channels=3),
+            lambda: tf.io.decode_png(content, channels=3),
+            lambda: tf.io.decode_image(content, channels=3, expand_animations=False),
+            lambda: _decode_bmp(content, head),
+            lambda: _decode_webp(content, head),
+            lambda: tf.zeros([1, 1, 3], tf.uint8),
+        ],
+    )
+    image = tf.ensure_shape(image, [None, None, 3])
+    return _upright(image, _orientation(content, index, head))
+
+
+def resize(image: tf.Tensor, *, model: ModelConfig) -> tf.Tensor:
+    """A picture in the size that the network sees.
+
+    Args:
+        image: (height, width, 3) uint8.
+        model: its `image_size` and `resize`.
+
+    Returns:
+        (*model.image_shape, 3) uint8.
+    """
+    height, width = model.image_shape
+    if model.resize == "pad":
+        resized = tf.image.resize_with_pad(image, height, width, antialias=True)
+    elif model.resize == "crop":
+        resized = tf.image.resize(_middle(image, height, width), [height, width], antialias=True)
+    else:
+        resized = tf.image.resize(image, [height, width], antialias=True)
+    pixels = tf.saturate_cast(tf.round(resized), tf.uint8)
+    return tf.ensure_shape(pixels, [height, width, 3])
+
+
+def decode_and_resize(content: tf.Tensor, *, model: ModelConfig, max_pixels: int) -> tf.Tensor:
+    """`decode`, then `resize`: from the bytes of a file to the network's input, (*model.image_shape, 3) uint8."""
+    return resize(decode(content, max_pixels=max_pixels), model=model)
+
+
+def _after(check: tf.Operation | None, content: tf.Tensor) -> tf.Tensor:
+    """The bytes, once a check has passed. A graph has no order otherwise, and would decode meanwhile."""
+    if check is None:  # not in a graph: it has passed, or raised
+        return content
+    with tf.control_dependencies([check]):
+        return tf.identity(content)
+
+
+def _middle(image: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    """The largest middle part of an image that has the proportions of height and width."""
+    shape = tf.cast(tf.shape(image)[:2], tf.float64)
+    scale = tf.reduce_min(shape / tf.constant([height, width], tf.float64))
+    part = tf.maximum(tf.cast(tf.round(tf.constant([height, width], tf.float64) * scale), tf.int32), 1)
+    part = tf.minimum(part, tf.shape(image)[:2])
+    offset = (tf.shape(image)[:2] - part) // 2
+    return tf.image.crop_to_bounding_box(image, offset[0], offset[1], part[0], part[1])
+
+
+# What a file says of itself before it is decoded
+
+
+def _bytes(content: tf.Tensor, start: tf.Tensor | int, number: int) -> tf.Tensor:
+    """Some bytes of a file, (number,) int64; zeros where it ends before."""
+    size = tf.strings.length(content)
+    start = tf.minimum(tf.cast(start, tf.int32), size)
+    part = tf.strings.substr(content, start, number)
+    padded = tf.strings.substr(tf.strings.join([part, tf.constant(b"\0" * number)]), 0, number)
+    return tf.cast(tf.reshape(tf.io.decode_raw(padded, tf.uint8), [number]), tf.int64)
+
+
+def _head(content: tf.Tensor) -> tf.Tensor:
+    return _bytes(content, 0, _HEAD_BYTES)
+
+
+def _little(values: tf.Tensor) -> tf.Tensor:
+    """A number from its bytes in the last axis, the lowest first."""
+    weights = tf.constant([256**power for power in range(values.shape[-1])], tf.int64)
+    return tf.reduce_sum(values * weights, axis=-1)
+
+
+def _big(values: tf.Tensor) -> tf.Tensor:
+    """A number from its bytes in the last axis, the highest first."""
+    return _little(tf.reverse(values, axis=[-1]))
+
+
+def _starts(values: tf.Tensor, text: bytes, *, at: int = 0) -> tf.Tensor:
+    expected = tf.constant(list(text), tf.int64)
+    return tf.reduce_all(tf.equal(values[at : at + len(text)], expected))
+
+
+def _format_index(head: tf.Tensor) -> tf.Tensor:
+    """Index in FORMATS; as many as there are for anything else."""
+    is_format = [
+        _starts(head, b"\xff\xd8\xff"),
+        _starts(head, b"\x89PNG\r\n\x1a\n"),
+        tf.logical_or(_starts(head, b"GIF87a"), _starts(head, b"GIF89a")),
+        _starts(head, b"BM"),
+        tf.logical_and(_starts(head, b"RIFF"), _starts(head, b"WEBP", at=8)),
+        tf.constant(True),
+    ]
+    return tf.argmax(tf.cast(tf.stack(is_format), tf.int32), output_type=tf.int32)
+
+
+def _jpeg_pixels(content: tf.Tensor) -> Callable[[], tf.Tensor]:
+    return lambda: tf.reduce_prod(tf.cast(tf.io.extract_jpeg_shape(content)[:2], tf.int64))
+
+
+def _pixels_in(head: tf.Tensor) -> list[Callable[[], tf.Tensor]]:
+    """Pixels of PNG, GIF, BMP and WebP files, as their first bytes say."""
+
+    def bmp() -> tf.Tensor:
+        height = tf.bitcast(tf.cast(_little(head[22:26]), tf.uint32), tf.int32)  # negative: from the top down
+        return _little(head[18:22]) * tf.abs(tf.cast(height, tf.int64))
+
+    def webp() -> tf.Tensor:
+        lossy = (_little(head[26:28]) % 2**14) * (_little(head[28:30]) % 2**14)
+        bits = _little(head[21:25])
+        lossless = (bits % 2**14 + 1) * (bits // 2**14 % 2**14 + 1)
+        extended = (_little(head[24:27]) + 1) * (_little(head[27:30]) + 1)
+        return tf.where(
+            _starts(head, b"VP8X", at=12), extended, tf.where(_starts(head, b"VP8L", at=12), lossless, lossy)
+        )
+
+    return [
+        lambda: _big(head[16:20]) * _big(head[20:24]),
+        lambda: _little(head[6:8]) * _little(head[8:10]),
+        bmp,
+        webp,
+    ]
+
+
+# What TensorFlow's decoders leave to the caller
+
+
+def _decode_bmp(content: tf.Tensor, head: tf.Tensor) -> tf.Tensor:
+    """TensorFlow reads the colour numbers of a palette as shades of grey."""
+
+    def by_palette() -> tf.Tensor:
+        colors = tf.reshape(_bytes(content, 14 + tf.cast(_little(head[14:18]), tf.int32), 4 * 256), [256, 4])
+        numbers = tf.io.decode_bmp(content, channels=0)[:, :, 0]
+        return tf.gather(tf.cast(tf.reverse(colors[:, :3], axis=[1]), tf.uint8), tf.cast(numbers, tf.int32))
+
+    has_palette = tf.equal(_little(head[28:30]), 8)
+    return tf.cond(has_palette, by_palette, lambda: tf.io.decode_image(content, channels=3, expand_animations=False))
+
+
+def _decode_webp(content: tf.Tensor, head: tf.Tensor) -> tf.Tensor:
+    """The first frame.
+
+    TensorFlow 2.21 reads an animation as four channels, into memory for three where the header says that there is no
+    transparency: it overruns it. So an animation's header says here that there is.
+    """
+    is_extended = _starts(head, b"VP8X", at=12)
+    is_animated = tf.logical_and(is_extended, tf.equal(head[20] // 2 % 2, 1))
+    flags = tf.cast(tf.bitwise.bitwise_or(head[20], 0x10), tf.int32)
+    characters = tf.constant([bytes([code]) for code in range(256)])
+
+    def animation() -> tf.Tensor:
+        size = tf.strings.length(content)
+        patched = [tf.strings.substr(content, 0, 20), characters[flags], tf.strings.substr(content, 21, size)]
+        return tf.io.decode_webp(tf.strings.join(patched), channels=4)[0, :, :, :3]
+
+    return tf.cond(is_animated, animation, lambda: tf.io.decode_webp(content, channels=0)[0, :, :, :3])
+
+
+# Orientation: Exif 2.32, 4.6.2 and the tag 0x0112
+
+
+def _orientation(content: tf.Tensor, index: tf.Tensor, head: tf.Tensor) -> tf.Tensor:
+    """1 to 8, as Exif has it; 1 where the file says nothing."""
+    nowhere = tf.constant(-1, tf.int32)
+    start = tf.switch_case(
+        index,
+        [
+            lambda: _exif_in_jpeg(content),
+            lambda: _exif_in_png(content),
+            lambda: nowhere,
+            lambda: nowhere,
+            lambda: _exif_in_webp(content, head),
+            lambda: nowhere,
+        ],
+    )
+    return tf.cond(start >= 0, lambda: _orientation_in_tiff(content, start), lambda: tf.constant(1, tf.int64))
+
+
+def _exif_in_jpeg(content: tf.Tensor) -> tf.Tensor:
+    def step(at: tf.Tensor, _found: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        segment = _bytes(content, at, 10)
+        is_exif = tf.logical_and(tf.equal(segment[1], 0xE1), _starts(segment, b"Exif\0\0", at=4))
+        is_last = tf.logical_or(tf.not_equal(segment[0], 0xFF), tf.reduce_any(tf.equal(segment[1], [0xDA, 0xD9])))
+        return _next(at, is_exif, is_last, data=10, size=2 + _big(segment[2:4]))
+
+    return _walk(content, 2, step)
+
+
+def _exif_in_png(content: tf.Tensor) -> tf.Tensor:
+    def step(at: tf.Tensor, _found: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        chunk = _bytes(content, at, 8)
+        is_last = tf.logical_or(_starts(chunk, b"IDAT", at=4), _starts(chunk, b"IEND", at=4))
+        return _next(at, _starts(chunk, b"eXIf", at=4), is_last, data=8, size=12 + _big(chunk[:4]))
+
+    return _walk(content, 8, step)
+
+
+def _exif_in_webp(content: tf.Tensor, head: tf.Tensor) -> tf.Tensor:
+    def step(at: tf.Tensor, _found: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        chunk = _bytes(content, at, 14)
+        size = _little(chunk[4:8])
+        data = tf.where(_starts(chunk, b"Exif\0\0", at=8), 14, 8)
+        return _next(at, _starts(chunk, b"EXIF"), tf.constant(False), data=data, size=8 + size + size % 2)
+
+    has_exif = tf.logical_and(_starts(head, b"VP8X", at=12), tf.equal(head[20] // 8 % 2, 1))
+    return tf.cond(has_exif, lambda: _walk(content, 12, step), lambda: tf.constant(-1, tf.int32))
+
+
+def _next(
+    at: tf.Tensor, is_exif: tf.Tensor, is_last: tf.Tensor, *, data: tf.Tensor | int, size: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Where the walk goes on, past every end if it is over; and where the Exif data is, -1 if not here."""
+    beyond = tf.constant(2**31 - 1, tf.int64)
+    step = tf.minimum(tf.cast(at, tf.int64) + size, beyond)
+    found = tf.where(is_exif, at + data, -1)
+    return tf.cast(tf.where(tf.logical_or(is_exif, is_last), beyond, step), tf.int32), found
+
+
+def _walk(
+    content: tf.Tensor, start: int, step: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+) -> tf.Tensor:
+    size = tf.strings.length(content)
+    _, found = tf.while_loop(
+        lambda at, _found: at < size,
+        step,
+        (tf.constant(start, tf.int32), tf.constant(-1, tf.int32)),
+        maximum_iterations=_MAX_HEADER_SEGMENTS,
+    )
+    return found
+
+
+def _orientation_in_tiff(content: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
+    header = _bytes(content, start, 8)
+    is_little = _starts(header, b"II")
+
+    def number(values: tf.Tensor) -> tf.Tensor:
+        return tf.where(is_little, _little(values), _big(values))
+
+    directory = start + tf.cast(tf.minimum(number(header[4:8]), 2**20), tf.int32)
+    num_entries = tf.cast(number(_bytes(content, directory, 2)), tf.int32)
+    size = tf.strings.length(content)
+    is_whole = directory + 2 + 12 * num_entries <= size
+
+    def read() -> tf.Tensor:
+        raw = tf.io.decode_raw(tf.strings.substr(content, directory + 2, 12 * num_entries), tf.uint8)
+        entries = tf.cast(tf.reshape(raw, [num_entries, 12]), tf.int64)
+        tags, values = number(entries[:, :2]), number(entries[:, 8:10])
+        value = tf.reduce_max(tf.where(tf.equal(tags, _EXIF_ORIENTATION), values, 0))
+        return tf.where(tf.logical_and(value >= 1, value <= 8), value, 1)
+
+    return tf.cond(tf.logical_and(is_whole, num_entries > 0), read, lambda: tf.constant(1, tf.int64))
+
+
+def _upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+    transposed = tf.image.transpose
+    upright = tf.switch_case(
+        tf.cast(orientation, tf.int32) - 1,
+        [
+            lambda: image,
+            lambda: tf.image.flip_left_right(image),
+            lambda: tf.image.rot90(image, 2),
+            lambda: tf.image.flip_up_down(image),
+            lambda: transposed(image),
+            lambda: tf.image.rot90(image, 3),
+            lambda: tf.image.rot90(transposed(image), 2),
+            lambda: tf.image.rot90(image, 1),
+        ],
+    )
+    return tf.ensure_shape(upright, [None, None, 3])

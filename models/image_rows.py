@@ -1,0 +1,176 @@
+"""Images of a split for training: read from TFRecords, decoded in parallel, and kept in memory if they fit.
+
+The order of an epoch depends on the seed and the number of the epoch alone, so a training that is taken up again after
+epoch 3 sees in epoch 4 what it would have seen.
+"""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from models.image_decoding import decode_and_resize
+from pipeline.config import ModelConfig
+
+SHUFFLE_BYTES = 2**28
+"""Encoded images of the shuffle buffer, about, where decoded ones do not fit into memory."""
+
+_IMAGE = "image"
+_CONTENT_HASH = "content_hash"
+_DECODE_BATCH = 64
+_LABEL_BATCH = 1_024
+
+
+@dataclass(frozen=True)
+class ImageRows:
+    """Images of a split."""
+
+    labels: np.ndarray
+    """(images,) int64, the index of the class."""
+    pixels: np.ndarray | None
+    """(images, height, width, 3) uint8; None when they are larger than the cache."""
+    stream: tf.data.Dataset
+    """(encoded bytes, index of the class), in the order of the files."""
+    digest: str
+    """Of the images and their labels."""
+    model: ModelConfig
+    max_pixels: int
+    mean_bytes: float
+    """Of an encoded image."""
+
+    @property
+    def decoded_bytes(self) -> int:
+        """What all decoded images take."""
+        return decoded_bytes(len(self.labels), self.model)
+
+    def batches(self, batch_size: int) -> tf.data.Dataset:
+        """(pixels, label) batches in the order of the files: of validation."""
+        if self.pixels is not None:
+            dataset = tf.data.Dataset.range(len(self.labels)).batch(batch_size).map(self._take, tf.data.AUTOTUNE)
+        else:
+            dataset = self._decoded(self.stream).batch(batch_size)
+        return dataset.prefetch(tf.data.AUTOTUNE)
+
+    def shuffled_batches(self, batch_size: int, *, seed: int, epochs: range) -> tf.data.Dataset:
+        """(pixels, label) batches of several epochs, one after the other."""
+        numbers = tf.data.Dataset.range(epochs.start, epochs.stop)
+        if self.pixels is not None:
+            return (
+                numbers.flat_map(lambda epoch: self._order(seed, epoch).batch(batch_size))
+                .map(self._take, tf.data.AUTOTUNE)
+                .prefetch(tf.data.AUTOTUNE)
+            )
+        buffer = max(int(SHUFFLE_BYTES / max(self.mean_bytes, 1)), batch_size)
+
+        def epoch_of(epoch: tf.Tensor) -> tf.data.Dataset:
+            shuffled = self.stream.shuffle(buffer, seed=seed + 1 + epoch, reshuffle_each_iteration=False)
+            return self._decoded(shuffled).batch(batch_size)
+
+        return numbers.flat_map(epoch_of).prefetch(tf.data.AUTOTUNE)
+
+    def _order(self, seed: int, epoch: tf.Tensor) -> tf.data.Dataset:
+        rows = tf.range(len(self.labels), dtype=tf.int64)
+        shuffled = tf.random.experimental.stateless_shuffle(rows, seed=tf.stack([tf.constant(seed, tf.int64), epoch]))
+        return tf.data.Dataset.from_tensor_slices(shuffled)
+
+    def _take(self, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        pixels, labels = self._tensors
+        return tf.gather(pixels, rows), tf.gather(labels, rows)
+
+    @property
+    def _tensors(self) -> tuple[tf.Tensor, tf.Tensor]:
+        with tf.init_scope():  # one copy, and not one in each graph
+            return tf.constant(self.pixels), tf.constant(self.labels)
+
+    def _decoded(self, encoded: tf.data.Dataset) -> tf.data.Dataset:
+        return encoded.map(
+            lambda content, label: (decode_and_resize(content, model=self.model, max_pixels=self.max_pixels), label),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+
+
+def load_images(
+    patterns: Sequence[str],
+    *,
+    label: str,
+    classes: Sequence[str],
+    model: ModelConfig,
+    max_pixels: int,
+    cache_bytes: int,
+) -> ImageRows:
+    """Read a split, and decode it into memory if it fits.
+
+    Args:
+        patterns: of its TFRecord files.
+        label: name of the label's column.
+        classes: names of the classes, in the order of their index.
+        model: says the size.
+        max_pixels: of a picture.
+        cache_bytes: decoded images of up to so much are kept.
+    """
+    files = sorted(file for pattern in patterns for file in tf.io.gfile.glob(pattern))
+    labels, digest = _read_labels(files, label, classes)
+    index = tf.lookup.StaticHashTable(
+        tf.lookup.KeyValueTensorInitializer(tf.constant(classes), tf.range(len(classes), dtype=tf.int64)), -1
+    )
+    spec = {_IMAGE: tf.io.FixedLenFeature([], tf.string), label: tf.io.FixedLenFeature([], tf.string)}
+
+    def parse(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        row = tf.io.parse_single_example(record, spec)
+        return row[_IMAGE], index.lookup(row[label])
+
+    records = tf.data.TFRecordDataset(files, compression_type="GZIP")
+    stream = records.map(parse, num_parallel_calls=tf.data.AUTOTUNE)
+    num_bytes = sum(os.path.getsize(file) for file in files)
+    rows = ImageRows(labels, None, stream, digest, model, max_pixels, num_bytes / max(len(labels), 1))
+    if rows.decoded_bytes > cache_bytes:
+        logging.info(
+            "%d images, decoded anew in each epoch: %d bytes are more than training.cache_bytes leaves, %d.",
+            len(labels),
+            rows.decoded_bytes,
+            cache_bytes,
+        )
+        return rows
+    available = _available_bytes()
+    if available is not None and rows.decoded_bytes > available / 2:
+        logging.warning("Decoded images take %d bytes of %d that are free.", rows.decoded_bytes, available)
+    pixels = np.empty((len(labels), *model.image_shape, 3), np.uint8)
+    start = 0
+    for block, _ in rows._decoded(stream).batch(_DECODE_BATCH).prefetch(tf.data.AUTOTUNE).as_numpy_iterator():
+        pixels[start : start + len(block)] = block
+        start += len(block)
+    logging.info("%d images, decoded once and kept in memory: %d bytes.", len(labels), pixels.nbytes)
+    return ImageRows(labels, pixels, stream, digest, model, max_pixels, rows.mean_bytes)
+
+
+def decoded_bytes(number: int, model: ModelConfig) -> int:
+    """What so many images take in the network's size."""
+    height, width = model.image_shape
+    return number * height * width * 3
+
+
+def _read_labels(files: Sequence[str], label: str, classes: Sequence[str]) -> tuple[np.ndarray, str]:
+    spec = {name: tf.io.FixedLenFeature([], tf.string) for name in (label, _CONTENT_HASH)}
+    dataset = tf.data.TFRecordDataset(files, compression_type="GZIP").batch(_LABEL_BATCH)
+    index = {name.encode(): number for number, name in enumerate(classes)}
+    digest = hashlib.sha256()
+    labels: list[int] = []
+    for block in dataset.map(lambda records: tf.io.parse_example(records, spec)).as_numpy_iterator():
+        labels.extend(index.get(name, -1) for name in block[label])
+        digest.update(b"".join(block[_CONTENT_HASH]) + b"\n".join(block[label]))
+    return np.array(labels, np.int64), digest.hexdigest()
+
+
+def _available_bytes() -> int | None:
+    """Memory that can be had without swapping, where Linux says it."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    values = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+    return values[0] if values else None

@@ -1,0 +1,135 @@
+"""Where a training is, written after each epoch: a training that was killed goes on from there, to the same weights.
+
+A checkpoint holds every number that the rest of the training depends on: weights, the optimizer's state, the states of
+random generators, and what the callbacks remember.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+STATE = "state.npz"
+_ATTRIBUTES = ("wait", "best", "best_epoch", "stopped_epoch", "cooldown_counter")
+"""What early stopping and the learning-rate schedule count; Keras starts them anew with each fit."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a training was."""
+
+    phase: int
+    epoch: int
+    """Epochs of the phase that are done."""
+    is_over: bool
+    """Whether the phase stops here."""
+    history: dict[str, list[float]] = field(default_factory=dict)
+    """Of all phases."""
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Writes and restores checkpoints of one phase. It comes last in the list of callbacks.
+
+    Args:
+        folder: of the checkpoint; None: nothing is written.
+        phase: number of the phase.
+        variables: all variables that change, in an order that is always the same.
+        others: callbacks whose counts are kept.
+        history: of the epochs before this fit; the epochs are added to it.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None,
+        *,
+        phase: int,
+        variables: Callable[[], Sequence[Any]],
+        others: Sequence[keras.callbacks.Callback],
+        history: dict[str, list[float]],
+    ) -> None:
+        super().__init__()
+        self._folder = folder
+        self._phase = phase
+        self._variables = variables
+        self._others = others
+        self.history = history
+        self._restored: dict[str, Any] | None = None
+
+    def restore(self) -> Progress | None:
+        """Take up what was written for this phase; None if nothing was."""
+        progress = read_progress(self._folder)
+        if progress is None or progress.phase != self._phase or self._folder is None:
+            return None
+        with np.load(self._folder / STATE) as state:
+            self._restored = {name: state[name] for name in state.files}
+        for index, variable in enumerate(self._variables()):
+            variable.assign(_to_dtype(self._restored[f"variable_{index}"], variable.dtype))
+        self.history.clear()
+        self.history.update(progress.history)
+        return progress
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """The other callbacks have begun anew by now."""
+        if self._restored is None:
+            return
+        for number, callback in enumerate(self._others):
+            kept = json.loads(str(self._restored[f"callback_{number}"]))
+            for name, value in kept.items():
+                setattr(callback, name, value)
+            prefix = f"best_{number}_"
+            best = [name for name in self._restored if name.startswith(prefix)]
+            if best:
+                callback.best_weights = [self._restored[f"{prefix}{index}"] for index in range(len(best))]
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Write where the training is."""
+        for name, value in (logs or {}).items():
+            self.history.setdefault(name, []).append(float(value))
+        if self._folder is None:
+            return
+        state: dict[str, Any] = {}
+        for index, variable in enumerate(self._variables()):
+            state[f"variable_{index}"] = _from_dtype(np.asarray(keras.ops.convert_to_numpy(variable)))
+        for number, callback in enumerate(self._others):
+            kept = {name: getattr(callback, name) for name in _ATTRIBUTES if hasattr(callback, name)}
+            state[f"callback_{number}"] = json.dumps(kept, default=float)
+            for index, weights in enumerate(getattr(callback, "best_weights", None) or ()):
+                state[f"best_{number}_{index}"] = np.asarray(weights)
+        progress = Progress(self._phase, epoch + 1, bool(self.model.stop_training), self.history)
+        state["progress"] = json.dumps(asdict(progress))
+        self._folder.mkdir(parents=True, exist_ok=True)
+        partial = self._folder / f".{STATE}.partial"
+        with partial.open("wb") as file:
+            np.savez(file, **state)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.rename(self._folder / STATE)
+
+
+def read_progress(folder: Path | None) -> Progress | None:
+    """How far a training was that left a checkpoint; None if there is none."""
+    if folder is None or not (folder / STATE).is_file():
+        return None
+    with np.load(folder / STATE) as state:
+        return Progress(**json.loads(str(state["progress"])))
+
+
+def discard(folder: Path | None) -> None:
+    """The training is over."""
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _from_dtype(array: np.ndarray) -> np.ndarray:
+    """NumPy has no file format for bfloat16; as float32 it keeps its value."""
+    return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
+
+
+def _to_dtype(array: np.ndarray, dtype: str) -> Any:
+    return keras.ops.cast(array, dtype) if dtype == "bfloat16" else array
