@@ -1,5 +1,7 @@
 """StatisticsGen: TFDV's generators over blocks of columns, in this process; elsewhere TFX's own executor.
 
+The columns are those of the profile that the ExampleGen left: the encoded bytes of images are none of them.
+
 Top values and numbers of distinct values come from TFDV's sketches, which are exact up to 16,384 distinct values of a
 column. Above `max_rows` a sample of the rows is looked at.
 """
@@ -57,7 +59,12 @@ class Executor(tfx_executor.Executor):
         rate = sample_rate(profile.num_rows, max_rows=exec_properties.get("max_rows"))
         rates = json_utils.dumps(dict.fromkeys(splits, rate))
         if not beam_mode.is_in_process(self._beam_pipeline_args):
-            properties = {**exec_properties, standard_component_specs.SAMPLE_RATE_BY_SPLIT_KEY: rates}
+            options = stats_options.StatsOptions(feature_allowlist=profile.names)
+            properties = {
+                **exec_properties,
+                standard_component_specs.SAMPLE_RATE_BY_SPLIT_KEY: rates,
+                standard_component_specs.STATS_OPTIONS_JSON_KEY: options.to_json(),
+            }
             super().Do(input_dict, output_dict, properties)
             return
         self._log_startup(input_dict, output_dict, exec_properties)
@@ -94,7 +101,7 @@ class StatisticsGenSpec(component_spec.ComponentSpec):
 
 
 class StatisticsGen(base_beam_component.BaseBeamComponent):
-    """Statistics of each split of the examples of TableExampleGen."""
+    """Statistics of each split of the examples of TableExampleGen or ImageExampleGen."""
 
     SPEC_CLASS = StatisticsGenSpec
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)

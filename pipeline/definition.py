@@ -14,7 +14,6 @@ from tfx.orchestration import metadata
 from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import trainer_pb2
 
-from components import image_statistics_gen
 from components.anomaly_gate import AnomalyGate
 from components.evaluator import Evaluator
 from components.example_gen import TableExampleGen
@@ -51,10 +50,7 @@ def create_pipeline(config: PipelineConfig) -> Pipeline:
     }
     example_gen = ImageExampleGen(config.data) if is_image else TableExampleGen(config.data)
     examples = example_gen.outputs["examples"]
-    if is_image:
-        statistics = image_statistics_gen.StatisticsGen(examples=examples).outputs["statistics"]
-    else:
-        statistics = StatisticsGen(examples, max_rows=config.data.statistics_rows).outputs["statistics"]
+    statistics = StatisticsGen(examples, max_rows=config.data.statistics_rows).outputs["statistics"]
     schema_gen = SchemaGen(
         statistics,
         examples,
