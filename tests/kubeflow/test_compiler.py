@@ -64,10 +64,12 @@ def test_package_is_loaded_by_the_sdk(example):
     assert set(loaded.component_spec.inputs) == {"data_path", "epochs", "push_directory"}
 
 
-def test_components_that_the_config_knows_are_those_of_the_pipeline(example):
-    config = load_config(EXAMPLES / "penguins" / "pipeline.yaml")
+def test_components_that_the_config_knows_are_those_of_the_pipelines():
+    configs = [load_config(EXAMPLES / name / "pipeline.yaml") for name in ("penguins", "digits")]
 
-    assert {node.id for node in definition.create_pipeline(config).components} == set(COMPONENTS)
+    pipelines = [definition.create_pipeline(config) for config in configs]
+
+    assert {node.id for pipeline in pipelines for node in pipeline.components} == set(COMPONENTS)
 
 
 def test_run_parameters_have_defaults_and_reach_their_nodes(example):
