@@ -26,13 +26,13 @@ SCHEMES = ("s3", "gs")
 CONNECT_SECONDS = 5.0
 ATTEMPTS = 3
 """Of each request to S3; a connection that is refused is told after a second or so."""
-GCS_RETRY_SECONDS = 15
+GCS_RETRY_SECONDS = 10
 """What Google's client spends on trying again."""
 BUFFER_BYTES = 2**20
 """What a reader of small pieces fetches at once."""
 COPY_BYTES = 8 * 2**20
 
-_ENVIRONMENT = ("AWS_", "GOOGLE_", "CLOUDSDK_", "STORAGE_EMULATOR_HOST", "HOME")
+_ENVIRONMENT = ("AWS_", "GOOGLE_", "CLOUDSDK_", "STORAGE_EMULATOR_HOST")
 """Beginnings of the variables that say how a store is reached."""
 
 _S3_ERROR = re.compile(r"AWS Error (\w+)(?: \(HTTP status (\d+)\))? during \w+ operation: (.*)", re.DOTALL)
@@ -207,7 +207,8 @@ class ObjectPath:
             try:
                 return filesystem.get_file_info(self.key)
             except OSError:
-                self._select(recursive=False)  # what S3 answers to a HEAD says no reason, and this may
+                if self.scheme == "s3":
+                    self._select(recursive=False)  # S3's answer to a HEAD says no reason, and this one's may
                 raise
 
     def _select(self, *, recursive: bool) -> list[Any]:
@@ -320,14 +321,18 @@ def _profile_endpoint() -> str | None:
     return parser.get(section, "endpoint_url", fallback=None)
 
 
+def environment() -> dict[str, str]:
+    """The variables that say how a store is reached."""
+    return {name: value for name, value in sorted(os.environ.items()) if name.startswith(_ENVIRONMENT)}
+
+
 def _file_system(path: ObjectPath) -> Any:
     """Arrow's file system for a bucket; another one when the environment has changed."""
-    environment = tuple(sorted(item for item in os.environ.items() if item[0].startswith(_ENVIRONMENT)))
-    return _connect(path.scheme, path.bucket, environment)
+    return _connect(path.scheme, path.bucket, tuple(environment().items()))
 
 
 @functools.lru_cache(maxsize=16)
-def _connect(scheme: str, bucket: str, environment: tuple[tuple[str, str], ...]) -> Any:
+def _connect(scheme: str, bucket: str, variables: tuple[tuple[str, str], ...]) -> Any:
     return _connect_to_s3(bucket) if scheme == "s3" else _connect_to_gcs()
 
 
