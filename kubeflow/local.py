@@ -182,7 +182,7 @@ def docker_command(
             mounted.append(existing)
             line += ["--volume", f"{existing}:{existing}"]
     for variable in sorted(storage.environment().keys() - environment.keys()):
-        line += ["--env", variable]  # docker takes the value from its own environment, where no list of processes shows it
+        line += ["--env", variable]  # no value: docker takes it from its own, and no list of processes shows it
     for key, value in {**environment, LAUNCHER_ROOT: str(root)}.items():
         line += ["--env", f"{key}={value}"]
     return [*line, "--entrypoint", command[0], image, *command[1:]]
