@@ -21,12 +21,12 @@ from components import push_directory
 from kubeflow.emulator import Emulator, Package, TaskFailedError, TaskResult
 from kubeflow.executor_io import LAUNCHER_ROOT, local_path
 from kubeflow.task_spec import TaskSpec
+from pipeline import storage
 from pipeline.config import PipelineConfig
 from pipeline.errors import AnomaliesError, KubetfxError, NodeFailedError, UsageError
 from pipeline.output import Output, logged_to
 from pipeline.run_record import REPORT
 from pipeline.run_result import Findings, NodeResult, NodeState, RunResult, summarize
-from pipeline.storage import locate
 
 Place = Literal["process", "docker"]
 TAIL_LINES = 12
@@ -122,7 +122,7 @@ class PackageRunner:
     def _run_command(self, command: Sequence[str], environment: Mapping[str, str], image: str, task: TaskResult) -> int:
         source = str(Path(kubeflow.__file__).parent.parent)
         if self._place == "docker":
-            places = [locate(self._config.data.path), self._config.push_path]
+            places = [storage.locate(self._config.data.path), self._config.push_path]
             folders = [self._root, *(place for place in places if isinstance(place, Path))]
             name = f"kubetfx-{uuid.uuid4().hex[:12]}"
             line = docker_command(command, environment, image, name=name, root=self._root, folders=folders)
@@ -185,6 +185,8 @@ def docker_command(
         if not any(existing.is_relative_to(other) for other in mounted):
             mounted.append(existing)
             line += ["--volume", f"{existing}:{existing}"]
+    for variable in sorted(storage.environment().keys() - environment.keys()):
+        line += ["--env", variable]  # no value: docker takes it from its own, and no list of processes shows it
     for key, value in {**environment, LAUNCHER_ROOT: str(root)}.items():
         line += ["--env", f"{key}={value}"]
     return [*line, "--entrypoint", command[0], image, *command[1:]]

@@ -13,7 +13,9 @@ from tfx.types import artifact_utils
 from tfx.types.value_artifact import ValueArtifact
 from tfx.utils import path_utils
 
+from components import push_directory, tfx_filesystem
 from pipeline.errors import DataError
+from pipeline.storage import locate
 
 
 class ImporterExecutor(base_executor.BaseExecutor):
@@ -30,6 +32,7 @@ class ImporterExecutor(base_executor.BaseExecutor):
         Raises:
             DataError: there is nothing at `artifact_uri`.
         """
+        tfx_filesystem.register()
         source = exec_properties["artifact_uri"]
         (artifacts,) = output_dict.values()
         target = artifact_utils.get_single_uri(artifacts)
@@ -59,8 +62,8 @@ class LatestPushedModelExecutor(base_executor.BaseExecutor):
     ) -> None:
         """Run the node. Without a version the output channels stay empty."""
         directory = exec_properties.get("push_directory") or push_directory_of(exec_properties["push_destination"])
-        names = fileio.listdir(directory) if fileio.exists(directory) else []
-        versions = sorted(int(name.rstrip("/")) for name in names if re.fullmatch(r"[1-9][0-9]*/?", name))
+        tfx_filesystem.register()
+        versions = _versions(directory)
         if not versions:
             logging.info("No version is pushed to %s: there is no latest blessed model.", directory)
             for artifacts in output_dict.values():
@@ -75,6 +78,13 @@ class LatestPushedModelExecutor(base_executor.BaseExecutor):
                 artifact.set_int_custom_property("blessed", 1)
                 fileio.open(os.path.join(artifact.uri, "BLESSED"), "w").close()
         logging.info("Latest blessed model: version %d.", versions[-1])
+
+
+def _versions(directory: str) -> list[int]:
+    if directory.startswith(tuple(tfx_filesystem.ObjectFilesystem.SUPPORTED_SCHEMES)):
+        return push_directory.versions(locate(directory))
+    names = fileio.listdir(directory) if fileio.exists(directory) else []
+    return sorted(int(name.rstrip("/")) for name in names if re.fullmatch(r"[1-9][0-9]*/?", name))
 
 
 def push_directory_of(push_destination: str) -> str:

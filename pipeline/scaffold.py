@@ -13,6 +13,7 @@ from components import tables
 from components.column_roles import choose_role
 from pipeline.config import MODEL_OUTPUTS, DataConfig, FeaturesConfig, PipelineConfig, Task
 from pipeline.errors import UsageError
+from pipeline.storage import is_url
 
 MAX_INTEGER_CLASSES = 20
 """A label of whole numbers with at most so many distinct values is taken for classes."""
@@ -32,11 +33,13 @@ def write_config(data_path: str, *, label: str, path: Path) -> None:
     """
     if path.exists():
         raise UsageError(f"{path} exists and is not overwritten. Choose another name: --output other.yaml")
-    data = DataConfig(path=os.path.abspath(data_path), label=label, drop_rows_without_label=True)
+    place = data_path if is_url(data_path) else os.path.abspath(data_path)
+    data = DataConfig(path=place, label=label, drop_rows_without_label=True)
     files = tables.find_files(data)
     profile = tables.inspect_table(files, data)
     column = tables.check_label(profile, data)
-    text = _render(data, profile, column, files, shown_path=os.path.relpath(data_path, path.resolve().parent))
+    shown_path = place if is_url(place) else os.path.relpath(place, path.resolve().parent)
+    text = _render(data, profile, column, files, shown_path=shown_path)
     PipelineConfig.model_validate(yaml.safe_load(text))
     try:
         path.write_text(text, encoding="utf-8")

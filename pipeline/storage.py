@@ -26,17 +26,21 @@ SCHEMES = ("s3", "gs")
 CONNECT_SECONDS = 5.0
 ATTEMPTS = 3
 """Of each request to S3; a connection that is refused is told after a second or so."""
-GCS_RETRY_SECONDS = 15
+GCS_RETRY_SECONDS = 10
 """What Google's client spends on trying again."""
 BUFFER_BYTES = 2**20
 """What a reader of small pieces fetches at once."""
 COPY_BYTES = 8 * 2**20
 
-_ENVIRONMENT = ("AWS_", "GOOGLE_", "CLOUDSDK_", "STORAGE_EMULATOR_HOST", "HOME")
+_ENVIRONMENT = ("AWS_", "GOOGLE_", "CLOUDSDK_", "STORAGE_EMULATOR_HOST")
 """Beginnings of the variables that say how a store is reached."""
 
 _S3_ERROR = re.compile(r"AWS Error (\w+)(?: \(HTTP status (\d+)\))? during \w+ operation: (.*)", re.DOTALL)
 _GCS_ERROR = re.compile(r"google::cloud::Status\((\w+): (.*?)(?: error_info=.*)?\)?$", re.DOTALL)
+_NOT_FOUND = re.compile(r"No such (file or )?directory|Path does not exist|NO_SUCH_KEY|No such object")
+_NO_BUCKET = re.compile(
+    r"Status\(NOT_FOUND: .*bucket does not exist|Bucket '\S+' not found|InvalidBucketName", re.DOTALL
+)
 _REFUSED_CREDENTIALS = frozenset(
     {
         "EXPIRED_TOKEN",
@@ -194,12 +198,12 @@ class ObjectPath:
 
     def unlink(self) -> None:
         """Delete the object; nothing happens if it is gone."""
-        with self._explained() as filesystem, contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError), self._explained() as filesystem:
             filesystem.delete_file(self.key)
 
     def remove_tree(self) -> None:
         """Delete the folder; nothing happens if it is gone."""
-        with self._explained() as filesystem, contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError), self._explained() as filesystem:
             filesystem.delete_dir(self.key)
 
     def _info(self) -> Any:
@@ -207,17 +211,18 @@ class ObjectPath:
             try:
                 return filesystem.get_file_info(self.key)
             except OSError:
-                self._select(recursive=False)  # what S3 answers to a HEAD says no reason, and this may
+                if self.scheme == "s3":
+                    self._select(recursive=False)  # S3's answer to a HEAD says no reason, and this one's may
                 raise
 
     def _select(self, *, recursive: bool) -> list[Any]:
         from pyarrow.fs import FileSelector
 
-        with self._explained() as filesystem:
-            try:  # allow_not_found would also take a missing bucket for an empty folder
+        try:  # allow_not_found would also take a missing bucket for an empty folder
+            with self._explained() as filesystem:
                 return list(filesystem.get_file_info(FileSelector(self.key, recursive=recursive)))
-            except FileNotFoundError:
-                return []
+        except FileNotFoundError:
+            return []
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[Any]:
@@ -226,11 +231,10 @@ class ObjectPath:
 
         try:
             yield _file_system(self)
-        except FileNotFoundError:
-            raise
         except (OSError, ArrowException) as error:
-            explained = _explain(str(error), self)
-            if explained is None:  # a disk of this machine
+            is_local = isinstance(error, OSError) and error.filename is not None
+            explained = None if is_local else _explain(str(error), self)
+            if explained is None:
                 raise
             raise explained from error
 
@@ -320,14 +324,18 @@ def _profile_endpoint() -> str | None:
     return parser.get(section, "endpoint_url", fallback=None)
 
 
+def environment() -> dict[str, str]:
+    """The variables that say how a store is reached."""
+    return {name: value for name, value in sorted(os.environ.items()) if name.startswith(_ENVIRONMENT)}
+
+
 def _file_system(path: ObjectPath) -> Any:
     """Arrow's file system for a bucket; another one when the environment has changed."""
-    environment = tuple(sorted(item for item in os.environ.items() if item[0].startswith(_ENVIRONMENT)))
-    return _connect(path.scheme, path.bucket, environment)
+    return _connect(path.scheme, path.bucket, tuple(environment().items()))
 
 
 @functools.lru_cache(maxsize=16)
-def _connect(scheme: str, bucket: str, environment: tuple[tuple[str, str], ...]) -> Any:
+def _connect(scheme: str, bucket: str, variables: tuple[tuple[str, str], ...]) -> Any:
     return _connect_to_s3(bucket) if scheme == "s3" else _connect_to_gcs()
 
 
@@ -361,53 +369,63 @@ def _connect_to_gcs() -> Any:
     return fs.GcsFileSystem(anonymous=True, scheme=url.scheme, endpoint_override=url.netloc, retry_time_limit=patience)
 
 
-def _explain(text: str, path: ObjectPath) -> StorageError | None:
+def _explain(text: str, path: ObjectPath) -> StorageError | FileNotFoundError | None:
     """What went wrong at a store, by what its client says; None if it was not at the store."""
-    if match := _S3_ERROR.search(text):
-        problem, remedy = _explain_s3(match[1], match[2], " ".join(match[3].split()), path.bucket)
-    elif match := re.search(r"Bucket '(\S+)' not found", text):  # resolve_s3_region
-        problem, remedy = f"There is no bucket {match[1]!r}", "Create it, or mend the name"
+    if _NO_BUCKET.search(text):
+        problem, remedy = _no_bucket(path)
+    elif _NOT_FOUND.search(text):
+        return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    elif match := _S3_ERROR.search(text):
+        problem, remedy = _explain_s3(match[1], match[2], " ".join(match[3].split()), path)
     elif match := _GCS_ERROR.search(text):
-        problem, remedy = _explain_gcs(match[1], " ".join(match[2].split()), path.bucket)
+        problem, remedy = _explain_gcs(match[1], " ".join(match[2].split()), path)
     else:
         return None
     return StorageError(f"{problem}. Received: {path}. {remedy}")
 
 
-def _explain_s3(code: str, status: str | None, text: str, bucket: str) -> tuple[str, str]:
-    store = s3_endpoint() or "Amazon S3"
+def _no_bucket(path: ObjectPath) -> tuple[str, str]:
+    return f"There is no bucket {path.bucket!r} at {_store(path)}", "Create it, or mend its name."
+
+
+def _store(path: ObjectPath) -> str:
+    if path.scheme == "s3":
+        return s3_endpoint() or "Amazon S3"
+    return os.environ.get("STORAGE_EMULATOR_HOST") or "Google Cloud Storage"
+
+
+def _explain_s3(code: str, status: str | None, text: str, path: ObjectPath) -> tuple[str, str]:
+    store, text = _store(path), text.rstrip(".")
     if code == "NO_SUCH_BUCKET":
-        return f"There is no bucket {bucket!r} at {store}", "Create it, or mend the name."
+        return _no_bucket(path)
     if code in _REFUSED_CREDENTIALS:
-        return f"{store} refuses the credentials ({text.rstrip('.')})", _S3_CREDENTIALS
+        return f"{store} refuses the credentials ({text})", _S3_CREDENTIALS
     if code == "ACCESS_DENIED":
         return (
-            f"{store} denies access to the bucket {bucket!r}",
+            f"{store} denies access to the bucket {path.bucket!r}",
             f"Grant the credentials leave to list, read and write there, or use others. {_S3_CREDENTIALS}",
         )
     if code in ("NETWORK_CONNECTION", "REQUEST_TIMEOUT"):
         return (
-            f"{store} cannot be reached ({text.rstrip('.')})",
+            f"{store} cannot be reached ({text})",
             "Look at the network and at AWS_ENDPOINT_URL, which names a store that is not Amazon's.",
         )
     if status == "301":
-        return f"The bucket {bucket!r} is in another region", "Set AWS_REGION to it, or leave it unset."
-    return f"{store} answers {code}{f' ({status})' if status else ''}: {text.rstrip('.')}", "Try again."
+        return f"The bucket {path.bucket!r} is in another region", "Set AWS_REGION to it, or leave it unset."
+    return f"{store} answers {code}{f' ({status})' if status else ''}: {text}", "Try again."
 
 
-def _explain_gcs(code: str, text: str, bucket: str) -> tuple[str, str]:
-    original = text.partition("with a last message of ")[2] or text
+def _explain_gcs(code: str, text: str, path: ObjectPath) -> tuple[str, str]:
+    store = _store(path)
+    reason = (text.partition("with a last message of ")[2] or text).rstrip(".")
     if "access token" in text or code == "UNAUTHENTICATED":
-        reason = original.rpartition("The underlying error message was: ")[2].rstrip(".")
-        return f"Google Cloud Storage finds no credentials that it takes ({reason})", _GCS_CREDENTIALS
+        cause = reason.rpartition("The underlying error message was: ")[2]
+        return f"{store} finds no credentials that it takes ({cause})", _GCS_CREDENTIALS
     if code == "PERMISSION_DENIED":
-        return f"Google Cloud Storage denies access to the bucket {bucket!r}", _GCS_CREDENTIALS
-    if code == "NOT_FOUND":
-        return f"There is no bucket {bucket!r}", "Create it, or mend the name."
+        return f"{store} denies access to the bucket {path.bucket!r}", _GCS_CREDENTIALS
     if code in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
-        store = os.environ.get("STORAGE_EMULATOR_HOST") or "Google Cloud Storage"
-        return f"{store} cannot be reached ({original.rstrip('.')})", "Look at the network."
-    return f"Google Cloud Storage answers {code}: {original.rstrip('.')}", "Try again."
+        return f"{store} cannot be reached ({reason})", "Look at the network."
+    return f"{store} answers {code}: {reason}", "Try again."
 
 
 def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:

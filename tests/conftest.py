@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.storage import ObjectPath
+from tests.gcs_store import BUCKET as GCS_BUCKET
+from tests.gcs_store import running_gcs_store
 from tests.s3_store import BUCKET, S3Store, Wire, running_s3_store
 
 
@@ -24,6 +26,23 @@ def bucket(s3_store: S3Store, monkeypatch: pytest.MonkeyPatch) -> ObjectPath:
     for name, value in s3_store.environment().items():
         monkeypatch.setenv(name, value)
     return ObjectPath("s3", BUCKET) / uuid.uuid4().hex[:12]
+
+
+@pytest.fixture(scope="session")
+def gcs_store() -> Iterator[str]:
+    """URL of a store that is started when a test first asks for it."""
+    with running_gcs_store() as url:
+        yield url
+
+
+@pytest.fixture(params=["s3", "gs"])
+def any_bucket(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ObjectPath:
+    """An empty folder of a bucket, on S3 and on Google Cloud Storage."""
+    if request.param == "s3":
+        folder: ObjectPath = request.getfixturevalue("bucket")
+        return folder
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", request.getfixturevalue("gcs_store"))
+    return ObjectPath("gs", GCS_BUCKET) / uuid.uuid4().hex[:12]
 
 
 @pytest.fixture

@@ -45,34 +45,34 @@ def test_parts_of_a_place_are_those_of_a_path():
     assert place.relative_to(locate("s3://bucket/a")) == "b/c.csv"
 
 
-def test_object_comes_back_as_it_was_written(bucket, tmp_path):
+def test_object_comes_back_as_it_was_written(any_bucket, tmp_path):
     content = os.urandom(100_000)
     (tmp_path / "file.gz").write_bytes(content)
 
-    (bucket / "file.gz").upload(tmp_path / "file.gz")
-    (bucket / "file.gz").copy_to(bucket / "copy.gz")
-    (bucket / "copy.gz").download(tmp_path / "copy.gz")
+    (any_bucket / "file.gz").upload(tmp_path / "file.gz")
+    (any_bucket / "file.gz").copy_to(any_bucket / "copy.gz")
+    (any_bucket / "copy.gz").download(tmp_path / "copy.gz")
 
-    assert (tmp_path / "copy.gz").read_bytes() == (bucket / "file.gz").read_bytes() == content
-    assert (bucket / "file.gz").info().num_bytes == 100_000
-
-
-def test_folder_is_there_as_long_as_an_object_is_in_it(bucket):
-    assert not bucket.is_dir()
-    fill(bucket, "a/b/c")
-
-    assert (bucket / "a").is_dir()
-    assert not (bucket / "a").is_file()
-    assert (bucket / "a" / "b" / "c").is_file()
-    assert [str(info.path) for info in bucket.files()] == [f"{bucket}/a/b/c"]
-
-    (bucket / "a").remove_tree()
-    assert bucket.files() == []
-    assert not (bucket / "a").is_dir()
+    assert (tmp_path / "copy.gz").read_bytes() == (any_bucket / "file.gz").read_bytes() == content
+    assert (any_bucket / "file.gz").info().num_bytes == 100_000
 
 
-def test_what_is_not_there_is_not_found_and_deleted_without_a_word(bucket):
-    place = bucket / "none"
+def test_folder_is_there_as_long_as_an_object_is_in_it(any_bucket):
+    assert not any_bucket.is_dir()
+    fill(any_bucket, "a/b/c")
+
+    assert (any_bucket / "a").is_dir()
+    assert not (any_bucket / "a").is_file()
+    assert (any_bucket / "a" / "b" / "c").is_file()
+    assert [str(info.path) for info in any_bucket.files()] == [f"{any_bucket}/a/b/c"]
+
+    (any_bucket / "a").remove_tree()
+    assert any_bucket.files() == []
+    assert not (any_bucket / "a").is_dir()
+
+
+def test_what_is_not_there_is_not_found_and_deleted_without_a_word(any_bucket):
+    place = any_bucket / "none"
 
     place.unlink()
     place.remove_tree()
@@ -95,30 +95,30 @@ def test_what_is_not_there_is_not_found_and_deleted_without_a_word(bucket):
         ("none/*", []),
     ],
 )
-def test_glob_matches_as_that_of_a_folder_does(bucket, tmp_path, pattern, expected):
+def test_glob_matches_as_that_of_a_folder_does(any_bucket, tmp_path, pattern, expected):
     files = ["a.csv", "a.txt", "b.csv", "day-1/a.csv", "day-1/deep/a.csv", "day-2/a.csv"]
-    fill(bucket, *files)
+    fill(any_bucket, *files)
     for name in files:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
 
-    assert names(bucket, list_files(bucket, pattern)) == expected
+    assert names(any_bucket, list_files(any_bucket, pattern)) == expected
     assert [str(path.relative_to(tmp_path)) for path in list_files(tmp_path, pattern)] == expected
 
 
-def test_files_of_a_folder_are_those_directly_in_it(bucket, tmp_path):
-    fill(bucket, "b.csv", "a.csv", "deep/c.csv")
+def test_files_of_a_folder_are_those_directly_in_it(any_bucket, tmp_path):
+    fill(any_bucket, "b.csv", "a.csv", "deep/c.csv")
     (tmp_path / "deep").mkdir()
     (tmp_path / "a.csv").touch()
 
-    assert names(bucket, list_files(bucket)) == ["a.csv", "b.csv"]
+    assert names(any_bucket, list_files(any_bucket)) == ["a.csv", "b.csv"]
     assert list_files(tmp_path) == [tmp_path / "a.csv"]
 
 
-def test_folder_is_copied_from_either_side(bucket, tmp_path):
-    fill(bucket / "model", "saved_model.pb", "variables/index")
+def test_folder_is_copied_from_either_side(any_bucket, tmp_path):
+    fill(any_bucket / "model", "saved_model.pb", "variables/index")
 
-    copy_folder(bucket / "model", tmp_path / "first")
+    copy_folder(any_bucket / "model", tmp_path / "first")
     copy_folder(tmp_path / "first", tmp_path / "second")
 
     found = {
@@ -129,7 +129,7 @@ def test_folder_is_copied_from_either_side(bucket, tmp_path):
 
 def test_missing_bucket_is_told(bucket):
     place = locate("s3://there-is-none/tables")
-    message = r"There is no bucket 'there-is-none' at http://127.*Create it, or mend"
+    message = r"There is no bucket 'there-is-none' at http://127.*Create it, or mend its name"
 
     for attempt in (place.files, lambda: place.write_text("x"), lambda: storage.check_writable(place)):
         with pytest.raises(StorageError, match=message):
@@ -184,6 +184,37 @@ def test_cut_connection_is_told_and_the_object_does_not_appear(bucket, wire: Wir
     wire.reset()
 
     assert bucket.files() == []
+
+
+def test_missing_bucket_of_google_is_told(gcs_store, monkeypatch):
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs_store)
+    place = locate("gs://there-is-none/tables")
+
+    for attempt in (place.files, lambda: place.write_text("x")):
+        with pytest.raises(
+            StorageError, match=r"There is no bucket 'there-is-none' at http\S+\. Received: gs://there-is-none/tables"
+        ):
+            attempt()
+
+
+def test_google_that_does_not_answer_is_told(monkeypatch):
+    monkeypatch.setattr(storage, "GCS_RETRY_SECONDS", 1)
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", "127.0.0.1:1")
+
+    with pytest.raises(StorageError, match=r"127\.0\.0\.1:1 cannot be reached \(.*connect.*Received: gs://bucket/x"):
+        locate("gs://bucket/x").files()
+
+
+def test_credentials_of_google_that_are_not_there_are_told(monkeypatch, tmp_path):
+    monkeypatch.setattr(storage, "GCS_RETRY_SECONDS", 1)
+    monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "none.json"))
+
+    message = (
+        r"finds no credentials that it takes \(Cannot open credentials file .*none\.json\).* Set GOOGLE_APPLICATION_CR"
+    )
+    with pytest.raises(StorageError, match=message):
+        locate("gs://bucket/x").files()
 
 
 CONFIG = """\

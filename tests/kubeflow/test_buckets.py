@@ -1,0 +1,76 @@
+"""Data and pushed models in a bucket, on Kubeflow: the package, and a task's process."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+from components.push_directory import read_record, versions
+from kubeflow.executor_io import LAUNCHER_ROOT
+from kubeflow.lint import lint
+from kubeflow.package import compile_to_file
+from pipeline.config import load_config
+from tests.kubeflow.test_task_run import artifact, pusher_spec
+
+REPOSITORY = Path(__file__).parents[2]
+SECRETS = (
+    "{name: kubetfx-bucket, env: {AWS_ACCESS_KEY_ID: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY: AWS_SECRET_ACCESS_KEY}}"
+)
+OVERRIDES = [
+    "data.path=s3://team/penguins/*.csv",
+    "serving.push_directory=gs://team/models/penguins/",
+    f"kubeflow.every_component={{env: {{AWS_ENDPOINT_URL: 'http://seaweedfs:8333'}}, secrets: [{SECRETS}]}}",
+]
+
+
+def test_package_takes_buckets_for_data_and_push_and_credentials_from_secrets(tmp_path):
+    config = load_config(REPOSITORY / "examples" / "penguins" / "pipeline.yaml", overrides=OVERRIDES)
+
+    package = compile_to_file(config, tmp_path / "package.yaml")
+
+    assert package.parameters["data_path"] == "s3://team/penguins/*.csv"
+    assert package.parameters["push_directory"] == "gs://team/models/penguins"
+    spec, platform = yaml.safe_load_all((tmp_path / "package.yaml").read_text())
+    pods = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    for name, executor in spec["deploymentSpec"]["executors"].items():
+        assert {"name": "AWS_ENDPOINT_URL", "value": "http://seaweedfs:8333"} in executor["container"]["env"]
+        (secret,) = pods[name]["secretAsEnv"]
+        assert secret["secretName"] == "kubetfx-bucket"
+        assert {entry["envVar"] for entry in secret["keyToEnv"]} == {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+        assert "pvcMount" not in pods[name]
+    assert lint(tmp_path / "package.yaml") == []
+
+
+def test_pusher_in_its_container_pushes_to_a_bucket(bucket, tmp_path):
+    folder = tmp_path / "minio" / "b"
+    (folder / "model" / "Format-Serving").mkdir(parents=True)
+    (folder / "model" / "Format-Serving" / "saved_model.pb").write_text("model")
+    (folder / "evaluation").mkdir()
+    (folder / "evaluation" / "evaluation.json").write_text('{"metrics": {"accuracy": 0.75}}')
+    blessing = json.dumps({"custom_properties": {"blessed": {"int_value": "1"}}})
+    inputs = {
+        "model": artifact("minio://b/model"),
+        "model_blessing": artifact("minio://b/blessing", tfx_artifact=blessing),
+        "evaluation": artifact("minio://b/evaluation"),
+    }
+    outputs = {"pushed_model": {"artifacts": [{"name": "pushed_model", "uri": "minio://b/out/pushed_model"}]}}
+    document = {
+        "inputs": {"artifacts": inputs},
+        "outputs": {"artifacts": outputs, "outputFile": str(tmp_path / "output.json")},
+    }
+    command = [sys.executable, "-m", "kubeflow.entrypoint", "--task", pusher_spec(bucket).to_argument()]
+
+    subprocess.run(
+        [*command, "--executor-input", json.dumps(document)],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), LAUNCHER_ROOT: str(tmp_path)},
+        check=True,
+    )
+
+    (version,) = versions(bucket)
+    assert read_record(bucket, version).metrics == {"accuracy": 0.75}
+    output = json.loads((tmp_path / "output.json").read_text())
+    (pushed,) = output["artifacts"]["pushed_model"]["artifacts"]
+    assert pushed["metadata"]["pushed_destination"] == f"{bucket}/{version}"
