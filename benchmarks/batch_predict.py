@@ -44,7 +44,7 @@ def main() -> int:
     parser.add_argument("saved_model", type=Path)
     parser.add_argument("table", type=Path)
     parser.add_argument("--runs", type=int, default=5, help="Rounds, of which the medians are written.")
-    parser.add_argument("--copies", type=int, nargs="+", default=[1, 8], help="Copies of the table in one file.")
+    parser.add_argument("--copies", type=int, nargs="+", default=[1, 4], help="Copies of the table in one file.")
     options = parser.parse_args()
     sections, shares = [], []
     with tempfile.TemporaryDirectory() as folder:
@@ -90,7 +90,7 @@ def bare_loop(saved_model: Path, table: Path) -> list[list[np.ndarray]]:
             column = column.cast(pa.from_numpy_dtype(spec.array_dtype)).fill_null(np.nan)
         arrays.append(column.to_numpy(zero_copy_only=False))
     feeds = [spec.tensor_name for spec in signature.inputs.values()]
-    fetches = [spec.tensor_name for spec in signature.outputs.values()]
+    fetches = [spec.tensor_name for name, spec in signature.outputs.items() if name != "classes"]
     answers = [
         model.run(feeds, [array[start : start + bulk.TABLE_BATCH] for array in arrays], fetches)
         for start in range(0, columns.num_rows, bulk.TABLE_BATCH)
