@@ -119,6 +119,7 @@ def predict(job: BulkJob, *, report: Callable[[Progress], None] = lambda _: None
     signature = _signature(job)
     columns = bulk_rows.model_columns(signature)
     _check_output_path(job)
+    job = replace(job, output=job.output.absolute())
     files = bulk_input.find_input(job.input, images=columns.is_of_images)
     if files.kind != "images" and job.output.resolve().parent == Path(job.input).resolve():
         raise UsageError(f"--output lies in the folder of the input. Received: {job.output}. Choose another folder.")
@@ -211,9 +212,7 @@ def _plan_reading(files: InputFiles, columns: ModelColumns, signature: Signature
         if any(held[name] != first[name] for name in copied):
             raise DataError(f"{path}: a column of --columns is of another type than in {files.paths[0]}.")
         for name in inputs:
-            dtype = columns.inputs.get(name, np.dtype(object))
-            if name != IMAGE_INPUT:
-                bulk_rows.check_type(name, held[name], dtype, path=path)
+            bulk_rows.check_type(name, held[name], columns.inputs.get(name, np.dtype(object)), path=path)
     taken = {ROW_COLUMN, *signature.outputs}
     if clashes := [name for name in copied if name in taken]:
         raise UsageError(
@@ -351,6 +350,8 @@ class _Work:
     folder: Path
 
 
+@beam.typehints.with_input_types(Segment)
+@beam.typehints.with_output_types(int)  # of nothing; without it, Beam looks for a type in all that is imported
 class _PredictSegment(beam.DoFn):
     """Predicts the missing blocks of a segment, and leaves each as a file."""
 

@@ -102,6 +102,8 @@ class BulkOutput:
             raise UsageError(f"Another process is writing this output. Received: {self.path}. Wait for it.") from None
         finally:
             os.close(descriptor)
+            with contextlib.suppress(OSError):  # it is gone, or holds blocks
+                self.folder.rmdir()
 
     def discard_blocks(self) -> None:
         """Forget what is finished."""

@@ -136,6 +136,11 @@ def check_type(name: str, arrow_type: pa.DataType, dtype: np.dtype[Any], *, path
     Raises:
         DataError: it cannot.
     """
+    if name == IMAGE_INPUT and not (pa.types.is_binary(arrow_type) or pa.types.is_large_binary(arrow_type)):
+        raise DataError(
+            f"{path}: column {name!r} must hold the bytes of images. Received: {arrow_type}. Put the paths of the "
+            f"files into a column {PATH_COLUMN!r}."
+        )
     try:
         _to_array(pa.array([], arrow_type), dtype)
     except (pa.ArrowNotImplementedError, pa.ArrowTypeError):

@@ -316,6 +316,9 @@ def test_list_without_paths_is_an_error(tmp_path, job, images_model):
 
     with pytest.raises(DataError, match=r"lacks columns of the model: path. Received: file"):
         bulk.predict(job(source, saved_model=images_model))
+    source.write_text("image_bytes\na.png\n")
+    with pytest.raises(DataError, match=r"must hold the bytes of images. Received: string. .* a column 'path'"):
+        bulk.predict(job(source, saved_model=images_model))
 
 
 def test_broken_off_job_goes_on_where_it_was(tmp_path, job, small_blocks, monkeypatch):
@@ -465,6 +468,7 @@ def test_damaged_page_of_a_parquet_file_ends_the_job(tmp_path, job):
     [
         ({"input": "s3://bucket/rows.csv"}, DataError, "Received: s3://bucket/rows.csv. Mount the bucket"),
         ({"input": "nowhere.csv"}, DataError, "There is no such input. Received: nowhere.csv"),
+        ({"output": Path("gs://bucket/predictions.parquet")}, DataError, "--output is a path of this machine"),
         ({"output": Path("predictions.csv")}, UsageError, "Try predictions.parquet"),
         ({"output": Path("/dev/null/predictions.parquet")}, UsageError, "The output cannot be written"),
         ({"columns": ("nothing",)}, DataError, "lacks columns that --columns names: nothing"),
@@ -478,6 +482,7 @@ def test_job_that_cannot_be_done_is_refused(tmp_path, job, changes, error, messa
 
     with pytest.raises(error, match=message):
         bulk.predict(job(source, **changes))
+    assert not list(tmp_path.glob("out/.*"))
 
 
 def test_folder_as_output_is_refused(tmp_path, job):
