@@ -29,7 +29,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from pipeline.errors import DataError, KubetfxError, UsageError
 from serving import bulk_input, bulk_output, bulk_rows
-from serving.bulk_input import CSV_BLOCK_BYTES, PATH_COLUMN, Block, Cut, InputFiles, Segment
+from serving.bulk_input import CSV_BLOCK_BYTES, PATH_COLUMN, Block, Cut, ImageFolder, InputFiles, Segment
 from serving.bulk_output import ROW_COLUMN, BulkOutput
 from serving.bulk_rows import IMAGE_INPUT, Feed, ModelColumns
 from serving.saved_model import DEFAULT_SIGNATURE, SavedModel, SessionOptions, Signature, read_signatures
@@ -120,11 +120,11 @@ def predict(job: BulkJob, *, report: Callable[[Progress], None] = lambda _: None
     columns = bulk_rows.model_columns(signature)
     _check_output_path(job)
     job = replace(job, output=job.output.absolute())
-    files = bulk_input.find_input(job.input, images=columns.is_of_images)
-    if files.kind != "images" and job.output.resolve().parent == Path(job.input).resolve():
+    found = bulk_input.find_input(job.input, images=columns.is_of_images)
+    if isinstance(found, InputFiles) and job.output.resolve().parent == Path(job.input).resolve():
         raise UsageError(f"--output lies in the folder of the input. Received: {job.output}. Choose another folder.")
     with tempfile.TemporaryDirectory() as scratch:
-        files, stamps = _stamped(files, Path(scratch))
+        files, stamps = _stamped(found, Path(scratch))
         plan = _plan_reading(files, columns, signature, job)
         origin = bulk_output.Origin(_key(job, stamps), job.model_name, job.model_version, job.input)
         output = bulk_output.BulkOutput(job.output, origin)
@@ -162,12 +162,12 @@ def _check_output_path(job: BulkJob) -> None:
         raise UsageError(f"The output is a Parquet file. Received: {job.output}. Try {job.output.stem}.parquet.")
 
 
-def _stamped(files: InputFiles, scratch: Path) -> tuple[InputFiles, list[str]]:
+def _stamped(found: InputFiles | ImageFolder, scratch: Path) -> tuple[InputFiles, list[str]]:
     """Files that can be read as tables, and what tells them from others of these names."""
-    if files.kind == "images":
+    if isinstance(found, ImageFolder):
         listing = scratch / "listing.parquet"
-        return InputFiles(files.root, (listing,), "parquet"), [bulk_input.list_images(files.root, listing)]
-    return files, [f"{path.name} {bulk_input.stamp(path)}" for path in files.paths]
+        return InputFiles(found.root, (listing,), "parquet"), [bulk_input.list_images(found.root, listing)]
+    return found, [f"{path.name} {bulk_input.stamp(path)}" for path in found.paths]
 
 
 def _moved(path: Path, folder: Path) -> Path:
@@ -198,7 +198,7 @@ class _Plan:
 
 
 def _plan_reading(files: InputFiles, columns: ModelColumns, signature: Signature, job: BulkJob) -> _Plan:
-    types = {path: bulk_input.column_types(path, files.kind) for path in files.paths}  # type: ignore[arg-type]
+    types = {path: bulk_input.column_types(path, files.kind) for path in files.paths}
     first = types[files.paths[0]]
     inputs = tuple(columns.inputs)
     copied = job.columns
@@ -275,7 +275,7 @@ def _run(
 def _segments(files: InputFiles, cut: Cut) -> Iterator[Segment]:
     number = 0
     for path in files.paths:
-        for segment in bulk_input.segments(path, files.kind, first_block=number, cut=cut):  # type: ignore[arg-type]
+        for segment in bulk_input.segments(path, files.kind, first_block=number, cut=cut):
             number += len(segment.blocks)
             yield segment
 

@@ -105,11 +105,17 @@ class InputFiles:
     root: Path
     """Folder that paths of images are relative to."""
     paths: tuple[Path, ...]
-    kind: Kind | Literal["images"]
-    """`images`: a folder whose pictures are still to be listed."""
+    kind: Kind
 
 
-def find_input(location: str, *, images: bool) -> InputFiles:
+@dataclass(frozen=True)
+class ImageFolder:
+    """A folder whose pictures are still to be listed."""
+
+    root: Path
+
+
+def find_input(location: str, *, images: bool) -> InputFiles | ImageFolder:
     """The files that `--input` names.
 
     Args:
@@ -123,7 +129,7 @@ def find_input(location: str, *, images: bool) -> InputFiles:
     path = Path(location).absolute()  # workers may have another working directory
     if path.is_dir():
         if images:
-            return InputFiles(path, (), "images")
+            return ImageFolder(path)
         return _tables_in(path)
     if not path.exists():
         raise DataError(f"There is no such input. Received: {location}. Give a CSV or Parquet file, or a folder.")
