@@ -302,7 +302,8 @@ def test_list_of_images_is_predicted_relative_to_its_folder(job, pictures, image
 def test_images_within_a_table_are_predicted(tmp_path, job, pictures, images_model):
     source = tmp_path / "images.parquet"
     contents = [(pictures / name).read_bytes() for name in ("a/2.jpg", "a/cut.png", "b/3.png")]
-    pq.write_table(pa.table({"image_bytes": contents, "key": ["x", "y", "z"]}), source)
+    keys = pa.array(["x", "y", "z"]).dictionary_encode()
+    pq.write_table(pa.table({"image_bytes": contents, "key": keys}), source)
 
     result = bulk.predict(job(source, saved_model=images_model, columns=("key",)))
 
