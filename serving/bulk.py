@@ -29,11 +29,11 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from pipeline.errors import DataError, KubetfxError, UsageError
 from serving import bulk_input, bulk_output, bulk_rows
-from serving.bulk_input import CSV_BLOCK_BYTES, PATH_COLUMN, Block, Cut, InputFiles, Segment
+from serving.bulk_input import CSV_BLOCK_BYTES, PATH_COLUMN, Block, Cut, ImageFolder, InputFiles, Segment
 from serving.bulk_output import ROW_COLUMN, BulkOutput
 from serving.bulk_rows import IMAGE_INPUT, Feed, ModelColumns
 from serving.saved_model import DEFAULT_SIGNATURE, SavedModel, SessionOptions, Signature, read_signatures
-from serving.status import ServingError
+from serving.status import Code, ServingError
 
 Array = np.ndarray[Any, Any]
 
@@ -44,7 +44,11 @@ TABLE_CUT = Cut()
 IMAGE_CUT = Cut(block_rows=256)
 STORED_IMAGES_CUT = Cut(block_rows=32, segment_blocks=1_000_000)
 """Of a table that holds the images themselves: few are in memory at a time, and none is read in vain."""
+OF_THE_ROWS = frozenset({Code.INVALID_ARGUMENT, Code.OUT_OF_RANGE, Code.DATA_LOSS, Code.RESOURCE_EXHAUSTED})
+"""What a model says of rows that it cannot take. Anything else, and no row would fare better."""
 WATCH_SECONDS = 0.5
+STOP_SECONDS = 30.0
+"""For workers to end the batch that they are at."""
 FORMAT = 1
 """Counted up when blocks of before are of no more use."""
 
@@ -115,11 +119,12 @@ def predict(job: BulkJob, *, report: Callable[[Progress], None] = lambda _: None
     signature = _signature(job)
     columns = bulk_rows.model_columns(signature)
     _check_output_path(job)
-    files = bulk_input.find_input(job.input, images=columns.is_of_images)
-    if files.kind != "images" and job.output.resolve().parent == Path(job.input).resolve():
+    job = replace(job, output=job.output.absolute())
+    found = bulk_input.find_input(job.input, images=columns.is_of_images)
+    if isinstance(found, InputFiles) and job.output.resolve().parent == Path(job.input).resolve():
         raise UsageError(f"--output lies in the folder of the input. Received: {job.output}. Choose another folder.")
     with tempfile.TemporaryDirectory() as scratch:
-        files, stamps = _stamped(files, Path(scratch))
+        files, stamps = _stamped(found, Path(scratch))
         plan = _plan_reading(files, columns, signature, job)
         origin = bulk_output.Origin(_key(job, stamps), job.model_name, job.model_version, job.input)
         output = bulk_output.BulkOutput(job.output, origin)
@@ -157,12 +162,12 @@ def _check_output_path(job: BulkJob) -> None:
         raise UsageError(f"The output is a Parquet file. Received: {job.output}. Try {job.output.stem}.parquet.")
 
 
-def _stamped(files: InputFiles, scratch: Path) -> tuple[InputFiles, list[str]]:
+def _stamped(found: InputFiles | ImageFolder, scratch: Path) -> tuple[InputFiles, list[str]]:
     """Files that can be read as tables, and what tells them from others of these names."""
-    if files.kind == "images":
+    if isinstance(found, ImageFolder):
         listing = scratch / "listing.parquet"
-        return InputFiles(files.root, (listing,), "parquet"), [bulk_input.list_images(files.root, listing)]
-    return files, [f"{path.name} {bulk_input.stamp(path)}" for path in files.paths]
+        return InputFiles(found.root, (listing,), "parquet"), [bulk_input.list_images(found.root, listing)]
+    return found, [f"{path.name} {bulk_input.stamp(path)}" for path in found.paths]
 
 
 def _moved(path: Path, folder: Path) -> Path:
@@ -193,7 +198,7 @@ class _Plan:
 
 
 def _plan_reading(files: InputFiles, columns: ModelColumns, signature: Signature, job: BulkJob) -> _Plan:
-    types = {path: bulk_input.column_types(path, files.kind) for path in files.paths}  # type: ignore[arg-type]
+    types = {path: bulk_input.column_types(path, files.kind) for path in files.paths}
     first = types[files.paths[0]]
     inputs = tuple(columns.inputs)
     copied = job.columns
@@ -207,9 +212,7 @@ def _plan_reading(files: InputFiles, columns: ModelColumns, signature: Signature
         if any(held[name] != first[name] for name in copied):
             raise DataError(f"{path}: a column of --columns is of another type than in {files.paths[0]}.")
         for name in inputs:
-            dtype = columns.inputs.get(name, np.dtype(object))
-            if name != IMAGE_INPUT:
-                bulk_rows.check_type(name, held[name], dtype, path=path)
+            bulk_rows.check_type(name, held[name], columns.inputs.get(name, np.dtype(object)), path=path)
     taken = {ROW_COLUMN, *signature.outputs}
     if clashes := [name for name in copied if name in taken]:
         raise UsageError(
@@ -272,7 +275,7 @@ def _run(
 def _segments(files: InputFiles, cut: Cut) -> Iterator[Segment]:
     number = 0
     for path in files.paths:
-        for segment in bulk_input.segments(path, files.kind, first_block=number, cut=cut):  # type: ignore[arg-type]
+        for segment in bulk_input.segments(path, files.kind, first_block=number, cut=cut):
             number += len(segment.blocks)
             yield segment
 
@@ -311,7 +314,6 @@ def _run_beam(segments: Sequence[Segment], work: "_Work", arguments: Sequence[st
         with beam.Pipeline(runner=runner, options=options) as pipeline:
             segments_to_do = pipeline | "Segments" >> beam.Create(list(segments), reshuffle=False)
             segments_to_do | "Spread" >> beam.Reshuffle() | "Predict" >> beam.ParDo(_PredictSegment(work))
-        _close_models()  # after a failure other threads may still be at it
     except Exception as error:  # Beam wraps what a worker raised as it likes, and loses the type on the way
         if failure.is_file():
             document = json.loads(failure.read_text(encoding="utf-8"))
@@ -319,6 +321,8 @@ def _run_beam(segments: Sequence[Segment], work: "_Work", arguments: Sequence[st
         raise KubetfxError(
             f"Beam could not run the job: {error}. Finished blocks are kept; the same command goes on from there."
         ) from error
+    finally:  # Ctrl-C as well: Beam's threads don't notice
+        _stop(work.folder)
 
 
 def _use_cores(options: PipelineOptions, arguments: Sequence[str], num_segments: int) -> None:
@@ -346,6 +350,8 @@ class _Work:
     folder: Path
 
 
+@beam.typehints.with_input_types(Segment)
+@beam.typehints.with_output_types(int)  # of nothing; without it, Beam looks for a type in all that is imported
 class _PredictSegment(beam.DoFn):
     """Predicts the missing blocks of a segment, and leaves each as a file."""
 
@@ -354,8 +360,8 @@ class _PredictSegment(beam.DoFn):
 
     def setup(self) -> None:
         """Load the model, once a process."""
-        self._model = _loaded(self._work.saved_model)
-        signature = self._model.signatures[DEFAULT_SIGNATURE]
+        self._local = _local(self._work)
+        signature = self._local.model.signatures[DEFAULT_SIGNATURE]
         self._inputs = tuple(signature.inputs)
         self._feeds = tuple(spec.tensor_name for spec in signature.inputs.values())
         self._classes = bulk_rows.read_classes(self._work.saved_model)
@@ -375,8 +381,11 @@ class _PredictSegment(beam.DoFn):
             blocks = bulk_input.read_blocks(
                 segment, wanted, columns=work.plan.columns, numbers=work.plan.numbers, missing=work.missing_values
             )
-            for block, rows in blocks:
-                self._predict_block(block, bulk_rows.to_feed(rows, work.columns))
+            with self._local.busy():
+                for block, rows in blocks:
+                    if self._local.is_stopped:
+                        return
+                    self._predict_block(block, bulk_rows.to_feed(rows, work.columns))
         except (KubetfxError, OSError) as error:
             _leave_failure(error, work.folder)
             raise
@@ -385,6 +394,8 @@ class _PredictSegment(beam.DoFn):
         reasons: dict[int, str] = {}
         answers: list[list[Array]] = []
         for start in range(0, len(feed.index), self._work.batch_size):
+            if self._local.is_stopped:
+                return
             positions = np.arange(start, min(start + self._work.batch_size, len(feed.index)))
             arrays = {name: array[positions] for name, array in feed.arrays.items()}
             if self._work.columns.is_of_images:
@@ -406,6 +417,8 @@ class _PredictSegment(beam.DoFn):
         try:
             return [self._call(arrays, len(positions))]
         except ServingError as error:
+            if error.code not in OF_THE_ROWS:
+                raise KubetfxError(f"The model cannot be asked: {error}. Finished blocks are kept.") from error
             if len(positions) == 1:
                 reasons[int(positions[0])] = f"The model failed: {error.message}"
                 return []
@@ -420,7 +433,7 @@ class _PredictSegment(beam.DoFn):
             array[:, np.newaxis] if self._work.columns.is_column_vector[name] else array
             for name, array in zip(self._inputs, arrays, strict=True)
         ]
-        answers = self._model.run(self._feeds, shaped, tuple(self._outputs.values()))
+        answers = self._local.model.run(self._feeds, shaped, tuple(self._outputs.values()))
         for name, answer in zip(self._outputs, answers, strict=True):
             if answer.ndim == 0 or len(answer) != num_rows:
                 raise KubetfxError(
@@ -430,23 +443,59 @@ class _PredictSegment(beam.DoFn):
         return answers
 
 
-_models: dict[Path, SavedModel] = {}
-_models_lock = threading.Lock()
+class _Local:
+    """What the workers of a job have in common that are threads of one process."""
+
+    def __init__(self, saved_model: Path) -> None:
+        self.model = SavedModel(saved_model, SessionOptions())
+        self.is_stopped = False
+        self._num_busy = 0
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def busy(self) -> Iterator[None]:
+        """While the model is not to be taken away."""
+        with self._changed:
+            self._num_busy += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._num_busy -= 1
+                self._changed.notify_all()
+
+    def stop(self) -> None:
+        """Let workers leave what they are at, and close the model once they have: it would fail under their hands."""
+        self.is_stopped = True
+        with self._changed:
+            is_idle = self._changed.wait_for(lambda: not self._num_busy, STOP_SECONDS)
+        if is_idle:
+            self.model.close()
 
 
-def _loaded(saved_model: Path) -> SavedModel:
-    """The process's one copy of a model."""
-    with _models_lock:
-        if saved_model not in _models:
-            _models[saved_model] = SavedModel(saved_model, SessionOptions())
-        return _models[saved_model]
+_locals: dict[Path, _Local] = {}
+"""By the folder of finished blocks."""
+_locals_lock = threading.Lock()
 
 
-@atexit.register  # a session that the end of the interpreter takes apart complains
-def _close_models() -> None:
-    with _models_lock:
-        while _models:
-            _models.popitem()[1].close()
+def _local(work: _Work) -> _Local:
+    with _locals_lock:
+        if work.folder not in _locals:
+            _locals[work.folder] = _Local(work.saved_model)
+        return _locals[work.folder]
+
+
+def _stop(folder: Path) -> None:
+    with _locals_lock:
+        local = _locals.pop(folder, None)
+    if local:
+        local.stop()
+
+
+@atexit.register  # of worker processes; a session that the end of the interpreter takes apart complains
+def _stop_all() -> None:
+    for folder in list(_locals):
+        _stop(folder)
 
 
 def _leave_failure(error: Exception, folder: Path) -> None:

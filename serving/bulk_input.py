@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import io
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -34,6 +35,7 @@ CSV_BLOCK_BYTES = 4 * 2**20
 LISTING_ROWS = 65_536
 READ_BYTES = 2**20
 """Of a column of a Parquet file at a time."""
+HEADER_BYTES = 2**16
 MAX_ROW_BYTES = 16 * 2**20
 """Of one row of a CSV file: a quote that is never closed would take the rest of the file for one cell."""
 
@@ -103,11 +105,17 @@ class InputFiles:
     root: Path
     """Folder that paths of images are relative to."""
     paths: tuple[Path, ...]
-    kind: Kind | Literal["images"]
-    """`images`: a folder whose pictures are still to be listed."""
+    kind: Kind
 
 
-def find_input(location: str, *, images: bool) -> InputFiles:
+@dataclass(frozen=True)
+class ImageFolder:
+    """A folder whose pictures are still to be listed."""
+
+    root: Path
+
+
+def find_input(location: str, *, images: bool) -> InputFiles | ImageFolder:
     """The files that `--input` names.
 
     Args:
@@ -118,10 +126,10 @@ def find_input(location: str, *, images: bool) -> InputFiles:
         DataError: there is no such thing, or nothing in it to predict.
     """
     check_local(location, option="--input")
-    path = Path(location)
+    path = Path(location).absolute()  # workers may have another working directory
     if path.is_dir():
         if images:
-            return InputFiles(path, (), "images")
+            return ImageFolder(path)
         return _tables_in(path)
     if not path.exists():
         raise DataError(f"There is no such input. Received: {location}. Give a CSV or Parquet file, or a folder.")
@@ -138,7 +146,7 @@ def check_local(location: str, *, option: str) -> None:
     Raises:
         DataError: the location is a URL.
     """
-    if "://" in location:
+    if re.match(r"[a-z0-9]+:/", location):  # pathlib makes one slash of two
         raise DataError(
             f"{option} is a path of this machine's file system, or of one that all Beam workers have mounted. "
             f"Received: {location}. Mount the bucket (gcsfuse, mountpoint-s3) or copy it here, and give that path."
@@ -307,15 +315,21 @@ def _csv_segments(path: Path, *, first_block: int) -> Iterator[Segment]:
 
 def _csv_header(path: Path) -> tuple[tuple[str, ...], int]:
     """The names of the columns, and the byte after them."""
-    with _open_csv(path) as file:
-        content = file.read(MAX_ROW_BYTES)
-    if content.startswith(b"PAR1"):
-        raise DataError(f"{path} is a Parquet file. Rename it to .parquet.")
-    skipped = len(_BOM) if content.startswith(_BOM) else 0
-    for end, cells in _careful_rows(content[skipped:], delimiter=_delimiter(path), encoding="utf-8"):
-        if cells:
-            return tuple(cells), skipped + end
-    raise DataError(f"{path} is empty. A CSV file starts with a line of column names.")
+    size = HEADER_BYTES
+    while True:
+        with _open_csv(path) as file:
+            content = file.read(size)
+        if content.startswith(b"PAR1"):
+            raise DataError(f"{path} is a Parquet file. Rename it to .parquet.")
+        skipped = len(_BOM) if content.startswith(_BOM) else 0
+        rows = _careful_rows(content[skipped:], delimiter=_delimiter(path), encoding="utf-8")
+        end, cells = next(((skipped + end, cells) for end, cells in rows if cells), (0, []))
+        if end < len(content) or len(content) < size or size >= MAX_ROW_BYTES:
+            break
+        size *= 16  # the row may go on
+    if not cells:
+        raise DataError(f"{path} is empty. A CSV file starts with a line of column names.")
+    return tuple(cells), end
 
 
 def _csv_blocks(path: Path, *, start: int) -> Iterator[tuple[int, int]]:

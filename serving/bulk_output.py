@@ -102,6 +102,8 @@ class BulkOutput:
             raise UsageError(f"Another process is writing this output. Received: {self.path}. Wait for it.") from None
         finally:
             os.close(descriptor)
+            with contextlib.suppress(OSError):  # it is gone, or holds blocks
+                self.folder.rmdir()
 
     def discard_blocks(self) -> None:
         """Forget what is finished."""
@@ -332,5 +334,19 @@ class _Writer:
         table = pa.concat_tables(self._pending)
         self._pending = []
         if self._writer is None:
-            self._writer = pq.ParquetWriter(self._path, table.schema)
+            self._writer = pq.ParquetWriter(
+                self._path, table.schema, compression="zstd", use_dictionary=_text_columns(table.schema)
+            )
         self._writer.write_table(table, row_group_size=GROUP_ROWS)
+
+
+def _text_columns(schema: pa.Schema) -> list[str]:
+    """What Parquet's dictionaries are good for. Scores seldom repeat, and looking for repetitions takes most time."""
+    names = []
+    for field in schema:
+        inner, name = field.type, field.name
+        while pa.types.is_fixed_size_list(inner) or pa.types.is_list(inner):
+            inner, name = inner.value_type, f"{name}.list.element"
+        if not (pa.types.is_floating(inner) or pa.types.is_integer(inner) or pa.types.is_struct(inner)):
+            names.append(name)
+    return names

@@ -111,8 +111,9 @@ def to_feed(rows: Rows, columns: ModelColumns) -> Feed:
     """
     if columns.is_of_images:
         name = IMAGE_INPUT if IMAGE_INPUT in rows.table.column_names else PATH_COLUMN
-        images = {IMAGE_INPUT: rows.table.column(name).to_numpy()}
-        return Feed(images, rows.table, rows.index, list(rows.bad))
+        images = np.empty(rows.table.num_rows, object)
+        images[:] = rows.table.column(name).to_pylist()
+        return Feed({IMAGE_INPUT: images}, rows.table, rows.index, list(rows.bad))
     arrays: dict[str, Array] = {}
     reasons: dict[int, str] = {}
     for name, dtype in columns.inputs.items():
@@ -136,6 +137,11 @@ def check_type(name: str, arrow_type: pa.DataType, dtype: np.dtype[Any], *, path
     Raises:
         DataError: it cannot.
     """
+    if name == IMAGE_INPUT and not (pa.types.is_binary(arrow_type) or pa.types.is_large_binary(arrow_type)):
+        raise DataError(
+            f"{path}: column {name!r} must hold the bytes of images. Received: {arrow_type}. Put the paths of the "
+            f"files into a column {PATH_COLUMN!r}."
+        )
     try:
         _to_array(pa.array([], arrow_type), dtype)
     except (pa.ArrowNotImplementedError, pa.ArrowTypeError):
@@ -145,8 +151,6 @@ def check_type(name: str, arrow_type: pa.DataType, dtype: np.dtype[Any], *, path
 
 def _to_array(column: pa.Array, dtype: np.dtype[Any]) -> tuple[Array, list[int]]:
     """An array for the model, and the positions of cells that it cannot take."""
-    if isinstance(column, pa.ChunkedArray):  # of no rows
-        column = pa.array([], column.type)
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if dtype == np.dtype(object):

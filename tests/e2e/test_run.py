@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
@@ -182,6 +183,19 @@ def test_predict_takes_rows_with_missing_cells(first_run: Finished, penguins: Pr
     rows.write_text(json.dumps([dict.fromkeys(COLUMNS), {**dict.fromkeys(COLUMNS), "island": "Atlantis"}]))
     answer = penguins.predict(rows).document
     assert len(answer["predictions"]) == 2
+
+
+def test_batch_predict_says_what_predict_does(first_run: Finished, penguins: Project, tmp_path: Path) -> None:
+    table, output = penguins.folder / "data" / "penguins.csv", tmp_path / "predictions.parquet"
+
+    done = kubetfx("batch-predict", penguins.config, "--input", table, "--output", output, "--format", "json")
+
+    assert (done.document["predictions"], done.document["errors"], done.stderr) == (344, 0, "")
+    for ours, theirs in zip(
+        pq.read_table(output).to_pylist(), penguins.predict(table).document["predictions"], strict=True
+    ):
+        assert ours["label"] == theirs["label"]
+        assert ours["probabilities"] == pytest.approx(theirs["probabilities"], abs=1e-5)
 
 
 def test_predict_names_the_columns_that_rows_lack(first_run: Finished, penguins: Project, tmp_path: Path) -> None:

@@ -315,7 +315,7 @@ def test_schema_is_json(kubetfx):
     assert outcome.stderr == ""
 
 
-@pytest.mark.parametrize("command", ["", "run", "predict", "init", "schema"])
+@pytest.mark.parametrize("command", ["", "run", "predict", "batch-predict", "init", "schema"])
 def test_help_is_as_it_was_reviewed(kubetfx, command):
     outcome = kubetfx(*command.split(), "--help")
 

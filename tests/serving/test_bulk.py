@@ -1,6 +1,5 @@
 import dataclasses
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -230,6 +229,18 @@ def test_rows_at_which_the_model_fails_are_found_among_the_others(tmp_path, job,
     assert all("is not in [0, 3)" in error["reason"] for error in errors)
 
 
+def test_model_that_no_row_can_help_ends_the_job(tmp_path, job):
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, "number")])
+    def serve(number: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"value": number + tf.strings.to_number(tf.io.read_file("/nowhere"))}
+
+    source = write_table(tmp_path / "rows.parquet")
+
+    with pytest.raises(KubetfxError, match=r"The model cannot be asked: NOT_FOUND: .*/nowhere"):
+        bulk.predict(job(source, saved_model=save(tmp_path / "1", serve)))
+    assert not list(tmp_path.glob("out/.predictions.parquet.*/*.arrow"))
+
+
 def write_image(path: Path, brightness: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.full((4, 5, 3), brightness, np.uint8)
@@ -291,7 +302,8 @@ def test_list_of_images_is_predicted_relative_to_its_folder(job, pictures, image
 def test_images_within_a_table_are_predicted(tmp_path, job, pictures, images_model):
     source = tmp_path / "images.parquet"
     contents = [(pictures / name).read_bytes() for name in ("a/2.jpg", "a/cut.png", "b/3.png")]
-    pq.write_table(pa.table({"image_bytes": contents, "key": ["x", "y", "z"]}), source)
+    keys = pa.array(["x", "y", "z"]).dictionary_encode()
+    pq.write_table(pa.table({"image_bytes": contents, "key": keys}), source)
 
     result = bulk.predict(job(source, saved_model=images_model, columns=("key",)))
 
@@ -304,6 +316,9 @@ def test_list_without_paths_is_an_error(tmp_path, job, images_model):
     source.write_text("file\na.png\n")
 
     with pytest.raises(DataError, match=r"lacks columns of the model: path. Received: file"):
+        bulk.predict(job(source, saved_model=images_model))
+    source.write_text("image_bytes\na.png\n")
+    with pytest.raises(DataError, match=r"must hold the bytes of images. Received: string. .* a column 'path'"):
         bulk.predict(job(source, saved_model=images_model))
 
 
@@ -454,6 +469,7 @@ def test_damaged_page_of_a_parquet_file_ends_the_job(tmp_path, job):
     [
         ({"input": "s3://bucket/rows.csv"}, DataError, "Received: s3://bucket/rows.csv. Mount the bucket"),
         ({"input": "nowhere.csv"}, DataError, "There is no such input. Received: nowhere.csv"),
+        ({"output": Path("gs://bucket/predictions.parquet")}, DataError, "--output is a path of this machine"),
         ({"output": Path("predictions.csv")}, UsageError, "Try predictions.parquet"),
         ({"output": Path("/dev/null/predictions.parquet")}, UsageError, "The output cannot be written"),
         ({"columns": ("nothing",)}, DataError, "lacks columns that --columns names: nothing"),
@@ -467,6 +483,7 @@ def test_job_that_cannot_be_done_is_refused(tmp_path, job, changes, error, messa
 
     with pytest.raises(error, match=message):
         bulk.predict(job(source, **changes))
+    assert not list(tmp_path.glob("out/.*"))
 
 
 def test_folder_as_output_is_refused(tmp_path, job):
@@ -544,7 +561,7 @@ def project(tmp_path) -> Path:
     @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, "number")])
     def serve(number: tf.Tensor) -> dict[str, tf.Tensor]:
         matrix = tf.eye(200)
-        for _ in tf.range(50):
+        for _ in tf.range(15):
             matrix = tf.matmul(matrix, matrix)
         return {"value": number * 2 + tf.reduce_sum(matrix) * 0}
 
@@ -567,11 +584,11 @@ def kubetfx(monkeypatch, capfd) -> Callable[..., tuple[int, str, str]]:
     return call
 
 
-def test_killed_command_goes_on_and_writes_what_an_undisturbed_one_does(project, kubetfx):
+def test_command_that_is_broken_off_twice_writes_what_an_undisturbed_one_does(project, kubetfx):
     source = project / "rows.csv"
-    rows = [f"{number},{number % 1000}{'x' * (number % 5_000 == 7)},{'-' * 200}" for number in range(60_000)]
+    rows = [f"{number},{number % 1000}{'x' * (number % 5_000 == 7)},{'-' * 200}" for number in range(90_000)]
     source.write_text("row_id,number,padding\n" + "\n".join(rows))
-    killed, whole = project / "killed" / "predictions.parquet", project / "whole.parquet"
+    broken, whole = project / "broken" / "predictions.parquet", project / "whole.parquet"
     arguments = [
         "batch-predict",
         project / "pipeline.yaml",
@@ -582,28 +599,43 @@ def test_killed_command_goes_on_and_writes_what_an_undisturbed_one_does(project,
         "--batch-size",
         512,
     ]
-    command = [sys.executable, "-m", "pipeline", *map(str, arguments), "--output", str(killed)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 60
-        while not list(killed.parent.glob(".predictions.parquet.*/*.arrow")):
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-        os.kill(process.pid, signal.SIGKILL)
-    assert not killed.exists()
+    one_thread = ["--set", "beam.arguments=[--direct_running_mode=in_memory]"]
 
-    exit_code, stdout, stderr = kubetfx(*arguments, "--output", killed)
+    interrupted = break_off([*arguments, "--output", broken], signal.SIGINT)
+    killed = break_off([*arguments, "--output", broken, *one_thread], signal.SIGKILL)
+    exit_code, stdout, stderr = kubetfx(*arguments, "--output", broken)
     undisturbed = kubetfx(*arguments, "--output", whole, "--format", "json")
 
+    assert interrupted == (130, "Error: Interrupted. What was finished is kept; the same command goes on from there.\n")
+    assert killed == (-signal.SIGKILL, "")
     assert exit_code == 0, stderr
-    assert Path(stdout.strip()).resolve() == killed
+    assert Path(stdout.strip()).resolve() == broken
     assert "rows were finished by an earlier run." in stderr
-    assert "60,000 rows: 59,988 predictions, 12 errors" in stderr
-    assert killed.read_bytes() == whole.read_bytes()
-    assert killed.with_suffix(".errors.parquet").read_bytes() == whole.with_suffix(".errors.parquet").read_bytes()
+    assert "90,000 rows: 89,982 predictions, 18 errors" in stderr
+    assert broken.read_bytes() == whole.read_bytes()
+    assert broken.with_suffix(".errors.parquet").read_bytes() == whole.with_suffix(".errors.parquet").read_bytes()
     document = json.loads(undisturbed[1])
-    assert (document["rows"], document["predictions"], document["errors"]) == (60_000, 59_988, 12)
+    assert (document["rows"], document["predictions"], document["errors"]) == (90_000, 89_982, 18)
     assert undisturbed[2] == ""
+
+
+def break_off(arguments: list[Any], number: signal.Signals) -> tuple[int, str]:
+    """Start a command, and send it a signal once it has finished another block: its exit code and stderr."""
+    output = Path(arguments[arguments.index("--output") + 1])
+
+    def finished() -> int:
+        return len(list(output.parent.glob(".predictions.parquet.*/*.arrow")))
+
+    before, deadline = finished(), time.monotonic() + 90
+    command = [sys.executable, "-m", "pipeline", *map(str, arguments)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        while finished() == before and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.005)
+        process.send_signal(number)
+        _, stderr = process.communicate()
+    assert finished() > before, stderr
+    assert not output.exists()
+    return process.returncode, stderr
 
 
 @pytest.mark.parametrize(
@@ -640,10 +672,11 @@ for table in tables:
 
 def test_memory_does_not_grow_with_the_number_of_rows(tmp_path, kinds):
     """120 MB of text in ten times as many rows: the whole table would show."""
+    names = [f"{number:01000d}" for number in range(120_000)]
+    table = pa.table({"name": names, "number": np.zeros(120_000), "count": np.zeros(120_000, np.int64)})
     for name, num_rows in {"small": 12_000, "large": 120_000}.items():
-        names = [f"{number:01000d}" for number in range(num_rows)]
-        table = pa.table({"name": names, "number": np.zeros(num_rows), "count": np.zeros(num_rows, np.int64)})
-        pq.write_table(table, tmp_path / f"{name}.parquet", row_group_size=12_000)
+        path = tmp_path / f"{name}.parquet"
+        pq.write_table(table.slice(0, num_rows), path, row_group_size=12_000, use_dictionary=False)
 
     done = subprocess.run(
         [

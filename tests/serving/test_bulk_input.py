@@ -86,6 +86,15 @@ def test_quote_that_is_never_closed_is_an_error_and_takes_no_more_memory(tmp_pat
         read_all(path, ["x"])
 
 
+def test_header_may_be_long(tmp_path):
+    names = [f"column {number:06d}" for number in range(20_000)]
+    path = tmp_path / "rows.csv"
+    path.write_text(",".join(names) + "\n" + ",".join("1" for _ in names) + "\n")
+
+    assert list(bulk_input.column_types(path, "csv")) == names
+    assert [row[2] for row in read_all(path, [names[-1]])] == ["1"]
+
+
 @pytest.mark.parametrize("row_group_size", [7, 40, 100])
 def test_blocks_of_a_parquet_file_hold_every_row_once(tmp_path, row_group_size):
     path = tmp_path / "rows.parquet"
