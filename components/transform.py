@@ -1,24 +1,97 @@
-"""Transform: TFX's, with the schema in reach of preprocessing_fn."""
+"""Transform: TFX's, with the schema in reach of preprocessing_fn, and on this machine without Beam.
 
-from collections.abc import Callable, Mapping
+Only the analysis is done: the Trainer and the SavedModel apply the graph themselves. TFX's cache of analyzers stays
+empty where Beam is not used, since nothing reads it.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
+import tensorflow as tf
+from absl import logging
+from tensorflow_transform.tf_metadata import schema_utils
+from tfx import types
 from tfx.components.transform import component as tfx_transform
 from tfx.components.transform import executor as tfx_executor
 from tfx.components.transform import labels
 from tfx.dsl.components.base import executor_spec
+from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import json_utils
+
+from components import beam_mode, examples, local_analysis
+from models.features import read_schema
+
+ANALYZED_SPLIT = "train"
 
 
 class Executor(tfx_executor.Executor):
     """Adds `schema_path` to the custom config that preprocessing_fn receives: the schema says what columns are used
     for."""
 
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Run the component."""
+        if beam_mode.is_in_process(self._beam_pipeline_args) and _only_analyzes(output_dict, exec_properties):
+            self._log_startup(input_dict, output_dict, exec_properties)
+            try:
+                self._analyze(input_dict, output_dict, exec_properties)
+                return
+            except local_analysis.Unsupported as reason:
+                logging.warning("Beam analyzes the data: the analyzer %s is known to it alone.", reason)
+        super().Do(input_dict, output_dict, exec_properties)
+
+    def _analyze(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        folder = artifact_utils.get_single_uri(input_dict[standard_component_specs.SCHEMA_KEY])
+        schema_path = str(Path(folder) / "schema.pbtxt")
+        schema = read_schema(schema_path)
+        keys = standard_component_specs
+        sources = {
+            labels.MODULE_FILE: exec_properties.get(keys.MODULE_FILE_KEY),
+            labels.MODULE_PATH: exec_properties.get(keys.MODULE_PATH_KEY),
+            labels.PREPROCESSING_FN: exec_properties.get(keys.PREPROCESSING_FN_KEY),
+            labels.CUSTOM_CONFIG: exec_properties.get(keys.CUSTOM_CONFIG_KEY),
+            labels.SCHEMA_PATH_LABEL: schema_path,
+        }
+        split = artifact_utils.get_split_uri(input_dict[keys.EXAMPLES_KEY], ANALYZED_SPLIT)
+        output = Path(artifact_utils.get_single_uri(output_dict[keys.TRANSFORM_GRAPH_KEY]))
+        output.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".analysis-", dir=output.parent) as temporary:
+            local_analysis.analyze(
+                self._GetPreprocessingFn(sources, {}),
+                schema,
+                _blocks(tf.io.gfile.glob(f"{split}/*"), schema),
+                output=output,
+                temporary=Path(temporary),
+            )
+
     def _GetPreprocessingFn(self, inputs: Mapping[str, Any], unused_outputs: Mapping[str, Any]) -> Callable[..., Any]:
         custom_config = json_utils.loads(inputs[labels.CUSTOM_CONFIG])
         custom_config["schema_path"] = inputs[labels.SCHEMA_PATH_LABEL]
         inputs = {**inputs, labels.CUSTOM_CONFIG: json_utils.dumps(custom_config)}
         return super()._GetPreprocessingFn(inputs, unused_outputs)
+
+
+def _only_analyzes(output_dict: Mapping[str, Any], exec_properties: Mapping[str, Any]) -> bool:
+    """Whether neither statistics nor transformed examples are asked for."""
+    statistics_are_off = bool(exec_properties.get(standard_component_specs.DISABLE_STATISTICS_KEY))
+    return statistics_are_off and standard_component_specs.TRANSFORMED_EXAMPLES_KEY not in output_dict
+
+
+def _blocks(files: list[str], schema: Any) -> Callable[[], Iterable[Mapping[str, Any]]]:
+    spec = schema_utils.schema_as_feature_spec(schema).feature_spec
+    records = tf.data.TFRecordDataset(sorted(files), "GZIP").batch(examples.block_rows(len(spec)))
+    return lambda: records.map(lambda block: tf.io.parse_example(block, spec)).prefetch(1)
 
 
 class Transform(tfx_transform.Transform):

@@ -8,7 +8,7 @@ import contextlib
 import importlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ SHUFFLE_ROWS = 100_000
 """Rows of the shuffle buffer when the data does not fit `training.cache_bytes`."""
 
 Arrays = dict[str, np.ndarray]
+Parser = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,8 @@ class TrainingRows:
     def batches(self, batch_size: int, *, shuffle_seed: int | None = None) -> tf.data.Dataset:
         """(features, label) batches, in an order that depends on nothing but the seed and the number of the epoch."""
         if self.arrays is not None:
-            dataset = tf.data.Dataset.range(self.num_rows)
-            if shuffle_seed is not None:
-                dataset = dataset.shuffle(self.num_rows, seed=shuffle_seed)
             tensors = {name: tf.constant(array) for name, array in self.arrays.items()}
-            dataset = dataset.batch(batch_size).map(
+            dataset = _batches_of_indices(self.num_rows, batch_size, shuffle_seed=shuffle_seed).map(
                 lambda rows: {name: tf.gather(tensor, rows) for name, tensor in tensors.items()},
                 num_parallel_calls=tf.data.AUTOTUNE,
             )
@@ -64,6 +62,20 @@ class TrainingRows:
         return dataset.map(lambda row: (row, row.pop(LABEL)), num_parallel_calls=tf.data.AUTOTUNE).prefetch(
             tf.data.AUTOTUNE
         )
+
+
+def _batches_of_indices(num_rows: int, batch_size: int, *, shuffle_seed: int | None) -> tf.data.Dataset:
+    """Indices of the rows of each batch, in another order in each epoch: all at once, since tf.data's own shuffling of
+    single elements takes longer than a small network."""
+
+    def of_epoch(seed: tf.Tensor) -> tf.data.Dataset:
+        indices = tf.range(num_rows, dtype=tf.int64)
+        if shuffle_seed is not None:
+            indices = tf.random.experimental.stateless_shuffle(indices, seed=[shuffle_seed, seed])
+        return tf.data.Dataset.range(0, num_rows, batch_size).map(lambda start: indices[start : start + batch_size])
+
+    batches = tf.data.Dataset.random(seed=shuffle_seed or 0, rerandomize_each_iteration=True).take(1).flat_map(of_epoch)
+    return batches.apply(tf.data.experimental.assert_cardinality(math.ceil(num_rows / batch_size)))
 
 
 def run_fn(fn_args: FnArgs) -> None:
@@ -82,8 +94,10 @@ def run_fn(fn_args: FnArgs) -> None:
     prepare_devices(training)
     keras.utils.set_random_seed(training.seed)
     tf.config.experimental.enable_op_determinism()
-    train = _load_rows(fn_args.train_files, transform_output, cache_bytes=training.cache_bytes)
-    validation = _load_rows(fn_args.eval_files, transform_output, cache_bytes=training.cache_bytes)
+    transform = transform_output.transform_features_layer()
+    parse = _parser(transform_output, transform)
+    train = _load_rows(fn_args.train_files, parse, cache_bytes=training.cache_bytes)
+    validation = _load_rows(fn_args.eval_files, parse, cache_bytes=training.cache_bytes)
 
     module = importlib.import_module(model_config.module or DEFAULT_MODULE)
     with precision(training):
@@ -179,14 +193,19 @@ def first_examples(patterns: list[str], number: int) -> list[bytes]:
     return list(tf.data.TFRecordDataset(files, compression_type="GZIP").take(number).as_numpy_iterator())
 
 
-def _load_rows(patterns: list[str], transform_output: tft.TFTransformOutput, *, cache_bytes: int) -> TrainingRows:
-    files = sorted(file for pattern in patterns for file in tf.io.gfile.glob(pattern))
-    transform = transform_output.transform_features_layer()
+def _parser(transform_output: tft.TFTransformOutput, transform: keras.layers.Layer) -> Parser:
+    """From serialized examples to features and label: traced once, for all splits."""
     raw_spec = transform_output.raw_feature_spec()
 
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
     def parse(examples: tf.Tensor) -> dict[str, tf.Tensor]:
         return transform(tf.io.parse_example(examples, raw_spec))
 
+    return parse
+
+
+def _load_rows(patterns: list[str], parse: Parser, *, cache_bytes: int) -> TrainingRows:
+    files = sorted(file for pattern in patterns for file in tf.io.gfile.glob(pattern))
     stream = (
         tf.data.TFRecordDataset(files, compression_type="GZIP")
         .batch(PARSE_BATCH)

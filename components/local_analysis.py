@@ -1,0 +1,355 @@
+"""tf.Transform's analysis of a split in this process, where tf.Transform itself has Beam alone.
+
+tf.Transform makes a graph of operations of a preprocessing_fn: apply a SavedModel to the data, accumulate, merge, bind
+the results as constants, write the next SavedModel. Here those operations are carried out on blocks of rows, with
+tf.Transform's own combiners and SavedModels; only what Beam does between them is ours. What takes values from the data
+does so in one pass a phase. An analyzer that is not known here is left to Beam (`Unsupported`).
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import tensorflow as tf
+import tensorflow_transform as tft
+from tensorflow_transform import analyzer_nodes, analyzers, annotators, graph_tools, impl_helper, nodes
+from tensorflow_transform.beam import analysis_graph_builder, beam_nodes
+from tensorflow_transform.saved import saved_transform_io_v2
+from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io, schema_utils
+
+Tensors = Mapping[str, Any]
+PreprocessingFn = Callable[[Any], Any]
+
+
+class Unsupported(Exception):  # noqa: N818 - it is no error: Beam does the work then
+    """An analyzer is not known here."""
+
+
+@dataclass(eq=False)
+class _Step:
+    """An operation and the steps that its inputs come from."""
+
+    operation: Any
+    inputs: tuple["_Output", ...]
+
+
+@dataclass(frozen=True)
+class _Output:
+    step: _Step
+    index: int
+
+
+@dataclass(frozen=True)
+class _Binding:
+    """A value that takes the place of a tensor."""
+
+    tensor_name: str
+    value: Any
+    dtype: int
+
+
+class _Collector(nodes.Visitor):
+    """Turns tf.Transform's graph into steps, in an order in which they can be carried out."""
+
+    def __init__(self) -> None:
+        self.steps: list[_Step] = []
+
+    def visit(self, operation_def: Any, input_values: tuple[_Output, ...]) -> tuple[_Output, ...]:
+        step = _Step(operation_def, input_values)
+        self.steps.append(step)
+        return tuple(_Output(step, index) for index in range(operation_def.num_outputs))
+
+    def validate_value(self, value: Any) -> None:
+        """Every value is ours."""
+
+
+def analyze(
+    preprocessing_fn: PreprocessingFn,
+    schema: Any,
+    blocks: Callable[[], Iterable[Tensors]],
+    *,
+    output: Path,
+    temporary: Path,
+) -> None:
+    """Analyze a split, and write what tf.Transform's `WriteTransformFn` and `WriteMetadata` write.
+
+    Args:
+        preprocessing_fn: from raw to transformed features.
+        schema: of the raw features.
+        blocks: the rows, a block at a time; called once a phase.
+        output: folder of the transform graph.
+        temporary: folder for SavedModels on the way.
+
+    Raises:
+        Unsupported: the preprocessing_fn needs an analyzer that is not known here. Nothing is written.
+    """
+    specs = schema_utils.schema_as_feature_spec(schema).feature_spec
+    type_specs = {name: _type_spec(spec) for name, spec in specs.items()}
+    graph, inputs, outputs = impl_helper.trace_preprocessing_function(
+        preprocessing_fn, type_specs, False, str(temporary)
+    )
+    asset_map = annotators.get_asset_annotations(graph)
+    annotators.clear_asset_annotations(graph)
+    fingerprint = graph_tools.get_analyzers_fingerprint(graph, inputs)
+    future, _, side_effects = analysis_graph_builder.build(graph, inputs, outputs)
+    collector = _Collector()
+    traverser = nodes.Traverser(collector)
+    final = traverser.visit_value_node(future)
+    for node in side_effects:
+        traverser.visit_value_node(node)
+    save = _SavedModels(preprocessing_fn, type_specs, fingerprint, temporary)
+    saved_model = _Analysis(collector.steps, blocks, save, temporary).value(final)
+    _publish(Path(saved_model), schema=schema, asset_map=asset_map, output=output)
+
+
+def _type_spec(spec: Any) -> tf.TypeSpec:
+    if isinstance(spec, tf.io.FixedLenFeature):
+        return tf.TensorSpec([None, *spec.shape], spec.dtype)
+    if isinstance(spec, tf.io.VarLenFeature):
+        return tf.SparseTensorSpec([None, None], spec.dtype)
+    raise Unsupported(type(spec).__name__)
+
+
+def _publish(saved_model: Path, *, schema: Any, asset_map: Mapping[str, str], output: Path) -> None:
+    metadata = metadata_io.read_metadata(str(saved_model / impl_helper.METADATA_DIR_NAME))
+    transformed = output / tft.TFTransformOutput.TRANSFORMED_METADATA_DIR
+    metadata_io.write_metadata(metadata, str(transformed))
+    if asset_map:
+        (transformed / tft.TFTransformOutput.ASSET_MAP).write_text(json.dumps(asset_map))
+    raw = dataset_metadata.DatasetMetadata(schema=schema)
+    metadata_io.write_metadata(raw, str(output / tft.TFTransformOutput.RAW_METADATA_DIR))
+    tf.io.gfile.rmtree(str(saved_model / impl_helper.METADATA_DIR_NAME))
+    os.replace(saved_model, output / tft.TFTransformOutput.TRANSFORM_FN_DIR)
+
+
+@dataclass
+class _SavedModels:
+    """Writes the SavedModel of a phase: the preprocessing_fn with what is known so far as constants."""
+
+    preprocessing_fn: PreprocessingFn
+    type_specs: Mapping[str, tf.TypeSpec]
+    fingerprint: Any
+    temporary: Path
+    _count: int = 0
+
+    def write(self, operation: Any, bindings: Iterable[_Binding]) -> str:
+        self._count += 1
+        path = str(self.temporary / f"saved_model_{self._count}")
+        signature = operation.output_signature
+        is_of_tensors = all(isinstance(value, tf.Tensor) for value in signature.values())
+        replacements = {b.tensor_name: tf.constant(b.value, tf.dtypes.as_dtype(b.dtype)) for b in bindings}
+        impl_helper.trace_and_write_v2_saved_model(
+            path,
+            self.preprocessing_fn,
+            self.type_specs,
+            str(self.temporary),
+            self.fingerprint,
+            replacements or None,
+            {key: value.name for key, value in signature.items()} if is_of_tensors else {},
+            None,
+        )
+        return path
+
+
+@dataclass
+class _Analysis:
+    """Carries steps out, each once."""
+
+    steps: list[_Step]
+    blocks: Callable[[], Iterable[Tensors]]
+    saved_models: _SavedModels
+    temporary: Path
+    _values: dict[_Step, tuple[Any, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for step in self.steps:
+            if type(step.operation) not in {*_OPERATIONS, *_STREAMS, *_ACCUMULATORS, beam_nodes.CreateSavedModel,
+                                            analyzer_nodes.VocabularyOrderAndWrite}:  # fmt: skip
+                raise Unsupported(step.operation.label)
+            if type(step.operation) in _ACCUMULATORS:
+                _ACCUMULATORS[type(step.operation)](step.operation)
+
+    def value(self, output: _Output) -> Any:
+        if output.step not in self._values:
+            self._carry_out(output.step)
+        return self._values[output.step][output.index]
+
+    def _carry_out(self, step: _Step) -> None:
+        operation = step.operation
+        if type(operation) in _ACCUMULATORS:
+            self._pass_over_data(_source(step))
+            return
+        if isinstance(operation, beam_nodes.CreateSavedModel):
+            result: Any = self.saved_models.write(operation, [self.value(value) for value in step.inputs])
+        elif isinstance(operation, analyzer_nodes.VocabularyOrderAndWrite):
+            result = _write_vocabulary(operation, self.value(step.inputs[0]), self.temporary)
+        else:
+            results = _OPERATIONS[type(operation)](operation, [self.value(value) for value in step.inputs])
+            self._values[step] = tuple(results) if operation.num_outputs > 1 else (results,)
+            return
+        self._values[step] = (result,)
+
+    def _pass_over_data(self, source: _Step) -> None:
+        """Apply a phase's SavedModel to all rows, and accumulate for every analyzer of the phase at once."""
+        wanted = [s for s in self.steps if type(s.operation) in _ACCUMULATORS and _source(s) is source]
+        accumulators = {step: _ACCUMULATORS[type(step.operation)](step.operation) for step in wanted}
+        loader = saved_transform_io_v2.SavedModelLoader(self.value(source.inputs[0]))
+        loader.finalize(set(self.saved_models.type_specs), set(loader.structured_outputs))
+        for block in self.blocks():
+            outputs = loader.apply_transform_model(block)
+            arrays = {name: _as_numpy(tensor) for name, tensor in outputs.items()}
+            for step, accumulator in accumulators.items():
+                accumulator.add(_extract(step, arrays))
+        for step, accumulator in accumulators.items():
+            self._values[step] = (accumulator.result(),)
+
+
+def _as_numpy(tensor: Any) -> Any:
+    return np.asarray(tensor) if isinstance(tensor, tf.Tensor) else tensor
+
+
+def _source(step: _Step) -> _Step:
+    """The application of a SavedModel that a step takes its values from."""
+    (output,) = step.inputs
+    while isinstance(output.step.operation, beam_nodes.ExtractFromDict):
+        (output,) = output.step.inputs
+    return output.step
+
+
+def _extract(step: _Step, arrays: Mapping[str, Any]) -> Any:
+    extraction = step.inputs[0].step.operation
+    return _from_dict(extraction.keys, arrays) if isinstance(extraction, beam_nodes.ExtractFromDict) else arrays
+
+
+def _from_dict(keys: Any, values: Mapping[str, Any]) -> Any:
+    return tuple(values[key] for key in keys) if isinstance(keys, tuple) else values[keys]
+
+
+class _Combined:
+    """The accumulator of one combiner."""
+
+    def __init__(self, operation: Any) -> None:
+        self._combiner = operation.combiner
+        self._accumulator = self._combiner.create_accumulator()
+
+    def add(self, values: Any) -> None:
+        self._accumulator = self._combiner.add_input(self._accumulator, values)
+
+    def result(self) -> Any:
+        return self._accumulator
+
+
+class _PackedCombined:
+    """The accumulators of several combiners, by label."""
+
+    def __init__(self, operation: Any) -> None:
+        self._keys = {combiner.label: combiner.keys for combiner in operation.combiners}
+        self._parts = {combiner.label: _Combined(combiner) for combiner in operation.combiners}
+
+    def add(self, arrays: Mapping[str, Any]) -> None:
+        for label, part in self._parts.items():
+            part.add(tuple(arrays[key] for key in self._keys[label]))
+
+    def result(self) -> dict[str, Any]:
+        return {label: part.result() for label, part in self._parts.items()}
+
+
+class _Counted:
+    """How often each token of a vocabulary occurs."""
+
+    def __init__(self, operation: Any) -> None:
+        if operation.vocab_ordering_type != analyzers._VocabOrderingType.FREQUENCY:
+            raise Unsupported(operation.label)
+        self._counts: dict[Any, int] = {}
+
+    def add(self, values: tuple[np.ndarray]) -> None:
+        counted = pc.value_counts(pa.array(values[0].reshape(-1)))
+        tokens, counts = counted.field(0).to_pylist(), counted.field(1).to_pylist()
+        for token, count in zip(tokens, counts, strict=True):
+            self._counts[token] = self._counts.get(token, 0) + count
+
+    def result(self) -> list[tuple[Any, int]]:
+        return list(self._counts.items())
+
+
+def _merge(operation: Any, inputs: list[Any]) -> Any:
+    combiner = operation.combiner
+    return combiner.extract_output(combiner.merge_accumulators(inputs))
+
+
+def _merge_packed(operation: Any, inputs: list[Any]) -> dict[str, Any]:
+    (labelled,) = inputs
+    combiners = {combiner.keys[0]: combiner for combiner in operation.combiners}
+    return {combiners[key].label: _merge(combiners[key], [accumulator]) for key, accumulator in labelled}
+
+
+def _prune(operation: Any, inputs: list[Any]) -> list[tuple[int, Any]]:
+    """(count, token) pairs above the threshold, the most frequent first where they are limited."""
+    if operation.key_fn is not None:
+        raise Unsupported(operation.label)
+    (counts,) = inputs
+    pairs = [pair for pair in counts if pair[0] >= (operation.frequency_threshold or 0)]
+    if operation.input_dtype != tf.string.name:
+        pairs = [(count, tf.compat.as_bytes(tf.compat.as_str_any(token))) for count, token in pairs]
+    if operation.top_k is not None:
+        pairs = sorted(pairs, reverse=True)[: operation.top_k]
+    return pairs
+
+
+def _write_vocabulary(operation: Any, pairs: list[tuple[int, bytes]], folder: Path) -> np.ndarray:
+    """The vocabulary's file, in tf.Transform's order: by falling frequency, or by hash."""
+    if operation.fingerprint_shuffle:
+        ordered = sorted(pairs, key=lambda pair: hashlib.sha1(pair[1]).digest())
+    else:
+        ordered = sorted(pairs, reverse=True)
+    ordered = ordered or [analyzers.get_empy_vocabulary_dummy_value(operation.input_dtype)]
+    if operation.store_frequency:
+        lines = [tf.compat.as_bytes(f"{count} {tf.compat.as_str_any(token)}") for count, token in ordered]
+    else:
+        lines = [tf.compat.as_bytes(token) for _, token in ordered]
+    path = folder / operation.vocab_filename
+    if operation.file_format == "tfrecord_gzip":
+        path = folder / f"{operation.vocab_filename}.tfrecord.gz"
+        with tf.io.TFRecordWriter(str(path), "GZIP") as writer:
+            for line in lines:
+                writer.write(line)
+    else:
+        path.write_bytes(b"".join(line + b"\n" for line in lines))
+    return np.array(str(path))
+
+
+def _identity(operation: Any, inputs: list[Any]) -> Iterator[Any]:
+    (outputs,) = inputs
+    if len(outputs) != operation.num_outputs:
+        raise ValueError(f"{operation.label} has {operation.num_outputs} outputs. Received: {len(outputs)}.")
+    return outputs[0] if operation.num_outputs == 1 else outputs
+
+
+_OPERATIONS: Mapping[type, Callable[[Any, list[Any]], Any]] = {
+    beam_nodes.ExtractFromDict: lambda operation, inputs: _from_dict(operation.keys, inputs[0]),
+    beam_nodes.CreateTensorBinding: lambda operation, inputs: _Binding(
+        operation.tensor_name, inputs[0], operation.dtype_enum
+    ),
+    beam_nodes.Flatten: lambda _, inputs: [entry for entries in inputs for entry in entries],
+    analyzer_nodes.AddKey: lambda operation, inputs: [(operation.key, inputs[0])],
+    analyzer_nodes.CacheableCombineMerge: _merge,
+    analyzer_nodes.PackedCombineMerge: _merge_packed,
+    analyzer_nodes.ExtractCombineMergeOutputs: _identity,
+    analyzer_nodes.ExtractPackedCombineMergeOutputs: _identity,
+    analyzer_nodes.VocabularyMerge: lambda _, inputs: [(count, token) for token, count in inputs[0]],
+    analyzer_nodes.VocabularyCount: lambda _, inputs: np.int64(max(len(inputs[0]), 1)),
+    analyzer_nodes.VocabularyPrune: _prune,
+}
+_STREAMS = (beam_nodes.ExtractInputForSavedModel, beam_nodes.ApplySavedModel)
+_ACCUMULATORS: Mapping[type, Callable[[Any], Any]] = {
+    analyzer_nodes.CacheableCombineAccumulate: _Combined,
+    analyzer_nodes.PackedCombineAccumulate: _PackedCombined,
+    analyzer_nodes.VocabularyAccumulate: _Counted,
+}
