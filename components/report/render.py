@@ -47,6 +47,7 @@ _ROLES = {
     "hashed": "category, hashed",
     "excluded": "left out",
 }
+_ALL = {1: "its threshold", 2: "both thresholds"}
 _SPLITS = {"train": "Training", "eval": "Evaluation", "validation": "Validation"}
 
 
@@ -104,12 +105,14 @@ def answer(facts: Facts, record: RunRecord | None) -> Answer:
         name = facts.settings.model_name
         title = f"Still served: version {push.version}" if state == "unchanged" else f"Pushed as version {push.version}"
         reasons = ["Nothing changed: every node was taken from the cache."] if state == "unchanged" else []
+        reasons.append(_in_short(evaluation))
         if push.destination:
-            reasons.append(f"{name} stands in {push.destination}. {_in_short(evaluation)}".strip())
-        return Answer("good", title, reasons, call=_call(facts, record))
+            reasons.append(f"{name} stands in {push.destination}.")
+        return Answer("good", title, list(filter(None, reasons)), call=_call(facts, record))
     if evaluation and not evaluation.is_blessed:
-        served = f"Version {push.served_version} stays." if push and push.served_version else "Nothing was pushed."
-        return Answer("bad", f"Not pushed: {_missed(evaluation)}", [*evaluation.failures, served])
+        return Answer(
+            "bad", f"Not pushed: {_missed(evaluation)}", [*evaluation.failures, "What is served is unchanged."]
+        )
     return Answer("warn", "Not pushed", [_in_short(evaluation)] if evaluation else [])
 
 
@@ -140,7 +143,7 @@ def _in_short(evaluation: Evaluation | None) -> str:
     checks = evaluation.checks if evaluation else []
     if not checks:
         return ""
-    return f"It meets {'its threshold' if len(checks) == 1 else f'all {len(checks)} thresholds'}."
+    return f"It meets {_ALL.get(len(checks), f'all {len(checks)} thresholds')}."
 
 
 def _broken_off(facts: Facts, record: RunRecord) -> Answer:
@@ -193,7 +196,7 @@ def steps(record: RunRecord) -> list[figures.Step]:
         if node is None:
             found.append(figures.Step(name, "not reached"))
         else:
-            found.append(figures.Step(name, node.state, node.seconds, tuple(node.upstream)))
+            found.append(figures.Step(name, node.state, node.seconds, tuple(node.upstream), tuple(node.outputs)))
     return found
 
 
@@ -293,7 +296,9 @@ def _environment() -> jinja2.Environment:
         "importance_width": _importance_width,
         "metric": format_metric,
         "metric_label": metric_label,
-        "metric_short": lambda value: f"{value:.2g}",
+        "ends": figures.ends,
+        "digits3": lambda value: figures.number(value, digits=3),
+        "digits2": lambda value: figures.number(value, digits=2),
         "number": figures.number,
         "ranked": _ranked,
         "role": lambda role: _ROLES.get(role, role),
