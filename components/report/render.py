@@ -8,7 +8,7 @@ import importlib.metadata
 import json
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ import yaml
 from markupsafe import Markup
 
 from components.report import card, figures
+from components.report.comparison import Comparison
 from components.report.facts import (
     AnomalyFact,
     CheckFact,
@@ -93,6 +94,25 @@ def report(facts: Facts, record: RunRecord | None = None) -> str:
         card=card.sections(facts),
         version=_version(),
     )
+
+
+def comparison(found: Comparison) -> str:
+    """Two runs side by side."""
+    return _render("comparison.html.j2", comparison=found, curves=list(_overlaid(found)))
+
+
+def _overlaid(found: Comparison) -> Iterator[tuple[str, Markup]]:
+    """Curves of both runs in one figure, of the validation rows where there are some."""
+    first, second = found.first.training, found.second.training
+    if first is None or second is None:
+        return
+    for name in (name for name in first.history if _is_curve(name) and name in second.history):
+        key = f"val_{name}" if {f"val_{name}"} <= first.history.keys() & second.history.keys() else name
+        of = "validation" if key != name else "training"
+        series = [figures.Series("first", first.history[key]), figures.Series("second", second.history[key], color=2)]
+        ends = "; ".join(f"{one.name} run ends at {figures.number(one.values[-1])}" for one in series if one.values)
+        label = f"{metric_label(name)} of the {of} rows over the epochs: {ends}"
+        yield f"{metric_label(name)}, {of}", figures.lines(series, label=label, y_label=name.replace("_", " "))
 
 
 def answer(facts: Facts, record: RunRecord | None) -> Answer:
@@ -290,7 +310,8 @@ def _environment() -> jinja2.Environment:
         "breakable": figures.break_long,
         "by_split": _by_split,
         "curve_names": lambda training: [name for name in training.history if _is_curve(name)],
-        "difference": lambda check: "" if (d := _difference(check)) is None else f"{d:+.4g}".replace("-", "−"),
+        "difference": lambda check: "" if (found := _difference(check)) is None else _signed(found),
+        "signed": _signed,
         "distinct": _distinct,
         "duration": _duration,
         "importance_width": _importance_width,
@@ -335,6 +356,10 @@ def _render(template: str, **values: Any) -> str:
 
 def _parts() -> Any:
     return _environment().get_template("parts.html.j2").module
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.4g}".replace("-", "−") if value else "±0"
 
 
 def _is_number(value: object) -> bool:
