@@ -146,7 +146,9 @@ def _print_comparison(found: "Comparison", output: Output) -> None:
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _change(pair: "Pair") -> str:
@@ -168,6 +170,7 @@ def tensorboard(
     logs = training_logs.link_logs(load(config, overrides).workspace_path)
     output.say(f"TensorBoard on {shown(logs)}")
     arguments = ["--logdir", str(logs), "--host", host, "--port", str(port)]
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.execv(sys.executable, [sys.executable, "-m", "tensorboard.main", *arguments])
 
 

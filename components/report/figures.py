@@ -316,7 +316,7 @@ class Step:
 
 
 _MARKS: Mapping[str, str] = {"done": "✓", "cached": "↺", "failed": "✕", "interrupted": "!", "not reached": "·"}
-_ROW = 38
+_ROW, _CHAIN_WIDTH = 38, 340
 _CHAIN_LEFT = 84
 
 
@@ -347,11 +347,11 @@ def chain(steps: Sequence[Step]) -> Markup:
         )
         parts.append(_text(_CHAIN_LEFT + 16, y + 4, shorten(step.id), kind="name"))
         parts.append(_text(_CHAIN_LEFT + 16, y + 18, shorten(", ".join(step.outputs), 34)))
-        parts.append(_text(WIDTH - 4, y + 4, f"{step.state} {time}".strip(), anchor="end"))
+        parts.append(_text(_CHAIN_WIDTH - 4, y + 4, f"{step.state} {time}".strip(), anchor="end"))
     words = "; ".join(
         f"{step.id}: {step.state}" + (f", reads {', '.join(step.upstream)}" if step.upstream else "") for step in steps
     )
-    return _svg(f"The chain of artifacts. {words}", *parts, height=height, kind="chart chain")
+    return _svg(f"The chain of artifacts. {words}", *parts, width=_CHAIN_WIDTH, height=height, kind="chart chain")
 
 
 def confusion_shade(count: int, row: Sequence[int]) -> int:

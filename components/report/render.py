@@ -319,6 +319,7 @@ def _environment() -> jinja2.Environment:
         "metric_label": metric_label,
         "ends": figures.ends,
         "digits3": lambda value: figures.number(value, digits=3),
+        "digits1": lambda value: figures.number(value, digits=1),
         "digits2": lambda value: figures.number(value, digits=2),
         "number": figures.number,
         "ranked": _ranked,
