@@ -127,8 +127,7 @@ def lines(
     margin = (high - low) * 0.04 or abs(high) * 0.1 or 1.0
     epochs = max(len(one.values) for one in series)
     frame = _Frame(1, max(epochs, 2), low if low == 0 else low - margin, high + margin)
-    whole = sorted({max(1, round(tick)) for tick in ticks(1, max(epochs, 2), count=5)} | {1})
-    parts = [frame.axes("epoch", y_label, x_ticks=[tick for tick in whole if tick <= epochs])]
+    parts = [frame.axes("epoch", y_label, x_ticks=_epoch_ticks(epochs))]
     for epoch, kind in ((best, "best"), (stopped, "stopped")):
         if epoch is not None:
             place = frame.x(epoch)
@@ -148,6 +147,15 @@ def lines(
                 )
             )
     return _svg(label, *parts)
+
+
+def _epoch_ticks(epochs: int) -> list[float]:
+    """The first epoch, and round ones that are not too close to it."""
+    step = next(step for step in _EPOCH_STEPS if epochs / step <= 6)
+    return [1.0, *(float(epoch) for epoch in range(step, epochs + 1, step) if epoch > 1 + step / 3)]
+
+
+_EPOCH_STEPS = [factor * 10**power for power in range(9) for factor in (1, 2, 5)]
 
 
 def curves(found: Sequence[Curve], *, label: str, x_label: str, y_label: str, diagonal: bool) -> Markup:

@@ -7,6 +7,7 @@ import functools
 import importlib.metadata
 import json
 import math
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,6 +40,8 @@ from pipeline.run_record import RunRecord
 
 TEMPLATES = Path(__file__).parent / "templates"
 LOG_LINES = 15
+_NO_HTML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+"""Characters that no HTML file may have, and a column's name can."""
 MAX_ROWS = 200
 """Rows of a plain table."""
 _ROLES = {
@@ -305,7 +308,7 @@ def _environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters |= {
-        "areas": lambda found: [f"{one.name} ({format_metric(one.area)})" for one in found],
+        "areas": lambda found: [f"{figures.shorten(one.name, 30)} ({format_metric(one.area)})" for one in found],
         "bound": _bound,
         "breakable": figures.break_long,
         "by_split": _by_split,
@@ -352,7 +355,8 @@ def _environment() -> jinja2.Environment:
 
 
 def _render(template: str, **values: Any) -> str:
-    return _environment().get_template(template).render(**values).lstrip() + "\n"
+    text = _environment().get_template(template).render(**values).lstrip() + "\n"
+    return _NO_HTML.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def _parts() -> Any:
