@@ -6,6 +6,7 @@ to the logs. What a pipeline consists of is pipeline/definition.py's.
 
 import contextlib
 import fcntl
+import math
 import shutil
 import sys
 import time
@@ -106,7 +107,7 @@ class LocalRunner:
             self._record,
             state,
             seconds=time.monotonic() - self._started,
-            metrics=result.evaluation.metrics,
+            metrics={name: value for name, value in result.evaluation.metrics.items() if math.isfinite(value)},
             pushed_version=result.pushed_version,
         )
 

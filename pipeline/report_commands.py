@@ -3,14 +3,20 @@
 Nothing heavy is imported before a command runs.
 """
 
+import os
+import sys
 import webbrowser
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline import run_record
+from pipeline import run_record, training_logs
 from pipeline.command import ConfigPath, FormatOption, Overrides, load, open_output, shown
 from pipeline.config import PipelineConfig
+from pipeline.output import Output
+
+if TYPE_CHECKING:
+    from components.report.comparison import Comparison, Pair
 
 app = typer.Typer()
 
@@ -79,7 +85,97 @@ def runs(config: ConfigPath, overrides: Overrides = None, format: FormatOption =
     output.table(["run", "end", "version ", *(f"{name} " for name in names), "time "], rows)
 
 
+@app.command()
+def compare(
+    config: ConfigPath,
+    first: Annotated[str, typer.Argument(metavar="RUN", help="A run, or the beginning of its id.")],
+    second: Annotated[str, typer.Argument(metavar="RUN", help="The run that is measured against it.")],
+    open_it: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    overrides: Overrides = None,
+    format: FormatOption = "human",
+) -> None:
+    """Show two runs side by side: metrics, slices, config; a page has the curves of both in one figure."""
+    output = open_output(format)
+    workspace = load(config, overrides).workspace_path
+    records = [run_record.find(workspace, run_id) for run_id in (first, second)]
+
+    from components.report import comparison, render, run_report
+
+    sides = [comparison.Side(record, run_report.facts_of(record)) for record in records]
+    found = comparison.compare(*sides)
+    path = workspace / "comparisons" / f"{records[0].run_id}..{records[1].run_id}.html"
+    run_record.write_text(path, render.comparison(found))
+    if open_it:
+        webbrowser.open(path.resolve().as_uri())
+    if format == "json":
+        output.document({**_comparison_document(found), "page": str(path)})
+        return
+    _print_comparison(found, output)
+    output.say(f"With the curves: {shown(path)}")
+
+
+def _comparison_document(found: "Comparison") -> dict[str, Any]:
+    return {
+        "runs": [found.first.record.run_id, found.second.record.run_id],
+        **{
+            name: {pair.name: [pair.first, pair.second] for pair in pairs}
+            for name, pairs in (("metrics", found.metrics), ("training", found.training), ("slices", found.slices))
+        },
+        "slices_by": found.slices_by,
+        "config": {one.key: [one.first, one.second] for one in found.config},
+    }
+
+
+def _print_comparison(found: "Comparison", output: Output) -> None:
+    sides = (found.first.record, found.second.record)
+    rows = [[side.run_id, side.state.replace("_", " "), str(side.pushed_version or "")] for side in sides]
+    output.table(["run", "end", "version "], rows)
+    for title, pairs in (
+        ("Metrics", found.metrics),
+        ("Training", found.training),
+        (f"Slices by {found.slices_by}, what changed most for the worse first", found.slices[:MAX_SLICES]),
+    ):
+        if pairs:
+            cells = [[pair.name, *map(_number, (pair.first, pair.second)), _change(pair)] for pair in pairs]
+            output.table(["", "first ", "second ", "change "], cells, title=title)
+    if found.config:
+        differences = [[one.key, one.first, one.second] for one in found.config]
+        output.table(["key", "first", "second"], differences, title="Config")
+    else:
+        output.say("The configs are the same.")
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def _change(pair: "Pair") -> str:
+    if pair.difference is None:
+        return ""
+    word = "" if pair.is_better is None else " better" if pair.is_better else " worse"
+    return f"{pair.difference:+.4g}{word}"
+
+
+@app.command()
+def tensorboard(
+    config: ConfigPath,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "localhost",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 6006,
+    overrides: Overrides = None,
+) -> None:
+    """Start TensorBoard on the trainings of all runs; Ctrl-C ends it."""
+    output = open_output("human")
+    logs = training_logs.link_logs(load(config, overrides).workspace_path)
+    output.say(f"TensorBoard on {shown(logs)}")
+    arguments = ["--logdir", str(logs), "--host", host, "--port", str(port)]
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.execv(sys.executable, [sys.executable, "-m", "tensorboard.main", *arguments])
+
+
 MAX_METRICS = 4
+MAX_SLICES = 10
 
 
 def _shown_metrics(records: list[run_record.RunRecord], config: PipelineConfig) -> list[str]:

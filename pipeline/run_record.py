@@ -4,14 +4,15 @@ The local runner writes it as the run goes on, so that a run that was killed has
 read it. What a run found out about data and model is not here but in the artifacts, to which the record points.
 """
 
+import contextlib
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.config import PipelineConfig
 from pipeline.errors import AnomaliesError, UsageError
@@ -62,7 +63,7 @@ class RunRecord(BaseModel):
     command: list[str] = []
     machine: dict[str, Any] = {}
     metrics: dict[str, float] = {}
-    """Of the candidate on the evaluation split."""
+    """Of the candidate on the evaluation split; without those that are not defined."""
     served_version: int | None = None
     """The version that it was compared with."""
     pushed_version: int | None = None
@@ -140,9 +141,15 @@ def write_text(path: Path, text: str) -> None:
 
 
 def read_all(workspace: Path) -> list[RunRecord]:
-    """Every run of the workspace, the newest first."""
-    paths = sorted((workspace / FOLDER).glob(f"*/{RECORD}"), reverse=True)
-    return [RunRecord.model_validate_json(path.read_text(encoding="utf-8")) for path in paths]
+    """Every run of the workspace, the newest first; without those that another version of kubetfx wrote otherwise."""
+    return list(iterate(workspace))
+
+
+def iterate(workspace: Path) -> Iterator[RunRecord]:
+    """The runs of `read_all`, read one by one."""
+    for path in sorted((workspace / FOLDER).glob(f"*/{RECORD}"), reverse=True):
+        with contextlib.suppress(OSError, ValidationError):
+            yield RunRecord.model_validate_json(path.read_text(encoding="utf-8"))
 
 
 def find(workspace: Path, run_id: str | None) -> RunRecord:

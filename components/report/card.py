@@ -12,7 +12,7 @@ from components.report.verdict import format_metric, metric_label
 Block = str | list[str]
 """A paragraph, or the items of a list."""
 
-MISSING = "Not stated. Say it in the config's section `card`: {}."
+MISSING = "Not stated. It belongs in the config: card.{}."
 
 
 def sections(facts: Facts) -> list[tuple[str, list[Block]]]:

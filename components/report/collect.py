@@ -3,6 +3,7 @@
 A part that cannot be made is left out, with the reason: a report is no reason to fail a run whose model is served.
 """
 
+import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -76,7 +77,9 @@ class _Collector:
         quality = None
         if found:
             quality, sample = found
-            evaluation = self._part("Intervals", self._with_intervals, evaluation, sample) or evaluation
+            add = functools.partial(with_intervals, seed=self._settings.seed)
+            arguments = (evaluation, sample.predictions, sample.rows_by_slice)
+            evaluation = self._part("Intervals", add, *arguments) or evaluation
         push = self._part("Push", self._push, sources.saved_model)
         return Facts(
             settings=self._settings,
@@ -177,31 +180,41 @@ class _Collector:
             }
         )
 
-    def _with_intervals(self, evaluation: Evaluation, predicted: "_Predicted") -> Evaluation:
-        from components.report.quality import bootstrap
 
-        seed, ranked_by = self._settings.seed, evaluation.ranked_by
+def with_intervals(
+    evaluation: Evaluation, predictions: "Predictions", rows_by_slice: Mapping[str, np.ndarray], *, seed: int
+) -> Evaluation:
+    """The evaluation, with an interval for each metric and for the metric that slices are ranked by.
 
-        def with_interval(metric: Metric) -> Metric:
-            if metric.interval:
-                return metric
-            interval = bootstrap(metric.name, predicted.predictions, value=metric.value, seed=seed)
-            return metric.model_copy(update={"interval": interval})
+    Args:
+        evaluation: as it was read.
+        predictions: for a sample of the evaluation split.
+        rows_by_slice: positions among them by name of the slice.
+        seed: of the bootstrap.
+    """
+    from components.report.quality import bootstrap
 
-        def of_slice(entry: Slice) -> Slice:
-            rows = predicted.rows_by_slice.get(entry.name)
-            if entry.interval or entry.value is None or rows is None:
-                return entry
-            interval = bootstrap(ranked_by, predicted.predictions.of(rows), value=entry.value, seed=seed)
-            return entry.model_copy(update={"interval": interval})
-
-        slices = evaluation.slices
-        return evaluation.model_copy(
-            update={
-                "metrics": [with_interval(metric) for metric in evaluation.metrics],
-                "slices": [*map(of_slice, slices[:MAX_SLICE_INTERVALS]), *slices[MAX_SLICE_INTERVALS:]],
-            }
+    def of_metric(metric: Metric) -> Metric:
+        if metric.interval:
+            return metric
+        return metric.model_copy(
+            update={"interval": bootstrap(metric.name, predictions, value=metric.value, seed=seed)}
         )
+
+    def of_slice(entry: Slice) -> Slice:
+        rows = rows_by_slice.get(entry.name)
+        if entry.interval or entry.value is None or rows is None:
+            return entry
+        interval = bootstrap(evaluation.ranked_by, predictions.of(rows), value=entry.value, seed=seed)
+        return entry.model_copy(update={"interval": interval})
+
+    slices = evaluation.slices
+    return evaluation.model_copy(
+        update={
+            "metrics": [of_metric(metric) for metric in evaluation.metrics],
+            "slices": [*map(of_slice, slices[:MAX_SLICE_INTERVALS]), *slices[MAX_SLICE_INTERVALS:]],
+        }
+    )
 
 
 @dataclass(frozen=True)

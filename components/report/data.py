@@ -18,8 +18,8 @@ from models.features import ROLES
 from pipeline.config import ReportConfig, ValidationConfig
 
 TRAIN, EVAL = "train", "eval"
-BARS = 12
-"""Bars of a histogram."""
+BARS = 10
+"""Bars of a histogram, as many as TFDV has."""
 TOP_VALUES = 8
 """Bars of a column of text."""
 _ORDER = ("train", "validation", "eval")
@@ -139,7 +139,7 @@ def _column(
 ) -> Column:
     some = next(iter(own.values()), None)
     kind = _TYPES.get(some.type, "other") if some is not None else _SCHEMA_TYPES.get(feature.type if feature else 0, "")
-    edges = _edges(own.values())
+    edges = _edges(list(own.values()))
     values = [] if edges else _top_values(own)
     splits = {}
     for split, statistics in own.items():
@@ -188,21 +188,32 @@ def _buckets(statistics: Any) -> list[tuple[float, float, float]]:
     return [entry for entry in found if math.isfinite(entry[0]) and math.isfinite(entry[1])]
 
 
-def _edges(statistics: Any) -> list[float]:
+def _edges(statistics: Sequence[Any]) -> list[float]:
     """Bounds of the bars that all splits of a column share; empty where it has no numbers."""
     buckets = [bucket for one in statistics if one.WhichOneof("stats") == "num_stats" for bucket in _buckets(one)]
     if not buckets:
         return []
     low, high = min(bucket[0] for bucket in buckets), max(bucket[1] for bucket in buckets)
+    if all(one.type == statistics_pb2.FeatureNameStatistics.INT for one in statistics) and high - low <= BARS:
+        return [float(edge) for edge in np.arange(math.floor(low) - 0.5, math.ceil(high) + 1)]
     edges = np.linspace(low, high, BARS + 1) if high > low else np.array([low, high])
     return [float(edge) for edge in edges]
 
 
 def _histogram(statistics: Any, edges: Sequence[float]) -> list[float]:
     """Share of the values in each bar, as if those of a bucket were spread evenly over it."""
-    mass = _spread(_buckets(statistics), np.array(edges))
+    buckets = _buckets(statistics)
+    if statistics.type == statistics_pb2.FeatureNameStatistics.INT and edges[-1] - edges[0] <= BARS + 1:
+        buckets = [(whole, whole, count) for low, high, count in buckets for whole in [_whole_number(low, high)]]
+    mass = _spread(buckets, np.array(edges))
     total = mass.sum()
     return [round(float(value), 5) for value in (mass / total if total else mass)]
+
+
+def _whole_number(low: float, high: float) -> float:
+    """The one whole number that a bucket narrower than 1 can hold."""
+    whole = math.ceil(low - 1e-9)
+    return float(whole if whole <= high else round((low + high) / 2))
 
 
 def _spread(buckets: Sequence[tuple[float, float, float]], edges: np.ndarray) -> np.ndarray:

@@ -12,10 +12,10 @@ from markupsafe import Markup, escape
 
 from components.report.facts import CalibrationBin, Column, Curve, Interval, Point
 
-WIDTH = 340
-HEIGHT = 210
-SQUARE = 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 16, 34
+WIDTH = 300
+HEIGHT = 200
+SQUARE = 280
+_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 12, 24, 34
 MAX_LABEL = 26
 """Characters of a name in a figure; the whole name stands in the text beside it."""
 MAX_POINTS = 400
@@ -29,11 +29,11 @@ def shorten(text: str, length: int = MAX_LABEL) -> str:
 
 
 def number(value: float | None, *, digits: int = 4) -> str:
-    """A number for people: significant digits, whole numbers from a thousand on."""
+    """A number for people: significant digits, whole numbers from a thousand on, with commas from ten thousand on."""
     if value is None or not math.isfinite(value):
         return "–"
-    if abs(value) >= 1000 and (abs(value) < 1e15):
-        return f"{value:,.0f}"
+    if 1000 <= abs(value) < 1e15:
+        return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.0f}"
     return f"{value:.{digits}g}"
 
 
@@ -127,8 +127,7 @@ def lines(
     margin = (high - low) * 0.04 or abs(high) * 0.1 or 1.0
     epochs = max(len(one.values) for one in series)
     frame = _Frame(1, max(epochs, 2), low if low == 0 else low - margin, high + margin)
-    whole = sorted({max(1, round(tick)) for tick in ticks(1, max(epochs, 2), count=5)} | {1})
-    parts = [frame.axes("epoch", y_label, x_ticks=[tick for tick in whole if tick <= epochs])]
+    parts = [frame.axes("epoch", y_label, x_ticks=_epoch_ticks(epochs))]
     for epoch, kind in ((best, "best"), (stopped, "stopped")):
         if epoch is not None:
             place = frame.x(epoch)
@@ -148,6 +147,15 @@ def lines(
                 )
             )
     return _svg(label, *parts)
+
+
+def _epoch_ticks(epochs: int) -> list[float]:
+    """The first epoch, and round ones that are not too close to it."""
+    step = next(step for step in _EPOCH_STEPS if epochs / step <= 6)
+    return [1.0, *(float(epoch) for epoch in range(step, epochs + 1, step) if epoch > 1 + step / 3)]
+
+
+_EPOCH_STEPS = [factor * 10**power for power in range(9) for factor in (1, 2, 5)]
 
 
 def curves(found: Sequence[Curve], *, label: str, x_label: str, y_label: str, diagonal: bool) -> Markup:
@@ -248,17 +256,22 @@ def column_bars(column: Column, splits: Sequence[str]) -> Markup:
             if share > 0
         )
         parts.append(Markup('<path class="bar s{}" d="{}"/>').format(position + 1, path))
-    label = (
-        f"Histogram of {shorten(column.name, 80)}, from {number(column.edges[0])} to {number(column.edges[-1])}, "
-        + (
-            "; ".join(
-                f"{split}: {_highest_bar(column, column.splits[split].shares)}"
-                for split in splits
-                if split in column.splits and column.splits[split].shares
-            )
+    label = f"Histogram of {shorten(column.name, 80)}, from {ends(column)[0]} to {ends(column)[1]}, " + (
+        "; ".join(
+            f"{split}: {_highest_bar(column, column.splits[split].shares)}"
+            for split in splits
+            if split in column.splits and column.splits[split].shares
         )
     )
     return _svg(label, *parts, width=BARS_WIDTH, height=BARS_HEIGHT, kind="bars")
+
+
+def ends(column: Column) -> tuple[str, str]:
+    """What stands under the first and the last bar."""
+    low, high = column.edges[0], column.edges[-1]
+    if low % 1 == 0.5 and high % 1 == 0.5 and column.type == "int64":  # a bar for each whole number
+        low, high = low + 0.5, high - 0.5
+    return number(low), number(high)
 
 
 def _highest_bar(column: Column, shares: Sequence[float]) -> str:
@@ -306,17 +319,19 @@ class Step:
     """`done`, `cached`, `failed`, `interrupted` or `not reached`."""
     seconds: float | None = None
     upstream: Sequence[str] = ()
+    outputs: Sequence[str] = ()
+    """Names of what it wrote."""
 
 
 _MARKS: Mapping[str, str] = {"done": "✓", "cached": "↺", "failed": "✕", "interrupted": "!", "not reached": "·"}
-_ROW = 30
-_CHAIN_LEFT = 96
+_ROW, _CHAIN_WIDTH = 38, 340
+_CHAIN_LEFT = 84
 
 
 def chain(steps: Sequence[Step]) -> Markup:
     """The nodes of a run from top to bottom; arcs at the left lead to those whose outputs a node reads."""
     rows = {step.id: index for index, step in enumerate(steps)}
-    height = _ROW * len(steps) + 8
+    height = _ROW * len(steps) + 6
     parts = []
     arcs = sorted({(rows[up], rows[step.id]) for step in steps for up in step.upstream if up in rows})
     for start, end in arcs:
@@ -324,7 +339,7 @@ def chain(steps: Sequence[Step]) -> Markup:
         if end - start == 1:
             parts.append(Markup('<path class="arc" d="M{0} {1}V{2}"/>').format(x, top + 7, bottom - 7))
         else:
-            bend = x - 10 - min(9 * (end - start), 84)
+            bend = x - 10 - min(9 * (end - start), 90)
             parts.append(
                 Markup('<path class="arc" d="M{0} {1}C{3} {1} {3} {2} {0} {2}"/>').format(x - 8, top, bottom, bend)
             )
@@ -339,11 +354,12 @@ def chain(steps: Sequence[Step]) -> Markup:
             )
         )
         parts.append(_text(_CHAIN_LEFT + 16, y + 4, shorten(step.id), kind="name"))
-        parts.append(_text(WIDTH - 4, y + 4, f"{step.state} {time}".strip(), anchor="end"))
+        parts.append(_text(_CHAIN_LEFT + 16, y + 18, shorten(", ".join(step.outputs), 34)))
+        parts.append(_text(_CHAIN_WIDTH - 4, y + 4, f"{step.state} {time}".strip(), anchor="end"))
     words = "; ".join(
         f"{step.id}: {step.state}" + (f", reads {', '.join(step.upstream)}" if step.upstream else "") for step in steps
     )
-    return _svg(f"The chain of artifacts. {words}", *parts, height=height, kind="chart chain")
+    return _svg(f"The chain of artifacts. {words}", *parts, width=_CHAIN_WIDTH, height=height, kind="chart chain")
 
 
 def confusion_shade(count: int, row: Sequence[int]) -> int:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.run_record import FOLDER, RECORD, RunRecord
+from pipeline import run_record
 
 FINISHED = frozenset({"pushed", "unchanged", "not_blessed"})
 
@@ -26,11 +26,7 @@ def find(statistics: Path) -> Previous | None:
         statistics: of this run: WORKSPACE/artifacts/NODE/KEY/ID.
     """
     workspace = statistics.parents[3] if len(statistics.parents) > 3 else statistics
-    for path in sorted((workspace / FOLDER).glob(f"*/{RECORD}"), reverse=True):
-        try:
-            record = RunRecord.model_validate_json(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):  # a run that is being recorded, or one of another version
-            continue
+    for record in run_record.iterate(workspace):
         found = record.output("StatisticsGen", "statistics")
         if record.state in FINISHED and found and found != statistics:
             return Previous(record.run_id, found)

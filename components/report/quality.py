@@ -147,6 +147,8 @@ def _precision_recall(name: str, truth: Array, scores: Array) -> Curve | None:
         return None
     recall, precision = counts[0] / counts[0][-1], counts[0] / (counts[0] + counts[1])
     area = float((np.diff(np.append(0.0, recall)) * precision).sum())
+    complete = int(np.argmax(recall >= 1)) + 1  # after every row of the class is found, precision only falls
+    recall, precision = recall[:complete], precision[:complete]
     return Curve(name=name, area=area, points=_thinned(np.append(0.0, recall), np.append(precision[0], precision)))
 
 

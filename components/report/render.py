@@ -7,8 +7,9 @@ import functools
 import importlib.metadata
 import json
 import math
+import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ import yaml
 from markupsafe import Markup
 
 from components.report import card, figures
+from components.report.comparison import Comparison
 from components.report.facts import (
     AnomalyFact,
     CheckFact,
@@ -38,6 +40,8 @@ from pipeline.run_record import RunRecord
 
 TEMPLATES = Path(__file__).parent / "templates"
 LOG_LINES = 15
+_NO_HTML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+"""Characters that no HTML file may have, and a column's name can."""
 MAX_ROWS = 200
 """Rows of a plain table."""
 _ROLES = {
@@ -47,6 +51,7 @@ _ROLES = {
     "hashed": "category, hashed",
     "excluded": "left out",
 }
+_ALL = {1: "its threshold", 2: "both thresholds"}
 _SPLITS = {"train": "Training", "eval": "Evaluation", "validation": "Validation"}
 
 
@@ -94,6 +99,25 @@ def report(facts: Facts, record: RunRecord | None = None) -> str:
     )
 
 
+def comparison(found: Comparison) -> str:
+    """Two runs side by side."""
+    return _render("comparison.html.j2", comparison=found, curves=list(_overlaid(found)))
+
+
+def _overlaid(found: Comparison) -> Iterator[tuple[str, Markup]]:
+    """Curves of both runs in one figure, of the validation rows where there are some."""
+    first, second = found.first.training, found.second.training
+    if first is None or second is None:
+        return
+    for name in (name for name in first.history if _is_curve(name) and name in second.history):
+        key = f"val_{name}" if {f"val_{name}"} <= first.history.keys() & second.history.keys() else name
+        of = "validation" if key != name else "training"
+        series = [figures.Series("first", first.history[key]), figures.Series("second", second.history[key], color=2)]
+        ends = "; ".join(f"{one.name} run ends at {figures.number(one.values[-1])}" for one in series if one.values)
+        label = f"{metric_label(name)} of the {of} rows over the epochs: {ends}"
+        yield f"{metric_label(name)}, {of}", figures.lines(series, label=label, y_label=name.replace("_", " "))
+
+
 def answer(facts: Facts, record: RunRecord | None) -> Answer:
     """What became of the run, and why."""
     state = record.state if record else None
@@ -104,12 +128,14 @@ def answer(facts: Facts, record: RunRecord | None) -> Answer:
         name = facts.settings.model_name
         title = f"Still served: version {push.version}" if state == "unchanged" else f"Pushed as version {push.version}"
         reasons = ["Nothing changed: every node was taken from the cache."] if state == "unchanged" else []
+        reasons.append(_in_short(evaluation))
         if push.destination:
-            reasons.append(f"{name} stands in {push.destination}. {_in_short(evaluation)}".strip())
-        return Answer("good", title, reasons, call=_call(facts, record))
+            reasons.append(f"{name} stands in {push.destination}.")
+        return Answer("good", title, list(filter(None, reasons)), call=_call(facts, record))
     if evaluation and not evaluation.is_blessed:
-        served = f"Version {push.served_version} stays." if push and push.served_version else "Nothing was pushed."
-        return Answer("bad", f"Not pushed: {_missed(evaluation)}", [*evaluation.failures, served])
+        return Answer(
+            "bad", f"Not pushed: {_missed(evaluation)}", [*evaluation.failures, "What is served is unchanged."]
+        )
     return Answer("warn", "Not pushed", [_in_short(evaluation)] if evaluation else [])
 
 
@@ -140,7 +166,7 @@ def _in_short(evaluation: Evaluation | None) -> str:
     checks = evaluation.checks if evaluation else []
     if not checks:
         return ""
-    return f"It meets {'its threshold' if len(checks) == 1 else f'all {len(checks)} thresholds'}."
+    return f"It meets {_ALL.get(len(checks), f'all {len(checks)} thresholds')}."
 
 
 def _broken_off(facts: Facts, record: RunRecord) -> Answer:
@@ -193,7 +219,7 @@ def steps(record: RunRecord) -> list[figures.Step]:
         if node is None:
             found.append(figures.Step(name, "not reached"))
         else:
-            found.append(figures.Step(name, node.state, node.seconds, tuple(node.upstream)))
+            found.append(figures.Step(name, node.state, node.seconds, tuple(node.upstream), tuple(node.outputs)))
     return found
 
 
@@ -282,18 +308,22 @@ def _environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters |= {
-        "areas": lambda found: [f"{one.name} ({format_metric(one.area)})" for one in found],
+        "areas": lambda found: [f"{figures.shorten(one.name, 30)} ({format_metric(one.area)})" for one in found],
         "bound": _bound,
         "breakable": figures.break_long,
         "by_split": _by_split,
         "curve_names": lambda training: [name for name in training.history if _is_curve(name)],
-        "difference": lambda check: "" if (d := _difference(check)) is None else f"{d:+.4g}".replace("-", "−"),
+        "difference": lambda check: "" if (found := _difference(check)) is None else _signed(found),
+        "signed": _signed,
         "distinct": _distinct,
         "duration": _duration,
         "importance_width": _importance_width,
         "metric": format_metric,
         "metric_label": metric_label,
-        "metric_short": lambda value: f"{value:.2g}",
+        "ends": figures.ends,
+        "digits3": lambda value: figures.number(value, digits=3),
+        "digits1": lambda value: figures.number(value, digits=1),
+        "digits2": lambda value: figures.number(value, digits=2),
         "number": figures.number,
         "ranked": _ranked,
         "role": lambda role: _ROLES.get(role, role),
@@ -325,11 +355,16 @@ def _environment() -> jinja2.Environment:
 
 
 def _render(template: str, **values: Any) -> str:
-    return _environment().get_template(template).render(**values).lstrip() + "\n"
+    text = _environment().get_template(template).render(**values).lstrip() + "\n"
+    return _NO_HTML.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def _parts() -> Any:
     return _environment().get_template("parts.html.j2").module
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.4g}".replace("-", "−") if value else "±0"
 
 
 def _is_number(value: object) -> bool:

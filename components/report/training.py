@@ -9,7 +9,7 @@ from components.report.facts import Training
 
 HISTORY = "history.json"
 
-RISE = 0.05
+RISE = 0.01
 """Share by which the validation loss has to rise after its best epoch to be called overfitting."""
 GAP = 1.5
 """How many times the training loss the validation loss may be at the best epoch."""

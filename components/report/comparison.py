@@ -1,0 +1,149 @@
+"""Two runs side by side: metrics, slices, training, and where their configs differ."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from components.report.facts import Facts, Training
+from pipeline.config import LOWER_IS_BETTER
+from pipeline.run_record import RunRecord
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A figure of both runs; None where a run has none."""
+
+    name: str
+    first: float | None
+    second: float | None
+    lower_is_better: bool = False
+    judged: bool = True
+    """Whether more, or less, is better."""
+
+    @property
+    def difference(self) -> float | None:
+        """The second less the first."""
+        return None if self.first is None or self.second is None else self.second - self.first
+
+    @property
+    def is_better(self) -> bool | None:
+        """Whether the second is better; None if they are equal, one is missing, or nobody can say."""
+        return None if not self.difference or not self.judged else (self.difference < 0) == self.lower_is_better
+
+
+@dataclass(frozen=True)
+class ConfigDifference:
+    """A key whose value differs."""
+
+    key: str
+    """Dotted."""
+    first: str
+    second: str
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the runs."""
+
+    record: RunRecord
+    facts: Facts | None
+
+    @property
+    def training(self) -> Training | None:
+        """Its training, if it came so far."""
+        return self.facts.training if self.facts else None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What two runs have in common, and what not."""
+
+    first: Side
+    second: Side
+    metrics: list[Pair]
+    training: list[Pair]
+    slices_by: str | None
+    """The metric that the slices are compared by; None if the runs have no slices."""
+    slices: list[Pair]
+    """The one that changed most for the worse first."""
+    config: list[ConfigDifference]
+
+
+def compare(first: Side, second: Side) -> Comparison:
+    """Hold two runs side by side.
+
+    Args:
+        first: a run.
+        second: the run that is measured against it.
+    """
+    slices_by, slices = _slices(first, second)
+    return Comparison(
+        first=first,
+        second=second,
+        metrics=list(_pairs(first.record.metrics, second.record.metrics)),
+        training=list(_pairs(_of_training(first), _of_training(second))),
+        slices_by=slices_by,
+        slices=slices,
+        config=list(config_differences(first.record.config, second.record.config)),
+    )
+
+
+def _pairs(first: Mapping[str, float], second: Mapping[str, float]) -> Iterator[Pair]:
+    for name in dict.fromkeys([*first, *second]):
+        lower = name in LOWER_IS_BETTER or name in _LESS_IS_BETTER
+        yield Pair(name, first.get(name), second.get(name), lower, judged=name not in _NEITHER)
+
+
+_LESS_IS_BETTER = frozenset({"validation loss", "seconds per epoch"})
+_NEITHER = frozenset({"example_count", "epochs", "best epoch", "parameters"})
+
+
+def _of_training(side: Side) -> dict[str, float]:
+    training = side.training
+    if training is None:
+        return {}
+    found: dict[str, float | None] = {
+        "epochs": training.epochs,
+        "best epoch": training.best_epoch,
+        "validation loss": min(training.history.get("val_loss", []), default=None),
+        "seconds per epoch": sum(training.seconds) / len(training.seconds) if training.seconds else None,
+        "parameters": training.parameters,
+    }
+    return {name: float(value) for name, value in found.items() if value is not None}
+
+
+def _slices(first: Side, second: Side) -> tuple[str | None, list[Pair]]:
+    evaluations = [side.facts.evaluation for side in (first, second) if side.facts and side.facts.evaluation]
+    if len(evaluations) < 2 or not any(evaluation.slices for evaluation in evaluations):
+        return None, []
+    metric = evaluations[1].ranked_by
+    values = [{one.name: one.metrics.get(metric) for one in evaluation.slices} for evaluation in evaluations]
+    lower = metric in LOWER_IS_BETTER
+    pairs = [Pair(name, values[0].get(name), values[1].get(name), lower) for name in {**values[0], **values[1]}]
+
+    def change(pair: Pair) -> tuple[bool, float, str]:
+        worse = (pair.difference or 0.0) * (1 if lower else -1)
+        return pair.difference is None, -worse, pair.name
+
+    return metric, sorted(pairs, key=change)
+
+
+def config_differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[ConfigDifference]:
+    """Keys whose values differ, by their dotted paths."""
+    flat_first, flat_second = dict(_flat(first)), dict(_flat(second))
+    for key in dict.fromkeys([*flat_first, *flat_second]):
+        values = flat_first.get(key, "–"), flat_second.get(key, "–")
+        if values[0] != values[1]:
+            yield ConfigDifference(key, *map(_shown, values))
+
+
+def _flat(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in section.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _shown(value: Any) -> str:
+    return "none" if value is None else str(value)

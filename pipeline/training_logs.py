@@ -1,0 +1,31 @@
+"""TensorBoard's logs of all runs in one folder, by run: links to what the Trainer wrote into its artifacts."""
+
+from pathlib import Path
+
+from pipeline import run_record
+from pipeline.errors import UsageError
+
+FOLDER = "tensorboard"
+
+
+def link_logs(workspace: Path) -> Path:
+    """A folder with a link to the logs of each run that trained.
+
+    Args:
+        workspace: of the pipeline.
+
+    Raises:
+        UsageError: no run has trained yet.
+    """
+    folder = workspace / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    for link in folder.iterdir():
+        link.unlink()
+    for record in run_record.read_all(workspace):
+        trainer = record.node("Trainer")
+        logs = record.output("Trainer", "model_run")
+        if trainer and trainer.state == "done" and logs:
+            (folder / record.run_id).symlink_to(logs, target_is_directory=True)
+    if not any(folder.iterdir()):
+        raise UsageError(f"No run has trained yet. Received: the workspace {workspace}. Start one: kubetfx run")
+    return folder

@@ -1,0 +1,116 @@
+"""The report as a person meets it: on a phone and on a wide screen, light and dark, offline."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from components.report import comparison, render
+from components.report.facts import Facts
+from tests.components.report import chromium, sample
+
+
+def failed() -> str:
+    facts = sample.facts().model_copy(update={"evaluation": None, "quality": None, "push": None})
+    return render.report(facts, sample.record("failed", nodes=5))
+
+
+def compared() -> str:
+    sides = [
+        comparison.Side(sample.record(), sample.facts()),
+        comparison.Side(sample.record(), sample.facts(blessed=True)),
+    ]
+    return render.comparison(comparison.compare(*sides))
+
+
+def statistics() -> str:
+    return render.statistics_page(sample.data_facts())
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "not blessed": lambda: render.report(sample.facts(), sample.record()),
+    "pushed regression": lambda: render.report(sample.regression_facts(), sample.record("pushed")),
+    "failed": failed,
+    "comparison": compared,
+    "statistics alone": statistics,
+}
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[chromium.Page]:
+    with chromium.running() as tab:
+        yield tab
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("pages")
+    found = {}
+    for name, make in PAGES.items():
+        found[name] = folder / f"{name}.html"
+        found[name].write_text(make(), encoding="utf-8")
+    return found
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [375, 1440])
+@pytest.mark.parametrize("name", PAGES)
+def test_page_fits_its_window_and_asks_for_nothing(
+    page: chromium.Page, files: dict[str, Path], name: str, width: int, scheme: str
+) -> None:
+    page.open(files[name], width=width, scheme=scheme)
+    page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+
+    assert page.problems == []
+    assert page.requests == []
+    content, window = page.evaluate(chromium.FIRST_LAYOUT)
+    assert content <= window
+    assert page.evaluate(chromium.OVERLAPS) == []
+    assert "taken over" not in page.evaluate("document.title")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [375, 1440])
+@pytest.mark.parametrize("name", PAGES)
+def test_page_has_no_serious_fault_of_accessibility(
+    page: chromium.Page, files: dict[str, Path], name: str, width: int, scheme: str
+) -> None:
+    source = chromium.axe_source()
+    page.open(files[name], width=width, scheme=scheme)
+    page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    page.evaluate(source)
+    violations = page.evaluate("axe.run(document).then(result => result.violations)")
+
+    serious = [
+        (violation["id"], violation["help"], [node["html"][:120] for node in violation["nodes"][:3]])
+        for violation in violations
+        if violation["impact"] in ("serious", "critical")
+    ]
+    assert serious == [], json.dumps(serious, indent=1)
+
+
+def test_page_works_in_the_sandboxed_frame_of_kubeflow_pipelines(page: chromium.Page, files: dict[str, Path]) -> None:
+    """The UI puts a page into `srcdoc` of a frame that may run scripts and nothing else."""
+    frame = files["failed"].with_name("frame.html")
+    text = files["not blessed"].read_text(encoding="utf-8").replace("&", "&amp;").replace('"', "&quot;")
+    frame.write_text(
+        f'<!doctype html><link rel="icon" href="data:,"><iframe sandbox="allow-scripts" srcdoc="{text}"></iframe>'
+    )
+    page.open(frame, width=1440, scheme="light")
+
+    assert page.problems == []
+    assert page.requests == []
+
+
+def test_folded_columns_stay_light_until_they_are_opened(page: chromium.Page, tmp_path: Path) -> None:
+    path = tmp_path / "wide.html"
+    path.write_text(
+        render.report(Facts.model_validate(sample.facts(num_numbers=1000)), sample.record()), encoding="utf-8"
+    )
+    page.open(path, width=375, scheme="light")
+
+    assert page.evaluate("document.querySelectorAll('#data > .cards > .card').length") == 50
+    assert page.evaluate("document.querySelectorAll('#data details .card').length") == 1011 - 50
+    content, window = page.evaluate(chromium.FIRST_LAYOUT)
+    assert content <= window
