@@ -85,6 +85,8 @@ class _Task:
     title: str
     spec: TaskSpec
     node_ids: tuple[str, ...]
+    components: tuple[str, ...] = ()
+    """Nodes whose entries in the config its pod has; none: what holds for each."""
     sources: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Node and output key by input slot."""
     slots: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -244,6 +246,7 @@ class _Compilation:
             title=" + ".join(ids),
             spec=TaskSpec(code=self._extras.code),
             node_ids=ids,
+            components=ids,
             contexts=self._contexts(ids),
         )
         taken: set[str] = set()
@@ -296,6 +299,7 @@ class _Compilation:
             title=f"{description.id} driver",
             spec=TaskSpec(role="driver", nodes=(node.model_copy(update={"inputs": {}}),), outputs=task.spec.outputs),
             node_ids=(),
+            components=task.components,
             parameters=dict(task.parameters),
             contexts=task.contexts,
         )
@@ -383,6 +387,7 @@ class _Compilation:
             title=handler.id,
             spec=TaskSpec(nodes=(_node(description, {}, {}),), code=self._extras.code),
             node_ids=(handler.id,),
+            components=(handler.id,),
             parameters=dict(description.parameters),
             final_status=description.final_status,
         )
@@ -433,7 +438,9 @@ class _Compilation:
         for node_id in sorted(task.after - sources):
             self._check_reachable(task, self._by_node[node_id])
             task.handle.after(self._by_node[node_id].handle)
-        merged = platform.merged_config(self._config, task.node_ids)
+        merged = platform.merged_config(self._config, task.components)
+        if task.spec.role == "driver":  # it only looks for files
+            merged = merged.model_copy(update={"gpu": None})
         platform.apply(task.handle, merged, config=self._config)
         task.handle.set_caching_options(self._is_cached(task, merged.cache))
 

@@ -67,7 +67,8 @@ def test_package_is_loaded_by_the_sdk(example):
 def test_components_that_the_config_knows_are_those_of_the_pipeline(example):
     config = load_config(EXAMPLES / "penguins" / "pipeline.yaml")
 
-    assert {node.id for node in definition.create_pipeline(config).components} == set(COMPONENTS)
+    ids = {node.id for node in definition.create_pipeline(config).components}
+    assert ids == set(COMPONENTS) - {"ImageExampleGen"}  # which stands in TableExampleGen's place
 
 
 def test_run_parameters_have_defaults_and_reach_their_nodes(example):
@@ -216,6 +217,27 @@ def test_what_holds_for_every_component_is_on_every_task(example):
     trainer = executors["exec-trainer"]["container"]
     assert trainer["resources"]["resourceMemoryLimit"] == "2Gi"
     assert len(trainer["env"]) == 2
+
+
+def test_driver_of_example_gen_has_its_pod_but_for_the_gpu(example):
+    _, (package, platform) = example(
+        "penguins",
+        "kubeflow.resources={TableExampleGen: {cpu: 2, memory: 2Gi, gpu: {}, volumes: [{claim: d, mount_path: /data}], "
+        "secrets: [{name: s, env: {k: KEY}}], retries: {count: 3}}}",
+    )
+
+    for label in ("exec-resolve-table-example-gen", "exec-table-example-gen"):
+        resources = package["deploymentSpec"]["executors"][label]["container"]["resources"]
+        assert (resources["resourceCpuLimit"], resources["resourceMemoryLimit"]) == ("2", "2Gi")
+        assert ("accelerator" in resources) == (label == "exec-table-example-gen")
+        pod = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"][label]
+        assert pod["pvcMount"][0]["constant"] == "d"
+        assert pod["secretAsEnv"][0]["secretName"] == "s"
+    tasks = package["root"]["dag"]["tasks"]
+    assert {name for name, task in tasks.items() if "retryPolicy" in task} == {
+        "resolve-table-example-gen",
+        "table-example-gen",
+    }
 
 
 def test_fused_components_are_one_task(example):
