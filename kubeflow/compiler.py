@@ -301,6 +301,7 @@ class _Compilation:
             node_ids=(),
             components=task.components,
             parameters=dict(task.parameters),
+            after=set(task.after),
             contexts=task.contexts,
         )
         taken_over = node.model_copy(update={"driver_parameter": DRIVER_OUTPUT})
@@ -339,7 +340,7 @@ class _Compilation:
 
         That is the task whose outputs it is about; a task of its own where it is about those of several.
         """
-        node_id = task.node_ids[0]
+        node_id = task.components[0]
         channels = list(channels_of(context.predicate, node_id=node_id))
         sources = [self._source(channel, node_id=node_id) for channel in channels]
         producers = {id(self._by_node[source[0]]): self._by_node[source[0]] for source in sources}

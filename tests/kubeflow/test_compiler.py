@@ -375,6 +375,26 @@ def test_order_without_data_is_kept(compiled):
     assert package["root"]["dag"]["tasks"]["second"]["dependentTasks"] == ["first"]
 
 
+def test_example_gen_and_its_driver_wait_for_what_comes_before(compiled):
+    fetch, example_gen = Number(value=1).with_id("Fetch"), taxi_pipeline.CsvExampleGen(input_base="/x")
+    example_gen.add_upstream_node(fetch)
+    (package,) = compiled(small("p", example_gen, fetch))
+
+    tasks = package["root"]["dag"]["tasks"]
+    assert tasks["resolve-csv-example-gen"]["dependentTasks"] == ["fetch"]
+    assert tasks["csv-example-gen"]["dependentTasks"] == ["fetch", "resolve-csv-example-gen"]
+
+
+def test_example_gen_under_a_condition_is_there_with_its_driver(compiled):
+    number = Number(value=1)
+    with Cond(number.outputs["number"].future()[0].value == 1):
+        example_gen = taxi_pipeline.CsvExampleGen(input_base="/x")
+    (package,) = compiled(small("p", number, example_gen))
+
+    inner = package["components"]["comp-condition-1"]["dag"]["tasks"]
+    assert set(inner) == {"resolve-csv-example-gen", "csv-example-gen"}
+
+
 def test_exit_handler_takes_the_final_status(compiled):
     handler = Tell(path=RuntimeParameter("path", str, "/tmp/it"), status=FinalStatusStr())
     (package,) = compiled(small("p", Number(value=1)), exit_handler=handler)
