@@ -5,7 +5,9 @@ pod is like comes from the config (kubeflow/platform.py), and how a node is desc
 """
 
 import inspect
+import json
 import keyword
+import pkgutil
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -39,6 +41,10 @@ from pipeline.config import KubeflowConfig, nearest
 from pipeline.errors import CompileError
 
 COMMAND = ("python", "-m", "kubeflow.entrypoint")
+MAX_ARGUMENT_BYTES = 120 * 1024
+"""Linux starts no process with an argument of 128 KiB. The driver of Kubeflow Pipelines gets the whole container as one
+argument in JSON, so this is the length of a task's description in JSON; the rest is for image, resources and
+environment."""
 PUSH_PROPERTIES = ("push_directory", "push_destination")
 
 _TYPES: Mapping[str, type] = {"int": int, "float": float, "str": str}
@@ -496,31 +502,56 @@ def _component(task: _Task, image: str) -> Callable[..., Any]:
             outputs[slot] = dsl.Output[_ARTIFACTS[visualizations.system_type(page.kind)]]
         outputs |= {name: dsl.OutputPath(str) for name in task.spec.conditions}
 
-    def build(**_: Any) -> dsl.ContainerSpec:
+    argument = _checked_argument(task)
+
+    def build(*arguments: Any) -> dsl.ContainerSpec:
         return dsl.ContainerSpec(
             image=image,
             command=list(COMMAND),
-            args=["--task", task.spec.to_argument(), "--executor-input", dsl.PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER],
+            args=["--task", argument, "--executor-input", dsl.PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER],
         )
 
-    def positional(*arguments: Any) -> dsl.ContainerSpec:
-        return build()
-
-    positional.__name__ = task.name
-    positional.__doc__ = None
-    positional.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+    build.__name__ = task.name
+    build.__doc__ = None
+    build.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [
             inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=annotation)
             for name, annotation in {**inputs, **outputs}.items()
         ]
     )
-    return dsl.container_component(positional)
+    return dsl.container_component(build)
+
+
+def _checked_argument(task: _Task) -> str:
+    """The argument that describes a task.
+
+    Raises:
+        CompileError: it is so long that no process can be started with it.
+    """
+    argument = task.spec.to_argument()
+    length = _length_in_json(argument)
+    if length > MAX_ARGUMENT_BYTES:
+        parts = {f"module {name}": _length_in_json(source) for name, source in task.spec.modules.items()}
+        for node in task.spec.nodes:
+            for name, value in node.properties.items():
+                parts[f"{node.id}.{name}"] = _length_in_json(value.model_dump_json())
+        longest = sorted(parts.items(), key=lambda part: part[1], reverse=True)[:3]
+        raise CompileError(
+            f"{task.title}: what the task does is too long for an argument of a container. Received: {length:,} bytes, "
+            f"more than {MAX_ARGUMENT_BYTES:,}; the longest are "
+            f"{', '.join(f'{name} with {size:,}' for name, size in longest)}. Install long modules in the image and "
+            "name them by their import path, and take components out of kubeflow.fuse."
+        )
+    return argument
+
+
+def _length_in_json(text: str) -> int:
+    """Bytes of a text in the JSON that Go writes, which escapes what has a meaning in HTML."""
+    return len(json.dumps(text, ensure_ascii=False).encode()) + 5 * sum(map(text.count, "<>&"))
 
 
 def _system_type(path: str) -> type:
     """Type of Kubeflow Pipelines for a TFX artifact class: what TFX itself annotates it with."""
-    import pkgutil
-
     annotation = pkgutil.resolve_name(path).TYPE_ANNOTATION
     name = annotation.__name__ if annotation else "Artifact"
     return _ARTIFACTS.get(name, dsl.Artifact)

@@ -33,8 +33,6 @@ PUSH_PROPERTIES = ("push_directory", "push_destination")
 """Exec properties that say where a Pusher, ours or TFX's, pushes to."""
 
 MODULE_FILE_PROPERTY = "module_file"
-MAX_MODULE_BYTES = 262_144
-"""An argument of a container is no place for more source than this."""
 
 _PARAMETER_TYPES: Mapping[type, ParameterType] = {int: "int", float: "float", str: "str"}
 _INPUT_TYPES = (tfx_channel.OutputChannel, tfx_channel.UnionChannel)
@@ -392,22 +390,7 @@ def _module_files(node: Any) -> tuple[dict[str, str], dict[str, str]]:
     if not isinstance(path, str) or not Path(path).is_file():
         return {}, {}
     name = Path(path).stem
-    return {MODULE_FILE_PROPERTY: name}, {name: checked_source(path, node_id=node.id)}
-
-
-def checked_source(path: str | Path, *, node_id: str) -> str:
-    """Source of a module that is to travel with the package.
-
-    Raises:
-        CompileError: it is too long for an argument.
-    """
-    source = Path(path).read_text(encoding="utf-8")
-    if len(source) > MAX_MODULE_BYTES:
-        raise CompileError(
-            f"{node_id}: the module is too long to travel in the package. Received: {path} with {len(source):,} bytes, "
-            f"more than {MAX_MODULE_BYTES:,}. Install it in the image, and name it by its import path."
-        )
-    return source
+    return {MODULE_FILE_PROPERTY: name}, {name: Path(path).read_text(encoding="utf-8")}
 
 
 def _class_at(path: str) -> Any:

@@ -435,6 +435,17 @@ def test_module_file_on_this_machine_travels_with_the_package(compiled, tmp_path
     assert "def preprocessing_fn" in spec.modules["preprocessing"]
 
 
+@pytest.mark.parametrize(
+    ("letter", "fits"), [("x", 100_000), ("<", 15_000), ('"', 25_000)], ids=["plain", "as Go escapes it", "quotes"]
+)
+def test_task_whose_argument_is_too_long_to_start_a_process_is_refused(compiled, letter, fits):
+    compiled(small("p", Fail(reason=letter * fits)))
+
+    message = r"Fail: what the task does is too long .* bytes, more than 122,880; the longest are Fail\.reason with "
+    with pytest.raises(CompileError, match=message):
+        compiled(small("p", Fail(reason=letter * fits * 3)))
+
+
 def outside() -> Any:
     """A component whose executor cannot be imported: it is defined inside a function."""
 
