@@ -303,9 +303,10 @@ class _Compilation:
         task.driver = _Task(
             name=f"resolve_{task.name}",
             title=f"{description.id} driver",
-            spec=TaskSpec(role="driver", nodes=(node.model_copy(update={"inputs": {}}),), outputs=task.spec.outputs),
+            spec=TaskSpec(role="driver", nodes=(node,), inputs=task.spec.inputs, outputs=task.spec.outputs),
             node_ids=(),
             components=task.components,
+            sources=dict(task.sources),
             parameters=dict(task.parameters),
             after=set(task.after),
             contexts=task.contexts,
@@ -384,6 +385,11 @@ class _Compilation:
         if description.inputs:
             raise CompileError(
                 f"{handler.id}: an exit handler takes no artifacts. Pass it values and the final status."
+            )
+        if description.outputs:
+            raise CompileError(
+                f"{handler.id}: an exit handler has no outputs, as no task comes after it. Received: "
+                f"{', '.join(description.outputs)}. Let it return nothing."
             )
         merge_parameters(self._parameters, description.parameters, node_id=handler.id)
         if description.final_status:

@@ -222,13 +222,14 @@ def _resolver(node: Resolver, nodes: Iterable[BaseNode]) -> NodeDescription:
             f"{node.id}: the latest blessed model is the newest version where the Pusher pushes to, and the pipeline "
             "has no Pusher with a push_destination. Add one, or take the model from an Importer."
         )
-    properties, parameters, _ = _properties(pusher, {}, only=PUSH_PROPERTIES)
+    inputs: dict[str, tuple[types.OutputChannel, ...]] = {}
+    properties, parameters, _ = _properties(pusher, inputs, only=PUSH_PROPERTIES)
     return NodeDescription(
         id=node.id,
         executor="kubeflow.system_nodes.LatestPushedModelExecutor",
         driver=None,
         beam_arguments=None,
-        inputs={},
+        inputs=inputs,
         outputs=dict(sorted(node.outputs.items())),
         properties=properties,
         parameters=parameters,

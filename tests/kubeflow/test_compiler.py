@@ -405,6 +405,11 @@ def test_exit_handler_takes_the_final_status(compiled):
     assert tasks["tell"]["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
 
 
+def test_exit_handler_with_outputs_is_refused(compiled):
+    with pytest.raises(CompileError, match=r"Text: an exit handler has no outputs.* Received: text\."):
+        compiled(small("p", Number(value=1)), exit_handler=taxi_pipeline.Text(value="x"))
+
+
 def test_condition_about_several_nodes_is_a_task_of_its_own(compiled):
     one, two = Number(value=1).with_id("One"), Number(value=2).with_id("Two")
     with Cond(one.outputs["number"].future()[0].value < two.outputs["number"].future()[0].value):
