@@ -6,7 +6,6 @@ pod is like comes from the config (kubeflow/platform.py), and how a node is desc
 
 import inspect
 import json
-import keyword
 import pkgutil
 import re
 import warnings
@@ -34,6 +33,7 @@ from kubeflow.tfx_node import (
     channels_of,
     describe,
     encode_predicate,
+    identifier,
     merge_parameters,
     passed_channels,
 )
@@ -152,6 +152,12 @@ class _Compilation:
         if not pipeline._finalized:  # the registry of conditions is filled then
             pipeline.finalize()
         self._name = pipeline.id
+        self._slug = re.sub(r"[^a-z0-9-]+", "-", pipeline.id.lower()).strip("-")
+        if not self._slug:
+            raise CompileError(
+                "The pipeline's name needs an ASCII letter or digit, of which its name in Kubeflow Pipelines is made. "
+                f"Received: {pipeline.id!r}. Give it another name."
+            )
         self._config = config
         self._extras = extras
         self._registry = pipeline.dsl_context_registry
@@ -200,12 +206,11 @@ class _Compilation:
                 self._emit(self._tasks, (), bound)
 
         build.__signature__ = signature  # type: ignore[attr-defined]
-        build.__name__ = _identifier(self._name)
+        build.__name__ = identifier(self._name)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", category=FutureWarning)
             warnings.simplefilter("ignore", category=DeprecationWarning)
-            name = re.sub(r"[^a-z0-9-]+", "-", self._name.lower()).strip("-")
-            return dsl.pipeline(name=name, display_name=self._name)(build)
+            return dsl.pipeline(name=self._slug, display_name=self._name)(build)
 
     def _check_names(self) -> None:
         known = [node.id for node in self._nodes]
@@ -242,20 +247,24 @@ class _Compilation:
             if task.driver:
                 tasks.append(task.driver)
             tasks.append(task)
+        names = {task.name for task in tasks}
+        for task in tasks:  # Kubeflow Pipelines gives each task a driver, and names it after the task
+            if task.name.removesuffix("_driver") in names - {task.name}:
+                task.name = _unique(f"{task.name}_task", names)
         return tasks
 
     def _make_task(self, descriptions: Sequence[NodeDescription]) -> _Task:
         is_fused = len(descriptions) > 1
         ids = tuple(description.id for description in descriptions)
         task = _Task(
-            name=_identifier("_".join(_snake(node_id) for node_id in ids)),
+            name=identifier("_".join(_snake(node_id) for node_id in ids)),
             title=" + ".join(ids),
             spec=TaskSpec(code=self._extras.code),
             node_ids=ids,
             components=ids,
             contexts=self._contexts(ids),
         )
-        taken: set[str] = set()
+        taken = {name for description in descriptions for name in description.parameters}
         nodes, inputs, outputs, pages = [], {}, {}, {}
         for description in descriptions:
             prefix = f"{_snake(description.id)}_" if is_fused else ""
@@ -266,14 +275,14 @@ class _Compilation:
                     source = self._source(channel, node_id=description.id)
                     slot = task.slots.get(source)  # written by an earlier node of the task
                     if slot is None:
-                        slot = _unique(prefix + _identifier(key.lstrip("_")), taken)
+                        slot = _unique(prefix + identifier(key.lstrip("_")), taken)
                         task.sources[slot] = source
                         inputs[slot] = artifact_path(channel.type, node_id=description.id)
                     slots.append(slot)
                 node_inputs[key] = tuple(slots)
             node_outputs = {}
             for key, channel in description.outputs.items():
-                slot = _unique(prefix + _identifier(key), taken)
+                slot = _unique(prefix + identifier(key), taken)
                 task.slots[description.id, key] = node_outputs[key] = slot
                 outputs[slot] = OutputSlot(
                     type=artifact_path(channel.type, node_id=description.id),
@@ -293,6 +302,7 @@ class _Compilation:
             update={"nodes": tuple(nodes), "inputs": inputs, "outputs": outputs, "pages": pages}
         )
         if not is_fused and descriptions[0].is_example_gen:
+            _check_parameter_name_is_free(DRIVER_OUTPUT, descriptions[0])
             self._split_driver_off(task, descriptions[0])
         return task
 
@@ -356,7 +366,7 @@ class _Compilation:
             slot_of = {source: owner.slots[source] for source in sources}
         else:
             number = 1 + sum(t.name.startswith("predicate_") for t in self._tasks)
-            slot_of = {source: _identifier("_".join(source)) for source in sources}
+            slot_of = {source: identifier("_".join(source)) for source in sources}
             owner = _Task(
                 name=f"predicate_{number}",
                 title=f"Predicate {number}",
@@ -364,14 +374,16 @@ class _Compilation:
                     inputs={
                         slot_of[source]: artifact_path(channel.type, node_id=node_id)
                         for source, channel in zip(sources, channels, strict=True)
-                    }
+                    },
+                    code=self._extras.code,
                 ),
                 node_ids=(),
                 sources={slot: source for source, slot in slot_of.items()},
                 contexts=tuple(c for c in context.ancestors if isinstance(c, CondContext)),
             )
             self._tasks.append(owner)
-        parameter = f"condition_{len(owner.spec.conditions) + 1}"
+        taken = {*owner.parameters, *owner.spec.inputs, *owner.spec.outputs, *owner.spec.pages, *owner.spec.conditions}
+        parameter = _unique(f"condition_{len(owner.spec.conditions) + 1}", taken)
         owner.spec.conditions[parameter] = encode_predicate(
             context.predicate, lambda channel: slot_of[self._source(channel, node_id=node_id)]
         )
@@ -393,10 +405,11 @@ class _Compilation:
             )
         merge_parameters(self._parameters, description.parameters, node_id=handler.id)
         if description.final_status:
+            _check_parameter_name_is_free(description.final_status, description)
             override = Override(parameter=description.final_status, type="str")
             description.properties[description.final_status] = Property(value="", overrides=(override,))
         return _Task(
-            name=_identifier(_snake(handler.id)),
+            name=identifier(_snake(handler.id)),
             title=handler.id,
             spec=TaskSpec(nodes=(_node(description, {}, {}),), code=self._extras.code),
             node_ids=(handler.id,),
@@ -476,6 +489,14 @@ class _Compilation:
             for node in task.spec.nodes
         )
         return not looks_outside
+
+
+def _check_parameter_name_is_free(name: str, description: NodeDescription) -> None:
+    if name in description.parameters:
+        raise CompileError(
+            f"{description.id}: the RuntimeParameter {name!r} has a name that its task needs for another input. "
+            "Give it another name."
+        )
 
 
 def _node(description: NodeDescription, inputs: dict[str, tuple[str, ...]], outputs: dict[str, str]) -> Node:
@@ -565,11 +586,6 @@ def _system_type(path: str) -> type:
 
 def _snake(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
-
-
-def _identifier(name: str) -> str:
-    text = re.sub(r"\W", "_", name, flags=re.ASCII).lower().strip("_") or "node"
-    return f"_{text}" if text[0].isdigit() or keyword.iskeyword(text) else text
 
 
 def _unique(name: str, taken: set[str]) -> str:

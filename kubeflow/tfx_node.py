@@ -5,7 +5,9 @@ kubeflow/compiler.py's.
 """
 
 import json
+import keyword
 import pkgutil
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +25,7 @@ from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import La
 from tfx.dsl.placeholder import placeholder as ph
 from tfx.orchestration import pipeline as tfx_pipeline
 from tfx.orchestration.data_types import RuntimeParameter
+from tfx.orchestration.kubeflow.decorators import FinalStatusStr
 from tfx.types import channel as tfx_channel
 from tfx.types import channel_utils
 
@@ -274,7 +277,7 @@ def _properties(
     for name, value in sorted(node.exec_properties.items()):
         if value is None or (only is not None and name not in only):
             continue
-        if type(value).__name__ == "FinalStatusStr":
+        if isinstance(value, FinalStatusStr):
             final_status = name
             properties[name] = Property(value="")
         elif isinstance(value, ph.Placeholder):
@@ -282,7 +285,8 @@ def _properties(
         else:
             document, found = _take_parameters(value)
             overrides = tuple(
-                Override(parameter=parameter_name(p.name), type=_parameter_type(p), path=path) for path, p in found
+                Override(parameter=_parameter_name(p, node_id=node.id), type=_parameter_type(p), path=path)
+                for path, p in found
             )
             for _, parameter in found:
                 _add_parameter(parameters, parameter, node_id=node.id)
@@ -316,8 +320,16 @@ def _take_parameters(value: Any) -> tuple[Any, list[tuple[tuple[str, ...], Runti
     if not isinstance(value, str) or '"RuntimeParameter' not in value.replace("\\", ""):
         return value, []
     found: list[tuple[tuple[str, ...], RuntimeParameter]] = []
-    document = _replace_parameters(json.loads(value), (), found)
-    return json.dumps(document), found
+    document = _replace_parameters(_parsed(value), (), found)
+    return (json.dumps(document) if found else value), found
+
+
+def _parsed(text: str) -> Any:
+    """What a JSON text says; None for another text."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return None
 
 
 def _replace_parameters(
@@ -336,7 +348,7 @@ def _replace_parameters(
 
 def _as_parameter(document: Any) -> RuntimeParameter | None:
     if isinstance(document, str) and document.startswith("{") and '"RuntimeParameter"' in document:
-        document = json.loads(document)
+        document = _parsed(document)
     if not isinstance(document, dict) or document.get("__class__") != "RuntimeParameter":
         return None
     names: dict[Any, type] = {kind.__name__: kind for kind in _PARAMETER_TYPES}
@@ -344,9 +356,19 @@ def _as_parameter(document: Any) -> RuntimeParameter | None:
     return RuntimeParameter(document["name"], kind, document["default"], document["description"])
 
 
-def parameter_name(name: str) -> str:
-    """A RuntimeParameter's name as Kubeflow Pipelines takes it."""
-    return "".join(letter if letter.isalnum() else "_" for letter in name).lower()
+def identifier(name: str) -> str:
+    """A name as Kubeflow Pipelines and Python take it: of letters, digits and underscores."""
+    text = re.sub(r"\W", "_", name, flags=re.ASCII).lower().strip("_") or "node"
+    return f"_{text}" if text[0].isdigit() or keyword.iskeyword(text) else text
+
+
+def _parameter_name(parameter: RuntimeParameter, *, node_id: str) -> str:
+    if not re.search("[A-Za-z0-9]", parameter.name):
+        raise CompileError(
+            f"{node_id}: a RuntimeParameter's name needs an ASCII letter or digit. Received: {parameter.name!r}. "
+            "Give it another name."
+        )
+    return identifier(parameter.name)
 
 
 def _parameter_type(parameter: RuntimeParameter) -> ParameterType:
@@ -354,7 +376,7 @@ def _parameter_type(parameter: RuntimeParameter) -> ParameterType:
 
 
 def _add_parameter(parameters: dict[str, RunParameter], parameter: RuntimeParameter, *, node_id: str) -> None:
-    name = parameter_name(parameter.name)
+    name = _parameter_name(parameter, node_id=node_id)
     new = RunParameter(name, _parameter_type(parameter), parameter.default)
     merge_parameters(parameters, {name: new}, node_id=node_id)
 

@@ -419,6 +419,15 @@ def test_condition_about_several_nodes_is_a_task_of_its_own(compiled):
     assert set(specs(package)["predicate-1"].inputs) == {"one_number", "two_number"}
 
 
+def test_condition_about_several_nodes_is_not_taken_from_the_cache_of_other_code(compiled):
+    one, two = Number(value=1).with_id("One"), Number(value=2).with_id("Two")
+    with Cond(one.outputs["number"].future()[0].value < two.outputs["number"].future()[0].value):
+        write = Write(text="x", times=1)
+    (package,) = compiled(small("p", one, two, write), code="abc")
+
+    assert specs(package)["predicate-1"].code == "abc"
+
+
 def test_module_file_on_this_machine_travels_with_the_package(compiled, tmp_path):
     from tfx.components.transform.component import Transform
 
@@ -519,6 +528,70 @@ def test_unknown_component_in_the_config_suggests_the_nearest(compiled):
         CompileError, match=r"kubeflow\.resources: the pipeline has no component 'Nmber'\. Did you mean"
     ):
         compiled(small("p", Number(value=1)), {"resources": {"Nmber": {"cpu": 1}}})
+
+
+@pytest.mark.parametrize("name", ["model", "lambda", "1st", "condition_1", "text"])
+def test_runtime_parameter_may_be_called_as_anything_else_is(compiled, tmp_path, name):
+    write = Write(text=RuntimeParameter(name, str, "x"), times=1)
+    with Cond(write.outputs["model"].future()[0].uri == "/somewhere"):
+        number = Number(value=1)
+    (package,) = compiled(small("p", write, number))
+
+    (parameter,) = package["root"]["inputDefinitions"]["parameters"]
+    assert parameter.strip("_") == name
+    inputs = package["root"]["dag"]["tasks"]["write"]["inputs"]["parameters"]
+    assert inputs[parameter]["componentInputParameter"] == parameter
+    assert specs(package)["write"].nodes[0].properties["text"].overrides[0].parameter == parameter
+    outputs = package["components"]["comp-write"]["outputDefinitions"]
+    assert (len(outputs["artifacts"]), len(outputs["parameters"])) == (2, 1)
+    assert lint(tmp_path / "package.yaml") == []
+
+
+@pytest.mark.parametrize(
+    ("components", "handler", "message"),
+    [
+        (
+            lambda: [taxi_pipeline.CsvExampleGen(input_base=RuntimeParameter("driver-output", str, "/x"))],
+            None,
+            r"CsvExampleGen: the RuntimeParameter 'driver_output' has a name that its task needs",
+        ),
+        (
+            lambda: [Number(value=1)],
+            lambda: Tell(path=RuntimeParameter("status", str, "/x"), status=FinalStatusStr()),
+            r"Tell: the RuntimeParameter 'status' has a name that its task needs",
+        ),
+        (
+            lambda: [Fail(reason=RuntimeParameter("\u7406\u7531", str, "x"))],
+            None,
+            r"Fail: a RuntimeParameter's name needs an ASCII letter or digit\. Received: '\u7406\u7531'",
+        ),
+    ],
+    ids=["of the driver", "final status", "no ASCII"],
+)
+def test_runtime_parameter_with_a_name_that_cannot_be_names_the_node(compiled, components, handler, message):
+    with pytest.raises(CompileError, match=message):
+        compiled(small("p", *components()), exit_handler=handler and handler())
+
+
+def test_pipeline_whose_name_has_no_ascii_letter_is_refused(compiled):
+    with pytest.raises(CompileError, match=r"name needs an ASCII letter or digit.* Received: '\u7ba1\u9053'"):
+        compiled(small("\u7ba1\u9053", Number(value=1)))
+
+
+def test_text_that_only_looks_like_a_runtime_parameter_is_left_alone(compiled):
+    text = 'say "RuntimeParameter" and {no JSON'
+    document = '{"say":"\\"RuntimeParameter\\"",  "n": 1}'
+    (package,) = compiled(small("p", Fail(reason=text), Fail(reason=document).with_id("Second")))
+
+    assert specs(package)["fail"].nodes[0].properties["reason"].value == text
+    assert specs(package)["second"].nodes[0].properties["reason"].value == document
+
+
+def test_node_called_driver_of_another_has_another_name_than_its_driver(compiled, tmp_path):
+    (package,) = compiled(small("p", Number(value=1).with_id("Trainer"), Number(value=2).with_id("TrainerDriver")))
+
+    assert set(package["root"]["dag"]["tasks"]) == {"trainer", "trainer-driver-task"}
+    assert lint(tmp_path / "package.yaml") == []
 
 
 def test_runtime_parameter_with_two_defaults_is_refused(compiled):

@@ -19,7 +19,18 @@ from kubeflow.executor_io import local_path
 from pipeline.config import KubeflowConfig
 from pipeline.errors import UsageError
 from tests.kubeflow.conftest import InThisProcess
-from tests.kubeflow.taxi_pipeline import CsvExampleGen, Fail, Number, Pusher, Read, Tell, Text, Write, imported_schema, small
+from tests.kubeflow.taxi_pipeline import (
+    CsvExampleGen,
+    Fail,
+    Number,
+    Pusher,
+    Read,
+    Tell,
+    Text,
+    Write,
+    imported_schema,
+    small,
+)
 
 
 @pytest.fixture
@@ -75,9 +86,9 @@ def test_latest_blessed_model_is_looked_for_where_an_earlier_task_says(run, tmp_
     (tmp_path / "pushed" / "7").mkdir(parents=True)
     (tmp_path / "pushed" / "7" / "saved_model.pb").write_text("model")
     place = Text(value=json.dumps({"filesystem": {"base_directory": str(tmp_path / "pushed")}}))
-    latest = Resolver(
-        strategy_class=LatestBlessedModelStrategy, model=Channel(type=standard_artifacts.Model)
-    ).with_id("latest")
+    latest = Resolver(strategy_class=LatestBlessedModelStrategy, model=Channel(type=standard_artifacts.Model)).with_id(
+        "latest"
+    )
     pusher = Pusher(model=latest.outputs["model"], push_destination=place.outputs["text"].future()[0].value)
     emulator, _ = run(small("latest_there", place, latest, pusher))
 
