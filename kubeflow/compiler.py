@@ -5,7 +5,8 @@ pod is like comes from the config (kubeflow/platform.py), and how a node is desc
 """
 
 import inspect
-import keyword
+import json
+import pkgutil
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -32,6 +33,7 @@ from kubeflow.tfx_node import (
     channels_of,
     describe,
     encode_predicate,
+    identifier,
     merge_parameters,
     passed_channels,
 )
@@ -39,6 +41,10 @@ from pipeline.config import KubeflowConfig, nearest
 from pipeline.errors import CompileError
 
 COMMAND = ("python", "-m", "kubeflow.entrypoint")
+MAX_ARGUMENT_BYTES = 120 * 1024
+"""Linux starts no process with an argument of 128 KiB. The driver of Kubeflow Pipelines gets the whole container as one
+argument in JSON, so this is the length of a task's description in JSON; the rest is for image, resources and
+environment."""
 PUSH_PROPERTIES = ("push_directory", "push_destination")
 
 _TYPES: Mapping[str, type] = {"int": int, "float": float, "str": str}
@@ -85,6 +91,8 @@ class _Task:
     title: str
     spec: TaskSpec
     node_ids: tuple[str, ...]
+    components: tuple[str, ...] = ()
+    """Nodes whose entries in the config its pod has; none: what holds for each."""
     sources: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Node and output key by input slot."""
     slots: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -144,6 +152,12 @@ class _Compilation:
         if not pipeline._finalized:  # the registry of conditions is filled then
             pipeline.finalize()
         self._name = pipeline.id
+        self._slug = re.sub(r"[^a-z0-9-]+", "-", pipeline.id.lower()).strip("-")
+        if not self._slug:
+            raise CompileError(
+                "The pipeline's name needs an ASCII letter or digit, of which its name in Kubeflow Pipelines is made. "
+                f"Received: {pipeline.id!r}. Give it another name."
+            )
         self._config = config
         self._extras = extras
         self._registry = pipeline.dsl_context_registry
@@ -192,12 +206,11 @@ class _Compilation:
                 self._emit(self._tasks, (), bound)
 
         build.__signature__ = signature  # type: ignore[attr-defined]
-        build.__name__ = _identifier(self._name)
+        build.__name__ = identifier(self._name)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", category=FutureWarning)
             warnings.simplefilter("ignore", category=DeprecationWarning)
-            name = re.sub(r"[^a-z0-9-]+", "-", self._name.lower()).strip("-")
-            return dsl.pipeline(name=name, display_name=self._name)(build)
+            return dsl.pipeline(name=self._slug, display_name=self._name)(build)
 
     def _check_names(self) -> None:
         known = [node.id for node in self._nodes]
@@ -234,19 +247,24 @@ class _Compilation:
             if task.driver:
                 tasks.append(task.driver)
             tasks.append(task)
+        names = {task.name for task in tasks}
+        for task in tasks:  # Kubeflow Pipelines gives each task a driver, and names it after the task
+            if task.name.removesuffix("_driver") in names - {task.name}:
+                task.name = _unique(f"{task.name}_task", names)
         return tasks
 
     def _make_task(self, descriptions: Sequence[NodeDescription]) -> _Task:
         is_fused = len(descriptions) > 1
         ids = tuple(description.id for description in descriptions)
         task = _Task(
-            name=_identifier("_".join(_snake(node_id) for node_id in ids)),
+            name=identifier("_".join(_snake(node_id) for node_id in ids)),
             title=" + ".join(ids),
             spec=TaskSpec(code=self._extras.code),
             node_ids=ids,
+            components=ids,
             contexts=self._contexts(ids),
         )
-        taken: set[str] = set()
+        taken = {name for description in descriptions for name in description.parameters}
         nodes, inputs, outputs, pages = [], {}, {}, {}
         for description in descriptions:
             prefix = f"{_snake(description.id)}_" if is_fused else ""
@@ -257,14 +275,14 @@ class _Compilation:
                     source = self._source(channel, node_id=description.id)
                     slot = task.slots.get(source)  # written by an earlier node of the task
                     if slot is None:
-                        slot = _unique(prefix + _identifier(key.lstrip("_")), taken)
+                        slot = _unique(prefix + identifier(key.lstrip("_")), taken)
                         task.sources[slot] = source
                         inputs[slot] = artifact_path(channel.type, node_id=description.id)
                     slots.append(slot)
                 node_inputs[key] = tuple(slots)
             node_outputs = {}
             for key, channel in description.outputs.items():
-                slot = _unique(prefix + _identifier(key), taken)
+                slot = _unique(prefix + identifier(key), taken)
                 task.slots[description.id, key] = node_outputs[key] = slot
                 outputs[slot] = OutputSlot(
                     type=artifact_path(channel.type, node_id=description.id),
@@ -284,6 +302,7 @@ class _Compilation:
             update={"nodes": tuple(nodes), "inputs": inputs, "outputs": outputs, "pages": pages}
         )
         if not is_fused and descriptions[0].is_example_gen:
+            _check_parameter_name_is_free(DRIVER_OUTPUT, descriptions[0])
             self._split_driver_off(task, descriptions[0])
         return task
 
@@ -294,9 +313,12 @@ class _Compilation:
         task.driver = _Task(
             name=f"resolve_{task.name}",
             title=f"{description.id} driver",
-            spec=TaskSpec(role="driver", nodes=(node.model_copy(update={"inputs": {}}),), outputs=task.spec.outputs),
+            spec=TaskSpec(role="driver", nodes=(node,), inputs=task.spec.inputs, outputs=task.spec.outputs),
             node_ids=(),
+            components=task.components,
+            sources=dict(task.sources),
             parameters=dict(task.parameters),
+            after=set(task.after),
             contexts=task.contexts,
         )
         taken_over = node.model_copy(update={"driver_parameter": DRIVER_OUTPUT})
@@ -335,7 +357,7 @@ class _Compilation:
 
         That is the task whose outputs it is about; a task of its own where it is about those of several.
         """
-        node_id = task.node_ids[0]
+        node_id = task.components[0]
         channels = list(channels_of(context.predicate, node_id=node_id))
         sources = [self._source(channel, node_id=node_id) for channel in channels]
         producers = {id(self._by_node[source[0]]): self._by_node[source[0]] for source in sources}
@@ -344,7 +366,7 @@ class _Compilation:
             slot_of = {source: owner.slots[source] for source in sources}
         else:
             number = 1 + sum(t.name.startswith("predicate_") for t in self._tasks)
-            slot_of = {source: _identifier("_".join(source)) for source in sources}
+            slot_of = {source: identifier("_".join(source)) for source in sources}
             owner = _Task(
                 name=f"predicate_{number}",
                 title=f"Predicate {number}",
@@ -352,14 +374,16 @@ class _Compilation:
                     inputs={
                         slot_of[source]: artifact_path(channel.type, node_id=node_id)
                         for source, channel in zip(sources, channels, strict=True)
-                    }
+                    },
+                    code=self._extras.code,
                 ),
                 node_ids=(),
                 sources={slot: source for source, slot in slot_of.items()},
                 contexts=tuple(c for c in context.ancestors if isinstance(c, CondContext)),
             )
             self._tasks.append(owner)
-        parameter = f"condition_{len(owner.spec.conditions) + 1}"
+        taken = {*owner.parameters, *owner.spec.inputs, *owner.spec.outputs, *owner.spec.pages, *owner.spec.conditions}
+        parameter = _unique(f"condition_{len(owner.spec.conditions) + 1}", taken)
         owner.spec.conditions[parameter] = encode_predicate(
             context.predicate, lambda channel: slot_of[self._source(channel, node_id=node_id)]
         )
@@ -374,15 +398,22 @@ class _Compilation:
             raise CompileError(
                 f"{handler.id}: an exit handler takes no artifacts. Pass it values and the final status."
             )
+        if description.outputs:
+            raise CompileError(
+                f"{handler.id}: an exit handler has no outputs, as no task comes after it. Received: "
+                f"{', '.join(description.outputs)}. Let it return nothing."
+            )
         merge_parameters(self._parameters, description.parameters, node_id=handler.id)
         if description.final_status:
+            _check_parameter_name_is_free(description.final_status, description)
             override = Override(parameter=description.final_status, type="str")
             description.properties[description.final_status] = Property(value="", overrides=(override,))
         return _Task(
-            name=_identifier(_snake(handler.id)),
+            name=identifier(_snake(handler.id)),
             title=handler.id,
             spec=TaskSpec(nodes=(_node(description, {}, {}),), code=self._extras.code),
             node_ids=(handler.id,),
+            components=(handler.id,),
             parameters=dict(description.parameters),
             final_status=description.final_status,
         )
@@ -433,7 +464,9 @@ class _Compilation:
         for node_id in sorted(task.after - sources):
             self._check_reachable(task, self._by_node[node_id])
             task.handle.after(self._by_node[node_id].handle)
-        merged = platform.merged_config(self._config, task.node_ids)
+        merged = platform.merged_config(self._config, task.components)
+        if task.spec.role == "driver":  # it only looks for files
+            merged = merged.model_copy(update={"gpu": None})
         platform.apply(task.handle, merged, config=self._config)
         task.handle.set_caching_options(self._is_cached(task, merged.cache))
 
@@ -456,6 +489,14 @@ class _Compilation:
             for node in task.spec.nodes
         )
         return not looks_outside
+
+
+def _check_parameter_name_is_free(name: str, description: NodeDescription) -> None:
+    if name in description.parameters:
+        raise CompileError(
+            f"{description.id}: the RuntimeParameter {name!r} has a name that its task needs for another input. "
+            "Give it another name."
+        )
 
 
 def _node(description: NodeDescription, inputs: dict[str, tuple[str, ...]], outputs: dict[str, str]) -> Node:
@@ -488,31 +529,56 @@ def _component(task: _Task, image: str) -> Callable[..., Any]:
             outputs[slot] = dsl.Output[_ARTIFACTS[visualizations.system_type(page.kind)]]
         outputs |= {name: dsl.OutputPath(str) for name in task.spec.conditions}
 
-    def build(**_: Any) -> dsl.ContainerSpec:
+    argument = _checked_argument(task)
+
+    def build(*arguments: Any) -> dsl.ContainerSpec:
         return dsl.ContainerSpec(
             image=image,
             command=list(COMMAND),
-            args=["--task", task.spec.to_argument(), "--executor-input", dsl.PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER],
+            args=["--task", argument, "--executor-input", dsl.PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER],
         )
 
-    def positional(*arguments: Any) -> dsl.ContainerSpec:
-        return build()
-
-    positional.__name__ = task.name
-    positional.__doc__ = None
-    positional.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+    build.__name__ = task.name
+    build.__doc__ = None
+    build.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [
             inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=annotation)
             for name, annotation in {**inputs, **outputs}.items()
         ]
     )
-    return dsl.container_component(positional)
+    return dsl.container_component(build)
+
+
+def _checked_argument(task: _Task) -> str:
+    """The argument that describes a task.
+
+    Raises:
+        CompileError: it is so long that no process can be started with it.
+    """
+    argument = task.spec.to_argument()
+    length = _length_in_json(argument)
+    if length > MAX_ARGUMENT_BYTES:
+        parts = {f"module {name}": _length_in_json(source) for name, source in task.spec.modules.items()}
+        for node in task.spec.nodes:
+            for name, value in node.properties.items():
+                parts[f"{node.id}.{name}"] = _length_in_json(value.model_dump_json())
+        longest = sorted(parts.items(), key=lambda part: part[1], reverse=True)[:3]
+        raise CompileError(
+            f"{task.title}: what the task does is too long for an argument of a container. Received: {length:,} bytes, "
+            f"more than {MAX_ARGUMENT_BYTES:,}; the longest are "
+            f"{', '.join(f'{name} with {size:,}' for name, size in longest)}. Install long modules in the image and "
+            "name them by their import path, and take components out of kubeflow.fuse."
+        )
+    return argument
+
+
+def _length_in_json(text: str) -> int:
+    """Bytes of a text in the JSON that Go writes, which escapes what has a meaning in HTML."""
+    return len(json.dumps(text, ensure_ascii=False).encode()) + 5 * sum(map(text.count, "<>&"))
 
 
 def _system_type(path: str) -> type:
     """Type of Kubeflow Pipelines for a TFX artifact class: what TFX itself annotates it with."""
-    import pkgutil
-
     annotation = pkgutil.resolve_name(path).TYPE_ANNOTATION
     name = annotation.__name__ if annotation else "Artifact"
     return _ARTIFACTS.get(name, dsl.Artifact)
@@ -520,11 +586,6 @@ def _system_type(path: str) -> type:
 
 def _snake(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
-
-
-def _identifier(name: str) -> str:
-    text = re.sub(r"\W", "_", name, flags=re.ASCII).lower().strip("_") or "node"
-    return f"_{text}" if text[0].isdigit() or keyword.iskeyword(text) else text
 
 
 def _unique(name: str, taken: set[str]) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from kfp.dsl.graph_component import GraphComponent
 
 from kubeflow.compiler import Extras, RunParameterTarget, compile_pipeline, write_package
-from kubeflow.tfx_node import RunParameter, checked_source
+from kubeflow.tfx_node import RunParameter
 from pipeline.config import DEFAULT_MODULE, PipelineConfig
 from pipeline.definition import code_digest, create_pipeline
 from pipeline.errors import ConfigError, UsageError
@@ -89,6 +89,4 @@ def _modules(config: PipelineConfig) -> dict[str, str]:
         raise ConfigError(f"model.module cannot be imported. Received: {module}. Put it beside pipeline.yaml.")
     if "site-packages" in Path(spec.origin).parts:
         return {}
-    return {
-        file.stem: checked_source(file, node_id="Trainer") for file in sorted(Path(spec.origin).parent.glob("*.py"))
-    }
+    return {file.stem: file.read_text(encoding="utf-8") for file in sorted(Path(spec.origin).parent.glob("*.py"))}

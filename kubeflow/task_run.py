@@ -69,7 +69,8 @@ class _TaskRun:
         if self._spec.role == "driver":
             (node,) = self._spec.nodes
             outputs = {key: [_new_artifact(self._spec.outputs[slot])] for key, slot in node.outputs.items()}
-            chosen = _run_driver(node, self._node_inputs(node), outputs, self._properties(node, {}))
+            inputs = self._node_inputs(node)
+            chosen = _run_driver(node, inputs, outputs, self._properties(node, inputs))
             text = json.dumps(json_format.MessageToDict(chosen), sort_keys=True)
             write_output(self._input, metadata={}, parameters={DRIVER_OUTPUT: text})
             return

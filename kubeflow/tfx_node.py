@@ -5,7 +5,9 @@ kubeflow/compiler.py's.
 """
 
 import json
+import keyword
 import pkgutil
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +25,7 @@ from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import La
 from tfx.dsl.placeholder import placeholder as ph
 from tfx.orchestration import pipeline as tfx_pipeline
 from tfx.orchestration.data_types import RuntimeParameter
+from tfx.orchestration.kubeflow.decorators import FinalStatusStr
 from tfx.types import channel as tfx_channel
 from tfx.types import channel_utils
 
@@ -33,8 +36,6 @@ PUSH_PROPERTIES = ("push_directory", "push_destination")
 """Exec properties that say where a Pusher, ours or TFX's, pushes to."""
 
 MODULE_FILE_PROPERTY = "module_file"
-MAX_MODULE_BYTES = 262_144
-"""An argument of a container is no place for more source than this."""
 
 _PARAMETER_TYPES: Mapping[type, ParameterType] = {int: "int", float: "float", str: "str"}
 _INPUT_TYPES = (tfx_channel.OutputChannel, tfx_channel.UnionChannel)
@@ -224,13 +225,14 @@ def _resolver(node: Resolver, nodes: Iterable[BaseNode]) -> NodeDescription:
             f"{node.id}: the latest blessed model is the newest version where the Pusher pushes to, and the pipeline "
             "has no Pusher with a push_destination. Add one, or take the model from an Importer."
         )
-    properties, parameters, _ = _properties(pusher, {}, only=PUSH_PROPERTIES)
+    inputs: dict[str, tuple[types.OutputChannel, ...]] = {}
+    properties, parameters, _ = _properties(pusher, inputs, only=PUSH_PROPERTIES)
     return NodeDescription(
         id=node.id,
         executor="kubeflow.system_nodes.LatestPushedModelExecutor",
         driver=None,
         beam_arguments=None,
-        inputs={},
+        inputs=inputs,
         outputs=dict(sorted(node.outputs.items())),
         properties=properties,
         parameters=parameters,
@@ -275,7 +277,7 @@ def _properties(
     for name, value in sorted(node.exec_properties.items()):
         if value is None or (only is not None and name not in only):
             continue
-        if type(value).__name__ == "FinalStatusStr":
+        if isinstance(value, FinalStatusStr):
             final_status = name
             properties[name] = Property(value="")
         elif isinstance(value, ph.Placeholder):
@@ -283,7 +285,8 @@ def _properties(
         else:
             document, found = _take_parameters(value)
             overrides = tuple(
-                Override(parameter=parameter_name(p.name), type=_parameter_type(p), path=path) for path, p in found
+                Override(parameter=_parameter_name(p, node_id=node.id), type=_parameter_type(p), path=path)
+                for path, p in found
             )
             for _, parameter in found:
                 _add_parameter(parameters, parameter, node_id=node.id)
@@ -317,8 +320,16 @@ def _take_parameters(value: Any) -> tuple[Any, list[tuple[tuple[str, ...], Runti
     if not isinstance(value, str) or '"RuntimeParameter' not in value.replace("\\", ""):
         return value, []
     found: list[tuple[tuple[str, ...], RuntimeParameter]] = []
-    document = _replace_parameters(json.loads(value), (), found)
-    return json.dumps(document), found
+    document = _replace_parameters(_parsed(value), (), found)
+    return (json.dumps(document) if found else value), found
+
+
+def _parsed(text: str) -> Any:
+    """What a JSON text says; None for another text."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return None
 
 
 def _replace_parameters(
@@ -337,7 +348,7 @@ def _replace_parameters(
 
 def _as_parameter(document: Any) -> RuntimeParameter | None:
     if isinstance(document, str) and document.startswith("{") and '"RuntimeParameter"' in document:
-        document = json.loads(document)
+        document = _parsed(document)
     if not isinstance(document, dict) or document.get("__class__") != "RuntimeParameter":
         return None
     names: dict[Any, type] = {kind.__name__: kind for kind in _PARAMETER_TYPES}
@@ -345,9 +356,19 @@ def _as_parameter(document: Any) -> RuntimeParameter | None:
     return RuntimeParameter(document["name"], kind, document["default"], document["description"])
 
 
-def parameter_name(name: str) -> str:
-    """A RuntimeParameter's name as Kubeflow Pipelines takes it."""
-    return "".join(letter if letter.isalnum() else "_" for letter in name).lower()
+def identifier(name: str) -> str:
+    """A name as Kubeflow Pipelines and Python take it: of letters, digits and underscores."""
+    text = re.sub(r"\W", "_", name, flags=re.ASCII).lower().strip("_") or "node"
+    return f"_{text}" if text[0].isdigit() or keyword.iskeyword(text) else text
+
+
+def _parameter_name(parameter: RuntimeParameter, *, node_id: str) -> str:
+    if not re.search("[A-Za-z0-9]", parameter.name):
+        raise CompileError(
+            f"{node_id}: a RuntimeParameter's name needs an ASCII letter or digit. Received: {parameter.name!r}. "
+            "Give it another name."
+        )
+    return identifier(parameter.name)
 
 
 def _parameter_type(parameter: RuntimeParameter) -> ParameterType:
@@ -355,7 +376,7 @@ def _parameter_type(parameter: RuntimeParameter) -> ParameterType:
 
 
 def _add_parameter(parameters: dict[str, RunParameter], parameter: RuntimeParameter, *, node_id: str) -> None:
-    name = parameter_name(parameter.name)
+    name = _parameter_name(parameter, node_id=node_id)
     new = RunParameter(name, _parameter_type(parameter), parameter.default)
     merge_parameters(parameters, {name: new}, node_id=node_id)
 
@@ -392,22 +413,7 @@ def _module_files(node: Any) -> tuple[dict[str, str], dict[str, str]]:
     if not isinstance(path, str) or not Path(path).is_file():
         return {}, {}
     name = Path(path).stem
-    return {MODULE_FILE_PROPERTY: name}, {name: checked_source(path, node_id=node.id)}
-
-
-def checked_source(path: str | Path, *, node_id: str) -> str:
-    """Source of a module that is to travel with the package.
-
-    Raises:
-        CompileError: it is too long for an argument.
-    """
-    source = Path(path).read_text(encoding="utf-8")
-    if len(source) > MAX_MODULE_BYTES:
-        raise CompileError(
-            f"{node_id}: the module is too long to travel in the package. Received: {path} with {len(source):,} bytes, "
-            f"more than {MAX_MODULE_BYTES:,}. Install it in the image, and name it by its import path."
-        )
-    return source
+    return {MODULE_FILE_PROPERTY: name}, {name: Path(path).read_text(encoding="utf-8")}
 
 
 def _class_at(path: str) -> Any:

@@ -43,6 +43,11 @@ def Number(value: Parameter[int]) -> OutputDict(number=int):  # type: ignore[val
 
 
 @component
+def Text(value: Parameter[str]) -> OutputDict(text=str):  # type: ignore[valid-type]
+    return {"text": value}
+
+
+@component
 def Write(text: Parameter[str], times: Parameter[int], model: OutputArtifact[standard_artifacts.Model]) -> None:
     with open(f"{model.uri}/text.txt", "w") as file:
         file.write(text * times)

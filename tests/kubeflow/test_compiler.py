@@ -220,6 +220,27 @@ def test_what_holds_for_every_component_is_on_every_task(example):
     assert len(trainer["env"]) == 2
 
 
+def test_driver_of_example_gen_has_its_pod_but_for_the_gpu(example):
+    _, (package, platform) = example(
+        "penguins",
+        "kubeflow.resources={TableExampleGen: {cpu: 2, memory: 2Gi, gpu: {}, volumes: [{claim: d, mount_path: /data}], "
+        "secrets: [{name: s, env: {k: KEY}}], retries: {count: 3}}}",
+    )
+
+    for label in ("exec-resolve-table-example-gen", "exec-table-example-gen"):
+        resources = package["deploymentSpec"]["executors"][label]["container"]["resources"]
+        assert (resources["resourceCpuLimit"], resources["resourceMemoryLimit"]) == ("2", "2Gi")
+        assert ("accelerator" in resources) == (label == "exec-table-example-gen")
+        pod = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"][label]
+        assert pod["pvcMount"][0]["constant"] == "d"
+        assert pod["secretAsEnv"][0]["secretName"] == "s"
+    tasks = package["root"]["dag"]["tasks"]
+    assert {name for name, task in tasks.items() if "retryPolicy" in task} == {
+        "resolve-table-example-gen",
+        "table-example-gen",
+    }
+
+
 def test_fused_components_are_one_task(example):
     _, (package,) = example("penguins", "kubeflow.fuse=light")
 
@@ -355,6 +376,26 @@ def test_order_without_data_is_kept(compiled):
     assert package["root"]["dag"]["tasks"]["second"]["dependentTasks"] == ["first"]
 
 
+def test_example_gen_and_its_driver_wait_for_what_comes_before(compiled):
+    fetch, example_gen = Number(value=1).with_id("Fetch"), taxi_pipeline.CsvExampleGen(input_base="/x")
+    example_gen.add_upstream_node(fetch)
+    (package,) = compiled(small("p", example_gen, fetch))
+
+    tasks = package["root"]["dag"]["tasks"]
+    assert tasks["resolve-csv-example-gen"]["dependentTasks"] == ["fetch"]
+    assert tasks["csv-example-gen"]["dependentTasks"] == ["fetch", "resolve-csv-example-gen"]
+
+
+def test_example_gen_under_a_condition_is_there_with_its_driver(compiled):
+    number = Number(value=1)
+    with Cond(number.outputs["number"].future()[0].value == 1):
+        example_gen = taxi_pipeline.CsvExampleGen(input_base="/x")
+    (package,) = compiled(small("p", number, example_gen))
+
+    inner = package["components"]["comp-condition-1"]["dag"]["tasks"]
+    assert set(inner) == {"resolve-csv-example-gen", "csv-example-gen"}
+
+
 def test_exit_handler_takes_the_final_status(compiled):
     handler = Tell(path=RuntimeParameter("path", str, "/tmp/it"), status=FinalStatusStr())
     (package,) = compiled(small("p", Number(value=1)), exit_handler=handler)
@@ -365,6 +406,11 @@ def test_exit_handler_takes_the_final_status(compiled):
     assert tasks["tell"]["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
 
 
+def test_exit_handler_with_outputs_is_refused(compiled):
+    with pytest.raises(CompileError, match=r"Text: an exit handler has no outputs.* Received: text\."):
+        compiled(small("p", Number(value=1)), exit_handler=taxi_pipeline.Text(value="x"))
+
+
 def test_condition_about_several_nodes_is_a_task_of_its_own(compiled):
     one, two = Number(value=1).with_id("One"), Number(value=2).with_id("Two")
     with Cond(one.outputs["number"].future()[0].value < two.outputs["number"].future()[0].value):
@@ -372,6 +418,15 @@ def test_condition_about_several_nodes_is_a_task_of_its_own(compiled):
     (package,) = compiled(small("p", one, two, write))
 
     assert set(specs(package)["predicate-1"].inputs) == {"one_number", "two_number"}
+
+
+def test_condition_about_several_nodes_is_not_taken_from_the_cache_of_other_code(compiled):
+    one, two = Number(value=1).with_id("One"), Number(value=2).with_id("Two")
+    with Cond(one.outputs["number"].future()[0].value < two.outputs["number"].future()[0].value):
+        write = Write(text="x", times=1)
+    (package,) = compiled(small("p", one, two, write), code="abc")
+
+    assert specs(package)["predicate-1"].code == "abc"
 
 
 def test_module_file_on_this_machine_travels_with_the_package(compiled, tmp_path):
@@ -393,6 +448,17 @@ def test_module_file_on_this_machine_travels_with_the_package(compiled, tmp_path
     spec = specs(package)["transform"]
     assert spec.nodes[0].module_files == {"module_file": "preprocessing"}
     assert "def preprocessing_fn" in spec.modules["preprocessing"]
+
+
+@pytest.mark.parametrize(
+    ("letter", "fits"), [("x", 100_000), ("<", 15_000), ('"', 25_000)], ids=["plain", "as Go escapes it", "quotes"]
+)
+def test_task_whose_argument_is_too_long_to_start_a_process_is_refused(compiled, letter, fits):
+    compiled(small("p", Fail(reason=letter * fits)))
+
+    message = r"Fail: what the task does is too long .* bytes, more than 122,880; the longest are Fail\.reason with "
+    with pytest.raises(CompileError, match=message):
+        compiled(small("p", Fail(reason=letter * fits * 3)))
 
 
 def outside() -> Any:
@@ -463,6 +529,70 @@ def test_unknown_component_in_the_config_suggests_the_nearest(compiled):
         CompileError, match=r"kubeflow\.resources: the pipeline has no component 'Nmber'\. Did you mean"
     ):
         compiled(small("p", Number(value=1)), {"resources": {"Nmber": {"cpu": 1}}})
+
+
+@pytest.mark.parametrize("name", ["model", "lambda", "1st", "condition_1", "text"])
+def test_runtime_parameter_may_be_called_as_anything_else_is(compiled, tmp_path, name):
+    write = Write(text=RuntimeParameter(name, str, "x"), times=1)
+    with Cond(write.outputs["model"].future()[0].uri == "/somewhere"):
+        number = Number(value=1)
+    (package,) = compiled(small("p", write, number))
+
+    (parameter,) = package["root"]["inputDefinitions"]["parameters"]
+    assert parameter.strip("_") == name
+    inputs = package["root"]["dag"]["tasks"]["write"]["inputs"]["parameters"]
+    assert inputs[parameter]["componentInputParameter"] == parameter
+    assert specs(package)["write"].nodes[0].properties["text"].overrides[0].parameter == parameter
+    outputs = package["components"]["comp-write"]["outputDefinitions"]
+    assert (len(outputs["artifacts"]), len(outputs["parameters"])) == (2, 1)
+    assert lint(tmp_path / "package.yaml") == []
+
+
+@pytest.mark.parametrize(
+    ("components", "handler", "message"),
+    [
+        (
+            lambda: [taxi_pipeline.CsvExampleGen(input_base=RuntimeParameter("driver-output", str, "/x"))],
+            None,
+            r"CsvExampleGen: the RuntimeParameter 'driver_output' has a name that its task needs",
+        ),
+        (
+            lambda: [Number(value=1)],
+            lambda: Tell(path=RuntimeParameter("status", str, "/x"), status=FinalStatusStr()),
+            r"Tell: the RuntimeParameter 'status' has a name that its task needs",
+        ),
+        (
+            lambda: [Fail(reason=RuntimeParameter("\u7406\u7531", str, "x"))],
+            None,
+            r"Fail: a RuntimeParameter's name needs an ASCII letter or digit\. Received: '\u7406\u7531'",
+        ),
+    ],
+    ids=["of the driver", "final status", "no ASCII"],
+)
+def test_runtime_parameter_with_a_name_that_cannot_be_names_the_node(compiled, components, handler, message):
+    with pytest.raises(CompileError, match=message):
+        compiled(small("p", *components()), exit_handler=handler and handler())
+
+
+def test_pipeline_whose_name_has_no_ascii_letter_is_refused(compiled):
+    with pytest.raises(CompileError, match=r"name needs an ASCII letter or digit.* Received: '\u7ba1\u9053'"):
+        compiled(small("\u7ba1\u9053", Number(value=1)))
+
+
+def test_text_that_only_looks_like_a_runtime_parameter_is_left_alone(compiled):
+    text = 'say "RuntimeParameter" and {no JSON'
+    document = '{"say":"\\"RuntimeParameter\\"",  "n": 1}'
+    (package,) = compiled(small("p", Fail(reason=text), Fail(reason=document).with_id("Second")))
+
+    assert specs(package)["fail"].nodes[0].properties["reason"].value == text
+    assert specs(package)["second"].nodes[0].properties["reason"].value == document
+
+
+def test_node_called_driver_of_another_has_another_name_than_its_driver(compiled, tmp_path):
+    (package,) = compiled(small("p", Number(value=1).with_id("Trainer"), Number(value=2).with_id("TrainerDriver")))
+
+    assert set(package["root"]["dag"]["tasks"]) == {"trainer", "trainer-driver-task"}
+    assert lint(tmp_path / "package.yaml") == []
 
 
 def test_runtime_parameter_with_two_defaults_is_refused(compiled):

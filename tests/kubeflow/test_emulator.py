@@ -19,7 +19,18 @@ from kubeflow.executor_io import local_path
 from pipeline.config import KubeflowConfig
 from pipeline.errors import UsageError
 from tests.kubeflow.conftest import InThisProcess
-from tests.kubeflow.taxi_pipeline import Fail, Number, Read, Tell, Write, imported_schema, small
+from tests.kubeflow.taxi_pipeline import (
+    CsvExampleGen,
+    Fail,
+    Number,
+    Pusher,
+    Read,
+    Tell,
+    Text,
+    Write,
+    imported_schema,
+    small,
+)
 
 
 @pytest.fixture
@@ -58,6 +69,31 @@ def test_dynamic_property_takes_the_value_of_an_earlier_task(run):
     emulator, _ = run(small("dynamic", number, write, Read(model=write.outputs["model"])))
 
     assert value_of(emulator, "Read", "text") == "ababab"
+
+
+def test_example_gen_takes_its_place_from_an_earlier_task(run, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "rows.csv").write_text("a,b\n" + "1,x\n" * 20)
+    place = Text(value=str(tmp_path / "data"))
+    _, tasks = run(small("placed", place, CsvExampleGen(input_base=place.outputs["text"].future()[0].value)))
+
+    chosen = json.loads(tasks.seen["CsvExampleGen driver"][1]["parameterValues"]["driver_output"])
+    assert "num_files:1" in chosen["execProperties"]["input_fingerprint"]["stringValue"]
+    assert "CsvExampleGen" in tasks.seen
+
+
+def test_latest_blessed_model_is_looked_for_where_an_earlier_task_says(run, tmp_path):
+    (tmp_path / "pushed" / "7").mkdir(parents=True)
+    (tmp_path / "pushed" / "7" / "saved_model.pb").write_text("model")
+    place = Text(value=json.dumps({"filesystem": {"base_directory": str(tmp_path / "pushed")}}))
+    latest = Resolver(strategy_class=LatestBlessedModelStrategy, model=Channel(type=standard_artifacts.Model)).with_id(
+        "latest"
+    )
+    pusher = Pusher(model=latest.outputs["model"], push_destination=place.outputs["text"].future()[0].value)
+    emulator, _ = run(small("latest_there", place, latest, pusher))
+
+    (resolved,) = (task for task in emulator.tasks if task.title == "latest")
+    assert resolved.artifacts["model"]["metadata"]["version"] == 7
 
 
 def test_runtime_parameter_comes_as_a_double_and_arrives_as_what_it_is(run):
