@@ -19,7 +19,7 @@ from kubeflow.executor_io import local_path
 from pipeline.config import KubeflowConfig
 from pipeline.errors import UsageError
 from tests.kubeflow.conftest import InThisProcess
-from tests.kubeflow.taxi_pipeline import Fail, Number, Read, Tell, Write, imported_schema, small
+from tests.kubeflow.taxi_pipeline import Fail, Judge, Number, Read, Tell, Write, imported_schema, small
 
 
 @pytest.fixture
@@ -77,6 +77,16 @@ def test_conditional_node_runs_if_its_predicate_holds(run, value, state):
 
     assert tasks.seen["Number"][1]["parameterValues"] == {"condition_1": "true" if state else "false"}
     assert states(emulator).get("Read") == state
+
+
+@pytest.mark.parametrize(("blessed", "state"), [(1, "done"), (0, None)], ids=["blessed", "not blessed"])
+def test_condition_on_a_property_of_an_artifact_gates_as_in_the_taxi_template(run, blessed, state):
+    judge = Judge(blessed=blessed)
+    with Cond(judge.outputs["blessing"].future()[0].custom_property("blessed") == 1):
+        write = Write(text="x", times=1)
+    emulator, _ = run(small("gate", judge, write))
+
+    assert states(emulator) == {"Judge": "done"} | ({"Write": state} if state else {})
 
 
 def test_nested_conditions_must_both_hold(run):
