@@ -49,7 +49,7 @@ def run_task(spec: TaskSpec, executor_input: ExecutorInput) -> None:
     Raises:
         KubetfxError: a node failed in a way that its user can mend; every other exception is passed on too.
     """
-    clear_outputs(executor_input)
+    clear_outputs(executor_input, spec.written_slots)
     with tempfile.TemporaryDirectory(prefix="kubetfx-") as folder:
         _TaskRun(spec, executor_input, Path(folder)).run()
 

@@ -17,9 +17,9 @@ from kubeflow.compiler import Extras, compile_pipeline, write_package
 from kubeflow.emulator import Emulator, Package, TaskFailedError
 from kubeflow.executor_io import local_path
 from pipeline.config import KubeflowConfig
-from pipeline.errors import UsageError
+from pipeline.errors import CompileError, UsageError
 from tests.kubeflow.conftest import InThisProcess
-from tests.kubeflow.taxi_pipeline import Fail, Judge, Number, Read, Tell, Write, imported_schema, small
+from tests.kubeflow.taxi_pipeline import Fail, Judge, Number, Read, RemoveLog, Tell, Write, imported_schema, small
 
 
 @pytest.fixture
@@ -182,6 +182,11 @@ def test_unchanged_tasks_come_from_the_cache_and_changed_ones_do_not(run):
     assert set(states(run(pipeline("a"))[0]).values()) == {"cached"}
     assert set(states(run(pipeline("b"))[0]).values()) == {"done"}
     assert set(states(run(pipeline("a"), extras=Extras(code="other"))[0]).values()) == {"done"}
+
+
+def test_task_without_its_log_is_refused_as_the_driver_would_at_the_next_cache_hit(run):
+    with pytest.raises(CompileError, match="RemoveLog: removed the launcher's log"):
+        run(small("log", RemoveLog()))
 
 
 def test_uris_of_the_object_store_stand_in_properties_in_place_of_local_paths(run):
