@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import yaml
 
+from kubeflow.executor_io import local_path
 from pipeline.errors import CompileError, UsageError
 
 BUCKET = "minio://mlpipeline/v2/artifacts"
@@ -184,13 +185,21 @@ class Emulator:
         command = [_filled(part, document) for part in (*container.get("command", ()), *container.get("args", ()))]
         result.arguments = command
         environment = {variable["name"]: variable["value"] for variable in container.get("env", ())}
+        log = local_path(document["outputs"]["artifacts"][EXECUTOR_LOGS]["artifacts"][0]["uri"])
+        log.parent.mkdir(parents=True)
         for _ in range(1 + int(task.get("retryPolicy", {}).get("maxRetryCount", 0))):
+            log.touch()
             result.exit_code = self._run_command(command, environment, container["image"], result)
             if result.exit_code == 0:
                 break
         if result.exit_code:
             self._end(result)
             raise TaskFailedError(result)
+        if not log.is_file():
+            raise CompileError(
+                f"{result.title}: removed the launcher's log. Received: no {log}. Kubeflow Pipelines would not record it, "
+                "and would fail at the next cache hit, which asks for every output."
+            )
         self._collect(document, component, result)
         result.state = "done"
         entry.parent.mkdir(parents=True, exist_ok=True)

@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     settle_environment()
     spec: TaskSpec = options.task
     executor_input: ExecutorInput = options.executor_input
-    _end_on_sigterm(executor_input)
+    _end_on_sigterm(spec, executor_input)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         with spared_imports({node.executor.rpartition(".")[0] for node in spec.nodes}):
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             run_task(spec, executor_input)
     except BaseException as error:
         with contextlib.suppress(OSError):
-            clear_outputs(executor_input)
+            clear_outputs(executor_input, spec.written_slots)
         exit_code = error.exit_code if isinstance(error, KubetfxError) else 1
         _report(error, spec, exit_code=exit_code)
         _end(exit_code)
@@ -65,7 +65,7 @@ def settle_environment() -> None:
     os.environ.setdefault("MPLCONFIGDIR", tempfile.gettempdir())
 
 
-def _end_on_sigterm(executor_input: ExecutorInput) -> None:
+def _end_on_sigterm(spec: TaskSpec, executor_input: ExecutorInput) -> None:
     """On SIGTERM, remove what is half written and end.
 
     Python runs a signal's handler between two of its own instructions, and a step of TensorFlow or Beam may take longer
@@ -80,7 +80,7 @@ def _end_on_sigterm(executor_input: ExecutorInput) -> None:
         while os.read(reading, 1) != bytes([signal.SIGTERM]):
             pass
         with contextlib.suppress(OSError):
-            clear_outputs(executor_input)
+            clear_outputs(executor_input, spec.written_slots)
         os.write(2, b"Terminated: what was half written is removed.\n")
         _end(TERMINATED)
 

@@ -9,7 +9,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,9 +65,15 @@ def local_path(uri: str) -> Path:
     return Path(os.environ.get(LAUNCHER_ROOT, "/"), _ROOTS.get(scheme, scheme), rest)
 
 
-def clear_outputs(executor_input: ExecutorInput) -> None:
-    """Remove what an earlier try left, or what this one has written so far."""
-    for output in executor_input.outputs.values():
+def clear_outputs(executor_input: ExecutorInput, slots: Collection[str]) -> None:
+    """Remove what an earlier try left, or what this one has written so far.
+
+    Args:
+        executor_input: the document that came in.
+        slots: outputs that the task declares. The others are the launcher's: it has the log open for writing, uploads it
+            at the end, and a task whose log is gone fails at its next cache hit.
+    """
+    for output in (output for slot, output in executor_input.outputs.items() if slot in slots):
         if output.path.is_dir() and not output.path.is_symlink():
             shutil.rmtree(output.path)
         else:

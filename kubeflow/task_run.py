@@ -49,7 +49,7 @@ def run_task(spec: TaskSpec, executor_input: ExecutorInput) -> None:
     Raises:
         KubetfxError: a node failed in a way that its user can mend; every other exception is passed on too.
     """
-    clear_outputs(executor_input)
+    clear_outputs(executor_input, spec.written_slots)
     with tempfile.TemporaryDirectory(prefix="kubetfx-") as folder:
         _TaskRun(spec, executor_input, Path(folder)).run()
 
@@ -170,9 +170,7 @@ class _TaskRun:
 
     def _holds(self, predicate: str) -> str:
         """A predicate about an output that stayed empty does not hold."""
-        expression = json.loads(predicate)
-        needed = _input_keys(expression)
-        if any(not self._artifacts.get(key) for key in needed):
+        if any(not self._artifacts.get(slot) for slot in _slots_of(json.loads(predicate))):
             return "false"
         return "true" if _resolve(predicate, self._artifacts, {}) else "false"
 
@@ -285,13 +283,14 @@ def _resolve(placeholder: str, artifacts: Artifacts, properties: Mapping[str, An
     )
 
 
-def _input_keys(expression: Any) -> set[str]:
+def _slots_of(expression: Any) -> set[str]:
+    """Slots that a placeholder expression is about. Operators have a `key` too: the name of an artifact's property."""
     if isinstance(expression, list):
-        return {key for inner in expression for key in _input_keys(inner)}
+        return {slot for inner in expression for slot in _slots_of(inner)}
     if not isinstance(expression, dict):
         return set()
-    keys = {expression["key"]} if "key" in expression and isinstance(expression["key"], str) else set()
-    return keys | {key for inner in expression.values() for key in _input_keys(inner)}
+    slots = {expression["placeholder"]["key"]} if "placeholder" in expression else set()
+    return slots | {slot for inner in expression.values() for slot in _slots_of(inner)}
 
 
 def _as_text(value: Any, override: Override) -> Any:

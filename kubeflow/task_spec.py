@@ -96,6 +96,11 @@ class TaskSpec(Contract):
     code: str = ""
     """Digest of the code that the package was compiled with: outputs of other code are not taken from the cache."""
 
+    @property
+    def written_slots(self) -> frozenset[str]:
+        """Output slots of artifacts that the task writes."""
+        return frozenset({*self.outputs, *self.pages})
+
     def to_argument(self) -> str:
         """The JSON argument. Kubeflow Pipelines takes two literal braces for a placeholder."""
         return self.model_dump_json(exclude_defaults=True).replace("{{", r"{\u007b")

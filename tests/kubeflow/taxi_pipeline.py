@@ -3,6 +3,8 @@
 Its function components stand in a module, as a container that imports them needs it.
 """
 
+from pathlib import Path
+
 import tensorflow_model_analysis as tfma
 from tfx.components.evaluator.component import Evaluator
 from tfx.components.example_gen.csv_example_gen.component import CsvExampleGen
@@ -58,6 +60,16 @@ def Write(text: Parameter[str], times: Parameter[int], model: OutputArtifact[sta
 def Read(model: InputArtifact[standard_artifacts.Model]) -> OutputDict(text=str):  # type: ignore[valid-type]
     with open(f"{model.uri}/text.txt") as file:
         return {"text": file.read()}
+
+
+@component
+def Judge(blessed: Parameter[int], blessing: OutputArtifact[standard_artifacts.ModelBlessing]) -> None:
+    blessing.set_int_custom_property("blessed", blessed)
+
+
+@component
+def RemoveLog(model: OutputArtifact[standard_artifacts.Model]) -> None:
+    Path(model.uri).with_name("executor-logs").unlink()
 
 
 @component

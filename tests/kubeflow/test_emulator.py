@@ -17,14 +17,16 @@ from kubeflow.compiler import Extras, compile_pipeline, write_package
 from kubeflow.emulator import Emulator, Package, TaskFailedError
 from kubeflow.executor_io import local_path
 from pipeline.config import KubeflowConfig
-from pipeline.errors import UsageError
+from pipeline.errors import CompileError, UsageError
 from tests.kubeflow.conftest import InThisProcess
 from tests.kubeflow.taxi_pipeline import (
     CsvExampleGen,
     Fail,
+    Judge,
     Number,
     Pusher,
     Read,
+    RemoveLog,
     Tell,
     Text,
     Write,
@@ -113,6 +115,16 @@ def test_conditional_node_runs_if_its_predicate_holds(run, value, state):
 
     assert tasks.seen["Number"][1]["parameterValues"] == {"condition_1": "true" if state else "false"}
     assert states(emulator).get("Read") == state
+
+
+@pytest.mark.parametrize(("blessed", "state"), [(1, "done"), (0, None)], ids=["blessed", "not blessed"])
+def test_condition_on_a_property_of_an_artifact_gates_as_in_the_taxi_template(run, blessed, state):
+    judge = Judge(blessed=blessed)
+    with Cond(judge.outputs["blessing"].future()[0].custom_property("blessed") == 1):
+        write = Write(text="x", times=1)
+    emulator, _ = run(small("gate", judge, write))
+
+    assert states(emulator) == {"Judge": "done"} | ({"Write": state} if state else {})
 
 
 def test_nested_conditions_must_both_hold(run):
@@ -208,6 +220,11 @@ def test_unchanged_tasks_come_from_the_cache_and_changed_ones_do_not(run):
     assert set(states(run(pipeline("a"))[0]).values()) == {"cached"}
     assert set(states(run(pipeline("b"))[0]).values()) == {"done"}
     assert set(states(run(pipeline("a"), extras=Extras(code="other"))[0]).values()) == {"done"}
+
+
+def test_task_without_its_log_is_refused_as_the_driver_would_at_the_next_cache_hit(run):
+    with pytest.raises(CompileError, match="RemoveLog: removed the launcher's log"):
+        run(small("log", RemoveLog()))
 
 
 def test_uris_of_the_object_store_stand_in_properties_in_place_of_local_paths(run):

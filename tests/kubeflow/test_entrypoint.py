@@ -54,15 +54,15 @@ def outputs(slot: str, output_file: Path) -> dict[str, Any]:
     }
 
 
-def slow_spec() -> TaskSpec:
+def writing_spec(executor: str) -> TaskSpec:
     return TaskSpec(
-        nodes=(Node(id="Slow", executor="tests.kubeflow.test_entrypoint.Slow", outputs={"model": "model"}),),
+        nodes=(Node(id="Write", executor=f"tests.kubeflow.test_entrypoint.{executor}", outputs={"model": "model"}),),
         outputs={"model": OutputSlot(type="tfx.types.standard_artifacts.Model")},
     )
 
 
-class Slow:
-    """An executor that is in C code when it is asked to end."""
+class Quick:
+    """An executor that writes one file."""
 
     Context = dict
 
@@ -71,7 +71,30 @@ class Slow:
 
     def Do(self, inputs: Any, outputs: Any, properties: Any) -> None:
         Path(outputs["model"][0].uri, "half").write_text("half")
+
+
+class Broken(Quick):
+    """An executor that fails in the middle."""
+
+    def Do(self, inputs: Any, outputs: Any, properties: Any) -> None:
+        super().Do(inputs, outputs, properties)
+        raise RuntimeError("broken on purpose")
+
+
+class Slow(Quick):
+    """An executor that is in C code when it is asked to end."""
+
+    def Do(self, inputs: Any, outputs: Any, properties: Any) -> None:
+        super().Do(inputs, outputs, properties)
         hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
+
+
+def wait_for(file: Path, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 60
+    while not file.exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_task_ends_with_0_and_its_output(tmp_path):
@@ -105,12 +128,10 @@ def test_stop_at_anomalies_ends_with_3_and_the_reason_last(tmp_path):
 def test_sigterm_in_the_middle_of_c_code_leaves_nothing_half_written(tmp_path):
     half = tmp_path / "minio" / "b" / "out" / "model" / "half"
     document = json.dumps({"outputs": outputs("model", tmp_path / "output.json")})
-    with subprocess.Popen(command(slow_spec(), document), env=environment(tmp_path), stderr=subprocess.PIPE) as process:
-        deadline = time.monotonic() + 60
-        while not half.exists():
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+    with subprocess.Popen(
+        command(writing_spec("Slow"), document), env=environment(tmp_path), stderr=subprocess.PIPE
+    ) as process:
+        wait_for(half, process)
         asked = time.monotonic()
         process.send_signal(signal.SIGTERM)
         _, stderr = process.communicate(timeout=20)
@@ -120,6 +141,28 @@ def test_sigterm_in_the_middle_of_c_code_leaves_nothing_half_written(tmp_path):
     assert b"Terminated: what was half written is removed." in stderr
     assert not half.parent.exists()
     assert not (tmp_path / "output.json").exists()
+
+
+@pytest.mark.parametrize("ends", ["well", "badly", "by SIGTERM"])
+def test_the_launchers_log_is_left_alone(tmp_path, ends):
+    """The launcher opens it before the command, and uploads it afterwards."""
+    log, half = tmp_path / "minio/b/logs/executor-logs-0", tmp_path / "minio/b/out/model/half"
+    log.parent.mkdir(parents=True)
+    written = outputs("model", tmp_path / "output.json")
+    written["artifacts"]["executor-logs"] = {
+        "artifacts": [{"name": "executor-logs", "uri": "minio://b/logs/executor-logs-0"}]
+    }
+    executor = {"well": "Quick", "badly": "Broken", "by SIGTERM": "Slow"}[ends]
+    line = command(writing_spec(executor), json.dumps({"outputs": written}))
+    with log.open("wb") as file, subprocess.Popen(line, env=environment(tmp_path), stderr=file) as process:
+        if ends == "by SIGTERM":
+            wait_for(half, process)
+            process.send_signal(signal.SIGTERM)
+        exit_code = process.wait(60)
+
+    assert exit_code == {"well": 0, "badly": 1, "by SIGTERM": 143}[ends]
+    assert {"well": "begins", "badly": "broken on purpose", "by SIGTERM": "Terminated"}[ends] in log.read_text()
+    assert half.exists() == (ends == "well")
 
 
 @pytest.fixture
