@@ -86,7 +86,7 @@ def test_version_counts_by_its_saved_model_and_nothing_else(saved_model, served)
     for other in (
         "v3/saved_model.pb",
         "11/variables/variables.index",
-        "12/deep/saved_model.pb",
+        "12/12/saved_model.pb",
         "13",
         "014/saved_model.pb",
     ):
