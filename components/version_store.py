@@ -131,7 +131,7 @@ class _Bucket:
         self._folder = folder
 
     def names(self) -> list[str]:
-        return _whole(self._by_folder())
+        return self._whole(self._by_folder())
 
     def has(self, name: str) -> bool:
         return name in self.names()
@@ -189,7 +189,7 @@ class _Bucket:
     def _finish_what_was_broken_off(self, name: str) -> None:
         """Remove what is left of this name, and of others if it is old: those may be going on."""
         by_folder = self._by_folder()
-        whole = _whole(by_folder)
+        whole = self._whole(by_folder)
         old_ns = time.time_ns() - STALE_SECONDS * 10**9
         for info in by_folder.get("", []):
             other = info.path.name.removeprefix(_UNFINISHED)
@@ -201,6 +201,10 @@ class _Bucket:
                 self.remove(other)
         if name in by_folder and (self._folder / name).files():
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(self._folder / name))
+
+    def _whole(self, by_folder: Mapping[str, Sequence[ObjectInfo]]) -> list[str]:
+        places = {name: self._folder / name / MARKER for name in by_folder if name}
+        return [name for name, place in places.items() if any(info.path == place for info in by_folder[name])]
 
     def _by_folder(self) -> dict[str, list[ObjectInfo]]:
         """Objects by the folder that they are in, at whatever depth; those in none under an empty name."""
@@ -222,12 +226,6 @@ def _writes(
     yield functools.partial((target / record_path).write_text, record)
     marker = (saved_model / MARKER).read_bytes()  # whole, before any of it is written
     yield functools.partial((target / MARKER).write_bytes, marker)
-
-
-def _whole(by_folder: Mapping[str, Sequence[ObjectInfo]]) -> list[str]:
-    """Folders with a saved_model.pb directly in them."""
-    places = ((name, info.path) for name, infos in by_folder.items() if name for info in infos)
-    return [name for name, path in places if path.name == MARKER and path.parent.name == name]
 
 
 def _sync(folder: Path) -> None:

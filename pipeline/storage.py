@@ -4,9 +4,7 @@ The only module that knows how an object store is reached. Credentials, region a
 and its files, as the SDKs of the clouds read them. Nothing is imported for a place on this machine.
 """
 
-import configparser
 import contextlib
-import datetime
 import errno
 import fnmatch
 import functools
@@ -311,6 +309,8 @@ def s3_endpoint() -> str | None:
 
 
 def _profile_endpoint() -> str | None:
+    import configparser
+
     path = Path(os.environ.get("AWS_CONFIG_FILE") or "~/.aws/config").expanduser()
     profile = os.environ.get("AWS_PROFILE") or "default"
     parser = configparser.RawConfigParser()
@@ -359,6 +359,8 @@ def _connect_to_s3(bucket: str) -> Any:
 
 
 def _connect_to_gcs() -> Any:
+    import datetime
+
     from pyarrow import fs
 
     patience = datetime.timedelta(seconds=GCS_RETRY_SECONDS)

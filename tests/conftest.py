@@ -35,14 +35,18 @@ def gcs_store() -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(params=["s3", "gs"])
-def any_bucket(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ObjectPath:
-    """An empty folder of a bucket, on S3 and on Google Cloud Storage."""
-    if request.param == "s3":
-        folder: ObjectPath = request.getfixturevalue("bucket")
-        return folder
-    monkeypatch.setenv("STORAGE_EMULATOR_HOST", request.getfixturevalue("gcs_store"))
+@pytest.fixture
+def gcs_bucket(gcs_store: str, monkeypatch: pytest.MonkeyPatch) -> ObjectPath:
+    """An empty folder of a bucket of Google's, which the environment says how to reach."""
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs_store)
     return ObjectPath("gs", GCS_BUCKET) / uuid.uuid4().hex[:12]
+
+
+@pytest.fixture(params=["bucket", "gcs_bucket"], ids=["s3", "gs"])
+def any_bucket(request: pytest.FixtureRequest) -> ObjectPath:
+    """An empty folder of a bucket, on S3 and on Google Cloud Storage."""
+    folder: ObjectPath = request.getfixturevalue(request.param)
+    return folder
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import re
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ class GcsStore:
             ("PUT", r"/uploads/(?P<upload>\w+)", self._upload),
         ]
 
-    def answer(self, method: str, path: str, content_range: str, body: bytes) -> Answer:
+    def answer(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
         """What a request is answered with: status, headers, body."""
         url = urlsplit(path)
         query = {name: values[0] for name, values in parse_qs(url.query).items()}
@@ -47,7 +47,7 @@ class GcsStore:
                 parts = {name: unquote(value) for name, value in match.groupdict().items()}
                 if parts.pop("bucket", BUCKET) != BUCKET or parts.pop("to_bucket", BUCKET) != BUCKET:
                     return _error(404, "The specified bucket does not exist.")
-                return call(**parts, query=query, content_range=content_range, body=body)
+                return call(**parts, query=query, headers=headers, body=body)
         return _error(501, f"{method} {path}")
 
     def _bucket(self, **_: Any) -> Answer:
@@ -64,12 +64,20 @@ class GcsStore:
         items = [self._metadata(name) for name in names]
         return _json({"kind": "storage#objects", "items": items, "prefixes": sorted(folders)})
 
-    def _get(self, *, name: str, query: dict[str, str], **_: Any) -> Answer:
+    def _get(self, *, name: str, query: dict[str, str], headers: Mapping[str, str], **_: Any) -> Answer:
         if name not in self.objects:
             return _error(404, f"No such object: {BUCKET}/{name}")
-        if query.get("alt") == "media":
-            return 200, {"Content-Type": "application/octet-stream"}, self.objects[name][0]
-        return _json(self._metadata(name))
+        if query.get("alt") != "media":
+            return _json(self._metadata(name))
+        content = self.objects[name][0]
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", headers.get("Range", "bytes=0-"))
+        assert asked is not None
+        start, end = int(asked[1]), min(int(asked[2] or len(content)), len(content) - 1)
+        if start and start >= len(content):
+            return 416, {"Content-Range": f"bytes */{len(content)}"}, b""
+        is_part = "Range" in headers
+        place = {"Content-Range": f"bytes {start}-{end}/{len(content)}"} if is_part else {}
+        return 206 if is_part else 200, place, content[start : end + 1]
 
     def _delete(self, *, name: str, **_: Any) -> Answer:
         if name not in self.objects:
@@ -92,10 +100,10 @@ class GcsStore:
         self._uploads[upload] = query["name"], bytearray()
         return 200, {"Location": f"{self.url}/uploads/{upload}"}, b""
 
-    def _upload(self, *, upload: str, content_range: str, body: bytes, **_: Any) -> Answer:
+    def _upload(self, *, upload: str, headers: Mapping[str, str], body: bytes, **_: Any) -> Answer:
         name, content = self._uploads[upload]
         content += body
-        if content_range.endswith("/*"):  # more is to come
+        if headers.get("Content-Range", "").endswith("/*"):  # more is to come
             return 308, {"Range": f"bytes=0-{len(content) - 1}"} if content else {}, b""
         return _json(self._put(name, bytes(content)))
 
@@ -143,8 +151,7 @@ def serve() -> None:
                 self.close_connection = True
                 return
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            content_range = self.headers.get("Content-Range", "")
-            status, headers, content = store.answer(self.command, self.path, content_range, body)
+            status, headers, content = store.answer(self.command, self.path, self.headers, body)
             self.send_response(status)
             for name, value in {**headers, "Content-Length": str(len(content))}.items():
                 self.send_header(name, value)

@@ -61,9 +61,9 @@ def test_block_that_is_a_slice_is_encoded():
     assert [values_of(record) for record in encode(BLOCK.slice(2))] == [values_of(encode(BLOCK)[2])]
 
 
-def test_fingerprint_tells_changed_data_in_a_bucket(bucket):
-    (bucket / "rows.csv").write_text("x,y\n1,0\n")
-    component = TableExampleGen(DataConfig(path=str(bucket), label="y"))
+def test_fingerprint_tells_changed_data_in_a_bucket(any_bucket):
+    (any_bucket / "rows.csv").write_text("x,y\n1,0\n")
+    component = TableExampleGen(DataConfig(path=str(any_bucket), label="y"))
 
     def fingerprint() -> str:
         return Driver(None).resolve_exec_properties(dict(component.exec_properties), None, None)["input_fingerprint"]
@@ -71,11 +71,11 @@ def test_fingerprint_tells_changed_data_in_a_bucket(bucket):
     first = fingerprint()
     assert "num_files:1,total_bytes:8," in first
     assert fingerprint() == first
-    (bucket / "rows.csv").write_text("x,y\n1,0\n2,1\n")
+    (any_bucket / "rows.csv").write_text("x,y\n1,0\n2,1\n")
     larger = fingerprint()
     assert larger != first
     time.sleep(1.1)  # stores keep times to the second
-    (bucket / "rows.csv").write_text("x,y\n1,0\n3,1\n")
+    (any_bucket / "rows.csv").write_text("x,y\n1,0\n3,1\n")
     assert fingerprint() != larger
 
 

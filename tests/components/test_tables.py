@@ -801,7 +801,7 @@ def upload(folder: Path, bucket: ObjectPath) -> ObjectPath:
 
 
 @pytest.mark.parametrize("name", ["rows.csv", "rows.csv.gz", "rows.tsv", "rows.parquet"])
-def test_table_in_a_bucket_is_read_like_one_on_a_disk(bucket, tmp_path, name):
+def test_table_in_a_bucket_is_read_like_one_on_a_disk(any_bucket, tmp_path, name):
     text = "\ufeffi,f,s,y\n" + "".join(f"{n},{n / 4 if n % 3 else ''},ä{n % 7},{n % 2}\n" for n in range(1_000))
     if name.endswith(".parquet"):
         columns = {"i": range(1_000), "s": [f"ä{n % 7}" for n in range(1_000)], "y": [n % 2 for n in range(1_000)]}
@@ -810,12 +810,12 @@ def test_table_in_a_bucket_is_read_like_one_on_a_disk(bucket, tmp_path, name):
         (tmp_path / name).write_bytes(gzip.compress(text.encode()))
     else:
         (tmp_path / name).write_text(text.replace(",", "\t") if name.endswith(".tsv") else text)
-    upload(tmp_path, bucket)
+    upload(tmp_path, any_bucket)
 
-    assert inspect(bucket) == inspect(tmp_path)
-    assert read(bucket / "rows.*") == read(tmp_path / "rows.*")
-    assert read(bucket / name) == read(tmp_path / name)
-    assert len(read(bucket)) == 1_000
+    assert inspect(any_bucket) == inspect(tmp_path)
+    assert read(any_bucket / "rows.*") == read(tmp_path / "rows.*")
+    assert read(any_bucket / name) == read(tmp_path / name)
+    assert len(read(any_bucket)) == 1_000
 
 
 def test_files_in_a_bucket_are_found_as_on_a_disk(bucket, tmp_path):

@@ -12,10 +12,10 @@ from components import tfx_filesystem
 FILES = ["model/saved_model.pb", "model/variables/data", "model/variables/index", "note.txt"]
 
 
-@pytest.fixture(params=["folder", "bucket"])
-def place(request, bucket, tmp_path) -> str:
+@pytest.fixture(params=["tmp_path", "bucket", "gcs_bucket"], ids=["folder", "s3", "gs"])
+def place(request) -> str:
     tfx_filesystem.register()
-    root = str(bucket) if request.param == "bucket" else str(tmp_path)
+    root = str(request.getfixturevalue(request.param))
     for name in FILES:
         fileio.makedirs(os.path.dirname(f"{root}/{name}"))
         io_utils.write_string_file(f"{root}/{name}", name)

@@ -7,11 +7,15 @@ import sys
 from pathlib import Path
 
 import yaml
+from tfx.types import standard_artifacts
+from tfx.utils import path_utils
 
 from components.push_directory import read_record, versions
 from kubeflow.executor_io import LAUNCHER_ROOT
 from kubeflow.lint import lint
+from kubeflow.local import docker_command
 from kubeflow.package import compile_to_file
+from kubeflow.system_nodes import ImporterExecutor, LatestPushedModelExecutor
 from pipeline.config import load_config
 from tests.kubeflow.test_task_run import artifact, pusher_spec
 
@@ -74,3 +78,42 @@ def test_pusher_in_its_container_pushes_to_a_bucket(bucket, tmp_path):
     output = json.loads((tmp_path / "output.json").read_text())
     (pushed,) = output["artifacts"]["pushed_model"]["artifacts"]
     assert pushed["metadata"]["pushed_destination"] == f"{bucket}/{version}"
+
+
+def test_task_in_docker_takes_what_the_store_is_reached_by_from_here(bucket, tmp_path):
+    line = docker_command(
+        ["python"], {"AWS_ENDPOINT_URL": "http://of-the-config"}, "it", name="n", root=tmp_path, folders=[]
+    )
+
+    options = [line[place + 1] for place, word in enumerate(line) if word == "--env"]
+    assert {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} <= set(options)
+    assert [option for option in options if option.startswith("AWS_ENDPOINT_URL")] == [
+        "AWS_ENDPOINT_URL=http://of-the-config"
+    ]
+    assert os.environ["AWS_SECRET_ACCESS_KEY"] not in " ".join(line)
+
+
+def test_importer_takes_a_folder_from_a_bucket(bucket, tmp_path):
+    for name in ("schema.pbtxt", "deep/notes.txt"):
+        (bucket / "schema" / name).write_text(name)
+    schema = standard_artifacts.Schema()
+    schema.uri = str(tmp_path / "schema")
+
+    ImporterExecutor().Do({}, {"result": [schema]}, {"artifact_uri": f"{bucket}/schema"})
+
+    assert (tmp_path / "schema" / "schema.pbtxt").read_text() == "schema.pbtxt"
+    assert (tmp_path / "schema" / "deep" / "notes.txt").read_text() == "deep/notes.txt"
+
+
+def test_latest_blessed_model_in_a_bucket_is_the_newest_whole_version(bucket, tmp_path):
+    for name in ("9/saved_model.pb", "10/saved_model.pb", "10/variables/index", "11/variables/index"):
+        (bucket / name).write_text(name)
+    model = standard_artifacts.Model()
+    model.uri = str(tmp_path / "model")
+
+    LatestPushedModelExecutor().Do({}, {"model": [model]}, {"push_directory": str(bucket)})
+
+    assert model.get_int_custom_property("version") == 10
+    copy = Path(path_utils.serving_model_dir(model.uri))
+    assert (copy / "saved_model.pb").read_text() == "10/saved_model.pb"
+    assert (copy / "variables" / "index").read_text() == "10/variables/index"
