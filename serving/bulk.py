@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import threading
@@ -420,7 +421,7 @@ class _PredictSegment(beam.DoFn):
             if error.code not in OF_THE_ROWS:
                 raise KubetfxError(f"The model cannot be asked: {error}. Finished blocks are kept.") from error
             if len(positions) == 1:
-                reasons[int(positions[0])] = f"The model failed: {error.message}"
+                reasons[int(positions[0])] = f"The model failed: {_in_words(error.message)}"
                 return []
         half = len(positions) // 2
         return [
@@ -441,6 +442,13 @@ class _PredictSegment(beam.DoFn):
                     f"{num_rows} rows."
                 )
         return answers
+
+
+def _in_words(message: str) -> str:
+    """An error of TensorFlow without the nodes of the graph, and an assertion's own text alone."""
+    first_line = message.partition("\n")[0]
+    assertion = re.match(r"assertion failed: \[(.+?)\](?: \[|$)", first_line)
+    return assertion[1] if assertion else first_line
 
 
 class _Local:

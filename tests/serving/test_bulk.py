@@ -43,7 +43,9 @@ def images_model(tmp_path_factory) -> Path:
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")])
     def serve(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         def first_pixel(content: tf.Tensor) -> tf.Tensor:
-            return tf.cast(tf.io.decode_image(content, channels=3, expand_animations=False)[0, 0], tf.float32)
+            is_long = tf.debugging.assert_greater(tf.strings.length(content), 20, message="image_bytes is no picture.")
+            with tf.control_dependencies([is_long]):
+                return tf.cast(tf.io.decode_image(content, channels=3, expand_animations=False)[0, 0], tf.float32)
 
         pixels = tf.map_fn(first_pixel, image_bytes, fn_output_signature=tf.TensorSpec([3], tf.float32))
         return {"brightness": pixels[:, 0], "pixel": pixels}
@@ -279,7 +281,7 @@ def test_folder_of_images_is_predicted_and_broken_ones_are_listed(job, pictures,
         (6, "c/text.png"),
     ]
     assert errors[1]["reason"] == "The file is empty."
-    assert errors[2]["reason"].startswith("The model failed: ")
+    assert errors[2]["reason"] == "The model failed: image_bytes is no picture."
 
 
 def test_list_of_images_is_predicted_relative_to_its_folder(job, pictures, images_model):
