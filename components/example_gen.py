@@ -27,7 +27,6 @@ from tfx.dsl.components.base import base_beam_executor, executor_spec
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import proto_utils
-from tfx_bsl.coders import example_coder
 
 from components import table_profile, tables
 from pipeline.config import DataConfig, Splits
@@ -61,6 +60,8 @@ def row_keys(block: pa.RecordBatch) -> list[str]:
 
 def encode(block: pa.RecordBatch) -> list[bytes]:
     """Serialized tf.Examples of a block's rows. A missing cell is a missing feature."""
+    from tfx_bsl.coders import example_coder  # imports TensorFlow, which the driver has no use for
+
     arrays = [_as_lists(array) for array in block.columns]
     lists = pa.RecordBatch.from_arrays(arrays, names=block.schema.names)
     return example_coder.RecordBatchToExamplesEncoder().encode(lists)

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from components.evaluation_result import RESULT
 from models.raw_rows import RawRow
+
+__all__ = ["RESULT"]
 
 GOLDEN = "golden.json"
 """File of the evaluation artifact."""
-
-RESULT = "evaluation.json"
-"""File of the evaluation artifact with its EvaluationResult, for whoever has no TFMA at hand."""
 
 
 @dataclass(frozen=True)

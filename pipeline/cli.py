@@ -26,7 +26,7 @@ from pipeline.output import Output
 from pipeline.serving_commands import app as serving_app
 
 if TYPE_CHECKING:
-    from components.evaluator import EvaluationResult
+    from components.evaluation_result import EvaluationResult
     from pipeline.run_result import RunResult
 
 MAX_SLICES = 10
@@ -218,7 +218,7 @@ def _print_metrics(result: "RunResult", output: Output) -> None:
 
 
 def _metric_rows(evaluation: "EvaluationResult") -> list[list[str]]:
-    from components.evaluator import format_metric
+    from components.evaluation_result import format_metric
 
     rows = []
     for name, value in evaluation.metrics.items():
@@ -232,7 +232,7 @@ def _metric_rows(evaluation: "EvaluationResult") -> list[list[str]]:
 
 def _print_slices(evaluation: "EvaluationResult", output: Output) -> None:
     """The slices by the first metric, the weakest first."""
-    from components.evaluator import format_metric, weakest_slices
+    from components.evaluation_result import format_metric, weakest_slices
 
     metric, slices = weakest_slices(evaluation)
     shown = slices[:MAX_SLICES]

@@ -1,7 +1,6 @@
 """create_pipeline(config): the only place where components are put together. Every runner takes its result."""
 
 import hashlib
-import importlib.metadata
 import importlib.util
 from pathlib import Path
 from typing import Any
@@ -157,14 +156,3 @@ def _module_digest(module: str) -> str:
     is_beside_config = module != DEFAULT_MODULE and "." not in module
     files = sorted(own_file.parent.glob("*.py")) if is_beside_config else [own_file]  # it may import its neighbours
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
-
-
-def code_digest() -> str:
-    """Of all that decides what the nodes do besides config and data: our code, and the libraries that compute."""
-    root = Path(__file__).parent.parent
-    digest = hashlib.sha256()
-    for file in sorted(file for folder in ("components", "models") for file in (root / folder).glob("*.py")):
-        digest.update(file.read_bytes())
-    for library in ("tensorflow", "keras", "tfx", "tensorflow-transform", "tensorflow-model-analysis"):
-        digest.update(f"{library} {importlib.metadata.version(library)}".encode())
-    return digest.hexdigest()
