@@ -790,3 +790,20 @@ def test_index_without_a_name_is_left_alone(tmp_path):
     data = DataConfig(path=str(tmp_path), label="y")
 
     assert tables.inspect_table(tables.find_files(data), data).names == ["a", "y"]
+
+
+def test_unchanged_table_is_scanned_once_and_a_changed_one_again(tmp_path, monkeypatch):
+    path = tmp_path / "a.csv"
+    path.write_text("x,y\n1,2\n3,4\n")
+    data = DataConfig(path=str(path), label="y")
+    files = tables.find_files(data)
+    first = tables.inspect_table(files, data)
+    scans = []
+    scan = tables._inspect_table
+    monkeypatch.setattr(tables, "_inspect_table", lambda *arguments: scans.append(1) or scan(*arguments))
+    assert tables.inspect_table(files, data) is first
+    assert not scans
+    assert tables.inspect_table(files, data.model_copy(update={"drop": ("x",)})).names == ["y"]
+    path.write_text("x,y\n1,2\n3,4\n5,6\n")
+    assert tables.inspect_table(files, data).num_rows == 3
+    assert len(scans) == 2
