@@ -79,7 +79,9 @@ def run(
     output.begin("Checking the data")
     profile = preflight.check(pipeline_config)
     output.end()
-    output.say(f"Data: {profile.num_rows:,} rows, {len(profile.columns)} columns")
+    output.say(f"Data: {profile.num_rows:,} rows, {len(profile.columns)} columns. {_how_it_is_read(pipeline_config)}")
+    if (limit := pipeline_config.data.statistics_rows) and profile.num_rows > limit:
+        output.say(f"Statistics, and anomalies, of a sample of about {limit:,} rows: data.statistics_rows")
     result = _run_on(on, pipeline_config, output, docker=docker)
     if result.pushed_version is None:
         if format == "human":
@@ -90,6 +92,14 @@ def run(
             run=_as_document(result, pipeline_config),
         )
     _print_result(result, pipeline_config, output, config_path=config)
+
+
+def _how_it_is_read(config: PipelineConfig) -> str:
+    """Beam's mode, in words."""
+    beam = config.beam
+    if beam.runner == "DirectRunner" and not beam.arguments:
+        return "Nodes read it block by block, without Beam"
+    return f"Nodes read it by Beam: {' '.join((beam.runner, *beam.arguments))}"
 
 
 def _run_on(place: str, config: PipelineConfig, output: Output, *, docker: bool) -> "RunResult":
