@@ -7,7 +7,7 @@ threshold is in TFMA's terms.
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,13 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts, standa
 from tfx.utils import proto_utils
 
 from components import beam_mode, golden
+from components.evaluation_result import Check, EvaluationResult, format_metric, weakest_slices
 from components.served_model_resolver import saved_model_path
 from models.export import read_facts
 from models.features import LABEL, Features, read_features, read_schema
 from pipeline.config import LOWER_IS_BETTER, METRICS, EvaluationConfig, Task, Threshold
+
+__all__ = ["Check", "EvaluationResult", "format_metric", "weakest_slices"]
 
 CANDIDATE = "candidate"
 BASELINE = "baseline"
@@ -53,58 +56,6 @@ _WHOLE = {
     "root_mean_squared_error": "RootMeanSquaredError",
     "squared_pearson_correlation": "SquaredPearsonCorrelation",
 }
-
-
-@dataclass(frozen=True)
-class Check:
-    """One bound of a metric, and how the candidate did."""
-
-    metric: str
-    kind: str
-    """`at_least`, `at_most` or `worse_by_at_most`."""
-    bound: float
-    value: float
-    baseline: float | None
-    passed: bool
-
-    def describe_bound(self) -> str:
-        """`at least 0.95`, or `at most 0.02 worse than served`."""
-        if self.kind == "worse_by_at_most":
-            return f"at most {self.bound:g} worse than served"
-        return f"{self.kind.replace('_', ' ')} {self.bound:g}"
-
-    def __str__(self) -> str:
-        served = "nothing comparable is served" if self.baseline is None else f"served {format_metric(self.baseline)}"
-        verdict = "ok" if self.passed else "MISSED"
-        return f"{self.metric} {format_metric(self.value)} ({served}), must be {self.describe_bound()}: {verdict}"
-
-
-@dataclass(frozen=True)
-class EvaluationResult:
-    """What an evaluation found."""
-
-    metrics: dict[str, float]
-    baseline_metrics: dict[str, float]
-    """Of the served model; empty if there is none."""
-    slices: dict[str, dict[str, float]]
-    """Metrics of the candidate by slice, `column=value`."""
-    checks: list[Check]
-    is_blessed: bool
-    not_compared_because: str | None = None
-    """Why the candidate was not held against what is served."""
-
-    @property
-    def failures(self) -> list[str]:
-        """Why the model is not blessed. TFMA decides; if it found a reason beyond the checks, its log has it."""
-        missed = [str(check) for check in self.checks if not check.passed]
-        return missed or ["TFMA refused it for a reason that stands in the Evaluator's log."] * (not self.is_blessed)
-
-
-def format_metric(value: float) -> str:
-    """Four significant digits; whole numbers from a thousand on."""
-    if math.isnan(value):
-        return "not defined"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def effective_thresholds(evaluation: EvaluationConfig, task: Task) -> dict[str, Threshold]:
@@ -210,15 +161,6 @@ def read_evaluation(folder: Path, evaluation: EvaluationConfig, *, task: Task) -
 def _of_slice(metrics: dict[str, float]) -> dict[str, float]:
     """Without what is not defined, such as the area under the curve of a slice in which a class has no row."""
     return {name: value for name, value in metrics.items() if not math.isnan(value)}
-
-
-def weakest_slices(result: EvaluationResult) -> tuple[str, list[tuple[str, dict[str, float]]]]:
-    """The metric that slices are ranked by, the first that has a threshold, and the slices with it, the weakest
-    first."""
-    metric = next((check.metric for check in result.checks), next(iter(result.metrics)))
-    sign = 1 if metric in LOWER_IS_BETTER else -1
-    ranked = [(name, values) for name, values in result.slices.items() if not math.isnan(values.get(metric, math.nan))]
-    return metric, sorted(ranked, key=lambda entry: sign * entry[1][metric], reverse=True)
 
 
 def _slice_name(record: metrics_for_slice_pb2.MetricsForSlice) -> str:

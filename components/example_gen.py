@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 from bisect import bisect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,8 @@ from tfx.dsl.components.base import base_beam_executor, executor_spec
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import proto_utils
-from tfx_bsl.coders import example_coder
 
-from components import table_profile, tables, tfx_filesystem
+from components import beam_mode, table_profile, tables, tfx_filesystem
 from pipeline.config import DataConfig, Splits
 from pipeline.errors import DataError
 
@@ -47,7 +46,7 @@ def split_of(key: str, buckets: Sequence[int]) -> int:
         key: the row's content, from row_keys.
         buckets: cumulated numbers of buckets of the splits, in order.
     """
-    return bisect(buckets, int(hashlib.sha256(key.encode()).hexdigest(), 16) % buckets[-1])
+    return bisect(buckets, int.from_bytes(hashlib.sha256(key.encode()).digest(), "big") % buckets[-1])
 
 
 def row_keys(block: pa.RecordBatch) -> list[str]:
@@ -62,6 +61,8 @@ def row_keys(block: pa.RecordBatch) -> list[str]:
 
 def encode(block: pa.RecordBatch) -> list[bytes]:
     """Serialized tf.Examples of a block's rows. A missing cell is a missing feature."""
+    from tfx_bsl.coders import example_coder  # imports TensorFlow, which the driver has no use for
+
     arrays = [_as_lists(array) for array in block.columns]
     lists = pa.RecordBatch.from_arrays(arrays, names=block.schema.names)
     return example_coder.RecordBatchToExamplesEncoder().encode(lists)
@@ -155,24 +156,40 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             tf.io.gfile.makedirs(folder)
         buckets = np.cumsum([split.hash_buckets for split in output_config.split_config.splits]).tolist()
         write = _WriteExamples(profile.columns, files=files, data=data, split_folders=folders, buckets=buckets)
-        counts_path = Path(examples.uri) / "num_examples"
-        with self._make_beam_pipeline() as pipeline:
-            (
-                pipeline
-                | "Files" >> beam.Create(list(enumerate(files.paths)), reshuffle=len(files.paths) > 1)
-                | "Write" >> beam.ParDo(write)
-                | "Count" >> beam.CombinePerKey(sum)
-                | "Format" >> beam.Map(json.dumps)
-                | "WriteCounts"
-                >> beam.io.WriteToText(str(counts_path), shard_name_template="", append_trailing_newlines=True)
-            )
-        counts = dict(json.loads(line) for line in counts_path.read_text().splitlines())
+        numbered_files = list(enumerate(files.paths))
+        if beam_mode.is_in_process(self._beam_pipeline_args):
+            counts = _sum(count for numbered_file in numbered_files for count in write.process(numbered_file))
+        else:
+            counts = self._write_on_beam(write, numbered_files, counts_path=Path(examples.uri) / "num_examples")
         logging.info("Rows by split: %s", counts)
         examples.set_string_custom_property("num_examples", json.dumps({name: counts[name] for name in names}))
         table_profile.write(examples, profile, label=data.label)
         examples_utils.set_payload_format(examples, exec_properties[standard_component_specs.OUTPUT_DATA_FORMAT_KEY])
         examples_utils.set_file_format(examples, "tfrecords_gzip")
         _check_splits(counts)
+
+    def _write_on_beam(
+        self, write: _WriteExamples, numbered_files: list[tuple[int, str]], *, counts_path: Path
+    ) -> dict[str, int]:
+        """Rows by split."""
+        with self._make_beam_pipeline() as pipeline:
+            (
+                pipeline
+                | "Files" >> beam.Create(numbered_files, reshuffle=len(numbered_files) > 1)
+                | "Write" >> beam.ParDo(write)
+                | "Count" >> beam.CombinePerKey(sum)
+                | "Format" >> beam.Map(json.dumps)
+                | "WriteCounts"
+                >> beam.io.WriteToText(str(counts_path), shard_name_template="", append_trailing_newlines=True)
+            )
+        return dict(json.loads(line) for line in counts_path.read_text().splitlines())
+
+
+def _sum(counts: Iterable[tuple[str, int]]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for split, count in counts:
+        total[split] = total.get(split, 0) + count
+    return total
 
 
 def _check_splits(counts: dict[str, int]) -> None:

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from components.evaluation_result import RESULT
+
 if TYPE_CHECKING:  # it imports TensorFlow, and the Pusher does not need it
     from models.raw_rows import RawRow
 
+__all__ = ["RESULT"]
+
 GOLDEN = "golden.json"
 """File of the evaluation artifact."""
-
-RESULT = "evaluation.json"
-"""File of the evaluation artifact with its EvaluationResult, for whoever has no TFMA at hand."""
 
 
 @dataclass(frozen=True)

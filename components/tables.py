@@ -8,12 +8,13 @@ import codecs
 import csv
 import gzip
 import io
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal, TextIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TextIO, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -140,9 +141,36 @@ def column_names(files: TableFiles, data: DataConfig) -> list[str]:
 def inspect_table(files: TableFiles, data: DataConfig) -> TableProfile:
     """Scan the whole table: agree on a type for every column, count rows, missing cells and distinct values.
 
+    A run looks at its table twice, before anything is done and in TableExampleGen: the last scan of a process is kept,
+    as long as the files have not changed.
+
     Raises:
         DataError: a file is empty, ragged, not UTF-8, not of the format that was said; or the files disagree.
     """
+    global _last_scan  # noqa: PLW0603
+    key = _scan_key(files, data)
+    if key is None or _last_scan is None or _last_scan[0] != key:
+        profile = _inspect_table(files, data)
+        if key is None or _scan_key(files, data) != key:
+            return profile
+        _last_scan = (key, profile)
+    return _last_scan[1]
+
+
+_last_scan: tuple[Any, TableProfile] | None = None
+
+
+def _scan_key(files: TableFiles, data: DataConfig) -> Any:
+    """What a scan depends on; None for files that are not on this machine."""
+    try:
+        stats = [os.stat(path) for path in files.paths]
+    except OSError:
+        return None
+    states = tuple((stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in stats)
+    return files.paths, states, files.format, data.drop, data.missing_values
+
+
+def _inspect_table(files: TableFiles, data: DataConfig) -> TableProfile:
     first_path, *other_paths = files.paths
     merged = _inspect_file(first_path, files.format, data)
     sources = {column.name: first_path for column in merged.columns if column.num_values}

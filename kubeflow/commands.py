@@ -91,7 +91,7 @@ def compile_command(
 
 def _compile(config: "PipelineConfig", path: Path, *, kubernetes_manifest: bool = False) -> dict[str, Any]:
     """Write the package, and say what its run parameters are."""
-    from kubeflow.spared_imports import spared_imports
+    from pipeline.spared_imports import spared_imports
 
     with logged_to(Path(os.devnull)), spared_imports():  # TensorFlow and the kfp SDK talk when they are imported
         from kubeflow.package import compile_to_file

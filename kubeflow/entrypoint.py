@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from kubeflow.executor_io import ExecutorInput, clear_outputs
-from kubeflow.spared_imports import spared_imports
 from kubeflow.task_spec import TaskSpec
 from pipeline.errors import KubetfxError
 from pipeline.output import Output
+from pipeline.spared_imports import spared_imports
 
 TERMINATED = 128 + signal.SIGTERM
 TERMINATION_LOG = Path("/dev/termination-log")

@@ -8,8 +8,9 @@ from kfp.dsl.graph_component import GraphComponent
 
 from kubeflow.compiler import Extras, RunParameterTarget, compile_pipeline, write_package
 from kubeflow.tfx_node import RunParameter
+from pipeline.code_digest import code_digest
 from pipeline.config import DEFAULT_MODULE, PipelineConfig
-from pipeline.definition import code_digest, create_pipeline
+from pipeline.definition import create_pipeline
 from pipeline.errors import ConfigError, UsageError
 
 

@@ -2,9 +2,12 @@
 
 import math
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
-import tensorflow as tf
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 RawRow = dict[str, float | str]
 
@@ -20,15 +23,17 @@ def raw_rows(examples: Iterable[bytes], *, inputs: Iterable[str], strings: Itera
     Returns:
         Numbers as float, text as str; a missing cell is NaN or "".
     """
+    import tensorflow as tf  # the Pusher imports this file, and may run without TensorFlow
+
     columns, texts = tuple(inputs), frozenset(strings)
     return [_raw_row(tf.train.Example.FromString(example), columns, texts) for example in examples]
 
 
-def _raw_row(example: tf.train.Example, columns: tuple[str, ...], texts: frozenset[str]) -> RawRow:
+def _raw_row(example: "tf.train.Example", columns: tuple[str, ...], texts: frozenset[str]) -> RawRow:
     return {name: _value(example.features.feature[name], "" if name in texts else math.nan) for name in columns}
 
 
-def _value(feature: tf.train.Feature, missing: float | str) -> float | str:
+def _value(feature: "tf.train.Feature", missing: float | str) -> float | str:
     kind = feature.WhichOneof("kind")  # none where the cell is missing, and where the whole column is
     values = getattr(feature, kind).value if kind else ()
     if not values:

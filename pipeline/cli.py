@@ -26,7 +26,7 @@ from pipeline.report_commands import app as report_app
 from pipeline.serving_commands import app as serving_app
 
 if TYPE_CHECKING:
-    from components.evaluator import EvaluationResult
+    from components.evaluation_result import EvaluationResult
     from pipeline.run_result import RunResult
 
 MAX_SLICES = 10
@@ -80,7 +80,7 @@ def run(
     output.begin("Checking the data")
     found = preflight.check(pipeline_config)
     output.end()
-    output.say(f"Data: {preflight.describe(found)}")
+    output.say(f"Data: {preflight.describe(found, pipeline_config)}")
     result = _run_on(on, pipeline_config, output, docker=docker)
     if result.pushed_version is None:
         if format == "human":
@@ -228,7 +228,7 @@ def _print_metrics(result: "RunResult", output: Output) -> None:
 
 
 def _metric_rows(evaluation: "EvaluationResult") -> list[list[str]]:
-    from components.evaluator import format_metric
+    from components.evaluation_result import format_metric
 
     rows = []
     for name, value in evaluation.metrics.items():
@@ -242,7 +242,7 @@ def _metric_rows(evaluation: "EvaluationResult") -> list[list[str]]:
 
 def _print_slices(evaluation: "EvaluationResult", output: Output) -> None:
     """The slices by the first metric, the weakest first."""
-    from components.evaluator import format_metric, weakest_slices
+    from components.evaluation_result import format_metric, weakest_slices
 
     metric, slices = weakest_slices(evaluation)
     shown = slices[:MAX_SLICES]

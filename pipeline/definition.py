@@ -1,7 +1,6 @@
 """create_pipeline(config): the only place where components are put together. Every runner takes its result."""
 
 import hashlib
-import importlib.metadata
 import importlib.util
 from pathlib import Path
 from typing import Any
@@ -29,8 +28,6 @@ from models.image import check_backbone
 from pipeline.config import DEFAULT_MODULE, PipelineConfig
 from pipeline.errors import ConfigError
 
-_CODE = frozenset({".py", ".j2", ".css"})
-"""Suffixes of the files that decide what a node does."""
 IMAGE_MODULE = "models.image"
 
 
@@ -172,15 +169,3 @@ def _module_digest(module: str) -> str:
     is_beside_config = "." not in module
     files = sorted(own_file.parent.glob("*.py")) if is_beside_config else [own_file]  # it may import its neighbours
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
-
-
-def code_digest() -> str:
-    """Of all that decides what the nodes do besides config and data: our code, and the libraries that compute."""
-    root = Path(__file__).parent.parent
-    digest = hashlib.sha256()
-    files = (file for folder in ("components", "models") for file in (root / folder).rglob("*") if file.is_file())
-    for file in sorted(file for file in files if file.suffix in _CODE):
-        digest.update(file.read_bytes())
-    for library in ("tensorflow", "keras", "tfx", "tensorflow-transform", "tensorflow-model-analysis"):
-        digest.update(f"{library} {importlib.metadata.version(library)}".encode())
-    return digest.hexdigest()

@@ -6,6 +6,8 @@ to the logs. What a pipeline consists of is pipeline/definition.py's.
 
 import contextlib
 import fcntl
+import functools
+import importlib
 import math
 import shutil
 import sys
@@ -17,16 +19,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from components import push_directory
-from pipeline import run_record
+from pipeline import compiled_pipeline, run_record
+from pipeline.code_digest import code_digest
 from pipeline.config import PipelineConfig
 from pipeline.errors import KubetfxError, NodeFailedError, UsageError
 from pipeline.output import Output, logged_to
 from pipeline.run_record import NodeRecord
 from pipeline.run_result import Findings, NodeResult, NodeState, RunResult, summarize
+from pipeline.spared_imports import deferred_tensorflow, spared_imports, tensorflow_is_needed
 
 if TYPE_CHECKING:  # importing TFX takes seconds, and the first line is to be on the screen before that
     from ml_metadata import MetadataStore
     from tfx.proto.orchestration import pipeline_pb2
+
+_MODULES_OF_DRIVERS = (
+    "tfx.orchestration.portable.launcher",
+    "components.example_gen",
+    "components.served_model_resolver",
+    "components.pusher",
+)
+"""What a run imports in which every node comes from the cache."""
 
 CODE_DIGEST = "code_digest"
 """File of the workspace that says which code the cached outputs are of."""
@@ -144,24 +156,48 @@ class LocalRunner:
 
     def _prepare(self) -> "tuple[MetadataStore, pipeline_pb2.Pipeline]":
         from absl import logging
-        from ml_metadata import MetadataStore
-        from tfx.dsl.compiler.compiler import Compiler
-        from tfx.dsl.compiler.constants import PIPELINE_RUN_ID_PARAMETER_NAME
-        from tfx.orchestration.portable import runtime_parameter_utils
-
-        from pipeline.definition import code_digest, create_pipeline
 
         logging.set_verbosity(logging.INFO)
-        tfx_pipeline = create_pipeline(self._config)
-        pipeline = Compiler().compile(tfx_pipeline)
+        pipeline = self._compiled_before() or self._compile()
+
+        from ml_metadata import MetadataStore
+        from tfx.dsl.compiler.constants import PIPELINE_RUN_ID_PARAMETER_NAME
+        from tfx.orchestration.local import runner_utils
+        from tfx.orchestration.portable import runtime_parameter_utils
+
         runtime_parameter_utils.substitute_runtime_parameter(pipeline, {PIPELINE_RUN_ID_PARAMETER_NAME: self._run_id})
         self._code_digest = code_digest()
         if not self._is_cache_of_this_code():
             for node in pipeline.nodes:
                 node.pipeline_node.execution_options.caching_options.enable_cache = False
-        store = MetadataStore(tfx_pipeline.metadata_connection_config)
+        connection = runner_utils.extract_local_deployment_config(pipeline).metadata_connection_config
+        store = MetadataStore(getattr(connection, connection.WhichOneof("connection_config")))
         self._discard_broken_executions(store)
         return store, pipeline
+
+    def _compiled_before(self) -> "pipeline_pb2.Pipeline | None":
+        """The pipeline of the last run, if nothing that it is made of has changed. Then every node may be in the cache,
+        and TensorFlow is not imported until one is not."""
+        is_local = not any("://" in path for path in (self._config.data.path, str(self._config.push_path)))
+        if not is_local:
+            return None
+        with deferred_tensorflow():
+            pipeline = compiled_pipeline.load(self._config.workspace_path, compiled_pipeline.key_of(self._config))
+            if pipeline is not None:
+                for module in _MODULES_OF_DRIVERS:
+                    importlib.import_module(module)
+        return pipeline
+
+    def _compile(self) -> "pipeline_pb2.Pipeline":
+        tensorflow_is_needed()
+        with spared_imports():
+            from tfx.dsl.compiler.compiler import Compiler
+
+            from pipeline.definition import create_pipeline
+
+        pipeline = Compiler().compile(create_pipeline(self._config))
+        compiled_pipeline.save(self._config.workspace_path, compiled_pipeline.key_of(self._config), pipeline)
+        return pipeline
 
     def _is_cache_of_this_code(self) -> bool:
         """TFX's cache knows the inputs and properties of a node, and not the code that it runs."""
@@ -240,10 +276,11 @@ def _launch(node: Any, pipeline: Any) -> int:
     """Let TFX execute a node, or find it in the cache; the id of the execution."""
     from tfx.orchestration import metadata
     from tfx.orchestration.local import runner_utils
-    from tfx.orchestration.portable.launcher import Launcher
+    from tfx.orchestration.portable.launcher import DEFAULT_EXECUTOR_OPERATORS, Launcher
 
     deployment = runner_utils.extract_local_deployment_config(pipeline)
     connection = deployment.metadata_connection_config
+
     launcher = Launcher(
         pipeline_node=node,
         mlmd_connection=metadata.Metadata(getattr(connection, connection.WhichOneof("connection_config"))),
@@ -251,10 +288,35 @@ def _launch(node: Any, pipeline: Any) -> int:
         pipeline_runtime_spec=pipeline.runtime_spec,
         executor_spec=runner_utils.extract_executor_spec(deployment, node.node_info.id),
         custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, node.node_info.id),
+        custom_executor_operators={
+            spec: functools.partial(_OperatorWhenNeeded, operator)
+            for spec, operator in DEFAULT_EXECUTOR_OPERATORS.items()
+        },
     )
     execution_info = launcher.launch()
     assert execution_info is not None  # only for TFX's system nodes, which we have none of
     return int(execution_info.execution_id or 0)
+
+
+class _OperatorWhenNeeded:
+    """TFX's operator of an executor, which imports the executor when it is made: here only for a node that is not in
+    the cache."""
+
+    def __init__(self, operator_class: type, executor_spec: Any, platform_config: Any = None) -> None:
+        self._make = functools.partial(operator_class, executor_spec=executor_spec, platform_config=platform_config)
+
+    @functools.cached_property
+    def _operator(self) -> Any:
+        tensorflow_is_needed()
+        return self._make()
+
+    def with_execution_watcher(self, address: str) -> Any:
+        """Be told the address of TFX's execution watcher."""
+        return self._operator.with_execution_watcher(address)
+
+    def run_executor(self, execution_info: Any) -> Any:
+        """Execute the node."""
+        return self._operator.run_executor(execution_info)
 
 
 def _state_of(execution_id: int, store: "MetadataStore") -> NodeState | None:

@@ -48,11 +48,17 @@ def check(config: PipelineConfig) -> tables.TableProfile | image_files.ImageFile
     return profile
 
 
-def describe(found: tables.TableProfile | image_files.ImageFiles) -> str:
-    """What `check` found, in a few words."""
+def describe(found: tables.TableProfile | image_files.ImageFiles, config: PipelineConfig) -> str:
+    """What `check` found, and how the nodes go through it, in a few words."""
     if isinstance(found, image_files.ImageFiles):
         return f"{len(found.files):,} images, {len(found.classes):,} classes"
-    return f"{found.num_rows:,} rows, {len(found.columns)} columns"
+    text = f"{found.num_rows:,} rows, {len(found.columns)} columns"
+    beam = config.beam
+    text += f", read by Beam: {' '.join(beam.options)}" if beam.options else ", read in blocks, without Beam"
+    limit = config.data.statistics_rows
+    if limit and found.num_rows > limit:
+        text += f"; statistics, and anomalies, of a sample of about {limit:,} rows (data.statistics_rows)"
+    return text
 
 
 def _check_images(config: PipelineConfig) -> image_files.ImageFiles:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from pipeline.config import PipelineConfig
 
 if TYPE_CHECKING:  # importing TFX takes seconds, and the first line is to be on the screen before that
-    from components.evaluator import EvaluationResult
+    from components.evaluation_result import EvaluationResult
 
 NodeState = Literal["done", "cached", "failed", "interrupted"]
 
@@ -77,7 +77,7 @@ def summarize(
         versions_before: versions that the push directory had before the run.
     """
     from components.anomaly_gate import read_anomalies
-    from components.evaluator import read_evaluation
+    from components.evaluation_result import read_result
     from models.features import read_features, read_schema
 
     folders = {path.name.removeprefix("Split-"): path for path in sorted(findings.anomalies.glob("Split-*"))}
@@ -86,7 +86,7 @@ def summarize(
     return RunResult(
         run_id=run_id,
         nodes=list(nodes),
-        evaluation=read_evaluation(findings.evaluation, config.evaluation, task=config.model.task),
+        evaluation=read_result(findings.evaluation),
         pushed_version=version,
         is_new_version=version is not None and version not in versions_before,
         warnings=[str(anomaly) for anomaly in anomalies if anomaly.action == "warn"],

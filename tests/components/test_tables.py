@@ -868,3 +868,20 @@ def test_store_that_refuses_is_told_with_what_is_read(bucket, s3_store: S3Store,
     for path in (bucket, bucket / "*.csv"):
         with pytest.raises(DataError, match=rf"data\.path cannot be read\. {s3_store.url} refuses the credentials"):
             tables.find_files(data_config(path))
+
+
+def test_unchanged_table_is_scanned_once_and_a_changed_one_again(tmp_path, monkeypatch):
+    path = tmp_path / "a.csv"
+    path.write_text("x,y\n1,2\n3,4\n")
+    data = DataConfig(path=str(path), label="y")
+    files = tables.find_files(data)
+    first = tables.inspect_table(files, data)
+    scans = []
+    scan = tables._inspect_table
+    monkeypatch.setattr(tables, "_inspect_table", lambda *arguments: scans.append(1) or scan(*arguments))
+    assert tables.inspect_table(files, data) is first
+    assert not scans
+    assert tables.inspect_table(files, data.model_copy(update={"drop": ("x",)})).names == ["y"]
+    path.write_text("x,y\n1,2\n3,4\n5,6\n")
+    assert tables.inspect_table(files, data).num_rows == 3
+    assert len(scans) == 2

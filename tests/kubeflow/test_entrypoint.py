@@ -181,7 +181,7 @@ def test_user_without_name_and_home_can_run_a_task(open_folder):
     program = (
         "import os, sys\n"
         "from kubeflow import entrypoint\n"
-        "from kubeflow.spared_imports import spared_imports\n"
+        "from pipeline.spared_imports import spared_imports\n"
         "with spared_imports(['components.pusher']):\n"
         "    import components.pusher, kubeflow.task_run  # the files of this Python may be root's alone\n"
         "os.setgroups([]); os.setgid(12345); os.setuid(12345)\n"
@@ -218,7 +218,7 @@ def test_home_that_cannot_be_written_becomes_the_folder_for_temporary_files(monk
 def test_components_of_tfx_can_still_be_imported_from_their_package():
     program = (
         "import sys\n"
-        "from kubeflow.spared_imports import spared_imports\n"
+        "from pipeline.spared_imports import spared_imports\n"
         "with spared_imports():\n"
         "    import tfx.components.example_gen\n"
         "    assert 'tfx.components.tuner.component' not in sys.modules\n"
@@ -237,7 +237,7 @@ def test_components_of_tfx_can_still_be_imported_from_their_package():
 def test_light_node_starts_without_tensorflow_and_beam(module):
     program = (
         "import sys\n"
-        "from kubeflow.spared_imports import spared_imports\n"
+        "from pipeline.spared_imports import spared_imports\n"
         f"with spared_imports(['components.{module}']):\n"
         f"    import kubeflow.task_run, components.{module}\n"
         "heavy = {'tensorflow', 'apache_beam', 'keras', 'tensorflow_data_validation', 'tensorflow_model_analysis'}\n"

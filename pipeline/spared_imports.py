@@ -1,0 +1,170 @@
+"""Spares a process the imports that it has no use for, which take longer than the work of many a node.
+
+TFX and Keras import more than they need. What they try to import and can do without is made absent, in the way that
+Python has for it; and `tfx.components`, which imports every component there is, waits until somebody asks it for one,
+unless there is an Evaluator, for which it adds to TFMA what that lacks (`tfma.EvalConfig`). TFDV, of which SchemaGen
+takes one extension that needs nothing else, waits likewise.
+"""
+
+import contextlib
+import importlib
+import importlib.util
+import os
+import sys
+import types
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+UNUSED_BY_LIGHT = ("IPython", "sklearn")
+"""Keras looks for them. TFMA is not whole without the first, so it is there for all others."""
+
+LIGHT_MODULES = frozenset(
+    {
+        "components.anomaly_gate",
+        "components.pusher",
+        "components.schema_gen",
+        "components.served_model_resolver",
+        "kubeflow.system_nodes",
+    }
+)
+"""Modules of executors that need of TFX no more than its artifacts."""
+
+
+@contextlib.contextmanager
+def spared_imports(executor_modules: Collection[str] = ()) -> Iterator[None]:
+    """While it lasts, imports are as few as the executors of these modules need.
+
+    Args:
+        executor_modules: modules of the executors that are going to run. If all are light, TFX's artifacts are imported
+            without TensorFlow, which they want for decorators of their documentation and for file systems that a task
+            does not read from.
+    """
+    is_light = bool(executor_modules) and set(executor_modules) <= LIGHT_MODULES
+    if not any("evaluator" in module for module in executor_modules):
+        _make_lazy("tfx.components")
+    if is_light:
+        _make_lazy("tensorflow_data_validation")
+        _import_without_file_systems_of_tensorflow()
+    with _absent(*(UNUSED_BY_LIGHT if is_light else ())):
+        yield
+
+
+@contextlib.contextmanager
+def deferred_tensorflow() -> Iterator[None]:
+    """While it lasts, `import tensorflow as tf` costs nothing: the module is imported when something of it is used.
+
+    For a run in which every node may come from the cache. `tensorflow_is_needed` ends it.
+    """
+    if "tensorflow" in sys.modules:
+        yield
+        return
+    _make_lazy("tfx.components")
+    _import_without_file_systems_of_tensorflow()
+    _register_local_files()
+    stand_ins = {name: _Deferred(name) for name in _DEFERRED}
+    sys.modules.update(stand_ins)
+    try:
+        with _absent(*UNUSED_BY_LIGHT, "apache_beam.io.gcp.bigquery"):
+            yield
+    finally:
+        for name in stand_ins:
+            sys.modules.pop(name, None)
+        _Deferred.is_over = True
+
+
+def tensorflow_is_needed() -> None:
+    """Import TensorFlow now, for an executor that is about to run, and give TFX the file systems that it knows."""
+    plugin = sys.modules.get(_FILE_SYSTEMS)
+    is_deferred = plugin is not None and getattr(plugin, "tf", None) is None
+    importlib.import_module("tensorflow")
+    if plugin is not None and is_deferred:
+        importlib.reload(plugin)
+
+
+_FILE_SYSTEMS = "tfx.dsl.io.plugins.tensorflow_gfile"
+_BEFORE_LOCAL = 15
+"""Priority of a file system: TensorFlow's has 10, TFX's local one 20, and the lower one counts."""
+_DEFERRED = ("tensorflow", "tensorflow.core", "tensorflow.core.example", "tensorflow_model_analysis")
+"""TensorFlow, and what TFX's drivers import of it by name; TFMA, whose configuration is a type of a property that TFX's
+own Evaluator has."""
+
+
+def _import_without_file_systems_of_tensorflow() -> None:
+    with _absent("tensorflow"):
+        importlib.import_module("tfx.utils.doc_controls")
+        importlib.import_module(_FILE_SYSTEMS)
+
+
+def _register_local_files() -> None:
+    """TFX's own local files lack what its fingerprints of data look at, which TensorFlow's have."""
+    from tfx.dsl.io import filesystem_registry
+    from tfx.dsl.io.plugins import local
+
+    class LocalFiles(local.LocalFilesystem):
+        @staticmethod
+        def stat(path: Any) -> Any:
+            found = os.stat(path)
+            return types.SimpleNamespace(length=found.st_size, mtime_nsec=int(found.st_mtime) * 10**9)
+
+    filesystem_registry.DEFAULT_FILESYSTEM_REGISTRY.register(LocalFiles, priority=_BEFORE_LOCAL)
+
+
+class _Deferred(types.ModuleType):
+    """Stands for a module until something of it is used.
+
+    What annotations take from it while modules are imported is nothing that is ever used.
+    """
+
+    is_over = False
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.__path__: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        if _Deferred.is_over:
+            return getattr(importlib.import_module(self.__name__), name)
+        return _Deferred(f"{self.__name__}.{name}")
+
+
+@contextlib.contextmanager
+def _absent(*names: str) -> Iterator[None]:
+    """Importing one of these modules fails as if it were not installed; those that are imported already stay."""
+    hidden = [name for name in names if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None is Python's mark for it
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
+
+
+class _LazyPackage(types.ModuleType):
+    """A package whose own file is executed when a name is missing. Its modules are imported without that."""
+
+    def __getattr__(self, name: str) -> Any:
+        namespace = vars(self)
+        if name.startswith("__") or namespace.get("_is_complete"):
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        namespace["_is_complete"] = True
+        path = Path(self.__path__[0]) / "__init__.py"
+        exec(compile(path.read_bytes(), str(path), "exec"), namespace)
+        return getattr(self, name)
+
+
+def _make_lazy(name: str) -> None:
+    if name in sys.modules:
+        return
+    spec = importlib.util.find_spec(name)
+    assert spec is not None
+    package = _LazyPackage(name)
+    package.__path__ = list(spec.submodule_search_locations or ())
+    package.__package__ = name
+    package.__spec__ = spec
+    sys.modules[name] = package
+    parent, _, child = name.rpartition(".")
+    if parent:
+        setattr(sys.modules[parent], child, package)
