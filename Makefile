@@ -24,6 +24,7 @@ $(VENV)/.synced: uv.lock pyproject.toml setup.py
 run: setup ## Penguins, from a CSV to a pushed model, and a prediction for raw rows
 	@$(BIN)/kubetfx run $(EXAMPLE)/pipeline.yaml
 	@$(BIN)/kubetfx predict $(EXAMPLE)/pipeline.yaml --rows $(EXAMPLE)/rows.csv
+	@printf 'Report: '; $(BIN)/kubetfx report $(EXAMPLE)/pipeline.yaml
 
 test: setup ## Every test
 	@$(BIN)/python -m pytest

@@ -144,7 +144,7 @@ class LocalRunner:
 
     def _examples_properties(self, record: run_record.RunRecord) -> dict[str, Any]:
         """Custom properties of the examples, which the report of a run that failed is made with."""
-        folder = record.output("TableExampleGen", "examples")
+        folder = record.examples
         if self._store is None or folder is None or record.state not in ("failed", "stopped_by_anomalies"):
             return {}
         artifacts = self._store.get_artifacts_by_uri(str(folder))

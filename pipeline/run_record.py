@@ -64,14 +64,18 @@ class RunRecord(BaseModel):
     machine: dict[str, Any] = {}
     metrics: dict[str, float] = {}
     """Of the candidate on the evaluation split; without those that are not defined."""
-    served_version: int | None = None
-    """The version that it was compared with."""
     pushed_version: int | None = None
 
     def output(self, node_id: str, key: str) -> Path | None:
         """Folder of a node's output; None if it has none."""
         uris = [uri for node in self.nodes if node.id == node_id for uri in node.outputs.get(key, [])]
         return Path(uris[0]) if uris and Path(uris[0]).exists() else None
+
+    @property
+    def examples(self) -> Path | None:
+        """Folder of the rows, whichever ExampleGen wrote them."""
+        ids = (node.id for node in self.nodes if "examples" in node.outputs)
+        return self.output(next(ids, ""), "examples")
 
     @property
     def failed_node(self) -> NodeRecord | None:

@@ -94,7 +94,7 @@ class _Collector:
 
     def _part(self, name: str, make: Callable[..., T], *arguments: Any) -> T | None:
         """A part; None if what it is made from is not there, or if it cannot be made."""
-        if None in arguments:
+        if any(argument is None for argument in arguments):
             return None
         try:
             return make(*arguments)
@@ -149,8 +149,8 @@ class _Collector:
             predictions = model.predict(sample.examples)
             found = quality.describe(predictions, total_rows=sample.total_rows, seed=seed)
             if len(model.facts.inputs) > 1 and found.sample_rows >= quality.MIN_ROWS:
-                arguments = (found, model, sample, predictions, positions or {})
-                found = self._part("Importance", self._with_importance, *arguments) or found
+                add = functools.partial(self._with_importance, model, sample, predictions, positions)
+                found = self._part("Importance", add, found) or found
             rows = _rows_by_slice(model, sample, predictions, self._settings.evaluation.slices)
         finally:
             model.close()
@@ -165,11 +165,11 @@ class _Collector:
 
         return feature_positions(read_features(self._schema))
 
-    def _with_importance(self, found: Quality, model: Any, sample: Any, predictions: Any, positions: Any) -> Quality:
+    def _with_importance(self, model: Any, sample: Any, predictions: Any, positions: Any, found: Quality) -> Quality:
         from components.report import predictions as predicting
 
         importance, rows, repetitions = predicting.importance(
-            model, sample, predictions, positions=positions or None, seed=self._settings.seed
+            model, sample, predictions, positions=positions, seed=self._settings.seed
         )
         return found.model_copy(
             update={

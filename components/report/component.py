@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from absl import logging
 from tfx import types
 from tfx.dsl.components.base import base_component, base_driver, base_executor, executor_spec
 from tfx.orchestration.portable import base_driver as ir_base_driver
@@ -55,9 +56,16 @@ class Executor(base_executor.BaseExecutor):
         folder = Path(artifact_utils.get_single_uri(output_dict["report"]))
         folder.mkdir(parents=True, exist_ok=True)
         facts.write(found, folder)
-        (folder / REPORT).write_text(render.report(found), encoding="utf-8")
-        (folder / CARD).write_text(card.markdown(found), encoding="utf-8")
-        (folder / metrics.METRICS).write_text(metrics.document(found).model_dump_json(indent=1), encoding="utf-8")
+        files = {
+            REPORT: lambda: render.report(found),
+            CARD: lambda: card.markdown(found),
+            metrics.METRICS: lambda: metrics.document(found).model_dump_json(indent=1),
+        }
+        for name, make in files.items():
+            try:
+                (folder / name).write_text(make(), encoding="utf-8")
+            except Exception:  # the model is served by now
+                logging.exception("%s cannot be made.", name)
 
 
 def _sources(inputs: dict[str, list[types.Artifact]], properties: dict[str, Any]) -> Sources:

@@ -289,7 +289,9 @@ def jensen_shannon(ours: Sequence[tuple[float, float, float]], theirs: Sequence[
 
     Both are brought onto the bounds of both, as TFDV does (data_validation/anomalies/metrics.cc).
     """
-    edges = np.unique([bound for bucket in (*ours, *theirs) for bound in bucket[:2]])
+    found = (*ours, *theirs)
+    points = [np.nextafter(low, np.inf) for low, high, _ in found if low == high]  # a bar of their own
+    edges = np.unique([*points, *(bound for bucket in found for bound in bucket[:2])])
     if len(edges) < 2:
         return 0.0
     first, second = (mass / (mass.sum() or 1.0) for mass in (_spread(ours, edges), _spread(theirs, edges)))

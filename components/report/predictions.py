@@ -18,6 +18,8 @@ from models.features import LABEL, MISSING_INTEGER
 
 READ_BATCH = 16_384
 PREDICT_BATCH = 1_024
+PREDICT_SECONDS = 30.0
+"""Time after which no more rows are predicted: a network may be a large one."""
 SHUFFLED_ROWS = 8_192
 """Rows of the shuffled copies that are predicted together."""
 IMPORTANCE_ROWS = 2_000
@@ -27,11 +29,12 @@ IMPORTANCE_PREDICTIONS = 200_000
 """Predictions that all importances together may take, as long as each has its fewest rows."""
 IMPORTANCE_REPETITIONS = 3
 IMPORTANCE_SECONDS = 20.0
-"""Time after which the remaining columns are left without importance: a network may be a large one."""
+"""Time after which the remaining columns are left without importance."""
 
 Array = np.ndarray[Any, Any]
 
 _TRANSFORM = "transform_features"
+_EXAMPLES = "serving_examples"
 _RAW = "serving_default"
 _INIT_SIGNATURE = "__saved_model_init_op"
 _MAIN_OPS = ("saved_model_main_op", "legacy_init_op")
@@ -66,7 +69,7 @@ class Predictions:
 
 
 def draw(files: Sequence[Path], *, rows: int, seed: int) -> Sample:
-    """Draw rows evenly: each has a random number, and those with the lowest stay, in their order.
+    """Draw rows evenly: each has a random number, and those with the lowest stay, in an order that is random too.
 
     Args:
         files: gzipped TFRecords of tf.Examples.
@@ -87,7 +90,7 @@ def draw(files: Sequence[Path], *, rows: int, seed: int) -> Sample:
         if len(examples) > rows:
             kept = np.sort(np.argpartition(keys, rows)[:rows])
             keys, examples = keys[kept], [examples[index] for index in kept]
-    return Sample(examples, total)
+    return Sample([examples[index] for index in np.argsort(keys)], total)
 
 
 class Model:
@@ -113,29 +116,51 @@ class Model:
         if facts is None or not facts.network_inputs:
             raise ValueError("the model was not exported by this version of kubetfx")
         self.facts = facts
+        self._meta_graph = _read(path)
+        signatures = self._meta_graph.signature_def
+        self.has_features = set(facts.network_inputs) <= set(signatures[_TRANSFORM].outputs)
+        """Whether what the network takes is what preprocessing makes, so that the two can be asked one by one."""
+        names = [_TRANSFORM, NETWORK if self.has_features else _EXAMPLES, *([_RAW] if with_raw_columns else [])]
         self._network = NETWORK
-        names = (_TRANSFORM, NETWORK, *((_RAW,) if with_raw_columns else ()))
-        self._session, self._signatures = _load(path, names)
+        self._signatures = signatures
+        self._session = _load(path, self._meta_graph, names)
 
     def close(self) -> None:
         """Free the session."""
         self._session.close()
 
-    def predict(self, examples: Sequence[bytes]) -> Predictions:
-        """Labels and outputs of serialized tf.Examples."""
-        labels, outputs = [], []
-        for start in range(0, len(examples), PREDICT_BATCH):
-            features = self.features(examples[start : start + PREDICT_BATCH])
-            labels.append(features.pop(LABEL).reshape(-1))
-            outputs.append(self.outputs(features))
-        return self._known(np.concatenate(labels), np.concatenate(outputs))
+    def predict(self, examples: Sequence[bytes], *, seconds: float = PREDICT_SECONDS) -> Predictions:
+        """Labels and outputs of serialized tf.Examples.
 
-    def _known(self, labels: Array, outputs: Array) -> Predictions:
+        Args:
+            examples: in an order that is random: those that the time does not suffice for are left out.
+            seconds: time after which no more are predicted.
+        """
+        labels, outputs = [], []
+        deadline = time.monotonic() + seconds
+        for start in range(0, len(examples), PREDICT_BATCH):
+            if start and time.monotonic() > deadline:
+                logging.warning("Within %g s %d of %d rows were predicted.", seconds, start, len(examples))
+                break
+            batch = examples[start : start + PREDICT_BATCH]
+            if self.has_features:
+                features = self.features(batch)
+                labels.append(features.pop(LABEL).reshape(-1))
+                outputs.append(self.outputs(features))
+            else:
+                labels.append(self._ask(_TRANSFORM, LABEL, {"examples": list(batch)}).reshape(-1))
+                name = "probabilities" if self.facts.classes else "value"
+                outputs.append(self._shaped(self._ask(_EXAMPLES, name, {"examples": list(batch)})))
+        return self._known(np.concatenate(labels), np.concatenate(outputs), len(examples))
+
+    def _known(self, labels: Array, outputs: Array, num_rows: int) -> Predictions:
         is_classifier = bool(self.facts.classes)
         labels = labels.astype(np.int64 if is_classifier else np.float64)
         known = labels >= 0 if is_classifier else np.isfinite(labels)
         known &= np.isfinite(outputs).reshape(len(outputs), -1).all(axis=1)
-        return Predictions(self.facts.classes, labels[known], outputs[known], known)
+        everywhere = np.zeros(num_rows, bool)
+        everywhere[: len(known)] = known
+        return Predictions(self.facts.classes, labels[known], outputs[known], everywhere)
 
     def features(self, examples: Sequence[bytes]) -> dict[str, Array]:
         """What preprocessing makes of serialized tf.Examples: the features and the label, each (rows, ...)."""
@@ -148,10 +173,8 @@ class Model:
         """Probabilities (rows, classes) or values (rows,), float64, for features."""
         from models.export import network_arguments
 
-        signature = self._signatures[self._network]
         arguments = network_arguments(features, self.facts.network_inputs)
-        feed = {signature.inputs[name].name: array for name, array in arguments.items()}
-        return self._shaped(self._session.run(signature.outputs["outputs"].name, feed))
+        return self._shaped(self._ask(self._network, "outputs", arguments))
 
     def columns(self, examples: Sequence[bytes]) -> dict[str, Array]:
         """The rows as clients send them, an array (rows,) a column."""
@@ -163,10 +186,14 @@ class Model:
 
     def outputs_of_columns(self, columns: dict[str, Array]) -> Array:
         """Probabilities (rows, classes) or values (rows,), float64, for rows of `columns`."""
-        signature = self._signatures[_RAW]
         name = "probabilities" if self.facts.classes else "value"
-        feed = {signature.inputs[column].name: array for column, array in columns.items()}
-        return self._shaped(self._session.run(signature.outputs[name].name, feed))
+        return self._shaped(self._ask(_RAW, name, columns))
+
+    def _ask(self, name: str, output: str, arrays: Mapping[str, Any]) -> Array:
+        signature = self._signatures[name]
+        feed = {signature.inputs[key].name: array for key, array in arrays.items()}
+        found: Array = self._session.run(signature.outputs[output].name, feed)
+        return found
 
     def _shaped(self, outputs: Array) -> Array:
         outputs = outputs.astype(np.float64)
@@ -191,12 +218,19 @@ class Model:
         return {name: tensor.numpy() for name, tensor in tf.io.parse_example(list(examples), spec).items()}
 
 
-def _load(path: Path, names: Sequence[str]) -> tuple[Any, Mapping[str, Any]]:
-    """A session with what these signatures need of a SavedModel, as its own loader would fill it; the signatures."""
-    import tensorflow as tf
-    from tensorflow.core.protobuf import config_pb2, saved_model_pb2
+def _read(path: Path) -> Any:
+    """The MetaGraphDef of a SavedModel."""
+    from tensorflow.core.protobuf import saved_model_pb2
 
     (meta_graph,) = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes()).meta_graphs
+    return meta_graph
+
+
+def _load(path: Path, meta_graph: Any, names: Sequence[str]) -> Any:
+    """A session with what these signatures need of a SavedModel, as its own loader would fill it."""
+    import tensorflow as tf
+    from tensorflow.core.protobuf import config_pb2
+
     signatures: Mapping[str, Any] = meta_graph.signature_def
     fetched = [info.name for name in names for info in signatures[name].outputs.values()]
     main_ops = [name for key in _MAIN_OPS for name in meta_graph.collection_def[key].node_list.value]
@@ -217,7 +251,7 @@ def _load(path: Path, names: Sequence[str]) -> tuple[Any, Mapping[str, Any]]:
         feed = {tensor: str(path / "assets" / name) for tensor, name in assets.items()}
         session.run(restore, {filename: str(path / "variables" / "variables")})
         session.run([session.graph.get_operation_by_name(name.split(":")[0]) for name in main_ops], feed)
-    return session, signatures
+    return session
 
 
 def _as_text(value: bytes | float) -> str | None:

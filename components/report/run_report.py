@@ -52,10 +52,9 @@ def _sources(record: RunRecord, properties: Mapping[str, Any], *, ask_model: boo
         statistics=record.output("StatisticsGen", "statistics"),
         schema=record.output("AnomalyGate", "approved_schema") or record.output("SchemaGen", "schema"),
         anomalies=record.output("ExampleValidator", "anomalies"),
-        examples=record.output("TableExampleGen", "examples") if ask_model else None,
+        examples=record.examples if ask_model else None,
         examples_properties=properties,
         model=record.output("Trainer", "model"),
         evaluation=record.output("Evaluator", "evaluation"),
-        served_version=record.served_version,
         pushed_version=record.pushed_version,
     )

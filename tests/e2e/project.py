@@ -71,6 +71,17 @@ class Project:
         return kubetfx("predict", self.config, "--rows", rows, "--format", "json")
 
 
+def report_of(run: Finished) -> Path:
+    """The report that a run ends with, whichever way it ended."""
+    document = run.document
+    return Path(document["report"] if "report" in document else document["error"]["report"])
+
+
+def metrics_of(run: Finished) -> Any:
+    """What stands in metrics.json beside the report."""
+    return json.loads((report_of(run).parent / "metrics.json").read_text())
+
+
 def penguins_in(folder: Path) -> Project:
     (folder / "data").mkdir(parents=True)
     shutil.copy(PENGUINS / "pipeline.yaml", folder)

@@ -4,7 +4,17 @@ import json
 import shutil
 from pathlib import Path
 
-from tests.e2e.project import Project, kubetfx, output_folders, penguins_in, states
+from tests.e2e.project import Project, kubetfx, metrics_of, output_folders, penguins_in, report_of, states
+
+PENGUINS_COLUMNS = (
+    "island",
+    "bill_length_mm",
+    "bill_depth_mm",
+    "flipper_length_mm",
+    "body_mass_g",
+    "sex",
+    "year",
+)
 
 
 def test_anomalies_of_the_data_stop_the_run_before_training(penguins: Project, tmp_path: Path) -> None:
@@ -22,6 +32,12 @@ def test_anomalies_of_the_data_stop_the_run_before_training(penguins: Project, t
     assert "validation.features: {island: warn}" in message
     assert output_folders(project, "Transform") == []
     assert project.versions == []
+    html = report_of(stopped).read_text(encoding="utf-8")
+    assert "Stopped by anomalies of the data" in html[html.index("<h1") : html.index("</h1>")]
+    assert "Atlantis" in html
+    assert "let it pass with validation.features: {island: warn}" in html
+    assert html.count("not reached") >= 6
+    assert metrics_of(stopped)["data"]["rows"] == 344
 
     passed = project.run("--set", "data.schema_file=frozen.pbtxt", "--set", "validation.features={island: warn}")
     assert passed.exit_code == 0, passed.stdout
@@ -42,6 +58,7 @@ def test_users_own_module_beside_the_config_is_used_and_its_edits_are_noticed(ne
     assert first.exit_code == 0, first.stdout
     (log,) = [node["log"] for node in first.document["nodes"] if node["id"] == "Trainer"]
     assert 'Model: "mine"' in Path(log).read_text()
+    assert set(metrics_of(first)["importance"]) == set(PENGUINS_COLUMNS)  # by asking for raw columns
     module.write_text(module.read_text() + "\n# edited\n")
     second = project.run(*arguments)
     assert states(second)["Trainer"] == "done"
@@ -65,6 +82,11 @@ def test_init_on_an_unseen_table_then_run_works_without_an_edit(tmp_path: Path) 
     done = kubetfx("run", "pipeline.yaml", "--format", "json", cwd=tmp_path)
     assert done.exit_code == 0, done.stdout
     assert set(done.document["excluded_columns"]) == {"Row ID", "empty"}
+    html = report_of(done).read_text(encoding="utf-8")
+    assert "Residuals" in html
+    assert "A part of this report could not be made" not in html
+    importance = metrics_of(done)["importance"]
+    assert max(importance, key=importance.get) == "living area (m²)"
 
     rows_path = tmp_path / "rows.csv"
     rows_path.write_text("\n".join([header, *rows[:3]]) + "\n", encoding="utf-8")
@@ -94,3 +116,6 @@ def test_newest_span_is_read_and_a_newer_one_is_noticed(new_penguins: Project) -
         for path in new_penguins.workspace.glob("artifacts/TableExampleGen/examples/*/num_examples")
     ]
     assert sorted(totals) == [199, 344]
+    data = metrics_of(newer)["data"]
+    assert (data["span"], data["rows"]) == (2, 199)
+    assert "island" in data["drifted"]  # the first 199 penguins are from other islands than all

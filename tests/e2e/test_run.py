@@ -15,7 +15,17 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
-from tests.e2e.project import PENGUINS, Finished, Project, command, environment, kubetfx, penguins_in
+from tests.e2e.project import (
+    PENGUINS,
+    Finished,
+    Project,
+    command,
+    environment,
+    kubetfx,
+    metrics_of,
+    penguins_in,
+    report_of,
+)
 
 COLUMNS = ["island", "bill_length_mm", "bill_depth_mm", "flipper_length_mm", "body_mass_g", "sex", "year"]
 
@@ -61,6 +71,51 @@ def test_history_stands_beside_the_model(first_run: Finished, penguins: Project)
     document = json.loads(path.read_text())
     assert len(document["history"]["val_loss"]) == document["epochs"]
     assert document["history"]["val_loss"][document["best_epoch"] - 1] == min(document["history"]["val_loss"])
+
+
+def test_run_leaves_a_report_with_all_its_parts(first_run: Finished, penguins: Project) -> None:
+    path = report_of(first_run)
+    html = path.read_text(encoding="utf-8")
+
+    assert path.stat().st_size < 1_000_000
+    assert f"Pushed as version {first_run.document['pushed_version']}" in html
+    for part in ("answer", "data", "training", "quality", "evaluation", "provenance", "card"):
+        assert f'id="{part}" aria-labelledby' in html, part
+    assert "A part of this report could not be made" not in html
+    for words in (
+        "bill_length_<wbr>mm",
+        "Confusion matrix",
+        "Calibration",
+        "What the model looks at",
+        "ran in this run",
+    ):
+        assert words in html
+    (facts,) = penguins.workspace.glob("artifacts/Report/report/*/facts.json")
+    assert json.loads(facts.read_text())["problems"] == []
+    assert "# Model card: penguins" in (path.parent / "model_card.md").read_text()
+
+
+def test_metrics_for_machines_are_those_of_the_run(first_run: Finished) -> None:
+    metrics = metrics_of(first_run)
+
+    assert metrics["run"]["state"] == "pushed"
+    assert metrics["pushed_version"] == first_run.document["pushed_version"]
+    accuracy = metrics["metrics"]["accuracy"]
+    assert accuracy["value"] == first_run.document["metrics"]["accuracy"]
+    assert accuracy["lower"] < accuracy["value"] <= accuracy["upper"]
+    assert sum(one["support"] for one in metrics["classes"]) == first_run.document["metrics"]["example_count"]
+    assert metrics["data"]["splits"]["eval"] == first_run.document["metrics"]["example_count"]
+    assert max(metrics["importance"], key=metrics["importance"].get).startswith(("bill", "flipper"))
+
+
+def test_runs_and_the_report_of_each_can_be_found_again(first_run: Finished, penguins: Project) -> None:
+    listed = kubetfx("runs", penguins.config, "--format", "json").document["runs"]
+    first = next(run for run in listed if run["run_id"] == first_run.document["run_id"])
+    assert (first["state"], first["pushed_version"]) == ("pushed", first_run.document["pushed_version"])
+
+    found = kubetfx("report", penguins.config, "--run", first["run_id"])
+    assert found.exit_code == 0, found.stderr
+    assert Path(found.stdout.strip()).resolve() == report_of(first_run).resolve()
 
 
 def test_predict_gives_species_for_raw_rows(first_run: Finished, penguins: Project) -> None:
@@ -227,6 +282,9 @@ def test_unchanged_run_executes_no_node(first_run: Finished, penguins: Project) 
     assert not again.document["changed"]
     assert again.document["pushed_version"] == first_run.document["pushed_version"]
     assert again.document["metrics"] == first_run.document["metrics"]
+    html = report_of(again).read_text(encoding="utf-8")
+    assert f"Still served: version {first_run.document['pushed_version']}" in html
+    assert html.count("Evaluator: cached") == 1
 
 
 def test_pushed_version_that_was_deleted_is_pushed_again_without_training(
@@ -246,6 +304,8 @@ def test_missed_threshold_exits_with_4_and_pushes_nothing(first_run: Finished, p
     assert penguins.versions == before
     assert "cross_entropy" in refused.stdout
     assert "must be at most 0.0001: MISSED" in refused.stdout
+    html = report_of(refused).read_text(encoding="utf-8")
+    assert "Not pushed: Cross entropy misses its threshold by " in html[html.index("<h1") : html.index("</h1>")]
     again = penguins.run("--set", "evaluation.thresholds={cross_entropy: {at_most: 0.0001}}")
     assert again.exit_code == 4
 
@@ -268,6 +328,13 @@ def test_new_model_is_pushed_beside_the_old_one_and_compared_with_it(first_run: 
     assert "Trainer" in executed(newer)
     assert penguins.versions == [*before, newer.document["pushed_version"]]
     assert newer.document["served_metrics"]["accuracy"] == first_run.document["metrics"]["accuracy"]
+    assert metrics_of(newer)["served_version"] == before[-1]
+
+    runs = (first_run.document["run_id"], newer.document["run_id"])
+    compared = kubetfx("compare", penguins.config, *runs, "--format", "json").document
+    assert compared["config"]["training.seed"] == ["0", "1"]
+    assert compared["metrics"]["accuracy"] == [run.document["metrics"]["accuracy"] for run in (first_run, newer)]
+    assert "<polyline" in Path(compared["page"]).read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")

@@ -70,8 +70,7 @@ def test_page_fits_its_window_and_asks_for_nothing(
     assert "taken over" not in page.evaluate("document.title")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [375, 1440])
+@pytest.mark.parametrize(("width", "scheme"), [(375, "dark"), (1440, "light")])
 @pytest.mark.parametrize("name", PAGES)
 def test_page_has_no_serious_fault_of_accessibility(
     page: chromium.Page, files: dict[str, Path], name: str, width: int, scheme: str
@@ -114,3 +113,19 @@ def test_folded_columns_stay_light_until_they_are_opened(page: chromium.Page, tm
     assert page.evaluate("document.querySelectorAll('#data details .card').length") == 1011 - 50
     content, window = page.evaluate(chromium.FIRST_LAYOUT)
     assert content <= window
+
+
+def test_what_these_tests_look_for_is_found_where_it_is(page: chromium.Page, tmp_path: Path) -> None:
+    path = tmp_path / "faulty.html"
+    path.write_text(
+        "<!doctype html><img src='https://example.invalid/a.png'><script>nothing()</script>"
+        "<p style='position:absolute;top:99px'>over</p><p style='position:absolute;top:101px'>under</p>"
+        "<div style='width:3000px'>wide</div>"
+    )
+    page.open(path, width=375, scheme="light")
+
+    assert any("nothing is not defined" in problem or "Uncaught" in problem for problem in page.problems)
+    assert page.requests == ["https://example.invalid/a.png"]
+    content, window = page.evaluate(chromium.FIRST_LAYOUT)
+    assert content > window
+    assert [found[:2] for found in page.evaluate(chromium.OVERLAPS)] == [["over", "under"]]

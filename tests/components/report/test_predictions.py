@@ -1,0 +1,126 @@
+"""An exported model with random weights, asked the way the report asks it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from components.report import predictions as predicting
+from models import tabular
+from models.export import export_model
+from pipeline.config import ModelConfig
+from serving.saved_model import SavedModel, SessionOptions
+from tests.models.conftest import make_rows, preprocess, to_examples  # noqa: F401 - a fixture
+
+ROWS = make_rows(80)
+
+
+@dataclass(frozen=True)
+class Exported:
+    path: Path
+    preprocessed: Any
+    examples: list[bytes]
+
+    @property
+    def positions(self) -> dict[str, list[tuple[str, int]]]:
+        return tabular.feature_positions(self.preprocessed.features)
+
+
+@pytest.fixture(scope="module", params=["classification", "regression"])
+def exported(request, preprocess, tmp_path_factory) -> Iterator[Exported]:  # noqa: F811
+    task, label = request.param, "species" if request.param == "classification" else "mass"
+    preprocessed = preprocess(ROWS, label=label, task=task)
+    keras.utils.set_random_seed(1)
+    network = tabular.build_model(
+        preprocessed.output,
+        model=ModelConfig(hidden_units=(8,), embedding_size=3),
+        features=preprocessed.config,
+        num_outputs=len(preprocessed.features.classes) or 1,
+    )
+    head = keras.layers.Softmax() if task == "classification" else keras.layers.Rescaling(scale=9.0, offset=4.0)
+    path = tmp_path_factory.mktemp("model") / "Format-Serving"
+    export_model(keras.Model(network.input, head(network.output)), preprocessed.output, preprocessed.features, path)
+    return Exported(path, preprocessed, to_examples(ROWS))
+
+
+def test_part_of_the_graph_answers_as_the_whole_does(exported: Exported) -> None:
+    whole = SavedModel(exported.path, SessionOptions())
+    signature = whole.signatures["serving_examples"]
+    name = "probabilities" if exported.preprocessed.features.classes else "value"
+    (expected,) = whole.run(
+        [signature.inputs["examples"].tensor_name],
+        [np.array(exported.examples, dtype=object)],
+        [signature.outputs[name].tensor_name],
+    )
+    model = predicting.Model(exported.path, with_raw_columns=True)
+
+    found = model.predict(exported.examples)
+    np.testing.assert_allclose(found.outputs, expected[found.known], rtol=1e-5)
+    raw = model.outputs_of_columns(model.columns(exported.examples))
+    np.testing.assert_allclose(raw, expected, rtol=1e-5)
+    for one in (model, whole):
+        one.close()
+
+
+def test_labels_are_indices_of_the_classes_or_numbers(exported: Exported) -> None:
+    model = predicting.Model(exported.path)
+    found = model.predict(exported.examples)
+    model.close()
+    features = exported.preprocessed.features
+    truth = [row[features.label] for row in ROWS]
+
+    if features.classes:
+        assert [features.classes[index] for index in found.labels] == [str(value) for value in truth]
+    else:
+        np.testing.assert_allclose(found.labels, np.array(truth, float), rtol=1e-6)
+
+
+def test_importance_is_the_same_by_features_and_by_raw_columns(exported: Exported) -> None:
+    model = predicting.Model(exported.path, with_raw_columns=True)
+    sample = predicting.Sample(exported.examples, len(exported.examples))
+    found = model.predict(exported.examples)
+    by_features, rows, repetitions = predicting.importance(model, sample, found, positions=exported.positions, seed=3)
+    by_columns, _, _ = predicting.importance(model, sample, found, positions=None, seed=3)
+    model.close()
+
+    assert (rows, repetitions) == (len(found.labels), predicting.IMPORTANCE_REPETITIONS)
+    assert {one.column for one in by_features} == set(exported.preprocessed.features.inputs)
+    ours, theirs = ({one.column: one.value for one in found} for found in (by_features, by_columns))
+    for name, value in ours.items():
+        assert value == pytest.approx(theirs[name], rel=1e-3, abs=1e-4), name
+
+
+def test_time_that_is_up_leaves_rows_out(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predicting, "PREDICT_BATCH", 16)
+    model = predicting.Model(exported.path)
+    found = model.predict(exported.examples, seconds=0)
+    model.close()
+
+    assert len(found.known) == len(ROWS)
+    assert 0 < found.known.sum() == len(found.labels) <= 16
+    assert not found.known[16:].any()
+
+
+def test_drawn_rows_are_as_many_as_asked_for_and_the_same_again(tmp_path: Path) -> None:
+    path = tmp_path / "part.gz"
+    with tf.io.TFRecordWriter(str(path), "GZIP") as writer:
+        for number in range(1000):
+            writer.write(str(number).encode())
+    first, second = (predicting.draw([path], rows=50, seed=1) for _ in range(2))
+
+    assert first == second
+    assert (len(set(first.examples)), first.total_rows) == (50, 1000)
+    assert first.examples != predicting.draw([path], rows=50, seed=2).examples
+    assert 250 < np.mean([int(row) for row in predicting.draw([path], rows=500, seed=0).examples]) < 750
+    everything = predicting.draw([path], rows=5000, seed=0)
+    assert sorted(everything.examples, key=int) == [str(number).encode() for number in range(1000)]
+
+
+def test_model_of_another_kind_is_refused_in_words(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not exported by this version of kubetfx"):
+        predicting.Model(tmp_path)

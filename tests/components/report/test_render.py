@@ -1,0 +1,176 @@
+import os
+import re
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from components.report import render
+from tests.components.report import sample
+
+GOLDENS = Path(__file__).parent / "goldens"
+SHOWN = ("h1", "h2", "h3", "caption", "figcaption", "thead", "svg", "summary", "nav", "section", "dt")
+
+
+class Outline(HTMLParser):
+    """The structure of a page: headings, figures, tables and folded parts, without the figures in them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+        self._open: list[tuple[str, str, list[str]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        attributes = dict(attrs)
+        if tag == "section" and "id" in attributes:
+            self.lines.append(f"#{attributes['id']}")
+        elif tag == "svg":
+            self.lines.append(f"  [{attributes.get('class')}] {(attributes.get('aria-label') or 'hidden')[:60]}")
+        elif tag in ("h1", "h2", "h3", "caption", "figcaption", "thead", "summary", "dt"):
+            self._open.append((tag, "", []))
+        elif tag in ("th", "li", "strong") and self._open:
+            self._open[-1][2].append(" |")
+
+    def handle_endtag(self, tag: str) -> None:
+        if self._open and self._open[-1][0] == tag:
+            _, _, parts = self._open.pop()
+            self.lines.append(f"  {tag}: {' '.join(' '.join(parts).split())}")
+
+    def handle_data(self, text: str) -> None:
+        if self._open:
+            self._open[-1][2].append(text)
+
+
+def outline(html: str) -> str:
+    parser = Outline()
+    parser.feed(html)
+    lines = [re.sub(r"(?<!h)\d[\d.,]*", "#", line)[:110].rstrip() for line in parser.lines]
+    kept = [line for index, line in enumerate(lines) if index == 0 or line != lines[index - 1]]
+    return "\n".join(kept) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "html"),
+    [
+        ("classification", lambda: render.report(sample.facts(blessed=True), sample.record("pushed"))),
+        ("regression", lambda: render.report(sample.regression_facts(), sample.record("pushed"))),
+    ],
+)
+def test_structure_is_that_of_the_golden(name: str, html) -> None:
+    found, path = outline(html()), GOLDENS / f"{name}.txt"
+    if os.environ.get("UPDATE_GOLDEN"):
+        path.write_text(found, encoding="utf-8")
+    assert found == path.read_text(encoding="utf-8"), "the structure changed; UPDATE_GOLDEN=1 rewrites the golden"
+
+
+def test_rejected_model_says_at_the_top_which_threshold_failed_and_by_how_much() -> None:
+    html = render.report(sample.facts(), sample.record())
+    top = html[html.index("<h1") : html.index('id="data"')]
+
+    assert "Not pushed: Accuracy misses its threshold by 0.02" in top
+    assert "0.04 worse than the served model&#39;s 0.75" in top
+    assert "misses by 0.02" in top
+
+
+@pytest.mark.parametrize(
+    ("state", "nodes", "title"),
+    [
+        ("pushed", 8, "Pushed as version 1795000000"),
+        ("unchanged", 8, "Still served: version 1795000000"),
+        ("failed", 5, "Failed at Trainer, node 5 of 8"),
+        ("interrupted", 5, "Interrupted at Trainer, node 5 of 8"),
+        ("stopped_by_anomalies", 4, "Stopped by anomalies of the data"),
+        ("running", 4, "Running, or killed without a word"),
+    ],
+)
+def test_every_end_of_a_run_has_its_answer(state: str, nodes: int, title: str) -> None:
+    facts = sample.facts(blessed=True)
+    if nodes < 8:
+        facts = facts.model_copy(update={"evaluation": None, "quality": None, "push": None})
+    html = render.report(facts, sample.record(state, nodes=nodes))
+
+    assert title in html[html.index("<h1") : html.index("</h1>")]
+
+
+def test_failed_run_shows_the_end_of_the_log_and_what_was_not_reached(tmp_path: Path) -> None:
+    (tmp_path / "Trainer.log").write_text(
+        "\n".join(f"line {number}" for number in range(100)) + "\n<b>the sky fell</b>"
+    )
+    record = sample.record("failed", nodes=5, folder=tmp_path)
+    html = render.report(sample.facts().model_copy(update={"evaluation": None, "quality": None}), record)
+
+    assert "ValueError: the sky fell" in html
+    assert "&lt;b&gt;the sky fell&lt;/b&gt;" in html
+    assert "line 10\n" not in html
+    assert html.count("not reached") >= 3
+
+
+def test_part_that_could_not_be_made_is_named() -> None:
+    facts = sample.facts().model_copy(update={"quality": None, "problems": ["Quality: ValueError: no <model>"]})
+    html = render.report(facts, sample.record())
+
+    assert "Quality: ValueError: no &lt;model&gt;" in html
+
+
+def test_call_works_as_it_stands() -> None:
+    facts = sample.facts(blessed=True)
+    call = render.answer(facts, sample.record("pushed")).call
+
+    assert call is not None
+    assert call.startswith("kubetfx serve 'my folder/pipeline.yaml'\ncurl -d '{\"instances\"")
+    assert '"it\'"\'"\'s"' in call
+    assert call.endswith("http://localhost:8501/v1/models/sample:predict")
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        lambda: render.report(sample.facts(), sample.record()),
+        lambda: render.statistics_page(sample.data_facts()),
+        lambda: render.schema_page(sample.data_facts().columns),
+        lambda: render.anomalies_page(sample.data_facts().anomalies or []),
+        lambda: render.training_page(sample.training_facts()),
+        lambda: render.evaluation_page(sample.evaluation_facts()),
+        lambda: render.quality_page(sample.facts().quality),
+        lambda: render.table_page(sample.SCRIPT, [sample.SCRIPT], [[sample.SCRIPT]], notes=[sample.SCRIPT]),
+        lambda: render.text_page(sample.SCRIPT, sample.SCRIPT),
+    ],
+    ids=["report", "statistics", "schema", "anomalies", "training", "evaluation", "quality", "table", "text"],
+)
+def test_page_is_one_file_without_scripts_and_addresses(html) -> None:
+    text = html()
+
+    assert text.startswith("<!doctype html>")
+    assert "<script" not in text
+    assert not re.search(r"(?:src|href)=\"(?!#|data:,)", text)
+    assert not re.search(r"url\(|@import", text)
+    assert not re.search(r"[\x00-\x08\x0e-\x1f]", text)
+
+
+def test_thousand_columns_are_folded_small_and_quick() -> None:
+    facts = sample.facts(num_numbers=1000)
+    render.report(facts, sample.record())
+    started = time.process_time()
+    html = render.report(facts, sample.record())
+
+    assert time.process_time() - started < 2.5
+    assert len(html.encode()) < 5_000_000
+    before_fold, _, _ = html.partition("<summary>The other 961 columns")
+    assert before_fold.count('<article class="card">') == 50
+
+
+def test_columns_that_matter_most_come_first() -> None:
+    html = render.report(sample.facts(num_numbers=60), sample.record())
+    names = re.findall(r"<h4>(.*?)</h4>", html)
+
+    assert names[:3] == ["label", "number_<wbr>0", "number_<wbr>1"]
+
+
+def test_run_without_table_still_has_a_report() -> None:
+    facts = sample.facts(blessed=True).model_copy(update={"data": None})
+    html = render.report(facts, sample.record("pushed"))
+
+    assert 'id="data"' not in html
+    assert 'href="#data"' not in html
+    assert "Pushed as version" in html
