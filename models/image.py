@@ -206,23 +206,25 @@ def build_augmentation(config: AugmentationConfig, *, seed: int) -> keras.Sequen
         layers.append(keras.layers.RandomTranslation(config.shift, config.shift, seed=seed + 4, **fill))
     if config.contrast:
         layers.append(keras.layers.RandomContrast(config.contrast, value_range=(0, WHITE), seed=seed + 5))
-    if config.brightness or config.saturation or config.hue:
-        layers.append(
-            keras.layers.RandomColorJitter(
-                value_range=(0, WHITE),
-                brightness_factor=config.brightness or None,
-                saturation_factor=(0.5 - config.saturation / 2, 0.5 + config.saturation / 2)
-                if config.saturation
-                else None,
-                hue_factor=config.hue or None,
-                seed=seed + 6,
-            )
-        )
+    if config.brightness:
+        layers.append(keras.layers.RandomBrightness(config.brightness, value_range=(0, WHITE), seed=seed + 6))
+    if config.saturation:
+        half = config.saturation / 2  # 0.5 is as it is, 0 without colour
+        layers.append(keras.layers.RandomSaturation((0.5 - half, 0.5 + half), value_range=(0, WHITE), seed=seed + 10))
+    if config.hue:
+        layers.append(keras.layers.RandomHue(config.hue, value_range=(0, WHITE), seed=seed + 11))
     if config.noise:
         layers.append(RandomNoise(config.noise * WHITE, seed=seed + 7))
     if config.cutout:
         layers.append(RandomCutout(config.cutout, seed=seed + 8))
-    return keras.Sequential(layers, name="augmentation") if layers else None
+    return keras.Sequential([*layers, _Clip()], name="augmentation") if layers else None
+
+
+class _Clip(keras.layers.Layer):
+    """Back to 0 to 255, which more colour and contrast leave."""
+
+    def call(self, images: Any) -> Any:
+        return keras.ops.clip(images, 0, WHITE)
 
 
 class RandomNoise(keras.layers.Layer):
@@ -239,13 +241,12 @@ class RandomNoise(keras.layers.Layer):
         self.generator = keras.random.SeedGenerator(seed)
 
     def call(self, images: Any, training: bool = True) -> Any:
-        """Images (batch, height, width, channels) with noise, clipped to 0 to 255."""
+        """Images (batch, height, width, channels) with noise."""
         if not training:
             return images
         shape = keras.ops.shape(images)
         deviations = keras.random.uniform((shape[0], 1, 1, 1), 0, self._deviation, seed=self.generator)
-        noise = keras.random.normal(shape, seed=self.generator)
-        return keras.ops.clip(images + noise * deviations, 0, WHITE)
+        return images + keras.random.normal(shape, seed=self.generator) * deviations
 
 
 class RandomCutout(keras.layers.Layer):

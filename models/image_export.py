@@ -29,7 +29,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from models.export import CLASSIFY_METHOD, FACTS, NETWORK, REQUEST, ModelFacts
 from models.features import Features
 from models.image import ImageNetwork
-from models.image_decoding import decode_and_resize, resize
+from models.image_decoding import decode_batch, resize
 from pipeline.config import ModelConfig
 from serving.warmup import predict_request, write_warmup_requests
 
@@ -53,11 +53,7 @@ class ImageInput:
 
     def decode(self, contents: tf.Tensor) -> tf.Tensor:
         """Bytes of files (batch,) to (batch, *image_shape, 3) uint8: the function that training reads files with."""
-        return tf.map_fn(
-            lambda content: decode_and_resize(content, model=self.model, max_pixels=self.max_pixels),
-            contents,
-            fn_output_signature=tf.TensorSpec([*self.model.image_shape, 3], tf.uint8),
-        )
+        return decode_batch(contents, model=self.model, max_pixels=self.max_pixels)
 
     def resize(self, images: tf.Tensor) -> tf.Tensor:
         """Decoded pictures of one size to the network's."""
