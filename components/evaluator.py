@@ -7,7 +7,7 @@ threshold is in TFMA's terms.
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,13 @@ import tensorflow_model_analysis as tfma
 from absl import logging
 from tensorflow_model_analysis.proto import config_pb2, metrics_for_slice_pb2
 from tfx import types
+from tfx.components.evaluator import constants
 from tfx.components.evaluator import executor as tfx_evaluator
 from tfx.dsl.components.base import base_beam_component, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts, standard_component_specs
 from tfx.utils import proto_utils
 
-from components import golden
+from components import golden, image_evaluation
 from components.served_model_resolver import saved_model_path
 from models.export import read_facts
 from models.features import LABEL, Features, read_features, read_schema
@@ -91,6 +92,8 @@ class EvaluationResult:
     is_blessed: bool
     not_compared_because: str | None = None
     """Why the candidate was not held against what is served."""
+    by_class: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Precision, recall, f1 and number of images by class, of a model of images."""
 
     @property
     def failures(self) -> list[str]:
@@ -127,8 +130,9 @@ def make_eval_config(
             that all metrics are 0 of. Empty: all.
         has_baseline: whether a served model is there to compare with.
     """
-    thresholds = effective_thresholds(evaluation, task)
-    names = dict.fromkeys([*(evaluation.metrics or METRICS[task]), *thresholds])
+    thresholds = _of_tfma(effective_thresholds(evaluation, task), task)
+    computed = [name for name in evaluation.metrics if name in METRICS[task]] or METRICS[task]
+    names = dict.fromkeys([*computed, *thresholds])
     whole = config_pb2.MetricsSpec(metrics=[config_pb2.MetricConfig(class_name="ExampleCount")])
     per_class = config_pb2.MetricsSpec()
     if num_classes == 2:
@@ -149,6 +153,12 @@ def make_eval_config(
         metrics_specs=[spec for spec in (whole, per_class) if spec.metrics],
         slicing_specs=slices,
     )
+
+
+def _of_tfma(thresholds: dict[str, Threshold], task: Task) -> dict[str, Threshold]:
+    """The thresholds of metrics that TFMA computes; an empty one if there are none, since TFMA asks for one."""
+    found = {name: threshold for name, threshold in thresholds.items() if name in METRICS[task]}
+    return found or {METRICS[task][0]: Threshold.model_construct(at_least=None, at_most=None, worse_by_at_most=None)}
 
 
 def _model_spec(name: str, task: Task) -> config_pb2.ModelSpec:
@@ -194,14 +204,19 @@ def read_evaluation(folder: Path, evaluation: EvaluationConfig, *, task: Task) -
         by_slice[_slice_name(record)] = _values_by_model(record)
     overall = by_slice.pop("")
     order = ["example_count", *METRICS[task]]
+    images = image_evaluation.read(folder)
     metrics = {name: overall[CANDIDATE][name] for name in order if name in overall[CANDIDATE]}
-    baseline = overall.get(BASELINE, {})
+    metrics |= images["metrics"].get(CANDIDATE, {})
+    baseline = overall.get(BASELINE, {}) | images["metrics"].get(BASELINE, {})
+    checks = list(_checks(effective_thresholds(evaluation, task), metrics, baseline))
     return EvaluationResult(
         metrics=metrics,
         baseline_metrics=baseline,
         slices={name: _of_slice(values[CANDIDATE]) for name, values in sorted(by_slice.items())},
-        checks=list(_checks(effective_thresholds(evaluation, task), metrics, baseline)),
-        is_blessed=tfma.load_validation_result(str(folder)).validation_ok,
+        checks=checks,
+        is_blessed=tfma.load_validation_result(str(folder)).validation_ok
+        and all(check.passed for check in checks if check.metric not in METRICS[task]),
+        by_class=images.get("by_class", {}),
         not_compared_because=(folder / NOT_COMPARED).read_text() if (folder / NOT_COMPARED).is_file() else None,
     )
 
@@ -289,7 +304,16 @@ class Executor(tfx_evaluator.Executor):
         folder = Path(artifact_utils.get_single_uri(output_dict[standard_component_specs.EVALUATION_KEY]))
         if difference:
             (folder / NOT_COMPARED).write_text(difference, encoding="utf-8")
+        facts = read_facts(saved_model_path(inputs["model"]))
+        if facts is not None and facts.image is not None:
+            models = {CANDIDATE: saved_model_path(inputs["model"])}
+            if standard_component_specs.BASELINE_MODEL_KEY in inputs:
+                models[BASELINE] = saved_model_path(inputs[standard_component_specs.BASELINE_MODEL_KEY])
+            split = artifact_utils.get_split_uri(inputs["examples"], EVALUATION_SPLIT)
+            image_evaluation.write(image_evaluation.evaluate(split, models, evaluation), folder)
         result = read_evaluation(folder, evaluation, task=task)
+        if not result.is_blessed:
+            _withdraw_blessing(artifact_utils.get_single_instance(output_dict[standard_component_specs.BLESSING_KEY]))
         (folder / golden.RESULT).write_text(json.dumps(asdict(result), indent=1), encoding="utf-8")
         if num_golden_rows := exec_properties["golden_rows"]:
             golden_rows = golden.predict_golden_rows(
@@ -303,6 +327,14 @@ class Executor(tfx_evaluator.Executor):
             logging.info("%s", check)
 
 
+def _withdraw_blessing(blessing: types.Artifact) -> None:
+    """TFMA may have given it: it knows nothing of the metrics of images."""
+    blessed = Path(blessing.uri) / constants.BLESSED_FILE_NAME
+    if blessed.exists():
+        blessed.rename(blessed.with_name(constants.NOT_BLESSED_FILE_NAME))
+    blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY, constants.NOT_BLESSED_VALUE)
+
+
 def why_not_comparable(candidate: Path, baseline: Path) -> str | None:
     """What keeps two models from being evaluated on the same rows by the same measure; None if nothing does.
 
@@ -313,6 +345,8 @@ def why_not_comparable(candidate: Path, baseline: Path) -> str | None:
     ours, theirs = read_facts(candidate), read_facts(baseline)
     if ours is None or theirs is None:
         return "the served model was not exported by kubetfx"
+    if (ours.image is None) != (theirs.image is None):
+        return f"the served model is one of {'tables' if ours.image else 'images'}"
     if (ours.label, ours.classes) != (theirs.label, theirs.classes):
         return f"the served model predicts another label or other classes ({theirs.label})"
     for column, dtype in theirs.columns.items():

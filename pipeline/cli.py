@@ -213,6 +213,8 @@ def _print_metrics(result: "RunResult", output: Output) -> None:
         reason = result.evaluation.not_compared_because
         output.say(f"Not compared with what is served: {reason}.", style="yellow")
     output.table(["metric", "value ", "served ", "threshold", ""], _metric_rows(result.evaluation))
+    if result.evaluation.by_class:
+        _print_classes(result.evaluation, output)
     if result.evaluation.slices:
         _print_slices(result.evaluation, output)
 
@@ -228,6 +230,17 @@ def _metric_rows(evaluation: "EvaluationResult") -> list[list[str]]:
         verdict = "" if not checks else "ok" if all(check.passed for check in checks) else "MISSED"
         rows.append([name, format_metric(value), "" if served is None else format_metric(served), bounds, verdict])
     return rows
+
+
+def _print_classes(evaluation: "EvaluationResult", output: Output) -> None:
+    """The classes of images by their f1, the weakest first."""
+    ranked = sorted(evaluation.by_class.items(), key=lambda entry: entry[1]["f1"])
+    rows = [
+        [name, f"{values['images']:,.0f}", *(f"{values[key]:.4f}" for key in ("precision", "recall", "f1"))]
+        for name, values in ranked[:MAX_SLICES]
+    ]
+    title = f"Classes, the weakest {len(rows)} of {len(ranked)}" if len(rows) < len(ranked) else "Classes"
+    output.table(["class", "images ", "precision ", "recall ", "f1 "], rows, title=title)
 
 
 def _print_slices(evaluation: "EvaluationResult", output: Output) -> None:
@@ -257,6 +270,7 @@ def _as_document(result: "RunResult", config: PipelineConfig) -> dict[str, Any]:
         "metrics": result.evaluation.metrics,
         "served_metrics": result.evaluation.baseline_metrics,
         "slices": result.evaluation.slices,
+        "by_class": result.evaluation.by_class,
         "checks": [asdict(check) for check in result.evaluation.checks],
         "excluded_columns": result.excluded_columns,
         "warnings": result.warnings,
