@@ -22,7 +22,7 @@ from pipeline.errors import (
     RunLeftError,
     UsageError,
 )
-from pipeline.output import Output
+from pipeline.output import Output, logged_to
 from pipeline.serving_commands import app as serving_app
 
 if TYPE_CHECKING:
@@ -119,6 +119,49 @@ def init(
     if format == "json":
         output.document({"config": str(output_path)})
     output.say(f"Wrote {output_path}. Next: kubetfx run {output_path}")
+
+
+@app.command()
+def inspect(
+    config: ConfigPath,
+    output_path: Annotated[
+        Path | None, typer.Option("--output", help="Folder to write. Default: in the workspace.", show_default=False)
+    ] = None,
+    mistakes: Annotated[int, typer.Option(min=0, help="Images at most in the sheet of mistakes.")] = 64,
+    heat_maps: Annotated[int, typer.Option(min=0, help="Images whose heat maps (Grad-CAM) are drawn.")] = 16,
+    overrides: Overrides = None,
+    format: FormatOption = "human",
+) -> None:
+    """Look at a pushed classifier of images: its mistakes, what it looked at, and embeddings for TensorBoard."""
+    output = open_output(format)
+    pipeline_config = load(config, overrides)
+    if pipeline_config.model.kind != "image":
+        raise UsageError(f"Only models of images can be inspected. Received: model.kind: {pipeline_config.model.kind}.")
+
+    from components import push_directory
+
+    versions = push_directory.versions(pipeline_config.push_path)
+    artifacts = (pipeline_config.workspace_path / "artifacts" / "ImageExampleGen" / "examples").glob("[0-9]*")
+    examples = max(artifacts, key=lambda path: int(path.name), default=None)
+    if not versions or examples is None:
+        raise UsageError(f"There is no pushed model, or no images of a run. Make them: kubetfx run {config}")
+    folder = output_path or pipeline_config.workspace_path / "inspection"
+    output.begin("Looking at the images")
+    with logged_to(pipeline_config.workspace_path / "inspect.log"):
+        from components.image_gallery import write_gallery
+
+        saved_model = push_directory.version_path(pipeline_config.push_path, versions[-1])
+        gallery = write_gallery(
+            str(examples / "Split-eval"), saved_model, folder, mistakes=mistakes, heat_maps=heat_maps
+        )
+    output.end()
+    if format == "json":
+        output.document({key: value if isinstance(value, int) else str(value) for key, value in vars(gallery).items()})
+        return
+    output.say(f"{gallery.mistakes:,} of {gallery.images:,} images of the evaluation split are misclassified.")
+    output.say(f"  mistakes, the most certain first: {shown(gallery.mistakes_path)}")
+    output.say(f"  what the network looked at:       {shown(gallery.heat_maps_path)}")
+    output.say(f"  embeddings: tensorboard --logdir {shown(gallery.projector_path)}")
 
 
 @app.command()
