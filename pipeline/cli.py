@@ -250,6 +250,8 @@ def _print_calls(config: PipelineConfig, output: Output, *, config_path: Path) -
 def _print_metrics(result: "RunResult", output: Output) -> None:
     for column, reason in result.excluded_columns.items():
         output.say(f"Not used as a feature: {column}, {reason}")
+    for note in result.notes:
+        output.say(note)
     for warning in result.warnings:
         output.say(f"Anomaly: {warning}", style="yellow")
     if result.evaluation.not_compared_because:
@@ -317,6 +319,7 @@ def _as_document(result: "RunResult", config: PipelineConfig) -> dict[str, Any]:
         "checks": [asdict(check) for check in result.evaluation.checks],
         "excluded_columns": result.excluded_columns,
         "warnings": result.warnings,
+        "notes": result.notes,
         "not_compared_because": result.evaluation.not_compared_because,
         "blessed": result.evaluation.is_blessed,
         "pushed_version": result.pushed_version,
