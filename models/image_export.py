@@ -76,34 +76,41 @@ def input_of(facts: ModelFacts) -> ImageInput:
     return ImageInput(ModelConfig(kind="image", **facts.image["model"]), facts.image["max_pixels"])
 
 
-class _Graphs:
+class Graphs:
     """What the signatures compute."""
 
     def __init__(self, network: ImageNetwork, image: ImageInput, classes: Sequence[str]) -> None:
-        self._network = network
+        self.network = network
         self._image = image
         self._classes = classes
 
     def maps(self, pixels: tf.Tensor) -> tf.Tensor:
-        return self._network.maps(tf.cast(pixels, tf.float32), training=False)
+        """Feature maps of pixels in the network's size."""
+        return self.network.maps(tf.cast(pixels, tf.float32), training=False)
 
     def head(self, maps: tf.Tensor) -> tf.Tensor:
-        return tf.nn.softmax(tf.cast(self._network.head(maps, training=False), tf.float32))
+        """Probabilities of feature maps."""
+        return tf.nn.softmax(tf.cast(self.network.head(maps, training=False), tf.float32))
 
     def from_bytes(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The answer to the bytes of files (batch,)."""
         return self._answer(self._image.decode(image_bytes))
 
     def from_arrays(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The answer to decoded pictures (batch, height, width, 3) uint8."""
         return self._answer(self._image.resize(images))
 
     def from_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The answer to serialized tf.Examples (batch,)."""
         return self.from_bytes(tf.io.parse_example(examples, _EXAMPLE_SPEC)[_IMAGE])
 
     def classify(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The answer to Classify."""
         answers = self.from_examples(inputs)
         return {"classes": answers["classes"], "scores": answers["probabilities"]}
 
     def embed(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The mean over each feature map, (batch, channels), of the bytes of files (batch,)."""
         maps = tf.cast(self.maps(self._image.decode(image_bytes)), tf.float32)
         return {"embedding": tf.reduce_mean(maps, axis=[1, 2])}
 
@@ -147,7 +154,7 @@ def export_image_model(
         archive.track(part)
     raw_spec = transform_output.raw_feature_spec()
     label_spec = {features.label: raw_spec[features.label]}
-    graphs = _Graphs(network, image, features.classes)
+    graphs = Graphs(network, image, features.classes)
     strings = {name: [tf.TensorSpec([None], tf.string, name)] for name in (IMAGE_BYTES, "examples", "inputs")}
     pixels = [tf.TensorSpec([None, *image.model.image_shape, 3], tf.float32, "pixels")]
     feature_maps = network.head.inputs[0]

@@ -1,6 +1,7 @@
 """Asking a pushed model without a server: it is loaded the way TensorFlow Serving loads it."""
 
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -75,9 +76,17 @@ def _raise_refused(session: Any, outputs: Mapping[str, str], batch: Mapping[str,
         try:
             session.run(outputs, {name: column[index : index + 1] for name, column in batch.items()})
         except tf.errors.InvalidArgumentError as error:
-            reason = str(error.message).splitlines()[0]
-            raise DataError(f"The model refuses row {start + index + 1}: {reason}") from None
+            raise DataError(f"The model refuses row {start + index + 1}: {_reason(str(error.message))}") from None
     raise DataError("The model refuses the rows together, and each by itself it takes. Ask for fewer at a time.")
+
+
+def _reason(message: str) -> str:
+    """The line of TensorFlow's error that is about the row; around it stands where in the graph that was."""
+    if asserted := re.search(r"assertion failed: \[([^\]]*)\]", message):
+        return asserted[1]
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    nodes = [number for number, line in enumerate(lines[:-1]) if line.startswith("Node: ")]
+    return lines[nodes[-1] + 1] if nodes else lines[0]
 
 
 def to_prediction(answer: Mapping[str, Any]) -> Prediction:
