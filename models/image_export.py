@@ -36,6 +36,9 @@ from serving.warmup import predict_request, write_warmup_requests
 IMAGE_BYTES = "image_bytes"
 """Input of serving_default. REST takes and gives base64 where a name ends in _bytes."""
 
+BLOCK = 32
+"""Pictures that are decoded at a time."""
+
 EMBED = "embed"
 MAPS = "network_maps"
 HEAD = "network_head"
@@ -94,11 +97,11 @@ class Graphs:
 
     def from_bytes(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         """The answer to the bytes of files (batch,)."""
-        return self._answer(self._image.decode(image_bytes))
+        return self._answer(self._in_blocks(image_bytes))
 
     def from_arrays(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """The answer to decoded pictures (batch, height, width, 3) uint8."""
-        return self._answer(self._image.resize(images))
+        return self._answer(self.head(self.maps(self._image.resize(images))))
 
     def from_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """The answer to serialized tf.Examples (batch,)."""
@@ -114,8 +117,20 @@ class Graphs:
         maps = tf.cast(self.maps(self._image.decode(image_bytes)), tf.float32)
         return {"embedding": tf.reduce_mean(maps, axis=[1, 2])}
 
-    def _answer(self, pixels: tf.Tensor) -> dict[str, tf.Tensor]:
-        probabilities = self.head(self.maps(pixels))
+    def _in_blocks(self, image_bytes: tf.Tensor) -> tf.Tensor:
+        """Probabilities of files (batch,), a few at a time: TFMA sends a thousand, which decoded fill the memory."""
+        number = tf.maximum((tf.size(image_bytes) + BLOCK - 1) // BLOCK, 1)
+        shape = [None, len(self._classes)]
+        found = tf.TensorArray(tf.float32, size=number, element_shape=shape, infer_shape=False)
+
+        def step(index: tf.Tensor, array: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
+            pixels = self._image.decode(image_bytes[index * BLOCK : (index + 1) * BLOCK])
+            return index + 1, array.write(index, self.head(self.maps(pixels)))
+
+        _, found = tf.while_loop(lambda index, _: index < number, step, (0, found), parallel_iterations=1)
+        return tf.ensure_shape(found.concat(), shape)
+
+    def _answer(self, probabilities: tf.Tensor) -> dict[str, tf.Tensor]:
         classes = tf.constant(self._classes)
         scores, indices = tf.math.top_k(probabilities, k=min(self._image.model.top_k, len(self._classes)))
         labels = tf.gather(classes, indices)

@@ -13,7 +13,7 @@ CONFIG = {
     "name": "sides",
     "data": {"path": "data", "format": "images"},
     "model": {"kind": "image", "image_size": 12, "filters": [8, 16], "augmentation": {"noise": 0.02}},
-    "training": {"epochs": 20, "batch_size": 16, "learning_rate": 0.01},
+    "training": {"epochs": 12, "batch_size": 16, "learning_rate": 0.01},
     "evaluation": {
         "metrics": ["accuracy", "kappa", "top_k_accuracy"],
         "thresholds": {"accuracy": {"at_least": 0.9}, "kappa": {"at_least": 0.8}},

@@ -167,6 +167,8 @@ def test_examples_are_classified(saved_model, project):
 
     classified = model.signatures["classification"](inputs=examples)
     answered = model.signatures["serving_examples"](examples=examples)
+    many = model.signatures["serving_examples"](examples=tf.repeat(examples, 17))
+    np.testing.assert_allclose(many["probabilities"], np.repeat(answered["probabilities"], 17, axis=0), atol=1e-6)
     labels = model.signatures["transform_features"](examples=examples)["label"]
 
     np.testing.assert_array_equal(classified["scores"], answered["probabilities"])
