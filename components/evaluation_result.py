@@ -5,7 +5,7 @@ components/evaluator.py makes it of what TFMA wrote, and leaves it in the evalua
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.config import LOWER_IS_BETTER
@@ -51,6 +51,8 @@ class EvaluationResult:
     is_blessed: bool
     not_compared_because: str | None = None
     """Why the candidate was not held against what is served."""
+    by_class: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Precision, recall, f1 and number of images by class, of a model of images."""
 
     @property
     def failures(self) -> list[str]:

@@ -22,7 +22,7 @@ from tfx.dsl.components.base import base_beam_component, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts, standard_component_specs
 from tfx.utils import proto_utils
 
-from components import beam_mode, golden
+from components import beam_mode, golden, image_evaluation
 from components.evaluation_result import Check, EvaluationResult, format_metric, weakest_slices
 from components.served_model_resolver import saved_model_path
 from models.export import read_facts
@@ -79,8 +79,9 @@ def make_eval_config(
             that all metrics are 0 of. Empty: all.
         has_baseline: whether a served model is there to compare with.
     """
-    thresholds = effective_thresholds(evaluation, task)
-    names = dict.fromkeys([*(evaluation.metrics or METRICS[task]), *thresholds])
+    thresholds = _of_tfma(effective_thresholds(evaluation, task), task)
+    computed = [name for name in evaluation.metrics if name in METRICS[task]] or METRICS[task]
+    names = dict.fromkeys([*computed, *thresholds])
     whole = config_pb2.MetricsSpec(metrics=[config_pb2.MetricConfig(class_name="ExampleCount")])
     per_class = config_pb2.MetricsSpec()
     if num_classes == 2:
@@ -101,6 +102,12 @@ def make_eval_config(
         metrics_specs=[spec for spec in (whole, per_class) if spec.metrics],
         slicing_specs=slices,
     )
+
+
+def _of_tfma(thresholds: dict[str, Threshold], task: Task) -> dict[str, Threshold]:
+    """The thresholds of metrics that TFMA computes; an empty one if there are none, since TFMA asks for one."""
+    found = {name: threshold for name, threshold in thresholds.items() if name in METRICS[task]}
+    return found or {METRICS[task][0]: Threshold.model_construct(at_least=None, at_most=None, worse_by_at_most=None)}
 
 
 def _model_spec(name: str, task: Task) -> config_pb2.ModelSpec:
@@ -146,14 +153,19 @@ def read_evaluation(folder: Path, evaluation: EvaluationConfig, *, task: Task) -
         by_slice[_slice_name(record)] = _values_by_model(record)
     overall = by_slice.pop("")
     order = ["example_count", *METRICS[task]]
+    images = image_evaluation.read(folder)
     metrics = {name: overall[CANDIDATE][name] for name in order if name in overall[CANDIDATE]}
-    baseline = overall.get(BASELINE, {})
+    metrics |= images["metrics"].get(CANDIDATE, {})
+    baseline = overall.get(BASELINE, {}) | images["metrics"].get(BASELINE, {})
+    checks = list(_checks(effective_thresholds(evaluation, task), metrics, baseline))
     return EvaluationResult(
         metrics=metrics,
         baseline_metrics=baseline,
         slices={name: _of_slice(values[CANDIDATE]) for name, values in sorted(by_slice.items())},
-        checks=list(_checks(effective_thresholds(evaluation, task), metrics, baseline)),
-        is_blessed=tfma.load_validation_result(str(folder)).validation_ok,
+        checks=checks,
+        is_blessed=tfma.load_validation_result(str(folder)).validation_ok
+        and all(check.passed for check in checks if check.metric not in METRICS[task]),
+        by_class=images.get("by_class", {}),
         not_compared_because=(folder / NOT_COMPARED).read_text() if (folder / NOT_COMPARED).is_file() else None,
     )
 
@@ -237,7 +249,16 @@ class Executor(tfx_evaluator.Executor):
             super().Do(inputs, output_dict, {**exec_properties, "eval_config": proto_utils.proto_to_json(eval_config)})
         if difference:
             (folder / NOT_COMPARED).write_text(difference, encoding="utf-8")
+        facts = read_facts(saved_model_path(inputs["model"]))
+        if facts is not None and facts.image is not None:
+            models = {CANDIDATE: saved_model_path(inputs["model"])}
+            if standard_component_specs.BASELINE_MODEL_KEY in inputs:
+                models[BASELINE] = saved_model_path(inputs[standard_component_specs.BASELINE_MODEL_KEY])
+            split = artifact_utils.get_split_uri(inputs["examples"], EVALUATION_SPLIT)
+            image_evaluation.write(image_evaluation.evaluate(split, models, evaluation), folder)
         result = read_evaluation(folder, evaluation, task=task)
+        if not result.is_blessed:
+            _withdraw_blessing(artifact_utils.get_single_instance(output_dict[standard_component_specs.BLESSING_KEY]))
         (folder / golden.RESULT).write_text(json.dumps(asdict(result), indent=1), encoding="utf-8")
         if num_golden_rows := exec_properties["golden_rows"]:
             golden_rows = golden.predict_golden_rows(
@@ -282,6 +303,14 @@ def _bless(inputs: dict[str, list[types.Artifact]], output_dict: dict[str, list[
     logging.info("Blessing result %s written to %s.", is_blessed, blessing.uri)
 
 
+def _withdraw_blessing(blessing: types.Artifact) -> None:
+    """TFMA may have given it: it knows nothing of the metrics of images."""
+    blessed = Path(blessing.uri) / tfx_constants.BLESSED_FILE_NAME
+    if blessed.exists():
+        blessed.rename(blessed.with_name(tfx_constants.NOT_BLESSED_FILE_NAME))
+    blessing.set_int_custom_property(tfx_constants.ARTIFACT_PROPERTY_BLESSED_KEY, tfx_constants.NOT_BLESSED_VALUE)
+
+
 def why_not_comparable(candidate: Path, baseline: Path) -> str | None:
     """What keeps two models from being evaluated on the same rows by the same measure; None if nothing does.
 
@@ -292,6 +321,8 @@ def why_not_comparable(candidate: Path, baseline: Path) -> str | None:
     ours, theirs = read_facts(candidate), read_facts(baseline)
     if ours is None or theirs is None:
         return "the served model was not exported by kubetfx"
+    if (ours.image is None) != (theirs.image is None):
+        return f"the served model is one of {'tables' if ours.image else 'images'}"
     if (ours.label, ours.classes) != (theirs.label, theirs.classes):
         return f"the served model predicts another label or other classes ({theirs.label})"
     for column, dtype in theirs.columns.items():

@@ -15,8 +15,8 @@ import numpy as np
 
 from components.evaluation_result import RESULT
 
-if TYPE_CHECKING:  # it imports TensorFlow, and the Pusher does not need it
-    from models.raw_rows import RawRow
+if TYPE_CHECKING:  # it imports Keras
+    from models.export import ModelFacts
 
 __all__ = ["RESULT"]
 
@@ -28,7 +28,7 @@ GOLDEN = "golden.json"
 class GoldenRows:
     """Rows and what is to be predicted for them, in the same order."""
 
-    rows: "list[RawRow]"
+    rows: Sequence[Mapping[str, Any]]
     classes: list[str]
     """Empty for a regression."""
     outputs: list[list[float]]
@@ -106,6 +106,7 @@ def predict_golden_rows(split: str, *, number: int, transform_graph: str, saved_
     import tensorflow as tf
     import tensorflow_transform as tft
 
+    from models import image_export
     from models.export import NETWORK, network_arguments, read_facts
     from models.raw_rows import raw_rows
 
@@ -113,6 +114,8 @@ def predict_golden_rows(split: str, *, number: int, transform_graph: str, saved_
     assert facts is not None  # the Trainer of this run exported it
     files = sorted(tf.io.gfile.glob(f"{split}/*"))
     examples = list(tf.data.TFRecordDataset(files, "GZIP").take(number).as_numpy_iterator())
+    if facts.image is not None:
+        return _golden_images(image_export.image_bytes_of(examples), facts, saved_model)
     transform = tft.TFTransformOutput(transform_graph)
     raw = tf.io.parse_example(examples, transform.raw_feature_spec())
     features = transform.transform_features_layer()(raw)
@@ -120,4 +123,17 @@ def predict_golden_rows(split: str, *, number: int, transform_graph: str, saved_
     outputs = network(**network_arguments(features, facts.network_inputs))["outputs"]
     strings = [name for name, dtype in facts.columns.items() if dtype == "string"]
     rows = raw_rows(examples, inputs=facts.inputs, strings=strings)
+    return GoldenRows(rows, list(facts.classes), outputs.numpy().astype(float).tolist())
+
+
+def _golden_images(contents: Sequence[bytes], facts: "ModelFacts", saved_model: Path) -> GoldenRows:
+    import tensorflow as tf
+
+    from models.export import NETWORK
+    from models.image_export import IMAGE_BYTES, input_of
+    from serving import image_rows
+
+    pixels = tf.cast(input_of(facts).decode(tf.constant(contents)), tf.float32)
+    outputs = tf.saved_model.load(str(saved_model)).signatures[NETWORK](pixels=pixels)["outputs"]
+    rows = [{IMAGE_BYTES: image_rows.to_json(content)} for content in contents]
     return GoldenRows(rows, list(facts.classes), outputs.numpy().astype(float).tolist())

@@ -30,11 +30,9 @@ from components import image_files, table_profile, tables
 from components.example_gen import TableExampleGen, unpack
 from components.image_files import BrokenFile, ImageFile, ImageFiles
 from components.image_inspection import ImageFacts, assign_splits, find_copies, inspect
+from components.image_notes import REPORT, report_warnings
 from pipeline.config import DataConfig
 from pipeline.errors import AnomaliesError, DataError
-
-REPORT = "images.json"
-"""File of the examples artifact: the classes by split, what was left out and why, which files are copies."""
 
 FILES_A_SHARD = 256
 """Files that a worker is handed at a time to look into."""
@@ -309,25 +307,6 @@ def _report(
         "conflicts": [names for names in copies if len({labels[name] for name in names}) > 1],
         "warnings": list(found.warnings),
     }
-
-
-def report_warnings(report: Mapping[str, Any]) -> list[str]:
-    """What a person should know of the images, from the report of the examples artifact, a line each."""
-    lines = list(report["warnings"])
-    if broken := report["broken"]:
-        first = f"{broken[0]['name']}, {broken[0]['reason']}"
-        lines.append(f"{len(broken):,} files are broken and left out, the first {first}. All stand in {REPORT}.")
-    if copies := report["copies"]:
-        number = sum(len(names) - 1 for names in copies)
-        lines.append(
-            f"{number:,} images are exact copies of others, such as {copies[0][0]} and {copies[0][1]}; copies are "
-            "in one split, so none is trained on and evaluated."
-        )
-    if conflicts := report["conflicts"]:
-        lines.append(
-            f"{len(conflicts):,} images stand under several labels, the first as {' and '.join(conflicts[0])}."
-        )
-    return lines
 
 
 def _log(report: Mapping[str, Any]) -> None:

@@ -23,9 +23,12 @@ from tensorflow_model_analysis.slicer import slicer_lib
 from tensorflow_model_analysis.writers import metrics_plots_and_validations_writer as tfma_writer
 
 from components import metrics
+from models.export import read_facts
 from models.features import LABEL
 
 BATCH_ROWS = 8_192
+IMAGE_BATCH_ROWS = 64
+"""Of images, whose network computes more for each than memory would hold for thousands."""
 
 SliceKey = tuple[tuple[str, Any], ...]
 """Columns of a slice and their values, as TFMA has it. Empty: all rows."""
@@ -98,7 +101,9 @@ def _read_rows(
     predictions: dict[str, list[np.ndarray]] = {name: [] for name in models}
     cells = {column: _ColumnReader(column) for column in columns}
     num_rows = 0
-    for examples in tf.data.TFRecordDataset(sorted(files), "GZIP").batch(BATCH_ROWS).prefetch(2):
+    is_image = any(facts is not None and facts.image is not None for facts in map(read_facts, models.values()))
+    batch_rows = IMAGE_BATCH_ROWS if is_image else BATCH_ROWS
+    for examples in tf.data.TFRecordDataset(sorted(files), "GZIP").batch(batch_rows).prefetch(2):
         num_rows += len(examples)
         for name, model in loaded.items():
             answer = _call(model.signatures["serving_examples"], examples)[outputs[name]]

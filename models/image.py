@@ -7,7 +7,7 @@ It sees pixels as models/image_decoding.py gives them; how it is trained is mode
 import inspect
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,6 @@ _SMALLEST_MAP = 4
 _MAX_BLOCKS = 6
 _FIRST_FILTERS = 32
 _MAX_FILTERS = 256
-_NOT_NETWORKS = ("Preprocess",)
 
 
 def preprocessing_fn(inputs: Mapping[str, tf.Tensor], custom_config: Mapping[str, Any]) -> dict[str, tf.Tensor]:
@@ -193,36 +192,32 @@ class _Preprocess(keras.layers.Layer):
 
 def build_augmentation(config: AugmentationConfig, *, seed: int) -> keras.Sequential | None:
     """Layers that change images (batch, height, width, 3), 0 to 255, at random; None if nothing is to change."""
-    layers: list[keras.layers.Layer] = []
+    keras_layers = keras.layers
+    white: dict[str, Any] = {"value_range": (0, WHITE)}
     fill: dict[str, Any] = {"fill_mode": "nearest"}
-    if config.flip != "none":
-        mode = "horizontal_and_vertical" if config.flip == "both" else config.flip
-        layers.append(keras.layers.RandomFlip(mode, seed=seed + 1))
-    if config.rotation_degrees:
-        layers.append(keras.layers.RandomRotation(config.rotation_degrees / 360, seed=seed + 2, **fill))
-    if config.zoom:
-        layers.append(keras.layers.RandomZoom(config.zoom, seed=seed + 3, **fill))
-    if config.shift:
-        layers.append(keras.layers.RandomTranslation(config.shift, config.shift, seed=seed + 4, **fill))
-    if config.contrast:
-        layers.append(keras.layers.RandomContrast(config.contrast, value_range=(0, WHITE), seed=seed + 5))
-    if config.brightness or config.saturation or config.hue:
-        layers.append(
-            keras.layers.RandomColorJitter(
-                value_range=(0, WHITE),
-                brightness_factor=config.brightness or None,
-                saturation_factor=(0.5 - config.saturation / 2, 0.5 + config.saturation / 2)
-                if config.saturation
-                else None,
-                hue_factor=config.hue or None,
-                seed=seed + 6,
-            )
-        )
-    if config.noise:
-        layers.append(RandomNoise(config.noise * WHITE, seed=seed + 7))
-    if config.cutout:
-        layers.append(RandomCutout(config.cutout, seed=seed + 8))
-    return keras.Sequential(layers, name="augmentation") if layers else None
+    mode = "horizontal_and_vertical" if config.flip == "both" else config.flip
+    half = config.saturation / 2  # Keras: 0.5 is as it is, 0 is without colour
+    choices: list[tuple[Any, Callable[[int], keras.layers.Layer]]] = [
+        (config.flip != "none", lambda s: keras_layers.RandomFlip(mode, seed=s)),
+        (config.rotation_degrees, lambda s: keras_layers.RandomRotation(config.rotation_degrees / 360, seed=s, **fill)),
+        (config.zoom, lambda s: keras_layers.RandomZoom(config.zoom, seed=s, **fill)),
+        (config.shift, lambda s: keras_layers.RandomTranslation(config.shift, config.shift, seed=s, **fill)),
+        (config.contrast, lambda s: keras_layers.RandomContrast(config.contrast, seed=s, **white)),
+        (config.brightness, lambda s: keras_layers.RandomBrightness(config.brightness, seed=s, **white)),
+        (config.saturation, lambda s: keras_layers.RandomSaturation((0.5 - half, 0.5 + half), seed=s, **white)),
+        (config.hue, lambda s: keras_layers.RandomHue(config.hue, seed=s, **white)),
+        (config.noise, lambda s: RandomNoise(config.noise * WHITE, seed=s)),
+        (config.cutout, lambda s: RandomCutout(config.cutout, seed=s)),
+    ]
+    layers = [make(seed + number) for number, (amount, make) in enumerate(choices, start=1) if amount]
+    return keras.Sequential([*layers, _Clip()], name="augmentation") if layers else None
+
+
+class _Clip(keras.layers.Layer):
+    """Back to 0 to 255, which more colour and contrast leave."""
+
+    def call(self, images: Any) -> Any:
+        return keras.ops.clip(images, 0, WHITE)
 
 
 class RandomNoise(keras.layers.Layer):
@@ -239,13 +234,12 @@ class RandomNoise(keras.layers.Layer):
         self.generator = keras.random.SeedGenerator(seed)
 
     def call(self, images: Any, training: bool = True) -> Any:
-        """Images (batch, height, width, channels) with noise, clipped to 0 to 255."""
+        """Images (batch, height, width, channels) with noise."""
         if not training:
             return images
         shape = keras.ops.shape(images)
         deviations = keras.random.uniform((shape[0], 1, 1, 1), 0, self._deviation, seed=self.generator)
-        noise = keras.random.normal(shape, seed=self.generator)
-        return keras.ops.clip(images + noise * deviations, 0, WHITE)
+        return images + keras.random.normal(shape, seed=self.generator) * deviations
 
 
 class RandomCutout(keras.layers.Layer):

@@ -89,6 +89,15 @@ def decode_and_resize(content: tf.Tensor, *, model: ModelConfig, max_pixels: int
     return resize(decode(content, max_pixels=max_pixels), model=model)
 
 
+def decode_batch(contents: tf.Tensor, *, model: ModelConfig, max_pixels: int) -> tf.Tensor:
+    """`decode_and_resize` of bytes (batch,): (batch, *model.image_shape, 3) uint8."""
+    return tf.map_fn(
+        lambda content: decode_and_resize(content, model=model, max_pixels=max_pixels),
+        contents,
+        fn_output_signature=tf.TensorSpec([*model.image_shape, 3], tf.uint8),
+    )
+
+
 def _after(check: tf.Operation | None, content: tf.Tensor) -> tf.Tensor:
     """The bytes, once a check has passed. A graph has no order otherwise, and would decode meanwhile."""
     if check is None:  # not in a graph: it has passed, or raised

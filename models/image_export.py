@@ -29,12 +29,15 @@ from tensorflow.core.protobuf import saved_model_pb2
 from models.export import CLASSIFY_METHOD, FACTS, NETWORK, REQUEST, ModelFacts
 from models.features import Features
 from models.image import ImageNetwork
-from models.image_decoding import decode_and_resize, resize
+from models.image_decoding import decode_batch, resize
 from pipeline.config import ModelConfig
 from serving.warmup import predict_request, write_warmup_requests
 
 IMAGE_BYTES = "image_bytes"
 """Input of serving_default. REST takes and gives base64 where a name ends in _bytes."""
+
+BLOCK = 32
+"""Pictures that are decoded at a time."""
 
 EMBED = "embed"
 MAPS = "network_maps"
@@ -53,11 +56,7 @@ class ImageInput:
 
     def decode(self, contents: tf.Tensor) -> tf.Tensor:
         """Bytes of files (batch,) to (batch, *image_shape, 3) uint8: the function that training reads files with."""
-        return tf.map_fn(
-            lambda content: decode_and_resize(content, model=self.model, max_pixels=self.max_pixels),
-            contents,
-            fn_output_signature=tf.TensorSpec([*self.model.image_shape, 3], tf.uint8),
-        )
+        return decode_batch(contents, model=self.model, max_pixels=self.max_pixels)
 
     def resize(self, images: tf.Tensor) -> tf.Tensor:
         """Decoded pictures of one size to the network's."""
@@ -80,39 +79,58 @@ def input_of(facts: ModelFacts) -> ImageInput:
     return ImageInput(ModelConfig(kind="image", **facts.image["model"]), facts.image["max_pixels"])
 
 
-class _Graphs:
+class Graphs:
     """What the signatures compute."""
 
     def __init__(self, network: ImageNetwork, image: ImageInput, classes: Sequence[str]) -> None:
-        self._network = network
+        self.network = network
         self._image = image
         self._classes = classes
 
     def maps(self, pixels: tf.Tensor) -> tf.Tensor:
-        return self._network.maps(tf.cast(pixels, tf.float32), training=False)
+        """Feature maps of pixels in the network's size."""
+        return self.network.maps(tf.cast(pixels, tf.float32), training=False)
 
     def head(self, maps: tf.Tensor) -> tf.Tensor:
-        return tf.nn.softmax(tf.cast(self._network.head(maps, training=False), tf.float32))
+        """Probabilities of feature maps."""
+        return tf.nn.softmax(tf.cast(self.network.head(maps, training=False), tf.float32))
 
     def from_bytes(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        return self._answer(self._image.decode(image_bytes))
+        """The answer to the bytes of files (batch,)."""
+        return self._answer(self._in_blocks(image_bytes))
 
     def from_arrays(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        return self._answer(self._image.resize(images))
+        """The answer to decoded pictures (batch, height, width, 3) uint8."""
+        return self._answer(self.head(self.maps(self._image.resize(images))))
 
     def from_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The answer to serialized tf.Examples (batch,)."""
         return self.from_bytes(tf.io.parse_example(examples, _EXAMPLE_SPEC)[_IMAGE])
 
     def classify(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The answer to Classify."""
         answers = self.from_examples(inputs)
         return {"classes": answers["classes"], "scores": answers["probabilities"]}
 
     def embed(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The mean over each feature map, (batch, channels), of the bytes of files (batch,)."""
         maps = tf.cast(self.maps(self._image.decode(image_bytes)), tf.float32)
         return {"embedding": tf.reduce_mean(maps, axis=[1, 2])}
 
-    def _answer(self, pixels: tf.Tensor) -> dict[str, tf.Tensor]:
-        probabilities = self.head(self.maps(pixels))
+    def _in_blocks(self, image_bytes: tf.Tensor) -> tf.Tensor:
+        """Probabilities of files (batch,), a few at a time: TFMA sends a thousand, which decoded fill the memory."""
+        number = tf.maximum((tf.size(image_bytes) + BLOCK - 1) // BLOCK, 1)
+        shape = [None, len(self._classes)]
+        found = tf.TensorArray(tf.float32, size=number, element_shape=shape, infer_shape=False)
+
+        def step(index: tf.Tensor, array: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
+            pixels = self._image.decode(image_bytes[index * BLOCK : (index + 1) * BLOCK])
+            return index + 1, array.write(index, self.head(self.maps(pixels)))
+
+        _, found = tf.while_loop(lambda index, _: index < number, step, (0, found), parallel_iterations=1)
+        return tf.ensure_shape(found.concat(), shape)
+
+    def _answer(self, probabilities: tf.Tensor) -> dict[str, tf.Tensor]:
         classes = tf.constant(self._classes)
         scores, indices = tf.math.top_k(probabilities, k=min(self._image.model.top_k, len(self._classes)))
         labels = tf.gather(classes, indices)
@@ -151,7 +169,7 @@ def export_image_model(
         archive.track(part)
     raw_spec = transform_output.raw_feature_spec()
     label_spec = {features.label: raw_spec[features.label]}
-    graphs = _Graphs(network, image, features.classes)
+    graphs = Graphs(network, image, features.classes)
     strings = {name: [tf.TensorSpec([None], tf.string, name)] for name in (IMAGE_BYTES, "examples", "inputs")}
     pixels = [tf.TensorSpec([None, *image.model.image_shape, 3], tf.float32, "pixels")]
     feature_maps = network.head.inputs[0]

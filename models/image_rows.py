@@ -4,6 +4,7 @@ The order of an epoch depends on the seed and the number of the epoch alone, so 
 epoch 3 sees in epoch 4 what it would have seen.
 """
 
+import functools
 import hashlib
 import os
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from models.image_decoding import decode_and_resize
+from models.image_decoding import decode_and_resize, decode_batch
 from pipeline.config import ModelConfig
 
 SHUFFLE_BYTES = 2**28
@@ -58,20 +59,20 @@ class ImageRows:
 
     def shuffled_batches(self, batch_size: int, *, seed: int, epochs: range) -> tf.data.Dataset:
         """(pixels, label) batches of several epochs, one after the other."""
-        numbers = tf.data.Dataset.range(epochs.start, epochs.stop)
         if self.pixels is not None:
             return (
-                numbers.flat_map(lambda epoch: self._order(seed, epoch).batch(batch_size))
+                tf.data.Dataset.range(epochs.start, epochs.stop)
+                .flat_map(lambda epoch: self._order(seed, epoch).batch(batch_size))
                 .map(self._take, tf.data.AUTOTUNE)
                 .prefetch(tf.data.AUTOTUNE)
             )
         buffer = max(int(SHUFFLE_BYTES / max(self.mean_bytes, 1)), batch_size)
-
-        def epoch_of(epoch: tf.Tensor) -> tf.data.Dataset:
-            shuffled = self.stream.shuffle(buffer, seed=seed + 1 + epoch, reshuffle_each_iteration=False)
-            return self._decoded(shuffled).batch(batch_size)
-
-        return numbers.flat_map(epoch_of).prefetch(tf.data.AUTOTUNE)
+        one_by_one = [
+            self.stream.shuffle(buffer, seed=seed + 1 + epoch, reshuffle_each_iteration=False).batch(batch_size)
+            for epoch in epochs  # a seed that is a tensor is no seed for tf.data
+        ]
+        encoded = functools.reduce(lambda before, next_epoch: before.concatenate(next_epoch), one_by_one)
+        return encoded.map(self._decode_batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
     def _order(self, seed: int, epoch: tf.Tensor) -> tf.data.Dataset:
         rows = tf.range(len(self.labels), dtype=tf.int64)
@@ -81,6 +82,9 @@ class ImageRows:
     def _take(self, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         pixels, labels = self._tensors
         return tf.gather(pixels, rows), tf.gather(labels, rows)
+
+    def _decode_batch(self, contents: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return decode_batch(contents, model=self.model, max_pixels=self.max_pixels), labels
 
     @property
     def _tensors(self) -> tuple[tf.Tensor, tf.Tensor]:

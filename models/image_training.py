@@ -52,7 +52,7 @@ class TrainedNetwork(keras.Model):
         self.head = network.head
         self.softmax = keras.layers.Softmax(dtype="float32")
         self.augmentation = augmentation
-        self.mixup = keras.layers.MixUp(mixup, seed=seed + 9) if mixup else None
+        self.mixup = keras.layers.MixUp(mixup, seed=seed + 100) if mixup else None
         self._num_classes = num_classes
         self.waited_seconds = 0.0
         self.trained_seconds = 0.0

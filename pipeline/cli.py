@@ -21,9 +21,10 @@ from pipeline.errors import (
     RunLeftError,
     UsageError,
 )
-from pipeline.output import Output
+from pipeline.output import Output, logged_to
 from pipeline.report_commands import app as report_app
 from pipeline.serving_commands import app as serving_app
+from pipeline.serving_commands import version_here
 
 if TYPE_CHECKING:
     from components.evaluation_result import EvaluationResult
@@ -125,6 +126,51 @@ def init(
 
 
 @app.command()
+def inspect(
+    config: ConfigPath,
+    output_path: Annotated[
+        Path | None, typer.Option("--output", help="Folder to write. Default: in the workspace.", show_default=False)
+    ] = None,
+    mistakes: Annotated[int, typer.Option(min=0, help="Images at most in the sheet of mistakes.")] = 64,
+    heat_maps: Annotated[int, typer.Option(min=0, help="Images whose heat maps (Grad-CAM) are drawn.")] = 16,
+    overrides: Overrides = None,
+    format: FormatOption = "human",
+) -> None:
+    """Look at a pushed classifier of images: its mistakes, what it looked at, and embeddings for TensorBoard."""
+    output = open_output(format)
+    pipeline_config = load(config, overrides)
+    if pipeline_config.model.kind != "image":
+        raise UsageError(f"Only models of images can be inspected. Received: model.kind: {pipeline_config.model.kind}.")
+
+    from components import push_directory
+
+    versions = push_directory.versions(pipeline_config.push_path)
+    artifacts = (pipeline_config.workspace_path / "artifacts" / "ImageExampleGen" / "examples").glob("[0-9]*")
+    examples = max(artifacts, key=lambda path: int(path.name), default=None)
+    if not versions or examples is None:
+        raise UsageError(f"There is no pushed model, or no images of a run. Make them: kubetfx run {config}")
+    folder = output_path or pipeline_config.workspace_path / "inspection"
+    output.begin("Looking at the images")
+    with (
+        logged_to(pipeline_config.workspace_path / "inspect.log"),
+        version_here(pipeline_config, versions[-1]) as saved_model,
+    ):
+        from components.image_gallery import write_gallery
+
+        gallery = write_gallery(
+            str(examples / "Split-eval"), saved_model, folder, mistakes=mistakes, heat_maps=heat_maps
+        )
+    output.end()
+    if format == "json":
+        output.document({key: value if isinstance(value, int) else str(value) for key, value in vars(gallery).items()})
+        return
+    output.say(f"{gallery.mistakes:,} of {gallery.images:,} images of the evaluation split are misclassified.")
+    output.say(f"  mistakes, the most certain first: {shown(gallery.mistakes_path)}")
+    output.say(f"  what the network looked at:       {shown(gallery.heat_maps_path)}")
+    output.say(f"  embeddings: tensorboard --logdir {shown(gallery.projector_path)}")
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON schema of pipeline.yaml, for editors."""
     Output("json").document(PipelineConfig.model_json_schema())
@@ -217,12 +263,16 @@ def _print_calls(config: PipelineConfig, output: Output, *, config_path: Path) -
 def _print_metrics(result: "RunResult", output: Output) -> None:
     for column, reason in result.excluded_columns.items():
         output.say(f"Not used as a feature: {column}, {reason}")
+    for note in result.notes:
+        output.say(note)
     for warning in result.warnings:
         output.say(f"Anomaly: {warning}", style="yellow")
     if result.evaluation.not_compared_because:
         reason = result.evaluation.not_compared_because
         output.say(f"Not compared with what is served: {reason}.", style="yellow")
     output.table(["metric", "value ", "served ", "threshold", ""], _metric_rows(result.evaluation))
+    if result.evaluation.by_class:
+        _print_classes(result.evaluation, output)
     if result.evaluation.slices:
         _print_slices(result.evaluation, output)
 
@@ -238,6 +288,17 @@ def _metric_rows(evaluation: "EvaluationResult") -> list[list[str]]:
         verdict = "" if not checks else "ok" if all(check.passed for check in checks) else "MISSED"
         rows.append([name, format_metric(value), "" if served is None else format_metric(served), bounds, verdict])
     return rows
+
+
+def _print_classes(evaluation: "EvaluationResult", output: Output) -> None:
+    """The classes of images by their f1, the weakest first."""
+    ranked = sorted(evaluation.by_class.items(), key=lambda entry: entry[1]["f1"])
+    rows = [
+        [name, f"{values['images']:,.0f}", *(f"{values[key]:.4f}" for key in ("precision", "recall", "f1"))]
+        for name, values in ranked[:MAX_SLICES]
+    ]
+    title = f"Classes, the weakest {len(rows)} of {len(ranked)}" if len(rows) < len(ranked) else "Classes"
+    output.table(["class", "images ", "precision ", "recall ", "f1 "], rows, title=title)
 
 
 def _print_slices(evaluation: "EvaluationResult", output: Output) -> None:
@@ -267,9 +328,11 @@ def _as_document(result: "RunResult", config: PipelineConfig) -> dict[str, Any]:
         "metrics": result.evaluation.metrics,
         "served_metrics": result.evaluation.baseline_metrics,
         "slices": result.evaluation.slices,
+        "by_class": result.evaluation.by_class,
         "checks": [asdict(check) for check in result.evaluation.checks],
         "excluded_columns": result.excluded_columns,
         "warnings": result.warnings,
+        "notes": result.notes,
         "not_compared_because": result.evaluation.not_compared_because,
         "blessed": result.evaluation.is_blessed,
         "pushed_version": result.pushed_version,

@@ -266,6 +266,7 @@ class LocalRunner:
             anomalies=Path(anomalies_uri),
             schema=Path(schema_uri),
             pushed_version=_pushed_version(pushed[0], store) if pushed else None,
+            images=_of_images(outputs),
         )
         return summarize(
             self._config, findings, run_id=self._run_id, nodes=results, versions_before=self._versions_before
@@ -339,6 +340,13 @@ def _outputs_of(execution_id: int, store: "MetadataStore") -> dict[str, list[str
     for artifact in store.get_artifacts_by_id(list(keys)):
         outputs.setdefault(keys[artifact.id], []).append(artifact.uri)
     return outputs
+
+
+def _of_images(outputs: dict[str, dict[str, list[str]]]) -> tuple[Path, Path] | None:
+    if "ImageExampleGen" not in outputs:
+        return None
+    (examples,), (model_run,) = outputs["ImageExampleGen"]["examples"], outputs["Trainer"]["model_run"]
+    return Path(examples), Path(model_run)
 
 
 def _pushed_version(uri: str, store: "MetadataStore") -> int:

@@ -42,6 +42,8 @@ class RunResult:
     """Anomalies of the data that the config lets pass."""
     report_path: Path | None = None
     """The HTML file that says all that the run found out."""
+    notes: list[str] = field(default_factory=list)
+    """Of images: what was left out, which are copies, and how long training waited for them."""
 
     @property
     def changed(self) -> bool:
@@ -57,6 +59,8 @@ class Findings:
     anomalies: Path
     schema: Path
     pushed_version: int | None
+    images: tuple[Path, Path] | None = None
+    """Of images: the examples, and what the training left."""
 
 
 def summarize(
@@ -78,6 +82,7 @@ def summarize(
     """
     from components.anomaly_gate import read_anomalies
     from components.evaluation_result import read_result
+    from components.image_notes import read_notes
     from models.features import read_features, read_schema
 
     folders = {path.name.removeprefix("Split-"): path for path in sorted(findings.anomalies.glob("Split-*"))}
@@ -91,4 +96,5 @@ def summarize(
         is_new_version=version is not None and version not in versions_before,
         warnings=[str(anomaly) for anomaly in anomalies if anomaly.action == "warn"],
         excluded_columns=read_features(read_schema(findings.schema / "schema.pbtxt")).excluded,
+        notes=read_notes(*findings.images) if findings.images else [],
     )

@@ -46,7 +46,9 @@ GrpcOption = Annotated[
 @app.command()
 def predict(  # noqa: PLR0913, PLR0917 - the options of a command
     config: ConfigPath,
-    rows: Annotated[Path, typer.Option(help="CSV, JSON or JSON lines with the model's columns.", show_default=False)],
+    rows: Annotated[
+        Path, typer.Option(help="CSV, JSON or JSON lines with the model's columns; or images.", show_default=False)
+    ],
     rest: RestOption = None,
     grpc: GrpcOption = None,
     model_version: Annotated[
@@ -82,7 +84,7 @@ def predict(  # noqa: PLR0913, PLR0917 - the options of a command
         model_version = _pushed_version(pipeline_config, model_version, config_path=config)
         predictions = _predict_offline(pipeline_config, model_version, rows, output)
     output.end()
-    _print_predictions(predictions, pipeline_config.model_name, model_version, output)
+    _print_predictions(predictions, pipeline_config.model_name, model_version, output, names=_names_of(rows))
 
 
 @app.command()
@@ -135,7 +137,7 @@ def batch_predict(  # noqa: PLR0913, PLR0917 - the options of a command
     pipeline_config.workspace_path.mkdir(parents=True, exist_ok=True)
     with (
         logged_to(pipeline_config.workspace_path / "batch_predict.log"),
-        _version_here(pipeline_config, model_version) as saved_model,
+        version_here(pipeline_config, model_version) as saved_model,
     ):
         from serving import bulk
 
@@ -397,12 +399,12 @@ def _predict_offline(config: PipelineConfig, version: int, rows: Path, output: O
 
     output.begin("Loading the model")
     config.workspace_path.mkdir(parents=True, exist_ok=True)
-    with logged_to(config.workspace_path / "predict.log"), _version_here(config, version) as saved_model:
+    with logged_to(config.workspace_path / "predict.log"), version_here(config, version) as saved_model:
         return offline.predict(saved_model, rows, missing_values=config.data.missing_values)
 
 
 @contextmanager
-def _version_here(config: PipelineConfig, version: int) -> Iterator[Path]:
+def version_here(config: PipelineConfig, version: int) -> Iterator[Path]:
     """The SavedModel of a version; that of a bucket is copied, and the copy goes at the end."""
     from components import push_directory
 
@@ -477,15 +479,30 @@ def _pushed_version(config: PipelineConfig, version: int | None, *, config_path:
     return version or pushed[-1]
 
 
-def _print_predictions(predictions: "list[Prediction]", model_name: str, version: int | None, output: Output) -> None:
+def _names_of(rows: Path) -> list[str] | None:
+    """Of images, which are files and have no place in a list otherwise."""
+    from serving import image_rows
+
+    paths = image_rows.image_paths(rows) if rows.exists() else None
+    if not paths:
+        return None
+    return [os.path.relpath(path, rows if rows.is_dir() else rows.parent) for path in paths]
+
+
+def _print_predictions(
+    predictions: "list[Prediction]", model_name: str, version: int | None, output: Output, *, names: list[str] | None
+) -> None:
     if output.format == "json":
         documents = [{key: value for key, value in asdict(p).items() if value is not None} for p in predictions]
+        if names:
+            documents = [{"path": name, **document} for name, document in zip(names, documents, strict=True)]
         output.document({"model_name": model_name, "version": version, "predictions": documents})
     elif predictions[0].value is not None:
         output.table(["row ", "value "], [[str(n), f"{p.value:.6g}"] for n, p in enumerate(predictions, start=1)])
     else:
-        cells = [[str(n), p.label or "", f"{p.score:.4f}"] for n, p in enumerate(predictions, start=1)]
-        output.table(["row ", "label", "score "], cells)
+        first = names or [str(number) for number in range(1, len(predictions) + 1)]
+        cells = [[name, p.label or "", f"{p.score:.4f}"] for name, p in zip(first, predictions, strict=True)]
+        output.table(["image" if names else "row ", "label", "score "], cells)
 
 
 def _served_versions(config: PipelineConfig, pushed: list[int], output: Output) -> set[int] | None:

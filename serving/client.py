@@ -27,6 +27,7 @@ from tensorflow_serving.apis import (  # type: ignore[import-untyped]
 )
 
 from pipeline.errors import RequestError, UsageError
+from serving import image_rows
 from serving.status import Code, ServingError
 from serving.tensor_proto import from_array, to_array
 from serving.versions import State, VersionStatus
@@ -338,12 +339,19 @@ def _column(name: str, rows: Sequence[Row], dtype: int) -> np.ndarray[Any, Any]:
     try:
         values = [row[name] for row in rows]
         if dtype == types_pb2.DT_STRING:
-            return np.array([value if isinstance(value, bytes) else str(value).encode() for value in values], object)
+            return np.array([_to_bytes(value) for value in values], object)
         return np.array(values, tf.as_dtype(dtype).as_numpy_dtype)
     except KeyError:
         raise UsageError(f"Every row needs the same columns. Received: a row without {name!r}.") from None
     except (TypeError, ValueError, OverflowError) as error:
         raise UsageError(f"Column {name!r} does not fit the model: {error}.") from None
+
+
+def _to_bytes(value: Any) -> bytes:
+    """A text, bytes, or bytes as the REST API takes them."""
+    if isinstance(value, dict):
+        return image_rows.from_json(value)
+    return value if isinstance(value, bytes) else str(value).encode()
 
 
 def _rows(columns: Mapping[str, np.ndarray[Any, Any]], num_rows: int) -> Iterator[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """Asking a pushed model without a server: it is loaded the way TensorFlow Serving loads it."""
 
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,9 +13,12 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from pipeline.errors import DataError
+from serving import image_rows
 
 SIGNATURE = "serving_default"
 BATCH = 4_096
+IMAGE_BATCH = 64
+"""Decoded images take thousands of times the memory of a row."""
 _LARGEST = sys.float_info.max
 
 
@@ -36,11 +40,11 @@ def predict(saved_model: Path, rows_path: Path, *, missing_values: Sequence[str]
     Args:
         saved_model: folder of a version.
         rows_path: .csv, .json (a list of objects) or .jsonl (an object a line), with the columns of the model.
-            Other columns are not looked at.
+            Other columns are not looked at. Of a model of images: a folder or file of images, or a list of paths.
         missing_values: what stands for a missing cell in a CSV.
 
     Raises:
-        DataError: the rows cannot be read, or lack a column of the model.
+        DataError: the rows cannot be read, lack a column of the model, or hold what the model refuses.
     """
     import tensorflow as tf
 
@@ -52,10 +56,37 @@ def predict(saved_model: Path, rows_path: Path, *, missing_values: Sequence[str]
         outputs = {name: info.name for name, info in signature.outputs.items()}
         predictions: list[Prediction] = []
         num_rows = len(next(iter(rows.values())))
-        for start in range(0, num_rows, BATCH):
-            feed = {signature.inputs[name].name: column[start : start + BATCH] for name, column in rows.items()}
-            predictions.extend(_to_predictions(session.run(outputs, feed)))
+        size = IMAGE_BATCH if image_rows.takes_images(dtypes) else BATCH
+        tensors = {name: info.name for name, info in signature.inputs.items()}
+        for start in range(0, num_rows, size):
+            batch = {tensors[name]: column[start : start + size] for name, column in rows.items()}
+            try:
+                answer = session.run(outputs, batch)
+            except tf.errors.InvalidArgumentError:
+                _raise_refused(session, outputs, batch, start=start)
+            predictions.extend(_to_predictions(answer))
         return predictions
+
+
+def _raise_refused(session: Any, outputs: Mapping[str, str], batch: Mapping[str, np.ndarray], *, start: int) -> None:
+    """Which row of a batch it is that the model refuses."""
+    import tensorflow as tf
+
+    for index in range(len(next(iter(batch.values())))):
+        try:
+            session.run(outputs, {name: column[index : index + 1] for name, column in batch.items()})
+        except tf.errors.InvalidArgumentError as error:
+            raise DataError(f"The model refuses row {start + index + 1}: {_reason(str(error.message))}") from None
+    raise DataError("The model refuses the rows together, and each by itself it takes. Ask for fewer at a time.")
+
+
+def _reason(message: str) -> str:
+    """The line of TensorFlow's error that is about the row; around it stands where in the graph that was."""
+    if asserted := re.search(r"assertion failed: \[([^\]]*)\]", message):
+        return asserted[1]
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    nodes = [number for number, line in enumerate(lines[:-1]) if line.startswith("Node: ")]
+    return lines[nodes[-1] + 1] if nodes else lines[0]
 
 
 def to_prediction(answer: Mapping[str, Any]) -> Prediction:
@@ -75,21 +106,28 @@ def to_prediction(answer: Mapping[str, Any]) -> Prediction:
     return Prediction(str(answer["label"]), float(answer["score"]), probabilities)
 
 
-def to_client_rows(columns: Mapping[str, np.ndarray]) -> list[dict[str, float | str]]:
+def to_client_rows(columns: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
     """Columns of `read_rows` as rows for a client."""
-    lists = {
-        name: [value.decode() if isinstance(value, bytes) else value for value in column.tolist()]
-        for name, column in columns.items()
-    }
+    lists = {name: [_to_client_value(name, value) for value in column.tolist()] for name, column in columns.items()}
     return [dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True)]
+
+
+def _to_client_value(name: str, value: Any) -> Any:
+    if not isinstance(value, bytes):
+        return value
+    return image_rows.to_json(value) if name == image_rows.IMAGE_BYTES else value.decode()
 
 
 def read_rows(path: Path, dtypes: Mapping[str, Any], *, missing_values: Sequence[str]) -> dict[str, np.ndarray]:
     """The model's columns of a file of rows, each (rows,). Missing cells are NaN and b"".
 
+    A model of images also takes a folder or file of images.
+
     Raises:
         DataError: the file cannot be read, is empty, or lacks a column.
     """
+    if image_rows.takes_images(dtypes) and path.exists() and (paths := image_rows.image_paths(path)):
+        return {image_rows.IMAGE_BYTES: image_rows.from_paths(paths)}
     try:
         if path.suffix in (".json", ".jsonl"):
             table = _read_json(path)
@@ -99,6 +137,8 @@ def read_rows(path: Path, dtypes: Mapping[str, Any], *, missing_values: Sequence
         raise DataError(f"There is no such file of rows. Received: {path}.") from None
     except (pa.ArrowInvalid, OSError, ValueError) as error:
         raise DataError(f"The rows cannot be read. Received: {path}, where {error}") from None
+    if image_rows.takes_images(dtypes):
+        table = {image_rows.IMAGE_BYTES: list(image_rows.from_table(table, path.parent))}
     absent = sorted(set(dtypes) - set(table))
     if absent:
         raise DataError(
@@ -137,7 +177,7 @@ def _read_json(path: Path) -> dict[str, list[Any]]:
 
 def _to_array(values: list[Any], dtype: Any, *, name: str) -> np.ndarray:
     if dtype is object:
-        return np.array([_as_text(value).encode() for value in values], dtype=object)
+        return np.array([_encoded(value) for value in values], dtype=object)
     try:
         return np.array([np.nan if value is None else value for value in values], dtype=dtype)
     except (TypeError, ValueError, OverflowError):
@@ -145,6 +185,10 @@ def _to_array(values: list[Any], dtype: Any, *, name: str) -> np.ndarray:
             value for value in values if not isinstance(value, float | int | None) or abs(value or 0) > _LARGEST
         )
         raise DataError(f"Column {name!r} holds numbers. Received: {wrong!r}.") from None
+
+
+def _encoded(value: Any) -> bytes:
+    return value if isinstance(value, bytes) else _as_text(value).encode()
 
 
 def _as_text(value: Any) -> str:

@@ -10,8 +10,9 @@ from PIL import Image
 from tfx.types import artifact_utils, standard_artifacts
 
 from components import table_profile
-from components.image_example_gen import REPORT, Driver, Executor, ImageExampleGen, report_warnings
+from components.image_example_gen import Driver, Executor, ImageExampleGen
 from components.image_inspection import assign_splits, inspect
+from components.image_notes import REPORT, report_warnings
 from pipeline.config import DataConfig
 from pipeline.errors import AnomaliesError, DataError
 from tests.components.pictures import encoded, picture, write_classes, write_picture

@@ -1,0 +1,50 @@
+"""What a person should know of a run over images, in lines: what was left out, how long training waited for data."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+REPORT = "images.json"
+"""File of the examples artifact: the classes by split, what was left out and why, which files are copies."""
+
+HISTORY = "history.json"
+"""File of the Trainer's model_run artifact."""
+
+
+def read_notes(examples: Path, model_run: Path) -> list[str]:
+    """Notes on a run that has ended.
+
+    Args:
+        examples: folder of ImageExampleGen's artifact.
+        model_run: folder of the Trainer's.
+    """
+    notes = report_warnings(json.loads((examples / REPORT).read_text(encoding="utf-8")))
+    history = model_run / HISTORY
+    described = json.loads(history.read_text(encoding="utf-8")).get("input") if history.is_file() else None
+    if described:
+        notes.append(
+            f"Training saw {described['images_per_second']:,.0f} images a second and waited "
+            f"{described['wait_share']:.1%} of the time for data; images were decoded {described['decoded']} "
+            f"({described['decoded_bytes'] / 2**20:,.1f} MiB)."
+        )
+    return notes
+
+
+def report_warnings(report: Mapping[str, Any]) -> list[str]:
+    """What a person should know of the images, from the report of the examples artifact, a line each."""
+    lines = list(report["warnings"])
+    if broken := report["broken"]:
+        first = f"{broken[0]['name']}, {broken[0]['reason']}"
+        lines.append(f"{len(broken):,} files are broken and left out, the first {first}. All stand in {REPORT}.")
+    if copies := report["copies"]:
+        number = sum(len(names) - 1 for names in copies)
+        lines.append(
+            f"{number:,} images are exact copies of others, such as {copies[0][0]} and {copies[0][1]}; copies are "
+            "in one split, so none is trained on and evaluated."
+        )
+    if conflicts := report["conflicts"]:
+        lines.append(
+            f"{len(conflicts):,} images stand under several labels, the first as {' and '.join(conflicts[0])}."
+        )
+    return lines

@@ -1,0 +1,109 @@
+"""A small set of images on its way to the Trainer: examples, schema and transform graph."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import tensorflow as tf
+import tensorflow_transform as tft
+import tensorflow_transform.beam as tft_beam
+from google.protobuf import text_format
+from PIL import Image
+from tensorflow_metadata.proto.v0 import schema_pb2
+from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io
+from tfx.components.trainer.fn_args_utils import FnArgs
+from tfx_bsl.tfxio import tf_example_record
+
+from components.image_example_gen import Image as ImageEntry
+from components.image_example_gen import profile_of, to_example
+from components.image_files import ImageFile
+from components.image_inspection import inspect
+from components.image_schema import complete_image_schema
+from models import image
+from pipeline.config import ModelConfig, TrainingConfig
+from tests.components.pictures import encoded
+
+CLASSES = ("left", "right", "übrig")
+MAX_PIXELS = 10_000
+
+
+def sample(label: str, seed: int) -> Image.Image:
+    """A noisy picture that is bright where its class says."""
+    generator = np.random.default_rng(seed)
+    width, height = generator.integers(14, 24, 2)
+    pixels = generator.integers(0, 90, (height, width, 3))
+    part = {"left": np.s_[:, : width // 2], "right": np.s_[:, width // 2 :], "übrig": np.s_[: height // 2]}[label]
+    pixels[part] += 120
+    return Image.fromarray(pixels.astype(np.uint8))
+
+
+@dataclass(frozen=True)
+class ImageProject:
+    """What the Trainer is handed."""
+
+    folder: Path
+    transform_output: tft.TFTransformOutput
+
+    def pattern(self, split: str) -> str:
+        return str(self.folder / f"Split-{split}" / "*")
+
+    def examples(self, split: str) -> list[bytes]:
+        files = sorted(tf.io.gfile.glob(self.pattern(split)))
+        return list(tf.data.TFRecordDataset(files, "GZIP").as_numpy_iterator())
+
+    def fn_args(self, output: Path, *, model: dict[str, Any], training: dict[str, Any]) -> FnArgs:
+        """As TFX makes them, in a folder with the layout of a workspace."""
+        custom_config = {
+            "model": ModelConfig(kind="image", **model).model_dump(mode="json"),
+            "training": TrainingConfig(**training).model_dump(mode="json"),
+            "max_pixels": MAX_PIXELS,
+            "warmup_rows": 3,
+        }
+        return FnArgs(
+            train_files=[self.pattern("train")],
+            eval_files=[self.pattern("validation")],
+            schema_path=str(self.folder / "schema.pbtxt"),
+            transform_graph_path=str(self.folder / "transform_graph"),
+            serving_model_dir=str(output / "Trainer" / "model" / "1" / "Format-Serving"),
+            model_run_dir=str(output / "Trainer" / "model_run" / "1"),
+            custom_config=json.loads(json.dumps(custom_config)),
+        )
+
+
+def make_project(folder: Path) -> ImageProject:
+    for split, seeds in (("train", range(40)), ("validation", range(40, 52))):
+        (folder / f"Split-{split}").mkdir()
+        options = tf.io.TFRecordOptions(compression_type="GZIP")
+        entries = []
+        with tf.io.TFRecordWriter(str(folder / f"Split-{split}" / "data.gz"), options) as writer:
+            for seed in seeds:
+                for number, label in enumerate(CLASSES):
+                    content = encoded(sample(label, 100 * seed + number), ("PNG", "JPEG", "WEBP")[seed % 3])
+                    entry = ImageEntry(ImageFile("", f"{label}/{seed}", label), inspect(content, max_pixels=MAX_PIXELS))
+                    writer.write(to_example(entry, content, label="label"))
+                    entries.append(entry)
+    schema = schema_pb2.Schema()
+    profile = profile_of(entries, {}, label="label")
+    types = {"float": schema_pb2.FLOAT, "int64": schema_pb2.INT, "string": schema_pb2.BYTES}
+    for column in profile.columns:
+        schema.feature.add(name=column.name, type=types[column.type])
+    complete_image_schema(schema, profile, label="label")
+    (folder / "schema.pbtxt").write_text(text_format.MessageToString(schema))
+    return ImageProject(folder, _transform(folder, schema))
+
+
+def _transform(folder: Path, schema: schema_pb2.Schema) -> tft.TFTransformOutput:
+    custom_config = {"schema_path": str(folder / "schema.pbtxt")}
+    source = tf_example_record.TFExampleRecord(str(folder / "Split-train" / "*"), schema=schema)
+    with beam.Pipeline(runner="DirectRunner") as pipeline, tft_beam.Context(temp_dir=str(folder / "temporary")):
+        batches = pipeline | source.BeamSource()
+        transform_fn = (batches, source.TensorAdapterConfig()) | tft_beam.AnalyzeDataset(
+            lambda inputs: image.preprocessing_fn(inputs, custom_config)
+        )
+        transform_fn | tft_beam.WriteTransformFn(str(folder / "transform_graph"))
+    raw_metadata_path = str(folder / "transform_graph" / tft.TFTransformOutput.RAW_METADATA_DIR)
+    metadata_io.write_metadata(dataset_metadata.DatasetMetadata(schema), raw_metadata_path)
+    return tft.TFTransformOutput(str(folder / "transform_graph"))

@@ -1,0 +1,264 @@
+import base64
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from components import golden, image_evaluation, image_gallery
+from components.image_evaluation import score
+from models.export import read_facts
+from models.image_export import input_of
+from models.image_training import run_fn
+from pipeline.config import EvaluationConfig
+from pipeline.errors import DataError, RequestError
+from serving import offline
+from serving.client import ClientOptions, GrpcClient, RestClient, Target
+from serving.model_config import ModelConfig
+from serving.server import RunningServer
+from tests.components.pictures import encoded
+from tests.models.image_project import CLASSES, ImageProject, make_project, sample
+from tests.serving.conftest import options
+
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> ImageProject:
+    return make_project(tmp_path_factory.mktemp("project"))
+
+
+@pytest.fixture(scope="module")
+def saved_model(project, tmp_path_factory) -> Path:
+    """A trained network, as a version in a base path."""
+    output = tmp_path_factory.mktemp("out")
+    model = {"image_size": (12, 14), "filters": (8, 16), "top_k": 2}
+    args = project.fn_args(output, model=model, training={"epochs": 6, "batch_size": 16, "learning_rate": 0.01})
+    run_fn(args)
+    version = tmp_path_factory.mktemp("base") / "1"
+    Path(args.serving_model_dir).rename(version)
+    return version
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> Path:
+    """Pictures of several formats and sizes."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for number, kind in enumerate(FORMATS):
+        label = CLASSES[number % 3]
+        content = encoded(sample(label, 9_000 + number).resize((20 + 9 * number, 31)), kind)
+        (folder / f"{number}.{kind.lower()}").write_bytes(content)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(saved_model) -> Iterator[RunningServer]:
+    with RunningServer(options(ModelConfig("images", saved_model.parent))) as running:
+        yield running
+
+
+def clients(server: RunningServer) -> list[RestClient | GrpcClient]:
+    client_options = ClientOptions(batch_size=2)
+    return [
+        RestClient(f"http://127.0.0.1:{server.rest_port}", client_options),
+        GrpcClient(f"127.0.0.1:{server.grpc_port}", client_options),
+    ]
+
+
+def test_rest_grpc_and_offline_agree_for_every_format(server, saved_model, pictures):
+    expected = offline.predict(saved_model, pictures, missing_values=())
+    assert len(expected) == len(FORMATS)
+
+    for client in clients(server):
+        with client:
+            target = Target("images")
+            columns = offline.read_rows(pictures, client.input_dtypes(target), missing_values=())
+            answers = [offline.to_prediction(a) for a in client.predict(target, offline.to_client_rows(columns))]
+        assert [answer.label for answer in answers] == [prediction.label for prediction in expected]
+        for answer, prediction in zip(answers, expected, strict=True):
+            assert answer.probabilities == pytest.approx(prediction.probabilities, abs=1e-4)
+            assert list(answer.probabilities) == list(CLASSES)
+
+
+def test_answer_names_the_most_likely_classes(server, saved_model, pictures):
+    content = (pictures / "1.png").read_bytes()
+    body = {"instances": [{"image_bytes": {"b64": base64.b64encode(content).decode()}}]}
+
+    response = httpx.post(f"http://127.0.0.1:{server.rest_port}/v1/models/images:predict", json=body)
+
+    (answer,) = response.json()["predictions"]
+    assert answer["top_labels"][0] == answer["label"]
+    assert len(answer["top_labels"]) == 2
+    assert answer["top_scores"] == pytest.approx(sorted(answer["probabilities"])[::-1][:2])
+    assert answer["score"] == pytest.approx(max(answer["probabilities"]))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [(b"no picture", "no picture"), (encoded(sample("left", 1), "JPEG")[:-60], "JPEG")]
+)
+def test_picture_that_cannot_be_decoded_is_an_error_of_that_request_in_words(server, pictures, content, words):
+    rest, grpc = clients(server)
+    good = [{"image_bytes": {"b64": base64.b64encode((pictures / "1.png").read_bytes()).decode()}}]
+    bad = [{"image_bytes": {"b64": base64.b64encode(content).decode()}}]
+
+    for client in (rest, grpc):
+        with client:
+            with pytest.raises(RequestError, match=words) as caught:
+                list(client.predict(Target("images"), bad))
+            assert caught.value.code.name == "INVALID_ARGUMENT"
+            assert len(list(client.predict(Target("images"), good))) == 1
+
+
+def test_offline_says_which_picture_cannot_be_decoded(saved_model, pictures, tmp_path):
+    (tmp_path / "a.png").write_bytes((pictures / "1.png").read_bytes())
+    (tmp_path / "b.png").write_bytes(b"no picture")
+
+    with pytest.raises(DataError, match=r"The model refuses row 2: .*no picture"):
+        offline.predict(saved_model, tmp_path, missing_values=())
+
+
+def test_larger_picture_than_allowed_is_refused_by_the_served_model(saved_model, tmp_path):
+    Image.new("L", (101, 100)).save(tmp_path / "large.png")
+
+    with pytest.raises(DataError, match="more than 10,000 pixels"):
+        offline.predict(saved_model, tmp_path, missing_values=())
+
+
+def test_paths_in_a_csv_and_bytes_in_json_are_rows_too(saved_model, pictures, tmp_path):
+    (tmp_path / "rows.csv").write_text(f"path\n{pictures / '0.jpeg'}\n{pictures / '1.png'}\n")
+    content = base64.b64encode((pictures / "0.jpeg").read_bytes()).decode()
+    (tmp_path / "rows.json").write_text(json.dumps({"instances": [{"image_bytes": {"b64": content}}]}))
+
+    by_path = offline.predict(saved_model, tmp_path / "rows.csv", missing_values=())
+    by_bytes = offline.predict(saved_model, tmp_path / "rows.json", missing_values=())
+
+    assert by_path[0] == by_bytes[0]
+    assert len(by_path) == 2
+    (tmp_path / "wrong.csv").write_text("file\na.png\n")
+    with pytest.raises(DataError, match=r"The rows are to be images\. Received: file"):
+        offline.predict(saved_model, tmp_path / "wrong.csv", missing_values=())
+    (tmp_path / "gone.csv").write_text("path\ngone.png\n")
+    with pytest.raises(DataError, match=r"An image cannot be read.*gone\.png"):
+        offline.predict(saved_model, tmp_path / "gone.csv", missing_values=())
+
+
+def test_decoded_arrays_are_answered_like_the_picture(server, saved_model, pictures):
+    content = (pictures / "1.png").read_bytes()
+    pixels = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
+    (expected,) = offline.predict(saved_model, pictures / "1.png", missing_values=())
+
+    body = {"signature_name": "serving_arrays", "instances": [{"images": pixels.tolist()}]}
+    response = httpx.post(f"http://127.0.0.1:{server.rest_port}/v1/models/images:predict", json=body)
+
+    (answer,) = response.json()["predictions"]
+    assert dict(zip(answer["classes"], answer["probabilities"], strict=True)) == pytest.approx(
+        expected.probabilities, abs=1e-5
+    )
+
+
+def test_examples_are_classified(saved_model, project):
+    model = tf.saved_model.load(str(saved_model))
+    examples = tf.constant(project.examples("validation")[:4])
+
+    classified = model.signatures["classification"](inputs=examples)
+    answered = model.signatures["serving_examples"](examples=examples)
+    many = model.signatures["serving_examples"](examples=tf.repeat(examples, 17))
+    np.testing.assert_allclose(many["probabilities"], np.repeat(answered["probabilities"], 17, axis=0), atol=1e-6)
+    labels = model.signatures["transform_features"](examples=examples)["label"]
+
+    np.testing.assert_array_equal(classified["scores"], answered["probabilities"])
+    assert labels.shape == (4, 1)
+    assert set(labels.numpy().reshape(-1)) <= {0, 1, 2}
+
+
+def test_facts_say_how_pictures_are_read(saved_model):
+    facts = read_facts(saved_model)
+
+    assert facts is not None
+    assert facts.classes == CLASSES
+    image = input_of(facts)
+    assert (image.model.image_shape, image.model.resize, image.max_pixels) == ((12, 14), "stretch", 10_000)
+
+
+def test_golden_rows_are_those_of_trainings_path(saved_model, project, server):
+    rows = golden.predict_golden_rows(
+        str(project.folder / "Split-validation"),
+        number=5,
+        transform_graph=str(project.folder / "transform_graph"),
+        saved_model=saved_model,
+    )
+
+    for client in clients(server):
+        with client:
+            answers = list(client.predict(Target("images"), list(rows.rows)))
+        assert rows.difference(answers, tolerance=1e-4) is None
+
+
+def test_evaluation_measures_classes_and_robustness(saved_model, project):
+    evaluation = EvaluationConfig.model_validate(
+        {"robustness": {"noise": [0.3], "blur": [3], "rotation": [90], "jpeg": [5], "fgsm": [0.3], "max_images": 20}}
+    )
+
+    document = image_evaluation.evaluate(
+        str(project.folder / "Split-validation"), {"candidate": saved_model}, evaluation
+    )
+
+    metrics = document["metrics"]["candidate"]
+    assert metrics["top_k_accuracy"] >= 0.8
+    assert metrics["kappa"] > 0.5
+    assert metrics["drop_rotation_90"] > 0.2
+    assert metrics["drop_fgsm_0.3"] > 0.2
+    assert set(metrics) == {"top_k_accuracy", "kappa", *evaluation.robustness.metrics}
+    assert np.sum(document["confusion"]) == 36
+    assert sum(entry["images"] for entry in document["by_class"].values()) == 36
+
+
+def test_gallery_shows_mistakes_heat_maps_and_embeddings(saved_model, project, tmp_path):
+    split = str(project.folder / "Split-validation")
+
+    gallery = image_gallery.write_gallery(split, saved_model, tmp_path, mistakes=8, heat_maps=4)
+
+    scored = score(split, saved_model, keep=100)
+    assert gallery.images == 36
+    assert gallery.mistakes == int((scored.probabilities.argmax(axis=1) != scored.labels).sum())
+    vectors = np.loadtxt(gallery.projector_path / "vectors.tsv", delimiter="\t")
+    lines = (gallery.projector_path / "metadata.tsv").read_text().splitlines()
+    assert vectors.shape == (36, 16)
+    assert lines[0].split("\t") == ["class", "predicted", "score", "path"]
+    assert len(lines) == 37
+    model = tf.saved_model.load(str(saved_model))
+    first = tf.train.Example.FromString(project.examples("validation")[0]).features.feature["image"].bytes_list.value
+    embedded = model.signatures["embed"](image_bytes=tf.constant(list(first)))["embedding"]
+    np.testing.assert_allclose(vectors[0], embedded[0], rtol=1e-4, atol=1e-5)
+    assert Image.open(gallery.projector_path / "sprite.png").size == (6 * 14, 6 * 14)
+    assert Image.open(gallery.heat_maps_path).width == 4 * image_gallery.TILE
+
+
+def test_projector_reads_what_is_written(saved_model, project, tmp_path):
+    from google.protobuf import text_format
+    from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
+
+    image_gallery.write_gallery(
+        str(project.folder / "Split-validation"), saved_model, tmp_path, mistakes=1, heat_maps=1
+    )
+
+    text = (tmp_path / "projector" / "projector_config.pbtxt").read_text()
+    (embedding,) = text_format.Parse(text, ProjectorConfig()).embeddings
+    assert list(embedding.sprite.single_image_dim) == [14, 14]
+    for name in (embedding.tensor_path, embedding.metadata_path, embedding.sprite.image_path):
+        assert (tmp_path / "projector" / name).is_file()
+
+
+def test_heat_is_where_the_class_is(saved_model):
+    left, right = (np.asarray(sample(label, 500).resize((14, 12)))[np.newaxis] for label in ("left", "right"))
+
+    heat = image_gallery.grad_cam(saved_model, np.concatenate([left, right]))
+
+    assert heat.shape == (2, 12, 14)
+    assert heat.min() >= 0
+    assert heat.max() <= 1.0001

@@ -1,0 +1,244 @@
+import hashlib
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from models.image import backbone_names, build_augmentation, build_network, check_backbone, default_filters
+from models.image_rows import load_images
+from models.image_training import run_fn
+from models.training_checkpoint import STATE
+from pipeline.config import AugmentationConfig, ModelConfig
+from pipeline.errors import ConfigError, TrainingError
+from tests.models.image_project import CLASSES, MAX_PIXELS, ImageProject, make_project
+
+ROOT = Path(__file__).parents[2]
+EVERYTHING = {
+    "flip": "vertical",
+    "rotation_degrees": 5,
+    "zoom": 0.1,
+    "shift": 0.1,
+    "contrast": 0.2,
+    "brightness": 0.1,
+    "saturation": 0.3,
+    "hue": 0.1,
+    "noise": 0.05,
+    "cutout": 0.3,
+    "mixup": 0.2,
+}
+MODEL = {"image_size": 12, "filters": (8, 16), "augmentation": EVERYTHING}
+TRAINING = {"epochs": 4, "batch_size": 32, "label_smoothing": 0.1, "class_weights": "balanced"}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> ImageProject:
+    return make_project(tmp_path_factory.mktemp("project"))
+
+
+def weights_digest(output: Path) -> str:
+    (folder,) = output.glob("Trainer/model/*/Format-Serving/variables")
+    variables = tf.train.load_checkpoint(str(folder / "variables"))
+    digest = hashlib.sha256()
+    for name in sorted(variables.get_variable_to_shape_map()):
+        if "OBJECT_GRAPH" not in name:
+            digest.update(np.asarray(variables.get_tensor(name)).tobytes())
+    return digest.hexdigest()
+
+
+def history_of(output: Path) -> Any:
+    return json.loads(next(output.glob("Trainer/model_run/*/history.json")).read_text())
+
+
+@pytest.fixture(scope="module")
+def trained(project, tmp_path_factory) -> Path:
+    """The folder of a training with all kinds of augmentation."""
+    output = tmp_path_factory.mktemp("trained")
+    run_fn(project.fn_args(output, model=MODEL, training=TRAINING))
+    return output
+
+
+def start(project: ImageProject, output: Path, **training: Any) -> subprocess.Popen[bytes]:
+    args = project.fn_args(output, model=MODEL, training={**TRAINING, **training})
+    (output / "args").write_bytes(pickle.dumps(args))
+    program = (
+        "import pickle, sys; from absl import logging; logging.set_verbosity(logging.INFO)\n"
+        "from models.image_training import run_fn; run_fn(pickle.load(open(sys.argv[1], 'rb')))"
+    )
+    with (output / "log").open("wb") as log:
+        return subprocess.Popen(
+            [sys.executable, "-c", program, str(output / "args")],
+            cwd=ROOT,
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+
+
+def test_training_that_is_killed_goes_on_to_the_same_weights(project, trained, tmp_path):
+    process = start(project, tmp_path)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob(f"Trainer/checkpoints/*/{STATE}")) and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "it ended before it could be killed"
+
+    assert start(project, tmp_path).wait() == 0, (tmp_path / "log").read_text()
+
+    assert "Going on after epoch" in (tmp_path / "log").read_text()
+    assert weights_digest(tmp_path) == weights_digest(trained)
+    assert history_of(tmp_path)["history"] == history_of(trained)["history"]
+    assert not list(tmp_path.glob("Trainer/checkpoints/*"))
+
+
+def test_input_is_described(trained):
+    described = history_of(trained)["input"]
+
+    assert described["images"] == 120
+    assert described["decoded"] == "once, kept in memory"
+    assert described["decoded_bytes"] == 120 * 12 * 12 * 3
+    assert 0 <= described["wait_share"] < 1
+    assert described["images_per_second"] > 0
+
+
+def test_network_learns_from_images_that_are_decoded_in_each_epoch(project, tmp_path):
+    training = {"epochs": 12, "batch_size": 16, "learning_rate": 0.01, "cache_bytes": 1_000}
+
+    run_fn(project.fn_args(tmp_path, model={**MODEL, "augmentation": {}}, training=training))
+
+    assert history_of(tmp_path)["input"]["decoded"] == "in each epoch"
+    assert max(history_of(tmp_path)["history"]["val_accuracy"]) > 0.9
+
+
+@pytest.mark.parametrize("cache_bytes", [0, 10**9], ids=["streamed", "cached"])
+def test_order_depends_on_the_seed_and_the_epoch_alone(project, cache_bytes):
+    rows = load_images(
+        [project.pattern("train")],
+        label="label",
+        classes=CLASSES,
+        model=ModelConfig(kind="image", image_size=12),
+        max_pixels=MAX_PIXELS,
+        cache_bytes=cache_bytes,
+    )
+
+    def epochs(seed: int, numbers: range) -> list[np.ndarray]:
+        batches = list(rows.shuffled_batches(50, seed=seed, epochs=numbers).as_numpy_iterator())
+        assert [len(labels) for _, labels in batches] == [50, 50, 20] * len(numbers)
+        pixels = [np.concatenate([p for p, _ in batches[i : i + 3]]) for i in range(0, len(batches), 3)]
+        return [epoch.reshape(len(epoch), -1).sum(axis=1) for epoch in pixels]
+
+    first, second, third = epochs(0, range(3))
+    np.testing.assert_array_equal(epochs(0, range(2, 3))[0], third)
+    assert not np.array_equal(first, second)
+    assert not np.array_equal(epochs(1, range(1))[0], first)
+    np.testing.assert_array_equal(np.sort(first), np.sort(third))
+
+
+def test_backbone_is_fine_tuned_in_a_second_phase(project, tmp_path):
+    keras.utils.set_random_seed(0)
+    weights = tmp_path / "backbone.weights.h5"
+    original = keras.applications.VGG16(include_top=False, weights=None, input_shape=(32, 32, 3))
+    original.save_weights(weights)
+    args = project.fn_args(
+        tmp_path,
+        model={"image_size": 32, "backbone": "VGG16", "weights": str(weights)},
+        training={
+            "epochs": 1,
+            "batch_size": 60,
+            "fine_tune": {"from_layer": "block5_conv3", "epochs": 2, "learning_rate": 1e-3},
+        },
+    )
+
+    run_fn(args)
+
+    history = history_of(tmp_path)
+    assert history["epochs"] == 3
+    (folder,) = tmp_path.glob("Trainer/model/*/Format-Serving")
+    loaded = {v.name: v.numpy() for v in tf.saved_model.load(str(folder)).variables}
+    exported = [array for array in loaded.values() if array.ndim == 4]
+    first, last = original.get_layer("block1_conv1").kernel.numpy(), original.get_layer("block5_conv3").kernel.numpy()
+    assert any(np.array_equal(first, array) for array in exported if array.shape == first.shape)
+    assert not any(np.array_equal(last, array) for array in exported if array.shape == last.shape)
+
+
+def test_layer_that_the_backbone_lacks_is_an_error():
+    network = build_network(
+        ModelConfig(kind="image", image_size=32, backbone="MobileNetV2", weights="none"), num_classes=3
+    )
+    from pipeline.config import FineTuneConfig
+
+    with pytest.raises(ConfigError, match=r"no layer 'conv_1'\. Did you mean 'Conv_1'"):
+        network.unfreeze(FineTuneConfig(from_layer="conv_1"))
+
+
+def test_backbone_that_is_none_is_an_error():
+    with pytest.raises(ConfigError, match=r"no 'ResNet51'\. Did you mean 'ResNet"):
+        check_backbone("ResNet51")
+    assert {"EfficientNetB0", "MobileNetV2", "ResNet50"} <= set(backbone_names())
+
+
+def test_weights_that_cannot_be_downloaded_say_where_to_put_the_file(monkeypatch, tmp_path):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    monkeypatch.setattr(keras.src.utils.file_utils.config, "keras_home", lambda: str(tmp_path))
+    model = ModelConfig(kind="image", image_size=32, backbone="MobileNetV2")
+
+    with pytest.raises(
+        TrainingError, match=r"cannot be downloaded\. Received: https://storage.*put it into .*models"
+    ) as e:
+        build_network(model, num_classes=3)
+    assert "model.weights: PATH" in str(e.value)
+
+
+def test_image_that_is_too_small_for_a_backbone_and_missing_weights_are_errors():
+    with pytest.raises(ConfigError, match=r"InceptionV3 cannot be made with model\.image_size\. Received: \[32, 32\]"):
+        build_network(ModelConfig(kind="image", image_size=32, backbone="InceptionV3", weights="none"), num_classes=3)
+    with pytest.raises(ConfigError, match=r"model\.weights: there is no such file\. Received: /nowhere"):
+        build_network(
+            ModelConfig(kind="image", image_size=32, backbone="MobileNetV2", weights="/nowhere"), num_classes=3
+        )
+
+
+@pytest.mark.parametrize(
+    ("shape", "filters"),
+    [((8, 8), (32, 64)), ((16, 40), (32, 64, 128)), ((224, 224), (32, 64, 128, 256, 256, 256))],
+)
+def test_small_network_is_made_for_the_size(shape, filters):
+    assert default_filters(shape) == filters
+    network = build_network(ModelConfig(kind="image", image_size=shape), num_classes=4)
+    assert network.head.output_shape == (None, 4)
+
+
+@pytest.mark.parametrize("kind", [name for name in EVERYTHING if name != "mixup"])
+def test_augmentation_changes_images_within_their_range_and_differs_from_step_to_step(kind):
+    images = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3)).astype(np.float32)
+    setting = "horizontal" if kind == "flip" else EVERYTHING[kind]
+    layers = build_augmentation(AugmentationConfig(**{kind: setting}), seed=3)
+    again = build_augmentation(AugmentationConfig(**{kind: setting}), seed=3)
+    assert layers is not None
+    assert again is not None
+
+    first, second = (np.asarray(layers(images, training=True)) for _ in range(2))
+
+    assert first.shape == images.shape
+    assert first.min() >= -1e-3
+    assert first.max() <= 255.001
+    assert not np.array_equal(first, images) or not np.array_equal(second, images)
+    if kind != "flip":  # of four images, two draws may be alike
+        assert not np.array_equal(first, second)
+    np.testing.assert_array_equal(first, np.asarray(again(images, training=True)))
+    np.testing.assert_array_equal(np.asarray(layers(images, training=False)), images)
+
+
+def test_no_augmentation_is_no_layer():
+    assert build_augmentation(AugmentationConfig(), seed=0) is None
