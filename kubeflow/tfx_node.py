@@ -357,9 +357,11 @@ def _as_parameter(document: Any) -> RuntimeParameter | None:
 
 
 def identifier(name: str) -> str:
-    """A name as Kubeflow Pipelines and Python take it: of letters, digits and underscores."""
+    """A name as Kubeflow Pipelines and Python take it: of letters, digits and underscores, a letter first."""
     text = re.sub(r"\W", "_", name, flags=re.ASCII).lower().strip("_") or "node"
-    return f"_{text}" if text[0].isdigit() or keyword.iskeyword(text) else text
+    if keyword.iskeyword(text):
+        return f"{text}_"
+    return f"n_{text}" if text[0].isdigit() else text
 
 
 def _parameter_name(parameter: RuntimeParameter, *, node_id: str) -> str:

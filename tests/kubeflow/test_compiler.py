@@ -530,15 +530,18 @@ def test_unknown_component_in_the_config_suggests_the_nearest(compiled):
         compiled(small("p", Number(value=1)), {"resources": {"Nmber": {"cpu": 1}}})
 
 
-@pytest.mark.parametrize("name", ["model", "lambda", "1st", "condition_1", "text"])
-def test_runtime_parameter_may_be_called_as_anything_else_is(compiled, tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("model", "model"), ("lambda", "lambda_"), ("1st", "n_1st"), ("condition_1", "condition_1"), ("text", "text")],
+)
+def test_runtime_parameter_may_be_called_as_anything_else_is(compiled, tmp_path, name, expected):
     write = Write(text=RuntimeParameter(name, str, "x"), times=1)
     with Cond(write.outputs["model"].future()[0].uri == "/somewhere"):
         number = Number(value=1)
     (package,) = compiled(small("p", write, number))
 
     (parameter,) = package["root"]["inputDefinitions"]["parameters"]
-    assert parameter.strip("_") == name
+    assert parameter == expected
     inputs = package["root"]["dag"]["tasks"]["write"]["inputs"]["parameters"]
     assert inputs[parameter]["componentInputParameter"] == parameter
     assert specs(package)["write"].nodes[0].properties["text"].overrides[0].parameter == parameter
