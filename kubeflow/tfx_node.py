@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from google.protobuf import json_format
+from google.protobuf.message import Message
 from tfx import types
 from tfx.components.example_gen import driver as example_gen_driver
 from tfx.dsl.components.base import base_beam_executor, base_driver, executor_spec
@@ -282,6 +283,10 @@ def _properties(
             properties[name] = Property(value="")
         elif isinstance(value, ph.Placeholder):
             properties[name] = _dynamic_property(node.id, name, value, inputs)
+        elif isinstance(value, Message):
+            path = import_path(type(value), node_id=node.id, what=f"message of the exec property {name!r}")
+            text = json_format.MessageToJson(value, preserving_proto_field_name=True, indent=None, sort_keys=True)
+            properties[name] = Property(value=text, message=path)
         else:
             document, found = _take_parameters(value)
             overrides = tuple(
