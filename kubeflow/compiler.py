@@ -45,7 +45,6 @@ MAX_ARGUMENT_BYTES = 120 * 1024
 """Linux starts no process with an argument of 128 KiB. The driver of Kubeflow Pipelines gets the whole container as one
 argument in JSON, so this is the length of a task's description in JSON; the rest is for image, resources and
 environment."""
-PUSH_PROPERTIES = ("push_directory", "push_destination")
 
 _TYPES: Mapping[str, type] = {"int": int, "float": float, "str": str}
 _ARTIFACTS: Mapping[str, type] = {
@@ -171,7 +170,8 @@ class _Compilation:
         self._descriptions = {node.id: describe(node, nodes=pipeline.components) for node in self._nodes}
         self._parameters: dict[str, RunParameter] = {}
         self._put_run_parameters()
-        self._upstream = {node.id: {upstream.id for upstream in node.upstream_nodes} for node in self._nodes}
+        handed_on = {node.id for node in pipeline.components} - {node.id for node in self._nodes}
+        self._upstream = {node.id: _upstream(node, past=handed_on) for node in self._nodes}
         self._tasks = self._make_tasks()
         self._by_node = {node_id: task for task in self._tasks for node_id in task.node_ids}
         self._conditions: dict[CondContext, tuple[_Task, str]] = {}
@@ -484,11 +484,17 @@ class _Compilation:
             return False
         if setting is not None:
             return setting
-        looks_outside = any(
-            (node.driver and not node.driver_parameter) or set(PUSH_PROPERTIES) & set(node.properties)
-            for node in task.spec.nodes
-        )
-        return not looks_outside
+        has_driver = any(node.driver and not node.driver_parameter for node in task.spec.nodes)
+        return not has_driver and not any(self._descriptions[node_id].looks_outside for node_id in task.node_ids)
+
+
+def _upstream(node: BaseNode, *, past: set[str]) -> set[str]:
+    """Ids of the nodes that come before; for a node of `past`, those that come before it."""
+    return {
+        node_id
+        for upstream in node.upstream_nodes
+        for node_id in (_upstream(upstream, past=past) if upstream.id in past else (upstream.id,))
+    }
 
 
 def _check_parameter_name_is_free(name: str, description: NodeDescription) -> None:

@@ -8,6 +8,7 @@ import jsonschema
 import kfp.components
 import pytest
 from tfx.dsl.components.base import base_executor, executor_spec
+from tfx.dsl.components.common.importer import Importer
 from tfx.dsl.components.common.resolver import Resolver
 from tfx.dsl.experimental.conditionals.conditional import Cond
 from tfx.dsl.input_resolution.strategies.latest_artifact_strategy import LatestArtifactStrategy
@@ -365,6 +366,32 @@ def test_resolver_of_this_runs_artifacts_hands_them_on(compiled):
     (package,) = compiled(small("p", write, latest, Read(model=latest.outputs["model"])))
 
     assert set(package["root"]["dag"]["tasks"]) == {"write", "read"}
+
+
+def test_order_through_a_resolver_that_hands_on_is_kept(compiled):
+    first, write = Number(value=1), Write(text="x", times=1)
+    latest = Resolver(strategy_class=LatestArtifactStrategy, model=write.outputs["model"]).with_id("latest")
+    latest.add_upstream_node(first)
+    (package,) = compiled(small("p", first, write, latest, Read(model=latest.outputs["model"])))
+
+    assert package["root"]["dag"]["tasks"]["read"]["dependentTasks"] == ["number", "write"]
+
+
+@pytest.mark.parametrize(("reimport", "is_cached"), [(True, None), (False, True)])
+def test_importer_that_imports_anew_is_not_cached(compiled, reimport, is_cached):
+    importer = Importer(source_uri="/x", artifact_type=standard_artifacts.Schema, reimport=reimport).with_id("Schema")
+    (package,) = compiled(small("p", importer))
+
+    assert package["root"]["dag"]["tasks"]["schema"]["cachingOptions"].get("enableCache") is is_cached
+
+
+def test_pusher_of_tfx_does_not_push_the_same_model_again(compiled):
+    (package,) = compiled(taxi())
+
+    (pusher,) = package["components"]["comp-condition-1"]["dag"]["tasks"].values()
+    assert pusher["cachingOptions"] == {"enableCache": True}
+    resolver = package["root"]["dag"]["tasks"]["latest-blessed-model-resolver"]
+    assert resolver["cachingOptions"] == {}
 
 
 def test_order_without_data_is_kept(compiled):
