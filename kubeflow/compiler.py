@@ -8,6 +8,7 @@ import inspect
 import json
 import pkgutil
 import re
+import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from tfx.dsl.experimental.conditionals.conditional import CondContext
 from tfx.orchestration.pipeline import Pipeline
 
 from kubeflow import platform, visualizations
+from kubeflow.package_document import digest
 from kubeflow.task_spec import DRIVER_OUTPUT, Node, OutputSlot, Override, Page, Property, TaskSpec
 from kubeflow.tfx_node import (
     NodeDescription,
@@ -136,12 +138,20 @@ def write_package(graph: GraphComponent, path: Path, *, kubernetes_manifest: boo
     Args:
         graph: what compile_pipeline returned.
         path: file to write, ending in .yaml.
-        kubernetes_manifest: write it as the Kubernetes resources Pipeline and PipelineVersion, for GitOps.
+        kubernetes_manifest: write it as the Kubernetes resources Pipeline and PipelineVersion, for GitOps. A version
+            cannot be changed, so its name ends in the package's digest, as those that `kubetfx submit` uploads.
     """
-    options = KubernetesManifestOptions(include_pipeline_manifest=True) if kubernetes_manifest else None
-    Compiler().compile(
-        graph, str(path), kubernetes_manifest_format=kubernetes_manifest, kubernetes_manifest_options=options
+    if not kubernetes_manifest:
+        Compiler().compile(graph, str(path))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        package = Path(folder) / "package.yaml"
+        Compiler().compile(graph, str(package))
+        version = f"{graph.pipeline_spec.pipeline_info.name}-{digest(package)}"
+    options = KubernetesManifestOptions(
+        pipeline_version_name=version, pipeline_version_display_name=version, include_pipeline_manifest=True
     )
+    Compiler().compile(graph, str(path), kubernetes_manifest_format=True, kubernetes_manifest_options=options)
 
 
 class _Compilation:

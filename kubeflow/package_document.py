@@ -4,6 +4,7 @@ What open-source KFP makes of a package is kubeflow/lint.py's.
 """
 
 import functools
+import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -158,6 +159,11 @@ def read_package(path: Path) -> Package:
     platforms = [document for document in documents if isinstance(document, Mapping) and "platforms" in document]
     merged = {name: spec for document in platforms for name, spec in mappings(document, "platforms").items()}
     return replace(package, platforms=merged, nodes=nodes)
+
+
+def digest(path: Path) -> str:
+    """What tells a package from others of its name: the names of versions end in it."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
 
 def is_package(path: Path) -> bool:

@@ -20,6 +20,7 @@ from tfx.types import Channel, standard_artifacts
 from kubeflow import package as config_package
 from kubeflow.compiler import write_package
 from kubeflow.lint import lint
+from kubeflow.package_document import digest
 from pipeline import definition
 from pipeline.config import COMPONENTS, load_config
 from pipeline.errors import CompileError
@@ -277,6 +278,25 @@ def test_manifest_is_a_pipeline_and_a_version_of_it(example):
     assert version["apiVersion"] == "pipelines.kubeflow.org/v2beta1"
     assert version["spec"]["pipelineName"] == pipeline["metadata"]["name"] == "penguins"
     assert version["spec"]["pipelineSpec"]["schemaVersion"] == "2.1.0"
+
+
+def test_version_of_another_package_is_another_resource(example):
+    names = [
+        [resource["metadata"]["name"] for resource in example("penguins", override, manifest=True)[1]]
+        for override in ("training.epochs=7", "training.epochs=7", "training.epochs=8")
+    ]
+
+    assert names[0] == names[1]
+    assert [resource[0] for resource in names] == ["penguins"] * 3
+    assert names[0][1] != names[2][1]
+
+
+def test_version_in_a_manifest_has_the_name_that_uploading_the_package_gives_it(example):
+    path, _ = example("penguins")
+    package_digest = digest(path)
+    _, (_, version) = example("penguins", manifest=True)
+
+    assert version["metadata"]["name"] == f"penguins-{package_digest}"
 
 
 @pytest.mark.parametrize("name", ["penguins", "flights"])
