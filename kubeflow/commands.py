@@ -80,6 +80,7 @@ def compile_command(
 ) -> None:
     """Compile the pipeline to a package that open-source Kubeflow Pipelines v2 runs."""
     output = open_output(format)
+    _check_target(output_path, config=config)
     pipeline_config = load(config, overrides)
     output.begin("Compiling")
     parameters = _compile(pipeline_config, output_path, kubernetes_manifest=kubernetes_manifest)
@@ -87,6 +88,15 @@ def compile_command(
     if format == "json":
         output.document({"package": str(output_path), "parameters": parameters})
     output.say(f"Wrote {output_path}. Run parameters: {', '.join(parameters)}")
+
+
+def _check_target(path: Path, *, config: Path) -> None:
+    """A package may take a package's place, and nothing else's."""
+    from kubeflow.package_document import is_package
+
+    if path.is_file() and path.stat().st_size and not is_package(path):
+        what = "the config itself" if config.exists() and path.samefile(config) else "a file that is no package"
+        raise UsageError(f"--output would overwrite {what}. Received: --output {path}. Try --output package.yaml.")
 
 
 def _compile(config: "PipelineConfig", path: Path, *, kubernetes_manifest: bool = False) -> dict[str, Any]:

@@ -175,7 +175,7 @@ def is_package(path: Path) -> bool:
     return True
 
 
-_COMPILE = "Make one with `kubetfx compile CONFIG --output pipeline.yaml`."
+_COMPILE = "Make one with `kubetfx compile CONFIG --output package.yaml`."
 
 
 def _read_text(path: Path) -> str:

@@ -685,8 +685,8 @@ class TaskConfig(Section):
     """Annotations of the pod."""
     cache: bool | None = None
     """Whether outputs of an earlier run with the same inputs are taken. None: for every component but those that look
-    at what is not their input: the push directory, or what an Importer imports anew. TFX's own Pusher is taken from it, so
-    that the same model is pushed once."""
+    at what is not their input: the push directory, or what an Importer imports anew. TFX's own Pusher is not among
+    them, so that the same model is pushed once."""
 
 
 class KubeflowConfig(Section):
