@@ -174,7 +174,7 @@ def test_flights_give_the_trainer_its_gpu_and_no_other_task_anything(example):
             "maxRetryCount": 2,
             "backoffDuration": "120s",
             "backoffFactor": 2.0,
-            "backoffMaxDuration": "3600s",
+            "backoffMaxDuration": "604800s",
         }
     }
 
