@@ -56,3 +56,19 @@ def test_compile_overwrites_packages_and_manifests_alone(kubetfx, config):
     assert kubetfx("compile", config, "--output", target)[0] == 0
     assert kubetfx("compile", config, "--output", target, "--kubernetes-manifest")[0] == 0
     assert kubetfx("compile", config, "--output", target)[0] == 0
+
+
+def test_compile_says_which_places_no_pod_sees(kubetfx, config):
+    target = config.with_name("package.yaml")
+
+    _, talk = kubetfx("compile", config, "--output", target)
+    assert "data.path is no bucket, and on no volume of TableExampleGen: " in talk
+    assert "Received: /data." in talk
+    assert "serving.push_directory is no bucket, and on no volume of ServedModelResolver and Pusher: " in talk
+    assert "give each run --param push_directory=PLACE" in talk
+
+    _, talk = kubetfx(
+        *("compile", config, "--output", target, "--set", "serving.push_directory=s3://b/models"),
+        *("--set", "kubeflow.resources={TableExampleGen: {volumes: [{claim: c, mount_path: /data}]}}"),
+    )
+    assert "no volume" not in talk

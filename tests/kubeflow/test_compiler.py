@@ -23,7 +23,7 @@ from kubeflow.lint import lint
 from kubeflow.package_document import digest
 from pipeline import definition
 from pipeline.config import COMPONENTS, load_config
-from pipeline.errors import CompileError
+from pipeline.errors import CompileError, ConfigError
 from tests.kubeflow import taxi_pipeline
 from tests.kubeflow.conftest import documents, specs
 from tests.kubeflow.published_schemas import custom_resource_schema, schema
@@ -327,19 +327,54 @@ def test_lint_finds_nothing_in_the_taxi_template_of_tfx(compiled, tmp_path):
     assert lint(tmp_path / "package.yaml") == []
 
 
-def test_modules_beside_the_config_travel_with_the_package(tmp_path, monkeypatch):
-    (tmp_path / "my_network.py").write_text("import my_helper\nTEXT = '{{$.inputs}}'\n")
-    (tmp_path / "my_helper.py").write_text("X = 1\n")
-    (tmp_path / "pipeline.yaml").write_text("name: p\ndata: {path: d, label: y}\nmodel: {module: my_network}\n")
+@pytest.fixture
+def compile_module(tmp_path, monkeypatch):
+    """Compile a config with a module of the user's own; what travels with the Trainer, and the package's text."""
     monkeypatch.syspath_prepend(str(tmp_path))
 
-    path = tmp_path / "out.yaml"
-    config_package.compile_to_file(load_config(tmp_path / "pipeline.yaml"), path)
+    def compile_with(module: str, **files: str) -> tuple[dict[str, str], str]:
+        for name, text in files.items():
+            path = tmp_path / f"{name.replace('__', '/', 1)}.py"
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+        (tmp_path / "pipeline.yaml").write_text(f"name: p\ndata: {{path: d, label: y}}\nmodel: {{module: {module}}}\n")
+        path = tmp_path / "out.yaml"
+        config_package.compile_to_file(load_config(tmp_path / "pipeline.yaml"), path)
+        (package,) = documents(path)
+        return dict(specs(package)["trainer"].modules), path.read_text()
 
-    (package,) = documents(path)
-    spec = specs(package)["trainer"]
-    assert spec.modules == {"my_helper": "X = 1\n", "my_network": "import my_helper\nTEXT = '{{$.inputs}}'\n"}
-    assert "{{$.inputs" not in path.read_text()
+    return compile_with
+
+
+def test_module_beside_the_config_travels_with_what_it_imports_and_nothing_else(compile_module):
+    network = "import my_helper\nTEXT = '{{$.inputs}}'\n"
+    helper = "def f():\n    from my_layers import X\n    import json\n"
+    modules, text = compile_module(
+        "my_network", my_network=network, my_helper=helper, my_layers="import my_helper\nX = 1\n", my_secret="KEY = 1\n"
+    )
+
+    assert modules == {"my_helper": helper, "my_layers": "import my_helper\nX = 1\n", "my_network": network}
+    assert "{{$.inputs" not in text
+
+
+def test_package_as_the_model_s_module_is_refused(compile_module):
+    message = r"model\.module: a package cannot travel to a container.* Received: my_package"
+    with pytest.raises(ConfigError, match=message):
+        compile_module("my_package", my_package____init__="")
+    with pytest.raises(ConfigError, match=message):
+        compile_module("my_package.inner", my_package____init__="", my_package__inner="")
+    with pytest.raises(ConfigError, match=r"which imports the package my_package beside it"):
+        compile_module("my_other", my_package____init__="", my_other="from my_package.inner import x\n")
+
+
+def test_module_that_is_no_python_names_its_line(compile_module):
+    with pytest.raises(ConfigError, match=r"model\.module is no Python\. Received: .*my_broken\.py, line 2: "):
+        compile_module("my_broken", my_broken="x = 1\ndef\n")
+
+
+def test_module_of_kubetfx_and_installed_ones_do_not_travel(compile_module):
+    assert compile_module("models.tabular")[0] == {}
+    assert compile_module("yaml")[0] == {}
 
 
 def test_taxi_template_of_tfx_compiles(compiled):
