@@ -468,7 +468,7 @@ class _Compilation:
             keywords[slot] = producer.handle.outputs[producer.slots[node_id, key]]
         if task.driver:
             keywords[DRIVER_OUTPUT] = task.driver.handle.outputs[DRIVER_OUTPUT]
-        task.handle = _component(task, self._config.image)(**keywords)
+        task.handle = _container_component(task, self._config.image)(**keywords)
         task.handle.set_display_name(task.title)
         sources = {node_id for node_id, _ in task.sources.values()}
         for node_id in sorted(task.after - sources):
@@ -528,7 +528,7 @@ def _node(description: NodeDescription, inputs: dict[str, tuple[str, ...]], outp
     )
 
 
-def _component(task: _Task, image: str) -> Callable[..., Any]:
+def _container_component(task: _Task, image: str) -> Callable[..., Any]:
     """The task as a container component of the kfp SDK, which reads its interface from a function's signature."""
     inputs: dict[str, Any] = {p.name: _TYPES[p.type] for p in task.parameters.values()}
     if task.driver:

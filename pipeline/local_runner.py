@@ -21,7 +21,7 @@ from pipeline.config import PipelineConfig
 from pipeline.errors import KubetfxError, NodeFailedError, UsageError
 from pipeline.output import Output, logged_to
 from pipeline.run_record import NodeRecord
-from pipeline.run_result import Findings, NodeResult, NodeState, RunResult, summarize
+from pipeline.run_result import NodeResult, NodeState, ResultFolders, RunResult, summarize
 
 if TYPE_CHECKING:  # importing TFX takes seconds, and the first line is to be on the screen before that
     from ml_metadata import MetadataStore
@@ -224,14 +224,14 @@ class LocalRunner:
         (schema_uri,) = outputs["AnomalyGate"]["approved_schema"]
         (anomalies_uri,) = outputs["ExampleValidator"]["anomalies"]
         pushed = outputs["Pusher"].get("pushed_model", [])
-        findings = Findings(
+        artifacts = ResultFolders(
             evaluation=Path(evaluation_uri),
             anomalies=Path(anomalies_uri),
             schema=Path(schema_uri),
             pushed_version=_pushed_version(pushed[0], store) if pushed else None,
         )
         return summarize(
-            self._config, findings, run_id=self._run_id, nodes=results, versions_before=self._versions_before
+            self._config, artifacts, run_id=self._run_id, nodes=results, versions_before=self._versions_before
         )
 
 
