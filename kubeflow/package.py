@@ -127,7 +127,9 @@ def _modules(config: PipelineConfig) -> dict[str, str]:
     if spec is None or spec.origin is None:
         raise ConfigError(f"model.module cannot be imported. Received: {module}. Put it beside pipeline.yaml.")
     path = Path(spec.origin)
-    if "site-packages" in path.parts or path.is_relative_to(Path(__file__).parents[1] / "models"):
+    if {"site-packages", "dist-packages"} & set(path.parts) or path.is_relative_to(
+        Path(__file__).parents[1] / "models"
+    ):
         return {}
     if "." in module or spec.submodule_search_locations is not None:
         raise ConfigError(
