@@ -242,7 +242,7 @@ class _Compilation:
             description.parameters[target.parameter.name] = target.parameter
             old = description.properties[target.property]
             override = Override(parameter=target.parameter.name, type=target.parameter.type, path=target.path)
-            description.properties[target.property] = Property(value=old.value, overrides=(*old.overrides, override))
+            description.properties[target.property] = old.model_copy(update={"overrides": (*old.overrides, override)})
 
     def _make_tasks(self) -> list[_Task]:
         groups = {name: group for group in self._config.fused_groups for name in group}
