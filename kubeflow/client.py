@@ -5,7 +5,6 @@ It takes the path of a package; what is in it is kubeflow/compiler.py's. Every e
 
 import contextlib
 import datetime
-import hashlib
 import io
 import json
 import logging
@@ -24,7 +23,7 @@ import urllib3
 from kfp.client.set_volume_credentials import ServiceAccountTokenVolumeCredentials
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
 
-from kubeflow.package_document import Package, read_package
+from kubeflow.package_document import Package, digest, read_package
 from kubeflow.run_progress import FINAL_STATES, RunView, TaskStatus, as_document, planned_tasks
 from pipeline.config import nearest
 from pipeline.errors import KubeflowError, RunFailedError, RunLeftError, UsageError
@@ -171,18 +170,18 @@ class KubeflowClient:
         Raises:
             KubeflowError: refused, or not reached.
         """
-        digest = hashlib.sha256(package.path.read_bytes()).hexdigest()[:12]
-        version_name = f"{package.name}-{digest}"
+        package_digest = digest(package.path)
+        version_name, description = f"{package.name}-{package_digest}", f"sha256:{package_digest}"
         with self._explained("upload the pipeline"):
             pipeline_id = self._pipeline_id(package.name)
             if pipeline_id is None:
-                return self._upload_first(package, description=f"sha256:{digest}")
+                return self._upload_first(package, description=description)
             for version in self._versions(pipeline_id):
-                if version.display_name == version_name or version.description == f"sha256:{digest}":
+                if version.display_name == version_name or version.description == description:
                     return PipelineVersion(pipeline_id, version.pipeline_version_id, version.display_name, is_new=False)
             with _quiet():
                 version = self._client.upload_pipeline_version(
-                    str(package.path), version_name, pipeline_id=pipeline_id, description=f"sha256:{digest}"
+                    str(package.path), version_name, pipeline_id=pipeline_id, description=description
                 )
         return PipelineVersion(pipeline_id, version.pipeline_version_id, version.display_name, is_new=True)
 

@@ -6,7 +6,7 @@ Nothing heavy is imported before a command runs.
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -80,13 +80,24 @@ def compile_command(
 ) -> None:
     """Compile the pipeline to a package that open-source Kubeflow Pipelines v2 runs."""
     output = open_output(format)
+    _check_target(output_path, config=config)
     pipeline_config = load(config, overrides)
     output.begin("Compiling")
     parameters = _compile(pipeline_config, output_path, kubernetes_manifest=kubernetes_manifest)
     output.end()
+    _say_unseen(pipeline_config, output)
     if format == "json":
         output.document({"package": str(output_path), "parameters": parameters})
     output.say(f"Wrote {output_path}. Run parameters: {', '.join(parameters)}")
+
+
+def _check_target(path: Path, *, config: Path) -> None:
+    """A package may take a package's place, and nothing else's."""
+    from kubeflow.package_document import is_package
+
+    if path.is_file() and path.stat().st_size and not is_package(path):
+        what = "the config itself" if config.exists() and path.samefile(config) else "a file that is no package"
+        raise UsageError(f"--output would overwrite {what}. Received: --output {path}. Try --output package.yaml.")
 
 
 def _compile(config: "PipelineConfig", path: Path, *, kubernetes_manifest: bool = False) -> dict[str, Any]:
@@ -97,6 +108,13 @@ def _compile(config: "PipelineConfig", path: Path, *, kubernetes_manifest: bool 
         from kubeflow.package import compile_to_file
 
         return compile_to_file(config, path, kubernetes_manifest=kubernetes_manifest).parameters
+
+
+def _say_unseen(config: "PipelineConfig", output: "Output", *, given: Collection[str] = ()) -> None:
+    from kubeflow.package import unseen_paths
+
+    for line in unseen_paths(config, given=given):
+        output.say(line, style="yellow")
 
 
 @app.command()
@@ -141,7 +159,9 @@ def _print_findings(findings: "list[Finding]", output: "Output", *, package: Pat
 
 
 @contextlib.contextmanager
-def _package_of(source: Path, overrides: list[str] | None) -> Iterator[tuple["Package", str | None]]:
+def _package_of(
+    source: Path, overrides: list[str] | None, parameters: list[str] | None, output: "Output"
+) -> Iterator[tuple["Package", str | None]]:
     """The package that a config compiles to, with the service account that the config names; or the one that was given.
 
     A package cannot hold a service account: Kubeflow Pipelines takes it with each run.
@@ -158,6 +178,8 @@ def _package_of(source: Path, overrides: list[str] | None) -> Iterator[tuple["Pa
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pipeline.yaml"
         _compile(config, path)
+        output.end()
+        _say_unseen(config, output, given=[parameter.partition("=")[0] for parameter in parameters or ()])
         yield refuse_broken(path), config.kubeflow.service_account
 
 
@@ -203,7 +225,7 @@ def submit(  # noqa: PLR0913, PLR0917 - the options of a command
     from kubeflow.client import Connection, FollowOptions, RunOptions, default_run_name, parse_parameters
 
     connection = Connection(host, namespace, token, cookies, ca_cert)
-    with _package_of(config, overrides) as (package, configured_account):
+    with _package_of(config, overrides, parameters, output) as (package, configured_account):
         values = parse_parameters(parameters or (), package)
         client, version = _upload(package, connection, output)
         options = RunOptions(experiment, values, pipeline_root, service_account or configured_account)
@@ -251,7 +273,7 @@ def schedule(  # noqa: PLR0913, PLR0917 - the options of a command
 
     kfp_cron = to_kfp(cron)
     connection = Connection(host, namespace, token, cookies, ca_cert)
-    with _package_of(config, overrides) as (package, configured_account):
+    with _package_of(config, overrides, parameters, output) as (package, configured_account):
         values = parse_parameters(parameters or (), package)
         client, version = _upload(package, connection, output)
         options = RunOptions(experiment, values, pipeline_root, service_account or configured_account)

@@ -8,6 +8,7 @@ import inspect
 import json
 import pkgutil
 import re
+import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from tfx.dsl.experimental.conditionals.conditional import CondContext
 from tfx.orchestration.pipeline import Pipeline
 
 from kubeflow import platform, visualizations
+from kubeflow.package_document import digest
 from kubeflow.task_spec import DRIVER_OUTPUT, Node, OutputSlot, Override, Page, Property, TaskSpec
 from kubeflow.tfx_node import (
     NodeDescription,
@@ -45,7 +47,6 @@ MAX_ARGUMENT_BYTES = 120 * 1024
 """Linux starts no process with an argument of 128 KiB. The driver of Kubeflow Pipelines gets the whole container as one
 argument in JSON, so this is the length of a task's description in JSON; the rest is for image, resources and
 environment."""
-PUSH_PROPERTIES = ("push_directory", "push_destination")
 
 _TYPES: Mapping[str, type] = {"int": int, "float": float, "str": str}
 _ARTIFACTS: Mapping[str, type] = {
@@ -137,12 +138,20 @@ def write_package(graph: GraphComponent, path: Path, *, kubernetes_manifest: boo
     Args:
         graph: what compile_pipeline returned.
         path: file to write, ending in .yaml.
-        kubernetes_manifest: write it as the Kubernetes resources Pipeline and PipelineVersion, for GitOps.
+        kubernetes_manifest: write it as the Kubernetes resources Pipeline and PipelineVersion, for GitOps. A version
+            cannot be changed, so its name ends in the package's digest, as those that `kubetfx submit` uploads.
     """
-    options = KubernetesManifestOptions(include_pipeline_manifest=True) if kubernetes_manifest else None
-    Compiler().compile(
-        graph, str(path), kubernetes_manifest_format=kubernetes_manifest, kubernetes_manifest_options=options
+    if not kubernetes_manifest:
+        Compiler().compile(graph, str(path))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        package = Path(folder) / "package.yaml"
+        Compiler().compile(graph, str(package))
+        version = f"{graph.pipeline_spec.pipeline_info.name}-{digest(package)}"
+    options = KubernetesManifestOptions(
+        pipeline_version_name=version, pipeline_version_display_name=version, include_pipeline_manifest=True
     )
+    Compiler().compile(graph, str(path), kubernetes_manifest_format=True, kubernetes_manifest_options=options)
 
 
 class _Compilation:
@@ -171,7 +180,8 @@ class _Compilation:
         self._descriptions = {node.id: describe(node, nodes=pipeline.components) for node in self._nodes}
         self._parameters: dict[str, RunParameter] = {}
         self._put_run_parameters()
-        self._upstream = {node.id: {upstream.id for upstream in node.upstream_nodes} for node in self._nodes}
+        handed_on = {node.id for node in pipeline.components} - {node.id for node in self._nodes}
+        self._upstream = {node.id: _upstream(node, past=handed_on) for node in self._nodes}
         self._tasks = self._make_tasks()
         self._by_node = {node_id: task for task in self._tasks for node_id in task.node_ids}
         self._conditions: dict[CondContext, tuple[_Task, str]] = {}
@@ -232,7 +242,7 @@ class _Compilation:
             description.parameters[target.parameter.name] = target.parameter
             old = description.properties[target.property]
             override = Override(parameter=target.parameter.name, type=target.parameter.type, path=target.path)
-            description.properties[target.property] = Property(value=old.value, overrides=(*old.overrides, override))
+            description.properties[target.property] = old.model_copy(update={"overrides": (*old.overrides, override)})
 
     def _make_tasks(self) -> list[_Task]:
         groups = {name: group for group in self._config.fused_groups for name in group}
@@ -458,7 +468,7 @@ class _Compilation:
             keywords[slot] = producer.handle.outputs[producer.slots[node_id, key]]
         if task.driver:
             keywords[DRIVER_OUTPUT] = task.driver.handle.outputs[DRIVER_OUTPUT]
-        task.handle = _component(task, self._config.image)(**keywords)
+        task.handle = _container_component(task, self._config.image)(**keywords)
         task.handle.set_display_name(task.title)
         sources = {node_id for node_id, _ in task.sources.values()}
         for node_id in sorted(task.after - sources):
@@ -484,11 +494,17 @@ class _Compilation:
             return False
         if setting is not None:
             return setting
-        looks_outside = any(
-            (node.driver and not node.driver_parameter) or set(PUSH_PROPERTIES) & set(node.properties)
-            for node in task.spec.nodes
-        )
-        return not looks_outside
+        has_driver = any(node.driver and not node.driver_parameter for node in task.spec.nodes)
+        return not has_driver and not any(self._descriptions[node_id].looks_outside for node_id in task.node_ids)
+
+
+def _upstream(node: BaseNode, *, past: set[str]) -> set[str]:
+    """Ids of the nodes that come before; for a node of `past`, those that come before it."""
+    return {
+        node_id
+        for upstream in node.upstream_nodes
+        for node_id in (_upstream(upstream, past=past) if upstream.id in past else (upstream.id,))
+    }
 
 
 def _check_parameter_name_is_free(name: str, description: NodeDescription) -> None:
@@ -512,7 +528,7 @@ def _node(description: NodeDescription, inputs: dict[str, tuple[str, ...]], outp
     )
 
 
-def _component(task: _Task, image: str) -> Callable[..., Any]:
+def _container_component(task: _Task, image: str) -> Callable[..., Any]:
     """The task as a container component of the kfp SDK, which reads its interface from a function's signature."""
     inputs: dict[str, Any] = {p.name: _TYPES[p.type] for p in task.parameters.values()}
     if task.driver:

@@ -17,7 +17,7 @@ from typing import Any
 LAUNCHER_ROOT = "KUBETFX_LAUNCHER_ROOT"
 """Environment variable: the folder that stands for `/` in the launcher's paths, where there is no launcher."""
 
-_ROOTS = {"minio": "minio", "s3": "s3", "gs": "gcs", "oci": "oci"}
+_ROOTS = {"minio": "minio", "s3": "s3", "gs": "gcs"}
 
 
 @dataclass(frozen=True)

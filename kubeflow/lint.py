@@ -445,7 +445,12 @@ def _literal_braces(package: Package) -> Iterator[Fault]:
                 yield place, _braces(tags[0])
 
 
-MALFORMED = Rule("malformed", "error", _malformed, "Mend the field, or take it out: the API server reads strictly.")
+MALFORMED = Rule(
+    "malformed",
+    "error",
+    _malformed,
+    "Mend the field, or take it out: the API server reads strictly. Then lint again: no other fault was looked for.",
+)
 
 RULES: tuple[Rule, ...] = (
     Rule(

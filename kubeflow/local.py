@@ -26,7 +26,8 @@ from pipeline.config import PipelineConfig
 from pipeline.errors import AnomaliesError, KubetfxError, NodeFailedError, UsageError
 from pipeline.output import Output, logged_to
 from pipeline.run_record import REPORT
-from pipeline.run_result import Findings, NodeResult, NodeState, RunResult, summarize
+from pipeline.run_result import NodeResult, NodeState, ResultFolders, RunResult, summarize
+from pipeline.storage import locate
 
 Place = Literal["process", "docker"]
 TAIL_LINES = 12
@@ -92,7 +93,7 @@ class PackageRunner:
         with logged_to(self._log_folder / "summary.log"):
             result = summarize(
                 self._config,
-                _findings(emulator.tasks),
+                _result_folders(emulator.tasks),
                 run_id=self._run_id,
                 nodes=self._results,
                 versions_before=self._versions_before,
@@ -203,10 +204,10 @@ def _output(tasks: Sequence[TaskResult], node_id: str, key: str) -> tuple[Path, 
     raise KeyError(node_id)
 
 
-def _findings(tasks: Sequence[TaskResult]) -> Findings:
+def _result_folders(tasks: Sequence[TaskResult]) -> ResultFolders:
     _, pushed = _output(tasks, "Pusher", "pushed_model")
     version = pushed.get("pushed_version")
-    return Findings(
+    return ResultFolders(
         evaluation=_output(tasks, "Evaluator", "evaluation")[0],
         anomalies=_output(tasks, "ExampleValidator", "anomalies")[0],
         schema=_output(tasks, "AnomalyGate", "approved_schema")[0],

@@ -1,15 +1,17 @@
 """The package of one pipeline.yaml: its TFX pipeline, its run parameters, and the user's module."""
 
+import ast
 import importlib.util
+from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from kfp.dsl.graph_component import GraphComponent
 
 from kubeflow.compiler import Extras, RunParameterTarget, compile_pipeline, write_package
 from kubeflow.tfx_node import RunParameter
 from pipeline.code_digest import code_digest
-from pipeline.config import DEFAULT_MODULE, PipelineConfig
+from pipeline.config import DEFAULT_MODULE, PipelineConfig, TaskConfig
 from pipeline.definition import create_pipeline
 from pipeline.errors import ConfigError, UsageError
 
@@ -80,14 +82,95 @@ def run_parameters(config: PipelineConfig) -> list[RunParameterTarget]:
     ]
 
 
+def unseen_paths(config: PipelineConfig, *, given: Collection[str] = ()) -> list[str]:
+    """What to say about places that are on this machine alone, as far as the config tells: no volume of the pod holds
+    them.
+
+    Args:
+        config: the config.
+        given: run parameters that a run has values for, so that the config's are not asked for.
+    """
+    trainer = ("Trainer",)
+    places = [
+        ("data.path", config.data.path, (config.example_gen,), "data_path"),
+        ("serving.push_directory", config.serving.push_directory, ("ServedModelResolver", "Pusher"), "push_directory"),
+        ("model.weights", config.model.weights if config.model.backbone else None, trainer, None),
+        ("training.checkpoint_directory", config.training.checkpoint_directory, trainer, None),
+    ]
+    lines = []
+    for key, path, components, parameter in places:
+        if path is None or parameter in given or not path.startswith("/"):
+            continue
+        blind = [name for name in components if not _is_mounted(path, config.kubeflow.of_component(name))]
+        if blind:
+            instead = f", or give each run --param {parameter}=PLACE" if parameter else ""
+            lines.append(
+                f"{key} is no bucket, and on no volume of {' and '.join(blind)}: the pods see nothing of this machine. "
+                f"Received: {path}. Mount a claim (kubeflow.every_component.volumes){instead}."
+            )
+    return lines
+
+
+def _is_mounted(path: str, task: TaskConfig) -> bool:
+    return any(PurePosixPath(path).is_relative_to(volume.mount_path) for volume in task.volumes)
+
+
 def _modules(config: PipelineConfig) -> dict[str, str]:
-    """The user's own module and its neighbours, where they stand beside pipeline.yaml: the image lacks them."""
+    """The user's own module and the neighbours that it imports, where it stands beside pipeline.yaml: the image lacks
+    them."""
     module = config.model.module
-    if module is None or module == DEFAULT_MODULE or "." in module:
+    if module is None or module == DEFAULT_MODULE:
         return {}
-    spec = importlib.util.find_spec(module)
+    try:
+        spec = importlib.util.find_spec(module)
+    except ModuleNotFoundError:  # of the package around it
+        spec = None
     if spec is None or spec.origin is None:
         raise ConfigError(f"model.module cannot be imported. Received: {module}. Put it beside pipeline.yaml.")
-    if "site-packages" in Path(spec.origin).parts:
+    path = Path(spec.origin)
+    if {"site-packages", "dist-packages"} & set(path.parts) or path.is_relative_to(
+        Path(__file__).parents[1] / "models"
+    ):
         return {}
-    return {file.stem: file.read_text(encoding="utf-8") for file in sorted(Path(spec.origin).parent.glob("*.py"))}
+    if "." in module or spec.submodule_search_locations is not None:
+        raise ConfigError(
+            f"model.module: a package cannot travel to a container, only a module can. Received: {module} in "
+            f"{path.parent}. Install the package here and in the image, or make it one file beside pipeline.yaml."
+        )
+    return _with_neighbours(path)
+
+
+def _with_neighbours(path: Path) -> dict[str, str]:
+    """Source of a module and of those beside it that it imports, and those that they import, by name."""
+    sources: dict[str, str] = {}
+    waiting = [path]
+    while waiting:
+        file = waiting.pop()
+        source = file.read_text(encoding="utf-8")
+        sources[file.stem] = source
+        for name in _imported_names(source, file):
+            neighbour = file.with_name(f"{name}.py")
+            if file.with_name(name).joinpath("__init__.py").is_file():
+                raise ConfigError(
+                    f"model.module: a package cannot travel to a container, only a module can. Received: {file}, which "
+                    f"imports the package {name} beside it. Install the package here and in the image, or make it one "
+                    "file."
+                )
+            if neighbour.is_file() and name not in sources:
+                waiting.append(neighbour)
+    return dict(sorted(sources.items()))
+
+
+def _imported_names(source: str, path: Path) -> set[str]:
+    """Top-level names that a module imports, wherever in it."""
+    try:
+        tree = ast.parse(source)
+    except SyntaxError as error:
+        raise ConfigError(f"model.module is no Python. Received: {path}, line {error.lineno}: {error.msg}.") from None
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module.partition(".")[0])
+    return names

@@ -4,6 +4,7 @@ What open-source KFP makes of a package is kubeflow/lint.py's.
 """
 
 import functools
+import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -160,6 +161,11 @@ def read_package(path: Path) -> Package:
     return replace(package, platforms=merged, nodes=nodes)
 
 
+def digest(path: Path) -> str:
+    """What tells a package from others of its name: the names of versions end in it."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+
+
 def is_package(path: Path) -> bool:
     """Whether a file is a package, and no pipeline.yaml of kubetfx."""
     try:
@@ -169,7 +175,7 @@ def is_package(path: Path) -> bool:
     return True
 
 
-_COMPILE = "Make one with `kubetfx compile CONFIG --output pipeline.yaml`."
+_COMPILE = "Make one with `kubetfx compile CONFIG --output package.yaml`."
 
 
 def _read_text(path: Path) -> str:

@@ -6,9 +6,10 @@ What Kubeflow Pipelines has no field for goes into the package's second document
 from collections.abc import Sequence
 
 from kfp import kubernetes
-from kfp.dsl import PipelineTask
+from kfp.dsl import PipelineTask, structures
+from kfp.pipeline_spec import pipeline_spec_pb2
 
-from pipeline.config import KubeflowConfig, TaskConfig
+from pipeline.config import KubeflowConfig, Retries, TaskConfig
 from pipeline.errors import CompileError
 
 SHARED_MEMORY_PATH = "/dev/shm"
@@ -36,14 +37,8 @@ def apply(task: PipelineTask, settings: TaskConfig, *, config: KubeflowConfig) -
     _set_storage(task, settings)
     for name, value in sorted(settings.env.items()):
         task.set_env_variable(name, value)
-    retries = settings.retries
-    if retries.count:
-        task.set_retry(
-            retries.count,
-            backoff_duration=f"{retries.backoff_seconds}s",
-            backoff_factor=retries.backoff_factor,
-            backoff_max_duration=f"{retries.max_backoff_seconds}s",
-        )
+    if settings.retries.count:
+        _set_retries(task, settings.retries)
     if settings.timeout_seconds:
         kubernetes.set_timeout(task, settings.timeout_seconds)
     for name, value in sorted(settings.labels.items()):
@@ -54,6 +49,25 @@ def apply(task: PipelineTask, settings: TaskConfig, *, config: KubeflowConfig) -
         kubernetes.set_image_pull_policy(task, config.image_pull_policy)
     if config.image_pull_secrets:
         kubernetes.set_image_pull_secrets(task, list(config.image_pull_secrets))
+
+
+class _RetryPolicy(structures.RetryPolicy):
+    """The kfp SDK writes an hour at most, and Kubeflow Pipelines takes what is written."""
+
+    def to_proto(self) -> pipeline_spec_pb2.PipelineTaskSpec.RetryPolicy:
+        policy = super().to_proto()
+        policy.backoff_max_duration.FromSeconds(int(str(self.backoff_max_duration).removesuffix("s")))
+        return policy
+
+
+def _set_retries(task: PipelineTask, retries: Retries) -> None:
+    """Argo Workflows reads `backoff_max_duration` as a deadline for all tries, counted from the start of the first."""
+    task._task_spec.retry_policy = _RetryPolicy(
+        max_retry_count=retries.count,
+        backoff_duration=f"{retries.backoff_seconds}s",
+        backoff_factor=retries.backoff_factor,
+        backoff_max_duration=f"{retries.deadline_seconds}s",
+    )
 
 
 def _set_resources(task: PipelineTask, settings: TaskConfig) -> None:

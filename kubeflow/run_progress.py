@@ -17,7 +17,7 @@ from pipeline.output import Output
 _OMITTED = "RUNTIME_STATE_UNSPECIFIED"
 """Argo's `Omitted`, which the API has no name for: something before the task failed."""
 
-TaskState = Literal["waiting", "running", "done", "cached", "skipped", "failed"]
+ProgressState = Literal["waiting", "running", "done", "cached", "skipped", "failed"]
 
 FINAL_STATES = frozenset({"SUCCEEDED", "FAILED", "SKIPPED", "CANCELED"})
 """Of a run, as the API names them."""
@@ -31,7 +31,7 @@ class TaskStatus:
     """Name to show."""
     key: str
     """Name in the package, which is also that of the Argo node."""
-    state: TaskState = "waiting"
+    state: ProgressState = "waiting"
     seconds: float = 0.0
     """From the start of its driver."""
     pod_name: str | None = None
@@ -164,7 +164,7 @@ class _Nodes:
         found = self._by_name.get(name, [])
         return found[number] if number < len(found) else None
 
-    def _state(self, node: Any | None, driver: Any | None) -> TaskState:
+    def _state(self, node: Any | None, driver: Any | None) -> ProgressState:
         if driver is not None and driver.state == "FAILED":
             return "failed"
         state = None if node is None else node.state

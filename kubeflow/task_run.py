@@ -166,6 +166,8 @@ class _TaskRun:
         for override in prop.overrides:
             given = _CASTS[override.type](_as_text(self._input.parameters[override.parameter], override))
             value = _put(value, override.path, given) if override.path else given
+        if prop.message:
+            return json_format.Parse(value, pkgutil.resolve_name(prop.message)())
         return value
 
     def _holds(self, predicate: str) -> str:

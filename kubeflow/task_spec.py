@@ -31,6 +31,8 @@ class Property(Contract):
     """An exec property."""
 
     value: Any = None
+    message: str | None = None
+    """Import path of the protobuf message that the value is the JSON of."""
     placeholder: str | None = None
     """A TFX placeholder expression, as JSON of its proto, that is evaluated over the node's inputs."""
     overrides: tuple[Override, ...] = ()

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from google.protobuf import json_format
+from google.protobuf.message import Message
 from tfx import types
 from tfx.components.example_gen import driver as example_gen_driver
 from tfx.dsl.components.base import base_beam_executor, base_driver, executor_spec
 from tfx.dsl.components.base.base_node import BaseNode
-from tfx.dsl.components.common.importer import Importer
+from tfx.dsl.components.common.importer import REIMPORT_OPTION_KEY, Importer
 from tfx.dsl.components.common.resolver import RESOLVER_STRATEGY_CLASS, Resolver
 from tfx.dsl.input_resolution.strategies.latest_artifact_strategy import LatestArtifactStrategy
 from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
@@ -32,7 +33,9 @@ from tfx.types import channel_utils
 from kubeflow.task_spec import Override, ParameterType, Property
 from pipeline.errors import CompileError
 
-PUSH_PROPERTIES = ("push_directory", "push_destination")
+PUSH_DIRECTORY = "push_directory"
+"""Exec property of our nodes that look at, or change, what is served."""
+PUSH_PROPERTIES = (PUSH_DIRECTORY, "push_destination")
 """Exec properties that say where a Pusher, ours or TFX's, pushes to."""
 
 MODULE_FILE_PROPERTY = "module_file"
@@ -68,6 +71,9 @@ class NodeDescription:
     modules: dict[str, str] = field(default_factory=dict)
     """Source by name of module."""
     parameters: dict[str, RunParameter] = field(default_factory=dict)
+    looks_outside: bool = False
+    """Whether what it does goes by something that no input tells of: what is served, or what an Importer imports
+    anew."""
     final_status: str | None = None
     """Exec property that receives how the pipeline ended: of an exit handler."""
 
@@ -193,6 +199,7 @@ def _component(node: Any) -> NodeDescription:
         module_files=module_files,
         modules=modules,
         parameters=parameters,
+        looks_outside=PUSH_DIRECTORY in properties,
         final_status=final_status,
     )
 
@@ -208,6 +215,7 @@ def _importer(node: Importer) -> NodeDescription:
         outputs=dict(node.outputs),
         properties=properties,
         parameters=parameters,
+        looks_outside=bool(node.exec_properties.get(REIMPORT_OPTION_KEY)),
     )
 
 
@@ -236,6 +244,7 @@ def _resolver(node: Resolver, nodes: Iterable[BaseNode]) -> NodeDescription:
         outputs=dict(sorted(node.outputs.items())),
         properties=properties,
         parameters=parameters,
+        looks_outside=True,
     )
 
 
@@ -282,6 +291,10 @@ def _properties(
             properties[name] = Property(value="")
         elif isinstance(value, ph.Placeholder):
             properties[name] = _dynamic_property(node.id, name, value, inputs)
+        elif isinstance(value, Message):
+            path = import_path(type(value), node_id=node.id, what=f"message of the exec property {name!r}")
+            text = json_format.MessageToJson(value, preserving_proto_field_name=True, indent=None, sort_keys=True)
+            properties[name] = Property(value=text, message=path)
         else:
             document, found = _take_parameters(value)
             overrides = tuple(
@@ -357,9 +370,11 @@ def _as_parameter(document: Any) -> RuntimeParameter | None:
 
 
 def identifier(name: str) -> str:
-    """A name as Kubeflow Pipelines and Python take it: of letters, digits and underscores."""
+    """A name as Kubeflow Pipelines and Python take it: of letters, digits and underscores, a letter first."""
     text = re.sub(r"\W", "_", name, flags=re.ASCII).lower().strip("_") or "node"
-    return f"_{text}" if text[0].isdigit() or keyword.iskeyword(text) else text
+    if keyword.iskeyword(text):
+        return f"{text}_"
+    return f"n_{text}" if text[0].isdigit() else text
 
 
 def _parameter_name(parameter: RuntimeParameter, *, node_id: str) -> str:

@@ -109,6 +109,15 @@ def _quantity(pattern: str, examples: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _amount(quantity: str) -> float:
+    """A quantity as a number: of cores or bytes."""
+    number, unit = re.fullmatch(r"([0-9.]+)(\D*)", quantity).groups()  # type: ignore[union-attr]  # it was checked
+    if unit == "m":
+        return float(number) / 1000
+    base = 1024 if unit.endswith("i") else 1000
+    return float(number) * base ** " KMGTPE".index(unit[:1] or " ")
+
+
 def _as_text(value: Any) -> Any:
     """YAML reads `cpu: 4` as a number."""
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
@@ -121,7 +130,7 @@ def _absolute_path(value: str) -> str:
 
 
 Cpu = Annotated[str, BeforeValidator(_as_text), _quantity(r"[0-9]*\.?[0-9]+|[0-9]+m", "4, 0.5 or 500m")]
-Memory = Annotated[str, BeforeValidator(_as_text), _quantity(r"[0-9]+([KMGTPE]i?)?", "16Gi, 500Mi or 2G")]
+Memory = Annotated[str, BeforeValidator(_as_text), _quantity(r"[0-9]+(Ki|[MGTPE]i?)?", "16Gi, 500Mi or 2G")]
 AbsolutePath = Annotated[str, AfterValidator(_absolute_path)]
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9_.-]{0,62}[A-Za-z0-9])?$")]
@@ -573,10 +582,11 @@ class Retries(Section):
     """Tries after the first."""
     backoff_seconds: int = Field(30, ge=0)
     """Seconds before the second try."""
-    backoff_factor: float = Field(2.0, ge=1)
+    backoff_factor: int = Field(2, ge=1)
     """What the wait is multiplied by before each further try."""
-    max_backoff_seconds: int = Field(3600, ge=1)
-    """Seconds that a wait never exceeds."""
+    deadline_seconds: int = Field(604_800, ge=1)
+    """Seconds from the start of the first try to the end of the last one: a try that runs then is ended. The default is
+    a week; the hour that Kubeflow Pipelines has by default ends what takes longer."""
 
 
 class Gpu(Section):
@@ -685,7 +695,8 @@ class TaskConfig(Section):
     """Annotations of the pod."""
     cache: bool | None = None
     """Whether outputs of an earlier run with the same inputs are taken. None: for every component but those that look
-    at the push directory."""
+    at what is not their input: the push directory, or what an Importer imports anew. TFX's own Pusher is not among
+    them, so that the same model is pushed once."""
 
 
 class KubeflowConfig(Section):
@@ -719,6 +730,20 @@ class KubeflowConfig(Section):
     def _gpu_is_not_for_all(self) -> Self:
         if self.every_component.gpu:
             raise ValueError("every_component.gpu would leave GPUs idle in light tasks; name the component: resources")
+        return self
+
+    @model_validator(mode="after")
+    def _requests_are_within_limits(self) -> Self:
+        for name in (None, *self.resources):
+            task = self.every_component if name is None else self.of_component(name)
+            for what in ("cpu", "memory"):
+                request, limit = getattr(task.requests, what), getattr(task, what)
+                if request and limit and _amount(request) > _amount(limit):
+                    place = "every_component" if name is None else f"resources.{name}"
+                    raise ValueError(
+                        f"{place}.requests.{what} is more than {place}.{what}, and Kubernetes makes no such pod. "
+                        f"Received: {request} and {limit}"
+                    )
         return self
 
     @property

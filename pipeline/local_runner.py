@@ -25,7 +25,7 @@ from pipeline.config import PipelineConfig
 from pipeline.errors import KubetfxError, NodeFailedError, UsageError
 from pipeline.output import Output, logged_to
 from pipeline.run_record import NodeRecord
-from pipeline.run_result import Findings, NodeResult, NodeState, RunResult, summarize
+from pipeline.run_result import NodeResult, NodeState, ResultFolders, RunResult, summarize
 from pipeline.spared_imports import deferred_tensorflow, spared_imports, tensorflow_is_needed
 
 if TYPE_CHECKING:  # importing TFX takes seconds, and the first line is to be on the screen before that
@@ -261,7 +261,7 @@ class LocalRunner:
         (schema_uri,) = outputs["AnomalyGate"]["approved_schema"]
         (anomalies_uri,) = outputs["ExampleValidator"]["anomalies"]
         pushed = outputs["Pusher"].get("pushed_model", [])
-        findings = Findings(
+        artifacts = ResultFolders(
             evaluation=Path(evaluation_uri),
             anomalies=Path(anomalies_uri),
             schema=Path(schema_uri),
@@ -269,7 +269,7 @@ class LocalRunner:
             images=_of_images(outputs),
         )
         return summarize(
-            self._config, findings, run_id=self._run_id, nodes=results, versions_before=self._versions_before
+            self._config, artifacts, run_id=self._run_id, nodes=results, versions_before=self._versions_before
         )
 
 

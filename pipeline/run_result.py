@@ -52,7 +52,7 @@ class RunResult:
 
 
 @dataclass(frozen=True)
-class Findings:
+class ResultFolders:
     """Where a run left what its result is read from: folders of artifacts."""
 
     evaluation: Path
@@ -65,7 +65,7 @@ class Findings:
 
 def summarize(
     config: PipelineConfig,
-    findings: Findings,
+    artifacts: ResultFolders,
     *,
     run_id: str,
     nodes: Sequence[NodeResult],
@@ -75,7 +75,7 @@ def summarize(
 
     Args:
         config: of the pipeline that ran.
-        findings: where its artifacts are.
+        artifacts: where its artifacts are.
         run_id: of the run.
         nodes: how each of them ended.
         versions_before: versions that the push directory had before the run.
@@ -85,16 +85,16 @@ def summarize(
     from components.image_notes import read_notes
     from models.features import read_features, read_schema
 
-    folders = {path.name.removeprefix("Split-"): path for path in sorted(findings.anomalies.glob("Split-*"))}
+    folders = {path.name.removeprefix("Split-"): path for path in sorted(artifacts.anomalies.glob("Split-*"))}
     anomalies = read_anomalies(folders, config.validation)
-    version = findings.pushed_version
+    version = artifacts.pushed_version
     return RunResult(
         run_id=run_id,
         nodes=list(nodes),
-        evaluation=read_result(findings.evaluation),
+        evaluation=read_result(artifacts.evaluation),
         pushed_version=version,
         is_new_version=version is not None and version not in versions_before,
         warnings=[str(anomaly) for anomaly in anomalies if anomaly.action == "warn"],
-        excluded_columns=read_features(read_schema(findings.schema / "schema.pbtxt")).excluded,
-        notes=read_notes(*findings.images) if findings.images else [],
+        excluded_columns=read_features(read_schema(artifacts.schema / "schema.pbtxt")).excluded,
+        notes=read_notes(*artifacts.images) if artifacts.images else [],
     )

@@ -4,6 +4,7 @@ Its function components stand in a module, as a container that imports them need
 """
 
 from pathlib import Path
+from typing import Any, ClassVar
 
 import tensorflow_model_analysis as tfma
 from tfx.components.evaluator.component import Evaluator
@@ -21,14 +22,15 @@ from tfx.dsl.component.experimental.annotations import (
     Parameter,
 )
 from tfx.dsl.component.experimental.decorators import component
+from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.dsl.components.common.importer import Importer
 from tfx.dsl.components.common.resolver import Resolver
 from tfx.dsl.experimental.conditionals.conditional import Cond
 from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
 from tfx.orchestration.data_types import RuntimeParameter
 from tfx.orchestration.pipeline import Pipeline
-from tfx.proto import pusher_pb2, trainer_pb2
-from tfx.types import Channel, standard_artifacts
+from tfx.proto import example_diff_pb2, pusher_pb2, trainer_pb2
+from tfx.types import Channel, component_spec, standard_artifacts
 
 
 @component
@@ -81,6 +83,34 @@ def Fail(reason: Parameter[str]) -> None:
 def Tell(path: Parameter[str], status: Parameter[str]) -> None:
     with open(path, "w") as file:
         file.write(status)
+
+
+class SampleSpec(component_spec.ComponentSpec):
+    PARAMETERS: ClassVar = {
+        "config": component_spec.ExecutionParameter(type=example_diff_pb2.ExampleDiffConfig, use_proto=True),
+        "example_diff_config": component_spec.ExecutionParameter(
+            type=example_diff_pb2.ExampleDiffConfig, use_proto=True
+        ),
+    }
+    INPUTS: ClassVar = {}
+    OUTPUTS: ClassVar = {"result": component_spec.ChannelParameter(type=standard_artifacts.String)}
+
+
+class SampleExecutor(base_executor.BaseExecutor):
+    def Do(self, input_dict: Any, output_dict: Any, exec_properties: dict[str, Any]) -> None:
+        counts = [exec_properties[name].paired_example_skew.skew_sample_size for name in sorted(exec_properties)]
+        output_dict["result"][0].value = " ".join(map(str, counts))
+
+
+class Sample(base_component.BaseComponent):
+    """Takes messages as they are: one as TFX's placeholders carry them, one as TFX exempts it by its name."""
+
+    SPEC_CLASS = SampleSpec
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(SampleExecutor)
+
+    def __init__(self, config: example_diff_pb2.ExampleDiffConfig) -> None:
+        result = Channel(type=standard_artifacts.String)
+        super().__init__(SampleSpec(config=config, example_diff_config=config, result=result))
 
 
 def taxi(root: str = "/taxi") -> Pipeline:

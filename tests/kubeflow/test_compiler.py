@@ -8,6 +8,7 @@ import jsonschema
 import kfp.components
 import pytest
 from tfx.dsl.components.base import base_executor, executor_spec
+from tfx.dsl.components.common.importer import Importer
 from tfx.dsl.components.common.resolver import Resolver
 from tfx.dsl.experimental.conditionals.conditional import Cond
 from tfx.dsl.input_resolution.strategies.latest_artifact_strategy import LatestArtifactStrategy
@@ -19,9 +20,10 @@ from tfx.types import Channel, standard_artifacts
 from kubeflow import package as config_package
 from kubeflow.compiler import write_package
 from kubeflow.lint import lint
+from kubeflow.package_document import digest
 from pipeline import definition
 from pipeline.config import COMPONENTS, load_config
-from pipeline.errors import CompileError
+from pipeline.errors import CompileError, ConfigError
 from tests.kubeflow import taxi_pipeline
 from tests.kubeflow.conftest import documents, specs
 from tests.kubeflow.published_schemas import custom_resource_schema, schema
@@ -173,7 +175,7 @@ def test_flights_give_the_trainer_its_gpu_and_no_other_task_anything(example):
             "maxRetryCount": 2,
             "backoffDuration": "120s",
             "backoffFactor": 2.0,
-            "backoffMaxDuration": "3600s",
+            "backoffMaxDuration": "604800s",
         }
     }
 
@@ -279,6 +281,25 @@ def test_manifest_is_a_pipeline_and_a_version_of_it(example):
     assert version["spec"]["pipelineSpec"]["schemaVersion"] == "2.1.0"
 
 
+def test_version_of_another_package_is_another_resource(example):
+    names = [
+        [resource["metadata"]["name"] for resource in example("penguins", override, manifest=True)[1]]
+        for override in ("training.epochs=7", "training.epochs=7", "training.epochs=8")
+    ]
+
+    assert names[0] == names[1]
+    assert [resource[0] for resource in names] == ["penguins"] * 3
+    assert names[0][1] != names[2][1]
+
+
+def test_version_in_a_manifest_has_the_name_that_uploading_the_package_gives_it(example):
+    path, _ = example("penguins")
+    package_digest = digest(path)
+    _, (_, version) = example("penguins", manifest=True)
+
+    assert version["metadata"]["name"] == f"penguins-{package_digest}"
+
+
 @pytest.mark.parametrize("name", ["penguins", "flights"])
 def test_manifest_fits_the_resources_of_kubeflow_pipelines(example, name):
     definitions = {
@@ -307,19 +328,54 @@ def test_lint_finds_nothing_in_the_taxi_template_of_tfx(compiled, tmp_path):
     assert lint(tmp_path / "package.yaml") == []
 
 
-def test_modules_beside_the_config_travel_with_the_package(tmp_path, monkeypatch):
-    (tmp_path / "my_network.py").write_text("import my_helper\nTEXT = '{{$.inputs}}'\n")
-    (tmp_path / "my_helper.py").write_text("X = 1\n")
-    (tmp_path / "pipeline.yaml").write_text("name: p\ndata: {path: d, label: y}\nmodel: {module: my_network}\n")
+@pytest.fixture
+def compile_module(tmp_path, monkeypatch):
+    """Compile a config with a module of the user's own; what travels with the Trainer, and the package's text."""
     monkeypatch.syspath_prepend(str(tmp_path))
 
-    path = tmp_path / "out.yaml"
-    config_package.compile_to_file(load_config(tmp_path / "pipeline.yaml"), path)
+    def compile_with(module: str, **files: str) -> tuple[dict[str, str], str]:
+        for name, text in files.items():
+            path = tmp_path / f"{name.replace('__', '/', 1)}.py"
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+        (tmp_path / "pipeline.yaml").write_text(f"name: p\ndata: {{path: d, label: y}}\nmodel: {{module: {module}}}\n")
+        path = tmp_path / "out.yaml"
+        config_package.compile_to_file(load_config(tmp_path / "pipeline.yaml"), path)
+        (package,) = documents(path)
+        return dict(specs(package)["trainer"].modules), path.read_text()
 
-    (package,) = documents(path)
-    spec = specs(package)["trainer"]
-    assert spec.modules == {"my_helper": "X = 1\n", "my_network": "import my_helper\nTEXT = '{{$.inputs}}'\n"}
-    assert "{{$.inputs" not in path.read_text()
+    return compile_with
+
+
+def test_module_beside_the_config_travels_with_what_it_imports_and_nothing_else(compile_module):
+    network = "import my_helper\nTEXT = '{{$.inputs}}'\n"
+    helper = "def f():\n    from my_layers import X\n    import json\n"
+    modules, text = compile_module(
+        "my_network", my_network=network, my_helper=helper, my_layers="import my_helper\nX = 1\n", my_secret="KEY = 1\n"
+    )
+
+    assert modules == {"my_helper": helper, "my_layers": "import my_helper\nX = 1\n", "my_network": network}
+    assert "{{$.inputs" not in text
+
+
+def test_package_as_the_model_s_module_is_refused(compile_module):
+    message = r"model\.module: a package cannot travel to a container.* Received: my_package"
+    with pytest.raises(ConfigError, match=message):
+        compile_module("my_package", my_package____init__="")
+    with pytest.raises(ConfigError, match=message):
+        compile_module("my_package.inner", my_package____init__="", my_package__inner="")
+    with pytest.raises(ConfigError, match=r"which imports the package my_package beside it"):
+        compile_module("my_other", my_package____init__="", my_other="from my_package.inner import x\n")
+
+
+def test_module_that_is_no_python_names_its_line(compile_module):
+    with pytest.raises(ConfigError, match=r"model\.module is no Python\. Received: .*my_broken\.py, line 2: "):
+        compile_module("my_broken", my_broken="x = 1\ndef\n")
+
+
+def test_module_of_kubetfx_and_installed_ones_do_not_travel(compile_module):
+    assert compile_module("models.tabular")[0] == {}
+    assert compile_module("yaml")[0] == {}
 
 
 def test_taxi_template_of_tfx_compiles(compiled):
@@ -366,6 +422,32 @@ def test_resolver_of_this_runs_artifacts_hands_them_on(compiled):
     (package,) = compiled(small("p", write, latest, Read(model=latest.outputs["model"])))
 
     assert set(package["root"]["dag"]["tasks"]) == {"write", "read"}
+
+
+def test_order_through_a_resolver_that_hands_on_is_kept(compiled):
+    first, write = Number(value=1), Write(text="x", times=1)
+    latest = Resolver(strategy_class=LatestArtifactStrategy, model=write.outputs["model"]).with_id("latest")
+    latest.add_upstream_node(first)
+    (package,) = compiled(small("p", first, write, latest, Read(model=latest.outputs["model"])))
+
+    assert package["root"]["dag"]["tasks"]["read"]["dependentTasks"] == ["number", "write"]
+
+
+@pytest.mark.parametrize(("reimport", "is_cached"), [(True, None), (False, True)])
+def test_importer_that_imports_anew_is_not_cached(compiled, reimport, is_cached):
+    importer = Importer(source_uri="/x", artifact_type=standard_artifacts.Schema, reimport=reimport).with_id("Schema")
+    (package,) = compiled(small("p", importer))
+
+    assert package["root"]["dag"]["tasks"]["schema"]["cachingOptions"].get("enableCache") is is_cached
+
+
+def test_pusher_of_tfx_does_not_push_the_same_model_again(compiled):
+    (package,) = compiled(taxi())
+
+    (pusher,) = package["components"]["comp-condition-1"]["dag"]["tasks"].values()
+    assert pusher["cachingOptions"] == {"enableCache": True}
+    resolver = package["root"]["dag"]["tasks"]["latest-blessed-model-resolver"]
+    assert resolver["cachingOptions"] == {}
 
 
 def test_order_without_data_is_kept(compiled):
@@ -531,15 +613,18 @@ def test_unknown_component_in_the_config_suggests_the_nearest(compiled):
         compiled(small("p", Number(value=1)), {"resources": {"Nmber": {"cpu": 1}}})
 
 
-@pytest.mark.parametrize("name", ["model", "lambda", "1st", "condition_1", "text"])
-def test_runtime_parameter_may_be_called_as_anything_else_is(compiled, tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("model", "model"), ("lambda", "lambda_"), ("1st", "n_1st"), ("condition_1", "condition_1"), ("text", "text")],
+)
+def test_runtime_parameter_may_be_called_as_anything_else_is(compiled, tmp_path, name, expected):
     write = Write(text=RuntimeParameter(name, str, "x"), times=1)
     with Cond(write.outputs["model"].future()[0].uri == "/somewhere"):
         number = Number(value=1)
     (package,) = compiled(small("p", write, number))
 
     (parameter,) = package["root"]["inputDefinitions"]["parameters"]
-    assert parameter.strip("_") == name
+    assert parameter == expected
     inputs = package["root"]["dag"]["tasks"]["write"]["inputs"]["parameters"]
     assert inputs[parameter]["componentInputParameter"] == parameter
     assert specs(package)["write"].nodes[0].properties["text"].overrides[0].parameter == parameter

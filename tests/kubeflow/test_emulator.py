@@ -11,6 +11,7 @@ from tfx.dsl.experimental.conditionals.conditional import Cond
 from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
 from tfx.orchestration.data_types import RuntimeParameter
 from tfx.orchestration.kubeflow.decorators import FinalStatusStr
+from tfx.proto import example_diff_pb2
 from tfx.types import Channel, standard_artifacts
 
 from kubeflow.compiler import Extras, compile_pipeline, write_package
@@ -27,6 +28,7 @@ from tests.kubeflow.taxi_pipeline import (
     Pusher,
     Read,
     RemoveLog,
+    Sample,
     Tell,
     Text,
     Write,
@@ -82,6 +84,15 @@ def test_example_gen_takes_its_place_from_an_earlier_task(run, tmp_path):
     chosen = json.loads(tasks.seen["CsvExampleGen driver"][1]["parameterValues"]["driver_output"])
     assert "num_files:1" in chosen["execProperties"]["input_fingerprint"]["stringValue"]
     assert "CsvExampleGen" in tasks.seen
+
+
+def test_message_arrives_as_a_message(run):
+    config = example_diff_pb2.ExampleDiffConfig(
+        paired_example_skew=example_diff_pb2.PairedExampleSkew(skew_sample_size=5)
+    )
+    emulator, _ = run(small("messages", Sample(config)))
+
+    assert value_of(emulator, "Sample", "result") == "5 5"
 
 
 def test_latest_blessed_model_is_looked_for_where_an_earlier_task_says(run, tmp_path):

@@ -358,7 +358,9 @@ def test_nonsense_is_malformed_and_breaks_nothing(tmp_path, content):
     path = tmp_path / "pipeline.yaml"
     path.write_text(f"schemaVersion: 2.1.0\npipelineInfo: {{name: a}}\n{content}\n")
 
-    assert "malformed" in {finding.rule for finding in linter.lint(path)}
+    findings = linter.lint(path)
+    assert "malformed" in {finding.rule for finding in findings}
+    assert all("no other fault was looked for" in finding.remedy for finding in findings)
 
 
 def _places(value: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:

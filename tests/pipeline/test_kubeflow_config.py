@@ -28,6 +28,15 @@ def test_numbers_are_quantities_too(load):
 
 
 @pytest.mark.parametrize(
+    ("memory", "request_"),
+    [("1G", "1000M"), ("1Gi", "1024Mi"), ("1Ki", 1024), ("2G", "1Gi")],
+    ids=str,
+)
+def test_request_may_be_all_of_the_limit(load, memory, request_):
+    load(every_component={"memory": memory, "requests": {"memory": request_}})
+
+
+@pytest.mark.parametrize(
     ("kubeflow", "message"),
     [
         (
@@ -37,6 +46,20 @@ def test_numbers_are_quantities_too(load):
         ({"fuse": [["SchemaGen", "Pushr"]]}, r"kubeflow\.fuse: there is no component 'Pushr'\. Did you mean 'Pusher'"),
         ({"fuse": [["SchemaGen"], ["SchemaGen", "Pusher"]]}, r"in one group only\. Received: SchemaGen twice"),
         ({"resources": {"Trainer": {"memory": "16 GB"}}}, r"memory: a Kubernetes quantity .*16Gi.* Received: '16 GB'"),
+        ({"resources": {"Trainer": {"memory": "500K"}}}, r"memory: a Kubernetes quantity .* Received: '500K'"),
+        (
+            {"every_component": {"cpu": "500m"}, "resources": {"Trainer": {"requests": {"cpu": 1}}}},
+            r"resources\.Trainer\.requests\.cpu is more than resources\.Trainer\.cpu.*Received: 1 and 500m",
+        ),
+        (
+            {"every_component": {"memory": "1000M", "requests": {"memory": "1Gi"}}},
+            r"every_component\.requests\.memory is more than every_component\.memory.*Received: 1Gi and 1000M",
+        ),
+        ({"resources": {"Trainer": {"retries": {"backoff_factor": 1.5}}}}, r"backoff_factor: .*Received: 1\.5"),
+        (
+            {"resources": {"Trainer": {"retries": {"max_backoff_seconds": 60}}}},
+            r"retries\.max_backoff_seconds: there is no such key.*Known here: .*deadline_seconds",
+        ),
         ({"resources": {"Trainer": {"cpu": "four"}}}, r"cpu: a Kubernetes quantity is needed.* Received: 'four'"),
         ({"resources": {"Trainer": {"cpu": 0}}}, r"cpu: a Kubernetes quantity is needed.* Received: '0'"),
         ({"resources": {"Trainer": {"cpu": True}}}, r"resources\.Trainer\.cpu: .*Received: True"),
