@@ -197,8 +197,8 @@ class Emulator:
             raise TaskFailedError(result)
         if not log.is_file():
             raise CompileError(
-                f"{result.title}: removed the launcher's log. Received: no {log}. Kubeflow Pipelines would not record it, "
-                "and would fail at the next cache hit, which asks for every output."
+                f"{result.title}: removed the launcher's log. Received: no {log}. Kubeflow Pipelines would not record "
+                "it, and would fail at the next cache hit, which asks for every output."
             )
         self._collect(document, component, result)
         result.state = "done"

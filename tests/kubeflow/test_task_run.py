@@ -336,10 +336,11 @@ def test_retry_finds_nothing_of_the_earlier_try(launcher_root, tmp_path):
 
 
 def test_argument_survives_what_looks_like_a_placeholder():
-    node = Node(id="A", executor="b.C", properties={"text": Property(value="{{$.inputs}} {{{ \\{{")})
+    node = Node(id="A", executor="b.C", properties={"text": Property(value="{{$.inputs}} {{{ \\{{ $(HOME) $$ \\$")})
     argument = TaskSpec(nodes=(node,)).to_argument()
 
     assert "{{" not in argument
+    assert "$" not in argument
     assert TaskSpec.from_argument(argument).nodes[0] == node
 
 
