@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 from absl import logging
@@ -91,7 +92,7 @@ class Executor(tfx_schema_gen.Executor):
         else:
             super().Do(input_dict, output_dict, {standard_component_specs.INFER_FEATURE_SHAPE_KEY: 0})
             schema = features.read_schema(path)
-        profile = table_profile.read(artifact_utils.get_single_instance(input_dict["examples"]))
+        profile = table_profile.read(Path(artifact_utils.get_single_uri(input_dict["examples"])))
         config = FeaturesConfig.model_validate_json(exec_properties["features"])
         label = exec_properties["label"]
         if image_files.CONTENT_HASH in profile.names:

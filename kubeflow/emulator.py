@@ -5,6 +5,7 @@ there is an output that nobody declared, and an object store's URI is a local pa
 cache work as they do there. What a package says about pods is left out.
 """
 
+import errno
 import hashlib
 import json
 import re
@@ -189,7 +190,17 @@ class Emulator:
         log.parent.mkdir(parents=True)
         for _ in range(1 + int(task.get("retryPolicy", {}).get("maxRetryCount", 0))):
             log.touch()
-            result.exit_code = self._run_command(command, environment, container["image"], result)
+            try:
+                result.exit_code = self._run_command(command, environment, container["image"], result)
+            except OSError as error:
+                if error.errno != errno.E2BIG:
+                    raise
+                longest = max(len(part.encode()) for part in command)
+                raise CompileError(
+                    f"{result.title}: its arguments are longer than Linux takes, here and in a container. Received: an "
+                    f"argument of {longest:,} bytes; 131,071 are the most. Give the node less in its properties, its "
+                    "inputs' properties, and its modules."
+                ) from None
             if result.exit_code == 0:
                 break
         if result.exit_code:

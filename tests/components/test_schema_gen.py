@@ -165,7 +165,7 @@ def run_executor(tmp_path: Path, *, frozen_schema: str | None = None) -> schema_
     for artifact, name in ((examples, "examples"), (statistics, "statistics"), (schema, "schema")):
         artifact.uri = str(tmp_path / name)
         (tmp_path / name).mkdir()
-    table_profile.write(examples, PROFILE, label="species")
+    table_profile.write(tmp_path / "examples", PROFILE, label="species")
     statistics.split_names = artifact_utils.encode_split_names(["train"])
     table = pandas.DataFrame({column.name: _values(column) for column in PROFILE.columns})
     folder = tmp_path / "statistics" / "Split-train"

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,18 @@ from kubeflow.executor_io import local_path
 from pipeline.config import KubeflowConfig
 from pipeline.errors import CompileError, UsageError
 from tests.kubeflow.conftest import InThisProcess
-from tests.kubeflow.taxi_pipeline import Fail, Judge, Number, Read, RemoveLog, Tell, Write, imported_schema, small
+from tests.kubeflow.taxi_pipeline import (
+    Fail,
+    Judge,
+    Number,
+    Read,
+    RemoveLog,
+    Tell,
+    Write,
+    WriteProperty,
+    imported_schema,
+    small,
+)
 
 
 @pytest.fixture
@@ -27,11 +39,11 @@ def run(tmp_path, launcher_root):
     """Compile a pipeline and run it; the emulator and what the tasks saw."""
 
     def run_pipeline(
-        pipeline: Any, *, extras: Extras | None = None, **arguments: Any
+        pipeline: Any, *, extras: Extras | None = None, tasks: InThisProcess | None = None, **arguments: Any
     ) -> tuple[Emulator, InThisProcess]:
         path = tmp_path / "package.yaml"
         write_package(compile_pipeline(pipeline, KubeflowConfig(), extras), path)
-        tasks = InThisProcess()
+        tasks = tasks or InThisProcess()
         emulator = Emulator(Package.load(path), root=launcher_root, run_id=tmp_path.name, run_command=tasks)
         try:
             emulator.run(arguments)
@@ -187,6 +199,26 @@ def test_unchanged_tasks_come_from_the_cache_and_changed_ones_do_not(run):
 def test_task_without_its_log_is_refused_as_the_driver_would_at_the_next_cache_hit(run):
     with pytest.raises(CompileError, match="RemoveLog: removed the launcher's log"):
         run(small("log", RemoveLog()))
+
+
+def test_property_that_later_tasks_cannot_be_told_is_refused(run):
+    tasks = InThisProcess()
+    with pytest.raises(TaskFailedError):
+        run(small("long", WriteProperty(length=20_000)), tasks=tasks)
+
+    assert "The properties of the output 'model' are more than" in str(tasks.errors["WriteProperty"])
+    assert "Received: 20," in str(tasks.errors["WriteProperty"])
+
+
+def test_argument_that_linux_does_not_take_names_the_task(run):
+    class InAProcess(InThisProcess):
+        def __call__(self, command: Any, *_: Any) -> int:
+            return subprocess.run(["true", *command], check=True).returncode
+
+    with pytest.raises(
+        CompileError, match=r"Write: its arguments are longer .* Received: an argument of 15\d,\d{3} by"
+    ):
+        run(small("long", Write(text="x" * 150_000, times=1)), tasks=InAProcess())
 
 
 def test_uris_of_the_object_store_stand_in_properties_in_place_of_local_paths(run):
