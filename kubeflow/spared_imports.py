@@ -2,7 +2,8 @@
 
 TFX and Keras import more than they need. What they try to import and can do without is made absent, in the way that
 Python has for it; and `tfx.components`, which imports every component there is, waits until somebody asks it for one,
-unless there is an Evaluator, for which it adds to TFMA what that lacks (`tfma.EvalConfig`).
+unless there is an Evaluator, for which it adds to TFMA what that lacks (`tfma.EvalConfig`). TFDV, of which SchemaGen
+takes one extension that needs nothing else, waits likewise.
 """
 
 import contextlib
@@ -18,7 +19,13 @@ UNUSED_BY_LIGHT = ("IPython", "sklearn")
 """Keras looks for them. TFMA is not whole without the first, so it is there for all others."""
 
 LIGHT_MODULES = frozenset(
-    {"components.anomaly_gate", "components.pusher", "components.schema_gen", "components.served_model_resolver"}
+    {
+        "components.anomaly_gate",
+        "components.pusher",
+        "components.schema_gen",
+        "components.served_model_resolver",
+        "kubeflow.system_nodes",
+    }
 )
 """Modules of executors that need of TFX no more than its artifacts."""
 
@@ -34,8 +41,9 @@ def spared_imports(executor_modules: Collection[str] = ()) -> Iterator[None]:
     """
     is_light = bool(executor_modules) and set(executor_modules) <= LIGHT_MODULES
     if not any("evaluator" in module for module in executor_modules):
-        _make_components_lazy()
+        _make_lazy("tfx.components")
     if is_light:
+        _make_lazy("tensorflow_data_validation")
         with _absent("tensorflow"):
             importlib.import_module("tfx.utils.doc_controls")
             importlib.import_module("tfx.dsl.io.plugins.tensorflow_gfile")
@@ -68,17 +76,16 @@ class _LazyPackage(types.ModuleType):
         return getattr(self, name)
 
 
-def _make_components_lazy() -> None:
-    name = "tfx.components"
+def _make_lazy(name: str) -> None:
     if name in sys.modules:
         return
-    import tfx
-
+    spec = importlib.util.find_spec(name)
+    assert spec is not None
     package = _LazyPackage(name)
-    package.__path__ = [str(Path(tfx.__file__).parent / "components")]
+    package.__path__ = list(spec.submodule_search_locations or ())
     package.__package__ = name
-    package.__spec__ = importlib.util.spec_from_file_location(
-        name, f"{package.__path__[0]}/__init__.py", submodule_search_locations=package.__path__
-    )
+    package.__spec__ = spec
     sys.modules[name] = package
-    tfx.components = package
+    parent, _, child = name.rpartition(".")
+    if parent:
+        setattr(sys.modules[parent], child, package)

@@ -15,6 +15,7 @@ import pytest
 
 from kubeflow import entrypoint
 from kubeflow.executor_io import LAUNCHER_ROOT
+from kubeflow.spared_imports import LIGHT_MODULES
 from kubeflow.task_spec import Node, OutputSlot, TaskSpec
 from pipeline.errors import DataError
 from tests.kubeflow.test_task_run import artifact, gate_document, gate_spec, pusher_spec
@@ -233,14 +234,14 @@ def test_components_of_tfx_can_still_be_imported_from_their_package():
     assert done.stdout.strip() == "Tuner True"
 
 
-@pytest.mark.parametrize("module", ["anomaly_gate", "pusher", "served_model_resolver"])
+@pytest.mark.parametrize("module", sorted(LIGHT_MODULES))
 def test_light_node_starts_without_tensorflow_and_beam(module):
     program = (
         "import sys\n"
         "from kubeflow.spared_imports import spared_imports\n"
-        f"with spared_imports(['components.{module}']):\n"
-        f"    import kubeflow.task_run, components.{module}\n"
-        "heavy = {'tensorflow', 'apache_beam', 'keras', 'tensorflow_data_validation', 'tensorflow_model_analysis'}\n"
+        f"with spared_imports(['{module}']):\n"
+        f"    import kubeflow.task_run, {module}\n"
+        "heavy = {'tensorflow', 'apache_beam', 'keras', 'tensorflow_model_analysis'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"
     )
     done = subprocess.run(
@@ -248,6 +249,30 @@ def test_light_node_starts_without_tensorflow_and_beam(module):
     )
 
     assert done.stdout.strip() == "[]"
+
+
+def test_schema_is_inferred_without_tensorflow_and_beam(tmp_path):
+    """As in its container: the extension of TFDV is imported when there is something to infer."""
+    program = (
+        "import sys\n"
+        "from kubeflow.spared_imports import spared_imports\n"
+        "with spared_imports(['components.schema_gen']):\n"
+        "    from components.schema_gen import infer_schema\n"
+        "    from tensorflow_metadata.proto.v0 import statistics_pb2\n"
+        "    split = statistics_pb2.DatasetFeatureStatisticsList()\n"
+        "    feature = split.datasets.add(num_examples=3).features.add(type='STRING')\n"
+        "    feature.path.step.append('colour')\n"
+        "    feature.string_stats.common_stats.num_non_missing = 3\n"
+        "    (found,) = infer_schema([split, split]).feature\n"
+        "print(found.name, sorted({'tensorflow', 'apache_beam', 'keras'} & set(sys.modules)))\n"
+        "import tensorflow_data_validation as tfdv\n"
+        "print(callable(tfdv.infer_schema))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment(Path("/")), capture_output=True, text=True, check=False
+    )
+
+    assert done.stdout.splitlines() == ["colour []", "True"], done.stderr
 
 
 def test_reason_exit_status_and_last_log_lines_are_the_pods_message(tmp_path):
