@@ -3,7 +3,6 @@
 import json
 import shutil
 import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,8 +14,9 @@ from tfx.orchestration.kubeflow.decorators import FinalStatusStr
 from tfx.types import Channel, standard_artifacts
 
 from kubeflow.compiler import Extras, compile_pipeline, write_package
-from kubeflow.emulator import Emulator, Package, TaskFailedError
+from kubeflow.emulator import Emulator, TaskFailedError
 from kubeflow.executor_io import local_path
+from kubeflow.package_document import read_package
 from pipeline.config import KubeflowConfig
 from pipeline.errors import CompileError, UsageError
 from tests.kubeflow.conftest import InThisProcess
@@ -39,12 +39,17 @@ def run(tmp_path, launcher_root):
     """Compile a pipeline and run it; the emulator and what the tasks saw."""
 
     def run_pipeline(
-        pipeline: Any, *, extras: Extras | None = None, tasks: InThisProcess | None = None, **arguments: Any
+        pipeline: Any,
+        *,
+        extras: Extras | None = None,
+        tasks: InThisProcess | None = None,
+        run_id: str = "1",
+        **arguments: Any,
     ) -> tuple[Emulator, InThisProcess]:
         path = tmp_path / "package.yaml"
         write_package(compile_pipeline(pipeline, KubeflowConfig(), extras), path)
         tasks = tasks or InThisProcess()
-        emulator = Emulator(Package.load(path), root=launcher_root, run_id=tmp_path.name, run_command=tasks)
+        emulator = Emulator(read_package(path), root=launcher_root, run_id=run_id, run_command=tasks)
         try:
             emulator.run(arguments)
         except TaskFailedError:
@@ -221,6 +226,45 @@ def test_argument_that_linux_does_not_take_names_the_task(run):
         run(small("long", Write(text="x" * 150_000, times=1)), tasks=InAProcess())
 
 
+def test_task_whose_files_are_gone_runs_again(run):
+    def pipeline() -> Any:
+        write = Write(text="a", times=1)
+        return small("gone", write, Read(model=write.outputs["model"]))
+
+    emulator, _ = run(pipeline())
+    shutil.rmtree(local_path(emulator.tasks[0].artifacts["model"]["uri"]))
+
+    assert states(run(pipeline())[0])["Write"] == "done"
+    assert states(run(pipeline())[0]) == {"Write": "cached", "Read": "cached"}
+
+
+def test_task_that_is_not_cached_leaves_nothing_in_the_cache(run, tmp_path, launcher_root):
+    handler = Tell(path=str(tmp_path / "told"), status=FinalStatusStr())
+    run(small("handled", Number(value=1)), extras=Extras(exit_handler=handler))
+
+    assert len(list((launcher_root / "cache").iterdir())) == 1
+
+
+def test_old_runs_go_but_for_what_later_ones_took_from_the_cache(run, launcher_root):
+    def pipeline(text: str) -> Any:
+        return small("old", Number(value=1), Write(text=text, times=1))
+
+    for run_id, text in enumerate("abcd", start=1):
+        emulator, _ = run(pipeline(text), run_id=str(run_id))
+    emulator.remove_old_runs(keep=2)
+
+    artifacts = launcher_root / "minio/mlpipeline/v2/artifacts/old"
+    assert sorted(str(folder.relative_to(artifacts)) for folder in artifacts.glob("*/*")) == [
+        "1/number",
+        "3/write",
+        "4/write",
+    ]
+    assert sorted(folder.name for folder in (launcher_root / "tmp/old").iterdir()) == ["3", "4"]
+    assert len(list((launcher_root / "cache").iterdir())) == 3
+    assert set(states(run(pipeline("c"), run_id="5")[0]).values()) == {"cached"}
+    assert states(run(pipeline("a"), run_id="6")[0]) == {"Number": "cached", "Write": "done"}
+
+
 def test_uris_of_the_object_store_stand_in_properties_in_place_of_local_paths(run):
     emulator, _ = run(small("uris", Write(text="a", times=1)))
 
@@ -237,10 +281,3 @@ def test_unknown_run_parameter_is_refused(run):
 def test_required_run_parameter_is_asked_for(run):
     with pytest.raises(UsageError, match=r"The run parameter 'how_many' has no default"):
         run(small("p", Number(value=RuntimeParameter("how_many", int))))
-
-
-def test_file_that_is_no_package_is_refused(tmp_path):
-    path = Path(tmp_path / "p.yaml")
-    path.write_text("name: penguins\n")
-    with pytest.raises(UsageError, match=r"There is no pipeline in the file\. Received: .*p\.yaml"):
-        Package.load(path)
