@@ -160,6 +160,23 @@ def test_imported_artifact_is_copied_into_the_run_with_its_properties(run, tmp_p
     assert (metadata["origin"], metadata["age"]) == ("by hand", 3)
 
 
+def test_imported_file_lies_in_the_artifacts_folder(run, tmp_path):
+    source = tmp_path / "schema.pbtxt"
+    source.write_text("feature { name: 'a' type: INT }")
+    emulator, _ = run(small("import", imported_schema(str(source))))
+
+    (task,) = emulator.tasks
+    assert (local_path(task.artifacts["result"]["uri"]) / "schema.pbtxt").read_text() == source.read_text()
+
+
+def test_importer_that_finds_nothing_says_so(run):
+    tasks = InThisProcess()
+    with pytest.raises(TaskFailedError):
+        run(small("import", imported_schema("/no/such/schema")), tasks=tasks)
+
+    assert "An Importer finds nothing to import. Received: /no/such/schema." in str(tasks.errors["schema_importer"])
+
+
 def test_latest_blessed_model_is_the_newest_pushed_version(run, tmp_path):
     from tfx.components.pusher.component import Pusher
 
