@@ -163,7 +163,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             counts = self._write_on_beam(write, numbered_files, counts_path=Path(examples.uri) / "num_examples")
         logging.info("Rows by split: %s", counts)
         examples.set_string_custom_property("num_examples", json.dumps({name: counts[name] for name in names}))
-        table_profile.write(examples, profile, label=data.label)
+        table_profile.write(Path(examples.uri), profile, label=data.label)
         examples_utils.set_payload_format(examples, exec_properties[standard_component_specs.OUTPUT_DATA_FORMAT_KEY])
         examples_utils.set_file_format(examples, "tfrecords_gzip")
         _check_splits(counts)

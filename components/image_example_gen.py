@@ -182,7 +182,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             )
         (Path(examples.uri) / REPORT).write_text(json.dumps(report, ensure_ascii=False, indent=1), encoding="utf-8")
         examples.set_string_custom_property("num_examples", json.dumps(counts))
-        table_profile.write(examples, profile_of(images, found.metadata_types, label=data.label), label=data.label)
+        profile = profile_of(images, found.metadata_types, label=data.label)
+        table_profile.write(Path(examples.uri), profile, label=data.label)
         examples_utils.set_payload_format(examples, exec_properties[standard_component_specs.OUTPUT_DATA_FORMAT_KEY])
         examples_utils.set_file_format(examples, "tfrecords_gzip")
 

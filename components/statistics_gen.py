@@ -55,7 +55,7 @@ class Executor(tfx_executor.Executor):
         examples_artifact = artifact_utils.get_single_instance(input_dict[standard_component_specs.EXAMPLES_KEY])
         statistics = artifact_utils.get_single_instance(output_dict[standard_component_specs.STATISTICS_KEY])
         splits = artifact_utils.decode_split_names(examples_artifact.split_names)
-        profile = table_profile.read(examples_artifact)
+        profile = table_profile.read(Path(examples_artifact.uri))
         rate = sample_rate(profile.num_rows, max_rows=exec_properties.get("max_rows"))
         rates = json_utils.dumps(dict.fromkeys(splits, rate))
         if not beam_mode.is_in_process(self._beam_pipeline_args):

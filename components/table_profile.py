@@ -1,25 +1,32 @@
-"""What the scan of the table found, on the way from TableExampleGen to SchemaGen: a property of the examples."""
+"""What the scan of the table found, on the way from TableExampleGen to those that read its examples: a file among them.
+
+It is no property of the artifact: Kubeflow Pipelines hands those to each task in one argument, and a table may have
+more columns than fit in there.
+"""
 
 import json
 from dataclasses import asdict, replace
-
-from tfx import types
+from pathlib import Path
 
 from components import tables
 
-PROPERTY = "table_profile"
-"""Custom property of the examples artifact that holds it, as JSON."""
+FILE = "table_profile.json"
+"""Name in the folder of the examples."""
 
 
-def write(examples: types.Artifact, profile: tables.TableProfile, *, label: str) -> None:
-    """Leave the profile on the examples. Only the label keeps its values."""
+def write(examples_folder: Path, profile: tables.TableProfile, *, label: str) -> None:
+    """Leave the profile with the examples. Only the label keeps its values."""
     columns = [asdict(column if column.name == label else replace(column, values=())) for column in profile.columns]
     document = json.dumps({"num_rows": profile.num_rows, "columns": columns})
-    examples.set_string_custom_property(PROPERTY, document)
+    (examples_folder / FILE).write_text(document, encoding="utf-8")
 
 
-def read(examples: types.Artifact) -> tables.TableProfile:
-    """The profile that TableExampleGen left on its examples."""
-    document = json.loads(examples.get_string_custom_property(PROPERTY))
+def read(examples_folder: Path) -> tables.TableProfile:
+    """The profile that TableExampleGen or ImageExampleGen left with its examples.
+
+    Raises:
+        FileNotFoundError: another ExampleGen wrote the examples.
+    """
+    document = json.loads((examples_folder / FILE).read_text(encoding="utf-8"))
     columns = [tables.Column(**{**entry, "values": tuple(entry["values"])}) for entry in document["columns"]]
     return tables.TableProfile(tuple(columns), document["num_rows"])

@@ -5,18 +5,20 @@ there is an output that nobody declared, and an object store's URI is a local pa
 cache work as they do there. What a package says about pods is left out.
 """
 
+import contextlib
+import errno
 import hashlib
 import json
 import re
+import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from kubeflow.executor_io import local_path
+from kubeflow.package_document import Package
 from pipeline.errors import CompileError, UsageError
 
 BUCKET = "minio://mlpipeline/v2/artifacts"
@@ -52,43 +54,13 @@ class TaskFailedError(Exception):
         self.task = task
 
 
-@dataclass(frozen=True)
-class Package:
-    """A compiled pipeline."""
-
-    spec: Mapping[str, Any]
-
-    @classmethod
-    def load(cls, path: Path) -> "Package":
-        """Read a package from its YAML file.
-
-        Raises:
-            UsageError: it is no package of Kubeflow Pipelines v2.
-        """
-        for document in yaml.safe_load_all(path.read_text(encoding="utf-8")):
-            if isinstance(document, dict) and "root" in document and "components" in document:
-                return cls(document)
-        raise UsageError(f"There is no pipeline in the file. Received: {path}. Compile one: kubetfx compile.")
-
-    @property
-    def name(self) -> str:
-        """Of the pipeline."""
-        return str(self.spec["pipelineInfo"]["name"])
-
-    def num_tasks(self, component: Mapping[str, Any] | None = None) -> int:
-        """Containers that run if every condition holds."""
-        tasks = (component or self.spec["root"])["dag"]["tasks"].values()
-        inner = [self.spec["components"][task["componentRef"]["name"]] for task in tasks]
-        return sum(self.num_tasks(component) if "dag" in component else 1 for component in inner)
-
-
 class Emulator:
     """One run of a package.
 
     Args:
         package: what to run.
         root: folder that stands for `/` in the launcher's paths; artifacts and the cache are under it.
-        run_id: names the run's folder.
+        run_id: names the run's folder; those of later runs sort behind it.
         run_command: runs a container's command.
         bucket: URI under which artifacts are.
         begin: called before each task, with its title.
@@ -176,9 +148,10 @@ class Emulator:
         container = self._package.spec["deploymentSpec"]["executors"][component["executorLabel"]]["container"]
         self._begin(result.title)
         key = _cache_key(task, component, container, parameters, artifacts)
-        entry = self._root / "cache" / f"{key}.json"
+        entry = self._cache / f"{key}.json"
+        is_cached = bool(task.get("cachingOptions", {}).get("enableCache"))
         self.tasks.append(result)
-        if task.get("cachingOptions", {}).get("enableCache") and self._take_from_cache(entry, result):
+        if is_cached and self._take_from_cache(entry, result):
             self._end(result)
             return result
         document = self._executor_input(name, component, parameters, artifacts)
@@ -189,7 +162,17 @@ class Emulator:
         log.parent.mkdir(parents=True)
         for _ in range(1 + int(task.get("retryPolicy", {}).get("maxRetryCount", 0))):
             log.touch()
-            result.exit_code = self._run_command(command, environment, container["image"], result)
+            try:
+                result.exit_code = self._run_command(command, environment, container["image"], result)
+            except OSError as error:
+                if error.errno != errno.E2BIG:
+                    raise
+                longest = max(len(part.encode()) for part in command)
+                raise CompileError(
+                    f"{result.title}: its arguments are longer than Linux takes, here and in a container. Received: an "
+                    f"argument of {longest:,} bytes; 131,071 are the most. Give the node less in its properties, its "
+                    "inputs' properties, and its modules."
+                ) from None
             if result.exit_code == 0:
                 break
         if result.exit_code:
@@ -197,25 +180,70 @@ class Emulator:
             raise TaskFailedError(result)
         if not log.is_file():
             raise CompileError(
-                f"{result.title}: removed the launcher's log. Received: no {log}. Kubeflow Pipelines would not record it, "
-                "and would fail at the next cache hit, which asks for every output."
+                f"{result.title}: removed the launcher's log. Received: no {log}. Kubeflow Pipelines would not record "
+                "it, and would fail at the next cache hit, which asks for every output."
             )
         self._collect(document, component, result)
         result.state = "done"
-        entry.parent.mkdir(parents=True, exist_ok=True)
-        outcome = {"artifacts": result.artifacts, "parameters": result.parameters, "arguments": list(command)}
-        entry.write_text(json.dumps(outcome), encoding="utf-8")
+        if is_cached:
+            self._put_into_cache(entry, result)
         self._end(result)
         return result
 
+    def _put_into_cache(self, entry: Path, result: TaskResult) -> None:
+        """Artifacts of numbers alone have no file."""
+        uris = [artifact["uri"] for artifact in result.artifacts.values()]
+        outcome = {
+            "run": self._run_id,
+            "artifacts": result.artifacts,
+            "files": [uri for uri in uris if local_path(uri).exists()],
+            "parameters": result.parameters,
+            "arguments": list(result.arguments),
+        }
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        entry.write_text(json.dumps(outcome), encoding="utf-8")
+
     def _take_from_cache(self, entry: Path, result: TaskResult) -> bool:
+        """What a task wrote before, if it is still there."""
         if not entry.is_file():
             return False
         outcome = json.loads(entry.read_text(encoding="utf-8"))
+        if not all(local_path(uri).exists() for uri in outcome["files"]):
+            return False
         result.artifacts, result.parameters = outcome["artifacts"], outcome["parameters"]
         result.arguments = outcome["arguments"]
         result.state = "cached"
+        self._put_into_cache(entry, result)
         return True
+
+    @property
+    def _cache(self) -> Path:
+        return self._root / "cache"
+
+    def remove_old_runs(self, *, keep: int) -> None:
+        """Remove what the runs before the last few left, but for what those took from the cache.
+
+        Args:
+            keep: number of runs.
+        """
+        entries = {path: json.loads(path.read_text(encoding="utf-8")) for path in self._cache.glob("*.json")}
+        places = (local_path(f"{self._bucket}/{self._package.name}"), self._root / "tmp" / self._package.name)
+        run_folders = [folder for place in places for folder in place.glob("*")]
+        runs = sorted({entry["run"] for entry in entries.values()} | {folder.name for folder in run_folders})
+        kept = set(runs[-keep:])
+        needed = set()
+        for path, entry in entries.items():
+            if entry["run"] in kept:
+                needed |= {local_path(uri).parent for uri in entry["files"]}
+            else:
+                path.unlink()
+        for folder in (folder for folder in run_folders if folder.name not in kept):
+            for task_folder in folder.glob("*/*"):
+                if task_folder not in needed:
+                    shutil.rmtree(task_folder)
+            for empty in (*folder.glob("*"), folder):
+                with contextlib.suppress(OSError):
+                    empty.rmdir()
 
     def _executor_input(
         self, name: str, component: Mapping[str, Any], parameters: Mapping[str, Any], artifacts: Mapping[str, Any]

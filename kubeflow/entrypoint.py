@@ -13,7 +13,8 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -27,6 +28,7 @@ TERMINATED = 128 + signal.SIGTERM
 TERMINATION_LOG = Path("/dev/termination-log")
 """What stands here is the pod's message, which Kubernetes and the pages of Kubeflow Pipelines show."""
 MAX_MESSAGE_BYTES = 4_096
+MAX_LOG_LINES = 50
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -41,7 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     spec: TaskSpec = options.task
     executor_input: ExecutorInput = options.executor_input
     _end_on_sigterm(spec, executor_input)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    last_lines = _LastLines()
+    handlers = [logging.StreamHandler(), last_lines]
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", handlers=handlers)
     try:
         with spared_imports({node.executor.rpartition(".")[0] for node in spec.nodes}):
             from kubeflow.task_run import run_task
@@ -51,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         with contextlib.suppress(OSError):
             clear_outputs(executor_input, spec.written_slots)
         exit_code = error.exit_code if isinstance(error, KubetfxError) else 1
-        _report(error, spec, exit_code=exit_code)
+        _report(error, spec, exit_code=exit_code, last_lines=last_lines.lines)
         _end(exit_code)
     _end(0)
 
@@ -84,21 +88,68 @@ def _end_on_sigterm(spec: TaskSpec, executor_input: ExecutorInput) -> None:
         os.write(2, b"Terminated: what was half written is removed.\n")
         _end(TERMINATED)
 
+    _let_children_end_by_themselves()
     threading.Thread(target=wait, name="sigterm", daemon=True).start()
 
 
-def _report(error: BaseException, spec: TaskSpec, *, exit_code: int) -> None:
-    """Everything to the log, and the gist to where Kubernetes shows it."""
+def _let_children_end_by_themselves() -> None:
+    """A forked process has the pipe too: its SIGTERM would end the task, and not itself.
+
+    The signal is held back until the child has let go of the pipe.
+    """
+
+    def in_child() -> None:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        unblock()
+
+    def unblock() -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+
+    def block() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+    os.register_at_fork(before=block, after_in_parent=unblock, after_in_child=in_child)
+
+
+class _LastLines(logging.Handler):
+    """Keeps the end of what was logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: deque[str] = deque(maxlen=MAX_LOG_LINES)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.extend(self.format(record).splitlines())
+
+
+def _report(error: BaseException, spec: TaskSpec, *, exit_code: int, last_lines: Iterable[str]) -> None:
+    """Everything to the log; the gist, the exit status and the last lines to where Kubernetes shows them."""
+    lines = list(last_lines)
     nodes = " + ".join(node.id for node in spec.nodes)
     if isinstance(error, KubetfxError):
         message = f"{nodes}: {error}"
     else:
-        traceback.print_exception(error)
+        trace = "".join(traceback.format_exception(error))
+        sys.stderr.write(trace)
+        lines += trace.splitlines()
         message = f"{nodes} failed: {root_cause(error)}"
     Output("human").error(message, exit_code=exit_code)
     with contextlib.suppress(OSError):
         if TERMINATION_LOG.exists():
-            TERMINATION_LOG.write_bytes(message.encode()[:MAX_MESSAGE_BYTES])
+            TERMINATION_LOG.write_bytes(_pod_message(message, exit_code=exit_code, lines=lines))
+
+
+def _pod_message(message: str, *, exit_code: int, lines: Sequence[str]) -> bytes:
+    """The reason, and as many of the last lines as Kubernetes keeps."""
+    reason = f"{message}\nExit status {exit_code}. The end of the log:".encode()
+    shown: list[bytes] = []
+    for line in reversed(lines):
+        shown.insert(0, line.encode())
+        if len(b"\n".join([reason, *shown])) > MAX_MESSAGE_BYTES:
+            del shown[0]
+            break
+    return b"\n".join([reason, *shown])[:MAX_MESSAGE_BYTES]
 
 
 def root_cause(error: BaseException) -> str:

@@ -70,8 +70,8 @@ def clear_outputs(executor_input: ExecutorInput, slots: Collection[str]) -> None
 
     Args:
         executor_input: the document that came in.
-        slots: outputs that the task declares. The others are the launcher's: it has the log open for writing, uploads it
-            at the end, and a task whose log is gone fails at its next cache hit.
+        slots: outputs that the task declares. The others are the launcher's: it has the log open for writing, uploads
+            it at the end, and a task whose log is gone fails at its next cache hit.
     """
     for output in (output for slot, output in executor_input.outputs.items() if slot in slots):
         if output.path.is_dir() and not output.path.is_symlink():

@@ -18,8 +18,10 @@ from typing import Literal
 
 import kubeflow
 from components import push_directory
-from kubeflow.emulator import Emulator, Package, TaskFailedError, TaskResult
+from kubeflow.emulator import Emulator, TaskFailedError, TaskResult
 from kubeflow.executor_io import LAUNCHER_ROOT, local_path
+from kubeflow.package_document import read_package
+from kubeflow.run_progress import planned_tasks
 from kubeflow.task_spec import TaskSpec
 from pipeline import storage
 from pipeline.config import PipelineConfig
@@ -27,10 +29,12 @@ from pipeline.errors import AnomaliesError, KubetfxError, NodeFailedError, Usage
 from pipeline.output import Output, logged_to
 from pipeline.run_record import REPORT
 from pipeline.run_result import NodeResult, NodeState, ResultFolders, RunResult, summarize
-from pipeline.storage import locate
+from pipeline.workspace import locked
 
 Place = Literal["process", "docker"]
 TAIL_LINES = 12
+KEPT_RUNS = 3
+"""Runs before this one whose artifacts stay."""
 GRACE_SECONDS = 30
 """What Kubernetes leaves a container that is asked to end."""
 
@@ -61,11 +65,15 @@ class PackageRunner:
         Raises:
             NodeFailedError: a task failed.
             AnomaliesError: the gate stopped the run.
-            UsageError: there is no Docker where it was asked for.
+            UsageError: there is no Docker where it was asked for, or another run is using the workspace.
             CompileError: the pipeline cannot be expressed as a package.
         """
         if self._place == "docker" and shutil.which("docker") is None:
             raise UsageError("There is no Docker. Received: --docker. Install it, or leave --docker out.")
+        with locked(self._config.workspace_path):
+            return self._run()
+
+    def _run(self) -> RunResult:
         self._log_folder.mkdir(parents=True)
         self._root.mkdir(parents=True, exist_ok=True)
         self._output.begin("Compiling")
@@ -75,8 +83,8 @@ class PackageRunner:
 
             compile_to_file(self._config, path)
         self._output.end()
-        package = Package.load(path)
-        self._num_tasks = package.num_tasks()
+        package = read_package(path)
+        self._num_tasks = len(planned_tasks(package))
         os.environ[LAUNCHER_ROOT] = str(self._root)
         emulator = Emulator(
             package,
@@ -86,6 +94,7 @@ class PackageRunner:
             begin=self._begin,
             end=self._end,
         )
+        emulator.remove_old_runs(keep=KEPT_RUNS)
         try:
             emulator.run({})
         except TaskFailedError as error:

@@ -17,7 +17,7 @@ from pipeline.errors import ConfigError, UsageError
 
 
 @dataclass(frozen=True)
-class Package:
+class CompiledPipeline:
     """A compiled pipeline."""
 
     graph: GraphComponent
@@ -25,7 +25,7 @@ class Package:
     """Run parameters with their defaults."""
 
 
-def compile_config(config: PipelineConfig) -> Package:
+def compile_config(config: PipelineConfig) -> CompiledPipeline:
     """Compile what a config describes.
 
     A GPU that the config gives the Trainer is one that it must find, unless `training.require_gpu` says otherwise.
@@ -42,10 +42,10 @@ def compile_config(config: PipelineConfig) -> Package:
     modules = dict.fromkeys(("Transform", "Trainer"), _modules(config))
     extras = Extras(parameters=targets, modules=modules, code=code_digest())
     graph = compile_pipeline(create_pipeline(config), config.kubeflow, extras)
-    return Package(graph, {target.parameter.name: target.parameter.default for target in targets})
+    return CompiledPipeline(graph, {target.parameter.name: target.parameter.default for target in targets})
 
 
-def compile_to_file(config: PipelineConfig, path: Path, *, kubernetes_manifest: bool = False) -> Package:
+def compile_to_file(config: PipelineConfig, path: Path, *, kubernetes_manifest: bool = False) -> CompiledPipeline:
     """Compile what a config describes, and write it.
 
     Args:

@@ -1,21 +1,20 @@
 """Executors for what TFX itself does with ML Metadata, which a cluster does not have: Importer and Resolver."""
 
 import json
-import os
-import re
+import shutil
+from pathlib import Path
 from typing import Any
 
 from absl import logging
 from tfx import types
 from tfx.dsl.components.base import base_executor
-from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 from tfx.types.value_artifact import ValueArtifact
 from tfx.utils import path_utils
 
-from components import push_directory, tfx_filesystem
+from components import push_directory
 from pipeline.errors import DataError
-from pipeline.storage import locate
+from pipeline.storage import copy_folder, locate
 
 
 class ImporterExecutor(base_executor.BaseExecutor):
@@ -32,20 +31,22 @@ class ImporterExecutor(base_executor.BaseExecutor):
         Raises:
             DataError: there is nothing at `artifact_uri`.
         """
-        tfx_filesystem.register()
-        source = exec_properties["artifact_uri"]
+        source = locate(exec_properties["artifact_uri"])
         (artifacts,) = output_dict.values()
-        target = artifact_utils.get_single_uri(artifacts)
-        if not fileio.exists(source):
+        target = Path(artifact_utils.get_single_uri(artifacts))
+        if source.is_dir():
+            copy_folder(source, target)
+            return
+        if not source.is_file():
             raise DataError(
                 f"An Importer finds nothing to import. Received: {source}. Mount the volume that holds it, or name a "
                 "place that this container can read."
             )
-        if isinstance(artifacts[0], ValueArtifact) or not fileio.isdir(source):
-            name = "" if isinstance(artifacts[0], ValueArtifact) else os.path.basename(source)
-            fileio.copy(source, os.path.join(target, name) if name else target, overwrite=True)
-            return
-        copy_folder(source, target)
+        file = target if isinstance(artifacts[0], ValueArtifact) else target / source.name
+        if isinstance(source, Path):
+            shutil.copyfile(source, file)
+        else:
+            source.download(file)
 
 
 class LatestPushedModelExecutor(base_executor.BaseExecutor):
@@ -61,30 +62,23 @@ class LatestPushedModelExecutor(base_executor.BaseExecutor):
         exec_properties: dict[str, Any],
     ) -> None:
         """Run the node. Without a version the output channels stay empty."""
-        directory = exec_properties.get("push_directory") or push_directory_of(exec_properties["push_destination"])
-        tfx_filesystem.register()
-        versions = _versions(directory)
-        if not versions:
+        place = exec_properties.get("push_directory") or push_directory_of(exec_properties["push_destination"])
+        directory = locate(place)
+        version = max(push_directory.versions(directory), default=None)
+        if version is None:
             logging.info("No version is pushed to %s: there is no latest blessed model.", directory)
             for artifacts in output_dict.values():
                 artifacts.clear()
             return
         for artifacts in output_dict.values():
             artifact = artifact_utils.get_single_instance(artifacts)
-            artifact.set_int_custom_property("version", versions[-1])
+            artifact.set_int_custom_property("version", version)
             if artifact.type_name == "Model":
-                copy_folder(os.path.join(directory, str(versions[-1])), path_utils.serving_model_dir(artifact.uri))
+                push_directory.copy_version(directory, version, Path(path_utils.serving_model_dir(artifact.uri)))
             else:
                 artifact.set_int_custom_property("blessed", 1)
-                fileio.open(os.path.join(artifact.uri, "BLESSED"), "w").close()
-        logging.info("Latest blessed model: version %d.", versions[-1])
-
-
-def _versions(directory: str) -> list[int]:
-    if directory.startswith(tuple(tfx_filesystem.ObjectFilesystem.SUPPORTED_SCHEMES)):
-        return push_directory.versions(locate(directory))
-    names = fileio.listdir(directory) if fileio.exists(directory) else []
-    return sorted(int(name.rstrip("/")) for name in names if re.fullmatch(r"[1-9][0-9]*/?", name))
+                Path(artifact.uri, "BLESSED").touch()
+        logging.info("Latest blessed model: version %d.", version)
 
 
 def push_directory_of(push_destination: str) -> str:
@@ -101,12 +95,3 @@ def push_directory_of(push_destination: str) -> str:
             "Push to filesystem.base_directory."
         )
     return str(folder)
-
-
-def copy_folder(source: str, target: str) -> None:
-    """Copy a folder, whatever file system it is on."""
-    for folder, _, files in fileio.walk(source):
-        inside = os.path.join(target, os.path.relpath(folder, source))
-        fileio.makedirs(inside)
-        for name in files:
-            fileio.copy(os.path.join(folder, name), os.path.join(inside, name), overwrite=True)

@@ -37,6 +37,9 @@ EMPTY = "empty"
 MAX_SCALAR_LENGTH = 256
 """Longer properties are no use to people who look at metadata."""
 
+MAX_PROPERTIES_BYTES = 16_384
+"""Of an artifact. A task is told those of all its inputs in one argument, and Linux takes 131,072 bytes in one."""
+
 _CASTS = {"int": int, "float": float, "str": str}
 _OWN_METADATA = frozenset({TFX_ARTIFACT, TFX_TYPE, EMPTY, "display_name"})
 
@@ -188,10 +191,14 @@ class _TaskRun:
             for value in values.values():
                 if value.HasField("string_value"):
                     value.string_value = self._with_uris(value.string_value)
-        metadata: dict[str, Any] = {
-            TFX_TYPE: artifacts[0].type_name,
-            TFX_ARTIFACT: json.dumps(json_format.MessageToDict(stored, preserving_proto_field_name=True)),
-        }
+        text = json.dumps(json_format.MessageToDict(stored, preserving_proto_field_name=True))
+        if len(text) > MAX_PROPERTIES_BYTES:
+            raise KubetfxError(
+                f"The properties of the output {slot!r} are more than later tasks can be told in their arguments. "
+                f"Received: {len(text):,} bytes, and {MAX_PROPERTIES_BYTES:,} are the most. Write them into a file of "
+                "the artifact."
+            )
+        metadata: dict[str, Any] = {TFX_TYPE: artifacts[0].type_name, TFX_ARTIFACT: text}
         for values in (stored.properties, stored.custom_properties):
             for name, value in values.items():
                 scalar = getattr(value, value.WhichOneof("value") or "string_value")

@@ -104,8 +104,11 @@ class TaskSpec(Contract):
         return frozenset({*self.outputs, *self.pages})
 
     def to_argument(self) -> str:
-        """The JSON argument. Kubeflow Pipelines takes two literal braces for a placeholder."""
-        return self.model_dump_json(exclude_defaults=True).replace("{{", r"{\u007b")
+        """The JSON argument.
+
+        Kubeflow Pipelines takes two literal braces for a placeholder, and the kubelet expands `$(NAME)` and `$$`.
+        """
+        return self.model_dump_json(exclude_defaults=True).replace("{{", r"{\u007b").replace("$", r"\u0024")
 
     @classmethod
     def from_argument(cls, argument: str) -> "TaskSpec":

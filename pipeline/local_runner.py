@@ -5,7 +5,6 @@ to the logs. What a pipeline consists of is pipeline/definition.py's.
 """
 
 import contextlib
-import fcntl
 import functools
 import importlib
 import math
@@ -13,7 +12,6 @@ import shutil
 import sys
 import time
 import uuid
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -22,11 +20,12 @@ from components import push_directory
 from pipeline import compiled_pipeline, run_record
 from pipeline.code_digest import code_digest
 from pipeline.config import PipelineConfig
-from pipeline.errors import KubetfxError, NodeFailedError, UsageError
+from pipeline.errors import KubetfxError, NodeFailedError
 from pipeline.output import Output, logged_to
 from pipeline.run_record import NodeRecord
 from pipeline.run_result import NodeResult, NodeState, ResultFolders, RunResult, summarize
 from pipeline.spared_imports import deferred_tensorflow, spared_imports, tensorflow_is_needed
+from pipeline.workspace import locked
 
 if TYPE_CHECKING:  # importing TFX takes seconds, and the first line is to be on the screen before that
     from ml_metadata import MetadataStore
@@ -67,8 +66,7 @@ class LocalRunner:
             UsageError: another run is using the workspace.
             KeyboardInterrupt: passed on, after the interrupted node was cleaned up.
         """
-        self._config.workspace_path.mkdir(parents=True, exist_ok=True)
-        with _locked(self._config.workspace_path):
+        with locked(self._config.workspace_path):
             self._log_folder.mkdir(parents=True)
             try:
                 result = self._run_nodes()
@@ -352,19 +350,6 @@ def _of_images(outputs: dict[str, dict[str, list[str]]]) -> tuple[Path, Path] | 
 def _pushed_version(uri: str, store: "MetadataStore") -> int:
     (artifact,) = store.get_artifacts_by_uri(uri)
     return int(artifact.custom_properties["pushed_version"].string_value)
-
-
-@contextlib.contextmanager
-def _locked(workspace: Path) -> Iterator[None]:
-    """Keep a second run out of the workspace; the kernel lets go of the lock whichever way the process ends."""
-    with (workspace / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(
-                f"Another run is using the workspace. Received: {workspace}. Wait for it, or set another workspace."
-            ) from None
-        yield
 
 
 def _root_cause(error: BaseException) -> str:

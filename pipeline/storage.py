@@ -293,7 +293,7 @@ def copy_folder(source: Location, target: Path) -> None:
         StorageError: the object store cannot be read.
     """
     if isinstance(source, Path):
-        shutil.copytree(source, target)
+        shutil.copytree(source, target, dirs_exist_ok=True)
         return
     for info in source.files():
         path = target / info.path.relative_to(source)

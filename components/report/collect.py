@@ -14,6 +14,7 @@ import numpy as np
 from absl import logging
 from tensorflow_metadata.proto.v0 import schema_pb2
 
+from components import table_profile
 from components.report import data as data_facts
 from components.report import training as training_facts
 from components.report import verdict
@@ -39,7 +40,7 @@ class Sources:
     anomalies: Path | None = None
     examples: Path | None = None
     examples_properties: Mapping[str, Any] = field(default_factory=dict)
-    """Custom properties of the examples: span, fingerprint, and what the scan of the table found."""
+    """Custom properties of the examples: span and fingerprint."""
     model: Path | None = None
     evaluation: Path | None = None
     served_version: int | None = None
@@ -109,7 +110,7 @@ class _Collector:
         previous = data_facts.read_statistics(sources.previous_statistics) if sources.previous_statistics else None
         data = data_facts.describe(statistics, schema=self._schema, previous=previous, config=settings.report)
         found = data_facts.anomalies(sources.anomalies, settings.validation) if sources.anomalies else None
-        distinct = _distinct(sources.examples_properties)
+        distinct = _distinct(sources.examples)
         columns = [column.model_copy(update={"distinct": distinct.get(column.name)}) for column in data.columns]
         return data.model_copy(
             update={
@@ -225,11 +226,11 @@ class _Predicted:
     rows_by_slice: Mapping[str, np.ndarray]
 
 
-def _distinct(properties: Mapping[str, Any]) -> dict[str, int | None]:
+def _distinct(examples: Path | None) -> dict[str, int | None]:
     """Number of distinct values by column, as the scan of the table counted them."""
-    profile = properties.get("table_profile")
-    columns = json.loads(profile)["columns"] if profile else []
-    return {column["name"]: column["num_distinct"] for column in columns}
+    if examples is None or not (examples / table_profile.FILE).is_file():
+        return {}
+    return {column.name: column.num_distinct for column in table_profile.read(examples).columns}
 
 
 def _rows_by_slice(

@@ -88,7 +88,7 @@ def test_splits_are_stratified(examples):
 
 
 def test_scan_of_the_columns_goes_along(examples):
-    profile = table_profile.read(examples)
+    profile = table_profile.read(Path(examples.uri))
 
     assert profile.num_rows == 60
     assert profile.column("label").values == ("cat", "dog")
@@ -268,7 +268,7 @@ def test_columns_of_the_list_are_columns_of_the_examples(tmp_path):
 
     row = rows_of(examples)["dog/003.png"]
     assert (row["batch"], row["place"], row["label"]) == (1, b"lab", b"dog")
-    assert table_profile.read(examples).column("place").num_distinct == 1
+    assert table_profile.read(Path(examples.uri)).column("place").num_distinct == 1
 
 
 def test_split_without_an_image_is_an_error(tmp_path):

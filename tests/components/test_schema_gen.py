@@ -9,7 +9,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx.types import artifact_utils, standard_artifacts
 
 from components import table_profile
-from components.schema_gen import Executor, complete_schema
+from components.schema_gen import Executor, complete_schema, infer_schema
 from components.tables import Column, TableProfile
 from models.features import MISSING_INTEGER, read_features, read_schema
 from pipeline.config import FeaturesConfig
@@ -156,6 +156,24 @@ def test_frozen_schema_of_another_label_is_refused():
         completed(completed(), label="island")
 
 
+def test_schema_is_the_one_that_tfdv_infers():
+    """With a column that the second split alone has, one without values, and one of more texts than a schema lists."""
+    train = pandas.DataFrame(
+        {
+            "height": [1.5, None, 2.5] * 100,
+            "year": [2007, 2008, 2009] * 100,
+            "island": ["Dream", None, ""] * 100,
+            "name": [f"n{number}" for number in range(300)],
+            "empty": [None] * 300,
+        }
+    )
+    splits = [tfdv.generate_statistics_from_dataframe(table) for table in (train, train.assign(late="x"))]
+    expected = tfdv.update_schema(tfdv.infer_schema(splits[0], infer_feature_shape=False), splits[1])
+
+    assert infer_schema(splits) == expected
+    assert {feature.name for feature in expected.feature} >= {"height", "island", "late"}
+
+
 def run_executor(tmp_path: Path, *, frozen_schema: str | None = None) -> schema_pb2.Schema:
     examples, statistics, schema = (
         standard_artifacts.Examples(),
@@ -165,7 +183,7 @@ def run_executor(tmp_path: Path, *, frozen_schema: str | None = None) -> schema_
     for artifact, name in ((examples, "examples"), (statistics, "statistics"), (schema, "schema")):
         artifact.uri = str(tmp_path / name)
         (tmp_path / name).mkdir()
-    table_profile.write(examples, PROFILE, label="species")
+    table_profile.write(tmp_path / "examples", PROFILE, label="species")
     statistics.split_names = artifact_utils.encode_split_names(["train"])
     table = pandas.DataFrame({column.name: _values(column) for column in PROFILE.columns})
     folder = tmp_path / "statistics" / "Split-train"

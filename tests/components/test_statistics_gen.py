@@ -32,7 +32,7 @@ def examples_artifact(folder: Path) -> standard_artifacts.Examples:
             for record in encode(block):
                 writer.write(record)
     profile = tables.TableProfile(tuple(tables.Column(n, t, num_values=1) for n, t in TYPES.items()), 400)
-    table_profile.write(artifact, profile, label="island")
+    table_profile.write(folder, profile, label="island")
     return artifact
 
 
@@ -86,8 +86,8 @@ def test_rows_are_sampled_only_above_the_limit(num_rows, max_rows, rate):
 
 
 def test_blocks_have_a_null_where_a_cell_is_missing(tmp_path):
-    artifact = examples_artifact(tmp_path)
-    columns = table_profile.read(artifact).columns
+    examples_artifact(tmp_path)
+    columns = table_profile.read(tmp_path).columns
     (block,) = examples.read_blocks([str(tmp_path / "Split-train" / "data.gz")], columns)
     assert block.column("empty").null_count == block.num_rows
     assert block.column("year").to_pylist()[:4] == [[2007], [2008], None, [2009]]

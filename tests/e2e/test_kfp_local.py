@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
+from pipeline.workspace import locked
 from tests.e2e.project import Finished, Project, kubetfx, penguins_in, states
 
 
@@ -110,6 +111,14 @@ def test_failing_task_shows_its_exit_status_and_the_end_of_its_log(on_kfp_local)
     assert re.search(r"\[4/6\] +Transform +failed after", failed.stderr)
     assert re.search(r"\[3/6\].*AnomalyGate +cached", failed.stderr)
     assert "Trainer" not in failed.stderr
+
+
+def test_second_run_is_kept_out_of_the_workspace(new_penguins):
+    with locked(new_penguins.workspace):
+        refused = new_penguins.run("--on", "kfp-local")
+
+    assert refused.exit_code == 2
+    assert "Another run is using the workspace" in refused.document["error"]["message"]
 
 
 def test_docker_needs_the_package(new_penguins):

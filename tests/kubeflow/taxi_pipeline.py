@@ -75,6 +75,11 @@ def RemoveLog(model: OutputArtifact[standard_artifacts.Model]) -> None:
 
 
 @component
+def WriteProperty(length: Parameter[int], model: OutputArtifact[standard_artifacts.Model]) -> None:
+    model.set_string_custom_property("long", "x" * length)
+
+
+@component
 def Fail(reason: Parameter[str]) -> None:
     raise RuntimeError(reason)
 

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from pathlib import Path
+import subprocess
 from typing import Any
 
 import pytest
@@ -15,8 +15,9 @@ from tfx.proto import example_diff_pb2
 from tfx.types import Channel, standard_artifacts
 
 from kubeflow.compiler import Extras, compile_pipeline, write_package
-from kubeflow.emulator import Emulator, Package, TaskFailedError
+from kubeflow.emulator import Emulator, TaskFailedError
 from kubeflow.executor_io import local_path
+from kubeflow.package_document import read_package
 from pipeline.config import KubeflowConfig
 from pipeline.errors import CompileError, UsageError
 from tests.kubeflow.conftest import InThisProcess
@@ -32,6 +33,7 @@ from tests.kubeflow.taxi_pipeline import (
     Tell,
     Text,
     Write,
+    WriteProperty,
     imported_schema,
     small,
 )
@@ -42,12 +44,17 @@ def run(tmp_path, launcher_root):
     """Compile a pipeline and run it; the emulator and what the tasks saw."""
 
     def run_pipeline(
-        pipeline: Any, *, extras: Extras | None = None, **arguments: Any
+        pipeline: Any,
+        *,
+        extras: Extras | None = None,
+        tasks: InThisProcess | None = None,
+        run_id: str = "1",
+        **arguments: Any,
     ) -> tuple[Emulator, InThisProcess]:
         path = tmp_path / "package.yaml"
         write_package(compile_pipeline(pipeline, KubeflowConfig(), extras), path)
-        tasks = InThisProcess()
-        emulator = Emulator(Package.load(path), root=launcher_root, run_id=tmp_path.name, run_command=tasks)
+        tasks = tasks or InThisProcess()
+        emulator = Emulator(read_package(path), root=launcher_root, run_id=run_id, run_command=tasks)
         try:
             emulator.run(arguments)
         except TaskFailedError:
@@ -192,6 +199,23 @@ def test_imported_artifact_is_copied_into_the_run_with_its_properties(run, tmp_p
     assert (metadata["origin"], metadata["age"]) == ("by hand", 3)
 
 
+def test_imported_file_lies_in_the_artifacts_folder(run, tmp_path):
+    source = tmp_path / "schema.pbtxt"
+    source.write_text("feature { name: 'a' type: INT }")
+    emulator, _ = run(small("import", imported_schema(str(source))))
+
+    (task,) = emulator.tasks
+    assert (local_path(task.artifacts["result"]["uri"]) / "schema.pbtxt").read_text() == source.read_text()
+
+
+def test_importer_that_finds_nothing_says_so(run):
+    tasks = InThisProcess()
+    with pytest.raises(TaskFailedError):
+        run(small("import", imported_schema("/no/such/schema")), tasks=tasks)
+
+    assert "An Importer finds nothing to import. Received: /no/such/schema." in str(tasks.errors["schema_importer"])
+
+
 def test_latest_blessed_model_is_the_newest_pushed_version(run, tmp_path):
     from tfx.components.pusher.component import Pusher
 
@@ -238,6 +262,65 @@ def test_task_without_its_log_is_refused_as_the_driver_would_at_the_next_cache_h
         run(small("log", RemoveLog()))
 
 
+def test_property_that_later_tasks_cannot_be_told_is_refused(run):
+    tasks = InThisProcess()
+    with pytest.raises(TaskFailedError):
+        run(small("long", WriteProperty(length=20_000)), tasks=tasks)
+
+    assert "The properties of the output 'model' are more than" in str(tasks.errors["WriteProperty"])
+    assert "Received: 20," in str(tasks.errors["WriteProperty"])
+
+
+def test_argument_that_linux_does_not_take_names_the_task(run):
+    class InAProcess(InThisProcess):
+        def __call__(self, command: Any, *_: Any) -> int:
+            return subprocess.run(["true", *command], check=True).returncode
+
+    with pytest.raises(
+        CompileError, match=r"Write: its arguments are longer .* Received: an argument of 15\d,\d{3} by"
+    ):
+        run(small("long", Write(text="x" * 150_000, times=1)), tasks=InAProcess())
+
+
+def test_task_whose_files_are_gone_runs_again(run):
+    def pipeline() -> Any:
+        write = Write(text="a", times=1)
+        return small("gone", write, Read(model=write.outputs["model"]))
+
+    emulator, _ = run(pipeline())
+    shutil.rmtree(local_path(emulator.tasks[0].artifacts["model"]["uri"]))
+
+    assert states(run(pipeline())[0])["Write"] == "done"
+    assert states(run(pipeline())[0]) == {"Write": "cached", "Read": "cached"}
+
+
+def test_task_that_is_not_cached_leaves_nothing_in_the_cache(run, tmp_path, launcher_root):
+    handler = Tell(path=str(tmp_path / "told"), status=FinalStatusStr())
+    run(small("handled", Number(value=1)), extras=Extras(exit_handler=handler))
+
+    assert len(list((launcher_root / "cache").iterdir())) == 1
+
+
+def test_old_runs_go_but_for_what_later_ones_took_from_the_cache(run, launcher_root):
+    def pipeline(text: str) -> Any:
+        return small("old", Number(value=1), Write(text=text, times=1))
+
+    for run_id, text in enumerate("abcd", start=1):
+        emulator, _ = run(pipeline(text), run_id=str(run_id))
+    emulator.remove_old_runs(keep=2)
+
+    artifacts = launcher_root / "minio/mlpipeline/v2/artifacts/old"
+    assert sorted(str(folder.relative_to(artifacts)) for folder in artifacts.glob("*/*")) == [
+        "1/number",
+        "3/write",
+        "4/write",
+    ]
+    assert sorted(folder.name for folder in (launcher_root / "tmp/old").iterdir()) == ["3", "4"]
+    assert len(list((launcher_root / "cache").iterdir())) == 3
+    assert set(states(run(pipeline("c"), run_id="5")[0]).values()) == {"cached"}
+    assert states(run(pipeline("a"), run_id="6")[0]) == {"Number": "cached", "Write": "done"}
+
+
 def test_uris_of_the_object_store_stand_in_properties_in_place_of_local_paths(run):
     emulator, _ = run(small("uris", Write(text="a", times=1)))
 
@@ -254,10 +337,3 @@ def test_unknown_run_parameter_is_refused(run):
 def test_required_run_parameter_is_asked_for(run):
     with pytest.raises(UsageError, match=r"The run parameter 'how_many' has no default"):
         run(small("p", Number(value=RuntimeParameter("how_many", int))))
-
-
-def test_file_that_is_no_package_is_refused(tmp_path):
-    path = Path(tmp_path / "p.yaml")
-    path.write_text("name: penguins\n")
-    with pytest.raises(UsageError, match=r"There is no pipeline in the file\. Received: .*p\.yaml"):
-        Package.load(path)

@@ -17,6 +17,7 @@ from kubeflow import entrypoint
 from kubeflow.executor_io import LAUNCHER_ROOT
 from kubeflow.task_spec import Node, OutputSlot, TaskSpec
 from pipeline.errors import DataError
+from pipeline.spared_imports import LIGHT_MODULES
 from tests.kubeflow.test_task_run import artifact, gate_document, gate_spec, pusher_spec
 
 REPOSITORY = Path(__file__).parents[2]
@@ -233,14 +234,14 @@ def test_components_of_tfx_can_still_be_imported_from_their_package():
     assert done.stdout.strip() == "Tuner True"
 
 
-@pytest.mark.parametrize("module", ["anomaly_gate", "pusher", "served_model_resolver"])
+@pytest.mark.parametrize("module", sorted(LIGHT_MODULES))
 def test_light_node_starts_without_tensorflow_and_beam(module):
     program = (
         "import sys\n"
         "from pipeline.spared_imports import spared_imports\n"
-        f"with spared_imports(['components.{module}']):\n"
-        f"    import kubeflow.task_run, components.{module}\n"
-        "heavy = {'tensorflow', 'apache_beam', 'keras', 'tensorflow_data_validation', 'tensorflow_model_analysis'}\n"
+        f"with spared_imports(['{module}']):\n"
+        f"    import kubeflow.task_run, {module}\n"
+        "heavy = {'tensorflow', 'apache_beam', 'keras', 'tensorflow_model_analysis'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"
     )
     done = subprocess.run(
@@ -250,21 +251,95 @@ def test_light_node_starts_without_tensorflow_and_beam(module):
     assert done.stdout.strip() == "[]"
 
 
-def test_reason_of_a_failure_is_the_pods_message(monkeypatch, tmp_path, capsys):
+def test_schema_is_inferred_without_tensorflow_and_beam(tmp_path):
+    """As in its container: the extension of TFDV is imported when there is something to infer."""
+    program = (
+        "import sys\n"
+        "from pipeline.spared_imports import spared_imports\n"
+        "with spared_imports(['components.schema_gen']):\n"
+        "    from components.schema_gen import infer_schema\n"
+        "    from tensorflow_metadata.proto.v0 import statistics_pb2\n"
+        "    split = statistics_pb2.DatasetFeatureStatisticsList()\n"
+        "    feature = split.datasets.add(num_examples=3).features.add(type='STRING')\n"
+        "    feature.path.step.append('colour')\n"
+        "    feature.string_stats.common_stats.num_non_missing = 3\n"
+        "    (found,) = infer_schema([split, split]).feature\n"
+        "print(found.name, sorted({'tensorflow', 'apache_beam', 'keras'} & set(sys.modules)))\n"
+        "import tensorflow_data_validation as tfdv\n"
+        "print(callable(tfdv.infer_schema))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment(Path("/")), capture_output=True, text=True, check=False
+    )
+
+    assert done.stdout.splitlines() == ["colour []", "True"], done.stderr
+
+
+def test_reason_exit_status_and_last_log_lines_are_the_pods_message(tmp_path):
+    message = tmp_path / "termination-log"
+    message.touch()
+    program = (
+        "import pathlib, sys\n"
+        "from kubeflow import entrypoint\n"
+        f"entrypoint.TERMINATION_LOG = pathlib.Path({str(message)!r})\n"
+        "entrypoint.main(sys.argv[1:])\n"
+    )
+    document = gate_document(tmp_path, tmp_path / "output.json")
+    line = [sys.executable, "-c", program, *command(gate_spec(), document)[3:]]
+    done = subprocess.run(line, env=environment(tmp_path), capture_output=True, text=True, check=False)
+
+    reason, _, log = message.read_text().partition("\nExit status 3. The end of the log:\n")
+    assert reason.startswith("AnomalyGate: The data has 1 anomalies")
+    assert "AnomalyGate begins," in log
+    assert log.splitlines()[-1] in done.stderr
+
+
+def test_pods_message_shows_whole_lines_of_the_traceback_and_no_more_than_kubernetes_keeps(
+    monkeypatch, tmp_path, capsys
+):
     message = tmp_path / "termination-log"
     message.touch()
     monkeypatch.setattr(entrypoint, "TERMINATION_LOG", message)
-
-    entrypoint._report(DataError("The table is empty."), gate_spec(), exit_code=2)
-    assert message.read_text() == "AnomalyGate: The table is empty."
-    assert "Error: AnomalyGate: The table is empty." in capsys.readouterr().err
-
     try:
         try:
             raise OSError("the disk is full")
         except OSError as cause:
             raise RuntimeError("wrapped") from cause
     except RuntimeError as error:
-        entrypoint._report(error, gate_spec(), exit_code=1)
-    assert message.read_text() == "AnomalyGate failed: OSError: the disk is full"
+        entrypoint._report(error, gate_spec(), exit_code=1, last_lines=[f"line {i} {'é' * 20}" for i in range(200)])
+
     assert "Traceback" in capsys.readouterr().err
+    assert 4_000 < len(message.read_bytes()) <= 4_096
+    lines = message.read_text().splitlines()
+    assert lines[:2] == ["AnomalyGate failed: OSError: the disk is full", "Exit status 1. The end of the log:"]
+    assert lines[2].startswith("line ")
+    assert lines[-1] == "RuntimeError: wrapped"
+
+    entrypoint._report(DataError("x" * 5_000), gate_spec(), exit_code=2, last_lines=["a line"])
+    assert message.read_text() == f"AnomalyGate: {'x' * 5_000}"[:4_096]
+
+
+def test_sigterm_for_a_forked_process_ends_that_process_and_not_the_task():
+    program = (
+        "import multiprocessing, pathlib, time\n"
+        "from kubeflow import entrypoint\n"
+        "from kubeflow.executor_io import ExecutorInput\n"
+        "from kubeflow.task_spec import TaskSpec\n"
+        "entrypoint._end_on_sigterm(TaskSpec(), ExecutorInput({}, {}, {}, pathlib.Path('/no/such/file')))\n"
+        "child = multiprocessing.get_context('fork').Process(target=time.sleep, args=(60,))\n"
+        "child.start()\n"
+        "child.terminate()\n"
+        "child.join(10)\n"
+        "time.sleep(0.2)\n"
+        "print('the task goes on after', child.exitcode)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment(Path("/")),
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+
+    assert (done.returncode, done.stdout) == (0, "the task goes on after -15\n"), done.stderr

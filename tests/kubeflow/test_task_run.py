@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from kubeflow.compiler import write_package
-from kubeflow.emulator import Emulator, Package
+from kubeflow.emulator import Emulator
 from kubeflow.executor_io import ExecutorInput, local_path
 from kubeflow.package import compile_config
+from kubeflow.package_document import read_package
 from kubeflow.task_run import run_task
 from kubeflow.task_spec import Node, OutputSlot, Property, TaskSpec
 from pipeline.config import COMPONENTS, load_config
@@ -64,7 +65,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
     write_package(compile_config(load_config(folder / "pipeline.yaml")).graph, path)
     with launcher_root_at(folder / "launcher") as root:
         tasks = InThisProcess()
-        emulator = Emulator(Package.load(path), root=root, run_id="1", run_command=tasks, bucket=S3)
+        emulator = Emulator(read_package(path), root=root, run_id="1", run_command=tasks, bucket=S3)
         emulator.run({"push_directory": str(folder / "pushed"), "epochs": 15})
         yield Finished(emulator, tasks, folder)
 
@@ -336,10 +337,11 @@ def test_retry_finds_nothing_of_the_earlier_try(launcher_root, tmp_path):
 
 
 def test_argument_survives_what_looks_like_a_placeholder():
-    node = Node(id="A", executor="b.C", properties={"text": Property(value="{{$.inputs}} {{{ \\{{")})
+    node = Node(id="A", executor="b.C", properties={"text": Property(value="{{$.inputs}} {{{ \\{{ $(HOME) $$ \\$")})
     argument = TaskSpec(nodes=(node,)).to_argument()
 
     assert "{{" not in argument
+    assert "$" not in argument
     assert TaskSpec.from_argument(argument).nodes[0] == node
 
 
