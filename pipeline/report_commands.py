@@ -42,7 +42,7 @@ def report(
     record = run_record.find(pipeline_config.workspace_path, run)
     folder = run_record.run_folder(pipeline_config.workspace_path, record.run_id)
     path = folder / run_record.REPORT
-    if not path.is_file():
+    if not path.is_file() or record.state == "running":
         _write_report(pipeline_config, record)
     if open_it:
         webbrowser.open(path.resolve().as_uri())

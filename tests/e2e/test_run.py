@@ -83,7 +83,7 @@ def test_run_leaves_a_report_with_all_its_parts(first_run: Finished, penguins: P
         assert f'id="{part}" aria-labelledby' in html, part
     assert "A part of this report could not be made" not in html
     for words in (
-        "bill_length_<wbr>mm",
+        "bill_<wbr>length_<wbr>mm",
         "Confusion matrix",
         "Calibration",
         "What the model looks at",
