@@ -182,14 +182,18 @@ def measure_serving(folder: Path) -> bool:
     feeds = (signature.inputs["image_bytes"].tensor_name,)
     fetches = tuple(spec.tensor_name for spec in signature.outputs.values())
     array = np.array([content], dtype=object)
-    bare = _median_milliseconds(lambda: model.run(feeds, [array], fetches))
     rows, target = [{"image_bytes": to_json(content)}], Target("images")
     served = ServerOptions(models=(ServedModel("images", folder / "served"),), rest_port=0, grpc_port=0)
-    with RunningServer(served) as server:
-        with GrpcClient(f"127.0.0.1:{server.grpc_port}", ClientOptions()) as grpc_client:
-            grpc = _median_milliseconds(lambda: list(grpc_client.predict(target, rows)))
-        with RestClient(f"http://127.0.0.1:{server.rest_port}", ClientOptions()) as rest_client:
-            rest = _median_milliseconds(lambda: list(rest_client.predict(target, rows)))
+    with (
+        RunningServer(served) as server,
+        GrpcClient(f"127.0.0.1:{server.grpc_port}", ClientOptions()) as grpc_client,
+        RestClient(f"http://127.0.0.1:{server.rest_port}", ClientOptions()) as rest_client,
+    ):
+        bare, grpc, rest = _milliseconds_in_turn(
+            lambda: model.run(feeds, [array], fetches),
+            lambda: list(grpc_client.predict(target, rows)),
+            lambda: list(rest_client.predict(target, rows)),
+        )
     print(f"\n| one JPEG of 224 x 224, {len(content):,} bytes, median of {CALLS} | milliseconds | over the bare call |")
     print(f"|---|---|---|\n| session | {bare:.2f} | |")
     for name, value in (("gRPC", grpc), ("REST", rest)):
@@ -216,10 +220,12 @@ def _seconds(call: Callable[[], Any]) -> float:
     return time.perf_counter() - started
 
 
-def _median_milliseconds(call: Callable[[], Any]) -> float:
-    for _ in range(10):
+def _milliseconds_in_turn(*calls: Callable[[], Any]) -> list[float]:
+    """Median of each, called one after the other again and again, so that what else runs delays them alike."""
+    for call in calls * 10:
         call()
-    return statistics.median(_seconds(call) for _ in range(CALLS)) * 1000
+    seconds = [[_seconds(call) for call in calls] for _ in range(CALLS)]
+    return [statistics.median(column) * 1000 for column in zip(*seconds, strict=True)]
 
 
 def main() -> int:
