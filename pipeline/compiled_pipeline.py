@@ -26,7 +26,8 @@ def key_of(config: PipelineConfig) -> str | None:
     """
     if config.model.module or config.data.schema_file:
         return None
-    text = f"{code_digest(_CODE)} {config.model_dump_json()}"
+    places = f"{config.workspace_path.absolute()} {config.push_path.absolute()}"  # a workspace may have been moved
+    text = f"{code_digest(_CODE)} {places} {config.model_dump_json()}"
     return hashlib.sha256(text.encode()).hexdigest()
 
 
