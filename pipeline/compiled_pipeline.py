@@ -26,7 +26,9 @@ def key_of(config: PipelineConfig) -> str | None:
     """
     if config.model.module or config.data.schema_file:
         return None
-    places = f"{config.workspace_path.absolute()} {config.push_path.absolute()}"  # a workspace may have been moved
+    places = [  # a workspace may have been moved
+        place.absolute() if isinstance(place, Path) else place for place in (config.workspace_path, config.push_path)
+    ]
     text = f"{code_digest(_CODE)} {places} {config.model_dump_json()}"
     return hashlib.sha256(text.encode()).hexdigest()
 
