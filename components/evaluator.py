@@ -6,6 +6,7 @@ threshold is in TFMA's terms.
 
 import json
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -161,12 +162,24 @@ def read_evaluation(folder: Path, evaluation: EvaluationConfig, *, task: Task) -
     return EvaluationResult(
         metrics=metrics,
         baseline_metrics=baseline,
-        slices={name: _of_slice(values[CANDIDATE]) for name, values in sorted(by_slice.items())},
+        slices={
+            _with_class_name(name, images.get("classes", ())): _of_slice(values[CANDIDATE])
+            for name, values in sorted(by_slice.items())
+        },
         checks=checks,
         is_blessed=tfma.load_validation_result(str(folder)).validation_ok
         and all(check.passed for check in checks if check.metric not in METRICS[task]),
         by_class=images.get("by_class", {}),
         not_compared_because=(folder / NOT_COMPARED).read_text() if (folder / NOT_COMPARED).is_file() else None,
+    )
+
+
+def _with_class_name(slice_name: str, classes: Sequence[str]) -> str:
+    """TFMA slices by the label as the network has it, where the label of images goes by that very name: a number."""
+    return re.sub(
+        rf"(^|, ){LABEL}=(\d+)(?=,|$)",
+        lambda match: f"{match[1]}{LABEL}={classes[int(match[2])]}" if int(match[2]) < len(classes) else match[0],
+        slice_name,
     )
 
 

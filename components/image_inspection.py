@@ -76,7 +76,7 @@ def inspect(content: bytes, *, max_pixels: int) -> ImageFacts:
             f"it has {width:,} x {height:,} pixels, more than data.max_pixels, {max_pixels:,}; it was not decoded"
         )
     try:
-        brightness = _brightness(content, width, height, kind=kind, max_pixels=max_pixels)
+        brightness = _brightness(content, width, height, kind=kind, is_cmyk=mode == "CMYK", max_pixels=max_pixels)
     except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, tf.errors.InternalError) as error:
         raise ValueError(f"it cannot be decoded: {_in_words(error)}") from None
     hexadecimal = hashlib.sha256(content).hexdigest()
@@ -106,13 +106,17 @@ def _channels(mode: str) -> int:
     return {"1": 1, "L": 1, "I": 1, "I;16": 1, "I;16B": 1, "F": 1, "LA": 2, "P": 3, "RGB": 3, "PA": 4}.get(mode, 4)
 
 
-def _brightness(content: bytes, width: int, height: int, *, kind: str, max_pixels: int) -> float:
+def _brightness(content: bytes, width: int, height: int, *, kind: str, is_cmyk: bool, max_pixels: int) -> float:
     if kind == "jpeg":  # a fraction of the size costs a fraction of the time, and a damaged file still fails
         ratio = next((r for r in (8, 4, 2) if min(width, height) >= r * _ENOUGH_PIXELS), 1)
-        pixels = tf.io.decode_jpeg(content, channels=3, ratio=ratio).numpy()
+        channels = 3 if is_cmyk else 1  # JPEG holds the luma as it is
+        pixels = tf.io.decode_jpeg(content, channels=channels, ratio=ratio).numpy()
+        if not is_cmyk:
+            return round(float(pixels.mean()) / 255, 6)
     else:
         pixels = _decoder(max_pixels)(tf.constant(content)).numpy()
-    return round(float(pixels.reshape(-1, 3).mean(axis=0, dtype=np.float64) @ _LUMA) / 255, 6)
+    means = [pixels[:, :, channel].mean() for channel in range(3)]
+    return round(float(means @ _LUMA) / 255, 6)
 
 
 _decoders: dict[int, Any] = {}

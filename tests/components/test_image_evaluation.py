@@ -90,3 +90,12 @@ def test_sheet_has_rows_of_tiles():
 
     assert sheet_of(tiles).size == (8 * TILE, 2 * (TILE + 36))
     assert sheet_of([]).size[0] > 0
+
+
+def test_slice_by_label_has_the_name_of_the_class():
+    from components.evaluator import _with_class_name
+
+    assert _with_class_name("label=1", ("left", "übrig")) == "label=übrig"
+    assert _with_class_name("format=png, label=0", ("left", "übrig")) == "format=png, label=left"
+    assert _with_class_name("label=7", ("left",)) == "label=7"
+    assert _with_class_name("my_label=0", ("left",)) == "my_label=0"

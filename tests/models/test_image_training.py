@@ -48,11 +48,9 @@ def project(tmp_path_factory) -> ImageProject:
 def weights_digest(output: Path) -> str:
     (folder,) = output.glob("Trainer/model/*/Format-Serving/variables")
     variables = tf.train.load_checkpoint(str(folder / "variables"))
-    digest = hashlib.sha256()
-    for name in sorted(variables.get_variable_to_shape_map()):
-        if "OBJECT_GRAPH" not in name:
-            digest.update(np.asarray(variables.get_tensor(name)).tobytes())
-    return digest.hexdigest()
+    names = [name for name in variables.get_variable_to_shape_map() if "OBJECT_GRAPH" not in name]
+    contents = [np.asarray(variables.get_tensor(name)).tobytes() for name in names]  # Keras numbers them in any order
+    return hashlib.sha256(b"".join(sorted(contents))).hexdigest()
 
 
 def history_of(output: Path) -> Any:
