@@ -46,7 +46,7 @@ def spared_imports(executor_modules: Collection[str] = ()) -> Iterator[None]:
     if is_light:
         _make_lazy("tensorflow_data_validation")
         _import_without_file_systems_of_tensorflow()
-    with _absent(*(UNUSED_BY_LIGHT if is_light else ())):
+    with absent(*(UNUSED_BY_LIGHT if is_light else ())):
         yield
 
 
@@ -65,7 +65,7 @@ def deferred_tensorflow() -> Iterator[None]:
     stand_ins = {name: _Deferred(name) for name in _DEFERRED}
     sys.modules.update(stand_ins)
     try:
-        with _absent(*UNUSED_BY_LIGHT, "apache_beam.io.gcp.bigquery"):
+        with absent(*UNUSED_BY_LIGHT, "apache_beam.io.gcp.bigquery"):
             yield
     finally:
         for name in stand_ins:
@@ -91,7 +91,7 @@ own Evaluator has."""
 
 
 def _import_without_file_systems_of_tensorflow() -> None:
-    with _absent("tensorflow"):
+    with absent("tensorflow"):
         importlib.import_module("tfx.utils.doc_controls")
         importlib.import_module(_FILE_SYSTEMS)
 
@@ -131,7 +131,7 @@ class _Deferred(types.ModuleType):
 
 
 @contextlib.contextmanager
-def _absent(*names: str) -> Iterator[None]:
+def absent(*names: str) -> Iterator[None]:
     """Importing one of these modules fails as if it were not installed; those that are imported already stay."""
     hidden = [name for name in names if name not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None is Python's mark for it
