@@ -5,7 +5,7 @@ SchemaGen writes the roles into the schema, models/features.py reads them there,
 
 import re
 
-from components import tables
+from components import table_profile
 from models.features import Role
 from pipeline.config import FeaturesConfig
 
@@ -13,7 +13,7 @@ MIN_ROWS_OF_IDENTIFIER = 20
 _IDENTIFIER_NAME = re.compile(r"(^|_)(id|uuid|guid|key|index|rownum|row_?id)$|Id$|ID$|^Unnamed: 0$", re.ASCII)
 
 
-def choose_role(column: tables.Column, *, num_rows: int, config: FeaturesConfig) -> tuple[Role, str]:
+def choose_role(column: table_profile.Column, *, num_rows: int, config: FeaturesConfig) -> tuple[Role, str]:
     """The role of a column that is not the label, and the reason in words.
 
     Args:
@@ -38,7 +38,7 @@ def choose_role(column: tables.Column, *, num_rows: int, config: FeaturesConfig)
     return "numeric", "whole numbers"
 
 
-def _reason_to_exclude(column: tables.Column, *, num_rows: int) -> str | None:
+def _reason_to_exclude(column: table_profile.Column, *, num_rows: int) -> str | None:
     if column.num_values == 0:
         return "it has no value"
     if column.num_values == num_rows and (column.num_distinct == 1 or _is_one_number(column)):
@@ -50,14 +50,14 @@ def _reason_to_exclude(column: tables.Column, *, num_rows: int) -> str | None:
     return None
 
 
-def _is_one_number(column: tables.Column) -> bool:
+def _is_one_number(column: table_profile.Column) -> bool:
     return column.minimum is not None and column.minimum == column.maximum
 
 
-def _is_row_number(column: tables.Column) -> bool:
+def _is_row_number(column: table_profile.Column) -> bool:
     lowest, highest = column.minimum, column.maximum
     return lowest is not None and highest is not None and highest - lowest + 1 == column.num_values
 
 
-def _count_of_values(column: tables.Column) -> str:
+def _count_of_values(column: table_profile.Column) -> str:
     return f"{column.num_distinct:,} distinct values" if column.num_distinct is not None else "many distinct values"

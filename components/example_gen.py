@@ -90,7 +90,7 @@ class _WriteExamples(beam.DoFn):
 
     def __init__(
         self,
-        columns: Sequence[tables.Column],
+        columns: Sequence[table_profile.Column],
         *,
         files: tables.TableFiles,
         data: DataConfig,

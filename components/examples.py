@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import tensorflow as tf
 
-from components import tables
+from components import table_profile
 
 BLOCK_ROWS = 16_384
 BLOCK_CELLS = 2**21
@@ -24,7 +24,7 @@ def block_rows(num_columns: int) -> int:
     return max(1, min(BLOCK_ROWS, BLOCK_CELLS // max(num_columns, 1)))
 
 
-def read_blocks(files: Sequence[str], columns: Sequence[tables.Column]) -> Iterator[pa.RecordBatch]:
+def read_blocks(files: Sequence[str], columns: Sequence[table_profile.Column]) -> Iterator[pa.RecordBatch]:
     """Blocks of the examples of a split.
 
     Args:

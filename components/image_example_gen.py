@@ -26,7 +26,7 @@ from tfx.dsl.components.base import base_beam_executor, executor_spec
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_component_specs
 
-from components import image_files, table_profile, tables
+from components import image_files, table_profile
 from components.example_gen import TableExampleGen, unpack
 from components.image_files import BrokenFile, ImageFile, ImageFiles
 from components.image_inspection import ImageFacts, assign_splits, find_copies, inspect
@@ -245,14 +245,14 @@ def check_broken(broken: Sequence[BrokenFile], *, num_files: int, data: DataConf
     )
 
 
-def profile_of(images: Sequence[Image], metadata_types: Mapping[str, str], *, label: str) -> tables.TableProfile:
+def profile_of(images: Sequence[Image], metadata_types: Mapping[str, str], *, label: str) -> table_profile.TableProfile:
     """The columns of the examples, as a scan of a table would describe them; the bytes are none of them."""
     ranges = {
         name: [getattr(image.facts, name) for image in images]
         for name in ("brightness", "channels", "height", "num_bytes", "width")
     }
     columns = [
-        tables.Column(
+        table_profile.Column(
             name,
             "float" if name == "brightness" else "int64",
             num_values=len(images),
@@ -271,11 +271,11 @@ def profile_of(images: Sequence[Image], metadata_types: Mapping[str, str], *, la
     for name, values in texts.items():
         distinct = tuple(sorted(set(values))) if name == label else ()
         number = len(set(values))
-        columns.append(tables.Column(name, "string", len(images), number, number < len(values), values=distinct))
+        columns.append(table_profile.Column(name, "string", len(images), number, number < len(values), values=distinct))
     for name, kind in metadata_types.items():
         present = [image.file.metadata[name] for image in images if name in image.file.metadata]
-        columns.append(tables.Column(name, kind, len(present), len(set(present))))  # type: ignore[arg-type]
-    return tables.TableProfile(tuple(sorted(columns, key=lambda column: column.name)), len(images))
+        columns.append(table_profile.Column(name, kind, len(present), len(set(present))))  # type: ignore[arg-type]
+    return table_profile.TableProfile(tuple(sorted(columns, key=lambda column: column.name)), len(images))
 
 
 def _shards(images: Sequence[tuple[Image, str]]) -> list[list[tuple[Image, str]]]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from components import tables
+from components import table_profile
 from components.image_files import CONTENT_HASH, IMAGE, PATH
 from models import features
 
@@ -19,7 +19,7 @@ BRIGHTNESS_ROOM = 0.1
 _UNIQUE = (PATH, CONTENT_HASH)
 
 
-def complete_image_schema(schema: schema_pb2.Schema, profile: tables.TableProfile, *, label: str) -> None:
+def complete_image_schema(schema: schema_pb2.Schema, profile: table_profile.TableProfile, *, label: str) -> None:
     """Write into a schema how the columns of images are read. What it already says stays.
 
     Args:
@@ -56,7 +56,7 @@ def complete_image_schema(schema: schema_pb2.Schema, profile: tables.TableProfil
                 dense.default_value.bytes_value = b""
 
 
-def _set_range(feature: schema_pb2.Feature, column: tables.Column) -> None:
+def _set_range(feature: schema_pb2.Feature, column: table_profile.Column) -> None:
     lowest, highest = column.minimum or 0, column.maximum or 0
     if column.name == "brightness":
         feature.float_domain.min = max(round(lowest - BRIGHTNESS_ROOM, 3), 0.0)

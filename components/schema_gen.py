@@ -16,7 +16,7 @@ from tfx import types
 from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
-from components import column_roles, image_files, table_profile, tables
+from components import column_roles, image_files, table_profile
 from components.image_schema import complete_image_schema
 from models import features
 from pipeline.config import FeaturesConfig, Task
@@ -48,7 +48,7 @@ def infer_schema(statistics: Sequence[statistics_pb2.DatasetFeatureStatisticsLis
 
 
 def complete_schema(
-    schema: schema_pb2.Schema, profile: tables.TableProfile, *, label: str, task: Task, config: FeaturesConfig
+    schema: schema_pb2.Schema, profile: table_profile.TableProfile, *, label: str, task: Task, config: FeaturesConfig
 ) -> None:
     """Write into a schema how its columns are read and what they are used for. What it already says stays.
 
@@ -59,7 +59,7 @@ def complete_schema(
     columns = {column.name: column for column in profile.columns}
     representations = schema.tensor_representation_group[""].tensor_representation
     for feature in schema.feature:
-        column = columns.get(feature.name) or tables.Column(feature.name, "string")
+        column = columns.get(feature.name) or table_profile.Column(feature.name, "string")
         if feature.name == label:
             classes = [str(value) for value in column.values] if task == "classification" else []
             features.set_role(feature, "label", f"the label of a {task}", classes=classes)

@@ -5,28 +5,65 @@ more columns than fit in there.
 """
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-
-from components import tables
+from typing import Literal
 
 FILE = "table_profile.json"
 """Name in the folder of the examples."""
 
+ColumnType = Literal["int64", "float", "string"]
 
-def write(examples_folder: Path, profile: tables.TableProfile, *, label: str) -> None:
+
+@dataclass(frozen=True)
+class Column:
+    """What a scan found out about a column."""
+
+    name: str
+    type: ColumnType
+    num_values: int = 0
+    """Cells that are not missing."""
+    num_distinct: int | None = 0
+    """None: more than MAX_DISTINCT, or a float column, whose values are not counted."""
+    values_repeat: bool = False
+    """Whether some value was seen twice, as far as MAX_UNIQUE allows to tell. Not looked at for a float column."""
+    minimum: float | None = None
+    maximum: float | None = None
+    """Of the values of an int64 or float column."""
+    values: tuple[int | str, ...] = field(default=(), repr=False)
+    """The distinct values, sorted, where they were counted."""
+
+
+@dataclass(frozen=True)
+class TableProfile:
+    """What a scan of the whole table found out."""
+
+    columns: tuple[Column, ...]
+    num_rows: int
+
+    def column(self, name: str) -> Column:
+        """The column of that name, which must be there."""
+        return next(column for column in self.columns if column.name == name)
+
+    @property
+    def names(self) -> list[str]:
+        """Column names in the order of the first file."""
+        return [column.name for column in self.columns]
+
+
+def write(examples_folder: Path, profile: TableProfile, *, label: str) -> None:
     """Leave the profile with the examples. Only the label keeps its values."""
     columns = [asdict(column if column.name == label else replace(column, values=())) for column in profile.columns]
     document = json.dumps({"num_rows": profile.num_rows, "columns": columns})
     (examples_folder / FILE).write_text(document, encoding="utf-8")
 
 
-def read(examples_folder: Path) -> tables.TableProfile:
+def read(examples_folder: Path) -> TableProfile:
     """The profile that TableExampleGen or ImageExampleGen left with its examples.
 
     Raises:
         FileNotFoundError: another ExampleGen wrote the examples.
     """
     document = json.loads((examples_folder / FILE).read_text(encoding="utf-8"))
-    columns = [tables.Column(**{**entry, "values": tuple(entry["values"])}) for entry in document["columns"]]
-    return tables.TableProfile(tuple(columns), document["num_rows"])
+    columns = [Column(**{**entry, "values": tuple(entry["values"])}) for entry in document["columns"]]
+    return TableProfile(tuple(columns), document["num_rows"])

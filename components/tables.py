@@ -12,7 +12,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TextIO, cast
 
@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
+from components.table_profile import Column, ColumnType, TableProfile
 from pipeline.config import DataConfig, nearest
 from pipeline.errors import DataError, StorageError
 from pipeline.storage import Location, list_files, locate
@@ -28,7 +29,6 @@ from pipeline.storage import Location, list_files, locate
 if TYPE_CHECKING:
     import _csv
 
-ColumnType = Literal["int64", "float", "string"]
 Format = Literal["csv", "parquet"]
 
 SUFFIXES: Mapping[Format, tuple[str, ...]] = {
@@ -69,42 +69,6 @@ class TableFiles:
     pattern: str
     format: Format
     paths: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Column:
-    """What a scan found out about a column."""
-
-    name: str
-    type: ColumnType
-    num_values: int = 0
-    """Cells that are not missing."""
-    num_distinct: int | None = 0
-    """None: more than MAX_DISTINCT, or a float column, whose values are not counted."""
-    values_repeat: bool = False
-    """Whether some value was seen twice, as far as MAX_UNIQUE allows to tell. Not looked at for a float column."""
-    minimum: float | None = None
-    maximum: float | None = None
-    """Of the values of an int64 or float column."""
-    values: tuple[int | str, ...] = field(default=(), repr=False)
-    """The distinct values, sorted, where they were counted."""
-
-
-@dataclass(frozen=True)
-class TableProfile:
-    """What a scan of the whole table found out."""
-
-    columns: tuple[Column, ...]
-    num_rows: int
-
-    def column(self, name: str) -> Column:
-        """The column of that name, which must be there."""
-        return next(column for column in self.columns if column.name == name)
-
-    @property
-    def names(self) -> list[str]:
-        """Column names in the order of the first file."""
-        return [column.name for column in self.columns]
 
 
 def find_files(data: DataConfig) -> TableFiles:

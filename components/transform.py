@@ -66,7 +66,7 @@ class Executor(tfx_executor.Executor):
         split = artifact_utils.get_split_uri(input_dict[keys.EXAMPLES_KEY], ANALYZED_SPLIT)
         output = Path(artifact_utils.get_single_uri(output_dict[keys.TRANSFORM_GRAPH_KEY]))
         output.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".analysis-", dir=output.parent) as temporary:
+        with tempfile.TemporaryDirectory(prefix=".analysis-", dir=output) as temporary:
             local_analysis.analyze(
                 self._GetPreprocessingFn(sources, {}),
                 schema,

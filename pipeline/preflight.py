@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from components import image_files, push_directory, tables
+from components import image_files, push_directory, table_profile, tables
 from components.column_roles import choose_role
 from pipeline.config import MODEL_OUTPUTS, EndpointConfig, PipelineConfig, nearest
 from pipeline.errors import ConfigError, DataError, StorageError, UsageError
@@ -21,7 +21,7 @@ MAX_SLICES = 1_000
 CONNECT_SECONDS = 5.0
 
 
-def check(config: PipelineConfig) -> tables.TableProfile | image_files.ImageFiles:
+def check(config: PipelineConfig) -> table_profile.TableProfile | image_files.ImageFiles:
     """Scan the data and hold the config against it.
 
     Returns:
@@ -48,7 +48,7 @@ def check(config: PipelineConfig) -> tables.TableProfile | image_files.ImageFile
     return profile
 
 
-def describe(found: tables.TableProfile | image_files.ImageFiles, config: PipelineConfig) -> str:
+def describe(found: table_profile.TableProfile | image_files.ImageFiles, config: PipelineConfig) -> str:
     """What `check` found, and how the nodes go through it, in a few words."""
     if isinstance(found, image_files.ImageFiles):
         return f"{len(found.files):,} images, {len(found.classes):,} classes"
@@ -139,7 +139,7 @@ def _check_reachable(endpoint: EndpointConfig) -> None:
             ) from None
 
 
-def _check_label_fits_task(label: tables.Column, config: PipelineConfig) -> None:
+def _check_label_fits_task(label: table_profile.Column, config: PipelineConfig) -> None:
     name = config.data.label
     if config.model.task == "regression":
         if label.type == "string":
@@ -162,7 +162,7 @@ def _check_label_fits_task(label: tables.Column, config: PipelineConfig) -> None
         _check_known(weights, classes, section="training.class_weights", what="class")
 
 
-def _check_columns(profile: tables.TableProfile, config: PipelineConfig) -> None:
+def _check_columns(profile: table_profile.TableProfile, config: PipelineConfig) -> None:
     features = [name for name in profile.names if name != config.data.label]
     if not features:
         raise DataError(

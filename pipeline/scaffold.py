@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import yaml
 
-from components import tables
+from components import table_profile, tables
 from components.column_roles import choose_role
 from pipeline.config import MODEL_OUTPUTS, DataConfig, FeaturesConfig, PipelineConfig, Task
 from pipeline.errors import UsageError
@@ -48,7 +48,12 @@ def write_config(data_path: str, *, label: str, path: Path) -> None:
 
 
 def _render(
-    data: DataConfig, profile: tables.TableProfile, label: tables.Column, files: tables.TableFiles, *, shown_path: str
+    data: DataConfig,
+    profile: table_profile.TableProfile,
+    label: table_profile.Column,
+    files: tables.TableFiles,
+    *,
+    shown_path: str,
 ) -> str:
     task: Task = "classification" if _is_class(label) else "regression"
     clashes = [name for name in profile.names if name in MODEL_OUTPUTS and name != label.name]
@@ -77,7 +82,7 @@ def _render(
     return "\n".join(lines)
 
 
-def _is_class(label: tables.Column) -> bool:
+def _is_class(label: table_profile.Column) -> bool:
     few = label.num_distinct is not None and label.num_distinct <= MAX_INTEGER_CLASSES
     return label.type == "string" or (label.type == "int64" and few)
 
@@ -96,7 +101,9 @@ def _quoted(text: str) -> str:
     )
 
 
-def _roles(profile: tables.TableProfile, label: tables.Column, clashes: list[str]) -> list[tuple[str, str, str]]:
+def _roles(
+    profile: table_profile.TableProfile, label: table_profile.Column, clashes: list[str]
+) -> list[tuple[str, str, str]]:
     roles: list[tuple[str, str, str]] = []
     for column in profile.columns:
         if column.name != label.name and column.name not in clashes:
@@ -116,7 +123,7 @@ def _training(num_rows: int) -> list[str]:
     ]
 
 
-def _label_values(label: tables.Column, files: tables.TableFiles, data: DataConfig) -> pa.ChunkedArray:
+def _label_values(label: table_profile.Column, files: tables.TableFiles, data: DataConfig) -> pa.ChunkedArray:
     blocks = [
         block.column(0)
         for path in files.paths

@@ -8,7 +8,7 @@ import tensorflow as tf
 import tensorflow_data_validation as tfdv
 from tfx.types import artifact_utils, standard_artifacts
 
-from components import examples, table_profile, tables
+from components import examples, table_profile
 from components.example_gen import encode
 from components.statistics_gen import Executor, sample_rate
 
@@ -31,7 +31,7 @@ def examples_artifact(folder: Path) -> standard_artifacts.Examples:
         with tf.io.TFRecordWriter(str(folder / f"Split-{split}" / "data.gz"), "GZIP") as writer:
             for record in encode(block):
                 writer.write(record)
-    profile = tables.TableProfile(tuple(tables.Column(n, t, num_values=1) for n, t in TYPES.items()), 400)
+    profile = table_profile.TableProfile(tuple(table_profile.Column(n, t, num_values=1) for n, t in TYPES.items()), 400)
     table_profile.write(folder, profile, label="island")
     return artifact
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components import tables
+from components import table_profile, tables
 from pipeline.config import DataConfig
 from pipeline.errors import DataError
 from pipeline.storage import ObjectPath
@@ -20,7 +20,7 @@ def data_config(path: Path | ObjectPath, **fields: Any) -> DataConfig:
     return DataConfig.model_validate({"path": str(path), "label": "y", **fields})
 
 
-def inspect(path: Path | ObjectPath, **fields: Any) -> tables.TableProfile:
+def inspect(path: Path | ObjectPath, **fields: Any) -> table_profile.TableProfile:
     data = data_config(path, **fields)
     return tables.inspect_table(tables.find_files(data), data)
 
@@ -712,18 +712,18 @@ def test_file_whose_cells_are_all_missing_takes_the_type_of_the_others(
 # The label
 
 
-def profile_of(*columns: tables.Column, num_rows: int = 10) -> tables.TableProfile:
-    return tables.TableProfile(columns, num_rows)
+def profile_of(*columns: table_profile.Column, num_rows: int = 10) -> table_profile.TableProfile:
+    return table_profile.TableProfile(columns, num_rows)
 
 
-def label_column(**fields: Any) -> tables.Column:
+def label_column(**fields: Any) -> table_profile.Column:
     values = fields.pop("values", ("a", "b"))
     defaults = {"num_values": 10, "num_distinct": len(values), "values": values, "type": "string"}
-    return tables.Column("y", **defaults | fields)
+    return table_profile.Column("y", **defaults | fields)
 
 
 def test_missing_label_column_lists_the_columns_nearest_first():
-    profile = profile_of(tables.Column("island", "string"), tables.Column("species", "string"))
+    profile = profile_of(table_profile.Column("island", "string"), table_profile.Column("species", "string"))
 
     message = (
         r"There is no column 'specie' to predict\. Did you mean 'species'\? Received the columns: species, island\."

@@ -112,8 +112,8 @@ def test_newest_span_is_read_and_a_newer_one_is_noticed(new_penguins: Project) -
     newer = new_penguins.run(*arguments)
     assert states(newer)["TableExampleGen"] == "done"
     totals = [
-        sum(json.loads(line)[1] for line in path.read_text().splitlines())
-        for path in new_penguins.workspace.glob("artifacts/TableExampleGen/examples/*/num_examples")
+        json.loads(path.read_text())["num_rows"]
+        for path in new_penguins.workspace.glob("artifacts/TableExampleGen/examples/*/table_profile.json")
     ]
     assert sorted(totals) == [199, 344]
     data = metrics_of(newer)["data"]

@@ -274,12 +274,10 @@ def test_property_that_later_tasks_cannot_be_told_is_refused(run):
 def test_argument_that_linux_does_not_take_names_the_task(run):
     class InAProcess(InThisProcess):
         def __call__(self, command: Any, *_: Any) -> int:
-            return subprocess.run(["true", *command], check=True).returncode
+            return subprocess.run(["true", *command, "x" * 150_000], check=True).returncode
 
-    with pytest.raises(
-        CompileError, match=r"Write: its arguments are longer .* Received: an argument of 15\d,\d{3} by"
-    ):
-        run(small("long", Write(text="x" * 150_000, times=1)), tasks=InAProcess())
+    with pytest.raises(CompileError, match=r"Write: its arguments are longer .* Received: an argument of [\d,]+ by"):
+        run(small("long", Write(text="x", times=1)), tasks=InAProcess())
 
 
 def test_task_whose_files_are_gone_runs_again(run):

@@ -114,7 +114,7 @@ def test_paths_are_those_beside_the_file(load, tmp_path):
 def test_images_are_checked_before_anything_starts(load, tmp_path):
     write_classes(tmp_path / "data", number=2)
 
-    assert preflight.describe(preflight.check(load())) == "4 images, 2 classes"
+    assert preflight.describe(preflight.check(load()), load()) == "4 images, 2 classes"
     for sections, error, message in (
         ({"evaluation": {"slices": ["imagesize"]}}, ConfigError, r"no column 'imagesize'\. Did you mean 'image_size'"),
         ({"validation": {"features": {"widht": "warn"}}}, ConfigError, r"no column 'widht'\. Did you mean 'width'"),
