@@ -319,11 +319,23 @@ def _run_beam(segments: Sequence[Segment], work: "_Work", arguments: Sequence[st
         if failure.is_file():
             document = json.loads(failure.read_text(encoding="utf-8"))
             raise _FAILURES[document["type"]](document["message"]) from error
+        if _was_interrupted(error):
+            raise KeyboardInterrupt from error
         raise KubetfxError(
             f"Beam could not run the job: {error}. Finished blocks are kept; the same command goes on from there."
         ) from error
     finally:  # Ctrl-C as well: Beam's threads don't notice
         _stop(work.folder)
+
+
+def _was_interrupted(error: BaseException) -> bool:
+    """Whether Ctrl-C came while this thread did the work of a Beam worker."""
+    causes: BaseException | None = error
+    while causes is not None:
+        if isinstance(causes, KeyboardInterrupt):
+            return True
+        causes = causes.__cause__ or causes.__context__
+    return KeyboardInterrupt.__name__ in str(error)
 
 
 def _use_cores(options: PipelineOptions, arguments: Sequence[str], num_segments: int) -> None:

@@ -1,11 +1,13 @@
 """Statistics in this process against those of TFX's own executor, on the same examples."""
 
+import json
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 import tensorflow as tf
 import tensorflow_data_validation as tfdv
+from tfx.components.statistics_gen import executor as tfx_executor
 from tfx.types import artifact_utils, standard_artifacts
 
 from components import examples, table_profile
@@ -73,11 +75,22 @@ def test_statistics_and_schema_are_those_of_tfx(tmp_path):
     assert sorted(str(f) for f in schemas[0].feature) == sorted(str(f) for f in schemas[1].feature)
 
 
-@pytest.mark.parametrize("in_process", [True, False])
-def test_above_max_rows_a_sample_is_looked_at(tmp_path, in_process):
+def test_above_max_rows_a_sample_is_looked_at(tmp_path):
     artifact = examples_artifact(tmp_path / "examples")
-    statistics = run(tmp_path / "statistics", artifact, in_process=in_process, max_rows=200)["train"]
+    statistics = run(tmp_path / "statistics", artifact, in_process=True, max_rows=200)["train"]
     assert 60 < statistics.datasets[0].num_examples < 140
+
+
+@pytest.mark.parametrize("in_process", [True, False])
+def test_share_of_the_sample_stands_on_the_statistics(tmp_path, in_process):
+    """Beam's sample is one of batches, whose sizes vary, so its size is anyone's guess."""
+    artifact, statistics = examples_artifact(tmp_path / "examples"), standard_artifacts.ExampleStatistics()
+    statistics.uri = str(tmp_path / "statistics")
+    executor = Executor()
+    executor._beam_pipeline_args = [] if in_process else ["--direct_num_workers=1"]
+    executor.Do({"examples": [artifact]}, {"statistics": [statistics]}, {"max_rows": 200, "exclude_splits": "[]"})
+    rates = statistics.get_json_value_custom_property(tfx_executor.SAMPLE_RATE_BY_SPLIT_PROPERTY_NAME)
+    assert json.loads(rates) == {"train": 0.5, "eval": 0.5}
 
 
 @pytest.mark.parametrize(("num_rows", "max_rows", "rate"), [(10, None, 1), (10, 10, 1), (40, 10, 0.25)])

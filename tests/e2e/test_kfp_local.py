@@ -76,7 +76,7 @@ def test_each_task_is_told_and_logged(on_kfp_local):
         "StatisticsGen + SchemaGen + ExampleValidator + AnomalyGate",
         "Transform",
         "Trainer",
-        "ServedModelResolver + Evaluator + Pusher",
+        "ServedModelResolver + Evaluator + Pusher + Report",
     ]
     for node in finished.document["nodes"]:
         assert re.search(r"begins, \d+\.\d s after", Path(node["log"]).read_text()) or "driver" in node["id"]

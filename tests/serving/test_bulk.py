@@ -598,18 +598,19 @@ def test_command_that_is_broken_off_twice_writes_what_an_undisturbed_one_does(pr
         source,
         "--columns",
         "row_id",
-        "--batch-size",
-        512,
     ]
-    one_thread = ["--set", "beam.arguments=[--direct_running_mode=in_memory]"]
+    slowly = ["--batch-size", 32, "--set", "beam.arguments=[--direct_running_mode=in_memory]"]
 
-    interrupted = break_off([*arguments, "--output", broken], signal.SIGINT)
-    killed = break_off([*arguments, "--output", broken, *one_thread], signal.SIGKILL)
+    interrupted = break_off([*arguments, "--output", broken, *slowly], signal.SIGINT)
+    killed = break_off([*arguments, "--output", broken, *slowly], signal.SIGKILL)
     exit_code, stdout, stderr = kubetfx(*arguments, "--output", broken)
     undisturbed = kubetfx(*arguments, "--output", whole, "--format", "json")
 
-    assert interrupted == (130, "Error: Interrupted. What was finished is kept; the same command goes on from there.\n")
-    assert killed == (-signal.SIGKILL, "")
+    assert interrupted[0] == 130, interrupted
+    assert interrupted[1].endswith(
+        "Error: Interrupted. What was finished is kept; the same command goes on from there.\n"
+    )
+    assert killed[0] == -signal.SIGKILL
     assert exit_code == 0, stderr
     assert Path(stdout.strip()).resolve() == broken
     assert "rows were finished by an earlier run." in stderr
