@@ -12,6 +12,15 @@ from tests.gcs_store import running_gcs_store
 from tests.s3_store import BUCKET, S3Store, Wire, running_s3_store
 
 
+_LONGEST = ("e2e", "test_image_training.py", "test_versions.py", "test_bulk.py")
+"""Folders and files whose tests come first, so that both workers end at about the same time."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first; within a file the order stays."""
+    items.sort(key=lambda item: not any(part in _LONGEST for part in item.path.parts))
+
+
 @pytest.fixture(scope="session")
 def s3_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Store]:
     """A store that is started when a test first asks for it."""
