@@ -11,7 +11,6 @@ from tests.gcs_store import BUCKET as GCS_BUCKET
 from tests.gcs_store import running_gcs_store
 from tests.s3_store import BUCKET, S3Store, Wire, running_s3_store
 
-
 _LONGEST = ("e2e", "test_image_training.py", "test_versions.py", "test_bulk.py")
 """Folders and files whose tests come first, so that both workers end at about the same time."""
 
