@@ -81,7 +81,9 @@ def numbers(folder: Path, *, name: str, rows: int, columns: int, classes: int, e
     features = [f"feature_{index}" for index in range(1, columns + 1)]
     names = [f"class_{index}" for index in range(1, classes + 1)]
     schema = pa.schema([*((feature, pa.float64()) for feature in features), ("target", pa.string())])
-    with pa_csv.CSVWriter(folder / f"{name}.csv", schema) as writer:
+    unquoted = pa_csv.WriteOptions(include_header=False, quoting_style="none")  # TFX takes quotes of a header for text
+    with (folder / f"{name}.csv").open("wb") as file, pa_csv.CSVWriter(file, schema, write_options=unquoted) as writer:
+        file.write((",".join(schema.names) + "\n").encode())
         for start in range(0, rows, BLOCK_ROWS):
             num_rows = min(BLOCK_ROWS, rows - start)
             labels = random.integers(0, classes, num_rows)
