@@ -1,6 +1,5 @@
 """`kubetfx submit` and `kubetfx schedule` against a server on this machine that answers as Kubeflow Pipelines does."""
 
-import json
 import os
 import re
 import shlex
@@ -11,9 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 import jsonschema
@@ -25,8 +22,8 @@ from kfp.client import Client
 from kubeflow.client import Connection, KubeflowClient, parse_parameters
 from kubeflow.package_document import read_package
 from kubeflow.run_progress import planned_tasks
-from pipeline import cli
 from pipeline.errors import KubeflowError, UsageError
+from tests.conftest import Outcome
 from tests.kubeflow import sdk_packages
 from tests.kubeflow.api_contract import FILE_NAME, Contract, find_definition
 from tests.kubeflow.kfp_server import KfpServer, serve
@@ -50,19 +47,6 @@ EVERY_OPERATION = {
     "RecurringRunService_DeleteRecurringRun",
 }
 """Of the API, that the client uses."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a command ended, and what it wrote."""
-
-    exit_code: int
-    stdout: str
-    stderr: str
-
-    @property
-    def document(self) -> Any:
-        return json.loads(self.stdout)
 
 
 @pytest.fixture(autouse=True)
@@ -95,22 +79,6 @@ def compiled(tmp_path_factory) -> Path:
 @pytest.fixture
 def package(compiled, tmp_path) -> Path:
     return Path(shutil.copy(compiled, tmp_path / "two-steps.yaml"))
-
-
-@pytest.fixture
-def kubetfx(monkeypatch, capfd) -> Callable[..., Outcome]:
-    """The console script, in this process."""
-    monkeypatch.setenv("NO_COLOR", "1")
-    monkeypatch.setenv("TERM", "dumb")
-
-    def call(*arguments: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["kubetfx", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        captured = capfd.readouterr()
-        return Outcome(int(ended.value.code or 0), captured.out, captured.err)
-
-    return call
 
 
 @pytest.fixture

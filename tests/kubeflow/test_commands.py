@@ -1,31 +1,10 @@
 """The commands around Kubeflow Pipelines, up to where a server is needed."""
 
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from pipeline import cli
-
 CONFIG = "name: p\ndata: {path: /data, label: y}\nserving: {push_directory: /data/models}\n"
-
-
-@pytest.fixture
-def kubetfx(monkeypatch, capfd) -> Callable[..., tuple[int, str]]:
-    """The console script, in this process: exit code and talk."""
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setenv("NO_COLOR", "1")
-    monkeypatch.setenv("TERM", "dumb")
-
-    def call(*arguments: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["kubetfx", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return int(ended.value.code or 0), capfd.readouterr().err
-
-    return call
 
 
 @pytest.fixture
@@ -36,7 +15,7 @@ def config(tmp_path) -> Path:
 
 
 def test_compile_does_not_overwrite_the_config(kubetfx, config):
-    exit_code, talk = kubetfx("compile", config, "--output", config.parent / "." / "pipeline.yaml")
+    exit_code, _, talk = kubetfx("compile", config, "--output", config.parent / "." / "pipeline.yaml")
 
     assert exit_code == 2
     assert "would overwrite the config itself" in talk
@@ -47,7 +26,7 @@ def test_compile_overwrites_packages_and_manifests_alone(kubetfx, config):
     other = config.with_name("values.yaml")
     other.write_text("a: 1\n")
 
-    exit_code, talk = kubetfx("compile", config, "--output", other)
+    exit_code, _, talk = kubetfx("compile", config, "--output", other)
     assert exit_code == 2
     assert "would overwrite a file that is no package" in talk
     assert other.read_text() == "a: 1\n"
@@ -61,13 +40,13 @@ def test_compile_overwrites_packages_and_manifests_alone(kubetfx, config):
 def test_compile_says_which_places_no_pod_sees(kubetfx, config):
     target = config.with_name("package.yaml")
 
-    _, talk = kubetfx("compile", config, "--output", target)
+    _, _, talk = kubetfx("compile", config, "--output", target)
     assert "data.path is no bucket, and on no volume of TableExampleGen: " in talk
     assert "Received: /data." in talk
     assert "serving.push_directory is no bucket, and on no volume of ServedModelResolver and Pusher: " in talk
     assert "give each run --param push_directory=PLACE" in talk
 
-    _, talk = kubetfx(
+    _, _, talk = kubetfx(
         *("compile", config, "--output", target, "--set", "serving.push_directory=s3://b/models"),
         *("--set", "kubeflow.resources={TableExampleGen: {volumes: [{claim: c, mount_path: /data}]}}"),
     )

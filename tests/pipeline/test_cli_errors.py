@@ -3,14 +3,12 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline import cli, errors
+from pipeline import errors
 from pipeline.config import PipelineConfig
 from pipeline.errors import AnomaliesError, NodeFailedError, NotBlessedError, PushError
 
@@ -19,33 +17,6 @@ GOLDENS = Path(__file__).parent / "goldens"
 
 YAML = "name: penguins\ndata: {path: data, label: species}\n"
 TABLE = "mass,island,species\n" + "".join(f"{i}.5,{'ab'[i % 2]},{'xy'[i % 2]}\n" for i in range(10))
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a command ended, and what it wrote."""
-
-    exit_code: int
-    stdout: str
-    stderr: str
-
-
-@pytest.fixture
-def kubetfx(monkeypatch, capfd) -> Callable[..., Outcome]:
-    """The console script, in this process."""
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setenv("COLUMNS", "120")
-    monkeypatch.setenv("NO_COLOR", "1")
-    monkeypatch.setenv("TERM", "dumb")
-
-    def call(*arguments: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["kubetfx", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        captured = capfd.readouterr()
-        return Outcome(int(ended.value.code or 0), captured.out, captured.err)
-
-    return call
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
-from pipeline import cli
 from pipeline.errors import DataError, KubetfxError, UsageError
 from serving import bulk, bulk_output
 from serving.bulk import BulkJob
@@ -570,20 +569,6 @@ def project(tmp_path) -> Path:
     save(tmp_path / ".kubetfx" / "slow" / "pushed" / "slow" / "7", serve)
     (tmp_path / "pipeline.yaml").write_text("name: slow\ndata: {path: data, label: y}\n")
     return tmp_path
-
-
-@pytest.fixture
-def kubetfx(monkeypatch, capfd) -> Callable[..., tuple[int, str, str]]:
-    """The console script, in this process: exit code, stdout, stderr."""
-    monkeypatch.setenv("NO_COLOR", "1")
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["kubetfx", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return int(ended.value.code or 0), *capfd.readouterr()
-
-    return call
 
 
 def test_command_that_is_broken_off_twice_writes_what_an_undisturbed_one_does(project, kubetfx):
