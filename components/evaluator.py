@@ -24,13 +24,11 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts, standa
 from tfx.utils import proto_utils
 
 from components import beam_mode, golden, image_evaluation
-from components.evaluation_result import Check, EvaluationResult, format_metric, weakest_slices
+from components.evaluation_result import RESULT, Check, EvaluationResult
 from components.served_model_resolver import saved_model_path
 from models.export import read_facts
 from models.features import LABEL, Features, read_features, read_schema
 from pipeline.config import LOWER_IS_BETTER, METRICS, EvaluationConfig, Task, Threshold
-
-__all__ = ["Check", "EvaluationResult", "format_metric", "weakest_slices"]
 
 CANDIDATE = "candidate"
 BASELINE = "baseline"
@@ -272,7 +270,7 @@ class Executor(tfx_evaluator.Executor):
         result = read_evaluation(folder, evaluation, task=task)
         if not result.is_blessed:
             _withdraw_blessing(artifact_utils.get_single_instance(output_dict[standard_component_specs.BLESSING_KEY]))
-        (folder / golden.RESULT).write_text(json.dumps(asdict(result), indent=1), encoding="utf-8")
+        (folder / RESULT).write_text(json.dumps(asdict(result), indent=1), encoding="utf-8")
         if num_golden_rows := exec_properties["golden_rows"]:
             golden_rows = golden.predict_golden_rows(
                 artifact_utils.get_split_uri(inputs["examples"], EVALUATION_SPLIT),

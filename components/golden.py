@@ -13,12 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from components.evaluation_result import RESULT
-
 if TYPE_CHECKING:  # it imports Keras
     from models.export import ModelFacts
-
-__all__ = ["RESULT"]
 
 GOLDEN = "golden.json"
 """File of the evaluation artifact."""

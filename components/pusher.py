@@ -19,7 +19,7 @@ from tfx.proto.orchestration import driver_output_pb2
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
 from components import push_directory
-from components.golden import RESULT
+from components.evaluation_result import RESULT
 from components.served_model_resolver import saved_model_path
 from pipeline.config import EndpointConfig
 from pipeline.errors import PushError

@@ -25,6 +25,7 @@ from pipeline.output import Output, logged_to
 from pipeline.run_record import NodeRecord
 from pipeline.run_result import NodeResult, NodeState, ResultFolders, RunResult, summarize
 from pipeline.spared_imports import deferred_tensorflow, spared_imports, tensorflow_is_needed
+from pipeline.storage import is_url
 from pipeline.workspace import locked
 
 if TYPE_CHECKING:  # importing TFX takes seconds, and the first line is to be on the screen before that
@@ -176,8 +177,7 @@ class LocalRunner:
     def _compiled_before(self) -> "pipeline_pb2.Pipeline | None":
         """The pipeline of the last run, if nothing that it is made of has changed. Then every node may be in the cache,
         and TensorFlow is not imported until one is not."""
-        is_local = not any("://" in path for path in (self._config.data.path, str(self._config.push_path)))
-        if not is_local:
+        if any(is_url(path) for path in (self._config.data.path, str(self._config.push_path))):
             return None
         with deferred_tensorflow():
             pipeline = compiled_pipeline.load(self._config.workspace_path, compiled_pipeline.key_of(self._config))

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from components.golden import RESULT
+from components.evaluation_result import RESULT
 from components.report.facts import CheckFact, Evaluation, Interval, Metric, Slice
 from pipeline.config import LOWER_IS_BETTER, EvaluationConfig
 
@@ -29,7 +29,7 @@ def describe(document: Mapping[str, Any], config: EvaluationConfig) -> Evaluatio
     """Facts about an evaluation.
 
     Args:
-        document: fields of components.evaluator.EvaluationResult.
+        document: fields of components.evaluation_result.EvaluationResult.
         config: the `evaluation` section, whose slices are to be found again.
     """
     rows = int(document["metrics"].get(_COUNT, 0))

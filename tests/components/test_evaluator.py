@@ -16,9 +16,8 @@ from tfx.components.util import model_utils
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import path_utils
 
+from components.evaluation_result import Check, EvaluationResult
 from components.evaluator import (
-    Check,
-    EvaluationResult,
     Executor,
     effective_thresholds,
     make_eval_config,

@@ -13,6 +13,7 @@ from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
 from components import golden, push_verification
+from components.evaluation_result import RESULT
 from components.push_directory import push, read_record, versions
 from components.push_verification import Verification
 from components.pusher import Executor
@@ -70,7 +71,7 @@ class Export:
             saved_model=saved_model_path([model]),
         )
         golden.write(golden_rows, Path(artifact.uri))
-        (Path(artifact.uri) / golden.RESULT).write_text('{"metrics": {"accuracy": 0.9}}')
+        (Path(artifact.uri) / RESULT).write_text('{"metrics": {"accuracy": 0.9}}')
         return artifact
 
 
