@@ -1,6 +1,7 @@
 """What tests of several folders need."""
 
 import json
+import signal
 import sys
 import uuid
 from collections.abc import Callable, Iterator
@@ -17,6 +18,11 @@ from tests.s3_store import BUCKET, S3Store, Wire, running_s3_store
 
 _LONGEST = ("e2e", "test_image_training.py", "test_versions.py", "test_bulk.py")
 """Folders and files whose tests come first, so that both workers end at about the same time."""
+
+
+def pytest_configure() -> None:
+    """A shell's background job ignores Ctrl-C, and so would every command that a test starts and interrupts."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
