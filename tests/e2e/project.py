@@ -1,13 +1,20 @@
-"""The command as a user starts it, in a process of its own, on a copy of the penguins example."""
+"""The command as a user starts it, in a process of its own, on a copy of the penguins example; or in this process."""
 
+import contextlib
+import io
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+from unittest import mock
+
+from pipeline import cli
 
 REPOSITORY = Path(__file__).parents[2]
 PENGUINS = REPOSITORY / "examples" / "penguins"
@@ -42,6 +49,34 @@ def kubetfx(*arguments: str | Path, cwd: Path | None = None) -> Finished:
     return Finished(done.returncode, done.stdout, done.stderr)
 
 
+def kubetfx_here(*arguments: str | Path) -> Finished:
+    """In this process, which has paid the imports: for commands that only look at what a run left."""
+    with (
+        mock.patch.object(sys, "argv", ["kubetfx", *map(str, arguments)]),
+        mock.patch.object(sys, "path", list(sys.path)),
+        contextlib.redirect_stdout(io.StringIO()) as stdout,
+        _descriptor_2_to_a_file() as stderr,
+    ):
+        try:
+            cli.main()
+        except SystemExit as ended:
+            stderr.seek(0)
+            return Finished(int(ended.code or 0), stdout.getvalue(), stderr.read())
+    raise AssertionError("a command ends with an exit code")
+
+
+@contextlib.contextmanager
+def _descriptor_2_to_a_file() -> Iterator[IO[str]]:
+    saved = os.dup(2)
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as file:
+        os.dup2(file.fileno(), 2)
+        try:
+            yield file
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+
+
 @dataclass(frozen=True)
 class Project:
     """A folder with a pipeline.yaml and its data, apart from the repository."""
@@ -68,7 +103,7 @@ class Project:
         return kubetfx("run", self.config, "--format", "json", *arguments)
 
     def predict(self, rows: Path) -> Finished:
-        return kubetfx("predict", self.config, "--rows", rows, "--format", "json")
+        return kubetfx_here("predict", self.config, "--rows", rows, "--format", "json")
 
 
 def report_of(run: Finished) -> Path:

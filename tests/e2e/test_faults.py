@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.project import Finished, Project, command, environment, kubetfx, output_folders, states
+from tests.e2e.project import Finished, Project, command, environment, kubetfx_here, output_folders, states
 
 
 def interrupt(project: Project, *, during: str, with_signal: signal.Signals) -> Finished:
@@ -43,11 +43,11 @@ def test_killed_and_interrupted_runs_resume_and_leave_nothing_that_is_used(new_p
     assert "interrupted" in interrupted.stderr
     assert "the same command goes on from there" in interrupted.stderr
     assert output_folders(project, "Transform") == []
-    runs = kubetfx("runs", project.config, "--format", "json").document["runs"]
+    runs = kubetfx_here("runs", project.config, "--format", "json").document["runs"]
     assert [run["state"] for run in runs] == ["interrupted", "running"]
     report = Path(runs[0]["report"]).read_text(encoding="utf-8")
     assert "Interrupted at Transform, node 6 of 11" in report
-    of_killed = kubetfx("report", project.config, "--run", runs[1]["run_id"], "--format", "json").document
+    of_killed = kubetfx_here("report", project.config, "--run", runs[1]["run_id"], "--format", "json").document
     assert "killed without a word" in Path(of_killed["report"]).read_text(encoding="utf-8")
 
     terminated = interrupt(project, during="Trainer", with_signal=signal.SIGTERM)

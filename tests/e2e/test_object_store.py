@@ -8,7 +8,7 @@ import pytest
 
 from components.push_directory import versions
 from pipeline.storage import ObjectPath
-from tests.e2e.project import PENGUINS, Finished, Project, kubetfx, penguins_in, states
+from tests.e2e.project import PENGUINS, Finished, Project, penguins_in, states
 from tests.s3_store import BUCKET, S3Store
 
 TABLE = "data/penguins.csv"
@@ -25,9 +25,6 @@ class InBucket:
     @property
     def served(self) -> ObjectPath:
         return self.bucket / "served"
-
-    def kubetfx(self, command: str, *arguments: str) -> Finished:
-        return kubetfx(command, self.project.config, "--format", "json", *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +55,7 @@ def test_a_run_goes_from_bucket_to_bucket(in_bucket):
 
 
 def test_an_unchanged_second_run_executes_nothing(in_bucket):
-    second = in_bucket.kubetfx("run")
+    second = in_bucket.project.run()
 
     assert second.exit_code == 0, second.stdout
     assert set(states(second).values()) == {"cached"}
@@ -70,7 +67,7 @@ def test_pushed_model_predicts_from_the_bucket(in_bucket, tmp_path):
     rows = tmp_path / "rows.csv"
     rows.write_text("\n".join((PENGUINS / TABLE).read_text().splitlines()[:4]) + "\n")
 
-    predicted = in_bucket.kubetfx("predict", "--rows", str(rows))
+    predicted = in_bucket.project.predict(rows)
 
     assert [row["label"] for row in predicted.document["predictions"]] == ["Adelie"] * 3
     assert predicted.document["version"] == in_bucket.first.document["pushed_version"]
@@ -80,7 +77,7 @@ def test_wrong_credentials_end_the_run_before_any_work(in_bucket, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     logs = os.listdir(in_bucket.project.workspace / "logs")
 
-    refused = in_bucket.kubetfx("run")
+    refused = in_bucket.project.run()
 
     assert refused.exit_code == 2
     assert "refuses the credentials" in refused.document["error"]["message"]

@@ -22,7 +22,9 @@ from tests.e2e.project import (
     command,
     environment,
     kubetfx,
+    kubetfx_here,
     metrics_of,
+    output_folders,
     penguins_in,
     report_of,
 )
@@ -109,11 +111,11 @@ def test_metrics_for_machines_are_those_of_the_run(first_run: Finished) -> None:
 
 
 def test_runs_and_the_report_of_each_can_be_found_again(first_run: Finished, penguins: Project) -> None:
-    listed = kubetfx("runs", penguins.config, "--format", "json").document["runs"]
+    listed = kubetfx_here("runs", penguins.config, "--format", "json").document["runs"]
     first = next(run for run in listed if run["run_id"] == first_run.document["run_id"])
     assert (first["state"], first["pushed_version"]) == ("pushed", first_run.document["pushed_version"])
 
-    found = kubetfx("report", penguins.config, "--run", first["run_id"])
+    found = kubetfx_here("report", penguins.config, "--run", first["run_id"])
     assert found.exit_code == 0, found.stderr
     assert Path(found.stdout.strip()).resolve() == report_of(first_run).resolve()
 
@@ -164,7 +166,7 @@ def test_run_prints_calls_that_give_predictions(first_run: Finished, penguins: P
     (predict,) = re.findall(r"kubetfx (predict .* --rows (\S+) --grpc) localhost:8500", human)
 
     answer = httpx.post(f"{server.rest}{curl[1]}", content=Path(curl[0]).read_bytes()).json()
-    over_grpc = kubetfx(*predict[0].split(), server.grpc, "--format", "json").document
+    over_grpc = kubetfx_here(*predict[0].split(), server.grpc, "--format", "json").document
     offline = penguins.predict(Path(predict[1])).document
 
     for expected, ours, theirs in zip(
@@ -180,7 +182,7 @@ def test_served_model_answers_as_predict_does(
     first_run: Finished, penguins: Project, server: Server, protocol: str
 ) -> None:
     rows = PENGUINS / "rows.csv"
-    asked = kubetfx(
+    asked = kubetfx_here(
         "predict", penguins.config, "--rows", rows, f"--{protocol}", getattr(server, protocol), "--format", "json"
     )
     assert asked.exit_code == 0, asked.stderr
@@ -193,9 +195,9 @@ def test_served_model_answers_as_predict_does(
 
 def test_models_of_a_server_are_shown(first_run: Finished, penguins: Project, server: Server) -> None:
     version = first_run.document["pushed_version"]
-    shown = kubetfx("models", "--rest", server.rest, "--format", "json").document
+    shown = kubetfx_here("models", "--rest", server.rest, "--format", "json").document
     assert {"version": version, "state": "AVAILABLE", "error": None} in shown["penguins"]
-    by_grpc = kubetfx("models", penguins.config, "--grpc", server.grpc)
+    by_grpc = kubetfx_here("models", penguins.config, "--grpc", server.grpc)
     assert f"penguins  {version}  AVAILABLE" in by_grpc.stdout
 
 
@@ -206,7 +208,7 @@ def test_push_is_verified_with_the_server_that_the_config_names(
     run = penguins.run("--set", endpoint)
     assert run.exit_code == 0, run.stderr
     assert executed(run) == ["Evaluator", "Pusher", "Report"]
-    (version,) = kubetfx("versions", penguins.config, "--set", endpoint, "--format", "json").document["versions"]
+    (version,) = kubetfx_here("versions", penguins.config, "--set", endpoint, "--format", "json").document["versions"]
     assert (version["version"], version["state"]) == (first_run.document["pushed_version"], "served")
     assert version["verified_at"] is not None
     assert version["metrics"] == first_run.document["metrics"]
@@ -217,16 +219,16 @@ def test_rollback_moves_the_server_back_and_on_again(first_run: Finished, pengui
     old, new = first_run.document["pushed_version"], first_run.document["pushed_version"] + 1
     shutil.copytree(penguins.pushed / str(old), penguins.pushed / str(new))
     try:
-        back = kubetfx("rollback", penguins.config, *endpoint)
+        back = kubetfx_here("rollback", penguins.config, *endpoint)
         assert back.exit_code == 0, back.stderr
         assert server.available() == [old]
         assert f"kubetfx rollback {penguins.config} --to {new}" in back.stderr
-        on = kubetfx("rollback", penguins.config, "--to", str(new), *endpoint)
+        on = kubetfx_here("rollback", penguins.config, "--to", str(new), *endpoint)
         assert on.exit_code == 0, on.stderr
         assert server.available() == [new]
-        listed = kubetfx("versions", penguins.config, "--format", "json").document["versions"]
+        listed = kubetfx_here("versions", penguins.config, "--format", "json").document["versions"]
         assert [(entry["version"], entry["state"]) for entry in listed] == [(new, "served"), (old, "kept")]
-        nowhere = kubetfx("rollback", penguins.config, "--to", "5")
+        nowhere = kubetfx_here("rollback", penguins.config, "--to", "5")
         assert nowhere.exit_code == 2
         assert f"There are: {old}, {new}" in nowhere.stderr
     finally:
@@ -331,10 +333,38 @@ def test_new_model_is_pushed_beside_the_old_one_and_compared_with_it(first_run: 
     assert metrics_of(newer)["served_version"] == before[-1]
 
     runs = (first_run.document["run_id"], newer.document["run_id"])
-    compared = kubetfx("compare", penguins.config, *runs, "--format", "json").document
+    compared = kubetfx_here("compare", penguins.config, *runs, "--format", "json").document
     assert compared["config"]["training.seed"] == ["0", "1"]
     assert compared["metrics"]["accuracy"] == [run.document["metrics"]["accuracy"] for run in (first_run, newer)]
     assert "<polyline" in Path(compared["page"]).read_text(encoding="utf-8")
+
+
+def test_anomalies_of_other_data_stop_the_run_before_training(
+    first_run: Finished, penguins: Project, tmp_path: Path
+) -> None:
+    (schema,) = penguins.workspace.glob("artifacts/SchemaGen/schema/*/schema.pbtxt")
+    project = penguins_in(tmp_path / "penguins")
+    shutil.copy(schema, project.folder / "frozen.pbtxt")
+    table = project.folder / "data" / "penguins.csv"
+    table.write_text(table.read_text().replace("Dream", "Atlantis"))
+
+    stopped = project.run("--set", "data.schema_file=frozen.pbtxt")
+    assert stopped.exit_code == 3
+    message = stopped.document["error"]["message"]
+    assert "island" in message
+    assert "Atlantis" in message
+    assert "validation.features: {island: warn}" in message
+    assert output_folders(project, "Transform") == []
+    assert project.versions == []
+    html = report_of(stopped).read_text(encoding="utf-8")
+    assert "Stopped by anomalies of the data" in html[html.index("<h1") : html.index("</h1>")]
+    assert "Atlantis" in html
+    assert "let it pass with validation.features: {island: warn}" in html
+    assert html.count("not reached") >= 6
+    assert metrics_of(stopped)["data"]["rows"] == 344
+
+    passed = project.run("--set", "data.schema_file=frozen.pbtxt", "--set", "validation.features={island: warn}")
+    assert passed.exit_code == 0, passed.stdout
 
 
 @pytest.fixture(scope="module")
