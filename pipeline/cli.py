@@ -1,7 +1,6 @@
 """The `kubetfx` command: parses, calls one function, prints through pipeline/output.py."""
 
 import shlex
-import signal
 import sys
 import traceback
 from dataclasses import asdict
@@ -21,6 +20,7 @@ from pipeline.errors import (
     RunLeftError,
     UsageError,
 )
+from pipeline.interruption import interrupt_once
 from pipeline.output import Output, logged_to
 from pipeline.report_commands import app as report_app
 from pipeline.serving_commands import app as serving_app
@@ -76,8 +76,7 @@ def run(
 
     from pipeline import preflight
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt_once)
+    interrupt_once()
     output.begin("Checking the data")
     found = preflight.check(pipeline_config)
     output.end()
@@ -194,13 +193,6 @@ def main() -> None:
             message = "Interrupted. What was finished is kept; the same command goes on from there."
             current_output().error(message, exit_code=INTERRUPTED)
         raise
-
-
-def _interrupt_once(number: int, frame: object) -> None:
-    """Ctrl-C, or a request to terminate: the running node is cleaned up. A second one ends the process at once."""
-    for again in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(again, signal.SIG_DFL)
-    raise KeyboardInterrupt
 
 
 def _explain(error: KubetfxError) -> str:
