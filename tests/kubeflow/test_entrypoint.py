@@ -1,6 +1,5 @@
 """The container's main as a process: exit status, termination, users without a home, and what it imports."""
 
-import hashlib
 import json
 import os
 import signal
@@ -57,37 +56,9 @@ def outputs(slot: str, output_file: Path) -> dict[str, Any]:
 
 def writing_spec(executor: str) -> TaskSpec:
     return TaskSpec(
-        nodes=(Node(id="Write", executor=f"tests.kubeflow.test_entrypoint.{executor}", outputs={"model": "model"}),),
+        nodes=(Node(id="Write", executor=f"tests.kubeflow.executors.{executor}", outputs={"model": "model"}),),
         outputs={"model": OutputSlot(type="tfx.types.standard_artifacts.Model")},
     )
-
-
-class Quick:
-    """An executor that writes one file."""
-
-    Context = dict
-
-    def __init__(self, context: Any) -> None:
-        pass
-
-    def Do(self, inputs: Any, outputs: Any, properties: Any) -> None:
-        Path(outputs["model"][0].uri, "half").write_text("half")
-
-
-class Broken(Quick):
-    """An executor that fails in the middle."""
-
-    def Do(self, inputs: Any, outputs: Any, properties: Any) -> None:
-        super().Do(inputs, outputs, properties)
-        raise RuntimeError("broken on purpose")
-
-
-class Slow(Quick):
-    """An executor that is in C code when it is asked to end."""
-
-    def Do(self, inputs: Any, outputs: Any, properties: Any) -> None:
-        super().Do(inputs, outputs, properties)
-        hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
 
 
 def wait_for(file: Path, process: subprocess.Popen[bytes]) -> None:
