@@ -34,7 +34,8 @@ class NodeRecord(BaseModel):
     id: str
     state: str
     """`done`, `cached`, `failed` or `interrupted`."""
-    seconds: float
+    seconds: float | None
+    """None: it shared a task with others."""
     log: str
     outputs: dict[str, list[str]] = {}
     """URIs by output key."""

@@ -94,40 +94,37 @@ def describe(
     return Data(rows=sum(rows.values()), splits=splits, columns=columns)
 
 
-def anomalies(folder: Path, config: ValidationConfig) -> list[AnomalyFact]:
+def anomalies(folder: Path, config: ValidationConfig | None = None) -> list[AnomalyFact]:
     """What ExampleValidator found, with what the config does about it and what a person can do.
 
     Args:
         folder: of the anomalies artifact.
-        config: the `validation` section.
+        config: the `validation` section; None where nobody has judged them yet.
     """
-    from components.anomaly_gate import DATASET, read_anomalies
+    from components.anomaly_gate import read_anomalies
 
     folders = {path.name.removeprefix("Split-"): path for path in sorted(folder.glob("Split-*"))}
     found = []
-    for anomaly in read_anomalies(folders, config):
-        setting = {anomaly.feature: "warn"} if anomaly.feature != DATASET else None
-        passing = (
-            "validation.features: " + yaml.safe_dump(setting, default_flow_style=True, allow_unicode=True).strip()
-            if setting
-            else "validation.on_anomaly: warn"
-        )
-        remedy = (
-            f"Mend the data; or let it pass with {passing}; or correct a copy of the schema and name it as "
-            "data.schema_file."
-            if anomaly.action == "stop"
-            else "The config lets it pass."
-        )
+    for anomaly in read_anomalies(folders, config or ValidationConfig()):
+        action = anomaly.action if config else None
         found.append(
             AnomalyFact(
                 split=anomaly.split,
                 column=anomaly.feature,
                 problem=anomaly.problem,
-                action=anomaly.action,
-                remedy=remedy,
+                action=action,
+                remedy="The config lets it pass." if action in ("warn", "ignore") else _remedy(anomaly.feature),
             )
         )
     return found
+
+
+def _remedy(column: str) -> str:
+    from components.anomaly_gate import DATASET
+
+    setting = yaml.safe_dump({column: "warn"}, default_flow_style=True, allow_unicode=True, width=math.inf).strip()
+    passing = "validation.on_anomaly: warn" if column == DATASET else f"validation.features: {setting}"
+    return f"Mend the data; or let it pass with {passing}; or name a corrected copy of the schema as data.schema_file."
 
 
 def _name(feature: Any) -> str:

@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
+from components.evaluation_result import Check, EvaluationResult
 from components.report import collect, data, quality, training, verdict
 from components.report.facts import AnomalyFact, Data, Evaluation, Facts, Importance, Push, Quality, Settings, Training
 from components.report.predictions import Predictions
-from pipeline.config import CardConfig, EvaluationConfig
+from pipeline.config import CardConfig
 from pipeline.run_record import NodeRecord, RunRecord
 
 SCRIPT = '<script>document.title = "taken over"</script>'
@@ -181,7 +182,7 @@ CHECKS = [
 
 
 def evaluation_facts(*, blessed: bool = False) -> Evaluation:
-    checks = [{**check, "passed": check["passed"] or blessed} for check in CHECKS]
+    checks = [Check(**{**check, "passed": check["passed"] or blessed}) for check in CHECKS]
     slices = {
         f"{SCRIPT}={SCRIPT}": {"example_count": 12, "accuracy": 0.5, "auc": 0.6},
         "colour=red": {"example_count": 200, "accuracy": 0.6, "auc": 0.7},
@@ -196,7 +197,7 @@ def evaluation_facts(*, blessed: bool = False) -> Evaluation:
         "is_blessed": blessed,
         "not_compared_because": None,
     }
-    return verdict.describe(document, EvaluationConfig())
+    return verdict.describe(EvaluationResult(**document))
 
 
 def facts(*, blessed: bool = False, num_numbers: int = 3) -> Facts:
@@ -236,19 +237,10 @@ def regression_facts() -> Facts:
         "metrics": {"example_count": 300, "mean_absolute_error": 8.1, "root_mean_squared_error": 10.2},
         "baseline_metrics": {},
         "slices": {},
-        "checks": [
-            {
-                "metric": "mean_absolute_error",
-                "kind": "at_most",
-                "bound": 9.0,
-                "value": 8.1,
-                "baseline": None,
-                "passed": True,
-            }
-        ],
+        "checks": [Check("mean_absolute_error", "at_most", 9.0, 8.1, None, passed=True)],
         "is_blessed": True,
     }
-    evaluation = collect.with_intervals(verdict.describe(document, EvaluationConfig()), predicted, {}, seed=0)
+    evaluation = collect.with_intervals(verdict.describe(EvaluationResult(**document)), predicted, {}, seed=0)
     return Facts(
         settings=Settings(name="houses", model_name="houses", task="regression"),
         label="price",
