@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from pipeline.config import worsening
+from pipeline.config import ROBUSTNESS_PREFIX, worsening
 
 RESULT = "evaluation.json"
 """File of the evaluation artifact with its EvaluationResult, for whoever has no TFMA at hand."""
@@ -19,6 +19,7 @@ COUNT = "example_count"
 """Number of rows, which TFMA gives among the metrics."""
 
 _LABELS = {"auc": "AUC", "auc_precision_recall": "AUC (precision-recall)", "f1": "F1"}
+_CHANGES = {"fgsm": "a gradient attack of", "jpeg": "JPEG quality", "rotation": "a rotation of", "blur": "a blur of"}
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,9 @@ def format_metric(value: float) -> str:
 
 def metric_label(name: str) -> str:
     """A metric's name for people: `auc_precision_recall` is `AUC (precision-recall)`."""
+    if name.startswith(ROBUSTNESS_PREFIX):
+        change, _, strength = name.removeprefix(ROBUSTNESS_PREFIX).rpartition("_")
+        return f"Accuracy lost to {_CHANGES.get(change, change)} {strength}"
     return _LABELS.get(name, name.replace("_", " ").capitalize())
 
 

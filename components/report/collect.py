@@ -154,6 +154,8 @@ class _Collector:
             if len(model.facts.inputs) > 1 and found.sample_rows >= intervals.MIN_ROWS:
                 add = functools.partial(self._with_importance, model, sample, predictions, positions)
                 found = self._part("Importance", add, found) or found
+            if model.facts.image is not None:
+                found = self._part("Mistakes", _with_mistakes, found, sample, predictions) or found
             rows = _rows_by_slice(model, sample, predictions, self._settings.evaluation.slices)
         finally:
             model.close()
@@ -182,6 +184,13 @@ class _Collector:
                 "importance_repetitions": repetitions,
             }
         )
+
+
+def _with_mistakes(found: Quality, sample: Any, predictions: Any) -> Quality:
+    from components.report import mistakes
+
+    number, shown = mistakes.describe(sample.examples, predictions)
+    return found.model_copy(update={"num_mistakes": number, "mistakes": shown})
 
 
 def with_intervals(

@@ -280,6 +280,20 @@ class Importance(Model):
     """Standard deviation over the repetitions."""
 
 
+class Mistake(Model):
+    """A picture that is taken for what it is not."""
+
+    picture: str
+    """A small copy, as a data URI."""
+    path: str
+    """Of its file."""
+    truth: str
+    named: str
+    """The class that the model names."""
+    score: float
+    """Its probability."""
+
+
 class Quality(Model):
     """How well the model predicts, on a sample of the evaluation split."""
 
@@ -307,6 +321,10 @@ class Quality(Model):
     importance_metric: str = ""
     importance_rows: int = 0
     importance_repetitions: int = 0
+    num_mistakes: int | None = None
+    """Pictures of the sample that are taken for another class; None for tables."""
+    mistakes: list[Mistake] = []
+    """Those that the model is most certain about."""
 
 
 class Push(Model):

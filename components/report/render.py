@@ -20,6 +20,7 @@ from components.report import card, figures, formats, plots
 from components.report.answer import answer
 from components.report.comparison import Comparison
 from components.report.facts import AnomalyFact, Column, Data, Evaluation, Facts, Quality, Training
+from pipeline.config import ROBUSTNESS_PREFIX
 from pipeline.run_record import RunRecord
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -165,7 +166,9 @@ def _environment() -> jinja2.Environment:
         "metric": format_metric,
         "metric_label": metric_label,
         "number": formats.number,
+        "quoted": shlex.quote,
         "ranked": formats.ranked,
+        "robustness": lambda metrics: [one for one in metrics if one.name.startswith(ROBUSTNESS_PREFIX)],
         "role": formats.role,
         "shade": figures.confusion_shade,
         "shape": formats.shape,
