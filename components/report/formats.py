@@ -54,6 +54,11 @@ def share(value: float) -> str:
     return f"{value:.1%}".replace(".0%", "%").replace("%", " %")
 
 
+def distance(value: float) -> str:
+    """A distance of two distributions, from 0 to 1."""
+    return "<0.001" if 0 < value < 0.001 else f"{value:.2g}" if value < 0.1 else f"{value:.2f}"
+
+
 def duration(seconds: float) -> str:
     """Seconds for people: `12 ms`, `41.5 s`, `2 min 5 s`."""
     if seconds < 1:

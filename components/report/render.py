@@ -159,6 +159,7 @@ def _environment() -> jinja2.Environment:
         "digits1": lambda value: formats.number(value, digits=1),
         "digits2": lambda value: formats.number(value, digits=2),
         "digits3": lambda value: formats.number(value, digits=3),
+        "distance": formats.distance,
         "distinct": formats.distinct,
         "duration": formats.duration,
         "ends": figures.ends,
