@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|#&~$])")
-_STARTS_BLOCK = re.compile(r"(?:[-+=]|\d{1,9}[.)])")
+_STARTS_BLOCK = re.compile(r"(?:[-+=]|\d{1,9}[.)](?=\s|$))")
 
 
 def escaped(text: str) -> str:
