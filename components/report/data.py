@@ -276,7 +276,8 @@ def _distance(ours: Any, theirs: Any, threshold: float) -> Distance | None:
             value=l_infinity(_frequencies(ours), _frequencies(theirs)), threshold=threshold, measure="L-infinity"
         )
     if ours.WhichOneof("stats") == "num_stats":
-        edges = _edges([ours, theirs])
+        is_whole = ours.type == theirs.type == statistics_pb2.FeatureNameStatistics.INT
+        edges = _edges([ours, theirs]) if is_whole else []
         value = jensen_shannon(_comparable(ours, edges), _comparable(theirs, edges))
         return Distance(value=value, threshold=threshold, measure="Jensen-Shannon divergence")
     return None

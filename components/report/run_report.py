@@ -35,7 +35,7 @@ def publish(
     node_folder = record.output(REPORT_NODE, "report")
     found = facts.read(node_folder) if node_folder else None
     if found is None:
-        sources = _sources(record, examples_properties or {}, ask_model=ask_model)
+        sources = sources_of(record, examples_properties or {}, ask_model=ask_model)
         found = collect(sources, facts.Settings.of(config))
     folder = run_folder(config.workspace_path, record.run_id)
     write_text(folder / facts.FACTS, found.model_dump_json())
@@ -50,7 +50,14 @@ def facts_of(config: PipelineConfig, record: RunRecord) -> facts.Facts | None:
     return facts.read(run_folder(config.workspace_path, record.run_id))
 
 
-def _sources(record: RunRecord, properties: Mapping[str, Any], *, ask_model: bool) -> Sources:
+def sources_of(record: RunRecord, properties: Mapping[str, Any], *, ask_model: bool) -> Sources:
+    """Where the artifacts of a run are, as far as it came.
+
+    Args:
+        record: how the run went.
+        properties: custom properties of the examples.
+        ask_model: whether the model is asked for predictions.
+    """
     statistics = record.output("StatisticsGen", "statistics")
     return Sources(
         statistics=statistics,
