@@ -19,12 +19,13 @@ SLICES_SHOWN = 50
 
 
 def number(value: float | None, *, digits: int = 4) -> str:
-    """A number for people: significant digits, whole numbers from a thousand on, with commas from ten thousand on."""
+    """A number for people: significant digits; whole numbers where they are as long, with commas from ten thousand on."""
     if value is None or not math.isfinite(value):
         return "–"
-    if 1000 <= abs(value) < 1e15:
+    text = f"{value:.{digits}g}"
+    if abs(value) < 1e15 and (abs(value) >= 1000 or "e+" in text):
         return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.0f}"
-    return f"{value:.{digits}g}"
+    return text
 
 
 def shorten(text: str, length: int) -> str:
