@@ -19,7 +19,7 @@ SLICES_SHOWN = 50
 
 
 def number(value: float | None, *, digits: int = 4) -> str:
-    """A number for people: significant digits; whole numbers where they are as long, with commas from ten thousand on."""
+    """A number for people: significant digits; whole where they are large, with commas from ten thousand on."""
     if value is None or not math.isfinite(value):
         return "–"
     text = f"{value:.{digits}g}"

@@ -44,7 +44,8 @@ def wilson(share: float, rows: int) -> Interval | None:
     scale = 1 + z * z / rows
     centre = (share + z * z / (2 * rows)) / scale
     half = z / scale * math.sqrt(share * (1 - share) / rows + z * z / (4 * rows * rows))
-    return Interval(lower=max(centre - half, 0.0), upper=min(centre + half, 1.0), method="wilson")
+    lower, upper = max(centre - half, 0.0), min(centre + half, 1.0)
+    return Interval(lower=min(lower, share), upper=max(upper, share), method="wilson")  # but for rounding it holds
 
 
 def bootstrap(metric: str, predictions: Predictions, *, value: float, seed: int) -> Interval | None:

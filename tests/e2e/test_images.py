@@ -70,7 +70,7 @@ def test_report_shows_what_a_table_has_and_pictures_have_besides(first):
     ):
         assert words in html, words
     assert [one["name"] for one in metrics["classes"]] == sorted(CLASSES)
-    assert metrics["metrics"]["kappa"]["lower"] <= metrics["metrics"]["kappa"]["value"]
+    assert metrics["metrics"]["kappa"]["value"] > 0.8
     assert metrics["metrics"]["top_k_accuracy"]["lower"] < 1
     assert metrics["training"]["parameters"] > 0
     assert metrics["training"]["seconds_per_step"] > 0
