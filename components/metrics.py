@@ -2,7 +2,7 @@
 
 TFMA computes them row by row in Python, which took two thirds of the flights' run. The definitions are TFMA's own:
 the thresholds, the buckets of predictions and the rule where a class has no row are those of its confusion matrices
-(tensorflow_model_analysis/metrics/). tests/components/test_metrics.py holds every number against TFMA's.
+(tensorflow_model_analysis/metrics/). tests/components/test_local_evaluation.py holds every number against TFMA's.
 """
 
 from collections.abc import Callable, Mapping, Sequence
