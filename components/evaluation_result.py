@@ -5,13 +5,21 @@ components/evaluator.py makes it of what TFMA wrote, and leaves it in the evalua
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
-from pipeline.config import LOWER_IS_BETTER
+from pipeline.config import ROBUSTNESS_PREFIX, worsening
 
 RESULT = "evaluation.json"
 """File of the evaluation artifact with its EvaluationResult, for whoever has no TFMA at hand."""
+
+COUNT = "example_count"
+"""Number of rows, which TFMA gives among the metrics."""
+
+_LABELS = {"auc": "AUC", "auc_precision_recall": "AUC (precision-recall)", "f1": "F1"}
+_CHANGES = {"fgsm": "a gradient attack of", "jpeg": "JPEG quality", "rotation": "a rotation of", "blur": "a blur of"}
 
 
 @dataclass(frozen=True)
@@ -19,12 +27,23 @@ class Check:
     """One bound of a metric, and how the candidate did."""
 
     metric: str
-    kind: str
-    """`at_least`, `at_most` or `worse_by_at_most`."""
+    kind: Literal["at_least", "at_most", "worse_by_at_most"]
     bound: float
     value: float
     baseline: float | None
+    """Of the served model; None if nothing comparable is served."""
     passed: bool
+
+    @property
+    def margin(self) -> float | None:
+        """How far the value is inside the bound, negative where it misses it; None where that is not defined."""
+        if self.kind == "worse_by_at_most":
+            if self.baseline is None:
+                return None
+            found = self.bound - worsening(self.metric, self.value, self.baseline)
+        else:
+            found = self.value - self.bound if self.kind == "at_least" else self.bound - self.value
+        return found if math.isfinite(found) else None
 
     def describe_bound(self) -> str:
         """`at least 0.95`, or `at most 0.02 worse than served`."""
@@ -33,9 +52,37 @@ class Check:
         return f"{self.kind.replace('_', ' ')} {self.bound:g}"
 
     def __str__(self) -> str:
-        served = "nothing comparable is served" if self.baseline is None else f"served {format_metric(self.baseline)}"
-        verdict = "ok" if self.passed else "MISSED"
-        return f"{self.metric} {format_metric(self.value)} ({served}), must be {self.describe_bound()}: {verdict}"
+        """The check and its outcome as a sentence."""
+        name, value = metric_label(self.metric), format_metric(self.value)
+        served = "" if self.baseline is None else f"the served model has {format_metric(self.baseline)}"
+        if self.kind != "worse_by_at_most":
+            return f"{name} is {value} and must be {self.describe_bound()}: {self._outcome}{served and f'; {served}'}."
+        if self.baseline is None:
+            return (
+                f"{name} may be at most {self.bound:g} worse than what is served: nothing comparable is, so it passes."
+            )
+        worse = worsening(self.metric, self.value, self.baseline)
+        change = f"{format_metric(abs(worse))} {'worse' if worse > 0 else 'better'} than" if worse else "the same as"
+        return (
+            f"{name} is {value}, {change} the served model's {format_metric(self.baseline)}, and may be at most "
+            f"{self.bound:g} worse: {self._outcome}."
+        )
+
+    @property
+    def _outcome(self) -> str:
+        by = "since it is not defined" if self.margin is None else f"by {format_metric(abs(self.margin))}"
+        return f"it {'passes' if self.passed else 'misses'} {by}"
+
+
+@dataclass(frozen=True)
+class RankedSlice:
+    """A slice of the evaluation split, and how far it falls behind the whole."""
+
+    name: str
+    metrics: Mapping[str, float]
+    behind: float | None
+    """How much worse the metric is by which slices are ranked, negative where it is better; None where the slice or
+    the whole has none."""
 
 
 @dataclass(frozen=True)
@@ -58,26 +105,48 @@ class EvaluationResult:
     def failures(self) -> list[str]:
         """Why the model is not blessed. TFMA decides; if it found a reason beyond the checks, its log has it."""
         missed = [str(check) for check in self.checks if not check.passed]
-        return missed or ["TFMA refused it for a reason that stands in the Evaluator's log."] * (not self.is_blessed)
+        return missed or ["TFMA refused the model for a reason that stands in the Evaluator's log."] * (
+            not self.is_blessed
+        )
+
+    @property
+    def ranked_by(self) -> str:
+        """The metric that slices are ranked by: the first that has a threshold and that slices have."""
+        known = {name for values in self.slices.values() for name in values if name != COUNT}
+        names = [*(check.metric for check in self.checks), *(name for name in self.metrics if name != COUNT)]
+        return next((name for name in names if name in known), names[0] if names else "")
+
+    @property
+    def ranked_slices(self) -> list[RankedSlice]:
+        """The slices, the one that falls behind most first, and those without the metric last."""
+        overall = self.metrics.get(self.ranked_by, math.nan)
+        found = []
+        for name, values in self.slices.items():
+            behind = worsening(self.ranked_by, values.get(self.ranked_by, math.nan), overall)
+            found.append(RankedSlice(name, values, behind if math.isfinite(behind) else None))
+        return sorted(found, key=lambda entry: (entry.behind is None, -(entry.behind or 0), entry.name))
 
 
 def format_metric(value: float) -> str:
     """Four significant digits; whole numbers from a thousand on."""
-    if math.isnan(value):
+    if not math.isfinite(value):
         return "not defined"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
-def weakest_slices(result: EvaluationResult) -> tuple[str, list[tuple[str, dict[str, float]]]]:
-    """The metric that slices are ranked by, the first that has a threshold, and the slices with it, the weakest
-    first."""
-    metric = next((check.metric for check in result.checks), next(iter(result.metrics)))
-    sign = 1 if metric in LOWER_IS_BETTER else -1
-    ranked = [(name, values) for name, values in result.slices.items() if not math.isnan(values.get(metric, math.nan))]
-    return metric, sorted(ranked, key=lambda entry: sign * entry[1][metric], reverse=True)
+def metric_label(name: str) -> str:
+    """A metric's name for people: `auc_precision_recall` is `AUC (precision-recall)`."""
+    if name.startswith(ROBUSTNESS_PREFIX):
+        change, _, strength = name.removeprefix(ROBUSTNESS_PREFIX).rpartition("_")
+        return f"Accuracy lost to {_CHANGES.get(change, change)} {strength}"
+    return _LABELS.get(name, name.replace("_", " ").capitalize())
 
 
 def read_result(folder: Path) -> EvaluationResult:
-    """Read what the Evaluator left in an evaluation artifact."""
+    """Read what the Evaluator left in an evaluation artifact.
+
+    Raises:
+        FileNotFoundError: it left nothing.
+    """
     document = json.loads((folder / RESULT).read_text(encoding="utf-8"))
     return EvaluationResult(**{**document, "checks": [Check(**check) for check in document["checks"]]})

@@ -28,7 +28,7 @@ from components.evaluation_result import RESULT, Check, EvaluationResult
 from components.served_model_resolver import saved_model_path
 from models.export import read_facts
 from models.features import LABEL, Features, read_features, read_schema
-from pipeline.config import LOWER_IS_BETTER, METRICS, EvaluationConfig, Task, Threshold
+from pipeline.config import METRICS, EvaluationConfig, Task, Threshold, is_lower_better, worsening
 
 CANDIDATE = "candidate"
 BASELINE = "baseline"
@@ -127,7 +127,7 @@ def _threshold(name: str, threshold: Threshold) -> config_pb2.MetricThreshold:
     result.value_threshold.upper_bound.value = _or(threshold.at_most, math.inf)
     if threshold.worse_by_at_most is not None:
         change = result.change_threshold
-        lower = name in LOWER_IS_BETTER
+        lower = is_lower_better(name)
         change.direction = (
             config_pb2.MetricDirection.LOWER_IS_BETTER if lower else config_pb2.MetricDirection.HIGHER_IS_BETTER
         )
@@ -211,7 +211,7 @@ def _checks(thresholds: dict[str, Threshold], metrics: dict[str, float], baselin
         if threshold.at_most is not None:
             yield Check(name, "at_most", threshold.at_most, value, served, value <= threshold.at_most)
         if threshold.worse_by_at_most is not None:
-            worse = 0.0 if served is None else (value - served) * (1 if name in LOWER_IS_BETTER else -1)
+            worse = 0.0 if served is None else worsening(name, value, served)
             yield Check(
                 name,
                 "worse_by_at_most",

@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageFilter
 
+from components.confusion import class_scores, confusion_matrix, kappa
 from models.export import NETWORK, ModelFacts, read_facts
 from models.image_export import input_of
 from pipeline.config import IMAGE_METRICS, EvaluationConfig
@@ -86,12 +87,13 @@ def evaluate(split: str, models: Mapping[str, Path], evaluation: EvaluationConfi
             split, saved_model, keep=evaluation.robustness.max_images if evaluation.robustness.metrics else 1
         )
         facts = _facts(saved_model)
-        confusion = confusion_matrix(scored, num_classes=len(facts.classes))
+        predicted = scored.probabilities.argmax(axis=1)
+        confusion = confusion_matrix(scored.labels, predicted, num_classes=len(facts.classes))
         metrics = {}
         if "top_k_accuracy" in wanted:
             metrics["top_k_accuracy"] = top_k_accuracy(scored, input_of(facts).model.top_k)
         if "kappa" in wanted:
-            metrics["kappa"] = kappa(confusion)
+            metrics["kappa"] = kappa(confusion) or 0.0
         metrics |= robustness(scored, _Network(saved_model), evaluation)
         document["metrics"][name] = metrics
         if "classes" not in document:
@@ -115,40 +117,23 @@ def read(folder: Path) -> dict[str, Any]:
 # Metrics
 
 
-def confusion_matrix(scored: Scored, *, num_classes: int) -> Array:
-    """(classes, classes) int64: images by what they are and by what the model says."""
-    counts = np.zeros((num_classes, num_classes), np.int64)
-    is_known = scored.labels >= 0
-    np.add.at(counts, (scored.labels[is_known], scored.probabilities[is_known].argmax(axis=1)), 1)
-    return counts
-
-
 def top_k_accuracy(scored: Scored, k: int) -> float:
     """Share of the images whose class is among the k most likely."""
     likely = np.argsort(-scored.probabilities, axis=1, kind="stable")[:, :k]
     return float((likely == scored.labels[:, np.newaxis]).any(axis=1).mean())
 
 
-def kappa(confusion: Array) -> float:
-    """Cohen's kappa (1960): agreement beyond what the frequencies of the classes give by chance; 1 is all, 0 none."""
-    total = confusion.sum()
-    agreement = np.trace(confusion) / total
-    chance = float(confusion.sum(axis=0) @ confusion.sum(axis=1)) / float(total) ** 2
-    return float((agreement - chance) / (1 - chance)) if chance < 1 else 0.0
-
-
-def by_class(confusion: Array, classes: tuple[str, ...]) -> dict[str, dict[str, float]]:
+def by_class(matrix: Array, classes: tuple[str, ...]) -> dict[str, dict[str, float]]:
     """Precision, recall, f1 and number of images of each class; 0 where nothing was said or nothing is there."""
-    result = {}
-    for index, name in enumerate(classes):
-        hits, said, there = confusion[index, index], confusion[:, index].sum(), confusion[index].sum()
-        result[name] = {
-            "images": int(there),
-            "precision": float(hits / said) if said else 0.0,
-            "recall": float(hits / there) if there else 0.0,
-            "f1": float(2 * hits / (said + there)) if said + there else 0.0,
+    return {
+        name: {
+            "images": scores.support,
+            "precision": scores.precision or 0.0,
+            "recall": scores.recall or 0.0,
+            "f1": scores.f1 or 0.0,
         }
-    return result
+        for name, scores in zip(classes, class_scores(matrix), strict=True)
+    }
 
 
 # Robustness

@@ -2,7 +2,7 @@
 
 TFMA computes them row by row in Python, which took two thirds of the flights' run. The definitions are TFMA's own:
 the thresholds, the buckets of predictions and the rule where a class has no row are those of its confusion matrices
-(tensorflow_model_analysis/metrics/). tests/components/test_metrics.py holds every number against TFMA's.
+(tensorflow_model_analysis/metrics/). tests/components/test_local_evaluation.py holds every number against TFMA's.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +14,8 @@ AUC_THRESHOLDS = 10_000
 """TFMA's number of thresholds of an area under a curve."""
 _PREDICTION_BUCKETS = 10_000
 _EPSILON = 1e-7
-_POSITIVE_ABOVE = 0.5
+POSITIVE_ABOVE = 0.5
+"""Probability of a class above which a row is taken for it."""
 
 _NAN = float("nan")
 
@@ -52,9 +53,9 @@ def class_metrics(names: Sequence[str], is_class: np.ndarray, probabilities: np.
     if any(name in _OF_CURVE for name in names):
         curve = matrices_of_curve(is_class, probabilities)
         values |= {name: float(_OF_CURVE[name](curve)) for name in names if name in _OF_CURVE}
-    if any(name in _OF_MATRIX for name in names):
-        matrix = matrix_at(_POSITIVE_ABOVE, is_class, probabilities)
-        values |= {name: _OF_MATRIX[name](matrix) for name in names if name in _OF_MATRIX}
+    if any(name in OF_MATRIX for name in names):
+        matrix = matrix_at(POSITIVE_ABOVE, is_class, probabilities)
+        values |= {name: float(OF_MATRIX[name](matrix)[0]) for name in names if name in OF_MATRIX}
     return values
 
 
@@ -115,9 +116,9 @@ def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator != 0)
 
 
-def _share(part: np.ndarray, whole: np.ndarray) -> float:
+def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """Not defined where the whole is nothing."""
-    return float(part[0] / whole[0]) if whole[0] > 0 else _NAN
+    return np.divide(part, whole, out=np.full_like(part, _NAN), where=whole > 0)
 
 
 def _accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
@@ -159,8 +160,9 @@ _OF_CURVE: Mapping[str, Callable[[ConfusionMatrices], float]] = {
     "auc": _area_under_roc,
     "auc_precision_recall": _area_under_precision_recall,
 }
-_OF_MATRIX: Mapping[str, Callable[[ConfusionMatrices], float]] = {
+OF_MATRIX: Mapping[str, Callable[[ConfusionMatrices], np.ndarray]] = {
     "precision": lambda m: _share(m.true_positives, m.true_positives + m.false_positives),
     "recall": lambda m: _share(m.true_positives, m.true_positives + m.false_negatives),
     "f1": lambda m: _share(2 * m.true_positives, 2 * m.true_positives + m.false_positives + m.false_negatives),
 }
+"""Of each of the matrices; NaN where it is not defined."""

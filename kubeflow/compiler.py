@@ -27,7 +27,7 @@ from tfx.orchestration.pipeline import Pipeline
 
 from kubeflow import platform, visualizations
 from kubeflow.package_document import digest
-from kubeflow.task_spec import DRIVER_OUTPUT, Node, OutputSlot, Override, Page, Property, TaskSpec
+from kubeflow.task_spec import DRIVER_OUTPUT, FUSED, Node, OutputSlot, Override, Page, Property, TaskSpec
 from kubeflow.tfx_node import (
     NodeDescription,
     RunParameter,
@@ -268,7 +268,7 @@ class _Compilation:
         ids = tuple(description.id for description in descriptions)
         task = _Task(
             name=identifier("_".join(_snake(node_id) for node_id in ids)),
-            title=" + ".join(ids),
+            title=FUSED.join(ids),
             spec=TaskSpec(code=self._extras.code),
             node_ids=ids,
             components=ids,

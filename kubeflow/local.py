@@ -12,7 +12,6 @@ import sys
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -22,12 +21,13 @@ from kubeflow.emulator import Emulator, TaskFailedError, TaskResult
 from kubeflow.executor_io import LAUNCHER_ROOT, local_path
 from kubeflow.package_document import read_package
 from kubeflow.run_progress import planned_tasks
-from kubeflow.task_spec import TaskSpec
+from kubeflow.task_records import TaskRecords, metadata_of_examples
+from kubeflow.task_spec import FUSED, TaskSpec
 from pipeline import storage
 from pipeline.config import PipelineConfig
 from pipeline.errors import AnomaliesError, KubetfxError, NodeFailedError, UsageError
 from pipeline.output import Output, logged_to
-from pipeline.run_record import REPORT
+from pipeline.run_recorder import RunRecorder
 from pipeline.run_result import NodeResult, NodeState, ResultFolders, RunResult, summarize
 from pipeline.workspace import locked
 
@@ -56,6 +56,15 @@ class PackageRunner:
         self._run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
         self._log_folder = config.workspace_path / "logs" / self._run_id
         self._results: list[NodeResult] = []
+        self._tasks: list[TaskResult] = []
+        self._records = TaskRecords()
+        self._recorder = RunRecorder(
+            config,
+            output,
+            run_id=self._run_id,
+            log_folder=self._log_folder,
+            examples_properties=lambda _: metadata_of_examples(self._tasks),
+        )
         self._started = 0.0
         self._num_tasks = 0
 
@@ -71,7 +80,12 @@ class PackageRunner:
         if self._place == "docker" and shutil.which("docker") is None:
             raise UsageError("There is no Docker. Received: --docker. Install it, or leave --docker out.")
         with locked(self._config.workspace_path):
-            return self._run()
+            try:
+                result = self._run()
+            except BaseException as error:
+                self._recorder.break_off(error)
+                raise
+            return self._recorder.end(result)
 
     def _run(self) -> RunResult:
         self._log_folder.mkdir(parents=True)
@@ -84,7 +98,9 @@ class PackageRunner:
             compile_to_file(self._config, path)
         self._output.end()
         package = read_package(path)
-        self._num_tasks = len(planned_tasks(package))
+        plan = planned_tasks(package)
+        self._num_tasks = len(plan)
+        self._recorder.plan([node_id for task in plan for node_id in task.node_id.split(FUSED)])
         os.environ[LAUNCHER_ROOT] = str(self._root)
         emulator = Emulator(
             package,
@@ -100,15 +116,13 @@ class PackageRunner:
         except TaskFailedError as error:
             raise self._explained(error.task) from None
         with logged_to(self._log_folder / "summary.log"):
-            result = summarize(
+            return summarize(
                 self._config,
                 _result_folders(emulator.tasks),
                 run_id=self._run_id,
                 nodes=self._results,
                 versions_before=self._versions_before,
             )
-        folder, _ = _output(emulator.tasks, "Report", "report")
-        return replace(result, report_path=folder / REPORT)
 
     def _begin(self, title: str) -> None:
         self._started = time.monotonic()
@@ -120,7 +134,9 @@ class PackageRunner:
         result = NodeResult(task.title, _STATES[task.state], seconds, self._log_path(task), outputs)
         position = self._position
         self._results.append(result)
+        self._tasks.append(task)
         self._output.node_ends(position, result)
+        self._recorder.add(*self._records.of(task, result))
 
     @property
     def _position(self) -> str:
@@ -152,10 +168,10 @@ class PackageRunner:
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()
-                self._output.node_ends(
-                    self._position,
-                    NodeResult(task.title, "interrupted", time.monotonic() - self._started, self._log_path(task)),
-                )
+                seconds = time.monotonic() - self._started
+                interrupted = NodeResult(task.title, "interrupted", seconds, self._log_path(task))
+                self._output.node_ends(self._position, interrupted)
+                self._recorder.add(interrupted.record(upstream=[]))
                 raise
 
     def _explained(self, task: TaskResult) -> KubetfxError:

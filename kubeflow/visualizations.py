@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipeline.config import EvaluationConfig, ValidationConfig
-
 if TYPE_CHECKING:
     from tfx import types
 
@@ -79,16 +77,13 @@ def kinds_of(executor: str, output_types: Mapping[str, str], *, task: str | None
 
 
 def _examples_page(run: NodeRun) -> Content:
+    from components.report import markdown
+
     artifact = run.output("Examples")
     assert artifact is not None
     counts: dict[str, int] = json.loads(artifact.get_string_custom_property("num_examples") or "{}")
-    total = sum(counts.values())
-    splits = [f"| {name} | {count:,} | {count / total:.1%} |" for name, count in counts.items()]
-    if not splits:
-        splits = [f"| {name} | | |" for name in json.loads(artifact.split_names or "[]")]
-    span = artifact.get_custom_property("span")
-    lines = [f"### {run.id}", "", "| split | rows | share |", "|---|---|---|", *splits, ""]
-    return "\n".join([*lines, f"Span: {span}" if span is not None else ""])
+    rows_by_split = counts or dict.fromkeys(json.loads(artifact.split_names or "[]"))
+    return markdown.examples(run.id, rows_by_split, span=artifact.get_custom_property("span"))
 
 
 def _statistics_page(run: NodeRun) -> Content:
@@ -112,7 +107,7 @@ def _anomalies_page(run: NodeRun) -> Content:
 
     folder = run.folder("ExampleAnomalies")
     assert folder is not None
-    return render.anomalies_page(data.anomalies(folder, ValidationConfig()))
+    return render.anomalies_page(data.anomalies(folder))
 
 
 def _features_page(run: NodeRun) -> Content:
@@ -187,8 +182,7 @@ def _evaluation_page(run: NodeRun) -> Content:
     folder = run.folder("ModelEvaluation")
     assert folder is not None
     if run.executor == "components.evaluator.Executor":
-        config = EvaluationConfig.model_validate_json(run.properties["evaluation_config"])
-        evaluation = verdict.read(folder, config)
+        evaluation = verdict.read(folder)
         assert evaluation is not None
         return render.evaluation_page(evaluation)
     by_slice = _metrics_by_slice(run)
@@ -217,17 +211,17 @@ def _classification_metrics(run: NodeRun) -> Content:
         predicted = model.predict(sample.examples)
     finally:
         model.close()
+    found = quality.describe(predicted, total_rows=sample.total_rows, seed=0)
     metadata: dict[str, Any] = {
         "confidenceMetrics": [
             {"confidenceThreshold": threshold, "falsePositiveRate": false_positives, "recall": recall}
-            for threshold, false_positives, recall in quality.roc_points(predicted.labels, predicted.outputs)
+            for threshold, false_positives, recall in found.roc_thresholds
         ]
     }
-    if len(predicted.classes) <= quality.MAX_CLASSES:
-        matrix = quality.confusion_matrix(predicted.labels, predicted.outputs)
+    if found.confusion:
         metadata["confusionMatrix"] = {
-            "annotationSpecs": [{"displayName": name} for name in predicted.classes],
-            "rows": [{"row": row} for row in matrix.tolist()],
+            "annotationSpecs": [{"displayName": name} for name in found.classes],
+            "rows": [{"row": row} for row in found.confusion],
         }
     return metadata
 
@@ -242,25 +236,19 @@ def _report_page(run: NodeRun) -> Content:
 
 
 def _push_page(run: NodeRun) -> Content:
+    from components.report import markdown
+
     artifact = run.output("PushedModel")
     if artifact is None:
-        return "### Not pushed\n\nThe model is not blessed. What is served is unchanged.\n"
+        return markdown.push(version=None)
     version = artifact.get_string_custom_property("pushed_version")
-    destination = artifact.get_string_custom_property("pushed_destination")
-    directory, _, last = destination.rstrip("/").rpartition("/")
-    base = directory if last == version else destination
-    name = base.rstrip("/").rpartition("/")[2]
-    return (
-        f"### Version {version} is pushed\n\n"
-        f"- To: `{destination}`\n"
-        f"- TensorFlow Serving serves it with `--model_name={name} --model_base_path={base}`\n\n"
-        "Call it with one row or several, each with the columns of the table by name:\n\n"
-        f"    curl -d '{{\"instances\": [{{...}}]}}' http://HOST:8501/v1/models/{name}:predict\n"
-    )
+    return markdown.push(version=version, destination=artifact.get_string_custom_property("pushed_destination"))
 
 
 def _summary(run: NodeRun) -> Content:
-    lines = [f"### {run.id}", "", "| output | type | properties |", "|---|---|---|"]
+    from components.report import markdown
+
+    rows = []
     for key, artifacts in run.outputs.items():
         for artifact in artifacts:
             values = {
@@ -268,9 +256,9 @@ def _summary(run: NodeRun) -> Content:
                 for values in (artifact.mlmd_artifact.properties, artifact.mlmd_artifact.custom_properties)
                 for name, value in values.items()
             }
-            text = ", ".join(f"{name}: {str(value)[:80]}" for name, value in sorted(values.items()))
-            lines.append(f"| {key} | {artifact.type_name} | {text.replace('|', '&#124;')} |")
-    return "\n".join([*lines, ""])
+            properties = ", ".join(f"{name}: {str(value)[:80]}" for name, value in sorted(values.items()))
+            rows.append((key, artifact.type_name, properties))
+    return markdown.artifacts(run.id, rows)
 
 
 _PAGES: Mapping[str, tuple[SystemType, Callable[[NodeRun], Content]]] = {

@@ -26,6 +26,7 @@ from models.image import ImageNetwork, build_augmentation, build_network
 from models.image_export import ImageInput, export_image_model
 from models.image_rows import ImageRows, load_images
 from models.training_checkpoint import Checkpoint, discard, read_progress
+from models.training_record import TrainingRecorder, history_document
 from pipeline.config import ModelConfig, TrainingConfig
 
 VALIDATION_BATCH = 256
@@ -139,7 +140,8 @@ def run_fn(fn_args: FnArgs) -> None:
     )
     trained.build((None, *model.image_shape, 3))
     folder = _checkpoint_folder(fn_args, training, f"{train.digest} {validation.digest}")
-    history, best_epochs = _train(trained, network, train, validation, training, features, folder)
+    recorder = TrainingRecorder(Path(fn_args.model_run_dir))
+    history, best_epoch = _train(trained, network, train, validation, training, features, folder, recorder)
 
     serving_path = Path(fn_args.serving_model_dir)
     export_image_model(
@@ -151,9 +153,15 @@ def run_fn(fn_args: FnArgs) -> None:
         warmup_examples=tabular_training.first_examples(fn_args.train_files, fn_args.custom_config["warmup_rows"]),
     )
     document = {
-        "epochs": len(history["loss"]),
-        "best_epoch": best_epochs[-1],
-        "history": history,
+        **history_document(
+            history,
+            recorder,
+            [*network.maps.layers, *network.head.layers],
+            training=training,
+            best_epoch=best_epoch,
+            num_rows=len(train.labels),
+            optimizer=type(trained.optimizer).__name__,
+        ),
         "input": _describe_input(train, trained, load_seconds=loaded - started, epochs=len(history["loss"])),
     }
     text = json.dumps(document, default=float, indent=1)
@@ -172,7 +180,9 @@ def _train(
     training: TrainingConfig,
     features: Features,
     folder: Path | None,
-) -> tuple[dict[str, list[float]], list[int]]:
+    recorder: TrainingRecorder,
+) -> tuple[dict[str, list[float]], int]:
+    """The history of all phases, and the number of the best epoch of the last."""
     phases = [_Phase(0, training.epochs, training)]
     if training.fine_tune is not None:
         changes = {"epochs": training.fine_tune.epochs, "learning_rate": training.fine_tune.learning_rate}
@@ -180,13 +190,13 @@ def _train(
     progress = read_progress(folder)
     first = progress.phase if progress else 0
     history: dict[str, list[float]] = {}
-    best_epochs = []
+    best_epoch = 0
     for phase in phases[first:]:
         if phase.number == 1:
             assert training.fine_tune is not None
             network.unfreeze(training.fine_tune)
-        best_epochs.append(_train_phase(trained, train, validation, phase, features, folder, history))
-    return history, best_epochs
+        best_epoch = _train_phase(trained, train, validation, phase, features, folder, history, recorder)
+    return history, best_epoch
 
 
 def _train_phase(
@@ -197,8 +207,9 @@ def _train_phase(
     features: Features,
     folder: Path | None,
     history: dict[str, list[float]],
+    recorder: TrainingRecorder,
 ) -> int:
-    """Train until the phase's last epoch, or until it stops early; the number of its best epoch."""
+    """Train until the phase's last epoch, or until it stops early; the number of its best epoch in the history."""
     training = phase.training
     steps = math.ceil(len(train.labels) / training.batch_size)
     trained.compile(
@@ -216,6 +227,8 @@ def _train_phase(
     )
     progress = checkpoint.restore()
     done = progress.epoch if progress else 0
+    before = len(history.get("loss", [])) - done
+    recorder.epochs_before = before + done - len(recorder.learning_rates)
     if progress:
         logging.info("Going on after epoch %d of phase %d.", done, phase.number + 1)
     last = done if progress and progress.is_over else phase.epochs
@@ -223,19 +236,19 @@ def _train_phase(
     if last == done:  # killed between the last epoch and what comes after it
         checkpoint.on_train_begin()
         trained.set_weights(stopping.best_weights)
-        return int(stopping.best_epoch) + 1
+        return before + int(stopping.best_epoch) + 1
     trained.fit(
         train.shuffled_batches(training.batch_size, seed=training.seed, epochs=range(offset + done, offset + last)),
         validation_data=validation.batches(VALIDATION_BATCH),
         steps_per_epoch=steps,
         initial_epoch=done,
         epochs=last,
-        callbacks=[keras.callbacks.TerminateOnNaN(), *others, checkpoint],
+        callbacks=[keras.callbacks.TerminateOnNaN(), *others, recorder, checkpoint],
         class_weight=tabular_training.class_weights(training, train.labels, classes=features.classes),
         verbose=2,
     )
     tabular_training.check_finite(history, training)
-    return int(stopping.best_epoch) + 1
+    return before + int(stopping.best_epoch) + 1
 
 
 def _checkpoint_folder(fn_args: FnArgs, training: TrainingConfig, data_digest: str) -> Path | None:

@@ -125,12 +125,11 @@ def run_fn(fn_args: FnArgs) -> None:
     document = history_document(
         history,
         recorder,
-        model,
+        model.layers,
+        training=training,
         best_epoch=stopping.best_epoch + 1,
-        epochs_asked=training.epochs,
-        batch_size=training.batch_size,
         num_rows=train.num_rows,
-        seed=training.seed,
+        optimizer=type(model.optimizer).__name__,
     )
     text = json.dumps(document, default=float, indent=1)
     (serving_path.parent / "history.json").write_text(text)

@@ -6,11 +6,14 @@ Nothing is done in a batch: hooks of batches would make Keras fetch the metrics 
 import math
 import platform
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 import tensorflow as tf
+
+from pipeline.config import TrainingConfig
 
 TENSORBOARD_FOLDERS = {"": "train", "val_": "validation"}
 """Folder of the logs by the prefix that Keras gives to the metrics."""
@@ -30,6 +33,8 @@ class TrainingRecorder(keras.callbacks.Callback):
             for prefix, name in TENSORBOARD_FOLDERS.items()
         }
         self._started = 0.0
+        self.epochs_before = 0
+        """Of a training that was killed and goes on here."""
         self.learning_rates: list[float] = []
         self.train_seconds: list[float] = []
         """Of the training steps of each epoch, without the validation."""
@@ -46,19 +51,15 @@ class TrainingRecorder(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Write the epoch's metrics."""
         self._note_time()
+        step = self.epochs_before + len(self.learning_rates)
         for name, value in (logs or {}).items():
             prefix = "val_" if name.startswith("val_") else ""
-            with self._writers[prefix].as_default(step=epoch + 1):
+            with self._writers[prefix].as_default(step=step):
                 tf.summary.scalar(f"epoch_{name.removeprefix(prefix)}", value)
-        with self._writers[""].as_default(step=epoch + 1):
+        with self._writers[""].as_default(step=step):
             tf.summary.scalar("epoch_learning_rate", self.learning_rates[-1])
         for writer in self._writers.values():
             writer.flush()
-
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Close the logs."""
-        for writer in self._writers.values():
-            writer.close()
 
     def _note_time(self) -> None:
         if len(self.train_seconds) < len(self.learning_rates):
@@ -68,45 +69,46 @@ class TrainingRecorder(keras.callbacks.Callback):
 def history_document(
     history: dict[str, list[float]],
     recorder: TrainingRecorder,
-    model: keras.Model,
+    layers: Sequence[keras.layers.Layer],
     *,
+    training: TrainingConfig,
     best_epoch: int,
-    epochs_asked: int,
-    batch_size: int,
     num_rows: int,
-    seed: int,
+    optimizer: str,
 ) -> dict[str, Any]:
     """The content of history.json.
 
     Args:
         history: Keras' metrics by name, a value an epoch.
-        recorder: the callback that saw the training.
-        model: what was trained.
+        recorder: the callback that saw the training, or the end of one that was killed.
+        layers: of what was trained.
+        training: the section of the config.
         best_epoch: the epoch whose weights were kept, counted from 1.
-        epochs_asked: `training.epochs`.
-        batch_size: rows a step.
         num_rows: rows of the training split.
-        seed: `training.seed`.
+        optimizer: its name.
     """
-    steps = math.ceil(num_rows / batch_size)
+    epochs = len(history["loss"])
+    epochs_asked = training.epochs + (training.fine_tune.epochs if training.fine_tune else 0)
+    steps = math.ceil(num_rows / training.batch_size)
     later = recorder.train_seconds[1:] or recorder.train_seconds  # the first epoch also builds the graph
+    is_whole = len(recorder.learning_rates) == epochs
     return {
-        "epochs": len(history["loss"]),
+        "epochs": epochs,
         "best_epoch": best_epoch,
         "epochs_asked": epochs_asked,
-        "stopped_early": len(history["loss"]) < epochs_asked,
+        "stopped_early": epochs < epochs_asked,
         "history": history,
-        "learning_rate": recorder.learning_rates,
-        "seconds": recorder.train_seconds,
+        "learning_rate": recorder.learning_rates if is_whole else [],
+        "seconds": recorder.train_seconds if is_whole else [],
         "steps_per_epoch": steps,
         "seconds_per_step": sum(later) / len(later) / steps if later else None,
         "rows": num_rows,
-        "batch_size": batch_size,
-        "seed": seed,
-        "layers": [_describe(layer) for layer in model.layers],
-        "parameters": model.count_params(),
-        "trainable_parameters": sum(math.prod(weight.shape) for weight in model.trainable_weights),
-        "optimizer": type(model.optimizer).__name__,
+        "batch_size": training.batch_size,
+        "seed": training.seed,
+        "layers": [_describe(layer) for layer in layers],
+        "parameters": sum(layer.count_params() for layer in layers),
+        "trainable_parameters": sum(math.prod(w.shape) for layer in layers for w in layer.trainable_weights),
+        "optimizer": optimizer,
         "hardware": _hardware(),
         "versions": {
             "python": platform.python_version(),
@@ -117,7 +119,8 @@ def history_document(
 
 
 def _describe(layer: keras.layers.Layer) -> dict[str, Any]:
-    outputs = layer.output if isinstance(layer.output, list) else [layer.output]
+    output = getattr(layer, "output", [])  # there is none of a layer that is called several times
+    outputs = output if isinstance(output, list) else [output]
     return {
         "name": layer.name,
         "type": type(layer).__name__,

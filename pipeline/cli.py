@@ -294,12 +294,13 @@ def _print_classes(evaluation: "EvaluationResult", output: Output) -> None:
 
 
 def _print_slices(evaluation: "EvaluationResult", output: Output) -> None:
-    """The slices by the first metric, the weakest first."""
-    from components.evaluation_result import format_metric, weakest_slices
+    """The slices by the metric that they are ranked by, the weakest first."""
+    from components.evaluation_result import COUNT, format_metric
 
-    metric, slices = weakest_slices(evaluation)
+    metric = evaluation.ranked_by
+    slices = [one for one in evaluation.ranked_slices if one.behind is not None]
     shown = slices[:MAX_SLICES]
-    rows = [[name, format_metric(values["example_count"]), format_metric(values[metric])] for name, values in shown]
+    rows = [[one.name, format_metric(one.metrics[COUNT]), format_metric(one.metrics[metric])] for one in shown]
     title = (
         f"Slices, the weakest {len(shown)} of {len(slices)}"
         if len(shown) < len(slices)

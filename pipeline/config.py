@@ -59,6 +59,17 @@ LOWER_IS_BETTER = frozenset({"cross_entropy", "mean_absolute_error", "mean_squar
 ROBUSTNESS_PREFIX = "drop_"
 """Of the metrics of the robustness check: `drop_blur_1.5` is the accuracy that a blur of 1.5 pixels costs."""
 
+
+def is_lower_better(metric: str) -> bool:
+    """Whether a smaller value of a metric is the better one."""
+    return metric in LOWER_IS_BETTER or metric.startswith(ROBUSTNESS_PREFIX)
+
+
+def worsening(metric: str, value: float, reference: float) -> float:
+    """How much worse a value of a metric is than another one; negative where it is better."""
+    return (value - reference) * (1 if is_lower_better(metric) else -1)
+
+
 DEFAULT_MODULE = "models.tabular"
 """The module of the network where `model.module` names none."""
 

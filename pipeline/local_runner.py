@@ -7,22 +7,20 @@ to the logs. What a pipeline consists of is pipeline/definition.py's.
 import contextlib
 import functools
 import importlib
-import math
 import shutil
-import sys
 import time
 import uuid
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from components import push_directory
-from pipeline import compiled_pipeline, run_record
+from pipeline import compiled_pipeline
 from pipeline.code_digest import code_digest
 from pipeline.config import PipelineConfig
 from pipeline.errors import KubetfxError, NodeFailedError
 from pipeline.output import Output, logged_to
-from pipeline.run_record import NodeRecord
+from pipeline.run_record import RunRecord
+from pipeline.run_recorder import RunRecorder
 from pipeline.run_result import NodeResult, NodeState, ResultFolders, RunResult, summarize
 from pipeline.spared_imports import deferred_tensorflow, spared_imports, tensorflow_is_needed
 from pipeline.storage import is_url
@@ -54,8 +52,13 @@ class LocalRunner:
         self._versions_before = push_directory.versions(config.push_path)
         self._run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
         self._log_folder = config.workspace_path / "logs" / self._run_id
-        self._started = time.monotonic()
-        self._record = run_record.begin(config, run_id=self._run_id, command=["kubetfx", *sys.argv[1:]])
+        self._recorder = RunRecorder(
+            config,
+            output,
+            run_id=self._run_id,
+            log_folder=self._log_folder,
+            examples_properties=self._examples_properties,
+        )
         self._store: MetadataStore | None = None
 
     def run(self) -> RunResult:
@@ -72,11 +75,9 @@ class LocalRunner:
             try:
                 result = self._run_nodes()
             except BaseException as error:
-                report_path = self._record_end(error)
-                if isinstance(error, KubetfxError):
-                    error.report_path = report_path
+                self._recorder.break_off(error)
                 raise
-            return replace(result, report_path=self._report(self._ended(result)))
+            return self._recorder.end(result)
 
     def _run_nodes(self) -> RunResult:
         self._output.begin("Loading TFX")
@@ -84,7 +85,7 @@ class LocalRunner:
             self._store, pipeline = self._prepare()
         self._output.end()
         nodes = [node.pipeline_node for node in pipeline.nodes]
-        self._update_record(planned_nodes=[node.node_info.id for node in nodes])
+        self._recorder.plan([node.node_info.id for node in nodes])
         results = []
         for number, node in enumerate(nodes, start=1):
             position = f"[{number}/{len(nodes)}]"
@@ -93,55 +94,7 @@ class LocalRunner:
         with logged_to(self._log_folder / "summary.log"):
             return self._summarize(results, self._store)
 
-    def _update_record(self, **fields: Any) -> None:
-        self._record = self._record.model_copy(update=fields)
-        with contextlib.suppress(OSError):  # the disk may be full, and it is a node's place to say so
-            run_record.write(self._config.workspace_path, self._record)
-
-    def _record_node(self, result: NodeResult, upstream: list[str]) -> None:
-        node = NodeRecord(
-            id=result.node_id,
-            state=result.state,
-            seconds=round(result.seconds, 3),
-            log=str(result.log_path),
-            outputs=result.outputs,
-            upstream=upstream,
-        )
-        self._update_record(nodes=[*self._record.nodes, node])
-
-    def _ended(self, result: RunResult) -> run_record.RunRecord:
-        is_pushed = result.pushed_version is not None
-        state: run_record.RunState = "not_blessed"
-        if is_pushed:
-            state = "pushed" if result.changed else "unchanged"
-        return run_record.ended(
-            self._record,
-            state,
-            seconds=time.monotonic() - self._started,
-            metrics={name: value for name, value in result.evaluation.metrics.items() if math.isfinite(value)},
-            pushed_version=result.pushed_version,
-        )
-
-    def _record_end(self, error: BaseException) -> Path | None:
-        state = run_record.end_state(error)
-        seconds = time.monotonic() - self._started
-        record = run_record.ended(self._record, state, seconds=seconds, error=str(error) or type(error).__name__)
-        return self._report(record, ask_model=state == "failed") if record.nodes else None
-
-    def _report(self, record: run_record.RunRecord, *, ask_model: bool = True) -> Path | None:
-        """Write the record and the report. That they cannot be written is no reason to fail the run."""
-        from components.report import run_report
-
-        try:
-            with logged_to(self._log_folder / "report.log"):
-                run_record.write(self._config.workspace_path, record)
-                properties = self._examples_properties(record)
-                return run_report.publish(self._config, record, examples_properties=properties, ask_model=ask_model)
-        except Exception as error:
-            self._output.say(f"The report could not be written: {type(error).__name__}: {error}", style="yellow")
-            return None
-
-    def _examples_properties(self, record: run_record.RunRecord) -> dict[str, Any]:
+    def _examples_properties(self, record: RunRecord) -> dict[str, Any]:
         """Custom properties of the examples, which the report of a run that failed is made with."""
         folder = record.examples
         if self._store is None or folder is None or record.state not in ("failed", "stopped_by_anomalies"):
@@ -228,7 +181,7 @@ class LocalRunner:
         def result(state: NodeState, outputs: dict[str, list[str]] | None = None) -> NodeResult:
             node_result = NodeResult(node_id, state, time.monotonic() - started, log_path, outputs or {})
             self._output.node_ends(position, node_result)
-            self._record_node(node_result, list(node.upstream_nodes))
+            self._recorder.add(node_result.record(upstream=list(node.upstream_nodes)))
             return node_result
 
         try:

@@ -96,12 +96,13 @@ def compare(
 ) -> None:
     """Show two runs side by side: metrics, slices, config; a page has the curves of both in one figure."""
     output = open_output(format)
-    workspace = load(config, overrides).workspace_path
+    pipeline_config = load(config, overrides)
+    workspace = pipeline_config.workspace_path
     records = [run_record.find(workspace, run_id) for run_id in (first, second)]
 
     from components.report import comparison, render, run_report
 
-    sides = [comparison.Side(record, run_report.facts_of(record)) for record in records]
+    sides = [comparison.Side(record, run_report.facts_of(pipeline_config, record)) for record in records]
     found = comparison.compare(*sides)
     path = workspace / "comparisons" / f"{records[0].run_id}..{records[1].run_id}.html"
     run_record.write_text(path, render.comparison(found))

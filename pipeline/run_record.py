@@ -34,7 +34,8 @@ class NodeRecord(BaseModel):
     id: str
     state: str
     """`done`, `cached`, `failed` or `interrupted`."""
-    seconds: float
+    seconds: float | None
+    """None: it shared a task with others."""
     log: str
     outputs: dict[str, list[str]] = {}
     """URIs by output key."""
@@ -61,6 +62,8 @@ class RunRecord(BaseModel):
     """All nodes of the pipeline in their order, also those that were not reached."""
     config: dict[str, Any]
     command: list[str] = []
+    folder: str = ""
+    """In which the command was given."""
     machine: dict[str, Any] = {}
     metrics: dict[str, float] = {}
     """Of the candidate on the evaluation split; without those that are not defined."""
@@ -101,6 +104,7 @@ def begin(config: PipelineConfig, *, run_id: str, command: Sequence[str]) -> Run
         started_at=now(),
         config=config.model_dump(mode="json"),
         command=list(command),
+        folder=str(Path.cwd()),
         machine={
             "system": platform.platform(),
             "architecture": platform.machine(),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pipeline.config import PipelineConfig
+from pipeline.run_record import NodeRecord
 
 if TYPE_CHECKING:  # importing TFX takes seconds, and the first line is to be on the screen before that
     from components.evaluation_result import EvaluationResult
@@ -23,6 +24,21 @@ class NodeResult:
     log_path: Path
     outputs: dict[str, list[str]] = field(default_factory=dict)
     """URIs by output key."""
+
+    def record(self, *, upstream: Sequence[str]) -> NodeRecord:
+        """For the record of the run.
+
+        Args:
+            upstream: nodes whose outputs it read.
+        """
+        return NodeRecord(
+            id=self.node_id,
+            state=self.state,
+            seconds=round(self.seconds, 3),
+            log=str(self.log_path),
+            outputs=self.outputs,
+            upstream=list(upstream),
+        )
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,11 @@
 After M. Mitchell et al., "Model Cards for Model Reporting", 2019.
 """
 
-import re
 from collections.abc import Iterator
 
+from components.evaluation_result import format_metric, metric_label
 from components.report.facts import Facts
-from components.report.verdict import format_metric, metric_label
+from components.report.markdown import escaped
 
 Block = str | list[str]
 """A paragraph, or the items of a list."""
@@ -37,19 +37,13 @@ def sections(facts: Facts) -> list[tuple[str, list[Block]]]:
 
 def markdown(facts: Facts) -> str:
     """The card as Markdown."""
-    lines = [f"# Model card: {_escaped(facts.settings.model_name)}", ""]
+    lines = [f"# Model card: {escaped(facts.settings.model_name)}", ""]
     for heading, blocks in sections(facts):
         lines += [f"## {heading}", ""]
         for block in blocks:
-            lines += [f"- {_escaped(item)}" for item in block] if isinstance(block, list) else [_escaped(block)]
+            lines += [f"- {escaped(item)}" for item in block] if isinstance(block, list) else [escaped(block)]
             lines.append("")
     return "\n".join(lines)
-
-
-def _escaped(text: str) -> str:
-    """Text that Markdown takes for nothing else: a column may be named like a tag or a link."""
-    flat = " ".join(text.split())
-    return re.sub(r"([\\`*_\[\]<>|#&])", r"\\\1", flat)
 
 
 def _model(facts: Facts) -> Iterator[str]:
@@ -60,7 +54,8 @@ def _model(facts: Facts) -> Iterator[str]:
     if training and training.parameters is not None:
         yield f"A network of {len(training.layers)} layers and {training.parameters:,} parameters."
     if training:
-        yield f"Trained for {training.epochs} epochs; the weights are those of epoch {training.best_epoch}."
+        weights = f"; the weights are those of epoch {training.best_epoch}" if training.best_epoch else ""
+        yield f"Trained for {training.epochs} epochs{weights}."
     if facts.push and facts.push.version:
         yield f"Pushed as version {facts.push.version}."
 

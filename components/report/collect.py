@@ -19,6 +19,7 @@ from components.report import data as data_facts
 from components.report import training as training_facts
 from components.report import verdict
 from components.report.facts import Data, Evaluation, Facts, Metric, Push, Quality, Settings, Slice
+from components.report.previous import Previous
 
 if TYPE_CHECKING:  # it imports TensorFlow
     from components.report.predictions import Predictions
@@ -46,8 +47,7 @@ class Sources:
     served_version: int | None = None
     pushed_version: int | None = None
     pushed_destination: str | None = None
-    previous_statistics: Path | None = None
-    previous_run: str | None = None
+    previous: Previous = field(default_factory=Previous)
 
     @property
     def saved_model(self) -> Path | None:
@@ -73,7 +73,7 @@ class _Collector:
         self._schema = self._part("Schema", data_facts.read_schema, sources.schema)
         data = self._part("Data", self._data) if sources.statistics or sources.anomalies else None
         training = self._part("Training", training_facts.read, sources.model)
-        evaluation = self._part("Evaluation", verdict.read, sources.evaluation, self._settings.evaluation)
+        evaluation = self._part("Evaluation", verdict.read, sources.evaluation)
         found = self._part("Quality", self._quality, sources.examples, sources.saved_model)
         quality = None
         if found:
@@ -107,7 +107,8 @@ class _Collector:
     def _data(self) -> Data:
         sources, settings = self._sources, self._settings
         statistics = data_facts.read_statistics(sources.statistics) if sources.statistics else {}
-        previous = data_facts.read_statistics(sources.previous_statistics) if sources.previous_statistics else None
+        earlier = sources.previous
+        previous = data_facts.read_statistics(earlier.statistics) if earlier.statistics else None
         data = data_facts.describe(statistics, schema=self._schema, previous=previous, config=settings.report)
         found = data_facts.anomalies(sources.anomalies, settings.validation) if sources.anomalies else None
         distinct = _distinct(sources.examples)
@@ -116,7 +117,8 @@ class _Collector:
             update={
                 "columns": columns,
                 "anomalies": found,
-                "compared_with": sources.previous_run if previous else None,
+                "compared_with": earlier.run_id if previous else None,
+                "not_compared_because": None if previous else earlier.missing_because or None,
                 **dict(data_facts.spans(sources.examples_properties)),
             }
         )
@@ -136,8 +138,8 @@ class _Collector:
 
     def _quality(self, examples: Path, saved_model: Path) -> "tuple[Quality, _Predicted] | None":
         """Facts about predictions, and the predictions themselves."""
+        from components.report import intervals, quality
         from components.report import predictions as predicting
-        from components.report import quality
 
         seed = self._settings.seed
         files = sorted((examples / f"Split-{EVALUATION_SPLIT}").glob("*"))
@@ -149,9 +151,11 @@ class _Collector:
         try:
             predictions = model.predict(sample.examples)
             found = quality.describe(predictions, total_rows=sample.total_rows, seed=seed)
-            if len(model.facts.inputs) > 1 and found.sample_rows >= quality.MIN_ROWS:
+            if len(model.facts.inputs) > 1 and found.sample_rows >= intervals.MIN_ROWS:
                 add = functools.partial(self._with_importance, model, sample, predictions, positions)
                 found = self._part("Importance", add, found) or found
+            if model.facts.image is not None:
+                found = self._part("Mistakes", _with_mistakes, found, sample, predictions) or found
             rows = _rows_by_slice(model, sample, predictions, self._settings.evaluation.slices)
         finally:
             model.close()
@@ -182,6 +186,13 @@ class _Collector:
         )
 
 
+def _with_mistakes(found: Quality, sample: Any, predictions: Any) -> Quality:
+    from components.report import mistakes
+
+    number, shown = mistakes.describe(sample.examples, predictions)
+    return found.model_copy(update={"num_mistakes": number, "mistakes": shown})
+
+
 def with_intervals(
     evaluation: Evaluation, predictions: "Predictions", rows_by_slice: Mapping[str, np.ndarray], *, seed: int
 ) -> Evaluation:
@@ -193,7 +204,7 @@ def with_intervals(
         rows_by_slice: positions among them by name of the slice.
         seed: of the bootstrap.
     """
-    from components.report.quality import bootstrap
+    from components.report.intervals import bootstrap
 
     def of_metric(metric: Metric) -> Metric:
         if metric.interval:
@@ -230,7 +241,7 @@ def _distinct(examples: Path | None) -> dict[str, int | None]:
     """Number of distinct values by column, as the scan of the table counted them."""
     if examples is None or not (examples / table_profile.FILE).is_file():
         return {}
-    return {column.name: column.num_distinct for column in table_profile.read(examples).columns}
+    return {column.name: column.num_distinct or None for column in table_profile.read(examples).columns}
 
 
 def _rows_by_slice(

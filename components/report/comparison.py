@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from components.report.facts import Facts, Training
-from pipeline.config import LOWER_IS_BETTER
+from pipeline.config import is_lower_better
 from pipeline.run_record import RunRecord
 
 
@@ -90,7 +90,7 @@ def compare(first: Side, second: Side) -> Comparison:
 
 def _pairs(first: Mapping[str, float], second: Mapping[str, float]) -> Iterator[Pair]:
     for name in dict.fromkeys([*first, *second]):
-        lower = name in LOWER_IS_BETTER or name in _LESS_IS_BETTER
+        lower = is_lower_better(name) or name in _LESS_IS_BETTER
         yield Pair(name, first.get(name), second.get(name), lower, judged=name not in _NEITHER)
 
 
@@ -118,7 +118,7 @@ def _slices(first: Side, second: Side) -> tuple[str | None, list[Pair]]:
         return None, []
     metric = evaluations[1].ranked_by
     values = [{one.name: one.metrics.get(metric) for one in evaluation.slices} for evaluation in evaluations]
-    lower = metric in LOWER_IS_BETTER
+    lower = is_lower_better(metric)
     pairs = [Pair(name, values[0].get(name), values[1].get(name), lower) for name in {**values[0], **values[1]}]
 
     def change(pair: Pair) -> tuple[bool, float, str]:

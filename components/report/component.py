@@ -32,12 +32,13 @@ class Driver(base_driver.BaseDriver, ir_base_driver.BaseDriver):
     """Finds the previous run with other data before the cache is asked, so that it is part of the cache's key."""
 
     def run(self, execution_info: data_types.ExecutionInfo) -> driver_output_pb2.DriverOutput:
-        """Set `previous_statistics` and `previous_run`."""
+        """Set `previous_statistics`, `previous_run` and `previous_missing_because`."""
         statistics = artifact_utils.get_single_uri(execution_info.input_dict["statistics"])
         found = previous.find(Path(statistics))
         output = driver_output_pb2.DriverOutput()
-        output.exec_properties["previous_statistics"].string_value = str(found.statistics) if found else ""
-        output.exec_properties["previous_run"].string_value = found.run_id if found else ""
+        output.exec_properties["previous_statistics"].string_value = str(found.statistics or "")
+        output.exec_properties["previous_run"].string_value = found.run_id
+        output.exec_properties["previous_missing_because"].string_value = found.missing_because
         return output
 
 
@@ -86,8 +87,11 @@ def _sources(inputs: dict[str, list[types.Artifact]], properties: dict[str, Any]
         served_version=served.get_int_custom_property("version") if served else None,
         pushed_version=int(pushed.get_string_custom_property("pushed_version")) if pushed else None,
         pushed_destination=pushed.get_string_custom_property("pushed_destination") if pushed else None,
-        previous_statistics=Path(earlier) if (earlier := properties.get("previous_statistics")) else None,
-        previous_run=properties.get("previous_run") or None,
+        previous=previous.Previous(
+            run_id=properties.get("previous_run", ""),
+            statistics=Path(earlier) if (earlier := properties.get("previous_statistics")) else None,
+            missing_because=properties.get("previous_missing_because", ""),
+        ),
     )
 
 

@@ -20,6 +20,8 @@ from pipeline.config import ReportConfig, ValidationConfig
 TRAIN, EVAL = "train", "eval"
 BARS = 10
 """Bars of a histogram, as many as TFDV has."""
+WHOLE_BARS = 31
+"""Bars at most of a column of integers, one for each value: the days of a month."""
 TOP_VALUES = 8
 """Bars of a column of text."""
 _ORDER = ("train", "validation", "eval")
@@ -94,40 +96,37 @@ def describe(
     return Data(rows=sum(rows.values()), splits=splits, columns=columns)
 
 
-def anomalies(folder: Path, config: ValidationConfig) -> list[AnomalyFact]:
+def anomalies(folder: Path, config: ValidationConfig | None = None) -> list[AnomalyFact]:
     """What ExampleValidator found, with what the config does about it and what a person can do.
 
     Args:
         folder: of the anomalies artifact.
-        config: the `validation` section.
+        config: the `validation` section; None where nobody has judged them yet.
     """
-    from components.anomaly_gate import DATASET, read_anomalies
+    from components.anomaly_gate import read_anomalies
 
     folders = {path.name.removeprefix("Split-"): path for path in sorted(folder.glob("Split-*"))}
     found = []
-    for anomaly in read_anomalies(folders, config):
-        setting = {anomaly.feature: "warn"} if anomaly.feature != DATASET else None
-        passing = (
-            "validation.features: " + yaml.safe_dump(setting, default_flow_style=True, allow_unicode=True).strip()
-            if setting
-            else "validation.on_anomaly: warn"
-        )
-        remedy = (
-            f"Mend the data; or let it pass with {passing}; or correct a copy of the schema and name it as "
-            "data.schema_file."
-            if anomaly.action == "stop"
-            else "The config lets it pass."
-        )
+    for anomaly in read_anomalies(folders, config or ValidationConfig()):
+        action = anomaly.action if config else None
         found.append(
             AnomalyFact(
                 split=anomaly.split,
                 column=anomaly.feature,
                 problem=anomaly.problem,
-                action=anomaly.action,
-                remedy=remedy,
+                action=action,
+                remedy="The config lets it pass." if action in ("warn", "ignore") else _remedy(anomaly.feature),
             )
         )
     return found
+
+
+def _remedy(column: str) -> str:
+    from components.anomaly_gate import DATASET
+
+    setting = yaml.safe_dump({column: "warn"}, default_flow_style=True, allow_unicode=True, width=math.inf).strip()
+    passing = "validation.on_anomaly: warn" if column == DATASET else f"validation.features: {setting}"
+    return f"Mend the data; or let it pass with {passing}; or name a corrected copy of the schema as data.schema_file."
 
 
 def _name(feature: Any) -> str:
@@ -194,7 +193,7 @@ def _edges(statistics: Sequence[Any]) -> list[float]:
     if not buckets:
         return []
     low, high = min(bucket[0] for bucket in buckets), max(bucket[1] for bucket in buckets)
-    if all(one.type == statistics_pb2.FeatureNameStatistics.INT for one in statistics) and high - low <= BARS:
+    if all(one.type == statistics_pb2.FeatureNameStatistics.INT for one in statistics) and high - low < WHOLE_BARS:
         return [float(edge) for edge in np.arange(math.floor(low) - 0.5, math.ceil(high) + 1)]
     edges = np.linspace(low, high, BARS + 1) if high > low else np.array([low, high])
     return [float(edge) for edge in edges]
@@ -202,18 +201,25 @@ def _edges(statistics: Sequence[Any]) -> list[float]:
 
 def _histogram(statistics: Any, edges: Sequence[float]) -> list[float]:
     """Share of the values in each bar, as if those of a bucket were spread evenly over it."""
-    buckets = _buckets(statistics)
-    if statistics.type == statistics_pb2.FeatureNameStatistics.INT and edges[-1] - edges[0] <= BARS + 1:
-        buckets = [(whole, whole, count) for low, high, count in buckets for whole in [_whole_number(low, high)]]
-    mass = _spread(buckets, np.array(edges))
+    mass = _spread(_comparable(statistics, edges), np.array(edges))
     total = mass.sum()
     return [round(float(value), 5) for value in (mass / total if total else mass)]
 
 
-def _whole_number(low: float, high: float) -> float:
-    """The one whole number that a bucket narrower than 1 can hold."""
-    whole = math.ceil(low - 1e-9)
-    return float(whole if whole <= high else round((low + high) / 2))
+def _comparable(statistics: Any, edges: Sequence[float]) -> Sequence[tuple[float, float, float]]:
+    """Buckets of a number. Those of integers in a narrow range are taken apart into values: where such a bucket begins
+    and ends hangs on the range, and would make distributions differ that are the same."""
+    buckets = _buckets(statistics)
+    if statistics.type != statistics_pb2.FeatureNameStatistics.INT or not edges or edges[0] % 1 != 0.5:
+        return buckets
+    return [one for bucket in buckets for one in _by_whole_number(*bucket, is_last=bucket is buckets[-1])]
+
+
+def _by_whole_number(low: float, high: float, count: float, *, is_last: bool) -> list[tuple[float, float, float]]:
+    """A bucket as points, one for each whole number that it can hold: from `low` on and below `high`."""
+    end = math.floor(high) if is_last else math.ceil(high - 1e-9) - 1
+    held = range(math.ceil(low - 1e-9), end + 1) or [round((low + high) / 2)]
+    return [(float(whole), float(whole), count / len(held)) for whole in held]
 
 
 def _spread(buckets: Sequence[tuple[float, float, float]], edges: np.ndarray) -> np.ndarray:
@@ -270,7 +276,9 @@ def _distance(ours: Any, theirs: Any, threshold: float) -> Distance | None:
             value=l_infinity(_frequencies(ours), _frequencies(theirs)), threshold=threshold, measure="L-infinity"
         )
     if ours.WhichOneof("stats") == "num_stats":
-        value = jensen_shannon(_buckets(ours), _buckets(theirs))
+        is_whole = ours.type == theirs.type == statistics_pb2.FeatureNameStatistics.INT
+        edges = _edges([ours, theirs]) if is_whole else []
+        value = jensen_shannon(_comparable(ours, edges), _comparable(theirs, edges))
         return Distance(value=value, threshold=threshold, measure="Jensen-Shannon divergence")
     return None
 

@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
+from components.evaluation_result import Check
 from pipeline.config import CardConfig, EvaluationConfig, PipelineConfig, ReportConfig, Task, ValidationConfig
 
 FACTS = "facts.json"
@@ -125,7 +126,8 @@ class AnomalyFact(Model):
     split: str
     column: str
     problem: str
-    action: str
+    action: Literal["stop", "warn", "ignore"] | None = None
+    """What the config does about it; None where nobody has judged it yet."""
     remedy: str
 
 
@@ -141,6 +143,8 @@ class Data(Model):
     """None: not looked for."""
     compared_with: str | None = None
     """The run whose data the drift is measured against."""
+    not_compared_because: str | None = None
+    """Why there is none."""
 
     @property
     def excluded(self) -> list[Column]:
@@ -194,19 +198,6 @@ class Training(Model):
     """What the curves say about over- and underfitting, in a sentence."""
 
 
-class CheckFact(Model):
-    """A bound of a metric, and how the candidate did."""
-
-    metric: str
-    kind: Literal["at_least", "at_most", "worse_by_at_most"]
-    bound: float
-    value: float
-    baseline: float | None = None
-    passed: bool
-    words: str
-    """The check and its outcome as a sentence."""
-
-
 class Metric(Model):
     """A metric of the candidate on the evaluation split."""
 
@@ -215,7 +206,7 @@ class Metric(Model):
     interval: Interval | None = None
     served: float | None = None
     lower_is_better: bool = False
-    checks: list[CheckFact] = []
+    checks: list[Check] = []
 
 
 class Slice(Model):
@@ -245,7 +236,7 @@ class Evaluation(Model):
     """Why the model is not blessed, in words."""
 
     @property
-    def checks(self) -> list[CheckFact]:
+    def checks(self) -> list[Check]:
         """Every check, in the order of the metrics."""
         return [check for metric in self.metrics for check in metric.checks]
 
@@ -289,6 +280,20 @@ class Importance(Model):
     """Standard deviation over the repetitions."""
 
 
+class Mistake(Model):
+    """A picture that is taken for what it is not."""
+
+    picture: str
+    """A small copy, as a data URI."""
+    path: str
+    """Of its file."""
+    truth: str
+    named: str
+    """The class that the model names."""
+    score: float
+    """Its probability."""
+
+
 class Quality(Model):
     """How well the model predicts, on a sample of the evaluation split."""
 
@@ -316,6 +321,10 @@ class Quality(Model):
     importance_metric: str = ""
     importance_rows: int = 0
     importance_repetitions: int = 0
+    num_mistakes: int | None = None
+    """Pictures of the sample that are taken for another class; None for tables."""
+    mistakes: list[Mistake] = []
+    """Those that the model is most certain about."""
 
 
 class Push(Model):

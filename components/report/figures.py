@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from markupsafe import Markup, escape
 
 from components.report.facts import CalibrationBin, Column, Curve, Interval, Point
+from components.report.formats import number, shorten
 
 WIDTH = 300
 HEIGHT = 200
@@ -21,20 +22,6 @@ MAX_LABEL = 26
 MAX_POINTS = 400
 SERIES = 8
 """Colours that style.css has."""
-
-
-def shorten(text: str, length: int = MAX_LABEL) -> str:
-    """A name that fits."""
-    return text if len(text) <= length else text[: length - 1] + "…"
-
-
-def number(value: float | None, *, digits: int = 4) -> str:
-    """A number for people: significant digits, whole numbers from a thousand on, with commas from ten thousand on."""
-    if value is None or not math.isfinite(value):
-        return "–"
-    if 1000 <= abs(value) < 1e15:
-        return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.0f}"
-    return f"{value:.{digits}g}"
 
 
 def ticks(low: float, high: float, *, count: int = 5) -> list[float]:
@@ -353,7 +340,7 @@ def chain(steps: Sequence[Step]) -> Markup:
                 state, _CHAIN_LEFT, y + 4, _MARKS.get(step.state, "")
             )
         )
-        parts.append(_text(_CHAIN_LEFT + 16, y + 4, shorten(step.id), kind="name"))
+        parts.append(_text(_CHAIN_LEFT + 16, y + 4, shorten(step.id, MAX_LABEL), kind="name"))
         parts.append(_text(_CHAIN_LEFT + 16, y + 18, shorten(", ".join(step.outputs), 34)))
         parts.append(_text(_CHAIN_WIDTH - 4, y + 4, f"{step.state} {time}".strip(), anchor="end"))
     words = "; ".join(

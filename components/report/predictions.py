@@ -6,7 +6,7 @@ Also the permutation importance of its columns, which asks the model again and a
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,9 @@ class Predictions:
     """(rows, classes) float64 probabilities, or (rows,) float64 values."""
     known: Array
     """(sample rows,) bool: rows whose label is a class or a number. The others are left out of labels and outputs."""
+    features: Mapping[str, Array] = field(default_factory=dict)
+    """What preprocessing makes of the first rows of the sample, known or not, each (rows, ...); IMPORTANCE_ROWS of
+    them or more, where the sample has as many. Empty for a network that has none."""
 
     def of(self, rows: Array) -> "Predictions":
         """Those of some of the rows, by their positions."""
@@ -136,7 +139,7 @@ class Model:
             examples: in an order that is random: those that the time does not suffice for are left out.
             seconds: time after which no more are predicted.
         """
-        labels, outputs = [], []
+        labels, outputs, kept = [], [], []
         deadline = time.monotonic() + seconds
         for start in range(0, len(examples), PREDICT_BATCH):
             if start and time.monotonic() > deadline:
@@ -147,20 +150,23 @@ class Model:
                 features = self.features(batch)
                 labels.append(features.pop(LABEL).reshape(-1))
                 outputs.append(self.outputs(features))
+                if start < IMPORTANCE_ROWS:
+                    kept.append(features)
             else:
                 labels.append(self._ask(_TRANSFORM, LABEL, {"examples": list(batch)}).reshape(-1))
                 name = "probabilities" if self.facts.classes else "value"
                 outputs.append(self._shaped(self._ask(_EXAMPLES, name, {"examples": list(batch)})))
-        return self._known(np.concatenate(labels), np.concatenate(outputs), len(examples))
+        features = {name: np.concatenate([batch[name] for batch in kept]) for name in (kept[0] if kept else ())}
+        return self._known(np.concatenate(labels), np.concatenate(outputs), len(examples), features)
 
-    def _known(self, labels: Array, outputs: Array, num_rows: int) -> Predictions:
+    def _known(self, labels: Array, outputs: Array, num_rows: int, features: Mapping[str, Array]) -> Predictions:
         is_classifier = bool(self.facts.classes)
         labels = labels.astype(np.int64 if is_classifier else np.float64)
         known = labels >= 0 if is_classifier else np.isfinite(labels)
         known &= np.isfinite(outputs).reshape(len(outputs), -1).all(axis=1)
         everywhere = np.zeros(num_rows, bool)
         everywhere[: len(known)] = known
-        return Predictions(self.facts.classes, labels[known], outputs[known], everywhere)
+        return Predictions(self.facts.classes, labels[known], outputs[known], everywhere, features)
 
     def features(self, examples: Sequence[bytes]) -> dict[str, Array]:
         """What preprocessing makes of serialized tf.Examples: the features and the label, each (rows, ...)."""
@@ -317,7 +323,7 @@ def importance(
 
     Args:
         model: to ask.
-        sample: rows of the evaluation split.
+        sample: rows of the evaluation split, in an order that is random.
         predictions: of these rows.
         positions: feature and dimension of it by column, where that is all that the column is used for; None: the
             model is asked for raw columns, which takes longer.
@@ -332,10 +338,15 @@ def importance(
     repetitions = IMPORTANCE_REPETITIONS if least <= IMPORTANCE_PREDICTIONS else 1
     rows = IMPORTANCE_PREDICTIONS // (len(names) * repetitions)
     generator = np.random.default_rng(seed)
-    chosen = np.sort(generator.permutation(len(known))[: int(np.clip(rows, FEWEST_IMPORTANCE_ROWS, IMPORTANCE_ROWS))])
-    labels = predictions.labels[chosen]
-    shuffle = _shuffle(model, [sample.examples[index] for index in known[chosen]], positions, generator)
-    before = _score(row_losses(labels, predictions.outputs[chosen]), predictions)
+    known = known[known < IMPORTANCE_ROWS][: int(np.clip(rows, FEWEST_IMPORTANCE_ROWS, IMPORTANCE_ROWS))]
+    labels = predictions.labels[: len(known)]
+    if positions is None:
+        arrays = model.columns([sample.examples[index] for index in known])
+        shuffle = _shuffle(arrays, {name: [(name, None)] for name in names}, model.outputs_of_columns, generator)
+    else:
+        arrays = {name: array[known] for name, array in predictions.features.items()}
+        shuffle = _shuffle(arrays, positions, model.outputs, generator)
+    before = _score(row_losses(labels, predictions.outputs[: len(known)]), predictions)
     found: list[Importance] = []
     deadline = time.monotonic() + IMPORTANCE_SECONDS
     for copies in _batches(names, max(SHUFFLED_ROWS // (len(labels) * repetitions), 1)):
@@ -351,20 +362,12 @@ def importance(
 
 
 def _shuffle(
-    model: Model,
-    examples: Sequence[bytes],
-    positions: Mapping[str, Sequence[tuple[str, int]]] | None,
+    arrays: Mapping[str, Array],
+    places: Mapping[str, Sequence[tuple[str, int | None]]],
+    ask: Callable[[dict[str, Array]], Array],
     generator: np.random.Generator,
 ) -> Shuffle:
-    num_rows = len(examples)
-    if positions is None:
-        places: Mapping[str, Sequence[tuple[str, int | None]]] = {name: [(name, None)] for name in model.facts.inputs}
-        arrays = model.columns(examples)
-        ask: Callable[[dict[str, Array]], Array] = model.outputs_of_columns
-    else:
-        places = positions
-        arrays, ask = model.features(examples), model.outputs
-        arrays.pop(LABEL)
+    num_rows = len(next(iter(arrays.values())))
 
     def outputs(names: Sequence[str], repetitions: int) -> Array:
         copies = {key: np.concatenate([array] * (len(names) * repetitions)) for key, array in arrays.items()}

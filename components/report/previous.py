@@ -10,24 +10,27 @@ FINISHED = frozenset({"pushed", "unchanged", "not_blessed"})
 
 @dataclass(frozen=True)
 class Previous:
-    """An earlier run."""
+    """What the data of a run is held against."""
 
-    run_id: str
-    statistics: Path
-    """Folder of its statistics artifact."""
+    run_id: str = ""
+    """Empty: there is nothing to hold it against."""
+    statistics: Path | None = None
+    """Folder of the run's statistics artifact."""
+    missing_because: str = ""
+    """Why there is nothing."""
 
 
-def find(statistics: Path) -> Previous | None:
-    """The previous run; None if there is none, and in a cluster, where no workspace outlives a run.
-
-    A run that changes nothing finds the same one as the run before it.
+def find(statistics: Path) -> Previous:
+    """The previous run. A run that changes nothing finds the same one as the run before it.
 
     Args:
-        statistics: of this run: WORKSPACE/artifacts/NODE/KEY/ID.
+        statistics: folder of this run's artifact, somewhere in the workspace.
     """
-    workspace = statistics.parents[3] if len(statistics.parents) > 3 else statistics
+    workspace = next((folder for folder in statistics.parents[:-1] if (folder / run_record.FOLDER).is_dir()), None)
+    if workspace is None:
+        return Previous(missing_because="the records of earlier runs are in no place that this run sees")
     for record in run_record.iterate(workspace):
         found = record.output("StatisticsGen", "statistics")
         if record.state in FINISHED and found and found != statistics:
             return Previous(record.run_id, found)
-    return None
+    return Previous(missing_because="there is no earlier run with other data")

@@ -1,13 +1,14 @@
 """The report of a run in its workspace: runs/RUN_ID, from the facts of the node Report and the record of the run.
 
-A run that did not reach that node has a report too: the facts are collected from what it left.
+A run that did not reach that node has a report too: the facts are collected from what it left. The facts are kept
+beside the report, so that runs can be compared whose artifacts are gone.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from components.report import card, facts, metrics, render
+from components.report import card, facts, metrics, previous, render
 from components.report.collect import Sources, collect
 from pipeline.config import PipelineConfig
 from pipeline.run_record import CARD, METRICS, REPORT, REPORT_NODE, RunRecord, run_folder, write_text
@@ -20,7 +21,7 @@ def publish(
     examples_properties: Mapping[str, Any] | None = None,
     ask_model: bool = True,
 ) -> Path:
-    """Write report, metrics and model card of a run.
+    """Write facts, report, metrics and model card of a run.
 
     Args:
         config: of the pipeline.
@@ -31,25 +32,35 @@ def publish(
     Returns:
         The report.
     """
-    found = facts_of(record) or collect(
-        _sources(record, examples_properties or {}, ask_model=ask_model), facts.Settings.of(config)
-    )
+    node_folder = record.output(REPORT_NODE, "report")
+    found = facts.read(node_folder) if node_folder else None
+    if found is None:
+        sources = sources_of(record, examples_properties or {}, ask_model=ask_model)
+        found = collect(sources, facts.Settings.of(config))
     folder = run_folder(config.workspace_path, record.run_id)
+    write_text(folder / facts.FACTS, found.model_dump_json())
     write_text(folder / CARD, card.markdown(found))
     write_text(folder / METRICS, metrics.document(found, record).model_dump_json(indent=1))
     write_text(folder / REPORT, render.report(found, record))
     return folder / REPORT
 
 
-def facts_of(record: RunRecord) -> facts.Facts | None:
-    """What the node Report of a run found out; None if the run did not reach it."""
-    folder = record.output(REPORT_NODE, "report")
-    return facts.read(folder) if folder else None
+def facts_of(config: PipelineConfig, record: RunRecord) -> facts.Facts | None:
+    """What a run found out; None if it was killed before it had a report."""
+    return facts.read(run_folder(config.workspace_path, record.run_id))
 
 
-def _sources(record: RunRecord, properties: Mapping[str, Any], *, ask_model: bool) -> Sources:
+def sources_of(record: RunRecord, properties: Mapping[str, Any], *, ask_model: bool) -> Sources:
+    """Where the artifacts of a run are, as far as it came.
+
+    Args:
+        record: how the run went.
+        properties: custom properties of the examples.
+        ask_model: whether the model is asked for predictions.
+    """
+    statistics = record.output("StatisticsGen", "statistics")
     return Sources(
-        statistics=record.output("StatisticsGen", "statistics"),
+        statistics=statistics,
         schema=record.output("AnomalyGate", "approved_schema") or record.output("SchemaGen", "schema"),
         anomalies=record.output("ExampleValidator", "anomalies"),
         examples=record.examples if ask_model else None,
@@ -57,4 +68,5 @@ def _sources(record: RunRecord, properties: Mapping[str, Any], *, ask_model: boo
         model=record.output("Trainer", "model"),
         evaluation=record.output("Evaluator", "evaluation"),
         pushed_version=record.pushed_version,
+        previous=previous.find(statistics) if statistics else previous.Previous(),
     )

@@ -26,7 +26,7 @@ from components.evaluator import (
 )
 from models.export import FACTS
 from models.features import set_role
-from pipeline.config import LOWER_IS_BETTER, METRICS, EvaluationConfig, Threshold
+from pipeline.config import METRICS, EvaluationConfig, Threshold, is_lower_better
 
 HIGHER = config_pb2.MetricDirection.HIGHER_IS_BETTER
 LOWER = config_pb2.MetricDirection.LOWER_IS_BETTER
@@ -455,15 +455,15 @@ def test_lower_is_better_for_errors_to_us_and_to_tfma(regression):
     [
         (
             Check("accuracy", "at_least", 0.95, 0.9, None, passed=False),
-            "accuracy 0.9 (nothing comparable is served), must be at least 0.95: MISSED",
+            "Accuracy is 0.9 and must be at least 0.95: it misses by 0.05.",
         ),
         (
             Check("cross_entropy", "at_most", 0.5, 0.25, 0.2, passed=True),
-            "cross_entropy 0.25 (served 0.2), must be at most 0.5: ok",
+            "Cross entropy is 0.25 and must be at most 0.5: it passes by 0.25; the served model has 0.2.",
         ),
         (
             Check("auc", "worse_by_at_most", 0.01, 0.9, 0.95, passed=False),
-            "auc 0.9 (served 0.95), must be at most 0.01 worse than served: MISSED",
+            "AUC is 0.9, 0.05 worse than the served model's 0.95, and may be at most 0.01 worse: it misses by 0.04.",
         ),
     ],
     ids=["at least", "at most", "worse by at most"],
@@ -475,7 +475,8 @@ def test_verdict_is_given_per_metric_with_value_bound_and_baseline(check, words)
 def test_lower_is_better_for_every_error_and_for_nothing_else():
     errors = {name for names in METRICS.values() for name in names if "error" in name or "entropy" in name}
 
-    assert errors == LOWER_IS_BETTER
+    assert {name for names in METRICS.values() for name in names if is_lower_better(name)} == errors
+    assert is_lower_better("drop_blur_1.5")  # the accuracy that a blur costs
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from tests.components.pictures import encoded
-from tests.e2e.project import Finished, kubetfx, states
+from tests.e2e.project import Finished, kubetfx, metrics_of, report_of, states
 from tests.models.image_project import CLASSES, sample
 
 CONFIG = {
@@ -54,6 +54,28 @@ def test_folder_of_images_becomes_a_pushed_model(first):
     assert any("waited" in note for note in document["notes"])
 
 
+def test_report_shows_what_a_table_has_and_pictures_have_besides(first):
+    html = report_of(first).read_text(encoding="utf-8")
+    metrics = metrics_of(first)
+
+    assert "A part of this report could not be made" not in html
+    for words in (
+        "Confusion matrix",
+        "ROC",
+        "Calibration",
+        "Mistakes",
+        "Robustness",
+        "JPEG quality 30",
+        "Learning rate",
+    ):
+        assert words in html, words
+    assert [one["name"] for one in metrics["classes"]] == sorted(CLASSES)
+    assert metrics["metrics"]["kappa"]["value"] > 0.8
+    assert metrics["metrics"]["top_k_accuracy"]["lower"] < 1
+    assert metrics["training"]["parameters"] > 0
+    assert metrics["training"]["seconds_per_step"] > 0
+
+
 def test_nothing_is_executed_again(project, first):
     again = kubetfx("run", project / "pipeline.yaml", "--format", "json")
 
@@ -80,7 +102,7 @@ def test_model_that_misses_a_bound_of_images_alone_is_not_pushed(project, first)
     )
 
     assert run.exit_code == 4
-    assert "drop_jpeg_30" in run.document["error"]["message"]
+    assert "Accuracy lost to JPEG quality 30 is " in run.document["error"]["message"]
 
 
 def test_broken_files_stop_the_run_with_exit_code_3(project, first):

@@ -9,8 +9,9 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
+from pipeline.run_record import find
 from pipeline.workspace import locked
-from tests.e2e.project import Finished, Project, kubetfx, penguins_in, states
+from tests.e2e.project import Finished, Project, kubetfx, penguins_in, report_of, states
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +83,27 @@ def test_each_task_is_told_and_logged(on_kfp_local):
         assert re.search(r"begins, \d+\.\d s after", Path(node["log"]).read_text()) or "driver" in node["id"]
 
 
+def test_it_is_among_the_runs_with_a_report_of_its_own(on_kfp_local):
+    project, finished = on_kfp_local
+    (run,) = [
+        run
+        for run in kubetfx("runs", project.config, "--format", "json").document["runs"]
+        if run["run_id"] == finished.document["run_id"]
+    ]
+    html = Path(run["report"]).read_text(encoding="utf-8")
+
+    assert (run["state"], run["pushed_version"]) == ("pushed", finished.document["pushed_version"])
+    assert run["metrics"] == finished.document["metrics"]
+    assert report_of(finished) == Path(run["report"])
+    for words in ("Pushed as version", "Confusion matrix", "What the model looks at", "Chain of artifacts"):
+        assert words in html
+    assert "there is no earlier run with other data" in html  # and not that no records are in sight
+    record = find(project.workspace, run["run_id"])
+    assert record.node("Trainer").upstream == ["TableExampleGen", "AnomalyGate", "Transform"]
+    assert record.output("Evaluator", "evaluation").is_dir()
+    assert record.node("Evaluator").seconds is None  # it shared its task
+
+
 def test_artifacts_lie_where_the_launcher_puts_an_object_stores(on_kfp_local):
     project, _ = on_kfp_local
 
@@ -111,6 +133,11 @@ def test_failing_task_shows_its_exit_status_and_the_end_of_its_log(on_kfp_local)
     assert re.search(r"\[4/6\] +Transform +failed after", failed.stderr)
     assert re.search(r"\[3/6\].*AnomalyGate +cached", failed.stderr)
     assert "Trainer" not in failed.stderr
+    newest = kubetfx("runs", project.config, "--format", "json").document["runs"][0]
+    assert newest["state"] == "failed"
+    html = Path(newest["report"]).read_text(encoding="utf-8")
+    assert "Failed at Transform, node 7 of 12" in html
+    assert 'id="data"' in html
 
 
 def test_second_run_is_kept_out_of_the_workspace(new_penguins):

@@ -305,7 +305,7 @@ def test_missed_threshold_exits_with_4_and_pushes_nothing(first_run: Finished, p
     assert refused.exit_code == 4
     assert penguins.versions == before
     assert "cross_entropy" in refused.stdout
-    assert "must be at most 0.0001: MISSED" in refused.stdout
+    assert "must be at most 0.0001: it misses by" in refused.stdout
     html = report_of(refused).read_text(encoding="utf-8")
     assert "Not pushed: Cross entropy misses its threshold by " in html[html.index("<h1") : html.index("</h1>")]
     again = penguins.run("--set", "evaluation.thresholds={cross_entropy: {at_most: 0.0001}}")
@@ -319,7 +319,7 @@ def test_worse_model_is_refused_against_the_served_one(first_run: Finished, peng
     )
     assert refused.exit_code == 4
     assert penguins.versions == before
-    assert "at most 0.01 worse than served: MISSED" in refused.stdout
+    assert "may be at most 0.01 worse: it misses by" in refused.stdout
 
 
 def test_new_model_is_pushed_beside_the_old_one_and_compared_with_it(first_run: Finished, penguins: Project) -> None:

@@ -1,15 +1,31 @@
 """Facts to render: made by the functions that make them of a run, out of small synthetic tables."""
 
+import base64
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
+from components.evaluation_result import Check, EvaluationResult
 from components.report import collect, data, quality, training, verdict
-from components.report.facts import AnomalyFact, Data, Evaluation, Facts, Importance, Push, Quality, Settings, Training
+from components.report.facts import (
+    AnomalyFact,
+    Data,
+    Evaluation,
+    Facts,
+    Importance,
+    Layer,
+    Mistake,
+    Push,
+    Quality,
+    Settings,
+    Training,
+)
 from components.report.predictions import Predictions
-from pipeline.config import CardConfig, EvaluationConfig
+from pipeline.config import CardConfig
 from pipeline.run_record import NodeRecord, RunRecord
 
 SCRIPT = '<script>document.title = "taken over"</script>'
@@ -181,7 +197,7 @@ CHECKS = [
 
 
 def evaluation_facts(*, blessed: bool = False) -> Evaluation:
-    checks = [{**check, "passed": check["passed"] or blessed} for check in CHECKS]
+    checks = [Check(**{**check, "passed": check["passed"] or blessed}) for check in CHECKS]
     slices = {
         f"{SCRIPT}={SCRIPT}": {"example_count": 12, "accuracy": 0.5, "auc": 0.6},
         "colour=red": {"example_count": 200, "accuracy": 0.6, "auc": 0.7},
@@ -196,7 +212,7 @@ def evaluation_facts(*, blessed: bool = False) -> Evaluation:
         "is_blessed": blessed,
         "not_compared_because": None,
     }
-    return verdict.describe(document, EvaluationConfig())
+    return verdict.describe(EvaluationResult(**document))
 
 
 def facts(*, blessed: bool = False, num_numbers: int = 3) -> Facts:
@@ -236,19 +252,10 @@ def regression_facts() -> Facts:
         "metrics": {"example_count": 300, "mean_absolute_error": 8.1, "root_mean_squared_error": 10.2},
         "baseline_metrics": {},
         "slices": {},
-        "checks": [
-            {
-                "metric": "mean_absolute_error",
-                "kind": "at_most",
-                "bound": 9.0,
-                "value": 8.1,
-                "baseline": None,
-                "passed": True,
-            }
-        ],
+        "checks": [Check("mean_absolute_error", "at_most", 9.0, 8.1, None, passed=True)],
         "is_blessed": True,
     }
-    evaluation = collect.with_intervals(verdict.describe(document, EvaluationConfig()), predicted, {}, seed=0)
+    evaluation = collect.with_intervals(verdict.describe(EvaluationResult(**document)), predicted, {}, seed=0)
     return Facts(
         settings=Settings(name="houses", model_name="houses", task="regression"),
         label="price",
@@ -256,6 +263,40 @@ def regression_facts() -> Facts:
         evaluation=evaluation,
         quality=quality_facts(predicted, ["rooms", "area"]),
         push=Push(version=7, destination="/models/houses/7", model_digest="cd" * 32),
+    )
+
+
+def picture() -> str:
+    """A data URI, as components/report/mistakes.py makes them."""
+    buffer = io.BytesIO()
+    Image.effect_noise((64, 48), 90).save(buffer, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def image_facts() -> Facts:
+    """Of a classification of images: mistakes, robustness, a network of many layers."""
+    predicted = predictions()
+    document = {
+        "metrics": {"example_count": 400, "accuracy": 0.71, "kappa": 0.5, "drop_blur_1": 0.02, "drop_fgsm_0.01": 0.4},
+        "baseline_metrics": {"accuracy": 0.6, "drop_blur_1": 0.05},
+        "slices": {},
+        "checks": [Check("drop_fgsm_0.01", "at_most", 0.5, 0.4, None, passed=True)],
+        "is_blessed": True,
+    }
+    evaluation = collect.with_intervals(verdict.describe(EvaluationResult(**document)), predicted, {}, seed=0)
+    shown = [
+        Mistake(picture=picture(), path=f"{SCRIPT}.png", truth=truth, named=CLASSES[0], score=0.9)
+        for truth in (*CLASSES[1:], "emoji 🐧")
+    ]
+    layers = [Layer(name=f"convolution_{index}", type="Conv2D", output=[[None, 8, 8, 16]]) for index in range(60)]
+    quality = quality_facts(predicted, []).model_copy(update={"num_mistakes": 116, "mistakes": shown})
+    return Facts(
+        settings=Settings(name="pictures", model_name="pictures"),
+        label="label",
+        training=training_facts().model_copy(update={"layers": layers}),
+        evaluation=evaluation,
+        quality=quality,
+        push=Push(version=3, destination="/models/pictures/3", model_digest="ef" * 32),
     )
 
 

@@ -31,6 +31,7 @@ def statistics() -> str:
 PAGES: dict[str, Callable[[], str]] = {
     "not blessed": lambda: render.report(sample.facts(), sample.record()),
     "pushed regression": lambda: render.report(sample.regression_facts(), sample.record("pushed")),
+    "images": lambda: render.report(sample.image_facts(), sample.record("pushed")),
     "failed": failed,
     "comparison": compared,
     "statistics alone": statistics,

@@ -143,3 +143,33 @@ def test_facts_survive_their_file() -> None:
 
     assert again.data == facts.data
     assert np.isnan(again.evaluation.metric("precision").value)
+
+
+def whole_numbers(values: list[int]) -> statistics_pb2.FeatureNameStatistics:
+    feature = sample.number_statistics("day", np.array(values, float))
+    feature.type = statistics_pb2.FeatureNameStatistics.INT
+    return feature
+
+
+def test_months_have_a_bar_each_though_tfdv_has_ten_buckets() -> None:
+    dataset = statistics_pb2.DatasetFeatureStatistics(
+        num_examples=1200, features=[whole_numbers([*range(1, 13)] * 100)]
+    )
+    (column,) = data.describe({"train": dataset}).columns
+
+    assert len(column.edges) == 13
+    assert column.splits["train"].shares == pytest.approx([1 / 12] * 12, abs=1e-4)
+
+
+def test_another_range_of_whole_numbers_is_no_drift_by_itself() -> None:
+    """2007 to 2009, and a single row of 2010: the bounds of all buckets move."""
+    years = [2007, 2008, 2009] * 200
+    now, before = (
+        statistics_pb2.DatasetFeatureStatistics(num_examples=len(values), features=[whole_numbers(values)])
+        for values in ([*years, 2010], years)
+    )
+    (column,) = data.describe({"train": now}, previous={"train": before}).columns
+
+    assert column.drift is not None
+    assert column.drift.value < 0.01
+    assert not column.drift.is_large

@@ -55,6 +55,7 @@ def outline(html: str) -> str:
     [
         ("classification", lambda: render.report(sample.facts(blessed=True), sample.record("pushed"))),
         ("regression", lambda: render.report(sample.regression_facts(), sample.record("pushed"))),
+        ("images", lambda: render.report(sample.image_facts(), sample.record("pushed"))),
     ],
 )
 def test_structure_is_that_of_the_golden(name: str, html) -> None:
@@ -91,6 +92,38 @@ def test_every_end_of_a_run_has_its_answer(state: str, nodes: int, title: str) -
     html = render.report(facts, sample.record(state, nodes=nodes))
 
     assert title in html[html.index("<h1") : html.index("</h1>")]
+
+
+@pytest.mark.parametrize(
+    ("cached", "words"), [(True, "Nothing changed: every node"), (False, "No new version: the model")]
+)
+def test_run_that_pushed_nothing_new_says_whether_anything_was_done(cached: bool, words: str) -> None:
+    record = sample.record("unchanged")
+    states = [node.model_copy(update={"state": "cached" if cached else node.state}) for node in record.nodes]
+    html = render.report(sample.facts(blessed=True), record.model_copy(update={"nodes": states}))
+
+    assert words in html
+
+
+def test_metric_that_is_not_defined_has_no_change() -> None:
+    facts = sample.facts()
+    metrics = [one.model_copy(update={"served": 0.9}) for one in facts.evaluation.metrics]
+    evaluation = facts.evaluation.model_copy(update={"metrics": metrics})
+    html = render.report(facts.model_copy(update={"evaluation": evaluation}), sample.record())
+    row = html[html.index(">Precision</th>") :].partition("</tr>")[0]
+
+    assert "not defined" in row
+    assert re.search(r'data-head="Change"></td>', row)
+
+
+def test_slice_within_chance_of_the_whole_is_marked() -> None:
+    facts = sample.facts(blessed=True)
+    html = render.evaluation_page(facts.evaluation)
+    rows = {name: html[html.index(f'scope="row">{name}') :].partition("</tr>")[0] for name in ("colour=red",)}
+    script = html[html.index("=&lt;script&gt;") :].partition("</tr>")[0]
+
+    assert "may be chance" not in rows["colour=red"]  # 200 rows, 0.11 behind
+    assert "may be chance" in script  # 12 rows
 
 
 def test_failed_run_shows_the_end_of_the_log_and_what_was_not_reached(tmp_path: Path) -> None:

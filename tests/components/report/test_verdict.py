@@ -1,27 +1,19 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from components.evaluation_result import Check, EvaluationResult
 from components.report import verdict
-from pipeline.config import EvaluationConfig
+from components.report.facts import Evaluation
 from tests.components.report import sample
 
 
-@pytest.mark.parametrize(
-    ("share", "rows", "lower", "upper"),
-    [(0.5, 10, 0.2366, 0.7634), (1.0, 62, 0.9417, 1.0), (0.0, 5, 0.0, 0.4345), (0.8, 1000, 0.7741, 0.8236)],
-)
-def test_interval_is_wilsons(share: float, rows: int, lower: float, upper: float) -> None:
-    """Figures of statsmodels.stats.proportion.proportion_confint(..., method="wilson")."""
-    found = verdict.wilson(share, rows)
-    assert found is not None
-    assert (found.lower, found.upper) == (pytest.approx(lower, abs=1e-4), pytest.approx(upper, abs=1e-4))
-
-
-def test_nothing_is_known_of_no_rows() -> None:
-    assert verdict.wilson(0.5, 0) is None
+def described(document: dict[str, Any]) -> Evaluation:
+    checks = [Check(**check) for check in document["checks"]]
+    return verdict.describe(EvaluationResult(**{**document, "checks": checks}))
 
 
 @pytest.mark.parametrize(
@@ -51,7 +43,7 @@ def test_nothing_is_known_of_no_rows() -> None:
             0.9,
             0.9,
             True,
-            "Accuracy is 0.9, the same as the served model's 0.9, and may be at most 0.02 worse: it passes.",
+            "Accuracy is 0.9, the same as the served model's 0.9, and may be at most 0.02 worse: it passes by 0.02.",
         ),
         (
             "worse_by_at_most",
@@ -76,8 +68,8 @@ def test_threshold_is_told_in_words(
         "checks": [check],
         "is_blessed": passed,
     }
-    found = verdict.describe(document, EvaluationConfig())
-    assert found.checks[0].words == words
+    found = described(document)
+    assert str(found.checks[0]) == words
     assert found.failures == ([] if passed else [words])
 
 
@@ -100,7 +92,7 @@ def test_metric_where_less_is_better_is_worse_when_it_is_more() -> None:
         "checks": [check],
         "is_blessed": False,
     }
-    found = verdict.describe(document, EvaluationConfig())
+    found = described(document)
     assert "0.2 worse than the served model's 0.3" in found.failures[0]
     assert [(one.name, round(one.behind or 0, 6)) for one in found.slices] == [("a=1", 0.4), ("a=2", -0.3)]
 
@@ -122,11 +114,11 @@ def test_refusal_without_a_missed_check_points_at_the_log() -> None:
         "checks": [],
         "is_blessed": False,
     }
-    assert "Evaluator's log" in verdict.describe(document, EvaluationConfig()).failures[0]
+    assert "Evaluator's log" in described(document).failures[0]
 
 
 def test_evaluation_is_read_from_its_artifact(tmp_path: Path) -> None:
-    assert verdict.read(tmp_path, EvaluationConfig()) is None
+    assert verdict.read(tmp_path) is None
     document = {
         "metrics": {"example_count": 4, "accuracy": math.nan},
         "baseline_metrics": {},
@@ -136,7 +128,7 @@ def test_evaluation_is_read_from_its_artifact(tmp_path: Path) -> None:
         "not_compared_because": "the served model predicts another label",
     }
     (tmp_path / "evaluation.json").write_text(json.dumps(document))
-    found = verdict.read(tmp_path, EvaluationConfig())
+    found = verdict.read(tmp_path)
     assert found is not None
     assert found.metrics[0].interval is None
     assert found.not_compared_because == "the served model predicts another label"

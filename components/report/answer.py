@@ -1,0 +1,117 @@
+"""The answer at the top of a report: what became of the run, why, and how to call the model."""
+
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from components.evaluation_result import format_metric, metric_label
+from components.report.facts import Evaluation, Facts
+from pipeline.run_record import RunRecord
+
+LOG_LINES = 15
+LOG_WIDTH = 300
+_ALL = {1: "its threshold", 2: "both thresholds"}
+_GOES_ON = "What was finished is kept: the same command goes on from there."
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What stands at the top of a report."""
+
+    kind: Literal["good", "bad", "warn"]
+    title: str
+    reasons: Sequence[str] = ()
+    call: str | None = None
+    """Commands that ask the model."""
+    log_tail: str | None = None
+
+
+def answer(facts: Facts, record: RunRecord | None) -> Answer:
+    """What became of a run, and why.
+
+    Args:
+        facts: what it found out.
+        record: how it went; None where nobody kept one.
+    """
+    if record and record.state in ("failed", "interrupted", "running", "stopped_by_anomalies"):
+        return _broken_off(facts, record)
+    if facts.push and facts.push.version:
+        return _pushed(facts, facts.push.version, record)
+    evaluation = facts.evaluation
+    if evaluation and not evaluation.is_blessed:
+        return Answer(
+            "bad", f"Not pushed: {_missed(evaluation)}", [*evaluation.failures, "What is served is unchanged."]
+        )
+    return Answer("warn", "Not pushed", list(filter(None, [_in_short(evaluation)])))
+
+
+def _pushed(facts: Facts, version: int, record: RunRecord | None) -> Answer:
+    title, reasons = f"Pushed as version {version}", []
+    if record and record.state == "unchanged":
+        title = f"Still served: version {version}"
+        is_cached = all(node.state == "cached" for node in record.nodes)
+        reasons.append(
+            "Nothing changed: every node was taken from the cache."
+            if is_cached
+            else "No new version: the model is the one that was pushed before."
+        )
+    reasons.append(_in_short(facts.evaluation))
+    if facts.push and facts.push.destination:
+        reasons.append(f"{facts.settings.model_name} stands in {facts.push.destination}.")
+    return Answer("good", title, list(filter(None, reasons)), call=_call(facts, record))
+
+
+def _missed(evaluation: Evaluation) -> str:
+    missed = [check for check in evaluation.checks if not check.passed]
+    if not missed:
+        return "the model was refused"
+    names = list(dict.fromkeys(metric_label(check.metric) for check in missed))
+    if len(names) > 1:
+        return f"{', '.join(names[:-1])} and {names[-1]} miss their thresholds"
+    margin = missed[0].margin
+    return f"{names[0]} misses its threshold" + (f" by {format_metric(abs(margin))}" if margin is not None else "")
+
+
+def _in_short(evaluation: Evaluation | None) -> str:
+    checks = evaluation.checks if evaluation else []
+    return f"It meets {_ALL.get(len(checks), f'all {len(checks)} thresholds')}." if checks else ""
+
+
+def _broken_off(facts: Facts, record: RunRecord) -> Answer:
+    if record.state == "stopped_by_anomalies":
+        return Answer("bad", "Stopped by anomalies of the data", _anomalies(facts) or [record.error or ""])
+    node = record.failed_node
+    where = f" at {node.id}, node {len(record.nodes)} of {len(record.planned_nodes)}" if node else ""
+    if record.state == "failed":
+        reasons = [*filter(None, [record.error]), _GOES_ON]
+        return Answer("bad", f"Failed{where}", reasons, log_tail=_log_tail(record))
+    title = "Interrupted" if record.state == "interrupted" else "Running, or killed without a word"
+    return Answer("warn", f"{title}{where}", [_GOES_ON])
+
+
+def _anomalies(facts: Facts) -> list[str]:
+    found = (facts.data.anomalies if facts.data else None) or []
+    stopping = [f"{one.column}: {one.problem}" for one in found if one.action == "stop"]
+    more = len(stopping) - 5
+    return [*stopping[:5], *([f"and {more} more, below."] if more > 0 else [])]
+
+
+def _log_tail(record: RunRecord) -> str | None:
+    path = Path(record.failed_node.log) if record.failed_node else None
+    if path is None or not path.is_file():
+        return None
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return "\n".join(line[:LOG_WIDTH] for line in lines[-LOG_LINES:])
+
+
+def _call(facts: Facts, record: RunRecord | None) -> str | None:
+    if facts.push is None or facts.push.request is None:
+        return None
+    address = facts.settings.rest or "http://localhost:8501"
+    body = shlex.quote(json.dumps(facts.push.request, ensure_ascii=False))
+    line = f"curl -d {body} \\\n  {address}/v1/models/{facts.settings.model_name}:predict"
+    path = next((word for word in record.command if word.endswith((".yaml", ".yml"))), None) if record else None
+    return f"kubetfx serve {shlex.quote(path)}\n{line}" if path and not facts.settings.rest else line

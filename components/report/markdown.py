@@ -1,0 +1,71 @@
+"""Pieces of a report as Markdown: what a task of Kubeflow Pipelines shows, and what the model card is written with."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+_SPECIAL = re.compile(r"([\\`*_\[\]<>|#&~$])")
+_STARTS_BLOCK = re.compile(r"(?:[-+=]|\d{1,9}[.)](?=\s|$))")
+
+
+def escaped(text: str) -> str:
+    """Text in one line that Markdown takes for nothing else: a column may be named like a tag, a link or a list."""
+    found = _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    start = _STARTS_BLOCK.match(found)
+    return found if start is None else f"{found[: start.end() - 1]}\\{found[start.end() - 1 :]}"
+
+
+def code(text: str) -> str:
+    """Text as it stands, between backticks that it does not hold itself."""
+    flat = " ".join(text.split())
+    longest = max(map(len, re.findall(r"`+", flat)), default=0)
+    fence = "`" * (longest + 1)
+    return f"{fence} {flat} {fence}" if longest else f"`{flat}`"
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table; its cells are escaped."""
+    lines = [headers, ["---"] * len(headers), *([escaped(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def examples(title: str, rows_by_split: Mapping[str, int | None], *, span: int | None) -> str:
+    """What an ExampleGen wrote.
+
+    Args:
+        title: heading.
+        rows_by_split: None where the number is not known.
+        span: of the data.
+    """
+    total = sum(filter(None, rows_by_split.values()))
+    rows = [
+        [name, "" if count is None else f"{count:,}", "" if count is None or not total else f"{count / total:.1%}"]
+        for name, count in rows_by_split.items()
+    ]
+    parts = [f"### {escaped(title)}\n", table(["split", "rows", "share"], rows)]
+    return "\n".join([*parts, *([f"Span: {span}\n"] if span is not None else [])])
+
+
+def push(*, version: str | None, destination: str = "") -> str:
+    """What became of the model, and how to call it.
+
+    Args:
+        version: that was pushed; None: none was.
+        destination: where it stands: MODEL_BASE_PATH/VERSION.
+    """
+    if version is None:
+        return "### Not pushed\n\nThe model is not blessed. What is served is unchanged.\n"
+    directory, _, last = destination.rstrip("/").rpartition("/")
+    base = directory if last == version else destination
+    name = base.rstrip("/").rpartition("/")[2]
+    return (
+        f"### Version {escaped(version)} is pushed\n\n"
+        f"- To: {code(destination)}\n"
+        f"- TensorFlow Serving serves it with {code(f'--model_name={name} --model_base_path={base}')}\n\n"
+        "Call it with one row or several, each with the columns of the table by name:\n\n"
+        f"    curl -d '{{\"instances\": [{{...}}]}}' http://HOST:8501/v1/models/{name}:predict\n"
+    )
+
+
+def artifacts(title: str, rows: Sequence[tuple[str, str, str]]) -> str:
+    """What a node wrote of which nothing more is known: output, type and properties, a row each."""
+    return f"### {escaped(title)}\n\n" + table(["output", "type", "properties"], rows)

@@ -1,0 +1,62 @@
+"""Facts about the pictures that a classifier of images takes for what they are not."""
+
+import base64
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from components.report.facts import Mistake
+from components.report.predictions import Predictions
+
+MAX_MISTAKES = 24
+EDGE = 128
+"""Pixels of the longer edge of a picture in the report."""
+_LOSSLESS_EDGE = 48
+"""Pixels up to which a picture is kept as it is: compression would eat it up."""
+
+
+def describe(examples: Sequence[bytes], predictions: Predictions) -> tuple[int, list[Mistake]]:
+    """How many rows are taken for another class, and the ones that the model is most certain about.
+
+    Args:
+        examples: serialized tf.Examples with `image` and `path`, of a sample.
+        predictions: for the sample.
+    """
+    import tensorflow as tf
+
+    named, scores = predictions.outputs.argmax(axis=1), predictions.outputs.max(axis=1)
+    wrong = np.flatnonzero(named != predictions.labels)
+    chosen = wrong[np.argsort(-scores[wrong], kind="stable")][:MAX_MISTAKES]
+    positions = np.flatnonzero(predictions.known)
+    found = []
+    for row in chosen:
+        features = tf.train.Example.FromString(examples[positions[row]]).features.feature
+        found.append(
+            Mistake(
+                picture=picture(features["image"].bytes_list.value[0]),
+                path=features["path"].bytes_list.value[0].decode(errors="replace"),
+                truth=predictions.classes[predictions.labels[row]],
+                named=predictions.classes[named[row]],
+                score=float(scores[row]),
+            )
+        )
+    return len(wrong), found
+
+
+def picture(content: bytes) -> str:
+    """A small copy of a picture, as a data URI.
+
+    Args:
+        content: of an image file that the model has decoded.
+    """
+    with Image.open(io.BytesIO(content)) as opened:
+        opened.draft("RGB", (2 * EDGE, 2 * EDGE))
+        small = ImageOps.exif_transpose(opened).convert("RGB")
+    small.thumbnail((EDGE, EDGE))
+    is_small = max(small.size) <= _LOSSLESS_EDGE
+    buffer = io.BytesIO()
+    small.save(buffer, "PNG" if is_small else "JPEG", quality=80)
+    kind = "png" if is_small else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"

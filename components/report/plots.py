@@ -1,0 +1,111 @@
+"""Which figure a fact has, with the words that a screen reader says in its place. Drawn by figures.py."""
+
+from collections.abc import Iterator, Sequence
+
+from markupsafe import Markup
+
+from components.evaluation_result import format_metric, metric_label
+from components.report import figures
+from components.report.comparison import Comparison
+from components.report.facts import Curve, Quality, Training
+from components.report.formats import number
+from pipeline.run_record import RunRecord
+
+
+def is_curve(name: str) -> bool:
+    """Whether a series of the history has a figure of its own."""
+    return not name.startswith("val_") and name not in ("learning_rate", "lr")
+
+
+def training_curve(training: Training, name: str) -> Markup:
+    """A metric over the epochs, for training and validation."""
+    series = [figures.Series("training", training.history[name])]
+    validation = training.history.get(f"val_{name}")
+    if validation:
+        series.append(figures.Series("validation", validation, color=2))
+    words = "; ".join(
+        f"{one.name} from {number(one.values[0])} to {number(one.values[-1])}" for one in series if one.values
+    )
+    best = f"; the best epoch is {training.best_epoch}" if training.best_epoch else ""
+    return figures.lines(
+        series,
+        label=f"{metric_label(name)} over {training.epochs} epochs: {words}{best}",
+        y_label=name.replace("_", " "),
+        best=training.best_epoch,
+        stopped=training.epochs if training.stopped_early else None,
+    )
+
+
+def learning_rate(training: Training) -> Markup:
+    """The learning rate over the epochs."""
+    rates = training.learning_rate
+    label = f"Learning rate from {number(rates[0])} to {number(rates[-1])}"
+    return figures.lines([figures.Series("rate", rates)], label=label, y_label="learning rate")
+
+
+def overlaid(found: Comparison) -> Iterator[tuple[str, Markup]]:
+    """Curves of both runs in one figure, of the validation rows where there are some."""
+    first, second = found.first.training, found.second.training
+    if first is None or second is None:
+        return
+    for name in (name for name in first.history if is_curve(name) and name in second.history):
+        key = f"val_{name}" if {f"val_{name}"} <= first.history.keys() & second.history.keys() else name
+        of = "validation" if key != name else "training"
+        series = [figures.Series("first", first.history[key]), figures.Series("second", second.history[key], color=2)]
+        ends = "; ".join(f"{one.name} run ends at {number(one.values[-1])}" for one in series if one.values)
+        label = f"{metric_label(name)} of the {of} rows over the epochs: {ends}"
+        yield f"{metric_label(name)}, {of}", figures.lines(series, label=label, y_label=name.replace("_", " "))
+
+
+def roc(found: Sequence[Curve]) -> Markup:
+    """Recall over the false-positive rate."""
+    return figures.curves(
+        found, label=_in_words(found, "ROC curve"), x_label="false-positive rate", y_label="recall", diagonal=True
+    )
+
+
+def precision_recall(found: Sequence[Curve]) -> Markup:
+    """Precision over recall."""
+    return figures.curves(
+        found, label=_in_words(found, "Precision over recall"), x_label="recall", y_label="precision", diagonal=False
+    )
+
+
+def _in_words(found: Sequence[Curve], name: str) -> str:
+    return f"{name}. Area under the curve: " + "; ".join(f"{one.name} {format_metric(one.area or 0)}" for one in found)
+
+
+def calibration(quality: Quality) -> Markup:
+    """Observed share over predicted probability."""
+    words = "; ".join(f"predicted {one.predicted:.2f}, observed {one.observed:.2f}" for one in quality.calibration)
+    return figures.calibration(quality.calibration, label=f"Calibration: {words}")
+
+
+def scatter(quality: Quality) -> Markup:
+    """Predicted over true values."""
+    points = quality.predicted_against_true
+    return figures.scatter(points, label=f"Predicted against true values of {len(points)} rows")
+
+
+def residuals(quality: Quality) -> Markup:
+    """Histogram of the residuals."""
+    mean, deviation = quality.residual_mean or 0.0, quality.residual_deviation or 0.0
+    return figures.histogram(
+        quality.residual_edges,
+        quality.residual_counts,
+        label=f"Histogram of the residuals, mean {format_metric(mean)}, standard deviation {format_metric(deviation)}",
+        x_label="predicted less true",
+    )
+
+
+def steps(record: RunRecord) -> list[figures.Step]:
+    """The nodes of a run, those that were not reached included."""
+    by_id = {node.id: node for node in record.nodes}
+    found = []
+    for name in dict.fromkeys([*record.planned_nodes, *by_id]):
+        node = by_id.get(name)
+        if node is None:
+            found.append(figures.Step(name, "not reached"))
+        else:
+            found.append(figures.Step(name, node.state, node.seconds, tuple(node.upstream), tuple(node.outputs)))
+    return found

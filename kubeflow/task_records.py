@@ -1,0 +1,60 @@
+"""What a task of a package is in the record of a run: the TFX nodes that it ran, with their outputs on this machine."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from kubeflow.emulator import TaskResult
+from kubeflow.executor_io import local_path
+from kubeflow.task_spec import Node, TaskSpec
+from pipeline.run_record import NodeRecord
+from pipeline.run_result import NodeResult
+
+
+class TaskRecords:
+    """Records of one run's tasks, in the order in which they end: each knows by which nodes its inputs were made."""
+
+    def __init__(self) -> None:
+        self._makers: dict[str, str] = {}
+
+    def of(self, task: TaskResult, result: NodeResult) -> list[NodeRecord]:
+        """The records of a task: one a node; one for all where it failed, as nobody knows at which.
+
+        Args:
+            task: what ran.
+            result: how it ended.
+        """
+        spec = TaskSpec.from_argument(_argument(task, "--task"))
+        if result.state == "failed" or spec.role == "driver":
+            return [result.record(upstream=[])]
+        return [self._record(node, task, result, is_alone=len(spec.nodes) == 1) for node in spec.nodes]
+
+    def _record(self, node: Node, task: TaskResult, result: NodeResult, *, is_alone: bool) -> NodeRecord:
+        artifacts = {key: task.artifacts[slot] for key, slot in node.outputs.items()}
+        self._makers |= {str(artifact["name"]): node.id for artifact in artifacts.values()}
+        return NodeRecord(
+            id=node.id,
+            state=result.state,
+            seconds=round(result.seconds, 3) if is_alone else None,
+            log=str(result.log_path),
+            outputs={key: [str(local_path(artifact["uri"]))] for key, artifact in artifacts.items()},
+            upstream=list(dict.fromkeys(self._upstream(node, task))),
+        )
+
+    def _upstream(self, node: Node, task: TaskResult) -> Iterator[str]:
+        taken = json.loads(_argument(task, "--executor-input"))["inputs"].get("artifacts", {})
+        for slot in (slot for slots in node.inputs.values() for slot in slots):
+            made_here = task.artifacts.get(slot)
+            artifacts = [made_here] if made_here else taken.get(slot, {}).get("artifacts", [])
+            names = (str(artifact["name"]) for artifact in artifacts)
+            yield from (self._makers[name] for name in names if name in self._makers)
+
+
+def metadata_of_examples(tasks: list[TaskResult]) -> Mapping[str, Any]:
+    """Properties of the rows that a run read, of whichever ExampleGen."""
+    found = (task.artifacts["examples"]["metadata"] for task in tasks if "examples" in task.artifacts)
+    return next(found, {})
+
+
+def _argument(task: TaskResult, name: str) -> str:
+    return task.arguments[task.arguments.index(name) + 1]

@@ -1,0 +1,103 @@
+"""Keeps the record of a run as it goes on, and writes its report when it is over. Every runner on this machine has one.
+
+That record or report cannot be written is no reason to fail the run.
+"""
+
+import contextlib
+import math
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pipeline import run_record
+from pipeline.config import PipelineConfig
+from pipeline.errors import KubetfxError
+from pipeline.output import Output, logged_to
+from pipeline.run_record import NodeRecord, RunRecord
+from pipeline.run_result import RunResult
+
+
+class RunRecorder:
+    """The record of one run."""
+
+    def __init__(
+        self,
+        config: PipelineConfig,
+        output: Output,
+        *,
+        run_id: str,
+        log_folder: Path,
+        examples_properties: Callable[[RunRecord], Mapping[str, Any]] = lambda _: {},
+    ) -> None:
+        """Begin it; nothing is written before `plan`.
+
+        Args:
+            config: of the pipeline.
+            output: to say that a report could not be written.
+            run_id: of the run.
+            log_folder: of the run.
+            examples_properties: custom properties of the examples, of a run that did not reach the node Report.
+        """
+        self._config = config
+        self._output = output
+        self._log_folder = log_folder
+        self._examples_properties = examples_properties
+        self._started = time.monotonic()
+        self._record = run_record.begin(config, run_id=run_id, command=["kubetfx", *sys.argv[1:]])
+
+    def plan(self, node_ids: Sequence[str]) -> None:
+        """Note all nodes of the pipeline in their order."""
+        self._update(planned_nodes=list(node_ids))
+
+    def add(self, *nodes: NodeRecord) -> None:
+        """Note how nodes ended."""
+        self._update(nodes=[*self._record.nodes, *nodes])
+
+    def end(self, result: RunResult) -> RunResult:
+        """Write record and report of a run in which every node ended well.
+
+        Returns:
+            The result, with the path of the report.
+        """
+        state: run_record.RunState = "not_blessed"
+        if result.pushed_version is not None:
+            state = "pushed" if result.is_new_version else "unchanged"
+        record = run_record.ended(
+            self._record,
+            state,
+            seconds=time.monotonic() - self._started,
+            metrics={name: value for name, value in result.evaluation.metrics.items() if math.isfinite(value)},
+            pushed_version=result.pushed_version,
+        )
+        return replace(result, report_path=self._publish(record))
+
+    def break_off(self, error: BaseException) -> None:
+        """Write record and report of a run that an exception ended, and tell the exception where the report is."""
+        if not self._record.planned_nodes:
+            return
+        state = run_record.end_state(error)
+        seconds = time.monotonic() - self._started
+        record = run_record.ended(self._record, state, seconds=seconds, error=str(error) or type(error).__name__)
+        path = self._publish(record, ask_model=state == "failed")
+        if isinstance(error, KubetfxError):
+            error.report_path = path
+
+    def _update(self, **fields: Any) -> None:
+        self._record = self._record.model_copy(update=fields)
+        with contextlib.suppress(OSError):  # the disk may be full, and it is a node's place to say so
+            run_record.write(self._config.workspace_path, self._record)
+
+    def _publish(self, record: RunRecord, *, ask_model: bool = True) -> Path | None:
+        from components.report import run_report
+
+        try:
+            with logged_to(self._log_folder / "report.log"):
+                run_record.write(self._config.workspace_path, record)
+                properties = self._examples_properties(record)
+                return run_report.publish(self._config, record, examples_properties=properties, ask_model=ask_model)
+        except Exception as error:
+            self._output.say(f"The report could not be written: {type(error).__name__}: {error}", style="yellow")
+            return None
