@@ -23,7 +23,7 @@ from tfx.dsl.components.base import base_beam_component, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts, standard_component_specs
 from tfx.utils import proto_utils
 
-from components import beam_mode, golden, image_evaluation
+from components import beam_mode, golden, image_evaluation, table_profile
 from components.evaluation_result import RESULT, Check, EvaluationResult
 from components.served_model_resolver import saved_model_path
 from models.export import read_facts
@@ -257,6 +257,8 @@ class Executor(tfx_evaluator.Executor):
             _evaluate_in_process(inputs, eval_config, folder)
             _bless(inputs, output_dict, folder)
         else:
+            profile = table_profile.read(Path(artifact_utils.get_single_uri(inputs["examples"])))
+            self._beam_pipeline_args = beam_mode.with_running_mode(self._beam_pipeline_args, num_rows=profile.num_rows)
             super().Do(inputs, output_dict, {**exec_properties, "eval_config": proto_utils.proto_to_json(eval_config)})
         if difference:
             (folder / NOT_COMPARED).write_text(difference, encoding="utf-8")

@@ -4,6 +4,7 @@ It is no property of the artifact: Kubeflow Pipelines hands those to each task i
 more columns than fit in there.
 """
 
+import functools
 import json
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -43,7 +44,12 @@ class TableProfile:
 
     def column(self, name: str) -> Column:
         """The column of that name, which must be there."""
-        return next(column for column in self.columns if column.name == name)
+        return self._by_name[name]
+
+    @functools.cached_property
+    def _by_name(self) -> dict[str, Column]:
+        """There may be thousands, of which each is asked for."""
+        return {column.name: column for column in reversed(self.columns)}
 
     @property
     def names(self) -> list[str]:

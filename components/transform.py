@@ -20,7 +20,7 @@ from tfx.dsl.components.base import executor_spec
 from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import json_utils
 
-from components import beam_mode, examples, local_analysis
+from components import beam_mode, examples, local_analysis, table_profile
 from models.features import read_schema
 
 ANALYZED_SPLIT = "train"
@@ -44,6 +44,9 @@ class Executor(tfx_executor.Executor):
                 return
             except local_analysis.Unsupported as reason:
                 logging.warning("Beam analyzes the data: the analyzer %s is known to it alone.", reason)
+        self._beam_pipeline_args = beam_mode.with_running_mode(
+            self._beam_pipeline_args, num_rows=_num_rows(input_dict[standard_component_specs.EXAMPLES_KEY])
+        )
         super().Do(input_dict, output_dict, exec_properties)
 
     def _analyze(
@@ -80,6 +83,10 @@ class Executor(tfx_executor.Executor):
         custom_config["schema_path"] = inputs[labels.SCHEMA_PATH_LABEL]
         inputs = {**inputs, labels.CUSTOM_CONFIG: json_utils.dumps(custom_config)}
         return super()._GetPreprocessingFn(inputs, unused_outputs)
+
+
+def _num_rows(examples_artifacts: list[types.Artifact]) -> int:
+    return table_profile.read(Path(artifact_utils.get_single_uri(examples_artifacts))).num_rows
 
 
 def _only_analyzes(output_dict: Mapping[str, Any], exec_properties: Mapping[str, Any]) -> bool:
