@@ -11,6 +11,9 @@ arguments name one, the number of rows decides.
 import itertools
 import os
 from collections.abc import Sequence
+from typing import Any
+
+from absl import logging
 
 DIRECT_RUNNER = "--runner=DirectRunner"
 BREAK_EVEN_ROWS = 250_000
@@ -45,6 +48,19 @@ def with_running_mode(beam_arguments: Sequence[str] | None, *, num_rows: int) ->
         return [*arguments, f"{_MODE}=in_memory"]
     workers = [] if _value(arguments, _WORKERS) else [f"{_WORKERS}={num_workers}"]
     return [*arguments, f"{_MODE}=multi_processing", *workers]
+
+
+def choose_running_mode(executor: Any, *, num_rows: int | None) -> None:
+    """Let one of TFX's executors for Beam run in a mode for this machine, and say in its log which.
+
+    Args:
+        executor: of a node that Beam does the work of.
+        num_rows: of the data; None: not known, and Beam's default stays.
+    """
+    if num_rows is None:
+        return
+    executor._beam_pipeline_args = with_running_mode(executor._beam_pipeline_args, num_rows=num_rows)
+    logging.info("Beam, for %d rows: %s", num_rows, " ".join(executor._beam_pipeline_args))
 
 
 def describe(beam_arguments: Sequence[str], *, num_rows: int) -> str:

@@ -174,8 +174,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         self, write: _WriteExamples, numbered_files: list[tuple[int, str]], *, num_rows: int, counts_path: Path
     ) -> dict[str, int]:
         """Rows by split."""
-        self._beam_pipeline_args = beam_mode.with_running_mode(self._beam_pipeline_args, num_rows=num_rows)
-        logging.info("Beam: %s", self._beam_pipeline_args)
+        beam_mode.choose_running_mode(self, num_rows=num_rows)
         with self._make_beam_pipeline() as pipeline:
             (
                 pipeline

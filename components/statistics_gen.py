@@ -59,7 +59,7 @@ class Executor(tfx_executor.Executor):
         rate = sample_rate(profile.num_rows, max_rows=exec_properties.get("max_rows"))
         rates = json_utils.dumps(dict.fromkeys(splits, rate))
         if not beam_mode.is_in_process(self._beam_pipeline_args):
-            self._beam_pipeline_args = beam_mode.with_running_mode(self._beam_pipeline_args, num_rows=profile.num_rows)
+            beam_mode.choose_running_mode(self, num_rows=profile.num_rows)
             options = stats_options.StatsOptions(feature_allowlist=profile.names)
             properties = {
                 **exec_properties,

@@ -44,9 +44,8 @@ class Executor(tfx_executor.Executor):
                 return
             except local_analysis.Unsupported as reason:
                 logging.warning("Beam analyzes the data: the analyzer %s is known to it alone.", reason)
-        self._beam_pipeline_args = beam_mode.with_running_mode(
-            self._beam_pipeline_args, num_rows=_num_rows(input_dict[standard_component_specs.EXAMPLES_KEY])
-        )
+        folder = Path(artifact_utils.get_single_uri(input_dict[standard_component_specs.EXAMPLES_KEY]))
+        beam_mode.choose_running_mode(self, num_rows=table_profile.num_rows(folder))
         super().Do(input_dict, output_dict, exec_properties)
 
     def _analyze(
@@ -83,10 +82,6 @@ class Executor(tfx_executor.Executor):
         custom_config["schema_path"] = inputs[labels.SCHEMA_PATH_LABEL]
         inputs = {**inputs, labels.CUSTOM_CONFIG: json_utils.dumps(custom_config)}
         return super()._GetPreprocessingFn(inputs, unused_outputs)
-
-
-def _num_rows(examples_artifacts: list[types.Artifact]) -> int:
-    return table_profile.read(Path(artifact_utils.get_single_uri(examples_artifacts))).num_rows
 
 
 def _only_analyzes(output_dict: Mapping[str, Any], exec_properties: Mapping[str, Any]) -> bool:
