@@ -29,6 +29,8 @@ SETTLE_SECONDS = 0.5
 MAX_NAMED = 3
 """Changed files that are named."""
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 FileState = tuple[int, int, int]
 """Inode, bytes, and time of the last change in nanoseconds."""
 
@@ -137,14 +139,16 @@ class _Interrupts:
     def __init__(self) -> None:
         self.came = False
         self._pid: int | None = None
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in _SIGNALS:
             signal.signal(number, self._handle)
 
     def run(self, function: Callable[[], int]) -> int:
         """Call a function in a process of its own; its exit code."""
         process = multiprocessing.get_context("fork").Process(target=_call, args=(function,))
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until it is known whom to hand them on to
         process.start()
         self._pid = process.pid
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         process.join()
         self._pid = None
         assert process.exitcode is not None
@@ -158,8 +162,9 @@ class _Interrupts:
 
 def _call(function: Callable[[], int]) -> None:
     os.setpgid(0, 0)  # Ctrl-C comes to the watching process alone, which hands it on once
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _SIGNALS:
         signal.signal(number, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     sys.exit(function())
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from components.push_directory import model_digest
-from tests.e2e.project import Project, command, environment, kubetfx, penguins_in
+from tests.e2e.project import Project, command, environment, kubetfx
 
 DEADLINE_SECONDS = 120
 
@@ -42,9 +42,7 @@ class Watching:
 @pytest.fixture
 def watching(new_penguins: Project) -> Iterator[Watching]:
     text = new_penguins.config.read_text()
-    new_penguins.config.write_text(text + "training: {epochs: 2}\nworkspace: .kubetfx/penguins\n")
-    with new_penguins.config.open("a") as config:
-        config.write("report: {rows: 50}\n")
+    new_penguins.config.write_text(text + "training: {epochs: 2}\n")
     started = Watching(new_penguins, "--set", "evaluation.thresholds={accuracy: {at_least: 0}}")
     yield started
     if started.process.poll() is None:
@@ -97,19 +95,3 @@ def test_change_runs_what_it_touches_and_gives_the_model_of_a_fresh_process(
     watching.wait_for("Transform            cached", times=2)
     assert watching.interrupt() == 130
     assert "Interrupted. What was finished is kept" in watching.said()
-
-
-def test_broken_config_is_watched_until_it_is_mended_or_the_user_goes(tmp_path: Path) -> None:
-    project = penguins_in(tmp_path / "penguins")
-    edit(project.config, "species", "kind")
-    watching = Watching(project)
-    try:
-        watching.wait_for("Ctrl-C ends it.")
-        assert "There is no column 'kind'" in watching.said()
-        (project.folder / "data" / "penguins.csv").unlink()
-        watching.wait_for("Ctrl-C ends it.", times=2)
-        assert f"Changed: {project.folder / 'data' / 'penguins.csv'}" in watching.said()
-        assert watching.interrupt() == 0
-    finally:
-        watching.process.kill()
-        watching.process.wait()
