@@ -42,10 +42,14 @@ class Watched:
     places: tuple[str, ...]
     """What is watched, for people."""
     files: Mapping[Path, FileState]
+    is_whole: bool = True
+    """False: the config has an error, so that it is not known what else there is to watch."""
 
     def changed_since(self, before: "Watched") -> list[Path]:
         """Files that were added, removed or written."""
         names = {*self.files, *before.files}
+        if not (self.is_whole and before.is_whole):
+            names = {*self.files} & {*before.files}
         return sorted(name for name in names if self.files.get(name) != before.files.get(name))
 
 
@@ -55,7 +59,7 @@ def look(config_path: Path, overrides: Sequence[str]) -> Watched:
     try:
         config = load_config(config_path, overrides=overrides)
     except KubetfxError:
-        return Watched(tuple(places), _states(files))
+        return Watched(tuple(places), _states(files), is_whole=False)
     if not is_url(config.data.path):
         places.append(_relative(config.data.path))
         files += _data_files(config.data)

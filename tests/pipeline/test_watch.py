@@ -82,6 +82,8 @@ def test_config_with_an_error_is_watched_alone(config):
     config.write_text("name: houses\ndata: {path: data, label: price}\nepochs: 3\n")
     assert [Path(place).name for place in watch.look(config, ()).places] == ["pipeline.yaml"]
     assert changed(config, lambda: config.write_text("name: houses\n")) == ["pipeline.yaml"]
+    mended = "name: houses\ndata: {path: data, label: price}\n"
+    assert changed(config, lambda: config.write_text(mended)) == ["pipeline.yaml"]
 
 
 def test_bucket_is_not_watched(config):
