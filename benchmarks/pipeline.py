@@ -128,7 +128,12 @@ def _measure_size(size: str, arguments: argparse.Namespace, results: dict[str, A
 def run_kubetfx(work: Work, output: Path) -> Run:
     """`kubetfx run`, in a workspace that is new at the first call for an output folder."""
     config_path = output / "pipeline.yaml"
-    config_path.write_text(yaml.safe_dump(_kubetfx_config(work), sort_keys=False))
+    config_path.write_text(yaml.safe_dump(kubetfx_config(work), sort_keys=False))
+    return run_config(config_path)
+
+
+def run_config(config_path: Path) -> Run:
+    """`kubetfx run` of a config."""
     command = [sys.executable, "-m", "pipeline", "run", str(config_path), "--format", "json"]
     run, stdout = _run(command)
     document = json.loads(stdout)
@@ -138,7 +143,8 @@ def run_kubetfx(work: Work, output: Path) -> Run:
     return Run(run.wall_seconds, run.cpu_seconds, run.peak_bytes, document["metrics"], nodes, executed=executed)
 
 
-def _kubetfx_config(work: Work) -> dict[str, Any]:
+def kubetfx_config(work: Work) -> dict[str, Any]:
+    """A pipeline.yaml that asks for a work."""
     return {
         "name": work.name,
         "data": {
