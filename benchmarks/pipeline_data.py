@@ -14,6 +14,7 @@ from examples.flights import prepare as flights
 OTTO_ROWS, OTTO_COLUMNS, OTTO_CLASSES = 61_878, 93, 9
 """The shape of Kaggle's Otto set."""
 LONG_ROWS, LONG_COLUMNS = 3_000_000, 20
+LONG = f"x{LONG_COLUMNS}"
 WIDE_ROWS, WIDE_COLUMNS = 10_000, 2_000
 BLOCK_ROWS = 100_000
 CLASS_DISTANCE = 0.35
@@ -109,7 +110,8 @@ def numbers(folder: Path, *, name: str, rows: int, columns: int, classes: int, e
 
 
 def make(size: str, folder: Path) -> Work:
-    """The work of a size: `penguins`, `flights`, `wide`, or a number of rows."""
+    """The work of a size: `penguins`, `flights`, `wide`, or a number of rows, with `x20` if it is to have 20 columns
+    though it is no long table."""
     if size == "penguins":
         return penguins(folder)
     if size == "flights":
@@ -118,8 +120,8 @@ def make(size: str, folder: Path) -> Work:
         return numbers(
             folder, name="wide", rows=WIDE_ROWS, columns=WIDE_COLUMNS, classes=2, epochs=10, batch_size=1_000
         )
-    rows = int(size.replace(",", ""))
-    if rows >= LONG_ROWS // 10:
+    rows, is_long = int(size.removesuffix(LONG).replace(",", "")), size.endswith(LONG)
+    if is_long or rows >= LONG_ROWS // 10:
         return numbers(folder, name="long", rows=rows, columns=LONG_COLUMNS, classes=2, epochs=2, batch_size=10_000)
     return numbers(
         folder, name="otto", rows=rows, columns=OTTO_COLUMNS, classes=OTTO_CLASSES, epochs=10, batch_size=1_000

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
-import tensorflow_model_analysis as tfma
 from absl import logging
 from tensorflow_model_analysis.proto import config_pb2, metrics_for_slice_pb2
+from tensorflow_model_analysis.writers import metrics_plots_and_validations_writer as tfma_files
 from tfx import types
 from tfx.components.evaluator import constants as tfx_constants
 from tfx.components.evaluator import executor as tfx_evaluator
@@ -23,7 +23,7 @@ from tfx.dsl.components.base import base_beam_component, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts, standard_component_specs
 from tfx.utils import proto_utils
 
-from components import beam_mode, golden, image_evaluation
+from components import beam_mode, golden, image_evaluation, table_profile
 from components.evaluation_result import RESULT, Check, EvaluationResult
 from components.served_model_resolver import saved_model_path
 from models.export import read_facts
@@ -148,7 +148,7 @@ def read_evaluation(folder: Path, evaluation: EvaluationConfig, *, task: Task) -
         task: of the model.
     """
     by_slice: dict[str, dict[str, dict[str, float]]] = {}
-    for record in tfma.load_metrics(str(folder)):
+    for record in tfma_files.load_and_deserialize_metrics(str(folder)):
         by_slice[_slice_name(record)] = _values_by_model(record)
     overall = by_slice.pop("")
     order = ["example_count", *METRICS[task]]
@@ -165,8 +165,7 @@ def read_evaluation(folder: Path, evaluation: EvaluationConfig, *, task: Task) -
             for name, values in sorted(by_slice.items())
         },
         checks=checks,
-        is_blessed=tfma.load_validation_result(str(folder)).validation_ok
-        and all(check.passed for check in checks if check.metric not in METRICS[task]),
+        is_blessed=_is_valid(folder) and all(check.passed for check in checks if check.metric not in METRICS[task]),
         by_class=images.get("by_class", {}),
         not_compared_because=(folder / NOT_COMPARED).read_text() if (folder / NOT_COMPARED).is_file() else None,
     )
@@ -257,6 +256,8 @@ class Executor(tfx_evaluator.Executor):
             _evaluate_in_process(inputs, eval_config, folder)
             _bless(inputs, output_dict, folder)
         else:
+            num_rows = table_profile.num_rows(Path(artifact_utils.get_single_uri(inputs["examples"])))
+            beam_mode.choose_running_mode(self, num_rows=num_rows)
             super().Do(inputs, output_dict, {**exec_properties, "eval_config": proto_utils.proto_to_json(eval_config)})
         if difference:
             (folder / NOT_COMPARED).write_text(difference, encoding="utf-8")
@@ -306,12 +307,17 @@ def _bless(inputs: dict[str, list[types.Artifact]], output_dict: dict[str, list[
             model = artifact_utils.get_single_instance(inputs[key])
             blessing.set_string_custom_property(f"{kind}_model", model.uri)
             blessing.set_int_custom_property(f"{kind}_model_id", model.id)
-    is_blessed = tfma.load_validation_result(str(folder)).validation_ok
+    is_blessed = _is_valid(folder)
     blessing.set_int_custom_property(tfx_constants.ARTIFACT_PROPERTY_BLESSED_KEY, int(is_blessed))
     name = tfx_constants.BLESSED_FILE_NAME if is_blessed else tfx_constants.NOT_BLESSED_FILE_NAME
     Path(blessing.uri).mkdir(parents=True, exist_ok=True)
     (Path(blessing.uri) / name).touch()
     logging.info("Blessing result %s written to %s.", is_blessed, blessing.uri)
+
+
+def _is_valid(folder: Path) -> bool:
+    """TFMA's verdict, as it stands in its file."""
+    return bool(tfma_files.load_and_deserialize_validation_result(str(folder)).validation_ok)
 
 
 def _withdraw_blessing(blessing: types.Artifact) -> None:

@@ -160,7 +160,9 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         if beam_mode.is_in_process(self._beam_pipeline_args):
             counts = _sum(count for numbered_file in numbered_files for count in write.process(numbered_file))
         else:
-            counts = self._write_on_beam(write, numbered_files, counts_path=Path(examples.uri) / "num_examples")
+            counts = self._write_on_beam(
+                write, numbered_files, num_rows=profile.num_rows, counts_path=Path(examples.uri) / "num_examples"
+            )
         logging.info("Rows by split: %s", counts)
         examples.set_string_custom_property("num_examples", json.dumps({name: counts[name] for name in names}))
         table_profile.write(Path(examples.uri), profile, label=data.label)
@@ -169,9 +171,10 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         _check_splits(counts)
 
     def _write_on_beam(
-        self, write: _WriteExamples, numbered_files: list[tuple[int, str]], *, counts_path: Path
+        self, write: _WriteExamples, numbered_files: list[tuple[int, str]], *, num_rows: int, counts_path: Path
     ) -> dict[str, int]:
         """Rows by split."""
+        beam_mode.choose_running_mode(self, num_rows=num_rows)
         with self._make_beam_pipeline() as pipeline:
             (
                 pipeline

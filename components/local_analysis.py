@@ -6,6 +6,7 @@ tf.Transform's own combiners and SavedModels; only what Beam does between them i
 does so in one pass a phase. An analyzer that is not known here is left to Beam (`Unsupported`).
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -19,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import tensorflow as tf
 import tensorflow_transform as tft
-from tensorflow_transform import analyzer_nodes, analyzers, annotators, graph_tools, impl_helper, nodes
+from tensorflow_transform import analyzer_nodes, analyzers, annotators, graph_tools, impl_helper, nodes, tf_utils
 from tensorflow_transform.beam import analysis_graph_builder, beam_nodes
 from tensorflow_transform.saved import saved_transform_io_v2
 from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io, schema_utils
@@ -90,6 +91,18 @@ def analyze(
     Raises:
         Unsupported: the preprocessing_fn needs an analyzer that is not known here. Nothing is written.
     """
+    with _sources_by_set():
+        _analyze(preprocessing_fn, schema, blocks, output=output, temporary=temporary)
+
+
+def _analyze(
+    preprocessing_fn: PreprocessingFn,
+    schema: Any,
+    blocks: Callable[[], Iterable[Tensors]],
+    *,
+    output: Path,
+    temporary: Path,
+) -> None:
     specs = schema_utils.schema_as_feature_spec(schema).feature_spec
     type_specs = {name: _type_spec(spec) for name, spec in specs.items()}
     graph, inputs, outputs = impl_helper.trace_preprocessing_function(
@@ -107,6 +120,29 @@ def analyze(
     save = _SavedModels(preprocessing_fn, type_specs, fingerprint, temporary)
     saved_model = _Analysis(collector.steps, blocks, save, temporary).value(final)
     _publish(Path(saved_model), schema=schema, asset_map=asset_map, output=output)
+
+
+@contextlib.contextmanager
+def _sources_by_set() -> Iterator[None]:
+    """While it lasts, tf.Transform finds the columns that an analyzer depends on by a set. It compares each with each,
+    several times: a minute for two thousand columns."""
+    theirs = graph_tools._retrieve_source_keys
+    graph_tools._retrieve_source_keys = _source_keys
+    try:
+        yield
+    finally:
+        graph_tools._retrieve_source_keys = theirs
+
+
+def _source_keys(sourced_tensors: Iterable[tf.Tensor], structured_inputs: Mapping[str, Any]) -> set[str]:
+    sinks = [tensor.op for tensor in sourced_tensors]
+    found = graph_tools.retrieve_sources(sinks, ignore_control_dependencies=True)
+    sources = {tf_utils.hashable_tensor_or_op(source) for source in found}
+    return {
+        key
+        for key, value in structured_inputs.items()
+        if any(tf_utils.hashable_tensor_or_op(v) in sources for v in graph_tools._decompose_tensor_or_op(value))
+    }
 
 
 def _type_spec(spec: Any) -> tf.TypeSpec:

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_model_analysis as tfma
 from google.protobuf import json_format
 from tensorflow_model_analysis import version as tfma_version
 from tensorflow_model_analysis.evaluators import metrics_validator
 from tensorflow_model_analysis.metrics import metric_types
 from tensorflow_model_analysis.proto import config_pb2, metrics_for_slice_pb2
 from tensorflow_model_analysis.slicer import slicer_lib
+from tensorflow_model_analysis.utils import config_util
 from tensorflow_model_analysis.writers import metrics_plots_and_validations_writer as tfma_writer
 
 from components import metrics
@@ -67,8 +67,8 @@ def evaluate(
         output: folder to write.
     """
     has_baseline = any(spec.is_baseline for spec in eval_config.model_specs)
-    config = tfma.utils.update_eval_config_with_defaults(eval_config, has_baseline=has_baseline, rubber_stamp=True)
-    tfma.utils.verify_eval_config(config)
+    config = config_util.update_eval_config_with_defaults(eval_config, has_baseline=has_baseline, rubber_stamp=True)
+    config_util.verify_eval_config(config)
     slices = [tuple(spec.feature_keys) for spec in config.slicing_specs]
     names = [name for name in models if has_baseline or name == _candidate(eval_config)]
     outputs = {spec.name: spec.prediction_key for spec in eval_config.model_specs}

@@ -22,7 +22,7 @@ from tfx.dsl.components.base import base_beam_component, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts, standard_component_specs
 from tfx.utils import json_utils
 
-from components import beam_mode, examples, table_profile
+from components import beam_mode, examples, histograms, table_profile
 
 SAMPLE_SEED = 0
 
@@ -39,7 +39,8 @@ def statistics_of(blocks: Iterator[pa.RecordBatch]) -> statistics_pb2.DatasetFea
     for block in blocks:
         pairs = zip(generators, accumulators, strict=True)
         accumulators = [generator.add_input(accumulator, block) for generator, accumulator in pairs]
-    return stats_impl.extract_statistics_output(accumulators, generators)
+    with histograms.on_arrays():
+        return stats_impl.extract_statistics_output(accumulators, generators)
 
 
 class Executor(tfx_executor.Executor):
@@ -59,6 +60,7 @@ class Executor(tfx_executor.Executor):
         rate = sample_rate(profile.num_rows, max_rows=exec_properties.get("max_rows"))
         rates = json_utils.dumps(dict.fromkeys(splits, rate))
         if not beam_mode.is_in_process(self._beam_pipeline_args):
+            beam_mode.choose_running_mode(self, num_rows=profile.num_rows)
             options = stats_options.StatsOptions(feature_allowlist=profile.names)
             properties = {
                 **exec_properties,

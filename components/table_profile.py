@@ -4,6 +4,7 @@ It is no property of the artifact: Kubeflow Pipelines hands those to each task i
 more columns than fit in there.
 """
 
+import functools
 import json
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -43,7 +44,12 @@ class TableProfile:
 
     def column(self, name: str) -> Column:
         """The column of that name, which must be there."""
-        return next(column for column in self.columns if column.name == name)
+        return self._by_name[name]
+
+    @functools.cached_property
+    def _by_name(self) -> dict[str, Column]:
+        """There may be thousands, of which each is asked for."""
+        return {column.name: column for column in reversed(self.columns)}
 
     @property
     def names(self) -> list[str]:
@@ -56,6 +62,14 @@ def write(examples_folder: Path, profile: TableProfile, *, label: str) -> None:
     columns = [asdict(column if column.name == label else replace(column, values=())) for column in profile.columns]
     document = json.dumps({"num_rows": profile.num_rows, "columns": columns})
     (examples_folder / FILE).write_text(document, encoding="utf-8")
+
+
+def num_rows(examples_folder: Path) -> int | None:
+    """Rows of the table that the examples are of; None if another ExampleGen wrote them."""
+    try:
+        return read(examples_folder).num_rows
+    except FileNotFoundError:
+        return None
 
 
 def read(examples_folder: Path) -> TableProfile:

@@ -20,7 +20,7 @@ from tfx.dsl.components.base import executor_spec
 from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import json_utils
 
-from components import beam_mode, examples, local_analysis
+from components import beam_mode, examples, local_analysis, table_profile
 from models.features import read_schema
 
 ANALYZED_SPLIT = "train"
@@ -44,6 +44,8 @@ class Executor(tfx_executor.Executor):
                 return
             except local_analysis.Unsupported as reason:
                 logging.warning("Beam analyzes the data: the analyzer %s is known to it alone.", reason)
+        folder = Path(artifact_utils.get_single_uri(input_dict[standard_component_specs.EXAMPLES_KEY]))
+        beam_mode.choose_running_mode(self, num_rows=table_profile.num_rows(folder))
         super().Do(input_dict, output_dict, exec_properties)
 
     def _analyze(

@@ -46,11 +46,19 @@ class TrainingRows:
     stream: tf.data.Dataset
     """Batches of features and label in the order of the files."""
 
-    def batches(self, batch_size: int, *, shuffle_seed: int | None = None) -> tf.data.Dataset:
-        """(features, label) batches, in an order that depends on nothing but the seed and the number of the epoch."""
+    def batches(self, batch_size: int, *, shuffle_seed: int | None = None, epochs: int | None = 1) -> tf.data.Dataset:
+        """(features, label) batches, in an order that depends on nothing but the seed and the number of the epoch.
+
+        Args:
+            batch_size: rows of a batch; the last one of an epoch may have fewer.
+            shuffle_seed: None: in the order of the files.
+            epochs: one after the other; None: without end. Keras makes four iterators for each epoch of a dataset that
+                ends, which takes longer than a small network.
+        """
         if self.arrays is not None:
             tensors = {name: tf.constant(array) for name, array in self.arrays.items()}
-            dataset = _batches_of_indices(self.num_rows, batch_size, shuffle_seed=shuffle_seed).map(
+            indices = _batches_of_indices(self.num_rows, batch_size, shuffle_seed=shuffle_seed)
+            dataset = indices.repeat(epochs).map(
                 lambda rows: {name: tf.gather(tensor, rows) for name, tensor in tensors.items()},
                 num_parallel_calls=tf.data.AUTOTUNE,
             )
@@ -58,7 +66,7 @@ class TrainingRows:
             dataset = self.stream.unbatch()
             if shuffle_seed is not None:
                 dataset = dataset.shuffle(SHUFFLE_ROWS, seed=shuffle_seed)
-            dataset = dataset.batch(batch_size)
+            dataset = dataset.batch(batch_size).repeat(epochs)
         return dataset.map(lambda row: (row, row.pop(LABEL)), num_parallel_calls=tf.data.AUTOTUNE).prefetch(
             tf.data.AUTOTUNE
         )
@@ -109,9 +117,12 @@ def run_fn(fn_args: FnArgs) -> None:
     model.summary(print_fn=logging.info)
     stopping = early_stopping(training)
     recorder = TrainingRecorder(Path(fn_args.model_run_dir))
+    validation_batch = max(training.batch_size, PARSE_BATCH)
     history = model.fit(
-        train.batches(training.batch_size, shuffle_seed=training.seed),
-        validation_data=validation.batches(max(training.batch_size, PARSE_BATCH)),
+        train.batches(training.batch_size, shuffle_seed=training.seed, epochs=None),
+        steps_per_epoch=math.ceil(train.num_rows / training.batch_size),
+        validation_data=validation.batches(validation_batch, epochs=None),
+        validation_steps=math.ceil(validation.num_rows / validation_batch),
         epochs=training.epochs,
         callbacks=[keras.callbacks.TerminateOnNaN(), stopping, *schedule_callbacks(training), recorder],
         class_weight=class_weights(training, train.labels, classes=features.classes),

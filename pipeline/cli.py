@@ -3,6 +3,7 @@
 import shlex
 import sys
 import traceback
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -62,37 +63,54 @@ def run(
     docker: Annotated[
         bool, typer.Option("--docker", help="With --on kfp-local: each task in its image, by Docker.")
     ] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Stay, and run again when the config, the data or your module changes.")
+    ] = False,
     format: FormatOption = "human",
 ) -> None:
     """Run the pipeline on this machine; nodes whose inputs did not change are taken from the cache."""
     output = open_output(format)
-    pipeline_config = load(config, overrides)
-    output.say(f"{pipeline_config.name}: {config} in {shown(pipeline_config.workspace_path)}")
-
     if docker and on != "kfp-local":
         raise UsageError(
             f"Only tasks of a package have an image. Received: --docker and --on {on}. Add --on kfp-local."
         )
+    if not watch:
+        _run(config, overrides, output, on=on, docker=docker)
+        return
+    if on != "local":
+        raise UsageError(f"Only a local run stays. Received: --watch and --on {on}. Leave one of them out.")
+
+    from pipeline import watch as watching
+
+    exit_code = watching.watch(
+        config, overrides or (), output, run=lambda: _exit_code_of(lambda: _run(config, overrides, output))
+    )
+    raise typer.Exit(exit_code)
+
+
+def _run(path: Path, overrides: list[str] | None, output: Output, *, on: str = "local", docker: bool = False) -> None:
+    config = load(path, overrides)
+    output.say(f"{config.name}: {path} in {shown(config.workspace_path)}")
 
     from pipeline import preflight
 
     interrupt_once()
     output.begin("Checking the data")
-    found = preflight.check(pipeline_config)
+    found = preflight.check(config)
     output.end()
-    output.say(f"Data: {preflight.describe(found, pipeline_config)}")
-    result = _run_on(on, pipeline_config, output, docker=docker)
+    output.say(f"Data: {preflight.describe(found, config)}")
+    result = _run_on(on, config, output, docker=docker)
     if result.pushed_version is None:
-        if format == "human":
+        if output.format == "human":
             _print_metrics(result, output)
         error = NotBlessedError(
             "The model was not pushed, because it missed a threshold:\n"
             + "\n".join(f"  {failure}" for failure in result.evaluation.failures),
-            run=_as_document(result, pipeline_config),
+            run=_as_document(result, config),
         )
         error.report_path = result.report_path
         raise error
-    _print_result(result, pipeline_config, output, config_path=config)
+    _print_result(result, config, output, config_path=path)
 
 
 def _run_on(place: str, config: PipelineConfig, output: Output, *, docker: bool) -> "RunResult":
@@ -179,20 +197,40 @@ def main() -> None:
     """The console script: runs a command and ends with its exit code."""
     try:
         app()
-    except KubetfxError as error:
-        current_output().error(_explain(error), exit_code=error.exit_code, details=_details(error))
-        sys.exit(error.exit_code)
-    except Exception as error:  # not foreseen: it is ours to mend, and the user needs the traceback to report it
-        message = f"{type(error).__name__}: {error}. This is a fault of kubetfx; please report it with this traceback."
-        current_output().error(
-            f"{message}\n{traceback.format_exc()}", exit_code=1, details={"type": type(error).__name__}
-        )
-        sys.exit(1)
+    except Exception as error:
+        sys.exit(_report(error))
     except SystemExit as end:
         if end.code == INTERRUPTED:
-            message = "Interrupted. What was finished is kept; the same command goes on from there."
-            current_output().error(message, exit_code=INTERRUPTED)
+            _report_interruption()
         raise
+
+
+def _exit_code_of(call: Callable[[], None]) -> int:
+    """Call something as a command of its own."""
+    try:
+        call()
+    except KeyboardInterrupt:
+        return INTERRUPTED  # which the command that goes on says
+    except Exception as error:
+        return _report(error)
+    return 0
+
+
+def _report(error: Exception) -> int:
+    """Say why a command fails; its exit code."""
+    if isinstance(error, KubetfxError):
+        current_output().error(_explain(error), exit_code=error.exit_code, details=_details(error))
+        return error.exit_code
+    # Not foreseen: it is ours to mend, and the user needs the traceback to report it.
+    message = f"{type(error).__name__}: {error}. This is a fault of kubetfx; please report it with this traceback."
+    text = "".join(traceback.format_exception(error))
+    current_output().error(f"{message}\n{text}", exit_code=1, details={"type": type(error).__name__})
+    return 1
+
+
+def _report_interruption() -> None:
+    message = "Interrupted. What was finished is kept; the same command goes on from there."
+    current_output().error(message, exit_code=INTERRUPTED)
 
 
 def _explain(error: KubetfxError) -> str:

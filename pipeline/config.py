@@ -573,7 +573,8 @@ class BeamConfig(Section):
     """`DirectRunner` is this machine: without `arguments` the nodes go through the data themselves, block by block."""
     arguments: tuple[str, ...] = ()
     """Pipeline options as Beam's command line takes them, for example `--direct_num_workers=2`. With any, the nodes run
-    as Beam pipelines on this machine too."""
+    as Beam pipelines on this machine too; without `--direct_running_mode` among them the number of rows decides between
+    one thread and processes, and the run says which."""
 
     @property
     def options(self) -> list[str]:

@@ -7,7 +7,6 @@ from typing import Any
 
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
-from tfx.components.example_validator.component import ExampleValidator
 from tfx.components.trainer.component import Trainer
 from tfx.orchestration import metadata
 from tfx.orchestration.pipeline import Pipeline
@@ -16,6 +15,7 @@ from tfx.proto import trainer_pb2
 from components.anomaly_gate import AnomalyGate
 from components.evaluator import Evaluator
 from components.example_gen import TableExampleGen
+from components.example_validator import ExampleValidator
 from components.image_example_gen import ImageExampleGen
 from components.pusher import Pusher
 from components.report.component import Report

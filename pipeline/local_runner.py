@@ -10,6 +10,7 @@ import importlib
 import shutil
 import time
 import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -22,7 +23,12 @@ from pipeline.output import Output, logged_to
 from pipeline.run_record import RunRecord
 from pipeline.run_recorder import RunRecorder
 from pipeline.run_result import NodeResult, NodeState, ResultFolders, RunResult, summarize
-from pipeline.spared_imports import deferred_tensorflow, spared_imports, tensorflow_is_needed
+from pipeline.spared_imports import (
+    deferred_tensorflow,
+    imports_without_beam,
+    spared_imports,
+    tensorflow_is_needed,
+)
 from pipeline.storage import is_url
 from pipeline.workspace import locked
 
@@ -38,8 +44,24 @@ _MODULES_OF_DRIVERS = (
 )
 """What a run imports in which every node comes from the cache."""
 
+_MODULES_OF_RUNS = (
+    "components.local_evaluation",
+    "components.report.predictions",
+    "components.report.run_report",
+    "models.training",
+    "tfx.components.trainer.executor",
+)
+"""What nodes import when they are executed, besides what the pipeline is put together of."""
+
 CODE_DIGEST = "code_digest"
 """File of the workspace that says which code the cached outputs are of."""
+
+
+def import_for_runs() -> None:
+    """Import what runs need, for a process that they are going to be forked from. Nothing of it is used."""
+    with imports_without_beam():
+        for module in ("tfx.dsl.compiler.compiler", "pipeline.definition", *_MODULES_OF_DRIVERS, *_MODULES_OF_RUNS):
+            importlib.import_module(module)
 
 
 class LocalRunner:
@@ -140,8 +162,7 @@ class LocalRunner:
         return pipeline
 
     def _compile(self) -> "pipeline_pb2.Pipeline":
-        tensorflow_is_needed()
-        with spared_imports():
+        with _imports_for(self._config):
             from tfx.dsl.compiler.compiler import Compiler
 
             from pipeline.definition import create_pipeline
@@ -186,7 +207,7 @@ class LocalRunner:
 
         try:
             with logged_to(log_path):
-                execution_id = _launch(node, pipeline)
+                execution_id = _launch(node, pipeline, imports=functools.partial(_imports_for, self._config))
         except KubetfxError:
             result("failed")
             raise
@@ -224,8 +245,28 @@ class LocalRunner:
         )
 
 
-def _launch(node: Any, pipeline: Any) -> int:
-    """Let TFX execute a node, or find it in the cache; the id of the execution."""
+def _imports_for(config: PipelineConfig) -> contextlib.AbstractContextManager[None]:
+    """While it lasts, as little is imported as the nodes of a config need. TensorFlow is there."""
+    if config.beam.options:
+        return _imports_with_beam()
+    return imports_without_beam(may_use=("sklearn",) if config.model.module else ())  # keras.wrappers has a use for it
+
+
+@contextlib.contextmanager
+def _imports_with_beam() -> Iterator[None]:
+    tensorflow_is_needed()
+    with spared_imports():
+        yield
+
+
+def _launch(node: Any, pipeline: Any, *, imports: Callable[[], contextlib.AbstractContextManager[None]]) -> int:
+    """Let TFX execute a node, or find it in the cache; the id of the execution.
+
+    Args:
+        node: of the pipeline.
+        pipeline: TFX's, compiled.
+        imports: a context to import executors in.
+    """
     from tfx.orchestration import metadata
     from tfx.orchestration.local import runner_utils
     from tfx.orchestration.portable.launcher import DEFAULT_EXECUTOR_OPERATORS, Launcher
@@ -241,7 +282,7 @@ def _launch(node: Any, pipeline: Any) -> int:
         executor_spec=runner_utils.extract_executor_spec(deployment, node.node_info.id),
         custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, node.node_info.id),
         custom_executor_operators={
-            spec: functools.partial(_OperatorWhenNeeded, operator)
+            spec: functools.partial(_OperatorWhenNeeded, operator, imports)
             for spec, operator in DEFAULT_EXECUTOR_OPERATORS.items()
         },
     )
@@ -254,13 +295,20 @@ class _OperatorWhenNeeded:
     """TFX's operator of an executor, which imports the executor when it is made: here only for a node that is not in
     the cache."""
 
-    def __init__(self, operator_class: type, executor_spec: Any, platform_config: Any = None) -> None:
+    def __init__(
+        self,
+        operator_class: type,
+        imports: Callable[[], contextlib.AbstractContextManager[None]],
+        executor_spec: Any,
+        platform_config: Any = None,
+    ) -> None:
+        self._imports = imports
         self._make = functools.partial(operator_class, executor_spec=executor_spec, platform_config=platform_config)
 
     @functools.cached_property
     def _operator(self) -> Any:
-        tensorflow_is_needed()
-        return self._make()
+        with self._imports():
+            return self._make()
 
     def with_execution_watcher(self, address: str) -> Any:
         """Be told the address of TFX's execution watcher."""

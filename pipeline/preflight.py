@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from components import image_files, push_directory, table_profile, tables
+from components import beam_mode, image_files, push_directory, table_profile, tables
 from components.column_roles import choose_role
 from pipeline.config import MODEL_OUTPUTS, EndpointConfig, PipelineConfig, nearest
 from pipeline.errors import ConfigError, DataError, StorageError, UsageError
@@ -53,8 +53,7 @@ def describe(found: table_profile.TableProfile | image_files.ImageFiles, config:
     if isinstance(found, image_files.ImageFiles):
         return f"{len(found.files):,} images, {len(found.classes):,} classes"
     text = f"{found.num_rows:,} rows, {len(found.columns)} columns"
-    beam = config.beam
-    text += f", read by Beam: {' '.join(beam.options)}" if beam.options else ", read in blocks, without Beam"
+    text += f", {beam_mode.describe(config.beam.options, num_rows=found.num_rows)}"
     limit = config.data.statistics_rows
     if limit and found.num_rows > limit:
         text += f"; statistics, and anomalies, of a sample of about {limit:,} rows (data.statistics_rows)"

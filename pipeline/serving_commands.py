@@ -454,6 +454,7 @@ def _print_bulk_result(result: "BulkResult", output: Output) -> None:
                 "rows_of_an_earlier_run": result.num_rows_before,
                 "seconds": result.seconds,
                 "rows_per_second": rate,
+                "workers": result.workers,
             }
         )
         return
@@ -462,6 +463,7 @@ def _print_bulk_result(result: "BulkResult", output: Output) -> None:
     elif result.num_rows_before:
         output.say(f"{result.num_rows_before:,} rows were finished by an earlier run.")
     speed = f", {rate:,.0f} rows/s" if rate is not None else ""
+    speed += f" in {result.workers}" if result.workers else ""
     output.say(f"{result.num_rows:,} rows: {num_predictions:,} predictions, {result.num_errors:,} errors{speed}")
     if result.errors_path:
         output.say(f"Rows without a prediction, and why: {shown(result.errors_path)}", style="yellow")

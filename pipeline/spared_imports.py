@@ -3,7 +3,7 @@
 TFX and Keras import more than they need. What they try to import and can do without is made absent, in the way that
 Python has for it; and `tfx.components`, which imports every component there is, waits until somebody asks it for one,
 unless there is an Evaluator, for which it adds to TFMA what that lacks (`tfma.EvalConfig`). TFDV, of which SchemaGen
-takes one extension that needs nothing else, waits likewise.
+takes one extension that needs nothing else, waits likewise; and so do TFMA's, where Beam does not evaluate.
 """
 
 import contextlib
@@ -18,6 +18,22 @@ from typing import Any
 
 UNUSED_BY_LIGHT = ("IPython", "sklearn")
 """Keras looks for them. TFMA is not whole without the first, so it is there for all others."""
+
+_UNUSED_WITHOUT_BEAM = (
+    "IPython",
+    "apache_beam.io.gcp.bigquery",
+    "apache_beam.io.gcp.gcsfilesystem",
+    "bson",
+    "pymongo",
+    "sklearn",
+)
+"""Beam, Keras and TFDV look for them, and nodes that go through their data themselves have no use for them."""
+
+_UNUSED_BY_TENSORFLOW = ("dill", "googleapiclient")
+"""TensorFlow looks for them, for clusters that are none of ours. Beam needs the first."""
+
+_PARTS_OF_TFMA = ("", ".api", ".evaluators", ".extractors", ".metrics", ".slicer", ".utils", ".writers")
+"""Packages that import all that is in them: metrics of translated text, of Keras 2, and their libraries."""
 
 LIGHT_MODULES = frozenset(
     {
@@ -71,6 +87,23 @@ def deferred_tensorflow() -> Iterator[None]:
         for name in stand_ins:
             sys.modules.pop(name, None)
         _Deferred.is_over = True
+
+
+@contextlib.contextmanager
+def imports_without_beam(*, may_use: Collection[str] = ()) -> Iterator[None]:
+    """While it lasts, imports are as few as nodes need that go through their data without Beam; TensorFlow is there.
+
+    Args:
+        may_use: modules that are not hidden, though no node needs them.
+    """
+    with absent(*(name for name in _UNUSED_WITHOUT_BEAM if name not in may_use)):
+        with absent(*_UNUSED_BY_TENSORFLOW):
+            tensorflow_is_needed()
+        for part in _PARTS_OF_TFMA:
+            _make_lazy(f"tensorflow_model_analysis{part}")
+        _load_when_used("scipy.stats")
+        with spared_imports():
+            yield
 
 
 def tensorflow_is_needed() -> None:
@@ -142,6 +175,21 @@ def absent(*names: str) -> Iterator[None]:
             del sys.modules[name]
 
 
+def _load_when_used(name: str) -> None:
+    """Import a module as soon as something of it is used."""
+    if name in sys.modules:
+        return
+    spec = importlib.util.find_spec(name)
+    assert spec is not None
+    assert spec.loader is not None
+    spec.loader = importlib.util.LazyLoader(spec.loader)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    parent, _, child = name.rpartition(".")
+    setattr(importlib.import_module(parent), child, module)
+
+
 class _LazyPackage(types.ModuleType):
     """A package whose own file is executed when a name is missing. Its modules are imported without that."""
 
@@ -149,6 +197,8 @@ class _LazyPackage(types.ModuleType):
         namespace = vars(self)
         if name.startswith("__") or namespace.get("_is_complete"):
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        if importlib.util.find_spec(f"{self.__name__}.{name}") is not None:
+            return importlib.import_module(f"{self.__name__}.{name}")
         namespace["_is_complete"] = True
         path = Path(self.__path__[0]) / "__init__.py"
         exec(compile(path.read_bytes(), str(path), "exec"), namespace)

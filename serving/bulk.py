@@ -103,6 +103,8 @@ class BulkResult:
     """Rows of blocks that were finished by an earlier run."""
     seconds: float
     """From the first block to the published file."""
+    workers: str | None = None
+    """Who predicted them, for example `2 threads`, or Beam's runner; None if nothing was left to predict."""
 
 
 def predict(job: BulkJob, *, report: Callable[[Progress], None] = lambda _: None) -> BulkResult:
@@ -259,9 +261,10 @@ def _run(
         folder=output.folder,
     )
     started = time.monotonic()
+    workers = None
     if missing:
         with _watched(output.folder, blocks, before, report):
-            _run_beam(missing, work, job.beam_options)
+            workers = _run_beam(missing, work, job.beam_options)
     origin = output.publish(blocks)
     return BulkResult(
         path=output.path,
@@ -270,6 +273,7 @@ def _run(
         errors_path=output.errors_path if origin.num_errors else None,
         num_rows_before=before,
         seconds=time.monotonic() - started,
+        workers=workers,
     )
 
 
@@ -303,14 +307,16 @@ def _watched(folder: Path, blocks: Sequence[Block], before: int, report: Callabl
         watcher.join()
 
 
-def _run_beam(segments: Sequence[Segment], work: "_Work", arguments: Sequence[str]) -> None:
+def _run_beam(segments: Sequence[Segment], work: "_Work", arguments: Sequence[str]) -> str:
+    """Predict the segments; who did it, in words."""
     failure = work.folder / _FAILURE
     failure.unlink(missing_ok=True)
     options = PipelineOptions(list(arguments))
-    runner = None
+    runner, workers = None, options.view_as(StandardOptions).runner
     if options.view_as(StandardOptions).runner in (None, "DirectRunner"):
         runner = FnApiRunner()  # what DirectRunner ends up with, after it tried to download another one
         _use_cores(options, arguments, len(segments))
+        workers = _describe_workers(options)
     try:
         with beam.Pipeline(runner=runner, options=options) as pipeline:
             segments_to_do = pipeline | "Segments" >> beam.Create(list(segments), reshuffle=False)
@@ -326,6 +332,7 @@ def _run_beam(segments: Sequence[Segment], work: "_Work", arguments: Sequence[st
         ) from error
     finally:  # Ctrl-C as well: Beam's threads don't notice
         _stop(work.folder)
+    return str(workers)
 
 
 def _was_interrupted(error: BaseException) -> bool:
@@ -339,12 +346,25 @@ def _was_interrupted(error: BaseException) -> bool:
 
 
 def _use_cores(options: PipelineOptions, arguments: Sequence[str], num_segments: int) -> None:
-    """Threads that share the model, as many as there are cores, unless the user has said how many of what."""
-    if any(argument.startswith("--direct_") for argument in arguments):
-        return
+    """Threads that share the model, as many as there are cores or segments, unless the user has said how many of what.
+
+    Two segments are the break-even: with fewer, a second thread has nothing to do.
+    """
     direct = options.view_as(DirectOptions)
-    direct.direct_num_workers = min(len(os.sched_getaffinity(0)), num_segments)
-    direct.direct_running_mode = "multi_threading" if direct.direct_num_workers > 1 else "in_memory"
+    has_mode = any(argument.startswith("--direct_running_mode") for argument in arguments)
+    if has_mode and direct.direct_running_mode == "in_memory":
+        return
+    if not any(argument.startswith("--direct_num_workers") for argument in arguments):
+        direct.direct_num_workers = min(len(os.sched_getaffinity(0)), num_segments)
+    if not has_mode:
+        direct.direct_running_mode = "multi_threading" if direct.direct_num_workers > 1 else "in_memory"
+
+
+def _describe_workers(options: PipelineOptions) -> str:
+    direct = options.view_as(DirectOptions)
+    count, kind = direct.direct_num_workers, "process" if direct.direct_running_mode == "multi_processing" else "thread"
+    plural = "" if count == 1 else "es" if kind == "process" else "s"
+    return f"{count} {kind}{plural}"
 
 
 _FAILURES = {error.__name__: error for error in (KubetfxError, DataError)}

@@ -10,6 +10,7 @@ import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
+from tensorflow_transform import graph_tools
 from tfx_bsl.tfxio import tf_example_record
 
 from components import local_analysis
@@ -123,3 +124,16 @@ def test_analyzer_that_is_not_known_here_is_left_to_beam_before_anything_is_writ
     with pytest.raises(local_analysis.Unsupported):
         ours(tmp_path, preprocessing_fn)
     assert not (tmp_path / "graph").exists()
+
+
+def test_columns_that_an_analyzer_depends_on_are_those_that_tf_transform_finds():
+    with tf.Graph().as_default() as graph:
+        inputs = {
+            "a": tf.compat.v1.placeholder(tf.float32, [None, 1]),
+            "b": tf.compat.v1.sparse_placeholder(tf.float32, [None, None]),
+            "c": tf.compat.v1.placeholder(tf.float32, [None, 1]),
+        }
+        for tensors in ([inputs["a"] + 1], [inputs["b"].values * 2, inputs["a"]], [tf.constant(1.0)], []):
+            theirs = graph_tools._retrieve_source_keys(tensors, inputs)
+            assert local_analysis._source_keys(tensors, inputs) == theirs
+        assert graph is tf.compat.v1.get_default_graph()

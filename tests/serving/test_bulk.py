@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
+from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipeline.errors import DataError, KubetfxError, UsageError
 from serving import bulk, bulk_output
@@ -24,6 +26,28 @@ from serving.saved_model import SavedModel, SessionOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 ONE_THREAD = ("--direct_running_mode=in_memory",)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "num_segments", "workers"),
+    [
+        ([], 1, "1 thread"),
+        ([], 9, "3 threads"),
+        ([], 2, "2 threads"),
+        (["--direct_num_workers=2"], 9, "2 threads"),
+        (["--direct_running_mode=multi_processing"], 9, "3 processes"),
+        (ONE_THREAD, 9, "1 thread"),
+    ],
+    ids=["one segment", "many segments", "two segments", "how many", "a mode", "one thread"],
+)
+def test_threads_where_there_is_work_for_several_unless_the_user_says_else(
+    monkeypatch, arguments, num_segments, workers
+):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
+    options = PipelineOptions(list(arguments))
+    bulk._use_cores(options, arguments, num_segments)
+    assert bulk._describe_workers(options) == workers
+
 
 Job = Callable[..., BulkJob]
 

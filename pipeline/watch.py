@@ -1,0 +1,212 @@
+"""`kubetfx run --watch`: runs again when the config, the data or the user's module changes.
+
+What takes seconds to import is imported once, in this process. Each run is a process that is forked from it: it starts
+as a fresh one does, and leaves nothing behind for the next. This process computes nothing, since TensorFlow can be
+forked only as long as it was not used.
+"""
+
+import gc
+import multiprocessing
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from pipeline.config import DataConfig, PipelineConfig, load_config
+from pipeline.errors import KubetfxError
+from pipeline.output import Output, logged_to
+from pipeline.storage import is_url
+
+POLL_SECONDS = 0.5
+"""Between two looks at the files; notifications of the kernel do not reach network file systems and containers."""
+SETTLE_SECONDS = 0.5
+"""For so long nothing may change before a run starts: files are written in pieces, and several one after the other."""
+MAX_NAMED = 3
+"""Changed files that are named."""
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+FileState = tuple[int, int, int]
+"""Inode, bytes, and time of the last change in nanoseconds."""
+
+
+@dataclass(frozen=True)
+class Watched:
+    """The files that a run depends on, as they are at a moment."""
+
+    places: tuple[str, ...]
+    """What is watched, for people."""
+    files: Mapping[Path, FileState]
+    is_whole: bool = True
+    """False: the config has an error, so that it is not known what else there is to watch."""
+
+    def changed_since(self, before: "Watched") -> list[Path]:
+        """Files that were added, removed or written."""
+        names = {*self.files, *before.files}
+        if not (self.is_whole and before.is_whole):
+            names = {*self.files} & {*before.files}
+        return sorted(name for name in names if self.files.get(name) != before.files.get(name))
+
+
+def look(config_path: Path, overrides: Sequence[str]) -> Watched:
+    """What a run of a config depends on; of a config with an error, the config alone."""
+    places, files = [str(config_path)], [config_path]
+    try:
+        config = load_config(config_path, overrides=overrides)
+    except KubetfxError:
+        return Watched(tuple(places), _states(files), is_whole=False)
+    if not is_url(config.data.path):
+        places.append(_relative(config.data.path))
+        files += _data_files(config.data)
+    for place, found in _other_files(config, config_path):
+        places.append(place)
+        files += found
+    return Watched(tuple(places), _states(files))
+
+
+def watch(config_path: Path, overrides: Sequence[str], output: Output, *, run: Callable[[], int]) -> int:
+    """Run at once, and again after each change, until the process is interrupted.
+
+    Args:
+        config_path: pipeline.yaml.
+        overrides: what `--set` puts over it.
+        output: where talk goes.
+        run: runs the pipeline, says how it went, and returns the exit code; called in a process of its own.
+
+    Returns:
+        The exit code: 0 if it was interrupted while it waited, or that of the run that it cut off.
+    """
+    _import_for_runs(output)
+    interrupts = _Interrupts()
+    while True:
+        before = look(config_path, overrides)
+        exit_code = interrupts.run(run)
+        if interrupts.came:
+            return exit_code
+        output.say(f"Watching {', '.join(before.places)}. Ctrl-C ends it.", style="dim")
+        changed = _wait(config_path, overrides, before, interrupts)
+        if interrupts.came:
+            return 0
+        names = ", ".join(_relative(path) for path in changed[:MAX_NAMED])
+        output.say(f"\nChanged: {names}{', ...' if len(changed) > MAX_NAMED else ''}", style="bold")
+
+
+def _import_for_runs(output: Output) -> None:
+    output.begin("Loading TFX")
+    with logged_to(Path(os.devnull)):
+        from pipeline import local_runner
+
+        local_runner.import_for_runs()
+    output.end()
+    gc.collect()
+    gc.freeze()  # what is here stays shared with the runs
+
+
+def _wait(config_path: Path, overrides: Sequence[str], before: Watched, interrupts: "_Interrupts") -> list[Path]:
+    """Until something has changed and nothing changes any more; the files that did."""
+    pause = POLL_SECONDS
+    while not interrupts.came:
+        started = time.monotonic()
+        now = look(config_path, overrides)
+        if now.files != before.files:
+            return _settled(config_path, overrides, now, interrupts).changed_since(before)
+        pause = max(POLL_SECONDS, 10 * (time.monotonic() - started))  # a hundred thousand images take their time
+        _sleep(pause, interrupts)
+    return []
+
+
+def _settled(config_path: Path, overrides: Sequence[str], now: Watched, interrupts: "_Interrupts") -> Watched:
+    while not interrupts.came:
+        _sleep(SETTLE_SECONDS, interrupts)
+        later = look(config_path, overrides)
+        if later.files == now.files:
+            break
+        now = later
+    return now
+
+
+def _sleep(seconds: float, interrupts: "_Interrupts") -> None:
+    """Python sleeps on after a signal whose handler returns."""
+    end = time.monotonic() + seconds
+    while not interrupts.came and (rest := end - time.monotonic()) > 0:
+        time.sleep(min(rest, POLL_SECONDS))
+
+
+class _Interrupts:
+    """Ctrl-C and requests to terminate: handed on to the run, if there is one."""
+
+    def __init__(self) -> None:
+        self.came = False
+        self._pid: int | None = None
+        for number in _SIGNALS:
+            signal.signal(number, self._handle)
+
+    def run(self, function: Callable[[], int]) -> int:
+        """Call a function in a process of its own; its exit code."""
+        process = multiprocessing.get_context("fork").Process(target=_call, args=(function,))
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until it is known whom to hand them on to
+        process.start()
+        self._pid = process.pid
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        process.join()
+        self._pid = None
+        assert process.exitcode is not None
+        return process.exitcode if process.exitcode >= 0 else 128 - process.exitcode
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.came = True
+        if self._pid is not None:
+            os.kill(self._pid, number)
+
+
+def _call(function: Callable[[], int]) -> None:
+    os.setpgid(0, 0)  # Ctrl-C comes to the watching process alone, which hands it on once
+    for number in _SIGNALS:
+        signal.signal(number, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+    sys.exit(function())
+
+
+def _data_files(data: DataConfig) -> Iterator[Path]:
+    path = Path(re.sub(r"\{[^}]*\}", "*", data.path))  # {SPAN} and {VERSION}: a new one is a change
+    if path.is_dir():
+        for folder, folders, names in os.walk(path):
+            folders[:] = [name for name in folders if not name.startswith(".")] if data.format == "images" else []
+            yield from (Path(folder, name) for name in names if not name.startswith("."))
+        return
+    root = Path(path.anchor or ".")
+    yield from root.glob(str(path.relative_to(path.anchor)))
+
+
+def _other_files(config: PipelineConfig, config_path: Path) -> Iterator[tuple[str, list[Path]]]:
+    """Single files that the config names, and the Python files beside it where it names a module."""
+    for path in (config.data.schema_file, config.model.weights):
+        if path and Path(path).is_file():
+            yield _relative(path), [Path(path)]
+    if config.model.module:
+        folder = config_path.resolve().parent
+        package = config.model.module.partition(".")[0]
+        found = [*folder.glob("*.py"), *(folder / package).rglob("*.py")]
+        if found:  # else it is an installed one
+            yield _relative(folder / "*.py"), found
+
+
+def _states(files: Iterable[Path]) -> dict[Path, FileState]:
+    states = {}
+    for path in files:
+        try:
+            found = path.stat()
+        except OSError:  # removed meanwhile, which is a change like any other
+            continue
+        states[path] = (found.st_ino, found.st_size, found.st_mtime_ns)
+    return states
+
+
+def _relative(path: str | Path) -> str:
+    relative = os.path.relpath(path)
+    return relative if len(relative) < len(str(path)) else str(path)

@@ -1,0 +1,55 @@
+"""Which of Beam's modes a node runs in on one machine, and what is said about it."""
+
+import os
+
+import pytest
+
+from components import beam_mode
+
+FEW, MANY = beam_mode.BREAK_EVEN_ROWS - 1, beam_mode.BREAK_EVEN_ROWS
+
+
+@pytest.mark.parametrize("arguments", [None, [], [beam_mode.DIRECT_RUNNER]], ids=["none", "empty", "default runner"])
+def test_without_arguments_there_is_no_beam(arguments):
+    assert beam_mode.is_in_process(arguments)
+    assert beam_mode.describe(arguments or [], num_rows=MANY) == "read in blocks, without Beam"
+
+
+def test_few_rows_are_read_in_memory():
+    chosen = beam_mode.with_running_mode(["--direct_num_workers=2"], num_rows=FEW)
+    assert chosen == ["--direct_num_workers=2", "--direct_running_mode=in_memory"]
+
+
+def test_many_rows_are_read_in_processes():
+    chosen = beam_mode.with_running_mode(["--direct_num_workers=3"], num_rows=MANY)
+    assert chosen == ["--direct_num_workers=3", "--direct_running_mode=multi_processing"]
+
+
+def test_as_many_processes_as_cores_unless_it_is_said_how_many(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
+    chosen = beam_mode.with_running_mode(["--temp_location=/tmp"], num_rows=MANY)
+    assert chosen[1:] == ["--direct_running_mode=multi_processing", "--direct_num_workers=4"]
+
+
+@pytest.mark.parametrize("workers", [["--direct_num_workers=1"], ["--direct_num_workers", "1"]], ids=["=", "apart"])
+def test_one_worker_needs_no_process(workers):
+    assert beam_mode.with_running_mode(workers, num_rows=MANY)[-1] == "--direct_running_mode=in_memory"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--direct_running_mode=multi_threading"], ["--direct_running_mode", "in_memory"], ["--runner=FlinkRunner"]],
+    ids=["a mode", "a mode apart", "another runner"],
+)
+def test_what_the_user_says_stays(arguments):
+    assert beam_mode.with_running_mode(arguments, num_rows=MANY) == arguments
+
+
+def test_the_choice_and_its_reason_are_said():
+    few = beam_mode.describe(["--direct_num_workers=2"], num_rows=FEW)
+    assert few.startswith(f"read by Beam in memory, fewer than {MANY:,} rows: --direct_num_workers=2")
+    many = beam_mode.describe(["--direct_num_workers=2"], num_rows=MANY)
+    assert many.startswith(f"read by Beam in processes, no fewer than {MANY:,} rows")
+    named = beam_mode.describe(["--direct_running_mode=multi_threading"], num_rows=FEW)
+    assert named == "read by Beam in threads: --direct_running_mode=multi_threading"
+    assert beam_mode.describe(["--runner=FlinkRunner"], num_rows=FEW) == "read by Beam: --runner=FlinkRunner"
