@@ -78,7 +78,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         projects = [_penguins(Path(folder) / "penguins"), _wide(Path(folder) / "wide", options.columns)]
         costs = [measure(path, repetitions=options.repetitions) for path in projects]
-    write_report(MARK, _table(costs))
+    table = _table(costs)
+    print(table)
+    write_report(MARK, table)
     return 0 if all(cost.is_within_limits for cost in costs) else 1
 
 

@@ -148,6 +148,11 @@ def write_text(path: Path, text: str) -> None:
         aside.unlink(missing_ok=True)
 
 
+def has_records(folder: Path) -> bool:
+    """Whether a folder is a workspace with runs."""
+    return any((folder / FOLDER).glob(f"*/{RECORD}"))
+
+
 def read_all(workspace: Path) -> list[RunRecord]:
     """Every run of the workspace, the newest first; without those that another version of kubetfx wrote otherwise."""
     return list(iterate(workspace))

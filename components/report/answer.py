@@ -86,8 +86,8 @@ def _broken_off(facts: Facts, record: RunRecord) -> Answer:
     node = record.failed_node
     where = f" at {node.id}, node {len(record.nodes)} of {len(record.planned_nodes)}" if node else ""
     if record.state == "failed":
-        reasons = [*filter(None, [record.error]), _GOES_ON]
-        return Answer("bad", f"Failed{where}", reasons, log_tail=_log_tail(record))
+        tail = _log_tail(record)
+        return Answer("bad", f"Failed{where}", [*filter(None, [_error(record, tail)]), _GOES_ON], log_tail=tail)
     title = "Interrupted" if record.state == "interrupted" else "Running, or killed without a word"
     return Answer("warn", f"{title}{where}", [_GOES_ON])
 
@@ -97,6 +97,13 @@ def _anomalies(facts: Facts) -> list[str]:
     stopping = [f"{one.column}: {one.problem}" for one in found if one.action == "stop"]
     more = len(stopping) - 5
     return [*stopping[:5], *([f"and {more} more, below."] if more > 0 else [])]
+
+
+def _error(record: RunRecord, tail: str | None) -> str:
+    """What the run ended with, without lines of the log that are shown beside it."""
+    first, _, more = (record.error or "").partition("\n")
+    is_shown = all(line.strip()[:LOG_WIDTH] in (tail or "") for line in more.splitlines())
+    return first.removesuffix(" The end of its log:") if more and is_shown else record.error or ""
 
 
 def _log_tail(record: RunRecord) -> str | None:

@@ -26,7 +26,7 @@ def find(statistics: Path) -> Previous:
     Args:
         statistics: folder of this run's artifact, somewhere in the workspace.
     """
-    workspace = next((folder for folder in statistics.parents[:-1] if (folder / run_record.FOLDER).is_dir()), None)
+    workspace = next(filter(run_record.has_records, statistics.parents[:-1]), None)
     if workspace is None:
         return Previous(missing_because="the records of earlier runs are in no place that this run sees")
     for record in run_record.iterate(workspace):

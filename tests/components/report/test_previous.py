@@ -55,7 +55,7 @@ def test_run_whose_statistics_are_gone_is_passed_over(workspace: Path) -> None:
 
 
 def test_cluster_says_that_no_records_are_in_sight(tmp_path: Path) -> None:
-    found = previous.find(statistics_of(tmp_path / "minio", 1))
+    found = previous.find(statistics_of(tmp_path / "s3" / "bucket", 1, place="runs/penguins/statisticsgen"))
 
     assert found.statistics is None
     assert found.missing_because == "the records of earlier runs are in no place that this run sees"

@@ -139,6 +139,18 @@ def test_failed_run_shows_the_end_of_the_log_and_what_was_not_reached(tmp_path: 
     assert html.count("not reached") >= 3
 
 
+def test_end_of_the_log_is_not_shown_twice(tmp_path: Path) -> None:
+    (tmp_path / "Trainer.log").write_text("first\n  File x, line 2\nRuntimeError: broken\n")
+    record = sample.record("failed", nodes=5, folder=tmp_path)
+    error = "Trainer failed: exit status 1. The end of its log:\n    File x, line 2\n  RuntimeError: broken"
+    html = render.report(sample.facts(), record.model_copy(update={"error": error}))
+    other = render.report(sample.facts(), record.model_copy(update={"error": "Two differences:\n  a\n  b"}))
+
+    assert html.count("RuntimeError: broken") == 1
+    assert "Trainer failed: exit status 1.</p>" in html
+    assert "Two differences:\n  a\n  b" in other
+
+
 def test_part_that_could_not_be_made_is_named() -> None:
     facts = sample.facts().model_copy(update={"quality": None, "problems": ["Quality: ValueError: no <model>"]})
     html = render.report(facts, sample.record())
