@@ -8,11 +8,13 @@ have some too. How a page looks is components/report's. Heavy libraries are impo
 import html
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from components import image_notes
 from pipeline.config import EvaluationConfig, ValidationConfig
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ SystemType = Literal["HTML", "Markdown", "Metrics", "ClassificationMetrics"]
 Content = str | dict[str, Any]
 """Text of the one file, or the artifact's metadata."""
 
+MAX_BROKEN_FILES = 50
+"""Of images: broken files that a page names; the artifact has all of them."""
 MAX_SCORED_ROWS = 100_000
 """Rows of the evaluation split at most that the classification metrics are computed on."""
 
@@ -88,7 +92,33 @@ def _examples_page(run: NodeRun) -> Content:
         splits = [f"| {name} | | |" for name in json.loads(artifact.split_names or "[]")]
     span = artifact.get_custom_property("span")
     lines = [f"### {run.id}", "", "| split | rows | share |", "|---|---|---|", *splits, ""]
-    return "\n".join([*lines, f"Span: {span}" if span is not None else ""])
+    lines.append(f"Span: {span}" if span is not None else "")
+    report = Path(artifact.uri) / image_notes.REPORT
+    if report.is_file():
+        lines += _about_images(json.loads(report.read_text(encoding="utf-8")), list(counts))
+    return "\n".join(lines)
+
+
+def _about_images(report: Mapping[str, Any], splits: list[str]) -> list[str]:
+    """Markdown on what ImageExampleGen found: notes, images by class, and the broken files with their reasons."""
+    lines = ["", *(f"- {_in_markdown(note)}" for note in image_notes.report_warnings(report))]
+    lines += ["", f"| class | {' | '.join(splits)} |", f"|---|{'---|' * len(splits)}"]
+    for name, counts in report["classes"].items():
+        cells = [f"{counts.get(split, 0):,}" for split in splits]
+        lines.append(f"| {_in_markdown(name)} | {' | '.join(cells)} |")
+    if broken := report["broken"]:
+        lines += ["", "| broken file | why it is left out |", "|---|---|"]
+        shown = broken[:MAX_BROKEN_FILES]
+        lines += [f"| {_in_markdown(file['name'])} | {_in_markdown(file['reason'])} |" for file in shown]
+        if len(broken) > len(shown):
+            lines += ["", f"And {len(broken) - len(shown):,} more: {image_notes.REPORT} of the artifact has them all."]
+    return lines
+
+
+def _in_markdown(text: str) -> str:
+    """Names of files may hold anything; a cell of a table is one line."""
+    escaped = html.escape(" ".join(text.split()), quote=False)
+    return re.sub(r"([\\`*_\[\]|])", r"\\\1", escaped)
 
 
 def _statistics_page(run: NodeRun) -> Content:
@@ -250,13 +280,22 @@ def _push_page(run: NodeRun) -> Content:
     directory, _, last = destination.rstrip("/").rpartition("/")
     base = directory if last == version else destination
     name = base.rstrip("/").rpartition("/")[2]
+    row = "each with the columns of the table by name:\n\n    curl -d '{\"instances\": [{...}]}'"
+    if _is_of_images(run):
+        row = 'each an encoded image:\n\n    curl -d \'{"instances": [{"image_bytes": {"b64": "..."}}]}\''
     return (
         f"### Version {version} is pushed\n\n"
         f"- To: `{destination}`\n"
         f"- TensorFlow Serving serves it with `--model_name={name} --model_base_path={base}`\n\n"
-        "Call it with one row or several, each with the columns of the table by name:\n\n"
-        f"    curl -d '{{\"instances\": [{{...}}]}}' http://HOST:8501/v1/models/{name}:predict\n"
+        f"Call it with one row or several, {row} http://HOST:8501/v1/models/{name}:predict\n"
     )
+
+
+def _is_of_images(run: NodeRun) -> bool:
+    """Whether the model that was pushed takes encoded images."""
+    models = run.inputs.get("model") or ()
+    facts = Path(models[0].uri) / "Format-Serving" / "assets.extra" / "kubetfx.json" if models else Path()
+    return facts.is_file() and bool(json.loads(facts.read_text(encoding="utf-8")).get("image"))
 
 
 def _summary(run: NodeRun) -> Content:
