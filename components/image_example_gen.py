@@ -29,23 +29,22 @@ from components import beam_mode, image_files, table_profile
 from components.example_gen import TableExampleGen, unpack
 from components.example_shards import ShardWriter, check_splits, describe, open_splits, write_shards
 from components.image_files import BrokenFile, ImageFile, ImageFiles
-from components.image_inspection import ImageFacts, assign_splits, find_copies, inspect
+from components.image_inspection import ImageFacts, assign_splits, find_copies, inspect_all
 from components.image_notes import REPORT, report_warnings
 from pipeline.config import DataConfig
 from pipeline.errors import AnomaliesError, DataError
 
 FILES_A_SHARD = 256
 """Files that a worker of Beam is handed at a time to look into."""
-FILES_A_THREAD = 32
-"""Files that a thread is handed at a time."""
+FILES_A_THREAD = 128
+BYTES_A_THREAD = 16 * 2**20
+"""Files that a thread is handed, and about what it has in memory of them, at a time."""
 BYTES_A_SHARD = 128 * 2**20
 """Encoded images of a TFRecord file, over all splits, about."""
 IMAGES_A_SHARD = 10_000
 BROKEN_SHOWN = 10
 STORED = 0
 """Level of GZIP's compression: encoded images hardly get smaller, and readers expect GZIP."""
-
-_THREADS = 2 * (os.cpu_count() or 1)
 
 
 @dataclass(frozen=True)
@@ -64,18 +63,16 @@ def to_example(image: Image, content: bytes, *, label: str) -> bytes:
         content: its bytes.
         label: name of the label's column.
     """
-    facts = asdict(image.facts)
     values = {
         image_files.IMAGE: content,
         image_files.PATH: image.file.name,
         label: image.file.label,
         "image_size": image.facts.image_size,
-        **facts,
+        **vars(image.facts),
         **image.file.metadata,
     }
     example = tf.train.Example()
-    for name in sorted(values):
-        value = values[name]
+    for name, value in values.items():
         feature = example.features.feature[name]
         if isinstance(value, int):
             feature.int64_list.value.append(value)
@@ -87,20 +84,27 @@ def to_example(image: Image, content: bytes, *, label: str) -> bytes:
 
 
 def look_into(paths: Sequence[str], *, max_pixels: int) -> list[ImageFacts | str]:
-    """What is in each of some files, or the reason why it cannot be used; several are read at a time."""
+    """What is in each of some files, or the reason why it cannot be used; several are looked into at a time."""
     parts = [paths[start : start + FILES_A_THREAD] for start in range(0, len(paths), FILES_A_THREAD)]
-    with ThreadPoolExecutor(_THREADS) as pool:  # reading and decoding let go of the interpreter's lock
-        found = pool.map(lambda part: [_look_into(path, max_pixels=max_pixels) for path in part], parts)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding lets go of the interpreter's lock
+        found = pool.map(lambda part: _look_into(part, max_pixels=max_pixels), parts)
         return [entry for part in found for entry in part]
 
 
-def _look_into(path: str, *, max_pixels: int) -> ImageFacts | str:
-    try:
-        return inspect(_read(path), max_pixels=max_pixels)
-    except OSError as error:
-        return f"it cannot be read: {os.strerror(error.errno) if error.errno else error}"
-    except ValueError as error:
-        return str(error)
+def _look_into(paths: Sequence[str], *, max_pixels: int) -> list[ImageFacts | str]:
+    found: dict[int, ImageFacts | str] = {}
+    contents: dict[int, bytes] = {}
+    num_bytes = 0
+    for number, path in enumerate(paths):
+        try:
+            contents[number] = _read(path)
+            num_bytes += len(contents[number])
+        except OSError as error:
+            found[number] = f"it cannot be read: {os.strerror(error.errno) if error.errno else error}"
+        if num_bytes > BYTES_A_THREAD or number == len(paths) - 1:
+            found |= zip(contents, inspect_all(list(contents.values()), max_pixels=max_pixels), strict=True)
+            contents, num_bytes = {}, 0
+    return [found[number] for number in range(len(paths))]
 
 
 def _read(path: str) -> bytes:

@@ -37,7 +37,14 @@ def _below(folder: str, on_circle: Callable[[str], None], ancestors: frozenset[t
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         if entry.name.startswith("."):
             continue
-        if os.path.isdir(entry.path):  # false for a link to itself, where the entry would raise
+        if _is_folder(entry):
             yield from _below(entry.path, on_circle, ancestors | {identity})
         elif is_picture(entry.name):
             yield entry.path
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself: whoever reads it says so
+        return False
