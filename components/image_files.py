@@ -186,8 +186,9 @@ def _in_folder(root: Path) -> ImageFiles:
     def warn(circle: str) -> None:
         warnings.append(f"{readable(circle)} is a link to a folder that it lies in, and is left alone.")
 
+    above = os.path.join(root, "")
     for path in pictures_below(root, on_circle=warn):
-        name = readable(os.path.relpath(path, root))
+        name = readable(path.removeprefix(above))
         folder, _, rest = name.partition(os.sep)
         if not rest:
             broken.append(BrokenFile(name, "it is in no class: it lies beside the sub-directories of the classes"))

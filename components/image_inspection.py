@@ -27,12 +27,17 @@ SLACK = 0.05
 _ORIENTATION = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)
 """Exif orientations in which width and height change places."""
-_ENOUGH_PIXELS = 64
+_ENOUGH_PIXELS = 16
 """Pixels of an edge that tell the brightness as well as all do."""
 _ENOUGH_IN_A_ROW = 256
 """Pixels of a picture's rows and columns, in the mean, that are looked at; float32 adds so many without rounding."""
 _LUMA = (0.299, 0.587, 0.114)
 """ITU-R BT.601."""
+_SKIPPED_SEGMENTS = frozenset((0xC4, 0xDB, 0xDD, 0xE0, *range(0xE2, 0xF0), 0xFE))
+"""Of a JPEG file: tables, comments, and what applications leave, but 0xE1, where Exif is."""
+_FRAME_HEADERS = frozenset((0xC0, 0xC1, 0xC2))
+_JPEG_MODES = {1: "L", 3: "RGB", 4: "CMYK"}
+"""By number of components."""
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
 _DECODE_ERRORS = (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, tf.errors.InternalError)
 _WRAPPING = re.compile(r"^(\{\{.*?\}\} ?|Paddings: )|\s*\[Op:.*\]$")
@@ -122,6 +127,28 @@ def _before_decoding(content: bytes, *, max_pixels: int) -> tuple[ImageFacts, bo
 
 
 def _header(content: bytes) -> tuple[int, int, str, str]:
+    """Width, height, Pillow's mode and the format."""
+    return _plain_jpeg_header(content) or _header_by_pillow(content)
+
+
+def _plain_jpeg_header(content: bytes) -> tuple[int, int, str, str] | None:
+    """Of a JPEG file without Exif, in a tenth of the time that Pillow takes; None for all others.
+
+    ITU-T T.81, B.1.1 and B.2.2: segments of a marker and a length, of which the frame header is one.
+    """
+    at = 2
+    if not content.startswith(b"\xff\xd8"):
+        return None
+    while at + 10 <= len(content) and content[at] == 0xFF and content[at + 1] in _SKIPPED_SEGMENTS:
+        at += 2 + int.from_bytes(content[at + 2 : at + 4], "big")
+    segment = content[at : at + 10]
+    if len(segment) < 10 or segment[0] != 0xFF or segment[1] not in _FRAME_HEADERS or segment[9] not in _JPEG_MODES:
+        return None
+    height, width = int.from_bytes(segment[5:7], "big"), int.from_bytes(segment[7:9], "big")
+    return (width, height, _JPEG_MODES[segment[9]], "jpeg") if width and height else None
+
+
+def _header_by_pillow(content: bytes) -> tuple[int, int, str, str]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's own limit; ours is next
