@@ -14,7 +14,7 @@ from tests.e2e.project import REPOSITORY, Finished, kubetfx, states
 from tests.serving.conftest import options
 
 CHANGES = {
-    "training.epochs": "4",
+    "training.epochs": "6",
     "evaluation.metrics": "[accuracy, kappa, top_k_accuracy]",
     "evaluation.slices": "[label, image_size]",
     "evaluation.robustness": "{jpeg: [30]}",

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageOps
 
-from models.image_decoding import decode, decode_and_resize, resize
+from models.image_decoding import _decoder_of_any, decode, decode_and_resize, resize
 from pipeline.config import ModelConfig
 
 PIXELS = np.kron(np.random.default_rng(0).integers(0, 255, (6, 9, 3), dtype=np.uint8), np.ones((8, 8, 1), np.uint8))
@@ -115,6 +115,18 @@ def test_orientation_in_big_endian_is_read(decoded):
     content = plain[:2] + b"\xff\xe1" + (len(body) + 2).to_bytes(2, "big") + body + plain[2:]
 
     assert decoded(content).shape == (PIXELS.shape[1], PIXELS.shape[0], 3)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_file_without_anything_before_its_pixels_is_read_like_any_other(decoded, kind):
+    content = encoded(PICTURE, kind)
+    general = _decoder_of_any(10_000)
+
+    np.testing.assert_array_equal(decoded(content), general(content).numpy())
+    for length in range(1, 60):  # where the short way looks
+        for decoder in (decoded, general):
+            with pytest.raises(tf.errors.InvalidArgumentError):
+                decoder(content[:length])
 
 
 @pytest.mark.parametrize("cut", [b"", b"\xff" * 40], ids=["cut off", "garbage"])
