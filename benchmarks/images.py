@@ -41,7 +41,7 @@ EDGE = 96
 """Pixels of the pictures' edges; those of Fruits-360 have 100."""
 TRAINED_EDGE = 48
 SERVED_EDGE = 224
-EPOCHS = 3
+EPOCHS = 4
 BATCH = 64
 CALLS = 300
 BATCH_FILES = 1_000
