@@ -1,6 +1,6 @@
 """Time, memory and score of the examples, each run by the command that a user types.
 
-    python -m benchmarks.examples [penguins|flights ...] [--runs N]
+    python -m benchmarks.examples [penguins|flights|digits|seedlings ...] [--runs N]
 
 Puts the figures into benchmarks/README.md. Exit code 1: an example misses a bound, be it of its yaml or of BOUNDS.
 """
@@ -42,7 +42,12 @@ class Bounds:
     memory_bytes: float
 
 
-BOUNDS = {"penguins": Bounds(60, 2e9), "flights": Bounds(300, 4e9)}
+BOUNDS = {
+    "penguins": Bounds(60, 2e9),
+    "flights": Bounds(300, 4e9),
+    "digits": Bounds(120, 2e9),
+    "seedlings": Bounds(300, 3e9),
+}
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 from bisect import bisect
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +16,25 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import tensorflow as tf
 from absl import logging
 from google.protobuf import any_pb2, json_format, wrappers_pb2
 from tfx import types
 from tfx.components.example_gen import driver
 from tfx.components.example_gen.component import FileBasedExampleGen
 from tfx.components.example_gen.utils import generate_output_split_names
-from tfx.components.util import examples_utils
 from tfx.dsl.components.base import base_beam_executor, executor_spec
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import proto_utils
 
 from components import beam_mode, table_profile, tables, tfx_filesystem
+from components.example_shards import ShardWriter, check_splits, describe, open_splits, write_shards
 from pipeline.config import DataConfig, Splits
-from pipeline.errors import DataError
 
 BUCKETS = 1_000
 """A split of fraction 0.7 is 700 of so many hash buckets."""
+COMPRESSION_LEVEL = 1
+"""Of GZIP: the fastest."""
 
 
 def split_of(key: str, buckets: Sequence[int]) -> int:
@@ -105,21 +105,15 @@ class _WriteExamples(beam.DoFn):
 
     def process(self, numbered_file: tuple[int, str]) -> Iterator[tuple[str, int]]:
         number, path = numbered_file
-        name = f"data_tfrecord-{number:05d}-of-{len(self._files.paths):05d}.gz"
-        options = tf.io.TFRecordOptions(compression_type="GZIP", compression_level=1)
-        paths = [Path(folder) / name for folder in self._split_folders.values()]
-        writers = [tf.io.TFRecordWriter(f"{path}.partial", options) for path in paths]
-        counts = [0] * len(writers)
+        writer = ShardWriter(
+            self._split_folders, number=number, num_shards=len(self._files.paths), compression_level=COMPRESSION_LEVEL
+        )
+        splits = list(self._split_folders)
         for block in tables.read_blocks(path, self._columns, file_format=self._files.format, data=self._data):
             labelled = block.filter(block.column(self._data.label).is_valid())
             for key, record in zip(row_keys(labelled), encode(labelled), strict=True):
-                split = split_of(key, self._buckets)
-                writers[split].write(record)
-                counts[split] += 1
-        for writer, output_path in zip(writers, paths, strict=True):
-            writer.close()
-            tf.io.gfile.rename(f"{output_path}.partial", str(output_path), overwrite=True)
-        yield from zip(self._split_folders, counts, strict=True)
+                writer.write(splits[split_of(key, self._buckets)], record)
+        yield from writer.close().items()
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
@@ -150,58 +144,22 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         tables.check_label(profile, data)
 
         names = generate_output_split_names(input_config, output_config)
-        examples.split_names = artifact_utils.encode_split_names(names)
-        folders = {name: artifact_utils.get_split_uri([examples], name) for name in names}
-        for folder in folders.values():
-            tf.io.gfile.makedirs(folder)
+        folders = open_splits(examples, names)
         buckets = np.cumsum([split.hash_buckets for split in output_config.split_config.splits]).tolist()
         write = _WriteExamples(profile.columns, files=files, data=data, split_folders=folders, buckets=buckets)
-        numbered_files = list(enumerate(files.paths))
-        if beam_mode.is_in_process(self._beam_pipeline_args):
-            counts = _sum(count for numbered_file in numbered_files for count in write.process(numbered_file))
-        else:
-            counts = self._write_on_beam(
-                write, numbered_files, num_rows=profile.num_rows, counts_path=Path(examples.uri) / "num_examples"
-            )
-        logging.info("Rows by split: %s", counts)
-        examples.set_string_custom_property("num_examples", json.dumps({name: counts[name] for name in names}))
-        table_profile.write(Path(examples.uri), profile, label=data.label)
-        examples_utils.set_payload_format(examples, exec_properties[standard_component_specs.OUTPUT_DATA_FORMAT_KEY])
-        examples_utils.set_file_format(examples, "tfrecords_gzip")
-        _check_splits(counts)
-
-    def _write_on_beam(
-        self, write: _WriteExamples, numbered_files: list[tuple[int, str]], *, num_rows: int, counts_path: Path
-    ) -> dict[str, int]:
-        """Rows by split."""
-        beam_mode.choose_running_mode(self, num_rows=num_rows)
-        with self._make_beam_pipeline() as pipeline:
-            (
-                pipeline
-                | "Files" >> beam.Create(numbered_files, reshuffle=len(numbered_files) > 1)
-                | "Write" >> beam.ParDo(write)
-                | "Count" >> beam.CombinePerKey(sum)
-                | "Format" >> beam.Map(json.dumps)
-                | "WriteCounts"
-                >> beam.io.WriteToText(str(counts_path), shard_name_template="", append_trailing_newlines=True)
-            )
-        return dict(json.loads(line) for line in counts_path.read_text().splitlines())
-
-
-def _sum(counts: Iterable[tuple[str, int]]) -> dict[str, int]:
-    total: dict[str, int] = {}
-    for split, count in counts:
-        total[split] = total.get(split, 0) + count
-    return total
-
-
-def _check_splits(counts: dict[str, int]) -> None:
-    empty = [name for name, count in counts.items() if not count]
-    if empty:
-        raise DataError(
-            f"The split {empty[0]!r} has no row. Received rows by split: {counts}. Give more rows, or a larger "
-            f"fraction of them: data.splits.{empty[0]}"
+        if not beam_mode.is_in_process(self._beam_pipeline_args):
+            beam_mode.choose_running_mode(self, num_rows=profile.num_rows)
+        counts = write_shards(
+            write,
+            list(enumerate(files.paths)),
+            splits=names,
+            beam_arguments=self._beam_pipeline_args,
+            make_pipeline=self._make_beam_pipeline,
+            scratch=Path(examples.uri),
         )
+        logging.info("Rows by split: %s", counts)
+        describe(examples, counts, profile, label=data.label, exec_properties=exec_properties)
+        check_splits(counts, unit="row")
 
 
 def _pack(data: DataConfig) -> example_gen_pb2.CustomConfig:

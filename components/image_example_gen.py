@@ -3,7 +3,7 @@
 The files are read twice. First each is looked into, in parallel; what is broken is left out. Then the splits are
 chosen, which takes the hashes of all images, and the examples are written in the order of those hashes: neighbours in
 a TFRecord file are of any class. Which files there are is components/image_files.py's to say, what is in one
-components/image_inspection.py's.
+components/image_inspection.py's, and whether Beam does the work components/beam_mode.py's.
 """
 
 import hashlib
@@ -21,29 +21,30 @@ from absl import logging
 from google.protobuf import json_format
 from tfx import types
 from tfx.components.example_gen import driver, utils
-from tfx.components.util import examples_utils
 from tfx.dsl.components.base import base_beam_executor, executor_spec
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_component_specs
 
-from components import image_files, table_profile
+from components import beam_mode, image_files, table_profile
 from components.example_gen import TableExampleGen, unpack
+from components.example_shards import ShardWriter, check_splits, describe, open_splits, write_shards
 from components.image_files import BrokenFile, ImageFile, ImageFiles
-from components.image_inspection import ImageFacts, assign_splits, find_copies, inspect
+from components.image_inspection import ImageFacts, assign_splits, find_copies, inspect_all
 from components.image_notes import REPORT, report_warnings
 from pipeline.config import DataConfig
 from pipeline.errors import AnomaliesError, DataError
 
 FILES_A_SHARD = 256
-"""Files that a worker is handed at a time to look into."""
+"""Files that a worker of Beam is handed at a time to look into."""
+FILES_A_THREAD = 128
+BYTES_A_THREAD = 16 * 2**20
+"""Files that a thread is handed, and about what it has in memory of them, at a time."""
 BYTES_A_SHARD = 128 * 2**20
 """Encoded images of a TFRecord file, over all splits, about."""
 IMAGES_A_SHARD = 10_000
 BROKEN_SHOWN = 10
-
-_THREADS = 2 * (os.cpu_count() or 1)
-_STORED = tf.io.TFRecordOptions(compression_type="GZIP", compression_level=0)
-"""Encoded images hardly get smaller, and readers expect GZIP."""
+STORED = 0
+"""Level of GZIP's compression: encoded images hardly get smaller, and readers expect GZIP."""
 
 
 @dataclass(frozen=True)
@@ -62,18 +63,16 @@ def to_example(image: Image, content: bytes, *, label: str) -> bytes:
         content: its bytes.
         label: name of the label's column.
     """
-    facts = asdict(image.facts)
     values = {
         image_files.IMAGE: content,
         image_files.PATH: image.file.name,
         label: image.file.label,
         "image_size": image.facts.image_size,
-        **facts,
+        **vars(image.facts),
         **image.file.metadata,
     }
     example = tf.train.Example()
-    for name in sorted(values):
-        value = values[name]
+    for name, value in values.items():
         feature = example.features.feature[name]
         if isinstance(value, int):
             feature.int64_list.value.append(value)
@@ -84,16 +83,37 @@ def to_example(image: Image, content: bytes, *, label: str) -> bytes:
     return bytes(example.SerializeToString(deterministic=True))
 
 
-def look_into(path: str, *, max_pixels: int) -> ImageFacts | str:
-    """What is in a file, or the reason why it cannot be used."""
-    try:
-        return inspect(Path(path).read_bytes(), max_pixels=max_pixels)
-    except OSError as error:
-        return f"it cannot be read: {os.strerror(error.errno) if error.errno else error}"
-    except ValueError as error:
-        return str(error)
+def look_into(paths: Sequence[str], *, max_pixels: int) -> list[ImageFacts | str]:
+    """What is in each of some files, or the reason why it cannot be used; several are looked into at a time."""
+    parts = [paths[start : start + FILES_A_THREAD] for start in range(0, len(paths), FILES_A_THREAD)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding lets go of the interpreter's lock
+        found = pool.map(lambda part: _look_into(part, max_pixels=max_pixels), parts)
+        return [entry for part in found for entry in part]
 
 
+def _look_into(paths: Sequence[str], *, max_pixels: int) -> list[ImageFacts | str]:
+    found: dict[int, ImageFacts | str] = {}
+    contents: dict[int, bytes] = {}
+    num_bytes = 0
+    for number, path in enumerate(paths):
+        try:
+            contents[number] = _read(path)
+            num_bytes += len(contents[number])
+        except OSError as error:
+            found[number] = f"it cannot be read: {os.strerror(error.errno) if error.errno else error}"
+        if num_bytes > BYTES_A_THREAD or number == len(paths) - 1:
+            found |= zip(contents, inspect_all(list(contents.values()), max_pixels=max_pixels), strict=True)
+            contents, num_bytes = {}, 0
+    return [found[number] for number in range(len(paths))]
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb", buffering=0) as file:
+        return file.read()
+
+
+@beam.typehints.with_input_types(tuple[int, list[str]])
+@beam.typehints.with_output_types(str)
 class _Inspect(beam.DoFn):
     """Looks into a shard's files, and yields one line of JSON for all: the facts, or the reason, of each."""
 
@@ -102,11 +122,12 @@ class _Inspect(beam.DoFn):
 
     def process(self, numbered_shard: tuple[int, list[str]]) -> Iterator[str]:
         number, paths = numbered_shard
-        with ThreadPoolExecutor(_THREADS) as pool:  # reading and decoding let go of the interpreter's lock
-            found = list(pool.map(lambda path: look_into(path, max_pixels=self._max_pixels), paths))
+        found = look_into(paths, max_pixels=self._max_pixels)
         yield json.dumps([number, [entry if isinstance(entry, str) else asdict(entry) for entry in found]])
 
 
+@beam.typehints.with_input_types(tuple[int, Any])
+@beam.typehints.with_output_types(tuple[str, int])
 class _WriteExamples(beam.DoFn):
     """Writes a shard's images to one TFRecord file a split; yields images by split.
 
@@ -120,22 +141,15 @@ class _WriteExamples(beam.DoFn):
 
     def process(self, numbered_shard: tuple[int, list[tuple[Image, str]]]) -> Iterator[tuple[str, int]]:
         number, images = numbered_shard
-        name = f"data_tfrecord-{number:05d}-of-{self._num_shards:05d}.gz"
-        paths = {split: Path(folder) / name for split, folder in self._split_folders.items()}
-        writers = {split: tf.io.TFRecordWriter(f"{path}.partial", _STORED) for split, path in paths.items()}
-        counts = dict.fromkeys(paths, 0)
+        writer = ShardWriter(self._split_folders, number=number, num_shards=self._num_shards, compression_level=STORED)
         for image, split in images:
-            content = Path(image.file.path).read_bytes()
+            content = _read(image.file.path)
             if hashlib.sha256(content).hexdigest() != image.facts.content_hash:
                 raise DataError(
                     f"{image.file.name} was changed while it was read. Run again when nothing writes there."
                 )
-            writers[split].write(to_example(image, content, label=self._label))
-            counts[split] += 1
-        for split, path in paths.items():
-            writers[split].close()
-            tf.io.gfile.rename(f"{path}.partial", str(path), overwrite=True)
-        yield from counts.items()
+            writer.write(split, to_example(image, content, label=self._label))
+        yield from writer.close().items()
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
@@ -150,7 +164,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         """Run the component; the exec properties are those of TFX's FileBasedExampleGen.
 
         Raises:
-            DataError: there are no images, or a split would be empty.
+            DataError: too few images are whole for two classes and every split, or one changed meanwhile.
             AnomaliesError: more of the files are broken than `data.max_broken_fraction` allows.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
@@ -165,32 +179,40 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         by_class: dict[str, list[str]] = {}
         for image in images:
             by_class.setdefault(image.file.label, []).append(image.facts.content_hash)
+        if len(by_class) < 2:
+            raise DataError(
+                "Without the broken files there are fewer than two classes. Received: "
+                f"{', '.join(by_class) or 'none'}. Mend the files: {broken[0].name}, {broken[0].reason}."
+            )
         splits = assign_splits(by_class, fractions)
         report = _report(images, broken, splits, found)
         _log(report)
 
-        examples.split_names = artifact_utils.encode_split_names(list(fractions))
-        folders = {name: artifact_utils.get_split_uri([examples], name) for name in fractions}
-        for folder in folders.values():
-            tf.io.gfile.makedirs(folder)
-        counts = self._write(images, splits, folders, label=data.label)
-        empty = [name for name, count in counts.items() if not count]
-        if empty:
-            raise DataError(
-                f"The split {empty[0]!r} has no image. Received images by split: {counts}. Give more images, or a "
-                f"larger fraction of them: data.splits.{empty[0]}"
-            )
+        counts = self._write(
+            images, splits, open_splits(examples, fractions), label=data.label, root=Path(examples.uri)
+        )
+        check_splits(counts, unit="image")
         (Path(examples.uri) / REPORT).write_text(json.dumps(report, ensure_ascii=False, indent=1), encoding="utf-8")
-        examples.set_string_custom_property("num_examples", json.dumps(counts))
         profile = profile_of(images, found.metadata_types, label=data.label)
-        table_profile.write(Path(examples.uri), profile, label=data.label)
-        examples_utils.set_payload_format(examples, exec_properties[standard_component_specs.OUTPUT_DATA_FORMAT_KEY])
-        examples_utils.set_file_format(examples, "tfrecords_gzip")
+        describe(examples, counts, profile, label=data.label, exec_properties=exec_properties)
 
     def _inspect(self, found: ImageFiles, data: DataConfig, *, scratch: Path) -> tuple[list[Image], list[BrokenFile]]:
         paths = [file.path for file in found.files]
+        if beam_mode.is_in_process(self._beam_pipeline_args):
+            entries = look_into(paths, max_pixels=data.max_pixels)
+        else:
+            beam_mode.choose_running_mode(self, num_rows=len(paths))
+            entries = self._look_into_on_beam(paths, data, facts_path=scratch / "facts.jsonl")
+        images, broken = [], list(found.broken)
+        for file, entry in zip(found.files, entries, strict=True):
+            if isinstance(entry, str):
+                broken.append(BrokenFile(file.name, entry))
+            else:
+                images.append(Image(file, entry))
+        return images, broken
+
+    def _look_into_on_beam(self, paths: list[str], data: DataConfig, *, facts_path: Path) -> list[ImageFacts | str]:
         shards = [paths[start : start + FILES_A_SHARD] for start in range(0, len(paths), FILES_A_SHARD)]
-        facts_path = scratch / "facts.jsonl"
         with self._make_beam_pipeline() as pipeline:
             (
                 pipeline
@@ -200,32 +222,28 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             )
         lines = sorted(json.loads(line) for line in facts_path.read_text(encoding="utf-8").splitlines())
         facts_path.unlink()
-        images, broken = [], list(found.broken)
-        for file, entry in zip(found.files, (entry for _, shard in lines for entry in shard), strict=True):
-            if isinstance(entry, str):
-                broken.append(BrokenFile(file.name, entry))
-            else:
-                images.append(Image(file, ImageFacts(**entry)))
-        return images, broken
+        return [entry if isinstance(entry, str) else ImageFacts(**entry) for _, shard in lines for entry in shard]
 
     def _write(
-        self, images: Iterable[Image], splits: Mapping[str, str], folders: Mapping[str, str], *, label: str
+        self,
+        images: Iterable[Image],
+        splits: Mapping[str, str],
+        folders: Mapping[str, str],
+        *,
+        label: str,
+        root: Path,
     ) -> dict[str, int]:
+        """Images by split."""
         ordered = sorted(images, key=lambda image: (image.facts.content_hash, image.file.name))
         shards = _shards([(image, splits[image.facts.content_hash]) for image in ordered])
-        write = _WriteExamples(dict(folders), num_shards=len(shards), label=label)
-        counts_path = Path(next(iter(folders.values()))).parent / "num_examples"
-        with self._make_beam_pipeline() as pipeline:
-            (
-                pipeline
-                | "Images" >> beam.Create(list(enumerate(shards)), reshuffle=len(shards) > 1)
-                | "Write" >> beam.ParDo(write)
-                | "Count" >> beam.CombinePerKey(sum)
-                | "Format" >> beam.Map(json.dumps)
-                | "WriteCounts" >> beam.io.WriteToText(str(counts_path), shard_name_template="")
-            )
-        counts = dict(json.loads(line) for line in counts_path.read_text().splitlines())
-        return {name: counts.get(name, 0) for name in folders}
+        return write_shards(
+            _WriteExamples(dict(folders), num_shards=len(shards), label=label),
+            list(enumerate(shards)),
+            splits=folders,
+            beam_arguments=self._beam_pipeline_args,
+            make_pipeline=self._make_beam_pipeline,
+            scratch=root,
+        )
 
 
 def check_broken(broken: Sequence[BrokenFile], *, num_files: int, data: DataConfig) -> None:

@@ -20,9 +20,8 @@ import pyarrow.parquet as pq
 
 from pipeline.config import MODEL_OUTPUTS, DataConfig, nearest
 from pipeline.errors import DataError
-
-SUFFIXES = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".webp")
-"""Files with other names are left alone, in folders."""
+from pipeline.storage import is_url
+from serving.image_folders import SUFFIXES, pictures_below
 
 IMAGE = "image"
 """Column of the encoded bytes."""
@@ -99,9 +98,14 @@ def find_images(data: DataConfig) -> ImageFiles:
     """Find the images at `data.path`.
 
     Raises:
-        DataError: there is no such folder or list, it has fewer than two classes, its classes are nested, or the list
-            lacks a column.
+        DataError: there is no such folder or list, it is in a bucket, it has fewer than two classes, its classes are
+            nested, or the list lacks a column.
     """
+    if is_url(data.path):
+        raise DataError(
+            f"Images are read from the file system. Received: data.path: {data.path}. Mount the bucket (gcsfuse, "
+            "mountpoint-s3) or copy it here, and give that path."
+        )
     path = _newest_span(Path(data.path))
     try:
         if path.is_dir():
@@ -178,8 +182,13 @@ def _in_folder(root: Path) -> ImageFiles:
     files: list[ImageFile] = []
     broken: list[BrokenFile] = []
     classes: dict[str, list[str]] = {}
-    for path in _walk(root, warnings):
-        name = readable(os.path.relpath(path, root))
+
+    def warn(circle: str) -> None:
+        warnings.append(f"{readable(circle)} is a link to a folder that it lies in, and is left alone.")
+
+    above = os.path.join(root, "")
+    for path in pictures_below(root, on_circle=warn):
+        name = readable(path.removeprefix(above))
         folder, _, rest = name.partition(os.sep)
         if not rest:
             broken.append(BrokenFile(name, "it is in no class: it lies beside the sub-directories of the classes"))
@@ -200,31 +209,6 @@ def _warn_of_single(classes: Mapping[str, list[str]]) -> Iterator[str]:
     for label, names in classes.items():
         if len(names) == 1:
             yield f"The class {label!r} has one image: it is trained on, and no score says anything about the class."
-
-
-def _walk(
-    folder: str | Path, warnings: list[str], ancestors: frozenset[tuple[int, int]] = frozenset()
-) -> Iterator[str]:
-    """Image files below a folder, hidden ones left alone. Links are followed, but not round in circles."""
-    status = os.stat(folder)
-    identity = (status.st_dev, status.st_ino)
-    if identity in ancestors:
-        warnings.append(f"{readable(os.fspath(folder))} is a link to a folder that it lies in, and is left alone.")
-        return
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        if entry.name.startswith("."):
-            continue
-        if _is_folder(entry):
-            yield from _walk(entry.path, warnings, ancestors | {identity})
-        elif entry.name.lower().endswith(SUFFIXES):
-            yield entry.path
-
-
-def _is_folder(entry: "os.DirEntry[str]") -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself: reading it says so
-        return False
 
 
 def _check_not_nested(root: Path, classes: Mapping[str, list[str]]) -> None:

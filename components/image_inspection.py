@@ -4,13 +4,14 @@ Whether a file can be decoded is asked of the decoder that training and serving 
 """
 
 import hashlib
+import os
 import re
 import threading
 import warnings
 from bisect import bisect
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import Any
 
@@ -26,12 +27,20 @@ SLACK = 0.05
 _ORIENTATION = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)
 """Exif orientations in which width and height change places."""
-_ENOUGH_PIXELS = 64
+_ENOUGH_PIXELS = 16
 """Pixels of an edge that tell the brightness as well as all do."""
-_LUMA = np.array([0.299, 0.587, 0.114])
+_ENOUGH_IN_A_ROW = 256
+"""Pixels of a picture's rows and columns, in the mean, that are looked at; float32 adds so many without rounding."""
+_LUMA = (0.299, 0.587, 0.114)
 """ITU-R BT.601."""
+_SKIPPED_SEGMENTS = frozenset((0xC4, 0xDB, 0xDD, 0xE0, *range(0xE2, 0xF0), 0xFE))
+"""Of a JPEG file: tables, comments, and what applications leave, but 0xE1, where Exif is."""
+_FRAME_HEADERS = frozenset((0xC0, 0xC1, 0xC2))
+_JPEG_MODES = {1: "L", 3: "RGB", 4: "CMYK"}
+"""By number of components."""
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
-_WRAPPING = re.compile(r"^(\{\{.*?\}\} ?|Paddings: )|\s*\[Op:.*\]$|\n\t \[\[.*", re.DOTALL)
+_DECODE_ERRORS = (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, tf.errors.InternalError)
+_WRAPPING = re.compile(r"^(\{\{.*?\}\} ?|Paddings: )|\s*\[Op:.*\]$")
 
 
 @dataclass(frozen=True)
@@ -68,6 +77,44 @@ def inspect(content: bytes, *, max_pixels: int) -> ImageFacts:
     Raises:
         ValueError: it cannot be used; the message says why.
     """
+    (found,) = inspect_all([content], max_pixels=max_pixels)
+    if isinstance(found, str):
+        raise ValueError(found)
+    return found
+
+
+def inspect_all(contents: Sequence[bytes], *, max_pixels: int) -> list[ImageFacts | str]:
+    """Look at the bytes of files, and decode them, several at a time.
+
+    Args:
+        contents: of each file.
+        max_pixels: a larger picture is refused, by what its header says, before it is decoded.
+
+    Returns:
+        What is known of each, or why it cannot be used.
+    """
+    found: list[ImageFacts | str] = []
+    positions: defaultdict[_Decoding, list[int]] = defaultdict(list)
+    for position, content in enumerate(contents):
+        try:
+            facts, is_cmyk = _before_decoding(content, max_pixels=max_pixels)
+        except ValueError as error:
+            found.append(str(error))
+            continue
+        found.append(facts)
+        positions[_decoding_of(facts, is_cmyk=is_cmyk, max_pixels=max_pixels)].append(position)
+    for decoding, own in positions.items():
+        for position, brightness in zip(own, _brightness([contents[p] for p in own], decoding), strict=True):
+            facts_or_reason = found[position]
+            if isinstance(brightness, str):
+                found[position] = brightness
+            elif isinstance(facts_or_reason, ImageFacts):
+                found[position] = replace(facts_or_reason, brightness=brightness)
+    return found
+
+
+def _before_decoding(content: bytes, *, max_pixels: int) -> tuple[ImageFacts, bool]:
+    """What is known of a file by its header and its bytes, and whether it is CMYK."""
     if not content:
         raise ValueError("it is empty: 0 bytes")
     width, height, mode, kind = _header(content)
@@ -75,15 +122,33 @@ def inspect(content: bytes, *, max_pixels: int) -> ImageFacts:
         raise ValueError(
             f"it has {width:,} x {height:,} pixels, more than data.max_pixels, {max_pixels:,}; it was not decoded"
         )
-    try:
-        brightness = _brightness(content, width, height, kind=kind, is_cmyk=mode == "CMYK", max_pixels=max_pixels)
-    except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, tf.errors.InternalError) as error:
-        raise ValueError(f"it cannot be decoded: {_in_words(error)}") from None
     hexadecimal = hashlib.sha256(content).hexdigest()
-    return ImageFacts(width, height, _channels(mode), kind, brightness, len(content), hexadecimal)
+    return ImageFacts(width, height, _channels(mode), kind, 0.0, len(content), hexadecimal), mode == "CMYK"
 
 
 def _header(content: bytes) -> tuple[int, int, str, str]:
+    """Width, height, Pillow's mode and the format."""
+    return _plain_jpeg_header(content) or _header_by_pillow(content)
+
+
+def _plain_jpeg_header(content: bytes) -> tuple[int, int, str, str] | None:
+    """Of a JPEG file without Exif, in a tenth of the time that Pillow takes; None for all others.
+
+    ITU-T T.81, B.1.1 and B.2.2: segments of a marker and a length, of which the frame header is one.
+    """
+    at = 2
+    if not content.startswith(b"\xff\xd8"):
+        return None
+    while at + 10 <= len(content) and content[at] == 0xFF and content[at + 1] in _SKIPPED_SEGMENTS:
+        at += 2 + int.from_bytes(content[at + 2 : at + 4], "big")
+    segment = content[at : at + 10]
+    if len(segment) < 10 or segment[0] != 0xFF or segment[1] not in _FRAME_HEADERS or segment[9] not in _JPEG_MODES:
+        return None
+    height, width = int.from_bytes(segment[5:7], "big"), int.from_bytes(segment[7:9], "big")
+    return (width, height, _JPEG_MODES[segment[9]], "jpeg") if width and height else None
+
+
+def _header_by_pillow(content: bytes) -> tuple[int, int, str, str]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's own limit; ours is next
@@ -106,36 +171,77 @@ def _channels(mode: str) -> int:
     return {"1": 1, "L": 1, "I": 1, "I;16": 1, "I;16B": 1, "F": 1, "LA": 2, "P": 3, "RGB": 3, "PA": 4}.get(mode, 4)
 
 
-def _brightness(content: bytes, width: int, height: int, *, kind: str, is_cmyk: bool, max_pixels: int) -> float:
-    if kind == "jpeg":  # a fraction of the size costs a fraction of the time, and a damaged file still fails
-        ratio = next((r for r in (8, 4, 2) if min(width, height) >= r * _ENOUGH_PIXELS), 1)
-        channels = 3 if is_cmyk else 1  # JPEG holds the luma as it is
-        pixels = tf.io.decode_jpeg(content, channels=channels, ratio=ratio).numpy()
-        if not is_cmyk:
-            return round(float(pixels.mean()) / 255, 6)
-    else:
-        pixels = _decoder(max_pixels)(tf.constant(content)).numpy()
-    means = [pixels[:, :, channel].mean() for channel in range(3)]
-    return round(float(means @ _LUMA) / 255, 6)
+@dataclass(frozen=True)
+class _Decoding:
+    """How pictures are decoded to be checked."""
+
+    max_pixels: int
+    jpeg: tuple[int, int] | None = None
+    """Channels, and the part of the size that is decoded: 2, 4 or 8 for a half, a quarter or an eighth, which cost a
+    fraction of the time, and a damaged file still fails. None for other formats."""
+
+    def decode(self, content: tf.Tensor) -> tf.Tensor:
+        """(height, width, channels) uint8."""
+        if self.jpeg is None:
+            return decode(content, max_pixels=self.max_pixels)
+        channels, ratio = self.jpeg
+        return tf.io.decode_jpeg(content, channels=channels, ratio=ratio)
 
 
-_decoders: dict[int, Any] = {}
+def _decoding_of(facts: ImageFacts, *, is_cmyk: bool, max_pixels: int) -> _Decoding:
+    if facts.format != "jpeg":
+        return _Decoding(max_pixels)
+    ratio = next((r for r in (8, 4, 2) if min(facts.width, facts.height) >= r * _ENOUGH_PIXELS), 1)
+    return _Decoding(max_pixels, (3 if is_cmyk else 1, ratio))  # JPEG holds the luma as it is
+
+
+def _brightness(contents: Sequence[bytes], decoding: _Decoding) -> list[float | str]:
+    """Mean luma of pictures, or why one cannot be decoded."""
+    try:
+        lumas = _graph(decoding)(tf.constant(contents, tf.string)).numpy()
+        return [round(float(luma) / 255, 6) for luma in lumas]
+    except _DECODE_ERRORS as error:
+        if len(contents) == 1:
+            return [f"it cannot be decoded: {_in_words(error)}"]
+    half = len(contents) // 2
+    return [*_brightness(contents[:half], decoding), *_brightness(contents[half:], decoding)]
+
+
+_graphs: dict[_Decoding, Any] = {}
 _lock = threading.Lock()
 
 
-def _decoder(max_pixels: int) -> Any:
-    """`decode` as a graph, traced once a process."""
+def _graph(decoding: _Decoding) -> Any:
+    """From bytes (batch,) to the mean luma of each, traced once a process."""
     with _lock:
-        if max_pixels not in _decoders:
-            signature = [tf.TensorSpec([], tf.string)]
-            graph = tf.function(lambda content: decode(content, max_pixels=max_pixels), input_signature=signature)
+        if decoding not in _graphs:
+
+            def lumas(contents: tf.Tensor) -> tf.Tensor:
+                return tf.map_fn(
+                    lambda content: _mean_luma(decoding.decode(content)),
+                    contents,
+                    fn_output_signature=tf.TensorSpec([], tf.float32),
+                    parallel_iterations=os.cpu_count() or 1,
+                )
+
+            graph = tf.function(lumas, input_signature=[tf.TensorSpec([None], tf.string)])
             graph.get_concrete_function()
-            _decoders[max_pixels] = graph
-        return _decoders[max_pixels]
+            _graphs[decoding] = graph
+        return _graphs[decoding]
+
+
+def _mean_luma(pixels: tf.Tensor) -> tf.Tensor:
+    """Of some pixels in rows and columns, where there are many."""
+    size = tf.cast(tf.shape(pixels)[0] * tf.shape(pixels)[1], tf.float32)
+    step = tf.maximum(tf.cast(tf.math.ceil(tf.sqrt(size) / _ENOUGH_IN_A_ROW), tf.int32), 1)
+    means = tf.reduce_mean(tf.cast(pixels[::step, ::step], tf.float32), axis=[0, 1])
+    return tf.reduce_sum(means * _LUMA) if pixels.shape[-1] == 3 else means[0]
 
 
 def _in_words(error: tf.errors.OpError) -> str:
-    message = _WRAPPING.sub("", str(error.message)).strip().rstrip(".")
+    """What TensorFlow says, without where in the graph and in our code it was."""
+    message = str(error.message).partition("\n\t [[")[0].rpartition("\n\n")[2]
+    message = _WRAPPING.sub("", message).strip().rstrip(".")
     if "jpeg::Uncompress" in message:
         return "the JPEG data is damaged, or ends too early"
     return message.splitlines()[0] if message else "TensorFlow refuses it"

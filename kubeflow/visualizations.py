@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from components import image_notes
+
 if TYPE_CHECKING:
     from tfx import types
 
@@ -83,7 +85,11 @@ def _examples_page(run: NodeRun) -> Content:
     assert artifact is not None
     counts: dict[str, int] = json.loads(artifact.get_string_custom_property("num_examples") or "{}")
     rows_by_split = counts or dict.fromkeys(json.loads(artifact.split_names or "[]"))
-    return markdown.examples(run.id, rows_by_split, span=artifact.get_custom_property("span"))
+    text = markdown.examples(run.id, rows_by_split, span=artifact.get_custom_property("span"))
+    report = Path(artifact.uri) / image_notes.REPORT
+    if not report.is_file():
+        return text
+    return f"{text}\n{markdown.images(json.loads(report.read_text(encoding='utf-8')), list(counts))}"
 
 
 def _statistics_page(run: NodeRun) -> Content:
@@ -242,7 +248,15 @@ def _push_page(run: NodeRun) -> Content:
     if artifact is None:
         return markdown.push(version=None)
     version = artifact.get_string_custom_property("pushed_version")
-    return markdown.push(version=version, destination=artifact.get_string_custom_property("pushed_destination"))
+    destination = artifact.get_string_custom_property("pushed_destination")
+    return markdown.push(version=version, destination=destination, takes_images=_is_of_images(run))
+
+
+def _is_of_images(run: NodeRun) -> bool:
+    """Whether the model that was pushed takes encoded images."""
+    models = run.inputs.get("model") or ()
+    facts = Path(models[0].uri) / "Format-Serving" / "assets.extra" / "kubetfx.json" if models else Path()
+    return facts.is_file() and bool(json.loads(facts.read_text(encoding="utf-8")).get("image"))
 
 
 def _summary(run: NodeRun) -> Content:

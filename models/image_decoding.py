@@ -6,6 +6,7 @@ and not by any name.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
@@ -33,21 +34,73 @@ def decode(content: tf.Tensor, *, max_pixels: int) -> tf.Tensor:
     Raises:
         tf.errors.InvalidArgumentError: it is no picture, a damaged one, or too large. It says which.
     """
-    head = _head(content)
-    index = _format_index(head)
-    is_picture = tf.debugging.assert_less(
-        index,
-        len(FORMATS),
+    # A few operations for most files, in place of hundreds, which take longer than the decoding of a small picture. All
+    # checks are here: in a branch they make it stateful, and tf.data that has to be reproducible runs that one by one.
+    way = tf.where(_is_plain_jpeg(content), 0, tf.where(_is_plain_png(content), 1, 2))
+    num_pixels = tf.switch_case(
+        way, [_jpeg_pixels(content), lambda: _png_pixels(content), lambda: _any_pixels(content)]
+    )
+    is_picture = tf.debugging.assert_greater_equal(
+        num_pixels,
+        tf.constant(0, tf.int64),
         message="image_bytes is no picture: the bytes are not those of a JPEG, PNG, BMP, GIF or WebP file.",
     )
-    content = _after(is_picture, content)
-    num_pixels = tf.switch_case(index, [_jpeg_pixels(content), *_pixels_in(head), lambda: tf.constant(0, tf.int64)])
     fits = tf.debugging.assert_less_equal(
         num_pixels,
         tf.constant(max_pixels, tf.int64),
         message=f"image_bytes is a picture of more than {max_pixels:,} pixels (data.max_pixels); it was not decoded.",
     )
-    content = _after(fits, content)
+    content = _after(fits, _after(is_picture, content))
+    image = tf.switch_case(
+        way,
+        [
+            lambda: tf.io.decode_jpeg(content, channels=3),
+            lambda: tf.io.decode_png(content, channels=3),
+            lambda: _decode_any(content),
+        ],
+    )
+    return tf.ensure_shape(image, [None, None, 3])
+
+
+def _is_plain_jpeg(content: tf.Tensor) -> tf.Tensor:
+    """Whether it is a JPEG file whose tables begin before any place that Exif could have, as most have it."""
+    start = tf.strings.substr(content, 0, 6)
+    after_jfif = tf.strings.substr(content, tf.minimum(tf.strings.length(content), 20), 2)
+    is_jfif = tf.logical_and(tf.equal(start, b"\xff\xd8\xff\xe0\x00\x10"), tf.equal(after_jfif, b"\xff\xdb"))
+    return tf.logical_or(is_jfif, tf.equal(tf.strings.substr(content, 0, 4), b"\xff\xd8\xff\xdb"))
+
+
+def _is_plain_png(content: tf.Tensor) -> tf.Tensor:
+    """Whether it is a PNG file whose pixels come next after its header: there is no Exif before them."""
+    start = tf.strings.substr(content, 0, 8)
+    next_chunk = tf.strings.substr(content, tf.minimum(tf.strings.length(content), 37), 4)
+    return tf.logical_and(tf.equal(start, b"\x89PNG\r\n\x1a\n"), tf.equal(next_chunk, b"IDAT"))
+
+
+def _png_pixels(content: tf.Tensor) -> tf.Tensor:
+    edges = _bytes(content, 16, 8)
+    return _big(edges[:4]) * _big(edges[4:])
+
+
+def _out_of_line(function: Callable[[tf.Tensor], tf.Tensor]) -> Any:
+    """A function that stays one in the graph: in line, its operations are visited where they have nothing to do."""
+    signature = [tf.TensorSpec([], tf.string)]
+    return tf.function(function, input_signature=signature, experimental_attributes={"_noinline": True})
+
+
+@_out_of_line
+def _any_pixels(content: tf.Tensor) -> tf.Tensor:
+    """Pixels of any file, () int64; -1 if it is no picture."""
+    head = _head(content)
+    pixels = [_jpeg_pixels(content), *_pixels_in(head), lambda: tf.constant(-1, tf.int64)]
+    return tf.switch_case(_format_index(head), pixels)
+
+
+@_out_of_line
+def _decode_any(content: tf.Tensor) -> tf.Tensor:
+    """A picture of any format, upright."""
+    head = _head(content)
+    index = _format_index(head)
     image = tf.switch_case(
         index,
         [
@@ -247,7 +300,7 @@ def _exif_in_jpeg(content: tf.Tensor) -> tf.Tensor:
     def step(at: tf.Tensor, _found: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         segment = _bytes(content, at, 10)
         is_exif = tf.logical_and(tf.equal(segment[1], 0xE1), _starts(segment, b"Exif\0\0", at=4))
-        is_last = tf.logical_or(tf.not_equal(segment[0], 0xFF), tf.reduce_any(tf.equal(segment[1], [0xDA, 0xD9])))
+        is_last = tf.logical_or(tf.not_equal(segment[0], 0xFF), segment[1] < 0xE0)  # a table: Exif stands before them
         return _next(at, is_exif, is_last, data=10, size=2 + _big(segment[2:4]))
 
     return _walk(content, 2, step)
@@ -319,18 +372,19 @@ def _orientation_in_tiff(content: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
 
 
 def _upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-    transposed = tf.image.transpose
+    """By reversing and transposing: those of tf.image have checks, which `decode` says something about."""
+    turned = tf.transpose(image, [1, 0, 2])
     upright = tf.switch_case(
         tf.cast(orientation, tf.int32) - 1,
         [
             lambda: image,
-            lambda: tf.image.flip_left_right(image),
-            lambda: tf.image.rot90(image, 2),
-            lambda: tf.image.flip_up_down(image),
-            lambda: transposed(image),
-            lambda: tf.image.rot90(image, 3),
-            lambda: tf.image.rot90(transposed(image), 2),
-            lambda: tf.image.rot90(image, 1),
+            lambda: tf.reverse(image, [1]),
+            lambda: tf.reverse(image, [0, 1]),
+            lambda: tf.reverse(image, [0]),
+            lambda: turned,
+            lambda: tf.reverse(turned, [1]),
+            lambda: tf.reverse(turned, [0, 1]),
+            lambda: tf.reverse(turned, [0]),
         ],
     )
     return tf.ensure_shape(upright, [None, None, 3])

@@ -173,7 +173,14 @@ def inspect(
         version_here(pipeline_config, versions[-1]) as saved_model,
     ):
         from components.image_gallery import write_gallery
+        from models.export import read_facts
 
+        facts = read_facts(saved_model)
+        if facts is None or facts.image is None:
+            raise UsageError(
+                f"The model that was pushed last is none of images. Received: version {versions[-1]} in "
+                f"{pipeline_config.push_path}. Push one: kubetfx run {config}"
+            )
         gallery = write_gallery(
             str(examples / "Split-eval"), saved_model, folder, mistakes=mistakes, heat_maps=heat_maps
         )

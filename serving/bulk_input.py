@@ -22,12 +22,12 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from pipeline.errors import DataError
+from serving.image_folders import SUFFIXES, pictures_below
 
 Kind = Literal["csv", "parquet"]
 
 CSV_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 PARQUET_SUFFIXES = (".parquet",)
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".webp")
 PATH_COLUMN = "path"
 """Column of a table that says where an image lies."""
 
@@ -190,9 +190,9 @@ def list_images(root: Path, listing: Path) -> str:
     paths: list[str] = []
     num_images = 0
     with pq.ParquetWriter(listing, schema) as writer:
-        for path in _walk(root):
-            name = os.fsencode(path.relative_to(root)).decode("utf-8", "replace")
-            digest.update(f"{name}\0{stamp(path)}\0".encode())
+        for picture in _pictures_in(root):
+            name = os.fsencode(os.path.relpath(picture, root)).decode("utf-8", "replace")
+            digest.update(f"{name}\0{stamp(Path(picture))}\0".encode())
             paths.append(name)
             num_images += 1
             if len(paths) == LISTING_ROWS:
@@ -201,8 +201,15 @@ def list_images(root: Path, listing: Path) -> str:
         if paths:
             writer.write_table(pa.table([paths], schema=schema))
     if not num_images:
-        raise DataError(f"There is no image ({', '.join(IMAGE_SUFFIXES)}) in {root}, nor in a folder below it.")
+        raise DataError(f"There is no image ({', '.join(SUFFIXES)}) in {root}, nor in a folder below it.")
     return digest.hexdigest()
+
+
+def _pictures_in(root: Path) -> Iterator[str]:
+    try:
+        yield from pictures_below(root)
+    except OSError as error:
+        raise DataError(f"{error.filename} may not be read: {error.strerror}. Grant read permission.") from None
 
 
 def stamp(path: Path) -> str:
@@ -212,25 +219,6 @@ def stamp(path: Path) -> str:
     except OSError as error:  # a link into nowhere; whoever reads the file will say so
         return f"errno {error.errno}"
     return f"{status.st_size} {status.st_mtime_ns}"
-
-
-def _walk(folder: Path, ancestors: frozenset[tuple[int, int]] = frozenset()) -> Iterator[Path]:
-    """Pictures below a folder. Links are followed, but not round in circles."""
-    try:
-        status = folder.stat()
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as error:
-        raise DataError(f"{folder} may not be read: {error.strerror}. Grant read permission.") from None
-    identity = (status.st_dev, status.st_ino)
-    if identity in ancestors:
-        return
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        if os.path.isdir(entry.path):  # false for a link to itself, where the entry would raise
-            yield from _walk(Path(entry.path), ancestors | {identity})
-        elif entry.name.lower().endswith(IMAGE_SUFFIXES):
-            yield Path(entry.path)
 
 
 def column_types(path: Path, kind: Kind) -> dict[str, pa.DataType]:

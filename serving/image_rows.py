@@ -6,16 +6,16 @@ In JSON they are base64, as TensorFlow Serving has it for names that end in _byt
 import base64
 import binascii
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipeline.errors import DataError
+from serving.image_folders import SUFFIXES, is_picture, pictures_below
 
 IMAGE_BYTES = "image_bytes"
-SUFFIXES = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".webp")
 PATH = "path"
 
 
@@ -28,14 +28,19 @@ def image_paths(path: Path) -> list[Path] | None:
     """The picture files of a file or folder, hidden ones left alone, in order; None if it is something else.
 
     Raises:
-        DataError: the folder has none.
+        DataError: the folder has none, or cannot be read.
     """
     if path.is_dir():
-        found = sorted(_below(path))
+        try:
+            found = [Path(picture) for picture in pictures_below(path)]
+        except OSError as error:
+            raise DataError(
+                f"The folder of images cannot be read. Received: {error.filename}: {error.strerror}."
+            ) from None
         if not found:
             raise DataError(f"There are no images in the folder. Received: {path}. Known: {', '.join(SUFFIXES)}.")
         return found
-    return [path] if path.name.lower().endswith(SUFFIXES) else None
+    return [path] if is_picture(path.name) else None
 
 
 def from_paths(paths: list[Path]) -> np.ndarray:
@@ -89,11 +94,3 @@ def from_json(value: Any) -> bytes:
     except (TypeError, KeyError, binascii.Error, ValueError):
         shown = str(value)[:60]
         raise DataError(f'Bytes are {{"b64": BASE64}} in JSON. Received: {shown}.') from None
-
-
-def _below(folder: Path) -> Iterator[Path]:
-    for path, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in names:
-            if not name.startswith(".") and name.lower().endswith(SUFFIXES):
-                yield Path(path) / name

@@ -2,6 +2,12 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
+
+from components import image_notes
+
+MAX_BROKEN_FILES = 50
+"""Broken images that are named."""
 
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|#&~$])")
 _STARTS_BLOCK = re.compile(r"(?:[-+=]|\d{1,9}[.)](?=\s|$))")
@@ -45,24 +51,46 @@ def examples(title: str, rows_by_split: Mapping[str, int | None], *, span: int |
     return "\n".join([*parts, *([f"Span: {span}\n"] if span is not None else [])])
 
 
-def push(*, version: str | None, destination: str = "") -> str:
+def images(report: Mapping[str, Any], splits: Sequence[str]) -> str:
+    """What ImageExampleGen found: notes, images by class and split, and the broken files with their reasons.
+
+    Args:
+        report: of the examples artifact (components/image_notes.py).
+        splits: their names.
+    """
+    notes = "".join(f"- {escaped(note)}\n" for note in image_notes.report_warnings(report))
+    classes = [[name, *(f"{counts.get(split, 0):,}" for split in splits)] for name, counts in report["classes"].items()]
+    parts = [*([notes] if notes else []), table(["class", *splits], classes)]
+    if broken := report["broken"]:
+        shown = broken[:MAX_BROKEN_FILES]
+        parts.append(table(["broken file", "why it is left out"], [[file["name"], file["reason"]] for file in shown]))
+        if len(broken) > len(shown):
+            parts.append(f"And {len(broken) - len(shown):,} more: {image_notes.REPORT} of the artifact has them all.\n")
+    return "\n".join(parts)
+
+
+def push(*, version: str | None, destination: str = "", takes_images: bool = False) -> str:
     """What became of the model, and how to call it.
 
     Args:
         version: that was pushed; None: none was.
         destination: where it stands: MODEL_BASE_PATH/VERSION.
+        takes_images: whether a row is an encoded image.
     """
     if version is None:
         return "### Not pushed\n\nThe model is not blessed. What is served is unchanged.\n"
     directory, _, last = destination.rstrip("/").rpartition("/")
     base = directory if last == version else destination
     name = base.rstrip("/").rpartition("/")[2]
+    row, columns = "each with the columns of the table by name", "..."
+    if takes_images:
+        row, columns = "each an encoded image", '"image_bytes": {"b64": "..."}'
     return (
         f"### Version {escaped(version)} is pushed\n\n"
         f"- To: {code(destination)}\n"
         f"- TensorFlow Serving serves it with {code(f'--model_name={name} --model_base_path={base}')}\n\n"
-        "Call it with one row or several, each with the columns of the table by name:\n\n"
-        f"    curl -d '{{\"instances\": [{{...}}]}}' http://HOST:8501/v1/models/{name}:predict\n"
+        f"Call it with one row or several, {row}:\n\n"
+        f"    curl -d '{{\"instances\": [{{{columns}}}]}}' http://HOST:8501/v1/models/{name}:predict\n"
     )
 
 

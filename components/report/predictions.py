@@ -16,7 +16,9 @@ from absl import logging
 from components.report.facts import Importance
 from models.features import LABEL, MISSING_INTEGER
 
-READ_BATCH = 16_384
+READ_BATCH = 1_024
+SAMPLE_BYTES = 2**28
+"""Of serialized tf.Examples that are kept, about: images are large."""
 PREDICT_BATCH = 1_024
 PREDICT_SECONDS = 30.0
 """Time after which no more rows are predicted: a network may be a large one."""
@@ -76,7 +78,7 @@ def draw(files: Sequence[Path], *, rows: int, seed: int) -> Sample:
 
     Args:
         files: gzipped TFRecords of tf.Examples.
-        rows: at most.
+        rows: at most; fewer where they are larger than SAMPLE_BYTES.
         seed: of the random numbers.
     """
     import tensorflow as tf
@@ -84,16 +86,21 @@ def draw(files: Sequence[Path], *, rows: int, seed: int) -> Sample:
     generator = np.random.default_rng(seed)
     keys: Array = np.empty(0)
     examples: list[bytes] = []
-    total = 0
+    total = num_bytes = 0
     dataset = tf.data.TFRecordDataset([str(file) for file in files], "GZIP").batch(READ_BATCH)
     for batch in dataset.as_numpy_iterator():
         total += len(batch)
         keys = np.concatenate([keys, generator.random(len(batch))])
         examples += batch.tolist()
-        if len(examples) > rows:
-            kept = np.sort(np.argpartition(keys, rows)[:rows])
+        num_bytes += sum(map(len, batch))
+        if len(examples) > 2 * rows or num_bytes > SAMPLE_BYTES:
+            order = np.argsort(keys)[:rows]
+            fits = np.cumsum([len(examples[index]) for index in order]) <= SAMPLE_BYTES
+            rows = rows if fits.all() else max(int(fits.sum()), 1)  # whoever comes later has to have a lower number
+            kept = np.sort(order[:rows])
             keys, examples = keys[kept], [examples[index] for index in kept]
-    return Sample([examples[index] for index in np.argsort(keys)], total)
+            num_bytes = sum(map(len, examples))
+    return Sample([examples[index] for index in np.argsort(keys)[:rows]], total)
 
 
 class Model:

@@ -6,6 +6,7 @@ The source is scikit-learn's `load_digits` (the test set of the UCI ML hand-writ
 nothing when the images are there already.
 """
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -31,6 +32,7 @@ def write_images(folder: Path) -> int:
     """Write every digit as FOLDER/DIGIT/NUMBER.png, and say how many there are."""
     digits = load_digits()
     partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # of a try that was broken off
     for number, (image, label) in enumerate(zip(digits.images, digits.target, strict=True)):
         path = partial / str(label) / f"{number:04}.png"
         path.parent.mkdir(parents=True, exist_ok=True)

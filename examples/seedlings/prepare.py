@@ -8,6 +8,7 @@ sizes from 49 pixels up. README.md says how the real set is used in their place.
 
 import argparse
 import math
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +82,7 @@ def write_images(folder: Path, *, share: float, largest: int, seed: int) -> int:
         seed: the same one gives the same images.
     """
     partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # of a try that was broken off
     total = 0
     for index, (name, species) in enumerate(SPECIES.items()):
         (partial / name).mkdir(parents=True, exist_ok=True)

@@ -1,48 +1,26 @@
 import json
+import os
+import unicodedata
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from PIL import Image
-from tfx.types import artifact_utils, standard_artifacts
+from tfx.types import standard_artifacts
 
-from components import table_profile
-from components.image_example_gen import Driver, Executor, ImageExampleGen
+from components import image_example_gen, table_profile
+from components.image_example_gen import Driver, ImageExampleGen
 from components.image_inspection import assign_splits, inspect
 from components.image_notes import REPORT, report_warnings
 from pipeline.config import DataConfig
 from pipeline.errors import AnomaliesError, DataError
+from tests.components.image_runs import rows_of, run_executor
 from tests.components.pictures import encoded, picture, write_classes, write_picture
 
 FRACTIONS = {"train": 0.7, "validation": 0.1, "eval": 0.2}
 TOLERANT = {"max_broken_fraction": 0.5}
-
-
-def run_executor(path: Path, output: Path, **fields: Any) -> standard_artifacts.Examples:
-    """Run driver and executor as TFX's launcher does, with the exec properties of the component."""
-    data = DataConfig.model_validate({"path": str(path), "format": "images", **fields})
-    component = ImageExampleGen(data)
-    examples = standard_artifacts.Examples()
-    examples.uri = str(output)
-    output.mkdir(parents=True)
-    properties = Driver(None).resolve_exec_properties(dict(component.exec_properties), None, None)
-    Executor().Do({}, {"examples": [examples]}, properties)
-    return examples
-
-
-def rows_of(examples: standard_artifacts.Examples) -> dict[str, dict[str, Any]]:
-    """The examples by path: their values, and their split."""
-    rows = {}
-    for split in artifact_utils.decode_split_names(examples.split_names):
-        files = sorted(tf.io.gfile.glob(f"{examples.uri}/Split-{split}/*"))
-        for record in tf.data.TFRecordDataset(files, "GZIP").as_numpy_iterator():
-            features = tf.train.Example.FromString(record).features.feature
-            row = {name: getattr(f, f.WhichOneof("kind")).value[0] for name, f in features.items()}
-            rows[row["path"].decode()] = {**row, "split": split}
-    return rows
 
 
 def report_of(examples: standard_artifacts.Examples) -> Any:
@@ -104,6 +82,36 @@ def test_same_files_give_the_same_bytes(folder, examples, tmp_path):
         for e in (examples, again)
     )
     assert first == second
+
+
+def contents_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_beam_and_this_process_write_the_same(tmp_path, monkeypatch):
+    root = write_classes(tmp_path / "images", number=30)
+    (root / "cat" / "text.png").write_bytes(b"this is no picture")
+    (root / "dog" / "copy.png").write_bytes((root / "dog" / "000.png").read_bytes())
+    monkeypatch.setattr(image_example_gen, "FILES_A_SHARD", 25)
+    monkeypatch.setattr(image_example_gen, "IMAGES_A_SHARD", 40)
+
+    here = run_executor(root, tmp_path / "here", **TOLERANT)
+    on_beam = run_executor(root, tmp_path / "on_beam", beam_arguments=["--direct_running_mode=in_memory"], **TOLERANT)
+
+    assert contents_of(tmp_path / "here") == contents_of(tmp_path / "on_beam")
+    assert sum("Split-train" in name for name in contents_of(tmp_path / "here")) == 2
+    for artifact in (here, on_beam):
+        assert sum(json.loads(artifact.get_string_custom_property("num_examples")).values()) == 61
+    properties = ("num_examples", "payload_format", "file_format")
+    assert [here.get_string_custom_property(name) for name in properties] == [
+        on_beam.get_string_custom_property(name) for name in properties
+    ]
+
+
+def test_one_machine_needs_no_beam(folder, tmp_path, monkeypatch):
+    monkeypatch.delattr(image_example_gen.beam, "Pipeline")
+
+    assert len(rows_of(run_executor(folder, tmp_path / "out"))) == 60
 
 
 def test_new_images_leave_the_old_ones_where_they_were():
@@ -219,26 +227,118 @@ def test_limit_of_pixels_is_the_configs():
         inspect(content, max_pixels=109)
 
 
-@pytest.mark.parametrize(
-    ("content", "kind", "channels"),
-    [
-        (encoded(picture(0).convert("CMYK"), "JPEG"), "jpeg", 4),
-        (encoded(picture(0), "JPEG"), "jpeg", 3),
-        (encoded(picture(0).convert("L"), "JPEG"), "jpeg", 1),
-        (encoded(picture(0).convert("P"), "PNG"), "png", 3),
-        (encoded(Image.fromarray(np.full((10, 12), 40_000, np.uint16)), "PNG"), "png", 1),
-        (encoded(picture(0).convert("RGBA"), "PNG"), "png", 4),
-        (encoded(picture(0), "GIF", save_all=True, append_images=[picture(1)]), "gif", 3),
-        (encoded(picture(0), "BMP"), "bmp", 3),
-        (encoded(picture(0), "WEBP"), "webp", 3),
-    ],
-    ids=["cmyk", "jpeg", "grey jpeg", "palette", "16 bits", "alpha", "animated gif", "bmp", "webp"],
-)
-def test_odd_pictures_are_good_ones(content, kind, channels):
-    facts = inspect(content, max_pixels=1_000)
+ODD = {
+    "cmyk.jpg": (encoded(picture(0).convert("CMYK"), "JPEG"), "jpeg", 4),
+    "colour.jpg": (encoded(picture(0), "JPEG"), "jpeg", 3),
+    "progressive.jpg": (encoded(picture(1), "JPEG", progressive=True), "jpeg", 3),
+    "grey.jpg": (encoded(picture(0).convert("L"), "JPEG"), "jpeg", 1),
+    "palette.png": (encoded(picture(0).convert("P"), "PNG"), "png", 3),
+    "16 bits.png": (encoded(Image.fromarray(np.full((10, 12), 40_000, np.uint16)), "PNG"), "png", 1),
+    "transparent.png": (encoded(picture(0).convert("RGBA"), "PNG"), "png", 4),
+    "animated.gif": (encoded(picture(0), "GIF", save_all=True, append_images=[picture(1)]), "gif", 3),
+    "animated.webp": (encoded(picture(0), "WEBP", save_all=True, append_images=[picture(1)]), "webp", 3),
+    "plain.bmp": (encoded(picture(0), "BMP"), "bmp", 3),
+    "plain.webp": (encoded(picture(0), "WEBP"), "webp", 3),
+    "named wrongly.png": (encoded(picture(2), "JPEG"), "jpeg", 3),
+}
 
-    assert (facts.format, facts.channels, facts.width, facts.height) == (kind, channels, 12, 10)
-    assert 0.3 < facts.brightness < 0.7
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory) -> dict[str, dict[str, Any]]:
+    """Examples by path, of a folder with all kinds of pictures."""
+    root = write_classes(tmp_path_factory.mktemp("odd") / "images", number=10)
+    for name, (content, _, _) in ODD.items():
+        (root / "cat" / name).write_bytes(content)
+    return rows_of(run_executor(root, tmp_path_factory.mktemp("odd") / "out", max_broken_fraction=0))
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_pictures_are_good_ones(odd, name):
+    content, kind, channels = ODD[name]
+    row = odd[f"cat/{name}"]
+
+    assert row["image"] == content
+    assert (row["format"], row["channels"], row["width"], row["height"]) == (kind.encode(), channels, 12, 10)
+    assert 0.3 < row["brightness"] < 0.7
+
+
+def test_names_may_be_of_any_script_and_any_bytes(tmp_path):
+    root = write_classes(tmp_path / "images", classes=("größe 猫", unicodedata.normalize("NFD", "é")), number=10)
+    odd_name = os.path.join(os.fsencode(root), "größe 猫".encode(), b"\xff.png")
+    with open(odd_name, "wb") as file:
+        file.write(encoded(picture(500)))
+
+    rows = rows_of(run_executor(root, tmp_path / "out"))
+
+    assert {row["label"].decode() for row in rows.values()} == {"größe 猫", "é"}
+    assert {"größe 猫/003.png", "e\u0301/003.png", "größe 猫/\ufffd.png"} <= set(rows)
+
+
+def test_empty_class_and_link_in_a_circle_are_reported(tmp_path):
+    root = write_classes(tmp_path / "images", number=10)
+    (root / "emu").mkdir()
+    (root / "cat" / "back").symlink_to(root)
+
+    examples = run_executor(root, tmp_path / "out")
+
+    assert len(rows_of(examples)) == 20
+    lines = "\n".join(report_warnings(report_of(examples)))
+    assert "The class 'emu' has no image, and is left out." in lines
+    assert "cat/back is a link to a folder that it lies in" in lines
+
+
+def test_nested_classes_end_the_component(tmp_path):
+    for split in ("test", "train"):
+        write_classes(tmp_path / "images" / split, number=2)
+
+    with pytest.raises(DataError, match=r"classes are nested.*data\.path: .*test"):
+        run_executor(tmp_path / "images", tmp_path / "out")
+
+
+def test_row_without_label_and_file_that_is_missing_are_left_out(tmp_path):
+    root = write_classes(tmp_path, number=10)
+    lines = [f"{name}/{number:03}.png,{name}" for name in ("cat", "dog") for number in range(9)]
+    (root / "list.csv").write_text("\n".join(["path,label", *lines, "cat/009.png,", "dog/gone.png,dog", ",dog"]) + "\n")
+
+    examples = run_executor(root / "list.csv", tmp_path / "out", **TOLERANT)
+
+    assert len(rows_of(examples)) == 18
+    assert reasons(examples) == {
+        "cat/009.png": "its label is missing in list.csv",
+        "dog/gone.png": "there is no such file; list.csv lists it",
+        "row 21 of list.csv": "its path is missing",
+    }
+    with pytest.raises(AnomaliesError, match=r"3 of 21 files are broken"):
+        run_executor(root / "list.csv", tmp_path / "strict", max_broken_fraction=0.1)
+
+
+def test_list_without_the_label_ends_the_component(tmp_path):
+    write_classes(tmp_path, number=2)
+    (tmp_path / "list.csv").write_text("path,lable\ncat/000.png,cat\n")
+
+    with pytest.raises(DataError, match=r"no column 'label'\. Did you mean 'lable'"):
+        run_executor(tmp_path / "list.csv", tmp_path / "out")
+
+
+def test_class_whose_files_are_all_broken_ends_the_component(tmp_path):
+    root = write_classes(tmp_path / "images", number=5)
+    for path in (root / "dog").iterdir():
+        path.write_bytes(b"no picture")
+
+    with pytest.raises(DataError, match=r"fewer than two classes\. Received: cat\. Mend the files: dog/000\.png"):
+        run_executor(root, tmp_path / "out", max_broken_fraction=0.9)
+
+
+def test_file_that_changes_while_it_is_read_ends_the_component(tmp_path, monkeypatch):
+    root = write_classes(tmp_path / "images", number=5)
+
+    def split_and_change(*arguments: Any) -> dict[str, str]:
+        write_picture(root / "cat" / "000.png", 77)
+        return assign_splits(*arguments)
+
+    monkeypatch.setattr(image_example_gen, "assign_splits", split_and_change)
+    with pytest.raises(DataError, match=r"cat/000\.png was changed while it was read"):
+        run_executor(root, tmp_path / "out")
 
 
 def test_width_and_height_are_those_of_the_upright_picture():

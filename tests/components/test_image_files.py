@@ -178,6 +178,13 @@ def test_path_that_is_not_there_or_no_list_is_an_error(tmp_path):
         found_in(tmp_path / "list.xlsx")
 
 
+def test_bucket_is_an_error_that_says_what_to_do():
+    with pytest.raises(
+        DataError, match=r"read from the file system\. Received: data\.path: s3://b/f\. Mount the bucket"
+    ):
+        find_images(DataConfig.model_validate({"path": "s3://b/f", "format": "images"}))
+
+
 def test_span_is_the_newest(tmp_path):
     for span in (9, 10):
         write_classes(tmp_path / f"day-{span}", number=span)

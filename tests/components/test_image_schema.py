@@ -9,8 +9,8 @@ from components.schema_gen import Executor as SchemaExecutor
 from components.statistics_gen import Executor as StatisticsExecutor
 from models.features import read_features, read_schema
 from pipeline.config import FeaturesConfig
+from tests.components.image_runs import run_executor
 from tests.components.pictures import write_classes
-from tests.components.test_image_example_gen import run_executor
 
 
 def statistics_of(examples: standard_artifacts.Examples, folder: Path) -> standard_artifacts.ExampleStatistics:

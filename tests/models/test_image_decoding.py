@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageOps
 
-from models.image_decoding import decode, decode_and_resize, resize
+from models.image_decoding import _decode_any, decode, decode_and_resize, resize
 from pipeline.config import ModelConfig
 
 PIXELS = np.kron(np.random.default_rng(0).integers(0, 255, (6, 9, 3), dtype=np.uint8), np.ones((8, 8, 1), np.uint8))
@@ -115,6 +115,37 @@ def test_orientation_in_big_endian_is_read(decoded):
     content = plain[:2] + b"\xff\xe1" + (len(body) + 2).to_bytes(2, "big") + body + plain[2:]
 
     assert decoded(content).shape == (PIXELS.shape[1], PIXELS.shape[0], 3)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_file_without_anything_before_its_pixels_is_read_like_any_other(decoded, kind):
+    content = encoded(PICTURE, kind)
+
+    np.testing.assert_array_equal(decoded(content), _decode_any(content).numpy())
+    for length in range(60):  # where the short way looks
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            decoded(content[:length])
+
+
+def test_decoding_changes_no_state_so_that_files_are_decoded_in_parallel():
+    """Determinism makes tf.data call a function one by one that has other stateful operations than assertions."""
+    graph = tf.function(
+        lambda content: decode(content, max_pixels=10_000), input_signature=[tf.TensorSpec([], tf.string)]
+    ).get_concrete_function()
+
+    operations = [op for op in graph.graph.get_operations() if op.op_def.is_stateful]
+
+    assert {op.type for op in operations} <= {"Assert", "If"}
+    functions = {
+        op.get_attr(branch).name for op in operations if op.type == "If" for branch in ("then_branch", "else_branch")
+    }
+    nodes = [
+        node.op
+        for f in graph.graph.as_graph_def().library.function
+        for node in f.node_def
+        if f.signature.name in functions
+    ]
+    assert {"Assert", "NoOp", "Identity", "Const"} >= {op for op in nodes if op != "Placeholder"}
 
 
 @pytest.mark.parametrize("cut", [b"", b"\xff" * 40], ids=["cut off", "garbage"])

@@ -2,6 +2,7 @@ import base64
 import io
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -18,6 +19,7 @@ from models.image_training import run_fn
 from pipeline.config import EvaluationConfig
 from pipeline.errors import DataError, RequestError
 from serving import offline
+from serving.batching import BatchingParameters
 from serving.client import ClientOptions, GrpcClient, RestClient, Target
 from serving.model_config import ModelConfig
 from serving.server import RunningServer
@@ -112,6 +114,26 @@ def test_picture_that_cannot_be_decoded_is_an_error_of_that_request_in_words(ser
                 list(client.predict(Target("images"), bad))
             assert caught.value.code.name == "INVALID_ARGUMENT"
             assert len(list(client.predict(Target("images"), good))) == 1
+
+
+def test_picture_that_cannot_be_decoded_spoils_no_other_request_of_its_batch(saved_model, pictures):
+    contents = [(pictures / "1.png").read_bytes()] * 3 + [b"no picture"] + [(pictures / "0.jpeg").read_bytes()] * 3
+    (good,) = offline.predict(saved_model, pictures / "1.png", missing_values=())
+    batching = BatchingParameters(max_batch_size=64, batch_timeout_micros=200_000)  # long enough for all to meet
+    served = options(ModelConfig("images", saved_model.parent), enable_batching=True, batching=batching)
+
+    def post(content: bytes) -> httpx.Response:
+        body = {"instances": [{"image_bytes": {"b64": base64.b64encode(content).decode()}}]}
+        return httpx.post(f"http://127.0.0.1:{running.rest_port}/v1/models/images:predict", json=body, timeout=30)
+
+    with RunningServer(served) as running, ThreadPoolExecutor(len(contents)) as pool:
+        responses = list(pool.map(post, contents))
+
+    assert [response.status_code for response in responses] == [200] * 3 + [400] + [200] * 3
+    assert "no picture" in responses[3].json()["error"]
+    for response in responses[:3]:
+        (answer,) = response.json()["predictions"]
+        assert answer["score"] == pytest.approx(good.score, abs=1e-4)
 
 
 def test_offline_says_which_picture_cannot_be_decoded(saved_model, pictures, tmp_path):

@@ -121,6 +121,20 @@ def test_drawn_rows_are_as_many_as_asked_for_and_the_same_again(tmp_path: Path) 
     assert sorted(everything.examples, key=int) == [str(number).encode() for number in range(1000)]
 
 
+def test_large_rows_are_drawn_up_to_a_limit_of_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "data.gz"
+    with tf.io.TFRecordWriter(str(path), "GZIP") as writer:
+        for number in range(5_000):
+            writer.write(f"{number:0100}".encode())
+    everything = predicting.draw([path], rows=5_000, seed=1)
+    monkeypatch.setattr(predicting, "SAMPLE_BYTES", 40_050)
+
+    drawn = predicting.draw([path], rows=5_000, seed=1)
+
+    assert (len(drawn.examples), drawn.total_rows) == (400, 5_000)
+    assert drawn.examples == everything.examples[:400]
+
+
 def test_model_of_another_kind_is_refused_in_words(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not exported by this version of kubetfx"):
         predicting.Model(tmp_path)

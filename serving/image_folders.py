@@ -1,0 +1,50 @@
+"""Which pictures lie in a folder: what a run, `kubetfx predict` and `kubetfx batch-predict` find there alike."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+SUFFIXES = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".webp")
+"""Files with other names are left alone. What a picture is, its bytes say."""
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file's name is that of a picture."""
+    return name.lower().endswith(SUFFIXES)
+
+
+def pictures_below(folder: str | Path, *, on_circle: Callable[[str], None] = lambda folder: None) -> Iterator[str]:
+    """Paths of the pictures in a folder and below it, by name; hidden files and folders are left alone.
+
+    Links are followed, but not round in circles. In memory there is one folder's list at a time.
+
+    Args:
+        folder: where to look.
+        on_circle: told of each link to a folder that it lies in.
+
+    Raises:
+        OSError: a folder cannot be read.
+    """
+    yield from _below(os.fspath(folder), on_circle, frozenset())
+
+
+def _below(folder: str, on_circle: Callable[[str], None], ancestors: frozenset[tuple[int, int]]) -> Iterator[str]:
+    status = os.stat(folder)
+    identity = (status.st_dev, status.st_ino)
+    if identity in ancestors:
+        on_circle(folder)
+        return
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        if entry.name.startswith("."):
+            continue
+        if _is_folder(entry):
+            yield from _below(entry.path, on_circle, ancestors | {identity})
+        elif is_picture(entry.name):
+            yield entry.path
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself: whoever reads it says so
+        return False
