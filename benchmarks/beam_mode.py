@@ -1,6 +1,6 @@
 """Beam's modes on one machine, for those who have the nodes run on Beam: from how many rows on processes gain.
 
-    python -m benchmarks.beam_mode                       # 20,000, 100,000 and 400,000 rows of 20 numbers, ten minutes
+    python -m benchmarks.beam_mode                       # 50,000 and 400,000 rows of 20 numbers, about ten minutes
     python -m benchmarks.beam_mode --rows 20000 100000 --workers 4
 
 Each run is `kubetfx run` in a fresh workspace, with `beam.arguments` that name the mode; counted are the nodes that
@@ -25,7 +25,7 @@ from benchmarks.peers.work import Work
 MODES = ("in_memory", "multi_threading", "multi_processing")
 NODES = ("TableExampleGen", "StatisticsGen", "Transform", "Evaluator")
 """Nodes that Beam does the work of."""
-ROWS = (20_000, 100_000, 400_000)
+ROWS = (50_000, 400_000)
 COLUMNS = 20
 
 

@@ -16,8 +16,8 @@ from typing import Any
 from absl import logging
 
 DIRECT_RUNNER = "--runner=DirectRunner"
-BREAK_EVEN_ROWS = 250_000
-"""From so many rows on, processes make up for what each of them imports. Measured by benchmarks/beam_mode.py."""
+BREAK_EVEN_ROWS = 500_000
+"""From so many rows on, processes make up for what each of them imports: benchmarks/beam_mode.py measures it."""
 
 _MODE = "--direct_running_mode"
 _WORKERS = "--direct_num_workers"

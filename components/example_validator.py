@@ -1,6 +1,6 @@
 """ExampleValidator: TFX's, with TFDV given some of the columns at a time.
 
-TFDV looks each column up in the list of all of them: with two thousand, half a minute for each split.
+TFDV goes through the schema of all columns for each of them: with two thousand, eight seconds a split.
 """
 
 import os
@@ -49,6 +49,7 @@ def _parts(
     empty_schema = schema_pb2.Schema()
     empty_schema.CopyFrom(schema)
     empty_schema.ClearField("feature")
+    empty_schema.ClearField("tensor_representation_group")  # an entry a column, which TFDV copies for each column
     for start in range(0, max(len(names), 1), COLUMNS_AT_ONCE):
         some = names[start : start + COLUMNS_AT_ONCE]
         part = statistics_pb2.DatasetFeatureStatisticsList()

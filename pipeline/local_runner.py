@@ -255,7 +255,8 @@ def _imports_for(config: PipelineConfig) -> contextlib.AbstractContextManager[No
 @contextlib.contextmanager
 def _imports_with_beam() -> Iterator[None]:
     tensorflow_is_needed()
-    with spared_imports():
+    _ = importlib.import_module("tfx.components").Evaluator  # executes the package, which makes TFMA whole
+    with spared_imports({"components.evaluator"}):
         yield
 
 

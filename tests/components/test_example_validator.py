@@ -25,6 +25,9 @@ def table(**changes):
 def test_anomalies_are_those_of_tfdv(monkeypatch, changes):
     schema = tfdv.infer_schema(tfdv.generate_statistics_from_dataframe(table()))
     schema.dataset_constraints.min_examples_count = 5
+    group = schema.tensor_representation_group[""].tensor_representation
+    for feature in schema.feature:
+        group[feature.name].dense_tensor.column_name = feature.name
     statistics = tfdv.generate_statistics_from_dataframe(table(**changes))
     expected = tfdv.validate_statistics(statistics, schema)
     monkeypatch.setattr(example_validator, "COLUMNS_AT_ONCE", 3)

@@ -5,9 +5,11 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ from pipeline import cli
 
 REPOSITORY = Path(__file__).parents[2]
 PENGUINS = REPOSITORY / "examples" / "penguins"
+WATCH_SECONDS = 120
 
 
 @dataclass(frozen=True)
@@ -130,3 +133,38 @@ def states(run: Finished) -> dict[str, str]:
 
 def output_folders(project: Project, node: str) -> list[str]:
     return sorted(path.name for path in project.workspace.glob(f"artifacts/{node}/[!.]*/*"))
+
+
+class Watching:
+    """`kubetfx run --watch`, and what it has said so far."""
+
+    def __init__(self, project: Project) -> None:
+        self._log = project.folder / "watch.log"
+        with self._log.open("w") as log:
+            self.process = subprocess.Popen(
+                command("run", project.config, "--watch"), stdout=log, stderr=log, env=environment()
+            )
+
+    def said(self) -> str:
+        return self._log.read_text()
+
+    def wait_for(self, text: str, *, times: int = 1) -> None:
+        deadline = time.monotonic() + WATCH_SECONDS
+        while self.said().count(text) < times:
+            assert self.process.poll() is None, self.said()
+            assert time.monotonic() < deadline, self.said()
+            time.sleep(0.1)
+
+    def interrupt(self) -> int:
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(timeout=WATCH_SECONDS)
+
+
+@contextlib.contextmanager
+def watching(project: Project) -> Iterator[Watching]:
+    started = Watching(project)
+    try:
+        yield started
+    finally:
+        started.process.terminate()
+        started.process.wait(timeout=WATCH_SECONDS)

@@ -91,9 +91,8 @@ def test_report_shows_what_a_table_has_and_pictures_have_besides(first):
 
 def test_served_model_answers_a_posted_png_as_grpc_and_offline_do(project, first, some):
     base = project / ".kubetfx" / "digits" / "pushed" / "digits"
-    offline = kubetfx_here("predict", project / "pipeline.yaml", "--rows", some, "--format", "json").document[
-        "predictions"
-    ]
+    predict = ("predict", project / "pipeline.yaml", "--rows", some, "--format", "json")
+    offline = kubetfx_here(*predict).document["predictions"]
     with RunningServer(options(ModelConfig("digits", base))) as server:
         over_grpc = kubetfx_here(*predict, "--grpc", f"127.0.0.1:{server.grpc_port}").document["predictions"]
         for number, path in enumerate(sorted(some.iterdir())):

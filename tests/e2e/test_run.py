@@ -27,6 +27,7 @@ from tests.e2e.project import (
     output_folders,
     penguins_in,
     report_of,
+    watching,
 )
 
 COLUMNS = ["island", "bill_length_mm", "bill_depth_mm", "flipper_length_mm", "body_mass_g", "sex", "year"]
@@ -275,6 +276,41 @@ def test_second_run_in_a_fresh_workspace_gives_the_same_split_and_bit_identical_
     for name, array in ours.items():
         np.testing.assert_array_equal(array, theirs[name], err_msg=name)
     assert second.document["metrics"] == first_run.document["metrics"]
+
+
+def newest_weights(project: Project) -> dict[str, np.ndarray]:
+    checkpoint = tf.train.load_checkpoint(str(project.pushed / str(project.versions[-1]) / "variables" / "variables"))
+    names = [name for name in checkpoint.get_variable_to_shape_map() if name.startswith("variables/")]
+    return {name: checkpoint.get_tensor(name) for name in names}
+
+
+def test_watching_run_does_what_a_change_touches_and_gives_what_a_fresh_process_gives(
+    first_run: Finished, penguins: Project, new_penguins: Project
+) -> None:
+    text = new_penguins.config.read_text()
+    new_penguins.config.write_text(text + "training: {sed: 1}\n")
+    with watching(new_penguins) as watch:
+        watch.wait_for("Ctrl-C ends it.")
+        assert "Did you mean 'seed'?" in watch.said()
+        new_penguins.config.write_text(text + "training: {seed: 1}\n")
+        watch.wait_for("Ctrl-C ends it.", times=2)
+        new_penguins.config.write_text(text)
+        watch.wait_for("Ctrl-C ends it.", times=3)
+
+        second = watch.said().rpartition("Changed: ")[2]
+        assert second.startswith(str(new_penguins.config))
+        assert "Transform            cached" in second
+        assert "Trainer              done" in second
+        assert len(new_penguins.versions) == 2
+        expected, found = weights(penguins), newest_weights(new_penguins)
+        assert found.keys() == expected.keys()
+        for name, array in expected.items():
+            np.testing.assert_array_equal(found[name], array, err_msg=name)
+
+        new_penguins.config.write_text(text + "training: {epochs: 5000, early_stopping: {enabled: false}}\n")
+        watch.wait_for("Transform            cached", times=2)
+        assert watch.interrupt() == 130
+        assert "Interrupted. What was finished is kept" in watch.said()
 
 
 def test_unchanged_run_executes_no_node(first_run: Finished, penguins: Project) -> None:
