@@ -16,7 +16,13 @@ import tensorflow as tf
 from google.protobuf import json_format
 from tensorflow_model_analysis import version as tfma_version
 from tensorflow_model_analysis.evaluators import metrics_validator
-from tensorflow_model_analysis.metrics import metric_types
+from tensorflow_model_analysis.metrics import (  # noqa: F401 - TFMA knows a metric by its name once it is imported
+    confusion_matrix_metrics,
+    example_count,
+    mean_regression_error,
+    metric_types,
+    squared_pearson_correlation,
+)
 from tensorflow_model_analysis.proto import config_pb2, metrics_for_slice_pb2
 from tensorflow_model_analysis.slicer import slicer_lib
 from tensorflow_model_analysis.utils import config_util
