@@ -8,7 +8,7 @@ import functools
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +18,14 @@ from absl import logging
 from models.image_decoding import decode_and_resize, decode_batch
 from pipeline.config import ModelConfig
 
-SHUFFLE_BYTES = 2**28
-"""Encoded images of the shuffle buffer, about, where decoded ones do not fit into memory."""
+ENCODED_BYTES = 2**28
+"""Encoded images of up to so much are kept in memory where decoded ones do not fit; of more, so much is in the shuffle
+buffer."""
 
 _IMAGE = "image"
 _CONTENT_HASH = "content_hash"
 _DECODE_BATCH = 64
-_LABEL_BATCH = 1_024
+_READ_BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class ImageRows:
     """(images,) int64, the index of the class."""
     pixels: np.ndarray | None
     """(images, height, width, 3) uint8; None when they are larger than the cache."""
+    contents: tf.Tensor | None
+    """(images,) string, encoded; None when they are decoded, or too large as well."""
     stream: tf.data.Dataset
     """(encoded bytes, index of the class), in the order of the files."""
     digest: str
@@ -59,14 +62,12 @@ class ImageRows:
 
     def shuffled_batches(self, batch_size: int, *, seed: int, epochs: range) -> tf.data.Dataset:
         """(pixels, label) batches of several epochs, one after the other."""
-        if self.pixels is not None:
-            return (
-                tf.data.Dataset.range(epochs.start, epochs.stop)
-                .flat_map(lambda epoch: self._order(seed, epoch).batch(batch_size))
-                .map(self._take, tf.data.AUTOTUNE)
-                .prefetch(tf.data.AUTOTUNE)
+        if self.pixels is not None or self.contents is not None:
+            rows = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(
+                lambda epoch: self._order(seed, epoch).batch(batch_size)
             )
-        buffer = max(int(SHUFFLE_BYTES / max(self.mean_bytes, 1)), batch_size)
+            return rows.map(self._take, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+        buffer = max(int(ENCODED_BYTES / max(self.mean_bytes, 1)), batch_size)
         one_by_one = [
             self.stream.shuffle(buffer, seed=seed + 1 + epoch, reshuffle_each_iteration=False).batch(batch_size)
             for epoch in epochs  # a seed that is a tensor is no seed for tf.data
@@ -80,8 +81,9 @@ class ImageRows:
         return tf.data.Dataset.from_tensor_slices(shuffled)
 
     def _take(self, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        pixels, labels = self._tensors
-        return tf.gather(pixels, rows), tf.gather(labels, rows)
+        images, labels = self._tensors
+        some, some_labels = tf.gather(images, rows), tf.gather(labels, rows)
+        return (some, some_labels) if self.contents is None else self._decode_batch(some, some_labels)
 
     def _decode_batch(self, contents: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return decode_batch(contents, model=self.model, max_pixels=self.max_pixels), labels
@@ -89,7 +91,8 @@ class ImageRows:
     @property
     def _tensors(self) -> tuple[tf.Tensor, tf.Tensor]:
         with tf.init_scope():  # one copy, and not one in each graph
-            return tf.constant(self.pixels), tf.constant(self.labels)
+            images = tf.constant(self.pixels) if self.contents is None else self.contents
+            return images, tf.constant(self.labels)
 
     def _decoded(self, encoded: tf.data.Dataset) -> tf.data.Dataset:
         return encoded.map(
@@ -118,7 +121,8 @@ def load_images(
         cache_bytes: decoded images of up to so much are kept.
     """
     files = sorted(file for pattern in patterns for file in tf.io.gfile.glob(pattern))
-    labels, digest = _read_labels(files, label, classes)
+    num_bytes = sum(os.path.getsize(file) for file in files)
+    labels, digest, contents = _read(files, label, classes, with_contents=num_bytes <= ENCODED_BYTES)
     index = tf.lookup.StaticHashTable(
         tf.lookup.KeyValueTensorInitializer(tf.constant(classes), tf.range(len(classes), dtype=tf.int64)), -1
     )
@@ -130,12 +134,12 @@ def load_images(
 
     records = tf.data.TFRecordDataset(files, compression_type="GZIP")
     stream = records.map(parse, num_parallel_calls=tf.data.AUTOTUNE)
-    num_bytes = sum(os.path.getsize(file) for file in files)
-    rows = ImageRows(labels, None, stream, digest, model, max_pixels, num_bytes / max(len(labels), 1))
+    rows = ImageRows(labels, None, contents, stream, digest, model, max_pixels, num_bytes / max(len(labels), 1))
     if rows.decoded_bytes > cache_bytes:
         logging.info(
-            "%d images, decoded anew in each epoch: %d bytes are more than training.cache_bytes leaves, %d.",
+            "%d images, decoded anew in each epoch from %s: %d bytes are more than training.cache_bytes leaves, %d.",
             len(labels),
+            "the disk" if contents is None else "memory",
             rows.decoded_bytes,
             cache_bytes,
         )
@@ -149,7 +153,7 @@ def load_images(
         pixels[start : start + len(block)] = block
         start += len(block)
     logging.info("%d images, decoded once and kept in memory: %d bytes.", len(labels), pixels.nbytes)
-    return ImageRows(labels, pixels, stream, digest, model, max_pixels, rows.mean_bytes)
+    return replace(rows, pixels=pixels, contents=None)
 
 
 def decoded_bytes(number: int, model: ModelConfig) -> int:
@@ -158,16 +162,25 @@ def decoded_bytes(number: int, model: ModelConfig) -> int:
     return number * height * width * 3
 
 
-def _read_labels(files: Sequence[str], label: str, classes: Sequence[str]) -> tuple[np.ndarray, str]:
-    spec = {name: tf.io.FixedLenFeature([], tf.string) for name in (label, _CONTENT_HASH)}
-    dataset = tf.data.TFRecordDataset(files, compression_type="GZIP").batch(_LABEL_BATCH)
+def _read(
+    files: Sequence[str], label: str, classes: Sequence[str], *, with_contents: bool
+) -> tuple[np.ndarray, str, tf.Tensor | None]:
+    """Labels, a digest of images and labels, and the encoded images if they are asked for."""
+    columns = (label, _CONTENT_HASH, *([_IMAGE] if with_contents else []))
+    spec = {name: tf.io.FixedLenFeature([], tf.string) for name in columns}
+    dataset = tf.data.TFRecordDataset(files, compression_type="GZIP").batch(_READ_BATCH)
     index = {name.encode(): number for number, name in enumerate(classes)}
     digest = hashlib.sha256()
     labels: list[int] = []
-    for block in dataset.map(lambda records: tf.io.parse_example(records, spec)).as_numpy_iterator():
-        labels.extend(index.get(name, -1) for name in block[label])
-        digest.update(b"".join(block[_CONTENT_HASH]) + b"\n".join(block[label]))
-    return np.array(labels, np.int64), digest.hexdigest()
+    contents: list[tf.Tensor] = []
+    for block in dataset.map(lambda records: tf.io.parse_example(records, spec)).prefetch(1):
+        names = block[label].numpy()
+        labels.extend(index.get(name, -1) for name in names)
+        digest.update(b"".join(block[_CONTENT_HASH].numpy()) + b"\n".join(names))
+        if with_contents:
+            contents.append(block[_IMAGE])
+    kept = tf.concat(contents or [tf.constant([], tf.string)], axis=0) if with_contents else None
+    return np.array(labels, np.int64), digest.hexdigest(), kept
 
 
 def _available_bytes() -> int | None:

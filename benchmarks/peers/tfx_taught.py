@@ -27,6 +27,7 @@ _METRICS = {
 def run(work: works.Work, output: Path) -> None:
     """Build the pipeline and run it."""
     import tensorflow_model_analysis as tfma
+    from tensorflow_model_analysis.proto import config_pb2
     from tfx import v1 as tfx
 
     (csv_path,) = Path(work.folder).glob("*.csv")
@@ -85,7 +86,7 @@ def run(work: works.Work, output: Path) -> None:
     metrics_specs = [tfma.MetricsSpec(metrics=whole)]
     if binary:
         metrics_specs.append(
-            tfma.MetricsSpec(metrics=binary, binarize=tfma.BinarizationOptions(class_ids={"values": [1]}))
+            tfma.MetricsSpec(metrics=binary, binarize=config_pb2.BinarizationOptions(class_ids={"values": [1]}))
         )
     eval_config = tfma.EvalConfig(
         model_specs=[

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from models import image_rows
 from models.image import backbone_names, build_augmentation, build_network, check_backbone, default_filters
 from models.image_rows import load_images
 from models.image_training import run_fn
@@ -118,8 +119,11 @@ def test_network_learns_from_images_that_are_decoded_in_each_epoch(project, tmp_
     assert max(history_of(tmp_path)["history"]["val_accuracy"]) > 0.9
 
 
-@pytest.mark.parametrize("cache_bytes", [0, 10**9], ids=["streamed", "cached"])
-def test_order_depends_on_the_seed_and_the_epoch_alone(project, cache_bytes):
+@pytest.mark.parametrize(
+    ("cache_bytes", "encoded_bytes"), [(0, 0), (0, 10**9), (10**9, 0)], ids=["streamed", "encoded", "decoded"]
+)
+def test_order_depends_on_the_seed_and_the_epoch_alone(project, monkeypatch, cache_bytes, encoded_bytes):
+    monkeypatch.setattr(image_rows, "ENCODED_BYTES", encoded_bytes)
     rows = load_images(
         [project.pattern("train")],
         label="label",
