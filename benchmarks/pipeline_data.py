@@ -19,6 +19,8 @@ WIDE_ROWS, WIDE_COLUMNS = 10_000, 2_000
 BLOCK_ROWS = 100_000
 CLASS_DISTANCE = 0.35
 """Of the means of two classes in a column, in standard deviations: the best possible accuracy is below 1."""
+UNQUOTED = pa_csv.WriteOptions(include_header=False, quoting_style="none")
+"""TFX takes quotes of a header for text."""
 
 PENGUINS_CSV = Path(__file__).parent.parent / "examples" / "penguins" / "data" / "penguins.csv"
 
@@ -53,7 +55,9 @@ def flights_table(folder: Path) -> Work:
     if not flights.TABLE_PATH.exists():
         flights.main()
     table = pq.read_table(flights.TABLE_PATH)
-    pa_csv.write_csv(table, folder / "flights.csv")
+    with (folder / "flights.csv").open("wb") as file:
+        file.write((",".join(table.column_names) + "\n").encode())
+        pa_csv.write_csv(table, file, UNQUOTED)
     numeric = ["minute", "sched_arr_time", "distance"]
     return Work(
         name="flights",
@@ -82,8 +86,7 @@ def numbers(folder: Path, *, name: str, rows: int, columns: int, classes: int, e
     features = [f"feature_{index}" for index in range(1, columns + 1)]
     names = [f"class_{index}" for index in range(1, classes + 1)]
     schema = pa.schema([*((feature, pa.float64()) for feature in features), ("target", pa.string())])
-    unquoted = pa_csv.WriteOptions(include_header=False, quoting_style="none")  # TFX takes quotes of a header for text
-    with (folder / f"{name}.csv").open("wb") as file, pa_csv.CSVWriter(file, schema, write_options=unquoted) as writer:
+    with (folder / f"{name}.csv").open("wb") as file, pa_csv.CSVWriter(file, schema, write_options=UNQUOTED) as writer:
         file.write((",".join(schema.names) + "\n").encode())
         for start in range(0, rows, BLOCK_ROWS):
             num_rows = min(BLOCK_ROWS, rows - start)

@@ -57,11 +57,15 @@ class Check:
         served = "" if self.baseline is None else f"the served model has {format_metric(self.baseline)}"
         if self.kind != "worse_by_at_most":
             return f"{name} is {value} and must be {self.describe_bound()}: {self._outcome}{served and f'; {served}'}."
+        if not math.isfinite(self.value):
+            return f"{name} is not defined and may be {self.describe_bound()}: it misses."
         if self.baseline is None:
             return (
                 f"{name} may be at most {self.bound:g} worse than what is served: nothing comparable is, so it passes."
             )
         worse = worsening(self.metric, self.value, self.baseline)
+        if not math.isfinite(worse):
+            return f"{name} is {value}, and the served model's is not defined: they cannot be compared, and it misses."
         change = f"{format_metric(abs(worse))} {'worse' if worse > 0 else 'better'} than" if worse else "the same as"
         return (
             f"{name} is {value}, {change} the served model's {format_metric(self.baseline)}, and may be at most "

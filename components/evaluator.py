@@ -217,7 +217,7 @@ def _checks(thresholds: dict[str, Threshold], metrics: dict[str, float], baselin
                 threshold.worse_by_at_most,
                 value,
                 served,
-                worse <= threshold.worse_by_at_most,
+                math.isfinite(value) and worse <= threshold.worse_by_at_most,
             )
 
 

@@ -27,7 +27,7 @@ from tfx.orchestration.pipeline import Pipeline
 
 from kubeflow import platform, visualizations
 from kubeflow.package_document import digest
-from kubeflow.task_spec import DRIVER_OUTPUT, FUSED, Node, OutputSlot, Override, Page, Property, TaskSpec
+from kubeflow.task_spec import DRIVER_OUTPUT, Node, OutputSlot, Override, Page, Property, TaskSpec
 from kubeflow.tfx_node import (
     NodeDescription,
     RunParameter,
@@ -41,6 +41,7 @@ from kubeflow.tfx_node import (
 )
 from pipeline.config import KubeflowConfig, nearest
 from pipeline.errors import CompileError
+from pipeline.run_record import FUSED
 
 COMMAND = ("python", "-m", "kubeflow.entrypoint")
 MAX_ARGUMENT_BYTES = 120 * 1024

@@ -22,11 +22,12 @@ from kubeflow.executor_io import LAUNCHER_ROOT, local_path
 from kubeflow.package_document import read_package
 from kubeflow.run_progress import planned_tasks
 from kubeflow.task_records import TaskRecords, metadata_of_examples
-from kubeflow.task_spec import FUSED, TaskSpec
+from kubeflow.task_spec import TaskSpec
 from pipeline import storage
 from pipeline.config import PipelineConfig
 from pipeline.errors import AnomaliesError, KubetfxError, NodeFailedError, UsageError
 from pipeline.output import Output, logged_to
+from pipeline.run_record import FUSED
 from pipeline.run_recorder import RunRecorder
 from pipeline.run_result import NodeResult, NodeState, ResultFolders, RunResult, summarize
 from pipeline.workspace import locked

@@ -11,9 +11,6 @@ from pydantic import BaseModel, ConfigDict
 
 ParameterType = Literal["int", "float", "str"]
 
-FUSED = " + "
-"""Between the ids of the nodes in the title of a task that runs several."""
-
 
 class Contract(BaseModel):
     """A frozen part of a task's description."""

@@ -153,15 +153,25 @@ def _model_page(run: NodeRun) -> Content:
 
 def _metrics(run: NodeRun) -> Content:
     """The overall metrics of the candidate; those of the served model as `served_...`."""
-    overall = _metrics_by_slice(run).get("", {})
     numbers: dict[str, Any] = {}
-    for model, metrics in overall.items():
-        prefix = "served_" if model == "baseline" else ""
+    for prefix, metrics in _overall(run).items():
         numbers |= {f"{prefix}{name}": value for name, value in metrics.items() if math.isfinite(value)}
     blessing = run.output("ModelBlessing")
     if blessing is not None:
         numbers["blessed"] = float(blessing.get_int_custom_property("blessed"))
     return numbers
+
+
+def _overall(run: NodeRun) -> Mapping[str, Mapping[str, float]]:
+    """Metrics over all rows by the prefix of their names. TFMA's files lack those of images."""
+    from components import evaluation_result
+
+    folder = run.folder("ModelEvaluation")
+    if folder is not None and (folder / evaluation_result.RESULT).is_file():
+        found = evaluation_result.read_result(folder)
+        return {"": found.metrics, "served_": found.baseline_metrics}
+    overall = _metrics_by_slice(run).get("", {})
+    return {"served_" if model == "baseline" else "": metrics for model, metrics in overall.items()}
 
 
 def _metrics_by_slice(run: NodeRun) -> dict[str, dict[str, dict[str, float]]]:

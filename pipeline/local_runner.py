@@ -119,7 +119,7 @@ class LocalRunner:
     def _examples_properties(self, record: RunRecord) -> dict[str, Any]:
         """Custom properties of the examples, which the report of a run that failed is made with."""
         folder = record.examples
-        if self._store is None or folder is None or record.state not in ("failed", "stopped_by_anomalies"):
+        if self._store is None or folder is None:
             return {}
         artifacts = self._store.get_artifacts_by_uri(str(folder))
         return {
@@ -225,7 +225,10 @@ class LocalRunner:
         if state is None:
             result("failed")
             raise NodeFailedError(node_id, "its inputs could not be resolved", log_path=log_path)
-        return result(state, _outputs_of(execution_id, store))
+        outputs = _outputs_of(execution_id, store)
+        if state == "done" and outputs.get("pushed_model"):
+            self._recorder.pushed(_pushed_version(outputs["pushed_model"][0], store))
+        return result(state, outputs)
 
     def _summarize(self, results: list[NodeResult], store: "MetadataStore") -> RunResult:
         outputs = {node.node_id: node.outputs for node in results}

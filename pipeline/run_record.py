@@ -26,6 +26,8 @@ METRICS = "metrics.json"
 CARD = "model_card.md"
 
 REPORT_NODE = "Report"
+FUSED = " + "
+"""Between the ids of nodes that share a task."""
 
 
 class NodeRecord(BaseModel):
@@ -140,7 +142,7 @@ def write(workspace: Path, record: RunRecord) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a file aside and rename it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.partial")
+    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         aside.write_text(text, encoding="utf-8")
         aside.rename(path)

@@ -56,6 +56,10 @@ class RunRecorder:
         """Note how nodes ended."""
         self._update(nodes=[*self._record.nodes, *nodes])
 
+    def pushed(self, version: int) -> None:
+        """Note a version that is served from now on, however the run ends."""
+        self._update(pushed_version=version)
+
     def end(self, result: RunResult) -> RunResult:
         """Write record and report of a run in which every node ended well.
 

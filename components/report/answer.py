@@ -1,6 +1,5 @@
 """The answer at the top of a report: what became of the run, why, and how to call the model."""
 
-import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,9 +9,14 @@ from typing import Literal
 from components.evaluation_result import format_metric, metric_label
 from components.report.facts import Evaluation, Facts
 from pipeline.run_record import RunRecord
+from pipeline.storage import is_url
 
 LOG_LINES = 15
 LOG_WIDTH = 300
+MAX_ARGUMENT_BYTES = 100_000
+"""Linux takes 131,072 for one argument."""
+REQUEST = "assets.extra/request.json"
+"""File of a pushed version with a request for its server."""
 _ALL = {1: "its threshold", 2: "both thresholds"}
 _GOES_ON = "What was finished is kept: the same command goes on from there."
 
@@ -85,11 +89,13 @@ def _broken_off(facts: Facts, record: RunRecord) -> Answer:
         return Answer("bad", "Stopped by anomalies of the data", _anomalies(facts) or [record.error or ""])
     node = record.failed_node
     where = f" at {node.id}, node {len(record.nodes)} of {len(record.planned_nodes)}" if node else ""
+    pushed = [f"Version {record.pushed_version} was pushed before that."] if record.pushed_version else []
     if record.state == "failed":
         tail = _log_tail(record)
-        return Answer("bad", f"Failed{where}", [*filter(None, [_error(record, tail)]), _GOES_ON], log_tail=tail)
+        reasons = list(filter(None, [_error(record, tail), *pushed, _GOES_ON]))
+        return Answer("bad", f"Failed{where}", reasons, log_tail=tail)
     title = "Interrupted" if record.state == "interrupted" else "Running, or killed without a word"
-    return Answer("warn", f"{title}{where}", [_GOES_ON])
+    return Answer("warn", f"{title}{where}", [*pushed, _GOES_ON])
 
 
 def _anomalies(facts: Facts) -> list[str]:
@@ -118,7 +124,28 @@ def _call(facts: Facts, record: RunRecord | None) -> str | None:
     if facts.push is None or facts.push.request is None:
         return None
     address = facts.settings.rest or "http://localhost:8501"
-    body = shlex.quote(json.dumps(facts.push.request, ensure_ascii=False))
-    line = f"curl -d {body} \\\n  {address}/v1/models/{facts.settings.model_name}:predict"
-    path = next((word for word in record.command if word.endswith((".yaml", ".yml"))), None) if record else None
-    return f"kubetfx serve {shlex.quote(path)}\n{line}" if path and not facts.settings.rest else line
+    body = facts.push.request
+    if len(body.encode()) > MAX_ARGUMENT_BYTES:
+        place = facts.push.destination
+        if not place or is_url(place):
+            return None
+        body = f"@{place}/{REQUEST}"
+    url = shlex.quote(f"{address}/v1/models/{facts.settings.model_name}:predict")
+    line = f"curl -d {shlex.quote(body)} \\\n  {url}"
+    serve = _serve(record.command) if record and not facts.settings.rest else None
+    return f"{serve}\n{line}" if serve else line
+
+
+def _serve(command: Sequence[str]) -> str | None:
+    """The command that serves what a `kubetfx run` pushed, with what that put over the config."""
+    overrides: list[str] = []
+    config = None
+    words = iter(command)
+    for word in words:
+        if word == "--set":
+            overrides += ["--set", next(words, "")]
+        elif word.startswith("--set="):
+            overrides.append(word)
+        elif word.endswith((".yaml", ".yml")) and not word.startswith("-"):
+            config = config or word
+    return shlex.join(["kubetfx", "serve", config, *overrides]) if config else None

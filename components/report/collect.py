@@ -113,8 +113,14 @@ class _Collector:
         found = data_facts.anomalies(sources.anomalies, settings.validation) if sources.anomalies else None
         distinct = _distinct(sources.examples)
         columns = [column.model_copy(update={"distinct": distinct.get(column.name)}) for column in data.columns]
+        rows = json.loads(sources.examples_properties.get("num_examples") or "{}")
+        splits = [one.model_copy(update={"rows": int(rows.get(one.name, one.rows))}) for one in data.splits]
+        total = sum(one.rows for one in splits)
         return data.model_copy(
             update={
+                "rows": total,
+                "splits": splits,
+                "sampled_rows": data.rows if data.rows < total else None,
                 "columns": columns,
                 "anomalies": found,
                 "compared_with": earlier.run_id if previous else None,
@@ -132,7 +138,7 @@ class _Collector:
             version=sources.pushed_version,
             destination=sources.pushed_destination,
             served_version=sources.served_version,
-            request=json.loads(request.read_text(encoding="utf-8")) if request.is_file() else None,
+            request=_on_one_line(request) if request.is_file() else None,
             model_digest=model_digest(saved_model),
         )
 
@@ -184,6 +190,11 @@ class _Collector:
                 "importance_repetitions": repetitions,
             }
         )
+
+
+def _on_one_line(request: Path) -> str:
+    """JSON as text: NaN, which JSON lacks and TensorFlow Serving reads, would not come through another way."""
+    return json.dumps(json.loads(request.read_text(encoding="utf-8")), ensure_ascii=False)
 
 
 def _with_mistakes(found: Quality, sample: Any, predictions: Any) -> Quality:

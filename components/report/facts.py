@@ -136,6 +136,8 @@ class Data(Model):
 
     rows: int
     splits: list[Split]
+    sampled_rows: int | None = None
+    """Rows that the statistics are of, where they are not of all (data.statistics_rows)."""
     span: int | None = None
     fingerprint: str | None = None
     columns: list[Column]
@@ -335,7 +337,7 @@ class Push(Model):
     destination: str | None = None
     served_version: int | None = None
     """The version that it was compared with."""
-    request: dict[str, Any] | None = None
+    request: str | None = None
     """A body for the REST API's `:predict`, of one real row."""
     model_digest: str | None = None
     """SHA-256 of the SavedModel."""

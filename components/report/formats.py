@@ -170,4 +170,7 @@ def slice_range(evaluation: Evaluation) -> tuple[float, float]:
     for one in shown:
         if one.interval:
             values += [one.interval.lower, one.interval.upper]
+    whole = evaluation.metric(evaluation.ranked_by)
+    if whole and math.isfinite(whole.value):
+        values.append(whole.value)
     return (min(values), max(values)) if values else (0.0, 1.0)

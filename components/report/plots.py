@@ -9,7 +9,7 @@ from components.report import figures
 from components.report.comparison import Comparison
 from components.report.facts import Curve, Quality, Training
 from components.report.formats import number
-from pipeline.run_record import RunRecord
+from pipeline.run_record import FUSED, RunRecord
 
 
 def is_curve(name: str) -> bool:
@@ -100,7 +100,7 @@ def residuals(quality: Quality) -> Markup:
 
 def steps(record: RunRecord) -> list[figures.Step]:
     """The nodes of a run, those that were not reached included."""
-    by_id = {node.id: node for node in record.nodes}
+    by_id = {name: node for node in record.nodes for name in node.id.split(FUSED)}
     found = []
     for name in dict.fromkeys([*record.planned_nodes, *by_id]):
         node = by_id.get(name)

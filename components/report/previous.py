@@ -31,6 +31,15 @@ def find(statistics: Path) -> Previous:
         return Previous(missing_because="the records of earlier runs are in no place that this run sees")
     for record in run_record.iterate(workspace):
         found = record.output("StatisticsGen", "statistics")
-        if record.state in FINISHED and found and found != statistics:
+        if record.state in FINISHED and found and not _is_same(found, statistics):
             return Previous(record.run_id, found)
     return Previous(missing_because="there is no earlier run with other data")
+
+
+def _is_same(folder: Path, other: Path) -> bool:
+    """Whether two artifacts say the same: the cache is not asked after an upgrade, and the data is computed again."""
+    return folder == other or (bool(_contents(folder)) and _contents(folder) == _contents(other))
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {path.parent.name: path.read_bytes() for path in folder.glob("Split-*/FeatureStats.pb")}

@@ -155,7 +155,7 @@ def _environment() -> jinja2.Environment:
         "by_split": formats.by_split,
         "cell": formats.cell,
         "curve_names": lambda training: [name for name in training.history if plots.is_curve(name)],
-        "difference": lambda check: "" if check.margin is None else formats.signed(check.margin),
+        "margin": lambda check: "" if check.margin is None else formats.signed(check.margin),
         "digits1": lambda value: formats.number(value, digits=1),
         "digits2": lambda value: formats.number(value, digits=2),
         "digits3": lambda value: formats.number(value, digits=3),

@@ -31,7 +31,8 @@ def diagnose(training: Training) -> str:
     losses, validation = training.history.get("loss", []), training.history.get("val_loss", [])
     if len(validation) < 2 or not all(map(math.isfinite, [*losses, *validation])):
         return "Too few epochs with a finite loss to tell over- from underfitting."
-    best = min(range(len(validation)), key=validation.__getitem__)
+    lowest_epoch = min(range(len(validation)), key=validation.__getitem__)
+    best = training.best_epoch - 1 if training.best_epoch else lowest_epoch  # of the last phase
     lowest = validation[best]
     rise = validation[-1] / lowest - 1 if lowest > 0 else 0.0
     if rise > RISE and losses[-1] < losses[best]:

@@ -465,8 +465,12 @@ def test_lower_is_better_for_errors_to_us_and_to_tfma(regression):
             Check("auc", "worse_by_at_most", 0.01, 0.9, 0.95, passed=False),
             "AUC is 0.9, 0.05 worse than the served model's 0.95, and may be at most 0.01 worse: it misses by 0.04.",
         ),
+        (
+            Check("precision", "worse_by_at_most", 0.02, math.nan, None, passed=False),
+            "Precision is not defined and may be at most 0.02 worse than served: it misses.",
+        ),
     ],
-    ids=["at least", "at most", "worse by at most"],
+    ids=["at least", "at most", "worse by at most", "not defined"],
 )
 def test_verdict_is_given_per_metric_with_value_bound_and_baseline(check, words):
     assert str(check) == words

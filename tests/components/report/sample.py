@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -239,7 +240,7 @@ def facts(*, blessed: bool = False, num_numbers: int = 3) -> Facts:
             version=1795000000 if blessed else None,
             destination="/models/sample/1795000000" if blessed else None,
             served_version=1794000000,
-            request={"instances": [dict.fromkeys(names[:4], "it's")]},
+            request=json.dumps({"instances": [dict.fromkeys(names[:4], "it's")]}),
             model_digest="ab" * 32,
         ),
     )

@@ -40,6 +40,17 @@ def test_newest_finished_run_with_other_data_is_the_previous_one(workspace: Path
     assert previous.find(ours) == previous.Previous("20260102-b", second)
 
 
+def test_run_that_computed_the_same_statistics_again_is_passed_over(workspace: Path) -> None:
+    first, second, ours = (statistics_of(workspace, number) for number in range(3))
+    for folder, content in ((first, b"A"), (second, b"B"), (ours, b"B")):
+        (folder / "Split-train").mkdir()
+        (folder / "Split-train" / "FeatureStats.pb").write_bytes(content)
+    recorded(workspace, "20260101-a", "pushed", first)
+    recorded(workspace, "20260102-b", "pushed", second)
+
+    assert previous.find(ours) == previous.Previous("20260101-a", first)
+
+
 def test_run_on_kfp_local_is_compared_with_the_runs_of_its_workspace(workspace: Path) -> None:
     local = statistics_of(workspace, 1)
     recorded(workspace, "20260101-a", "pushed", local)

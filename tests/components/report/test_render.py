@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from components.report import render
+from components.report import plots, render
+from pipeline.run_record import NodeRecord
 from tests.components.report import sample
 
 GOLDENS = Path(__file__).parent / "goldens"
@@ -166,6 +167,45 @@ def test_call_works_as_it_stands() -> None:
     assert call.startswith("kubetfx serve 'my folder/pipeline.yaml'\ncurl -d '{\"instances\"")
     assert '"it\'"\'"\'s"' in call
     assert call.endswith("http://localhost:8501/v1/models/sample:predict")
+
+
+def test_call_serves_what_the_command_pushed() -> None:
+    command = ["kubetfx", "run", "--set", "data.schema_file=s.yaml", "p.yaml", "--set=serving.push_directory=/srv/m"]
+    record = sample.record("pushed").model_copy(update={"command": command})
+    call = render.answer(sample.facts(blessed=True), record).call
+
+    assert call is not None
+    served = call.partition("\n")[0]
+    assert served == "kubetfx serve p.yaml --set data.schema_file=s.yaml --set=serving.push_directory=/srv/m"
+
+
+def test_call_with_a_large_picture_reads_a_file() -> None:
+    facts = sample.facts(blessed=True)
+    assert facts.push is not None
+    push = facts.push.model_copy(update={"request": "9" * 200_000, "destination": "/srv/my models/7"})
+    call = render.answer(facts.model_copy(update={"push": push}), sample.record("pushed")).call
+
+    assert call is not None
+    assert "curl -d '@/srv/my models/7/assets.extra/request.json'" in call
+
+
+def test_version_that_was_pushed_before_a_break_is_named() -> None:
+    record = sample.record("interrupted").model_copy(update={"pushed_version": 7})
+
+    assert "Version 7 was pushed before that." in render.answer(sample.facts(), record).reasons
+
+
+def test_nodes_of_a_task_that_failed_are_reached() -> None:
+    node = NodeRecord(id="StatisticsGen + SchemaGen", state="failed", seconds=1, log="")
+    record = sample.record("failed").model_copy(
+        update={"nodes": [node], "planned_nodes": ["StatisticsGen", "SchemaGen", "Trainer"]}
+    )
+
+    assert [(step.id, step.state) for step in plots.steps(record)] == [
+        ("StatisticsGen", "failed"),
+        ("SchemaGen", "failed"),
+        ("Trainer", "not reached"),
+    ]
 
 
 @pytest.mark.parametrize(
