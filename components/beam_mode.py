@@ -8,9 +8,12 @@ Beam's own modes on one machine differ in where its workers are: in this thread,
 arguments name one, the number of rows decides.
 """
 
+import contextlib
 import itertools
 import os
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from absl import logging
@@ -18,6 +21,9 @@ from absl import logging
 DIRECT_RUNNER = "--runner=DirectRunner"
 BREAK_EVEN_ROWS = 500_000
 """From so many rows on, processes make up for what each of them imports: benchmarks/beam_mode.py measures it."""
+
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+"""Microseconds of processor time a period, of cgroup v2."""
 
 _MODE = "--direct_running_mode"
 _WORKERS = "--direct_num_workers"
@@ -43,7 +49,7 @@ def with_running_mode(beam_arguments: Sequence[str] | None, *, num_rows: int) ->
     arguments = list(beam_arguments or ())
     if not _is_direct(arguments) or _value(arguments, _MODE):
         return arguments
-    num_workers = int(_value(arguments, _WORKERS) or 0) or len(os.sched_getaffinity(0))
+    num_workers = _num_workers(arguments)
     if num_workers == 1 or num_rows < BREAK_EVEN_ROWS:
         return [*arguments, f"{_MODE}=in_memory"]
     workers = [] if _value(arguments, _WORKERS) else [f"{_WORKERS}={num_workers}"]
@@ -60,6 +66,8 @@ def choose_running_mode(executor: Any, *, num_rows: int | None) -> None:
     if num_rows is None:
         return
     executor._beam_pipeline_args = with_running_mode(executor._beam_pipeline_args, num_rows=num_rows)
+    if _value(executor._beam_pipeline_args, _MODE) == "multi_processing":  # the user's module is in none of our folders
+        os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     logging.info("Beam, for %d rows: %s", num_rows, " ".join(executor._beam_pipeline_args))
 
 
@@ -73,8 +81,24 @@ def describe(beam_arguments: Sequence[str], *, num_rows: int) -> str:
     reason = ""
     if not _value(beam_arguments, _MODE):
         reason = f", {'fewer' if num_rows < BREAK_EVEN_ROWS else 'no fewer'} than {BREAK_EVEN_ROWS:,} rows"
+        if _num_workers(beam_arguments) == 1:
+            reason = ", one worker"
     mode = _value(arguments, _MODE) or ""
     return f"read by Beam {_MODE_NAMES.get(mode, mode)}{reason}: {' '.join(arguments)}"
+
+
+def _num_workers(arguments: Sequence[str]) -> int:
+    """Workers on this machine: what the arguments say, or a worker a core that this process may use."""
+    return int(_value(arguments, _WORKERS) or 0) or _num_cores()
+
+
+def _num_cores() -> int:
+    """Cores that this process may use; a container's quota is no affinity."""
+    cores = len(os.sched_getaffinity(0))
+    with contextlib.suppress(OSError, ValueError):  # no cgroup v2, or no quota: `max`
+        quota, period = CPU_QUOTA.read_text(encoding="ascii").split()
+        cores = min(cores, max(int(quota) // int(period), 1))
+    return cores
 
 
 def _is_direct(arguments: Sequence[str]) -> bool:

@@ -40,7 +40,9 @@ def bin_weights(boundaries: np.ndarray, cumulative: np.ndarray) -> tuple[np.ndar
     """
     cumulative = cumulative.astype(np.float64)
     low, high, counts = boundaries[:-1], boundaries[1:], np.diff(cumulative)
-    starts = np.flatnonzero(np.append(True, high[1:] != high[:-1])) if high.size else np.array([], int)
+    if not high.size:
+        return low, high, counts
+    starts = np.flatnonzero(np.append(True, high[1:] != high[:-1]))
     ends = np.append(starts[1:], high.size)
     for start, end in zip(starts[ends - starts > 1], ends[ends - starts > 1], strict=True):
         counts[start:end] = counts[start:end].sum() / (end - start)

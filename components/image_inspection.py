@@ -31,6 +31,8 @@ _ENOUGH_PIXELS = 16
 """Pixels of an edge that tell the brightness as well as all do."""
 _ENOUGH_IN_A_ROW = 256
 """Pixels of a picture's rows and columns, in the mean, that are looked at; float32 adds so many without rounding."""
+_TOO_LARGE_BYTES = 2**29
+"""Decoded, of a JPEG: TensorFlow decodes it at a part of its size, and not whole."""
 _LUMA = (0.299, 0.587, 0.114)
 """ITU-R BT.601."""
 _SKIPPED_SEGMENTS = frozenset((0xC4, 0xDB, 0xDD, 0xE0, *range(0xE2, 0xF0), 0xFE))
@@ -189,7 +191,8 @@ class _Decoding:
 
 
 def _decoding_of(facts: ImageFacts, *, is_cmyk: bool, max_pixels: int) -> _Decoding:
-    if facts.format != "jpeg":
+    channels = 4 if is_cmyk else 3
+    if facts.format != "jpeg" or facts.width * facts.height * channels >= _TOO_LARGE_BYTES:
         return _Decoding(max_pixels)
     ratio = next((r for r in (8, 4, 2) if min(facts.width, facts.height) >= r * _ENOUGH_PIXELS), 1)
     return _Decoding(max_pixels, (3 if is_cmyk else 1, ratio))  # JPEG holds the luma as it is

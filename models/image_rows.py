@@ -54,7 +54,7 @@ class ImageRows:
 
     def batches(self, batch_size: int) -> tf.data.Dataset:
         """(pixels, label) batches in the order of the files: of validation."""
-        if self.pixels is not None:
+        if self.pixels is not None or self.contents is not None:
             dataset = tf.data.Dataset.range(len(self.labels)).batch(batch_size).map(self._take, tf.data.AUTOTUNE)
         else:
             dataset = self._decoded(self.stream).batch(batch_size)

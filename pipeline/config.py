@@ -576,6 +576,15 @@ class BeamConfig(Section):
     as Beam pipelines on this machine too; without `--direct_running_mode` among them the number of rows decides between
     one thread and processes, and the run says which."""
 
+    @field_validator("arguments")
+    @classmethod
+    def _number_of_workers_is_one(cls, arguments: tuple[str, ...]) -> tuple[str, ...]:
+        for argument in arguments:
+            name, _, value = argument.partition("=")
+            if name == "--direct_num_workers" and value and not value.isdecimal():
+                raise ValueError(f"--direct_num_workers is a whole number, 0 for all cores. Received: {value}")
+        return arguments
+
     @property
     def options(self) -> list[str]:
         """Everything that Beam is told, as its command line takes it. Empty where that is nothing but its default."""

@@ -57,9 +57,13 @@ CODE_DIGEST = "code_digest"
 """File of the workspace that says which code the cached outputs are of."""
 
 
-def import_for_runs() -> None:
-    """Import what runs need, for a process that they are going to be forked from. Nothing of it is used."""
-    with imports_without_beam():
+def import_for_runs(config: PipelineConfig | None) -> None:
+    """Import what runs need, for a process that they are going to be forked from. Nothing of it is used.
+
+    Args:
+        config: of the first run; None where it has an error, and nothing is hidden.
+    """
+    with _imports_for(config) if config else _imports_with_beam():
         for module in ("tfx.dsl.compiler.compiler", "pipeline.definition", *_MODULES_OF_DRIVERS, *_MODULES_OF_RUNS):
             importlib.import_module(module)
 

@@ -51,7 +51,9 @@ def check(config: PipelineConfig) -> table_profile.TableProfile | image_files.Im
 def describe(found: table_profile.TableProfile | image_files.ImageFiles, config: PipelineConfig) -> str:
     """What `check` found, and how the nodes go through it, in a few words."""
     if isinstance(found, image_files.ImageFiles):
-        return f"{len(found.files):,} images, {len(found.classes):,} classes"
+        text = f"{len(found.files):,} images, {len(found.classes):,} classes"
+        options = config.beam.options
+        return f"{text}, {beam_mode.describe(options, num_rows=len(found.files))}" if options else text
     text = f"{found.num_rows:,} rows, {len(found.columns)} columns"
     text += f", {beam_mode.describe(config.beam.options, num_rows=found.num_rows)}"
     limit = config.data.statistics_rows

@@ -5,6 +5,7 @@ as a fresh one does, and leaves nothing behind for the next. This process comput
 forked only as long as it was not used.
 """
 
+import contextlib
 import gc
 import multiprocessing
 import os
@@ -21,6 +22,7 @@ from pipeline.config import DataConfig, PipelineConfig, load_config
 from pipeline.errors import KubetfxError
 from pipeline.output import Output, logged_to
 from pipeline.storage import is_url
+from serving.image_folders import pictures_below
 
 POLL_SECONDS = 0.5
 """Between two looks at the files; notifications of the kernel do not reach network file systems and containers."""
@@ -29,7 +31,7 @@ SETTLE_SECONDS = 0.5
 MAX_NAMED = 3
 """Changed files that are named."""
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 FileState = tuple[int, int, int]
 """Inode, bytes, and time of the last change in nanoseconds."""
@@ -81,7 +83,7 @@ def watch(config_path: Path, overrides: Sequence[str], output: Output, *, run: C
     Returns:
         The exit code: 0 if it was interrupted while it waited, or that of the run that it cut off.
     """
-    _import_for_runs(output)
+    _import_for_runs(config_path, overrides, output)
     interrupts = _Interrupts()
     while True:
         before = look(config_path, overrides)
@@ -96,12 +98,16 @@ def watch(config_path: Path, overrides: Sequence[str], output: Output, *, run: C
         output.say(f"\nChanged: {names}{', ...' if len(changed) > MAX_NAMED else ''}", style="bold")
 
 
-def _import_for_runs(output: Output) -> None:
+def _import_for_runs(config_path: Path, overrides: Sequence[str], output: Output) -> None:
+    try:
+        config = load_config(config_path, overrides=overrides)
+    except KubetfxError:
+        config = None  # which may change to anything
     output.begin("Loading TFX")
     with logged_to(Path(os.devnull)):
         from pipeline import local_runner
 
-        local_runner.import_for_runs()
+        local_runner.import_for_runs(config)
     output.end()
     gc.collect()
     gc.freeze()  # what is here stays shared with the runs
@@ -114,7 +120,9 @@ def _wait(config_path: Path, overrides: Sequence[str], before: Watched, interrup
         started = time.monotonic()
         now = look(config_path, overrides)
         if now.files != before.files:
-            return _settled(config_path, overrides, now, interrupts).changed_since(before)
+            changed = _settled(config_path, overrides, now, interrupts).changed_since(before)
+            if changed:  # and not a file that came and went
+                return changed
         pause = max(POLL_SECONDS, 10 * (time.monotonic() - started))  # a hundred thousand images take their time
         _sleep(pause, interrupts)
     return []
@@ -161,7 +169,8 @@ class _Interrupts:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.came = True
         if self._pid is not None:
-            os.kill(self._pid, number)
+            with contextlib.suppress(ProcessLookupError):  # it has just ended
+                os.kill(self._pid, signal.SIGTERM if number == signal.SIGHUP else number)
 
 
 def _call(function: Callable[[], int]) -> None:
@@ -174,13 +183,16 @@ def _call(function: Callable[[], int]) -> None:
 
 def _data_files(data: DataConfig) -> Iterator[Path]:
     path = Path(re.sub(r"\{[^}]*\}", "*", data.path))  # {SPAN} and {VERSION}: a new one is a change
-    if path.is_dir():
-        for folder, folders, names in os.walk(path):
-            folders[:] = [name for name in folders if not name.startswith(".")] if data.format == "images" else []
-            yield from (Path(folder, name) for name in names if not name.startswith("."))
-        return
     root = Path(path.anchor or ".")
-    yield from root.glob(str(path.relative_to(path.anchor)))
+    found = [path] if path.is_dir() else list(root.glob(str(path.relative_to(path.anchor))))
+    for place in found:
+        if data.format == "images" and place.is_dir():
+            with contextlib.suppress(OSError):  # removed meanwhile
+                yield from map(Path, pictures_below(place))
+        elif place.is_dir():
+            yield from (entry for entry in place.iterdir() if entry.is_file() and not entry.name.startswith("."))
+        else:
+            yield place
 
 
 def _other_files(config: PipelineConfig, config_path: Path) -> Iterator[tuple[str, list[Path]]]:

@@ -354,7 +354,7 @@ def _use_cores(options: PipelineOptions, arguments: Sequence[str], num_segments:
     has_mode = any(argument.startswith("--direct_running_mode") for argument in arguments)
     if has_mode and direct.direct_running_mode == "in_memory":
         return
-    if not any(argument.startswith("--direct_num_workers") for argument in arguments):
+    if not any(argument.startswith("--direct_num_workers") for argument in arguments) or not direct.direct_num_workers:
         direct.direct_num_workers = min(len(os.sched_getaffinity(0)), num_segments)
     if not has_mode:
         direct.direct_running_mode = "multi_threading" if direct.direct_num_workers > 1 else "in_memory"
@@ -362,7 +362,8 @@ def _use_cores(options: PipelineOptions, arguments: Sequence[str], num_segments:
 
 def _describe_workers(options: PipelineOptions) -> str:
     direct = options.view_as(DirectOptions)
-    count, kind = direct.direct_num_workers, "process" if direct.direct_running_mode == "multi_processing" else "thread"
+    count = 1 if direct.direct_running_mode == "in_memory" else direct.direct_num_workers
+    kind = "process" if direct.direct_running_mode == "multi_processing" else "thread"
     plural = "" if count == 1 else "es" if kind == "process" else "s"
     return f"{count} {kind}{plural}"
 

@@ -25,8 +25,18 @@ def test_many_rows_are_read_in_processes():
     assert chosen == ["--direct_num_workers=3", "--direct_running_mode=multi_processing"]
 
 
-def test_as_many_processes_as_cores_unless_it_is_said_how_many(monkeypatch):
+@pytest.mark.parametrize(("quota", "workers"), [("max 100000", 4), ("250000 100000", 2), ("50000 100000", 1)])
+def test_as_many_workers_as_the_container_has_cores(monkeypatch, tmp_path, quota, workers):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
+    monkeypatch.setattr(beam_mode, "CPU_QUOTA", tmp_path / "cpu.max")
+    beam_mode.CPU_QUOTA.write_text(quota)
+    assert beam_mode._num_workers([]) == workers
+    assert beam_mode._num_workers(["--direct_num_workers=3"]) == 3
+
+
+def test_as_many_processes_as_cores_unless_it_is_said_how_many(monkeypatch, tmp_path):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
+    monkeypatch.setattr(beam_mode, "CPU_QUOTA", tmp_path / "no cgroup")
     chosen = beam_mode.with_running_mode(["--temp_location=/tmp"], num_rows=MANY)
     assert chosen[1:] == ["--direct_running_mode=multi_processing", "--direct_num_workers=4"]
 
@@ -51,5 +61,7 @@ def test_the_choice_and_its_reason_are_said():
     many = beam_mode.describe(["--direct_num_workers=2"], num_rows=MANY)
     assert many.startswith(f"read by Beam in processes, no fewer than {MANY:,} rows")
     named = beam_mode.describe(["--direct_running_mode=multi_threading"], num_rows=FEW)
+    one = beam_mode.describe(["--direct_num_workers=1"], num_rows=MANY)
+    assert one.startswith("read by Beam in memory, one worker: ")
     assert named == "read by Beam in threads: --direct_running_mode=multi_threading"
     assert beam_mode.describe(["--runner=FlinkRunner"], num_rows=FEW) == "read by Beam: --runner=FlinkRunner"

@@ -53,9 +53,10 @@ def test_of_any_numbers(values):
         np.random.default_rng(0).integers(0, 7, 5_000).astype(float),
         np.repeat([1.0, 2.0, 2.5], [1, 4_000, 900]),
         np.append(np.random.default_rng(0).exponential(size=999), np.inf),
+        np.append(np.full(9_999, -np.inf), 5.0),
         np.zeros(10),
     ],
-    ids=["normal", "few values", "a spike", "an infinity", "a constant"],
+    ids=["normal", "few values", "a spike", "an infinity", "nearly all infinite", "a constant"],
 )
 def test_of_many_numbers(values):
     assert_same(values)
