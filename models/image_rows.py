@@ -26,6 +26,8 @@ _IMAGE = "image"
 _CONTENT_HASH = "content_hash"
 _DECODE_BATCH = 64
 _READ_BATCH = 256
+_PARALLEL = os.cpu_count() or 1
+"""Batches that are decoded at a time. AUTOTUNE settles on one, for the whole training, as often as not."""
 
 
 @dataclass(frozen=True)
@@ -66,14 +68,14 @@ class ImageRows:
             rows = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(
                 lambda epoch: self._order(seed, epoch).batch(batch_size)
             )
-            return rows.map(self._take, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+            return rows.map(self._take, _PARALLEL).prefetch(tf.data.AUTOTUNE)
         buffer = max(int(ENCODED_BYTES / max(self.mean_bytes, 1)), batch_size)
         one_by_one = [
             self.stream.shuffle(buffer, seed=seed + 1 + epoch, reshuffle_each_iteration=False).batch(batch_size)
             for epoch in epochs  # a seed that is a tensor is no seed for tf.data
         ]
         encoded = functools.reduce(lambda before, next_epoch: before.concatenate(next_epoch), one_by_one)
-        return encoded.map(self._decode_batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+        return encoded.map(self._decode_batch, num_parallel_calls=_PARALLEL).prefetch(tf.data.AUTOTUNE)
 
     def _order(self, seed: int, epoch: tf.Tensor) -> tf.data.Dataset:
         rows = tf.range(len(self.labels), dtype=tf.int64)
