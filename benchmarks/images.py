@@ -12,6 +12,7 @@ the median of their shares. Puts the tables into benchmarks/README.md. Exit code
 """
 
 import argparse
+import gc
 import io
 import os
 import statistics
@@ -327,6 +328,7 @@ def _in_turn(jobs: Mapping[str, Callable[[], object]], *, rounds: int) -> dict[s
     """Timings of each by round, after one that does not count: imports, and graphs that are traced once."""
     timings: dict[str, list[Timing]] = {name: [] for name in jobs}
     for number in range(rounds + 1):
+        gc.freeze()  # a full collection with TensorFlow imported takes 0.2 s, and meets whom it meets
         for name, job in jobs.items():
             started, cpu_started = time.perf_counter(), time.process_time()
             job()

@@ -150,7 +150,7 @@ def fingerprint(data: DataConfig) -> str:
 
 def readable(name: str) -> str:
     """A file's name as valid Unicode: Linux takes any bytes for a name."""
-    return os.fsencode(name).decode("utf-8", "replace")
+    return name if name.isascii() else os.fsencode(name).decode("utf-8", "replace")
 
 
 def _newest_span(path: Path) -> Path:

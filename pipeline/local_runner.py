@@ -6,6 +6,7 @@ to the logs. What a pipeline consists of is pipeline/definition.py's.
 
 import contextlib
 import functools
+import gc
 import importlib
 import shutil
 import time
@@ -171,6 +172,7 @@ class LocalRunner:
 
             from pipeline.definition import create_pipeline
 
+        gc.freeze()  # what is imported stays: a full collection that looks at it takes 0.2 s, several times a run
         pipeline = Compiler().compile(create_pipeline(self._config))
         compiled_pipeline.save(self._config.workspace_path, compiled_pipeline.key_of(self._config), pipeline)
         return pipeline

@@ -18,7 +18,7 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 from tfx_bsl.tfxio import tf_example_record
 
 from components.image_example_gen import Image as ImageEntry
-from components.image_example_gen import profile_of, to_example
+from components.image_example_gen import Serializer, profile_of, values_of
 from components.image_files import ImageFile
 from components.image_inspection import inspect
 from components.image_schema import complete_image_schema
@@ -83,7 +83,7 @@ def make_project(folder: Path) -> ImageProject:
                 for number, label in enumerate(CLASSES):
                     content = encoded(sample(label, 100 * seed + number), ("PNG", "JPEG", "WEBP")[seed % 3])
                     entry = ImageEntry(ImageFile("", f"{label}/{seed}", label), inspect(content, max_pixels=MAX_PIXELS))
-                    writer.write(to_example(entry, content, label="label"))
+                    writer.write(Serializer().serialize(values_of(entry, content, label="label")))
                     entries.append(entry)
     schema = schema_pb2.Schema()
     profile = profile_of(entries, {}, label="label")
