@@ -19,8 +19,6 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image, UnidentifiedImageError
 
-from models.image_decoding import decode
-
 SLACK = 0.05
 """A class may be off its share of a split by so much before its images are counted out instead."""
 
@@ -41,7 +39,6 @@ _FRAME_HEADERS = frozenset((0xC0, 0xC1, 0xC2))
 _JPEG_MODES = {1: "L", 3: "RGB", 4: "CMYK"}
 """By number of components."""
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
-_DECODE_ERRORS = (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, tf.errors.InternalError)
 _WRAPPING = re.compile(r"^(\{\{.*?\}\} ?|Paddings: )|\s*\[Op:.*\]$")
 
 
@@ -184,6 +181,8 @@ class _Decoding:
 
     def decode(self, content: tf.Tensor) -> tf.Tensor:
         """(height, width, channels) uint8."""
+        from models.image_decoding import decode  # it needs TensorFlow, which a run without a change does not
+
         if self.jpeg is None:
             return decode(content, max_pixels=self.max_pixels)
         channels, ratio = self.jpeg
@@ -203,7 +202,7 @@ def _brightness(contents: Sequence[bytes], decoding: _Decoding) -> list[float | 
     try:
         lumas = _graph(decoding)(tf.constant(contents, tf.string)).numpy()
         return [round(float(luma) / 255, 6) for luma in lumas]
-    except _DECODE_ERRORS as error:
+    except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, tf.errors.InternalError) as error:
         if len(contents) == 1:
             return [f"it cannot be decoded: {_in_words(error)}"]
     half = len(contents) // 2

@@ -27,7 +27,7 @@ _CONTENT_HASH = "content_hash"
 _DECODE_BATCH = 64
 _READ_BATCH = 256
 _PARALLEL = os.cpu_count() or 1
-"""Batches that are decoded at a time. AUTOTUNE settles on one, for the whole training, as often as not."""
+"""Images, or batches, that are decoded at a time. AUTOTUNE settles on one, for the whole training, as often as not."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class ImageRows:
     def _decoded(self, encoded: tf.data.Dataset) -> tf.data.Dataset:
         return encoded.map(
             lambda content, label: (decode_and_resize(content, model=self.model, max_pixels=self.max_pixels), label),
-            num_parallel_calls=tf.data.AUTOTUNE,
+            num_parallel_calls=_PARALLEL,
         )
 
 
@@ -151,6 +151,8 @@ def load_images(
         logging.warning("Decoded images take %d bytes of %d that are free.", rows.decoded_bytes, available)
     pixels = np.empty((len(labels), *model.image_shape, 3), np.uint8)
     start = 0
+    if contents is not None:
+        stream = tf.data.Dataset.from_tensor_slices((contents, labels))
     for block, _ in rows._decoded(stream).batch(_DECODE_BATCH).prefetch(tf.data.AUTOTUNE).as_numpy_iterator():
         pixels[start : start + len(block)] = block
         start += len(block)
