@@ -1,17 +1,14 @@
 """What tests of several folders need."""
 
-import json
 import signal
-import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
 
-from pipeline import cli
 from pipeline.storage import ObjectPath
+from tests.command import Finished, kubetfx_here
 from tests.gcs_store import BUCKET as GCS_BUCKET
 from tests.gcs_store import running_gcs_store
 from tests.s3_store import BUCKET, S3Store, Wire, running_s3_store
@@ -30,33 +27,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not any(part in _LONGEST for part in item.path.parts))
 
 
-class Outcome(NamedTuple):
-    """How a command ended, and what it wrote."""
-
-    exit_code: int
-    stdout: str
-    stderr: str
-
-    @property
-    def document(self) -> Any:
-        return json.loads(self.stdout)
-
-
 @pytest.fixture
-def kubetfx(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
-    """The console script, in this process."""
-    monkeypatch.setattr(sys, "path", list(sys.path))
+def kubetfx(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Finished]:
+    """The console script, in this process, as wide as a pipe has it and without colours."""
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("TERM", "dumb")
-
-    def call(*arguments: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["kubetfx", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return Outcome(int(ended.value.code or 0), *capfd.readouterr())
-
-    return call
+    return kubetfx_here
 
 
 @pytest.fixture(scope="session")

@@ -1,40 +1,23 @@
-"""The command as a user starts it, in a process of its own, on a copy of the penguins example; or in this process."""
+"""The command as a user starts it, in a process of its own, on a copy of the penguins example."""
 
 import contextlib
-import io
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
-from unittest import mock
+from typing import Any
 
-from pipeline import cli
+from tests.command import Finished, kubetfx_here
 
 REPOSITORY = Path(__file__).parents[2]
 PENGUINS = REPOSITORY / "examples" / "penguins"
 WATCH_SECONDS = 120
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A command that ended."""
-
-    exit_code: int
-    stdout: str
-    stderr: str
-
-    @property
-    def document(self) -> Any:
-        """What `--format json` printed."""
-        return json.loads(self.stdout)
 
 
 def command(*arguments: str | Path) -> list[str]:
@@ -50,34 +33,6 @@ def kubetfx(*arguments: str | Path, cwd: Path | None = None) -> Finished:
         command(*arguments), capture_output=True, text=True, cwd=cwd, env=environment(), timeout=300, check=False
     )
     return Finished(done.returncode, done.stdout, done.stderr)
-
-
-def kubetfx_here(*arguments: str | Path) -> Finished:
-    """In this process, which has paid the imports: for commands that only look at what a run left."""
-    with (
-        mock.patch.object(sys, "argv", ["kubetfx", *map(str, arguments)]),
-        mock.patch.object(sys, "path", list(sys.path)),
-        contextlib.redirect_stdout(io.StringIO()) as stdout,
-        _descriptor_2_to_a_file() as stderr,
-    ):
-        try:
-            cli.main()
-        except SystemExit as ended:
-            stderr.seek(0)
-            return Finished(int(ended.code or 0), stdout.getvalue(), stderr.read())
-    raise AssertionError("a command ends with an exit code")
-
-
-@contextlib.contextmanager
-def _descriptor_2_to_a_file() -> Iterator[IO[str]]:
-    saved = os.dup(2)
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as file:
-        os.dup2(file.fileno(), 2)
-        try:
-            yield file
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
 
 
 @dataclass(frozen=True)

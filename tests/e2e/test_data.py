@@ -3,7 +3,8 @@
 import json
 from pathlib import Path
 
-from tests.e2e.project import Project, kubetfx, kubetfx_here, metrics_of, report_of, states
+from tests.command import kubetfx_here
+from tests.e2e.project import Project, kubetfx, metrics_of, report_of, states
 
 PENGUINS_COLUMNS = (
     "island",

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.project import Finished, Project, command, environment, kubetfx_here, output_folders, states
+from tests.command import Finished, kubetfx_here
+from tests.e2e.project import Project, command, environment, output_folders, states
 
 
 def interrupt(project: Project, *, during: str, with_signal: signal.Signals) -> Finished:

@@ -1,6 +1,7 @@
 """A run of the digits as their yaml has it, on fewer epochs, and what is asked of the model afterwards."""
 
 import base64
+import re
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import pytest
 from examples.digits.prepare import write_images
 from serving.model_config import ModelConfig
 from serving.server import RunningServer
-from tests.e2e.project import REPOSITORY, Finished, kubetfx, kubetfx_here, metrics_of, report_of, states
+from tests.command import Finished, kubetfx_here
+from tests.e2e.project import REPOSITORY, kubetfx, metrics_of, report_of, states
 from tests.serving.conftest import options
 
 CHANGES = {
@@ -108,8 +110,15 @@ def test_served_model_answers_a_posted_png_as_grpc_and_offline_do(project, first
     assert sum(prediction["label"] == prediction["path"].removesuffix(".png") for prediction in offline) >= 9
 
 
-def test_nothing_is_executed_again(project, first):
-    assert set(states(run(project)).values()) == {"cached"}
+def test_nothing_is_executed_again_and_tensorflow_is_not_imported(project, first, monkeypatch):
+    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
+    again = run(project)
+
+    assert set(states(again).values()) == {"cached"}
+    logs = Path(again.document["nodes"][0]["log"]).parent.glob("*.log")
+    imported = again.stderr + "".join(log.read_text(encoding="utf-8") for log in logs)
+    assert re.search(r"\| +tfx\.", imported)
+    assert not re.search(r"\| +tensorflow\.python", imported)
 
 
 def test_model_that_misses_a_bound_of_images_alone_is_not_pushed(project, first):

@@ -11,7 +11,8 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from pipeline.run_record import find
 from pipeline.workspace import locked
-from tests.e2e.project import Finished, Project, kubetfx, penguins_in, report_of, states
+from tests.command import Finished
+from tests.e2e.project import Project, kubetfx, penguins_in, report_of, states
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,8 @@ import pytest
 
 from components.push_directory import versions
 from pipeline.storage import ObjectPath
-from tests.e2e.project import PENGUINS, Finished, Project, penguins_in, states
+from tests.command import Finished
+from tests.e2e.project import PENGUINS, Project, penguins_in, states
 from tests.s3_store import BUCKET, S3Store
 
 TABLE = "data/penguins.csv"

@@ -15,14 +15,13 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
+from tests.command import Finished, kubetfx_here
 from tests.e2e.project import (
     PENGUINS,
-    Finished,
     Project,
     command,
     environment,
     kubetfx,
-    kubetfx_here,
     metrics_of,
     output_folders,
     penguins_in,

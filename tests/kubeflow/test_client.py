@@ -23,7 +23,7 @@ from kubeflow.client import Connection, KubeflowClient, parse_parameters
 from kubeflow.package_document import read_package
 from kubeflow.run_progress import planned_tasks
 from pipeline.errors import KubeflowError, UsageError
-from tests.conftest import Outcome
+from tests.command import Finished
 from tests.kubeflow import sdk_packages
 from tests.kubeflow.api_contract import FILE_NAME, Contract, find_definition
 from tests.kubeflow.kfp_server import KfpServer, serve
@@ -82,16 +82,16 @@ def package(compiled, tmp_path) -> Path:
 
 
 @pytest.fixture
-def submit(kubetfx, package, server) -> Callable[..., Outcome]:
-    def call(*arguments: object) -> Outcome:
+def submit(kubetfx, package, server) -> Callable[..., Finished]:
+    def call(*arguments: object) -> Finished:
         return kubetfx("submit", package, "--host", server.url, "--poll-seconds", "0.1", *arguments)
 
     return call
 
 
 @pytest.fixture
-def schedule(kubetfx, package, server) -> Callable[..., Outcome]:
-    def call(*arguments: object, cron: str = "30 6 * * mon-fri") -> Outcome:
+def schedule(kubetfx, package, server) -> Callable[..., Finished]:
+    def call(*arguments: object, cron: str = "30 6 * * mon-fri") -> Finished:
         return kubetfx("schedule", package, "--host", server.url, "--cron", cron, *arguments)
 
     return call
