@@ -81,12 +81,7 @@ class PackageRunner:
         if self._place == "docker" and shutil.which("docker") is None:
             raise UsageError("There is no Docker. Received: --docker. Install it, or leave --docker out.")
         with locked(self._config.workspace_path):
-            try:
-                result = self._run()
-            except BaseException as error:
-                self._recorder.break_off(error)
-                raise
-            return self._recorder.end(result)
+            return self._recorder.keep(self._run)
 
     def _run(self) -> RunResult:
         self._log_folder.mkdir(parents=True)

@@ -99,12 +99,7 @@ class LocalRunner:
         """
         with locked(self._config.workspace_path):
             self._log_folder.mkdir(parents=True)
-            try:
-                result = self._run_nodes()
-            except BaseException as error:
-                self._recorder.break_off(error)
-                raise
-            return self._recorder.end(result)
+            return self._recorder.keep(self._run_nodes)
 
     def _run_nodes(self) -> RunResult:
         self._output.begin("Loading TFX")
@@ -162,7 +157,7 @@ class LocalRunner:
         with deferred_tensorflow():
             pipeline = compiled_pipeline.load(self._config.workspace_path, compiled_pipeline.key_of(self._config))
             if pipeline is not None:
-                for module in _MODULES_OF_DRIVERS:
+                for module in (*_MODULES_OF_DRIVERS, *_example_gen_of(self._config)):
                     importlib.import_module(module)
         return pipeline
 
@@ -252,6 +247,11 @@ class LocalRunner:
         return summarize(
             self._config, artifacts, run_id=self._run_id, nodes=results, versions_before=self._versions_before
         )
+
+
+def _example_gen_of(config: PipelineConfig) -> list[str]:
+    """The module of the ExampleGen's driver, besides that of tables, which it builds on."""
+    return ["components.image_example_gen"] if config.data.format == "images" else []
 
 
 def _imports_for(config: PipelineConfig) -> contextlib.AbstractContextManager[None]:

@@ -60,12 +60,20 @@ class RunRecorder:
         """Note a version that is served from now on, however the run ends."""
         self._update(pushed_version=version)
 
-    def end(self, result: RunResult) -> RunResult:
-        """Write record and report of a run in which every node ended well.
+    def keep(self, run: Callable[[], RunResult]) -> RunResult:
+        """Call what runs the nodes, and write record and report however it ends.
 
         Returns:
-            The result, with the path of the report.
+            The result, with the path of the report; an exception is told where it is.
         """
+        try:
+            result = run()
+        except BaseException as error:
+            self._break_off(error)
+            raise
+        return self._end(result)
+
+    def _end(self, result: RunResult) -> RunResult:
         state: run_record.RunState = "not_blessed"
         if result.pushed_version is not None:
             state = "pushed" if result.is_new_version else "unchanged"
@@ -78,8 +86,7 @@ class RunRecorder:
         )
         return replace(result, report_path=self._publish(record))
 
-    def break_off(self, error: BaseException) -> None:
-        """Write record and report of a run that an exception ended, and tell the exception where the report is."""
+    def _break_off(self, error: BaseException) -> None:
         if not self._record.planned_nodes:
             return
         state = run_record.end_state(error)
