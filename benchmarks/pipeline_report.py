@@ -12,6 +12,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from pipeline.config import COMPONENTS
+
 README_PATH = Path(__file__).parent / "README.md"
 PLOT_PATH = Path(__file__).parent / "pipeline.svg"
 BEFORE_PATH = Path(__file__).parent / "pipeline_before.json"
@@ -215,20 +217,7 @@ def _seconds_of_tfx(runs: dict[str, Any], node: str) -> str:
     return "" if seconds is None else f"{seconds:.1f}"
 
 
-NODES = (
-    "TableExampleGen",
-    "StatisticsGen",
-    "SchemaGen",
-    "ExampleValidator",
-    "AnomalyGate",
-    "Transform",
-    "Trainer",
-    "ServedModelResolver",
-    "Evaluator",
-    "Pusher",
-    "Report",
-    "outside the nodes",
-)
+NODES = (*(name for name in COMPONENTS if name != "ImageExampleGen"), "outside the nodes")
 _NAMES_OF_TFX = {"TableExampleGen": "CsvExampleGen", "ServedModelResolver": "Resolver"}
 
 

@@ -20,7 +20,8 @@ from absl import logging
 
 DIRECT_RUNNER = "--runner=DirectRunner"
 BREAK_EVEN_ROWS = 500_000
-"""From so many rows on, processes make up for what each of them imports: benchmarks/beam_mode.py measures it."""
+"""From so many rows on, processes are taken to make up for what each of them imports: an estimate, which
+benchmarks/beam_mode.py holds against what it measures."""
 
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 """Microseconds of processor time a period, of cgroup v2."""

@@ -71,6 +71,19 @@ class _Collector(nodes.Visitor):
         """Every value is ours."""
 
 
+@contextlib.contextmanager
+def _sources_by_set() -> Iterator[None]:
+    """While it lasts, tf.Transform finds the columns that an analyzer depends on by a set. It compares each with each,
+    several times: a minute for two thousand columns."""
+    theirs = graph_tools._retrieve_source_keys
+    graph_tools._retrieve_source_keys = _source_keys
+    try:
+        yield
+    finally:
+        graph_tools._retrieve_source_keys = theirs
+
+
+@_sources_by_set()
 def analyze(
     preprocessing_fn: PreprocessingFn,
     schema: Any,
@@ -91,18 +104,6 @@ def analyze(
     Raises:
         Unsupported: the preprocessing_fn needs an analyzer that is not known here. Nothing is written.
     """
-    with _sources_by_set():
-        _analyze(preprocessing_fn, schema, blocks, output=output, temporary=temporary)
-
-
-def _analyze(
-    preprocessing_fn: PreprocessingFn,
-    schema: Any,
-    blocks: Callable[[], Iterable[Tensors]],
-    *,
-    output: Path,
-    temporary: Path,
-) -> None:
     specs = schema_utils.schema_as_feature_spec(schema).feature_spec
     type_specs = {name: _type_spec(spec) for name, spec in specs.items()}
     graph, inputs, outputs = impl_helper.trace_preprocessing_function(
@@ -120,18 +121,6 @@ def _analyze(
     save = _SavedModels(preprocessing_fn, type_specs, fingerprint, temporary)
     saved_model = _Analysis(collector.steps, blocks, save, temporary).value(final)
     _publish(Path(saved_model), schema=schema, asset_map=asset_map, output=output)
-
-
-@contextlib.contextmanager
-def _sources_by_set() -> Iterator[None]:
-    """While it lasts, tf.Transform finds the columns that an analyzer depends on by a set. It compares each with each,
-    several times: a minute for two thousand columns."""
-    theirs = graph_tools._retrieve_source_keys
-    graph_tools._retrieve_source_keys = _source_keys
-    try:
-        yield
-    finally:
-        graph_tools._retrieve_source_keys = theirs
 
 
 def _source_keys(sourced_tensors: Iterable[tf.Tensor], structured_inputs: Mapping[str, Any]) -> set[str]:
