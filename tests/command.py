@@ -7,15 +7,13 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 from unittest import mock
 
 from pipeline import cli
 
 
-@dataclass(frozen=True)
-class Finished:
+class Finished(NamedTuple):
     """A command that ended."""
 
     exit_code: int
@@ -34,7 +32,7 @@ def kubetfx_here(*arguments: object) -> Finished:
         mock.patch.object(sys, "argv", ["kubetfx", *map(str, arguments)]),
         mock.patch.object(sys, "path", list(sys.path)),
         contextlib.redirect_stdout(io.StringIO()) as stdout,
-        _descriptor_2_to_a_file() as stderr,
+        _standard_error_to_a_file() as stderr,
     ):
         try:
             cli.main()
@@ -45,12 +43,14 @@ def kubetfx_here(*arguments: object) -> Finished:
 
 
 @contextlib.contextmanager
-def _descriptor_2_to_a_file() -> Iterator[IO[str]]:
+def _standard_error_to_a_file() -> Iterator[IO[str]]:
+    """The descriptor, which the command's output has, and `sys.stderr`, which the parser of the command line has."""
     saved = os.dup(2)
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as file:
+    with tempfile.TemporaryFile("w+", buffering=1, encoding="utf-8") as file:
         os.dup2(file.fileno(), 2)
         try:
-            yield file
+            with contextlib.redirect_stderr(file):
+                yield file
         finally:
             os.dup2(saved, 2)
             os.close(saved)
