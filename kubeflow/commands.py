@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pipeline.output import Output
 
 app = typer.Typer()
+_PANEL = "Kubeflow Pipelines"
 
 PackagePath = Annotated[Path, typer.Argument(metavar="PACKAGE", help="A KFP v2 package.", show_default=False)]
 
@@ -66,7 +67,7 @@ ServiceAccount = Annotated[
 ]
 
 
-@app.command("compile")
+@app.command("compile", rich_help_panel=_PANEL)
 def compile_command(
     config: ConfigPath,
     output_path: Annotated[Path, typer.Option("--output", help="File to write, ending in .yaml.")] = Path(
@@ -118,7 +119,7 @@ def _say_unseen(config: "PipelineConfig", output: "Output", *, given: Collection
         output.say(line, style="yellow")
 
 
-@app.command()
+@app.command(rich_help_panel=_PANEL)
 def lint(package: PackagePath, format: FormatOption = "human") -> None:
     """Say what open-source Kubeflow Pipelines would refuse or misread in a package, whoever made it.
 
@@ -197,7 +198,7 @@ def _upload(
     return client, version
 
 
-@app.command()
+@app.command(rich_help_panel=_PANEL)
 def submit(  # noqa: PLR0913, PLR0917 - the options of a command
     config: Source,
     host: Host = None,
@@ -243,7 +244,7 @@ def submit(  # noqa: PLR0913, PLR0917 - the options of a command
         output.text(run.link)
 
 
-@app.command()
+@app.command(rich_help_panel=_PANEL)
 def schedule(  # noqa: PLR0913, PLR0917 - the options of a command
     config: Source,
     cron: Annotated[

@@ -2,9 +2,11 @@
 
 import shlex
 import sys
+import tomllib
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -48,6 +50,27 @@ app = typer.Typer(
 app.add_typer(report_app)
 app.add_typer(serving_app)
 app.add_typer(kubeflow_app)
+
+
+def _print_versions(wanted: bool) -> None:
+    if wanted:
+        typer.echo(_versions())
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_print_versions,
+            is_eager=True,
+            help="Print the versions of kubetfx and of what it computes with.",
+        ),
+    ] = False,
+) -> None:
+    """What every command knows."""
 
 
 @app.command()
@@ -142,7 +165,7 @@ def init(
     output.say(f"Wrote {output_path}. Next: kubetfx run {output_path}")
 
 
-@app.command()
+@app.command(rich_help_panel="What runs found out")
 def inspect(
     config: ConfigPath,
     output_path: Annotated[
@@ -198,6 +221,15 @@ def inspect(
 def schema() -> None:
     """Print the JSON schema of pipeline.yaml, for editors."""
     Output("json").document(PipelineConfig.model_json_schema())
+
+
+def _versions() -> str:
+    pyproject = (
+        Path(__file__).parent.parent / "pyproject.toml"
+    )  # of a clone or an image: there is no other way to have it
+    own = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]["version"]
+    libraries = ", ".join(f"{name} {metadata.version(name)}" for name in ("tfx", "tensorflow", "keras", "kfp"))
+    return f"kubetfx {own} ({libraries})"
 
 
 def main() -> None:

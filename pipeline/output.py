@@ -50,8 +50,7 @@ class Output:
     Args:
         format: `json` prints nothing but one document on stdout.
         stderr: where talk goes. The local runner points file descriptor 2 at a node's log while the node runs, so it
-        hands
-            over a stream of its own.
+            hands over a stream of its own.
     """
 
     def __init__(self, format: Format, *, stderr: TextIO | None = None) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from components.report.comparison import Comparison, Pair
 
 app = typer.Typer()
+_PANEL = "What runs found out"
 
 RunId = Annotated[
     str | None,
@@ -28,7 +29,7 @@ RunId = Annotated[
 ]
 
 
-@app.command()
+@app.command(rich_help_panel=_PANEL)
 def report(
     config: ConfigPath,
     run: RunId = None,
@@ -59,7 +60,7 @@ def _write_report(config: PipelineConfig, record: run_record.RunRecord) -> None:
     run_report.publish(config, record, ask_model=False)
 
 
-@app.command()
+@app.command(rich_help_panel=_PANEL)
 def runs(config: ConfigPath, overrides: Overrides = None, format: FormatOption = "human") -> None:
     """List the runs with their metrics, versions and time, the newest first."""
     output = open_output(format)
@@ -85,7 +86,7 @@ def runs(config: ConfigPath, overrides: Overrides = None, format: FormatOption =
     output.table(["run", "end", "version ", *(f"{name} " for name in names), "time "], rows)
 
 
-@app.command()
+@app.command(rich_help_panel=_PANEL)
 def compare(
     config: ConfigPath,
     first: Annotated[str, typer.Argument(metavar="RUN", help="A run, or the beginning of its id.")],
@@ -159,7 +160,7 @@ def _change(pair: "Pair") -> str:
     return f"{pair.difference:+.4g}{word}"
 
 
-@app.command()
+@app.command(rich_help_panel=_PANEL)
 def tensorboard(
     config: ConfigPath,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "localhost",

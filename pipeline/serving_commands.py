@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from serving.offline import Prediction
 
 app = typer.Typer()
+_PANEL = "Models"
 
 METRICS_SHOWN = 3
 PROGRESS_SECONDS = 10.0
@@ -43,7 +44,7 @@ GrpcOption = Annotated[
 ]
 
 
-@app.command()
+@app.command(rich_help_panel=_PANEL)
 def predict(  # noqa: PLR0913, PLR0917 - the options of a command
     config: ConfigPath,
     rows: Annotated[
@@ -87,7 +88,7 @@ def predict(  # noqa: PLR0913, PLR0917 - the options of a command
     _print_predictions(predictions, pipeline_config.model_name, model_version, output, names=_names_of(rows))
 
 
-@app.command()
+@app.command(rich_help_panel=_PANEL)
 def batch_predict(  # noqa: PLR0913, PLR0917 - the options of a command
     config: ConfigPath,
     input: Annotated[
@@ -159,7 +160,7 @@ def batch_predict(  # noqa: PLR0913, PLR0917 - the options of a command
     _print_bulk_result(result, output)
 
 
-@app.command()
+@app.command(rich_help_panel=_PANEL)
 def serve(  # noqa: PLR0913, PLR0917 - the options of a command
     context: typer.Context,
     config: Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help="pipeline.yaml", show_default=False)] = None,
@@ -243,7 +244,7 @@ def serve(  # noqa: PLR0913, PLR0917 - the options of a command
     serve_embedded(options)
 
 
-@app.command()
+@app.command(rich_help_panel=_PANEL)
 def models(
     config: Annotated[
         Path | None, typer.Argument(metavar="[CONFIG]", help="Only the model of a pipeline.yaml.", show_default=False)
@@ -290,7 +291,7 @@ def models(
     output.table(["model", "version ", "state", "error"], rows)
 
 
-@app.command()
+@app.command(rich_help_panel=_PANEL)
 def versions(config: ConfigPath, overrides: Overrides = None, format: FormatOption = "human") -> None:
     """List what was pushed: when, with which metrics, and which version is served."""
     output = open_output(format)
@@ -322,7 +323,7 @@ def versions(config: ConfigPath, overrides: Overrides = None, format: FormatOpti
     output.table(columns, [_version_row(version, state, record, shown) for version, state, record in entries])
 
 
-@app.command()
+@app.command(rich_help_panel=_PANEL)
 def rollback(
     config: ConfigPath,
     to: Annotated[

@@ -28,6 +28,13 @@ def config(tmp_path) -> Path:
     return path
 
 
+def test_version_is_that_of_the_project_and_of_what_is_installed(kubetfx):
+    version = kubetfx("--version")
+
+    assert version.exit_code == 0
+    assert version.stdout.startswith("kubetfx 0.1.0 (tfx 1.21.0, tensorflow 2.21.0,")
+
+
 CONFIG_ERRORS = [
     pytest.param("training.epoch=3", "training.epoch: there is no such key. Did you mean 'epochs'?", id="unknown key"),
     pytest.param("training.epochs=many", "Received: 'many' (text).", id="wrong type"),
