@@ -196,16 +196,19 @@ def build_augmentation(config: AugmentationConfig, *, seed: int) -> keras.Sequen
     white: dict[str, Any] = {"value_range": (0, WHITE)}
     fill: dict[str, Any] = {"fill_mode": "nearest"}
     mode = "horizontal_and_vertical" if config.flip == "both" else config.flip
-    half = config.saturation / 2  # Keras: 0.5 is as it is, 0 is without colour
+    contrast = (config.contrast, config.contrast)  # one number: Keras makes the contrast larger, and never smaller
+    less, more = 1 - config.saturation, 1 + config.saturation
+    saturation = (less / (1 + less), more / (1 + more))  # Keras multiplies it by factor / (1 - factor)
+    hue = 2 * config.hue  # Keras' whole factor is half a circle
     choices: list[tuple[Any, Callable[[int], keras.layers.Layer]]] = [
         (config.flip != "none", lambda s: keras_layers.RandomFlip(mode, seed=s)),
         (config.rotation_degrees, lambda s: keras_layers.RandomRotation(config.rotation_degrees / 360, seed=s, **fill)),
         (config.zoom, lambda s: keras_layers.RandomZoom(config.zoom, seed=s, **fill)),
         (config.shift, lambda s: keras_layers.RandomTranslation(config.shift, config.shift, seed=s, **fill)),
-        (config.contrast, lambda s: keras_layers.RandomContrast(config.contrast, seed=s, **white)),
+        (config.contrast, lambda s: keras_layers.RandomContrast(contrast, seed=s, **white)),
         (config.brightness, lambda s: keras_layers.RandomBrightness(config.brightness, seed=s, **white)),
-        (config.saturation, lambda s: keras_layers.RandomSaturation((0.5 - half, 0.5 + half), seed=s, **white)),
-        (config.hue, lambda s: keras_layers.RandomHue(config.hue, seed=s, **white)),
+        (config.saturation, lambda s: keras_layers.RandomSaturation(saturation, (0, 1), seed=s)),
+        (config.hue, lambda s: keras_layers.RandomHue(hue, seed=s, **white)),
         (config.noise, lambda s: RandomNoise(config.noise * WHITE, seed=s)),
         (config.cutout, lambda s: RandomCutout(config.cutout, seed=s)),
     ]

@@ -242,5 +242,47 @@ def test_augmentation_changes_images_within_their_range_and_differs_from_step_to
     np.testing.assert_array_equal(np.asarray(layers(images, training=False)), images)
 
 
+DOT = np.zeros((101, 101, 3), np.float32)
+DOT[49:52, 79:82] = 255
+HALVES = np.full((32, 32, 3), (150, 90, 90), np.float32)
+HALVES[:, 16:] += 40
+
+
+def place(images: np.ndarray, axis: int) -> np.ndarray:
+    """Of the dot, in pixels from the middle."""
+    weights = images[..., 0].sum(axis=2 - axis)
+    return (weights * (np.arange(101) - 50)).sum(axis=1) / weights.sum(axis=1)
+
+
+def hsv(images: np.ndarray) -> np.ndarray:
+    return np.asarray(tf.image.rgb_to_hsv(images[:, 0, 0]))
+
+
+@pytest.mark.parametrize(
+    ("kind", "amount", "picture", "measure", "lowest"),
+    [
+        ("rotation_degrees", 30, DOT, lambda x: np.degrees(np.arctan2(place(x, 0), place(x, 1))), -30),
+        ("zoom", 0.1, DOT, lambda x: place(x, 1) / 30 - 1, -0.1),
+        ("shift", 0.1, DOT, lambda x: (place(x, 1) - 30) / 101, -0.1),
+        ("contrast", 0.2, HALVES, lambda x: (x[:, 0, 20, 0] - x[:, 0, 0, 0]) / 40 - 1, -0.2),
+        ("brightness", 0.1, HALVES, lambda x: (x - HALVES).mean(axis=(1, 2, 3)) / 255, -0.1),
+        ("saturation", 0.3, HALVES, lambda x: hsv(x)[:, 1] / 0.4 - 1, -0.3),
+        ("hue", 0.1, HALVES, lambda x: (hsv(x)[:, 0] + 0.5) % 1 - 0.5, -0.1),
+        ("noise", 0.1, HALVES, lambda x: (x - HALVES).std(axis=(1, 2, 3)) / 255, 0),
+        ("cutout", 0.5, DOT, lambda x: np.sqrt((np.abs(x[..., 0] - 127.5) < 1).mean(axis=(1, 2))), 0),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_augmentation_goes_as_far_as_its_range_and_no_farther(kind, amount, picture, measure, lowest):
+    layers = build_augmentation(AugmentationConfig(**{kind: amount}), seed=1)
+    assert layers is not None
+
+    changes = measure(np.asarray(layers(np.repeat(picture[np.newaxis], 200, axis=0), training=True)))
+
+    slack = 0.12 * amount  # Keras zooms from 1 / (1 + zoom) to 1 / (1 - zoom)
+    assert changes.min() == pytest.approx(lowest, abs=slack)
+    assert changes.max() == pytest.approx(amount, abs=slack)
+
+
 def test_no_augmentation_is_no_layer():
     assert build_augmentation(AugmentationConfig(), seed=0) is None
