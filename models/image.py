@@ -6,6 +6,7 @@ It sees pixels as models/image_decoding.py gives them; how it is trained is mode
 
 import inspect
 import math
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -58,11 +59,11 @@ class ImageNetwork:
         """Weights, and the states of random generators, in an order that depends on the config alone."""
         return [*self.maps.variables, *self.head.variables]
 
-    def unfreeze(self, fine_tune: FineTuneConfig) -> None:
-        """Let the later layers of the backbone learn. Its batch normalisations keep their statistics.
+    def first_tuned(self, fine_tune: FineTuneConfig) -> int:
+        """Number of the first layer of the backbone that learns in the second phase.
 
         Raises:
-            ConfigError: the backbone has no such layer.
+            ConfigError: the backbone has no such layer, or none from there on has weights that learn.
         """
         assert self.backbone is not None  # the config says so
         names = [layer.name for layer in self.backbone.layers]
@@ -74,9 +75,25 @@ class ImageNetwork:
                     f"It has {len(names)}, from {names[0]} to {names[-1]}."
                 )
             first = names.index(first)
+        if not any(layer.weights and not _is_normalization(layer) for layer in self.backbone.layers[first:]):
+            raise ConfigError(
+                f"training.fine_tune.from_layer: no layer from there on has weights to tune. Received: "
+                f"{fine_tune.from_layer}; the backbone has {len(names)} layers, from {names[0]} to {names[-1]}. "
+                "Name an earlier one."
+            )
+        return first
+
+    def unfreeze(self, fine_tune: FineTuneConfig) -> None:
+        """Let the later layers of the backbone learn. Its batch normalisations keep their statistics."""
+        assert self.backbone is not None  # the config says so
+        first = self.first_tuned(fine_tune)
         self.backbone.trainable = True
         for number, layer in enumerate(self.backbone.layers):
-            layer.trainable = number >= first and not isinstance(layer, keras.layers.BatchNormalization)
+            layer.trainable = number >= first and not _is_normalization(layer)
+
+
+def _is_normalization(layer: keras.layers.Layer) -> bool:
+    return isinstance(layer, keras.layers.BatchNormalization)
 
 
 def build_network(model: ModelConfig, *, num_classes: int) -> ImageNetwork:
@@ -150,26 +167,40 @@ def check_backbone(name: str) -> None:
 def _load_backbone(model: ModelConfig) -> keras.Model:
     assert model.backbone is not None
     check_backbone(model.backbone)
-    weights: str | None = None if model.weights == "none" else model.weights
-    if weights not in (None, "imagenet") and not Path(str(weights)).is_file():
-        raise ConfigError(f"model.weights: there is no such file. Received: {weights}. Give a .weights.h5 file.")
+    is_file = model.weights not in ("imagenet", "none")
+    if is_file and not Path(model.weights).is_file():
+        raise ConfigError(f"model.weights: there is no such file. Received: {model.weights}. Give a .weights.h5 file.")
     make = getattr(keras.applications, model.backbone)
+    weights = "imagenet" if model.weights == "imagenet" else None
     try:
-        return make(include_top=False, weights=weights, input_shape=(*model.image_shape, 3))
+        backbone = make(include_top=False, weights=weights, input_shape=(*model.image_shape, 3))
     except ValueError as error:
-        wrong = "weights" if weights not in (None, "imagenet") and "nput" not in str(error) else "image_size"
         raise ConfigError(
-            f"model.backbone: {model.backbone} cannot be made with model.{wrong}. Received: "
-            f"{weights if wrong == 'weights' else list(model.image_shape)} ({error})."
+            f"model.backbone: {model.backbone} cannot be made with model.image_size. Received: "
+            f"{list(model.image_shape)} ({error})."
         ) from error
     except Exception as error:  # urllib's and Keras' errors have no common base
         address = re.search(r"https?://\S+?(?=:? |$)", str(error))
         url = address[0].rstrip(":") if address else "storage.googleapis.com"
-        cache = Path(keras.config.keras_home()) / "models" if hasattr(keras.config, "keras_home") else "~/.keras/models"
+        cache = Path(os.environ.get("KERAS_HOME", "~/.keras")) / "models"
         raise TrainingError(
             f"The ImageNet weights of {model.backbone} cannot be downloaded. Received: {url} ({type(error).__name__}). "
             f"Download that file elsewhere and put it into {cache}, or name it: model.weights: PATH; "
             "or train from scratch: model.weights: none."
+        ) from error
+    if is_file:
+        _load_weights(backbone, model)
+    return backbone
+
+
+def _load_weights(backbone: keras.Model, model: ModelConfig) -> None:
+    try:
+        backbone.load_weights(model.weights)
+    except Exception as error:  # ValueError, h5py's OSError, zipfile's
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise ConfigError(
+            f"model.weights are none of {model.backbone}. Received: {model.weights} ({reason}). Give a .weights.h5 "
+            "file of this network, or the .h5 file that keras.applications downloads."
         ) from error
 
 

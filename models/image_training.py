@@ -135,6 +135,8 @@ def run_fn(fn_args: FnArgs) -> None:
     with tabular_training.precision(training):
         network = build_network(model, num_classes=len(features.classes))
         augmentation = build_augmentation(model.augmentation, seed=training.seed)
+    if training.fine_tune is not None:
+        network.first_tuned(training.fine_tune)  # an error here, and not after the first phase
     trained = TrainedNetwork(
         network, augmentation, mixup=model.augmentation.mixup, num_classes=len(features.classes), seed=training.seed
     )

@@ -19,7 +19,7 @@ from models.image import backbone_names, build_augmentation, build_network, chec
 from models.image_rows import load_images
 from models.image_training import run_fn
 from models.training_checkpoint import STATE
-from pipeline.config import AugmentationConfig, ModelConfig
+from pipeline.config import AugmentationConfig, FineTuneConfig, ModelConfig
 from pipeline.errors import ConfigError, TrainingError
 from tests.models.image_project import CLASSES, MAX_PIXELS, ImageProject, make_project
 
@@ -173,14 +173,44 @@ def test_backbone_is_fine_tuned_in_a_second_phase(project, tmp_path):
     assert not any(np.array_equal(last, array) for array in exported if array.shape == last.shape)
 
 
+def weights_of_mobile_net(folder: Path, **options: Any) -> Path:
+    path = folder / "mobile_net.weights.h5"
+    keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(32, 32, 3), **options).save_weights(
+        path
+    )
+    return path
+
+
 def test_layer_that_the_backbone_lacks_is_an_error():
     network = build_network(
         ModelConfig(kind="image", image_size=32, backbone="MobileNetV2", weights="none"), num_classes=3
     )
-    from pipeline.config import FineTuneConfig
 
     with pytest.raises(ConfigError, match=r"no layer 'conv_1'\. Did you mean 'Conv_1'"):
-        network.unfreeze(FineTuneConfig(from_layer="conv_1"))
+        network.first_tuned(FineTuneConfig(from_layer="conv_1"))
+
+
+def test_layer_to_tune_from_is_checked_before_anything_is_trained(project, tmp_path):
+    fine_tune = {"from_layer": "Conv_2", "epochs": 1}
+    args = project.fn_args(
+        tmp_path,
+        model={"image_size": 32, "backbone": "MobileNetV2", "weights": str(weights_of_mobile_net(tmp_path))},
+        training={"epochs": 1, "fine_tune": fine_tune},
+    )
+
+    with pytest.raises(ConfigError, match=r"no layer 'Conv_2'\. Did you mean 'Conv_1'"):
+        run_fn(args)
+    assert not list(tmp_path.glob("Trainer/checkpoints/*"))
+
+
+@pytest.mark.parametrize("from_layer", ["out_relu", 1_000])
+def test_layer_with_nothing_to_tune_behind_it_is_an_error(from_layer):
+    network = build_network(
+        ModelConfig(kind="image", image_size=32, backbone="MobileNetV2", weights="none"), num_classes=3
+    )
+
+    with pytest.raises(ConfigError, match=rf"no layer from there on has weights to tune\. Received: {from_layer}; "):
+        network.first_tuned(FineTuneConfig(from_layer=from_layer))
 
 
 def test_backbone_that_is_none_is_an_error():
@@ -209,6 +239,20 @@ def test_image_that_is_too_small_for_a_backbone_and_missing_weights_are_errors()
         build_network(
             ModelConfig(kind="image", image_size=32, backbone="MobileNetV2", weights="/nowhere"), num_classes=3
         )
+
+
+@pytest.mark.filterwarnings("ignore:Skipping nested container")
+@pytest.mark.parametrize("kind", ["text", "cut", "of another network"])
+def test_file_without_the_backbones_weights_is_an_error(tmp_path, kind):
+    weights = weights_of_mobile_net(tmp_path, alpha=0.35 if kind == "of another network" else 1.0)
+    if kind != "of another network":
+        weights.write_bytes(b"text" if kind == "text" else weights.read_bytes()[:1_000])
+
+    with pytest.raises(ConfigError, match=r"model\.weights are none of MobileNetV2\. Received: .*mobile_net") as error:
+        build_network(
+            ModelConfig(kind="image", image_size=32, backbone="MobileNetV2", weights=str(weights)), num_classes=3
+        )
+    assert len(str(error.value)) < 600
 
 
 @pytest.mark.parametrize(
