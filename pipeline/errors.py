@@ -88,6 +88,7 @@ class RequestError(KubetfxError):
 
     def __init__(self, address: str, reason: str, *, code: IntEnum) -> None:
         super().__init__(f"{address} answered {code.name}: {reason}")
+        self.reason = reason
         self.code = code
 
 

@@ -85,7 +85,10 @@ def predict(  # noqa: PLR0913, PLR0917 - the options of a command
         model_version = _pushed_version(pipeline_config, model_version, config_path=config)
         predictions = _predict_offline(pipeline_config, model_version, rows, output)
     output.end()
-    _print_predictions(predictions, pipeline_config.model_name, model_version, output, names=_names_of(rows))
+
+    from serving import image_rows
+
+    _print_predictions(predictions, pipeline_config.model_name, model_version, output, names=image_rows.names_of(rows))
 
 
 @app.command(rich_help_panel=_PANEL)
@@ -388,11 +391,32 @@ def _client(rest: str | None, grpc: str | None, options: Any) -> "AbstractContex
 def _ask_server(
     client: "RestClient | GrpcClient", target: Any, rows: Path, config: PipelineConfig
 ) -> "list[Prediction]":
-    from serving import offline
+    from serving import image_rows, offline
+    from serving.status import Code
 
     columns = offline.read_rows(rows, client.input_dtypes(target), missing_values=config.data.missing_values)
-    answers = client.predict(target, offline.to_client_rows(columns))
-    return [offline.to_prediction(answer) for answer in answers]
+    asked = offline.to_client_rows(columns)
+    predictions: list[Prediction] = []
+    try:
+        for answer in client.predict(target, asked):
+            predictions.append(offline.to_prediction(answer))
+    except RequestError as error:
+        names = image_rows.names_of(rows)
+        if names is None or error.code != Code.INVALID_ARGUMENT:
+            raise
+        for number in range(len(predictions), len(asked)):  # one of the request that was refused
+            _ask_for_picture(client, target, asked[number], number=number, name=names[number])
+        raise
+    return predictions
+
+
+def _ask_for_picture(client: "RestClient | GrpcClient", target: Any, row: Any, *, number: int, name: str) -> None:
+    from serving import offline
+
+    try:
+        list(client.predict(target, [row]))
+    except RequestError as error:
+        raise offline.refusal(number, error.reason, name=name) from error
 
 
 def _predict_offline(config: PipelineConfig, version: int, rows: Path, output: Output) -> "list[Prediction]":
@@ -480,16 +504,6 @@ def _pushed_version(config: PipelineConfig, version: int | None, *, config_path:
     if version is not None and version not in pushed:
         raise UsageError(f"There is no such version. Received: {version}. There are: {', '.join(map(str, pushed))}.")
     return version or pushed[-1]
-
-
-def _names_of(rows: Path) -> list[str] | None:
-    """Of images, which are files and have no place in a list otherwise."""
-    from serving import image_rows
-
-    paths = image_rows.image_paths(rows) if rows.exists() else None
-    if not paths:
-        return None
-    return [os.path.relpath(path, rows if rows.is_dir() else rows.parent) for path in paths]
 
 
 def _print_predictions(

@@ -34,6 +34,9 @@ from serving.versions import State, VersionStatus
 
 Row = Mapping[str, Any]
 
+PICTURE_BYTES = 32 * 2**20
+"""Of pictures in a request, in base64: some photographs are more than a server takes at once."""
+
 _DEFAULT_SIGNATURE = "serving_default"
 _HTTP_CODES = {
     400: Code.INVALID_ARGUMENT,
@@ -300,8 +303,18 @@ def _is_worth_another_try(error: BaseException) -> bool:
 
 
 def _batches(rows: Sequence[Row], size: int) -> Iterator[Sequence[Row]]:
-    for start in range(0, len(rows), size):
-        yield rows[start : start + size]
+    """So many rows each, and fewer where they are large pictures."""
+    batch: list[Row] = []
+    num_bytes = 0
+    for row in rows:
+        row_bytes = image_rows.num_encoded_bytes(row)
+        if batch and (len(batch) == size or num_bytes + row_bytes > PICTURE_BYTES):
+            yield batch
+            batch, num_bytes = [], 0
+        batch.append(row)
+        num_bytes += row_bytes
+    if batch:
+        yield batch
 
 
 def _rest_version(target: Target) -> str:

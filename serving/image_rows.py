@@ -43,6 +43,18 @@ def image_paths(path: Path) -> list[Path] | None:
     return [path] if is_picture(path.name) else None
 
 
+def names_of(path: Path) -> list[str] | None:
+    """The pictures of a file or folder by their names below it, in the order of `image_paths`; None for anything else.
+
+    Raises:
+        DataError: as for `image_paths`.
+    """
+    paths = image_paths(path) if path.exists() else None
+    if not paths:
+        return None
+    return [os.path.relpath(found, path if path.is_dir() else path.parent) for found in paths]
+
+
 def from_paths(paths: list[Path]) -> np.ndarray:
     """The bytes of files, (files,) object.
 
@@ -81,6 +93,11 @@ def from_table(table: Mapping[str, list[Any]], folder: Path) -> np.ndarray:
 def to_json(content: bytes) -> dict[str, str]:
     """Bytes as TensorFlow Serving's REST API takes them."""
     return {"b64": base64.b64encode(content).decode()}
+
+
+def num_encoded_bytes(row: Mapping[str, Any]) -> int:
+    """Of the pictures in a row, as `to_json` makes them."""
+    return sum(len(value["b64"]) for value in row.values() if isinstance(value, dict) and "b64" in value)
 
 
 def from_json(value: Any) -> bytes:

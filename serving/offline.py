@@ -63,12 +63,19 @@ def predict(saved_model: Path, rows_path: Path, *, missing_values: Sequence[str]
             try:
                 answer = session.run(outputs, batch)
             except tf.errors.InvalidArgumentError:
-                _raise_refused(session, outputs, batch, start=start)
+                _raise_refused(session, outputs, batch, start=start, names=image_rows.names_of(rows_path))
             predictions.extend(_to_predictions(answer))
         return predictions
 
 
-def _raise_refused(session: Any, outputs: Mapping[str, str], batch: Mapping[str, np.ndarray], *, start: int) -> None:
+def _raise_refused(
+    session: Any,
+    outputs: Mapping[str, str],
+    batch: Mapping[str, np.ndarray],
+    *,
+    start: int,
+    names: Sequence[str] | None,
+) -> None:
     """Which row of a batch it is that the model refuses."""
     import tensorflow as tf
 
@@ -76,8 +83,18 @@ def _raise_refused(session: Any, outputs: Mapping[str, str], batch: Mapping[str,
         try:
             session.run(outputs, {name: column[index : index + 1] for name, column in batch.items()})
         except tf.errors.InvalidArgumentError as error:
-            raise DataError(f"The model refuses row {start + index + 1}: {_reason(str(error.message))}") from None
+            number = start + index
+            raise refusal(number, str(error.message), name=names[number] if names else None) from None
     raise DataError("The model refuses the rows together, and each by itself it takes. Ask for fewer at a time.")
+
+
+def refusal(number: int, message: str, *, name: str | None) -> DataError:
+    """The error for a row, counted from 0, with what TensorFlow says of it, and the picture's name if it is one."""
+    row = f"row {number + 1}" + (f", {name}" if name else "")
+    return DataError(
+        f"The model refuses {row}: {_reason(message).rstrip('.')}. Mend it or take it away; or let `kubetfx "
+        "batch-predict` leave such rows out."
+    )
 
 
 def _reason(message: str) -> str:

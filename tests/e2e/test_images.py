@@ -110,6 +110,21 @@ def test_served_model_answers_a_posted_png_as_grpc_and_offline_do(project, first
     assert sum(prediction["label"] == prediction["path"].removesuffix(".png") for prediction in offline) >= 9
 
 
+@pytest.mark.parametrize("protocol", ["rest", "grpc"])
+def test_picture_that_the_server_refuses_is_named(project, first, some, tmp_path, protocol):
+    shutil.copytree(some, tmp_path / "pictures")
+    (tmp_path / "pictures" / "5b.png").write_bytes(b"no picture")
+    with RunningServer(options(ModelConfig("digits", project / ".kubetfx/digits/pushed/digits"))) as server:
+        address = {"rest": f"http://127.0.0.1:{server.rest_port}", "grpc": f"127.0.0.1:{server.grpc_port}"}[protocol]
+        asked = ("--rows", tmp_path / "pictures", f"--{protocol}", address, "--batch-size", "4")
+        refused = kubetfx_here("predict", project / "pipeline.yaml", *asked)
+
+    assert refused.exit_code == 2
+    _, _, error = refused.stderr.partition("Error: ")
+    assert error.startswith("The model refuses row 7, 5b.png: image_bytes is no picture: the bytes are not")
+    assert "function_node" not in error
+
+
 def test_nothing_is_executed_again_and_tensorflow_is_not_imported(project, first, monkeypatch):
     monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
     again = run(project)

@@ -140,7 +140,7 @@ def test_offline_says_which_picture_cannot_be_decoded(saved_model, pictures, tmp
     (tmp_path / "a.png").write_bytes((pictures / "1.png").read_bytes())
     (tmp_path / "b.png").write_bytes(b"no picture")
 
-    with pytest.raises(DataError, match=r"The model refuses row 2: .*no picture"):
+    with pytest.raises(DataError, match=r"The model refuses row 2, b\.png: image_bytes is no picture.*batch-predict"):
         offline.predict(saved_model, tmp_path, missing_values=())
 
 

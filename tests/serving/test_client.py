@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from pipeline.errors import UsageError
+from serving import client as client_module
 from serving.client import ClientOptions, GrpcClient, PredictClient, RequestError, RestClient, Target
 from serving.model_config import ModelConfig
 from serving.server import RunningServer
@@ -34,6 +35,16 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def test_request_has_fewer_rows_where_they_are_large_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "PICTURE_BYTES", 100)
+    rows = [{"image_bytes": {"b64": "x" * size}, "number": 1} for size in (40, 40, 40, 200, 10, 10, 10, 10)]
+
+    batches = list(client_module._batches(rows, 3))
+
+    assert [len(batch) for batch in batches] == [2, 1, 1, 3, 1]
+    assert [row for batch in batches for row in batch] == rows
 
 
 def test_rows_are_answered_in_order_over_batches(client: PredictClient) -> None:
