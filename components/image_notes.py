@@ -19,10 +19,10 @@ def read_notes(examples: Path, model_run: Path) -> list[str]:
         examples: folder of ImageExampleGen's artifact.
         model_run: folder of the Trainer's.
     """
-    notes = report_warnings(json.loads((examples / REPORT).read_text(encoding="utf-8")))
+    notes = report_warnings(json.loads((examples / REPORT).read_text(encoding="utf-8")), path=examples / REPORT)
     history = model_run / HISTORY
     described = json.loads(history.read_text(encoding="utf-8")).get("input") if history.is_file() else None
-    if described:
+    if described and described["images_per_second"]:  # none, where only what comes after the last step was left
         notes.append(
             f"Training saw {described['images_per_second']:,.0f} images a second and waited "
             f"{described['wait_share']:.1%} of the time for data; images were decoded {described['decoded']} "
@@ -31,12 +31,12 @@ def read_notes(examples: Path, model_run: Path) -> list[str]:
     return notes
 
 
-def report_warnings(report: Mapping[str, Any]) -> list[str]:
+def report_warnings(report: Mapping[str, Any], *, path: Path = Path(REPORT)) -> list[str]:
     """What a person should know of the images, from the report of the examples artifact, a line each."""
     lines = list(report["warnings"])
     if broken := report["broken"]:
         first = f"{broken[0]['name']}, {broken[0]['reason']}"
-        lines.append(f"{len(broken):,} files are broken and left out, the first {first}. All stand in {REPORT}.")
+        lines.append(f"{len(broken):,} files are broken and left out, the first {first}. All stand in {path}.")
     if copies := report["copies"]:
         number = sum(len(names) - 1 for names in copies)
         lines.append(

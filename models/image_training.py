@@ -57,6 +57,8 @@ class TrainedNetwork(keras.Model):
         self._num_classes = num_classes
         self.waited_seconds = 0.0
         self.trained_seconds = 0.0
+        self.num_trained = 0
+        """Images of all steps so far, in this process."""
 
     def call(self, pixels: Any, training: bool = False) -> Any:
         """Probabilities (batch, classes) of pixels (batch, height, width, 3), 0 to 255."""
@@ -90,6 +92,8 @@ class TrainedNetwork(keras.Model):
             data = next(iterator)
             fetched = time.perf_counter()
             logs = step(data)
+            keras.ops.convert_to_numpy(logs["loss"])  # a GPU is done then; TerminateOnNaN asks for it anyway
+            self.num_trained += len(data[0])
             self.waited_seconds += fetched - started
             self.trained_seconds += time.perf_counter() - started
             return logs
@@ -134,7 +138,7 @@ def run_fn(fn_args: FnArgs) -> None:
 
     with tabular_training.precision(training):
         network = build_network(model, num_classes=len(features.classes))
-        augmentation = build_augmentation(model.augmentation, seed=training.seed)
+    augmentation = build_augmentation(model.augmentation, seed=training.seed)  # 16 bits are too few for its coordinates
     if training.fine_tune is not None:
         network.first_tuned(training.fine_tune)  # an error here, and not after the first phase
     trained = TrainedNetwork(
@@ -164,7 +168,7 @@ def run_fn(fn_args: FnArgs) -> None:
             num_rows=len(train.labels),
             optimizer=type(trained.optimizer).__name__,
         ),
-        "input": _describe_input(train, trained, load_seconds=loaded - started, epochs=len(history["loss"])),
+        "input": _describe_input(train, trained, load_seconds=loaded - started),
     }
     text = json.dumps(document, default=float, indent=1)
     (serving_path.parent / "history.json").write_text(text)
@@ -271,18 +275,15 @@ def _checkpoint_folder(fn_args: FnArgs, training: TrainingConfig, data_digest: s
     return base / hashlib.sha256(f"{config} {data_digest} {versions}".encode()).hexdigest()[:16]
 
 
-def _describe_input(
-    train: ImageRows, trained: TrainedNetwork, *, load_seconds: float, epochs: int
-) -> dict[str, float | str]:
-    share = trained.waited_seconds / trained.trained_seconds if trained.trained_seconds else 0.0
-    num_images = len(train.labels) * epochs
+def _describe_input(train: ImageRows, trained: TrainedNetwork, *, load_seconds: float) -> dict[str, float | str]:
+    seconds = trained.trained_seconds or math.inf  # it was killed after its last step
     document: dict[str, float | str] = {
         "images": len(train.labels),
         "decoded": "once, kept in memory" if train.pixels is not None else "in each epoch",
         "decoded_bytes": train.decoded_bytes,
         "load_seconds": round(load_seconds, 3),
-        "wait_share": round(share, 4),
-        "images_per_second": round(num_images / trained.trained_seconds, 1) if trained.trained_seconds else 0.0,
+        "wait_share": round(trained.waited_seconds / seconds, 4),
+        "images_per_second": round(trained.num_trained / seconds, 1),
     }
     logging.info("Input: %s", document)
     return document

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -17,7 +18,7 @@ import tensorflow as tf
 from models import image_rows
 from models.image import backbone_names, build_augmentation, build_network, check_backbone, default_filters
 from models.image_rows import load_images
-from models.image_training import run_fn
+from models.image_training import _describe_input, run_fn
 from models.training_checkpoint import STATE
 from pipeline.config import AugmentationConfig, FineTuneConfig, ModelConfig
 from pipeline.errors import ConfigError, TrainingError
@@ -108,6 +109,39 @@ def test_input_is_described(trained):
     assert described["decoded_bytes"] == 120 * 12 * 12 * 3
     assert 0 <= described["wait_share"] < 1
     assert described["images_per_second"] > 0
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_network_computes_with_16_bits_and_is_augmented_and_answers_with_32(project, tmp_path, precision):
+    training = {**TRAINING, "epochs": 2, "mixed_precision": precision}
+
+    run_fn(project.fn_args(tmp_path, model=MODEL, training=training))
+
+    assert np.isfinite(history_of(tmp_path)["history"]["loss"]).all()
+    (folder,) = tmp_path.glob("Trainer/model/*/Format-Serving")
+    model = tf.saved_model.load(str(folder))
+    pixels = tf.zeros([1, 12, 12, 3])
+    assert model.signatures["network_maps"](pixels=pixels)["maps"].dtype.name == precision
+    assert model.signatures["network"](pixels=pixels)["outputs"].dtype == tf.float32
+
+
+def test_images_of_this_process_alone_count_for_the_speed(project):
+    """A training that was killed goes on with the history of all epochs."""
+    rows = load_images(
+        [project.pattern("train")],
+        label="label",
+        classes=CLASSES,
+        model=ModelConfig(kind="image", image_size=12),
+        max_pixels=MAX_PIXELS,
+        cache_bytes=10**9,
+    )
+    going_on = SimpleNamespace(num_trained=240, trained_seconds=2.0, waited_seconds=0.5)
+    nothing_left = SimpleNamespace(num_trained=0, trained_seconds=0.0, waited_seconds=0.0)
+
+    described = _describe_input(rows, going_on, load_seconds=1)
+
+    assert (described["images_per_second"], described["wait_share"]) == (120, 0.25)
+    assert _describe_input(rows, nothing_left, load_seconds=1)["images_per_second"] == 0
 
 
 def test_network_learns_from_images_that_are_decoded_in_each_epoch(project, tmp_path):
