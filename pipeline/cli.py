@@ -149,12 +149,18 @@ def _run_on(place: str, config: PipelineConfig, output: Output, *, docker: bool)
 
 @app.command()
 def init(
-    data: Annotated[str, typer.Argument(metavar="DATA", help="A CSV or Parquet file, a folder of them, or a glob.")],
-    label: Annotated[str, typer.Option(help="The column to predict.", show_default=False)],
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA",
+            help="A CSV or Parquet file, a folder of them, or a glob; or a folder of images, a sub-directory a class.",
+        ),
+    ],
+    label: Annotated[str | None, typer.Option(help="Of a table: the column to predict.", show_default=False)] = None,
     output_path: Annotated[Path, typer.Option("--output", help="File to write.")] = Path("pipeline.yaml"),
     format: FormatOption = "human",
 ) -> None:
-    """Look at a table, and write a commented pipeline.yaml for it."""
+    """Look at a table or at images, and write a commented pipeline.yaml for them."""
     output = open_output(format)
 
     from pipeline import scaffold

@@ -1,50 +1,78 @@
-"""`kubetfx init`: looks at a table and writes a pipeline.yaml that runs as it is, with comments on what to change."""
+"""`kubetfx init`: looks at a table or images and writes a pipeline.yaml that runs as it is, and says what to change."""
 
 import math
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import yaml
+from PIL import Image
 
-from components import table_profile, tables
+from components import image_files, table_profile, tables
 from components.column_roles import choose_role
-from pipeline.config import MODEL_OUTPUTS, DataConfig, FeaturesConfig, PipelineConfig, Task
+from pipeline.config import IMAGE_LABEL, MODEL_OUTPUTS, DataConfig, FeaturesConfig, PipelineConfig, Task
 from pipeline.errors import UsageError
 from pipeline.storage import is_url
+from serving.image_folders import pictures_below
 
 MAX_INTEGER_CLASSES = 20
 """A label of whole numbers with at most so many distinct values is taken for classes."""
 
+_VALIDATION = ("# What an anomaly of the data does: stop, warn or ignore.", "validation:", "  on_anomaly: stop", "")
 
-def write_config(data_path: str, *, label: str, path: Path) -> None:
-    """Write a commented pipeline.yaml for a table.
+
+IMAGE_SIZES = (16, 32, 64, 96, 128)
+"""Of which the small network is given one: the largest that most images have."""
+MEASURED_IMAGES = 200
+IMBALANCE = 3
+"""Classes are weighted where the largest has so many times the images of the smallest."""
+
+
+def write_config(data_path: str, *, label: str | None, path: Path) -> None:
+    """Write a commented pipeline.yaml for a table, or a folder with a sub-directory of images for each class.
 
     Args:
         data_path: file, folder or glob, relative to the current folder.
-        label: the column to predict.
+        label: the column to predict; None for images.
         path: file to write; it must not exist.
 
     Raises:
-        UsageError: the file exists, or its folder cannot be written.
-        DataError: the table cannot be read, or has no such label.
+        UsageError: the file exists, or its folder cannot be written; or a table needs a label, or images have one.
+        DataError: the table cannot be read, or has no such label; or the images are of fewer than two classes.
     """
     if path.exists():
         raise UsageError(f"{path} exists and is not overwritten. Choose another name: --output other.yaml")
     place = data_path if is_url(data_path) else os.path.abspath(data_path)
-    data = DataConfig(path=place, label=label, drop_rows_without_label=True)
-    files = tables.find_files(data)
-    profile = tables.inspect_table(files, data)
-    column = tables.check_label(profile, data)
     shown_path = place if is_url(place) else os.path.relpath(place, path.resolve().parent)
-    text = _render(data, profile, column, files, shown_path=shown_path)
+    if _is_of_images(place):
+        if label is not None:
+            raise UsageError(
+                f"Images are of the class whose folder they are in. Received: --label {label}, and a folder of "
+                f"images: {data_path}. Leave --label out; or list path and label of each file in a CSV."
+            )
+        text = _render_images(place, shown_path=shown_path)
+    elif label is None:
+        raise UsageError(
+            f"The column to predict is not known. Received: {data_path}, and no --label. Name it: --label COLUMN. "
+            "Images need none, and a folder with a sub-directory for each class."
+        )
+    else:
+        text = _render_table(place, label, shown_path=shown_path)
     PipelineConfig.model_validate(yaml.safe_load(text))
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}.") from None
+
+
+def _render_table(place: str, label: str, *, shown_path: str) -> str:
+    data = DataConfig(path=place, label=label, drop_rows_without_label=True)
+    files = tables.find_files(data)
+    profile = tables.inspect_table(files, data)
+    return _render(data, profile, tables.check_label(profile, data), files, shown_path=shown_path)
 
 
 def _render(
@@ -61,7 +89,7 @@ def _render(
     num_missing = profile.num_rows - label.num_values
     lines = [
         f"# {profile.num_rows:,} rows, {len(profile.columns)} columns. Run: kubetfx run pipeline.yaml",
-        f"name: {_name(files)}",
+        f"name: {_name(files.paths[0] if len(files.paths) == 1 else files.base)}",
         "data:",
         f"  path: {_quoted(shown_path)}",
         f"  label: {_quoted(label.name)}",
@@ -77,8 +105,7 @@ def _render(
     lines += _training(profile.num_rows)
     lines += ["", "# A model that misses a threshold is not pushed.", "evaluation:", "  thresholds:"]
     lines += _thresholds(values, task)
-    lines += ["  slices: []  # columns by whose values the metrics are also shown", ""]
-    lines += ["# What an anomaly of the data does: stop, warn or ignore.", "validation:", "  on_anomaly: stop", ""]
+    lines += ["  slices: []  # columns by whose values the metrics are also shown", "", *_VALIDATION]
     return "\n".join(lines)
 
 
@@ -87,8 +114,8 @@ def _is_class(label: table_profile.Column) -> bool:
     return label.type == "string" or (label.type == "int64" and few)
 
 
-def _name(files: tables.TableFiles) -> str:
-    stem = Path(files.paths[0]).name.split(".")[0] if len(files.paths) == 1 else Path(files.base).name
+def _name(path: str) -> str:
+    stem = Path(path).name.split(".")[0]
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", stem)[:64].strip("-_.") or "pipeline"
 
 
@@ -112,13 +139,16 @@ def _roles(
     return roles
 
 
+def _batch_size(num_rows: int) -> int:
+    return int(min(max(2 ** int(math.log2(max(num_rows / 100, 1))), 32), 1024))
+
+
 def _training(num_rows: int) -> list[str]:
-    batch_size = min(max(2 ** int(math.log2(max(num_rows / 100, 1))), 32), 1024)
     epochs = 50 if num_rows < 50_000 else 20
     return [
         "training:",
         f"  epochs: {epochs}  # at most: training stops when the validation loss no longer falls",
-        f"  batch_size: {batch_size}",
+        f"  batch_size: {_batch_size(num_rows)}",
         "  learning_rate: 0.001",
     ]
 
@@ -149,6 +179,62 @@ def _thresholds(values: pa.ChunkedArray, task: Task) -> list[str]:
         f"    # The value of another row is off by {guess} on average.",
         f"    mean_absolute_error: {{at_most: {guess}, worse_by_at_most: {worse}}}",
     ]
+
+
+# Images
+
+
+def _is_of_images(place: str) -> bool:
+    """Whether it is a folder with pictures in it, and no table beside them."""
+    if is_url(place) or not os.path.isdir(place):
+        return False
+    has_table = any(entry.name.lower().endswith(image_files.LIST_SUFFIXES) for entry in os.scandir(place))
+    return not has_table and next(pictures_below(place), None) is not None
+
+
+def _render_images(place: str, *, shown_path: str) -> str:
+    found = image_files.find_images(DataConfig(path=place, label=IMAGE_LABEL, format="images"))
+    counts = found.classes.values()
+    batch_size = _batch_size(len(found.files))
+    lines = [
+        f"# {len(found.files):,} images, {len(counts):,} classes. Run: kubetfx run pipeline.yaml",
+        *(f"# {warning}" for warning in found.warnings),
+        f"name: {_name(place)}",
+        "data:",
+        f"  path: {_quoted(shown_path)}",
+        "  format: images",
+        "",
+        "model:",
+        "  kind: image",
+        f"  image_size: {_image_size(found.files)}  # pixels that each is resized to",
+        "  # backbone: EfficientNetB0  # in place of a small network: one that has seen a million photographs",
+        "  # Changes at random, in training alone. Where left and right mean the same, add flip: horizontal.",
+        "  augmentation: {rotation_degrees: 10, zoom: 0.1, shift: 0.1}",
+        "",
+        "training:",
+        "  epochs: 30  # at most: training stops when the validation loss no longer falls",
+        f"  batch_size: {min(batch_size, 64)}",
+    ]
+    if max(counts) >= IMBALANCE * min(counts):
+        lines.append(f"  class_weights: balanced  # a class has {min(counts):,} to {max(counts):,} images")
+    lines += ["", "# A model that misses a threshold is not pushed.", "evaluation:", "  thresholds:"]
+    lines += _thresholds(pa.chunked_array([[file.label for file in found.files]]), "classification")
+    lines += ["  slices: []  # label, image_size, format or channels: the metrics are also shown by these", ""]
+    return "\n".join([*lines, *_VALIDATION])
+
+
+def _image_size(files: Sequence[image_files.ImageFile]) -> int:
+    edges = sorted(edge for file in files[:: len(files) // MEASURED_IMAGES + 1] if (edge := _shorter_edge(file.path)))
+    median = edges[len(edges) // 2] if edges else 0
+    return max((size for size in IMAGE_SIZES if size <= median), default=IMAGE_SIZES[0])
+
+
+def _shorter_edge(path: str) -> int | None:
+    try:
+        with Image.open(path) as image:
+            return min(image.size)
+    except Exception:  # whatever a damaged file makes of Pillow's parsers; a run says what is wrong with it
+        return None
 
 
 def _rounded(number: float) -> float:
