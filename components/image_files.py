@@ -231,23 +231,10 @@ def _check_not_nested(root: Path, classes: Mapping[str, list[str]]) -> None:
 
 def _in_list(path: Path, data: DataConfig) -> ImageFiles:
     table = _read_list(path, data)
-    for column in (PATH, data.label):
-        if column not in table.column_names:
-            raise DataError(
-                f"The list of images has no column {column!r}.{nearest(column, table.column_names)} Received: "
-                f"{', '.join(table.column_names)} in {path}. It needs path and {data.label}; data.label names another."
-            )
-    if data.label in OWN_COLUMNS:
-        raise DataError(f"data.label cannot be {data.label!r}: that is known of every image. Rename the column.")
-    columns = [name for name in table.column_names if name not in (PATH, data.label, *data.drop)]
-    if clash := [name for name in columns if name in (*OWN_COLUMNS, *MODEL_OUTPUTS)]:
-        raise DataError(
-            f"Column {clash[0]!r} of the list has the name of something that is known of every image, or that the "
-            f"model returns. Received: {path}. Rename it, or leave it out: data.drop: [{clash[0]}]"
-        )
+    columns = _metadata_columns(table.column_names, path, data)
     types = {name: _type_of(table.schema.field(name).type) for name in columns}
     texts = table.select([PATH, data.label]).to_pydict()
-    metadata = {name: _values(table[name], types[name]) for name in columns}
+    metadata = {name: _values(table[name], types[name], name=name, path=path) for name in columns}
     files: dict[tuple[str, str], ImageFile] = {}
     broken: list[BrokenFile] = []
     for number, (name, label) in enumerate(zip(texts[PATH], texts[data.label], strict=True)):
@@ -267,6 +254,35 @@ def _in_list(path: Path, data: DataConfig) -> ImageFiles:
         classes.setdefault(file.label, []).append(file.name)
     ordered = tuple(sorted(files.values(), key=lambda file: (file.name, file.label)))
     return ImageFiles(ordered, tuple(broken), tuple(_warn_of_single(classes)), types)
+
+
+def _metadata_columns(names: list[str], path: Path, data: DataConfig) -> list[str]:
+    """The columns of a list besides path and label, once all of them have been checked."""
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise DataError(
+            f"The list of images has several columns of one name. Received twice: {', '.join(twice)} in {path}. Rename "
+            "one of them."
+        )
+    for column in (PATH, data.label):
+        if column not in names:
+            raise DataError(
+                f"The list of images has no column {column!r}.{nearest(column, names)} Received: "
+                f"{', '.join(names)} in {path}. It needs path and {data.label}; data.label names another."
+            )
+    if data.label in OWN_COLUMNS:
+        raise DataError(f"data.label cannot be {data.label!r}: that is known of every image. Rename the column.")
+    if unknown := [name for name in data.drop if name not in names]:
+        raise DataError(
+            f"data.drop: the list of images has no column {unknown[0]!r}.{nearest(unknown[0], names)} "
+            f"Received: {', '.join(names)} in {path}."
+        )
+    metadata = [name for name in names if name not in (PATH, data.label, *data.drop)]
+    if clash := [name for name in metadata if name in (*OWN_COLUMNS, *MODEL_OUTPUTS)]:
+        raise DataError(
+            f"Column {clash[0]!r} of the list has the name of something that is known of every image, or that the "
+            f"model returns. Received: {path}. Rename it, or leave it out: data.drop: [{clash[0]}]"
+        )
+    return metadata
 
 
 def _read_list(path: Path, data: DataConfig) -> pa.Table:
@@ -297,9 +313,15 @@ def _type_of(arrow_type: pa.DataType) -> str:
     return "float" if pa.types.is_floating(arrow_type) else "string"
 
 
-def _values(column: pa.ChunkedArray, type_name: str) -> list[Any]:
-    if type_name == "string":
-        return column.cast(pa.string()).to_pylist()
-    if type_name == "float":
-        return pc.if_else(pc.is_nan(column), None, column).to_pylist()
-    return pc.cast(column, pa.int64()).to_pylist()
+def _values(column: pa.ChunkedArray, type_name: str, *, name: str, path: Path) -> list[Any]:
+    try:
+        if type_name == "string":
+            return column.cast(pa.string()).to_pylist()
+        if type_name == "float":
+            return pc.if_else(pc.is_nan(column), None, column).to_pylist()
+        return column.cast(pa.int64()).to_pylist()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise DataError(
+            f"Column {name!r} of the list is neither numbers nor text in UTF-8. Received: {column.type} in {path} "
+            f"({error}). Leave it out: data.drop: [{name}]"
+        ) from None

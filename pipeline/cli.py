@@ -367,7 +367,8 @@ def _metric_rows(evaluation: "EvaluationResult") -> list[list[str]]:
 
 def _print_classes(evaluation: "EvaluationResult", output: Output) -> None:
     """The classes of images by their f1, the weakest first."""
-    ranked = sorted(evaluation.by_class.items(), key=lambda entry: entry[1]["f1"])
+    with_images = [entry for entry in evaluation.by_class.items() if entry[1]["images"]]
+    ranked = sorted(with_images, key=lambda entry: entry[1]["f1"])
     rows = [
         [name, f"{values['images']:,.0f}", *(f"{values[key]:.4f}" for key in ("precision", "recall", "f1"))]
         for name, values in ranked[:MAX_SLICES]

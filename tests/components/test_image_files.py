@@ -159,6 +159,7 @@ def test_row_without_label_and_file_that_is_missing_are_broken(tmp_path):
         ("path,label,width\na.png,cat,3\n", r"'width' of the list has the name.*data\.drop: \[width\]"),
         ("path,label,score\na.png,cat,3\n", r"'score' of the list has the name"),
         ("path,label\na.png\n", r"cannot be read\. Received: .*images\.csv"),
+        ("path,label,place,place\na.png,cat,1,2\n", r"several columns of one name\. Received twice: place"),
         ("", r"cannot be read"),
     ],
 )
@@ -168,6 +169,23 @@ def test_list_that_does_not_fit_is_an_error(tmp_path, text, message):
 
     with pytest.raises(DataError, match=message):
         found_in(path)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [pa.array([[1], [2]]), pa.array([b"\xff", b"a"]), pa.array([2**64 - 1, 1], pa.uint64())],
+    ids=["lists", "bytes", "too large"],
+)
+def test_column_of_a_list_that_is_neither_number_nor_text_is_an_error_or_left_out(tmp_path, values):
+    write_classes(tmp_path, number=1)
+    table = pa.table({"path": ["cat/000.png", "dog/000.png"], "label": ["cat", "dog"], "odd": values})
+    pq.write_table(table, tmp_path / "images.parquet")
+
+    with pytest.raises(DataError, match=r"Column 'odd' of the list is neither.*data\.drop: \[odd\]"):
+        found_in(tmp_path / "images.parquet")
+    assert found_in(tmp_path / "images.parquet", drop=["odd"]).metadata_types == {}
+    with pytest.raises(DataError, match=r"data\.drop: the list of images has no column 'od'\. Did you mean 'odd'"):
+        found_in(tmp_path / "images.parquet", drop=["od"])
 
 
 def test_path_that_is_not_there_or_no_list_is_an_error(tmp_path):
