@@ -81,9 +81,8 @@ def grad_cam(saved_model: Path, pixels: Array) -> Array:
         maps = model.signatures[MAPS](pixels=block)["maps"]
         with tf.GradientTape() as tape:
             tape.watch(maps)
-            outputs = model.signatures[HEAD](maps=maps)["outputs"]
-            logit = tf.math.log(tf.reduce_max(outputs, axis=1) + 1e-12)
-        gradients = tf.cast(tape.gradient(logit, maps), tf.float32)
+            logits = tf.reduce_max(model.signatures[HEAD](maps=maps)["logits"], axis=1)
+        gradients = tf.cast(tape.gradient(logits, maps), tf.float32)
         weights = tf.reduce_mean(gradients, axis=[1, 2], keepdims=True)
         heat = tf.nn.relu(tf.reduce_sum(weights * tf.cast(maps, tf.float32), axis=-1, keepdims=True))
         heat = tf.image.resize(heat, pixels.shape[1:3])[..., 0]

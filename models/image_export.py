@@ -9,7 +9,7 @@
     embed               image_bytes (batch,) string             ->  embedding
     network             pixels in the network's size            ->  probabilities
     network_maps        the same                                ->  maps: what the last convolution sees
-    network_head        maps                                    ->  probabilities
+    network_head        maps                                    ->  logits, probabilities
 
 Tables have models/export.py, which also says why it is written by an ExportArchive.
 """
@@ -93,7 +93,14 @@ class Graphs:
 
     def head(self, maps: tf.Tensor) -> tf.Tensor:
         """Probabilities of feature maps."""
-        return tf.nn.softmax(tf.cast(self.network.head(maps, training=False), tf.float32))
+        return tf.nn.softmax(self._logits(maps))
+
+    def parts_of_head(self, maps: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Logits and probabilities of feature maps."""
+        return {"logits": self._logits(maps), "outputs": self.head(maps)}
+
+    def _logits(self, maps: tf.Tensor) -> tf.Tensor:
+        return tf.cast(self.network.head(maps, training=False), tf.float32)
 
     def from_bytes(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         """The answer to the bytes of files (batch,)."""
@@ -187,7 +194,7 @@ def export_image_model(
         (EMBED, graphs.embed, strings[IMAGE_BYTES]),
         (NETWORK, lambda pixels: {"outputs": graphs.head(graphs.maps(pixels))}, pixels),
         (MAPS, lambda pixels: {"maps": graphs.maps(pixels)}, pixels),
-        (HEAD, lambda maps: {"outputs": graphs.head(maps)}, maps),
+        (HEAD, graphs.parts_of_head, maps),
     ):
         archive.add_endpoint(name, graph, signature)
     archive.write_out(str(path), verbose=False)
