@@ -233,4 +233,13 @@ def _result_folders(tasks: Sequence[TaskResult]) -> ResultFolders:
         anomalies=_output(tasks, "ExampleValidator", "anomalies")[0],
         schema=_output(tasks, "AnomalyGate", "approved_schema")[0],
         pushed_version=int(str(version)) if version is not None else None,
+        images=_of_images(tasks),
     )
+
+
+def _of_images(tasks: Sequence[TaskResult]) -> tuple[Path, Path] | None:
+    try:
+        examples, _ = _output(tasks, "ImageExampleGen", "examples")
+    except KeyError:  # it is a pipeline of tables
+        return None
+    return examples, _output(tasks, "Trainer", "model_run")[0]

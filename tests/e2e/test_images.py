@@ -35,10 +35,10 @@ def project(tmp_path_factory) -> Path:
     return folder
 
 
-def run(project: Path, **more: str) -> Finished:
+def run(project: Path, *options: str, **more: str) -> Finished:
     changes = [f"{key}={value}" for key, value in {**CHANGES, **more}.items()]
     arguments = [argument for change in changes for argument in ("--set", change)]
-    return kubetfx("run", project / "pipeline.yaml", "--format", "json", *arguments)
+    return kubetfx("run", project / "pipeline.yaml", "--format", "json", *options, *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +67,17 @@ def test_folder_of_images_becomes_a_pushed_model(first):
     assert "label=sieben, nicht fünf" in document["slices"]
     assert any("exact copies" in note for note in document["notes"])
     assert any("waited" in note for note in document["notes"])
+
+
+def test_package_gives_the_metrics_and_the_notes_of_the_plain_run(project, first, tmp_path):
+    packaged = run(project, "--on", "kfp-local", **{"workspace": str(tmp_path / "work"), "kubeflow.fuse": "light"})
+
+    assert packaged.exit_code == 0, packaged.stderr
+    assert packaged.document["metrics"] == pytest.approx(first.document["metrics"], abs=1e-6)
+    assert packaged.document["by_class"] == first.document["by_class"]
+    copies, speed = packaged.document["notes"]
+    assert copies == first.document["notes"][0]
+    assert "waited" in speed
 
 
 def test_report_shows_what_a_table_has_and_pictures_have_besides(first):
