@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 from models import image_rows
 from models.image import backbone_names, build_augmentation, build_network, check_backbone, default_filters
@@ -39,6 +40,8 @@ EVERYTHING = {
     "mixup": 0.2,
 }
 MODEL = {"image_size": 12, "filters": (8, 16), "augmentation": EVERYTHING}
+PLAIN = {"image_size": 12, "filters": (8, 16)}
+PLAIN_TRAINING = {"epochs": 3, "batch_size": 16, "learning_rate": 0.01}
 TRAINING = {"epochs": 4, "batch_size": 32, "label_smoothing": 0.1, "class_weights": "balanced"}
 
 
@@ -65,6 +68,14 @@ def trained(project, tmp_path_factory) -> Path:
     output = tmp_path_factory.mktemp("trained")
     run_fn(project.fn_args(output, model=MODEL, training=TRAINING))
     return output
+
+
+@pytest.fixture(scope="module")
+def plain_loss(project, tmp_path_factory) -> float:
+    """After three epochs without anything that makes them harder."""
+    output = tmp_path_factory.mktemp("plain")
+    run_fn(project.fn_args(output, model=PLAIN, training=PLAIN_TRAINING))
+    return history_of(output)["history"]["loss"][-1]
 
 
 def start(project: ImageProject, output: Path, **training: Any) -> subprocess.Popen[bytes]:
@@ -99,6 +110,33 @@ def test_training_that_is_killed_goes_on_to_the_same_weights(project, trained, t
     assert weights_digest(tmp_path) == weights_digest(trained)
     assert history_of(tmp_path)["history"] == history_of(trained)["history"]
     assert not list(tmp_path.glob("Trainer/checkpoints/*"))
+
+
+def test_nothing_random_is_in_the_served_graph(trained):
+    (path,) = trained.glob("Trainer/model/*/Format-Serving/saved_model.pb")
+    (graph,) = saved_model_pb2.SavedModel.FromString(path.read_bytes()).meta_graphs
+    functions = graph.graph_def.library.function
+    operations = {node.op for nodes in (graph.graph_def.node, *(f.node_def for f in functions)) for node in nodes}
+
+    assert "Conv2D" in operations
+    assert not [name for name in operations if "random" in name.lower()]
+
+
+@pytest.mark.parametrize(
+    ("model", "training"),
+    [
+        ({}, {"label_smoothing": 0.5}),
+        ({}, {"class_weights": {"left": 10.0}}),
+        ({"augmentation": {"mixup": 1.0}}, {}),
+        ({"augmentation": {"noise": 1.0}}, {}),
+        ({"augmentation": {"cutout": 1.0}}, {}),
+    ],
+    ids=["label smoothing", "class weights", "mixup", "noise", "cutout"],
+)
+def test_what_makes_training_harder_is_in_its_loss(project, plain_loss, tmp_path, model, training):
+    run_fn(project.fn_args(tmp_path, model={**PLAIN, **model}, training={**PLAIN_TRAINING, **training}))
+
+    assert history_of(tmp_path)["history"]["loss"][-1] > 1.5 * plain_loss
 
 
 def test_input_is_described(trained):
