@@ -129,6 +129,8 @@ def predict(job: BulkJob, *, report: Callable[[Progress], None] = lambda _: None
     with tempfile.TemporaryDirectory() as scratch:
         files, stamps = _stamped(found, Path(scratch))
         plan = _plan_reading(files, columns, signature, job)
+        if isinstance(found, InputFiles) and columns.is_of_images and PATH_COLUMN in plan.columns:
+            stamps.append(_stamp_of_listed(files, plan, job))
         origin = bulk_output.Origin(_key(job, stamps), job.model_name, job.model_version, job.input)
         output = bulk_output.BulkOutput(job.output, origin)
         if not job.force and (there := output.existing()):
@@ -171,6 +173,18 @@ def _stamped(found: InputFiles | ImageFolder, scratch: Path) -> tuple[InputFiles
         listing = scratch / "listing.parquet"
         return InputFiles(found.root, (listing,), "parquet"), [bulk_input.list_images(found.root, listing)]
     return found, [f"{path.name} {bulk_input.stamp(path)}" for path in found.paths]
+
+
+def _stamp_of_listed(files: InputFiles, plan: "_Plan", job: BulkJob) -> str:
+    """A digest of sizes and times of the pictures that a list names: one that was mended is another input."""
+    digest = hashlib.sha256()
+    for segment in _segments(files, plan.cut):
+        wanted = [block.number for block in segment.blocks]
+        blocks = bulk_input.read_blocks(segment, wanted, columns=(PATH_COLUMN,), numbers=(), missing=job.missing_values)
+        for _, rows in blocks:
+            for name in rows.table.column(PATH_COLUMN).to_pylist():
+                digest.update(f"{bulk_input.stamp(files.root / name) if name else ''}\0".encode())
+    return digest.hexdigest()
 
 
 def _moved(path: Path, folder: Path) -> Path:

@@ -216,8 +216,8 @@ def stamp(path: Path) -> str:
     """What tells a file from another content of it: size and modification time."""
     try:
         status = path.stat()
-    except OSError as error:  # a link into nowhere; whoever reads the file will say so
-        return f"errno {error.errno}"
+    except (OSError, ValueError) as error:  # a link into nowhere, a zero in the name: whoever reads it will say so
+        return str(error)
     return f"{status.st_size} {status.st_mtime_ns}"
 
 

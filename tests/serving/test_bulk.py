@@ -324,6 +324,20 @@ def test_list_of_images_is_predicted_relative_to_its_folder(job, pictures, image
     ]
 
 
+def test_picture_of_a_list_that_was_mended_makes_another_input(job, pictures, images_model):
+    source = pictures / "list.csv"
+    source.write_text("path\na/1.png\na/cut.png\n")
+    first = job(source, saved_model=images_model)
+    assert bulk.predict(first).num_errors == 1
+    assert bulk.predict(first).num_rows_before == 2
+
+    write_image(pictures / "a" / "cut.png", 50)
+
+    with pytest.raises(UsageError, match=r"There is an output already, of another input.*--force"):
+        bulk.predict(first)
+    assert bulk.predict(dataclasses.replace(first, force=True)).num_errors == 0
+
+
 def test_images_within_a_table_are_predicted(tmp_path, job, pictures, images_model):
     source = tmp_path / "images.parquet"
     contents = [(pictures / name).read_bytes() for name in ("a/2.jpg", "a/cut.png", "b/3.png")]
