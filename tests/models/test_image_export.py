@@ -27,6 +27,8 @@ from tests.components.pictures import encoded
 from tests.models.image_project import CLASSES, ImageProject, make_project, sample
 from tests.serving.conftest import options
 
+SIDEWAYS = Image.Exif()
+SIDEWAYS[0x0112] = 6
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP")
 
 
@@ -55,6 +57,14 @@ def pictures(tmp_path_factory) -> Path:
         label = CLASSES[number % 3]
         content = encoded(sample(label, 9_000 + number).resize((20 + 9 * number, 31)), kind)
         (folder / f"{number}.{kind.lower()}").write_bytes(content)
+    picture = sample("right", 8_000)
+    frames = {"save_all": True, "append_images": [sample("left", 8_001).resize(picture.size)]}
+    (folder / "animated.gif").write_bytes(encoded(picture, "GIF", **frames))
+    (folder / "cmyk.jpg").write_bytes(encoded(picture.convert("CMYK"), "JPEG"))
+    (folder / "palette.png").write_bytes(encoded(picture.convert("P"), "PNG"))
+    (folder / "sideways.png").write_bytes(encoded(picture, "PNG", exif=SIDEWAYS))
+    deep = np.asarray(picture.convert("L")).astype(np.uint16) * 257
+    (folder / "16 bits.png").write_bytes(encoded(Image.fromarray(deep), "PNG"))
     return folder
 
 
@@ -74,7 +84,7 @@ def clients(server: RunningServer) -> list[RestClient | GrpcClient]:
 
 def test_rest_grpc_and_offline_agree_for_every_format(server, saved_model, pictures):
     expected = offline.predict(saved_model, pictures, missing_values=())
-    assert len(expected) == len(FORMATS)
+    assert len(expected) == len(FORMATS) + 5
 
     for client in clients(server):
         with client:
@@ -85,6 +95,18 @@ def test_rest_grpc_and_offline_agree_for_every_format(server, saved_model, pictu
         for answer, prediction in zip(answers, expected, strict=True):
             assert answer.probabilities == pytest.approx(prediction.probabilities, abs=1e-4)
             assert list(answer.probabilities) == list(CLASSES)
+
+
+def test_served_model_sees_the_first_frame_and_turns_pictures_upright(saved_model, pictures, tmp_path):
+    picture = sample("right", 8_000)
+    (tmp_path / "turned.png").write_bytes(encoded(picture.transpose(Image.Transpose.ROTATE_270), "PNG"))
+
+    def ask(path: Path) -> dict[str, float]:
+        return dict(offline.predict(saved_model, path, missing_values=())[0].probabilities)
+
+    assert ask(pictures / "sideways.png") == pytest.approx(ask(tmp_path / "turned.png"), abs=1e-6)
+    for name in ("animated.gif", "cmyk.jpg", "palette.png", "16 bits.png"):
+        assert max(ask(pictures / name).items(), key=lambda entry: entry[1])[0] == "right", name
 
 
 def test_answer_names_the_most_likely_classes(server, saved_model, pictures):
