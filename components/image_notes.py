@@ -19,7 +19,7 @@ def read_notes(examples: Path, model_run: Path) -> list[str]:
         examples: folder of ImageExampleGen's artifact.
         model_run: folder of the Trainer's.
     """
-    notes = report_warnings(json.loads((examples / REPORT).read_text(encoding="utf-8")), path=examples / REPORT)
+    notes = notes_on(examples, place=str(examples / REPORT))
     history = model_run / HISTORY
     described = json.loads(history.read_text(encoding="utf-8")).get("input") if history.is_file() else None
     if described and described["images_per_second"]:  # none, where only what comes after the last step was left
@@ -31,12 +31,23 @@ def read_notes(examples: Path, model_run: Path) -> list[str]:
     return notes
 
 
-def report_warnings(report: Mapping[str, Any], *, path: Path = Path(REPORT)) -> list[str]:
+def notes_on(examples: Path, *, place: str = REPORT) -> list[str]:
+    """What a person should know of the images of an examples artifact; nothing of tables.
+
+    Args:
+        examples: its folder.
+        place: where the notes say that all broken files are listed.
+    """
+    report = examples / REPORT
+    return report_warnings(json.loads(report.read_text(encoding="utf-8")), place=place) if report.is_file() else []
+
+
+def report_warnings(report: Mapping[str, Any], *, place: str = REPORT) -> list[str]:
     """What a person should know of the images, from the report of the examples artifact, a line each."""
     lines = list(report["warnings"])
     if broken := report["broken"]:
         first = f"{broken[0]['name']}, {broken[0]['reason']}"
-        lines.append(f"{len(broken):,} files are broken and left out, the first {first}. All stand in {path}.")
+        lines.append(f"{len(broken):,} files are broken and left out, the first {first}. All stand in {place}.")
     if copies := report["copies"]:
         number = sum(len(names) - 1 for names in copies)
         lines.append(

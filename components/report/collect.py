@@ -15,6 +15,7 @@ from absl import logging
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from components import table_profile
+from components.image_notes import notes_on
 from components.report import data as data_facts
 from components.report import training as training_facts
 from components.report import verdict
@@ -123,6 +124,7 @@ class _Collector:
                 "sampled_rows": data.rows if data.rows < total else None,
                 "columns": columns,
                 "anomalies": found,
+                "notes": notes_on(sources.examples) if sources.examples else [],
                 "compared_with": earlier.run_id if previous else None,
                 "not_compared_because": None if previous else earlier.missing_because or None,
                 **dict(data_facts.spans(sources.examples_properties)),

@@ -147,6 +147,8 @@ class Data(Model):
     """The run whose data the drift is measured against."""
     not_compared_because: str | None = None
     """Why there is none."""
+    notes: list[str] = []
+    """Of images: which were left out, and which are copies."""
 
     @property
     def excluded(self) -> list[Column]:
@@ -175,6 +177,16 @@ class Layer(Model):
     parameters: int = 0
 
 
+class ImageInput(Model):
+    """How images came to the training."""
+
+    images_per_second: float
+    wait_share: float
+    """Of the time of the training steps, in which they waited for images."""
+    decoded: str
+    """When they were decoded."""
+
+
 class Training(Model):
     """How the network was trained: history.json of the Trainer."""
 
@@ -196,6 +208,8 @@ class Training(Model):
     optimizer: str | None = None
     hardware: dict[str, Any] = {}
     versions: dict[str, str] = {}
+    input: ImageInput | None = None
+    """Of images."""
     diagnosis: str = ""
     """What the curves say about over- and underfitting, in a sentence."""
 

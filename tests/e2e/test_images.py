@@ -93,6 +93,8 @@ def test_report_shows_what_a_table_has_and_pictures_have_besides(first):
         "Robustness",
         "JPEG quality 30",
         "Learning rate",
+        "1 images are exact copies of others, such as 3/",
+        "Waited for images",
     ):
         assert words in html, words
     assert [one["name"] for one in metrics["classes"]] == [*"012345689", "sieben, nicht fünf"]

@@ -17,6 +17,7 @@ from components.report.facts import (
     Data,
     Evaluation,
     Facts,
+    ImageInput,
     Importance,
     Layer,
     Mistake,
@@ -290,11 +291,12 @@ def image_facts() -> Facts:
         for truth in (*CLASSES[1:], "emoji 🐧")
     ]
     layers = [Layer(name=f"convolution_{index}", type="Conv2D", output=[[None, 8, 8, 16]]) for index in range(60)]
+    waited = ImageInput(images_per_second=900, wait_share=0.04, decoded="in each epoch")
     quality = quality_facts(predicted, []).model_copy(update={"num_mistakes": 116, "mistakes": shown})
     return Facts(
         settings=Settings(name="pictures", model_name="pictures"),
         label="label",
-        training=training_facts().model_copy(update={"layers": layers}),
+        training=training_facts().model_copy(update={"layers": layers, "input": waited}),
         evaluation=evaluation,
         quality=quality,
         push=Push(version=3, destination="/models/pictures/3", model_digest="ef" * 32),
