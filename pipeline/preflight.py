@@ -19,6 +19,8 @@ from pipeline.storage import Location, check_writable
 MAX_CLASSES = 1_000
 MAX_SLICES = 1_000
 CONNECT_SECONDS = 5.0
+_ONE_AN_IMAGE = ("brightness", image_files.CONTENT_HASH, "num_bytes", image_files.PATH)
+"""What is known of images and has about as many values as there are images."""
 
 
 def check(config: PipelineConfig) -> table_profile.TableProfile | image_files.ImageFiles:
@@ -77,6 +79,11 @@ def _check_images(config: PipelineConfig) -> image_files.ImageFiles:
     columns = sorted({*image_files.OWN_COLUMNS, *found.metadata_types, config.data.label} - {image_files.IMAGE})
     slices = [column for entry in config.evaluation.slices for column in ([entry] if isinstance(entry, str) else entry)]
     _check_known(slices, columns, section="evaluation.slices", what="column")
+    for name in slices:
+        if name in _ONE_AN_IMAGE:
+            _check_slice(name, num_distinct=len(found.files))
+        elif name in found.metadata_types:
+            _check_slice(name, num_distinct=len({file.metadata.get(name) for file in found.files}))
     _check_known(config.validation.features, columns, section="validation.features", what="column")
     return found
 
@@ -189,12 +196,7 @@ def _check_columns(profile: table_profile.TableProfile, config: PipelineConfig) 
     }.items():
         _check_known(names, profile.names, section=section, what="column")
     for name in slices:
-        num_distinct = profile.column(name).num_distinct
-        if num_distinct is None or num_distinct > MAX_SLICES:
-            raise ConfigError(
-                f"evaluation.slices: a column with at most {MAX_SLICES:,} distinct values is needed. "
-                f"Received: {name!r}, with {num_distinct or 'many'}."
-            )
+        _check_slice(name, num_distinct=profile.column(name).num_distinct)
     for section, names, wrong, right in (
         ("features.numeric", config.features.numeric, "string", "numbers"),
         ("features.categorical", config.features.categorical, "float", "text or whole numbers"),
@@ -205,6 +207,14 @@ def _check_columns(profile: table_profile.TableProfile, config: PipelineConfig) 
                 raise ConfigError(
                     f"{section}: a column of {right} is needed here. Received: {name!r}, which holds {held}."
                 )
+
+
+def _check_slice(name: str, *, num_distinct: int | None) -> None:
+    if num_distinct is None or num_distinct > MAX_SLICES:
+        raise ConfigError(
+            f"evaluation.slices: a column with at most {MAX_SLICES:,} distinct values is needed. "
+            f"Received: {name!r}, with {num_distinct or 'many'}."
+        )
 
 
 def _check_known(names: Iterable[str], known: list[str], *, section: str, what: str) -> None:

@@ -111,6 +111,19 @@ def test_paths_are_those_beside_the_file(load, tmp_path):
     assert config.training.checkpoint_directory == str(tmp_path / "checkpoints")
 
 
+@pytest.mark.parametrize("column", ["path", "taken", "brightness"])
+def test_slices_of_an_image_each_are_refused(load, tmp_path, monkeypatch, column):
+    monkeypatch.setattr(preflight, "MAX_SLICES", 3)
+    write_classes(tmp_path, number=2)
+    rows = [f"{name}/00{number}.png,{name},{name} {number},x" for name in ("cat", "dog") for number in range(2)]
+    (tmp_path / "list.csv").write_text("\n".join(["path,label,taken,place", *rows]) + "\n")
+    data = {"path": "list.csv", "format": "images"}
+
+    preflight.check(load(data=data, evaluation={"slices": ["place", "label"]}))
+    with pytest.raises(ConfigError, match=rf"at most 3 distinct values is needed\. Received: '{column}', with 4"):
+        preflight.check(load(data=data, evaluation={"slices": [["place", column]]}))
+
+
 def test_images_are_checked_before_anything_starts(load, tmp_path):
     write_classes(tmp_path / "data", number=2)
 
