@@ -89,7 +89,8 @@ def _out_of_line(function: Callable[[tf.Tensor], tf.Tensor]) -> Any:
 def _any_pixels(content: tf.Tensor) -> tf.Tensor:
     """Pixels of any file, () int64; -1 if it is no picture."""
     head = _head(content)
-    pixels = [_jpeg_pixels(content), *_pixels_in(head), lambda: tf.constant(-1, tf.int64)]
+    jpeg, png, bmp, webp = _jpeg_pixels(content), *_pixels_in(head)
+    pixels = [jpeg, png, lambda: _gif_pixels(content, head), bmp, webp, lambda: tf.constant(-1, tf.int64)]
     return tf.switch_case(_format_index(head), pixels)
 
 
@@ -103,7 +104,7 @@ def _decode_any(content: tf.Tensor) -> tf.Tensor:
         [
             lambda: tf.io.decode_jpeg(content, channels=3),
             lambda: tf.io.decode_png(content, channels=3),
-            lambda: tf.io.decode_image(content, channels=3, expand_animations=False),
+            lambda: tf.io.decode_image(_first_gif_frame(content), channels=3, expand_animations=False),
             lambda: _decode_bmp(content, head),
             lambda: _decode_webp(content, head),
             lambda: tf.zeros([1, 1, 3], tf.uint8),
@@ -216,7 +217,7 @@ def _jpeg_pixels(content: tf.Tensor) -> Callable[[], tf.Tensor]:
 
 
 def _pixels_in(head: tf.Tensor) -> list[Callable[[], tf.Tensor]]:
-    """Pixels of PNG, GIF, BMP and WebP files, as their first bytes say."""
+    """Pixels of PNG, BMP and WebP files, as their first bytes say."""
 
     def bmp() -> tf.Tensor:
         height = tf.bitcast(tf.cast(_little(head[22:26]), tf.uint32), tf.int32)  # negative: from the top down
@@ -233,13 +234,59 @@ def _pixels_in(head: tf.Tensor) -> list[Callable[[], tf.Tensor]]:
 
     return [
         lambda: _big(head[16:20]) * _big(head[20:24]),
-        lambda: _little(head[6:8]) * _little(head[8:10]),
         bmp,
         webp,
     ]
 
 
 # What TensorFlow's decoders leave to the caller
+
+
+def _gif_pixels(content: tf.Tensor, head: tf.Tensor) -> tf.Tensor:
+    """Of the screen or of the first frame, whichever has more: a frame may be larger than the screen."""
+    frame = _bytes(content, _gif_frame(tf.io.decode_raw(content, tf.uint8)), 10)
+    of_frame = tf.where(_starts(frame, b","), _little(frame[5:7]) * _little(frame[7:9]), 0)
+    return tf.maximum(_little(head[6:8]) * _little(head[8:10]), of_frame)
+
+
+def _first_gif_frame(content: tf.Tensor) -> tf.Tensor:
+    """The file without its other frames: TensorFlow reads all, and makes the picture as large as the largest."""
+    data = tf.io.decode_raw(content, tf.uint8)
+    start = _gif_frame(data)
+    descriptor = _bytes(content, start, 10)
+    end = _after_sub_blocks(data, start + 11 + _gif_palette_bytes(descriptor[9]))
+    is_whole = tf.logical_and(_starts(descriptor, b","), end <= tf.size(data))
+    return tf.where(is_whole, tf.strings.join([tf.strings.substr(content, 0, end), b";"]), content)
+
+
+def _gif_frame(data: tf.Tensor) -> tf.Tensor:
+    """Where the first frame's descriptor is, () int32: behind the palette and the extensions (GIF 89a, 18 to 26)."""
+    start = 13 + _gif_palette_bytes(_at(data, 10))
+    (frame,) = tf.while_loop(
+        lambda at: tf.equal(_at(data, at), 0x21), lambda at: (_after_sub_blocks(data, at + 2),), (start,)
+    )
+    return frame
+
+
+def _gif_palette_bytes(flags: tf.Tensor) -> tf.Tensor:
+    flags = tf.cast(flags, tf.int32)
+    return tf.where(flags >= 0x80, 3 * tf.bitwise.left_shift(2, flags % 8), 0)
+
+
+def _after_sub_blocks(data: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
+    """Where a chain of blocks ends that each begin with their size; past the file's end if it is cut short."""
+    is_other = tf.concat([tf.not_equal(data[start::256], 255), [True]], axis=0)
+    start += 256 * tf.argmax(is_other, output_type=tf.int32)  # encoders fill all blocks but the last
+    (end,) = tf.while_loop(lambda at: _at(data, at) > 0, lambda at: (at + 1 + _at(data, at),), (start,))
+    return tf.where(end < tf.size(data), end + 1, tf.size(data) + 1)
+
+
+def _at(data: tf.Tensor, index: tf.Tensor | int) -> tf.Tensor:
+    """A byte, () int32; 0 behind the end."""
+    last = tf.size(data) - 1
+    return tf.where(
+        index <= last, tf.cast(tf.gather(data, tf.clip_by_value(index, 0, tf.maximum(last, 0))), tf.int32), 0
+    )
 
 
 def _decode_bmp(content: tf.Tensor, head: tf.Tensor) -> tf.Tensor:
@@ -258,7 +305,8 @@ def _decode_webp(content: tf.Tensor, head: tf.Tensor) -> tf.Tensor:
     """The first frame.
 
     TensorFlow 2.21 reads an animation as four channels, into memory for three where the header says that there is no
-    transparency: it overruns it. So an animation's header says here that there is.
+    transparency: it overruns it. So an animation's header says here that there is. It would read all frames, and is
+    handed one.
     """
     is_extended = _starts(head, b"VP8X", at=12)
     is_animated = tf.logical_and(is_extended, tf.equal(head[20] // 2 % 2, 1))
@@ -267,10 +315,27 @@ def _decode_webp(content: tf.Tensor, head: tf.Tensor) -> tf.Tensor:
 
     def animation() -> tf.Tensor:
         size = tf.strings.length(content)
-        patched = [tf.strings.substr(content, 0, 20), characters[flags], tf.strings.substr(content, 21, size)]
-        return tf.io.decode_webp(tf.strings.join(patched), channels=4)[0, :, :, :3]
+        first_end = _end_of_webp_frame(content)
+        end = tf.where(tf.logical_and(first_end >= 0, first_end <= size), first_end, size)
+        size_bytes = tf.gather(characters, tf.bitwise.right_shift(end - 8, [0, 8, 16, 24]) % 256)
+        parts = [b"RIFF", tf.strings.reduce_join(size_bytes), tf.strings.substr(content, 8, 12), characters[flags]]
+        patched = tf.strings.join([*parts, tf.strings.substr(content, 21, end - 21)])
+        return tf.io.decode_webp(patched, channels=4)[0, :, :, :3]
 
     return tf.cond(is_animated, animation, lambda: tf.io.decode_webp(content, channels=0)[0, :, :, :3])
+
+
+def _end_of_webp_frame(content: tf.Tensor) -> tf.Tensor:
+    """Where the first frame of an animation ends; -1 if there is none."""
+
+    def step(at: tf.Tensor, _found: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        chunk = _bytes(content, at, 8)
+        size = 8 + _little(chunk[4:8])
+        size += size % 2
+        end = tf.cast(tf.minimum(size, 2**30), tf.int32)
+        return _next(at, _starts(chunk, b"ANMF"), tf.constant(False), data=end, size=size)
+
+    return _walk(content, 12, step)
 
 
 # Orientation: Exif 2.32, 4.6.2 and the tag 0x0112

@@ -94,6 +94,33 @@ def test_animation_is_its_first_frame(decoded, kind, options, mode):
     np.testing.assert_allclose(image, 40, atol=1)
 
 
+@pytest.mark.parametrize(("kind", "options"), [("GIF", {}), ("WEBP", {"lossless": True})])
+def test_no_other_frame_of_an_animation_is_read(decoded, kind, options):
+    content = animation(kind, "RGB", **options)
+
+    np.testing.assert_allclose(decoded(content[:-12]), 40, atol=1)  # the last one is cut short
+
+
+def gif_of_frames(screen: tuple[int, int], *frames: tuple[int, int]) -> bytes:
+    """A GIF of frames with a palette of their own, in whose header the screen is what is said."""
+    parts = []
+    for size in frames:
+        image = encoded(Image.new("P", size), "GIF")
+        palette = 3 * 2 ** (image[10] % 8 + 1)
+        start = image.index(b",", 13 + palette)
+        local = image[13 : 13 + palette]
+        parts.append(image[start : start + 9] + bytes([0x80 | image[10] % 8]) + local + image[start + 10 : -1])
+    width, height = (edge.to_bytes(2, "little") for edge in screen)
+    return b"GIF89a" + width + height + b"\0\0\0" + b"!\xfe\x03abc\0" + b"".join(parts) + b";"
+
+
+def test_frame_that_is_larger_than_its_screen_is_refused_before_it_is_decoded(decoded):
+    assert decoded(gif_of_frames((5, 5), (100, 100))).shape == (100, 100, 3)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="more than 10,000 pixels"):
+        decoded(gif_of_frames((5, 5), (101, 100)))
+    assert decoded(gif_of_frames((5, 5), (6, 7), (4_000, 4_000))).shape == (7, 6, 3)
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 def test_picture_stands_upright(decoded, kind, orientation):
