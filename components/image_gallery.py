@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 from components.image_evaluation import BATCH, Array, Scored, score
 from models.export import read_facts
 from models.image_export import HEAD, MAPS
+from pipeline.errors import UsageError
 
 TILE = 112
 """Pixels of a picture in a sheet."""
@@ -73,8 +74,16 @@ def grad_cam(saved_model: Path, pixels: Array) -> Array:
 
     Returns:
         (images, height, width) float32, 0 to 1.
+
+    Raises:
+        UsageError: the model was exported before its signature had logits.
     """
     model = tf.saved_model.load(str(saved_model))
+    if "logits" not in (outputs := model.signatures[HEAD].structured_outputs):
+        raise UsageError(
+            f"Heat maps follow the logits, and the pushed model has none in its signature {HEAD}. Received: "
+            f"{', '.join(outputs)}. Push it again with this version: kubetfx run CONFIG"
+        )
     result = []
     for start in range(0, len(pixels), BATCH):
         block = tf.constant(pixels[start : start + BATCH], tf.float32)

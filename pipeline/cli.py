@@ -189,10 +189,12 @@ def inspect(
         raise UsageError(f"Only models of images can be inspected. Received: model.kind: {pipeline_config.model.kind}.")
 
     from components import push_directory
+    from components.image_notes import REPORT
 
     versions = push_directory.versions(pipeline_config.push_path)
     artifacts = (pipeline_config.workspace_path / "artifacts" / "ImageExampleGen" / "examples").glob("[0-9]*")
-    examples = max(artifacts, key=lambda path: int(path.name), default=None)
+    whole = [path for path in artifacts if (path / REPORT).is_file()]  # a killed run leaves a part
+    examples = max(whole, key=lambda path: int(path.name), default=None)
     if not versions or examples is None:
         raise UsageError(f"There is no pushed model, or no images of a run. Make them: kubetfx run {config}")
     folder = output_path or pipeline_config.workspace_path / "inspection"

@@ -169,6 +169,7 @@ def test_broken_files_stop_the_run_with_exit_code_3(project, first):
 
 
 def test_mistakes_are_shown(project, first, tmp_path):
+    (project / ".kubetfx/digits/artifacts/ImageExampleGen/examples/999").mkdir()  # as a run that is killed leaves it
     inspected = kubetfx_here("inspect", project / "pipeline.yaml", "--output", tmp_path, "--format", "json")
 
     assert inspected.exit_code == 0, inspected.stderr
