@@ -291,6 +291,7 @@ def test_backbone_that_is_none_is_an_error():
     assert {"EfficientNetB0", "MobileNetV2", "ResNet50"} <= set(backbone_names())
 
 
+@pytest.mark.filterwarnings("ignore:`input_shape` is undefined or non-square")  # Keras, of the size that is asked for
 def test_weights_that_cannot_be_downloaded_say_where_to_put_the_file(monkeypatch, tmp_path):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
