@@ -36,8 +36,8 @@ class ImageRows:
 
     labels: np.ndarray
     """(images,) int64, the index of the class."""
-    pixels: np.ndarray | None
-    """(images, height, width, 3) uint8; None when they are larger than the cache."""
+    pixels: tf.Tensor | None
+    """(images, height, width, 3) uint8, in the memory of the machine; None when they are larger than the cache."""
     contents: tf.Tensor | None
     """(images,) string, encoded; None when they are decoded, or too large as well."""
     stream: tf.data.Dataset
@@ -93,8 +93,7 @@ class ImageRows:
     @property
     def _tensors(self) -> tuple[tf.Tensor, tf.Tensor]:
         with tf.init_scope():  # one copy, and not one in each graph
-            images = tf.constant(self.pixels) if self.contents is None else self.contents
-            return images, tf.constant(self.labels)
+            return self.pixels if self.contents is None else self.contents, tf.constant(self.labels)
 
     def _decoded(self, encoded: tf.data.Dataset) -> tf.data.Dataset:
         return encoded.map(
@@ -149,14 +148,12 @@ def load_images(
     available = _available_bytes()
     if available is not None and rows.decoded_bytes > available / 2:
         logging.warning("Decoded images take %d bytes of %d that are free.", rows.decoded_bytes, available)
-    pixels = np.empty((len(labels), *model.image_shape, 3), np.uint8)
-    start = 0
     if contents is not None:
         stream = tf.data.Dataset.from_tensor_slices((contents, labels))
-    for block, _ in rows._decoded(stream).batch(_DECODE_BATCH).prefetch(tf.data.AUTOTUNE).as_numpy_iterator():
-        pixels[start : start + len(block)] = block
-        start += len(block)
-    logging.info("%d images, decoded once and kept in memory: %d bytes.", len(labels), pixels.nbytes)
+    blocks = rows._decoded(stream).batch(_DECODE_BATCH).prefetch(tf.data.AUTOTUNE)
+    with tf.device("CPU:0"):  # a GPU's memory is the network's; and of an array TensorFlow would make two copies
+        pixels = tf.concat([block for block, _ in blocks], axis=0)
+    logging.info("%d images, decoded once and kept in memory: %d bytes.", len(labels), rows.decoded_bytes)
     return replace(rows, pixels=pixels, contents=None)
 
 
