@@ -78,7 +78,7 @@ class _Collector:
         quality = None
         if found:
             quality, sample = found
-            add = functools.partial(with_intervals, seed=self._settings.seed)
+            add = functools.partial(with_intervals, total_rows=quality.total_rows, seed=self._settings.seed)
             arguments = (evaluation, sample.predictions, sample.rows_by_slice)
             evaluation = self._part("Intervals", add, *arguments) or evaluation
         push = self._part("Push", self._push, sources.saved_model)
@@ -205,7 +205,12 @@ def _with_mistakes(found: Quality, sample: Any, predictions: Any) -> Quality:
 
 
 def with_intervals(
-    evaluation: Evaluation, predictions: "Predictions", rows_by_slice: Mapping[str, np.ndarray], *, seed: int
+    evaluation: Evaluation,
+    predictions: "Predictions",
+    rows_by_slice: Mapping[str, np.ndarray],
+    *,
+    total_rows: int,
+    seed: int,
 ) -> Evaluation:
     """The evaluation, with an interval for each metric and for the metric that slices are ranked by.
 
@@ -213,6 +218,7 @@ def with_intervals(
         evaluation: as it was read.
         predictions: for a sample of the evaluation split.
         rows_by_slice: positions among them by name of the slice.
+        total_rows: of the evaluation split.
         seed: of the bootstrap.
     """
     from components.report.intervals import bootstrap
@@ -220,15 +226,15 @@ def with_intervals(
     def of_metric(metric: Metric) -> Metric:
         if metric.interval:
             return metric
-        return metric.model_copy(
-            update={"interval": bootstrap(metric.name, predictions, value=metric.value, seed=seed)}
-        )
+        interval = bootstrap(metric.name, predictions, value=metric.value, total_rows=total_rows, seed=seed)
+        return metric.model_copy(update={"interval": interval})
 
     def of_slice(entry: Slice) -> Slice:
         rows = rows_by_slice.get(entry.name)
         if entry.interval or entry.value is None or rows is None:
             return entry
-        interval = bootstrap(evaluation.ranked_by, predictions.of(rows), value=entry.value, seed=seed)
+        own = predictions.of(rows)
+        interval = bootstrap(evaluation.ranked_by, own, value=entry.value, total_rows=entry.rows, seed=seed)
         return entry.model_copy(update={"interval": interval})
 
     slices = evaluation.slices
