@@ -55,7 +55,7 @@ class Page:
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 
-    def open(self, path: Path, *, width: int, scheme: str, height: int = 900) -> None:
+    def open(self, path: Path, *, width: int, scheme: str, height: int = 900, media: str = "screen") -> None:
         """Show a file, with the network cut."""
         for domain in ("Page", "Network", "Log", "Runtime"):
             self.call(f"{domain}.enable")
@@ -63,7 +63,9 @@ class Page:
         self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
         )
-        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        self.call(
+            "Emulation.setEmulatedMedia", media=media, features=[{"name": "prefers-color-scheme", "value": scheme}]
+        )
         self.events.clear()
         self.call("Page.navigate", url=path.resolve().as_uri())
         self.wait_for("Page.loadEventFired")
@@ -155,6 +157,14 @@ OVERLAPS = """
 })()
 """
 """Pairs of texts that lie over each other, as far as they can be seen: what a box cuts off does not count."""
+
+CUT_OFF = """
+[...document.querySelectorAll("svg text")].filter(text => {
+  const box = text.getBBox(), view = text.ownerSVGElement.viewBox.baseVal;
+  return box.x < -1 || box.y < -1 || box.x + box.width > view.width + 1 || box.y + box.height > view.height + 1;
+}).map(text => text.textContent)
+"""
+"""Texts of figures that reach over the edge of theirs."""
 
 FIRST_LAYOUT = "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
 """Width of the content and of the window: the first is larger where the page scrolls sideways."""

@@ -160,23 +160,38 @@ def test_part_that_could_not_be_made_is_named() -> None:
 
 
 def test_call_works_as_it_stands() -> None:
-    facts = sample.facts(blessed=True)
-    call = render.answer(facts, sample.record("pushed")).call
+    found = render.answer(sample.facts(blessed=True), sample.record("pushed"))
 
-    assert call is not None
-    assert call.startswith("kubetfx serve 'my folder/pipeline.yaml'\ncurl -d '{\"instances\"")
-    assert '"it\'"\'"\'s"' in call
-    assert call.endswith("http://localhost:8501/v1/models/sample:predict")
+    assert found.serve == "kubetfx serve 'my folder/pipeline.yaml'"
+    assert found.call is not None
+    assert found.call.startswith('curl -d \'{"instances"')
+    assert '"it\'"\'"\'s"' in found.call
+    assert found.call.endswith("http://localhost:8501/v1/models/sample:predict")
+
+
+def test_server_of_the_config_is_called_and_none_is_started() -> None:
+    facts = sample.facts(blessed=True)
+    settings = facts.settings.model_copy(update={"rest": "http://models:8501"})
+    found = render.answer(facts.model_copy(update={"settings": settings}), sample.record("pushed"))
+
+    assert found.serve is None
+    assert found.call is not None
+    assert found.call.endswith("http://models:8501/v1/models/sample:predict")
 
 
 def test_call_serves_what_the_command_pushed() -> None:
     command = ["kubetfx", "run", "--set", "data.schema_file=s.yaml", "p.yaml", "--set=serving.push_directory=/srv/m"]
     record = sample.record("pushed").model_copy(update={"command": command})
-    call = render.answer(sample.facts(blessed=True), record).call
+    served = render.answer(sample.facts(blessed=True), record).serve
 
-    assert call is not None
-    served = call.partition("\n")[0]
     assert served == "kubetfx serve p.yaml --set data.schema_file=s.yaml --set=serving.push_directory=/srv/m"
+
+
+@pytest.mark.parametrize("state", ["failed", "interrupted", "running"])
+def test_run_that_broke_off_says_how_to_go_on(state: str) -> None:
+    reasons = render.answer(sample.facts(), sample.record(state, nodes=5)).reasons
+
+    assert reasons[-1].endswith("To go on from there: kubetfx run 'my folder/pipeline.yaml'")
 
 
 def test_call_with_a_large_picture_reads_a_file() -> None:
