@@ -175,7 +175,9 @@ def find(workspace: Path, run_id: str | None) -> RunRecord:
     """
     records = read_all(workspace)
     if not records:
-        raise UsageError(f"No run has been recorded yet. Received: the workspace {workspace}. Start one: kubetfx run")
+        raise UsageError(
+            f"No run has been recorded yet. Received: the workspace {workspace}. Start one: kubetfx run CONFIG"
+        )
     if run_id is None:
         return records[0]
     matches = [record for record in records if record.run_id == run_id] or [
