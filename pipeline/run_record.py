@@ -167,6 +167,14 @@ def iterate(workspace: Path) -> Iterator[RunRecord]:
             yield RunRecord.model_validate_json(path.read_text(encoding="utf-8"))
 
 
+def end_killed(workspace: Path) -> None:
+    """End the record of the newest run where that was killed before it could; only for who holds the workspace."""
+    newest = next(iterate(workspace), None)
+    if newest and newest.state == "running":
+        write(workspace, newest.model_copy(update={"state": "interrupted", "error": "The process was killed."}))
+        (run_folder(workspace, newest.run_id) / REPORT).unlink(missing_ok=True)
+
+
 def find(workspace: Path, run_id: str | None) -> RunRecord:
     """A run by its id, or by the beginning of it; None: the newest.
 

@@ -108,9 +108,9 @@ def _goes_on(record: RunRecord) -> str:
 
 def _anomalies(facts: Facts) -> list[str]:
     found = (facts.data.anomalies if facts.data else None) or []
-    stopping = [f"{one.column}: {one.problem}" for one in found if one.action == "stop"]
-    more = len(stopping) - 5
-    return [*stopping[:5], *([f"and {more} more, below."] if more > 0 else [])]
+    stopping = [f"{one.column} ({one.split}): {one.problem}" for one in found if one.action == "stop"]
+    more = f"And {len(stopping) - 5} more. " if len(stopping) > 5 else ""
+    return [*stopping[:5], f"{more}What to do about each stands below."] if stopping else []
 
 
 def _error(record: RunRecord, tail: str | None) -> str:

@@ -43,6 +43,8 @@ class Sources:
     examples_properties: Mapping[str, Any] = field(default_factory=dict)
     """Custom properties of the examples: span and fingerprint."""
     model: Path | None = None
+    ask_model: bool = True
+    """Whether the model, if there is one, is asked for predictions."""
     evaluation: Path | None = None
     served_version: int | None = None
     pushed_version: int | None = None
@@ -74,7 +76,8 @@ class _Collector:
         data = self._part("Data", self._data) if sources.statistics or sources.anomalies else None
         training = self._part("Training", training_facts.read, sources.model)
         evaluation = self._part("Evaluation", verdict.read, sources.evaluation)
-        found = self._part("Quality", self._quality, sources.examples, sources.saved_model)
+        saved_model = sources.saved_model if sources.ask_model else None
+        found = self._part("Quality", self._quality, sources.examples, saved_model)
         quality = None
         if found:
             quality, sample = found

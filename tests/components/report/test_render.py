@@ -204,6 +204,18 @@ def test_call_with_a_large_picture_reads_a_file() -> None:
     assert "curl -d '@/srv/my models/7/assets.extra/request.json'" in call
 
 
+def test_anomalies_that_stopped_a_run_stand_at_the_top_with_their_splits() -> None:
+    facts = sample.facts()
+    anomaly = facts.data.anomalies[0].model_copy(update={"action": "stop"})
+    found = [anomaly.model_copy(update={"split": f"split {number}"}) for number in range(7)]
+    data = facts.data.model_copy(update={"anomalies": found})
+    reasons = render.answer(facts.model_copy(update={"data": data}), sample.record("stopped_by_anomalies")).reasons
+
+    assert len(reasons) == 6
+    assert f"{found[0].column} (split 0): {found[0].problem}" == reasons[0]
+    assert reasons[-1] == "And 2 more. What to do about each stands below."
+
+
 def test_version_that_was_pushed_before_a_break_is_named() -> None:
     record = sample.record("interrupted").model_copy(update={"pushed_version": 7})
 
