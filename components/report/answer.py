@@ -15,6 +15,8 @@ LOG_LINES = 15
 LOG_WIDTH = 300
 MAX_ARGUMENT_BYTES = 100_000
 """Linux takes 131,072 for one argument."""
+READABLE_BYTES = 2_000
+"""A longer request would push everything else off the page: it is read from its file."""
 REQUEST = "assets.extra/request.json"
 """File of a pushed version with a request for its server."""
 _ALL = {1: "its threshold", 2: "both thresholds"}
@@ -132,10 +134,10 @@ def _call(facts: Facts) -> str | None:
     if facts.push is None or facts.push.request is None:
         return None
     address = facts.settings.rest or "http://localhost:8501"
-    body = facts.push.request
-    if len(body.encode()) > MAX_ARGUMENT_BYTES:
-        place = facts.push.destination
-        if not place or is_url(place):
+    body, place = facts.push.request, facts.push.destination
+    has_file = bool(place) and not is_url(place or "")
+    if len(body.encode()) > (READABLE_BYTES if has_file else MAX_ARGUMENT_BYTES):
+        if not has_file:
             return None
         body = f"@{place}/{REQUEST}"
     url = shlex.quote(f"{address}/v1/models/{facts.settings.model_name}:predict")
