@@ -261,7 +261,8 @@ def _distinct(examples: Path | None) -> dict[str, int | None]:
     """Number of distinct values by column, as the scan of the table counted them."""
     if examples is None or not (examples / table_profile.FILE).is_file():
         return {}
-    return {column.name: column.num_distinct or None for column in table_profile.read(examples).columns}
+    columns = table_profile.read(examples).columns
+    return {column.name: column.num_distinct or column.num_decimals or None for column in columns}
 
 
 def _rows_by_slice(
