@@ -1,6 +1,7 @@
 """A headless Chromium, spoken to in its DevTools protocol: what a page looks like, and what goes wrong in it."""
 
 import contextlib
+import importlib.util
 import json
 import os
 import re
@@ -18,7 +19,7 @@ from websockets.sync.client import ClientConnection, connect
 
 SECONDS = 60
 AXE = "KUBETFX_AXE"
-"""Environment variable: the folder of the npm package axe-core, or its axe.min.js."""
+"""Environment variable: the folder of another axe-core (an npm package), or its axe.min.js."""
 
 PROBLEMS = {
     "Log.entryAdded": lambda params: params["entry"]["text"],
@@ -113,12 +114,12 @@ def running() -> Iterator[Page]:
 
 
 def axe_source() -> str:
-    """axe-core; the test is skipped where nobody has installed it."""
-    root = Path(os.environ.get(AXE) or Path(__file__).parents[3] / "node_modules" / "axe-core")
-    path = root / "axe.min.js" if root.is_dir() else root
-    if not path.is_file():
-        pytest.skip(f"there is no axe-core: `npm install --no-save axe-core`, or name its folder in {AXE}")
-    return path.read_text(encoding="utf-8")
+    """axe-core: the one that axe-playwright-python holds, which is not imported, or another."""
+    package = importlib.util.find_spec("axe_playwright_python")
+    assert package is not None
+    assert package.origin is not None
+    root = Path(os.environ.get(AXE) or Path(package.origin).parent)
+    return (root / "axe.min.js" if root.is_dir() else root).read_text(encoding="utf-8")
 
 
 OVERLAPS = """
