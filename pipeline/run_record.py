@@ -25,6 +25,9 @@ REPORT = "report.html"
 METRICS = "metrics.json"
 CARD = "model_card.md"
 
+KILLED = "The process was killed."
+"""Error of a run that was killed, which the next run notes."""
+
 REPORT_NODE = "Report"
 FUSED = " + "
 """Between the ids of nodes that share a task."""
@@ -171,7 +174,7 @@ def end_killed(workspace: Path) -> None:
     """End the record of the newest run where that was killed before it could; only for who holds the workspace."""
     newest = next(iterate(workspace), None)
     if newest and newest.state == "running":
-        write(workspace, newest.model_copy(update={"state": "interrupted", "error": "The process was killed."}))
+        write(workspace, newest.model_copy(update={"state": "interrupted", "error": KILLED}))
         (run_folder(workspace, newest.run_id) / REPORT).unlink(missing_ok=True)
 
 

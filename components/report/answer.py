@@ -8,7 +8,7 @@ from typing import Literal
 
 from components.evaluation_result import format_metric, metric_label
 from components.report.facts import Evaluation, Facts
-from pipeline.run_record import RunRecord
+from pipeline.run_record import KILLED, RunRecord
 from pipeline.storage import is_url
 
 LOG_LINES = 15
@@ -99,7 +99,8 @@ def _broken_off(facts: Facts, record: RunRecord) -> Answer:
         tail = _log_tail(record)
         reasons = list(filter(None, [_error(record, tail), *pushed, _goes_on(record)]))
         return Answer("bad", f"Failed{where}", reasons, log_tail=tail)
-    title = "Interrupted" if record.state == "interrupted" else "Running, or killed without a word"
+    ended = "Killed" if record.error == KILLED else "Interrupted"
+    title = ended if record.state == "interrupted" else "Running, or killed without a word"
     return Answer("warn", f"{title}{where}", [*pushed, _goes_on(record)])
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from components.report import plots, render
-from pipeline.run_record import NodeRecord
+from pipeline.run_record import KILLED, NodeRecord
 from tests.components.report import sample
 
 GOLDENS = Path(__file__).parent / "goldens"
@@ -223,6 +223,13 @@ def test_anomalies_that_stopped_a_run_stand_at_the_top_with_their_splits() -> No
     assert len(reasons) == 6
     assert f"{found[0].column} (split 0): {found[0].problem}" == reasons[0]
     assert reasons[-1] == "And 2 more. What to do about each stands below."
+
+
+def test_killed_run_is_not_taken_for_an_interrupted_one() -> None:
+    record = sample.record("interrupted", nodes=5)
+
+    assert render.answer(sample.facts(), record).title.startswith("Interrupted at")
+    assert render.answer(sample.facts(), record.model_copy(update={"error": KILLED})).title.startswith("Killed at")
 
 
 def test_version_that_was_pushed_before_a_break_is_named() -> None:
