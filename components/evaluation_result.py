@@ -18,7 +18,13 @@ RESULT = "evaluation.json"
 COUNT = "example_count"
 """Number of rows, which TFMA gives among the metrics."""
 
-_LABELS = {"auc": "AUC", "auc_precision_recall": "AUC (precision-recall)", "f1": "F1"}
+_LABELS = {
+    "auc": "AUC",
+    "auc_precision_recall": "AUC (precision-recall)",
+    "f1": "F1",
+    "squared_pearson_correlation": "Squared Pearson correlation",
+    "top_k_accuracy": "Top-k accuracy",
+}
 _CHANGES = {"fgsm": "a gradient attack of", "jpeg": "JPEG quality", "rotation": "a rotation of", "blur": "a blur of"}
 
 

@@ -25,7 +25,7 @@ class Column:
     num_values: int = 0
     """Cells that are not missing."""
     num_distinct: int | None = 0
-    """None: more than MAX_DISTINCT, or a float column, whose values are not counted."""
+    """None: more than MAX_DISTINCT, or a float column, of which no role hangs on it."""
     values_repeat: bool = False
     """Whether some value was seen twice, as far as MAX_UNIQUE allows to tell. Not looked at for a float column."""
     minimum: float | None = None
@@ -33,6 +33,8 @@ class Column:
     """Of the values of an int64 or float column."""
     values: tuple[int | str, ...] = field(default=(), repr=False)
     """The distinct values, sorted, where they were counted."""
+    num_decimals: int | None = None
+    """Distinct values of a float column; None: more than MAX_DISTINCT, or in several files."""
 
 
 @dataclass(frozen=True)

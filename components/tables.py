@@ -467,7 +467,7 @@ class _ColumnScan:
 
     def __init__(self, name: str, column_type: ColumnType) -> None:
         self._column = Column(name, column_type)
-        self._distinct: pa.Array | None = None if column_type == "float" else pa.array([], ARROW_TYPES[column_type])
+        self._distinct: pa.Array | None = pa.array([], ARROW_TYPES[column_type])
 
     def add(self, array: pa.Array) -> None:
         column = self._column
@@ -478,7 +478,9 @@ class _ColumnScan:
             extremes = pc.min_max(array).as_py()
             minimum, maximum = _least(minimum, extremes["min"]), _greatest(maximum, extremes["max"])
         repeat = column.values_repeat
-        if column.type != "float" and (self._distinct is not None or not repeat):
+        if column.type == "float":
+            self._add_decimals(array)
+        elif self._distinct is not None or not repeat:
             distinct = array.unique().drop_null()
             repeat |= len(distinct) < num_values
             if self._distinct is not None:
@@ -493,7 +495,15 @@ class _ColumnScan:
             values_repeat=repeat,
         )
 
+    def _add_decimals(self, array: pa.Array) -> None:
+        if self._distinct is not None:
+            merged = pa.concat_arrays([self._distinct, array.unique().drop_null()]).unique()
+            self._distinct = merged if len(merged) <= MAX_DISTINCT else None
+
     def column(self) -> Column:
+        if self._column.type == "float":
+            num_decimals = None if self._distinct is None else len(self._distinct)
+            return replace(self._column, num_distinct=None, num_decimals=num_decimals)
         if self._distinct is None:
             return replace(self._column, num_distinct=None)
         if len(self._distinct) > MAX_DISTINCT:

@@ -6,6 +6,7 @@ Nothing heavy is imported before a command runs.
 import os
 import sys
 import webbrowser
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -46,12 +47,17 @@ def report(
     if not path.is_file() or record.state == "running":
         _write_report(pipeline_config, record)
     if open_it:
-        webbrowser.open(path.resolve().as_uri())
+        _open(path, output)
     if format == "json":
         files = {"report": path, "metrics": folder / run_record.METRICS, "model_card": folder / run_record.CARD}
         output.document({"run_id": record.run_id, **{name: str(file) for name, file in files.items()}})
     else:
         output.text(shown(path))
+
+
+def _open(path: Path, output: Output) -> None:
+    if not webbrowser.open(path.resolve().as_uri()):
+        output.say("There is no browser here that it could be opened in: open the file yourself.", style="yellow")
 
 
 def _write_report(config: PipelineConfig, record: run_record.RunRecord) -> None:
@@ -108,7 +114,7 @@ def compare(
     path = workspace / "comparisons" / f"{records[0].run_id}..{records[1].run_id}.html"
     run_record.write_text(path, render.comparison(found))
     if open_it:
-        webbrowser.open(path.resolve().as_uri())
+        _open(path, output)
     if format == "json":
         output.document({**_comparison_document(found), "page": str(path)})
         return
@@ -124,6 +130,7 @@ def _comparison_document(found: "Comparison") -> dict[str, Any]:
             for name, pairs in (("metrics", found.metrics), ("training", found.training), ("slices", found.slices))
         },
         "slices_by": found.slices_by,
+        "has_other_data": found.has_other_data,
         "config": {one.key: [one.first, one.second] for one in found.config},
     }
 
@@ -132,6 +139,8 @@ def _print_comparison(found: "Comparison", output: Output) -> None:
     sides = (found.first.record, found.second.record)
     rows = [[side.run_id, side.state.replace("_", " "), str(side.pushed_version or "")] for side in sides]
     output.table(["run", "end", "version "], rows)
+    if found.has_other_data:
+        output.say("The data changed between the runs: the metrics are of other rows.", style="yellow")
     for title, pairs in (
         ("Metrics", found.metrics),
         ("Training", found.training),
@@ -172,7 +181,8 @@ def tensorboard(
     logs = training_logs.link_logs(load(config, overrides).workspace_path)
     output.say(f"TensorBoard on {shown(logs)}")
     arguments = ["--logdir", str(logs), "--host", host, "--port", str(port)]
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0", "CUDA_VISIBLE_DEVICES": ""}  # it reads files
+    os.environ |= {name: os.environ.get(name, value) for name, value in quiet.items()}
     os.execv(sys.executable, [sys.executable, "-m", "tensorboard.main", *arguments])
 
 

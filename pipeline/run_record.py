@@ -25,6 +25,9 @@ REPORT = "report.html"
 METRICS = "metrics.json"
 CARD = "model_card.md"
 
+KILLED = "The process was killed."
+"""Error of a run that was killed, which the next run notes."""
+
 REPORT_NODE = "Report"
 FUSED = " + "
 """Between the ids of nodes that share a task."""
@@ -167,6 +170,14 @@ def iterate(workspace: Path) -> Iterator[RunRecord]:
             yield RunRecord.model_validate_json(path.read_text(encoding="utf-8"))
 
 
+def end_killed(workspace: Path) -> None:
+    """End the record of the newest run where that was killed before it could; only for who holds the workspace."""
+    newest = next(iterate(workspace), None)
+    if newest and newest.state == "running":
+        write(workspace, newest.model_copy(update={"state": "interrupted", "error": KILLED}))
+        (run_folder(workspace, newest.run_id) / REPORT).unlink(missing_ok=True)
+
+
 def find(workspace: Path, run_id: str | None) -> RunRecord:
     """A run by its id, or by the beginning of it; None: the newest.
 
@@ -175,7 +186,9 @@ def find(workspace: Path, run_id: str | None) -> RunRecord:
     """
     records = read_all(workspace)
     if not records:
-        raise UsageError(f"No run has been recorded yet. Received: the workspace {workspace}. Start one: kubetfx run")
+        raise UsageError(
+            f"No run has been recorded yet. Received: the workspace {workspace}. Start one: kubetfx run CONFIG"
+        )
     if run_id is None:
         return records[0]
     matches = [record for record in records if record.run_id == run_id] or [

@@ -61,11 +61,13 @@ class RunRecorder:
         self._update(pushed_version=version)
 
     def keep(self, run: Callable[[], RunResult]) -> RunResult:
-        """Call what runs the nodes, and write record and report however it ends.
+        """Call what runs the nodes, and write record and report however it ends. The workspace is locked meanwhile.
 
         Returns:
             The result, with the path of the report; an exception is told where it is.
         """
+        with contextlib.suppress(OSError):
+            run_record.end_killed(self._config.workspace_path)
         try:
             result = run()
         except BaseException as error:

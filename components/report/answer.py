@@ -8,17 +8,18 @@ from typing import Literal
 
 from components.evaluation_result import format_metric, metric_label
 from components.report.facts import Evaluation, Facts
-from pipeline.run_record import RunRecord
+from pipeline.run_record import KILLED, RunRecord
 from pipeline.storage import is_url
 
 LOG_LINES = 15
 LOG_WIDTH = 300
 MAX_ARGUMENT_BYTES = 100_000
 """Linux takes 131,072 for one argument."""
+READABLE_BYTES = 2_000
+"""A longer request would push everything else off the page: it is read from its file."""
 REQUEST = "assets.extra/request.json"
 """File of a pushed version with a request for its server."""
 _ALL = {1: "its threshold", 2: "both thresholds"}
-_GOES_ON = "What was finished is kept: the same command goes on from there."
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,10 @@ class Answer:
     kind: Literal["good", "bad", "warn"]
     title: str
     reasons: Sequence[str] = ()
+    serve: str | None = None
+    """The command that serves what the run pushed; None where the config names a server that does."""
     call: str | None = None
-    """Commands that ask the model."""
+    """The command that asks the model there."""
     log_tail: str | None = None
 
 
@@ -65,7 +68,9 @@ def _pushed(facts: Facts, version: int, record: RunRecord | None) -> Answer:
     reasons.append(_in_short(facts.evaluation))
     if facts.push and facts.push.destination:
         reasons.append(f"{facts.settings.model_name} stands in {facts.push.destination}.")
-    return Answer("good", title, list(filter(None, reasons)), call=_call(facts, record))
+    call = _call(facts)
+    serve = _serve(record.command) if call and record and not facts.settings.rest else None
+    return Answer("good", title, list(filter(None, reasons)), serve, call)
 
 
 def _missed(evaluation: Evaluation) -> str:
@@ -92,17 +97,23 @@ def _broken_off(facts: Facts, record: RunRecord) -> Answer:
     pushed = [f"Version {record.pushed_version} was pushed before that."] if record.pushed_version else []
     if record.state == "failed":
         tail = _log_tail(record)
-        reasons = list(filter(None, [_error(record, tail), *pushed, _GOES_ON]))
+        reasons = list(filter(None, [_error(record, tail), *pushed, _goes_on(record)]))
         return Answer("bad", f"Failed{where}", reasons, log_tail=tail)
-    title = "Interrupted" if record.state == "interrupted" else "Running, or killed without a word"
-    return Answer("warn", f"{title}{where}", [*pushed, _GOES_ON])
+    ended = "Killed" if record.error == KILLED else "Interrupted"
+    title = ended if record.state == "interrupted" else "Running, or killed without a word"
+    return Answer("warn", f"{title}{where}", [*pushed, _goes_on(record)])
+
+
+def _goes_on(record: RunRecord) -> str:
+    command = f"To go on from there: {shlex.join(record.command)}" if record.command else "The same command goes on."
+    return f"What was finished is kept. {command}"
 
 
 def _anomalies(facts: Facts) -> list[str]:
     found = (facts.data.anomalies if facts.data else None) or []
-    stopping = [f"{one.column}: {one.problem}" for one in found if one.action == "stop"]
-    more = len(stopping) - 5
-    return [*stopping[:5], *([f"and {more} more, below."] if more > 0 else [])]
+    stopping = [f"{one.column} ({one.split}): {one.problem}" for one in found if one.action == "stop"]
+    more = f"And {len(stopping) - 5} more. " if len(stopping) > 5 else ""
+    return [*stopping[:5], f"{more}What to do about each stands below."] if stopping else []
 
 
 def _error(record: RunRecord, tail: str | None) -> str:
@@ -120,20 +131,18 @@ def _log_tail(record: RunRecord) -> str | None:
     return "\n".join(line[:LOG_WIDTH] for line in lines[-LOG_LINES:])
 
 
-def _call(facts: Facts, record: RunRecord | None) -> str | None:
+def _call(facts: Facts) -> str | None:
     if facts.push is None or facts.push.request is None:
         return None
     address = facts.settings.rest or "http://localhost:8501"
-    body = facts.push.request
-    if len(body.encode()) > MAX_ARGUMENT_BYTES:
-        place = facts.push.destination
-        if not place or is_url(place):
+    body, place = facts.push.request, facts.push.destination
+    has_file = bool(place) and not is_url(place or "")
+    if len(body.encode()) > (READABLE_BYTES if has_file else MAX_ARGUMENT_BYTES):
+        if not has_file:
             return None
         body = f"@{place}/{REQUEST}"
     url = shlex.quote(f"{address}/v1/models/{facts.settings.model_name}:predict")
-    line = f"curl -d {shlex.quote(body)} \\\n  {url}"
-    serve = _serve(record.command) if record and not facts.settings.rest else None
-    return f"{serve}\n{line}" if serve else line
+    return f"curl -d {shlex.quote(body)} \\\n  {url}"
 
 
 def _serve(command: Sequence[str]) -> str | None:

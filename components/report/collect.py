@@ -44,6 +44,8 @@ class Sources:
     examples_properties: Mapping[str, Any] = field(default_factory=dict)
     """Custom properties of the examples: span and fingerprint."""
     model: Path | None = None
+    ask_model: bool = True
+    """Whether the model, if there is one, is asked for predictions."""
     evaluation: Path | None = None
     served_version: int | None = None
     pushed_version: int | None = None
@@ -75,11 +77,12 @@ class _Collector:
         data = self._part("Data", self._data) if sources.statistics or sources.anomalies else None
         training = self._part("Training", training_facts.read, sources.model)
         evaluation = self._part("Evaluation", verdict.read, sources.evaluation)
-        found = self._part("Quality", self._quality, sources.examples, sources.saved_model)
+        saved_model = sources.saved_model if sources.ask_model else None
+        found = self._part("Quality", self._quality, sources.examples, saved_model)
         quality = None
         if found:
             quality, sample = found
-            add = functools.partial(with_intervals, seed=self._settings.seed)
+            add = functools.partial(with_intervals, total_rows=quality.total_rows, seed=self._settings.seed)
             arguments = (evaluation, sample.predictions, sample.rows_by_slice)
             evaluation = self._part("Intervals", add, *arguments) or evaluation
         push = self._part("Push", self._push, sources.saved_model)
@@ -207,7 +210,12 @@ def _with_mistakes(found: Quality, sample: Any, predictions: Any) -> Quality:
 
 
 def with_intervals(
-    evaluation: Evaluation, predictions: "Predictions", rows_by_slice: Mapping[str, np.ndarray], *, seed: int
+    evaluation: Evaluation,
+    predictions: "Predictions",
+    rows_by_slice: Mapping[str, np.ndarray],
+    *,
+    total_rows: int,
+    seed: int,
 ) -> Evaluation:
     """The evaluation, with an interval for each metric and for the metric that slices are ranked by.
 
@@ -215,6 +223,7 @@ def with_intervals(
         evaluation: as it was read.
         predictions: for a sample of the evaluation split.
         rows_by_slice: positions among them by name of the slice.
+        total_rows: of the evaluation split.
         seed: of the bootstrap.
     """
     from components.report.intervals import bootstrap
@@ -222,15 +231,15 @@ def with_intervals(
     def of_metric(metric: Metric) -> Metric:
         if metric.interval:
             return metric
-        return metric.model_copy(
-            update={"interval": bootstrap(metric.name, predictions, value=metric.value, seed=seed)}
-        )
+        interval = bootstrap(metric.name, predictions, value=metric.value, total_rows=total_rows, seed=seed)
+        return metric.model_copy(update={"interval": interval})
 
     def of_slice(entry: Slice) -> Slice:
         rows = rows_by_slice.get(entry.name)
         if entry.interval or entry.value is None or rows is None:
             return entry
-        interval = bootstrap(evaluation.ranked_by, predictions.of(rows), value=entry.value, seed=seed)
+        own = predictions.of(rows)
+        interval = bootstrap(evaluation.ranked_by, own, value=entry.value, total_rows=entry.rows, seed=seed)
         return entry.model_copy(update={"interval": interval})
 
     slices = evaluation.slices
@@ -254,7 +263,8 @@ def _distinct(examples: Path | None) -> dict[str, int | None]:
     """Number of distinct values by column, as the scan of the table counted them."""
     if examples is None or not (examples / table_profile.FILE).is_file():
         return {}
-    return {column.name: column.num_distinct or None for column in table_profile.read(examples).columns}
+    columns = table_profile.read(examples).columns
+    return {column.name: column.num_distinct or column.num_decimals or None for column in columns}
 
 
 def _rows_by_slice(

@@ -53,6 +53,12 @@ class Side:
         """Its training, if it came so far."""
         return self.facts.training if self.facts else None
 
+    @property
+    def data(self) -> object:
+        """What tells its rows from others: fingerprints hang on the time of the files. None if that is not known."""
+        data = self.facts.data if self.facts else None
+        return data and (data.splits, [(column.name, column.splits) for column in data.columns])
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -67,6 +73,12 @@ class Comparison:
     slices: list[Pair]
     """The one that changed most for the worse first."""
     config: list[ConfigDifference]
+
+    @property
+    def has_other_data(self) -> bool:
+        """Whether the metrics are of other rows, so that a difference need not be the model's."""
+        first, second = self.first.data, self.second.data
+        return first is not None and second is not None and first != second
 
 
 def compare(first: Side, second: Side) -> Comparison:
@@ -129,10 +141,10 @@ def _slices(first: Side, second: Side) -> tuple[str | None, list[Pair]]:
 
 
 def config_differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[ConfigDifference]:
-    """Keys whose values differ, by their dotted paths."""
+    """Keys whose values differ, by their dotted paths. A key that is missing is like one without a value."""
     flat_first, flat_second = dict(_flat(first)), dict(_flat(second))
     for key in dict.fromkeys([*flat_first, *flat_second]):
-        values = flat_first.get(key, "–"), flat_second.get(key, "–")
+        values = flat_first.get(key), flat_second.get(key)
         if values[0] != values[1]:
             yield ConfigDifference(key, *map(_shown, values))
 
@@ -146,4 +158,4 @@ def _flat(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 
 
 def _shown(value: Any) -> str:
-    return "none" if value is None else str(value)
+    return "–" if value is None else str(value)

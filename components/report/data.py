@@ -42,11 +42,11 @@ def read_statistics(folder: Path) -> Statistics:
     for file in folder.glob("Split-*/FeatureStats.pb"):
         (dataset,) = statistics_pb2.DatasetFeatureStatisticsList.FromString(file.read_bytes()).datasets
         found[file.parent.name.removeprefix("Split-")] = dataset
-    return dict(sorted(found.items(), key=lambda entry: (entry[0] not in _ORDER, _rank(entry[0]), entry[0])))
+    return {split: found[split] for split in sorted(found, key=_rank)}
 
 
-def _rank(split: str) -> int:
-    return _ORDER.index(split) if split in _ORDER else len(_ORDER)
+def _rank(split: str) -> tuple[int, str]:
+    return _ORDER.index(split) if split in _ORDER else len(_ORDER), split
 
 
 def read_schema(folder: Path) -> schema_pb2.Schema:
@@ -105,7 +105,8 @@ def anomalies(folder: Path, config: ValidationConfig | None = None) -> list[Anom
     """
     from components.anomaly_gate import read_anomalies
 
-    folders = {path.name.removeprefix("Split-"): path for path in sorted(folder.glob("Split-*"))}
+    splits = sorted((path.name.removeprefix("Split-") for path in folder.glob("Split-*")), key=_rank)
+    folders = {split: folder / f"Split-{split}" for split in splits}
     found = []
     for anomaly in read_anomalies(folders, config or ValidationConfig()):
         action = anomaly.action if config else None

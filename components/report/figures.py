@@ -4,6 +4,7 @@ Every figure is as wide as a phone and is scaled up a little on wide screens: it
 its content in words as its label, which is what a screen reader says.
 """
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,12 +12,14 @@ from dataclasses import dataclass, field
 from markupsafe import Markup, escape
 
 from components.report.facts import CalibrationBin, Column, Curve, Interval, Point
-from components.report.formats import number, shorten
+from components.report.formats import duration, number, shorten
 
 WIDTH = 300
 HEIGHT = 200
 SQUARE = 280
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 12, 24, 34
+_CHARACTER = 6.5
+"""Width of one in a tick's label, about."""
 MAX_LABEL = 26
 """Characters of a name in a figure; the whole name stands in the text beside it."""
 MAX_POINTS = 400
@@ -45,29 +48,55 @@ class _Frame:
     y_high: float
     width: int = WIDTH
     height: int = HEIGHT
+    counts: bool = False
+    """Whether y is a number of something."""
+
+    @functools.cached_property
+    def y_ticks(self) -> list[float]:
+        found = ticks(self.y_low, self.y_high, count=4)
+        return [value for value in found if value % 1 == 0] if self.counts else found
+
+    @functools.cached_property
+    def left(self) -> float:
+        """Where the axis of y stands: right of its labels."""
+        return max(_LEFT, 8 + _CHARACTER * max((len(_tick(value)) for value in self.y_ticks), default=0))
 
     def x(self, value: float) -> float:
-        return _LEFT + (self.width - _LEFT - _RIGHT) * (value - self.x_low) / ((self.x_high - self.x_low) or 1)
+        return self.left + (self.width - self.left - _RIGHT) * (value - self.x_low) / ((self.x_high - self.x_low) or 1)
 
     def y(self, value: float) -> float:
         span = (self.y_high - self.y_low) or 1
         return _TOP + (self.height - _TOP - _BOTTOM) * (1 - (value - self.y_low) / span)
 
+    def _fitting(self, found: Sequence[float]) -> Sequence[float]:
+        """As many ticks of x as have room beside each other."""
+        longest = max((len(_tick(value)) for value in found), default=0)
+        room = (self.width - self.left - _RIGHT) / (_CHARACTER * (longest + 2))
+        return found[:: math.ceil(len(found) / max(room + 1, 1))] if found else found
+
     def axes(self, x_label: str, y_label: str, *, x_ticks: Sequence[float] | None = None) -> Markup:
         parts = []
-        for value in ticks(self.y_low, self.y_high, count=4):
+        for value in self.y_ticks:
             place = self.y(value)
             parts.append(
-                Markup('<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(
-                    _LEFT, self.width - _RIGHT, place, place
+                Markup('<line class="grid" x1="{:.1f}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(
+                    self.left, self.width - _RIGHT, place, place
                 )
             )
-            parts.append(_text(_LEFT - 5, place + 4, number(value), anchor="end"))
-        for value in x_ticks if x_ticks is not None else ticks(self.x_low, self.x_high, count=5):
-            parts.append(_text(self.x(value), self.height - _BOTTOM + 15, number(value), anchor="middle"))
-        parts.append(_text((_LEFT + self.width - _RIGHT) / 2, self.height - 3, x_label, anchor="middle", kind="axis"))
+            parts.append(_text(self.left - 5, place + 4, _tick(value), anchor="end"))
+        for value in self._fitting(ticks(self.x_low, self.x_high) if x_ticks is None else x_ticks):
+            label = _tick(value)
+            place = min(self.x(value), self.width - _CHARACTER * len(label) / 2)
+            parts.append(_text(place, self.height - _BOTTOM + 15, label, anchor="middle"))
+        middle = (self.left + self.width - _RIGHT) / 2
+        parts.append(_text(middle, self.height - 3, x_label, anchor="middle", kind="axis"))
         parts.append(_text(3, 10, y_label, kind="axis"))
         return Markup("").join(parts)
+
+
+def _tick(value: float) -> str:
+    """A number at an axis, where a million has no room: `1.25e6`."""
+    return number(value) if abs(value) < 1e6 else f"{value:.4g}".replace("e+0", "e").replace("e+", "e")
 
 
 def _text(x: float, y: float, text: str, *, anchor: str = "start", kind: str = "tick") -> Markup:
@@ -203,7 +232,7 @@ def scatter(points: Sequence[Point], *, label: str) -> Markup:
 
 def histogram(edges: Sequence[float], counts: Sequence[int], *, label: str, x_label: str) -> Markup:
     """Bars over a number."""
-    frame = _Frame(edges[0], edges[-1], 0, max(counts) * 1.05 or 1)
+    frame = _Frame(edges[0], edges[-1], 0, max(counts) * 1.05 or 1, counts=True)
     bottom = frame.y(0)
     bars = "".join(
         f"M{frame.x(low) + 0.5:.1f} {bottom:.1f}V{frame.y(count):.1f}H{frame.x(high) - 0.5:.1f}V{bottom:.1f}z"
@@ -333,7 +362,7 @@ def chain(steps: Sequence[Step]) -> Markup:
     for step in steps:
         y = rows[step.id] * _ROW + 19
         state = step.state.replace(" ", "-")
-        time = "" if step.seconds is None or step.state in ("cached", "not reached") else f"{step.seconds:.1f} s"
+        time = "" if step.seconds is None or step.state in ("cached", "not reached") else duration(step.seconds)
         parts.append(Markup('<circle class="node {}" cx="{}" cy="{}" r="8"/>').format(state, _CHAIN_LEFT, y))
         parts.append(
             Markup('<text class="mark {}" x="{}" y="{}" text-anchor="middle">{}</text>').format(

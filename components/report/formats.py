@@ -55,6 +55,11 @@ def share(value: float) -> str:
     return f"{value:.1%}".replace(".0%", "%").replace("%", " %")
 
 
+def shares(values: Sequence[float]) -> str:
+    """Shares of several splits side by side: `43.5 / 46.8 %`."""
+    return " / ".join(share(value).removesuffix(" %") for value in values) + " %"
+
+
 def distance(value: float) -> str:
     """A distance of two distributions, from 0 to 1."""
     return "<0.001" if 0 < value < 0.001 else f"{value:.2g}" if value < 0.1 else f"{value:.2f}"
@@ -97,7 +102,7 @@ def shape(layer: Layer) -> str:
 def by_split(column: Column, name: str, kind: str) -> str:
     """A statistic of the training rows and of the evaluation rows."""
     values = [getattr(one, name) for one in _compared(column)]
-    return " / ".join(share(value) if kind == "share" else number(value) for value in values)
+    return shares(values) if kind == "share" else " / ".join(map(number, values))
 
 
 def value_range(column: Column) -> str:
@@ -134,7 +139,7 @@ class ValueBar:
     value: str
     widths: list[int]
     """Of the bar of each split, in percent of the longest."""
-    share: float
+    shares: list[float]
 
 
 def value_bars(column: Column) -> list[ValueBar]:
@@ -145,7 +150,7 @@ def value_bars(column: Column) -> list[ValueBar]:
         ValueBar(
             value if value.strip() else "(blank)",
             [round(100 * one.shares[index] / highest) for one in shown],
-            shown[0].shares[index] if shown else 0.0,
+            [one.shares[index] for one in shown],
         )
         for index, value in enumerate(column.values)
     ]

@@ -48,16 +48,18 @@ def wilson(share: float, rows: int) -> Interval | None:
     return Interval(lower=min(lower, share), upper=max(upper, share), method="wilson")  # but for rounding it holds
 
 
-def bootstrap(metric: str, predictions: Predictions, *, value: float, seed: int) -> Interval | None:
+def bootstrap(metric: str, predictions: Predictions, *, value: float, total_rows: int, seed: int) -> Interval | None:
     """Percentile bootstrap of a metric: its spread over samples of the rows drawn with replacement.
 
-    The spread is laid around the value of all rows, from which that of the sample may differ a little. B. Efron,
-    "Bootstrap Methods: Another Look at the Jackknife", 1979.
+    The spread is laid around the value of all rows, from which that of the sample may differ a little, and is as much
+    smaller as the root of their number is larger. B. Efron, "Bootstrap Methods: Another Look at the Jackknife", 1979;
+    P. Bickel et al., "Resampling Fewer Than n Observations", 1997.
 
     Args:
         metric: one of pipeline.config.METRICS, or `kappa`.
         predictions: for the rows of the sample.
         value: of the metric on all rows.
+        total_rows: that the value is of, those of the sample among them.
         seed: of the draws.
 
     Returns:
@@ -80,7 +82,8 @@ def bootstrap(metric: str, predictions: Predictions, *, value: float, seed: int)
         return None
     if found.min() == found.max():  # a sample without an error has no spread to show
         return None
-    lower, upper = np.quantile(found, [0.025, 0.975]) - point + value
+    scale = math.sqrt(rows / max(rows, total_rows))
+    lower, upper = (np.quantile(found, [0.025, 0.975]) - point) * scale + value
     low, high = _BOUNDS.get(metric, (0.0, np.inf))
     return Interval(
         lower=float(np.clip(lower, low, value)), upper=float(np.clip(upper, value, high)), method="bootstrap"

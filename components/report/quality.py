@@ -3,6 +3,7 @@
 Knows arrays and nothing of models.
 """
 
+import math
 from dataclasses import asdict
 from typing import Any
 
@@ -21,6 +22,7 @@ ROC_THRESHOLDS = 100
 CALIBRATION_BINS = 10
 SCATTER_POINTS = 600
 RESIDUAL_BARS = 25
+"""At most; of few rows the root of their number, or most bars would hold one."""
 Array = np.ndarray[Any, Any]
 
 
@@ -150,7 +152,8 @@ def _regression(predictions: Predictions, total_rows: int, seed: int) -> Quality
     residuals = values - labels
     low, high = np.quantile(residuals, [0.005, 0.995])  # a single row far off would leave one bar
     low, high = (low, high) if high > low else (low - 0.5, high + 0.5)
-    counts, edges = np.histogram(np.clip(residuals, low, high), bins=RESIDUAL_BARS, range=(low, high))
+    bars = min(math.isqrt(len(residuals)) + 1, RESIDUAL_BARS)
+    counts, edges = np.histogram(np.clip(residuals, low, high), bins=bars, range=(low, high))
     drawn = np.random.default_rng(seed).permutation(len(labels))[:SCATTER_POINTS]
     return Quality(
         sample_rows=len(labels),

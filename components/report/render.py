@@ -174,6 +174,7 @@ def _environment() -> jinja2.Environment:
         "shade": figures.confusion_shade,
         "shape": formats.shape,
         "share": formats.share,
+        "shares": formats.shares,
         "short": formats.shorten,
         "signed": formats.signed,
         "slice_range": formats.slice_range,

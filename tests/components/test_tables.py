@@ -259,6 +259,16 @@ def test_distinct_values_are_counted_over_blocks(tmp_path, small_blocks):
     assert profile.column("s").values_repeat
 
 
+@pytest.mark.parametrize(("bound", "expected"), [(10_000, [3, 119, None]), (100, [3, None, None])])
+def test_distinct_decimals_are_counted_over_blocks_up_to_a_bound(
+    tmp_path, small_blocks, monkeypatch, bound: int, expected: list[int | None]
+):
+    monkeypatch.setattr(tables, "MAX_DISTINCT", bound)
+    path = write(tmp_path / "a.csv", "f,g,y", *[f"{i % 3 + 0.5},{i + 0.5 if i else ''},{i % 2}" for i in range(120)])
+
+    assert [inspect(path).column(name).num_decimals for name in "fgy"] == expected
+
+
 def test_distinct_values_are_counted_up_to_a_bound(tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "MAX_DISTINCT", 5)
     path = write(tmp_path / "a.csv", "s,y", *[f"word{i},{i % 2}" for i in range(20)])

@@ -36,6 +36,8 @@ def test_killed_and_interrupted_runs_resume_and_leave_nothing_that_is_used(new_p
     project = new_penguins
     killed = interrupt(project, during="StatisticsGen", with_signal=signal.SIGKILL)
     assert killed.exit_code == -signal.SIGKILL
+    of_killed = kubetfx_here("report", project.config, "--format", "json").document
+    assert "killed without a word" in Path(of_killed["report"]).read_text(encoding="utf-8")
 
     interrupted = interrupt(project, during="Transform", with_signal=signal.SIGINT)
     assert interrupted.exit_code == 130
@@ -45,11 +47,11 @@ def test_killed_and_interrupted_runs_resume_and_leave_nothing_that_is_used(new_p
     assert "the same command goes on from there" in interrupted.stderr
     assert output_folders(project, "Transform") == []
     runs = kubetfx_here("runs", project.config, "--format", "json").document["runs"]
-    assert [run["state"] for run in runs] == ["interrupted", "running"]
+    assert [run["state"] for run in runs] == ["interrupted", "interrupted"]
     report = Path(runs[0]["report"]).read_text(encoding="utf-8")
     assert "Interrupted at Transform, node 6 of 11" in report
     of_killed = kubetfx_here("report", project.config, "--run", runs[1]["run_id"], "--format", "json").document
-    assert "killed without a word" in Path(of_killed["report"]).read_text(encoding="utf-8")
+    assert "<span>Killed</span>" in Path(of_killed["report"]).read_text(encoding="utf-8")
 
     terminated = interrupt(project, during="Trainer", with_signal=signal.SIGTERM)
     assert terminated.exit_code == 130

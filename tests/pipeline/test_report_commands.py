@@ -67,6 +67,19 @@ def test_report_of_a_run_that_left_nothing_is_made(config: Path) -> None:
     assert json.loads((path.parent / "metrics.json").read_text())["blessed"] is None
 
 
+@pytest.mark.parametrize("opens", [True, False])
+def test_report_is_opened_where_there_is_a_browser(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], opens: bool
+) -> None:
+    recorded(config, "20260102-000000-bbb", "failed", error="ValueError: no")
+    asked = []
+    monkeypatch.setattr("webbrowser.open", lambda url: asked.append(url) or opens)
+    result = CliRunner().invoke(app, ["report", str(config), "--open"], catch_exceptions=False)
+
+    assert asked == [Path(result.stdout.strip()).resolve().as_uri()]
+    assert ("There is no browser here" in capfd.readouterr().err) is not opens
+
+
 def test_two_runs_are_compared(config: Path) -> None:
     recorded(config, "20260101-000000-aaa", "pushed", metrics={"auc": 0.8})
     second = recorded(config, "20260102-000000-bbb", "pushed", metrics={"auc": 0.7})

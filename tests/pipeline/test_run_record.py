@@ -51,6 +51,17 @@ def test_id_that_is_none_or_several_is_refused(tmp_path: Path, run_id: str, mess
         run_record.find(tmp_path, run_id)
 
 
+def test_run_that_was_killed_is_ended_by_the_next_one(tmp_path: Path) -> None:
+    for run_id, state in (("1", "pushed"), ("2", "running")):
+        run_record.write(tmp_path, record_of(tmp_path, run_id).model_copy(update={"state": state}))
+    report = run_record.run_folder(tmp_path, "2") / run_record.REPORT
+    report.write_text("Running")
+    run_record.end_killed(tmp_path)
+
+    assert [record.state for record in run_record.read_all(tmp_path)] == ["interrupted", "pushed"]
+    assert not report.exists()
+
+
 def test_workspace_without_runs_says_how_to_start_one(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"No run has been recorded yet.*kubetfx run"):
         run_record.find(tmp_path, None)

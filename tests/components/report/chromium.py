@@ -1,6 +1,7 @@
 """A headless Chromium, spoken to in its DevTools protocol: what a page looks like, and what goes wrong in it."""
 
 import contextlib
+import importlib.util
 import json
 import os
 import re
@@ -18,7 +19,7 @@ from websockets.sync.client import ClientConnection, connect
 
 SECONDS = 60
 AXE = "KUBETFX_AXE"
-"""Environment variable: the folder of the npm package axe-core, or its axe.min.js."""
+"""Environment variable: the folder of another axe-core (an npm package), or its axe.min.js."""
 
 PROBLEMS = {
     "Log.entryAdded": lambda params: params["entry"]["text"],
@@ -55,7 +56,7 @@ class Page:
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 
-    def open(self, path: Path, *, width: int, scheme: str, height: int = 900) -> None:
+    def open(self, path: Path, *, width: int, scheme: str, height: int = 900, media: str = "screen") -> None:
         """Show a file, with the network cut."""
         for domain in ("Page", "Network", "Log", "Runtime"):
             self.call(f"{domain}.enable")
@@ -63,7 +64,9 @@ class Page:
         self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
         )
-        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        self.call(
+            "Emulation.setEmulatedMedia", media=media, features=[{"name": "prefers-color-scheme", "value": scheme}]
+        )
         self.events.clear()
         self.call("Page.navigate", url=path.resolve().as_uri())
         self.wait_for("Page.loadEventFired")
@@ -111,12 +114,12 @@ def running() -> Iterator[Page]:
 
 
 def axe_source() -> str:
-    """axe-core; the test is skipped where nobody has installed it."""
-    root = Path(os.environ.get(AXE) or Path(__file__).parents[3] / "node_modules" / "axe-core")
-    path = root / "axe.min.js" if root.is_dir() else root
-    if not path.is_file():
-        pytest.skip(f"there is no axe-core: `npm install --no-save axe-core`, or name its folder in {AXE}")
-    return path.read_text(encoding="utf-8")
+    """axe-core: the one that axe-playwright-python holds, which is not imported, or another."""
+    package = importlib.util.find_spec("axe_playwright_python")
+    assert package is not None
+    assert package.origin is not None
+    root = Path(os.environ.get(AXE) or Path(package.origin).parent)
+    return (root / "axe.min.js" if root.is_dir() else root).read_text(encoding="utf-8")
 
 
 OVERLAPS = """
@@ -155,6 +158,14 @@ OVERLAPS = """
 })()
 """
 """Pairs of texts that lie over each other, as far as they can be seen: what a box cuts off does not count."""
+
+CUT_OFF = """
+[...document.querySelectorAll("svg text")].filter(text => {
+  const box = text.getBBox(), view = text.ownerSVGElement.viewBox.baseVal;
+  return box.x < -1 || box.y < -1 || box.x + box.width > view.width + 1 || box.y + box.height > view.height + 1;
+}).map(text => text.textContent)
+"""
+"""Texts of figures that reach over the edge of theirs."""
 
 FIRST_LAYOUT = "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
 """Width of the content and of the window: the first is larger where the page scrolls sideways."""

@@ -217,12 +217,16 @@ def evaluation_facts(*, blessed: bool = False) -> Evaluation:
     return verdict.describe(EvaluationResult(**document))
 
 
+def with_intervals(evaluation: Evaluation, predicted: Predictions) -> Evaluation:
+    return collect.with_intervals(evaluation, predicted, {}, total_rows=len(predicted.labels), seed=0)
+
+
 def facts(*, blessed: bool = False, num_numbers: int = 3) -> Facts:
     """Of a classification with slices, drift, an anomaly, and names that try to break out."""
     found = data_facts(num_numbers)
     names = [column.name for column in found.columns if column.role in ("numeric", "vocabulary")]
     predicted = predictions()
-    evaluation = collect.with_intervals(evaluation_facts(blessed=blessed), predicted, {}, seed=0)
+    evaluation = with_intervals(evaluation_facts(blessed=blessed), predicted)
     card = CardConfig(
         purpose=f"To see whether {SCRIPT} does harm.",
         owner="the team <team@example.org>",
@@ -257,7 +261,7 @@ def regression_facts() -> Facts:
         "checks": [Check("mean_absolute_error", "at_most", 9.0, 8.1, None, passed=True)],
         "is_blessed": True,
     }
-    evaluation = collect.with_intervals(verdict.describe(EvaluationResult(**document)), predicted, {}, seed=0)
+    evaluation = with_intervals(verdict.describe(EvaluationResult(**document)), predicted)
     return Facts(
         settings=Settings(name="houses", model_name="houses", task="regression"),
         label="price",
@@ -285,7 +289,7 @@ def image_facts() -> Facts:
         "checks": [Check("drop_fgsm_0.01", "at_most", 0.5, 0.4, None, passed=True)],
         "is_blessed": True,
     }
-    evaluation = collect.with_intervals(verdict.describe(EvaluationResult(**document)), predicted, {}, seed=0)
+    evaluation = with_intervals(verdict.describe(EvaluationResult(**document)), predicted)
     shown = [
         Mistake(picture=picture(), path=f"{SCRIPT}.png", truth=truth, named=CLASSES[0], score=0.9)
         for truth in (*CLASSES[1:], "emoji 🐧")

@@ -1,5 +1,6 @@
 """The report as a person meets it: on a phone and on a wide screen, light and dark, offline."""
 
+import dataclasses
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from components.report import comparison, render
 from components.report.facts import Facts
+from components.report.quality import describe
 from tests.components.report import chromium, sample
 
 
@@ -55,7 +57,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [375, 1440])
+@pytest.mark.parametrize("width", [375, 768, 1100, 1440])
 @pytest.mark.parametrize("name", PAGES)
 def test_page_fits_its_window_and_asks_for_nothing(
     page: chromium.Page, files: dict[str, Path], name: str, width: int, scheme: str
@@ -68,7 +70,22 @@ def test_page_fits_its_window_and_asks_for_nothing(
     content, window = page.evaluate(chromium.FIRST_LAYOUT)
     assert content <= window
     assert page.evaluate(chromium.OVERLAPS) == []
+    assert page.evaluate(chromium.CUT_OFF) == []
     assert "taken over" not in page.evaluate("document.title")
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_on_paper_keeps_bars_and_config(page: chromium.Page, files: dict[str, Path], name: str) -> None:
+    page.open(files[name], width=700, scheme="dark", media="print")
+
+    content, window = page.evaluate(chromium.FIRST_LAYOUT)
+    assert content <= window
+    assert page.evaluate(chromium.OVERLAPS) == []
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    adjusted = "[...document.querySelectorAll('.bars span, .matrix td, .legend i')].map(one => getComputedStyle(one))"
+    assert set(page.evaluate(f"{adjusted}.map(style => style.printColorAdjust)")) <= {"exact"}
+    configs = "[...document.querySelectorAll('#provenance details pre')]"
+    assert all(page.evaluate(f"{configs}.map(one => one.checkVisibility() && one.offsetHeight > 20)"))
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(375, "dark"), (1440, "light")])
@@ -116,12 +133,33 @@ def test_folded_columns_stay_light_until_they_are_opened(page: chromium.Page, tm
     assert content <= window
 
 
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 12_345_678.0])
+def test_numbers_of_any_size_have_room_in_figures(page: chromium.Page, tmp_path: Path, scale: float) -> None:
+    facts = sample.regression_facts()
+    predicted = sample.regression_predictions()
+    large = dataclasses.replace(predicted, labels=predicted.labels * scale, outputs=predicted.outputs * scale)
+    curve = [0.00298 * scale, 0.00297 * scale, 0.002965 * scale]
+    training = facts.training.model_copy(
+        update={"epochs": 3, "history": {"loss": curve, "val_loss": curve}, "learning_rate": curve}
+    )
+    quality = describe(large, total_rows=300, seed=0)
+    path = tmp_path / "numbers.html"
+    path.write_text(
+        render.report(facts.model_copy(update={"quality": quality, "training": training}), sample.record("pushed"))
+    )
+    page.open(path, width=375, scheme="light")
+
+    assert page.evaluate(chromium.CUT_OFF) == []
+    assert page.evaluate(chromium.OVERLAPS) == []
+
+
 def test_what_these_tests_look_for_is_found_where_it_is(page: chromium.Page, tmp_path: Path) -> None:
     path = tmp_path / "faulty.html"
     path.write_text(
         "<!doctype html><img src='https://example.invalid/a.png'><script>nothing()</script>"
         "<p style='position:absolute;top:99px'>over</p><p style='position:absolute;top:101px'>under</p>"
         "<div style='width:3000px'>wide</div>"
+        "<svg viewBox='0 0 20 20' style='margin-top:300px'><text y='10'>farther than 20</text></svg>"
     )
     page.open(path, width=375, scheme="light")
 
@@ -130,3 +168,4 @@ def test_what_these_tests_look_for_is_found_where_it_is(page: chromium.Page, tmp
     content, window = page.evaluate(chromium.FIRST_LAYOUT)
     assert content > window
     assert [found[:2] for found in page.evaluate(chromium.OVERLAPS)] == [["over", "under"]]
+    assert page.evaluate(chromium.CUT_OFF) == ["farther than 20"]

@@ -1,4 +1,5 @@
 from components.report import comparison, render
+from components.report.facts import Split
 from tests.components.report import sample
 
 
@@ -24,12 +25,12 @@ def test_less_of_a_loss_is_better_and_of_rows_is_neither() -> None:
 
 def test_config_differences_have_dotted_keys() -> None:
     first = {"training": {"epochs": 5, "seed": 0}, "name": "a", "slices": []}
-    second = {"training": {"epochs": 9, "seed": 0}, "name": "a", "card": {"owner": None}, "slices": []}
+    second = {"training": {"epochs": 9, "seed": 0}, "name": "a", "card": {"owner": "me", "license": None}, "slices": []}
     found = list(comparison.config_differences(first, second))
 
     assert [(one.key, one.first, one.second) for one in found] == [
         ("training.epochs", "5", "9"),
-        ("card.owner", "–", "none"),
+        ("card.owner", "–", "me"),
     ]
 
 
@@ -54,6 +55,15 @@ def test_run_that_failed_early_can_be_compared() -> None:
     assert found.slices == []
     assert [pair.first for pair in found.metrics] == [None]
     assert "<svg" not in render.comparison(found)
+
+
+def test_other_rows_are_said_to_be_others() -> None:
+    first, second = side(), side()
+    fewer = sample.data_facts().model_copy(update={"splits": [Split(name="train", rows=9)]})
+    other = comparison.Side(second.record, second.facts.model_copy(update={"data": fewer}))
+
+    assert "data changed" not in render.comparison(comparison.compare(first, second))
+    assert "data changed" in render.comparison(comparison.compare(first, other))
 
 
 def test_page_has_the_curves_of_both_runs_in_one_figure() -> None:

@@ -124,6 +124,16 @@ def test_anomalies_come_with_their_remedy(tmp_path: Path, action: str, remedy: s
     assert remedy in found.remedy
 
 
+def test_anomalies_of_the_training_rows_come_first(tmp_path: Path) -> None:
+    document = anomalies_pb2.Anomalies()
+    document.anomaly_info["colour"].description = "Unexpected string values"
+    for split in ("eval", "train", "validation"):
+        (tmp_path / f"Split-{split}").mkdir()
+        (tmp_path / f"Split-{split}" / "SchemaDiff.pb").write_bytes(document.SerializeToString())
+
+    assert [one.split for one in data.anomalies(tmp_path)] == ["train", "validation", "eval"]
+
+
 def test_schema_alone_tells_columns_with_their_use(tmp_path: Path) -> None:
     schema = sample.schema_of(sample.table(5, seed=0))
     (tmp_path / "schema.pbtxt").write_text(text_format.MessageToString(schema), encoding="utf-8")

@@ -33,6 +33,10 @@ def test_shares_are_percentages(value: float, text: str) -> None:
     assert formats.share(value) == text
 
 
+def test_shares_of_two_splits_share_their_unit() -> None:
+    assert formats.shares([0.435, 0.0004]) == "43.5 / <0.1 %"
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0.0123, "12.3 ms"), (41.5, "41.5 s"), (125, "2 min 5 s"), (3 * 3600 + 240, "3 h 4 min")],

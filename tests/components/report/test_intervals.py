@@ -81,28 +81,32 @@ def test_metric_of_a_bootstrap_sample_is_the_metric(predictions: sample.Predicti
     assert measure(weights[None, :])[0] == pytest.approx(metric_of(name, predictions, weights))
 
 
-def test_interval_covers_the_truth_about_as_often_as_it_says() -> None:
-    """Mean absolute error of normal residuals with standard deviation 1: sqrt(2 / pi)."""
+@pytest.mark.parametrize("total_rows", [120, 1_200])
+def test_interval_covers_the_truth_about_as_often_as_it_says(total_rows: int) -> None:
+    """Mean absolute error of normal residuals with standard deviation 1: sqrt(2 / pi). The sample has 120 rows."""
     generator = np.random.default_rng(3)
-    truth = np.sqrt(2 / np.pi)
-    hits = 0
+    truth, deviation = np.sqrt(2 / np.pi), np.sqrt(1 - 2 / np.pi)
+    hits, widths = 0, []
     for seed in range(60):
-        labels = generator.normal(0, 1, 120)
-        found = sample.Predictions((), labels, np.zeros(120), np.ones(120, bool))
-        interval = intervals.bootstrap("mean_absolute_error", found, value=float(np.abs(labels).mean()), seed=seed)
+        labels = generator.normal(0, 1, total_rows)
+        found = sample.Predictions((), labels[:120], np.zeros(120), np.ones(120, bool))
+        value = float(np.abs(labels).mean())
+        interval = intervals.bootstrap("mean_absolute_error", found, value=value, total_rows=total_rows, seed=seed)
         assert interval is not None
         hits += interval.lower <= truth <= interval.upper
+        widths.append(interval.upper - interval.lower)
     assert 51 <= hits <= 60
+    assert np.mean(widths) == pytest.approx(2 * 1.96 * deviation / np.sqrt(total_rows), rel=0.1)
 
 
 def test_few_rows_and_metrics_without_spread_have_no_interval() -> None:
     few = BINARY.of(np.arange(intervals.MIN_ROWS - 1))
-    assert intervals.bootstrap("auc", few, value=0.5, seed=0) is None
+    assert intervals.bootstrap("auc", few, value=0.5, total_rows=9, seed=0) is None
     perfect = sample.Predictions(TWO, BINARY.labels, np.eye(2)[BINARY.labels], BINARY.known)
-    assert intervals.bootstrap("auc", perfect, value=1.0, seed=0) is None
-    assert intervals.bootstrap("auc", BINARY, value=float("nan"), seed=0) is None
+    assert intervals.bootstrap("auc", perfect, value=1.0, total_rows=500, seed=0) is None
+    assert intervals.bootstrap("auc", BINARY, value=float("nan"), total_rows=500, seed=0) is None
 
 
 def test_same_seed_gives_the_same_interval() -> None:
-    first, second = (intervals.bootstrap("auc", BINARY, value=0.9, seed=7) for _ in range(2))
+    first, second = (intervals.bootstrap("auc", BINARY, value=0.9, total_rows=500, seed=7) for _ in range(2))
     assert first == second

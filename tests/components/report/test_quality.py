@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import sklearn.metrics as reference
+from sklearn.calibration import calibration_curve
 
 from components.report import quality
 from tests.components.report import sample
@@ -64,6 +65,14 @@ def test_calibration_holds_every_row_once() -> None:
     assert found.calibration_error == pytest.approx(
         sum(abs(one.predicted - one.observed) * one.rows for one in found.calibration) / 500
     )
+
+
+def test_calibration_of_two_classes_is_that_of_the_second() -> None:
+    observed, predicted = calibration_curve(BINARY.labels == 1, BINARY.outputs[:, 1], n_bins=quality.CALIBRATION_BINS)
+    found = quality.describe(BINARY, total_rows=500, seed=0).calibration
+
+    assert [one.observed for one in found] == pytest.approx(observed.tolist())
+    assert [one.predicted for one in found] == pytest.approx(predicted.tolist())
 
 
 def test_class_without_a_row_has_no_recall_and_no_curve() -> None:

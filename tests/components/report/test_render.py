@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from components.report import plots, render
-from pipeline.run_record import NodeRecord
+from pipeline.run_record import KILLED, NodeRecord
 from tests.components.report import sample
 
 GOLDENS = Path(__file__).parent / "goldens"
@@ -160,33 +160,76 @@ def test_part_that_could_not_be_made_is_named() -> None:
 
 
 def test_call_works_as_it_stands() -> None:
-    facts = sample.facts(blessed=True)
-    call = render.answer(facts, sample.record("pushed")).call
+    found = render.answer(sample.facts(blessed=True), sample.record("pushed"))
 
-    assert call is not None
-    assert call.startswith("kubetfx serve 'my folder/pipeline.yaml'\ncurl -d '{\"instances\"")
-    assert '"it\'"\'"\'s"' in call
-    assert call.endswith("http://localhost:8501/v1/models/sample:predict")
+    assert found.serve == "kubetfx serve 'my folder/pipeline.yaml'"
+    assert found.call is not None
+    assert found.call.startswith('curl -d \'{"instances"')
+    assert '"it\'"\'"\'s"' in found.call
+    assert found.call.endswith("http://localhost:8501/v1/models/sample:predict")
+
+
+def test_server_of_the_config_is_called_and_none_is_started() -> None:
+    facts = sample.facts(blessed=True)
+    settings = facts.settings.model_copy(update={"rest": "http://models:8501"})
+    found = render.answer(facts.model_copy(update={"settings": settings}), sample.record("pushed"))
+
+    assert found.serve is None
+    assert found.call is not None
+    assert found.call.endswith("http://models:8501/v1/models/sample:predict")
 
 
 def test_call_serves_what_the_command_pushed() -> None:
     command = ["kubetfx", "run", "--set", "data.schema_file=s.yaml", "p.yaml", "--set=serving.push_directory=/srv/m"]
     record = sample.record("pushed").model_copy(update={"command": command})
-    call = render.answer(sample.facts(blessed=True), record).call
+    served = render.answer(sample.facts(blessed=True), record).serve
 
-    assert call is not None
-    served = call.partition("\n")[0]
     assert served == "kubetfx serve p.yaml --set data.schema_file=s.yaml --set=serving.push_directory=/srv/m"
 
 
-def test_call_with_a_large_picture_reads_a_file() -> None:
-    facts = sample.facts(blessed=True)
-    assert facts.push is not None
-    push = facts.push.model_copy(update={"request": "9" * 200_000, "destination": "/srv/my models/7"})
-    call = render.answer(facts.model_copy(update={"push": push}), sample.record("pushed")).call
+@pytest.mark.parametrize("state", ["failed", "interrupted", "running"])
+def test_run_that_broke_off_says_how_to_go_on(state: str) -> None:
+    reasons = render.answer(sample.facts(), sample.record(state, nodes=5)).reasons
 
-    assert call is not None
-    assert "curl -d '@/srv/my models/7/assets.extra/request.json'" in call
+    assert reasons[-1].endswith("To go on from there: kubetfx run 'my folder/pipeline.yaml'")
+
+
+@pytest.mark.parametrize(
+    ("num_bytes", "destination", "call"),
+    [
+        (1_900, "/srv/my models/7", "curl -d 999"),
+        (5_000, "/srv/my models/7", "curl -d '@/srv/my models/7/assets.extra/request.json'"),
+        (5_000, "s3://models/7", "curl -d 999"),
+        (200_000, "s3://models/7", None),
+    ],
+    ids=["short", "long", "long in a bucket", "too long in a bucket"],
+)
+def test_call_with_many_columns_or_a_picture_reads_a_file(num_bytes: int, destination: str, call: str | None) -> None:
+    facts = sample.facts(blessed=True)
+    push = facts.push.model_copy(update={"request": "9" * num_bytes, "destination": destination})
+    found = render.answer(facts.model_copy(update={"push": push}), sample.record("pushed"))
+
+    assert found.call is None if call is None else found.call.startswith(call)
+    assert (found.serve is None) == (call is None)
+
+
+def test_anomalies_that_stopped_a_run_stand_at_the_top_with_their_splits() -> None:
+    facts = sample.facts()
+    anomaly = facts.data.anomalies[0].model_copy(update={"action": "stop"})
+    found = [anomaly.model_copy(update={"split": f"split {number}"}) for number in range(7)]
+    data = facts.data.model_copy(update={"anomalies": found})
+    reasons = render.answer(facts.model_copy(update={"data": data}), sample.record("stopped_by_anomalies")).reasons
+
+    assert len(reasons) == 6
+    assert f"{found[0].column} (split 0): {found[0].problem}" == reasons[0]
+    assert reasons[-1] == "And 2 more. What to do about each stands below."
+
+
+def test_killed_run_is_not_taken_for_an_interrupted_one() -> None:
+    record = sample.record("interrupted", nodes=5)
+
+    assert render.answer(sample.facts(), record).title.startswith("Interrupted at")
+    assert render.answer(sample.facts(), record.model_copy(update={"error": KILLED})).title.startswith("Killed at")
 
 
 def test_version_that_was_pushed_before_a_break_is_named() -> None:

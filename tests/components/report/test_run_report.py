@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
+from components import table_profile
 from components.report import facts, run_report
 from pipeline import run_record
 from pipeline.config import PipelineConfig
@@ -62,6 +63,24 @@ def test_first_run_says_that_there_is_nothing_to_compare_with(config: PipelineCo
     html = run_report.publish(config, record, ask_model=False).read_text(encoding="utf-8")
 
     assert "there is no earlier run with other data" in html
+
+
+def test_distinct_values_are_those_of_the_table_though_no_model_is_asked(
+    config: PipelineConfig, tmp_path: Path
+) -> None:
+    statistics = write_statistics(config, 1, {"train": sample.table(100, seed=1)})
+    record = recorded(config, "20260101-000000-aaa", "interrupted", statistics)
+    text = table_profile.Column(sample.SCRIPT, "string", num_values=100, num_distinct=77)
+    number = table_profile.Column("number_0", "float", num_values=100, num_distinct=None, num_decimals=99)
+    table_profile.write(tmp_path, table_profile.TableProfile((text, number), 100), label="label")
+    node = run_record.NodeRecord(
+        id="TableExampleGen", state="done", seconds=1, log="", outputs={"examples": [str(tmp_path)]}
+    )
+    run_report.publish(config, record.model_copy(update={"nodes": [node, *record.nodes]}), ask_model=False)
+
+    data = run_report.facts_of(config, record).data
+    distinct = {one.name: one.distinct for one in data.columns}
+    assert (distinct[sample.SCRIPT], distinct["number_0"]) == (77, 99)
 
 
 def test_facts_are_kept_when_the_artifacts_are_gone(config: PipelineConfig) -> None:
