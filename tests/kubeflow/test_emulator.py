@@ -6,6 +6,8 @@ import subprocess
 from typing import Any
 
 import pytest
+from google.protobuf import json_format
+from kfp.pipeline_spec import pipeline_spec_pb2
 from tfx.dsl.components.common.resolver import Resolver
 from tfx.dsl.experimental.conditionals.conditional import Cond
 from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
@@ -168,9 +170,12 @@ def test_predicate_about_several_nodes_is_evaluated_by_a_task(run):
 
 def test_exit_handler_is_told_of_success(run, tmp_path):
     handler = Tell(path=str(tmp_path / "told"), status=FinalStatusStr())
-    run(small("good", Number(value=1)), extras=Extras(exit_handler=handler))
+    _, tasks = run(small("good", Number(value=1)), extras=Extras(exit_handler=handler))
 
-    assert json.loads((tmp_path / "told").read_text())["state"] == "SUCCEEDED"
+    (asked,) = json.loads(tasks.seen["Tell"][0])["inputs"]["parameterValues"].values()
+    assert asked["state"] == "COMPLETE"  # the driver has ML Metadata's words
+    status = json_format.Parse((tmp_path / "told").read_text(), pipeline_spec_pb2.PipelineTaskFinalStatus())
+    assert (status.state, status.pipeline_job_resource_name) == ("SUCCEEDED", "good")
 
 
 def test_exit_handler_is_told_of_failure_and_what_follows_does_not_run(run, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -82,6 +83,31 @@ def test_task_ends_with_0_and_its_output(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "Pushed version" in done.stderr
     assert "pushed_model" in (tmp_path / "outputs" / "output.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("task", "document", "message"),
+    [
+        ('{"role": "nodes", "walks": 1}', "{}", r"Received: --task with walks: Extra inputs .*Build the image"),
+        ("{", "{}", r"Received: --task with no JSON: .*Build the image"),
+        ("{}", "{{$}}", r"no ExecutorInput .*Received: \{\{\$\}\} .*kfp-local"),
+        ("{}", '{"outputs": {}}', r"no ExecutorInput .*Received: .*'outputFile'"),
+    ],
+    ids=["another version's task", "no task", "no launcher", "another launcher"],
+)
+def test_what_cannot_be_read_is_told_in_words_and_in_the_pods_message(
+    monkeypatch, tmp_path, capsys, task, document, message
+):
+    log = tmp_path / "termination-log"
+    log.touch()
+    monkeypatch.setattr(entrypoint, "TERMINATION_LOG", log)
+    monkeypatch.setattr(entrypoint, "settle_environment", lambda: None)
+    monkeypatch.setattr(entrypoint.os, "_exit", sys.exit)
+    with pytest.raises(SystemExit, match="1"):
+        entrypoint.main(["--task", task, "--executor-input", document])
+
+    assert re.search(message, " ".join(capsys.readouterr().err.split()))
+    assert re.search(message, log.read_text())
 
 
 def test_stop_at_anomalies_ends_with_3_and_the_reason_last(tmp_path):
@@ -277,7 +303,9 @@ def test_pods_message_shows_whole_lines_of_the_traceback_and_no_more_than_kubern
         except OSError as cause:
             raise RuntimeError("wrapped") from cause
     except RuntimeError as error:
-        entrypoint._report(error, gate_spec(), exit_code=1, last_lines=[f"line {i} {'é' * 20}" for i in range(200)])
+        entrypoint._report(
+            error, gate_spec().title, exit_code=1, last_lines=[f"line {i} {'é' * 20}" for i in range(200)]
+        )
 
     assert "Traceback" in capsys.readouterr().err
     assert 4_000 < len(message.read_bytes()) <= 4_096
@@ -286,7 +314,7 @@ def test_pods_message_shows_whole_lines_of_the_traceback_and_no_more_than_kubern
     assert lines[2].startswith("line ")
     assert lines[-1] == "RuntimeError: wrapped"
 
-    entrypoint._report(DataError("x" * 5_000), gate_spec(), exit_code=2, last_lines=["a line"])
+    entrypoint._report(DataError("x" * 5_000), gate_spec().title, exit_code=2, last_lines=["a line"])
     assert message.read_text() == f"AnomalyGate: {'x' * 5_000}"[:4_096]
 
 
