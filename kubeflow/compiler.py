@@ -184,6 +184,13 @@ class _Compilation:
         self._check_names()
         self._contexts_of = {node.id: self._cond_contexts(node) for node in self._nodes}
         self._descriptions = {node.id: describe(node, nodes=pipeline.components) for node in self._nodes}
+        for description in self._descriptions.values():
+            if description.final_status:
+                raise CompileError(
+                    f"{description.id}: takes the final status of the pipeline, which is there when all tasks have "
+                    f"ended. Received: {description.final_status}=FinalStatusStr. Take it out of the pipeline's "
+                    "components, and pass it as Extras(exit_handler=...)."
+                )
         self._parameters: dict[str, RunParameter] = {}
         self._put_run_parameters()
         handed_on = {node.id for node in pipeline.components} - {node.id for node in self._nodes}
@@ -229,9 +236,13 @@ class _Compilation:
             return dsl.pipeline(name=self._slug, display_name=self._name)(build)
 
     def _check_names(self) -> None:
-        known = [node.id for node in self._nodes]
+        nodes = [node.id for node in self._nodes]
+        handlers = [self._extras.exit_handler.id] if self._extras.exit_handler else []
         fused = [name for group in self._config.fused_groups for name in group]
-        for section, names in (("resources", list(self._config.resources)), ("fuse", fused)):
+        for section, names, known in (
+            ("resources", list(self._config.resources), [*nodes, *handlers]),
+            ("fuse", fused, nodes),
+        ):
             for name in names:
                 if name not in known:
                     raise CompileError(

@@ -129,7 +129,7 @@ def _report(error: BaseException, title: str, *, exit_code: int, last_lines: Ite
     """Everything to the log; the gist, the exit status and the last lines to where Kubernetes shows them."""
     lines = list(last_lines)
     if isinstance(error, KubetfxError):
-        message = f"{title}: {error}"
+        message = str(error) if str(error).startswith(f"{title}: ") else f"{title}: {error}"
     else:
         trace = "".join(traceback.format_exception(error))
         sys.stderr.write(trace)

@@ -154,7 +154,10 @@ class _TaskRun:
                 artifact.mlmd_artifact.MergeFrom(stored)
             if not entry.path.exists():
                 entry.path.mkdir(parents=True)
-            artifact.uri = str(entry.path / "value" if isinstance(artifact, ValueArtifact) else entry.path)
+            artifact.uri = str(entry.path)
+            if isinstance(artifact, ValueArtifact):
+                artifact.uri = str(entry.path / "value")
+                artifact.read()  # a function component that takes a value is handed what was read
             found.append(artifact)
         return found
 
@@ -250,9 +253,11 @@ def _executor_class(node: Node) -> Any:
     try:
         return pkgutil.resolve_name(node.executor)
     except (ImportError, AttributeError) as error:
+        logging.exception("%s cannot be imported.", node.executor)
         raise KubetfxError(
-            f"{node.id}: the image does not hold what the node runs. Received: {node.executor} ({error}). Install its "
-            "module in the image that kubeflow.image names, in the version that the package was compiled with."
+            f"{node.id}: what the node runs cannot be imported in the image. Received: {node.executor}: "
+            f"{type(error).__name__}: {error}. Install its module, and what that imports, in the image that "
+            "kubeflow.image names."
         ) from error
 
 

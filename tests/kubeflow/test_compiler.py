@@ -492,6 +492,15 @@ def test_exit_handler_takes_the_final_status(compiled):
     assert tasks["tell"]["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
 
 
+def test_exit_handler_has_the_pod_that_the_config_gives_it(compiled):
+    handler = Tell(path="/tmp/it", status=FinalStatusStr())
+    (package,) = compiled(small("p", Number(value=1)), {"resources": {"Tell": {"cpu": 2}}}, exit_handler=handler)
+
+    executors = package["deploymentSpec"]["executors"]
+    assert executors["exec-tell"]["container"]["resources"]["resourceCpuLimit"] == "2"
+    assert "resources" not in executors["exec-number"]["container"]
+
+
 def test_exit_handler_with_outputs_is_refused(compiled):
     with pytest.raises(CompileError, match=r"Text: an exit handler has no outputs.* Received: text\."):
         compiled(small("p", Number(value=1)), exit_handler=taxi_pipeline.Text(value="x"))
@@ -586,9 +595,14 @@ def start_a_server_in_docker() -> Any:
     return InfraValidator(model=Channel(type=standard_artifacts.Model), serving_spec=serving)
 
 
+def ask_for_the_final_status() -> Any:
+    return Tell(path="/tmp/it", status=FinalStatusStr())
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (ask_for_the_final_status, r"Tell: takes the final status .*status=FinalStatusStr\..*exit_handler"),
         (wait_for_a_person, r"Look: a task .* cannot wait for a person\. Received: ManualNode\. Take it out"),
         (start_a_server_in_docker, r"InfraValidator: starts a server by Docker.*Take it out"),
         (outside, r"Number: the executor cannot be imported in a container\. Received: .*top level"),
@@ -596,7 +610,15 @@ def start_a_server_in_docker() -> Any:
         (resolve_blessed_without_a_pusher, r"Resolver.*: the latest blessed model is the newest version .*no Pusher"),
         (resolve_latest_of_other_runs, r"Resolver.*: a cluster has no ML Metadata.*LatestArtifactStrategy"),
     ],
-    ids=["manual node", "infra validator", "executor in a function", "artifact query", "no pusher", "other runs"],
+    ids=[
+        "final status",
+        "manual node",
+        "infra validator",
+        "executor in a function",
+        "artifact query",
+        "no pusher",
+        "other runs",
+    ],
 )
 def test_what_cannot_be_expressed_names_the_node_and_says_what_to_do(compiled, make, message):
     with pytest.raises(CompileError, match=message):

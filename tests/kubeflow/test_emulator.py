@@ -31,6 +31,7 @@ from tests.kubeflow.taxi_pipeline import (
     Pusher,
     Read,
     RemoveLog,
+    Repeat,
     Sample,
     Tell,
     Text,
@@ -49,12 +50,13 @@ def run(tmp_path, launcher_root):
         pipeline: Any,
         *,
         extras: Extras | None = None,
+        config: KubeflowConfig | None = None,
         tasks: InThisProcess | None = None,
         run_id: str = "1",
         **arguments: Any,
     ) -> tuple[Emulator, InThisProcess]:
         path = tmp_path / "package.yaml"
-        write_package(compile_pipeline(pipeline, KubeflowConfig(), extras), path)
+        write_package(compile_pipeline(pipeline, config or KubeflowConfig(), extras), path)
         tasks = tasks or InThisProcess()
         emulator = Emulator(read_package(path), root=launcher_root, run_id=run_id, run_command=tasks)
         try:
@@ -82,6 +84,17 @@ def test_dynamic_property_takes_the_value_of_an_earlier_task(run):
     emulator, _ = run(small("dynamic", number, write, Read(model=write.outputs["model"])))
 
     assert value_of(emulator, "Read", "text") == "ababab"
+
+
+@pytest.mark.parametrize("fuse", [[], [["Number", "Text", "Repeat"]]], ids=["a task each", "one task"])
+def test_function_component_takes_values_of_earlier_ones(run, fuse):
+    number, text = Number(value=2), Text(value="é {{x}} ")
+    repeat = Repeat(text=text.outputs["text"], times=number.outputs["number"])
+
+    emulator, _ = run(small("values", number, text, repeat), config=KubeflowConfig(fuse=fuse))
+
+    (artifact,) = (entry for slot, entry in emulator.tasks[-1].artifacts.items() if slot.endswith("repeated"))
+    assert (local_path(artifact["uri"]) / "value").read_text() == "é {{x}} é {{x}} "
 
 
 def test_example_gen_takes_its_place_from_an_earlier_task(run, tmp_path):

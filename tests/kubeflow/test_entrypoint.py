@@ -20,6 +20,7 @@ from pipeline.errors import DataError
 from pipeline.spared_imports import LIGHT_MODULES
 from tests.kubeflow.test_task_run import artifact, gate_document, gate_spec, pusher_spec
 
+NO_OUTPUTS = json.dumps({"outputs": {"outputFile": "/no/such/folder/output.json"}})
 REPOSITORY = Path(__file__).parents[2]
 
 
@@ -88,12 +89,17 @@ def test_task_ends_with_0_and_its_output(tmp_path):
 @pytest.mark.parametrize(
     ("task", "document", "message"),
     [
-        ('{"role": "nodes", "walks": 1}', "{}", r"Received: --task with walks: Extra inputs .*Build the image"),
-        ("{", "{}", r"Received: --task with no JSON: .*Build the image"),
-        ("{}", "{{$}}", r"no ExecutorInput .*Received: \{\{\$\}\} .*kfp-local"),
-        ("{}", '{"outputs": {}}', r"no ExecutorInput .*Received: .*'outputFile'"),
+        (
+            '{"role": "nodes", "walks": 1}',
+            "{}",
+            r"The task: .*Received: --task with walks: Extra inputs .*Build the image",
+        ),
+        ("{", "{}", r"The task: .*Received: --task with no JSON: .*Build the image"),
+        ("{}", "{{$}}", r"The task: .*no ExecutorInput .*Received: \{\{\$\}\} .*kfp-local"),
+        ('{"nodes": [{"id": "Own", "executor": "json.No"}]}', NO_OUTPUTS, "Own: what the node runs cannot be imported"),
+        ("{}", '{"outputs": {}}', r"The task: .*no ExecutorInput .*Received: .*'outputFile'"),
     ],
-    ids=["another version's task", "no task", "no launcher", "another launcher"],
+    ids=["another version's task", "no task", "no launcher", "no module", "another launcher"],
 )
 def test_what_cannot_be_read_is_told_in_words_and_in_the_pods_message(
     monkeypatch, tmp_path, capsys, task, document, message
@@ -106,8 +112,8 @@ def test_what_cannot_be_read_is_told_in_words_and_in_the_pods_message(
     with pytest.raises(SystemExit, match="1"):
         entrypoint.main(["--task", task, "--executor-input", document])
 
-    assert re.search(message, " ".join(capsys.readouterr().err.split()))
-    assert re.search(message, log.read_text())
+    assert re.search(rf"Error: {message}", " ".join(capsys.readouterr().err.split()))
+    assert re.search(rf"^{message}", log.read_text())
 
 
 def test_stop_at_anomalies_ends_with_3_and_the_reason_last(tmp_path):
@@ -229,6 +235,22 @@ def test_components_of_tfx_can_still_be_imported_from_their_package():
     )
 
     assert done.stdout.strip() == "Tuner True"
+
+
+def test_module_of_the_user_s_may_import_tfx_as_its_guides_do():
+    program = (
+        "from pipeline.spared_imports import spared_imports\n"
+        "with spared_imports(['my_components']):\n"
+        "    import kubeflow.task_run\n"
+        "    from tfx import v1 as tfx\n"
+        "import tensorflow_model_analysis as tfma\n"
+        "print(tfx.components.Evaluator.__name__, tfma.EvalConfig.__name__, tfx.dsl.components.component.__name__)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment(Path("/")), capture_output=True, text=True, check=False
+    )
+
+    assert done.stdout.strip() == "Evaluator EvalConfig component", done.stderr
 
 
 @pytest.mark.parametrize("module", sorted(LIGHT_MODULES))

@@ -367,7 +367,7 @@ def test_several_artifacts_in_one_output_are_refused(launcher_root, tmp_path):
 def test_executor_that_the_image_lacks_is_told_with_what_to_do(launcher_root, tmp_path, executor, reason):
     spec = TaskSpec(nodes=(Node(id="Own", executor=executor),))
     document = {"outputs": {"outputFile": str(tmp_path / "output.json")}}
-    with pytest.raises(KubetfxError, match=rf"Own: the image does not hold .*{reason}.*Install its module"):
+    with pytest.raises(KubetfxError, match=rf"Own: what the node runs cannot be .*{reason}.*Install its module"):
         run_task(spec, ExecutorInput.from_json(json.dumps(document)))
 
 
