@@ -13,7 +13,7 @@ from tfx.dsl.experimental.conditionals.conditional import Cond
 from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
 from tfx.orchestration.data_types import RuntimeParameter
 from tfx.orchestration.kubeflow.decorators import FinalStatusStr
-from tfx.proto import example_diff_pb2
+from tfx.proto import example_diff_pb2, example_gen_pb2
 from tfx.types import Channel, standard_artifacts
 
 from kubeflow.compiler import Extras, compile_pipeline, write_package
@@ -106,6 +106,32 @@ def test_example_gen_takes_its_place_from_an_earlier_task(run, tmp_path):
     chosen = json.loads(tasks.seen["CsvExampleGen driver"][1]["parameterValues"]["driver_output"])
     assert "num_files:1" in chosen["execProperties"]["input_fingerprint"]["stringValue"]
     assert "CsvExampleGen" in tasks.seen
+
+
+def test_newest_span_is_read_and_a_newer_one_is_no_cache_hit(run, tmp_path):
+    def example_gen() -> Any:
+        split = example_gen_pb2.Input.Split(name="all", pattern="span-{SPAN}/v{VERSION}/*")
+        return CsvExampleGen(input_base=str(tmp_path / "data"), input_config=example_gen_pb2.Input(splits=[split]))
+
+    def write(folder: str) -> None:
+        (tmp_path / "data" / folder).mkdir(parents=True)
+        (tmp_path / "data" / folder / "table.csv").write_text("a\n1\n")
+
+    def span_and_version(tasks: InThisProcess) -> tuple[int, int]:
+        metadata = tasks.seen["CsvExampleGen"][1]["artifacts"]["examples"]["artifacts"][0]["metadata"]
+        return metadata["span"], metadata["version"]
+
+    for folder in ("span-9/v1", "span-10/v1", "span-10/v2"):
+        write(folder)
+    _, tasks = run(small("spans", example_gen()))
+    assert span_and_version(tasks) == (10, 2)
+
+    unchanged, _ = run(small("spans", example_gen()), run_id="2")
+    assert states(unchanged) == {"CsvExampleGen driver": "done", "CsvExampleGen": "cached"}
+
+    write("span-11/v1")
+    _, tasks = run(small("spans", example_gen()), run_id="3")
+    assert span_and_version(tasks) == (11, 1)
 
 
 def test_message_arrives_as_a_message(run):
