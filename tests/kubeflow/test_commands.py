@@ -37,6 +37,13 @@ def test_compile_overwrites_packages_and_manifests_alone(kubetfx, config):
     assert kubetfx("compile", config, "--output", target).exit_code == 0
 
 
+def test_compile_writes_the_package_alone(kubetfx, config):
+    target = config.with_name("package.yaml")
+
+    assert kubetfx("compile", config, "--output", target).exit_code == 0
+    assert sorted(path.name for path in config.parent.iterdir()) == ["package.yaml", "pipeline.yaml"]
+
+
 def test_compile_says_which_places_no_pod_sees(kubetfx, config):
     target = config.with_name("package.yaml")
 
