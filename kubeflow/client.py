@@ -520,7 +520,13 @@ def refuse_broken(path: Path) -> Package:
         raise UsageError(
             f"Kubeflow Pipelines would refuse this package. Received: {path}, {len(errors)} faults:\n{shown}"
         )
-    return read_package(path)
+    package = read_package(path)
+    if package.spec_place:
+        raise UsageError(
+            f"Kubernetes takes this, and the API of Kubeflow Pipelines does not. Received: {path}, a PipelineVersion. "
+            f"Compile without --kubernetes-manifest, or apply it: kubectl apply -f {path}"
+        )
+    return package
 
 
 @dataclass(frozen=True)

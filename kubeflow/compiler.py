@@ -4,6 +4,7 @@ The package is written by the kfp SDK. What each container does stands in its ar
 pod is like comes from the config (kubeflow/platform.py), and how a node is described is kubeflow/tfx_node.py's.
 """
 
+import hashlib
 import inspect
 import json
 import pkgutil
@@ -48,6 +49,9 @@ MAX_ARGUMENT_BYTES = 120 * 1024
 """Linux starts no process with an argument of 128 KiB. The driver of Kubeflow Pipelines gets the whole container as one
 argument in JSON, so this is the length of a task's description in JSON; the rest is for image, resources and
 environment."""
+
+MAX_NAME = 80
+"""Characters of a task's name. Argo Workflows takes 128, and what is made of it is longer: `resolve-NAME-2-driver`."""
 
 _TYPES: Mapping[str, type] = {"int": int, "float": float, "str": str}
 _ARTIFACTS: Mapping[str, type] = {
@@ -178,7 +182,15 @@ class _Compilation:
             for key, channel in (passed_channels(node) or {}).items()
         }
         self._check_names()
+        self._contexts_of = {node.id: self._cond_contexts(node) for node in self._nodes}
         self._descriptions = {node.id: describe(node, nodes=pipeline.components) for node in self._nodes}
+        for description in self._descriptions.values():
+            if description.final_status:
+                raise CompileError(
+                    f"{description.id}: takes the final status of the pipeline, which is there when all tasks have "
+                    f"ended. Received: {description.final_status}=FinalStatusStr. Take it out of the pipeline's "
+                    "components, and pass it as Extras(exit_handler=...)."
+                )
         self._parameters: dict[str, RunParameter] = {}
         self._put_run_parameters()
         handed_on = {node.id for node in pipeline.components} - {node.id for node in self._nodes}
@@ -224,9 +236,13 @@ class _Compilation:
             return dsl.pipeline(name=self._slug, display_name=self._name)(build)
 
     def _check_names(self) -> None:
-        known = [node.id for node in self._nodes]
+        nodes = [node.id for node in self._nodes]
+        handlers = [self._extras.exit_handler.id] if self._extras.exit_handler else []
         fused = [name for group in self._config.fused_groups for name in group]
-        for section, names in (("resources", list(self._config.resources)), ("fuse", fused)):
+        for section, names, known in (
+            ("resources", list(self._config.resources), [*nodes, *handlers]),
+            ("fuse", fused, nodes),
+        ):
             for name in names:
                 if name not in known:
                     raise CompileError(
@@ -268,7 +284,7 @@ class _Compilation:
         is_fused = len(descriptions) > 1
         ids = tuple(description.id for description in descriptions)
         task = _Task(
-            name=identifier("_".join(_snake(node_id) for node_id in ids)),
+            name=_task_name(ids),
             title=FUSED.join(ids),
             spec=TaskSpec(code=self._extras.code),
             node_ids=ids,
@@ -348,20 +364,21 @@ class _Compilation:
             )
         return source
 
+    def _cond_contexts(self, node: BaseNode) -> tuple[CondContext, ...]:
+        contexts: Iterable[DslContext] = self._registry.get_contexts(node)
+        for context in contexts:
+            if not isinstance(context, CondContext):
+                raise CompileError(
+                    f"{node.id}: stands in a {type(context).__name__.removesuffix('Context')}, and only Cond can "
+                    "be expressed. Take the node out of it."
+                )
+        return tuple(contexts)
+
     def _contexts(self, ids: Sequence[str]) -> tuple[CondContext, ...]:
-        found: list[tuple[CondContext, ...]] = []
-        for node in (node for node in self._nodes if node.id in ids):
-            contexts: Iterable[DslContext] = self._registry.get_contexts(node)
-            for context in contexts:
-                if not isinstance(context, CondContext):
-                    raise CompileError(
-                        f"{node.id}: stands in a {type(context).__name__.removesuffix('Context')}, and only Cond can "
-                        "be expressed. Take the node out of it."
-                    )
-            found.append(tuple(contexts))
-        if len(set(found)) > 1:
+        found = {self._contexts_of[node_id] for node_id in ids}
+        if len(found) > 1:
             raise CompileError(f"kubeflow.fuse: {', '.join(ids)} stand under different conditions. Don't fuse them.")
-        return found[0]
+        return found.pop()
 
     def _evaluate(self, context: CondContext, task: _Task) -> tuple[_Task, str]:
         """The task and the output parameter that say whether a condition holds.
@@ -420,7 +437,7 @@ class _Compilation:
             override = Override(parameter=description.final_status, type="str")
             description.properties[description.final_status] = Property(value="", overrides=(override,))
         return _Task(
-            name=identifier(_snake(handler.id)),
+            name=_task_name((handler.id,)),
             title=handler.id,
             spec=TaskSpec(nodes=(_node(description, {}, {}),), code=self._extras.code),
             node_ids=(handler.id,),
@@ -603,6 +620,14 @@ def _system_type(path: str) -> type:
 
 def _snake(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+
+
+def _task_name(ids: Sequence[str]) -> str:
+    """A name that Kubeflow Pipelines takes, made of the ids of the task's nodes."""
+    name = identifier("_".join(_snake(node_id) for node_id in ids))
+    if len(name) <= MAX_NAME:
+        return name
+    return f"{name[:MAX_NAME]}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def _unique(name: str, taken: set[str]) -> str:

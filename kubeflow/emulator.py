@@ -318,9 +318,12 @@ class _Scope:
             source = spec["taskOutputParameter"]
             return self.results[source["producerTask"]].parameters[source["outputParameterKey"]]
         if "taskFinalStatus" in spec:
-            state = "FAILED" if self.failure else "SUCCEEDED"
-            error = {"code": 9, "message": str(self.failure)} if self.failure else {}
-            return {"state": state, "error": error, "pipelineTaskName": spec["taskFinalStatus"]["producerTask"]}
+            return {
+                "state": "FAILED" if self.failure else "COMPLETE",  # ML Metadata's word
+                "pipelineJobResourceName": self.pipeline,
+                "pipelineTaskName": spec["taskFinalStatus"]["producerTask"],
+                "error": {},
+            }
         if "constant" in spec.get("runtimeValue", {}):
             return _as_double(spec["runtimeValue"]["constant"])
         raise CompileError(f"An input of a task cannot be looked up here. Received: {sorted(spec)}.")
@@ -356,11 +359,9 @@ def _holds(condition: str | None, inputs: Mapping[str, Any], task: str) -> bool:
 
 
 def _filled(part: str, document: Mapping[str, Any]) -> str:
-    """An argument with its placeholders filled in."""
+    """An argument; the placeholder of the whole ExecutorInput is the only one that the compiler writes."""
     if part == "{{$}}":
         return json.dumps(document)
-    for placeholder, key in re.findall(r"(\{\{\$\.inputs\.parameters\['([^']+)'\]\}\})", part):
-        part = part.replace(placeholder, str(document["inputs"]["parameterValues"][key]))
     if "{{$" in part:
         raise CompileError(f"A placeholder cannot be filled in here. Received: {part}.")
     return part

@@ -34,14 +34,16 @@ MAX_LOG_LINES = 50
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the task that the arguments describe, and end the process."""
     parser = argparse.ArgumentParser(prog="python -m kubeflow.entrypoint")
-    parser.add_argument("--task", required=True, type=TaskSpec.from_argument, help="JSON of what the task does.")
-    parser.add_argument(
-        "--executor-input", required=True, type=ExecutorInput.from_json, help="JSON, as the launcher fills it in."
-    )
+    parser.add_argument("--task", required=True, help="JSON of what the task does.")
+    parser.add_argument("--executor-input", required=True, help="JSON, as the launcher fills it in.")
     options = parser.parse_args(arguments)
     settle_environment()
-    spec: TaskSpec = options.task
-    executor_input: ExecutorInput = options.executor_input
+    try:
+        spec = TaskSpec.from_argument(options.task)
+        executor_input = ExecutorInput.from_json(options.executor_input)
+    except KubetfxError as error:
+        _report(error, "The task", exit_code=error.exit_code, last_lines=())
+        _end(error.exit_code)
     _end_on_sigterm(spec, executor_input)
     last_lines = _LastLines()
     handlers = [logging.StreamHandler(), last_lines]
@@ -55,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         with contextlib.suppress(OSError):
             clear_outputs(executor_input, spec.written_slots)
         exit_code = error.exit_code if isinstance(error, KubetfxError) else 1
-        _report(error, spec, exit_code=exit_code, last_lines=last_lines.lines)
+        _report(error, spec.title, exit_code=exit_code, last_lines=last_lines.lines)
         _end(exit_code)
     _end(0)
 
@@ -123,17 +125,16 @@ class _LastLines(logging.Handler):
         self.lines.extend(self.format(record).splitlines())
 
 
-def _report(error: BaseException, spec: TaskSpec, *, exit_code: int, last_lines: Iterable[str]) -> None:
+def _report(error: BaseException, title: str, *, exit_code: int, last_lines: Iterable[str]) -> None:
     """Everything to the log; the gist, the exit status and the last lines to where Kubernetes shows them."""
     lines = list(last_lines)
-    nodes = " + ".join(node.id for node in spec.nodes)
     if isinstance(error, KubetfxError):
-        message = f"{nodes}: {error}"
+        message = str(error) if str(error).startswith(f"{title}: ") else f"{title}: {error}"
     else:
         trace = "".join(traceback.format_exception(error))
         sys.stderr.write(trace)
         lines += trace.splitlines()
-        message = f"{nodes} failed: {root_cause(error)}"
+        message = f"{title} failed: {root_cause(error)}"
     Output("human").error(message, exit_code=exit_code)
     with contextlib.suppress(OSError):
         if TERMINATION_LOG.exists():

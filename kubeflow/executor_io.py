@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import KubetfxError
+
 LAUNCHER_ROOT = "KUBETFX_LAUNCHER_ROOT"
 """Environment variable: the folder that stands for `/` in the launcher's paths, where there is no launcher."""
 
@@ -46,15 +48,26 @@ class ExecutorInput:
 
     @classmethod
     def from_json(cls, text: str) -> "ExecutorInput":
-        """Read the document."""
-        document = json.loads(text)
-        inputs, outputs = document.get("inputs", {}), document.get("outputs", {})
-        return cls(
-            parameters=inputs.get("parameterValues", {}),
-            inputs={slot: _artifacts(entry) for slot, entry in inputs.get("artifacts", {}).items()},
-            outputs={slot: _artifacts(entry)[0] for slot, entry in outputs.get("artifacts", {}).items()},
-            output_file=Path(outputs["outputFile"]),
-        )
+        """Read the document.
+
+        Raises:
+            KubetfxError: it is none.
+        """
+        try:
+            document = json.loads(text)
+            inputs, outputs = document.get("inputs", {}), document["outputs"]
+            return cls(
+                parameters=inputs.get("parameterValues", {}),
+                inputs={slot: _artifacts(entry) for slot, entry in inputs.get("artifacts", {}).items()},
+                outputs={slot: _artifacts(entry)[0] for slot, entry in outputs.get("artifacts", {}).items()},
+                output_file=Path(outputs["outputFile"]),
+            )
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise KubetfxError(
+                f"This is no ExecutorInput of Kubeflow Pipelines' launcher. Received: {text[:200]} "
+                f"({type(error).__name__}: {error}). A task is started by Kubeflow Pipelines, or by "
+                "`kubetfx run CONFIG --on kfp-local`."
+            ) from error
 
 
 def local_path(uri: str) -> Path:

@@ -144,6 +144,19 @@ def _parameter_type(package: Package) -> Iterator[Fault]:
             yield place, f"parameter {name} is a final status, which the pipeline as a whole cannot have"
 
 
+def _root_artifact(package: Package) -> Iterator[Fault]:
+    taken = {
+        source.get("componentInputArtifact")
+        for task in package.tasks()
+        if task.component_name == ROOT
+        for source in mappings(mapping(task.spec, "inputs"), "artifacts").values()
+    }
+    for name, artifact in mappings(mapping(package.components[ROOT], "inputDefinitions"), "artifacts").items():
+        if name in taken and not artifact.get("isOptional"):  # which KFP 2.16 fails at too, and later ones do not
+            place = (*package.component_place(ROOT), "inputDefinitions", "artifacts", name)
+            yield place, f"no run can be given the artifact {name}: the driver of the task that takes it fails"
+
+
 # Components and executors
 
 
@@ -304,6 +317,11 @@ def _unknown_task(package: Package) -> Iterator[Fault]:
         for place, producer, _, _ in _outputs_used(task):
             if producer not in siblings:
                 yield place, f"there is no task {producer!r} in this DAG: the driver fails"
+    for name, component in package.components.items():
+        tasks = mappings(mapping(component, "dag"), "tasks")
+        for place, producer in _outputs_handed_out(package, name):
+            if producer not in tasks:
+                yield place, f"there is no task {producer!r} in this DAG: the driver of what takes it fails"
 
 
 def _unknown_output(package: Package) -> Iterator[Fault]:
@@ -336,6 +354,21 @@ def _dag_input_not_given(package: Package) -> Iterator[Fault]:
         for name, parameter in inputs.items():
             if name not in given and "defaultValue" not in parameter and not parameter.get("isOptional"):
                 yield task.place, f"its DAG takes a parameter {name!r}, which is not given and has no default"
+
+
+_CONDITION_INPUT = re.compile(r"inputs\.(?:parameter_values|artifacts)\['(.+?)'\]")
+
+
+def _condition_input(package: Package) -> Iterator[Fault]:
+    for task in package.tasks():
+        inputs = (mapping(task.spec, "inputs"), mapping(package.component_of(task), "inputDefinitions"))
+        known = {
+            name for found in inputs for section in ("parameters", "artifacts") for name in mapping(found, section)
+        }
+        for name in _CONDITION_INPUT.findall(str(mapping(task.spec, "triggerPolicy").get("condition") or "")):
+            if name not in known:
+                place = (*task.place, "triggerPolicy", "condition")
+                yield place, f"the task has no input {name!r}, which the condition is about: the driver fails"
 
 
 def _constant_value(package: Package) -> Iterator[Fault]:
@@ -469,6 +502,7 @@ RULES: tuple[Rule, ...] = (
     Rule("pipeline-name", "error", _pipeline_name, "Name the pipeline in lower case: my-pipeline."),
     Rule("empty", "error", _no_root, "Put a task into root.dag.tasks."),
     Rule("required-parameter", "warning", _required_parameter, "Give it a defaultValue, or a value with every run."),
+    Rule("root-artifact", "error", _root_artifact, "Take its URI as a parameter, and let dsl.importer import it."),
     Rule("parameter-type", "error", _parameter_type, "Give it a parameterType: STRING, NUMBER_INTEGER, ..."),
     Rule("component", "error", _component_ref, "Name a component that stands under `components`."),
     Rule("executor", "error", _executor_label, "Name an executor that stands under deploymentSpec.executors."),
@@ -498,6 +532,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "importer-condition", "error", _importer_condition, "Put it into a DAG of its own, with the condition on that."
     ),
+    Rule("condition-input", "error", _condition_input, "Pass it in the task's inputs."),
     Rule("artifact-iterator", "error", _iterator, "Iterate over a list of parameters."),
     Rule(
         "unknown-task", "error", _unknown_task, "Name a task of the same DAG; tasks are named as the keys of `tasks`."
@@ -567,6 +602,19 @@ def _outputs_used(task: Task) -> Iterator[tuple[Place, str, str, str]]:
             if output := mapping(value, source):
                 place = (*task.place, "inputs", section, name)
                 yield place, str(output.get("producerTask") or ""), section, str(output.get(key) or "")
+
+
+def _outputs_handed_out(package: Package, component_name: str) -> Iterator[tuple[Place, str]]:
+    """Place and producing task of what a DAG hands out to those around it. The root's goes to nobody."""
+    outputs = mapping(mapping(package.components[component_name], "dag"), "outputs") if component_name != ROOT else {}
+    for section in ("parameters", "artifacts"):
+        for name, output in mappings(outputs, section).items():
+            lists = (output.get("artifactSelectors"), mapping(output, "valueFromOneof").get("parameterSelectors"))
+            selectors = [entry for entries in lists if isinstance(entries, list) for entry in entries]
+            for selector in (mapping(output, "valueFromParameter"), *selectors):
+                if isinstance(selector, Mapping) and selector:
+                    place = (*package.component_place(component_name), "dag", "outputs", section, name)
+                    yield place, str(selector.get("producerSubtask") or "")
 
 
 def _has_driver(package: Package, task: Task) -> bool:

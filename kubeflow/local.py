@@ -39,6 +39,9 @@ KEPT_RUNS = 3
 GRACE_SECONDS = 30
 """What Kubernetes leaves a container that is asked to end."""
 
+NOT_STARTED = 125
+"""Exit status of `docker run` where no container came to be."""
+
 _STATES: Mapping[str, NodeState] = {"done": "done", "cached": "cached", "failed": "failed"}
 
 
@@ -177,7 +180,10 @@ class PackageRunner:
         tail = "\n".join(f"  {line}" for line in lines[-TAIL_LINES:])
         if task.exit_code == AnomaliesError.exit_code:
             return AnomaliesError(f"{task.title} stopped the run; the end of its log ({path}):\n{tail}")
-        return NodeFailedError(task.title, f"exit status {task.exit_code}. The end of its log:\n{tail}", log_path=path)
+        reason = f"exit status {task.exit_code}. The end of its log:\n{tail}"
+        if self._place == "docker" and task.exit_code == NOT_STARTED:
+            reason += "\n  Docker did not start it. Is Docker running, and the image there? docs/image.md builds it."
+        return NodeFailedError(task.title, reason, log_path=path)
 
 
 def docker_command(

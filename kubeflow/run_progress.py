@@ -91,7 +91,7 @@ class RunView:
         for index, status in enumerate(self.statuses):
             if status.is_over and index not in self._shown:
                 self._show_line(index, status)
-        if state == "SUCCEEDED":
+        if state == "SUCCEEDED" and self._shown:  # a server that tells of no task skipped none
             self._show_skipped()
         self._spin([status.node_id for status in self.statuses if status.state == "running"])
 

@@ -41,6 +41,9 @@ MAX_PROPERTIES_BYTES = 16_384
 """Of an artifact. A task is told those of all its inputs in one argument, and Linux takes 131,072 bytes in one."""
 
 _CASTS = {"int": int, "float": float, "str": str}
+_FINAL_STATES = {"COMPLETE": "SUCCEEDED", "CACHED": "SUCCEEDED", "CANCELED": "CANCELLED"}
+"""What ML Metadata calls the ends of a pipeline, in the words of PipelineTaskFinalStatus, which components ask for. A
+Kubeflow Pipelines that still has ML Metadata tells its exit handlers the former, later ones the latter."""
 _OWN_METADATA = frozenset({TFX_ARTIFACT, TFX_TYPE, EMPTY, "display_name"})
 
 Artifacts = dict[str, list[types.Artifact]]
@@ -122,7 +125,7 @@ class _TaskRun:
         )
 
     def _executor(self, node: Node) -> Any:
-        executor_class = pkgutil.resolve_name(node.executor)
+        executor_class = _executor_class(node)
         base: dict[str, Any] = {
             "tmp_dir": str(self._folder),
             "unique_id": node.id,
@@ -151,7 +154,10 @@ class _TaskRun:
                 artifact.mlmd_artifact.MergeFrom(stored)
             if not entry.path.exists():
                 entry.path.mkdir(parents=True)
-            artifact.uri = str(entry.path / "value" if isinstance(artifact, ValueArtifact) else entry.path)
+            artifact.uri = str(entry.path)
+            if isinstance(artifact, ValueArtifact):
+                artifact.uri = str(entry.path / "value")
+                artifact.read()  # a function component that takes a value is handed what was read
             found.append(artifact)
         return found
 
@@ -243,6 +249,18 @@ def _process_age_seconds() -> float:
     return uptime - ticks / os.sysconf("SC_CLK_TCK")
 
 
+def _executor_class(node: Node) -> Any:
+    try:
+        return pkgutil.resolve_name(node.executor)
+    except (ImportError, AttributeError) as error:
+        logging.exception("%s cannot be imported.", node.executor)
+        raise KubetfxError(
+            f"{node.id}: what the node runs cannot be imported in the image. Received: {node.executor}: "
+            f"{type(error).__name__}: {error}. Install its module, and what that imports, in the image that "
+            "kubeflow.image names."
+        ) from error
+
+
 def _new_artifact(slot: OutputSlot) -> types.Artifact:
     artifact = pkgutil.resolve_name(slot.type)()
     for name, value in slot.properties.items():
@@ -304,6 +322,8 @@ def _slots_of(expression: Any) -> set[str]:
 
 def _as_text(value: Any, override: Override) -> Any:
     """A final status comes as a document, and components take its JSON."""
+    if isinstance(value, dict) and "state" in value:
+        value = {**value, "state": _FINAL_STATES.get(value["state"], value["state"])}
     return json.dumps(value) if override.type == "str" and not isinstance(value, str) else value
 
 

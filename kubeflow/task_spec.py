@@ -7,7 +7,9 @@ executor, driver and artifacts, exec properties, and predicates.
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pipeline.errors import KubetfxError
 
 ParameterType = Literal["int", "float", "str"]
 
@@ -99,6 +101,11 @@ class TaskSpec(Contract):
     """Digest of the code that the package was compiled with: outputs of other code are not taken from the cache."""
 
     @property
+    def title(self) -> str:
+        """The nodes by their ids, for people."""
+        return " + ".join(node.id for node in self.nodes) or "Predicate"
+
+    @property
     def written_slots(self) -> frozenset[str]:
         """Output slots of artifacts that the task writes."""
         return frozenset({*self.outputs, *self.pages})
@@ -112,8 +119,21 @@ class TaskSpec(Contract):
 
     @classmethod
     def from_argument(cls, argument: str) -> "TaskSpec":
-        """The task that an argument describes."""
-        return cls.model_validate_json(argument)
+        """The task that an argument describes.
+
+        Raises:
+            KubetfxError: another kubetfx wrote it.
+        """
+        try:
+            return cls.model_validate_json(argument)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise KubetfxError(
+                "The image holds another kubetfx than the one that compiled the package, and does not understand the "
+                f"task. Received: --task with {place or 'no JSON'}: {first['msg']}. Build the image from the kubetfx "
+                "that compiles, or compile with the one in the image."
+            ) from None
 
 
 DRIVER_OUTPUT = "driver_output"

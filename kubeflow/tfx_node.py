@@ -20,6 +20,7 @@ from tfx.components.example_gen import driver as example_gen_driver
 from tfx.dsl.components.base import base_beam_executor, base_driver, executor_spec
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.dsl.components.common.importer import REIMPORT_OPTION_KEY, Importer
+from tfx.dsl.components.common.manual_node import ManualNode
 from tfx.dsl.components.common.resolver import RESOLVER_STRATEGY_CLASS, Resolver
 from tfx.dsl.input_resolution.strategies.latest_artifact_strategy import LatestArtifactStrategy
 from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
@@ -40,6 +41,7 @@ PUSH_PROPERTIES = (PUSH_DIRECTORY, "push_destination")
 
 MODULE_FILE_PROPERTY = "module_file"
 
+_INFRA_VALIDATOR = "tfx.components.infra_validator.executor"
 _PARAMETER_TYPES: Mapping[type, ParameterType] = {int: "int", float: "float", str: "str"}
 _INPUT_TYPES = (tfx_channel.OutputChannel, tfx_channel.UnionChannel)
 
@@ -96,6 +98,11 @@ def describe(node: BaseNode, *, nodes: Iterable[BaseNode]) -> NodeDescription:
     if isinstance(node, tfx_pipeline.Pipeline):
         raise CompileError(
             f"{node.id}: a pipeline inside a pipeline cannot be a task. Put its components into the outer one."
+        )
+    if isinstance(node, ManualNode):
+        raise CompileError(
+            f"{node.id}: a task of Kubeflow Pipelines cannot wait for a person. Received: ManualNode. Take it out, and "
+            "make what comes after it a pipeline of its own."
         )
     if isinstance(node, Importer):
         return _importer(node)
@@ -184,6 +191,12 @@ def _component(node: Any) -> NodeDescription:
         raise CompileError(
             f"{node.id}: its executor is a container of its own, which does not know TFX's artifacts. Received: "
             f"{type(spec).__name__}. Write it as a Python function component that the image holds."
+        )
+    if spec.executor_class.__module__ == _INFRA_VALIDATOR:
+        raise CompileError(
+            f"{node.id}: starts a server by Docker, or on a volume that holds the pipeline root, and a task of "
+            "Kubeflow Pipelines has neither. Received: InfraValidator. Take it out; `serving.endpoint` of kubetfx's "
+            "Pusher asks a real server after the push."
         )
     inputs = {key: single_channels(channel, node_id=node.id, key=key) for key, channel in sorted(node.inputs.items())}
     properties, parameters, final_status = _properties(node, inputs)

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from google.protobuf import text_format
+from ml_metadata.proto import metadata_store_pb2
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx.components.trainer.component import Trainer
-from tfx.orchestration import metadata
 from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import trainer_pb2
 
@@ -137,11 +137,17 @@ def create_pipeline(config: PipelineConfig) -> Pipeline:
         pipeline_root=str(config.workspace_path / "artifacts"),
         components=components,
         enable_cache=True,
-        metadata_connection_config=metadata.sqlite_metadata_connection_config(
-            str(config.workspace_path / "metadata.sqlite")
-        ),
+        metadata_connection_config=_metadata_in(config.workspace_path),
         beam_pipeline_args=config.beam.options,
     )
+
+
+def _metadata_in(workspace: Path) -> metadata_store_pb2.ConnectionConfig:
+    """ML Metadata in a workspace. TFX's own function makes the folder, of which a package has no need."""
+    config = metadata_store_pb2.ConnectionConfig()
+    config.sqlite.filename_uri = str(workspace / "metadata.sqlite")
+    config.sqlite.connection_mode = metadata_store_pb2.SqliteMetadataSourceConfig.READWRITE_OPENCREATE
+    return config
 
 
 def _read_frozen_schema(config: PipelineConfig) -> str | None:

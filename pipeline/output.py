@@ -103,7 +103,7 @@ class Output:
         self.end()
         style = _STATE_STYLES[node.state]
         time = "" if node.state in _INSTANT else f" {'in' if node.state == 'done' else 'after'} {node.seconds:.1f} s"
-        self._talk.print(f"{escape(position):<9}{node.node_id:<20} [{style}]{node.state}[/]{time}")
+        self._talk.print(f"{escape(position):<9}{node.node_id:<20} [{style}]{node.state}[/]{time}", soft_wrap=True)
 
     def error(self, message: str, *, exit_code: int, details: Mapping[str, Any] | None = None) -> None:
         """Why the command fails."""

@@ -8,6 +8,7 @@ takes one extension that needs nothing else, waits likewise; and so do TFMA's, w
 
 import contextlib
 import importlib
+import importlib.abc
 import importlib.util
 import os
 import sys
@@ -58,7 +59,7 @@ def spared_imports(executor_modules: Collection[str] = ()) -> Iterator[None]:
     """
     is_light = bool(executor_modules) and set(executor_modules) <= LIGHT_MODULES
     if not any("evaluator" in module for module in executor_modules):
-        _make_lazy("tfx.components")
+        _make_components_lazy()
     if is_light:
         _make_lazy("tensorflow_data_validation")
         _import_without_file_systems_of_tensorflow()
@@ -75,7 +76,7 @@ def deferred_tensorflow() -> Iterator[None]:
     if "tensorflow" in sys.modules:
         yield
         return
-    _make_lazy("tfx.components")
+    _make_components_lazy()
     _import_without_file_systems_of_tensorflow()
     _register_local_files()
     stand_ins = {name: _Deferred(name) for name in _DEFERRED}
@@ -203,6 +204,26 @@ class _LazyPackage(types.ModuleType):
         path = Path(self.__path__[0]) / "__init__.py"
         exec(compile(path.read_bytes(), str(path), "exec"), namespace)
         return getattr(self, name)
+
+
+class _BeforeEvaluator(importlib.abc.MetaPathFinder):
+    """Finds nothing, and adds to TFMA what the file of `tfx.components` would, before TFX's own Evaluator is imported:
+    by a module of the user's that imports `tfx.v1`, for one."""
+
+    def find_spec(self, fullname: str, path: object, target: object = None) -> None:
+        if fullname == "tfx.components.evaluator.component":
+            sys.meta_path.remove(self)
+            tfma = importlib.import_module("tensorflow_model_analysis")
+            if not isinstance(tfma, _Deferred):
+                messages = importlib.import_module("tensorflow_model_analysis.proto.config_pb2")
+                for name in messages.DESCRIPTOR.message_types_by_name:
+                    vars(tfma).setdefault(name, getattr(messages, name))
+
+
+def _make_components_lazy() -> None:
+    if "tfx.components" not in sys.modules:
+        _make_lazy("tfx.components")
+        sys.meta_path.insert(0, _BeforeEvaluator())
 
 
 def _make_lazy(name: str) -> None:

@@ -1,6 +1,7 @@
 """The compiled package, task by task in processes of their own, beside the plain local run."""
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -154,3 +155,19 @@ def test_docker_needs_the_package(new_penguins):
 
     assert refused.exit_code == 2
     assert "Received: --docker and --on local. Add --on kfp-local." in refused.document["error"]["message"]
+
+
+def test_docker_that_starts_no_container_is_told_with_what_to_do(new_penguins, tmp_path, monkeypatch):
+    docker = tmp_path / "bin" / "docker"
+    docker.parent.mkdir()
+    docker.write_text("#!/bin/sh\necho \"Unable to find image 'kubetfx/pipeline' locally\" >&2\nexit 125\n")
+    docker.chmod(0o755)
+    monkeypatch.setenv("PATH", str(docker.parent), prepend=os.pathsep)
+
+    failed = new_penguins.run("--on", "kfp-local", "--docker")
+
+    message = failed.document["error"]["message"]
+    assert failed.exit_code == 1
+    assert "TableExampleGen driver failed: exit status 125." in message
+    assert "Unable to find image" in message
+    assert "Docker did not start it. Is Docker running, and the image there?" in message

@@ -47,6 +47,11 @@ def Number(value: Parameter[int]) -> OutputDict(number=int):  # type: ignore[val
 
 
 @component
+def Repeat(text: str, times: int) -> OutputDict(repeated=str):  # type: ignore[valid-type]
+    return {"repeated": text * times}
+
+
+@component
 def Text(value: Parameter[str]) -> OutputDict(text=str):  # type: ignore[valid-type]
     return {"text": value}
 

@@ -235,6 +235,16 @@ def test_what_a_condition_leaves_out_is_skipped(submit, server):
     }
 
 
+def test_a_server_that_tells_of_no_task_skipped_none(submit, server):
+    server.frames = [{}]
+
+    outcome = submit()
+
+    assert outcome.exit_code == 0
+    assert "skipped" not in outcome.stderr
+    assert "Succeeded: " in outcome.stderr
+
+
 @pytest.mark.parametrize(
     ("state", "template"), [("failed", "system-container-impl"), ("driver-failed", "system-container-driver")]
 )

@@ -15,10 +15,10 @@ def config(tmp_path) -> Path:
 
 
 def test_compile_does_not_overwrite_the_config(kubetfx, config):
-    exit_code, _, talk = kubetfx("compile", config, "--output", config.parent / "." / "pipeline.yaml")
+    refused = kubetfx("compile", config, "--output", config.parent / "." / "pipeline.yaml")
 
-    assert exit_code == 2
-    assert "would overwrite the config itself" in talk
+    assert refused.exit_code == 2
+    assert "would overwrite the config itself" in refused.stderr
     assert config.read_text() == CONFIG
 
 
@@ -26,28 +26,46 @@ def test_compile_overwrites_packages_and_manifests_alone(kubetfx, config):
     other = config.with_name("values.yaml")
     other.write_text("a: 1\n")
 
-    exit_code, _, talk = kubetfx("compile", config, "--output", other)
-    assert exit_code == 2
-    assert "would overwrite a file that is no package" in talk
+    refused = kubetfx("compile", config, "--output", other)
+    assert refused.exit_code == 2
+    assert "would overwrite a file that is no package" in refused.stderr
     assert other.read_text() == "a: 1\n"
 
     target = config.with_name("package.yaml")
-    assert kubetfx("compile", config, "--output", target)[0] == 0
-    assert kubetfx("compile", config, "--output", target, "--kubernetes-manifest")[0] == 0
-    assert kubetfx("compile", config, "--output", target)[0] == 0
+    assert kubetfx("compile", config, "--output", target).exit_code == 0
+    assert kubetfx("compile", config, "--output", target, "--kubernetes-manifest").exit_code == 0
+    assert kubetfx("compile", config, "--output", target).exit_code == 0
+
+
+def test_compile_writes_the_package_alone(kubetfx, config):
+    target = config.with_name("package.yaml")
+
+    assert kubetfx("compile", config, "--output", target).exit_code == 0
+    assert sorted(path.name for path in config.parent.iterdir()) == ["package.yaml", "pipeline.yaml"]
 
 
 def test_compile_says_which_places_no_pod_sees(kubetfx, config):
     target = config.with_name("package.yaml")
 
-    _, _, talk = kubetfx("compile", config, "--output", target)
+    talk = kubetfx("compile", config, "--output", target).stderr
     assert "data.path is no bucket, and on no volume of TableExampleGen: " in talk
     assert "Received: /data." in talk
     assert "serving.push_directory is no bucket, and on no volume of ServedModelResolver and Pusher: " in talk
     assert "give each run --param push_directory=PLACE" in talk
 
-    _, _, talk = kubetfx(
+    mounted = kubetfx(
         *("compile", config, "--output", target, "--set", "serving.push_directory=s3://b/models"),
         *("--set", "kubeflow.resources={TableExampleGen: {volumes: [{claim: c, mount_path: /data}]}}"),
     )
-    assert "no volume" not in talk
+    assert mounted.exit_code == 0
+    assert "no volume" not in mounted.stderr
+
+
+def test_resources_for_git_ops_are_not_submitted(kubetfx, config):
+    target = config.with_name("manifest.yaml")
+    assert kubetfx("compile", config, "--output", target, "--kubernetes-manifest").exit_code == 0
+
+    refused = kubetfx("submit", target, "--host", "http://127.0.0.1:1")
+
+    assert refused.exit_code == 2
+    assert f"Received: {target}, a PipelineVersion. Compile without --kubernetes-manifest, or" in refused.stderr

@@ -7,14 +7,18 @@ from typing import Any
 import jsonschema
 import kfp.components
 import pytest
+from tfx.components.infra_validator.component import InfraValidator
 from tfx.dsl.components.base import base_executor, executor_spec
 from tfx.dsl.components.common.importer import Importer
+from tfx.dsl.components.common.manual_node import ManualNode
 from tfx.dsl.components.common.resolver import Resolver
+from tfx.dsl.control_flow.for_each import ForEach
 from tfx.dsl.experimental.conditionals.conditional import Cond
 from tfx.dsl.input_resolution.strategies.latest_artifact_strategy import LatestArtifactStrategy
 from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
 from tfx.orchestration.data_types import RuntimeParameter
 from tfx.orchestration.kubeflow.decorators import FinalStatusStr
+from tfx.proto import infra_validator_pb2
 from tfx.types import Channel, standard_artifacts
 
 from kubeflow import package as config_package
@@ -488,6 +492,15 @@ def test_exit_handler_takes_the_final_status(compiled):
     assert tasks["tell"]["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
 
 
+def test_exit_handler_has_the_pod_that_the_config_gives_it(compiled):
+    handler = Tell(path="/tmp/it", status=FinalStatusStr())
+    (package,) = compiled(small("p", Number(value=1)), {"resources": {"Tell": {"cpu": 2}}}, exit_handler=handler)
+
+    executors = package["deploymentSpec"]["executors"]
+    assert executors["exec-tell"]["container"]["resources"]["resourceCpuLimit"] == "2"
+    assert "resources" not in executors["exec-number"]["container"]
+
+
 def test_exit_handler_with_outputs_is_refused(compiled):
     with pytest.raises(CompileError, match=r"Text: an exit handler has no outputs.* Received: text\."):
         compiled(small("p", Number(value=1)), exit_handler=taxi_pipeline.Text(value="x"))
@@ -570,19 +583,65 @@ def take_from_elsewhere() -> Any:
     return Read(model=Write(text="x", times=1).outputs["model"])
 
 
+def wait_for_a_person() -> Any:
+    return ManualNode(description="Look at it.").with_id("Look")
+
+
+def start_a_server_in_docker() -> Any:
+    serving = infra_validator_pb2.ServingSpec(
+        tensorflow_serving=infra_validator_pb2.TensorFlowServing(tags=["latest"]),
+        local_docker=infra_validator_pb2.LocalDockerConfig(),
+    )
+    return InfraValidator(model=Channel(type=standard_artifacts.Model), serving_spec=serving)
+
+
+def ask_for_the_final_status() -> Any:
+    return Tell(path="/tmp/it", status=FinalStatusStr())
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (ask_for_the_final_status, r"Tell: takes the final status .*status=FinalStatusStr\..*exit_handler"),
+        (wait_for_a_person, r"Look: a task .* cannot wait for a person\. Received: ManualNode\. Take it out"),
+        (start_a_server_in_docker, r"InfraValidator: starts a server by Docker.*Take it out"),
         (outside, r"Number: the executor cannot be imported in a container\. Received: .*top level"),
         (read_something_unknown, r"Read: the input 'model' is looked up in ML Metadata.*Importer"),
         (resolve_blessed_without_a_pusher, r"Resolver.*: the latest blessed model is the newest version .*no Pusher"),
         (resolve_latest_of_other_runs, r"Resolver.*: a cluster has no ML Metadata.*LatestArtifactStrategy"),
     ],
-    ids=["executor in a function", "artifact query", "no pusher", "other runs"],
+    ids=[
+        "final status",
+        "manual node",
+        "infra validator",
+        "executor in a function",
+        "artifact query",
+        "no pusher",
+        "other runs",
+    ],
 )
 def test_what_cannot_be_expressed_names_the_node_and_says_what_to_do(compiled, make, message):
     with pytest.raises(CompileError, match=message):
         compiled(small("p", make()))
+
+
+def test_loop_over_artifacts_names_the_node_and_the_loop(compiled):
+    write = Write(text="x", times=1)
+    with ForEach(write.outputs["model"]) as model:
+        read = Read(model=model)
+    with pytest.raises(
+        CompileError, match=r"Read: stands in a ForEach, and only Cond can be expressed\. Take the node"
+    ):
+        compiled(small("p", write, read))
+
+
+def test_names_stay_short_enough_for_argo(compiled, tmp_path):
+    ids = [f"{'many_words_' * 12}{number}" for number in range(2)]
+    example_gens = [taxi_pipeline.CsvExampleGen(input_base="/x").with_id(node_id) for node_id in ids]
+    numbers = [Number(value=number).with_id(f"Number{number}{'x' * 50}") for number in range(3)]
+    compiled(small("p", *example_gens, *numbers), {"fuse": [[number.id for number in numbers]]})
+
+    assert lint(tmp_path / "package.yaml") == []
 
 
 def test_taking_from_a_node_outside_the_pipeline_is_refused(compiled):

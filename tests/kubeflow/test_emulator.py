@@ -6,12 +6,14 @@ import subprocess
 from typing import Any
 
 import pytest
+from google.protobuf import json_format
+from kfp.pipeline_spec import pipeline_spec_pb2
 from tfx.dsl.components.common.resolver import Resolver
 from tfx.dsl.experimental.conditionals.conditional import Cond
 from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
 from tfx.orchestration.data_types import RuntimeParameter
 from tfx.orchestration.kubeflow.decorators import FinalStatusStr
-from tfx.proto import example_diff_pb2
+from tfx.proto import example_diff_pb2, example_gen_pb2
 from tfx.types import Channel, standard_artifacts
 
 from kubeflow.compiler import Extras, compile_pipeline, write_package
@@ -29,6 +31,7 @@ from tests.kubeflow.taxi_pipeline import (
     Pusher,
     Read,
     RemoveLog,
+    Repeat,
     Sample,
     Tell,
     Text,
@@ -47,12 +50,13 @@ def run(tmp_path, launcher_root):
         pipeline: Any,
         *,
         extras: Extras | None = None,
+        config: KubeflowConfig | None = None,
         tasks: InThisProcess | None = None,
         run_id: str = "1",
         **arguments: Any,
     ) -> tuple[Emulator, InThisProcess]:
         path = tmp_path / "package.yaml"
-        write_package(compile_pipeline(pipeline, KubeflowConfig(), extras), path)
+        write_package(compile_pipeline(pipeline, config or KubeflowConfig(), extras), path)
         tasks = tasks or InThisProcess()
         emulator = Emulator(read_package(path), root=launcher_root, run_id=run_id, run_command=tasks)
         try:
@@ -82,6 +86,17 @@ def test_dynamic_property_takes_the_value_of_an_earlier_task(run):
     assert value_of(emulator, "Read", "text") == "ababab"
 
 
+@pytest.mark.parametrize("fuse", [[], [["Number", "Text", "Repeat"]]], ids=["a task each", "one task"])
+def test_function_component_takes_values_of_earlier_ones(run, fuse):
+    number, text = Number(value=2), Text(value="é {{x}} ")
+    repeat = Repeat(text=text.outputs["text"], times=number.outputs["number"])
+
+    emulator, _ = run(small("values", number, text, repeat), config=KubeflowConfig(fuse=fuse))
+
+    (artifact,) = (entry for slot, entry in emulator.tasks[-1].artifacts.items() if slot.endswith("repeated"))
+    assert (local_path(artifact["uri"]) / "value").read_text() == "é {{x}} é {{x}} "
+
+
 def test_example_gen_takes_its_place_from_an_earlier_task(run, tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "rows.csv").write_text("a,b\n" + "1,x\n" * 20)
@@ -91,6 +106,32 @@ def test_example_gen_takes_its_place_from_an_earlier_task(run, tmp_path):
     chosen = json.loads(tasks.seen["CsvExampleGen driver"][1]["parameterValues"]["driver_output"])
     assert "num_files:1" in chosen["execProperties"]["input_fingerprint"]["stringValue"]
     assert "CsvExampleGen" in tasks.seen
+
+
+def test_newest_span_is_read_and_a_newer_one_is_no_cache_hit(run, tmp_path):
+    def example_gen() -> Any:
+        split = example_gen_pb2.Input.Split(name="all", pattern="span-{SPAN}/v{VERSION}/*")
+        return CsvExampleGen(input_base=str(tmp_path / "data"), input_config=example_gen_pb2.Input(splits=[split]))
+
+    def write(folder: str) -> None:
+        (tmp_path / "data" / folder).mkdir(parents=True)
+        (tmp_path / "data" / folder / "table.csv").write_text("a\n1\n")
+
+    def span_and_version(tasks: InThisProcess) -> tuple[int, int]:
+        metadata = tasks.seen["CsvExampleGen"][1]["artifacts"]["examples"]["artifacts"][0]["metadata"]
+        return metadata["span"], metadata["version"]
+
+    for folder in ("span-9/v1", "span-10/v1", "span-10/v2"):
+        write(folder)
+    _, tasks = run(small("spans", example_gen()))
+    assert span_and_version(tasks) == (10, 2)
+
+    unchanged, _ = run(small("spans", example_gen()), run_id="2")
+    assert states(unchanged) == {"CsvExampleGen driver": "done", "CsvExampleGen": "cached"}
+
+    write("span-11/v1")
+    _, tasks = run(small("spans", example_gen()), run_id="3")
+    assert span_and_version(tasks) == (11, 1)
 
 
 def test_message_arrives_as_a_message(run):
@@ -168,9 +209,12 @@ def test_predicate_about_several_nodes_is_evaluated_by_a_task(run):
 
 def test_exit_handler_is_told_of_success(run, tmp_path):
     handler = Tell(path=str(tmp_path / "told"), status=FinalStatusStr())
-    run(small("good", Number(value=1)), extras=Extras(exit_handler=handler))
+    _, tasks = run(small("good", Number(value=1)), extras=Extras(exit_handler=handler))
 
-    assert json.loads((tmp_path / "told").read_text())["state"] == "SUCCEEDED"
+    (asked,) = json.loads(tasks.seen["Tell"][0])["inputs"]["parameterValues"].values()
+    assert asked["state"] == "COMPLETE"  # the driver has ML Metadata's words
+    status = json_format.Parse((tmp_path / "told").read_text(), pipeline_spec_pb2.PipelineTaskFinalStatus())
+    assert (status.state, status.pipeline_job_resource_name) == ("SUCCEEDED", "good")
 
 
 def test_exit_handler_is_told_of_failure_and_what_follows_does_not_run(run, tmp_path):

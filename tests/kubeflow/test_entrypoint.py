@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from pipeline.errors import DataError
 from pipeline.spared_imports import LIGHT_MODULES
 from tests.kubeflow.test_task_run import artifact, gate_document, gate_spec, pusher_spec
 
+NO_OUTPUTS = json.dumps({"outputs": {"outputFile": "/no/such/folder/output.json"}})
 REPOSITORY = Path(__file__).parents[2]
 
 
@@ -82,6 +84,36 @@ def test_task_ends_with_0_and_its_output(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "Pushed version" in done.stderr
     assert "pushed_model" in (tmp_path / "outputs" / "output.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("task", "document", "message"),
+    [
+        (
+            '{"role": "nodes", "walks": 1}',
+            "{}",
+            r"The task: .*Received: --task with walks: Extra inputs .*Build the image",
+        ),
+        ("{", "{}", r"The task: .*Received: --task with no JSON: .*Build the image"),
+        ("{}", "{{$}}", r"The task: .*no ExecutorInput .*Received: \{\{\$\}\} .*kfp-local"),
+        ('{"nodes": [{"id": "Own", "executor": "json.No"}]}', NO_OUTPUTS, "Own: what the node runs cannot be imported"),
+        ("{}", '{"outputs": {}}', r"The task: .*no ExecutorInput .*Received: .*'outputFile'"),
+    ],
+    ids=["another version's task", "no task", "no launcher", "no module", "another launcher"],
+)
+def test_what_cannot_be_read_is_told_in_words_and_in_the_pods_message(
+    monkeypatch, tmp_path, capsys, task, document, message
+):
+    log = tmp_path / "termination-log"
+    log.touch()
+    monkeypatch.setattr(entrypoint, "TERMINATION_LOG", log)
+    monkeypatch.setattr(entrypoint, "settle_environment", lambda: None)
+    monkeypatch.setattr(entrypoint.os, "_exit", sys.exit)
+    with pytest.raises(SystemExit, match="1"):
+        entrypoint.main(["--task", task, "--executor-input", document])
+
+    assert re.search(rf"Error: {message}", " ".join(capsys.readouterr().err.split()))
+    assert re.search(rf"^{message}", log.read_text())
 
 
 def test_stop_at_anomalies_ends_with_3_and_the_reason_last(tmp_path):
@@ -205,6 +237,22 @@ def test_components_of_tfx_can_still_be_imported_from_their_package():
     assert done.stdout.strip() == "Tuner True"
 
 
+def test_module_of_the_user_s_may_import_tfx_as_its_guides_do():
+    program = (
+        "from pipeline.spared_imports import spared_imports\n"
+        "with spared_imports(['my_components']):\n"
+        "    import kubeflow.task_run\n"
+        "    from tfx import v1 as tfx\n"
+        "import tensorflow_model_analysis as tfma\n"
+        "print(tfx.components.Evaluator.__name__, tfma.EvalConfig.__name__, tfx.dsl.components.component.__name__)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment(Path("/")), capture_output=True, text=True, check=False
+    )
+
+    assert done.stdout.strip() == "Evaluator EvalConfig component", done.stderr
+
+
 @pytest.mark.parametrize("module", sorted(LIGHT_MODULES))
 def test_light_node_starts_without_tensorflow_and_beam(module):
     program = (
@@ -277,7 +325,9 @@ def test_pods_message_shows_whole_lines_of_the_traceback_and_no_more_than_kubern
         except OSError as cause:
             raise RuntimeError("wrapped") from cause
     except RuntimeError as error:
-        entrypoint._report(error, gate_spec(), exit_code=1, last_lines=[f"line {i} {'é' * 20}" for i in range(200)])
+        entrypoint._report(
+            error, gate_spec().title, exit_code=1, last_lines=[f"line {i} {'é' * 20}" for i in range(200)]
+        )
 
     assert "Traceback" in capsys.readouterr().err
     assert 4_000 < len(message.read_bytes()) <= 4_096
@@ -286,7 +336,7 @@ def test_pods_message_shows_whole_lines_of_the_traceback_and_no_more_than_kubern
     assert lines[2].startswith("line ")
     assert lines[-1] == "RuntimeError: wrapped"
 
-    entrypoint._report(DataError("x" * 5_000), gate_spec(), exit_code=2, last_lines=["a line"])
+    entrypoint._report(DataError("x" * 5_000), gate_spec().title, exit_code=2, last_lines=["a line"])
     assert message.read_text() == f"AnomalyGate: {'x' * 5_000}"[:4_096]
 
 

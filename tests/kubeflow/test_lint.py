@@ -134,6 +134,23 @@ def _final_status_of_nothing(document: Document) -> None:
     _tasks(document)["flip"]["triggerPolicy"] = {"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"}
 
 
+def _take_an_artifact_from_the_run(document: Document) -> None:
+    definition = {"artifactType": {"schemaTitle": "system.Dataset", "schemaVersion": "0.0.1"}}
+    document["root"]["inputDefinitions"]["artifacts"] = {"table": definition}
+    task = _tasks(document)["train"].setdefault("inputs", {}).setdefault("artifacts", {})
+    task["table"] = {"componentInputArtifact": "table"}
+
+
+def _hand_out(section: str, output: Document) -> Callable[[Document], None]:
+    """The tasks in a DAG that hands something of one of them out."""
+
+    def hand_out(document: Document) -> None:
+        _wrap_in_dag(document)
+        document["components"]["comp-all"]["dag"]["outputs"] = {section: {"it": output}}
+
+    return hand_out
+
+
 BREAKS: list[Any] = [
     ("schema-version", lambda d: d.update(schemaVersion="2.0.0"), "schemaVersion"),
     ("malformed", lambda d: d.update(pipelineVersion="3"), ""),
@@ -147,6 +164,7 @@ BREAKS: list[Any] = [
         lambda d: d["root"]["inputDefinitions"]["parameters"].update(side={"parameterType": "STRING"}),
         "root.inputDefinitions.parameters.side",
     ),
+    ("root-artifact", _take_an_artifact_from_the_run, "root.inputDefinitions.artifacts.table"),
     (
         "parameter-type",
         lambda d: d["root"]["inputDefinitions"]["parameters"].update(side={"type": "STRING", "defaultValue": "a"}),
@@ -195,6 +213,11 @@ BREAKS: list[Any] = [
     ("driver-name", lambda d: _rename(d, "flip", "train-driver"), "root.dag.tasks.train-driver"),
     ("importer-condition", _import_under_condition, "root.dag.tasks.flip.triggerPolicy.condition"),
     (
+        "condition-input",
+        lambda d: _tasks(d)["train"].update(triggerPolicy={"condition": "inputs.parameter_values['side'] == 'a'"}),
+        "root.dag.tasks.train.triggerPolicy.condition",
+    ),
+    (
         "artifact-iterator",
         lambda d: _tasks(d)["train"].update(artifactIterator={"items": {"inputArtifact": "x"}, "itemInput": "y"}),
         "root.dag.tasks.train.artifactIterator",
@@ -210,6 +233,21 @@ BREAKS: list[Any] = [
         "unknown-task",
         lambda d: _tasks(d)["flip"].update(dependentTasks=["nobody"]),
         "root.dag.tasks.flip.dependentTasks",
+    ),
+    (
+        "unknown-task",
+        _hand_out("parameters", {"valueFromParameter": {"producerSubtask": "nobody", "outputParameterKey": "x"}}),
+        "components.comp-all.dag.outputs.parameters.it",
+    ),
+    (
+        "unknown-task",
+        _hand_out("parameters", {"valueFromOneof": {"parameterSelectors": [{"producerSubtask": "nobody"}]}}),
+        "components.comp-all.dag.outputs.parameters.it",
+    ),
+    (
+        "unknown-task",
+        _hand_out("artifacts", {"artifactSelectors": [{"producerSubtask": "train"}, {"producerSubtask": "nobody"}]}),
+        "components.comp-all.dag.outputs.artifacts.it",
     ),
     (
         "unknown-output",

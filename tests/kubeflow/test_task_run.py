@@ -11,7 +11,7 @@ import pytest
 
 from kubeflow.compiler import write_package
 from kubeflow.emulator import Emulator
-from kubeflow.executor_io import ExecutorInput, local_path
+from kubeflow.executor_io import ExecutorInput, local_path, write_output
 from kubeflow.package import compile_config
 from kubeflow.package_document import read_package
 from kubeflow.task_run import run_task
@@ -336,6 +336,41 @@ def test_retry_finds_nothing_of_the_earlier_try(launcher_root, tmp_path):
     assert list((launcher_root / "minio/b/pushed").iterdir()) == []
 
 
+def test_folder_that_the_launcher_did_not_download_is_there_and_empty(launcher_root, tmp_path):
+    """An object store has no empty folders."""
+    node = Node(id="List", executor=f"{__name__}.Lists", inputs={"model": ("model",)}, outputs={"found": "found"})
+    path = "tfx.types.standard_artifacts"
+    spec = TaskSpec(
+        nodes=(node,), inputs={"model": f"{path}.Model"}, outputs={"found": OutputSlot(type=f"{path}.Model")}
+    )
+    document = {
+        "inputs": {"artifacts": {"model": artifact("gs://b/model")}},
+        "outputs": {
+            "artifacts": {"found": {"artifacts": [{"name": "found", "uri": "gs://b/found"}]}},
+            "outputFile": str(tmp_path / "output.json"),
+        },
+    }
+    run_task(spec, ExecutorInput.from_json(json.dumps(document)))
+
+    assert (launcher_root / "gcs/b/found/names").read_text() == "[]"
+
+
+def test_what_the_launcher_cannot_store_is_left_out(tmp_path):
+    """Null in metadata ends its task, and JSON has no NaN."""
+    document = {
+        "outputs": {
+            "artifacts": {"metrics": {"artifacts": [{"name": "metrics", "uri": "minio://b/metrics"}]}},
+            "outputFile": str(tmp_path / "output.json"),
+        }
+    }
+    values = {"auc": 0.5, "recall": None, "loss": float("nan"), "most": float("inf"), "rows": 3}
+
+    write_output(ExecutorInput.from_json(json.dumps(document)), metadata={"metrics": values}, parameters={})
+
+    (written,) = json.loads((tmp_path / "output.json").read_text())["artifacts"]["metrics"]["artifacts"]
+    assert written["metadata"] == {"auc": 0.5, "rows": 3}
+
+
 def test_argument_survives_what_looks_like_a_placeholder():
     node = Node(id="A", executor="b.C", properties={"text": Property(value="{{$.inputs}} {{{ \\{{ $(HOME) $$ \\$")})
     argument = TaskSpec(nodes=(node,)).to_argument()
@@ -358,6 +393,30 @@ def test_several_artifacts_in_one_output_are_refused(launcher_root, tmp_path):
     }
     with pytest.raises(KubetfxError, match="wrote several artifacts to 'pushed_model'"):
         run_task(spec, ExecutorInput.from_json(json.dumps(document)))
+
+
+@pytest.mark.parametrize(
+    ("executor", "reason"),
+    [("no_such_module.Executor", "No module named 'no_such_module'"), ("json.Executor", "no attribute 'Executor'")],
+)
+def test_executor_that_the_image_lacks_is_told_with_what_to_do(launcher_root, tmp_path, executor, reason):
+    spec = TaskSpec(nodes=(Node(id="Own", executor=executor),))
+    document = {"outputs": {"outputFile": str(tmp_path / "output.json")}}
+    with pytest.raises(KubetfxError, match=rf"Own: what the node runs cannot be .*{reason}.*Install its module"):
+        run_task(spec, ExecutorInput.from_json(json.dumps(document)))
+
+
+class Lists:
+    """An executor that looks what its input holds."""
+
+    Context = dict
+
+    def __init__(self, context: Any) -> None:
+        pass
+
+    def Do(self, inputs: Any, outputs: Any, properties: Any) -> None:
+        names = [path.name for path in Path(inputs["model"][0].uri).iterdir()]
+        Path(outputs["found"][0].uri, "names").write_text(str(names))
 
 
 class Twice:
