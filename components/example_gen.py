@@ -9,8 +9,9 @@ import json
 import os
 from bisect import bisect
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import apache_beam as beam
 import numpy as np
@@ -30,6 +31,8 @@ from tfx.utils import proto_utils
 from components import beam_mode, table_profile, tables, tfx_filesystem
 from components.example_shards import ShardWriter, check_splits, describe, open_splits, write_shards
 from pipeline.config import DataConfig, Splits
+
+_Item = TypeVar("_Item")
 
 BUCKETS = 1_000
 """A split of fraction 0.7 is 700 of so many hash buckets."""
@@ -109,11 +112,25 @@ class _WriteExamples(beam.DoFn):
             self._split_folders, number=number, num_shards=len(self._files.paths), compression_level=COMPRESSION_LEVEL
         )
         splits = list(self._split_folders)
-        for block in tables.read_blocks(path, self._columns, file_format=self._files.format, data=self._data):
-            labelled = block.filter(block.column(self._data.label).is_valid())
-            for key, record in zip(row_keys(labelled), encode(labelled), strict=True):
+        for block, records in _one_ahead(self._encoded_blocks(path)):
+            for key, record in zip(row_keys(block), records, strict=True):
                 writer.write(splits[split_of(key, self._buckets)], record)
         yield from writer.close().items()
+
+    def _encoded_blocks(self, path: str) -> Iterator[tuple[pa.RecordBatch, list[bytes]]]:
+        for block in tables.read_blocks(path, self._columns, file_format=self._files.format, data=self._data):
+            labelled = block.filter(block.column(self._data.label).is_valid())
+            yield labelled, encode(labelled)
+
+
+def _one_ahead(items: Iterator[_Item]) -> Iterator[_Item]:
+    """The items, of which a thread makes the next one meanwhile: reading and encoding let go of the interpreter, and so
+    does writing."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        coming = pool.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = pool.submit(next, items, None)
+            yield item
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):

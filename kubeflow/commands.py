@@ -103,10 +103,10 @@ def _check_target(path: Path, *, config: Path) -> None:
 
 def _compile(config: "PipelineConfig", path: Path, *, kubernetes_manifest: bool = False) -> dict[str, Any]:
     """Write the package, and say what its run parameters are."""
-    from pipeline.spared_imports import absent, spared_imports
+    from pipeline.spared_imports import imports_without_beam
 
-    # TensorFlow and the kfp SDK talk when they are imported, and Keras looks for scikit-learn.
-    with logged_to(Path(os.devnull)), spared_imports(), absent("sklearn"):
+    # TensorFlow and the kfp SDK talk when they are imported. No node runs here, so nothing of Beam's is asked for.
+    with logged_to(Path(os.devnull)), imports_without_beam():
         from kubeflow.package import compile_to_file
 
         return compile_to_file(config, path, kubernetes_manifest=kubernetes_manifest).parameters

@@ -7,6 +7,7 @@ takes one extension that needs nothing else, waits likewise; and so do TFMA's, w
 """
 
 import contextlib
+import gc
 import importlib
 import importlib.abc
 import importlib.util
@@ -26,6 +27,7 @@ _UNUSED_WITHOUT_BEAM = (
     "apache_beam.io.gcp.gcsfilesystem",
     "bson",
     "pymongo",
+    "scipy.ndimage",
     "sklearn",
 )
 """Beam, Keras and TFDV look for them, and nodes that go through their data themselves have no use for them."""
@@ -33,8 +35,19 @@ _UNUSED_WITHOUT_BEAM = (
 _UNUSED_BY_TENSORFLOW = ("dill", "googleapiclient")
 """TensorFlow looks for them, for clusters that are none of ours. Beam needs the first."""
 
-_PARTS_OF_TFMA = ("", ".api", ".evaluators", ".extractors", ".metrics", ".slicer", ".utils", ".writers")
-"""Packages that import all that is in them: metrics of translated text, of Keras 2, and their libraries."""
+_LAZY_WITHOUT_BEAM = (
+    "tensorflow_model_analysis",
+    "tensorflow_model_analysis.api",
+    "tensorflow_model_analysis.evaluators",
+    "tensorflow_model_analysis.extractors",
+    "tensorflow_model_analysis.metrics",
+    "tensorflow_model_analysis.slicer",
+    "tensorflow_model_analysis.utils",
+    "tensorflow_model_analysis.writers",
+    "scipy.stats",
+)
+"""Packages that import all that is in them: metrics of translated text, of Keras 2, and their libraries; and a package
+that TFMA imports for intervals that nobody asks it for."""
 
 LIGHT_MODULES = frozenset(
     {
@@ -82,7 +95,7 @@ def deferred_tensorflow() -> Iterator[None]:
     stand_ins = {name: _Deferred(name) for name in _DEFERRED}
     sys.modules.update(stand_ins)
     try:
-        with absent(*UNUSED_BY_LIGHT, "apache_beam.io.gcp.bigquery"):
+        with uncollected(), absent(*UNUSED_BY_LIGHT, "apache_beam.io.gcp.bigquery"):
             yield
     finally:
         for name in stand_ins:
@@ -97,14 +110,29 @@ def imports_without_beam(*, may_use: Collection[str] = ()) -> Iterator[None]:
     Args:
         may_use: modules that are not hidden, though no node needs them.
     """
-    with absent(*(name for name in _UNUSED_WITHOUT_BEAM if name not in may_use)):
+    importlib.import_module(
+        "components.report.facts"
+    )  # pydantic looks for a class's docstrings in all that is imported
+    with uncollected(), absent(*(name for name in _UNUSED_WITHOUT_BEAM if name not in may_use)):
         with absent(*_UNUSED_BY_TENSORFLOW):
             tensorflow_is_needed()
-        for part in _PARTS_OF_TFMA:
-            _make_lazy(f"tensorflow_model_analysis{part}")
-        _load_when_used("scipy.stats")
+        for package in _LAZY_WITHOUT_BEAM:
+            _make_lazy(package)
         with spared_imports():
             yield
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """While it lasts, Python looks for no garbage. What is imported stays, and a fifth of the time went into looking at
+    it again and again."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def tensorflow_is_needed() -> None:
@@ -176,21 +204,6 @@ def absent(*names: str) -> Iterator[None]:
             del sys.modules[name]
 
 
-def _load_when_used(name: str) -> None:
-    """Import a module as soon as something of it is used."""
-    if name in sys.modules:
-        return
-    spec = importlib.util.find_spec(name)
-    assert spec is not None
-    assert spec.loader is not None
-    spec.loader = importlib.util.LazyLoader(spec.loader)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    parent, _, child = name.rpartition(".")
-    setattr(importlib.import_module(parent), child, module)
-
-
 class _LazyPackage(types.ModuleType):
     """A package whose own file is executed when a name is missing. Its modules are imported without that."""
 
@@ -227,10 +240,9 @@ def _make_components_lazy() -> None:
 
 
 def _make_lazy(name: str) -> None:
-    if name in sys.modules:
+    spec = None if name in sys.modules else importlib.util.find_spec(name)
+    if spec is None:  # it is whole already, or a library has lost it, and there is nothing to spare
         return
-    spec = importlib.util.find_spec(name)
-    assert spec is not None
     package = _LazyPackage(name)
     package.__path__ = list(spec.submodule_search_locations or ())
     package.__package__ = name

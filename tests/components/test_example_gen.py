@@ -14,7 +14,7 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_artifacts
 
 from components import table_profile, tables
-from components.example_gen import Driver, Executor, TableExampleGen, encode, row_keys, split_of
+from components.example_gen import Driver, Executor, TableExampleGen, _one_ahead, encode, row_keys, split_of
 from pipeline.config import DataConfig
 from pipeline.errors import DataError
 from pipeline.storage import ObjectPath
@@ -59,6 +59,31 @@ def test_column_without_any_value_is_encoded():
 
 def test_block_that_is_a_slice_is_encoded():
     assert [values_of(record) for record in encode(BLOCK.slice(2))] == [values_of(encode(BLOCK)[2])]
+
+
+def test_blocks_come_in_order_with_one_made_ahead():
+    made = []
+
+    def blocks():
+        for number in range(4):
+            made.append(number)
+            yield number
+
+    for number in _one_ahead(blocks()):
+        assert made[: number + 1] == list(range(number + 1))
+        assert len(made) <= number + 2
+    assert made == [0, 1, 2, 3]
+
+
+def test_error_in_a_block_made_ahead_comes_after_the_blocks_before_it():
+    def blocks():
+        yield 1
+        raise DataError("the second block is broken")
+
+    found = _one_ahead(blocks())
+    assert next(found) == 1
+    with pytest.raises(DataError, match="the second block is broken"):
+        next(found)
 
 
 def test_fingerprint_tells_changed_data_in_a_bucket(any_bucket):

@@ -1,4 +1,4 @@
-"""The analysis in this process against tf.Transform's on Beam: the same graph, to the bit."""
+"""The analysis in this process against tf.Transform's on Beam: the same graph, to rounding."""
 
 from pathlib import Path
 

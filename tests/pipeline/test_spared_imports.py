@@ -1,0 +1,64 @@
+"""What is kept from being imported, and that it is there all the same for whoever asks for it."""
+
+import gc
+import subprocess
+import sys
+
+import pytest
+
+from pipeline import spared_imports
+
+
+def printed_by(program: str) -> str:
+    """What a process of its own prints, in which nothing is imported yet."""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_what_is_spared_is_there_for_the_users_module():
+    program = (
+        "import sys\n"
+        "from pipeline.spared_imports import imports_without_beam\n"
+        "with imports_without_beam():\n"
+        "    import components.local_evaluation\n"
+        "    [hasattr(module, '__file__') for module in list(sys.modules.values())]  # as inspect does\n"
+        "spared = ('scipy.stats._stats_py', 'scipy.ndimage._ndimage_api', 'nltk', 'IPython', 'pymongo', 'sklearn')\n"
+        "print([name for name in spared if name in sys.modules])\n"
+        "import IPython.display, pymongo, scipy.ndimage, sklearn.linear_model\n"
+        "import tensorflow_model_analysis as tfma\n"
+        "from scipy import stats\n"
+        "print(stats.norm.cdf(0.0), scipy.ndimage.sum([1, 2]), tfma.metrics.ExampleCount.__name__)\n"
+    )
+    assert printed_by(program).splitlines() == ["[]", "0.5 3 ExampleCount"]
+
+
+def test_compile_imports_only_what_describes_a_pipeline(tmp_path):
+    program = (
+        "import pathlib, sys\n"
+        "from kubeflow.commands import _compile\n"
+        "from pipeline.config import load_config\n"
+        "config = load_config(pathlib.Path('examples/penguins/pipeline.yaml'))\n"
+        f"_compile(config, pathlib.Path({str(tmp_path)!r}, 'p.yaml'))\n"
+        "spared = ('scipy.stats._stats_py', 'nltk', 'IPython', 'sklearn', 'models.training')\n"
+        "print([name for name in spared if name in sys.modules])\n"
+    )
+    assert printed_by(program) == "[]"
+    assert (tmp_path / "p.yaml").is_file()
+
+
+def test_package_that_a_library_has_lost_is_no_error():
+    spared_imports._make_lazy("email.gone")
+    assert "email.gone" not in sys.modules
+
+
+def test_nothing_is_collected_while_imports_last():
+    with spared_imports.uncollected():
+        assert not gc.isenabled()
+        with spared_imports.uncollected():
+            pass
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    with pytest.raises(ImportError, match="no such module"), spared_imports.uncollected():
+        raise ImportError("no such module")
+    assert gc.isenabled()
