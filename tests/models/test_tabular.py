@@ -46,6 +46,17 @@ def test_number_that_is_none_counts_as_missing(multiclass, rows, value):
     np.testing.assert_array_equal(numeric[0], numeric[1])
 
 
+def test_infinite_number_in_training_leaves_the_scores_of_the_others_as_they_are(preprocess, rows):
+    kept = [{name: row[name] for name in ("bill", "sex")} for row in rows]
+    infinite = [kept[0] | {"bill": np.inf}, kept[1] | {"bill": -np.inf}, *kept[2:]]
+    missing = [kept[0] | {"bill": None}, kept[1] | {"bill": None}, *kept[2:]]
+
+    scores, expected = (preprocess(table, label="sex").transform(table)["numeric"] for table in (infinite, missing))
+
+    assert scores[:, 0].std() > 0.5
+    np.testing.assert_allclose(scores, expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize(("value", "expected"), [(1e30, 10), (-1e30, -10)], ids=["large", "small"])
 def test_outlier_is_clipped(multiclass, rows, value, expected):
     assert multiclass.transform([rows[0] | {"bill": value}])["numeric"][0, 0] == expected
