@@ -22,6 +22,7 @@ from tfx.utils import json_utils
 
 from components import beam_mode, examples, local_analysis, table_profile
 from models.features import read_schema
+from models.parsing import parse_examples
 
 ANALYZED_SPLIT = "train"
 
@@ -93,7 +94,7 @@ def _only_analyzes(output_dict: Mapping[str, Any], exec_properties: Mapping[str,
 def _blocks(files: list[str], schema: Any) -> Callable[[], Iterable[Mapping[str, Any]]]:
     spec = schema_utils.schema_as_feature_spec(schema).feature_spec
     records = tf.data.TFRecordDataset(sorted(files), "GZIP").batch(examples.block_rows(len(spec)))
-    return lambda: records.map(lambda block: tf.io.parse_example(block, spec)).prefetch(1)
+    return lambda: records.map(lambda block: parse_examples(block, spec)).prefetch(1)
 
 
 class Transform(tfx_transform.Transform):

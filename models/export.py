@@ -24,6 +24,7 @@ import tensorflow_transform as tft
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 from models.features import MISSING_INTEGER, Features
+from models.parsing import parse_examples
 from models.raw_rows import raw_rows
 from serving.warmup import predict_request, write_warmup_requests
 
@@ -72,7 +73,7 @@ def export_model(
         return answer(transform({name: _as_column(tensor, name, features) for name, tensor in columns.items()}))
 
     def from_examples(examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        return answer(transform(tf.io.parse_example(examples, example_spec)))
+        return answer(transform(parse_examples(examples, example_spec)))
 
     def classify(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         answers = from_examples(inputs)
@@ -82,7 +83,7 @@ def export_model(
         return {"outputs": from_examples(inputs)["value"]}
 
     def transform_features(examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        return transform(tf.io.parse_example(examples, raw_spec))
+        return transform(parse_examples(examples, raw_spec))
 
     def network(arguments: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         return {"outputs": model({n: arguments[a] for n, a in zip(names, network_signature, strict=True)})}
@@ -196,7 +197,7 @@ class _Answer:
 
 
 def _as_column(tensor: tf.Tensor, name: str, features: Features) -> tf.Tensor:
-    column = tensor[:, tf.newaxis]
+    column = tf.expand_dims(tensor, 1)
     if name not in features.integers:
         return column
     return tf.where(

@@ -22,6 +22,7 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 
 from models.export import export_model
 from models.features import LABEL, read_features, read_schema
+from models.parsing import parse_examples
 from models.training_record import TrainingRecorder, history_document
 from pipeline.config import DEFAULT_MODULE, FeaturesConfig, ModelConfig, TrainingConfig
 from pipeline.errors import TrainingError
@@ -209,7 +210,7 @@ def _parser(transform_output: tft.TFTransformOutput, transform: keras.layers.Lay
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
     def parse(examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        return transform(tf.io.parse_example(examples, raw_spec))
+        return transform(parse_examples(examples, raw_spec))
 
     return parse
 
