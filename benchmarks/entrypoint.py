@@ -17,7 +17,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.examples import ROOT, machine
+from benchmarks.examples import ROOT
+from benchmarks.readme import machine
 
 CONFIG = ROOT / "examples" / "penguins" / "pipeline.yaml"
 REPORT_PATH = ROOT / "benchmarks" / "kubeflow.md"
@@ -73,7 +74,7 @@ def _report(
     starts: Mapping[str, Sequence[float]], walls: Mapping[str, Sequence[float]], compiles: Sequence[float]
 ) -> str:
     lines = [
-        f"{machine()}. {time.strftime('%-d %B %Y', time.gmtime())}. Medians of {len(compiles)}.",
+        f"{machine()} Medians of {len(compiles)}.",
         "",
         f"`kubetfx compile`: {statistics.median(compiles):.1f} s.",
         "",

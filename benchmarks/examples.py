@@ -7,8 +7,6 @@ Puts the figures into benchmarks/README.md. Exit code 1: an example misses a bou
 
 import argparse
 import json
-import os
-import platform
 import re
 import statistics
 import subprocess
@@ -18,16 +16,15 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from benchmarks.readme import machine, write_section
 from pipeline.config import load_config
 
 ROOT = Path(__file__).parent.parent
-README_PATH = ROOT / "benchmarks" / "README.md"
 KUBETFX = Path(sys.executable).parent / "kubetfx"
 SAMPLE_SECONDS = 0.05
 WITH_BASELINE = ("flights",)
@@ -117,7 +114,7 @@ def main() -> int:
         measurement = measure(name, num_runs=arguments.runs)
         text = report(measurement)
         print(f"{name}\n\n{text}\n")
-        write_report(name, text)
+        write_section(name, text)
         misses += measurement.misses()
     for miss in misses:
         _say(f"Missed: {miss}")
@@ -220,7 +217,7 @@ def report(measurement: Measurement) -> str:
         score += f"; logistic regression: {measurement.baseline:.4f}"
     return "\n".join(
         [
-            f"{machine()}. {time.strftime('%-d %B %Y', time.gmtime())}.",
+            machine(),
             "",
             f"| median of {len(fresh)} (lowest to highest) | fresh workspace | run again |",
             "|---|---|---|",
@@ -240,18 +237,6 @@ def report(measurement: Measurement) -> str:
     )
 
 
-def machine() -> str:
-    """This machine and what is installed on it, in one line."""
-    cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    model_name = re.search(r"^model name\s*:\s*(.*)$", cpuinfo, re.MULTILINE)
-    processor = model_name[1] if model_name else platform.machine()
-    memory = psutil.virtual_memory().total / 2**30
-    return (
-        f"{len(os.sched_getaffinity(0))} cores of {processor}, {memory:.0f} GiB of memory, Python "
-        f"{platform.python_version()}, TFX {metadata.version('tfx')}, TensorFlow {metadata.version('tensorflow')}"
-    )
-
-
 def _spread(values: Sequence[float], *, decimals: int = 1) -> str:
     low, middle, high = (f"{f(values):.{decimals}f}" for f in (min, statistics.median, max))
     return middle if low == high else f"{middle} ({low} to {high})"
@@ -259,20 +244,6 @@ def _spread(values: Sequence[float], *, decimals: int = 1) -> str:
 
 def _seconds_of(part: str, runs: Sequence[ProcessRun]) -> str:
     return f"{statistics.median(run.seconds_by_part[part] for run in runs):.1f}"
-
-
-def write_report(name: str, text: str) -> None:
-    """Put the figures of an example between its markers in benchmarks/README.md.
-
-    Raises:
-        ValueError: the file has no such markers.
-    """
-    begin, end = f"<!-- {name} -->\n", f"\n<!-- /{name} -->"
-    before, found_begin, rest = README_PATH.read_text(encoding="utf-8").partition(begin)
-    _, found_end, after = rest.partition(end)
-    if not (found_begin and found_end):
-        raise ValueError(f"{README_PATH} has no place for the figures. Add the lines {begin.strip()} and {end.strip()}")
-    README_PATH.write_text(f"{before}{begin}{text}{end}{after}", encoding="utf-8")
 
 
 def _say(text: str) -> None:

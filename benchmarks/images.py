@@ -39,7 +39,7 @@ from PIL import Image
 from tensorflow.python.framework import config as tensorflow_config
 from tfx.types import artifact_utils, standard_artifacts
 
-from benchmarks.examples import machine, write_report
+from benchmarks.readme import machine, write_section
 from pipeline.config import DataConfig, ModelConfig, TrainingConfig
 
 CLASSES = 4
@@ -434,9 +434,7 @@ def main() -> int:
         for name in wanted:
             result = measures[name]()
             print(f"\n{result.tables}", flush=True)
-            write_report(
-                f"images {name}", f"{machine()}. {time.strftime('%-d %B %Y', time.gmtime())}.\n\n{result.tables}"
-            )
+            write_section(f"images {name}", f"{machine()}\n\n{result.tables}")
             bound = BOUNDS[name]
             if result.figure > bound if name == "serving" else result.figure < bound:
                 misses.append(f"{name}: {result.figure:.2f}, and {bound:g} is asked for")

@@ -29,6 +29,7 @@ import yaml
 
 from benchmarks import pipeline_data, pipeline_report
 from benchmarks.peers.work import EVAL, TRAIN, VALIDATION, Work
+from benchmarks.readme import machine
 
 ROOT = Path(__file__).parent.parent
 RESULTS_PATH = ROOT / "benchmarks" / "pipeline_results.json"
@@ -73,7 +74,7 @@ def main() -> int:
             _measure_size(size, arguments, results)
             _keep(results)
     results["commands"] = measure_commands()
-    results["machine"] = pipeline_report.machine(busy=arguments.busy)
+    results["machine"] = machine(busy=arguments.busy)
     _keep(results)
     return 0
 

@@ -2,19 +2,14 @@
 
 import json
 import math
-import os
-import platform
-import re
 import statistics
-import time
 from collections.abc import Iterator, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from benchmarks.readme import write_section
 from pipeline.config import COMPONENTS
 
-README_PATH = Path(__file__).parent / "README.md"
 PLOT_PATH = Path(__file__).parent / "pipeline.svg"
 BEFORE_PATH = Path(__file__).parent / "pipeline_before.json"
 """Seconds a node when every node was TFX's own executor on Beam."""
@@ -55,26 +50,9 @@ COMMAND_GOALS = {
 AGAIN_GOAL = 6.0
 
 
-def machine(*, busy: bool) -> str:
-    """What it was measured on."""
-    model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return (
-        f"{os.cpu_count()} cores of {model[1] if model else platform.machine()}, {memory:.0f} GiB of memory, Python "
-        f"{platform.python_version()}, TFX {metadata.version('tfx')}, TensorFlow {metadata.version('tensorflow')}. "
-        f"{time.strftime('%d %B %Y').lstrip('0')}."
-        + (" Other jobs ran on the same cores: compare within a row, and CPU seconds rather than wall." if busy else "")
-    )
-
-
 def write(results: dict[str, Any]) -> None:
     """Put the report into the README, and draw the plot."""
-    text = "\n".join(_lines(results))
-    readme = README_PATH.read_text(encoding="utf-8")
-    begin, end = f"<!-- {MARK} -->", f"<!-- /{MARK} -->"
-    head, _, rest = readme.partition(begin)
-    _, _, tail = rest.partition(end)
-    README_PATH.write_text(f"{head}{begin}\n{text}\n{end}{tail}", encoding="utf-8")
+    write_section(MARK, "\n".join(_lines(results)))
     PLOT_PATH.write_text(_plot(results.get("sizes", {})), encoding="utf-8")
 
 

@@ -27,7 +27,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
-from benchmarks.examples import machine, write_report
+from benchmarks.readme import machine, write_section
 from components.report import render, run_report
 from components.report.collect import collect
 from components.report.facts import Settings
@@ -80,7 +80,7 @@ def main() -> int:
         costs = [measure(path, repetitions=options.repetitions) for path in projects]
     table = _table(costs)
     print(table)
-    write_report(MARK, table)
+    write_section(MARK, table)
     return 0 if all(cost.is_within_limits for cost in costs) else 1
 
 
@@ -134,7 +134,7 @@ def measure(path: Path, *, repetitions: int) -> Cost:
 def _table(costs: Sequence[Cost]) -> str:
     repetitions = len(costs[0].wall_seconds)
     lines = [
-        f"{machine()}. {time.strftime('%-d %B %Y')}.",
+        machine(),
         "",
         "| table | node Report in a fresh run, s | "
         f"again in one process, s: median of {repetitions} (lowest to highest) | of CPU, s | "

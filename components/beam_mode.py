@@ -19,9 +19,9 @@ from typing import Any
 from absl import logging
 
 DIRECT_RUNNER = "--runner=DirectRunner"
-BREAK_EVEN_ROWS = 500_000
-"""From so many rows on, processes are taken to make up for what each of them imports: an estimate, which
-benchmarks/beam_mode.py holds against what it measures."""
+BREAK_EVEN_ROWS: int | None = 250_000
+"""From so many rows on, processes make up for what each of them imports; None: they never do. benchmarks/beam_mode.py
+measures it, and writes it here."""
 
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 """Microseconds of processor time a period, of cgroup v2."""
@@ -51,7 +51,7 @@ def with_running_mode(beam_arguments: Sequence[str] | None, *, num_rows: int) ->
     if not _is_direct(arguments) or _value(arguments, _MODE):
         return arguments
     num_workers = _num_workers(arguments)
-    if num_workers == 1 or num_rows < BREAK_EVEN_ROWS:
+    if num_workers == 1 or _are_few(num_rows):
         return [*arguments, f"{_MODE}=in_memory"]
     workers = [] if _value(arguments, _WORKERS) else [f"{_WORKERS}={num_workers}"]
     return [*arguments, f"{_MODE}=multi_processing", *workers]
@@ -81,11 +81,19 @@ def describe(beam_arguments: Sequence[str], *, num_rows: int) -> str:
         return f"read by Beam: {' '.join(arguments)}"
     reason = ""
     if not _value(beam_arguments, _MODE):
-        reason = f", {'fewer' if num_rows < BREAK_EVEN_ROWS else 'no fewer'} than {BREAK_EVEN_ROWS:,} rows"
-        if _num_workers(beam_arguments) == 1:
-            reason = ", one worker"
+        reason = f", {_why(num_rows)}" if _num_workers(beam_arguments) > 1 else ", one worker"
     mode = _value(arguments, _MODE) or ""
     return f"read by Beam {_MODE_NAMES.get(mode, mode)}{reason}: {' '.join(arguments)}"
+
+
+def _are_few(num_rows: int) -> bool:
+    return BREAK_EVEN_ROWS is None or num_rows < BREAK_EVEN_ROWS
+
+
+def _why(num_rows: int) -> str:
+    if BREAK_EVEN_ROWS is None:
+        return "faster than in processes"
+    return f"{'fewer' if _are_few(num_rows) else 'no fewer'} than {BREAK_EVEN_ROWS:,} rows"
 
 
 def _num_workers(arguments: Sequence[str]) -> int:
