@@ -41,8 +41,10 @@ ARROW_TYPES: Mapping[ColumnType, pa.DataType] = {
     "string": pa.string(),
 }
 
-BLOCK_BYTES = 16 * 2**20
-"""CSV is read in blocks of this size, Parquet in batches of so many rows and cells. Memory is bounded by them."""
+BLOCK_BYTES = 4 * 2**20
+BYTES_PER_COLUMN = 2**13
+"""CSV is read in blocks of so many bytes, more where there are thousands of columns; Arrow reads 32 of them ahead.
+Parquet is read in batches of so many rows and cells. Memory is bounded by them."""
 BLOCK_ROWS = 65_536
 BLOCK_CELLS = 2**21
 
@@ -326,7 +328,7 @@ def _open_csv(
     try:
         return pa_csv.open_csv(
             stream,
-            read_options=pa_csv.ReadOptions(block_size=BLOCK_BYTES),
+            read_options=pa_csv.ReadOptions(block_size=max(BLOCK_BYTES, BYTES_PER_COLUMN * len(include))),
             parse_options=pa_csv.ParseOptions(delimiter=_delimiter(path), newlines_in_values=True),
             convert_options=pa_csv.ConvertOptions(
                 column_types=types,
@@ -376,6 +378,11 @@ def _explain_csv_error(path: str, error: pa.ArrowInvalid) -> DataError:
         return _not_utf8(path)
     except csv.Error as csv_error:
         return DataError(f"{path}, line {rows.line_num}: {csv_error}. Mend the quotes of that line.")
+    if "straddling" in str(error):
+        return DataError(
+            f"{path} has a row that is too long for a CSV file. Received: more than {BLOCK_BYTES:,} bytes. "
+            "Write the table as Parquet."
+        )
     return DataError(f"{path} cannot be read as CSV: {error}")
 
 

@@ -160,6 +160,7 @@ def test_dropping_every_column_is_refused(tmp_path):
 def small_blocks(monkeypatch):
     """Blocks of a few rows, so that a small file has many."""
     monkeypatch.setattr(tables, "BLOCK_BYTES", 64)
+    monkeypatch.setattr(tables, "BYTES_PER_COLUMN", 1)
     monkeypatch.setattr(tables, "BLOCK_ROWS", 4)
 
 
@@ -173,11 +174,19 @@ def test_reading_in_blocks_gives_the_same_rows_as_reading_whole(tmp_path, monkey
     parquet_path = tmp_path / "a.parquet"
     pq.write_table(pa.Table.from_pylist(whole), parquet_path)
     monkeypatch.setattr(tables, "BLOCK_BYTES", 64)
+    monkeypatch.setattr(tables, "BYTES_PER_COLUMN", 1)
     monkeypatch.setattr(tables, "BLOCK_ROWS", 7)
 
     assert read(csv_path) == whole
     assert inspect(csv_path) == whole_profile
     assert read(parquet_path) == whole
+
+
+def test_row_longer_than_blocks_is_an_error_in_words(tmp_path, small_blocks):
+    path = write(tmp_path / "a.csv", "a,y", *["1,0"] * 20, f"{'x' * 500},1", *["1,0"] * 20)
+
+    with pytest.raises(DataError, match=r"a row that is too long .* Received: more than 64 bytes\. .* Parquet"):
+        inspect(path)
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
