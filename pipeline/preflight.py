@@ -156,7 +156,10 @@ def _check_label_fits_task(label: table_profile.Column, config: PipelineConfig) 
                 f"{', '.join(map(str, label.values[:5]))}. Set model.task: classification, or choose another label."
             )
         if label.minimum is not None and not math.isfinite((label.maximum or 0) - label.minimum):
-            raise DataError(f"The label {name!r} is infinite in some rows. Leave them out, or mend them.")
+            raise DataError(
+                f"The label {name!r} is infinite in some rows. Received: values from {label.minimum:g} to "
+                f"{label.maximum:g}. Leave those rows out, or mend them."
+            )
         return
     if label.num_distinct is None or label.num_distinct > MAX_CLASSES:
         kind = "decimal numbers" if label.type == "float" else f"more than {MAX_CLASSES:,} distinct values"

@@ -150,6 +150,12 @@ def test_classification_of_too_many_classes_is_refused(make_config):
         preflight.check(make_config(*rows))
 
 
+def test_regression_of_an_infinite_number_is_refused(make_config):
+    message = r"'mass' is infinite in some rows\. Received: values from -inf to 2\.75\. Leave"
+    with pytest.raises(DataError, match=message):
+        preflight.check(make_config(*ROWS, "-inf,2007,a,Gentoo", data={"label": "mass"}, model={"task": "regression"}))
+
+
 @pytest.mark.parametrize("label", ["mass", "year"], ids=["decimals", "whole numbers"])
 def test_regression_of_numbers_passes(make_config, label):
     preflight.check(make_config(data={"label": label}, model={"task": "regression"}))
