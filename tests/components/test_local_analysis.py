@@ -36,11 +36,15 @@ SCHEMA = text_format.Parse(
 )
 
 
+ISLANDS = ("Dream", "Biscoe", "Torgersen, größer", "Dream", "", "Dream", "new\nline")
+"""Texts, one of them the most frequent, and two that tf.Transform has no place for in a vocabulary."""
+
+
 def example(row: int) -> bytes:
     made = tf.train.Example()
     if row % 7:
         made.features.feature["height"].float_list.value.append(row**1.5)
-    made.features.feature["island"].bytes_list.value.append(["Dream", "Biscoe", "Torgersen, or so"][row % 3].encode())
+    made.features.feature["island"].bytes_list.value.append(ISLANDS[row % len(ISLANDS)].encode())
     made.features.feature["year"].int64_list.value.append(2_000 + row % 5)
     return made.SerializeToString()
 
@@ -96,9 +100,6 @@ def theirs(folder: Path, preprocessing_fn) -> tft.TFTransformOutput:
     return tft.TFTransformOutput(str(folder / "graph"))
 
 
-FLOAT32_EPSILON = float(np.finfo(np.float32).eps)
-
-
 @pytest.mark.parametrize("preprocessing_fn", [two_phases, vocabularies, without_analyzers])
 def test_features_vocabularies_and_schema_are_those_of_beam(tmp_path, preprocessing_fn):
     local, on_beam = ours(tmp_path / "ours", preprocessing_fn), theirs(tmp_path / "theirs", preprocessing_fn)
@@ -106,8 +107,8 @@ def test_features_vocabularies_and_schema_are_those_of_beam(tmp_path, preprocess
     found, expected = local.transform_features_layer()(rows), on_beam.transform_features_layer()(rows)
     assert found.keys() == expected.keys()
     for name, tensor in expected.items():
-        # A standard score is a difference: near zero its error is that of the numbers before they are subtracted.
-        np.testing.assert_allclose(found[name], tensor, rtol=1e-6, atol=2 * FLOAT32_EPSILON, err_msg=name)
+        # Beam adds up in batches of a size that it chooses anew each time: sums differ in their last digits.
+        np.testing.assert_allclose(found[name], tensor, rtol=1e-6, atol=1e-6 * np.abs(tensor).max(), err_msg=name)
     assert local.transformed_metadata.schema == on_beam.transformed_metadata.schema
     assets = {o: sorted(p.name for p in Path(o.transform_savedmodel_dir, "assets").glob("*")) for o in (local, on_beam)}
     assert assets[local] == assets[on_beam]
