@@ -22,7 +22,7 @@ from kubeflow.executor_io import ExecutorInput, clear_outputs
 from kubeflow.task_spec import TaskSpec
 from pipeline.errors import KubetfxError
 from pipeline.output import Output
-from pipeline.spared_imports import spared_imports
+from pipeline.spared_imports import spared_imports, uncollected
 
 TERMINATED = 128 + signal.SIGTERM
 TERMINATION_LOG = Path("/dev/termination-log")
@@ -50,7 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", handlers=handlers)
     try:
         with spared_imports({node.executor.rpartition(".")[0] for node in spec.nodes}):
-            from kubeflow.task_run import run_task
+            with uncollected():
+                from kubeflow.task_run import run_task
 
             run_task(spec, executor_input)
     except BaseException as error:

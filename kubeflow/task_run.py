@@ -26,6 +26,7 @@ from kubeflow import visualizations
 from kubeflow.executor_io import ExecutorInput, RuntimeArtifact, clear_outputs, write_output
 from kubeflow.task_spec import DRIVER_OUTPUT, Node, OutputSlot, Override, Property, TaskSpec
 from pipeline.errors import KubetfxError
+from pipeline.spared_imports import uncollected
 
 TFX_ARTIFACT = "tfx_artifact"
 """Metadata of an artifact that holds what TFX knows about it, as one JSON text: numbers would come back as doubles."""
@@ -251,7 +252,8 @@ def _process_age_seconds() -> float:
 
 def _executor_class(node: Node) -> Any:
     try:
-        return pkgutil.resolve_name(node.executor)
+        with uncollected():
+            return pkgutil.resolve_name(node.executor)
     except (ImportError, AttributeError) as error:
         logging.exception("%s cannot be imported.", node.executor)
         raise KubetfxError(
