@@ -21,6 +21,7 @@ import numpy as np
 import yaml
 
 from benchmarks import pipeline, pipeline_data
+from benchmarks.measured_process import ROOT
 from benchmarks.peers.work import Work
 from benchmarks.readme import machine, write_section
 
@@ -33,7 +34,7 @@ ROWS = (20_000, 150_000, 300_000)
 COLUMNS = 20
 MAX_EXTRAPOLATION = 10
 """Times the most rows that were measured; where lines meet beyond, they might as well never meet."""
-CODE_PATH = pipeline.ROOT / "components" / "beam_mode.py"
+CODE_PATH = ROOT / "components" / "beam_mode.py"
 
 
 def main() -> int:

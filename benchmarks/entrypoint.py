@@ -17,7 +17,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.examples import ROOT
+from benchmarks.measured_process import ROOT
 from benchmarks.readme import machine
 
 CONFIG = ROOT / "examples" / "penguins" / "pipeline.yaml"

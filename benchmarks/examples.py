@@ -12,21 +12,16 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-
+from benchmarks.measured_process import ROOT, run_process
 from benchmarks.readme import machine, write_section
 from pipeline.config import load_config
 
-ROOT = Path(__file__).parent.parent
 KUBETFX = Path(sys.executable).parent / "kubetfx"
-SAMPLE_SECONDS = 0.05
 WITH_BASELINE = ("flights",)
 """Examples that a logistic regression is trained on too."""
 
@@ -155,48 +150,8 @@ def run_pipeline(config_path: Path, workspace: Path) -> ProcessRun:
         SystemExit: it did not push a model.
     """
     command = [str(KUBETFX), "run", str(config_path), "--set", f"workspace={workspace}", "--format", "json"]
-    with tempfile.TemporaryFile("w+") as stdout, tempfile.TemporaryFile("w+") as stderr:
-        started = time.monotonic()
-        process = psutil.Popen(command, cwd=ROOT, stdout=stdout, stderr=stderr)
-        peak = _PeakMemory(process)
-        peak.start()
-        exit_code = process.wait()
-        wall_seconds = time.monotonic() - started
-        peak.stop()
-        stdout.seek(0)
-        stderr.seek(0)
-        if exit_code:
-            raise SystemExit(f"{' '.join(command)}\nended with {exit_code}:\n{stdout.read()[-2_000:]}{stderr.read()}")
-        return ProcessRun(wall_seconds, peak.num_bytes, json.load(stdout))
-
-
-class _PeakMemory(threading.Thread):
-    """Samples the memory of a process and its children until it is stopped."""
-
-    def __init__(self, process: psutil.Process) -> None:
-        super().__init__(daemon=True)
-        self.num_bytes = 0
-        self._process = process
-        self._stopped = threading.Event()
-
-    def run(self) -> None:
-        while not self._stopped.wait(SAMPLE_SECONDS):
-            try:
-                tree = [self._process, *self._process.children(recursive=True)]
-            except psutil.NoSuchProcess:
-                return
-            self.num_bytes = max(self.num_bytes, sum(_resident_bytes(process) for process in tree))
-
-    def stop(self) -> None:
-        self._stopped.set()
-        self.join()
-
-
-def _resident_bytes(process: psutil.Process) -> int:
-    try:
-        return int(process.memory_info().rss)
-    except psutil.NoSuchProcess:
-        return 0
+    finished = run_process(command)
+    return ProcessRun(finished.wall_seconds, finished.peak_bytes, json.loads(finished.stdout))
 
 
 def read_claim(config_path: Path) -> tuple[str, str]:

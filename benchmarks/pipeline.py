@@ -17,21 +17,19 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
 import yaml
 
 from benchmarks import pipeline_data, pipeline_report
+from benchmarks.measured_process import ROOT, run_process
 from benchmarks.peers.work import EVAL, TRAIN, VALIDATION, Work
 from benchmarks.readme import machine
 
-ROOT = Path(__file__).parent.parent
 RESULTS_PATH = ROOT / "benchmarks" / "pipeline_results.json"
 PEERS = ("kubetfx", "tfx", "handwritten")
 SIZES = ("penguins", "1000", "10000", "61878", "flights", "61878x20", "600000x20", "3000000", "wide")
@@ -40,7 +38,6 @@ WITHOUT_TFX = ("61878x20", "600000x20", "3000000", "wide")
 """Sizes that TFX is left out of unless it is named: it takes more than the rest of the set together."""
 REPEATS = {"penguins": 3, "61878": 3, "flights": 3}
 """Sizes with a goal that is a ratio. The others are measured once unless `--repeat` is given."""
-SAMPLE_SECONDS = 0.05
 COMMAND_REPEATS = 5
 
 
@@ -209,21 +206,8 @@ def _run(command: Sequence[str], *, with_pip: bool = False) -> tuple[Run, str]:
     Raises:
         SystemExit: it failed.
     """
-    with tempfile.TemporaryFile("w+") as stdout, tempfile.TemporaryFile("w+") as stderr:
-        started = time.monotonic()
-        process = subprocess.Popen(command, cwd=ROOT, stdout=stdout, stderr=stderr, env=_environment(with_pip=with_pip))
-        peak = _PeakMemory(process.pid)
-        peak.start()
-        _, status, usage = os.wait4(process.pid, 0)
-        wall_seconds = time.monotonic() - started
-        process.returncode = os.waitstatus_to_exitcode(status)
-        peak.stop()
-        stdout.seek(0)
-        stderr.seek(0)
-        if process.returncode:
-            raise SystemExit(f"{' '.join(command)}\nended with {process.returncode}:\n{stderr.read()[-5_000:]}")
-        run = Run(wall_seconds, usage.ru_utime + usage.ru_stime, max(peak.num_bytes, usage.ru_maxrss * 1024))
-        return run, stdout.read()
+    finished = run_process(command, environment=_environment(with_pip=with_pip))
+    return Run(finished.wall_seconds, finished.cpu_seconds, finished.peak_bytes), finished.stdout
 
 
 def _environment(*, with_pip: bool = False) -> dict[str, str]:
@@ -232,29 +216,6 @@ def _environment(*, with_pip: bool = False) -> dict[str, str]:
     if with_pip:
         paths += [str(path) for path in (Path(ensurepip.__file__).parent / "_bundled").glob("pip-*.whl")]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "TF_CPP_MIN_LOG_LEVEL": "2"}
-
-
-class _PeakMemory(threading.Thread):
-    """Samples the memory of a process and its children until it is stopped."""
-
-    def __init__(self, pid: int) -> None:
-        super().__init__(daemon=True)
-        self.num_bytes = 0
-        self._process = psutil.Process(pid)
-        self._stopped = threading.Event()
-
-    def run(self) -> None:
-        while not self._stopped.wait(SAMPLE_SECONDS):
-            try:
-                tree = [self._process, *self._process.children(recursive=True)]
-                resident = sum(process.memory_info().rss for process in tree)
-            except psutil.Error:
-                continue
-            self.num_bytes = max(self.num_bytes, resident)
-
-    def stop(self) -> None:
-        self._stopped.set()
-        self.join()
 
 
 def measure_commands() -> dict[str, list[float]]:
