@@ -6,7 +6,7 @@
 Each run is `kubetfx run` in a fresh workspace, with `beam.arguments` that name the mode; counted are the nodes that
 Beam does the work of. Seconds grow along a line with the rows: processes begin higher, since each imports everything,
 and gain with each row if there are cores for them. Where the lines meet is the number of rows that is written into
-components/beam_mode.py, and with the table into benchmarks/README.md.
+components/data/beam_mode.py, and with the table into benchmarks/README.md.
 """
 
 import argparse
@@ -34,7 +34,7 @@ ROWS = (20_000, 150_000, 300_000)
 COLUMNS = 20
 MAX_EXTRAPOLATION = 10
 """Times the most rows that were measured; where lines meet beyond, they might as well never meet."""
-CODE_PATH = ROOT / "components" / "beam_mode.py"
+CODE_PATH = ROOT / "components" / "data" / "beam_mode.py"
 
 
 def main() -> int:
@@ -115,7 +115,7 @@ def break_even(seconds: Mapping[int, Mapping[str, float]]) -> int | None:
 
 
 def with_break_even(code: str, rows: int | None) -> str:
-    """components/beam_mode.py with another number of rows."""
+    """components/data/beam_mode.py with another number of rows."""
     number = "None" if rows is None else f"{rows:_}"
     return re.sub(r"^(BREAK_EVEN_ROWS: int \| None = ).*$", rf"\g<1>{number}", code, count=1, flags=re.MULTILINE)
 

@@ -1,7 +1,7 @@
 """ExampleGen for CSV and Parquet: columns through Arrow into tf.Example, block by block.
 
 Spans, versions, fingerprints and the hash buckets of splits are those of TFX's FileBasedExampleGen. Reading and
-checking the table is components/tables.py's.
+checking the table is components/data/tables.py's.
 """
 
 import hashlib
@@ -28,8 +28,8 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import proto_utils
 
-from components import beam_mode, table_profile, tables, tfx_filesystem
-from components.example_shards import ShardWriter, check_splits, describe, open_splits, write_shards
+from components.data import beam_mode, table_profile, tables, tfx_filesystem
+from components.data.example_shards import ShardWriter, check_splits, describe, open_splits, write_shards
 from pipeline.config import DataConfig, Splits
 
 _Item = TypeVar("_Item")

@@ -2,8 +2,8 @@
 
 The files are read twice. First each is looked into, in parallel; what is broken is left out. Then the splits are
 chosen, which takes the hashes of all images, and the examples are written in the order of those hashes: neighbours in
-a TFRecord file are of any class. Which files there are is components/image_files.py's to say, what is in one
-components/image_inspection.py's, and whether Beam does the work components/beam_mode.py's.
+a TFRecord file are of any class. Which files there are is components/data/image_files.py's to say, what is in one
+components/data/image_inspection.py's, and whether Beam does the work components/data/beam_mode.py's.
 """
 
 import hashlib
@@ -25,12 +25,12 @@ from tfx.dsl.components.base import base_beam_executor, executor_spec
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_component_specs
 
-from components import beam_mode, image_files, table_profile
+from components.data import beam_mode, image_files, table_profile
+from components.data.example_shards import ShardWriter, check_splits, describe, open_splits, write_shards
+from components.data.image_files import BrokenFile, ImageFile, ImageFiles
+from components.data.image_inspection import ImageFacts, assign_splits, find_copies, inspect_all
+from components.data.image_notes import REPORT, report_warnings
 from components.example_gen import TableExampleGen, unpack
-from components.example_shards import ShardWriter, check_splits, describe, open_splits, write_shards
-from components.image_files import BrokenFile, ImageFile, ImageFiles
-from components.image_inspection import ImageFacts, assign_splits, find_copies, inspect_all
-from components.image_notes import REPORT, report_warnings
 from pipeline.config import DataConfig
 from pipeline.errors import AnomaliesError, DataError
 

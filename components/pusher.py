@@ -1,7 +1,7 @@
 """Pusher: a blessed model becomes a new version in the push directory, whole or not at all.
 
 Where a server is named (`serving.endpoint`), the push is good only when that server answers with the version as the
-Evaluator predicted offline: components/push_verification.py.
+Evaluator predicted offline: components/push/push_verification.py.
 """
 
 import json
@@ -18,15 +18,15 @@ from tfx.orchestration.portable import data_types
 from tfx.proto.orchestration import driver_output_pb2
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
-from components import push_directory
-from components.evaluation_result import RESULT
+from components.evaluation.evaluation_result import RESULT
+from components.push import push_directory
 from components.served_model_resolver import saved_model_path
 from pipeline.config import EndpointConfig
 from pipeline.errors import PushError
 from pipeline.storage import Location, locate
 
 if TYPE_CHECKING:  # it imports the clients of the server
-    from components.push_verification import Verification
+    from components.push.push_verification import Verification
 
 NOT_BLESSED = 0
 """Value of the `version` property when there is nothing to push."""
@@ -112,7 +112,7 @@ class Executor(base_executor.BaseExecutor):
 def _verification(exec_properties: dict[str, Any]) -> "Verification | None":
     if not exec_properties["endpoint"]:
         return None
-    from components.push_verification import Verification
+    from components.push.push_verification import Verification
 
     endpoint = EndpointConfig.model_validate_json(exec_properties["endpoint"])
     return Verification(endpoint, exec_properties["model_name"], locate(exec_properties["push_directory"]))

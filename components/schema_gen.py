@@ -1,4 +1,4 @@
-"""SchemaGen: TFDV's schema, or a frozen one, plus what each column is used for (components/column_roles.py).
+"""SchemaGen: TFDV's schema, or a frozen one, plus what each column is used for (components/data/column_roles.py).
 
 What TFX's executor does here is two calls of TFDV's own extension; the executor would import TensorFlow, Keras and Beam
 for them, which takes longer than anything that this component does.
@@ -16,8 +16,8 @@ from tfx import types
 from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
-from components import column_roles, image_files, table_profile
-from components.image_schema import complete_image_schema
+from components.data import column_roles, image_files, table_profile
+from components.data.image_schema import complete_image_schema
 from models import features
 from pipeline.config import FeaturesConfig, Task
 from pipeline.errors import ConfigError

@@ -16,7 +16,7 @@ from tfx.proto.orchestration import driver_output_pb2
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 from tfx.utils import path_utils
 
-from components import push_directory
+from components.push import push_directory
 from pipeline.storage import Location, locate
 
 NO_VERSION = 0

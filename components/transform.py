@@ -20,7 +20,7 @@ from tfx.dsl.components.base import executor_spec
 from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import json_utils
 
-from components import beam_mode, examples, local_analysis, table_profile
+from components.data import beam_mode, examples, local_analysis, table_profile
 from models.features import read_schema
 from models.parsing import parse_examples
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 import kubeflow
-from components import push_directory
+from components.push import push_directory
 from kubeflow.emulator import Emulator, TaskFailedError, TaskResult
 from kubeflow.executor_io import LAUNCHER_ROOT, local_path
 from kubeflow.package_document import read_package

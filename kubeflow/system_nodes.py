@@ -12,7 +12,7 @@ from tfx.types import artifact_utils
 from tfx.types.value_artifact import ValueArtifact
 from tfx.utils import path_utils
 
-from components import push_directory
+from components.push import push_directory
 from pipeline.errors import DataError
 from pipeline.storage import copy_folder, locate
 

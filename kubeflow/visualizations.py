@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from components import image_notes
+from components.data import image_notes
 
 if TYPE_CHECKING:
     from tfx import types
@@ -164,7 +164,7 @@ def _metrics(run: NodeRun) -> Content:
 
 def _overall(run: NodeRun) -> Mapping[str, Mapping[str, float]]:
     """Metrics over all rows by the prefix of their names. TFMA's files lack those of images."""
-    from components import evaluation_result
+    from components.evaluation import evaluation_result
 
     folder = run.folder("ModelEvaluation")
     if folder is not None and (folder / evaluation_result.RESULT).is_file():

@@ -30,7 +30,7 @@ from pipeline.serving_commands import app as serving_app
 from pipeline.serving_commands import version_here
 
 if TYPE_CHECKING:
-    from components.evaluation_result import EvaluationResult
+    from components.evaluation.evaluation_result import EvaluationResult
     from pipeline.run_result import RunResult
 
 MAX_SLICES = 10
@@ -188,8 +188,8 @@ def inspect(
     if pipeline_config.model.kind != "image":
         raise UsageError(f"Only models of images can be inspected. Received: model.kind: {pipeline_config.model.kind}.")
 
-    from components import push_directory
-    from components.image_notes import REPORT
+    from components.data.image_notes import REPORT
+    from components.push import push_directory
 
     versions = push_directory.versions(pipeline_config.push_path)
     artifacts = (pipeline_config.workspace_path / "artifacts" / "ImageExampleGen" / "examples").glob("[0-9]*")
@@ -203,7 +203,7 @@ def inspect(
         logged_to(pipeline_config.workspace_path / "inspect.log"),
         version_here(pipeline_config, versions[-1]) as saved_model,
     ):
-        from components.image_gallery import write_gallery
+        from components.evaluation.image_gallery import write_gallery
         from models.export import read_facts
 
         facts = read_facts(saved_model)
@@ -320,7 +320,7 @@ def _print_result(result: "RunResult", config: PipelineConfig, output: Output, *
 
 def _print_calls(config: PipelineConfig, output: Output, *, config_path: Path) -> None:
     """How to ask the model, as commands that work as they stand."""
-    from components import push_directory
+    from components.push import push_directory
 
     request = push_directory.request_path(config.push_path)
     if request is None:
@@ -355,7 +355,7 @@ def _print_metrics(result: "RunResult", output: Output) -> None:
 
 
 def _metric_rows(evaluation: "EvaluationResult") -> list[list[str]]:
-    from components.evaluation_result import format_metric
+    from components.evaluation.evaluation_result import format_metric
 
     rows = []
     for name, value in evaluation.metrics.items():
@@ -381,7 +381,7 @@ def _print_classes(evaluation: "EvaluationResult", output: Output) -> None:
 
 def _print_slices(evaluation: "EvaluationResult", output: Output) -> None:
     """The slices by the metric that they are ranked by, the weakest first."""
-    from components.evaluation_result import COUNT, format_metric
+    from components.evaluation.evaluation_result import COUNT, format_metric
 
     metric = evaluation.ranked_by
     slices = [one for one in evaluation.ranked_slices if one.behind is not None]

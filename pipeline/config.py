@@ -52,7 +52,7 @@ METRICS: Mapping[Task, tuple[str, ...]] = {
 """The metrics that `evaluation` knows, by task. components/evaluator.py says how each is computed."""
 
 IMAGE_METRICS = ("top_k_accuracy", "kappa")
-"""Metrics of a classifier of images beside those of every classifier. components/image_evaluation.py computes them."""
+"""Metrics of a classifier of images beside those of every classifier, by components/evaluation/image_evaluation.py."""
 
 LOWER_IS_BETTER = frozenset({"cross_entropy", "mean_absolute_error", "mean_squared_error", "root_mean_squared_error"})
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from components import push_directory
+from components.push import push_directory
 from pipeline import compiled_pipeline
 from pipeline.code_digest import code_digest
 from pipeline.config import PipelineConfig
@@ -47,7 +47,7 @@ _MODULES_OF_DRIVERS = (
 """What a run imports in which every node comes from the cache."""
 
 _MODULES_OF_RUNS = (
-    "components.local_evaluation",
+    "components.evaluation.local_evaluation",
     "components.report.predictions",
     "components.report.run_report",
     "models.training",

@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from components import beam_mode, image_files, push_directory, table_profile, tables
-from components.column_roles import choose_role
+from components.data import beam_mode, image_files, table_profile, tables
+from components.data.column_roles import choose_role
+from components.push import push_directory
 from pipeline.config import MODEL_OUTPUTS, EndpointConfig, PipelineConfig, nearest
 from pipeline.errors import ConfigError, DataError, StorageError, UsageError
 from pipeline.storage import Location, check_writable

@@ -9,7 +9,7 @@ from pipeline.config import PipelineConfig
 from pipeline.run_record import NodeRecord
 
 if TYPE_CHECKING:  # importing TFX takes seconds, and the first line is to be on the screen before that
-    from components.evaluation_result import EvaluationResult
+    from components.evaluation.evaluation_result import EvaluationResult
 
 NodeState = Literal["done", "cached", "failed", "interrupted"]
 
@@ -97,8 +97,8 @@ def summarize(
         versions_before: versions that the push directory had before the run.
     """
     from components.anomaly_gate import read_anomalies
-    from components.evaluation_result import read_result
-    from components.image_notes import read_notes
+    from components.data.image_notes import read_notes
+    from components.evaluation.evaluation_result import read_result
     from models.features import read_features, read_schema
 
     folders = {path.name.removeprefix("Split-"): path for path in sorted(artifacts.anomalies.glob("Split-*"))}

@@ -11,8 +11,8 @@ import pyarrow as pa
 import yaml
 from PIL import Image
 
-from components import image_files, table_profile, tables
-from components.column_roles import choose_role
+from components.data import image_files, table_profile, tables
+from components.data.column_roles import choose_role
 from pipeline.config import IMAGE_LABEL, MODEL_OUTPUTS, DataConfig, FeaturesConfig, PipelineConfig, Task
 from pipeline.errors import UsageError
 from pipeline.storage import is_url

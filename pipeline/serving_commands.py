@@ -24,7 +24,7 @@ from pipeline.output import Output, logged_to
 from pipeline.storage import Location
 
 if TYPE_CHECKING:
-    from components.push_directory import PushRecord
+    from components.push.push_directory import PushRecord
     from serving.bulk import BulkResult, Progress
     from serving.client import GrpcClient, RestClient
     from serving.offline import Prediction
@@ -134,7 +134,7 @@ def batch_predict(  # noqa: PLR0913, PLR0917 - the options of a command
     pipeline_config = load(config, overrides)
     model_version = _pushed_version(pipeline_config, model_version, config_path=config)
 
-    from components import push_directory
+    from components.push import push_directory
 
     output.begin("Loading the model")
     record = push_directory.read_record(pipeline_config.push_path, model_version)
@@ -300,7 +300,7 @@ def versions(config: ConfigPath, overrides: Overrides = None, format: FormatOpti
     output = open_output(format)
     pipeline_config = load(config, overrides)
 
-    from components import push_directory
+    from components.push import push_directory
 
     directory = pipeline_config.push_path
     pushed = push_directory.versions(directory)
@@ -340,7 +340,7 @@ def rollback(
     output = open_output(format)
     pipeline_config = load(config, overrides)
 
-    from components import push_directory
+    from components.push import push_directory
 
     directory = pipeline_config.push_path
     target = _rollback_target(directory, to)
@@ -350,7 +350,7 @@ def rollback(
     push_directory.roll_back(directory, to=target)
     if pipeline_config.serving.endpoint:
         with logged_to(_NOWHERE):
-            from components.push_verification import Verification
+            from components.push.push_verification import Verification
 
         output.begin("Waiting for the server")
         verification = Verification(pipeline_config.serving.endpoint, pipeline_config.model_name, directory)
@@ -375,7 +375,7 @@ def _on_this_machine(push_directory: Location, context: typer.Context) -> Path:
     """The folder itself, or one that is kept like the bucket until the command ends."""
     if isinstance(push_directory, Path):
         return push_directory
-    from components.mirror import mirrored
+    from components.push.mirror import mirrored
 
     return Path(context.with_resource(mirrored(push_directory)))
 
@@ -431,7 +431,7 @@ def _predict_offline(config: PipelineConfig, version: int, rows: Path, output: O
 @contextmanager
 def version_here(config: PipelineConfig, version: int) -> Iterator[Path]:
     """The SavedModel of a version; that of a bucket is copied, and the copy goes at the end."""
-    from components import push_directory
+    from components.push import push_directory
 
     saved_model = push_directory.version_path(config.push_path, version)
     if isinstance(saved_model, Path):
@@ -496,7 +496,7 @@ def _print_bulk_result(result: "BulkResult", output: Output) -> None:
 
 
 def _pushed_version(config: PipelineConfig, version: int | None, *, config_path: Path) -> int:
-    from components import push_directory
+    from components.push import push_directory
 
     pushed = push_directory.versions(config.push_path)
     if not pushed:
@@ -529,7 +529,7 @@ def _served_versions(config: PipelineConfig, pushed: list[int], output: Output) 
     if endpoint is None:
         return set(pushed[-1:])
     with logged_to(_NOWHERE):
-        from components.push_verification import Verification
+        from components.push.push_verification import Verification
 
     try:
         return Verification(endpoint, config.model_name, config.push_path).available()
@@ -551,7 +551,7 @@ def _version_row(version: int, state: str, record: "PushRecord | None", metrics:
 
 
 def _rollback_target(directory: Location, to: int | None) -> int:
-    from components import push_directory
+    from components.push import push_directory
 
     pushed = push_directory.versions(directory)
     rolled_back = push_directory.rolled_back_versions(directory)

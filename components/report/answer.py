@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from components.evaluation_result import format_metric, metric_label
+from components.evaluation.evaluation_result import format_metric, metric_label
 from components.report.facts import Evaluation, Facts
 from pipeline.run_record import KILLED, RunRecord
 from pipeline.storage import is_url

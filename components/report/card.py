@@ -5,7 +5,7 @@ After M. Mitchell et al., "Model Cards for Model Reporting", 2019.
 
 from collections.abc import Iterator
 
-from components.evaluation_result import format_metric, metric_label
+from components.evaluation.evaluation_result import format_metric, metric_label
 from components.report.facts import Facts
 from components.report.markdown import escaped
 

@@ -14,8 +14,8 @@ import numpy as np
 from absl import logging
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from components import table_profile
-from components.image_notes import notes_on
+from components.data import table_profile
+from components.data.image_notes import notes_on
 from components.report import data as data_facts
 from components.report import training as training_facts
 from components.report import verdict
@@ -135,7 +135,7 @@ class _Collector:
         )
 
     def _push(self, saved_model: Path) -> Push:
-        from components.push_directory import model_digest
+        from components.push.push_directory import model_digest
 
         sources = self._sources
         request = saved_model / REQUEST

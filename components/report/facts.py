@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from components.evaluation_result import Check
+from components.evaluation.evaluation_result import Check
 from pipeline.config import CardConfig, EvaluationConfig, PipelineConfig, ReportConfig, Task, ValidationConfig
 
 FACTS = "facts.json"

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from components import metrics
+from components.evaluation import metrics
 from components.report.facts import Interval
 from components.report.predictions import Predictions, row_losses
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from components import image_notes
+from components.data import image_notes
 
 MAX_BROKEN_FILES = 50
 """Broken images that are named."""
@@ -55,7 +55,7 @@ def images(report: Mapping[str, Any], splits: Sequence[str]) -> str:
     """What ImageExampleGen found: notes, images by class and split, and the broken files with their reasons.
 
     Args:
-        report: of the examples artifact (components/image_notes.py).
+        report: of the examples artifact (components/data/image_notes.py).
         splits: their names.
     """
     notes = "".join(f"- {escaped(note)}\n" for note in image_notes.report_warnings(report))

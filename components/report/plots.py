@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from markupsafe import Markup
 
-from components.evaluation_result import format_metric, metric_label
+from components.evaluation.evaluation_result import format_metric, metric_label
 from components.report import figures
 from components.report.comparison import Comparison
 from components.report.facts import Curve, Quality, Training

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from components.confusion import class_scores, confusion_matrix, kappa
+from components.evaluation.confusion import class_scores, confusion_matrix, kappa
 from components.report.facts import CalibrationBin, ClassQuality, Curve, Point, Quality
 from components.report.predictions import Predictions
 

@@ -15,7 +15,7 @@ import jinja2
 import yaml
 from markupsafe import Markup
 
-from components.evaluation_result import format_metric, metric_label
+from components.evaluation.evaluation_result import format_metric, metric_label
 from components.report import card, figures, formats, plots
 from components.report.answer import answer
 from components.report.comparison import Comparison

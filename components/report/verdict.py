@@ -6,7 +6,7 @@ Reads the evaluation.json that the Evaluator leaves beside TFMA's files, so TFMA
 from collections.abc import Mapping
 from pathlib import Path
 
-from components.evaluation_result import COUNT, RESULT, EvaluationResult, RankedSlice, read_result
+from components.evaluation.evaluation_result import COUNT, RESULT, EvaluationResult, RankedSlice, read_result
 from components.report.facts import Evaluation, Interval, Metric, Slice
 from components.report.intervals import SHARES_OF_ROWS, wilson
 from pipeline.config import is_lower_better

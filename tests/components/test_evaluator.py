@@ -16,7 +16,7 @@ from tfx.components.util import model_utils
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import path_utils
 
-from components.evaluation_result import Check, EvaluationResult
+from components.evaluation.evaluation_result import Check, EvaluationResult
 from components.evaluator import (
     Executor,
     effective_thresholds,

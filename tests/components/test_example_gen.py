@@ -13,7 +13,7 @@ from tfx.components.example_gen import base_example_gen_executor
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_artifacts
 
-from components import table_profile, tables
+from components.data import table_profile, tables
 from components.example_gen import Driver, Executor, TableExampleGen, _one_ahead, encode, row_keys, split_of
 from pipeline.config import DataConfig
 from pipeline.errors import DataError

@@ -10,10 +10,11 @@ import pytest
 from PIL import Image
 from tfx.types import standard_artifacts
 
-from components import image_example_gen, table_profile
+from components import image_example_gen
+from components.data import table_profile
+from components.data.image_inspection import assign_splits, inspect
+from components.data.image_notes import REPORT, report_warnings
 from components.image_example_gen import Driver, ImageExampleGen
-from components.image_inspection import assign_splits, inspect
-from components.image_notes import REPORT, report_warnings
 from pipeline.config import DataConfig
 from pipeline.errors import AnomaliesError, DataError
 from tests.components.image_runs import rows_of, run_executor

@@ -5,8 +5,8 @@ import pytest
 from tfx.orchestration.portable.data_types import ExecutionInfo
 from tfx.types import standard_artifacts
 
-from components.evaluation_result import RESULT
-from components.push_directory import push, read_record, roll_back, versions
+from components.evaluation.evaluation_result import RESULT
+from components.push.push_directory import push, read_record, roll_back, versions
 from components.pusher import NOT_BLESSED, Driver, Executor
 from components.served_model_resolver import saved_model_path
 from pipeline.errors import PushError

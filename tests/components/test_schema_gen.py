@@ -8,9 +8,9 @@ from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx.types import artifact_utils, standard_artifacts
 
-from components import table_profile
+from components.data import table_profile
+from components.data.tables import Column, TableProfile
 from components.schema_gen import Executor, complete_schema, infer_schema
-from components.tables import Column, TableProfile
 from models.features import MISSING_INTEGER, read_features, read_schema
 from pipeline.config import FeaturesConfig
 from pipeline.errors import ConfigError, KubetfxError

@@ -12,7 +12,7 @@ import tensorflow_data_validation as tfdv
 from tfx.components.statistics_gen import executor as tfx_executor
 from tfx.types import artifact_utils, standard_artifacts
 
-from components import examples, table_profile
+from components.data import examples, table_profile
 from components.example_gen import encode
 from components.statistics_gen import Executor, sample_rate
 

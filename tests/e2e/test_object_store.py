@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from components.push_directory import versions
+from components.push.push_directory import versions
 from pipeline.storage import ObjectPath
 from tests.command import Finished
 from tests.e2e.project import PENGUINS, Project, penguins_in, states

@@ -10,7 +10,7 @@ import yaml
 from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
-from components.push_directory import read_record, versions
+from components.push.push_directory import read_record, versions
 from kubeflow.executor_io import LAUNCHER_ROOT
 from kubeflow.lint import lint
 from kubeflow.local import docker_command

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from tfx.types import standard_artifacts
 
-from components.image_notes import REPORT
+from components.data.image_notes import REPORT
 from components.report import markdown
 from kubeflow import visualizations
 from kubeflow.visualizations import NodeRun

@@ -18,8 +18,8 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io
 from tfx_bsl.tfxio import tf_example_record
 
+from components.data.tables import Column, TableProfile
 from components.schema_gen import complete_schema
-from components.tables import Column, TableProfile
 from models import tabular
 from models.features import MISSING_INTEGER, Features, read_features
 from pipeline.config import FeaturesConfig, Task

@@ -17,11 +17,11 @@ from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io
 from tfx.components.trainer.fn_args_utils import FnArgs
 from tfx_bsl.tfxio import tf_example_record
 
+from components.data.image_files import ImageFile
+from components.data.image_inspection import inspect
+from components.data.image_schema import complete_image_schema
 from components.image_example_gen import Image as ImageEntry
 from components.image_example_gen import Serializer, profile_of, values_of
-from components.image_files import ImageFile
-from components.image_inspection import inspect
-from components.image_schema import complete_image_schema
 from models import image
 from pipeline.config import ModelConfig, TrainingConfig
 from tests.components.pictures import encoded

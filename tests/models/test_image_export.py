@@ -11,8 +11,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from components import golden, image_evaluation, image_gallery
-from components.image_evaluation import score
+from components.evaluation import golden, image_evaluation, image_gallery
+from components.evaluation.image_evaluation import score
 from models.export import read_facts
 from models.image_export import input_of
 from models.image_training import run_fn

@@ -270,7 +270,7 @@ def test_profile_gives_credentials_and_endpoint(bucket, s3_store: S3Store, monke
 def test_light_modules_need_arrow_only_for_a_bucket(tmp_path):
     program = f"""
 import sys
-from components import push_directory
+from components.push import push_directory
 from pipeline.storage import locate
 push_directory.versions(locate({str(tmp_path)!r}))
 assert not [name for name in sys.modules if name.startswith("pyarrow")], "pyarrow is imported"

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
-from components.evaluation_result import Check, EvaluationResult
+from components.evaluation.evaluation_result import Check, EvaluationResult
 from components.report import collect, data, quality, training, verdict
 from components.report.facts import (
     AnomalyFact,

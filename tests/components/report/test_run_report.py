@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
-from components import table_profile
+from components.data import table_profile
 from components.report import facts, run_report
 from pipeline import run_record
 from pipeline.config import PipelineConfig

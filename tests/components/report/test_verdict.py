@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from components.evaluation_result import Check, EvaluationResult
+from components.evaluation.evaluation_result import Check, EvaluationResult
 from components.report import verdict
 from components.report.facts import Evaluation
 from tests.components.report import sample

@@ -1,0 +1,327 @@
+"""Which image files there are, and of which class each is: a folder with a sub-directory a class, or a list in a CSV or
+Parquet file.
+
+Nothing is opened but the list. What is in the files is components/data/image_inspection.py's.
+"""
+
+import hashlib
+import os
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+
+from pipeline.config import MODEL_OUTPUTS, DataConfig, nearest
+from pipeline.errors import DataError
+from pipeline.storage import is_url
+from serving.image_folders import SUFFIXES, pictures_below
+
+IMAGE = "image"
+"""Column of the encoded bytes."""
+
+CONTENT_HASH = "content_hash"
+"""Column of the SHA-256 of each file; only examples of images have it."""
+
+PATH = "path"
+"""Column of a list that says where a file is."""
+
+OWN_COLUMNS = (
+    IMAGE,
+    PATH,
+    "brightness",
+    "channels",
+    CONTENT_HASH,
+    "format",
+    "height",
+    "image_size",
+    "num_bytes",
+    "width",
+)
+"""What ImageExampleGen writes about each image; a list may not have columns of these names, but `path`."""
+
+LIST_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".parquet")
+_SPAN = "{SPAN}"
+
+Value = int | float | str
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """One file."""
+
+    path: str
+    """Where it is."""
+    name: str
+    """Its path below the data's folder, or as the list has it; valid Unicode."""
+    label: str
+    metadata: Mapping[str, Value] = field(default_factory=dict)
+    """Other columns of the list; missing cells are not there."""
+
+
+@dataclass(frozen=True)
+class BrokenFile:
+    """A file that cannot be used."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """What was found at `data.path`."""
+
+    files: tuple[ImageFile, ...]
+    """In the order of their names."""
+    broken: tuple[BrokenFile, ...]
+    """What can be known to be broken without looking into a file."""
+    warnings: tuple[str, ...]
+    metadata_types: Mapping[str, str]
+    """`int64`, `float` or `string` by column of the list."""
+
+    @property
+    def classes(self) -> dict[str, int]:
+        """Number of files by class, in the order of the names."""
+        counts: dict[str, int] = {}
+        for file in self.files:
+            counts[file.label] = counts.get(file.label, 0) + 1
+        return dict(sorted(counts.items()))
+
+
+def find_images(data: DataConfig) -> ImageFiles:
+    """Find the images at `data.path`.
+
+    Raises:
+        DataError: there is no such folder or list, it is in a bucket, it has fewer than two classes, its classes are
+            nested, or the list lacks a column.
+    """
+    if is_url(data.path):
+        raise DataError(
+            f"Images are read from the file system. Received: data.path: {data.path}. Mount the bucket (gcsfuse, "
+            "mountpoint-s3) or copy it here, and give that path."
+        )
+    path = _newest_span(Path(data.path))
+    try:
+        if path.is_dir():
+            found = _in_folder(path)
+        elif path.is_file() and path.name.lower().endswith(LIST_SUFFIXES):
+            found = _in_list(path, data)
+        else:
+            problem = "is no folder and no CSV or Parquet file" if path.exists() else "does not exist"
+            raise DataError(
+                f"data.path {problem}. Received: {path}. Give a folder with a sub-directory of images for each class, "
+                f"or a CSV or Parquet file with the columns path and {data.label}."
+            )
+    except PermissionError as error:
+        raise DataError(f"data.path may not be read: {error}. Grant read permission, or run as its owner.") from None
+    if len(found.classes) < 2:
+        classes = ", ".join(f"{name} ({number} images)" for name, number in found.classes.items()) or "no image"
+        raise DataError(
+            f"Images of at least two classes are needed. Received: {classes} in {path}. Give a folder with a "
+            f"sub-directory of images ({', '.join(SUFFIXES)}) for each class."
+        )
+    return found
+
+
+def fingerprint(data: DataConfig) -> str:
+    """Changes with the names, sizes, times and labels of the files: what the cache goes by.
+
+    Raises:
+        DataError: see `find_images`.
+    """
+    found = find_images(data)
+    digest = hashlib.sha256(repr([(broken.name, broken.reason) for broken in found.broken]).encode())
+    for file in found.files:
+        try:
+            status = os.stat(file.path)
+            state: tuple[int, int] | None = (status.st_size, status.st_mtime_ns)
+        except OSError:
+            state = None
+        row = (file.name, file.label, sorted(file.metadata.items()), state)
+        digest.update(repr(row).encode("utf-8", "surrogateescape"))
+    return f"images:{len(found.files)},sha256:{digest.hexdigest()}"
+
+
+def readable(name: str) -> str:
+    """A file's name as valid Unicode: Linux takes any bytes for a name."""
+    return name if name.isascii() else os.fsencode(name).decode("utf-8", "replace")
+
+
+def _newest_span(path: Path) -> Path:
+    """A path with {SPAN} filled in by the highest number that there is."""
+    part = next((part for part in path.parts if "{" in part), None)
+    if part is None or path.exists():
+        return path
+    if _SPAN not in part or path.parts.count(part) > 1 or "{" in part.replace(_SPAN, ""):
+        raise DataError(
+            f"data.path of images can have {_SPAN} in it once, and nothing else in braces. Received: {path}."
+        )
+    base = Path(*path.parts[: path.parts.index(part)])
+    pattern = re.compile(re.escape(part).replace(re.escape(_SPAN), "([0-9]+)"))
+    spans = {int(match[1]): name for name in _names(base) if (match := pattern.fullmatch(name))}
+    if not spans:
+        raise DataError(f"data.path matches no span. Received: {path}.")
+    return Path(*(spans[max(spans)] if p == part else p for p in path.parts))
+
+
+def _names(folder: Path) -> list[str]:
+    return [entry.name for entry in os.scandir(folder)] if folder.is_dir() else []
+
+
+# A folder
+
+
+def _in_folder(root: Path) -> ImageFiles:
+    warnings: list[str] = []
+    files: list[ImageFile] = []
+    broken: list[BrokenFile] = []
+    classes: dict[str, list[str]] = {}
+
+    def warn(circle: str) -> None:
+        warnings.append(f"{readable(circle)} is a link to a folder that it lies in, and is left alone.")
+
+    above = os.path.join(root, "")
+    for path in pictures_below(root, on_circle=warn):
+        name = readable(path.removeprefix(above))
+        folder, _, rest = name.partition(os.sep)
+        if not rest:
+            broken.append(BrokenFile(name, "it is in no class: it lies beside the sub-directories of the classes"))
+            continue
+        label = unicodedata.normalize("NFC", folder)  # macOS writes é as two characters
+        files.append(ImageFile(path, name, label))
+        classes.setdefault(label, []).append(rest)
+    _check_not_nested(root, classes)
+    for entry in sorted(os.scandir(root), key=lambda entry: entry.name):
+        label = unicodedata.normalize("NFC", readable(entry.name))
+        if entry.is_dir() and not entry.name.startswith(".") and label not in classes:
+            warnings.append(f"The class {label!r} has no image, and is left out.")
+    files.sort(key=lambda file: file.name)
+    return ImageFiles(tuple(files), tuple(broken), (*warnings, *_warn_of_single(classes)), {})
+
+
+def _warn_of_single(classes: Mapping[str, list[str]]) -> Iterator[str]:
+    for label, names in classes.items():
+        if len(names) == 1:
+            yield f"The class {label!r} has one image: it is trained on, and no score says anything about the class."
+
+
+def _check_not_nested(root: Path, classes: Mapping[str, list[str]]) -> None:
+    """A folder of splits (train, test) with classes in them is easily taken for a folder of classes."""
+    below = {label: {name.split(os.sep)[0] for name in names if os.sep in name} for label, names in classes.items()}
+    is_all_below = all(os.sep in name for names in classes.values() for name in names)
+    inner = list(below.values())
+    shared = set.intersection(*inner) if inner else set()
+    if len(classes) > 1 and is_all_below and shared and any(len(names) > 1 for names in inner):
+        first = next(iter(classes))
+        raise DataError(
+            f"The classes are nested: each of {', '.join(map(repr, classes))} in {root} has the sub-directories "
+            f"{', '.join(sorted(shared)[:5])}. Received: {root}. The first level of folders gives the class. Give "
+            f"one of them, data.path: {root / first}; or list path and class of each file in a CSV."
+        )
+
+
+# A list
+
+
+def _in_list(path: Path, data: DataConfig) -> ImageFiles:
+    table = _read_list(path, data)
+    columns = _metadata_columns(table.column_names, path, data)
+    types = {name: _type_of(table.schema.field(name).type) for name in columns}
+    texts = table.select([PATH, data.label]).to_pydict()
+    metadata = {name: _values(table[name], types[name], name=name, path=path) for name in columns}
+    files: dict[tuple[str, str], ImageFile] = {}
+    broken: list[BrokenFile] = []
+    for number, (name, label) in enumerate(zip(texts[PATH], texts[data.label], strict=True)):
+        if not name:
+            broken.append(BrokenFile(f"row {number + 1} of {path.name}", "its path is missing"))
+            continue
+        target = os.path.join(path.parent, name)
+        if not label:
+            broken.append(BrokenFile(name, f"its {data.label} is missing in {path.name}"))
+        elif not os.path.exists(target):
+            broken.append(BrokenFile(name, f"there is no such file; {path.name} lists it"))
+        else:
+            values = {key: column[number] for key, column in metadata.items() if column[number] is not None}
+            files.setdefault((name, label), ImageFile(target, name, label, values))
+    classes: dict[str, list[str]] = {}
+    for file in files.values():
+        classes.setdefault(file.label, []).append(file.name)
+    ordered = tuple(sorted(files.values(), key=lambda file: (file.name, file.label)))
+    return ImageFiles(ordered, tuple(broken), tuple(_warn_of_single(classes)), types)
+
+
+def _metadata_columns(names: list[str], path: Path, data: DataConfig) -> list[str]:
+    """The columns of a list besides path and label, once all of them have been checked."""
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise DataError(
+            f"The list of images has several columns of one name. Received twice: {', '.join(twice)} in {path}. Rename "
+            "one of them."
+        )
+    for column in (PATH, data.label):
+        if column not in names:
+            raise DataError(
+                f"The list of images has no column {column!r}.{nearest(column, names)} Received: "
+                f"{', '.join(names)} in {path}. It needs path and {data.label}; data.label names another."
+            )
+    if data.label in OWN_COLUMNS:
+        raise DataError(f"data.label cannot be {data.label!r}: that is known of every image. Rename the column.")
+    if unknown := [name for name in data.drop if name not in names]:
+        raise DataError(
+            f"data.drop: the list of images has no column {unknown[0]!r}.{nearest(unknown[0], names)} "
+            f"Received: {', '.join(names)} in {path}."
+        )
+    metadata = [name for name in names if name not in (PATH, data.label, *data.drop)]
+    if clash := [name for name in metadata if name in (*OWN_COLUMNS, *MODEL_OUTPUTS)]:
+        raise DataError(
+            f"Column {clash[0]!r} of the list has the name of something that is known of every image, or that the "
+            f"model returns. Received: {path}. Rename it, or leave it out: data.drop: [{clash[0]}]"
+        )
+    return metadata
+
+
+def _read_list(path: Path, data: DataConfig) -> pa.Table:
+    try:
+        if path.name.lower().endswith(".parquet"):
+            table = pq.read_table(path)
+            for column in (PATH, data.label):
+                if column in table.column_names:
+                    index = table.column_names.index(column)
+                    table = table.set_column(index, column, table[column].cast(pa.string()))
+            return table
+        return pa_csv.read_csv(
+            path,
+            parse_options=pa_csv.ParseOptions(delimiter="\t" if path.suffix == ".tsv" else ","),
+            convert_options=pa_csv.ConvertOptions(
+                null_values=list(data.missing_values),
+                strings_can_be_null=True,
+                column_types={PATH: pa.string(), data.label: pa.string()},
+            ),
+        )
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
+        raise DataError(f"The list of images cannot be read. Received: {path}, where {error}") from None
+
+
+def _type_of(arrow_type: pa.DataType) -> str:
+    if pa.types.is_integer(arrow_type):
+        return "int64"
+    return "float" if pa.types.is_floating(arrow_type) else "string"
+
+
+def _values(column: pa.ChunkedArray, type_name: str, *, name: str, path: Path) -> list[Any]:
+    try:
+        if type_name == "string":
+            return column.cast(pa.string()).to_pylist()
+        if type_name == "float":
+            return pc.if_else(pc.is_nan(column), None, column).to_pylist()
+        return column.cast(pa.int64()).to_pylist()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise DataError(
+            f"Column {name!r} of the list is neither numbers nor text in UTF-8. Received: {column.type} in {path} "
+            f"({error}). Leave it out: data.drop: [{name}]"
+        ) from None

@@ -1,0 +1,183 @@
+"""Looking at what a classifier of images does: a sheet of its mistakes, heat maps of what it looked at, and embeddings
+for TensorBoard's Projector.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image, ImageDraw
+
+from components.evaluation.image_evaluation import BATCH, Array, Scored, score
+from models.export import read_facts
+from models.image_export import HEAD, MAPS
+from pipeline.errors import UsageError
+
+TILE = 112
+"""Pixels of a picture in a sheet."""
+_CAPTION = 36
+_COLUMNS = 8
+_MAX_SPRITE = 8_192
+"""Pixels of an edge that the Projector shows."""
+_MAX_THUMB = 64
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """What was written, and from what."""
+
+    images: int
+    mistakes: int
+    mistakes_path: Path
+    heat_maps_path: Path
+    projector_path: Path
+    """Folder to hand to `tensorboard --logdir`."""
+
+
+def write_gallery(split: str, saved_model: Path, folder: Path, *, mistakes: int, heat_maps: int) -> Gallery:
+    """Look at the images of a split through a model.
+
+    Args:
+        split: folder of tf.Examples.
+        saved_model: a model of images.
+        folder: to write mistakes.png, heat_maps.png and projector/.
+        mistakes: pictures in the sheet at most; the most certain mistakes come first.
+        heat_maps: pictures in the sheet of heat maps: mistakes first.
+    """
+    facts = read_facts(saved_model)
+    assert facts is not None  # the caller knows that it is a model of images
+    scored = score(split, saved_model, keep=10**9)
+    order = _most_certain_mistakes(scored)
+    folder.mkdir(parents=True, exist_ok=True)
+    sheet_of([_tile(scored, index, facts.classes) for index in order[:mistakes]]).save(folder / "mistakes.png")
+    others = [index for index in range(len(scored.labels)) if index not in set(order)]
+    chosen = [*order, *others][:heat_maps]
+    maps = grad_cam(saved_model, scored.pixels[chosen])
+    tiles = [_tile(scored, i, facts.classes, heat=heat) for i, heat in zip(chosen, maps, strict=True)]
+    sheet_of(tiles).save(folder / "heat_maps.png")
+    write_projector(scored, saved_model, facts.classes, folder / "projector")
+    return Gallery(
+        len(scored.labels), len(order), folder / "mistakes.png", folder / "heat_maps.png", folder / "projector"
+    )
+
+
+def grad_cam(saved_model: Path, pixels: Array) -> Array:
+    """Where the network saw the class that it names: Grad-CAM (Selvaraju et al., 2017).
+
+    Args:
+        saved_model: a model of images.
+        pixels: (images, height, width, 3), 0 to 255.
+
+    Returns:
+        (images, height, width) float32, 0 to 1.
+
+    Raises:
+        UsageError: the model was exported before its signature had logits.
+    """
+    model = tf.saved_model.load(str(saved_model))
+    if "logits" not in (outputs := model.signatures[HEAD].structured_outputs):
+        raise UsageError(
+            f"Heat maps follow the logits, and the pushed model has none in its signature {HEAD}. Received: "
+            f"{', '.join(outputs)}. Push it again with this version: kubetfx run CONFIG"
+        )
+    result = []
+    for start in range(0, len(pixels), BATCH):
+        block = tf.constant(pixels[start : start + BATCH], tf.float32)
+        maps = model.signatures[MAPS](pixels=block)["maps"]
+        with tf.GradientTape() as tape:
+            tape.watch(maps)
+            logits = tf.reduce_max(model.signatures[HEAD](maps=maps)["logits"], axis=1)
+        gradients = tf.cast(tape.gradient(logits, maps), tf.float32)
+        weights = tf.reduce_mean(gradients, axis=[1, 2], keepdims=True)
+        heat = tf.nn.relu(tf.reduce_sum(weights * tf.cast(maps, tf.float32), axis=-1, keepdims=True))
+        heat = tf.image.resize(heat, pixels.shape[1:3])[..., 0]
+        result.append(tf.math.divide_no_nan(heat, tf.reduce_max(heat, axis=[1, 2], keepdims=True)).numpy())
+    return np.concatenate(result) if result else np.zeros((0, *pixels.shape[1:3]), np.float32)
+
+
+def embeddings(saved_model: Path, pixels: Array) -> Array:
+    """The mean over each feature map: (images, channels) float32."""
+    maps = tf.saved_model.load(str(saved_model))
+    blocks = [
+        maps.signatures[MAPS](pixels=tf.constant(pixels[start : start + BATCH], tf.float32))["maps"]
+        for start in range(0, len(pixels), BATCH)
+    ]
+    return np.concatenate([tf.reduce_mean(tf.cast(block, tf.float32), axis=[1, 2]).numpy() for block in blocks])
+
+
+def write_projector(scored: Scored, saved_model: Path, classes: Sequence[str], folder: Path) -> None:
+    """Write vectors.tsv, metadata.tsv, sprite.png and the configuration that TensorBoard's Projector opens."""
+    folder.mkdir(parents=True, exist_ok=True)
+    np.savetxt(folder / "vectors.tsv", embeddings(saved_model, scored.pixels), fmt="%.6g", delimiter="\t")
+    said = scored.probabilities.argmax(axis=1)
+    rows = [
+        "\t".join((_name(classes, label), classes[guess], f"{probabilities.max():.4f}", " ".join(path.split())))
+        for label, guess, probabilities, path in zip(
+            scored.labels, said, scored.probabilities, scored.paths, strict=True
+        )
+    ]
+    lines = ["class\tpredicted\tscore\tpath", *rows]
+    (folder / "metadata.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    edge = _write_sprite(scored.pixels, folder / "sprite.png")
+    (folder / "projector_config.pbtxt").write_text(
+        'embeddings {\n  tensor_name: "images"\n  tensor_path: "vectors.tsv"\n  metadata_path: "metadata.tsv"\n'
+        f'  sprite {{\n    image_path: "sprite.png"\n'
+        f"    single_image_dim: {edge}\n    single_image_dim: {edge}\n  }}\n}}\n",
+        encoding="utf-8",
+    )
+
+
+def sheet_of(tiles: Sequence[Image.Image]) -> Image.Image:
+    """Tiles in rows; a line of text where there are none."""
+    if not tiles:
+        empty = Image.new("RGB", (4 * TILE, _CAPTION), "white")
+        ImageDraw.Draw(empty).text((8, 10), "There is none: every image is classified as it should.", fill="black")
+        return empty
+    columns = min(len(tiles), _COLUMNS)
+    rows = math.ceil(len(tiles) / columns)
+    sheet = Image.new("RGB", (columns * TILE, rows * (TILE + _CAPTION)), "white")
+    for number, tile in enumerate(tiles):
+        sheet.paste(tile, (number % columns * TILE, number // columns * (TILE + _CAPTION)))
+    return sheet
+
+
+def _most_certain_mistakes(scored: Scored) -> list[int]:
+    wrong = np.flatnonzero(scored.probabilities.argmax(axis=1) != scored.labels)
+    return sorted(wrong.tolist(), key=lambda index: -float(scored.probabilities[index].max()))
+
+
+def _tile(scored: Scored, index: int, classes: Sequence[str], *, heat: Array | None = None) -> Image.Image:
+    pixels: Any = scored.pixels[index].astype(np.float32)
+    if heat is not None:
+        red = np.array([255.0, 30.0, 0.0])
+        pixels = pixels * (1 - 0.6 * heat[..., np.newaxis]) + red * 0.6 * heat[..., np.newaxis]
+    picture = Image.fromarray(pixels.astype(np.uint8)).resize((TILE - 4, TILE - 4), Image.Resampling.BILINEAR)
+    tile = Image.new("RGB", (TILE, TILE + _CAPTION), "white")
+    tile.paste(picture, (2, 2))
+    guess = int(scored.probabilities[index].argmax())
+    pen = ImageDraw.Draw(tile)
+    pen.text((3, TILE), f"{_name(classes, scored.labels[index])}", fill="black")
+    right = guess == scored.labels[index]
+    said = f"{classes[guess]} {scored.probabilities[index, guess]:.2f}"
+    pen.text((3, TILE + 15), said, fill="#146c2e" if right else "#b3261e")
+    return tile
+
+
+def _name(classes: Sequence[str], label: int) -> str:
+    return classes[label] if label >= 0 else "unknown"
+
+
+def _write_sprite(pixels: Array, path: Path) -> int:
+    """All images in one square, row by row; the edge of each in it, in pixels."""
+    columns = math.ceil(math.sqrt(len(pixels)))
+    edge = max(min(_MAX_THUMB, max(pixels.shape[1:3]), _MAX_SPRITE // columns), 1)
+    sprite = Image.new("RGB", (columns * edge, columns * edge), "white")
+    for number, image in enumerate(pixels):
+        small = Image.fromarray(image).resize((edge, edge), Image.Resampling.BILINEAR)
+        sprite.paste(small, (number % columns * edge, number // columns * edge))
+    sprite.save(path)
+    return edge

@@ -1,0 +1,222 @@
+"""The push directory: TensorFlow Serving's model base path, a numbered folder for each pushed version.
+
+A version appears whole: version_store.py says how, on a disk and in a bucket. Which model it is stands in
+its assets.extra/push.json, a place that SavedModel reserves for others and TensorFlow Serving leaves alone. A server
+serves the newest version, so going back to an older one means taking the newer ones out of its sight: they are renamed,
+and can be restored.
+"""
+
+import hashlib
+import re
+import time
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from components.push.version_store import version_store
+from pipeline.errors import PushError, StorageError
+from pipeline.storage import Location, copy_folder
+
+RECORD = Path("assets.extra") / "push.json"
+REQUEST = Path("assets.extra") / "request.json"
+"""A body for the REST API's `:predict`, of one real row; models/export.py writes it."""
+_ROLLED_BACK = ".rolled-back-"
+
+
+class PushRecord(BaseModel):
+    """Where a pushed version comes from."""
+
+    model_config = ConfigDict(frozen=True)
+
+    version: int
+    model_digest: str
+    """Of the SavedModel, without this record."""
+    replaced_version: int | None
+    """The version that was served when this one was evaluated and pushed."""
+    pushed_at: str
+    """UTC, ISO 8601."""
+    metrics: dict[str, float] = {}
+    """On the evaluation split."""
+    to_be_verified: bool = False
+    """Whether the push is good only once `verified_at` is there."""
+    verified_at: str | None = None
+    """UTC, ISO 8601: when a server was seen to answer with it as it should."""
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether the push was broken off before it was verified."""
+        return self.to_be_verified and self.verified_at is None
+
+
+def model_digest(saved_model: Path) -> str:
+    """SHA-256 over names and contents of a SavedModel's files."""
+    digest = hashlib.sha256()
+    for path in sorted(saved_model.rglob("*")):
+        if path.is_file() and path.relative_to(saved_model) != RECORD:
+            with path.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").hexdigest()
+            digest.update(f"{path.relative_to(saved_model)}\0{content}\0".encode())
+    return digest.hexdigest()
+
+
+def versions(push_directory: Location) -> list[int]:
+    """Versions that TensorFlow Serving would see, oldest first."""
+    return _numbers(version_store(push_directory).names(), "")
+
+
+def rolled_back_versions(push_directory: Location) -> list[int]:
+    """Versions that were taken out of the servers' sight, oldest first."""
+    names = version_store(push_directory).names()
+    return [version for version in _numbers(names, _ROLLED_BACK) if str(version) not in names]
+
+
+def _numbers(names: Collection[str], prefix: str) -> list[int]:
+    numbers = (name.removeprefix(prefix) for name in names if name.startswith(prefix))
+    return sorted(int(number) for number in numbers if re.fullmatch(r"[1-9][0-9]*", number))
+
+
+def version_path(push_directory: Location, version: int) -> Location:
+    """Folder of a version."""
+    return push_directory / str(version)
+
+
+def read_record(push_directory: Location, version: int) -> PushRecord | None:
+    """The record of a version, rolled back or not; None for one that kubetfx did not push."""
+    for name in (str(version), f"{_ROLLED_BACK}{version}"):
+        path = push_directory / name / RECORD
+        if path.is_file():
+            return PushRecord.model_validate_json(path.read_text())
+    return None
+
+
+def copy_version(push_directory: Location, version: int, target: Path) -> None:
+    """Copy a version to a folder of this machine.
+
+    Raises:
+        OSError: it is not there, or cannot be read; or the disk cannot be written.
+        StorageError: the object store cannot be read.
+    """
+    copy_folder(version_path(push_directory, version), target)
+
+
+def request_path(push_directory: Location) -> Location | None:
+    """The example of a REST request that the newest version brings along; None if it brings none."""
+    newest = max(versions(push_directory), default=0)
+    path = version_path(push_directory, newest) / REQUEST
+    return path if path.is_file() else None
+
+
+def next_version(push_directory: Location) -> int:
+    """A number greater than every version's: the time in seconds, as TFX's Pusher has it, or one more than the
+    newest."""
+    names = version_store(push_directory).names()
+    newest = max([*_numbers(names, ""), *_numbers(names, _ROLLED_BACK)], default=0)
+    return max(int(time.time()), newest + 1)
+
+
+def push(
+    saved_model: Path,
+    push_directory: Location,
+    *,
+    version: int,
+    replaced_version: int | None,
+    metrics: Mapping[str, float] | None = None,
+    to_be_verified: bool = False,
+) -> PushRecord:
+    """Copy a SavedModel, with a record of what it is, to its version.
+
+    Raises:
+        PushError: the version exists, the disk is full, or the directory cannot be written. Servers see nothing of it.
+    """
+    target = version_path(push_directory, version)
+    record = PushRecord(
+        version=version,
+        model_digest=model_digest(saved_model),
+        replaced_version=replaced_version,
+        pushed_at=_now(),
+        metrics=dict(metrics or {}),
+        to_be_verified=to_be_verified,
+    )
+    store = version_store(push_directory)
+    try:
+        if store.has(str(version)):
+            raise PushError(f"Version {version} exists and is never overwritten. Received: {target}.")
+        store.add(saved_model, str(version), record_path=RECORD, record=record.model_dump_json(indent=1))
+    except StorageError as error:
+        raise PushError(f"The model could not be copied to {target}. {error} What is served is unchanged.") from error
+    except OSError as error:
+        raise PushError(
+            f"The model could not be copied to {target}: {error}. What is served is unchanged. "
+            "Free the disk or grant write permission, and run again."
+        ) from error
+    return record
+
+
+def mark_verified(push_directory: Location, version: int) -> None:
+    """Write into a version's record that a server answered with it as it should."""
+    record = read_record(push_directory, version)
+    if record is None:  # pushed by somebody else
+        return
+    verified = record.model_copy(update={"verified_at": _now()})
+    version_store(push_directory).rewrite(str(version), RECORD, verified.model_dump_json(indent=1))
+
+
+def remove(push_directory: Location, version: int) -> None:
+    """Remove a version whole: servers don't see it in part."""
+    version_store(push_directory).remove(str(version))
+
+
+def prune(push_directory: Location, *, keep: int, protected: Collection[int] = ()) -> list[int]:
+    """Remove all but the newest versions, and what was rolled back before them.
+
+    Args:
+        push_directory: the directory.
+        keep: number of versions, at least 1: the newest is what servers serve.
+        protected: versions that are not removed whatever their number, since a server serves them.
+
+    Returns:
+        The versions that were removed.
+    """
+    store = version_store(push_directory)
+    with store.locked():
+        there = versions(push_directory)
+        old = [version for version in there[:-keep] if version not in protected]
+        for version in old:
+            store.remove(str(version))
+        oldest_kept = min(set(there) - set(old), default=0)
+        forgotten = [version for version in rolled_back_versions(push_directory) if version < oldest_kept]
+        for version in forgotten:
+            store.remove(f"{_ROLLED_BACK}{version}")
+    return old + forgotten
+
+
+def roll_back(push_directory: Location, *, to: int) -> None:
+    """Make a version the newest that servers see: those above it are put out of their sight.
+
+    Args:
+        push_directory: the directory.
+        to: the version; one that was rolled back itself comes back.
+
+    Raises:
+        PushError: the directory cannot be written.
+    """
+    store = version_store(push_directory)
+    try:
+        with store.locked():
+            if to in rolled_back_versions(push_directory):
+                store.move(f"{_ROLLED_BACK}{to}", str(to))
+            newer = [version for version in versions(push_directory) if version > to]
+            for version in newer:  # the newest last, so that no version between is served in the meantime
+                store.move(str(version), f"{_ROLLED_BACK}{version}")
+    except StorageError as error:
+        raise PushError(f"Version {to} could not be brought back. {error} Then give the same command again.") from error
+    except OSError as error:
+        raise PushError(
+            f"Version {to} could not be brought back in {push_directory}: {error}. Grant write permission, and give "
+            "the same command again."
+        ) from error
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -1,0 +1,176 @@
+"""A push that is verified: the server has the version, and answers with it as the Evaluator predicted offline.
+
+Otherwise the version is withdrawn, and the server is waited for until it is back on the version that it served before.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from absl import logging
+
+from components.evaluation import golden
+from components.push import push_directory
+from pipeline.config import EndpointConfig
+from pipeline.errors import KubetfxError, PushError
+from pipeline.storage import Location
+from serving.client import ClientOptions, GrpcClient, RequestError, RestClient, Target
+from serving.status import Code
+from serving.versions import State, VersionStatus
+
+POLL_SECONDS = 0.2
+REQUEST_SECONDS = 30.0
+RETRY_SECONDS = 2.0
+
+Clients = dict[str, RestClient | GrpcClient]
+"""By the name of their protocol."""
+
+
+class Verification:
+    """Of versions of one model, on the server that watches its push directory."""
+
+    def __init__(self, endpoint: EndpointConfig, model_name: str, directory: Location) -> None:
+        self._endpoint = endpoint
+        self._model_name = model_name
+        self._directory = directory
+
+    def verify(self, version: int, evaluation: Path) -> set[int]:
+        """Wait until the version is available, and compare the server's answers to golden rows.
+
+        Args:
+            version: a version in the push directory.
+            evaluation: folder of the evaluation artifact, with golden.json.
+
+        Returns:
+            The versions that the server has available.
+
+        Raises:
+            PushError: the version is not served, or is served with other answers. It was withdrawn, unless it was
+                good before.
+        """
+        record = push_directory.read_record(self._directory, version)
+        is_pending = record is not None and record.is_pending
+        try:
+            with self._clients() as clients:
+                self._wait(clients, version)
+                self._compare(clients, version, golden.read(evaluation))
+                served = {status.version for client in clients.values() for status in self._available(client)}
+        except Exception as error:
+            reason = str(error) if isinstance(error, KubetfxError) else f"{type(error).__name__}: {error}."
+            if not is_pending:  # it was pushed and good before; who can't be asked now is not to take it away
+                raise PushError(
+                    f"Version {version} could not be verified again: {reason} It was not withdrawn; "
+                    f"kubetfx rollback CONFIG does that."
+                ) from error
+            raise PushError(f"Version {version} was withdrawn: {reason}{self._withdraw(version)}") from error
+        except BaseException:  # Ctrl-C: no time to wait
+            if is_pending:
+                push_directory.remove(self._directory, version)
+            raise
+        push_directory.mark_verified(self._directory, version)
+        return served
+
+    def wait_until_served(self, version: int | None) -> None:
+        """Wait until a version is the newest that the server has available.
+
+        Args:
+            version: the version; None: until it has none.
+
+        Raises:
+            KubetfxError: it cannot be reached, cannot load the version, or takes too long.
+        """
+        with self._clients() as clients:
+            if version is not None:
+                self._wait(clients, version)
+            end = time.monotonic() + self._endpoint.timeout_seconds
+            for client in clients.values():
+                while any(status.version > (version or 0) for status in self._available(client)):
+                    if time.monotonic() > end:
+                        raise PushError("the server still has a newer version available.")
+                    time.sleep(POLL_SECONDS)
+
+    def available(self) -> set[int]:
+        """The versions that the server has available now.
+
+        Raises:
+            RequestError: it cannot be reached.
+        """
+        with self._clients() as clients:
+            return {status.version for client in clients.values() for status in self._available(client)}
+
+    @contextmanager
+    def _clients(self) -> Iterator[Clients]:
+        options = ClientOptions(timeout_seconds=REQUEST_SECONDS, retry_seconds=RETRY_SECONDS)
+        clients: Clients = {}
+        with ExitStack() as stack:
+            if self._endpoint.rest:
+                clients["REST"] = stack.enter_context(RestClient(self._endpoint.rest, options))
+            if self._endpoint.grpc:
+                clients["gRPC"] = stack.enter_context(GrpcClient(self._endpoint.grpc, options))
+            yield clients
+
+    def _available(self, client: RestClient | GrpcClient) -> list[VersionStatus]:
+        return [status for status in self._status(client) if status.state is State.AVAILABLE]
+
+    def _status(self, client: RestClient | GrpcClient) -> list[VersionStatus]:
+        try:
+            return client.status(self._model_name)
+        except RequestError as error:
+            if error.code is Code.NOT_FOUND:  # it serves no version yet
+                return []
+            raise
+
+    def _wait(self, clients: Clients, version: int) -> None:
+        end = time.monotonic() + self._endpoint.timeout_seconds
+        for protocol, client in clients.items():
+            while True:
+                try:
+                    statuses = self._status(client)
+                except RequestError as error:  # it may be starting, or starting again
+                    if error.code not in (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED) or time.monotonic() > end:
+                        raise
+                    time.sleep(POLL_SECONDS)
+                    continue
+                mine = next((status for status in statuses if status.version == version), None)
+                if mine and mine.state is State.AVAILABLE:
+                    break
+                if mine and mine.error and mine.state is State.END:
+                    raise PushError(f"the server could not load it: {mine.error.message}.")
+                if time.monotonic() > end:
+                    raise PushError(
+                        f"the server did not report it AVAILABLE over {protocol} within "
+                        f"serving.endpoint.timeout_seconds, {self._endpoint.timeout_seconds:g} s. Received: "
+                        f"{_describe(statuses)}. Is {self._directory} the base path of its model {self._model_name!r}?"
+                    )
+                time.sleep(POLL_SECONDS)
+
+    def _compare(self, clients: Clients, version: int, golden_rows: golden.GoldenRows) -> None:
+        for protocol, client in clients.items():
+            target = Target(self._model_name, version=version)
+            answers = list(client.predict(target, golden_rows.rows))
+            difference = golden_rows.difference(answers, tolerance=self._endpoint.tolerance)
+            if difference:
+                raise PushError(
+                    f"over {protocol} the server answers otherwise than the Evaluator predicted offline. "
+                    f"Received: {difference}. The preprocessing of the exported model is not that of training; or, if "
+                    "the difference is one of rounding, raise serving.endpoint.tolerance."
+                )
+            logging.info("%d golden rows over %s: as offline.", len(golden_rows.rows), protocol)
+
+    def _withdraw(self, version: int) -> str:
+        """Remove a version and wait for the one before it; how that went, in words."""
+        push_directory.remove(self._directory, version)
+        previous = max(push_directory.versions(self._directory), default=None)
+        try:
+            self.wait_until_served(previous)
+        except KubetfxError as error:
+            return f" The server is not back on {f'version {previous}' if previous else 'no version'}: {error}"
+        if previous is None:
+            return " No version is served now, as before."
+        return f" The server is back on version {previous}."
+
+
+def _describe(statuses: list[VersionStatus]) -> str:
+    texts = [f"version {s.version} {s.state.name}{f' ({s.error.message})' if s.error else ''}" for s in statuses]
+    return ", ".join(texts) or "no version of this model"

@@ -1,0 +1,246 @@
+"""How a model's version comes, moves and goes as a whole: on a disk by renames, in a bucket by its saved_model.pb.
+
+A bucket has no rename. There a version counts as long as its saved_model.pb is there, which is written last and deleted
+first. What versions there are to be is components/push/push_directory.py's.
+"""
+
+import contextlib
+import errno
+import fcntl
+import functools
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePath
+from typing import Protocol
+
+from pipeline.errors import StorageError
+from pipeline.storage import Location, ObjectInfo, ObjectPath
+
+MARKER = "saved_model.pb"
+STALE_SECONDS = 3_600
+"""Age from which a push is taken for broken off, and not for one that is going on."""
+
+_ASIDE = ".pushing-"
+_REMOVING = ".removing-"
+_UNFINISHED = ".unfinished-"
+
+
+class VersionStore(Protocol):
+    """Folders of SavedModels, each whole or not there."""
+
+    def names(self) -> list[str]:
+        """Of the folders."""
+
+    def has(self, name: str) -> bool:
+        """Whether something of that name is in the way of a new folder."""
+
+    def add(self, saved_model: Path, name: str, *, record_path: PurePath, record: str) -> None:
+        """Copy a SavedModel, and write one more file into the copy; nothing is there if that fails.
+
+        Raises:
+            OSError: a disk is full, or cannot be read or written.
+            StorageError: the object store cannot be reached, or refuses.
+        """
+
+    def move(self, name: str, to: str) -> None:
+        """Give a folder another name, under which nothing was."""
+
+    def remove(self, name: str) -> None:
+        """Remove a folder; nothing happens if it is gone."""
+
+    def rewrite(self, name: str, path: PurePath, text: str) -> None:
+        """Replace a file of a folder, at once or not at all."""
+
+    def locked(self) -> contextlib.AbstractContextManager[None]:
+        """Keep others from adding and removing, as far as the store can."""
+
+
+def version_store(place: Location) -> VersionStore:
+    """The store in a folder or in a bucket."""
+    return _Disk(place) if isinstance(place, Path) else _Bucket(place)
+
+
+class _Disk:
+    """A folder of this machine, or a mounted volume."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def names(self) -> list[str]:
+        if not self._folder.is_dir():
+            return []
+        return [entry.name for entry in self._folder.iterdir() if entry.is_dir()]
+
+    def has(self, name: str) -> bool:
+        return (self._folder / name).exists()
+
+    def add(self, saved_model: Path, name: str, *, record_path: PurePath, record: str) -> None:
+        aside = self._folder / f"{_ASIDE}{name}"
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with self.locked():
+                for left_over in [*self._folder.glob(f"{_ASIDE}*"), *self._folder.glob(f"{_REMOVING}*")]:
+                    shutil.rmtree(left_over)
+                shutil.copytree(saved_model, aside)
+                (aside / record_path).parent.mkdir(exist_ok=True)
+                (aside / record_path).write_text(record)
+                _sync(aside)
+                aside.rename(self._folder / name)
+                _sync_folder(self._folder)
+        except OSError:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
+
+    def move(self, name: str, to: str) -> None:
+        (self._folder / name).rename(self._folder / to)
+        _sync_folder(self._folder)
+
+    def remove(self, name: str) -> None:
+        aside = self._folder / f"{_REMOVING}{name.lstrip('.')}"
+        with contextlib.suppress(FileNotFoundError):  # somebody else removed it
+            (self._folder / name).rename(aside)
+            shutil.rmtree(aside)
+
+    def rewrite(self, name: str, path: PurePath, text: str) -> None:
+        target = self._folder / name / path
+        aside = target.with_suffix(".aside")
+        aside.write_text(text)
+        aside.replace(target)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        descriptor = os.open(self._folder, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+class _Bucket:
+    """A folder in a bucket. Nothing can be locked there.
+
+    While objects of a folder come or go, an object beside it says so. That is how what was broken off is told from what
+    others keep here, and removed by a later `add`.
+    """
+
+    def __init__(self, folder: ObjectPath) -> None:
+        self._folder = folder
+
+    def names(self) -> list[str]:
+        return self._whole(self._by_folder())
+
+    def has(self, name: str) -> bool:
+        return name in self.names()
+
+    def add(self, saved_model: Path, name: str, *, record_path: PurePath, record: str) -> None:
+        self._finish_what_was_broken_off(name)
+        target = self._folder / name
+        with self._unfinished(name) as is_still_ours:
+            try:
+                for write in _writes(saved_model, target, record_path=record_path, record=record):
+                    if not is_still_ours():
+                        raise FileExistsError(errno.EEXIST, "another push took its place", str(target))
+                    write()
+            except (OSError, StorageError):
+                with contextlib.suppress(OSError, StorageError):  # if the store is out of reach, a later push does it
+                    if is_still_ours():
+                        self.remove(name)
+                raise
+
+    def move(self, name: str, to: str) -> None:
+        source, target = self._folder / name, self._folder / to
+        objects = [info.path.relative_to(source) for info in source.files()]
+        with self._unfinished(to):
+            for relative in sorted(objects, key=lambda path: path == MARKER):
+                (source / relative).copy_to(target / relative)
+        self.remove(name)
+
+    def remove(self, name: str) -> None:
+        with self._unfinished(name):
+            (self._folder / name / MARKER).unlink()
+            (self._folder / name).remove_tree()
+
+    def rewrite(self, name: str, path: PurePath, text: str) -> None:
+        (self._folder / name / path).write_text(text)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        yield
+
+    @contextlib.contextmanager
+    def _unfinished(self, name: str) -> Iterator[Callable[[], bool]]:
+        """Leave a note while objects of a folder come or go, and after a failure; yields whether it is still there."""
+        note, token = self._folder / f"{_UNFINISHED}{name}", uuid.uuid4().bytes
+
+        def is_still_ours() -> bool:
+            try:
+                return note.read_bytes() == token
+            except FileNotFoundError:
+                return False
+
+        note.write_bytes(token)
+        yield is_still_ours
+        note.unlink()
+
+    def _finish_what_was_broken_off(self, name: str) -> None:
+        """Remove what is left of this name, and of others if it is old: those may be going on."""
+        by_folder = self._by_folder()
+        whole = self._whole(by_folder)
+        old_ns = time.time_ns() - STALE_SECONDS * 10**9
+        for info in by_folder.get("", []):
+            other = info.path.name.removeprefix(_UNFINISHED)
+            if other == info.path.name or (other != name and info.modified_ns > old_ns):
+                continue
+            if other in whole:  # all was done but this
+                info.path.unlink()
+            else:
+                self.remove(other)
+        if name in by_folder and (self._folder / name).files():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(self._folder / name))
+
+    def _whole(self, by_folder: Mapping[str, Sequence[ObjectInfo]]) -> list[str]:
+        places = {name: self._folder / name / MARKER for name in by_folder if name}
+        return [name for name, place in places.items() if any(info.path == place for info in by_folder[name])]
+
+    def _by_folder(self) -> dict[str, list[ObjectInfo]]:
+        """Objects by the folder that they are in, at whatever depth; those in none under an empty name."""
+        folders: dict[str, list[ObjectInfo]] = {}
+        for info in self._folder.files():
+            name, separator, _ = info.path.relative_to(self._folder).partition("/")
+            folders.setdefault(name if separator else "", []).append(info)
+        return folders
+
+
+def _writes(
+    saved_model: Path, target: ObjectPath, *, record_path: PurePath, record: str
+) -> Iterator[Callable[[], None]]:
+    """What is to be written of a version, its saved_model.pb last."""
+    for path in sorted(path for path in saved_model.rglob("*") if path.is_file()):
+        relative = path.relative_to(saved_model)
+        if relative not in (Path(MARKER), record_path):
+            yield functools.partial((target / relative).upload, path)
+    yield functools.partial((target / record_path).write_text, record)
+    marker = (saved_model / MARKER).read_bytes()  # whole, before any of it is written
+    yield functools.partial((target / MARKER).write_bytes, marker)
+
+
+def _sync(folder: Path) -> None:
+    """Bring what was written to the disk, so that the rename doesn't outlive it in a crash."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        else:
+            _sync_folder(path)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

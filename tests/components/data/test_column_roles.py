@@ -1,0 +1,163 @@
+import pytest
+
+from components.data.column_roles import choose_role
+from components.data.tables import Column
+from pipeline.config import FeaturesConfig
+
+NUM_ROWS = 100
+
+
+def role(column: Column, *, num_rows: int = NUM_ROWS, **config) -> tuple[str, str]:
+    return choose_role(column, num_rows=num_rows, config=FeaturesConfig.model_validate(config))
+
+
+def number(name: str = "x", **fields) -> Column:
+    return Column(
+        name, "float", **{"num_values": NUM_ROWS, "num_distinct": None, "minimum": 0.0, "maximum": 9.5} | fields
+    )
+
+
+def integer(name: str = "x", **fields) -> Column:
+    defaults = {"num_values": NUM_ROWS, "num_distinct": 50, "values_repeat": True, "minimum": 0, "maximum": 900}
+    return Column(name, "int64", **defaults | fields)
+
+
+def text(name: str = "x", **fields) -> Column:
+    return Column(name, "string", **{"num_values": NUM_ROWS, "num_distinct": 3, "values_repeat": True} | fields)
+
+
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [
+        (number(), "numeric"),
+        (integer(), "numeric"),
+        (integer(num_distinct=20), "vocabulary"),
+        (integer(num_distinct=21), "numeric"),
+        (integer(num_distinct=None), "numeric"),
+        (text(), "vocabulary"),
+        (text(num_distinct=1_000), "vocabulary"),
+        (text(num_distinct=1_001), "hashed"),
+        (text(num_distinct=None), "hashed"),
+    ],
+    ids=[
+        "decimals",
+        "whole numbers",
+        "few whole numbers",
+        "one whole number too many",
+        "uncounted whole numbers",
+        "text",
+        "as many words as fit",
+        "one word too many",
+        "uncounted words",
+    ],
+)
+def test_role_goes_by_type_and_number_of_distinct_values(column, expected):
+    assert role(column)[0] == expected
+
+
+@pytest.mark.parametrize(
+    ("column", "config", "expected"),
+    [
+        (integer(num_distinct=5), {"integer_categories": 4}, "numeric"),
+        (text(num_distinct=5), {"vocabulary_size": 4}, "hashed"),
+        (integer(num_distinct=5), {"vocabulary_size": 4}, "hashed"),
+        (integer(num_distinct=2), {"numeric": ["x"]}, "numeric"),
+        (integer(num_distinct=90), {"categorical": ["x"]}, "vocabulary"),
+        (integer(num_distinct=None), {"categorical": ["x"]}, "hashed"),
+        (text(num_distinct=1), {"categorical": ["x"]}, "vocabulary"),
+        (integer("id", num_distinct=None, values_repeat=False), {"numeric": ["id"]}, "numeric"),
+        (number(), {"numeric": ["y"]}, "numeric"),
+    ],
+    ids=[
+        "fewer integer categories",
+        "smaller vocabulary, text",
+        "smaller vocabulary, integers",
+        "numeric of few values",
+        "categorical of many values",
+        "categorical of uncounted values",
+        "categorical of one value",
+        "numeric that looks like an identifier",
+        "another column is named",
+    ],
+)
+def test_config_has_the_last_word(column, config, expected):
+    assert role(column, **config)[0] == expected
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        number(minimum=3.5, maximum=3.5),
+        integer(num_distinct=1, minimum=3, maximum=3),
+        integer(num_distinct=None, minimum=3, maximum=3),
+        text(num_distinct=1),
+    ],
+    ids=["decimal", "whole number", "uncounted whole number", "text"],
+)
+def test_constant_is_left_out(column):
+    assert role(column) == ("excluded", "it has the same value in every row")
+
+
+def test_one_value_and_missing_cells_tell_rows_apart():
+    assert role(text(num_distinct=1, num_values=60))[0] == "vocabulary"
+    assert role(number(minimum=1.0, maximum=1.0, num_values=60))[0] == "numeric"
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        number(num_values=0, minimum=None, maximum=None),
+        integer(num_values=0, num_distinct=0, minimum=None, maximum=None),
+        text(num_values=0, num_distinct=0),
+    ],
+    ids=["decimal", "whole number", "text"],
+)
+def test_column_without_a_value_is_left_out(column):
+    assert role(column) == ("excluded", "it has no value")
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        text(num_distinct=100, values_repeat=False),
+        text(num_distinct=None, values_repeat=False),
+        integer("passenger_id", num_distinct=100, values_repeat=False, maximum=5_000),
+        integer("PassengerId", num_distinct=100, values_repeat=False, maximum=5_000),
+        integer("rowid", num_distinct=100, values_repeat=False, maximum=5_000),
+        integer("Unnamed: 0", num_distinct=100, values_repeat=False, minimum=5, maximum=5_000),
+        integer("anything", num_distinct=100, values_repeat=False, minimum=1, maximum=100),
+        text(num_distinct=60, num_values=60, values_repeat=False),
+    ],
+    ids=[
+        "text that never repeats",
+        "uncounted text that never repeats",
+        "name that ends in _id",
+        "name that ends in Id",
+        "rowid",
+        "saved index",
+        "row numbers",
+        "with missing cells",
+    ],
+)
+def test_identifier_is_left_out(column):
+    assert role(column) == ("excluded", "it has a different value in every row: an identifier")
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        integer("price", num_distinct=100, values_repeat=False, maximum=5_000),
+        integer("paid", num_distinct=100, values_repeat=False, maximum=5_000),
+        integer("customer_id", num_distinct=60, values_repeat=True),
+        number("id"),
+    ],
+    ids=["plain measurements", "a word that ends in id", "an identifier that repeats", "decimals"],
+)
+def test_numbers_that_differ_are_no_identifier_by_themselves(column):
+    assert role(column)[0] == "numeric"
+
+
+def test_few_rows_that_differ_are_no_identifier():
+    column = text(num_values=19, num_distinct=19, values_repeat=False)
+
+    assert role(column, num_rows=19)[0] == "vocabulary"
