@@ -324,6 +324,9 @@ class ModelManager:
             loaded = self._load_whole(path, before)
         except ServingError as error:
             _LOG.warning("model %s version %d: not loaded, will be tried again: %s", name, version, error)
+            if error.code is Code.NOT_FOUND:  # it was taken away meanwhile, and may be back, as whole as before
+                model.statuses[version] = VersionStatus(version, State.START, error)
+                return
             model.failures[version] = _Failure(before, time.monotonic() + self._options.retry_seconds)
             model.statuses[version] = VersionStatus(version, State.END, error)
             return

@@ -82,7 +82,7 @@ def test_readme_shows_configs():
     assert len(list(configs_in(ROOT / "README.md"))) >= 5
 
 
-@pytest.mark.parametrize(("key", "is_described"), described(PipelineConfig.model_json_schema()))
+@pytest.mark.parametrize(("key", "is_described"), list(described(PipelineConfig.model_json_schema())))
 def test_each_key_of_a_config_says_what_it_means(key, is_described):
     assert is_described
 

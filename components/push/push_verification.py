@@ -22,6 +22,9 @@ from serving.versions import State, VersionStatus
 POLL_SECONDS = 0.2
 REQUEST_SECONDS = 30.0
 RETRY_SECONDS = 2.0
+SETTLED_SECONDS = 3.0
+"""So long a version that the server could not load stays so before it counts: one that was taken away while it was
+being loaded, and is back, has its old error until the server looks at the folder again, each second by default."""
 
 Clients = dict[str, RestClient | GrpcClient]
 """By the name of their protocol."""
@@ -124,26 +127,35 @@ class Verification:
     def _wait(self, clients: Clients, version: int) -> None:
         end = time.monotonic() + self._endpoint.timeout_seconds
         for protocol, client in clients.items():
+            failed_at: float | None = None
             while True:
-                try:
-                    statuses = self._status(client)
-                except RequestError as error:  # it may be starting, or starting again
-                    if error.code not in (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED) or time.monotonic() > end:
-                        raise
-                    time.sleep(POLL_SECONDS)
-                    continue
+                statuses = self._status_while_starting(client, end=end)
                 mine = next((status for status in statuses if status.version == version), None)
                 if mine and mine.state is State.AVAILABLE:
                     break
-                if mine and mine.error and mine.state is State.END:
+                now = time.monotonic()
+                if not (mine and mine.error and mine.state is State.END):
+                    failed_at = None
+                elif failed_at is None:
+                    failed_at = now
+                elif now - failed_at > SETTLED_SECONDS:
                     raise PushError(f"the server could not load it: {mine.error.message}.")
-                if time.monotonic() > end:
+                if now > end:
                     raise PushError(
                         f"the server did not report it AVAILABLE over {protocol} within "
                         f"serving.endpoint.timeout_seconds, {self._endpoint.timeout_seconds:g} s. Received: "
                         f"{_describe(statuses)}. Is {self._directory} the base path of its model {self._model_name!r}?"
                     )
                 time.sleep(POLL_SECONDS)
+
+    def _status_while_starting(self, client: RestClient | GrpcClient, *, end: float) -> list[VersionStatus]:
+        """The versions of a server that may be starting, or starting again; none of one that does not answer yet."""
+        try:
+            return self._status(client)
+        except RequestError as error:
+            if error.code not in (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED) or time.monotonic() > end:
+                raise
+            return []
 
     def _compare(self, clients: Clients, version: int, golden_rows: golden.GoldenRows) -> None:
         for protocol, client in clients.items():

@@ -23,6 +23,7 @@ from tensorflow_serving.apis import (
 )
 
 from pipeline.errors import UsageError
+from serving import versions
 from serving.model_config import (
     AllVersions,
     LatestVersions,
@@ -31,6 +32,7 @@ from serving.model_config import (
     VersionPolicy,
     read_model_config_file,
 )
+from serving.saved_model import SavedModel
 from serving.server import RunningServer
 from serving.status import Code, ServingError
 from serving.versions import ModelManager, ServedVersion, State, VersionOptions
@@ -243,6 +245,24 @@ def test_failed_load_is_not_tried_again_before_its_time_unless_it_changes(
     manager = manage(retry_seconds=3600)
     assert states(manager) == {1: "END"}
     file.write_bytes(content)
+    manager.poll()
+    assert addend(manager) == 2.0
+
+
+def test_version_that_is_taken_away_while_it_is_loaded_is_loaded_as_soon_as_it_is_back(
+    manage: MakeManager, base: Path, half_plus: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version, aside = push(half_plus(2.0), base, 1), base / ".aside"
+
+    def load_what_goes(path: Path, options: Any) -> Any:
+        path.rename(aside)
+        return SavedModel(path, options)
+
+    monkeypatch.setattr(versions, "SavedModel", load_what_goes)
+    manager = manage(retry_seconds=3600)
+    assert states(manager) == {1: "START"}
+    monkeypatch.undo()
+    aside.rename(version)
     manager.poll()
     assert addend(manager) == 2.0
 

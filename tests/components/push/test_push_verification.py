@@ -1,5 +1,6 @@
 """A verified push, on a server that runs: models as the Trainer exports them, one with a wrong transform graph."""
 
+import shutil
 import socket
 import threading
 from collections.abc import Iterator
@@ -118,10 +119,17 @@ def execute(artifacts, served: Path, endpoint: EndpointConfig, *, version: int) 
     )
 
 
-def available(server: RunningServer) -> list[str]:
+def statuses(server: RunningServer) -> list[dict[str, str]]:
     answer = httpx.get(f"http://127.0.0.1:{server.rest_port}/v1/models/penguins").json()
-    statuses = answer.get("model_version_status", [])
-    return [status["version"] for status in statuses if status["state"] == "AVAILABLE"]
+    return answer.get("model_version_status", [])
+
+
+def available(server: RunningServer) -> list[str]:
+    return [status["version"] for status in statuses(server) if status["state"] == "AVAILABLE"]
+
+
+def states_of(server: RunningServer, version: str) -> list[str]:
+    return [status["state"] for status in statuses(server) if status["version"] == version]
 
 
 def test_right_model_is_pushed_and_recorded_as_verified(artifacts, served, server):
@@ -178,6 +186,18 @@ def test_model_that_the_server_cannot_load_is_withdrawn(artifacts, served, serve
         execute((broken, artifacts["right"][1]), served, endpoint_of(server, timeout_seconds=3), version=8)
 
     assert available(server) == ["7"]
+
+
+def test_version_that_was_broken_until_now_is_waited_for(artifacts, served, server):
+    execute(artifacts["right"], served, endpoint_of(server), version=7)
+    shutil.copytree(served / "7", served / "8")
+    (served / "8" / "saved_model.pb").write_text("no model")
+    wait_until(lambda: "END" in states_of(server, "8"))
+    shutil.copy(served / "7" / "saved_model.pb", served / "8" / "saved_model.pb")
+
+    Verification(endpoint_of(server), "penguins", served).wait_until_served(8)
+
+    assert "8" in available(server)
 
 
 def test_server_that_watches_another_directory_is_told_apart(artifacts, served, server, tmp_path):
