@@ -19,7 +19,7 @@ from typing import Any
 from absl import logging
 
 DIRECT_RUNNER = "--runner=DirectRunner"
-BREAK_EVEN_ROWS: int | None = 250_000
+BREAK_EVEN_ROWS: int | None = 1_600_000
 """From so many rows on, processes make up for what each of them imports; None: they never do. benchmarks/beam_mode.py
 measures it, and writes it here."""
 
