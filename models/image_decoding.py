@@ -20,6 +20,11 @@ _EXIF_ORIENTATION = 0x0112
 _MAX_HEADER_SEGMENTS = 64
 """Parts of a file that are looked through for its orientation: a damaged file must not make a loop without end."""
 
+_MAX_GIF_EXTENSIONS = 32
+_MAX_GIF_BLOCKS = 2_048
+"""Blocks of a chain that are looked through one by one, behind those that are as large as the first. Metadata (XMP)
+may have hundreds; a file that needs more is refused."""
+
 
 def decode(content: tf.Tensor, *, max_pixels: int) -> tf.Tensor:
     """A picture as a camera or browser would show it.
@@ -243,10 +248,12 @@ def _pixels_in(head: tf.Tensor) -> list[Callable[[], tf.Tensor]]:
 
 
 def _gif_pixels(content: tf.Tensor, head: tf.Tensor) -> tf.Tensor:
-    """Of the screen or of the first frame, whichever has more: a frame may be larger than the screen."""
-    frame = _bytes(content, _gif_frame(tf.io.decode_raw(content, tf.uint8)), 10)
-    of_frame = tf.where(_starts(frame, b","), _little(frame[5:7]) * _little(frame[7:9]), 0)
-    return tf.maximum(_little(head[6:8]) * _little(head[8:10]), of_frame)
+    """Of the screen or of the first frame, whichever has more: a frame may be larger than the screen. -1: there is no
+    frame."""
+    start = _gif_frame(tf.io.decode_raw(content, tf.uint8))
+    frame = _bytes(content, tf.maximum(start, 0), 10)
+    pixels = tf.maximum(_little(head[6:8]) * _little(head[8:10]), _little(frame[5:7]) * _little(frame[7:9]))
+    return tf.where(tf.logical_and(start >= 0, _starts(frame, b",")), pixels, -1)
 
 
 def _first_gif_frame(content: tf.Tensor) -> tf.Tensor:
@@ -255,15 +262,26 @@ def _first_gif_frame(content: tf.Tensor) -> tf.Tensor:
     start = _gif_frame(data)
     descriptor = _bytes(content, start, 10)
     end = _after_sub_blocks(data, start + 11 + _gif_palette_bytes(descriptor[9]))
-    is_whole = tf.logical_and(_starts(descriptor, b","), end <= tf.size(data))
-    return tf.where(is_whole, tf.strings.join([tf.strings.substr(content, 0, end), b";"]), content)
+    # Cut short, it has no other frame. Of more blocks than are looked through nobody knows, and nothing is decoded.
+    first = tf.strings.join([tf.strings.substr(content, 0, tf.maximum(end, 0)), b";"])
+    return tf.where(end <= tf.size(data), first, content)
 
 
 def _gif_frame(data: tf.Tensor) -> tf.Tensor:
-    """Where the first frame's descriptor is, () int32: behind the palette and the extensions (GIF 89a, 18 to 26)."""
-    start = 13 + _gif_palette_bytes(_at(data, 10))
+    """Where the first frame's descriptor is, () int32: behind the palette and the extensions (GIF 89a, 18 to 26). What
+    is there need be none; negative: it was not looked for to the end.
+
+    An extension without a block is none here: the decoder takes what follows for another of its blocks.
+    """
+
+    def is_extension(at: tf.Tensor) -> tf.Tensor:
+        return tf.logical_and(tf.equal(_at(data, at), 0x21), _at(data, at + 2) > 0)
+
     (frame,) = tf.while_loop(
-        lambda at: tf.equal(_at(data, at), 0x21), lambda at: (_after_sub_blocks(data, at + 2),), (start,)
+        is_extension,
+        lambda at: (_after_sub_blocks(data, at + 2),),
+        (13 + _gif_palette_bytes(_at(data, 10)),),
+        maximum_iterations=_MAX_GIF_EXTENSIONS,
     )
     return frame
 
@@ -274,19 +292,25 @@ def _gif_palette_bytes(flags: tf.Tensor) -> tf.Tensor:
 
 
 def _after_sub_blocks(data: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
-    """Where a chain of blocks ends that each begin with their size; past the file's end if it is cut short."""
-    is_other = tf.concat([tf.not_equal(data[start::256], 255), [True]], axis=0)
-    start += 256 * tf.argmax(is_other, output_type=tf.int32)  # encoders fill all blocks but the last
-    (end,) = tf.while_loop(lambda at: _at(data, at) > 0, lambda at: (at + 1 + _at(data, at),), (start,))
-    return tf.where(end < tf.size(data), end + 1, tf.size(data) + 1)
+    """Where a chain of blocks ends that each begin with their size; past the file's end if it is cut short, negative if
+    it has too many."""
+    size = _at(data, start)  # of all blocks but the last, as encoders have it
+    is_other = tf.concat([tf.not_equal(tf.cast(data[start :: size + 1], tf.int32), size), [True]], axis=0)
+    (end,) = tf.while_loop(
+        lambda at: _at(data, at) > 0,
+        lambda at: (at + 1 + _at(data, at),),
+        (start + (size + 1) * tf.argmax(is_other, output_type=tf.int32),),
+        maximum_iterations=_MAX_GIF_BLOCKS,
+    )
+    behind = tf.where(end < tf.size(data), end + 1, tf.size(data) + 1)
+    return tf.where(_at(data, end) > 0, -1, behind)
 
 
 def _at(data: tf.Tensor, index: tf.Tensor | int) -> tf.Tensor:
-    """A byte, () int32; 0 behind the end."""
-    last = tf.size(data) - 1
-    return tf.where(
-        index <= last, tf.cast(tf.gather(data, tf.clip_by_value(index, 0, tf.maximum(last, 0))), tf.int32), 0
-    )
+    """A byte, () int32; 0 before the start and behind the end."""
+    is_there = tf.logical_and(index >= 0, index < tf.size(data))
+    byte = tf.gather(data, tf.clip_by_value(index, 0, tf.maximum(tf.size(data) - 1, 0)))
+    return tf.where(is_there, tf.cast(byte, tf.int32), 0)
 
 
 def _decode_bmp(content: tf.Tensor, head: tf.Tensor) -> tf.Tensor:

@@ -232,10 +232,10 @@ def schema() -> None:
 
 
 def _versions() -> str:
-    pyproject = (
-        Path(__file__).parent.parent / "pyproject.toml"
-    )  # of a clone or an image: there is no other way to have it
-    own = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]["version"]
+    # A clone and an image have the file; workers of Beam, to which kubetfx is shipped, have the package.
+    pyproject = Path(__file__).parent.parent / "pyproject.toml"
+    is_there = pyproject.is_file()
+    own = tomllib.loads(pyproject.read_text())["project"]["version"] if is_there else metadata.version("kubetfx")
     libraries = ", ".join(f"{name} {metadata.version(name)}" for name in ("tfx", "tensorflow", "keras", "kfp"))
     return f"kubetfx {own} ({libraries})"
 

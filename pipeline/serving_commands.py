@@ -405,18 +405,14 @@ def _ask_server(
         if names is None or error.code != Code.INVALID_ARGUMENT:
             raise
         for number in range(len(predictions), len(asked)):  # one of the request that was refused
-            _ask_for_picture(client, target, asked[number], number=number, name=names[number])
+            try:
+                list(client.predict(target, [asked[number]]))
+            except RequestError as refusal:
+                if refusal.code != Code.INVALID_ARGUMENT:
+                    raise
+                raise offline.refusal(number, refusal.reason, name=names[number]) from refusal
         raise
     return predictions
-
-
-def _ask_for_picture(client: "RestClient | GrpcClient", target: Any, row: Any, *, number: int, name: str) -> None:
-    from serving import offline
-
-    try:
-        list(client.predict(target, [row]))
-    except RequestError as error:
-        raise offline.refusal(number, error.reason, name=name) from error
 
 
 def _predict_offline(config: PipelineConfig, version: int, rows: Path, output: Output) -> "list[Prediction]":

@@ -110,9 +110,8 @@ def imports_without_beam(*, may_use: Collection[str] = ()) -> Iterator[None]:
     Args:
         may_use: modules that are not hidden, though no node needs them.
     """
-    importlib.import_module(
-        "components.report.facts"
-    )  # pydantic looks for a class's docstrings in all that is imported
+    # First: pydantic looks for the docstrings of its classes in all that is imported, which wakes what is lazy.
+    importlib.import_module("components.report.facts")
     with uncollected(), absent(*(name for name in _UNUSED_WITHOUT_BEAM if name not in may_use)):
         with absent(*_UNUSED_BY_TENSORFLOW):
             tensorflow_is_needed()
@@ -209,13 +208,17 @@ class _LazyPackage(types.ModuleType):
 
     def __getattr__(self, name: str) -> Any:
         namespace = vars(self)
-        if name.startswith("__") or namespace.get("_is_complete"):
+        if namespace.get("_is_complete") or (name.startswith("__") and name != "__all__"):
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
         if importlib.util.find_spec(f"{self.__name__}.{name}") is not None:
             return importlib.import_module(f"{self.__name__}.{name}")
         namespace["_is_complete"] = True
         path = Path(self.__path__[0]) / "__init__.py"
-        exec(compile(path.read_bytes(), str(path), "exec"), namespace)
+        try:
+            exec(compile(path.read_bytes(), str(path), "exec"), namespace)
+        except BaseException:
+            namespace["_is_complete"] = False  # so that whoever asks next is told what is wrong too
+            raise
         return getattr(self, name)
 
 

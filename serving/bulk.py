@@ -129,7 +129,8 @@ def predict(job: BulkJob, *, report: Callable[[Progress], None] = lambda _: None
     with tempfile.TemporaryDirectory() as scratch:
         files, stamps = _stamped(found, Path(scratch))
         plan = _plan_reading(files, columns, signature, job)
-        if isinstance(found, InputFiles) and columns.is_of_images and PATH_COLUMN in plan.columns:
+        has_paths = PATH_COLUMN in plan.columns and IMAGE_INPUT not in plan.columns
+        if isinstance(found, InputFiles) and columns.is_of_images and has_paths:
             stamps.append(_stamp_of_listed(files, plan, job))
         origin = bulk_output.Origin(_key(job, stamps), job.model_name, job.model_version, job.input)
         output = bulk_output.BulkOutput(job.output, origin)

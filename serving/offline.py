@@ -101,7 +101,7 @@ def _reason(message: str) -> str:
     """The line of TensorFlow's error that is about the row; around it stands where in the graph that was."""
     if asserted := re.search(r"assertion failed: \[([^\]]*)\]", message):
         return asserted[1]
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    lines = [line.strip() for line in message.splitlines() if line.strip()] or ["it does not say why"]
     nodes = [number for number, line in enumerate(lines[:-1]) if line.startswith("Node: ")]
     return lines[nodes[-1] + 1] if nodes else lines[0]
 

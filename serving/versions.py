@@ -324,11 +324,11 @@ class ModelManager:
             loaded = self._load_whole(path, before)
         except ServingError as error:
             _LOG.warning("model %s version %d: not loaded, will be tried again: %s", name, version, error)
-            if error.code is Code.NOT_FOUND:  # it was taken away meanwhile, and may be back, as whole as before
-                model.statuses[version] = VersionStatus(version, State.START, error)
-                return
-            model.failures[version] = _Failure(before, time.monotonic() + self._options.retry_seconds)
-            model.statuses[version] = VersionStatus(version, State.END, error)
+            # Files that are not there: it may have been taken away meanwhile, and be back as it was.
+            is_forgiven = error.code is Code.NOT_FOUND and not (failure and failure.fingerprint == before)
+            delay = 0.0 if is_forgiven else self._options.retry_seconds
+            model.failures[version] = _Failure(before, time.monotonic() + delay)
+            model.statuses[version] = VersionStatus(version, State.START if is_forgiven else State.END, error)
             return
         model.failures.pop(version, None)
         model.served[version] = ServedVersion(name, version, loaded)

@@ -1,10 +1,11 @@
 """Two runs side by side: metrics, slices, training, and where their configs differ."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from components.report.facts import Facts, Training
+from components.report.facts import Data, Facts, Training
 from pipeline.config import is_lower_better
 from pipeline.run_record import RunRecord
 
@@ -53,12 +54,6 @@ class Side:
         """Its training, if it came so far."""
         return self.facts.training if self.facts else None
 
-    @property
-    def data(self) -> object:
-        """What tells its rows from others: fingerprints hang on the time of the files. None if that is not known."""
-        data = self.facts.data if self.facts else None
-        return data and (data.splits, [(column.name, column.splits) for column in data.columns])
-
 
 @dataclass(frozen=True)
 class Comparison:
@@ -76,9 +71,30 @@ class Comparison:
 
     @property
     def has_other_data(self) -> bool:
-        """Whether the metrics are of other rows, so that a difference need not be the model's."""
-        first, second = self.first.data, self.second.data
-        return first is not None and second is not None and first != second
+        """Whether the metrics are of other rows, so that a difference need not be the model's: by what is known of the
+        rows, since fingerprints hang on the time of the files."""
+        first, second = (side.facts.data if side.facts else None for side in (self.first, self.second))
+        if first is None or second is None or first.sampled_rows != second.sampled_rows:
+            return False
+        return not _are_alike(*(_of_rows(data) for data in (first, second)))
+
+
+def _of_rows(data: Data) -> list[object]:
+    columns = {
+        column.name: {name: split.model_dump() for name, split in column.splits.items()} for column in data.columns
+    }
+    return [[split.model_dump() for split in data.splits], columns]
+
+
+def _are_alike(first: object, second: object) -> bool:
+    """Whether they are equal but for the last digits of sums, which Beam takes in an order of its own."""
+    if isinstance(first, dict) and isinstance(second, dict):
+        return first.keys() == second.keys() and all(_are_alike(first[key], second[key]) for key in first)
+    if isinstance(first, list) and isinstance(second, list):
+        return len(first) == len(second) and all(map(_are_alike, first, second))
+    if isinstance(first, float) and isinstance(second, float):
+        return math.isclose(first, second, rel_tol=1e-5, abs_tol=1e-9)
+    return first == second
 
 
 def compare(first: Side, second: Side) -> Comparison:

@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -62,17 +63,19 @@ def test_block_that_is_a_slice_is_encoded():
 
 
 def test_blocks_come_in_order_with_one_made_ahead():
-    made = []
+    made = [threading.Event() for _ in range(4)]
 
     def blocks():
-        for number in range(4):
-            made.append(number)
+        for number, event in enumerate(made):
+            event.set()
             yield number
 
+    found = []
     for number in _one_ahead(blocks()):
-        assert made[: number + 1] == list(range(number + 1))
-        assert len(made) <= number + 2
-    assert made == [0, 1, 2, 3]
+        found.append(number)
+        assert all(event.wait(10) for event in made[: number + 2])
+        assert not any(event.is_set() for event in made[number + 2 :])
+    assert found == [0, 1, 2, 3]
 
 
 def test_error_in_a_block_made_ahead_comes_after_the_blocks_before_it():

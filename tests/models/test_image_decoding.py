@@ -121,6 +121,43 @@ def test_frame_that_is_larger_than_its_screen_is_refused_before_it_is_decoded(de
     assert decoded(gif_of_frames((5, 5), (6, 7), (4_000, 4_000))).shape == (7, 6, 3)
 
 
+def with_extension(blocks: bytes) -> bytes:
+    """A GIF of 6 x 7 pixels behind a comment of these blocks."""
+    return gif_of_frames((5, 5), (6, 7)).replace(b"!\xfe\x03abc\0", b"!\xfe" + blocks + b"\0")
+
+
+@pytest.mark.parametrize(
+    "blocks",
+    [b"\xfe" + b"a" * 254, b"\xff" + b"a" * 255, b"".join(bytes([size]) + b"a" * size for size in range(1, 200))],
+    ids=["254 bytes each", "255 bytes each", "a size of their own each"],
+)
+def test_frame_is_found_behind_blocks_of_any_size(decoded, blocks):
+    assert decoded(with_extension(5 * blocks + b"\x02aa")).shape == (7, 6, 3)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"GIF89a" + b"\x05\0\x05\0\0\0\0" + b"!\xfe\x01a\0" * 100_000 + b";",
+        with_extension(b"\x01a\x02aa" * 100_000),
+        with_extension(b""),
+        b"GIF89a" + b"\x05\0\x05\0\0\0\0" + b";",
+    ],
+    ids=["extensions without end", "blocks without end", "an extension without a block", "no frame"],
+)
+def test_gif_whose_first_frame_is_not_found_is_refused(decoded, content):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="no picture"):
+        decoded(content)
+
+
+def test_frame_of_blocks_without_end_is_not_decoded(decoded):
+    frame = gif_of_frames((5, 5), (6, 7))
+    data = frame.index(b",") + 10 + 3 * 2 ** (frame[frame.index(b",") + 9] % 8 + 1) + 1
+
+    with pytest.raises(tf.errors.InvalidArgumentError, match="GIF"):
+        decoded(frame[:data] + b"\x01a\x02aa" * 100_000 + b"\0;")
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 def test_picture_stands_upright(decoded, kind, orientation):

@@ -249,6 +249,18 @@ def test_failed_load_is_not_tried_again_before_its_time_unless_it_changes(
     assert addend(manager) == 2.0
 
 
+def test_lost_file_is_looked_for_once_more_and_then_not_before_its_time(
+    manage: MakeManager, base: Path, half_plus: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lose_index(push(half_plus(2.0), base, 1))
+    manager = manage(retry_seconds=3600)
+    manager.poll()
+    assert states(manager) == {1: "END"}
+    monkeypatch.setattr(versions, "SavedModel", lambda *_: pytest.fail("it is not loaded again"))
+    manager.poll()
+    assert states(manager) == {1: "END"}
+
+
 def test_version_that_is_taken_away_while_it_is_loaded_is_loaded_as_soon_as_it_is_back(
     manage: MakeManager, base: Path, half_plus: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -71,3 +71,24 @@ def test_page_has_the_curves_of_both_runs_in_one_figure() -> None:
 
     assert html.count("<svg") == 2
     assert html.count("<polyline") == 4
+
+
+def test_sums_in_another_order_and_another_sample_are_no_other_rows() -> None:
+    first, second = side(), side()
+    columns = [
+        column.model_copy(
+            update={
+                "splits": {
+                    name: split.model_copy(update={"mean": split.mean and split.mean * (1 + 1e-7)})
+                    for name, split in column.splits.items()
+                }
+            }
+        )
+        for column in first.facts.data.columns
+    ]
+    rounded = first.facts.data.model_copy(update={"columns": columns})
+    assert rounded != first.facts.data
+
+    for data in (rounded, first.facts.data.model_copy(update={"columns": [], "sampled_rows": 100})):
+        other = comparison.Side(second.record, second.facts.model_copy(update={"data": data}))
+        assert not comparison.compare(first, other).has_other_data
