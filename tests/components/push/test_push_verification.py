@@ -1,6 +1,5 @@
 """A verified push, on a server that runs: models as the Trainer exports them, one with a wrong transform graph."""
 
-import shutil
 import socket
 import threading
 from collections.abc import Iterator
@@ -27,6 +26,8 @@ from pipeline.errors import PushError
 from serving.model_config import AllVersions
 from serving.model_config import ModelConfig as ServedModel
 from serving.server import RunningServer
+from serving.status import Code, ServingError
+from serving.versions import State, VersionStatus
 from tests.models.conftest import make_rows, multiclass, preprocess, regression, rows, to_examples  # noqa: F401 - fixtures
 from tests.serving.conftest import options, wait_until
 
@@ -128,10 +129,6 @@ def available(server: RunningServer) -> list[str]:
     return [status["version"] for status in statuses(server) if status["state"] == "AVAILABLE"]
 
 
-def states_of(server: RunningServer, version: str) -> list[str]:
-    return [status["state"] for status in statuses(server) if status["version"] == version]
-
-
 def test_right_model_is_pushed_and_recorded_as_verified(artifacts, served, server):
     execute(artifacts["right"], served, endpoint_of(server), version=7)
 
@@ -188,16 +185,21 @@ def test_model_that_the_server_cannot_load_is_withdrawn(artifacts, served, serve
     assert available(server) == ["7"]
 
 
-def test_version_that_was_broken_until_now_is_waited_for(artifacts, served, server):
-    execute(artifacts["right"], served, endpoint_of(server), version=7)
-    shutil.copytree(served / "7", served / "8")
-    (served / "8" / "saved_model.pb").write_text("no model")
-    wait_until(lambda: "END" in states_of(server, "8"))
-    shutil.copy(served / "7" / "saved_model.pb", served / "8" / "saved_model.pb")
+def test_error_of_a_load_that_was_cut_does_not_count_until_it_lasts(served, server, monkeypatch):
+    failed = VersionStatus(8, State.END, ServingError(Code.NOT_FOUND, "no saved_model.pb"))
+    answers = [[failed], [failed], [VersionStatus(8, State.AVAILABLE)]]
+    monkeypatch.setattr(
+        Verification, "_status", lambda self, client: answers[0] if len(answers) == 1 else answers.pop(0)
+    )
+    verification = Verification(endpoint_of(server), "penguins", served)
 
-    Verification(endpoint_of(server), "penguins", served).wait_until_served(8)
+    verification.wait_until_served(8)
+    assert len(answers) == 1
 
-    assert "8" in available(server)
+    answers[:] = [[failed]]
+    monkeypatch.setattr(push_verification, "SETTLED_SECONDS", 0.3)
+    with pytest.raises(PushError, match=r"could not load it: no saved_model\.pb"):
+        verification.wait_until_served(8)
 
 
 def test_server_that_watches_another_directory_is_told_apart(artifacts, served, server, tmp_path):
