@@ -120,13 +120,10 @@ def execute(artifacts, served: Path, endpoint: EndpointConfig, *, version: int) 
     )
 
 
-def statuses(server: RunningServer) -> list[dict[str, str]]:
-    answer = httpx.get(f"http://127.0.0.1:{server.rest_port}/v1/models/penguins").json()
-    return answer.get("model_version_status", [])
-
-
 def available(server: RunningServer) -> list[str]:
-    return [status["version"] for status in statuses(server) if status["state"] == "AVAILABLE"]
+    answer = httpx.get(f"http://127.0.0.1:{server.rest_port}/v1/models/penguins").json()
+    statuses = answer.get("model_version_status", [])
+    return [status["version"] for status in statuses if status["state"] == "AVAILABLE"]
 
 
 def test_right_model_is_pushed_and_recorded_as_verified(artifacts, served, server):
@@ -188,9 +185,7 @@ def test_model_that_the_server_cannot_load_is_withdrawn(artifacts, served, serve
 def test_error_of_a_load_that_was_cut_does_not_count_until_it_lasts(served, server, monkeypatch):
     failed = VersionStatus(8, State.END, ServingError(Code.NOT_FOUND, "no saved_model.pb"))
     answers = [[failed], [failed], [VersionStatus(8, State.AVAILABLE)]]
-    monkeypatch.setattr(
-        Verification, "_status", lambda self, client: answers[0] if len(answers) == 1 else answers.pop(0)
-    )
+    monkeypatch.setattr(Verification, "_status", lambda *_: answers[0] if len(answers) == 1 else answers.pop(0))
     verification = Verification(endpoint_of(server), "penguins", served)
 
     verification.wait_until_served(8)
