@@ -48,8 +48,8 @@ def run_process(command: Sequence[str], *, environment: Mapping[str, str] | None
         if process.returncode:
             said = f"{printed[-2_000:]}{stderr.read()[-5_000:]}"
             raise SystemExit(f"{' '.join(command)}\nended with {process.returncode}:\n{said}")
-        peak_bytes = max(peak.num_bytes, usage.ru_maxrss * 1024)
-        return FinishedProcess(wall_seconds, usage.ru_utime + usage.ru_stime, peak_bytes, printed)
+        # And not ru_maxrss, which starts with what the parent had when it forked.
+        return FinishedProcess(wall_seconds, usage.ru_utime + usage.ru_stime, peak.num_bytes, printed)
 
 
 class _PeakMemory(threading.Thread):
