@@ -57,7 +57,6 @@ def complete_schema(
     """
     _check_label(schema, label)
     columns = {column.name: column for column in profile.columns}
-    representations = schema.tensor_representation_group[""].tensor_representation
     for feature in schema.feature:
         column = columns.get(feature.name) or table_profile.Column(feature.name, "string")
         if feature.name == label:
@@ -67,16 +66,7 @@ def complete_schema(
         else:
             role, reason = column_roles.choose_role(column, num_rows=profile.num_rows, config=config)
             features.set_role(feature, role, reason)
-        if feature.name not in representations:
-            dense = representations[feature.name].dense_tensor
-            dense.column_name = feature.name
-            dense.shape.dim.add(size=1)
-            if feature.type == schema_pb2.FLOAT:
-                dense.default_value.float_value = float("nan")
-            elif feature.type == schema_pb2.INT:
-                dense.default_value.int_value = features.MISSING_INTEGER
-            else:
-                dense.default_value.bytes_value = b""
+    features.set_representations(schema)
 
 
 def _check_classes(label: schema_pb2.Feature, classes: list[str]) -> None:

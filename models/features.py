@@ -73,6 +73,22 @@ class Features:
         return frozenset(self.vocabulary_strings + self.hashed_strings)
 
 
+def set_representations(schema: schema_pb2.Schema) -> None:
+    """Have each column read as one value a row, a missing cell as NaN, "" or MISSING_INTEGER; what is set stays."""
+    representations = schema.tensor_representation_group[""].tensor_representation
+    for feature in schema.feature:
+        if feature.name not in representations:
+            dense = representations[feature.name].dense_tensor
+            dense.column_name = feature.name
+            dense.shape.dim.add(size=1)
+            if feature.type == schema_pb2.FLOAT:
+                dense.default_value.float_value = float("nan")
+            elif feature.type == schema_pb2.INT:
+                dense.default_value.int_value = MISSING_INTEGER
+            else:
+                dense.default_value.bytes_value = b""
+
+
 def set_role(feature: schema_pb2.Feature, role: Role, reason: str, *, classes: Iterable[str] = ()) -> None:
     """Annotate a feature of the schema with its role, unless it already has one."""
     if any(tag in ROLES for tag in feature.annotation.tag):

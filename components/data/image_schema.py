@@ -42,18 +42,7 @@ def complete_image_schema(schema: schema_pb2.Schema, profile: table_profile.Tabl
         column = next((column for column in profile.columns if column.name == name), None)
         if column and feature.WhichOneof("domain_info") is None and column.minimum is not None:
             _set_range(feature, column)
-    representations = schema.tensor_representation_group[""].tensor_representation
-    for name, feature in by_name.items():
-        if name not in representations:
-            dense = representations[name].dense_tensor
-            dense.column_name = name
-            dense.shape.dim.add(size=1)
-            if feature.type == schema_pb2.FLOAT:
-                dense.default_value.float_value = float("nan")
-            elif feature.type == schema_pb2.INT:
-                dense.default_value.int_value = features.MISSING_INTEGER
-            else:
-                dense.default_value.bytes_value = b""
+    features.set_representations(schema)
 
 
 def _set_range(feature: schema_pb2.Feature, column: table_profile.Column) -> None:
