@@ -52,12 +52,14 @@ ENV PATH=/opt/venv/bin:${PATH} \
     USER=kubetfx \
     LOGNAME=kubetfx \
     TF_CPP_MIN_LOG_LEVEL=1
-RUN printf '#!/opt/venv/bin/python\nfrom pipeline.cli import main\n\nmain()\n' > /opt/venv/bin/kubetfx \
+RUN printf '#!/opt/venv/bin/python\nfrom kubetfx.cli.app import main\n\nmain()\n' > /opt/venv/bin/kubetfx \
     && chmod 0755 /opt/venv/bin/kubetfx
 WORKDIR /app
 COPY LICENSE README.md pyproject.toml setup.py ./
+COPY cli cli
 COPY components components
 COPY kubeflow kubeflow
+COPY kubetfx kubetfx
 COPY models models
 COPY pipeline pipeline
 COPY serving serving

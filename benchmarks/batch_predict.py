@@ -27,8 +27,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.readme import machine, write_section
-from serving import bulk
-from serving.saved_model import DEFAULT_SIGNATURE, SavedModel, SessionOptions
+from kubetfx.serving import bulk
+from kubetfx.serving.saved_model import DEFAULT_SIGNATURE, SavedModel, SessionOptions
 
 SHARE = 0.8
 PROCESSES = "the same, two processes"

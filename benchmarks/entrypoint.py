@@ -51,7 +51,7 @@ def main() -> int:
 
 
 def _kubetfx(*arguments: str) -> str:
-    command = [sys.executable, "-m", "pipeline", *arguments]
+    command = [sys.executable, "-m", "kubetfx", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks.measured_process import ROOT, run_process
 from benchmarks.readme import machine, write_section
-from pipeline.config import load_config
+from kubetfx.config.loading import load_config
 
 KUBETFX = Path(sys.executable).parent / "kubetfx"
 WITH_BASELINE = ("flights",)

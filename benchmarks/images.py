@@ -40,7 +40,9 @@ from tensorflow.python.framework import config as tensorflow_config
 from tfx.types import artifact_utils, standard_artifacts
 
 from benchmarks.readme import machine, write_section
-from pipeline.config import DataConfig, ModelConfig, TrainingConfig
+from kubetfx.config.data import DataConfig
+from kubetfx.config.model import ModelConfig
+from kubetfx.config.training import TrainingConfig
 
 CLASSES = 4
 EDGE = 96
@@ -88,7 +90,7 @@ def write_files(folder: Path, number: int, *, edge: int = EDGE) -> list[Path]:
 
 def measure_example_gen(folder: Path, *, rounds: int) -> Result:
     """ImageExampleGen, and the route of TFX's guides."""
-    from components.image_example_gen import Driver, Executor, ImageExampleGen
+    from kubetfx.components.image_example_gen import Driver, Executor, ImageExampleGen
 
     paths = sorted(folder.rglob("*.jpg"))
     data = DataConfig(path=str(folder), format="images", label="label")
@@ -139,7 +141,7 @@ def _import_route(paths: list[Path]) -> None:
 
 def measure_input(folder: Path, *, rounds: int) -> Result:
     """The training's images, and a tf.data loop over the same files."""
-    from components.image_example_gen import Driver, Executor, ImageExampleGen
+    from kubetfx.components.image_example_gen import Driver, Executor, ImageExampleGen
 
     data = DataConfig(path=str(folder), format="images", label="label")
     model = ModelConfig(kind="image", image_size=TRAINED_EDGE, filters=(8, 16))
@@ -175,8 +177,8 @@ def _paths_in(pattern: str, folder: Path) -> list[Path]:
 
 
 def _network(model: ModelConfig) -> Any:
-    from models.image import build_network
-    from models.image_training import TrainedNetwork
+    from kubetfx.models.image import build_network
+    from kubetfx.models.image_training import TrainedNetwork
 
     keras.utils.set_random_seed(0)
     return TrainedNetwork(build_network(model, num_classes=CLASSES), None, mixup=0, num_classes=CLASSES, seed=0)
@@ -192,7 +194,7 @@ def _compile(network: Any, training: TrainingConfig) -> None:
 
 
 def _train(pattern: str, model: ModelConfig, *, cache_bytes: int) -> None:
-    from models.image_rows import load_images
+    from kubetfx.models.image_cache import load_images
 
     with _determinism():
         classes = [f"class-{index}" for index in range(CLASSES)]
@@ -238,10 +240,10 @@ def measure_serving(folder: Path) -> Result:
     """
     from tensorflow_serving.apis import predict_pb2  # type: ignore[import-untyped]
 
-    from serving.image_rows import to_json
-    from serving.model_config import ModelConfig as ServedModel
-    from serving.saved_model import SavedModel, SessionOptions
-    from serving.server import ServerOptions
+    from kubetfx.serving.image_requests import to_json
+    from kubetfx.serving.model_config import ModelConfig as ServedModel
+    from kubetfx.serving.saved_model import SavedModel, SessionOptions
+    from kubetfx.serving.server import ServerOptions
 
     content = write_files(folder / "one", 1, edge=SERVED_EDGE)[0].read_bytes()
     _export(folder / "served" / "1", image_size=SERVED_EDGE)
@@ -296,7 +298,7 @@ def _served(options: Any) -> Iterator[tuple[int, int]]:
 
 
 def _serve(options: Any, connection: Connection) -> None:
-    from serving.server import RunningServer
+    from kubetfx.serving.server import RunningServer
 
     with RunningServer(options) as server:
         connection.send((server.rest_port, server.grpc_port))
@@ -305,7 +307,7 @@ def _serve(options: Any, connection: Connection) -> None:
 
 def measure_batch(folder: Path, *, rounds: int) -> Result:
     """A folder of pictures through `kubetfx batch-predict`, and through a loop around the session."""
-    from serving import bulk
+    from kubetfx.serving import bulk
 
     pictures = folder / "pictures"
     paths = write_files(pictures, BATCH_FILES, edge=SERVED_EDGE)
@@ -328,8 +330,8 @@ def measure_batch(folder: Path, *, rounds: int) -> Result:
 
 def _predict_by_hand(saved_model: Path, paths: Sequence[Path]) -> list[list[Any]]:
     """What anyone would write: the model is loaded, files are read, answers stay in memory."""
-    from serving.bulk import IMAGE_BATCH
-    from serving.saved_model import SavedModel, SessionOptions
+    from kubetfx.serving.bulk import IMAGE_BATCH
+    from kubetfx.serving.saved_model import SavedModel, SessionOptions
 
     model = SavedModel(saved_model, SessionOptions())
     feeds, fetches = _tensors(model)
@@ -349,8 +351,8 @@ def _tensors(model: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def _export(path: Path, *, image_size: int) -> None:
-    from models.image import build_network
-    from models.image_export import Graphs, ImageInput
+    from kubetfx.models.image import build_network
+    from kubetfx.models.image_export import Graphs, ImageInput
 
     model = ModelConfig(kind="image", image_size=image_size, filters=(8, 16))
     graphs = Graphs(build_network(model, num_classes=CLASSES), ImageInput(model, 10**8), ["a", "b", "c", "d"])

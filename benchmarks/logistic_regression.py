@@ -16,7 +16,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from models.features import Features, read_features, read_schema
+from kubetfx.models.features import Features, read_features, read_schema
 
 INVERSE_PENALTIES = (1.0, 0.3, 0.1, 0.03)
 BATCH_ROWS = 65_536

@@ -132,7 +132,7 @@ def run_kubetfx(work: Work, output: Path) -> Run:
 
 def run_config(config_path: Path) -> Run:
     """`kubetfx run` of a config."""
-    command = [sys.executable, "-m", "pipeline", "run", str(config_path), "--format", "json"]
+    command = [sys.executable, "-m", "kubetfx", "run", str(config_path), "--format", "json"]
     run, stdout = _run(command)
     document = json.loads(stdout)
     nodes = {node["id"]: node["seconds"] for node in document["nodes"]}
@@ -244,7 +244,7 @@ def measure_commands() -> dict[str, list[float]]:
 def _seconds_of(arguments: Sequence[str], *, last_line: bool) -> float:
     """Until a command has ended, or until its first line, after which it is ended."""
     started = time.monotonic()
-    command = [sys.executable, "-m", "pipeline", *arguments]
+    command = [sys.executable, "-m", "kubetfx", *arguments]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=_environment())
     assert process.stdout is not None
     if last_line:

@@ -28,11 +28,11 @@ import pyarrow as pa
 import pyarrow.csv
 
 from benchmarks.readme import machine, write_section
-from components.report import render, run_report
-from components.report.collect import collect
-from components.report.facts import Settings
-from pipeline import run_record
-from pipeline.config import load_config
+from kubetfx import run_record
+from kubetfx.components.report import render, run_report
+from kubetfx.components.report.collect import collect
+from kubetfx.components.report.facts import Settings
+from kubetfx.config.loading import load_config
 
 MARK = "report"
 LIMITS = {"penguins": (2.0, 1_000_000), "wide": (5.0, 5_000_000)}
@@ -103,7 +103,7 @@ def _wide(folder: Path, num_columns: int) -> Path:
 
 def measure(path: Path, *, repetitions: int) -> Cost:
     """Run a pipeline, and make its report again."""
-    command = [sys.executable, "-m", "pipeline", "run", str(path)]
+    command = [sys.executable, "-m", "kubetfx", "run", str(path)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     config = load_config(path)
     record = run_record.find(config.workspace_path, None)

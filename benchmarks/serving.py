@@ -28,7 +28,7 @@ import psutil
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2  # type: ignore[import-untyped]
 
-from serving.saved_model import SavedModel, SessionOptions
+from kubetfx.serving.saved_model import SavedModel, SessionOptions
 
 ROOT = Path(__file__).parents[1]
 PENGUIN = {
@@ -205,7 +205,7 @@ def _load(
 @contextlib.contextmanager
 def _server(base: Path, *arguments: str) -> Iterator[tuple[int, int, int]]:
     rest, grpc = _free_port(), _free_port()
-    command = ["pipeline", "serve", f"--model-name={_MODEL}", f"--model-base-path={base}", f"--rest-port={rest}"]
+    command = ["kubetfx", "serve", f"--model-name={_MODEL}", f"--model-base-path={base}", f"--rest-port={rest}"]
     with _process([*command, f"--grpc-port={grpc}", *arguments], rest) as pid:
         yield rest, grpc, pid
 

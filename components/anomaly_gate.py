@@ -17,8 +17,8 @@ from tfx import types
 from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
-from pipeline.config import AnomalyAction, ValidationConfig
-from pipeline.errors import AnomaliesError
+from kubetfx.config.data import AnomalyAction, ValidationConfig
+from kubetfx.errors import AnomaliesError
 
 DATASET = "the whole table"
 

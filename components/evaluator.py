@@ -23,13 +23,14 @@ from tfx.dsl.components.base import base_beam_component, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts, standard_component_specs
 from tfx.utils import proto_utils
 
-from components.data import beam_mode, table_profile
-from components.evaluation import golden, image_evaluation
-from components.evaluation.evaluation_result import RESULT, Check, EvaluationResult
-from components.served_model_resolver import saved_model_path
-from models.export import read_facts
-from models.features import LABEL, Features, read_features, read_schema
-from pipeline.config import METRICS, EvaluationConfig, Task, Threshold, is_lower_better, worsening
+from kubetfx.components.data import beam_mode, table_profile
+from kubetfx.components.evaluation import golden, image_evaluation
+from kubetfx.components.evaluation.evaluation_result import RESULT, Check, EvaluationResult
+from kubetfx.components.served_model_resolver import saved_model_path
+from kubetfx.config.evaluation import METRICS, EvaluationConfig, Threshold, is_lower_better, worsening
+from kubetfx.config.model import Task
+from kubetfx.models.export import read_facts
+from kubetfx.models.features import LABEL, Features, read_features, read_schema
 
 CANDIDATE = "candidate"
 BASELINE = "baseline"
@@ -288,7 +289,7 @@ class Executor(tfx_evaluator.Executor):
 def _evaluate_in_process(
     inputs: dict[str, list[types.Artifact]], eval_config: config_pb2.EvalConfig, folder: Path
 ) -> None:
-    from components.evaluation import local_evaluation
+    from kubetfx.components.evaluation import local_evaluation
 
     keys = {CANDIDATE: standard_component_specs.MODEL_KEY, BASELINE: standard_component_specs.BASELINE_MODEL_KEY}
     split = artifact_utils.get_split_uri(inputs[standard_component_specs.EXAMPLES_KEY], EVALUATION_SPLIT)

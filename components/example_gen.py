@@ -28,9 +28,9 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import proto_utils
 
-from components.data import beam_mode, table_profile, tables, tfx_filesystem
-from components.data.example_shards import ShardWriter, check_splits, describe, open_splits, write_shards
-from pipeline.config import DataConfig, Splits
+from kubetfx.components.data import beam_mode, table_profile, tables, tfx_filesystem
+from kubetfx.components.data.example_shards import ShardWriter, check_splits, describe, open_splits, write_shards
+from kubetfx.config.data import DataConfig, Splits
 
 _Item = TypeVar("_Item")
 

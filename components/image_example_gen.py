@@ -25,14 +25,14 @@ from tfx.dsl.components.base import base_beam_executor, executor_spec
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_component_specs
 
-from components.data import beam_mode, image_files, table_profile
-from components.data.example_shards import ShardWriter, check_splits, describe, open_splits, write_shards
-from components.data.image_files import BrokenFile, ImageFile, ImageFiles
-from components.data.image_inspection import ImageFacts, assign_splits, find_copies, inspect_all
-from components.data.image_notes import REPORT, report_warnings
-from components.example_gen import TableExampleGen, unpack
-from pipeline.config import DataConfig
-from pipeline.errors import AnomaliesError, DataError
+from kubetfx.components.data import beam_mode, image_files, table_profile
+from kubetfx.components.data.example_shards import ShardWriter, check_splits, describe, open_splits, write_shards
+from kubetfx.components.data.image_files import BrokenFile, ImageFile, ImageFiles
+from kubetfx.components.data.image_inspection import ImageFacts, assign_splits, find_copies, inspect_all
+from kubetfx.components.data.image_notes import REPORT, report_warnings
+from kubetfx.components.example_gen import TableExampleGen, unpack
+from kubetfx.config.data import DataConfig
+from kubetfx.errors import AnomaliesError, DataError
 
 FILES_A_SHARD = 256
 """Files that a worker of Beam is handed at a time to look into."""

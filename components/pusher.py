@@ -18,15 +18,15 @@ from tfx.orchestration.portable import data_types
 from tfx.proto.orchestration import driver_output_pb2
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
-from components.evaluation.evaluation_result import RESULT
-from components.push import push_directory
-from components.served_model_resolver import saved_model_path
-from pipeline.config import EndpointConfig
-from pipeline.errors import PushError
-from pipeline.storage import Location, locate
+from kubetfx.components.evaluation.evaluation_result import RESULT
+from kubetfx.components.push import push_directory
+from kubetfx.components.served_model_resolver import saved_model_path
+from kubetfx.config.serving import EndpointConfig
+from kubetfx.errors import PushError
+from kubetfx.storage import Location, locate
 
 if TYPE_CHECKING:  # it imports the clients of the server
-    from components.push.push_verification import Verification
+    from kubetfx.components.push.push_verification import Verification
 
 NOT_BLESSED = 0
 """Value of the `version` property when there is nothing to push."""
@@ -112,7 +112,7 @@ class Executor(base_executor.BaseExecutor):
 def _verification(exec_properties: dict[str, Any]) -> "Verification | None":
     if not exec_properties["endpoint"]:
         return None
-    from components.push.push_verification import Verification
+    from kubetfx.components.push.push_verification import Verification
 
     endpoint = EndpointConfig.model_validate_json(exec_properties["endpoint"])
     return Verification(endpoint, exec_properties["model_name"], locate(exec_properties["push_directory"]))

@@ -16,11 +16,12 @@ from tfx import types
 from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
-from components.data import column_roles, image_files, table_profile
-from components.data.image_schema import complete_image_schema
-from models import features
-from pipeline.config import FeaturesConfig, Task
-from pipeline.errors import ConfigError
+from kubetfx.components.data import column_roles, image_files, table_profile
+from kubetfx.components.data.image_schema import complete_image_schema
+from kubetfx.config.data import FeaturesConfig
+from kubetfx.config.model import Task
+from kubetfx.errors import ConfigError
+from kubetfx.models import features
 
 SCHEMA_FILE = "schema.pbtxt"
 STATISTICS_FILE = "FeatureStats.pb"

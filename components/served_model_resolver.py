@@ -16,8 +16,8 @@ from tfx.proto.orchestration import driver_output_pb2
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 from tfx.utils import path_utils
 
-from components.push import push_directory
-from pipeline.storage import Location, locate
+from kubetfx.components.push import push_directory
+from kubetfx.storage import Location, locate
 
 NO_VERSION = 0
 """Value of the `served_version` property when nothing is served."""

@@ -22,7 +22,7 @@ from tfx.dsl.components.base import base_beam_component, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts, standard_component_specs
 from tfx.utils import json_utils
 
-from components.data import beam_mode, examples, histograms, table_profile
+from kubetfx.components.data import beam_mode, examples, histograms, table_profile
 
 SAMPLE_SEED = 0
 

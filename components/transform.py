@@ -20,9 +20,9 @@ from tfx.dsl.components.base import executor_spec
 from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import json_utils
 
-from components.data import beam_mode, examples, local_analysis, table_profile
-from models.features import read_schema
-from models.parsing import parse_examples
+from kubetfx.components.data import beam_mode, examples, local_analysis, table_profile
+from kubetfx.models.features import read_schema
+from kubetfx.models.parsing import parse_examples
 
 ANALYZED_SPLIT = "train"
 

@@ -26,10 +26,13 @@ from tfx.dsl.context_managers.dsl_context import DslContext
 from tfx.dsl.experimental.conditionals.conditional import CondContext
 from tfx.orchestration.pipeline import Pipeline
 
-from kubeflow import platform, visualizations
-from kubeflow.package_document import digest
-from kubeflow.task_spec import DRIVER_OUTPUT, Node, OutputSlot, Override, Page, Property, TaskSpec
-from kubeflow.tfx_node import (
+from kubetfx.config.kubeflow import KubeflowConfig
+from kubetfx.config.section import nearest
+from kubetfx.errors import CompileError
+from kubetfx.kubeflow import platform, visualizations
+from kubetfx.kubeflow.package_document import digest
+from kubetfx.kubeflow.task_spec import DRIVER_OUTPUT, Node, OutputSlot, Override, Page, Property, TaskSpec
+from kubetfx.kubeflow.tfx_node import (
     NodeDescription,
     RunParameter,
     artifact_path,
@@ -40,11 +43,9 @@ from kubeflow.tfx_node import (
     merge_parameters,
     passed_channels,
 )
-from pipeline.config import KubeflowConfig, nearest
-from pipeline.errors import CompileError
-from pipeline.run_record import FUSED
+from kubetfx.run_record import FUSED
 
-COMMAND = ("python", "-m", "kubeflow.entrypoint")
+COMMAND = ("python", "-m", "kubetfx.kubeflow.entrypoint")
 MAX_ARGUMENT_BYTES = 120 * 1024
 """Linux starts no process with an argument of 128 KiB. The driver of Kubeflow Pipelines gets the whole container as one
 argument in JSON, so this is the length of a task's description in JSON; the rest is for image, resources and

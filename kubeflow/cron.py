@@ -5,7 +5,7 @@ KFP reads five fields as seconds to months and runs at other times than meant, s
 
 import re
 
-from pipeline.errors import UsageError
+from kubetfx.errors import UsageError
 
 _DESCRIPTORS = ("@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly")
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")

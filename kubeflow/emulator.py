@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from kubeflow.executor_io import local_path
-from kubeflow.package_document import Package
-from pipeline.errors import CompileError, UsageError
+from kubetfx.errors import CompileError, UsageError
+from kubetfx.kubeflow.executor_io import local_path
+from kubetfx.kubeflow.package_document import Package
 
 BUCKET = "minio://mlpipeline/v2/artifacts"
 EXECUTOR_LOGS = "executor-logs"

@@ -18,11 +18,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from kubeflow.executor_io import ExecutorInput, clear_outputs
-from kubeflow.task_spec import TaskSpec
-from pipeline.errors import KubetfxError
-from pipeline.output import Output
-from pipeline.spared_imports import spared_imports, uncollected
+from kubetfx.errors import KubetfxError
+from kubetfx.kubeflow.executor_io import ExecutorInput, clear_outputs
+from kubetfx.kubeflow.task_spec import TaskSpec
+from kubetfx.pipeline.spared_imports import spared_imports, uncollected
+from kubetfx.progress import Output
 
 TERMINATED = 128 + signal.SIGTERM
 TERMINATION_LOG = Path("/dev/termination-log")
@@ -33,7 +33,7 @@ MAX_LOG_LINES = 50
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the task that the arguments describe, and end the process."""
-    parser = argparse.ArgumentParser(prog="python -m kubeflow.entrypoint")
+    parser = argparse.ArgumentParser(prog="python -m kubetfx.kubeflow.entrypoint")
     parser.add_argument("--task", required=True, help="JSON of what the task does.")
     parser.add_argument("--executor-input", required=True, help="JSON, as the launcher fills it in.")
     options = parser.parse_args(arguments)
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         with spared_imports({node.executor.rpartition(".")[0] for node in spec.nodes}):
             with uncollected():
-                from kubeflow.task_run import run_task
+                from kubetfx.kubeflow.task_run import run_task
 
             run_task(spec, executor_input)
     except BaseException as error:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import KubetfxError
+from kubetfx.errors import KubetfxError
 
 LAUNCHER_ROOT = "KUBETFX_LAUNCHER_ROOT"
 """Environment variable: the folder that stands for `/` in the launcher's paths, where there is no launcher."""

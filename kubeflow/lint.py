@@ -13,7 +13,17 @@ from typing import Any, Literal
 
 import yaml
 
-from kubeflow.package_document import ROOT, Package, Place, Task, component_ref, dotted, mapping, mappings, read_package
+from kubetfx.kubeflow.package_document import (
+    ROOT,
+    Package,
+    Place,
+    Task,
+    component_ref,
+    dotted,
+    mapping,
+    mappings,
+    read_package,
+)
 
 Severity = Literal["error", "warning"]
 

@@ -15,22 +15,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-import kubeflow
-from components.push import push_directory
-from kubeflow.emulator import Emulator, TaskFailedError, TaskResult
-from kubeflow.executor_io import LAUNCHER_ROOT, local_path
-from kubeflow.package_document import read_package
-from kubeflow.run_progress import planned_tasks
-from kubeflow.task_records import TaskRecords, metadata_of_examples
-from kubeflow.task_spec import TaskSpec
-from pipeline import storage
-from pipeline.config import PipelineConfig
-from pipeline.errors import AnomaliesError, KubetfxError, NodeFailedError, UsageError
-from pipeline.output import Output, logged_to
-from pipeline.run_record import FUSED
-from pipeline.run_recorder import RunRecorder
-from pipeline.run_result import NodeResult, NodeState, ResultFolders, RunResult, summarize
-from pipeline.workspace import locked
+import kubetfx
+from kubetfx import storage
+from kubetfx.components.push import push_directory
+from kubetfx.config.pipeline import PipelineConfig
+from kubetfx.errors import AnomaliesError, KubetfxError, NodeFailedError, UsageError
+from kubetfx.kubeflow.emulator import Emulator, TaskFailedError, TaskResult
+from kubetfx.kubeflow.executor_io import LAUNCHER_ROOT, local_path
+from kubetfx.kubeflow.package_document import read_package
+from kubetfx.kubeflow.run_progress import planned_tasks
+from kubetfx.kubeflow.task_records import TaskRecords, metadata_of_examples
+from kubetfx.kubeflow.task_spec import TaskSpec
+from kubetfx.pipeline.run_recorder import RunRecorder
+from kubetfx.pipeline.run_result import NodeResult, NodeState, ResultFolders, RunResult, summarize
+from kubetfx.progress import Output, logged_to
+from kubetfx.run_record import FUSED
+from kubetfx.workspace import locked
 
 Place = Literal["process", "docker"]
 TAIL_LINES = 12
@@ -92,7 +92,7 @@ class PackageRunner:
         self._output.begin("Compiling")
         path = self._log_folder / "package.yaml"
         with logged_to(self._log_folder / "startup.log"):
-            from kubeflow.package import compile_to_file
+            from kubetfx.kubeflow.package import compile_to_file
 
             compile_to_file(self._config, path)
         self._output.end()
@@ -145,7 +145,7 @@ class PackageRunner:
         return self._log_folder / f"{task.name}.log"
 
     def _run_command(self, command: Sequence[str], environment: Mapping[str, str], image: str, task: TaskResult) -> int:
-        source = str(Path(kubeflow.__file__).parent.parent)
+        source = str(Path(kubetfx.__file__).parent.parent)
         if self._place == "docker":
             places = [storage.locate(self._config.data.path), self._config.push_path]
             folders = [self._root, *(place for place in places if isinstance(place, Path))]

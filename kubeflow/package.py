@@ -8,12 +8,14 @@ from pathlib import Path, PurePosixPath
 
 from kfp.dsl.graph_component import GraphComponent
 
-from kubeflow.compiler import Extras, RunParameterTarget, compile_pipeline, write_package
-from kubeflow.tfx_node import RunParameter
-from pipeline.code_digest import code_digest
-from pipeline.config import DEFAULT_MODULE, PipelineConfig, TaskConfig
-from pipeline.definition import create_pipeline
-from pipeline.errors import ConfigError, UsageError
+from kubetfx.config.kubeflow import TaskConfig
+from kubetfx.config.model import DEFAULT_MODULE
+from kubetfx.config.pipeline import PipelineConfig
+from kubetfx.errors import ConfigError, UsageError
+from kubetfx.kubeflow.compiler import Extras, RunParameterTarget, compile_pipeline, write_package
+from kubetfx.kubeflow.tfx_node import RunParameter
+from kubetfx.pipeline.code_digest import code_digest
+from kubetfx.pipeline.definition import create_pipeline
 
 
 @dataclass(frozen=True)

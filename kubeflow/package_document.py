@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from pipeline.errors import UsageError
+from kubetfx.errors import UsageError
 
 Place = tuple[str | int, ...]
 """Keys and indices from the top of the document to a value."""

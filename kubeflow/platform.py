@@ -9,8 +9,8 @@ from kfp import kubernetes
 from kfp.dsl import PipelineTask, structures
 from kfp.pipeline_spec import pipeline_spec_pb2
 
-from pipeline.config import KubeflowConfig, Retries, TaskConfig
-from pipeline.errors import CompileError
+from kubetfx.config.kubeflow import KubeflowConfig, Retries, TaskConfig
+from kubetfx.errors import CompileError
 
 SHARED_MEMORY_PATH = "/dev/shm"
 

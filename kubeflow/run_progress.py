@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from kubeflow.package_document import ROOT, Package, component_ref, mapping, mappings
-from pipeline.output import Output
+from kubetfx.kubeflow.package_document import ROOT, Package, component_ref, mapping, mappings
+from kubetfx.progress import Output
 
 _OMITTED = "RUNTIME_STATE_UNSPECIFIED"
 """Argo's `Omitted`, which the API has no name for: something before the task failed."""

@@ -12,9 +12,9 @@ from tfx.types import artifact_utils
 from tfx.types.value_artifact import ValueArtifact
 from tfx.utils import path_utils
 
-from components.push import push_directory
-from pipeline.errors import DataError
-from pipeline.storage import copy_folder, locate
+from kubetfx.components.push import push_directory
+from kubetfx.errors import DataError
+from kubetfx.storage import copy_folder, locate
 
 
 class ImporterExecutor(base_executor.BaseExecutor):

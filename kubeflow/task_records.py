@@ -4,11 +4,11 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from kubeflow.emulator import TaskResult
-from kubeflow.executor_io import local_path
-from kubeflow.task_spec import Node, TaskSpec
-from pipeline.run_record import NodeRecord
-from pipeline.run_result import NodeResult
+from kubetfx.kubeflow.emulator import TaskResult
+from kubetfx.kubeflow.executor_io import local_path
+from kubetfx.kubeflow.task_spec import Node, TaskSpec
+from kubetfx.pipeline.run_result import NodeResult
+from kubetfx.run_record import NodeRecord
 
 
 class TaskRecords:

@@ -22,11 +22,11 @@ from tfx.orchestration.portable import data_types
 from tfx.proto.orchestration import driver_output_pb2
 from tfx.types.value_artifact import ValueArtifact
 
-from kubeflow import visualizations
-from kubeflow.executor_io import ExecutorInput, RuntimeArtifact, clear_outputs, write_output
-from kubeflow.task_spec import DRIVER_OUTPUT, Node, OutputSlot, Override, Property, TaskSpec
-from pipeline.errors import KubetfxError
-from pipeline.spared_imports import uncollected
+from kubetfx.errors import KubetfxError
+from kubetfx.kubeflow import visualizations
+from kubetfx.kubeflow.executor_io import ExecutorInput, RuntimeArtifact, clear_outputs, write_output
+from kubetfx.kubeflow.task_spec import DRIVER_OUTPUT, Node, OutputSlot, Override, Property, TaskSpec
+from kubetfx.pipeline.spared_imports import uncollected
 
 TFX_ARTIFACT = "tfx_artifact"
 """Metadata of an artifact that holds what TFX knows about it, as one JSON text: numbers would come back as doubles."""

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pipeline.errors import KubetfxError
+from kubetfx.errors import KubetfxError
 
 ParameterType = Literal["int", "float", "str"]
 

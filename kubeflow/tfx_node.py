@@ -31,8 +31,8 @@ from tfx.orchestration.kubeflow.decorators import FinalStatusStr
 from tfx.types import channel as tfx_channel
 from tfx.types import channel_utils
 
-from kubeflow.task_spec import Override, ParameterType, Property
-from pipeline.errors import CompileError
+from kubetfx.errors import CompileError
+from kubetfx.kubeflow.task_spec import Override, ParameterType, Property
 
 PUSH_DIRECTORY = "push_directory"
 """Exec property of our nodes that look at, or change, what is served."""
@@ -221,7 +221,7 @@ def _importer(node: Importer) -> NodeDescription:
     properties, parameters, _ = _properties(node, {}, only=("artifact_uri",))
     return NodeDescription(
         id=node.id,
-        executor="kubeflow.system_nodes.ImporterExecutor",
+        executor="kubetfx.kubeflow.system_nodes.ImporterExecutor",
         driver=None,
         beam_arguments=None,
         inputs={},
@@ -250,7 +250,7 @@ def _resolver(node: Resolver, nodes: Iterable[BaseNode]) -> NodeDescription:
     properties, parameters, _ = _properties(pusher, inputs, only=PUSH_PROPERTIES)
     return NodeDescription(
         id=node.id,
-        executor="kubeflow.system_nodes.LatestPushedModelExecutor",
+        executor="kubetfx.kubeflow.system_nodes.LatestPushedModelExecutor",
         driver=None,
         beam_arguments=None,
         inputs=inputs,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from components.data import image_notes
+from kubetfx.components.data import image_notes
 
 if TYPE_CHECKING:
     from tfx import types
@@ -73,13 +73,13 @@ def kinds_of(executor: str, output_types: Mapping[str, str], *, task: str | None
         task: `classification` or `regression`, of an Evaluator that says so.
     """
     kinds = [kind for name in output_types.values() for kind in _KINDS_OF_TYPE.get(name, ())]
-    if executor == "components.evaluator.Executor" and task == "classification":
+    if executor == "kubetfx.components.evaluator.Executor" and task == "classification":
         kinds.append("classification_metrics")
     return list(dict.fromkeys(kinds)) or ["summary"]
 
 
 def _examples_page(run: NodeRun) -> Content:
-    from components.report import markdown
+    from kubetfx.components.report import markdown
 
     artifact = run.output("Examples")
     assert artifact is not None
@@ -93,7 +93,8 @@ def _examples_page(run: NodeRun) -> Content:
 
 
 def _statistics_page(run: NodeRun) -> Content:
-    from components.report import data, render
+    from kubetfx.components.report import data_facts as data
+    from kubetfx.components.report import render
 
     folder = run.folder("ExampleStatistics")
     assert folder is not None
@@ -101,7 +102,8 @@ def _statistics_page(run: NodeRun) -> Content:
 
 
 def _schema_page(run: NodeRun) -> Content:
-    from components.report import data, render
+    from kubetfx.components.report import data_facts as data
+    from kubetfx.components.report import render
 
     folder = run.folder("Schema")
     assert folder is not None
@@ -109,7 +111,8 @@ def _schema_page(run: NodeRun) -> Content:
 
 
 def _anomalies_page(run: NodeRun) -> Content:
-    from components.report import data, render
+    from kubetfx.components.report import data_facts as data
+    from kubetfx.components.report import render
 
     folder = run.folder("ExampleAnomalies")
     assert folder is not None
@@ -120,7 +123,7 @@ def _features_page(run: NodeRun) -> Content:
     from google.protobuf import text_format
     from tensorflow_metadata.proto.v0 import schema_pb2
 
-    from components.report import render
+    from kubetfx.components.report import render
 
     folder = run.folder("TransformGraph")
     assert folder is not None
@@ -136,7 +139,8 @@ def _features_page(run: NodeRun) -> Content:
 
 
 def _model_page(run: NodeRun) -> Content:
-    from components.report import render, training
+    from kubetfx.components.report import render
+    from kubetfx.components.report import training_facts as training
 
     folder = run.folder("Model")
     if folder is None:
@@ -164,7 +168,7 @@ def _metrics(run: NodeRun) -> Content:
 
 def _overall(run: NodeRun) -> Mapping[str, Mapping[str, float]]:
     """Metrics over all rows by the prefix of their names. TFMA's files lack those of images."""
-    from components.evaluation import evaluation_result
+    from kubetfx.components.evaluation import evaluation_result
 
     folder = run.folder("ModelEvaluation")
     if folder is not None and (folder / evaluation_result.RESULT).is_file():
@@ -193,11 +197,11 @@ def _metrics_by_slice(run: NodeRun) -> dict[str, dict[str, dict[str, float]]]:
 
 def _evaluation_page(run: NodeRun) -> Content:
     """Verdict and reasons, metrics, slices."""
-    from components.report import render, verdict
+    from kubetfx.components.report import render, verdict
 
     folder = run.folder("ModelEvaluation")
     assert folder is not None
-    if run.executor == "components.evaluator.Executor":
+    if run.executor == "kubetfx.components.evaluator.Executor":
         evaluation = verdict.read(folder)
         assert evaluation is not None
         return render.evaluation_page(evaluation)
@@ -216,9 +220,10 @@ def _evaluation_page(run: NodeRun) -> Content:
 
 def _classification_metrics(run: NodeRun) -> Content:
     """Confusion matrix and ROC of the candidate on the evaluation split."""
-    from components.evaluator import EVALUATION_SPLIT
-    from components.report import predictions, quality
-    from components.served_model_resolver import saved_model_path
+    from kubetfx.components.evaluator import EVALUATION_SPLIT
+    from kubetfx.components.report import predictions
+    from kubetfx.components.report import quality_facts as quality
+    from kubetfx.components.served_model_resolver import saved_model_path
 
     files = sorted((Path(run.inputs["examples"][0].uri) / f"Split-{EVALUATION_SPLIT}").iterdir())
     sample = predictions.draw(files, rows=MAX_SCORED_ROWS, seed=0)
@@ -244,7 +249,7 @@ def _classification_metrics(run: NodeRun) -> Content:
 
 def _report_page(run: NodeRun) -> Content:
     """The whole report, as its component rendered it."""
-    from components.report.component import REPORT
+    from kubetfx.components.report.component import REPORT
 
     folder = run.folder("RunReport")
     assert folder is not None
@@ -252,7 +257,7 @@ def _report_page(run: NodeRun) -> Content:
 
 
 def _push_page(run: NodeRun) -> Content:
-    from components.report import markdown
+    from kubetfx.components.report import markdown
 
     artifact = run.output("PushedModel")
     if artifact is None:
@@ -270,7 +275,7 @@ def _is_of_images(run: NodeRun) -> bool:
 
 
 def _summary(run: NodeRun) -> Content:
-    from components.report import markdown
+    from kubetfx.components.report import markdown
 
     rows = []
     for key, artifacts in run.outputs.items():

@@ -23,10 +23,10 @@ import tensorflow as tf
 import tensorflow_transform as tft
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
-from models.features import MISSING_INTEGER, Features
-from models.parsing import parse_examples
-from models.raw_rows import raw_rows
-from serving.warmup import predict_request, write_warmup_requests
+from kubetfx.models.features import MISSING_INTEGER, Features
+from kubetfx.models.parsing import parse_examples
+from kubetfx.models.raw_rows import raw_rows
+from kubetfx.serving.warmup import predict_request, write_warmup_requests
 
 FACTS = Path("assets.extra") / "kubetfx.json"
 """What a model's graph does not say, in a place that SavedModel reserves for others: its label and its classes."""

@@ -16,11 +16,13 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from models import features
-from models.features import LABEL
-from models.tabular import label_index
-from pipeline.config import AugmentationConfig, FineTuneConfig, ModelConfig, nearest
-from pipeline.errors import ConfigError, TrainingError
+from kubetfx.config.model import AugmentationConfig, ModelConfig
+from kubetfx.config.section import nearest
+from kubetfx.config.training import FineTuneConfig
+from kubetfx.errors import ConfigError, TrainingError
+from kubetfx.models import features
+from kubetfx.models.features import LABEL
+from kubetfx.models.tabular import label_index
 
 WHITE = 255.0
 _SMALLEST_MAP = 4

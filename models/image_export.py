@@ -26,12 +26,12 @@ import tensorflow as tf
 import tensorflow_transform as tft
 from tensorflow.core.protobuf import saved_model_pb2
 
-from models.export import CLASSIFY_METHOD, FACTS, NETWORK, REQUEST, ModelFacts
-from models.features import Features
-from models.image import ImageNetwork
-from models.image_decoding import decode_batch, resize
-from pipeline.config import ModelConfig
-from serving.warmup import predict_request, write_warmup_requests
+from kubetfx.config.model import ModelConfig
+from kubetfx.models.export import CLASSIFY_METHOD, FACTS, NETWORK, REQUEST, ModelFacts
+from kubetfx.models.features import Features
+from kubetfx.models.image import ImageNetwork
+from kubetfx.models.image_decoding import decode_batch, resize
+from kubetfx.serving.warmup import predict_request, write_warmup_requests
 
 IMAGE_BYTES = "image_bytes"
 """Input of serving_default. REST takes and gives base64 where a name ends in _bytes."""

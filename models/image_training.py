@@ -1,7 +1,7 @@
 """Training of networks for images: TFX's run_fn, from encoded images to a SavedModel.
 
 One phase, or two where a backbone is fine-tuned: first the head alone, then the later layers of the backbone with it.
-The images come from models/image_rows.py, the network and what is done to images in training from models/image.py;
+The images come from models/image_cache.py, the network and what is done to images in training from models/image.py;
 what is written is models/image_export.py's.
 """
 
@@ -20,14 +20,15 @@ import tensorflow_transform as tft
 from absl import logging
 from tfx.components.trainer.fn_args_utils import FnArgs
 
-from models import training as tabular_training
-from models.features import Features, read_features, read_schema
-from models.image import ImageNetwork, build_augmentation, build_network
-from models.image_export import ImageInput, export_image_model
-from models.image_rows import ImageRows, load_images
-from models.training_checkpoint import Checkpoint, discard, read_progress
-from models.training_record import TrainingRecorder, history_document
-from pipeline.config import ModelConfig, TrainingConfig
+from kubetfx.config.model import ModelConfig
+from kubetfx.config.training import TrainingConfig
+from kubetfx.models import training as tabular_training
+from kubetfx.models.features import Features, read_features, read_schema
+from kubetfx.models.image import ImageNetwork, build_augmentation, build_network
+from kubetfx.models.image_cache import ImageRows, load_images
+from kubetfx.models.image_export import ImageInput, export_image_model
+from kubetfx.models.training_checkpoint import Checkpoint, discard, read_progress
+from kubetfx.models.training_record import TrainingRecorder, history_document
 
 VALIDATION_BATCH = 256
 

@@ -11,9 +11,10 @@ import keras
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from models import features
-from models.features import LABEL
-from pipeline.config import FeaturesConfig, ModelConfig
+from kubetfx.config.data import FeaturesConfig
+from kubetfx.config.model import ModelConfig
+from kubetfx.models import features
+from kubetfx.models.features import LABEL
 
 NUMERIC = "numeric"
 CATEGORICAL = "categorical"

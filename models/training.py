@@ -20,12 +20,14 @@ import tensorflow_transform as tft
 from absl import logging
 from tfx.components.trainer.fn_args_utils import FnArgs
 
-from models.export import export_model
-from models.features import LABEL, read_features, read_schema
-from models.parsing import parse_examples
-from models.training_record import TrainingRecorder, history_document
-from pipeline.config import DEFAULT_MODULE, FeaturesConfig, ModelConfig, TrainingConfig
-from pipeline.errors import TrainingError
+from kubetfx.config.data import FeaturesConfig
+from kubetfx.config.model import DEFAULT_MODULE, ModelConfig
+from kubetfx.config.training import TrainingConfig
+from kubetfx.errors import TrainingError
+from kubetfx.models.export import export_model
+from kubetfx.models.features import LABEL, read_features, read_schema
+from kubetfx.models.parsing import parse_examples
+from kubetfx.models.training_record import TrainingRecorder, history_document
 
 PARSE_BATCH = 4_096
 SHUFFLE_ROWS = 100_000

@@ -8,15 +8,15 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.code_digest import code_digest
-from pipeline.config import PipelineConfig
+from kubetfx.config.pipeline import PipelineConfig
+from kubetfx.pipeline.code_digest import code_digest
 
 if TYPE_CHECKING:
     from tfx.proto.orchestration import pipeline_pb2
 
 PIPELINE = "pipeline.binpb"
 KEY = "pipeline.key"
-_CODE = ("components", "models", "pipeline")
+_CODE = ("components", "config", "models", "pipeline")
 
 
 def key_of(config: PipelineConfig) -> str | None:

@@ -12,23 +12,24 @@ from tfx.components.trainer.component import Trainer
 from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import trainer_pb2
 
-from components.anomaly_gate import AnomalyGate
-from components.evaluator import Evaluator
-from components.example_gen import TableExampleGen
-from components.example_validator import ExampleValidator
-from components.image_example_gen import ImageExampleGen
-from components.pusher import Pusher
-from components.report.component import Report
-from components.report.facts import Settings
-from components.schema_gen import SchemaGen
-from components.served_model_resolver import ServedModelResolver
-from components.statistics_gen import StatisticsGen
-from components.transform import Transform
-from models.image import check_backbone
-from pipeline.config import DEFAULT_MODULE, PipelineConfig
-from pipeline.errors import ConfigError
+from kubetfx.components.anomaly_gate import AnomalyGate
+from kubetfx.components.evaluator import Evaluator
+from kubetfx.components.example_gen import TableExampleGen
+from kubetfx.components.example_validator import ExampleValidator
+from kubetfx.components.image_example_gen import ImageExampleGen
+from kubetfx.components.pusher import Pusher
+from kubetfx.components.report.component import Report
+from kubetfx.components.report.facts import Settings
+from kubetfx.components.schema_gen import SchemaGen
+from kubetfx.components.served_model_resolver import ServedModelResolver
+from kubetfx.components.statistics_gen import StatisticsGen
+from kubetfx.components.transform import Transform
+from kubetfx.config.model import DEFAULT_MODULE
+from kubetfx.config.pipeline import PipelineConfig
+from kubetfx.errors import ConfigError
+from kubetfx.models.image import check_backbone
 
-IMAGE_MODULE = "models.image"
+IMAGE_MODULE = "kubetfx.models.image"
 
 
 def create_pipeline(config: PipelineConfig) -> Pipeline:
@@ -70,7 +71,7 @@ def create_pipeline(config: PipelineConfig) -> Pipeline:
         disable_statistics=True,
     )
     trainer = Trainer(
-        run_fn="models.image_training.run_fn" if is_image else "models.training.run_fn",
+        run_fn="kubetfx.models.image_training.run_fn" if is_image else "kubetfx.models.training.run_fn",
         examples=examples,
         schema=schema,
         transform_graph=transform.outputs["transform_graph"],

@@ -15,24 +15,24 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from components.push import push_directory
-from pipeline import compiled_pipeline
-from pipeline.code_digest import code_digest
-from pipeline.config import PipelineConfig
-from pipeline.errors import KubetfxError, NodeFailedError
-from pipeline.output import Output, logged_to
-from pipeline.run_record import RunRecord
-from pipeline.run_recorder import RunRecorder
-from pipeline.run_result import NodeResult, NodeState, ResultFolders, RunResult, summarize
-from pipeline.spared_imports import (
+from kubetfx.components.push import push_directory
+from kubetfx.config.pipeline import PipelineConfig
+from kubetfx.errors import KubetfxError, NodeFailedError
+from kubetfx.pipeline import compiled_pipeline
+from kubetfx.pipeline.code_digest import code_digest
+from kubetfx.pipeline.run_recorder import RunRecorder
+from kubetfx.pipeline.run_result import NodeResult, NodeState, ResultFolders, RunResult, summarize
+from kubetfx.pipeline.spared_imports import (
     deferred_tensorflow,
     imports_without_beam,
     spared_imports,
     tensorflow_is_needed,
     uncollected,
 )
-from pipeline.storage import is_url
-from pipeline.workspace import locked
+from kubetfx.progress import Output, logged_to
+from kubetfx.run_record import RunRecord
+from kubetfx.storage import is_url
+from kubetfx.workspace import locked
 
 if TYPE_CHECKING:  # importing TFX takes seconds, and the first line is to be on the screen before that
     from ml_metadata import MetadataStore
@@ -40,17 +40,17 @@ if TYPE_CHECKING:  # importing TFX takes seconds, and the first line is to be on
 
 _MODULES_OF_DRIVERS = (
     "tfx.orchestration.portable.launcher",
-    "components.example_gen",
-    "components.served_model_resolver",
-    "components.pusher",
+    "kubetfx.components.example_gen",
+    "kubetfx.components.served_model_resolver",
+    "kubetfx.components.pusher",
 )
 """What a run imports in which every node comes from the cache."""
 
 _MODULES_OF_RUNS = (
-    "components.evaluation.local_evaluation",
-    "components.report.predictions",
-    "components.report.run_report",
-    "models.training",
+    "kubetfx.components.evaluation.local_evaluation",
+    "kubetfx.components.report.predictions",
+    "kubetfx.components.report.run_report",
+    "kubetfx.models.training",
     "tfx.components.trainer.executor",
 )
 """What nodes import when they are executed, besides what the pipeline is put together of."""
@@ -66,7 +66,12 @@ def import_for_runs(config: PipelineConfig | None) -> None:
         config: of the first run; None where it has an error, and nothing is hidden.
     """
     with _imports_for(config) if config else _imports_with_beam():
-        for module in ("tfx.dsl.compiler.compiler", "pipeline.definition", *_MODULES_OF_DRIVERS, *_MODULES_OF_RUNS):
+        for module in (
+            "tfx.dsl.compiler.compiler",
+            "kubetfx.pipeline.definition",
+            *_MODULES_OF_DRIVERS,
+            *_MODULES_OF_RUNS,
+        ):
             importlib.import_module(module)
 
 
@@ -167,7 +172,7 @@ class LocalRunner:
         with _imports_for(self._config):
             from tfx.dsl.compiler.compiler import Compiler
 
-            from pipeline.definition import create_pipeline
+            from kubetfx.pipeline.definition import create_pipeline
 
             gc.freeze()  # a full collection that looks at what is imported takes 0.2 s, several times a run
         pipeline = Compiler().compile(create_pipeline(self._config))
@@ -253,7 +258,7 @@ class LocalRunner:
 
 def _example_gen_of(config: PipelineConfig) -> list[str]:
     """The module of the ExampleGen's driver, besides that of tables, which it builds on."""
-    return ["components.image_example_gen"] if config.data.format == "images" else []
+    return ["kubetfx.components.image_example_gen"] if config.data.format == "images" else []
 
 
 def _imports_for(config: PipelineConfig) -> contextlib.AbstractContextManager[None]:
@@ -268,7 +273,7 @@ def _imports_with_beam() -> Iterator[None]:
     tensorflow_is_needed()
     with uncollected():
         _ = importlib.import_module("tfx.components").Evaluator  # executes the package, which makes TFMA whole
-        with spared_imports({"components.evaluator"}):
+        with spared_imports({"kubetfx.components.evaluator"}):
             yield
 
 

@@ -10,12 +10,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from components.data import beam_mode, image_files, table_profile, tables
-from components.data.column_roles import choose_role
-from components.push import push_directory
-from pipeline.config import MODEL_OUTPUTS, EndpointConfig, PipelineConfig, nearest
-from pipeline.errors import ConfigError, DataError, StorageError, UsageError
-from pipeline.storage import Location, check_writable
+from kubetfx.components.data import beam_mode, image_files, table_profile, tables
+from kubetfx.components.data.column_roles import choose_role
+from kubetfx.components.push import push_directory
+from kubetfx.config.data import MODEL_OUTPUTS
+from kubetfx.config.pipeline import PipelineConfig
+from kubetfx.config.section import nearest
+from kubetfx.config.serving import EndpointConfig
+from kubetfx.errors import ConfigError, DataError, StorageError, UsageError
+from kubetfx.storage import Location, check_writable
 
 MAX_CLASSES = 1_000
 MAX_SLICES = 1_000

@@ -12,12 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipeline import run_record
-from pipeline.config import PipelineConfig
-from pipeline.errors import KubetfxError
-from pipeline.output import Output, logged_to
-from pipeline.run_record import NodeRecord, RunRecord
-from pipeline.run_result import RunResult
+from kubetfx import run_record
+from kubetfx.config.pipeline import PipelineConfig
+from kubetfx.errors import KubetfxError
+from kubetfx.pipeline.run_result import RunResult
+from kubetfx.progress import Output, logged_to
+from kubetfx.run_record import NodeRecord, RunRecord
 
 
 class RunRecorder:
@@ -104,7 +104,7 @@ class RunRecorder:
             run_record.write(self._config.workspace_path, self._record)
 
     def _publish(self, record: RunRecord, *, ask_model: bool = True) -> Path | None:
-        from components.report import run_report
+        from kubetfx.components.report import run_report
 
         try:
             with logged_to(self._log_folder / "report.log"):

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pipeline.config import PipelineConfig
-from pipeline.run_record import NodeRecord
+from kubetfx.config.pipeline import PipelineConfig
+from kubetfx.run_record import NodeRecord
 
 if TYPE_CHECKING:  # importing TFX takes seconds, and the first line is to be on the screen before that
-    from components.evaluation.evaluation_result import EvaluationResult
+    from kubetfx.components.evaluation.evaluation_result import EvaluationResult
 
 NodeState = Literal["done", "cached", "failed", "interrupted"]
 
@@ -96,10 +96,10 @@ def summarize(
         nodes: how each of them ended.
         versions_before: versions that the push directory had before the run.
     """
-    from components.anomaly_gate import read_anomalies
-    from components.data.image_notes import read_notes
-    from components.evaluation.evaluation_result import read_result
-    from models.features import read_features, read_schema
+    from kubetfx.components.anomaly_gate import read_anomalies
+    from kubetfx.components.data.image_notes import read_notes
+    from kubetfx.components.evaluation.evaluation_result import read_result
+    from kubetfx.models.features import read_features, read_schema
 
     folders = {path.name.removeprefix("Split-"): path for path in sorted(artifacts.anomalies.glob("Split-*"))}
     anomalies = read_anomalies(folders, config.validation)

@@ -11,12 +11,14 @@ import pyarrow as pa
 import yaml
 from PIL import Image
 
-from components.data import image_files, table_profile, tables
-from components.data.column_roles import choose_role
-from pipeline.config import IMAGE_LABEL, MODEL_OUTPUTS, DataConfig, FeaturesConfig, PipelineConfig, Task
-from pipeline.errors import UsageError
-from pipeline.storage import is_url
-from serving.image_folders import pictures_below
+from kubetfx.components.data import image_files, table_profile, tables
+from kubetfx.components.data.column_roles import choose_role
+from kubetfx.config.data import IMAGE_LABEL, MODEL_OUTPUTS, DataConfig, FeaturesConfig
+from kubetfx.config.model import Task
+from kubetfx.config.pipeline import PipelineConfig
+from kubetfx.errors import UsageError
+from kubetfx.serving.image_folders import pictures_below
+from kubetfx.storage import is_url
 
 MAX_INTEGER_CLASSES = 20
 """A label of whole numbers with at most so many distinct values is taken for classes."""

@@ -51,11 +51,11 @@ that TFMA imports for intervals that nobody asks it for."""
 
 LIGHT_MODULES = frozenset(
     {
-        "components.anomaly_gate",
-        "components.pusher",
-        "components.schema_gen",
-        "components.served_model_resolver",
-        "kubeflow.system_nodes",
+        "kubetfx.components.anomaly_gate",
+        "kubetfx.components.pusher",
+        "kubetfx.components.schema_gen",
+        "kubetfx.components.served_model_resolver",
+        "kubetfx.kubeflow.system_nodes",
     }
 )
 """Modules of executors that need of TFX no more than its artifacts."""
@@ -111,7 +111,7 @@ def imports_without_beam(*, may_use: Collection[str] = ()) -> Iterator[None]:
         may_use: modules that are not hidden, though no node needs them.
     """
     # First: pydantic looks for the docstrings of its classes in all that is imported, which wakes what is lazy.
-    importlib.import_module("components.report.facts")
+    importlib.import_module("kubetfx.components.report.facts")
     with uncollected(), absent(*(name for name in _UNUSED_WITHOUT_BEAM if name not in may_use)):
         with absent(*_UNUSED_BY_TENSORFLOW):
             tensorflow_is_needed()

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from pipeline import run_record
-from pipeline.errors import UsageError
+from kubetfx import run_record
+from kubetfx.errors import UsageError
 
 FOLDER = "tensorboard"
 

@@ -18,11 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from pipeline.config import DataConfig, PipelineConfig, load_config
-from pipeline.errors import KubetfxError
-from pipeline.output import Output, logged_to
-from pipeline.storage import is_url
-from serving.image_folders import pictures_below
+from kubetfx.config.data import DataConfig
+from kubetfx.config.loading import load_config
+from kubetfx.config.pipeline import PipelineConfig
+from kubetfx.errors import KubetfxError
+from kubetfx.progress import Output, logged_to
+from kubetfx.serving.image_folders import pictures_below
+from kubetfx.storage import is_url
 
 POLL_SECONDS = 0.5
 """Between two looks at the files; notifications of the kernel do not reach network file systems and containers."""
@@ -105,7 +107,7 @@ def _import_for_runs(config_path: Path, overrides: Sequence[str], output: Output
         config = None  # which may change to anything
     output.begin("Loading TFX")
     with logged_to(Path(os.devnull)):
-        from pipeline import local_runner
+        from kubetfx.pipeline import local_runner
 
         local_runner.import_for_runs(config)
     output.end()

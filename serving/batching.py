@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format, wrappers_pb2
 
-from pipeline.errors import UsageError
-from serving.inference import GraphCall
-from serving.status import Code, ServingError, invalid_argument
-from serving.versions import ServedVersion
+from kubetfx.errors import UsageError
+from kubetfx.serving.inference import GraphCall
+from kubetfx.serving.status import Code, ServingError, invalid_argument
+from kubetfx.serving.versions import ServedVersion
 
 Array = np.ndarray[Any, Any]
 Done = Callable[[Any, BaseException | None], None]

@@ -28,13 +28,13 @@ import pyarrow as pa
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from pipeline.errors import DataError, KubetfxError, UsageError
-from serving import bulk_input, bulk_output, bulk_rows
-from serving.bulk_input import CSV_BLOCK_BYTES, PATH_COLUMN, Block, Cut, ImageFolder, InputFiles, Segment
-from serving.bulk_output import ROW_COLUMN, BulkOutput
-from serving.bulk_rows import IMAGE_INPUT, Feed, ModelColumns
-from serving.saved_model import DEFAULT_SIGNATURE, SavedModel, SessionOptions, Signature, read_signatures
-from serving.status import Code, ServingError
+from kubetfx.errors import DataError, KubetfxError, UsageError
+from kubetfx.serving import bulk_input, bulk_output, bulk_rows
+from kubetfx.serving.bulk_input import CSV_BLOCK_BYTES, PATH_COLUMN, Block, Cut, ImageFolder, InputFiles, Segment
+from kubetfx.serving.bulk_output import ROW_COLUMN, BulkOutput
+from kubetfx.serving.bulk_rows import IMAGE_INPUT, Feed, ModelColumns
+from kubetfx.serving.saved_model import DEFAULT_SIGNATURE, SavedModel, SessionOptions, Signature, read_signatures
+from kubetfx.serving.status import Code, ServingError
 
 Array = np.ndarray[Any, Any]
 

@@ -21,8 +21,8 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from pipeline.errors import DataError
-from serving.image_folders import SUFFIXES, pictures_below
+from kubetfx.errors import DataError
+from kubetfx.serving.image_folders import SUFFIXES, pictures_below
 
 Kind = Literal["csv", "parquet"]
 

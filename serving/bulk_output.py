@@ -19,8 +19,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.errors import DataError, KubetfxError, UsageError
-from serving.bulk_input import BadRow, Block
+from kubetfx.errors import DataError, KubetfxError, UsageError
+from kubetfx.serving.bulk_input import BadRow, Block
 
 ROW_COLUMN = "row"
 """Column of the output: the number of a row in the input, from 1."""

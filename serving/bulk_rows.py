@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.errors import DataError, KubetfxError, UsageError
-from serving.bulk_input import PATH_COLUMN, BadRow, Rows
-from serving.saved_model import Signature
+from kubetfx.errors import DataError, KubetfxError, UsageError
+from kubetfx.serving.bulk_input import PATH_COLUMN, BadRow, Rows
+from kubetfx.serving.saved_model import Signature
 
 Array = np.ndarray[Any, Any]
 

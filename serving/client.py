@@ -26,11 +26,11 @@ from tensorflow_serving.apis import (  # type: ignore[import-untyped]
     prediction_service_pb2_grpc,
 )
 
-from pipeline.errors import RequestError, UsageError
-from serving import image_rows
-from serving.status import Code, ServingError
-from serving.tensor_proto import from_array, to_array
-from serving.versions import State, VersionStatus
+from kubetfx.errors import RequestError, UsageError
+from kubetfx.serving import image_requests as image_rows
+from kubetfx.serving.status import Code, ServingError
+from kubetfx.serving.tensor_proto import from_array, to_array
+from kubetfx.serving.versions import State, VersionStatus
 
 Row = Mapping[str, Any]
 

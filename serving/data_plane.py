@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from serving import inference
-from serving.batching import BatchingParameters, Scheduler, SessionThreads
-from serving.inference import Classification, GraphCall, Regression, Task
-from serving.metrics import Metrics
-from serving.model_config import ModelConfig
-from serving.saved_model import DEFAULT_SIGNATURE, Signature
-from serving.status import Code, ServingError, invalid_argument
-from serving.versions import ModelManager, ServedVersion, VersionStatus
+from kubetfx.serving import inference
+from kubetfx.serving.batching import BatchingParameters, Scheduler, SessionThreads
+from kubetfx.serving.inference import Classification, GraphCall, Regression, Task
+from kubetfx.serving.model_config import ModelConfig
+from kubetfx.serving.prometheus import Metrics
+from kubetfx.serving.saved_model import DEFAULT_SIGNATURE, Signature
+from kubetfx.serving.status import Code, ServingError, invalid_argument
+from kubetfx.serving.versions import ModelManager, ServedVersion, VersionStatus
 
 Array = np.ndarray[Any, Any]
 

@@ -25,15 +25,15 @@ from tensorflow_serving.apis import (  # type: ignore[import-untyped]
     regression_pb2,
 )
 
-from serving import inference
-from serving.data_plane import DataPlane, ModelReference
-from serving.inference import Classification, Regression
-from serving.model_config import from_message
-from serving.saved_model import DEFAULT_SIGNATURE
-from serving.status import Code, ServingError, invalid_argument
-from serving.tensor_proto import from_array, to_array
-from serving.versions import ServedVersion
-from serving.warmup import examples_of, tasks_of
+from kubetfx.serving import inference
+from kubetfx.serving.data_plane import DataPlane, ModelReference
+from kubetfx.serving.inference import Classification, Regression
+from kubetfx.serving.model_config import from_message
+from kubetfx.serving.saved_model import DEFAULT_SIGNATURE
+from kubetfx.serving.status import Code, ServingError, invalid_argument
+from kubetfx.serving.tensor_proto import from_array, to_array
+from kubetfx.serving.versions import ServedVersion
+from kubetfx.serving.warmup import examples_of, tasks_of
 
 _LOG = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from serving.json_tensor import dtype_name
-from serving.saved_model import DEFAULT_SIGNATURE, SavedModel, Signature
-from serving.status import Code, ServingError, invalid_argument
+from kubetfx.serving.json_tensor import dtype_name
+from kubetfx.serving.saved_model import DEFAULT_SIGNATURE, SavedModel, Signature
+from kubetfx.serving.status import Code, ServingError, invalid_argument
 
 Array = np.ndarray[Any, Any]
 

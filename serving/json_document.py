@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from serving.status import ServingError, invalid_argument
+from kubetfx.serving.status import ServingError, invalid_argument
 
 MAX_DEBUG_BYTES = 256
 """Where an error message cuts the JSON that it quotes."""

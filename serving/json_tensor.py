@@ -19,8 +19,8 @@ import orjson
 from tensorflow.core.example import example_pb2, feature_pb2
 from tensorflow.core.framework import types_pb2
 
-from serving.json_document import debug_string, json_type, parse_error
-from serving.status import Code, ServingError, invalid_argument
+from kubetfx.serving.json_document import debug_string, json_type, parse_error
+from kubetfx.serving.status import Code, ServingError, invalid_argument
 
 Array = np.ndarray[Any, Any]
 

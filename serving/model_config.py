@@ -10,8 +10,8 @@ from tensorflow_serving.config import (  # type: ignore[import-untyped]
     model_server_config_pb2,
 )
 
-from pipeline.errors import UsageError
-from serving.status import Code, ServingError, invalid_argument
+from kubetfx.errors import UsageError
+from kubetfx.serving.status import Code, ServingError, invalid_argument
 
 _PLATFORM = "tensorflow"
 _DEPRECATED_TENSORFLOW = 1

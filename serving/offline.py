@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
-from pipeline.errors import DataError
-from serving import image_rows
+from kubetfx.errors import DataError
+from kubetfx.serving import image_requests as image_rows
 
 SIGNATURE = "serving_default"
 BATCH = 4_096

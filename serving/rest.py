@@ -23,10 +23,10 @@ import orjson
 from google.protobuf import json_format, wrappers_pb2
 from tensorflow_serving.apis import get_model_metadata_pb2, model_pb2  # type: ignore[import-untyped]
 
-from serving import json_document, json_tensor
-from serving.data_plane import DataPlane, ModelReference, rest_signature
-from serving.status import Code, ServingError, invalid_argument
-from serving.versions import ServedVersion, VersionStatus
+from kubetfx.serving import json_document, json_tensor
+from kubetfx.serving.data_plane import DataPlane, ModelReference, rest_signature
+from kubetfx.serving.status import Code, ServingError, invalid_argument
+from kubetfx.serving.versions import ServedVersion, VersionStatus
 
 _LOG = logging.getLogger(__name__)
 

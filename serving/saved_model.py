@@ -16,7 +16,7 @@ from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 from tensorflow.python.saved_model import loader_impl
 
-from serving.status import Code, ServingError, from_tensorflow
+from kubetfx.serving.status import Code, ServingError, from_tensorflow
 
 Array = np.ndarray[Any, Any]
 

@@ -22,15 +22,15 @@ from typing import Self
 import uvicorn
 import uvloop
 
-from pipeline.errors import KubetfxError, UsageError
-from serving.batching import BatchingParameters, read_batching_parameters_file
-from serving.data_plane import DataPlane, DataPlaneOptions
-from serving.grpc_server import GrpcOptions, GrpcServer
-from serving.metrics import Metrics
-from serving.model_config import ModelConfig, read_model_config_file
-from serving.rest import RestApplication, RestOptions
-from serving.status import ServingError
-from serving.versions import ModelManager, VersionOptions
+from kubetfx.errors import KubetfxError, UsageError
+from kubetfx.serving.batching import BatchingParameters, read_batching_parameters_file
+from kubetfx.serving.data_plane import DataPlane, DataPlaneOptions
+from kubetfx.serving.grpc_server import GrpcOptions, GrpcServer
+from kubetfx.serving.model_config import ModelConfig, read_model_config_file
+from kubetfx.serving.prometheus import Metrics
+from kubetfx.serving.rest import RestApplication, RestOptions
+from kubetfx.serving.status import ServingError
+from kubetfx.serving.versions import ModelManager, VersionOptions
 
 _LOG = logging.getLogger(__name__)
 

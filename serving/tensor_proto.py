@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2, types_pb2
 
-from serving.status import invalid_argument
+from kubetfx.serving.status import invalid_argument
 
 Array = np.ndarray[Any, Any]
 

@@ -15,10 +15,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from serving.model_config import ModelConfig
-from serving.saved_model import SavedModel, SessionOptions, is_saved_model
-from serving.status import Code, ServingError, invalid_argument
-from serving.warmup import warm_up
+from kubetfx.serving.model_config import ModelConfig
+from kubetfx.serving.saved_model import SavedModel, SessionOptions, is_saved_model
+from kubetfx.serving.status import Code, ServingError, invalid_argument
+from kubetfx.serving.warmup import warm_up
 
 _LOG = logging.getLogger(__name__)
 

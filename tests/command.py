@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import IO, Any, NamedTuple
 from unittest import mock
 
-from pipeline import cli
+from kubetfx.cli import app as cli
 
 
 class Finished(NamedTuple):

@@ -10,8 +10,9 @@ import pytest
 import typer
 import yaml
 
-from pipeline.cli import app
-from pipeline.config import COMPONENTS, PipelineConfig
+from kubetfx.cli.app import app
+from kubetfx.config.kubeflow import COMPONENTS
+from kubetfx.config.pipeline import PipelineConfig
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted(

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from serving.saved_model import SavedModel, SessionOptions
+from kubetfx.serving.saved_model import SavedModel, SessionOptions
 
 
 def application(path: Path, scheduling: str) -> Starlette:

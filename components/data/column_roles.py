@@ -5,9 +5,9 @@ SchemaGen writes the roles into the schema, models/features.py reads them there,
 
 import re
 
-from components.data import table_profile
-from models.features import Role
-from pipeline.config import FeaturesConfig
+from kubetfx.components.data import table_profile
+from kubetfx.config.data import FeaturesConfig
+from kubetfx.models.features import Role
 
 MIN_ROWS_OF_IDENTIFIER = 20
 _IDENTIFIER_NAME = re.compile(r"(^|_)(id|uuid|guid|key|index|rownum|row_?id)$|Id$|ID$|^Unnamed: 0$", re.ASCII)

@@ -14,8 +14,8 @@ import tensorflow as tf
 from tfx.components.util import examples_utils
 from tfx.types import artifact_utils, standard_artifacts, standard_component_specs
 
-from components.data import beam_mode, table_profile
-from pipeline.errors import DataError
+from kubetfx.components.data import beam_mode, table_profile
+from kubetfx.errors import DataError
 
 
 class ShardWriter:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import tensorflow as tf
 
-from components.data import table_profile
+from kubetfx.components.data import table_profile
 
 BLOCK_ROWS = 16_384
 BLOCK_CELLS = 2**21

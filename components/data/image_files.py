@@ -18,10 +18,11 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from pipeline.config import MODEL_OUTPUTS, DataConfig, nearest
-from pipeline.errors import DataError
-from pipeline.storage import is_url
-from serving.image_folders import SUFFIXES, pictures_below
+from kubetfx.config.data import MODEL_OUTPUTS, DataConfig
+from kubetfx.config.section import nearest
+from kubetfx.errors import DataError
+from kubetfx.serving.image_folders import SUFFIXES, pictures_below
+from kubetfx.storage import is_url
 
 IMAGE = "image"
 """Column of the encoded bytes."""

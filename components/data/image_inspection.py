@@ -181,7 +181,7 @@ class _Decoding:
 
     def decode(self, content: tf.Tensor) -> tf.Tensor:
         """(height, width, channels) uint8."""
-        from models.image_decoding import decode  # it needs TensorFlow, which a run without a change does not
+        from kubetfx.models.image_decoding import decode  # it needs TensorFlow, which a run without a change does not
 
         if self.jpeg is None:
             return decode(content, max_pixels=self.max_pixels)

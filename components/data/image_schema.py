@@ -7,9 +7,9 @@ from collections.abc import Iterable
 
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from components.data import table_profile
-from components.data.image_files import CONTENT_HASH, IMAGE, PATH
-from models import features
+from kubetfx.components.data import table_profile
+from kubetfx.components.data.image_files import CONTENT_HASH, IMAGE, PATH
+from kubetfx.models import features
 
 ROOM = 2
 """New images may be so many times larger or smaller than all so far, in pixels and in bytes."""

@@ -21,10 +21,11 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from components.data.table_profile import Column, ColumnType, TableProfile
-from pipeline.config import DataConfig, nearest
-from pipeline.errors import DataError, StorageError
-from pipeline.storage import Location, list_files, locate
+from kubetfx.components.data.table_profile import Column, ColumnType, TableProfile
+from kubetfx.config.data import DataConfig
+from kubetfx.config.section import nearest
+from kubetfx.errors import DataError, StorageError
+from kubetfx.storage import Location, list_files, locate
 
 if TYPE_CHECKING:
     import _csv
@@ -219,7 +220,7 @@ def _newest(base: Location, pattern: str) -> str:
     from tfx.components.example_gen.utils import calculate_splits_fingerprint_span_and_version  # takes seconds
     from tfx.proto.example_gen_pb2 import Input
 
-    from components.data import tfx_filesystem
+    from kubetfx.components.data import tfx_filesystem
 
     tfx_filesystem.register()
     split = Input.Split(name="all", pattern=pattern)

@@ -1,4 +1,4 @@
-"""Object stores for TFX's own code: what its drivers list and stat goes by pipeline/storage.py.
+"""Object stores for TFX's own code: what its drivers list and stat goes by kubetfx/storage.py.
 
 TFX takes TensorFlow's file system for s3:// and gs:// otherwise. That one has no S3 any more, and looks for credentials
 of its own kind.
@@ -12,7 +12,7 @@ from typing import Any
 from tfx.dsl.io import filesystem, filesystem_registry
 from tfx.dsl.io.filesystem import PathType
 
-from pipeline.storage import ObjectPath, locate
+from kubetfx.storage import ObjectPath, locate
 
 PRIORITY = 5
 """Lower is preferred, and TensorFlow's has 10."""

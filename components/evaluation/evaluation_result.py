@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from pipeline.config import ROBUSTNESS_PREFIX, worsening
+from kubetfx.config.evaluation import ROBUSTNESS_PREFIX, worsening
 
 RESULT = "evaluation.json"
 """File of the evaluation artifact with its EvaluationResult, for whoever has no TFMA at hand."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:  # it imports Keras
-    from models.export import ModelFacts
+    from kubetfx.models.export import ModelFacts
 
 GOLDEN = "golden.json"
 """File of the evaluation artifact."""
@@ -102,9 +102,9 @@ def predict_golden_rows(split: str, *, number: int, transform_graph: str, saved_
     import tensorflow as tf
     import tensorflow_transform as tft
 
-    from models import image_export
-    from models.export import NETWORK, network_arguments, read_facts
-    from models.raw_rows import raw_rows
+    from kubetfx.models import image_export
+    from kubetfx.models.export import NETWORK, network_arguments, read_facts
+    from kubetfx.models.raw_rows import raw_rows
 
     facts = read_facts(saved_model)
     assert facts is not None  # the Trainer of this run exported it
@@ -125,9 +125,9 @@ def predict_golden_rows(split: str, *, number: int, transform_graph: str, saved_
 def _golden_images(contents: Sequence[bytes], facts: "ModelFacts", saved_model: Path) -> GoldenRows:
     import tensorflow as tf
 
-    from models.export import NETWORK
-    from models.image_export import IMAGE_BYTES, input_of
-    from serving import image_rows
+    from kubetfx.models.export import NETWORK
+    from kubetfx.models.image_export import IMAGE_BYTES, input_of
+    from kubetfx.serving import image_requests as image_rows
 
     pixels = tf.cast(input_of(facts).decode(tf.constant(contents)), tf.float32)
     outputs = tf.saved_model.load(str(saved_model)).signatures[NETWORK](pixels=pixels)["outputs"]

@@ -16,10 +16,10 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageFilter
 
-from components.evaluation.confusion import class_scores, confusion_matrix, kappa
-from models.export import NETWORK, ModelFacts, read_facts
-from models.image_export import input_of
-from pipeline.config import IMAGE_METRICS, EvaluationConfig
+from kubetfx.components.evaluation.confusion import class_scores, confusion_matrix, kappa
+from kubetfx.config.evaluation import IMAGE_METRICS, EvaluationConfig
+from kubetfx.models.export import NETWORK, ModelFacts, read_facts
+from kubetfx.models.image_export import input_of
 
 RESULT = "image_evaluation.json"
 """File of the evaluation artifact."""

@@ -12,10 +12,10 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageDraw
 
-from components.evaluation.image_evaluation import BATCH, Array, Scored, score
-from models.export import read_facts
-from models.image_export import HEAD, MAPS
-from pipeline.errors import UsageError
+from kubetfx.components.evaluation.image_evaluation import BATCH, Array, Scored, score
+from kubetfx.errors import UsageError
+from kubetfx.models.export import read_facts
+from kubetfx.models.image_export import HEAD, MAPS
 
 TILE = 112
 """Pixels of a picture in a sheet."""

@@ -28,9 +28,9 @@ from tensorflow_model_analysis.slicer import slicer_lib
 from tensorflow_model_analysis.utils import config_util
 from tensorflow_model_analysis.writers import metrics_plots_and_validations_writer as tfma_writer
 
-from components.evaluation import metrics
-from models.export import read_facts
-from models.features import LABEL
+from kubetfx.components.evaluation import metrics
+from kubetfx.models.export import read_facts
+from kubetfx.models.features import LABEL
 
 BATCH_ROWS = 8_192
 IMAGE_BATCH_ROWS = 64

@@ -10,10 +10,10 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from components.push import push_directory
-from components.push.version_store import MARKER
-from pipeline.errors import StorageError
-from pipeline.storage import ObjectPath
+from kubetfx.components.push import push_directory
+from kubetfx.components.push.version_store import MARKER
+from kubetfx.errors import StorageError
+from kubetfx.storage import ObjectPath
 
 POLL_SECONDS = 5.0
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from components.push.version_store import version_store
-from pipeline.errors import PushError, StorageError
-from pipeline.storage import Location, copy_folder
+from kubetfx.components.push.version_store import version_store
+from kubetfx.errors import PushError, StorageError
+from kubetfx.storage import Location, copy_folder
 
 RECORD = Path("assets.extra") / "push.json"
 REQUEST = Path("assets.extra") / "request.json"

@@ -10,14 +10,14 @@ from pathlib import Path
 
 from absl import logging
 
-from components.evaluation import golden
-from components.push import push_directory
-from pipeline.config import EndpointConfig
-from pipeline.errors import KubetfxError, PushError
-from pipeline.storage import Location
-from serving.client import ClientOptions, GrpcClient, RequestError, RestClient, Target
-from serving.status import Code
-from serving.versions import State, VersionStatus
+from kubetfx.components.evaluation import golden
+from kubetfx.components.push import push_directory
+from kubetfx.config.serving import EndpointConfig
+from kubetfx.errors import KubetfxError, PushError
+from kubetfx.serving.client import ClientOptions, GrpcClient, RequestError, RestClient, Target
+from kubetfx.serving.status import Code
+from kubetfx.serving.versions import State, VersionStatus
+from kubetfx.storage import Location
 
 POLL_SECONDS = 0.2
 REQUEST_SECONDS = 30.0

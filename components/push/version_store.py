@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Protocol
 
-from pipeline.errors import StorageError
-from pipeline.storage import Location, ObjectInfo, ObjectPath
+from kubetfx.errors import StorageError
+from kubetfx.storage import Location, ObjectInfo, ObjectPath
 
 MARKER = "saved_model.pb"
 STALE_SECONDS = 3_600

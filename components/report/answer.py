@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from components.evaluation.evaluation_result import format_metric, metric_label
-from components.report.facts import Evaluation, Facts
-from pipeline.run_record import KILLED, RunRecord
-from pipeline.storage import is_url
+from kubetfx.components.evaluation.evaluation_result import format_metric, metric_label
+from kubetfx.components.report.facts import Evaluation, Facts
+from kubetfx.run_record import KILLED, RunRecord
+from kubetfx.storage import is_url
 
 LOG_LINES = 15
 LOG_WIDTH = 300

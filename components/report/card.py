@@ -5,9 +5,9 @@ After M. Mitchell et al., "Model Cards for Model Reporting", 2019.
 
 from collections.abc import Iterator
 
-from components.evaluation.evaluation_result import format_metric, metric_label
-from components.report.facts import Facts
-from components.report.markdown import escaped
+from kubetfx.components.evaluation.evaluation_result import format_metric, metric_label
+from kubetfx.components.report.facts import Facts
+from kubetfx.components.report.markdown import escaped
 
 Block = str | list[str]
 """A paragraph, or the items of a list."""

@@ -14,16 +14,14 @@ import numpy as np
 from absl import logging
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from components.data import table_profile
-from components.data.image_notes import notes_on
-from components.report import data as data_facts
-from components.report import training as training_facts
-from components.report import verdict
-from components.report.facts import Data, Evaluation, Facts, Metric, Push, Quality, Settings, Slice
-from components.report.previous import Previous
+from kubetfx.components.data import table_profile
+from kubetfx.components.data.image_notes import notes_on
+from kubetfx.components.report import data_facts, training_facts, verdict
+from kubetfx.components.report.facts import Data, Evaluation, Facts, Metric, Push, Quality, Settings, Slice
+from kubetfx.components.report.previous import Previous
 
 if TYPE_CHECKING:  # it imports TensorFlow
-    from components.report.predictions import Predictions
+    from kubetfx.components.report.predictions import Predictions
 
 EVALUATION_SPLIT = "eval"
 REQUEST = Path("assets.extra") / "request.json"
@@ -135,7 +133,7 @@ class _Collector:
         )
 
     def _push(self, saved_model: Path) -> Push:
-        from components.push.push_directory import model_digest
+        from kubetfx.components.push.push_directory import model_digest
 
         sources = self._sources
         request = saved_model / REQUEST
@@ -149,8 +147,9 @@ class _Collector:
 
     def _quality(self, examples: Path, saved_model: Path) -> "tuple[Quality, _Predicted] | None":
         """Facts about predictions, and the predictions themselves."""
-        from components.report import intervals, quality
-        from components.report import predictions as predicting
+        from kubetfx.components.report import intervals
+        from kubetfx.components.report import predictions as predicting
+        from kubetfx.components.report import quality_facts as quality
 
         seed = self._settings.seed
         files = sorted((examples / f"Split-{EVALUATION_SPLIT}").glob("*"))
@@ -176,13 +175,13 @@ class _Collector:
         """Which features a column becomes; None for a network of the user's own, of which that is not known."""
         if self._settings.module or self._schema is None:
             return None
-        from models.features import read_features
-        from models.tabular import feature_positions
+        from kubetfx.models.features import read_features
+        from kubetfx.models.tabular import feature_positions
 
         return feature_positions(read_features(self._schema))
 
     def _with_importance(self, model: Any, sample: Any, predictions: Any, positions: Any, found: Quality) -> Quality:
-        from components.report import predictions as predicting
+        from kubetfx.components.report import predictions as predicting
 
         importance, rows, repetitions = predicting.importance(
             model, sample, predictions, positions=positions, seed=self._settings.seed
@@ -203,7 +202,7 @@ def _on_one_line(request: Path) -> str:
 
 
 def _with_mistakes(found: Quality, sample: Any, predictions: Any) -> Quality:
-    from components.report import mistakes
+    from kubetfx.components.report import mistakes
 
     number, shown = mistakes.describe(sample.examples, predictions)
     return found.model_copy(update={"num_mistakes": number, "mistakes": shown})
@@ -226,7 +225,7 @@ def with_intervals(
         total_rows: of the evaluation split.
         seed: of the bootstrap.
     """
-    from components.report.intervals import bootstrap
+    from kubetfx.components.report.intervals import bootstrap
 
     def of_metric(metric: Metric) -> Metric:
         if metric.interval:

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from components.report.facts import Data, Facts, Training
-from pipeline.config import is_lower_better
-from pipeline.run_record import RunRecord
+from kubetfx.components.report.facts import Data, Facts, Training
+from kubetfx.config.evaluation import is_lower_better
+from kubetfx.run_record import RunRecord
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ from tfx.proto.orchestration import driver_output_pb2
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 from tfx.types.artifact import Artifact
 
-from components.report import card, facts, metrics, previous, render
-from components.report.collect import Sources, collect
+from kubetfx.components.report import card, facts, previous, render
+from kubetfx.components.report import metrics_document as metrics
+from kubetfx.components.report.collect import Sources, collect
 
 REPORT, CARD = "report.html", "model_card.md"
 

@@ -8,8 +8,12 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from components.evaluation.evaluation_result import Check
-from pipeline.config import CardConfig, EvaluationConfig, PipelineConfig, ReportConfig, Task, ValidationConfig
+from kubetfx.components.evaluation.evaluation_result import Check
+from kubetfx.config.data import ValidationConfig
+from kubetfx.config.evaluation import EvaluationConfig
+from kubetfx.config.model import Task
+from kubetfx.config.pipeline import PipelineConfig
+from kubetfx.config.report import CardConfig, ReportConfig
 
 FACTS = "facts.json"
 """File of the report's artifact."""

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup, escape
 
-from components.report.facts import CalibrationBin, Column, Curve, Interval, Point
-from components.report.formats import duration, number, shorten
+from kubetfx.components.report.facts import CalibrationBin, Column, Curve, Interval, Point
+from kubetfx.components.report.formats import duration, number, shorten
 
 WIDTH = 300
 HEIGHT = 200

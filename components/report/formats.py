@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from components.report.facts import Column, ColumnSplit, Evaluation, Importance, Layer, Quality
+from kubetfx.components.report.facts import Column, ColumnSplit, Evaluation, Importance, Layer, Quality
 
 _ROLES = {
     "label": "label",

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from components.evaluation import metrics
-from components.report.facts import Interval
-from components.report.predictions import Predictions, row_losses
+from kubetfx.components.evaluation import metrics
+from kubetfx.components.report.facts import Interval
+from kubetfx.components.report.predictions import Predictions, row_losses
 
 BOOTSTRAP_REPETITIONS = 200
 BOOTSTRAP_CELLS = 40_000_000

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from components.data import image_notes
+from kubetfx.components.data import image_notes
 
 MAX_BROKEN_FILES = 50
 """Broken images that are named."""

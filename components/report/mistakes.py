@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageOps
 
-from components.report.facts import Mistake
-from components.report.predictions import Predictions
+from kubetfx.components.report.facts import Mistake
+from kubetfx.components.report.predictions import Predictions
 
 MAX_MISTAKES = 24
 EDGE = 128

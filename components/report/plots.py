@@ -4,12 +4,12 @@ from collections.abc import Iterator, Sequence
 
 from markupsafe import Markup
 
-from components.evaluation.evaluation_result import format_metric, metric_label
-from components.report import figures
-from components.report.comparison import Comparison
-from components.report.facts import Curve, Quality, Training
-from components.report.formats import number
-from pipeline.run_record import FUSED, RunRecord
+from kubetfx.components.evaluation.evaluation_result import format_metric, metric_label
+from kubetfx.components.report import figures
+from kubetfx.components.report.comparison import Comparison
+from kubetfx.components.report.facts import Curve, Quality, Training
+from kubetfx.components.report.formats import number
+from kubetfx.run_record import FUSED, RunRecord
 
 
 def is_curve(name: str) -> bool:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from components.report.facts import Importance
-from models.features import LABEL, MISSING_INTEGER
+from kubetfx.components.report.facts import Importance
+from kubetfx.models.features import LABEL, MISSING_INTEGER
 
 READ_BATCH = 1_024
 SAMPLE_BYTES = 2**28
@@ -120,7 +120,7 @@ class Model:
         Raises:
             ValueError: kubetfx did not export it, or an old one did.
         """
-        from models.export import NETWORK, read_facts
+        from kubetfx.models.export import NETWORK, read_facts
 
         facts = read_facts(path)
         if facts is None or not facts.network_inputs:
@@ -184,7 +184,7 @@ class Model:
 
     def outputs(self, features: dict[str, Array]) -> Array:
         """Probabilities (rows, classes) or values (rows,), float64, for features."""
-        from models.export import network_arguments
+        from kubetfx.models.export import network_arguments
 
         arguments = network_arguments(features, self.facts.network_inputs)
         return self._shaped(self._ask(self._network, "outputs", arguments))

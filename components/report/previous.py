@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import run_record
+from kubetfx import run_record
 
 FINISHED = frozenset({"pushed", "unchanged", "not_blessed"})
 

@@ -15,13 +15,13 @@ import jinja2
 import yaml
 from markupsafe import Markup
 
-from components.evaluation.evaluation_result import format_metric, metric_label
-from components.report import card, figures, formats, plots
-from components.report.answer import answer
-from components.report.comparison import Comparison
-from components.report.facts import AnomalyFact, Column, Data, Evaluation, Facts, Quality, Training
-from pipeline.config import ROBUSTNESS_PREFIX
-from pipeline.run_record import RunRecord
+from kubetfx.components.evaluation.evaluation_result import format_metric, metric_label
+from kubetfx.components.report import card, figures, formats, plots
+from kubetfx.components.report.answer import answer
+from kubetfx.components.report.comparison import Comparison
+from kubetfx.components.report.facts import AnomalyFact, Column, Data, Evaluation, Facts, Quality, Training
+from kubetfx.config.evaluation import ROBUSTNESS_PREFIX
+from kubetfx.run_record import RunRecord
 
 TEMPLATES = Path(__file__).parent / "templates"
 MAX_ROWS = 200

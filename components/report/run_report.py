@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from components.report import card, facts, metrics, previous, render
-from components.report.collect import Sources, collect
-from pipeline.config import PipelineConfig
-from pipeline.run_record import CARD, METRICS, REPORT, REPORT_NODE, RunRecord, run_folder, write_text
+from kubetfx.components.report import card, facts, previous, render
+from kubetfx.components.report import metrics_document as metrics
+from kubetfx.components.report.collect import Sources, collect
+from kubetfx.config.pipeline import PipelineConfig
+from kubetfx.run_record import CARD, METRICS, REPORT, REPORT_NODE, RunRecord, run_folder, write_text
 
 
 def publish(

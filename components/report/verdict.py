@@ -6,10 +6,10 @@ Reads the evaluation.json that the Evaluator leaves beside TFMA's files, so TFMA
 from collections.abc import Mapping
 from pathlib import Path
 
-from components.evaluation.evaluation_result import COUNT, RESULT, EvaluationResult, RankedSlice, read_result
-from components.report.facts import Evaluation, Interval, Metric, Slice
-from components.report.intervals import SHARES_OF_ROWS, wilson
-from pipeline.config import is_lower_better
+from kubetfx.components.evaluation.evaluation_result import COUNT, RESULT, EvaluationResult, RankedSlice, read_result
+from kubetfx.components.report.facts import Evaluation, Interval, Metric, Slice
+from kubetfx.components.report.intervals import SHARES_OF_ROWS, wilson
+from kubetfx.config.evaluation import is_lower_better
 
 SMALL_SLICE = 30
 """Rows below which a slice's metrics say little."""

@@ -7,8 +7,8 @@ from typing import Any
 import tensorflow as tf
 from tfx.types import artifact_utils, standard_artifacts
 
-from components.image_example_gen import Driver, Executor, ImageExampleGen
-from pipeline.config import DataConfig
+from kubetfx.components.image_example_gen import Driver, Executor, ImageExampleGen
+from kubetfx.config.data import DataConfig
 
 
 def run_executor(

@@ -16,17 +16,17 @@ from tfx.components.util import model_utils
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import path_utils
 
-from components.evaluation.evaluation_result import Check, EvaluationResult
-from components.evaluator import (
+from kubetfx.components.evaluation.evaluation_result import Check, EvaluationResult
+from kubetfx.components.evaluator import (
     Executor,
     effective_thresholds,
     make_eval_config,
     read_evaluation,
     why_not_comparable,
 )
-from models.export import FACTS
-from models.features import set_role
-from pipeline.config import METRICS, EvaluationConfig, Threshold, is_lower_better
+from kubetfx.config.evaluation import METRICS, EvaluationConfig, Threshold, is_lower_better
+from kubetfx.models.export import FACTS
+from kubetfx.models.features import set_role
 
 HIGHER = config_pb2.MetricDirection.HIGHER_IS_BETTER
 LOWER = config_pb2.MetricDirection.LOWER_IS_BETTER

@@ -14,11 +14,11 @@ from tfx.components.example_gen import base_example_gen_executor
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_artifacts
 
-from components.data import table_profile, tables
-from components.example_gen import Driver, Executor, TableExampleGen, _one_ahead, encode, row_keys, split_of
-from pipeline.config import DataConfig
-from pipeline.errors import DataError
-from pipeline.storage import ObjectPath
+from kubetfx.components.data import table_profile, tables
+from kubetfx.components.example_gen import Driver, Executor, TableExampleGen, _one_ahead, encode, row_keys, split_of
+from kubetfx.config.data import DataConfig
+from kubetfx.errors import DataError
+from kubetfx.storage import ObjectPath
 
 BLOCK = pa.RecordBatch.from_pydict(
     {
@@ -152,7 +152,7 @@ def test_key_of_a_row_is_the_same_in_another_process():
     """Python's hashes, and the order of anything built on them, differ from process to process."""
     program = (
         "import pyarrow as pa, json, sys\n"
-        "from components.example_gen import row_keys\n"
+        "from kubetfx.components.example_gen import row_keys\n"
         "block = pa.RecordBatch.from_pydict({'i': pa.array([1, None], pa.int64()), 'f': pa.array([1.1, None],"
         " pa.float32()), 's': pa.array(['größe', None])})\n"
         "print(json.dumps(row_keys(block)))\n"

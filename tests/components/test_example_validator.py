@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 import tensorflow_data_validation as tfdv
 
-from components import example_validator
+from kubetfx.components import example_validator
 
 
 def table(**changes):

@@ -10,13 +10,13 @@ import pytest
 from PIL import Image
 from tfx.types import standard_artifacts
 
-from components import image_example_gen
-from components.data import table_profile
-from components.data.image_inspection import assign_splits, inspect
-from components.data.image_notes import REPORT, report_warnings
-from components.image_example_gen import Driver, ImageExampleGen
-from pipeline.config import DataConfig
-from pipeline.errors import AnomaliesError, DataError
+from kubetfx.components import image_example_gen
+from kubetfx.components.data import table_profile
+from kubetfx.components.data.image_inspection import assign_splits, inspect
+from kubetfx.components.data.image_notes import REPORT, report_warnings
+from kubetfx.components.image_example_gen import Driver, ImageExampleGen
+from kubetfx.config.data import DataConfig
+from kubetfx.errors import AnomaliesError, DataError
 from tests.components.image_runs import rows_of, run_executor
 from tests.components.pictures import encoded, picture, write_classes, write_picture
 

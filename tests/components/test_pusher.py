@@ -5,12 +5,12 @@ import pytest
 from tfx.orchestration.portable.data_types import ExecutionInfo
 from tfx.types import standard_artifacts
 
-from components.evaluation.evaluation_result import RESULT
-from components.push.push_directory import push, read_record, roll_back, versions
-from components.pusher import NOT_BLESSED, Driver, Executor
-from components.served_model_resolver import saved_model_path
-from pipeline.errors import PushError
-from pipeline.storage import ObjectPath
+from kubetfx.components.evaluation.evaluation_result import RESULT
+from kubetfx.components.push.push_directory import push, read_record, roll_back, versions
+from kubetfx.components.pusher import NOT_BLESSED, Driver, Executor
+from kubetfx.components.served_model_resolver import saved_model_path
+from kubetfx.errors import PushError
+from kubetfx.storage import ObjectPath
 
 
 @pytest.fixture

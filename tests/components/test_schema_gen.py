@@ -8,12 +8,12 @@ from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx.types import artifact_utils, standard_artifacts
 
-from components.data import table_profile
-from components.data.tables import Column, TableProfile
-from components.schema_gen import Executor, complete_schema, infer_schema
-from models.features import MISSING_INTEGER, read_features, read_schema
-from pipeline.config import FeaturesConfig
-from pipeline.errors import ConfigError, KubetfxError
+from kubetfx.components.data import table_profile
+from kubetfx.components.data.tables import Column, TableProfile
+from kubetfx.components.schema_gen import Executor, complete_schema, infer_schema
+from kubetfx.config.data import FeaturesConfig
+from kubetfx.errors import ConfigError, KubetfxError
+from kubetfx.models.features import MISSING_INTEGER, read_features, read_schema
 
 PROFILE = TableProfile(
     (

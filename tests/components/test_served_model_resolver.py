@@ -4,8 +4,8 @@ import pytest
 from tfx.orchestration.portable.data_types import ExecutionInfo
 from tfx.types import standard_artifacts
 
-from components.push.push_directory import push
-from components.served_model_resolver import NO_VERSION, Driver, Executor, baseline_version, saved_model_path
+from kubetfx.components.push.push_directory import push
+from kubetfx.components.served_model_resolver import NO_VERSION, Driver, Executor, baseline_version, saved_model_path
 
 
 @pytest.fixture

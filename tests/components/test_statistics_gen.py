@@ -12,9 +12,9 @@ import tensorflow_data_validation as tfdv
 from tfx.components.statistics_gen import executor as tfx_executor
 from tfx.types import artifact_utils, standard_artifacts
 
-from components.data import examples, table_profile
-from components.example_gen import encode
-from components.statistics_gen import Executor, sample_rate
+from kubetfx.components.data import examples, table_profile
+from kubetfx.components.example_gen import encode
+from kubetfx.components.statistics_gen import Executor, sample_rate
 
 COLUMNS = {
     "height": pa.array([1.5, None, 2.5, 4.0] * 50, pa.float32()),

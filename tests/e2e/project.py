@@ -21,7 +21,7 @@ WATCH_SECONDS = 120
 
 
 def command(*arguments: str | Path) -> list[str]:
-    return [sys.executable, "-m", "pipeline", *map(str, arguments)]
+    return [sys.executable, "-m", "kubetfx", *map(str, arguments)]
 
 
 def environment() -> dict[str, str]:

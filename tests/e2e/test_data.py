@@ -22,7 +22,7 @@ def test_users_own_module_beside_the_config_is_used_and_its_edits_are_noticed(ne
     module = project.folder / "my_network.py"
     module.write_text(
         "import keras\n"
-        "from models.tabular import build_model as build_default, preprocessing_fn\n\n"
+        "from kubetfx.models.tabular import build_model as build_default, preprocessing_fn\n\n"
         "def build_model(transform_output, *, model, features, num_outputs):\n"
         "    network = build_default(transform_output, model=model, features=features, num_outputs=num_outputs)\n"
         "    return keras.Model(network.input, network.output, name='mine')\n"

@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from examples.digits.prepare import write_images
-from serving.model_config import ModelConfig
-from serving.server import RunningServer
+from kubetfx.serving.model_config import ModelConfig
+from kubetfx.serving.server import RunningServer
 from tests.command import Finished, kubetfx_here
 from tests.e2e.project import REPOSITORY, kubetfx, metrics_of, report_of, states
 from tests.serving.conftest import options

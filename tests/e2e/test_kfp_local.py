@@ -10,8 +10,8 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from pipeline.run_record import find
-from pipeline.workspace import locked
+from kubetfx.run_record import find
+from kubetfx.workspace import locked
 from tests.command import Finished
 from tests.e2e.project import Project, kubetfx, penguins_in, report_of, states
 

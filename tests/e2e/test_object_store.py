@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from components.push.push_directory import versions
-from pipeline.storage import ObjectPath
+from kubetfx.components.push.push_directory import versions
+from kubetfx.storage import ObjectPath
 from tests.command import Finished
 from tests.e2e.project import PENGUINS, Project, penguins_in, states
 from tests.s3_store import BUCKET, S3Store

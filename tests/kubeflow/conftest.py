@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import yaml
 
-from kubeflow import emulator
-from kubeflow.compiler import Extras, compile_pipeline, write_package
-from kubeflow.executor_io import LAUNCHER_ROOT, ExecutorInput
-from kubeflow.task_run import run_task
-from kubeflow.task_spec import TaskSpec
-from pipeline.config import KubeflowConfig
+from kubetfx.config.kubeflow import KubeflowConfig
+from kubetfx.kubeflow import emulator
+from kubetfx.kubeflow.compiler import Extras, compile_pipeline, write_package
+from kubetfx.kubeflow.executor_io import LAUNCHER_ROOT, ExecutorInput
+from kubetfx.kubeflow.task_run import run_task
+from kubetfx.kubeflow.task_spec import TaskSpec
 
 
 def documents(path: Path) -> list[dict[str, Any]]:
@@ -57,7 +57,7 @@ class InThisProcess:
     ) -> int:
         import json
 
-        assert list(command[:3]) == ["python", "-m", "kubeflow.entrypoint"]
+        assert list(command[:3]) == ["python", "-m", "kubetfx.kubeflow.entrypoint"]
         spec, text = TaskSpec.from_argument(command[4]), command[6]
         executor_input = ExecutorInput.from_json(text)
         try:

@@ -130,10 +130,12 @@ def taxi(root: str = "/taxi") -> Pipeline:
     schema_gen = SchemaGen(statistics=statistics_gen.outputs["statistics"], infer_feature_shape=True)
     validator = ExampleValidator(statistics=statistics_gen.outputs["statistics"], schema=schema_gen.outputs["schema"])
     transform = Transform(
-        examples=examples, schema=schema_gen.outputs["schema"], preprocessing_fn="models.tabular.preprocessing_fn"
+        examples=examples,
+        schema=schema_gen.outputs["schema"],
+        preprocessing_fn="kubetfx.models.tabular.preprocessing_fn",
     )
     trainer = Trainer(
-        run_fn="models.training.run_fn",
+        run_fn="kubetfx.models.training.run_fn",
         examples=transform.outputs["transformed_examples"],
         transform_graph=transform.outputs["transform_graph"],
         schema=schema_gen.outputs["schema"],

@@ -10,13 +10,13 @@ import yaml
 from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
-from components.push.push_directory import read_record, versions
-from kubeflow.executor_io import LAUNCHER_ROOT
-from kubeflow.lint import lint
-from kubeflow.local import docker_command
-from kubeflow.package import compile_to_file
-from kubeflow.system_nodes import ImporterExecutor, LatestPushedModelExecutor
-from pipeline.config import load_config
+from kubetfx.components.push.push_directory import read_record, versions
+from kubetfx.config.loading import load_config
+from kubetfx.kubeflow.executor_io import LAUNCHER_ROOT
+from kubetfx.kubeflow.lint import lint
+from kubetfx.kubeflow.local import docker_command
+from kubetfx.kubeflow.package import compile_to_file
+from kubetfx.kubeflow.system_nodes import ImporterExecutor, LatestPushedModelExecutor
 from tests.kubeflow.test_task_run import artifact, pusher_spec
 
 REPOSITORY = Path(__file__).parents[2]
@@ -65,7 +65,7 @@ def test_pusher_in_its_container_pushes_to_a_bucket(bucket, tmp_path):
         "inputs": {"artifacts": inputs},
         "outputs": {"artifacts": outputs, "outputFile": str(tmp_path / "output.json")},
     }
-    command = [sys.executable, "-m", "kubeflow.entrypoint", "--task", pusher_spec(bucket).to_argument()]
+    command = [sys.executable, "-m", "kubetfx.kubeflow.entrypoint", "--task", pusher_spec(bucket).to_argument()]
 
     subprocess.run(
         [*command, "--executor-input", json.dumps(document)],

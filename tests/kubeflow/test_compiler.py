@@ -21,13 +21,14 @@ from tfx.orchestration.kubeflow.decorators import FinalStatusStr
 from tfx.proto import infra_validator_pb2
 from tfx.types import Channel, standard_artifacts
 
-from kubeflow import package as config_package
-from kubeflow.compiler import write_package
-from kubeflow.lint import lint
-from kubeflow.package_document import digest
-from pipeline import definition
-from pipeline.config import COMPONENTS, load_config
-from pipeline.errors import CompileError, ConfigError
+from kubetfx.config.kubeflow import COMPONENTS
+from kubetfx.config.loading import load_config
+from kubetfx.errors import CompileError, ConfigError
+from kubetfx.kubeflow import package as config_package
+from kubetfx.kubeflow.compiler import write_package
+from kubetfx.kubeflow.lint import lint
+from kubetfx.kubeflow.package_document import digest
+from kubetfx.pipeline import definition
 from tests.kubeflow import taxi_pipeline
 from tests.kubeflow.conftest import documents, specs
 from tests.kubeflow.published_schemas import custom_resource_schema, schema
@@ -378,7 +379,7 @@ def test_module_that_is_no_python_names_its_line(compile_module):
 
 
 def test_module_of_kubetfx_and_installed_ones_do_not_travel(compile_module):
-    assert compile_module("models.tabular")[0] == {}
+    assert compile_module("kubetfx.models.tabular")[0] == {}
     assert compile_module("yaml")[0] == {}
 
 

@@ -1,7 +1,7 @@
 import pytest
 
-from kubeflow.cron import to_kfp
-from pipeline.errors import UsageError
+from kubetfx.errors import UsageError
+from kubetfx.kubeflow.cron import to_kfp
 
 
 @pytest.mark.parametrize(

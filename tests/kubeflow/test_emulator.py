@@ -16,12 +16,12 @@ from tfx.orchestration.kubeflow.decorators import FinalStatusStr
 from tfx.proto import example_diff_pb2, example_gen_pb2
 from tfx.types import Channel, standard_artifacts
 
-from kubeflow.compiler import Extras, compile_pipeline, write_package
-from kubeflow.emulator import Emulator, TaskFailedError
-from kubeflow.executor_io import local_path
-from kubeflow.package_document import read_package
-from pipeline.config import KubeflowConfig
-from pipeline.errors import CompileError, UsageError
+from kubetfx.config.kubeflow import KubeflowConfig
+from kubetfx.errors import CompileError, UsageError
+from kubetfx.kubeflow.compiler import Extras, compile_pipeline, write_package
+from kubetfx.kubeflow.emulator import Emulator, TaskFailedError
+from kubetfx.kubeflow.executor_io import local_path
+from kubetfx.kubeflow.package_document import read_package
 from tests.kubeflow.conftest import InThisProcess
 from tests.kubeflow.taxi_pipeline import (
     CsvExampleGen,

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from kubeflow import entrypoint
-from kubeflow.executor_io import LAUNCHER_ROOT
-from kubeflow.task_spec import Node, OutputSlot, TaskSpec
-from pipeline.errors import DataError
-from pipeline.spared_imports import LIGHT_MODULES
+from kubetfx.errors import DataError
+from kubetfx.kubeflow import entrypoint
+from kubetfx.kubeflow.executor_io import LAUNCHER_ROOT
+from kubetfx.kubeflow.task_spec import Node, OutputSlot, TaskSpec
+from kubetfx.pipeline.spared_imports import LIGHT_MODULES
 from tests.kubeflow.test_task_run import artifact, gate_document, gate_spec, pusher_spec
 
 NO_OUTPUTS = json.dumps({"outputs": {"outputFile": "/no/such/folder/output.json"}})
@@ -26,7 +26,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 def command(spec: TaskSpec, document: str) -> list[str]:
     task = spec.to_argument()
-    return [sys.executable, "-m", "kubeflow.entrypoint", "--task", task, "--executor-input", document]
+    return [sys.executable, "-m", "kubetfx.kubeflow.entrypoint", "--task", task, "--executor-input", document]
 
 
 def environment(root: Path, **variables: str) -> dict[str, str]:
@@ -184,10 +184,10 @@ def test_user_without_name_and_home_can_run_a_task(open_folder):
     spec = pusher_spec(open_folder / "serving")
     program = (
         "import os, sys\n"
-        "from kubeflow import entrypoint\n"
-        "from pipeline.spared_imports import spared_imports\n"
-        "with spared_imports(['components.pusher']):\n"
-        "    import components.pusher, kubeflow.task_run  # the files of this Python may be root's alone\n"
+        "from kubetfx.kubeflow import entrypoint\n"
+        "from kubetfx.pipeline.spared_imports import spared_imports\n"
+        "with spared_imports(['kubetfx.components.pusher']):\n"
+        "    import kubetfx.components.pusher, kubetfx.kubeflow.task_run  # this Python's files may be root's alone\n"
         "os.setgroups([]); os.setgid(12345); os.setuid(12345)\n"
         "entrypoint.main(sys.argv[1:])\n"
     )
@@ -222,7 +222,7 @@ def test_home_that_cannot_be_written_becomes_the_folder_for_temporary_files(monk
 def test_components_of_tfx_can_still_be_imported_from_their_package():
     program = (
         "import sys\n"
-        "from pipeline.spared_imports import spared_imports\n"
+        "from kubetfx.pipeline.spared_imports import spared_imports\n"
         "with spared_imports():\n"
         "    import tfx.components.example_gen\n"
         "    assert 'tfx.components.tuner.component' not in sys.modules\n"
@@ -239,9 +239,9 @@ def test_components_of_tfx_can_still_be_imported_from_their_package():
 
 def test_module_of_the_user_s_may_import_tfx_as_its_guides_do():
     program = (
-        "from pipeline.spared_imports import spared_imports\n"
+        "from kubetfx.pipeline.spared_imports import spared_imports\n"
         "with spared_imports(['my_components']):\n"
-        "    import kubeflow.task_run\n"
+        "    import kubetfx.kubeflow.task_run\n"
         "    from tfx import v1 as tfx\n"
         "import tensorflow_model_analysis as tfma\n"
         "print(tfx.components.Evaluator.__name__, tfma.EvalConfig.__name__, tfx.dsl.components.component.__name__)\n"
@@ -257,9 +257,9 @@ def test_module_of_the_user_s_may_import_tfx_as_its_guides_do():
 def test_light_node_starts_without_tensorflow_and_beam(module):
     program = (
         "import sys\n"
-        "from pipeline.spared_imports import spared_imports\n"
+        "from kubetfx.pipeline.spared_imports import spared_imports\n"
         f"with spared_imports(['{module}']):\n"
-        f"    import kubeflow.task_run, {module}\n"
+        f"    import kubetfx.kubeflow.task_run, {module}\n"
         "heavy = {'tensorflow', 'apache_beam', 'keras', 'tensorflow_model_analysis'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"
     )
@@ -274,9 +274,9 @@ def test_schema_is_inferred_without_tensorflow_and_beam(tmp_path):
     """As in its container: the extension of TFDV is imported when there is something to infer."""
     program = (
         "import sys\n"
-        "from pipeline.spared_imports import spared_imports\n"
-        "with spared_imports(['components.schema_gen']):\n"
-        "    from components.schema_gen import infer_schema\n"
+        "from kubetfx.pipeline.spared_imports import spared_imports\n"
+        "with spared_imports(['kubetfx.components.schema_gen']):\n"
+        "    from kubetfx.components.schema_gen import infer_schema\n"
         "    from tensorflow_metadata.proto.v0 import statistics_pb2\n"
         "    split = statistics_pb2.DatasetFeatureStatisticsList()\n"
         "    feature = split.datasets.add(num_examples=3).features.add(type='STRING')\n"
@@ -299,7 +299,7 @@ def test_reason_exit_status_and_last_log_lines_are_the_pods_message(tmp_path):
     message.touch()
     program = (
         "import pathlib, sys\n"
-        "from kubeflow import entrypoint\n"
+        "from kubetfx.kubeflow import entrypoint\n"
         f"entrypoint.TERMINATION_LOG = pathlib.Path({str(message)!r})\n"
         "entrypoint.main(sys.argv[1:])\n"
     )
@@ -343,9 +343,9 @@ def test_pods_message_shows_whole_lines_of_the_traceback_and_no_more_than_kubern
 def test_sigterm_for_a_forked_process_ends_that_process_and_not_the_task():
     program = (
         "import multiprocessing, pathlib, time\n"
-        "from kubeflow import entrypoint\n"
-        "from kubeflow.executor_io import ExecutorInput\n"
-        "from kubeflow.task_spec import TaskSpec\n"
+        "from kubetfx.kubeflow import entrypoint\n"
+        "from kubetfx.kubeflow.executor_io import ExecutorInput\n"
+        "from kubetfx.kubeflow.task_spec import TaskSpec\n"
         "entrypoint._end_on_sigterm(TaskSpec(), ExecutorInput({}, {}, {}, pathlib.Path('/no/such/file')))\n"
         "child = multiprocessing.get_context('fork').Process(target=time.sleep, args=(60,))\n"
         "child.start()\n"

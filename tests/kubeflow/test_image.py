@@ -61,11 +61,12 @@ def test_no_component_imports_what_is_left_out() -> None:
 import importlib, pkgutil, sys
 for name in {unused!r}:
     sys.modules[name] = None  # importing it is an ImportError
-import components, kubeflow, models, pipeline, serving
-for package in (components, kubeflow, models, pipeline, serving):
-    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-        if not module.name.endswith("__main__"):
-            importlib.import_module(module.name)
+import kubetfx
+names = [module.name for module in pkgutil.walk_packages(kubetfx.__path__, "kubetfx.")]
+assert "kubetfx.components.report.render" in names
+for name in names:
+    if not name.endswith("__main__"):
+        importlib.import_module(name)
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -169,7 +170,7 @@ def test_every_component_runs_as_any_user_on_a_read_only_root(image: str, tmp_pa
 
 
 @needs_docker
-@pytest.mark.parametrize("module", ["tfx.v1", "kfp.kubernetes", "serving.server", "tensorflow_transform"])
+@pytest.mark.parametrize("module", ["tfx.v1", "kfp.kubernetes", "kubetfx.serving.server", "tensorflow_transform"])
 def test_modules_of_users_and_of_kubeflow_are_left_in(image: str, module: str) -> None:
     done = docker(*READ_ONLY, "--entrypoint=python", image, "-c", f"import {module}")
     assert done.returncode == 0, done.stderr[-2000:]

@@ -11,8 +11,8 @@ import pytest
 import yaml
 from kfp import compiler
 
-from kubeflow import lint as linter
-from pipeline.errors import UsageError
+from kubetfx.errors import UsageError
+from kubetfx.kubeflow import lint as linter
 from tests.kubeflow import sdk_packages
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -421,7 +421,7 @@ def test_junk_at_any_place_breaks_nothing(two_steps, tmp_path, junk):
 
 def kubetfx(*arguments: object) -> subprocess.CompletedProcess[str]:
     """One whole process: what the shell sees."""
-    command = [sys.executable, "-m", "pipeline", *map(str, arguments)]
+    command = [sys.executable, "-m", "kubetfx", *map(str, arguments)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 

@@ -23,7 +23,7 @@ from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import pusher_pb2, trainer_pb2
 from tfx.types import Channel, standard_artifacts
 
-from kubeflow import lint as linter
+from kubetfx.kubeflow import lint as linter
 
 ROOT = Path(__file__).resolve().parents[2]
 ResourceSpec = pipeline_spec_pb2.PipelineDeploymentConfig.PipelineContainerSpec.ResourceSpec
@@ -160,7 +160,7 @@ def test_every_fault_of_tfx_own_runner_is_found(request, fixture, faults):
 def test_the_command_prints_findings_as_json_and_ends_with_1(job_spec):
     """One whole process: what the shell sees."""
     result = subprocess.run(
-        [sys.executable, "-m", "pipeline", "lint", str(job_spec), "--format", "json"],
+        [sys.executable, "-m", "kubetfx", "lint", str(job_spec), "--format", "json"],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -175,7 +175,7 @@ def test_the_command_prints_findings_as_json_and_ends_with_1(job_spec):
 
 def test_the_command_leads_people_to_the_line(template):
     result = subprocess.run(
-        [sys.executable, "-m", "pipeline", "lint", str(template)], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "kubetfx", "lint", str(template)], cwd=ROOT, capture_output=True, text=True, check=False
     )
 
     assert result.returncode == 1

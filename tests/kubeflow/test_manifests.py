@@ -17,8 +17,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from serving.batching import read_batching_parameters_file
-from serving.model_config import LatestVersions, SpecificVersions, read_model_config_file
+from kubetfx.serving.batching import read_batching_parameters_file
+from kubetfx.serving.model_config import LatestVersions, SpecificVersions, read_model_config_file
 from tests.kubeflow.published_schemas import custom_resource_schema, schema
 
 ROOT = Path(__file__).resolve().parents[2]

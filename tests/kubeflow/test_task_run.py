@@ -9,15 +9,16 @@ from typing import Any
 
 import pytest
 
-from kubeflow.compiler import write_package
-from kubeflow.emulator import Emulator
-from kubeflow.executor_io import ExecutorInput, local_path, write_output
-from kubeflow.package import compile_config
-from kubeflow.package_document import read_package
-from kubeflow.task_run import run_task
-from kubeflow.task_spec import Node, OutputSlot, Property, TaskSpec
-from pipeline.config import COMPONENTS, load_config
-from pipeline.errors import AnomaliesError, KubetfxError
+from kubetfx.config.kubeflow import COMPONENTS
+from kubetfx.config.loading import load_config
+from kubetfx.errors import AnomaliesError, KubetfxError
+from kubetfx.kubeflow.compiler import write_package
+from kubetfx.kubeflow.emulator import Emulator
+from kubetfx.kubeflow.executor_io import ExecutorInput, local_path, write_output
+from kubetfx.kubeflow.package import compile_config
+from kubetfx.kubeflow.package_document import read_package
+from kubetfx.kubeflow.task_run import run_task
+from kubetfx.kubeflow.task_spec import Node, OutputSlot, Property, TaskSpec
 from tests.kubeflow.conftest import InThisProcess, launcher_root_at
 
 S3 = "s3://team-bucket/runs"
@@ -184,8 +185,8 @@ def pusher_spec(directory: Path) -> TaskSpec:
         nodes=(
             Node(
                 id="Pusher",
-                executor="components.pusher.Executor",
-                driver="components.pusher.Driver",
+                executor="kubetfx.components.pusher.Executor",
+                driver="kubetfx.components.pusher.Driver",
                 inputs={name: (name,) for name in ("model", "model_blessing", "evaluation")},
                 outputs={"pushed_model": "pushed_model"},
                 properties={
@@ -297,7 +298,7 @@ def gate_spec() -> TaskSpec:
         nodes=(
             Node(
                 id="AnomalyGate",
-                executor="components.anomaly_gate.Executor",
+                executor="kubetfx.components.anomaly_gate.Executor",
                 inputs={"anomalies": ("anomalies",), "schema": ("schema",)},
                 outputs={"approved_schema": "approved_schema"},
                 properties={"validation": Property(value="{}")},

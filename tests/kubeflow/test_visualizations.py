@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 from tfx.types import standard_artifacts
 
-from components.data.image_notes import REPORT
-from components.report import markdown
-from kubeflow import visualizations
-from kubeflow.visualizations import NodeRun
+from kubetfx.components.data.image_notes import REPORT
+from kubetfx.components.report import markdown
+from kubetfx.kubeflow import visualizations
+from kubetfx.kubeflow.visualizations import NodeRun
 from tests.components.image_runs import run_executor
 from tests.components.pictures import write_classes
 
@@ -19,7 +19,7 @@ def page(kind: str, run: NodeRun) -> str:
 
 
 def example_gen(examples: standard_artifacts.Examples) -> NodeRun:
-    executor = "components.image_example_gen.Executor"
+    executor = "kubetfx.components.image_example_gen.Executor"
     return NodeRun("ImageExampleGen", executor, {}, {"examples": [examples]}, {})
 
 

@@ -18,11 +18,12 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io
 from tfx_bsl.tfxio import tf_example_record
 
-from components.data.tables import Column, TableProfile
-from components.schema_gen import complete_schema
-from models import tabular
-from models.features import MISSING_INTEGER, Features, read_features
-from pipeline.config import FeaturesConfig, Task
+from kubetfx.components.data.tables import Column, TableProfile
+from kubetfx.components.schema_gen import complete_schema
+from kubetfx.config.data import FeaturesConfig
+from kubetfx.config.model import Task
+from kubetfx.models import tabular
+from kubetfx.models.features import MISSING_INTEGER, Features, read_features
 
 Rows = list[dict[str, Any]]
 
@@ -86,7 +87,7 @@ def schema_of(profile: TableProfile, *, label: str, task: Task, config: Features
 
 @pytest.fixture(scope="session")
 def preprocess(tmp_path_factory) -> Callable[..., Preprocessed]:
-    """Analyze and transform rows with models.tabular's preprocessing_fn."""
+    """Analyze and transform rows with kubetfx.models.tabular's preprocessing_fn."""
 
     def run(rows: Rows, *, label: str, task: Task = "classification", **config: Any) -> Preprocessed:
         folder = tmp_path_factory.mktemp("transform")

@@ -17,13 +17,14 @@ from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io
 from tfx.components.trainer.fn_args_utils import FnArgs
 from tfx_bsl.tfxio import tf_example_record
 
-from components.data.image_files import ImageFile
-from components.data.image_inspection import inspect
-from components.data.image_schema import complete_image_schema
-from components.image_example_gen import Image as ImageEntry
-from components.image_example_gen import Serializer, profile_of, values_of
-from models import image
-from pipeline.config import ModelConfig, TrainingConfig
+from kubetfx.components.data.image_files import ImageFile
+from kubetfx.components.data.image_inspection import inspect
+from kubetfx.components.data.image_schema import complete_image_schema
+from kubetfx.components.image_example_gen import Image as ImageEntry
+from kubetfx.components.image_example_gen import Serializer, profile_of, values_of
+from kubetfx.config.model import ModelConfig
+from kubetfx.config.training import TrainingConfig
+from kubetfx.models import image
 from tests.components.pictures import encoded
 
 CLASSES = ("left", "right", "übrig")

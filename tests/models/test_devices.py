@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models import tabular, training
-from pipeline.config import ModelConfig, TrainingConfig
-from pipeline.errors import TrainingError
+from kubetfx.config.model import ModelConfig
+from kubetfx.config.training import TrainingConfig
+from kubetfx.errors import TrainingError
+from kubetfx.models import tabular, training
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 

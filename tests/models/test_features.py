@@ -2,7 +2,7 @@ import pytest
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from models.features import Features, read_features, read_schema, set_role
+from kubetfx.models.features import Features, read_features, read_schema, set_role
 
 SCHEMA = """
 feature { name: "mass" type: FLOAT presence { min_fraction: 0.9 } annotation { tag: "numeric" } }

@@ -11,18 +11,18 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from components.evaluation import golden, image_evaluation, image_gallery
-from components.evaluation.image_evaluation import score
-from models.export import read_facts
-from models.image_export import input_of
-from models.image_training import run_fn
-from pipeline.config import EvaluationConfig
-from pipeline.errors import DataError, RequestError
-from serving import offline
-from serving.batching import BatchingParameters
-from serving.client import ClientOptions, GrpcClient, RestClient, Target
-from serving.model_config import ModelConfig
-from serving.server import RunningServer
+from kubetfx.components.evaluation import golden, image_evaluation, image_gallery
+from kubetfx.components.evaluation.image_evaluation import score
+from kubetfx.config.evaluation import EvaluationConfig
+from kubetfx.errors import DataError, RequestError
+from kubetfx.models.export import read_facts
+from kubetfx.models.image_export import input_of
+from kubetfx.models.image_training import run_fn
+from kubetfx.serving import offline
+from kubetfx.serving.batching import BatchingParameters
+from kubetfx.serving.client import ClientOptions, GrpcClient, RestClient, Target
+from kubetfx.serving.model_config import ModelConfig
+from kubetfx.serving.server import RunningServer
 from tests.components.pictures import encoded
 from tests.models.image_project import CLASSES, ImageProject, make_project, sample
 from tests.serving.conftest import options

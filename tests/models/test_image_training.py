@@ -16,13 +16,14 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from models import image_rows
-from models.image import backbone_names, build_augmentation, build_network, check_backbone, default_filters
-from models.image_rows import load_images
-from models.image_training import _describe_input, run_fn
-from models.training_checkpoint import STATE
-from pipeline.config import AugmentationConfig, FineTuneConfig, ModelConfig
-from pipeline.errors import ConfigError, TrainingError
+from kubetfx.config.model import AugmentationConfig, ModelConfig
+from kubetfx.config.training import FineTuneConfig
+from kubetfx.errors import ConfigError, TrainingError
+from kubetfx.models import image_cache as image_rows
+from kubetfx.models.image import backbone_names, build_augmentation, build_network, check_backbone, default_filters
+from kubetfx.models.image_cache import load_images
+from kubetfx.models.image_training import _describe_input, run_fn
+from kubetfx.models.training_checkpoint import STATE
 from tests.models.image_project import CLASSES, MAX_PIXELS, ImageProject, make_project
 
 ROOT = Path(__file__).parents[2]
@@ -83,7 +84,7 @@ def start(project: ImageProject, output: Path, **training: Any) -> subprocess.Po
     (output / "args").write_bytes(pickle.dumps(args))
     program = (
         "import pickle, sys; from absl import logging; logging.set_verbosity(logging.INFO)\n"
-        "from models.image_training import run_fn; run_fn(pickle.load(open(sys.argv[1], 'rb')))"
+        "from kubetfx.models.image_training import run_fn; run_fn(pickle.load(open(sys.argv[1], 'rb')))"
     )
     with (output / "log").open("wb") as log:
         return subprocess.Popen(

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.features import MISSING_INTEGER
-from models.parsing import parse_examples
+from kubetfx.models.features import MISSING_INTEGER
+from kubetfx.models.parsing import parse_examples
 
 DEFAULTS = {"height": math.nan, "width": math.nan, "zero": 0.0, "island": "", "year": MISSING_INTEGER, "hour": 7}
 

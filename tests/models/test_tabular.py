@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from models import tabular
-from pipeline.config import FeaturesConfig, ModelConfig
+from kubetfx.config.data import FeaturesConfig
+from kubetfx.config.model import ModelConfig
+from kubetfx.models import tabular
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 

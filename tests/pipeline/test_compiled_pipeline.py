@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from tfx.proto.orchestration import pipeline_pb2
 
-from pipeline import compiled_pipeline
-from pipeline.config import PipelineConfig, load_config
+from kubetfx.config.loading import load_config
+from kubetfx.config.pipeline import PipelineConfig
+from kubetfx.pipeline import compiled_pipeline
 
 
 def config_in(folder: Path, *overrides: str) -> PipelineConfig:

@@ -8,7 +8,7 @@ import pytest
 
 PROGRAM = """
 import os, signal, sys, time
-from pipeline.interruption import interrupt_once
+from kubetfx.pipeline.interruption import interrupt_once
 
 class Hurt:
     def __del__(self):

@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline import preflight
-from pipeline.config import MODEL_OUTPUTS, PipelineConfig, load_config
-from pipeline.errors import ConfigError, DataError, UsageError
+from kubetfx.config.data import MODEL_OUTPUTS
+from kubetfx.config.loading import load_config
+from kubetfx.config.pipeline import PipelineConfig
+from kubetfx.errors import ConfigError, DataError, UsageError
+from kubetfx.pipeline import preflight
 from tests.s3_store import READER_KEY, READER_SECRET
 
 HEADER = "mass,year,island,species"

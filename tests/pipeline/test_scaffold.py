@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pipeline.config import load_config
-from pipeline.errors import DataError, UsageError
-from pipeline.scaffold import write_config
+from kubetfx.config.loading import load_config
+from kubetfx.errors import DataError, UsageError
+from kubetfx.pipeline.scaffold import write_config
 
 
 def write_images(folder: Path, *, edge: int, **classes: int) -> Path:

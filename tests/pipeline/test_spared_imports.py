@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from pipeline import spared_imports
+from kubetfx.pipeline import spared_imports
 
 
 def printed_by(program: str) -> str:
@@ -19,9 +19,9 @@ def printed_by(program: str) -> str:
 def test_what_is_spared_is_there_for_the_users_module():
     program = (
         "import sys\n"
-        "from pipeline.spared_imports import imports_without_beam\n"
+        "from kubetfx.pipeline.spared_imports import imports_without_beam\n"
         "with imports_without_beam():\n"
-        "    import components.evaluation.local_evaluation\n"
+        "    import kubetfx.components.evaluation.local_evaluation\n"
         "    [hasattr(module, '__file__') for module in list(sys.modules.values())]  # as inspect does\n"
         "spared = ('scipy.stats._stats_py', 'scipy.ndimage._ndimage_api', 'nltk', 'IPython', 'pymongo', 'sklearn')\n"
         "print([name for name in spared if name in sys.modules])\n"
@@ -36,11 +36,11 @@ def test_what_is_spared_is_there_for_the_users_module():
 def test_compile_imports_only_what_describes_a_pipeline(tmp_path):
     program = (
         "import pathlib, sys\n"
-        "from kubeflow.commands import _compile\n"
-        "from pipeline.config import load_config\n"
+        "from kubetfx.cli.kubeflow_commands import _compile\n"
+        "from kubetfx.config.loading import load_config\n"
         "config = load_config(pathlib.Path('examples/penguins/pipeline.yaml'))\n"
         f"_compile(config, pathlib.Path({str(tmp_path)!r}, 'p.yaml'))\n"
-        "spared = ('scipy.stats._stats_py', 'nltk', 'IPython', 'sklearn', 'models.training')\n"
+        "spared = ('scipy.stats._stats_py', 'nltk', 'IPython', 'sklearn', 'kubetfx.models.training')\n"
         "print([name for name in spared if name in sys.modules])\n"
     )
     assert printed_by(program) == "[]"

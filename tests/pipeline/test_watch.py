@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import watch
+from kubetfx.pipeline import watch
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -93,8 +93,8 @@ def test_bucket_is_not_watched(config):
 WATCHING = """
 import sys, time
 from pathlib import Path
-from pipeline import watch
-from pipeline.output import Output
+from kubetfx.pipeline import watch
+from kubetfx.progress import Output
 
 watch._import_for_runs = lambda *arguments: None  # the runs below need none of it
 

@@ -11,10 +11,10 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from serving.model_config import AllVersions, ModelConfig
-from serving.rest import RestOptions
-from serving.server import RunningServer, ServerOptions
-from serving.versions import VersionOptions
+from kubetfx.serving.model_config import AllVersions, ModelConfig
+from kubetfx.serving.rest import RestOptions
+from kubetfx.serving.server import RunningServer, ServerOptions
+from kubetfx.serving.versions import VersionOptions
 
 POLL_SECONDS = 0.05
 MAX_BODY_BYTES = 2**20

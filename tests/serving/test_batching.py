@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.errors import UsageError
-from serving import inference
-from serving.batching import BatchingParameters, Scheduler, SessionThreads, read_batching_parameters_file
-from serving.inference import GraphCall
-from serving.saved_model import SavedModel, SessionOptions
-from serving.status import Code, ServingError
-from serving.versions import ServedVersion
+from kubetfx.errors import UsageError
+from kubetfx.serving import inference
+from kubetfx.serving.batching import BatchingParameters, Scheduler, SessionThreads, read_batching_parameters_file
+from kubetfx.serving.inference import GraphCall
+from kubetfx.serving.saved_model import SavedModel, SessionOptions
+from kubetfx.serving.status import Code, ServingError
+from kubetfx.serving.versions import ServedVersion
 
 
 class CountingModel(SavedModel):

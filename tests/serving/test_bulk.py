@@ -18,11 +18,11 @@ import pytest
 import tensorflow as tf
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipeline.errors import DataError, KubetfxError, UsageError
-from serving import bulk, bulk_output
-from serving.bulk import BulkJob
-from serving.bulk_input import Cut
-from serving.saved_model import SavedModel, SessionOptions
+from kubetfx.errors import DataError, KubetfxError, UsageError
+from kubetfx.serving import bulk, bulk_output
+from kubetfx.serving.bulk import BulkJob
+from kubetfx.serving.bulk_input import Cut
+from kubetfx.serving.saved_model import SavedModel, SessionOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 ONE_THREAD = ("--direct_running_mode=in_memory",)
@@ -653,7 +653,7 @@ def break_off(arguments: list[Any], number: signal.Signals) -> tuple[int, str]:
         return len(list(output.parent.glob(".predictions.parquet.*/*.arrow")))
 
     before, deadline = finished(), time.monotonic() + 90
-    command = [sys.executable, "-m", "pipeline", *map(str, arguments)]
+    command = [sys.executable, "-m", "kubetfx", *map(str, arguments)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         while finished() == before and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.005)
@@ -685,8 +685,8 @@ def test_command_says_what_is_wrong(project, kubetfx, arguments, message):
 MEMORY_SCRIPT = """
 import resource, sys
 from pathlib import Path
-from serving import bulk
-from serving.bulk_input import Cut
+from kubetfx.serving import bulk
+from kubetfx.serving.bulk_input import Cut
 bulk.TABLE_CUT = Cut(block_rows=2_048)
 model, *tables = sys.argv[1:]
 for table in tables:

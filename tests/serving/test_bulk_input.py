@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.errors import DataError
-from serving import bulk_input
-from serving.bulk_input import Cut
+from kubetfx.errors import DataError
+from kubetfx.serving import bulk_input
+from kubetfx.serving.bulk_input import Cut
 
 CELLS = st.one_of(
     st.text(alphabet="ab1,\"\n\r' é", max_size=6),

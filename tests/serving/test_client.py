@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import UsageError
-from serving import client as client_module
-from serving.client import ClientOptions, GrpcClient, PredictClient, RequestError, RestClient, Target
-from serving.model_config import ModelConfig
-from serving.server import RunningServer
-from serving.status import Code
-from serving.versions import State
+from kubetfx.errors import UsageError
+from kubetfx.serving import client as client_module
+from kubetfx.serving.client import ClientOptions, GrpcClient, PredictClient, RequestError, RestClient, Target
+from kubetfx.serving.model_config import ModelConfig
+from kubetfx.serving.server import RunningServer
+from kubetfx.serving.status import Code
+from kubetfx.serving.versions import State
 from tests.serving.conftest import options
 
 ROWS = [{"number": 0.5 + index, "count": index, "name": f"n{index}"} for index in range(10)]

@@ -18,12 +18,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from serving.batching import BatchingParameters
-from serving.data_plane import DataPlaneOptions
-from serving.grpc_server import GrpcOptions
-from serving.model_config import ModelConfig
-from serving.rest import RestOptions
-from serving.server import RunningServer
+from kubetfx.serving.batching import BatchingParameters
+from kubetfx.serving.data_plane import DataPlaneOptions
+from kubetfx.serving.grpc_server import GrpcOptions
+from kubetfx.serving.model_config import ModelConfig
+from kubetfx.serving.rest import RestOptions
+from kubetfx.serving.server import RunningServer
 from tests.serving.conftest import options, wait_until
 
 SLOW = {"signature_name": "slow", "instances": [4000]}

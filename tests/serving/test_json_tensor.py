@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from tensorflow.core.example import example_pb2
 from tensorflow.core.framework import types_pb2
 
-from serving import json_document, json_tensor
-from serving.json_tensor import RequestFormat
-from serving.status import Code, ServingError
+from kubetfx.serving import json_document, json_tensor
+from kubetfx.serving.json_tensor import RequestFormat
+from kubetfx.serving.status import Code, ServingError
 
 FLOAT, DOUBLE, INT32, INT64, STRING = (
     types_pb2.DT_FLOAT,

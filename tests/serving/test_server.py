@@ -15,11 +15,11 @@ import httpx
 import psutil
 import pytest
 
-from pipeline.cli import main
-from pipeline.errors import UsageError
-from serving.batching import BatchingParameters
-from serving.model_config import ModelConfig
-from serving.server import RunningServer, ServerOptions, tf_serving_command
+from kubetfx.cli.app import main
+from kubetfx.errors import UsageError
+from kubetfx.serving.batching import BatchingParameters
+from kubetfx.serving.model_config import ModelConfig
+from kubetfx.serving.server import RunningServer, ServerOptions, tf_serving_command
 from tests.serving.conftest import options, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -34,7 +34,7 @@ def free_ports() -> tuple[int, int]:
 
 def start(*arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "pipeline", "serve", *arguments],
+        [sys.executable, "-m", "kubetfx", "serve", *arguments],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

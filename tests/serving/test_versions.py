@@ -22,9 +22,9 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from pipeline.errors import UsageError
-from serving import versions
-from serving.model_config import (
+from kubetfx.errors import UsageError
+from kubetfx.serving import versions
+from kubetfx.serving.model_config import (
     AllVersions,
     LatestVersions,
     ModelConfig,
@@ -32,11 +32,11 @@ from serving.model_config import (
     VersionPolicy,
     read_model_config_file,
 )
-from serving.saved_model import SavedModel
-from serving.server import RunningServer
-from serving.status import Code, ServingError
-from serving.versions import ModelManager, ServedVersion, State, VersionOptions
-from serving.warmup import WARMUP_REQUESTS
+from kubetfx.serving.saved_model import SavedModel
+from kubetfx.serving.server import RunningServer
+from kubetfx.serving.status import Code, ServingError
+from kubetfx.serving.versions import ModelManager, ServedVersion, State, VersionOptions
+from kubetfx.serving.warmup import WARMUP_REQUESTS
 from tests.serving.conftest import options, wait_until
 
 MakeManager = Callable[..., ModelManager]

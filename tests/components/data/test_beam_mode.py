@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.beam_mode import CODE_PATH, break_even, with_break_even
-from components.data import beam_mode
+from kubetfx.components.data import beam_mode
 
 FEW, MANY = 9_999, 10_000
 MEASURED = beam_mode.BREAK_EVEN_ROWS

@@ -1,8 +1,8 @@
 import pytest
 
-from components.data.column_roles import choose_role
-from components.data.tables import Column
-from pipeline.config import FeaturesConfig
+from kubetfx.components.data.column_roles import choose_role
+from kubetfx.components.data.tables import Column
+from kubetfx.config.data import FeaturesConfig
 
 NUM_ROWS = 100
 

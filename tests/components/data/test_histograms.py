@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tensorflow_data_validation.utils import quantiles_util
 from tfx_bsl import sketches
 
-from components.data import histograms
+from kubetfx.components.data import histograms
 
 NUM_QUANTILES = 1_000
 NUMBERS = st.one_of(

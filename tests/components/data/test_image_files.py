@@ -6,9 +6,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components.data.image_files import ImageFiles, find_images, fingerprint
-from pipeline.config import DataConfig
-from pipeline.errors import DataError
+from kubetfx.components.data.image_files import ImageFiles, find_images, fingerprint
+from kubetfx.config.data import DataConfig
+from kubetfx.errors import DataError
 from tests.components.pictures import write_classes, write_picture
 
 

@@ -5,10 +5,10 @@ import pytest
 import tensorflow_data_validation as tfdv
 from tfx.types import standard_artifacts
 
-from components.schema_gen import Executor as SchemaExecutor
-from components.statistics_gen import Executor as StatisticsExecutor
-from models.features import read_features, read_schema
-from pipeline.config import FeaturesConfig
+from kubetfx.components.schema_gen import Executor as SchemaExecutor
+from kubetfx.components.statistics_gen import Executor as StatisticsExecutor
+from kubetfx.config.data import FeaturesConfig
+from kubetfx.models.features import read_features, read_schema
 from tests.components.image_runs import run_executor
 from tests.components.pictures import write_classes
 

@@ -13,7 +13,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from tensorflow_transform import graph_tools
 from tfx_bsl.tfxio import tf_example_record
 
-from components.data import local_analysis
+from kubetfx.components.data import local_analysis
 
 SCHEMA = text_format.Parse(
     """

@@ -2,8 +2,8 @@
 
 import pytest
 
-from components.data import table_profile
-from components.data.tables import Column, TableProfile
+from kubetfx.components.data import table_profile
+from kubetfx.components.data.tables import Column, TableProfile
 
 
 def test_profile_of_thousands_of_columns_comes_back_but_for_values_that_are_not_the_labels(tmp_path):

@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components.data import table_profile, tables
-from pipeline.config import DataConfig
-from pipeline.errors import DataError
-from pipeline.storage import ObjectPath
+from kubetfx.components.data import table_profile, tables
+from kubetfx.config.data import DataConfig
+from kubetfx.errors import DataError
+from kubetfx.storage import ObjectPath
 from tests.s3_store import S3Store
 
 

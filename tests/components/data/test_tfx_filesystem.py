@@ -7,7 +7,7 @@ from tfx.dsl.io import fileio
 from tfx.dsl.io.filesystem_registry import DEFAULT_FILESYSTEM_REGISTRY
 from tfx.utils import io_utils
 
-from components.data import tfx_filesystem
+from kubetfx.components.data import tfx_filesystem
 
 FILES = ["model/saved_model.pb", "model/variables/data", "model/variables/index", "note.txt"]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import sklearn.metrics as reference
 
-from components.evaluation.confusion import class_scores, confusion_matrix, kappa
+from kubetfx.components.evaluation.confusion import class_scores, confusion_matrix, kappa
 
 GENERATOR = np.random.default_rng(0)
 LABELS, PREDICTED = GENERATOR.integers(0, 4, (2, 300))

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from components.evaluation.golden import GoldenRows, read, write
+from kubetfx.components.evaluation.golden import GoldenRows, read, write
 
 CLASSIFIER = GoldenRows([{"x": 1.0}, {"x": math.nan}], ["cat", "dog"], [[0.75, 0.25], [0.5, 0.5]])
 

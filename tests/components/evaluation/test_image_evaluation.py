@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.evaluation.confusion import confusion_matrix, kappa
-from components.evaluation.image_evaluation import Scored, by_class, change, top_k_accuracy
-from components.evaluation.image_gallery import TILE, sheet_of
+from kubetfx.components.evaluation.confusion import confusion_matrix, kappa
+from kubetfx.components.evaluation.image_evaluation import Scored, by_class, change, top_k_accuracy
+from kubetfx.components.evaluation.image_gallery import TILE, sheet_of
 
 PROBABILITIES = np.array([[0.7, 0.2, 0.1], [0.1, 0.5, 0.4], [0.3, 0.1, 0.6], [0.5, 0.4, 0.1], [0.2, 0.5, 0.3]])
 LABELS = np.array([0, 1, 2, 1, 2])
@@ -100,7 +100,7 @@ def test_sheet_has_rows_of_tiles():
 
 
 def test_slice_by_label_has_the_name_of_the_class():
-    from components.evaluator import _with_class_name
+    from kubetfx.components.evaluator import _with_class_name
 
     assert _with_class_name("label=1", ("left", "übrig")) == "label=übrig"
     assert _with_class_name("format=png, label=0", ("left", "übrig")) == "format=png, label=left"

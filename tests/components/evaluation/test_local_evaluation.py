@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow_model_analysis as tfma
 
-from components.data import beam_mode
+from kubetfx.components.data import beam_mode
 from tests.components.test_evaluator import evaluate, predictions
 
 NUM_ROWS = 90

@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from components.push.mirror import mirror, mirrored
-from components.push.push_directory import model_digest, push, remove, roll_back, versions
-from pipeline.errors import StorageError
-from pipeline.storage import locate
+from kubetfx.components.push.mirror import mirror, mirrored
+from kubetfx.components.push.push_directory import model_digest, push, remove, roll_back, versions
+from kubetfx.errors import StorageError
+from kubetfx.storage import locate
 from tests.s3_store import Wire
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from components.push import push_directory
-from components.push.push_directory import (
+from kubetfx.components.push import push_directory
+from kubetfx.components.push.push_directory import (
     RECORD,
     PushRecord,
     mark_verified,
@@ -23,7 +23,7 @@ from components.push.push_directory import (
     rolled_back_versions,
     versions,
 )
-from pipeline.errors import PushError
+from kubetfx.errors import PushError
 
 
 @pytest.fixture

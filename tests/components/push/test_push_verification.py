@@ -12,22 +12,23 @@ import tensorflow as tf
 from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
-from components.evaluation import golden
-from components.evaluation.evaluation_result import RESULT
-from components.push import push_verification
-from components.push.push_directory import push, read_record, versions
-from components.push.push_verification import Verification
-from components.pusher import Executor
-from components.served_model_resolver import saved_model_path
-from models import tabular
-from models.export import export_model
-from pipeline.config import EndpointConfig, ModelConfig
-from pipeline.errors import PushError
-from serving.model_config import AllVersions
-from serving.model_config import ModelConfig as ServedModel
-from serving.server import RunningServer
-from serving.status import Code, ServingError
-from serving.versions import State, VersionStatus
+from kubetfx.components.evaluation import golden
+from kubetfx.components.evaluation.evaluation_result import RESULT
+from kubetfx.components.push import push_verification
+from kubetfx.components.push.push_directory import push, read_record, versions
+from kubetfx.components.push.push_verification import Verification
+from kubetfx.components.pusher import Executor
+from kubetfx.components.served_model_resolver import saved_model_path
+from kubetfx.config.model import ModelConfig
+from kubetfx.config.serving import EndpointConfig
+from kubetfx.errors import PushError
+from kubetfx.models import tabular
+from kubetfx.models.export import export_model
+from kubetfx.serving.model_config import AllVersions
+from kubetfx.serving.model_config import ModelConfig as ServedModel
+from kubetfx.serving.server import RunningServer
+from kubetfx.serving.status import Code, ServingError
+from kubetfx.serving.versions import State, VersionStatus
 from tests.models.conftest import make_rows, multiclass, preprocess, regression, rows, to_examples  # noqa: F401 - fixtures
 from tests.serving.conftest import options, wait_until
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from components.push import version_store
-from components.push.push_directory import (
+from kubetfx.components.push import version_store
+from kubetfx.components.push.push_directory import (
     RECORD,
     copy_version,
     mark_verified,
@@ -20,8 +20,8 @@ from components.push.push_directory import (
     rolled_back_versions,
     versions,
 )
-from pipeline.errors import PushError
-from pipeline.storage import ObjectPath
+from kubetfx.errors import PushError
+from kubetfx.storage import ObjectPath
 from tests.s3_store import READER_KEY, READER_SECRET, S3Store, Wire
 
 MEGABYTE = 2**20

@@ -10,9 +10,12 @@ import numpy as np
 from PIL import Image
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
-from components.evaluation.evaluation_result import Check, EvaluationResult
-from components.report import collect, data, quality, training, verdict
-from components.report.facts import (
+from kubetfx.components.evaluation.evaluation_result import Check, EvaluationResult
+from kubetfx.components.report import collect, verdict
+from kubetfx.components.report import data_facts as data
+from kubetfx.components.report import quality_facts as quality
+from kubetfx.components.report import training_facts as training
+from kubetfx.components.report.facts import (
     AnomalyFact,
     Data,
     Evaluation,
@@ -26,9 +29,9 @@ from components.report.facts import (
     Settings,
     Training,
 )
-from components.report.predictions import Predictions
-from pipeline.config import CardConfig
-from pipeline.run_record import NodeRecord, RunRecord
+from kubetfx.components.report.predictions import Predictions
+from kubetfx.config.report import CardConfig
+from kubetfx.run_record import NodeRecord, RunRecord
 
 SCRIPT = '<script>document.title = "taken over"</script>'
 NASTY_NAMES = (

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from components.report import comparison, render
-from components.report.facts import Facts
-from components.report.quality import describe
+from kubetfx.components.report import comparison, render
+from kubetfx.components.report.facts import Facts
+from kubetfx.components.report.quality_facts import describe
 from tests.components.report import chromium, sample
 
 

@@ -1,4 +1,4 @@
-from components.report import card
+from kubetfx.components.report import card
 from tests.components.report import sample
 
 

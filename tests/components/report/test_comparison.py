@@ -1,5 +1,5 @@
-from components.report import comparison, render
-from components.report.facts import Split
+from kubetfx.components.report import comparison, render
+from kubetfx.components.report.facts import Split
 from tests.components.report import sample
 
 

@@ -5,7 +5,7 @@ import pytest
 import tensorflow_data_validation as tfdv
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
-from components.report import data
+from kubetfx.components.report import data_facts as data
 from tests.components.report import sample
 
 

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from components.report import formats
+from kubetfx.components.report import formats
 
 
 @pytest.mark.parametrize(

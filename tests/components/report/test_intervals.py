@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import sklearn.metrics as reference
 
-from components.report import intervals
+from kubetfx.components.report import intervals
 from tests.components.report import sample
 
 TWO = ("no", "yes")

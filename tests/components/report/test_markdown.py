@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from components.report import markdown
+from kubetfx.components.report import markdown
 from tests.components.report import sample
 
 NASTY = (

@@ -6,9 +6,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from components.report import mistakes, render
-from components.report.facts import Quality
-from components.report.predictions import Predictions
+from kubetfx.components.report import mistakes, render
+from kubetfx.components.report.facts import Quality
+from kubetfx.components.report.predictions import Predictions
 from tests.components.report import sample
 
 CLASSES = ("cat", "dog", sample.SCRIPT)

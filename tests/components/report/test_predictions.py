@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.report import predictions as predicting
-from models import tabular
-from models.export import export_model
-from pipeline.config import ModelConfig
-from serving.saved_model import SavedModel, SessionOptions
+from kubetfx.components.report import predictions as predicting
+from kubetfx.config.model import ModelConfig
+from kubetfx.models import tabular
+from kubetfx.models.export import export_model
+from kubetfx.serving.saved_model import SavedModel, SessionOptions
 from tests.models.conftest import make_rows, preprocess, to_examples  # noqa: F401 - a fixture
 
 ROWS = make_rows(80)

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from components.report import previous
-from pipeline import run_record
-from pipeline.config import PipelineConfig
+from kubetfx import run_record
+from kubetfx.components.report import previous
+from kubetfx.config.pipeline import PipelineConfig
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from components.report import plots, render
-from pipeline.run_record import KILLED, NodeRecord
+from kubetfx.components.report import plots, render
+from kubetfx.run_record import KILLED, NodeRecord
 from tests.components.report import sample
 
 GOLDENS = Path(__file__).parent / "goldens"

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
-from components.data import table_profile
-from components.report import facts, run_report
-from pipeline import run_record
-from pipeline.config import PipelineConfig
+from kubetfx import run_record
+from kubetfx.components.data import table_profile
+from kubetfx.components.report import facts, run_report
+from kubetfx.config.pipeline import PipelineConfig
 from tests.components.report import sample
 
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from components.evaluation.evaluation_result import Check, EvaluationResult
-from components.report import verdict
-from components.report.facts import Evaluation
+from kubetfx.components.evaluation.evaluation_result import Check, EvaluationResult
+from kubetfx.components.report import verdict
+from kubetfx.components.report.facts import Evaluation
 from tests.components.report import sample
 
 

@@ -1,0 +1,414 @@
+"""The `kubetfx` command: parses, calls one function, prints through kubetfx/progress.py."""
+
+import shlex
+import sys
+import tomllib
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from kubetfx.cli.invocation import ConfigPath, FormatOption, Overrides, current_output, load, open_output, shown
+from kubetfx.cli.kubeflow_commands import app as kubeflow_app
+from kubetfx.cli.report_commands import app as report_app
+from kubetfx.cli.serving_commands import app as serving_app
+from kubetfx.cli.serving_commands import version_here
+from kubetfx.config.pipeline import PipelineConfig
+from kubetfx.errors import KubetfxError, NodeFailedError, NotBlessedError, RunFailedError, RunLeftError, UsageError
+from kubetfx.pipeline.interruption import interrupt_once
+from kubetfx.progress import Output, logged_to
+
+if TYPE_CHECKING:
+    from kubetfx.components.evaluation.evaluation_result import EvaluationResult
+    from kubetfx.pipeline.run_result import RunResult
+
+MAX_SLICES = 10
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 + SIGINT."""
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="From a table to a served model: one YAML file, every TFX component.",
+    epilog="Exit codes: 0 pushed, or nothing new to push; 1 failure; 2 usage, config or data; 3 stopped by anomalies "
+    "of the data; 4 not blessed.",
+)
+
+app.add_typer(report_app)
+app.add_typer(serving_app)
+app.add_typer(kubeflow_app)
+
+
+def _print_versions(wanted: bool) -> None:
+    if wanted:
+        typer.echo(_versions())
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_print_versions,
+            is_eager=True,
+            help="Print the versions of kubetfx and of what it computes with.",
+        ),
+    ] = False,
+) -> None:
+    """What every command knows."""
+
+
+@app.command()
+def run(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    on: Annotated[
+        Literal["local", "kfp-local"],
+        typer.Option(
+            "--on", help="kfp-local: compile the package for Kubeflow Pipelines, and run its very tasks here."
+        ),
+    ] = "local",
+    docker: Annotated[
+        bool, typer.Option("--docker", help="With --on kfp-local: each task in its image, by Docker.")
+    ] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Stay, and run again when the config, the data or your module changes.")
+    ] = False,
+    format: FormatOption = "human",
+) -> None:
+    """Run the pipeline on this machine; nodes whose inputs did not change are taken from the cache."""
+    output = open_output(format)
+    if docker and on != "kfp-local":
+        raise UsageError(
+            f"Only tasks of a package have an image. Received: --docker and --on {on}. Add --on kfp-local."
+        )
+    if not watch:
+        _run(config, overrides, output, on=on, docker=docker)
+        return
+    if on != "local":
+        raise UsageError(f"Only a local run stays. Received: --watch and --on {on}. Leave one of them out.")
+
+    from kubetfx.pipeline import watch as watching
+
+    exit_code = watching.watch(
+        config, overrides or (), output, run=lambda: _exit_code_of(lambda: _run(config, overrides, output))
+    )
+    raise typer.Exit(exit_code)
+
+
+def _run(path: Path, overrides: list[str] | None, output: Output, *, on: str = "local", docker: bool = False) -> None:
+    config = load(path, overrides)
+    output.say(f"{config.name}: {path} in {shown(config.workspace_path)}")
+
+    from kubetfx.pipeline import preflight
+
+    interrupt_once()
+    output.begin("Checking the data")
+    found = preflight.check(config)
+    output.end()
+    output.say(f"Data: {preflight.describe(found, config)}")
+    result = _run_on(on, config, output, docker=docker)
+    if result.pushed_version is None:
+        if output.format == "human":
+            _print_metrics(result, output)
+        error = NotBlessedError(
+            "The model was not pushed, because it missed a threshold:\n"
+            + "\n".join(f"  {failure}" for failure in result.evaluation.failures),
+            run=_as_document(result, config),
+        )
+        error.report_path = result.report_path
+        raise error
+    _print_result(result, config, output, config_path=path)
+
+
+def _run_on(place: str, config: PipelineConfig, output: Output, *, docker: bool) -> "RunResult":
+    if place == "local":
+        from kubetfx.pipeline.local_runner import LocalRunner
+
+        return LocalRunner(config, output).run()
+
+    from kubetfx.kubeflow.local import PackageRunner
+
+    return PackageRunner(config, output, place="docker" if docker else "process").run()
+
+
+@app.command()
+def init(
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA",
+            help="A CSV or Parquet file, a folder of them, or a glob; or a folder of images, a sub-directory a class.",
+        ),
+    ],
+    label: Annotated[str | None, typer.Option(help="Of a table: the column to predict.", show_default=False)] = None,
+    output_path: Annotated[Path, typer.Option("--output", help="File to write.")] = Path("pipeline.yaml"),
+    format: FormatOption = "human",
+) -> None:
+    """Look at a table or at images, and write a commented pipeline.yaml for them."""
+    output = open_output(format)
+
+    from kubetfx.pipeline import scaffold
+
+    scaffold.write_config(data, label=label, path=output_path)
+    if format == "json":
+        output.document({"config": str(output_path)})
+    output.say(f"Wrote {output_path}. Next: kubetfx run {output_path}")
+
+
+@app.command(rich_help_panel="What runs found out")
+def inspect(
+    config: ConfigPath,
+    output_path: Annotated[
+        Path | None, typer.Option("--output", help="Folder to write. Default: in the workspace.", show_default=False)
+    ] = None,
+    mistakes: Annotated[int, typer.Option(min=0, help="Images at most in the sheet of mistakes.")] = 64,
+    heat_maps: Annotated[int, typer.Option(min=0, help="Images whose heat maps (Grad-CAM) are drawn.")] = 16,
+    overrides: Overrides = None,
+    format: FormatOption = "human",
+) -> None:
+    """Look at a pushed classifier of images: its mistakes, what it looked at, and embeddings for TensorBoard."""
+    output = open_output(format)
+    pipeline_config = load(config, overrides)
+    if pipeline_config.model.kind != "image":
+        raise UsageError(f"Only models of images can be inspected. Received: model.kind: {pipeline_config.model.kind}.")
+
+    from kubetfx.components.data.image_notes import REPORT
+    from kubetfx.components.push import push_directory
+
+    versions = push_directory.versions(pipeline_config.push_path)
+    artifacts = (pipeline_config.workspace_path / "artifacts" / "ImageExampleGen" / "examples").glob("[0-9]*")
+    whole = [path for path in artifacts if (path / REPORT).is_file()]  # a killed run leaves a part
+    examples = max(whole, key=lambda path: int(path.name), default=None)
+    if not versions or examples is None:
+        raise UsageError(f"There is no pushed model, or no images of a run. Make them: kubetfx run {config}")
+    folder = output_path or pipeline_config.workspace_path / "inspection"
+    output.begin("Looking at the images")
+    with (
+        logged_to(pipeline_config.workspace_path / "inspect.log"),
+        version_here(pipeline_config, versions[-1]) as saved_model,
+    ):
+        from kubetfx.components.evaluation.image_gallery import write_gallery
+        from kubetfx.models.export import read_facts
+
+        facts = read_facts(saved_model)
+        if facts is None or facts.image is None:
+            raise UsageError(
+                f"The model that was pushed last is none of images. Received: version {versions[-1]} in "
+                f"{pipeline_config.push_path}. Push one: kubetfx run {config}"
+            )
+        gallery = write_gallery(
+            str(examples / "Split-eval"), saved_model, folder, mistakes=mistakes, heat_maps=heat_maps
+        )
+    output.end()
+    if format == "json":
+        output.document({key: value if isinstance(value, int) else str(value) for key, value in vars(gallery).items()})
+        return
+    output.say(f"{gallery.mistakes:,} of {gallery.images:,} images of the evaluation split are misclassified.")
+    output.say(f"  mistakes, the most certain first: {shown(gallery.mistakes_path)}")
+    output.say(f"  what the network looked at:       {shown(gallery.heat_maps_path)}")
+    output.say(f"  embeddings: tensorboard --logdir {shown(gallery.projector_path)}")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of pipeline.yaml, for editors."""
+    Output("json").document(PipelineConfig.model_json_schema())
+
+
+def _versions() -> str:
+    # A clone and an image have the file; workers of Beam, to which kubetfx is shipped, have the package.
+    pyproject = Path(__file__).resolve().parent.parent / "pyproject.toml"
+    is_there = pyproject.is_file()
+    own = tomllib.loads(pyproject.read_text())["project"]["version"] if is_there else metadata.version("kubetfx")
+    libraries = ", ".join(f"{name} {metadata.version(name)}" for name in ("tfx", "tensorflow", "keras", "kfp"))
+    return f"kubetfx {own} ({libraries})"
+
+
+def main() -> None:
+    """The console script: runs a command and ends with its exit code."""
+    try:
+        app()
+    except Exception as error:
+        sys.exit(_report(error))
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            _report_interruption()
+        raise
+
+
+def _exit_code_of(call: Callable[[], None]) -> int:
+    """Call something as a command of its own."""
+    try:
+        call()
+    except KeyboardInterrupt:
+        return INTERRUPTED  # which the command that goes on says
+    except Exception as error:
+        return _report(error)
+    return 0
+
+
+def _report(error: Exception) -> int:
+    """Say why a command fails; its exit code."""
+    if isinstance(error, KubetfxError):
+        current_output().error(_explain(error), exit_code=error.exit_code, details=_details(error))
+        return error.exit_code
+    # Not foreseen: it is ours to mend, and the user needs the traceback to report it.
+    message = f"{type(error).__name__}: {error}. This is a fault of kubetfx; please report it with this traceback."
+    text = "".join(traceback.format_exception(error))
+    current_output().error(f"{message}\n{text}", exit_code=1, details={"type": type(error).__name__})
+    return 1
+
+
+def _report_interruption() -> None:
+    message = "Interrupted. What was finished is kept; the same command goes on from there."
+    current_output().error(message, exit_code=INTERRUPTED)
+
+
+def _explain(error: KubetfxError) -> str:
+    lines = [str(error)]
+    if isinstance(error, NodeFailedError):
+        again = shlex.join(["kubetfx", *sys.argv[1:]])
+        lines += [f"  Its log: {shown(error.log_path)}", f"  To go on from there: {again}"]
+    if error.report_path:
+        lines.append(f"Report: {shown(error.report_path)}")
+    return "\n".join(lines)
+
+
+def _details(error: KubetfxError) -> dict[str, Any]:
+    details: dict[str, Any] = {"type": type(error).__name__}
+    if error.report_path:
+        details["report"] = str(error.report_path)
+    if isinstance(error, NodeFailedError):
+        details |= {"node": error.node_id, "log": str(error.log_path)}
+    if isinstance(error, NotBlessedError | RunFailedError | RunLeftError):
+        details["run"] = error.run
+    return details
+
+
+def _print_result(result: "RunResult", config: PipelineConfig, output: Output, *, config_path: Path) -> None:
+    if output.format == "json":
+        output.document(_as_document(result, config))
+        return
+    _print_metrics(result, output)
+    if not result.changed:
+        output.say("Nothing changed: every node was taken from the cache.")
+    if result.pushed_version is not None:
+        verb = "Pushed" if result.is_new_version else "Still served:"
+        output.say(
+            f"{verb} {config.model_name} version {result.pushed_version} in {shown(config.push_path)}", style="green"
+        )
+        _print_calls(config, output, config_path=config_path)
+    if result.report_path:
+        output.say(f"Report: {shown(result.report_path)}")
+
+
+def _print_calls(config: PipelineConfig, output: Output, *, config_path: Path) -> None:
+    """How to ask the model, as commands that work as they stand."""
+    from kubetfx.components.push import push_directory
+
+    request = push_directory.request_path(config.push_path)
+    if request is None:
+        output.say(f"Next: kubetfx predict {config_path} --rows ROWS.csv; kubetfx serve {config_path}")
+        return
+    copy = config.workspace_path / "request.json"
+    copy.write_bytes(request.read_bytes())
+    endpoint = config.serving.endpoint
+    rest = (endpoint and endpoint.rest) or "http://localhost:8501"
+    grpc = (endpoint and endpoint.grpc) or "localhost:8500"
+    output.say("Next:")
+    output.say(f"  kubetfx serve {config_path}")
+    output.say(f"  curl -d @{shown(copy)} {rest}/v1/models/{config.model_name}:predict")
+    output.say(f"  kubetfx predict {config_path} --rows {shown(copy)} --grpc {grpc}")
+
+
+def _print_metrics(result: "RunResult", output: Output) -> None:
+    for column, reason in result.excluded_columns.items():
+        output.say(f"Not used as a feature: {column}, {reason}")
+    for note in result.notes:
+        output.say(note)
+    for warning in result.warnings:
+        output.say(f"Anomaly: {warning}", style="yellow")
+    if result.evaluation.not_compared_because:
+        reason = result.evaluation.not_compared_because
+        output.say(f"Not compared with what is served: {reason}.", style="yellow")
+    output.table(["metric", "value ", "served ", "threshold", ""], _metric_rows(result.evaluation))
+    if result.evaluation.by_class:
+        _print_classes(result.evaluation, output)
+    if result.evaluation.slices:
+        _print_slices(result.evaluation, output)
+
+
+def _metric_rows(evaluation: "EvaluationResult") -> list[list[str]]:
+    from kubetfx.components.evaluation.evaluation_result import format_metric
+
+    rows = []
+    for name, value in evaluation.metrics.items():
+        served = evaluation.baseline_metrics.get(name)
+        checks = [check for check in evaluation.checks if check.metric == name]
+        bounds = "; ".join(check.describe_bound() for check in checks)
+        verdict = "" if not checks else "ok" if all(check.passed for check in checks) else "MISSED"
+        rows.append([name, format_metric(value), "" if served is None else format_metric(served), bounds, verdict])
+    return rows
+
+
+def _print_classes(evaluation: "EvaluationResult", output: Output) -> None:
+    """The classes of images by their f1, the weakest first."""
+    with_images = [entry for entry in evaluation.by_class.items() if entry[1]["images"]]
+    ranked = sorted(with_images, key=lambda entry: entry[1]["f1"])
+    rows = [
+        [name, f"{values['images']:,.0f}", *(f"{values[key]:.4f}" for key in ("precision", "recall", "f1"))]
+        for name, values in ranked[:MAX_SLICES]
+    ]
+    title = f"Classes, the weakest {len(rows)} of {len(ranked)}" if len(rows) < len(ranked) else "Classes"
+    output.table(["class", "images ", "precision ", "recall ", "f1 "], rows, title=title)
+
+
+def _print_slices(evaluation: "EvaluationResult", output: Output) -> None:
+    """The slices by the metric that they are ranked by, the weakest first."""
+    from kubetfx.components.evaluation.evaluation_result import COUNT, format_metric
+
+    metric = evaluation.ranked_by
+    slices = [one for one in evaluation.ranked_slices if one.behind is not None]
+    shown = slices[:MAX_SLICES]
+    rows = [[one.name, format_metric(one.metrics[COUNT]), format_metric(one.metrics[metric])] for one in shown]
+    title = (
+        f"Slices, the weakest {len(shown)} of {len(slices)}"
+        if len(shown) < len(slices)
+        else "Slices, the weakest first"
+    )
+    output.table(["slice", "rows ", f"{metric} "], rows, title=title)
+
+
+def _as_document(result: "RunResult", config: PipelineConfig) -> dict[str, Any]:
+    return {
+        "name": config.name,
+        "run_id": result.run_id,
+        "changed": result.changed,
+        "nodes": [
+            {"id": node.node_id, "state": node.state, "seconds": round(node.seconds, 3), "log": str(node.log_path)}
+            for node in result.nodes
+        ],
+        "metrics": result.evaluation.metrics,
+        "served_metrics": result.evaluation.baseline_metrics,
+        "slices": result.evaluation.slices,
+        "by_class": result.evaluation.by_class,
+        "checks": [asdict(check) for check in result.evaluation.checks],
+        "excluded_columns": result.excluded_columns,
+        "warnings": result.warnings,
+        "notes": result.notes,
+        "not_compared_because": result.evaluation.not_compared_because,
+        "blessed": result.evaluation.is_blessed,
+        "pushed_version": result.pushed_version,
+        "is_new_version": result.is_new_version,
+        "push_directory": str(config.push_path),
+        "report": str(result.report_path) if result.report_path else None,
+    }

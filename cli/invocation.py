@@ -1,0 +1,57 @@
+"""What every command of `kubetfx` shares: its arguments, its output, and reading its config.
+
+The commands themselves are in cli/app.py and, one module per group, in the modules beside it.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kubetfx.config.loading import load_config
+from kubetfx.config.pipeline import PipelineConfig
+from kubetfx.progress import Format, Output
+from kubetfx.storage import Location
+
+ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="pipeline.yaml", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Put a value over the file's, for example training.epochs=3."),
+]
+FormatOption = Annotated[Format, typer.Option("--format", help="json: one document on stdout, and nothing else.")]
+
+_output = Output("human")
+
+
+def open_output(format: Format) -> Output:
+    """The running command's output. Each command opens it once, first."""
+    global _output  # noqa: PLW0603
+    _output = Output(format, stderr=os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8", errors="replace"))
+    return _output
+
+
+def current_output() -> Output:
+    """What was opened last, for the error that ends the command."""
+    return _output
+
+
+def load(path: Path, overrides: list[str] | None) -> PipelineConfig:
+    """Read a config, and let the user's own module beside it be imported.
+
+    Raises:
+        ConfigError: see `load_config`.
+    """
+    config = load_config(path, overrides=overrides or ())
+    if config.model.module:
+        sys.path.append(str(path.resolve().parent))
+    return config
+
+
+def shown(path: Location) -> str:
+    """Relative to where the user is, when that is shorter."""
+    if not isinstance(path, Path):
+        return str(path)
+    relative = os.path.relpath(path)
+    return relative if len(relative) < len(str(path)) else str(path)

@@ -1,0 +1,291 @@
+"""The commands around Kubeflow Pipelines.
+
+Nothing heavy is imported before a command runs.
+"""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Collection, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kubetfx.cli.invocation import ConfigPath, FormatOption, Overrides, load, open_output
+from kubetfx.errors import UsageError
+from kubetfx.progress import logged_to
+
+if TYPE_CHECKING:
+    from kubetfx.config.pipeline import PipelineConfig
+    from kubetfx.kubeflow.kfp_client import Connection, KubeflowClient, PipelineVersion
+    from kubetfx.kubeflow.lint import Finding
+    from kubetfx.kubeflow.package_document import Package
+    from kubetfx.progress import Output
+
+app = typer.Typer()
+_PANEL = "Kubeflow Pipelines"
+
+PackagePath = Annotated[Path, typer.Argument(metavar="PACKAGE", help="A KFP v2 package.", show_default=False)]
+
+Source = Annotated[
+    Path, typer.Argument(metavar="CONFIG", help="pipeline.yaml, or a compiled package.", show_default=False)
+]
+Host = Annotated[
+    str | None,
+    typer.Option(
+        envvar="KF_PIPELINES_ENDPOINT",
+        help="URL of Kubeflow Pipelines. Default: the one in the cluster around, or of kubectl's context.",
+        show_default=False,
+    ),
+]
+Namespace = Annotated[
+    str | None, typer.Option(help="Your profile's namespace, where KFP serves several users.", show_default=False)
+]
+Token = Annotated[str | None, typer.Option(envvar="KUBETFX_KFP_TOKEN", help="A bearer token.", show_default=False)]
+Cookies = Annotated[
+    str | None,
+    typer.Option(envvar="KUBETFX_KFP_COOKIES", help="Cookies of a session in the browser.", show_default=False),
+]
+CaCert = Annotated[
+    Path | None,
+    typer.Option(
+        exists=True, dir_okay=False, help="Certificate of the authority that signed the server's.", show_default=False
+    ),
+]
+Experiment = Annotated[str, typer.Option(help="Made where it does not exist.")]
+Parameters = Annotated[
+    list[str] | None,
+    typer.Option("--param", metavar="NAME=VALUE", help="A run parameter of the package.", show_default=False),
+]
+PipelineRoot = Annotated[
+    str | None, typer.Option(help="Where artifacts go. Default: KFP's own root.", show_default=False)
+]
+ServiceAccount = Annotated[
+    str | None, typer.Option(help="Of the pods. Default: kubeflow.service_account, then KFP's own.", show_default=False)
+]
+
+
+@app.command("compile", rich_help_panel=_PANEL)
+def compile_command(
+    config: ConfigPath,
+    output_path: Annotated[Path, typer.Option("--output", help="File to write, ending in .yaml.")] = Path(
+        "package.yaml"
+    ),
+    kubernetes_manifest: Annotated[
+        bool, typer.Option("--kubernetes-manifest", help="Write Pipeline and PipelineVersion resources, for GitOps.")
+    ] = False,
+    overrides: Overrides = None,
+    format: FormatOption = "human",
+) -> None:
+    """Compile the pipeline to a package that open-source Kubeflow Pipelines v2 runs."""
+    output = open_output(format)
+    _check_target(output_path, config=config)
+    pipeline_config = load(config, overrides)
+    output.begin("Compiling")
+    parameters = _compile(pipeline_config, output_path, kubernetes_manifest=kubernetes_manifest)
+    output.end()
+    _say_unseen(pipeline_config, output)
+    if format == "json":
+        output.document({"package": str(output_path), "parameters": parameters})
+    output.say(f"Wrote {output_path}. Run parameters: {', '.join(parameters)}")
+
+
+def _check_target(path: Path, *, config: Path) -> None:
+    """A package may take a package's place, and nothing else's."""
+    from kubetfx.kubeflow.package_document import is_package
+
+    if path.is_file() and path.stat().st_size and not is_package(path):
+        what = "the config itself" if config.exists() and path.samefile(config) else "a file that is no package"
+        raise UsageError(f"--output would overwrite {what}. Received: --output {path}. Try --output package.yaml.")
+
+
+def _compile(config: "PipelineConfig", path: Path, *, kubernetes_manifest: bool = False) -> dict[str, Any]:
+    """Write the package, and say what its run parameters are."""
+    from kubetfx.pipeline.spared_imports import imports_without_beam
+
+    # TensorFlow and the kfp SDK talk when they are imported. No node runs here, so nothing of Beam's is asked for.
+    with logged_to(Path(os.devnull)), imports_without_beam():
+        from kubetfx.kubeflow.package import compile_to_file
+
+        return compile_to_file(config, path, kubernetes_manifest=kubernetes_manifest).parameters
+
+
+def _say_unseen(config: "PipelineConfig", output: "Output", *, given: Collection[str] = ()) -> None:
+    from kubetfx.kubeflow.package import unseen_paths
+
+    for line in unseen_paths(config, given=given):
+        output.say(line, style="yellow")
+
+
+@app.command(rich_help_panel=_PANEL)
+def lint(package: PackagePath, format: FormatOption = "human") -> None:
+    """Say what open-source Kubeflow Pipelines would refuse or misread in a package, whoever made it.
+
+    Exit codes: 0 nothing that KFP refuses (there may be warnings); 1 something that it refuses; 2 no package.
+    """
+    output = open_output(format)
+    output.begin("Reading the package")
+
+    from kubetfx.kubeflow.lint import lint as findings_of
+
+    findings = findings_of(package)
+    output.end()
+    num_errors = sum(finding.severity == "error" for finding in findings)
+    if format == "json":
+        output.document(
+            {
+                "package": str(package),
+                "errors": num_errors,
+                "warnings": len(findings) - num_errors,
+                "findings": [asdict(finding) for finding in findings],
+            }
+        )
+    _print_findings(findings, output, package=package)
+    if num_errors:
+        raise typer.Exit(1)
+
+
+def _print_findings(findings: "list[Finding]", output: "Output", *, package: Path) -> None:
+    if output.format == "human":
+        for finding in findings:
+            where = f"{package}:{finding.line}" if finding.line else str(package)
+            place = f" {finding.place}" if finding.place else ""
+            output.text(f"{where}: {finding.severity} [{finding.rule}]{place}\n  {finding.what}\n  {finding.remedy}")
+    num_errors = sum(finding.severity == "error" for finding in findings)
+    if not findings:
+        output.say(f"{package}: nothing that open-source Kubeflow Pipelines refuses or misreads", style="green")
+    else:
+        output.say(f"{num_errors} that KFP refuses, {len(findings) - num_errors} that it misreads")
+
+
+@contextlib.contextmanager
+def _package_of(
+    source: Path, overrides: list[str] | None, parameters: list[str] | None, output: "Output"
+) -> Iterator[tuple["Package", str | None]]:
+    """The package that a config compiles to, with the service account that the config names; or the one that was given.
+
+    A package cannot hold a service account: Kubeflow Pipelines takes it with each run.
+    """
+    from kubetfx.kubeflow.kfp_client import refuse_broken
+    from kubetfx.kubeflow.package_document import is_package
+
+    if is_package(source):
+        if overrides:
+            raise UsageError(f"--set changes a config, and this is a package. Received: {source}. Use --param.")
+        yield refuse_broken(source), None
+        return
+    config = load(source, overrides)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "pipeline.yaml"
+        _compile(config, path)
+        output.end()
+        _say_unseen(config, output, given=[parameter.partition("=")[0] for parameter in parameters or ()])
+        yield refuse_broken(path), config.kubeflow.service_account
+
+
+def _upload(
+    package: "Package", connection: "Connection", output: "Output"
+) -> tuple["KubeflowClient", "PipelineVersion"]:
+    from kubetfx.kubeflow.kfp_client import KubeflowClient
+
+    output.begin("Uploading")
+    client = KubeflowClient(connection)
+    version = client.upload(package)
+    output.end()
+    output.say(f"Pipeline {package.name}, version {version.name}: {'uploaded' if version.is_new else 'as it was'}")
+    return client, version
+
+
+@app.command(rich_help_panel=_PANEL)
+def submit(  # noqa: PLR0913, PLR0917 - the options of a command
+    config: Source,
+    host: Host = None,
+    namespace: Namespace = None,
+    experiment: Experiment = "Default",
+    parameters: Parameters = None,
+    run_name: Annotated[
+        str | None, typer.Option(help="Default: the pipeline's name and the time.", show_default=False)
+    ] = None,
+    pipeline_root: PipelineRoot = None,
+    service_account: ServiceAccount = None,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the run to its end.")] = True,
+    poll_seconds: Annotated[float, typer.Option(min=0.1, help="Time between two looks at the run.")] = 2.0,
+    token: Token = None,
+    cookies: Cookies = None,
+    ca_cert: CaCert = None,
+    overrides: Overrides = None,
+    format: FormatOption = "human",
+) -> None:
+    """Upload the pipeline to Kubeflow Pipelines, start a run, and follow it. Ctrl-C leaves the run running.
+
+    Exit codes: 0 the run succeeded, or was started with --no-wait; 1 failure; 2 usage, config or package; 130 left.
+    """
+    output = open_output(format)
+    output.begin("Loading")
+    from kubetfx.kubeflow.kfp_client import Connection, FollowOptions, RunOptions, default_run_name, parse_parameters
+
+    connection = Connection(host, namespace, token, cookies, ca_cert)
+    with _package_of(config, overrides, parameters, output) as (package, configured_account):
+        values = parse_parameters(parameters or (), package)
+        client, version = _upload(package, connection, output)
+        options = RunOptions(experiment, values, pipeline_root, service_account or configured_account)
+        run = client.start(version, run_name=run_name or default_run_name(package), options=options)
+        output.end()
+        output.say(f"{run.name}: {run.link}")
+        document = {"run_id": run.run_id, "name": run.name, "link": run.link, "state": "PENDING"}
+        if wait:
+            document = client.follow(run, package, output, options=FollowOptions(poll_seconds))
+            output.say(f"Succeeded: {run.link}", style="green")
+    if format == "json":
+        output.document({**document, "pipeline_id": version.pipeline_id, "version_id": version.version_id})
+    else:
+        output.text(run.link)
+
+
+@app.command(rich_help_panel=_PANEL)
+def schedule(  # noqa: PLR0913, PLR0917 - the options of a command
+    config: Source,
+    cron: Annotated[
+        str,
+        typer.Option(help="Minute, hour, day, month, weekday, as cron has them; or six fields with seconds in front."),
+    ],
+    host: Host = None,
+    namespace: Namespace = None,
+    experiment: Experiment = "Default",
+    parameters: Parameters = None,
+    name: Annotated[
+        str | None, typer.Option(help="Of the recurring run. Default: the pipeline's name.", show_default=False)
+    ] = None,
+    max_concurrency: Annotated[int, typer.Option(min=1, max=10, help="Runs at the same time.")] = 1,
+    pipeline_root: PipelineRoot = None,
+    service_account: ServiceAccount = None,
+    token: Token = None,
+    cookies: Cookies = None,
+    ca_cert: CaCert = None,
+    overrides: Overrides = None,
+    format: FormatOption = "human",
+) -> None:
+    """Run the pipeline on Kubeflow Pipelines again and again; the same name replaces the schedule before it."""
+    output = open_output(format)
+    output.begin("Loading")
+    from kubetfx.kubeflow.cron import to_kfp
+    from kubetfx.kubeflow.kfp_client import Connection, RunOptions, parse_parameters
+
+    kfp_cron = to_kfp(cron)
+    connection = Connection(host, namespace, token, cookies, ca_cert)
+    with _package_of(config, overrides, parameters, output) as (package, configured_account):
+        values = parse_parameters(parameters or (), package)
+        client, version = _upload(package, connection, output)
+        options = RunOptions(experiment, values, pipeline_root, service_account or configured_account)
+        made = client.schedule(
+            version, name=name or package.name, cron=kfp_cron, options=options, max_concurrency=max_concurrency
+        )
+    output.end()
+    if format == "json":
+        output.document(asdict(made))
+    else:
+        disabled = "" if made.is_enabled else "; it is disabled, as it was: enable it in the UI"
+        output.say(f"Schedule {made.name} {made.change}: {made.cron}{disabled}", style="green")
+        output.text(made.link)

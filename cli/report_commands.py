@@ -1,0 +1,217 @@
+"""The commands that look back: report, runs, compare, tensorboard.
+
+Nothing heavy is imported before a command runs.
+"""
+
+import os
+import sys
+import webbrowser
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kubetfx import run_record
+from kubetfx.cli.invocation import ConfigPath, FormatOption, Overrides, load, open_output, shown
+from kubetfx.config.pipeline import PipelineConfig
+from kubetfx.pipeline import training_logs
+from kubetfx.progress import Output
+
+if TYPE_CHECKING:
+    from kubetfx.components.report.comparison import Comparison, Pair
+
+app = typer.Typer()
+_PANEL = "What runs found out"
+
+RunId = Annotated[
+    str | None,
+    typer.Option(
+        "--run", metavar="ID", help="A run, or the beginning of its id. Default: the newest.", show_default=False
+    ),
+]
+
+
+@app.command(rich_help_panel=_PANEL)
+def report(
+    config: ConfigPath,
+    run: RunId = None,
+    open_it: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    overrides: Overrides = None,
+    format: FormatOption = "human",
+) -> None:
+    """Print the path of a run's report; it is written where the run was killed before it had one."""
+    output = open_output(format)
+    pipeline_config = load(config, overrides)
+    record = run_record.find(pipeline_config.workspace_path, run)
+    folder = run_record.run_folder(pipeline_config.workspace_path, record.run_id)
+    path = folder / run_record.REPORT
+    if not path.is_file() or record.state == "running":
+        _write_report(pipeline_config, record)
+    if open_it:
+        _open(path, output)
+    if format == "json":
+        files = {"report": path, "metrics": folder / run_record.METRICS, "model_card": folder / run_record.CARD}
+        output.document({"run_id": record.run_id, **{name: str(file) for name, file in files.items()}})
+    else:
+        output.text(shown(path))
+
+
+def _open(path: Path, output: Output) -> None:
+    if not webbrowser.open(path.resolve().as_uri()):
+        output.say("There is no browser here that it could be opened in: open the file yourself.", style="yellow")
+
+
+def _write_report(config: PipelineConfig, record: run_record.RunRecord) -> None:
+    from kubetfx.components.report import run_report
+
+    run_report.publish(config, record, ask_model=False)
+
+
+@app.command(rich_help_panel=_PANEL)
+def runs(config: ConfigPath, overrides: Overrides = None, format: FormatOption = "human") -> None:
+    """List the runs with their metrics, versions and time, the newest first."""
+    output = open_output(format)
+    pipeline_config = load(config, overrides)
+    records = run_record.read_all(pipeline_config.workspace_path)
+    if format == "json":
+        output.document({"runs": [_as_document(record, pipeline_config) for record in records]})
+        return
+    if not records:
+        output.say(f"No run has been recorded yet. Start one: kubetfx run {config}")
+        return
+    names = _shown_metrics(records, pipeline_config)
+    rows = [
+        [
+            record.run_id,
+            record.state.replace("_", " "),
+            "" if record.pushed_version is None else str(record.pushed_version),
+            *(_metric(record, name) for name in names),
+            "" if record.seconds is None else f"{record.seconds:.1f} s",
+        ]
+        for record in records
+    ]
+    output.table(["run", "end", "version ", *(f"{name} " for name in names), "time "], rows)
+
+
+@app.command(rich_help_panel=_PANEL)
+def compare(
+    config: ConfigPath,
+    first: Annotated[str, typer.Argument(metavar="RUN", help="A run, or the beginning of its id.")],
+    second: Annotated[str, typer.Argument(metavar="RUN", help="The run that is measured against it.")],
+    open_it: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    overrides: Overrides = None,
+    format: FormatOption = "human",
+) -> None:
+    """Show two runs side by side: metrics, slices, config; a page has the curves of both in one figure."""
+    output = open_output(format)
+    pipeline_config = load(config, overrides)
+    workspace = pipeline_config.workspace_path
+    records = [run_record.find(workspace, run_id) for run_id in (first, second)]
+
+    from kubetfx.components.report import comparison, render, run_report
+
+    sides = [comparison.Side(record, run_report.facts_of(pipeline_config, record)) for record in records]
+    found = comparison.compare(*sides)
+    path = workspace / "comparisons" / f"{records[0].run_id}..{records[1].run_id}.html"
+    run_record.write_text(path, render.comparison(found))
+    if open_it:
+        _open(path, output)
+    if format == "json":
+        output.document({**_comparison_document(found), "page": str(path)})
+        return
+    _print_comparison(found, output)
+    output.say(f"With the curves: {shown(path)}")
+
+
+def _comparison_document(found: "Comparison") -> dict[str, Any]:
+    return {
+        "runs": [found.first.record.run_id, found.second.record.run_id],
+        **{
+            name: {pair.name: [pair.first, pair.second] for pair in pairs}
+            for name, pairs in (("metrics", found.metrics), ("training", found.training), ("slices", found.slices))
+        },
+        "slices_by": found.slices_by,
+        "has_other_data": found.has_other_data,
+        "config": {one.key: [one.first, one.second] for one in found.config},
+    }
+
+
+def _print_comparison(found: "Comparison", output: Output) -> None:
+    sides = (found.first.record, found.second.record)
+    rows = [[side.run_id, side.state.replace("_", " "), str(side.pushed_version or "")] for side in sides]
+    output.table(["run", "end", "version "], rows)
+    if found.has_other_data:
+        output.say("The data changed between the runs: the metrics are of other rows.", style="yellow")
+    for title, pairs in (
+        ("Metrics", found.metrics),
+        ("Training", found.training),
+        (f"Slices by {found.slices_by}, what changed most for the worse first", found.slices[:MAX_SLICES]),
+    ):
+        if pairs:
+            cells = [[pair.name, *map(_number, (pair.first, pair.second)), _change(pair)] for pair in pairs]
+            output.table(["", "first ", "second ", "change "], cells, title=title)
+    if found.config:
+        differences = [[one.key, one.first, one.second] for one in found.config]
+        output.table(["key", "first", "second"], differences, title="Config")
+    else:
+        output.say("The configs are the same.")
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def _change(pair: "Pair") -> str:
+    if pair.difference is None:
+        return ""
+    word = "" if pair.is_better is None else " better" if pair.is_better else " worse"
+    return f"{pair.difference:+.4g}{word}"
+
+
+@app.command(rich_help_panel=_PANEL)
+def tensorboard(
+    config: ConfigPath,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "localhost",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 6006,
+    overrides: Overrides = None,
+) -> None:
+    """Start TensorBoard on the trainings of all runs; Ctrl-C ends it."""
+    output = open_output("human")
+    logs = training_logs.link_logs(load(config, overrides).workspace_path)
+    output.say(f"TensorBoard on {shown(logs)}")
+    arguments = ["--logdir", str(logs), "--host", host, "--port", str(port)]
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0", "CUDA_VISIBLE_DEVICES": ""}  # it reads files
+    os.environ |= {name: os.environ.get(name, value) for name, value in quiet.items()}
+    os.execv(sys.executable, [sys.executable, "-m", "tensorboard.main", *arguments])
+
+
+MAX_METRICS = 4
+MAX_SLICES = 10
+
+
+def _shown_metrics(records: list[run_record.RunRecord], config: PipelineConfig) -> list[str]:
+    """Those that have a threshold first."""
+    known = dict.fromkeys([*config.evaluation.thresholds, *(name for record in records for name in record.metrics)])
+    found = {name for record in records for name in record.metrics}
+    return [name for name in known if name in found and name != "example_count"][:MAX_METRICS]
+
+
+def _metric(record: run_record.RunRecord, name: str) -> str:
+    value = record.metrics.get(name)
+    return "" if value is None else f"{value:.4g}"
+
+
+def _as_document(record: run_record.RunRecord, config: PipelineConfig) -> dict[str, Any]:
+    path = run_record.run_folder(config.workspace_path, record.run_id) / run_record.REPORT
+    return {
+        "run_id": record.run_id,
+        "state": record.state,
+        "started_at": record.started_at,
+        "seconds": record.seconds,
+        "metrics": record.metrics,
+        "pushed_version": record.pushed_version,
+        "error": record.error,
+        "report": str(path) if path.is_file() else None,
+    }

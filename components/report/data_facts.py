@@ -1,0 +1,327 @@
+"""Facts about the table: statistics, schema, anomalies; skew between the splits and drift since the previous run.
+
+Reads the protobufs that StatisticsGen, SchemaGen and ExampleValidator wrote, with neither TensorFlow nor TFDV.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from google.protobuf import text_format
+from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
+
+from kubetfx.components.report.facts import AnomalyFact, Column, ColumnSplit, Data, Distance, Split
+from kubetfx.config.data import ValidationConfig
+from kubetfx.config.report import ReportConfig
+from kubetfx.models.features import ROLES
+
+TRAIN, EVAL = "train", "eval"
+BARS = 10
+"""Bars of a histogram, as many as TFDV has."""
+WHOLE_BARS = 31
+"""Bars at most of a column of integers, one for each value: the days of a month."""
+TOP_VALUES = 8
+"""Bars of a column of text."""
+_ORDER = ("train", "validation", "eval")
+_SCHEMA_TYPES = {schema_pb2.INT: "int64", schema_pb2.FLOAT: "float", schema_pb2.BYTES: "string"}
+_TYPES = {0: "int64", 1: "float", 2: "string", 3: "bytes"}
+
+Statistics = Mapping[str, statistics_pb2.DatasetFeatureStatistics]
+"""By split."""
+
+
+def read_statistics(folder: Path) -> Statistics:
+    """Statistics of each split, in the order in which splits are shown.
+
+    Args:
+        folder: of the statistics artifact.
+    """
+    found = {}
+    for file in folder.glob("Split-*/FeatureStats.pb"):
+        (dataset,) = statistics_pb2.DatasetFeatureStatisticsList.FromString(file.read_bytes()).datasets
+        found[file.parent.name.removeprefix("Split-")] = dataset
+    return {split: found[split] for split in sorted(found, key=_rank)}
+
+
+def _rank(split: str) -> tuple[int, str]:
+    return _ORDER.index(split) if split in _ORDER else len(_ORDER), split
+
+
+def read_schema(folder: Path) -> schema_pb2.Schema:
+    """The schema of an artifact."""
+    return text_format.Parse((folder / "schema.pbtxt").read_text(encoding="utf-8"), schema_pb2.Schema())
+
+
+def label_of(schema: schema_pb2.Schema) -> str | None:
+    """The column that is predicted, as the schema says."""
+    return next((feature.name for feature in schema.feature if "label" in feature.annotation.tag), None)
+
+
+def columns_of(schema: schema_pb2.Schema) -> list[Column]:
+    """What each column is used for, without its statistics."""
+    return [_column(feature.name, {}, rows={}, feature=feature) for feature in schema.feature]
+
+
+def describe(
+    statistics: Statistics,
+    *,
+    schema: schema_pb2.Schema | None = None,
+    previous: Statistics | None = None,
+    config: ReportConfig | None = None,
+) -> Data:
+    """Facts about rows and columns.
+
+    Args:
+        statistics: of each split.
+        schema: what the columns are used for.
+        previous: statistics of the previous run.
+        config: the thresholds of skew and drift.
+    """
+    config = config or ReportConfig()
+    by_split = {split: {_name(f): f for f in dataset.features} for split, dataset in statistics.items()}
+    before = {_name(f): f for f in previous[TRAIN].features} if previous and TRAIN in previous else {}
+    splits = [Split(name=name, rows=int(dataset.num_examples)) for name, dataset in statistics.items()]
+    rows = {split.name: split.rows for split in splits}
+    features = {feature.name: feature for feature in schema.feature} if schema else {}
+    names = dict.fromkeys([*features, *(name for columns in by_split.values() for name in columns)])
+    columns = []
+    for name in names:
+        own = {split: columns[name] for split, columns in by_split.items() if name in columns}
+        column = _column(name, own, rows=rows, feature=features.get(name))
+        skew = _distance(own.get(TRAIN), own.get(EVAL), config.skew_threshold)
+        drift = _distance(own.get(TRAIN), before.get(name), config.drift_threshold)
+        columns.append(column.model_copy(update={"skew": skew, "drift": drift}))
+    return Data(rows=sum(rows.values()), splits=splits, columns=columns)
+
+
+def anomalies(folder: Path, config: ValidationConfig | None = None) -> list[AnomalyFact]:
+    """What ExampleValidator found, with what the config does about it and what a person can do.
+
+    Args:
+        folder: of the anomalies artifact.
+        config: the `validation` section; None where nobody has judged them yet.
+    """
+    from kubetfx.components.anomaly_gate import read_anomalies
+
+    splits = sorted((path.name.removeprefix("Split-") for path in folder.glob("Split-*")), key=_rank)
+    folders = {split: folder / f"Split-{split}" for split in splits}
+    found = []
+    for anomaly in read_anomalies(folders, config or ValidationConfig()):
+        action = anomaly.action if config else None
+        found.append(
+            AnomalyFact(
+                split=anomaly.split,
+                column=anomaly.feature,
+                problem=anomaly.problem,
+                action=action,
+                remedy="The config lets it pass." if action in ("warn", "ignore") else _remedy(anomaly.feature),
+            )
+        )
+    return found
+
+
+def _remedy(column: str) -> str:
+    from kubetfx.components.anomaly_gate import DATASET
+
+    setting = yaml.safe_dump({column: "warn"}, default_flow_style=True, allow_unicode=True, width=math.inf).strip()
+    passing = "validation.on_anomaly: warn" if column == DATASET else f"validation.features: {setting}"
+    return f"Mend the data; or let it pass with {passing}; or name a corrected copy of the schema as data.schema_file."
+
+
+def _name(feature: Any) -> str:
+    return feature.name or ".".join(feature.path.step)
+
+
+def _column(
+    name: str, own: Mapping[str, Any], *, rows: Mapping[str, int], feature: schema_pb2.Feature | None
+) -> Column:
+    some = next(iter(own.values()), None)
+    kind = _TYPES.get(some.type, "other") if some is not None else _SCHEMA_TYPES.get(feature.type if feature else 0, "")
+    edges = _edges(list(own.values()))
+    values = [] if edges else _top_values(own)
+    splits = {}
+    for split, statistics in own.items():
+        shares = _histogram(statistics, edges) if edges else _shares_of(statistics, values)
+        splits[split] = _split(statistics, shares, rows=rows[split])
+    role = next((role for role in ROLES if role in feature.annotation.tag), None) if feature else None
+    reason = "; ".join(feature.annotation.comment) if feature else ""
+    return Column(name=name, type=kind, role=role, reason=reason, edges=edges, values=values, splits=splits)
+
+
+def _split(statistics: Any, shares: list[float], *, rows: int) -> ColumnSplit:
+    common = _common(statistics)
+    missing = 1 - common.num_non_missing / rows if rows else 0.0
+    if statistics.WhichOneof("stats") != "num_stats":
+        return ColumnSplit(missing=missing, distinct=int(statistics.string_stats.unique), shares=shares)
+    number = statistics.num_stats
+    if not common.num_non_missing:
+        return ColumnSplit(missing=missing, shares=shares)
+    return ColumnSplit(
+        missing=missing,
+        minimum=_finite(number.min),
+        maximum=_finite(number.max),
+        mean=_finite(number.mean),
+        median=_finite(number.median),
+        deviation=_finite(number.std_dev),
+        shares=shares,
+    )
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _common(statistics: Any) -> Any:
+    stats = getattr(statistics, statistics.WhichOneof("stats") or "string_stats")
+    return stats.common_stats
+
+
+def _buckets(statistics: Any) -> list[tuple[float, float, float]]:
+    """Lower bound, upper bound and count of the evenly spaced buckets of a number."""
+    histograms = statistics.num_stats.histograms
+    standard = next((h for h in histograms if h.type == statistics_pb2.Histogram.STANDARD), None)
+    if standard is None:
+        return []
+    found = [(bucket.low_value, bucket.high_value, bucket.sample_count) for bucket in standard.buckets]
+    return [entry for entry in found if math.isfinite(entry[0]) and math.isfinite(entry[1])]
+
+
+def _edges(statistics: Sequence[Any]) -> list[float]:
+    """Bounds of the bars that all splits of a column share; empty where it has no numbers."""
+    buckets = [bucket for one in statistics if one.WhichOneof("stats") == "num_stats" for bucket in _buckets(one)]
+    if not buckets:
+        return []
+    low, high = min(bucket[0] for bucket in buckets), max(bucket[1] for bucket in buckets)
+    if all(one.type == statistics_pb2.FeatureNameStatistics.INT for one in statistics) and high - low < WHOLE_BARS:
+        return [float(edge) for edge in np.arange(math.floor(low) - 0.5, math.ceil(high) + 1)]
+    edges = np.linspace(low, high, BARS + 1) if high > low else np.array([low, high])
+    return [float(edge) for edge in edges]
+
+
+def _histogram(statistics: Any, edges: Sequence[float]) -> list[float]:
+    """Share of the values in each bar, as if those of a bucket were spread evenly over it."""
+    mass = _spread(_comparable(statistics, edges), np.array(edges))
+    total = mass.sum()
+    return [round(float(value), 5) for value in (mass / total if total else mass)]
+
+
+def _comparable(statistics: Any, edges: Sequence[float]) -> Sequence[tuple[float, float, float]]:
+    """Buckets of a number. Those of integers in a narrow range are taken apart into values: where such a bucket begins
+    and ends hangs on the range, and would make distributions differ that are the same."""
+    buckets = _buckets(statistics)
+    if statistics.type != statistics_pb2.FeatureNameStatistics.INT or not edges or edges[0] % 1 != 0.5:
+        return buckets
+    return [one for bucket in buckets for one in _by_whole_number(*bucket, is_last=bucket is buckets[-1])]
+
+
+def _by_whole_number(low: float, high: float, count: float, *, is_last: bool) -> list[tuple[float, float, float]]:
+    """A bucket as points, one for each whole number that it can hold: from `low` on and below `high`."""
+    end = math.floor(high) if is_last else math.ceil(high - 1e-9) - 1
+    held = range(math.ceil(low - 1e-9), end + 1) or [round((low + high) / 2)]
+    return [(float(whole), float(whole), count / len(held)) for whole in held]
+
+
+def _spread(buckets: Sequence[tuple[float, float, float]], edges: np.ndarray) -> np.ndarray:
+    """Counts of buckets on other bounds, which cover them."""
+    mass = np.zeros(max(len(edges) - 1, 1))
+    if not buckets:
+        return mass
+    low, high, count = (np.array(values) for values in zip(*buckets, strict=True))
+    width = high - low
+    point = width <= 0
+    if point.any():  # all values of a bucket are one number
+        inner = edges[1:-1]
+        np.add.at(mass, np.searchsorted(inner, low[point], side="right"), count[point])
+    low, high, width, count = low[~point], high[~point], width[~point], count[~point]
+    if len(low) and len(edges) > 1:
+        overlap = np.minimum(high[:, None], edges[None, 1:]) - np.maximum(low[:, None], edges[None, :-1])
+        mass += (np.clip(overlap, 0, None) / width[:, None] * count[:, None]).sum(axis=0)
+    return mass
+
+
+def _frequencies(statistics: Any) -> dict[str, float]:
+    """Count of each value of text, as far as TFDV lists them."""
+    text = statistics.string_stats
+    buckets = text.rank_histogram.buckets
+    if buckets:
+        return {bucket.label: bucket.sample_count for bucket in buckets}
+    return {top.value: top.frequency for top in text.top_values}
+
+
+def _top_values(own: Mapping[str, Any]) -> list[str]:
+    """The most frequent values, of the training split where there is one."""
+    source = own.get(TRAIN) or next(iter(own.values()), None)
+    if source is None or source.WhichOneof("stats") != "string_stats":
+        return []
+    ranked = sorted(_frequencies(source).items(), key=lambda entry: (-entry[1], entry[0]))
+    return [value for value, _ in ranked[:TOP_VALUES]]
+
+
+def _shares_of(statistics: Any, values: Sequence[str]) -> list[float]:
+    if statistics.WhichOneof("stats") != "string_stats":
+        return []
+    frequencies, total = _frequencies(statistics), statistics.string_stats.common_stats.num_non_missing
+    return [round(frequencies.get(value, 0) / total, 5) if total else 0.0 for value in values]
+
+
+def _distance(ours: Any, theirs: Any, threshold: float) -> Distance | None:
+    """How far two columns are apart, by TFDV's measures; None where there is nothing to compare."""
+    if ours is None or theirs is None or ours.WhichOneof("stats") != theirs.WhichOneof("stats"):
+        return None
+    if not _common(ours).num_non_missing or not _common(theirs).num_non_missing:
+        return None
+    if ours.WhichOneof("stats") == "string_stats":
+        return Distance(
+            value=l_infinity(_frequencies(ours), _frequencies(theirs)), threshold=threshold, measure="L-infinity"
+        )
+    if ours.WhichOneof("stats") == "num_stats":
+        is_whole = ours.type == theirs.type == statistics_pb2.FeatureNameStatistics.INT
+        edges = _edges([ours, theirs]) if is_whole else []
+        value = jensen_shannon(_comparable(ours, edges), _comparable(theirs, edges))
+        return Distance(value=value, threshold=threshold, measure="Jensen-Shannon divergence")
+    return None
+
+
+def l_infinity(ours: Mapping[str, float], theirs: Mapping[str, float]) -> float:
+    """The largest difference of a value's share."""
+    totals = (sum(ours.values()) or 1.0), (sum(theirs.values()) or 1.0)
+    return max(
+        (abs(ours.get(value, 0) / totals[0] - theirs.get(value, 0) / totals[1]) for value in {*ours, *theirs}),
+        default=0.0,
+    )
+
+
+def jensen_shannon(ours: Sequence[tuple[float, float, float]], theirs: Sequence[tuple[float, float, float]]) -> float:
+    """Jensen-Shannon divergence of two histograms, to the base 2: 0 for equal ones, 1 for disjoint ones.
+
+    Both are brought onto the bounds of both, as TFDV does (data_validation/anomalies/metrics.cc).
+    """
+    found = (*ours, *theirs)
+    points = [np.nextafter(low, np.inf) for low, high, _ in found if low == high]  # a bar of their own
+    edges = np.unique([*points, *(bound for bucket in found for bound in bucket[:2])])
+    if len(edges) < 2:
+        return 0.0
+    first, second = (mass / (mass.sum() or 1.0) for mass in (_spread(ours, edges), _spread(theirs, edges)))
+    middle = (first + second) / 2
+    return float(sum(_relative_entropy(part, middle) for part in (first, second)) / 2)
+
+
+def _relative_entropy(part: np.ndarray, whole: np.ndarray) -> float:
+    there = part > 0
+    return float((part[there] * np.log2(part[there] / whole[there])).sum())
+
+
+def spans(properties: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Span and fingerprint of the examples, by name of the fact.
+
+    Args:
+        properties: custom properties of the examples artifact.
+    """
+    span = properties.get("span")
+    if span is not None:
+        yield "span", int(span)
+    if fingerprint := properties.get("input_fingerprint"):
+        yield "fingerprint", str(fingerprint)

@@ -1,0 +1,166 @@
+"""Facts about predictions: confusion, curves, calibration, residuals.
+
+Knows arrays and nothing of models.
+"""
+
+import math
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from kubetfx.components.evaluation.confusion import class_scores, confusion_matrix, kappa
+from kubetfx.components.report.facts import CalibrationBin, ClassQuality, Curve, Point, Quality
+from kubetfx.components.report.predictions import Predictions
+
+MAX_CLASSES = 30
+"""A confusion matrix of more classes is no picture."""
+MAX_CURVES = 8
+"""Classes with a curve of their own, the most frequent ones."""
+CURVE_POINTS = 100
+ROC_THRESHOLDS = 100
+CALIBRATION_BINS = 10
+SCATTER_POINTS = 600
+RESIDUAL_BARS = 25
+"""At most; of few rows the root of their number, or most bars would hold one."""
+Array = np.ndarray[Any, Any]
+
+
+def describe(predictions: Predictions, *, total_rows: int, seed: int) -> Quality:
+    """Facts about the predictions for a sample.
+
+    Args:
+        predictions: for its rows.
+        total_rows: of the evaluation split.
+        seed: by which points are drawn for a picture.
+    """
+    sample_rows = len(predictions.labels)
+    if not sample_rows:
+        return Quality(sample_rows=0, total_rows=total_rows)
+    if predictions.classes:
+        return _classification(predictions, total_rows)
+    return _regression(predictions, total_rows, seed)
+
+
+def _classification(predictions: Predictions, total_rows: int) -> Quality:
+    classes, labels, probabilities = predictions.classes, predictions.labels, predictions.outputs
+    matrix = confusion_matrix(labels, probabilities.argmax(axis=1), num_classes=len(classes))
+    support = matrix.sum(axis=1)
+    shown = [1] if len(classes) == 2 else sorted(np.argsort(-support, kind="stable")[:MAX_CURVES].tolist())
+    calibration = _calibration(labels, probabilities)
+    weight = sum(one.rows for one in calibration)
+    return Quality(
+        sample_rows=len(labels),
+        total_rows=total_rows,
+        classes=list(classes),
+        confusion=matrix.tolist() if len(classes) <= MAX_CLASSES else [],
+        per_class=[
+            ClassQuality(name=name, **asdict(scores))
+            for name, scores in zip(classes, class_scores(matrix), strict=True)
+        ],
+        kappa=kappa(matrix),
+        roc=[c for i in shown if (c := _roc(classes[i], labels == i, probabilities[:, i]))],
+        roc_thresholds=roc_points(labels, probabilities),
+        precision_recall=[c for i in shown if (c := _precision_recall(classes[i], labels == i, probabilities[:, i]))],
+        calibration=calibration,
+        calibration_error=sum(abs(b.predicted - b.observed) * b.rows for b in calibration) / weight if weight else None,
+    )
+
+
+def roc_points(labels: Array, probabilities: Array) -> list[tuple[float, float, float]]:
+    """Threshold, false-positive rate and recall at evenly spaced thresholds, the highest first.
+
+    Of the second class where there are two; where there are more, of all classes against the rest together.
+
+    Args:
+        labels: (rows,) int64 index of the class.
+        probabilities: (rows, classes).
+    """
+    num_classes = probabilities.shape[1]
+    is_class = np.eye(num_classes, dtype=bool)[labels]
+    columns = [1] if num_classes == 2 else list(range(num_classes))
+    truth, scores = is_class[:, columns].ravel(), probabilities[:, columns].ravel()
+    thresholds = np.linspace(1, 0, ROC_THRESHOLDS + 1)
+    rates = []
+    for values in (scores[~truth], scores[truth]):
+        ordered = np.sort(values)
+        at_or_above = len(ordered) - np.searchsorted(ordered, thresholds, side="left")
+        rates.append(at_or_above / max(len(ordered), 1))
+    return [tuple(map(float, entry)) for entry in zip(thresholds, *rates, strict=True)]  # type: ignore[misc]
+
+
+def _cumulative(truth: Array, scores: Array) -> tuple[Array, Array] | None:
+    """True and false positives at each distinct score, the highest first; None if a class has no row."""
+    if truth.all() or not truth.any():
+        return None
+    order = np.argsort(-scores, kind="stable")
+    last_of_score = np.append(np.diff(scores[order]) != 0, True)
+    hits = np.cumsum(truth[order])
+    return hits[last_of_score], np.flatnonzero(last_of_score) + 1 - hits[last_of_score]
+
+
+def _roc(name: str, truth: Array, scores: Array) -> Curve | None:
+    counts = _cumulative(truth, scores)
+    if counts is None:
+        return None
+    recall = np.append(0.0, counts[0] / counts[0][-1])
+    false_positives = np.append(0.0, counts[1] / counts[1][-1])
+    area = float(np.trapezoid(recall, false_positives))
+    return Curve(name=name, area=area, points=_thinned(false_positives, recall))
+
+
+def _precision_recall(name: str, truth: Array, scores: Array) -> Curve | None:
+    counts = _cumulative(truth, scores)
+    if counts is None:
+        return None
+    recall, precision = counts[0] / counts[0][-1], counts[0] / (counts[0] + counts[1])
+    area = float((np.diff(np.append(0.0, recall)) * precision).sum())
+    complete = int(np.argmax(recall >= 1)) + 1  # after every row of the class is found, precision only falls
+    recall, precision = recall[:complete], precision[:complete]
+    return Curve(name=name, area=area, points=_thinned(np.append(0.0, recall), np.append(precision[0], precision)))
+
+
+def _thinned(x: Array, y: Array) -> list[Point]:
+    """The curve with as many points as can be seen, its ends and corners among them."""
+    corner = np.ones(len(x), bool)
+    corner[1:-1] = ~(((x[1:-1] == x[:-2]) & (x[1:-1] == x[2:])) | ((y[1:-1] == y[:-2]) & (y[1:-1] == y[2:])))
+    x, y = x[corner], y[corner]
+    if len(x) > CURVE_POINTS:
+        length = np.cumsum(np.append(0.0, np.hypot(np.diff(x), np.diff(y))))
+        kept = np.unique(np.searchsorted(length, np.linspace(0, length[-1], CURVE_POINTS)))
+        kept = np.unique([0, *np.clip(kept, 0, len(x) - 1), len(x) - 1])
+        x, y = x[kept], y[kept]
+    return [(round(float(a), 4), round(float(b), 4)) for a, b in zip(x, y, strict=True)]
+
+
+def _calibration(labels: Array, probabilities: Array) -> list[CalibrationBin]:
+    """Of the second class where there are two; of the class that is predicted where there are more."""
+    if probabilities.shape[1] == 2:
+        scores, hits = probabilities[:, 1], labels == 1
+    else:
+        scores, hits = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    bins = np.minimum((scores * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    return [
+        CalibrationBin(predicted=float(scores[own].mean()), observed=float(hits[own].mean()), rows=int(own.sum()))
+        for number in range(CALIBRATION_BINS)
+        if (own := bins == number).any()
+    ]
+
+
+def _regression(predictions: Predictions, total_rows: int, seed: int) -> Quality:
+    labels, values = predictions.labels, predictions.outputs
+    residuals = values - labels
+    low, high = np.quantile(residuals, [0.005, 0.995])  # a single row far off would leave one bar
+    low, high = (low, high) if high > low else (low - 0.5, high + 0.5)
+    bars = min(math.isqrt(len(residuals)) + 1, RESIDUAL_BARS)
+    counts, edges = np.histogram(np.clip(residuals, low, high), bins=bars, range=(low, high))
+    drawn = np.random.default_rng(seed).permutation(len(labels))[:SCATTER_POINTS]
+    return Quality(
+        sample_rows=len(labels),
+        total_rows=total_rows,
+        predicted_against_true=[(float(labels[i]), float(values[i])) for i in np.sort(drawn)],
+        residual_edges=edges.tolist(),
+        residual_counts=counts.tolist(),
+        residual_mean=float(residuals.mean()),
+        residual_deviation=float(residuals.std()),
+    )

@@ -1,0 +1,65 @@
+"""Facts about the training: history.json of the Trainer, and what its curves say."""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from kubetfx.components.report.facts import Training
+
+HISTORY = "history.json"
+
+RISE = 0.01
+"""Share by which the validation loss has to rise after its best epoch to be called overfitting."""
+GAP = 1.5
+"""How many times the training loss the validation loss may be at the best epoch."""
+STILL_FALLING = 0.02
+"""Share by which the validation loss falls over the last fifth of the epochs, where more of them would help."""
+
+
+def read(model_folder: Path) -> Training | None:
+    """The training of a model artifact; None where it has no history."""
+    path = model_folder / HISTORY
+    if not path.is_file():
+        return None
+    training = Training.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    return training.model_copy(update={"diagnosis": diagnose(training)})
+
+
+def diagnose(training: Training) -> str:
+    """Over- and underfitting in a sentence, from the curves of the loss."""
+    losses, validation = training.history.get("loss", []), training.history.get("val_loss", [])
+    if len(validation) < 2 or not all(map(math.isfinite, [*losses, *validation])):
+        return "Too few epochs with a finite loss to tell over- from underfitting."
+    lowest_epoch = min(range(len(validation)), key=validation.__getitem__)
+    best = training.best_epoch - 1 if training.best_epoch else lowest_epoch  # of the last phase
+    lowest = validation[best]
+    rise = validation[-1] / lowest - 1 if lowest > 0 else 0.0
+    if rise > RISE and losses[-1] < losses[best]:
+        return (
+            f"Overfitting after epoch {best + 1}: the training loss goes on falling to {losses[-1]:.3g} while the "
+            f"validation loss rises from {lowest:.3g} to {validation[-1]:.3g}. The weights of epoch {best + 1} are "
+            "kept."
+        )
+    if _still_falls(validation) and best == len(validation) - 1:
+        return (
+            f"Underfitting rather than overfitting: the validation loss, {lowest:.3g}, is still falling in the last "
+            "epoch. More epochs (training.epochs) or a higher training.learning_rate would lower it further."
+        )
+    if losses[best] > 0 and lowest / losses[best] > GAP:
+        return (
+            f"Some overfitting: at the best epoch the validation loss, {lowest:.3g}, is {lowest / losses[best]:.1f} "
+            f"times the training loss, {losses[best]:.3g}. More dropout, fewer hidden units or more rows would close "
+            "the gap."
+        )
+    return (
+        f"Neither: the validation loss levels out at {lowest:.3g} beside a training loss of {losses[best]:.3g}. "
+        "Overfitting would show as a validation loss that rises while the other falls, underfitting as two that still "
+        "fall at the end."
+    )
+
+
+def _still_falls(validation: Sequence[float]) -> bool:
+    last = max(len(validation) // 5, 1)
+    before = validation[-last - 1]
+    return before > 0 and 1 - validation[-1] / before > STILL_FALLING

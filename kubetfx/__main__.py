@@ -1,0 +1,5 @@
+"""`python -m kubetfx` is `kubetfx`."""
+
+from kubetfx.cli.app import main
+
+main()

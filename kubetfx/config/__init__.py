@@ -1,0 +1,1 @@
+"""The typed tree behind pipeline.yaml, a module per section."""

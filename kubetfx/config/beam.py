@@ -1,0 +1,40 @@
+"""The section `beam`: how the data-parallel nodes run."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import field_validator
+
+from kubetfx.config.section import Section
+
+
+class BeamConfig(Section):
+    """How the data-parallel nodes run."""
+
+    runner: Literal["DirectRunner", "FlinkRunner", "SparkRunner", "DataflowRunner"] = "DirectRunner"
+    """`DirectRunner` is this machine: without `arguments` the nodes go through the data themselves, block by block."""
+    arguments: tuple[str, ...] = ()
+    """Pipeline options as Beam's command line takes them, for example `--direct_num_workers=2`. With any, the nodes run
+    as Beam pipelines on this machine too; without `--direct_running_mode` among them the number of rows decides between
+    one thread and processes, and the run says which."""
+
+    @field_validator("arguments")
+    @classmethod
+    def _number_of_workers_is_one(cls, arguments: tuple[str, ...]) -> tuple[str, ...]:
+        for argument in arguments:
+            name, _, value = argument.partition("=")
+            if name == "--direct_num_workers" and value and not value.isdecimal():
+                raise ValueError(f"--direct_num_workers is a whole number, 0 for all cores. Received: {value}")
+        return arguments
+
+    @property
+    def options(self) -> list[str]:
+        """Everything that Beam is told, as its command line takes it. Empty where that is nothing but its default."""
+        if self.runner == "DirectRunner" and not self.arguments:
+            return []  # with any, TFX packs itself for workers elsewhere at every node, which takes more than a second
+        options = [f"--runner={self.runner}", *self.arguments]
+        setup_file = Path(__file__).parents[2] / "setup.py"
+        is_remote = self.runner != "DirectRunner"
+        if is_remote and setup_file.is_file() and not any(a.startswith("--setup_file") for a in self.arguments):
+            options.append(f"--setup_file={setup_file}")  # workers need our code
+        return options

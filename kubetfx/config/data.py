@@ -1,0 +1,117 @@
+"""The sections `data`, `features` and `validation`: what is read, how columns become features, what an anomaly does."""
+
+import math
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from kubetfx.config.section import Section
+
+AnomalyAction = Literal["stop", "warn", "ignore"]
+
+
+IMAGE_LABEL = "label"
+"""Name of the label of images, where `data.label` gives none: the name of their folder."""
+
+
+MODEL_OUTPUTS = frozenset({"label", "score", "probabilities", "classes", "value"})
+"""Names of what a pushed model returns. No feature may have one of them: a table of rows and predictions has both."""
+
+
+MISSING_VALUES = ("", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "null")
+
+
+class Splits(Section):
+    """Fractions of the rows. A row's split is decided by a hash of its values, so new rows don't move the old ones."""
+
+    train: float = Field(0.7, ge=0.001, lt=1)
+    """Rows that statistics of features are computed on and the network is trained on."""
+    validation: float = Field(0.1, ge=0, lt=1)
+    """Rows that early stopping and the learning-rate schedule look at. 0: they look at `eval`, and the scores
+    flatter."""
+    eval: float = Field(0.2, ge=0.001, lt=1)
+    """Rows that only the Evaluator sees."""
+
+    @model_validator(mode="after")
+    def _sum_to_one(self) -> Self:
+        total = self.train + self.validation + self.eval
+        if not math.isclose(total, 1, abs_tol=1e-6):
+            raise ValueError(f"the fractions must add up to 1, and add up to {total:g}")
+        return self
+
+
+class DataConfig(Section):
+    """The table or the images, and what is to be predicted of them."""
+
+    path: str
+    """A folder of CSV or Parquet files, or a glob; also in a bucket: `s3://BUCKET/FOLDER`, `gs://BUCKET/FOLDER`.
+    `{SPAN}` and `{VERSION}` in it pick the newest, as in TFX.
+    Of images: a folder with a sub-directory a class, or a CSV or Parquet file with the columns `path` and the label."""
+    label: str
+    """The column to predict. Of images: a column of the CSV or Parquet file, by default `label`."""
+    format: Literal["auto", "csv", "parquet", "images"] = "auto"
+    """`auto` goes by the names of the files: .csv, .csv.gz, .tsv, .parquet. `images`: JPEG, PNG, BMP, GIF and WebP."""
+    drop: tuple[str, ...] = ()
+    """Columns to leave out."""
+    splits: Splits = Splits()
+    schema_file: str | None = None
+    """A frozen schema (schema.pbtxt of an earlier run). Without one the schema is inferred from the data of the run."""
+    missing_values: tuple[str, ...] = MISSING_VALUES
+    """What stands for a missing cell in a CSV file."""
+    statistics_rows: int | None = Field(None, ge=1)
+    """Rows that statistics look at, at most; above it a sample of so many, and anomalies in the other rows are not
+    seen. Default: all rows."""
+    drop_rows_without_label: bool = False
+    """Leave out rows whose label is missing. Otherwise such rows are an error."""
+    max_broken_fraction: float = Field(0.01, ge=0, lt=1)
+    """Of images: share of the files that may be broken. They are left out, and listed with the reason; above it the run
+    stops with exit code 3."""
+    max_pixels: int = Field(100_000_000, ge=1)
+    """Of images: width times height at most, as the file's header says. A larger one is refused before it is decoded,
+    by a run and by the served model alike: a few kilobytes can hold a picture that fills the memory."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _label_of_images(cls, document: Any) -> Any:
+        if isinstance(document, dict) and document.get("format") == "images":
+            return {"label": IMAGE_LABEL, **document}
+        return document
+
+    @model_validator(mode="after")
+    def _keys_fit_the_format(self) -> Self:
+        images = {"max_broken_fraction", "max_pixels"}
+        tables = {"drop_rows_without_label"}
+        for name in sorted((tables if self.format == "images" else images) & self.changed):
+            raise ValueError(f"data.{name} is not for {'images' if self.format == 'images' else 'tables'}")
+        return self
+
+
+class FeaturesConfig(Section):
+    """How columns become features. Columns that are not named go by their type and number of distinct values."""
+
+    numeric: tuple[str, ...] = ()
+    """Columns to scale, whatever their number of distinct values."""
+    categorical: tuple[str, ...] = ()
+    """Columns to treat as categories, integers included."""
+    integer_categories: int = Field(20, ge=0)
+    """An integer column with at most so many distinct values is categorical."""
+    vocabulary_size: int = Field(1_000, ge=1)
+    """A categorical column with at most so many distinct values gets a vocabulary; above, its values are hashed."""
+    hash_buckets: int = Field(1_000, ge=2)
+    """Buckets of each hashed column."""
+
+    @model_validator(mode="after")
+    def _one_role_a_column(self) -> Self:
+        both = sorted(set(self.numeric) & set(self.categorical))
+        if both:
+            raise ValueError(f"a column is numeric or categorical, not both: {', '.join(both)}")
+        return self
+
+
+class ValidationConfig(Section):
+    """What an anomaly of the data does."""
+
+    on_anomaly: AnomalyAction = "stop"
+    """`stop` ends the run with exit code 3 before anything is trained."""
+    features: dict[str, AnomalyAction] = {}
+    """Another action for single features."""

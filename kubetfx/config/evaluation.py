@@ -1,0 +1,105 @@
+"""The section `evaluation`: metrics, thresholds, slices and the robustness check."""
+
+from collections.abc import Mapping
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from kubetfx.config.model import Task
+from kubetfx.config.section import Section
+
+METRICS: Mapping[Task, tuple[str, ...]] = {
+    "classification": (
+        "accuracy",
+        "auc",
+        "auc_precision_recall",
+        "cross_entropy",
+        "f1",
+        "precision",
+        "recall",
+    ),
+    "regression": (
+        "mean_absolute_error",
+        "mean_squared_error",
+        "root_mean_squared_error",
+        "squared_pearson_correlation",
+    ),
+}
+"""The metrics that `evaluation` knows, by task. components/evaluator.py says how each is computed."""
+
+
+IMAGE_METRICS = ("top_k_accuracy", "kappa")
+"""Metrics of a classifier of images beside those of every classifier, by components/evaluation/image_evaluation.py."""
+
+
+LOWER_IS_BETTER = frozenset({"cross_entropy", "mean_absolute_error", "mean_squared_error", "root_mean_squared_error"})
+
+
+ROBUSTNESS_PREFIX = "drop_"
+"""Of the metrics of the robustness check: `drop_blur_1.5` is the accuracy that a blur of 1.5 pixels costs."""
+
+
+def is_lower_better(metric: str) -> bool:
+    """Whether a smaller value of a metric is the better one."""
+    return metric in LOWER_IS_BETTER or metric.startswith(ROBUSTNESS_PREFIX)
+
+
+def worsening(metric: str, value: float, reference: float) -> float:
+    """How much worse a value of a metric is than another one; negative where it is better."""
+    return (value - reference) * (1 if is_lower_better(metric) else -1)
+
+
+class Threshold(Section):
+    """Bounds of a metric. A model that misses one is not blessed."""
+
+    at_least: float | None = None
+    """Lower bound of the metric's value."""
+    at_most: float | None = None
+    """Upper bound of the metric's value."""
+    worse_by_at_most: float | None = Field(None, ge=0)
+    """How much worse than the model that is served now, in the metric's own unit. Passes when nothing is served yet."""
+
+    @model_validator(mode="after")
+    def _has_a_bound(self) -> Self:
+        if self.at_least is None and self.at_most is None and self.worse_by_at_most is None:
+            raise ValueError("a threshold needs at_least, at_most or worse_by_at_most")
+        return self
+
+
+class RobustnessConfig(Section):
+    """Changes to the images of the evaluation split. What each costs in accuracy is a metric of its own, `drop_` with
+    the name and strength of the change, for example drop_blur_1.5; a threshold may bound it."""
+
+    noise: tuple[Annotated[float, Field(gt=0, le=1)], ...] = ()
+    """Standard deviations of noise, as a share of white."""
+    blur: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    """Standard deviations of a Gaussian blur, in pixels of the network's input."""
+    rotation: tuple[Annotated[float, Field(gt=0, le=180)], ...] = ()
+    """Turns, in degrees."""
+    jpeg: tuple[Annotated[int, Field(ge=1, le=100)], ...] = ()
+    """Qualities of JPEG compression."""
+    fgsm: tuple[Annotated[float, Field(gt=0, le=1)], ...] = ()
+    """Largest change of a pixel, as a share of white, in one step against the label (fast gradient sign method)."""
+    max_images: int = Field(1_000, ge=1)
+    """Images of the evaluation split that are changed, the first ones."""
+
+    @property
+    def metrics(self) -> dict[str, tuple[str, float]]:
+        """Kind and strength of each change, by metric."""
+        kinds = ("noise", "blur", "rotation", "jpeg", "fgsm")
+        return {
+            f"{ROBUSTNESS_PREFIX}{kind}_{value:g}": (kind, value) for kind in kinds for value in getattr(self, kind)
+        }
+
+
+class EvaluationConfig(Section):
+    """What a model has to reach to be pushed."""
+
+    metrics: tuple[str, ...] = ()
+    """Metrics to compute. Empty: all that fit the task."""
+    thresholds: dict[str, Threshold] = {}
+    """Bounds by metric. Empty: only that the first metric is no more than 0.01 worse than that of the served model."""
+    slices: tuple[str | tuple[str, ...], ...] = ()
+    """Columns, or combinations of columns, by whose values the metrics are also computed. Of images: the label,
+    `image_size`, `format`, `channels`, or a column of the CSV or Parquet file that lists them."""
+    robustness: RobustnessConfig = RobustnessConfig()

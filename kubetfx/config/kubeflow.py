@@ -1,0 +1,268 @@
+"""The section `kubeflow`: the pods and tasks of a pipeline on Kubeflow Pipelines."""
+
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from kubetfx.config.section import Section
+
+COMPONENTS = (
+    "TableExampleGen",
+    "ImageExampleGen",
+    "StatisticsGen",
+    "SchemaGen",
+    "ExampleValidator",
+    "AnomalyGate",
+    "Transform",
+    "Trainer",
+    "ServedModelResolver",
+    "Evaluator",
+    "Pusher",
+    "Report",
+)
+"""Ids of the nodes that `pipeline/definition.py` puts together; which ExampleGen it is goes by `data.format`."""
+
+
+LIGHT_GROUPS = (
+    ("StatisticsGen", "SchemaGen", "ExampleValidator", "AnomalyGate"),
+    ("ServedModelResolver", "Evaluator", "Pusher", "Report"),
+)
+"""Neighbouring components whose work is less than the start of their pods."""
+
+
+_KUBERNETES_RESOURCE = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?/[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?$"
+
+
+def _quantity(pattern: str, examples: str) -> AfterValidator:
+    """A Kubernetes quantity, of the kinds that Kubeflow Pipelines takes."""
+
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value) or not re.search(r"[1-9]", value):
+            raise ValueError(f"a Kubernetes quantity is needed, such as {examples}. Received: {value!r}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _amount(quantity: str) -> float:
+    """A quantity as a number: of cores or bytes."""
+    number, unit = re.fullmatch(r"([0-9.]+)(\D*)", quantity).groups()  # type: ignore[union-attr]  # it was checked
+    if unit == "m":
+        return float(number) / 1000
+    base = 1024 if unit.endswith("i") else 1000
+    return float(number) * base ** " KMGTPE".index(unit[:1] or " ")
+
+
+def _as_text(value: Any) -> Any:
+    """YAML reads `cpu: 4` as a number."""
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def _absolute_path(value: str) -> str:
+    if not value.startswith("/"):
+        raise ValueError(f"a path in the container, from its root, is needed. Received: {value!r}")
+    return value
+
+
+Cpu = Annotated[str, BeforeValidator(_as_text), _quantity(r"[0-9]*\.?[0-9]+|[0-9]+m", "4, 0.5 or 500m")]
+
+
+Memory = Annotated[str, BeforeValidator(_as_text), _quantity(r"[0-9]+(Ki|[MGTPE]i?)?", "16Gi, 500Mi or 2G")]
+
+
+AbsolutePath = Annotated[str, AfterValidator(_absolute_path)]
+
+
+class Retries(Section):
+    """How often a task that failed is tried again, and after how long."""
+
+    count: int = Field(2, ge=0)
+    """Tries after the first."""
+    backoff_seconds: int = Field(30, ge=0)
+    """Seconds before the second try."""
+    backoff_factor: int = Field(2, ge=1)
+    """What the wait is multiplied by before each further try."""
+    deadline_seconds: int = Field(604_800, ge=1)
+    """Seconds from the start of the first try to the end of the last one: a try that runs then is ended. The default is
+    a week; the hour that Kubeflow Pipelines has by default ends what takes longer."""
+
+
+class Gpu(Section):
+    """Accelerators of a task."""
+
+    count: int = Field(1, ge=1)
+    """How many the pod gets."""
+    resource: Annotated[str, Field(pattern=_KUBERNETES_RESOURCE)] = "nvidia.com/gpu"
+    """Name of the resource that the cluster's device plugin offers."""
+
+
+class Requests(Section):
+    """What the scheduler sets aside, where that is less than the limit."""
+
+    cpu: Cpu | None = None
+    """Cores, for example `2` or `500m`."""
+    memory: Memory | None = None
+    """Bytes, for example `4Gi`."""
+
+
+class Toleration(Section):
+    """A taint of nodes that the pod tolerates, as Kubernetes has it."""
+
+    key: str | None = None
+    """The taint's key. None, with the operator Exists: every taint."""
+    operator: Literal["Equal", "Exists"] = "Equal"
+    """`Exists` takes any value of the taint."""
+    value: str | None = None
+    """The taint's value, for `Equal`."""
+    effect: Literal["NoExecute", "NoSchedule", "PreferNoSchedule"] | None = None
+    """The effect that is tolerated. None: each."""
+    toleration_seconds: int | None = Field(None, ge=0)
+    """For NoExecute: seconds that the pod stays on a tainted node. None: for good."""
+
+    @model_validator(mode="after")
+    def _fits_its_operator(self) -> Self:
+        if self.operator == "Exists" and self.value is not None:
+            raise ValueError(f"the operator Exists takes no value. Received: {self.value!r}")
+        if self.operator == "Equal" and self.key is None:
+            raise ValueError("the operator Equal needs a key; without one use operator: Exists")
+        return self
+
+
+class VolumeClaim(Section):
+    """A persistent volume claim that is mounted."""
+
+    claim: str
+    """Name of the PersistentVolumeClaim."""
+    mount_path: AbsolutePath
+    """Where it appears in the container."""
+    sub_path: str = ""
+    """Folder of the volume to mount. Empty: its root."""
+
+
+class ConfigSource(Section):
+    """A Secret or ConfigMap, as environment variables, as files, or both."""
+
+    name: str
+    """Name of the Secret or ConfigMap."""
+    env: dict[str, str] = {}
+    """Environment variable by key of the Secret or ConfigMap, for example `{accesskey: AWS_ACCESS_KEY_ID}`."""
+    mount_path: AbsolutePath | None = None
+    """Folder in which each key appears as a file."""
+    optional: bool = False
+    """true: the pod also starts where there is no such Secret or ConfigMap."""
+
+    @model_validator(mode="after")
+    def _is_used(self) -> Self:
+        if not self.env and self.mount_path is None:
+            raise ValueError(f"{self.name!r} needs env, mount_path or both")
+        return self
+
+
+class TaskConfig(Section):
+    """What a task's pod is like, and how the task is run. Sizes are Kubernetes quantities."""
+
+    cpu: Cpu | None = None
+    """Cores at most, for example `4` or `500m`; as many are set aside unless `requests` says less."""
+    memory: Memory | None = None
+    """Bytes at most, for example `16Gi`; as many are set aside unless `requests` says less."""
+    requests: Requests = Requests()
+    """What is set aside, where it is less than the limit."""
+    gpu: Gpu | None = None
+    """Accelerators. None: the task gets none."""
+    node_selector: dict[str, str] = {}
+    """Labels that the node must have."""
+    tolerations: tuple[Toleration, ...] = ()
+    """Taints that the pod tolerates."""
+    shared_memory: Memory | None = None
+    """Size of /dev/shm, which is 64 MiB otherwise: too little for NCCL between several GPUs."""
+    volumes: tuple[VolumeClaim, ...] = ()
+    """Persistent volume claims to mount, for example the one that holds the data."""
+    secrets: tuple[ConfigSource, ...] = ()
+    """Secrets as environment or files."""
+    config_maps: tuple[ConfigSource, ...] = ()
+    """Config maps as environment or files."""
+    env: dict[str, str] = {}
+    """Environment variables."""
+    retries: Retries = Retries(count=0)
+    """Tries after a failure."""
+    timeout_seconds: int | None = Field(None, ge=1)
+    """Seconds after which a pod of the task is ended."""
+    labels: dict[str, str] = {}
+    """Labels of the pod."""
+    annotations: dict[str, str] = {}
+    """Annotations of the pod."""
+    cache: bool | None = None
+    """Whether outputs of an earlier run with the same inputs are taken. None: for every component but those that look
+    at what is not their input: the push directory, or what an Importer imports anew. TFX's own Pusher is not among
+    them, so that the same model is pushed once."""
+
+
+class KubeflowConfig(Section):
+    """How the pipeline runs on Kubeflow Pipelines."""
+
+    image: str = "kubetfx/pipeline:latest"
+    """Container image of every task."""
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
+    """None: as Kubernetes has it, which is Always for the tag `latest` and IfNotPresent for others."""
+    image_pull_secrets: tuple[str, ...] = ()
+    """Secrets with the credentials of the image's registry."""
+    service_account: str | None = None
+    """Service account that runs are started with. None: the one that Kubeflow Pipelines is installed with."""
+    every_component: TaskConfig = TaskConfig()
+    """What holds for each task, for example the claim with the data. `resources` adds to it and overrules it."""
+    resources: dict[str, TaskConfig] = {}
+    """What a component's task is like, by component. Only a component that has `gpu` here gets an accelerator."""
+    fuse: Literal["none", "light"] | tuple[tuple[str, ...], ...] = "none"
+    """Components that share a task, since each task costs two pods and the imports. `light`: StatisticsGen, SchemaGen,
+    ExampleValidator and AnomalyGate are one task, and ServedModelResolver, Evaluator, Pusher and Report another. Or
+    lists of neighbouring components."""
+
+    @model_validator(mode="after")
+    def _component_is_in_one_group(self) -> Self:
+        names = [name for group in self.fused_groups for name in group]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"fuse: a component can be in one group only. Received: {', '.join(twice)} twice")
+        return self
+
+    @model_validator(mode="after")
+    def _gpu_is_not_for_all(self) -> Self:
+        if self.every_component.gpu:
+            raise ValueError("every_component.gpu would leave GPUs idle in light tasks; name the component: resources")
+        return self
+
+    @model_validator(mode="after")
+    def _requests_are_within_limits(self) -> Self:
+        for name in (None, *self.resources):
+            task = self.every_component if name is None else self.of_component(name)
+            for what in ("cpu", "memory"):
+                request, limit = getattr(task.requests, what), getattr(task, what)
+                if request and limit and _amount(request) > _amount(limit):
+                    place = "every_component" if name is None else f"resources.{name}"
+                    raise ValueError(
+                        f"{place}.requests.{what} is more than {place}.{what}, and Kubernetes makes no such pod. "
+                        f"Received: {request} and {limit}"
+                    )
+        return self
+
+    @property
+    def fused_groups(self) -> tuple[tuple[str, ...], ...]:
+        """Components that share a task, a group each."""
+        if self.fuse == "light":
+            return LIGHT_GROUPS
+        return () if self.fuse == "none" else self.fuse
+
+    def of_component(self, component: str) -> TaskConfig:
+        """What holds for a component: `every_component`, overruled and added to by its own entry in `resources`."""
+        own = self.resources.get(component)
+        if own is None:
+            return self.every_component
+        shared = self.every_component
+        merged: dict[str, Any] = {name: getattr(own, name) for name in own.model_fields_set}
+        for name in merged:
+            ours, theirs = getattr(own, name), getattr(shared, name)
+            if isinstance(ours, dict):
+                merged[name] = {**theirs, **ours}
+            elif isinstance(ours, tuple):
+                merged[name] = (*theirs, *ours)
+        return shared.model_copy(update=merged)

@@ -1,0 +1,109 @@
+"""The section `model`: the network."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from kubetfx.config.section import Section
+
+Task = Literal["classification", "regression"]
+
+
+DEFAULT_MODULE = "kubetfx.models.tabular"
+"""The module of the network where `model.module` names none."""
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class AugmentationConfig(Section):
+    """How images are changed at random in training, each time anew. A served model does none of it. 0: not at all."""
+
+    flip: Literal["none", "horizontal", "vertical", "both"] = "none"
+    """Mirror images of half of them."""
+    rotation_degrees: float = Field(0, ge=0, le=180)
+    """Turned by at most so much, either way."""
+    zoom: Annotated[float, Field(ge=0, lt=1)] = 0
+    """Larger or smaller by at most so much: 0.1 is 10 percent."""
+    shift: Annotated[float, Field(ge=0, lt=1)] = 0
+    """Moved by at most this share of width and height."""
+    contrast: Annotated[float, Field(ge=0, lt=1)] = 0
+    """More or less contrast by at most this share."""
+    brightness: Share = 0
+    """Of colour jitter: brighter or darker by at most this share of white."""
+    saturation: Share = 0
+    """Of colour jitter: more or less colour by at most this share."""
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0
+    """Of colour jitter: turned round the circle of colours by at most this share of it."""
+    noise: Share = 0
+    """Standard deviation of the noise at most, as a share of white."""
+    cutout: Share = 0
+    """Edge of a square that is blanked out at most, as a share of the image's."""
+    mixup: Share = 0
+    """Alpha of the Beta distribution by which two images and their labels are mixed: 0.2 is usual."""
+
+
+class ModelConfig(Section):
+    """The network."""
+
+    kind: Literal["tabular", "image"] = "tabular"
+    """`tabular`: a fully connected network over numeric features and embeddings (models/tabular.py). `image`: a
+    convolutional network (models/image.py), for `data.format: images`."""
+    image_size: (
+        Annotated[int, Field(ge=8, le=4096)]
+        | tuple[Annotated[int, Field(ge=8, le=4096)], Annotated[int, Field(ge=8, le=4096)]]
+    ) = 64
+    """Of images: pixels that each is resized to, one number for a square or [height, width]."""
+    resize: Literal["stretch", "pad", "crop"] = "stretch"
+    """Of images of other proportions: `pad` adds black borders, `crop` takes the middle, `stretch` neither."""
+    filters: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    """Of the small network for images: channels of each block; every block but the first halves the image. Empty: from
+    the size."""
+    backbone: str | None = None
+    """Of images: a network of keras.applications by its class, for example EfficientNetB0. Default: a small one."""
+    weights: str = "imagenet"
+    """Of a backbone: `imagenet`, `none`, or the path of a .weights.h5 file."""
+    augmentation: AugmentationConfig = AugmentationConfig()
+    top_k: int = Field(5, ge=1)
+    """Of images: most likely classes that a served model names; also what `top_k_accuracy` counts."""
+    task: Task = "classification"
+    """`classification` for two classes or more, `regression` for a number."""
+    module: str | None = None
+    """Your own module in place of kubetfx.models.tabular, by import path: installed, or beside pipeline.yaml. It has the
+    same two functions: preprocessing_fn(inputs, custom_config) and build_model(...)."""
+    hidden_units: tuple[Annotated[int, Field(ge=1)], ...] = (128, 64)
+    """Units of each hidden layer."""
+    activation: Literal["elu", "gelu", "leaky_relu", "mish", "relu", "selu", "silu", "tanh"] = "relu"
+    """Of the hidden layers, as Keras names it."""
+    batch_normalization: bool = False
+    """Normalise the activations of each hidden layer over the batch."""
+    dropout: float = Field(0.1, ge=0, lt=1)
+    """Share of each hidden layer's units that is dropped in training."""
+    embedding_size: int = Field(8, ge=1)
+    """Dimensions of a categorical value."""
+
+    @field_validator("module")
+    @classmethod
+    def _old_name_of_the_default(cls, module: str | None) -> str | None:
+        return DEFAULT_MODULE if module == "models.tabular" else module
+
+    @model_validator(mode="after")
+    def _keys_fit_the_kind(self) -> Self:
+        image = {"image_size", "resize", "filters", "backbone", "weights", "augmentation", "top_k"}
+        tabular = {"activation", "batch_normalization", "embedding_size", "hidden_units", "module"}
+        others = tabular if self.kind == "image" else image
+        if wrong := sorted(others & self.changed):
+            raise ValueError(f"model.{wrong[0]} is not for model.kind: {self.kind}")
+        if self.kind == "image" and self.task != "classification":
+            raise ValueError(f"model.kind: image classifies. Received: model.task: {self.task}")
+        if self.backbone is None and "weights" in self.changed:
+            raise ValueError("model.weights are those of a backbone; name one, such as model.backbone: EfficientNetB0")
+        if self.backbone is not None and self.filters:
+            raise ValueError("model.filters are those of the small network, and model.backbone names another")
+        return self
+
+    @property
+    def image_shape(self) -> tuple[int, int]:
+        """Height and width that images are resized to, in pixels."""
+        size = self.image_size
+        return (size, size) if isinstance(size, int) else size

@@ -1,0 +1,122 @@
+"""All of pipeline.yaml as one frozen tree.
+
+Values are checked here as far as they can be without the data; `pipeline/preflight.py` checks them against the data.
+"""
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import ValidationInfo, field_validator, model_validator
+
+from kubetfx.config.beam import BeamConfig
+from kubetfx.config.data import DataConfig, FeaturesConfig, ValidationConfig
+from kubetfx.config.evaluation import IMAGE_METRICS, METRICS, EvaluationConfig
+from kubetfx.config.kubeflow import COMPONENTS, KubeflowConfig
+from kubetfx.config.model import ModelConfig
+from kubetfx.config.report import CardConfig, ReportConfig
+from kubetfx.config.section import Name, Section, nearest
+from kubetfx.config.serving import ServingConfig
+from kubetfx.config.training import TrainingConfig
+from kubetfx.storage import Location, locate
+
+
+class PipelineConfig(Section):
+    """All of pipeline.yaml."""
+
+    name: Name
+    """Name of the pipeline: of its workspace, its runs, and by default of the served model."""
+    data: DataConfig
+    features: FeaturesConfig = FeaturesConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    validation: ValidationConfig = ValidationConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    report: ReportConfig = ReportConfig()
+    card: CardConfig = CardConfig()
+    serving: ServingConfig = ServingConfig()
+    beam: BeamConfig = BeamConfig()
+    kubeflow: KubeflowConfig = KubeflowConfig()
+    workspace: str | None = None
+    """Folder of artifacts, metadata and logs. Default: .kubetfx/NAME beside pipeline.yaml."""
+
+    @field_validator("evaluation")
+    @classmethod
+    def _metrics_fit_the_task(cls, evaluation: EvaluationConfig, info: ValidationInfo) -> EvaluationConfig:
+        model = info.data.get("model")
+        if model is None:  # already an error of its own
+            return evaluation
+        known: tuple[str, ...] = METRICS[model.task]
+        if model.kind == "image":
+            known = (*known, *IMAGE_METRICS, *evaluation.robustness.metrics)
+        elif "robustness" in evaluation.changed:
+            raise ValueError("evaluation.robustness is for images: model.kind: image")
+        for section, names in (("metrics", evaluation.metrics), ("thresholds", evaluation.thresholds)):
+            for metric in names:
+                if metric not in known:
+                    raise ValueError(
+                        f"evaluation.{section}: there is no metric {metric!r} for {model.task}."
+                        f"{nearest(metric, known)} Known: {', '.join(known)}"
+                    )
+        return evaluation
+
+    @field_validator("kubeflow")
+    @classmethod
+    def _components_are_known(cls, kubeflow: KubeflowConfig) -> KubeflowConfig:
+        fused = [name for group in kubeflow.fused_groups for name in group]
+        for section, names in (("resources", kubeflow.resources), ("fuse", fused)):
+            for name in names:
+                if name not in COMPONENTS:
+                    raise ValueError(
+                        f"kubeflow.{section}: there is no component {name!r}.{nearest(name, COMPONENTS)} "
+                        f"Known: {', '.join(COMPONENTS)}"
+                    )
+        return kubeflow
+
+    @model_validator(mode="after")
+    def _label_is_no_feature(self) -> Self:
+        named = {*self.data.drop, *self.features.numeric, *self.features.categorical}
+        if self.data.label in named:
+            raise ValueError(
+                f"data.label {self.data.label!r} also stands in data.drop, features.numeric or features.categorical"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _images_fit_together(self) -> Self:
+        is_image = self.data.format == "images"
+        if is_image != (self.model.kind == "image"):
+            raise ValueError(
+                "data.format: images and model.kind: image go together. Received: "
+                f"data.format: {self.data.format}, model.kind: {self.model.kind}"
+            )
+        if not is_image and (
+            wrong := sorted({"fine_tune", "label_smoothing", "checkpoint_directory"} & self.training.changed)
+        ):
+            raise ValueError(f"training.{wrong[0]} is for images: model.kind: image")
+        if is_image and self.features.changed:
+            raise ValueError("features are columns of a table, and data.format is images. Leave the section out")
+        if self.training.fine_tune and (self.model.backbone is None or self.model.weights == "none"):
+            raise ValueError("training.fine_tune needs model.backbone with weights: there is nothing to tune otherwise")
+        return self
+
+    @property
+    def example_gen(self) -> str:
+        """Id of the node that reads the data."""
+        return "ImageExampleGen" if self.data.format == "images" else "TableExampleGen"
+
+    @property
+    def model_name(self) -> str:
+        """Name that clients of the served model ask for."""
+        return self.serving.model_name or self.name
+
+    @property
+    def workspace_path(self) -> Path:
+        """Folder of artifacts, metadata and logs."""
+        assert self.workspace is not None  # load_config fills it in
+        return Path(self.workspace)
+
+    @property
+    def push_path(self) -> Location:
+        """TensorFlow Serving's model base path."""
+        assert self.serving.push_directory is not None  # load_config fills it in
+        return locate(self.serving.push_directory)

@@ -1,0 +1,39 @@
+"""What every section of pipeline.yaml has in common: it is frozen, and refuses keys that it does not know."""
+
+import difflib
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9_.-]{0,62}[A-Za-z0-9])?$")]
+
+
+class Section(BaseModel):
+    """A frozen part of the tree that refuses keys it does not know."""
+
+    model_config = ConfigDict(
+        defer_build=True, frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _boolean_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """pydantic takes `true` for 1."""
+        annotation = cls.model_fields[info.field_name].annotation if info.field_name else None
+        if isinstance(value, bool) and annotation in (int, float):
+            raise ValueError(f"a number is needed. Received: {str(value).lower()}")
+        return value
+
+    @property
+    def changed(self) -> frozenset[str]:
+        """Keys whose value is not the default. What a file says is not known any more when a node reads its part."""
+        fields = type(self).model_fields.items()
+        return frozenset(name for name, field in fields if getattr(self, name) != field.get_default())
+
+
+def nearest(name: str, candidates: Sequence[str]) -> str:
+    """` Did you mean 'x'?` for the candidate that is most like the name; empty if none is."""
+    lowered = {candidate.lower(): candidate for candidate in candidates}
+    matches = difflib.get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.5)
+    return f" Did you mean {lowered[matches[0]]!r}?" if matches else ""

@@ -1,0 +1,58 @@
+"""The section `serving`: where a model is pushed to, and the server that a push is verified with."""
+
+from typing import Annotated, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator, model_validator
+
+from kubetfx.config.section import Name, Section
+
+
+class EndpointConfig(Section):
+    """The server that watches the push directory. With one, a push is verified: the server must report the version
+    AVAILABLE, and answer rows of the evaluation split over REST and gRPC as they were predicted offline."""
+
+    rest: Annotated[str, Field(pattern=r"^https?://[^/\s]+(/\S*)?$")] | None = None
+    """For example http://localhost:8501."""
+    grpc: Annotated[str, Field(pattern=r"^[^/\s]+:[0-9]+$")] | None = None
+    """HOST:PORT, for example localhost:8500."""
+    timeout_seconds: float = Field(120, gt=0)
+    """Time that the server has to make a version available, and again to be back on the old one."""
+    golden_rows: int = Field(32, ge=1, le=10_000)
+    """Rows of the evaluation split to ask the server for, each over REST and over gRPC."""
+    tolerance: float = Field(1e-4, gt=0)
+    """Largest difference of a probability; of a regression's value, as a share of the value or, where that is larger,
+    of the standard deviation of the golden rows' values."""
+
+    @field_validator("rest", "grpc")
+    @classmethod
+    def _port_is_one(cls, address: str | None) -> str | None:
+        if address:
+            try:
+                urlsplit(address if "://" in address else f"//{address}").port  # noqa: B018 - it raises
+            except ValueError as error:
+                raise ValueError(f"{error}. Received: {address}") from None
+        return address
+
+    @model_validator(mode="after")
+    def _has_an_address(self) -> Self:
+        if self.rest is None and self.grpc is None:
+            raise ValueError("serving.endpoint needs rest (http://HOST:PORT), grpc (HOST:PORT), or both")
+        return self
+
+
+class ServingConfig(Section):
+    """Where a model is served from."""
+
+    model_name: Name | None = None
+    """Name that clients ask for. Default: the pipeline's name."""
+    push_directory: str | None = None
+    """TensorFlow Serving's model base path: each push is a new numbered folder in it; also in a bucket:
+    `s3://BUCKET/FOLDER`, `gs://BUCKET/FOLDER`. Default: in the workspace."""
+    keep_versions: int | None = Field(None, ge=1)
+    """Versions to keep; a push removes older ones, but never one that is served. Default: all."""
+    warmup_rows: int = Field(8, ge=0)
+    """Rows of the training split that are written into the model as warm-up requests, and as an example of a request.
+    0: none."""
+    endpoint: EndpointConfig | None = None
+    """The server that a push is verified with. Default: a push is done when the version is in the push directory."""

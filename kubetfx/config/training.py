@@ -1,0 +1,78 @@
+"""The section `training`: how the network is trained."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from kubetfx.config.section import Section
+
+
+class LearningRateSchedule(Section):
+    """How the learning rate falls."""
+
+    kind: Literal["constant", "cosine", "reduce_on_plateau"] = "cosine"
+    """`cosine`: from the initial rate to 0 over all epochs. `reduce_on_plateau`: by `factor` after `patience` epochs
+    without a better loss."""
+    factor: float = Field(0.5, gt=0, lt=1)
+    """Of `reduce_on_plateau`: what the rate is multiplied by."""
+    patience: int = Field(3, ge=1)
+    """Of `reduce_on_plateau`: epochs without a better validation loss."""
+
+
+class EarlyStopping(Section):
+    """When training ends before its last epoch. The best weights are restored either way."""
+
+    enabled: bool = True
+    """false: all epochs are trained."""
+    patience: int = Field(10, ge=1)
+    """Epochs without a better validation loss."""
+    min_delta: float = Field(0.0, ge=0)
+    """What counts as better."""
+
+
+class FineTuneConfig(Section):
+    """A second phase of training, in which layers of the backbone learn too. Before it they are frozen."""
+
+    from_layer: str | Annotated[int, Field(ge=0)] = 0
+    """The first layer of the backbone that learns, by name or number. 0: all of them."""
+    epochs: int = Field(10, ge=1)
+    """Passes over the training images at most."""
+    learning_rate: float = Field(1e-5, gt=0)
+    """Initial learning rate."""
+
+
+class TrainingConfig(Section):
+    """How the network is trained."""
+
+    epochs: int = Field(50, ge=1)
+    """Passes over the training rows at most."""
+    batch_size: int = Field(128, ge=1)
+    """Rows a step."""
+    optimizer: Literal["adam", "adamw", "rmsprop", "sgd"] = "adam"
+    """One of Keras' optimizers, with its defaults but for the learning rate."""
+    learning_rate: float = Field(1e-3, gt=0)
+    """Initial learning rate."""
+    schedule: LearningRateSchedule = LearningRateSchedule()
+    early_stopping: EarlyStopping = EarlyStopping()
+    class_weights: Literal["none", "balanced"] | dict[str, Annotated[float, Field(gt=0)]] = "none"
+    """`balanced`: inversely proportional to the frequency of the class. Or a weight by class name."""
+    seed: int = Field(0, ge=0)
+    """Of initial weights, shuffling and dropout."""
+    require_gpu: bool | None = None
+    """true: the Trainer fails where it finds no GPU, rather than train for days on a CPU. None: only in a cluster, and
+    only if `kubeflow.resources.Trainer.gpu` gives it one."""
+    mixed_precision: Literal["none", "float16", "bfloat16"] = "none"
+    """Numbers that layers compute with; weights stay float32. `float16` for GPUs since Volta, `bfloat16` since
+    Ampere."""
+    memory_growth: bool = True
+    """false: TensorFlow takes all the memory of a GPU at its start."""
+    cache_bytes: int = Field(2**30, ge=0)
+    """Transformed training rows are kept in memory up to this size, and read again in each epoch above it. So are
+    decoded images."""
+    fine_tune: FineTuneConfig | None = None
+    """Of images with a backbone that has weights: the second phase. None: the backbone stays as it is."""
+    label_smoothing: float = Field(0, ge=0, lt=1)
+    """Of images: share of the label's probability that is spread over all classes."""
+    checkpoint_directory: str | None = None
+    """Of images: folder in which a training that is killed finds where it was, to the epoch. Default: in the workspace;
+    in a cluster name a mounted volume."""

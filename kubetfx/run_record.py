@@ -1,0 +1,201 @@
+"""The record of a run: what ran, when and how it ended, as runs/RUN_ID/run.json in the workspace.
+
+The local runner writes it as the run goes on, so that a run that was killed has one too; the report and `kubetfx runs`
+read it. What a run found out about data and model is not here but in the artifacts, to which the record points.
+"""
+
+import contextlib
+import os
+import platform
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from kubetfx.config.pipeline import PipelineConfig
+from kubetfx.errors import AnomaliesError, UsageError
+
+RunState = Literal["running", "pushed", "unchanged", "not_blessed", "stopped_by_anomalies", "failed", "interrupted"]
+
+FOLDER = "runs"
+RECORD = "run.json"
+REPORT = "report.html"
+METRICS = "metrics.json"
+CARD = "model_card.md"
+
+KILLED = "The process was killed."
+"""Error of a run that was killed, which the next run notes."""
+
+REPORT_NODE = "Report"
+FUSED = " + "
+"""Between the ids of nodes that share a task."""
+
+
+class NodeRecord(BaseModel):
+    """How a node of the run ended."""
+
+    id: str
+    state: str
+    """`done`, `cached`, `failed` or `interrupted`."""
+    seconds: float | None
+    """None: it shared a task with others."""
+    log: str
+    outputs: dict[str, list[str]] = {}
+    """URIs by output key."""
+    upstream: list[str] = []
+    """Nodes whose outputs it read."""
+
+
+class RunRecord(BaseModel):
+    """One run of a pipeline."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    schema_version: Literal[1] = 1
+    run_id: str
+    name: str
+    state: RunState
+    started_at: str
+    """UTC, ISO 8601."""
+    ended_at: str | None = None
+    seconds: float | None = None
+    error: str | None = None
+    nodes: list[NodeRecord] = []
+    planned_nodes: list[str] = []
+    """All nodes of the pipeline in their order, also those that were not reached."""
+    config: dict[str, Any]
+    command: list[str] = []
+    folder: str = ""
+    """In which the command was given."""
+    machine: dict[str, Any] = {}
+    metrics: dict[str, float] = {}
+    """Of the candidate on the evaluation split; without those that are not defined."""
+    pushed_version: int | None = None
+
+    def output(self, node_id: str, key: str) -> Path | None:
+        """Folder of a node's output; None if it has none."""
+        uris = [uri for node in self.nodes if node.id == node_id for uri in node.outputs.get(key, [])]
+        return Path(uris[0]) if uris and Path(uris[0]).exists() else None
+
+    @property
+    def examples(self) -> Path | None:
+        """Folder of the rows, whichever ExampleGen wrote them."""
+        ids = (node.id for node in self.nodes if "examples" in node.outputs)
+        return self.output(next(ids, ""), "examples")
+
+    @property
+    def failed_node(self) -> NodeRecord | None:
+        """The node at which the run stopped."""
+        return next((node for node in self.nodes if node.state in ("failed", "interrupted")), None)
+
+    def node(self, node_id: str) -> NodeRecord | None:
+        """The record of a node; None if it was not reached."""
+        return next((node for node in self.nodes if node.id == node_id), None)
+
+
+def now() -> str:
+    """UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def begin(config: PipelineConfig, *, run_id: str, command: Sequence[str]) -> RunRecord:
+    """A record of a run that starts now."""
+    return RunRecord(
+        run_id=run_id,
+        name=config.name,
+        state="running",
+        started_at=now(),
+        config=config.model_dump(mode="json"),
+        command=list(command),
+        folder=str(Path.cwd()),
+        machine={
+            "system": platform.platform(),
+            "architecture": platform.machine(),
+            "cores": os.cpu_count(),
+            "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+            "python": platform.python_version(),
+        },
+    )
+
+
+def end_state(error: BaseException) -> RunState:
+    """How a run ends that an exception ended."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    return "stopped_by_anomalies" if isinstance(error, AnomaliesError) else "failed"
+
+
+def ended(record: RunRecord, state: RunState, *, seconds: float, **fields: Any) -> RunRecord:
+    """The record of a run that is over."""
+    return record.model_copy(update={"state": state, "ended_at": now(), "seconds": round(seconds, 3), **fields})
+
+
+def run_folder(workspace: Path, run_id: str) -> Path:
+    """Folder of a run's record and report."""
+    return workspace / FOLDER / run_id
+
+
+def write(workspace: Path, record: RunRecord) -> None:
+    """Write the record, whole or not at all."""
+    write_text(run_folder(workspace, record.run_id) / RECORD, record.model_dump_json(indent=1))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file aside and rename it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        aside.write_text(text, encoding="utf-8")
+        aside.rename(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def has_records(folder: Path) -> bool:
+    """Whether a folder is a workspace with runs."""
+    return any((folder / FOLDER).glob(f"*/{RECORD}"))
+
+
+def read_all(workspace: Path) -> list[RunRecord]:
+    """Every run of the workspace, the newest first; without those that another version of kubetfx wrote otherwise."""
+    return list(iterate(workspace))
+
+
+def iterate(workspace: Path) -> Iterator[RunRecord]:
+    """The runs of `read_all`, read one by one."""
+    for path in sorted((workspace / FOLDER).glob(f"*/{RECORD}"), reverse=True):
+        with contextlib.suppress(OSError, ValidationError):
+            yield RunRecord.model_validate_json(path.read_text(encoding="utf-8"))
+
+
+def end_killed(workspace: Path) -> None:
+    """End the record of the newest run where that was killed before it could; only for who holds the workspace."""
+    newest = next(iterate(workspace), None)
+    if newest and newest.state == "running":
+        write(workspace, newest.model_copy(update={"state": "interrupted", "error": KILLED}))
+        (run_folder(workspace, newest.run_id) / REPORT).unlink(missing_ok=True)
+
+
+def find(workspace: Path, run_id: str | None) -> RunRecord:
+    """A run by its id, or by the beginning of it; None: the newest.
+
+    Raises:
+        UsageError: there is no such run, or several begin so.
+    """
+    records = read_all(workspace)
+    if not records:
+        raise UsageError(
+            f"No run has been recorded yet. Received: the workspace {workspace}. Start one: kubetfx run CONFIG"
+        )
+    if run_id is None:
+        return records[0]
+    matches = [record for record in records if record.run_id == run_id] or [
+        record for record in records if record.run_id.startswith(run_id)
+    ]
+    if len(matches) != 1:
+        problem = "Several runs begin so" if matches else "There is no such run"
+        newest = ", ".join(record.run_id for record in (matches or records)[:5])
+        raise UsageError(f"{problem}. Received: {run_id}. Runs: {newest}. `kubetfx runs` lists all.")
+    return matches[0]

@@ -1,0 +1,439 @@
+"""Places of data and models: folders of this machine, mounted volumes among them, and buckets of object stores.
+
+The only module that knows how an object store is reached. Credentials, region and endpoint come from the environment
+and its files, as the SDKs of the clouds read them. Nothing is imported for a place on this machine.
+"""
+
+import contextlib
+import errno
+import fnmatch
+import functools
+import os
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from kubetfx.errors import StorageError
+
+SCHEMES = ("s3", "gs")
+
+CONNECT_SECONDS = 5.0
+ATTEMPTS = 3
+"""Of each request to S3; a connection that is refused is told after a second or so."""
+GCS_RETRY_SECONDS = 10
+"""What Google's client spends on trying again."""
+BUFFER_BYTES = 2**20
+"""What a reader of small pieces fetches at once."""
+COPY_BYTES = 8 * 2**20
+
+_ENVIRONMENT = ("AWS_", "GOOGLE_", "CLOUDSDK_", "STORAGE_EMULATOR_HOST")
+"""Beginnings of the variables that say how a store is reached."""
+
+_S3_ERROR = re.compile(r"AWS Error (\w+)(?: \(HTTP status (\d+)\))? during \w+ operation: (.*)", re.DOTALL)
+_GCS_ERROR = re.compile(r"google::cloud::Status\((\w+): (.*?)(?: error_info=.*)?\)?$", re.DOTALL)
+_NOT_FOUND = re.compile(r"No such (file or )?directory|Path does not exist|NO_SUCH_KEY|No such object")
+_NO_BUCKET = re.compile(
+    r"Status\(NOT_FOUND: .*bucket does not exist|Bucket '\S+' not found|InvalidBucketName", re.DOTALL
+)
+_REFUSED_CREDENTIALS = frozenset(
+    {
+        "EXPIRED_TOKEN",
+        "INCOMPLETE_SIGNATURE",
+        "INVALID_ACCESS_KEY_ID",
+        "INVALID_CLIENT_TOKEN_ID",
+        "INVALID_SIGNATURE",
+        "MISSING_AUTHENTICATION_TOKEN",
+        "REQUEST_EXPIRED",
+        "SIGNATURE_DOES_NOT_MATCH",
+        "UNRECOGNIZED_CLIENT",
+    }
+)
+_S3_CREDENTIALS = (
+    "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; for tasks on Kubeflow by "
+    "kubeflow.every_component.secrets, or give their service account a role."
+)
+_GCS_CREDENTIALS = (
+    "Set GOOGLE_APPLICATION_CREDENTIALS to a file of credentials, or run `gcloud auth application-default login`; for "
+    "tasks on Kubeflow mount the file by kubeflow.every_component.secrets, or give their service account an identity."
+)
+
+
+class ObjectInfo(NamedTuple):
+    """An object, as a listing tells of it."""
+
+    path: "ObjectPath"
+    num_bytes: int
+    modified_ns: int
+    """Since the epoch. Stores keep it to the second or finer."""
+
+
+@dataclass(frozen=True, order=True)
+class ObjectPath:
+    """An object, or a folder of objects, in a bucket. What is done here can fail with StorageError.
+
+    A folder is there as long as an object is in it. An object appears whole, when the last byte of it was taken.
+    """
+
+    scheme: str
+    key: str
+    """Bucket and name, without slashes around."""
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.key}"
+
+    def __truediv__(self, name: str | PurePath) -> "ObjectPath":
+        return ObjectPath(self.scheme, f"{self.key}/{PurePath(name).as_posix()}")
+
+    @property
+    def bucket(self) -> str:
+        """Name of the bucket."""
+        return self.key.partition("/")[0]
+
+    @property
+    def name(self) -> str:
+        """The last part."""
+        return self.key.rpartition("/")[2]
+
+    @property
+    def parent(self) -> "ObjectPath":
+        """The folder around; a bucket is its own."""
+        return ObjectPath(self.scheme, self.key.rpartition("/")[0] or self.key)
+
+    def is_file(self) -> bool:
+        """Whether it is an object."""
+        return bool(self._info().is_file)
+
+    def is_dir(self) -> bool:
+        """Whether an object is under it. Some stores remember a folder for a while that was emptied."""
+        return self._info().type.name == "Directory"
+
+    def info(self) -> ObjectInfo:
+        """Size and time of an object.
+
+        Raises:
+            FileNotFoundError: there is no such object.
+        """
+        info = self._info()
+        if not info.is_file:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self))
+        return ObjectInfo(self, info.size, info.mtime_ns)
+
+    def files(self) -> list[ObjectInfo]:
+        """All objects under the folder, in order; none if there is no such folder."""
+        infos = self._select(recursive=True)
+        return sorted(
+            ObjectInfo(ObjectPath(self.scheme, info.path), info.size, info.mtime_ns) for info in infos if info.is_file
+        )
+
+    def glob(self, pattern: str) -> list["ObjectPath"]:
+        """Objects that match, in order. `*`, `?` and `[...]` stay within a folder, `**` is any number of folders."""
+        parts = pattern.split("/")
+        plain = next((i for i, part in enumerate(parts[:-1]) if re.search(r"[*?\[]", part)), len(parts) - 1)
+        start = self / "/".join(parts[:plain]) if plain else self
+        infos = start._select(recursive=plain < len(parts) - 1)
+        found = (ObjectPath(self.scheme, info.path) for info in infos if info.is_file)
+        return sorted(path for path in found if _matches(path.relative_to(self).split("/"), parts))
+
+    def relative_to(self, folder: "ObjectPath") -> str:
+        """The part below a folder that it is in."""
+        return self.key.removeprefix(f"{folder.key}/")
+
+    def open_file(self) -> Any:
+        """Arrow's file for reading from any place."""
+        with self._explained() as filesystem:
+            return filesystem.open_input_file(self.key)
+
+    def open_stream(self) -> Any:
+        """Arrow's file for reading from start to end, in pieces however small."""
+        with self._explained() as filesystem:
+            return filesystem.open_input_stream(self.key, compression=None, buffer_size=BUFFER_BYTES)
+
+    def open_output(self) -> Any:
+        """Arrow's file for writing. It appears when it is closed, also after a failure: write what is small at once."""
+        with self._explained() as filesystem:
+            return filesystem.open_output_stream(self.key, compression=None)
+
+    def read_bytes(self) -> bytes:
+        """The object's content.
+
+        Raises:
+            FileNotFoundError: there is no such object.
+        """
+        with self._explained(), self.open_file() as file:
+            return bytes(file.read())
+
+    def read_text(self) -> str:
+        """The object's content, in UTF-8."""
+        return self.read_bytes().decode()
+
+    def write_bytes(self, content: bytes) -> None:
+        """Write the object, or replace it, at once or not at all."""
+        with self._explained(), self.open_output() as file:
+            file.write(content)
+
+    def write_text(self, text: str) -> None:
+        """Write the object in UTF-8, at once or not at all."""
+        self.write_bytes(text.encode())
+
+    def upload(self, path: Path) -> None:
+        """Write a file's content. A file that cannot be read to its end leaves a part of it here."""
+        with self._explained(), path.open("rb") as source, self.open_output() as target:
+            shutil.copyfileobj(source, target, COPY_BYTES)
+
+    def download(self, path: Path) -> None:
+        """Write the object into a file."""
+        with self._explained(), self.open_file() as source, path.open("wb") as target:
+            shutil.copyfileobj(source, target, COPY_BYTES)
+
+    def copy_to(self, target: "ObjectPath") -> None:
+        """Copy the object within the store."""
+        with self._explained() as filesystem:
+            filesystem.copy_file(self.key, target.key)
+
+    def unlink(self) -> None:
+        """Delete the object; nothing happens if it is gone."""
+        with contextlib.suppress(FileNotFoundError), self._explained() as filesystem:
+            filesystem.delete_file(self.key)
+
+    def remove_tree(self) -> None:
+        """Delete the folder; nothing happens if it is gone."""
+        with contextlib.suppress(FileNotFoundError), self._explained() as filesystem:
+            filesystem.delete_dir(self.key)
+
+    def _info(self) -> Any:
+        with self._explained() as filesystem:
+            try:
+                return filesystem.get_file_info(self.key)
+            except OSError:
+                if self.scheme == "s3":
+                    self._select(recursive=False)  # S3's answer to a HEAD says no reason, and this one's may
+                raise
+
+    def _select(self, *, recursive: bool) -> list[Any]:
+        from pyarrow.fs import FileSelector
+
+        try:  # allow_not_found would also take a missing bucket for an empty folder
+            with self._explained() as filesystem:
+                return list(filesystem.get_file_info(FileSelector(self.key, recursive=recursive)))
+        except FileNotFoundError:
+            return []
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[Any]:
+        """Arrow's file system, whose errors become ours."""
+        from pyarrow.lib import ArrowException
+
+        try:
+            yield _file_system(self)
+        except (OSError, ArrowException) as error:
+            is_local = isinstance(error, OSError) and error.filename is not None
+            explained = None if is_local else _explain(str(error), self)
+            if explained is None:
+                raise
+            raise explained from error
+
+
+Location = Path | ObjectPath
+
+
+def is_url(text: str) -> bool:
+    """Whether a place is not on this machine."""
+    return "://" in text
+
+
+def locate(text: str) -> Location:
+    """A place by its path or URL.
+
+    Raises:
+        ValueError: there is no such scheme, or no bucket.
+    """
+    if not is_url(text):
+        return Path(text)
+    scheme, _, rest = text.partition("://")
+    if scheme not in SCHEMES or not re.match(r"[A-Za-z0-9._-]+(/|$)", rest):
+        raise ValueError(
+            f"a folder of this machine is needed, or s3://BUCKET/FOLDER, or gs://BUCKET/FOLDER. Received: {text}"
+        )
+    return ObjectPath(scheme, "/".join(part for part in rest.split("/") if part))
+
+
+def list_files(folder: Location, pattern: str | None = None) -> Sequence[Location]:
+    """Files directly in a folder, or those that a glob in it matches, in order.
+
+    Raises:
+        OSError: the folder cannot be read.
+        StorageError: the object store cannot be read.
+    """
+    if not isinstance(folder, Path):
+        return folder.glob(pattern or "*")  # a listing tells objects from folders
+    found = folder.iterdir() if pattern is None else folder.glob(pattern)
+    return [path for path in sorted(found) if path.is_file()]
+
+
+def check_writable(folder: ObjectPath) -> None:
+    """Write an object into a folder, and delete it again.
+
+    Raises:
+        StorageError: that is not possible.
+    """
+    probe = folder / ".kubetfx-can-write"
+    probe.write_bytes(b"")
+    probe.unlink()
+
+
+def copy_folder(source: Location, target: Path) -> None:
+    """Copy a folder to this machine.
+
+    Raises:
+        OSError: it cannot be read, or the disk cannot be written.
+        StorageError: the object store cannot be read.
+    """
+    if isinstance(source, Path):
+        shutil.copytree(source, target, dirs_exist_ok=True)
+        return
+    for info in source.files():
+        path = target / info.path.relative_to(source)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        info.path.download(path)
+
+
+def s3_endpoint() -> str | None:
+    """Where S3 is: what AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL or the profile say, in this order. None: Amazon's own."""
+    if os.environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true":
+        return None
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or _profile_endpoint()
+
+
+def _profile_endpoint() -> str | None:
+    import configparser
+
+    path = Path(os.environ.get("AWS_CONFIG_FILE") or "~/.aws/config").expanduser()
+    profile = os.environ.get("AWS_PROFILE") or "default"
+    parser = configparser.RawConfigParser()
+    with contextlib.suppress(configparser.Error, UnicodeDecodeError):  # the SDK will say so, or need nothing of it
+        parser.read(path)
+    section = "default" if profile == "default" else f"profile {profile}"
+    services = parser.get(section, "services", fallback=None)
+    nested = parser.get(f"services {services}", "s3", fallback="")
+    if of_service := re.search(r"^\s*endpoint_url\s*=\s*(\S+)", nested, re.MULTILINE):
+        return of_service[1]
+    return parser.get(section, "endpoint_url", fallback=None)
+
+
+def environment() -> dict[str, str]:
+    """The variables that say how a store is reached."""
+    return {name: value for name, value in sorted(os.environ.items()) if name.startswith(_ENVIRONMENT)}
+
+
+def _file_system(path: ObjectPath) -> Any:
+    """Arrow's file system for a bucket; another one when the environment has changed."""
+    return _connect(path.scheme, path.bucket, tuple(environment().items()))
+
+
+@functools.lru_cache(maxsize=16)
+def _connect(scheme: str, bucket: str, variables: tuple[tuple[str, str], ...]) -> Any:
+    return _connect_to_s3(bucket) if scheme == "s3" else _connect_to_gcs()
+
+
+def _connect_to_s3(bucket: str) -> Any:
+    from pyarrow import fs
+
+    endpoint = s3_endpoint()
+    if endpoint is not None and urlsplit(endpoint).scheme not in ("http", "https"):
+        raise StorageError(
+            f"AWS_ENDPOINT_URL needs a scheme. Received: {endpoint}. Put http:// or https:// in front of it."
+        )
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    if endpoint is None and region is None:  # the SDK would take its default, and S3 then refuse
+        region = fs.resolve_s3_region(bucket)
+    return fs.S3FileSystem(
+        endpoint_override=endpoint,
+        region=region,
+        connect_timeout=CONNECT_SECONDS,
+        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
+    )
+
+
+def _connect_to_gcs() -> Any:
+    import datetime
+
+    from pyarrow import fs
+
+    patience = datetime.timedelta(seconds=GCS_RETRY_SECONDS)
+    emulator = os.environ.get("STORAGE_EMULATOR_HOST")
+    if not emulator:
+        return fs.GcsFileSystem(retry_time_limit=patience)
+    url = urlsplit(emulator if is_url(emulator) else f"http://{emulator}")
+    return fs.GcsFileSystem(anonymous=True, scheme=url.scheme, endpoint_override=url.netloc, retry_time_limit=patience)
+
+
+def _explain(text: str, path: ObjectPath) -> StorageError | FileNotFoundError | None:
+    """What went wrong at a store, by what its client says; None if it was not at the store."""
+    if _NO_BUCKET.search(text):
+        problem, remedy = _no_bucket(path)
+    elif _NOT_FOUND.search(text):
+        return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    elif match := _S3_ERROR.search(text):
+        problem, remedy = _explain_s3(match[1], match[2], " ".join(match[3].split()), path)
+    elif match := _GCS_ERROR.search(text):
+        problem, remedy = _explain_gcs(match[1], " ".join(match[2].split()), path)
+    else:
+        return None
+    return StorageError(f"{problem}. Received: {path}. {remedy}")
+
+
+def _no_bucket(path: ObjectPath) -> tuple[str, str]:
+    return f"There is no bucket {path.bucket!r} at {_store(path)}", "Create it, or mend its name."
+
+
+def _store(path: ObjectPath) -> str:
+    if path.scheme == "s3":
+        return s3_endpoint() or "Amazon S3"
+    return os.environ.get("STORAGE_EMULATOR_HOST") or "Google Cloud Storage"
+
+
+def _explain_s3(code: str, status: str | None, text: str, path: ObjectPath) -> tuple[str, str]:
+    store, text = _store(path), text.rstrip(".")
+    if code == "NO_SUCH_BUCKET":
+        return _no_bucket(path)
+    if code in _REFUSED_CREDENTIALS:
+        return f"{store} refuses the credentials ({text})", _S3_CREDENTIALS
+    if code == "ACCESS_DENIED":
+        return (
+            f"{store} denies access to the bucket {path.bucket!r}",
+            f"Grant the credentials leave to list, read and write there, or use others. {_S3_CREDENTIALS}",
+        )
+    if code in ("NETWORK_CONNECTION", "REQUEST_TIMEOUT"):
+        return (
+            f"{store} cannot be reached ({text})",
+            "Look at the network and at AWS_ENDPOINT_URL, which names a store that is not Amazon's.",
+        )
+    if status == "301":
+        return f"The bucket {path.bucket!r} is in another region", "Set AWS_REGION to it, or leave it unset."
+    return f"{store} answers {code}{f' ({status})' if status else ''}: {text}", "Try again."
+
+
+def _explain_gcs(code: str, text: str, path: ObjectPath) -> tuple[str, str]:
+    store = _store(path)
+    reason = (text.partition("with a last message of ")[2] or text).rstrip(".")
+    if "access token" in text or code == "UNAUTHENTICATED":
+        cause = reason.rpartition("The underlying error message was: ")[2]
+        return f"{store} finds no credentials that it takes ({cause})", _GCS_CREDENTIALS
+    if code == "PERMISSION_DENIED":
+        return f"{store} denies access to the bucket {path.bucket!r}", _GCS_CREDENTIALS
+    if code in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
+        return f"{store} cannot be reached ({reason})", "Look at the network."
+    return f"{store} answers {code}: {reason}", "Try again."
+
+
+def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    if not pattern:
+        return not parts
+    first, *rest = pattern
+    if first == "**":
+        return any(_matches(parts[depth:], rest) for depth in range(len(parts) + 1))
+    return bool(parts) and fnmatch.fnmatchcase(parts[0], first) and _matches(parts[1:], rest)

@@ -1,5 +1,0 @@
-"""`python -m pipeline` is `kubetfx`."""
-
-from pipeline.cli import main
-
-main()

@@ -1,0 +1,42 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from kubetfx.components.report import training_facts as training
+from kubetfx.components.report.facts import Training
+
+
+def trained(losses: list[float], validation: list[float]) -> Training:
+    return Training(epochs=len(losses), history={"loss": losses, "val_loss": validation})
+
+
+@pytest.mark.parametrize(
+    ("losses", "validation", "says"),
+    [
+        ([1, 0.5, 0.3, 0.1], [1, 0.6, 0.7, 0.9], "Overfitting after epoch 2: .* rises from 0.6 to 0.9"),
+        ([1, 0.8, 0.6, 0.4, 0.3], [1, 0.8, 0.6, 0.45, 0.35], "Underfitting rather than overfitting"),
+        ([1, 0.2, 0.1, 0.1, 0.1], [1, 0.4, 0.31, 0.3, 0.3], "Some overfitting: .* 3.0 times the training loss"),
+        ([1, 0.6, 0.50, 0.5, 0.5], [1, 0.6, 0.52, 0.52, 0.52], "Neither: the validation loss levels out at 0.52"),
+        ([1.0], [1.0], "Too few epochs"),
+        ([1.0, float("nan")], [1.0, 0.5], "Too few epochs with a finite loss"),
+    ],
+    ids=["overfit", "underfit", "gap", "neither", "one epoch", "nan"],
+)
+def test_curves_tell_over_from_underfitting(losses: list[float], validation: list[float], says: str) -> None:
+    import re
+
+    assert re.search(says, training.diagnose(trained(losses, validation)))
+
+
+def test_history_of_an_older_trainer_is_enough(tmp_path: Path) -> None:
+    (tmp_path / "history.json").write_text(json.dumps({"epochs": 2, "best_epoch": 1, "history": {"loss": [1, 0.5]}}))
+    found = training.read(tmp_path)
+
+    assert found is not None
+    assert (found.epochs, found.best_epoch, found.layers) == (2, 1, [])
+    assert "Too few epochs" in found.diagnosis
+
+
+def test_model_without_history_has_no_training(tmp_path: Path) -> None:
+    assert training.read(tmp_path) is None

@@ -1,0 +1,488 @@
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from kubetfx.config.evaluation import METRICS
+from kubetfx.config.loading import load_config
+from kubetfx.config.model import DEFAULT_MODULE
+from kubetfx.config.pipeline import PipelineConfig
+from kubetfx.config.section import nearest
+from kubetfx.errors import ConfigError
+from kubetfx.storage import locate
+
+MINIMAL = {"name": "penguins", "data": {"path": "data", "label": "species"}}
+
+
+@pytest.fixture
+def write(tmp_path: Path):
+    def write_config(document: Any = None, **sections: Any) -> Path:
+        path = tmp_path / "pipeline.yaml"
+        content = document if isinstance(document, str) else yaml.safe_dump((document or MINIMAL) | sections)
+        path.write_text(content, encoding="utf-8")
+        return path
+
+    return write_config
+
+
+def with_data(**fields: Any) -> dict[str, Any]:
+    return {"path": "data", "label": "species", **fields}
+
+
+def test_two_sections_are_enough_and_the_rest_has_defaults(write):
+    config = load_config(write())
+
+    assert config.data.splits.model_dump() == {"train": 0.7, "validation": 0.1, "eval": 0.2}
+    assert config.data.format == "auto"
+    assert config.model.task == "classification"
+    assert config.training.epochs == 50
+    assert config.training.early_stopping.enabled
+    assert config.validation.on_anomaly == "stop"
+    assert config.evaluation.thresholds == {}
+    assert config.beam.runner == "DirectRunner"
+    assert config.model_name == "penguins"
+
+
+def test_the_models_name_can_differ_from_the_pipelines(write):
+    config = load_config(write(serving={"model_name": "antarctic"}))
+
+    assert config.model_name == "antarctic"
+    assert config.push_path.name == "antarctic"
+
+
+def test_config_is_frozen(write):
+    config = load_config(write())
+
+    with pytest.raises(ValidationError, match="frozen"):
+        config.training.epochs = 3
+    with pytest.raises(ValidationError, match="frozen"):
+        config.name = "other"
+
+
+@pytest.mark.parametrize(
+    ("sections", "dotted", "suggestion"),
+    [
+        ({"trainning": {}}, "trainning", "training"),
+        ({"training": {"epoch": 3}}, "training.epoch", "epochs"),
+        ({"training": {"early_stopping": {"patiense": 3}}}, "training.early_stopping.patiense", "patience"),
+        ({"data": with_data(splits={"evaluation": 0.2})}, "data.splits.evaluation", "validation"),
+        ({"data": with_data(lable="species")}, "data.lable", "label"),
+        (
+            {"evaluation": {"thresholds": {"accuracy": {"atleast": 0.9}}}},
+            "evaluation.thresholds.accuracy.atleast",
+            "at_least",
+        ),
+    ],
+    ids=["section", "key", "nested section", "splits", "beside the right one", "below a metric's name"],
+)
+def test_unknown_key_names_its_path_and_the_nearest_key(write, sections, dotted, suggestion):
+    with pytest.raises(ConfigError, match=f"{dotted}: there is no such key. Did you mean '{suggestion}'") as caught:
+        load_config(write(**sections))
+    assert "Known here: " in str(caught.value)
+
+
+def test_unknown_key_that_is_like_none_suggests_nothing(write):
+    with pytest.raises(ConfigError, match=r"training\.zzzzqqqq: there is no such key\. Known here: epochs"):
+        load_config(write(training={"zzzzqqqq": 1}))
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"training": {"epochs": "many"}}, r"training\.epochs: .*integer.*\. Received: 'many' \(text\)\."),
+        ({"training": {"epochs": 0}}, r"training\.epochs: .*greater than or equal to 1\. Received: 0 \(a number\)\."),
+        ({"training": {"epochs": 2.5}}, r"training\.epochs: .*\. Received: 2\.5 \(a number\)\."),
+        ({"training": ["epochs"]}, r"training: .*\. Received: \['epochs'\] \(a list\)\."),
+        ({"training": {"optimizer": "adm"}}, r"training\.optimizer: .*'adam'.*\. Received: 'adm' \(text\)\."),
+        ({"model": {"hidden_units": [64, 0]}}, r"model\.hidden_units\.1: .*\. Received: 0 \(a number\)\."),
+        (
+            {"serving": {"endpoint": {}}},
+            r"serving\.endpoint needs rest \(http://HOST:PORT\), grpc \(HOST:PORT\), or both",
+        ),
+        (
+            {"serving": {"endpoint": {"rest": "localhost:8501"}}},
+            r"serving\.endpoint\.rest: .*Received: 'localhost:8501'",
+        ),
+        ({"serving": {"endpoint": {"grpc": "localhost"}}}, r"serving\.endpoint\.grpc: .*Received: 'localhost'"),
+        ({"serving": {"keep_versions": 0}}, r"serving\.keep_versions: .*Received: 0"),
+        ({"model": {"hidden_units": 64}}, r"model\.hidden_units: .*\. Received: 64 \(a number\)\."),
+        ({"model": {"dropout": 1}}, r"model\.dropout: .*less than 1\. Received: 1 \(a number\)\."),
+        ({"data": with_data(drop={"a": 1})}, r"data\.drop: .*\. Received: \{'a': 1\} \(a mapping\)\."),
+        ({"data": with_data(path=None)}, r"data\.path: .*\. Received: None \(nothing\)\."),
+        (
+            {"data": with_data(drop_rows_without_label="perhaps")},
+            r"data\.drop_rows_without_label: .*Received: 'perhaps'",
+        ),
+        ({"validation": {"features": {"sex": "halt"}}}, r"validation\.features\.sex: .*\. Received: 'halt' \(text\)\."),
+        ({"name": "two words"}, r"name: .*\. Received: 'two words' \(text\)\."),
+        ({"beam": {"runner": "NoSuchRunner"}}, r"beam\.runner: .*\. Received: 'NoSuchRunner' \(text\)\."),
+    ],
+    ids=lambda value: next(iter(value)) + ":" + str(next(iter(value.values())))[:30] if isinstance(value, dict) else "",
+)
+def test_wrong_value_names_its_path_and_what_was_received(write, sections, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(write(**sections))
+
+
+@pytest.mark.parametrize(
+    ("sections", "dotted"),
+    [
+        ({"training": {"class_weights": "heavy"}}, "training.class_weights"),
+        ({"evaluation": {"slices": [3]}}, "evaluation.slices.0"),
+    ],
+    ids=["word or mapping", "text or list"],
+)
+def test_value_that_fits_no_alternative_is_reported_in_the_words_of_the_yaml(write, sections, dotted):
+    with pytest.raises(ConfigError, match=dotted) as caught:
+        load_config(write(**sections))
+
+    assert all(f"  {dotted}: " in f"  {line.strip()}" for line in str(caught.value).splitlines()[1:])
+
+
+@pytest.mark.parametrize("missing", ["name", "data"])
+def test_required_section_is_asked_for(write, missing):
+    document = {key: value for key, value in MINIMAL.items() if key != missing}
+
+    with pytest.raises(ConfigError, match=f"{missing}: is required"):
+        load_config(write(document))
+
+
+def test_required_key_is_asked_for_by_its_path(write):
+    with pytest.raises(ConfigError, match=r"data\.label: is required"):
+        load_config(write(data={"path": "data"}))
+
+
+def test_all_faults_are_listed_at_once(write):
+    sections = {
+        "data": {"path": "data"},
+        "training": {"epochs": "many", "batchsize": 3},
+        "model": {"dropout": 2},
+    }
+
+    with pytest.raises(ConfigError, match="is not a valid pipeline") as caught:
+        load_config(write(**sections))
+
+    for dotted in ("data.label", "training.epochs", "training.batchsize", "model.dropout"):
+        assert f"  {dotted}: " in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "task", "message"),
+    [
+        (
+            {"thresholds": {"acuracy": {"at_least": 0.9}}},
+            "classification",
+            r"evaluation\.thresholds: there is no metric 'acuracy' for classification\. Did you mean 'accuracy'\?",
+        ),
+        (
+            {"metrics": ["aucc"]},
+            "classification",
+            r"evaluation\.metrics: there is no metric 'aucc'.* Did you mean 'auc'",
+        ),
+        (
+            {"thresholds": {"accuracy": {"at_least": 0.9}}},
+            "regression",
+            r"evaluation\.thresholds: there is no metric 'accuracy' for regression\..*Known: mean_absolute_error",
+        ),
+        ({"metrics": ["mean_squared_error"]}, "classification", r"no metric 'mean_squared_error' for classification"),
+    ],
+    ids=["threshold", "metric", "threshold of the other task", "metric of the other task"],
+)
+def test_unknown_metric_is_refused_with_the_known_ones(write, evaluation, task, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(write(evaluation=evaluation, model={"task": task}))
+
+
+@pytest.mark.parametrize("task", list(METRICS))
+def test_every_metric_of_a_task_may_have_a_threshold(write, task):
+    thresholds = {metric: {"at_least": 0.5} for metric in METRICS[task]}
+
+    config = load_config(write(evaluation={"thresholds": thresholds}, model={"task": task}))
+
+    assert tuple(config.evaluation.thresholds) == METRICS[task]
+
+
+def test_threshold_without_a_bound_is_refused(write):
+    message = r"evaluation\.thresholds\.accuracy: a threshold needs at_least, at_most or worse_by_at_most"
+    with pytest.raises(ConfigError, match=message):
+        load_config(write(evaluation={"thresholds": {"accuracy": {}}}))
+
+
+@pytest.mark.parametrize(
+    ("splits", "message"),
+    [
+        ({"train": 0.8}, r"data\.splits: the fractions must add up to 1, and add up to 1\.1"),
+        ({"train": 0.5, "validation": 0, "eval": 0.2}, r"data\.splits: .* add up to 0\.7"),
+        ({"train": 0, "validation": 0.5, "eval": 0.5}, r"data\.splits\.train: .*greater than or equal to 0\.001"),
+        ({"train": 0.9, "validation": 0.1, "eval": 0}, r"data\.splits\.eval: .*greater than or equal to 0\.001"),
+        ({"train": 1.4, "validation": -0.6, "eval": 0.2}, r"data\.splits\.validation: .*Received: -0\.6"),
+    ],
+    ids=["above one", "below one", "no training rows", "no evaluation rows", "negative"],
+)
+def test_bad_splits_are_refused(write, splits, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(write(data=with_data(splits=splits)))
+
+
+def test_validation_split_may_be_zero(write):
+    config = load_config(write(data=with_data(splits={"train": 0.8, "validation": 0, "eval": 0.2})))
+
+    assert config.data.splits.validation == 0
+
+
+def test_column_is_not_both_numeric_and_categorical(write):
+    with pytest.raises(ConfigError, match=r"features: a column is numeric or categorical, not both: year"):
+        load_config(write(features={"numeric": ["year", "mass"], "categorical": ["year"]}))
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"data": with_data(drop=["species"])},
+        {"features": {"numeric": ["species"]}},
+        {"features": {"categorical": ["species"]}},
+    ],
+    ids=["dropped", "numeric", "categorical"],
+)
+def test_label_is_not_also_a_feature(write, sections):
+    with pytest.raises(ConfigError, match=r"data\.label 'species' also stands in"):
+        load_config(write(**sections))
+
+
+@pytest.mark.parametrize(
+    ("override", "read", "expected"),
+    [
+        ("training.epochs=3", lambda c: c.training.epochs, 3),
+        ("training.early_stopping.patience=2", lambda c: c.training.early_stopping.patience, 2),
+        ("model.hidden_units=[8, 4]", lambda c: c.model.hidden_units, (8, 4)),
+        ("data.drop=[a, b]", lambda c: c.data.drop, ("a", "b")),
+        (
+            "evaluation.thresholds={accuracy: {at_least: 0.5}}",
+            lambda c: c.evaluation.thresholds["accuracy"].at_least,
+            0.5,
+        ),
+        ("model.batch_normalization=true", lambda c: c.model.batch_normalization, True),
+        ("data.path=a=b.csv", lambda c: Path(c.data.path).name, "a=b.csv"),
+        ("serving.model_name=", lambda c: c.serving.model_name, None),
+    ],
+    ids=[
+        "number",
+        "nested",
+        "list of numbers",
+        "list of text",
+        "mapping",
+        "boolean",
+        "equals sign in value",
+        "nothing",
+    ],
+)
+def test_set_puts_a_value_over_the_files(write, override, read, expected):
+    config = load_config(write(training={"epochs": 9}), overrides=[override])
+
+    assert read(config) == expected
+
+
+def test_later_set_wins(write):
+    config = load_config(write(), overrides=["training.epochs=3", "training.epochs=4"])
+
+    assert config.training.epochs == 4
+
+
+def test_set_keeps_the_other_keys_of_its_section(write):
+    config = load_config(write(training={"epochs": 9, "batch_size": 7}), overrides=["training.epochs=3"])
+
+    assert (config.training.epochs, config.training.batch_size) == (3, 7)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.epochs", r"--set takes dotted\.key=value\. Received: 'training\.epochs'"),
+        ("=3", r"--set takes dotted\.key=value\. Received: '=3'"),
+        ("training..epochs=3", r"--set takes dotted\.key=value"),
+        ("training.epochs=[3", r"--set training\.epochs: the value is not YAML\. Received: '\[3'"),
+        ("name.first=3", r"--set name\.first: name has no keys\. Received: name = 'penguins'"),
+        ("training.epoch=3", r"training\.epoch: there is no such key\. Did you mean 'epochs'"),
+        ("training.epochs=many", r"training\.epochs: .*Received: 'many'"),
+    ],
+    ids=["no value", "no key", "empty part", "not YAML", "below a value", "unknown key", "wrong type"],
+)
+def test_bad_set_is_refused(write, override, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(write(), overrides=[override])
+
+
+def test_paths_are_relative_to_the_folder_of_the_yaml(write, tmp_path, monkeypatch):
+    path = write(
+        data=with_data(schema_file="schema.pbtxt"),
+        serving={"push_directory": "../served"},
+    )
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+
+    config = load_config(Path("..") / path.name)
+
+    assert config.data.path == str(tmp_path / "data")
+    assert config.data.schema_file == str(tmp_path / "schema.pbtxt")
+    assert config.workspace_path == tmp_path / ".kubetfx/penguins"
+    assert config.push_path.is_absolute()
+    assert config.push_path.resolve() == tmp_path.parent / "served"
+
+
+@pytest.mark.parametrize("section", ["data.schema_file", "workspace"])
+def test_what_is_written_or_read_here_cannot_be_in_a_bucket(write, section):
+    message = rf"{section}: a path of this machine's file system is needed\. Received: gs://bucket/x"
+    with pytest.raises(ConfigError, match=message):
+        load_config(write(), overrides=[f"{section}=gs://bucket/x"])
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/tables/*.csv", "gs://bucket"])
+def test_data_and_pushed_models_can_be_in_a_bucket(write, url):
+    config = load_config(write(), overrides=[f"data.path={url}", f"serving.push_directory={url}/"])
+
+    assert config.data.path == url
+    assert config.push_path == locate(url)
+
+
+@pytest.mark.parametrize("url", ["s3a://bucket/x", "http://bucket/x", "s3://", "s3:///x", "gs://buck?t/x"])
+@pytest.mark.parametrize("section", ["data.path", "serving.push_directory"])
+def test_url_that_names_no_bucket_is_refused(write, section, url):
+    message = rf"{section}: a folder of this machine is needed, or s3://BUCKET/FOLDER.* Received: {re.escape(url)}"
+    with pytest.raises(ConfigError, match=message):
+        load_config(write(), overrides=[f"{section}={url}"])
+
+
+def test_absolute_paths_and_import_paths_stay_as_they_are(write):
+    config = load_config(
+        write(
+            data=with_data(path="/var/rows"),
+            workspace="/var/work",
+            serving={"push_directory": "/var/served"},
+            model={"module": "my_package.my_model"},
+        )
+    )
+
+    assert config.data.path == "/var/rows"
+    assert config.workspace == "/var/work"
+    assert config.serving.push_directory == "/var/served"
+    assert config.model.module == "my_package.my_model"
+
+
+def test_push_directory_is_in_the_workspace_by_default(write, tmp_path):
+    config = load_config(write(workspace="work"))
+
+    assert config.push_path == tmp_path / "work/pushed/penguins"
+
+
+def test_missing_file_points_to_init(tmp_path):
+    with pytest.raises(ConfigError, match=r"There is no such file\. Received: .*pipeline\.yaml\. `kubetfx init"):
+        load_config(tmp_path / "pipeline.yaml")
+
+
+def test_folder_is_no_pipeline(tmp_path):
+    with pytest.raises(ConfigError, match=r"A pipeline is a YAML file\. Received: the folder"):
+        load_config(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("name: [penguins", r"pipeline\.yaml is not YAML: .*(?s:.*)line"),
+        ("", r"must hold a mapping of sections .* Received: nothing"),
+        ("- name\n- data\n", "Received: a list"),
+        ("penguins", "Received: text"),
+    ],
+    ids=["not YAML", "empty", "list", "text"],
+)
+def test_file_that_holds_no_mapping_is_refused(write, content, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(write(content or "\n"))
+
+
+def test_file_that_is_not_utf8_is_refused(tmp_path):
+    path = tmp_path / "pipeline.yaml"
+    path.write_bytes("name: größe".encode("latin-1"))
+
+    with pytest.raises(ConfigError, match=r"pipeline\.yaml cannot be read: .*utf-8"):
+        load_config(path)
+
+
+def fields() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every field of the JSON schema, by its dotted path."""
+    schema = PipelineConfig.model_json_schema()
+
+    def walk(properties: dict[str, Any], prefix: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        for name, field in properties.items():
+            yield prefix + name, field
+            for reference in references(field):
+                yield from walk(schema["$defs"][reference]["properties"], f"{prefix}{name}.")
+
+    def references(node: Any) -> Iterator[str]:
+        if isinstance(node, dict):
+            if "$ref" in node:
+                yield node["$ref"].rpartition("/")[2]
+            for value in node.values():
+                yield from references(value)
+        elif isinstance(node, list):
+            for value in node:
+                yield from references(value)
+
+    return walk(schema["properties"], "")
+
+
+def is_section(field: dict[str, Any]) -> bool:
+    return "$ref" in field
+
+
+def test_json_schema_describes_every_field():
+    undescribed = [dotted for dotted, field in fields() if not is_section(field) and not field.get("description")]
+
+    assert undescribed == []
+
+
+def test_json_schema_describes_every_section():
+    definitions = PipelineConfig.model_json_schema()["$defs"]
+
+    assert [name for name, definition in definitions.items() if not definition.get("description")] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("labl", " Did you mean 'Label'?"), ("LABEL", " Did you mean 'Label'?"), ("xyz", "")],
+    ids=["typing error", "other case", "nothing like it"],
+)
+def test_nearest_name_is_suggested(name, expected):
+    assert nearest(name, ["Label", "weight"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.epochs=true", "a number is needed. Received: true"),
+        ("training.learning_rate=.inf", "finite number"),
+        ("evaluation.thresholds={accuracy: {at_least: .nan}}", "finite number"),
+        ("model.activation=reluu", "model.activation: input should be"),
+    ],
+    ids=["boolean for a number", "infinite", "not a number", "unknown activation"],
+)
+def test_values_that_pydantic_would_take_are_refused(write, override, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(write(), overrides=[override])
+
+
+def test_section_that_stands_twice_is_refused(tmp_path):
+    path = tmp_path / "pipeline.yaml"
+    path.write_text("name: a\ndata: {path: data, label: y}\ntraining: {epochs: 1}\ntraining: {seed: 1}\n")
+    with pytest.raises(ConfigError, match="the key 'training' stands twice"):
+        load_config(path)
+
+
+def test_name_of_our_network_before_the_modules_moved_is_understood(write):
+    config = load_config(write({"model": {"module": "models.tabular"}}))
+
+    assert config.model.module == DEFAULT_MODULE
