@@ -69,8 +69,8 @@ class ModelConfig(Section):
     task: Task = "classification"
     """`classification` for two classes or more, `regression` for a number."""
     module: str | None = None
-    """Your own module in place of kubetfx.models.tabular, by import path: installed, or beside pipeline.yaml. It has the
-    same two functions: preprocessing_fn(inputs, custom_config) and build_model(...)."""
+    """Your own module in place of kubetfx.models.tabular, by import path: installed, or beside pipeline.yaml. It has
+    the same two functions: preprocessing_fn(inputs, custom_config) and build_model(...)."""
     hidden_units: tuple[Annotated[int, Field(ge=1)], ...] = (128, 64)
     """Units of each hidden layer."""
     activation: Literal["elu", "gelu", "leaky_relu", "mish", "relu", "selu", "silu", "tanh"] = "relu"

@@ -483,6 +483,6 @@ def test_section_that_stands_twice_is_refused(tmp_path):
 
 
 def test_name_of_our_network_before_the_modules_moved_is_understood(write):
-    config = load_config(write({"model": {"module": "models.tabular"}}))
+    config = load_config(write(model={"module": "models.tabular"}))
 
     assert config.model.module == DEFAULT_MODULE
