@@ -1,4 +1,4 @@
-"""The `kubetfx` command: parses, calls one function, prints through kubetfx/progress.py."""
+"""The `kubetfx` command: parses, calls one function, prints through cli/output.py."""
 
 import shlex
 import sys
@@ -12,15 +12,25 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from kubetfx.cli.invocation import ConfigPath, FormatOption, Overrides, current_output, load, open_output, shown
+from kubetfx.cli.invocation import (
+    ConfigPath,
+    FormatOption,
+    Overrides,
+    command_line,
+    current_output,
+    load,
+    open_output,
+    shown,
+)
 from kubetfx.cli.kubeflow_commands import app as kubeflow_app
+from kubetfx.cli.output import Output
 from kubetfx.cli.report_commands import app as report_app
 from kubetfx.cli.serving_commands import app as serving_app
 from kubetfx.cli.serving_commands import version_here
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.errors import KubetfxError, NodeFailedError, NotBlessedError, RunFailedError, RunLeftError, UsageError
 from kubetfx.pipeline.interruption import interrupt_once
-from kubetfx.progress import Output, logged_to
+from kubetfx.redirection import logged_to
 
 if TYPE_CHECKING:
     from kubetfx.components.evaluation.evaluation_result import EvaluationResult
@@ -87,14 +97,12 @@ def run(
     """Run the pipeline on this machine; nodes whose inputs did not change are taken from the cache."""
     output = open_output(format)
     if docker and on != "kfp-local":
-        raise UsageError(
-            f"Only tasks of a package have an image. Received: --docker and --on {on}. Add --on kfp-local."
-        )
+        raise UsageError(f"--docker requires --on kfp-local. Received: --docker and --on {on}.")
     if not watch:
         _run(config, overrides, output, on=on, docker=docker)
         return
     if on != "local":
-        raise UsageError(f"Only a local run stays. Received: --watch and --on {on}. Leave one of them out.")
+        raise UsageError(f"--watch requires --on local. Received: --watch and --on {on}.")
 
     from kubetfx.pipeline import watch as watching
 
@@ -116,7 +124,7 @@ def _run(path: Path, overrides: list[str] | None, output: Output, *, on: str = "
     output.end()
     output.say(f"Data: {preflight.describe(found, config)}")
     result = _run_on(on, config, output, docker=docker)
-    if result.pushed_version is None:
+    if result.evaluation is not None and not result.blessed:
         if output.format == "human":
             _print_metrics(result, output)
         error = NotBlessedError(
@@ -133,11 +141,11 @@ def _run_on(place: str, config: PipelineConfig, output: Output, *, docker: bool)
     if place == "local":
         from kubetfx.pipeline.local_runner import LocalRunner
 
-        return LocalRunner(config, output).run()
+        return LocalRunner(config, progress=output, command=command_line()).run()
 
     from kubetfx.kubeflow.local import PackageRunner
 
-    return PackageRunner(config, output, place="docker" if docker else "process").run()
+    return PackageRunner(config, place="docker" if docker else "process", progress=output, command=command_line()).run()
 
 
 @app.command()
@@ -276,7 +284,7 @@ def _report_interruption() -> None:
 def _explain(error: KubetfxError) -> str:
     lines = [str(error)]
     if isinstance(error, NodeFailedError):
-        again = shlex.join(["kubetfx", *sys.argv[1:]])
+        again = shlex.join(command_line())
         lines += [f"  Its log: {shown(error.log_path)}", f"  To go on from there: {again}"]
     if error.report_path:
         lines.append(f"Report: {shown(error.report_path)}")
@@ -337,14 +345,19 @@ def _print_metrics(result: "RunResult", output: Output) -> None:
         output.say(note)
     for warning in result.warnings:
         output.say(f"Anomaly: {warning}", style="yellow")
-    if result.evaluation.not_compared_because:
-        reason = result.evaluation.not_compared_because
+    if result.evaluation is not None:
+        _print_evaluation(result.evaluation, output)
+
+
+def _print_evaluation(evaluation: "EvaluationResult", output: Output) -> None:
+    if evaluation.not_compared_because:
+        reason = evaluation.not_compared_because
         output.say(f"Not compared with what is served: {reason}.", style="yellow")
-    output.table(["metric", "value ", "served ", "threshold", ""], _metric_rows(result.evaluation))
-    if result.evaluation.by_class:
-        _print_classes(result.evaluation, output)
-    if result.evaluation.slices:
-        _print_slices(result.evaluation, output)
+    output.table(["metric", "value ", "served ", "threshold", ""], _metric_rows(evaluation))
+    if evaluation.by_class:
+        _print_classes(evaluation, output)
+    if evaluation.slices:
+        _print_slices(evaluation, output)
 
 
 def _metric_rows(evaluation: "EvaluationResult") -> list[list[str]]:
@@ -389,6 +402,7 @@ def _print_slices(evaluation: "EvaluationResult", output: Output) -> None:
 
 
 def _as_document(result: "RunResult", config: PipelineConfig) -> dict[str, Any]:
+    evaluation = result.evaluation
     return {
         "name": config.name,
         "run_id": result.run_id,
@@ -397,16 +411,16 @@ def _as_document(result: "RunResult", config: PipelineConfig) -> dict[str, Any]:
             {"id": node.node_id, "state": node.state, "seconds": round(node.seconds, 3), "log": str(node.log_path)}
             for node in result.nodes
         ],
-        "metrics": result.evaluation.metrics,
-        "served_metrics": result.evaluation.baseline_metrics,
-        "slices": result.evaluation.slices,
-        "by_class": result.evaluation.by_class,
-        "checks": [asdict(check) for check in result.evaluation.checks],
+        "metrics": result.metrics,
+        "served_metrics": evaluation.baseline_metrics if evaluation else {},
+        "slices": evaluation.slices if evaluation else [],
+        "by_class": evaluation.by_class if evaluation else {},
+        "checks": [asdict(check) for check in evaluation.checks] if evaluation else [],
         "excluded_columns": result.excluded_columns,
         "warnings": result.warnings,
         "notes": result.notes,
-        "not_compared_because": result.evaluation.not_compared_because,
-        "blessed": result.evaluation.is_blessed,
+        "not_compared_because": evaluation.not_compared_because if evaluation else None,
+        "blessed": result.blessed,
         "pushed_version": result.pushed_version,
         "is_new_version": result.is_new_version,
         "push_directory": str(config.push_path),

@@ -15,14 +15,14 @@ import typer
 
 from kubetfx.cli.invocation import ConfigPath, FormatOption, Overrides, load, open_output
 from kubetfx.errors import UsageError
-from kubetfx.progress import logged_to
+from kubetfx.redirection import logged_to
 
 if TYPE_CHECKING:
+    from kubetfx.cli.output import Output
     from kubetfx.config.pipeline import PipelineConfig
     from kubetfx.kubeflow.kfp_client import Connection, KubeflowClient, PipelineVersion
     from kubetfx.kubeflow.lint import Finding
     from kubetfx.kubeflow.package_document import Package
-    from kubetfx.progress import Output
 
 app = typer.Typer()
 _PANEL = "Kubeflow Pipelines"
@@ -236,7 +236,7 @@ def submit(  # noqa: PLR0913, PLR0917 - the options of a command
         output.say(f"{run.name}: {run.link}")
         document = {"run_id": run.run_id, "name": run.name, "link": run.link, "state": "PENDING"}
         if wait:
-            document = client.follow(run, package, output, options=FollowOptions(poll_seconds))
+            document = client.follow(run, package, options=FollowOptions(poll_seconds), progress=output)
             output.say(f"Succeeded: {run.link}", style="green")
     if format == "json":
         output.document({**document, "pipeline_id": version.pipeline_id, "version_id": version.version_id})

@@ -41,6 +41,9 @@ class PipelineConfig(Section):
     card: CardConfig = CardConfig()
     serving: ServingConfig = ServingConfig()
     beam: BeamConfig = BeamConfig()
+    definition: str | None = None
+    """Your own function in place of kubetfx.pipeline.definition:create_pipeline, as `module:function`: it takes the
+    config and returns a TFX pipeline. The module is installed, or beside pipeline.yaml."""
     kubeflow: KubeflowConfig = KubeflowConfig()
     workspace: str | None = None
     """Folder of artifacts, metadata and logs. Default: .kubetfx/NAME beside pipeline.yaml."""
@@ -93,7 +96,9 @@ class PipelineConfig(Section):
 
     @field_validator("kubeflow")
     @classmethod
-    def _components_are_known(cls, kubeflow: KubeflowConfig) -> KubeflowConfig:
+    def _components_are_known(cls, kubeflow: KubeflowConfig, info: ValidationInfo) -> KubeflowConfig:
+        if info.data.get("definition") is not None:  # what its components are is known when it is put together
+            return kubeflow
         fused = [name for group in kubeflow.fused_groups for name in group]
         for section, names in (("resources", kubeflow.resources), ("fuse", fused)):
             for name in names:

@@ -374,7 +374,7 @@ def test_package_as_the_model_s_module_is_refused(compile_module):
 
 
 def test_module_that_is_no_python_names_its_line(compile_module):
-    with pytest.raises(ConfigError, match=r"model\.module is no Python\. Received: .*my_broken\.py, line 2: "):
+    with pytest.raises(ConfigError, match=r"model\.module is not valid Python\. Received: .*my_broken\.py, line 2: "):
         compile_module("my_broken", my_broken="x = 1\ndef\n")
 
 
