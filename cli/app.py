@@ -2,7 +2,6 @@
 
 import shlex
 import sys
-import tomllib
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict
@@ -31,6 +30,7 @@ from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.errors import KubetfxError, NodeFailedError, NotBlessedError, RunFailedError, RunLeftError, UsageError
 from kubetfx.pipeline.interruption import interrupt_once
 from kubetfx.redirection import logged_to
+from kubetfx.version import own_version
 
 if TYPE_CHECKING:
     from kubetfx.components.evaluation.evaluation_result import EvaluationResult
@@ -99,7 +99,7 @@ def run(
     if docker and on != "kfp-local":
         raise UsageError(f"--docker requires --on kfp-local. Received: --docker and --on {on}.")
     if not watch:
-        _run(config, overrides, output, on=on, docker=docker)
+        _run(config, overrides, output, on="kfp-docker" if docker else on)
         return
     if on != "local":
         raise UsageError(f"--watch requires --on local. Received: --watch and --on {on}.")
@@ -112,18 +112,14 @@ def run(
     raise typer.Exit(exit_code)
 
 
-def _run(path: Path, overrides: list[str] | None, output: Output, *, on: str = "local", docker: bool = False) -> None:
+def _run(path: Path, overrides: list[str] | None, output: Output, *, on: str = "local") -> None:
     config = load(path, overrides)
     output.say(f"{config.name}: {path} in {shown(config.workspace_path)}")
 
-    from kubetfx.pipeline import preflight
+    from kubetfx.pipeline import running
 
     interrupt_once()
-    output.begin("Checking the data")
-    found = preflight.check(config)
-    output.end()
-    output.say(f"Data: {preflight.describe(found, config)}")
-    result = _run_on(on, config, output, docker=docker)
+    result = running.run(config, on=on, progress=output, command=command_line())
     if result.evaluation is not None and not result.blessed:
         if output.format == "human":
             _print_metrics(result, output)
@@ -135,17 +131,6 @@ def _run(path: Path, overrides: list[str] | None, output: Output, *, on: str = "
         error.report_path = result.report_path
         raise error
     _print_result(result, config, output, config_path=path)
-
-
-def _run_on(place: str, config: PipelineConfig, output: Output, *, docker: bool) -> "RunResult":
-    if place == "local":
-        from kubetfx.pipeline.local_runner import LocalRunner
-
-        return LocalRunner(config, progress=output, command=command_line()).run()
-
-    from kubetfx.kubeflow.local import PackageRunner
-
-    return PackageRunner(config, place="docker" if docker else "process", progress=output, command=command_line()).run()
 
 
 @app.command()
@@ -233,12 +218,8 @@ def schema() -> None:
 
 
 def _versions() -> str:
-    # A clone and an image have the file; workers of Beam, to which kubetfx is shipped, have the package.
-    pyproject = Path(__file__).resolve().parent.parent / "pyproject.toml"
-    is_there = pyproject.is_file()
-    own = tomllib.loads(pyproject.read_text())["project"]["version"] if is_there else metadata.version("kubetfx")
     libraries = ", ".join(f"{name} {metadata.version(name)}" for name in ("tfx", "tensorflow", "keras", "kfp"))
-    return f"kubetfx {own} ({libraries})"
+    return f"kubetfx {own_version()} ({libraries})"
 
 
 def main() -> None:

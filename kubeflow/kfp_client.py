@@ -68,6 +68,8 @@ class RunOptions:
     """Where artifacts go. None: the default of KFP."""
     service_account: str | None = None
     """The Kubernetes service account of the pods. None: the default of KFP."""
+    name: str | None = None
+    """Of the run. None: the pipeline's name and the time."""
 
 
 @dataclass(frozen=True)

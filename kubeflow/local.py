@@ -50,14 +50,15 @@ _STATES: Mapping[str, NodeState] = {"done": "done", "cached": "cached", "failed"
 
 
 class PackageRunner:
-    """Compiles a package and runs its tasks in the workspace of its config."""
+    """Compiles a package and runs its tasks in the workspace of its config, a process each."""
+
+    place: Place = "process"
 
     def __init__(
         self,
         config: PipelineConfig,
         *,
         pipeline: "Pipeline | None" = None,
-        place: Place = "process",
         progress: Progress = silent,
         command: Sequence[str] = (),
     ) -> None:
@@ -66,7 +67,6 @@ class PackageRunner:
         Args:
             config: of the pipeline.
             pipeline: to compile. Default: what the config describes.
-            place: where each task runs: in a process of its own, or in its image by Docker.
             progress: is given the events of the run.
             command: that started it, for its record.
         """
@@ -76,7 +76,6 @@ class PackageRunner:
         self._config = config
         self._pipeline = pipeline
         self._progress = progress
-        self._place = place
         self._root = config.workspace_path / "kfp-local"
         self._versions_before = push_directory.versions(config.push_path)
         self._run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
@@ -104,9 +103,9 @@ class PackageRunner:
             UsageError: there is no Docker where it was asked for, or another run is using the workspace.
             CompileError: the pipeline cannot be expressed as a package.
         """
-        if self._place == "docker" and shutil.which("docker") is None:
+        if self.place == "docker" and shutil.which("docker") is None:
             raise UsageError(
-                "Docker is not installed. Received: tasks that run in Docker. Install it, or run them as processes."
+                "Docker is not installed, and tasks are to run in it. Install it, or run them as processes: kfp-local."
             )
         with locked(self._config.workspace_path):
             return self._recorder.keep(self._run)
@@ -171,7 +170,7 @@ class PackageRunner:
 
     def _run_command(self, command: Sequence[str], environment: Mapping[str, str], image: str, task: TaskResult) -> int:
         source = str(Path(kubetfx.__file__).parent.parent)
-        if self._place == "docker":
+        if self.place == "docker":
             places = [storage.locate(self._config.data.path), self._config.push_path]
             folders = [self._root, *(place for place in places if isinstance(place, Path))]
             name = f"kubetfx-{uuid.uuid4().hex[:12]}"
@@ -206,9 +205,15 @@ class PackageRunner:
         if task.exit_code == AnomaliesError.exit_code:
             return AnomaliesError(f"{task.title} stopped the run; the end of its log ({path}):\n{tail}")
         reason = f"exit status {task.exit_code}. The end of its log:\n{tail}"
-        if self._place == "docker" and task.exit_code == NOT_STARTED:
+        if self.place == "docker" and task.exit_code == NOT_STARTED:
             reason += "\n  Docker did not start it. Is Docker running, and the image there? docs/image.md builds it."
         return NodeFailedError(task.title, reason, log_path=path)
+
+
+class DockerRunner(PackageRunner):
+    """Runs each task in its image, by Docker."""
+
+    place = "docker"
 
 
 def docker_command(

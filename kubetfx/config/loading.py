@@ -47,6 +47,11 @@ def load_config(
         raise ConfigError(f"{source} is not a valid pipeline:", faults=error.faults) from None
 
 
+def as_config(source: PipelineConfig | str | Path | Mapping[str, Any]) -> PipelineConfig:
+    """A config, or what `load_config` takes."""
+    return source if isinstance(source, PipelineConfig) else load_config(source)
+
+
 def _as_mapping(overrides: Mapping[str, Any] | Sequence[str]) -> Mapping[str, Any]:
     return overrides if isinstance(overrides, Mapping) else dict(_parsed(override) for override in overrides)
 

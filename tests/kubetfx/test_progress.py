@@ -1,6 +1,8 @@
 """Events of a run, as people see them."""
 
 import io
+import subprocess
+import sys
 
 import pytest
 
@@ -50,17 +52,21 @@ def test_quiet_console_shows_nothing():
     assert log.getvalue() == ""
 
 
-def test_console_outlives_the_redirection_of_standard_error(tmp_path, capfd):
-    from kubetfx.redirection import logged_to
+def test_console_outlives_the_redirection_of_standard_error(tmp_path):
+    program = (
+        "import pathlib, sys\n"
+        "from kubetfx.progress import Console, NodeEnds\n"
+        "from kubetfx.redirection import logged_to\n"
+        "console = Console()\n"
+        "with logged_to(pathlib.Path(sys.argv[1])):\n"
+        "    console(NodeEnds(3, 11, 'SchemaGen', 'done', 1.23))\n"
+        "    print('of the node')\n"
+    )
+    log = tmp_path / "node.log"
+    done = subprocess.run([sys.executable, "-c", program, log], capture_output=True, text=True, check=True)
 
-    with capfd.disabled():
-        pass
-    console = Console()
-    with logged_to(tmp_path / "node.log"):
-        console(EVENTS[3])
-        print("of the node")
-
-    assert (tmp_path / "node.log").read_text() == "of the node\n"
+    assert (done.stdout, done.stderr) == ("", "[3/11]   SchemaGen            done in 1.2 s\n")
+    assert log.read_text() == "of the node\n"
 
 
 def test_line_of_a_task_with_a_long_name_is_one_line_in_a_log():
