@@ -75,7 +75,9 @@ class Definition:
         """
         examples = self.examples()
         statistics = self.statistics(examples)
-        anomalies, schema = self.schema(examples, statistics)
+        inferred_schema = self.schema(examples, statistics)
+        anomalies = self.anomalies(statistics, inferred_schema)
+        schema = self.approved_schema(anomalies, inferred_schema)
         transform_graph = self.transform_graph(examples, schema)
         model = self.model(examples, schema, transform_graph)
         served_model = self.served_model(model)
@@ -110,22 +112,26 @@ class Definition:
         """Statistics of each split."""
         return self.add(StatisticsGen(examples, max_rows=self.config.data.statistics_rows)).outputs["statistics"]
 
-    def schema(self, examples: BaseChannel, statistics: BaseChannel) -> tuple[BaseChannel, BaseChannel]:
-        """Anomalies of the data, and the schema once the gate has let it pass."""
-        schema_gen = self.add(
-            SchemaGen(
-                statistics,
-                examples,
-                label=self.config.data.label,
-                task=self.config.model.task,
-                features=self.config.features,
-                frozen_schema=_read_frozen_schema(self.config),
-            )
+    def schema(self, examples: BaseChannel, statistics: BaseChannel) -> BaseChannel:
+        """What the columns are and are used for, from the statistics or a frozen schema."""
+        schema_gen = SchemaGen(
+            statistics,
+            examples,
+            label=self.config.data.label,
+            task=self.config.model.task,
+            features=self.config.features,
+            frozen_schema=_read_frozen_schema(self.config),
         )
-        validator = self.add(ExampleValidator(statistics=statistics, schema=schema_gen.outputs["schema"]))
-        anomalies = validator.outputs["anomalies"]
-        gate = self.add(AnomalyGate(anomalies, schema_gen.outputs["schema"], validation=self.config.validation))
-        return anomalies, gate.outputs["approved_schema"]
+        return self.add(schema_gen).outputs["schema"]
+
+    def anomalies(self, statistics: BaseChannel, schema: BaseChannel) -> BaseChannel:
+        """Where the data departs from the schema."""
+        return self.add(ExampleValidator(statistics=statistics, schema=schema)).outputs["anomalies"]
+
+    def approved_schema(self, anomalies: BaseChannel, schema: BaseChannel) -> BaseChannel:
+        """The schema once the gate has let the data pass."""
+        gate = AnomalyGate(anomalies, schema, validation=self.config.validation)
+        return self.add(gate).outputs["approved_schema"]
 
     def transform_graph(self, examples: BaseChannel, schema: BaseChannel) -> BaseChannel:
         """The graph that makes features of raw columns."""
