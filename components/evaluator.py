@@ -264,7 +264,7 @@ class Executor(tfx_evaluator.Executor):
         if difference:
             (folder / NOT_COMPARED).write_text(difference, encoding="utf-8")
         facts = read_facts(saved_model_path(inputs["model"]))
-        if facts is not None and facts.image is not None:
+        if facts is not None and facts.has_only_images:
             models = {CANDIDATE: saved_model_path(inputs["model"])}
             if standard_component_specs.BASELINE_MODEL_KEY in inputs:
                 models[BASELINE] = saved_model_path(inputs[standard_component_specs.BASELINE_MODEL_KEY])

@@ -138,6 +138,7 @@ class SchemaGenSpec(component_spec.ComponentSpec):
         "label": component_spec.ExecutionParameter(type=str),
         "task": component_spec.ExecutionParameter(type=str),
         "features": component_spec.ExecutionParameter(type=str),
+        "types_digest": component_spec.ExecutionParameter(type=str),
         "frozen_schema": component_spec.ExecutionParameter(type=str, optional=True),
     }
     INPUTS = {
@@ -161,8 +162,20 @@ class SchemaGen(base_component.BaseComponent):
         label: str,
         task: Task,
         features: FeaturesConfig,
+        types_digest: str = "",
         frozen_schema: str | None = None,
     ) -> None:
+        """Make the component.
+
+        Args:
+            statistics: of each split.
+            examples: with the profile that the ExampleGen left.
+            label: name of its column.
+            task: what is learned.
+            features: the section of the config.
+            types_digest: of the user's column types, so that an edit of them is not taken from the cache.
+            frozen_schema: text of a schema to complete in place of an inferred one.
+        """
         super().__init__(
             SchemaGenSpec(
                 statistics=statistics,
@@ -170,6 +183,7 @@ class SchemaGen(base_component.BaseComponent):
                 label=label,
                 task=task,
                 features=json.dumps(features.model_dump(mode="json")),
+                types_digest=types_digest,
                 frozen_schema=frozen_schema,
                 schema=types.Channel(type=standard_artifacts.Schema),
             )

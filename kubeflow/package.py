@@ -160,6 +160,10 @@ def _modules(config: PipelineConfig, nodes: Mapping[str, BaseNode]) -> dict[str,
     if config.model.module is not None and config.model.module != DEFAULT_MODULE:
         sources = user_modules.sources_of(config.model.module, key="model.module")
         modules |= dict.fromkeys(("Transform", "Trainer"), sources)
+    for module in config.features.type_modules:
+        sources = user_modules.sources_of(module, key="features.types")
+        for name in ("SchemaGen", "Transform", "Trainer", "Report"):
+            modules[name] = {**modules.get(name, {}), **sources}
     if config.definition is not None:
         sources = user_modules.sources_of(config.definition.partition(":")[0], key="definition")
         for name, node in nodes.items():

@@ -1,4 +1,4 @@
-"""The SavedModel: raw values in, names out, with the preprocessing in its graph.
+"""The SavedModel: raw values in, names out, with preprocessing and decoding in its graph.
 
     serving_default     raw columns by name, each (batch,)  ->  label, score, probabilities, classes; or value
     serving_examples    serialized tf.Examples (batch,)     ->  the same
@@ -6,6 +6,9 @@
     regression          serialized tf.Examples (batch,)     ->  outputs             TF Serving's Regress
     transform_features  serialized tf.Examples (batch,)     ->  features and label, for TFMA
     network             features by name, each (batch, ...) ->  probabilities or value, without any preprocessing
+
+An image is the bytes of its file, under the name of its column and `_bytes`; a model that sees images also answers with
+top_labels and top_scores, and has the signatures of models/image_export.py.
 
 It is written by keras.export.ExportArchive: what tf.saved_model.save makes of a Keras 3 model does not run in
 TensorFlow Serving (docs/decisions/0003-saved-model.md). Which columns are inputs is models/features.py's to say.
@@ -23,13 +26,20 @@ import tensorflow as tf
 import tensorflow_transform as tft
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
-from kubetfx.models.features import MISSING_INTEGER, Features
+from kubetfx.models.columns.column_profile import CellType
+from kubetfx.models.columns.image import PIXELS
+from kubetfx.models.features import IMAGE, MISSING_INTEGER, Features
+from kubetfx.models.image_export import BLOCK, ImageInput, add_image_signatures
 from kubetfx.models.parsing import parse_examples
 from kubetfx.models.raw_rows import raw_rows
+from kubetfx.serving.image_requests import to_json
 from kubetfx.serving.warmup import predict_request, write_warmup_requests
 
 FACTS = Path("assets.extra") / "kubetfx.json"
 """What a model's graph does not say, in a place that SavedModel reserves for others: its label and its classes."""
+
+RAW_DTYPES = {"string": tf.string, "int64": tf.float64, "float": tf.float32}
+"""Types of columns in `serving_default`. Integers come as float64, so that NaN can say that a cell is missing."""
 
 REQUEST = Path("assets.extra") / "request.json"
 """A body for the REST API's `:predict`, of one real row."""
@@ -49,6 +59,7 @@ def export_model(
     features: Features,
     path: Path,
     *,
+    image: ImageInput | None = None,
     warmup_examples: Sequence[bytes] = (),
 ) -> None:
     """Write a trained model and its preprocessing as a SavedModel.
@@ -58,77 +69,111 @@ def export_model(
         transform_output: the preprocessing.
         features: the columns.
         path: folder to write.
+        image: how pictures are read, where a column has some.
         warmup_examples: serialized tf.Examples of real rows, to be replayed by the server before it answers.
     """
     archive = keras.export.ExportArchive()
     archive.track(model)
     transform = transform_output.transform_features_layer()
     archive.track(transform)
+    answers = _Answers(model, transform, features, image)
     raw_spec = transform_output.raw_feature_spec()
     example_spec = {name: spec for name, spec in raw_spec.items() if name in features.inputs}
-    answer = _Answer(model, features)
+    label_spec = {name: spec for name, spec in raw_spec.items() if name not in features.names(IMAGE)}
+    # TensorFlow rewrites names that are no Python identifiers, so columns have a stand-in until the model is written.
+    columns_by_argument = {f"column_{index}": column for index, column in enumerate(features.columns.values())}
 
     def from_raw(raw: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        columns = {column: raw[argument] for argument, column in columns_by_argument.items()}
-        return answer(transform({name: _as_column(tensor, name, features) for name, tensor in columns.items()}))
+        return answers({c.name: _as_cells(raw[argument], c.type) for argument, c in columns_by_argument.items()})
 
     def from_examples(examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        return answer(transform(parse_examples(examples, example_spec)))
+        return answers(parse_examples(examples, example_spec))
 
     def classify(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        answers = from_examples(inputs)
-        return {"classes": answers["classes"], "scores": answers["probabilities"]}
+        found = from_examples(inputs)
+        return {"classes": found["classes"], "scores": found["probabilities"]}
 
     def regress(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"outputs": from_examples(inputs)["value"]}
 
     def transform_features(examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        return transform(parse_examples(examples, raw_spec))
+        return transform(parse_examples(examples, label_spec))
 
-    def network(arguments: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        return {"outputs": model({n: arguments[a] for n, a in zip(names, network_signature, strict=True)})}
-
-    names = [tensor.name for tensor in model.inputs]
-    specs = transform_output.transformed_feature_spec()  # Keras adapts them, as it does in training
-    network_signature = {
-        argument: tf.TensorSpec([None, *specs[name].shape], specs[name].dtype, argument)
-        for argument, name in network_arguments(dict(zip(names, names, strict=True)), names).items()
-    }
-    # TensorFlow rewrites names that are no Python identifiers, so columns have a stand-in until the model is written.
-    columns_by_argument = {f"column_{index}": name for index, name in enumerate(features.inputs)}
     raw_signature = {
-        argument: tf.TensorSpec([None], raw_dtype(column, features), argument)
+        argument: tf.TensorSpec([None], RAW_DTYPES[column.type], argument)
         for argument, column in columns_by_argument.items()
     }
     archive.add_endpoint("serving_default", from_raw, [raw_signature])
     archive.add_endpoint("serving_examples", from_examples, [tf.TensorSpec([None], tf.string, "examples")])
     archive.add_endpoint("transform_features", transform_features, [tf.TensorSpec([None], tf.string, "examples")])
-    archive.add_endpoint(NETWORK, network, [network_signature])
     if features.classes:
         archive.add_endpoint("classification", classify, [tf.TensorSpec([None], tf.string, "inputs")])
     else:
         archive.add_endpoint("regression", regress, [tf.TensorSpec([None], tf.string, "inputs")])
+    specs = _network_specs(model, transform_output)
+    _add_network(archive, model, specs)
+    if image is not None:
+        add_image_signatures(archive, model, specs, answers=answers.of_pixels, image=image)
     archive.write_out(str(path), verbose=False)
-    _complete_signatures(path, columns_by_argument)
+    served = {argument: features.served_names[c.name] for argument, c in columns_by_argument.items()}
+    _complete_signatures(path, served)
     (path / FACTS).parent.mkdir(exist_ok=True)
     columns = {name: spec.dtype.name for name, spec in raw_spec.items()}
-    facts = ModelFacts(features.label, features.classes, features.inputs, columns, tuple(names))
+    facts = ModelFacts(
+        features.label,
+        features.classes,
+        features.inputs,
+        columns,
+        tuple(specs),
+        image.facts(*features.names(IMAGE)) if image else None,
+    )
     (path / FACTS).write_text(json.dumps(asdict(facts), ensure_ascii=False), encoding="utf-8")
     _write_warmup(path, warmup_examples, features)
 
 
+def _network_specs(model: keras.Model, transform_output: tft.TFTransformOutput) -> dict[str, tf.TensorSpec]:
+    """What the network takes, by name, in the order in which the signature `network` numbers it."""
+    specs = transform_output.transformed_feature_spec()  # Keras adapts them, as it does in training
+    return {
+        tensor.name: tf.TensorSpec(tensor.shape, tf.float32)
+        if tensor.name == PIXELS
+        else tf.TensorSpec([None, *specs[tensor.name].shape], specs[tensor.name].dtype)
+        for tensor in model.inputs
+    }
+
+
+def _add_network(archive: Any, model: keras.Model, specs: Mapping[str, tf.TensorSpec]) -> None:
+    arguments = network_arguments(specs, list(specs))
+    names = dict(zip(arguments, specs, strict=True))
+    signature = {a: tf.TensorSpec(spec.shape, spec.dtype, a) for a, spec in arguments.items()}
+
+    def network(raw: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        return {"outputs": model({name: raw[argument] for argument, name in names.items()}, training=False)}
+
+    archive.add_endpoint(NETWORK, network, [signature])
+
+
 def _write_warmup(path: Path, examples: Sequence[bytes], features: Features) -> None:
-    rows = raw_rows(examples, inputs=features.inputs, strings=features.strings)
+    cells = {name: column.type for name, column in features.columns.items()}
+    strings = [name for name, cell_type in cells.items() if cell_type == "string"]
+    rows = raw_rows(examples, inputs=features.inputs, strings=strings, images=features.names(IMAGE))
     if not rows:
         return
-    dtypes = {name: raw_dtype(name, features).as_numpy_dtype for name in features.inputs}
-    write_warmup_requests(path, [predict_request(rows[:1], dtypes), predict_request(rows, dtypes)])
-    whole = next((row for row in rows if not any(_is_missing(value) for value in row.values())), rows[0])
-    (path / REQUEST).write_text(json.dumps({"instances": [whole]}, ensure_ascii=False, indent=1), encoding="utf-8")
+    served = features.served_names
+    dtypes = {served[name]: RAW_DTYPES[cell_type].as_numpy_dtype for name, cell_type in cells.items()}
+    requests = [{served[name]: value for name, value in row.items()} for row in rows]
+    write_warmup_requests(path, [predict_request(requests[:1], dtypes), predict_request(requests, dtypes)])
+    whole = next((row for row in requests if not any(_is_missing(value) for value in row.values())), requests[0])
+    smallest = {
+        served[name]: to_json(min((row[name] for row in rows), key=len))  # type: ignore[arg-type]
+        for name in features.names(IMAGE)
+    }
+    document = json.dumps({"instances": [whole | smallest]}, ensure_ascii=False, indent=1)
+    (path / REQUEST).write_text(document, encoding="utf-8")
 
 
-def _is_missing(value: float | str) -> bool:
-    return value == "" if isinstance(value, str) else math.isnan(value)
+def _is_missing(value: float | str | bytes) -> bool:
+    return math.isnan(value) if isinstance(value, float) else not value
 
 
 @dataclass(frozen=True)
@@ -144,12 +189,32 @@ class ModelFacts:
     network_inputs: tuple[str, ...] = ()
     """Names of the features that the network takes, in the order of the signature `network`."""
     image: dict[str, Any] | None = None
-    """Of a model of images: how they are decoded (models/image_export.py's ImageInput)."""
+    """Of a model that sees images: their column, and how they are decoded (models/image_export.py's ImageInput)."""
+
+    @property
+    def has_only_images(self) -> bool:
+        """Whether images are all that the model looks at."""
+        return self.image is not None and len(self.inputs) == 1
+
+    @property
+    def image_input(self) -> ImageInput:
+        """How a model that sees images reads them."""
+        assert self.image is not None  # the caller knows
+        return ImageInput.of(self.image)
+
+    @property
+    def image_columns(self) -> tuple[str, ...]:
+        """The column of images, if there is one."""
+        return () if self.image is None else (self.image.get("column", self.inputs[0]),)
+
+    def served_name(self, column: str) -> str:
+        """Name of a column in the signature `serving_default`."""
+        return f"{column}_bytes" if column in self.image_columns else column
 
 
 def network_arguments(features: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     """Features by the names that they have in the signature `network`: TensorFlow would rewrite their own."""
-    return {f"feature_{index}": features[name] for index, name in enumerate(names)}
+    return {PIXELS if name == PIXELS else f"feature_{index}": features[name] for index, name in enumerate(names)}
 
 
 def read_facts(path: Path) -> ModelFacts | None:
@@ -168,37 +233,69 @@ def read_facts(path: Path) -> ModelFacts | None:
     )
 
 
-def raw_dtype(column: str, features: Features) -> tf.DType:
-    """Type of a column in `serving_default`. Integers come as float64, so that NaN can say that a cell is missing."""
-    if column in features.strings:
-        return tf.string
-    return tf.float64 if column in features.integers else tf.float32
+class _Answers:
+    """From raw columns to what a client reads."""
 
-
-class _Answer:
-    """From features to what a client reads."""
-
-    def __init__(self, model: keras.Model, features: Features) -> None:
+    def __init__(
+        self, model: keras.Model, transform: keras.layers.Layer, features: Features, image: ImageInput | None
+    ) -> None:
         self._model = model
-        self._classes = features.classes
-        self._inputs = [tensor.name for tensor in model.inputs]
+        self._transform = transform
+        self._features = features
+        self._image = image
+        self._inputs = [tensor.name for tensor in model.inputs if tensor.name != PIXELS]
 
-    def __call__(self, transformed: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        outputs = self._model({name: transformed[name] for name in self._inputs}, training=False)
-        if not self._classes:
+    def __call__(self, columns: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """The answer to the columns of the table, each (batch, 1)."""
+        names = self._features.names(IMAGE)
+        others = {name: tensor for name, tensor in columns.items() if name not in names}
+        features = self._transform(others) if others else {}
+        inputs = {name: features[name] for name in self._inputs}
+        if self._image is None:
+            return self._answer(self._model(inputs, training=False))
+        (name,) = names
+        return self._answer(self._in_blocks(inputs, columns[name][:, 0], self._image))
+
+    def of_pixels(self, pixels: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The answer to pixels in the network's size, where it takes nothing else."""
+        return self._answer(self._model({PIXELS: tf.cast(pixels, tf.float32)}, training=False))
+
+    def _in_blocks(self, inputs: Mapping[str, tf.Tensor], contents: tf.Tensor, image: ImageInput) -> tf.Tensor:
+        """Outputs for files (batch,), a few at a time: TFMA sends a thousand, which decoded fill the memory."""
+        number = tf.maximum((tf.size(contents) + BLOCK - 1) // BLOCK, 1)
+        shape = [None, self._model.output.shape[-1]]
+        found = tf.TensorArray(tf.float32, size=number, element_shape=shape, infer_shape=False)
+
+        def step(index: tf.Tensor, array: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
+            rows = slice(index * BLOCK, (index + 1) * BLOCK)
+            pixels = tf.cast(image.decode(contents[rows]), tf.float32)
+            block = {name: tensor[rows] for name, tensor in inputs.items()} | {PIXELS: pixels}
+            return index + 1, array.write(index, self._model(block, training=False))
+
+        _, found = tf.while_loop(lambda index, _: index < number, step, (0, found), parallel_iterations=1)
+        return tf.ensure_shape(found.concat(), shape)
+
+    def _answer(self, outputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        if not self._features.classes:
             return {"value": outputs[:, 0]}
-        classes = tf.constant(self._classes)
-        return {
+        classes = tf.constant(self._features.classes)
+        answer = {
             "label": tf.gather(classes, tf.argmax(outputs, axis=1)),
             "score": tf.reduce_max(outputs, axis=1),
             "probabilities": outputs,
             "classes": tf.tile(classes[tf.newaxis, :], [tf.shape(outputs)[0], 1]),
         }
+        return answer if self._image is None else answer | self._most_likely(outputs, self._image.model.top_k)
+
+    def _most_likely(self, outputs: tf.Tensor, k: int) -> dict[str, tf.Tensor]:
+        scores, indices = tf.math.top_k(outputs, k=min(k, len(self._features.classes)))
+        return {"top_labels": tf.gather(tf.constant(self._features.classes), indices), "top_scores": scores}
 
 
-def _as_column(tensor: tf.Tensor, name: str, features: Features) -> tf.Tensor:
+def _as_cells(tensor: tf.Tensor, cell_type: CellType) -> tf.Tensor:
+    """A raw column (batch,) as the preprocessing has it, (batch, 1)."""
     column = tf.expand_dims(tensor, 1)
-    if name not in features.integers:
+    if cell_type != "int64":
         return column
     return tf.where(
         tf.math.is_finite(column), tf.cast(tf.round(column), tf.int64), tf.constant(MISSING_INTEGER, tf.int64)

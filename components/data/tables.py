@@ -21,10 +21,11 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from kubetfx.components.data.table_profile import Column, ColumnType, TableProfile
+from kubetfx.components.data.table_profile import Column, TableProfile
 from kubetfx.config.data import DataConfig
 from kubetfx.config.section import nearest
 from kubetfx.errors import DataError, StorageError
+from kubetfx.models.columns.column_profile import CellType
 from kubetfx.storage import Location, list_files, locate
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ SUFFIXES: Mapping[Format, tuple[str, ...]] = {
     "csv": (".csv", ".csv.gz", ".tsv", ".tsv.gz"),
     "parquet": (".parquet",),
 }
-ARROW_TYPES: Mapping[ColumnType, pa.DataType] = {
+ARROW_TYPES: Mapping[CellType, pa.DataType] = {
     "int64": pa.int64(),
     "float": pa.float32(),
     "string": pa.string(),
@@ -430,7 +431,7 @@ def _parquet_file(path: str) -> pq.ParquetFile:
     return pq.ParquetFile(path if isinstance(place, Path) else place.open_file())
 
 
-def _type_of(arrow_type: pa.DataType, *, path: str, name: str) -> ColumnType:
+def _type_of(arrow_type: pa.DataType, *, path: str, name: str) -> CellType:
     if pa.types.is_dictionary(arrow_type):
         return _type_of(arrow_type.value_type, path=path, name=name)
     if pa.types.is_integer(arrow_type):
@@ -473,7 +474,7 @@ def _scan(batches: Iterator[pa.RecordBatch], path: str, *, names: list[str]) -> 
 class _ColumnScan:
     """Counts of one column over its blocks."""
 
-    def __init__(self, name: str, column_type: ColumnType) -> None:
+    def __init__(self, name: str, column_type: CellType) -> None:
         self._column = Column(name, column_type)
         self._distinct: pa.Array | None = pa.array([], ARROW_TYPES[column_type])
 

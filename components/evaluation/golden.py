@@ -102,7 +102,6 @@ def predict_golden_rows(split: str, *, number: int, transform_graph: str, saved_
     import tensorflow as tf
     import tensorflow_transform as tft
 
-    from kubetfx.models import image_export
     from kubetfx.models.export import NETWORK, network_arguments, read_facts
     from kubetfx.models.raw_rows import raw_rows
 
@@ -110,26 +109,35 @@ def predict_golden_rows(split: str, *, number: int, transform_graph: str, saved_
     assert facts is not None  # the Trainer of this run exported it
     files = sorted(tf.io.gfile.glob(f"{split}/*"))
     examples = list(tf.data.TFRecordDataset(files, "GZIP").take(number).as_numpy_iterator())
-    if facts.image is not None:
-        return _golden_images(image_export.image_bytes_of(examples), facts, saved_model)
-    transform = tft.TFTransformOutput(transform_graph)
-    raw = tf.io.parse_example(examples, transform.raw_feature_spec())
-    features = transform.transform_features_layer()(raw)
+    strings = [name for name, dtype in facts.columns.items() if dtype == "string" and name in facts.inputs]
+    rows = raw_rows(examples, inputs=facts.inputs, strings=strings, images=facts.image_columns)
+    features = _features(rows, examples, facts, tft.TFTransformOutput(transform_graph))
     network = tf.saved_model.load(str(saved_model)).signatures[NETWORK]
     outputs = network(**network_arguments(features, facts.network_inputs))["outputs"]
-    strings = [name for name, dtype in facts.columns.items() if dtype == "string"]
-    rows = raw_rows(examples, inputs=facts.inputs, strings=strings)
-    return GoldenRows(rows, list(facts.classes), outputs.numpy().astype(float).tolist())
+    return GoldenRows(_served(rows, facts), list(facts.classes), outputs.numpy().astype(float).tolist())
 
 
-def _golden_images(contents: Sequence[bytes], facts: "ModelFacts", saved_model: Path) -> GoldenRows:
+def _features(rows: Sequence[Mapping[str, Any]], examples: Sequence[bytes], facts: "ModelFacts", transform: Any) -> Any:
+    """What the network takes: by the graph of the Transform component, and decoded as training decodes."""
     import tensorflow as tf
 
-    from kubetfx.models.export import NETWORK
-    from kubetfx.models.image_export import IMAGE_BYTES, input_of
-    from kubetfx.serving import image_requests as image_rows
+    from kubetfx.models.columns.image import PIXELS
 
-    pixels = tf.cast(input_of(facts).decode(tf.constant(contents)), tf.float32)
-    outputs = tf.saved_model.load(str(saved_model)).signatures[NETWORK](pixels=pixels)["outputs"]
-    rows = [{IMAGE_BYTES: image_rows.to_json(content)} for content in contents]
-    return GoldenRows(rows, list(facts.classes), outputs.numpy().astype(float).tolist())
+    features: dict[str, Any] = {}
+    if not facts.has_only_images:
+        spec = {name: s for name, s in transform.raw_feature_spec().items() if name not in facts.image_columns}
+        features |= transform.transform_features_layer()(tf.io.parse_example(examples, spec))
+    for name in facts.image_columns:
+        contents = tf.constant([row[name] for row in rows])
+        features[PIXELS] = tf.cast(facts.image_input.decode(contents), tf.float32)
+    return features
+
+
+def _served(rows: Sequence[Mapping[str, Any]], facts: "ModelFacts") -> list[dict[str, Any]]:
+    """Rows as a client sends them."""
+    from kubetfx.serving.image_requests import to_json
+
+    return [
+        {facts.served_name(name): to_json(value) if isinstance(value, bytes) else value for name, value in row.items()}
+        for row in rows
+    ]

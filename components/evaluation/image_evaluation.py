@@ -19,7 +19,6 @@ from PIL import Image, ImageFilter
 from kubetfx.components.evaluation.confusion import class_scores, confusion_matrix, kappa
 from kubetfx.config.evaluation import IMAGE_METRICS, EvaluationConfig
 from kubetfx.models.export import NETWORK, ModelFacts, read_facts
-from kubetfx.models.image_export import input_of
 
 RESULT = "image_evaluation.json"
 """File of the evaluation artifact."""
@@ -91,7 +90,7 @@ def evaluate(split: str, models: Mapping[str, Path], evaluation: EvaluationConfi
         confusion = confusion_matrix(scored.labels, predicted, num_classes=len(facts.classes))
         metrics = {}
         if "top_k_accuracy" in wanted:
-            metrics["top_k_accuracy"] = top_k_accuracy(scored, input_of(facts).model.top_k)
+            metrics["top_k_accuracy"] = top_k_accuracy(scored, facts.image_input.model.top_k)
         if "kappa" in wanted:
             metrics["kappa"] = kappa(confusion) or 0.0
         metrics |= robustness(scored, _Network(saved_model), evaluation)
@@ -229,7 +228,7 @@ def _facts(saved_model: Path) -> ModelFacts:
 
 def _batches(split: str, facts: ModelFacts) -> Any:
     files = sorted(tf.io.gfile.glob(f"{split}/*"))
-    image = input_of(facts)
+    image = facts.image_input
     spec = {name: tf.io.FixedLenFeature([], tf.string) for name in ("image", "path", facts.label)}
 
     def parse(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:

@@ -195,7 +195,7 @@ class Model:
         for name, values in parsed.items():
             if values.dtype == np.int64:
                 parsed[name] = np.where(values == MISSING_INTEGER, np.nan, values.astype(np.float64))
-        return parsed
+        return {self.facts.served_name(name): values for name, values in parsed.items()}
 
     def outputs_of_columns(self, columns: dict[str, Array]) -> Array:
         """Probabilities (rows, classes) or values (rows,), float64, for rows of `columns`."""
@@ -342,14 +342,20 @@ def importance(
     names = list(model.facts.inputs)
     known = np.flatnonzero(predictions.known)
     least = len(names) * FEWEST_IMPORTANCE_ROWS * IMPORTANCE_REPETITIONS
-    repetitions = IMPORTANCE_REPETITIONS if least <= IMPORTANCE_PREDICTIONS else 1
-    rows = IMPORTANCE_PREDICTIONS // (len(names) * repetitions)
+    is_slow = model.facts.image is not None
+    repetitions = IMPORTANCE_REPETITIONS if least <= IMPORTANCE_PREDICTIONS and not is_slow else 1
+    rows = 0 if is_slow else IMPORTANCE_PREDICTIONS // (len(names) * repetitions)
     generator = np.random.default_rng(seed)
     known = known[known < IMPORTANCE_ROWS][: int(np.clip(rows, FEWEST_IMPORTANCE_ROWS, IMPORTANCE_ROWS))]
     labels = predictions.labels[: len(known)]
     if positions is None:
         arrays = model.columns([sample.examples[index] for index in known])
-        shuffle = _shuffle(arrays, {name: [(name, None)] for name in names}, model.outputs_of_columns, generator)
+        shuffle = _shuffle(
+            arrays,
+            {name: [(model.facts.served_name(name), None)] for name in names},
+            model.outputs_of_columns,
+            generator,
+        )
     else:
         arrays = {name: array[known] for name, array in predictions.features.items()}
         shuffle = _shuffle(arrays, positions, model.outputs, generator)

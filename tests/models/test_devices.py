@@ -8,7 +8,8 @@ import tensorflow as tf
 from kubetfx.config.model import ModelConfig
 from kubetfx.config.training import TrainingConfig
 from kubetfx.errors import TrainingError
-from kubetfx.models import tabular, training
+from kubetfx.models import training
+from kubetfx.models.network import build_model
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -31,7 +32,7 @@ def trained(multiclass, rows, precision: str) -> keras.Model:
     train = training.TrainingRows(len(rows), labels, {**features, "label": labels}, tf.data.Dataset.range(1))
     keras.utils.set_random_seed(1)
     with training.precision(config):
-        network = tabular.build_model(
+        network = build_model(
             multiclass.output,
             model=ModelConfig(),
             features=multiclass.config,

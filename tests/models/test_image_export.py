@@ -16,8 +16,7 @@ from kubetfx.components.evaluation.image_evaluation import score
 from kubetfx.config.evaluation import EvaluationConfig
 from kubetfx.errors import DataError, RequestError
 from kubetfx.models.export import read_facts
-from kubetfx.models.image_export import input_of
-from kubetfx.models.image_training import run_fn
+from kubetfx.models.training import run_fn
 from kubetfx.serving import offline
 from kubetfx.serving.batching import BatchingParameters
 from kubetfx.serving.client import ClientOptions, GrpcClient, RestClient, Target
@@ -226,7 +225,7 @@ def test_facts_say_how_pictures_are_read(saved_model):
 
     assert facts is not None
     assert facts.classes == CLASSES
-    image = input_of(facts)
+    image = facts.image_input
     assert (image.model.image_shape, image.model.resize, image.max_pixels) == ((12, 14), "stretch", 10_000)
 
 
