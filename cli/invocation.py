@@ -38,13 +38,13 @@ def current_output() -> Output:
 
 
 def load(path: Path, overrides: list[str] | None) -> PipelineConfig:
-    """Read a config, and let the user's own module beside it be imported.
+    """Read a config, and let the user's own modules beside it be imported.
 
     Raises:
         ConfigError: see `load_config`.
     """
     config = load_config(path, overrides=overrides or ())
-    if config.model.module:
+    if config.own_modules:
         sys.path.append(str(path.resolve().parent))
     return config
 

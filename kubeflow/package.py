@@ -9,13 +9,17 @@ from pathlib import Path, PurePosixPath
 from kfp.dsl.graph_component import GraphComponent
 
 from kubetfx.config.kubeflow import TaskConfig
-from kubetfx.config.model import DEFAULT_MODULE
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.errors import ConfigError, UsageError
 from kubetfx.kubeflow.compiler import Extras, RunParameterTarget, compile_pipeline, write_package
 from kubetfx.kubeflow.tfx_node import RunParameter
 from kubetfx.pipeline.code_digest import code_digest
 from kubetfx.pipeline.definition import create_pipeline
+
+_NETWORK = ("Transform", "Trainer")
+"""Components that import the user's own network."""
+_METRICS = ("Evaluator", "Report")
+"""Components that import the user's own metrics."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,10 @@ def compile_config(config: PipelineConfig) -> CompiledPipeline:
         training = config.training.model_copy(update={"require_gpu": True})
         config = config.model_copy(update={"training": training})
     targets = run_parameters(config)
-    modules = dict.fromkeys(("Transform", "Trainer"), _modules(config))
+    modules: dict[str, dict[str, str]] = {}
+    for key, module in config.own_modules.items():
+        for component in _NETWORK if key == "model.module" else _METRICS:
+            modules.setdefault(component, {}).update(_modules(key, module))
     extras = Extras(parameters=targets, modules=modules, code=code_digest())
     graph = compile_pipeline(create_pipeline(config), config.kubeflow, extras)
     return CompiledPipeline(graph, {target.parameter.name: target.parameter.default for target in targets})
@@ -117,32 +124,33 @@ def _is_mounted(path: str, task: TaskConfig) -> bool:
     return any(PurePosixPath(path).is_relative_to(volume.mount_path) for volume in task.volumes)
 
 
-def _modules(config: PipelineConfig) -> dict[str, str]:
-    """The user's own module and the neighbours that it imports, where it stands beside pipeline.yaml: the image lacks
-    them."""
-    module = config.model.module
-    if module is None or module == DEFAULT_MODULE:
-        return {}
+def _modules(key: str, module: str) -> dict[str, str]:
+    """A module of the user's own and the neighbours that it imports, where it stands beside pipeline.yaml: the image
+    lacks them.
+
+    Args:
+        key: of the config that names it.
+        module: its import path.
+    """
     try:
         spec = importlib.util.find_spec(module)
     except ModuleNotFoundError:  # of the package around it
         spec = None
     if spec is None or spec.origin is None:
-        raise ConfigError(f"model.module cannot be imported. Received: {module}. Put it beside pipeline.yaml.")
+        raise ConfigError(f"{key} cannot be imported. Received: {module}. Put it beside pipeline.yaml.")
     path = Path(spec.origin)
-    if {"site-packages", "dist-packages"} & set(path.parts) or path.is_relative_to(
-        Path(__file__).parents[1] / "models"
-    ):
+    is_ours = path.is_relative_to(Path(__file__).parents[1])
+    if is_ours or {"site-packages", "dist-packages"} & set(path.parts):
         return {}
     if "." in module or spec.submodule_search_locations is not None:
         raise ConfigError(
-            f"model.module: a package cannot travel to a container, only a module can. Received: {module} in "
+            f"{key}: a package cannot travel to a container, only a module can. Received: {module} in "
             f"{path.parent}. Install the package here and in the image, or make it one file beside pipeline.yaml."
         )
-    return _with_neighbours(path)
+    return _with_neighbours(path, key)
 
 
-def _with_neighbours(path: Path) -> dict[str, str]:
+def _with_neighbours(path: Path, key: str) -> dict[str, str]:
     """Source of a module and of those beside it that it imports, and those that they import, by name."""
     sources: dict[str, str] = {}
     waiting = [path]
@@ -150,11 +158,11 @@ def _with_neighbours(path: Path) -> dict[str, str]:
         file = waiting.pop()
         source = file.read_text(encoding="utf-8")
         sources[file.stem] = source
-        for name in _imported_names(source, file):
+        for name in _imported_names(source, file, key):
             neighbour = file.with_name(f"{name}.py")
             if file.with_name(name).joinpath("__init__.py").is_file():
                 raise ConfigError(
-                    f"model.module: a package cannot travel to a container, only a module can. Received: {file}, which "
+                    f"{key}: a package cannot travel to a container, only a module can. Received: {file}, which "
                     f"imports the package {name} beside it. Install the package here and in the image, or make it one "
                     "file."
                 )
@@ -163,12 +171,12 @@ def _with_neighbours(path: Path) -> dict[str, str]:
     return dict(sorted(sources.items()))
 
 
-def _imported_names(source: str, path: Path) -> set[str]:
+def _imported_names(source: str, path: Path, key: str) -> set[str]:
     """Top-level names that a module imports, wherever in it."""
     try:
         tree = ast.parse(source)
     except SyntaxError as error:
-        raise ConfigError(f"model.module is no Python. Received: {path}, line {error.lineno}: {error.msg}.") from None
+        raise ConfigError(f"{key} is no Python. Received: {path}, line {error.lineno}: {error.msg}.") from None
     names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

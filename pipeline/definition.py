@@ -13,6 +13,7 @@ from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import trainer_pb2
 
 from kubetfx.components.anomaly_gate import AnomalyGate
+from kubetfx.components.evaluation.metric_registry import find_metric
 from kubetfx.components.evaluator import Evaluator
 from kubetfx.components.example_gen import TableExampleGen
 from kubetfx.components.example_validator import ExampleValidator
@@ -89,14 +90,17 @@ def create_pipeline(config: PipelineConfig) -> Pipeline:
     push_directory = str(config.push_path)
     resolver = ServedModelResolver(model, push_directory=push_directory)
     evaluator = Evaluator(
-        examples,
-        model,
-        resolver.outputs["served_model"],
-        schema,
-        transform.outputs["transform_graph"],
+        {
+            "examples": examples,
+            "model": model,
+            "baseline_model": resolver.outputs["served_model"],
+            "schema": schema,
+            "transform_graph": transform.outputs["transform_graph"],
+        },
         evaluation=config.evaluation,
         task=config.model.task,
         golden_rows=config.serving.endpoint.golden_rows if config.serving.endpoint else 0,
+        metrics_digest=_metrics_digest(config),
     )
     pusher = Pusher(
         model,
@@ -164,6 +168,15 @@ def _read_frozen_schema(config: PipelineConfig) -> str | None:
     except text_format.ParseError as error:
         raise ConfigError(f"data.schema_file is no schema. Received: {path}, where {error}.") from None
     return text
+
+
+def _metrics_digest(config: PipelineConfig) -> str:
+    """Of the modules of the user's own metrics; each metric is looked up. Empty if there are none."""
+    digests = []
+    for name in config.evaluation.own_metrics:
+        find_metric(name, task=config.model.task)
+        digests.append(_module_digest(name.partition(":")[0]))
+    return hashlib.sha256("".join(digests).encode()).hexdigest() if digests else ""
 
 
 def _module_digest(module: str) -> str:
