@@ -85,8 +85,8 @@ class AreaUnderRoc(Area):
 
     def of_curve(self, hits: Array, misses: Array) -> Array:
         """See Area."""
-        x, y = ratio(misses, misses[..., :1]), ratio(hits, hits[..., :1])
-        return ((x[..., :-1] - x[..., 1:]) * (y[..., :-1] + y[..., 1:]) / 2).sum(axis=-1)
+        area = ((misses[..., :-1] - misses[..., 1:]) * (hits[..., :-1] + hits[..., 1:]) / 2).sum(axis=-1)
+        return ratio(area, misses[..., 0] * hits[..., 0])
 
 
 class AreaUnderPrecisionRecall(Area):
