@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from kubetfx.cli.invocation import ConfigPath, FormatOption, Overrides, load, open_output, shown
+from kubetfx.cli.output import Output
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.config.serving import EndpointConfig
 from kubetfx.errors import KubetfxError, PushError, RequestError, UsageError
-from kubetfx.progress import Output, logged_to
+from kubetfx.redirection import logged_to
 from kubetfx.storage import Location
 
 if TYPE_CHECKING:

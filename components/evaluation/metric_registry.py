@@ -1,12 +1,12 @@
 """Finds the metric that a name of pipeline.yaml means: one of ours, or `module:attribute`."""
 
-import importlib
 from dataclasses import fields
 
 from kubetfx.components.evaluation import classification, curves, regression
 from kubetfx.components.evaluation.metric import Metric, renamed
 from kubetfx.config.metric_catalogue import ROBUSTNESS_PREFIX, Description, Task, describe, is_reference
 from kubetfx.errors import ConfigError
+from kubetfx.user_code import load_object
 
 ACCUMULATORS = {**classification.ACCUMULATORS, **curves.ACCUMULATORS, **regression.ACCUMULATORS}
 """Of the metrics of the catalogue, by name."""
@@ -45,14 +45,7 @@ def _ours(name: str) -> Metric:
 
 
 def _own(reference: str) -> Metric:
-    module, _, attribute = reference.partition(":")
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # it runs code of the user
-        raise ConfigError(
-            f"The metric {reference} cannot be imported. Received: {type(error).__name__}: {error}. Give "
-            "module:attribute, of a module that is installed or beside pipeline.yaml, without .py."
-        ) from None
+    found = load_object(reference, key="evaluation")
     if not isinstance(found, Metric):
         raise ConfigError(
             f"{reference} is no metric. Received: {type(found).__name__}. Put @metric(...) of "

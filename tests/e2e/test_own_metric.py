@@ -6,9 +6,13 @@ from pathlib import Path
 
 import pytest
 import tensorflow_model_analysis as tfma
+import yaml
 
+from kubetfx.config.loading import load_config
+from kubetfx.kubeflow import package as kubetfx_package
 from tests.command import Finished
 from tests.e2e.project import PENGUINS, Project, kubetfx, metrics_of, report_of
+from tests.kubeflow.conftest import specs
 
 EXAMPLE = PENGUINS.parent / "extending" / "metric"
 METRIC = "my_metrics:balanced_accuracy"
@@ -63,7 +67,7 @@ def test_it_decides_and_has_slices_and_an_interval(project: OwnMetric, here: Fin
 
 
 def test_it_is_in_the_list_of_runs_and_in_tfma_s_files(project: OwnMetric, here: Finished) -> None:
-    (run,) = kubetfx("runs", "list", project.config, "--format", "json").document["runs"]
+    (run,) = kubetfx("runs", project.config, "--format", "json").document["runs"]
     result = tfma.load_eval_result(str(project.evaluation))
 
     assert run["metrics"][METRIC] == here.document["metrics"][METRIC]
@@ -105,21 +109,22 @@ def test_beam_finds_the_same(project: OwnMetric, here: Finished, tmp_path: Path)
     assert 0.9 <= by_beam.document["metrics"][METRIC] <= 1
 
 
-def test_it_travels_in_a_package(project: OwnMetric, here: Finished, tmp_path: Path) -> None:
-    finished = project.run(
-        "--on", "kfp-local", "--set", "kubeflow.fuse=light", "--set", f"workspace={tmp_path / 'workspace'}"
-    )  # fmt: skip
+def test_it_travels_to_the_nodes_that_compute_it(project: OwnMetric, tmp_path: Path) -> None:
+    overrides = {"data.path": "s3://team/data", "serving.push_directory": "s3://team/models"}
+    path = tmp_path / "package.yaml"
 
-    assert finished.exit_code == 0, finished.stdout
-    assert finished.document["metrics"] == here.document["metrics"]
-    assert METRIC in metrics_of(finished)["metrics"]
+    kubetfx_package.compile_to_file(load_config(project.config, overrides=overrides), path)
+
+    modules = {name: spec.modules for name, spec in specs(next(yaml.safe_load_all(path.read_text()))).items()}
+    source = {"my_metrics": (project.folder / "my_metrics.py").read_text()}
+    assert {name: found for name, found in modules.items() if found} == {"evaluator": source, "report": source}
 
 
 @pytest.mark.parametrize(
     ("module", "words"),
     [
-        ("my_metrics:unknown", "has no attribute 'unknown'"),
-        ("no_metrics:f1", "no_metrics:f1 cannot be imported"),
+        ("my_metrics:unknown", "the module my_metrics has no unknown"),
+        ("no_metrics:f1", "the module no_metrics cannot be imported"),
         ("my_metrics:np", "is no metric. Received: module."),
     ],
 )

@@ -210,7 +210,7 @@ def test_metric_of_the_users_own_is_found_by_module_and_attribute(module):
 @pytest.mark.parametrize(
     ("attribute", "words"),
     [
-        ("smallest_error", "cannot be imported.*has no attribute 'smallest_error'"),
+        ("smallest_error", "has no smallest_error. Received: metrics_of_"),
         ("plain", r"is no metric\. Received: function\. Put @metric"),
     ],
 )
@@ -220,7 +220,7 @@ def test_attribute_that_is_no_metric_is_an_error(module, attribute, words):
 
 
 def test_module_that_cannot_be_imported_is_an_error():
-    with pytest.raises(ConfigError, match=r"nowhere:anything cannot be imported.*No module named 'nowhere'"):
+    with pytest.raises(ConfigError, match=r"the module nowhere cannot be imported .*Received: nowhere:anything"):
         find_metric("nowhere:anything")
 
 
