@@ -1,6 +1,7 @@
 """Slices: rows that have one value in a column, or one combination of values in several."""
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -24,12 +25,15 @@ def rows_by_slice(specs: Sequence[tuple[str, ...]], columns: Mapping[str, Array]
     """
     for spec in specs:
         names = tuple(sorted(spec))
-        groups: dict[tuple[Any, ...], list[int]] = {}
-        for position, key in enumerate(zip(*(columns[name] for name in names), strict=True)):
-            groups.setdefault(key, []).append(position)
-        for key, positions in groups.items():
+        cells = [columns[name] for name in names]
+        number_of: defaultdict[tuple[Any, ...], int] = defaultdict()
+        number_of.default_factory = number_of.__len__  # the next number for a key that is new
+        numbers = np.fromiter(map(number_of.__getitem__, zip(*cells, strict=True)), np.int64, len(cells[0]))
+        order = np.argsort(numbers, kind="stable")
+        ends = np.cumsum(np.bincount(numbers, minlength=len(number_of)))
+        for key, positions in zip(number_of, np.split(order, ends[:-1]), strict=True):
             if None not in key:
-                yield tuple(zip(names, key, strict=True)), np.array(positions)
+                yield tuple(zip(names, key, strict=True)), positions
 
 
 def slice_name(key: SliceKey, *, classes: Sequence[str]) -> str:

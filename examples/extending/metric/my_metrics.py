@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from kubetfx.components.evaluation.metric import metric
+import kubetfx
 
 
-@metric(better="higher", tasks=["classification"], bounds=(0, 1))
+@kubetfx.metric(better="higher", tasks=["classification"], bounds=(0, 1))
 def balanced_accuracy(labels: np.ndarray, predictions: np.ndarray) -> float:
     """Accuracy in which each species counts the same, however few penguins there are of it.
 
