@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from kubetfx.artifacts import EVAL, split_folder
 from kubetfx.cli.invocation import ConfigPath, FormatOption, Overrides, current_output, load, open_output, shown
 from kubetfx.cli.kubeflow_commands import app as kubeflow_app
 from kubetfx.cli.report_commands import app as report_app
@@ -197,7 +198,7 @@ def inspect(
         version_here(pipeline_config, versions[-1]) as saved_model,
     ):
         from kubetfx.components.evaluation.image_gallery import write_gallery
-        from kubetfx.models.export import read_facts
+        from kubetfx.serving.model_facts import read_facts
 
         facts = read_facts(saved_model)
         if facts is None or facts.image is None:
@@ -206,7 +207,7 @@ def inspect(
                 f"{pipeline_config.push_path}. Push one: kubetfx run {config}"
             )
         gallery = write_gallery(
-            str(examples / "Split-eval"), saved_model, folder, mistakes=mistakes, heat_maps=heat_maps
+            str(examples / split_folder(EVAL)), saved_model, folder, mistakes=mistakes, heat_maps=heat_maps
         )
     output.end()
     if format == "json":

@@ -23,19 +23,19 @@ from tfx.dsl.components.base import base_beam_component, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts, standard_component_specs
 from tfx.utils import proto_utils
 
+from kubetfx.artifacts import EVAL, SCHEMA
 from kubetfx.components.data import beam_mode, table_profile
 from kubetfx.components.evaluation import golden, image_evaluation
 from kubetfx.components.evaluation.evaluation_result import RESULT, Check, EvaluationResult
 from kubetfx.components.served_model_resolver import saved_model_path
 from kubetfx.config.evaluation import METRICS, EvaluationConfig, Threshold, is_lower_better, worsening
 from kubetfx.config.model import Task
-from kubetfx.models.export import read_facts
 from kubetfx.models.features import LABEL, Features, read_features, read_schema
+from kubetfx.serving.model_facts import read_facts
 
 CANDIDATE = "candidate"
 BASELINE = "baseline"
 DEFAULT_WORSE_BY_AT_MOST = 0.01
-EVALUATION_SPLIT = "eval"
 LABEL_BATCH = 65_536
 NOT_COMPARED = "not_compared.txt"
 """File of the evaluation artifact that says why the served model was left out, where it was."""
@@ -268,7 +268,7 @@ class Executor(tfx_evaluator.Executor):
             models = {CANDIDATE: saved_model_path(inputs["model"])}
             if standard_component_specs.BASELINE_MODEL_KEY in inputs:
                 models[BASELINE] = saved_model_path(inputs[standard_component_specs.BASELINE_MODEL_KEY])
-            split = artifact_utils.get_split_uri(inputs["examples"], EVALUATION_SPLIT)
+            split = artifact_utils.get_split_uri(inputs["examples"], EVAL)
             image_evaluation.write(image_evaluation.evaluate(split, models, evaluation), folder)
         result = read_evaluation(folder, evaluation, task=task)
         if not result.is_blessed:
@@ -276,7 +276,7 @@ class Executor(tfx_evaluator.Executor):
         (folder / RESULT).write_text(json.dumps(asdict(result), indent=1), encoding="utf-8")
         if num_golden_rows := exec_properties["golden_rows"]:
             golden_rows = golden.predict_golden_rows(
-                artifact_utils.get_split_uri(inputs["examples"], EVALUATION_SPLIT),
+                artifact_utils.get_split_uri(inputs["examples"], EVAL),
                 number=num_golden_rows,
                 transform_graph=artifact_utils.get_single_uri(transform_graph),
                 saved_model=saved_model_path(inputs["model"]),
@@ -292,7 +292,7 @@ def _evaluate_in_process(
     from kubetfx.components.evaluation import local_evaluation
 
     keys = {CANDIDATE: standard_component_specs.MODEL_KEY, BASELINE: standard_component_specs.BASELINE_MODEL_KEY}
-    split = artifact_utils.get_split_uri(inputs[standard_component_specs.EXAMPLES_KEY], EVALUATION_SPLIT)
+    split = artifact_utils.get_split_uri(inputs[standard_component_specs.EXAMPLES_KEY], EVAL)
     local_evaluation.evaluate(
         {name: saved_model_path(inputs[key]) for name, key in keys.items() if key in inputs},
         tf.io.gfile.glob(f"{split}/*"),
@@ -353,12 +353,12 @@ def why_not_comparable(candidate: Path, baseline: Path) -> str | None:
 
 
 def _features(schemas: list[types.Artifact]) -> Features:
-    return read_features(read_schema(Path(artifact_utils.get_single_uri(schemas)) / "schema.pbtxt"))
+    return read_features(read_schema(Path(artifact_utils.get_single_uri(schemas)) / SCHEMA))
 
 
 def _classes_with_rows(examples: list[types.Artifact], label: str, classes: Sequence[str]) -> list[int]:
     """Indices of the classes that the evaluation split has rows of."""
-    folder = artifact_utils.get_split_uri(examples, EVALUATION_SPLIT)
+    folder = artifact_utils.get_split_uri(examples, EVAL)
     files = tf.io.gfile.glob(f"{folder}/*")
     found: set[bytes] = set()
     for batch in tf.data.TFRecordDataset(files, "GZIP").batch(LABEL_BATCH).as_numpy_iterator():

@@ -22,7 +22,6 @@ RunState = Literal["running", "pushed", "unchanged", "not_blessed", "stopped_by_
 FOLDER = "runs"
 RECORD = "run.json"
 REPORT = "report.html"
-METRICS = "metrics.json"
 CARD = "model_card.md"
 
 KILLED = "The process was killed."

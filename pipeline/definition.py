@@ -12,6 +12,7 @@ from tfx.components.trainer.component import Trainer
 from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import trainer_pb2
 
+from kubetfx.artifacts import EVAL, TRAIN, VALIDATION
 from kubetfx.components.anomaly_gate import AnomalyGate
 from kubetfx.components.evaluator import Evaluator
 from kubetfx.components.example_gen import TableExampleGen
@@ -75,8 +76,8 @@ def create_pipeline(config: PipelineConfig) -> Pipeline:
         examples=examples,
         schema=schema,
         transform_graph=transform.outputs["transform_graph"],
-        train_args=trainer_pb2.TrainArgs(splits=["train"]),
-        eval_args=trainer_pb2.EvalArgs(splits=["validation" if config.data.splits.validation else "eval"]),
+        train_args=trainer_pb2.TrainArgs(splits=[TRAIN]),
+        eval_args=trainer_pb2.EvalArgs(splits=[VALIDATION if config.data.splits.validation else EVAL]),
         custom_config={
             **custom_config,
             "model": config.model.model_dump(mode="json"),

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from kubetfx.artifacts import SCHEMA
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.run_record import NodeRecord
 
@@ -111,6 +112,6 @@ def summarize(
         pushed_version=version,
         is_new_version=version is not None and version not in versions_before,
         warnings=[str(anomaly) for anomaly in anomalies if anomaly.action == "warn"],
-        excluded_columns=read_features(read_schema(artifacts.schema / "schema.pbtxt")).excluded,
+        excluded_columns=read_features(read_schema(artifacts.schema / SCHEMA)).excluded,
         notes=read_notes(*artifacts.images) if artifacts.images else [],
     )

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
+from kubetfx.artifacts import IMAGE_PATH
 from kubetfx.config.data import MODEL_OUTPUTS, DataConfig
 from kubetfx.config.section import nearest
 from kubetfx.errors import DataError
@@ -30,7 +31,7 @@ IMAGE = "image"
 CONTENT_HASH = "content_hash"
 """Column of the SHA-256 of each file; only examples of images have it."""
 
-PATH = "path"
+PATH = IMAGE_PATH
 """Column of a list that says where a file is."""
 
 OWN_COLUMNS = (

@@ -29,12 +29,16 @@ from tensorflow_model_analysis.utils import config_util
 from tensorflow_model_analysis.writers import metrics_plots_and_validations_writer as tfma_writer
 
 from kubetfx.components.evaluation import metrics
-from kubetfx.models.export import read_facts
 from kubetfx.models.features import LABEL
+from kubetfx.serving.saved_model import SavedModel, SessionOptions
 
 BATCH_ROWS = 8_192
 IMAGE_BATCH_ROWS = 64
 """Of images, whose network computes more for each than memory would hold for thousands."""
+
+_EXAMPLES, _TRANSFORM = "serving_examples", "transform_features"
+_OPTIONS = SessionOptions(scheduling="pool")
+"""Operations on thousands of rows are worth running beside each other."""
 
 SliceKey = tuple[tuple[str, Any], ...]
 """Columns of a slice and their values, as TFMA has it. Empty: all rows."""
@@ -102,29 +106,25 @@ def _candidate(eval_config: config_pb2.EvalConfig) -> str:
 def _read_rows(
     models: Mapping[str, Path], files: Sequence[str], *, outputs: Mapping[str, str], columns: Sequence[str]
 ) -> EvaluationRows:
-    loaded = {name: tf.saved_model.load(str(path)) for name, path in models.items()}
+    loaded = {name: SavedModel(path, _OPTIONS, only=(_EXAMPLES, _TRANSFORM)) for name, path in models.items()}
     labels: dict[str, list[np.ndarray]] = {name: [] for name in models}
     predictions: dict[str, list[np.ndarray]] = {name: [] for name in models}
     cells = {column: _ColumnReader(column) for column in columns}
     num_rows = 0
-    is_image = any(facts is not None and facts.image is not None for facts in map(read_facts, models.values()))
+    is_image = any(model.facts is not None and model.facts.image is not None for model in loaded.values())
     batch_rows = IMAGE_BATCH_ROWS if is_image else BATCH_ROWS
     for examples in tf.data.TFRecordDataset(sorted(files), "GZIP").batch(batch_rows).prefetch(2):
         num_rows += len(examples)
         for name, model in loaded.items():
-            answer = _call(model.signatures["serving_examples"], examples)[outputs[name]]
-            label = _call(model.signatures["transform_features"], examples)[LABEL]
-            predictions[name].append(answer.numpy())
-            labels[name].append(label.numpy().reshape(-1))
+            rows = {"examples": examples.numpy()}
+            predictions[name].append(model.signature(_EXAMPLES)(rows, [outputs[name]])[outputs[name]])
+            labels[name].append(model.signature(_TRANSFORM)(rows, [LABEL])[LABEL].reshape(-1))
         for reader in cells.values():
             reader.add(examples)
+    for model in loaded.values():
+        model.close()
     answers = {name: Answers(np.concatenate(labels[name]), np.concatenate(predictions[name])) for name in models}
     return EvaluationRows(answers, {column: reader.cells() for column, reader in cells.items()}, num_rows)
-
-
-def _call(signature: Any, examples: tf.Tensor) -> Mapping[str, tf.Tensor]:
-    _, arguments = signature.structured_input_signature
-    return signature(**{next(iter(arguments)): examples})
 
 
 @dataclass

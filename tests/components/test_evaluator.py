@@ -16,6 +16,7 @@ from tfx.components.util import model_utils
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import path_utils
 
+from kubetfx.artifacts import MODEL_FACTS
 from kubetfx.components.evaluation.evaluation_result import Check, EvaluationResult
 from kubetfx.components.evaluator import (
     Executor,
@@ -25,7 +26,6 @@ from kubetfx.components.evaluator import (
     why_not_comparable,
 )
 from kubetfx.config.evaluation import METRICS, EvaluationConfig, Threshold, is_lower_better
-from kubetfx.models.export import FACTS
 from kubetfx.models.features import set_role
 
 HIGHER = config_pb2.MetricDirection.HIGHER_IS_BETTER
@@ -206,7 +206,7 @@ class Oracle(tf.Module):
     def save(self, path: str, *, classes: tuple[str, ...]) -> None:
         names = ("serving_examples", "transform_features")
         tf.saved_model.save(self, path, signatures={name: getattr(self, name) for name in names})
-        facts = Path(path) / FACTS
+        facts = Path(path) / MODEL_FACTS
         facts.parent.mkdir(exist_ok=True)
         facts.write_text(
             json.dumps({"label": "species", "classes": classes, "inputs": ["x"], "columns": {"x": "float32"}})
@@ -499,8 +499,8 @@ def test_models_are_compared_only_on_the_same_columns_and_label(tmp_path, change
         "label": "species", "classes": ["no", "yes"], "inputs": ["x"], "columns": {"x": "int64", "species": "string"},
     }  # fmt: skip
     for name, facts in (("served", served), ("candidate", served | changes)):
-        (tmp_path / name / FACTS).parent.mkdir(parents=True)
-        (tmp_path / name / FACTS).write_text(json.dumps(facts))
+        (tmp_path / name / MODEL_FACTS).parent.mkdir(parents=True)
+        (tmp_path / name / MODEL_FACTS).write_text(json.dumps(facts))
 
     found = why_not_comparable(tmp_path / "candidate", tmp_path / "served")
 

@@ -15,13 +15,13 @@ from kubetfx.components.evaluation import golden, image_evaluation, image_galler
 from kubetfx.components.evaluation.image_evaluation import score
 from kubetfx.config.evaluation import EvaluationConfig
 from kubetfx.errors import DataError, RequestError
-from kubetfx.models.export import read_facts
 from kubetfx.models.image_export import input_of
 from kubetfx.models.image_training import run_fn
 from kubetfx.serving import offline
 from kubetfx.serving.batching import BatchingParameters
 from kubetfx.serving.client import ClientOptions, GrpcClient, RestClient, Target
 from kubetfx.serving.model_config import ModelConfig
+from kubetfx.serving.model_facts import read_facts
 from kubetfx.serving.server import RunningServer
 from tests.components.pictures import encoded
 from tests.models.image_project import CLASSES, ImageProject, make_project, sample
