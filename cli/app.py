@@ -15,9 +15,10 @@ import typer
 from kubetfx.artifacts import EVAL, split_folder
 from kubetfx.cli.invocation import ConfigPath, FormatOption, Overrides, current_output, load, open_output, shown
 from kubetfx.cli.kubeflow_commands import app as kubeflow_app
+from kubetfx.cli.predict_commands import app as predict_app
 from kubetfx.cli.report_commands import app as report_app
-from kubetfx.cli.serving_commands import app as serving_app
-from kubetfx.cli.serving_commands import version_here
+from kubetfx.cli.serve_commands import app as serve_app
+from kubetfx.cli.version_commands import app as version_app
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.errors import KubetfxError, NodeFailedError, NotBlessedError, RunFailedError, RunLeftError, UsageError
 from kubetfx.pipeline.interruption import interrupt_once
@@ -42,7 +43,8 @@ app = typer.Typer(
 )
 
 app.add_typer(report_app)
-app.add_typer(serving_app)
+for group in (predict_app, serve_app, version_app):
+    app.add_typer(group)
 app.add_typer(kubeflow_app)
 
 
@@ -195,7 +197,7 @@ def inspect(
     output.begin("Looking at the images")
     with (
         logged_to(pipeline_config.workspace_path / "inspect.log"),
-        version_here(pipeline_config, versions[-1]) as saved_model,
+        push_directory.version_here(pipeline_config.push_path, versions[-1]) as saved_model,
     ):
         from kubetfx.components.evaluation.image_gallery import write_gallery
         from kubetfx.serving.model_facts import read_facts

@@ -283,7 +283,7 @@ def is_saved_model(path: Path) -> bool:
     return any((path / name).is_file() for name in ("saved_model.pb", "saved_model.pbtxt"))
 
 
-def read_signatures(path: Path, options: SessionOptions) -> dict[str, Signature]:
+def read_signatures(path: Path, options: SessionOptions = SessionOptions()) -> dict[str, Signature]:
     """The signatures of a SavedModel that is not loaded.
 
     Raises:

@@ -1,41 +1,27 @@
-"""Reading CSV and Parquet as one table, block by block, with errors that name the file and the place.
+"""A run's table: its files as TFX is told of them, a scan that agrees on types, and the label.
 
 Knows Arrow and nothing of TFX. Every column ends up as one of the three types that tf.Example has; missing cells are
-null.
+null. How files are read is kubetfx/tables' to say.
 """
 
-import codecs
-import csv
-import gzip
-import io
 import os
 import re
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TextIO, cast
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pa_csv
-import pyarrow.parquet as pq
 
 from kubetfx.components.data.table_profile import Column, ColumnType, TableProfile
 from kubetfx.config.data import DataConfig
 from kubetfx.config.section import nearest
 from kubetfx.errors import DataError, StorageError
 from kubetfx.storage import Location, list_files, locate
+from kubetfx.tables import csv_file, parquet_file
+from kubetfx.tables.csv_dialect import Dialect
+from kubetfx.tables.files import SUFFIXES, Format, check_names, format_of, shown_names, suffix_of, visible_names
 
-if TYPE_CHECKING:
-    import _csv
-
-Format = Literal["csv", "parquet"]
-
-SUFFIXES: Mapping[Format, tuple[str, ...]] = {
-    "csv": (".csv", ".csv.gz", ".tsv", ".tsv.gz"),
-    "parquet": (".parquet",),
-}
 ARROW_TYPES: Mapping[ColumnType, pa.DataType] = {
     "int64": pa.int64(),
     "float": pa.float32(),
@@ -102,7 +88,9 @@ def find_files(data: DataConfig) -> TableFiles:
 def column_names(files: TableFiles, data: DataConfig) -> list[str]:
     """Names of the first file's columns, those in `data.drop` included."""
     path = files.paths[0]
-    return _parquet_columns(path) if files.format == "parquet" else _csv_header(path, data)
+    if files.format == "parquet":
+        return _parquet_columns(path)
+    return _csv_header(path, Dialect.of(path, data.missing_values))
 
 
 def inspect_table(files: TableFiles, data: DataConfig) -> TableProfile:
@@ -163,7 +151,8 @@ def read_blocks(
         batches = _read_parquet(path, [column.name for column in columns])
     else:
         types = {c.name: pa.float64() if c.type == "float" else ARROW_TYPES[c.type] for c in columns}
-        batches = _read_csv(path, data, types, include=list(types))
+        dialect = Dialect.of(path, data.missing_values)
+        batches = csv_file.stream(path, dialect, types, columns=list(types), block_bytes=_block_bytes(types))
     for batch in batches:
         if batch.num_rows:
             arrays = [_to_type(batch.column(f.name), f.type) for f in schema]
@@ -182,18 +171,12 @@ def _matches(base: Location, pattern: str) -> list[str]:
     return [str(path) for path in list_files(base, pattern) if not path.name.startswith(".")]
 
 
-def _suffix(name: str) -> str | None:
-    """The suffix that says the format, in the case in which it is written."""
-    known = [suffix for suffixes in SUFFIXES.values() for suffix in suffixes if name.lower().endswith(suffix)]
-    return name[-len(known[0]) :] if known else None
-
-
 def _files_in_folder(folder: Location, data: DataConfig) -> TableFiles:
     if re.search(r"[*?\[]", str(folder)):
         raise DataError(f"The name of a folder of data may have no *, ? or [. Received: {folder}. Rename it.")
-    names = [path.name for path in list_files(folder) if not path.name.startswith(".")]
+    names = visible_names(folder)
     formats: list[Format] = [data.format] if data.format in ("csv", "parquet") else ["csv", "parquet"]
-    suffixes = {_suffix(name) for name in names} - {None}
+    suffixes = {suffix_of(name) for name in names} - {None}
     by_suffix = {
         suffix: [name for name in names if name.endswith(suffix)]
         for suffix in sorted(suffix for suffix in suffixes if suffix)
@@ -201,16 +184,16 @@ def _files_in_folder(folder: Location, data: DataConfig) -> TableFiles:
     }
     if not by_suffix:
         wanted = ", ".join(suffix for f in formats for suffix in SUFFIXES[f])
-        held = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "") or "nothing"
-        raise DataError(f"There is no file to read ({wanted}) in {folder}. Received: {held}.")
+        raise DataError(f"There is no file to read ({wanted}) in {folder}. Received: {shown_names(names)}.")
     if len(by_suffix) > 1:
         raise DataError(
             f"{folder} holds files of several kinds. Received: {', '.join(by_suffix)}. "
             f"Name the ones to read: data.path: {folder}/*{next(iter(by_suffix))}"
         )
     ((suffix, found),) = by_suffix.items()
-    file_format = next(f for f, known in SUFFIXES.items() if suffix.lower() in known)
-    return TableFiles(str(folder), f"*{suffix}", file_format, tuple(f"{folder}/{name}" for name in found))
+    found_format = format_of(suffix)
+    assert found_format is not None  # `suffix_of` knows it
+    return TableFiles(str(folder), f"*{suffix}", found_format, tuple(f"{folder}/{name}" for name in found))
 
 
 def _newest(base: Location, pattern: str) -> str:
@@ -234,7 +217,7 @@ def _newest(base: Location, pattern: str) -> str:
 def _format_of(paths: Sequence[str], data: DataConfig) -> Format:
     if data.format in ("csv", "parquet"):
         return data.format
-    formats = {f for path in paths for f, suffixes in SUFFIXES.items() if path.lower().endswith(suffixes)}
+    formats = {found for path in paths if (found := format_of(path))}
     if len(formats) == 1:
         return formats.pop()
     problem = "are of both formats" if formats else "have names that say neither CSV nor Parquet"
@@ -270,81 +253,35 @@ def _inspect_parquet(path: str, data: DataConfig) -> TableProfile:
 
 
 def _inspect_csv(path: str, data: DataConfig) -> TableProfile:
-    header = _csv_header(path, data)
+    dialect = Dialect.of(path, data.missing_values)
+    header = _csv_header(path, dialect)
     names = [name for name in header if name and name not in data.drop]  # the first may be an index without a name
     if not names:
         raise DataError(f"{path}: no column is left. Received: data.drop = {list(data.drop)}.")
+    block_bytes = _block_bytes(names)
     types: dict[str, pa.DataType] = {}
     while True:
         try:
             if not types:  # those of the first block hold for the others too, unless one says otherwise below
-                types = {field.name: _loosened(field.type) for field in _csv_schema(path, data, names)}
-            return _scan(_read_csv(path, data, types, include=names), path, names=names)
+                first = csv_file.open_stream(path, dialect, {}, columns=names, block_bytes=block_bytes)
+                types = {field.name: _loosened(field.type) for field in first.schema} if first else {}
+            batches = csv_file.stream(path, dialect, types, columns=names, block_bytes=block_bytes)
+            return _scan(batches, path, names=names)
         except pa.ArrowInvalid as error:
-            column = _column_that_does_not_fit(error, header)
+            column = csv_file.column_that_does_not_fit(error, header)
             if column is None or types.get(column, pa.string()) == pa.string():
-                raise _explain_csv_error(path, error) from None
+                raise csv_file.explain(path, dialect, error, block_bytes=BLOCK_BYTES) from None
             types[column] = _WIDER[types[column]]
 
 
-def _csv_header(path: str, data: DataConfig) -> list[str]:
-    with _open_bytes(path) as file:
-        if file.read(4) == b"PAR1":
-            raise DataError(f"{path} is a Parquet file. Received: data.format csv. Set data.format: parquet.")
-    try:
-        with _open_text(path) as file:
-            header = next((row for row in _csv_rows(file, path) if row), None)
-    except UnicodeDecodeError:
-        raise _not_utf8(path) from None
-    if header is None or header == [""]:
-        raise DataError(f"{path} is empty. A CSV file starts with a line of column names.")
-    duplicates = sorted({name for name in header if header.count(name) > 1})
-    if duplicates:
-        raise DataError(f"{path} has several columns of one name. Received twice: {', '.join(duplicates)}. Rename one.")
-    if "" in header[1:]:
-        raise DataError(
-            f"{path}: column {header.index('', 1) + 1} has no name. Received the header: {','.join(header)}. Name it."
-        )
-    return header
+def _csv_header(path: str, dialect: Dialect) -> list[str]:
+    if csv_file.is_parquet(path):
+        raise DataError(f"{path} is a Parquet file. Received: data.format csv. Set data.format: parquet.")
+    return list(csv_file.header(path, dialect)[0])
 
 
-def _csv_schema(path: str, data: DataConfig, names: list[str]) -> pa.Schema:
-    reader = _open_csv(path, data, {}, include=names)
-    return reader.schema if reader else pa.schema([])
-
-
-def _read_csv(
-    path: str, data: DataConfig, types: Mapping[str, pa.DataType], *, include: list[str]
-) -> Iterator[pa.RecordBatch]:
-    yield from _open_csv(path, data, types, include=include) or ()
-
-
-def _open_csv(
-    path: str, data: DataConfig, types: Mapping[str, pa.DataType], *, include: list[str]
-) -> pa_csv.CSVStreamingReader | None:
-    """Arrow's reader; None for a header without a line below, which Arrow takes for an error."""
-    compression = "gzip" if path.lower().endswith(".gz") else None
-    place = locate(path)
-    stream = pa.input_stream(path if isinstance(place, Path) else place.open_file(), compression=compression)
-    try:
-        return pa_csv.open_csv(
-            stream,
-            read_options=pa_csv.ReadOptions(block_size=max(BLOCK_BYTES, BYTES_PER_COLUMN * len(include))),
-            parse_options=pa_csv.ParseOptions(delimiter=_delimiter(path), newlines_in_values=True),
-            convert_options=pa_csv.ConvertOptions(
-                column_types=types,
-                include_columns=include,
-                null_values=list(data.missing_values),
-                strings_can_be_null=True,
-                quoted_strings_can_be_null=True,
-                true_values=[],
-                false_values=[],
-            ),
-        )
-    except pa.ArrowInvalid as error:
-        if "Empty CSV file" in str(error):
-            return None
-        raise
+def _block_bytes(columns: Collection[str]) -> int:
+    return max(BLOCK_BYTES, BYTES_PER_COLUMN * len(columns))
 
 
 def _loosened(inferred: pa.DataType) -> pa.DataType:
@@ -352,82 +289,18 @@ def _loosened(inferred: pa.DataType) -> pa.DataType:
     return inferred if inferred in _WIDER else pa.string()
 
 
-def _column_that_does_not_fit(error: pa.ArrowInvalid, header: list[str]) -> str | None:
-    match = re.search(r"In CSV column #(\d+): CSV conversion error to (\w+)", str(error))
-    return header[int(match[1])] if match else None
-
-
-def _csv_rows(file: TextIO, path: str, *, strict: bool = False) -> "_csv.Reader":
-    csv.field_size_limit(sys.maxsize)
-    return csv.reader(file, delimiter=_delimiter(path), strict=strict)
-
-
-def _explain_csv_error(path: str, error: pa.ArrowInvalid) -> DataError:
-    """Say where a file that Arrow refused is wrong. Slow, and exact about lines inside quotes."""
-    try:
-        with _open_text(path) as file:
-            rows = _csv_rows(file, path, strict=True)
-            header = next(row for row in rows if row)
-            for row in rows:
-                if row and len(row) != len(header):
-                    return DataError(
-                        f"{path}, line {rows.line_num}: the header has {len(header)} columns, this row has {len(row)}. "
-                        f"Received: {_shortened(','.join(row))}. "
-                        "Mend the row; a comma inside a value needs quotes around it."
-                    )
-    except UnicodeDecodeError:
-        return _not_utf8(path)
-    except csv.Error as csv_error:
-        return DataError(f"{path}, line {rows.line_num}: {csv_error}. Mend the quotes of that line.")
-    if "straddling" in str(error):
-        return DataError(
-            f"{path} has a row that is too long for a CSV file. Received: more than {BLOCK_BYTES:,} bytes. "
-            "Write the table as Parquet."
-        )
-    return DataError(f"{path} cannot be read as CSV: {error}")
-
-
-def _not_utf8(path: str) -> DataError:
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    offset = 0
-    with _open_bytes(path) as file:
-        while chunk := file.read(2**20):
-            num_pending = len(decoder.getstate()[0])
-            try:
-                decoder.decode(chunk)
-            except UnicodeDecodeError as error:
-                return DataError(
-                    f"{path} is not UTF-8. Received: byte 0x{error.object[error.start]:02x} at offset "
-                    f"{offset - num_pending + error.start}. Convert it, for example: iconv -f latin1 -t utf-8"
-                )
-            offset += len(chunk)
-    return DataError(f"{path} is not UTF-8: it ends in the middle of a character, at offset {offset}.")
-
-
 def _parquet_columns(path: str) -> list[str]:
     try:
-        with _parquet_file(path) as file:
-            schema = file.schema_arrow
-    except pa.ArrowInvalid:
-        place = locate(path)
-        size = place.stat().st_size if isinstance(place, Path) else place.info().num_bytes
-        problem = "is empty" if size == 0 else "is not a Parquet file"
-        raise DataError(f"{path} {problem}. Set data.format: csv if it is one.") from None
-    duplicates = sorted({name for name in schema.names if schema.names.count(name) > 1})
-    if duplicates:
-        raise DataError(f"{path} has several columns of one name. Received twice: {', '.join(duplicates)}. Rename one.")
-    return list(schema.names)
+        names = list(parquet_file.schema(path).names)
+    except DataError as error:
+        raise DataError(f"{error} Set data.format: csv if it is one.") from None
+    check_names(names, path)
+    return names
 
 
 def _read_parquet(path: str, names: list[str]) -> Iterator[pa.RecordBatch]:
-    with _parquet_file(path) as file:
-        batch_size = max(BLOCK_CELLS // max(len(names), 1), 1)
-        yield from file.iter_batches(batch_size=min(batch_size, BLOCK_ROWS), columns=names)
-
-
-def _parquet_file(path: str) -> pq.ParquetFile:
-    place = locate(path)
-    return pq.ParquetFile(path if isinstance(place, Path) else place.open_file())
+    batch_rows = max(BLOCK_CELLS // max(len(names), 1), 1)
+    return parquet_file.stream(path, names, batch_rows=min(batch_rows, BLOCK_ROWS))
 
 
 def _type_of(arrow_type: pa.DataType, *, path: str, name: str) -> ColumnType:
@@ -612,23 +485,3 @@ def check_label(profile: TableProfile, data: DataConfig) -> Column:
             f"Received: {value!r} in all {label.num_values} rows."
         )
     return label
-
-
-def _delimiter(path: str) -> str:
-    return "\t" if path.lower().endswith((".tsv", ".tsv.gz")) else ","
-
-
-def _open_bytes(path: str) -> BinaryIO:
-    place = locate(path)
-    file = path if isinstance(place, Path) else place.open_stream()
-    if path.lower().endswith(".gz"):
-        return cast(BinaryIO, gzip.open(file, "rb"))
-    return open(path, "rb") if isinstance(place, Path) else cast(BinaryIO, file)
-
-
-def _open_text(path: str) -> TextIO:
-    return io.TextIOWrapper(_open_bytes(path), encoding="utf-8-sig", newline="")
-
-
-def _shortened(text: str, length: int = 80) -> str:
-    return text if len(text) <= length else text[:length] + "..."

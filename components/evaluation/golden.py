@@ -132,11 +132,11 @@ def _golden_images(contents: Sequence[bytes], facts: "ModelFacts", saved_model: 
 
     from kubetfx.models.export import NETWORK
     from kubetfx.models.image_export import input_of
-    from kubetfx.serving import image_requests as image_rows
+    from kubetfx.serving import image_requests
     from kubetfx.serving.saved_model import SavedModel
 
     pixels = tf.cast(input_of(facts).decode(tf.constant(contents)), tf.float32)
     with SavedModel(saved_model, only=(NETWORK,)) as model:
         outputs = model.signature(NETWORK)({"pixels": pixels.numpy()})["outputs"]
-    rows = [{IMAGE_BYTES: image_rows.to_json(content)} for content in contents]
+    rows = [{IMAGE_BYTES: image_requests.to_json(content)} for content in contents]
     return GoldenRows(rows, list(facts.classes), outputs.astype(float).tolist())

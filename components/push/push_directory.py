@@ -8,8 +8,10 @@ and can be restored.
 
 import hashlib
 import re
+import tempfile
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -96,6 +98,24 @@ def copy_version(push_directory: Location, version: int, target: Path) -> None:
         StorageError: the object store cannot be read.
     """
     copy_folder(version_path(push_directory, version), target)
+
+
+@contextmanager
+def version_here(push_directory: Location, version: int) -> Iterator[Path]:
+    """The folder of a version on this machine: that of a bucket is copied, and the copy goes at the end.
+
+    Raises:
+        OSError: it is not there, or the disk cannot be written.
+        StorageError: the object store cannot be read.
+    """
+    saved_model = version_path(push_directory, version)
+    if isinstance(saved_model, Path):
+        yield saved_model
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / str(version)
+        copy_version(push_directory, version, copy)
+        yield copy
 
 
 def request_path(push_directory: Location) -> Location | None:
