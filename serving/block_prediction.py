@@ -13,6 +13,7 @@ from kubetfx.artifacts import IMAGE_BYTES
 from kubetfx.errors import KubetfxError, UsageError
 from kubetfx.serving import model_columns
 from kubetfx.serving.model_columns import Feed, ModelColumns
+from kubetfx.serving.model_facts import read_classes
 from kubetfx.serving.saved_model import DEFAULT_SIGNATURE, SavedModel, Signature
 from kubetfx.serving.status import Code, ServingError
 from kubetfx.tables.blocks import BadRow, Rows
@@ -76,7 +77,7 @@ class BlockPredictor:
         self._is_stopped = is_stopped
         self._inputs = tuple(signature.inputs)
         self._feeds = tuple(spec.tensor_name for spec in signature.inputs.values())
-        self._classes = model.facts.classes if model.facts else ()
+        self._classes = read_classes(model.path)
         constant = {"classes"} if self._classes else set()  # their names are the same in each row
         self._outputs = {name: spec.tensor_name for name, spec in signature.outputs.items() if name not in constant}
 

@@ -66,7 +66,9 @@ class Model:
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes; none for a regression, and for a model that kubetfx did not export."""
-        return self._model.facts.classes if self._model.facts else ()
+        from kubetfx.serving.model_facts import read_classes
+
+        return read_classes(self._model.path)
 
     def predict(self, rows: Any, *, missing_values: Sequence[str] = MISSING_VALUES) -> Any:
         """Predictions for rows, in their order.

@@ -37,8 +37,7 @@ def read_facts(path: Path) -> ModelFacts | None:
     Returns:
         None for a model that kubetfx did not export, or that an early version of it exported with fewer facts.
     """
-    file = path / MODEL_FACTS
-    document = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    document = _document(path)
     if not {"label", "classes", "inputs", "columns"} <= document.keys():
         return None
     return ModelFacts(
@@ -49,6 +48,23 @@ def read_facts(path: Path) -> ModelFacts | None:
         tuple(document.get("network_inputs", ())),
         document.get("image"),
     )
+
+
+def read_classes(path: Path) -> tuple[str, ...]:
+    """The classes that the columns of a model's `probabilities` are of, also in a model with fewer facts.
+
+    Args:
+        path: folder of the SavedModel.
+
+    Returns:
+        None of them for a regression, and for a model that kubetfx did not export.
+    """
+    return tuple(_document(path).get("classes", ()))
+
+
+def _document(path: Path) -> dict[str, Any]:
+    file = path / MODEL_FACTS
+    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
 
 
 def network_arguments(features: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:

@@ -19,6 +19,8 @@ from kubetfx.tables.files import check_names
 
 HEADER_BYTES = 2**16
 """Of a file that are read for its header, and sixteen times as many as long as it goes on."""
+BLOCK_BYTES = 2**20
+"""Of a small table; what Arrow takes unless told otherwise."""
 MAX_ROW_BYTES = 16 * 2**20
 """Of one row: a quote that is never closed would take the rest of the file for one cell."""
 
@@ -102,6 +104,26 @@ def stream(
     yield from open_stream(path, dialect, types, columns=columns, block_bytes=block_bytes) or ()
 
 
+def read_whole(path: str, dialect: Dialect, types: Mapping[str, pa.DataType]) -> pa.Table:
+    """A small table, all columns of it, whose types Arrow guesses by all of their cells.
+
+    Args:
+        path: the file.
+        dialect: of it.
+        types: by column, where they are known; columns that the file lacks are not looked for.
+
+    Raises:
+        DataError: the file is wrong.
+    """
+    try:
+        with open_bytes(path) as file:
+            return pa_csv.read_csv(
+                file, parse_options=dialect.parse_options(), convert_options=dialect.convert_options(types, ())
+            )
+    except pa.ArrowInvalid as error:
+        raise explain(path, dialect, error, block_bytes=BLOCK_BYTES) from None
+
+
 def column_that_does_not_fit(error: pa.ArrowInvalid, names: Sequence[str]) -> str | None:
     """The column that Arrow could not convert; None if it is about something else."""
     match = re.search(r"In CSV column #(\d+): CSV conversion error to (\w+)", str(error))
@@ -114,7 +136,9 @@ def explain(path: str, dialect: Dialect, error: pa.ArrowInvalid, *, block_bytes:
     try:
         with io.TextIOWrapper(open_bytes(path), encoding="utf-8-sig", newline="") as file:
             rows = csv.reader(file, delimiter=dialect.delimiter, strict=True)
-            names = next(row for row in rows if row)
+            names = next((row for row in rows if row), [])
+            if not names:
+                return DataError(f"{path} is empty. A CSV file starts with a line of column names.")
             for row in rows:
                 if row and len(row) != len(names):
                     return DataError(

@@ -562,14 +562,14 @@ def test_output_that_is_not_by_row_is_an_error(tmp_path, job):
 def test_two_jobs_for_one_output_are_kept_apart(tmp_path, job, monkeypatch):
     source = write_table(tmp_path / "rows.parquet")
     is_running, may_go_on = threading.Event(), threading.Event()
-    run_beam = bulk._run_beam
+    run_beam = bulk_workers.run
 
     def wait(*arguments: Any) -> None:
         is_running.set()
         may_go_on.wait(30)
         run_beam(*arguments)
 
-    monkeypatch.setattr(bulk, "_run_beam", wait)
+    monkeypatch.setattr(bulk_workers, "run", wait)
     first = threading.Thread(target=bulk.predict, args=(job(source),))
     first.start()
     is_running.wait(30)
