@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 EXAMPLE := examples/penguins
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check fix lock benchmark clean
+.PHONY: help setup run test test-all check fix lock benchmark clean
 
 help: ## This list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 setup: $(VENV)/.synced ## The environment in .venv, as uv.lock pins it
 
@@ -26,8 +26,11 @@ run: setup ## Penguins, from a CSV to a pushed model, and a prediction for raw r
 	@$(BIN)/kubetfx predict $(EXAMPLE)/pipeline.yaml --rows $(EXAMPLE)/rows.csv
 	@printf 'Report: '; $(BIN)/kubetfx report $(EXAMPLE)/pipeline.yaml
 
-test: setup ## Every test
+test: setup ## Every test but those that take minutes
 	@$(BIN)/python -m pytest
+
+test-all: setup ## Every test, and those that take minutes
+	@$(BIN)/python -m pytest -m "long or not long"
 
 check: setup ## Format, lint, types and the direction of imports
 	@$(BIN)/ruff format --check

@@ -1,8 +1,7 @@
-"""The `kubetfx` command: parses, calls one function, prints through kubetfx/progress.py."""
+"""The `kubetfx` command: parses, calls one function, prints through cli/output.py."""
 
 import shlex
 import sys
-import tomllib
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict
@@ -13,8 +12,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from kubetfx.artifacts import EVAL, split_folder
-from kubetfx.cli.invocation import ConfigPath, FormatOption, Overrides, current_output, load, open_output, shown
+from kubetfx.cli.invocation import (
+    ConfigPath,
+    FormatOption,
+    Overrides,
+    command_line,
+    current_output,
+    load,
+    open_output,
+    shown,
+)
 from kubetfx.cli.kubeflow_commands import app as kubeflow_app
+from kubetfx.cli.output import Output
 from kubetfx.cli.predict_commands import app as predict_app
 from kubetfx.cli.report_commands import app as report_app
 from kubetfx.cli.serve_commands import app as serve_app
@@ -22,7 +31,8 @@ from kubetfx.cli.version_commands import app as version_app
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.errors import KubetfxError, NodeFailedError, NotBlessedError, RunFailedError, RunLeftError, UsageError
 from kubetfx.pipeline.interruption import interrupt_once
-from kubetfx.progress import Output, logged_to
+from kubetfx.redirection import logged_to
+from kubetfx.version import own_version
 
 if TYPE_CHECKING:
     from kubetfx.components.evaluation.evaluation_result import EvaluationResult
@@ -90,14 +100,12 @@ def run(
     """Run the pipeline on this machine; nodes whose inputs did not change are taken from the cache."""
     output = open_output(format)
     if docker and on != "kfp-local":
-        raise UsageError(
-            f"Only tasks of a package have an image. Received: --docker and --on {on}. Add --on kfp-local."
-        )
+        raise UsageError(f"--docker requires --on kfp-local. Received: --docker and --on {on}.")
     if not watch:
-        _run(config, overrides, output, on=on, docker=docker)
+        _run(config, overrides, output, on="kfp-docker" if docker else on)
         return
     if on != "local":
-        raise UsageError(f"Only a local run stays. Received: --watch and --on {on}. Leave one of them out.")
+        raise UsageError(f"--watch requires --on local. Received: --watch and --on {on}.")
 
     from kubetfx.pipeline import watch as watching
 
@@ -107,19 +115,15 @@ def run(
     raise typer.Exit(exit_code)
 
 
-def _run(path: Path, overrides: list[str] | None, output: Output, *, on: str = "local", docker: bool = False) -> None:
+def _run(path: Path, overrides: list[str] | None, output: Output, *, on: str = "local") -> None:
     config = load(path, overrides)
     output.say(f"{config.name}: {path} in {shown(config.workspace_path)}")
 
-    from kubetfx.pipeline import preflight
+    from kubetfx.pipeline import running
 
     interrupt_once()
-    output.begin("Checking the data")
-    found = preflight.check(config)
-    output.end()
-    output.say(f"Data: {preflight.describe(found, config)}")
-    result = _run_on(on, config, output, docker=docker)
-    if result.pushed_version is None:
+    result = running.run(config, on=on, progress=output, command=command_line())
+    if result.evaluation is not None and not result.blessed:
         if output.format == "human":
             _print_metrics(result, output)
         error = NotBlessedError(
@@ -130,17 +134,6 @@ def _run(path: Path, overrides: list[str] | None, output: Output, *, on: str = "
         error.report_path = result.report_path
         raise error
     _print_result(result, config, output, config_path=path)
-
-
-def _run_on(place: str, config: PipelineConfig, output: Output, *, docker: bool) -> "RunResult":
-    if place == "local":
-        from kubetfx.pipeline.local_runner import LocalRunner
-
-        return LocalRunner(config, output).run()
-
-    from kubetfx.kubeflow.local import PackageRunner
-
-    return PackageRunner(config, output, place="docker" if docker else "process").run()
 
 
 @app.command()
@@ -228,12 +221,8 @@ def schema() -> None:
 
 
 def _versions() -> str:
-    # A clone and an image have the file; workers of Beam, to which kubetfx is shipped, have the package.
-    pyproject = Path(__file__).resolve().parent.parent / "pyproject.toml"
-    is_there = pyproject.is_file()
-    own = tomllib.loads(pyproject.read_text())["project"]["version"] if is_there else metadata.version("kubetfx")
     libraries = ", ".join(f"{name} {metadata.version(name)}" for name in ("tfx", "tensorflow", "keras", "kfp"))
-    return f"kubetfx {own} ({libraries})"
+    return f"kubetfx {own_version()} ({libraries})"
 
 
 def main() -> None:
@@ -279,7 +268,7 @@ def _report_interruption() -> None:
 def _explain(error: KubetfxError) -> str:
     lines = [str(error)]
     if isinstance(error, NodeFailedError):
-        again = shlex.join(["kubetfx", *sys.argv[1:]])
+        again = shlex.join(command_line())
         lines += [f"  Its log: {shown(error.log_path)}", f"  To go on from there: {again}"]
     if error.report_path:
         lines.append(f"Report: {shown(error.report_path)}")
@@ -340,14 +329,19 @@ def _print_metrics(result: "RunResult", output: Output) -> None:
         output.say(note)
     for warning in result.warnings:
         output.say(f"Anomaly: {warning}", style="yellow")
-    if result.evaluation.not_compared_because:
-        reason = result.evaluation.not_compared_because
+    if result.evaluation is not None:
+        _print_evaluation(result.evaluation, output)
+
+
+def _print_evaluation(evaluation: "EvaluationResult", output: Output) -> None:
+    if evaluation.not_compared_because:
+        reason = evaluation.not_compared_because
         output.say(f"Not compared with what is served: {reason}.", style="yellow")
-    output.table(["metric", "value ", "served ", "threshold", ""], _metric_rows(result.evaluation))
-    if result.evaluation.by_class:
-        _print_classes(result.evaluation, output)
-    if result.evaluation.slices:
-        _print_slices(result.evaluation, output)
+    output.table(["metric", "value ", "served ", "threshold", ""], _metric_rows(evaluation))
+    if evaluation.by_class:
+        _print_classes(evaluation, output)
+    if evaluation.slices:
+        _print_slices(evaluation, output)
 
 
 def _metric_rows(evaluation: "EvaluationResult") -> list[list[str]]:
@@ -392,6 +386,7 @@ def _print_slices(evaluation: "EvaluationResult", output: Output) -> None:
 
 
 def _as_document(result: "RunResult", config: PipelineConfig) -> dict[str, Any]:
+    evaluation = result.evaluation
     return {
         "name": config.name,
         "run_id": result.run_id,
@@ -400,16 +395,16 @@ def _as_document(result: "RunResult", config: PipelineConfig) -> dict[str, Any]:
             {"id": node.node_id, "state": node.state, "seconds": round(node.seconds, 3), "log": str(node.log_path)}
             for node in result.nodes
         ],
-        "metrics": result.evaluation.metrics,
-        "served_metrics": result.evaluation.baseline_metrics,
-        "slices": result.evaluation.slices,
-        "by_class": result.evaluation.by_class,
-        "checks": [asdict(check) for check in result.evaluation.checks],
+        "metrics": result.metrics,
+        "served_metrics": evaluation.baseline_metrics if evaluation else {},
+        "slices": evaluation.slices if evaluation else [],
+        "by_class": evaluation.by_class if evaluation else {},
+        "checks": [asdict(check) for check in evaluation.checks] if evaluation else [],
         "excluded_columns": result.excluded_columns,
         "warnings": result.warnings,
         "notes": result.notes,
-        "not_compared_because": result.evaluation.not_compared_because,
-        "blessed": result.evaluation.is_blessed,
+        "not_compared_because": evaluation.not_compared_because if evaluation else None,
+        "blessed": result.blessed,
         "pushed_version": result.pushed_version,
         "is_new_version": result.is_new_version,
         "push_directory": str(config.push_path),

@@ -13,10 +13,10 @@ from typing import Annotated
 
 import typer
 
+from kubetfx.cli.output import Format, Output
 from kubetfx.config.loading import load_config
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.errors import KubetfxError
-from kubetfx.progress import Format, Output
 from kubetfx.storage import Location
 
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="pipeline.yaml", show_default=False)]
@@ -32,7 +32,7 @@ _output = Output("human")
 def open_output(format: Format) -> Output:
     """The running command's output. Each command opens it once, first."""
     global _output  # noqa: PLW0603
-    _output = Output(format, stderr=os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8", errors="replace"))
+    _output = Output(format)
     return _output
 
 
@@ -42,15 +42,17 @@ def current_output() -> Output:
 
 
 def load(path: Path, overrides: list[str] | None) -> PipelineConfig:
-    """Read a config, and let the user's own module beside it be imported.
+    """Read a config.
 
     Raises:
         ConfigError: see `load_config`.
     """
-    config = load_config(path, overrides=overrides or ())
-    if config.model.module:
-        sys.path.append(str(path.resolve().parent))
-    return config
+    return load_config(path, overrides=overrides or ())
+
+
+def command_line() -> list[str]:
+    """The command that is running, as it was given."""
+    return ["kubetfx", *sys.argv[1:]]
 
 
 @contextmanager

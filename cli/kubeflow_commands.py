@@ -3,26 +3,19 @@
 Nothing heavy is imported before a command runs.
 """
 
-import contextlib
-import os
-import tempfile
-from collections.abc import Collection, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kubetfx.cli.invocation import ConfigPath, FormatOption, Overrides, load, open_output
 from kubetfx.errors import UsageError
-from kubetfx.progress import logged_to
 
 if TYPE_CHECKING:
+    from kubetfx.cli.output import Output
     from kubetfx.config.pipeline import PipelineConfig
-    from kubetfx.kubeflow.kfp_client import Connection, KubeflowClient, PipelineVersion
     from kubetfx.kubeflow.lint import Finding
-    from kubetfx.kubeflow.package_document import Package
-    from kubetfx.progress import Output
 
 app = typer.Typer()
 _PANEL = "Kubeflow Pipelines"
@@ -84,9 +77,16 @@ def compile_command(
     _check_target(output_path, config=config)
     pipeline_config = load(config, overrides)
     output.begin("Compiling")
-    parameters = _compile(pipeline_config, output_path, kubernetes_manifest=kubernetes_manifest)
+
+    from kubetfx.kubeflow.compilation import compile
+
+    parameters = compile(pipeline_config, output_path, kubernetes_manifest=kubernetes_manifest)
     output.end()
-    _say_unseen(pipeline_config, output)
+
+    from kubetfx.kubeflow.package import unseen_paths
+
+    for line in unseen_paths(pipeline_config):
+        output.say(line, style="yellow")
     if format == "json":
         output.document({"package": str(output_path), "parameters": parameters})
     output.say(f"Wrote {output_path}. Run parameters: {', '.join(parameters)}")
@@ -99,24 +99,6 @@ def _check_target(path: Path, *, config: Path) -> None:
     if path.is_file() and path.stat().st_size and not is_package(path):
         what = "the config itself" if config.exists() and path.samefile(config) else "a file that is no package"
         raise UsageError(f"--output would overwrite {what}. Received: --output {path}. Try --output package.yaml.")
-
-
-def _compile(config: "PipelineConfig", path: Path, *, kubernetes_manifest: bool = False) -> dict[str, Any]:
-    """Write the package, and say what its run parameters are."""
-    from kubetfx.pipeline.spared_imports import imports_without_beam
-
-    # TensorFlow and the kfp SDK talk when they are imported. No node runs here, so nothing of Beam's is asked for.
-    with logged_to(Path(os.devnull)), imports_without_beam():
-        from kubetfx.kubeflow.package import compile_to_file
-
-        return compile_to_file(config, path, kubernetes_manifest=kubernetes_manifest).parameters
-
-
-def _say_unseen(config: "PipelineConfig", output: "Output", *, given: Collection[str] = ()) -> None:
-    from kubetfx.kubeflow.package import unseen_paths
-
-    for line in unseen_paths(config, given=given):
-        output.say(line, style="yellow")
 
 
 @app.command(rich_help_panel=_PANEL)
@@ -160,46 +142,19 @@ def _print_findings(findings: "list[Finding]", output: "Output", *, package: Pat
         output.say(f"{num_errors} that KFP refuses, {len(findings) - num_errors} that it misreads")
 
 
-@contextlib.contextmanager
-def _package_of(
-    source: Path, overrides: list[str] | None, parameters: list[str] | None, output: "Output"
-) -> Iterator[tuple["Package", str | None]]:
-    """The package that a config compiles to, with the service account that the config names; or the one that was given.
-
-    A package cannot hold a service account: Kubeflow Pipelines takes it with each run.
-    """
-    from kubetfx.kubeflow.kfp_client import refuse_broken
+def _source(path: Path, overrides: list[str] | None) -> "PipelineConfig | Path":
+    """A config, or the path of a compiled package."""
     from kubetfx.kubeflow.package_document import is_package
 
-    if is_package(source):
-        if overrides:
-            raise UsageError(f"--set changes a config, and this is a package. Received: {source}. Use --param.")
-        yield refuse_broken(source), None
-        return
-    config = load(source, overrides)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "pipeline.yaml"
-        _compile(config, path)
-        output.end()
-        _say_unseen(config, output, given=[parameter.partition("=")[0] for parameter in parameters or ()])
-        yield refuse_broken(path), config.kubeflow.service_account
+    if not is_package(path):
+        return load(path, overrides)
+    if overrides:
+        raise UsageError(f"--set changes a config, and this is a package. Received: {path}. Use --param.")
+    return path
 
 
-def _upload(
-    package: "Package", connection: "Connection", output: "Output"
-) -> tuple["KubeflowClient", "PipelineVersion"]:
-    from kubetfx.kubeflow.kfp_client import KubeflowClient
-
-    output.begin("Uploading")
-    client = KubeflowClient(connection)
-    version = client.upload(package)
-    output.end()
-    output.say(f"Pipeline {package.name}, version {version.name}: {'uploaded' if version.is_new else 'as it was'}")
-    return client, version
-
-
-@app.command(rich_help_panel=_PANEL)
-def submit(  # noqa: PLR0913, PLR0917 - the options of a command
+@app.command("submit", rich_help_panel=_PANEL)
+def submit_command(  # noqa: PLR0913, PLR0917 - the options of a command
     config: Source,
     host: Host = None,
     namespace: Namespace = None,
@@ -224,24 +179,22 @@ def submit(  # noqa: PLR0913, PLR0917 - the options of a command
     """
     output = open_output(format)
     output.begin("Loading")
-    from kubetfx.kubeflow.kfp_client import Connection, FollowOptions, RunOptions, default_run_name, parse_parameters
+    from kubetfx.kubeflow.kfp_client import Connection, RunOptions
+    from kubetfx.kubeflow.submission import submit
 
-    connection = Connection(host, namespace, token, cookies, ca_cert)
-    with _package_of(config, overrides, parameters, output) as (package, configured_account):
-        values = parse_parameters(parameters or (), package)
-        client, version = _upload(package, connection, output)
-        options = RunOptions(experiment, values, pipeline_root, service_account or configured_account)
-        run = client.start(version, run_name=run_name or default_run_name(package), options=options)
-        output.end()
-        output.say(f"{run.name}: {run.link}")
-        document = {"run_id": run.run_id, "name": run.name, "link": run.link, "state": "PENDING"}
-        if wait:
-            document = client.follow(run, package, output, options=FollowOptions(poll_seconds))
-            output.say(f"Succeeded: {run.link}", style="green")
+    document = submit(
+        _source(config, overrides),
+        connection=Connection(host, namespace, token, cookies, ca_cert),
+        parameters=parameters or (),
+        options=RunOptions(experiment, {}, pipeline_root, service_account, run_name),
+        wait=wait,
+        poll_seconds=poll_seconds,
+        progress=output,
+    )
     if format == "json":
-        output.document({**document, "pipeline_id": version.pipeline_id, "version_id": version.version_id})
+        output.document(document)
     else:
-        output.text(run.link)
+        output.text(document["link"])
 
 
 @app.command(rich_help_panel=_PANEL)
@@ -272,12 +225,14 @@ def schedule(  # noqa: PLR0913, PLR0917 - the options of a command
     output.begin("Loading")
     from kubetfx.kubeflow.cron import to_kfp
     from kubetfx.kubeflow.kfp_client import Connection, RunOptions, parse_parameters
+    from kubetfx.kubeflow.submission import package_of, upload
 
     kfp_cron = to_kfp(cron)
     connection = Connection(host, namespace, token, cookies, ca_cert)
-    with _package_of(config, overrides, parameters, output) as (package, configured_account):
+    source = _source(config, overrides)
+    with package_of(source, parameters=parameters or (), progress=output) as (package, configured_account):
         values = parse_parameters(parameters or (), package)
-        client, version = _upload(package, connection, output)
+        client, version = upload(package, connection, output)
         options = RunOptions(experiment, values, pipeline_root, service_account or configured_account)
         made = client.schedule(
             version, name=name or package.name, cron=kfp_cron, options=options, max_concurrency=max_concurrency

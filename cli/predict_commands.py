@@ -12,10 +12,11 @@ import typer
 
 from kubetfx.artifacts import IMAGE_PATH
 from kubetfx.cli.invocation import ConfigPath, FormatOption, Overrides, load, naming_options, open_output, shown
+from kubetfx.cli.output import Output
 from kubetfx.cli.serve_commands import NOWHERE, GrpcOption, RestOption, asked_server
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.errors import UsageError
-from kubetfx.progress import Output, logged_to
+from kubetfx.redirection import logged_to
 
 if TYPE_CHECKING:
     from kubetfx.serving.bulk import BulkResult, Progress

@@ -14,9 +14,9 @@ import typer
 from kubetfx import run_record
 from kubetfx.artifacts import METRICS_FILE
 from kubetfx.cli.invocation import ConfigPath, FormatOption, Overrides, load, open_output, shown
+from kubetfx.cli.output import Output
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.pipeline import training_logs
-from kubetfx.progress import Output
 
 if TYPE_CHECKING:
     from kubetfx.components.report.comparison import Comparison, Pair

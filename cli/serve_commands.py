@@ -14,7 +14,7 @@ import typer
 
 from kubetfx.cli.invocation import FormatOption, Overrides, load, naming_options, open_output
 from kubetfx.errors import UsageError
-from kubetfx.progress import logged_to
+from kubetfx.redirection import logged_to
 from kubetfx.storage import Location
 
 if TYPE_CHECKING:

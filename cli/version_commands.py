@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kubetfx.cli.invocation import ConfigPath, FormatOption, Overrides, load, open_output
+from kubetfx.cli.output import Output
 from kubetfx.cli.serve_commands import NOWHERE
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.config.serving import EndpointConfig
 from kubetfx.errors import KubetfxError, PushError, RequestError, UsageError
-from kubetfx.progress import Output, logged_to
+from kubetfx.redirection import logged_to
 from kubetfx.storage import Location
 
 if TYPE_CHECKING:

@@ -100,8 +100,9 @@ class _Task:
     node_ids: tuple[str, ...]
     components: tuple[str, ...] = ()
     """Nodes whose entries in the config its pod has; none: what holds for each."""
-    sources: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """Node and output key by input slot."""
+    sources: dict[tuple[str, str], str] = field(default_factory=dict)
+    """Input slot by node and output key. An artifact is one input, however many nodes and keys read it: ML Metadata
+    keeps one INPUT event per artifact and execution, and refuses the task otherwise."""
     slots: dict[tuple[str, str], str] = field(default_factory=dict)
     """Output slot by node and output key."""
     parameters: dict[str, RunParameter] = field(default_factory=dict)
@@ -118,7 +119,7 @@ class _Task:
 
     def needs(self) -> set[str]:
         """Ids of the nodes whose tasks come before."""
-        return {node for node, _ in self.sources.values()} | self.after
+        return {node for node, _ in self.sources} | self.after
 
 
 def compile_pipeline(pipeline: Pipeline, config: KubeflowConfig, extras: Extras | None = None) -> GraphComponent:
@@ -301,13 +302,13 @@ class _Compilation:
                 slots = []
                 for channel in channels:
                     source = self._source(channel, node_id=description.id)
-                    slot = task.slots.get(source)  # written by an earlier node of the task
+                    slot = task.slots.get(source) or task.sources.get(source)  # written or read by the task already
                     if slot is None:
-                        slot = _unique(prefix + identifier(key.lstrip("_")), taken)
-                        task.sources[slot] = source
+                        name = _slot_name(source) if is_fused else identifier(key.lstrip("_"))
+                        task.sources[source] = slot = _unique(name, taken)
                         inputs[slot] = artifact_path(channel.type, node_id=description.id)
                     slots.append(slot)
-                node_inputs[key] = tuple(slots)
+                node_inputs[key] = tuple(dict.fromkeys(slots))  # a union has each artifact once, as TFX resolves it
             node_outputs = {}
             for key, channel in description.outputs.items():
                 slot = _unique(prefix + identifier(key), taken)
@@ -395,7 +396,8 @@ class _Compilation:
             slot_of = {source: owner.slots[source] for source in sources}
         else:
             number = 1 + sum(t.name.startswith("predicate_") for t in self._tasks)
-            slot_of = {source: identifier("_".join(source)) for source in sources}
+            named: set[str] = set()
+            slot_of = {source: _unique(_slot_name(source), named) for source in dict.fromkeys(sources)}
             owner = _Task(
                 name=f"predicate_{number}",
                 title=f"Predicate {number}",
@@ -407,7 +409,7 @@ class _Compilation:
                     code=self._extras.code,
                 ),
                 node_ids=(),
-                sources={slot: source for source, slot in slot_of.items()},
+                sources=dict(slot_of),
                 contexts=tuple(c for c in context.ancestors if isinstance(c, CondContext)),
             )
             self._tasks.append(owner)
@@ -481,7 +483,7 @@ class _Compilation:
 
     def _start(self, task: _Task, arguments: Mapping[str, Any]) -> None:
         keywords: dict[str, Any] = {name: arguments[name] for name in task.parameters}
-        for slot, (node_id, key) in task.sources.items():
+        for (node_id, key), slot in task.sources.items():
             producer = self._by_node[node_id]
             self._check_reachable(task, producer)
             keywords[slot] = producer.handle.outputs[producer.slots[node_id, key]]
@@ -489,7 +491,7 @@ class _Compilation:
             keywords[DRIVER_OUTPUT] = task.driver.handle.outputs[DRIVER_OUTPUT]
         task.handle = _container_component(task, self._config.image)(**keywords)
         task.handle.set_display_name(task.title)
-        sources = {node_id for node_id, _ in task.sources.values()}
+        sources = {node_id for node_id, _ in task.sources}
         for node_id in sorted(task.after - sources):
             self._check_reachable(task, self._by_node[node_id])
             task.handle.after(self._by_node[node_id].handle)
@@ -621,6 +623,12 @@ def _system_type(path: str) -> type:
 
 def _snake(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+
+
+def _slot_name(source: tuple[str, str]) -> str:
+    """Name of an input that several nodes may read: what makes it, and under which key."""
+    node_id, key = source
+    return identifier(f"{_snake(node_id)}_{key}")
 
 
 def _task_name(ids: Sequence[str]) -> str:

@@ -2,7 +2,8 @@
 
 What those two do to a container's documents is done here too: types of inputs are blank, numbers come back as doubles,
 there is an output that nobody declared, and an object store's URI is a local path. Conditions, exit handlers and the
-cache work as they do there. What a package says about pods is left out.
+cache work as they do there, and each task is recorded in ML Metadata (kubeflow/metadata_store.py). What a package says
+about pods is left out.
 """
 
 import contextlib
@@ -19,10 +20,13 @@ from typing import Any, Literal
 
 from kubetfx.errors import CompileError, UsageError
 from kubetfx.kubeflow.executor_io import local_path
+from kubetfx.kubeflow.metadata_store import Output, RunMetadata, TaskStart
 from kubetfx.kubeflow.package_document import Package
 
 BUCKET = "minio://mlpipeline/v2/artifacts"
 EXECUTOR_LOGS = "executor-logs"
+METADATA_STORE = "metadata.sqlite"
+"""File of ML Metadata's store."""
 
 TaskState = Literal["done", "cached", "failed", "skipped"]
 RunCommand = Callable[[Sequence[str], Mapping[str, str], str, "TaskResult"], int]
@@ -44,6 +48,8 @@ class TaskResult:
     artifacts: dict[str, dict[str, Any]] = field(default_factory=dict)
     """RuntimeArtifact by output."""
     parameters: dict[str, Any] = field(default_factory=dict)
+    execution: int = 0
+    """Id in ML Metadata of the execution that wrote the outputs."""
 
 
 class TaskFailedError(Exception):
@@ -59,7 +65,8 @@ class Emulator:
 
     Args:
         package: what to run.
-        root: folder that stands for `/` in the launcher's paths; artifacts and the cache are under it.
+        root: folder that stands for `/` in the launcher's paths; artifacts, the cache and ML Metadata's store, which
+            all runs share, are under it.
         run_id: names the run's folder; those of later runs sort behind it.
         run_command: runs a container's command.
         bucket: URI under which artifacts are.
@@ -92,9 +99,17 @@ class Emulator:
         Raises:
             TaskFailedError: a task failed; exit handlers have run.
             UsageError: a run parameter is unknown or missing.
+            CompileError: Kubeflow Pipelines would not run a task of the package.
         """
         root = self._package.spec["root"]
-        self._run_dag(root, parameters=self._run_parameters(arguments), artifacts={})
+        parameters = self._run_parameters(arguments)
+        self._metadata = self._open_metadata()
+        self._run_dag(root, self._metadata.start_root(parameters), parameters=parameters, artifacts={})
+
+    def _open_metadata(self) -> RunMetadata:
+        self._root.mkdir(parents=True, exist_ok=True)
+        place = f"{self._bucket}/{self._package.name}/{self._run_id}"
+        return RunMetadata(self._root / METADATA_STORE, pipeline=self._package.name, run_id=self._run_id, root=place)
 
     def _run_parameters(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         declared = self._package.spec["root"].get("inputDefinitions", {}).get("parameters", {})
@@ -106,7 +121,12 @@ class Emulator:
         return {name: _as_double(value) for name, value in values.items()}
 
     def _run_dag(
-        self, component: Mapping[str, Any], *, parameters: Mapping[str, Any], artifacts: Mapping[str, Any]
+        self,
+        component: Mapping[str, Any],
+        execution: int,
+        *,
+        parameters: Mapping[str, Any],
+        artifacts: Mapping[str, Any],
     ) -> None:
         results: dict[str, TaskResult] = {}
         failure: TaskFailedError | None = None
@@ -120,41 +140,41 @@ class Emulator:
             scope = _Scope(parameters, artifacts, results, failure, self._package.name)
             inputs = {key: scope.parameter(spec) for key, spec in task.get("inputs", {}).get("parameters", {}).items()}
             taken = {key: scope.artifact(spec) for key, spec in task.get("inputs", {}).get("artifacts", {}).items()}
-            if not _holds(policy.get("condition"), inputs, name):
-                results[name] = TaskResult(name, name, "skipped")
-                continue
+            is_triggered = _holds(policy.get("condition"), inputs, name)
+            title = task.get("taskInfo", {}).get("name", name)
+            start = TaskStart(name, title, execution, inputs, taken, is_triggered)
             inner = self._package.spec["components"][task["componentRef"]["name"]]
+            results[name] = TaskResult(name, title, "done" if is_triggered else "skipped")
             try:
                 if "dag" in inner:
-                    results[name] = TaskResult(name, name, "done")
-                    self._run_dag(inner, parameters=inputs, artifacts=taken)
+                    inner_execution = self._metadata.start_dag(start, inner["dag"])
+                    if is_triggered:
+                        self._run_dag(inner, inner_execution, parameters=inputs, artifacts=taken)
+                elif is_triggered:
+                    results[name] = self._run_container(start, task, inner)
                 else:
-                    results[name] = self._run_container(name, task, inner, inputs, taken)
+                    self._metadata.start_container(start)
             except TaskFailedError as error:
                 failure = failure or error
-                results.setdefault(name, error.task)
+                results[name] = error.task
         if failure:
             raise failure
 
-    def _run_container(
-        self,
-        name: str,
-        task: Mapping[str, Any],
-        component: Mapping[str, Any],
-        parameters: Mapping[str, Any],
-        artifacts: Mapping[str, Any],
-    ) -> TaskResult:
-        result = TaskResult(name, task.get("taskInfo", {}).get("name", name))
+    def _run_container(self, start: TaskStart, task: Mapping[str, Any], component: Mapping[str, Any]) -> TaskResult:
+        result = TaskResult(start.name, start.title)
         container = self._package.spec["deploymentSpec"]["executors"][component["executorLabel"]]["container"]
         self._begin(result.title)
-        key = _cache_key(task, component, container, parameters, artifacts)
-        entry = self._cache / f"{key}.json"
         is_cached = bool(task.get("cachingOptions", {}).get("enableCache"))
+        key = _cache_key(component, container, start.parameters, start.artifacts) if is_cached else ""
+        entry = self._cache / f"{key}.json"
         self.tasks.append(result)
         if is_cached and self._take_from_cache(entry, result):
+            self._metadata.start_container(start, fingerprint=key, cached=result.execution)
+            self._put_into_cache(entry, result)
             self._end(result)
             return result
-        document = self._executor_input(name, component, parameters, artifacts)
+        result.execution = self._metadata.start_container(start, fingerprint=key)
+        document = self._executor_input(start.name, component, start.parameters, start.artifacts)
         command = [_filled(part, document) for part in (*container.get("command", ()), *container.get("args", ()))]
         result.arguments = command
         environment = {variable["name"]: variable["value"] for variable in container.get("env", ())}
@@ -162,6 +182,7 @@ class Emulator:
         log.parent.mkdir(parents=True)
         for _ in range(1 + int(task.get("retryPolicy", {}).get("maxRetryCount", 0))):
             log.touch()
+            self._metadata.runs(result.execution)
             try:
                 result.exit_code = self._run_command(command, environment, container["image"], result)
             except OSError as error:
@@ -175,6 +196,7 @@ class Emulator:
                 ) from None
             if result.exit_code == 0:
                 break
+            self._record_failure(document, result)
         if result.exit_code:
             self._end(result)
             raise TaskFailedError(result)
@@ -199,21 +221,23 @@ class Emulator:
             "files": [uri for uri in uris if local_path(uri).exists()],
             "parameters": result.parameters,
             "arguments": list(result.arguments),
+            "execution": result.execution,
         }
         entry.parent.mkdir(parents=True, exist_ok=True)
         entry.write_text(json.dumps(outcome), encoding="utf-8")
 
     def _take_from_cache(self, entry: Path, result: TaskResult) -> bool:
-        """What a task wrote before, if it is still there."""
+        """What a task wrote before, if it is still there, and known to ML Metadata."""
         if not entry.is_file():
             return False
         outcome = json.loads(entry.read_text(encoding="utf-8"))
         if not all(local_path(uri).exists() for uri in outcome["files"]):
             return False
+        if not self._metadata.has(outcome.get("execution", 0), fingerprint=entry.stem):
+            return False
         result.artifacts, result.parameters = outcome["artifacts"], outcome["parameters"]
-        result.arguments = outcome["arguments"]
+        result.arguments, result.execution = outcome["arguments"], outcome["execution"]
         result.state = "cached"
-        self._put_into_cache(entry, result)
         return True
 
     @property
@@ -287,18 +311,22 @@ class Emulator:
             raise CompileError(
                 f"{result.title}: the launcher refuses the field {sorted(unknown)[0]!r} of an ExecutorOutput."
             )
-        for key, entry in document["outputs"]["artifacts"].items():
-            if key == EXECUTOR_LOGS:
-                continue
-            (artifact,) = entry["artifacts"]
-            written = output.get("artifacts", {}).get(key, {}).get("artifacts", [{}])[0]
-            metadata = {name: _as_stored(value) for name, value in written.get("metadata", {}).items()}
-            number = str(uuid.uuid4().int >> 76)
-            result.artifacts[key] = {"name": number, "uri": written.get("uri", artifact["uri"]), "metadata": metadata}
         for key in component.get("outputDefinitions", {}).get("parameters", {}):
             file = Path(document["outputs"]["parameters"][key]["outputFile"])
             value = output.get("parameterValues", {}).get(key)
             result.parameters[key] = file.read_text(encoding="utf-8") if value is None else value
+        outputs = {
+            key: _output(entry, output.get("artifacts", {}).get(key, {}))
+            for key, entry in document["outputs"]["artifacts"].items()
+        }
+        stored = self._metadata.ended(result.execution, succeeded=True, outputs=outputs, parameters=result.parameters)
+        result.artifacts = {key: artifact for key, artifact in stored.items() if key != EXECUTOR_LOGS}
+
+    def _record_failure(self, document: Mapping[str, Any], result: TaskResult) -> None:
+        """Of a container that failed, its log alone is recorded."""
+        log = document["outputs"]["artifacts"][EXECUTOR_LOGS]
+        outputs = {EXECUTOR_LOGS: _output(log)} if local_path(log["artifacts"][0]["uri"]).is_file() else {}
+        self._metadata.ended(result.execution, succeeded=False, outputs=outputs, parameters={})
 
 
 @dataclass(frozen=True)
@@ -367,16 +395,21 @@ def _filled(part: str, document: Mapping[str, Any]) -> str:
     return part
 
 
+def _output(declared: Mapping[str, Any], written: Mapping[str, Any] | None = None) -> Output:
+    """An output artifact: as the driver declared it, and what the container says of it."""
+    (artifact,) = declared["artifacts"]
+    said = (written or {}).get("artifacts", [{}])[0]
+    return Output(artifact["type"]["schemaTitle"], said.get("uri", artifact["uri"]), said.get("metadata", {}))
+
+
 def _cache_key(
-    task: Mapping[str, Any],
     component: Mapping[str, Any],
     container: Mapping[str, Any],
     parameters: Mapping[str, Any],
     artifacts: Mapping[str, Any],
 ) -> str:
-    """What the driver hashes: component, inputs, declared outputs, image and command."""
+    """What the driver hashes: inputs, declared outputs, image and command, and nothing of the task itself."""
     document = {
-        "component": task["componentRef"]["name"],
         "parameters": dict(parameters),
         "artifacts": {key: artifact["name"] for key, artifact in artifacts.items()},
         "outputs": component.get("outputDefinitions", {}),
@@ -388,16 +421,3 @@ def _cache_key(
 
 def _as_double(value: Any) -> Any:
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-def _as_stored(value: Any) -> Any:
-    """Metadata of an artifact after its way through the metadata store."""
-    if value is None:
-        raise CompileError("The metadata store takes no null.")
-    if isinstance(value, bool):
-        return int(value)
-    if isinstance(value, list):
-        return {"list": value}
-    if isinstance(value, dict):
-        return {"struct": value}
-    return _as_double(value)

@@ -22,7 +22,6 @@ from kubetfx.errors import KubetfxError
 from kubetfx.kubeflow.executor_io import ExecutorInput, clear_outputs
 from kubetfx.kubeflow.task_spec import TaskSpec
 from kubetfx.pipeline.spared_imports import spared_imports, uncollected
-from kubetfx.progress import Output
 
 TERMINATED = 128 + signal.SIGTERM
 TERMINATION_LOG = Path("/dev/termination-log")
@@ -136,7 +135,7 @@ def _report(error: BaseException, title: str, *, exit_code: int, last_lines: Ite
         sys.stderr.write(trace)
         lines += trace.splitlines()
         message = f"{title} failed: {root_cause(error)}"
-    Output("human").error(message, exit_code=exit_code)
+    sys.stderr.write(f"Error: {message}\n")
     with contextlib.suppress(OSError):
         if TERMINATION_LOG.exists():
             TERMINATION_LOG.write_bytes(_pod_message(message, exit_code=exit_code, lines=lines))

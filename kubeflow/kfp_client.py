@@ -27,7 +27,7 @@ from kubetfx.config.section import nearest
 from kubetfx.errors import KubeflowError, RunFailedError, RunLeftError, UsageError
 from kubetfx.kubeflow.package_document import Package, digest, read_package
 from kubetfx.kubeflow.run_progress import FINAL_STATES, RunView, TaskStatus, as_document, planned_tasks
-from kubetfx.progress import Output
+from kubetfx.progress import End, Progress, silent
 
 Result = TypeVar("Result")
 
@@ -68,6 +68,8 @@ class RunOptions:
     """Where artifacts go. None: the default of KFP."""
     service_account: str | None = None
     """The Kubernetes service account of the pods. None: the default of KFP."""
+    name: str | None = None
+    """Of the run. None: the pipeline's name and the time."""
 
 
 @dataclass(frozen=True)
@@ -203,14 +205,16 @@ class KubeflowClient:
             )
         return Run(run.run_id, run_name, self._link(f"runs/details/{run.run_id}"))
 
-    def follow(self, run: Run, package: Package, output: Output, *, options: FollowOptions) -> dict[str, Any]:
+    def follow(
+        self, run: Run, package: Package, *, options: FollowOptions, progress: Progress = silent
+    ) -> dict[str, Any]:
         """Show a run's progress until it is over; its JSON document.
 
         Raises:
             RunFailedError: it failed, or was cancelled.
             RunLeftError: interrupted, or the server was out of reach for too long; the run goes on.
         """
-        view = RunView(planned_tasks(package), output)
+        view = RunView(planned_tasks(package), progress)
         try:
             state = self._follow(run, view, options=options)
         except KeyboardInterrupt:
@@ -224,7 +228,7 @@ class KubeflowClient:
                 run=_document(run, "RUNNING", view.statuses),
             ) from error
         finally:
-            output.end()
+            progress(End())
         document = _document(run, state, view.statuses)
         if state != "SUCCEEDED":
             raise RunFailedError(self._why(run, state, view.statuses), run=document)

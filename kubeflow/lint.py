@@ -343,6 +343,20 @@ def _unknown_output(package: Package) -> Iterator[Fault]:
                 yield place, f"task {producer!r} has no output {key!r} among its {section}"
 
 
+def _artifact_twice(package: Package) -> Iterator[Fault]:
+    for task, siblings in _with_siblings(package):
+        inputs: dict[tuple[Any, ...], str] = {}
+        for name, source in mappings(mapping(task.spec, "inputs"), "artifacts").items():
+            other = inputs.setdefault(_origin(package, siblings, source) or (task.place, name), name)
+            if other != name:
+                place = (*task.place, "inputs", "artifacts", name)
+                yield (
+                    place,
+                    f"the artifact of the input {other!r} again: ML Metadata takes one input event per artifact and "
+                    "execution, UNIQUE(artifact, execution, type), so the task's driver fails",
+                )
+
+
 def _dag_input(package: Package) -> Iterator[Fault]:
     for task in package.tasks():
         for section, key in (("parameters", "componentInputParameter"), ("artifacts", "componentInputArtifact")):
@@ -548,6 +562,12 @@ RULES: tuple[Rule, ...] = (
         "unknown-task", "error", _unknown_task, "Name a task of the same DAG; tasks are named as the keys of `tasks`."
     ),
     Rule("unknown-output", "error", _unknown_output, "Declare it under the producer's outputDefinitions."),
+    Rule(
+        "artifact-twice",
+        "error",
+        _artifact_twice,
+        "Declare one input for it, pass it once, and read it from there wherever it is needed.",
+    ),
     Rule("dag-input", "error", _dag_input, "Declare it in that component's inputDefinitions, and pass it in its task."),
     Rule("dag-input-value", "error", _dag_input_not_given, "Pass it in the task's inputs, or give it a default."),
     Rule("constant-value", "error", _constant_value, "Write runtimeValue: {constant: ...}, as schema 2.1.0 has it."),
@@ -612,6 +632,39 @@ def _outputs_used(task: Task) -> Iterator[tuple[Place, str, str, str]]:
             if output := mapping(value, source):
                 place = (*task.place, "inputs", section, name)
                 yield place, str(output.get("producerTask") or ""), section, str(output.get(key) or "")
+
+
+def _origin(package: Package, siblings: Mapping[str, Task], source: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What tells the artifact of an input from others in its DAG; empty for an input that names none."""
+    if name := source.get("componentInputArtifact"):
+        return ("input", str(name))
+    output = mapping(source, "taskOutputArtifact")
+    return _made_by(package, siblings, output.get("producerTask"), output.get("outputArtifactKey")) if output else ()
+
+
+def _made_by(
+    package: Package, siblings: Mapping[str, Task], producer: Any, key: Any, above: tuple[str, ...] = ()
+) -> tuple[Any, ...]:
+    """What tells an output from others: a DAG may hand out one artifact under two names, and importers of one place
+    find one artifact unless they import anew (findOrNewArtifactToImport in KFP's importer_launcher.go)."""
+    task = siblings.get(str(producer))
+    if task is None:
+        return str(producer), str(key)
+    importer = mapping(package.executor_of(task), "importer")
+    if importer and not importer.get("reimport"):
+        return "imported", repr((importer, mapping(mapping(task.spec, "inputs"), "parameters")))
+    dag = mapping(package.component_of(task), "dag")
+    selectors = mappings(mapping(dag, "outputs"), "artifacts").get(str(key), {}).get("artifactSelectors")
+    name = component_ref(task)
+    if not isinstance(selectors, list) or name in above:
+        return str(producer), str(key)
+    inner = {other.name: other for other in package.tasks() if other.component_name == name}
+    made = [
+        _made_by(package, inner, one.get("producerSubtask"), one.get("outputArtifactKey"), (*above, name))
+        for one in selectors
+        if isinstance(one, Mapping)
+    ]
+    return str(producer), *made
 
 
 def _outputs_handed_out(package: Package, component_name: str) -> Iterator[tuple[Place, str]]:

@@ -11,9 +11,9 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import kubetfx
 from kubetfx import storage
@@ -28,9 +28,13 @@ from kubetfx.kubeflow.task_records import TaskRecords, metadata_of_examples
 from kubetfx.kubeflow.task_spec import TaskSpec
 from kubetfx.pipeline.run_recorder import RunRecorder
 from kubetfx.pipeline.run_result import NodeResult, NodeState, ResultFolders, RunResult, summarize
-from kubetfx.progress import Output, logged_to
+from kubetfx.progress import Begin, End, NodeBegins, NodeEnds, Progress, silent
+from kubetfx.redirection import logged_to
 from kubetfx.run_record import FUSED
 from kubetfx.workspace import locked
+
+if TYPE_CHECKING:  # importing TFX takes seconds
+    from tfx.orchestration.pipeline import Pipeline
 
 Place = Literal["process", "docker"]
 TAIL_LINES = 12
@@ -46,15 +50,32 @@ _STATES: Mapping[str, NodeState] = {"done": "done", "cached": "cached", "failed"
 
 
 class PackageRunner:
-    """Compiles one config's package and runs it in the config's workspace."""
+    """Compiles a package and runs its tasks in the workspace of its config, a process each."""
 
-    def __init__(self, config: PipelineConfig, output: Output, *, place: Place) -> None:
+    place: Place = "process"
+
+    def __init__(
+        self,
+        config: PipelineConfig,
+        *,
+        pipeline: "Pipeline | None" = None,
+        progress: Progress = silent,
+        command: Sequence[str] = (),
+    ) -> None:
+        """Prepare a run; nothing is written before `run`.
+
+        Args:
+            config: of the pipeline.
+            pipeline: to compile. Default: what the config describes.
+            progress: is given the events of the run.
+            command: that started it, for its record.
+        """
         if config.training.require_gpu is None:  # what the cluster has is no matter here
             training = config.training.model_copy(update={"require_gpu": False})
             config = config.model_copy(update={"training": training})
         self._config = config
-        self._output = output
-        self._place = place
+        self._pipeline = pipeline
+        self._progress = progress
         self._root = config.workspace_path / "kfp-local"
         self._versions_before = push_directory.versions(config.push_path)
         self._run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
@@ -64,10 +85,11 @@ class PackageRunner:
         self._records = TaskRecords()
         self._recorder = RunRecorder(
             config,
-            output,
+            progress,
             run_id=self._run_id,
             log_folder=self._log_folder,
             examples_properties=lambda _: metadata_of_examples(self._tasks),
+            command=command,
         )
         self._started = 0.0
         self._num_tasks = 0
@@ -81,21 +103,23 @@ class PackageRunner:
             UsageError: there is no Docker where it was asked for, or another run is using the workspace.
             CompileError: the pipeline cannot be expressed as a package.
         """
-        if self._place == "docker" and shutil.which("docker") is None:
-            raise UsageError("There is no Docker. Received: --docker. Install it, or leave --docker out.")
+        if self.place == "docker" and shutil.which("docker") is None:
+            raise UsageError(
+                "Docker is not installed, and tasks are to run in it. Install it, or run them as processes: kfp-local."
+            )
         with locked(self._config.workspace_path):
             return self._recorder.keep(self._run)
 
     def _run(self) -> RunResult:
         self._log_folder.mkdir(parents=True)
         self._root.mkdir(parents=True, exist_ok=True)
-        self._output.begin("Compiling")
+        self._progress(Begin("Compiling"))
         path = self._log_folder / "package.yaml"
         with logged_to(self._log_folder / "startup.log"):
             from kubetfx.kubeflow.package import compile_to_file
 
-            compile_to_file(self._config, path)
-        self._output.end()
+            compile_to_file(self._config, path, pipeline=self._pipeline)
+        self._progress(End())
         package = read_package(path)
         plan = planned_tasks(package)
         self._num_tasks = len(plan)
@@ -125,28 +149,28 @@ class PackageRunner:
 
     def _begin(self, title: str) -> None:
         self._started = time.monotonic()
-        self._output.node_begins(self._position, title)
+        self._progress(NodeBegins(self._number, self._num_tasks, title))
 
     def _end(self, task: TaskResult) -> None:
         outputs = {key: [str(local_path(artifact["uri"]))] for key, artifact in task.artifacts.items()}
         seconds = time.monotonic() - self._started
         result = NodeResult(task.title, _STATES[task.state], seconds, self._log_path(task), outputs)
-        position = self._position
+        self._progress(NodeEnds(self._number, self._num_tasks, task.title, result.state, seconds))
         self._results.append(result)
         self._tasks.append(task)
-        self._output.node_ends(position, result)
         self._recorder.add(*self._records.of(task, result))
 
     @property
-    def _position(self) -> str:
-        return f"[{len(self._results) + 1}/{self._num_tasks}]"
+    def _number(self) -> int:
+        """Of the task that runs, from 1."""
+        return len(self._results) + 1
 
     def _log_path(self, task: TaskResult) -> Path:
         return self._log_folder / f"{task.name}.log"
 
     def _run_command(self, command: Sequence[str], environment: Mapping[str, str], image: str, task: TaskResult) -> int:
         source = str(Path(kubetfx.__file__).parent.parent)
-        if self._place == "docker":
+        if self.place == "docker":
             places = [storage.locate(self._config.data.path), self._config.push_path]
             folders = [self._root, *(place for place in places if isinstance(place, Path))]
             name = f"kubetfx-{uuid.uuid4().hex[:12]}"
@@ -169,7 +193,7 @@ class PackageRunner:
                     process.wait()
                 seconds = time.monotonic() - self._started
                 interrupted = NodeResult(task.title, "interrupted", seconds, self._log_path(task))
-                self._output.node_ends(self._position, interrupted)
+                self._progress(NodeEnds(self._number, self._num_tasks, task.title, "interrupted", seconds))
                 self._recorder.add(interrupted.record(upstream=[]))
                 raise
 
@@ -181,9 +205,15 @@ class PackageRunner:
         if task.exit_code == AnomaliesError.exit_code:
             return AnomaliesError(f"{task.title} stopped the run; the end of its log ({path}):\n{tail}")
         reason = f"exit status {task.exit_code}. The end of its log:\n{tail}"
-        if self._place == "docker" and task.exit_code == NOT_STARTED:
+        if self.place == "docker" and task.exit_code == NOT_STARTED:
             reason += "\n  Docker did not start it. Is Docker running, and the image there? docs/image.md builds it."
         return NodeFailedError(task.title, reason, log_path=path)
+
+
+class DockerRunner(PackageRunner):
+    """Runs each task in its image, by Docker."""
+
+    place = "docker"
 
 
 def docker_command(
@@ -220,32 +250,20 @@ def docker_command(
     return [*line, "--entrypoint", command[0], image, *command[1:]]
 
 
-def _output(tasks: Sequence[TaskResult], node_id: str, key: str) -> tuple[Path, Mapping[str, object]]:
-    """Path and metadata of a node's output."""
-    for task in tasks:
-        spec = TaskSpec.from_argument(task.arguments[task.arguments.index("--task") + 1])
-        for node in spec.nodes:
-            if node.id == node_id and key in node.outputs and spec.role == "nodes":
-                artifact = task.artifacts[node.outputs[key]]
-                return local_path(artifact["uri"]), artifact["metadata"]
-    raise KeyError(node_id)
-
-
 def _result_folders(tasks: Sequence[TaskResult]) -> ResultFolders:
-    _, pushed = _output(tasks, "Pusher", "pushed_model")
-    version = pushed.get("pushed_version")
-    return ResultFolders(
-        evaluation=_output(tasks, "Evaluator", "evaluation")[0],
-        anomalies=_output(tasks, "ExampleValidator", "anomalies")[0],
-        schema=_output(tasks, "AnomalyGate", "approved_schema")[0],
-        pushed_version=int(str(version)) if version is not None else None,
-        images=_of_images(tasks),
-    )
+    outputs = {key: artifact for task in tasks for key, artifact in _node_outputs(task)}
+    folders = {key: local_path(artifact["uri"]) for key, artifact in outputs.items()}
+    version = outputs.get("pushed_model", {}).get("metadata", {}).get("pushed_version")
+    return ResultFolders.of(folders, pushed_version=int(str(version)) if version is not None else None)
 
 
-def _of_images(tasks: Sequence[TaskResult]) -> tuple[Path, Path] | None:
-    try:
-        examples, _ = _output(tasks, "ImageExampleGen", "examples")
-    except KeyError:  # it is a pipeline of tables
-        return None
-    return examples, _output(tasks, "Trainer", "model_run")[0]
+def _node_outputs(task: TaskResult) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The artifacts that the nodes of a task wrote, by the nodes' own output keys."""
+    if "--task" not in task.arguments:  # the task of a package that somebody else wrote
+        return
+    spec = TaskSpec.from_argument(task.arguments[task.arguments.index("--task") + 1])
+    if spec.role == "nodes":
+        for node in spec.nodes:
+            for key, slot in node.outputs.items():
+                if slot in task.artifacts:
+                    yield key, task.artifacts[slot]

@@ -1,21 +1,24 @@
-"""The package of one pipeline.yaml: its TFX pipeline, its run parameters, and the user's module."""
+"""The package of one pipeline.yaml: its TFX pipeline, its run parameters, and the user's modules."""
 
-import ast
-import importlib.util
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from kfp.dsl.graph_component import GraphComponent
+from tfx.dsl.components.base.base_node import BaseNode
+from tfx.orchestration.pipeline import Pipeline
 
 from kubetfx.config.kubeflow import TaskConfig
 from kubetfx.config.model import DEFAULT_MODULE
 from kubetfx.config.pipeline import PipelineConfig
+from kubetfx.config.section import nearest
 from kubetfx.errors import ConfigError, UsageError
+from kubetfx.kubeflow import user_modules
 from kubetfx.kubeflow.compiler import Extras, RunParameterTarget, compile_pipeline, write_package
 from kubetfx.kubeflow.tfx_node import RunParameter
 from kubetfx.pipeline.code_digest import code_digest
-from kubetfx.pipeline.definition import create_pipeline
+from kubetfx.pipeline.definition import pipeline_of
+from kubetfx.user_code import importable
 
 
 @dataclass(frozen=True)
@@ -27,33 +30,44 @@ class CompiledPipeline:
     """Run parameters with their defaults."""
 
 
-def compile_config(config: PipelineConfig) -> CompiledPipeline:
+def compile_config(config: PipelineConfig, *, pipeline: Pipeline | None = None) -> CompiledPipeline:
     """Compile what a config describes.
 
     A GPU that the config gives the Trainer is one that it must find, unless `training.require_gpu` says otherwise.
 
+    Args:
+        config: the config.
+        pipeline: to compile. Default: what the config describes.
+
     Raises:
-        ConfigError: the frozen schema or the user's module cannot be read.
+        ConfigError: the frozen schema or the user's module cannot be read, or a component that the config names is not
+            in the pipeline.
         CompileError: the pipeline cannot be expressed.
     """
     trainer = config.kubeflow.of_component("Trainer")
     if config.training.require_gpu is None and trainer.gpu:
         training = config.training.model_copy(update={"require_gpu": True})
         config = config.model_copy(update={"training": training})
-    targets = run_parameters(config)
-    modules = dict.fromkeys(("Transform", "Trainer"), _modules(config))
-    extras = Extras(parameters=targets, modules=modules, code=code_digest())
-    graph = compile_pipeline(create_pipeline(config), config.kubeflow, extras)
+    with importable(config.folder):
+        pipeline = pipeline or pipeline_of(config)
+        nodes = {node.id: node for node in pipeline.components}
+        _check_names(config, nodes)
+        targets = [target for target in run_parameters(config) if _is_there(target, nodes)]
+        extras = Extras(parameters=targets, modules=_modules(config, nodes), code=code_digest())
+        graph = compile_pipeline(pipeline, config.kubeflow, extras)
     return CompiledPipeline(graph, {target.parameter.name: target.parameter.default for target in targets})
 
 
-def compile_to_file(config: PipelineConfig, path: Path, *, kubernetes_manifest: bool = False) -> CompiledPipeline:
+def compile_to_file(
+    config: PipelineConfig, path: Path, *, kubernetes_manifest: bool = False, pipeline: Pipeline | None = None
+) -> CompiledPipeline:
     """Compile what a config describes, and write it.
 
     Args:
         config: the config.
         path: file to write, ending in .yaml.
         kubernetes_manifest: as the resources Pipeline and PipelineVersion, for GitOps.
+        pipeline: to compile. Default: what the config describes.
 
     Raises:
         ConfigError: the frozen schema or the user's module cannot be read.
@@ -61,13 +75,13 @@ def compile_to_file(config: PipelineConfig, path: Path, *, kubernetes_manifest: 
         CompileError: the pipeline cannot be expressed.
     """
     if path.suffix not in (".yaml", ".yml"):
-        raise UsageError(f"A package is a YAML file. Received: --output {path}. Give it a name that ends in .yaml.")
-    package = compile_config(config)
+        raise UsageError(f"A package is a YAML file. Received: {path}. Give it a name that ends in .yaml.")
+    package = compile_config(config, pipeline=pipeline)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_package(package.graph, path, kubernetes_manifest=kubernetes_manifest)
     except OSError as error:
-        raise UsageError(f"The package cannot be written. Received: --output {path} ({error.strerror}).") from None
+        raise UsageError(f"The package cannot be written. Received: {path} ({error.strerror}).") from None
     return package
 
 
@@ -117,62 +131,38 @@ def _is_mounted(path: str, task: TaskConfig) -> bool:
     return any(PurePosixPath(path).is_relative_to(volume.mount_path) for volume in task.volumes)
 
 
-def _modules(config: PipelineConfig) -> dict[str, str]:
-    """The user's own module and the neighbours that it imports, where it stands beside pipeline.yaml: the image lacks
-    them."""
-    module = config.model.module
-    if module is None or module == DEFAULT_MODULE:
-        return {}
-    try:
-        spec = importlib.util.find_spec(module)
-    except ModuleNotFoundError:  # of the package around it
-        spec = None
-    if spec is None or spec.origin is None:
-        raise ConfigError(f"model.module cannot be imported. Received: {module}. Put it beside pipeline.yaml.")
-    path = Path(spec.origin)
-    if {"site-packages", "dist-packages"} & set(path.parts) or path.is_relative_to(
-        Path(__file__).parents[1] / "models"
-    ):
-        return {}
-    if "." in module or spec.submodule_search_locations is not None:
-        raise ConfigError(
-            f"model.module: a package cannot travel to a container, only a module can. Received: {module} in "
-            f"{path.parent}. Install the package here and in the image, or make it one file beside pipeline.yaml."
-        )
-    return _with_neighbours(path)
+def _check_names(config: PipelineConfig, nodes: Mapping[str, BaseNode]) -> None:
+    """Whether the components that `kubeflow` names are in a pipeline of the user's.
 
-
-def _with_neighbours(path: Path) -> dict[str, str]:
-    """Source of a module and of those beside it that it imports, and those that they import, by name."""
-    sources: dict[str, str] = {}
-    waiting = [path]
-    while waiting:
-        file = waiting.pop()
-        source = file.read_text(encoding="utf-8")
-        sources[file.stem] = source
-        for name in _imported_names(source, file):
-            neighbour = file.with_name(f"{name}.py")
-            if file.with_name(name).joinpath("__init__.py").is_file():
+    Raises:
+        ConfigError: one is not.
+    """
+    if config.definition is None:
+        return
+    fused = [name for group in config.kubeflow.fused_groups for name in group if config.kubeflow.fuse != "light"]
+    for section, names in (("resources", config.kubeflow.resources), ("fuse", fused)):
+        for name in names:
+            if name not in nodes:
                 raise ConfigError(
-                    f"model.module: a package cannot travel to a container, only a module can. Received: {file}, which "
-                    f"imports the package {name} beside it. Install the package here and in the image, or make it one "
-                    "file."
+                    f"kubeflow.{section}: there is no component {name!r}.{nearest(name, list(nodes))} "
+                    f"The components of {config.definition}: {', '.join(nodes)}"
                 )
-            if neighbour.is_file() and name not in sources:
-                waiting.append(neighbour)
-    return dict(sorted(sources.items()))
 
 
-def _imported_names(source: str, path: Path) -> set[str]:
-    """Top-level names that a module imports, wherever in it."""
-    try:
-        tree = ast.parse(source)
-    except SyntaxError as error:
-        raise ConfigError(f"model.module is no Python. Received: {path}, line {error.lineno}: {error.msg}.") from None
-    names: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names.add(node.module.partition(".")[0])
-    return names
+def _is_there(target: RunParameterTarget, nodes: Mapping[str, BaseNode]) -> bool:
+    """Whether the pipeline has the component, and the component the property, that a run parameter is for."""
+    return target.node_id in nodes and target.property in nodes[target.node_id].exec_properties
+
+
+def _modules(config: PipelineConfig, nodes: Mapping[str, BaseNode]) -> dict[str, dict[str, str]]:
+    """Sources of the user's own modules, which the image lacks, by the node that imports them."""
+    modules: dict[str, dict[str, str]] = {}
+    if config.model.module is not None and config.model.module != DEFAULT_MODULE:
+        sources = user_modules.sources_of(config.model.module, key="model.module")
+        modules |= dict.fromkeys(("Transform", "Trainer"), sources)
+    if config.definition is not None:
+        sources = user_modules.sources_of(config.definition.partition(":")[0], key="definition")
+        for name, node in nodes.items():
+            if user_modules.imports(node, sources):
+                modules[name] = {**modules.get(name, {}), **sources}
+    return modules

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from kubetfx.kubeflow.package_document import ROOT, Package, component_ref, mapping, mappings
-from kubetfx.progress import Output
+from kubetfx.progress import Begin, Message, NodeEnds, Progress
 
 _OMITTED = "RUNTIME_STATE_UNSPECIFIED"
 """Argo's `Omitted`, which the API has no name for: something before the task failed."""
@@ -75,7 +75,7 @@ class RunView:
     """The lines of a run's progress."""
 
     statuses: list[TaskStatus]
-    output: Output
+    report: Progress
 
     def __post_init__(self) -> None:
         self._shown: set[int] = set()
@@ -86,7 +86,7 @@ class RunView:
         """Lines for the tasks that ended since the last look, and a spinner for those that run."""
         if self._is_out_of_reach:
             self._is_out_of_reach = False
-            self.output.say("Kubeflow Pipelines answers again.")
+            self.report(Message("Kubeflow Pipelines answers again."))
         self.statuses = progress(self.statuses, details, now=datetime.datetime.now(datetime.UTC))
         for index, status in enumerate(self.statuses):
             if status.is_over and index not in self._shown:
@@ -99,14 +99,15 @@ class RunView:
         """Say once that the server does not answer."""
         if not self._is_out_of_reach:
             self._is_out_of_reach = True
-            self.output.say(f"Kubeflow Pipelines does not answer ({reason}). The run goes on; asking again.")
+            message = f"Kubeflow Pipelines does not answer ({reason}). The run goes on; asking again."
+            self.report(Message(message))
 
     def _spin(self, running: Sequence[str]) -> None:
         more = " ..." if len(running) > 3 else ""
         label = f"{', '.join(running[:3])}{more}  running" if running else "Waiting"
         if label != self._label:  # a spinner that goes on shows for how long
             self._label = label
-            self.output.begin(label)
+            self.report(Begin(label))
 
     def _show_skipped(self) -> None:
         """What a condition left out has no node of its own."""
@@ -118,7 +119,8 @@ class RunView:
     def _show_line(self, index: int, status: TaskStatus) -> None:
         self._shown.add(index)
         self._label = None
-        self.output.node_ends(f"[{len(self._shown)}/{len(self.statuses)}]", status)
+        number, total = len(self._shown), len(self.statuses)
+        self.report(NodeEnds(number, total, status.node_id, status.state, status.seconds))
 
 
 def _planned(package: Package, component_name: str, above: tuple[str, ...] = ()) -> Iterator[TaskStatus]:

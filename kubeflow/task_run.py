@@ -111,7 +111,8 @@ class _TaskRun:
             _apply(_run_driver(node, inputs, outputs, properties), outputs, properties)
         executor = self._executor(node)
         logging.info("%s begins, %.1f s after the start of the process.", node.id, _process_age_seconds())
-        result = executor.Do(copy.deepcopy(inputs), outputs, properties)
+        taken = {key: copy.deepcopy(artifacts) for key, artifacts in inputs.items()}  # no two keys share an object
+        result = executor.Do(taken, outputs, properties)
         if result is not None and result.execution_result.code:
             raise KubetfxError(f"{node.id}: {result.execution_result.result_message}")
         for key, slot in node.outputs.items():

@@ -63,7 +63,8 @@ class Node(Contract):
     beam_arguments: tuple[str, ...] | None = None
     """Pipeline options of Beam. None: the executor has no need of Beam."""
     inputs: dict[str, tuple[str, ...]] = {}
-    """Slots of the task, or of outputs of an earlier node of the task, by input key."""
+    """Slots of the task, or of outputs of an earlier node of the task, by input key. Several keys of several nodes may
+    read one slot."""
     outputs: dict[str, str] = {}
     """Slot by output key."""
     properties: dict[str, Property] = {}
@@ -88,7 +89,8 @@ class TaskSpec(Contract):
     nodes: tuple[Node, ...] = ()
     """In the order in which they run."""
     inputs: dict[str, str] = {}
-    """Import path of the TFX artifact class by input slot."""
+    """Import path of the TFX artifact class by input slot. An artifact has one slot: ML Metadata refuses a task that
+    takes one under two inputs."""
     outputs: dict[str, OutputSlot] = {}
     """By output slot."""
     pages: dict[str, Page] = {}

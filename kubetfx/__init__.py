@@ -1,1 +1,72 @@
-"""From a table, images or text to a model in production: a Kubernetes-native TFX pipeline."""
+"""From a table, images or text to a model in production: a Kubernetes-native TFX pipeline.
+
+    import kubetfx
+
+    config = kubetfx.load_config("pipeline.yaml", overrides={"training.epochs": 3})
+    run = kubetfx.run(config)
+    run.blessed, run.metrics["accuracy"], run.pushed_version, run.report_path
+
+Names are imported when they are used: `import kubetfx` itself takes no time and imports no library.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kubetfx import errors, progress
+    from kubetfx.config.loading import load_config
+    from kubetfx.config.pipeline import PipelineConfig
+    from kubetfx.kubeflow.compilation import compile
+    from kubetfx.kubeflow.lint import lint
+    from kubetfx.kubeflow.submission import submit
+    from kubetfx.pipeline.definition import Definition, create_pipeline
+    from kubetfx.pipeline.run_result import RunResult
+    from kubetfx.pipeline.running import run
+
+_OWNERS = {
+    "Definition": "kubetfx.pipeline.definition",
+    "PipelineConfig": "kubetfx.config.pipeline",
+    "RunResult": "kubetfx.pipeline.run_result",
+    "compile": "kubetfx.kubeflow.compilation",
+    "create_pipeline": "kubetfx.pipeline.definition",
+    "lint": "kubetfx.kubeflow.lint",
+    "load_config": "kubetfx.config.loading",
+    "run": "kubetfx.pipeline.running",
+    "submit": "kubetfx.kubeflow.submission",
+}
+"""The module that owns each public name."""
+_MODULES = ("errors", "progress")
+
+__all__ = [
+    "Definition",
+    "PipelineConfig",
+    "RunResult",
+    "__version__",
+    "compile",
+    "create_pipeline",
+    "errors",
+    "lint",
+    "load_config",
+    "progress",
+    "run",
+    "submit",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from kubetfx.version import own_version
+
+        value: Any = own_version()
+    elif name in _MODULES:
+        value = importlib.import_module(f"kubetfx.{name}")
+    elif name in _OWNERS:
+        value = getattr(importlib.import_module(_OWNERS[name]), name)
+    else:
+        raise AttributeError(f"module 'kubetfx' has no attribute {name!r}. It has: {', '.join(__all__)}.")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -19,6 +19,7 @@
 A message says what is wrong, then `Received: ...`, then what to do.
 """
 
+from collections.abc import Sequence
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,11 @@ class UsageError(KubetfxError):
 
 
 class ConfigError(UsageError):
-    """pipeline.yaml, or a `--set`, is wrong."""
+    """pipeline.yaml, or what overrides a value of it, is wrong. `faults` has one line per wrong key."""
+
+    def __init__(self, message: str, *, faults: Sequence[str] = ()) -> None:
+        super().__init__("\n".join([message, *(f"  {fault}" for fault in faults)]))
+        self.faults = tuple(faults)
 
 
 class DataError(UsageError):

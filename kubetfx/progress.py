@@ -1,26 +1,19 @@
-"""The only module that prints: progress and talk to stderr, results to stdout, for people or as one JSON document.
+"""How far a run is: events, and a console that shows them.
 
-What others write to the screen meanwhile is sent to a log (`logged_to`).
+Whatever takes a while takes `progress`, a callable that is given an event at a time. Nothing is printed by default.
+`progress=print` prints a line per event; `Console()` shows them with a spinner on a terminal, and in a notebook's cell.
 """
 
-import contextlib
-import json
-import math
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Literal, Protocol, TextIO
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TextIO
 
-from rich.console import Console
+from rich.console import Console as RichConsole
 from rich.markup import escape
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
-
-Format = Literal["human", "json"]
-
-WIDTH_OF_PIPES = 120
-"""Columns of a table that goes to a file or a pipe."""
+from rich.progress import Progress as RichProgress
+from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
 _STATE_STYLES = {
     "done": "green",
@@ -33,31 +26,109 @@ _INSTANT = frozenset({"cached", "skipped"})
 """States that took no time."""
 
 
-class NodeLine(Protocol):
-    """What a progress line needs of a node's result."""
+@dataclass(frozen=True)
+class Message:
+    """Something that people want to know."""
+
+    text: str
+    style: str | None = None
+    """As rich names it, for example `yellow`."""
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
+class Begin:
+    """Something takes a while; it is over with the next event of any kind."""
+
+    label: str
+
+    def __str__(self) -> str:
+        return f"{self.label} ..."
+
+
+@dataclass(frozen=True)
+class End:
+    """What has begun is over."""
+
+    def __str__(self) -> str:
+        return ""
+
+
+@dataclass(frozen=True)
+class NodeBegins:
+    """A node of a pipeline starts."""
+
+    number: int
+    """Of the node, from 1."""
+    total: int
+    """Nodes of the pipeline."""
+    node_id: str
+
+    def __str__(self) -> str:
+        return f"{_position(self):<9}{self.node_id}  running"
+
+
+@dataclass(frozen=True)
+class NodeEnds:
+    """A node of a pipeline is over."""
+
+    number: int
+    """Of the node, from 1."""
+    total: int
+    """Nodes of the pipeline."""
+    node_id: str
+    state: str
+    """`done`, `cached`, `failed`, `interrupted` or `skipped`."""
+    seconds: float
 
     @property
-    def node_id(self) -> str: ...  # noqa: D102
-    @property
-    def state(self) -> str: ...  # noqa: D102
-    @property
-    def seconds(self) -> float: ...  # noqa: D102
+    def time(self) -> str:
+        """How long it took, for people; empty if it took no time."""
+        return "" if self.state in _INSTANT else f" {'in' if self.state == 'done' else 'after'} {self.seconds:.1f} s"
+
+    def __str__(self) -> str:
+        return f"{_position(self):<9}{self.node_id:<20} {self.state}{self.time}"
 
 
-class Output:
-    """One command's output.
+Event = Message | Begin | End | NodeBegins | NodeEnds
+Progress = Callable[[Event], None]
+"""Is given each event of a run as it happens."""
+
+
+def silent(event: Event) -> None:
+    """Show nothing."""
+
+
+class Console:
+    """Shows events on a terminal, in a file, or in a notebook's cell.
 
     Args:
-        format: `json` prints nothing but one document on stdout.
-        stderr: where talk goes. The local runner points file descriptor 2 at a node's log while the node runs, so it
-            hands over a stream of its own.
+        file: where it writes. Default: standard error, or the cell of a notebook.
+        quiet: show nothing.
     """
 
-    def __init__(self, format: Format, *, stderr: TextIO | None = None) -> None:
-        self.format = format
-        self._talk = Console(file=stderr or sys.stderr, quiet=format == "json", highlight=False)
-        self._data = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH_OF_PIPES)
-        self._progress: Progress | None = None
+    def __init__(self, file: TextIO | None = None, *, quiet: bool = False) -> None:
+        self._talk = RichConsole(file=file or _standard_error(), quiet=quiet, highlight=False)
+        self._spinner: RichProgress | None = None
+
+    def __call__(self, event: Event) -> None:
+        """Show an event."""
+        match event:
+            case Message():
+                self.say(event.text, style=event.style)
+            case Begin():
+                self.begin(event.label)
+            case End():
+                self.end()
+            case NodeBegins():
+                self.begin(f"{_position(event)} {event.node_id}  running")
+            case NodeEnds():
+                self.end()
+                state = f"[{_STATE_STYLES[event.state]}]{event.state}[/]"
+                line = f"{escape(f'{_position(event):<9}')}{event.node_id:<20} {state}{event.time}"
+                self._talk.print(line, soft_wrap=True)
 
     def say(self, message: str, *, style: str | None = None) -> None:
         """A line of talk."""
@@ -68,7 +139,7 @@ class Output:
         self.end()
         if not self._talk.is_terminal or self._talk.quiet:
             return
-        self._progress = Progress(
+        self._spinner = RichProgress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
             TimeElapsedColumn(),
@@ -77,88 +148,34 @@ class Output:
             redirect_stdout=False,  # what others write goes where file descriptors 1 and 2 point: to the node's log
             redirect_stderr=False,
         )
-        self._progress.add_task(label)
-        self._progress.start()
+        self._spinner.add_task(label)
+        self._spinner.start()
 
     def update(self, label: str) -> bool:
         """Say how far it is. False: there is no spinner to say it in."""
-        if self._progress is None:
+        if self._spinner is None:
             return False
-        for task in self._progress.task_ids:
-            self._progress.update(task, description=label)
+        for task in self._spinner.task_ids:
+            self._spinner.update(task, description=label)
         return True
 
     def end(self) -> None:
         """It is over; the spinner goes."""
-        if self._progress:
-            self._progress.stop()
-            self._progress = None
-
-    def node_begins(self, position: str, node_id: str) -> None:
-        """A node starts."""
-        self.begin(f"{position} {node_id}  running")
-
-    def node_ends(self, position: str, node: NodeLine) -> None:
-        """A node's line: `[3/10] SchemaGen  done in 1.2 s`."""
-        self.end()
-        style = _STATE_STYLES[node.state]
-        time = "" if node.state in _INSTANT else f" {'in' if node.state == 'done' else 'after'} {node.seconds:.1f} s"
-        self._talk.print(f"{escape(position):<9}{node.node_id:<20} [{style}]{node.state}[/]{time}", soft_wrap=True)
-
-    def error(self, message: str, *, exit_code: int, details: Mapping[str, Any] | None = None) -> None:
-        """Why the command fails."""
-        self.end()
-        if self.format == "json":
-            self.document({"error": {"message": message, "exit_code": exit_code, **(details or {})}})
-        else:
-            first, _, rest = message.partition("\n")
-            self._talk.print(f"[bold red]Error:[/] {escape(first)}", soft_wrap=True)
-            if rest:
-                self._talk.print(escape(rest), soft_wrap=True)
-
-    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None) -> None:
-        """Rows of data on stdout. Columns whose name ends in a space are aligned to the right."""
-        if title:
-            self._data.print(f"\n[bold]{escape(title)}[/]")
-        table = Table(box=None, pad_edge=False)
-        for column in columns:
-            table.add_column(column.strip(), justify="right" if column.endswith(" ") else "left", overflow="fold")
-        for row in rows:
-            table.add_row(*(escape(cell) for cell in row))
-        self._data.print(table)
-
-    def text(self, text: str) -> None:
-        """Data on stdout, as it is."""
-        self._data.out(text, highlight=False)
-
-    def document(self, document: Any) -> None:
-        """The one JSON document of `--format json`. NaN and infinity, which JSON lacks, become null."""
-        self._data.out(json.dumps(_finite(document), indent=2, ensure_ascii=False, allow_nan=False), highlight=False)
+        if self._spinner:
+            self._spinner.stop()
+            self._spinner = None
 
 
-@contextlib.contextmanager
-def logged_to(path: Path) -> Iterator[None]:
-    """Send file descriptors 1 and 2 to a file, and with them whatever TensorFlow's C++ and Beam's workers write."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    saved = [os.dup(1), os.dup(2)]
-    with path.open("ab") as log:
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
+def _standard_error() -> TextIO:
+    """Standard error by a descriptor of its own: a run points descriptor 2 at the log of each node."""
     try:
-        yield
-    finally:
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError):  # the disk may be full, and the descriptors are to come back anyway
-                stream.flush()
-        for descriptor, copy in zip((1, 2), saved, strict=True):
-            os.dup2(copy, descriptor)
-            os.close(copy)
+        is_descriptor = sys.stderr.fileno() == 2
+    except (OSError, AttributeError):  # a notebook's, or none
+        return sys.stderr
+    if not is_descriptor:
+        return sys.stderr
+    return os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8", errors="replace")
 
 
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def _position(event: NodeBegins | NodeEnds) -> str:
+    return f"[{event.number}/{event.total}]"

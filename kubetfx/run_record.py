@@ -17,7 +17,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.errors import AnomaliesError, UsageError
 
-RunState = Literal["running", "pushed", "unchanged", "not_blessed", "stopped_by_anomalies", "failed", "interrupted"]
+RunState = Literal[
+    "running", "pushed", "unchanged", "finished", "not_blessed", "stopped_by_anomalies", "failed", "interrupted"
+]
+"""`finished`: all nodes were executed, and none of them is an Evaluator of kubetfx or pushed a model."""
 
 FOLDER = "runs"
 RECORD = "run.json"

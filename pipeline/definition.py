@@ -1,16 +1,19 @@
-"""create_pipeline(config): the only place where components are put together. Every runner takes its result."""
+"""The only place where components are put together. Every runner takes the result: a TFX pipeline."""
 
 import hashlib
 import importlib.util
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from google.protobuf import text_format
 from ml_metadata.proto import metadata_store_pb2
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx.components.trainer.component import Trainer
+from tfx.dsl.components.base.base_node import BaseNode
+from tfx.orchestration import data_types
 from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import trainer_pb2
+from tfx.types.channel import BaseChannel
 
 from kubetfx.artifacts import EVAL, TRAIN, VALIDATION
 from kubetfx.components.anomaly_gate import AnomalyGate
@@ -29,119 +32,231 @@ from kubetfx.config.model import DEFAULT_MODULE
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.errors import ConfigError
 from kubetfx.models.image import check_backbone
+from kubetfx.user_code import importable, load_object
 
 IMAGE_MODULE = "kubetfx.models.image"
 
+Node = TypeVar("Node", bound=BaseNode)
+
+
+class Definition:
+    """The pipeline that a config describes, one method per step: each adds components and returns their outputs.
+
+    A subclass overrides a step to put a component of its own before, behind or in the place of ours; `add` takes any
+    TFX component. See examples/extending/component.
+    """
+
+    def __init__(self, config: PipelineConfig) -> None:
+        """Check what only the libraries know.
+
+        Raises:
+            ConfigError: there is no such backbone, or the user's module cannot be found.
+        """
+        if config.model.backbone is not None:
+            check_backbone(config.model.backbone)
+        self.config = config
+        self._is_image = config.model.kind == "image"
+        self._module = IMAGE_MODULE if self._is_image else config.model.module or DEFAULT_MODULE
+        self._custom_config: dict[str, Any] = {
+            "features": config.features.model_dump(mode="json"),
+            "module_digest": _module_digest(self._module),  # so that an edit of the module is not taken from the cache
+        }
+        self._components: list[BaseNode] = []
+
+    def add(self, component: Node) -> Node:
+        """Make a component part of the pipeline, and return it."""
+        self._components.append(component)
+        return component
+
+    def pipeline(self) -> Pipeline:
+        """All steps together.
+
+        Raises:
+            ConfigError: the frozen schema cannot be read.
+        """
+        examples = self.examples()
+        statistics = self.statistics(examples)
+        inferred_schema = self.schema(examples, statistics)
+        anomalies = self.anomalies(statistics, inferred_schema)
+        schema = self.approved_schema(anomalies, inferred_schema)
+        transform_graph = self.transform_graph(examples, schema)
+        model = self.model(examples, schema, transform_graph)
+        served_model = self.served_model(model)
+        blessing, evaluation = self.evaluation(examples, schema, transform_graph, model, served_model)
+        pushed_model = self.pushed_model(model, blessing, evaluation)
+        self.report(
+            {
+                "examples": examples,
+                "statistics": statistics,
+                "schema": schema,
+                "anomalies": anomalies,
+                "model": model,
+                "evaluation": evaluation,
+                "served_model": served_model,
+                "pushed_model": pushed_model,
+            }
+        )
+        pipeline = Pipeline(
+            pipeline_name=self.config.name,
+            components=self._components,
+            enable_cache=True,
+            beam_pipeline_args=self.config.beam.options,
+        )
+        return in_workspace(pipeline, self.config)
+
+    def examples(self) -> BaseChannel:
+        """Read the data: the rows, in splits."""
+        data = self.config.data
+        return self.add(ImageExampleGen(data) if self._is_image else TableExampleGen(data)).outputs["examples"]
+
+    def statistics(self, examples: BaseChannel) -> BaseChannel:
+        """Statistics of each split."""
+        return self.add(StatisticsGen(examples, max_rows=self.config.data.statistics_rows)).outputs["statistics"]
+
+    def schema(self, examples: BaseChannel, statistics: BaseChannel) -> BaseChannel:
+        """What the columns are and are used for, from the statistics or a frozen schema."""
+        schema_gen = SchemaGen(
+            statistics,
+            examples,
+            label=self.config.data.label,
+            task=self.config.model.task,
+            features=self.config.features,
+            frozen_schema=_read_frozen_schema(self.config),
+        )
+        return self.add(schema_gen).outputs["schema"]
+
+    def anomalies(self, statistics: BaseChannel, schema: BaseChannel) -> BaseChannel:
+        """Where the data departs from the schema."""
+        return self.add(ExampleValidator(statistics=statistics, schema=schema)).outputs["anomalies"]
+
+    def approved_schema(self, anomalies: BaseChannel, schema: BaseChannel) -> BaseChannel:
+        """The schema once the gate has let the data pass."""
+        gate = AnomalyGate(anomalies, schema, validation=self.config.validation)
+        return self.add(gate).outputs["approved_schema"]
+
+    def transform_graph(self, examples: BaseChannel, schema: BaseChannel) -> BaseChannel:
+        """The graph that makes features of raw columns."""
+        transform = Transform(
+            examples=examples,
+            schema=schema,
+            preprocessing_fn=f"{self._module}.preprocessing_fn",
+            custom_config=self._custom_config,
+            materialize=False,
+            disable_statistics=True,
+        )
+        return self.add(transform).outputs["transform_graph"]
+
+    def model(self, examples: BaseChannel, schema: BaseChannel, transform_graph: BaseChannel) -> BaseChannel:
+        """The trained model."""
+        config = self.config
+        trainer = Trainer(
+            run_fn="kubetfx.models.image_training.run_fn" if self._is_image else "kubetfx.models.training.run_fn",
+            examples=examples,
+            schema=schema,
+            transform_graph=transform_graph,
+            train_args=trainer_pb2.TrainArgs(splits=[TRAIN]),
+            eval_args=trainer_pb2.EvalArgs(splits=[VALIDATION if config.data.splits.validation else EVAL]),
+            custom_config={
+                **self._custom_config,
+                "model": config.model.model_dump(mode="json"),
+                "training": config.training.model_dump(mode="json"),
+                "warmup_rows": config.serving.warmup_rows,
+                **({"max_pixels": config.data.max_pixels} if self._is_image else {}),
+            },
+        )
+        return self.add(trainer).outputs["model"]
+
+    def served_model(self, model: BaseChannel) -> BaseChannel:
+        """The model that is served now: the baseline."""
+        resolver = ServedModelResolver(model, push_directory=str(self.config.push_path))
+        return self.add(resolver).outputs["served_model"]
+
+    def evaluation(
+        self,
+        examples: BaseChannel,
+        schema: BaseChannel,
+        transform_graph: BaseChannel,
+        model: BaseChannel,
+        served_model: BaseChannel,
+    ) -> tuple[BaseChannel, BaseChannel]:
+        """The verdict about a model, and what it was found on: blessing and evaluation."""
+        endpoint = self.config.serving.endpoint
+        evaluator = Evaluator(
+            examples,
+            model,
+            served_model,
+            schema,
+            transform_graph,
+            evaluation=self.config.evaluation,
+            task=self.config.model.task,
+            golden_rows=endpoint.golden_rows if endpoint else 0,
+        )
+        outputs = self.add(evaluator).outputs
+        return outputs["blessing"], outputs["evaluation"]
+
+    def pushed_model(self, model: BaseChannel, blessing: BaseChannel, evaluation: BaseChannel) -> BaseChannel:
+        """The version in the push directory."""
+        serving = self.config.serving
+        pusher = Pusher(
+            model,
+            blessing,
+            evaluation,
+            push_directory=str(self.config.push_path),
+            model_name=self.config.model_name,
+            endpoint=serving.endpoint,
+            keep_versions=serving.keep_versions,
+        )
+        return self.add(pusher).outputs["pushed_model"]
+
+    def report(self, channels: dict[str, BaseChannel]) -> None:
+        """The facts about all that the other components left.
+
+        Args:
+            channels: by the input of the component Report.
+        """
+        self.add(Report(channels, settings=Settings.of(self.config)))
+
 
 def create_pipeline(config: PipelineConfig) -> Pipeline:
-    """The TFX pipeline that a config describes.
+    """The TFX pipeline of kubetfx's own components that a config describes.
+
+    Args:
+        config: of the pipeline.
+
+    Returns:
+        A pipeline that every runner takes: here, compiled, or TFX's own.
 
     Raises:
         ConfigError: the frozen schema or the user's module cannot be read.
     """
-    if config.model.backbone is not None:
-        check_backbone(config.model.backbone)
-    is_image = config.model.kind == "image"
-    module = IMAGE_MODULE if is_image else config.model.module or DEFAULT_MODULE
-    custom_config: dict[str, Any] = {
-        "features": config.features.model_dump(mode="json"),
-        "module_digest": _module_digest(module),  # so that an edit of the module is not taken from the cache
-    }
-    example_gen = ImageExampleGen(config.data) if is_image else TableExampleGen(config.data)
-    examples = example_gen.outputs["examples"]
-    statistics = StatisticsGen(examples, max_rows=config.data.statistics_rows).outputs["statistics"]
-    schema_gen = SchemaGen(
-        statistics,
-        examples,
-        label=config.data.label,
-        task=config.model.task,
-        features=config.features,
-        frozen_schema=_read_frozen_schema(config),
-    )
-    example_validator = ExampleValidator(statistics=statistics, schema=schema_gen.outputs["schema"])
-    gate = AnomalyGate(
-        example_validator.outputs["anomalies"], schema_gen.outputs["schema"], validation=config.validation
-    )
-    schema = gate.outputs["approved_schema"]
-    transform = Transform(
-        examples=examples,
-        schema=schema,
-        preprocessing_fn=f"{module}.preprocessing_fn",
-        custom_config=custom_config,
-        materialize=False,
-        disable_statistics=True,
-    )
-    trainer = Trainer(
-        run_fn="kubetfx.models.image_training.run_fn" if is_image else "kubetfx.models.training.run_fn",
-        examples=examples,
-        schema=schema,
-        transform_graph=transform.outputs["transform_graph"],
-        train_args=trainer_pb2.TrainArgs(splits=[TRAIN]),
-        eval_args=trainer_pb2.EvalArgs(splits=[VALIDATION if config.data.splits.validation else EVAL]),
-        custom_config={
-            **custom_config,
-            "model": config.model.model_dump(mode="json"),
-            "training": config.training.model_dump(mode="json"),
-            "warmup_rows": config.serving.warmup_rows,
-            **({"max_pixels": config.data.max_pixels} if is_image else {}),
-        },
-    )
-    model = trainer.outputs["model"]
-    push_directory = str(config.push_path)
-    resolver = ServedModelResolver(model, push_directory=push_directory)
-    evaluator = Evaluator(
-        examples,
-        model,
-        resolver.outputs["served_model"],
-        schema,
-        transform.outputs["transform_graph"],
-        evaluation=config.evaluation,
-        task=config.model.task,
-        golden_rows=config.serving.endpoint.golden_rows if config.serving.endpoint else 0,
-    )
-    pusher = Pusher(
-        model,
-        evaluator.outputs["blessing"],
-        evaluator.outputs["evaluation"],
-        push_directory=push_directory,
-        model_name=config.model_name,
-        endpoint=config.serving.endpoint,
-        keep_versions=config.serving.keep_versions,
-    )
-    report = Report(
-        {
-            "examples": examples,
-            "statistics": statistics,
-            "schema": schema,
-            "anomalies": example_validator.outputs["anomalies"],
-            "model": model,
-            "evaluation": evaluator.outputs["evaluation"],
-            "served_model": resolver.outputs["served_model"],
-            "pushed_model": pusher.outputs["pushed_model"],
-        },
-        settings=Settings.of(config),
-    )
-    components: list[Any] = [
-        example_gen,
-        statistics.producer_component,
-        schema_gen,
-        example_validator,
-        gate,
-        transform,
-        trainer,
-        resolver,
-        evaluator,
-        pusher,
-        report,
-    ]
-    return Pipeline(
-        pipeline_name=config.name,
-        pipeline_root=str(config.workspace_path / "artifacts"),
-        components=components,
-        enable_cache=True,
-        metadata_connection_config=_metadata_in(config.workspace_path),
-        beam_pipeline_args=config.beam.options,
-    )
+    with importable(config.folder):
+        return Definition(config).pipeline()
+
+
+def pipeline_of(config: PipelineConfig) -> Pipeline:
+    """The pipeline that a config asks for: the user's `definition`, or ours.
+
+    Raises:
+        ConfigError: the frozen schema or a module of the user's cannot be read, or the definition makes no pipeline.
+    """
+    if config.definition is None:
+        return create_pipeline(config)
+    with importable(config.folder):
+        pipeline = load_object(config.definition, key="definition")(config)
+    if not isinstance(pipeline, Pipeline):
+        raise ConfigError(
+            f"definition makes a tfx.dsl.Pipeline out of the config. Received: {type(pipeline).__name__} from "
+            f"{config.definition}. Return the pipeline."
+        )
+    return in_workspace(pipeline, config)
+
+
+def in_workspace(pipeline: Pipeline, config: PipelineConfig) -> Pipeline:
+    """Give a pipeline the workspace of its config, for its artifacts and their metadata; the pipeline itself."""
+    root = str(config.workspace_path / "artifacts")
+    pipeline.pipeline_info = data_types.PipelineInfo(pipeline_name=pipeline.id, pipeline_root=root)
+    pipeline.metadata_connection_config = _metadata_in(config.workspace_path)
+    return pipeline
 
 
 def _metadata_in(workspace: Path) -> metadata_store_pb2.ConnectionConfig:

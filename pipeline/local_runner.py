@@ -11,7 +11,7 @@ import importlib
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -29,13 +29,16 @@ from kubetfx.pipeline.spared_imports import (
     tensorflow_is_needed,
     uncollected,
 )
-from kubetfx.progress import Output, logged_to
+from kubetfx.progress import Begin, End, NodeBegins, NodeEnds, Progress, silent
+from kubetfx.redirection import logged_to
 from kubetfx.run_record import RunRecord
 from kubetfx.storage import is_url
+from kubetfx.user_code import importable
 from kubetfx.workspace import locked
 
 if TYPE_CHECKING:  # importing TFX takes seconds, and the first line is to be on the screen before that
     from ml_metadata import MetadataStore
+    from tfx.orchestration.pipeline import Pipeline
     from tfx.proto.orchestration import pipeline_pb2
 
 _MODULES_OF_DRIVERS = (
@@ -76,21 +79,38 @@ def import_for_runs(config: PipelineConfig | None) -> None:
 
 
 class LocalRunner:
-    """Runs one config's pipeline in its workspace."""
+    """Runs a pipeline in the workspace of its config."""
 
-    def __init__(self, config: PipelineConfig, output: Output) -> None:
+    def __init__(
+        self,
+        config: PipelineConfig,
+        *,
+        pipeline: "Pipeline | None" = None,
+        progress: Progress = silent,
+        command: Sequence[str] = (),
+    ) -> None:
+        """Prepare a run; nothing is written before `run`.
+
+        Args:
+            config: of the pipeline.
+            pipeline: to run. Default: what the config describes.
+            progress: is given the events of the run.
+            command: that started it, for its record.
+        """
         self._config = config
-        self._output = output
+        self._pipeline = pipeline
+        self._progress = progress
         self._code_digest = ""
         self._versions_before = push_directory.versions(config.push_path)
         self._run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
         self._log_folder = config.workspace_path / "logs" / self._run_id
         self._recorder = RunRecorder(
             config,
-            output,
+            progress,
             run_id=self._run_id,
             log_folder=self._log_folder,
             examples_properties=self._examples_properties,
+            command=command,
         )
         self._store: MetadataStore | None = None
 
@@ -103,21 +123,21 @@ class LocalRunner:
             UsageError: another run is using the workspace.
             KeyboardInterrupt: passed on, after the interrupted node was cleaned up.
         """
-        with locked(self._config.workspace_path):
+        with locked(self._config.workspace_path), importable(self._config.folder):
             self._log_folder.mkdir(parents=True)
             return self._recorder.keep(self._run_nodes)
 
     def _run_nodes(self) -> RunResult:
-        self._output.begin("Loading TFX")
+        self._progress(Begin("Loading TFX"))
         with logged_to(self._log_folder / "startup.log"):
             self._store, pipeline = self._prepare()
-        self._output.end()
+        self._progress(End())
         nodes = [node.pipeline_node for node in pipeline.nodes]
         self._recorder.plan([node.node_info.id for node in nodes])
         results = []
         for number, node in enumerate(nodes, start=1):
-            position = f"[{number}/{len(nodes)}]"
-            results.append(self._run_node(node, pipeline, self._store, position=position))
+            started = NodeBegins(number, len(nodes), node.node_info.id)
+            results.append(self._run_node(node, pipeline, self._store, started))
         (self._config.workspace_path / CODE_DIGEST).write_text(self._code_digest)
         with logged_to(self._log_folder / "summary.log"):
             return self._summarize(results, self._store)
@@ -138,7 +158,7 @@ class LocalRunner:
         from absl import logging
 
         logging.set_verbosity(logging.INFO)
-        pipeline = self._compiled_before() or self._compile()
+        pipeline = self._compiled(self._pipeline) if self._pipeline else self._compiled_before() or self._compile()
 
         from ml_metadata import MetadataStore
         from tfx.dsl.compiler.constants import PIPELINE_RUN_ID_PARAMETER_NAME
@@ -172,12 +192,20 @@ class LocalRunner:
         with _imports_for(self._config):
             from tfx.dsl.compiler.compiler import Compiler
 
-            from kubetfx.pipeline.definition import create_pipeline
+            from kubetfx.pipeline.definition import pipeline_of
 
             gc.freeze()  # a full collection that looks at what is imported takes 0.2 s, several times a run
-        pipeline = Compiler().compile(create_pipeline(self._config))
+        pipeline = Compiler().compile(pipeline_of(self._config))
         compiled_pipeline.save(self._config.workspace_path, compiled_pipeline.key_of(self._config), pipeline)
         return pipeline
+
+    def _compiled(self, pipeline: "Pipeline") -> "pipeline_pb2.Pipeline":
+        """A pipeline that was handed over, in the workspace of the config."""
+        from tfx.dsl.compiler.compiler import Compiler
+
+        from kubetfx.pipeline.definition import in_workspace
+
+        return Compiler().compile(in_workspace(pipeline, self._config))
 
     def _is_cache_of_this_code(self) -> bool:
         """TFX's cache knows the inputs and properties of a node, and not the code that it runs."""
@@ -201,15 +229,15 @@ class LocalRunner:
         if broken:
             store.put_executions(broken)
 
-    def _run_node(self, node: Any, pipeline: Any, store: "MetadataStore", *, position: str) -> NodeResult:
-        node_id = node.node_info.id
+    def _run_node(self, node: Any, pipeline: Any, store: "MetadataStore", begins: NodeBegins) -> NodeResult:
+        node_id = begins.node_id
         log_path = self._log_folder / f"{node_id}.log"
         started = time.monotonic()
-        self._output.node_begins(position, node_id)
+        self._progress(begins)
 
         def result(state: NodeState, outputs: dict[str, list[str]] | None = None) -> NodeResult:
             node_result = NodeResult(node_id, state, time.monotonic() - started, log_path, outputs or {})
-            self._output.node_ends(position, node_result)
+            self._progress(NodeEnds(begins.number, begins.total, node_id, state, node_result.seconds))
             self._recorder.add(node_result.record(upstream=list(node.upstream_nodes)))
             return node_result
 
@@ -239,18 +267,9 @@ class LocalRunner:
         return result(state, outputs)
 
     def _summarize(self, results: list[NodeResult], store: "MetadataStore") -> RunResult:
-        outputs = {node.node_id: node.outputs for node in results}
-        (evaluation_uri,) = outputs["Evaluator"]["evaluation"]
-        (schema_uri,) = outputs["AnomalyGate"]["approved_schema"]
-        (anomalies_uri,) = outputs["ExampleValidator"]["anomalies"]
-        pushed = outputs["Pusher"].get("pushed_model", [])
-        artifacts = ResultFolders(
-            evaluation=Path(evaluation_uri),
-            anomalies=Path(anomalies_uri),
-            schema=Path(schema_uri),
-            pushed_version=_pushed_version(pushed[0], store) if pushed else None,
-            images=_of_images(outputs),
-        )
+        folders = {key: Path(uris[0]) for node in results for key, uris in node.outputs.items() if uris}
+        pushed = folders.get("pushed_model")
+        artifacts = ResultFolders.of(folders, pushed_version=_pushed_version(str(pushed), store) if pushed else None)
         return summarize(
             self._config, artifacts, run_id=self._run_id, nodes=results, versions_before=self._versions_before
         )
@@ -359,16 +378,11 @@ def _outputs_of(execution_id: int, store: "MetadataStore") -> dict[str, list[str
     return outputs
 
 
-def _of_images(outputs: dict[str, dict[str, list[str]]]) -> tuple[Path, Path] | None:
-    if "ImageExampleGen" not in outputs:
-        return None
-    (examples,), (model_run,) = outputs["ImageExampleGen"]["examples"], outputs["Trainer"]["model_run"]
-    return Path(examples), Path(model_run)
-
-
-def _pushed_version(uri: str, store: "MetadataStore") -> int:
+def _pushed_version(uri: str, store: "MetadataStore") -> int | None:
+    """None: the Pusher of TFX was there, and the model was not blessed."""
     (artifact,) = store.get_artifacts_by_uri(uri)
-    return int(artifact.custom_properties["pushed_version"].string_value)
+    version = artifact.custom_properties["pushed_version"].string_value
+    return int(version) if version else None
 
 
 def _root_cause(error: BaseException) -> str:

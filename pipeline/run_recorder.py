@@ -5,7 +5,6 @@ That record or report cannot be written is no reason to fail the run.
 
 import contextlib
 import math
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -16,7 +15,8 @@ from kubetfx import run_record
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.errors import KubetfxError
 from kubetfx.pipeline.run_result import RunResult
-from kubetfx.progress import Output, logged_to
+from kubetfx.progress import Message, Progress
+from kubetfx.redirection import logged_to
 from kubetfx.run_record import NodeRecord, RunRecord
 
 
@@ -26,27 +26,29 @@ class RunRecorder:
     def __init__(
         self,
         config: PipelineConfig,
-        output: Output,
+        progress: Progress,
         *,
         run_id: str,
         log_folder: Path,
         examples_properties: Callable[[RunRecord], Mapping[str, Any]] = lambda _: {},
+        command: Sequence[str] = (),
     ) -> None:
         """Begin it; nothing is written before `plan`.
 
         Args:
             config: of the pipeline.
-            output: to say that a report could not be written.
+            progress: is told where a report could not be written.
             run_id: of the run.
             log_folder: of the run.
             examples_properties: custom properties of the examples, of a run that did not reach the node Report.
+            command: that started the run; empty where it was started in Python.
         """
         self._config = config
-        self._output = output
+        self._progress = progress
         self._log_folder = log_folder
         self._examples_properties = examples_properties
         self._started = time.monotonic()
-        self._record = run_record.begin(config, run_id=run_id, command=["kubetfx", *sys.argv[1:]])
+        self._record = run_record.begin(config, run_id=run_id, command=command)
 
     def plan(self, node_ids: Sequence[str]) -> None:
         """Note all nodes of the pipeline in their order."""
@@ -56,7 +58,7 @@ class RunRecorder:
         """Note how nodes ended."""
         self._update(nodes=[*self._record.nodes, *nodes])
 
-    def pushed(self, version: int) -> None:
+    def pushed(self, version: int | None) -> None:
         """Note a version that is served from now on, however the run ends."""
         self._update(pushed_version=version)
 
@@ -76,14 +78,14 @@ class RunRecorder:
         return self._end(result)
 
     def _end(self, result: RunResult) -> RunResult:
-        state: run_record.RunState = "not_blessed"
+        state: run_record.RunState = "finished" if result.evaluation is None else "not_blessed"
         if result.pushed_version is not None:
             state = "pushed" if result.is_new_version else "unchanged"
         record = run_record.ended(
             self._record,
             state,
             seconds=time.monotonic() - self._started,
-            metrics={name: value for name, value in result.evaluation.metrics.items() if math.isfinite(value)},
+            metrics={name: value for name, value in result.metrics.items() if math.isfinite(value)},
             pushed_version=result.pushed_version,
         )
         return replace(result, report_path=self._publish(record))
@@ -112,5 +114,6 @@ class RunRecorder:
                 properties = self._examples_properties(record)
                 return run_report.publish(self._config, record, examples_properties=properties, ask_model=ask_model)
         except Exception as error:
-            self._output.say(f"The report could not be written: {type(error).__name__}: {error}", style="yellow")
+            message = f"The report could not be written: {type(error).__name__}: {error}"
+            self._progress(Message(message, style="yellow"))
             return None

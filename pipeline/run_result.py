@@ -1,6 +1,7 @@
 """How a run ended, wherever it ran: its nodes, what the evaluation found, what was pushed."""
 
-from collections.abc import Collection, Sequence
+import html
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -48,9 +49,10 @@ class RunResult:
 
     run_id: str
     nodes: list[NodeResult]
-    evaluation: "EvaluationResult"
+    evaluation: "EvaluationResult | None"
+    """None where the pipeline has no Evaluator of kubetfx."""
     pushed_version: int | None
-    """None if the model was not blessed."""
+    """None if nothing was pushed: the model was not blessed, or the pipeline has no Pusher."""
     is_new_version: bool
     """Whether this run put it there."""
     excluded_columns: dict[str, str]
@@ -61,23 +63,60 @@ class RunResult:
     """The HTML file that says all that the run found out."""
     notes: list[str] = field(default_factory=list)
     """Of images: what was left out, which are copies, and how long training waited for them."""
+    examples_path: Path | None = None
+    """Folder of the rows that the model was trained and evaluated on, a folder per split."""
 
     @property
     def changed(self) -> bool:
         """Whether any node was executed."""
         return any(node.state == "done" for node in self.nodes)
 
+    @property
+    def blessed(self) -> bool:
+        """Whether the model reached every threshold; without an Evaluator of kubetfx, whether it was pushed."""
+        return self.pushed_version is not None if self.evaluation is None else self.evaluation.is_blessed
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Metrics of the model on the evaluation split, by name; empty without an Evaluator of kubetfx."""
+        return {} if self.evaluation is None else dict(self.evaluation.metrics)
+
+    def _repr_html_(self) -> str:
+        """The report, in a notebook: a frame without access to the page around it."""
+        if self.report_path is None or not self.report_path.is_file():
+            return f"<pre>{html.escape(repr(self))}</pre>"
+        page = html.escape(self.report_path.read_text(encoding="utf-8"), quote=True)
+        style = "width: 100%; height: 40em; border: 1px solid #8884"
+        return f'<iframe sandbox srcdoc="{page}" style="{style}" title="Report of run {self.run_id}"></iframe>'
+
 
 @dataclass(frozen=True)
 class ResultFolders:
-    """Where a run left what its result is read from: folders of artifacts."""
+    """Where a run left what its result is read from: folders of artifacts. None: the pipeline has no such output."""
 
-    evaluation: Path
-    anomalies: Path
-    schema: Path
+    evaluation: Path | None
+    anomalies: Path | None
+    schema: Path | None
+    examples: Path | None
+    model_run: Path | None
     pushed_version: int | None
-    images: tuple[Path, Path] | None = None
-    """Of images: the examples, and what the training left."""
+
+    @classmethod
+    def of(cls, folders: Mapping[str, Path], *, pushed_version: int | None) -> "ResultFolders":
+        """Find them among the outputs of all nodes.
+
+        Args:
+            folders: of the outputs by their key; of several with one key that of the last node.
+            pushed_version: of the model that was pushed.
+        """
+        return cls(
+            evaluation=folders.get("evaluation"),
+            anomalies=folders.get("anomalies"),
+            schema=folders.get("approved_schema", folders.get("schema")),
+            examples=folders.get("examples"),
+            model_run=folders.get("model_run"),
+            pushed_version=pushed_version,
+        )
 
 
 def summarize(
@@ -97,21 +136,32 @@ def summarize(
         nodes: how each of them ended.
         versions_before: versions that the push directory had before the run.
     """
-    from kubetfx.components.anomaly_gate import read_anomalies
     from kubetfx.components.data.image_notes import read_notes
     from kubetfx.components.evaluation.evaluation_result import read_result
-    from kubetfx.models.features import read_features, read_schema
 
-    folders = {path.name.removeprefix("Split-"): path for path in sorted(artifacts.anomalies.glob("Split-*"))}
-    anomalies = read_anomalies(folders, config.validation)
     version = artifacts.pushed_version
+    has_notes = config.data.format == "images" and artifacts.examples and artifacts.model_run
     return RunResult(
         run_id=run_id,
         nodes=list(nodes),
-        evaluation=read_result(artifacts.evaluation),
+        evaluation=read_result(artifacts.evaluation) if artifacts.evaluation else None,
         pushed_version=version,
         is_new_version=version is not None and version not in versions_before,
-        warnings=[str(anomaly) for anomaly in anomalies if anomaly.action == "warn"],
-        excluded_columns=read_features(read_schema(artifacts.schema / SCHEMA)).excluded,
-        notes=read_notes(*artifacts.images) if artifacts.images else [],
+        warnings=_warnings(config, artifacts.anomalies) if artifacts.anomalies else [],
+        excluded_columns=_excluded_columns(artifacts.schema) if artifacts.schema else {},
+        notes=read_notes(artifacts.examples, artifacts.model_run) if has_notes else [],  # type: ignore[arg-type]
+        examples_path=artifacts.examples,
     )
+
+
+def _warnings(config: PipelineConfig, anomalies: Path) -> list[str]:
+    from kubetfx.components.anomaly_gate import read_anomalies
+
+    folders = {path.name.removeprefix("Split-"): path for path in sorted(anomalies.glob("Split-*"))}
+    return [str(anomaly) for anomaly in read_anomalies(folders, config.validation) if anomaly.action == "warn"]
+
+
+def _excluded_columns(schema: Path) -> dict[str, str]:
+    from kubetfx.models.features import read_features, read_schema
+
+    return read_features(read_schema(schema / SCHEMA)).excluded

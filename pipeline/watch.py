@@ -22,7 +22,8 @@ from kubetfx.config.data import DataConfig
 from kubetfx.config.loading import load_config
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.errors import KubetfxError
-from kubetfx.progress import Output, logged_to
+from kubetfx.progress import Begin, End, Message, Progress
+from kubetfx.redirection import logged_to
 from kubetfx.serving.image_folders import pictures_below
 from kubetfx.storage import is_url
 
@@ -73,44 +74,44 @@ def look(config_path: Path, overrides: Sequence[str]) -> Watched:
     return Watched(tuple(places), _states(files))
 
 
-def watch(config_path: Path, overrides: Sequence[str], output: Output, *, run: Callable[[], int]) -> int:
+def watch(config_path: Path, overrides: Sequence[str], progress: Progress, *, run: Callable[[], int]) -> int:
     """Run at once, and again after each change, until the process is interrupted.
 
     Args:
         config_path: pipeline.yaml.
         overrides: what `--set` puts over it.
-        output: where talk goes.
+        progress: is told what is watched, and what has changed.
         run: runs the pipeline, says how it went, and returns the exit code; called in a process of its own.
 
     Returns:
         The exit code: 0 if it was interrupted while it waited, or that of the run that it cut off.
     """
-    _import_for_runs(config_path, overrides, output)
+    _import_for_runs(config_path, overrides, progress)
     interrupts = _Interrupts()
     while True:
         before = look(config_path, overrides)
         exit_code = interrupts.run(run)
         if interrupts.came:
             return exit_code
-        output.say(f"Watching {', '.join(before.places)}. Ctrl-C ends it.", style="dim")
+        progress(Message(f"Watching {', '.join(before.places)}. Ctrl-C ends it.", style="dim"))
         changed = _wait(config_path, overrides, before, interrupts)
         if interrupts.came:
             return 0
         names = ", ".join(_relative(path) for path in changed[:MAX_NAMED])
-        output.say(f"\nChanged: {names}{', ...' if len(changed) > MAX_NAMED else ''}", style="bold")
+        progress(Message(f"\nChanged: {names}{', ...' if len(changed) > MAX_NAMED else ''}", style="bold"))
 
 
-def _import_for_runs(config_path: Path, overrides: Sequence[str], output: Output) -> None:
+def _import_for_runs(config_path: Path, overrides: Sequence[str], progress: Progress) -> None:
     try:
         config = load_config(config_path, overrides=overrides)
     except KubetfxError:
         config = None  # which may change to anything
-    output.begin("Loading TFX")
+    progress(Begin("Loading TFX"))
     with logged_to(Path(os.devnull)):
         from kubetfx.pipeline import local_runner
 
         local_runner.import_for_runs(config)
-    output.end()
+    progress(End())
     gc.collect()
     gc.freeze()  # what is here stays shared with the runs
 

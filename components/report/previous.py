@@ -5,7 +5,7 @@ from pathlib import Path
 
 from kubetfx import run_record
 
-FINISHED = frozenset({"pushed", "unchanged", "not_blessed"})
+FINISHED = frozenset({"pushed", "unchanged", "finished", "not_blessed"})
 
 
 @dataclass(frozen=True)

@@ -1,32 +1,27 @@
-"""The only reader of YAML: pipeline.yaml and overrides become a `PipelineConfig`.
+"""The only reader of YAML: pipeline.yaml and overrides become a `PipelineConfig`."""
 
-Relative paths are relative to the folder of pipeline.yaml.
-"""
-
-import re
-from collections.abc import Iterator, Sequence
+import copy
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
+from kubetfx.config.faults import kind_of
 from kubetfx.config.pipeline import PipelineConfig
-from kubetfx.config.section import nearest
 from kubetfx.errors import ConfigError
-from kubetfx.storage import is_url, locate
-
-_TYPE_IN_PATH = re.compile(r"(function-|literal\[|dict\[|tuple\[|str$)")
-"""What pydantic puts into a path to say which member of a union it tried."""
 
 
-def load_config(path: Path, *, overrides: Sequence[str] = ()) -> PipelineConfig:
-    """Read pipeline.yaml.
+def load_config(
+    source: str | Path | Mapping[str, Any], *, overrides: Mapping[str, Any] | Sequence[str] = ()
+) -> PipelineConfig:
+    """Read a pipeline.yaml, or take its content as a dictionary.
 
     Args:
-        path: the YAML file.
-        overrides: `dotted.key=value`, the value in YAML, each put over what the file says.
+        source: path of the YAML file, or a dictionary of the same form. Relative paths in it start at the folder of the
+            file; those of a dictionary at the working directory.
+        overrides: values by dotted key, for example `{"training.epochs": 3}`, or texts `training.epochs=3` with the
+            value in YAML. Each replaces what the source says.
 
     Returns:
         The checked tree, with all paths absolute.
@@ -34,55 +29,44 @@ def load_config(path: Path, *, overrides: Sequence[str] = ()) -> PipelineConfig:
     Raises:
         ConfigError: the file cannot be read, is not YAML, or does not fit the tree. All faults are listed.
     """
-    document = _read_yaml(path)
-    for override in overrides:
-        _apply_override(document, override)
+    if isinstance(source, Mapping):
+        folder, document = None, copy.deepcopy(dict(source))
+    else:
+        path = Path(source)
+        folder, document = path.resolve().parent, _read_yaml(path)
+    for dotted, value in _as_mapping(overrides).items():
+        _override(document, dotted, value)
+    wrong = sorted(str(key) for key in document if not isinstance(key, str))
+    if wrong:
+        raise ConfigError(f"The names of sections are text. Received: {', '.join(wrong)}.")
     try:
-        config = PipelineConfig.model_validate(document)
-    except ValidationError as error:
-        faults = [_describe(dotted, faults) for dotted, faults in _by_path(error.errors()).items()]
-        raise ConfigError(f"{path} is not a valid pipeline:\n" + "\n".join(f"  {f}" for f in faults)) from None
-    return _with_absolute_paths(config, folder=path.resolve().parent)
+        return PipelineConfig(folder, **document)
+    except ConfigError as error:
+        if folder is None or not error.faults:
+            raise
+        raise ConfigError(f"{source} is not a valid pipeline:", faults=error.faults) from None
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML's own safe loader takes the last of two sections of one name without a word."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", node.start_mark)
-        return super().construct_mapping(node, deep)
+def as_config(source: PipelineConfig | str | Path | Mapping[str, Any]) -> PipelineConfig:
+    """A config, or what `load_config` takes."""
+    return source if isinstance(source, PipelineConfig) else load_config(source)
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        document = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
-    except FileNotFoundError:
-        raise ConfigError(
-            f"There is no such file. Received: {path}. "
-            "`kubetfx init DATA --label COLUMN` writes a pipeline.yaml for your data."
-        ) from None
-    except IsADirectoryError:
-        raise ConfigError(f"A pipeline is a YAML file. Received: the folder {path}.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}.") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from None
-    if not isinstance(document, dict):
-        raise ConfigError(f"{path} must hold a mapping of sections (name, data, ...). Received: {_kind(document)}.")
-    return document
+def _as_mapping(overrides: Mapping[str, Any] | Sequence[str]) -> Mapping[str, Any]:
+    return overrides if isinstance(overrides, Mapping) else dict(_parsed(override) for override in overrides)
 
 
-def _apply_override(document: dict[str, Any], override: str) -> None:
+def _parsed(override: str) -> tuple[str, Any]:
     dotted, separator, text = override.partition("=")
     if not separator or not all(dotted.split(".")):
-        raise ConfigError(f"--set takes dotted.key=value. Received: {override!r}. Try --set training.epochs=3.")
+        raise ConfigError(f"An override is dotted.key=value. Received: {override!r}. Try training.epochs=3.")
     try:
-        value = yaml.safe_load(text)
+        return dotted, yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"--set {dotted}: the value is not YAML. Received: {text!r} ({error}).") from None
+        raise ConfigError(f"{dotted}: the value is not YAML. Received: {text!r} ({error}).") from None
+
+
+def _override(document: dict[str, Any], dotted: str, value: Any) -> None:
     *parents, last = dotted.split(".")
     section = document
     for depth, key in enumerate(parents, start=1):
@@ -91,107 +75,36 @@ def _apply_override(document: dict[str, Any], override: str) -> None:
         section = section[key]
         if not isinstance(section, dict):
             inner = ".".join(parents[:depth])
-            raise ConfigError(f"--set {dotted}: {inner} has no keys. Received: {inner} = {section!r}.")
+            raise ConfigError(f"{dotted} cannot be set: {inner} has no keys. Received: {inner} = {section!r}.")
     section[last] = value
 
 
-def _by_path(errors: Sequence[ErrorDetails]) -> dict[str, list[ErrorDetails]]:
-    """Faults by dotted path. A value may be wrong in several ways; where a part of it is, that part is what counts."""
-    paths: dict[str, list[ErrorDetails]] = {}
-    for error in errors:
-        location = tuple(part for part in error["loc"] if not _TYPE_IN_PATH.match(str(part)))
-        paths.setdefault(".".join(map(str, location)), []).append({**error, "loc": location})
-    return {path: faults for path, faults in paths.items() if not any(p.startswith(f"{path}.") for p in paths)}
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML's own safe loader takes the last of two sections of one name without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys: list[Any] = []
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in keys:
+                raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key!r}", key_node.start_mark)
+            keys.append(key)
+        return super().construct_mapping(node, deep)
 
 
-def _describe(path: str, faults: Sequence[ErrorDetails]) -> str:
-    fault = faults[0]
-    location = fault["loc"]
-    dotted = path or "the pipeline"
-    if fault["type"] == "extra_forbidden":
-        known = _fields_at(location[:-1])
-        key = str(location[-1])
-        return f"{dotted}: there is no such key.{nearest(key, known)} Known here: {', '.join(known)}."
-    if fault["type"] == "missing":
-        return f"{dotted}: is required."
-    message = "; or ".join(_lower_first(other["msg"].removeprefix("Value error, ")) for other in faults)
-    if fault["type"] == "value_error":  # our own; it says what was received
-        return f"{message}." if message.startswith(dotted) else f"{dotted}: {message}."
-    return f"{dotted}: {message}. Received: {fault['input']!r} ({_kind(fault['input'])})."
-
-
-def _lower_first(text: str) -> str:
-    return text[0].lower() + text[1:]
-
-
-def _fields_at(location: Sequence[str | int]) -> list[str]:
-    section: type[BaseModel] = PipelineConfig
-    for part in location:
-        field = section.model_fields.get(str(part))
-        inner = next(_sections(field.annotation), None) if field else None
-        section = inner or section
-    return list(section.model_fields)
-
-
-def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for argument in get_args(annotation):
-        yield from _sections(argument)
-
-
-def _kind(value: object) -> str:
-    names = {
-        dict: "a mapping",
-        list: "a list",
-        str: "text",
-        bool: "true or false",
-        int: "a number",
-        float: "a number",
-    }
-    return "nothing" if value is None else names.get(type(value), type(value).__name__)
-
-
-def _with_absolute_paths(config: PipelineConfig, *, folder: Path) -> PipelineConfig:
-    def absolute(path: str, *, section: str) -> str:
-        if is_url(path):
-            raise ConfigError(f"{section}: a path of this machine's file system is needed. Received: {path}.")
-        return str(folder / Path(path).expanduser())
-
-    def anywhere(path: str, *, section: str) -> str:
-        if not is_url(path):
-            return absolute(path, section=section)
-        try:
-            return str(locate(path))
-        except ValueError as error:
-            raise ConfigError(f"{section}: {error}.") from None
-
-    data, serving = config.data, config.serving
-    workspace = absolute(config.workspace or f".kubetfx/{config.name}", section="workspace")
-    push_directory = serving.push_directory or f"{workspace}/pushed/{config.model_name}"
-    schema_file = data.schema_file and absolute(data.schema_file, section="data.schema_file")
-    weights, checkpoints = config.model.weights, config.training.checkpoint_directory
-    return config.model_copy(
-        update={
-            "workspace": workspace,
-            "data": data.model_copy(
-                update={"path": anywhere(data.path, section="data.path"), "schema_file": schema_file}
-            ),
-            "serving": serving.model_copy(
-                update={"push_directory": anywhere(push_directory, section="serving.push_directory")}
-            ),
-            "model": config.model.model_copy(
-                update={
-                    "weights": weights
-                    if weights in ("imagenet", "none")
-                    else absolute(weights, section="model.weights")
-                }
-            ),
-            "training": config.training.model_copy(
-                update={
-                    "checkpoint_directory": checkpoints
-                    and absolute(checkpoints, section="training.checkpoint_directory")
-                }
-            ),
-        }
-    )
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        document = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
+    except FileNotFoundError:
+        raise ConfigError(
+            f"There is no such file. Received: {path}. `kubetfx init` writes a pipeline.yaml for your data."
+        ) from None
+    except IsADirectoryError:
+        raise ConfigError(f"A pipeline is a YAML file. Received: the folder {path}.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}.") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from None
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path} must hold a mapping of sections (name, data, ...). Received: {kind_of(document)}.")
+    return document

@@ -4,24 +4,30 @@ Values are checked here as far as they can be without the data; `pipeline/prefli
 """
 
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
-from pydantic import ValidationInfo, field_validator, model_validator
+from pydantic import PrivateAttr, ValidationError, ValidationInfo, field_validator, model_validator
 
 from kubetfx.config.beam import BeamConfig
 from kubetfx.config.data import DataConfig, FeaturesConfig, ValidationConfig
 from kubetfx.config.evaluation import IMAGE_METRICS, METRICS, EvaluationConfig
+from kubetfx.config.faults import describe_faults
 from kubetfx.config.kubeflow import COMPONENTS, KubeflowConfig
 from kubetfx.config.model import ModelConfig
+from kubetfx.config.paths import with_absolute_paths
 from kubetfx.config.report import CardConfig, ReportConfig
 from kubetfx.config.section import Name, Section, nearest
 from kubetfx.config.serving import ServingConfig
 from kubetfx.config.training import TrainingConfig
+from kubetfx.errors import ConfigError
 from kubetfx.storage import Location, locate
 
 
 class PipelineConfig(Section):
-    """All of pipeline.yaml."""
+    """All of pipeline.yaml, in Python: `PipelineConfig(name="houses", data={"path": "houses.csv", "label": "price"})`.
+
+    Sections are dictionaries or objects (`DataConfig(...)`). Relative paths start at the working directory.
+    """
 
     name: Name
     """Name of the pipeline: of its workspace, its runs, and by default of the served model."""
@@ -35,9 +41,38 @@ class PipelineConfig(Section):
     card: CardConfig = CardConfig()
     serving: ServingConfig = ServingConfig()
     beam: BeamConfig = BeamConfig()
+    definition: str | None = None
+    """Your own function in place of kubetfx.pipeline.definition:create_pipeline, as `module:function`: it takes the
+    config and returns a TFX pipeline. The module is installed, or beside pipeline.yaml."""
     kubeflow: KubeflowConfig = KubeflowConfig()
     workspace: str | None = None
     """Folder of artifacts, metadata and logs. Default: .kubetfx/NAME beside pipeline.yaml."""
+
+    _folder: Path = PrivateAttr()
+
+    def __init__(self, folder: Path | None = None, /, **sections: Any) -> None:
+        """Check the sections, and make their paths absolute.
+
+        Args:
+            folder: where relative paths start, and where modules of the user's are looked for. Default: the working
+                directory.
+            sections: by name, as in pipeline.yaml.
+
+        Raises:
+            ConfigError: the sections do not fit the tree. All faults are listed.
+        """
+        folder = (folder or Path.cwd()).resolve()
+        try:
+            super().__init__(**with_absolute_paths(sections, folder=folder))
+        except ValidationError as error:
+            raise ConfigError("The pipeline is not valid:", faults=describe_faults(error, type(self))) from None
+        self._folder = folder
+
+    @property
+    def folder(self) -> Path:
+        """The folder of pipeline.yaml, or the working directory of who made it in Python: modules of the user's are
+        looked for here."""
+        return self._folder
 
     @field_validator("evaluation")
     @classmethod
@@ -61,7 +96,9 @@ class PipelineConfig(Section):
 
     @field_validator("kubeflow")
     @classmethod
-    def _components_are_known(cls, kubeflow: KubeflowConfig) -> KubeflowConfig:
+    def _components_are_known(cls, kubeflow: KubeflowConfig, info: ValidationInfo) -> KubeflowConfig:
+        if info.data.get("definition") is not None:  # what its components are is known when it is put together
+            return kubeflow
         fused = [name for group in kubeflow.fused_groups for name in group]
         for section, names in (("resources", kubeflow.resources), ("fuse", fused)):
             for name in names:
@@ -112,11 +149,11 @@ class PipelineConfig(Section):
     @property
     def workspace_path(self) -> Path:
         """Folder of artifacts, metadata and logs."""
-        assert self.workspace is not None  # load_config fills it in
+        assert self.workspace is not None  # filled in before the check
         return Path(self.workspace)
 
     @property
     def push_path(self) -> Location:
         """TensorFlow Serving's model base path."""
-        assert self.serving.push_directory is not None  # load_config fills it in
+        assert self.serving.push_directory is not None  # filled in before the check
         return locate(self.serving.push_directory)

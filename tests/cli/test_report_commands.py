@@ -69,16 +69,14 @@ def test_report_of_a_run_that_left_nothing_is_made(config: Path) -> None:
 
 
 @pytest.mark.parametrize("opens", [True, False])
-def test_report_is_opened_where_there_is_a_browser(
-    config: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], opens: bool
-) -> None:
+def test_report_is_opened_where_there_is_a_browser(config: Path, monkeypatch: pytest.MonkeyPatch, opens: bool) -> None:
     recorded(config, "20260102-000000-bbb", "failed", error="ValueError: no")
     asked = []
     monkeypatch.setattr("webbrowser.open", lambda url: asked.append(url) or opens)
     result = CliRunner().invoke(app, ["report", str(config), "--open"], catch_exceptions=False)
 
     assert asked == [Path(result.stdout.strip()).resolve().as_uri()]
-    assert ("There is no browser here" in capfd.readouterr().err) is not opens
+    assert ("There is no browser here" in result.stderr) is not opens
 
 
 def test_two_runs_are_compared(config: Path) -> None:

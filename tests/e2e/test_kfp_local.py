@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from ml_metadata.metadata_store import metadata_store
+from ml_metadata.proto import metadata_store_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 
 from kubetfx.run_record import find
@@ -23,6 +25,15 @@ def on_kfp_local(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, Fin
     finished = project.run("--on", "kfp-local", "--set", "kubeflow.fuse=light")
     assert finished.exit_code == 0, finished.stdout
     return project, finished
+
+
+@pytest.fixture(scope="module")
+def unfused_on_kfp_local(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A penguins project whose package has run here, a task per node."""
+    project = penguins_in(tmp_path_factory.mktemp("unfused") / "penguins")
+    finished = project.run("--on", "kfp-local")
+    assert finished.exit_code == 0, finished.stdout
+    return project
 
 
 def pushed_tensors(project: Project) -> dict[str, np.ndarray]:
@@ -59,6 +70,29 @@ def test_it_pushes_the_model_of_the_plain_local_run(on_kfp_local, penguins):
         np.testing.assert_array_equal(array, theirs[name], err_msg=name)
     assert signatures(project) == signatures(penguins)
     assert pushed_files(project) == pushed_files(penguins)
+
+
+def test_fused_nodes_push_the_model_that_a_task_per_node_pushes(on_kfp_local, unfused_on_kfp_local):
+    project, _ = on_kfp_local
+    fused, unfused = pushed_tensors(project), pushed_tensors(unfused_on_kfp_local)
+
+    assert fused.keys() == unfused.keys()
+    assert fused
+    for name, array in fused.items():
+        np.testing.assert_array_equal(array, unfused[name], err_msg=name)
+    assert pushed_files(project) == pushed_files(unfused_on_kfp_local)
+
+
+def test_each_task_of_the_run_is_in_ml_metadata_once(on_kfp_local):
+    project, finished = on_kfp_local
+    config = metadata_store_pb2.ConnectionConfig()
+    config.sqlite.filename_uri = str(project.workspace / "kfp-local" / "metadata.sqlite")
+    config.sqlite.connection_mode = metadata_store_pb2.SqliteMetadataSourceConfig.READONLY
+    store = metadata_store.MetadataStore(config)
+
+    run = store.get_context_by_type_and_name("system.PipelineRun", finished.document["run_id"])
+    titles = [e.custom_properties["display_name"].string_value for e in store.get_executions_by_context(run.id)]
+    assert sorted(filter(None, titles)) == sorted(states(finished))
 
 
 def test_it_finds_the_metrics_of_the_plain_local_run(on_kfp_local, penguins):

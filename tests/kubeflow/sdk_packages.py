@@ -1,6 +1,6 @@
 """Pipelines as users of the kfp SDK write them; compiled by the tests that import them."""
 
-from typing import Optional
+from typing import NamedTuple, Optional
 
 from kfp import dsl, kubernetes
 from kfp.dsl import Artifact, Dataset, Input, Model, Output
@@ -60,6 +60,63 @@ def train(
 @dsl.container_component
 def push(model: Input[Model], destination: str):
     return dsl.ContainerSpec(image=IMAGE, command=["push"], args=[model.uri, destination])
+
+
+@dsl.container_component
+def produce(examples: Output[Dataset]):
+    return dsl.ContainerSpec(image=IMAGE, command=["produce"], args=[dsl.PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER])
+
+
+@dsl.container_component
+def compare(left: Input[Dataset], right: Input[Dataset]):
+    return dsl.ContainerSpec(image=IMAGE, command=["compare"], args=[dsl.PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER])
+
+
+@dsl.pipeline(name="hand-on")
+def hand_on(left: Input[Dataset], right: Input[Dataset]) -> NamedTuple("Both", first=Dataset, again=Dataset):  # type: ignore[valid-type]
+    compare(left=left, right=left)
+    examples = produce().outputs["examples"]
+    return NamedTuple("Both", first=Dataset, again=Dataset)(examples, examples)  # type: ignore[call-arg]
+
+
+@dsl.pipeline(name="everything-twice")
+def everything_twice(side: str = "heads"):
+    examples = produce().outputs["examples"]
+    handed = hand_on(left=examples, right=examples)
+    with dsl.If(side == "heads"):
+        compare(left=examples, right=examples)
+    compare(left=handed.outputs["first"], right=handed.outputs["again"])
+    imported = [dsl.importer(artifact_uri="gs://rows/1", artifact_class=Dataset).output for _ in range(2)]
+    compare(left=imported[0], right=imported[1])
+
+
+@dsl.pipeline(name="each-once")
+def each_once():
+    first, second = produce(), count(rows=1)
+    compare(left=first.outputs["examples"], right=second.outputs["examples"])
+    imported = [
+        dsl.importer(artifact_uri="gs://rows/1", artifact_class=Dataset, reimport=True).output for _ in range(2)
+    ]
+    compare(left=imported[0], right=imported[1])
+    compare(left=first.outputs["examples"], right=imported[0])
+
+
+@dsl.pipeline(name="once-more")
+def once_more():
+    examples = produce().outputs["examples"]
+    compare(left=examples, right=examples)
+
+
+@dsl.pipeline(name="twice-to-a-dag")
+def twice_to_a_dag():
+    examples = produce().outputs["examples"]
+    hand_on(left=examples, right=examples)
+
+
+@dsl.pipeline(name="twins")
+def twins():
+    """The second of two tasks that do the same takes its output from the cache of the first."""
+    compare(left=produce().outputs["examples"], right=produce().outputs["examples"])
 
 
 @dsl.pipeline(name="inner")

@@ -70,6 +70,16 @@ def Read(model: InputArtifact[standard_artifacts.Model]) -> OutputDict(text=str)
 
 
 @component
+def Compare(
+    left: InputArtifact[standard_artifacts.Model], right: InputArtifact[standard_artifacts.Model], times: int
+) -> OutputDict(text=str):  # type: ignore[valid-type]
+    """Each input is an object of its own, also where both are one artifact."""
+    left.uri, right_uri = "/nowhere", right.uri
+    with open(f"{right_uri}/text.txt") as file:
+        return {"text": file.read() * times}
+
+
+@component
 def Judge(blessed: Parameter[int], blessing: OutputArtifact[standard_artifacts.ModelBlessing]) -> None:
     blessing.set_int_custom_property("blessed", blessed)
 

@@ -20,6 +20,7 @@ from tfx.orchestration.data_types import RuntimeParameter
 from tfx.orchestration.kubeflow.decorators import FinalStatusStr
 from tfx.proto import infra_validator_pb2
 from tfx.types import Channel, standard_artifacts
+from tfx.types.channel_utils import union
 
 from kubetfx.config.kubeflow import COMPONENTS
 from kubetfx.config.loading import load_config
@@ -32,7 +33,7 @@ from kubetfx.pipeline import definition
 from tests.kubeflow import taxi_pipeline
 from tests.kubeflow.conftest import documents, specs
 from tests.kubeflow.published_schemas import custom_resource_schema, schema
-from tests.kubeflow.taxi_pipeline import Fail, Number, Read, Tell, Write, small, taxi
+from tests.kubeflow.taxi_pipeline import Compare, Fail, Number, Read, Tell, Write, small, taxi
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 GOLDEN = Path(__file__).parent / "goldens" / "penguins.yaml"
@@ -261,9 +262,17 @@ def test_fused_components_are_one_task(example):
     }
     spec = specs(package)["served-model-resolver-evaluator-pusher-report"]
     assert [node.id for node in spec.nodes] == ["ServedModelResolver", "Evaluator", "Pusher", "Report"]
-    evaluator = {f"evaluator_{key}" for key in ("examples", "model", "schema", "transform_graph")}
-    report = {f"report_{key}" for key in ("anomalies", "examples", "model", "schema", "statistics")}
-    assert set(spec.inputs) == {"served_model_resolver_model", "pusher_model", *evaluator, *report}
+    assert set(spec.inputs) == {
+        "anomaly_gate_approved_schema",
+        "example_validator_anomalies",
+        "statistics_gen_statistics",
+        "table_example_gen_examples",
+        "trainer_model",
+        "transform_transform_graph",
+    }
+    assert {node.id: node.inputs.get("model") for node in spec.nodes} == dict.fromkeys(
+        ("ServedModelResolver", "Evaluator", "Pusher", "Report"), ("trainer_model",)
+    )
 
 
 def test_fused_components_cannot_ask_for_different_pods(example):
@@ -374,7 +383,7 @@ def test_package_as_the_model_s_module_is_refused(compile_module):
 
 
 def test_module_that_is_no_python_names_its_line(compile_module):
-    with pytest.raises(ConfigError, match=r"model\.module is no Python\. Received: .*my_broken\.py, line 2: "):
+    with pytest.raises(ConfigError, match=r"model\.module is not valid Python\. Received: .*my_broken\.py, line 2: "):
         compile_module("my_broken", my_broken="x = 1\ndef\n")
 
 
@@ -411,6 +420,72 @@ def test_taxi_template_of_tfx_compiles(compiled):
     assert "/taxi/serving" in resolver.properties["push_destination"].value
     override = specs(package)["trainer"].nodes[0].properties["train_args"].overrides[0]
     assert override.path == ("num_steps",)
+
+
+def artifacts_taken(package: dict[str, Any]) -> dict[str, list[str]]:
+    """What each task takes, by its DAG and name."""
+    dags = {"root": package["root"], **package["components"]}
+    return {
+        f"{name}.{task}": [str(source) for source in entry.get("inputs", {}).get("artifacts", {}).values()]
+        for name, component in dags.items()
+        for task, entry in component.get("dag", {}).get("tasks", {}).items()
+    }
+
+
+@pytest.mark.parametrize("fuse", ["none", "light"])
+@pytest.mark.parametrize("name", ["penguins", "flights", "digits", "seedlings"])
+def test_no_task_of_an_example_takes_an_artifact_twice(example, name, fuse):
+    _, (package, *_) = example(name, f"kubeflow.fuse={fuse}")
+
+    taken = artifacts_taken(package)
+    assert len(taken["root.served-model-resolver-evaluator-pusher-report" if fuse == "light" else "root.report"]) > 3
+    assert all(len(sources) == len(set(sources)) for sources in taken.values())
+
+
+def test_no_task_of_the_taxi_template_takes_an_artifact_twice(compiled):
+    fuse = [["StatisticsGen", "SchemaGen", "ExampleValidator"], ["Transform", "Trainer", "Evaluator", "CountRows"]]
+    for config in ({}, {"fuse": fuse}):
+        (package,) = compiled(taxi(), config)
+
+        taken = artifacts_taken(package)
+        assert "comp-condition-1.pusher" in taken
+        assert all(len(sources) == len(set(sources)) for sources in taken.values())
+    (fused,) = (spec for spec in specs(package).values() if "Evaluator" in {node.id for node in spec.nodes})
+    examples = {node.id: node.inputs["examples"] for node in fused.nodes}
+    assert examples["Transform"] == examples["Evaluator"] == examples["CountRows"] == ("csv_example_gen_examples",)
+    assert set(fused.inputs) == {"csv_example_gen_examples", "schema_gen_schema", "latest_blessed_model_resolver_model"}
+
+
+def test_channel_under_two_keys_of_a_component_is_one_input(compiled, tmp_path):
+    write = Write(text="x", times=1)
+    model = write.outputs["model"]
+    latest = Resolver(strategy_class=LatestArtifactStrategy, model=model).with_id("latest")
+    number = Number(value=1)
+    compare = Compare(left=model, right=latest.outputs["model"], times=number.outputs["number"])
+    (package,) = compiled(small("p", write, latest, number, compare))
+
+    assert list(package["root"]["dag"]["tasks"]["compare"]["inputs"]["artifacts"]) == ["left", "times"]
+    assert specs(package)["compare"].nodes[0].inputs == {"left": ("left",), "right": ("left",), "times": ("times",)}
+    assert lint(tmp_path / "package.yaml") == []
+
+
+def test_union_has_each_artifact_once(compiled):
+    one, two = (Write(text=name, times=1).with_id(name) for name in ("One", "Two"))
+    both = union([one.outputs["model"], two.outputs["model"], one.outputs["model"]])
+    (package,) = compiled(small("p", one, two, Read(model=both)))
+
+    assert specs(package)["read"].nodes[0].inputs == {"model": ("model", "model_2")}
+    assert len(package["root"]["dag"]["tasks"]["read"]["inputs"]["artifacts"]) == 2
+
+
+def test_condition_about_outputs_whose_names_run_together_reads_both(compiled):
+    one, two = Number(value=1).with_id("A.number"), Number(value=2).with_id("A_number")
+    with Cond(one.outputs["number"].future()[0].value < two.outputs["number"].future()[0].value):
+        write = Write(text="x", times=1)
+    (package,) = compiled(small("p", one, two, write))
+
+    taken = package["root"]["dag"]["tasks"]["predicate-1"]["inputs"]["artifacts"]
+    assert {source["taskOutputArtifact"]["producerTask"] for source in taken.values()} == {"a-number", "a-number-2"}
 
 
 def test_dynamic_property_is_resolved_from_an_input(compiled):

@@ -48,6 +48,35 @@ def test_packages_of_the_sdk_are_clean(kitchen_sink):
     assert linter.lint(kitchen_sink) == []
 
 
+def test_artifact_that_a_task_takes_twice_is_found_at_any_depth(tmp_path):
+    """Given twice to a DAG, taken twice within it, under two names of a DAG that hands it out, and imported twice."""
+    path = tmp_path / "package.yaml"
+    compiler.Compiler().compile(sdk_packages.everything_twice, str(path))
+
+    findings = linter.lint(path)
+
+    assert {(finding.rule, finding.severity) for finding in findings} == {("artifact-twice", "error")}
+    assert {finding.place for finding in findings} == {
+        "components.comp-condition-1.dag.tasks.compare.inputs.artifacts.right",
+        "components.comp-hand-on.dag.tasks.compare.inputs.artifacts.right",
+        "root.dag.tasks.hand-on.inputs.artifacts.right",
+        "root.dag.tasks.compare-2.inputs.artifacts.right",
+        "root.dag.tasks.compare-3.inputs.artifacts.right",
+    }
+    lines = path.read_text().splitlines()
+    assert {lines[finding.line - 2].strip() for finding in findings if finding.line} == {"right:"}
+    assert all("UNIQUE(artifact, execution, type)" in finding.what for finding in findings)
+    assert "the artifact of the input 'left' again" in findings[0].what
+
+
+def test_task_that_reads_an_artifact_of_each_input_is_clean(tmp_path):
+    """Two outputs of one task, one output of two tasks, an import that is made anew each time."""
+    path = tmp_path / "package.yaml"
+    compiler.Compiler().compile(sdk_packages.each_once, str(path))
+
+    assert linter.lint(path) == []
+
+
 def test_a_pipeline_version_for_git_ops_is_clean(tmp_path):
     path = tmp_path / "manifest.yaml"
     compiler.Compiler().compile(
@@ -132,6 +161,11 @@ def _only_exit_tasks(document: Document) -> None:
 def _final_status_of_nothing(document: Document) -> None:
     _inputs(document, "flip")["side"] = {"taskFinalStatus": {"producerTask": "train"}}
     _tasks(document)["flip"]["triggerPolicy"] = {"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"}
+
+
+def _take_the_examples_twice(document: Document) -> None:
+    taken = _tasks(document)["train"]["inputs"]["artifacts"]
+    taken["table"] = copy.deepcopy(taken["examples"])
 
 
 def _take_an_artifact_from_the_run(document: Document) -> None:
@@ -256,6 +290,7 @@ BREAKS: list[Any] = [
         ),
         "root.dag.tasks.flip.inputs.parameters.side",
     ),
+    ("artifact-twice", _take_the_examples_twice, "root.dag.tasks.train.inputs.artifacts.table"),
     ("dag-input", _wrap_in_dag, "components.comp-all.dag.tasks.flip.inputs.parameters.side"),
     ("dag-input-value", _wrap_in_dag_with_inputs, "root.dag.tasks.all"),
     (

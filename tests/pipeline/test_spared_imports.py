@@ -36,10 +36,10 @@ def test_what_is_spared_is_there_for_the_users_module():
 def test_compile_imports_only_what_describes_a_pipeline(tmp_path):
     program = (
         "import pathlib, sys\n"
-        "from kubetfx.cli.kubeflow_commands import _compile\n"
+        "from kubetfx.kubeflow.compilation import compile\n"
         "from kubetfx.config.loading import load_config\n"
         "config = load_config(pathlib.Path('examples/penguins/pipeline.yaml'))\n"
-        f"_compile(config, pathlib.Path({str(tmp_path)!r}, 'p.yaml'))\n"
+        f"compile(config, {str(tmp_path / 'p.yaml')!r})\n"
         "spared = ('scipy.stats._stats_py', 'nltk', 'IPython', 'sklearn', 'kubetfx.models.training')\n"
         "print([name for name in spared if name in sys.modules])\n"
     )

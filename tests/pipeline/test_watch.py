@@ -94,7 +94,7 @@ WATCHING = """
 import sys, time
 from pathlib import Path
 from kubetfx.pipeline import watch
-from kubetfx.progress import Output
+from kubetfx.progress import Console
 
 watch._import_for_runs = lambda *arguments: None  # the runs below need none of it
 
@@ -103,7 +103,7 @@ def run():
     time.sleep(float(sys.argv[2]))
     return 0
 
-sys.exit(watch.watch(Path(sys.argv[1]), (), Output("human", stderr=sys.stdout), run=run))
+sys.exit(watch.watch(Path(sys.argv[1]), (), Console(sys.stdout), run=run))
 """
 
 

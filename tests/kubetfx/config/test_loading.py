@@ -7,6 +7,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from kubetfx.config.data import DataConfig
 from kubetfx.config.evaluation import METRICS
 from kubetfx.config.loading import load_config
 from kubetfx.config.model import DEFAULT_MODULE
@@ -301,11 +302,11 @@ def test_set_keeps_the_other_keys_of_its_section(write):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("training.epochs", r"--set takes dotted\.key=value\. Received: 'training\.epochs'"),
-        ("=3", r"--set takes dotted\.key=value\. Received: '=3'"),
-        ("training..epochs=3", r"--set takes dotted\.key=value"),
-        ("training.epochs=[3", r"--set training\.epochs: the value is not YAML\. Received: '\[3'"),
-        ("name.first=3", r"--set name\.first: name has no keys\. Received: name = 'penguins'"),
+        ("training.epochs", r"An override is dotted\.key=value\. Received: 'training\.epochs'"),
+        ("=3", r"An override is dotted\.key=value\. Received: '=3'"),
+        ("training..epochs=3", r"An override is dotted\.key=value"),
+        ("training.epochs=[3", r"training\.epochs: the value is not YAML\. Received: '\[3'"),
+        ("name.first=3", r"name\.first cannot be set: name has no keys\. Received: name = 'penguins'"),
         ("training.epoch=3", r"training\.epoch: there is no such key\. Did you mean 'epochs'"),
         ("training.epochs=many", r"training\.epochs: .*Received: 'many'"),
     ],
@@ -478,7 +479,7 @@ def test_values_that_pydantic_would_take_are_refused(write, override, message):
 def test_section_that_stands_twice_is_refused(tmp_path):
     path = tmp_path / "pipeline.yaml"
     path.write_text("name: a\ndata: {path: data, label: y}\ntraining: {epochs: 1}\ntraining: {seed: 1}\n")
-    with pytest.raises(ConfigError, match="the key 'training' stands twice"):
+    with pytest.raises(ConfigError, match=r"duplicate key 'training'\n.*line 4"):
         load_config(path)
 
 
@@ -486,3 +487,46 @@ def test_name_of_our_network_before_the_modules_moved_is_understood(write):
     config = load_config(write(model={"module": "models.tabular"}))
 
     assert config.model.module == DEFAULT_MODULE
+
+
+def test_dictionary_is_read_as_a_file_is(write, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    document = MINIMAL | {"training": {"epochs": 9}}
+    overrides = {"training.epochs": 3, "evaluation.metrics": ["auc"]}
+
+    assert load_config(document, overrides=overrides) == load_config(write(document), overrides=overrides)
+    assert document["training"] == {"epochs": 9}
+
+
+def test_config_made_in_python_is_one_that_was_read(write, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    by_dictionaries = PipelineConfig(**MINIMAL)
+    by_objects = PipelineConfig(name="penguins", data=DataConfig(path="data", label="species"))
+
+    assert by_dictionaries == by_objects == load_config(write())
+    assert by_objects.workspace_path == tmp_path / ".kubetfx" / "penguins"
+    assert by_objects.push_path == tmp_path / ".kubetfx" / "penguins" / "pushed" / "penguins"
+    assert by_objects.folder == tmp_path
+    assert PipelineConfig.model_validate_json(by_objects.model_dump_json()) == by_objects
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"trainin": {}}, r"trainin: there is no such key\. Did you mean 'training'\?"),
+        ({"training": {"epochs": 0}}, r"training\.epochs: .*Received: 0"),
+        ({"name": None}, r"name: "),
+        ({"workspace": "s3://bucket/x"}, r"workspace: a path of this machine"),
+        ({"data": ["path"]}, r"data: .*Received: \['path'\]"),
+        ({"serving": 3}, r"serving: .*Received: 3"),
+    ],
+    ids=["unknown section", "value", "no name", "url", "no mapping", "number"],
+)
+def test_fault_of_a_config_made_in_python_is_told_in_the_words_of_a_file(write, sections, message):
+    with pytest.raises(ConfigError, match=message) as made:
+        PipelineConfig(**MINIMAL | sections)
+    with pytest.raises(ConfigError) as read:
+        load_config(write(MINIMAL | sections))
+
+    assert str(made.value).splitlines()[1:] == str(read.value).splitlines()[1:]

@@ -1,0 +1,70 @@
+"""What a command prints: talk to stderr, results to stdout, for people or as one JSON document."""
+
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TextIO
+
+from rich.console import Console as RichConsole
+from rich.markup import escape
+from rich.table import Table
+
+from kubetfx.progress import Console
+
+Format = Literal["human", "json"]
+
+WIDTH_OF_PIPES = 120
+"""Columns of a table that goes to a file or a pipe."""
+
+
+class Output(Console):
+    """One command's output: a console for its progress, and its results.
+
+    Args:
+        format: `json` prints nothing but one document on stdout.
+        stderr: where talk goes.
+    """
+
+    def __init__(self, format: Format, *, stderr: TextIO | None = None) -> None:
+        super().__init__(stderr, quiet=format == "json")
+        self.format = format
+        self._data = RichConsole(highlight=False, width=None if sys.stdout.isatty() else WIDTH_OF_PIPES)
+
+    def error(self, message: str, *, exit_code: int, details: Mapping[str, Any] | None = None) -> None:
+        """Why the command fails."""
+        self.end()
+        if self.format == "json":
+            self.document({"error": {"message": message, "exit_code": exit_code, **(details or {})}})
+        else:
+            first, _, rest = message.partition("\n")
+            self._talk.print(f"[bold red]Error:[/] {escape(first)}", soft_wrap=True)
+            if rest:
+                self._talk.print(escape(rest), soft_wrap=True)
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None) -> None:
+        """Rows of data on stdout. Columns whose name ends in a space are aligned to the right."""
+        if title:
+            self._data.print(f"\n[bold]{escape(title)}[/]")
+        table = Table(box=None, pad_edge=False)
+        for column in columns:
+            table.add_column(column.strip(), justify="right" if column.endswith(" ") else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*(escape(cell) for cell in row))
+        self._data.print(table)
+
+    def text(self, text: str) -> None:
+        """Data on stdout, as it is."""
+        self._data.out(text, highlight=False)
+
+    def document(self, document: Any) -> None:
+        """The one JSON document of `--format json`. NaN and infinity, which JSON lacks, become null."""
+        self._data.out(json.dumps(_finite(document), indent=2, ensure_ascii=False, allow_nan=False), highlight=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

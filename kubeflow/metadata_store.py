@@ -1,0 +1,315 @@
+"""What driver and launcher of Kubeflow Pipelines record of a run in ML Metadata, in a store of ML Metadata's own.
+
+Read from Kubeflow Pipelines 2.17.0, under backend/src/v2: `metadata/client.go` (GetPipeline, CreateExecution,
+PrePublishExecution, PublishExecution, RecordArtifact, UpdateDAGExecutionsState), `metadata/converter.go`,
+`driver/root_dag.go`, `driver/dag.go`, `driver/container.go`, `driver/cache.go` and `component/launcher_v2.go`. There it
+is a server with MySQL behind it; here it is the same library on SQLite, which refuses the same. What is known of pods
+stays empty.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import json_format, struct_pb2
+from ml_metadata import errors
+from ml_metadata.metadata_store import metadata_store
+from ml_metadata.proto import metadata_store_pb2 as mlmd
+
+from kubetfx.errors import CompileError
+
+PIPELINE, RUN = "system.Pipeline", "system.PipelineRun"
+DAG, CONTAINER = "system.DAGExecution", "system.ContainerExecution"
+
+_ENDED_WELL = frozenset({mlmd.Execution.COMPLETE, mlmd.Execution.CACHED, mlmd.Execution.CANCELED})
+
+_CONSTRAINT = re.compile(r"UNIQUE constraint failed: [\w.]+(, [\w.]+)*")
+"""What SQLite says of itself in ML Metadata's error."""
+
+
+@dataclass(frozen=True)
+class TaskStart:
+    """A task as its driver records it."""
+
+    name: str
+    title: str
+    dag: int
+    """Execution of the DAG around it."""
+    parameters: Mapping[str, Any]
+    artifacts: Mapping[str, Mapping[str, Any]]
+    """RuntimeArtifact by input."""
+    is_triggered: bool = True
+    """Whether its condition holds."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """An output artifact as the launcher records it."""
+
+    type: str
+    """The schema's title: `system.Model`."""
+    uri: str
+    metadata: Mapping[str, Any]
+
+
+class RunMetadata:
+    """One run in the store.
+
+    Args:
+        path: SQLite file of the store, which is made if there is none. Runs share it: what one run took from the cache
+            is an execution of another.
+        pipeline: name of the pipeline.
+        run_id: of the run.
+        root: URI under which the run's artifacts are.
+    """
+
+    def __init__(self, path: Path, *, pipeline: str, run_id: str, root: str) -> None:
+        config = mlmd.ConnectionConfig()
+        config.sqlite.filename_uri = str(path)
+        config.sqlite.connection_mode = mlmd.SqliteMetadataSourceConfig.READWRITE_OPENCREATE
+        self._store: Any = metadata_store.MetadataStore(config)
+        self._run_id = run_id
+        self._session = json.dumps({"Provider": root.partition("://")[0], "Params": {}})
+        properties = {
+            "namespace": "",
+            "resource_name": "run-resource",
+            "pipeline_root": root,
+            "store_session_info": self._session,
+        }
+        self._pipeline = self._context(PIPELINE, pipeline, {})
+        self._run = self._context(RUN, run_id, properties)
+        if not self._store.get_parent_contexts_by_context(self._run.id):
+            self._store.put_parent_contexts([mlmd.ParentContext(child_id=self._run.id, parent_id=self._pipeline.id)])
+
+    def start_root(self, parameters: Mapping[str, Any]) -> int:
+        """Record the pipeline as a whole; a run that is tried again is the execution that it was.
+
+        Returns:
+            Id of the execution.
+        """
+        name = f"run/{self._run_id}"
+        if known := self._store.get_execution_by_type_and_name(DAG, name):
+            return int(known.id)
+        execution = self._new_execution(DAG, title="", name="", parameters=parameters)
+        execution.name = name
+        return self._put(execution)
+
+    def start_dag(self, task: TaskStart, dag: Mapping[str, Any]) -> int:
+        """Record a task that is a DAG, with where its outputs come from.
+
+        Args:
+            task: the task.
+            dag: its DagSpec.
+
+        Returns:
+            Id of the execution.
+
+        Raises:
+            CompileError: ML Metadata refuses it.
+        """
+        outputs = dag.get("outputs", {})
+        execution = self._started(DAG, task)
+        selectors = {name: json.dumps(spec) for name, spec in outputs.get("parameters", {}).items()}
+        _set_struct(execution.custom_properties["parameter_producer_task"], selectors)
+        execution.custom_properties["artifact_producer_task"].string_value = json.dumps(outputs.get("artifacts", {}))
+        execution.custom_properties["total_dag_tasks"].int_value = len(dag["tasks"])
+        return self._put_task(execution, task)
+
+    def start_container(self, task: TaskStart, *, fingerprint: str = "", cached: int | None = None) -> int:
+        """Record a task that is a container, before it runs.
+
+        Args:
+            task: the task.
+            fingerprint: what the cache knows it by; empty for a task that is not cached.
+            cached: execution whose outputs are taken instead of running it.
+
+        Returns:
+            Id of the execution.
+
+        Raises:
+            CompileError: ML Metadata refuses it.
+        """
+        execution = self._started(CONTAINER, task)
+        for key in ("pod_name", "pod_uid", "namespace", "image"):
+            execution.custom_properties[key].string_value = ""
+        if cached is not None:
+            execution.custom_properties["cached_execution_id"].string_value = str(cached)
+        if fingerprint:
+            execution.custom_properties["cache_fingerprint"].string_value = fingerprint
+        execution_id = self._put_task(execution, task)
+        if cached is not None:
+            self._publish_cached(execution_id, cached)
+        return execution_id
+
+    def has(self, execution_id: int, *, fingerprint: str) -> bool:
+        """Whether the store holds an execution, and it is the one that the cache means."""
+        found = self._store.get_executions_by_id([execution_id])
+        return any(e.custom_properties["cache_fingerprint"].string_value == fingerprint for e in found)
+
+    def runs(self, execution_id: int) -> None:
+        """Record that the launcher starts the container, for the first time or again."""
+        execution = self._execution(execution_id)
+        execution.last_known_state = mlmd.Execution.RUNNING
+        self._store.put_executions([execution])
+
+    def ended(
+        self, execution_id: int, *, succeeded: bool, outputs: Mapping[str, Output], parameters: Mapping[str, Any]
+    ) -> dict[str, dict[str, Any]]:
+        """Record what the launcher publishes of a container that ended, and how far that brings the DAGs around it.
+
+        Args:
+            execution_id: of the container.
+            succeeded: whether it ended with exit status 0.
+            outputs: artifacts by output; of a container that failed, its log alone.
+            parameters: output parameters.
+
+        Returns:
+            RuntimeArtifact by output, as later tasks are told of it.
+        """
+        stored = {key: self._put_artifact(key, output) for key, output in outputs.items()}
+        state = mlmd.Execution.COMPLETE if succeeded else mlmd.Execution.FAILED
+        execution = self._execution(execution_id)
+        self._publish(execution, state, {key: artifact.id for key, artifact in stored.items()}, parameters)
+        self._update_dags(execution.custom_properties["parent_dag_id"].int_value)
+        return {key: _runtime_artifact(artifact) for key, artifact in stored.items()}
+
+    def _context(self, type_name: str, name: str, properties: Mapping[str, str]) -> Any:
+        found = self._store.get_context_by_type_and_name(type_name, name)
+        if found is None:
+            context = mlmd.Context(name=name, type_id=self._store.put_context_type(mlmd.ContextType(name=type_name)))
+            for key, value in properties.items():
+                context.custom_properties[key].string_value = value
+            self._store.put_contexts([context])
+            found = self._store.get_context_by_type_and_name(type_name, name)
+        return found
+
+    def _new_execution(self, type_name: str, *, title: str, name: str, parameters: Mapping[str, Any]) -> Any:
+        type_id = self._store.put_execution_type(mlmd.ExecutionType(name=type_name))
+        execution = mlmd.Execution(type_id=type_id, last_known_state=mlmd.Execution.RUNNING)
+        execution.custom_properties["display_name"].string_value = title
+        execution.custom_properties["task_name"].string_value = name
+        _set_struct(execution.custom_properties["inputs"], parameters)
+        return execution
+
+    def _started(self, type_name: str, task: TaskStart) -> Any:
+        execution = self._new_execution(type_name, title=task.title, name=task.name, parameters=task.parameters)
+        if not task.is_triggered:
+            execution.last_known_state = mlmd.Execution.CANCELED
+        execution.custom_properties["parent_dag_id"].int_value = task.dag
+        return execution
+
+    def _put_task(self, execution: Any, task: TaskStart) -> int:
+        """With one INPUT event per input, whose path is the input's name."""
+        events = [_event(mlmd.Event.INPUT, key, int(artifact["name"])) for key, artifact in task.artifacts.items()]
+        try:
+            return self._put(execution, events)
+        except errors.AlreadyExistsError as error:
+            raise _refused(task, error) from error
+
+    def _put(self, execution: Any, events: Iterable[Any] = ()) -> int:
+        pairs = [(None, event) for event in events]
+        execution_id, _, _ = self._store.put_execution(execution, pairs, [self._pipeline, self._run])
+        return int(execution_id)
+
+    def _put_artifact(self, key: str, output: Output) -> Any:
+        artifact = mlmd.Artifact(uri=output.uri, state=mlmd.Artifact.LIVE)
+        artifact.type_id = self._store.put_artifact_type(mlmd.ArtifactType(name=output.type))
+        defaults = {"display_name": key, "store_session_info": self._session}
+        for name, value in {**defaults, **output.metadata}.items():
+            _set(artifact.custom_properties[name], value)
+        (artifact_id,) = self._store.put_artifacts([artifact])
+        (stored,) = self._store.get_artifacts_by_id([artifact_id])
+        return stored
+
+    def _publish(self, execution: Any, state: int, artifacts: Mapping[str, int], parameters: Mapping[str, Any]) -> None:
+        execution.last_known_state = state
+        _set_struct(execution.custom_properties["outputs"], parameters)
+        self._put(execution, [_event(mlmd.Event.OUTPUT, key, artifact) for key, artifact in artifacts.items()])
+
+    def _publish_cached(self, execution_id: int, cached: int) -> None:
+        """The outputs of the execution that was found, log and all, are those of the new one."""
+        events = self._store.get_events_by_execution_ids([cached])
+        outputs = {e.path.steps[0].key: e.artifact_id for e in events if e.type == mlmd.Event.OUTPUT}
+        parameters = self._execution(cached).custom_properties["outputs"].struct_value
+        self._publish(self._execution(execution_id), mlmd.Execution.CACHED, outputs, dict(parameters))
+
+    def _update_dags(self, dag: int) -> None:
+        """A DAG is complete when all its tasks are, and failed when one is. The root has no number of tasks, and keeps
+        its state, and what a driver alone records changes nothing."""
+        execution = self._execution(dag)
+        if not execution.custom_properties["total_dag_tasks"].int_value:
+            return
+        around = "parent_dag_id"
+        tasks = self._store.get_executions_by_context(self._run.id)
+        states = [task.last_known_state for task in tasks if task.custom_properties[around].int_value == dag]
+        if sum(state in _ENDED_WELL for state in states) == execution.custom_properties["total_dag_tasks"].int_value:
+            execution.last_known_state = mlmd.Execution.COMPLETE
+        elif mlmd.Execution.FAILED in states:
+            execution.last_known_state = mlmd.Execution.FAILED
+        else:
+            return
+        self._store.put_executions([execution])
+        self._update_dags(execution.custom_properties[around].int_value)
+
+    def _execution(self, execution_id: int) -> Any:
+        (found,) = self._store.get_executions_by_id([execution_id])
+        return found
+
+
+def _event(kind: int, key: str, artifact_id: int) -> Any:
+    event = mlmd.Event(type=kind, artifact_id=artifact_id)
+    event.path.steps.add().key = key
+    return event
+
+
+def _refused(task: TaskStart, error: Exception) -> CompileError:
+    """What the driver's pod ends with. It takes the execution for its own of an earlier try, and finds none."""
+    inputs: dict[str, list[str]] = {}
+    for key, artifact in task.artifacts.items():
+        inputs.setdefault(str(artifact["name"]), []).append(key)
+    twice = [f"{' and '.join(map(repr, keys))} are artifact {name}" for name, keys in inputs.items() if len(keys) > 1]
+    reason = _CONSTRAINT.search(str(error))
+    received = f"{'; '.join(twice)} ({reason[0] if reason else error})"
+    return CompileError(
+        f"{task.title}: takes one artifact under several inputs, and ML Metadata keeps one INPUT event per artifact "
+        "and execution: at Kubeflow Pipelines the pod of the task's driver ends with `failed to lookup existing "
+        f"execution`. Received: {received}. Give the task one input for it, and read it from there wherever it is "
+        "needed; compile again what kubetfx compiled. If two tasks made it that do the same, the second took it from "
+        "the cache of the first: let them differ in an argument, or do not cache them."
+    )
+
+
+def _set(target: Any, value: Any) -> None:
+    """As converter.go has it: StructValueToMLMDValue."""
+    if value is None:
+        raise CompileError("The metadata store takes no null.")
+    if isinstance(value, str):
+        target.string_value = value
+    elif isinstance(value, bool):
+        target.int_value = int(value)
+    elif isinstance(value, int | float):
+        target.double_value = value
+    else:
+        _set_struct(target, {"list" if isinstance(value, list) else "struct": value})
+
+
+def _set_struct(target: Any, values: Mapping[str, Any]) -> None:
+    target.struct_value.SetInParent()  # a property without a value ends the process: ML Metadata aborts
+    target.struct_value.update(values)
+
+
+def _value(stored: Any) -> Any:
+    """As converter.go has it: toRuntimeArtifact. Every number is a double."""
+    kind = stored.WhichOneof("value")
+    value = getattr(stored, kind)
+    if isinstance(value, struct_pb2.Struct):
+        return json_format.MessageToDict(value)
+    return float(value) if kind == "int_value" else value
+
+
+def _runtime_artifact(artifact: Any) -> dict[str, Any]:
+    metadata = {name: _value(value) for name, value in artifact.custom_properties.items()}
+    return {"name": str(artifact.id), "uri": artifact.uri, "metadata": metadata}

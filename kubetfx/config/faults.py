@@ -1,0 +1,81 @@
+"""What is wrong with a configuration, in words: pydantic's faults become one line per key."""
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from kubetfx.config.section import nearest
+
+_TYPE_IN_PATH = re.compile(r"(function-|literal\[|dict\[|tuple\[|str$)")
+"""What pydantic puts into a path to say which member of a union it tried."""
+
+
+def describe_faults(error: ValidationError, root: type[BaseModel]) -> list[str]:
+    """One line per wrong key, with its dotted path, what is wrong, and what was received.
+
+    Args:
+        error: what pydantic raised.
+        root: the model that was to be made; unknown keys are compared with its fields.
+    """
+    return [_describe(dotted, faults, root) for dotted, faults in _by_path(error.errors()).items()]
+
+
+def _by_path(errors: Sequence[ErrorDetails]) -> dict[str, list[ErrorDetails]]:
+    """Faults by dotted path. A value may be wrong in several ways; where a part of it is, that part is what counts."""
+    paths: dict[str, list[ErrorDetails]] = {}
+    for error in errors:
+        location = tuple(part for part in error["loc"] if not _TYPE_IN_PATH.match(str(part)))
+        paths.setdefault(".".join(map(str, location)), []).append({**error, "loc": location})
+    return {path: faults for path, faults in paths.items() if not any(p.startswith(f"{path}.") for p in paths)}
+
+
+def _describe(path: str, faults: Sequence[ErrorDetails], root: type[BaseModel]) -> str:
+    fault = faults[0]
+    location = fault["loc"]
+    dotted = path or "the pipeline"
+    if fault["type"] == "extra_forbidden":
+        known = _fields_at(location[:-1], root)
+        key = str(location[-1])
+        return f"{dotted}: there is no such key.{nearest(key, known)} Known here: {', '.join(known)}."
+    if fault["type"] == "missing":
+        return f"{dotted}: is required."
+    message = "; or ".join(_lower_first(other["msg"].removeprefix("Value error, ")) for other in faults)
+    if fault["type"] == "value_error":  # our own; it says what was received
+        return f"{message}." if message.startswith(dotted) else f"{dotted}: {message}."
+    return f"{dotted}: {message}. Received: {fault['input']!r} ({kind_of(fault['input'])})."
+
+
+def _lower_first(text: str) -> str:
+    return text[0].lower() + text[1:]
+
+
+def _fields_at(location: Sequence[str | int], root: type[BaseModel]) -> list[str]:
+    section = root
+    for part in location:
+        field = section.model_fields.get(str(part))
+        inner = next(_sections(field.annotation), None) if field else None
+        section = inner or section
+    return list(section.model_fields)
+
+
+def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _sections(argument)
+
+
+def kind_of(value: object) -> str:
+    """What a value of YAML is, for people."""
+    names = {
+        dict: "a mapping",
+        list: "a list",
+        str: "text",
+        bool: "true or false",
+        int: "a number",
+        float: "a number",
+    }
+    return "nothing" if value is None else names.get(type(value), type(value).__name__)

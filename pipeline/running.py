@@ -1,0 +1,88 @@
+"""`kubetfx.run`: the data is checked, then a runner runs the pipeline."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from kubetfx.config.loading import as_config
+from kubetfx.config.pipeline import PipelineConfig
+from kubetfx.progress import Begin, End, Message, Progress, silent
+from kubetfx.user_code import importable, load_object
+
+if TYPE_CHECKING:  # importing TFX takes seconds
+    from tfx.orchestration.pipeline import Pipeline
+
+    from kubetfx.pipeline.run_result import RunResult
+
+RUNNERS = {
+    "local": "kubetfx.pipeline.local_runner:LocalRunner",
+    "kfp-local": "kubetfx.kubeflow.local:PackageRunner",
+    "kfp-docker": "kubetfx.kubeflow.local:DockerRunner",
+}
+"""What runs a pipeline, by name: nodes in this process; the tasks of its package for Kubeflow Pipelines, each in a
+process or in its image."""
+
+
+class Runner(Protocol):
+    """Runs a pipeline in the workspace of its config."""
+
+    def __init__(
+        self,
+        config: PipelineConfig,
+        *,
+        pipeline: "Pipeline | None" = None,
+        progress: Progress = silent,
+        command: Sequence[str] = (),
+    ) -> None: ...
+
+    def run(self) -> "RunResult":
+        """Run every node that is not in the cache."""
+
+
+def run(
+    config: PipelineConfig | str | Path | Mapping[str, Any],
+    *,
+    on: str = "local",
+    pipeline: "Pipeline | None" = None,
+    progress: Progress = silent,
+    command: Sequence[str] = (),
+) -> "RunResult":
+    """Run a pipeline on this machine; nodes whose inputs did not change are taken from the cache.
+
+    While a node runs, what this process writes to its standard output and error goes to the log of the node.
+
+    Args:
+        config: of the pipeline, or what `load_config` takes.
+        on: `local`: nodes run in this process. `kfp-local`: the pipeline is compiled for Kubeflow Pipelines, and its
+            tasks run here, each in a process. `kfp-docker`: each in its image. Or your own `Runner`, as `module:class`.
+        pipeline: a TFX pipeline of your own. Default: what the config describes.
+        progress: is given each event as it happens: `print`, `kubetfx.progress.Console()`, or a function of yours.
+        command: that started the run, for its record.
+
+    Returns:
+        How it ended. A model that misses a threshold is no error: `blessed` is False, and nothing was pushed.
+
+    Raises:
+        ConfigError: the config is wrong, or names columns that the data does not have.
+        DataError: the data cannot be read, or its label cannot be learned.
+        UsageError: another run is using the workspace, or a place cannot be written.
+        AnomaliesError: the data has anomalies that the config says to stop at.
+        NodeFailedError: a node failed; the next run goes on from there.
+
+    Example:
+        >>> import kubetfx
+        >>> run = kubetfx.run("examples/penguins/pipeline.yaml", progress=print)    # doctest: +SKIP
+        >>> run.blessed, run.metrics["accuracy"]    # doctest: +SKIP
+        (True, 1.0)
+    """
+    config = as_config(config)
+
+    from kubetfx.pipeline import preflight
+
+    with importable(config.folder):
+        make_runner: type[Runner] = load_object(RUNNERS.get(on, on), key="on")
+        progress(Begin("Checking the data"))
+        found = preflight.check(config)
+        progress(End())
+        progress(Message(f"Data: {preflight.describe(found, config)}"))
+        return make_runner(config, pipeline=pipeline, progress=progress, command=command).run()
