@@ -7,7 +7,6 @@ What the inputs and outputs of a server's request mean is inference.py's to say;
 versions.py's; which part of a graph a signature needs, graph_parts.py's.
 """
 
-import gc
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -206,12 +205,15 @@ class SavedModel:
         return [tensor if type(tensor) is np.ndarray else _scalar_array(tensor) for tensor in tensors]
 
     def close(self) -> None:
-        """Free the session. No call may be running."""
+        """Free the session. No call may be running.
+
+        The graph is full of cycles, and holds the model's constants: a process that loads models again and again calls
+        `gc.collect` afterwards.
+        """
         self._callables.clear()
         if self._session is not None:
             self._session.close()
         self._session = None
-        gc.collect()  # a graph is full of cycles, and holds the model's constants
 
     def _callable(self, feeds: tuple[str, ...], fetches: tuple[str, ...]) -> Callable[..., list[Array]]:
         found = self._callables.get((feeds, fetches))
