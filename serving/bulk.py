@@ -30,6 +30,7 @@ from kubetfx.tables import blocks as table_blocks
 from kubetfx.tables.blocks import CSV_BLOCK_BYTES, Block, Cut, Segment
 from kubetfx.tables.csv_dialect import Dialect
 from kubetfx.tables.files import TableFiles
+from kubetfx.tables.missing import MISSING_VALUES
 
 WATCH_SECONDS = 0.5
 FORMAT = 1
@@ -52,7 +53,7 @@ class BulkJob:
     """Of the input, to be copied to the output."""
     batch_size: int | None = None
     """Rows that the model is given at once. None: block_prediction.py's."""
-    missing_values: tuple[str, ...] = ("",)
+    missing_values: tuple[str, ...] = MISSING_VALUES
     """What stands for a missing cell in a CSV file."""
     beam_options: tuple[str, ...] = ()
     """As Beam's command line takes them."""

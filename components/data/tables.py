@@ -7,13 +7,13 @@ null. How files are read is kubetfx/tables' to say.
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from kubetfx.components.data.table_profile import Column, ColumnType, TableProfile
+from kubetfx.components.data.table_profile import Column, TableProfile
+from kubetfx.components.data.table_scan import ARROW_TYPES, check_same_columns, merge, scan, to_type
 from kubetfx.config.data import DataConfig
 from kubetfx.config.section import nearest
 from kubetfx.errors import DataError, StorageError
@@ -22,23 +22,12 @@ from kubetfx.tables import csv_file, parquet_file
 from kubetfx.tables.csv_dialect import Dialect
 from kubetfx.tables.files import SUFFIXES, Format, check_names, format_of, shown_names, suffix_of, visible_names
 
-ARROW_TYPES: Mapping[ColumnType, pa.DataType] = {
-    "int64": pa.int64(),
-    "float": pa.float32(),
-    "string": pa.string(),
-}
-
 BLOCK_BYTES = 4 * 2**20
 BYTES_PER_COLUMN = 2**13
 """CSV is read in blocks of so many bytes, more where there are thousands of columns; Arrow reads 32 of them ahead.
 Parquet is read in batches of so many rows and cells. Memory is bounded by them."""
 BLOCK_ROWS = 65_536
 BLOCK_CELLS = 2**21
-
-MAX_DISTINCT = 10_000
-"""Distinct values of a column are counted up to this number."""
-MAX_UNIQUE = 1_000_000
-"""As long as no value was seen twice, values are remembered up to this number, to tell an identifier."""
 
 _WIDER: Mapping[pa.DataType, pa.DataType] = {
     pa.null(): pa.int64(),
@@ -131,8 +120,8 @@ def _inspect_table(files: TableFiles, data: DataConfig) -> TableProfile:
     sources = {column.name: first_path for column in merged.columns if column.num_values}
     for path in other_paths:
         table = _inspect_file(path, files.format, data)
-        _check_same_columns(merged, table, first_path=first_path, path=path)
-        merged = _merge(merged, table, sources=sources, path=path)
+        check_same_columns(merged, table, first_path=first_path, path=path)
+        merged = merge(merged, table, sources=sources, path=path)
     if merged.num_rows == 0:
         raise DataError(f"The table has a header and no rows. Received: {', '.join(files.paths)}.")
     return merged
@@ -155,7 +144,7 @@ def read_blocks(
         batches = csv_file.stream(path, dialect, types, columns=list(types), block_bytes=_block_bytes(types))
     for batch in batches:
         if batch.num_rows:
-            arrays = [_to_type(batch.column(f.name), f.type) for f in schema]
+            arrays = [to_type(batch.column(f.name), f.type) for f in schema]
             yield pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
@@ -243,7 +232,7 @@ def _inspect_file(path: str, file_format: Format, data: DataConfig) -> TableProf
 def _inspect_parquet(path: str, data: DataConfig) -> TableProfile:
     names = [name for name in _parquet_columns(path) if name not in data.drop]
     try:
-        return _scan(_read_parquet(path, names), path, names=names)
+        return scan(_read_parquet(path, names), path, names=names)
     except pa.ArrowInvalid as error:
         raise DataError(f"{path} cannot be read: {error}") from None
     except UnicodeDecodeError as error:
@@ -266,7 +255,7 @@ def _inspect_csv(path: str, data: DataConfig) -> TableProfile:
                 first = csv_file.open_stream(path, dialect, {}, columns=names, block_bytes=block_bytes)
                 types = {field.name: _loosened(field.type) for field in first.schema} if first else {}
             batches = csv_file.stream(path, dialect, types, columns=names, block_bytes=block_bytes)
-            return _scan(batches, path, names=names)
+            return scan(batches, path, names=names)
         except pa.ArrowInvalid as error:
             column = csv_file.column_that_does_not_fit(error, header)
             if column is None or types.get(column, pa.string()) == pa.string():
@@ -301,160 +290,6 @@ def _parquet_columns(path: str) -> list[str]:
 def _read_parquet(path: str, names: list[str]) -> Iterator[pa.RecordBatch]:
     batch_rows = max(BLOCK_CELLS // max(len(names), 1), 1)
     return parquet_file.stream(path, names, batch_rows=min(batch_rows, BLOCK_ROWS))
-
-
-def _type_of(arrow_type: pa.DataType, *, path: str, name: str) -> ColumnType:
-    if pa.types.is_dictionary(arrow_type):
-        return _type_of(arrow_type.value_type, path=path, name=name)
-    if pa.types.is_integer(arrow_type):
-        return "int64"
-    if pa.types.is_floating(arrow_type) or pa.types.is_decimal(arrow_type) or pa.types.is_null(arrow_type):
-        return "float"
-    is_binary = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
-    if pa.types.is_nested(arrow_type) or any(is_such(arrow_type) for is_such in is_binary):
-        raise DataError(
-            f"{path}: column {name!r} is no plain number or text. Received: {arrow_type}. "
-            f"Leave it out: data.drop: [{name}]"
-        )
-    return "string"  # text, booleans, dates and times
-
-
-def _to_type(array: pa.Array, target: pa.DataType) -> pa.Array:
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
-    if pa.types.is_float32(target):
-        array = array.cast(target)
-        return pc.if_else(pc.is_nan(array), pa.scalar(None, target), array)
-    return array if array.type == target else array.cast(target)
-
-
-def _scan(batches: Iterator[pa.RecordBatch], path: str, *, names: list[str]) -> TableProfile:
-    scans: dict[str, _ColumnScan] = {}
-    num_rows = 0
-    for batch in batches:
-        num_rows += batch.num_rows
-        for name, array in zip(batch.schema.names, batch.columns, strict=True):
-            if name not in scans:
-                scans[name] = _ColumnScan(name, _type_of(array.type, path=path, name=name))
-            try:
-                scans[name].add(array)
-            except pa.ArrowInvalid as error:
-                raise DataError(f"{path}: column {name!r}: {error}. Leave it out: data.drop: [{name}]") from None
-    return TableProfile(tuple(scans[n].column() if n in scans else Column(n, "float") for n in names), num_rows)
-
-
-class _ColumnScan:
-    """Counts of one column over its blocks."""
-
-    def __init__(self, name: str, column_type: ColumnType) -> None:
-        self._column = Column(name, column_type)
-        self._distinct: pa.Array | None = pa.array([], ARROW_TYPES[column_type])
-
-    def add(self, array: pa.Array) -> None:
-        column = self._column
-        array = _to_type(array, ARROW_TYPES[column.type])
-        num_values = len(array) - array.null_count
-        minimum, maximum = column.minimum, column.maximum
-        if column.type != "string" and num_values:
-            extremes = pc.min_max(array).as_py()
-            minimum, maximum = _least(minimum, extremes["min"]), _greatest(maximum, extremes["max"])
-        repeat = column.values_repeat
-        if column.type == "float":
-            self._add_decimals(array)
-        elif self._distinct is not None or not repeat:
-            distinct = array.unique().drop_null()
-            repeat |= len(distinct) < num_values
-            if self._distinct is not None:
-                merged = pa.concat_arrays([self._distinct, distinct]).unique()
-                repeat |= len(merged) < len(self._distinct) + len(distinct)
-                self._distinct = merged if len(merged) <= (MAX_DISTINCT if repeat else MAX_UNIQUE) else None
-        self._column = replace(
-            column,
-            num_values=column.num_values + num_values,
-            minimum=minimum,
-            maximum=maximum,
-            values_repeat=repeat,
-        )
-
-    def _add_decimals(self, array: pa.Array) -> None:
-        if self._distinct is not None:
-            merged = pa.concat_arrays([self._distinct, array.unique().drop_null()]).unique()
-            self._distinct = merged if len(merged) <= MAX_DISTINCT else None
-
-    def column(self) -> Column:
-        if self._column.type == "float":
-            num_decimals = None if self._distinct is None else len(self._distinct)
-            return replace(self._column, num_distinct=None, num_decimals=num_decimals)
-        if self._distinct is None:
-            return replace(self._column, num_distinct=None)
-        if len(self._distinct) > MAX_DISTINCT:
-            return replace(self._column, num_distinct=None)
-        return _with_values(self._column, tuple(sorted(self._distinct.to_pylist())))
-
-
-def _with_values(column: Column, values: tuple[int | str, ...]) -> Column:
-    if len(values) > MAX_DISTINCT:
-        return replace(column, num_distinct=None, values=())
-    repeat = column.values_repeat or len(values) < column.num_values
-    return replace(column, num_distinct=len(values), values=values, values_repeat=repeat)
-
-
-def _least(a: float | None, b: float | None) -> float | None:
-    return min((x for x in (a, b) if x is not None), default=None)
-
-
-def _greatest(a: float | None, b: float | None) -> float | None:
-    return max((x for x in (a, b) if x is not None), default=None)
-
-
-def _check_same_columns(first: TableProfile, second: TableProfile, *, first_path: str, path: str) -> None:
-    if set(first.names) != set(second.names):
-        missing = sorted(set(first.names) - set(second.names))
-        extra = sorted(set(second.names) - set(first.names))
-        differences = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"also has {', '.join(extra)}"] * bool(extra)
-        raise DataError(
-            f"{path} does not have the columns of {first_path}. Received: it {' and '.join(differences)}. "
-            "Mend the file, narrow data.path, or leave the columns out with data.drop."
-        )
-
-
-def _merge(first: TableProfile, second: TableProfile, *, sources: dict[str, str], path: str) -> TableProfile:
-    """Both tables as one. `sources` says in which file each column had its first value, and is kept up to date."""
-    columns = []
-    for ours in first.columns:
-        theirs = second.column(ours.name)
-        if ours.num_values and theirs.num_values:
-            columns.append(_merge_columns(ours, theirs, source=sources[ours.name], path=path))
-        else:
-            columns.append(ours if ours.num_values else theirs)
-        if theirs.num_values:
-            sources.setdefault(ours.name, path)
-    return TableProfile(tuple(columns), first.num_rows + second.num_rows)
-
-
-def _merge_columns(first: Column, second: Column, *, source: str, path: str) -> Column:
-    column_type = first.type
-    if {first.type, second.type} == {"int64", "float"}:
-        column_type = "float"
-    elif first.type != second.type:
-        raise DataError(
-            f"{path}: column {second.name!r} holds {second.type}. Received: {first.type} in {source}. "
-            f"Make the files agree, or leave the column out: data.drop: [{second.name}]"
-        )
-    merged = Column(
-        first.name,
-        column_type,
-        first.num_values + second.num_values,
-        None,
-        first.values_repeat or second.values_repeat,
-        _least(first.minimum, second.minimum),
-        _greatest(first.maximum, second.maximum),
-    )
-    if column_type == "float":
-        return merged
-    if first.num_distinct is None or second.num_distinct is None:
-        return replace(merged, values_repeat=True)  # not known, and so not taken for an identifier
-    return _with_values(merged, tuple(sorted({*first.values, *second.values})))
 
 
 def check_label(profile: TableProfile, data: DataConfig) -> Column:

@@ -56,7 +56,7 @@ def columns_of(rows: Any) -> Columns:
         check_names(list(map(str, rows.columns)), "The frame")
         columns = {str(name): _of_series(rows[name]) for name in rows.columns}
         num_rows = len(rows)
-    elif isinstance(rows, Sequence) and all(isinstance(row, Mapping) for row in rows):
+    elif isinstance(rows, Sequence) and not isinstance(rows, str) and all(isinstance(row, Mapping) for row in rows):
         names = dict.fromkeys(key for row in rows for key in row)
         columns = {name: [row.get(name) for row in rows] for name in names}
         num_rows = len(rows)
@@ -65,7 +65,7 @@ def columns_of(rows: Any) -> Columns:
             "The rows cannot be read: a list of objects, a row each, was expected. "
             f"Received: {type(rows).__name__}. Give a path, a pandas frame, an Arrow table, or a list of dicts."
         )
-    if not num_rows:
+    if not num_rows or not columns:
         raise DataError("There are no rows. Received: a table without any.")
     return columns
 
