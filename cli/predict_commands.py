@@ -33,7 +33,8 @@ _ARGUMENTS = {"input": "--input", "output": "--output", "columns": "--columns", 
 def predict(  # noqa: PLR0913, PLR0917 - the options of a command
     config: ConfigPath,
     rows: Annotated[
-        Path, typer.Option(help="CSV, JSON or JSON lines with the model's columns; or images.", show_default=False)
+        Path,
+        typer.Option(help="CSV, Parquet, JSON or JSON lines with the model's columns; or images.", show_default=False),
     ],
     rest: RestOption = None,
     grpc: GrpcOption = None,

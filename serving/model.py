@@ -6,6 +6,7 @@
 TensorFlow is imported when a model is loaded, and not before.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from kubetfx.serving.block_prediction import Predicted
     from kubetfx.serving.model_columns import ModelColumns
     from kubetfx.serving.saved_model import SavedModel
+    from kubetfx.tables.blocks import BadRow
 
 _FIRST = ("path", "label", "score", "probabilities", "value")
 """Columns of predictions, in this order; others of the model's outputs follow."""
@@ -109,8 +111,7 @@ class Model:
         for block in source.blocks:
             predicted = predictor.predict(block)
             if predicted.bad:
-                first = min(predicted.bad, key=lambda row: row.index)
-                raise refusal(before + first.index, first.reason, name=_path_in(first.content))
+                raise first_refusal(predicted.bad, before=before)
             before += len(predicted.index)
             if len(predicted.index):
                 yield predicted
@@ -135,13 +136,22 @@ def _ordered(block: "Predicted") -> pa.Table:
 
 def _path_in(content: str) -> str | None:
     """The picture that a bad row is about: its content is JSON then, and has a path."""
-    import json
-
     try:
         document = json.loads(content)
     except ValueError:
         return None
     return document.get("path") if isinstance(document, dict) else None
+
+
+def first_refusal(bad: "Sequence[BadRow]", *, before: int) -> DataError:
+    """The error for the first of a block's rows without a prediction.
+
+    Args:
+        bad: those rows.
+        before: number of the rows before the block.
+    """
+    first = min(bad, key=lambda row: row.index)
+    return refusal(before + first.index, first.reason, name=_path_in(first.content))
 
 
 def refusal(number: int, reason: str, *, name: str | None = None) -> DataError:

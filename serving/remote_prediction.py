@@ -8,7 +8,7 @@ import numpy as np
 from kubetfx.artifacts import IMAGE_BYTES, IMAGE_PATH
 from kubetfx.errors import RequestError
 from kubetfx.serving import image_requests, model_columns
-from kubetfx.serving.model import refusal, to_prediction
+from kubetfx.serving.model import first_refusal, refusal, to_prediction
 from kubetfx.serving.model_columns import Feed, ModelColumns
 from kubetfx.serving.row_source import open_rows
 from kubetfx.serving.status import Code
@@ -46,8 +46,7 @@ def predict(
             contents, unread = model_columns.read_images(feed.arrays[IMAGE_BYTES], source.root)
             feed = Feed({IMAGE_BYTES: contents}, feed.table, feed.index, feed.bad).with_bad(unread)
         if feed.bad:
-            first = min(feed.bad, key=lambda row: row.index)
-            raise refusal(len(predictions) + first.index, first.reason, name=None)
+            raise first_refusal(feed.bad, before=len(predictions))
         names = feed.table.column(IMAGE_PATH).to_pylist() if IMAGE_PATH in source.plan.copied else None
         predictions += _ask(client, target, feed, names, before=len(predictions))
     return predictions
