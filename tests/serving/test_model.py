@@ -14,8 +14,11 @@ import pytest
 import tensorflow as tf
 
 from kubetfx.errors import DataError, UsageError
-from kubetfx.serving import row_source
+from kubetfx.serving import remote_prediction, row_source
+from kubetfx.serving.client import ClientOptions, GrpcClient, RestClient, Target
 from kubetfx.serving.model import Model, to_prediction
+from kubetfx.serving.model_config import ModelConfig
+from kubetfx.serving.server import RunningServer, ServerOptions
 from kubetfx.tables.blocks import Cut
 
 ROWS = [
@@ -195,6 +198,27 @@ def test_mixed_and_typed_cells_are_read_as_what_the_model_takes(model: Model) ->
     assert found["colour_again"].to_pylist() == ["true", "7", "1.5"]
     sizes = np.array([1.0, 2.5, 3.0])
     np.testing.assert_allclose(found["score"], 1 / (1 + np.exp(-sizes)), rtol=1e-5)
+
+
+def test_server_asked_for_the_same_rows_says_the_same(model: Model, classifier: Path, tmp_path: Path) -> None:
+    rows = as_csv(tmp_path / "rows.csv")
+    expected_answers = [to_prediction(row) for row in model.predict(rows).to_pylist()]
+    options = ServerOptions(models=(ModelConfig("sizes", classifier.parent),), rest_port=0, grpc_port=0)
+    with RunningServer(options) as server:
+        clients = (
+            RestClient(f"http://127.0.0.1:{server.rest_port}", ClientOptions(batch_size=2)),
+            GrpcClient(f"127.0.0.1:{server.grpc_port}", ClientOptions(batch_size=2)),
+        )
+        for client in clients:
+            with client:
+                found = remote_prediction.predict(client, Target("sizes"), rows)
+                with pytest.raises(DataError, match=r"refuses row 2: Column 'size' holds numbers\. Received: 'tall'"):
+                    remote_prediction.predict(
+                        client, Target("sizes"), [{"size": 1, "colour": "a"}, {"size": "tall", "colour": "a"}]
+                    )
+            assert [answer["label"] for answer in found] == [answer["label"] for answer in expected_answers]
+            for ours, theirs in zip(found, expected_answers, strict=True):
+                assert ours["probabilities"] == pytest.approx(theirs["probabilities"], abs=1e-5)
 
 
 def test_folder_without_a_model_is_an_error(tmp_path: Path) -> None:
