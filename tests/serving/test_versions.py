@@ -513,7 +513,7 @@ def test_model_config_file_is_tensorflow_servings(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("nonsense", "no ModelServerConfig in protobuf's text format"),
+        ("nonsense", "not a ModelServerConfig in protobuf's text format"),
         (
             "model_config_list { config { name: 'a' base_path: 'relative' model_platform: 'tensorflow' } }",
             "absolute path",
