@@ -8,6 +8,7 @@ import numpy as np
 from kubetfx.artifacts import IMAGE_BYTES, IMAGE_PATH
 from kubetfx.errors import RequestError
 from kubetfx.serving import image_requests, model_columns
+from kubetfx.serving.block_prediction import in_words
 from kubetfx.serving.model import first_refusal, refusal, to_prediction
 from kubetfx.serving.model_columns import Feed, ModelColumns
 from kubetfx.serving.row_source import open_rows
@@ -70,7 +71,7 @@ def _ask(
             except RequestError as refused:
                 if refused.code != Code.INVALID_ARGUMENT:
                     raise
-                raise refusal(before + number, refused.reason, name=names[number]) from refused
+                raise refusal(before + number, in_words(refused.reason), name=names[number]) from refused
         raise
     return answers
 
