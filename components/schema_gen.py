@@ -4,7 +4,6 @@ What TFX's executor does here is two calls of TFDV's own extension; the executor
 for them, which takes longer than anything that this component does.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,17 +12,18 @@ from absl import logging
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 from tfx import types
-from tfx.dsl.components.base import base_component, base_executor, executor_spec
-from tfx.types import artifact_utils, component_spec, standard_artifacts
+from tfx.dsl.components.base import base_executor, executor_spec
+from tfx.types import artifact_utils, standard_artifacts
 
+from kubetfx.artifacts import SCHEMA
 from kubetfx.components.data import column_roles, image_files, table_profile
 from kubetfx.components.data.image_schema import complete_image_schema
+from kubetfx.components.declaration import Component
 from kubetfx.config.data import FeaturesConfig
 from kubetfx.config.model import Task
 from kubetfx.errors import ConfigError
 from kubetfx.models import features
 
-SCHEMA_FILE = "schema.pbtxt"
 STATISTICS_FILE = "FeatureStats.pb"
 MAX_DOMAIN_SIZE = 100
 """Distinct values of a text column up to which the schema lists them: TFDV's default."""
@@ -118,7 +118,7 @@ class Executor(base_executor.BaseExecutor):
             _check_classes(feature, [str(value) for value in profile.column(label).values])
         else:
             complete_schema(schema, profile, label=label, task=exec_properties["task"], config=config)
-        path = Path(artifact_utils.get_single_uri(output_dict["schema"])) / SCHEMA_FILE
+        path = Path(artifact_utils.get_single_uri(output_dict["schema"])) / SCHEMA
         path.write_text(text_format.MessageToString(schema), encoding="utf-8")
         for name, reason in features.read_features(schema).excluded.items():
             logging.warning("Column %r is not used as a feature: %s.", name, reason)
@@ -131,60 +131,11 @@ def _read_statistics(statistics: list[types.Artifact]) -> list[statistics_pb2.Da
     return [statistics_pb2.DatasetFeatureStatisticsList.FromString(file.read_bytes()) for file in files]
 
 
-class SchemaGenSpec(component_spec.ComponentSpec):
-    """Channels and properties of SchemaGen."""
-
-    PARAMETERS = {
-        "label": component_spec.ExecutionParameter(type=str),
-        "task": component_spec.ExecutionParameter(type=str),
-        "features": component_spec.ExecutionParameter(type=str),
-        "types_digest": component_spec.ExecutionParameter(type=str),
-        "frozen_schema": component_spec.ExecutionParameter(type=str, optional=True),
-    }
-    INPUTS = {
-        "statistics": component_spec.ChannelParameter(type=standard_artifacts.ExampleStatistics),
-        "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples),
-    }
-    OUTPUTS = {"schema": component_spec.ChannelParameter(type=standard_artifacts.Schema)}
-
-
-class SchemaGen(base_component.BaseComponent):
+class SchemaGen(Component):
     """The schema of the table, and what its columns are used for."""
 
-    SPEC_CLASS = SchemaGenSpec
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
-
-    def __init__(
-        self,
-        statistics: types.BaseChannel,
-        examples: types.BaseChannel,
-        *,
-        label: str,
-        task: Task,
-        features: FeaturesConfig,
-        types_digest: str = "",
-        frozen_schema: str | None = None,
-    ) -> None:
-        """Make the component.
-
-        Args:
-            statistics: of each split.
-            examples: with the profile that the ExampleGen left.
-            label: name of its column.
-            task: what is learned.
-            features: the section of the config.
-            types_digest: of the user's column types, so that an edit of them is not taken from the cache.
-            frozen_schema: text of a schema to complete in place of an inferred one.
-        """
-        super().__init__(
-            SchemaGenSpec(
-                statistics=statistics,
-                examples=examples,
-                label=label,
-                task=task,
-                features=json.dumps(features.model_dump(mode="json")),
-                types_digest=types_digest,
-                frozen_schema=frozen_schema,
-                schema=types.Channel(type=standard_artifacts.Schema),
-            )
-        )
+    INPUTS = {"statistics": standard_artifacts.ExampleStatistics, "examples": standard_artifacts.Examples}
+    OUTPUTS = {"schema": standard_artifacts.Schema}
+    PARAMETERS = {"label": str, "task": str, "features": FeaturesConfig, "types_digest": str, "frozen_schema": str}
+    OPTIONAL = ("types_digest", "frozen_schema")

@@ -61,13 +61,24 @@ class Rule:
     remedy: str
 
 
-def lint(path: Path) -> list[Finding]:
-    """Faults of a package, in the order of the file. In one that is malformed, no other faults are looked for.
+def lint(path: str | Path) -> list[Finding]:
+    """Say what open-source Kubeflow Pipelines would refuse or misread in a package, whoever made it.
+
+    Args:
+        path: of the package: YAML of one or two documents, a JSON job spec of TFX, or a PipelineVersion resource.
+
+    Returns:
+        The faults in the order of the file. In a package that is malformed no other faults are looked for.
 
     Raises:
         UsageError: the file cannot be read, or is no package.
+
+    Example:
+        >>> import kubetfx
+        >>> kubetfx.lint("package.yaml")    # doctest: +SKIP
+        []
     """
-    package = read_package(path)
+    package = read_package(Path(path))
     findings = list(_findings(MALFORMED, package))
     if not findings:
         findings = [finding for rule in RULES for finding in _findings(rule, package)]

@@ -17,7 +17,7 @@ TensorFlow Serving (docs/decisions/0003-saved-model.md). Which columns are input
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,23 +26,18 @@ import tensorflow as tf
 import tensorflow_transform as tft
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
+from kubetfx.artifacts import MODEL_FACTS, PIXELS, REQUEST
 from kubetfx.models.columns.column_profile import CellType
-from kubetfx.models.columns.image import PIXELS
 from kubetfx.models.features import IMAGE, MISSING_INTEGER, Features
 from kubetfx.models.image_export import BLOCK, ImageInput, add_image_signatures
 from kubetfx.models.parsing import parse_examples
 from kubetfx.models.raw_rows import raw_rows
 from kubetfx.serving.image_requests import to_json
+from kubetfx.serving.model_facts import ModelFacts, network_arguments
 from kubetfx.serving.warmup import predict_request, write_warmup_requests
-
-FACTS = Path("assets.extra") / "kubetfx.json"
-"""What a model's graph does not say, in a place that SavedModel reserves for others: its label and its classes."""
 
 RAW_DTYPES = {"string": tf.string, "int64": tf.float64, "float": tf.float32}
 """Types of columns in `serving_default`. Integers come as float64, so that NaN can say that a cell is missing."""
-
-REQUEST = Path("assets.extra") / "request.json"
-"""A body for the REST API's `:predict`, of one real row."""
 
 NETWORK = "network"
 """Signature of the bare network, by which serving's preprocessing can be held against that of training."""
@@ -117,7 +112,7 @@ def export_model(
     archive.write_out(str(path), verbose=False)
     served = {argument: features.served_names[c.name] for argument, c in columns_by_argument.items()}
     _complete_signatures(path, served)
-    (path / FACTS).parent.mkdir(exist_ok=True)
+    (path / MODEL_FACTS).parent.mkdir(exist_ok=True)
     columns = {name: spec.dtype.name for name, spec in raw_spec.items()}
     facts = ModelFacts(
         features.label,
@@ -127,7 +122,7 @@ def export_model(
         tuple(specs),
         image.facts(*features.names(IMAGE)) if image else None,
     )
-    (path / FACTS).write_text(json.dumps(asdict(facts), ensure_ascii=False), encoding="utf-8")
+    (path / MODEL_FACTS).write_text(json.dumps(asdict(facts), ensure_ascii=False), encoding="utf-8")
     _write_warmup(path, warmup_examples, features)
 
 
@@ -174,63 +169,6 @@ def _write_warmup(path: Path, examples: Sequence[bytes], features: Features) -> 
 
 def _is_missing(value: float | str | bytes) -> bool:
     return math.isnan(value) if isinstance(value, float) else not value
-
-
-@dataclass(frozen=True)
-class ModelFacts:
-    """What a model's graph does not say: what it was trained to predict, and from which columns."""
-
-    label: str
-    classes: tuple[str, ...]
-    """Empty for a regression."""
-    inputs: tuple[str, ...]
-    columns: dict[str, str]
-    """TensorFlow's name of the type of every column of the table, by which tf.Examples are read."""
-    network_inputs: tuple[str, ...] = ()
-    """Names of the features that the network takes, in the order of the signature `network`."""
-    image: dict[str, Any] | None = None
-    """Of a model that sees images: their column, and how they are decoded (models/image_export.py's ImageInput)."""
-
-    @property
-    def has_only_images(self) -> bool:
-        """Whether images are all that the model looks at."""
-        return self.image is not None and len(self.inputs) == 1
-
-    @property
-    def image_input(self) -> ImageInput:
-        """How a model that sees images reads them."""
-        assert self.image is not None  # the caller knows
-        return ImageInput.of(self.image)
-
-    @property
-    def image_columns(self) -> tuple[str, ...]:
-        """The column of images, if there is one."""
-        return () if self.image is None else (self.image.get("column", self.inputs[0]),)
-
-    def served_name(self, column: str) -> str:
-        """Name of a column in the signature `serving_default`."""
-        return f"{column}_bytes" if column in self.image_columns else column
-
-
-def network_arguments(features: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """Features by the names that they have in the signature `network`: TensorFlow would rewrite their own."""
-    return {PIXELS if name == PIXELS else f"feature_{index}": features[name] for index, name in enumerate(names)}
-
-
-def read_facts(path: Path) -> ModelFacts | None:
-    """The facts of an exported model; None for one that kubetfx did not export, or a version of it with fewer facts."""
-    file = path / FACTS
-    document = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    if not {"label", "classes", "inputs", "columns"} <= document.keys():
-        return None
-    return ModelFacts(
-        document["label"],
-        tuple(document["classes"]),
-        tuple(document["inputs"]),
-        document["columns"],
-        tuple(document.get("network_inputs", ())),
-        document.get("image"),
-    )
 
 
 class _Answers:

@@ -15,12 +15,12 @@ from typing import Any
 
 import keras
 
+from kubetfx.artifacts import PIXELS
 from kubetfx.config.model import AugmentationConfig, ModelConfig
 from kubetfx.config.section import nearest
 from kubetfx.config.training import FineTuneConfig
 from kubetfx.errors import ConfigError, TrainingError
 from kubetfx.models.columns.column_type import Encoding
-from kubetfx.models.columns.image import PIXELS
 
 WHITE = 255.0
 MAPS = "maps"

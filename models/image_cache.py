@@ -15,8 +15,8 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from kubetfx.artifacts import PIXELS
 from kubetfx.config.model import ModelConfig
-from kubetfx.models.columns.image import PIXELS
 from kubetfx.models.image_decoding import decode_and_resize, decode_batch
 
 ENCODED_BYTES = 2**28

@@ -16,13 +16,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from kubetfx.artifacts import IMAGE_BYTES, PIXELS
 from kubetfx.config.model import ModelConfig
-from kubetfx.models.columns.image import PIXELS
 from kubetfx.models.image import MAPS as MAPS_LAYER
 from kubetfx.models.image_decoding import decode_batch, resize
-
-IMAGE_BYTES = "image_bytes"
-"""Input of `embed`. REST takes and gives base64 where a name ends in _bytes."""
+from kubetfx.serving.model_facts import ModelFacts
 
 BLOCK = 32
 """Pictures that are decoded at a time."""
@@ -61,10 +59,11 @@ class ImageInput:
         model = {"image_size": [height, width], "resize": self.model.resize, "top_k": self.model.top_k}
         return {"column": column, "model": model, "max_pixels": self.max_pixels}
 
-    @staticmethod
-    def of(facts: Mapping[str, Any]) -> "ImageInput":
-        """What `facts` was made of."""
-        return ImageInput(ModelConfig(kind="image", **facts["model"]), facts["max_pixels"])
+
+def input_of(facts: ModelFacts) -> ImageInput:
+    """How an exported model reads pictures."""
+    assert facts.image is not None  # it is a model that sees images
+    return ImageInput(ModelConfig(kind="image", **facts.image["model"]), facts.image["max_pixels"])
 
 
 def add_image_signatures(

@@ -18,8 +18,8 @@ import tensorflow as tf
 from absl import logging
 from tfx.components.trainer.fn_args_utils import FnArgs
 
+from kubetfx.artifacts import PIXELS
 from kubetfx.config.training import TrainingConfig
-from kubetfx.models.columns.image import PIXELS
 from kubetfx.models.image_cache import ImageRows
 
 

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-if TYPE_CHECKING:  # it imports Keras
-    from kubetfx.models.export import ModelFacts
+from kubetfx.artifacts import PIXELS
+
+if TYPE_CHECKING:
+    from kubetfx.serving.model_facts import ModelFacts
 
 GOLDEN = "golden.json"
 """File of the evaluation artifact."""
@@ -102,8 +104,10 @@ def predict_golden_rows(split: str, *, number: int, transform_graph: str, saved_
     import tensorflow as tf
     import tensorflow_transform as tft
 
-    from kubetfx.models.export import NETWORK, network_arguments, read_facts
+    from kubetfx.models.export import NETWORK
     from kubetfx.models.raw_rows import raw_rows
+    from kubetfx.serving.model_facts import network_arguments, read_facts
+    from kubetfx.serving.saved_model import SavedModel
 
     facts = read_facts(saved_model)
     assert facts is not None  # the Trainer of this run exported it
@@ -112,16 +116,17 @@ def predict_golden_rows(split: str, *, number: int, transform_graph: str, saved_
     strings = [name for name, dtype in facts.columns.items() if dtype == "string" and name in facts.inputs]
     rows = raw_rows(examples, inputs=facts.inputs, strings=strings, images=facts.image_columns)
     features = _features(rows, examples, facts, tft.TFTransformOutput(transform_graph))
-    network = tf.saved_model.load(str(saved_model)).signatures[NETWORK]
-    outputs = network(**network_arguments(features, facts.network_inputs))["outputs"]
-    return GoldenRows(_served(rows, facts), list(facts.classes), outputs.numpy().astype(float).tolist())
+    arguments = network_arguments(features, facts.network_inputs)
+    with SavedModel(saved_model, only=(NETWORK,)) as model:
+        outputs = model.signature(NETWORK)({name: tensor.numpy() for name, tensor in arguments.items()})["outputs"]
+    return GoldenRows(_served(rows, facts), list(facts.classes), outputs.astype(float).tolist())
 
 
 def _features(rows: Sequence[Mapping[str, Any]], examples: Sequence[bytes], facts: "ModelFacts", transform: Any) -> Any:
     """What the network takes: by the graph of the Transform component, and decoded as training decodes."""
     import tensorflow as tf
 
-    from kubetfx.models.columns.image import PIXELS
+    from kubetfx.models.image_export import input_of
 
     features: dict[str, Any] = {}
     if not facts.has_only_images:
@@ -129,7 +134,7 @@ def _features(rows: Sequence[Mapping[str, Any]], examples: Sequence[bytes], fact
         features |= transform.transform_features_layer()(tf.io.parse_example(examples, spec))
     for name in facts.image_columns:
         contents = tf.constant([row[name] for row in rows])
-        features[PIXELS] = tf.cast(facts.image_input.decode(contents), tf.float32)
+        features[PIXELS] = tf.cast(input_of(facts).decode(contents), tf.float32)
     return features
 
 

@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 
     from kubetfx.config.model import ModelConfig
 
-PIXELS = "pixels"
-"""Input of the network: (batch, height, width, 3) float32, 0 to 255."""
-
 
 class Image(ColumnType):
     """The encoded bytes of JPEG, PNG, BMP, GIF or WebP. A table has one such column at most."""
