@@ -11,7 +11,7 @@ from bisect import bisect
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import apache_beam as beam
 import numpy as np
@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from absl import logging
 from google.protobuf import any_pb2, json_format, wrappers_pb2
 from tfx import types
-from tfx.components.example_gen import driver
+from tfx.components.example_gen import driver, utils
 from tfx.components.example_gen.component import FileBasedExampleGen
 from tfx.components.example_gen.utils import generate_output_split_names
 from tfx.dsl.components.base import base_beam_executor, executor_spec
@@ -28,12 +28,18 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import proto_utils
 
-from kubetfx.components.data import beam_mode, table_profile, tables, tfx_filesystem
+from kubetfx.components.data import beam_mode, picture_columns, table_profile, tables, tfx_filesystem
 from kubetfx.components.data.example_shards import ShardWriter, check_splits, describe, open_splits, write_shards
 from kubetfx.config.data import DataConfig, Splits
+from kubetfx.storage import is_url
+
+if TYPE_CHECKING:
+    from kubetfx.components.data.image_reading import Pictures
 
 _Item = TypeVar("_Item")
 
+IMAGE_COLUMNS = "image_columns"
+"""Key of `features.image` beside those of the section `data` in the component's custom config."""
 BUCKETS = 1_000
 """A split of fraction 0.7 is 700 of so many hash buckets."""
 COMPRESSION_LEVEL = 1
@@ -99,12 +105,14 @@ class _WriteExamples(beam.DoFn):
         data: DataConfig,
         split_folders: dict[str, str],
         buckets: Sequence[int],
+        pictures: "Pictures | None" = None,
     ) -> None:
         self._columns = columns
         self._files = files
         self._data = data
         self._split_folders = split_folders
         self._buckets = buckets
+        self._pictures = pictures
 
     def process(self, numbered_file: tuple[int, str]) -> Iterator[tuple[str, int]]:
         number, path = numbered_file
@@ -120,7 +128,18 @@ class _WriteExamples(beam.DoFn):
     def _encoded_blocks(self, path: str) -> Iterator[tuple[pa.RecordBatch, list[bytes]]]:
         for block in tables.read_blocks(path, self._columns, file_format=self._files.format, data=self._data):
             labelled = block.filter(block.column(self._data.label).is_valid())
-            yield labelled, encode(labelled)
+            yield self._with_pictures(labelled, path)
+
+    def _with_pictures(self, block: pa.RecordBatch, path: str) -> tuple[pa.RecordBatch, list[bytes]]:
+        """The rows whose picture can be used, as they are in the table, and encoded with its bytes."""
+        column = next((column for column in self._columns if column.picture_reason), None)
+        if column is None or self._pictures is None:
+            return block, encode(block)
+        contents = self._pictures.read(block.column(column.name), table=path)
+        usable = contents.is_valid()
+        whole = block.filter(usable)
+        index = whole.schema.names.index(column.name)
+        return whole, encode(whole.set_column(index, column.name, contents.filter(usable)))
 
 
 def _one_ahead(items: Iterator[_Item]) -> Iterator[_Item]:
@@ -157,13 +176,21 @@ class Executor(base_beam_executor.BaseBeamExecutor):
 
         base = exec_properties[standard_component_specs.INPUT_BASE_KEY]
         files = tables.find_files(data.model_copy(update={"path": os.path.join(base, input_config.splits[0].pattern)}))
-        profile = tables.inspect_table(files, data)
+        named = image_columns_of(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY])
+        profile = picture_columns.with_pictures(tables.inspect_table(files, data), files, data, named=named)
         tables.check_label(profile, data)
+        pictures = None
+        if (column := picture_columns.picture_column(profile)) is not None:
+            from kubetfx.components.data import image_reading  # it imports TensorFlow
+
+            pictures = image_reading.pictures_of(column, files, data, num_rows=profile.num_rows)
 
         names = generate_output_split_names(input_config, output_config)
         folders = open_splits(examples, names)
         buckets = np.cumsum([split.hash_buckets for split in output_config.split_config.splits]).tolist()
-        write = _WriteExamples(profile.columns, files=files, data=data, split_folders=folders, buckets=buckets)
+        write = _WriteExamples(
+            profile.columns, files=files, data=data, split_folders=folders, buckets=buckets, pictures=pictures
+        )
         if not beam_mode.is_in_process(self._beam_pipeline_args):
             beam_mode.choose_running_mode(self, num_rows=profile.num_rows)
         counts = write_shards(
@@ -179,21 +206,31 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         check_splits(counts, unit="row")
 
 
-def _pack(data: DataConfig) -> example_gen_pb2.CustomConfig:
+def _pack(data: DataConfig, image_columns: Sequence[str]) -> example_gen_pb2.CustomConfig:
     packed = any_pb2.Any()
-    packed.Pack(
-        wrappers_pb2.StringValue(
-            value=data.model_dump_json(exclude={"splits", "schema_file", "path", "statistics_rows"})
-        )
-    )
+    document = data.model_dump(mode="json", exclude={"splits", "schema_file", "path", "statistics_rows"})
+    images = {IMAGE_COLUMNS: list(image_columns)} if image_columns else {}
+    packed.Pack(wrappers_pb2.StringValue(value=json.dumps(document | images)))
     return example_gen_pb2.CustomConfig(custom_config=packed)
 
 
 def unpack(custom_config_json: str) -> DataConfig:
     """The `data` section that a component was made with, but for its path, splits and schema file."""
+    document = _unpacked(custom_config_json)
+    document.pop(IMAGE_COLUMNS, None)
+    return DataConfig.model_validate({"path": "", **document})
+
+
+def image_columns_of(custom_config_json: str) -> tuple[str, ...]:
+    """`features.image` that a component was made with."""
+    return tuple(_unpacked(custom_config_json).get(IMAGE_COLUMNS, ()))
+
+
+def _unpacked(custom_config_json: str) -> dict[str, Any]:
     value = wrappers_pb2.StringValue()
     json_format.Parse(custom_config_json, example_gen_pb2.CustomConfig()).custom_config.Unpack(value)
-    return DataConfig.model_validate({"path": "", **json.loads(value.value)})
+    document: dict[str, Any] = json.loads(value.value)
+    return document
 
 
 class Driver(driver.FileBasedDriver):
@@ -219,7 +256,20 @@ class Driver(driver.FileBasedDriver):
             standard_component_specs.INPUT_BASE_KEY: files.base,
             standard_component_specs.INPUT_CONFIG_KEY: proto_utils.proto_to_json(_input_config(files.pattern)),
         }
-        return super().resolve_exec_properties(resolved, pipeline_info, component_info)
+        found: dict[str, Any] = super().resolve_exec_properties(resolved, pipeline_info, component_info)
+        pictures = _fingerprint_of_pictures(
+            files, data, named=image_columns_of(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY])
+        )
+        return {**found, utils.FINGERPRINT_PROPERTY_NAME: found[utils.FINGERPRINT_PROPERTY_NAME] + pictures}
+
+
+def _fingerprint_of_pictures(files: tables.TableFiles, data: DataConfig, *, named: Sequence[str]) -> str:
+    """Empty for a table without pictures. What lies in a bucket has none, and is not scanned for it."""
+    if any(is_url(path) for path in files.paths):
+        return ""
+    profile = picture_columns.with_pictures(tables.inspect_table(files, data), files, data, named=named)
+    column = picture_columns.picture_column(profile)
+    return f",pictures:{picture_columns.fingerprint(column, files, data)}" if column else ""
 
 
 class TableExampleGen(FileBasedExampleGen):
@@ -228,12 +278,18 @@ class TableExampleGen(FileBasedExampleGen):
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
     DRIVER_CLASS = Driver
 
-    def __init__(self, data: DataConfig) -> None:
+    def __init__(self, data: DataConfig, *, image_columns: Sequence[str] = ()) -> None:
+        """Make the component.
+
+        Args:
+            data: the section of the config.
+            image_columns: `features.image`.
+        """
         super().__init__(
             input_base=data.path,
             input_config=_input_config("*"),
             output_config=_output_config(data.splits),
-            custom_config=_pack(data),
+            custom_config=_pack(data, image_columns),
         )
 
 

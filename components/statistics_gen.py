@@ -61,7 +61,7 @@ class Executor(tfx_executor.Executor):
         rates = json_utils.dumps(dict.fromkeys(splits, rate))
         if not beam_mode.is_in_process(self._beam_pipeline_args):
             beam_mode.choose_running_mode(self, num_rows=profile.num_rows)
-            options = stats_options.StatsOptions(feature_allowlist=profile.names)
+            options = stats_options.StatsOptions(feature_allowlist=profile.described)
             properties = {
                 **exec_properties,
                 standard_component_specs.SAMPLE_RATE_BY_SPLIT_KEY: rates,
@@ -75,7 +75,9 @@ class Executor(tfx_executor.Executor):
         statistics.set_json_value_custom_property(tfx_executor.SAMPLE_RATE_BY_SPLIT_PROPERTY_NAME, rates)
         for split in splits:
             files = tf.io.gfile.glob(f"{artifact_utils.get_split_uri([examples_artifact], split)}/*")
-            blocks = _sampled(examples.read_blocks(files, profile.columns), rate=rate)
+            blocks = _sampled(
+                examples.read_blocks(files, [profile.column(name) for name in profile.described]), rate=rate
+            )
             folder = Path(artifact_utils.get_split_uri([statistics], split))
             folder.mkdir(parents=True, exist_ok=True)
             path = folder / tfx_executor.DEFAULT_FILE_NAME

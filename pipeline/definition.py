@@ -107,7 +107,8 @@ class Definition:
     def examples(self) -> BaseChannel:
         """Read the data: the rows, in splits."""
         data = self.config.data
-        return self.add(ImageExampleGen(data) if self._is_image else TableExampleGen(data)).outputs["examples"]
+        table = TableExampleGen(data, image_columns=self.config.features.image)
+        return self.add(ImageExampleGen(data) if self._is_image else table).outputs["examples"]
 
     def statistics(self, examples: BaseChannel) -> BaseChannel:
         """Statistics of each split."""

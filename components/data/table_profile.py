@@ -32,6 +32,11 @@ class TableProfile:
         return {column.name: column for column in reversed(self.columns)}
 
     @property
+    def described(self) -> list[str]:
+        """Columns that statistics are computed of: all but the encoded bytes of pictures."""
+        return [column.name for column in self.columns if not column.picture_reason]
+
+    @property
     def names(self) -> list[str]:
         """Column names in the order of the first file."""
         return [column.name for column in self.columns]
