@@ -9,7 +9,7 @@ from sklearn.datasets import load_digits
 
 from kubetfx.serving.model_facts import read_facts
 from kubetfx.serving.saved_model import SavedModel
-from tests.e2e.project import Finished, Project, metrics_of, report_of, states
+from tests.e2e.project import Finished, Project, metrics_of, states
 
 ROWS = 240
 CONFIG = """name: digits-and-sizes
