@@ -481,3 +481,14 @@ def test_nodes_that_do_the_same_have_artifacts_of_their_own_also_from_the_cache(
     emulator, _ = run(pipeline(), run_id="2")
 
     assert set(states(emulator).values()) == {"cached"}
+
+
+def test_package_of_an_earlier_kubetfx_is_refused_before_a_task_runs(tmp_path, launcher_root):
+    path = tmp_path / "package.yaml"
+    write_package(compile_pipeline(small("earlier", Number(value=3)), KubeflowConfig()), path)
+    path.write_text(path.read_text().replace("kubetfx.kubeflow.entrypoint", "kubeflow.entrypoint"))
+    tasks = InThisProcess()
+
+    with pytest.raises(UsageError, match=r"exec-number\.container\.command, .*earlier kubetfx.* Compile it again"):
+        Emulator(read_package(path), root=launcher_root, run_id="1", run_command=tasks).run({})
+    assert tasks.seen == {}

@@ -467,6 +467,21 @@ def test_a_package_that_lint_finds_faults_in_is_not_sent(submit, server, package
     assert server.pipelines == {}
 
 
+def test_a_package_of_an_earlier_kubetfx_is_not_sent(kubetfx, server, tmp_path):
+    config = tmp_path / "pipeline.yaml"
+    config.write_text("name: p\ndata: {path: s3://bucket/data, label: y}\n")
+    package = tmp_path / "package.yaml"
+    assert kubetfx("compile", config, "--output", package).exit_code == 0
+    package.write_text(package.read_text().replace("kubetfx.kubeflow.entrypoint", "kubeflow.entrypoint"))
+
+    outcome = kubetfx("submit", package, "--host", server.url)
+
+    assert outcome.exit_code == 2
+    assert "compiled by an earlier kubetfx" in outcome.stderr
+    assert "Compile it again" in outcome.stderr
+    assert server.pipelines == {}
+
+
 def test_what_the_server_says_of_a_package_is_passed_on(server, package):
     package.write_text(package.read_text().replace("schemaVersion: 2.1.0", "schemaVersion: 2.0.0"))
     client = KubeflowClient(Connection(server.url))

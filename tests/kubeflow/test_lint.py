@@ -13,6 +13,7 @@ from kfp import compiler
 
 from kubetfx.errors import UsageError
 from kubetfx.kubeflow import lint as linter
+from kubetfx.kubeflow.lint_rules.containers import TFX_ENTRYPOINT
 from tests.kubeflow import sdk_packages
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -220,7 +221,12 @@ BREAKS: list[Any] = [
     ("command", lambda d: _container(d).pop("command"), "deploymentSpec.executors.exec-train.container"),
     (
         "tfx-entrypoint",
-        lambda d: _container(d).update(command=["python", "-m", f"{linter.TFX_ENTRYPOINT}.kubeflow_v2_run_executor"]),
+        lambda d: _container(d).update(command=["python", "-m", f"{TFX_ENTRYPOINT}.kubeflow_v2_run_executor"]),
+        "deploymentSpec.executors.exec-train.container.command",
+    ),
+    (
+        "former-entrypoint",
+        lambda d: _container(d).update(command=["python", "-m", "kubeflow.entrypoint"]),
         "deploymentSpec.executors.exec-train.container.command",
     ),
     (
