@@ -367,7 +367,9 @@ class _Scope:
 
 def _refuse_former_entrypoint(package: Package) -> None:
     for finding in FORMER_ENTRYPOINT_RULE.findings(package):
-        raise UsageError(f"No task of this package can run. Received: {finding.place}, {finding.what}. {finding.remedy}")
+        raise UsageError(
+            f"No task of this package can run. Received: {finding.place}, {finding.what}. {finding.remedy}"
+        )
 
 
 def _in_order(tasks: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

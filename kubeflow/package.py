@@ -14,8 +14,9 @@ from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.config.section import nearest
 from kubetfx.errors import ConfigError, UsageError
 from kubetfx.kubeflow import user_modules
-from kubetfx.kubeflow.compiler import Extras, RunParameterTarget, compile_pipeline, write_package
-from kubetfx.kubeflow.tfx_node import RunParameter
+from kubetfx.kubeflow.compiler import compile_pipeline, write_package
+from kubetfx.kubeflow.runtime_parameters import RunParameter
+from kubetfx.kubeflow.task_plan import Extras, RunParameterTarget
 from kubetfx.pipeline.code_digest import code_digest
 from kubetfx.pipeline.definition import pipeline_of
 from kubetfx.user_code import importable
