@@ -120,7 +120,7 @@ def unseen_paths(config: PipelineConfig, *, given: Collection[str] = ()) -> list
             continue
         blind = [name for name in components if not _is_mounted(path, config.kubeflow.of_component(name))]
         if blind:
-            instead = f", or give each run --param {parameter}=PLACE" if parameter else ""
+            instead = f", or give each run the parameter {parameter}" if parameter else ""
             lines.append(
                 f"{key} is no bucket, and on no volume of {' and '.join(blind)}: the pods see nothing of this machine. "
                 f"Received: {path}. Mount a claim (kubeflow.every_component.volumes){instead}."

@@ -1,6 +1,6 @@
 """Reading a KFP v2 package: the PipelineSpec, the platform document beside it, and where each value stands in the file.
 
-What open-source KFP makes of a package is kubeflow/lint.py's.
+What open-source KFP makes of a package is kubeflow/lint_rules/'s.
 """
 
 import functools
@@ -181,7 +181,7 @@ def is_package(path: Path) -> bool:
     return True
 
 
-_COMPILE = "Make one with `kubetfx compile CONFIG --output package.yaml`."
+_COMPILE = "Make one with `kubetfx compile`."
 
 
 def _read_text(path: Path) -> str:
