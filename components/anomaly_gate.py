@@ -3,7 +3,6 @@
 The gate passes the schema on, and everything after it takes the schema from the gate: nothing can run around it.
 """
 
-import json
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,9 +13,10 @@ import yaml
 from absl import logging
 from tensorflow_metadata.proto.v0 import anomalies_pb2
 from tfx import types
-from tfx.dsl.components.base import base_component, base_executor, executor_spec
-from tfx.types import artifact_utils, component_spec, standard_artifacts
+from tfx.dsl.components.base import base_executor, executor_spec
+from tfx.types import artifact_utils, standard_artifacts
 
+from kubetfx.components.declaration import Component
 from kubetfx.config.data import AnomalyAction, ValidationConfig
 from kubetfx.errors import AnomaliesError
 
@@ -107,31 +107,10 @@ def _setting_to_pass(anomalies: list[Anomaly]) -> str:
     return "validation.features: " + yaml.safe_dump({features[0]: "warn"}, default_flow_style=True).strip()
 
 
-class AnomalyGateSpec(component_spec.ComponentSpec):
-    """Channels and properties of AnomalyGate."""
-
-    PARAMETERS = {"validation": component_spec.ExecutionParameter(type=str)}
-    INPUTS = {
-        "anomalies": component_spec.ChannelParameter(type=standard_artifacts.ExampleAnomalies),
-        "schema": component_spec.ChannelParameter(type=standard_artifacts.Schema),
-    }
-    OUTPUTS = {"approved_schema": component_spec.ChannelParameter(type=standard_artifacts.Schema)}
-
-
-class AnomalyGate(base_component.BaseComponent):
+class AnomalyGate(Component):
     """Passes the schema on if the data fits it well enough."""
 
-    SPEC_CLASS = AnomalyGateSpec
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
-
-    def __init__(
-        self, anomalies: types.BaseChannel, schema: types.BaseChannel, *, validation: ValidationConfig
-    ) -> None:
-        super().__init__(
-            AnomalyGateSpec(
-                anomalies=anomalies,
-                schema=schema,
-                validation=json.dumps(validation.model_dump(mode="json")),
-                approved_schema=types.Channel(type=standard_artifacts.Schema),
-            )
-        )
+    INPUTS = {"anomalies": standard_artifacts.ExampleAnomalies, "schema": standard_artifacts.Schema}
+    OUTPUTS = {"approved_schema": standard_artifacts.Schema}
+    PARAMETERS = {"validation": ValidationConfig}

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 from absl import logging
 from tfx import types
 from tfx.components.util import model_utils
-from tfx.dsl.components.base import base_component, base_driver, base_executor, executor_spec
+from tfx.dsl.components.base import base_driver, base_executor, executor_spec
 from tfx.orchestration.portable import base_driver as ir_base_driver
 from tfx.orchestration.portable import data_types
 from tfx.proto.orchestration import driver_output_pb2
-from tfx.types import artifact_utils, component_spec, standard_artifacts
+from tfx.types import artifact_utils, standard_artifacts
 
+from kubetfx.components.declaration import Component, parameter
 from kubetfx.components.evaluation.evaluation_result import RESULT
 from kubetfx.components.push import push_directory
 from kubetfx.components.served_model_resolver import saved_model_path
@@ -30,9 +31,6 @@ if TYPE_CHECKING:  # it imports the clients of the server
 
 NOT_BLESSED = 0
 """Value of the `version` property when there is nothing to push."""
-
-ALL_VERSIONS = 0
-"""Value of the `keep_versions` property when none is removed."""
 
 
 class Driver(base_driver.BaseDriver, ir_base_driver.BaseDriver):
@@ -98,7 +96,7 @@ class Executor(base_executor.BaseExecutor):
                 to_be_verified=verification is not None,
             )
         served = verification.verify(version, evaluation) if verification else set()
-        if keep := exec_properties["keep_versions"]:
+        if keep := exec_properties.get("keep_versions"):
             removed = push_directory.prune(directory, keep=keep, protected=served)
             logging.info("Versions removed because newer ones are kept: %s.", removed or "none")
         pushed_model = artifact_utils.get_single_instance(output_dict["pushed_model"])
@@ -110,11 +108,11 @@ class Executor(base_executor.BaseExecutor):
 
 
 def _verification(exec_properties: dict[str, Any]) -> "Verification | None":
-    if not exec_properties["endpoint"]:
+    endpoint = parameter(exec_properties, "endpoint", EndpointConfig)
+    if endpoint is None:
         return None
     from kubetfx.components.push.push_verification import Verification
 
-    endpoint = EndpointConfig.model_validate_json(exec_properties["endpoint"])
     return Verification(endpoint, exec_properties["model_name"], locate(exec_properties["push_directory"]))
 
 
@@ -144,50 +142,16 @@ def _refuse_what_was_rolled_back(saved_model: Path, directory: Location) -> None
             )
 
 
-class PusherSpec(component_spec.ComponentSpec):
-    """Channels and properties of Pusher."""
-
-    PARAMETERS = {
-        "push_directory": component_spec.ExecutionParameter(type=str),
-        "model_name": component_spec.ExecutionParameter(type=str),
-        "endpoint": component_spec.ExecutionParameter(type=str),
-        "keep_versions": component_spec.ExecutionParameter(type=int),
-    }
-    INPUTS = {
-        "model": component_spec.ChannelParameter(type=standard_artifacts.Model),
-        "model_blessing": component_spec.ChannelParameter(type=standard_artifacts.ModelBlessing),
-        "evaluation": component_spec.ChannelParameter(type=standard_artifacts.ModelEvaluation),
-    }
-    OUTPUTS = {"pushed_model": component_spec.ChannelParameter(type=standard_artifacts.PushedModel)}
-
-
-class Pusher(base_component.BaseComponent):
+class Pusher(Component):
     """Pushes what the Evaluator blessed."""
 
-    SPEC_CLASS = PusherSpec
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
     DRIVER_CLASS = Driver
-
-    def __init__(
-        self,
-        model: types.BaseChannel,
-        model_blessing: types.BaseChannel,
-        evaluation: types.BaseChannel,
-        *,
-        push_directory: str,
-        model_name: str,
-        endpoint: EndpointConfig | None = None,
-        keep_versions: int | None = None,
-    ) -> None:
-        super().__init__(
-            PusherSpec(
-                model=model,
-                model_blessing=model_blessing,
-                evaluation=evaluation,
-                push_directory=push_directory,
-                model_name=model_name,
-                endpoint=json.dumps(endpoint.model_dump(mode="json")) if endpoint else "",
-                keep_versions=keep_versions or ALL_VERSIONS,
-                pushed_model=types.Channel(type=standard_artifacts.PushedModel),
-            )
-        )
+    INPUTS = {
+        "model": standard_artifacts.Model,
+        "model_blessing": standard_artifacts.ModelBlessing,
+        "evaluation": standard_artifacts.ModelEvaluation,
+    }
+    OUTPUTS = {"pushed_model": standard_artifacts.PushedModel}
+    PARAMETERS = {"push_directory": str, "model_name": str, "endpoint": EndpointConfig, "keep_versions": int}
+    OPTIONAL = ("endpoint", "keep_versions")

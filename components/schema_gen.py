@@ -4,7 +4,6 @@ What TFX's executor does here is two calls of TFDV's own extension; the executor
 for them, which takes longer than anything that this component does.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,12 @@ from absl import logging
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 from tfx import types
-from tfx.dsl.components.base import base_component, base_executor, executor_spec
-from tfx.types import artifact_utils, component_spec, standard_artifacts
+from tfx.dsl.components.base import base_executor, executor_spec
+from tfx.types import artifact_utils, standard_artifacts
 
 from kubetfx.components.data import column_roles, image_files, table_profile
 from kubetfx.components.data.image_schema import complete_image_schema
+from kubetfx.components.declaration import Component
 from kubetfx.config.data import FeaturesConfig
 from kubetfx.config.model import Task
 from kubetfx.errors import ConfigError
@@ -131,46 +131,11 @@ def _read_statistics(statistics: list[types.Artifact]) -> list[statistics_pb2.Da
     return [statistics_pb2.DatasetFeatureStatisticsList.FromString(file.read_bytes()) for file in files]
 
 
-class SchemaGenSpec(component_spec.ComponentSpec):
-    """Channels and properties of SchemaGen."""
-
-    PARAMETERS = {
-        "label": component_spec.ExecutionParameter(type=str),
-        "task": component_spec.ExecutionParameter(type=str),
-        "features": component_spec.ExecutionParameter(type=str),
-        "frozen_schema": component_spec.ExecutionParameter(type=str, optional=True),
-    }
-    INPUTS = {
-        "statistics": component_spec.ChannelParameter(type=standard_artifacts.ExampleStatistics),
-        "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples),
-    }
-    OUTPUTS = {"schema": component_spec.ChannelParameter(type=standard_artifacts.Schema)}
-
-
-class SchemaGen(base_component.BaseComponent):
+class SchemaGen(Component):
     """The schema of the table, and what its columns are used for."""
 
-    SPEC_CLASS = SchemaGenSpec
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
-
-    def __init__(
-        self,
-        statistics: types.BaseChannel,
-        examples: types.BaseChannel,
-        *,
-        label: str,
-        task: Task,
-        features: FeaturesConfig,
-        frozen_schema: str | None = None,
-    ) -> None:
-        super().__init__(
-            SchemaGenSpec(
-                statistics=statistics,
-                examples=examples,
-                label=label,
-                task=task,
-                features=json.dumps(features.model_dump(mode="json")),
-                frozen_schema=frozen_schema,
-                schema=types.Channel(type=standard_artifacts.Schema),
-            )
-        )
+    INPUTS = {"statistics": standard_artifacts.ExampleStatistics, "examples": standard_artifacts.Examples}
+    OUTPUTS = {"schema": standard_artifacts.Schema}
+    PARAMETERS = {"label": str, "task": str, "features": FeaturesConfig, "frozen_schema": str}
+    OPTIONAL = ("frozen_schema",)

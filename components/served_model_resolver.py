@@ -9,13 +9,14 @@ from typing import Any
 
 from absl import logging
 from tfx import types
-from tfx.dsl.components.base import base_component, base_driver, base_executor, executor_spec
+from tfx.dsl.components.base import base_driver, base_executor, executor_spec
 from tfx.orchestration.portable import base_driver as ir_base_driver
 from tfx.orchestration.portable import data_types
 from tfx.proto.orchestration import driver_output_pb2
-from tfx.types import artifact_utils, component_spec, standard_artifacts
+from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import path_utils
 
+from kubetfx.components.declaration import Component
 from kubetfx.components.push import push_directory
 from kubetfx.storage import Location, locate
 
@@ -77,26 +78,11 @@ def saved_model_path(models: list[types.Artifact]) -> Path:
     return Path(path_utils.serving_model_path(artifact_utils.get_single_uri(models)))
 
 
-class ServedModelResolverSpec(component_spec.ComponentSpec):
-    """Channels and properties of ServedModelResolver."""
-
-    PARAMETERS = {"push_directory": component_spec.ExecutionParameter(type=str)}
-    INPUTS = {"model": component_spec.ChannelParameter(type=standard_artifacts.Model)}
-    OUTPUTS = {"served_model": component_spec.ChannelParameter(type=standard_artifacts.Model)}
-
-
-class ServedModelResolver(base_component.BaseComponent):
+class ServedModelResolver(Component):
     """The model that is served now, if there is one."""
 
-    SPEC_CLASS = ServedModelResolverSpec
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
     DRIVER_CLASS = Driver
-
-    def __init__(self, model: types.BaseChannel, *, push_directory: str) -> None:
-        super().__init__(
-            ServedModelResolverSpec(
-                model=model,
-                push_directory=push_directory,
-                served_model=types.Channel(type=standard_artifacts.Model),
-            )
-        )
+    INPUTS = {"model": standard_artifacts.Model}
+    OUTPUTS = {"served_model": standard_artifacts.Model}
+    PARAMETERS = {"push_directory": str}

@@ -21,10 +21,21 @@ RULES: tuple[Rule, ...] = (
 
 
 def lint(path: str | Path) -> list[Finding]:
-    """Faults of a package, in the order of the file. In one that is malformed, no other faults are looked for.
+    """Say what open-source Kubeflow Pipelines would refuse or misread in a package, whoever made it.
+
+    Args:
+        path: of the package: YAML of one or two documents, a JSON job spec of TFX, or a PipelineVersion resource.
+
+    Returns:
+        The faults in the order of the file. In a package that is malformed no other faults are looked for.
 
     Raises:
         UsageError: the file cannot be read, or is no package.
+
+    Example:
+        >>> import kubetfx
+        >>> kubetfx.lint("package.yaml")    # doctest: +SKIP
+        []
     """
     package = read_package(Path(path))
     findings = list(MALFORMED.findings(package))

@@ -1,15 +1,21 @@
 """Sends what a process writes to its standard output and error to a file."""
 
 import contextlib
+import functools
+import logging
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, TextIO
 
 
 @contextlib.contextmanager
 def logged_to(path: Path) -> Iterator[None]:
-    """Send file descriptors 1 and 2 to a file, and with them whatever TensorFlow's C++ and Beam's workers write."""
+    """Send file descriptors 1 and 2 to a file, and with them whatever TensorFlow's C++ and Beam's workers write.
+
+    In a notebook `sys.stdout`, `sys.stderr` and handlers of logs are no descriptors; they are sent there too.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
     saved = [os.dup(1), os.dup(2)]
@@ -17,7 +23,8 @@ def logged_to(path: Path) -> Iterator[None]:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     try:
-        yield
+        with _streams_are_descriptors():
+            yield
     finally:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError):  # the disk may be full, and the descriptors are to come back anyway
@@ -25,3 +32,45 @@ def logged_to(path: Path) -> Iterator[None]:
         for descriptor, copy in zip((1, 2), saved, strict=True):
             os.dup2(copy, descriptor)
             os.close(copy)
+
+
+@contextlib.contextmanager
+def _streams_are_descriptors() -> Iterator[None]:
+    if _is_descriptor(sys.stderr):
+        yield
+        return
+    before = (sys.stdout, sys.stderr)
+    with (
+        contextlib.redirect_stdout(_stream(1)),
+        contextlib.redirect_stderr(_stream(2)),
+        _handlers_write_to(_stream(2), instead_of=before),
+    ):
+        yield
+
+
+def _is_descriptor(stream: TextIO) -> bool:
+    try:
+        return stream.fileno() == 2
+    except (OSError, AttributeError):
+        return False
+
+
+@functools.cache
+def _stream(descriptor: int) -> TextIO:
+    """A stream that is never closed: handlers that libraries make meanwhile keep it."""
+    return open(descriptor, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)
+
+
+@contextlib.contextmanager
+def _handlers_write_to(stream: TextIO, *, instead_of: tuple[TextIO, ...]) -> Iterator[None]:
+    """Handlers of logs hold the stream that they were made with."""
+    absl = sys.modules.get("absl.logging")
+    handlers: list[Any] = [*logging.root.handlers, *([absl.get_absl_handler().python_handler] if absl else [])]
+    changed = [(handler, handler.stream) for handler in handlers if getattr(handler, "stream", None) in instead_of]
+    for handler, _ in changed:
+        handler.setStream(stream)
+    try:
+        yield
+    finally:
+        for handler, before in changed:
+            handler.setStream(before)

@@ -115,8 +115,8 @@ class Definition:
     def schema(self, examples: BaseChannel, statistics: BaseChannel) -> BaseChannel:
         """What the columns are and are used for, from the statistics or a frozen schema."""
         schema_gen = SchemaGen(
-            statistics,
-            examples,
+            statistics=statistics,
+            examples=examples,
             label=self.config.data.label,
             task=self.config.model.task,
             features=self.config.features,
@@ -130,7 +130,7 @@ class Definition:
 
     def approved_schema(self, anomalies: BaseChannel, schema: BaseChannel) -> BaseChannel:
         """The schema once the gate has let the data pass."""
-        gate = AnomalyGate(anomalies, schema, validation=self.config.validation)
+        gate = AnomalyGate(anomalies=anomalies, schema=schema, validation=self.config.validation)
         return self.add(gate).outputs["approved_schema"]
 
     def transform_graph(self, examples: BaseChannel, schema: BaseChannel) -> BaseChannel:
@@ -167,7 +167,7 @@ class Definition:
 
     def served_model(self, model: BaseChannel) -> BaseChannel:
         """The model that is served now: the baseline."""
-        resolver = ServedModelResolver(model, push_directory=str(self.config.push_path))
+        resolver = ServedModelResolver(model=model, push_directory=str(self.config.push_path))
         return self.add(resolver).outputs["served_model"]
 
     def evaluation(
@@ -197,9 +197,9 @@ class Definition:
         """The version in the push directory."""
         serving = self.config.serving
         pusher = Pusher(
-            model,
-            blessing,
-            evaluation,
+            model=model,
+            model_blessing=blessing,
+            evaluation=evaluation,
             push_directory=str(self.config.push_path),
             model_name=self.config.model_name,
             endpoint=serving.endpoint,
@@ -213,7 +213,7 @@ class Definition:
         Args:
             channels: by the input of the component Report.
         """
-        self.add(Report(channels, settings=Settings.of(self.config)))
+        self.add(Report(**channels, settings=Settings.of(self.config)))
 
 
 def create_pipeline(config: PipelineConfig) -> Pipeline:

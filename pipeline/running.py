@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from kubetfx.config.loading import as_config
 from kubetfx.config.pipeline import PipelineConfig
+from kubetfx.config.section import nearest
+from kubetfx.errors import ConfigError
 from kubetfx.progress import Begin, End, Message, Progress, silent
 from kubetfx.user_code import importable, load_object
 
@@ -80,9 +82,19 @@ def run(
     from kubetfx.pipeline import preflight
 
     with importable(config.folder):
-        make_runner: type[Runner] = load_object(RUNNERS.get(on, on), key="on")
+        make_runner = _runner(on)
         progress(Begin("Checking the data"))
         found = preflight.check(config)
         progress(End())
         progress(Message(f"Data: {preflight.describe(found, config)}"))
         return make_runner(config, pipeline=pipeline, progress=progress, command=command).run()
+
+
+def _runner(on: str) -> type[Runner]:
+    if on not in RUNNERS and ":" not in on:
+        raise ConfigError(
+            f"on: there is no runner {on!r}.{nearest(on, list(RUNNERS))} Known: {', '.join(RUNNERS)}; or your own, as "
+            "module:class."
+        )
+    runner: type[Runner] = load_object(RUNNERS.get(on, on), key="on")
+    return runner

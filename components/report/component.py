@@ -3,19 +3,19 @@
 It comes after Pusher and never fails a run: a part that cannot be made is left out with its reason.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 from absl import logging
 from tfx import types
-from tfx.dsl.components.base import base_component, base_driver, base_executor, executor_spec
+from tfx.dsl.components.base import base_driver, base_executor, executor_spec
 from tfx.orchestration.portable import base_driver as ir_base_driver
 from tfx.orchestration.portable import data_types
 from tfx.proto.orchestration import driver_output_pb2
-from tfx.types import artifact_utils, component_spec, standard_artifacts
+from tfx.types import artifact_utils, standard_artifacts
 from tfx.types.artifact import Artifact
 
+from kubetfx.components.declaration import Component
 from kubetfx.components.report import card, facts, previous, render
 from kubetfx.components.report import metrics_document as metrics
 from kubetfx.components.report.collect import Sources, collect
@@ -102,48 +102,21 @@ def custom_properties(artifact: types.Artifact) -> dict[str, Any]:
     return {name: getattr(value, value.WhichOneof("value") or "string_value") for name, value in values.items()}
 
 
-class ReportSpec(component_spec.ComponentSpec):
-    """Channels and properties of Report."""
-
-    PARAMETERS = {
-        "settings": component_spec.ExecutionParameter(type=str),
-    }
-    INPUTS = {
-        "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples),
-        "statistics": component_spec.ChannelParameter(type=standard_artifacts.ExampleStatistics),
-        "schema": component_spec.ChannelParameter(type=standard_artifacts.Schema),
-        "anomalies": component_spec.ChannelParameter(type=standard_artifacts.ExampleAnomalies),
-        "model": component_spec.ChannelParameter(type=standard_artifacts.Model),
-        "evaluation": component_spec.ChannelParameter(type=standard_artifacts.ModelEvaluation),
-        "served_model": component_spec.ChannelParameter(type=standard_artifacts.Model, optional=True),
-        "pushed_model": component_spec.ChannelParameter(type=standard_artifacts.PushedModel, optional=True),
-    }
-    OUTPUTS = {"report": component_spec.ChannelParameter(type=RunReport)}
-
-
-class Report(base_component.BaseComponent):
+class Report(Component):
     """What the run found out, to look at."""
 
-    SPEC_CLASS = ReportSpec
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
     DRIVER_CLASS = Driver
-
-    def __init__(
-        self,
-        inputs: dict[str, types.BaseChannel],
-        *,
-        settings: facts.Settings,
-    ) -> None:
-        """Declare it.
-
-        Args:
-            inputs: a channel for each of ReportSpec.INPUTS.
-            settings: what of the config it depends on.
-        """
-        super().__init__(
-            ReportSpec(
-                **inputs,
-                settings=json.dumps(settings.model_dump(mode="json"), sort_keys=True),
-                report=types.Channel(type=RunReport),
-            )
-        )
+    INPUTS = {
+        "examples": standard_artifacts.Examples,
+        "statistics": standard_artifacts.ExampleStatistics,
+        "schema": standard_artifacts.Schema,
+        "anomalies": standard_artifacts.ExampleAnomalies,
+        "model": standard_artifacts.Model,
+        "evaluation": standard_artifacts.ModelEvaluation,
+        "served_model": standard_artifacts.Model,
+        "pushed_model": standard_artifacts.PushedModel,
+    }
+    OUTPUTS = {"report": RunReport}
+    PARAMETERS = {"settings": facts.Settings}
+    OPTIONAL = ("served_model", "pushed_model")
