@@ -10,7 +10,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARY = ("kubeflow", "pipeline", "components", "models", "kubetfx")
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z_-]+")
-COMMAND = re.compile(r"\b(?:docker|kubectl|tensorboard|kubetfx (?:run|rollback)) [^.;]*?--[a-z][a-z_-]+(?: [\w.{}:-]+)?")
+COMMAND = re.compile(
+    r"\b(?:docker|kubectl|tensorboard|kubetfx (?:run|rollback)) [^.;]*?--[a-z][a-z_-]+(?: [\w.{}:-]+)?"
+)
 """A command as a whole, to be copied into a shell."""
 OF_OTHERS = {"--direct_num_workers", "--model_name", "--model_base_path"}
 """Options of Beam and of TensorFlow Serving, which the user gives them."""
