@@ -16,6 +16,7 @@ from kubetfx.config.kubeflow import KubeflowConfig
 from kubetfx.kubeflow import emulator
 from kubetfx.kubeflow.compiler import Extras, compile_pipeline, write_package
 from kubetfx.kubeflow.executor_io import LAUNCHER_ROOT, ExecutorInput
+from kubetfx.kubeflow.package_document import read_package
 from kubetfx.kubeflow.task_run import run_task
 from kubetfx.kubeflow.task_spec import TaskSpec
 from tests.command import Finished
@@ -37,6 +38,16 @@ def specs(package: Mapping[str, Any]) -> dict[str, TaskSpec]:
     return {
         label.removeprefix("exec-"): TaskSpec.from_argument(entry["container"]["args"][1])
         for label, entry in executors.items()
+    }
+
+
+def artifacts_taken(package: dict[str, Any]) -> dict[str, list[str]]:
+    """What each task takes, by its DAG and name."""
+    dags = {"root": package["root"], **package["components"]}
+    return {
+        f"{name}.{task}": [str(source) for source in entry.get("inputs", {}).get("artifacts", {}).values()]
+        for name, component in dags.items()
+        for task, entry in component.get("dag", {}).get("tasks", {}).items()
     }
 
 
@@ -100,6 +111,33 @@ def launcher_root(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
+def run(tmp_path: Path, launcher_root: Path) -> Callable[..., tuple[emulator.Emulator, InThisProcess]]:
+    """Compile a pipeline and run it; the emulator and what the tasks saw."""
+
+    def run_pipeline(
+        pipeline: Any,
+        *,
+        extras: Extras | None = None,
+        config: KubeflowConfig | None = None,
+        tasks: InThisProcess | None = None,
+        run_id: str = "1",
+        **arguments: Any,
+    ) -> tuple[emulator.Emulator, InThisProcess]:
+        path = tmp_path / "package.yaml"
+        write_package(compile_pipeline(pipeline, config or KubeflowConfig(), extras), path)
+        tasks = tasks or InThisProcess()
+        one_run = emulator.Emulator(read_package(path), root=launcher_root, run_id=run_id, run_command=tasks)
+        try:
+            one_run.run(arguments)
+        except emulator.TaskFailedError:
+            assert tasks.errors
+            raise
+        return one_run, tasks
+
+    return run_pipeline
+
+
+@pytest.fixture
 def nobody_is_logged_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in [name for name in os.environ if name.startswith(("KF_PIPELINES_", "KUBETFX_KFP_"))]:
         monkeypatch.delenv(name)
@@ -124,6 +162,23 @@ def two_steps_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path: Path = tmp_path_factory.mktemp("package") / "two-steps.yaml"
     compiler.Compiler().compile(sdk_packages.two_steps, str(path))
     return path
+
+
+@pytest.fixture(scope="session")
+def two_steps(two_steps_package: Path) -> dict[str, Any]:
+    """The document, not to be changed."""
+    document: dict[str, Any] = yaml.safe_load(two_steps_package.read_text())
+    return document
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    def write(*documents: dict[str, Any]) -> Path:
+        path = tmp_path / "pipeline.yaml"
+        path.write_text(yaml.safe_dump_all(documents))
+        return path
+
+    return write
 
 
 @pytest.fixture
