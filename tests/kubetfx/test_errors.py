@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-LIBRARY = ("kubeflow", "pipeline", "components", "models", "kubetfx")
+LIBRARY = ("kubeflow", "pipeline", "components", "models", "serving", "kubetfx")
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z_-]+")
 COMMAND = re.compile(
     r"\b(?:docker|kubectl|tensorboard|kubetfx (?:run|rollback)) [^.;]*?--[a-z][a-z_-]+(?: [\w.{}:-]+)?"
