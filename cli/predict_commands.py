@@ -71,7 +71,9 @@ def predict(  # noqa: PLR0913, PLR0917 - the options of a command
     elif version_label is not None:
         raise UsageError("Labels are a server's. Received: --version-label without --rest or --grpc.")
     else:
-        model_version = _pushed_version(pipeline_config, model_version, config_path=config)
+        from kubetfx.pipeline.pushed_models import pushed_version
+
+        model_version = pushed_version(pipeline_config.push_path, model_version)
         predictions = _predict_here(pipeline_config, model_version, rows, output)
     output.end()
     _print_predictions(predictions, pipeline_config.model_name, model_version, output)
@@ -118,9 +120,11 @@ def batch_predict(  # noqa: PLR0913, PLR0917 - the options of a command
     """
     output = open_output(format)
     pipeline_config = load(config, overrides)
-    model_version = _pushed_version(pipeline_config, model_version, config_path=config)
 
     from kubetfx.components.push import push_directory
+    from kubetfx.pipeline.pushed_models import pushed_version
+
+    model_version = pushed_version(pipeline_config.push_path, model_version)
 
     output.begin("Loading the model")
     record = push_directory.read_record(pipeline_config.push_path, model_version)
@@ -215,17 +219,6 @@ def _print_bulk_result(result: "BulkResult", output: Output) -> None:
     if result.errors_path:
         output.say(f"Rows without a prediction, and why: {shown(result.errors_path)}", style="yellow")
     output.text(shown(result.path))
-
-
-def _pushed_version(config: PipelineConfig, version: int | None, *, config_path: Path) -> int:
-    from kubetfx.components.push import push_directory
-
-    pushed = push_directory.versions(config.push_path)
-    if not pushed:
-        raise UsageError(f"No model was pushed yet. Received: {config.push_path}. Push one: kubetfx run {config_path}")
-    if version is not None and version not in pushed:
-        raise UsageError(f"There is no such version. Received: {version}. There are: {', '.join(map(str, pushed))}.")
-    return version or pushed[-1]
 
 
 def _print_predictions(predictions: list[dict[str, Any]], model_name: str, version: int | None, output: Output) -> None:
