@@ -428,7 +428,7 @@ def _compile(model: keras.Model, training: TrainingConfig, *, train: Rows, is_cl
         metrics = [keras.metrics.MeanAbsoluteError(name="mean_absolute_error")]
     # The layers of augmentation have operations that XLA lacks, and what is deterministic is not compiled by it anyway.
     model.compile(optimizer=optimizer, loss=loss, weighted_metrics=metrics, jit_compile=False)
-    optimizer.build(model.trainable_variables)
+    model.optimizer.build(model.trainable_variables)
     model.train_function = None  # of the phase before
 
 

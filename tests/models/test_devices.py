@@ -9,7 +9,7 @@ from kubetfx.config.model import ModelConfig
 from kubetfx.config.training import TrainingConfig
 from kubetfx.errors import TrainingError
 from kubetfx.models import training
-from kubetfx.models.network import build_model
+from kubetfx.models.network import build_model, with_head
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -38,7 +38,7 @@ def trained(multiclass, rows, precision: str) -> keras.Model:
             features=multiclass.config,
             num_outputs=len(multiclass.features.classes),
         )
-        model = training._with_head(network, labels=labels, is_classifier=True)
+        model = with_head(network, labels=labels, is_classifier=True)
     training._compile(model, config, train=train, is_classifier=True)
     model.fit(train.batches(32), epochs=3, verbose=0)
     return model
