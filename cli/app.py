@@ -22,6 +22,7 @@ from kubetfx.cli.invocation import (
     shown,
 )
 from kubetfx.cli.kubeflow_commands import app as kubeflow_app
+from kubetfx.cli.mirror_commands import app as mirror_app
 from kubetfx.cli.output import Output
 from kubetfx.cli.report_commands import app as report_app
 from kubetfx.cli.serving_commands import app as serving_app
@@ -52,6 +53,7 @@ app = typer.Typer(
 
 app.add_typer(report_app)
 app.add_typer(serving_app)
+app.add_typer(mirror_app)
 app.add_typer(kubeflow_app)
 
 
