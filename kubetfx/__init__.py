@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kubetfx import errors, progress
+    from kubetfx.components.evaluation.metric import Metric, metric
     from kubetfx.config.loading import load_config
     from kubetfx.config.pipeline import PipelineConfig
     from kubetfx.kubeflow.compilation import compile
@@ -25,12 +26,14 @@ if TYPE_CHECKING:
 
 _OWNERS = {
     "Definition": "kubetfx.pipeline.definition",
+    "Metric": "kubetfx.components.evaluation.metric",
     "PipelineConfig": "kubetfx.config.pipeline",
     "RunResult": "kubetfx.pipeline.run_result",
     "compile": "kubetfx.kubeflow.compilation",
     "create_pipeline": "kubetfx.pipeline.definition",
     "lint": "kubetfx.kubeflow.lint",
     "load_config": "kubetfx.config.loading",
+    "metric": "kubetfx.components.evaluation.metric",
     "run": "kubetfx.pipeline.running",
     "submit": "kubetfx.kubeflow.submission",
 }
@@ -39,6 +42,7 @@ _MODULES = ("errors", "progress")
 
 __all__ = [
     "Definition",
+    "Metric",
     "PipelineConfig",
     "RunResult",
     "__version__",
@@ -47,6 +51,7 @@ __all__ = [
     "errors",
     "lint",
     "load_config",
+    "metric",
     "progress",
     "run",
     "submit",

@@ -50,7 +50,7 @@ def write_gallery(split: str, saved_model: Path, folder: Path, *, mistakes: int,
     """
     facts = read_facts(saved_model)
     assert facts is not None  # the caller knows that it is a model of images
-    scored = score(split, saved_model, keep=10**9)
+    scored = score(split, saved_model)
     order = _most_certain_mistakes(scored)
     folder.mkdir(parents=True, exist_ok=True)
     sheet_of([_tile(scored, index, facts.classes) for index in order[:mistakes]]).save(folder / "mistakes.png")

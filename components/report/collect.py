@@ -17,7 +17,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from kubetfx.components.data import table_profile
 from kubetfx.components.data.image_notes import notes_on
 from kubetfx.components.report import data_facts, training_facts, verdict
-from kubetfx.components.report.facts import Data, Evaluation, Facts, Metric, Push, Quality, Settings, Slice
+from kubetfx.components.report.facts import Data, Evaluation, Facts, Interval, Metric, Push, Quality, Settings, Slice
 from kubetfx.components.report.previous import Previous
 
 if TYPE_CHECKING:  # it imports TensorFlow
@@ -225,12 +225,19 @@ def with_intervals(
         total_rows: of the evaluation split.
         seed: of the bootstrap.
     """
+    from kubetfx.components.evaluation.metric_registry import find_metric
     from kubetfx.components.report.intervals import bootstrap
+
+    def interval_of(name: str, predictions: "Predictions", value: float, total_rows: int) -> Interval | None:
+        metric = find_metric(name)
+        if "changed_images" in metric.needs:  # which are not predicted again
+            return None
+        return bootstrap(metric, predictions, value=value, total_rows=total_rows, seed=seed)
 
     def of_metric(metric: Metric) -> Metric:
         if metric.interval:
             return metric
-        interval = bootstrap(metric.name, predictions, value=metric.value, total_rows=total_rows, seed=seed)
+        interval = interval_of(metric.name, predictions, metric.value, total_rows)
         return metric.model_copy(update={"interval": interval})
 
     def of_slice(entry: Slice) -> Slice:
@@ -238,7 +245,7 @@ def with_intervals(
         if entry.interval or entry.value is None or rows is None:
             return entry
         own = predictions.of(rows)
-        interval = bootstrap(evaluation.ranked_by, own, value=entry.value, total_rows=entry.rows, seed=seed)
+        interval = interval_of(evaluation.ranked_by, own, entry.value, entry.rows)
         return entry.model_copy(update={"interval": interval})
 
     slices = evaluation.slices

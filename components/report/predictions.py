@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from absl import logging
 
+from kubetfx.components.evaluation.classification import row_cross_entropies
+from kubetfx.components.evaluation.regression import row_errors
 from kubetfx.components.report.facts import Importance
 from kubetfx.models.features import LABEL, MISSING_INTEGER
 
@@ -307,8 +309,8 @@ def row_losses(labels: Array, outputs: Array) -> Array:
         outputs: (rows, classes) probabilities, or (rows,) values.
     """
     if outputs.ndim == 1:
-        return np.square(outputs - labels)
-    return -np.log(np.clip(outputs[np.arange(len(labels)), labels], 1e-7, 1.0))
+        return np.square(row_errors(labels, outputs))
+    return row_cross_entropies(labels, outputs)
 
 
 Shuffle = Callable[[Sequence[str], int], Array]

@@ -12,8 +12,11 @@ import tensorflow as tf
 from PIL import Image
 
 from kubetfx.components.evaluation import golden, image_evaluation, image_gallery
+from kubetfx.components.evaluation.evaluation import Request, evaluate_here
+from kubetfx.components.evaluation.evaluation_rows import files_of
 from kubetfx.components.evaluation.image_evaluation import score
-from kubetfx.config.evaluation import EvaluationConfig
+from kubetfx.components.evaluation.slices import OVERALL
+from kubetfx.config.evaluation import RobustnessConfig
 from kubetfx.errors import DataError, RequestError
 from kubetfx.models.export import read_facts
 from kubetfx.models.image_export import input_of
@@ -244,23 +247,28 @@ def test_golden_rows_are_those_of_trainings_path(saved_model, project, server):
         assert rows.difference(answers, tolerance=1e-4) is None
 
 
-def test_evaluation_measures_classes_and_robustness(saved_model, project):
-    evaluation = EvaluationConfig.model_validate(
-        {"robustness": {"noise": [0.3], "blur": [3], "rotation": [90], "jpeg": [5], "fgsm": [0.3], "max_images": 20}}
+def test_evaluation_measures_classes(saved_model, project):
+    request = Request(
+        {"candidate": saved_model}, "classification", ["accuracy", "top_k_accuracy", "kappa"], (), top_k=2
     )
 
-    document = image_evaluation.evaluate(
-        str(project.folder / "Split-validation"), {"candidate": saved_model}, evaluation
-    )
+    outcome = evaluate_here(request, files_of(str(project.folder / "Split-validation")))
 
-    metrics = document["metrics"]["candidate"]
+    metrics = outcome.values[OVERALL]["candidate"]
     assert metrics["top_k_accuracy"] >= 0.8
     assert metrics["kappa"] > 0.5
-    assert metrics["drop_rotation_90"] > 0.2
-    assert metrics["drop_fgsm_0.3"] > 0.2
-    assert set(metrics) == {"top_k_accuracy", "kappa", *evaluation.robustness.metrics}
-    assert np.sum(document["confusion"]) == 36
-    assert sum(entry["images"] for entry in document["by_class"].values()) == 36
+    assert outcome.confusion.sum() == metrics["example_count"] == 36
+    assert metrics["accuracy"] == pytest.approx(np.trace(outcome.confusion) / 36)
+
+
+def test_evaluation_measures_robustness(saved_model, project):
+    config = RobustnessConfig(noise=(0.3,), blur=(3,), rotation=(90,), jpeg=(5,), fgsm=(0.3,), max_images=20)
+
+    drops = image_evaluation.robustness(str(project.folder / "Split-validation"), saved_model, config)
+
+    assert drops["drop_rotation_90"] > 0.2
+    assert drops["drop_fgsm_0.3"] > 0.2
+    assert set(drops) == set(config.metrics)
 
 
 def test_gallery_shows_mistakes_heat_maps_and_embeddings(saved_model, project, tmp_path):
@@ -268,7 +276,7 @@ def test_gallery_shows_mistakes_heat_maps_and_embeddings(saved_model, project, t
 
     gallery = image_gallery.write_gallery(split, saved_model, tmp_path, mistakes=8, heat_maps=4)
 
-    scored = score(split, saved_model, keep=100)
+    scored = score(split, saved_model)
     assert gallery.images == 36
     assert gallery.mistakes == int((scored.probabilities.argmax(axis=1) != scored.labels).sum())
     vectors = np.loadtxt(gallery.projector_path / "vectors.tsv", delimiter="\t")
