@@ -100,6 +100,13 @@ def test_module_and_what_stands_beside_it_are_watched(config):
     assert changed(config, lambda: (config.parent / "layers.py").write_text("y = 1\n"), module) == ["layers.py"]
 
 
+@pytest.mark.parametrize("key", ["definition=own:pipeline", "evaluation.metrics=[own:cost]"])
+def test_modules_of_the_pipeline_and_of_metrics_are_watched(config, key):
+    (config.parent / "own.py").write_text("")
+    assert changed(config, lambda: (config.parent / "own.py").write_text("x = 1\n"), key) == ["own.py"]
+    assert changed(config, lambda: (config.parent / "steps.py").write_text("y = 1\n"), key) == ["steps.py"]
+
+
 def test_config_with_an_error_is_watched_alone(config):
     config.write_text("name: houses\ndata: {path: data, label: price}\nepochs: 3\n")
     assert [Path(place).name for place in watch.look(config, ()).places] == ["pipeline.yaml"]
