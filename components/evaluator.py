@@ -15,6 +15,7 @@ from tfx.components.evaluator import constants as tfx_constants
 from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
+from kubetfx.artifacts import EVAL, SCHEMA
 from kubetfx.components.data import beam_mode, table_profile
 from kubetfx.components.evaluation import golden, image_evaluation, tfma_files
 from kubetfx.components.evaluation.confusion import class_scores
@@ -29,11 +30,9 @@ from kubetfx.components.served_model_resolver import saved_model_path
 from kubetfx.config.evaluation import EvaluationConfig
 from kubetfx.config.model import Task
 from kubetfx.errors import DataError
-from kubetfx.models.export import read_facts
 from kubetfx.models.features import Features, read_features, read_schema
 from kubetfx.models.image_export import input_of
-
-EVALUATION_SPLIT = "eval"
+from kubetfx.serving.model_facts import read_facts
 
 Artifacts = dict[str, list[types.Artifact]]
 
@@ -50,7 +49,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         saved_models, difference = _models(input_dict)
         request = _request(saved_models, evaluation, exec_properties["task"])
         outcome = self._evaluate(request, input_dict["examples"], folder)
-        split = artifact_utils.get_split_uri(input_dict["examples"], EVALUATION_SPLIT)
+        split = artifact_utils.get_split_uri(input_dict["examples"], EVAL)
         if evaluation.robustness.metrics:
             for name, saved_model in saved_models.items():
                 outcome.values[OVERALL][name] |= image_evaluation.robustness(split, saved_model, evaluation.robustness)
@@ -68,7 +67,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             logging.info("%s", check)
 
     def _evaluate(self, request: Request, examples: list[types.Artifact], folder: Path) -> Outcome:
-        files = files_of(artifact_utils.get_split_uri(examples, EVALUATION_SPLIT))
+        files = files_of(artifact_utils.get_split_uri(examples, EVAL))
         if beam_mode.is_in_process(self._beam_pipeline_args):
             outcome = evaluate_here(request, files)
         else:
@@ -209,7 +208,7 @@ def why_not_comparable(candidate: Path, baseline: Path) -> str | None:
 
 
 def _features(schemas: list[types.Artifact]) -> Features:
-    return read_features(read_schema(Path(artifact_utils.get_single_uri(schemas)) / "schema.pbtxt"))
+    return read_features(read_schema(Path(artifact_utils.get_single_uri(schemas)) / SCHEMA))
 
 
 class EvaluatorSpec(component_spec.ComponentSpec):

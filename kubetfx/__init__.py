@@ -21,11 +21,16 @@ if TYPE_CHECKING:
     from kubetfx.kubeflow.lint import lint
     from kubetfx.kubeflow.submission import submit
     from kubetfx.pipeline.definition import Definition, create_pipeline
+    from kubetfx.pipeline.pushed_models import load_model
     from kubetfx.pipeline.run_result import RunResult
     from kubetfx.pipeline.running import run
+    from kubetfx.serving.model import Model
+    from kubetfx.serving.remote_model import Client
 
 _OWNERS = {
+    "Client": "kubetfx.serving.remote_model",
     "Definition": "kubetfx.pipeline.definition",
+    "Model": "kubetfx.serving.model",
     "Metric": "kubetfx.components.evaluation.metric",
     "PipelineConfig": "kubetfx.config.pipeline",
     "RunResult": "kubetfx.pipeline.run_result",
@@ -33,6 +38,7 @@ _OWNERS = {
     "create_pipeline": "kubetfx.pipeline.definition",
     "lint": "kubetfx.kubeflow.lint",
     "load_config": "kubetfx.config.loading",
+    "load_model": "kubetfx.pipeline.pushed_models",
     "metric": "kubetfx.components.evaluation.metric",
     "run": "kubetfx.pipeline.running",
     "submit": "kubetfx.kubeflow.submission",
@@ -41,8 +47,10 @@ _OWNERS = {
 _MODULES = ("errors", "progress")
 
 __all__ = [
+    "Client",
     "Definition",
     "Metric",
+    "Model",
     "PipelineConfig",
     "RunResult",
     "__version__",
@@ -51,6 +59,7 @@ __all__ = [
     "errors",
     "lint",
     "load_config",
+    "load_model",
     "metric",
     "progress",
     "run",

@@ -15,6 +15,7 @@ from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import trainer_pb2
 from tfx.types.channel import BaseChannel
 
+from kubetfx.artifacts import EVAL, TRAIN, VALIDATION
 from kubetfx.components.anomaly_gate import AnomalyGate
 from kubetfx.components.evaluation.metric_registry import find_metric
 from kubetfx.components.evaluator import Evaluator
@@ -154,8 +155,8 @@ class Definition:
             examples=examples,
             schema=schema,
             transform_graph=transform_graph,
-            train_args=trainer_pb2.TrainArgs(splits=["train"]),
-            eval_args=trainer_pb2.EvalArgs(splits=["validation" if config.data.splits.validation else "eval"]),
+            train_args=trainer_pb2.TrainArgs(splits=[TRAIN]),
+            eval_args=trainer_pb2.EvalArgs(splits=[VALIDATION if config.data.splits.validation else EVAL]),
             custom_config={
                 **self._custom_config,
                 "model": config.model.model_dump(mode="json"),

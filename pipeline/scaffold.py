@@ -19,6 +19,7 @@ from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.errors import UsageError
 from kubetfx.serving.image_folders import pictures_below
 from kubetfx.storage import is_url
+from kubetfx.tables.files import format_of
 
 MAX_INTEGER_CLASSES = 20
 """A label of whole numbers with at most so many distinct values is taken for classes."""
@@ -46,20 +47,20 @@ def write_config(data_path: str, *, label: str | None, path: Path) -> None:
         DataError: the table cannot be read, or has no such label; or the images are of fewer than two classes.
     """
     if path.exists():
-        raise UsageError(f"{path} exists and is not overwritten. Choose another name: --output other.yaml")
+        raise UsageError(f"{path} exists and is not overwritten. Choose another name.")
     place = data_path if is_url(data_path) else os.path.abspath(data_path)
     shown_path = place if is_url(place) else os.path.relpath(place, path.resolve().parent)
     if _is_of_images(place):
         if label is not None:
             raise UsageError(
-                f"Images are of the class whose folder they are in. Received: --label {label}, and a folder of "
-                f"images: {data_path}. Leave --label out; or list path and label of each file in a CSV."
+                f"Images are of the class whose folder they are in. Received: label {label}, and a folder of "
+                f"images: {data_path}. Leave the label out; or list path and label of each file in a CSV."
             )
         text = _render_images(place, shown_path=shown_path)
     elif label is None:
         raise UsageError(
-            f"The column to predict is not known. Received: {data_path}, and no --label. Name it: --label COLUMN. "
-            "Images need none, and a folder with a sub-directory for each class."
+            f"The column to predict is not known. Received: {data_path}, and no label. Name that column as the "
+            "label. Images need none, and a folder with a sub-directory for each class."
         )
     else:
         text = _render_table(place, label, shown_path=shown_path)
@@ -190,7 +191,7 @@ def _is_of_images(place: str) -> bool:
     """Whether it is a folder with pictures in it, and no table beside them."""
     if is_url(place) or not os.path.isdir(place):
         return False
-    has_table = any(entry.name.lower().endswith(image_files.LIST_SUFFIXES) for entry in os.scandir(place))
+    has_table = any(format_of(entry.name) is not None for entry in os.scandir(place))
     return not has_table and next(pictures_below(place), None) is not None
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from kubetfx.models.export import read_facts
 from kubetfx.models.features import LABEL
+from kubetfx.serving.saved_model import SavedModel, SessionOptions
 
 Array = np.ndarray[Any, Any]
 
@@ -18,6 +18,10 @@ IMAGE_BATCH_ROWS = 64
 """Of images, whose network computes more for each than memory would hold for thousands."""
 BLOCK_CELLS = 2**22
 """Rows times outputs of a block, about: a metric takes its time for each block, and memory for each cell."""
+
+_EXAMPLES, _TRANSFORM = "serving_examples", "transform_features"
+_OPTIONS = SessionOptions(scheduling="pool")
+"""Operations on thousands of rows are worth running beside each other."""
 
 
 def files_of(split: str) -> list[str]:
@@ -57,12 +61,12 @@ class Models:
             output: `probabilities` or `value`.
             columns: to read beside the answers.
         """
-        self._models = {name: tf.saved_model.load(str(path)) for name, path in saved_models.items()}
+        self._models = {
+            name: SavedModel(path, _OPTIONS, only=(_EXAMPLES, _TRANSFORM)) for name, path in saved_models.items()
+        }
         self._output = output
         self._columns = columns
-        is_image = any(
-            facts is not None and facts.image is not None for facts in map(read_facts, saved_models.values())
-        )
+        is_image = any(model.facts and model.facts.image for model in self._models.values())
         self._batch_rows = IMAGE_BATCH_ROWS if is_image else BATCH_ROWS
 
     def blocks(self, files: Sequence[str]) -> Iterator[Block]:
@@ -86,15 +90,10 @@ class Models:
     def _answer(self, examples: tf.Tensor, readers: Mapping[str, "_ColumnReader"]) -> Block:
         labels, predictions = {}, {}
         for name, model in self._models.items():
-            predictions[name] = _call(model.signatures["serving_examples"], examples)[self._output].numpy()
-            label = _call(model.signatures["transform_features"], examples)[LABEL]
-            labels[name] = label.numpy().reshape(-1)
+            rows = {"examples": examples.numpy()}
+            predictions[name] = model.signature(_EXAMPLES)(rows, [self._output])[self._output]
+            labels[name] = model.signature(_TRANSFORM)(rows, [LABEL])[LABEL].reshape(-1)
         return Block(labels, predictions, {column: reader.cells(examples) for column, reader in readers.items()})
-
-
-def _call(signature: Any, examples: tf.Tensor) -> Mapping[str, tf.Tensor]:
-    _, arguments = signature.structured_input_signature
-    return signature(**{next(iter(arguments)): examples})
 
 
 def _joined(blocks: Sequence[Block]) -> Block:

@@ -14,11 +14,14 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageFilter
 
+from kubetfx.artifacts import IMAGE_PATH
 from kubetfx.components.evaluation.metric import Array
 from kubetfx.components.evaluation.metric_registry import find_metric
 from kubetfx.config.evaluation import RobustnessConfig
-from kubetfx.models.export import NETWORK, ModelFacts, read_facts
+from kubetfx.models.export import NETWORK
 from kubetfx.models.image_export import input_of
+from kubetfx.serving.model_facts import ModelFacts, read_facts
+from kubetfx.serving.saved_model import SavedModel, SessionOptions
 
 BATCH = 64
 _WHITE = 255.0
@@ -124,22 +127,19 @@ class _Network:
     """The network of an exported model."""
 
     def __init__(self, saved_model: Path) -> None:
-        self._model = tf.saved_model.load(str(saved_model))  # its variables live as long as this does
-        self._signature = self._model.signatures[NETWORK]
+        self._model = SavedModel(saved_model, SessionOptions(scheduling="pool"), only=(NETWORK,))
 
     def probabilities(self, pixels: Array) -> Array:
         """(batch, classes) of (batch, height, width, 3), 0 to 255."""
-        return np.asarray(self._signature(pixels=tf.constant(pixels, tf.float32))["outputs"])
+        return self._model.signature(NETWORK)({"pixels": pixels})["outputs"]
 
     def gradient(self, pixels: Array, labels: Array) -> Array:
-        """Of the cross-entropy, by the pixels."""
-        inputs = tf.constant(pixels, tf.float32)
-        with tf.GradientTape() as tape:
-            tape.watch(inputs)
-            outputs = self._signature(pixels=inputs)["outputs"]
-            likelihood = tf.gather(outputs, tf.maximum(labels, 0), batch_dims=1)
-            loss = -tf.reduce_sum(tf.math.log(likelihood + 1e-12))
-        return np.asarray(tape.gradient(loss, inputs))
+        """The gradient of the cross-entropy by the pixels."""
+        outputs = self.probabilities(pixels)
+        rows, classes = np.arange(len(labels)), np.maximum(labels, 0)
+        weights = np.zeros_like(outputs)
+        weights[rows, classes] = -1 / (outputs[rows, classes] + 1e-12)
+        return self._model.gradient(NETWORK, {"pixels": pixels}, output="outputs", by="pixels", weights=weights)
 
 
 def _facts(saved_model: Path) -> ModelFacts:
@@ -151,11 +151,11 @@ def _facts(saved_model: Path) -> ModelFacts:
 def _batches(split: str, facts: ModelFacts, *, most: int | None) -> Any:
     files = sorted(tf.io.gfile.glob(f"{split}/*"))
     image = input_of(facts)
-    spec = {name: tf.io.FixedLenFeature([], tf.string) for name in ("image", "path", facts.label)}
+    spec = {name: tf.io.FixedLenFeature([], tf.string) for name in ("image", IMAGE_PATH, facts.label)}
 
     def parse(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         row = tf.io.parse_single_example(record, spec)
-        return image.decode(row["image"][tf.newaxis])[0], row[facts.label], row["path"]
+        return image.decode(row["image"][tf.newaxis])[0], row[facts.label], row[IMAGE_PATH]
 
     records = tf.data.TFRecordDataset(files, "GZIP").take(-1 if most is None else most)
     dataset = records.map(parse, num_parallel_calls=tf.data.AUTOTUNE)

@@ -140,9 +140,26 @@ def metric(
         better: which values are better.
         tasks: that it fits.
         bounds: lowest and highest value that it can have.
+
+    Returns:
+        What makes a `Metric` of a function: of the labels, (rows,) index of the class or float, and the predictions,
+        (rows, classes) probabilities or (rows,) float, it makes a float.
+
+    Raises:
+        TypeError: something other than a function is decorated.
+
+    Example:
+        >>> import kubetfx
+        >>> @kubetfx.metric(better="higher", bounds=(0, 1))
+        ... def share_of_first(labels, predictions):
+        ...     return float((predictions.argmax(axis=1) == 0).mean())
+        >>> share_of_first.name
+        'share_of_first'
     """
 
     def decorate(function: Function) -> Metric:
+        if not callable(function) or isinstance(function, Metric):
+            raise TypeError(f"`metric` decorates a function of labels and predictions. Received: {function!r}.")
         return Metric(
             name=function.__name__,
             label=label_of(function.__name__),

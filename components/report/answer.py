@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from kubetfx.artifacts import REQUEST
 from kubetfx.components.evaluation.evaluation_result import format_metric
 from kubetfx.components.report.facts import Evaluation, Facts
 from kubetfx.config.metric_catalogue import label_of
@@ -18,7 +19,6 @@ MAX_ARGUMENT_BYTES = 100_000
 """Linux takes 131,072 for one argument."""
 READABLE_BYTES = 2_000
 """A longer request would push everything else off the page: it is read from its file."""
-REQUEST = "assets.extra/request.json"
 """File of a pushed version with a request for its server."""
 _ALL = {1: "its threshold", 2: "both thresholds"}
 

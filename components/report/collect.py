@@ -14,6 +14,7 @@ import numpy as np
 from absl import logging
 from tensorflow_metadata.proto.v0 import schema_pb2
 
+from kubetfx.artifacts import EVAL, REQUEST, split_folder
 from kubetfx.components.data import table_profile
 from kubetfx.components.data.image_notes import notes_on
 from kubetfx.components.report import data_facts, training_facts, verdict
@@ -23,8 +24,6 @@ from kubetfx.components.report.previous import Previous
 if TYPE_CHECKING:  # it imports TensorFlow
     from kubetfx.components.report.predictions import Predictions
 
-EVALUATION_SPLIT = "eval"
-REQUEST = Path("assets.extra") / "request.json"
 SERVING_MODEL = "Format-Serving"
 MAX_SLICE_INTERVALS = 100
 
@@ -152,7 +151,7 @@ class _Collector:
         from kubetfx.components.report import quality_facts as quality
 
         seed = self._settings.seed
-        files = sorted((examples / f"Split-{EVALUATION_SPLIT}").glob("*"))
+        files = sorted((examples / split_folder(EVAL)).glob("*"))
         sample = predicting.draw(files, rows=self._settings.report.rows, seed=seed)
         if not sample.examples:
             return None

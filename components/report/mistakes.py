@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageOps
 
+from kubetfx.artifacts import IMAGE_PATH
 from kubetfx.components.report.facts import Mistake
 from kubetfx.components.report.predictions import Predictions
 
@@ -36,7 +37,7 @@ def describe(examples: Sequence[bytes], predictions: Predictions) -> tuple[int, 
         found.append(
             Mistake(
                 picture=picture(features["image"].bytes_list.value[0]),
-                path=features["path"].bytes_list.value[0].decode(errors="replace"),
+                path=features[IMAGE_PATH].bytes_list.value[0].decode(errors="replace"),
                 truth=predictions.classes[predictions.labels[row]],
                 named=predictions.classes[named[row]],
                 score=float(scores[row]),

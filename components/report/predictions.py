@@ -17,6 +17,7 @@ from kubetfx.components.evaluation.classification import row_cross_entropies
 from kubetfx.components.evaluation.regression import row_errors
 from kubetfx.components.report.facts import Importance
 from kubetfx.models.features import LABEL, MISSING_INTEGER
+from kubetfx.serving.model_facts import network_arguments, read_facts
 
 READ_BATCH = 1_024
 SAMPLE_BYTES = 2**28
@@ -40,8 +41,6 @@ Array = np.ndarray[Any, Any]
 _TRANSFORM = "transform_features"
 _EXAMPLES = "serving_examples"
 _RAW = "serving_default"
-_INIT_SIGNATURE = "__saved_model_init_op"
-_MAIN_OPS = ("saved_model_main_op", "legacy_init_op")
 
 
 @dataclass(frozen=True)
@@ -122,24 +121,24 @@ class Model:
         Raises:
             ValueError: kubetfx did not export it, or an old one did.
         """
-        from kubetfx.models.export import NETWORK, read_facts
+        from kubetfx.models.export import NETWORK
+        from kubetfx.serving.saved_model import SavedModel, SessionOptions, read_signatures
 
         facts = read_facts(path)
         if facts is None or not facts.network_inputs:
             raise ValueError("the model was not exported by this version of kubetfx")
         self.facts = facts
-        self._meta_graph = _read(path)
-        signatures = self._meta_graph.signature_def
+        options = SessionOptions(scheduling="pool", optimize_graph=False)
+        signatures = read_signatures(path, options)
         self.has_features = set(facts.network_inputs) <= set(signatures[_TRANSFORM].outputs)
         """Whether what the network takes is what preprocessing makes, so that the two can be asked one by one."""
         names = [_TRANSFORM, NETWORK if self.has_features else _EXAMPLES, *([_RAW] if with_raw_columns else [])]
         self._network = NETWORK
-        self._signatures = signatures
-        self._session = _load(path, self._meta_graph, names)
+        self._model = SavedModel(path, options, only=names)
 
     def close(self) -> None:
         """Free the session."""
-        self._session.close()
+        self._model.close()
 
     def predict(self, examples: Sequence[bytes], *, seconds: float = PREDICT_SECONDS) -> Predictions:
         """Labels and outputs of serialized tf.Examples.
@@ -179,15 +178,12 @@ class Model:
 
     def features(self, examples: Sequence[bytes]) -> dict[str, Array]:
         """What preprocessing makes of serialized tf.Examples: the features and the label, each (rows, ...)."""
-        signature = self._signatures[_TRANSFORM]
-        fetches = {name: signature.outputs[name].name for name in (LABEL, *self.facts.network_inputs)}
-        found: dict[str, Array] = self._session.run(fetches, {signature.inputs["examples"].name: list(examples)})
-        return found
+        return self._model.signature(_TRANSFORM)(
+            {"examples": list(examples)}, list(dict.fromkeys((LABEL, *self.facts.network_inputs)))
+        )
 
     def outputs(self, features: dict[str, Array]) -> Array:
         """Probabilities (rows, classes) or values (rows,), float64, for features."""
-        from kubetfx.models.export import network_arguments
-
         arguments = network_arguments(features, self.facts.network_inputs)
         return self._shaped(self._ask(self._network, "outputs", arguments))
 
@@ -205,10 +201,7 @@ class Model:
         return self._shaped(self._ask(_RAW, name, columns))
 
     def _ask(self, name: str, output: str, arrays: Mapping[str, Any]) -> Array:
-        signature = self._signatures[name]
-        feed = {signature.inputs[key].name: array for key, array in arrays.items()}
-        found: Array = self._session.run(signature.outputs[output].name, feed)
-        return found
+        return self._model.signature(name)(arrays, [output])[output]
 
     def _shaped(self, outputs: Array) -> Array:
         outputs = outputs.astype(np.float64)
@@ -233,72 +226,10 @@ class Model:
         return {name: tensor.numpy() for name, tensor in tf.io.parse_example(list(examples), spec).items()}
 
 
-def _read(path: Path) -> Any:
-    """The MetaGraphDef of a SavedModel."""
-    from tensorflow.core.protobuf import saved_model_pb2
-
-    (meta_graph,) = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes()).meta_graphs
-    return meta_graph
-
-
-def _load(path: Path, meta_graph: Any, names: Sequence[str]) -> Any:
-    """A session with what these signatures need of a SavedModel, as its own loader would fill it."""
-    import tensorflow as tf
-    from tensorflow.core.protobuf import config_pb2
-
-    signatures: Mapping[str, Any] = meta_graph.signature_def
-    fetched = [info.name for name in names for info in signatures[name].outputs.values()]
-    main_ops = [name for key in _MAIN_OPS for name in meta_graph.collection_def[key].node_list.value]
-    main_ops += (
-        [info.name for info in signatures[_INIT_SIGNATURE].outputs.values()] if _INIT_SIGNATURE in signatures else []
-    )
-    restore = meta_graph.saver_def.restore_op_name
-    roots = sorted({name.split(":")[0] for name in (*fetched, *main_ops, restore)})
-    inputs = [info.name for name in names for info in signatures[name].inputs.values()]
-    filename = meta_graph.saver_def.filename_tensor_name
-    assets = {definition.tensor_info.name: definition.filename for definition in meta_graph.asset_file_def}
-    config = config_pb2.ConfigProto()
-    config.graph_options.rewrite_options.disable_meta_optimizer = True
-    session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
-    with session.graph.as_default():
-        kept = [*roots, *(name.split(":")[0] for name in (*inputs, filename)), *assets]
-        tf.graph_util.import_graph_def(_pruned(meta_graph.graph_def, kept), name="")
-        feed = {tensor: str(path / "assets" / name) for tensor, name in assets.items()}
-        session.run(restore, {filename: str(path / "variables" / "variables")})
-        session.run([session.graph.get_operation_by_name(name.split(":")[0]) for name in main_ops], feed)
-    return session
-
-
 def _as_text(value: bytes | float) -> str | None:
     if isinstance(value, bytes):
         return value.decode(errors="replace") or None
     return None if value == MISSING_INTEGER or math.isnan(value) else str(value)
-
-
-def _pruned(graph_def: Any, kept: Sequence[str]) -> Any:
-    """The part of a graph that some of its nodes need, and the functions that are called in it."""
-    import tensorflow as tf
-
-    part = tf.compat.v1.graph_util.extract_sub_graph(graph_def, [name.split(":")[0] for name in kept])
-    functions = {function.signature.name: function for function in graph_def.library.function}
-    needed: set[str] = set()
-    pending = [part.node]
-    while pending:
-        for node in pending.pop():
-            names = {node.op, *(name for value in node.attr.values() for name in _functions_in(value))}
-            for name in names & functions.keys() - needed:
-                needed.add(name)
-                pending.append(functions[name].node_def)
-    for function in list(part.library.function):
-        if function.signature.name not in needed:
-            part.library.function.remove(function)
-    return part
-
-
-def _functions_in(value: Any) -> Iterator[str]:
-    if value.HasField("func"):
-        yield value.func.name
-    yield from (function.name for function in value.list.func)
 
 
 def row_losses(labels: Array, outputs: Array) -> Array:

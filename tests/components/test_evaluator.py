@@ -16,13 +16,13 @@ from tfx.dsl.components.base import base_beam_executor
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import path_utils
 
+from kubetfx.artifacts import MODEL_FACTS
 from kubetfx.components.evaluation.evaluation_result import Check, EvaluationResult, read_result
 from kubetfx.components.evaluation.thresholds import effective_thresholds
 from kubetfx.components.evaluator import Executor, why_not_comparable
 from kubetfx.config.evaluation import EvaluationConfig, Threshold
 from kubetfx.config.metric_catalogue import better_of, names_for
 from kubetfx.errors import DataError
-from kubetfx.models.export import FACTS
 from kubetfx.models.features import set_role
 
 
@@ -71,7 +71,7 @@ class Oracle(tf.Module):
     def save(self, path: str, *, classes: tuple[str, ...]) -> None:
         names = ("serving_examples", "transform_features")
         tf.saved_model.save(self, path, signatures={name: getattr(self, name) for name in names})
-        facts = Path(path) / FACTS
+        facts = Path(path) / MODEL_FACTS
         facts.parent.mkdir(exist_ok=True)
         facts.write_text(
             json.dumps({"label": "species", "classes": classes, "inputs": ["x"], "columns": {"x": "float32"}})
@@ -386,8 +386,8 @@ def test_models_are_compared_only_on_the_same_columns_and_label(tmp_path, change
         "label": "species", "classes": ["no", "yes"], "inputs": ["x"], "columns": {"x": "int64", "species": "string"},
     }  # fmt: skip
     for name, facts in (("served", served), ("candidate", served | changes)):
-        (tmp_path / name / FACTS).parent.mkdir(parents=True)
-        (tmp_path / name / FACTS).write_text(json.dumps(facts))
+        (tmp_path / name / MODEL_FACTS).parent.mkdir(parents=True)
+        (tmp_path / name / MODEL_FACTS).write_text(json.dumps(facts))
 
     found = why_not_comparable(tmp_path / "candidate", tmp_path / "served")
 
