@@ -12,7 +12,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import tensorflow as tf
 from absl import logging
 from tensorflow_model_analysis.proto import config_pb2, metrics_for_slice_pb2
 from tensorflow_model_analysis.writers import metrics_plots_and_validations_writer as tfma_files
@@ -23,12 +22,13 @@ from tfx.dsl.components.base import base_beam_component, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts, standard_component_specs
 from tfx.utils import proto_utils
 
-from kubetfx.components.data import beam_mode, table_profile
+from kubetfx.components.data import beam_mode, parquet_tfxio, table_profile
 from kubetfx.components.evaluation import golden, image_evaluation
 from kubetfx.components.evaluation.evaluation_result import RESULT, Check, EvaluationResult
 from kubetfx.components.served_model_resolver import saved_model_path
 from kubetfx.config.evaluation import METRICS, EvaluationConfig, Threshold, is_lower_better, worsening
 from kubetfx.config.model import Task
+from kubetfx.models.examples import files_in, read_blocks
 from kubetfx.models.export import read_facts
 from kubetfx.models.features import LABEL, Features, read_features, read_schema
 
@@ -36,7 +36,6 @@ CANDIDATE = "candidate"
 BASELINE = "baseline"
 DEFAULT_WORSE_BY_AT_MOST = 0.01
 EVALUATION_SPLIT = "eval"
-LABEL_BATCH = 65_536
 NOT_COMPARED = "not_compared.txt"
 """File of the evaluation artifact that says why the served model was left out, where it was."""
 
@@ -260,7 +259,10 @@ class Executor(tfx_evaluator.Executor):
         else:
             num_rows = table_profile.num_rows(Path(artifact_utils.get_single_uri(inputs["examples"])))
             beam_mode.choose_running_mode(self, num_rows=num_rows)
-            super().Do(inputs, output_dict, {**exec_properties, "eval_config": proto_utils.proto_to_json(eval_config)})
+            with parquet_tfxio.read_by_tfx():
+                super().Do(
+                    inputs, output_dict, {**exec_properties, "eval_config": proto_utils.proto_to_json(eval_config)}
+                )
         if difference:
             (folder / NOT_COMPARED).write_text(difference, encoding="utf-8")
         facts = read_facts(saved_model_path(inputs["model"]))
@@ -295,7 +297,7 @@ def _evaluate_in_process(
     split = artifact_utils.get_split_uri(inputs[standard_component_specs.EXAMPLES_KEY], EVALUATION_SPLIT)
     local_evaluation.evaluate(
         {name: saved_model_path(inputs[key]) for name, key in keys.items() if key in inputs},
-        tf.io.gfile.glob(f"{split}/*"),
+        files_in(split),
         eval_config,
         output=folder,
     )
@@ -358,23 +360,10 @@ def _features(schemas: list[types.Artifact]) -> Features:
 
 def _classes_with_rows(examples: list[types.Artifact], label: str, classes: Sequence[str]) -> list[int]:
     """Indices of the classes that the evaluation split has rows of."""
-    folder = artifact_utils.get_split_uri(examples, EVALUATION_SPLIT)
-    files = tf.io.gfile.glob(f"{folder}/*")
-    found: set[bytes] = set()
-    for batch in tf.data.TFRecordDataset(files, "GZIP").batch(LABEL_BATCH).as_numpy_iterator():
-        found |= set(_label_texts(batch, label))
-    return [index for index, name in enumerate(classes) if name.encode() in found]
-
-
-def _label_texts(records: Any, label: str) -> Iterator[bytes]:
-    for dtype in (tf.string, tf.int64):
-        try:
-            values = tf.io.parse_example(records, {label: tf.io.VarLenFeature(dtype)})[label].values
-        except tf.errors.InvalidArgumentError:  # the other type
-            continue
-        distinct, _ = tf.unique(values)
-        yield from (distinct if dtype == tf.string else tf.strings.as_string(distinct)).numpy()
-        return
+    files = files_in(artifact_utils.get_split_uri(examples, EVALUATION_SPLIT))
+    columns = (block.column(label) for block in read_blocks(files, [label]))
+    found = {str(name) for column in columns for name in column.unique().drop_null().to_pylist()}
+    return [index for index, name in enumerate(classes) if name in found]
 
 
 class EvaluatorSpec(component_spec.ComponentSpec):

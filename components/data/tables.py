@@ -1,7 +1,6 @@
 """Reading CSV and Parquet as one table, block by block, with errors that name the file and the place.
 
-Knows Arrow and nothing of TFX. Every column ends up as one of the three types that tf.Example has; missing cells are
-null.
+Knows Arrow and nothing of TFX. Every column ends up as one of three types; missing cells are null.
 """
 
 import codecs
@@ -38,7 +37,7 @@ SUFFIXES: Mapping[Format, tuple[str, ...]] = {
 }
 ARROW_TYPES: Mapping[ColumnType, pa.DataType] = {
     "int64": pa.int64(),
-    "float": pa.float32(),
+    "float": pa.float64(),
     "string": pa.string(),
 }
 
@@ -156,13 +155,13 @@ def read_blocks(
     """The rows of one file, a block at a time, in the given columns and types.
 
     Yields:
-        Batches of int64, float32 and string columns. Missing cells and NaN are null.
+        Batches of int64, double and string columns. Missing cells and NaN are null.
     """
     schema = pa.schema([(column.name, ARROW_TYPES[column.type]) for column in columns])
     if file_format == "parquet":
         batches = _read_parquet(path, [column.name for column in columns])
     else:
-        types = {c.name: pa.float64() if c.type == "float" else ARROW_TYPES[c.type] for c in columns}
+        types = {c.name: ARROW_TYPES[c.type] for c in columns}
         batches = _read_csv(path, data, types, include=list(types))
     for batch in batches:
         if batch.num_rows:
@@ -449,10 +448,11 @@ def _type_of(arrow_type: pa.DataType, *, path: str, name: str) -> ColumnType:
 def _to_type(array: pa.Array, target: pa.DataType) -> pa.Array:
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
-    if pa.types.is_float32(target):
+    if array.type != target:
         array = array.cast(target)
-        return pc.if_else(pc.is_nan(array), pa.scalar(None, target), array)
-    return array if array.type == target else array.cast(target)
+    if not pa.types.is_float64(target) or not pc.any(pc.is_nan(array)).as_py():
+        return array
+    return pc.if_else(pc.is_nan(array), pa.scalar(None, target), array)
 
 
 def _scan(batches: Iterator[pa.RecordBatch], path: str, *, names: list[str]) -> TableProfile:
@@ -476,12 +476,15 @@ class _ColumnScan:
     def __init__(self, name: str, column_type: ColumnType) -> None:
         self._column = Column(name, column_type)
         self._distinct: pa.Array | None = pa.array([], ARROW_TYPES[column_type])
+        self._sum = 0.0
 
     def add(self, array: pa.Array) -> None:
         column = self._column
         array = _to_type(array, ARROW_TYPES[column.type])
         num_values = len(array) - array.null_count
         minimum, maximum = column.minimum, column.maximum
+        if column.type == "int64" and num_values:
+            self._sum += pc.sum(array.cast(pa.float64(), safe=False)).as_py()
         if column.type != "string" and num_values:
             extremes = pc.min_max(array).as_py()
             minimum, maximum = _least(minimum, extremes["min"]), _greatest(maximum, extremes["max"])
@@ -509,6 +512,8 @@ class _ColumnScan:
             self._distinct = merged if len(merged) <= MAX_DISTINCT else None
 
     def column(self) -> Column:
+        if self._column.type == "int64" and self._column.num_values:
+            self._column = replace(self._column, mean=self._sum / self._column.num_values)
         if self._column.type == "float":
             num_decimals = None if self._distinct is None else len(self._distinct)
             return replace(self._column, num_distinct=None, num_decimals=num_decimals)
@@ -579,6 +584,9 @@ def _merge_columns(first: Column, second: Column, *, source: str, path: str) -> 
     )
     if column_type == "float":
         return merged
+    if first.mean is not None and second.mean is not None:
+        total = first.mean * first.num_values + second.mean * second.num_values
+        merged = replace(merged, mean=total / merged.num_values)
     if first.num_distinct is None or second.num_distinct is None:
         return replace(merged, values_repeat=True)  # not known, and so not taken for an identifier
     return _with_values(merged, tuple(sorted({*first.values, *second.values})))

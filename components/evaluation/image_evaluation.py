@@ -18,7 +18,9 @@ from PIL import Image, ImageFilter
 
 from kubetfx.components.evaluation.confusion import class_scores, confusion_matrix, kappa
 from kubetfx.config.evaluation import IMAGE_METRICS, EvaluationConfig
+from kubetfx.models.examples import files_in
 from kubetfx.models.export import NETWORK, ModelFacts, read_facts
+from kubetfx.models.image_cache import stream_texts
 from kubetfx.models.image_export import input_of
 
 RESULT = "image_evaluation.json"
@@ -48,7 +50,7 @@ def score(split: str, saved_model: Path, *, keep: int) -> Scored:
     """Decode the images of a split, and ask a model.
 
     Args:
-        split: folder of tf.Examples.
+        split: folder of its examples.
         saved_model: a model of images.
         keep: images at most whose pixels are kept.
     """
@@ -72,7 +74,7 @@ def evaluate(split: str, models: Mapping[str, Path], evaluation: EvaluationConfi
     """The metrics of models on a split.
 
     Args:
-        split: folder of tf.Examples.
+        split: folder of its examples.
         models: SavedModels by name; the first is the one that is described by class.
         evaluation: the section of the config.
 
@@ -228,13 +230,11 @@ def _facts(saved_model: Path) -> ModelFacts:
 
 
 def _batches(split: str, facts: ModelFacts) -> Any:
-    files = sorted(tf.io.gfile.glob(f"{split}/*"))
     image = input_of(facts)
-    spec = {name: tf.io.FixedLenFeature([], tf.string) for name in ("image", "path", facts.label)}
 
-    def parse(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        row = tf.io.parse_single_example(record, spec)
-        return image.decode(row["image"][tf.newaxis])[0], row[facts.label], row["path"]
+    def decode(content: tf.Tensor, label: tf.Tensor, path: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        return image.decode(content[tf.newaxis])[0], label, path
 
-    dataset = tf.data.TFRecordDataset(files, "GZIP").map(parse, num_parallel_calls=tf.data.AUTOTUNE)
+    rows = stream_texts(files_in(split), ("image", facts.label, "path"))
+    dataset = rows.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
     return dataset.batch(BATCH).prefetch(tf.data.AUTOTUNE).as_numpy_iterator()

@@ -7,11 +7,12 @@ configuration of TFMA is components/evaluator.py's.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import tensorflow as tf
 from google.protobuf import json_format
 from tensorflow_model_analysis import version as tfma_version
@@ -29,8 +30,8 @@ from tensorflow_model_analysis.utils import config_util
 from tensorflow_model_analysis.writers import metrics_plots_and_validations_writer as tfma_writer
 
 from kubetfx.components.evaluation import metrics
-from kubetfx.models.export import read_facts
-from kubetfx.models.features import LABEL
+from kubetfx.models.asked_model import AskedModel, columns_to_read
+from kubetfx.models.examples import read_blocks
 
 BATCH_ROWS = 8_192
 IMAGE_BATCH_ROWS = 64
@@ -68,7 +69,7 @@ def evaluate(
 
     Args:
         models: folder of each SavedModel, by the name that `eval_config` has for it.
-        files: gzipped TFRecords of the evaluation split.
+        files: of the evaluation split.
         eval_config: TFMA's configuration.
         output: folder to write.
     """
@@ -102,55 +103,31 @@ def _candidate(eval_config: config_pb2.EvalConfig) -> str:
 def _read_rows(
     models: Mapping[str, Path], files: Sequence[str], *, outputs: Mapping[str, str], columns: Sequence[str]
 ) -> EvaluationRows:
-    loaded = {name: tf.saved_model.load(str(path)) for name, path in models.items()}
+    asked = {name: AskedModel(path, output=outputs[name]) for name, path in models.items()}
     labels: dict[str, list[np.ndarray]] = {name: [] for name in models}
     predictions: dict[str, list[np.ndarray]] = {name: [] for name in models}
-    cells = {column: _ColumnReader(column) for column in columns}
+    cells: dict[str, list[np.ndarray]] = {column: [] for column in columns}
     num_rows = 0
-    is_image = any(facts is not None and facts.image is not None for facts in map(read_facts, models.values()))
-    batch_rows = IMAGE_BATCH_ROWS if is_image else BATCH_ROWS
-    for examples in tf.data.TFRecordDataset(sorted(files), "GZIP").batch(batch_rows).prefetch(2):
-        num_rows += len(examples)
-        for name, model in loaded.items():
-            answer = _call(model.signatures["serving_examples"], examples)[outputs[name]]
-            label = _call(model.signatures["transform_features"], examples)[LABEL]
-            predictions[name].append(answer.numpy())
-            labels[name].append(label.numpy().reshape(-1))
-        for reader in cells.values():
-            reader.add(examples)
+    batch_rows = IMAGE_BATCH_ROWS if any(model.is_image for model in asked.values()) else BATCH_ROWS
+    for block in read_blocks(files, columns_to_read(asked.values(), columns), max_rows=batch_rows):
+        num_rows += block.num_rows
+        for name, model in asked.items():
+            label, answer = model.ask(block)
+            predictions[name].append(answer)
+            labels[name].append(label)
+        for column, parts in cells.items():
+            parts.append(_cells(block.column(column)))
     answers = {name: Answers(np.concatenate(labels[name]), np.concatenate(predictions[name])) for name in models}
-    return EvaluationRows(answers, {column: reader.cells() for column, reader in cells.items()}, num_rows)
+    return EvaluationRows(answers, {column: np.concatenate(parts) for column, parts in cells.items()}, num_rows)
 
 
-def _call(signature: Any, examples: tf.Tensor) -> Mapping[str, tf.Tensor]:
-    _, arguments = signature.structured_input_signature
-    return signature(**{next(iter(arguments)): examples})
-
-
-@dataclass
-class _ColumnReader:
-    """The raw cells of a column, whose type only the examples say."""
-
-    name: str
-    _blocks: list[np.ndarray] = field(default_factory=list)
-    _dtypes: tuple[tf.DType, ...] = (tf.string, tf.int64, tf.float32)
-
-    def add(self, examples: tf.Tensor) -> None:
-        block = np.full(len(examples), None, object)
-        for dtype in self._dtypes:
-            try:
-                cells = tf.io.parse_example(examples, {self.name: tf.io.VarLenFeature(dtype)})[self.name]
-            except tf.errors.InvalidArgumentError:  # another type
-                continue
-            values = cells.values.numpy()
-            if len(values):
-                self._dtypes = (dtype,)
-            block[cells.indices.numpy()[:, 0]] = values.astype(object)
-            break
-        self._blocks.append(block)
-
-    def cells(self) -> np.ndarray:
-        return np.concatenate(self._blocks)
+def _cells(array: pa.Array) -> np.ndarray:
+    """(rows,) object: text as bytes, as TFMA has it; None where a cell is missing."""
+    if pa.types.is_string(array.type):
+        array = array.cast(pa.binary())
+    cells = np.empty(len(array), object)
+    cells[:] = array.to_pylist()
+    return cells
 
 
 def _rows_by_slice(rows: EvaluationRows, columns: tuple[str, ...]) -> Iterator[tuple[SliceKey, np.ndarray | slice]]:

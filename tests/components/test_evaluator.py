@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
@@ -12,10 +14,11 @@ from google.protobuf import text_format
 from sklearn import metrics as sklearn_metrics
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tensorflow_model_analysis.proto import config_pb2
-from tfx.components.util import model_utils
+from tfx.components.util import examples_utils, model_utils
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import path_utils
 
+from kubetfx.components.data.example_shards import PAYLOAD_FORMAT
 from kubetfx.components.evaluation.evaluation_result import Check, EvaluationResult
 from kubetfx.components.evaluator import (
     Executor,
@@ -213,16 +216,16 @@ class Oracle(tf.Module):
         )
 
 
-def to_example(label: float, island: str, candidate: np.ndarray, baseline: np.ndarray, *, task: str) -> bytes:
-    features = tf.train.Features()
-    if task == "classification":
-        features.feature["label"].int64_list.value.append(int(label))
-    else:
-        features.feature["label"].float_list.value.append(label)
-    features.feature["island"].bytes_list.value.append(island.encode())
-    features.feature["candidate"].float_list.value.extend(np.atleast_1d(candidate))
-    features.feature["baseline"].float_list.value.extend(np.atleast_1d(baseline))
-    return tf.train.Example(features=features).SerializeToString()
+def write_examples(folder: Path, labels: np.ndarray, answers: dict[str, np.ndarray], *, task: str) -> None:
+    """Rows whose columns say what each model answers."""
+    columns = {
+        "label": pa.array(labels, pa.int64() if task == "classification" else pa.float32()),
+        "island": pa.array(["north" if index % 3 else "south" for index in range(len(labels))]),
+    }
+    for name, values in answers.items():
+        columns[name] = pa.array([np.atleast_1d(value) for value in values], pa.list_(pa.float32()))
+    folder.mkdir(parents=True)
+    pq.write_table(pa.table(columns), folder / "data.parquet")
 
 
 def evaluate(
@@ -245,11 +248,9 @@ def evaluate(
     for name, artifact in artifacts.items():
         artifact.uri = str(folder / name)
     examples.split_names = artifact_utils.encode_split_names(["train", "eval"])
-    (folder / "examples" / "Split-eval").mkdir(parents=True)
-    others = candidate if baseline is None else baseline
-    with tf.io.TFRecordWriter(str(folder / "examples" / "Split-eval" / "data.gz"), "GZIP") as writer:
-        for index, (label, ours, theirs) in enumerate(zip(labels, candidate, others, strict=True)):
-            writer.write(to_example(label, "north" if index % 3 else "south", ours, theirs, task=task))
+    examples_utils.set_payload_format(examples, PAYLOAD_FORMAT)
+    answers = {"candidate": candidate, "baseline": candidate if baseline is None else baseline}
+    write_examples(folder / "examples" / "Split-eval", labels, answers, task=task)
     proto = schema_pb2.Schema()
     set_role(proto.feature.add(name="species", type=schema_pb2.BYTES), "label", "", classes=classes)
     (folder / "schema").mkdir()

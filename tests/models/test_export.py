@@ -25,7 +25,7 @@ from kubetfx.models.export import (
 )
 from kubetfx.serving.saved_model import SavedModel, SessionOptions
 from kubetfx.serving.warmup import WARMUP_REQUESTS, warm_up
-from tests.models.conftest import make_rows, to_examples
+from tests.models.conftest import make_rows, to_block
 
 TOLERANCE = 1e-6
 WARMUP_ROWS = 4
@@ -79,7 +79,7 @@ def export(preprocessed: Any, path: Path) -> Iterator[Exported]:
     head = keras.layers.Softmax() if classes else keras.layers.Rescaling(scale=800.0, offset=4_000.0)
     model = keras.Model(network.input, head(network.output))
     export_model(
-        model, preprocessed.output, preprocessed.features, path, warmup_examples=to_examples(make_rows(4)[:WARMUP_ROWS])
+        model, preprocessed.output, preprocessed.features, path, warmup_rows=to_block(make_rows(4)[:WARMUP_ROWS])
     )
     session = tf.compat.v1.Session(graph=tf.Graph())  # not a context: that would make it everybody's default
     meta_graph = tf.compat.v1.saved_model.load(session, ["serve"], str(path))
