@@ -28,6 +28,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.readme import machine, write_section
 from kubetfx.serving import bulk
+from kubetfx.serving.block_prediction import TABLE_BATCH
 from kubetfx.serving.saved_model import DEFAULT_SIGNATURE, SavedModel, SessionOptions
 
 SHARE = 0.8
@@ -109,8 +110,8 @@ def bare_loop(saved_model: Path, table: Path) -> list[list[np.ndarray]]:
     feeds = [spec.tensor_name for spec in signature.inputs.values()]
     fetches = [spec.tensor_name for name, spec in signature.outputs.items() if name != "classes"]
     answers = [
-        model.run(feeds, [array[start : start + bulk.TABLE_BATCH] for array in arrays], fetches)
-        for start in range(0, columns.num_rows, bulk.TABLE_BATCH)
+        model.run(feeds, [array[start : start + TABLE_BATCH] for array in arrays], fetches)
+        for start in range(0, columns.num_rows, TABLE_BATCH)
     ]
     model.close()
     return answers

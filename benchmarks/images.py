@@ -330,7 +330,7 @@ def measure_batch(folder: Path, *, rounds: int) -> Result:
 
 def _predict_by_hand(saved_model: Path, paths: Sequence[Path]) -> list[list[Any]]:
     """What anyone would write: the model is loaded, files are read, answers stay in memory."""
-    from kubetfx.serving.bulk import IMAGE_BATCH
+    from kubetfx.serving.block_prediction import IMAGE_BATCH
     from kubetfx.serving.saved_model import SavedModel, SessionOptions
 
     model = SavedModel(saved_model, SessionOptions())

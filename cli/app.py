@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from kubetfx.artifacts import EVAL, split_folder
 from kubetfx.cli.invocation import (
     ConfigPath,
     FormatOption,
@@ -23,9 +24,10 @@ from kubetfx.cli.invocation import (
 )
 from kubetfx.cli.kubeflow_commands import app as kubeflow_app
 from kubetfx.cli.output import Output
+from kubetfx.cli.predict_commands import app as predict_app
 from kubetfx.cli.report_commands import app as report_app
-from kubetfx.cli.serving_commands import app as serving_app
-from kubetfx.cli.serving_commands import version_here
+from kubetfx.cli.serve_commands import app as serve_app
+from kubetfx.cli.version_commands import app as version_app
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.errors import KubetfxError, NodeFailedError, NotBlessedError, RunFailedError, RunLeftError, UsageError
 from kubetfx.pipeline.interruption import interrupt_once
@@ -51,7 +53,8 @@ app = typer.Typer(
 )
 
 app.add_typer(report_app)
-app.add_typer(serving_app)
+for group in (predict_app, serve_app, version_app):
+    app.add_typer(group)
 app.add_typer(kubeflow_app)
 
 
@@ -187,10 +190,10 @@ def inspect(
     output.begin("Looking at the images")
     with (
         logged_to(pipeline_config.workspace_path / "inspect.log"),
-        version_here(pipeline_config, versions[-1]) as saved_model,
+        push_directory.version_here(pipeline_config.push_path, versions[-1]) as saved_model,
     ):
         from kubetfx.components.evaluation.image_gallery import write_gallery
-        from kubetfx.models.export import read_facts
+        from kubetfx.serving.model_facts import read_facts
 
         facts = read_facts(saved_model)
         if facts is None or facts.image is None:
@@ -199,7 +202,7 @@ def inspect(
                 f"{pipeline_config.push_path}. Push one: kubetfx run {config}"
             )
         gallery = write_gallery(
-            str(examples / "Split-eval"), saved_model, folder, mistakes=mistakes, heat_maps=heat_maps
+            str(examples / split_folder(EVAL)), saved_model, folder, mistakes=mistakes, heat_maps=heat_maps
         )
     output.end()
     if format == "json":

@@ -4,7 +4,10 @@ The commands themselves are in cli/app.py and, one module per group, in the modu
 """
 
 import os
+import re
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +16,7 @@ import typer
 from kubetfx.cli.output import Format, Output
 from kubetfx.config.loading import load_config
 from kubetfx.config.pipeline import PipelineConfig
+from kubetfx.errors import KubetfxError
 from kubetfx.storage import Location
 
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="pipeline.yaml", show_default=False)]
@@ -49,6 +53,20 @@ def load(path: Path, overrides: list[str] | None) -> PipelineConfig:
 def command_line() -> list[str]:
     """The command that is running, as it was given."""
     return ["kubetfx", *sys.argv[1:]]
+
+
+@contextmanager
+def naming_options(options: Mapping[str, str]) -> Iterator[None]:
+    """Name a command's options in errors of the library, which name arguments, in backticks.
+
+    Args:
+        options: by argument.
+    """
+    try:
+        yield
+    except KubetfxError as error:
+        error.args = (re.sub(r"`([^`]+)`", lambda name: options.get(name[1], name[0]), str(error)),)
+        raise
 
 
 def shown(path: Location) -> str:

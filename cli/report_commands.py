@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kubetfx import run_record
+from kubetfx.artifacts import METRICS_FILE
 from kubetfx.cli.invocation import ConfigPath, FormatOption, Overrides, load, open_output, shown
 from kubetfx.cli.output import Output
 from kubetfx.config.pipeline import PipelineConfig
@@ -50,7 +51,7 @@ def report(
     if open_it:
         _open(path, output)
     if format == "json":
-        files = {"report": path, "metrics": folder / run_record.METRICS, "model_card": folder / run_record.CARD}
+        files = {"report": path, "metrics": folder / METRICS_FILE, "model_card": folder / run_record.CARD}
         output.document({"run_id": record.run_id, **{name: str(file) for name, file in files.items()}})
     else:
         output.text(shown(path))

@@ -16,6 +16,7 @@ from tfx import types
 from tfx.dsl.components.base import base_executor, executor_spec
 from tfx.types import artifact_utils, standard_artifacts
 
+from kubetfx.artifacts import SCHEMA
 from kubetfx.components.declaration import Component
 from kubetfx.config.data import AnomalyAction, ValidationConfig
 from kubetfx.errors import AnomaliesError
@@ -93,7 +94,7 @@ class Executor(base_executor.BaseExecutor):
                 f"The data has {len(stopping)} anomalies:\n"
                 + "\n".join(f"  {anomaly}" for anomaly in stopping)
                 + f"\nMend the data; or let it pass: {_setting_to_pass(stopping)}; "
-                f"or edit a copy of {schema_folder / 'schema.pbtxt'} and name it as data.schema_file."
+                f"or edit a copy of {schema_folder / SCHEMA} and name it as data.schema_file."
             )
         shutil.copytree(
             schema_folder, artifact_utils.get_single_uri(output_dict["approved_schema"]), dirs_exist_ok=True

@@ -15,6 +15,7 @@ from tfx import types
 from tfx.dsl.components.base import base_executor, executor_spec
 from tfx.types import artifact_utils, standard_artifacts
 
+from kubetfx.artifacts import SCHEMA
 from kubetfx.components.data import column_roles, image_files, table_profile
 from kubetfx.components.data.image_schema import complete_image_schema
 from kubetfx.components.declaration import Component
@@ -23,7 +24,6 @@ from kubetfx.config.model import Task
 from kubetfx.errors import ConfigError
 from kubetfx.models import features
 
-SCHEMA_FILE = "schema.pbtxt"
 STATISTICS_FILE = "FeatureStats.pb"
 MAX_DOMAIN_SIZE = 100
 """Distinct values of a text column up to which the schema lists them: TFDV's default."""
@@ -118,7 +118,7 @@ class Executor(base_executor.BaseExecutor):
             _check_classes(feature, [str(value) for value in profile.column(label).values])
         else:
             complete_schema(schema, profile, label=label, task=exec_properties["task"], config=config)
-        path = Path(artifact_utils.get_single_uri(output_dict["schema"])) / SCHEMA_FILE
+        path = Path(artifact_utils.get_single_uri(output_dict["schema"])) / SCHEMA
         path.write_text(text_format.MessageToString(schema), encoding="utf-8")
         for name, reason in features.read_features(schema).excluded.items():
             logging.warning("Column %r is not used as a feature: %s.", name, reason)

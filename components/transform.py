@@ -19,12 +19,11 @@ from tfx.dsl.components.base import executor_spec
 from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import json_utils
 
+from kubetfx.artifacts import SCHEMA, TRAIN
 from kubetfx.components.data import beam_mode, local_analysis, parquet_tfxio, table_profile
 from kubetfx.models.examples import files_in, read_blocks
 from kubetfx.models.features import read_schema
 from kubetfx.models.raw_inputs import RawInputs
-
-ANALYZED_SPLIT = "train"
 
 
 class Executor(tfx_executor.Executor):
@@ -57,7 +56,7 @@ class Executor(tfx_executor.Executor):
         exec_properties: dict[str, Any],
     ) -> None:
         folder = artifact_utils.get_single_uri(input_dict[standard_component_specs.SCHEMA_KEY])
-        schema_path = str(Path(folder) / "schema.pbtxt")
+        schema_path = str(Path(folder) / SCHEMA)
         schema = read_schema(schema_path)
         keys = standard_component_specs
         sources = {
@@ -67,7 +66,7 @@ class Executor(tfx_executor.Executor):
             labels.CUSTOM_CONFIG: exec_properties.get(keys.CUSTOM_CONFIG_KEY),
             labels.SCHEMA_PATH_LABEL: schema_path,
         }
-        split = artifact_utils.get_split_uri(input_dict[keys.EXAMPLES_KEY], ANALYZED_SPLIT)
+        split = artifact_utils.get_split_uri(input_dict[keys.EXAMPLES_KEY], TRAIN)
         output = Path(artifact_utils.get_single_uri(output_dict[keys.TRANSFORM_GRAPH_KEY]))
         output.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".analysis-", dir=output) as temporary:

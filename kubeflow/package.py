@@ -9,7 +9,6 @@ from tfx.dsl.components.base.base_node import BaseNode
 from tfx.orchestration.pipeline import Pipeline
 
 from kubetfx.config.kubeflow import TaskConfig
-from kubetfx.config.model import DEFAULT_MODULE
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.config.section import nearest
 from kubetfx.errors import ConfigError, UsageError
@@ -19,6 +18,11 @@ from kubetfx.kubeflow.tfx_node import RunParameter
 from kubetfx.pipeline.code_digest import code_digest
 from kubetfx.pipeline.definition import pipeline_of
 from kubetfx.user_code import importable
+
+_NETWORK = ("Transform", "Trainer")
+"""Components that import the user's own network."""
+_METRICS = ("Evaluator", "Report")
+"""Components that import the user's own metrics."""
 
 
 @dataclass(frozen=True)
@@ -157,9 +161,10 @@ def _is_there(target: RunParameterTarget, nodes: Mapping[str, BaseNode]) -> bool
 def _modules(config: PipelineConfig, nodes: Mapping[str, BaseNode]) -> dict[str, dict[str, str]]:
     """Sources of the user's own modules, which the image lacks, by the node that imports them."""
     modules: dict[str, dict[str, str]] = {}
-    if config.model.module is not None and config.model.module != DEFAULT_MODULE:
-        sources = user_modules.sources_of(config.model.module, key="model.module")
-        modules |= dict.fromkeys(("Transform", "Trainer"), sources)
+    for key, module in config.own_modules.items():
+        sources = user_modules.sources_of(module, key=key)
+        for name in _NETWORK if key == "model.module" else _METRICS:
+            modules[name] = {**modules.get(name, {}), **sources}
     if config.definition is not None:
         sources = user_modules.sources_of(config.definition.partition(":")[0], key="definition")
         for name, node in nodes.items():

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from kubetfx.artifacts import EVAL, MODEL_FACTS, SCHEMA, split_folder
 from kubetfx.components.data import image_notes
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def _features_page(run: NodeRun) -> Content:
 
     folder = run.folder("TransformGraph")
     assert folder is not None
-    text = (folder / "transformed_metadata" / "schema.pbtxt").read_text(encoding="utf-8")
+    text = (folder / "transformed_metadata" / SCHEMA).read_text(encoding="utf-8")
     schema = text_format.Parse(text, schema_pb2.Schema())
     rows = []
     for feature in schema.feature:
@@ -220,13 +221,12 @@ def _evaluation_page(run: NodeRun) -> Content:
 
 def _classification_metrics(run: NodeRun) -> Content:
     """Confusion matrix and ROC of the candidate on the evaluation split."""
-    from kubetfx.components.evaluator import EVALUATION_SPLIT
     from kubetfx.components.report import predictions
     from kubetfx.components.report import quality_facts as quality
     from kubetfx.components.served_model_resolver import saved_model_path
     from kubetfx.models.examples import files_in
 
-    files = files_in(Path(run.inputs["examples"][0].uri) / f"Split-{EVALUATION_SPLIT}")
+    files = files_in(Path(run.inputs["examples"][0].uri) / split_folder(EVAL))
     sample = predictions.draw(files, rows=MAX_SCORED_ROWS, seed=0)
     assert sample is not None  # an ExampleGen refuses a split without a row
     model = predictions.Model(saved_model_path(run.inputs["model"]))
@@ -272,7 +272,7 @@ def _push_page(run: NodeRun) -> Content:
 def _is_of_images(run: NodeRun) -> bool:
     """Whether the model that was pushed takes encoded images."""
     models = run.inputs.get("model") or ()
-    facts = Path(models[0].uri) / "Format-Serving" / "assets.extra" / "kubetfx.json" if models else Path()
+    facts = Path(models[0].uri) / "Format-Serving" / MODEL_FACTS if models else Path()
     return facts.is_file() and bool(json.loads(facts.read_text(encoding="utf-8")).get("image"))
 
 

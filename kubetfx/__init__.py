@@ -14,23 +14,32 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kubetfx import errors, progress
+    from kubetfx.components.evaluation.metric import Metric, metric
     from kubetfx.config.loading import load_config
     from kubetfx.config.pipeline import PipelineConfig
     from kubetfx.kubeflow.compilation import compile
     from kubetfx.kubeflow.lint import lint
     from kubetfx.kubeflow.submission import submit
     from kubetfx.pipeline.definition import Definition, create_pipeline
+    from kubetfx.pipeline.pushed_models import load_model
     from kubetfx.pipeline.run_result import RunResult
     from kubetfx.pipeline.running import run
+    from kubetfx.serving.model import Model
+    from kubetfx.serving.remote_model import Client
 
 _OWNERS = {
+    "Client": "kubetfx.serving.remote_model",
     "Definition": "kubetfx.pipeline.definition",
+    "Model": "kubetfx.serving.model",
+    "Metric": "kubetfx.components.evaluation.metric",
     "PipelineConfig": "kubetfx.config.pipeline",
     "RunResult": "kubetfx.pipeline.run_result",
     "compile": "kubetfx.kubeflow.compilation",
     "create_pipeline": "kubetfx.pipeline.definition",
     "lint": "kubetfx.kubeflow.lint",
     "load_config": "kubetfx.config.loading",
+    "load_model": "kubetfx.pipeline.pushed_models",
+    "metric": "kubetfx.components.evaluation.metric",
     "run": "kubetfx.pipeline.running",
     "submit": "kubetfx.kubeflow.submission",
 }
@@ -38,7 +47,10 @@ _OWNERS = {
 _MODULES = ("errors", "progress")
 
 __all__ = [
+    "Client",
     "Definition",
+    "Metric",
+    "Model",
     "PipelineConfig",
     "RunResult",
     "__version__",
@@ -47,6 +59,8 @@ __all__ = [
     "errors",
     "lint",
     "load_config",
+    "load_model",
+    "metric",
     "progress",
     "run",
     "submit",

@@ -25,7 +25,6 @@ RunState = Literal[
 FOLDER = "runs"
 RECORD = "run.json"
 REPORT = "report.html"
-METRICS = "metrics.json"
 CARD = "model_card.md"
 
 KILLED = "The process was killed."

@@ -1,16 +1,23 @@
 """Asking an exported model for the label and the answer of rows of examples, as the Evaluator does."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import tensorflow as tf
 
 from kubetfx.models.examples import to_examples
-from kubetfx.models.export import NETWORK, TRANSFORM_COLUMNS, network_arguments, raw_inputs_of, read_facts
+from kubetfx.models.export import NETWORK, TRANSFORM_COLUMNS, raw_inputs_of
 from kubetfx.models.features import LABEL
+from kubetfx.serving.model_facts import network_arguments, read_facts
+from kubetfx.serving.saved_model import SavedModel, SessionOptions, read_signatures
+
+Array = np.ndarray[Any, Any]
+
+_EXAMPLES, _TRANSFORM = "serving_examples", "transform_features"
+_OPTIONS = SessionOptions(scheduling="pool")
+"""Operations on thousands of rows are worth running beside each other."""
 
 
 class AskedModel:
@@ -27,19 +34,21 @@ class AskedModel:
             path: folder of the SavedModel.
             output: of `serving_examples` that is wanted: `probabilities` or `value`.
         """
-        self._model = tf.saved_model.load(str(path))  # its variables live as long as this does
         self._output = output
-        self._facts = read_facts(path)
-        self.is_image = self._facts is not None and self._facts.image is not None
-        takes_columns = self._facts is not None and TRANSFORM_COLUMNS in self._model.signatures
-        self._inputs = raw_inputs_of(self._facts) if takes_columns and self._facts is not None else None
+        facts = read_facts(path)
+        self.is_image = facts is not None and facts.image is not None
+        takes_columns = facts is not None and TRANSFORM_COLUMNS in read_signatures(path, _OPTIONS)
+        self._facts = facts
+        self._inputs = raw_inputs_of(facts) if takes_columns and facts is not None else None
+        only = (_EXAMPLES, _TRANSFORM) if self._inputs is None else (TRANSFORM_COLUMNS, NETWORK)
+        self._model = SavedModel(path, _OPTIONS, only=only)
 
     @property
     def columns(self) -> tuple[str, ...] | None:
         """Columns that a block has to have; None: all that the examples have."""
         return None if self._inputs is None else self._inputs.columns
 
-    def ask(self, block: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray]:
+    def ask(self, block: pa.RecordBatch) -> tuple[Array, Array]:
         """Labels and answers.
 
         Args:
@@ -48,14 +57,16 @@ class AskedModel:
         Returns:
             (rows,) index of the class, or number; and (rows, classes) probabilities, or (rows,) values.
         """
-        signatures = self._model.signatures
         if self._inputs is None or self._facts is None:
-            examples = tf.constant(to_examples(block))
-            answer = _call(signatures["serving_examples"], examples)[self._output]
-            return _flat(_call(signatures["transform_features"], examples)[LABEL]), answer.numpy()
-        features = signatures[TRANSFORM_COLUMNS](**_tensors(self._inputs.pack(block)))
-        outputs = signatures[NETWORK](**network_arguments(features, self._facts.network_inputs))["outputs"]
-        return _flat(features[LABEL]), outputs.numpy() if self._facts.classes else _flat(outputs)
+            rows = {"examples": to_examples(block)}
+            answer = self._model.signature(_EXAMPLES)(rows, [self._output])[self._output]
+            return self._model.signature(_TRANSFORM)(rows, [LABEL])[LABEL].reshape(-1), answer
+        packed = {name: np.asarray(tensor) for name, tensor in self._inputs.pack(block).items()}
+        wanted = list(dict.fromkeys((LABEL, *self._facts.network_inputs)))
+        features = self._model.signature(TRANSFORM_COLUMNS)(packed, wanted)
+        arguments = network_arguments(features, self._facts.network_inputs)
+        outputs = self._model.signature(NETWORK)(arguments)["outputs"]
+        return features[LABEL].reshape(-1), outputs if self._facts.classes else outputs.reshape(-1)
 
 
 def columns_to_read(models: Iterable[AskedModel], others: Sequence[str]) -> list[str] | None:
@@ -65,18 +76,3 @@ def columns_to_read(models: Iterable[AskedModel], others: Sequence[str]) -> list
     if len(found) < len(needed):
         return None
     return list(dict.fromkeys([*(name for columns in found for name in columns), *others]))
-
-
-def _call(signature: Any, examples: tf.Tensor) -> Mapping[str, tf.Tensor]:
-    _, arguments = signature.structured_input_signature
-    found: Mapping[str, tf.Tensor] = signature(**{next(iter(arguments)): examples})
-    return found
-
-
-def _tensors(packed: Mapping[str, Any]) -> dict[str, tf.Tensor]:
-    return {name: tf.convert_to_tensor(array) for name, array in packed.items()}
-
-
-def _flat(tensor: tf.Tensor) -> np.ndarray:
-    flat: np.ndarray = tensor.numpy().reshape(-1)
-    return flat

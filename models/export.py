@@ -14,8 +14,8 @@ TensorFlow Serving (docs/decisions/0003-saved-model.md). Which columns are input
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +25,13 @@ import tensorflow as tf
 import tensorflow_transform as tft
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
+from kubetfx.artifacts import MODEL_FACTS, REQUEST
 from kubetfx.models.features import MISSING_INTEGER, Features
 from kubetfx.models.parsing import parse_examples
 from kubetfx.models.raw_inputs import RawInputs, is_usual, usual_spec
 from kubetfx.models.raw_rows import raw_rows
+from kubetfx.serving.model_facts import ModelFacts, network_arguments
 from kubetfx.serving.warmup import predict_request, write_warmup_requests
-
-FACTS = Path("assets.extra") / "kubetfx.json"
-"""What a model's graph does not say, in a place that SavedModel reserves for others: its label and its classes."""
-
-REQUEST = Path("assets.extra") / "request.json"
-"""A body for the REST API's `:predict`, of one real row."""
 
 TRANSFORM_COLUMNS = "transform_columns"
 """Signature of the preprocessing alone, whose inputs are those of models/raw_inputs.py."""
@@ -117,10 +113,10 @@ def export_model(
         archive.add_endpoint("regression", regress, [tf.TensorSpec([None], tf.string, "inputs")])
     archive.write_out(str(path), verbose=False)
     _complete_signatures(path, columns_by_argument)
-    (path / FACTS).parent.mkdir(exist_ok=True)
+    (path / MODEL_FACTS).parent.mkdir(exist_ok=True)
     columns = {name: spec.dtype.name for name, spec in raw_spec.items()}
     facts = ModelFacts(features.label, features.classes, features.inputs, columns, tuple(names))
-    (path / FACTS).write_text(json.dumps(asdict(facts), ensure_ascii=False), encoding="utf-8")
+    (path / MODEL_FACTS).write_text(json.dumps(asdict(facts), ensure_ascii=False), encoding="utf-8")
     if warmup_rows is not None:
         _write_warmup(path, warmup_rows, features)
 
@@ -135,43 +131,6 @@ def _write_warmup(path: Path, block: pa.RecordBatch, features: Features) -> None
 
 def _is_missing(value: float | str) -> bool:
     return value == "" if isinstance(value, str) else math.isnan(value)
-
-
-@dataclass(frozen=True)
-class ModelFacts:
-    """What a model's graph does not say: what it was trained to predict, and from which columns."""
-
-    label: str
-    classes: tuple[str, ...]
-    """Empty for a regression."""
-    inputs: tuple[str, ...]
-    columns: dict[str, str]
-    """TensorFlow's name of the type of every column of the table, by which tf.Examples are read."""
-    network_inputs: tuple[str, ...] = ()
-    """Names of the features that the network takes, in the order of the signature `network`."""
-    image: dict[str, Any] | None = None
-    """Of a model of images: how they are decoded (models/image_export.py's ImageInput)."""
-
-
-def network_arguments(features: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """Features by the names that they have in the signature `network`: TensorFlow would rewrite their own."""
-    return {f"feature_{index}": features[name] for index, name in enumerate(names)}
-
-
-def read_facts(path: Path) -> ModelFacts | None:
-    """The facts of an exported model; None for one that kubetfx did not export, or a version of it with fewer facts."""
-    file = path / FACTS
-    document = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    if not {"label", "classes", "inputs", "columns"} <= document.keys():
-        return None
-    return ModelFacts(
-        document["label"],
-        tuple(document["classes"]),
-        tuple(document["inputs"]),
-        document["columns"],
-        tuple(document.get("network_inputs", ())),
-        document.get("image"),
-    )
 
 
 def raw_inputs_of(facts: ModelFacts) -> RawInputs:

@@ -26,15 +26,14 @@ import tensorflow as tf
 import tensorflow_transform as tft
 from tensorflow.core.protobuf import saved_model_pb2
 
+from kubetfx.artifacts import IMAGE_BYTES, MODEL_FACTS, REQUEST
 from kubetfx.config.model import ModelConfig
-from kubetfx.models.export import CLASSIFY_METHOD, FACTS, NETWORK, REQUEST, ModelFacts
+from kubetfx.models.export import CLASSIFY_METHOD, NETWORK
 from kubetfx.models.features import Features
 from kubetfx.models.image import ImageNetwork
 from kubetfx.models.image_decoding import decode_batch, resize
+from kubetfx.serving.model_facts import ModelFacts
 from kubetfx.serving.warmup import predict_request, write_warmup_requests
-
-IMAGE_BYTES = "image_bytes"
-"""Input of serving_default. REST takes and gives base64 where a name ends in _bytes."""
 
 BLOCK = 32
 """Pictures that are decoded at a time."""
@@ -201,8 +200,8 @@ def export_image_model(
     _set_classify_method(path / "saved_model.pb")
     columns = {name: spec.dtype.name for name, spec in raw_spec.items()}
     facts = ModelFacts(features.label, features.classes, (_IMAGE,), columns, (_IMAGE,), image.facts())
-    (path / FACTS).parent.mkdir(exist_ok=True)
-    (path / FACTS).write_text(json.dumps(asdict(facts), ensure_ascii=False), encoding="utf-8")
+    (path / MODEL_FACTS).parent.mkdir(exist_ok=True)
+    (path / MODEL_FACTS).write_text(json.dumps(asdict(facts), ensure_ascii=False), encoding="utf-8")
     _write_warmup(path, warmup_pictures)
 
 

@@ -15,7 +15,9 @@ from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import trainer_pb2
 from tfx.types.channel import BaseChannel
 
+from kubetfx.artifacts import EVAL, TRAIN, VALIDATION
 from kubetfx.components.anomaly_gate import AnomalyGate
+from kubetfx.components.evaluation.metric_registry import find_metric
 from kubetfx.components.evaluator import Evaluator
 from kubetfx.components.example_gen import TableExampleGen
 from kubetfx.components.example_validator import ExampleValidator
@@ -153,8 +155,8 @@ class Definition:
             examples=examples,
             schema=schema,
             transform_graph=transform_graph,
-            train_args=trainer_pb2.TrainArgs(splits=["train"]),
-            eval_args=trainer_pb2.EvalArgs(splits=["validation" if config.data.splits.validation else "eval"]),
+            train_args=trainer_pb2.TrainArgs(splits=[TRAIN]),
+            eval_args=trainer_pb2.EvalArgs(splits=[VALIDATION if config.data.splits.validation else EVAL]),
             custom_config={
                 **self._custom_config,
                 "model": config.model.model_dump(mode="json"),
@@ -181,14 +183,17 @@ class Definition:
         """The verdict about a model, and what it was found on: blessing and evaluation."""
         endpoint = self.config.serving.endpoint
         evaluator = Evaluator(
-            examples,
-            model,
-            served_model,
-            schema,
-            transform_graph,
+            {
+                "examples": examples,
+                "model": model,
+                "baseline_model": served_model,
+                "schema": schema,
+                "transform_graph": transform_graph,
+            },
             evaluation=self.config.evaluation,
             task=self.config.model.task,
             golden_rows=endpoint.golden_rows if endpoint else 0,
+            metrics_digest=_metrics_digest(self.config),
         )
         outputs = self.add(evaluator).outputs
         return outputs["blessing"], outputs["evaluation"]
@@ -279,6 +284,15 @@ def _read_frozen_schema(config: PipelineConfig) -> str | None:
     except text_format.ParseError as error:
         raise ConfigError(f"data.schema_file is no schema. Received: {path}, where {error}.") from None
     return text
+
+
+def _metrics_digest(config: PipelineConfig) -> str:
+    """Of the modules of the user's own metrics; each metric is looked up. Empty if there are none."""
+    digests = []
+    for name in config.evaluation.own_metrics:
+        find_metric(name, task=config.model.task)
+        digests.append(_module_digest(name.partition(":")[0]))
+    return hashlib.sha256("".join(digests).encode()).hexdigest() if digests else ""
 
 
 def _module_digest(module: str) -> str:

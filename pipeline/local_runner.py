@@ -50,7 +50,7 @@ _MODULES_OF_DRIVERS = (
 """What a run imports in which every node comes from the cache."""
 
 _MODULES_OF_RUNS = (
-    "kubetfx.components.evaluation.local_evaluation",
+    "kubetfx.components.evaluation.evaluation",
     "kubetfx.components.report.predictions",
     "kubetfx.components.report.run_report",
     "kubetfx.models.training",
@@ -284,7 +284,7 @@ def _imports_for(config: PipelineConfig) -> contextlib.AbstractContextManager[No
     """While it lasts, as little is imported as the nodes of a config need. TensorFlow is there."""
     if config.beam.options:
         return _imports_with_beam()
-    return imports_without_beam(may_use=("sklearn",) if config.model.module else ())  # keras.wrappers has a use for it
+    return imports_without_beam(may_use=("sklearn",) if config.own_modules else ())  # keras.wrappers has a use for it
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from kubetfx.components.data import beam_mode, image_files, table_profile, tables
 from kubetfx.components.data.column_roles import choose_role
+from kubetfx.components.evaluation.metric_registry import find_metric
 from kubetfx.components.push import push_directory
 from kubetfx.config.data import MODEL_OUTPUTS
 from kubetfx.config.pipeline import PipelineConfig
@@ -34,11 +35,14 @@ def check(config: PipelineConfig) -> table_profile.TableProfile | image_files.Im
         What the scan found: of a table its columns, of images which files there are.
 
     Raises:
-        ConfigError: the config names columns or classes that the data does not have, or a module that is not there.
+        ConfigError: the config names columns or classes that the data does not have, or a module or a metric that is
+            not there.
         DataError: the table cannot be read, or its label cannot be learned.
         UsageError: the workspace or the push directory cannot be written, or the server of the push is not there.
     """
     _check_module(config.model.module)
+    for name in config.evaluation.own_metrics:
+        find_metric(name, task=config.model.task)
     _check_writable(config.workspace_path, section="workspace")
     _check_push_directory(config.push_path)
     if config.serving.endpoint and push_directory.versions(config.push_path):  # a server without any may not listen

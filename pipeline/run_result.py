@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from kubetfx.artifacts import SCHEMA
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.run_record import NodeRecord
 
@@ -163,4 +164,4 @@ def _warnings(config: PipelineConfig, anomalies: Path) -> list[str]:
 def _excluded_columns(schema: Path) -> dict[str, str]:
     from kubetfx.models.features import read_features, read_schema
 
-    return read_features(read_schema(schema / "schema.pbtxt")).excluded
+    return read_features(read_schema(schema / SCHEMA)).excluded

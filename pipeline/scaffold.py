@@ -19,6 +19,7 @@ from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.errors import UsageError
 from kubetfx.serving.image_folders import pictures_below
 from kubetfx.storage import is_url
+from kubetfx.tables.files import format_of
 
 MAX_INTEGER_CLASSES = 20
 """A label of whole numbers with at most so many distinct values is taken for classes."""
@@ -190,7 +191,7 @@ def _is_of_images(place: str) -> bool:
     """Whether it is a folder with pictures in it, and no table beside them."""
     if is_url(place) or not os.path.isdir(place):
         return False
-    has_table = any(entry.name.lower().endswith(image_files.LIST_SUFFIXES) for entry in os.scandir(place))
+    has_table = any(format_of(entry.name) is not None for entry in os.scandir(place))
     return not has_table and next(pictures_below(place), None) is not None
 
 

@@ -3,7 +3,7 @@
 TFX and Keras import more than they need. What they try to import and can do without is made absent, in the way that
 Python has for it; and `tfx.components`, which imports every component there is, waits until somebody asks it for one,
 unless there is an Evaluator, for which it adds to TFMA what that lacks (`tfma.EvalConfig`). TFDV, of which SchemaGen
-takes one extension that needs nothing else, waits likewise; and so do TFMA's, where Beam does not evaluate.
+takes one extension that needs nothing else, waits likewise; and so does TFMA, of which we use its messages.
 """
 
 import contextlib
@@ -35,19 +35,9 @@ _UNUSED_WITHOUT_BEAM = (
 _UNUSED_BY_TENSORFLOW = ("dill", "googleapiclient")
 """TensorFlow looks for them, for clusters that are none of ours. Beam needs the first."""
 
-_LAZY_WITHOUT_BEAM = (
-    "tensorflow_model_analysis",
-    "tensorflow_model_analysis.api",
-    "tensorflow_model_analysis.evaluators",
-    "tensorflow_model_analysis.extractors",
-    "tensorflow_model_analysis.metrics",
-    "tensorflow_model_analysis.slicer",
-    "tensorflow_model_analysis.utils",
-    "tensorflow_model_analysis.writers",
-    "scipy.stats",
-)
-"""Packages that import all that is in them: metrics of translated text, of Keras 2, and their libraries; and a package
-that TFMA imports for intervals that nobody asks it for."""
+_LAZY_WITHOUT_BEAM = ("tensorflow_model_analysis",)
+"""A package that imports all that is in it, metrics of translated text and of Keras 2 with their libraries; we use its
+messages."""
 
 LIGHT_MODULES = frozenset(
     {

@@ -203,10 +203,10 @@ def _other_files(config: PipelineConfig, config_path: Path) -> Iterator[tuple[st
     for path in (config.data.schema_file, config.model.weights):
         if path and Path(path).is_file():
             yield _relative(path), [Path(path)]
-    if config.model.module:
+    if config.own_modules:
         folder = config_path.resolve().parent
-        package = config.model.module.partition(".")[0]
-        found = [*folder.glob("*.py"), *(folder / package).rglob("*.py")]
+        packages = {module.partition(".")[0] for module in config.own_modules.values()}
+        found = [*folder.glob("*.py"), *(file for package in packages for file in (folder / package).rglob("*.py"))]
         if found:  # else it is an installed one
             yield _relative(folder / "*.py"), found
 

@@ -69,7 +69,7 @@ def read_batching_parameters_file(path: Path) -> BatchingParameters:
         message = text_format.Parse(path.read_text(), _message_class()())
     except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
         raise UsageError(
-            f"--batching-parameters-file is no BatchingParameters in protobuf's text format: {error}. "
+            f"`batching_parameters_file` is not a BatchingParameters in protobuf's text format: {error}. "
             f"Received: {path}. Example: max_batch_size {{ value: 128 }}"
         ) from None
     given: dict[str, Any] = {}

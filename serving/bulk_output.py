@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kubetfx.errors import DataError, KubetfxError, UsageError
-from kubetfx.serving.bulk_input import BadRow, Block
+from kubetfx.tables.blocks import BadRow, Block
 
 ROW_COLUMN = "row"
 """Column of the output: the number of a row in the input, from 1."""
@@ -74,7 +74,7 @@ class BulkOutput:
                 source = f"{found.input}, model version {found.model_version}" if found else "not known"
                 raise UsageError(
                     "There is an output already, of another input, model or choice of columns. "
-                    f"Received: {path} (of: {source}). Choose another --output, or replace it: --force"
+                    f"Received: {path} (of: {source}). Choose another `output`, or replace it: `force=True`"
                 )
         return read_origin(self.path) if self.path.exists() else None
 
@@ -93,7 +93,7 @@ class BulkOutput:
             reason = os.strerror(error.errno) if error.errno else str(error)
             raise UsageError(
                 f"The output cannot be written. Received: {self.path} ({reason}). Grant write permission to its "
-                "folder, or choose another --output."
+                "folder, or choose another `output`."
             ) from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -232,7 +232,7 @@ def read_block(folder: Path, block: Block) -> tuple[pa.Table, pa.Table]:
         errors = _read_arrow(errors_path) if errors_path.exists() else _ERRORS_SCHEMA.empty_table()
         rows = np.sort(np.concatenate([table.column(ROW_COLUMN).to_numpy() for table in (predictions, errors)]))
     except (pa.ArrowInvalid, FileNotFoundError, KeyError) as error:
-        raise KubetfxError(f"A finished block cannot be read: {error}. Start anew: --force") from None
+        raise KubetfxError(f"A finished block cannot be read: {error}. Start anew: `force=True`") from None
     if not np.array_equal(rows, np.arange(block.num_rows)):
         found = f"{predictions.num_rows:,} predictions and {errors.num_rows:,} errors"
         raise _not_all(f"{found} in block {block.number}", block.num_rows)
@@ -242,7 +242,7 @@ def read_block(folder: Path, block: Block) -> tuple[pa.Table, pa.Table]:
 def _not_all(found: str, num_rows: int) -> KubetfxError:
     return KubetfxError(
         f"Predictions and errors don't add up to the rows of the input. Received: {found} for {num_rows:,} rows. "
-        "Nothing was published. Start anew: --force"
+        "Nothing was published. Start anew: `force=True`"
     )
 
 

@@ -27,7 +27,7 @@ from tensorflow_serving.apis import (  # type: ignore[import-untyped]
 )
 
 from kubetfx.errors import RequestError, UsageError
-from kubetfx.serving import image_requests as image_rows
+from kubetfx.serving import image_requests
 from kubetfx.serving.status import Code, ServingError
 from kubetfx.serving.tensor_proto import from_array, to_array
 from kubetfx.serving.versions import State, VersionStatus
@@ -107,11 +107,11 @@ class RestClient:
     def __post_init__(self) -> None:
         """Open a connection pool."""
         if not self.url.startswith(("http://", "https://")):
-            raise UsageError(f"--rest takes a URL. Received: {self.url}. Try --rest http://{self.url}.")
+            raise UsageError(f"`url` is http://HOST:PORT. Received: {self.url}. Try http://{self.url}.")
         try:
             self._client = httpx.Client(base_url=self.url, timeout=self.options.timeout_seconds)
         except httpx.InvalidURL as error:
-            raise UsageError(f"--rest takes a URL. Received: {self.url} ({error}).") from None
+            raise UsageError(f"`url` is http://HOST:PORT. Received: {self.url} ({error}).") from None
 
     def __enter__(self) -> Self:
         """For `with`."""
@@ -307,7 +307,7 @@ def _batches(rows: Sequence[Row], size: int) -> Iterator[Sequence[Row]]:
     batch: list[Row] = []
     num_bytes = 0
     for row in rows:
-        row_bytes = image_rows.num_encoded_bytes(row)
+        row_bytes = image_requests.num_encoded_bytes(row)
         if batch and (len(batch) == size or num_bytes + row_bytes > PICTURE_BYTES):
             yield batch
             batch, num_bytes = [], 0
@@ -363,7 +363,7 @@ def _column(name: str, rows: Sequence[Row], dtype: int) -> np.ndarray[Any, Any]:
 def _to_bytes(value: Any) -> bytes:
     """A text, bytes, or bytes as the REST API takes them."""
     if isinstance(value, dict):
-        return image_rows.from_json(value)
+        return image_requests.from_json(value)
     return value if isinstance(value, bytes) else str(value).encode()
 
 

@@ -74,7 +74,7 @@ def read_model_config_file(path: Path) -> tuple[ModelConfig, ...]:
         return from_message(message)
     except (OSError, UnicodeDecodeError, text_format.ParseError, ServingError) as error:
         raise UsageError(
-            f"--model-config-file is no ModelServerConfig in protobuf's text format: {error}. Received: {path}. "
+            f"`model_config_file` is not a ModelServerConfig in protobuf's text format: {error}. Received: {path}. "
             "See https://www.tensorflow.org/tfx/serving/serving_config."
         ) from None
 

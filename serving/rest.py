@@ -23,7 +23,7 @@ import orjson
 from google.protobuf import json_format, wrappers_pb2
 from tensorflow_serving.apis import get_model_metadata_pb2, model_pb2  # type: ignore[import-untyped]
 
-from kubetfx.serving import json_document, json_tensor
+from kubetfx.serving import json_answer, json_document, json_tensor
 from kubetfx.serving.data_plane import DataPlane, ModelReference, rest_signature
 from kubetfx.serving.status import Code, ServingError, invalid_argument
 from kubetfx.serving.versions import ServedVersion, VersionStatus
@@ -128,7 +128,7 @@ class RestApplication:
         except _BodyError as error:
             if error.http_status:
                 await _respond(
-                    send, error.http_status, json_tensor.error(str(error)), [_JSON, (b"connection", b"close")]
+                    send, error.http_status, json_answer.error(str(error)), [_JSON, (b"connection", b"close")]
                 )
             return
         code, http_status, body = await self._answer(request, scope["headers"])
@@ -144,16 +144,16 @@ class RestApplication:
     async def _answer(self, request: _Request, headers: list[tuple[bytes, bytes]]) -> tuple[Code, int, bytes]:
         try:
             if request.path[: len(_API_PREFIX)].lower() != _API_PREFIX:
-                return Code.NOT_FOUND, 404, json_tensor.error("Not Found")
+                return Code.NOT_FOUND, 404, json_answer.error("Not Found")
             if request.method == "OPTIONS":
                 _check_origin(headers)
                 return Code.OK, 200, b""
             return Code.OK, 200, await self._process(request)
         except ServingError as error:
-            return error.code, _HTTP_STATUS[error.code], json_tensor.error(error.message)
+            return error.code, _HTTP_STATUS[error.code], json_answer.error(error.message)
         except Exception:
             _LOG.exception("%s %s failed", request.method, request.path)
-            return Code.INTERNAL, 500, json_tensor.error("Internal error; the server's log has the details.")
+            return Code.INTERNAL, 500, json_answer.error("Internal error; the server's log has the details.")
 
     async def _process(self, request: _Request) -> bytes:
         if request.method == "POST" and (match := _PREDICTION.fullmatch(request.path)):
@@ -183,9 +183,9 @@ class RestApplication:
         with self._plane.hold(reference) as version:
             if api == "classify":
                 result = await self._plane.classify(version, signature_name, examples, timeout_seconds=timeout)
-                return json_tensor.classifications(result.labels, result.scores, result.num_examples)
+                return json_answer.classifications(result.labels, result.scores, result.num_examples)
             regression = await self._plane.regress(version, signature_name, examples, timeout_seconds=timeout)
-            return json_tensor.regressions(regression.values)
+            return json_answer.regressions(regression.values)
 
     async def _predict(self, reference: ModelReference, body: bytes) -> bytes:
         document = json_document.parse_object(body)
@@ -196,7 +196,7 @@ class RestApplication:
             outputs = await self._plane.predict(
                 version, signature, inputs, timeout_seconds=self._options.timeout_seconds
             )
-        return json_tensor.predictions(outputs, request_format)
+        return json_answer.predictions(outputs, request_format)
 
     async def _read_body(self, headers: list[tuple[bytes, bytes]], receive: Receive) -> bytes:
         gzipped = False

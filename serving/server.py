@@ -104,7 +104,7 @@ def tf_serving_command(options: ServerOptions) -> list[str]:
     if docker is None:
         raise UsageError(
             f"TensorFlow Serving is not installed: there is neither {TF_SERVING_BINARY} nor docker on PATH. Install it "
-            "(https://www.tensorflow.org/tfx/serving/setup), or leave out --engine tf-serving for the embedded server."
+            "(https://www.tensorflow.org/tfx/serving/setup), or use the embedded server."
         )
     paths = [model.base_path for model in _configs(options)]
     paths += [path for path in (options.model_config_file, options.batching_parameters_file) if path]
@@ -124,7 +124,7 @@ def _tf_serving_flags(options: ServerOptions) -> list[str]:
         flags += [f"--model_name={model.name}", f"--model_base_path={model.base_path}"]
     else:
         raise UsageError(
-            "TensorFlow Serving takes several models by --model-config-file only. "
+            "TensorFlow Serving takes several models by `model_config_file` only. "
             f"Received: {len(options.models)} models."
         )
     if options.enable_batching:
@@ -284,7 +284,7 @@ class RunningServer:
         except ServingError as error:
             raise UsageError(
                 f"{error.message}. Give labels to versions that are there, or pass "
-                "--allow-version-labels-for-unavailable-models."
+                "`allow_labels_for_unavailable_versions=True`."
             ) from None
         for config in self._configs:
             if not self.manager.serves(config.name):
@@ -350,7 +350,7 @@ def _configs(options: ServerOptions) -> tuple[ModelConfig, ...]:
     if not options.models:
         raise UsageError(
             "There is no model to serve. Received: neither a model nor a model config file. "
-            "Give --model-name and --model-base-path, or --model-config-file."
+            "Give `models` or `model_config_file`."
         )
     return options.models
 
@@ -358,7 +358,7 @@ def _configs(options: ServerOptions) -> tuple[ModelConfig, ...]:
 def _batching(options: ServerOptions) -> BatchingParameters | None:
     if options.batching_parameters_file:
         if not options.enable_batching:
-            raise UsageError("--batching-parameters-file is given without --enable-batching. Add it, or drop the file.")
+            raise UsageError("`batching_parameters_file` is given without `enable_batching=True`. Add it or drop it.")
         return read_batching_parameters_file(options.batching_parameters_file)
     return options.batching if options.enable_batching else None
 
@@ -378,5 +378,5 @@ def _bind(protocol: str, host: str, port: int) -> socket.socket:
 def _port_error(protocol: str, host: str, port: int, error: OSError) -> UsageError:
     return UsageError(
         f"The {protocol} port cannot be used: {error}. Received: {host}:{port}. "
-        f"Stop whatever listens there (`ss -ltnp 'sport = :{port}'`), or choose another with --{protocol.lower()}-port."
+        f"Stop whatever listens there (`ss -ltnp 'sport = :{port}'`), or choose another `{protocol.lower()}_port`."
     )

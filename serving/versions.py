@@ -100,6 +100,7 @@ class ServedVersion:
             self._retired = True
             self._condition.wait_for(lambda: self._users == 0)
         self.model.close()
+        gc.collect()
 
 
 @dataclass(frozen=True)
@@ -345,6 +346,7 @@ class ModelManager:
                 raise ServingError(Code.UNAVAILABLE, f"{path} changed while it was loaded")
         except ServingError:
             loaded.close()
+            gc.collect()
             raise
         return loaded
 

@@ -12,12 +12,12 @@ from tensorflow_serving.apis import (  # type: ignore[import-untyped]
     prediction_log_pb2,
 )
 
+from kubetfx.artifacts import WARMUP_REQUESTS
 from kubetfx.serving import inference
 from kubetfx.serving.saved_model import SavedModel
 from kubetfx.serving.status import Code, ServingError, from_tensorflow, invalid_argument
 from kubetfx.serving.tensor_proto import from_array, to_array
 
-WARMUP_REQUESTS = Path("assets.extra") / "tf_serving_warmup_requests"
 MAX_RECORDS = 1000
 
 

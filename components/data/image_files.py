@@ -15,14 +15,16 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pa_csv
-import pyarrow.parquet as pq
 
+from kubetfx.artifacts import IMAGE_PATH
 from kubetfx.config.data import MODEL_OUTPUTS, DataConfig
 from kubetfx.config.section import nearest
 from kubetfx.errors import DataError
 from kubetfx.serving.image_folders import SUFFIXES, pictures_below
 from kubetfx.storage import is_url
+from kubetfx.tables import csv_file, parquet_file
+from kubetfx.tables.csv_dialect import Dialect
+from kubetfx.tables.files import format_of
 
 IMAGE = "image"
 """Column of the encoded bytes."""
@@ -30,7 +32,7 @@ IMAGE = "image"
 CONTENT_HASH = "content_hash"
 """Column of the SHA-256 of each file; only examples of images have it."""
 
-PATH = "path"
+PATH = IMAGE_PATH
 """Column of a list that says where a file is."""
 
 OWN_COLUMNS = (
@@ -47,7 +49,6 @@ OWN_COLUMNS = (
 )
 """What ImageExampleGen writes about each image; a list may not have columns of these names, but `path`."""
 
-LIST_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".parquet")
 _SPAN = "{SPAN}"
 
 Value = int | float | str
@@ -111,7 +112,7 @@ def find_images(data: DataConfig) -> ImageFiles:
     try:
         if path.is_dir():
             found = _in_folder(path)
-        elif path.is_file() and path.name.lower().endswith(LIST_SUFFIXES):
+        elif path.is_file() and format_of(path.name):
             found = _in_list(path, data)
         else:
             problem = "is no folder and no CSV or Parquet file" if path.exists() else "does not exist"
@@ -287,25 +288,20 @@ def _metadata_columns(names: list[str], path: Path, data: DataConfig) -> list[st
 
 
 def _read_list(path: Path, data: DataConfig) -> pa.Table:
+    texts = dict.fromkeys((PATH, data.label), pa.string())
     try:
-        if path.name.lower().endswith(".parquet"):
-            table = pq.read_table(path)
-            for column in (PATH, data.label):
-                if column in table.column_names:
-                    index = table.column_names.index(column)
-                    table = table.set_column(index, column, table[column].cast(pa.string()))
+        if format_of(path.name) == "parquet":
+            with parquet_file.open_file(str(path)) as file:
+                table = file.read()
+            for column in texts.keys() & set(table.column_names):
+                index = table.column_names.index(column)
+                table = table.set_column(index, column, table[column].cast(pa.string()))
             return table
-        return pa_csv.read_csv(
-            path,
-            parse_options=pa_csv.ParseOptions(delimiter="\t" if path.suffix == ".tsv" else ","),
-            convert_options=pa_csv.ConvertOptions(
-                null_values=list(data.missing_values),
-                strings_can_be_null=True,
-                column_types={PATH: pa.string(), data.label: pa.string()},
-            ),
-        )
+        return csv_file.read_whole(str(path), Dialect.of(str(path), data.missing_values), texts)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
         raise DataError(f"The list of images cannot be read. Received: {path}, where {error}") from None
+    except DataError as error:  # it names the file, and the line
+        raise DataError(f"The list of images cannot be read. Received: {error}") from None
 
 
 def _type_of(arrow_type: pa.DataType) -> str:

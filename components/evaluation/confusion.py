@@ -1,11 +1,10 @@
-"""The confusion matrix, and what follows from it: Cohen's kappa, and how each class is recognised."""
+"""The confusion matrix, and what follows from it: how each class is recognised."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+from kubetfx.components.evaluation.metric import Additive, Array, weighted_counts
 
 
 @dataclass(frozen=True)
@@ -19,42 +18,28 @@ class ClassScores:
     """Rows of the class."""
 
 
-def confusion_matrix(labels: Array, predicted: Array, *, num_classes: int) -> Array:
-    """Counts (classes, classes) int64: a row a true class, a column a predicted one.
+class ConfusionMatrix(Additive):
+    """Rows by their class and by the class that the model names, (..., classes, classes): a row of the matrix is a true
+    class, a column a predicted one. Rows of a class that the model does not know are left out."""
 
-    Args:
-        labels: (rows,) int64 index of the class; rows of a class that the model does not know, below 0, are left out.
-        predicted: (rows,) int64 index of the class that the model names.
-        num_classes: that the model knows.
-    """
-    known = labels >= 0
-    cells = labels[known] * num_classes + predicted[known]
-    return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
+    def add_block(self, state: Array | None, labels: Array, predictions: Array, weights: Array) -> Array:
+        """See metric.Accumulator."""
+        known, size = labels >= 0, predictions.shape[1]
+        cells = labels[known].astype(np.int64) * size + predictions[known].argmax(axis=1)
+        counts = weighted_counts(cells, weights[..., known], length=size**2)
+        added: Array = self.merge(state, counts.reshape(*counts.shape[:-1], size, size))
+        return added
 
-
-def kappa(matrix: Array) -> float | None:
-    """Agreement beyond what the frequencies of the classes alone would give: 1 is all, 0 none.
-
-    J. Cohen, "A Coefficient of Agreement for Nominal Scales", 1960.
-
-    Args:
-        matrix: of `confusion_matrix`.
-
-    Returns:
-        None where it is not defined: there is no row, or one class alone.
-    """
-    total = float(matrix.sum())
-    if not total:
-        return None
-    by_chance = float(matrix.sum(axis=0) @ matrix.sum(axis=1)) / total**2
-    return (float(np.trace(matrix)) / total - by_chance) / (1 - by_chance) if by_chance < 1 else None
+    def of_state(self, state: Array) -> Array:
+        """The matrix itself."""
+        return state
 
 
 def class_scores(matrix: Array) -> list[ClassScores]:
     """How each class is recognised.
 
     Args:
-        matrix: of `confusion_matrix`.
+        matrix: (classes, classes) numbers of rows, of a ConfusionMatrix.
     """
     counts = zip(np.diagonal(matrix).tolist(), matrix.sum(axis=1).tolist(), matrix.sum(axis=0).tolist(), strict=True)
     return [

@@ -1,6 +1,6 @@
 """What an evaluation found, as it is shown and read back. Knows neither TFMA nor TensorFlow.
 
-components/evaluator.py makes it of what TFMA wrote, and leaves it in the evaluation artifact.
+components/evaluator.py leaves it in the evaluation artifact.
 """
 
 import json
@@ -10,22 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from kubetfx.config.evaluation import ROBUSTNESS_PREFIX, worsening
+from kubetfx.config.metric_catalogue import Better, better_of, label_of, worsening
 
 RESULT = "evaluation.json"
 """File of the evaluation artifact with its EvaluationResult, for whoever has no TFMA at hand."""
 
 COUNT = "example_count"
-"""Number of rows, which TFMA gives among the metrics."""
-
-_LABELS = {
-    "auc": "AUC",
-    "auc_precision_recall": "AUC (precision-recall)",
-    "f1": "F1",
-    "squared_pearson_correlation": "Squared Pearson correlation",
-    "top_k_accuracy": "Top-k accuracy",
-}
-_CHANGES = {"fgsm": "a gradient attack of", "jpeg": "JPEG quality", "rotation": "a rotation of", "blur": "a blur of"}
+"""Number of rows, which is given among the metrics, as TFMA does."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +30,14 @@ class Check:
     baseline: float | None
     """Of the served model; None if nothing comparable is served."""
     passed: bool
+    better: Better | None = None
+    """Which values of the metric are better. None in a file of an older version, which knew only ours."""
+
+    @property
+    def _worse(self) -> float:
+        """How much worse than what is served, negative where it is better; NaN where nothing is."""
+        served = math.nan if self.baseline is None else self.baseline
+        return worsening(self.value, served, self.better or better_of(self.metric))
 
     @property
     def margin(self) -> float | None:
@@ -46,7 +45,7 @@ class Check:
         if self.kind == "worse_by_at_most":
             if self.baseline is None:
                 return None
-            found = self.bound - worsening(self.metric, self.value, self.baseline)
+            found = self.bound - self._worse
         else:
             found = self.value - self.bound if self.kind == "at_least" else self.bound - self.value
         return found if math.isfinite(found) else None
@@ -59,7 +58,7 @@ class Check:
 
     def __str__(self) -> str:
         """The check and its outcome as a sentence."""
-        name, value = metric_label(self.metric), format_metric(self.value)
+        name, value = label_of(self.metric), format_metric(self.value)
         served = "" if self.baseline is None else f"the served model has {format_metric(self.baseline)}"
         if self.kind != "worse_by_at_most":
             return f"{name} is {value} and must be {self.describe_bound()}: {self._outcome}{served and f'; {served}'}."
@@ -69,7 +68,7 @@ class Check:
             return (
                 f"{name} may be at most {self.bound:g} worse than what is served: nothing comparable is, so it passes."
             )
-        worse = worsening(self.metric, self.value, self.baseline)
+        worse = self._worse
         if not math.isfinite(worse):
             return f"{name} is {value}, and the served model's is not defined: they cannot be compared, and it misses."
         change = f"{format_metric(abs(worse))} {'worse' if worse > 0 else 'better'} than" if worse else "the same as"
@@ -110,14 +109,17 @@ class EvaluationResult:
     """Why the candidate was not held against what is served."""
     by_class: dict[str, dict[str, float]] = field(default_factory=dict)
     """Precision, recall, f1 and number of images by class, of a model of images."""
+    better: dict[str, Better] = field(default_factory=dict)
+    """Which values are better, by metric."""
 
     @property
     def failures(self) -> list[str]:
-        """Why the model is not blessed. TFMA decides; if it found a reason beyond the checks, its log has it."""
-        missed = [str(check) for check in self.checks if not check.passed]
-        return missed or ["TFMA refused the model for a reason that stands in the Evaluator's log."] * (
-            not self.is_blessed
-        )
+        """Why the model is not blessed: the checks that it misses."""
+        return [str(check) for check in self.checks if not check.passed]
+
+    def better_of(self, metric: str) -> Better:
+        """Which values of a metric are better."""
+        return better_of(metric, self.better)
 
     @property
     def ranked_by(self) -> str:
@@ -132,7 +134,7 @@ class EvaluationResult:
         overall = self.metrics.get(self.ranked_by, math.nan)
         found = []
         for name, values in self.slices.items():
-            behind = worsening(self.ranked_by, values.get(self.ranked_by, math.nan), overall)
+            behind = worsening(values.get(self.ranked_by, math.nan), overall, self.better_of(self.ranked_by))
             found.append(RankedSlice(name, values, behind if math.isfinite(behind) else None))
         return sorted(found, key=lambda entry: (entry.behind is None, -(entry.behind or 0), entry.name))
 
@@ -142,14 +144,6 @@ def format_metric(value: float) -> str:
     if not math.isfinite(value):
         return "not defined"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
-
-
-def metric_label(name: str) -> str:
-    """A metric's name for people: `auc_precision_recall` is `AUC (precision-recall)`."""
-    if name.startswith(ROBUSTNESS_PREFIX):
-        change, _, strength = name.removeprefix(ROBUSTNESS_PREFIX).rpartition("_")
-        return f"Accuracy lost to {_CHANGES.get(change, change)} {strength}"
-    return _LABELS.get(name, name.replace("_", " ").capitalize())
 
 
 def read_result(folder: Path) -> EvaluationResult:

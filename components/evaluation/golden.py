@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-if TYPE_CHECKING:  # it imports Keras
-    from kubetfx.models.export import ModelFacts
+from kubetfx.artifacts import IMAGE_BYTES
+
+if TYPE_CHECKING:
+    from kubetfx.serving.model_facts import ModelFacts
 
 GOLDEN = "golden.json"
 """File of the evaluation artifact."""
@@ -99,14 +101,15 @@ def predict_golden_rows(split: str, *, number: int, transform_graph: str, saved_
         transform_graph: folder of the artifact.
         saved_model: the exported model, of which only the bare network is used.
     """
-    import tensorflow as tf
     import tensorflow_transform as tft
 
     from kubetfx.models.examples import files_in, first_rows
-    from kubetfx.models.export import NETWORK, network_arguments, read_facts
+    from kubetfx.models.export import NETWORK
     from kubetfx.models.image_cache import first_pictures
     from kubetfx.models.raw_inputs import RawInputs
     from kubetfx.models.raw_rows import raw_rows
+    from kubetfx.serving.model_facts import network_arguments, read_facts
+    from kubetfx.serving.saved_model import SavedModel
 
     facts = read_facts(saved_model)
     assert facts is not None  # the Trainer of this run exported it
@@ -117,21 +120,24 @@ def predict_golden_rows(split: str, *, number: int, transform_graph: str, saved_
     block = first_rows(files_in(split), number, inputs.columns)
     assert block is not None  # the ExampleGen refuses a split without a row
     features = transform.transform_features_layer()(inputs.unpack(inputs.pack(block)))
-    network = tf.saved_model.load(str(saved_model)).signatures[NETWORK]
-    outputs = network(**network_arguments(features, facts.network_inputs))["outputs"]
+    arguments = network_arguments(features, facts.network_inputs)
+    with SavedModel(saved_model, only=(NETWORK,)) as model:
+        outputs = model.signature(NETWORK)({name: tensor.numpy() for name, tensor in arguments.items()})["outputs"]
     strings = [name for name, dtype in facts.columns.items() if dtype == "string"]
     rows = raw_rows(block, inputs=facts.inputs, strings=strings)
-    return GoldenRows(rows, list(facts.classes), outputs.numpy().astype(float).tolist())
+    return GoldenRows(rows, list(facts.classes), outputs.astype(float).tolist())
 
 
 def _golden_images(contents: Sequence[bytes], facts: "ModelFacts", saved_model: Path) -> GoldenRows:
     import tensorflow as tf
 
     from kubetfx.models.export import NETWORK
-    from kubetfx.models.image_export import IMAGE_BYTES, input_of
-    from kubetfx.serving import image_requests as image_rows
+    from kubetfx.models.image_export import input_of
+    from kubetfx.serving import image_requests
+    from kubetfx.serving.saved_model import SavedModel
 
     pixels = tf.cast(input_of(facts).decode(tf.constant(contents)), tf.float32)
-    outputs = tf.saved_model.load(str(saved_model)).signatures[NETWORK](pixels=pixels)["outputs"]
-    rows = [{IMAGE_BYTES: image_rows.to_json(content)} for content in contents]
-    return GoldenRows(rows, list(facts.classes), outputs.numpy().astype(float).tolist())
+    with SavedModel(saved_model, only=(NETWORK,)) as model:
+        outputs = model.signature(NETWORK)({"pixels": pixels.numpy()})["outputs"]
+    rows = [{IMAGE_BYTES: image_requests.to_json(content)} for content in contents]
+    return GoldenRows(rows, list(facts.classes), outputs.astype(float).tolist())

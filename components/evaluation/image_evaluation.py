@@ -1,11 +1,9 @@
-"""What TFMA does not say about a classifier of images: top-k accuracy, kappa, the confusion matrix, and what noise,
-blur, rotation, compression and a gradient attack cost.
+"""Images of a split and what a classifier says to them, and what noise, blur, rotation, compression and a gradient
+attack cost it.
 
-Images are decoded as in training, and the exported network answers them. Which of the metrics have a bound, and what
-follows from it, is components/evaluator.py's.
+Images are decoded as in training, and the exported network answers them.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
@@ -16,21 +14,20 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageFilter
 
-from kubetfx.components.evaluation.confusion import class_scores, confusion_matrix, kappa
-from kubetfx.config.evaluation import IMAGE_METRICS, EvaluationConfig
+from kubetfx.artifacts import IMAGE_PATH
+from kubetfx.components.evaluation.metric import Array
+from kubetfx.components.evaluation.metric_registry import find_metric
+from kubetfx.config.evaluation import RobustnessConfig
 from kubetfx.models.examples import files_in
-from kubetfx.models.export import NETWORK, ModelFacts, read_facts
+from kubetfx.models.export import NETWORK
 from kubetfx.models.image_cache import stream_texts
 from kubetfx.models.image_export import input_of
-
-RESULT = "image_evaluation.json"
-"""File of the evaluation artifact."""
+from kubetfx.serving.model_facts import ModelFacts, read_facts
+from kubetfx.serving.saved_model import SavedModel, SessionOptions
 
 BATCH = 64
 _WHITE = 255.0
 _SEED = 0
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -39,122 +36,58 @@ class Scored:
 
     paths: tuple[str, ...]
     pixels: Array
-    """(images, height, width, 3) uint8, in the network's size; the first ones only, where fewer were asked for."""
+    """(images, height, width, 3) uint8, in the network's size."""
     labels: Array
     """(images,) int64, index of the class; -1 for a class that the model does not know."""
     probabilities: Array
     """(images, classes) float32."""
 
 
-def score(split: str, saved_model: Path, *, keep: int) -> Scored:
+def score(split: str, saved_model: Path, *, most: int | None = None) -> Scored:
     """Decode the images of a split, and ask a model.
 
     Args:
         split: folder of its examples.
         saved_model: a model of images.
-        keep: images at most whose pixels are kept.
+        most: the first images, so many; None: all.
     """
     facts = _facts(saved_model)
     network = _Network(saved_model)
     index = {name.encode(): number for number, name in enumerate(facts.classes)}
     paths: list[str] = []
     pixels, labels, probabilities = [], [], []
-    kept = 0
-    for block, names, found in _batches(split, facts):
+    for block, names, found in _batches(split, facts, most=most):
         probabilities.append(network.probabilities(block))
         paths += [name.decode() for name in found]
         labels += [index.get(name, -1) for name in names]
-        if kept < keep:
-            pixels.append(block[: keep - kept])
-            kept += len(pixels[-1])
+        pixels.append(block)
     return Scored(tuple(paths), np.concatenate(pixels), np.array(labels, np.int64), np.concatenate(probabilities))
-
-
-def evaluate(split: str, models: Mapping[str, Path], evaluation: EvaluationConfig) -> dict[str, Any]:
-    """The metrics of models on a split.
-
-    Args:
-        split: folder of its examples.
-        models: SavedModels by name; the first is the one that is described by class.
-        evaluation: the section of the config.
-
-    Returns:
-        `metrics` by model; of the first model `classes`, its `confusion` matrix (rows: what it is; columns: what the
-        model says), and precision, recall, f1 and number of images `by_class`.
-    """
-    wanted = [*(evaluation.metrics or IMAGE_METRICS), *evaluation.thresholds]
-    document: dict[str, Any] = {"metrics": {}}
-    for name, saved_model in models.items():
-        scored = score(
-            split, saved_model, keep=evaluation.robustness.max_images if evaluation.robustness.metrics else 1
-        )
-        facts = _facts(saved_model)
-        predicted = scored.probabilities.argmax(axis=1)
-        confusion = confusion_matrix(scored.labels, predicted, num_classes=len(facts.classes))
-        metrics = {}
-        if "top_k_accuracy" in wanted:
-            metrics["top_k_accuracy"] = top_k_accuracy(scored, input_of(facts).model.top_k)
-        if "kappa" in wanted:
-            metrics["kappa"] = kappa(confusion) or 0.0
-        metrics |= robustness(scored, _Network(saved_model), evaluation)
-        document["metrics"][name] = metrics
-        if "classes" not in document:
-            document["classes"] = list(facts.classes)
-            document["confusion"] = confusion.tolist()
-            document["by_class"] = by_class(confusion, facts.classes)
-    return document
-
-
-def write(document: Mapping[str, Any], folder: Path) -> None:
-    """Write what `evaluate` found into an evaluation artifact."""
-    (folder / RESULT).write_text(json.dumps(document, ensure_ascii=False, indent=1), encoding="utf-8")
-
-
-def read(folder: Path) -> dict[str, Any]:
-    """What `evaluate` found; empty for other models than those of images."""
-    path = folder / RESULT
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"metrics": {}}
-
-
-# Metrics
-
-
-def top_k_accuracy(scored: Scored, k: int) -> float:
-    """Share of the images whose class is among the k most likely."""
-    likely = np.argsort(-scored.probabilities, axis=1, kind="stable")[:, :k]
-    return float((likely == scored.labels[:, np.newaxis]).any(axis=1).mean())
-
-
-def by_class(matrix: Array, classes: tuple[str, ...]) -> dict[str, dict[str, float]]:
-    """Precision, recall, f1 and number of images of each class; 0 where nothing was said or nothing is there."""
-    return {
-        name: {
-            "images": scores.support,
-            "precision": scores.precision or 0.0,
-            "recall": scores.recall or 0.0,
-            "f1": scores.f1 or 0.0,
-        }
-        for name, scores in zip(classes, class_scores(matrix), strict=True)
-    }
 
 
 # Robustness
 
 
-def robustness(scored: Scored, network: "_Network", evaluation: EvaluationConfig) -> dict[str, float]:
-    """What each change of the images costs in accuracy, by metric. Noise is the same in each call."""
-    changes = evaluation.robustness.metrics
-    if not changes:
-        return {}
-    labels = scored.labels[: len(scored.pixels)]
-    clean = _accuracy(scored.probabilities[: len(labels)], labels)
+def robustness(split: str, saved_model: Path, config: RobustnessConfig) -> dict[str, float]:
+    """What each change of the images costs in accuracy, by metric. Noise is the same in each call.
+
+    Args:
+        split: folder of tf.Examples.
+        saved_model: a model of images.
+        config: the changes.
+    """
+    scored = score(split, saved_model, most=config.max_images)
+    network = _Network(saved_model)
     drops = {}
-    for name, (kind, strength) in changes.items():
-        found = [
-            network.probabilities(change(pixels, kind, strength, number=start, network=network, labels=some))
-            for start, pixels, some in _blocks(scored.pixels, labels)
-        ]
-        drops[name] = clean - _accuracy(np.concatenate(found), labels)
+    for name, (kind, strength) in config.metrics.items():
+        accumulator = find_metric(name).make_accumulator(top_k=1)
+        state = accumulator.create()
+        for start in range(0, len(scored.labels), BATCH):
+            rows = slice(start, start + BATCH)
+            pixels, labels = scored.pixels[rows], scored.labels[rows]
+            changed = change(pixels, kind, strength, number=start, network=network, labels=labels)
+            both = np.stack([scored.probabilities[rows], network.probabilities(changed)], axis=1)
+            state = accumulator.add_block(state, labels, both, np.ones(len(labels)))
+        drops[name] = float(accumulator.result(state))
     return drops
 
 
@@ -196,31 +129,19 @@ class _Network:
     """The network of an exported model."""
 
     def __init__(self, saved_model: Path) -> None:
-        self._model = tf.saved_model.load(str(saved_model))  # its variables live as long as this does
-        self._signature = self._model.signatures[NETWORK]
+        self._model = SavedModel(saved_model, SessionOptions(scheduling="pool"), only=(NETWORK,))
 
     def probabilities(self, pixels: Array) -> Array:
         """(batch, classes) of (batch, height, width, 3), 0 to 255."""
-        return np.asarray(self._signature(pixels=tf.constant(pixels, tf.float32))["outputs"])
+        return self._model.signature(NETWORK)({"pixels": pixels})["outputs"]
 
     def gradient(self, pixels: Array, labels: Array) -> Array:
-        """Of the cross-entropy, by the pixels."""
-        inputs = tf.constant(pixels, tf.float32)
-        with tf.GradientTape() as tape:
-            tape.watch(inputs)
-            outputs = self._signature(pixels=inputs)["outputs"]
-            likelihood = tf.gather(outputs, tf.maximum(labels, 0), batch_dims=1)
-            loss = -tf.reduce_sum(tf.math.log(likelihood + 1e-12))
-        return np.asarray(tape.gradient(loss, inputs))
-
-
-def _accuracy(probabilities: Array, labels: Array) -> float:
-    return float((probabilities.argmax(axis=1) == labels).mean())
-
-
-def _blocks(pixels: Array, labels: Array) -> Any:
-    for start in range(0, len(pixels), BATCH):
-        yield start, pixels[start : start + BATCH], labels[start : start + BATCH]
+        """The gradient of the cross-entropy by the pixels."""
+        outputs = self.probabilities(pixels)
+        rows, classes = np.arange(len(labels)), np.maximum(labels, 0)
+        weights = np.zeros_like(outputs)
+        weights[rows, classes] = -1 / (outputs[rows, classes] + 1e-12)
+        return self._model.gradient(NETWORK, {"pixels": pixels}, output="outputs", by="pixels", weights=weights)
 
 
 def _facts(saved_model: Path) -> ModelFacts:
@@ -229,12 +150,12 @@ def _facts(saved_model: Path) -> ModelFacts:
     return facts
 
 
-def _batches(split: str, facts: ModelFacts) -> Any:
+def _batches(split: str, facts: ModelFacts, *, most: int | None) -> Any:
     image = input_of(facts)
 
     def decode(content: tf.Tensor, label: tf.Tensor, path: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         return image.decode(content[tf.newaxis])[0], label, path
 
-    rows = stream_texts(files_in(split), ("image", facts.label, "path"))
+    rows = stream_texts(files_in(split), ("image", facts.label, IMAGE_PATH)).take(-1 if most is None else most)
     dataset = rows.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
     return dataset.batch(BATCH).prefetch(tf.data.AUTOTUNE).as_numpy_iterator()

@@ -14,8 +14,9 @@ from PIL import Image, ImageDraw
 
 from kubetfx.components.evaluation.image_evaluation import BATCH, Array, Scored, score
 from kubetfx.errors import UsageError
-from kubetfx.models.export import read_facts
 from kubetfx.models.image_export import HEAD, MAPS
+from kubetfx.serving.model_facts import read_facts
+from kubetfx.serving.saved_model import SavedModel
 
 TILE = 112
 """Pixels of a picture in a sheet."""
@@ -50,7 +51,7 @@ def write_gallery(split: str, saved_model: Path, folder: Path, *, mistakes: int,
     """
     facts = read_facts(saved_model)
     assert facts is not None  # the caller knows that it is a model of images
-    scored = score(split, saved_model, keep=10**9)
+    scored = score(split, saved_model)
     order = _most_certain_mistakes(scored)
     folder.mkdir(parents=True, exist_ok=True)
     sheet_of([_tile(scored, index, facts.classes) for index in order[:mistakes]]).save(folder / "mistakes.png")
@@ -78,35 +79,37 @@ def grad_cam(saved_model: Path, pixels: Array) -> Array:
     Raises:
         UsageError: the model was exported before its signature had logits.
     """
-    model = tf.saved_model.load(str(saved_model))
-    if "logits" not in (outputs := model.signatures[HEAD].structured_outputs):
-        raise UsageError(
-            f"Heat maps follow the logits, and the pushed model has none in its signature {HEAD}. Received: "
-            f"{', '.join(outputs)}. Push it again with this version: kubetfx run CONFIG"
-        )
-    result = []
-    for start in range(0, len(pixels), BATCH):
-        block = tf.constant(pixels[start : start + BATCH], tf.float32)
-        maps = model.signatures[MAPS](pixels=block)["maps"]
-        with tf.GradientTape() as tape:
-            tape.watch(maps)
-            logits = tf.reduce_max(model.signatures[HEAD](maps=maps)["logits"], axis=1)
-        gradients = tf.cast(tape.gradient(logits, maps), tf.float32)
-        weights = tf.reduce_mean(gradients, axis=[1, 2], keepdims=True)
-        heat = tf.nn.relu(tf.reduce_sum(weights * tf.cast(maps, tf.float32), axis=-1, keepdims=True))
-        heat = tf.image.resize(heat, pixels.shape[1:3])[..., 0]
-        result.append(tf.math.divide_no_nan(heat, tf.reduce_max(heat, axis=[1, 2], keepdims=True)).numpy())
-    return np.concatenate(result) if result else np.zeros((0, *pixels.shape[1:3]), np.float32)
+    with SavedModel(saved_model, only=(MAPS, HEAD)) as model:
+        if "logits" not in (outputs := model.signatures[HEAD].outputs):
+            raise UsageError(
+                f"Heat maps follow the logits, and the pushed model has none in its signature {HEAD}. Received: "
+                f"{', '.join(outputs)}. Push it again with this version: kubetfx run CONFIG"
+            )
+        blocks = [_heat(model, pixels[start : start + BATCH]) for start in range(0, len(pixels), BATCH)]
+    return np.concatenate(blocks) if blocks else np.zeros((0, *pixels.shape[1:3]), np.float32)
+
+
+def _heat(model: SavedModel, pixels: Array) -> Array:
+    """Grad-CAM of a batch, (images, height, width) float32: equations 1 and 2 of the paper, each scaled to 1."""
+    maps = model.signature(MAPS)({"pixels": pixels})["maps"]
+    logits = model.signature(HEAD)({"maps": maps}, ["logits"])["logits"]
+    of_the_named = np.zeros_like(logits)
+    of_the_named[np.arange(len(logits)), logits.argmax(axis=1)] = 1.0
+    gradients = model.gradient(HEAD, {"maps": maps}, output="logits", by="maps", weights=of_the_named)
+    weights = gradients.astype(np.float32).mean(axis=(1, 2), keepdims=True)
+    heat = np.maximum((weights * maps.astype(np.float32)).sum(axis=-1, keepdims=True), 0)
+    heat = tf.image.resize(heat, pixels.shape[1:3])[..., 0]
+    return np.asarray(tf.math.divide_no_nan(heat, tf.reduce_max(heat, axis=[1, 2], keepdims=True)))
 
 
 def embeddings(saved_model: Path, pixels: Array) -> Array:
     """The mean over each feature map: (images, channels) float32."""
-    maps = tf.saved_model.load(str(saved_model))
-    blocks = [
-        maps.signatures[MAPS](pixels=tf.constant(pixels[start : start + BATCH], tf.float32))["maps"]
-        for start in range(0, len(pixels), BATCH)
-    ]
-    return np.concatenate([tf.reduce_mean(tf.cast(block, tf.float32), axis=[1, 2]).numpy() for block in blocks])
+    with SavedModel(saved_model, only=(MAPS,)) as model:
+        blocks = [
+            model.signature(MAPS)({"pixels": pixels[start : start + BATCH]})["maps"]
+            for start in range(0, len(pixels), BATCH)
+        ]
+    return np.concatenate([block.astype(np.float32).mean(axis=(1, 2)) for block in blocks])
 
 
 def write_projector(scored: Scored, saved_model: Path, classes: Sequence[str], folder: Path) -> None:

@@ -8,19 +8,19 @@ and can be restored.
 
 import hashlib
 import re
+import tempfile
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from kubetfx.artifacts import PUSH_RECORD, REQUEST
 from kubetfx.components.push.version_store import version_store
 from kubetfx.errors import PushError, StorageError
 from kubetfx.storage import Location, copy_folder
 
-RECORD = Path("assets.extra") / "push.json"
-REQUEST = Path("assets.extra") / "request.json"
-"""A body for the REST API's `:predict`, of one real row; models/export.py writes it."""
 _ROLLED_BACK = ".rolled-back-"
 
 
@@ -53,7 +53,7 @@ def model_digest(saved_model: Path) -> str:
     """SHA-256 over names and contents of a SavedModel's files."""
     digest = hashlib.sha256()
     for path in sorted(saved_model.rglob("*")):
-        if path.is_file() and path.relative_to(saved_model) != RECORD:
+        if path.is_file() and path.relative_to(saved_model) != PUSH_RECORD:
             with path.open("rb") as file:
                 content = hashlib.file_digest(file, "sha256").hexdigest()
             digest.update(f"{path.relative_to(saved_model)}\0{content}\0".encode())
@@ -84,7 +84,7 @@ def version_path(push_directory: Location, version: int) -> Location:
 def read_record(push_directory: Location, version: int) -> PushRecord | None:
     """The record of a version, rolled back or not; None for one that kubetfx did not push."""
     for name in (str(version), f"{_ROLLED_BACK}{version}"):
-        path = push_directory / name / RECORD
+        path = push_directory / name / PUSH_RECORD
         if path.is_file():
             return PushRecord.model_validate_json(path.read_text())
     return None
@@ -98,6 +98,24 @@ def copy_version(push_directory: Location, version: int, target: Path) -> None:
         StorageError: the object store cannot be read.
     """
     copy_folder(version_path(push_directory, version), target)
+
+
+@contextmanager
+def version_here(push_directory: Location, version: int) -> Iterator[Path]:
+    """The folder of a version on this machine: that of a bucket is copied, and the copy goes at the end.
+
+    Raises:
+        OSError: it is not there, or the disk cannot be written.
+        StorageError: the object store cannot be read.
+    """
+    saved_model = version_path(push_directory, version)
+    if isinstance(saved_model, Path):
+        yield saved_model
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / str(version)
+        copy_version(push_directory, version, copy)
+        yield copy
 
 
 def request_path(push_directory: Location) -> Location | None:
@@ -142,7 +160,7 @@ def push(
     try:
         if store.has(str(version)):
             raise PushError(f"Version {version} exists and is never overwritten. Received: {target}.")
-        store.add(saved_model, str(version), record_path=RECORD, record=record.model_dump_json(indent=1))
+        store.add(saved_model, str(version), record_path=PUSH_RECORD, record=record.model_dump_json(indent=1))
     except StorageError as error:
         raise PushError(f"The model could not be copied to {target}. {error} What is served is unchanged.") from error
     except OSError as error:
@@ -159,7 +177,7 @@ def mark_verified(push_directory: Location, version: int) -> None:
     if record is None:  # pushed by somebody else
         return
     verified = record.model_copy(update={"verified_at": _now()})
-    version_store(push_directory).rewrite(str(version), RECORD, verified.model_dump_json(indent=1))
+    version_store(push_directory).rewrite(str(version), PUSH_RECORD, verified.model_dump_json(indent=1))
 
 
 def remove(push_directory: Location, version: int) -> None:

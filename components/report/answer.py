@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from kubetfx.components.evaluation.evaluation_result import format_metric, metric_label
+from kubetfx.artifacts import REQUEST
+from kubetfx.components.evaluation.evaluation_result import format_metric
 from kubetfx.components.report.facts import Evaluation, Facts
+from kubetfx.config.metric_catalogue import label_of
 from kubetfx.run_record import KILLED, RunRecord
 from kubetfx.storage import is_url
 
@@ -17,7 +19,6 @@ MAX_ARGUMENT_BYTES = 100_000
 """Linux takes 131,072 for one argument."""
 READABLE_BYTES = 2_000
 """A longer request would push everything else off the page: it is read from its file."""
-REQUEST = "assets.extra/request.json"
 """File of a pushed version with a request for its server."""
 _ALL = {1: "its threshold", 2: "both thresholds"}
 
@@ -77,7 +78,7 @@ def _missed(evaluation: Evaluation) -> str:
     missed = [check for check in evaluation.checks if not check.passed]
     if not missed:
         return "the model was refused"
-    names = list(dict.fromkeys(metric_label(check.metric) for check in missed))
+    names = list(dict.fromkeys(label_of(check.metric) for check in missed))
     if len(names) > 1:
         return f"{', '.join(names[:-1])} and {names[-1]} miss their thresholds"
     margin = missed[0].margin

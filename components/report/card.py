@@ -5,9 +5,10 @@ After M. Mitchell et al., "Model Cards for Model Reporting", 2019.
 
 from collections.abc import Iterator
 
-from kubetfx.components.evaluation.evaluation_result import format_metric, metric_label
+from kubetfx.components.evaluation.evaluation_result import format_metric
 from kubetfx.components.report.facts import Facts
 from kubetfx.components.report.markdown import escaped
+from kubetfx.config.metric_catalogue import label_of
 
 Block = str | list[str]
 """A paragraph, or the items of a list."""
@@ -79,7 +80,7 @@ def _metrics(facts: Facts) -> Iterator[str]:
         between = (
             f", 95 % between {format_metric(interval.lower)} and {format_metric(interval.upper)}" if interval else ""
         )
-        yield f"{metric_label(metric.name)}: {format_metric(metric.value)}{between}."
+        yield f"{label_of(metric.name)}: {format_metric(metric.value)}{between}."
 
 
 def _measured_limits(facts: Facts) -> Iterator[Block]:
@@ -88,6 +89,6 @@ def _measured_limits(facts: Facts) -> Iterator[Block]:
     weak = [one for one in evaluation.slices if (one.behind or 0) > 0 and not one.is_small][:3] if evaluation else []
     if evaluation and weak:
         names = "; ".join(f"{one.name} ({format_metric(one.value or 0)})" for one in weak)
-        yield f"Measured: weakest by {metric_label(evaluation.ranked_by)} where {names}."
+        yield f"Measured: weakest by {label_of(evaluation.ranked_by)} where {names}."
     if facts.data and facts.data.rows and min((split.rows for split in facts.data.splits), default=0) < 100:
         yield "Measured on few rows: the intervals are wide."

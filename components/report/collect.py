@@ -15,18 +15,17 @@ import pyarrow as pa
 from absl import logging
 from tensorflow_metadata.proto.v0 import schema_pb2
 
+from kubetfx.artifacts import EVAL, REQUEST, split_folder
 from kubetfx.components.data import table_profile
 from kubetfx.components.data.image_notes import notes_on
 from kubetfx.components.report import data_facts, training_facts, verdict
-from kubetfx.components.report.facts import Data, Evaluation, Facts, Metric, Push, Quality, Settings, Slice
+from kubetfx.components.report.facts import Data, Evaluation, Facts, Interval, Metric, Push, Quality, Settings, Slice
 from kubetfx.components.report.previous import Previous
 from kubetfx.models.examples import files_in
 
 if TYPE_CHECKING:  # it imports TensorFlow
     from kubetfx.components.report.predictions import Predictions
 
-EVALUATION_SPLIT = "eval"
-REQUEST = Path("assets.extra") / "request.json"
 SERVING_MODEL = "Format-Serving"
 MAX_SLICE_INTERVALS = 100
 
@@ -154,7 +153,7 @@ class _Collector:
         from kubetfx.components.report import quality_facts as quality
 
         seed = self._settings.seed
-        files = files_in(examples / f"Split-{EVALUATION_SPLIT}")
+        files = files_in(examples / split_folder(EVAL))
         sample = predicting.draw(files, rows=self._settings.report.rows, seed=seed)
         if sample is None:
             return None
@@ -227,12 +226,19 @@ def with_intervals(
         total_rows: of the evaluation split.
         seed: of the bootstrap.
     """
+    from kubetfx.components.evaluation.metric_registry import find_metric
     from kubetfx.components.report.intervals import bootstrap
+
+    def interval_of(name: str, predictions: "Predictions", value: float, total_rows: int) -> Interval | None:
+        metric = find_metric(name)
+        if "changed_images" in metric.needs:  # which are not predicted again
+            return None
+        return bootstrap(metric, predictions, value=value, total_rows=total_rows, seed=seed)
 
     def of_metric(metric: Metric) -> Metric:
         if metric.interval:
             return metric
-        interval = bootstrap(metric.name, predictions, value=metric.value, total_rows=total_rows, seed=seed)
+        interval = interval_of(metric.name, predictions, metric.value, total_rows)
         return metric.model_copy(update={"interval": interval})
 
     def of_slice(entry: Slice) -> Slice:
@@ -240,7 +246,7 @@ def with_intervals(
         if entry.interval or entry.value is None or rows is None:
             return entry
         own = predictions.of(rows)
-        interval = bootstrap(evaluation.ranked_by, own, value=entry.value, total_rows=entry.rows, seed=seed)
+        interval = interval_of(evaluation.ranked_by, own, entry.value, entry.rows)
         return entry.model_copy(update={"interval": interval})
 
     slices = evaluation.slices

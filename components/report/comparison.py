@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kubetfx.components.report.facts import Data, Facts, Training
-from kubetfx.config.evaluation import is_lower_better
+from kubetfx.config.metric_catalogue import Better, better_of
 from kubetfx.run_record import RunRecord
 
 
@@ -53,6 +53,13 @@ class Side:
     def training(self) -> Training | None:
         """Its training, if it came so far."""
         return self.facts.training if self.facts else None
+
+    @property
+    def better(self) -> dict[str, Better]:
+        """Which values of its metrics are better."""
+        evaluation = self.facts.evaluation if self.facts else None
+        metrics = evaluation.metrics if evaluation else []
+        return {metric.name: "lower" if metric.lower_is_better else "higher" for metric in metrics}
 
 
 @dataclass(frozen=True)
@@ -104,21 +111,22 @@ def compare(first: Side, second: Side) -> Comparison:
         first: a run.
         second: the run that is measured against it.
     """
-    slices_by, slices = _slices(first, second)
+    better = first.better | second.better
+    slices_by, slices = _slices(first, second, better)
     return Comparison(
         first=first,
         second=second,
-        metrics=list(_pairs(first.record.metrics, second.record.metrics)),
-        training=list(_pairs(_of_training(first), _of_training(second))),
+        metrics=list(_pairs(first.record.metrics, second.record.metrics, better)),
+        training=list(_pairs(_of_training(first), _of_training(second), {})),
         slices_by=slices_by,
         slices=slices,
         config=list(config_differences(first.record.config, second.record.config)),
     )
 
 
-def _pairs(first: Mapping[str, float], second: Mapping[str, float]) -> Iterator[Pair]:
+def _pairs(first: Mapping[str, float], second: Mapping[str, float], better: Mapping[str, Better]) -> Iterator[Pair]:
     for name in dict.fromkeys([*first, *second]):
-        lower = is_lower_better(name) or name in _LESS_IS_BETTER
+        lower = better_of(name, better) == "lower" or name in _LESS_IS_BETTER
         yield Pair(name, first.get(name), second.get(name), lower, judged=name not in _NEITHER)
 
 
@@ -140,13 +148,13 @@ def _of_training(side: Side) -> dict[str, float]:
     return {name: float(value) for name, value in found.items() if value is not None}
 
 
-def _slices(first: Side, second: Side) -> tuple[str | None, list[Pair]]:
+def _slices(first: Side, second: Side, better: Mapping[str, Better]) -> tuple[str | None, list[Pair]]:
     evaluations = [side.facts.evaluation for side in (first, second) if side.facts and side.facts.evaluation]
     if len(evaluations) < 2 or not any(evaluation.slices for evaluation in evaluations):
         return None, []
     metric = evaluations[1].ranked_by
     values = [{one.name: one.metrics.get(metric) for one in evaluation.slices} for evaluation in evaluations]
-    lower = is_lower_better(metric)
+    lower = better_of(metric, better) == "lower"
     pairs = [Pair(name, values[0].get(name), values[1].get(name), lower) for name in {**values[0], **values[1]}]
 
     def change(pair: Pair) -> tuple[bool, float, str]:

@@ -15,6 +15,7 @@ from tfx.proto.orchestration import driver_output_pb2
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.types.artifact import Artifact
 
+from kubetfx.artifacts import METRICS_FILE
 from kubetfx.components.declaration import Component
 from kubetfx.components.report import card, facts, previous, render
 from kubetfx.components.report import metrics_document as metrics
@@ -61,7 +62,7 @@ class Executor(base_executor.BaseExecutor):
         files = {
             REPORT: lambda: render.report(found),
             CARD: lambda: card.markdown(found),
-            metrics.METRICS: lambda: metrics.document(found).model_dump_json(indent=1),
+            METRICS_FILE: lambda: metrics.document(found).model_dump_json(indent=1),
         }
         for name, make in files.items():
             try:

@@ -13,19 +13,19 @@ import yaml
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
+from kubetfx.artifacts import EVAL, SCHEMA, TRAIN, VALIDATION, split_folder
 from kubetfx.components.report.facts import AnomalyFact, Column, ColumnSplit, Data, Distance, Split
 from kubetfx.config.data import ValidationConfig
 from kubetfx.config.report import ReportConfig
 from kubetfx.models.features import ROLES
 
-TRAIN, EVAL = "train", "eval"
 BARS = 10
 """Bars of a histogram, as many as TFDV has."""
 WHOLE_BARS = 31
 """Bars at most of a column of integers, one for each value: the days of a month."""
 TOP_VALUES = 8
 """Bars of a column of text."""
-_ORDER = ("train", "validation", "eval")
+_ORDER = (TRAIN, VALIDATION, EVAL)
 _SCHEMA_TYPES = {schema_pb2.INT: "int64", schema_pb2.FLOAT: "float", schema_pb2.BYTES: "string"}
 _TYPES = {0: "int64", 1: "float", 2: "string", 3: "bytes"}
 
@@ -52,7 +52,7 @@ def _rank(split: str) -> tuple[int, str]:
 
 def read_schema(folder: Path) -> schema_pb2.Schema:
     """The schema of an artifact."""
-    return text_format.Parse((folder / "schema.pbtxt").read_text(encoding="utf-8"), schema_pb2.Schema())
+    return text_format.Parse((folder / SCHEMA).read_text(encoding="utf-8"), schema_pb2.Schema())
 
 
 def label_of(schema: schema_pb2.Schema) -> str | None:
@@ -107,7 +107,7 @@ def anomalies(folder: Path, config: ValidationConfig | None = None) -> list[Anom
     from kubetfx.components.anomaly_gate import read_anomalies
 
     splits = sorted((path.name.removeprefix("Split-") for path in folder.glob("Split-*")), key=_rank)
-    folders = {split: folder / f"Split-{split}" for split in splits}
+    folders = {split: folder / split_folder(split) for split in splits}
     found = []
     for anomaly in read_anomalies(folders, config or ValidationConfig()):
         action = anomaly.action if config else None

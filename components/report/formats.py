@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from kubetfx.artifacts import EVAL, TRAIN, VALIDATION
 from kubetfx.components.report.facts import Column, ColumnSplit, Evaluation, Importance, Layer, Quality
 
 _ROLES = {
@@ -14,7 +15,7 @@ _ROLES = {
     "hashed": "category, hashed",
     "excluded": "left out",
 }
-_SPLITS = {"train": "Training", "eval": "Evaluation", "validation": "Validation"}
+_SPLITS = {TRAIN: "Training", EVAL: "Evaluation", VALIDATION: "Validation"}
 SLICES_SHOWN = 50
 
 
@@ -158,7 +159,7 @@ def value_bars(column: Column) -> list[ValueBar]:
 
 def _compared(column: Column) -> list[ColumnSplit]:
     """The splits that stand side by side."""
-    known = [column.splits[split] for split in ("train", "eval") if split in column.splits]
+    known = [column.splits[split] for split in (TRAIN, EVAL) if split in column.splits]
     return known or list(column.splits.values())
 
 

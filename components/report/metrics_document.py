@@ -12,8 +12,6 @@ from kubetfx.components.report.facts import Facts, Interval
 from kubetfx.config.model import Task
 from kubetfx.run_record import RunRecord, RunState
 
-METRICS = "metrics.json"
-
 
 class Document(BaseModel):
     """A part of metrics.json."""

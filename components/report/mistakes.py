@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image, ImageOps
 
+from kubetfx.artifacts import IMAGE_PATH
 from kubetfx.components.report.facts import Mistake
 from kubetfx.components.report.predictions import Predictions
 
@@ -34,7 +35,7 @@ def describe(rows: pa.RecordBatch, predictions: Predictions) -> tuple[int, list[
         found.append(
             Mistake(
                 picture=picture(rows.column("image")[position].as_py()),
-                path=rows.column("path")[position].as_py(),
+                path=rows.column(IMAGE_PATH)[position].as_py(),
                 truth=predictions.classes[predictions.labels[row]],
                 named=predictions.classes[named[row]],
                 score=float(scores[row]),

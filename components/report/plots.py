@@ -4,11 +4,12 @@ from collections.abc import Iterator, Sequence
 
 from markupsafe import Markup
 
-from kubetfx.components.evaluation.evaluation_result import format_metric, metric_label
+from kubetfx.components.evaluation.evaluation_result import format_metric
 from kubetfx.components.report import figures
 from kubetfx.components.report.comparison import Comparison
 from kubetfx.components.report.facts import Curve, Quality, Training
 from kubetfx.components.report.formats import number
+from kubetfx.config.metric_catalogue import label_of
 from kubetfx.run_record import FUSED, RunRecord
 
 
@@ -29,7 +30,7 @@ def training_curve(training: Training, name: str) -> Markup:
     best = f"; the best epoch is {training.best_epoch}" if training.best_epoch else ""
     return figures.lines(
         series,
-        label=f"{metric_label(name)} over {training.epochs} epochs: {words}{best}",
+        label=f"{label_of(name)} over {training.epochs} epochs: {words}{best}",
         y_label=name.replace("_", " "),
         best=training.best_epoch,
         stopped=training.epochs if training.stopped_early else None,
@@ -53,8 +54,8 @@ def overlaid(found: Comparison) -> Iterator[tuple[str, Markup]]:
         of = "validation" if key != name else "training"
         series = [figures.Series("first", first.history[key]), figures.Series("second", second.history[key], color=2)]
         ends = "; ".join(f"{one.name} run ends at {number(one.values[-1])}" for one in series if one.values)
-        label = f"{metric_label(name)} of the {of} rows over the epochs: {ends}"
-        yield f"{metric_label(name)}, {of}", figures.lines(series, label=label, y_label=name.replace("_", " "))
+        label = f"{label_of(name)} of the {of} rows over the epochs: {ends}"
+        yield f"{label_of(name)}, {of}", figures.lines(series, label=label, y_label=name.replace("_", " "))
 
 
 def roc(found: Sequence[Curve]) -> Markup:

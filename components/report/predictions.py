@@ -14,9 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from absl import logging
 
+from kubetfx.components.evaluation.classification import row_cross_entropies
+from kubetfx.components.evaluation.regression import row_errors
 from kubetfx.components.report.facts import Importance
 from kubetfx.models.examples import count_rows, mean_row_bytes, read_blocks, to_examples, together
 from kubetfx.models.features import LABEL
+from kubetfx.serving.model_facts import network_arguments, read_facts
 
 SAMPLE_BYTES = 2**28
 """Of rows that are kept, about: images are large."""
@@ -39,8 +42,6 @@ Array = np.ndarray[Any, Any]
 _TRANSFORM = "transform_features"
 _EXAMPLES = "serving_examples"
 _RAW = "serving_default"
-_INIT_SIGNATURE = "__saved_model_init_op"
-_MAIN_OPS = ("saved_model_main_op", "legacy_init_op")
 
 
 @dataclass(frozen=True)
@@ -115,26 +116,26 @@ class Model:
         Raises:
             ValueError: kubetfx did not export it, or an old one did.
         """
-        from kubetfx.models.export import NETWORK, TRANSFORM_COLUMNS, raw_inputs_of, read_facts
+        from kubetfx.models.export import NETWORK, TRANSFORM_COLUMNS, raw_inputs_of
+        from kubetfx.serving.saved_model import SavedModel, SessionOptions, read_signatures
 
         facts = read_facts(path)
         if facts is None or not facts.network_inputs:
             raise ValueError("the model was not exported by this version of kubetfx")
         self.facts = facts
-        self._meta_graph = _read(path)
-        signatures = self._meta_graph.signature_def
+        options = SessionOptions(scheduling="pool", optimize_graph=False)
+        signatures = read_signatures(path, options)
         self.has_features = set(facts.network_inputs) <= set(signatures[_TRANSFORM].outputs)
         """Whether what the network takes is what preprocessing makes, so that the two can be asked one by one."""
         self._inputs = raw_inputs_of(facts) if TRANSFORM_COLUMNS in signatures else None
         transform = _TRANSFORM if self._inputs is None else TRANSFORM_COLUMNS
         names = [transform, NETWORK if self.has_features else _EXAMPLES, *([_RAW] if with_raw_columns else [])]
         self._network = NETWORK
-        self._signatures = signatures
-        self._session = _load(path, self._meta_graph, names)
+        self._model = SavedModel(path, options, only=names)
 
     def close(self) -> None:
         """Free the session."""
-        self._session.close()
+        self._model.close()
 
     def predict(self, rows: pa.RecordBatch, *, seconds: float = PREDICT_SECONDS) -> Predictions:
         """Labels and outputs of rows of examples.
@@ -177,21 +178,14 @@ class Model:
         """What preprocessing makes of rows: the features and the label, each (rows, ...)."""
         from kubetfx.models.export import TRANSFORM_COLUMNS
 
-        signature = self._signatures[_TRANSFORM if self._inputs is None else TRANSFORM_COLUMNS]
-        fetches = {name: signature.outputs[name].name for name in (LABEL, *self.facts.network_inputs)}
+        wanted = list(dict.fromkeys((LABEL, *self.facts.network_inputs)))
         if self._inputs is None:
-            arrays: dict[str, Any] = {"examples": to_examples(rows)}
-        else:
-            arrays = {name: np.asarray(tensor) for name, tensor in self._inputs.pack(rows).items()}
-        found: dict[str, Array] = self._session.run(
-            fetches, {signature.inputs[name].name: array for name, array in arrays.items()}
-        )
-        return found
+            return self._model.signature(_TRANSFORM)({"examples": to_examples(rows)}, wanted)
+        packed = {name: np.asarray(tensor) for name, tensor in self._inputs.pack(rows).items()}
+        return self._model.signature(TRANSFORM_COLUMNS)(packed, wanted)
 
     def outputs(self, features: dict[str, Array]) -> Array:
         """Probabilities (rows, classes) or values (rows,), float64, for features."""
-        from kubetfx.models.export import network_arguments
-
         arguments = network_arguments(features, self.facts.network_inputs)
         return self._shaped(self._ask(self._network, "outputs", arguments))
 
@@ -211,10 +205,7 @@ class Model:
         return self._shaped(self._ask(_RAW, name, columns))
 
     def _ask(self, name: str, output: str, arrays: Mapping[str, Any]) -> Array:
-        signature = self._signatures[name]
-        feed = {signature.inputs[key].name: array for key, array in arrays.items()}
-        found: Array = self._session.run(signature.outputs[output].name, feed)
-        return found
+        return self._model.signature(name)(arrays, [output])[output]
 
     def _shaped(self, outputs: Array) -> Array:
         outputs = outputs.astype(np.float64)
@@ -226,70 +217,8 @@ def texts(rows: pa.RecordBatch, names: Sequence[str]) -> dict[str, list[str | No
     return {name: [_as_text(value) for value in rows.column(name).to_pylist()] for name in names}
 
 
-def _read(path: Path) -> Any:
-    """The MetaGraphDef of a SavedModel."""
-    from tensorflow.core.protobuf import saved_model_pb2
-
-    (meta_graph,) = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes()).meta_graphs
-    return meta_graph
-
-
-def _load(path: Path, meta_graph: Any, names: Sequence[str]) -> Any:
-    """A session with what these signatures need of a SavedModel, as its own loader would fill it."""
-    import tensorflow as tf
-    from tensorflow.core.protobuf import config_pb2
-
-    signatures: Mapping[str, Any] = meta_graph.signature_def
-    fetched = [info.name for name in names for info in signatures[name].outputs.values()]
-    main_ops = [name for key in _MAIN_OPS for name in meta_graph.collection_def[key].node_list.value]
-    main_ops += (
-        [info.name for info in signatures[_INIT_SIGNATURE].outputs.values()] if _INIT_SIGNATURE in signatures else []
-    )
-    restore = meta_graph.saver_def.restore_op_name
-    roots = sorted({name.split(":")[0] for name in (*fetched, *main_ops, restore)})
-    inputs = [info.name for name in names for info in signatures[name].inputs.values()]
-    filename = meta_graph.saver_def.filename_tensor_name
-    assets = {definition.tensor_info.name: definition.filename for definition in meta_graph.asset_file_def}
-    config = config_pb2.ConfigProto()
-    config.graph_options.rewrite_options.disable_meta_optimizer = True
-    session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
-    with session.graph.as_default():
-        kept = [*roots, *(name.split(":")[0] for name in (*inputs, filename)), *assets]
-        tf.graph_util.import_graph_def(_pruned(meta_graph.graph_def, kept), name="")
-        feed = {tensor: str(path / "assets" / name) for tensor, name in assets.items()}
-        session.run(restore, {filename: str(path / "variables" / "variables")})
-        session.run([session.graph.get_operation_by_name(name.split(":")[0]) for name in main_ops], feed)
-    return session
-
-
 def _as_text(value: str | float | None) -> str | None:
     return None if value is None or value == "" else str(value)
-
-
-def _pruned(graph_def: Any, kept: Sequence[str]) -> Any:
-    """The part of a graph that some of its nodes need, and the functions that are called in it."""
-    import tensorflow as tf
-
-    part = tf.compat.v1.graph_util.extract_sub_graph(graph_def, [name.split(":")[0] for name in kept])
-    functions = {function.signature.name: function for function in graph_def.library.function}
-    needed: set[str] = set()
-    pending = [part.node]
-    while pending:
-        for node in pending.pop():
-            names = {node.op, *(name for value in node.attr.values() for name in _functions_in(value))}
-            for name in names & functions.keys() - needed:
-                needed.add(name)
-                pending.append(functions[name].node_def)
-    for function in list(part.library.function):
-        if function.signature.name not in needed:
-            part.library.function.remove(function)
-    return part
-
-
-def _functions_in(value: Any) -> Iterator[str]:
-    if value.HasField("func"):
-        yield value.func.name
-    yield from (function.name for function in value.list.func)
 
 
 def row_losses(labels: Array, outputs: Array) -> Array:
@@ -300,8 +229,8 @@ def row_losses(labels: Array, outputs: Array) -> Array:
         outputs: (rows, classes) probabilities, or (rows,) values.
     """
     if outputs.ndim == 1:
-        return np.square(outputs - labels)
-    return -np.log(np.clip(outputs[np.arange(len(labels)), labels], 1e-7, 1.0))
+        return np.square(row_errors(labels, outputs))
+    return row_cross_entropies(labels, outputs)
 
 
 Shuffle = Callable[[Sequence[str], int], Array]

@@ -9,7 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from kubetfx.components.evaluation.confusion import class_scores, confusion_matrix, kappa
+from kubetfx.components.evaluation.classification import Kappa
+from kubetfx.components.evaluation.confusion import ConfusionMatrix, class_scores
+from kubetfx.components.evaluation.curves import AreaUnderPrecisionRecall, AreaUnderRoc
+from kubetfx.components.evaluation.metric import Accumulator, value_of
 from kubetfx.components.report.facts import CalibrationBin, ClassQuality, Curve, Point, Quality
 from kubetfx.components.report.predictions import Predictions
 
@@ -44,7 +47,8 @@ def describe(predictions: Predictions, *, total_rows: int, seed: int) -> Quality
 
 def _classification(predictions: Predictions, total_rows: int) -> Quality:
     classes, labels, probabilities = predictions.classes, predictions.labels, predictions.outputs
-    matrix = confusion_matrix(labels, probabilities.argmax(axis=1), num_classes=len(classes))
+    matrix = value_of(ConfusionMatrix(), labels, probabilities).astype(np.int64)
+    kappa = float(value_of(Kappa(), labels, probabilities))
     support = matrix.sum(axis=1)
     shown = [1] if len(classes) == 2 else sorted(np.argsort(-support, kind="stable")[:MAX_CURVES].tolist())
     calibration = _calibration(labels, probabilities)
@@ -58,7 +62,7 @@ def _classification(predictions: Predictions, total_rows: int) -> Quality:
             ClassQuality(name=name, **asdict(scores))
             for name, scores in zip(classes, class_scores(matrix), strict=True)
         ],
-        kappa=kappa(matrix),
+        kappa=kappa if math.isfinite(kappa) else None,
         roc=[c for i in shown if (c := _roc(classes[i], labels == i, probabilities[:, i]))],
         roc_thresholds=roc_points(labels, probabilities),
         precision_recall=[c for i in shown if (c := _precision_recall(classes[i], labels == i, probabilities[:, i]))],
@@ -105,8 +109,7 @@ def _roc(name: str, truth: Array, scores: Array) -> Curve | None:
         return None
     recall = np.append(0.0, counts[0] / counts[0][-1])
     false_positives = np.append(0.0, counts[1] / counts[1][-1])
-    area = float(np.trapezoid(recall, false_positives))
-    return Curve(name=name, area=area, points=_thinned(false_positives, recall))
+    return Curve(name=name, area=_area(AreaUnderRoc(), truth, scores), points=_thinned(false_positives, recall))
 
 
 def _precision_recall(name: str, truth: Array, scores: Array) -> Curve | None:
@@ -114,10 +117,15 @@ def _precision_recall(name: str, truth: Array, scores: Array) -> Curve | None:
     if counts is None:
         return None
     recall, precision = counts[0] / counts[0][-1], counts[0] / (counts[0] + counts[1])
-    area = float((np.diff(np.append(0.0, recall)) * precision).sum())
     complete = int(np.argmax(recall >= 1)) + 1  # after every row of the class is found, precision only falls
     recall, precision = recall[:complete], precision[:complete]
-    return Curve(name=name, area=area, points=_thinned(np.append(0.0, recall), np.append(precision[0], precision)))
+    points = _thinned(np.append(0.0, recall), np.append(precision[0], precision))
+    return Curve(name=name, area=_area(AreaUnderPrecisionRecall(), truth, scores), points=points)
+
+
+def _area(accumulator: Accumulator, truth: Array, scores: Array) -> float:
+    """The metric, of one class against the rest."""
+    return float(value_of(accumulator, truth.astype(np.int64), np.stack([1 - scores, scores], axis=1)))
 
 
 def _thinned(x: Array, y: Array) -> list[Point]:

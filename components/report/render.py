@@ -15,12 +15,12 @@ import jinja2
 import yaml
 from markupsafe import Markup
 
-from kubetfx.components.evaluation.evaluation_result import format_metric, metric_label
+from kubetfx.components.evaluation.evaluation_result import format_metric
 from kubetfx.components.report import card, figures, formats, plots
 from kubetfx.components.report.answer import answer
 from kubetfx.components.report.comparison import Comparison
 from kubetfx.components.report.facts import AnomalyFact, Column, Data, Evaluation, Facts, Quality, Training
-from kubetfx.config.evaluation import ROBUSTNESS_PREFIX
+from kubetfx.config.metric_catalogue import ROBUSTNESS_PREFIX, label_of
 from kubetfx.run_record import RunRecord
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -165,7 +165,7 @@ def _environment() -> jinja2.Environment:
         "ends": figures.ends,
         "importance_width": formats.importance_width,
         "metric": format_metric,
-        "metric_label": metric_label,
+        "metric_label": label_of,
         "number": formats.number,
         "quoted": shlex.quote,
         "ranked": formats.ranked,

@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from kubetfx.artifacts import METRICS_FILE
 from kubetfx.components.report import card, facts, previous, render
 from kubetfx.components.report import metrics_document as metrics
 from kubetfx.components.report.collect import Sources, collect
 from kubetfx.config.pipeline import PipelineConfig
-from kubetfx.run_record import CARD, METRICS, REPORT, REPORT_NODE, RunRecord, run_folder, write_text
+from kubetfx.run_record import CARD, REPORT, REPORT_NODE, RunRecord, run_folder, write_text
 
 
 def publish(
@@ -41,7 +42,7 @@ def publish(
     folder = run_folder(config.workspace_path, record.run_id)
     write_text(folder / facts.FACTS, found.model_dump_json())
     write_text(folder / CARD, card.markdown(found))
-    write_text(folder / METRICS, metrics.document(found, record).model_dump_json(indent=1))
+    write_text(folder / METRICS_FILE, metrics.document(found, record).model_dump_json(indent=1))
     write_text(folder / REPORT, render.report(found, record))
     return folder / REPORT
 

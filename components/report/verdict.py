@@ -8,8 +8,8 @@ from pathlib import Path
 
 from kubetfx.components.evaluation.evaluation_result import COUNT, RESULT, EvaluationResult, RankedSlice, read_result
 from kubetfx.components.report.facts import Evaluation, Interval, Metric, Slice
-from kubetfx.components.report.intervals import SHARES_OF_ROWS, wilson
-from kubetfx.config.evaluation import is_lower_better
+from kubetfx.components.report.intervals import wilson
+from kubetfx.config.metric_catalogue import describe as describe_metric
 
 SMALL_SLICE = 30
 """Rows below which a slice's metrics say little."""
@@ -28,7 +28,7 @@ def describe(result: EvaluationResult) -> Evaluation:
             value=value,
             interval=_interval(name, result.metrics),
             served=result.baseline_metrics.get(name),
-            lower_is_better=is_lower_better(name),
+            lower_is_better=result.better_of(name) == "lower",
             checks=[check for check in result.checks if check.metric == name],
         )
         for name, value in result.metrics.items()
@@ -59,6 +59,7 @@ def _slice(one: RankedSlice, *, ranked_by: str) -> Slice:
 
 def _interval(name: str, metrics: Mapping[str, float]) -> Interval | None:
     """Of a metric that is a share of the rows. The others need the predictions."""
-    if name not in SHARES_OF_ROWS or name not in metrics:
+    metric = describe_metric(name)
+    if metric is None or not metric.is_share_of_rows or name not in metrics:
         return None
     return wilson(metrics[name], int(metrics.get(COUNT, 0)))

@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from kubetfx.config.section import Section
+from kubetfx.tables.missing import MISSING_VALUES
 
 AnomalyAction = Literal["stop", "warn", "ignore"]
 
@@ -16,9 +17,6 @@ IMAGE_LABEL = "label"
 
 MODEL_OUTPUTS = frozenset({"label", "score", "probabilities", "classes", "value"})
 """Names of what a pushed model returns. No feature may have one of them: a table of rows and predictions has both."""
-
-
-MISSING_VALUES = ("", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "null")
 
 
 class Splits(Section):

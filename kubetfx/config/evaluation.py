@@ -1,52 +1,11 @@
 """The section `evaluation`: metrics, thresholds, slices and the robustness check."""
 
-from collections.abc import Mapping
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from kubetfx.config.model import Task
+from kubetfx.config.metric_catalogue import ROBUSTNESS_PREFIX, Task, is_reference, names_for
 from kubetfx.config.section import Section
-
-METRICS: Mapping[Task, tuple[str, ...]] = {
-    "classification": (
-        "accuracy",
-        "auc",
-        "auc_precision_recall",
-        "cross_entropy",
-        "f1",
-        "precision",
-        "recall",
-    ),
-    "regression": (
-        "mean_absolute_error",
-        "mean_squared_error",
-        "root_mean_squared_error",
-        "squared_pearson_correlation",
-    ),
-}
-"""The metrics that `evaluation` knows, by task. components/evaluator.py says how each is computed."""
-
-
-IMAGE_METRICS = ("top_k_accuracy", "kappa")
-"""Metrics of a classifier of images beside those of every classifier, by components/evaluation/image_evaluation.py."""
-
-
-LOWER_IS_BETTER = frozenset({"cross_entropy", "mean_absolute_error", "mean_squared_error", "root_mean_squared_error"})
-
-
-ROBUSTNESS_PREFIX = "drop_"
-"""Of the metrics of the robustness check: `drop_blur_1.5` is the accuracy that a blur of 1.5 pixels costs."""
-
-
-def is_lower_better(metric: str) -> bool:
-    """Whether a smaller value of a metric is the better one."""
-    return metric in LOWER_IS_BETTER or metric.startswith(ROBUSTNESS_PREFIX)
-
-
-def worsening(metric: str, value: float, reference: float) -> float:
-    """How much worse a value of a metric is than another one; negative where it is better."""
-    return (value - reference) * (1 if is_lower_better(metric) else -1)
 
 
 class Threshold(Section):
@@ -96,10 +55,26 @@ class EvaluationConfig(Section):
     """What a model has to reach to be pushed."""
 
     metrics: tuple[str, ...] = ()
-    """Metrics to compute. Empty: all that fit the task."""
+    """Metrics to compute; one of your own as `module:attribute`. Empty: all of kubetfx's that fit the task."""
     thresholds: dict[str, Threshold] = {}
     """Bounds by metric. Empty: only that the first metric is no more than 0.01 worse than that of the served model."""
     slices: tuple[str | tuple[str, ...], ...] = ()
     """Columns, or combinations of columns, by whose values the metrics are also computed. Of images: the label,
     `image_size`, `format`, `channels`, or a column of the CSV or Parquet file that lists them."""
     robustness: RobustnessConfig = RobustnessConfig()
+
+    @property
+    def own_metrics(self) -> tuple[str, ...]:
+        """The metrics of the user's own, `module:attribute`."""
+        return tuple(name for name in dict.fromkeys([*self.metrics, *self.thresholds]) if is_reference(name))
+
+    def metric_names(self, task: Task, *, is_image: bool = False) -> tuple[str, ...]:
+        """The metrics that are computed from predictions, ours in the catalogue's order and the user's own after them.
+
+        Args:
+            task: of the model.
+            is_image: whether it is a model of images.
+        """
+        ours = names_for(task, is_image=is_image)
+        wanted = {*(self.metrics or ours), *self.thresholds}
+        return (*(name for name in ours if name in wanted), *self.own_metrics)

@@ -4,10 +4,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from kubetfx.config.metric_catalogue import Task
 from kubetfx.config.section import Section
-
-Task = Literal["classification", "regression"]
-
 
 DEFAULT_MODULE = "kubetfx.models.tabular"
 """The module of the network where `model.module` names none."""

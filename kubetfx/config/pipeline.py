@@ -10,10 +10,11 @@ from pydantic import PrivateAttr, ValidationError, ValidationInfo, field_validat
 
 from kubetfx.config.beam import BeamConfig
 from kubetfx.config.data import DataConfig, FeaturesConfig, ValidationConfig
-from kubetfx.config.evaluation import IMAGE_METRICS, METRICS, EvaluationConfig
+from kubetfx.config.evaluation import EvaluationConfig
 from kubetfx.config.faults import describe_faults
 from kubetfx.config.kubeflow import COMPONENTS, KubeflowConfig
-from kubetfx.config.model import ModelConfig
+from kubetfx.config.metric_catalogue import is_reference, names_for
+from kubetfx.config.model import DEFAULT_MODULE, ModelConfig
 from kubetfx.config.paths import with_absolute_paths
 from kubetfx.config.report import CardConfig, ReportConfig
 from kubetfx.config.section import Name, Section, nearest
@@ -80,17 +81,16 @@ class PipelineConfig(Section):
         model = info.data.get("model")
         if model is None:  # already an error of its own
             return evaluation
-        known: tuple[str, ...] = METRICS[model.task]
-        if model.kind == "image":
-            known = (*known, *IMAGE_METRICS, *evaluation.robustness.metrics)
-        elif "robustness" in evaluation.changed:
+        is_image = model.kind == "image"
+        known = (*names_for(model.task, is_image=is_image), *evaluation.robustness.metrics)
+        if not is_image and "robustness" in evaluation.changed:
             raise ValueError("evaluation.robustness is for images: model.kind: image")
         for section, names in (("metrics", evaluation.metrics), ("thresholds", evaluation.thresholds)):
             for metric in names:
-                if metric not in known:
+                if metric not in known and not is_reference(metric):
                     raise ValueError(
                         f"evaluation.{section}: there is no metric {metric!r} for {model.task}."
-                        f"{nearest(metric, known)} Known: {', '.join(known)}"
+                        f"{nearest(metric, known)} Known: {', '.join(known)}; and your own as module:attribute"
                     )
         return evaluation
 
@@ -135,6 +135,13 @@ class PipelineConfig(Section):
         if self.training.fine_tune and (self.model.backbone is None or self.model.weights == "none"):
             raise ValueError("training.fine_tune needs model.backbone with weights: there is nothing to tune otherwise")
         return self
+
+    @property
+    def own_modules(self) -> dict[str, str]:
+        """The user's own modules by the key that names them: that of the network, and those of metrics."""
+        network = self.model.module
+        found = {"model.module": network} if network not in (None, DEFAULT_MODULE) else {}
+        return {**found, **{f"evaluation: {name}": name.partition(":")[0] for name in self.evaluation.own_metrics}}
 
     @property
     def example_gen(self) -> str:

@@ -13,141 +13,24 @@ import tensorflow_model_analysis as tfma
 from google.protobuf import text_format
 from sklearn import metrics as sklearn_metrics
 from tensorflow_metadata.proto.v0 import schema_pb2
-from tensorflow_model_analysis.proto import config_pb2
-from tfx.components.util import examples_utils, model_utils
+from tfx.components.util import model_utils
+from tfx.dsl.components.base import base_beam_executor
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import path_utils
 
-from kubetfx.components.data.example_shards import PAYLOAD_FORMAT
-from kubetfx.components.evaluation.evaluation_result import Check, EvaluationResult
-from kubetfx.components.evaluator import (
-    Executor,
-    effective_thresholds,
-    make_eval_config,
-    read_evaluation,
-    why_not_comparable,
-)
-from kubetfx.config.evaluation import METRICS, EvaluationConfig, Threshold, is_lower_better
-from kubetfx.models.export import FACTS
+from kubetfx.artifacts import MODEL_FACTS
+from kubetfx.components.evaluation.evaluation_result import Check, EvaluationResult, read_result
+from kubetfx.components.evaluation.thresholds import effective_thresholds
+from kubetfx.components.evaluator import Executor, why_not_comparable
+from kubetfx.config.evaluation import EvaluationConfig, Threshold
+from kubetfx.config.metric_catalogue import better_of, names_for
+from kubetfx.errors import DataError
 from kubetfx.models.features import set_role
 
-HIGHER = config_pb2.MetricDirection.HIGHER_IS_BETTER
-LOWER = config_pb2.MetricDirection.LOWER_IS_BETTER
 
-
-def eval_config(
-    task: str = "classification",
-    *,
-    num_classes: int = 2,
-    has_baseline: bool = False,
-    classes: Sequence[int] = (),
-    **evaluation: Any,
-):
-    return make_eval_config(
-        EvaluationConfig.model_validate(evaluation),
-        task=task,
-        num_classes=num_classes,
-        has_baseline=has_baseline,
-        classes=classes,
-    )
-
-
-def metric_configs(config: config_pb2.EvalConfig) -> dict[str, config_pb2.MetricConfig]:
-    """Metrics by our name for them."""
-    return {
-        json.loads(metric.config)["name"]: metric
-        for spec in config.metrics_specs
-        for metric in spec.metrics
-        if metric.config
-    }
-
-
-# The configuration
-
-
-@pytest.mark.parametrize(("task", "num_classes"), [("classification", 2), ("classification", 3), ("regression", 0)])
-def test_every_metric_of_the_task_is_computed_by_default(task, num_classes):
-    assert sorted(metric_configs(eval_config(task, num_classes=num_classes))) == sorted(METRICS[task])
-
-
-def test_only_the_metrics_asked_for_and_those_with_thresholds_are_computed():
-    config = eval_config(metrics=["accuracy"], thresholds={"auc": {"at_least": 0.5}})
-
-    assert sorted(metric_configs(config)) == ["accuracy", "auc"]
-
-
-def spec_of(config: config_pb2.EvalConfig, name: str) -> config_pb2.MetricsSpec:
-    return next(s for s in config.metrics_specs for m in s.metrics if m.config and json.loads(m.config)["name"] == name)
-
-
-def test_of_two_classes_the_second_is_the_positive_one():
-    spec = spec_of(eval_config(num_classes=2), "auc")
-
-    assert list(spec.binarize.class_ids.values) == [1]
-    assert not spec.HasField("aggregate")
-
-
-def test_of_more_classes_the_mean_over_each_against_the_rest_is_taken():
-    spec = spec_of(eval_config(num_classes=3), "auc")
-
-    assert spec.aggregate.macro_average
-    assert dict(spec.aggregate.class_weights) == {0: 1.0, 1: 1.0, 2: 1.0}
-
-
-@pytest.mark.parametrize("num_classes", [2, 3])
-def test_accuracy_is_over_all_classes_at_once(num_classes):
-    spec = spec_of(eval_config(num_classes=num_classes), "accuracy")
-
-    assert not spec.HasField("binarize")
-    assert not spec.HasField("aggregate")
-
-
-@pytest.mark.parametrize(
-    ("task", "metric", "direction", "bound"),
-    [
-        ("classification", "accuracy", HIGHER, -0.02),
-        ("classification", "auc", HIGHER, -0.02),
-        ("classification", "cross_entropy", LOWER, 0.02),
-        ("regression", "mean_absolute_error", LOWER, 0.02),
-        ("regression", "mean_squared_error", LOWER, 0.02),
-        ("regression", "root_mean_squared_error", LOWER, 0.02),
-        ("regression", "squared_pearson_correlation", HIGHER, -0.02),
-    ],
-)
-def test_worse_is_in_the_direction_of_the_metric(task, metric, direction, bound):
-    config = eval_config(task, thresholds={metric: {"worse_by_at_most": 0.02}})
-
-    change = overall_threshold(metric_configs(config)[metric]).change_threshold
-    assert change.direction == direction
-    assert change.absolute.value == bound
-
-
-def test_bounds_that_are_not_given_are_infinite():
-    config = eval_config(
-        thresholds={"accuracy": {"at_least": 0.9}, "cross_entropy": {"at_most": 0.5}, "auc": {"worse_by_at_most": 0}}
-    )
-
-    bounds = {
-        name: overall_threshold(metric).value_threshold
-        for name, metric in metric_configs(config).items()
-        if metric.per_slice_thresholds
-    }
-    assert (bounds["accuracy"].lower_bound.value, bounds["accuracy"].upper_bound.value) == (0.9, math.inf)
-    assert (bounds["cross_entropy"].lower_bound.value, bounds["cross_entropy"].upper_bound.value) == (-math.inf, 0.5)
-    assert (bounds["auc"].lower_bound.value, bounds["auc"].upper_bound.value) == (-math.inf, math.inf)
-
-
-def overall_threshold(metric: config_pb2.MetricConfig) -> config_pb2.MetricThreshold:
-    """The only threshold of a metric: that of the slice that is the whole."""
-    assert not metric.HasField("threshold")
-    (per_slice,) = metric.per_slice_thresholds
-    assert list(per_slice.slicing_specs) == [config_pb2.SlicingSpec()]
-    return per_slice.threshold
-
-
-@pytest.mark.parametrize("task", list(METRICS))
+@pytest.mark.parametrize("task", ["classification", "regression"])
 def test_without_thresholds_the_first_metric_may_hardly_be_worse_than_what_is_served(task):
-    first = METRICS[task][0]
+    first = names_for(task)[0]
 
     assert effective_thresholds(EvaluationConfig(), task) == {first: Threshold(worse_by_at_most=0.01)}
 
@@ -158,29 +41,10 @@ def test_without_thresholds_the_first_metric_asked_for_counts():
     assert effective_thresholds(evaluation, "classification") == {"auc": Threshold(worse_by_at_most=0.01)}
 
 
-def test_slices_are_the_whole_and_each_column_or_combination():
-    config = eval_config(slices=["island", ["island", "sex"]])
-
-    assert [list(spec.feature_keys) for spec in config.slicing_specs] == [[], ["island"], ["island", "sex"]]
+# The verdict, and what TFMA reads of it
 
 
-@pytest.mark.parametrize(("task", "key"), [("classification", "probabilities"), ("regression", "value")])
-def test_models_are_asked_through_their_signatures(task, key):
-    candidate, baseline = eval_config(task, has_baseline=True).model_specs
-
-    assert (candidate.name, candidate.is_baseline) == ("candidate", False)
-    assert (baseline.name, baseline.is_baseline) == ("baseline", True)
-    for spec in (candidate, baseline):
-        assert spec.signature_name == "serving_examples"
-        assert list(spec.preprocessing_function_names) == ["transform_features"]
-        assert (spec.label_key, spec.prediction_key) == ("label", key)
-
-
-def test_without_a_served_model_there_is_only_the_candidate():
-    assert [spec.name for spec in eval_config().model_specs] == ["candidate"]
-
-
-# The verdict, through TFMA
+NUM_SHARDS = 3
 
 
 class Oracle(tf.Module):
@@ -209,7 +73,7 @@ class Oracle(tf.Module):
     def save(self, path: str, *, classes: tuple[str, ...]) -> None:
         names = ("serving_examples", "transform_features")
         tf.saved_model.save(self, path, signatures={name: getattr(self, name) for name in names})
-        facts = Path(path) / FACTS
+        facts = Path(path) / MODEL_FACTS
         facts.parent.mkdir(exist_ok=True)
         facts.write_text(
             json.dumps({"label": "species", "classes": classes, "inputs": ["x"], "columns": {"x": "float32"}})
@@ -225,7 +89,9 @@ def write_examples(folder: Path, labels: np.ndarray, answers: dict[str, np.ndarr
     for name, values in answers.items():
         columns[name] = pa.array([np.atleast_1d(value) for value in values], pa.list_(pa.float32()))
     folder.mkdir(parents=True)
-    pq.write_table(pa.table(columns), folder / "data.parquet")
+    table = pa.table(columns)
+    for shard in range(NUM_SHARDS):
+        pq.write_table(table.take(list(range(shard, len(labels), NUM_SHARDS))), folder / f"data-{shard}.parquet")
 
 
 def evaluate(
@@ -236,8 +102,25 @@ def evaluate(
     *,
     evaluation: dict[str, Any],
     classes: tuple[str, ...] = (),
+    beam_arguments: Sequence[str] = (),
 ) -> tuple[EvaluationResult, Any, bool]:
-    """Run the executor; what we read back, what TFMA said, and whether the blessing was given."""
+    """Run the executor; what it found, what TFMA reads of the verdict, and whether the blessing was given."""
+    inputs, outputs, config, task = artifacts_of(folder, labels, candidate, baseline, evaluation, classes)
+    executor = Executor(base_beam_executor.BaseBeamExecutor.Context(beam_pipeline_args=list(beam_arguments)))
+    executor.Do(inputs, outputs, {"evaluation_config": config.model_dump_json(), "task": task, "golden_rows": 0})
+    validation = tfma.load_validation_result(str(folder / "evaluation"))
+    return read_result(folder / "evaluation"), validation, model_utils.is_model_blessed(outputs["blessing"][0])
+
+
+def artifacts_of(
+    folder: Path,
+    labels: np.ndarray,
+    candidate: np.ndarray,
+    baseline: np.ndarray | None,
+    evaluation: dict[str, Any],
+    classes: tuple[str, ...],
+) -> tuple[dict[str, Any], dict[str, Any], EvaluationConfig, str]:
+    """Inputs and outputs of an Evaluator, the section of the config, and the task."""
     task = "classification" if classes else "regression"
     examples, schema = standard_artifacts.Examples(), standard_artifacts.Schema()
     evaluation_artifact, blessing = standard_artifacts.ModelEvaluation(), standard_artifacts.ModelBlessing()
@@ -248,7 +131,6 @@ def evaluate(
     for name, artifact in artifacts.items():
         artifact.uri = str(folder / name)
     examples.split_names = artifact_utils.encode_split_names(["train", "eval"])
-    examples_utils.set_payload_format(examples, PAYLOAD_FORMAT)
     answers = {"candidate": candidate, "baseline": candidate if baseline is None else baseline}
     write_examples(folder / "examples" / "Split-eval", labels, answers, task=task)
     proto = schema_pb2.Schema()
@@ -263,13 +145,7 @@ def evaluate(
     if baseline is not None:
         inputs["baseline_model"] = [models["baseline"]]
     config = EvaluationConfig.model_validate(evaluation)
-    Executor().Do(
-        inputs,
-        {"evaluation": [evaluation_artifact], "blessing": [blessing]},
-        {"evaluation_config": config.model_dump_json(), "task": task, "golden_rows": 0},
-    )
-    result = read_evaluation(folder / "evaluation", config, task=task)
-    return result, tfma.load_validation_result(str(folder / "evaluation")), model_utils.is_model_blessed(blessing)
+    return inputs, {"evaluation": [evaluation_artifact], "blessing": [blessing]}, config, task
 
 
 def missed_by(result: EvaluationResult) -> set[str]:
@@ -296,7 +172,12 @@ def predictions(labels: np.ndarray, num_classes: int, *, right: float) -> np.nda
 
 
 @pytest.fixture(scope="module")
-def binary(tmp_path_factory):
+def binary_folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("binary")
+
+
+@pytest.fixture(scope="module")
+def binary(binary_folder):
     """A candidate worse than what is served, and bounds of all kinds, some missed."""
     labels = np.arange(NUM_ROWS) % 2
     candidate, baseline = predictions(labels, 2, right=0.7), predictions(labels, 2, right=0.9)
@@ -312,7 +193,7 @@ def binary(tmp_path_factory):
         "slices": ["island"],
     }
     outcome = evaluate(
-        tmp_path_factory.mktemp("binary"),
+        binary_folder,
         labels, candidate, baseline, evaluation=evaluation, classes=("no", "yes"),
     )  # fmt: skip
     return labels, candidate, baseline, outcome
@@ -351,6 +232,7 @@ def test_check_has_the_metric_the_bound_and_both_values(binary):
         result.metrics["accuracy"],
         result.baseline_metrics["accuracy"],
         passed=True,
+        better="higher",
     )
 
 
@@ -399,7 +281,7 @@ def test_metrics_of_more_classes_are_means_over_the_classes(multiclass):
     expected = sklearn_metrics.roc_auc_score(labels, candidate, multi_class="ovr", average="macro")
     assert result.metrics["auc"] == pytest.approx(expected, abs=0.01)
     assert result.metrics["accuracy"] == pytest.approx((candidate.argmax(axis=1) == labels).mean())
-    assert set(METRICS["classification"]) <= set(result.metrics)
+    assert set(names_for("classification")) <= set(result.metrics)
     assert all(math.isfinite(value) for value in result.metrics.values())
 
 
@@ -478,10 +360,11 @@ def test_verdict_is_given_per_metric_with_value_bound_and_baseline(check, words)
 
 
 def test_lower_is_better_for_every_error_and_for_nothing_else():
-    errors = {name for names in METRICS.values() for name in names if "error" in name or "entropy" in name}
+    names = [*names_for("classification", is_image=True), *names_for("regression")]
 
-    assert {name for names in METRICS.values() for name in names if is_lower_better(name)} == errors
-    assert is_lower_better("drop_blur_1.5")  # the accuracy that a blur costs
+    errors = {name for name in names if "error" in name or "entropy" in name}
+    assert {name for name in names if better_of(name) == "lower"} == errors
+    assert better_of("drop_blur_1.5") == "lower"  # the accuracy that a blur costs
 
 
 @pytest.mark.parametrize(
@@ -500,8 +383,8 @@ def test_models_are_compared_only_on_the_same_columns_and_label(tmp_path, change
         "label": "species", "classes": ["no", "yes"], "inputs": ["x"], "columns": {"x": "int64", "species": "string"},
     }  # fmt: skip
     for name, facts in (("served", served), ("candidate", served | changes)):
-        (tmp_path / name / FACTS).parent.mkdir(parents=True)
-        (tmp_path / name / FACTS).write_text(json.dumps(facts))
+        (tmp_path / name / MODEL_FACTS).parent.mkdir(parents=True)
+        (tmp_path / name / MODEL_FACTS).write_text(json.dumps(facts))
 
     found = why_not_comparable(tmp_path / "candidate", tmp_path / "served")
 
@@ -512,7 +395,38 @@ def test_model_of_others_is_not_compared_with(tmp_path):
     assert why_not_comparable(tmp_path, tmp_path) == "the served model was not exported by kubetfx"
 
 
-def test_mean_over_the_classes_leaves_out_a_class_without_rows():
-    spec = spec_of(eval_config(num_classes=3, classes=[0, 2]), "auc")
+def test_mean_over_the_classes_leaves_out_a_class_without_rows(tmp_path):
+    labels = np.arange(NUM_ROWS) % 2 * 2  # no row of the second of three classes
+    candidate = predictions(labels, 3, right=0.8)
 
-    assert dict(spec.aggregate.class_weights) == {0: 1.0, 2: 1.0}
+    result, _, _ = evaluate(tmp_path, labels, candidate, None, evaluation={}, classes=("a", "b", "c"))
+
+    of_each = [sklearn_metrics.roc_auc_score(labels == index, candidate[:, index]) for index in (0, 2)]
+    assert result.metrics["auc"] == pytest.approx(np.mean(of_each), abs=0.01)
+    assert result.metrics["recall"] == pytest.approx(
+        np.mean([(candidate[labels == index, index] > 0.5).mean() for index in (0, 2)])
+    )
+
+
+def test_evaluation_split_without_rows_is_refused(tmp_path):
+    nothing = np.zeros((0, 2), np.float32)
+
+    with pytest.raises(DataError, match="evaluation split has no rows"):
+        evaluate(tmp_path, np.zeros(0, int), nothing, None, evaluation={}, classes=("no", "yes"))
+
+
+def test_tfma_reads_metrics_slices_and_config(binary, binary_folder):
+    *_, (result, validation, _) = binary
+
+    read = tfma.load_eval_result(str(binary_folder / "evaluation"), model_name="candidate")
+
+    overall = read.get_metrics_for_slice((), class_id=1) | read.get_metrics_for_slice(())
+    ours = {name: value["doubleValue"] for name, value in overall.items() if not name.endswith("_diff")}
+    assert ours == pytest.approx(result.metrics)
+    difference = result.metrics["accuracy"] - result.baseline_metrics["accuracy"]
+    assert overall["accuracy_diff"]["doubleValue"] == pytest.approx(difference)
+    assert sorted(read.get_slice_names()) == [(), (("island", "north"),), (("island", "south"),)]
+    north = read.get_metrics_for_slice((("island", "north"),))
+    assert north["accuracy"]["doubleValue"] == result.slices["island=north"]["accuracy"]
+    assert [spec.name for spec in read.config.model_specs] == ["candidate", "baseline"]
+    assert not validation.validation_ok

@@ -260,7 +260,7 @@ def test_predict_names_the_columns_that_rows_lack(first_run: Finished, penguins:
     rows.write_text("island,sex\nDream,male\n")
     answer = penguins.predict(rows)
     assert answer.exit_code == 2
-    assert "lack columns of the model: bill_depth_mm" in answer.document["error"]["message"]
+    assert "lacks columns of the model: bill_depth_mm" in answer.document["error"]["message"]
 
 
 def test_second_run_in_a_fresh_workspace_gives_the_same_split_and_bit_identical_weights(

@@ -54,3 +54,11 @@ def test_package_has_no_faults_and_a_wrong_key_is_told(notebook: nbformat.Notebo
     assert compiled.data["text/plain"].endswith(" [])")
     (told,) = outputs_of(notebook, "try:")
     assert "Did you mean 'epochs'?" in told.text
+
+
+def test_pushed_model_takes_a_frame_and_gives_a_frame(notebook: nbformat.NotebookNode) -> None:
+    (output,) = outputs_of(notebook, "import pandas")
+
+    table = output.data["text/html"]
+    assert all(column in table for column in ("label", "score", "probabilities.Adelie"))
+    assert all(species in table for species in ("Adelie", "Gentoo", "Chinstrap"))

@@ -12,19 +12,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from kubetfx.artifacts import REQUEST, WARMUP_REQUESTS
 from kubetfx.config.model import ModelConfig
 from kubetfx.models import tabular
 from kubetfx.models.export import (
     CLASSIFY_METHOD,
     NETWORK,
     REGRESS_METHOD,
-    REQUEST,
     export_model,
-    network_arguments,
-    read_facts,
 )
+from kubetfx.serving.model_facts import network_arguments, read_facts
 from kubetfx.serving.saved_model import SavedModel, SessionOptions
-from kubetfx.serving.warmup import WARMUP_REQUESTS, warm_up
+from kubetfx.serving.warmup import warm_up
 from tests.models.conftest import make_rows, to_block
 
 TOLERANCE = 1e-6

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -12,18 +13,21 @@ import tensorflow as tf
 from PIL import Image
 
 from kubetfx.components.evaluation import golden, image_evaluation, image_gallery
+from kubetfx.components.evaluation.evaluation import Request, evaluate_here
 from kubetfx.components.evaluation.image_evaluation import score
-from kubetfx.config.evaluation import EvaluationConfig
+from kubetfx.components.evaluation.slices import OVERALL
+from kubetfx.config.evaluation import RobustnessConfig
 from kubetfx.errors import DataError, RequestError
 from kubetfx.models import image_cache
 from kubetfx.models.examples import files_in
-from kubetfx.models.export import read_facts
 from kubetfx.models.image_export import input_of
 from kubetfx.models.image_training import run_fn
-from kubetfx.serving import offline
+from kubetfx.serving import remote_prediction
 from kubetfx.serving.batching import BatchingParameters
 from kubetfx.serving.client import ClientOptions, GrpcClient, RestClient, Target
+from kubetfx.serving.model import Model
 from kubetfx.serving.model_config import ModelConfig
+from kubetfx.serving.model_facts import read_facts
 from kubetfx.serving.server import RunningServer
 from tests.components.pictures import encoded
 from tests.models.image_project import CLASSES, ImageProject, make_project, sample
@@ -76,6 +80,11 @@ def server(saved_model) -> Iterator[RunningServer]:
         yield running
 
 
+def predict(saved_model: Path, rows: Path) -> list[dict[str, Any]]:
+    with Model.load(saved_model) as model:
+        return model.predict(rows).to_pylist()
+
+
 def clients(server: RunningServer) -> list[RestClient | GrpcClient]:
     client_options = ClientOptions(batch_size=2)
     return [
@@ -84,19 +93,19 @@ def clients(server: RunningServer) -> list[RestClient | GrpcClient]:
     ]
 
 
-def test_rest_grpc_and_offline_agree_for_every_format(server, saved_model, pictures):
-    expected = offline.predict(saved_model, pictures, missing_values=())
+def test_rest_grpc_and_a_loaded_model_agree_for_every_format(server, saved_model, pictures):
+    expected = predict(saved_model, pictures)
     assert len(expected) == len(FORMATS) + 5
 
     for client in clients(server):
         with client:
             target = Target("images")
-            columns = offline.read_rows(pictures, client.input_dtypes(target), missing_values=())
-            answers = [offline.to_prediction(a) for a in client.predict(target, offline.to_client_rows(columns))]
-        assert [answer.label for answer in answers] == [prediction.label for prediction in expected]
+            answers = remote_prediction.predict(client, target, pictures)
+        assert [answer["path"] for answer in answers] == [prediction["path"] for prediction in expected]
+        assert [answer["label"] for answer in answers] == [prediction["label"] for prediction in expected]
         for answer, prediction in zip(answers, expected, strict=True):
-            assert answer.probabilities == pytest.approx(prediction.probabilities, abs=1e-4)
-            assert list(answer.probabilities) == list(CLASSES)
+            assert answer["probabilities"] == pytest.approx(prediction["probabilities"], abs=1e-4)
+            assert list(answer["probabilities"]) == list(CLASSES)
 
 
 def test_served_model_sees_the_first_frame_and_turns_pictures_upright(saved_model, pictures, tmp_path):
@@ -104,7 +113,7 @@ def test_served_model_sees_the_first_frame_and_turns_pictures_upright(saved_mode
     (tmp_path / "turned.png").write_bytes(encoded(picture.transpose(Image.Transpose.ROTATE_270), "PNG"))
 
     def ask(path: Path) -> dict[str, float]:
-        return dict(offline.predict(saved_model, path, missing_values=())[0].probabilities)
+        return dict(predict(saved_model, path)[0]["probabilities"])
 
     assert ask(pictures / "sideways.png") == pytest.approx(ask(tmp_path / "turned.png"), abs=1e-6)
     for name in ("animated.gif", "cmyk.jpg", "palette.png", "16 bits.png"):
@@ -143,7 +152,7 @@ def test_picture_that_cannot_be_decoded_is_an_error_of_that_request_in_words(ser
 
 def test_picture_that_cannot_be_decoded_spoils_no_other_request_of_its_batch(saved_model, pictures):
     contents = [(pictures / "1.png").read_bytes()] * 3 + [b"no picture"] + [(pictures / "0.jpeg").read_bytes()] * 3
-    (good,) = offline.predict(saved_model, pictures / "1.png", missing_values=())
+    (good,) = predict(saved_model, pictures / "1.png")
     batching = BatchingParameters(max_batch_size=64, batch_timeout_micros=200_000)  # long enough for all to meet
     served = options(ModelConfig("images", saved_model.parent), enable_batching=True, batching=batching)
 
@@ -158,22 +167,22 @@ def test_picture_that_cannot_be_decoded_spoils_no_other_request_of_its_batch(sav
     assert "no picture" in responses[3].json()["error"]
     for response in responses[:3]:
         (answer,) = response.json()["predictions"]
-        assert answer["score"] == pytest.approx(good.score, abs=1e-4)
+        assert answer["score"] == pytest.approx(good["score"], abs=1e-4)
 
 
-def test_offline_says_which_picture_cannot_be_decoded(saved_model, pictures, tmp_path):
+def test_loaded_model_says_which_picture_cannot_be_decoded(saved_model, pictures, tmp_path):
     (tmp_path / "a.png").write_bytes((pictures / "1.png").read_bytes())
     (tmp_path / "b.png").write_bytes(b"no picture")
 
     with pytest.raises(DataError, match=r"The model refuses row 2, b\.png: image_bytes is no picture.*batch-predict"):
-        offline.predict(saved_model, tmp_path, missing_values=())
+        predict(saved_model, tmp_path)
 
 
 def test_larger_picture_than_allowed_is_refused_by_the_served_model(saved_model, tmp_path):
     Image.new("L", (101, 100)).save(tmp_path / "large.png")
 
     with pytest.raises(DataError, match="more than 10,000 pixels"):
-        offline.predict(saved_model, tmp_path, missing_values=())
+        predict(saved_model, tmp_path)
 
 
 def test_paths_in_a_csv_and_bytes_in_json_are_rows_too(saved_model, pictures, tmp_path):
@@ -181,30 +190,30 @@ def test_paths_in_a_csv_and_bytes_in_json_are_rows_too(saved_model, pictures, tm
     content = base64.b64encode((pictures / "0.jpeg").read_bytes()).decode()
     (tmp_path / "rows.json").write_text(json.dumps({"instances": [{"image_bytes": {"b64": content}}]}))
 
-    by_path = offline.predict(saved_model, tmp_path / "rows.csv", missing_values=())
-    by_bytes = offline.predict(saved_model, tmp_path / "rows.json", missing_values=())
+    by_path = predict(saved_model, tmp_path / "rows.csv")
+    by_bytes = predict(saved_model, tmp_path / "rows.json")
 
-    assert by_path[0] == by_bytes[0]
+    assert {key: value for key, value in by_path[0].items() if key != "path"} == by_bytes[0]
     assert len(by_path) == 2
     (tmp_path / "wrong.csv").write_text("file\na.png\n")
-    with pytest.raises(DataError, match=r"The rows are to be images\. Received: file"):
-        offline.predict(saved_model, tmp_path / "wrong.csv", missing_values=())
+    with pytest.raises(DataError, match=r"lacks columns of the model: path\. Received: file\. Give paths of images"):
+        predict(saved_model, tmp_path / "wrong.csv")
     (tmp_path / "gone.csv").write_text("path\ngone.png\n")
-    with pytest.raises(DataError, match=r"An image cannot be read.*gone\.png"):
-        offline.predict(saved_model, tmp_path / "gone.csv", missing_values=())
+    with pytest.raises(DataError, match=r"row 1, gone\.png: The file cannot be read"):
+        predict(saved_model, tmp_path / "gone.csv")
 
 
 def test_decoded_arrays_are_answered_like_the_picture(server, saved_model, pictures):
     content = (pictures / "1.png").read_bytes()
     pixels = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
-    (expected,) = offline.predict(saved_model, pictures / "1.png", missing_values=())
+    (expected,) = predict(saved_model, pictures / "1.png")
 
     body = {"signature_name": "serving_arrays", "instances": [{"images": pixels.tolist()}]}
     response = httpx.post(f"http://127.0.0.1:{server.rest_port}/v1/models/images:predict", json=body)
 
     (answer,) = response.json()["predictions"]
     assert dict(zip(answer["classes"], answer["probabilities"], strict=True)) == pytest.approx(
-        expected.probabilities, abs=1e-5
+        expected["probabilities"], abs=1e-5
     )
 
 
@@ -246,23 +255,28 @@ def test_golden_rows_are_those_of_trainings_path(saved_model, project, server):
         assert rows.difference(answers, tolerance=1e-4) is None
 
 
-def test_evaluation_measures_classes_and_robustness(saved_model, project):
-    evaluation = EvaluationConfig.model_validate(
-        {"robustness": {"noise": [0.3], "blur": [3], "rotation": [90], "jpeg": [5], "fgsm": [0.3], "max_images": 20}}
+def test_evaluation_measures_classes(saved_model, project):
+    request = Request(
+        {"candidate": saved_model}, "classification", ["accuracy", "top_k_accuracy", "kappa"], (), top_k=2
     )
 
-    document = image_evaluation.evaluate(
-        str(project.folder / "Split-validation"), {"candidate": saved_model}, evaluation
-    )
+    outcome = evaluate_here(request, files_in(str(project.folder / "Split-validation")))
 
-    metrics = document["metrics"]["candidate"]
+    metrics = outcome.values[OVERALL]["candidate"]
     assert metrics["top_k_accuracy"] >= 0.8
     assert metrics["kappa"] > 0.5
-    assert metrics["drop_rotation_90"] > 0.2
-    assert metrics["drop_fgsm_0.3"] > 0.2
-    assert set(metrics) == {"top_k_accuracy", "kappa", *evaluation.robustness.metrics}
-    assert np.sum(document["confusion"]) == 36
-    assert sum(entry["images"] for entry in document["by_class"].values()) == 36
+    assert outcome.confusion.sum() == metrics["example_count"] == 36
+    assert metrics["accuracy"] == pytest.approx(np.trace(outcome.confusion) / 36)
+
+
+def test_evaluation_measures_robustness(saved_model, project):
+    config = RobustnessConfig(noise=(0.3,), blur=(3,), rotation=(90,), jpeg=(5,), fgsm=(0.3,), max_images=20)
+
+    drops = image_evaluation.robustness(str(project.folder / "Split-validation"), saved_model, config)
+
+    assert drops["drop_rotation_90"] > 0.2
+    assert drops["drop_fgsm_0.3"] > 0.2
+    assert set(drops) == set(config.metrics)
 
 
 def test_gallery_shows_mistakes_heat_maps_and_embeddings(saved_model, project, tmp_path):
@@ -270,7 +284,7 @@ def test_gallery_shows_mistakes_heat_maps_and_embeddings(saved_model, project, t
 
     gallery = image_gallery.write_gallery(split, saved_model, tmp_path, mistakes=8, heat_maps=4)
 
-    scored = score(split, saved_model, keep=100)
+    scored = score(split, saved_model)
     assert gallery.images == 36
     assert gallery.mistakes == int((scored.probabilities.argmax(axis=1) != scored.labels).sum())
     vectors = np.loadtxt(gallery.projector_path / "vectors.tsv", delimiter="\t")

@@ -21,7 +21,7 @@ def test_what_is_spared_is_there_for_the_users_module():
         "import sys\n"
         "from kubetfx.pipeline.spared_imports import imports_without_beam\n"
         "with imports_without_beam():\n"
-        "    import kubetfx.components.evaluation.local_evaluation\n"
+        "    import kubetfx.components.evaluation.evaluation\n"
         "    [hasattr(module, '__file__') for module in list(sys.modules.values())]  # as inspect does\n"
         "spared = ('scipy.stats._stats_py', 'scipy.ndimage._ndimage_api', 'nltk', 'IPython', 'pymongo', 'sklearn')\n"
         "print([name for name in spared if name in sys.modules])\n"

@@ -254,8 +254,8 @@ def test_parameters_file_is_tensorflow_servings(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("max_batch_size: 128", "no BatchingParameters in protobuf's text format"),
-        ("batch_size { value: 1 }", "no BatchingParameters in protobuf's text format"),
+        ("max_batch_size: 128", "not a BatchingParameters in protobuf's text format"),
+        ("batch_size { value: 1 }", "not a BatchingParameters in protobuf's text format"),
         ("max_batch_size { value: 0 }", "must be 1 or more"),
         ("allowed_batch_sizes: 4", "must increase and end with max_batch_size"),
     ],

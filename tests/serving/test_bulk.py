@@ -19,10 +19,10 @@ import tensorflow as tf
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from kubetfx.errors import DataError, KubetfxError, UsageError
-from kubetfx.serving import bulk, bulk_output
+from kubetfx.serving import bulk, bulk_output, bulk_workers, row_source
 from kubetfx.serving.bulk import BulkJob
-from kubetfx.serving.bulk_input import Cut
 from kubetfx.serving.saved_model import SavedModel, SessionOptions
+from kubetfx.tables.blocks import Cut
 
 ROOT = Path(__file__).resolve().parents[2]
 ONE_THREAD = ("--direct_running_mode=in_memory",)
@@ -45,8 +45,8 @@ def test_threads_where_there_is_work_for_several_unless_the_user_says_else(
 ):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
     options = PipelineOptions(list(arguments))
-    bulk._use_cores(options, arguments, num_segments)
-    assert bulk._describe_workers(options) == workers
+    bulk_workers._use_cores(options, arguments, num_segments)
+    assert bulk_workers._describe_workers(options) == workers
 
 
 Job = Callable[..., BulkJob]
@@ -108,7 +108,7 @@ def job(tmp_path, kinds) -> Job:
 
 @pytest.fixture
 def small_blocks(monkeypatch) -> None:
-    monkeypatch.setattr(bulk, "TABLE_CUT", Cut(block_rows=10, segment_blocks=2))
+    monkeypatch.setattr(row_source, "TABLE_CUT", Cut(block_rows=10, segment_blocks=2))
 
 
 def table_of(num_rows: int) -> pa.Table:
@@ -333,7 +333,7 @@ def test_picture_of_a_list_that_was_mended_makes_another_input(job, pictures, im
 
     write_image(pictures / "a" / "cut.png", 50)
 
-    with pytest.raises(UsageError, match=r"There is an output already, of another input.*--force"):
+    with pytest.raises(UsageError, match=r"There is an output already, of another input.*force=True"):
         bulk.predict(first)
     assert bulk.predict(dataclasses.replace(first, force=True)).num_errors == 0
 
@@ -415,7 +415,7 @@ def test_output_of_something_else_is_replaced_only_by_force(tmp_path, job):
     bulk.predict(job(source))
 
     for changed in (job(source, model_version=2), job(source, columns=("day",)), job(other)):
-        with pytest.raises(UsageError, match=r"There is an output already, .*rows.parquet, model version 1.*--force"):
+        with pytest.raises(UsageError, match=r"output already, .*rows.parquet, model version 1.*`force=True`"):
             bulk.predict(changed)
     result = bulk.predict(job(other, force=True))
 
@@ -508,10 +508,10 @@ def test_damaged_page_of_a_parquet_file_ends_the_job(tmp_path, job):
     [
         ({"input": "s3://bucket/rows.csv"}, DataError, "Received: s3://bucket/rows.csv. Mount the bucket"),
         ({"input": "nowhere.csv"}, DataError, "There is no such input. Received: nowhere.csv"),
-        ({"output": Path("gs://bucket/predictions.parquet")}, DataError, "--output is a path of this machine"),
+        ({"output": Path("gs://bucket/predictions.parquet")}, DataError, "`output` is a path of this machine"),
         ({"output": Path("predictions.csv")}, UsageError, "Try predictions.parquet"),
         ({"output": Path("/dev/null/predictions.parquet")}, UsageError, "The output cannot be written"),
-        ({"columns": ("nothing",)}, DataError, "lacks columns that --columns names: nothing"),
+        ({"columns": ("nothing",)}, DataError, "lacks columns that `columns` names: nothing"),
         ({"columns": ("count",)}, UsageError, "the output has a column of that name. Received: count"),
         ({"saved_model": Path("/nowhere")}, UsageError, "Version 1 cannot be read: Could not find SavedModel"),
     ],
@@ -562,14 +562,14 @@ def test_output_that_is_not_by_row_is_an_error(tmp_path, job):
 def test_two_jobs_for_one_output_are_kept_apart(tmp_path, job, monkeypatch):
     source = write_table(tmp_path / "rows.parquet")
     is_running, may_go_on = threading.Event(), threading.Event()
-    run_beam = bulk._run_beam
+    run_beam = bulk_workers.run
 
     def wait(*arguments: Any) -> None:
         is_running.set()
         may_go_on.wait(30)
         run_beam(*arguments)
 
-    monkeypatch.setattr(bulk, "_run_beam", wait)
+    monkeypatch.setattr(bulk_workers, "run", wait)
     first = threading.Thread(target=bulk.predict, args=(job(source),))
     first.start()
     is_running.wait(30)
@@ -685,9 +685,9 @@ def test_command_says_what_is_wrong(project, kubetfx, arguments, message):
 MEMORY_SCRIPT = """
 import resource, sys
 from pathlib import Path
-from kubetfx.serving import bulk
-from kubetfx.serving.bulk_input import Cut
-bulk.TABLE_CUT = Cut(block_rows=2_048)
+from kubetfx.serving import bulk, row_source
+from kubetfx.tables.blocks import Cut
+row_source.TABLE_CUT = Cut(block_rows=2_048)
 model, *tables = sys.argv[1:]
 for table in tables:
     output = Path(table + ".out.parquet")

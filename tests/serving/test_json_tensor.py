@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tensorflow.core.example import example_pb2
 from tensorflow.core.framework import types_pb2
 
-from kubetfx.serving import json_document, json_tensor
+from kubetfx.serving import json_answer, json_document, json_tensor
 from kubetfx.serving.json_tensor import RequestFormat
 from kubetfx.serving.status import Code, ServingError
 
@@ -254,7 +254,7 @@ def test_fast_and_careful_reading_agree(instances: list[object], dtype: int) -> 
 
 
 def write(request_format: RequestFormat = RequestFormat.ROW, **outputs: object) -> str:
-    return json_tensor.predictions(
+    return json_answer.predictions(
         {name: np.asarray(value) for name, value in outputs.items()}, request_format
     ).decode()
 
@@ -303,7 +303,7 @@ def test_text_that_says_null_is_left_alone() -> None:
 
 
 def test_output_that_is_not_utf8_is_written_as_it_is() -> None:
-    body = json_tensor.predictions({"y": np.array([b"\xff"], object)}, RequestFormat.ROW)
+    body = json_answer.predictions({"y": np.array([b"\xff"], object)}, RequestFormat.ROW)
     assert body == b'{"predictions":["\xff"]}'
 
 
@@ -381,11 +381,11 @@ def test_signature_name_must_be_text() -> None:
 
 def test_classifications_without_labels_have_empty_ones() -> None:
     scores = np.array([[0.5, 0.25]], np.float32)
-    assert json_tensor.classifications(None, scores, 1) == b'{"results":[[["",0.5],["",0.25]]]}'
+    assert json_answer.classifications(None, scores, 1) == b'{"results":[[["",0.5],["",0.25]]]}'
     labels = np.array([[b"car", b"bus"]], object)
-    assert json_tensor.classifications(labels, scores, 1) == b'{"results":[[["car",0.5],["bus",0.25]]]}'
+    assert json_answer.classifications(labels, scores, 1) == b'{"results":[[["car",0.5],["bus",0.25]]]}'
 
 
 def test_regressions_spell_what_is_not_finite() -> None:
     values = np.array([0.2, np.inf, -np.inf, np.nan], np.float32)
-    assert json_tensor.regressions(values) == b'{"results":[0.2,Infinity,-Infinity,NaN]}'
+    assert json_answer.regressions(values) == b'{"results":[0.2,Infinity,-Infinity,NaN]}'

@@ -73,7 +73,7 @@ def test_second_server_on_a_port_says_which(
     port = rest_port if taken == "rest" else grpc_port
     second = RunningServer(options(ModelConfig("kinds", base_paths["kinds"]), **ports))
     with pytest.raises(
-        UsageError, match=f"port cannot be used: .* Received: 127.0.0.1:{port}.*choose another with --{taken}-port"
+        UsageError, match=f"port cannot be used: .* Received: 127.0.0.1:{port}.*choose another `{taken}_port`"
     ):
         second.start()
 
@@ -112,7 +112,7 @@ def cpu_seconds(process: subprocess.Popen[str]) -> float:
             ["--model-base-path=/x", "--batching-parameters-file=/x"],
             "Error: --batching-parameters-file is given without",
         ),
-        (["--model-config-file=/none"], "Error: --model-config-file is no ModelServerConfig"),
+        (["--model-config-file=/none"], "Error: --model-config-file is not a ModelServerConfig"),
         (["--model-base-path=/x", "--engine=tf-serving"], "Error: TensorFlow Serving is not installed"),
     ],
 )
@@ -157,7 +157,7 @@ def test_real_server_gets_the_same_flags(on_path: Callable[[str], str]) -> None:
     binary = on_path("tensorflow_model_server")
     assert tf_serving_command(ONE_MODEL) == [binary, *FLAGS]
     assert "--model_config_file=/f" in tf_serving_command(replace(ONE_MODEL, model_config_file=Path("/f")))
-    with pytest.raises(UsageError, match="takes several models by --model-config-file only"):
+    with pytest.raises(UsageError, match="takes several models by `model_config_file` only"):
         tf_serving_command(replace(ONE_MODEL, models=ONE_MODEL.models * 2))
 
 

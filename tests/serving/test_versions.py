@@ -22,6 +22,7 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
+from kubetfx.artifacts import WARMUP_REQUESTS
 from kubetfx.errors import UsageError
 from kubetfx.serving import versions
 from kubetfx.serving.model_config import (
@@ -36,7 +37,6 @@ from kubetfx.serving.saved_model import SavedModel
 from kubetfx.serving.server import RunningServer
 from kubetfx.serving.status import Code, ServingError
 from kubetfx.serving.versions import ModelManager, ServedVersion, State, VersionOptions
-from kubetfx.serving.warmup import WARMUP_REQUESTS
 from tests.serving.conftest import options, wait_until
 
 MakeManager = Callable[..., ModelManager]
@@ -513,7 +513,7 @@ def test_model_config_file_is_tensorflow_servings(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("nonsense", "no ModelServerConfig in protobuf's text format"),
+        ("nonsense", "not a ModelServerConfig in protobuf's text format"),
         (
             "model_config_list { config { name: 'a' base_path: 'relative' model_platform: 'tensorflow' } }",
             "absolute path",

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from kubetfx.components.data import table_profile, tables
+from kubetfx.components.data import table_profile, table_scan, tables
 from kubetfx.config.data import DataConfig
 from kubetfx.errors import DataError
 from kubetfx.storage import ObjectPath
@@ -272,14 +272,14 @@ def test_distinct_values_are_counted_over_blocks(tmp_path, small_blocks):
 def test_distinct_decimals_are_counted_over_blocks_up_to_a_bound(
     tmp_path, small_blocks, monkeypatch, bound: int, expected: list[int | None]
 ):
-    monkeypatch.setattr(tables, "MAX_DISTINCT", bound)
+    monkeypatch.setattr(table_scan, "MAX_DISTINCT", bound)
     path = write(tmp_path / "a.csv", "f,g,y", *[f"{i % 3 + 0.5},{i + 0.5 if i else ''},{i % 2}" for i in range(120)])
 
     assert [inspect(path).column(name).num_decimals for name in "fgy"] == expected
 
 
 def test_distinct_values_are_counted_up_to_a_bound(tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "MAX_DISTINCT", 5)
+    monkeypatch.setattr(table_scan, "MAX_DISTINCT", 5)
     path = write(tmp_path / "a.csv", "s,y", *[f"word{i},{i % 2}" for i in range(20)])
 
     column = inspect(path).column("s")
@@ -798,7 +798,7 @@ def test_folder_and_its_pattern_find_the_same_files(tmp_path, name):
 
 
 def test_same_values_in_two_files_are_no_identifier(tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "MAX_DISTINCT", 5)
+    monkeypatch.setattr(table_scan, "MAX_DISTINCT", 5)
     for name in ("a.csv", "b.csv"):
         (tmp_path / name).write_text("user,y\n" + "".join(f"u{i},{i % 2}\n" for i in range(20)))
     data = DataConfig(path=str(tmp_path), label="y")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from kubetfx.artifacts import PUSH_RECORD
 from kubetfx.components.push import push_directory
 from kubetfx.components.push.push_directory import (
-    RECORD,
     PushRecord,
     mark_verified,
     model_digest,
@@ -51,7 +51,7 @@ def test_push_makes_a_numbered_folder_with_the_model_and_its_record(saved_model,
     record = push(saved_model, served, version=7, replaced_version=None)
 
     content = content_of(served / "7")
-    assert json.loads(content.pop(str(RECORD))) == record.model_dump()
+    assert json.loads(content.pop(str(PUSH_RECORD))) == record.model_dump()
     assert content == content_of(saved_model)
     assert [entry.name for entry in served.iterdir()] == ["7"]
 
@@ -85,7 +85,7 @@ def test_existing_version_is_never_overwritten(saved_model, served, tmp_path):
 
 def test_version_appears_whole(saved_model, served):
     """Whoever looks at the push directory, as TensorFlow Serving does, never sees a part of a version."""
-    expected = {*content_of(saved_model), str(RECORD)}
+    expected = {*content_of(saved_model), str(PUSH_RECORD)}
     for number in range(20):
         (saved_model / "variables" / f"{number}").write_bytes(b"\0" * 100)
         expected.add(f"variables/{number}")

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from kubetfx.artifacts import PUSH_RECORD
 from kubetfx.components.push import version_store
 from kubetfx.components.push.push_directory import (
-    RECORD,
     copy_version,
     mark_verified,
     model_digest,
@@ -73,7 +73,7 @@ def test_push_copies_the_model_and_its_record(saved_model, served):
     record = push(saved_model, served, version=7, replaced_version=3, metrics={"auc": 0.5})
 
     content = content_of(served / "7")
-    del content[str(RECORD)]
+    del content[str(PUSH_RECORD)]
     assert content == content_of(saved_model)
     assert read_record(served, 7) == record
     assert versions(served) == [7]
@@ -204,7 +204,7 @@ def test_cut_connection_leaves_nothing_half_visible_and_the_retry_succeeds(serve
     assert versions(served_on_s3) == [7, 9]
     names = {name for name in content_of(served_on_s3) if not name.startswith(("7/", "9/"))}
     assert names == set()
-    assert content_of(served_on_s3 / "9").keys() == {*content_of(model), str(RECORD)}
+    assert content_of(served_on_s3 / "9").keys() == {*content_of(model), str(PUSH_RECORD)}
 
 
 def test_of_two_pushes_of_one_number_one_wins_whole(served, tmp_path, monkeypatch):

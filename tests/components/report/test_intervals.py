@@ -1,16 +1,15 @@
-"""Against scikit-learn, which computes the metrics by other means, and figures of statsmodels."""
+"""Against figures of statsmodels, and chance itself. Values of metrics: tests/components/evaluation/test_metric.py."""
 
 import numpy as np
 import pytest
-import sklearn.metrics as reference
 
+from kubetfx.components.evaluation.metric import metric, value_of
+from kubetfx.components.evaluation.metric_registry import find_metric
 from kubetfx.components.report import intervals
 from tests.components.report import sample
 
 TWO = ("no", "yes")
 BINARY = sample.predictions(500, classes=TWO)
-MULTI = sample.predictions(500, classes=("a", "b", "c"))
-REGRESSION = sample.regression_predictions()
 
 
 @pytest.mark.parametrize(
@@ -28,59 +27,6 @@ def test_nothing_is_known_of_no_rows() -> None:
     assert intervals.wilson(0.5, 0) is None
 
 
-def metric_of(name: str, predictions: sample.Predictions, weights: np.ndarray) -> float:
-    labels, outputs = predictions.labels, predictions.outputs
-    if outputs.ndim == 1:
-        return {
-            "mean_absolute_error": reference.mean_absolute_error(labels, outputs, sample_weight=weights),
-            "mean_squared_error": reference.mean_squared_error(labels, outputs, sample_weight=weights),
-            "root_mean_squared_error": reference.mean_squared_error(labels, outputs, sample_weight=weights) ** 0.5,
-            "squared_pearson_correlation": np.cov(labels, outputs, fweights=weights.astype(int), bias=True)[0, 1] ** 2
-            / np.cov(labels, outputs, fweights=weights.astype(int), bias=True).diagonal().prod(),
-        }[name]
-    if name == "kappa":
-        return reference.cohen_kappa_score(labels, outputs.argmax(axis=1), sample_weight=weights)
-    if name == "accuracy":
-        return reference.accuracy_score(labels, outputs.argmax(axis=1), sample_weight=weights)
-    if name == "cross_entropy":
-        return reference.log_loss(labels, outputs, sample_weight=weights)
-    one_class = {
-        "auc": lambda truth, scores: reference.roc_auc_score(truth, scores, sample_weight=weights),
-        "auc_precision_recall": lambda truth, scores: reference.average_precision_score(
-            truth, scores, sample_weight=weights
-        ),
-        "f1": lambda truth, scores: reference.f1_score(truth, scores > 0.5, sample_weight=weights),
-        "precision": lambda truth, scores: reference.precision_score(truth, scores > 0.5, sample_weight=weights),
-        "recall": lambda truth, scores: reference.recall_score(truth, scores > 0.5, sample_weight=weights),
-    }[name]
-    indices = [1] if len(predictions.classes) == 2 else range(len(predictions.classes))
-    return float(np.mean([one_class(labels == index, outputs[:, index]) for index in indices]))
-
-
-CASES = [
-    (predictions, name)
-    for predictions, names in (
-        (BINARY, ("accuracy", "cross_entropy", "auc", "auc_precision_recall", "f1", "precision", "recall")),
-        (MULTI, ("accuracy", "auc", "auc_precision_recall", "f1", "precision", "recall", "kappa")),
-        (
-            REGRESSION,
-            ("mean_absolute_error", "mean_squared_error", "root_mean_squared_error", "squared_pearson_correlation"),
-        ),
-    )
-    for name in names
-]
-
-
-@pytest.mark.parametrize(("predictions", "name"), CASES, ids=[f"{name}-{len(p.classes)}" for p, name in CASES])
-def test_metric_of_a_bootstrap_sample_is_the_metric(predictions: sample.Predictions, name: str) -> None:
-    rows = len(predictions.labels)
-    weights = np.bincount(np.random.default_rng(0).integers(0, rows, rows), minlength=rows).astype(float)
-    measure = intervals._measure(name, predictions)
-    assert measure is not None
-
-    assert measure(weights[None, :])[0] == pytest.approx(metric_of(name, predictions, weights))
-
-
 @pytest.mark.parametrize("total_rows", [120, 1_200])
 def test_interval_covers_the_truth_about_as_often_as_it_says(total_rows: int) -> None:
     """Mean absolute error of normal residuals with standard deviation 1: sqrt(2 / pi). The sample has 120 rows."""
@@ -91,7 +37,9 @@ def test_interval_covers_the_truth_about_as_often_as_it_says(total_rows: int) ->
         labels = generator.normal(0, 1, total_rows)
         found = sample.Predictions((), labels[:120], np.zeros(120), np.ones(120, bool))
         value = float(np.abs(labels).mean())
-        interval = intervals.bootstrap("mean_absolute_error", found, value=value, total_rows=total_rows, seed=seed)
+        interval = intervals.bootstrap(
+            find_metric("mean_absolute_error"), found, value=value, total_rows=total_rows, seed=seed
+        )
         assert interval is not None
         hits += interval.lower <= truth <= interval.upper
         widths.append(interval.upper - interval.lower)
@@ -101,12 +49,31 @@ def test_interval_covers_the_truth_about_as_often_as_it_says(total_rows: int) ->
 
 def test_few_rows_and_metrics_without_spread_have_no_interval() -> None:
     few = BINARY.of(np.arange(intervals.MIN_ROWS - 1))
-    assert intervals.bootstrap("auc", few, value=0.5, total_rows=9, seed=0) is None
+    assert intervals.bootstrap(find_metric("auc"), few, value=0.5, total_rows=9, seed=0) is None
     perfect = sample.Predictions(TWO, BINARY.labels, np.eye(2)[BINARY.labels], BINARY.known)
-    assert intervals.bootstrap("auc", perfect, value=1.0, total_rows=500, seed=0) is None
-    assert intervals.bootstrap("auc", BINARY, value=float("nan"), total_rows=500, seed=0) is None
+    assert intervals.bootstrap(find_metric("auc"), perfect, value=1.0, total_rows=500, seed=0) is None
+    assert intervals.bootstrap(find_metric("auc"), BINARY, value=float("nan"), total_rows=500, seed=0) is None
 
 
 def test_same_seed_gives_the_same_interval() -> None:
-    first, second = (intervals.bootstrap("auc", BINARY, value=0.9, total_rows=500, seed=7) for _ in range(2))
+    first, second = (
+        intervals.bootstrap(find_metric("auc"), BINARY, value=0.9, total_rows=500, seed=7) for _ in range(2)
+    )
     assert first == second
+
+
+def test_metric_of_the_users_own_has_an_interval_too() -> None:
+    @metric(bounds=(0, 1))
+    def accuracy_of_my_own(labels: np.ndarray, predictions: np.ndarray) -> float:
+        return float((predictions.argmax(axis=1) == labels).mean())
+
+    value = float(value_of(find_metric("accuracy").make_accumulator(top_k=1), BINARY.labels, BINARY.outputs))
+    ours, theirs = (
+        intervals.bootstrap(one, BINARY, value=value, total_rows=500, seed=7)
+        for one in (find_metric("accuracy"), accuracy_of_my_own)
+    )
+
+    assert ours is not None
+    assert theirs is not None
+    assert (theirs.lower, theirs.upper) == (pytest.approx(ours.lower), pytest.approx(ours.upper))
+    assert theirs.lower < value < theirs.upper

@@ -5,6 +5,8 @@ import pytest
 import sklearn.metrics as reference
 from sklearn.calibration import calibration_curve
 
+from kubetfx.components.evaluation.metric import value_of
+from kubetfx.components.evaluation.metric_registry import find_metric
 from kubetfx.components.report import quality_facts as quality
 from tests.components.report import sample
 
@@ -30,8 +32,11 @@ def test_curves_and_their_areas() -> None:
     truth, scores = BINARY.labels == 1, BINARY.outputs[:, 1]
 
     assert [curve.name for curve in found.roc] == ["yes"]
-    assert found.roc[0].area == pytest.approx(reference.roc_auc_score(truth, scores))
-    assert found.precision_recall[0].area == pytest.approx(reference.average_precision_score(truth, scores))
+    assert found.roc[0].area == pytest.approx(reference.roc_auc_score(truth, scores), abs=1e-3)
+    assert found.precision_recall[0].area == pytest.approx(reference.average_precision_score(truth, scores), abs=1e-2)
+    for curve, name in ((found.roc[0], "auc"), (found.precision_recall[0], "auc_precision_recall")):
+        metric = find_metric(name).make_accumulator(top_k=1)
+        assert curve.area == pytest.approx(float(value_of(metric, BINARY.labels, BINARY.outputs)))
     assert found.roc[0].points[0] == (0, 0)
     assert found.roc[0].points[-1] == (1, 1)
     assert found.precision_recall[0].points[-1][0] == 1

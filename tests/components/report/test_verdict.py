@@ -106,17 +106,6 @@ def test_slices_that_fall_behind_most_come_first_and_small_ones_are_marked() -> 
     assert found.slices[-1].behind is None
 
 
-def test_refusal_without_a_missed_check_points_at_the_log() -> None:
-    document = {
-        "metrics": {"example_count": 1, "accuracy": 1.0},
-        "baseline_metrics": {},
-        "slices": {},
-        "checks": [],
-        "is_blessed": False,
-    }
-    assert "Evaluator's log" in described(document).failures[0]
-
-
 def test_evaluation_is_read_from_its_artifact(tmp_path: Path) -> None:
     assert verdict.read(tmp_path) is None
     document = {

@@ -8,8 +8,8 @@ import yaml
 from pydantic import ValidationError
 
 from kubetfx.config.data import DataConfig
-from kubetfx.config.evaluation import METRICS
 from kubetfx.config.loading import load_config
+from kubetfx.config.metric_catalogue import names_for
 from kubetfx.config.model import DEFAULT_MODULE
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.config.section import nearest
@@ -198,13 +198,28 @@ def test_unknown_metric_is_refused_with_the_known_ones(write, evaluation, task, 
         load_config(write(evaluation=evaluation, model={"task": task}))
 
 
-@pytest.mark.parametrize("task", list(METRICS))
+@pytest.mark.parametrize("task", ["classification", "regression"])
 def test_every_metric_of_a_task_may_have_a_threshold(write, task):
-    thresholds = {metric: {"at_least": 0.5} for metric in METRICS[task]}
+    thresholds = {metric: {"at_least": 0.5} for metric in names_for(task)}
 
     config = load_config(write(evaluation={"thresholds": thresholds}, model={"task": task}))
 
-    assert tuple(config.evaluation.thresholds) == METRICS[task]
+    assert tuple(config.evaluation.thresholds) == names_for(task)
+
+
+def test_metric_of_the_users_own_stands_beside_ours(write):
+    config = load_config(
+        write(evaluation={"metrics": ["m.y:f1", "recall", "accuracy"], "thresholds": {"own:cost": {"at_most": 1}}})
+    )
+
+    assert config.evaluation.metric_names("classification") == ("accuracy", "recall", "m.y:f1", "own:cost")
+    assert config.own_modules == {"evaluation: m.y:f1": "m.y", "evaluation: own:cost": "own"}
+
+
+@pytest.mark.parametrize("name", ["own:", ":cost", "own cost:f", "own:cost:more", "own.py:1"])
+def test_name_that_is_no_reference_is_refused(write, name):
+    with pytest.raises(ConfigError, match=r"there is no metric.*and your own as module:attribute"):
+        load_config(write(evaluation={"metrics": [name]}))
 
 
 def test_threshold_without_a_bound_is_refused(write):

@@ -14,18 +14,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from kubetfx.artifacts import IMAGE_BYTES, IMAGE_PATH
 from kubetfx.errors import DataError, KubetfxError, UsageError
-from kubetfx.serving.bulk_input import PATH_COLUMN, BadRow, Rows
 from kubetfx.serving.saved_model import Signature
+from kubetfx.tables.blocks import BadRow, Rows
 
 Array = np.ndarray[Any, Any]
 
-IMAGE_INPUT = "image_bytes"
-"""Input of a model that takes encoded pictures."""
 MAX_IMAGE_BYTES = 128 * 2**20
 """Of a picture's file: what the server takes as a request at most."""
-FACTS = Path("assets.extra") / "kubetfx.json"
-"""What kubetfx leaves in a model that it trained; models/export.py writes it."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +33,11 @@ class ModelColumns:
     """dtypes by input; object is text."""
     is_column_vector: Mapping[str, bool]
     """Whether the input is (rows, 1) and not (rows,)."""
-    is_of_images: bool
-    """Whether it takes encoded pictures and nothing else."""
+
+    @property
+    def is_of_images(self) -> bool:
+        """Whether it takes encoded pictures and nothing else."""
+        return dict(self.inputs) == {IMAGE_BYTES: np.dtype(object)}
 
 
 def model_columns(signature: Signature) -> ModelColumns:
@@ -57,13 +57,7 @@ def model_columns(signature: Signature) -> ModelColumns:
             )
         inputs[name] = spec.array_dtype
         vectors[name] = len(sizes) == 2
-    return ModelColumns(inputs, vectors, set(inputs) == {IMAGE_INPUT} and inputs[IMAGE_INPUT] == np.dtype(object))
-
-
-def read_classes(saved_model: Path) -> list[str]:
-    """The classes that the columns of `probabilities` are of; none for a regression, and for a model of others."""
-    file = saved_model / FACTS
-    return list(json.loads(file.read_text(encoding="utf-8")).get("classes", ())) if file.is_file() else []
+    return ModelColumns(inputs, vectors)
 
 
 @dataclass(frozen=True)
@@ -105,15 +99,15 @@ def _to_json(value: Any) -> Any:
 
 
 def to_feed(rows: Rows, columns: ModelColumns) -> Feed:
-    """Columns as arrays of the model's types. Missing cells are NaN and b"", as `kubetfx predict` has it.
+    """Columns as arrays of the model's types. Missing cells are NaN and b"", whoever asks.
 
     Images are not read: their column is the one of the table, of paths or of bytes.
     """
     if columns.is_of_images:
-        name = IMAGE_INPUT if IMAGE_INPUT in rows.table.column_names else PATH_COLUMN
+        name = IMAGE_BYTES if IMAGE_BYTES in rows.table.column_names else IMAGE_PATH
         images = np.empty(rows.table.num_rows, object)
         images[:] = rows.table.column(name).to_pylist()
-        return Feed({IMAGE_INPUT: images}, rows.table, rows.index, list(rows.bad))
+        return Feed({IMAGE_BYTES: images}, rows.table, rows.index, list(rows.bad))
     arrays: dict[str, Array] = {}
     reasons: dict[int, str] = {}
     for name, dtype in columns.inputs.items():
@@ -131,22 +125,22 @@ def to_feed(rows: Rows, columns: ModelColumns) -> Feed:
     return Feed(arrays, rows.table, rows.index, list(rows.bad)).with_bad(reasons)
 
 
-def check_type(name: str, arrow_type: pa.DataType, dtype: np.dtype[Any], *, path: Path) -> None:
+def check_type(name: str, arrow_type: pa.DataType, dtype: np.dtype[Any], *, place: str) -> None:
     """Refuse a column that can never be what the model takes.
 
     Raises:
         DataError: it cannot.
     """
-    if name == IMAGE_INPUT and not (pa.types.is_binary(arrow_type) or pa.types.is_large_binary(arrow_type)):
+    if name == IMAGE_BYTES and not (pa.types.is_binary(arrow_type) or pa.types.is_large_binary(arrow_type)):
         raise DataError(
-            f"{path}: column {name!r} must hold the bytes of images. Received: {arrow_type}. Put the paths of the "
-            f"files into a column {PATH_COLUMN!r}."
+            f"{place}: column {name!r} must hold the bytes of images. Received: {arrow_type}. Put the paths of the "
+            f"files into a column {IMAGE_PATH!r}."
         )
     try:
         _to_array(pa.array([], arrow_type), dtype)
     except (pa.ArrowNotImplementedError, pa.ArrowTypeError):
         takes = "text" if dtype == np.dtype(object) else f"numbers ({dtype})"
-        raise DataError(f"{path}: column {name!r} must hold {takes}. Received: {arrow_type}.") from None
+        raise DataError(f"{place}: column {name!r} must hold {takes}. Received: {arrow_type}.") from None
 
 
 def _to_array(column: pa.Array, dtype: np.dtype[Any]) -> tuple[Array, list[int]]:
@@ -205,7 +199,7 @@ def read_images(images: Array, root: Path) -> tuple[Array, dict[int, str]]:
 def _read_image(path: str | None, root: Path) -> bytes | str:
     """The bytes of a file, or why there are none."""
     if not path:
-        return f"There is no path in column {PATH_COLUMN!r}."
+        return f"There is no path in column {IMAGE_PATH!r}."
     try:
         size = (root / path).stat().st_size
         if size > MAX_IMAGE_BYTES:

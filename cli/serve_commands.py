@@ -1,0 +1,196 @@
+"""`kubetfx serve` and `kubetfx models`: a server of pushed models, and what it serves.
+
+Nothing heavy is imported before a command runs.
+"""
+
+import logging
+import os
+import sys
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from kubetfx.cli.invocation import FormatOption, Overrides, load, naming_options, open_output
+from kubetfx.errors import UsageError
+from kubetfx.redirection import logged_to
+from kubetfx.storage import Location
+
+if TYPE_CHECKING:
+    from kubetfx.serving.client import GrpcClient, RestClient
+
+app = typer.Typer()
+_PANEL = "Models"
+
+NOWHERE = Path(os.devnull)
+"""Where what TensorFlow says about the machine goes when it is imported."""
+_ARGUMENTS = {
+    "models": "--model-name and --model-base-path",
+    "model_config_file": "--model-config-file",
+    "batching_parameters_file": "--batching-parameters-file",
+    "enable_batching=True": "--enable-batching",
+    "allow_labels_for_unavailable_versions=True": "--allow-version-labels-for-unavailable-models",
+    "rest_port": "--rest-port",
+    "grpc_port": "--grpc-port",
+}
+
+RestOption = Annotated[str | None, typer.Option(metavar="URL", help="Ask a server over REST.", show_default=False)]
+GrpcOption = Annotated[
+    str | None, typer.Option(metavar="HOST:PORT", help="Ask a server over gRPC.", show_default=False)
+]
+
+
+@app.command(rich_help_panel=_PANEL)
+def serve(  # noqa: PLR0913, PLR0917 - the options of a command
+    context: typer.Context,
+    config: Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help="pipeline.yaml", show_default=False)] = None,
+    model_name: Annotated[str, typer.Option(help="Without a config: name that clients ask for.")] = "default",
+    model_base_path: Annotated[
+        Path | None, typer.Option(help="Without a config: folder of numbered versions.", show_default=False)
+    ] = None,
+    model_config_file: Annotated[
+        Path | None, typer.Option(help="Several models: a ModelServerConfig as text.", show_default=False)
+    ] = None,
+    model_config_file_poll_wait_seconds: Annotated[float, typer.Option(help="0: the file is read once.")] = 0.0,
+    rest_port: Annotated[int, typer.Option(help="0: any that is free.")] = 8501,
+    grpc_port: Annotated[int, typer.Option(help="0: any that is free.")] = 8500,
+    host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 for all.")] = "127.0.0.1",
+    engine: Annotated[
+        Literal["embedded", "tf-serving"], typer.Option(help="tf-serving: the real binary, or its container.")
+    ] = "embedded",
+    enable_batching: Annotated[bool, typer.Option(help="Compute rows of several requests at once.")] = False,
+    batching_parameters_file: Annotated[
+        Path | None, typer.Option(help="BatchingParameters as text, with --enable-batching.", show_default=False)
+    ] = None,
+    file_system_poll_wait_seconds: Annotated[float, typer.Option(help="Time between two looks for versions.")] = 1.0,
+    allow_version_labels_for_unavailable_models: Annotated[
+        bool, typer.Option(help="Take a label for a version that is not there yet.")
+    ] = False,
+    max_concurrent_requests: Annotated[int, typer.Option(min=1, help="More are refused: 429, RESOURCE_EXHAUSTED.")] = (
+        1024
+    ),
+    num_session_threads: Annotated[int, typer.Option(min=0, help="That call graphs; 0: four for each core.")] = 0,
+    max_body_bytes: Annotated[int, typer.Option(min=1, help="Of a request.")] = 128 * 2**20,
+    rest_api_timeout_in_ms: Annotated[int, typer.Option(min=1, help="For one request.")] = 30_000,
+    rest_api_enable_cors_support: Annotated[bool, typer.Option(help="Let web pages of other hosts ask.")] = False,
+    log_requests: Annotated[bool, typer.Option(help="Log each request with its status and time.")] = False,
+    overrides: Overrides = None,
+) -> None:
+    """Serve pushed models over TensorFlow Serving's REST and gRPC; new versions are picked up as they are pushed."""
+    output = open_output("human")
+    if config:
+        pipeline_config = load(config, overrides)
+        model_name = pipeline_config.model_name
+        model_base_path = _on_this_machine(pipeline_config.push_path, context)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    output.begin("Loading the server")
+    from kubetfx.serving.data_plane import DataPlaneOptions
+    from kubetfx.serving.grpc_server import GrpcOptions
+    from kubetfx.serving.model_config import ModelConfig
+    from kubetfx.serving.rest import RestOptions
+    from kubetfx.serving.server import ServerOptions, serve_with_tf_serving
+    from kubetfx.serving.server import serve as serve_embedded
+    from kubetfx.serving.versions import VersionOptions
+
+    output.end()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it calls the SavedModel loader deprecated at each load
+    options = ServerOptions(
+        models=(ModelConfig(model_name, model_base_path.absolute()),) if model_base_path else (),
+        model_config_file=model_config_file and model_config_file.absolute(),
+        model_config_file_poll_seconds=model_config_file_poll_wait_seconds,
+        host=host,
+        rest_port=rest_port,
+        grpc_port=grpc_port,
+        enable_batching=enable_batching,
+        batching_parameters_file=batching_parameters_file and batching_parameters_file.absolute(),
+        versions=VersionOptions(
+            poll_seconds=file_system_poll_wait_seconds,
+            allow_labels_for_unavailable_versions=allow_version_labels_for_unavailable_models,
+        ),
+        data_plane=DataPlaneOptions(
+            max_concurrent_requests=max_concurrent_requests, num_session_threads=num_session_threads
+        ),
+        rest=RestOptions(
+            max_body_bytes=max_body_bytes,
+            timeout_seconds=rest_api_timeout_in_ms / 1000,
+            enable_cors=rest_api_enable_cors_support,
+            log_requests=log_requests,
+        ),
+        grpc=GrpcOptions(max_message_bytes=max_body_bytes, log_requests=log_requests),
+    )
+    with naming_options(_ARGUMENTS):
+        if engine == "tf-serving":
+            raise typer.Exit(serve_with_tf_serving(options))
+        serve_embedded(options)
+
+
+@app.command(rich_help_panel=_PANEL)
+def models(
+    config: Annotated[
+        Path | None, typer.Argument(metavar="[CONFIG]", help="Only the model of a pipeline.yaml.", show_default=False)
+    ] = None,
+    rest: RestOption = None,
+    grpc: GrpcOption = None,
+    model_name: Annotated[str | None, typer.Option(help="Only this model.", show_default=False)] = None,
+    format: FormatOption = "human",
+) -> None:
+    """Show the models of a server: versions and states."""
+    output = open_output(format)
+    if config:
+        pipeline_config = load(config, None)
+        model_name = model_name or pipeline_config.model_name
+        endpoint = pipeline_config.serving.endpoint
+        if endpoint and not (rest or grpc):
+            rest, grpc = (endpoint.rest, None) if endpoint.rest else (None, endpoint.grpc)
+    if not model_name and not rest:
+        raise UsageError(
+            "No gRPC call lists a server's models. Name one: --model-name NAME, or CONFIG; or give --rest URL."
+        )
+    with logged_to(NOWHERE):
+        from kubetfx.serving.client import ClientOptions
+
+    with asked_server(rest, grpc, ClientOptions(retry_seconds=0)) as client:
+        names = [model_name] if model_name else client.model_names()  # type: ignore[union-attr]
+        statuses = {name: client.status(name) for name in names}
+    if format == "json":
+        output.document(
+            {
+                name: [
+                    {"version": s.version, "state": s.state.name, "error": s.error.message if s.error else None}
+                    for s in versions
+                ]
+                for name, versions in statuses.items()
+            }
+        )
+        return
+    rows = [
+        [name, str(status.version), status.state.name, status.error.message if status.error else ""]
+        for name, versions in statuses.items()
+        for status in versions
+    ]
+    output.table(["model", "version ", "state", "error"], rows)
+
+
+def asked_server(rest: str | None, grpc: str | None, options: Any) -> "AbstractContextManager[RestClient | GrpcClient]":
+    """The client of the server that the options name.
+
+    Raises:
+        UsageError: they name none, or two.
+    """
+    if bool(rest) == bool(grpc):
+        raise UsageError("One server is asked over one protocol. Give either --rest URL or --grpc HOST:PORT.")
+    from kubetfx.serving.client import GrpcClient, RestClient
+
+    with naming_options({"url": "--rest"}):
+        return RestClient(rest, options) if rest else GrpcClient(grpc or "", options)
+
+
+def _on_this_machine(push_directory: Location, context: typer.Context) -> Path:
+    """The folder itself, or one that is kept like the bucket until the command ends."""
+    if isinstance(push_directory, Path):
+        return push_directory
+    from kubetfx.components.push.mirror import mirrored
+
+    return Path(context.with_resource(mirrored(push_directory)))

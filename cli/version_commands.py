@@ -1,0 +1,148 @@
+"""`kubetfx versions` and `kubetfx rollback`: what was pushed, and going back.
+
+Nothing heavy is imported before a command runs.
+"""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kubetfx.cli.invocation import ConfigPath, FormatOption, Overrides, load, open_output
+from kubetfx.cli.output import Output
+from kubetfx.cli.serve_commands import NOWHERE
+from kubetfx.config.pipeline import PipelineConfig
+from kubetfx.config.serving import EndpointConfig
+from kubetfx.errors import KubetfxError, PushError, RequestError, UsageError
+from kubetfx.redirection import logged_to
+from kubetfx.storage import Location
+
+if TYPE_CHECKING:
+    from kubetfx.components.push.push_directory import PushRecord
+
+app = typer.Typer()
+_PANEL = "Models"
+
+METRICS_SHOWN = 3
+
+
+@app.command(rich_help_panel=_PANEL)
+def versions(config: ConfigPath, overrides: Overrides = None, format: FormatOption = "human") -> None:
+    """List what was pushed: when, with which metrics, and which version is served."""
+    output = open_output(format)
+    pipeline_config = load(config, overrides)
+
+    from kubetfx.components.push import push_directory
+
+    directory = pipeline_config.push_path
+    pushed = push_directory.versions(directory)
+    served = _served_versions(pipeline_config, pushed, output)
+    entries = []
+    for version in sorted([*pushed, *push_directory.rolled_back_versions(directory)], reverse=True):
+        state = "rolled back" if version not in pushed else "unknown" if served is None else "kept"
+        if served and version in served:
+            state = "served"
+        entries.append((version, state, push_directory.read_record(directory, version)))
+    if format == "json":
+        documents = [
+            {**(record.model_dump() if record else {}), "version": version, "state": state}
+            for version, state, record in entries
+        ]
+        output.document({"model_name": pipeline_config.model_name, "versions": documents})
+        return
+    if not entries:
+        output.say(f"No model was pushed yet. Push one: kubetfx run {config}")
+        return
+    shown = _metrics_shown(pipeline_config, [record for _, _, record in entries if record])
+    columns = ["version ", "pushed", "state", "verified", *(f"{name} " for name in shown)]
+    output.table(columns, [_version_row(version, state, record, shown) for version, state, record in entries])
+
+
+@app.command(rich_help_panel=_PANEL)
+def rollback(
+    config: ConfigPath,
+    to: Annotated[
+        int | None,
+        typer.Option(help="The version to serve. Default: the one before what is served now.", show_default=False),
+    ] = None,
+    overrides: Overrides = None,
+    format: FormatOption = "human",
+) -> None:
+    """Move serving back to an earlier version, or on again to one that was rolled back."""
+    output = open_output(format)
+    pipeline_config = load(config, overrides)
+
+    from kubetfx.components.push import push_directory
+
+    directory = pipeline_config.push_path
+    target = _rollback_target(directory, to)
+    newest = max(push_directory.versions(directory), default=None)
+    if target == newest:
+        raise UsageError(f"Version {target} is the newest already. See what there is: kubetfx versions {config}")
+    push_directory.roll_back(directory, to=target)
+    if pipeline_config.serving.endpoint:
+        with logged_to(NOWHERE):
+            from kubetfx.components.push.push_verification import Verification
+
+        output.begin("Waiting for the server")
+        verification = Verification(pipeline_config.serving.endpoint, pipeline_config.model_name, directory)
+        try:
+            verification.wait_until_served(target)
+        except KubetfxError as error:
+            raise PushError(
+                f"Version {target} is the newest in {directory} now, and the server has not followed: {error} "
+                f"Don't roll back again; see what it does: kubetfx models {config}"
+            ) from error
+        output.end()
+    if format == "json":
+        output.document({"model_name": pipeline_config.model_name, "version": target, "rolled_back_from": newest})
+        return
+    is_back = "The server serves" if pipeline_config.serving.endpoint else "Servers of this directory go to"
+    output.say(f"{is_back} {pipeline_config.model_name} version {target} (before: {newest}).", style="green")
+    if newest:
+        output.say(f"To undo it: kubetfx rollback {config} --to {newest}")
+
+
+def _served_versions(config: PipelineConfig, pushed: list[int], output: Output) -> set[int] | None:
+    """What the server says, None if it does not answer; where none is named, the newest, which servers serve unless
+    told otherwise."""
+    endpoint: EndpointConfig | None = config.serving.endpoint
+    if endpoint is None:
+        return set(pushed[-1:])
+    with logged_to(NOWHERE):
+        from kubetfx.components.push.push_verification import Verification
+
+    try:
+        return Verification(endpoint, config.model_name, config.push_path).available()
+    except RequestError as error:
+        output.say(f"What is served is not known: {error}", style="yellow")
+        return None
+
+
+def _metrics_shown(config: PipelineConfig, records: "list[PushRecord]") -> list[str]:
+    names = dict.fromkeys([*config.evaluation.thresholds, *(name for r in records for name in r.metrics)])
+    return [name for name in names if name != "example_count"][:METRICS_SHOWN]
+
+
+def _version_row(version: int, state: str, record: "PushRecord | None", metrics: list[str]) -> list[str]:
+    if record is None:
+        return [str(version), "not by kubetfx", state, "", *("" for _ in metrics)]
+    values = [f"{record.metrics[name]:.4g}" if name in record.metrics else "" for name in metrics]
+    return [str(version), record.pushed_at, state, record.verified_at or "", *values]
+
+
+def _rollback_target(directory: Location, to: int | None) -> int:
+    from kubetfx.components.push import push_directory
+
+    pushed = push_directory.versions(directory)
+    rolled_back = push_directory.rolled_back_versions(directory)
+    if to is not None:
+        if to not in pushed and to not in rolled_back:
+            there = ", ".join(map(str, [*pushed, *rolled_back])) or "none"
+            raise UsageError(f"There is no such version in {directory}. Received: {to}. There are: {there}.")
+        return to
+    if len(pushed) < 2:
+        there = ", ".join(map(str, pushed)) or "no version"
+        raise UsageError(f"There is no version to go back to in {directory}. Received: {there}.")
+    record = push_directory.read_record(directory, pushed[-1])
+    replaced = record.replaced_version if record else None
+    return replaced if replaced in pushed else pushed[-2]

@@ -1,0 +1,174 @@
+"""Accumulators of the metrics of a classification, but for the areas under curves (curves.py)."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from kubetfx.components.evaluation.metric import Accumulator, Additive, Array, Sums, ratio, weighted_counts
+
+POSITIVE_ABOVE = 0.5
+"""Probability of a class above which a row is taken for it."""
+_EPSILON = 1e-7
+
+
+class Accuracy(Sums):
+    """Share of the rows whose most likely class is theirs."""
+
+    def terms(self, labels: Array, predictions: Array) -> Array:
+        """Whether it is, and 1."""
+        return np.stack([predictions.argmax(axis=1) == labels, np.ones(len(labels), bool)], axis=1).astype(np.float64)
+
+    def of_state(self, state: Array) -> Array:
+        """Share of the rows."""
+        return ratio(state[..., 0], state[..., 1])
+
+
+class TopKAccuracy(Accuracy):
+    """Share of the rows whose class is among the k most likely."""
+
+    def __init__(self, *, top_k: int) -> None:
+        self._top_k = top_k
+
+    def terms(self, labels: Array, predictions: Array) -> Array:
+        """Whether it is, and 1."""
+        likely = np.argsort(-predictions, axis=1, kind="stable")[:, : self._top_k]
+        is_among = (likely == labels[:, np.newaxis]).any(axis=1)
+        return np.stack([is_among, np.ones(len(labels), bool)], axis=1).astype(np.float64)
+
+
+class AccuracyDrop(Sums):
+    """How much accuracy a change of the images costs. Predictions are (rows, 2, classes): for the image, and for the
+    changed one."""
+
+    def terms(self, labels: Array, predictions: Array) -> Array:
+        """Whether the first is right, the second is, and 1."""
+        is_right = predictions.argmax(axis=2) == labels[:, np.newaxis]
+        return np.column_stack([is_right, np.ones(len(labels), bool)]).astype(np.float64)
+
+    def of_state(self, state: Array) -> Array:
+        """The one share less the other."""
+        return ratio(state[..., 0], state[..., 2]) - ratio(state[..., 1], state[..., 2])
+
+
+def row_cross_entropies(labels: Array, probabilities: Array) -> Array:
+    """Cross entropy of each row, (rows,) float64, with probabilities kept off 0 and 1 and made to add up to 1 again,
+    as Keras has it.
+
+    Args:
+        labels: (rows,) index of the class; below 0, the class has no probability.
+        probabilities: (rows, classes).
+    """
+    clipped = np.clip(probabilities.astype(np.float64), _EPSILON, 1 - _EPSILON)
+    of_label = np.where(labels >= 0, clipped[np.arange(len(labels)), labels], _EPSILON)
+    return np.log(clipped.sum(axis=1)) - np.log(of_label)
+
+
+class CrossEntropy(Sums):
+    """Mean of the rows' cross entropies."""
+
+    def terms(self, labels: Array, predictions: Array) -> Array:
+        """The cross entropy, and 1."""
+        return np.stack([row_cross_entropies(labels, predictions), np.ones(len(labels))], axis=1)
+
+    def of_state(self, state: Array) -> Array:
+        """The mean."""
+        return ratio(state[..., 0], state[..., 1])
+
+
+class Kappa(Additive):
+    """Agreement beyond what the frequencies of the classes alone would give: 1 is all, 0 none.
+
+    J. Cohen, "A Coefficient of Agreement for Nominal Scales", 1960. Rows of a class that the model does not know are
+    left out. Not defined where there is no row, or one class alone.
+    """
+
+    def add_block(self, state: Array | None, labels: Array, predictions: Array, weights: Array) -> Array:
+        """See Accumulator; the state (..., 3, classes) has rows there, rows named and rows agreed on, by class."""
+        known = labels >= 0
+        labels, named, weights = labels[known].astype(np.int64), predictions[known].argmax(axis=1), weights[..., known]
+        size = predictions.shape[1]
+        agreed = weights * (labels == named)
+        parts = [(labels, weights), (named, weights), (labels, agreed)]
+        counts = np.stack([weighted_counts(*part, length=size) for part in parts], axis=-2)
+        added: Array = self.merge(state, counts)
+        return added
+
+    def of_state(self, state: Array) -> Array:
+        """The agreement less that by chance, as a share of what is left beside the latter."""
+        there, named, agreed = np.moveaxis(state, -2, 0)
+        total = there.sum(axis=-1)
+        by_chance = ratio((there * named).sum(axis=-1), total**2)
+        return ratio(ratio(agreed.sum(axis=-1), total) - by_chance, 1 - by_chance)
+
+
+class OfEachClass(Sums):
+    """Base of precision, recall and F1: of each class against the rest, at the probability POSITIVE_ABOVE."""
+
+    def terms(self, labels: Array, predictions: Array) -> Array:
+        """By class: whether the row is of it and taken for it, whether it is taken for it, whether it is of it."""
+        columns = classes_of_interest(predictions.shape[1])
+        is_class, is_positive = labels[:, np.newaxis] == columns, predictions[:, columns] > POSITIVE_ABOVE
+        return np.concatenate([is_class & is_positive, is_positive, is_class], axis=1).astype(np.float64)
+
+    def of_state(self, state: Array) -> Array:
+        """The mean over the classes."""
+        hits, named, there = np.moveaxis(state.reshape(*state.shape[:-1], 3, -1), -2, 0)
+        return mean_over_classes(self.of_counts(hits, named, there), there)
+
+    def of_counts(self, hits: Array, named: Array, there: Array) -> Array:
+        """The metric by class, (..., classes), of counts by class."""
+        raise NotImplementedError
+
+
+class Precision(OfEachClass):
+    """Share of the rows taken for the class that are of it."""
+
+    def of_counts(self, hits: Array, named: Array, there: Array) -> Array:
+        """Share of the named."""
+        return ratio(hits, named)
+
+
+class Recall(OfEachClass):
+    """Share of the rows of the class that are taken for it."""
+
+    def of_counts(self, hits: Array, named: Array, there: Array) -> Array:
+        """Share of those there."""
+        return ratio(hits, there)
+
+
+class F1(OfEachClass):
+    """Harmonic mean of precision and recall."""
+
+    def of_counts(self, hits: Array, named: Array, there: Array) -> Array:
+        """Twice the hits among those named and those there."""
+        return ratio(2 * hits, named + there)
+
+
+def classes_of_interest(num_classes: int) -> Array:
+    """Indices of the classes that a metric of each class is of: the second of two, else all."""
+    return np.array([1]) if num_classes == 2 else np.arange(num_classes)
+
+
+def mean_over_classes(values: Array, rows: Array) -> Array:
+    """The mean (...) over the classes that have rows; of one class, its value.
+
+    Args:
+        values: (..., classes).
+        rows: (..., classes) number of rows of each.
+    """
+    if values.shape[-1] == 1:
+        return values[..., 0]
+    has_rows = rows > 0
+    return ratio(np.where(has_rows, values, 0.0).sum(axis=-1), has_rows.sum(axis=-1))
+
+
+ACCUMULATORS: Mapping[str, Callable[..., Accumulator]] = {
+    "accuracy": Accuracy,
+    "cross_entropy": CrossEntropy,
+    "f1": F1,
+    "kappa": Kappa,
+    "precision": Precision,
+    "recall": Recall,
+    "top_k_accuracy": TopKAccuracy,
+}
+"""By the name that the catalogue has."""

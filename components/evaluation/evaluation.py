@@ -1,0 +1,140 @@
+"""Evaluates models: every metric of every slice and model is added up over blocks of rows.
+
+`Evaluation` does it, here in a loop; beam_evaluation.py takes the same one to workers.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kubetfx.components.evaluation.confusion import ConfusionMatrix
+from kubetfx.components.evaluation.evaluation_result import COUNT
+from kubetfx.components.evaluation.evaluation_rows import Block, Models
+from kubetfx.components.evaluation.metric import Accumulator, Array, Sums
+from kubetfx.components.evaluation.metric_registry import find_metric
+from kubetfx.components.evaluation.slices import OVERALL, SliceKey, rows_by_slice
+from kubetfx.config.metric_catalogue import Task
+
+Values = dict[SliceKey, dict[str, dict[str, float]]]
+"""Of the metrics, by slice, model and name."""
+States = dict[tuple[SliceKey, str, str], Any]
+"""Of the accumulators, by slice, model and metric."""
+
+_CONFUSION = "confusion"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be evaluated. It can be pickled."""
+
+    saved_models: Mapping[str, Path]
+    """Folder of each by its name; the first is the candidate."""
+    task: Task
+    metrics: Sequence[str]
+    slices: Sequence[tuple[str, ...]]
+    """Columns of each kind of slice."""
+    top_k: int = 1
+    """`model.top_k`, of a model of images."""
+
+    def load_models(self) -> Models:
+        """The models, ready to be asked."""
+        columns = sorted({column for spec in self.slices for column in spec})
+        output = "probabilities" if self.task == "classification" else "value"
+        return Models(self.saved_models, output=output, columns=columns)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an evaluation found."""
+
+    values: Values
+    confusion: Array | None = None
+    """(classes, classes) int64 of the candidate, of a classification: rows as they are, columns as they are named."""
+
+
+class _RowCount(Sums):
+    def terms(self, labels: Array, predictions: Array) -> Array:
+        return np.ones((len(labels), 1))
+
+    def of_state(self, state: Array) -> Array:
+        return state[..., 0]
+
+
+@dataclass
+class Evaluation:
+    """Adds all metrics of all slices and models up over blocks; see `metric.Accumulator`."""
+
+    request: Request
+    _accumulators: dict[str, Accumulator] = field(init=False)
+
+    def __post_init__(self) -> None:
+        request = self.request
+        found = {name: find_metric(name, task=request.task) for name in request.metrics}
+        self._accumulators = {COUNT: _RowCount()}
+        self._accumulators |= {name: one.make_accumulator(top_k=request.top_k) for name, one in found.items()}
+        if request.task == "classification":
+            self._accumulators[_CONFUSION] = ConfusionMatrix()
+
+    def create(self) -> States:
+        """The state of no rows."""
+        return {}
+
+    def add_block(self, states: States, block: Block) -> States:
+        """The state with the rows of a block."""
+        result = dict(states)
+        slices: list[tuple[SliceKey, Any]] = [
+            (OVERALL, slice(None)),
+            *rows_by_slice(self.request.slices, block.columns),
+        ]
+        for key, rows in slices:
+            for model, all_labels in block.labels.items():
+                labels, predictions = all_labels[rows], block.predictions[model][rows]
+                weights = np.ones(len(labels))
+                for name in self._names(key, model):
+                    accumulator = self._accumulators[name]
+                    place = (key, model, name)
+                    state = result[place] if place in result else accumulator.create()
+                    result[place] = accumulator.add_block(state, labels, predictions, weights)
+        return result
+
+    def merge(self, first: States, second: States) -> States:
+        """The state of the rows of both."""
+        both = {
+            place: self._accumulators[place[2]].merge(first[place], second[place])
+            for place in first.keys() & second.keys()
+        }
+        return {**first, **second, **both}
+
+    def result(self, states: States) -> Outcome:
+        """What the rows come to."""
+        values: Values = {}
+        confusion = None
+        for (key, model, name), state in states.items():
+            found = self._accumulators[name].result(state)
+            if name == _CONFUSION:
+                confusion = found.astype(np.int64)
+            else:
+                values.setdefault(key, {}).setdefault(model, {})[name] = float(found)
+        return Outcome(values, confusion)
+
+    def _names(self, key: SliceKey, model: str) -> Iterator[str]:
+        """A confusion matrix is large, and made of all rows and of the candidate alone."""
+        has_confusion = key == OVERALL and model == next(iter(self.request.saved_models))
+        return (name for name in self._accumulators if name != _CONFUSION or has_confusion)
+
+
+def evaluate_here(request: Request, files: Sequence[str]) -> Outcome:
+    """Evaluate in this process.
+
+    Args:
+        request: what to evaluate.
+        files: of the evaluation split.
+    """
+    evaluation = Evaluation(request)
+    states = evaluation.create()
+    for block in request.load_models().blocks(files):
+        states = evaluation.add_block(states, block)
+    return evaluation.result(states)

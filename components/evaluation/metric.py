@@ -1,0 +1,209 @@
+"""A metric: its description, and an accumulator that adds it up over blocks of rows.
+
+The same accumulator gives the value of the whole split and of a slice, here in a loop and on another engine in a
+combine, and the values of the samples of a bootstrap: a row that was drawn twice has the weight 2. What is not defined
+is NaN.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from kubetfx.config.metric_catalogue import Better, Description, Task, label_of
+
+Array = np.ndarray[Any, Any]
+Function = Callable[[Array, Array], float]
+"""A metric of rows: of labels (rows,) and predictions, (rows, classes) probabilities or (rows,) numbers."""
+
+
+class Accumulator(Protocol):
+    """Adds a metric up over blocks of rows. States can be pickled, and none of the methods changes one."""
+
+    def create(self) -> Any:
+        """The state of no rows."""
+
+    def add_block(self, state: Any, labels: Array, predictions: Array, weights: Array) -> Any:
+        """The state with the rows of a block.
+
+        Args:
+            state: without them.
+            labels: (rows,) int64 index of the class, below 0 for one that the model does not know; or number.
+            predictions: (rows, classes) probabilities, or (rows,) numbers.
+            weights: (..., rows) float64, how often each row counts; a metric for each of the leading indices.
+        """
+
+    def merge(self, first: Any, second: Any) -> Any:
+        """The state of the rows of both."""
+
+    def result(self, state: Any) -> Array:
+        """The metric, (...) float64 with the leading dimensions of the weights; NaN where it is not defined."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric(Description):
+    """A metric that can be computed."""
+
+    accumulator: Callable[..., Accumulator]
+    """Makes its accumulator; takes `top_k` if the metric needs that."""
+
+    def make_accumulator(self, *, top_k: int) -> Accumulator:
+        """A new accumulator.
+
+        Args:
+            top_k: `model.top_k`.
+        """
+        return self.accumulator(top_k=top_k) if "top_k" in self.needs else self.accumulator()
+
+
+def value_of(accumulator: Accumulator, labels: Array, predictions: Array, weights: Array | None = None) -> Array:
+    """The metric of some rows, of which each counts once unless there are weights. See `Accumulator.add_block`."""
+    weights = np.ones(len(labels)) if weights is None else weights
+    return accumulator.result(accumulator.add_block(accumulator.create(), labels, predictions, weights))
+
+
+class Additive:
+    """Base of the accumulators that have no state before the first row, and add states up."""
+
+    def added(self, first: Any, second: Any) -> Any:
+        """The state of the rows of both."""
+        return first + second
+
+    def of_state(self, state: Any) -> Array:
+        """The metric (...) of a state."""
+        raise NotImplementedError
+
+    def create(self) -> Any:
+        """See Accumulator."""
+        return None
+
+    def merge(self, first: Any, second: Any) -> Any:
+        """See Accumulator."""
+        if first is None or second is None:
+            return second if first is None else first
+        return self.added(first, second)
+
+    def result(self, state: Any) -> Array:
+        """See Accumulator."""
+        return np.array(np.nan) if state is None else self.of_state(state)
+
+
+class Sums(Additive):
+    """Base of the accumulators whose state is a weighted sum over the rows, (..., terms)."""
+
+    def terms(self, labels: Array, predictions: Array) -> Array:
+        """What each row adds, (rows, terms) float64."""
+        raise NotImplementedError
+
+    def add_block(self, state: Array | None, labels: Array, predictions: Array, weights: Array) -> Array:
+        """See Accumulator."""
+        added: Array = self.merge(state, weights @ self.terms(labels, predictions))
+        return added
+
+
+def ratio(part: Array, whole: Array) -> Array:
+    """A part as a share of the whole; NaN where the whole is nothing."""
+    return np.divide(part, whole, out=np.full(np.broadcast(part, whole).shape, np.nan), where=whole > 0)
+
+
+def weighted_counts(index: Array, weights: Array, *, length: int) -> Array:
+    """Weight of the rows by index, (..., length) float64.
+
+    Args:
+        index: (rows,) of each row, from 0 to length - 1.
+        weights: (..., rows).
+        length: number of the indices.
+    """
+    flat = weights.reshape(math.prod(weights.shape[:-1]), len(index))
+    cells = index + length * np.arange(len(flat))[:, np.newaxis]
+    counts = np.bincount(cells.ravel(), flat.ravel(), minlength=length * len(flat))
+    return counts.reshape(*weights.shape[:-1], length)
+
+
+# Metrics of the user's own
+
+
+def metric(
+    *,
+    better: Better = "higher",
+    tasks: Sequence[Task] = ("classification",),
+    bounds: tuple[float, float] = (-np.inf, np.inf),
+) -> Callable[[Function], Metric]:
+    """Decorator that makes a metric of a function `(labels, predictions) -> float`.
+
+    All rows are kept until the function is called with them, so it suits what cannot be added up row by row. A metric
+    that can is a `Metric` with an accumulator of its own, which needs less memory.
+
+    Args:
+        better: which values are better.
+        tasks: that it fits.
+        bounds: lowest and highest value that it can have.
+
+    Returns:
+        What makes a `Metric` of a function: of the labels, (rows,) index of the class or float, and the predictions,
+        (rows, classes) probabilities or (rows,) float, it makes a float.
+
+    Raises:
+        TypeError: something other than a function is decorated.
+
+    Example:
+        >>> import kubetfx
+        >>> @kubetfx.metric(better="higher", bounds=(0, 1))
+        ... def share_of_first(labels, predictions):
+        ...     return float((predictions.argmax(axis=1) == 0).mean())
+        >>> share_of_first.name
+        'share_of_first'
+    """
+
+    def decorate(function: Function) -> Metric:
+        if not callable(function) or isinstance(function, Metric):
+            raise TypeError(f"`metric` decorates a function of labels and predictions. Received: {function!r}.")
+        return Metric(
+            name=function.__name__,
+            label=label_of(function.__name__),
+            tasks=tuple(tasks),
+            better=better,
+            bounds=bounds,
+            accumulator=lambda: CollectedRows(function),
+        )
+
+    return decorate
+
+
+class CollectedRows:
+    """Keeps all rows, and calls a function with them."""
+
+    def __init__(self, function: Function) -> None:
+        self._function = function
+
+    def create(self) -> list[tuple[Array, ...]]:
+        """See Accumulator."""
+        return []
+
+    def add_block(self, state: list[Any], labels: Array, predictions: Array, weights: Array) -> list[Any]:
+        """See Accumulator."""
+        return [*state, (labels, predictions, weights)]
+
+    def merge(self, first: list[Any], second: list[Any]) -> list[Any]:
+        """See Accumulator."""
+        return [*first, *second]
+
+    def result(self, state: list[Any]) -> Array:
+        """See Accumulator; weights are whole numbers, and a row is there as often."""
+        if not state:
+            return np.array(np.nan)
+        labels, predictions = (np.concatenate([block[part] for block in state]) for part in (0, 1))
+        weights = np.concatenate([block[2] for block in state], axis=-1).astype(np.int64)
+        flat = weights.reshape(math.prod(weights.shape[:-1]), len(labels))
+        values = [self._value(np.repeat(labels, own), np.repeat(predictions, own, axis=0)) for own in flat]
+        return np.array(values, np.float64).reshape(weights.shape[:-1])
+
+    def _value(self, labels: Array, predictions: Array) -> float:
+        return float(self._function(labels, predictions)) if len(labels) else float("nan")
+
+
+def renamed(found: Metric, reference: str) -> Metric:
+    """A metric of the user's own under the name that pipeline.yaml has for it."""
+    return replace(found, name=reference, label=label_of(reference))

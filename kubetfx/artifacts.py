@@ -1,0 +1,33 @@
+"""Names of the files inside artifacts, and of what they hold: each is written in one module and read in others."""
+
+from pathlib import Path
+
+TRAIN, VALIDATION, EVAL = "train", "validation", "eval"
+"""Splits of an examples artifact. `eval` is the one that a model is judged by."""
+
+SCHEMA = "schema.pbtxt"
+"""File of a schema artifact."""
+
+METRICS_FILE = "metrics.json"
+"""The figures of a run for machines, in its report and in its folder."""
+
+EXTRA = Path("assets.extra")
+"""Folder of a SavedModel that is reserved for others, and that TensorFlow Serving leaves alone."""
+MODEL_FACTS = EXTRA / "kubetfx.json"
+"""What a model's graph does not say: its label, its classes, its columns (serving/model_facts.py)."""
+REQUEST = EXTRA / "request.json"
+"""A body for the REST API's `:predict`, with one real row."""
+PUSH_RECORD = EXTRA / "push.json"
+"""Where a pushed version comes from (components/push/push_directory.py)."""
+WARMUP_REQUESTS = EXTRA / "tf_serving_warmup_requests"
+"""Requests that TensorFlow Serving replays before a version answers."""
+
+IMAGE_BYTES = "image_bytes"
+"""Input of a model of images, and column of a table that holds them. REST has base64 where a name ends in _bytes."""
+IMAGE_PATH = "path"
+"""Column of a table that says where an image is, and feature of an image's tf.Example."""
+
+
+def split_folder(split: str) -> str:
+    """Folder of a split in an examples or statistics artifact."""
+    return f"Split-{split}"

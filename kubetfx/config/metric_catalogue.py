@@ -1,0 +1,151 @@
+"""The metrics that kubetfx knows: the name of each, its label, which way is better, and which values it can have.
+
+Descriptions are data. The config is checked against them and reports are worded with them, without NumPy. What a metric
+adds up over the rows is in components/evaluation, under the same name.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Task = Literal["classification", "regression"]
+Better = Literal["higher", "lower"]
+Need = Literal["images", "top_k", "changed_images"]
+"""What a metric takes besides labels and predictions. `images`: a model of images. `top_k`: `model.top_k`.
+`changed_images`: predictions for changed images beside those for the images as they are."""
+
+ROBUSTNESS_PREFIX = "drop_"
+"""Of the metrics of the robustness check: `drop_blur_1.5` is the accuracy that a blur of 1.5 pixels costs."""
+
+_REFERENCE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+_CHANGES = {"fgsm": "a gradient attack of", "jpeg": "JPEG quality", "rotation": "a rotation of", "blur": "a blur of"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """What is known of a metric without computing it."""
+
+    name: str
+    """As pipeline.yaml has it."""
+    label: str
+    """As people read it."""
+    tasks: tuple[Task, ...]
+    better: Better = "higher"
+    bounds: tuple[float, float] = (0.0, 1.0)
+    """Lowest and highest value that it can have."""
+    needs: frozenset[Need] = frozenset()
+    of_each_class: bool = False
+    """Whether it is of one class against the rest: of the second class where there are two, and the mean over the
+    classes that have rows where there are more."""
+    is_share_of_rows: bool = False
+    """Whether it counts rows, so that Wilson's interval fits it."""
+
+
+_CLASSIFICATION: tuple[Task, ...] = ("classification",)
+_REGRESSION: tuple[Task, ...] = ("regression",)
+_ERROR = (0.0, math.inf)
+
+CATALOGUE: Mapping[str, Description] = {
+    description.name: description
+    for description in (
+        Description(name="accuracy", label="Accuracy", tasks=_CLASSIFICATION, is_share_of_rows=True),
+        Description(name="auc", label="AUC", tasks=_CLASSIFICATION, of_each_class=True),
+        Description(
+            name="auc_precision_recall", label="AUC (precision-recall)", tasks=_CLASSIFICATION, of_each_class=True
+        ),
+        Description(
+            name="cross_entropy", label="Cross entropy", tasks=_CLASSIFICATION, better="lower", bounds=_ERROR
+        ),
+        Description(name="f1", label="F1", tasks=_CLASSIFICATION, of_each_class=True),
+        Description(name="precision", label="Precision", tasks=_CLASSIFICATION, of_each_class=True),
+        Description(name="recall", label="Recall", tasks=_CLASSIFICATION, of_each_class=True),
+        Description(
+            name="top_k_accuracy",
+            label="Top-k accuracy",
+            tasks=_CLASSIFICATION,
+            needs=frozenset({"images", "top_k"}),
+            is_share_of_rows=True,
+        ),
+        Description(
+            name="kappa", label="Kappa", tasks=_CLASSIFICATION, bounds=(-1.0, 1.0), needs=frozenset({"images"})
+        ),
+        Description(
+            name="mean_absolute_error", label="Mean absolute error", tasks=_REGRESSION, better="lower", bounds=_ERROR
+        ),
+        Description(
+            name="mean_squared_error", label="Mean squared error", tasks=_REGRESSION, better="lower", bounds=_ERROR
+        ),
+        Description(
+            name="root_mean_squared_error",
+            label="Root mean squared error",
+            tasks=_REGRESSION,
+            better="lower",
+            bounds=_ERROR,
+        ),
+        Description(
+            name="squared_pearson_correlation", label="Squared Pearson correlation", tasks=_REGRESSION
+        ),
+    )
+}  # fmt: skip
+"""Metrics by name, in the order in which they are shown."""
+
+
+def names_for(task: Task, *, is_image: bool = False) -> tuple[str, ...]:
+    """The metrics that are computed for a task unless the config names others.
+
+    Args:
+        task: of the model.
+        is_image: whether it is a model of images.
+    """
+    return tuple(
+        name
+        for name, description in CATALOGUE.items()
+        if task in description.tasks and (is_image or "images" not in description.needs)
+    )
+
+
+def describe(name: str) -> Description | None:
+    """The description of one of our metrics, those of the robustness check among them; None for any other name."""
+    if name.startswith(ROBUSTNESS_PREFIX):
+        return Description(
+            name=name,
+            label=label_of(name),
+            tasks=_CLASSIFICATION,
+            better="lower",
+            bounds=(-1.0, 1.0),
+            needs=frozenset({"images", "changed_images"}),
+        )
+    return CATALOGUE.get(name)
+
+
+def is_reference(name: str) -> bool:
+    """Whether a name is `module:attribute`, a metric of the user's own."""
+    return _REFERENCE.fullmatch(name) is not None
+
+
+def label_of(name: str) -> str:
+    """A metric's name for people: `auc_precision_recall` is `AUC (precision-recall)`."""
+    if name in CATALOGUE:
+        return CATALOGUE[name].label
+    if name.startswith(ROBUSTNESS_PREFIX):
+        change, _, strength = name.removeprefix(ROBUSTNESS_PREFIX).rpartition("_")
+        return f"Accuracy lost to {_CHANGES.get(change, change)} {strength}"
+    return name.rpartition(":")[2].replace("_", " ").capitalize()
+
+
+def better_of(name: str, known: Mapping[str, Better] | None = None) -> Better:
+    """Which values of a metric are better.
+
+    Args:
+        name: of the metric.
+        known: for the metrics of the user's own, which the catalogue lacks.
+    """
+    description = describe(name)
+    return description.better if description else (known or {}).get(name, "higher")
+
+
+def worsening(value: float, reference: float, better: Better) -> float:
+    """How much worse a value of a metric is than another one; negative where it is better."""
+    return reference - value if better == "higher" else value - reference

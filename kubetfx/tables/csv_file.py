@@ -1,0 +1,179 @@
+"""A CSV file: its header, its rows as a stream of Arrow's blocks, and what is wrong with it, in words."""
+
+import codecs
+import csv
+import io
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+
+from kubetfx.errors import DataError
+from kubetfx.storage import locate
+from kubetfx.tables.csv_dialect import BYTE_ORDER_MARK, Dialect, is_packed, open_bytes
+from kubetfx.tables.csv_rows import careful_rows, is_decoded
+from kubetfx.tables.files import check_names
+
+HEADER_BYTES = 2**16
+"""Of a file that are read for its header, and sixteen times as many as long as it goes on."""
+BLOCK_BYTES = 2**20
+"""Of a small table; what Arrow takes unless told otherwise."""
+MAX_ROW_BYTES = 16 * 2**20
+"""Of one row: a quote that is never closed would take the rest of the file for one cell."""
+
+
+def header(path: str, dialect: Dialect) -> tuple[tuple[str, ...], int]:
+    """The names of the columns, and the byte after them. The first may be empty: pandas writes its index like that.
+
+    Raises:
+        DataError: the file is empty, Parquet, or not of the encoding; or a column has no name, or that of another.
+    """
+    content = b""
+    size = HEADER_BYTES
+    while True:
+        with open_bytes(path) as file:
+            content = file.read(size)
+        if content.startswith(b"PAR1"):
+            raise DataError(f"{path} is a Parquet file. Rename it to .parquet.")
+        skipped = len(BYTE_ORDER_MARK) if content.startswith(BYTE_ORDER_MARK) else 0
+        rows = careful_rows(content[skipped:], dialect)
+        end, cells = next(((skipped + end, cells) for end, cells in rows if cells), (0, []))
+        if end < len(content) or len(content) < size or size >= MAX_ROW_BYTES:
+            break
+        size *= 16  # the row may go on
+    _check_header(cells, path)
+    return tuple(cells), end
+
+
+def _check_header(names: list[str], path: str) -> None:
+    if names in ([], [""]):
+        raise DataError(f"{path} is empty. A CSV file starts with a line of column names.")
+    if not all(map(is_decoded, names)):
+        raise _not_utf8(path)
+    check_names(names, path)
+    if "" in names[1:]:
+        raise DataError(
+            f"{path}: column {names.index('', 1) + 1} has no name. Received the header: {','.join(names)}. Name it."
+        )
+
+
+def is_parquet(path: str) -> bool:
+    """Whether a file is Parquet, whatever its name."""
+    with open_bytes(path) as file:
+        return file.read(4) == b"PAR1"
+
+
+def open_stream(
+    path: str, dialect: Dialect, types: Mapping[str, pa.DataType], *, columns: Sequence[str], block_bytes: int
+) -> pa_csv.CSVStreamingReader | None:
+    """Arrow's reader of the file; None for a header without a line below, which Arrow takes for an error.
+
+    Args:
+        path: the file.
+        dialect: of it.
+        types: by column; Arrow guesses the others by the first block.
+        columns: to read.
+        block_bytes: of the file at a time; Arrow reads 32 blocks ahead.
+
+    Raises:
+        pa.ArrowInvalid: the file is wrong; `explain` says how.
+    """
+    compression = "gzip" if is_packed(path) else None
+    place = locate(path)
+    stream = pa.input_stream(path if isinstance(place, Path) else place.open_file(), compression=compression)
+    try:
+        return pa_csv.open_csv(
+            stream,
+            read_options=pa_csv.ReadOptions(block_size=block_bytes),
+            parse_options=dialect.parse_options(),
+            convert_options=dialect.convert_options(types, columns),
+        )
+    except pa.ArrowInvalid as error:
+        if "Empty CSV file" in str(error):
+            return None
+        raise
+
+
+def stream(
+    path: str, dialect: Dialect, types: Mapping[str, pa.DataType], *, columns: Sequence[str], block_bytes: int
+) -> Iterator[pa.RecordBatch]:
+    """The rows of the file, block by block: see `open_stream`."""
+    yield from open_stream(path, dialect, types, columns=columns, block_bytes=block_bytes) or ()
+
+
+def read_whole(path: str, dialect: Dialect, types: Mapping[str, pa.DataType]) -> pa.Table:
+    """A small table, all columns of it, whose types Arrow guesses by all of their cells.
+
+    Args:
+        path: the file.
+        dialect: of it.
+        types: by column, where they are known; columns that the file lacks are not looked for.
+
+    Raises:
+        DataError: the file is wrong.
+    """
+    try:
+        with open_bytes(path) as file:
+            return pa_csv.read_csv(
+                file, parse_options=dialect.parse_options(), convert_options=dialect.convert_options(types, ())
+            )
+    except pa.ArrowInvalid as error:
+        raise explain(path, dialect, error, block_bytes=BLOCK_BYTES) from None
+
+
+def column_that_does_not_fit(error: pa.ArrowInvalid, names: Sequence[str]) -> str | None:
+    """The column that Arrow could not convert; None if it is about something else."""
+    match = re.search(r"In CSV column #(\d+): CSV conversion error to (\w+)", str(error))
+    return names[int(match[1])] if match else None
+
+
+def explain(path: str, dialect: Dialect, error: pa.ArrowInvalid, *, block_bytes: int) -> DataError:
+    """Say where a file that Arrow refused is wrong. Slow, and exact about lines inside quotes."""
+    csv.field_size_limit(sys.maxsize)
+    try:
+        with io.TextIOWrapper(open_bytes(path), encoding="utf-8-sig", newline="") as file:
+            rows = csv.reader(file, delimiter=dialect.delimiter, strict=True)
+            names = next((row for row in rows if row), [])
+            if not names:
+                return DataError(f"{path} is empty. A CSV file starts with a line of column names.")
+            for row in rows:
+                if row and len(row) != len(names):
+                    return DataError(
+                        f"{path}, line {rows.line_num}: the header has {len(names)} columns, this row has {len(row)}. "
+                        f"Received: {_shortened(','.join(row))}. "
+                        "Mend the row; a comma inside a value needs quotes around it."
+                    )
+    except UnicodeDecodeError:
+        return _not_utf8(path)
+    except csv.Error as csv_error:
+        return DataError(f"{path}, line {rows.line_num}: {csv_error}. Mend the quotes of that line.")
+    if "straddling" in str(error):
+        return DataError(
+            f"{path} has a row that is too long for a CSV file. Received: more than {block_bytes:,} bytes. "
+            "Write the table as Parquet."
+        )
+    return DataError(f"{path} cannot be read as CSV: {error}")
+
+
+def _not_utf8(path: str) -> DataError:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    offset = 0
+    with open_bytes(path) as file:
+        while chunk := file.read(2**20):
+            num_pending = len(decoder.getstate()[0])
+            try:
+                decoder.decode(chunk)
+            except UnicodeDecodeError as error:
+                return DataError(
+                    f"{path} is not UTF-8. Received: byte 0x{error.object[error.start]:02x} at offset "
+                    f"{offset - num_pending + error.start}. Convert it, for example: iconv -f latin1 -t utf-8"
+                )
+            offset += len(chunk)
+    return DataError(f"{path} is not UTF-8: it ends in the middle of a character, at offset {offset}.")
+
+
+def _shortened(text: str, length: int = 80) -> str:
+    return text if len(text) <= length else text[:length] + "..."

@@ -1,0 +1,88 @@
+"""Where the rows of a CSV file end, found without parsing its cells where that is possible.
+
+Quotes are those of RFC 4180: one opens a cell only at its start, and two within a cell are one.
+"""
+
+import csv
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+
+from kubetfx.tables.csv_dialect import Dialect
+
+_NEWLINE, _RETURN, _QUOTE = b"\n"[0], b"\r"[0], b'"'[0]
+
+
+def count_rows(chunk: bytes, dialect: Dialect, *, is_end: bool) -> tuple[int, int]:
+    """Whole rows at the beginning of a chunk of CSV: how many, blank lines apart, and their bytes.
+
+    Args:
+        chunk: starts where a row does.
+        dialect: of the file.
+        is_end: whether the file ends with it.
+    """
+    ends = _plain_row_ends(chunk, dialect)
+    if ends is None:
+        rows = [(end, bool(cells)) for end, cells in careful_rows(chunk, dialect, encoding="latin-1")]
+        if rows and not is_end:
+            rows.pop()  # it may go on in the next chunk
+        return sum(is_row for _, is_row in rows), rows[-1][0] if rows else 0
+    if is_end and chunk and (not len(ends) or ends[-1] < len(chunk)):
+        ends = np.append(ends, len(chunk))
+    if not len(ends):
+        return 0, 0
+    starts = np.concatenate([[0], ends[:-1]])
+    num_blank = sum(chunk[a:b].strip(b"\r\n") == b"" for a, b in _short_lines(starts, ends))
+    return len(ends) - num_blank, int(ends[-1])
+
+
+def careful_rows(chunk: bytes, dialect: Dialect, *, encoding: str | None = None) -> Iterator[tuple[int, list[str]]]:
+    """Where each row ends, and its cells, whatever the quotes. A blank line has no cells.
+
+    Bytes that are not of the encoding come as lone surrogates (PEP 383).
+    """
+    end = 0
+    encoding = encoding or dialect.encoding
+
+    def lines() -> Iterator[str]:
+        nonlocal end
+        for line in chunk.splitlines(keepends=True):
+            end += len(line)
+            yield line.decode(encoding, "surrogateescape")
+
+    csv.field_size_limit(sys.maxsize)
+    for cells in csv.reader(lines(), delimiter=dialect.delimiter):
+        yield end, cells
+
+
+def is_decoded(text: str) -> bool:
+    """Whether a cell of `careful_rows` was wholly of the encoding."""
+    return text.isascii() or not any("\udc80" <= character <= "\udcff" for character in text)
+
+
+def _short_lines(starts: np.ndarray, ends: np.ndarray) -> Iterator[tuple[int, int]]:
+    short = np.flatnonzero(ends - starts <= 2)
+    return zip(starts[short].tolist(), ends[short].tolist(), strict=True)
+
+
+def _plain_row_ends(chunk: bytes, dialect: Dialect) -> np.ndarray | None:
+    """Where rows end, found without looking at every byte in Python; None if that cannot tell.
+
+    A quote opens a cell only at its start, and closes it only at its end. Where all quotes of a chunk are placed like
+    that, a line end is the end of a row if the quotes before it are even in number.
+    """
+    if chunk.count(b"\r") != chunk.count(b"\r\n"):
+        return None
+    data = np.frombuffer(chunk, np.uint8)
+    ends = np.flatnonzero(data == _NEWLINE)
+    quotes = np.flatnonzero(data == _QUOTE)
+    if len(quotes):
+        opening, closing = quotes[::2], quotes[1::2]
+        before = data[opening[opening > 0] - 1]
+        after = data[closing[closing < len(data) - 1] + 1]
+        edges = (ord(dialect.delimiter), _NEWLINE, _QUOTE)
+        if not (np.isin(before, edges).all() and np.isin(after, (*edges, _RETURN)).all()):
+            return None
+        ends = ends[np.searchsorted(quotes, ends) % 2 == 0]
+    return ends + 1

@@ -1,0 +1,38 @@
+"""A Parquet file: its columns, and its rows as a stream of Arrow's blocks."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from kubetfx.errors import DataError
+from kubetfx.storage import locate
+
+
+def open_file(path: str, **options: object) -> pq.ParquetFile:
+    """Arrow's reader of a file on this machine or in a bucket."""
+    place = locate(path)
+    return pq.ParquetFile(path if isinstance(place, Path) else place.open_file(), **options)
+
+
+def schema(path: str) -> pa.Schema:
+    """The columns of the file.
+
+    Raises:
+        DataError: it is not a Parquet file.
+    """
+    try:
+        with open_file(path) as file:
+            return file.schema_arrow
+    except pa.ArrowInvalid:
+        place = locate(path)
+        size = place.stat().st_size if isinstance(place, Path) else place.info().num_bytes
+        problem = "is empty: it is not a Parquet file" if size == 0 else "is not a Parquet file"
+        raise DataError(f"{path} {problem}.") from None
+
+
+def stream(path: str, columns: Sequence[str], *, batch_rows: int) -> Iterator[pa.RecordBatch]:
+    """The rows of the file, so many at a time."""
+    with open_file(path) as file:
+        yield from file.iter_batches(batch_size=batch_rows, columns=list(columns))

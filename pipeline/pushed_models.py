@@ -1,0 +1,82 @@
+"""`kubetfx.load_model`: a pushed model in this process."""
+
+import tempfile
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kubetfx.components.push import push_directory
+from kubetfx.components.push.version_store import MARKER
+from kubetfx.config.loading import as_config
+from kubetfx.config.pipeline import PipelineConfig
+from kubetfx.errors import UsageError
+from kubetfx.serving.model import Model
+from kubetfx.storage import Location, is_url, locate
+
+
+def load_model(source: PipelineConfig | str | Path | Mapping[str, Any], *, version: int | None = None) -> Model:
+    """Load a pushed model, to predict with.
+
+    Args:
+        source: a config, or what `load_config` takes: the model that it pushed; a push directory, also in a bucket; or
+            the folder of one SavedModel.
+        version: of several. Default: the newest.
+
+    Returns:
+        The model. `predict` takes a pandas frame, an Arrow table, a list of dicts or the path of a file.
+
+    Raises:
+        ConfigError: the config is wrong.
+        UsageError: there is no such version, or it cannot be loaded.
+        StorageError: the bucket cannot be read.
+
+    Example:
+        >>> import kubetfx
+        >>> model = kubetfx.load_model("examples/penguins/pipeline.yaml")    # doctest: +SKIP
+        >>> model.predict([{"island": "Dream", "bill_length_mm": 43.2}]).to_pylist()[0]["label"]    # doctest: +SKIP
+        'Chinstrap'
+    """
+    directory = _push_directory(source)
+    if isinstance(directory, Path) and (directory / MARKER).is_file():
+        if version is not None:
+            raise UsageError(f"This folder is one model, without versions. Received: {directory}, version {version}.")
+        return Model.load(directory)
+    return _load_version(directory, pushed_version(directory, version))
+
+
+def pushed_version(directory: Location, version: int | None = None) -> int:
+    """A version that was pushed.
+
+    Args:
+        directory: the push directory.
+        version: the one that is asked for. Default: the newest.
+
+    Raises:
+        UsageError: there is none, or not this one.
+    """
+    versions = push_directory.versions(directory)
+    if not versions:
+        raise UsageError(f"No model was pushed yet. Received: {directory}. Push one with a run.")
+    if version is not None and version not in versions:
+        raise UsageError(f"There is no such version. Received: {version}. There are: {', '.join(map(str, versions))}.")
+    return versions[-1] if version is None else version
+
+
+def _push_directory(source: PipelineConfig | str | Path | Mapping[str, Any]) -> Location:
+    if isinstance(source, str | Path) and (is_url(str(source)) or Path(source).is_dir()):
+        return locate(str(source))
+    return as_config(source).push_path
+
+
+def _load_version(directory: Location, version: int) -> Model:
+    path = push_directory.version_path(directory, version)
+    if isinstance(path, Path):
+        return Model.load(path)
+    copy = tempfile.TemporaryDirectory(prefix="kubetfx-model-")
+    with push_directory.version_here(directory, version) as saved_model:
+        target = Path(copy.name) / str(version)
+        saved_model.rename(target)
+    model = Model.load(target)
+    weakref.finalize(model, copy.cleanup)
+    return model

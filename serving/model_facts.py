@@ -1,0 +1,72 @@
+"""What a model's graph does not say: assets.extra/kubetfx.json, which models/export.py writes into a SavedModel.
+
+Knows neither TensorFlow nor Keras, so that looking into a model costs nothing.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kubetfx.artifacts import MODEL_FACTS
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a model was trained to predict, and from which columns."""
+
+    label: str
+    classes: tuple[str, ...]
+    """Empty for a regression."""
+    inputs: tuple[str, ...]
+    columns: dict[str, str]
+    """TensorFlow's name of the type of every column of the table, by which tf.Examples are read."""
+    network_inputs: tuple[str, ...] = ()
+    """Names of the features that the network takes, in the order of the signature `network`."""
+    image: dict[str, Any] | None = None
+    """For a model of images: how they are decoded (models/image_export.py's ImageInput)."""
+
+
+def read_facts(path: Path) -> ModelFacts | None:
+    """The facts of an exported model.
+
+    Args:
+        path: folder of the SavedModel.
+
+    Returns:
+        None for a model that kubetfx did not export, or that an early version of it exported with fewer facts.
+    """
+    document = _document(path)
+    if not {"label", "classes", "inputs", "columns"} <= document.keys():
+        return None
+    return ModelFacts(
+        document["label"],
+        tuple(document["classes"]),
+        tuple(document["inputs"]),
+        document["columns"],
+        tuple(document.get("network_inputs", ())),
+        document.get("image"),
+    )
+
+
+def read_classes(path: Path) -> tuple[str, ...]:
+    """The classes that the columns of a model's `probabilities` are of, also in a model with fewer facts.
+
+    Args:
+        path: folder of the SavedModel.
+
+    Returns:
+        None of them for a regression, and for a model that kubetfx did not export.
+    """
+    return tuple(_document(path).get("classes", ()))
+
+
+def _document(path: Path) -> dict[str, Any]:
+    file = path / MODEL_FACTS
+    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
+
+
+def network_arguments(features: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Features by the names that they have in the signature `network`: TensorFlow would rewrite their own."""
+    return {f"feature_{index}": features[name] for index, name in enumerate(names)}

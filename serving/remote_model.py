@@ -1,0 +1,123 @@
+"""`kubetfx.Client`: a served model, asked with what a loaded model is asked with, and answering in the same form."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+import pyarrow as pa
+
+from kubetfx.errors import UsageError
+from kubetfx.tables.memory import is_frame
+from kubetfx.tables.missing import MISSING_VALUES
+
+if TYPE_CHECKING:
+    from kubetfx.serving.client import Target
+
+
+class Client:
+    """Asks a server: kubetfx's embedded one, or TensorFlow Serving."""
+
+    def __init__(
+        self,
+        model: str | None = None,
+        *,
+        rest: str | None = None,
+        grpc: str | None = None,
+        version: int | None = None,
+        label: str | None = None,
+        batch_size: int = 256,
+        timeout_seconds: float = 30.0,
+    ) -> None:
+        """Open a connection; nothing is asked yet.
+
+        Args:
+            model: name that the server has it under. Default, over REST: the only one that the server has.
+            rest: `http://HOST:PORT`.
+            grpc: `HOST:PORT`, in place of `rest`.
+            version: Default: the one that the server chooses, usually the newest.
+            label: a version's label, in place of `version`.
+            batch_size: rows per request.
+            timeout_seconds: for a request, and to go on asking a server that is unavailable.
+
+        Raises:
+            UsageError: not exactly one address was given, or it is not one; or both a version and a label.
+        """
+        if bool(rest) == bool(grpc):
+            raise UsageError(
+                f"One server is asked over one protocol. Received: rest={rest!r}, grpc={grpc!r}. Give one."
+            )
+        if version is not None and label is not None:
+            raise UsageError(
+                f"A version and a label say different things. Received: {version} and {label!r}. Give one."
+            )
+        from kubetfx.serving.client import ClientOptions, GrpcClient, RestClient
+
+        options = ClientOptions(batch_size, timeout_seconds, retry_seconds=timeout_seconds)
+        self._client: RestClient | GrpcClient = RestClient(rest, options) if rest else GrpcClient(grpc or "", options)
+        self._model, self._version, self._label = model, version, label
+
+    def predict(self, rows: Any, *, missing_values: Sequence[str] = MISSING_VALUES) -> Any:
+        """Predictions for rows, in their order.
+
+        Args:
+            rows: a pandas frame, an Arrow table, a list of dicts, or the path of a file or of a folder of images.
+            missing_values: what stands for a missing cell in a CSV file.
+
+        Returns:
+            An Arrow table with a row per row: `label`, `score` and `probabilities` per class, or `value`. For a pandas
+            frame, a pandas frame with the same index and a column `probabilities.CLASS` per class.
+
+        Raises:
+            DataError: the rows cannot be read or lack a column, or one cannot be predicted.
+            RequestError: the server refused, or was unavailable for too long.
+            UsageError: the server has several models, and none was named.
+
+        Example:
+            >>> import kubetfx
+            >>> client = kubetfx.Client("penguins", rest="http://localhost:8501")    # doctest: +SKIP
+            >>> client.predict("rows.csv").column("label")[0].as_py()    # doctest: +SKIP
+            'Chinstrap'
+        """
+        from kubetfx.serving import remote_prediction
+
+        answers = remote_prediction.predict(self._client, self._target(), rows, missing_values=missing_values)
+        predictions = pa.Table.from_pylist(answers)
+        if not is_frame(rows):
+            return predictions
+        frame = predictions.flatten().to_pandas()
+        frame.index = rows.index
+        return frame
+
+    def versions(self) -> dict[int, str]:
+        """State of each version of the model, as TensorFlow Serving names it: `AVAILABLE`, `LOADING`, ...
+
+        Raises:
+            RequestError: the server does not know the model, or was unavailable for too long.
+            UsageError: the server has several models, and none was named.
+        """
+        return {status.version: status.state.name for status in self._client.status(self._target().model_name)}
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.__exit__()
+
+    def __enter__(self) -> Self:
+        """The client itself; it is closed at the end."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the connection."""
+        self.close()
+
+    def _target(self) -> "Target":
+        from kubetfx.serving.client import Target
+
+        return Target(self._model or self._only_model(), version=self._version, label=self._label)
+
+    def _only_model(self) -> str:
+        from kubetfx.serving.client import RestClient
+
+        names = self._client.model_names() if isinstance(self._client, RestClient) else []
+        if len(names) != 1:
+            known = f" The server has: {', '.join(names)}." if names else ""
+            raise UsageError(f"A model is asked for by its name. Received: none.{known} Give `model`.")
+        return names[0]

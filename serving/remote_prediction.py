@@ -1,0 +1,88 @@
+"""A server asked for rows from wherever they are, with what `Model.predict` takes and what it says of a bad row."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kubetfx.artifacts import IMAGE_BYTES, IMAGE_PATH
+from kubetfx.errors import RequestError
+from kubetfx.serving import image_requests, model_columns
+from kubetfx.serving.block_prediction import in_words
+from kubetfx.serving.model import first_refusal, refusal, to_prediction
+from kubetfx.serving.model_columns import Feed, ModelColumns
+from kubetfx.serving.row_source import open_rows
+from kubetfx.serving.status import Code
+from kubetfx.tables.missing import MISSING_VALUES
+
+if TYPE_CHECKING:
+    from kubetfx.serving.client import PredictClient, Target
+
+
+def predict(
+    client: "PredictClient", target: "Target", rows: Any, *, missing_values: Sequence[str] = MISSING_VALUES
+) -> list[dict[str, Any]]:
+    """Predictions of a server for rows, in their order.
+
+    Args:
+        client: of the server.
+        target: the model.
+        rows: as `Model.predict` takes them.
+        missing_values: what stands for a missing cell in a CSV file.
+
+    Returns:
+        A dict per row as `to_prediction` makes it. Images that come from files have their `path` in it.
+
+    Raises:
+        DataError: the rows cannot be read or lack a column, or one cannot be predicted.
+        RequestError: the server refused, or was unavailable for too long.
+    """
+    dtypes = {name: np.dtype(dtype) for name, dtype in client.input_dtypes(target).items()}
+    columns = ModelColumns(dtypes, dict.fromkeys(dtypes, False))
+    source = open_rows(rows, columns, missing_values=missing_values)
+    predictions: list[dict[str, Any]] = []
+    for block in source.blocks:
+        feed = model_columns.to_feed(block, columns)
+        if columns.is_of_images:
+            contents, unread = model_columns.read_images(feed.arrays[IMAGE_BYTES], source.root)
+            feed = Feed({IMAGE_BYTES: contents}, feed.table, feed.index, feed.bad).with_bad(unread)
+        if feed.bad:
+            raise first_refusal(feed.bad, before=len(predictions))
+        names = feed.table.column(IMAGE_PATH).to_pylist() if IMAGE_PATH in source.plan.copied else None
+        predictions += _ask(client, target, feed, names, before=len(predictions))
+    return predictions
+
+
+def _ask(
+    client: "PredictClient", target: "Target", feed: Feed, names: Sequence[str] | None, *, before: int
+) -> list[dict[str, Any]]:
+    rows = _to_client_rows(feed.arrays)
+    answers: list[dict[str, Any]] = []
+    try:
+        for answer in client.predict(target, rows):
+            path = {IMAGE_PATH: names[len(answers)]} if names else {}
+            answers.append({**path, **to_prediction(answer)})
+    except RequestError as error:
+        if names is None or error.code != Code.INVALID_ARGUMENT:
+            raise
+        for number in range(len(answers), len(rows)):  # one of the request that was refused
+            try:
+                list(client.predict(target, [rows[number]]))
+            except RequestError as refused:
+                if refused.code != Code.INVALID_ARGUMENT:
+                    raise
+                raise refusal(before + number, in_words(refused.reason), name=names[number]) from refused
+        raise
+    return answers
+
+
+def _to_client_rows(columns: Mapping[str, np.ndarray[Any, Any]]) -> list[dict[str, Any]]:
+    """Columns as rows for a client."""
+    lists = {name: [_to_client_value(name, value) for value in column.tolist()] for name, column in columns.items()}
+    return [dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True)]
+
+
+def _to_client_value(name: str, value: Any) -> Any:
+    if not isinstance(value, bytes):
+        return value
+    return image_requests.to_json(value) if name == IMAGE_BYTES else value.decode()
