@@ -13,12 +13,13 @@ import tensorflow_model_analysis as tfma
 from google.protobuf import text_format
 from sklearn import metrics as sklearn_metrics
 from tensorflow_metadata.proto.v0 import schema_pb2
-from tfx.components.util import model_utils
+from tfx.components.util import examples_utils, model_utils
 from tfx.dsl.components.base import base_beam_executor
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import path_utils
 
 from kubetfx.artifacts import MODEL_FACTS
+from kubetfx.components.data.example_shards import PAYLOAD_FORMAT
 from kubetfx.components.evaluation.evaluation_result import Check, EvaluationResult, read_result
 from kubetfx.components.evaluation.thresholds import effective_thresholds
 from kubetfx.components.evaluator import Executor, why_not_comparable
@@ -91,7 +92,9 @@ def write_examples(folder: Path, labels: np.ndarray, answers: dict[str, np.ndarr
     folder.mkdir(parents=True)
     table = pa.table(columns)
     for shard in range(NUM_SHARDS):
-        pq.write_table(table.take(list(range(shard, len(labels), NUM_SHARDS))), folder / f"data-{shard}.parquet")
+        pq.write_table(
+            table.take(pa.array(range(shard, len(labels), NUM_SHARDS), pa.int64())), folder / f"data-{shard}.parquet"
+        )
 
 
 def evaluate(
@@ -131,6 +134,7 @@ def artifacts_of(
     for name, artifact in artifacts.items():
         artifact.uri = str(folder / name)
     examples.split_names = artifact_utils.encode_split_names(["train", "eval"])
+    examples_utils.set_payload_format(examples, PAYLOAD_FORMAT)
     answers = {"candidate": candidate, "baseline": candidate if baseline is None else baseline}
     write_examples(folder / "examples" / "Split-eval", labels, answers, task=task)
     proto = schema_pb2.Schema()
