@@ -3,6 +3,7 @@
 Nothing heavy is imported before a command runs.
 """
 
+import contextlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,15 +11,26 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kubetfx.cli.invocation import ConfigPath, FormatOption, Overrides, load, open_output
-from kubetfx.errors import UsageError
+from kubetfx.errors import KubetfxError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from kubetfx.cli.output import Output
     from kubetfx.config.pipeline import PipelineConfig
     from kubetfx.kubeflow.lint import Finding
 
 app = typer.Typer()
 _PANEL = "Kubeflow Pipelines"
+_OPTIONS = {
+    "host": "--host URL",
+    "namespace": "--namespace NAMESPACE",
+    "token": "--token TOKEN",
+    "cookies": "--cookies COOKIES",
+    "ca_certificate": "--ca-cert FILE",
+    "parameters": "--param NAME=VALUE",
+}
+"""By the argument of the library."""
 
 PackagePath = Annotated[Path, typer.Argument(metavar="PACKAGE", help="A KFP v2 package.", show_default=False)]
 
@@ -153,6 +165,18 @@ def _source(path: Path, overrides: list[str] | None) -> "PipelineConfig | Path":
     return path
 
 
+@contextlib.contextmanager
+def _arguments_as_options() -> "Iterator[None]":
+    """Errors name arguments of the library in backticks: add what they are called on the command line."""
+    try:
+        yield
+    except KubetfxError as error:
+        options = [option for argument, option in _OPTIONS.items() if f"`{argument}`" in str(error)]
+        if options:
+            error.args = (f"{error}\n  On the command line: {', '.join(options)}",)
+        raise
+
+
 @app.command("submit", rich_help_panel=_PANEL)
 def submit_command(  # noqa: PLR0913, PLR0917 - the options of a command
     config: Source,
@@ -179,26 +203,28 @@ def submit_command(  # noqa: PLR0913, PLR0917 - the options of a command
     """
     output = open_output(format)
     output.begin("Loading")
-    from kubetfx.kubeflow.kfp_client import Connection, RunOptions
+    from kubetfx.kubeflow.kfp_connection import Connection
+    from kubetfx.kubeflow.kfp_runs import RunOptions
     from kubetfx.kubeflow.submission import submit
 
-    document = submit(
-        _source(config, overrides),
-        connection=Connection(host, namespace, token, cookies, ca_cert),
-        parameters=parameters or (),
-        options=RunOptions(experiment, {}, pipeline_root, service_account, run_name),
-        wait=wait,
-        poll_seconds=poll_seconds,
-        progress=output,
-    )
+    with _arguments_as_options():
+        document = submit(
+            _source(config, overrides),
+            connection=Connection(host, namespace, token, cookies, ca_cert),
+            parameters=parameters or (),
+            options=RunOptions(experiment, {}, pipeline_root, service_account, run_name),
+            wait=wait,
+            poll_seconds=poll_seconds,
+            progress=output,
+        )
     if format == "json":
         output.document(document)
     else:
         output.text(document["link"])
 
 
-@app.command(rich_help_panel=_PANEL)
-def schedule(  # noqa: PLR0913, PLR0917 - the options of a command
+@app.command("schedule", rich_help_panel=_PANEL)
+def schedule_command(  # noqa: PLR0913, PLR0917 - the options of a command
     config: Source,
     cron: Annotated[
         str,
@@ -223,21 +249,20 @@ def schedule(  # noqa: PLR0913, PLR0917 - the options of a command
     """Run the pipeline on Kubeflow Pipelines again and again; the same name replaces the schedule before it."""
     output = open_output(format)
     output.begin("Loading")
-    from kubetfx.kubeflow.cron import to_kfp
-    from kubetfx.kubeflow.kfp_client import Connection, RunOptions, parse_parameters
-    from kubetfx.kubeflow.submission import package_of, upload
+    from kubetfx.kubeflow.kfp_connection import Connection
+    from kubetfx.kubeflow.kfp_runs import RunOptions
+    from kubetfx.kubeflow.submission import schedule
 
-    kfp_cron = to_kfp(cron)
-    connection = Connection(host, namespace, token, cookies, ca_cert)
-    source = _source(config, overrides)
-    with package_of(source, parameters=parameters or (), progress=output) as (package, configured_account):
-        values = parse_parameters(parameters or (), package)
-        client, version = upload(package, connection, output)
-        options = RunOptions(experiment, values, pipeline_root, service_account or configured_account)
-        made = client.schedule(
-            version, name=name or package.name, cron=kfp_cron, options=options, max_concurrency=max_concurrency
+    with _arguments_as_options():
+        made = schedule(
+            _source(config, overrides),
+            cron,
+            connection=Connection(host, namespace, token, cookies, ca_cert),
+            parameters=parameters or (),
+            options=RunOptions(experiment, {}, pipeline_root, service_account, name),
+            max_concurrency=max_concurrency,
+            progress=output,
         )
-    output.end()
     if format == "json":
         output.document(asdict(made))
     else:

@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 from kubetfx.errors import CompileError, UsageError
 from kubetfx.kubeflow.executor_io import local_path
+from kubetfx.kubeflow.lint_rules.containers import FORMER_ENTRYPOINT_RULE
 from kubetfx.kubeflow.metadata_store import Output, RunMetadata, TaskStart
 from kubetfx.kubeflow.package_document import Package
 
@@ -98,9 +99,10 @@ class Emulator:
 
         Raises:
             TaskFailedError: a task failed; exit handlers have run.
-            UsageError: a run parameter is unknown or missing.
+            UsageError: a run parameter is unknown or missing, or an earlier kubetfx compiled the package.
             CompileError: Kubeflow Pipelines would not run a task of the package.
         """
+        _refuse_former_entrypoint(self._package)
         root = self._package.spec["root"]
         parameters = self._run_parameters(arguments)
         self._metadata = self._open_metadata()
@@ -361,6 +363,13 @@ class _Scope:
             return self.artifacts[spec["componentInputArtifact"]]
         source = spec["taskOutputArtifact"]
         return self.results[source["producerTask"]].artifacts[source["outputArtifactKey"]]
+
+
+def _refuse_former_entrypoint(package: Package) -> None:
+    for finding in FORMER_ENTRYPOINT_RULE.findings(package):
+        raise UsageError(
+            f"No task of this package can run. Received: {finding.place}, {finding.what}. {finding.remedy}"
+        )
 
 
 def _in_order(tasks: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

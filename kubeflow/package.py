@@ -13,8 +13,9 @@ from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.config.section import nearest
 from kubetfx.errors import ConfigError, UsageError
 from kubetfx.kubeflow import user_modules
-from kubetfx.kubeflow.compiler import Extras, RunParameterTarget, compile_pipeline, write_package
-from kubetfx.kubeflow.tfx_node import RunParameter
+from kubetfx.kubeflow.compiler import compile_pipeline, write_package
+from kubetfx.kubeflow.runtime_parameters import RunParameter
+from kubetfx.kubeflow.task_plan import Extras, RunParameterTarget
 from kubetfx.pipeline.code_digest import code_digest
 from kubetfx.pipeline.definition import pipeline_of
 from kubetfx.user_code import importable
@@ -123,7 +124,7 @@ def unseen_paths(config: PipelineConfig, *, given: Collection[str] = ()) -> list
             continue
         blind = [name for name in components if not _is_mounted(path, config.kubeflow.of_component(name))]
         if blind:
-            instead = f", or give each run --param {parameter}=PLACE" if parameter else ""
+            instead = f", or give each run the parameter {parameter}" if parameter else ""
             lines.append(
                 f"{key} is no bucket, and on no volume of {' and '.join(blind)}: the pods see nothing of this machine. "
                 f"Received: {path}. Mount a claim (kubeflow.every_component.volumes){instead}."

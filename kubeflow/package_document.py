@@ -1,6 +1,6 @@
 """Reading a KFP v2 package: the PipelineSpec, the platform document beside it, and where each value stands in the file.
 
-What open-source KFP makes of a package is kubeflow/lint.py's.
+What open-source KFP makes of a package is kubeflow/lint_rules/'s.
 """
 
 import functools
@@ -116,6 +116,12 @@ def mappings(value: Mapping[str, Any], key: str) -> dict[str, Mapping[str, Any]]
     return {str(name): inner for name, inner in mapping(value, key).items() if isinstance(inner, Mapping)}
 
 
+def words(container: Mapping[str, Any], key: str) -> list[str]:
+    """The `command` or the `args` of a container, empty if something else stands there."""
+    found = container.get(key)
+    return [str(word) for word in found] if isinstance(found, list) else []
+
+
 def component_ref(task: Task) -> str:
     """Name of the component that a task runs."""
     return str(mapping(task.spec, "componentRef").get("name") or "")
@@ -175,7 +181,7 @@ def is_package(path: Path) -> bool:
     return True
 
 
-_COMPILE = "Make one with `kubetfx compile CONFIG --output package.yaml`."
+_COMPILE = "Make one with `kubetfx compile`."
 
 
 def _read_text(path: Path) -> str:

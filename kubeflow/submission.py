@@ -1,6 +1,7 @@
-"""`kubetfx.submit`: a config or a package becomes a run on Kubeflow Pipelines."""
+"""`kubetfx.submit`: a config or a package becomes a run on Kubeflow Pipelines, or a schedule of runs."""
 
 import contextlib
+import datetime
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -9,18 +10,17 @@ from typing import Any
 
 from kubetfx.config.loading import as_config
 from kubetfx.config.pipeline import PipelineConfig
+from kubetfx.errors import UsageError
 from kubetfx.kubeflow.compilation import compile
-from kubetfx.kubeflow.kfp_client import (
-    Connection,
-    FollowOptions,
-    KubeflowClient,
-    PipelineVersion,
-    RunOptions,
-    default_run_name,
-    parse_parameters,
-    refuse_broken,
-)
-from kubetfx.kubeflow.package_document import Package, is_package
+from kubetfx.kubeflow.cron import to_kfp
+from kubetfx.kubeflow.kfp_connection import Connection, OpenConnection
+from kubetfx.kubeflow.kfp_runs import FollowOptions, RunOptions, follow, start
+from kubetfx.kubeflow.lint import lint
+from kubetfx.kubeflow.package_document import Package, is_package, read_package
+from kubetfx.kubeflow.parameter_values import parse_parameters
+from kubetfx.kubeflow.pipeline_versions import PipelineVersion, upload
+from kubetfx.kubeflow.recurring_runs import Schedule
+from kubetfx.kubeflow.recurring_runs import schedule as create_schedule
 from kubetfx.progress import Begin, End, Message, Progress, silent
 
 Source = PipelineConfig | str | Path | Mapping[str, Any]
@@ -67,18 +67,61 @@ def submit(
         'http://localhost:8080/#/runs/details/5f0c...'
     """
     with package_of(config, parameters=parameters, progress=progress) as (package, configured_account):
-        values = {**options.parameters, **parse_parameters(_as_texts(parameters), package)}
-        client, version = upload(package, connection or Connection(host), progress)
-        account = options.service_account or configured_account
-        settled = replace(options, parameters=values, service_account=account)
-        run = client.start(version, run_name=options.name or default_run_name(package), options=settled)
-        progress(End())
-        progress(Message(f"{run.name}: {run.link}"))
-        document: dict[str, Any] = {"run_id": run.run_id, "name": run.name, "link": run.link, "state": "PENDING"}
-        if wait:
-            document = client.follow(run, package, options=FollowOptions(poll_seconds), progress=progress)
-            progress(Message(f"Succeeded: {run.link}", style="green"))
+        settled = _settled(options, parameters, package, configured_account)
+        with _connected(connection or Connection(host), progress) as kfp:
+            version = _upload(kfp, package, progress)
+            progress(Begin("Starting the run"))
+            run = start(kfp, version, run_name=options.name or _default_run_name(package), options=settled)
+            progress(End())
+            progress(Message(f"{run.name}: {run.link}"))
+            document: dict[str, Any] = {"run_id": run.run_id, "name": run.name, "link": run.link, "state": "PENDING"}
+            if wait:
+                document = follow(kfp, run, package, options=FollowOptions(poll_seconds), progress=progress)
+                progress(Message(f"Succeeded: {run.link}", style="green"))
     return {**document, "pipeline_id": version.pipeline_id, "version_id": version.version_id}
+
+
+def schedule(
+    config: Source,
+    cron: str,
+    *,
+    connection: Connection = Connection(),  # noqa: B008 - it is frozen
+    parameters: Sequence[str] | Mapping[str, Any] = (),
+    options: RunOptions = RunOptions(),  # noqa: B008 - it is frozen
+    max_concurrency: int = 1,
+    progress: Progress = silent,
+) -> Schedule:
+    """Upload a pipeline to Kubeflow Pipelines, and run it again and again; a schedule of the same name is replaced.
+
+    Args:
+        config: of the pipeline, what `load_config` takes, or the path of a compiled package.
+        cron: minute, hour, day, month, weekday; or six fields, with seconds in front.
+        connection: where Kubeflow Pipelines is, and who asks.
+        parameters: run parameters, as a mapping or as texts `name=value`.
+        options: name of the schedule (default: the pipeline's), experiment, pipeline root, and the service account of
+            the pods.
+        max_concurrency: runs at the same time, 1 to 10.
+        progress: is given each event as it happens.
+
+    Raises:
+        ConfigError: the config is wrong.
+        CompileError: the pipeline cannot be expressed as a package.
+        UsageError: the package has faults that Kubeflow Pipelines refuses, or a parameter that it does not have; or
+            the times are none.
+        KubeflowError: Kubeflow Pipelines cannot be reached, or refuses what it is asked.
+    """
+    times = to_kfp(cron)
+    with package_of(config, parameters=parameters, progress=progress) as (package, configured_account):
+        settled = _settled(options, parameters, package, configured_account)
+        with _connected(connection, progress) as kfp:
+            version = _upload(kfp, package, progress)
+            progress(Begin("Scheduling"))
+            name = options.name or package.name
+            made = create_schedule(
+                kfp, version, name=name, cron=times, options=settled, max_concurrency=max_concurrency
+            )
+            progress(End())
+    return made
 
 
 @contextlib.contextmanager
@@ -98,7 +141,7 @@ def package_of(
         UsageError: the package has faults that Kubeflow Pipelines refuses.
     """
     if isinstance(source, str | Path) and is_package(Path(source)):
-        yield refuse_broken(Path(source)), None
+        yield _unbroken(Path(source), progress), None
         return
     config = as_config(source)
     progress(Begin("Compiling"))
@@ -111,22 +154,58 @@ def package_of(
 
         for line in unseen_paths(config, given=[text.partition("=")[0] for text in _as_texts(parameters)]):
             progress(Message(line, style="yellow"))
-        yield refuse_broken(path), config.kubeflow.service_account
+        yield _unbroken(path, progress), config.kubeflow.service_account
 
 
-def upload(package: Package, connection: Connection, progress: Progress) -> tuple[KubeflowClient, PipelineVersion]:
-    """Upload a package, unless Kubeflow Pipelines has this very version of it.
+def _settled(
+    options: RunOptions, parameters: Sequence[str] | Mapping[str, Any], package: Package, account: str | None
+) -> RunOptions:
+    """The options with the parameters' values, and with the config's service account unless they name one."""
+    values = {**options.parameters, **parse_parameters(_as_texts(parameters), package)}
+    return replace(options, parameters=values, service_account=options.service_account or account)
 
-    Raises:
-        KubeflowError: Kubeflow Pipelines cannot be reached, or refuses it.
-    """
-    progress(Begin("Uploading"))
-    client = KubeflowClient(connection)
-    version = client.upload(package)
+
+@contextlib.contextmanager
+def _connected(connection: Connection, progress: Progress) -> Iterator[OpenConnection]:
+    progress(Begin("Connecting to Kubeflow Pipelines"))
+    with OpenConnection(connection) as kfp:
+        yield kfp
+
+
+def _upload(kfp: OpenConnection, package: Package, progress: Progress) -> PipelineVersion:
+    progress(Begin("Uploading the package"))
+    version = upload(kfp, package)
     progress(End())
     state = "uploaded" if version.is_new else "as it was"
     progress(Message(f"Pipeline {package.name}, version {version.name}: {state}"))
-    return client, version
+    return version
+
+
+def _unbroken(path: Path, progress: Progress) -> Package:
+    """Read a package, and refuse what Kubeflow Pipelines would refuse.
+
+    Raises:
+        UsageError: it is no package, or Kubeflow Pipelines would refuse it.
+    """
+    progress(Begin("Checking the package"))
+    errors = [finding for finding in lint(path) if finding.severity == "error"]
+    if errors:
+        shown = "\n".join(f"  {finding.place}: {finding.what}. {finding.remedy}" for finding in errors[:10])
+        raise UsageError(
+            f"Kubeflow Pipelines would refuse this package. Received: {path}, {len(errors)} faults:\n{shown}"
+        )
+    package = read_package(path)
+    if package.spec_place:
+        raise UsageError(
+            f"Kubernetes takes this, and the API of Kubeflow Pipelines does not. Received: {path}, a PipelineVersion. "
+            f"Compile it as a package and not as a Kubernetes manifest, or apply it: kubectl apply -f {path}"
+        )
+    return package
+
+
+def _default_run_name(package: Package) -> str:
+    """The pipeline's name and the time, by the second."""
+    return f"{package.name} {datetime.datetime.now():%Y-%m-%d %H:%M:%S}"
 
 
 def _as_texts(parameters: Sequence[str] | Mapping[str, Any]) -> Sequence[str]:

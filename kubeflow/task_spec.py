@@ -133,7 +133,7 @@ class TaskSpec(Contract):
             place = ".".join(map(str, first["loc"]))
             raise KubetfxError(
                 "The image holds another kubetfx than the one that compiled the package, and does not understand the "
-                f"task. Received: --task with {place or 'no JSON'}: {first['msg']}. Build the image from the kubetfx "
+                f"task. Received: {place or 'no JSON'}: {first['msg']}. Build the image from the kubetfx "
                 "that compiles, or compile with the one in the image."
             ) from None
 

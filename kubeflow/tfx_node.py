@@ -1,14 +1,12 @@
 """From a TFX node to its part of a task's description: classes by import path, exec properties, channels.
 
 What a node cannot say in a cluster is a CompileError that names it. Tasks and their dependencies are
-kubeflow/compiler.py's.
+kubeflow/task_plan.py's.
 """
 
 import json
-import keyword
 import pkgutil
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,13 +24,13 @@ from tfx.dsl.input_resolution.strategies.latest_artifact_strategy import LatestA
 from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
 from tfx.dsl.placeholder import placeholder as ph
 from tfx.orchestration import pipeline as tfx_pipeline
-from tfx.orchestration.data_types import RuntimeParameter
 from tfx.orchestration.kubeflow.decorators import FinalStatusStr
 from tfx.types import channel as tfx_channel
 from tfx.types import channel_utils
 
 from kubetfx.errors import CompileError
-from kubetfx.kubeflow.task_spec import Override, ParameterType, Property
+from kubetfx.kubeflow.runtime_parameters import RunParameter, merge_parameters, take_parameters
+from kubetfx.kubeflow.task_spec import Override, Property
 
 PUSH_DIRECTORY = "push_directory"
 """Exec property of our nodes that look at, or change, what is served."""
@@ -42,18 +40,7 @@ PUSH_PROPERTIES = (PUSH_DIRECTORY, "push_destination")
 MODULE_FILE_PROPERTY = "module_file"
 
 _INFRA_VALIDATOR = "tfx.components.infra_validator.executor"
-_PARAMETER_TYPES: Mapping[type, ParameterType] = {int: "int", float: "float", str: "str"}
 _INPUT_TYPES = (tfx_channel.OutputChannel, tfx_channel.UnionChannel)
-
-
-@dataclass(frozen=True)
-class RunParameter:
-    """A parameter of the package that a run may set."""
-
-    name: str
-    type: ParameterType
-    default: int | float | str | None
-    """None: a run must say."""
 
 
 @dataclass(frozen=True)
@@ -309,13 +296,10 @@ def _properties(
             text = json_format.MessageToJson(value, preserving_proto_field_name=True, indent=None, sort_keys=True)
             properties[name] = Property(value=text, message=path)
         else:
-            document, found = _take_parameters(value)
-            overrides = tuple(
-                Override(parameter=_parameter_name(p, node_id=node.id), type=_parameter_type(p), path=path)
-                for path, p in found
-            )
+            document, found = take_parameters(value, node_id=node.id)
+            overrides = tuple(Override(parameter=p.name, type=p.type, path=path) for path, p in found)
             for _, parameter in found:
-                _add_parameter(parameters, parameter, node_id=node.id)
+                merge_parameters(parameters, {parameter.name: parameter}, node_id=node.id)
             properties[name] = Property(value=_plain(document, node_id=node.id, name=name), overrides=overrides)
     return properties, parameters, final_status
 
@@ -334,94 +318,6 @@ def _dynamic_property(
         return keys[channels]
 
     return Property(placeholder=encode_predicate(value, key_of))
-
-
-def _take_parameters(value: Any) -> tuple[Any, list[tuple[tuple[str, ...], RuntimeParameter]]]:
-    """A property with each RuntimeParameter in it replaced by its default, and where they stood.
-
-    TFX writes those that stand inside a message into its JSON text.
-    """
-    if isinstance(value, RuntimeParameter):
-        return value.default, [((), value)]
-    if not isinstance(value, str) or '"RuntimeParameter' not in value.replace("\\", ""):
-        return value, []
-    found: list[tuple[tuple[str, ...], RuntimeParameter]] = []
-    document = _replace_parameters(_parsed(value), (), found)
-    return (json.dumps(document) if found else value), found
-
-
-def _parsed(text: str) -> Any:
-    """What a JSON text says; None for another text."""
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return None
-
-
-def _replace_parameters(
-    document: Any, path: tuple[str, ...], found: list[tuple[tuple[str, ...], RuntimeParameter]]
-) -> Any:
-    parameter = _as_parameter(document)
-    if parameter is not None:
-        found.append((path, parameter))
-        return parameter.default
-    if isinstance(document, dict):
-        return {key: _replace_parameters(inner, (*path, key), found) for key, inner in document.items()}
-    if isinstance(document, list):
-        return [_replace_parameters(inner, (*path, str(index)), found) for index, inner in enumerate(document)]
-    return document
-
-
-def _as_parameter(document: Any) -> RuntimeParameter | None:
-    if isinstance(document, str) and document.startswith("{") and '"RuntimeParameter"' in document:
-        document = _parsed(document)
-    if not isinstance(document, dict) or document.get("__class__") != "RuntimeParameter":
-        return None
-    names: dict[Any, type] = {kind.__name__: kind for kind in _PARAMETER_TYPES}
-    kind = names.get((document.get("ptype") or {}).get("__class__", ""))
-    return RuntimeParameter(document["name"], kind, document["default"], document["description"])
-
-
-def identifier(name: str) -> str:
-    """A name as Kubeflow Pipelines and Python take it: of letters, digits and underscores, a letter first."""
-    text = re.sub(r"\W", "_", name, flags=re.ASCII).lower().strip("_") or "node"
-    if keyword.iskeyword(text):
-        return f"{text}_"
-    return f"n_{text}" if text[0].isdigit() else text
-
-
-def _parameter_name(parameter: RuntimeParameter, *, node_id: str) -> str:
-    if not re.search("[A-Za-z0-9]", parameter.name):
-        raise CompileError(
-            f"{node_id}: a RuntimeParameter's name needs an ASCII letter or digit. Received: {parameter.name!r}. "
-            "Give it another name."
-        )
-    return identifier(parameter.name)
-
-
-def _parameter_type(parameter: RuntimeParameter) -> ParameterType:
-    return _PARAMETER_TYPES[parameter.ptype or (type(parameter.default) if parameter.default is not None else str)]
-
-
-def _add_parameter(parameters: dict[str, RunParameter], parameter: RuntimeParameter, *, node_id: str) -> None:
-    name = _parameter_name(parameter, node_id=node_id)
-    new = RunParameter(name, _parameter_type(parameter), parameter.default)
-    merge_parameters(parameters, {name: new}, node_id=node_id)
-
-
-def merge_parameters(into: dict[str, RunParameter], new: Mapping[str, RunParameter], *, node_id: str) -> None:
-    """Add parameters that may be there already.
-
-    Raises:
-        CompileError: two of the same name differ.
-    """
-    for name, parameter in new.items():
-        if into.setdefault(name, parameter) != parameter:
-            raise CompileError(
-                f"{node_id}: the RuntimeParameter {name!r} has another type or default elsewhere. "
-                f"Received: {parameter.type} {parameter.default!r}, and {into[name].type} {into[name].default!r}. "
-                "Give both the same, or different names."
-            )
 
 
 def _plain(value: Any, *, node_id: str, name: str) -> Any:

@@ -122,8 +122,8 @@ class Console:
                 self.begin(event.label)
             case End():
                 self.end()
-            case NodeBegins():
-                self.begin(f"{_position(event)} {event.node_id}  running")
+            case NodeBegins():  # the line comes when it ends
+                self._spin(f"{_position(event)} {event.node_id}  running")
             case NodeEnds():
                 self.end()
                 state = f"[{_STATE_STYLES[event.state]}]{event.state}[/]"
@@ -135,21 +135,10 @@ class Console:
         self._talk.print(escape(message), style=style, soft_wrap=True)
 
     def begin(self, label: str) -> None:
-        """Something takes a while: a spinner on a terminal, nothing elsewhere."""
-        self.end()
-        if not self._talk.is_terminal or self._talk.quiet:
-            return
-        self._spinner = RichProgress(
-            SpinnerColumn(),
-            TextColumn("{task.description}", markup=False),
-            TimeElapsedColumn(),
-            console=self._talk,
-            transient=True,
-            redirect_stdout=False,  # what others write goes where file descriptors 1 and 2 point: to the node's log
-            redirect_stderr=False,
-        )
-        self._spinner.add_task(label)
-        self._spinner.start()
+        """Something takes a while: a spinner on a terminal, a line elsewhere."""
+        self._spin(label)
+        if self._spinner is None:
+            self.say(str(Begin(label)))
 
     def update(self, label: str) -> bool:
         """Say how far it is. False: there is no spinner to say it in."""
@@ -164,6 +153,22 @@ class Console:
         if self._spinner:
             self._spinner.stop()
             self._spinner = None
+
+    def _spin(self, label: str) -> None:
+        self.end()
+        if not self._talk.is_terminal or self._talk.quiet:
+            return
+        self._spinner = RichProgress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            TimeElapsedColumn(),
+            console=self._talk,
+            transient=True,
+            redirect_stdout=False,  # what others write goes where file descriptors 1 and 2 point: to the node's log
+            redirect_stderr=False,
+        )
+        self._spinner.add_task(label)
+        self._spinner.start()
 
 
 def _standard_error() -> TextIO:

@@ -47,20 +47,20 @@ def write_config(data_path: str, *, label: str | None, path: Path) -> None:
         DataError: the table cannot be read, or has no such label; or the images are of fewer than two classes.
     """
     if path.exists():
-        raise UsageError(f"{path} exists and is not overwritten. Choose another name: --output other.yaml")
+        raise UsageError(f"{path} exists and is not overwritten. Choose another name.")
     place = data_path if is_url(data_path) else os.path.abspath(data_path)
     shown_path = place if is_url(place) else os.path.relpath(place, path.resolve().parent)
     if _is_of_images(place):
         if label is not None:
             raise UsageError(
-                f"Images are of the class whose folder they are in. Received: --label {label}, and a folder of "
-                f"images: {data_path}. Leave --label out; or list path and label of each file in a CSV."
+                f"Images are of the class whose folder they are in. Received: label {label}, and a folder of "
+                f"images: {data_path}. Leave the label out; or list path and label of each file in a CSV."
             )
         text = _render_images(place, shown_path=shown_path)
     elif label is None:
         raise UsageError(
-            f"The column to predict is not known. Received: {data_path}, and no --label. Name it: --label COLUMN. "
-            "Images need none, and a folder with a sub-directory for each class."
+            f"The column to predict is not known. Received: {data_path}, and no label. Name that column as the "
+            "label. Images need none, and a folder with a sub-directory for each class."
         )
     else:
         text = _render_table(place, label, shown_path=shown_path)

@@ -51,7 +51,7 @@ def test_compile_says_which_places_no_pod_sees(kubetfx, config):
     assert "data.path is no bucket, and on no volume of TableExampleGen: " in talk
     assert "Received: /data." in talk
     assert "serving.push_directory is no bucket, and on no volume of ServedModelResolver and Pusher: " in talk
-    assert "give each run --param push_directory=PLACE" in talk
+    assert "give each run the parameter push_directory" in talk
 
     mounted = kubetfx(
         *("compile", config, "--output", target, "--set", "serving.push_directory=s3://b/models"),
@@ -68,4 +68,4 @@ def test_resources_for_git_ops_are_not_submitted(kubetfx, config):
     refused = kubetfx("submit", target, "--host", "http://127.0.0.1:1")
 
     assert refused.exit_code == 2
-    assert f"Received: {target}, a PipelineVersion. Compile without --kubernetes-manifest, or" in refused.stderr
+    assert f"Received: {target}, a PipelineVersion. Compile it as a package and not as a" in refused.stderr

@@ -67,6 +67,9 @@ class KfpServer:
     """By pipeline, the newest first."""
     packages: dict[str, str] = field(default_factory=dict)
     """Text by version."""
+    unlabelled: dict[str, str] = field(default_factory=dict)
+    """Text by name of PipelineVersions that were applied without the label of their pipeline, so that no list has
+    them."""
     experiments: dict[str, dict[str, Any]] = field(default_factory=dict)
     runs: dict[str, dict[str, Any]] = field(default_factory=dict)
     looks: dict[str, int] = field(default_factory=dict)
@@ -101,7 +104,8 @@ class KfpServer:
 
     def upload_version(self, package: str, query: Mapping[str, str]) -> Any:
         _refuse_package(package)
-        if query["name"] in [version["display_name"] for version in self.versions[query["pipelineid"]]]:
+        listed = [version["name"] for version in self.versions[query["pipelineid"]]]
+        if query["name"] in [*listed, *self.unlabelled]:
             raise RefusedError(409, "Failed to create a pipeline version")
         return self._add_version(query["pipelineid"], query["name"], query.get("description"), package)
 
@@ -111,6 +115,10 @@ class KfpServer:
         size = min(int(query["page_size"]), self.page_size)
         token = {"next_page_token": str(start + size)} if start + size < len(versions) else {}
         return {"pipeline_versions": versions[start : start + size], "total_size": len(versions), **token}
+
+    def label(self, name: str, *, pipeline_id: str) -> None:
+        """As `kubectl label` does."""
+        self._add_version(pipeline_id, name, None, self.unlabelled.pop(name))
 
     def _add_version(self, pipeline_id: str, name: str, description: str | None, package: str) -> dict[str, Any]:
         version = {

@@ -92,9 +92,9 @@ def test_task_ends_with_0_and_its_output(tmp_path):
         (
             '{"role": "nodes", "walks": 1}',
             "{}",
-            r"The task: .*Received: --task with walks: Extra inputs .*Build the image",
+            r"The task: .*Received: walks: Extra inputs .*Build the image",
         ),
-        ("{", "{}", r"The task: .*Received: --task with no JSON: .*Build the image"),
+        ("{", "{}", r"The task: .*Received: no JSON: .*Build the image"),
         ("{}", "{{$}}", r"The task: .*no ExecutorInput .*Received: \{\{\$\}\} .*kfp-local"),
         ('{"nodes": [{"id": "Own", "executor": "json.No"}]}', NO_OUTPUTS, "Own: what the node runs cannot be imported"),
         ("{}", '{"outputs": {}}', r"The task: .*no ExecutorInput .*Received: .*'outputFile'"),

@@ -27,6 +27,7 @@ def test_console_writes_the_lines_of_a_log():
         console(event)
 
     assert log.getvalue().splitlines() == [
+        "Loading TFX ...",
         "[3/11]   SchemaGen            done in 1.2 s",
         "[4/11]   Trainer              cached",
         "[5/11]   Pusher               failed after 2.0 s",

@@ -43,9 +43,9 @@ def test_label_is_for_tables_alone(tmp_path: Path) -> None:
     photos = write_images(tmp_path / "photos", edge=8, a=1, b=1)
     (tmp_path / "table.csv").write_text("a,b\n1,2\n")
 
-    with pytest.raises(UsageError, match=r"of the class whose folder they are in\. Received: --label a"):
+    with pytest.raises(UsageError, match=r"of the class whose folder they are in\. Received: label a"):
         write_config(str(photos), label="a", path=tmp_path / "pipeline.yaml")
-    with pytest.raises(UsageError, match=r"Received: .*table\.csv, and no --label\. Name it"):
+    with pytest.raises(UsageError, match=r"Received: .*table\.csv, and no label\. Name that column"):
         write_config(str(tmp_path / "table.csv"), label=None, path=tmp_path / "pipeline.yaml")
     assert not (tmp_path / "pipeline.yaml").exists()
 

@@ -1,0 +1,192 @@
+"""A connection to Kubeflow Pipelines, on `kfp.Client`: where it is, who asks, and errors that say what to do."""
+
+import contextlib
+import io
+import json
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import kfp
+import kfp_server_api
+import urllib3
+from kfp.client.set_volume_credentials import ServiceAccountTokenVolumeCredentials
+
+from kubetfx.errors import KubeflowError, UsageError
+from kubetfx.kubeflow import kfp_errors
+
+TIMEOUT_SECONDS = (10.0, 120.0)
+"""To connect, and to answer. The generated API client would wait for ever."""
+PAGE_SIZE = 100
+_EQUALS = 1
+"""The operation of KFP's filters."""
+
+_TOKEN_PATHS = ("KF_PIPELINES_SA_TOKEN_PATH", "/var/run/secrets/kubeflow/pipelines/token")
+"""The variable that names the file of a service account's token, and where it is without one."""
+
+
+@dataclass(frozen=True)
+class Connection:
+    """Where Kubeflow Pipelines is, and who asks."""
+
+    host: str | None = None
+    """URL. None: KF_PIPELINES_ENDPOINT, or the service in the cluster around, or the cluster of kubectl's context."""
+    namespace: str | None = None
+    """The profile's namespace, where KFP serves several users."""
+    token: str | None = None
+    """A bearer token. None: KUBETFX_KFP_TOKEN; in a pod, that of its service account."""
+    cookies: str | None = None
+    """Cookies of a session in the browser: `authservice_session=...`. None: KUBETFX_KFP_COOKIES."""
+    ca_certificate: Path | None = None
+    """Certificate of the authority that signed the server's."""
+
+
+class OpenConnection:
+    """Kubeflow Pipelines at one place.
+
+    Raises:
+        KubeflowError: it cannot be reached, or refuses to be asked.
+        UsageError: no namespace, where one is needed.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it tells of each try
+        self.host = connection.host or os.environ.get("KF_PIPELINES_ENDPOINT") or ""
+        self.token = connection.token or os.environ.get("KUBETFX_KFP_TOKEN")
+        self.cookies = connection.cookies or os.environ.get("KUBETFX_KFP_COOKIES")
+        self._given_namespace = connection.namespace
+        if self.host and not self.host.startswith(("http://", "https://")):
+            raise UsageError(f"`host` takes a URL. Received: {self.host}. Try http://{self.host}.")
+        with self.explained("ask for its health"):
+            self.api = self._connect(connection.ca_certificate)
+            self.is_multi_user = bool(self.api.get_kfp_healthz().multi_user)
+        self.host = self.api._existing_config.host
+        _bound_waiting(self.api._run_api.api_client.rest_client)
+        self.namespace = connection.namespace or self.api.get_user_namespace() or None
+        if self.is_multi_user and not self.namespace:
+            raise UsageError(
+                f"Kubeflow Pipelines at {self.host} serves several users, so it needs to know whose the pipeline is. "
+                "Received: no namespace. Name that of your profile: `namespace`."
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Let go of the connections that `kfp.Client` keeps."""
+        api_client = self.api._run_api.api_client
+        api_client.rest_client.pool_manager.clear()
+        api_client.close()
+
+    @property
+    def api_namespace(self) -> str | None:
+        """KFP for one user refuses to be told a namespace."""
+        return self.namespace if self.is_multi_user else None
+
+    def experiment_id(self, name: str) -> str:
+        """Of the experiment of that name, which is made where there is none."""
+        return str(self.api.create_experiment(name, namespace=self.api_namespace).experiment_id)
+
+    def link(self, path: str) -> str:
+        """Address of a page of the UI."""
+        return f"{str(self.api._get_url_prefix()).rstrip('/')}/#/{path}"
+
+    @contextlib.contextmanager
+    def explained(self, what: str) -> Iterator[None]:
+        """Say what to do about what goes wrong inside.
+
+        Args:
+            what: is asked for, as a verb: `upload the pipeline`.
+
+        Raises:
+            KubeflowError: refused, or not reached.
+        """
+        try:
+            yield
+        except _LoginPageError:
+            raise KubeflowError(kfp_errors.login_page(self.host)) from None
+        except kfp_server_api.ApiException as error:
+            message = kfp_errors.refusal(error, what, host=self.host, namespace=self._given_namespace)
+            raise KubeflowError(message) from error
+        except urllib3.exceptions.HTTPError as error:
+            raise KubeflowError(kfp_errors.unreachable(error, self.host)) from error
+
+    def _connect(self, ca_certificate: Path | None) -> "_Client":
+        credentials = None
+        path = Path(os.environ.get(_TOKEN_PATHS[0]) or _TOKEN_PATHS[1])
+        if self.host and not (self.token or self.cookies) and path.is_file():
+            credentials = ServiceAccountTokenVolumeCredentials(str(path))
+        with warnings.catch_warnings(), quiet():
+            warnings.simplefilter("ignore")
+            return _Client(
+                host=self.host or None,  # not the namespace: in a cluster, it would look for KFP itself there
+                existing_token=self.token,
+                cookies=self.cookies,
+                ssl_ca_cert=str(ca_certificate) if ca_certificate else None,
+                credentials=credentials,
+            )
+
+
+def all_pages(ask: Callable[[str], Any], key: str) -> list[Any]:
+    """Everything of a list that KFP gives a page at a time.
+
+    Args:
+        ask: for the page of a token; the first has the empty one.
+        key: of the list in the answer.
+    """
+    found: list[Any] = []
+    token = ""
+    while True:
+        page = ask(token)
+        found += getattr(page, key) or []
+        token = page.next_page_token
+        if not token:
+            return found
+
+
+def named(name: str) -> str:
+    """A filter of the API: what is shown under this name."""
+    return json.dumps({"predicates": [{"operation": _EQUALS, "key": "display_name", "stringValue": name}]})
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """kfp.Client prints links to stdout, which is for data."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield
+
+
+class _LoginPageError(Exception):
+    """A page for people came in place of the API's answer."""
+
+
+class _Client(kfp.Client):
+    """kfp.Client, which asks for the server's health once and not for half a minute, and keeps no file of settings."""
+
+    health: Any = None
+
+    def get_kfp_healthz(self, sleep_duration: int = 0) -> Any:
+        if self.health is None:
+            self.health, _, headers = self._healthz_api.healthz_service_get_healthz_with_http_info(
+                _request_timeout=TIMEOUT_SECONDS
+            )
+            if "json" not in headers.get("Content-Type", ""):
+                raise _LoginPageError
+        return self.health
+
+    def set_user_namespace(self, namespace: str) -> None:
+        self._context_setting["namespace"] = namespace
+
+
+def _bound_waiting(rest_client: Any) -> None:
+    """kfp.Client passes no time limits on, and the API client has no default for them."""
+    ask: Callable[..., Any] = rest_client.request
+
+    def request(*arguments: Any, _request_timeout: Any = None, **options: Any) -> Any:
+        return ask(*arguments, _request_timeout=_request_timeout or TIMEOUT_SECONDS, **options)
+
+    rest_client.request = request

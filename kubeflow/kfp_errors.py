@@ -1,0 +1,116 @@
+"""What to do about an answer of Kubeflow Pipelines that is none: errors in words.
+
+Arguments are those of `kubetfx.kubeflow.kfp_connection.Connection`.
+"""
+
+import json
+
+import kfp_server_api
+import urllib3
+
+TRANSIENT = frozenset({0, 408, 429, 500, 502, 503, 504})
+"""Statuses of a server that may answer later."""
+
+_AUTHENTICATE = (
+    "Give a token (`token`, or KUBETFX_KFP_TOKEN in the environment) or the cookies of a session (`cookies`, or "
+    "KUBETFX_KFP_COOKIES); in a pod, mount a service account's token of the audience pipelines.kubeflow.org."
+)
+
+
+def login_page(host: str) -> str:
+    """A page for people came in place of the API's answer."""
+    return (
+        f"Kubeflow Pipelines wants a login. Received: a web page in place of an answer, from {host}. "
+        f"{_AUTHENTICATE} If {host} is the dashboard, its API is usually at {host}/pipeline."
+    )
+
+
+def unreachable(error: urllib3.exceptions.HTTPError, host: str) -> str:
+    """There is no answer at all."""
+    reason = getattr(error, "reason", None) or error
+    if isinstance(reason, urllib3.exceptions.SSLError):
+        return _insecure(str(reason), host)
+    return (
+        f"Kubeflow Pipelines cannot be reached. Received: {host or 'no `host`'}: {_without_address(reason)}. "
+        "Is the URL right, and is there a way to it from here? From a laptop: "
+        "kubectl port-forward -n kubeflow svc/ml-pipeline-ui 8080:80, and `host` is http://localhost:8080."
+    )
+
+
+def refusal(error: kfp_server_api.ApiException, what: str, *, host: str, namespace: str | None) -> str:
+    """The server says no.
+
+    Args:
+        error: what the API client raised.
+        what: was asked for, as a verb: `upload the pipeline`.
+        host: URL of the server.
+        namespace: that was given.
+    """
+    reason = _reason(error)
+    if error.status == 0:  # the API client's form of urllib3's SSLError
+        return _insecure(reason, host)
+    received = f"Received: {error.status}{f', {reason}' if reason else ''}."
+    where = f" in {namespace}" if namespace else ""
+    if error.status == 401:
+        return f"Kubeflow Pipelines at {host} does not know who asks. {received} {_AUTHENTICATE}"
+    if error.status == 403 or "permission" in reason.lower() or "authoriz" in reason.lower():
+        return (
+            f"Kubeflow Pipelines lets nobody of these credentials {what}{where}. {received} Is the namespace right "
+            "(`namespace`)? Its owner grants the role kubeflow-edit."
+        )
+    if error.status == 404:
+        return (
+            f"There is no API of Kubeflow Pipelines 2 at {host}, or not what it was asked for. {received} "
+            "Behind Kubeflow's dashboard the URL ends in /pipeline."
+        )
+    if "namespace" in reason.lower():
+        return f"Kubeflow Pipelines would not {what}{where}. {received} Name that of your profile: `namespace`."
+    if error.status in (400, 409, 412, 422):
+        return (
+            f"Kubeflow Pipelines would not {what}{where}. {received} If it is the package: `kubetfx lint` says where. "
+            "If it says no more than this, its API server's log does: kubectl logs -n kubeflow deploy/ml-pipeline."
+        )
+    return (
+        f"Kubeflow Pipelines failed to {what}. {received} Its API server's log says why: "
+        "kubectl logs -n kubeflow deploy/ml-pipeline."
+    )
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether asking again may help."""
+    if isinstance(error, kfp_server_api.ApiException):
+        return error.status in TRANSIENT
+    return isinstance(error, urllib3.exceptions.HTTPError)
+
+
+def in_short(error: BaseException | None) -> str:
+    """The status or the reason alone."""
+    if isinstance(error, kfp_server_api.ApiException):
+        return str(error.status)
+    return _without_address(getattr(error, "reason", None) or error)
+
+
+def _insecure(reason: str, host: str) -> str:
+    return (
+        f"There is no secure connection to Kubeflow Pipelines. Received: {host}: {reason}. If the server speaks plain "
+        "HTTP, its URL begins with http://. If an authority of your own signed its certificate, name the authority's: "
+        "`ca_certificate`."
+    )
+
+
+def _reason(error: kfp_server_api.ApiException) -> str:
+    """What the server says, out of the forms in which it says it."""
+    body = error.body.decode(errors="replace") if isinstance(error.body, bytes) else str(error.body or "")
+    try:
+        document = json.loads(body)
+    except ValueError:
+        document = None
+    if not isinstance(document, dict):
+        return " ".join(body.split())[:500] or str(error.reason or "")
+    words = document.get("message") or document.get("error_message") or document.get("error") or body
+    return " ".join(str(words).split())[:2000].rstrip(".")
+
+
+def _without_address(reason: object) -> str:
+    """urllib3 puts an object's address in front."""
+    return str(reason).rpartition("object at 0x")[2].partition(": ")[2] or str(reason)

@@ -1,0 +1,1 @@
+"""The rules of `kubetfx lint`, a module per subject."""

@@ -1,0 +1,194 @@
+"""Rules about components, and the containers and importers that they run."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import yaml
+
+from kubetfx.kubeflow.lint_rules.rule import Fault, Rule
+from kubetfx.kubeflow.package_document import ROOT, Package, Place, component_ref, mapping, mappings, words
+
+TFX_ENTRYPOINT = "tfx.orchestration.kubeflow.v2.container"
+FORMER_ENTRYPOINT = "kubeflow.entrypoint"
+"""Module that the containers of kubetfx ran before its modules were those of one package (decision 13)."""
+
+
+def _component_ref(package: Package) -> Iterator[Fault]:
+    for task in package.tasks():
+        if component_ref(task) not in package.components:
+            yield (*task.place, "componentRef"), f"there is no component {component_ref(task)!r}"
+
+
+def _executor_label(package: Package) -> Iterator[Fault]:
+    for name, component in package.components.items():
+        label = component.get("executorLabel")
+        if label and label not in package.executors:
+            yield (*package.component_place(name), "executorLabel"), f"there is no executor {label!r}"
+        elif not label and "dag" not in component and name != ROOT:
+            yield package.component_place(name), "a component needs an executor or a DAG, and this has neither"
+
+
+def _executor_kind(package: Package) -> Iterator[Fault]:
+    for label, executor in package.executors.items():
+        if not {"container", "importer"} & set(executor):
+            kind = ", ".join(executor) or "empty"
+            yield package.executor_place(label), f"KFP runs containers and importers, and refuses others: {kind}"
+
+
+def _image(package: Package) -> Iterator[Fault]:
+    for label, container in _containers(package):
+        if not container.get("image"):
+            yield (*package.executor_place(label), "container"), "there is no image: no pod can be made"
+
+
+NO_CONTAINERS = frozenset({"argostub/createpvc", "argostub/deletepvc"})
+"""Images that stand for what the driver does by itself."""
+
+
+def _command(package: Package) -> Iterator[Fault]:
+    for label, container in _containers(package):
+        if container.get("command") or container.get("image") in NO_CONTAINERS:
+            continue
+        what = "the first argument is run as the program" if container.get("args") else "the launcher fails"
+        place = (*package.executor_place(label), "container")
+        yield place, f"there is no command, and KFP does not use the image's entrypoint: {what}"
+
+
+def _tfx_entrypoint(package: Package) -> Iterator[Fault]:
+    for label, container in _containers(package):
+        if any(word.startswith(TFX_ENTRYPOINT) for word in words(container, "command")):
+            yield (
+                (*package.executor_place(label), "container", "command"),
+                "TFX's entrypoint reads input artifacts' types, which KFP leaves blank, and imports a class for the "
+                "output `executor-logs` that KFP adds: the task fails at its start",
+            )
+
+
+def _former_entrypoint(package: Package) -> Iterator[Fault]:
+    for label, container in _containers(package):
+        if words(container, "command")[:3] == ["python", "-m", FORMER_ENTRYPOINT]:
+            yield (
+                (*package.executor_place(label), "container", "command"),
+                f"compiled by an earlier kubetfx: images of this one have no module {FORMER_ENTRYPOINT}, and the task "
+                "fails at its start",
+            )
+
+
+def _pre_cache_check(package: Package) -> Iterator[Fault]:
+    for label, container in _containers(package):
+        if container.get("lifecycle"):
+            yield (
+                (*package.executor_place(label), "container", "lifecycle"),
+                "preCacheCheck never runs: {SPAN} and {VERSION} stay as they are, and changed data under the same path "
+                "is taken from the cache",
+            )
+
+
+_RESOURCE_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
+
+
+def _accelerator(package: Package) -> Iterator[Fault]:
+    for place, kind, _ in _accelerators(package):
+        if kind and not kind.startswith("{{$") and not _RESOURCE_NAME.fullmatch(kind):
+            yield place, f"{kind!r} becomes the name of the pod's resource limit, and Kubernetes has no such name"
+
+
+def _accelerator_ignored(package: Package) -> Iterator[Fault]:
+    for place, kind, count in _accelerators(package):
+        if bool(kind) != bool(count):
+            missing = "count" if kind else "type"
+            yield place, f"an accelerator without a {missing} is left out: the task gets none"
+
+
+def _artifact_type(package: Package) -> Iterator[Fault]:
+    for name, component in package.components.items():
+        foreign = [
+            f"{key} is {title}"
+            for section in ("inputDefinitions", "outputDefinitions")
+            for key, artifact in mappings(mapping(component, section), "artifacts").items()
+            if not _is_known_type(title := _title(mapping(artifact, "artifactType")))
+        ]
+        if foreign:
+            what = f"{', '.join(foreign)}: KFP keeps the name alone, its UI shows nothing of it, its SDK refuses it"
+            yield package.component_place(name), what
+
+
+def _platform_executor(package: Package) -> Iterator[Fault]:
+    for platform, spec in package.platforms.items():
+        for label in mappings(mapping(spec, "deploymentSpec"), "executors"):
+            if label not in package.executors:
+                place = (*package.platforms_place, platform, "deploymentSpec", "executors", label)
+                yield place, f"there is no executor {label!r}, so none of this reaches a pod"
+
+
+def _platform_name(package: Package) -> Iterator[Fault]:
+    for platform in package.platforms:
+        if platform != "kubernetes":
+            yield (*package.platforms_place, platform), "KFP reads the platform `kubernetes` alone, and drops this"
+
+
+FORMER_ENTRYPOINT_RULE = Rule(
+    "former-entrypoint",
+    "error",
+    _former_entrypoint,
+    "Compile it again, with `kubetfx compile`, and build the image of the same kubetfx.",
+)
+
+RULES: tuple[Rule, ...] = (
+    Rule("component", "error", _component_ref, "Name a component that stands under `components`."),
+    Rule("executor", "error", _executor_label, "Name an executor that stands under deploymentSpec.executors."),
+    Rule(
+        "executor-kind",
+        "error",
+        _executor_kind,
+        "Make it a container task: a resolver, for example, as one that looks up what is served now.",
+    ),
+    Rule("image", "error", _image, "Name the image."),
+    Rule("command", "error", _command, "Write out the command; KFP starts it through its launcher."),
+    Rule("tfx-entrypoint", "error", _tfx_entrypoint, "Compile with `kubetfx compile`, whose entrypoint copes with it."),
+    FORMER_ENTRYPOINT_RULE,
+    Rule(
+        "pre-cache-check",
+        "warning",
+        _pre_cache_check,
+        "Resolve span and version in the container, and give the data's fingerprint as a parameter.",
+    ),
+    Rule("accelerator", "error", _accelerator, "Name it as the node's device plugin does: nvidia.com/gpu."),
+    Rule("accelerator-ignored", "warning", _accelerator_ignored, "Give both: a type and a count."),
+    Rule("artifact-type", "warning", _artifact_type, "Use system.Dataset, system.Model, system.Artifact, ..."),
+    Rule("platform-executor", "warning", _platform_executor, "Use the label under deploymentSpec.executors."),
+    Rule("platform", "warning", _platform_name, "Write it under platforms.kubernetes."),
+)
+
+
+def _containers(package: Package) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for label, executor in package.executors.items():
+        if isinstance(executor.get("container"), Mapping):
+            yield label, executor["container"]
+
+
+def _accelerators(package: Package) -> Iterator[tuple[Place, str, str]]:
+    """Place, type and count, as the driver takes them."""
+    for label, container in _containers(package):
+        accelerator = mapping(mapping(container, "resources"), "accelerator")
+        if accelerator:
+            kind = str(accelerator.get("resourceType") or accelerator.get("type") or "")
+            count = str(accelerator.get("resourceCount") or accelerator.get("count") or "")
+            yield (*package.executor_place(label), "container", "resources", "accelerator"), kind, count
+
+
+def _title(artifact_type: Mapping[str, Any]) -> str:
+    """Name of an artifact's type, also where TFX gives the whole schema."""
+    if title := artifact_type.get("schemaTitle"):
+        return str(title)
+    try:
+        schema = yaml.safe_load(str(artifact_type.get("instanceSchema") or ""))
+    except yaml.YAMLError:
+        return "of a schema that is no YAML"
+    return str(schema.get("title") or "without a name") if isinstance(schema, Mapping) else "without a name"
+
+
+def _is_known_type(title: str) -> bool:
+    namespace, _, name = title.partition(".")
+    return namespace in {"system", "google"} and bool(name)

@@ -1,0 +1,43 @@
+"""A rule: one fault to look for in a package, and what to do about it."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from kubetfx.kubeflow.package_document import Package, Place, dotted
+
+Severity = Literal["error", "warning"]
+
+Fault = tuple[Place, str]
+"""Where it is, and what happens there."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One fault of a package."""
+
+    rule: str
+    severity: Severity
+    """`error`: KFP refuses it, or the task fails. `warning`: KFP runs something else than what is written."""
+    place: str
+    """Dotted path into the document."""
+    line: int | None
+    """None in a file of one line."""
+    what: str
+    """What happens there."""
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A fault to look for."""
+
+    id: str
+    severity: Severity
+    check: Callable[[Package], Iterator[Fault]]
+    remedy: str
+
+    def findings(self, package: Package) -> Iterator[Finding]:
+        """Each place of a package that has the fault."""
+        for place, what in self.check(package):
+            yield Finding(self.id, self.severity, dotted(place), package.line(place), what, self.remedy)

@@ -1,0 +1,83 @@
+"""Uploading a package to Kubeflow Pipelines, once."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import kfp_server_api
+
+from kubetfx.errors import KubeflowError
+from kubetfx.kubeflow.kfp_connection import PAGE_SIZE, OpenConnection, all_pages, named, quiet
+from kubetfx.kubeflow.package_document import Package, digest
+
+_ALREADY_EXISTS = 409
+_PIPELINE_LABEL = "pipelines.kubeflow.org/pipeline-id"
+
+
+@dataclass(frozen=True)
+class PipelineVersion:
+    """A version that KFP has of a package."""
+
+    pipeline_id: str
+    version_id: str
+    name: str
+    is_new: bool
+    """Whether it was uploaded now."""
+
+
+def upload(kfp: OpenConnection, package: Package) -> PipelineVersion:
+    """Let KFP have a package: as a new pipeline, or as a version of the one of its name.
+
+    The same package is uploaded once: a version is known by its name, which ends in the package's digest, also where
+    GitOps applied it as a PipelineVersion; the first, which KFP names after the pipeline, by its description.
+
+    Raises:
+        KubeflowError: refused, or not reached; or the version is there, and KFP does not list it.
+    """
+    package_digest = digest(package.path)
+    name, description = f"{package.name}-{package_digest}", f"sha256:{package_digest}"
+    with kfp.explained("upload the pipeline"), quiet():
+        pipeline_id = _pipeline_id(kfp, package.name)
+        if pipeline_id is None:
+            return _upload_first(kfp, package, description=description)
+        for version in _versions(kfp, pipeline_id):
+            if name in (version.name, version.display_name) or version.description == description:
+                return PipelineVersion(pipeline_id, version.pipeline_version_id, version.display_name, is_new=False)
+        try:
+            version = kfp.api.upload_pipeline_version(
+                str(package.path), name, pipeline_id=pipeline_id, description=description
+            )
+        except kfp_server_api.ApiException as error:
+            if error.status != _ALREADY_EXISTS:
+                raise
+            raise KubeflowError(_unlisted(kfp, name, pipeline_id)) from error
+    return PipelineVersion(pipeline_id, version.pipeline_version_id, version.display_name, is_new=True)
+
+
+def _unlisted(kfp: OpenConnection, name: str, pipeline_id: str) -> str:
+    """KFP lists the versions that have the label of a pipeline (`getK8sPipelineVersions` in its API server's
+    pipeline_store_kubernetes.go). Its webhook sets it, on the PipelineVersions that are applied while it is there."""
+    return (
+        "Kubeflow Pipelines has this version, and does not list it with its pipeline. Received: 409 for the version "
+        f"{name}. If it was applied as a PipelineVersion, it lacks the label that KFP's webhook sets. Set it: "
+        f"kubectl label pipelineversion {name} -n {kfp.namespace or 'kubeflow'} {_PIPELINE_LABEL}={pipeline_id}"
+    )
+
+
+def _pipeline_id(kfp: OpenConnection, name: str) -> str | None:
+    found = kfp.api.list_pipelines(page_size=PAGE_SIZE, filter=named(name), namespace=kfp.api_namespace).pipelines
+    return str(found[0].pipeline_id) if found else None
+
+
+def _upload_first(kfp: OpenConnection, package: Package, *, description: str) -> PipelineVersion:
+    pipeline = kfp.api.upload_pipeline(
+        str(package.path), package.name, description=description, namespace=kfp.api_namespace
+    )
+    (version, *_) = _versions(kfp, pipeline.pipeline_id)
+    return PipelineVersion(pipeline.pipeline_id, version.pipeline_version_id, version.display_name, is_new=True)
+
+
+def _versions(kfp: OpenConnection, pipeline_id: str) -> list[Any]:
+    return all_pages(
+        lambda token: kfp.api.list_pipeline_versions(pipeline_id, page_token=token, page_size=PAGE_SIZE),
+        "pipeline_versions",
+    )

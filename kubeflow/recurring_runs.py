@@ -1,0 +1,109 @@
+"""Scheduling: the recurring runs of Kubeflow Pipelines."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from kubetfx.kubeflow.kfp_connection import PAGE_SIZE, OpenConnection, all_pages, named, quiet
+from kubetfx.kubeflow.kfp_runs import RunOptions
+from kubetfx.kubeflow.pipeline_versions import PipelineVersion
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A recurring run."""
+
+    recurring_run_id: str
+    name: str
+    cron: str
+    link: str
+    change: str
+    """`created`, `updated` or `unchanged`."""
+    is_enabled: bool
+
+
+def schedule(
+    kfp: OpenConnection,
+    version: PipelineVersion,
+    *,
+    name: str,
+    cron: str,
+    options: RunOptions,
+    max_concurrency: int = 1,
+) -> Schedule:
+    """Create the recurring run of a name, or put another in its place; KFP cannot change one.
+
+    Args:
+        version: what to run.
+        name: of the recurring run, in its experiment.
+        cron: as `kubetfx.kubeflow.cron.to_kfp` gives it.
+        options: how each run is started.
+        max_concurrency: runs at the same time, 1 to 10.
+
+    Raises:
+        KubeflowError: refused, or not reached.
+    """
+    with kfp.explained("schedule the pipeline"), quiet():
+        experiment_id = kfp.experiment_id(options.experiment)
+        before = _recurring_runs(kfp, experiment_id, name)
+        wanted = _Wanted(version, cron, options, max_concurrency)
+        for found in before:
+            if len(before) == 1 and wanted.is_met_by(found):
+                return _as_schedule(kfp, found, cron, "unchanged")
+        created = kfp.api.create_recurring_run(
+            experiment_id,
+            name,
+            cron_expression=cron,
+            max_concurrency=str(max_concurrency),  # an int64, which is text in protobuf's JSON
+            no_catchup=True,
+            params=dict(options.parameters),
+            pipeline_id=version.pipeline_id,
+            version_id=version.version_id,
+            enabled=not before or any(found.mode != "DISABLE" for found in before),
+            pipeline_root=options.pipeline_root,
+            service_account=options.service_account,
+        )
+        for found in before:  # after the new one, so that there is a schedule at any time
+            kfp.api.delete_recurring_run(found.recurring_run_id)
+    return _as_schedule(kfp, created, cron, "updated" if before else "created")
+
+
+def _recurring_runs(kfp: OpenConnection, experiment_id: str, name: str) -> list[Any]:
+    return all_pages(
+        lambda token: kfp.api.list_recurring_runs(
+            page_token=token, page_size=PAGE_SIZE, experiment_id=experiment_id, filter=named(name)
+        ),
+        "recurring_runs",
+    )
+
+
+def _as_schedule(kfp: OpenConnection, recurring_run: Any, cron: str, change: str) -> Schedule:
+    identifier = recurring_run.recurring_run_id
+    link = kfp.link(f"recurringrun/details/{identifier}")
+    return Schedule(
+        identifier, recurring_run.display_name, cron, link, change, is_enabled=recurring_run.mode != "DISABLE"
+    )
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """A recurring run as it is to be."""
+
+    version: PipelineVersion
+    cron: str
+    options: RunOptions
+    max_concurrency: int
+
+    def is_met_by(self, found: Any) -> bool:
+        reference = found.pipeline_version_reference
+        schedule = found.trigger.cron_schedule if found.trigger else None
+        config = found.runtime_config
+        return (
+            schedule is not None
+            and schedule.cron == self.cron
+            and reference is not None
+            and reference.pipeline_version_id == self.version.version_id
+            and ((config.parameters if config else None) or {}) == dict(self.options.parameters)
+            and ((config.pipeline_root if config else None) or None) == self.options.pipeline_root
+            and self.options.service_account in (None, found.service_account)
+            and str(found.max_concurrency) == str(self.max_concurrency)
+        )

@@ -1,0 +1,381 @@
+"""What tasks a TFX pipeline becomes: which nodes share one, what each takes of whom, and under which conditions.
+
+How a node is described is kubeflow/tfx_node.py's; the kfp SDK's pipeline is made of the plan by kubeflow/compiler.py.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tfx import types
+from tfx.dsl.components.base.base_node import BaseNode
+from tfx.dsl.context_managers.dsl_context import DslContext
+from tfx.dsl.experimental.conditionals.conditional import CondContext
+from tfx.orchestration.pipeline import Pipeline
+
+from kubetfx.config.kubeflow import KubeflowConfig
+from kubetfx.config.section import nearest
+from kubetfx.errors import CompileError
+from kubetfx.kubeflow import visualizations
+from kubetfx.kubeflow.names import identifier, slot_name, snake_case, task_name, unique
+from kubetfx.kubeflow.runtime_parameters import RunParameter, merge_parameters
+from kubetfx.kubeflow.task_spec import DRIVER_OUTPUT, Node, OutputSlot, Override, Page, Property, TaskSpec
+from kubetfx.kubeflow.tfx_node import (
+    NodeDescription,
+    artifact_path,
+    channels_of,
+    describe,
+    encode_predicate,
+    passed_channels,
+)
+from kubetfx.run_record import FUSED
+
+
+@dataclass(frozen=True)
+class RunParameterTarget:
+    """A parameter of the run, and the place in a node's exec properties that it is put over."""
+
+    parameter: RunParameter
+    node_id: str
+    property: str
+    path: tuple[str, ...] = ()
+    """Keys into the JSON document that the property is."""
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What a package has that the TFX pipeline does not say."""
+
+    parameters: Sequence[RunParameterTarget] = ()
+    exit_handler: BaseNode | None = None
+    """A function component that runs when all others have ended, however that was."""
+    modules: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Source of modules that the image lacks, by name, by the node that imports them."""
+    code: str = ""
+    """Digest of the code that the tasks run."""
+
+
+@dataclass
+class PlannedTask:
+    """A task on its way into the package."""
+
+    name: str
+    title: str
+    spec: TaskSpec
+    node_ids: tuple[str, ...]
+    components: tuple[str, ...] = ()
+    """Nodes whose entries in the config its pod has; none: what holds for each."""
+    sources: dict[tuple[str, str], str] = field(default_factory=dict)
+    """Input slot by node and output key. An artifact is one input, however many nodes and keys read it: ML Metadata
+    keeps one INPUT event per artifact and execution, and refuses the task otherwise."""
+    slots: dict[tuple[str, str], str] = field(default_factory=dict)
+    """Output slot by node and output key."""
+    parameters: dict[str, RunParameter] = field(default_factory=dict)
+    """Parameters of the run that it takes."""
+    driver: "PlannedTask | None" = None
+    """Task whose DRIVER_OUTPUT it takes."""
+    after: set[str] = field(default_factory=set)
+    """Nodes that must have run."""
+    contexts: tuple[CondContext, ...] = ()
+    """Conditions, the outermost first."""
+    final_status: str | None = None
+    handle: Any = None
+    """The kfp SDK's task, once there is one."""
+
+    def needs(self) -> set[str]:
+        """Ids of the nodes whose tasks come before."""
+        return {node for node, _ in self.sources} | self.after
+
+
+class TaskPlan:
+    """The tasks that a TFX pipeline becomes, the conditions that they are under, and what a run may set.
+
+    Args:
+        pipeline: the TFX pipeline.
+        config: says which components share a task.
+        extras: run parameters, exit handler, embedded modules.
+
+    Raises:
+        CompileError: a node cannot be expressed; names it and says what to do.
+    """
+
+    def __init__(self, pipeline: Pipeline, config: KubeflowConfig, extras: Extras) -> None:
+        if not pipeline._finalized:  # the registry of conditions is filled then
+            pipeline.finalize()
+        self._config = config
+        self._extras = extras
+        self._registry = pipeline.dsl_context_registry
+        self._nodes = [node for node in pipeline.components if passed_channels(node) is None]
+        self._passed = {
+            (node.id, key): channel
+            for node in pipeline.components
+            for key, channel in (passed_channels(node) or {}).items()
+        }
+        self._check_names()
+        self._contexts_of = {node.id: self._cond_contexts(node) for node in self._nodes}
+        self._descriptions = {node.id: describe(node, nodes=pipeline.components) for node in self._nodes}
+        for description in self._descriptions.values():
+            if description.final_status:
+                raise CompileError(
+                    f"{description.id}: takes the final status of the pipeline, which is there when all tasks have "
+                    f"ended. Received: {description.final_status}=FinalStatusStr. Take it out of the pipeline's "
+                    "components, and pass it as Extras(exit_handler=...)."
+                )
+        self.parameters: dict[str, RunParameter] = {}
+        self._put_run_parameters()
+        handed_on = {node.id for node in pipeline.components} - {node.id for node in self._nodes}
+        self._upstream = {node.id: _upstream(node, past=handed_on) for node in self._nodes}
+        self.tasks = self._make_tasks()
+        self.by_node = {node_id: task for task in self.tasks for node_id in task.node_ids}
+        self.conditions: dict[CondContext, tuple[PlannedTask, str]] = {}
+        for task in list(self.tasks):
+            for context in task.contexts:
+                if context not in self.conditions:
+                    self.conditions[context] = self._evaluate(context, task)
+        self.exit_task = self._make_exit_task()
+
+    def looks_outside(self, task: PlannedTask) -> bool:
+        """Whether a node of it goes by something that no input tells of."""
+        return any(self._descriptions[node_id].looks_outside for node_id in task.node_ids)
+
+    def _check_names(self) -> None:
+        nodes = [node.id for node in self._nodes]
+        handlers = [self._extras.exit_handler.id] if self._extras.exit_handler else []
+        fused = [name for group in self._config.fused_groups for name in group]
+        for section, names, known in (
+            ("resources", list(self._config.resources), [*nodes, *handlers]),
+            ("fuse", fused, nodes),
+        ):
+            for name in names:
+                if name not in known:
+                    raise CompileError(
+                        f"kubeflow.{section}: the pipeline has no component {name!r}.{nearest(name, known)} "
+                        f"Known: {', '.join(known)}."
+                    )
+
+    def _put_run_parameters(self) -> None:
+        for description in self._descriptions.values():
+            merge_parameters(self.parameters, description.parameters, node_id=description.id)
+        for target in self._extras.parameters:
+            description = self._descriptions[target.node_id]
+            merge_parameters(self.parameters, {target.parameter.name: target.parameter}, node_id=target.node_id)
+            description.parameters[target.parameter.name] = target.parameter
+            old = description.properties[target.property]
+            override = Override(parameter=target.parameter.name, type=target.parameter.type, path=target.path)
+            description.properties[target.property] = old.model_copy(update={"overrides": (*old.overrides, override)})
+
+    def _make_tasks(self) -> list[PlannedTask]:
+        groups = {name: group for group in self._config.fused_groups for name in group}
+        tasks: list[PlannedTask] = []
+        done: set[str] = set()
+        for node in self._nodes:
+            if node.id in done:
+                continue
+            ids = [other.id for other in self._nodes if other.id in groups.get(node.id, (node.id,))]
+            done.update(ids)
+            task = self._make_task([self._descriptions[node_id] for node_id in ids])
+            if task.driver:
+                tasks.append(task.driver)
+            tasks.append(task)
+        names = {task.name for task in tasks}
+        for task in tasks:  # Kubeflow Pipelines gives each task a driver, and names it after the task
+            if task.name.removesuffix("_driver") in names - {task.name}:
+                task.name = unique(f"{task.name}_task", names)
+        return tasks
+
+    def _make_task(self, descriptions: Sequence[NodeDescription]) -> PlannedTask:
+        is_fused = len(descriptions) > 1
+        ids = tuple(description.id for description in descriptions)
+        task = PlannedTask(
+            name=task_name(ids),
+            title=FUSED.join(ids),
+            spec=TaskSpec(code=self._extras.code),
+            node_ids=ids,
+            components=ids,
+            contexts=self._contexts(ids),
+        )
+        taken = {name for description in descriptions for name in description.parameters}
+        nodes, inputs, outputs, pages = [], {}, {}, {}
+        for description in descriptions:
+            prefix = f"{snake_case(description.id)}_" if is_fused else ""
+            node_inputs: dict[str, tuple[str, ...]] = {}
+            for key, channels in description.inputs.items():
+                slots = []
+                for channel in channels:
+                    source = self._source(channel, node_id=description.id)
+                    slot = task.slots.get(source) or task.sources.get(source)  # written or read by the task already
+                    if slot is None:
+                        name = slot_name(source) if is_fused else identifier(key.lstrip("_"))
+                        task.sources[source] = slot = unique(name, taken)
+                        inputs[slot] = artifact_path(channel.type, node_id=description.id)
+                    slots.append(slot)
+                node_inputs[key] = tuple(dict.fromkeys(slots))  # a union has each artifact once, as TFX resolves it
+            node_outputs = {}
+            for key, channel in description.outputs.items():
+                slot = unique(prefix + identifier(key), taken)
+                task.slots[description.id, key] = node_outputs[key] = slot
+                outputs[slot] = OutputSlot(
+                    type=artifact_path(channel.type, node_id=description.id),
+                    properties=channel.additional_properties or {},
+                    custom_properties=channel.additional_custom_properties or {},
+                )
+            types_of = {key: channel.type.TYPE_NAME for key, channel in description.outputs.items()}
+            task_property = description.properties.get("task", Property()).value
+            for kind in visualizations.kinds_of(description.executor, types_of, task=task_property):
+                pages[unique(prefix + kind, taken)] = Page(kind=kind, node=description.id)
+            task.parameters.update(description.parameters)
+            task.spec.modules.update({**self._extras.modules.get(description.id, {}), **description.modules})
+            task.after |= self._upstream[description.id] - set(ids)
+            nodes.append(_node(description, node_inputs, node_outputs))
+        task.after = {node_id for node_id in task.after if node_id in self._descriptions}
+        task.spec = task.spec.model_copy(
+            update={"nodes": tuple(nodes), "inputs": inputs, "outputs": outputs, "pages": pages}
+        )
+        if not is_fused and descriptions[0].is_example_gen:
+            _check_parameter_name_is_free(DRIVER_OUTPUT, descriptions[0])
+            self._split_driver_off(task, descriptions[0])
+        return task
+
+    def _split_driver_off(self, task: PlannedTask, description: NodeDescription) -> None:
+        """A task that is never cached finds the newest data; what it finds is part of the key that the data's task is
+        cached by."""
+        (node,) = task.spec.nodes
+        task.driver = PlannedTask(
+            name=f"resolve_{task.name}",
+            title=f"{description.id} driver",
+            spec=TaskSpec(role="driver", nodes=(node,), inputs=task.spec.inputs, outputs=task.spec.outputs),
+            node_ids=(),
+            components=task.components,
+            sources=dict(task.sources),
+            parameters=dict(task.parameters),
+            after=set(task.after),
+            contexts=task.contexts,
+        )
+        taken_over = node.model_copy(update={"driver_parameter": DRIVER_OUTPUT})
+        task.spec = task.spec.model_copy(update={"nodes": (taken_over,)})
+
+    def _source(self, channel: types.OutputChannel, *, node_id: str) -> tuple[str, str]:
+        """Node and output key that a channel comes from, past the resolvers that hand it on."""
+        source = (channel.producer_component_id, channel.output_key)
+        while source in self._passed:
+            channel = self._passed[source]
+            source = (channel.producer_component_id, channel.output_key)
+        if source[0] not in self._descriptions:
+            raise CompileError(
+                f"{node_id}: takes {source[1]!r} of {source[0]!r}, which is not in the pipeline. "
+                f"Add {source[0]!r} to the pipeline's components."
+            )
+        return source
+
+    def _cond_contexts(self, node: BaseNode) -> tuple[CondContext, ...]:
+        contexts: Iterable[DslContext] = self._registry.get_contexts(node)
+        for context in contexts:
+            if not isinstance(context, CondContext):
+                raise CompileError(
+                    f"{node.id}: stands in a {type(context).__name__.removesuffix('Context')}, and only Cond can "
+                    "be expressed. Take the node out of it."
+                )
+        return tuple(contexts)
+
+    def _contexts(self, ids: Sequence[str]) -> tuple[CondContext, ...]:
+        found = {self._contexts_of[node_id] for node_id in ids}
+        if len(found) > 1:
+            raise CompileError(f"kubeflow.fuse: {', '.join(ids)} stand under different conditions. Don't fuse them.")
+        return found.pop()
+
+    def _evaluate(self, context: CondContext, task: PlannedTask) -> tuple[PlannedTask, str]:
+        """The task and the output parameter that say whether a condition holds.
+
+        That is the task whose outputs it is about; a task of its own where it is about those of several.
+        """
+        node_id = task.components[0]
+        channels = list(channels_of(context.predicate, node_id=node_id))
+        sources = [self._source(channel, node_id=node_id) for channel in channels]
+        producers = {id(self.by_node[source[0]]): self.by_node[source[0]] for source in sources}
+        if len(producers) == 1:
+            (owner,) = producers.values()
+            slot_of = {source: owner.slots[source] for source in sources}
+        else:
+            number = 1 + sum(t.name.startswith("predicate_") for t in self.tasks)
+            named: set[str] = set()
+            slot_of = {source: unique(slot_name(source), named) for source in dict.fromkeys(sources)}
+            owner = PlannedTask(
+                name=f"predicate_{number}",
+                title=f"Predicate {number}",
+                spec=TaskSpec(
+                    inputs={
+                        slot_of[source]: artifact_path(channel.type, node_id=node_id)
+                        for source, channel in zip(sources, channels, strict=True)
+                    },
+                    code=self._extras.code,
+                ),
+                node_ids=(),
+                sources=dict(slot_of),
+                contexts=tuple(c for c in context.ancestors if isinstance(c, CondContext)),
+            )
+            self.tasks.append(owner)
+        taken = {*owner.parameters, *owner.spec.inputs, *owner.spec.outputs, *owner.spec.pages, *owner.spec.conditions}
+        parameter = unique(f"condition_{len(owner.spec.conditions) + 1}", taken)
+        owner.spec.conditions[parameter] = encode_predicate(
+            context.predicate, lambda channel: slot_of[self._source(channel, node_id=node_id)]
+        )
+        return owner, parameter
+
+    def _make_exit_task(self) -> PlannedTask | None:
+        handler = self._extras.exit_handler
+        if handler is None:
+            return None
+        description = describe(handler, nodes=self._nodes)
+        if description.inputs:
+            raise CompileError(
+                f"{handler.id}: an exit handler takes no artifacts. Pass it values and the final status."
+            )
+        if description.outputs:
+            raise CompileError(
+                f"{handler.id}: an exit handler has no outputs, as no task comes after it. Received: "
+                f"{', '.join(description.outputs)}. Let it return nothing."
+            )
+        merge_parameters(self.parameters, description.parameters, node_id=handler.id)
+        if description.final_status:
+            _check_parameter_name_is_free(description.final_status, description)
+            override = Override(parameter=description.final_status, type="str")
+            description.properties[description.final_status] = Property(value="", overrides=(override,))
+        return PlannedTask(
+            name=task_name((handler.id,)),
+            title=handler.id,
+            spec=TaskSpec(nodes=(_node(description, {}, {}),), code=self._extras.code),
+            node_ids=(handler.id,),
+            components=(handler.id,),
+            parameters=dict(description.parameters),
+            final_status=description.final_status,
+        )
+
+
+def _upstream(node: BaseNode, *, past: set[str]) -> set[str]:
+    """Ids of the nodes that come before; for a node of `past`, those that come before it."""
+    return {
+        node_id
+        for upstream in node.upstream_nodes
+        for node_id in (_upstream(upstream, past=past) if upstream.id in past else (upstream.id,))
+    }
+
+
+def _check_parameter_name_is_free(name: str, description: NodeDescription) -> None:
+    if name in description.parameters:
+        raise CompileError(
+            f"{description.id}: the RuntimeParameter {name!r} has a name that its task needs for another input. "
+            "Give it another name."
+        )
+
+
+def _node(description: NodeDescription, inputs: dict[str, tuple[str, ...]], outputs: dict[str, str]) -> Node:
+    return Node(
+        id=description.id,
+        executor=description.executor,
+        driver=description.driver,
+        beam_arguments=description.beam_arguments,
+        inputs=inputs,
+        outputs=outputs,
+        properties=description.properties,
+        module_files=description.module_files,
+    )

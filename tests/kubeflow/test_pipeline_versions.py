@@ -1,0 +1,103 @@
+"""What `kubetfx submit` uploads, and when."""
+
+import re
+
+import pytest
+
+from kubetfx.errors import KubeflowError
+from kubetfx.kubeflow.kfp_connection import Connection, OpenConnection
+from kubetfx.kubeflow.package_document import digest, read_package
+from kubetfx.kubeflow.pipeline_versions import upload
+from tests.kubeflow.conftest import change
+
+
+def test_a_first_submission_uploads_a_pipeline_of_the_package_s_name(submit, server, package):
+    submit()
+
+    (pipeline,) = server.pipelines.values()
+    ((version,),) = server.versions.values()
+    (run,) = server.runs.values()
+    assert pipeline["display_name"] == "two-steps"
+    assert server.packages[version["pipeline_version_id"]] == package.read_text()
+    assert run["pipeline_version_reference"] == {
+        "pipeline_id": pipeline["pipeline_id"],
+        "pipeline_version_id": version["pipeline_version_id"],
+    }
+    assert run["display_name"].startswith("two-steps 20")
+    assert [experiment["display_name"] for experiment in server.experiments.values()] == ["Default"]
+
+
+def test_a_changed_package_is_a_new_version_and_an_unchanged_one_is_not(submit, server, package):
+    server.page_size = 1
+    first = submit()
+    again = submit()
+    change(package)
+    changed = submit()
+    changed_again = submit()
+
+    (versions,) = server.versions.values()
+    assert len(server.pipelines) == 1
+    assert len(versions) == 2
+    assert [run["pipeline_version_reference"]["pipeline_version_id"] for run in server.runs.values()] == [
+        versions[1]["pipeline_version_id"],
+        versions[1]["pipeline_version_id"],
+        versions[0]["pipeline_version_id"],
+        versions[0]["pipeline_version_id"],
+    ]
+    assert ["uploaded" in outcome.stderr for outcome in (first, again, changed, changed_again)] == [
+        True,
+        False,
+        True,
+        False,
+    ]
+    assert len(server.experiments) == 1
+
+
+def test_what_the_server_says_of_a_package_is_passed_on(server, package):
+    package.write_text(package.read_text().replace("schemaVersion: 2.1.0", "schemaVersion: 2.0.0"))
+
+    with (
+        OpenConnection(Connection(server.url)) as kfp,
+        pytest.raises(KubeflowError, match=r"has version 2\.0\.0.* `kubetfx lint`"),
+    ):
+        upload(kfp, read_package(package))
+
+
+def test_version_that_git_ops_applied_is_not_uploaded_again(submit, server, package):
+    submit()
+    change(package)
+    name = f"two-steps-{digest(package)}"
+    ((pipeline_id, versions),) = server.versions.items()
+    server.unlabelled[name] = package.read_text()
+    server.label(name, pipeline_id=pipeline_id)  # as KFP's webhook does
+    versions[0]["display_name"] = "for the autumn"
+
+    outcome = submit()
+
+    assert outcome.exit_code == 0, outcome.stderr
+    assert "version for the autumn: as it was" in outcome.stderr
+    assert len(versions) == 2
+    assert (
+        list(server.runs.values())[-1]["pipeline_version_reference"]["pipeline_version_id"]
+        == (versions[0]["pipeline_version_id"])
+    )
+
+
+def test_version_that_kubeflow_does_not_list_is_told_with_the_label_that_mends_it(submit, server, package):
+    submit()
+    change(package)
+    server.unlabelled[f"two-steps-{digest(package)}"] = package.read_text()
+
+    outcome = submit()
+
+    assert outcome.exit_code == 1
+    command = re.search(
+        r"kubectl label pipelineversion (\S+) -n kubeflow pipelines.kubeflow.org/pipeline-id=(\S+)", outcome.stderr
+    )
+    assert command, outcome.stderr
+    assert len(server.runs) == 1
+
+    server.label(command[1], pipeline_id=command[2])
+
+    assert submit().exit_code == 0
+    assert [len(versions) for versions in server.versions.values()] == [2]

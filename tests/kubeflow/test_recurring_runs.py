@@ -1,0 +1,55 @@
+"""`kubetfx schedule` with a server on this machine that answers as Kubeflow Pipelines does."""
+
+from tests.kubeflow.conftest import change
+
+
+def test_a_schedule_is_created_with_seconds_in_front(schedule, server):
+    outcome = schedule("--param", "rows=5", "--max-concurrency", "2")
+
+    assert outcome.exit_code == 0, outcome.stderr
+    (made,) = server.recurring_runs.values()
+    assert outcome.stdout.strip() == f"{server.url}/#/recurringrun/details/{made['recurring_run_id']}"
+    assert made["trigger"] == {"cron_schedule": {"cron": "0 30 6 * * mon-fri"}}
+    assert (made["display_name"], made["mode"], made["no_catchup"]) == ("two-steps", "ENABLE", True)
+    assert made["max_concurrency"] == "2"
+    assert made["runtime_config"]["parameters"] == {"rows": 5}
+    assert "created" in outcome.stderr
+
+
+def test_a_second_schedule_of_a_name_takes_the_first_one_s_place(schedule, server, package):
+    first = schedule("--format", "json").document
+    again = schedule("--format", "json").document
+    later = schedule("--format", "json", cron="0 0 7 * * *").document
+    change(package)
+    changed = schedule("--format", "json", cron="0 0 7 * * *").document
+    other = schedule("--format", "json", "--name", "another").document
+
+    assert [found["change"] for found in (first, again, later, changed, other)] == [
+        "created",
+        "unchanged",
+        "updated",
+        "updated",
+        "created",
+    ]
+    assert again["recurring_run_id"] == first["recurring_run_id"]
+    assert set(server.recurring_runs) == {changed["recurring_run_id"], other["recurring_run_id"]}
+
+
+def test_a_disabled_schedule_stays_disabled(schedule, server):
+    schedule()
+    for made in server.recurring_runs.values():
+        made["mode"] = "DISABLE"
+
+    outcome = schedule(cron="@daily")
+
+    (made,) = server.recurring_runs.values()
+    assert (made["mode"], made["trigger"]["cron_schedule"]["cron"]) == ("DISABLE", "@daily")
+    assert "it is disabled, as it was" in outcome.stderr
+
+
+def test_a_bad_schedule_is_refused_before_anything_is_uploaded(schedule, server):
+    outcome = schedule(cron="6 o'clock")
+
+    assert outcome.exit_code == 2
+    assert "2 fields" in outcome.stderr
+    assert server.pipelines == {}
