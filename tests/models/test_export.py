@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from kubetfx.models.export import (
     CLASSIFY_METHOD,
     NETWORK,
     REGRESS_METHOD,
+    TRANSFORM_COLUMNS,
     export_model,
 )
 from kubetfx.serving.model_facts import network_arguments, read_facts
