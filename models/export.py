@@ -5,6 +5,7 @@
     classification      serialized tf.Examples (batch,)     ->  classes, scores     TF Serving's Classify
     regression          serialized tf.Examples (batch,)     ->  outputs             TF Serving's Regress
     transform_features  serialized tf.Examples (batch,)     ->  features and label, for TFMA
+    transform_columns   raw columns, one tensor a type      ->  features and label, as training sees them
     network             features by name, each (batch, ...) ->  probabilities or value, without any preprocessing
 
 It is written by keras.export.ExportArchive: what tf.saved_model.save makes of a Keras 3 model does not run in
@@ -13,12 +14,13 @@ TensorFlow Serving (docs/decisions/0003-saved-model.md). Which columns are input
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import keras
+import pyarrow as pa
 import tensorflow as tf
 import tensorflow_transform as tft
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
@@ -26,9 +28,13 @@ from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 from kubetfx.artifacts import MODEL_FACTS, REQUEST
 from kubetfx.models.features import MISSING_INTEGER, Features
 from kubetfx.models.parsing import parse_examples
+from kubetfx.models.raw_inputs import RawInputs, is_usual, usual_spec
 from kubetfx.models.raw_rows import raw_rows
 from kubetfx.serving.model_facts import ModelFacts, network_arguments
 from kubetfx.serving.warmup import predict_request, write_warmup_requests
+
+TRANSFORM_COLUMNS = "transform_columns"
+"""Signature of the preprocessing alone, whose inputs are those of models/raw_inputs.py."""
 
 NETWORK = "network"
 """Signature of the bare network, by which serving's preprocessing can be held against that of training."""
@@ -45,7 +51,7 @@ def export_model(
     features: Features,
     path: Path,
     *,
-    warmup_examples: Sequence[bytes] = (),
+    warmup_rows: pa.RecordBatch | None = None,
 ) -> None:
     """Write a trained model and its preprocessing as a SavedModel.
 
@@ -54,7 +60,7 @@ def export_model(
         transform_output: the preprocessing.
         features: the columns.
         path: folder to write.
-        warmup_examples: serialized tf.Examples of real rows, to be replayed by the server before it answers.
+        warmup_rows: real rows with the columns of the model, to be replayed by the server before it answers.
     """
     archive = keras.export.ExportArchive()
     archive.track(model)
@@ -99,6 +105,7 @@ def export_model(
     archive.add_endpoint("serving_default", from_raw, [raw_signature])
     archive.add_endpoint("serving_examples", from_examples, [tf.TensorSpec([None], tf.string, "examples")])
     archive.add_endpoint("transform_features", transform_features, [tf.TensorSpec([None], tf.string, "examples")])
+    _add_transform_columns(archive, transform, raw_spec)
     archive.add_endpoint(NETWORK, network, [network_signature])
     if features.classes:
         archive.add_endpoint("classification", classify, [tf.TensorSpec([None], tf.string, "inputs")])
@@ -110,13 +117,12 @@ def export_model(
     columns = {name: spec.dtype.name for name, spec in raw_spec.items()}
     facts = ModelFacts(features.label, features.classes, features.inputs, columns, tuple(names))
     (path / MODEL_FACTS).write_text(json.dumps(asdict(facts), ensure_ascii=False), encoding="utf-8")
-    _write_warmup(path, warmup_examples, features)
+    if warmup_rows is not None:
+        _write_warmup(path, warmup_rows, features)
 
 
-def _write_warmup(path: Path, examples: Sequence[bytes], features: Features) -> None:
-    rows = raw_rows(examples, inputs=features.inputs, strings=features.strings)
-    if not rows:
-        return
+def _write_warmup(path: Path, block: pa.RecordBatch, features: Features) -> None:
+    rows = raw_rows(block, inputs=features.inputs, strings=features.strings)
     dtypes = {name: raw_dtype(name, features).as_numpy_dtype for name in features.inputs}
     write_warmup_requests(path, [predict_request(rows[:1], dtypes), predict_request(rows, dtypes)])
     whole = next((row for row in rows if not any(_is_missing(value) for value in row.values())), rows[0])
@@ -127,11 +133,30 @@ def _is_missing(value: float | str) -> bool:
     return value == "" if isinstance(value, str) else math.isnan(value)
 
 
+def raw_inputs_of(facts: ModelFacts) -> RawInputs:
+    """How the columns of a model of tables are packed for its signature `transform_columns`."""
+    return RawInputs(usual_spec(facts.columns))
+
+
 def raw_dtype(column: str, features: Features) -> tf.DType:
     """Type of a column in `serving_default`. Integers come as float64, so that NaN can say that a cell is missing."""
     if column in features.strings:
         return tf.string
     return tf.float64 if column in features.integers else tf.float32
+
+
+def _add_transform_columns(
+    archive: keras.export.ExportArchive, transform: keras.layers.Layer, raw_spec: Mapping[str, Any]
+) -> None:
+    """Unless a frozen schema has columns read in a way of its own, which the facts have no place for."""
+    if not is_usual(raw_spec):
+        return
+    raw_inputs = RawInputs(raw_spec)
+
+    def transform_columns(packed: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        return transform(raw_inputs.unpack(packed))
+
+    archive.add_endpoint(TRANSFORM_COLUMNS, transform_columns, [raw_inputs.signature])
 
 
 class _Answer:

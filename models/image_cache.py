@@ -1,4 +1,4 @@
-"""Images of a split for training: read from TFRecords, decoded in parallel, and kept in memory if they fit.
+"""Images of a split for training: read from the examples, decoded in parallel, and kept in memory if they fit.
 
 The order of an epoch depends on the seed and the number of the epoch alone, so a training that is taken up again after
 epoch 3 sees in epoch 4 what it would have seen.
@@ -12,10 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import tensorflow as tf
 from absl import logging
 
 from kubetfx.config.model import ModelConfig
+from kubetfx.models.examples import files_in, first_rows, read_blocks
 from kubetfx.models.image_decoding import decode_and_resize, decode_batch
 
 ENCODED_BYTES = 2**28
@@ -25,7 +27,7 @@ buffer."""
 _IMAGE = "image"
 _CONTENT_HASH = "content_hash"
 _DECODE_BATCH = 64
-_READ_BATCH = 256
+_DIGEST_ROWS = 256
 _PARALLEL = os.cpu_count() or 1
 """Images, or batches, that are decoded at a time. AUTOTUNE settles on one, for the whole training, as often as not."""
 
@@ -114,27 +116,20 @@ def load_images(
     """Read a split, and decode it into memory if it fits.
 
     Args:
-        patterns: of its TFRecord files.
+        patterns: of its files.
         label: name of the label's column.
         classes: names of the classes, in the order of their index.
         model: says the size.
         max_pixels: of a picture.
         cache_bytes: decoded images of up to so much are kept.
     """
-    files = sorted(file for pattern in patterns for file in tf.io.gfile.glob(pattern))
+    files = files_in(*patterns)
     num_bytes = sum(os.path.getsize(file) for file in files)
     labels, digest, contents = _read(files, label, classes, with_contents=num_bytes <= ENCODED_BYTES)
     index = tf.lookup.StaticHashTable(
         tf.lookup.KeyValueTensorInitializer(tf.constant(classes), tf.range(len(classes), dtype=tf.int64)), -1
     )
-    spec = {_IMAGE: tf.io.FixedLenFeature([], tf.string), label: tf.io.FixedLenFeature([], tf.string)}
-
-    def parse(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        row = tf.io.parse_single_example(record, spec)
-        return row[_IMAGE], index.lookup(row[label])
-
-    records = tf.data.TFRecordDataset(files, compression_type="GZIP")
-    stream = records.map(parse, num_parallel_calls=tf.data.AUTOTUNE)
+    stream = stream_texts(files, (_IMAGE, label)).map(lambda content, name: (content, index.lookup(name)))
     rows = ImageRows(labels, None, contents, stream, digest, model, max_pixels, num_bytes / max(len(labels), 1))
     if rows.decoded_bytes > cache_bytes:
         logging.info(
@@ -157,6 +152,25 @@ def load_images(
     return replace(rows, pixels=pixels, contents=None)
 
 
+def stream_texts(files: Sequence[str], columns: Sequence[str]) -> tf.data.Dataset:
+    """Texts and encoded pictures of a split, a tuple of scalars a row, in the order of the files."""
+    blocks = tf.data.Dataset.from_generator(
+        lambda: (tuple(_bytes_of(block, name) for name in columns) for block in read_blocks(files, columns)),
+        output_signature=tuple(tf.TensorSpec([None], tf.string) for _ in columns),
+    )
+    return blocks.unbatch()
+
+
+def first_pictures(files: Sequence[str], number: int) -> list[bytes]:
+    """The encoded pictures at the start of a split."""
+    block = first_rows(files, number, [_IMAGE])
+    return list(_bytes_of(block, _IMAGE)) if block is not None else []
+
+
+def _bytes_of(block: pa.RecordBatch, name: str) -> np.ndarray:
+    return block.column(name).cast(pa.binary()).to_numpy(zero_copy_only=False)
+
+
 def decoded_bytes(number: int, model: ModelConfig) -> int:
     """What so many images take in the network's size."""
     height, width = model.image_shape
@@ -168,18 +182,18 @@ def _read(
 ) -> tuple[np.ndarray, str, tf.Tensor | None]:
     """Labels, a digest of images and labels, and the encoded images if they are asked for."""
     columns = (label, _CONTENT_HASH, *([_IMAGE] if with_contents else []))
-    spec = {name: tf.io.FixedLenFeature([], tf.string) for name in columns}
-    dataset = tf.data.TFRecordDataset(files, compression_type="GZIP").batch(_READ_BATCH)
     index = {name.encode(): number for number, name in enumerate(classes)}
     digest = hashlib.sha256()
     labels: list[int] = []
     contents: list[tf.Tensor] = []
-    for block in dataset.map(lambda records: tf.io.parse_example(records, spec)).prefetch(1):
-        names = block[label].numpy()
+    for block in read_blocks(files, columns):
+        names, hashes = _bytes_of(block, label), _bytes_of(block, _CONTENT_HASH)
         labels.extend(index.get(name, -1) for name in names)
-        digest.update(b"".join(block[_CONTENT_HASH].numpy()) + b"\n".join(names))
+        for start in range(0, block.num_rows, _DIGEST_ROWS):
+            some = slice(start, start + _DIGEST_ROWS)
+            digest.update(b"".join(hashes[some]) + b"\n".join(names[some]))
         if with_contents:
-            contents.append(block[_IMAGE])
+            contents.append(tf.constant(_bytes_of(block, _IMAGE), tf.string))
     kept = tf.concat(contents or [tf.constant([], tf.string)], axis=0) if with_contents else None
     return np.array(labels, np.int64), digest.hexdigest(), kept
 

@@ -157,7 +157,7 @@ def export_image_model(
     path: Path,
     *,
     image: ImageInput,
-    warmup_examples: Sequence[bytes] = (),
+    warmup_pictures: Sequence[bytes] = (),
 ) -> None:
     """Write a trained network as a SavedModel.
 
@@ -167,7 +167,7 @@ def export_image_model(
         features: the label and its classes.
         path: folder to write.
         image: how pictures are read.
-        warmup_examples: serialized tf.Examples of images, to be replayed by the server before it answers.
+        warmup_pictures: bytes of files, to be replayed by the server before it answers.
     """
     archive = keras.export.ExportArchive()
     transform = transform_output.transform_features_layer()
@@ -202,16 +202,10 @@ def export_image_model(
     facts = ModelFacts(features.label, features.classes, (_IMAGE,), columns, (_IMAGE,), image.facts())
     (path / MODEL_FACTS).parent.mkdir(exist_ok=True)
     (path / MODEL_FACTS).write_text(json.dumps(asdict(facts), ensure_ascii=False), encoding="utf-8")
-    _write_warmup(path, warmup_examples)
+    _write_warmup(path, warmup_pictures)
 
 
-def image_bytes_of(examples: Sequence[bytes]) -> list[bytes]:
-    """The encoded pictures in serialized tf.Examples."""
-    return [tf.train.Example.FromString(e).features.feature[_IMAGE].bytes_list.value[0] for e in examples]
-
-
-def _write_warmup(path: Path, examples: Sequence[bytes]) -> None:
-    pictures = image_bytes_of(examples)
+def _write_warmup(path: Path, pictures: Sequence[bytes]) -> None:
     if not pictures:
         return
     rows = [{IMAGE_BYTES: picture} for picture in pictures]

@@ -23,9 +23,10 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 from kubetfx.config.model import ModelConfig
 from kubetfx.config.training import TrainingConfig
 from kubetfx.models import training as tabular_training
+from kubetfx.models.examples import files_in
 from kubetfx.models.features import Features, read_features, read_schema
 from kubetfx.models.image import ImageNetwork, build_augmentation, build_network
-from kubetfx.models.image_cache import ImageRows, load_images
+from kubetfx.models.image_cache import ImageRows, first_pictures, load_images
 from kubetfx.models.image_export import ImageInput, export_image_model
 from kubetfx.models.training_checkpoint import Checkpoint, discard, read_progress
 from kubetfx.models.training_record import TrainingRecorder, history_document
@@ -157,7 +158,7 @@ def run_fn(fn_args: FnArgs) -> None:
         features,
         serving_path,
         image=ImageInput(model, max_pixels),
-        warmup_examples=tabular_training.first_examples(fn_args.train_files, fn_args.custom_config["warmup_rows"]),
+        warmup_pictures=first_pictures(files_in(*fn_args.train_files), fn_args.custom_config["warmup_rows"]),
     )
     document = {
         **history_document(

@@ -8,7 +8,7 @@ import contextlib
 import importlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,17 +24,19 @@ from kubetfx.config.data import FeaturesConfig
 from kubetfx.config.model import DEFAULT_MODULE, ModelConfig
 from kubetfx.config.training import TrainingConfig
 from kubetfx.errors import TrainingError
+from kubetfx.models.examples import count_rows, files_in, first_rows, read_blocks
 from kubetfx.models.export import export_model
 from kubetfx.models.features import LABEL, read_features, read_schema
-from kubetfx.models.parsing import parse_examples
+from kubetfx.models.raw_inputs import Packed, RawInputs
 from kubetfx.models.training_record import TrainingRecorder, history_document
 
-PARSE_BATCH = 4_096
+VALIDATION_ROWS = 4_096
+"""Rows of a batch of validation, at least."""
 SHUFFLE_ROWS = 100_000
 """Rows of the shuffle buffer when the data does not fit `training.cache_bytes`."""
 
 Arrays = dict[str, np.ndarray]
-Parser = Callable[[tf.Tensor], dict[str, tf.Tensor]]
+Transformed = Callable[[Packed], dict[str, tf.Tensor]]
 
 
 @dataclass(frozen=True)
@@ -106,9 +108,11 @@ def run_fn(fn_args: FnArgs) -> None:
     keras.utils.set_random_seed(training.seed)
     tf.config.experimental.enable_op_determinism()
     transform = transform_output.transform_features_layer()
-    parse = _parser(transform_output, transform)
-    train = _load_rows(fn_args.train_files, parse, cache_bytes=training.cache_bytes)
-    validation = _load_rows(fn_args.eval_files, parse, cache_bytes=training.cache_bytes)
+    inputs = RawInputs(transform_output.raw_feature_spec())
+    preprocess = _preprocessing(inputs, transform)
+    train_files, validation_files = files_in(*fn_args.train_files), files_in(*fn_args.eval_files)
+    train = _load_rows(train_files, inputs, preprocess, cache_bytes=training.cache_bytes)
+    validation = _load_rows(validation_files, inputs, preprocess, cache_bytes=training.cache_bytes)
 
     module = importlib.import_module(model_config.module or DEFAULT_MODULE)
     with precision(training):
@@ -120,7 +124,7 @@ def run_fn(fn_args: FnArgs) -> None:
     model.summary(print_fn=logging.info)
     stopping = early_stopping(training)
     recorder = TrainingRecorder(Path(fn_args.model_run_dir))
-    validation_batch = max(training.batch_size, PARSE_BATCH)
+    validation_batch = max(training.batch_size, VALIDATION_ROWS)
     history = model.fit(
         train.batches(training.batch_size, shuffle_seed=training.seed, epochs=None),
         steps_per_epoch=math.ceil(train.num_rows / training.batch_size),
@@ -134,8 +138,8 @@ def run_fn(fn_args: FnArgs) -> None:
     check_finite(history, training)
 
     serving_path = Path(fn_args.serving_model_dir)
-    warmup_examples = first_examples(fn_args.train_files, fn_args.custom_config["warmup_rows"])
-    export_model(model, transform_output, features, serving_path, warmup_examples=warmup_examples)
+    warmup_rows = first_rows(train_files, fn_args.custom_config["warmup_rows"], features.inputs)
+    export_model(model, transform_output, features, serving_path, warmup_rows=warmup_rows)
     document = history_document(
         history,
         recorder,
@@ -200,48 +204,46 @@ def check_finite(history: dict[str, list[float]], training: TrainingConfig) -> N
             )
 
 
-def first_examples(patterns: list[str], number: int) -> list[bytes]:
-    """Serialized tf.Examples from the start of a split."""
-    files = sorted(file for pattern in patterns for file in tf.io.gfile.glob(pattern))
-    return list(tf.data.TFRecordDataset(files, compression_type="GZIP").take(number).as_numpy_iterator())
+def _preprocessing(inputs: RawInputs, transform: keras.layers.Layer) -> Transformed:
+    """From packed blocks to features and label: traced once, for all splits."""
+
+    @tf.function(input_signature=[inputs.signature])
+    def preprocess(packed: Packed) -> dict[str, tf.Tensor]:
+        return dict(transform(inputs.unpack(packed)))
+
+    return preprocess
 
 
-def _parser(transform_output: tft.TFTransformOutput, transform: keras.layers.Layer) -> Parser:
-    """From serialized examples to features and label: traced once, for all splits."""
-    raw_spec = transform_output.raw_feature_spec()
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
-    def parse(examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        return transform(parse_examples(examples, raw_spec))
-
-    return parse
-
-
-def _load_rows(patterns: list[str], parse: Parser, *, cache_bytes: int) -> TrainingRows:
-    files = sorted(file for pattern in patterns for file in tf.io.gfile.glob(pattern))
-    stream = (
-        tf.data.TFRecordDataset(files, compression_type="GZIP")
-        .batch(PARSE_BATCH)
-        .map(parse, num_parallel_calls=tf.data.AUTOTUNE)
-        .prefetch(tf.data.AUTOTUNE)
-    )
-    blocks: list[Mapping[str, np.ndarray]] | None = []
-    labels = []
-    num_bytes = 0
-    for block in stream.as_numpy_iterator():
-        labels.append(block[LABEL].reshape(-1))
-        num_bytes += sum(array.nbytes for array in block.values())
-        if blocks is not None:
-            blocks.append(block)
-        if num_bytes > cache_bytes:
-            blocks = None
-    all_labels = np.concatenate(labels)
-    arrays = {name: np.concatenate([b[name] for b in blocks]) for name in blocks[0]} if blocks else None
+def _load_rows(files: list[str], inputs: RawInputs, preprocess: Transformed, *, cache_bytes: int) -> TrainingRows:
+    num_rows = count_rows(files)
+    labels: np.ndarray | None = None
+    arrays: Arrays | None = None
+    start = num_bytes = 0
+    for block in read_blocks(files, inputs.columns):
+        found = {name: tensor.numpy() for name, tensor in preprocess(inputs.pack(block)).items()}
+        if labels is None:
+            labels = np.empty(num_rows, found[LABEL].dtype)
+            num_bytes = num_rows * sum(array[:1].nbytes for array in found.values())
+            if num_bytes <= cache_bytes:
+                arrays = {name: np.empty((num_rows, *array.shape[1:]), array.dtype) for name, array in found.items()}
+        rows = slice(start, start + block.num_rows)
+        labels[rows] = found[LABEL].reshape(-1)
+        for name, array in (arrays or {}).items():
+            array[rows] = found[name]
+        start += block.num_rows
+    assert labels is not None  # TableExampleGen refuses a split without a row
     where = (
         f"in memory ({num_bytes:,} bytes)" if arrays is not None else "read in each epoch: over training.cache_bytes"
     )
-    logging.info("%d rows, %s.", len(all_labels), where)
-    return TrainingRows(len(all_labels), all_labels, arrays, stream)
+    logging.info("%d rows, %s.", num_rows, where)
+    return TrainingRows(num_rows, labels, arrays, _stream(files, inputs, preprocess))
+
+
+def _stream(files: list[str], inputs: RawInputs, preprocess: Transformed) -> tf.data.Dataset:
+    packed = tf.data.Dataset.from_generator(
+        lambda: (inputs.pack(block) for block in read_blocks(files, inputs.columns)), output_signature=inputs.signature
+    )
+    return packed.map(preprocess, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
 def _with_head(network: keras.Model, *, labels: np.ndarray, is_classifier: bool) -> keras.Model:

@@ -10,6 +10,9 @@ from kubetfx.config.data import FeaturesConfig
 from kubetfx.models.features import Role
 
 MIN_ROWS_OF_IDENTIFIER = 20
+COUNTS_MEAN = 0.3
+"""Whole numbers are counts whose mean is less than so far from the lowest, as a share of their range. Values that are
+used evenly have it at 0.5."""
 _IDENTIFIER_NAME = re.compile(r"(^|_)(id|uuid|guid|key|index|rownum|row_?id)$|Id$|ID$|^Unnamed: 0$", re.ASCII)
 
 
@@ -33,9 +36,11 @@ def choose_role(column: table_profile.Column, *, num_rows: int, config: Features
         return "numeric", "decimal numbers"
     if column.type == "string":
         return category, _count_of_values(column)
-    if column.num_distinct is not None and column.num_distinct <= config.integer_categories:
-        return category, _count_of_values(column)
-    return "numeric", "whole numbers"
+    if column.num_distinct is None or column.num_distinct > config.integer_categories:
+        return "numeric", "whole numbers"
+    if column.num_distinct == 2:
+        return "numeric", "two values, which a number tells apart as well"
+    return ("numeric", "counts: small numbers prevail") if _are_counts(column) else (category, _count_of_values(column))
 
 
 def _reason_to_exclude(column: table_profile.Column, *, num_rows: int) -> str | None:
@@ -48,6 +53,17 @@ def _reason_to_exclude(column: table_profile.Column, *, num_rows: int) -> str | 
     if column.type == "string" or _IDENTIFIER_NAME.search(column.name) or _is_row_number(column):
         return "it has a different value in every row: an identifier"
     return None
+
+
+def _are_counts(column: table_profile.Column) -> bool:
+    """Whether whole numbers say how many, and not which: they begin at 0 or 1, and their mean lies near that end.
+
+    Codes (a month, an hour, a class of three) are used about evenly, or begin somewhere else (a year, a zip code).
+    """
+    lowest, highest, mean = column.minimum, column.maximum, column.mean
+    if lowest not in (0, 1) or highest is None or mean is None:
+        return False
+    return mean - lowest < COUNTS_MEAN * (highest - lowest)
 
 
 def _is_one_number(column: table_profile.Column) -> bool:

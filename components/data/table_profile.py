@@ -31,6 +31,8 @@ class Column:
     minimum: float | None = None
     maximum: float | None = None
     """Of the values of an int64 or float column."""
+    mean: float | None = None
+    """Of the values of an int64 column."""
     values: tuple[int | str, ...] = field(default=(), repr=False)
     """The distinct values, sorted, where they were counted."""
     num_decimals: int | None = None

@@ -96,34 +96,35 @@ def predict_golden_rows(split: str, *, number: int, transform_graph: str, saved_
     """Choose rows and predict them offline.
 
     Args:
-        split: folder of the evaluation split: tf.Examples in gzipped TFRecords.
+        split: folder of the evaluation split.
         number: rows at most, the first ones.
         transform_graph: folder of the artifact.
         saved_model: the exported model, of which only the bare network is used.
     """
-    import tensorflow as tf
     import tensorflow_transform as tft
 
-    from kubetfx.models import image_export
+    from kubetfx.models.examples import files_in, first_rows
     from kubetfx.models.export import NETWORK
+    from kubetfx.models.image_cache import first_pictures
+    from kubetfx.models.raw_inputs import RawInputs
     from kubetfx.models.raw_rows import raw_rows
     from kubetfx.serving.model_facts import network_arguments, read_facts
     from kubetfx.serving.saved_model import SavedModel
 
     facts = read_facts(saved_model)
     assert facts is not None  # the Trainer of this run exported it
-    files = sorted(tf.io.gfile.glob(f"{split}/*"))
-    examples = list(tf.data.TFRecordDataset(files, "GZIP").take(number).as_numpy_iterator())
     if facts.image is not None:
-        return _golden_images(image_export.image_bytes_of(examples), facts, saved_model)
+        return _golden_images(first_pictures(files_in(split), number), facts, saved_model)
     transform = tft.TFTransformOutput(transform_graph)
-    raw = tf.io.parse_example(examples, transform.raw_feature_spec())
-    features = transform.transform_features_layer()(raw)
+    inputs = RawInputs(transform.raw_feature_spec())
+    block = first_rows(files_in(split), number, inputs.columns)
+    assert block is not None  # the ExampleGen refuses a split without a row
+    features = transform.transform_features_layer()(inputs.unpack(inputs.pack(block)))
     arguments = network_arguments(features, facts.network_inputs)
     with SavedModel(saved_model, only=(NETWORK,)) as model:
         outputs = model.signature(NETWORK)({name: tensor.numpy() for name, tensor in arguments.items()})["outputs"]
     strings = [name for name, dtype in facts.columns.items() if dtype == "string"]
-    rows = raw_rows(examples, inputs=facts.inputs, strings=strings)
+    rows = raw_rows(block, inputs=facts.inputs, strings=strings)
     return GoldenRows(rows, list(facts.classes), outputs.astype(float).tolist())
 
 
