@@ -4,11 +4,9 @@ It sees the same rows, split in the same way, and the same columns in the same r
 hashed, and standard scores.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
-import tensorflow as tf
 from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -16,11 +14,10 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from tensorflow_metadata.proto.v0 import schema_pb2
 
+from kubetfx.models.examples import files_in, read_blocks
 from kubetfx.models.features import Features, read_features, read_schema
 
 INVERSE_PENALTIES = (1.0, 0.3, 0.1, 0.03)
-BATCH_ROWS = 65_536
-DTYPES = {schema_pb2.BYTES: tf.string, schema_pb2.INT: tf.int64, schema_pb2.FLOAT: tf.float32}
 
 
 def auc(workspace: Path) -> float:
@@ -34,23 +31,16 @@ def auc(workspace: Path) -> float:
     features = read_features(schema)
     train, validation, held_out = (_rows(workspace, split, schema) for split in ("train", "validation", "eval"))
     for rows in (train, validation, held_out):
-        rows[features.label] = rows[features.label] == features.classes[1].encode()
+        rows[features.label] = rows[features.label] == features.classes[1]
     models = [_fit(train, features, inverse_penalty) for inverse_penalty in INVERSE_PENALTIES]
     best = max(models, key=lambda model: _auc(model, validation, label=features.label))
     return _auc(best, held_out, label=features.label)
 
 
 def _rows(workspace: Path, split: str, schema: schema_pb2.Schema) -> pd.DataFrame:
-    spec = {feature.name: tf.io.FixedLenFeature([], DTYPES[feature.type]) for feature in schema.feature}
-    files = sorted(str(path) for path in workspace.glob(f"artifacts/TableExampleGen/examples/*/Split-{split}/*"))
-    records = tf.data.TFRecordDataset(files, compression_type="GZIP").batch(BATCH_ROWS)
-
-    def batches() -> Iterator[pd.DataFrame]:
-        for batch in records:
-            columns = tf.io.parse_example(batch, spec)
-            yield pd.DataFrame({name: column.numpy() for name, column in columns.items()})
-
-    return pd.concat(batches(), ignore_index=True)
+    columns = [feature.name for feature in schema.feature]
+    files = files_in(*workspace.glob(f"artifacts/TableExampleGen/examples/*/Split-{split}"))
+    return pd.concat((block.to_pandas() for block in read_blocks(files, columns)), ignore_index=True)
 
 
 def _fit(rows: pd.DataFrame, features: Features, inverse_penalty: float) -> Pipeline:

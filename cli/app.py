@@ -25,6 +25,7 @@ from kubetfx.cli.invocation import (
     shown,
 )
 from kubetfx.cli.kubeflow_commands import app as kubeflow_app
+from kubetfx.cli.mirror_commands import app as mirror_app
 from kubetfx.cli.output import Output
 from kubetfx.cli.predict_commands import app as predict_app
 from kubetfx.cli.report_commands import app as report_app
@@ -55,7 +56,7 @@ app = typer.Typer(
 )
 
 app.add_typer(report_app)
-for group in (predict_app, serve_app, version_app):
+for group in (predict_app, serve_app, version_app, mirror_app):
     app.add_typer(group)
 app.add_typer(kubeflow_app)
 

@@ -73,7 +73,7 @@ def predict(  # noqa: PLR0913, PLR0917 - the options of a command
     else:
         from kubetfx.pipeline.pushed_models import pushed_version
 
-        model_version = pushed_version(pipeline_config.push_path, model_version)
+        model_version = pushed_version(pipeline_config.push_path, model_version, how_to_push=f"kubetfx run {config}")
         predictions = _predict_here(pipeline_config, model_version, rows, output)
     output.end()
     _print_predictions(predictions, pipeline_config.model_name, model_version, output)
@@ -124,7 +124,7 @@ def batch_predict(  # noqa: PLR0913, PLR0917 - the options of a command
     from kubetfx.components.push import push_directory
     from kubetfx.pipeline.pushed_models import pushed_version
 
-    model_version = pushed_version(pipeline_config.push_path, model_version)
+    model_version = pushed_version(pipeline_config.push_path, model_version, how_to_push=f"kubetfx run {config}")
 
     output.begin("Loading the model")
     record = push_directory.read_record(pipeline_config.push_path, model_version)

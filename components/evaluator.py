@@ -21,7 +21,6 @@ from kubetfx.components.evaluation import golden, image_evaluation, tfma_files
 from kubetfx.components.evaluation.confusion import class_scores
 from kubetfx.components.evaluation.evaluation import Outcome, Request, evaluate_here
 from kubetfx.components.evaluation.evaluation_result import RESULT, EvaluationResult
-from kubetfx.components.evaluation.evaluation_rows import files_of
 from kubetfx.components.evaluation.metric_registry import find_metric
 from kubetfx.components.evaluation.slices import OVERALL, slice_name
 from kubetfx.components.evaluation.tfma_files import BASELINE, CANDIDATE
@@ -30,6 +29,7 @@ from kubetfx.components.served_model_resolver import saved_model_path
 from kubetfx.config.evaluation import EvaluationConfig
 from kubetfx.config.model import Task
 from kubetfx.errors import DataError
+from kubetfx.models.examples import files_in
 from kubetfx.models.features import Features, read_features, read_schema
 from kubetfx.models.image_export import input_of
 from kubetfx.serving.model_facts import read_facts
@@ -67,7 +67,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             logging.info("%s", check)
 
     def _evaluate(self, request: Request, examples: list[types.Artifact], folder: Path) -> Outcome:
-        files = files_of(artifact_utils.get_split_uri(examples, EVAL))
+        files = files_in(artifact_utils.get_split_uri(examples, EVAL))
         if beam_mode.is_in_process(self._beam_pipeline_args):
             outcome = evaluate_here(request, files)
         else:

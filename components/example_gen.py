@@ -1,4 +1,4 @@
-"""ExampleGen for CSV and Parquet: columns through Arrow into tf.Example, block by block.
+"""ExampleGen for CSV and Parquet: columns through Arrow into Parquet, block by block, a file a split.
 
 Spans, versions, fingerprints and the hash buckets of splits are those of TFX's FileBasedExampleGen. Reading and
 checking the table is components/data/tables.py's.
@@ -7,7 +7,6 @@ checking the table is components/data/tables.py's.
 import hashlib
 import json
 import os
-from bisect import bisect
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -29,7 +28,15 @@ from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import proto_utils
 
 from kubetfx.components.data import beam_mode, picture_columns, table_profile, tables, tfx_filesystem
-from kubetfx.components.data.example_shards import ShardWriter, check_splits, describe, open_splits, write_shards
+from kubetfx.components.data.example_shards import (
+    FILE_FORMAT,
+    PAYLOAD_FORMAT,
+    ShardWriter,
+    check_splits,
+    describe,
+    open_splits,
+    write_shards,
+)
 from kubetfx.config.data import DataConfig, Splits
 from kubetfx.storage import is_url
 
@@ -42,56 +49,46 @@ IMAGE_COLUMNS = "image_columns"
 """Key of `features.image` beside those of the section `data` in the component's custom config."""
 BUCKETS = 1_000
 """A split of fraction 0.7 is 700 of so many hash buckets."""
-COMPRESSION_LEVEL = 1
-"""Of GZIP: the fastest."""
+COMPRESSION = "snappy"
 
 
-def split_of(key: str, buckets: Sequence[int]) -> int:
-    """Index of the split that a row belongs to.
+def splits_of(keys: pa.Array, buckets: Sequence[int]) -> np.ndarray:
+    """Index of the split that each row belongs to.
 
     The rule of TFX's ExampleGen: SHA-256 of the row, as a number, modulo the number of buckets.
 
     Args:
-        key: the row's content, from row_keys.
-        buckets: cumulated numbers of buckets of the splits, in order.
+        keys: the rows' contents, from row_keys.
+        buckets: cumulated numbers of buckets of the splits, in order; fewer than 2^32 in all.
+
+    Returns:
+        (rows,) int64.
     """
-    return bisect(buckets, int.from_bytes(hashlib.sha256(key.encode()).digest(), "big") % buckets[-1])
+    sha256 = hashlib.sha256
+    digests = b"".join([sha256(key).digest() for key in keys.cast(pa.binary()).to_pylist()])
+    words = np.frombuffer(digests, ">u4").reshape(-1, 8).astype(np.uint64)
+    remainder = np.zeros(len(words), np.uint64)
+    for word in words.T:  # long division: 32 bits at a time
+        remainder = ((remainder << np.uint64(32)) | word) % np.uint64(buckets[-1])
+    return np.searchsorted(np.asarray(buckets), remainder.astype(np.int64), side="right")
 
 
-def row_keys(block: pa.RecordBatch) -> list[str]:
+def row_keys(block: pa.RecordBatch) -> pa.Array:
     """The content of each row as one text, whatever the order of the columns.
 
-    TFX takes the serialized tf.Example for this, but tfx_bsl's encoder writes the features of an example in an order
-    that changes from process to process, and with it the rows of a split would.
+    TFX takes the serialized tf.Example for this, whose features are in an order that changes from process to process.
+    Decimal numbers count with 32 bits: their splits are those of the time when examples had no more.
     """
-    texts = [block.column(name).cast(pa.string()) for name in sorted(block.schema.names)]
-    return pc.binary_join_element_wise(*texts, "\x1f", null_handling="replace", null_replacement="\x00").to_pylist()
-
-
-def encode(block: pa.RecordBatch) -> list[bytes]:
-    """Serialized tf.Examples of a block's rows. A missing cell is a missing feature."""
-    from tfx_bsl.coders import example_coder  # imports TensorFlow, which the driver has no use for
-
-    arrays = [_as_lists(array) for array in block.columns]
-    lists = pa.RecordBatch.from_arrays(arrays, names=block.schema.names)
-    return example_coder.RecordBatchToExamplesEncoder().encode(lists)
-
-
-def _as_lists(array: pa.Array) -> pa.Array:
-    """Lists of one value, or null: the shape in which tfx_bsl holds examples."""
-    if pa.types.is_string(array.type):
-        array = array.cast(pa.binary())
-    if not array.null_count:
-        return pa.ListArray.from_arrays(pa.array(np.arange(len(array) + 1, dtype=np.int32)), array)
-    is_null = array.is_null()
-    offsets = np.concatenate([[0], np.cumsum(~is_null.to_numpy(zero_copy_only=False))]).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), array.drop_null(), mask=is_null)
+    columns = [block.column(name) for name in sorted(block.schema.names)]
+    narrow = [c.cast(pa.float32()) if pa.types.is_float64(c.type) else c for c in columns]
+    texts = [column.cast(pa.string()) for column in narrow]
+    return pc.binary_join_element_wise(*texts, "\x1f", null_handling="replace", null_replacement="\x00")
 
 
 @beam.typehints.with_input_types(tuple[int, str])
 @beam.typehints.with_output_types(tuple[str, int])
 class _WriteExamples(beam.DoFn):
-    """Reads one file of the table and writes its rows to one TFRecord file a split; yields rows by split.
+    """Reads one file of the table and writes its rows to one Parquet file a split; yields rows by split.
 
     A row never becomes a Beam element of its own, which would cost more than everything else. The output is named
     after the number of the input file, so neither names nor order depend on how Beam spreads the work.
@@ -116,35 +113,37 @@ class _WriteExamples(beam.DoFn):
 
     def process(self, numbered_file: tuple[int, str]) -> Iterator[tuple[str, int]]:
         number, path = numbered_file
+        types = {c.name: pa.binary() if c.picture_reason else tables.ARROW_TYPES[c.type] for c in self._columns}
+        schema = pa.schema(list(types.items()))
         writer = ShardWriter(
-            self._split_folders, number=number, num_shards=len(self._files.paths), compression_level=COMPRESSION_LEVEL
+            self._split_folders, schema, number=number, num_shards=len(self._files.paths), compression=COMPRESSION
         )
-        splits = list(self._split_folders)
-        for block, records in _one_ahead(self._encoded_blocks(path)):
-            for key, record in zip(row_keys(block), records, strict=True):
-                writer.write(splits[split_of(key, self._buckets)], record)
+        for block, keys in _one_ahead(self._keyed_blocks(path)):
+            rows_in = splits_of(keys, self._buckets)
+            for index, split in enumerate(self._split_folders):
+                writer.write(split, block.filter(pa.array(rows_in == index)))
         yield from writer.close().items()
 
-    def _encoded_blocks(self, path: str) -> Iterator[tuple[pa.RecordBatch, list[bytes]]]:
+    def _keyed_blocks(self, path: str) -> Iterator[tuple[pa.RecordBatch, pa.Array]]:
         for block in tables.read_blocks(path, self._columns, file_format=self._files.format, data=self._data):
             labelled = block.filter(block.column(self._data.label).is_valid())
-            yield self._with_pictures(labelled, path)
+            whole, keyed = self._with_pictures(labelled, path)
+            yield whole, row_keys(keyed)
 
-    def _with_pictures(self, block: pa.RecordBatch, path: str) -> tuple[pa.RecordBatch, list[bytes]]:
-        """The rows whose picture can be used, as they are in the table, and encoded with its bytes."""
+    def _with_pictures(self, block: pa.RecordBatch, path: str) -> tuple[pa.RecordBatch, pa.RecordBatch]:
+        """The rows whose picture can be used: with its bytes, and as they are in the table."""
         column = next((column for column in self._columns if column.picture_reason), None)
         if column is None or self._pictures is None:
-            return block, encode(block)
+            return block, block
         contents = self._pictures.read(block.column(column.name), table=path)
         usable = contents.is_valid()
-        whole = block.filter(usable)
-        index = whole.schema.names.index(column.name)
-        return whole, encode(whole.set_column(index, column.name, contents.filter(usable)))
+        kept = block.filter(usable)
+        return kept.set_column(kept.schema.names.index(column.name), column.name, contents.filter(usable)), kept
 
 
 def _one_ahead(items: Iterator[_Item]) -> Iterator[_Item]:
-    """The items, of which a thread makes the next one meanwhile: reading and encoding let go of the interpreter, and so
-    does writing."""
+    """The items, of which a thread makes the next one meanwhile: reading lets go of the interpreter, and so does
+    writing."""
     with ThreadPoolExecutor(max_workers=1) as pool:
         coming = pool.submit(next, items, None)
         while (item := coming.result()) is not None:
@@ -153,7 +152,7 @@ def _one_ahead(items: Iterator[_Item]) -> Iterator[_Item]:
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
-    """Writes the table as tf.Examples, a folder a split."""
+    """Writes the table as examples, a folder a split."""
 
     def Do(
         self,
@@ -202,7 +201,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             scratch=Path(examples.uri),
         )
         logging.info("Rows by split: %s", counts)
-        describe(examples, counts, profile, label=data.label, exec_properties=exec_properties)
+        describe(examples, counts, profile, label=data.label)
         check_splits(counts, unit="row")
 
 
@@ -290,6 +289,8 @@ class TableExampleGen(FileBasedExampleGen):
             input_config=_input_config("*"),
             output_config=_output_config(data.splits),
             custom_config=_pack(data, image_columns),
+            output_data_format=PAYLOAD_FORMAT,
+            output_file_format=FILE_FORMAT,
         )
 
 

@@ -1,8 +1,8 @@
-"""ExampleGen for images: files are read, checked and written as tf.Examples, with their encoded bytes as they are.
+"""ExampleGen for images: files are read, checked and written as examples, with their encoded bytes as they are.
 
 The files are read twice. First each is looked into, in parallel; what is broken is left out. Then the splits are
 chosen, which takes the hashes of all images, and the examples are written in the order of those hashes: neighbours in
-a TFRecord file are of any class. Which files there are is components/data/image_files.py's to say, what is in one
+a file of examples are of any class. Which files there are is components/data/image_files.py's to say, what is in one
 components/data/image_inspection.py's, and whether Beam does the work components/data/beam_mode.py's.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
-import tensorflow as tf
+import pyarrow as pa
 from absl import logging
 from google.protobuf import json_format
 from tfx import types
@@ -23,7 +23,7 @@ from tfx.dsl.components.base import base_beam_executor, executor_spec
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_component_specs
 
-from kubetfx.components.data import beam_mode, image_files, table_profile
+from kubetfx.components.data import beam_mode, image_files, table_profile, tables
 from kubetfx.components.data.example_shards import ShardWriter, check_splits, describe, open_splits, write_shards
 from kubetfx.components.data.image_files import BrokenFile, ImageFile, ImageFiles
 from kubetfx.components.data.image_inspection import ImageFacts, assign_splits, find_copies
@@ -36,10 +36,13 @@ from kubetfx.errors import DataError
 FILES_A_SHARD = 256
 """Files that a worker of Beam is handed at a time to look into."""
 BYTES_A_SHARD = 128 * 2**20
-"""Encoded images of a TFRecord file, over all splits, about."""
+"""Encoded images of a file of examples, over all splits, about."""
 IMAGES_A_SHARD = 10_000
-STORED = 0
-"""Level of GZIP's compression: encoded images hardly get smaller, and readers expect GZIP."""
+ROWS_A_BLOCK = 256
+BYTES_A_BLOCK = 2**24
+"""What is gathered before it is handed to the writer."""
+COMPRESSION = "none"
+"""Encoded images hardly get smaller."""
 
 
 @dataclass(frozen=True)
@@ -68,34 +71,6 @@ def values_of(image: Image, content: bytes, *, label: str) -> dict[str, bytes | 
     }
 
 
-class Serializer:
-    """Makes tf.Examples of one value a column, out of one message whose values are replaced: a new one for each takes
-    three times as long."""
-
-    def __init__(self) -> None:
-        self._example = tf.train.Example()
-        self._lists: dict[str, Any] = {}
-
-    def serialize(self, values: Mapping[str, bytes | float | str]) -> bytes:
-        """A serialized tf.Example. A column is of the same type in all."""
-        if self._lists.keys() != values.keys():
-            self._begin(values)
-        for name, value in values.items():
-            self._lists[name][0] = value.encode() if isinstance(value, str) else value
-        return bytes(self._example.SerializeToString(deterministic=True))
-
-    def _begin(self, values: Mapping[str, bytes | float | str]) -> None:
-        self._example = tf.train.Example()
-        self._lists = {}
-        for name, value in values.items():
-            feature = self._example.features.feature[name]
-            if isinstance(value, int):
-                self._lists[name] = feature.int64_list.value
-            else:
-                self._lists[name] = (feature.float_list if isinstance(value, float) else feature.bytes_list).value
-            self._lists[name].append(value.encode() if isinstance(value, str) else value)
-
-
 @beam.typehints.with_input_types(tuple[int, list[str]])
 @beam.typehints.with_output_types(str)
 class _Inspect(beam.DoFn):
@@ -113,32 +88,62 @@ class _Inspect(beam.DoFn):
 @beam.typehints.with_input_types(tuple[int, Any])
 @beam.typehints.with_output_types(tuple[str, int])
 class _WriteExamples(beam.DoFn):
-    """Writes a shard's images to one TFRecord file a split; yields images by split.
+    """Writes a shard's images to one Parquet file a split; yields images by split.
 
     Encoded images never become Beam elements: they would be copied from step to step.
     """
 
-    def __init__(self, split_folders: Mapping[str, str], *, num_shards: int, label: str) -> None:
+    def __init__(self, split_folders: Mapping[str, str], schema: pa.Schema, *, num_shards: int, label: str) -> None:
         self._split_folders = split_folders
+        self._schema = schema
         self._num_shards = num_shards
         self._label = label
 
     def process(self, numbered_shard: tuple[int, list[tuple[Image, str]]]) -> Iterator[tuple[str, int]]:
         number, images = numbered_shard
-        writer = ShardWriter(self._split_folders, number=number, num_shards=self._num_shards, compression_level=STORED)
-        serializer = Serializer()
+        writer = ShardWriter(
+            self._split_folders, self._schema, number=number, num_shards=self._num_shards, compression=COMPRESSION
+        )
+        gathered = {split: _Gathered(self._schema) for split in self._split_folders}
         for image, split in images:
             content = read_file(image.file.path)
             if hashlib.sha256(content).hexdigest() != image.facts.content_hash:
                 raise DataError(
                     f"{image.file.name} was changed while it was read. Run again when nothing writes there."
                 )
-            writer.write(split, serializer.serialize(values_of(image, content, label=self._label)))
+            rows = gathered[split]
+            rows.add(values_of(image, content, label=self._label), num_bytes=len(content))
+            if rows.is_full:
+                writer.write(split, rows.take())
+        for split, rows in gathered.items():
+            writer.write(split, rows.take())
         yield from writer.close().items()
 
 
+class _Gathered:
+    """Rows of a split on their way to its file."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._schema = schema
+        self._rows: list[dict[str, bytes | float | str]] = []
+        self._num_bytes = 0
+
+    @property
+    def is_full(self) -> bool:
+        return len(self._rows) >= ROWS_A_BLOCK or self._num_bytes >= BYTES_A_BLOCK
+
+    def add(self, row: dict[str, bytes | float | str], *, num_bytes: int) -> None:
+        self._rows.append(row)
+        self._num_bytes += num_bytes
+
+    def take(self) -> pa.RecordBatch:
+        block = pa.RecordBatch.from_pylist(self._rows, self._schema)
+        self._rows, self._num_bytes = [], 0
+        return block
+
+
 class Executor(base_beam_executor.BaseBeamExecutor):
-    """Writes the images as tf.Examples, a folder a split, and a report of what was left out."""
+    """Writes the images as examples, a folder a split, and a report of what was left out."""
 
     def Do(
         self,
@@ -173,13 +178,12 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         report = _report(images, broken, splits, found)
         _log(report)
 
-        counts = self._write(
-            images, splits, open_splits(examples, fractions), label=data.label, root=Path(examples.uri)
-        )
+        profile = profile_of(images, found.metadata_types, label=data.label)
+        folders = open_splits(examples, fractions)
+        counts = self._write(images, splits, folders, profile, label=data.label, root=Path(examples.uri))
         check_splits(counts, unit="image")
         (Path(examples.uri) / REPORT).write_text(json.dumps(report, ensure_ascii=False, indent=1), encoding="utf-8")
-        profile = profile_of(images, found.metadata_types, label=data.label)
-        describe(examples, counts, profile, label=data.label, exec_properties=exec_properties)
+        describe(examples, counts, profile, label=data.label)
 
     def _inspect(self, found: ImageFiles, data: DataConfig, *, scratch: Path) -> tuple[list[Image], list[BrokenFile]]:
         paths = [file.path for file in found.files]
@@ -214,6 +218,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         images: Iterable[Image],
         splits: Mapping[str, str],
         folders: Mapping[str, str],
+        profile: table_profile.TableProfile,
         *,
         label: str,
         root: Path,
@@ -222,7 +227,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         ordered = sorted(images, key=lambda image: (image.facts.content_hash, image.file.name))
         shards = _shards([(image, splits[image.facts.content_hash]) for image in ordered])
         return write_shards(
-            _WriteExamples(dict(folders), num_shards=len(shards), label=label),
+            _WriteExamples(dict(folders), _schema_of(profile), num_shards=len(shards), label=label),
             list(enumerate(shards)),
             splits=folders,
             beam_arguments=self._beam_pipeline_args,
@@ -262,6 +267,12 @@ def profile_of(images: Sequence[Image], metadata_types: Mapping[str, str], *, la
         present = [image.file.metadata[name] for image in images if name in image.file.metadata]
         columns.append(table_profile.Column(name, kind, len(present), len(set(present))))  # type: ignore[arg-type]
     return table_profile.TableProfile(tuple(sorted(columns, key=lambda column: column.name)), len(images))
+
+
+def _schema_of(profile: table_profile.TableProfile) -> pa.Schema:
+    """Of the examples: the columns, and the bytes of the pictures."""
+    columns = [(column.name, tables.ARROW_TYPES[column.type]) for column in profile.columns]
+    return pa.schema([*columns, (image_files.IMAGE, pa.binary())])
 
 
 def _shards(images: Sequence[tuple[Image, str]]) -> list[list[tuple[Image, str]]]:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import tensorflow as tf
 from absl import logging
 from tensorflow_transform.tf_metadata import schema_utils
 from tfx import types
@@ -21,9 +20,10 @@ from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import json_utils
 
 from kubetfx.artifacts import SCHEMA, TRAIN
-from kubetfx.components.data import beam_mode, examples, local_analysis, table_profile
+from kubetfx.components.data import beam_mode, local_analysis, parquet_tfxio, table_profile
+from kubetfx.models.examples import files_in, read_blocks
 from kubetfx.models.features import read_schema
-from kubetfx.models.parsing import parse_examples
+from kubetfx.models.raw_inputs import RawInputs
 
 
 class Executor(tfx_executor.Executor):
@@ -46,7 +46,8 @@ class Executor(tfx_executor.Executor):
                 logging.warning("Beam analyzes the data: the analyzer %s is known to it alone.", reason)
         folder = Path(artifact_utils.get_single_uri(input_dict[standard_component_specs.EXAMPLES_KEY]))
         beam_mode.choose_running_mode(self, num_rows=table_profile.num_rows(folder))
-        super().Do(input_dict, output_dict, exec_properties)
+        with parquet_tfxio.read_by_tfx():
+            super().Do(input_dict, output_dict, exec_properties)
 
     def _analyze(
         self,
@@ -72,7 +73,7 @@ class Executor(tfx_executor.Executor):
             local_analysis.analyze(
                 self._GetPreprocessingFn(sources, {}),
                 schema,
-                _blocks(tf.io.gfile.glob(f"{split}/*"), schema),
+                _blocks(split, schema),
                 output=output,
                 temporary=Path(temporary),
             )
@@ -90,10 +91,10 @@ def _only_analyzes(output_dict: Mapping[str, Any], exec_properties: Mapping[str,
     return statistics_are_off and standard_component_specs.TRANSFORMED_EXAMPLES_KEY not in output_dict
 
 
-def _blocks(files: list[str], schema: Any) -> Callable[[], Iterable[Mapping[str, Any]]]:
-    spec = schema_utils.schema_as_feature_spec(schema).feature_spec
-    records = tf.data.TFRecordDataset(sorted(files), "GZIP").batch(examples.block_rows(len(spec)))
-    return lambda: records.map(lambda block: parse_examples(block, spec)).prefetch(1)
+def _blocks(split: str, schema: Any) -> Callable[[], Iterable[Mapping[str, Any]]]:
+    inputs = RawInputs(schema_utils.schema_as_feature_spec(schema).feature_spec)
+    files = files_in(split)
+    return lambda: (inputs.unpack(inputs.pack(block)) for block in read_blocks(files, inputs.columns))
 
 
 class Transform(tfx_transform.Transform):

@@ -166,11 +166,7 @@ def _modules(config: PipelineConfig, nodes: Mapping[str, BaseNode]) -> dict[str,
     modules: dict[str, dict[str, str]] = {}
     for key, module in config.own_modules.items():
         sources = user_modules.sources_of(module, key=key)
-        for name in _IMPORTING[key.partition(":")[0]]:
+        importing = [name for name, node in nodes.items() if user_modules.imports(node, sources)]
+        for name in {**_IMPORTING, "definition": importing}[key.partition(":")[0]]:
             modules[name] = {**modules.get(name, {}), **sources}
-    if config.definition is not None:
-        sources = user_modules.sources_of(config.definition.partition(":")[0], key="definition")
-        for name, node in nodes.items():
-            if user_modules.imports(node, sources):
-                modules[name] = {**modules.get(name, {}), **sources}
     return modules

@@ -224,12 +224,14 @@ def _classification_metrics(run: NodeRun) -> Content:
     from kubetfx.components.report import predictions
     from kubetfx.components.report import quality_facts as quality
     from kubetfx.components.served_model_resolver import saved_model_path
+    from kubetfx.models.examples import files_in
 
-    files = sorted((Path(run.inputs["examples"][0].uri) / split_folder(EVAL)).iterdir())
+    files = files_in(Path(run.inputs["examples"][0].uri) / split_folder(EVAL))
     sample = predictions.draw(files, rows=MAX_SCORED_ROWS, seed=0)
+    assert sample is not None  # an ExampleGen refuses a split without a row
     model = predictions.Model(saved_model_path(run.inputs["model"]))
     try:
-        predicted = model.predict(sample.examples)
+        predicted = model.predict(sample.rows)
     finally:
         model.close()
     found = quality.describe(predicted, total_rows=sample.total_rows, seed=0)

@@ -5,6 +5,7 @@
     classification      serialized tf.Examples (batch,)     ->  classes, scores     TF Serving's Classify
     regression          serialized tf.Examples (batch,)     ->  outputs             TF Serving's Regress
     transform_features  serialized tf.Examples (batch,)     ->  features and label, for TFMA
+    transform_columns   raw columns, one tensor a type      ->  features and label, as training sees them
     network             features by name, each (batch, ...) ->  probabilities or value, without any preprocessing
 
 An image is the bytes of its file, under the name of its column and `_bytes`; a model that sees images also answers with
@@ -16,12 +17,13 @@ TensorFlow Serving (docs/decisions/0003-saved-model.md). Which columns are input
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import keras
+import pyarrow as pa
 import tensorflow as tf
 import tensorflow_transform as tft
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
@@ -31,6 +33,7 @@ from kubetfx.models.columns.column_profile import CellType
 from kubetfx.models.features import IMAGE, MISSING_INTEGER, Features
 from kubetfx.models.image_export import BLOCK, ImageInput, add_image_signatures
 from kubetfx.models.parsing import parse_examples
+from kubetfx.models.raw_inputs import RawInputs, is_usual, usual_spec
 from kubetfx.models.raw_rows import raw_rows
 from kubetfx.serving.image_requests import to_json
 from kubetfx.serving.model_facts import ModelFacts, network_arguments
@@ -38,6 +41,10 @@ from kubetfx.serving.warmup import predict_request, write_warmup_requests
 
 RAW_DTYPES = {"string": tf.string, "int64": tf.float64, "float": tf.float32}
 """Types of columns in `serving_default`. Integers come as float64, so that NaN can say that a cell is missing."""
+
+TRANSFORM_COLUMNS = "transform_columns"
+"""Signature of the preprocessing alone, whose inputs are those of models/raw_inputs.py. Models that see images have
+none."""
 
 NETWORK = "network"
 """Signature of the bare network, by which serving's preprocessing can be held against that of training."""
@@ -55,7 +62,7 @@ def export_model(
     path: Path,
     *,
     image: ImageInput | None = None,
-    warmup_examples: Sequence[bytes] = (),
+    warmup_rows: pa.RecordBatch | None = None,
 ) -> None:
     """Write a trained model and its preprocessing as a SavedModel.
 
@@ -65,7 +72,7 @@ def export_model(
         features: the columns.
         path: folder to write.
         image: how pictures are read, where a column has some.
-        warmup_examples: serialized tf.Examples of real rows, to be replayed by the server before it answers.
+        warmup_rows: real rows with the columns of the model, to be replayed by the server before it answers.
     """
     archive = keras.export.ExportArchive()
     archive.track(model)
@@ -105,6 +112,8 @@ def export_model(
         archive.add_endpoint("classification", classify, [tf.TensorSpec([None], tf.string, "inputs")])
     else:
         archive.add_endpoint("regression", regress, [tf.TensorSpec([None], tf.string, "inputs")])
+    if image is None:  # its bytes are no part of the preprocessing
+        _add_transform_columns(archive, transform, raw_spec)
     specs = _network_specs(model, transform_output)
     _add_network(archive, model, specs)
     if image is not None:
@@ -123,7 +132,8 @@ def export_model(
         image.facts(*features.names(IMAGE)) if image else None,
     )
     (path / MODEL_FACTS).write_text(json.dumps(asdict(facts), ensure_ascii=False), encoding="utf-8")
-    _write_warmup(path, warmup_examples, features)
+    if warmup_rows is not None:
+        _write_warmup(path, warmup_rows, features)
 
 
 def _network_specs(model: keras.Model, transform_output: tft.TFTransformOutput) -> dict[str, tf.TensorSpec]:
@@ -148,12 +158,10 @@ def _add_network(archive: Any, model: keras.Model, specs: Mapping[str, tf.Tensor
     archive.add_endpoint(NETWORK, network, [signature])
 
 
-def _write_warmup(path: Path, examples: Sequence[bytes], features: Features) -> None:
+def _write_warmup(path: Path, block: pa.RecordBatch, features: Features) -> None:
     cells = {name: column.type for name, column in features.columns.items()}
     strings = [name for name, cell_type in cells.items() if cell_type == "string"]
-    rows = raw_rows(examples, inputs=features.inputs, strings=strings, images=features.names(IMAGE))
-    if not rows:
-        return
+    rows = raw_rows(block, inputs=features.inputs, strings=strings, images=features.names(IMAGE))
     served = features.served_names
     dtypes = {served[name]: RAW_DTYPES[cell_type].as_numpy_dtype for name, cell_type in cells.items()}
     requests = [{served[name]: value for name, value in row.items()} for row in rows]
@@ -169,6 +177,25 @@ def _write_warmup(path: Path, examples: Sequence[bytes], features: Features) -> 
 
 def _is_missing(value: float | str | bytes) -> bool:
     return math.isnan(value) if isinstance(value, float) else not value
+
+
+def raw_inputs_of(facts: ModelFacts) -> RawInputs:
+    """How the columns of a model of tables are packed for its signature `transform_columns`."""
+    return RawInputs(usual_spec(facts.columns))
+
+
+def _add_transform_columns(
+    archive: keras.export.ExportArchive, transform: keras.layers.Layer, raw_spec: Mapping[str, Any]
+) -> None:
+    """Unless a frozen schema has columns read in a way of its own, which the facts have no place for."""
+    if not is_usual(raw_spec):
+        return
+    raw_inputs = RawInputs(raw_spec)
+
+    def transform_columns(packed: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        return transform(raw_inputs.unpack(packed))
+
+    archive.add_endpoint(TRANSFORM_COLUMNS, transform_columns, [raw_inputs.signature])
 
 
 class _Answers:

@@ -1,4 +1,4 @@
-"""Images of a split for training: read from TFRecords, decoded in parallel, and kept in memory if they fit.
+"""Images of a split for training: read from the examples, decoded in parallel, and kept in memory if they fit.
 
 The order of an epoch depends on the seed and the number of the epoch alone, so a training that is taken up again after
 epoch 3 sees in epoch 4 what it would have seen.
@@ -12,11 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import tensorflow as tf
 from absl import logging
 
 from kubetfx.artifacts import PIXELS
 from kubetfx.config.model import ModelConfig
+from kubetfx.models.examples import read_blocks
 from kubetfx.models.image_decoding import decode_and_resize, decode_batch
 
 ENCODED_BYTES = 2**28
@@ -24,7 +26,6 @@ ENCODED_BYTES = 2**28
 buffer."""
 
 _DECODE_BATCH = 64
-_READ_BATCH = 256
 _PARALLEL = os.cpu_count() or 1
 """Images, or batches, that are decoded at a time. AUTOTUNE settles on one, for the whole training, as often as not."""
 
@@ -114,7 +115,7 @@ class ImageRows:
 
 
 def load_images(
-    patterns: Sequence[str],
+    files: Sequence[str],
     *,
     column: str,
     hash_column: str,
@@ -127,7 +128,7 @@ def load_images(
     """Read the images of a split, and decode them into memory if they fit.
 
     Args:
-        patterns: of its TFRecord files.
+        files: of the split.
         column: of the images.
         hash_column: a column that tells images apart: their hashes, or they themselves.
         labels: (rows,) of the split, in the order of the files.
@@ -136,15 +137,10 @@ def load_images(
         max_pixels: of a picture.
         cache_bytes: decoded images of up to so much are kept.
     """
-    files = sorted(file for pattern in patterns for file in tf.io.gfile.glob(pattern))
     num_bytes = sum(os.path.getsize(file) for file in files)
     with_contents = num_bytes <= ENCODED_BYTES
     digest, contents = _read(files, column if with_contents else None, hash_column, labels)
-    spec = {column: tf.io.FixedLenFeature([], tf.string)}
-    records = tf.data.TFRecordDataset(files, compression_type="GZIP")
-    encoded = records.map(
-        lambda record: tf.io.parse_single_example(record, spec)[column], num_parallel_calls=tf.data.AUTOTUNE
-    )
+    encoded = stream_texts(files, (column,)).map(lambda content: content)
     mean_bytes = num_bytes / max(len(labels), 1)
     rows = ImageRows(labels, features, None, contents, encoded.enumerate(), digest, model, max_pixels, mean_bytes)
     if rows.decoded_bytes > cache_bytes:
@@ -168,6 +164,19 @@ def load_images(
     return replace(rows, pixels=pixels, contents=None)
 
 
+def stream_texts(files: Sequence[str], columns: Sequence[str]) -> tf.data.Dataset:
+    """Texts and encoded pictures of a split, a tuple of scalars a row, in the order of the files."""
+    blocks = tf.data.Dataset.from_generator(
+        lambda: (tuple(_bytes_of(block, name) for name in columns) for block in read_blocks(files, columns)),
+        output_signature=tuple(tf.TensorSpec([None], tf.string) for _ in columns),
+    )
+    return blocks.unbatch()
+
+
+def _bytes_of(block: pa.RecordBatch, name: str) -> np.ndarray:
+    return block.column(name).cast(pa.binary()).to_numpy(zero_copy_only=False)
+
+
 def decoded_bytes(number: int, model: ModelConfig) -> int:
     """What so many images take in the network's size."""
     height, width = model.image_shape
@@ -178,14 +187,13 @@ def _read(
     files: Sequence[str], column: str | None, hash_column: str, labels: np.ndarray
 ) -> tuple[str, tf.Tensor | None]:
     """A digest of images and labels, and the encoded images if they are asked for."""
-    spec = {name: tf.io.FixedLenFeature([], tf.string) for name in (column, hash_column) if name}
-    dataset = tf.data.TFRecordDataset(files, compression_type="GZIP").batch(_READ_BATCH)
     digest = hashlib.sha256(labels.tobytes())
     contents: list[tf.Tensor] = []
-    for block in dataset.map(lambda records: tf.io.parse_example(records, spec)).prefetch(1):
-        digest.update(b"".join(block[hash_column].numpy()))
+    for block in read_blocks(files, list(dict.fromkeys(name for name in (column, hash_column) if name))):
+        for content in _bytes_of(block, hash_column):
+            digest.update(content)
         if column is not None:
-            contents.append(block[column])
+            contents.append(tf.constant(_bytes_of(block, column), tf.string))
     kept = tf.concat(contents or [tf.constant([], tf.string)], axis=0) if column is not None else None
     return digest.hexdigest(), kept
 

@@ -10,7 +10,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,17 +28,19 @@ from kubetfx.config.model import DEFAULT_MODULE, ModelConfig
 from kubetfx.config.training import TrainingConfig
 from kubetfx.errors import TrainingError
 from kubetfx.models import image_training
+from kubetfx.models.examples import count_rows, files_in, first_rows, read_blocks
 from kubetfx.models.export import export_model
 from kubetfx.models.features import IMAGE, LABEL, Features, read_features, read_schema
 from kubetfx.models.image import ImagePart, build_augmentation
 from kubetfx.models.image_cache import ImageRows, load_images
 from kubetfx.models.image_export import ImageInput
 from kubetfx.models.network import with_head
-from kubetfx.models.parsing import parse_examples
+from kubetfx.models.raw_inputs import Packed, RawInputs
 from kubetfx.models.training_checkpoint import Checkpoint, discard, read_progress
 from kubetfx.models.training_record import TrainingRecorder, history_document
 
-PARSE_BATCH = 4_096
+VALIDATION_ROWS = 4_096
+"""Rows of a batch of validation, at least."""
 VALIDATION_IMAGES = 256
 """Images of a batch of validation."""
 CONTENT_HASH = "content_hash"
@@ -47,7 +49,7 @@ SHUFFLE_ROWS = 100_000
 """Rows of the shuffle buffer when the data does not fit `training.cache_bytes`."""
 
 Arrays = dict[str, np.ndarray]
-Parser = Callable[[tf.Tensor], dict[str, tf.Tensor]]
+Transformed = Callable[[Packed], dict[str, tf.Tensor]]
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,9 @@ def run_fn(fn_args: FnArgs) -> None:
         work.features,
         serving_path,
         image=ImageInput(work.model, work.max_pixels) if work.image_column else None,
-        warmup_examples=first_examples(fn_args.train_files, fn_args.custom_config["warmup_rows"]),
+        warmup_rows=first_rows(
+            files_in(*fn_args.train_files), fn_args.custom_config["warmup_rows"], work.features.inputs
+        ),
     )
     document = history_document(
         history,
@@ -198,19 +202,20 @@ def run_fn(fn_args: FnArgs) -> None:
 def _load(work: _Work) -> tuple[Rows, Rows]:
     """The rows of training and validation; where a column has images, with them."""
     cache_bytes = work.training.cache_bytes
-    parse = _parser(work.transform_output, work.transform_output.transform_features_layer(), work.image_column)
-    patterns = work.fn_args.train_files, work.fn_args.eval_files
-    if work.image_column is None:
-        train, validation = (_load_rows(pattern, parse, cache_bytes=cache_bytes) for pattern in patterns)
-        return train, validation
     raw_spec = work.transform_output.raw_feature_spec()
+    inputs = RawInputs({name: spec for name, spec in raw_spec.items() if name != work.image_column})
+    preprocess = _preprocessing(inputs, work.transform_output.transform_features_layer())
+    splits = files_in(*work.fn_args.train_files), files_in(*work.fn_args.eval_files)
+    if work.image_column is None:
+        train, validation = (_load_rows(files, inputs, preprocess, cache_bytes=cache_bytes) for files in splits)
+        return train, validation
     found: list[ImageRows] = []
-    for pattern in patterns:
-        others = dict(_load_rows(pattern, parse, cache_bytes=sys.maxsize).arrays or {})
+    for files in splits:
+        others = dict(_load_rows(files, inputs, preprocess, cache_bytes=sys.maxsize).arrays or {})
         labels = others.pop(LABEL).reshape(-1)
         left = cache_bytes - sum(rows.decoded_bytes for rows in found if rows.pixels is not None)
         images = load_images(
-            pattern,
+            files,
             column=work.image_column,
             hash_column=CONTENT_HASH if CONTENT_HASH in raw_spec else work.image_column,
             labels=labels,
@@ -302,7 +307,7 @@ def _train_phase(
         trained.set_weights(stopping.best_weights)
         return before + int(stopping.best_epoch) + 1
     epochs = range(offset + done, offset + last)
-    validation_batch = VALIDATION_IMAGES if work.image_column else max(training.batch_size, PARSE_BATCH)
+    validation_batch = VALIDATION_IMAGES if work.image_column else max(training.batch_size, VALIDATION_ROWS)
     trained.fit(
         train.shuffled_batches(training.batch_size, seed=training.seed, epochs=epochs),
         steps_per_epoch=math.ceil(train.num_rows / training.batch_size),
@@ -366,48 +371,46 @@ def check_finite(history: dict[str, list[float]], training: TrainingConfig) -> N
             )
 
 
-def first_examples(patterns: list[str], number: int) -> list[bytes]:
-    """Serialized tf.Examples from the start of a split."""
-    files = sorted(file for pattern in patterns for file in tf.io.gfile.glob(pattern))
-    return list(tf.data.TFRecordDataset(files, compression_type="GZIP").take(number).as_numpy_iterator())
+def _preprocessing(inputs: RawInputs, transform: keras.layers.Layer) -> Transformed:
+    """From packed blocks to features and label: traced once, for all splits."""
+
+    @tf.function(input_signature=[inputs.signature])
+    def preprocess(packed: Packed) -> dict[str, tf.Tensor]:
+        return dict(transform(inputs.unpack(packed)))
+
+    return preprocess
 
 
-def _parser(transform_output: tft.TFTransformOutput, transform: keras.layers.Layer, image_column: str | None) -> Parser:
-    """From serialized examples to features and label, images left out: traced once, for all splits."""
-    raw_spec = {name: spec for name, spec in transform_output.raw_feature_spec().items() if name != image_column}
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
-    def parse(examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        return transform(parse_examples(examples, raw_spec))
-
-    return parse
-
-
-def _load_rows(patterns: list[str], parse: Parser, *, cache_bytes: int) -> TrainingRows:
-    files = sorted(file for pattern in patterns for file in tf.io.gfile.glob(pattern))
-    stream = (
-        tf.data.TFRecordDataset(files, compression_type="GZIP")
-        .batch(PARSE_BATCH)
-        .map(parse, num_parallel_calls=tf.data.AUTOTUNE)
-        .prefetch(tf.data.AUTOTUNE)
-    )
-    blocks: list[Mapping[str, np.ndarray]] | None = []
-    labels = []
-    num_bytes = 0
-    for block in stream.as_numpy_iterator():
-        labels.append(block[LABEL].reshape(-1))
-        num_bytes += sum(array.nbytes for array in block.values())
-        if blocks is not None:
-            blocks.append(block)
-        if num_bytes > cache_bytes:
-            blocks = None
-    all_labels = np.concatenate(labels)
-    arrays = {name: np.concatenate([b[name] for b in blocks]) for name in blocks[0]} if blocks else None
+def _load_rows(files: list[str], inputs: RawInputs, preprocess: Transformed, *, cache_bytes: int) -> TrainingRows:
+    num_rows = count_rows(files)
+    labels: np.ndarray | None = None
+    arrays: Arrays | None = None
+    start = num_bytes = 0
+    for block in read_blocks(files, inputs.columns):
+        found = {name: tensor.numpy() for name, tensor in preprocess(inputs.pack(block)).items()}
+        if labels is None:
+            labels = np.empty(num_rows, found[LABEL].dtype)
+            num_bytes = num_rows * sum(array[:1].nbytes for array in found.values())
+            if num_bytes <= cache_bytes:
+                arrays = {name: np.empty((num_rows, *array.shape[1:]), array.dtype) for name, array in found.items()}
+        rows = slice(start, start + block.num_rows)
+        labels[rows] = found[LABEL].reshape(-1)
+        for name, array in (arrays or {}).items():
+            array[rows] = found[name]
+        start += block.num_rows
+    assert labels is not None  # TableExampleGen refuses a split without a row
     where = (
         f"in memory ({num_bytes:,} bytes)" if arrays is not None else "read in each epoch: over training.cache_bytes"
     )
-    logging.info("%d rows, %s.", len(all_labels), where)
-    return TrainingRows(len(all_labels), all_labels, arrays, stream)
+    logging.info("%d rows, %s.", num_rows, where)
+    return TrainingRows(num_rows, labels, arrays, _stream(files, inputs, preprocess))
+
+
+def _stream(files: list[str], inputs: RawInputs, preprocess: Transformed) -> tf.data.Dataset:
+    packed = tf.data.Dataset.from_generator(
+        lambda: (inputs.pack(block) for block in read_blocks(files, inputs.columns)), output_signature=inputs.signature
+    )
+    return packed.map(preprocess, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
 def _compile(model: keras.Model, training: TrainingConfig, *, train: Rows, is_classifier: bool) -> None:

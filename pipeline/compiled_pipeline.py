@@ -24,7 +24,7 @@ def key_of(config: PipelineConfig) -> str | None:
 
     A module of the user's may import others of his, and a frozen schema is a file.
     """
-    if config.definition or config.own_modules or config.data.schema_file:
+    if config.own_modules or config.data.schema_file:
         return None
     places = [  # a workspace may have been moved
         place.absolute() if isinstance(place, Path) else place for place in (config.workspace_path, config.push_path)

@@ -45,19 +45,20 @@ def load_model(source: PipelineConfig | str | Path | Mapping[str, Any], *, versi
     return _load_version(directory, pushed_version(directory, version))
 
 
-def pushed_version(directory: Location, version: int | None = None) -> int:
+def pushed_version(directory: Location, version: int | None = None, *, how_to_push: str = "kubetfx.run(config)") -> int:
     """A version that was pushed.
 
     Args:
         directory: the push directory.
         version: the one that is asked for. Default: the newest.
+        how_to_push: what to do where none was pushed yet, for the error.
 
     Raises:
         UsageError: there is none, or not this one.
     """
     versions = push_directory.versions(directory)
     if not versions:
-        raise UsageError(f"No model was pushed yet. Received: {directory}. Push one with a run.")
+        raise UsageError(f"No model was pushed yet. Received: {directory}. Push one: {how_to_push}")
     if version is not None and version not in versions:
         raise UsageError(f"There is no such version. Received: {version}. There are: {', '.join(map(str, versions))}.")
     return versions[-1] if version is None else version

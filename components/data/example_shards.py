@@ -1,54 +1,97 @@
-"""Writing tf.Examples in shards: a TFRecord file a split for each, and the rows of every split counted.
+"""Writing examples in shards: a Parquet file a split for each, and the rows of every split counted.
 
 Whoever writes has a DoFn that takes a numbered shard and yields rows by split; whether Beam calls it or this process
-does (components/data/beam_mode.py), files and counts are the same.
+does (components/data/beam_mode.py), files and counts are the same. Reading is models/examples.py's.
 """
 
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
-import tensorflow as tf
+import pyarrow as pa
+import pyarrow.parquet as pq
 from tfx.components.util import examples_utils
-from tfx.types import artifact_utils, standard_artifacts, standard_component_specs
+from tfx.proto import example_gen_pb2
+from tfx.types import artifact_utils, standard_artifacts
 
 from kubetfx.components.data import beam_mode, table_profile
 from kubetfx.errors import DataError
+from kubetfx.models import examples as example_files
+
+PAYLOAD_FORMAT = example_gen_pb2.FORMAT_PARQUET
+FILE_FORMAT = example_gen_pb2.FILE_FORMAT_PARQUET
 
 
 class ShardWriter:
     """The files of a shard. They get their names when all is written."""
 
     def __init__(
-        self, split_folders: Mapping[str, str], *, number: int, num_shards: int, compression_level: int
+        self, split_folders: Mapping[str, str], schema: pa.Schema, *, number: int, num_shards: int, compression: str
     ) -> None:
         """Open them.
 
         Args:
             split_folders: folder of each split, by its name.
+            schema: of the blocks that are going to be written.
             number: of the shard, from 0.
             num_shards: of all.
-            compression_level: of GZIP: 0 stores, 9 takes longest.
+            compression: a codec of Parquet, or "none".
         """
-        name = f"data_tfrecord-{number:05d}-of-{num_shards:05d}.gz"
-        options = tf.io.TFRecordOptions(compression_type="GZIP", compression_level=compression_level)
+        name = f"data-{number:05d}-of-{num_shards:05d}{example_files.SUFFIX}"
         self._paths = {split: f"{folder}/{name}" for split, folder in split_folders.items()}
-        self._writers = {split: tf.io.TFRecordWriter(f"{path}.partial", options) for split, path in self._paths.items()}
-        self._counts = dict.fromkeys(split_folders, 0)
+        self._files = {
+            split: _SplitFile(_partial(path), schema, compression=compression) for split, path in self._paths.items()
+        }
 
-    def write(self, split: str, record: bytes) -> None:
-        """Write a serialized tf.Example."""
-        self._writers[split].write(record)
-        self._counts[split] += 1
+    def write(self, split: str, block: pa.RecordBatch) -> None:
+        """Write rows."""
+        self._files[split].write(block)
 
     def close(self) -> dict[str, int]:
         """Finish the files, and say how many rows each split has."""
         for split, path in self._paths.items():
-            self._writers[split].close()
-            tf.io.gfile.rename(f"{path}.partial", path, overwrite=True)
-        return self._counts
+            self._files[split].close()
+            os.replace(_partial(path), path)
+        return {split: file.num_rows for split, file in self._files.items()}
+
+
+class _SplitFile:
+    """A Parquet file whose row groups are as large as readers want them, whatever the blocks are that come in."""
+
+    def __init__(self, path: str, schema: pa.Schema, *, compression: str) -> None:
+        texts = [field.name for field in schema if pa.types.is_string(field.type)]
+        self._writer = pq.ParquetWriter(path, schema, compression=compression, use_dictionary=texts)
+        self._group_rows = example_files.block_rows(len(schema))
+        self._pending: list[pa.RecordBatch] = []
+        self.num_rows = 0
+
+    def write(self, block: pa.RecordBatch) -> None:
+        self.num_rows += block.num_rows
+        while block.num_rows:
+            room = self._group_rows - sum(pending.num_rows for pending in self._pending)
+            self._pending.append(block.slice(0, room))
+            block = block.slice(room)
+            num_bytes = sum(pending.nbytes for pending in self._pending)
+            if sum(p.num_rows for p in self._pending) == self._group_rows or num_bytes >= example_files.BLOCK_BYTES:
+                self._flush()
+
+    def close(self) -> None:
+        self._flush()
+        self._writer.close()
+
+    def _flush(self) -> None:
+        if self._pending:
+            table = pa.Table.from_batches(self._pending)
+            self._writer.write_table(table, row_group_size=max(table.num_rows, 1))
+            self._pending = []
+
+
+def _partial(path: str) -> str:
+    folder, _, name = path.rpartition("/")
+    return f"{folder}/.{name}.partial"
 
 
 def open_splits(examples: standard_artifacts.Examples, names: Iterable[str]) -> dict[str, str]:
@@ -57,7 +100,7 @@ def open_splits(examples: standard_artifacts.Examples, names: Iterable[str]) -> 
     examples.split_names = artifact_utils.encode_split_names(splits)
     folders = {name: artifact_utils.get_split_uri([examples], name) for name in splits}
     for folder in folders.values():
-        tf.io.gfile.makedirs(folder)
+        Path(folder).mkdir(parents=True, exist_ok=True)
     return folders
 
 
@@ -67,13 +110,12 @@ def describe(
     profile: table_profile.TableProfile,
     *,
     label: str,
-    exec_properties: Mapping[str, Any],
 ) -> None:
     """Leave on an artifact what later nodes and people want to know of it."""
     examples.set_string_custom_property("num_examples", json.dumps(dict(counts)))
     table_profile.write(Path(examples.uri), profile, label=label)
-    examples_utils.set_payload_format(examples, exec_properties[standard_component_specs.OUTPUT_DATA_FORMAT_KEY])
-    examples_utils.set_file_format(examples, "tfrecords_gzip")
+    examples_utils.set_payload_format(examples, PAYLOAD_FORMAT)
+    examples_utils.set_file_format(examples, example_gen_pb2.FileFormat.Name(FILE_FORMAT))
 
 
 def write_shards(

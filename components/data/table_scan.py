@@ -15,7 +15,7 @@ from kubetfx.models.columns.column_profile import CellType
 
 ARROW_TYPES: Mapping[CellType, pa.DataType] = {
     "int64": pa.int64(),
-    "float": pa.float32(),
+    "float": pa.float64(),
     "string": pa.string(),
 }
 
@@ -49,10 +49,11 @@ def to_type(array: pa.Array, target: pa.DataType) -> pa.Array:
     """
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
-    if pa.types.is_float32(target):
+    if array.type != target:
         array = array.cast(target)
-        return pc.if_else(pc.is_nan(array), pa.scalar(None, target), array)
-    return array if array.type == target else array.cast(target)
+    if not pa.types.is_float64(target) or not pc.any(pc.is_nan(array)).as_py():
+        return array
+    return pc.if_else(pc.is_nan(array), pa.scalar(None, target), array)
 
 
 def scan(batches: Iterator[pa.RecordBatch], path: str, *, names: list[str]) -> TableProfile:
@@ -86,12 +87,15 @@ class _ColumnScan:
     def __init__(self, name: str, column_type: CellType) -> None:
         self._column = Column(name, column_type)
         self._distinct: pa.Array | None = pa.array([], ARROW_TYPES[column_type])
+        self._sum = 0.0
 
     def add(self, array: pa.Array) -> None:
         column = self._column
         array = to_type(array, ARROW_TYPES[column.type])
         num_values = len(array) - array.null_count
         minimum, maximum = column.minimum, column.maximum
+        if column.type == "int64" and num_values:
+            self._sum += pc.sum(array.cast(pa.float64(), safe=False)).as_py()
         if column.type != "string" and num_values:
             extremes = pc.min_max(array).as_py()
             minimum, maximum = _least(minimum, extremes["min"]), _greatest(maximum, extremes["max"])
@@ -119,6 +123,8 @@ class _ColumnScan:
             self._distinct = merged if len(merged) <= MAX_DISTINCT else None
 
     def column(self) -> Column:
+        if self._column.type == "int64" and self._column.num_values:
+            self._column = replace(self._column, mean=self._sum / self._column.num_values)
         if self._column.type == "float":
             num_decimals = None if self._distinct is None else len(self._distinct)
             return replace(self._column, num_distinct=None, num_decimals=num_decimals)
@@ -204,6 +210,9 @@ def _merged_column(first: Column, second: Column, *, source: str, path: str) -> 
     )
     if column_type == "float":
         return merged
+    if first.mean is not None and second.mean is not None:
+        total = first.mean * first.num_values + second.mean * second.num_values
+        merged = replace(merged, mean=total / merged.num_values)
     if first.num_distinct is None or second.num_distinct is None:
         return replace(merged, values_repeat=True)  # not known, and so not taken for an identifier
     return _with_values(merged, tuple(sorted({*first.values, *second.values})))

@@ -1,7 +1,7 @@
 """A run's table: its files as TFX is told of them, a scan that agrees on types, and the label.
 
-Knows Arrow and nothing of TFX. Every column ends up as one of the three types that tf.Example has; missing cells are
-null. How files are read is kubetfx/tables' to say.
+Knows Arrow and nothing of TFX. Every column ends up as one of three types; missing cells are null. How files are read
+is kubetfx/tables' to say.
 """
 
 import os
@@ -133,13 +133,13 @@ def read_blocks(
     """The rows of one file, a block at a time, in the given columns and types.
 
     Yields:
-        Batches of int64, float32 and string columns. Missing cells and NaN are null.
+        Batches of int64, double and string columns. Missing cells and NaN are null.
     """
     schema = pa.schema([(column.name, ARROW_TYPES[column.type]) for column in columns])
     if file_format == "parquet":
         batches = _read_parquet(path, [column.name for column in columns])
     else:
-        types = {c.name: pa.float64() if c.type == "float" else ARROW_TYPES[c.type] for c in columns}
+        types = {c.name: ARROW_TYPES[c.type] for c in columns}
         dialect = Dialect.of(path, data.missing_values)
         batches = csv_file.stream(path, dialect, types, columns=list(types), block_bytes=_block_bytes(types))
     for batch in batches:

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
+import pyarrow as pa
 
-from kubetfx.models.features import LABEL
-from kubetfx.serving.saved_model import SavedModel, SessionOptions
+from kubetfx.models.asked_model import AskedModel, columns_to_read
+from kubetfx.models.examples import read_blocks
 
 Array = np.ndarray[Any, Any]
 
@@ -18,19 +18,6 @@ IMAGE_BATCH_ROWS = 64
 """Of images, whose network computes more for each than memory would hold for thousands."""
 BLOCK_CELLS = 2**22
 """Rows times outputs of a block, about: a metric takes its time for each block, and memory for each cell."""
-
-_EXAMPLES, _TRANSFORM = "serving_examples", "transform_features"
-_OPTIONS = SessionOptions(scheduling="pool")
-"""Operations on thousands of rows are worth running beside each other."""
-
-
-def files_of(split: str) -> list[str]:
-    """The files of a split.
-
-    Args:
-        split: folder of the artifact's split.
-    """
-    return sorted(tf.io.gfile.glob(f"{split}/*"))
 
 
 @dataclass(frozen=True)
@@ -61,25 +48,22 @@ class Models:
             output: `probabilities` or `value`.
             columns: to read beside the answers.
         """
-        self._models = {
-            name: SavedModel(path, _OPTIONS, only=(_EXAMPLES, _TRANSFORM)) for name, path in saved_models.items()
-        }
-        self._output = output
+        self._models = {name: AskedModel(path, output=output) for name, path in saved_models.items()}
         self._columns = columns
-        is_image = any(model.facts and model.facts.image for model in self._models.values())
+        is_image = any(model.is_image for model in self._models.values())
         self._batch_rows = IMAGE_BATCH_ROWS if is_image else BATCH_ROWS
 
     def blocks(self, files: Sequence[str]) -> Iterator[Block]:
         """The rows of files, in blocks of about BLOCK_CELLS.
 
         Args:
-            files: gzipped TFRecords of tf.Examples.
+            files: of examples.
         """
-        readers = {name: _ColumnReader(name) for name in self._columns}
         waiting: list[Block] = []
         num_cells = 0
-        for examples in tf.data.TFRecordDataset(sorted(files), "GZIP").batch(self._batch_rows).prefetch(2):
-            waiting.append(self._answer(examples, readers))
+        wanted = columns_to_read(self._models.values(), self._columns)
+        for rows in read_blocks(files, wanted, max_rows=self._batch_rows):
+            waiting.append(self._answer(rows))
             num_cells += waiting[-1].num_cells
             if num_cells >= BLOCK_CELLS:
                 yield _joined(waiting)
@@ -87,13 +71,11 @@ class Models:
         if waiting:
             yield _joined(waiting)
 
-    def _answer(self, examples: tf.Tensor, readers: Mapping[str, "_ColumnReader"]) -> Block:
+    def _answer(self, rows: pa.RecordBatch) -> Block:
         labels, predictions = {}, {}
         for name, model in self._models.items():
-            rows = {"examples": examples.numpy()}
-            predictions[name] = model.signature(_EXAMPLES)(rows, [self._output])[self._output]
-            labels[name] = model.signature(_TRANSFORM)(rows, [LABEL])[LABEL].reshape(-1)
-        return Block(labels, predictions, {column: reader.cells(examples) for column, reader in readers.items()})
+            labels[name], predictions[name] = model.ask(rows)
+        return Block(labels, predictions, {column: _cells(rows.column(column)) for column in self._columns})
 
 
 def _joined(blocks: Sequence[Block]) -> Block:
@@ -107,24 +89,10 @@ def _joined(blocks: Sequence[Block]) -> Block:
     )
 
 
-class _ColumnReader:
-    """Reads the raw cells of a column, whose type only the examples say."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._dtypes: tuple[tf.DType, ...] = (tf.string, tf.int64, tf.float32)
-
-    def cells(self, examples: tf.Tensor) -> Array:
-        """The cells (rows,) object of serialized tf.Examples; None where one is missing."""
-        block = np.full(len(examples), None, object)
-        for dtype in self._dtypes:
-            try:
-                found = tf.io.parse_example(examples, {self._name: tf.io.VarLenFeature(dtype)})[self._name]
-            except tf.errors.InvalidArgumentError:  # another type
-                continue
-            values = found.values.numpy()
-            if len(values):
-                self._dtypes = (dtype,)
-            block[found.indices.numpy()[:, 0]] = values.astype(object)
-            break
-        return block
+def _cells(array: pa.Array) -> Array:
+    """(rows,) object: text as bytes, as TFMA has it; None where a cell is missing."""
+    if pa.types.is_string(array.type):
+        array = array.cast(pa.binary())
+    cells = np.empty(len(array), object)
+    cells[:] = array.to_pylist()
+    return cells

@@ -96,46 +96,45 @@ def predict_golden_rows(split: str, *, number: int, transform_graph: str, saved_
     """Choose rows and predict them offline.
 
     Args:
-        split: folder of the evaluation split: tf.Examples in gzipped TFRecords.
+        split: folder of the evaluation split.
         number: rows at most, the first ones.
         transform_graph: folder of the artifact.
         saved_model: the exported model, of which only the bare network is used.
     """
-    import tensorflow as tf
     import tensorflow_transform as tft
 
+    from kubetfx.models.examples import files_in, first_rows
     from kubetfx.models.export import NETWORK
+    from kubetfx.models.raw_inputs import RawInputs
     from kubetfx.models.raw_rows import raw_rows
     from kubetfx.serving.model_facts import network_arguments, read_facts
     from kubetfx.serving.saved_model import SavedModel
 
     facts = read_facts(saved_model)
     assert facts is not None  # the Trainer of this run exported it
-    files = sorted(tf.io.gfile.glob(f"{split}/*"))
-    examples = list(tf.data.TFRecordDataset(files, "GZIP").take(number).as_numpy_iterator())
-    strings = [name for name, dtype in facts.columns.items() if dtype == "string" and name in facts.inputs]
-    rows = raw_rows(examples, inputs=facts.inputs, strings=strings, images=facts.image_columns)
-    features = _features(rows, examples, facts, tft.TFTransformOutput(transform_graph))
+    transform = tft.TFTransformOutput(transform_graph)
+    spec = transform.raw_feature_spec()
+    inputs = RawInputs({name: column for name, column in spec.items() if name not in facts.image_columns})
+    block = first_rows(files_in(split), number, [*inputs.columns, *facts.image_columns])
+    assert block is not None  # the ExampleGen refuses a split without a row
+    features = dict(transform.transform_features_layer()(inputs.unpack(inputs.pack(block))))
+    for name in facts.image_columns:
+        features[PIXELS] = _pixels(block.column(name).to_pylist(), facts)
     arguments = network_arguments(features, facts.network_inputs)
     with SavedModel(saved_model, only=(NETWORK,)) as model:
         outputs = model.signature(NETWORK)({name: tensor.numpy() for name, tensor in arguments.items()})["outputs"]
+    strings = [name for name, dtype in facts.columns.items() if dtype == "string"]
+    rows = raw_rows(block, inputs=facts.inputs, strings=strings, images=facts.image_columns)
     return GoldenRows(_served(rows, facts), list(facts.classes), outputs.astype(float).tolist())
 
 
-def _features(rows: Sequence[Mapping[str, Any]], examples: Sequence[bytes], facts: "ModelFacts", transform: Any) -> Any:
-    """What the network takes: by the graph of the Transform component, and decoded as training decodes."""
+def _pixels(contents: Sequence[bytes], facts: "ModelFacts") -> Any:
+    """Pictures as the network takes them, decoded as in training."""
     import tensorflow as tf
 
     from kubetfx.models.image_export import input_of
 
-    features: dict[str, Any] = {}
-    if not facts.has_only_images:
-        spec = {name: s for name, s in transform.raw_feature_spec().items() if name not in facts.image_columns}
-        features |= transform.transform_features_layer()(tf.io.parse_example(examples, spec))
-    for name in facts.image_columns:
-        contents = tf.constant([row[name] for row in rows])
-        features[PIXELS] = tf.cast(input_of(facts).decode(contents), tf.float32)
-    return features
+    return tf.cast(input_of(facts).decode(tf.constant(contents)), tf.float32)
 
 
 def _served(rows: Sequence[Mapping[str, Any]], facts: "ModelFacts") -> list[dict[str, Any]]:

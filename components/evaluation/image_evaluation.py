@@ -18,7 +18,9 @@ from kubetfx.artifacts import IMAGE_PATH
 from kubetfx.components.evaluation.metric import Array
 from kubetfx.components.evaluation.metric_registry import find_metric
 from kubetfx.config.evaluation import RobustnessConfig
+from kubetfx.models.examples import files_in
 from kubetfx.models.export import NETWORK
+from kubetfx.models.image_cache import stream_texts
 from kubetfx.models.image_export import input_of
 from kubetfx.serving.model_facts import ModelFacts, read_facts
 from kubetfx.serving.saved_model import SavedModel, SessionOptions
@@ -45,7 +47,7 @@ def score(split: str, saved_model: Path, *, most: int | None = None) -> Scored:
     """Decode the images of a split, and ask a model.
 
     Args:
-        split: folder of tf.Examples.
+        split: folder of its examples.
         saved_model: a model of images.
         most: the first images, so many; None: all.
     """
@@ -149,14 +151,11 @@ def _facts(saved_model: Path) -> ModelFacts:
 
 
 def _batches(split: str, facts: ModelFacts, *, most: int | None) -> Any:
-    files = sorted(tf.io.gfile.glob(f"{split}/*"))
     image = input_of(facts)
-    spec = {name: tf.io.FixedLenFeature([], tf.string) for name in ("image", IMAGE_PATH, facts.label)}
 
-    def parse(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        row = tf.io.parse_single_example(record, spec)
-        return image.decode(row["image"][tf.newaxis])[0], row[facts.label], row[IMAGE_PATH]
+    def decode(content: tf.Tensor, label: tf.Tensor, path: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        return image.decode(content[tf.newaxis])[0], label, path
 
-    records = tf.data.TFRecordDataset(files, "GZIP").take(-1 if most is None else most)
-    dataset = records.map(parse, num_parallel_calls=tf.data.AUTOTUNE)
+    rows = stream_texts(files_in(split), ("image", facts.label, IMAGE_PATH)).take(-1 if most is None else most)
+    dataset = rows.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
     return dataset.batch(BATCH).prefetch(tf.data.AUTOTUNE).as_numpy_iterator()

@@ -43,7 +43,7 @@ def write_gallery(split: str, saved_model: Path, folder: Path, *, mistakes: int,
     """Look at the images of a split through a model.
 
     Args:
-        split: folder of tf.Examples.
+        split: folder of its examples.
         saved_model: a model of images.
         folder: to write mistakes.png, heat_maps.png and projector/.
         mistakes: pictures in the sheet at most; the most certain mistakes come first.

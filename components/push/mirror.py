@@ -1,14 +1,18 @@
 """A copy of a bucket's versions on this machine, for servers, which read folders.
 
-In a cluster the sidecar of kubeflow/manifests/serving/overlays/s3 does the same.
+`kubetfx serve` keeps one while it runs, and `kubetfx mirror` is the sidecar of kubeflow/manifests/serving/overlays/s3.
+Nothing here imports TensorFlow, which would be most of the sidecar's memory.
 """
 
 import contextlib
 import logging
+import shutil
 import tempfile
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from kubetfx.components.push import push_directory
 from kubetfx.components.push.version_store import MARKER
@@ -16,6 +20,8 @@ from kubetfx.errors import StorageError
 from kubetfx.storage import ObjectPath
 
 POLL_SECONDS = 5.0
+MIRRORED = ".mirrored"
+"""Name of the file that is there once every model was mirrored, for a start-up probe."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -44,31 +50,107 @@ def mirrored(source: ObjectPath, *, poll_seconds: float = POLL_SECONDS) -> Itera
             thread.join(timeout=poll_seconds)
 
 
+def keep_models(source: ObjectPath, folder: Path, names: Sequence[str], *, interval_seconds: float) -> NoReturn:
+    """Mirror several models again and again; the file MIRRORED says that all of them were read once.
+
+    Args:
+        source: folder of push directories.
+        folder: where the copies are kept, in the same layout: NAME/VERSION.
+        names: the models.
+        interval_seconds: between two looks at the bucket.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    while True:
+        if not mirror_models(source, folder, names):
+            (folder / MIRRORED).touch()
+        time.sleep(interval_seconds)
+
+
+def mirror_models(source: ObjectPath, folder: Path, names: Sequence[str]) -> list[str]:
+    """Mirror several models, each as far as it goes; what goes wrong is logged.
+
+    Args:
+        source: folder of push directories.
+        folder: where the copies are kept, in the same layout: NAME/VERSION.
+        names: the models.
+
+    Returns:
+        The models that could not be mirrored.
+    """
+    return [name for name in names if not _is_mirrored(source / name, folder / name)]
+
+
 def mirror(source: ObjectPath, target: Path) -> None:
     """Copy the versions that the folder lacks, each at once, and remove those that are gone from the bucket.
 
-    An empty bucket is a fault or a mistake, and no reason to stop serving.
+    The last version is never removed, since an empty bucket is a fault or a mistake, and no reason to stop serving.
+
+    Args:
+        source: the push directory.
+        target: the folder, which nobody else writes to.
 
     Raises:
-        OSError: a version was removed meanwhile, or the disk is full.
+        OSError: a version was removed meanwhile, or the disk is full. Other versions are mirrored all the same.
         StorageError: the bucket cannot be read.
     """
-    there, here = push_directory.versions(source), push_directory.versions(target)
-    for version in there:
-        if version not in here:
-            with tempfile.TemporaryDirectory(prefix=".mirroring-", dir=target) as aside:
-                copy = Path(aside) / str(version)
-                push_directory.copy_version(source, version, copy)
-                if (copy / MARKER).is_file():  # else it was removed meanwhile
-                    copy.rename(target / str(version))
-    for version in here:
-        if there and version not in there:
-            push_directory.remove(target, version)
+    wanted, present = push_directory.versions(source), push_directory.versions(target)
+    if not wanted:
+        _LOG.info("%s: no version is there. What was mirrored stays.", source)
+        return
+    failures = _copy(source, [version for version in wanted if version not in present], target)
+    if set(wanted) & set(push_directory.versions(target)):
+        _remove(source, [version for version in present if version not in wanted], target)
+    if failures:
+        raise failures[0]
+
+
+def _copy(source: ObjectPath, versions: Sequence[int], target: Path) -> list[OSError | StorageError]:
+    """Copy each version that can be copied; why the others could not be."""
+    failures: list[OSError | StorageError] = []
+    for version in versions:
+        try:
+            target.mkdir(parents=True, exist_ok=True)
+            with _out_of_sight(target) as aside:
+                push_directory.copy_version(source, version, aside)
+                if (aside / MARKER).is_file():  # else it was removed meanwhile
+                    aside.rename(target / str(version))
+                    _LOG.info("%s version %d: mirrored.", source.name, version)
+        except (OSError, StorageError) as error:
+            failures.append(error)
+    return failures
+
+
+def _remove(source: ObjectPath, versions: Sequence[int], target: Path) -> None:
+    """Remove versions that are gone from the bucket."""
+    for version in versions:
+        with _out_of_sight(target) as aside:
+            (target / str(version)).rename(aside)
+        _LOG.info("%s version %d: gone from the bucket, and removed here.", source.name, version)
+
+
+@contextlib.contextmanager
+def _out_of_sight(target: Path) -> Iterator[Path]:
+    """A folder for what comes or goes, which is removed. Servers take no notice of it, for its name is no number."""
+    aside = target / ".mirroring"
+    shutil.rmtree(aside, ignore_errors=True)  # what is left of a mirror that was killed
+    try:
+        yield aside
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _is_mirrored(source: ObjectPath, target: Path) -> bool:
+    try:
+        mirror(source, target)
+    except (OSError, StorageError) as error:
+        _LOG.warning("%s: not mirrored, to be tried again. %s", source, error)
+        return False
+    return True
 
 
 def _keep(source: ObjectPath, target: Path, end: threading.Event, poll_seconds: float) -> None:
     while not end.wait(poll_seconds):
-        try:
-            mirror(source, target)
-        except (OSError, StorageError) as error:
-            _LOG.warning("What is served is unchanged. %s", error)
+        _is_mirrored(source, target)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+import pyarrow as pa
 from absl import logging
 from tensorflow_metadata.proto.v0 import schema_pb2
 
@@ -20,6 +21,7 @@ from kubetfx.components.data.image_notes import notes_on
 from kubetfx.components.report import data_facts, training_facts, verdict
 from kubetfx.components.report.facts import Data, Evaluation, Facts, Interval, Metric, Push, Quality, Settings, Slice
 from kubetfx.components.report.previous import Previous
+from kubetfx.models.examples import files_in
 
 if TYPE_CHECKING:  # it imports TensorFlow
     from kubetfx.components.report.predictions import Predictions
@@ -151,14 +153,14 @@ class _Collector:
         from kubetfx.components.report import quality_facts as quality
 
         seed = self._settings.seed
-        files = sorted((examples / split_folder(EVAL)).glob("*"))
+        files = files_in(examples / split_folder(EVAL))
         sample = predicting.draw(files, rows=self._settings.report.rows, seed=seed)
-        if not sample.examples:
+        if sample is None:
             return None
         positions = self._positions()
         model = predicting.Model(saved_model, with_raw_columns=positions is None)
         try:
-            predictions = model.predict(sample.examples)
+            predictions = model.predict(sample.rows)
             found = quality.describe(predictions, total_rows=sample.total_rows, seed=seed)
             if len(model.facts.inputs) > 1 and found.sample_rows >= intervals.MIN_ROWS:
                 add = functools.partial(self._with_importance, model, sample, predictions, positions)
@@ -203,7 +205,7 @@ def _on_one_line(request: Path) -> str:
 def _with_mistakes(found: Quality, sample: Any, predictions: Any) -> Quality:
     from kubetfx.components.report import mistakes
 
-    number, shown = mistakes.describe(sample.examples, predictions)
+    number, shown = mistakes.describe(sample.rows, predictions)
     return found.model_copy(update={"num_mistakes": number, "mistakes": shown})
 
 
@@ -276,10 +278,11 @@ def _rows_by_slice(
     model: Any, sample: Any, predictions: Any, specs: Sequence[str | tuple[str, ...]]
 ) -> dict[str, np.ndarray]:
     """Positions among the predictions by name of the slice, as TFMA names slices."""
+    from kubetfx.components.report import predictions as predicting
+
     groups = [tuple(sorted((spec,) if isinstance(spec, str) else spec)) for spec in specs]
     names = sorted({name for group in groups for name in group if name in model.facts.columns})
-    examples = [example for example, known in zip(sample.examples, predictions.known, strict=True) if known]
-    texts = model.texts(examples, names)
+    texts = predicting.texts(sample.rows.filter(pa.array(predictions.known)), names)
     found: dict[str, list[int]] = {}
     for group in groups:
         if not set(group) <= set(names):

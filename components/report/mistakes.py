@@ -2,9 +2,9 @@
 
 import base64
 import io
-from collections.abc import Sequence
 
 import numpy as np
+import pyarrow as pa
 from PIL import Image, ImageOps
 
 from kubetfx.artifacts import IMAGE_PATH
@@ -18,26 +18,24 @@ _LOSSLESS_EDGE = 48
 """Pixels up to which a picture is kept as it is: compression would eat it up."""
 
 
-def describe(examples: Sequence[bytes], predictions: Predictions) -> tuple[int, list[Mistake]]:
+def describe(rows: pa.RecordBatch, predictions: Predictions) -> tuple[int, list[Mistake]]:
     """How many rows are taken for another class, and the ones that the model is most certain about.
 
     Args:
-        examples: serialized tf.Examples with `image` and `path`, of a sample.
+        rows: of a sample, with `image` and `path`.
         predictions: for the sample.
     """
-    import tensorflow as tf
-
     named, scores = predictions.outputs.argmax(axis=1), predictions.outputs.max(axis=1)
     wrong = np.flatnonzero(named != predictions.labels)
     chosen = wrong[np.argsort(-scores[wrong], kind="stable")][:MAX_MISTAKES]
     positions = np.flatnonzero(predictions.known)
     found = []
     for row in chosen:
-        features = tf.train.Example.FromString(examples[positions[row]]).features.feature
+        position = int(positions[row])
         found.append(
             Mistake(
-                picture=picture(features["image"].bytes_list.value[0]),
-                path=features[IMAGE_PATH].bytes_list.value[0].decode(errors="replace"),
+                picture=picture(rows.column("image")[position].as_py()),
+                path=rows.column(IMAGE_PATH)[position].as_py(),
                 truth=predictions.classes[predictions.labels[row]],
                 named=predictions.classes[named[row]],
                 score=float(scores[row]),

@@ -3,7 +3,6 @@
 Also the permutation importance of its columns, which asks the model again and again.
 """
 
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,17 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from absl import logging
 
 from kubetfx.components.evaluation.classification import row_cross_entropies
 from kubetfx.components.evaluation.regression import row_errors
 from kubetfx.components.report.facts import Importance
-from kubetfx.models.features import LABEL, MISSING_INTEGER
+from kubetfx.models.examples import count_rows, mean_row_bytes, read_blocks, to_examples, together
+from kubetfx.models.features import LABEL
 from kubetfx.serving.model_facts import network_arguments, read_facts
 
-READ_BATCH = 1_024
 SAMPLE_BYTES = 2**28
-"""Of serialized tf.Examples that are kept, about: images are large."""
+"""Of rows that are kept, about: images are large."""
 PREDICT_BATCH = 1_024
 PREDICT_SECONDS = 30.0
 """Time after which no more rows are predicted: a network may be a large one."""
@@ -47,8 +48,8 @@ _RAW = "serving_default"
 class Sample:
     """Rows of the evaluation split, as they were drawn."""
 
-    examples: list[bytes]
-    """Serialized tf.Examples."""
+    rows: pa.RecordBatch
+    """In an order that is random."""
     total_rows: int
     """Rows of the split."""
 
@@ -74,34 +75,28 @@ class Predictions:
         return Predictions(self.classes, self.labels[rows], self.outputs[rows], self.known)
 
 
-def draw(files: Sequence[Path], *, rows: int, seed: int) -> Sample:
+def draw(files: Sequence[str], *, rows: int, seed: int) -> Sample | None:
     """Draw rows evenly: each has a random number, and those with the lowest stay, in an order that is random too.
 
     Args:
-        files: gzipped TFRecords of tf.Examples.
+        files: of the evaluation split.
         rows: at most; fewer where they are larger than SAMPLE_BYTES.
         seed: of the random numbers.
-    """
-    import tensorflow as tf
 
-    generator = np.random.default_rng(seed)
-    keys: Array = np.empty(0)
-    examples: list[bytes] = []
-    total = num_bytes = 0
-    dataset = tf.data.TFRecordDataset([str(file) for file in files], "GZIP").batch(READ_BATCH)
-    for batch in dataset.as_numpy_iterator():
-        total += len(batch)
-        keys = np.concatenate([keys, generator.random(len(batch))])
-        examples += batch.tolist()
-        num_bytes += sum(map(len, batch))
-        if len(examples) > 2 * rows or num_bytes > SAMPLE_BYTES:
-            order = np.argsort(keys)[:rows]
-            fits = np.cumsum([len(examples[index]) for index in order]) <= SAMPLE_BYTES
-            rows = rows if fits.all() else max(int(fits.sum()), 1)  # whoever comes later has to have a lower number
-            kept = np.sort(order[:rows])
-            keys, examples = keys[kept], [examples[index] for index in kept]
-            num_bytes = sum(map(len, examples))
-    return Sample([examples[index] for index in np.argsort(keys)[:rows]], total)
+    Returns:
+        The sample; None if the split has no row.
+    """
+    total = count_rows(files)
+    fitting = max(int(SAMPLE_BYTES / max(mean_row_bytes(files), 1)), 1)
+    chosen = np.argsort(np.random.default_rng(seed).random(total))[: min(rows, fitting)]
+    in_order = np.sort(chosen)
+    found, start = [], 0
+    for block in read_blocks(files):
+        own = in_order[(in_order >= start) & (in_order < start + block.num_rows)] - start
+        found.append(block.take(pa.array(own)))
+        start += block.num_rows
+    kept = together(found)
+    return None if kept is None else Sample(kept.take(pa.array(np.argsort(np.argsort(chosen)))), total)
 
 
 class Model:
@@ -121,7 +116,7 @@ class Model:
         Raises:
             ValueError: kubetfx did not export it, or an old one did.
         """
-        from kubetfx.models.export import NETWORK
+        from kubetfx.models.export import NETWORK, TRANSFORM_COLUMNS, raw_inputs_of
         from kubetfx.serving.saved_model import SavedModel, SessionOptions, read_signatures
 
         facts = read_facts(path)
@@ -132,7 +127,9 @@ class Model:
         signatures = read_signatures(path, options)
         self.has_features = set(facts.network_inputs) <= set(signatures[_TRANSFORM].outputs)
         """Whether what the network takes is what preprocessing makes, so that the two can be asked one by one."""
-        names = [_TRANSFORM, NETWORK if self.has_features else _EXAMPLES, *([_RAW] if with_raw_columns else [])]
+        self._inputs = raw_inputs_of(facts) if TRANSFORM_COLUMNS in signatures else None
+        transform = _TRANSFORM if self._inputs is None else TRANSFORM_COLUMNS
+        names = [transform, NETWORK if self.has_features else _EXAMPLES, *([_RAW] if with_raw_columns else [])]
         self._network = NETWORK
         self._model = SavedModel(path, options, only=names)
 
@@ -140,20 +137,20 @@ class Model:
         """Free the session."""
         self._model.close()
 
-    def predict(self, examples: Sequence[bytes], *, seconds: float = PREDICT_SECONDS) -> Predictions:
-        """Labels and outputs of serialized tf.Examples.
+    def predict(self, rows: pa.RecordBatch, *, seconds: float = PREDICT_SECONDS) -> Predictions:
+        """Labels and outputs of rows of examples.
 
         Args:
-            examples: in an order that is random: those that the time does not suffice for are left out.
+            rows: of a sample.
             seconds: time after which no more are predicted.
         """
         labels, outputs, kept = [], [], []
         deadline = time.monotonic() + seconds
-        for start in range(0, len(examples), PREDICT_BATCH):
+        for start in range(0, rows.num_rows, PREDICT_BATCH):
             if start and time.monotonic() > deadline:
-                logging.warning("Within %g s %d of %d rows were predicted.", seconds, start, len(examples))
+                logging.warning("Within %g s %d of %d rows were predicted.", seconds, start, rows.num_rows)
                 break
-            batch = examples[start : start + PREDICT_BATCH]
+            batch = rows.slice(start, PREDICT_BATCH)
             if self.has_features:
                 features = self.features(batch)
                 labels.append(features.pop(LABEL).reshape(-1))
@@ -161,11 +158,12 @@ class Model:
                 if start < IMPORTANCE_ROWS:
                     kept.append(features)
             else:
-                labels.append(self._ask(_TRANSFORM, LABEL, {"examples": list(batch)}).reshape(-1))
+                examples = to_examples(batch)
+                labels.append(self._ask(_TRANSFORM, LABEL, {"examples": examples}).reshape(-1))
                 name = "probabilities" if self.facts.classes else "value"
-                outputs.append(self._shaped(self._ask(_EXAMPLES, name, {"examples": list(batch)})))
+                outputs.append(self._shaped(self._ask(_EXAMPLES, name, {"examples": examples})))
         features = {name: np.concatenate([batch[name] for batch in kept]) for name in (kept[0] if kept else ())}
-        return self._known(np.concatenate(labels), np.concatenate(outputs), len(examples), features)
+        return self._known(np.concatenate(labels), np.concatenate(outputs), rows.num_rows, features)
 
     def _known(self, labels: Array, outputs: Array, num_rows: int, features: Mapping[str, Array]) -> Predictions:
         is_classifier = bool(self.facts.classes)
@@ -176,24 +174,33 @@ class Model:
         everywhere[: len(known)] = known
         return Predictions(self.facts.classes, labels[known], outputs[known], everywhere, features)
 
-    def features(self, examples: Sequence[bytes]) -> dict[str, Array]:
-        """What preprocessing makes of serialized tf.Examples: the features and the label, each (rows, ...)."""
-        return self._model.signature(_TRANSFORM)(
-            {"examples": list(examples)}, list(dict.fromkeys((LABEL, *self.facts.network_inputs)))
-        )
+    def features(self, rows: pa.RecordBatch) -> dict[str, Array]:
+        """What preprocessing makes of rows: the features and the label, each (rows, ...)."""
+        from kubetfx.models.export import TRANSFORM_COLUMNS
+
+        wanted = list(dict.fromkeys((LABEL, *self.facts.network_inputs)))
+        if self._inputs is None:
+            return self._model.signature(_TRANSFORM)({"examples": to_examples(rows)}, wanted)
+        packed = {name: np.asarray(tensor) for name, tensor in self._inputs.pack(rows).items()}
+        return self._model.signature(TRANSFORM_COLUMNS)(packed, wanted)
 
     def outputs(self, features: dict[str, Array]) -> Array:
         """Probabilities (rows, classes) or values (rows,), float64, for features."""
         arguments = network_arguments(features, self.facts.network_inputs)
         return self._shaped(self._ask(self._network, "outputs", arguments))
 
-    def columns(self, examples: Sequence[bytes]) -> dict[str, Array]:
+    def columns(self, rows: pa.RecordBatch) -> dict[str, Array]:
         """The rows as clients send them, an array (rows,) a column."""
-        parsed = self._parse(examples, self.facts.inputs)
-        for name, values in parsed.items():
-            if values.dtype == np.int64:
-                parsed[name] = np.where(values == MISSING_INTEGER, np.nan, values.astype(np.float64))
-        return {self.facts.served_name(name): values for name, values in parsed.items()}
+        return {
+            self.facts.served_name(name): self._as_sent(rows.column(name), self.facts.columns[name])
+            for name in self.facts.inputs
+        }
+
+    def _as_sent(self, array: pa.Array, dtype: str) -> Array:
+        if dtype == "string":
+            return pc.fill_null(array.cast(pa.binary()), b"").to_numpy(zero_copy_only=False)
+        numbers: Array = array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+        return numbers.astype(np.float32) if dtype == "float32" else numbers
 
     def outputs_of_columns(self, columns: dict[str, Array]) -> Array:
         """Probabilities (rows, classes) or values (rows,), float64, for rows of `columns`."""
@@ -207,29 +214,14 @@ class Model:
         outputs = outputs.astype(np.float64)
         return outputs if self.facts.classes else outputs.reshape(-1)
 
-    def texts(self, examples: Sequence[bytes], names: Sequence[str]) -> dict[str, list[str | None]]:
-        """The values of columns as TFMA writes them in the names of slices; None where a cell is missing."""
-        parsed = self._parse(examples, names)
-        return {name: [_as_text(value) for value in values.tolist()] for name, values in parsed.items()}
 
-    def _parse(self, examples: Sequence[bytes], names: Sequence[str]) -> dict[str, Array]:
-        import tensorflow as tf
-
-        if not names:
-            return {}
-        defaults = {"string": b"", "int64": MISSING_INTEGER}
-        dtypes = {name: self.facts.columns[name] for name in names}
-        spec = {
-            name: tf.io.FixedLenFeature([], tf.as_dtype(dtype), defaults.get(dtype, float("nan")))
-            for name, dtype in dtypes.items()
-        }
-        return {name: tensor.numpy() for name, tensor in tf.io.parse_example(list(examples), spec).items()}
+def texts(rows: pa.RecordBatch, names: Sequence[str]) -> dict[str, list[str | None]]:
+    """The values of columns as TFMA writes them in the names of slices; None where a cell is missing."""
+    return {name: [_as_text(value) for value in rows.column(name).to_pylist()] for name in names}
 
 
-def _as_text(value: bytes | float) -> str | None:
-    if isinstance(value, bytes):
-        return value.decode(errors="replace") or None
-    return None if value == MISSING_INTEGER or math.isnan(value) else str(value)
+def _as_text(value: str | float | None) -> str | None:
+    return None if value is None or value == "" else str(value)
 
 
 def row_losses(labels: Array, outputs: Array) -> Array:
@@ -282,13 +274,9 @@ def importance(
     known = known[known < IMPORTANCE_ROWS][: int(np.clip(rows, FEWEST_IMPORTANCE_ROWS, IMPORTANCE_ROWS))]
     labels = predictions.labels[: len(known)]
     if positions is None:
-        arrays = model.columns([sample.examples[index] for index in known])
-        shuffle = _shuffle(
-            arrays,
-            {name: [(model.facts.served_name(name), None)] for name in names},
-            model.outputs_of_columns,
-            generator,
-        )
+        places = {name: [(model.facts.served_name(name), None)] for name in names}
+        arrays = model.columns(sample.rows.take(pa.array(known)))
+        shuffle = _shuffle(arrays, places, model.outputs_of_columns, generator)
     else:
         arrays = {name: array[known] for name, array in predictions.features.items()}
         shuffle = _shuffle(arrays, positions, model.outputs, generator)

@@ -95,7 +95,8 @@ class FeaturesConfig(Section):
     categorical: tuple[str, ...] = ()
     """Columns to treat as categories, integers included."""
     integer_categories: int = Field(20, ge=0)
-    """An integer column with at most so many distinct values is categorical."""
+    """An integer column with at most so many distinct values is categorical, if they are codes: counts, whose small
+    values prevail, and columns of two values are numbers."""
     vocabulary_size: int = Field(1_000, ge=1)
     """A categorical column with at most so many distinct values gets a vocabulary; above, its values are hashed."""
     hash_buckets: int = Field(1_000, ge=2)

@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 MIN_ROWS_OF_IDENTIFIER = 20
+COUNTS_MEAN = 0.3
+"""Whole numbers are counts whose mean is less than so far from the lowest, as a share of their range. Values that are
+used evenly have it at 0.5."""
 _IDENTIFIER_NAME = re.compile(r"(^|_)(id|uuid|guid|key|index|rownum|row_?id)$|Id$|ID$|^Unnamed: 0$", re.ASCII)
 
 CellType = Literal["int64", "float", "string"]
@@ -25,6 +28,8 @@ class ColumnProfile:
     minimum: float | None = None
     maximum: float | None = None
     """Of the values of an int64 or float column."""
+    mean: float | None = None
+    """Of the values of an int64 column."""
     values: tuple[int | str, ...] = field(default=(), repr=False)
     """The distinct values, sorted, where they were counted."""
     num_decimals: int | None = None
@@ -47,6 +52,17 @@ class ColumnProfile:
         if self.type == "string" or _IDENTIFIER_NAME.search(self.name) or self._is_row_number:
             return "it has a different value in every row: an identifier"
         return None
+
+    @property
+    def are_counts(self) -> bool:
+        """Whether whole numbers say how many, and not which: they begin at 0 or 1, and their mean lies near that end.
+
+        Codes (a month, an hour, a class of three) are used about evenly, or begin somewhere else (a year, a zip code).
+        """
+        lowest, highest, mean = self.minimum, self.maximum, self.mean
+        if lowest not in (0, 1) or highest is None or mean is None:
+            return False
+        return mean - lowest < COUNTS_MEAN * (highest - lowest)
 
     @property
     def _is_one_number(self) -> bool:

@@ -27,15 +27,20 @@ class Number(ColumnType):
     cells = frozenset({"int64", "float"})
 
     def choose(self, column: ColumnProfile, *, num_rows: int, config: FeaturesConfig) -> str | None:
-        """By the type of the cells, and by how many distinct whole numbers there are."""
+        """By the type of the cells, and by how many distinct whole numbers there are and what they look like."""
         if column.name in config.numeric:
             return "as configured"
         if column.name in config.categorical or column.why_useless(num_rows):
             return None
         if column.type == "float":
             return "decimal numbers"
-        is_category = column.num_distinct is not None and column.num_distinct <= config.integer_categories
-        return "whole numbers" if column.type == "int64" and not is_category else None
+        if column.type == "string":
+            return None
+        if column.num_distinct is None or column.num_distinct > config.integer_categories:
+            return "whole numbers"
+        if column.num_distinct == 2:
+            return "two values, which a number tells apart as well"
+        return "counts: small numbers prevail" if column.are_counts else None
 
     def preprocess(
         self, inputs: "Mapping[str, tf.Tensor]", columns: Sequence[Column], config: FeaturesConfig

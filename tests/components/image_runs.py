@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import tensorflow as tf
 from tfx.types import artifact_utils, standard_artifacts
 
 from kubetfx.components.image_example_gen import Driver, Executor, ImageExampleGen
 from kubetfx.config.data import DataConfig
+from kubetfx.models.examples import files_in, read_blocks
 
 
 def run_executor(
@@ -30,9 +30,8 @@ def rows_of(examples: standard_artifacts.Examples) -> dict[str, dict[str, Any]]:
     """The examples by path: their values, and their split."""
     rows = {}
     for split in artifact_utils.decode_split_names(examples.split_names):
-        files = sorted(tf.io.gfile.glob(f"{examples.uri}/Split-{split}/*"))
-        for record in tf.data.TFRecordDataset(files, "GZIP").as_numpy_iterator():
-            features = tf.train.Example.FromString(record).features.feature
-            row = {name: getattr(f, f.WhichOneof("kind")).value[0] for name, f in features.items()}
-            rows[row["path"].decode()] = {**row, "split": split}
+        for block in read_blocks(files_in(f"{examples.uri}/Split-{split}")):
+            for row in block.to_pylist():
+                present = {name: value for name, value in row.items() if value is not None}
+                rows[row["path"]] = {**present, "split": split}
     return rows

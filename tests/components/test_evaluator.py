@@ -5,18 +5,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
 from google.protobuf import text_format
 from sklearn import metrics as sklearn_metrics
 from tensorflow_metadata.proto.v0 import schema_pb2
-from tfx.components.util import model_utils
+from tfx.components.util import examples_utils, model_utils
 from tfx.dsl.components.base import base_beam_executor
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import path_utils
 
 from kubetfx.artifacts import MODEL_FACTS
+from kubetfx.components.data.example_shards import PAYLOAD_FORMAT
 from kubetfx.components.evaluation.evaluation_result import Check, EvaluationResult, read_result
 from kubetfx.components.evaluation.thresholds import effective_thresholds
 from kubetfx.components.evaluator import Executor, why_not_comparable
@@ -78,16 +81,20 @@ class Oracle(tf.Module):
         )
 
 
-def to_example(label: float, island: str, candidate: np.ndarray, baseline: np.ndarray, *, task: str) -> bytes:
-    features = tf.train.Features()
-    if task == "classification":
-        features.feature["label"].int64_list.value.append(int(label))
-    else:
-        features.feature["label"].float_list.value.append(label)
-    features.feature["island"].bytes_list.value.append(island.encode())
-    features.feature["candidate"].float_list.value.extend(np.atleast_1d(candidate))
-    features.feature["baseline"].float_list.value.extend(np.atleast_1d(baseline))
-    return tf.train.Example(features=features).SerializeToString()
+def write_examples(folder: Path, labels: np.ndarray, answers: dict[str, np.ndarray], *, task: str) -> None:
+    """Rows whose columns say what each model answers."""
+    columns = {
+        "label": pa.array(labels, pa.int64() if task == "classification" else pa.float32()),
+        "island": pa.array(["north" if index % 3 else "south" for index in range(len(labels))]),
+    }
+    for name, values in answers.items():
+        columns[name] = pa.array([np.atleast_1d(value) for value in values], pa.list_(pa.float32()))
+    folder.mkdir(parents=True)
+    table = pa.table(columns)
+    for shard in range(NUM_SHARDS):
+        pq.write_table(
+            table.take(pa.array(range(shard, len(labels), NUM_SHARDS), pa.int64())), folder / f"data-{shard}.parquet"
+        )
 
 
 def evaluate(
@@ -127,15 +134,9 @@ def artifacts_of(
     for name, artifact in artifacts.items():
         artifact.uri = str(folder / name)
     examples.split_names = artifact_utils.encode_split_names(["train", "eval"])
-    (folder / "examples" / "Split-eval").mkdir(parents=True)
-    others = candidate if baseline is None else baseline
-    split = folder / "examples" / "Split-eval"
-    writers = [tf.io.TFRecordWriter(str(split / f"data-{shard}.gz"), "GZIP") for shard in range(NUM_SHARDS)]
-    for index, (label, ours, theirs) in enumerate(zip(labels, candidate, others, strict=True)):
-        example = to_example(label, "north" if index % 3 else "south", ours, theirs, task=task)
-        writers[index % NUM_SHARDS].write(example)
-    for writer in writers:
-        writer.close()
+    examples_utils.set_payload_format(examples, PAYLOAD_FORMAT)
+    answers = {"candidate": candidate, "baseline": candidate if baseline is None else baseline}
+    write_examples(folder / "examples" / "Split-eval", labels, answers, task=task)
     proto = schema_pb2.Schema()
     set_role(proto.feature.add(name="species", type=schema_pb2.BYTES), "label", "", classes=classes)
     (folder / "schema").mkdir()

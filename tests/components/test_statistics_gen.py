@@ -1,29 +1,32 @@
-"""Statistics in this process against those of TFX's own executor, on the same examples."""
+"""Statistics against those of TFDV's own pipeline, on the same examples."""
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import apache_beam as beam
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-import tensorflow as tf
 import tensorflow_data_validation as tfdv
+from apache_beam.options.pipeline_options import PipelineOptions
+from tensorflow_metadata.proto.v0 import statistics_pb2
 from tfx.components.statistics_gen import executor as tfx_executor
 from tfx.types import artifact_utils, standard_artifacts
 
-from kubetfx.components.data import examples, table_profile
-from kubetfx.components.example_gen import encode
+from kubetfx.components.data import table_profile
 from kubetfx.components.statistics_gen import Executor, sample_rate
+from kubetfx.models.examples import as_lists, files_in, read_blocks
 
 COLUMNS = {
-    "height": pa.array([1.5, None, 2.5, 4.0] * 50, pa.float32()),
+    "height": pa.array([1.5, None, 2.5, 4.0] * 50, pa.float64()),
     "year": pa.array([2007, 2008, None, 2009] * 50, pa.int64()),
     "island": pa.array(["Dream", "Biscoe", "", None] * 50),
-    "empty": pa.array([None] * 200, pa.float32()),
+    "empty": pa.array([None] * 200, pa.float64()),
     "empty text": pa.array([None] * 200, pa.string()),
-    "infinite": pa.array([float("inf"), float("-inf"), 1.0, None] * 50, pa.float32()),
-    "tiny and huge": pa.array([1e-40, -3e38, 3e38, 0.0] * 50, pa.float32()),
+    "infinite": pa.array([float("inf"), float("-inf"), 1.0, None] * 50, pa.float64()),
+    "tiny and huge": pa.array([1e-40, -3e38, 3e38, 0.0] * 50, pa.float64()),
     "large": pa.array([2**62, -(2**63), None, 2**63 - 1] * 50, pa.int64()),
     "words": pa.array(["größe", "北京", " 🚀, so", None] * 50),
 }
@@ -40,16 +43,15 @@ TYPES = {
 }
 
 
-def examples_artifact(folder: Path) -> standard_artifacts.Examples:
+def examples_artifact(folder: Path, *, row_group_size: int = 200) -> standard_artifacts.Examples:
     artifact = standard_artifacts.Examples()
     artifact.uri = str(folder)
     artifact.split_names = artifact_utils.encode_split_names(["train", "eval"])
     block = pa.RecordBatch.from_pydict(COLUMNS)
     for split in ("train", "eval"):
         (folder / f"Split-{split}").mkdir(parents=True)
-        with tf.io.TFRecordWriter(str(folder / f"Split-{split}" / "data.gz"), "GZIP") as writer:
-            for record in encode(block):
-                writer.write(record)
+        table = pa.Table.from_batches([block])
+        pq.write_table(table, folder / f"Split-{split}" / "data.parquet", row_group_size=row_group_size)
     profile = table_profile.TableProfile(tuple(table_profile.Column(n, t, num_values=1) for n, t in TYPES.items()), 400)
     table_profile.write(folder, profile, label="island")
     return artifact
@@ -81,10 +83,25 @@ def values_of(message, place: str = "") -> Iterator[tuple[str, Any]]:
                 yield from values_of(entry, where)
 
 
-def test_statistics_and_schema_are_those_of_tfx(tmp_path):
+def of_tfdv(folder: Path) -> statistics_pb2.DatasetFeatureStatisticsList:
+    """What TFDV's own pipeline says about a split."""
+    (block,) = read_blocks(files_in(folder))
+    output = folder.parent / "theirs.pb"
+    with beam.Pipeline(runner="DirectRunner", options=PipelineOptions(["--direct_num_workers=1"])) as pipeline:
+        (
+            pipeline
+            | beam.Create([as_lists(block)])
+            | tfdv.GenerateStatistics()
+            | tfdv.WriteStatisticsToBinaryFile(str(output))
+        )
+    return tfdv.load_stats_binary(str(output))
+
+
+@pytest.mark.parametrize("in_process", [True, False], ids=["here", "on Beam"])
+def test_statistics_and_schema_are_those_of_tfdv(tmp_path, in_process):
     artifact = examples_artifact(tmp_path / "examples")
-    ours = run(tmp_path / "ours", artifact, in_process=True)["train"]
-    theirs = run(tmp_path / "theirs", artifact, in_process=False)["train"]
+    ours = run(tmp_path / "ours", artifact, in_process=in_process)["train"]
+    theirs = of_tfdv(tmp_path / "examples" / "Split-train")
 
     assert ours.datasets[0].num_examples == theirs.datasets[0].num_examples == 200
     assert by_name(ours).keys() == by_name(theirs).keys() == set(COLUMNS)
@@ -98,15 +115,38 @@ def test_statistics_and_schema_are_those_of_tfx(tmp_path):
     assert sorted(str(f) for f in schemas[0].feature) == sorted(str(f) for f in schemas[1].feature)
 
 
+def test_statistics_of_several_blocks_are_the_same_in_process_and_on_beam(tmp_path):
+    artifact = examples_artifact(tmp_path / "examples", row_group_size=50)
+    ours = run(tmp_path / "ours", artifact, in_process=True)["train"]
+    on_beam = run(tmp_path / "on_beam", artifact, in_process=False)["train"]
+
+    assert ours.datasets[0].num_examples == on_beam.datasets[0].num_examples == 200
+    for name, feature in by_name(on_beam).items():
+        found, expected = dict(values_of(by_name(ours)[name])), dict(values_of(feature))
+        assert found.keys() == expected.keys(), name
+        for place, value in expected.items():
+            same = pytest.approx(value, rel=1e-5, nan_ok=True) if isinstance(value, float) else value
+            assert found[place] == same, (name, place)
+
+
 def test_above_max_rows_a_sample_is_looked_at(tmp_path):
     artifact = examples_artifact(tmp_path / "examples")
     statistics = run(tmp_path / "statistics", artifact, in_process=True, max_rows=200)["train"]
     assert 60 < statistics.datasets[0].num_examples < 140
 
 
+def test_sample_is_the_same_here_and_on_beam(tmp_path):
+    artifact = examples_artifact(tmp_path / "examples", row_group_size=50)
+    sizes = [
+        run(tmp_path / str(in_process), artifact, in_process=in_process, max_rows=200)["train"].datasets[0].num_examples
+        for in_process in (True, False)
+    ]
+
+    assert sizes[0] == sizes[1]
+
+
 @pytest.mark.parametrize("in_process", [True, False])
 def test_share_of_the_sample_stands_on_the_statistics(tmp_path, in_process):
-    """Beam's sample is one of batches, whose sizes vary, so its size is anyone's guess."""
     artifact, statistics = examples_artifact(tmp_path / "examples"), standard_artifacts.ExampleStatistics()
     statistics.uri = str(tmp_path / "statistics")
     executor = Executor()
@@ -119,17 +159,3 @@ def test_share_of_the_sample_stands_on_the_statistics(tmp_path, in_process):
 @pytest.mark.parametrize(("num_rows", "max_rows", "rate"), [(10, None, 1), (10, 10, 1), (40, 10, 0.25)])
 def test_rows_are_sampled_only_above_the_limit(num_rows, max_rows, rate):
     assert sample_rate(num_rows, max_rows=max_rows) == rate
-
-
-def test_blocks_have_a_null_where_a_cell_is_missing(tmp_path):
-    examples_artifact(tmp_path)
-    columns = table_profile.read(tmp_path).columns
-    (block,) = examples.read_blocks([str(tmp_path / "Split-train" / "data.gz")], columns)
-    assert block.column("empty").null_count == block.num_rows
-    assert block.column("year").to_pylist()[:4] == [[2007], [2008], None, [2009]]
-    assert block.column("island").to_pylist()[:4] == [[b"Dream"], [b"Biscoe"], [b""], None]
-
-
-def test_blocks_of_many_columns_have_few_rows():
-    assert examples.block_rows(2) == examples.BLOCK_ROWS
-    assert examples.block_rows(2_000) * 2_000 <= examples.BLOCK_CELLS

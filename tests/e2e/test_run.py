@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
+from kubetfx.models.examples import files_in, read_blocks
 from tests.command import Finished, kubetfx_here
 from tests.e2e.project import (
     PENGUINS,
@@ -44,13 +46,11 @@ def weights(project: Project) -> dict[str, np.ndarray]:
     return {name: checkpoint.get_tensor(name) for name in names}
 
 
-def rows_by_split(project: Project) -> dict[str, list[dict[str, list]]]:
+def rows_by_split(project: Project) -> dict[str, list[dict[str, Any]]]:
     """The examples of each split, in the order of the files, feature by feature."""
     splits = {}
     for folder in sorted(project.workspace.glob("artifacts/TableExampleGen/examples/*/Split-*")):
-        records = tf.data.TFRecordDataset(sorted(map(str, folder.iterdir())), "GZIP").as_numpy_iterator()
-        examples = [tf.train.Example.FromString(record).features.feature for record in records]
-        splits[folder.name] = [{name: str(feature) for name, feature in sorted(e.items())} for e in examples]
+        splits[folder.name] = [row for block in read_blocks(files_in(folder)) for row in block.to_pylist()]
     return splits
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import apache_beam as beam
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 import tensorflow_transform as tft
@@ -129,6 +131,25 @@ def _to_example(row: Mapping[str, Any]) -> tf.train.Example:
         else:
             feature.float_list.value.append(value)
     return example
+
+
+def to_block(rows: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:
+    """The rows as TableExampleGen has them, for columns that have a value in one of them."""
+    kinds = {int: pa.int64(), float: pa.float64(), str: pa.string()}
+    arrays = {}
+    for name in rows[0]:
+        values = [row.get(name) for row in rows]
+        kind = next((kinds[type(value)] for value in values if value is not None), pa.float64())
+        arrays[name] = pa.array(values, kind)
+    return pa.RecordBatch.from_pydict(arrays)
+
+
+def write_split(folder: Path, rows: Sequence[Mapping[str, Any]], *, group_rows: int = 1_000) -> list[str]:
+    """The file of a split, as a list of one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "data-00000-of-00001.parquet"
+    pq.write_table(pa.Table.from_batches([to_block(rows)]), path, row_group_size=group_rows)
+    return [str(path)]
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,8 @@ from typing import Any
 
 import apache_beam as beam
 import numpy as np
-import tensorflow as tf
+import pyarrow as pa
+import pyarrow.parquet as pq
 import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
 from google.protobuf import text_format
@@ -15,17 +16,18 @@ from PIL import Image
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io
 from tfx.components.trainer.fn_args_utils import FnArgs
-from tfx_bsl.tfxio import tf_example_record
 
 from kubetfx.components.data.image_files import ImageFile
 from kubetfx.components.data.image_inspection import inspect
 from kubetfx.components.data.image_schema import complete_image_schema
+from kubetfx.components.data.parquet_tfxio import ParquetExamples
 from kubetfx.components.image_example_gen import Image as ImageEntry
-from kubetfx.components.image_example_gen import Serializer, profile_of, values_of
+from kubetfx.components.image_example_gen import profile_of, values_of
 from kubetfx.config.data import FeaturesConfig
 from kubetfx.config.model import ModelConfig
 from kubetfx.config.training import TrainingConfig
 from kubetfx.models import network
+from kubetfx.models.examples import files_in, read_blocks, to_examples
 from tests.components.pictures import encoded
 
 CLASSES = ("left", "right", "übrig")
@@ -53,8 +55,7 @@ class ImageProject:
         return str(self.folder / f"Split-{split}" / "*")
 
     def examples(self, split: str) -> list[bytes]:
-        files = sorted(tf.io.gfile.glob(self.pattern(split)))
-        return list(tf.data.TFRecordDataset(files, "GZIP").as_numpy_iterator())
+        return [example for block in read_blocks(files_in(self.pattern(split))) for example in to_examples(block)]
 
     def fn_args(self, output: Path, *, model: dict[str, Any], training: dict[str, Any]) -> FnArgs:
         """As TFX makes them, in a folder with the layout of a workspace."""
@@ -79,15 +80,14 @@ class ImageProject:
 def make_project(folder: Path) -> ImageProject:
     for split, seeds in (("train", range(40)), ("validation", range(40, 52))):
         (folder / f"Split-{split}").mkdir()
-        options = tf.io.TFRecordOptions(compression_type="GZIP")
-        entries = []
-        with tf.io.TFRecordWriter(str(folder / f"Split-{split}" / "data.gz"), options) as writer:
-            for seed in seeds:
-                for number, label in enumerate(CLASSES):
-                    content = encoded(sample(label, 100 * seed + number), ("PNG", "JPEG", "WEBP")[seed % 3])
-                    entry = ImageEntry(ImageFile("", f"{label}/{seed}", label), inspect(content, max_pixels=MAX_PIXELS))
-                    writer.write(Serializer().serialize(values_of(entry, content, label="label")))
-                    entries.append(entry)
+        entries, rows = [], []
+        for seed in seeds:
+            for number, label in enumerate(CLASSES):
+                content = encoded(sample(label, 100 * seed + number), ("PNG", "JPEG", "WEBP")[seed % 3])
+                entry = ImageEntry(ImageFile("", f"{label}/{seed}", label), inspect(content, max_pixels=MAX_PIXELS))
+                rows.append(values_of(entry, content, label="label"))
+                entries.append(entry)
+        pq.write_table(pa.Table.from_pylist(rows), folder / f"Split-{split}" / "data.parquet")
     schema = schema_pb2.Schema()
     profile = profile_of(entries, {}, label="label")
     types = {"float": schema_pb2.FLOAT, "int64": schema_pb2.INT, "string": schema_pb2.BYTES}
@@ -101,7 +101,7 @@ def make_project(folder: Path) -> ImageProject:
 def _transform(folder: Path, schema: schema_pb2.Schema) -> tft.TFTransformOutput:
     features = FeaturesConfig().model_dump(mode="json")
     custom_config = {"schema_path": str(folder / "schema.pbtxt"), "features": features}
-    source = tf_example_record.TFExampleRecord(str(folder / "Split-train" / "*"), schema=schema)
+    source = ParquetExamples(str(folder / "Split-train" / "*"), schema=schema)
     with beam.Pipeline(runner="DirectRunner") as pipeline, tft_beam.Context(temp_dir=str(folder / "temporary")):
         batches = pipeline | source.BeamSource()
         transform_fn = (batches, source.TensorAdapterConfig()) | tft_beam.AnalyzeDataset(

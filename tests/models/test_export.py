@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,14 @@ from kubetfx.models.export import (
     CLASSIFY_METHOD,
     NETWORK,
     REGRESS_METHOD,
+    TRANSFORM_COLUMNS,
     export_model,
 )
 from kubetfx.models.network import build_model
 from kubetfx.serving.model_facts import network_arguments, read_facts
 from kubetfx.serving.saved_model import SavedModel, SessionOptions
 from kubetfx.serving.warmup import warm_up
-from tests.models.conftest import make_rows, to_examples
+from tests.models.conftest import make_rows, to_block
 
 TOLERANCE = 1e-6
 WARMUP_ROWS = 4
@@ -65,7 +66,7 @@ class Exported:
         return self.run("serving_default", **inputs)
 
 
-def export(preprocessed: Any, path: Path) -> Iterator[Exported]:
+def export(preprocessed: Any, path: Path, rows: Sequence[dict[str, Any]] | None = None) -> Iterator[Exported]:
     """Write a network with random weights, and load it as TensorFlow Serving does."""
     keras.utils.set_random_seed(1)
     classes = preprocessed.features.classes
@@ -77,9 +78,8 @@ def export(preprocessed: Any, path: Path) -> Iterator[Exported]:
     )
     head = keras.layers.Softmax() if classes else keras.layers.Rescaling(scale=800.0, offset=4_000.0)
     model = keras.Model(network.input, head(network.output))
-    export_model(
-        model, preprocessed.output, preprocessed.features, path, warmup_examples=to_examples(make_rows(4)[:WARMUP_ROWS])
-    )
+    warmup_rows = to_block((rows or make_rows(4))[:WARMUP_ROWS])
+    export_model(model, preprocessed.output, preprocessed.features, path, warmup_rows=warmup_rows)
     session = tf.compat.v1.Session(graph=tf.Graph())  # not a context: that would make it everybody's default
     meta_graph = tf.compat.v1.saved_model.load(session, ["serve"], str(path))
     yield Exported(path, preprocessed, model, session, meta_graph.signature_def)
@@ -118,6 +118,7 @@ def test_signatures_are_those_of_the_task(exported):
         "serving_default",
         "serving_examples",
         "transform_features",
+        TRANSFORM_COLUMNS,
         NETWORK,
         own,
     }
@@ -352,5 +353,5 @@ def test_column_of_any_name_can_be_served(preprocess, tmp_path, names):
     """Where TensorFlow would rewrite or refuse a name, the column has a stand-in until the model is written."""
     first, second = names
     table = [{first: index / 3, second: (index * 5 % 7) / 5, "y": "ab"[index % 2]} for index in range(12)]
-    for exported in export(preprocess(table, label="y"), tmp_path / "model"):
+    for exported in export(preprocess(table, label="y"), tmp_path / "model", table):
         np.testing.assert_allclose(exported.run_raw(table)["probabilities"], exported.eager(table), atol=TOLERANCE)

@@ -14,11 +14,12 @@ from PIL import Image
 
 from kubetfx.components.evaluation import golden, image_evaluation, image_gallery
 from kubetfx.components.evaluation.evaluation import Request, evaluate_here
-from kubetfx.components.evaluation.evaluation_rows import files_of
 from kubetfx.components.evaluation.image_evaluation import score
 from kubetfx.components.evaluation.slices import OVERALL
 from kubetfx.config.evaluation import RobustnessConfig
 from kubetfx.errors import DataError, RequestError
+from kubetfx.models import image_cache
+from kubetfx.models.examples import files_in
 from kubetfx.models.image_export import input_of
 from kubetfx.models.training import run_fn
 from kubetfx.serving import remote_prediction
@@ -259,7 +260,7 @@ def test_evaluation_measures_classes(saved_model, project):
         {"candidate": saved_model}, "classification", ["accuracy", "top_k_accuracy", "kappa"], (), top_k=2
     )
 
-    outcome = evaluate_here(request, files_of(str(project.folder / "Split-validation")))
+    outcome = evaluate_here(request, files_in(str(project.folder / "Split-validation")))
 
     metrics = outcome.values[OVERALL]["candidate"]
     assert metrics["top_k_accuracy"] >= 0.8
@@ -292,8 +293,8 @@ def test_gallery_shows_mistakes_heat_maps_and_embeddings(saved_model, project, t
     assert lines[0].split("\t") == ["class", "predicted", "score", "path"]
     assert len(lines) == 37
     model = tf.saved_model.load(str(saved_model))
-    first = tf.train.Example.FromString(project.examples("validation")[0]).features.feature["image"].bytes_list.value
-    embedded = model.signatures["embed"](image_bytes=tf.constant(list(first)))["embedding"]
+    first = image_cache.first_pictures(files_in(project.pattern("validation")), 1)
+    embedded = model.signatures["embed"](image_bytes=tf.constant(first))["embedding"]
     np.testing.assert_allclose(vectors[0], embedded[0], rtol=1e-4, atol=1e-5)
     assert Image.open(gallery.projector_path / "sprite.png").size == (6 * 14, 6 * 14)
     assert Image.open(gallery.heat_maps_path).width == 4 * image_gallery.TILE

@@ -1,5 +1,7 @@
 """What `kubetfx run --watch` looks at, and how it ends."""
 
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -39,6 +41,26 @@ def test_data_that_is_written_added_or_removed_is_a_change(config):
     assert changed(config, (data / "more.csv").unlink) == ["data/more.csv"]
 
 
+def test_data_that_is_written_again_within_a_second_is_a_change(config):
+    data = config.parent / "data" / "houses.csv"
+    second = data.stat().st_mtime_ns // 10**9 * 10**9
+    os.utime(data, ns=(second, second))
+
+    def write_again() -> None:
+        data.write_text("price,rooms\n3,4\n")
+        os.utime(data, ns=(second + 1_000, second + 1_000))
+
+    assert changed(config, write_again) == ["data/houses.csv"]
+
+
+@pytest.mark.parametrize("replace", [shutil.copy2, os.replace])
+def test_data_that_is_replaced_by_an_older_file_is_a_change(config, replace):
+    data, older = config.parent / "data" / "houses.csv", config.parent / "older.csv"
+    older.write_text("price,rooms\n3,4\n")
+    os.utime(older, (1e9, 1e9))
+    assert changed(config, lambda: replace(older, data)) == ["data/houses.csv"]
+
+
 def test_hidden_files_and_the_workspace_are_no_change(config):
     def work() -> None:
         (config.parent / "data" / ".houses.csv.swp").write_text("x")
@@ -76,6 +98,13 @@ def test_module_and_what_stands_beside_it_are_watched(config):
     module = "model.module=network"
     assert changed(config, lambda: (config.parent / "network.py").write_text("x = 2 \n"), module) == ["network.py"]
     assert changed(config, lambda: (config.parent / "layers.py").write_text("y = 1\n"), module) == ["layers.py"]
+
+
+@pytest.mark.parametrize("key", ["definition=own:pipeline", "evaluation.metrics=[own:cost]"])
+def test_modules_of_the_pipeline_and_of_metrics_are_watched(config, key):
+    (config.parent / "own.py").write_text("")
+    assert changed(config, lambda: (config.parent / "own.py").write_text("x = 1\n"), key) == ["own.py"]
+    assert changed(config, lambda: (config.parent / "steps.py").write_text("y = 1\n"), key) == ["steps.py"]
 
 
 def test_config_with_an_error_is_watched_alone(config):

@@ -55,6 +55,40 @@ def test_role_goes_by_type_and_number_of_distinct_values(column, expected):
     assert role(column)[0] == expected
 
 
+COUNTS = {"num_distinct": 8, "minimum": 0, "maximum": 9, "mean": 1.1}
+
+
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [
+        (integer(**COUNTS), "numeric"),
+        (integer(**COUNTS | {"minimum": 1, "mean": 2.0}), "numeric"),
+        (integer(**COUNTS | {"mean": 4.4}), "vocabulary"),
+        (integer(num_distinct=12, minimum=1, maximum=12, mean=6.6), "vocabulary"),
+        (integer(num_distinct=3, minimum=1, maximum=3, mean=2.3), "vocabulary"),
+        (integer(num_distinct=3, minimum=2007, maximum=2009, mean=2007.3), "vocabulary"),
+        (integer(**COUNTS | {"minimum": -1, "mean": 0.1}), "vocabulary"),
+        (integer(num_distinct=2, minimum=0, maximum=1, mean=0.6), "numeric"),
+        (integer(num_distinct=2, minimum=7, maximum=9, mean=8.0), "numeric"),
+    ],
+    ids=[
+        "counts from 0",
+        "counts from 1",
+        "codes from 0",
+        "months",
+        "classes of three",
+        "years",
+        "below 0",
+        "yes and no",
+        "two codes",
+    ],
+)
+def test_counts_are_numbers_and_codes_are_categories(column, expected):
+    assert role(column)[0] == expected
+    assert role(column, categorical=["x"])[0] == "vocabulary"
+    assert role(column, numeric=["x"])[0] == "numeric"
+
+
 @pytest.mark.parametrize(
     ("column", "config", "expected"),
     [

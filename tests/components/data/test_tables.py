@@ -904,3 +904,14 @@ def test_unchanged_table_is_scanned_once_and_a_changed_one_again(tmp_path, monke
     path.write_text("x,y\n1,2\n3,4\n5,6\n")
     assert tables.inspect_table(files, data).num_rows == 3
     assert len(scans) == 2
+
+
+def test_mean_of_whole_numbers_is_that_of_all_files(tmp_path):
+    write(tmp_path / "a.csv", "n,f,y", "0,0.5,0", "1,1.5,1", "5,2.5,0")
+    write(tmp_path / "b.csv", "n,f,y", ",0.5,0", "10,1.5,1")
+
+    profile = inspect(tmp_path)
+
+    assert profile.column("n").mean == 4.0
+    assert profile.column("f").mean is None
+    assert inspect(tmp_path / "a.csv").column("n").mean == 2.0

@@ -57,6 +57,31 @@ def test_empty_bucket_takes_nothing_from_the_server(served, folder):
     assert versions(folder) == [7, 8]
 
 
+def test_version_that_cannot_be_copied_keeps_no_other_from_coming(served, folder):
+    (folder / "7").write_text("in the way")
+
+    with pytest.raises(OSError, match="7"):
+        mirror(served, folder)
+
+    assert versions(folder) == [8]
+
+
+def test_last_version_goes_only_when_another_came(served, folder, saved_model):
+    mirror(served, folder)
+    push(saved_model, served, version=9, replaced_version=8)
+    for version in (7, 8):
+        remove(served, version)
+    (folder / "9").write_text("in the way")
+
+    with pytest.raises(OSError, match="9"):
+        mirror(served, folder)
+    assert versions(folder) == [7, 8]
+
+    (folder / "9").unlink()
+    mirror(served, folder)
+    assert versions(folder) == [9]
+
+
 def test_cut_connection_leaves_nothing_in_part(served, folder, saved_model, wire: Wire):
     wire.reset(cut_after=2_500)
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import httpx
 import keras
 import pytest
-import tensorflow as tf
 from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
@@ -29,7 +28,7 @@ from kubetfx.serving.model_config import ModelConfig as ServedModel
 from kubetfx.serving.server import RunningServer
 from kubetfx.serving.status import Code, ServingError
 from kubetfx.serving.versions import State, VersionStatus
-from tests.models.conftest import make_rows, multiclass, preprocess, regression, rows, to_examples  # noqa: F401 - fixtures
+from tests.models.conftest import make_rows, multiclass, preprocess, regression, rows, to_block, write_split  # noqa: F401 - fixtures
 from tests.serving.conftest import options, wait_until
 
 FINE_ROWS = [{name: value for name, value in row.items() if name not in ("sex", "mass")} for row in make_rows()]
@@ -44,10 +43,7 @@ class Export:
         self._folder = folder
         self._model = model or self._classifier(right)
         self._split = folder / "Split-eval"
-        self._split.mkdir(parents=True)
-        with tf.io.TFRecordWriter(str(self._split / "data.gz"), "GZIP") as writer:
-            for example in to_examples(examples_of):
-                writer.write(example)
+        write_split(self._split, examples_of)
 
     def _classifier(self, right) -> keras.Model:
         keras.utils.set_random_seed(1)
@@ -58,8 +54,8 @@ class Export:
         artifact = standard_artifacts.Model()
         artifact.uri = str(self._folder / name)
         path = Path(path_utils.serving_model_dir(artifact.uri))
-        examples = to_examples(FINE_ROWS[:3])
-        export_model(self._model, preprocessed.output, preprocessed.features, path, warmup_examples=examples)
+        warmup_rows = to_block(FINE_ROWS[:3])
+        export_model(self._model, preprocessed.output, preprocessed.features, path, warmup_rows=warmup_rows)
         return artifact
 
     def evaluation(self, model: standard_artifacts.Model) -> standard_artifacts.ModelEvaluation:

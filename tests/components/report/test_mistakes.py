@@ -2,8 +2,8 @@ import base64
 import io
 
 import numpy as np
+import pyarrow as pa
 import pytest
-import tensorflow as tf
 from PIL import Image
 
 from kubetfx.components.report import mistakes, render
@@ -14,17 +14,13 @@ from tests.components.report import sample
 CLASSES = ("cat", "dog", sample.SCRIPT)
 
 
-def example(size: tuple[int, int], *, kind: str = "PNG", orientation: int | None = None) -> bytes:
+def content(size: tuple[int, int], *, kind: str = "PNG", orientation: int | None = None) -> bytes:
     buffer = io.BytesIO()
     exif = Image.Exif()
     if orientation:
         exif[0x0112] = orientation
     Image.new("RGB", size, "red").save(buffer, kind, exif=exif)
-    features = {
-        "image": tf.train.Feature(bytes_list=tf.train.BytesList(value=[buffer.getvalue()])),
-        "path": tf.train.Feature(bytes_list=tf.train.BytesList(value=[b'a/"b".png'])),
-    }
-    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
+    return buffer.getvalue()
 
 
 def opened(uri: str) -> Image.Image:
@@ -36,10 +32,11 @@ def opened(uri: str) -> Image.Image:
 @pytest.fixture(scope="module")
 def found() -> tuple[int, list[mistakes.Mistake]]:
     """Of four pictures, the second of which has a class that the model does not know."""
-    examples = [example((8, 8)), example((9, 9)), example((400, 200), kind="JPEG"), example((16, 16))]
+    pictures = [content((8, 8)), content((9, 9)), content((400, 200), kind="JPEG"), content((16, 16))]
+    rows = pa.RecordBatch.from_pydict({"image": pictures, "path": ['a/"b".png'] * 4})
     outputs = np.array([[0.3, 0.6, 0.1], [0.1, 0.1, 0.8], [0.7, 0.2, 0.1]])
     known = np.array([True, False, True, True])
-    return mistakes.describe(examples, Predictions(CLASSES, np.array([0, 1, 0]), outputs, known))
+    return mistakes.describe(rows, Predictions(CLASSES, np.array([0, 1, 0]), outputs, known))
 
 
 def test_most_certain_mistake_comes_first(found) -> None:
@@ -57,8 +54,7 @@ def test_pictures_are_those_of_the_mistakes_and_small(found) -> None:
 
 
 def test_turned_photograph_is_shown_upright() -> None:
-    content = tf.train.Example.FromString(example((40, 20), kind="JPEG", orientation=6))
-    uri = mistakes.picture(content.features.feature["image"].bytes_list.value[0])
+    uri = mistakes.picture(content((40, 20), kind="JPEG", orientation=6))
 
     assert opened(uri).size == (20, 40)
 

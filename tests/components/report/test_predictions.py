@@ -7,15 +7,15 @@ from typing import Any
 
 import keras
 import numpy as np
+import pyarrow as pa
 import pytest
-import tensorflow as tf
 
 from kubetfx.components.report import predictions as predicting
 from kubetfx.config.model import ModelConfig
 from kubetfx.models.export import export_model
 from kubetfx.models.network import build_model, feature_positions
 from kubetfx.serving.saved_model import SavedModel, SessionOptions
-from tests.models.conftest import make_rows, preprocess, to_examples  # noqa: F401 - a fixture
+from tests.models.conftest import make_rows, preprocess, to_block, to_examples, write_split  # noqa: F401 - a fixture
 
 ROWS = make_rows(80)
 
@@ -24,7 +24,9 @@ ROWS = make_rows(80)
 class Exported:
     path: Path
     preprocessed: Any
+    rows: pa.RecordBatch
     examples: list[bytes]
+    """The same, serialized."""
 
     @property
     def positions(self) -> dict[str, list[tuple[str, int]]]:
@@ -45,7 +47,7 @@ def exported(request, preprocess, tmp_path_factory) -> Iterator[Exported]:  # no
     head = keras.layers.Softmax() if task == "classification" else keras.layers.Rescaling(scale=9.0, offset=4.0)
     path = tmp_path_factory.mktemp("model") / "Format-Serving"
     export_model(keras.Model(network.input, head(network.output)), preprocessed.output, preprocessed.features, path)
-    return Exported(path, preprocessed, to_examples(ROWS))
+    return Exported(path, preprocessed, to_block(ROWS), to_examples(ROWS))
 
 
 def test_part_of_the_graph_answers_as_the_whole_does(exported: Exported) -> None:
@@ -59,9 +61,9 @@ def test_part_of_the_graph_answers_as_the_whole_does(exported: Exported) -> None
     )
     model = predicting.Model(exported.path, with_raw_columns=True)
 
-    found = model.predict(exported.examples)
+    found = model.predict(exported.rows)
     np.testing.assert_allclose(found.outputs, expected[found.known], rtol=1e-5)
-    raw = model.outputs_of_columns(model.columns(exported.examples))
+    raw = model.outputs_of_columns(model.columns(exported.rows))
     np.testing.assert_allclose(raw, expected, rtol=1e-5)
     for one in (model, whole):
         one.close()
@@ -69,7 +71,7 @@ def test_part_of_the_graph_answers_as_the_whole_does(exported: Exported) -> None
 
 def test_labels_are_indices_of_the_classes_or_numbers(exported: Exported) -> None:
     model = predicting.Model(exported.path)
-    found = model.predict(exported.examples)
+    found = model.predict(exported.rows)
     model.close()
     features = exported.preprocessed.features
     truth = [row[features.label] for row in ROWS]
@@ -82,8 +84,8 @@ def test_labels_are_indices_of_the_classes_or_numbers(exported: Exported) -> Non
 
 def test_importance_is_the_same_by_features_and_by_raw_columns(exported: Exported) -> None:
     model = predicting.Model(exported.path, with_raw_columns=True)
-    sample = predicting.Sample(exported.examples, len(exported.examples))
-    found = model.predict(exported.examples)
+    sample = predicting.Sample(exported.rows, len(exported.examples))
+    found = model.predict(exported.rows)
     by_features, rows, repetitions = predicting.importance(model, sample, found, positions=exported.positions, seed=3)
     by_columns, _, _ = predicting.importance(model, sample, found, positions=None, seed=3)
     model.close()
@@ -98,7 +100,7 @@ def test_importance_is_the_same_by_features_and_by_raw_columns(exported: Exporte
 def test_time_that_is_up_leaves_rows_out(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(predicting, "PREDICT_BATCH", 16)
     model = predicting.Model(exported.path)
-    found = model.predict(exported.examples, seconds=0)
+    found = model.predict(exported.rows, seconds=0)
     model.close()
 
     assert len(found.known) == len(ROWS)
@@ -106,33 +108,39 @@ def test_time_that_is_up_leaves_rows_out(exported: Exported, monkeypatch: pytest
     assert not found.known[16:].any()
 
 
-def test_drawn_rows_are_as_many_as_asked_for_and_the_same_again(tmp_path: Path) -> None:
-    path = tmp_path / "part.gz"
-    with tf.io.TFRecordWriter(str(path), "GZIP") as writer:
-        for number in range(1000):
-            writer.write(str(number).encode())
-    first, second = (predicting.draw([path], rows=50, seed=1) for _ in range(2))
+def numbers_of(sample: predicting.Sample | None) -> list[int]:
+    assert sample is not None
+    return [int(text) for text in sample.rows.column("text").to_pylist()]
 
-    assert first == second
-    assert (len(set(first.examples)), first.total_rows) == (50, 1000)
-    assert first.examples != predicting.draw([path], rows=50, seed=2).examples
-    assert 250 < np.mean([int(row) for row in predicting.draw([path], rows=500, seed=0).examples]) < 750
-    everything = predicting.draw([path], rows=5000, seed=0)
-    assert sorted(everything.examples, key=int) == [str(number).encode() for number in range(1000)]
+
+def test_drawn_rows_are_as_many_as_asked_for_and_the_same_again(tmp_path: Path) -> None:
+    files = write_split(tmp_path, [{"text": str(number)} for number in range(1000)], group_rows=300)
+    first, second = (predicting.draw(files, rows=50, seed=1) for _ in range(2))
+
+    assert numbers_of(first) == numbers_of(second)
+    assert first is not None
+    assert (len(set(numbers_of(first))), first.total_rows) == (50, 1000)
+    assert numbers_of(first) != numbers_of(predicting.draw(files, rows=50, seed=2))
+    assert 250 < np.mean(numbers_of(predicting.draw(files, rows=500, seed=0))) < 750
+    everything = numbers_of(predicting.draw(files, rows=5000, seed=0))
+    assert everything != sorted(everything) == list(range(1000))
 
 
 def test_large_rows_are_drawn_up_to_a_limit_of_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "data.gz"
-    with tf.io.TFRecordWriter(str(path), "GZIP") as writer:
-        for number in range(5_000):
-            writer.write(f"{number:0100}".encode())
-    everything = predicting.draw([path], rows=5_000, seed=1)
-    monkeypatch.setattr(predicting, "SAMPLE_BYTES", 40_050)
+    files = write_split(tmp_path, [{"text": f"{number:0100}"} for number in range(5_000)])
+    everything = predicting.draw(files, rows=5_000, seed=1)
+    monkeypatch.setattr(predicting, "SAMPLE_BYTES", 42_000)
 
-    drawn = predicting.draw([path], rows=5_000, seed=1)
+    drawn = predicting.draw(files, rows=5_000, seed=1)
 
-    assert (len(drawn.examples), drawn.total_rows) == (400, 5_000)
-    assert drawn.examples == everything.examples[:400]
+    assert drawn is not None
+    assert 350 < drawn.rows.num_rows <= 410
+    assert drawn.total_rows == 5_000
+    assert numbers_of(drawn) == numbers_of(everything)[: drawn.rows.num_rows]
+
+
+def test_split_without_a_row_has_no_sample(tmp_path: Path) -> None:
+    assert predicting.draw(write_split(tmp_path, [{"text": "a"}])[:0], rows=5, seed=0) is None
 
 
 def test_model_of_another_kind_is_refused_in_words(tmp_path: Path) -> None:
