@@ -73,6 +73,17 @@ def test_pushed_model_is_asked_with_the_bytes_of_the_picture_and_the_number(proj
     assert facts.inputs == ("picture", "size")
 
 
+def test_rows_are_predicted_with_the_paths_that_the_table_has(project, first):
+    table = project.folder / "table" / "table.csv"
+
+    answer = project.predict(table)
+
+    assert answer.exit_code == 0, answer.stderr
+    kinds = [line.rpartition(",")[2] for line in table.read_text().splitlines()[1:]]
+    right = [one["label"] == kind for one, kind in zip(answer.document["predictions"], kinds, strict=True)]
+    assert sum(right) / len(right) > 0.8
+
+
 def test_changed_picture_is_no_cache_hit_and_a_broken_one_stops_the_run(project, first):
     assert set(states(project.run()).values()) <= {"cached"}
     picture = project.folder / "table" / "pictures" / "3.png"
