@@ -94,6 +94,7 @@ def test_changed_picture_is_no_cache_hit_and_a_broken_one_stops_the_run(project,
     assert stopped.exit_code == 3
     assert "pictures/3.png" in stopped.document["error"]["message"]
     assert "data.max_broken_fraction" in stopped.document["error"]["message"]
-    allowed = project.run("--set", "training.epochs=2", "--set", "evaluation.thresholds={}")
+    elsewhere = f"serving.push_directory={project.folder / 'pushed elsewhere'}"
+    allowed = project.run("--set", "training.epochs=2", "--set", "evaluation.thresholds={}", "--set", elsewhere)
     assert allowed.exit_code == 0, allowed.stdout
     assert states(allowed)["TableExampleGen"] == "done"
