@@ -154,7 +154,9 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         json_format.Parse(exec_properties[standard_component_specs.OUTPUT_CONFIG_KEY], output_config)
 
         base = exec_properties[standard_component_specs.INPUT_BASE_KEY]
-        files = tables.find_files(data.model_copy(update={"path": os.path.join(base, input_config.splits[0].pattern)}))
+        pattern = input_config.splits[0].pattern
+        path = base if data.source else os.path.join(base, pattern)
+        files = tables.find_files(data.model_copy(update={"path": path}))
         profile = tables.inspect_table(files, data)
         tables.check_label(profile, data)
 

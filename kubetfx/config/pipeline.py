@@ -138,11 +138,12 @@ class PipelineConfig(Section):
 
     @property
     def own_modules(self) -> dict[str, str]:
-        """The user's own modules by the key that names them: those of the network, of metrics, and of the pipeline."""
+        """The user's own modules by the key that names them: the network's, metrics', the pipeline's, the data's."""
         network = self.model.module
         found = {"model.module": network} if network not in (None, DEFAULT_MODULE) else {}
         found |= {f"evaluation: {name}": name.partition(":")[0] for name in self.evaluation.own_metrics}
-        return found | ({"definition": self.definition.partition(":")[0]} if self.definition else {})
+        named = {"definition": self.definition, "data.source": self.data.source}
+        return found | {key: name.partition(":")[0] for key, name in named.items() if name}
 
     @property
     def example_gen(self) -> str:
