@@ -174,7 +174,9 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         json_format.Parse(exec_properties[standard_component_specs.OUTPUT_CONFIG_KEY], output_config)
 
         base = exec_properties[standard_component_specs.INPUT_BASE_KEY]
-        files = tables.find_files(data.model_copy(update={"path": os.path.join(base, input_config.splits[0].pattern)}))
+        pattern = input_config.splits[0].pattern
+        path = base if data.source else os.path.join(base, pattern)
+        files = tables.find_files(data.model_copy(update={"path": path}))
         named = image_columns_of(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY])
         profile = picture_columns.with_pictures(tables.inspect_table(files, data), files, data, named=named)
         tables.check_label(profile, data)

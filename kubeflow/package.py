@@ -20,13 +20,6 @@ from kubetfx.pipeline.code_digest import code_digest
 from kubetfx.pipeline.definition import pipeline_of
 from kubetfx.user_code import importable
 
-_IMPORTING = {
-    "model.module": ("Transform", "Trainer"),
-    "features.types": ("SchemaGen", "Transform", "Trainer", "Report"),
-    "evaluation": ("Evaluator", "Report"),
-}
-"""Components that import the user's own network, column types, and metrics, by what names them in the config."""
-
 
 @dataclass(frozen=True)
 class CompiledPipeline:
@@ -97,8 +90,9 @@ def run_parameters(config: PipelineConfig) -> list[RunParameterTarget]:
     data_path = RunParameter("data_path", "str", config.data.path)
     push_directory = RunParameter("push_directory", "str", config.serving.push_directory)
     epochs = RunParameter("epochs", "int", config.training.epochs)
+    of_data = [] if config.data.source else [RunParameterTarget(data_path, config.example_gen, "input_base")]
     return [
-        RunParameterTarget(data_path, config.example_gen, "input_base"),
+        *of_data,
         RunParameterTarget(epochs, "Trainer", "custom_config", ("training", "epochs")),
         RunParameterTarget(push_directory, "ServedModelResolver", "push_directory"),
         RunParameterTarget(push_directory, "Pusher", "push_directory"),
@@ -115,7 +109,7 @@ def unseen_paths(config: PipelineConfig, *, given: Collection[str] = ()) -> list
     """
     trainer = ("Trainer",)
     places = [
-        ("data.path", config.data.path, (config.example_gen,), "data_path"),
+        ("data.path", None if config.data.source else config.data.path, (config.example_gen,), "data_path"),
         ("serving.push_directory", config.serving.push_directory, ("ServedModelResolver", "Pusher"), "push_directory"),
         ("model.weights", config.model.weights if config.model.backbone else None, trainer, None),
         ("training.checkpoint_directory", config.training.checkpoint_directory, trainer, None),
@@ -166,7 +160,7 @@ def _modules(config: PipelineConfig, nodes: Mapping[str, BaseNode]) -> dict[str,
     modules: dict[str, dict[str, str]] = {}
     for key, module in config.own_modules.items():
         sources = user_modules.sources_of(module, key=key)
-        importing = [name for name, node in nodes.items() if user_modules.imports(node, sources)]
-        for name in {**_IMPORTING, "definition": importing}[key.partition(":")[0]]:
-            modules[name] = {**modules.get(name, {}), **sources}
+        for name, node in nodes.items():
+            if user_modules.imports(node, sources):
+                modules[name] = {**modules.get(name, {}), **sources}
     return modules

@@ -2,9 +2,12 @@
 
 import ast
 import importlib.util
+import re
 from collections.abc import Collection
 from pathlib import Path
 
+from google.protobuf import json_format
+from google.protobuf.message import Message
 from tfx.dsl.components.base.base_node import BaseNode
 
 import kubetfx
@@ -43,11 +46,14 @@ def sources_of(module: str, *, key: str) -> dict[str, str]:
 
 
 def imports(node: BaseNode, modules: Collection[str]) -> bool:
-    """Whether a component is defined in one of these modules, or one of its properties names something in them."""
+    """Whether a component is defined in one of these modules, or one of its properties names one of them."""
     executor = getattr(node.executor_spec, "executor_class", None)
     names = [getattr(executor, "__module__", ""), type(node).__module__]
-    names += [value for value in node.exec_properties.values() if isinstance(value, str)]
-    return any(name.partition(".")[0] in modules for name in names)
+    properties = [
+        json_format.MessageToJson(v) if isinstance(v, Message) else str(v) for v in node.exec_properties.values()
+    ]
+    text = "\n".join([*names, *properties])
+    return any(re.search(rf"(?<![\w.]){re.escape(module)}(?!\w)", text) for module in modules)
 
 
 def _with_neighbours(path: Path, *, key: str) -> dict[str, str]:

@@ -40,11 +40,11 @@ def preprocessing_fn(inputs: Mapping[str, tf.Tensor], custom_config: Mapping[str
 def feature_positions(features: Features) -> dict[str, list[tuple[str, int]]] | None:
     """Where each column is found among what preprocessing_fn returns: names of features, and dimensions of them.
 
-    None: a column type does not say.
+    None: a column type does not say. The user's are not asked: their module may not be where the report is made.
     """
     positions: dict[str, list[tuple[str, int]]] = {}
     for tag, columns in features.by_type.items():
-        own = known_types.type_of(tag).positions(columns)
+        own = None if known_types.is_users(tag) else known_types.type_of(tag).positions(columns)
         if own is None:
             return None
         positions |= own

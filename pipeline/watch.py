@@ -65,7 +65,7 @@ def look(config_path: Path, overrides: Sequence[str]) -> Watched:
         config = load_config(config_path, overrides=overrides)
     except KubetfxError:
         return Watched(tuple(places), _states(files), is_whole=False)
-    if not is_url(config.data.path):
+    if not is_url(config.data.path) and config.data.source is None:
         places.append(_relative(config.data.path))
         files += _data_files(config.data)
     for place, found in _other_files(config, config_path):

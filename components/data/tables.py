@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from kubetfx.components.data import data_source
 from kubetfx.components.data.table_profile import Column, TableProfile
 from kubetfx.components.data.table_scan import ARROW_TYPES, check_same_columns, merge, scan, to_type
 from kubetfx.config.data import DataConfig
@@ -50,11 +51,13 @@ class TableFiles:
 
 
 def find_files(data: DataConfig) -> TableFiles:
-    """Resolve `data.path`, a folder or a glob, to the files of one format.
+    """Resolve `data.path`, a folder or a glob, to the files of one format; the rows of a source are fetched into files.
 
     Raises:
+        ConfigError: there is no such source.
         DataError: nothing matches, the files are of both formats, or the folder may not be read.
     """
+    data = data_source.fetched(data)
     try:
         path = locate(data.path)
         if path.is_dir():

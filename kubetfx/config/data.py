@@ -41,12 +41,17 @@ class Splits(Section):
 class DataConfig(Section):
     """The table or the images, and what is to be predicted of them."""
 
-    path: str
+    path: str = ""
     """A folder of CSV or Parquet files, or a glob; also in a bucket: `s3://BUCKET/FOLDER`, `gs://BUCKET/FOLDER`.
     `{SPAN}` and `{VERSION}` in it pick the newest, as in TFX.
     Of images: a folder with a sub-directory a class, or a CSV or Parquet file with the columns `path` and the label."""
     label: str
     """The column to predict. Of images: a column of the CSV or Parquet file, by default `label`."""
+    source: str | None = None
+    """A function in place of files, as `module:function`, that yields Arrow record batches or tables. It is asked at
+    each run, and unchanged rows are taken from the cache. `kubetfx.tables.sql:read` yields the rows of a query."""
+    source_options: dict[str, Any] = {}
+    """Arguments of the source, by name."""
     format: Literal["auto", "csv", "parquet", "images"] = "auto"
     """`auto` goes by the names of the files: .csv, .csv.gz, .tsv, .parquet. `images`: JPEG, PNG, BMP, GIF and WebP."""
     drop: tuple[str, ...] = ()
@@ -74,6 +79,16 @@ class DataConfig(Section):
         if isinstance(document, dict) and document.get("format") == "images":
             return {"label": IMAGE_LABEL, **document}
         return document
+
+    @model_validator(mode="after")
+    def _has_a_path_or_a_source(self) -> Self:
+        if self.source is None and "path" not in self.model_fields_set:
+            raise ValueError("data.path is required: the files of the table, or data.source in its place")
+        if self.source is not None and self.format != "auto":
+            raise ValueError(f"data.format is for files, and data.source yields rows. Received: {self.format}")
+        if self.source is None and self.source_options:
+            raise ValueError("data.source_options are arguments of data.source, which is not given")
+        return self
 
     @model_validator(mode="after")
     def _keys_fit_the_format(self) -> Self:

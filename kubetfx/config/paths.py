@@ -33,6 +33,8 @@ def with_absolute_paths(document: Mapping[str, Any], *, folder: Path) -> dict[st
         if _value(serving, "push_directory") is None and isinstance(serving, dict | BaseModel | None):
             model_name = _value(serving, "model_name") or name
             sections["serving"] = _put(serving or {}, "push_directory", f"{sections['workspace']}/pushed/{model_name}")
+    if _value(sections.get("data"), "source") and not _value(sections["data"], "path") and "workspace" in sections:
+        sections["data"] = _put(sections["data"], "path", f"{sections['workspace']}/source")
     _change(sections, "data", "path", lambda path, key: _anywhere(path, key, folder))
     _change(sections, "serving", "push_directory", lambda path, key: _anywhere(path, key, folder))
     for section, key in (("data", "schema_file"), ("training", "checkpoint_directory"), ("model", "weights")):

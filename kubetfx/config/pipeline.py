@@ -158,13 +158,13 @@ class PipelineConfig(Section):
 
     @property
     def own_modules(self) -> dict[str, str]:
-        """The user's own modules by the key that names them: those of the network, of column types, of metrics, and of
-        the pipeline."""
+        """The user's own modules by the key that names them: of the network, column types, metrics, pipeline and data."""
         network = self.model.module
         found = {"model.module": network} if network not in (None, DEFAULT_MODULE) else {}
         found |= {f"features.types: {module}": module for module in self.features.type_modules}
         found |= {f"evaluation: {name}": name.partition(":")[0] for name in self.evaluation.own_metrics}
-        return found | ({"definition": self.definition.partition(":")[0]} if self.definition else {})
+        named = {"definition": self.definition, "data.source": self.data.source}
+        return found | {key: name.partition(":")[0] for key, name in named.items() if name}
 
     @property
     def example_gen(self) -> str:

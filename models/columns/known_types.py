@@ -35,17 +35,22 @@ def type_of(tag: str) -> ColumnType:
     Raises:
         ConfigError: it is the user's, and there is no such class.
     """
-    return _load(tag.removeprefix(USER_TYPE)) if tag.startswith(USER_TYPE) else COLUMN_TYPES[_TAGS[tag]]
+    return _load(tag.removeprefix(USER_TYPE)) if is_users(tag) else COLUMN_TYPES[_TAGS[tag]]
+
+
+def is_users(tag: str) -> bool:
+    """Whether a tag is that of a type of the user's."""
+    return tag.startswith(USER_TYPE)
 
 
 def is_tag(tag: str) -> bool:
     """Whether a tag in a schema is that of a column type."""
-    return tag.startswith(USER_TYPE) or tag in _TAGS
+    return is_users(tag) or tag in _TAGS
 
 
 def rank(tag: str) -> int:
     """Where a type comes in the order of all: the user's before kubetfx's own."""
-    return -1 if tag.startswith(USER_TYPE) else _TAGS[tag]
+    return -1 if is_users(tag) else _TAGS[tag]
 
 
 _TAGS = {column_type.tag: number for number, column_type in enumerate(COLUMN_TYPES)}
