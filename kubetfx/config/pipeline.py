@@ -158,7 +158,7 @@ class PipelineConfig(Section):
 
     @property
     def own_modules(self) -> dict[str, str]:
-        """The user's own modules by the key that names them: of the network, column types, metrics, pipeline and data."""
+        """The user's own modules by the key naming them: of network, column types, metrics, pipeline and data."""
         network = self.model.module
         found = {"model.module": network} if network not in (None, DEFAULT_MODULE) else {}
         found |= {f"features.types: {module}": module for module in self.features.type_modules}

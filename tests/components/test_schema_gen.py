@@ -73,7 +73,7 @@ def test_regression_has_no_classes():
 
 
 def test_integer_classes_are_named_by_their_digits():
-    profile = TableProfile((Column("x", "float", 10), Column("y", "int64", 10, 3, True, 0, 10, (0, 2, 10))), 10)
+    profile = TableProfile((Column("x", "float", 10), Column("y", "int64", 10, 3, True, 0, 10, values=(0, 2, 10))), 10)
     schema = bare_schema(profile)
 
     complete_schema(schema, profile, label="y", task="classification", config=FeaturesConfig())
