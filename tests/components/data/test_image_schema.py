@@ -3,8 +3,11 @@ from typing import Any
 
 import pytest
 import tensorflow_data_validation as tfdv
+from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx.types import standard_artifacts
 
+from kubetfx.components.data import table_profile
+from kubetfx.components.data.image_schema import complete_image_schema
 from kubetfx.components.schema_gen import Executor as SchemaExecutor
 from kubetfx.components.statistics_gen import Executor as StatisticsExecutor
 from kubetfx.config.data import FeaturesConfig
@@ -52,11 +55,23 @@ def test_schema_has_the_encoded_bytes_the_classes_and_ranges(first):
 
     assert read_features(schema).classes == ("cat", "dog")
     assert not read_features(schema).excluded
-    assert "image" in features
+    assert read_features(schema).inputs == ("image",)
     assert (features["width"].int_domain.min, features["width"].int_domain.max) == (6, 24)
     assert 0 <= features["brightness"].float_domain.min < features["brightness"].float_domain.max <= 1
     assert features["path"].WhichOneof("domain_info") is None
     assert not tfdv.validate_statistics(statistics, schema).anomaly_info
+
+
+def test_frozen_schema_of_before_images_had_a_type_is_understood(first):
+    old = schema_pb2.Schema()
+    old.CopyFrom(first[0])
+    (image,) = (feature for feature in old.feature if feature.name == "image")
+    del image.annotation.tag[:]
+    profile = table_profile.TableProfile((table_profile.Column("label", "string", values=("cat", "dog")),), 2)
+
+    complete_image_schema(old, profile, label="label")
+
+    assert read_features(old).inputs == ("image",)
 
 
 def test_other_images_are_anomalies(first, tmp_path):
