@@ -176,12 +176,26 @@ def _paths_in(pattern: str, folder: Path) -> list[Path]:
     return sorted(folder / name for block in blocks for name in block.column("path").to_pylist())
 
 
+def _labels(pattern: str) -> np.ndarray:
+    """Index of the class of each image of a split."""
+    records = tf.data.TFRecordDataset(tf.io.gfile.glob(pattern), "GZIP").as_numpy_iterator()
+    names = [tf.train.Example.FromString(record).features.feature["label"].bytes_list.value[0] for record in records]
+    return np.array([int(name.decode().removeprefix("class-")) for name in names])
+
+
 def _network(model: ModelConfig) -> Any:
-    from kubetfx.models.image import build_network
     from kubetfx.models.image_training import TrainedNetwork
 
+    return TrainedNetwork.of(_classifier(model), None, mixup=0, num_classes=CLASSES, seed=0)
+
+
+def _classifier(model: ModelConfig) -> Any:
+    from kubetfx.models.image import encode_pixels
+    from kubetfx.models.network import join, with_head
+
     keras.utils.set_random_seed(0)
-    return TrainedNetwork(build_network(model, num_classes=CLASSES), None, mixup=0, num_classes=CLASSES, seed=0)
+    network = join([encode_pixels(model)], model=model, num_outputs=CLASSES)
+    return with_head(network, labels=np.empty(0), is_classifier=True)
 
 
 def _compile(network: Any, training: TrainingConfig) -> None:
@@ -197,8 +211,8 @@ def _train(pattern: str, model: ModelConfig, *, cache_bytes: int) -> None:
     from kubetfx.models.image_cache import load_images
 
     with _determinism():
-        classes = [f"class-{index}" for index in range(CLASSES)]
-        options: dict[str, Any] = {"classes": classes, "label": "label", "model": model, "max_pixels": 10**8}
+        options: dict[str, Any] = {"column": "image", "hash_column": "content_hash", "features": {}}
+        options |= {"labels": _labels(pattern), "model": model, "max_pixels": 10**8}
         rows = load_images([pattern], cache_bytes=cache_bytes, **options)
         network = _network(model)
         _compile(network, TrainingConfig())
@@ -351,15 +365,17 @@ def _tensors(model: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def _export(path: Path, *, image_size: int) -> None:
-    from kubetfx.models.image import build_network
-    from kubetfx.models.image_export import Graphs, ImageInput
+    from kubetfx.models.image_export import ImageInput
 
-    model = ModelConfig(kind="image", image_size=image_size, filters=(8, 16))
-    graphs = Graphs(build_network(model, num_classes=CLASSES), ImageInput(model, 10**8), ["a", "b", "c", "d"])
+    config = ModelConfig(kind="image", image_size=image_size, filters=(8, 16))
+    model, image = _classifier(config), ImageInput(config, 10**8)
     archive = keras.export.ExportArchive()
-    archive.track(graphs.network.maps)
-    archive.track(graphs.network.head)
-    archive.add_endpoint("serving_default", graphs.from_bytes, [tf.TensorSpec([None], tf.string, "image_bytes")])
+    archive.track(model)
+    archive.add_endpoint(
+        "serving_default",
+        lambda image_bytes: {"probabilities": model({"pixels": tf.cast(image.decode(image_bytes), tf.float32)})},
+        [tf.TensorSpec([None], tf.string, "image_bytes")],
+    )
     archive.write_out(str(path), verbose=False)
 
 

@@ -199,7 +199,7 @@ def inspect(
         from kubetfx.serving.model_facts import read_facts
 
         facts = read_facts(saved_model)
-        if facts is None or facts.image is None:
+        if facts is None or not facts.has_only_images:
             raise UsageError(
                 f"The model that was pushed last is none of images. Received: version {versions[-1]} in "
                 f"{pipeline_config.push_path}. Push one: kubetfx run {config}"

@@ -96,7 +96,7 @@ def _models(inputs: Artifacts) -> tuple[dict[str, Path], str | None]:
 
 def _request(saved_models: dict[str, Path], evaluation: EvaluationConfig, task: Task) -> Request:
     facts = read_facts(saved_models[CANDIDATE])
-    is_image = facts is not None and facts.image is not None
+    is_image = facts is not None and facts.has_only_images
     return Request(
         saved_models=saved_models,
         task=task,
@@ -130,7 +130,7 @@ def _write(
         num_classes=len(features.classes),
     )
     facts = read_facts(request.saved_models[CANDIDATE])
-    is_image = facts is not None and facts.image is not None
+    is_image = facts is not None and facts.has_only_images
     classes = facts.classes if facts is not None and is_image else ()
     slices = {
         slice_name(key, classes=classes): _defined(of_models[CANDIDATE])

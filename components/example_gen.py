@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import apache_beam as beam
 import numpy as np
@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from absl import logging
 from google.protobuf import any_pb2, json_format, wrappers_pb2
 from tfx import types
-from tfx.components.example_gen import driver
+from tfx.components.example_gen import driver, utils
 from tfx.components.example_gen.component import FileBasedExampleGen
 from tfx.components.example_gen.utils import generate_output_split_names
 from tfx.dsl.components.base import base_beam_executor, executor_spec
@@ -27,7 +27,7 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import proto_utils
 
-from kubetfx.components.data import beam_mode, table_profile, tables, tfx_filesystem
+from kubetfx.components.data import beam_mode, picture_columns, table_profile, tables, tfx_filesystem
 from kubetfx.components.data.example_shards import (
     FILE_FORMAT,
     PAYLOAD_FORMAT,
@@ -38,9 +38,15 @@ from kubetfx.components.data.example_shards import (
     write_shards,
 )
 from kubetfx.config.data import DataConfig, Splits
+from kubetfx.storage import is_url
+
+if TYPE_CHECKING:
+    from kubetfx.components.data.image_reading import Pictures
 
 _Item = TypeVar("_Item")
 
+IMAGE_COLUMNS = "image_columns"
+"""Key of `features.image` beside those of the section `data` in the component's custom config."""
 BUCKETS = 1_000
 """A split of fraction 0.7 is 700 of so many hash buckets."""
 COMPRESSION = "snappy"
@@ -96,16 +102,19 @@ class _WriteExamples(beam.DoFn):
         data: DataConfig,
         split_folders: dict[str, str],
         buckets: Sequence[int],
+        pictures: "Pictures | None" = None,
     ) -> None:
         self._columns = columns
         self._files = files
         self._data = data
         self._split_folders = split_folders
         self._buckets = buckets
+        self._pictures = pictures
 
     def process(self, numbered_file: tuple[int, str]) -> Iterator[tuple[str, int]]:
         number, path = numbered_file
-        schema = pa.schema([(column.name, tables.ARROW_TYPES[column.type]) for column in self._columns])
+        types = {c.name: pa.binary() if c.picture_reason else tables.ARROW_TYPES[c.type] for c in self._columns}
+        schema = pa.schema(list(types.items()))
         writer = ShardWriter(
             self._split_folders, schema, number=number, num_shards=len(self._files.paths), compression=COMPRESSION
         )
@@ -118,7 +127,18 @@ class _WriteExamples(beam.DoFn):
     def _keyed_blocks(self, path: str) -> Iterator[tuple[pa.RecordBatch, pa.Array]]:
         for block in tables.read_blocks(path, self._columns, file_format=self._files.format, data=self._data):
             labelled = block.filter(block.column(self._data.label).is_valid())
-            yield labelled, row_keys(labelled)
+            whole, keyed = self._with_pictures(labelled, path)
+            yield whole, row_keys(keyed)
+
+    def _with_pictures(self, block: pa.RecordBatch, path: str) -> tuple[pa.RecordBatch, pa.RecordBatch]:
+        """The rows whose picture can be used: with its bytes, and as they are in the table."""
+        column = next((column for column in self._columns if column.picture_reason), None)
+        if column is None or self._pictures is None:
+            return block, block
+        contents = self._pictures.read(block.column(column.name), table=path)
+        usable = contents.is_valid()
+        kept = block.filter(usable)
+        return kept.set_column(kept.schema.names.index(column.name), column.name, contents.filter(usable)), kept
 
 
 def _one_ahead(items: Iterator[_Item]) -> Iterator[_Item]:
@@ -157,13 +177,21 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         pattern = input_config.splits[0].pattern
         path = base if data.source else os.path.join(base, pattern)
         files = tables.find_files(data.model_copy(update={"path": path}))
-        profile = tables.inspect_table(files, data)
+        named = image_columns_of(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY])
+        profile = picture_columns.with_pictures(tables.inspect_table(files, data), files, data, named=named)
         tables.check_label(profile, data)
+        pictures = None
+        if (column := picture_columns.picture_column(profile)) is not None:
+            from kubetfx.components.data import image_reading  # it imports TensorFlow
+
+            pictures = image_reading.pictures_of(column, files, data, num_rows=profile.num_rows)
 
         names = generate_output_split_names(input_config, output_config)
         folders = open_splits(examples, names)
         buckets = np.cumsum([split.hash_buckets for split in output_config.split_config.splits]).tolist()
-        write = _WriteExamples(profile.columns, files=files, data=data, split_folders=folders, buckets=buckets)
+        write = _WriteExamples(
+            profile.columns, files=files, data=data, split_folders=folders, buckets=buckets, pictures=pictures
+        )
         if not beam_mode.is_in_process(self._beam_pipeline_args):
             beam_mode.choose_running_mode(self, num_rows=profile.num_rows)
         counts = write_shards(
@@ -179,21 +207,31 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         check_splits(counts, unit="row")
 
 
-def _pack(data: DataConfig) -> example_gen_pb2.CustomConfig:
+def _pack(data: DataConfig, image_columns: Sequence[str]) -> example_gen_pb2.CustomConfig:
     packed = any_pb2.Any()
-    packed.Pack(
-        wrappers_pb2.StringValue(
-            value=data.model_dump_json(exclude={"splits", "schema_file", "path", "statistics_rows"})
-        )
-    )
+    document = data.model_dump(mode="json", exclude={"splits", "schema_file", "path", "statistics_rows"})
+    images = {IMAGE_COLUMNS: list(image_columns)} if image_columns else {}
+    packed.Pack(wrappers_pb2.StringValue(value=json.dumps(document | images)))
     return example_gen_pb2.CustomConfig(custom_config=packed)
 
 
 def unpack(custom_config_json: str) -> DataConfig:
     """The `data` section that a component was made with, but for its path, splits and schema file."""
+    document = _unpacked(custom_config_json)
+    document.pop(IMAGE_COLUMNS, None)
+    return DataConfig.model_validate({"path": "", **document})
+
+
+def image_columns_of(custom_config_json: str) -> tuple[str, ...]:
+    """`features.image` that a component was made with."""
+    return tuple(_unpacked(custom_config_json).get(IMAGE_COLUMNS, ()))
+
+
+def _unpacked(custom_config_json: str) -> dict[str, Any]:
     value = wrappers_pb2.StringValue()
     json_format.Parse(custom_config_json, example_gen_pb2.CustomConfig()).custom_config.Unpack(value)
-    return DataConfig.model_validate({"path": "", **json.loads(value.value)})
+    document: dict[str, Any] = json.loads(value.value)
+    return document
 
 
 class Driver(driver.FileBasedDriver):
@@ -219,7 +257,20 @@ class Driver(driver.FileBasedDriver):
             standard_component_specs.INPUT_BASE_KEY: files.base,
             standard_component_specs.INPUT_CONFIG_KEY: proto_utils.proto_to_json(_input_config(files.pattern)),
         }
-        return super().resolve_exec_properties(resolved, pipeline_info, component_info)
+        found: dict[str, Any] = super().resolve_exec_properties(resolved, pipeline_info, component_info)
+        pictures = _fingerprint_of_pictures(
+            files, data, named=image_columns_of(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY])
+        )
+        return {**found, utils.FINGERPRINT_PROPERTY_NAME: found[utils.FINGERPRINT_PROPERTY_NAME] + pictures}
+
+
+def _fingerprint_of_pictures(files: tables.TableFiles, data: DataConfig, *, named: Sequence[str]) -> str:
+    """Empty for a table without pictures. What lies in a bucket has none, and is not scanned for it."""
+    if any(is_url(path) for path in files.paths):
+        return ""
+    profile = picture_columns.with_pictures(tables.inspect_table(files, data), files, data, named=named)
+    column = picture_columns.picture_column(profile)
+    return f",pictures:{picture_columns.fingerprint(column, files, data)}" if column else ""
 
 
 class TableExampleGen(FileBasedExampleGen):
@@ -228,12 +279,18 @@ class TableExampleGen(FileBasedExampleGen):
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
     DRIVER_CLASS = Driver
 
-    def __init__(self, data: DataConfig) -> None:
+    def __init__(self, data: DataConfig, *, image_columns: Sequence[str] = ()) -> None:
+        """Make the component.
+
+        Args:
+            data: the section of the config.
+            image_columns: `features.image`.
+        """
         super().__init__(
             input_base=data.path,
             input_config=_input_config("*"),
             output_config=_output_config(data.splits),
-            custom_config=_pack(data),
+            custom_config=_pack(data, image_columns),
             output_data_format=PAYLOAD_FORMAT,
             output_file_format=FILE_FORMAT,
         )

@@ -8,9 +8,7 @@ components/data/image_inspection.py's, and whether Beam does the work components
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,21 +26,18 @@ from tfx.types import artifact_utils, standard_component_specs
 from kubetfx.components.data import beam_mode, image_files, table_profile, tables
 from kubetfx.components.data.example_shards import ShardWriter, check_splits, describe, open_splits, write_shards
 from kubetfx.components.data.image_files import BrokenFile, ImageFile, ImageFiles
-from kubetfx.components.data.image_inspection import ImageFacts, assign_splits, find_copies, inspect_all
+from kubetfx.components.data.image_inspection import ImageFacts, assign_splits, find_copies
 from kubetfx.components.data.image_notes import REPORT, report_warnings
+from kubetfx.components.data.image_reading import check_broken, look_into, read_file
 from kubetfx.components.example_gen import TableExampleGen, unpack
 from kubetfx.config.data import DataConfig
-from kubetfx.errors import AnomaliesError, DataError
+from kubetfx.errors import DataError
 
 FILES_A_SHARD = 256
 """Files that a worker of Beam is handed at a time to look into."""
-FILES_A_THREAD = 128
-BYTES_A_THREAD = 16 * 2**20
-"""Files that a thread is handed, and about what it has in memory of them, at a time."""
 BYTES_A_SHARD = 128 * 2**20
 """Encoded images of a file of examples, over all splits, about."""
 IMAGES_A_SHARD = 10_000
-BROKEN_SHOWN = 10
 ROWS_A_BLOCK = 256
 BYTES_A_BLOCK = 2**24
 """What is gathered before it is handed to the writer."""
@@ -74,35 +69,6 @@ def values_of(image: Image, content: bytes, *, label: str) -> dict[str, bytes | 
         **vars(image.facts),
         **image.file.metadata,
     }
-
-
-def look_into(paths: Sequence[str], *, max_pixels: int) -> list[ImageFacts | str]:
-    """What is in each of some files, or the reason why it cannot be used; several are looked into at a time."""
-    parts = [paths[start : start + FILES_A_THREAD] for start in range(0, len(paths), FILES_A_THREAD)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding lets go of the interpreter's lock
-        found = pool.map(lambda part: _look_into(part, max_pixels=max_pixels), parts)
-        return [entry for part in found for entry in part]
-
-
-def _look_into(paths: Sequence[str], *, max_pixels: int) -> list[ImageFacts | str]:
-    found: dict[int, ImageFacts | str] = {}
-    contents: dict[int, bytes] = {}
-    num_bytes = 0
-    for number, path in enumerate(paths):
-        try:
-            contents[number] = _read(path)
-            num_bytes += len(contents[number])
-        except OSError as error:
-            found[number] = f"it cannot be read: {os.strerror(error.errno) if error.errno else error}"
-        if num_bytes > BYTES_A_THREAD or number == len(paths) - 1:
-            found |= zip(contents, inspect_all(list(contents.values()), max_pixels=max_pixels), strict=True)
-            contents, num_bytes = {}, 0
-    return [found[number] for number in range(len(paths))]
-
-
-def _read(path: str) -> bytes:
-    with open(path, "rb", buffering=0) as file:
-        return file.read()
 
 
 @beam.typehints.with_input_types(tuple[int, list[str]])
@@ -140,7 +106,7 @@ class _WriteExamples(beam.DoFn):
         )
         gathered = {split: _Gathered(self._schema) for split in self._split_folders}
         for image, split in images:
-            content = _read(image.file.path)
+            content = read_file(image.file.path)
             if hashlib.sha256(content).hexdigest() != image.facts.content_hash:
                 raise DataError(
                     f"{image.file.name} was changed while it was read. Run again when nothing writes there."
@@ -268,23 +234,6 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             make_pipeline=self._make_beam_pipeline,
             scratch=root,
         )
-
-
-def check_broken(broken: Sequence[BrokenFile], *, num_files: int, data: DataConfig) -> None:
-    """Whether few enough of the files are broken.
-
-    Raises:
-        AnomaliesError: too many are; its message lists some.
-    """
-    if len(broken) <= data.max_broken_fraction * num_files:
-        return
-    shown = "\n".join(f"  {file.name}: {file.reason}" for file in broken[:BROKEN_SHOWN])
-    more = f"\n  and {len(broken) - BROKEN_SHOWN:,} more" if len(broken) > BROKEN_SHOWN else ""
-    raise AnomaliesError(
-        f"{len(broken):,} of {num_files:,} files are broken, and data.max_broken_fraction allows "
-        f"{data.max_broken_fraction:.3g} of them:\n{shown}{more}\nMend them or take them away; or leave them out: "
-        f"data.max_broken_fraction: {min(len(broken) / num_files + 0.005, 0.99):.2g}"
-    )
 
 
 def profile_of(images: Sequence[Image], metadata_types: Mapping[str, str], *, label: str) -> table_profile.TableProfile:

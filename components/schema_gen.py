@@ -57,6 +57,9 @@ def complete_schema(
     column that never had a missing cell in training may have one in a request.
     """
     _check_label(schema, label)
+    for name in profile.names:
+        if name not in profile.described and name not in {feature.name for feature in schema.feature}:
+            schema.feature.add(name=name, type=schema_pb2.BYTES)  # pictures, of which no statistics are computed
     columns = {column.name: column for column in profile.columns}
     for feature in schema.feature:
         column = columns.get(feature.name) or table_profile.Column(feature.name, "string")
@@ -137,5 +140,5 @@ class SchemaGen(Component):
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
     INPUTS = {"statistics": standard_artifacts.ExampleStatistics, "examples": standard_artifacts.Examples}
     OUTPUTS = {"schema": standard_artifacts.Schema}
-    PARAMETERS = {"label": str, "task": str, "features": FeaturesConfig, "frozen_schema": str}
-    OPTIONAL = ("frozen_schema",)
+    PARAMETERS = {"label": str, "task": str, "features": FeaturesConfig, "types_digest": str, "frozen_schema": str}
+    OPTIONAL = ("types_digest", "frozen_schema")

@@ -88,7 +88,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         statistics.span = examples_artifact.span
         rates = json_utils.dumps(dict.fromkeys(splits, rate))
         statistics.set_json_value_custom_property(tfx_executor.SAMPLE_RATE_BY_SPLIT_PROPERTY_NAME, rates)
-        read = _ReadBlocks(profile.names, rate)
+        read = _ReadBlocks(profile.described, rate)
         work = {}
         for split in splits:
             groups = row_groups(files_in(artifact_utils.get_split_uri([examples_artifact], split)))

@@ -31,3 +31,8 @@ IMAGE_PATH = "path"
 def split_folder(split: str) -> str:
     """Folder of a split in an examples or statistics artifact."""
     return f"Split-{split}"
+
+
+PIXELS = "pixels"
+"""The network's input of an image: (batch, height, width, 3) float32, 0 to 255. Also its name in the signature
+`network`."""

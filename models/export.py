@@ -1,4 +1,4 @@
-"""The SavedModel: raw values in, names out, with the preprocessing in its graph.
+"""The SavedModel: raw values in, names out, with preprocessing and decoding in its graph.
 
     serving_default     raw columns by name, each (batch,)  ->  label, score, probabilities, classes; or value
     serving_examples    serialized tf.Examples (batch,)     ->  the same
@@ -7,6 +7,9 @@
     transform_features  serialized tf.Examples (batch,)     ->  features and label, for TFMA
     transform_columns   raw columns, one tensor a type      ->  features and label, as training sees them
     network             features by name, each (batch, ...) ->  probabilities or value, without any preprocessing
+
+An image is the bytes of its file, under the name of its column and `_bytes`; a model that sees images also answers with
+top_labels and top_scores, and has the signatures of models/image_export.py.
 
 It is written by keras.export.ExportArchive: what tf.saved_model.save makes of a Keras 3 model does not run in
 TensorFlow Serving (docs/decisions/0003-saved-model.md). Which columns are inputs is models/features.py's to say.
@@ -25,16 +28,23 @@ import tensorflow as tf
 import tensorflow_transform as tft
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
-from kubetfx.artifacts import MODEL_FACTS, REQUEST
-from kubetfx.models.features import MISSING_INTEGER, Features
+from kubetfx.artifacts import MODEL_FACTS, PIXELS, REQUEST
+from kubetfx.models.columns.column_profile import CellType
+from kubetfx.models.features import IMAGE, MISSING_INTEGER, Features
+from kubetfx.models.image_export import BLOCK, ImageInput, add_image_signatures
 from kubetfx.models.parsing import parse_examples
 from kubetfx.models.raw_inputs import RawInputs, is_usual, usual_spec
 from kubetfx.models.raw_rows import raw_rows
+from kubetfx.serving.image_requests import to_json
 from kubetfx.serving.model_facts import ModelFacts, network_arguments
 from kubetfx.serving.warmup import predict_request, write_warmup_requests
 
+RAW_DTYPES = {"string": tf.string, "int64": tf.float64, "float": tf.float32}
+"""Types of columns in `serving_default`. Integers come as float64, so that NaN can say that a cell is missing."""
+
 TRANSFORM_COLUMNS = "transform_columns"
-"""Signature of the preprocessing alone, whose inputs are those of models/raw_inputs.py."""
+"""Signature of the preprocessing alone, whose inputs are those of models/raw_inputs.py. Models that see images have
+none."""
 
 NETWORK = "network"
 """Signature of the bare network, by which serving's preprocessing can be held against that of training."""
@@ -51,6 +61,7 @@ def export_model(
     features: Features,
     path: Path,
     *,
+    image: ImageInput | None = None,
     warmup_rows: pa.RecordBatch | None = None,
 ) -> None:
     """Write a trained model and its preprocessing as a SavedModel.
@@ -60,89 +71,117 @@ def export_model(
         transform_output: the preprocessing.
         features: the columns.
         path: folder to write.
+        image: how pictures are read, where a column has some.
         warmup_rows: real rows with the columns of the model, to be replayed by the server before it answers.
     """
     archive = keras.export.ExportArchive()
     archive.track(model)
     transform = transform_output.transform_features_layer()
     archive.track(transform)
+    answers = _Answers(model, transform, features, image)
     raw_spec = transform_output.raw_feature_spec()
     example_spec = {name: spec for name, spec in raw_spec.items() if name in features.inputs}
-    answer = _Answer(model, features)
+    label_spec = {name: spec for name, spec in raw_spec.items() if name not in features.names(IMAGE)}
+    # TensorFlow rewrites names that are no Python identifiers, so columns have a stand-in until the model is written.
+    columns_by_argument = {f"column_{index}": column for index, column in enumerate(features.columns.values())}
 
     def from_raw(raw: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        columns = {column: raw[argument] for argument, column in columns_by_argument.items()}
-        return answer(transform({name: _as_column(tensor, name, features) for name, tensor in columns.items()}))
+        return answers({c.name: _as_cells(raw[argument], c.type) for argument, c in columns_by_argument.items()})
 
     def from_examples(examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        return answer(transform(parse_examples(examples, example_spec)))
+        return answers(parse_examples(examples, example_spec))
 
     def classify(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        answers = from_examples(inputs)
-        return {"classes": answers["classes"], "scores": answers["probabilities"]}
+        found = from_examples(inputs)
+        return {"classes": found["classes"], "scores": found["probabilities"]}
 
     def regress(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"outputs": from_examples(inputs)["value"]}
 
     def transform_features(examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        return transform(parse_examples(examples, raw_spec))
+        return transform(parse_examples(examples, label_spec))
 
-    def network(arguments: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        return {"outputs": model({n: arguments[a] for n, a in zip(names, network_signature, strict=True)})}
-
-    names = [tensor.name for tensor in model.inputs]
-    specs = transform_output.transformed_feature_spec()  # Keras adapts them, as it does in training
-    network_signature = {
-        argument: tf.TensorSpec([None, *specs[name].shape], specs[name].dtype, argument)
-        for argument, name in network_arguments(dict(zip(names, names, strict=True)), names).items()
-    }
-    # TensorFlow rewrites names that are no Python identifiers, so columns have a stand-in until the model is written.
-    columns_by_argument = {f"column_{index}": name for index, name in enumerate(features.inputs)}
     raw_signature = {
-        argument: tf.TensorSpec([None], raw_dtype(column, features), argument)
+        argument: tf.TensorSpec([None], RAW_DTYPES[column.type], argument)
         for argument, column in columns_by_argument.items()
     }
     archive.add_endpoint("serving_default", from_raw, [raw_signature])
     archive.add_endpoint("serving_examples", from_examples, [tf.TensorSpec([None], tf.string, "examples")])
     archive.add_endpoint("transform_features", transform_features, [tf.TensorSpec([None], tf.string, "examples")])
-    _add_transform_columns(archive, transform, raw_spec)
-    archive.add_endpoint(NETWORK, network, [network_signature])
     if features.classes:
         archive.add_endpoint("classification", classify, [tf.TensorSpec([None], tf.string, "inputs")])
     else:
         archive.add_endpoint("regression", regress, [tf.TensorSpec([None], tf.string, "inputs")])
+    if image is None:  # its bytes are no part of the preprocessing
+        _add_transform_columns(archive, transform, raw_spec)
+    specs = _network_specs(model, transform_output)
+    _add_network(archive, model, specs)
+    if image is not None:
+        add_image_signatures(archive, model, specs, answers=answers.of_pixels, image=image)
     archive.write_out(str(path), verbose=False)
-    _complete_signatures(path, columns_by_argument)
+    served = {argument: features.served_names[c.name] for argument, c in columns_by_argument.items()}
+    _complete_signatures(path, served)
     (path / MODEL_FACTS).parent.mkdir(exist_ok=True)
     columns = {name: spec.dtype.name for name, spec in raw_spec.items()}
-    facts = ModelFacts(features.label, features.classes, features.inputs, columns, tuple(names))
+    facts = ModelFacts(
+        features.label,
+        features.classes,
+        features.inputs,
+        columns,
+        tuple(specs),
+        image.facts(*features.names(IMAGE)) if image else None,
+    )
     (path / MODEL_FACTS).write_text(json.dumps(asdict(facts), ensure_ascii=False), encoding="utf-8")
     if warmup_rows is not None:
         _write_warmup(path, warmup_rows, features)
 
 
+def _network_specs(model: keras.Model, transform_output: tft.TFTransformOutput) -> dict[str, tf.TensorSpec]:
+    """What the network takes, by name, in the order in which the signature `network` numbers it."""
+    specs = transform_output.transformed_feature_spec()  # Keras adapts them, as it does in training
+    return {
+        tensor.name: tf.TensorSpec(tensor.shape, tf.float32)
+        if tensor.name == PIXELS
+        else tf.TensorSpec([None, *specs[tensor.name].shape], specs[tensor.name].dtype)
+        for tensor in model.inputs
+    }
+
+
+def _add_network(archive: Any, model: keras.Model, specs: Mapping[str, tf.TensorSpec]) -> None:
+    arguments = network_arguments(specs, list(specs))
+    names = dict(zip(arguments, specs, strict=True))
+    signature = {a: tf.TensorSpec(spec.shape, spec.dtype, a) for a, spec in arguments.items()}
+
+    def network(raw: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        return {"outputs": model({name: raw[argument] for argument, name in names.items()}, training=False)}
+
+    archive.add_endpoint(NETWORK, network, [signature])
+
+
 def _write_warmup(path: Path, block: pa.RecordBatch, features: Features) -> None:
-    rows = raw_rows(block, inputs=features.inputs, strings=features.strings)
-    dtypes = {name: raw_dtype(name, features).as_numpy_dtype for name in features.inputs}
-    write_warmup_requests(path, [predict_request(rows[:1], dtypes), predict_request(rows, dtypes)])
-    whole = next((row for row in rows if not any(_is_missing(value) for value in row.values())), rows[0])
-    (path / REQUEST).write_text(json.dumps({"instances": [whole]}, ensure_ascii=False, indent=1), encoding="utf-8")
+    cells = {name: column.type for name, column in features.columns.items()}
+    strings = [name for name, cell_type in cells.items() if cell_type == "string"]
+    rows = raw_rows(block, inputs=features.inputs, strings=strings, images=features.names(IMAGE))
+    served = features.served_names
+    dtypes = {served[name]: RAW_DTYPES[cell_type].as_numpy_dtype for name, cell_type in cells.items()}
+    requests = [{served[name]: value for name, value in row.items()} for row in rows]
+    write_warmup_requests(path, [predict_request(requests[:1], dtypes), predict_request(requests, dtypes)])
+    whole = next((row for row in requests if not any(_is_missing(value) for value in row.values())), requests[0])
+    smallest = {
+        served[name]: to_json(min((row[name] for row in rows), key=len))  # type: ignore[arg-type]
+        for name in features.names(IMAGE)
+    }
+    document = json.dumps({"instances": [whole | smallest]}, ensure_ascii=False, indent=1)
+    (path / REQUEST).write_text(document, encoding="utf-8")
 
 
-def _is_missing(value: float | str) -> bool:
-    return value == "" if isinstance(value, str) else math.isnan(value)
+def _is_missing(value: float | str | bytes) -> bool:
+    return math.isnan(value) if isinstance(value, float) else not value
 
 
 def raw_inputs_of(facts: ModelFacts) -> RawInputs:
     """How the columns of a model of tables are packed for its signature `transform_columns`."""
     return RawInputs(usual_spec(facts.columns))
-
-
-def raw_dtype(column: str, features: Features) -> tf.DType:
-    """Type of a column in `serving_default`. Integers come as float64, so that NaN can say that a cell is missing."""
-    if column in features.strings:
-        return tf.string
-    return tf.float64 if column in features.integers else tf.float32
 
 
 def _add_transform_columns(
@@ -159,30 +198,69 @@ def _add_transform_columns(
     archive.add_endpoint(TRANSFORM_COLUMNS, transform_columns, [raw_inputs.signature])
 
 
-class _Answer:
-    """From features to what a client reads."""
+class _Answers:
+    """From raw columns to what a client reads."""
 
-    def __init__(self, model: keras.Model, features: Features) -> None:
+    def __init__(
+        self, model: keras.Model, transform: keras.layers.Layer, features: Features, image: ImageInput | None
+    ) -> None:
         self._model = model
-        self._classes = features.classes
-        self._inputs = [tensor.name for tensor in model.inputs]
+        self._transform = transform
+        self._features = features
+        self._image = image
+        self._inputs = [tensor.name for tensor in model.inputs if tensor.name != PIXELS]
 
-    def __call__(self, transformed: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        outputs = self._model({name: transformed[name] for name in self._inputs}, training=False)
-        if not self._classes:
+    def __call__(self, columns: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """The answer to the columns of the table, each (batch, 1)."""
+        names = self._features.names(IMAGE)
+        others = {name: tensor for name, tensor in columns.items() if name not in names}
+        features = self._transform(others) if others else {}
+        inputs = {name: features[name] for name in self._inputs}
+        if self._image is None:
+            return self._answer(self._model(inputs, training=False))
+        (name,) = names
+        return self._answer(self._in_blocks(inputs, columns[name][:, 0], self._image))
+
+    def of_pixels(self, pixels: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The answer to pixels in the network's size, where it takes nothing else."""
+        return self._answer(self._model({PIXELS: tf.cast(pixels, tf.float32)}, training=False))
+
+    def _in_blocks(self, inputs: Mapping[str, tf.Tensor], contents: tf.Tensor, image: ImageInput) -> tf.Tensor:
+        """Outputs for files (batch,), a few at a time: TFMA sends a thousand, which decoded fill the memory."""
+        number = tf.maximum((tf.size(contents) + BLOCK - 1) // BLOCK, 1)
+        shape = [None, self._model.output.shape[-1]]
+        found = tf.TensorArray(tf.float32, size=number, element_shape=shape, infer_shape=False)
+
+        def step(index: tf.Tensor, array: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
+            rows = slice(index * BLOCK, (index + 1) * BLOCK)
+            pixels = tf.cast(image.decode(contents[rows]), tf.float32)
+            block = {name: tensor[rows] for name, tensor in inputs.items()} | {PIXELS: pixels}
+            return index + 1, array.write(index, self._model(block, training=False))
+
+        _, found = tf.while_loop(lambda index, _: index < number, step, (0, found), parallel_iterations=1)
+        return tf.ensure_shape(found.concat(), shape)
+
+    def _answer(self, outputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        if not self._features.classes:
             return {"value": outputs[:, 0]}
-        classes = tf.constant(self._classes)
-        return {
+        classes = tf.constant(self._features.classes)
+        answer = {
             "label": tf.gather(classes, tf.argmax(outputs, axis=1)),
             "score": tf.reduce_max(outputs, axis=1),
             "probabilities": outputs,
             "classes": tf.tile(classes[tf.newaxis, :], [tf.shape(outputs)[0], 1]),
         }
+        return answer if self._image is None else answer | self._most_likely(outputs, self._image.model.top_k)
+
+    def _most_likely(self, outputs: tf.Tensor, k: int) -> dict[str, tf.Tensor]:
+        scores, indices = tf.math.top_k(outputs, k=min(k, len(self._features.classes)))
+        return {"top_labels": tf.gather(tf.constant(self._features.classes), indices), "top_scores": scores}
 
 
-def _as_column(tensor: tf.Tensor, name: str, features: Features) -> tf.Tensor:
+def _as_cells(tensor: tf.Tensor, cell_type: CellType) -> tf.Tensor:
+    """A raw column (batch,) as the preprocessing has it, (batch, 1)."""
     column = tf.expand_dims(tensor, 1)
-    if name not in features.integers:
+    if cell_type != "int64":
         return column
     return tf.where(
         tf.math.is_finite(column), tf.cast(tf.round(column), tf.int64), tf.constant(MISSING_INTEGER, tf.int64)

@@ -1,4 +1,4 @@
-"""What each column is used for: numeric, vocabulary, hashed, label, or left out.
+"""What each column is used for: the label, a feature of some column type (models/columns/), or left out.
 
 The decision is taken once, by components/schema_gen.py, and written into the schema as annotations: the schema
 artifact, or the frozen schema file, says how features are computed, in training and in serving alike. A person can
@@ -6,71 +6,75 @@ edit it there.
 """
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-Role = Literal["label", "numeric", "vocabulary", "hashed", "excluded"]
-ROLES: tuple[Role, ...] = ("label", "numeric", "vocabulary", "hashed", "excluded")
+from kubetfx.models.columns import known_types
+from kubetfx.models.columns.column_profile import CellType
+from kubetfx.models.columns.column_type import MISSING_INTEGER, Column, integers_last
 
 LABEL = "label"
-"""Name of the label among what preprocessing_fn returns."""
+"""Role of the label, and its name among what preprocessing_fn returns."""
+EXCLUDED = "excluded"
+IMAGE = known_types.Image.tag
+"""Role of the column of images."""
 
-MISSING_INTEGER = -(2**63)
-"""Stands for a missing cell of an integer column where there is no NaN: tf.Example's int64."""
+CLASS = "class:"
+"""Begins the tag of a class of the label."""
+
+_CELLS: dict[int, CellType] = {schema_pb2.FLOAT: "float", schema_pb2.INT: "int64", schema_pb2.BYTES: "string"}
 
 
 @dataclass(frozen=True)
 class Features:
-    """The columns by role, each in the order of the schema; integer columns apart from float ones where it matters."""
+    """The columns by what they are used for."""
 
     label: str
     classes: tuple[str, ...]
     """Names of the classes, in the order of their index. Empty for regression."""
-    numeric_floats: tuple[str, ...]
-    numeric_integers: tuple[str, ...]
-    vocabulary_strings: tuple[str, ...]
-    vocabulary_integers: tuple[str, ...]
-    hashed_strings: tuple[str, ...]
-    hashed_integers: tuple[str, ...]
-    optional: frozenset[str]
-    """Columns with missing cells."""
+    by_type: Mapping[str, tuple[Column, ...]]
+    """What the model looks at, by the tag of the column type, as `ColumnType.preprocess` gets them."""
     excluded: dict[str, str]
     """Columns left out, with the reason."""
 
+    def names(self, tag: str) -> tuple[str, ...]:
+        """The columns of a type."""
+        return tuple(column.name for column in self.by_type.get(tag, ()))
+
     @property
     def numeric(self) -> tuple[str, ...]:
-        """In the order of the numeric feature's dimensions."""
-        return self.numeric_floats + self.numeric_integers
+        """Columns of numbers."""
+        return self.names("numeric")
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
-        """In the order of the categorical feature's dimensions."""
-        return self.vocabulary_strings + self.vocabulary_integers
+        """Columns of categories."""
+        return self.names("vocabulary")
 
     @property
     def hashed(self) -> tuple[str, ...]:
-        """In the order of the hashed feature's dimensions."""
-        return self.hashed_strings + self.hashed_integers
+        """Columns of categories that are hashed."""
+        return self.names("hashed")
+
+    @property
+    def columns(self) -> dict[str, Column]:
+        """Every column that the model looks at, by its name, in the order of the types."""
+        return {column.name: column for columns in self.by_type.values() for column in columns}
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """Every column that the model looks at."""
-        return self.numeric + self.vocabulary + self.hashed
+        """Their names."""
+        return tuple(self.columns)
 
     @property
-    def integers(self) -> frozenset[str]:
-        """Those of them that hold integers."""
-        return frozenset(self.numeric_integers + self.vocabulary_integers + self.hashed_integers)
-
-    @property
-    def strings(self) -> frozenset[str]:
-        """Those of them that hold text."""
-        return frozenset(self.vocabulary_strings + self.hashed_strings)
+    def served_names(self) -> dict[str, str]:
+        """Name of each in the signature `serving_default`."""
+        own = {tag: known_types.type_of(tag) for tag in self.by_type}
+        return {c.name: own[tag].served_name(c) for tag, columns in self.by_type.items() for c in columns}
 
 
 def set_representations(schema: schema_pb2.Schema) -> None:
@@ -89,12 +93,24 @@ def set_representations(schema: schema_pb2.Schema) -> None:
                 dense.default_value.bytes_value = b""
 
 
-def set_role(feature: schema_pb2.Feature, role: Role, reason: str, *, classes: Iterable[str] = ()) -> None:
-    """Annotate a feature of the schema with its role, unless it already has one."""
-    if any(tag in ROLES for tag in feature.annotation.tag):
-        return
-    feature.annotation.tag.extend([role, *(f"class:{name}" for name in classes)])
-    feature.annotation.comment.append(reason)
+def set_role(feature: schema_pb2.Feature, role: str, reason: str, *, classes: Iterable[str] = ()) -> None:
+    """Annotate a feature of the schema with its role, unless it already has one.
+
+    Args:
+        feature: to annotate.
+        role: LABEL, EXCLUDED, or the tag of a column type.
+        reason: in words.
+        classes: of the label.
+    """
+    if role_of(feature) is None:
+        feature.annotation.tag.extend([role, *(f"{CLASS}{name}" for name in classes)])
+        feature.annotation.comment.append(reason)
+
+
+def role_of(feature: schema_pb2.Feature) -> str | None:
+    """LABEL, EXCLUDED, or the tag of the column's type; None: the schema does not say."""
+    tags = feature.annotation.tag
+    return next((tag for tag in tags if tag in (LABEL, EXCLUDED) or known_types.is_tag(tag)), None)
 
 
 def read_schema(path: str | Path) -> schema_pb2.Schema:
@@ -112,26 +128,18 @@ def _parse(text: str) -> schema_pb2.Schema:
 
 def read_features(schema: schema_pb2.Schema) -> Features:
     """The columns by role, as the annotations of the schema say."""
-    by_role: dict[Role, list[schema_pb2.Feature]] = {role: [] for role in ROLES}
+    by_role: dict[str, list[schema_pb2.Feature]] = {}
     for feature in schema.feature:
-        role = next((role for role in ROLES if role in feature.annotation.tag), None)
-        if role:
-            by_role[role].append(feature)
-    (label,) = by_role["label"]
-
-    def names(role: Role, *types: int) -> tuple[str, ...]:
-        return tuple(f.name for f in by_role[role] if f.type in types)
-
-    number, integer, text = schema_pb2.FLOAT, schema_pb2.INT, schema_pb2.BYTES
+        if role := role_of(feature):
+            by_role.setdefault(role, []).append(feature)
+    (label,) = by_role.pop(LABEL)
+    excluded = by_role.pop(EXCLUDED, [])
     return Features(
         label=label.name,
-        classes=tuple(tag.removeprefix("class:") for tag in label.annotation.tag if tag.startswith("class:")),
-        numeric_floats=names("numeric", number),
-        numeric_integers=names("numeric", integer),
-        vocabulary_strings=names("vocabulary", text),
-        vocabulary_integers=names("vocabulary", integer),
-        hashed_strings=names("hashed", text),
-        hashed_integers=names("hashed", integer),
-        optional=frozenset(f.name for f in schema.feature if f.presence.min_fraction < 1),
-        excluded={f.name: "; ".join(f.annotation.comment) for f in by_role["excluded"]},
+        classes=tuple(tag.removeprefix(CLASS) for tag in label.annotation.tag if tag.startswith(CLASS)),
+        by_type={
+            tag: integers_last([Column(f.name, _CELLS[f.type], f.presence.min_fraction < 1) for f in by_role[tag]])
+            for tag in sorted(by_role, key=known_types.rank)
+        },
+        excluded={feature.name: "; ".join(feature.annotation.comment) for feature in excluded},
     )

@@ -8,58 +8,40 @@ import inspect
 import math
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
-import tensorflow as tf
 
+from kubetfx.artifacts import PIXELS
 from kubetfx.config.model import AugmentationConfig, ModelConfig
 from kubetfx.config.section import nearest
 from kubetfx.config.training import FineTuneConfig
 from kubetfx.errors import ConfigError, TrainingError
-from kubetfx.models import features
-from kubetfx.models.features import LABEL
-from kubetfx.models.tabular import label_index
+from kubetfx.models.columns.column_type import Encoding
 
 WHITE = 255.0
+MAPS = "maps"
+"""Name of the layer whose output is what the last convolution sees."""
 _SMALLEST_MAP = 4
 _MAX_BLOCKS = 6
 _FIRST_FILTERS = 32
 _MAX_FILTERS = 256
 
 
-def preprocessing_fn(inputs: Mapping[str, tf.Tensor], custom_config: Mapping[str, Any]) -> dict[str, tf.Tensor]:
-    """The label as a number, for TFX's Transform. Images are decoded by models/image_decoding.py.
-
-    Args:
-        inputs: the columns of the schema, each (batch, 1).
-        custom_config: `schema_path` of the annotated schema.
-
-    Returns:
-        `label`, (batch, 1), the int64 index of the class; -1 for a class that the schema does not know.
-    """
-    columns = features.read_features(features.read_schema(custom_config["schema_path"]))
-    return {LABEL: label_index(inputs[columns.label], classes=columns.classes)}
-
-
 @dataclass(frozen=True)
-class ImageNetwork:
-    """A network in two parts, which Grad-CAM and embeddings need apart."""
+class ImagePart:
+    """The part of a network that sees pixels. Grad-CAM needs what comes before and after its feature maps apart."""
 
-    maps: keras.Model
-    """From pixels (batch, height, width, 3), 0 to 255, to feature maps (batch, rows, columns, channels)."""
-    head: keras.Model
-    """From feature maps to logits (batch, classes)."""
-    backbone: keras.Model | None
-    """The layers of keras.applications, part of `maps`."""
+    network: keras.Model
+    """Has an input PIXELS, and others where an image is not the only column."""
 
     @property
-    def variables(self) -> list[Any]:
-        """Weights, and the states of random generators, in an order that depends on the config alone."""
-        return [*self.maps.variables, *self.head.variables]
+    def backbone(self) -> keras.Model:
+        """The layers of keras.applications; the config says that there are such."""
+        return next(layer for layer in self.network.layers if isinstance(layer, keras.Model))
 
     def first_tuned(self, fine_tune: FineTuneConfig) -> int:
         """Number of the first layer of the backbone that learns in the second phase.
@@ -67,7 +49,6 @@ class ImageNetwork:
         Raises:
             ConfigError: the backbone has no such layer, or none from there on has weights that learn.
         """
-        assert self.backbone is not None  # the config says so
         names = [layer.name for layer in self.backbone.layers]
         first = fine_tune.from_layer
         if isinstance(first, str):
@@ -87,7 +68,6 @@ class ImageNetwork:
 
     def unfreeze(self, fine_tune: FineTuneConfig) -> None:
         """Let the later layers of the backbone learn. Its batch normalisations keep their statistics."""
-        assert self.backbone is not None  # the config says so
         first = self.first_tuned(fine_tune)
         self.backbone.trainable = True
         for number, layer in enumerate(self.backbone.layers):
@@ -98,16 +78,15 @@ def _is_normalization(layer: keras.layers.Layer) -> bool:
     return isinstance(layer, keras.layers.BatchNormalization)
 
 
-def build_network(model: ModelConfig, *, num_classes: int) -> ImageNetwork:
-    """The network of the config.
+def encode_pixels(model: ModelConfig) -> Encoding:
+    """The convolutional part of the config: pixels to the mean of each feature map.
 
     Raises:
         ConfigError: there is no such backbone, or it does not take images of this size.
         TrainingError: its weights cannot be had.
     """
     height, width = model.image_shape
-    pixels = keras.Input((height, width, 3), name="pixels", dtype="float32")
-    backbone = None
+    pixels = keras.Input((height, width, 3), name=PIXELS, dtype="float32")
     if model.backbone is None:
         hidden = keras.layers.Rescaling(2 / WHITE, offset=-1, name="scaled")(pixels)
         for number, filters in enumerate(model.filters or default_filters(model.image_shape)):
@@ -118,13 +97,11 @@ def build_network(model: ModelConfig, *, num_classes: int) -> ImageNetwork:
         backbone.trainable = not is_frozen
         scaled = _Preprocess(model.backbone, name="scaled")(pixels)
         hidden = backbone(scaled, training=False) if is_frozen else backbone(scaled)
-    maps = keras.Model(pixels, hidden, name="maps")
-    feature_maps = keras.Input(hidden.shape[1:], name="feature_maps", dtype=hidden.dtype)
-    pooled = keras.layers.GlobalAveragePooling2D(name="pooled")(feature_maps)
+    maps = keras.layers.Identity(name=MAPS)(hidden)
+    pooled = keras.layers.GlobalAveragePooling2D(name="pooled")(maps)
     if model.dropout:
-        pooled = keras.layers.Dropout(model.dropout, name="dropped")(pooled)
-    logits = keras.layers.Dense(num_classes, dtype="float32", name="logits")(pooled)
-    return ImageNetwork(maps, keras.Model(feature_maps, logits, name="head"), backbone)
+        pooled = keras.layers.Dropout(model.dropout, name="pooled_dropped")(pooled)
+    return Encoding({PIXELS: pixels}, pooled)
 
 
 def default_filters(shape: tuple[int, int]) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ epoch 3 sees in epoch 4 what it would have seen.
 import functools
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,34 +16,34 @@ import pyarrow as pa
 import tensorflow as tf
 from absl import logging
 
+from kubetfx.artifacts import PIXELS
 from kubetfx.config.model import ModelConfig
-from kubetfx.models.examples import files_in, first_rows, read_blocks
+from kubetfx.models.examples import read_blocks
 from kubetfx.models.image_decoding import decode_and_resize, decode_batch
 
 ENCODED_BYTES = 2**28
 """Encoded images of up to so much are kept in memory where decoded ones do not fit; of more, so much is in the shuffle
 buffer."""
 
-_IMAGE = "image"
-_CONTENT_HASH = "content_hash"
 _DECODE_BATCH = 64
-_DIGEST_ROWS = 256
 _PARALLEL = os.cpu_count() or 1
 """Images, or batches, that are decoded at a time. AUTOTUNE settles on one, for the whole training, as often as not."""
 
 
 @dataclass(frozen=True)
 class ImageRows:
-    """Images of a split."""
+    """Rows of a split that have an image each."""
 
     labels: np.ndarray
-    """(images,) int64, the index of the class."""
+    """(rows,) int64, the index of the class; or float32, the number."""
+    features: Mapping[str, np.ndarray]
+    """What else the network takes, by name, each (rows, ...)."""
     pixels: tf.Tensor | None
     """(images, height, width, 3) uint8, in the memory of the machine; None when they are larger than the cache."""
     contents: tf.Tensor | None
     """(images,) string, encoded; None when they are decoded, or too large as well."""
     stream: tf.data.Dataset
-    """(encoded bytes, index of the class), in the order of the files."""
+    """(number of the row, encoded bytes), in the order of the files."""
     digest: str
     """Of the images and their labels."""
     model: ModelConfig
@@ -56,16 +56,21 @@ class ImageRows:
         """What all decoded images take."""
         return decoded_bytes(len(self.labels), self.model)
 
-    def batches(self, batch_size: int) -> tf.data.Dataset:
-        """(pixels, label) batches in the order of the files: of validation."""
+    @property
+    def num_rows(self) -> int:
+        """Rows of an epoch."""
+        return len(self.labels)
+
+    def validation_batches(self, batch_size: int) -> tf.data.Dataset:
+        """(features with PIXELS, label) batches in the order of the files, again and again."""
         if self.pixels is not None or self.contents is not None:
             dataset = tf.data.Dataset.range(len(self.labels)).batch(batch_size).map(self._take, tf.data.AUTOTUNE)
         else:
-            dataset = self._decoded(self.stream).batch(batch_size)
-        return dataset.prefetch(tf.data.AUTOTUNE)
+            dataset = self.stream.batch(batch_size).map(self._decode_batch, num_parallel_calls=tf.data.AUTOTUNE)
+        return dataset.repeat().prefetch(tf.data.AUTOTUNE)
 
     def shuffled_batches(self, batch_size: int, *, seed: int, epochs: range) -> tf.data.Dataset:
-        """(pixels, label) batches of several epochs, one after the other."""
+        """(features with PIXELS, label) batches of several epochs, one after the other."""
         if self.pixels is not None or self.contents is not None:
             rows = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(
                 lambda epoch: self._order(seed, epoch).batch(batch_size)
@@ -79,58 +84,65 @@ class ImageRows:
         encoded = functools.reduce(lambda before, next_epoch: before.concatenate(next_epoch), one_by_one)
         return encoded.map(self._decode_batch, num_parallel_calls=_PARALLEL).prefetch(tf.data.AUTOTUNE)
 
+    def decoded(self, encoded: tf.data.Dataset) -> tf.data.Dataset:
+        """Pixels of encoded images, one by one."""
+        return encoded.map(
+            lambda content: decode_and_resize(content, model=self.model, max_pixels=self.max_pixels),
+            num_parallel_calls=_PARALLEL,
+        )
+
     def _order(self, seed: int, epoch: tf.Tensor) -> tf.data.Dataset:
         rows = tf.range(len(self.labels), dtype=tf.int64)
         shuffled = tf.random.experimental.stateless_shuffle(rows, seed=tf.stack([tf.constant(seed, tf.int64), epoch]))
         return tf.data.Dataset.from_tensor_slices(shuffled)
 
-    def _take(self, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        images, labels = self._tensors
-        some, some_labels = tf.gather(images, rows), tf.gather(labels, rows)
-        return (some, some_labels) if self.contents is None else self._decode_batch(some, some_labels)
+    def _take(self, rows: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        if self.contents is not None:
+            return self._decode_batch(rows, tf.gather(self.contents, rows))
+        with tf.init_scope():
+            pixels = self.pixels
+        return self._with_others(rows, tf.gather(pixels, rows))
 
-    def _decode_batch(self, contents: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return decode_batch(contents, model=self.model, max_pixels=self.max_pixels), labels
+    def _decode_batch(self, rows: tf.Tensor, contents: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        return self._with_others(rows, decode_batch(contents, model=self.model, max_pixels=self.max_pixels))
 
-    @property
-    def _tensors(self) -> tuple[tf.Tensor, tf.Tensor]:
+    def _with_others(self, rows: tf.Tensor, pixels: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
         with tf.init_scope():  # one copy, and not one in each graph
-            return self.pixels if self.contents is None else self.contents, tf.constant(self.labels)
-
-    def _decoded(self, encoded: tf.data.Dataset) -> tf.data.Dataset:
-        return encoded.map(
-            lambda content, label: (decode_and_resize(content, model=self.model, max_pixels=self.max_pixels), label),
-            num_parallel_calls=_PARALLEL,
-        )
+            labels = tf.constant(self.labels)
+            others = {name: tf.constant(array) for name, array in self.features.items()}
+        features = {name: tf.gather(tensor, rows) for name, tensor in others.items()}
+        return {**features, PIXELS: pixels}, tf.gather(labels, rows)
 
 
 def load_images(
-    patterns: Sequence[str],
+    files: Sequence[str],
     *,
-    label: str,
-    classes: Sequence[str],
+    column: str,
+    hash_column: str,
+    labels: np.ndarray,
+    features: Mapping[str, np.ndarray],
     model: ModelConfig,
     max_pixels: int,
     cache_bytes: int,
 ) -> ImageRows:
-    """Read a split, and decode it into memory if it fits.
+    """Read the images of a split, and decode them into memory if they fit.
 
     Args:
-        patterns: of its files.
-        label: name of the label's column.
-        classes: names of the classes, in the order of their index.
+        files: of the split.
+        column: of the images.
+        hash_column: a column that tells images apart: their hashes, or they themselves.
+        labels: (rows,) of the split, in the order of the files.
+        features: what else the network takes, each (rows, ...).
         model: says the size.
         max_pixels: of a picture.
         cache_bytes: decoded images of up to so much are kept.
     """
-    files = files_in(*patterns)
     num_bytes = sum(os.path.getsize(file) for file in files)
-    labels, digest, contents = _read(files, label, classes, with_contents=num_bytes <= ENCODED_BYTES)
-    index = tf.lookup.StaticHashTable(
-        tf.lookup.KeyValueTensorInitializer(tf.constant(classes), tf.range(len(classes), dtype=tf.int64)), -1
-    )
-    stream = stream_texts(files, (_IMAGE, label)).map(lambda content, name: (content, index.lookup(name)))
-    rows = ImageRows(labels, None, contents, stream, digest, model, max_pixels, num_bytes / max(len(labels), 1))
+    with_contents = num_bytes <= ENCODED_BYTES
+    digest, contents = _read(files, column if with_contents else None, hash_column, labels)
+    encoded = stream_texts(files, (column,)).map(lambda content: content)
+    mean_bytes = num_bytes / max(len(labels), 1)
+    rows = ImageRows(labels, features, None, contents, encoded.enumerate(), digest, model, max_pixels, mean_bytes)
     if rows.decoded_bytes > cache_bytes:
         logging.info(
             "%d images, decoded anew in each epoch from %s: %d bytes are more than training.cache_bytes leaves, %d.",
@@ -144,10 +156,10 @@ def load_images(
     if available is not None and rows.decoded_bytes > available / 2:
         logging.warning("Decoded images take %d bytes of %d that are free.", rows.decoded_bytes, available)
     if contents is not None:
-        stream = tf.data.Dataset.from_tensor_slices((contents, labels))
-    blocks = rows._decoded(stream).batch(_DECODE_BATCH).prefetch(tf.data.AUTOTUNE)
+        encoded = tf.data.Dataset.from_tensor_slices(contents)
+    blocks = rows.decoded(encoded).batch(_DECODE_BATCH).prefetch(tf.data.AUTOTUNE)
     with tf.device("CPU:0"):  # a GPU's memory is the network's; and of an array TensorFlow would make two copies
-        pixels = tf.concat([block for block, _ in blocks], axis=0)
+        pixels = tf.concat(list(blocks), axis=0)
     logging.info("%d images, decoded once and kept in memory: %d bytes.", len(labels), rows.decoded_bytes)
     return replace(rows, pixels=pixels, contents=None)
 
@@ -161,12 +173,6 @@ def stream_texts(files: Sequence[str], columns: Sequence[str]) -> tf.data.Datase
     return blocks.unbatch()
 
 
-def first_pictures(files: Sequence[str], number: int) -> list[bytes]:
-    """The encoded pictures at the start of a split."""
-    block = first_rows(files, number, [_IMAGE])
-    return list(_bytes_of(block, _IMAGE)) if block is not None else []
-
-
 def _bytes_of(block: pa.RecordBatch, name: str) -> np.ndarray:
     return block.column(name).cast(pa.binary()).to_numpy(zero_copy_only=False)
 
@@ -178,24 +184,18 @@ def decoded_bytes(number: int, model: ModelConfig) -> int:
 
 
 def _read(
-    files: Sequence[str], label: str, classes: Sequence[str], *, with_contents: bool
-) -> tuple[np.ndarray, str, tf.Tensor | None]:
-    """Labels, a digest of images and labels, and the encoded images if they are asked for."""
-    columns = (label, _CONTENT_HASH, *([_IMAGE] if with_contents else []))
-    index = {name.encode(): number for number, name in enumerate(classes)}
-    digest = hashlib.sha256()
-    labels: list[int] = []
+    files: Sequence[str], column: str | None, hash_column: str, labels: np.ndarray
+) -> tuple[str, tf.Tensor | None]:
+    """A digest of images and labels, and the encoded images if they are asked for."""
+    digest = hashlib.sha256(labels.tobytes())
     contents: list[tf.Tensor] = []
-    for block in read_blocks(files, columns):
-        names, hashes = _bytes_of(block, label), _bytes_of(block, _CONTENT_HASH)
-        labels.extend(index.get(name, -1) for name in names)
-        for start in range(0, block.num_rows, _DIGEST_ROWS):
-            some = slice(start, start + _DIGEST_ROWS)
-            digest.update(b"".join(hashes[some]) + b"\n".join(names[some]))
-        if with_contents:
-            contents.append(tf.constant(_bytes_of(block, _IMAGE), tf.string))
-    kept = tf.concat(contents or [tf.constant([], tf.string)], axis=0) if with_contents else None
-    return np.array(labels, np.int64), digest.hexdigest(), kept
+    for block in read_blocks(files, list(dict.fromkeys(name for name in (column, hash_column) if name))):
+        for content in _bytes_of(block, hash_column):
+            digest.update(content)
+        if column is not None:
+            contents.append(tf.constant(_bytes_of(block, column), tf.string))
+    kept = tf.concat(contents or [tf.constant([], tf.string)], axis=0) if column is not None else None
+    return digest.hexdigest(), kept
 
 
 def _available_bytes() -> int | None:

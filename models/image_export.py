@@ -1,39 +1,26 @@
-"""The SavedModel of a network for images: bytes of a picture in, a name out, with decoding and resizing in its graph.
+"""What the SavedModel of a network that sees images has besides: how it reads pictures, and more signatures.
 
-    serving_default     image_bytes (batch,) string             ->  label, score, top_labels, top_scores, probabilities,
-                                                                    classes
-    serving_arrays      images (batch, height, width, 3) uint8  ->  the same, for pixels that somebody decoded
-    serving_examples    serialized tf.Examples (batch,)         ->  the same
-    classification      serialized tf.Examples (batch,)         ->  classes, scores     TF Serving's Classify
-    transform_features  serialized tf.Examples (batch,)         ->  label, for TFMA
-    embed               image_bytes (batch,) string             ->  embedding
-    network             pixels in the network's size            ->  probabilities
-    network_maps        the same                                ->  maps: what the last convolution sees
-    network_head        maps                                    ->  logits, probabilities
+    serving_arrays      images (batch, height, width, 3) uint8  ->  as serving_default, for pixels that somebody decoded
+    embed               image_bytes (batch,) string             ->  embedding: the mean over each feature map
+    network_maps        pixels in the network's size            ->  maps: what the last convolution sees
+    network_head        maps, and the other features            ->  logits, outputs
 
-Tables have models/export.py, which also says why it is written by an ExportArchive.
+The first is there where images are all that the network takes; the others where it has a layer `maps`, as ours has.
+All other signatures are models/export.py's.
 """
 
-import base64
-import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import keras
 import tensorflow as tf
-import tensorflow_transform as tft
-from tensorflow.core.protobuf import saved_model_pb2
 
-from kubetfx.artifacts import IMAGE_BYTES, MODEL_FACTS, REQUEST
+from kubetfx.artifacts import IMAGE_BYTES, PIXELS
 from kubetfx.config.model import ModelConfig
-from kubetfx.models.export import CLASSIFY_METHOD, NETWORK
-from kubetfx.models.features import Features
-from kubetfx.models.image import ImageNetwork
+from kubetfx.models.image import MAPS as MAPS_LAYER
 from kubetfx.models.image_decoding import decode_batch, resize
 from kubetfx.serving.model_facts import ModelFacts
-from kubetfx.serving.warmup import predict_request, write_warmup_requests
 
 BLOCK = 32
 """Pictures that are decoded at a time."""
@@ -41,9 +28,6 @@ BLOCK = 32
 EMBED = "embed"
 MAPS = "network_maps"
 HEAD = "network_head"
-
-_IMAGE = "image"
-_EXAMPLE_SPEC = {_IMAGE: tf.io.FixedLenFeature([], tf.string)}
 
 
 @dataclass(frozen=True)
@@ -65,159 +49,76 @@ class ImageInput:
             fn_output_signature=tf.TensorSpec([*self.model.image_shape, 3], tf.uint8),
         )
 
-    def facts(self) -> dict[str, Any]:
-        """For the model's kubetfx.json."""
+    def facts(self, column: str) -> dict[str, Any]:
+        """For the model's kubetfx.json.
+
+        Args:
+            column: of the pictures.
+        """
         height, width = self.model.image_shape
         model = {"image_size": [height, width], "resize": self.model.resize, "top_k": self.model.top_k}
-        return {"model": model, "max_pixels": self.max_pixels}
+        return {"column": column, "model": model, "max_pixels": self.max_pixels}
 
 
 def input_of(facts: ModelFacts) -> ImageInput:
     """How an exported model reads pictures."""
-    assert facts.image is not None  # it is a model of images
+    assert facts.image is not None  # it is a model that sees images
     return ImageInput(ModelConfig(kind="image", **facts.image["model"]), facts.image["max_pixels"])
 
 
-class Graphs:
-    """What the signatures compute."""
-
-    def __init__(self, network: ImageNetwork, image: ImageInput, classes: Sequence[str]) -> None:
-        self.network = network
-        self._image = image
-        self._classes = classes
-
-    def maps(self, pixels: tf.Tensor) -> tf.Tensor:
-        """Feature maps of pixels in the network's size."""
-        return self.network.maps(tf.cast(pixels, tf.float32), training=False)
-
-    def head(self, maps: tf.Tensor) -> tf.Tensor:
-        """Probabilities of feature maps."""
-        return tf.nn.softmax(self._logits(maps))
-
-    def parts_of_head(self, maps: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Logits and probabilities of feature maps."""
-        return {"logits": self._logits(maps), "outputs": self.head(maps)}
-
-    def _logits(self, maps: tf.Tensor) -> tf.Tensor:
-        return tf.cast(self.network.head(maps, training=False), tf.float32)
-
-    def from_bytes(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        """The answer to the bytes of files (batch,)."""
-        return self._answer(self._in_blocks(image_bytes))
-
-    def from_arrays(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        """The answer to decoded pictures (batch, height, width, 3) uint8."""
-        return self._answer(self.head(self.maps(self._image.resize(images))))
-
-    def from_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        """The answer to serialized tf.Examples (batch,)."""
-        return self.from_bytes(tf.io.parse_example(examples, _EXAMPLE_SPEC)[_IMAGE])
-
-    def classify(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        """The answer to Classify."""
-        answers = self.from_examples(inputs)
-        return {"classes": answers["classes"], "scores": answers["probabilities"]}
-
-    def embed(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        """The mean over each feature map, (batch, channels), of the bytes of files (batch,)."""
-        maps = tf.cast(self.maps(self._image.decode(image_bytes)), tf.float32)
-        return {"embedding": tf.reduce_mean(maps, axis=[1, 2])}
-
-    def _in_blocks(self, image_bytes: tf.Tensor) -> tf.Tensor:
-        """Probabilities of files (batch,), a few at a time: TFMA sends a thousand, which decoded fill the memory."""
-        number = tf.maximum((tf.size(image_bytes) + BLOCK - 1) // BLOCK, 1)
-        shape = [None, len(self._classes)]
-        found = tf.TensorArray(tf.float32, size=number, element_shape=shape, infer_shape=False)
-
-        def step(index: tf.Tensor, array: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
-            pixels = self._image.decode(image_bytes[index * BLOCK : (index + 1) * BLOCK])
-            return index + 1, array.write(index, self.head(self.maps(pixels)))
-
-        _, found = tf.while_loop(lambda index, _: index < number, step, (0, found), parallel_iterations=1)
-        return tf.ensure_shape(found.concat(), shape)
-
-    def _answer(self, probabilities: tf.Tensor) -> dict[str, tf.Tensor]:
-        classes = tf.constant(self._classes)
-        scores, indices = tf.math.top_k(probabilities, k=min(self._image.model.top_k, len(self._classes)))
-        labels = tf.gather(classes, indices)
-        return {
-            "label": labels[:, 0],
-            "score": scores[:, 0],
-            "top_labels": labels,
-            "top_scores": scores,
-            "probabilities": probabilities,
-            "classes": tf.tile(classes[tf.newaxis, :], [tf.shape(probabilities)[0], 1]),
-        }
-
-
-def export_image_model(
-    network: ImageNetwork,
-    transform_output: tft.TFTransformOutput,
-    features: Features,
-    path: Path,
+def add_image_signatures(
+    archive: Any,
+    model: keras.Model,
+    specs: Mapping[str, tf.TensorSpec],
     *,
+    answers: Callable[[tf.Tensor], dict[str, tf.Tensor]],
     image: ImageInput,
-    warmup_pictures: Sequence[bytes] = (),
 ) -> None:
-    """Write a trained network as a SavedModel.
+    """Give a model the signatures that only one that sees images has.
 
     Args:
-        network: the trained network.
-        transform_output: gives the label its index.
-        features: the label and its classes.
-        path: folder to write.
+        archive: Keras' ExportArchive.
+        model: from features, pixels among them, to probabilities or values.
+        specs: what the network takes, by name.
+        answers: the answer to pixels in the network's size.
         image: how pictures are read.
-        warmup_pictures: bytes of files, to be replayed by the server before it answers.
     """
-    archive = keras.export.ExportArchive()
-    transform = transform_output.transform_features_layer()
-    for part in (network.maps, network.head, transform):
-        archive.track(part)
-    raw_spec = transform_output.raw_feature_spec()
-    label_spec = {features.label: raw_spec[features.label]}
-    graphs = Graphs(network, image, features.classes)
-    strings = {name: [tf.TensorSpec([None], tf.string, name)] for name in (IMAGE_BYTES, "examples", "inputs")}
-    pixels = [tf.TensorSpec([None, *image.model.image_shape, 3], tf.float32, "pixels")]
-    feature_maps = network.head.inputs[0]
-    maps = [tf.TensorSpec([None, *feature_maps.shape[1:]], feature_maps.dtype, "maps")]
-    for name, graph, signature in (
-        ("serving_default", graphs.from_bytes, strings[IMAGE_BYTES]),
-        ("serving_arrays", graphs.from_arrays, [tf.TensorSpec([None, None, None, 3], tf.uint8, "images")]),
-        ("serving_examples", graphs.from_examples, strings["examples"]),
-        ("classification", graphs.classify, strings["inputs"]),
-        (
-            "transform_features",
-            lambda examples: transform(tf.io.parse_example(examples, label_spec)),
-            strings["examples"],
-        ),
-        (EMBED, graphs.embed, strings[IMAGE_BYTES]),
-        (NETWORK, lambda pixels: {"outputs": graphs.head(graphs.maps(pixels))}, pixels),
-        (MAPS, lambda pixels: {"maps": graphs.maps(pixels)}, pixels),
-        (HEAD, graphs.parts_of_head, maps),
-    ):
-        archive.add_endpoint(name, graph, signature)
-    archive.write_out(str(path), verbose=False)
-    _set_classify_method(path / "saved_model.pb")
-    columns = {name: spec.dtype.name for name, spec in raw_spec.items()}
-    facts = ModelFacts(features.label, features.classes, (_IMAGE,), columns, (_IMAGE,), image.facts())
-    (path / MODEL_FACTS).parent.mkdir(exist_ok=True)
-    (path / MODEL_FACTS).write_text(json.dumps(asdict(facts), ensure_ascii=False), encoding="utf-8")
-    _write_warmup(path, warmup_pictures)
+
+    def from_arrays(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return answers(image.resize(images))
+
+    if len(specs) == 1:
+        pictures = tf.TensorSpec([None, None, None, 3], tf.uint8, "images")
+        archive.add_endpoint("serving_arrays", from_arrays, [pictures])
+    names = [layer.name for layer in model.layers]
+    if MAPS_LAYER in names:  # a network of the user's may have none
+        _add_signatures_of_maps(archive, model, specs, image=image)
 
 
-def _write_warmup(path: Path, pictures: Sequence[bytes]) -> None:
-    if not pictures:
-        return
-    rows = [{IMAGE_BYTES: picture} for picture in pictures]
-    dtypes = {IMAGE_BYTES: object}
-    write_warmup_requests(path, [predict_request(rows[:1], dtypes), predict_request(rows, dtypes)])
-    instance = {IMAGE_BYTES: {"b64": base64.b64encode(min(pictures, key=len)).decode()}}
-    (path / REQUEST).write_text(json.dumps({"instances": [instance]}, indent=1), encoding="utf-8")
+def _add_signatures_of_maps(
+    archive: Any, model: keras.Model, specs: Mapping[str, tf.TensorSpec], *, image: ImageInput
+) -> None:
+    tensor = model.get_layer(MAPS_LAYER).output
+    inputs = {own.name: own for own in model.inputs}
+    maps_of = keras.Model(inputs[PIXELS], tensor)
+    others = [own for name, own in inputs.items() if name != PIXELS]
+    logits = model.layers[-1].input
+    head = keras.Model([tensor, *others], {"logits": logits, "outputs": model.output})
+    arguments = {f"feature_{index}": name for index, name in enumerate(specs) if name != PIXELS}
 
+    def see(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"maps": maps_of(tf.cast(pixels, tf.float32), training=False)}
 
-def _set_classify_method(file: Path) -> None:
-    """What TensorFlow's API has no way to say."""
-    saved_model = saved_model_pb2.SavedModel.FromString(file.read_bytes())
-    (meta_graph,) = saved_model.meta_graphs
-    meta_graph.signature_def["classification"].method_name = CLASSIFY_METHOD
-    file.write_bytes(saved_model.SerializeToString(deterministic=True))
+    def embed(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        maps = see(image.decode(image_bytes))["maps"]
+        return {"embedding": tf.reduce_mean(tf.cast(maps, tf.float32), axis=[1, 2])}
+
+    def say(raw: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        return head([raw["maps"], *(raw[argument] for argument in arguments)], training=False)
+
+    signature = {"maps": tf.TensorSpec(tensor.shape, tensor.dtype, "maps")}
+    signature |= {a: tf.TensorSpec(specs[name].shape, specs[name].dtype, a) for a, name in arguments.items()}
+    pixels = tf.TensorSpec(inputs[PIXELS].shape, tf.float32, PIXELS)
+    archive.add_endpoint(EMBED, embed, [tf.TensorSpec([None], tf.string, IMAGE_BYTES)])
+    archive.add_endpoint(MAPS, see, [pixels])
+    archive.add_endpoint(HEAD, say, [signature])

@@ -1,29 +1,33 @@
 """Rows of examples in the form in which a client sends them to `serving_default`."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-RawRow = dict[str, float | str]
+RawRow = dict[str, float | str | bytes]
 
 
-def raw_rows(block: pa.RecordBatch, *, inputs: Iterable[str], strings: Iterable[str]) -> list[RawRow]:
+def raw_rows(
+    block: pa.RecordBatch, *, inputs: Sequence[str], strings: Iterable[str], images: Iterable[str] = ()
+) -> list[RawRow]:
     """Rows by column name.
 
     Args:
         block: of examples, with these columns.
         inputs: columns of the model.
         strings: those of them that hold text.
+        images: those of them that hold images.
 
     Returns:
-        Numbers as float, text as str; a missing cell is NaN or "".
+        Numbers as float, text as str, images as bytes; a missing cell is NaN or "".
     """
-    texts = frozenset(strings)
-    columns = {name: _values(block.column(name), is_text=name in texts) for name in inputs}
-    return [{name: values[row] for name, values in columns.items()} for row in range(block.num_rows)]
+    texts = frozenset(strings).difference(images)
+    columns: dict[str, list[Any]] = {name: block.column(name).to_pylist() for name in images}
+    columns |= {n: _values(block.column(n), is_text=n in texts) for n in inputs if n not in columns}
+    return [{name: columns[name][row] for name in inputs} for row in range(block.num_rows)]
 
 
 def _values(array: pa.Array, *, is_text: bool) -> list[float | str]:

@@ -1,15 +1,18 @@
 """Training: TFX's run_fn, from transformed examples to a SavedModel.
 
-Which network, and which features, is the model module's (models/tabular.py or the user's own); what is written is
-models/export.py's.
+Which network, and which features, is the model module's (models/network.py or the user's own); what only images have
+is models/image_training.py's; what is written is models/export.py's.
 """
 
 import contextlib
 import importlib
 import json
 import math
+import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +27,24 @@ from kubetfx.config.data import FeaturesConfig
 from kubetfx.config.model import DEFAULT_MODULE, ModelConfig
 from kubetfx.config.training import TrainingConfig
 from kubetfx.errors import TrainingError
+from kubetfx.models import image_training
 from kubetfx.models.examples import count_rows, files_in, first_rows, read_blocks
 from kubetfx.models.export import export_model
-from kubetfx.models.features import LABEL, read_features, read_schema
+from kubetfx.models.features import IMAGE, LABEL, Features, read_features, read_schema
+from kubetfx.models.image import ImagePart, build_augmentation
+from kubetfx.models.image_cache import ImageRows, load_images
+from kubetfx.models.image_export import ImageInput
+from kubetfx.models.network import with_head
 from kubetfx.models.raw_inputs import Packed, RawInputs
+from kubetfx.models.training_checkpoint import Checkpoint, discard, read_progress
 from kubetfx.models.training_record import TrainingRecorder, history_document
 
 VALIDATION_ROWS = 4_096
 """Rows of a batch of validation, at least."""
+VALIDATION_IMAGES = 256
+"""Images of a batch of validation."""
+CONTENT_HASH = "content_hash"
+"""Column that a folder of images has for each."""
 SHUFFLE_ROWS = 100_000
 """Rows of the shuffle buffer when the data does not fit `training.cache_bytes`."""
 
@@ -76,6 +89,18 @@ class TrainingRows:
             tf.data.AUTOTUNE
         )
 
+    def shuffled_batches(self, batch_size: int, *, seed: int, epochs: range) -> tf.data.Dataset:
+        """Batches without end: each epoch in another order, which depends on the seed alone."""
+        return self.batches(batch_size, shuffle_seed=seed, epochs=None)
+
+    def validation_batches(self, batch_size: int) -> tf.data.Dataset:
+        """Batches in the order of the files, again and again."""
+        return self.batches(batch_size, epochs=None)
+
+
+Rows = TrainingRows | ImageRows
+"""What a network is trained on: the second where a column has images."""
+
 
 def _batches_of_indices(num_rows: int, batch_size: int, *, shuffle_seed: int | None) -> tf.data.Dataset:
     """Indices of the rows of each batch, in another order in each epoch: all at once, since tf.data's own shuffling of
@@ -91,69 +116,211 @@ def _batches_of_indices(num_rows: int, batch_size: int, *, shuffle_seed: int | N
     return batches.apply(tf.data.experimental.assert_cardinality(math.ceil(num_rows / batch_size)))
 
 
+@dataclass(frozen=True)
+class _Work:
+    """What the Trainer is handed."""
+
+    fn_args: FnArgs
+    model: ModelConfig
+    features_config: FeaturesConfig
+    training: TrainingConfig
+    features: Features
+    transform_output: tft.TFTransformOutput
+
+    @property
+    def image_column(self) -> str | None:
+        """The column of images, if there is one."""
+        return next(iter(self.features.names(IMAGE)), None)
+
+    @property
+    def max_pixels(self) -> int:
+        """Of an image."""
+        return int(self.fn_args.custom_config["max_pixels"])
+
+
 def run_fn(fn_args: FnArgs) -> None:
     """Train and export, for TFX's Trainer.
 
-    `fn_args.custom_config` holds the sections `model`, `features` and `training` of the config, and
-    `serving.warmup_rows` of it. Beside the SavedModel the history of the training is written as history.json, and for
-    TensorBoard into the folder of the run.
+    `fn_args.custom_config` holds the sections `model`, `features` and `training` of the config, `warmup_rows` of
+    `serving` and `max_pixels` of `data`. Beside the SavedModel the history of the training is written as history.json,
+    and for TensorBoard into the folder of the run.
     """
-    model_config = ModelConfig.model_validate(fn_args.custom_config["model"])
-    features_config = FeaturesConfig.model_validate(fn_args.custom_config["features"])
-    training = TrainingConfig.model_validate(fn_args.custom_config["training"])
-    features = read_features(read_schema(fn_args.schema_path))
-    transform_output = tft.TFTransformOutput(fn_args.transform_graph_path)
-
-    prepare_devices(training)
-    keras.utils.set_random_seed(training.seed)
+    work = _Work(
+        fn_args,
+        ModelConfig.model_validate(fn_args.custom_config["model"]),
+        FeaturesConfig.model_validate(fn_args.custom_config["features"]),
+        TrainingConfig.model_validate(fn_args.custom_config["training"]),
+        read_features(read_schema(fn_args.schema_path)),
+        tft.TFTransformOutput(fn_args.transform_graph_path),
+    )
+    prepare_devices(work.training)
+    keras.utils.set_random_seed(work.training.seed)
     tf.config.experimental.enable_op_determinism()
-    transform = transform_output.transform_features_layer()
-    inputs = RawInputs(transform_output.raw_feature_spec())
-    preprocess = _preprocessing(inputs, transform)
-    train_files, validation_files = files_in(*fn_args.train_files), files_in(*fn_args.eval_files)
-    train = _load_rows(train_files, inputs, preprocess, cache_bytes=training.cache_bytes)
-    validation = _load_rows(validation_files, inputs, preprocess, cache_bytes=training.cache_bytes)
-
-    module = importlib.import_module(model_config.module or DEFAULT_MODULE)
-    with precision(training):
-        network = module.build_model(
-            transform_output, model=model_config, features=features_config, num_outputs=len(features.classes) or 1
-        )
-        model = _with_head(network, labels=train.labels, is_classifier=bool(features.classes))
-    _compile(model, training, train=train, is_classifier=bool(features.classes))
+    started = time.perf_counter()
+    train, validation = _load(work)
+    load_seconds = time.perf_counter() - started
+    model = _build(work, train)
     model.summary(print_fn=logging.info)
-    stopping = early_stopping(training)
+    folder = None
+    trained = model
+    if isinstance(train, ImageRows) and isinstance(validation, ImageRows):
+        trained = _trained_on_images(work, model)
+        folder = image_training.checkpoint_folder(fn_args, work.training, f"{train.digest} {validation.digest}")
     recorder = TrainingRecorder(Path(fn_args.model_run_dir))
-    validation_batch = max(training.batch_size, VALIDATION_ROWS)
-    history = model.fit(
-        train.batches(training.batch_size, shuffle_seed=training.seed, epochs=None),
-        steps_per_epoch=math.ceil(train.num_rows / training.batch_size),
-        validation_data=validation.batches(validation_batch, epochs=None),
-        validation_steps=math.ceil(validation.num_rows / validation_batch),
-        epochs=training.epochs,
-        callbacks=[keras.callbacks.TerminateOnNaN(), stopping, *schedule_callbacks(training), recorder],
-        class_weight=class_weights(training, train.labels, classes=features.classes),
-        verbose=2,
-    ).history
-    check_finite(history, training)
+    history, best_epoch = _train(trained, ImagePart(model), train, validation, work, folder, recorder)
 
     serving_path = Path(fn_args.serving_model_dir)
-    warmup_rows = first_rows(train_files, fn_args.custom_config["warmup_rows"], features.inputs)
-    export_model(model, transform_output, features, serving_path, warmup_rows=warmup_rows)
+    export_model(
+        model,
+        work.transform_output,
+        work.features,
+        serving_path,
+        image=ImageInput(work.model, work.max_pixels) if work.image_column else None,
+        warmup_rows=first_rows(
+            files_in(*fn_args.train_files), fn_args.custom_config["warmup_rows"], work.features.inputs
+        ),
+    )
     document = history_document(
         history,
         recorder,
         model.layers,
-        training=training,
-        best_epoch=stopping.best_epoch + 1,
+        training=work.training,
+        best_epoch=best_epoch,
         num_rows=train.num_rows,
-        optimizer=type(model.optimizer).__name__,
+        optimizer=type(trained.optimizer).__name__,
     )
+    if isinstance(train, ImageRows):
+        document["input"] = image_training.describe_input(train, trained, load_seconds=load_seconds)
     text = json.dumps(document, default=float, indent=1)
     (serving_path.parent / "history.json").write_text(text)
     run_path = Path(fn_args.model_run_dir)
     run_path.mkdir(parents=True, exist_ok=True)
     (run_path / "history.json").write_text(text)
+    discard(folder)
+
+
+def _load(work: _Work) -> tuple[Rows, Rows]:
+    """The rows of training and validation; where a column has images, with them."""
+    cache_bytes = work.training.cache_bytes
+    raw_spec = work.transform_output.raw_feature_spec()
+    inputs = RawInputs({name: spec for name, spec in raw_spec.items() if name != work.image_column})
+    preprocess = _preprocessing(inputs, work.transform_output.transform_features_layer())
+    splits = files_in(*work.fn_args.train_files), files_in(*work.fn_args.eval_files)
+    if work.image_column is None:
+        train, validation = (_load_rows(files, inputs, preprocess, cache_bytes=cache_bytes) for files in splits)
+        return train, validation
+    found: list[ImageRows] = []
+    for files in splits:
+        others = dict(_load_rows(files, inputs, preprocess, cache_bytes=sys.maxsize).arrays or {})
+        labels = others.pop(LABEL).reshape(-1)
+        left = cache_bytes - sum(rows.decoded_bytes for rows in found if rows.pixels is not None)
+        images = load_images(
+            files,
+            column=work.image_column,
+            hash_column=CONTENT_HASH if CONTENT_HASH in raw_spec else work.image_column,
+            labels=labels,
+            features=others,
+            model=work.model,
+            max_pixels=work.max_pixels,
+            cache_bytes=max(left, 0),
+        )
+        found.append(images)
+    return found[0], found[1]
+
+
+def _build(work: _Work, train: Rows) -> keras.Model:
+    """The network of the config with its head."""
+    module = importlib.import_module(work.model.module or DEFAULT_MODULE)
+    classes = work.features.classes
+    with precision(work.training):
+        network = module.build_model(
+            work.transform_output, model=work.model, features=work.features_config, num_outputs=len(classes) or 1
+        )
+        return with_head(network, labels=train.labels, is_classifier=bool(classes))
+
+
+def _trained_on_images(work: _Work, model: keras.Model) -> image_training.TrainedNetwork:
+    if work.training.fine_tune is not None:
+        ImagePart(model).first_tuned(work.training.fine_tune)  # an error here, and not after the first phase
+    augmentation = work.model.augmentation  # 16 bits are too few for its coordinates
+    return image_training.TrainedNetwork.of(
+        model,
+        build_augmentation(augmentation, seed=work.training.seed),
+        mixup=augmentation.mixup,
+        num_classes=len(work.features.classes),
+        seed=work.training.seed,
+    )
+
+
+def _train(
+    trained: keras.Model,
+    part: ImagePart,
+    train: Rows,
+    validation: Rows,
+    work: _Work,
+    folder: Path | None,
+    recorder: TrainingRecorder,
+) -> tuple[dict[str, list[float]], int]:
+    """The history of all phases, and the number of the best epoch of the last."""
+    progress = read_progress(folder)
+    history: dict[str, list[float]] = {}
+    best_epoch = 0
+    for phase in image_training.phases_of(work.training)[progress.phase if progress else 0 :]:
+        if phase.number == 1 and work.training.fine_tune is not None:
+            part.unfreeze(work.training.fine_tune)
+        best_epoch = _train_phase(trained, train, validation, phase, work, folder, history, recorder)
+    return history, best_epoch
+
+
+def _train_phase(
+    trained: keras.Model,
+    train: Rows,
+    validation: Rows,
+    phase: image_training.Phase,
+    work: _Work,
+    folder: Path | None,
+    history: dict[str, list[float]],
+    recorder: TrainingRecorder,
+) -> int:
+    """Train until the phase's last epoch, or until it stops early; the number of its best epoch in the history."""
+    training = phase.training
+    _compile(trained, training, train=train, is_classifier=bool(work.features.classes))
+    stopping = early_stopping(training)
+    others = [stopping, *schedule_callbacks(training)]
+    checkpoint = Checkpoint(
+        folder,
+        phase=phase.number,
+        variables=partial(image_training.changing_variables, trained),
+        others=others,
+        history=history,
+    )
+    progress = checkpoint.restore()
+    done = progress.epoch if progress else 0
+    before = len(history.get("loss", [])) - done
+    recorder.epochs_before = before + done - len(recorder.learning_rates)
+    if progress:
+        logging.info("Going on after epoch %d of phase %d.", done, phase.number + 1)
+    last = done if progress and progress.is_over else phase.epochs
+    offset = phase.number * 1_000_000  # other orders than in the first phase
+    if last == done:  # killed between the last epoch and what comes after it
+        checkpoint.on_train_begin()
+        trained.set_weights(stopping.best_weights)
+        return before + int(stopping.best_epoch) + 1
+    epochs = range(offset + done, offset + last)
+    validation_batch = VALIDATION_IMAGES if work.image_column else max(training.batch_size, VALIDATION_ROWS)
+    trained.fit(
+        train.shuffled_batches(training.batch_size, seed=training.seed, epochs=epochs),
+        steps_per_epoch=math.ceil(train.num_rows / training.batch_size),
+        validation_data=validation.validation_batches(validation_batch),
+        validation_steps=math.ceil(validation.num_rows / validation_batch),
+        initial_epoch=done,
+        epochs=last,
+        callbacks=[keras.callbacks.TerminateOnNaN(), *others, recorder, checkpoint],
+        class_weight=class_weights(training, train.labels, classes=work.features.classes),
+        verbose=2,
+    )
+    check_finite(history, training)
+    return before + int(stopping.best_epoch) + 1
 
 
 def prepare_devices(training: TrainingConfig) -> None:
@@ -246,25 +413,14 @@ def _stream(files: list[str], inputs: RawInputs, preprocess: Transformed) -> tf.
     return packed.map(preprocess, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
-def _with_head(network: keras.Model, *, labels: np.ndarray, is_classifier: bool) -> keras.Model:
-    """The network with the last step to what clients read: probabilities, or values in the label's own unit."""
-    if is_classifier:
-        outputs = keras.layers.Softmax(dtype="float32", name="probabilities")(network.output)
-    else:
-        outputs = keras.layers.Rescaling(
-            scale=float(labels.std(dtype=np.float64)) or 1.0,
-            offset=float(labels.mean(dtype=np.float64)),
-            dtype="float32",
-            name="value",
-        )(network.output)
-    return keras.Model(network.input, outputs, name=network.name)
-
-
-def _compile(model: keras.Model, training: TrainingConfig, *, train: TrainingRows, is_classifier: bool) -> None:
+def _compile(model: keras.Model, training: TrainingConfig, *, train: Rows, is_classifier: bool) -> None:
     optimizer = make_optimizer(training, num_steps=math.ceil(train.num_rows / training.batch_size) * training.epochs)
-    if is_classifier:
-        loss: Any = keras.losses.SparseCategoricalCrossentropy()
-        metrics: list[Any] = [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
+    if isinstance(model, image_training.TrainedNetwork) and is_classifier:  # whose labels are probabilities
+        loss: Any = keras.losses.CategoricalCrossentropy(label_smoothing=training.label_smoothing)
+        metrics: list[Any] = [keras.metrics.CategoricalAccuracy(name="accuracy")]
+    elif is_classifier:
+        loss = keras.losses.SparseCategoricalCrossentropy()
+        metrics = [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
     else:
         variance = float(train.labels.var(dtype=np.float64)) or 1.0
 
@@ -273,7 +429,10 @@ def _compile(model: keras.Model, training: TrainingConfig, *, train: TrainingRow
             return keras.losses.mean_squared_error(y_true, y_pred) / variance
 
         metrics = [keras.metrics.MeanAbsoluteError(name="mean_absolute_error")]
-    model.compile(optimizer=optimizer, loss=loss, weighted_metrics=metrics)
+    # The layers of augmentation have operations that XLA lacks, and what is deterministic is not compiled by it anyway.
+    model.compile(optimizer=optimizer, loss=loss, weighted_metrics=metrics, jit_compile=False)
+    model.optimizer.build(model.trainable_variables)
+    model.train_function = None  # of the phase before
 
 
 def make_optimizer(training: TrainingConfig, *, num_steps: int) -> keras.optimizers.Optimizer:

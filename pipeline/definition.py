@@ -35,8 +35,6 @@ from kubetfx.errors import ConfigError
 from kubetfx.models.image import check_backbone
 from kubetfx.user_code import importable, load_object
 
-IMAGE_MODULE = "kubetfx.models.image"
-
 Node = TypeVar("Node", bound=BaseNode)
 
 
@@ -51,16 +49,17 @@ class Definition:
         """Check what only the libraries know.
 
         Raises:
-            ConfigError: there is no such backbone, or the user's module cannot be found.
+            ConfigError: there is no such backbone, or a module of the user's cannot be found.
         """
         if config.model.backbone is not None:
             check_backbone(config.model.backbone)
         self.config = config
         self._is_image = config.model.kind == "image"
-        self._module = IMAGE_MODULE if self._is_image else config.model.module or DEFAULT_MODULE
+        self._module = config.model.module or DEFAULT_MODULE
         self._custom_config: dict[str, Any] = {
             "features": config.features.model_dump(mode="json"),
-            "module_digest": _module_digest(self._module),  # so that an edit of the module is not taken from the cache
+            # so that an edit of a module is not taken from the cache
+            "module_digest": "".join(map(_module_digest, (self._module, *config.features.type_modules))),
         }
         self._components: list[BaseNode] = []
 
@@ -108,7 +107,8 @@ class Definition:
     def examples(self) -> BaseChannel:
         """Read the data: the rows, in splits."""
         data = self.config.data
-        return self.add(ImageExampleGen(data) if self._is_image else TableExampleGen(data)).outputs["examples"]
+        table = TableExampleGen(data, image_columns=self.config.features.image)
+        return self.add(ImageExampleGen(data) if self._is_image else table).outputs["examples"]
 
     def statistics(self, examples: BaseChannel) -> BaseChannel:
         """Statistics of each split."""
@@ -122,6 +122,7 @@ class Definition:
             label=self.config.data.label,
             task=self.config.model.task,
             features=self.config.features,
+            types_digest="".join(map(_module_digest, self.config.features.type_modules)),
             frozen_schema=_read_frozen_schema(self.config),
         )
         return self.add(schema_gen).outputs["schema"]
@@ -151,7 +152,7 @@ class Definition:
         """The trained model."""
         config = self.config
         trainer = Trainer(
-            run_fn="kubetfx.models.image_training.run_fn" if self._is_image else "kubetfx.models.training.run_fn",
+            run_fn="kubetfx.models.training.run_fn",
             examples=examples,
             schema=schema,
             transform_graph=transform_graph,
@@ -162,7 +163,7 @@ class Definition:
                 "model": config.model.model_dump(mode="json"),
                 "training": config.training.model_dump(mode="json"),
                 "warmup_rows": config.serving.warmup_rows,
-                **({"max_pixels": config.data.max_pixels} if self._is_image else {}),
+                "max_pixels": config.data.max_pixels,
             },
         )
         return self.add(trainer).outputs["model"]
@@ -299,7 +300,7 @@ def _module_digest(module: str) -> str:
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
         raise ConfigError(
-            f"model.module cannot be imported. Received: {module}. It is looked for beside pipeline.yaml too."
+            f"A module of the config cannot be imported. Received: {module}. It is looked for beside pipeline.yaml too."
         )
     own_file = Path(spec.origin)
     is_beside_config = "." not in module

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from kubetfx.components.data import beam_mode, data_source, image_files, table_profile, tables
+from kubetfx.components.data import beam_mode, data_source, image_files, picture_columns, table_profile, tables
 from kubetfx.components.data.column_roles import choose_role
 from kubetfx.components.evaluation.metric_registry import find_metric
 from kubetfx.components.push import push_directory
@@ -51,7 +51,9 @@ def check(config: PipelineConfig) -> table_profile.TableProfile | image_files.Im
         return _check_images(config)
     data_source.fetched(config.data, anew=True)
     files = tables.find_files(config.data)
-    profile = tables.inspect_table(files, config.data)
+    profile = picture_columns.with_pictures(
+        tables.inspect_table(files, config.data), files, config.data, named=config.features.image
+    )
     _check_known(config.data.drop, tables.column_names(files, config.data), section="data.drop", what="column")
     label = tables.check_label(profile, config.data)
     _check_label_fits_task(label, config)

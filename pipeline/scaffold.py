@@ -11,7 +11,7 @@ import pyarrow as pa
 import yaml
 from PIL import Image
 
-from kubetfx.components.data import image_files, table_profile, tables
+from kubetfx.components.data import image_files, picture_columns, table_profile, tables
 from kubetfx.components.data.column_roles import choose_role
 from kubetfx.config.data import IMAGE_LABEL, MODEL_OUTPUTS, DataConfig, FeaturesConfig
 from kubetfx.config.model import Task
@@ -74,7 +74,7 @@ def write_config(data_path: str, *, label: str | None, path: Path) -> None:
 def _render_table(place: str, label: str, *, shown_path: str) -> str:
     data = DataConfig(path=place, label=label, drop_rows_without_label=True)
     files = tables.find_files(data)
-    profile = tables.inspect_table(files, data)
+    profile = picture_columns.with_pictures(tables.inspect_table(files, data), files, data, named=())
     return _render(data, profile, tables.check_label(profile, data), files, shown_path=shown_path)
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from kubetfx.artifacts import IMAGE_BYTES
 from kubetfx.errors import KubetfxError, UsageError
 from kubetfx.serving import model_columns
 from kubetfx.serving.model_columns import Feed, ModelColumns
@@ -73,7 +72,7 @@ class BlockPredictor:
         self._columns = columns
         self._root = root
         self._copied = copied
-        self._batch_size = batch_size or (IMAGE_BATCH if columns.is_of_images else TABLE_BATCH)
+        self._batch_size = batch_size or (TABLE_BATCH if not columns.has_pictures else IMAGE_BATCH)
         self._is_stopped = is_stopped
         self._inputs = tuple(signature.inputs)
         self._feeds = tuple(spec.tensor_name for spec in signature.inputs.values())
@@ -104,11 +103,11 @@ class BlockPredictor:
 
     def _predict_batch(self, feed: Feed, positions: Array, reasons: dict[int, str]) -> list[list[Array]]:
         arrays = {name: array[positions] for name, array in feed.arrays.items()}
-        if self._columns.is_of_images:
-            arrays[IMAGE_BYTES], unread = model_columns.read_images(arrays[IMAGE_BYTES], self._root)
+        for name in self._columns.pictures(feed.table.column_names):
+            arrays[name], unread = model_columns.read_images(arrays[name], self._root)
             reasons |= {int(positions[position]): reason for position, reason in unread.items()}
             readable = np.array([position not in unread for position in range(len(positions))], bool)
-            positions, arrays = positions[readable], {IMAGE_BYTES: arrays[IMAGE_BYTES][readable]}
+            positions, arrays = positions[readable], {key: array[readable] for key, array in arrays.items()}
         return self._answer([arrays[name] for name in self._inputs], positions, reasons)
 
     def _answer(self, arrays: list[Array], positions: Array, reasons: dict[int, str]) -> list[list[Array]]:

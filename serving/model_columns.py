@@ -5,7 +5,7 @@ A cell that the model cannot take makes its row a BadRow, with the reason in wor
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from kubetfx.tables.blocks import BadRow, Rows
 
 Array = np.ndarray[Any, Any]
 
+_ENCODED = "_bytes"
+"""End of the name of an input of encoded pictures."""
 MAX_IMAGE_BYTES = 128 * 2**20
 """Of a picture's file: what the server takes as a request at most."""
 
@@ -38,6 +40,23 @@ class ModelColumns:
     def is_of_images(self) -> bool:
         """Whether it takes encoded pictures and nothing else."""
         return dict(self.inputs) == {IMAGE_BYTES: np.dtype(object)}
+
+    @property
+    def has_pictures(self) -> bool:
+        """Whether an input may be of encoded pictures."""
+        return any(name.endswith(_ENCODED) for name in self.inputs)
+
+    def pictures(self, held: Collection[str]) -> dict[str, str]:
+        """Inputs of encoded pictures, each with the column that has their bytes, or paths: the one of the same name, or
+        the one that is named without `_bytes`.
+
+        Args:
+            held: columns of the table.
+        """
+        if self.is_of_images:
+            return {IMAGE_BYTES: IMAGE_BYTES if IMAGE_BYTES in held else IMAGE_PATH}
+        encoded = [n for n, dtype in self.inputs.items() if dtype == np.dtype(object) and n.endswith(_ENCODED)]
+        return {n: n.removesuffix(_ENCODED) for n in encoded if n not in held and n.removesuffix(_ENCODED) in held}
 
 
 def model_columns(signature: Signature) -> ModelColumns:
@@ -103,14 +122,14 @@ def to_feed(rows: Rows, columns: ModelColumns) -> Feed:
 
     Images are not read: their column is the one of the table, of paths or of bytes.
     """
-    if columns.is_of_images:
-        name = IMAGE_BYTES if IMAGE_BYTES in rows.table.column_names else IMAGE_PATH
-        images = np.empty(rows.table.num_rows, object)
-        images[:] = rows.table.column(name).to_pylist()
-        return Feed({IMAGE_BYTES: images}, rows.table, rows.index, list(rows.bad))
     arrays: dict[str, Array] = {}
     reasons: dict[int, str] = {}
+    pictures = columns.pictures(rows.table.column_names)
     for name, dtype in columns.inputs.items():
+        if name in pictures:
+            arrays[name] = np.empty(rows.table.num_rows, object)
+            arrays[name][:] = rows.table.column(pictures[name]).to_pylist()
+            continue
         column = rows.table.column(name).combine_chunks()
         arrays[name], bad = _to_array(column, dtype)
         for position in bad:

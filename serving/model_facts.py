@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kubetfx.artifacts import MODEL_FACTS
+from kubetfx.artifacts import MODEL_FACTS, PIXELS
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,21 @@ class ModelFacts:
     network_inputs: tuple[str, ...] = ()
     """Names of the features that the network takes, in the order of the signature `network`."""
     image: dict[str, Any] | None = None
-    """For a model of images: how they are decoded (models/image_export.py's ImageInput)."""
+    """For a model that sees images: their column, and how they are decoded (models/image_export.py's ImageInput)."""
+
+    @property
+    def has_only_images(self) -> bool:
+        """Whether images are all that the model looks at."""
+        return self.image is not None and len(self.inputs) == 1
+
+    @property
+    def image_columns(self) -> tuple[str, ...]:
+        """The column of images, if there is one."""
+        return () if self.image is None else (self.image.get("column", self.inputs[0]),)
+
+    def served_name(self, column: str) -> str:
+        """Name of a column in the signature `serving_default`."""
+        return f"{column}_bytes" if column in self.image_columns else column
 
 
 def read_facts(path: Path) -> ModelFacts | None:
@@ -69,4 +83,4 @@ def _document(path: Path) -> dict[str, Any]:
 
 def network_arguments(features: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     """Features by the names that they have in the signature `network`: TensorFlow would rewrite their own."""
-    return {f"feature_{index}": features[name] for index, name in enumerate(names)}
+    return {PIXELS if name == PIXELS else f"feature_{index}": features[name] for index, name in enumerate(names)}

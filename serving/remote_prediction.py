@@ -1,11 +1,11 @@
 """A server asked for rows from wherever they are, with what `Model.predict` takes and what it says of a bad row."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kubetfx.artifacts import IMAGE_BYTES, IMAGE_PATH
+from kubetfx.artifacts import IMAGE_PATH
 from kubetfx.errors import RequestError
 from kubetfx.serving import image_requests, model_columns
 from kubetfx.serving.block_prediction import in_words
@@ -43,20 +43,27 @@ def predict(
     predictions: list[dict[str, Any]] = []
     for block in source.blocks:
         feed = model_columns.to_feed(block, columns)
-        if columns.is_of_images:
-            contents, unread = model_columns.read_images(feed.arrays[IMAGE_BYTES], source.root)
-            feed = Feed({IMAGE_BYTES: contents}, feed.table, feed.index, feed.bad).with_bad(unread)
+        pictures = columns.pictures(feed.table.column_names)
+        for name in pictures:
+            contents, unread = model_columns.read_images(feed.arrays[name], source.root)
+            feed = Feed({**feed.arrays, name: contents}, feed.table, feed.index, feed.bad).with_bad(unread)
         if feed.bad:
             raise first_refusal(feed.bad, before=len(predictions))
         names = feed.table.column(IMAGE_PATH).to_pylist() if IMAGE_PATH in source.plan.copied else None
-        predictions += _ask(client, target, feed, names, before=len(predictions))
+        predictions += _ask(client, target, feed, names, pictures=pictures, before=len(predictions))
     return predictions
 
 
 def _ask(
-    client: "PredictClient", target: "Target", feed: Feed, names: Sequence[str] | None, *, before: int
+    client: "PredictClient",
+    target: "Target",
+    feed: Feed,
+    names: Sequence[str] | None,
+    *,
+    pictures: Collection[str],
+    before: int,
 ) -> list[dict[str, Any]]:
-    rows = _to_client_rows(feed.arrays)
+    rows = _to_client_rows(feed.arrays, pictures)
     answers: list[dict[str, Any]] = []
     try:
         for answer in client.predict(target, rows):
@@ -76,13 +83,16 @@ def _ask(
     return answers
 
 
-def _to_client_rows(columns: Mapping[str, np.ndarray[Any, Any]]) -> list[dict[str, Any]]:
+def _to_client_rows(columns: Mapping[str, np.ndarray[Any, Any]], pictures: Collection[str]) -> list[dict[str, Any]]:
     """Columns as rows for a client."""
-    lists = {name: [_to_client_value(name, value) for value in column.tolist()] for name, column in columns.items()}
+    lists = {
+        name: [_to_client_value(value, is_picture=name in pictures) for value in column.tolist()]
+        for name, column in columns.items()
+    }
     return [dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True)]
 
 
-def _to_client_value(name: str, value: Any) -> Any:
+def _to_client_value(value: Any, *, is_picture: bool) -> Any:
     if not isinstance(value, bytes):
         return value
-    return image_requests.to_json(value) if name == IMAGE_BYTES else value.decode()
+    return image_requests.to_json(value) if is_picture else value.decode()

@@ -58,9 +58,9 @@ def plan_reading(
         UsageError: a column to copy has the name of one of the output.
     """
     first = next(iter(types.values()))
-    inputs = tuple(model.inputs)
+    pictures = model.pictures(first)
+    inputs = tuple(pictures.get(name, name) for name in model.inputs)
     if model.is_of_images:
-        inputs = (IMAGE_BYTES,) if IMAGE_BYTES in first else (IMAGE_PATH,)
         copied = tuple(dict.fromkeys([IMAGE_PATH] * (IMAGE_BYTES not in first) + list(copied)))
     for place, held in types.items():
         _check_columns(place, held, inputs, whose="of the model", is_of_images=model.is_of_images)
@@ -75,7 +75,7 @@ def plan_reading(
             f"`columns`: the output has a column of that name. Received: {', '.join(clashes)}. Rename it in the input."
         )
     numbers = tuple(n for n in inputs if n in model.inputs and model.inputs[n].kind == "f" and n not in copied)
-    cut = TABLE_CUT if not model.is_of_images else STORED_IMAGES_CUT if IMAGE_BYTES in inputs else IMAGE_CUT
+    cut = TABLE_CUT if not pictures else STORED_IMAGES_CUT if IMAGE_BYTES in inputs else IMAGE_CUT
     return ReadingPlan(tuple(dict.fromkeys([*inputs, *copied])), numbers, tuple(copied), cut)
 
 

@@ -30,8 +30,8 @@ def complete_image_schema(schema: schema_pb2.Schema, profile: table_profile.Tabl
     by_name = {feature.name: feature for feature in schema.feature}
     if IMAGE not in by_name:
         image = schema.feature.add(name=IMAGE, type=schema_pb2.BYTES)
-        image.annotation.comment.append("the encoded picture; no statistics are computed of it")
         by_name[IMAGE] = image
+    features.set_role(by_name[IMAGE], "image", "the encoded picture; no statistics are computed of it")
     classes = [str(value) for value in profile.column(label).values]
     features.set_role(by_name[label], "label", "the class of an image", classes=classes)
     for name in _UNIQUE:  # few images have few paths, and TFDV takes them for all that there may be

@@ -6,37 +6,13 @@ more columns than fit in there.
 
 import functools
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+
+from kubetfx.models.columns.column_profile import ColumnProfile as Column
 
 FILE = "table_profile.json"
 """Name in the folder of the examples."""
-
-ColumnType = Literal["int64", "float", "string"]
-
-
-@dataclass(frozen=True)
-class Column:
-    """What a scan found out about a column."""
-
-    name: str
-    type: ColumnType
-    num_values: int = 0
-    """Cells that are not missing."""
-    num_distinct: int | None = 0
-    """None: more than MAX_DISTINCT, or a float column, of which no role hangs on it."""
-    values_repeat: bool = False
-    """Whether some value was seen twice, as far as MAX_UNIQUE allows to tell. Not looked at for a float column."""
-    minimum: float | None = None
-    maximum: float | None = None
-    """Of the values of an int64 or float column."""
-    mean: float | None = None
-    """Of the values of an int64 column."""
-    values: tuple[int | str, ...] = field(default=(), repr=False)
-    """The distinct values, sorted, where they were counted."""
-    num_decimals: int | None = None
-    """Distinct values of a float column; None: more than MAX_DISTINCT, or in several files."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +30,11 @@ class TableProfile:
     def _by_name(self) -> dict[str, Column]:
         """There may be thousands, of which each is asked for."""
         return {column.name: column for column in reversed(self.columns)}
+
+    @property
+    def described(self) -> list[str]:
+        """Columns that statistics are computed of: all but the encoded bytes of pictures."""
+        return [column.name for column in self.columns if not column.picture_reason]
 
     @property
     def names(self) -> list[str]:

@@ -9,10 +9,11 @@ from dataclasses import replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from kubetfx.components.data.table_profile import Column, ColumnType, TableProfile
+from kubetfx.components.data.table_profile import Column, TableProfile
 from kubetfx.errors import DataError
+from kubetfx.models.columns.column_profile import CellType
 
-ARROW_TYPES: Mapping[ColumnType, pa.DataType] = {
+ARROW_TYPES: Mapping[CellType, pa.DataType] = {
     "int64": pa.int64(),
     "float": pa.float64(),
     "string": pa.string(),
@@ -24,7 +25,7 @@ MAX_UNIQUE = 1_000_000
 """As long as no value was seen twice, values are remembered up to this number, to tell an identifier."""
 
 
-def _type_of(arrow_type: pa.DataType, *, path: str, name: str) -> ColumnType:
+def _type_of(arrow_type: pa.DataType, *, path: str, name: str) -> CellType:
     if pa.types.is_dictionary(arrow_type):
         return _type_of(arrow_type.value_type, path=path, name=name)
     if pa.types.is_integer(arrow_type):
@@ -83,7 +84,7 @@ def scan(batches: Iterator[pa.RecordBatch], path: str, *, names: list[str]) -> T
 class _ColumnScan:
     """Counts of one column over its blocks."""
 
-    def __init__(self, name: str, column_type: ColumnType) -> None:
+    def __init__(self, name: str, column_type: CellType) -> None:
         self._column = Column(name, column_type)
         self._distinct: pa.Array | None = pa.array([], ARROW_TYPES[column_type])
         self._sum = 0.0

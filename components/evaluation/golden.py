@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kubetfx.artifacts import IMAGE_BYTES
+from kubetfx.artifacts import PIXELS
 
 if TYPE_CHECKING:
     from kubetfx.serving.model_facts import ModelFacts
@@ -105,7 +105,6 @@ def predict_golden_rows(split: str, *, number: int, transform_graph: str, saved_
 
     from kubetfx.models.examples import files_in, first_rows
     from kubetfx.models.export import NETWORK
-    from kubetfx.models.image_cache import first_pictures
     from kubetfx.models.raw_inputs import RawInputs
     from kubetfx.models.raw_rows import raw_rows
     from kubetfx.serving.model_facts import network_arguments, read_facts
@@ -113,31 +112,36 @@ def predict_golden_rows(split: str, *, number: int, transform_graph: str, saved_
 
     facts = read_facts(saved_model)
     assert facts is not None  # the Trainer of this run exported it
-    if facts.image is not None:
-        return _golden_images(first_pictures(files_in(split), number), facts, saved_model)
     transform = tft.TFTransformOutput(transform_graph)
-    inputs = RawInputs(transform.raw_feature_spec())
-    block = first_rows(files_in(split), number, inputs.columns)
+    spec = transform.raw_feature_spec()
+    inputs = RawInputs({name: column for name, column in spec.items() if name not in facts.image_columns})
+    block = first_rows(files_in(split), number, [*inputs.columns, *facts.image_columns])
     assert block is not None  # the ExampleGen refuses a split without a row
-    features = transform.transform_features_layer()(inputs.unpack(inputs.pack(block)))
+    features = dict(transform.transform_features_layer()(inputs.unpack(inputs.pack(block))))
+    for name in facts.image_columns:
+        features[PIXELS] = _pixels(block.column(name).to_pylist(), facts)
     arguments = network_arguments(features, facts.network_inputs)
     with SavedModel(saved_model, only=(NETWORK,)) as model:
         outputs = model.signature(NETWORK)({name: tensor.numpy() for name, tensor in arguments.items()})["outputs"]
     strings = [name for name, dtype in facts.columns.items() if dtype == "string"]
-    rows = raw_rows(block, inputs=facts.inputs, strings=strings)
-    return GoldenRows(rows, list(facts.classes), outputs.astype(float).tolist())
+    rows = raw_rows(block, inputs=facts.inputs, strings=strings, images=facts.image_columns)
+    return GoldenRows(_served(rows, facts), list(facts.classes), outputs.astype(float).tolist())
 
 
-def _golden_images(contents: Sequence[bytes], facts: "ModelFacts", saved_model: Path) -> GoldenRows:
+def _pixels(contents: Sequence[bytes], facts: "ModelFacts") -> Any:
+    """Pictures as the network takes them, decoded as in training."""
     import tensorflow as tf
 
-    from kubetfx.models.export import NETWORK
     from kubetfx.models.image_export import input_of
-    from kubetfx.serving import image_requests
-    from kubetfx.serving.saved_model import SavedModel
 
-    pixels = tf.cast(input_of(facts).decode(tf.constant(contents)), tf.float32)
-    with SavedModel(saved_model, only=(NETWORK,)) as model:
-        outputs = model.signature(NETWORK)({"pixels": pixels.numpy()})["outputs"]
-    rows = [{IMAGE_BYTES: image_requests.to_json(content)} for content in contents]
-    return GoldenRows(rows, list(facts.classes), outputs.astype(float).tolist())
+    return tf.cast(input_of(facts).decode(tf.constant(contents)), tf.float32)
+
+
+def _served(rows: Sequence[Mapping[str, Any]], facts: "ModelFacts") -> list[dict[str, Any]]:
+    """Rows as a client sends them."""
+    from kubetfx.serving.image_requests import to_json
+
+    return [
+        {facts.served_name(name): to_json(value) if isinstance(value, bytes) else value for name, value in row.items()}
+        for row in rows
+    ]

@@ -165,7 +165,7 @@ class _Collector:
             if len(model.facts.inputs) > 1 and found.sample_rows >= intervals.MIN_ROWS:
                 add = functools.partial(self._with_importance, model, sample, predictions, positions)
                 found = self._part("Importance", add, found) or found
-            if model.facts.image is not None:
+            if model.facts.has_only_images:
                 found = self._part("Mistakes", _with_mistakes, found, sample, predictions) or found
             rows = _rows_by_slice(model, sample, predictions, self._settings.evaluation.slices)
         finally:
@@ -177,7 +177,7 @@ class _Collector:
         if self._settings.module or self._schema is None:
             return None
         from kubetfx.models.features import read_features
-        from kubetfx.models.tabular import feature_positions
+        from kubetfx.models.network import feature_positions
 
         return feature_positions(read_features(self._schema))
 

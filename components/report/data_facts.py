@@ -17,7 +17,7 @@ from kubetfx.artifacts import EVAL, SCHEMA, TRAIN, VALIDATION, split_folder
 from kubetfx.components.report.facts import AnomalyFact, Column, ColumnSplit, Data, Distance, Split
 from kubetfx.config.data import ValidationConfig
 from kubetfx.config.report import ReportConfig
-from kubetfx.models.features import ROLES
+from kubetfx.models.features import role_of
 
 BARS = 10
 """Bars of a histogram, as many as TFDV has."""
@@ -146,7 +146,7 @@ def _column(
     for split, statistics in own.items():
         shares = _histogram(statistics, edges) if edges else _shares_of(statistics, values)
         splits[split] = _split(statistics, shares, rows=rows[split])
-    role = next((role for role in ROLES if role in feature.annotation.tag), None) if feature else None
+    role = role_of(feature) if feature else None
     reason = "; ".join(feature.annotation.comment) if feature else ""
     return Column(name=name, type=kind, role=role, reason=reason, edges=edges, values=values, splits=splits)
 

@@ -85,8 +85,8 @@ def time(text: str) -> str:
 
 
 def role(name: str) -> str:
-    """What a column is used as."""
-    return _ROLES.get(name, name)
+    """What a column is used as; a type of the user's by the name of its class."""
+    return _ROLES.get(name, name.rpartition(":")[2])
 
 
 def split_label(name: str) -> str:

@@ -191,7 +191,10 @@ class Model:
 
     def columns(self, rows: pa.RecordBatch) -> dict[str, Array]:
         """The rows as clients send them, an array (rows,) a column."""
-        return {name: self._as_sent(rows.column(name), self.facts.columns[name]) for name in self.facts.inputs}
+        return {
+            self.facts.served_name(name): self._as_sent(rows.column(name), self.facts.columns[name])
+            for name in self.facts.inputs
+        }
 
     def _as_sent(self, array: pa.Array, dtype: str) -> Array:
         if dtype == "string":
@@ -264,14 +267,16 @@ def importance(
     names = list(model.facts.inputs)
     known = np.flatnonzero(predictions.known)
     least = len(names) * FEWEST_IMPORTANCE_ROWS * IMPORTANCE_REPETITIONS
-    repetitions = IMPORTANCE_REPETITIONS if least <= IMPORTANCE_PREDICTIONS else 1
-    rows = IMPORTANCE_PREDICTIONS // (len(names) * repetitions)
+    is_slow = model.facts.image is not None
+    repetitions = IMPORTANCE_REPETITIONS if least <= IMPORTANCE_PREDICTIONS and not is_slow else 1
+    rows = 0 if is_slow else IMPORTANCE_PREDICTIONS // (len(names) * repetitions)
     generator = np.random.default_rng(seed)
     known = known[known < IMPORTANCE_ROWS][: int(np.clip(rows, FEWEST_IMPORTANCE_ROWS, IMPORTANCE_ROWS))]
     labels = predictions.labels[: len(known)]
     if positions is None:
+        places = {name: [(model.facts.served_name(name), None)] for name in names}
         arrays = model.columns(sample.rows.take(pa.array(known)))
-        shuffle = _shuffle(arrays, {name: [(name, None)] for name in names}, model.outputs_of_columns, generator)
+        shuffle = _shuffle(arrays, places, model.outputs_of_columns, generator)
     else:
         arrays = {name: array[known] for name, array in predictions.features.items()}
         shuffle = _shuffle(arrays, positions, model.outputs, generator)

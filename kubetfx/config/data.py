@@ -92,11 +92,14 @@ class DataConfig(Section):
 
     @model_validator(mode="after")
     def _keys_fit_the_format(self) -> Self:
-        images = {"max_broken_fraction", "max_pixels"}
-        tables = {"drop_rows_without_label"}
-        for name in sorted((tables if self.format == "images" else images) & self.changed):
-            raise ValueError(f"data.{name} is not for {'images' if self.format == 'images' else 'tables'}")
+        if self.format == "images" and self.drop_rows_without_label:
+            raise ValueError("data.drop_rows_without_label is not for images")
         return self
+
+    @property
+    def image_keys(self) -> frozenset[str]:
+        """Keys that were changed and say something of images alone."""
+        return self.changed & {"max_broken_fraction", "max_pixels"}
 
 
 class FeaturesConfig(Section):
@@ -113,12 +116,27 @@ class FeaturesConfig(Section):
     """A categorical column with at most so many distinct values gets a vocabulary; above, its values are hashed."""
     hash_buckets: int = Field(1_000, ge=2)
     """Buckets of each hashed column."""
+    image: tuple[str, ...] = ()
+    """The column of a table that says where a picture is, seen from the table's folder; one at most. By default it is
+    the column whose every value is the path of a picture."""
+    types: tuple[str, ...] = ()
+    """Column types of your own, as `module:class`; they are asked before kubetfx's. The module is installed, or beside
+    pipeline.yaml; examples/extending/column_type has one."""
+
+    @property
+    def type_modules(self) -> tuple[str, ...]:
+        """The modules of `types`, each once."""
+        return tuple(dict.fromkeys(reference.partition(":")[0] for reference in self.types))
 
     @model_validator(mode="after")
     def _one_role_a_column(self) -> Self:
         both = sorted(set(self.numeric) & set(self.categorical))
         if both:
             raise ValueError(f"a column is numeric or categorical, not both: {', '.join(both)}")
+        if also := sorted(set(self.image) & {*self.numeric, *self.categorical}):
+            raise ValueError(f"a column of images is neither numeric nor categorical: {', '.join(also)}")
+        if len(self.image) > 1:
+            raise ValueError(f"a table has one column of images at most. Received: {', '.join(self.image)}")
         return self
 
 

@@ -1,13 +1,13 @@
 """The section `model`: the network."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from kubetfx.config.metric_catalogue import Task
 from kubetfx.config.section import Section
 
-DEFAULT_MODULE = "kubetfx.models.tabular"
+DEFAULT_MODULE = "kubetfx.models.network"
 """The module of the network where `model.module` names none."""
 
 
@@ -45,8 +45,7 @@ class ModelConfig(Section):
     """The network."""
 
     kind: Literal["tabular", "image"] = "tabular"
-    """`tabular`: a fully connected network over numeric features and embeddings (models/tabular.py). `image`: a
-    convolutional network (models/image.py), for `data.format: images`."""
+    """`image` goes with `data.format: images`, and need not be said."""
     image_size: (
         Annotated[int, Field(ge=8, le=4096)]
         | tuple[Annotated[int, Field(ge=8, le=4096)], Annotated[int, Field(ge=8, le=4096)]]
@@ -67,10 +66,10 @@ class ModelConfig(Section):
     task: Task = "classification"
     """`classification` for two classes or more, `regression` for a number."""
     module: str | None = None
-    """Your own module in place of kubetfx.models.tabular, by import path: installed, or beside pipeline.yaml. It has
-    the same two functions: preprocessing_fn(inputs, custom_config) and build_model(...)."""
+    """Your own module in place of kubetfx.models.network, by import path: installed, or beside pipeline.yaml. It has
+    the same two functions: preprocessing_fn(inputs, custom_config) and build_model(...); for images, too."""
     hidden_units: tuple[Annotated[int, Field(ge=1)], ...] = (128, 64)
-    """Units of each hidden layer."""
+    """Units of each hidden layer. Of images by themselves there is none by default."""
     activation: Literal["elu", "gelu", "leaky_relu", "mish", "relu", "selu", "silu", "tanh"] = "relu"
     """Of the hidden layers, as Keras names it."""
     batch_normalization: bool = False
@@ -83,15 +82,20 @@ class ModelConfig(Section):
     @field_validator("module")
     @classmethod
     def _old_name_of_the_default(cls, module: str | None) -> str | None:
-        return DEFAULT_MODULE if module == "models.tabular" else module
+        return DEFAULT_MODULE if module in ("models.tabular", "kubetfx.models.tabular") else module
+
+    @model_validator(mode="before")
+    @classmethod
+    def _hidden_layers_of_images(cls, document: Any) -> Any:
+        """The means of feature maps need none."""
+        if isinstance(document, dict) and document.get("kind") == "image":
+            return {"hidden_units": (), **document}
+        return document
 
     @model_validator(mode="after")
     def _keys_fit_the_kind(self) -> Self:
-        image = {"image_size", "resize", "filters", "backbone", "weights", "augmentation", "top_k"}
-        tabular = {"activation", "batch_normalization", "embedding_size", "hidden_units", "module"}
-        others = tabular if self.kind == "image" else image
-        if wrong := sorted(others & self.changed):
-            raise ValueError(f"model.{wrong[0]} is not for model.kind: {self.kind}")
+        if self.kind == "image" and "embedding_size" in self.changed:
+            raise ValueError("model.embedding_size is of categories, which images have none of")
         if self.kind == "image" and self.task != "classification":
             raise ValueError(f"model.kind: image classifies. Received: model.task: {self.task}")
         if self.backbone is None and "weights" in self.changed:
@@ -99,6 +103,11 @@ class ModelConfig(Section):
         if self.backbone is not None and self.filters:
             raise ValueError("model.filters are those of the small network, and model.backbone names another")
         return self
+
+    @property
+    def image_keys(self) -> frozenset[str]:
+        """Keys that were changed and say something of images alone."""
+        return self.changed & {"image_size", "resize", "filters", "backbone", "weights", "augmentation", "top_k"}
 
     @property
     def image_shape(self) -> tuple[int, int]:

@@ -75,6 +75,16 @@ class PipelineConfig(Section):
         looked for here."""
         return self._folder
 
+    @model_validator(mode="before")
+    @classmethod
+    def _images_need_no_kind(cls, document: Any) -> Any:
+        """`data.format: images` says it all."""
+        if not isinstance(document, dict):
+            return document
+        data, model = document.get("data"), document.get("model", {})
+        is_image = data.get("format") == "images" if isinstance(data, dict) else getattr(data, "format", "") == "images"
+        return {**document, "model": {"kind": "image", **model}} if is_image and isinstance(model, dict) else document
+
     @field_validator("evaluation")
     @classmethod
     def _metrics_fit_the_task(cls, evaluation: EvaluationConfig, info: ValidationInfo) -> EvaluationConfig:
@@ -84,7 +94,7 @@ class PipelineConfig(Section):
         is_image = model.kind == "image"
         known = (*names_for(model.task, is_image=is_image), *evaluation.robustness.metrics)
         if not is_image and "robustness" in evaluation.changed:
-            raise ValueError("evaluation.robustness is for images: model.kind: image")
+            raise ValueError("evaluation.robustness is for images: data.format: images")
         for section, names in (("metrics", evaluation.metrics), ("thresholds", evaluation.thresholds)):
             for metric in names:
                 if metric not in known and not is_reference(metric):
@@ -111,36 +121,47 @@ class PipelineConfig(Section):
 
     @model_validator(mode="after")
     def _label_is_no_feature(self) -> Self:
-        named = {*self.data.drop, *self.features.numeric, *self.features.categorical}
-        if self.data.label in named:
+        features = self.features
+        if self.data.label in {*self.data.drop, *features.numeric, *features.categorical, *features.image}:
             raise ValueError(
-                f"data.label {self.data.label!r} also stands in data.drop, features.numeric or features.categorical"
+                f"data.label {self.data.label!r} also stands in data.drop, features.numeric, features.categorical or "
+                "features.image"
             )
         return self
 
     @model_validator(mode="after")
     def _images_fit_together(self) -> Self:
         is_image = self.data.format == "images"
+        self._check_keys_of_images(has_images=is_image or bool(self.features.image))
         if is_image != (self.model.kind == "image"):
             raise ValueError(
                 "data.format: images and model.kind: image go together. Received: "
                 f"data.format: {self.data.format}, model.kind: {self.model.kind}"
             )
-        if not is_image and (
-            wrong := sorted({"fine_tune", "label_smoothing", "checkpoint_directory"} & self.training.changed)
-        ):
-            raise ValueError(f"training.{wrong[0]} is for images: model.kind: image")
+        if not is_image and self.model.augmentation.mixup:
+            raise ValueError("model.augmentation.mixup is for images by themselves: other columns cannot be mixed")
         if is_image and self.features.changed:
             raise ValueError("features are columns of a table, and data.format is images. Leave the section out")
         if self.training.fine_tune and (self.model.backbone is None or self.model.weights == "none"):
             raise ValueError("training.fine_tune needs model.backbone with weights: there is nothing to tune otherwise")
         return self
 
+    def _check_keys_of_images(self, *, has_images: bool) -> None:
+        of_training = {"fine_tune", "label_smoothing", "checkpoint_directory"} & self.training.changed
+        keys = {"data": self.data.image_keys, "model": self.model.image_keys, "training": of_training}
+        for section, names in keys.items():
+            if names and not has_images:
+                raise ValueError(
+                    f"{section}.{min(names)} is for images. Name the column that has them, features.image: [COLUMN]; "
+                    "or give a folder of them, data.format: images"
+                )
+
     @property
     def own_modules(self) -> dict[str, str]:
-        """The user's own modules by the key that names them: the network's, metrics', the pipeline's, the data's."""
+        """The user's own modules by the key naming them: of network, column types, metrics, pipeline and data."""
         network = self.model.module
         found = {"model.module": network} if network not in (None, DEFAULT_MODULE) else {}
+        found |= {f"features.types: {module}": module for module in self.features.type_modules}
         found |= {f"evaluation: {name}": name.partition(":")[0] for name in self.evaluation.own_metrics}
         named = {"definition": self.definition, "data.source": self.data.source}
         return found | {key: name.partition(":")[0] for key, name in named.items() if name}

@@ -51,21 +51,19 @@ def test_columns_get_their_roles():
 
     assert features.label == "species"
     assert features.classes == ("Adelie", "Gentoo")
-    assert features.numeric_floats == ("mass",)
-    assert features.numeric_integers == ("count",)
-    assert features.vocabulary_strings == ("island",)
-    assert features.vocabulary_integers == ("year",)
-    assert features.hashed_strings == ("name",)
+    assert features.numeric == ("mass", "count")
+    assert features.vocabulary == ("island", "year")
+    assert features.hashed == ("name",)
+    assert features.columns["count"].type == "int64"
     assert features.excluded == {"site": "it has the same value in every row"}
-    assert features.optional == {"mass"}
+    assert [name for name, column in features.columns.items() if column.is_optional] == ["mass"]
 
 
 def test_config_overrides_roles():
     features = read_features(completed(numeric=["year"], categorical=["count"], vocabulary_size=2))
 
-    assert features.numeric_integers == ("year",)
-    assert features.hashed_integers == ("count",)
-    assert features.hashed_strings == ("island", "name")
+    assert features.numeric == ("mass", "year")
+    assert features.hashed == ("island", "name", "count")
 
 
 def test_regression_has_no_classes():
@@ -75,7 +73,7 @@ def test_regression_has_no_classes():
 
 
 def test_integer_classes_are_named_by_their_digits():
-    profile = TableProfile((Column("x", "float", 10), Column("y", "int64", 10, 3, True, 0, 10, (0, 2, 10))), 10)
+    profile = TableProfile((Column("x", "float", 10), Column("y", "int64", 10, 3, True, 0, 10, values=(0, 2, 10))), 10)
     schema = bare_schema(profile)
 
     complete_schema(schema, profile, label="y", task="classification", config=FeaturesConfig())
@@ -102,7 +100,7 @@ def test_roles_that_a_frozen_schema_has_stay():
 
     features = read_features(completed(schema))
 
-    assert "island" in features.hashed_strings
+    assert "island" in features.hashed
     assert list(schema.feature[3].annotation.comment) == ["by hand"]
 
 
@@ -147,7 +145,7 @@ def test_other_tags_of_a_frozen_schema_do_not_count_as_roles():
     schema = bare_schema()
     schema.feature[0].annotation.tag.append("measured")
 
-    assert read_features(completed(schema)).numeric_floats == ("mass",)
+    assert read_features(completed(schema)).numeric[0] == "mass"
 
 
 def test_frozen_schema_of_another_label_is_refused():
@@ -219,7 +217,7 @@ def test_schema_is_inferred_from_the_statistics(tmp_path):
     features = read_features(schema)
     assert {feature.name for feature in schema.feature} == {column.name for column in PROFILE.columns}
     assert features.label == "species"
-    assert features.optional == {"mass"}
+    assert [name for name, column in features.columns.items() if column.is_optional] == ["mass"]
 
 
 def test_frozen_schema_is_taken_as_it_is(tmp_path):

@@ -142,7 +142,7 @@ def taxi(root: str = "/taxi") -> Pipeline:
     transform = Transform(
         examples=examples,
         schema=schema_gen.outputs["schema"],
-        preprocessing_fn="kubetfx.models.tabular.preprocessing_fn",
+        preprocessing_fn="kubetfx.models.network.preprocessing_fn",
     )
     trainer = Trainer(
         run_fn="kubetfx.models.training.run_fn",

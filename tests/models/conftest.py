@@ -24,7 +24,7 @@ from kubetfx.components.data.tables import Column, TableProfile
 from kubetfx.components.schema_gen import complete_schema
 from kubetfx.config.data import FeaturesConfig
 from kubetfx.config.model import Task
-from kubetfx.models import tabular
+from kubetfx.models import network
 from kubetfx.models.features import MISSING_INTEGER, Features, read_features
 
 Rows = list[dict[str, Any]]
@@ -89,7 +89,7 @@ def schema_of(profile: TableProfile, *, label: str, task: Task, config: Features
 
 @pytest.fixture(scope="session")
 def preprocess(tmp_path_factory) -> Callable[..., Preprocessed]:
-    """Analyze and transform rows with kubetfx.models.tabular's preprocessing_fn."""
+    """Analyze and transform rows with kubetfx.models.network's preprocessing_fn."""
 
     def run(rows: Rows, *, label: str, task: Task = "classification", **config: Any) -> Preprocessed:
         folder = tmp_path_factory.mktemp("transform")
@@ -102,7 +102,7 @@ def preprocess(tmp_path_factory) -> Callable[..., Preprocessed]:
         with beam.Pipeline(runner="DirectRunner") as pipeline, tft_beam.Context(temp_dir=str(folder / "temporary")):
             batches = pipeline | beam.Create(to_examples(rows), reshuffle=False) | source.BeamSource()
             transform_fn = (batches, source.TensorAdapterConfig()) | tft_beam.AnalyzeDataset(
-                lambda inputs: tabular.preprocessing_fn(inputs, custom_config)
+                lambda inputs: network.preprocessing_fn(inputs, custom_config)
             )
             transform_fn | tft_beam.WriteTransformFn(str(folder / "transform_graph"))
         raw_metadata_path = str(folder / "transform_graph" / tft.TFTransformOutput.RAW_METADATA_DIR)

@@ -23,9 +23,10 @@ from kubetfx.components.data.image_schema import complete_image_schema
 from kubetfx.components.data.parquet_tfxio import ParquetExamples
 from kubetfx.components.image_example_gen import Image as ImageEntry
 from kubetfx.components.image_example_gen import profile_of, values_of
+from kubetfx.config.data import FeaturesConfig
 from kubetfx.config.model import ModelConfig
 from kubetfx.config.training import TrainingConfig
-from kubetfx.models import image
+from kubetfx.models import network
 from kubetfx.models.examples import files_in, read_blocks, to_examples
 from tests.components.pictures import encoded
 
@@ -60,6 +61,7 @@ class ImageProject:
         """As TFX makes them, in a folder with the layout of a workspace."""
         custom_config = {
             "model": ModelConfig(kind="image", **model).model_dump(mode="json"),
+            "features": FeaturesConfig().model_dump(mode="json"),
             "training": TrainingConfig(**training).model_dump(mode="json"),
             "max_pixels": MAX_PIXELS,
             "warmup_rows": 3,
@@ -97,12 +99,13 @@ def make_project(folder: Path) -> ImageProject:
 
 
 def _transform(folder: Path, schema: schema_pb2.Schema) -> tft.TFTransformOutput:
-    custom_config = {"schema_path": str(folder / "schema.pbtxt")}
+    features = FeaturesConfig().model_dump(mode="json")
+    custom_config = {"schema_path": str(folder / "schema.pbtxt"), "features": features}
     source = ParquetExamples(str(folder / "Split-train" / "*"), schema=schema)
     with beam.Pipeline(runner="DirectRunner") as pipeline, tft_beam.Context(temp_dir=str(folder / "temporary")):
         batches = pipeline | source.BeamSource()
         transform_fn = (batches, source.TensorAdapterConfig()) | tft_beam.AnalyzeDataset(
-            lambda inputs: image.preprocessing_fn(inputs, custom_config)
+            lambda inputs: network.preprocessing_fn(inputs, custom_config)
         )
         transform_fn | tft_beam.WriteTransformFn(str(folder / "transform_graph"))
     raw_metadata_path = str(folder / "transform_graph" / tft.TFTransformOutput.RAW_METADATA_DIR)

@@ -8,7 +8,8 @@ import tensorflow as tf
 from kubetfx.config.model import ModelConfig
 from kubetfx.config.training import TrainingConfig
 from kubetfx.errors import TrainingError
-from kubetfx.models import tabular, training
+from kubetfx.models import training
+from kubetfx.models.network import build_model, with_head
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -31,13 +32,13 @@ def trained(multiclass, rows, precision: str) -> keras.Model:
     train = training.TrainingRows(len(rows), labels, {**features, "label": labels}, tf.data.Dataset.range(1))
     keras.utils.set_random_seed(1)
     with training.precision(config):
-        network = tabular.build_model(
+        network = build_model(
             multiclass.output,
             model=ModelConfig(),
             features=multiclass.config,
             num_outputs=len(multiclass.features.classes),
         )
-        model = training._with_head(network, labels=labels, is_classifier=True)
+        model = with_head(network, labels=labels, is_classifier=True)
     training._compile(model, config, train=train, is_classifier=True)
     model.fit(train.batches(32), epochs=3, verbose=0)
     return model

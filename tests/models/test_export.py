@@ -14,7 +14,6 @@ import tensorflow as tf
 
 from kubetfx.artifacts import REQUEST, WARMUP_REQUESTS
 from kubetfx.config.model import ModelConfig
-from kubetfx.models import tabular
 from kubetfx.models.export import (
     CLASSIFY_METHOD,
     NETWORK,
@@ -22,6 +21,7 @@ from kubetfx.models.export import (
     TRANSFORM_COLUMNS,
     export_model,
 )
+from kubetfx.models.network import build_model
 from kubetfx.serving.model_facts import network_arguments, read_facts
 from kubetfx.serving.saved_model import SavedModel, SessionOptions
 from kubetfx.serving.warmup import warm_up
@@ -70,7 +70,7 @@ def export(preprocessed: Any, path: Path, rows: Sequence[dict[str, Any]] | None 
     """Write a network with random weights, and load it as TensorFlow Serving does."""
     keras.utils.set_random_seed(1)
     classes = preprocessed.features.classes
-    network = tabular.build_model(
+    network = build_model(
         preprocessed.output,
         model=ModelConfig(hidden_units=(8,), embedding_size=3, batch_normalization=True),
         features=preprocessed.config,
@@ -150,7 +150,7 @@ def test_example_of_a_request_is_a_whole_row_of_the_data(exported):
 
 
 def test_model_without_examples_brings_no_requests(binary, tmp_path):
-    network = tabular.build_model(binary.output, model=ModelConfig(), features=binary.config, num_outputs=2)
+    network = build_model(binary.output, model=ModelConfig(), features=binary.config, num_outputs=2)
     export_model(network, binary.output, binary.features, tmp_path / "model")
 
     assert not (tmp_path / "model" / REQUEST).exists()
@@ -251,7 +251,7 @@ def test_inputs_are_the_columns_by_their_own_names(exported, odd_names):
     assert set(inputs) == set(features.inputs)
     assert set(odd_names.values()) <= set(inputs)
     for name, info in inputs.items():
-        expected = tf.string if name in features.strings else tf.float64 if name in features.integers else tf.float32
+        expected = {"string": tf.string, "int64": tf.float64, "float": tf.float32}[features.columns[name].type]
         assert tf.DType(info.dtype) == expected
         assert [dimension.size for dimension in info.tensor_shape.dim] == [-1]
 
@@ -275,8 +275,8 @@ def test_nan_and_empty_text_count_as_missing_in_every_signature(exported, rows, 
     # An integer of a tf.Example has no NaN; there the cell can only be absent.
     filled = [
         {
-            name: ("" if name in features.strings else math.nan)
-            if value is None and name not in features.integers
+            name: ("" if features.columns[name].type == "string" else math.nan)
+            if value is None and (name not in features.columns or features.columns[name].type != "int64")
             else value
             for name, value in row.items()
         }

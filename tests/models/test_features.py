@@ -40,8 +40,9 @@ def test_column_without_a_role_and_the_label_are_no_inputs(features):
 
 
 def test_integers_and_strings_among_the_inputs_are_known(features):
-    assert features.integers == {"year", "count", "code"}
-    assert features.strings == {"island", "name"}
+    cells = {name: column.type for name, column in features.columns.items()}
+    assert {name for name, cell in cells.items() if cell == "int64"} == {"year", "count", "code"}
+    assert {name for name, cell in cells.items() if cell == "string"} == {"island", "name"}
 
 
 def test_classes_keep_the_order_of_the_schema(features):
@@ -49,7 +50,7 @@ def test_classes_keep_the_order_of_the_schema(features):
 
 
 def test_columns_with_missing_cells_are_optional(features):
-    assert features.optional == {"mass", "name"}
+    assert {name for name, column in features.columns.items() if column.is_optional} == {"mass", "name"}
 
 
 def test_reason_for_leaving_a_column_out_is_kept(features):

@@ -18,10 +18,9 @@ from kubetfx.components.evaluation.image_evaluation import score
 from kubetfx.components.evaluation.slices import OVERALL
 from kubetfx.config.evaluation import RobustnessConfig
 from kubetfx.errors import DataError, RequestError
-from kubetfx.models import image_cache
-from kubetfx.models.examples import files_in
+from kubetfx.models.examples import files_in, first_rows
 from kubetfx.models.image_export import input_of
-from kubetfx.models.image_training import run_fn
+from kubetfx.models.training import run_fn
 from kubetfx.serving import remote_prediction
 from kubetfx.serving.batching import BatchingParameters
 from kubetfx.serving.client import ClientOptions, GrpcClient, RestClient, Target
@@ -293,7 +292,7 @@ def test_gallery_shows_mistakes_heat_maps_and_embeddings(saved_model, project, t
     assert lines[0].split("\t") == ["class", "predicted", "score", "path"]
     assert len(lines) == 37
     model = tf.saved_model.load(str(saved_model))
-    first = image_cache.first_pictures(files_in(project.pattern("validation")), 1)
+    first = first_rows(files_in(project.pattern("validation")), 1, ["image"]).column("image").to_pylist()
     embedded = model.signatures["embed"](image_bytes=tf.constant(first))["embedding"]
     np.testing.assert_allclose(vectors[0], embedded[0], rtol=1e-4, atol=1e-5)
     assert Image.open(gallery.projector_path / "sprite.png").size == (6 * 14, 6 * 14)

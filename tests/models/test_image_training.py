@@ -20,11 +20,20 @@ from kubetfx.config.model import AugmentationConfig, ModelConfig
 from kubetfx.config.training import FineTuneConfig
 from kubetfx.errors import ConfigError, TrainingError
 from kubetfx.models import image_cache as image_rows
-from kubetfx.models.image import backbone_names, build_augmentation, build_network, check_backbone, default_filters
+from kubetfx.models.image import (
+    ImagePart,
+    backbone_names,
+    build_augmentation,
+    check_backbone,
+    default_filters,
+    encode_pixels,
+)
 from kubetfx.models.image_cache import load_images
-from kubetfx.models.image_training import _describe_input, run_fn
+from kubetfx.models.image_training import describe_input
+from kubetfx.models.network import join
+from kubetfx.models.training import run_fn
 from kubetfx.models.training_checkpoint import STATE
-from tests.models.image_project import CLASSES, MAX_PIXELS, ImageProject, make_project
+from tests.models.image_project import MAX_PIXELS, ImageProject, make_project
 
 ROOT = Path(__file__).parents[2]
 EVERYTHING = {
@@ -84,7 +93,7 @@ def start(project: ImageProject, output: Path, **training: Any) -> subprocess.Po
     (output / "args").write_bytes(pickle.dumps(args))
     program = (
         "import pickle, sys; from absl import logging; logging.set_verbosity(logging.INFO)\n"
-        "from kubetfx.models.image_training import run_fn; run_fn(pickle.load(open(sys.argv[1], 'rb')))"
+        "from kubetfx.models.training import run_fn; run_fn(pickle.load(open(sys.argv[1], 'rb')))"
     )
     with (output / "log").open("wb") as log:
         return subprocess.Popen(
@@ -168,8 +177,10 @@ def test_images_of_this_process_alone_count_for_the_speed(project):
     """A training that was killed goes on with the history of all epochs."""
     rows = load_images(
         [project.pattern("train")],
-        label="label",
-        classes=CLASSES,
+        column="image",
+        hash_column="content_hash",
+        labels=np.arange(120),
+        features={},
         model=ModelConfig(kind="image", image_size=12),
         max_pixels=MAX_PIXELS,
         cache_bytes=10**9,
@@ -177,10 +188,10 @@ def test_images_of_this_process_alone_count_for_the_speed(project):
     going_on = SimpleNamespace(num_trained=240, trained_seconds=2.0, waited_seconds=0.5)
     nothing_left = SimpleNamespace(num_trained=0, trained_seconds=0.0, waited_seconds=0.0)
 
-    described = _describe_input(rows, going_on, load_seconds=1)
+    described = describe_input(rows, going_on, load_seconds=1)
 
     assert (described["images_per_second"], described["wait_share"]) == (120, 0.25)
-    assert _describe_input(rows, nothing_left, load_seconds=1)["images_per_second"] == 0
+    assert describe_input(rows, nothing_left, load_seconds=1)["images_per_second"] == 0
 
 
 def test_network_learns_from_images_that_are_decoded_in_each_epoch(project, tmp_path):
@@ -199,8 +210,10 @@ def test_order_depends_on_the_seed_and_the_epoch_alone(project, monkeypatch, cac
     monkeypatch.setattr(image_rows, "ENCODED_BYTES", encoded_bytes)
     rows = load_images(
         [project.pattern("train")],
-        label="label",
-        classes=CLASSES,
+        column="image",
+        hash_column="content_hash",
+        labels=np.arange(120),
+        features={},
         model=ModelConfig(kind="image", image_size=12),
         max_pixels=MAX_PIXELS,
         cache_bytes=cache_bytes,
@@ -209,7 +222,7 @@ def test_order_depends_on_the_seed_and_the_epoch_alone(project, monkeypatch, cac
     def epochs(seed: int, numbers: range) -> list[np.ndarray]:
         batches = list(rows.shuffled_batches(50, seed=seed, epochs=numbers).as_numpy_iterator())
         assert [len(labels) for _, labels in batches] == [50, 50, 20] * len(numbers)
-        pixels = [np.concatenate([p for p, _ in batches[i : i + 3]]) for i in range(0, len(batches), 3)]
+        pixels = [np.concatenate([f["pixels"] for f, _ in batches[i : i + 3]]) for i in range(0, len(batches), 3)]
         return [epoch.reshape(len(epoch), -1).sum(axis=1) for epoch in pixels]
 
     first, second, third = epochs(0, range(3))
@@ -254,13 +267,18 @@ def weights_of_mobile_net(folder: Path, **options: Any) -> Path:
     return path
 
 
+def network_of(model: ModelConfig, *, num_classes: int = 3) -> keras.Model:
+    """For images and nothing else."""
+    return join([encode_pixels(model)], model=model, num_outputs=num_classes)
+
+
 def test_layer_that_the_backbone_lacks_is_an_error():
-    network = build_network(
+    network = network_of(
         ModelConfig(kind="image", image_size=32, backbone="MobileNetV2", weights="none"), num_classes=3
     )
 
     with pytest.raises(ConfigError, match=r"no layer 'conv_1'\. Did you mean 'Conv_1'"):
-        network.first_tuned(FineTuneConfig(from_layer="conv_1"))
+        ImagePart(network).first_tuned(FineTuneConfig(from_layer="conv_1"))
 
 
 def test_layer_to_tune_from_is_checked_before_anything_is_trained(project, tmp_path):
@@ -278,12 +296,12 @@ def test_layer_to_tune_from_is_checked_before_anything_is_trained(project, tmp_p
 
 @pytest.mark.parametrize("from_layer", ["out_relu", 1_000])
 def test_layer_with_nothing_to_tune_behind_it_is_an_error(from_layer):
-    network = build_network(
+    network = network_of(
         ModelConfig(kind="image", image_size=32, backbone="MobileNetV2", weights="none"), num_classes=3
     )
 
     with pytest.raises(ConfigError, match=rf"no layer from there on has weights to tune\. Received: {from_layer}; "):
-        network.first_tuned(FineTuneConfig(from_layer=from_layer))
+        ImagePart(network).first_tuned(FineTuneConfig(from_layer=from_layer))
 
 
 def test_backbone_that_is_none_is_an_error():
@@ -302,17 +320,15 @@ def test_weights_that_cannot_be_downloaded_say_where_to_put_the_file(monkeypatch
     with pytest.raises(
         TrainingError, match=r"cannot be downloaded\. Received: https://storage.*put it into .*models"
     ) as e:
-        build_network(model, num_classes=3)
+        network_of(model, num_classes=3)
     assert "model.weights: PATH" in str(e.value)
 
 
 def test_image_that_is_too_small_for_a_backbone_and_missing_weights_are_errors():
     with pytest.raises(ConfigError, match=r"InceptionV3 cannot be made with model\.image_size\. Received: \[32, 32\]"):
-        build_network(ModelConfig(kind="image", image_size=32, backbone="InceptionV3", weights="none"), num_classes=3)
+        network_of(ModelConfig(kind="image", image_size=32, backbone="InceptionV3", weights="none"), num_classes=3)
     with pytest.raises(ConfigError, match=r"model\.weights: there is no such file\. Received: /nowhere"):
-        build_network(
-            ModelConfig(kind="image", image_size=32, backbone="MobileNetV2", weights="/nowhere"), num_classes=3
-        )
+        network_of(ModelConfig(kind="image", image_size=32, backbone="MobileNetV2", weights="/nowhere"), num_classes=3)
 
 
 @pytest.mark.filterwarnings("ignore:Skipping nested container")
@@ -323,7 +339,7 @@ def test_file_without_the_backbones_weights_is_an_error(tmp_path, kind):
         weights.write_bytes(b"text" if kind == "text" else weights.read_bytes()[:1_000])
 
     with pytest.raises(ConfigError, match=r"model\.weights are none of MobileNetV2\. Received: .*mobile_net") as error:
-        build_network(
+        network_of(
             ModelConfig(kind="image", image_size=32, backbone="MobileNetV2", weights=str(weights)), num_classes=3
         )
     assert len(str(error.value)) < 600
@@ -335,8 +351,9 @@ def test_file_without_the_backbones_weights_is_an_error(tmp_path, kind):
 )
 def test_small_network_is_made_for_the_size(shape, filters):
     assert default_filters(shape) == filters
-    network = build_network(ModelConfig(kind="image", image_size=shape), num_classes=4)
-    assert network.head.output_shape == (None, 4)
+    network = network_of(ModelConfig(kind="image", image_size=shape), num_classes=4)
+    assert network.output_shape == (None, 4)
+    assert network.get_layer("maps").output.shape[1:3] == tuple(edge // 2 ** (len(filters) - 1) for edge in shape)
 
 
 @pytest.mark.parametrize("kind", [name for name in EVERYTHING if name != "mixup"])

@@ -21,8 +21,8 @@ from kubetfx.components.served_model_resolver import saved_model_path
 from kubetfx.config.model import ModelConfig
 from kubetfx.config.serving import EndpointConfig
 from kubetfx.errors import PushError
-from kubetfx.models import tabular
 from kubetfx.models.export import export_model
+from kubetfx.models.network import build_model
 from kubetfx.serving.model_config import AllVersions
 from kubetfx.serving.model_config import ModelConfig as ServedModel
 from kubetfx.serving.server import RunningServer
@@ -47,9 +47,7 @@ class Export:
 
     def _classifier(self, right) -> keras.Model:
         keras.utils.set_random_seed(1)
-        network = tabular.build_model(
-            right.output, model=ModelConfig(hidden_units=(8,)), features=right.config, num_outputs=3
-        )
+        network = build_model(right.output, model=ModelConfig(hidden_units=(8,)), features=right.config, num_outputs=3)
         return keras.Model(network.input, keras.layers.Softmax()(network.output))
 
     def model(self, name: str, preprocessed) -> standard_artifacts.Model:
@@ -286,7 +284,7 @@ def test_server_that_starts_late_is_waited_for(artifacts, served):
 
 
 def test_regression_is_verified_over_both_protocols(regression, served, server, tmp_path):  # noqa: F811
-    network = tabular.build_model(
+    network = build_model(
         regression.output, model=ModelConfig(hidden_units=(8,)), features=regression.config, num_outputs=1
     )
     values = keras.Model(network.input, keras.layers.Rescaling(scale=800.0, offset=4_000.0)(network.output))

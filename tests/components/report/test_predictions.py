@@ -12,8 +12,8 @@ import pytest
 
 from kubetfx.components.report import predictions as predicting
 from kubetfx.config.model import ModelConfig
-from kubetfx.models import tabular
 from kubetfx.models.export import export_model
+from kubetfx.models.network import build_model, feature_positions
 from kubetfx.serving.saved_model import SavedModel, SessionOptions
 from tests.models.conftest import make_rows, preprocess, to_block, to_examples, write_split  # noqa: F401 - a fixture
 
@@ -30,7 +30,7 @@ class Exported:
 
     @property
     def positions(self) -> dict[str, list[tuple[str, int]]]:
-        return tabular.feature_positions(self.preprocessed.features)
+        return feature_positions(self.preprocessed.features)
 
 
 @pytest.fixture(scope="module", params=["classification", "regression"])
@@ -38,7 +38,7 @@ def exported(request, preprocess, tmp_path_factory) -> Iterator[Exported]:  # no
     task, label = request.param, "species" if request.param == "classification" else "mass"
     preprocessed = preprocess(ROWS, label=label, task=task)
     keras.utils.set_random_seed(1)
-    network = tabular.build_model(
+    network = build_model(
         preprocessed.output,
         model=ModelConfig(hidden_units=(8,), embedding_size=3),
         features=preprocessed.config,

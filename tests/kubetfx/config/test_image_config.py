@@ -26,7 +26,24 @@ def load(tmp_path: Path):
     return load_sections
 
 
-def test_three_sections_are_enough(load):
+def test_two_sections_are_enough(load):
+    config = load(model={})
+
+    assert config.model.kind == "image"
+    assert config.model.hidden_units == ()
+    assert config == load()  # what older files say besides
+
+
+def test_keys_of_images_go_with_a_table_that_names_its_column_of_them(load):
+    sections = {"data": {"path": "d", "label": "y", "max_pixels": 5}, "features": {"image": ["photo"]}}
+
+    config = load(model={"image_size": 8}, training={"label_smoothing": 0.1}, **sections)
+
+    assert config.model.image_shape == (8, 8)
+    assert config.model.hidden_units == ModelConfig().hidden_units
+
+
+def test_defaults_are_those_of_images(load):
     config = load()
 
     assert config.data.label == "label"
@@ -48,17 +65,18 @@ def test_sections_are_read_again_by_the_nodes(load):
 @pytest.mark.parametrize(
     ("sections", "message"),
     [
-        ({"model": {}}, r"data\.format: images and model\.kind: image go together\. .*model\.kind: tabular"),
+        (
+            {"model": {"kind": "tabular"}},
+            r"data\.format: images and model\.kind: image go together\. .*model\.kind: tabular",
+        ),
         ({"data": {"path": "d", "label": "y"}}, r"go together\. Received: data\.format: auto, model\.kind: image"),
-        ({"model": {"kind": "image", "hidden_units": [3]}}, r"model\.hidden_units is not for model\.kind: image"),
-        ({"model": {"image_size": 8}}, r"model\.image_size is not for model\.kind: tabular"),
+        ({"model": {"embedding_size": 3}}, r"model\.embedding_size is of categories"),
         ({"model": {"kind": "image", "task": "regression"}}, r"model\.kind: image classifies"),
         ({"model": {"kind": "image", "weights": "none"}}, r"model\.weights are those of a backbone"),
         (
             {"model": {"kind": "image", "backbone": "VGG16", "filters": [8]}},
             r"model\.filters are those of the small network",
         ),
-        ({"model": {"kind": "image", "module": "mine"}}, r"model\.module is not for model\.kind: image"),
         ({"features": {"numeric": ["a"]}}, r"features are columns of a table"),
         ({"training": {"fine_tune": {}}}, r"training\.fine_tune needs model\.backbone with weights"),
         (
@@ -83,8 +101,15 @@ def test_wrong_combination_is_an_error_that_names_its_keys(load, sections, messa
 @pytest.mark.parametrize(
     ("sections", "message"),
     [
-        ({"data": {"path": "d", "label": "y", "max_pixels": 5}}, r"data\.max_pixels is not for tables"),
+        ({"data": {"path": "d", "label": "y", "max_pixels": 5}}, r"data\.max_pixels is for images\. Name the column"),
         ({"training": {"label_smoothing": 0.1}}, r"training\.label_smoothing is for images"),
+        ({"model": {"image_size": 8}}, r"model\.image_size is for images\. .*features\.image: \[COLUMN\]"),
+        ({"features": {"image": ["a", "b"]}}, r"one column of images at most\. Received: a, b"),
+        ({"features": {"image": ["a"], "numeric": ["a"]}}, r"neither numeric nor categorical: a"),
+        (
+            {"features": {"image": ["a"]}, "model": {"augmentation": {"mixup": 0.2}}},
+            r"mixup is for images by themselves",
+        ),
         ({"evaluation": {"robustness": {"blur": [1]}}}, r"evaluation\.robustness is for images"),
         ({"evaluation": {"metrics": ["kappa"]}}, r"no metric 'kappa'"),
     ],

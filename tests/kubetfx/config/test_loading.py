@@ -498,8 +498,9 @@ def test_section_that_stands_twice_is_refused(tmp_path):
         load_config(path)
 
 
-def test_name_of_our_network_before_the_modules_moved_is_understood(write):
-    config = load_config(write(model={"module": "models.tabular"}))
+@pytest.mark.parametrize("old_name", ["models.tabular", "kubetfx.models.tabular"])
+def test_names_that_our_network_had_before_are_understood(write, old_name):
+    config = load_config(write(model={"module": old_name}))
 
     assert config.model.module == DEFAULT_MODULE
 

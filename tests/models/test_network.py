@@ -3,7 +3,7 @@ import pytest
 
 from kubetfx.config.data import FeaturesConfig
 from kubetfx.config.model import ModelConfig
-from kubetfx.models import tabular
+from kubetfx.models.network import build_model
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -23,7 +23,7 @@ def test_numbers_are_standard_scores_over_the_cells_that_are_there(multiclass, r
 
 def test_column_with_missing_cells_has_an_indicator_and_no_other_has(multiclass, rows, odd_names):
     numeric = multiclass.transform(rows)["numeric"]
-    optional = [name for name in multiclass.features.numeric if name in multiclass.features.optional]
+    optional = [column.name for column in multiclass.features.by_type["numeric"] if column.is_optional]
 
     assert optional == ["bill", odd_names["integer"]]
     assert numeric.shape == (len(rows), len(multiclass.features.numeric) + 2)
@@ -174,7 +174,7 @@ def test_number_that_training_has_no_value_of_is_finite(odd_table, value):
 
 
 def build(preprocessed, *, num_outputs: int, **model):
-    return tabular.build_model(
+    return build_model(
         preprocessed.output,
         model=ModelConfig.model_validate(model),
         features=FeaturesConfig(hash_buckets=16),

@@ -1,0 +1,114 @@
+"""The column of a table that says where pictures are.
+
+A path is seen from the folder of the file that lists it. The pictures are read by components/data/image_reading.py.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from kubetfx.components.data import tables
+from kubetfx.components.data.table_profile import Column, TableProfile
+from kubetfx.config.data import DataConfig
+from kubetfx.config.section import nearest
+from kubetfx.errors import ConfigError, DataError
+from kubetfx.serving.image_folders import is_picture
+from kubetfx.storage import is_url
+
+FOUND = "every value is the path of a picture"
+
+
+def with_pictures(
+    profile: TableProfile, files: tables.TableFiles, data: DataConfig, *, named: Sequence[str]
+) -> TableProfile:
+    """The profile of a table, in which the column of pictures says that it is one.
+
+    Args:
+        profile: what the scan found.
+        files: the table.
+        data: the section.
+        named: `features.image`. Empty: it is looked for among the columns of text; what lies in a bucket has none.
+
+    Raises:
+        ConfigError: there is no column of that name, it holds no text, or several columns are of pictures.
+        DataError: the table lies in a bucket, and a column of pictures is named.
+    """
+    if named and any(is_url(path) for path in files.paths):
+        raise DataError(
+            f"Pictures are read from the file system. Received: features.image: {named[0]}, of a table in a bucket, "
+            f"{data.path}. Mount the bucket (gcsfuse, mountpoint-s3) or copy it here, and give that path."
+        )
+    if named:
+        return _marked(profile, _named(profile, named[0]), "as configured")
+    candidates = [c for c in profile.columns if c.type == "string" and c.num_values and c.name != data.label]
+    found = [column for column in candidates if _is_of_pictures(column, files, data)]
+    if len(found) > 1:
+        names = [column.name for column in found]
+        raise ConfigError(
+            f"A table has one column of images at most. Received: {', '.join(names)}. Name it, features.image: "
+            f"[{names[0]}]; and leave the others out, data.drop: [{', '.join(names[1:])}]."
+        )
+    return _marked(profile, found[0], FOUND) if found else profile
+
+
+def picture_column(profile: TableProfile) -> Column | None:
+    """The column of pictures, if there is one."""
+    return next((column for column in profile.columns if column.picture_reason), None)
+
+
+def _named(profile: TableProfile, name: str) -> Column:
+    if name not in profile.names:
+        raise ConfigError(
+            f"features.image: the data has no column {name!r}.{nearest(name, profile.names)} "
+            f"Known: {', '.join(profile.names)}."
+        )
+    column = profile.column(name)
+    if column.type != "string":
+        raise ConfigError(f"features.image: a column of paths is needed here. Received: {name!r}, which holds numbers.")
+    return column
+
+
+def _marked(profile: TableProfile, column: Column, reason: str) -> TableProfile:
+    columns = [replace(c, picture_reason=reason) if c.name == column.name else c for c in profile.columns]
+    return TableProfile(tuple(columns), profile.num_rows)
+
+
+def _is_of_pictures(column: Column, files: tables.TableFiles, data: DataConfig) -> bool:
+    """Whether every value is the path of a picture; most columns are ruled out by their first value."""
+    if any(is_url(path) for path in files.paths):
+        return False
+    if column.values and not all(is_picture(str(value)) for value in column.values):
+        return False
+    return all(is_picture(name) and os.path.isfile(path) for name, path in values_of(column, files, data))
+
+
+def values_of(column: Column, files: tables.TableFiles, data: DataConfig) -> Iterator[tuple[str, str]]:
+    """Each value of a column of paths, and where the file is; missing cells left out."""
+    for file in files.paths:
+        for block in tables.read_blocks(file, [column], file_format=files.format, data=data):
+            for name in block.column(column.name).drop_null().to_pylist():
+                yield name, place_of(name, table=file)
+
+
+def place_of(name: str, *, table: str) -> str:
+    """Where a picture is.
+
+    Args:
+        name: the cell.
+        table: path of the file that the cell is in.
+    """
+    return os.path.join(os.path.dirname(table), name)
+
+
+def fingerprint(column: Column, files: tables.TableFiles, data: DataConfig) -> str:
+    """Changes with the names, sizes and times of the pictures of a table: what the cache goes by."""
+    digest = hashlib.sha256()
+    for name, path in values_of(column, files, data):
+        try:
+            status = os.stat(path)
+            state: tuple[int, int] | None = (status.st_size, status.st_mtime_ns)
+        except OSError:
+            state = None
+        digest.update(repr((name, state)).encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()

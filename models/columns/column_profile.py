@@ -1,0 +1,74 @@
+"""What a scan of the data finds out about a column: what a column type chooses by."""
+
+import re
+from dataclasses import dataclass, field
+from typing import Literal
+
+MIN_ROWS_OF_IDENTIFIER = 20
+COUNTS_MEAN = 0.3
+"""Whole numbers are counts whose mean is less than so far from the lowest, as a share of their range. Values that are
+used evenly have it at 0.5."""
+_IDENTIFIER_NAME = re.compile(r"(^|_)(id|uuid|guid|key|index|rownum|row_?id)$|Id$|ID$|^Unnamed: 0$", re.ASCII)
+
+CellType = Literal["int64", "float", "string"]
+
+
+@dataclass(frozen=True)
+class ColumnProfile:
+    """What a scan found out about a column."""
+
+    name: str
+    type: CellType
+    num_values: int = 0
+    """Cells that are not missing."""
+    num_distinct: int | None = 0
+    """None: more than MAX_DISTINCT, or a float column, of which no role hangs on it."""
+    values_repeat: bool = False
+    """Whether some value was seen twice, as far as MAX_UNIQUE allows to tell. Not looked at for a float column."""
+    minimum: float | None = None
+    maximum: float | None = None
+    """Of the values of an int64 or float column."""
+    mean: float | None = None
+    """Of the values of an int64 column."""
+    values: tuple[int | str, ...] = field(default=(), repr=False)
+    """The distinct values, sorted, where they were counted."""
+    num_decimals: int | None = None
+    """Distinct values of a float column; None: more than MAX_DISTINCT, or in several files."""
+    picture_reason: str | None = None
+    """Why the column is one of pictures, in words; None: it is not."""
+
+    def why_useless(self, num_rows: int) -> str | None:
+        """Why nothing can be learned from the values as such, in words; None: something can.
+
+        Args:
+            num_rows: rows of the table.
+        """
+        if self.num_values == 0:
+            return "it has no value"
+        if self.num_values == num_rows and (self.num_distinct == 1 or self._is_one_number):
+            return "it has the same value in every row"
+        if self.type == "float" or self.values_repeat or self.num_values < MIN_ROWS_OF_IDENTIFIER:
+            return None
+        if self.type == "string" or _IDENTIFIER_NAME.search(self.name) or self._is_row_number:
+            return "it has a different value in every row: an identifier"
+        return None
+
+    @property
+    def are_counts(self) -> bool:
+        """Whether whole numbers say how many, and not which: they begin at 0 or 1, and their mean lies near that end.
+
+        Codes (a month, an hour, a class of three) are used about evenly, or begin somewhere else (a year, a zip code).
+        """
+        lowest, highest, mean = self.minimum, self.maximum, self.mean
+        if lowest not in (0, 1) or highest is None or mean is None:
+            return False
+        return mean - lowest < COUNTS_MEAN * (highest - lowest)
+
+    @property
+    def _is_one_number(self) -> bool:
+        return self.minimum is not None and self.minimum == self.maximum
+
+    @property
+    def _is_row_number(self) -> bool:
+        lowest, highest = self.minimum, self.maximum
+        return lowest is not None and highest is not None and highest - lowest + 1 == self.num_values

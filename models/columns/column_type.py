@@ -1,0 +1,124 @@
+"""What a column type is. A type speaks for all of its columns at once: the graph has the same few operations for five
+columns as for two thousand, in Transform, in training and in serving.
+
+Nothing here imports TensorFlow, and the types that kubetfx has import it in the methods that need it: SchemaGen and
+the check before a run only choose.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from kubetfx.config.data import FeaturesConfig
+from kubetfx.models.columns.column_profile import CellType, ColumnProfile
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+    import tensorflow_transform as tft
+
+    from kubetfx.config.model import ModelConfig
+
+MISSING_INTEGER = -(2**63)
+"""Stands for a missing cell of an integer column where there is no NaN: tf.Example's int64."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column that the model looks at, as the schema has it."""
+
+    name: str
+    type: CellType
+    is_optional: bool = False
+    """Whether it had missing cells when the schema was made."""
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """Keras layers from the features of a type to a vector."""
+
+    inputs: "Mapping[str, keras.KerasTensor]"
+    """By name of the feature."""
+    vector: "keras.KerasTensor"
+    """(batch, any) float32."""
+
+
+class ColumnType:
+    """A kind of columns: which columns are of it, and what becomes of them.
+
+    A type of one's own is a subclass in a module beside pipeline.yaml, named under `features.types`. It is asked before
+    kubetfx's own; docs/decisions/0017-columns.md says why it is made this way.
+    """
+
+    tag: ClassVar[str] = ""
+    """Of a column in the schema. Empty: the type is the user's, and the tag is where it is found."""
+    cells: ClassVar[frozenset[CellType]] = frozenset({"int64", "float", "string"})
+    """What its columns can hold."""
+
+    def choose(self, column: ColumnProfile, *, num_rows: int, config: FeaturesConfig) -> str | None:
+        """Whether a column is of this type.
+
+        Args:
+            column: what the scan of the data found.
+            num_rows: rows of the table.
+            config: the section `features`; a column that it names has the type that it says.
+
+        Returns:
+            The reason in words, or None: it is not.
+        """
+        raise NotImplementedError
+
+    def preprocess(
+        self, inputs: "Mapping[str, tf.Tensor]", columns: Sequence[Column], config: FeaturesConfig
+    ) -> "dict[str, tf.Tensor]":
+        """Raw columns to features, for TensorFlow Transform: in training and in the served graph alike.
+
+        Args:
+            inputs: the columns of the table, each (batch, 1). A missing cell is NaN, "" or MISSING_INTEGER.
+            columns: those of this type, at least one; integers come last.
+            config: the section `features`.
+
+        Returns:
+            Features of a fixed shape, each (batch, ...), by a name that no other type has.
+        """
+        raise NotImplementedError
+
+    def encode(
+        self, transform_output: "tft.TFTransformOutput", *, model: "ModelConfig", features: FeaturesConfig
+    ) -> Encoding | None:
+        """Features to a vector, which models/network.py joins with those of the other types.
+
+        Args:
+            transform_output: says which features there are, their shapes and vocabularies.
+            model: the section `model`.
+            features: the section `features`.
+
+        Returns:
+            None: there are no columns of this type.
+        """
+        raise NotImplementedError
+
+    def positions(self, columns: Sequence[Column]) -> dict[str, list[tuple[str, int]]] | None:
+        """Where each column is among the features: names of features, and dimensions of them.
+
+        The report shuffles a column there to measure its importance. None: a feature is of several columns, or that is
+        not known; the model is then asked with raw columns, which takes longer.
+        """
+        return None
+
+    def served_name(self, column: Column) -> str:
+        """Name of a column in the signature `serving_default`, whose inputs are each (batch,)."""
+        return column.name
+
+
+def integers_last(columns: Sequence[Column]) -> tuple[Column, ...]:
+    """The order that `preprocess` has the columns in."""
+    return tuple(sorted(columns, key=lambda column: column.type == "int64"))
+
+
+def concatenated(inputs: "Mapping[str, Any]", columns: Sequence[Column], cell_type: CellType) -> "tf.Tensor | None":
+    """Columns of a type of cells side by side, (batch, columns); None if there are none."""
+    import tensorflow as tf
+
+    names = [column.name for column in columns if column.type == cell_type]
+    return tf.concat([inputs[name] for name in names], axis=1) if names else None

@@ -1,0 +1,50 @@
+"""Images: decoded to pixels of one size, then a convolutional network, whose feature maps' means are the vector.
+
+An image takes no part in preprocessing: models/image_decoding.py decodes its bytes, in training and in the served model
+alike. What else only images have hangs on this type: augmentation and fine-tuning (models/image_training.py), and the
+signatures of the exported model that Grad-CAM and embeddings ask (models/image_export.py).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from kubetfx.config.data import FeaturesConfig
+from kubetfx.models.columns.column_profile import ColumnProfile
+from kubetfx.models.columns.column_type import Column, ColumnType, Encoding
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+    import tensorflow_transform as tft
+
+    from kubetfx.config.model import ModelConfig
+
+
+class Image(ColumnType):
+    """The encoded bytes of JPEG, PNG, BMP, GIF or WebP. A table has one such column at most."""
+
+    tag = "image"
+    cells = frozenset({"string"})
+
+    def choose(self, column: ColumnProfile, *, num_rows: int, config: FeaturesConfig) -> str | None:
+        """Whether the ExampleGen found files of pictures in it."""
+        return column.picture_reason
+
+    def preprocess(
+        self, inputs: "Mapping[str, tf.Tensor]", columns: Sequence[Column], config: FeaturesConfig
+    ) -> "dict[str, tf.Tensor]":
+        """Nothing: see above."""
+        return {}
+
+    def encode(
+        self, transform_output: "tft.TFTransformOutput", *, model: "ModelConfig", features: FeaturesConfig
+    ) -> Encoding | None:
+        """The mean of each feature map of models/image.py's network."""
+        from kubetfx.models.features import read_features
+        from kubetfx.models.image import encode_pixels
+
+        columns = read_features(transform_output.raw_metadata.schema).by_type
+        return encode_pixels(model) if self.tag in columns else None
+
+    def served_name(self, column: Column) -> str:
+        """REST takes and gives base64 where a name ends in _bytes."""
+        return f"{column.name}_bytes"

@@ -1,0 +1,66 @@
+"""Which column types there are: kubetfx's own, in the order in which they are asked, and before them the user's."""
+
+from collections.abc import Iterable
+
+from kubetfx.errors import ConfigError
+from kubetfx.models.columns.category import Hashed, Vocabulary
+from kubetfx.models.columns.column_type import ColumnType
+from kubetfx.models.columns.image import Image
+from kubetfx.models.columns.number import Number
+from kubetfx.user_code import load_object
+
+COLUMN_TYPES: tuple[ColumnType, ...] = (Image(), Number(), Vocabulary(), Hashed())
+"""A column is of the first that takes it; a network joins what they encode in this order."""
+
+USER_TYPE = "type:"
+"""Begins the tag of a column of the user's type; behind it stands `module:class`."""
+
+
+def types_by_tag(references: Iterable[str] = ()) -> dict[str, ColumnType]:
+    """The types by the tag that the schema has for each.
+
+    Args:
+        references: of the user's types, `module:class`.
+
+    Raises:
+        ConfigError: there is no such class, or it is none of a column type.
+    """
+    own = {f"{USER_TYPE}{reference}": _load(reference) for reference in references}
+    return own | {column_type.tag: column_type for column_type in COLUMN_TYPES}
+
+
+def type_of(tag: str) -> ColumnType:
+    """The type that a tag of a schema stands for.
+
+    Raises:
+        ConfigError: it is the user's, and there is no such class.
+    """
+    return _load(tag.removeprefix(USER_TYPE)) if is_users(tag) else COLUMN_TYPES[_TAGS[tag]]
+
+
+def is_users(tag: str) -> bool:
+    """Whether a tag is that of a type of the user's."""
+    return tag.startswith(USER_TYPE)
+
+
+def is_tag(tag: str) -> bool:
+    """Whether a tag in a schema is that of a column type."""
+    return is_users(tag) or tag in _TAGS
+
+
+def rank(tag: str) -> int:
+    """Where a type comes in the order of all: the user's before kubetfx's own."""
+    return -1 if is_users(tag) else _TAGS[tag]
+
+
+_TAGS = {column_type.tag: number for number, column_type in enumerate(COLUMN_TYPES)}
+
+
+def _load(reference: str) -> ColumnType:
+    found = load_object(reference, key="features.types")
+    if not (isinstance(found, type) and issubclass(found, ColumnType)):
+        raise ConfigError(
+            f"features.types: a column type is a subclass of kubetfx.models.columns.column_type.ColumnType. Received: "
+            f"{reference}, which is {found!r}. Derive the class from it."
+        )
+    return found()

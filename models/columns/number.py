@@ -1,0 +1,102 @@
+"""Numbers: standard scores, and a flag for each missing cell."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from kubetfx.config.data import FeaturesConfig
+from kubetfx.models.columns.column_profile import ColumnProfile
+from kubetfx.models.columns.column_type import MISSING_INTEGER, Column, ColumnType, Encoding, concatenated
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+    import tensorflow_transform as tft
+
+    from kubetfx.config.model import ModelConfig
+
+NUMERIC = "numeric"
+
+MAX_DEVIATIONS = 10.0
+"""Scaled numbers are clipped to so many standard deviations: an outlier in a request doesn't drown the other
+columns."""
+
+
+class Number(ColumnType):
+    """Decimal numbers, and whole numbers of which there are many. An infinite number counts as missing."""
+
+    tag = "numeric"
+    cells = frozenset({"int64", "float"})
+
+    def choose(self, column: ColumnProfile, *, num_rows: int, config: FeaturesConfig) -> str | None:
+        """By the type of the cells, and by how many distinct whole numbers there are and what they look like."""
+        if column.name in config.numeric:
+            return "as configured"
+        if column.name in config.categorical or column.why_useless(num_rows):
+            return None
+        if column.type == "float":
+            return "decimal numbers"
+        if column.type == "string":
+            return None
+        if column.num_distinct is None or column.num_distinct > config.integer_categories:
+            return "whole numbers"
+        if column.num_distinct == 2:
+            return "two values, which a number tells apart as well"
+        return "counts: small numbers prevail" if column.are_counts else None
+
+    def preprocess(
+        self, inputs: "Mapping[str, tf.Tensor]", columns: Sequence[Column], config: FeaturesConfig
+    ) -> "dict[str, tf.Tensor]":
+        """`numeric`, (batch, columns + those of them with missing cells in training) float32: standard scores, 0 where
+        missing, and a 1 for each missing cell."""
+        import tensorflow as tf
+        import tensorflow_transform as tft
+
+        numbers = _numbers(inputs, columns)
+        is_known = tf.math.is_finite(numbers)
+        mean = _zero_if_unknown(tft.mean(numbers, reduce_instance_dims=False))
+        deviation = _zero_if_unknown(tf.sqrt(tft.var(numbers, reduce_instance_dims=False)))
+        scores = tf.math.divide_no_nan(tf.where(is_known, numbers, mean) - mean, deviation)
+        scaled = tf.cast(tf.clip_by_value(scores, -MAX_DEVIATIONS, MAX_DEVIATIONS), tf.float32)
+        optional = [index for index, column in enumerate(columns) if column.is_optional]
+        if not optional:
+            return {NUMERIC: scaled}
+        is_missing = tf.cast(tf.gather(tf.logical_not(is_known), optional, axis=1), tf.float32)
+        return {NUMERIC: tf.concat([scaled, is_missing], axis=1)}
+
+    def encode(
+        self, transform_output: "tft.TFTransformOutput", *, model: "ModelConfig", features: FeaturesConfig
+    ) -> Encoding | None:
+        """The scores as they are."""
+        import keras
+
+        spec = transform_output.transformed_feature_spec().get(NUMERIC)
+        if spec is None:
+            return None
+        numbers = keras.Input((spec.shape[0],), name=NUMERIC, dtype="float32")
+        return Encoding({NUMERIC: numbers}, numbers)
+
+    def positions(self, columns: Sequence[Column]) -> dict[str, list[tuple[str, int]]]:
+        """The score, and the flag of a column that has one."""
+        positions = {column.name: [(NUMERIC, index)] for index, column in enumerate(columns)}
+        for index, column in enumerate((c for c in columns if c.is_optional), start=len(columns)):
+            positions[column.name].append((NUMERIC, index))
+        return positions
+
+
+def _numbers(inputs: "Mapping[str, tf.Tensor]", columns: Sequence[Column]) -> "tf.Tensor":
+    """(batch, columns) float64; NaN where a cell is missing."""
+    import tensorflow as tf
+
+    parts = []
+    if (floats := concatenated(inputs, columns, "float")) is not None:
+        parts.append(tf.cast(floats, tf.float64))
+    if (integers := concatenated(inputs, columns, "int64")) is not None:
+        nan = tf.constant(float("nan"), tf.float64)
+        parts.append(tf.where(tf.equal(integers, MISSING_INTEGER), nan, tf.cast(integers, tf.float64)))
+    return tf.concat(parts, axis=1)
+
+
+def _zero_if_unknown(statistic: "tf.Tensor") -> "tf.Tensor":
+    """A column may have values in other splits only."""
+    import tensorflow as tf
+
+    return tf.where(tf.math.is_finite(statistic), statistic, tf.zeros_like(statistic))

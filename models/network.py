@@ -1,0 +1,125 @@
+"""The network: what the column types encode, side by side, then hidden layers and the output for the label.
+
+A module of the user's (`model.module`) has `preprocessing_fn` and `build_model` in place of these.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from kubetfx.config.data import FeaturesConfig
+from kubetfx.config.model import ModelConfig
+from kubetfx.models.columns import known_types
+from kubetfx.models.columns.column_type import Encoding
+from kubetfx.models.features import LABEL, Features, read_features, read_schema
+
+
+def preprocessing_fn(inputs: Mapping[str, tf.Tensor], custom_config: Mapping[str, Any]) -> dict[str, tf.Tensor]:
+    """Raw columns to features, for TFX's Transform.
+
+    Args:
+        inputs: the columns of the schema, each (batch, 1). Missing cells are NaN, "" or MISSING_INTEGER.
+        custom_config: `schema_path` of the annotated schema, and `features`, that section of the config.
+
+    Returns:
+        What the column types make of the columns; and `label`, (batch, 1), the int64 index of the class, -1 for one
+        that the schema does not know, or the float32 number.
+    """
+    features = read_features(read_schema(custom_config["schema_path"]))
+    config = FeaturesConfig.model_validate(custom_config["features"])
+    outputs = {LABEL: label_index(inputs[features.label], classes=features.classes)}
+    for tag, columns in features.by_type.items():
+        outputs |= known_types.type_of(tag).preprocess(inputs, columns, config)
+    return outputs
+
+
+def feature_positions(features: Features) -> dict[str, list[tuple[str, int]]] | None:
+    """Where each column is found among what preprocessing_fn returns: names of features, and dimensions of them.
+
+    None: a column type does not say. The user's are not asked: their module may not be where the report is made.
+    """
+    positions: dict[str, list[tuple[str, int]]] = {}
+    for tag, columns in features.by_type.items():
+        own = None if known_types.is_users(tag) else known_types.type_of(tag).positions(columns)
+        if own is None:
+            return None
+        positions |= own
+    return positions
+
+
+def build_model(
+    transform_output: tft.TFTransformOutput, *, model: ModelConfig, features: FeaturesConfig, num_outputs: int
+) -> keras.Model:
+    """The network over what preprocessing_fn returns.
+
+    Returns:
+        A model from the features to (batch, num_outputs) float32 without an activation: logits, or the standardised
+        number.
+    """
+    return join(encode(transform_output, model=model, features=features), model=model, num_outputs=num_outputs)
+
+
+def encode(transform_output: tft.TFTransformOutput, *, model: ModelConfig, features: FeaturesConfig) -> list[Encoding]:
+    """What each column type that there are columns of makes of its features."""
+    types = known_types.types_by_tag(features.types).values()
+    encodings = [column_type.encode(transform_output, model=model, features=features) for column_type in types]
+    return [encoding for encoding in encodings if encoding is not None]
+
+
+def join(encodings: Sequence[Encoding], *, model: ModelConfig, num_outputs: int) -> keras.Model:
+    """What column types encode, side by side, then the hidden layers and the output.
+
+    Args:
+        encodings: of the types that there are columns of, at least one.
+        model: the section `model`: its hidden layers.
+        num_outputs: classes, or 1.
+    """
+    vectors = [encoding.vector for encoding in encodings]
+    hidden = keras.layers.Concatenate(name="features")(vectors) if len(vectors) > 1 else vectors[0]
+    for number, units in enumerate(model.hidden_units, start=1):
+        hidden = keras.layers.Dense(units, use_bias=not model.batch_normalization, name=f"hidden_{number}")(hidden)
+        if model.batch_normalization:
+            hidden = keras.layers.BatchNormalization(name=f"normalized_{number}")(hidden)
+        hidden = keras.layers.Activation(model.activation, name=f"activated_{number}")(hidden)
+        if model.dropout:
+            hidden = keras.layers.Dropout(model.dropout, name=f"dropped_{number}")(hidden)
+    inputs = {name: tensor for encoding in encodings for name, tensor in encoding.inputs.items()}
+    outputs = keras.layers.Dense(num_outputs, dtype="float32", name="output")(hidden)
+    return keras.Model(inputs, outputs, name="network")
+
+
+def with_head(network: keras.Model, *, labels: np.ndarray, is_classifier: bool) -> keras.Model:
+    """A network with the last step to what clients read: probabilities, or values in the label's own unit.
+
+    Args:
+        network: of `build_model`.
+        labels: of the training rows: a value's mean and deviation are theirs.
+        is_classifier: or a regression.
+    """
+    if is_classifier:
+        outputs = keras.layers.Softmax(dtype="float32", name="probabilities")(network.output)
+    else:
+        outputs = keras.layers.Rescaling(
+            scale=float(labels.std(dtype=np.float64)) or 1.0,
+            offset=float(labels.mean(dtype=np.float64)),
+            dtype="float32",
+            name="value",
+        )(network.output)
+    return keras.Model(network.input, outputs, name=network.name)
+
+
+def label_index(label: tf.Tensor, *, classes: Sequence[str]) -> tf.Tensor:
+    """The index of each label's class, -1 for an unknown one, (batch, 1) int64; without classes the number itself."""
+    if not classes:
+        return tf.cast(label, tf.float32)
+    text = label if label.dtype == tf.string else tf.strings.as_string(label)
+    matches = tf.equal(text, tf.constant([classes]))
+    return tf.where(
+        tf.reduce_any(matches, axis=1, keepdims=True),
+        tf.argmax(tf.cast(matches, tf.int8), axis=1, output_type=tf.int64)[:, tf.newaxis],
+        tf.constant(-1, tf.int64),
+    )
