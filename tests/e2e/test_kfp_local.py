@@ -188,7 +188,9 @@ def test_docker_needs_the_package(new_penguins):
     refused = new_penguins.run("--docker")
 
     assert refused.exit_code == 2
-    assert "Received: --docker and --on local. Add --on kfp-local." in refused.document["error"]["message"]
+    assert (
+        "--docker requires --on kfp-local. Received: --docker and --on local." in refused.document["error"]["message"]
+    )
 
 
 def test_docker_that_starts_no_container_is_told_with_what_to_do(new_penguins, tmp_path, monkeypatch):
