@@ -10,6 +10,7 @@ from kubetfx.config.training import TrainingConfig
 from kubetfx.errors import TrainingError
 from kubetfx.models import training
 from kubetfx.models.network import build_model, with_head
+from kubetfx.models.training_rows import TrainingRows
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -29,7 +30,7 @@ def trained(multiclass, rows, precision: str) -> keras.Model:
     config = TrainingConfig(mixed_precision=precision, learning_rate=0.01)
     features = multiclass.transform(rows)
     labels = features.pop("label").reshape(-1)
-    train = training.TrainingRows(len(rows), labels, {**features, "label": labels}, tf.data.Dataset.range(1))
+    train = TrainingRows(len(rows), labels, {**features, "label": labels}, tf.data.Dataset.range(1))
     keras.utils.set_random_seed(1)
     with training.precision(config):
         network = build_model(
