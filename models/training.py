@@ -10,11 +10,10 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -28,16 +27,18 @@ from kubetfx.config.model import DEFAULT_MODULE, ModelConfig
 from kubetfx.config.training import TrainingConfig
 from kubetfx.errors import TrainingError
 from kubetfx.models import image_training
-from kubetfx.models.examples import count_rows, files_in, first_rows, read_blocks
+from kubetfx.models.examples import files_in, first_rows
 from kubetfx.models.export import export_model
 from kubetfx.models.features import IMAGE, LABEL, Features, read_features, read_schema
 from kubetfx.models.image import ImagePart, build_augmentation
 from kubetfx.models.image_cache import ImageRows, load_images
 from kubetfx.models.image_export import ImageInput
 from kubetfx.models.network import with_head
-from kubetfx.models.raw_inputs import Packed, RawInputs
+from kubetfx.models.optimization import class_weights, compile_model, early_stopping, own_callbacks, schedule_callbacks
+from kubetfx.models.raw_inputs import RawInputs
 from kubetfx.models.training_checkpoint import Checkpoint, discard, read_progress
 from kubetfx.models.training_record import TrainingRecorder, history_document
+from kubetfx.models.training_rows import TrainingRows, load_rows, preprocessing
 
 VALIDATION_ROWS = 4_096
 """Rows of a batch of validation, at least."""
@@ -45,75 +46,8 @@ VALIDATION_IMAGES = 256
 """Images of a batch of validation."""
 CONTENT_HASH = "content_hash"
 """Column that a folder of images has for each."""
-SHUFFLE_ROWS = 100_000
-"""Rows of the shuffle buffer when the data does not fit `training.cache_bytes`."""
-
-Arrays = dict[str, np.ndarray]
-Transformed = Callable[[Packed], dict[str, tf.Tensor]]
-
-
-@dataclass(frozen=True)
-class TrainingRows:
-    """Examples of a split after preprocessing: in memory, or read from their files in each epoch."""
-
-    num_rows: int
-    labels: np.ndarray
-    """(rows,) int64 index of the class or float32 number."""
-    arrays: Arrays | None
-    """Features and label by name, (rows, ...); None when they are larger than the cache."""
-    stream: tf.data.Dataset
-    """Batches of features and label in the order of the files."""
-
-    def batches(self, batch_size: int, *, shuffle_seed: int | None = None, epochs: int | None = 1) -> tf.data.Dataset:
-        """(features, label) batches, in an order that depends on nothing but the seed and the number of the epoch.
-
-        Args:
-            batch_size: rows of a batch; the last one of an epoch may have fewer.
-            shuffle_seed: None: in the order of the files.
-            epochs: one after the other; None: without end. Keras makes four iterators for each epoch of a dataset that
-                ends, which takes longer than a small network.
-        """
-        if self.arrays is not None:
-            tensors = {name: tf.constant(array) for name, array in self.arrays.items()}
-            indices = _batches_of_indices(self.num_rows, batch_size, shuffle_seed=shuffle_seed)
-            dataset = indices.repeat(epochs).map(
-                lambda rows: {name: tf.gather(tensor, rows) for name, tensor in tensors.items()},
-                num_parallel_calls=tf.data.AUTOTUNE,
-            )
-        else:
-            dataset = self.stream.unbatch()
-            if shuffle_seed is not None:
-                dataset = dataset.shuffle(SHUFFLE_ROWS, seed=shuffle_seed)
-            dataset = dataset.batch(batch_size).repeat(epochs)
-        return dataset.map(lambda row: (row, row.pop(LABEL)), num_parallel_calls=tf.data.AUTOTUNE).prefetch(
-            tf.data.AUTOTUNE
-        )
-
-    def shuffled_batches(self, batch_size: int, *, seed: int, epochs: range) -> tf.data.Dataset:
-        """Batches without end: each epoch in another order, which depends on the seed alone."""
-        return self.batches(batch_size, shuffle_seed=seed, epochs=None)
-
-    def validation_batches(self, batch_size: int) -> tf.data.Dataset:
-        """Batches in the order of the files, again and again."""
-        return self.batches(batch_size, epochs=None)
-
-
 Rows = TrainingRows | ImageRows
 """What a network is trained on: the second where a column has images."""
-
-
-def _batches_of_indices(num_rows: int, batch_size: int, *, shuffle_seed: int | None) -> tf.data.Dataset:
-    """Indices of the rows of each batch, in another order in each epoch: all at once, since tf.data's own shuffling of
-    single elements takes longer than a small network."""
-
-    def of_epoch(seed: tf.Tensor) -> tf.data.Dataset:
-        indices = tf.range(num_rows, dtype=tf.int64)
-        if shuffle_seed is not None:
-            indices = tf.random.experimental.stateless_shuffle(indices, seed=[shuffle_seed, seed])
-        return tf.data.Dataset.range(0, num_rows, batch_size).map(lambda start: indices[start : start + batch_size])
-
-    batches = tf.data.Dataset.random(seed=shuffle_seed or 0, rerandomize_each_iteration=True).take(1).flat_map(of_epoch)
-    return batches.apply(tf.data.experimental.assert_cardinality(math.ceil(num_rows / batch_size)))
 
 
 @dataclass(frozen=True)
@@ -204,14 +138,14 @@ def _load(work: _Work) -> tuple[Rows, Rows]:
     cache_bytes = work.training.cache_bytes
     raw_spec = work.transform_output.raw_feature_spec()
     inputs = RawInputs({name: spec for name, spec in raw_spec.items() if name != work.image_column})
-    preprocess = _preprocessing(inputs, work.transform_output.transform_features_layer())
+    preprocess = preprocessing(inputs, work.transform_output.transform_features_layer())
     splits = files_in(*work.fn_args.train_files), files_in(*work.fn_args.eval_files)
     if work.image_column is None:
-        train, validation = (_load_rows(files, inputs, preprocess, cache_bytes=cache_bytes) for files in splits)
+        train, validation = (load_rows(files, inputs, preprocess, cache_bytes=cache_bytes) for files in splits)
         return train, validation
     found: list[ImageRows] = []
     for files in splits:
-        others = dict(_load_rows(files, inputs, preprocess, cache_bytes=sys.maxsize).arrays or {})
+        others = dict(load_rows(files, inputs, preprocess, cache_bytes=sys.maxsize).arrays or {})
         labels = others.pop(LABEL).reshape(-1)
         left = cache_bytes - sum(rows.decoded_bytes for rows in found if rows.pixels is not None)
         images = load_images(
@@ -284,7 +218,11 @@ def _train_phase(
 ) -> int:
     """Train until the phase's last epoch, or until it stops early; the number of its best epoch in the history."""
     training = phase.training
-    _compile(trained, training, train=train, is_classifier=bool(work.features.classes))
+    is_classifier = bool(work.features.classes)
+    has_one_hot_labels = is_classifier and isinstance(trained, image_training.TrainedNetwork)
+    compile_model(
+        trained, training, labels=train.labels, is_classifier=is_classifier, has_one_hot_labels=has_one_hot_labels
+    )
     stopping = early_stopping(training)
     others = [stopping, *schedule_callbacks(training)]
     checkpoint = Checkpoint(
@@ -315,7 +253,7 @@ def _train_phase(
         validation_steps=math.ceil(validation.num_rows / validation_batch),
         initial_epoch=done,
         epochs=last,
-        callbacks=[keras.callbacks.TerminateOnNaN(), *others, recorder, checkpoint],
+        callbacks=[keras.callbacks.TerminateOnNaN(), *others, *own_callbacks(training), recorder, checkpoint],
         class_weight=class_weights(training, train.labels, classes=work.features.classes),
         verbose=2,
     )
@@ -369,110 +307,3 @@ def check_finite(history: dict[str, list[float]], training: TrainingConfig) -> N
                 f"The loss is not a number. Received: {losses[0]}, in validation {losses[1]}, in epoch {epoch}. "
                 f"Lower training.learning_rate, which is {training.learning_rate:g}."
             )
-
-
-def _preprocessing(inputs: RawInputs, transform: keras.layers.Layer) -> Transformed:
-    """From packed blocks to features and label: traced once, for all splits."""
-
-    @tf.function(input_signature=[inputs.signature])
-    def preprocess(packed: Packed) -> dict[str, tf.Tensor]:
-        return dict(transform(inputs.unpack(packed)))
-
-    return preprocess
-
-
-def _load_rows(files: list[str], inputs: RawInputs, preprocess: Transformed, *, cache_bytes: int) -> TrainingRows:
-    num_rows = count_rows(files)
-    labels: np.ndarray | None = None
-    arrays: Arrays | None = None
-    start = num_bytes = 0
-    for block in read_blocks(files, inputs.columns):
-        found = {name: tensor.numpy() for name, tensor in preprocess(inputs.pack(block)).items()}
-        if labels is None:
-            labels = np.empty(num_rows, found[LABEL].dtype)
-            num_bytes = num_rows * sum(array[:1].nbytes for array in found.values())
-            if num_bytes <= cache_bytes:
-                arrays = {name: np.empty((num_rows, *array.shape[1:]), array.dtype) for name, array in found.items()}
-        rows = slice(start, start + block.num_rows)
-        labels[rows] = found[LABEL].reshape(-1)
-        for name, array in (arrays or {}).items():
-            array[rows] = found[name]
-        start += block.num_rows
-    assert labels is not None  # TableExampleGen refuses a split without a row
-    where = (
-        f"in memory ({num_bytes:,} bytes)" if arrays is not None else "read in each epoch: over training.cache_bytes"
-    )
-    logging.info("%d rows, %s.", num_rows, where)
-    return TrainingRows(num_rows, labels, arrays, _stream(files, inputs, preprocess))
-
-
-def _stream(files: list[str], inputs: RawInputs, preprocess: Transformed) -> tf.data.Dataset:
-    packed = tf.data.Dataset.from_generator(
-        lambda: (inputs.pack(block) for block in read_blocks(files, inputs.columns)), output_signature=inputs.signature
-    )
-    return packed.map(preprocess, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
-
-
-def _compile(model: keras.Model, training: TrainingConfig, *, train: Rows, is_classifier: bool) -> None:
-    optimizer = make_optimizer(training, num_steps=math.ceil(train.num_rows / training.batch_size) * training.epochs)
-    if isinstance(model, image_training.TrainedNetwork) and is_classifier:  # whose labels are probabilities
-        loss: Any = keras.losses.CategoricalCrossentropy(label_smoothing=training.label_smoothing)
-        metrics: list[Any] = [keras.metrics.CategoricalAccuracy(name="accuracy")]
-    elif is_classifier:
-        loss = keras.losses.SparseCategoricalCrossentropy()
-        metrics = [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
-    else:
-        variance = float(train.labels.var(dtype=np.float64)) or 1.0
-
-        def loss(y_true: Any, y_pred: Any) -> Any:
-            """Mean squared error as a share of the label's variance: the same learning rate suits every unit."""
-            return keras.losses.mean_squared_error(y_true, y_pred) / variance
-
-        metrics = [keras.metrics.MeanAbsoluteError(name="mean_absolute_error")]
-    # The layers of augmentation have operations that XLA lacks, and what is deterministic is not compiled by it anyway.
-    model.compile(optimizer=optimizer, loss=loss, weighted_metrics=metrics, jit_compile=False)
-    model.optimizer.build(model.trainable_variables)
-    model.train_function = None  # of the phase before
-
-
-def make_optimizer(training: TrainingConfig, *, num_steps: int) -> keras.optimizers.Optimizer:
-    """The optimizer and its schedule, over all steps of all epochs."""
-    rate: Any = training.learning_rate
-    if training.schedule.kind == "cosine":
-        rate = keras.optimizers.schedules.CosineDecay(training.learning_rate, decay_steps=num_steps)
-    optimizers = {
-        "adam": keras.optimizers.Adam,
-        "adamw": keras.optimizers.AdamW,
-        "rmsprop": keras.optimizers.RMSprop,
-        "sgd": keras.optimizers.SGD,
-    }
-    return optimizers[training.optimizer](learning_rate=rate)
-
-
-def early_stopping(training: TrainingConfig) -> keras.callbacks.EarlyStopping:
-    """It also restores the best weights, so it is there when nothing is to stop early."""
-    stopping = training.early_stopping
-    return keras.callbacks.EarlyStopping(
-        monitor="val_loss",
-        patience=stopping.patience if stopping.enabled else training.epochs,
-        min_delta=stopping.min_delta,
-        restore_best_weights=True,
-    )
-
-
-def schedule_callbacks(training: TrainingConfig) -> list[keras.callbacks.Callback]:
-    """What lowers the learning rate between epochs."""
-    schedule = training.schedule
-    if schedule.kind != "reduce_on_plateau":
-        return []
-    return [keras.callbacks.ReduceLROnPlateau(monitor="val_loss", factor=schedule.factor, patience=schedule.patience)]
-
-
-def class_weights(training: TrainingConfig, labels: np.ndarray, *, classes: tuple[str, ...]) -> dict[int, float] | None:
-    """Weight of each class by index; None if all weigh the same."""
-    if training.class_weights == "none" or not classes:
-        return None
-    if training.class_weights == "balanced":
-        counts = np.bincount(labels.astype(np.int64), minlength=len(classes))
-        return {index: len(labels) / (len(classes) * max(int(count), 1)) for index, count in enumerate(counts)}
-    return {index: training.class_weights.get(name, 1.0) for index, name in enumerate(classes)}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kubetfx.models.training import TrainingRows
+from kubetfx.models.training_rows import TrainingRows
 
 NUM_ROWS, BATCH_SIZE = 23, 5
 

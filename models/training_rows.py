@@ -1,0 +1,130 @@
+"""The rows of a split as a network is trained on them: preprocessed once and kept in memory, or read in each epoch."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from kubetfx.models.examples import count_rows, read_blocks
+from kubetfx.models.features import LABEL
+from kubetfx.models.raw_inputs import Packed, RawInputs
+
+SHUFFLE_ROWS = 100_000
+"""Rows of the shuffle buffer when the data does not fit `training.cache_bytes`."""
+
+Arrays = dict[str, np.ndarray]
+Transformed = Callable[[Packed], dict[str, tf.Tensor]]
+
+
+@dataclass(frozen=True)
+class TrainingRows:
+    """Examples of a split after preprocessing: in memory, or read from their files in each epoch."""
+
+    num_rows: int
+    labels: np.ndarray
+    """(rows,) int64 index of the class or float32 number."""
+    arrays: Arrays | None
+    """Features and label by name, (rows, ...); None when they are larger than the cache."""
+    stream: tf.data.Dataset
+    """Batches of features and label in the order of the files."""
+
+    def batches(self, batch_size: int, *, shuffle_seed: int | None = None, epochs: int | None = 1) -> tf.data.Dataset:
+        """(features, label) batches, in an order that depends on nothing but the seed and the number of the epoch.
+
+        Args:
+            batch_size: rows of a batch; the last one of an epoch may have fewer.
+            shuffle_seed: None: in the order of the files.
+            epochs: one after the other; None: without end. Keras makes four iterators for each epoch of a dataset that
+                ends, which takes longer than a small network.
+        """
+        if self.arrays is not None:
+            tensors = {name: tf.constant(array) for name, array in self.arrays.items()}
+            indices = _batches_of_indices(self.num_rows, batch_size, shuffle_seed=shuffle_seed)
+            dataset = indices.repeat(epochs).map(
+                lambda rows: {name: tf.gather(tensor, rows) for name, tensor in tensors.items()},
+                num_parallel_calls=tf.data.AUTOTUNE,
+            )
+        else:
+            dataset = self.stream.unbatch()
+            if shuffle_seed is not None:
+                dataset = dataset.shuffle(SHUFFLE_ROWS, seed=shuffle_seed)
+            dataset = dataset.batch(batch_size).repeat(epochs)
+        return dataset.map(lambda row: (row, row.pop(LABEL)), num_parallel_calls=tf.data.AUTOTUNE).prefetch(
+            tf.data.AUTOTUNE
+        )
+
+    def shuffled_batches(self, batch_size: int, *, seed: int, epochs: range) -> tf.data.Dataset:
+        """Batches without end: each epoch in another order, which depends on the seed alone."""
+        return self.batches(batch_size, shuffle_seed=seed, epochs=None)
+
+    def validation_batches(self, batch_size: int) -> tf.data.Dataset:
+        """Batches in the order of the files, again and again."""
+        return self.batches(batch_size, epochs=None)
+
+
+def preprocessing(inputs: RawInputs, transform: keras.layers.Layer) -> Transformed:
+    """From packed blocks to features and label: traced once, for all splits."""
+
+    @tf.function(input_signature=[inputs.signature])
+    def preprocess(packed: Packed) -> dict[str, tf.Tensor]:
+        return dict(transform(inputs.unpack(packed)))
+
+    return preprocess
+
+
+def load_rows(files: list[str], inputs: RawInputs, preprocess: Transformed, *, cache_bytes: int) -> TrainingRows:
+    """Preprocess the rows of a split.
+
+    Args:
+        files: of its examples.
+        inputs: which columns are read, and how they are packed.
+        preprocess: what `preprocessing` made.
+        cache_bytes: rows that take more are not kept, and read again in each epoch.
+    """
+    num_rows = count_rows(files)
+    labels: np.ndarray | None = None
+    arrays: Arrays | None = None
+    start = num_bytes = 0
+    for block in read_blocks(files, inputs.columns):
+        found = {name: tensor.numpy() for name, tensor in preprocess(inputs.pack(block)).items()}
+        if labels is None:
+            labels = np.empty(num_rows, found[LABEL].dtype)
+            num_bytes = num_rows * sum(array[:1].nbytes for array in found.values())
+            if num_bytes <= cache_bytes:
+                arrays = {name: np.empty((num_rows, *array.shape[1:]), array.dtype) for name, array in found.items()}
+        rows = slice(start, start + block.num_rows)
+        labels[rows] = found[LABEL].reshape(-1)
+        for name, array in (arrays or {}).items():
+            array[rows] = found[name]
+        start += block.num_rows
+    assert labels is not None  # TableExampleGen refuses a split without a row
+    where = (
+        f"in memory ({num_bytes:,} bytes)" if arrays is not None else "read in each epoch: over training.cache_bytes"
+    )
+    logging.info("%d rows, %s.", num_rows, where)
+    return TrainingRows(num_rows, labels, arrays, _stream(files, inputs, preprocess))
+
+
+def _stream(files: list[str], inputs: RawInputs, preprocess: Transformed) -> tf.data.Dataset:
+    packed = tf.data.Dataset.from_generator(
+        lambda: (inputs.pack(block) for block in read_blocks(files, inputs.columns)), output_signature=inputs.signature
+    )
+    return packed.map(preprocess, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def _batches_of_indices(num_rows: int, batch_size: int, *, shuffle_seed: int | None) -> tf.data.Dataset:
+    """Indices of the rows of each batch, in another order in each epoch: all at once, since tf.data's own shuffling of
+    single elements takes longer than a small network."""
+
+    def of_epoch(seed: tf.Tensor) -> tf.data.Dataset:
+        indices = tf.range(num_rows, dtype=tf.int64)
+        if shuffle_seed is not None:
+            indices = tf.random.experimental.stateless_shuffle(indices, seed=[shuffle_seed, seed])
+        return tf.data.Dataset.range(0, num_rows, batch_size).map(lambda start: indices[start : start + batch_size])
+
+    batches = tf.data.Dataset.random(seed=shuffle_seed or 0, rerandomize_each_iteration=True).take(1).flat_map(of_epoch)
+    return batches.apply(tf.data.experimental.assert_cardinality(math.ceil(num_rows / batch_size)))
