@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -35,6 +34,7 @@ from kubetfx.models.image import ImagePart, build_augmentation
 from kubetfx.models.image_cache import ImageRows, load_images
 from kubetfx.models.image_export import ImageInput
 from kubetfx.models.network import with_head
+from kubetfx.models.optimization import class_weights, compile_model, early_stopping, own_callbacks, schedule_callbacks
 from kubetfx.models.raw_inputs import RawInputs
 from kubetfx.models.training_checkpoint import Checkpoint, discard, read_progress
 from kubetfx.models.training_record import TrainingRecorder, history_document
@@ -46,8 +46,6 @@ VALIDATION_IMAGES = 256
 """Images of a batch of validation."""
 CONTENT_HASH = "content_hash"
 """Column that a folder of images has for each."""
-
-
 Rows = TrainingRows | ImageRows
 """What a network is trained on: the second where a column has images."""
 
@@ -220,7 +218,11 @@ def _train_phase(
 ) -> int:
     """Train until the phase's last epoch, or until it stops early; the number of its best epoch in the history."""
     training = phase.training
-    _compile(trained, training, train=train, is_classifier=bool(work.features.classes))
+    is_classifier = bool(work.features.classes)
+    has_one_hot_labels = is_classifier and isinstance(trained, image_training.TrainedNetwork)
+    compile_model(
+        trained, training, labels=train.labels, is_classifier=is_classifier, has_one_hot_labels=has_one_hot_labels
+    )
     stopping = early_stopping(training)
     others = [stopping, *schedule_callbacks(training)]
     checkpoint = Checkpoint(
@@ -251,7 +253,7 @@ def _train_phase(
         validation_steps=math.ceil(validation.num_rows / validation_batch),
         initial_epoch=done,
         epochs=last,
-        callbacks=[keras.callbacks.TerminateOnNaN(), *others, recorder, checkpoint],
+        callbacks=[keras.callbacks.TerminateOnNaN(), *others, *own_callbacks(training), recorder, checkpoint],
         class_weight=class_weights(training, train.labels, classes=work.features.classes),
         verbose=2,
     )
@@ -305,68 +307,3 @@ def check_finite(history: dict[str, list[float]], training: TrainingConfig) -> N
                 f"The loss is not a number. Received: {losses[0]}, in validation {losses[1]}, in epoch {epoch}. "
                 f"Lower training.learning_rate, which is {training.learning_rate:g}."
             )
-
-
-def _compile(model: keras.Model, training: TrainingConfig, *, train: Rows, is_classifier: bool) -> None:
-    optimizer = make_optimizer(training, num_steps=math.ceil(train.num_rows / training.batch_size) * training.epochs)
-    if isinstance(model, image_training.TrainedNetwork) and is_classifier:  # whose labels are probabilities
-        loss: Any = keras.losses.CategoricalCrossentropy(label_smoothing=training.label_smoothing)
-        metrics: list[Any] = [keras.metrics.CategoricalAccuracy(name="accuracy")]
-    elif is_classifier:
-        loss = keras.losses.SparseCategoricalCrossentropy()
-        metrics = [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
-    else:
-        variance = float(train.labels.var(dtype=np.float64)) or 1.0
-
-        def loss(y_true: Any, y_pred: Any) -> Any:
-            """Mean squared error as a share of the label's variance: the same learning rate suits every unit."""
-            return keras.losses.mean_squared_error(y_true, y_pred) / variance
-
-        metrics = [keras.metrics.MeanAbsoluteError(name="mean_absolute_error")]
-    # The layers of augmentation have operations that XLA lacks, and what is deterministic is not compiled by it anyway.
-    model.compile(optimizer=optimizer, loss=loss, weighted_metrics=metrics, jit_compile=False)
-    model.optimizer.build(model.trainable_variables)
-    model.train_function = None  # of the phase before
-
-
-def make_optimizer(training: TrainingConfig, *, num_steps: int) -> keras.optimizers.Optimizer:
-    """The optimizer and its schedule, over all steps of all epochs."""
-    rate: Any = training.learning_rate
-    if training.schedule.kind == "cosine":
-        rate = keras.optimizers.schedules.CosineDecay(training.learning_rate, decay_steps=num_steps)
-    optimizers = {
-        "adam": keras.optimizers.Adam,
-        "adamw": keras.optimizers.AdamW,
-        "rmsprop": keras.optimizers.RMSprop,
-        "sgd": keras.optimizers.SGD,
-    }
-    return optimizers[training.optimizer](learning_rate=rate)
-
-
-def early_stopping(training: TrainingConfig) -> keras.callbacks.EarlyStopping:
-    """It also restores the best weights, so it is there when nothing is to stop early."""
-    stopping = training.early_stopping
-    return keras.callbacks.EarlyStopping(
-        monitor="val_loss",
-        patience=stopping.patience if stopping.enabled else training.epochs,
-        min_delta=stopping.min_delta,
-        restore_best_weights=True,
-    )
-
-
-def schedule_callbacks(training: TrainingConfig) -> list[keras.callbacks.Callback]:
-    """What lowers the learning rate between epochs."""
-    schedule = training.schedule
-    if schedule.kind != "reduce_on_plateau":
-        return []
-    return [keras.callbacks.ReduceLROnPlateau(monitor="val_loss", factor=schedule.factor, patience=schedule.patience)]
-
-
-def class_weights(training: TrainingConfig, labels: np.ndarray, *, classes: tuple[str, ...]) -> dict[int, float] | None:
-    """Weight of each class by index; None if all weigh the same."""
-    if training.class_weights == "none" or not classes:
-        return None
-    if training.class_weights == "balanced":
-        counts = np.bincount(labels.astype(np.int64), minlength=len(classes))
-        return {index: len(labels) / (len(classes) * max(int(count), 1)) for index, count in enumerate(counts)}
-    return {index: training.class_weights.get(name, 1.0) for index, name in enumerate(classes)}

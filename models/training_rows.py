@@ -1,7 +1,4 @@
-"""Rows of a split for training: preprocessed once and kept in memory if they fit, or read in each epoch.
-
-Rows with images are models/image_cache.py's.
-"""
+"""The rows of a split as a network is trained on them: preprocessed once and kept in memory, or read in each epoch."""
 
 import math
 from collections.abc import Callable
@@ -18,6 +15,7 @@ from kubetfx.models.raw_inputs import Packed, RawInputs
 
 SHUFFLE_ROWS = 100_000
 """Rows of the shuffle buffer when the data does not fit `training.cache_bytes`."""
+
 Arrays = dict[str, np.ndarray]
 Transformed = Callable[[Packed], dict[str, tf.Tensor]]
 
@@ -68,20 +66,6 @@ class TrainingRows:
         return self.batches(batch_size, epochs=None)
 
 
-def _batches_of_indices(num_rows: int, batch_size: int, *, shuffle_seed: int | None) -> tf.data.Dataset:
-    """Indices of the rows of each batch, in another order in each epoch: all at once, since tf.data's own shuffling of
-    single elements takes longer than a small network."""
-
-    def of_epoch(seed: tf.Tensor) -> tf.data.Dataset:
-        indices = tf.range(num_rows, dtype=tf.int64)
-        if shuffle_seed is not None:
-            indices = tf.random.experimental.stateless_shuffle(indices, seed=[shuffle_seed, seed])
-        return tf.data.Dataset.range(0, num_rows, batch_size).map(lambda start: indices[start : start + batch_size])
-
-    batches = tf.data.Dataset.random(seed=shuffle_seed or 0, rerandomize_each_iteration=True).take(1).flat_map(of_epoch)
-    return batches.apply(tf.data.experimental.assert_cardinality(math.ceil(num_rows / batch_size)))
-
-
 def preprocessing(inputs: RawInputs, transform: keras.layers.Layer) -> Transformed:
     """From packed blocks to features and label: traced once, for all splits."""
 
@@ -93,13 +77,13 @@ def preprocessing(inputs: RawInputs, transform: keras.layers.Layer) -> Transform
 
 
 def load_rows(files: list[str], inputs: RawInputs, preprocess: Transformed, *, cache_bytes: int) -> TrainingRows:
-    """Preprocess a split.
+    """Preprocess the rows of a split.
 
     Args:
-        files: of the split, which has a row at least.
-        inputs: the columns to read.
-        preprocess: of `preprocessing`.
-        cache_bytes: features and labels of up to so much are kept in memory.
+        files: of its examples.
+        inputs: which columns are read, and how they are packed.
+        preprocess: what `preprocessing` made.
+        cache_bytes: rows that take more are not kept, and read again in each epoch.
     """
     num_rows = count_rows(files)
     labels: np.ndarray | None = None
@@ -130,3 +114,17 @@ def _stream(files: list[str], inputs: RawInputs, preprocess: Transformed) -> tf.
         lambda: (inputs.pack(block) for block in read_blocks(files, inputs.columns)), output_signature=inputs.signature
     )
     return packed.map(preprocess, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def _batches_of_indices(num_rows: int, batch_size: int, *, shuffle_seed: int | None) -> tf.data.Dataset:
+    """Indices of the rows of each batch, in another order in each epoch: all at once, since tf.data's own shuffling of
+    single elements takes longer than a small network."""
+
+    def of_epoch(seed: tf.Tensor) -> tf.data.Dataset:
+        indices = tf.range(num_rows, dtype=tf.int64)
+        if shuffle_seed is not None:
+            indices = tf.random.experimental.stateless_shuffle(indices, seed=[shuffle_seed, seed])
+        return tf.data.Dataset.range(0, num_rows, batch_size).map(lambda start: indices[start : start + batch_size])
+
+    batches = tf.data.Dataset.random(seed=shuffle_seed or 0, rerandomize_each_iteration=True).take(1).flat_map(of_epoch)
+    return batches.apply(tf.data.experimental.assert_cardinality(math.ceil(num_rows / batch_size)))

@@ -60,6 +60,7 @@ class Definition:
             "features": config.features.model_dump(mode="json"),
             # so that an edit of a module is not taken from the cache
             "module_digest": "".join(map(_module_digest, (self._module, *config.features.type_modules))),
+            **_digest_of_training(config),
         }
         self._components: list[BaseNode] = []
 
@@ -285,6 +286,13 @@ def _read_frozen_schema(config: PipelineConfig) -> str | None:
     except text_format.ParseError as error:
         raise ConfigError(f"data.schema_file is no schema. Received: {path}, where {error}.") from None
     return text
+
+
+def _digest_of_training(config: PipelineConfig) -> dict[str, str]:
+    """Of the user's own loss and callbacks; nothing where there are none."""
+    names = [name for name in (config.training.loss, *config.training.callbacks) if name]
+    modules = sorted({name.partition(":")[0] for name in names})
+    return {"training_digest": "".join(map(_module_digest, modules))} if modules else {}
 
 
 def _metrics_digest(config: PipelineConfig) -> str:

@@ -40,7 +40,10 @@ def check(config: PipelineConfig) -> table_profile.TableProfile | image_files.Im
         DataError: the table cannot be read, or its label cannot be learned.
         UsageError: the workspace or the push directory cannot be written, or the server of the push is not there.
     """
-    _check_module(config.model.module)
+    _check_module(config.model.module, key="model.module")
+    _check_module(config.training.loss, key="training.loss")
+    for name in config.training.callbacks:
+        _check_module(name, key="training.callbacks")
     for name in config.evaluation.own_metrics:
         find_metric(name, task=config.model.task)
     _check_writable(config.workspace_path, section="workspace")
@@ -99,21 +102,38 @@ def _check_images(config: PipelineConfig) -> image_files.ImageFiles:
     return found
 
 
-def _check_module(module: str | None) -> None:
-    if module is None:
+def _check_module(reference: str | None, *, key: str) -> None:
+    """Whether a module can be found and parsed, and has the name that `module:name` asks for. It is not executed."""
+    if reference is None:
         return
+    module, _, name = reference.partition(":")
     try:
         spec = importlib.util.find_spec(module)
         problem = None if spec else "there is no such module"
         if spec and spec.origin and spec.origin.endswith(".py"):
-            ast.parse(Path(spec.origin).read_text(encoding="utf-8"), filename=spec.origin)
+            tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"), filename=spec.origin)
+            if name and name not in (defined := _defined_in(tree)):
+                problem = f"it has no {name!r}{nearest(name, defined)}"
     except Exception as error:  # importing a parent package runs code of the user
         problem = f"{type(error).__name__}: {error}"
     if problem:
         raise ConfigError(
-            f"model.module cannot be imported. Received: {module!r} ({problem}). "
+            f"{key} cannot be imported. Received: {reference!r} ({problem}). "
             "Give the import path of a module that is installed or stands beside pipeline.yaml, without .py."
         )
+
+
+def _defined_in(tree: ast.Module) -> list[str]:
+    """Names at the top of a module."""
+    names: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.append(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names += [alias.asname or alias.name for alias in node.names]
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.append(node.id)
+    return names
 
 
 def _check_push_directory(place: Location) -> None:

@@ -163,7 +163,8 @@ class PipelineConfig(Section):
         found = {"model.module": network} if network not in (None, DEFAULT_MODULE) else {}
         found |= {f"features.types: {module}": module for module in self.features.type_modules}
         found |= {f"evaluation: {name}": name.partition(":")[0] for name in self.evaluation.own_metrics}
-        named = {"definition": self.definition, "data.source": self.data.source}
+        named = {"definition": self.definition, "data.source": self.data.source, "training.loss": self.training.loss}
+        named |= {f"training.callbacks: {name}": name for name in self.training.callbacks}
         return found | {key: name.partition(":")[0] for key, name in named.items() if name}
 
     @property

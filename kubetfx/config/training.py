@@ -54,6 +54,12 @@ class TrainingConfig(Section):
     """Initial learning rate."""
     schedule: LearningRateSchedule = LearningRateSchedule()
     early_stopping: EarlyStopping = EarlyStopping()
+    loss: str | None = None
+    """Your own loss, as `module:name`: a function of labels and predictions, both (rows, ...), to (rows,), or a
+    keras.losses.Loss. Labels are indices of classes, of images probabilities (rows, classes), or values. Default: cross
+    entropy; of a regression, mean squared error."""
+    callbacks: tuple[str, ...] = ()
+    """Your own callbacks, as `module:name`: classes derived from keras.callbacks.Callback, made without arguments."""
     class_weights: Literal["none", "balanced"] | dict[str, Annotated[float, Field(gt=0)]] = "none"
     """`balanced`: inversely proportional to the frequency of the class. Or a weight by class name."""
     seed: int = Field(0, ge=0)

@@ -10,6 +10,7 @@ from kubetfx.config.training import TrainingConfig
 from kubetfx.errors import TrainingError
 from kubetfx.models import training
 from kubetfx.models.network import build_model, with_head
+from kubetfx.models.optimization import compile_model
 from kubetfx.models.training_rows import TrainingRows
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -40,7 +41,7 @@ def trained(multiclass, rows, precision: str) -> keras.Model:
             num_outputs=len(multiclass.features.classes),
         )
         model = with_head(network, labels=labels, is_classifier=True)
-    training._compile(model, config, train=train, is_classifier=True)
+    compile_model(model, config, labels=labels, is_classifier=True, has_one_hot_labels=False)
     model.fit(train.batches(32), epochs=3, verbose=0)
     return model
 

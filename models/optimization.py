@@ -1,0 +1,142 @@
+"""How a network learns: its loss, the optimizer and its schedule, early stopping, and the weights of classes."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from kubetfx.config.training import TrainingConfig
+from kubetfx.errors import ConfigError
+from kubetfx.user_code import load_object
+
+Loss = Callable[[Any, Any], Any]
+
+
+def compile_model(
+    model: keras.Model, training: TrainingConfig, *, labels: np.ndarray, is_classifier: bool, has_one_hot_labels: bool
+) -> None:
+    """Give a model its loss, metrics and optimizer.
+
+    Args:
+        model: from features to probabilities (batch, classes), or to values (batch, 1).
+        training: the section of the config.
+        labels: (rows,) of training.
+        is_classifier: or a regression.
+        has_one_hot_labels: whether labels come as probabilities (batch, classes), as those of images do.
+
+    Raises:
+        ConfigError: the loss of the config is no function.
+    """
+    num_steps = math.ceil(len(labels) / training.batch_size) * training.epochs
+    metric: keras.metrics.Metric
+    if not is_classifier:
+        metric = keras.metrics.MeanAbsoluteError(name="mean_absolute_error")
+    elif has_one_hot_labels:
+        metric = keras.metrics.CategoricalAccuracy(name="accuracy")
+    else:
+        metric = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
+    loss = own_loss(training) or _loss(training, labels, is_classifier=is_classifier, is_one_hot=has_one_hot_labels)
+    # The layers of augmentation have operations that XLA lacks, and what is deterministic is not compiled by it anyway.
+    optimizer = make_optimizer(training, num_steps=num_steps)
+    model.compile(optimizer=optimizer, loss=loss, weighted_metrics=[metric], jit_compile=False)
+    model.optimizer.build(model.trainable_variables)
+    model.train_function = None  # of the phase before
+
+
+def _loss(training: TrainingConfig, labels: np.ndarray, *, is_classifier: bool, is_one_hot: bool) -> Any:
+    if is_classifier and is_one_hot:
+        return keras.losses.CategoricalCrossentropy(label_smoothing=training.label_smoothing)
+    if is_classifier:
+        return keras.losses.SparseCategoricalCrossentropy()
+    variance = float(labels.var(dtype=np.float64)) or 1.0
+
+    def loss(y_true: Any, y_pred: Any) -> Any:
+        """Mean squared error as a share of the label's variance: the same learning rate suits every unit."""
+        return keras.losses.mean_squared_error(y_true, y_pred) / variance
+
+    return loss
+
+
+def own_loss(training: TrainingConfig) -> Loss | None:
+    """The user's loss, if the config names one.
+
+    Raises:
+        ConfigError: it cannot be imported, or is no function.
+    """
+    if training.loss is None:
+        return None
+    loss: Any = load_object(training.loss, key="training.loss")
+    if isinstance(loss, type):
+        loss = loss()
+    if not callable(loss):
+        raise ConfigError(
+            "training.loss is a function of labels and predictions, or a keras.losses.Loss. Received: "
+            f"{training.loss}, which is a {type(loss).__name__}."
+        )
+    found: Loss = loss
+    return found
+
+
+def own_callbacks(training: TrainingConfig) -> list[keras.callbacks.Callback]:
+    """The user's callbacks, made anew.
+
+    Raises:
+        ConfigError: one cannot be imported, or is no callback.
+    """
+    return [_own_callback(name) for name in training.callbacks]
+
+
+def _own_callback(name: str) -> keras.callbacks.Callback:
+    named: Any = load_object(name, key="training.callbacks")
+    callback = named if isinstance(named, keras.callbacks.Callback) else named() if callable(named) else named
+    if not isinstance(callback, keras.callbacks.Callback):
+        raise ConfigError(
+            f"training.callbacks are classes derived from keras.callbacks.Callback, or functions that return one. "
+            f"Received: {name}, which gives a {type(callback).__name__}."
+        )
+    return callback
+
+
+def make_optimizer(training: TrainingConfig, *, num_steps: int) -> keras.optimizers.Optimizer:
+    """The optimizer and its schedule, over all steps of all epochs."""
+    rate: Any = training.learning_rate
+    if training.schedule.kind == "cosine":
+        rate = keras.optimizers.schedules.CosineDecay(training.learning_rate, decay_steps=num_steps)
+    optimizers = {
+        "adam": keras.optimizers.Adam,
+        "adamw": keras.optimizers.AdamW,
+        "rmsprop": keras.optimizers.RMSprop,
+        "sgd": keras.optimizers.SGD,
+    }
+    return optimizers[training.optimizer](learning_rate=rate)
+
+
+def early_stopping(training: TrainingConfig) -> keras.callbacks.EarlyStopping:
+    """It also restores the best weights, so it is there when nothing is to stop early."""
+    stopping = training.early_stopping
+    return keras.callbacks.EarlyStopping(
+        monitor="val_loss",
+        patience=stopping.patience if stopping.enabled else training.epochs,
+        min_delta=stopping.min_delta,
+        restore_best_weights=True,
+    )
+
+
+def schedule_callbacks(training: TrainingConfig) -> list[keras.callbacks.Callback]:
+    """What lowers the learning rate between epochs."""
+    schedule = training.schedule
+    if schedule.kind != "reduce_on_plateau":
+        return []
+    return [keras.callbacks.ReduceLROnPlateau(monitor="val_loss", factor=schedule.factor, patience=schedule.patience)]
+
+
+def class_weights(training: TrainingConfig, labels: np.ndarray, *, classes: tuple[str, ...]) -> dict[int, float] | None:
+    """Weight of each class by index; None if all weigh the same."""
+    if training.class_weights == "none" or not classes:
+        return None
+    if training.class_weights == "balanced":
+        counts = np.bincount(labels.astype(np.int64), minlength=len(classes))
+        return {index: len(labels) / (len(classes) * max(int(count), 1)) for index, count in enumerate(counts)}
+    return {index: training.class_weights.get(name, 1.0) for index, name in enumerate(classes)}
