@@ -142,7 +142,7 @@ def _sparse(array: pa.Array, dtype: tf.DType) -> tf.SparseTensor:
 
 
 def _cast(array: pa.Array, dtype: tf.DType, name: str) -> pa.Array:
-    if array.null_count == len(array):  # a column without a value is of any type
+    if array.null_count == len(array):  # a column without a value has a type by chance
         return pa.nulls(len(array), _ARROW[dtype])
     try:
         return array if array.type == _ARROW[dtype] else array.cast(_ARROW[dtype])

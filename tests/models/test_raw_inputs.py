@@ -78,6 +78,13 @@ def test_missing_cell_without_a_default_is_refused():
         inputs.pack(BLOCK)
 
 
+def test_column_without_any_value_is_of_the_type_that_the_schema_says():
+    inputs = RawInputs({"empty": tf.io.FixedLenFeature([1], tf.string, "")})
+    block = pa.RecordBatch.from_pydict({"empty": pa.nulls(3, pa.float64())})
+
+    assert inputs.unpack(inputs.pack(block))["empty"].numpy().tolist() == [[b""], [b""], [b""]]
+
+
 def test_column_of_another_type_than_the_schema_says_is_refused():
     inputs = RawInputs({"island": tf.io.FixedLenFeature([1], tf.int64, 0)})
 
