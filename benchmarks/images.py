@@ -178,9 +178,8 @@ def _paths_in(pattern: str, folder: Path) -> list[Path]:
 
 def _labels(pattern: str) -> np.ndarray:
     """Index of the class of each image of a split."""
-    records = tf.data.TFRecordDataset(tf.io.gfile.glob(pattern), "GZIP").as_numpy_iterator()
-    names = [tf.train.Example.FromString(record).features.feature["label"].bytes_list.value[0] for record in records]
-    return np.array([int(name.decode().removeprefix("class-")) for name in names])
+    names = [name for block in read_blocks(files_in(pattern), ["label"]) for name in block.column("label").to_pylist()]
+    return np.array([int(name.removeprefix("class-")) for name in names])
 
 
 def _network(model: ModelConfig) -> Any:
@@ -213,7 +212,7 @@ def _train(pattern: str, model: ModelConfig, *, cache_bytes: int) -> None:
     with _determinism():
         options: dict[str, Any] = {"column": "image", "hash_column": "content_hash", "features": {}}
         options |= {"labels": _labels(pattern), "model": model, "max_pixels": 10**8}
-        rows = load_images([pattern], cache_bytes=cache_bytes, **options)
+        rows = load_images(files_in(pattern), cache_bytes=cache_bytes, **options)
         network = _network(model)
         _compile(network, TrainingConfig())
         batches = rows.shuffled_batches(BATCH, seed=0, epochs=range(EPOCHS))
