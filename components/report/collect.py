@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import pyarrow as pa
 from absl import logging
 from tensorflow_metadata.proto.v0 import schema_pb2
 
@@ -21,7 +20,6 @@ from kubetfx.components.data.image_notes import notes_on
 from kubetfx.components.report import data_facts, training_facts, verdict
 from kubetfx.components.report.facts import Data, Evaluation, Facts, Interval, Metric, Push, Quality, Settings, Slice
 from kubetfx.components.report.previous import Previous
-from kubetfx.models.examples import files_in
 
 if TYPE_CHECKING:  # it imports TensorFlow
     from kubetfx.components.report.predictions import Predictions
@@ -151,6 +149,7 @@ class _Collector:
         from kubetfx.components.report import intervals
         from kubetfx.components.report import predictions as predicting
         from kubetfx.components.report import quality_facts as quality
+        from kubetfx.models.examples import files_in
 
         seed = self._settings.seed
         files = files_in(examples / split_folder(EVAL))
@@ -282,7 +281,7 @@ def _rows_by_slice(
 
     groups = [tuple(sorted((spec,) if isinstance(spec, str) else spec)) for spec in specs]
     names = sorted({name for group in groups for name in group if name in model.facts.columns})
-    texts = predicting.texts(sample.rows.filter(pa.array(predictions.known)), names)
+    texts = predicting.texts(sample.rows.take(np.flatnonzero(predictions.known)), names)
     found: dict[str, list[int]] = {}
     for group in groups:
         if not set(group) <= set(names):

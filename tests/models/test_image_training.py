@@ -176,7 +176,7 @@ def test_network_computes_with_16_bits_and_is_augmented_and_answers_with_32(proj
 def test_images_of_this_process_alone_count_for_the_speed(project):
     """A training that was killed goes on with the history of all epochs."""
     rows = load_images(
-        [project.pattern("train")],
+        files_in(project.pattern("train")),
         column="image",
         hash_column="content_hash",
         labels=np.arange(120),
@@ -209,7 +209,7 @@ def test_network_learns_from_images_that_are_decoded_in_each_epoch(project, tmp_
 def test_order_depends_on_the_seed_and_the_epoch_alone(project, monkeypatch, cache_bytes, encoded_bytes):
     monkeypatch.setattr(image_rows, "ENCODED_BYTES", encoded_bytes)
     rows = load_images(
-        [project.pattern("train")],
+        files_in(project.pattern("train")),
         column="image",
         hash_column="content_hash",
         labels=np.arange(120),
