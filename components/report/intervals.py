@@ -5,13 +5,15 @@ the accumulator of the metric takes how often a row was drawn for its weight.
 """
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kubetfx.components.evaluation.metric import Metric, value_of
 from kubetfx.components.report.facts import Interval
-from kubetfx.components.report.predictions import Predictions
+
+if TYPE_CHECKING:  # it imports Arrow, and `kubetfx runs` shows what was found without it
+    from kubetfx.components.report.predictions import Predictions
 
 BOOTSTRAP_REPETITIONS = 200
 BOOTSTRAP_CELLS = 40_000_000
@@ -40,7 +42,9 @@ def wilson(share: float, rows: int) -> Interval | None:
     return Interval(lower=min(lower, share), upper=max(upper, share), method="wilson")  # but for rounding it holds
 
 
-def bootstrap(metric: Metric, predictions: Predictions, *, value: float, total_rows: int, seed: int) -> Interval | None:
+def bootstrap(
+    metric: Metric, predictions: "Predictions", *, value: float, total_rows: int, seed: int
+) -> Interval | None:
     """Percentile bootstrap of a metric: its spread over samples of the rows drawn with replacement.
 
     The spread is laid around the value of all rows, from which that of the sample may differ a little, and is as much
@@ -77,7 +81,7 @@ def bootstrap(metric: Metric, predictions: Predictions, *, value: float, total_r
     )
 
 
-def _point_and_samples(metric: Metric, predictions: Predictions, seed: int) -> tuple[float, Array]:
+def _point_and_samples(metric: Metric, predictions: "Predictions", seed: int) -> tuple[float, Array]:
     """The metric of the rows, and of the samples, (samples,)."""
     accumulator = metric.make_accumulator(top_k=1)
     labels, outputs = predictions.labels, predictions.outputs

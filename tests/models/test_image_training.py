@@ -20,6 +20,7 @@ from kubetfx.config.model import AugmentationConfig, ModelConfig
 from kubetfx.config.training import FineTuneConfig
 from kubetfx.errors import ConfigError, TrainingError
 from kubetfx.models import image_cache as image_rows
+from kubetfx.models.examples import files_in
 from kubetfx.models.image import (
     ImagePart,
     backbone_names,
