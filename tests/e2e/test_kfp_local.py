@@ -72,6 +72,7 @@ def test_it_pushes_the_model_of_the_plain_local_run(on_kfp_local, penguins):
     assert pushed_files(project) == pushed_files(penguins)
 
 
+@pytest.mark.long
 def test_fused_nodes_push_the_model_that_a_task_per_node_pushes(on_kfp_local, unfused_on_kfp_local):
     project, _ = on_kfp_local
     fused, unfused = pushed_tensors(project), pushed_tensors(unfused_on_kfp_local)

@@ -33,7 +33,14 @@ def run(folder: Path, workspace: Path, *arguments: str, exit_code: int = 0) -> d
     return document
 
 
-@pytest.mark.parametrize("name", sorted(path.parent.name for path in EXTENDING.glob("*/pipeline.yaml")))
+NAMES = sorted(path.parent.name for path in EXTENDING.glob("*/pipeline.yaml"))
+SHORT = ("component", "source")
+"""Run by `make test`; `make test-all` runs all."""
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in SHORT else pytest.param(name, marks=pytest.mark.long) for name in NAMES]
+)
 def test_example_runs_and_reaches_its_thresholds(name: str, tmp_path: Path) -> None:
     found = run(EXTENDING / name, tmp_path / "workspace")
 
@@ -42,7 +49,7 @@ def test_example_runs_and_reaches_its_thresholds(name: str, tmp_path: Path) -> N
     assert found["pushed_version"]
 
 
-@pytest.mark.parametrize("name", sorted(path.parent.name for path in EXTENDING.glob("*/pipeline.yaml")))
+@pytest.mark.parametrize("name", NAMES)
 def test_example_compiles_to_a_package_without_faults(name: str, tmp_path: Path) -> None:
     package = tmp_path / "package.yaml"
     overrides = {"data.path": "s3://team/data", "serving.push_directory": "s3://team/models"}
@@ -52,7 +59,7 @@ def test_example_compiles_to_a_package_without_faults(name: str, tmp_path: Path)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", sorted(path.parent.name for path in EXTENDING.glob("*/pipeline.yaml")))
+@pytest.mark.parametrize("name", NAMES)
 def test_package_of_the_example_runs(name: str, tmp_path: Path) -> None:
     found = run(EXTENDING / name, tmp_path / "workspace", "--on", "kfp-local")
 
