@@ -6,11 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from kubetfx.artifacts import SCHEMA
+from kubetfx.artifacts import SCHEMA, split_folder
 from kubetfx.config.pipeline import PipelineConfig
+from kubetfx.errors import UsageError
 from kubetfx.run_record import NodeRecord
 
 if TYPE_CHECKING:  # importing TFX takes seconds, and the first line is to be on the screen before that
+    import pyarrow as pa
+
     from kubetfx.components.evaluation.evaluation_result import EvaluationResult
 
 NodeState = Literal["done", "cached", "failed", "interrupted"]
@@ -80,6 +83,30 @@ class RunResult:
     def metrics(self) -> dict[str, float]:
         """Metrics of the model on the evaluation split, by name; empty without an Evaluator of kubetfx."""
         return {} if self.evaluation is None else dict(self.evaluation.metrics)
+
+    def examples(self, split: str = "eval") -> "pa.Table":
+        """The rows of a split, as the model was trained or evaluated on them.
+
+        Args:
+            split: `train`, `validation` or `eval`.
+
+        Returns:
+            An Arrow table with a column per column of the data; `to_pandas()` makes a frame of it.
+
+        Raises:
+            UsageError: the run has no such split.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        from kubetfx.models.examples import files_in
+
+        folder = self.examples_path / split_folder(split) if self.examples_path else None
+        if folder is None or not folder.is_dir():
+            splits = sorted(path.name for path in self.examples_path.glob("Split-*")) if self.examples_path else []
+            known = ", ".join(name.removeprefix("Split-") for name in splits) or "none"
+            raise UsageError(f"There is no such split. Received: {split!r}. The run has: {known}.")
+        return pa.concat_tables([pq.ParquetFile(file).read() for file in files_in(folder)])
 
     def _repr_html_(self) -> str:
         """The report, in a notebook: a frame without access to the page around it."""
