@@ -5,6 +5,7 @@ same rows for the same, wherever they were fetched. A process fetches once for e
 """
 
 import contextlib
+import filecmp
 import hashlib
 import json
 import logging
@@ -99,7 +100,8 @@ def _write(batches: Iterator[pa.RecordBatch], path: Path, *, source: str) -> str
         for table in _regrouped(first, batches, source=source):
             writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
             num_rows += table.num_rows
-    digest.update(path.read_bytes())
+    with path.open("rb") as file:
+        hashlib.file_digest(file, lambda: digest)
     logging.info("Fetched %d rows from %s.", num_rows, source)
     return digest.hexdigest()[:16]
 
@@ -148,4 +150,4 @@ def _folder(data: DataConfig, digest: str) -> Path:
 
 
 def _is_same(old: Path, new: Path) -> bool:
-    return old.is_file() and old.stat().st_size == new.stat().st_size and old.read_bytes() == new.read_bytes()
+    return old.is_file() and filecmp.cmp(old, new, shallow=False)
