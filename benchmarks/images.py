@@ -40,9 +40,9 @@ from tensorflow.python.framework import config as tensorflow_config
 from tfx.types import artifact_utils, standard_artifacts
 
 from benchmarks.readme import machine, write_section
-from kubetfx.config.data import DataConfig
-from kubetfx.config.model import ModelConfig
-from kubetfx.config.training import TrainingConfig
+from kubetfx.config.data_section import DataConfig
+from kubetfx.config.model_section import ModelConfig
+from kubetfx.config.training_section import TrainingConfig
 from kubetfx.models.examples import files_in, read_blocks
 
 CLASSES = 4
@@ -189,7 +189,7 @@ def _network(model: ModelConfig) -> Any:
 
 
 def _classifier(model: ModelConfig) -> Any:
-    from kubetfx.models.image import encode_pixels
+    from kubetfx.models.image_network import encode_pixels
     from kubetfx.models.network import join, with_head
 
     keras.utils.set_random_seed(0)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.readme import write_section
-from kubetfx.config.kubeflow import COMPONENTS
+from kubetfx.config.kubeflow_section import COMPONENTS
 
 PLOT_PATH = Path(__file__).parent / "pipeline.svg"
 BEFORE_PATH = Path(__file__).parent / "pipeline_before.json"

@@ -11,7 +11,7 @@ from kubetfx.cli.invocation import ConfigPath, FormatOption, Overrides, load, op
 from kubetfx.cli.output import Output
 from kubetfx.cli.serve_commands import NOWHERE
 from kubetfx.config.pipeline import PipelineConfig
-from kubetfx.config.serving import EndpointConfig
+from kubetfx.config.serving_section import EndpointConfig
 from kubetfx.errors import KubetfxError, PushError, RequestError, UsageError
 from kubetfx.redirection import logged_to
 from kubetfx.storage import Location

@@ -18,7 +18,7 @@ from tfx.types import artifact_utils, standard_artifacts
 
 from kubetfx.artifacts import SCHEMA
 from kubetfx.components.declaration import Component
-from kubetfx.config.data import AnomalyAction, ValidationConfig
+from kubetfx.config.data_section import AnomalyAction, ValidationConfig
 from kubetfx.errors import AnomaliesError
 
 DATASET = "the whole table"

@@ -26,8 +26,8 @@ from kubetfx.components.evaluation.slices import OVERALL, slice_name
 from kubetfx.components.evaluation.tfma_files import BASELINE, CANDIDATE
 from kubetfx.components.evaluation.thresholds import checks, effective_thresholds
 from kubetfx.components.served_model_resolver import saved_model_path
-from kubetfx.config.evaluation import EvaluationConfig
-from kubetfx.config.model import Task
+from kubetfx.config.evaluation_section import EvaluationConfig
+from kubetfx.config.model_section import Task
 from kubetfx.errors import DataError
 from kubetfx.models.examples import files_in
 from kubetfx.models.features import Features, read_features, read_schema

@@ -37,7 +37,7 @@ from kubetfx.components.data.example_shards import (
     open_splits,
     write_shards,
 )
-from kubetfx.config.data import DataConfig, Splits
+from kubetfx.config.data_section import DataConfig, Splits
 from kubetfx.storage import is_url
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ from kubetfx.components.data.image_inspection import ImageFacts, assign_splits, 
 from kubetfx.components.data.image_notes import REPORT, report_warnings
 from kubetfx.components.data.image_reading import check_broken, look_into, read_file
 from kubetfx.components.example_gen import TableExampleGen, unpack
-from kubetfx.config.data import DataConfig
+from kubetfx.config.data_section import DataConfig
 from kubetfx.errors import DataError
 
 FILES_A_SHARD = 256

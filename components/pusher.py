@@ -22,7 +22,7 @@ from kubetfx.components.declaration import Component, parameter
 from kubetfx.components.evaluation.evaluation_result import RESULT
 from kubetfx.components.push import push_directory
 from kubetfx.components.served_model_resolver import saved_model_path
-from kubetfx.config.serving import EndpointConfig
+from kubetfx.config.serving_section import EndpointConfig
 from kubetfx.errors import PushError
 from kubetfx.storage import Location, locate
 

@@ -19,8 +19,8 @@ from kubetfx.artifacts import SCHEMA
 from kubetfx.components.data import column_roles, image_files, table_profile
 from kubetfx.components.data.image_schema import complete_image_schema
 from kubetfx.components.declaration import Component
-from kubetfx.config.data import FeaturesConfig
-from kubetfx.config.model import Task
+from kubetfx.config.data_section import FeaturesConfig
+from kubetfx.config.model_section import Task
 from kubetfx.errors import ConfigError
 from kubetfx.models import features
 

@@ -19,7 +19,7 @@ from kfp.dsl.graph_component import GraphComponent
 from tfx.dsl.experimental.conditionals.conditional import CondContext
 from tfx.orchestration.pipeline import Pipeline
 
-from kubetfx.config.kubeflow import KubeflowConfig
+from kubetfx.config.kubeflow_section import KubeflowConfig
 from kubetfx.errors import CompileError
 from kubetfx.kubeflow import platform
 from kubetfx.kubeflow.container_component import PARAMETER_TYPES, container_component

@@ -8,7 +8,7 @@ from kfp.dsl.graph_component import GraphComponent
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.orchestration.pipeline import Pipeline
 
-from kubetfx.config.kubeflow import TaskConfig
+from kubetfx.config.kubeflow_section import TaskConfig
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.config.section import nearest
 from kubetfx.errors import ConfigError, UsageError

@@ -9,7 +9,7 @@ from kfp import kubernetes
 from kfp.dsl import PipelineTask, structures
 from kfp.pipeline_spec import pipeline_spec_pb2
 
-from kubetfx.config.kubeflow import KubeflowConfig, Retries, TaskConfig
+from kubetfx.config.kubeflow_section import KubeflowConfig, Retries, TaskConfig
 from kubetfx.errors import CompileError
 
 SHARED_MEMORY_PATH = "/dev/shm"

@@ -13,7 +13,7 @@ from tfx.dsl.context_managers.dsl_context import DslContext
 from tfx.dsl.experimental.conditionals.conditional import CondContext
 from tfx.orchestration.pipeline import Pipeline
 
-from kubetfx.config.kubeflow import KubeflowConfig
+from kubetfx.config.kubeflow_section import KubeflowConfig
 from kubetfx.config.section import nearest
 from kubetfx.errors import CompileError
 from kubetfx.kubeflow import visualizations

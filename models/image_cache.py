@@ -17,7 +17,7 @@ import tensorflow as tf
 from absl import logging
 
 from kubetfx.artifacts import PIXELS
-from kubetfx.config.model import ModelConfig
+from kubetfx.config.model_section import ModelConfig
 from kubetfx.models.examples import read_blocks
 from kubetfx.models.image_decoding import decode_and_resize, decode_batch
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from kubetfx.config.model import ModelConfig
+from kubetfx.config.model_section import ModelConfig
 
 FORMATS = ("jpeg", "png", "gif", "bmp", "webp")
 """Names of the formats, in the order of `_format_index`."""

@@ -19,7 +19,7 @@ from absl import logging
 from tfx.components.trainer.fn_args_utils import FnArgs
 
 from kubetfx.artifacts import PIXELS
-from kubetfx.config.training import TrainingConfig
+from kubetfx.config.training_section import TrainingConfig
 from kubetfx.models.image_cache import ImageRows
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from kubetfx.config.data import FeaturesConfig
-from kubetfx.config.model import ModelConfig
+from kubetfx.config.data_section import FeaturesConfig
+from kubetfx.config.model_section import ModelConfig
 from kubetfx.models.columns import known_types
 from kubetfx.models.columns.column_type import Encoding
 from kubetfx.models.features import LABEL, Features, read_features, read_schema

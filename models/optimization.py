@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from kubetfx.config.training import TrainingConfig
+from kubetfx.config.training_section import TrainingConfig
 from kubetfx.errors import ConfigError
 from kubetfx.user_code import load_object
 

@@ -22,17 +22,17 @@ import tensorflow_transform as tft
 from absl import logging
 from tfx.components.trainer.fn_args_utils import FnArgs
 
-from kubetfx.config.data import FeaturesConfig
-from kubetfx.config.model import DEFAULT_MODULE, ModelConfig
-from kubetfx.config.training import TrainingConfig
+from kubetfx.config.data_section import FeaturesConfig
+from kubetfx.config.model_section import DEFAULT_MODULE, ModelConfig
+from kubetfx.config.training_section import TrainingConfig
 from kubetfx.errors import TrainingError
 from kubetfx.models import image_training
 from kubetfx.models.examples import files_in, first_rows
 from kubetfx.models.export import export_model
 from kubetfx.models.features import IMAGE, LABEL, Features, read_features, read_schema
-from kubetfx.models.image import ImagePart, build_augmentation
 from kubetfx.models.image_cache import ImageRows, load_images
 from kubetfx.models.image_export import ImageInput
+from kubetfx.models.image_network import ImagePart, build_augmentation
 from kubetfx.models.network import with_head
 from kubetfx.models.optimization import class_weights, compile_model, early_stopping, own_callbacks, schedule_callbacks
 from kubetfx.models.raw_inputs import RawInputs

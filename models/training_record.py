@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from kubetfx.config.training import TrainingConfig
+from kubetfx.config.training_section import TrainingConfig
 
 TENSORBOARD_FOLDERS = {"": "train", "val_": "validation"}
 """Folder of the logs by the prefix that Keras gives to the metrics."""

@@ -29,10 +29,10 @@ from kubetfx.components.schema_gen import SchemaGen
 from kubetfx.components.served_model_resolver import ServedModelResolver
 from kubetfx.components.statistics_gen import StatisticsGen
 from kubetfx.components.transform import Transform
-from kubetfx.config.model import DEFAULT_MODULE
+from kubetfx.config.model_section import DEFAULT_MODULE
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.errors import ConfigError
-from kubetfx.models.image import check_backbone
+from kubetfx.models.image_network import check_backbone
 from kubetfx.user_code import importable, load_object
 
 Node = TypeVar("Node", bound=BaseNode)

@@ -14,10 +14,10 @@ from kubetfx.components.data import beam_mode, data_source, image_files, picture
 from kubetfx.components.data.column_roles import choose_role
 from kubetfx.components.evaluation.metric_registry import find_metric
 from kubetfx.components.push import push_directory
-from kubetfx.config.data import MODEL_OUTPUTS
+from kubetfx.config.data_section import MODEL_OUTPUTS
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.config.section import nearest
-from kubetfx.config.serving import EndpointConfig
+from kubetfx.config.serving_section import EndpointConfig
 from kubetfx.errors import ConfigError, DataError, StorageError, UsageError
 from kubetfx.storage import Location, check_writable
 

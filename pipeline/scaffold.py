@@ -13,8 +13,8 @@ from PIL import Image
 
 from kubetfx.components.data import image_files, picture_columns, table_profile, tables
 from kubetfx.components.data.column_roles import choose_role
-from kubetfx.config.data import IMAGE_LABEL, MODEL_OUTPUTS, DataConfig, FeaturesConfig
-from kubetfx.config.model import Task
+from kubetfx.config.data_section import IMAGE_LABEL, MODEL_OUTPUTS, DataConfig, FeaturesConfig
+from kubetfx.config.model_section import Task
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.errors import UsageError
 from kubetfx.serving.image_folders import pictures_below

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from kubetfx.config.data import DataConfig
+from kubetfx.config.data_section import DataConfig
 from kubetfx.config.loading import load_config
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.errors import KubetfxError

@@ -1,7 +1,9 @@
-"""What the documents speak of is there: commands and options, keys of pipeline.yaml, components, files."""
+"""What the documents speak of is there: commands and options, keys of pipeline.yaml, components, files. Each module
+has a name that no other has."""
 
 import re
 import shlex
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import typer
 import yaml
 
 from kubetfx.cli.app import app
-from kubetfx.config.kubeflow import COMPONENTS
+from kubetfx.config.kubeflow_section import COMPONENTS
 from kubetfx.config.pipeline import PipelineConfig
 
 ROOT = Path(__file__).parents[1]
@@ -91,6 +93,14 @@ def test_each_key_of_a_config_says_what_it_means(key, is_described):
 @pytest.mark.parametrize("component", COMPONENTS)
 def test_each_component_is_in_the_architecture(component):
     assert component in (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+
+
+def test_no_two_modules_have_one_name():
+    packages = ("kubetfx", "cli", "serving", "models", "components", "pipeline", "kubeflow")
+    modules = [path for package in packages for path in (ROOT / package).rglob("*.py") if path.name != "__init__.py"]
+    names = Counter(path.name for path in modules)
+
+    assert [str(path.relative_to(ROOT)) for path in modules if names[path.name] > 1] == []
 
 
 @each_document

@@ -3,7 +3,7 @@
 SchemaGen writes the roles into the schema, models/features.py reads them there, and `kubetfx init` shows them.
 """
 
-from kubetfx.config.data import FeaturesConfig
+from kubetfx.config.data_section import FeaturesConfig
 from kubetfx.models.columns import known_types
 from kubetfx.models.columns.column_profile import ColumnProfile
 from kubetfx.models.features import EXCLUDED

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kubetfx.artifacts import IMAGE_PATH
-from kubetfx.config.data import MODEL_OUTPUTS, DataConfig
+from kubetfx.config.data_section import MODEL_OUTPUTS, DataConfig
 from kubetfx.config.section import nearest
 from kubetfx.errors import DataError
 from kubetfx.serving.image_folders import SUFFIXES, pictures_below

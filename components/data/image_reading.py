@@ -16,7 +16,7 @@ from kubetfx.components.data import picture_columns, tables
 from kubetfx.components.data.image_files import BrokenFile
 from kubetfx.components.data.image_inspection import ImageFacts, inspect_all
 from kubetfx.components.data.table_profile import Column
-from kubetfx.config.data import DataConfig
+from kubetfx.config.data_section import DataConfig
 from kubetfx.errors import AnomaliesError, DataError
 
 FILES_A_THREAD = 128

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from kubetfx.components.data import tables
 from kubetfx.components.data.table_profile import Column, TableProfile
-from kubetfx.config.data import DataConfig
+from kubetfx.config.data_section import DataConfig
 from kubetfx.config.section import nearest
 from kubetfx.errors import ConfigError, DataError
 from kubetfx.serving.image_folders import is_picture

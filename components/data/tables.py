@@ -15,7 +15,7 @@ import pyarrow as pa
 from kubetfx.components.data import data_source
 from kubetfx.components.data.table_profile import Column, TableProfile
 from kubetfx.components.data.table_scan import ARROW_TYPES, check_same_columns, merge, scan, to_type
-from kubetfx.config.data import DataConfig
+from kubetfx.config.data_section import DataConfig
 from kubetfx.config.section import nearest
 from kubetfx.errors import DataError, StorageError
 from kubetfx.storage import Location, list_files, locate

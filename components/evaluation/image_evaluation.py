@@ -17,7 +17,7 @@ from PIL import Image, ImageFilter
 from kubetfx.artifacts import IMAGE_PATH
 from kubetfx.components.evaluation.metric import Array
 from kubetfx.components.evaluation.metric_registry import find_metric
-from kubetfx.config.evaluation import RobustnessConfig
+from kubetfx.config.evaluation_section import RobustnessConfig
 from kubetfx.models.examples import files_in
 from kubetfx.models.export import NETWORK
 from kubetfx.models.image_cache import stream_texts

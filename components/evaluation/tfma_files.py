@@ -17,7 +17,7 @@ from tensorflow_model_analysis.proto import config_pb2, metrics_for_slice_pb2, v
 from kubetfx.components.evaluation.evaluation import Request, Values
 from kubetfx.components.evaluation.evaluation_result import COUNT, Check
 from kubetfx.components.evaluation.slices import OVERALL, SliceKey
-from kubetfx.config.evaluation import Threshold
+from kubetfx.config.evaluation_section import Threshold
 from kubetfx.config.metric_catalogue import Better, describe
 from kubetfx.models.features import LABEL
 

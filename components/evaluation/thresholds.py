@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping
 
 from kubetfx.components.evaluation.evaluation_result import Check
-from kubetfx.config.evaluation import EvaluationConfig, Threshold
+from kubetfx.config.evaluation_section import EvaluationConfig, Threshold
 from kubetfx.config.metric_catalogue import Better, Task, names_for, worsening
 
 DEFAULT_WORSE_BY_AT_MOST = 0.01

@@ -12,7 +12,7 @@ from absl import logging
 
 from kubetfx.components.evaluation import golden
 from kubetfx.components.push import push_directory
-from kubetfx.config.serving import EndpointConfig
+from kubetfx.config.serving_section import EndpointConfig
 from kubetfx.errors import KubetfxError, PushError
 from kubetfx.serving.client import ClientOptions, GrpcClient, RequestError, RestClient, Target
 from kubetfx.serving.status import Code

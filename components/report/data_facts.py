@@ -15,8 +15,8 @@ from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
 from kubetfx.artifacts import EVAL, SCHEMA, TRAIN, VALIDATION, split_folder
 from kubetfx.components.report.facts import AnomalyFact, Column, ColumnSplit, Data, Distance, Split
-from kubetfx.config.data import ValidationConfig
-from kubetfx.config.report import ReportConfig
+from kubetfx.config.data_section import ValidationConfig
+from kubetfx.config.report_section import ReportConfig
 from kubetfx.models.features import role_of
 
 BARS = 10

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from kubetfx.components.report.facts import Facts, Interval
-from kubetfx.config.model import Task
+from kubetfx.config.model_section import Task
 from kubetfx.run_record import RunRecord, RunState
 
 

@@ -8,18 +8,18 @@ from typing import Any, Self
 
 from pydantic import PrivateAttr, ValidationError, ValidationInfo, field_validator, model_validator
 
-from kubetfx.config.beam import BeamConfig
-from kubetfx.config.data import DataConfig, FeaturesConfig, ValidationConfig
-from kubetfx.config.evaluation import EvaluationConfig
+from kubetfx.config.beam_section import BeamConfig
+from kubetfx.config.data_section import DataConfig, FeaturesConfig, ValidationConfig
+from kubetfx.config.evaluation_section import EvaluationConfig
 from kubetfx.config.faults import describe_faults
-from kubetfx.config.kubeflow import COMPONENTS, KubeflowConfig
+from kubetfx.config.kubeflow_section import COMPONENTS, KubeflowConfig
 from kubetfx.config.metric_catalogue import is_reference, names_for
-from kubetfx.config.model import DEFAULT_MODULE, ModelConfig
+from kubetfx.config.model_section import DEFAULT_MODULE, ModelConfig
 from kubetfx.config.paths import with_absolute_paths
-from kubetfx.config.report import CardConfig, ReportConfig
+from kubetfx.config.report_section import CardConfig, ReportConfig
 from kubetfx.config.section import Name, Section, nearest
-from kubetfx.config.serving import ServingConfig
-from kubetfx.config.training import TrainingConfig
+from kubetfx.config.serving_section import ServingConfig
+from kubetfx.config.training_section import TrainingConfig
 from kubetfx.errors import ConfigError
 from kubetfx.storage import Location, locate
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from kubetfx.config.data import FeaturesConfig
+from kubetfx.config.data_section import FeaturesConfig
 from kubetfx.models.columns.column_profile import CellType, ColumnProfile
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
     import tensorflow_transform as tft
 
-    from kubetfx.config.model import ModelConfig
+    from kubetfx.config.model_section import ModelConfig
 
 MISSING_INTEGER = -(2**63)
 """Stands for a missing cell of an integer column where there is no NaN: tf.Example's int64."""

@@ -8,7 +8,7 @@ signatures of the exported model that Grad-CAM and embeddings ask (models/image_
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from kubetfx.config.data import FeaturesConfig
+from kubetfx.config.data_section import FeaturesConfig
 from kubetfx.models.columns.column_profile import ColumnProfile
 from kubetfx.models.columns.column_type import Column, ColumnType, Encoding
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
     import tensorflow_transform as tft
 
-    from kubetfx.config.model import ModelConfig
+    from kubetfx.config.model_section import ModelConfig
 
 
 class Image(ColumnType):
@@ -38,9 +38,9 @@ class Image(ColumnType):
     def encode(
         self, transform_output: "tft.TFTransformOutput", *, model: "ModelConfig", features: FeaturesConfig
     ) -> Encoding | None:
-        """The mean of each feature map of models/image.py's network."""
+        """The mean of each feature map of models/image_network.py's network."""
         from kubetfx.models.features import read_features
-        from kubetfx.models.image import encode_pixels
+        from kubetfx.models.image_network import encode_pixels
 
         columns = read_features(transform_output.raw_metadata.schema).by_type
         return encode_pixels(model) if self.tag in columns else None

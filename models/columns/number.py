@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from kubetfx.config.data import FeaturesConfig
+from kubetfx.config.data_section import FeaturesConfig
 from kubetfx.models.columns.column_profile import ColumnProfile
 from kubetfx.models.columns.column_type import MISSING_INTEGER, Column, ColumnType, Encoding, concatenated
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
     import tensorflow_transform as tft
 
-    from kubetfx.config.model import ModelConfig
+    from kubetfx.config.model_section import ModelConfig
 
 NUMERIC = "numeric"
 

@@ -7,7 +7,7 @@ from typing import Any
 from tfx.types import artifact_utils, standard_artifacts
 
 from kubetfx.components.image_example_gen import Driver, Executor, ImageExampleGen
-from kubetfx.config.data import DataConfig
+from kubetfx.config.data_section import DataConfig
 from kubetfx.models.examples import files_in, read_blocks
 
 

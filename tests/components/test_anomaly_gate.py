@@ -5,7 +5,7 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2
 from tfx.types import artifact_utils, standard_artifacts
 
 from kubetfx.components.anomaly_gate import DATASET, Executor, read_anomalies
-from kubetfx.config.data import ValidationConfig
+from kubetfx.config.data_section import ValidationConfig
 from kubetfx.errors import AnomaliesError
 
 ERROR, WARNING = anomalies_pb2.AnomalyInfo.ERROR, anomalies_pb2.AnomalyInfo.WARNING

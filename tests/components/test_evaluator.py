@@ -23,7 +23,7 @@ from kubetfx.components.data.example_shards import PAYLOAD_FORMAT
 from kubetfx.components.evaluation.evaluation_result import Check, EvaluationResult, read_result
 from kubetfx.components.evaluation.thresholds import effective_thresholds
 from kubetfx.components.evaluator import Executor, why_not_comparable
-from kubetfx.config.evaluation import EvaluationConfig, Threshold
+from kubetfx.config.evaluation_section import EvaluationConfig, Threshold
 from kubetfx.config.metric_catalogue import better_of, names_for
 from kubetfx.errors import DataError
 from kubetfx.models.features import set_role

@@ -20,7 +20,7 @@ from tfx.types import artifact_utils, standard_artifacts
 
 from kubetfx.components.data import table_profile, tables
 from kubetfx.components.example_gen import Driver, Executor, TableExampleGen, _one_ahead, row_keys, splits_of
-from kubetfx.config.data import DataConfig
+from kubetfx.config.data_section import DataConfig
 from kubetfx.errors import DataError
 from kubetfx.models import examples as example_files
 from kubetfx.models.examples import files_in, read_blocks

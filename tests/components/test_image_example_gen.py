@@ -15,7 +15,7 @@ from kubetfx.components.data import table_profile
 from kubetfx.components.data.image_inspection import assign_splits, inspect
 from kubetfx.components.data.image_notes import REPORT, report_warnings
 from kubetfx.components.image_example_gen import Driver, ImageExampleGen
-from kubetfx.config.data import DataConfig
+from kubetfx.config.data_section import DataConfig
 from kubetfx.errors import AnomaliesError, DataError
 from tests.components.image_runs import rows_of, run_executor
 from tests.components.pictures import encoded, picture, write_classes, write_picture

@@ -11,7 +11,7 @@ from tfx.types import artifact_utils, standard_artifacts
 from kubetfx.components.data import table_profile
 from kubetfx.components.data.tables import Column, TableProfile
 from kubetfx.components.schema_gen import Executor, complete_schema, infer_schema
-from kubetfx.config.data import FeaturesConfig
+from kubetfx.config.data_section import FeaturesConfig
 from kubetfx.errors import ConfigError, KubetfxError
 from kubetfx.models.features import MISSING_INTEGER, read_features, read_schema
 

@@ -12,7 +12,7 @@ import yaml
 from kfp import compiler
 from kfp.client import Client
 
-from kubetfx.config.kubeflow import KubeflowConfig
+from kubetfx.config.kubeflow_section import KubeflowConfig
 from kubetfx.kubeflow import emulator
 from kubetfx.kubeflow.compiler import Extras, compile_pipeline, write_package
 from kubetfx.kubeflow.executor_io import LAUNCHER_ROOT, ExecutorInput

@@ -16,7 +16,7 @@ from tfx.orchestration.kubeflow.decorators import FinalStatusStr
 from tfx.proto import example_diff_pb2, example_gen_pb2
 from tfx.types import Channel, standard_artifacts
 
-from kubetfx.config.kubeflow import KubeflowConfig
+from kubetfx.config.kubeflow_section import KubeflowConfig
 from kubetfx.errors import CompileError, UsageError
 from kubetfx.kubeflow.compiler import Extras, compile_pipeline, write_package
 from kubetfx.kubeflow.emulator import Emulator, TaskFailedError

@@ -9,7 +9,7 @@ from ml_metadata.metadata_store import metadata_store
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 from tfx.dsl.experimental.conditionals.conditional import Cond
 
-from kubetfx.config.kubeflow import KubeflowConfig
+from kubetfx.config.kubeflow_section import KubeflowConfig
 from kubetfx.errors import CompileError
 from kubetfx.kubeflow.compiler import compile_pipeline, write_package
 from kubetfx.kubeflow.emulator import METADATA_STORE, Emulator, TaskFailedError

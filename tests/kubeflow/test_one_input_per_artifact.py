@@ -8,7 +8,7 @@ import pytest
 import yaml
 from kfp.compiler import Compiler
 
-from kubetfx.config.kubeflow import KubeflowConfig
+from kubetfx.config.kubeflow_section import KubeflowConfig
 from kubetfx.errors import CompileError
 from kubetfx.kubeflow.compiler import compile_pipeline, write_package
 from kubetfx.kubeflow.emulator import Emulator

@@ -8,7 +8,7 @@ import jsonschema
 import kfp.components
 import pytest
 
-from kubetfx.config.kubeflow import COMPONENTS
+from kubetfx.config.kubeflow_section import COMPONENTS
 from kubetfx.config.loading import load_config
 from kubetfx.errors import CompileError, ConfigError
 from kubetfx.kubeflow import package as config_package

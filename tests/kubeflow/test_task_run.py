@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kubetfx.config.kubeflow import COMPONENTS
+from kubetfx.config.kubeflow_section import COMPONENTS
 from kubetfx.config.loading import load_config
 from kubetfx.errors import AnomaliesError, KubetfxError
 from kubetfx.kubeflow.compiler import write_package

@@ -22,8 +22,8 @@ from tfx_bsl.tfxio import tf_example_record
 
 from kubetfx.components.data.tables import Column, TableProfile
 from kubetfx.components.schema_gen import complete_schema
-from kubetfx.config.data import FeaturesConfig
-from kubetfx.config.model import Task
+from kubetfx.config.data_section import FeaturesConfig
+from kubetfx.config.model_section import Task
 from kubetfx.models import network
 from kubetfx.models.features import MISSING_INTEGER, Features, read_features
 

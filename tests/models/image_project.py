@@ -23,9 +23,9 @@ from kubetfx.components.data.image_schema import complete_image_schema
 from kubetfx.components.data.parquet_tfxio import ParquetExamples
 from kubetfx.components.image_example_gen import Image as ImageEntry
 from kubetfx.components.image_example_gen import profile_of, values_of
-from kubetfx.config.data import FeaturesConfig
-from kubetfx.config.model import ModelConfig
-from kubetfx.config.training import TrainingConfig
+from kubetfx.config.data_section import FeaturesConfig
+from kubetfx.config.model_section import ModelConfig
+from kubetfx.config.training_section import TrainingConfig
 from kubetfx.models import network
 from kubetfx.models.examples import files_in, read_blocks, to_examples
 from tests.components.pictures import encoded

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from kubetfx.config.model import ModelConfig
+from kubetfx.config.model_section import ModelConfig
 from kubetfx.models import tabular
 from kubetfx.models.asked_model import AskedModel, columns_to_read
 from kubetfx.models.export import TRANSFORM_COLUMNS, export_model

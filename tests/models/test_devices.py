@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kubetfx.config.model import ModelConfig
-from kubetfx.config.training import TrainingConfig
+from kubetfx.config.model_section import ModelConfig
+from kubetfx.config.training_section import TrainingConfig
 from kubetfx.errors import TrainingError
 from kubetfx.models import training
 from kubetfx.models.network import build_model, with_head

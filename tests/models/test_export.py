@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 from kubetfx.artifacts import REQUEST, WARMUP_REQUESTS
-from kubetfx.config.model import ModelConfig
+from kubetfx.config.model_section import ModelConfig
 from kubetfx.models.export import (
     CLASSIFY_METHOD,
     NETWORK,

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageOps
 
-from kubetfx.config.model import ModelConfig
+from kubetfx.config.model_section import ModelConfig
 from kubetfx.models.image_decoding import _decode_any, decode, decode_and_resize, resize
 
 PIXELS = np.kron(np.random.default_rng(0).integers(0, 255, (6, 9, 3), dtype=np.uint8), np.ones((8, 8, 1), np.uint8))

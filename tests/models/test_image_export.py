@@ -16,7 +16,7 @@ from kubetfx.components.evaluation import golden, image_evaluation, image_galler
 from kubetfx.components.evaluation.evaluation import Request, evaluate_here
 from kubetfx.components.evaluation.image_evaluation import score
 from kubetfx.components.evaluation.slices import OVERALL
-from kubetfx.config.evaluation import RobustnessConfig
+from kubetfx.config.evaluation_section import RobustnessConfig
 from kubetfx.errors import DataError, RequestError
 from kubetfx.models.examples import files_in, first_rows
 from kubetfx.models.image_export import input_of

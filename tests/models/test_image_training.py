@@ -16,12 +16,13 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from kubetfx.config.model import AugmentationConfig, ModelConfig
-from kubetfx.config.training import FineTuneConfig
+from kubetfx.config.model_section import AugmentationConfig, ModelConfig
+from kubetfx.config.training_section import FineTuneConfig
 from kubetfx.errors import ConfigError, TrainingError
 from kubetfx.models import image_cache as image_rows
 from kubetfx.models.examples import files_in
-from kubetfx.models.image import (
+from kubetfx.models.image_cache import load_images
+from kubetfx.models.image_network import (
     ImagePart,
     backbone_names,
     build_augmentation,
@@ -29,7 +30,6 @@ from kubetfx.models.image import (
     default_filters,
     encode_pixels,
 )
-from kubetfx.models.image_cache import load_images
 from kubetfx.models.image_training import describe_input
 from kubetfx.models.network import join
 from kubetfx.models.training import run_fn

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from kubetfx.config.data import FeaturesConfig
-from kubetfx.config.model import ModelConfig
+from kubetfx.config.data_section import FeaturesConfig
+from kubetfx.config.model_section import ModelConfig
 from kubetfx.models.network import build_model
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from kubetfx.config.training import TrainingConfig
+from kubetfx.config.training_section import TrainingConfig
 from kubetfx.errors import ConfigError
 from kubetfx.models import optimization
 

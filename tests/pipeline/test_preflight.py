@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from kubetfx.config.data import MODEL_OUTPUTS
+from kubetfx.config.data_section import MODEL_OUTPUTS
 from kubetfx.config.loading import load_config
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.errors import ConfigError, DataError, UsageError

@@ -2,7 +2,7 @@ import pytest
 
 from kubetfx.components.data.column_roles import choose_role
 from kubetfx.components.data.tables import Column
-from kubetfx.config.data import FeaturesConfig
+from kubetfx.config.data_section import FeaturesConfig
 
 NUM_ROWS = 100
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from kubetfx.components.data import data_source, tables
-from kubetfx.config.data import DataConfig
+from kubetfx.config.data_section import DataConfig
 from kubetfx.errors import ConfigError, DataError
 
 SOURCE = """

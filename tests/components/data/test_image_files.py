@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from kubetfx.components.data.image_files import ImageFiles, find_images, fingerprint
-from kubetfx.config.data import DataConfig
+from kubetfx.config.data_section import DataConfig
 from kubetfx.errors import DataError
 from tests.components.pictures import write_classes, write_picture
 

@@ -10,7 +10,7 @@ from kubetfx.components.data import table_profile
 from kubetfx.components.data.image_schema import complete_image_schema
 from kubetfx.components.schema_gen import Executor as SchemaExecutor
 from kubetfx.components.statistics_gen import Executor as StatisticsExecutor
-from kubetfx.config.data import FeaturesConfig
+from kubetfx.config.data_section import FeaturesConfig
 from kubetfx.models.features import read_features, read_schema
 from tests.components.image_runs import run_executor
 from tests.components.pictures import write_classes

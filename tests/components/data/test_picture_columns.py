@@ -5,7 +5,7 @@ import pytest
 from kubetfx.components.data import picture_columns, tables
 from kubetfx.components.data.column_roles import choose_role
 from kubetfx.components.data.table_profile import TableProfile
-from kubetfx.config.data import DataConfig, FeaturesConfig
+from kubetfx.config.data_section import DataConfig, FeaturesConfig
 from kubetfx.errors import ConfigError, DataError
 
 ROWS = 30

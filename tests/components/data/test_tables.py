@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from kubetfx.components.data import table_profile, table_scan, tables
-from kubetfx.config.data import DataConfig
+from kubetfx.config.data_section import DataConfig
 from kubetfx.errors import DataError
 from kubetfx.storage import ObjectPath
 from tests.s3_store import S3Store

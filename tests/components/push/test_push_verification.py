@@ -18,8 +18,8 @@ from kubetfx.components.push.push_directory import push, read_record, versions
 from kubetfx.components.push.push_verification import Verification
 from kubetfx.components.pusher import Executor
 from kubetfx.components.served_model_resolver import saved_model_path
-from kubetfx.config.model import ModelConfig
-from kubetfx.config.serving import EndpointConfig
+from kubetfx.config.model_section import ModelConfig
+from kubetfx.config.serving_section import EndpointConfig
 from kubetfx.errors import PushError
 from kubetfx.models.export import export_model
 from kubetfx.models.network import build_model

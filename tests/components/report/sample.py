@@ -30,7 +30,7 @@ from kubetfx.components.report.facts import (
     Training,
 )
 from kubetfx.components.report.predictions import Predictions
-from kubetfx.config.report import CardConfig
+from kubetfx.config.report_section import CardConfig
 from kubetfx.run_record import NodeRecord, RunRecord
 
 SCRIPT = '<script>document.title = "taken over"</script>'

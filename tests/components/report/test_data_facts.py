@@ -7,8 +7,8 @@ from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
 
 from kubetfx.components.report import data_facts as data
-from kubetfx.config.data import ValidationConfig
-from kubetfx.config.report import ReportConfig
+from kubetfx.config.data_section import ValidationConfig
+from kubetfx.config.report_section import ReportConfig
 from tests.components.report import sample
 
 

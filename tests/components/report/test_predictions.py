@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from kubetfx.components.report import predictions as predicting
-from kubetfx.config.model import ModelConfig
+from kubetfx.config.model_section import ModelConfig
 from kubetfx.models.export import export_model
 from kubetfx.models.network import build_model, feature_positions
 from kubetfx.serving.saved_model import SavedModel, SessionOptions

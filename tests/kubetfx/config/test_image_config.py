@@ -4,11 +4,11 @@ from typing import Any
 import pytest
 import yaml
 
-from kubetfx.config.data import DataConfig
+from kubetfx.config.data_section import DataConfig
 from kubetfx.config.loading import load_config
-from kubetfx.config.model import ModelConfig
+from kubetfx.config.model_section import ModelConfig
 from kubetfx.config.pipeline import PipelineConfig
-from kubetfx.config.training import TrainingConfig
+from kubetfx.config.training_section import TrainingConfig
 from kubetfx.errors import ConfigError, DataError
 from kubetfx.pipeline import preflight
 from tests.components.pictures import write_classes

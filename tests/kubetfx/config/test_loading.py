@@ -7,10 +7,10 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from kubetfx.config.data import DataConfig
+from kubetfx.config.data_section import DataConfig
 from kubetfx.config.loading import load_config
 from kubetfx.config.metric_catalogue import names_for
-from kubetfx.config.model import DEFAULT_MODULE
+from kubetfx.config.model_section import DEFAULT_MODULE
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.config.section import nearest
 from kubetfx.errors import ConfigError

@@ -6,7 +6,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 
 import kubetfx
 from kubetfx.components.data.column_roles import choose_role
-from kubetfx.config.data import FeaturesConfig
+from kubetfx.config.data_section import FeaturesConfig
 from kubetfx.errors import ConfigError
 from kubetfx.models.columns import known_types
 from kubetfx.models.columns.column_profile import ColumnProfile

@@ -16,9 +16,9 @@ from typing import Any
 import keras
 
 from kubetfx.artifacts import PIXELS
-from kubetfx.config.model import AugmentationConfig, ModelConfig
+from kubetfx.config.model_section import AugmentationConfig, ModelConfig
 from kubetfx.config.section import nearest
-from kubetfx.config.training import FineTuneConfig
+from kubetfx.config.training_section import FineTuneConfig
 from kubetfx.errors import ConfigError, TrainingError
 from kubetfx.models.columns.column_type import Encoding
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kubetfx.config.kubeflow import KubeflowConfig
+from kubetfx.config.kubeflow_section import KubeflowConfig
 from kubetfx.config.loading import load_config
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.errors import ConfigError
