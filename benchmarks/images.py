@@ -253,10 +253,10 @@ def measure_serving(folder: Path) -> Result:
     """
     from tensorflow_serving.apis import predict_pb2  # type: ignore[import-untyped]
 
-    from kubetfx.serving.image_requests import to_json
     from kubetfx.serving.model_config import ModelConfig as ServedModel
     from kubetfx.serving.saved_model import SavedModel, SessionOptions
     from kubetfx.serving.server import ServerOptions
+    from kubetfx.tables.json_bytes import to_json
 
     content = write_files(folder / "one", 1, edge=SERVED_EDGE)[0].read_bytes()
     _export(folder / "served" / "1", image_size=SERVED_EDGE)

@@ -22,8 +22,10 @@ PUSH_RECORD = EXTRA / "push.json"
 WARMUP_REQUESTS = EXTRA / "tf_serving_warmup_requests"
 """Requests that TensorFlow Serving replays before a version answers."""
 
-IMAGE_BYTES = "image_bytes"
-"""Input of a model of images, and column of a table that holds them. REST has base64 where a name ends in _bytes."""
+BYTES_SUFFIX = "_bytes"
+"""End of the name of an input of bytes, such as encoded pictures: TensorFlow Serving's REST API has base64 there."""
+IMAGE_BYTES = f"image{BYTES_SUFFIX}"
+"""Input of a model of images, and column of a table that holds them."""
 IMAGE_PATH = "path"
 """Column of a table that says where an image is, and feature of an image's tf.Example."""
 

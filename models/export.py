@@ -35,9 +35,9 @@ from kubetfx.models.image_export import BLOCK, ImageInput, add_image_signatures
 from kubetfx.models.parsing import parse_examples
 from kubetfx.models.raw_inputs import RawInputs, is_usual, usual_spec
 from kubetfx.models.raw_rows import raw_rows
-from kubetfx.serving.image_requests import to_json
 from kubetfx.serving.model_facts import ModelFacts, network_arguments
 from kubetfx.serving.warmup import predict_request, write_warmup_requests
+from kubetfx.tables.json_bytes import to_json
 
 RAW_DTYPES = {"string": tf.string, "int64": tf.float64, "float": tf.float32}
 """Types of columns in `serving_default`. Integers come as float64, so that NaN can say that a cell is missing."""

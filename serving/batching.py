@@ -24,7 +24,7 @@ from kubetfx.serving.status import Code, ServingError, invalid_argument
 from kubetfx.serving.versions import ServedVersion
 
 Array = np.ndarray[Any, Any]
-Done = Callable[[Any, BaseException | None], None]
+_Done = Callable[[Any, BaseException | None], None]
 
 
 @dataclass(frozen=True)
@@ -122,8 +122,8 @@ class SessionThreads:
     def __init__(self, num_threads: int, loop: asyncio.AbstractEventLoop) -> None:
         self.num_threads = num_threads
         self._loop = loop
-        self._tasks: queue.SimpleQueue[tuple[Callable[[], Any], Done] | None] = queue.SimpleQueue()
-        self._finished: deque[tuple[Done, Any, BaseException | None]] = deque()
+        self._tasks: queue.SimpleQueue[tuple[Callable[[], Any], _Done] | None] = queue.SimpleQueue()
+        self._finished: deque[tuple[_Done, Any, BaseException | None]] = deque()
         self._delivering = False
         self._threads = [
             threading.Thread(target=self._work, name=f"session-{index}", daemon=True) for index in range(num_threads)
@@ -131,7 +131,7 @@ class SessionThreads:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, function: Callable[[], Any], done: Done) -> None:
+    def submit(self, function: Callable[[], Any], done: _Done) -> None:
         """Call `function` in a thread, and then `done` with its result or its error in the event loop."""
         self._tasks.put((function, done))
 

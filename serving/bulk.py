@@ -20,7 +20,6 @@ from kubetfx.artifacts import IMAGE_BYTES, IMAGE_PATH
 from kubetfx.errors import DataError, UsageError
 from kubetfx.serving import bulk_input, bulk_output, bulk_workers, row_source
 from kubetfx.serving.block_prediction import default_signature
-from kubetfx.serving.bulk_input import ImageFolder
 from kubetfx.serving.bulk_output import ROW_COLUMN, BulkOutput
 from kubetfx.serving.model_columns import ModelColumns, model_columns
 from kubetfx.serving.row_source import ReadingPlan
@@ -33,7 +32,7 @@ from kubetfx.tables.files import TableFiles
 from kubetfx.tables.missing import MISSING_VALUES
 
 WATCH_SECONDS = 0.5
-FORMAT = 1
+_FORMAT = 1
 """Counted up when blocks of before are of no more use."""
 
 
@@ -145,11 +144,11 @@ def _check_output_path(job: BulkJob) -> None:
         raise UsageError(f"The output is a Parquet file. Received: {job.output}. Try {job.output.stem}.parquet.")
 
 
-def _stamped(found: TableFiles | ImageFolder, scratch: Path) -> tuple[TableFiles, list[str]]:
+def _stamped(found: TableFiles | Path, scratch: Path) -> tuple[TableFiles, list[str]]:
     """Files that can be read as tables, and what tells them from others of these names."""
-    if isinstance(found, ImageFolder):
+    if isinstance(found, Path):
         listing = scratch / "listing.parquet"
-        return TableFiles(found.root, (str(listing),), "parquet"), [bulk_input.list_images(found.root, listing)]
+        return TableFiles(found, (str(listing),), "parquet"), [bulk_input.list_images(found, listing)]
     return found, [f"{Path(path).name} {bulk_input.stamp(Path(path))}" for path in found.paths]
 
 
@@ -171,7 +170,7 @@ def _key(job: BulkJob, stamps: Sequence[str]) -> str:
     model = [job.model_version, job.model_digest]
     cuts = [asdict(cut) for cut in (row_source.TABLE_CUT, row_source.IMAGE_CUT, row_source.STORED_IMAGES_CUT)]
     settings = [list(job.columns), list(job.missing_values), cuts, CSV_BLOCK_BYTES]
-    document = [FORMAT, str(Path(job.input).resolve()), list(stamps), model, settings]
+    document = [_FORMAT, str(Path(job.input).resolve()), list(stamps), model, settings]
     return hashlib.sha256(json.dumps(document).encode()).hexdigest()
 
 

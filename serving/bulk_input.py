@@ -6,8 +6,6 @@ How tables are read and cut is kubetfx/tables' to say; what a model needs of the
 import hashlib
 import os
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,20 +13,13 @@ import pyarrow.parquet as pq
 
 from kubetfx.artifacts import IMAGE_PATH
 from kubetfx.errors import DataError
-from kubetfx.serving.image_folders import SUFFIXES, pictures_below
+from kubetfx.serving.image_folders import find_pictures
 from kubetfx.tables.files import TableFiles, find_table
 
-LISTING_ROWS = 65_536
+_LISTING_ROWS = 65_536
 
 
-@dataclass(frozen=True)
-class ImageFolder:
-    """A folder whose pictures are still to be listed."""
-
-    root: Path
-
-
-def find_input(location: str, *, images: bool) -> TableFiles | ImageFolder:
+def find_input(location: str, *, images: bool) -> TableFiles | Path:
     """The files that an input names.
 
     Args:
@@ -41,7 +32,7 @@ def find_input(location: str, *, images: bool) -> TableFiles | ImageFolder:
     check_local(location, what="`input`")
     path = Path(location).absolute()  # workers may have another working directory
     if path.is_dir() and images:
-        return ImageFolder(path)
+        return path
     if not path.exists():
         raise DataError(f"There is no such input. Received: {location}. Give a CSV or Parquet file, or a folder.")
     return find_table(path)
@@ -74,28 +65,17 @@ def list_images(root: Path, listing: Path) -> str:
     schema = pa.schema([(IMAGE_PATH, pa.string())])
     digest = hashlib.sha256()
     paths: list[str] = []
-    num_images = 0
     with pq.ParquetWriter(listing, schema) as writer:
-        for picture in _pictures_in(root):
+        for picture in find_pictures(root):
             name = os.fsencode(os.path.relpath(picture, root)).decode("utf-8", "replace")
             digest.update(f"{name}\0{stamp(Path(picture))}\0".encode())
             paths.append(name)
-            num_images += 1
-            if len(paths) == LISTING_ROWS:
+            if len(paths) == _LISTING_ROWS:
                 writer.write_table(pa.table([paths], schema=schema))
                 paths = []
         if paths:
             writer.write_table(pa.table([paths], schema=schema))
-    if not num_images:
-        raise DataError(f"There is no image ({', '.join(SUFFIXES)}) in {root}, nor in a folder below it.")
     return digest.hexdigest()
-
-
-def _pictures_in(root: Path) -> Iterator[str]:
-    try:
-        yield from pictures_below(root)
-    except OSError as error:
-        raise DataError(f"{error.filename} may not be read: {error.strerror}. Grant read permission.") from None
 
 
 def stamp(path: Path) -> str:

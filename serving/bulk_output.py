@@ -24,10 +24,10 @@ from kubetfx.tables.blocks import BadRow, Block
 
 ROW_COLUMN = "row"
 """Column of the output: the number of a row in the input, from 1."""
-METADATA = b"kubetfx"
+_METADATA = b"kubetfx"
 """Key in the metadata of an output: its Origin, as JSON."""
-GROUP_ROWS = 65_536
-GROUP_BYTES = 32 * 2**20
+_GROUP_ROWS = 65_536
+_GROUP_BYTES = 32 * 2**20
 """A row group of the output is written when it has so many rows, or takes so many bytes of memory."""
 _ERRORS_SCHEMA = pa.schema([(ROW_COLUMN, pa.int64()), ("reason", pa.string()), ("content", pa.string())])
 
@@ -69,14 +69,14 @@ class BulkOutput:
             UsageError: something else is there.
         """
         for path in (self.path, self.errors_path):
-            found = read_origin(path) if path.exists() else self.origin
+            found = _read_origin(path) if path.exists() else self.origin
             if found is None or found.key != self.origin.key:
                 source = f"{found.input}, model version {found.model_version}" if found else "not known"
                 raise UsageError(
                     "There is an output already, of another input, model or choice of columns. "
                     f"Received: {path} (of: {source}). Choose another `output`, or replace it: `force=True`"
                 )
-        return read_origin(self.path) if self.path.exists() else None
+        return _read_origin(self.path) if self.path.exists() else None
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[None]:
@@ -88,7 +88,6 @@ class BulkOutput:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             _write_whole(self.folder / "probe", lambda path: path.touch())
-            descriptor = os.open(self.folder, os.O_RDONLY)
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno else str(error)
             raise UsageError(
@@ -96,12 +95,11 @@ class BulkOutput:
                 "folder, or choose another `output`."
             ) from None
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield
+            with _locked(self.folder):
+                yield
         except BlockingIOError:
             raise UsageError(f"Another process is writing this output. Received: {self.path}. Wait for it.") from None
         finally:
-            os.close(descriptor)
             with contextlib.suppress(OSError):  # it is gone, or holds blocks
                 self.folder.rmdir()
 
@@ -137,7 +135,7 @@ class BulkOutput:
         num_rows, reason = 0, ""
         with _Writer(self._predictions_aside) as predictions, _Writer(self._errors_aside) as errors:
             for block in blocks:
-                predicted, bad = read_block(self.folder, block)
+                predicted, bad = _read_block(self.folder, block)
                 predictions.write(_numbered(predicted, after=num_rows))
                 errors.write(_numbered(bad, after=num_rows))
                 num_rows += block.num_rows
@@ -182,11 +180,11 @@ class BulkOutput:
         return self.folder / "errors.parquet"
 
 
-def read_origin(path: Path) -> Origin | None:
+def _read_origin(path: Path) -> Origin | None:
     """Where a file of predictions or errors comes from; None if it is none of ours."""
     try:
         metadata = pq.read_metadata(path).metadata or {}
-        return Origin(**json.loads(metadata[METADATA]))
+        return Origin(**json.loads(metadata[_METADATA]))
     except (pa.ArrowInvalid, OSError, KeyError, ValueError, TypeError):
         return None
 
@@ -220,7 +218,7 @@ def write_block(
     _write_whole(_block_path(folder, block), lambda path: _write_arrow(path, predictions))
 
 
-def read_block(folder: Path, block: Block) -> tuple[pa.Table, pa.Table]:
+def _read_block(folder: Path, block: Block) -> tuple[pa.Table, pa.Table]:
     """Predictions and errors of a finished block, numbered within it.
 
     Raises:
@@ -315,7 +313,7 @@ class _Writer:
         self.num_rows += table.num_rows
         self._pending.append(table)
         num_rows, num_bytes = (sum(getattr(t, of) for t in self._pending) for of in ("num_rows", "nbytes"))
-        if num_rows >= GROUP_ROWS or num_bytes >= GROUP_BYTES:
+        if num_rows >= _GROUP_ROWS or num_bytes >= _GROUP_BYTES:
             self._flush()
 
     def finish(self, origin: Origin) -> None:
@@ -323,7 +321,7 @@ class _Writer:
         self._flush()
         if self._writer is None:
             return
-        self._writer.add_key_value_metadata({METADATA: json.dumps(asdict(origin), ensure_ascii=False).encode()})
+        self._writer.add_key_value_metadata({_METADATA: json.dumps(asdict(origin), ensure_ascii=False).encode()})
         self._writer.close()
         with self._path.open("rb") as file:
             os.fsync(file.fileno())
@@ -337,7 +335,7 @@ class _Writer:
             self._writer = pq.ParquetWriter(
                 self._path, table.schema, compression="zstd", use_dictionary=_text_columns(table.schema)
             )
-        self._writer.write_table(table, row_group_size=GROUP_ROWS)
+        self._writer.write_table(table, row_group_size=_GROUP_ROWS)
 
 
 def _text_columns(schema: pa.Schema) -> list[str]:

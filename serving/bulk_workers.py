@@ -28,7 +28,7 @@ from kubetfx.tables import blocks
 from kubetfx.tables.blocks import Segment
 from kubetfx.tables.csv_dialect import Dialect
 
-STOP_SECONDS = 30.0
+_STOP_SECONDS = 30.0
 """For workers to end the batch that they are at."""
 _FAILURE = "failure.json"
 """What a worker had to give up for."""
@@ -197,7 +197,7 @@ class _Local:
         """Let workers leave what they are at, and close the model once they have: it would fail under their hands."""
         self.is_stopped = True
         with self._changed:
-            is_idle = self._changed.wait_for(lambda: not self._num_busy, STOP_SECONDS)
+            is_idle = self._changed.wait_for(lambda: not self._num_busy, _STOP_SECONDS)
         if is_idle:
             self.model.close()
 

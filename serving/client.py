@@ -15,7 +15,7 @@ import grpc  # type: ignore[import-untyped]
 import httpx
 import numpy as np
 import tensorflow as tf
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
 from tensorflow.core.framework import types_pb2
 from tensorflow_serving.apis import (  # type: ignore[import-untyped]
     get_model_metadata_pb2,
@@ -27,17 +27,17 @@ from tensorflow_serving.apis import (  # type: ignore[import-untyped]
 )
 
 from kubetfx.errors import RequestError, UsageError
-from kubetfx.serving import image_requests
+from kubetfx.serving.saved_model import DEFAULT_SIGNATURE
 from kubetfx.serving.status import Code, ServingError
 from kubetfx.serving.tensor_proto import from_array, to_array
 from kubetfx.serving.versions import State, VersionStatus
+from kubetfx.tables import json_bytes
 
 Row = Mapping[str, Any]
 
 PICTURE_BYTES = 32 * 2**20
 """Of pictures in a request, in base64: some photographs are more than a server takes at once."""
 
-_DEFAULT_SIGNATURE = "serving_default"
 _HTTP_CODES = {
     400: Code.INVALID_ARGUMENT,
     404: Code.NOT_FOUND,
@@ -68,7 +68,7 @@ class Target:
     model_name: str
     version: int | None = None
     label: str | None = None
-    signature_name: str = _DEFAULT_SIGNATURE
+    signature_name: str = DEFAULT_SIGNATURE
 
 
 class PredictClient(Protocol):
@@ -287,15 +287,10 @@ def _with_retries(options: ClientOptions, address: str, ask: Any) -> Any:
             retry=retry_if_exception(_is_worth_another_try),
             stop=stop_after_delay(options.retry_seconds),
             wait=wait_exponential_jitter(initial=0.05, max=2),
-            retry_error_callback=_raise_last,
+            reraise=True,
         )(ask)
     except ServingError as error:
         raise RequestError(address, error.message, code=error.code) from None
-
-
-def _raise_last(state: RetryCallState) -> Any:
-    assert state.outcome is not None
-    return state.outcome.result()
 
 
 def _is_worth_another_try(error: BaseException) -> bool:
@@ -307,7 +302,7 @@ def _batches(rows: Sequence[Row], size: int) -> Iterator[Sequence[Row]]:
     batch: list[Row] = []
     num_bytes = 0
     for row in rows:
-        row_bytes = image_requests.num_encoded_bytes(row)
+        row_bytes = sum(len(value["b64"]) for value in row.values() if json_bytes.is_json(value))
         if batch and (len(batch) == size or num_bytes + row_bytes > PICTURE_BYTES):
             yield batch
             batch, num_bytes = [], 0
@@ -363,7 +358,7 @@ def _column(name: str, rows: Sequence[Row], dtype: int) -> np.ndarray[Any, Any]:
 def _to_bytes(value: Any) -> bytes:
     """A text, bytes, or bytes as the REST API takes them."""
     if isinstance(value, dict):
-        return image_requests.from_json(value)
+        return json_bytes.from_json(value)
     return value if isinstance(value, bytes) else str(value).encode()
 
 

@@ -12,14 +12,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from google.protobuf import wrappers_pb2
+from tensorflow_serving.apis import get_model_metadata_pb2, model_pb2  # type: ignore[import-untyped]
 
 from kubetfx.serving import inference
 from kubetfx.serving.batching import BatchingParameters, Scheduler, SessionThreads
 from kubetfx.serving.inference import Classification, GraphCall, Regression, Task
 from kubetfx.serving.model_config import ModelConfig
 from kubetfx.serving.prometheus import Metrics
-from kubetfx.serving.saved_model import DEFAULT_SIGNATURE, Signature
-from kubetfx.serving.status import Code, ServingError, invalid_argument
+from kubetfx.serving.saved_model import Signature
+from kubetfx.serving.status import Code, ServingError
 from kubetfx.serving.versions import ModelManager, ServedVersion, VersionStatus
 
 Array = np.ndarray[Any, Any]
@@ -152,6 +154,25 @@ class DataPlane:
         self.metrics.count_examples(version.model_name, len(examples))
         return [inference.multi_inference_result(version.model, task, call, tensors, len(examples)) for task in tasks]
 
+    def metadata(self, reference: ModelReference) -> tuple[model_pb2.ModelSpec, get_model_metadata_pb2.SignatureDefMap]:
+        """Describe a version.
+
+        Args:
+            reference: the model that is asked for.
+
+        Returns:
+            Its name and version, and its signatures.
+
+        Raises:
+            ServingError: it is not served.
+        """
+        signatures = get_model_metadata_pb2.SignatureDefMap()
+        with self.hold(reference) as version:
+            for name, signature in version.model.signatures.items():
+                signatures.signature_def[name].CopyFrom(signature.proto)
+            spec = model_pb2.ModelSpec(name=version.model_name, version=wrappers_pb2.Int64Value(value=version.version))
+        return spec, signatures
+
     def status(self, reference: ModelReference) -> list[VersionStatus]:
         """State of a model's versions, newest first. As in TensorFlow Serving, a label does not narrow them.
 
@@ -200,20 +221,6 @@ class DataPlane:
 
     def _done(self) -> None:
         self._calls -= 1
-
-
-def rest_signature(version: ServedVersion, name: str) -> Signature:
-    """The signature that a predict request over REST asks for; its errors are not those of gRPC.
-
-    Raises:
-        ServingError: INVALID_ARGUMENT, there is none of that name, or it has no inputs.
-    """
-    signature = version.model.signatures.get(name or DEFAULT_SIGNATURE)
-    if signature is None:
-        raise invalid_argument(f'Serving signature name: "{name or DEFAULT_SIGNATURE}" not found in signature def')
-    if not signature.inputs:
-        raise invalid_argument(f"Failed to get input map for signature: {name or 'DEFAULT'}")
-    return signature
 
 
 def _expire(future: "asyncio.Future[list[Array]]") -> None:

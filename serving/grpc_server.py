@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc  # type: ignore[import-untyped]
-from google.protobuf import wrappers_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 from tensorflow_serving.apis import (  # type: ignore[import-untyped]
@@ -17,15 +16,12 @@ from tensorflow_serving.apis import (  # type: ignore[import-untyped]
     inference_pb2,
     model_management_pb2,
     model_pb2,
-    model_service_pb2,
     model_service_pb2_grpc,
     predict_pb2,
-    prediction_service_pb2,
     prediction_service_pb2_grpc,
     regression_pb2,
 )
 
-from kubetfx.serving import inference
 from kubetfx.serving.data_plane import DataPlane, ModelReference
 from kubetfx.serving.inference import Classification, Regression
 from kubetfx.serving.model_config import from_message
@@ -37,8 +33,8 @@ from kubetfx.serving.warmup import examples_of, tasks_of
 
 _LOG = logging.getLogger(__name__)
 
-SERVICES = ("tensorflow.serving.PredictionService", "tensorflow.serving.ModelService")
-_HEALTH_NAMES = ("", *SERVICES, "PredictionService", "ModelService")
+_SERVICES = ("tensorflow.serving.PredictionService", "tensorflow.serving.ModelService")
+_HEALTH_NAMES = ("", *_SERVICES, "PredictionService", "ModelService")
 """Kubernetes asks for the empty name; TensorFlow Serving knows the short ones."""
 
 _MAX_ERROR_LENGTH = 1024
@@ -72,12 +68,7 @@ class GrpcServer:
         )
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(_ModelService(plane), self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = [
-            prediction_service_pb2.DESCRIPTOR.services_by_name["PredictionService"].full_name,
-            model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
-            health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
-            reflection.SERVICE_NAME,
-        ]
+        names = [*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME]
         reflection.enable_server_reflection(names, self._server)
 
     def bind(self, host: str, port: int) -> int:
@@ -161,7 +152,7 @@ class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
 
     async def _predict(self, request: Any, timeout: float | None) -> Any:
         with self._plane.hold(_reference(request)) as version:
-            signature = inference.predict_signature(version.model, request.model_spec.signature_name)
+            signature = version.model.signature(request.model_spec.signature_name or DEFAULT_SIGNATURE).signature
             inputs = {alias: to_array(tensor, alias) for alias, tensor in request.inputs.items()}
             outputs = await self._plane.predict(
                 version, signature, inputs, output_filter=request.output_filter, timeout_seconds=timeout
@@ -294,14 +285,7 @@ def _metadata(plane: DataPlane, request: Any) -> Any:
     for name in request.metadata_field:
         if name != _SIGNATURE_DEF:
             raise invalid_argument(f"Metadata field {name} is not supported")
-    with plane.hold(reference) as version:
-        signatures = get_model_metadata_pb2.SignatureDefMap()
-        for name, signature in version.model.signatures.items():
-            signatures.signature_def[name].CopyFrom(signature.proto)
-        response = get_model_metadata_pb2.GetModelMetadataResponse(
-            model_spec=model_pb2.ModelSpec(
-                name=version.model_name, version=wrappers_pb2.Int64Value(value=version.version)
-            )
-        )
+    spec, signatures = plane.metadata(reference)
+    response = get_model_metadata_pb2.GetModelMetadataResponse(model_spec=spec)
     response.metadata[_SIGNATURE_DEF].Pack(signatures)
     return response

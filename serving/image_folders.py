@@ -4,6 +4,8 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from kubetfx.errors import DataError
+
 SUFFIXES = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".webp")
 """Files with other names are left alone. What a picture is, its bytes say."""
 
@@ -26,6 +28,26 @@ def pictures_below(folder: str | Path, *, on_circle: Callable[[str], None] = lam
         OSError: a folder cannot be read.
     """
     yield from _below(os.fspath(folder), on_circle, frozenset())
+
+
+def find_pictures(folder: Path) -> Iterator[str]:
+    """Yield paths as `pictures_below` does, for somebody who needs one at least.
+
+    Args:
+        folder: where to look.
+
+    Raises:
+        DataError: there is no picture, or a folder may not be read.
+    """
+    is_empty = True
+    try:
+        for picture in pictures_below(folder):
+            is_empty = False
+            yield picture
+    except OSError as error:
+        raise DataError(f"{error.filename} may not be read: {error.strerror}. Grant read permission.") from None
+    if is_empty:
+        raise DataError(f"There is no image ({', '.join(SUFFIXES)}) in {folder}, nor in a folder below it.")
 
 
 def _below(folder: str, on_circle: Callable[[str], None], ancestors: frozenset[tuple[int, int]]) -> Iterator[str]:

@@ -5,19 +5,19 @@ Nothing here waits: who runs the call is batching.py's business.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from kubetfx.serving.json_tensor import dtype_name
 from kubetfx.serving.saved_model import DEFAULT_SIGNATURE, SavedModel, Signature
 from kubetfx.serving.status import Code, ServingError, invalid_argument
+from kubetfx.serving.tensor_proto import array_dtype_name, dtype_name, shape_string
 
 Array = np.ndarray[Any, Any]
 
-CLASSIFY_METHOD = "tensorflow/serving/classify"
-REGRESS_METHOD = "tensorflow/serving/regress"
+_CLASSIFY_METHOD = "tensorflow/serving/classify"
+_REGRESS_METHOD = "tensorflow/serving/regress"
 _INPUTS = "inputs"
 _CLASSES = "classes"
 _SCORES = "scores"
@@ -88,24 +88,6 @@ def predict_call(
         tuple(signature.outputs[alias].tensor_name for alias in aliases),
     )
     return call, aliases
-
-
-def predict_signature(model: SavedModel, name: str) -> Signature:
-    """The signature that Predict asks for.
-
-    Raises:
-        ServingError: FAILED_PRECONDITION, there is none of that name.
-    """
-    name = name or DEFAULT_SIGNATURE
-    if name not in model.signatures:
-        raise ServingError(Code.FAILED_PRECONDITION, f'Serving signature key "{name}" not found.')
-    return model.signatures[name]
-
-
-def array_dtype_name(array: Array) -> str:
-    """`float` for float32: TensorFlow's name of an array's type."""
-    names = {"object": "string", "float32": "float", "float64": "double", "float16": "half"}
-    return names.get(array.dtype.name, array.dtype.name)
 
 
 def _check_inputs(signature: Signature, inputs: Mapping[str, Array]) -> None:
@@ -190,8 +172,8 @@ def regress_call(signature: Signature, examples: Sequence[bytes]) -> GraphCall:
     Raises:
         ServingError: INVALID_ARGUMENT, the signature is none of a regressor, or there are no examples.
     """
-    feed, fetch = _regress_tensors(signature)
-    return GraphCall((feed,), [_example_tensor(examples)], (fetch,))
+    feed, fetches = _regress_tensors(signature)
+    return GraphCall((feed,), [_example_tensor(examples)], fetches)
 
 
 def regression(tensor: Array, num_examples: int) -> Regression:
@@ -203,7 +185,7 @@ def regression(tensor: Array, num_examples: int) -> Regression:
     if not (tensor.ndim == 1 or (tensor.ndim == 2 and tensor.shape[1] == 1)):
         raise invalid_argument(
             "Expected output Tensor shape to be either [batch_size] or [batch_size, 1] but got "
-            f"{_shape_string(tensor.shape)}"
+            f"{shape_string(tensor.shape)}"
         )
     if len(tensor) != num_examples:
         raise invalid_argument(f"Input batch size did not match output batch size: {num_examples} vs. {len(tensor)}")
@@ -229,7 +211,7 @@ def _classify_tensors(signature: Signature) -> tuple[str, tuple[str, ...]]:
     return signature.inputs[_INPUTS].tensor_name, fetches
 
 
-def _regress_tensors(signature: Signature) -> tuple[str, str]:
+def _regress_tensors(signature: Signature) -> tuple[str, tuple[str, ...]]:
     if len(signature.inputs) != 1:
         raise invalid_argument("Expected one input Tensor.")
     if len(signature.outputs) != 1:
@@ -238,7 +220,7 @@ def _regress_tensors(signature: Signature) -> tuple[str, str]:
         raise invalid_argument(f"No regression inputs found in SignatureDef: {signature.proto}")
     if _OUTPUTS not in signature.outputs:
         raise invalid_argument(f"No regression outputs found in SignatureDef: {signature.proto}")
-    return signature.inputs[_INPUTS].tensor_name, signature.outputs[_OUTPUTS].tensor_name
+    return signature.inputs[_INPUTS].tensor_name, (signature.outputs[_OUTPUTS].tensor_name,)
 
 
 def _class_tensor(
@@ -248,7 +230,7 @@ def _class_tensor(
         return None
     tensor = tensors[signature.outputs[alias].tensor_name]
     if tensor.ndim != 2:
-        raise invalid_argument(f"Expected Tensor shape: [batch_size num_classes] but got {_shape_string(tensor.shape)}")
+        raise invalid_argument(f"Expected Tensor shape: [batch_size num_classes] but got {shape_string(tensor.shape)}")
     if tensor.dtype != dtype:
         expected = "DT_FLOAT" if dtype == np.float32 else "DT_STRING"
         raise invalid_argument(f"Expected {alias} Tensor of {expected}. Got: {_data_type(tensor)}")
@@ -265,21 +247,11 @@ def _example_tensor(examples: Sequence[bytes]) -> Array:
     return array
 
 
-def _shape_string(shape: Sequence[int]) -> str:
-    return f"[{','.join(map(str, shape))}]"
-
-
 def _data_type(tensor: Array) -> str:
     return f"DT_{array_dtype_name(tensor).upper()}"
 
 
 # MultiInference
-
-
-@dataclass
-class _Tensors:
-    feeds: set[str] = field(default_factory=set)
-    fetches: set[str] = field(default_factory=set)
 
 
 def multi_inference_call(model: SavedModel, tasks: Sequence[Task], examples: Sequence[bytes]) -> GraphCall:
@@ -288,7 +260,8 @@ def multi_inference_call(model: SavedModel, tasks: Sequence[Task], examples: Seq
     Raises:
         ServingError: a task does not fit the model, or the tasks do not fit each other.
     """
-    tensors = _Tensors()
+    feeds: set[str] = set()
+    fetches: set[str] = set()
     seen: set[str] = set()
     for task in tasks:
         if not task.model_name:
@@ -299,10 +272,11 @@ def multi_inference_call(model: SavedModel, tasks: Sequence[Task], examples: Seq
         if name in seen:
             raise invalid_argument(f"Duplicate evaluation of signature: {name}")
         seen.add(name)
-        _add_task(model, task, name, tensors)
+        feed, task_fetches = _task_tensors(model, task)
+        feeds.add(feed)
+        fetches.update(task_fetches)
     array = _example_tensor(examples)
-    feeds = tuple(sorted(tensors.feeds))
-    return GraphCall(feeds, [array] * len(feeds), tuple(sorted(tensors.fetches)))
+    return GraphCall(tuple(sorted(feeds)), [array] * len(feeds), tuple(sorted(fetches)))
 
 
 def multi_inference_result(
@@ -311,23 +285,19 @@ def multi_inference_result(
     """The result of one task."""
     signature = model.signatures[task.signature_name or DEFAULT_SIGNATURE]
     by_name = dict(zip(call.fetches, tensors, strict=True))
-    if task.method == CLASSIFY_METHOD:
-        _, fetches = _classify_tensors(signature)
-        return classification(signature, [by_name[name] for name in fetches], num_examples)
-    _, fetch = _regress_tensors(signature)
-    return regression(by_name[fetch], num_examples)
+    _, fetches = _task_tensors(model, task)
+    found = [by_name[name] for name in fetches]
+    if task.method == _CLASSIFY_METHOD:
+        return classification(signature, found, num_examples)
+    return regression(found[0], num_examples)
 
 
-def _add_task(model: SavedModel, task: Task, name: str, tensors: _Tensors) -> None:
+def _task_tensors(model: SavedModel, task: Task) -> tuple[str, tuple[str, ...]]:
+    name = task.signature_name or DEFAULT_SIGNATURE
     if name not in model.signatures:
         raise invalid_argument(f"Requested signature not found in model graph: {name}")
-    signature = model.signatures[name]
-    if task.method == CLASSIFY_METHOD:
-        feed, fetches = _classify_tensors(signature)
-    elif task.method == REGRESS_METHOD:
-        feed, fetch = _regress_tensors(signature)
-        fetches = (fetch,)
-    else:
-        raise ServingError(Code.UNIMPLEMENTED, f"Unsupported signature method_name: {task.method}")
-    tensors.feeds.add(feed)
-    tensors.fetches.update(fetches)
+    if task.method == _CLASSIFY_METHOD:
+        return _classify_tensors(model.signatures[name])
+    if task.method == _REGRESS_METHOD:
+        return _regress_tensors(model.signatures[name])
+    raise ServingError(Code.UNIMPLEMENTED, f"Unsupported signature method_name: {task.method}")

@@ -3,7 +3,6 @@
 Strings come as object arrays of bytes.
 """
 
-import base64
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -12,8 +11,11 @@ from typing import Any
 import numpy as np
 import orjson
 
-from kubetfx.serving.json_tensor import BYTES_SUFFIX, RequestFormat
+from kubetfx.artifacts import BYTES_SUFFIX
+from kubetfx.serving.json_tensor import RequestFormat
 from kubetfx.serving.status import invalid_argument
+from kubetfx.serving.tensor_proto import array_dtype_name
+from kubetfx.tables import json_bytes
 
 Array = np.ndarray[Any, Any]
 
@@ -113,16 +115,12 @@ def _is_finite(array: Array) -> bool:
 
 def _json_values(name: str, array: Array) -> Any:
     if array.dtype not in _WRITABLE:
-        raise invalid_argument(f"Failed to write JSON value for tensor type: {_array_dtype_name(array)}")
+        raise invalid_argument(f"Failed to write JSON value for tensor type: {array_dtype_name(array)}")
     if array.dtype != object:
         return np.ascontiguousarray(array) if array.shape else array[()]
     if name.endswith(BYTES_SUFFIX):
-        return _map_nested(lambda text: {"b64": base64.b64encode(text).decode()}, array.tolist())
+        return _map_nested(json_bytes.to_json, array.tolist())
     return _text_matrix(array) if array.ndim == 2 else _texts(array.tolist())
-
-
-def _array_dtype_name(array: Array) -> str:
-    return {"float16": "half"}.get(array.dtype.name, array.dtype.name)
 
 
 def _text_matrix(array: Array) -> list[list[Any]]:

@@ -8,14 +8,14 @@ import codecs
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import orjson
 
 from kubetfx.serving.status import ServingError, invalid_argument
 
-MAX_DEBUG_BYTES = 256
+_MAX_DEBUG_BYTES = 256
 """Where an error message cuts the JSON that it quotes."""
 
 
@@ -37,51 +37,41 @@ def parse_object(body: bytes) -> dict[str, Any]:
 
 
 def debug_string(value: Any) -> str:
-    """JSON as messages quote it: objects indented, arrays on one line, cut at the token that passes 256 bytes."""
-    writer = _DebugWriter()
-    writer.add(value, 0)
-    return "".join(writer.parts)
+    """Return JSON as messages quote it: objects indented, arrays on one line, cut at the token that passes 256 bytes.
+
+    Args:
+        value: of a parsed document.
+    """
+    parts: list[str] = []
+    size = 0
+    for token in _tokens(value, 0):
+        if size >= _MAX_DEBUG_BYTES:
+            break
+        parts.append(token)
+        size += len(token)
+    return "".join(parts)
 
 
-class _DebugWriter:
-    def __init__(self) -> None:
-        self.parts: list[str] = []
-        self._size = 0
-
-    def add(self, value: Any, depth: int) -> bool:
-        if type(value) is dict:
-            return self._add_object(value, depth)
-        if type(value) is list:
-            return self._add_array(value, depth)
-        return self._put(_scalar(value))
-
-    def _add_object(self, value: dict[str, Any], depth: int) -> bool:
-        if not self._put("{"):
-            return False
-        indent = "    " * (depth + 1)
+def _tokens(value: Any, depth: int) -> Iterator[str]:
+    if type(value) is dict:
+        yield "{"
         for index, (name, item) in enumerate(value.items()):
-            if not self._put(f"{',' if index else ''}\n{indent}{_scalar(name)}: ") or not self.add(item, depth + 1):
-                return False
-        return self._put(f"\n{'    ' * depth}}}" if value else "}")
-
-    def _add_array(self, value: list[Any], depth: int) -> bool:
-        if not self._put("["):
-            return False
+            yield f"{',' if index else ''}\n{'    ' * (depth + 1)}{_scalar(name)}: "
+            yield from _tokens(item, depth + 1)
+        yield f"\n{'    ' * depth}}}" if value else "}"
+    elif type(value) is list:
+        yield "["
         for index, item in enumerate(value):
-            if (index and not self._put(", ")) or not self.add(item, depth):
-                return False
-        return self._put("]")
-
-    def _put(self, token: str) -> bool:
-        if self._size >= MAX_DEBUG_BYTES:
-            return False
-        self.parts.append(token)
-        self._size += len(token)
-        return True
+            if index:
+                yield ", "
+            yield from _tokens(item, depth)
+        yield "]"
+    else:
+        yield _scalar(value)
 
 
 def _scalar(value: Any) -> str:
-    return json.dumps(value[: 4 * MAX_DEBUG_BYTES] if type(value) is str else value, ensure_ascii=False)
+    return json.dumps(value[: 4 * _MAX_DEBUG_BYTES] if type(value) is str else value, ensure_ascii=False)
 
 
 def json_type(value: Any) -> str:

@@ -19,6 +19,7 @@ from tensorflow.core.framework import types_pb2
 
 from kubetfx.serving.json_document import debug_string, json_type, parse_error
 from kubetfx.serving.status import Code, ServingError, invalid_argument
+from kubetfx.serving.tensor_proto import dtype_name, shape_string
 
 Array = np.ndarray[Any, Any]
 
@@ -60,8 +61,6 @@ _NARROW: Mapping[int, Any] = {
     types_pb2.DT_UINT8: np.uint8,
     types_pb2.DT_INT16: np.int16,
 }
-
-BYTES_SUFFIX = "_bytes"
 
 
 class RequestFormat(enum.Enum):
@@ -286,7 +285,7 @@ class _Careful:
         if math.prod(first) != len(values):
             raise invalid_argument(f"Expecting tensor size: {math.prod(first)} but got: {len(values)}")
         if first != shape:
-            raise invalid_argument(f"Expecting shape {_shape_string(first)} but got: {_shape_string(shape)}")
+            raise invalid_argument(f"Expecting shape {shape_string(first)} but got: {shape_string(shape)}")
         self._values.setdefault(name, []).extend(values)
 
 
@@ -298,10 +297,6 @@ def _shape(value: Any) -> list[int]:
             break
         value = value[0]
     return shape
-
-
-def _shape_string(shape: Sequence[int]) -> str:
-    return f"[{','.join(map(str, shape))}]"
 
 
 def _fill(value: Any, level: int, shape: Sequence[int], dtype: int, values: list[Any]) -> None:
@@ -378,11 +373,6 @@ def _decode_base64(value: dict[str, Any]) -> bytes:
         return base64.b64decode(unpadded + "=" * padding, validate=True)
     except (binascii.Error, ValueError):
         raise invalid_argument("Unable to base64 decode") from None
-
-
-def dtype_name(dtype: int) -> str:
-    """`float` for DT_FLOAT: TensorFlow's DataTypeString."""
-    return types_pb2.DataType.Name(dtype).removeprefix("DT_").lower()
 
 
 # tf.Example

@@ -14,16 +14,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from kubetfx.artifacts import IMAGE_BYTES, IMAGE_PATH
+from kubetfx.artifacts import BYTES_SUFFIX, IMAGE_BYTES, IMAGE_PATH
 from kubetfx.errors import DataError, KubetfxError, UsageError
 from kubetfx.serving.saved_model import Signature
 from kubetfx.tables.blocks import BadRow, Rows
 
 Array = np.ndarray[Any, Any]
 
-_ENCODED = "_bytes"
-"""End of the name of an input of encoded pictures."""
-MAX_IMAGE_BYTES = 128 * 2**20
+_MAX_IMAGE_BYTES = 128 * 2**20
 """Of a picture's file: what the server takes as a request at most."""
 
 
@@ -44,7 +42,7 @@ class ModelColumns:
     @property
     def has_pictures(self) -> bool:
         """Whether an input may be of encoded pictures."""
-        return any(name.endswith(_ENCODED) for name in self.inputs)
+        return any(name.endswith(BYTES_SUFFIX) for name in self.inputs)
 
     def pictures(self, held: Collection[str]) -> dict[str, str]:
         """Inputs of encoded pictures, each with the column that has their bytes, or paths: the one of the same name, or
@@ -55,8 +53,9 @@ class ModelColumns:
         """
         if self.is_of_images:
             return {IMAGE_BYTES: IMAGE_BYTES if IMAGE_BYTES in held else IMAGE_PATH}
-        encoded = [n for n, dtype in self.inputs.items() if dtype == np.dtype(object) and n.endswith(_ENCODED)]
-        return {n: n.removesuffix(_ENCODED) for n in encoded if n not in held and n.removesuffix(_ENCODED) in held}
+        encoded = [n for n, dtype in self.inputs.items() if dtype == np.dtype(object) and n.endswith(BYTES_SUFFIX)]
+        columns = {name: name.removesuffix(BYTES_SUFFIX) for name in encoded if name not in held}
+        return {name: column for name, column in columns.items() if column in held}
 
 
 def model_columns(signature: Signature) -> ModelColumns:
@@ -221,8 +220,8 @@ def _read_image(path: str | None, root: Path) -> bytes | str:
         return f"There is no path in column {IMAGE_PATH!r}."
     try:
         size = (root / path).stat().st_size
-        if size > MAX_IMAGE_BYTES:
-            return f"The file is too large for an image. Received: {size:,} bytes. Largest: {MAX_IMAGE_BYTES:,}."
+        if size > _MAX_IMAGE_BYTES:
+            return f"The file is too large for an image. Received: {size:,} bytes. Largest: {_MAX_IMAGE_BYTES:,}."
         content = (root / path).read_bytes()
     except (OSError, ValueError) as error:
         reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
@@ -262,7 +261,7 @@ def _to_column(name: str, array: Array) -> pa.Array:
     flat = array.reshape(-1)
     if flat.dtype == np.dtype(object):
         column = pa.array(flat, pa.binary())
-        column = column if name.endswith("_bytes") else column.cast(pa.string())
+        column = column if name.endswith(BYTES_SUFFIX) else column.cast(pa.string())
     else:
         column = pa.array(flat)
     for size in reversed(array.shape[1:]):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kubetfx.artifacts import MODEL_FACTS, PIXELS
+from kubetfx.artifacts import BYTES_SUFFIX, MODEL_FACTS, PIXELS
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class ModelFacts:
 
     def served_name(self, column: str) -> str:
         """Name of a column in the signature `serving_default`."""
-        return f"{column}_bytes" if column in self.image_columns else column
+        return f"{column}{BYTES_SUFFIX}" if column in self.image_columns else column
 
 
 def read_facts(path: Path) -> ModelFacts | None:

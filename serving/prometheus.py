@@ -3,9 +3,9 @@
 Requests are counted in the event loop's thread alone, where the page is also written.
 """
 
-import threading
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, Metric, generate_latest
@@ -38,17 +38,46 @@ class _Histogram:
         metric.add_sample(f"{metric.name}_count", labels, cumulative[-1])
 
 
+class _Histograms:
+    """A histogram per combination of labels."""
+
+    def __init__(self, name: str, what: str, labels: Sequence[str], bounds: tuple[float, ...]) -> None:
+        self._name = name
+        self._what = what
+        self._labels = labels
+        self._bounds = bounds
+        self._histograms: dict[tuple[str, ...], _Histogram] = {}
+
+    def observe(self, value: float, *labels: str) -> None:
+        histogram = self._histograms.get(labels)
+        if histogram is None:
+            histogram = self._histograms[labels] = _Histogram(self._bounds)
+        histogram.observe(value)
+
+    def metric(self) -> Metric:
+        metric = Metric(f"{_PREFIX}{self._name}", self._what, "histogram")
+        for labels, histogram in list(self._histograms.items()):  # a load may be recorded meanwhile, by another thread
+            histogram.add_samples(metric, dict(zip(self._labels, labels, strict=True)))
+        return metric
+
+
 class Metrics:
     """Counters and histograms of one server. A collector in prometheus-client's sense."""
 
     def __init__(self) -> None:
-        self._requests: dict[tuple[str, str], int] = {}
-        self._latencies: dict[tuple[str, str, str], _Histogram] = {}
-        self._runtimes: dict[tuple[str, str], _Histogram] = {}
-        self._examples: dict[str, _Histogram] = {}
-        self._example_totals: dict[str, int] = {}
-        self._loads: dict[str, _Histogram] = {}
-        self._loads_lock = threading.Lock()
+        time = "Distribution of wall time (in microseconds) of"
+        self._requests: Counter[tuple[str, str]] = Counter()
+        self._latencies = _Histograms(
+            "request_latency", f"{time} requests.", ("model_name", "API", "entrypoint"), _LATENCY_BOUNDS
+        )
+        self._runtimes = _Histograms(
+            "runtime_latency", f"{time} graph calls.", ("model_name", "API", "runtime"), _LATENCY_BOUNDS
+        )
+        self._loads = _Histograms("load_latency", f"{time} loads.", ("model_name",), _LATENCY_BOUNDS)
+        self._examples = _Histograms(
+            "request_example_counts", "The number of tf.Examples per request.", ("model",), _EXAMPLE_BOUNDS
+        )
+        self._example_totals: Counter[str] = Counter()
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -56,37 +85,44 @@ class Metrics:
         """Count a request and, if it succeeded, its time.
 
         Args:
-            model: the model's name; only names of models that are served, so that clients can't grow the page.
+            model: the model's name; only names of models that are served, so that clients cannot grow the page.
             api: `Predict`, `Classify`, ... over gRPC, `predict`, `classify`, ... over REST.
             entrypoint: `GRPC` or `REST`.
             code: how it ended.
             seconds: its time in the server.
         """
-        key = model, code.name
-        self._requests[key] = self._requests.get(key, 0) + 1
+        self._requests[model, code.name] += 1
         if code is Code.OK:
-            latency = self._latencies.get((model, api, entrypoint))
-            if latency is None:
-                latency = self._latencies[model, api, entrypoint] = _Histogram(_LATENCY_BOUNDS)
-            latency.observe(seconds * 1e6)
+            self._latencies.observe(seconds * 1e6, model, api, entrypoint)
 
     def observe_runtime(self, model: str, api: str, seconds: float) -> None:
-        """Record the time of a call of a graph, its wait for a thread included."""
-        runtime = self._runtimes.get((model, api))
-        if runtime is None:
-            runtime = self._runtimes[model, api] = _Histogram(_LATENCY_BOUNDS)
-        runtime.observe(seconds * 1e6)
+        """Record the time of a call of a graph.
+
+        Args:
+            model: the model's name.
+            api: `Predict`, `Classify`, `Regress` or `MultiInference`.
+            seconds: its time, including the wait for a thread.
+        """
+        self._runtimes.observe(seconds * 1e6, model, api, "TF1")
 
     def count_examples(self, model: str, count: int) -> None:
-        """Record the tf.Examples of a request."""
-        self._examples.setdefault(model, _Histogram(_EXAMPLE_BOUNDS)).observe(count)
-        self._example_totals[model] = self._example_totals.get(model, 0) + count
+        """Record how many tf.Examples a request has.
 
-    def observe_load(self, model: str, version: int, seconds: float) -> None:
-        """Record the time of a load. May be called from any thread."""
-        del version
-        with self._loads_lock:
-            self._loads.setdefault(model, _Histogram(_LATENCY_BOUNDS)).observe(seconds * 1e6)
+        Args:
+            model: the model's name.
+            count: of tf.Examples.
+        """
+        self._examples.observe(count, model)
+        self._example_totals[model] += count
+
+    def observe_load(self, model: str, seconds: float) -> None:
+        """Record the time of a load. May be called from the thread that loads models.
+
+        Args:
+            model: the model's name.
+            seconds: from the first look at its files to the end of its warm-up.
+        """
+        self._loads.observe(seconds * 1e6, model)
 
     def collect(self) -> Iterator[Metric]:
         """What the page shows, for prometheus-client."""
@@ -94,35 +130,13 @@ class Metrics:
         for (model, status), count in self._requests.items():
             requests.add_sample(requests.name, {"model_name": model, "status": status}, count)
         yield requests
-        latency = Metric(
-            f"{_PREFIX}request_latency", "Distribution of wall time (in microseconds) of requests.", "histogram"
-        )
-        for (model, api, entrypoint), histogram in self._latencies.items():
-            histogram.add_samples(latency, {"model_name": model, "API": api, "entrypoint": entrypoint})
-        yield latency
-        runtime = Metric(
-            f"{_PREFIX}runtime_latency", "Distribution of wall time (in microseconds) of graph calls.", "histogram"
-        )
-        for (model, api), histogram in self._runtimes.items():
-            histogram.add_samples(runtime, {"model_name": model, "API": api, "runtime": "TF1"})
-        yield runtime
-        yield from self._collect_examples()
-        loads = Metric(f"{_PREFIX}load_latency", "Distribution of wall time (in microseconds) of loads.", "histogram")
-        with self._loads_lock:
-            for model, histogram in self._loads.items():
-                histogram.add_samples(loads, {"model_name": model})
-        yield loads
-
-    def page(self) -> bytes:
-        """The page in Prometheus's text format."""
-        return generate_latest(self._registry)
-
-    def _collect_examples(self) -> Iterator[Metric]:
-        counts = Metric(f"{_PREFIX}request_example_counts", "The number of tf.Examples per request.", "histogram")
-        for model, histogram in self._examples.items():
-            histogram.add_samples(counts, {"model": model})
-        yield counts
+        yield from (each.metric() for each in (self._latencies, self._runtimes, self._examples))
         total = Metric(f"{_PREFIX}request_example_count_total", "The total number of tf.Examples.", "unknown")
         for model, count in self._example_totals.items():
             total.add_sample(total.name, {"model": model}, count)
         yield total
+        yield self._loads.metric()
+
+    def page(self) -> bytes:
+        """The page in Prometheus's text format."""
+        return generate_latest(self._registry)

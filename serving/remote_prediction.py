@@ -7,12 +7,13 @@ import numpy as np
 
 from kubetfx.artifacts import IMAGE_PATH
 from kubetfx.errors import RequestError
-from kubetfx.serving import image_requests, model_columns
+from kubetfx.serving import model_columns
 from kubetfx.serving.block_prediction import in_words
 from kubetfx.serving.model import first_refusal, refusal, to_prediction
 from kubetfx.serving.model_columns import Feed, ModelColumns
 from kubetfx.serving.row_source import open_rows
 from kubetfx.serving.status import Code
+from kubetfx.tables import json_bytes
 from kubetfx.tables.missing import MISSING_VALUES
 
 if TYPE_CHECKING:
@@ -95,4 +96,4 @@ def _to_client_rows(columns: Mapping[str, np.ndarray[Any, Any]], pictures: Colle
 def _to_client_value(value: Any, *, is_picture: bool) -> Any:
     if not isinstance(value, bytes):
         return value
-    return image_requests.to_json(value) if is_picture else value.decode()
+    return json_bytes.to_json(value) if is_picture else value.decode()

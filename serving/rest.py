@@ -20,21 +20,23 @@ from typing import Any
 from urllib.parse import unquote
 
 import orjson
-from google.protobuf import json_format, wrappers_pb2
-from tensorflow_serving.apis import get_model_metadata_pb2, model_pb2  # type: ignore[import-untyped]
+from google.protobuf import json_format
+from google.protobuf.message import Message
 
 from kubetfx.serving import json_answer, json_document, json_tensor
-from kubetfx.serving.data_plane import DataPlane, ModelReference, rest_signature
+from kubetfx.serving.data_plane import DataPlane, ModelReference
+from kubetfx.serving.saved_model import DEFAULT_SIGNATURE, Signature
 from kubetfx.serving.status import Code, ServingError, invalid_argument
 from kubetfx.serving.versions import ServedVersion, VersionStatus
 
 _LOG = logging.getLogger(__name__)
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
+_Event = MutableMapping[str, Any]
+"""Of ASGI: https://asgi.readthedocs.io/en/latest/specs/www.html."""
+_Receive = Callable[[], Awaitable[_Event]]
+_Send = Callable[[_Event], Awaitable[None]]
 
-METRICS_PATH = "/monitoring/prometheus/metrics"
+_METRICS_PATH = "/monitoring/prometheus/metrics"
 _API_PREFIX = "/v1/"
 _MODEL = r"/v1/models/([^/:]+)(?:(?:/versions/(\d+))|(?:/labels/([^/:]+)))?"
 _PREDICTION = re.compile(_MODEL + r":(classify|regress|predict)", re.IGNORECASE | re.ASCII)
@@ -112,13 +114,13 @@ class RestApplication:
         self._options = options
         self._cors = _CORS if options.enable_cors else ()
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: _Event, receive: _Receive, send: _Send) -> None:
         """Answer a request."""
         if scope["type"] != "http":
             return
         started = time.perf_counter()
         path = scope["raw_path"].decode("latin-1")
-        if path == METRICS_PATH and scope["method"] == "GET":
+        if path == _METRICS_PATH and scope["method"] == "GET":
             await _respond(send, 200, self._plane.metrics.page(), [(b"content-type", b"text/plain; version=0.0.4")])
             return
         request = _Request(scope["method"], path)
@@ -166,8 +168,7 @@ class RestApplication:
             if not reference.name:
                 raise invalid_argument("Missing model name in request.")
             if match[4] == "metadata":
-                with self._plane.hold(reference) as version:
-                    return _metadata(version)
+                return _metadata(*self._plane.metadata(reference))
             return _status(self._plane.status(reference))
         raise _malformed(request)
 
@@ -191,14 +192,14 @@ class RestApplication:
         document = json_document.parse_object(body)
         signature_name = json_tensor.signature_name(document)
         with self._plane.hold(reference) as version:
-            signature = rest_signature(version, signature_name)
+            signature = _signature(version, signature_name)
             inputs, request_format = json_tensor.predict_inputs(document, signature.input_dtypes)
             outputs = await self._plane.predict(
                 version, signature, inputs, timeout_seconds=self._options.timeout_seconds
             )
         return json_answer.predictions(outputs, request_format)
 
-    async def _read_body(self, headers: list[tuple[bytes, bytes]], receive: Receive) -> bytes:
+    async def _read_body(self, headers: list[tuple[bytes, bytes]], receive: _Receive) -> bytes:
         gzipped = False
         for name, value in headers:
             if name == b"content-length" and int(value) > self._options.max_body_bytes:
@@ -217,7 +218,7 @@ class RestApplication:
                 raise _BodyError(408, "The body did not arrive in time.") from None
         return self._unzip(body) if gzipped else body
 
-    async def _read_rest(self, start: bytes, receive: Receive) -> bytes:
+    async def _read_rest(self, start: bytes, receive: _Receive) -> bytes:
         parts = [start]
         size = len(start)
         more = True
@@ -249,7 +250,7 @@ class RestApplication:
         )
 
 
-async def _respond(send: Send, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+async def _respond(send: _Send, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
     headers.append((b"content-length", b"%d" % len(body)))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
@@ -295,17 +296,23 @@ def _status(statuses: list[VersionStatus]) -> bytes:
     )
 
 
-def _metadata(version: ServedVersion) -> bytes:
-    spec = model_pb2.ModelSpec(name=version.model_name, version=wrappers_pb2.Int64Value(value=version.version))
-    signatures = get_model_metadata_pb2.SignatureDefMap()
-    for name, signature in version.model.signatures.items():
-        signatures.signature_def[name].CopyFrom(signature.proto)
+def _signature(version: ServedVersion, name: str) -> Signature:
+    """The signature that a predict request asks for; its errors are not those of gRPC."""
+    signature = version.model.signatures.get(name or DEFAULT_SIGNATURE)
+    if signature is None:
+        raise invalid_argument(f'Serving signature name: "{name or DEFAULT_SIGNATURE}" not found in signature def')
+    if not signature.inputs:
+        raise invalid_argument(f"Failed to get input map for signature: {name or 'DEFAULT'}")
+    return signature
+
+
+def _metadata(spec: Message, signatures: Message) -> bytes:
     return orjson.dumps(
         {"model_spec": _as_dict(spec), "metadata": {"signature_def": _as_dict(signatures)}}, option=orjson.OPT_INDENT_2
     )
 
 
-def _as_dict(message: Any) -> Any:
+def _as_dict(message: Message) -> Any:
     return json_format.MessageToDict(
         message, always_print_fields_with_no_presence=True, preserving_proto_field_name=True
     )

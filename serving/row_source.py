@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from kubetfx.artifacts import IMAGE_BYTES, IMAGE_PATH
 from kubetfx.errors import DataError, UsageError
-from kubetfx.serving.image_folders import SUFFIXES, is_picture, pictures_below
+from kubetfx.serving.image_folders import find_pictures, is_picture
 from kubetfx.serving.model_columns import ModelColumns, check_type
 from kubetfx.tables import blocks, memory
 from kubetfx.tables.blocks import Cut, Rows
@@ -117,25 +117,14 @@ def open_rows(rows: Any, model: ModelColumns, *, missing_values: Sequence[str] =
     path = Path(rows)
     if model.is_of_images and (path.is_dir() or (path.is_file() and is_picture(path.name))):
         root = path if path.is_dir() else path.parent
-        names = [os.path.relpath(found, root) for found in _pictures(path)]
+        pictures = find_pictures(path) if path.is_dir() else [str(path)]
+        names = [os.path.relpath(picture, root) for picture in pictures]
         return _in_memory({IMAGE_PATH: names}, model, root=root, place=str(path))
     if path.suffix in memory.JSON_SUFFIXES:
         if not path.exists():
             raise DataError(f"There is no such file of rows. Received: {path}.")
         return _in_memory(memory.read_json(path), model, root=path.parent, place=str(path))
     return _in_files(find_table(path), model, missing_values)
-
-
-def _pictures(path: Path) -> list[str]:
-    if path.is_file():
-        return [str(path)]
-    try:
-        found = list(pictures_below(path))
-    except OSError as error:
-        raise DataError(f"{error.filename} may not be read: {error.strerror}. Grant read permission.") from None
-    if not found:
-        raise DataError(f"There is no image ({', '.join(SUFFIXES)}) in {path}, nor in a folder below it.")
-    return found
 
 
 def _in_memory(columns: memory.Columns, model: ModelColumns, *, root: Path, place: str) -> RowSource:

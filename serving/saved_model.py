@@ -108,7 +108,9 @@ class SavedModel:
             loader = loader_impl.SavedModelLoader(str(path))
             self._meta_graph = loader.get_meta_graph_def_from_tags(list(options.tags))
             if only is not None:
-                keep_signatures(self._meta_graph, _existing(self._meta_graph, only))
+                if missing := [name for name in only if name not in self._meta_graph.signature_def]:
+                    raise _no_signature(missing[0])
+                keep_signatures(self._meta_graph, only)
             loader.load(self._session, list(options.tags))
         except ServingError:
             self.close()
@@ -296,13 +298,6 @@ def read_signatures(path: Path, options: SessionOptions = SessionOptions()) -> d
     except Exception as error:  # whatever a broken folder makes of the loader
         raise _load_error(error, path) from error
     return {name: _signature(name, proto) for name, proto in meta_graph.signature_def.items()}
-
-
-def _existing(meta_graph: meta_graph_pb2.MetaGraphDef, names: Sequence[str]) -> Sequence[str]:
-    for name in names:
-        if name not in meta_graph.signature_def:
-            raise _no_signature(name)
-    return names
 
 
 def _no_signature(name: str) -> ServingError:

@@ -1,7 +1,7 @@
-"""TensorProto <-> arrays, as Tensor::FromProto and Tensor::AsProtoField have it."""
+"""TensorProto and arrays, as Tensor::FromProto and Tensor::AsProtoField have it, and TensorFlow's words for types."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from kubetfx.serving.status import invalid_argument
 
 Array = np.ndarray[Any, Any]
 
-MAX_ELEMENTS = 2**28
+_MAX_ELEMENTS = 2**28
 """Of one tensor: a shape of a few bytes can name more than any memory holds."""
 
 _VALUE_FIELDS: Mapping[int, tuple[str, Any]] = {
@@ -43,7 +43,7 @@ def to_array(proto: tensor_pb2.TensorProto, alias: str) -> Array:
         ServingError: INVALID_ARGUMENT, the message does not describe a tensor.
     """
     shape = [dim.size for dim in proto.tensor_shape.dim]
-    if min(shape, default=0) < 0 or math.prod(shape) > MAX_ELEMENTS or proto.tensor_shape.unknown_rank:
+    if min(shape, default=0) < 0 or math.prod(shape) > _MAX_ELEMENTS or proto.tensor_shape.unknown_rank:
         raise invalid_argument(f"tensor parsing error: {alias}")
     value_field = _VALUE_FIELDS.get(proto.dtype)
     try:
@@ -84,3 +84,30 @@ def from_array(array: Array, proto: tensor_pb2.TensorProto) -> None:
     if not array.shape:
         proto.tensor_shape.SetInParent()
     getattr(proto, value_field).extend(array.ravel().tolist())
+
+
+def dtype_name(dtype: int) -> str:
+    """Return TensorFlow's DataTypeString, for example `float` for DT_FLOAT.
+
+    Args:
+        dtype: a DataType.
+    """
+    return types_pb2.DataType.Name(dtype).removeprefix("DT_").lower()
+
+
+def array_dtype_name(array: Array) -> str:
+    """Return the DataTypeString of an array, for example `float` for float32.
+
+    Args:
+        array: strings in it are objects.
+    """
+    return dtype_name(tf.as_dtype(array.dtype).as_datatype_enum)
+
+
+def shape_string(shape: Sequence[int]) -> str:
+    """Return a shape as TensorFlow's errors show it, for example `[2,3]`.
+
+    Args:
+        shape: sizes of the dimensions.
+    """
+    return f"[{','.join(map(str, shape))}]"

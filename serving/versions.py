@@ -26,7 +26,7 @@ _MAX_VERSION = 2**63 - 1
 _ENDED_VERSIONS_KEPT = 64
 """In a model's status, of those that are gone: a server that runs for a year sees thousands."""
 
-Fingerprint = tuple[tuple[str, int, int], ...]
+_Fingerprint = tuple[tuple[str, int, int], ...]
 
 
 class State(enum.IntEnum):
@@ -116,7 +116,7 @@ class _Published:
 class _Failure:
     """A load that failed, and when it is worth another one."""
 
-    fingerprint: Fingerprint
+    fingerprint: _Fingerprint
     retry_at: float
 
 
@@ -139,14 +139,14 @@ class ModelManager:
         configs: Sequence[ModelConfig],
         options: VersionOptions,
         *,
-        on_load: Callable[[str, int, float], None] = lambda name, version, seconds: None,
+        on_load: Callable[[str, float], None] = lambda name, seconds: None,
     ) -> None:
         """Set up, without looking at the disk yet.
 
         Args:
             configs: the models.
             options: how versions are found and loaded.
-            on_load: told the model, the version and the seconds of each load.
+            on_load: called after each load with the model's name and the seconds that it took.
         """
         self._options = options
         self._on_load = on_load
@@ -179,7 +179,7 @@ class ModelManager:
             self._published = {}
             for model in self._models.values():
                 for version in list(model.served):
-                    self._unload(model, version)
+                    self._finish(model, model.served.pop(version))
 
     def poll(self) -> None:
         """Look at the base paths once, and load and unload what follows from it."""
@@ -334,10 +334,10 @@ class ModelManager:
         model.failures.pop(version, None)
         model.served[version] = ServedVersion(name, version, loaded)
         model.statuses[version] = VersionStatus(version, State.AVAILABLE)
-        self._on_load(name, version, time.perf_counter() - started)
+        self._on_load(name, time.perf_counter() - started)
         _LOG.info("model %s version %d: available", name, version)
 
-    def _load_whole(self, path: Path, before: Fingerprint) -> SavedModel:
+    def _load_whole(self, path: Path, before: _Fingerprint) -> SavedModel:
         loaded = SavedModel(path, self._options.session)
         try:
             if self._options.warm_up:
@@ -371,9 +371,6 @@ class ModelManager:
             self._publish(model)
         model.statuses[version] = VersionStatus(version, State.UNLOADING)
         threading.Thread(target=self._finish, args=(model, served), name="model-unload", daemon=True).start()
-
-    def _unload(self, model: _Model, version: int) -> None:
-        self._finish(model, model.served.pop(version))
 
     def _finish(self, model: _Model, served: ServedVersion) -> None:
         served.retire()
@@ -433,7 +430,7 @@ def _version_paths(base_path: Path) -> dict[int, Path]:
     return found
 
 
-def _fingerprint(path: Path) -> Fingerprint:
+def _fingerprint(path: Path) -> _Fingerprint:
     """Names, sizes and times of a folder's files: what differs while somebody writes it."""
     files = []
     for folder, _, names in os.walk(path):

@@ -14,11 +14,11 @@ from tensorflow_serving.apis import (  # type: ignore[import-untyped]
 
 from kubetfx.artifacts import WARMUP_REQUESTS
 from kubetfx.serving import inference
-from kubetfx.serving.saved_model import SavedModel
+from kubetfx.serving.saved_model import DEFAULT_SIGNATURE, SavedModel
 from kubetfx.serving.status import Code, ServingError, from_tensorflow, invalid_argument
 from kubetfx.serving.tensor_proto import from_array, to_array
 
-MAX_RECORDS = 1000
+_MAX_RECORDS = 1000
 
 
 def warm_up(model: SavedModel, path: Path) -> int:
@@ -40,8 +40,8 @@ def warm_up(model: SavedModel, path: Path) -> int:
     count = 0
     try:
         for record in tf.compat.v1.io.tf_record_iterator(str(file)):
-            if count == MAX_RECORDS:
-                raise invalid_argument(f"Number of warmup records exceeds the maximum ({MAX_RECORDS}) at {file}")
+            if count == _MAX_RECORDS:
+                raise invalid_argument(f"Number of warmup records exceeds the maximum ({_MAX_RECORDS}) at {file}")
             _replay(model, _parse(record, file))
             count += 1
     except tf.errors.OpError as error:
@@ -52,7 +52,7 @@ def warm_up(model: SavedModel, path: Path) -> int:
 def predict_request(rows: Sequence[Mapping[str, Any]], dtypes: Mapping[str, Any]) -> predict_pb2.PredictRequest:
     """A Predict request of `serving_default` for rows, by column name, with the NumPy type of each input."""
     request = predict_pb2.PredictRequest()
-    request.model_spec.signature_name = "serving_default"
+    request.model_spec.signature_name = DEFAULT_SIGNATURE
     for name, dtype in dtypes.items():
         values = [row[name] for row in rows]
         if dtype is object:
@@ -87,7 +87,7 @@ def _replay(model: SavedModel, log: prediction_log_pb2.PredictionLog) -> None:
     kind = log.WhichOneof("log_type")
     if kind == "predict_log":
         request = log.predict_log.request
-        signature = inference.predict_signature(model, request.model_spec.signature_name)
+        signature = model.signature(request.model_spec.signature_name or DEFAULT_SIGNATURE).signature
         inputs = {alias: to_array(tensor, alias) for alias, tensor in request.inputs.items()}
         inference.predict_call(signature, inputs, request.output_filter)[0].run(model)
     elif kind in ("classify_log", "regress_log"):

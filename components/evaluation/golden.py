@@ -139,7 +139,7 @@ def _pixels(contents: Sequence[bytes], facts: "ModelFacts") -> Any:
 
 def _served(rows: Sequence[Mapping[str, Any]], facts: "ModelFacts") -> list[dict[str, Any]]:
     """Rows as a client sends them."""
-    from kubetfx.serving.image_requests import to_json
+    from kubetfx.tables.json_bytes import to_json
 
     return [
         {facts.served_name(name): to_json(value) if isinstance(value, bytes) else value for name, value in row.items()}

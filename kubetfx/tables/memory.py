@@ -1,7 +1,5 @@
 """Rows that are in memory: JSON, dicts, pandas and Arrow, as the same blocks of Arrow that files are read in."""
 
-import base64
-import binascii
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from kubetfx.errors import DataError
+from kubetfx.tables import json_bytes
 from kubetfx.tables.blocks import BadRow, Rows
 from kubetfx.tables.files import check_names
 
@@ -118,10 +117,10 @@ def _cell(value: Any, *, is_number: bool) -> Any:
     """One value; ValueError for several."""
     if isinstance(value, bool):
         return float(value) if is_number else str(value).lower()
-    if isinstance(value, dict) and list(value) == ["b64"]:  # bytes, as TensorFlow Serving's REST API takes them
+    if json_bytes.is_json(value):
         try:
-            return base64.b64decode(value["b64"], validate=True)
-        except (TypeError, binascii.Error, ValueError):
+            return json_bytes.from_json(value)
+        except DataError:
             raise ValueError(", which is not base64") from None
     if isinstance(value, dict | list | tuple):
         raise ValueError("")
