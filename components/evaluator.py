@@ -16,10 +16,10 @@ from tfx.dsl.components.base import base_beam_component, base_beam_executor, exe
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
 from kubetfx.artifacts import EVAL, SCHEMA
-from kubetfx.components.data import beam_mode, table_profile
+from kubetfx.components.data import block_work
 from kubetfx.components.evaluation import golden, image_evaluation, tfma_files
 from kubetfx.components.evaluation.confusion import class_scores
-from kubetfx.components.evaluation.evaluation import Outcome, Request, evaluate_here
+from kubetfx.components.evaluation.evaluation import Evaluation, Outcome, Request
 from kubetfx.components.evaluation.evaluation_result import RESULT, EvaluationResult
 from kubetfx.components.evaluation.metric_registry import find_metric
 from kubetfx.components.evaluation.slices import OVERALL, slice_name
@@ -29,7 +29,7 @@ from kubetfx.components.served_model_resolver import saved_model_path
 from kubetfx.config.evaluation_section import EvaluationConfig
 from kubetfx.config.model_section import Task
 from kubetfx.errors import DataError
-from kubetfx.models.examples import files_in
+from kubetfx.models.examples import files_in, row_groups
 from kubetfx.models.features import Features, read_features, read_schema
 from kubetfx.models.image_export import input_of
 from kubetfx.serving.model_facts import read_facts
@@ -68,14 +68,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
 
     def _evaluate(self, request: Request, examples: list[types.Artifact], folder: Path) -> Outcome:
         files = files_in(artifact_utils.get_split_uri(examples, EVAL))
-        if beam_mode.is_in_process(self._beam_pipeline_args):
-            outcome = evaluate_here(request, files)
-        else:
-            from kubetfx.components.evaluation.beam_evaluation import evaluate_by_beam
-
-            num_rows = table_profile.num_rows(Path(artifact_utils.get_single_uri(examples)))
-            beam_mode.choose_running_mode(self, num_rows=num_rows)
-            outcome = evaluate_by_beam(request, files, make_pipeline=self._make_beam_pipeline, folder=folder)
+        groups = [group for group, _ in row_groups(files)]
+        outcome = block_work.run(Evaluation(request), groups, executor=self, folder=folder)
         if OVERALL not in outcome.values:
             raise DataError(
                 f"The evaluation split has no rows. Received: {len(files)} files without any. Give data.splits.eval a "

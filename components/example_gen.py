@@ -193,7 +193,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             profile.columns, files=files, data=data, split_folders=folders, buckets=buckets, pictures=pictures
         )
         if not beam_mode.is_in_process(self._beam_pipeline_args):
-            beam_mode.choose_running_mode(self, num_rows=profile.num_rows)
+            beam_mode.prepare_workers(self._beam_pipeline_args)
         counts = write_shards(
             write,
             list(enumerate(files.paths)),

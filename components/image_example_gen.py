@@ -190,7 +190,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         if beam_mode.is_in_process(self._beam_pipeline_args):
             entries = look_into(paths, max_pixels=data.max_pixels)
         else:
-            beam_mode.choose_running_mode(self, num_rows=len(paths))
+            beam_mode.prepare_workers(self._beam_pipeline_args)
             entries = self._look_into_on_beam(paths, data, facts_path=scratch / "facts.jsonl")
         images, broken = [], list(found.broken)
         for file, entry in zip(found.files, entries, strict=True):

@@ -1,4 +1,4 @@
-"""StatisticsGen: TFDV's generators over blocks of columns, in this process or on the workers of Beam.
+"""StatisticsGen: TFDV's generators over blocks of columns.
 
 The columns are those of the profile that the ExampleGen left: the encoded bytes of images are none of them.
 
@@ -6,12 +6,11 @@ Top values and numbers of distinct values come from TFDV's sketches, which are e
 column. Above `max_rows` a sample of the rows is looked at.
 """
 
-import functools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 from tensorflow_data_validation.statistics import stats_impl, stats_options
@@ -22,50 +21,96 @@ from tfx.dsl.components.base import base_beam_component, base_beam_executor, exe
 from tfx.types import artifact_utils, component_spec, standard_artifacts, standard_component_specs
 from tfx.utils import json_utils
 
-from kubetfx.components.data import beam_mode, histograms, table_profile
-from kubetfx.models.examples import RowGroup, as_lists, files_in, read_ahead, row_groups
+from kubetfx.components.data import block_work, histograms, table_profile
+from kubetfx.components.data.block_work import BlockWork
+from kubetfx.models.examples import RowGroup, as_lists, files_in, row_groups
 
 SAMPLE_SEED = 0
 
 
 def sample_rate(num_rows: int, *, max_rows: int | None) -> float:
-    """Share of the rows of a table that statistics look at."""
+    """Find the share of the rows of a table that statistics look at.
+
+    Args:
+        num_rows: of the table.
+        max_rows: `data.statistics_rows`; None: no limit.
+
+    Returns:
+        The share, above 0 and at most 1.
+    """
     return 1.0 if max_rows is None or num_rows <= max_rows else max_rows / num_rows
 
 
-class StatisticsCombiner(beam.CombineFn):
-    """TFDV's statistics as work on blocks: by a loop here, or on the workers of Beam."""
+@dataclass(frozen=True)
+class Part:
+    """A row group of a split."""
 
-    def __init__(self) -> None:
+    split: str
+    number: int
+    """Of the row group in its split, from 0."""
+    group: RowGroup
+
+
+States = dict[str, list[Any]]
+"""Of TFDV's generators, by split."""
+
+
+class Statistics(
+    BlockWork[Part, tuple[str, pa.RecordBatch], States, dict[str, statistics_pb2.DatasetFeatureStatisticsList]]
+):
+    """TFDV's statistics of each split: the states of its generators, which are combiners."""
+
+    def __init__(self, splits: Sequence[str], columns: Sequence[str], *, rate: float) -> None:
+        """Say what is described.
+
+        Args:
+            splits: names of all, also of those without rows.
+            columns: of the examples.
+            rate: share of the rows that are looked at.
+        """
+        self._splits = splits
+        self._columns = columns
+        self._rate = rate
         self._generators = stats_impl.get_generators(stats_options.StatsOptions(), in_memory=True)
 
-    def create_accumulator(self) -> list[Any]:
-        """One for each of TFDV's generators."""
-        return [generator.create_accumulator() for generator in self._generators]
+    def blocks(self, item: Part) -> Iterator[tuple[str, pa.RecordBatch]]:
+        """The rows of a row group, or those that its own random numbers choose: the same wherever it is read."""
+        block = item.group.read(self._columns)
+        if self._rate < 1:
+            chosen = np.random.default_rng([SAMPLE_SEED, item.number]).random(block.num_rows) < self._rate
+            block = block.filter(pa.array(chosen))
+        if block.num_rows:
+            yield item.split, as_lists(block)
 
-    def add_input(self, accumulator: list[Any], block: pa.RecordBatch) -> list[Any]:
-        """Look at a block whose columns are lists."""
-        pairs = zip(self._generators, accumulator, strict=True)
-        return [generator.add_input(part, block) for generator, part in pairs]
+    def create(self) -> States:
+        """No split, whose states are made with its first rows."""
+        return {}
 
-    def merge_accumulators(self, accumulators: Iterable[list[Any]]) -> list[Any]:
-        """What was found in several parts of the rows."""
-        parts = zip(*accumulators, strict=True)
-        return [generator.merge_accumulators(part) for generator, part in zip(self._generators, parts, strict=True)]
+    def add_block(self, state: States, block: tuple[str, pa.RecordBatch]) -> States:
+        """Show the rows to every generator."""
+        split, rows = block
+        before = state.get(split) or self._no_rows()
+        pairs = zip(self._generators, before, strict=True)
+        return state | {split: [generator.add_input(own, rows) for generator, own in pairs]}
 
-    def extract_output(self, accumulator: list[Any]) -> statistics_pb2.DatasetFeatureStatisticsList:
-        """The statistics."""
+    def merge(self, first: States, second: States) -> States:
+        """Merge what each generator found in the splits that both have."""
+        both = {}
+        for split in first.keys() & second.keys():
+            triples = zip(self._generators, first[split], second[split], strict=True)
+            both[split] = [generator.merge_accumulators(own) for generator, *own in triples]
+        return first | second | both
+
+    def result(self, state: States) -> dict[str, statistics_pb2.DatasetFeatureStatisticsList]:
+        """The statistics by split."""
         with histograms.on_arrays():
-            return stats_impl.extract_statistics_output(accumulator, self._generators)
+            return {
+                split: stats_impl.extract_statistics_output(state.get(split) or self._no_rows(), self._generators)
+                for split in self._splits
+            }
 
-
-def statistics_of(blocks: Iterable[pa.RecordBatch]) -> statistics_pb2.DatasetFeatureStatisticsList:
-    """TFDV's statistics of a split."""
-    combiner = StatisticsCombiner()
-    accumulator = combiner.create_accumulator()
-    for block in blocks:
-        accumulator = combiner.add_input(accumulator, block)
-    return combiner.extract_output(accumulator)
+    def _no_rows(self) -> list[Any]:
+        return [generator.create_accumulator() for generator in self._generators]
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
@@ -88,63 +133,17 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         statistics.span = examples_artifact.span
         rates = json_utils.dumps(dict.fromkeys(splits, rate))
         statistics.set_json_value_custom_property(tfx_executor.SAMPLE_RATE_BY_SPLIT_PROPERTY_NAME, rates)
-        read = _ReadBlocks(profile.described, rate)
-        work = {}
+        parts = []
         for split in splits:
             groups = row_groups(files_in(artifact_utils.get_split_uri([examples_artifact], split)))
-            folder = Path(artifact_utils.get_split_uri([statistics], split))
-            folder.mkdir(parents=True, exist_ok=True)
-            work[folder / tfx_executor.DEFAULT_FILE_NAME] = list(enumerate(group for group, _ in groups))
-        if beam_mode.is_in_process(self._beam_pipeline_args):
-            for path, numbered in work.items():
-                blocks = read_ahead([functools.partial(read.read, one) for one in numbered])
-                path.write_bytes(_serialized(statistics_of(block for block in blocks if block.num_rows)))
-        else:
-            beam_mode.choose_running_mode(self, num_rows=profile.num_rows)
-            self._run_on_beam(work, read)
-
-    def _run_on_beam(self, work: Mapping[Path, Sequence[tuple[int, RowGroup]]], read: "_ReadBlocks") -> None:
-        with self._make_beam_pipeline() as pipeline:
-            for path, numbered in work.items():
-                name = path.parent.name
-                (
-                    pipeline
-                    | f"Groups {name}" >> beam.Create(numbered, reshuffle=len(numbered) > 1)
-                    | f"Read {name}" >> beam.ParDo(read)
-                    | f"Combine {name}" >> beam.CombineGlobally(StatisticsCombiner())
-                    | f"Write {name}" >> beam.Map(_write, str(path))
-                )
-
-
-def _serialized(statistics: statistics_pb2.DatasetFeatureStatisticsList) -> bytes:
-    serialized: bytes = statistics.SerializeToString(deterministic=True)
-    return serialized
-
-
-def _write(statistics: statistics_pb2.DatasetFeatureStatisticsList, path: str) -> None:
-    Path(path).write_bytes(_serialized(statistics))
-
-
-class _ReadBlocks(beam.DoFn):
-    """Reads row groups of the examples for TFDV: all of their rows, or a sample."""
-
-    def __init__(self, columns: Sequence[str], rate: float) -> None:
-        self._columns = columns
-        self._rate = rate
-
-    def process(self, numbered: tuple[int, RowGroup]) -> Iterator[pa.RecordBatch]:
-        block = self.read(numbered)
-        if block.num_rows:
-            yield block
-
-    def read(self, numbered: tuple[int, RowGroup]) -> pa.RecordBatch:
-        """The rows of a row group, or those that its own random numbers choose: the same wherever it is read."""
-        number, group = numbered
-        block = group.read(self._columns)
-        if self._rate < 1:
-            chosen = np.random.default_rng([SAMPLE_SEED, number]).random(block.num_rows) < self._rate
-            block = block.filter(pa.array(chosen))
-        return as_lists(block)
+            parts += [Part(split, number, group) for number, (group, _) in enumerate(groups)]
+        work = Statistics(splits, profile.described, rate=rate)
+        folder = Path(statistics.uri)
+        folder.mkdir(parents=True, exist_ok=True)
+        for split, found in block_work.run(work, parts, executor=self, folder=folder).items():
+            path = Path(artifact_utils.get_split_uri([statistics], split)) / tfx_executor.DEFAULT_FILE_NAME
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(found.SerializeToString(deterministic=True))
 
 
 class StatisticsGenSpec(component_spec.ComponentSpec):

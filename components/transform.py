@@ -20,7 +20,7 @@ from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import json_utils
 
 from kubetfx.artifacts import SCHEMA, TRAIN
-from kubetfx.components.data import beam_mode, local_analysis, parquet_tfxio, table_profile
+from kubetfx.components.data import beam_mode, local_analysis, parquet_tfxio
 from kubetfx.models.examples import files_in, read_blocks
 from kubetfx.models.features import read_schema
 from kubetfx.models.raw_inputs import RawInputs
@@ -44,8 +44,7 @@ class Executor(tfx_executor.Executor):
                 return
             except local_analysis.Unsupported as reason:
                 logging.warning("Beam analyzes the data: the analyzer %s is known to it alone.", reason)
-        folder = Path(artifact_utils.get_single_uri(input_dict[standard_component_specs.EXAMPLES_KEY]))
-        beam_mode.choose_running_mode(self, num_rows=table_profile.num_rows(folder))
+        beam_mode.prepare_workers(self._beam_pipeline_args)
         with parquet_tfxio.read_by_tfx():
             super().Do(input_dict, output_dict, exec_properties)
 

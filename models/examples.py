@@ -115,13 +115,21 @@ def read_blocks(
         yield from _in_parts(block, max_rows)
 
 
-def read_ahead(reads: Iterable[Callable[[], T]]) -> Iterator[T]:
-    """What functions return, in their order, each called by a thread a little before it is asked for."""
+def read_ahead(reads: Iterable[Callable[[], T]], *, threads: int = _THREADS) -> Iterator[T]:
+    """Call functions in threads, each a little before its result is asked for.
+
+    Args:
+        reads: the functions.
+        threads: that call them.
+
+    Yields:
+        What they return, in their order.
+    """
     coming: deque[Future[T]] = deque()
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         for read in reads:
             coming.append(pool.submit(read))
-            if len(coming) > _THREADS:
+            if len(coming) > threads:
                 yield coming.popleft().result()
         while coming:
             yield coming.popleft().result()

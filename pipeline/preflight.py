@@ -69,9 +69,9 @@ def describe(found: table_profile.TableProfile | image_files.ImageFiles, config:
     if isinstance(found, image_files.ImageFiles):
         text = f"{len(found.files):,} images, {len(found.classes):,} classes"
         options = config.beam.options
-        return f"{text}, {beam_mode.describe(options, num_rows=len(found.files))}" if options else text
+        return f"{text}, {beam_mode.describe(options)}" if options else text
     text = f"{found.num_rows:,} rows, {len(found.columns)} columns"
-    text += f", {beam_mode.describe(config.beam.options, num_rows=found.num_rows)}"
+    text += f", {beam_mode.describe(config.beam.options)}"
     limit = config.data.statistics_rows
     if limit and found.num_rows > limit:
         text += f"; statistics, and anomalies, of a sample of about {limit:,} rows (data.statistics_rows)"

@@ -1,104 +1,81 @@
-"""Where a data-parallel node does its work: in this process, over whole columns; or as TFX does it, by Beam.
+"""Where a data-parallel node does its work: in threads of this process, or on Beam.
 
 Beam describes a pipeline in Protocol Buffers, checks it, and hands it to workers row by row: seconds a node before the
 first row, and on one machine no gain after it. So on this machine the nodes go through the blocks of their data
-themselves. Whoever names another runner, or gives Beam arguments of his own, has TFX's pipelines.
-
-Beam's own modes on one machine differ in where its workers are: in this thread, in threads, or in processes. Unless the
-arguments name one, the number of rows decides.
+themselves. Whoever names another runner, or gives Beam arguments other than a number of workers, has Beam.
 """
 
+import argparse
 import contextlib
-import itertools
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from absl import logging
-
-DIRECT_RUNNER = "--runner=DirectRunner"
-BREAK_EVEN_ROWS: int | None = 1_600_000
-"""From so many rows on, processes make up for what each of them imports; None: they never do. benchmarks/beam_mode.py
-measures it, and writes it here."""
+MAX_THREADS = 8
+"""Each holds a block in memory, and parts of the work wait for the interpreter."""
 
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
-"""Microseconds of processor time a period, of cgroup v2."""
+"""Microseconds of processor time per period, of cgroup v2."""
 
-_MODE = "--direct_running_mode"
-_WORKERS = "--direct_num_workers"
-_MODE_NAMES = {"in_memory": "in memory", "multi_threading": "in threads", "multi_processing": "in processes"}
+_PARSER = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+_PARSER.add_argument("--runner", default="DirectRunner")
+_PARSER.add_argument("--direct_running_mode")
+_PARSER.add_argument("--direct_num_workers", default=0)
+for _name in ("--extra_package", "--labels"):
+    _PARSER.add_argument(_name, action="append")  # TFX's executors add them, for workers on other machines
+
+
+def num_threads(beam_arguments: Sequence[str] | None) -> int | None:
+    """Threads of this process in which a node does its work.
+
+    Args:
+        beam_arguments: Beam's command line, as the pipeline has it.
+
+    Returns:
+        What the arguments say, or one per core; None if Beam is to do the work.
+    """
+    known, others = _PARSER.parse_known_args(beam_arguments or ())
+    if others or known.direct_running_mode or known.runner != "DirectRunner":
+        return None
+    return int(known.direct_num_workers) or min(_num_cores(), MAX_THREADS)
 
 
 def is_in_process(beam_arguments: Sequence[str] | None) -> bool:
-    """Whether a node is to do its work without Beam.
+    """Tell whether a node is to do its work without Beam.
+
+    Args:
+        beam_arguments: Beam's command line, as the pipeline has it.
+
+    Returns:
+        Whether it is.
+    """
+    return num_threads(beam_arguments) is not None
+
+
+def prepare_workers(beam_arguments: Sequence[str] | None) -> None:
+    """Let the processes that Beam's direct runner starts import what this one can: the user's module is in none of our
+    folders.
 
     Args:
         beam_arguments: Beam's command line, as the pipeline has it.
     """
-    return all(argument == DIRECT_RUNNER for argument in beam_arguments or ())
-
-
-def with_running_mode(beam_arguments: Sequence[str] | None, *, num_rows: int) -> list[str]:
-    """Beam's command line with a mode for this machine, if it names none.
-
-    Args:
-        beam_arguments: as the pipeline has it.
-        num_rows: of the data.
-    """
-    arguments = list(beam_arguments or ())
-    if not _is_direct(arguments) or _value(arguments, _MODE):
-        return arguments
-    num_workers = _num_workers(arguments)
-    if num_workers == 1 or _are_few(num_rows):
-        return [*arguments, f"{_MODE}=in_memory"]
-    workers = [] if _value(arguments, _WORKERS) else [f"{_WORKERS}={num_workers}"]
-    return [*arguments, f"{_MODE}=multi_processing", *workers]
-
-
-def choose_running_mode(executor: Any, *, num_rows: int | None) -> None:
-    """Let one of TFX's executors for Beam run in a mode for this machine, and say in its log which.
-
-    Args:
-        executor: of a node that Beam does the work of.
-        num_rows: of the data; None: not known, and Beam's default stays.
-    """
-    if num_rows is None:
-        return
-    executor._beam_pipeline_args = with_running_mode(executor._beam_pipeline_args, num_rows=num_rows)
-    if _value(executor._beam_pipeline_args, _MODE) == "multi_processing":  # the user's module is in none of our folders
+    if _PARSER.parse_known_args(beam_arguments or ())[0].direct_running_mode == "multi_processing":
         os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
-    logging.info("Beam, for %d rows: %s", num_rows, " ".join(executor._beam_pipeline_args))
 
 
-def describe(beam_arguments: Sequence[str], *, num_rows: int) -> str:
-    """How the nodes go through the data, in a few words."""
+def describe(beam_arguments: Sequence[str]) -> str:
+    """Say in a few words how the nodes go through the data.
+
+    Args:
+        beam_arguments: Beam's command line, as the pipeline has it.
+
+    Returns:
+        Part of a sentence about the data.
+    """
     if is_in_process(beam_arguments):
         return "read in blocks, without Beam"
-    arguments = with_running_mode(beam_arguments, num_rows=num_rows)
-    if not _is_direct(arguments):
-        return f"read by Beam: {' '.join(arguments)}"
-    reason = ""
-    if not _value(beam_arguments, _MODE):
-        reason = f", {_why(num_rows)}" if _num_workers(beam_arguments) > 1 else ", one worker"
-    mode = _value(arguments, _MODE) or ""
-    return f"read by Beam {_MODE_NAMES.get(mode, mode)}{reason}: {' '.join(arguments)}"
-
-
-def _are_few(num_rows: int) -> bool:
-    return BREAK_EVEN_ROWS is None or num_rows < BREAK_EVEN_ROWS
-
-
-def _why(num_rows: int) -> str:
-    if BREAK_EVEN_ROWS is None:
-        return "faster than in processes"
-    return f"{'fewer' if _are_few(num_rows) else 'no fewer'} than {BREAK_EVEN_ROWS:,} rows"
-
-
-def _num_workers(arguments: Sequence[str]) -> int:
-    """Workers on this machine: what the arguments say, or a worker a core that this process may use."""
-    return int(_value(arguments, _WORKERS) or 0) or _num_cores()
+    return f"read by Beam: {' '.join(beam_arguments)}"
 
 
 def _num_cores() -> int:
@@ -108,14 +85,3 @@ def _num_cores() -> int:
         quota, period = CPU_QUOTA.read_text(encoding="ascii").split()
         cores = min(cores, max(int(quota) // int(period), 1))
     return cores
-
-
-def _is_direct(arguments: Sequence[str]) -> bool:
-    return (_value(arguments, "--runner") or "DirectRunner") == "DirectRunner"
-
-
-def _value(arguments: Sequence[str], option: str) -> str | None:
-    """The last value of an option, be it given with an equals sign or as the argument after it."""
-    values = [argument.partition("=")[2] for argument in arguments if argument.startswith(f"{option}=")]
-    values += [value for argument, value in itertools.pairwise(arguments) if argument == option]
-    return values[-1] if values else None

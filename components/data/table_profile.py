@@ -49,14 +49,6 @@ def write(examples_folder: Path, profile: TableProfile, *, label: str) -> None:
     (examples_folder / FILE).write_text(document, encoding="utf-8")
 
 
-def num_rows(examples_folder: Path) -> int | None:
-    """Rows of the table that the examples are of; None if another ExampleGen wrote them."""
-    try:
-        return read(examples_folder).num_rows
-    except FileNotFoundError:
-        return None
-
-
 def read(examples_folder: Path) -> TableProfile:
     """The profile that TableExampleGen or ImageExampleGen left with its examples.
 

@@ -1,15 +1,14 @@
-"""Evaluates models: every metric of every slice and model is added up over blocks of rows.
-
-`Evaluation` does it, here in a loop; beam_evaluation.py takes the same one to workers.
-"""
+"""Evaluates models: every metric of every slice and model is added up over blocks of rows."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from kubetfx.components.data.block_work import BlockWork
 from kubetfx.components.evaluation.confusion import ConfusionMatrix
 from kubetfx.components.evaluation.evaluation_result import COUNT
 from kubetfx.components.evaluation.evaluation_rows import Block, Models
@@ -17,6 +16,7 @@ from kubetfx.components.evaluation.metric import Accumulator, Array, Sums
 from kubetfx.components.evaluation.metric_registry import find_metric
 from kubetfx.components.evaluation.slices import OVERALL, SliceKey, rows_by_slice
 from kubetfx.config.metric_catalogue import Task
+from kubetfx.models.examples import RowGroup
 
 Values = dict[SliceKey, dict[str, dict[str, float]]]
 """Of the metrics, by slice, model and name."""
@@ -63,28 +63,41 @@ class _RowCount(Sums):
         return state[..., 0]
 
 
-@dataclass
-class Evaluation:
-    """Adds all metrics of all slices and models up over blocks; see `metric.Accumulator`."""
+class Evaluation(BlockWork[RowGroup, Block, States, Outcome]):
+    """All metrics of all slices and models: the states of their accumulators."""
 
-    request: Request
-    _accumulators: dict[str, Accumulator] = field(init=False)
+    def __init__(self, request: Request) -> None:
+        """Remember what is to be evaluated; nothing is loaded yet.
 
-    def __post_init__(self) -> None:
+        Args:
+            request: what to evaluate.
+        """
+        self.request = request
+
+    def setup(self) -> None:
+        """Load the models."""
+        self._models = self.request.load_models()
+
+    @cached_property
+    def _accumulators(self) -> dict[str, Accumulator]:
+        """By metric. They are made where they are used: the user's own metrics need not be pickled."""
         request = self.request
         found = {name: find_metric(name, task=request.task) for name in request.metrics}
-        self._accumulators = {COUNT: _RowCount()}
-        self._accumulators |= {name: one.make_accumulator(top_k=request.top_k) for name, one in found.items()}
-        if request.task == "classification":
-            self._accumulators[_CONFUSION] = ConfusionMatrix()
+        made = {name: one.make_accumulator(top_k=request.top_k) for name, one in found.items()}
+        confusion = {_CONFUSION: ConfusionMatrix()} if request.task == "classification" else {}
+        return {COUNT: _RowCount(), **made, **confusion}
+
+    def blocks(self, item: RowGroup) -> Iterator[Block]:
+        """The rows of a row group, and what the models say of them."""
+        return self._models.blocks(item)
 
     def create(self) -> States:
-        """The state of no rows."""
+        """No slice, whose states are made with its first rows."""
         return {}
 
-    def add_block(self, states: States, block: Block) -> States:
-        """The state with the rows of a block."""
-        result = dict(states)
+    def add_block(self, state: States, block: Block) -> States:
+        """Add the rows to every slice that they are in."""
+        result = dict(state)
         slices: list[tuple[SliceKey, Any]] = [
             (OVERALL, slice(None)),
             *rows_by_slice(self.request.slices, block.columns),
@@ -96,24 +109,24 @@ class Evaluation:
                 for name in self._names(key, model):
                     accumulator = self._accumulators[name]
                     place = (key, model, name)
-                    state = result[place] if place in result else accumulator.create()
-                    result[place] = accumulator.add_block(state, labels, predictions, weights)
+                    before = result[place] if place in result else accumulator.create()
+                    result[place] = accumulator.add_block(before, labels, predictions, weights)
         return result
 
     def merge(self, first: States, second: States) -> States:
-        """The state of the rows of both."""
+        """Merge the states of the slices that both have."""
         both = {
             place: self._accumulators[place[2]].merge(first[place], second[place])
             for place in first.keys() & second.keys()
         }
         return {**first, **second, **both}
 
-    def result(self, states: States) -> Outcome:
-        """What the rows come to."""
+    def result(self, state: States) -> Outcome:
+        """The metrics of all slices."""
         values: Values = {}
         confusion = None
-        for (key, model, name), state in states.items():
-            found = self._accumulators[name].result(state)
+        for (key, model, name), own in state.items():
+            found = self._accumulators[name].result(own)
             if name == _CONFUSION:
                 confusion = found.astype(np.int64)
             else:
@@ -124,17 +137,3 @@ class Evaluation:
         """A confusion matrix is large, and made of all rows and of the candidate alone."""
         has_confusion = key == OVERALL and model == next(iter(self.request.saved_models))
         return (name for name in self._accumulators if name != _CONFUSION or has_confusion)
-
-
-def evaluate_here(request: Request, files: Sequence[str]) -> Outcome:
-    """Evaluate in this process.
-
-    Args:
-        request: what to evaluate.
-        files: of the evaluation split.
-    """
-    evaluation = Evaluation(request)
-    states = evaluation.create()
-    for block in request.load_models().blocks(files):
-        states = evaluation.add_block(states, block)
-    return evaluation.result(states)

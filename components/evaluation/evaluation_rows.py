@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from kubetfx.models.asked_model import AskedModel, columns_to_read
-from kubetfx.models.examples import read_blocks
+from kubetfx.models.examples import RowGroup
 
 Array = np.ndarray[Any, Any]
 
@@ -53,21 +53,22 @@ class Models:
         is_image = any(model.is_image for model in self._models.values())
         self._batch_rows = IMAGE_BATCH_ROWS if is_image else BATCH_ROWS
 
-    def blocks(self, files: Sequence[str]) -> Iterator[Block]:
-        """The rows of files, in blocks of about BLOCK_CELLS.
+    def blocks(self, group: RowGroup) -> Iterator[Block]:
+        """Ask the models for the rows of a row group.
 
         Args:
-            files: of examples.
+            group: of examples.
+
+        Yields:
+            Blocks of about BLOCK_CELLS.
         """
         waiting: list[Block] = []
-        num_cells = 0
-        wanted = columns_to_read(self._models.values(), self._columns)
-        for rows in read_blocks(files, wanted, max_rows=self._batch_rows):
-            waiting.append(self._answer(rows))
-            num_cells += waiting[-1].num_cells
-            if num_cells >= BLOCK_CELLS:
+        rows = group.read(columns_to_read(self._models.values(), self._columns))
+        for start in range(0, rows.num_rows, self._batch_rows):
+            waiting.append(self._answer(rows.slice(start, self._batch_rows)))
+            if sum(block.num_cells for block in waiting) >= BLOCK_CELLS:
                 yield _joined(waiting)
-                waiting, num_cells = [], 0
+                waiting = []
         if waiting:
             yield _joined(waiting)
 

@@ -12,11 +12,10 @@ class BeamConfig(Section):
     """How the data-parallel nodes run."""
 
     runner: Literal["DirectRunner", "FlinkRunner", "SparkRunner", "DataflowRunner"] = "DirectRunner"
-    """`DirectRunner` is this machine: without `arguments` the nodes go through the data themselves, block by block."""
+    """`DirectRunner` is this machine: the nodes go through the data themselves, in blocks, with a thread per core."""
     arguments: tuple[str, ...] = ()
-    """Pipeline options as Beam's command line takes them, for example `--direct_num_workers=2`. With any, the nodes run
-    as Beam pipelines on this machine too; without `--direct_running_mode` among them the number of rows decides between
-    one thread and processes, and the run says which."""
+    """Pipeline options as Beam's command line takes them. `--direct_num_workers=2` alone is a number of threads on this
+    machine; with any other, such as `--direct_running_mode=multi_processing`, the nodes run as Beam pipelines."""
 
     @field_validator("arguments")
     @classmethod

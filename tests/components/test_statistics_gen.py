@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -16,7 +17,7 @@ from tfx.components.statistics_gen import executor as tfx_executor
 from tfx.types import artifact_utils, standard_artifacts
 
 from kubetfx.components.data import table_profile
-from kubetfx.components.statistics_gen import Executor, sample_rate
+from kubetfx.components.statistics_gen import SAMPLE_SEED, Executor, sample_rate
 from kubetfx.models.examples import as_lists, files_in, read_blocks
 
 COLUMNS = {
@@ -57,11 +58,17 @@ def examples_artifact(folder: Path, *, row_group_size: int = 200) -> standard_ar
     return artifact
 
 
-def run(folder: Path, artifact: standard_artifacts.Examples, *, in_process: bool, max_rows: int | None = None):
+LOOP, THREADS = ["--direct_num_workers=1"], ["--direct_num_workers=3"]
+BEAM = ["--direct_running_mode=in_memory", "--direct_num_workers=2"]
+"""With two workers, Beam's direct runner makes two bundles of what it shuffles."""
+EVERY_WAY = pytest.mark.parametrize("arguments", [LOOP, THREADS, BEAM], ids=["loop", "threads", "beam"])
+
+
+def run(folder: Path, artifact: standard_artifacts.Examples, arguments: list[str], *, max_rows: int | None = None):
     statistics = standard_artifacts.ExampleStatistics()
     statistics.uri = str(folder)
     executor = Executor()
-    executor._beam_pipeline_args = [] if in_process else ["--direct_num_workers=1"]
+    executor._beam_pipeline_args = arguments
     executor.Do({"examples": [artifact]}, {"statistics": [statistics]}, {"max_rows": max_rows, "exclude_splits": "[]"})
     assert artifact_utils.decode_split_names(statistics.split_names) == ["train", "eval"]
     return {split: tfdv.load_stats_binary(str(folder / f"Split-{split}" / "FeatureStats.pb")) for split in ("train",)}
@@ -97,10 +104,10 @@ def of_tfdv(folder: Path) -> statistics_pb2.DatasetFeatureStatisticsList:
     return tfdv.load_stats_binary(str(output))
 
 
-@pytest.mark.parametrize("in_process", [True, False], ids=["here", "on Beam"])
-def test_statistics_and_schema_are_those_of_tfdv(tmp_path, in_process):
+@EVERY_WAY
+def test_statistics_and_schema_are_those_of_tfdv(tmp_path, arguments):
     artifact = examples_artifact(tmp_path / "examples")
-    ours = run(tmp_path / "ours", artifact, in_process=in_process)["train"]
+    ours = run(tmp_path / "ours", artifact, arguments)["train"]
     theirs = of_tfdv(tmp_path / "examples" / "Split-train")
 
     assert ours.datasets[0].num_examples == theirs.datasets[0].num_examples == 200
@@ -115,13 +122,16 @@ def test_statistics_and_schema_are_those_of_tfdv(tmp_path, in_process):
     assert sorted(str(f) for f in schemas[0].feature) == sorted(str(f) for f in schemas[1].feature)
 
 
-def test_statistics_of_several_blocks_are_the_same_in_process_and_on_beam(tmp_path):
-    artifact = examples_artifact(tmp_path / "examples", row_group_size=50)
-    ours = run(tmp_path / "ours", artifact, in_process=True)["train"]
-    on_beam = run(tmp_path / "on_beam", artifact, in_process=False)["train"]
+@pytest.mark.parametrize("arguments", [THREADS, BEAM], ids=["threads", "beam"])
+def test_statistics_of_several_row_groups_are_those_of_a_loop(tmp_path, arguments):
+    artifact = examples_artifact(tmp_path / "examples", row_group_size=40)  # sums of huge numbers cancel in each
+    looped = run(tmp_path / "loop", artifact, LOOP)["train"]
+    ours = run(tmp_path / "ours", artifact, arguments)["train"]
 
-    assert ours.datasets[0].num_examples == on_beam.datasets[0].num_examples == 200
-    for name, feature in by_name(on_beam).items():
+    assert ours.datasets[0].num_examples == looped.datasets[0].num_examples == 200
+    if arguments == THREADS:
+        assert ours.SerializeToString(deterministic=True) == looped.SerializeToString(deterministic=True)
+    for name, feature in by_name(looped).items():
         found, expected = dict(values_of(by_name(ours)[name])), dict(values_of(feature))
         assert found.keys() == expected.keys(), name
         for place, value in expected.items():
@@ -129,31 +139,27 @@ def test_statistics_of_several_blocks_are_the_same_in_process_and_on_beam(tmp_pa
             assert found[place] == same, (name, place)
 
 
-def test_above_max_rows_a_sample_is_looked_at(tmp_path):
-    artifact = examples_artifact(tmp_path / "examples")
-    statistics = run(tmp_path / "statistics", artifact, in_process=True, max_rows=200)["train"]
-    assert 60 < statistics.datasets[0].num_examples < 140
-
-
-def test_sample_is_the_same_here_and_on_beam(tmp_path):
+@EVERY_WAY
+def test_above_max_rows_the_same_sample_is_looked_at_whatever_the_way(tmp_path, arguments):
     artifact = examples_artifact(tmp_path / "examples", row_group_size=50)
-    sizes = [
-        run(tmp_path / str(in_process), artifact, in_process=in_process, max_rows=200)["train"].datasets[0].num_examples
-        for in_process in (True, False)
-    ]
-
-    assert sizes[0] == sizes[1]
+    statistics = run(tmp_path / "statistics", artifact, arguments, max_rows=200)["train"]
+    chosen = sum((np.random.default_rng([SAMPLE_SEED, number]).random(50) < 0.5).sum() for number in range(4))
+    assert 60 < chosen < 140
+    assert statistics.datasets[0].num_examples == chosen
 
 
-@pytest.mark.parametrize("in_process", [True, False])
-def test_share_of_the_sample_stands_on_the_statistics(tmp_path, in_process):
+def test_share_of_the_sample_stands_on_the_statistics(tmp_path):
     artifact, statistics = examples_artifact(tmp_path / "examples"), standard_artifacts.ExampleStatistics()
     statistics.uri = str(tmp_path / "statistics")
-    executor = Executor()
-    executor._beam_pipeline_args = [] if in_process else ["--direct_num_workers=1"]
-    executor.Do({"examples": [artifact]}, {"statistics": [statistics]}, {"max_rows": 200, "exclude_splits": "[]"})
+    Executor().Do({"examples": [artifact]}, {"statistics": [statistics]}, {"max_rows": 200, "exclude_splits": "[]"})
     rates = statistics.get_json_value_custom_property(tfx_executor.SAMPLE_RATE_BY_SPLIT_PROPERTY_NAME)
     assert json.loads(rates) == {"train": 0.5, "eval": 0.5}
+
+
+def test_split_without_rows_has_statistics_of_none(tmp_path):
+    artifact = examples_artifact(tmp_path / "examples")
+    (tmp_path / "examples" / "Split-train" / "data.parquet").unlink()
+    assert run(tmp_path / "statistics", artifact, LOOP)["train"].datasets[0].num_examples == 0
 
 
 @pytest.mark.parametrize(("num_rows", "max_rows", "rate"), [(10, None, 1), (10, 10, 1), (40, 10, 0.25)])

@@ -101,7 +101,7 @@ def test_edit_is_noticed_and_nothing_is_trained_again(project: OwnMetric, here: 
 
 def test_beam_finds_the_same(project: OwnMetric, here: Finished, tmp_path: Path) -> None:
     by_beam = project.run(
-        "--set", f"workspace={tmp_path}", "--set", "beam.arguments=[--direct_num_workers=1]"
+        "--set", f"workspace={tmp_path}", "--set", "beam.arguments=[--direct_running_mode=in_memory]"
     )  # fmt: skip
 
     assert by_beam.exit_code == 0, by_beam.stdout

@@ -12,13 +12,14 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from kubetfx.components.data.block_work import run_here
 from kubetfx.components.evaluation import golden, image_evaluation, image_gallery
-from kubetfx.components.evaluation.evaluation import Request, evaluate_here
+from kubetfx.components.evaluation.evaluation import Evaluation, Request
 from kubetfx.components.evaluation.image_evaluation import score
 from kubetfx.components.evaluation.slices import OVERALL
 from kubetfx.config.evaluation_section import RobustnessConfig
 from kubetfx.errors import DataError, RequestError
-from kubetfx.models.examples import files_in, first_rows
+from kubetfx.models.examples import files_in, first_rows, row_groups
 from kubetfx.models.image_export import input_of
 from kubetfx.models.training import run_fn
 from kubetfx.serving import remote_prediction
@@ -259,7 +260,8 @@ def test_evaluation_measures_classes(saved_model, project):
         {"candidate": saved_model}, "classification", ["accuracy", "top_k_accuracy", "kappa"], (), top_k=2
     )
 
-    outcome = evaluate_here(request, files_in(str(project.folder / "Split-validation")))
+    groups = [group for group, _ in row_groups(files_in(str(project.folder / "Split-validation")))]
+    outcome = run_here(Evaluation(request), groups, threads=2)
 
     metrics = outcome.values[OVERALL]["candidate"]
     assert metrics["top_k_accuracy"] >= 0.8

@@ -1,4 +1,4 @@
-"""An evaluation in this process, by Beam, and by TFX's Evaluator with TFMA, on the same models and rows."""
+"""An evaluation in a loop, by threads, by Beam, and by TFX's Evaluator with TFMA, on the same models and rows."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,12 @@ from kubetfx.config.metric_catalogue import names_for
 from tests.components.test_evaluator import artifacts_of, evaluate, predictions
 
 NUM_ROWS = 90
-IN_BEAM = ("--runner=DirectRunner", "--direct_running_mode=in_memory", "--direct_num_workers=1")
+WAYS = {
+    "loop": ("--direct_num_workers=1",),
+    "threads": ("--direct_num_workers=3",),
+    "beam": ("--runner=DirectRunner", "--direct_running_mode=in_memory", "--direct_num_workers=2"),
+}
+"""Beam's command line by how the row groups are gone through; with two workers Beam makes two bundles of them."""
 
 TFMA_OF_EACH_CLASS = {
     "auc": "AUC",
@@ -169,20 +174,22 @@ def failures(validation: Any) -> set[tuple[str, str, str]]:
 
 
 @CASES
-def test_beam_finds_what_the_loop_finds(tmp_path, case, classes, evaluation, has_baseline):
+def test_threads_and_beam_find_what_a_loop_finds(tmp_path, case, classes, evaluation, has_baseline):
     labels, candidate, baseline = case
     outcomes = {}
-    for name, beam_arguments in (("loop", ()), ("beam", IN_BEAM)):
+    for name, beam_arguments in WAYS.items():
         outcomes[name] = evaluate(
             tmp_path / name, labels, candidate, baseline if has_baseline else None,
             evaluation=evaluation, classes=classes, beam_arguments=beam_arguments,
         )  # fmt: skip
 
-    loop, beam = records(tmp_path / "loop"), records(tmp_path / "beam")
-    assert loop.keys() == beam.keys()
+    loop, threads, beam = (records(tmp_path / name) for name in WAYS)
+    assert threads == pytest.approx(loop, rel=0, abs=0, nan_ok=True)
+    assert beam.keys() == loop.keys()
     for key, value in loop.items():
         assert beam[key] == pytest.approx(value, rel=1e-12, abs=1e-12, nan_ok=True), key
-    assert failures(outcomes["loop"][1]) == failures(outcomes["beam"][1])
-    assert outcomes["loop"][2] == outcomes["beam"][2]
-    names = {name: sorted(path.name for path in (tmp_path / name / "evaluation").iterdir()) for name in outcomes}
-    assert names["beam"] == names["loop"]
+    files = sorted(path.name for path in (tmp_path / "loop" / "evaluation").iterdir())
+    for name in ("threads", "beam"):
+        assert failures(outcomes[name][1]) == failures(outcomes["loop"][1])
+        assert outcomes[name][2] == outcomes["loop"][2]
+        assert sorted(path.name for path in (tmp_path / name / "evaluation").iterdir()) == files
