@@ -18,7 +18,7 @@ from kubetfx.kubeflow.runtime_parameters import RunParameter
 from kubetfx.kubeflow.task_plan import Extras, RunParameterTarget
 from kubetfx.pipeline.code_digest import code_digest
 from kubetfx.pipeline.definition import pipeline_of
-from kubetfx.user_code import importable
+from kubetfx.user_code import check_imports, importable
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ def compile_config(config: PipelineConfig, *, pipeline: Pipeline | None = None) 
         training = config.training.model_copy(update={"require_gpu": True})
         config = config.model_copy(update={"training": training})
     with importable(config.folder):
+        check_imports(config.own_modules)
         pipeline = pipeline or pipeline_of(config)
         nodes = {node.id: node for node in pipeline.components}
         _check_names(config, nodes)

@@ -1,13 +1,18 @@
 """Code of the user's: modules beside pipeline.yaml, and objects that a config names as `module:attribute`."""
 
+import ast
 import contextlib
-import importlib
+import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kubetfx.errors import ConfigError
+
+_FORMER_PACKAGES = ("components", "kubeflow", "models", "pipeline", "serving")
+"""What the folders of kubetfx were imported as before they became parts of one package (decision 13)."""
 
 
 @contextlib.contextmanager
@@ -60,6 +65,112 @@ def load_object(reference: str, *, key: str) -> Any:
             f"{key}: the module {module_name} has no {attribute}. Received: {reference}. It has: "
             f"{', '.join(name for name in vars(module) if not name.startswith('_'))}."
         ) from None
+
+
+@dataclass(frozen=True)
+class Import:
+    """What one statement of a module imports."""
+
+    line: int
+    module: str
+    """In full: `package.module`."""
+    names: frozenset[str] = frozenset()
+    """What is taken from it, for `from module import name`."""
+
+    @property
+    def top(self) -> str:
+        """The package or module that is looked up first."""
+        return self.module.partition(".")[0]
+
+
+def file_of(module: str) -> Path | None:
+    """Find the file of a module that is not installed: one that belongs to the user.
+
+    Args:
+        module: its import path.
+
+    Returns:
+        The file; None for a module of kubetfx or of an installed package.
+
+    Raises:
+        ModuleNotFoundError: there is no such module.
+    """
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+    path = Path(spec.origin)
+    is_ours = path.is_relative_to(Path(__file__).parent)
+    return None if is_ours or {"site-packages", "dist-packages"} & set(path.parts) else path
+
+
+def with_neighbours(path: Path, *, key: str) -> dict[Path, list[Import]]:
+    """Find a module, the modules beside it that it imports, and those that they import.
+
+    Args:
+        path: file of the module.
+        key: of the config that names it, for errors.
+
+    Returns:
+        What each of them imports, wherever in it, by its file.
+
+    Raises:
+        ConfigError: one of them is not valid Python.
+    """
+    found: dict[Path, list[Import]] = {}
+    waiting = [path]
+    while waiting:
+        file = waiting.pop()
+        found[file] = _imports_of(file, key=key)
+        neighbours = {file.with_name(f"{imported.top}.py") for imported in found[file]}
+        waiting += [neighbour for neighbour in neighbours - found.keys() if neighbour.is_file()]
+    return found
+
+
+def check_imports(modules: Mapping[str, str]) -> None:
+    """Refuse modules that import kubetfx by a name that it had before, unless another module has that name now.
+
+    Args:
+        modules: import paths of the user's modules, by the key of the config that names each.
+
+    Raises:
+        ConfigError: one of them, or a module beside it that it imports, does so.
+    """
+    for key, module in modules.items():
+        path = None
+        with contextlib.suppress(Exception):  # whoever loads the module says why that fails
+            path = file_of(module)
+        files = with_neighbours(path, key=key) if path is not None and path.suffix == ".py" else {}
+        for file, imported in ((file, imported) for file, imports in files.items() for imported in imports):
+            if imported.top in _FORMER_PACKAGES and importlib.util.find_spec(imported.top) is None:
+                raise ConfigError(
+                    f"{key}: every module of kubetfx is imported as part of the package kubetfx. Received: {file}, "
+                    f"line {imported.line}, which imports {imported.module}. {_remedy(imported)}"
+                )
+
+
+def _remedy(imported: Import) -> str:
+    public_names = importlib.import_module("kubetfx").__all__  # an import statement would be a circle
+    if imported.names and imported.names <= set(public_names):
+        return "Import it from kubetfx."
+    for name in (imported.module, imported.module.partition(".")[2]):
+        with contextlib.suppress(ModuleNotFoundError):  # of the package around it
+            if name and importlib.util.find_spec(f"kubetfx.{name}") is not None:
+                return f"Import kubetfx.{name}."
+    return "This module is gone; ARCHITECTURE.md of kubetfx says where its parts are."
+
+
+def _imports_of(path: Path, *, key: str) -> list[Import]:
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except SyntaxError as error:
+        raise ConfigError(f"{key} is not valid Python. Received: {path}, line {error.lineno}: {error.msg}.") from None
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [Import(node.lineno, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.append(Import(node.lineno, node.module, frozenset(alias.name for alias in node.names)))
+    return found
 
 
 def _is_beside(module: Any, folder: Path) -> bool:

@@ -20,6 +20,7 @@ from kubetfx.config.section import nearest
 from kubetfx.config.serving_section import EndpointConfig
 from kubetfx.errors import ConfigError, DataError, StorageError, UsageError
 from kubetfx.storage import Location, check_writable
+from kubetfx.user_code import check_imports
 
 MAX_CLASSES = 1_000
 MAX_SLICES = 1_000
@@ -40,6 +41,7 @@ def check(config: PipelineConfig) -> table_profile.TableProfile | image_files.Im
         DataError: the table cannot be read, or its label cannot be learned.
         UsageError: the workspace or the push directory cannot be written, or the server of the push is not there.
     """
+    check_imports(config.own_modules)
     _check_module(config.model.module, key="model.module")
     _check_module(config.training.loss, key="training.loss")
     for name in config.training.callbacks:
