@@ -91,14 +91,14 @@ def write_files(folder: Path, number: int, *, edge: int = EDGE) -> list[Path]:
 
 def measure_example_gen(folder: Path, *, rounds: int) -> Result:
     """ImageExampleGen, and the route of TFX's guides."""
-    from kubetfx.components.image_example_gen import Driver, Executor, ImageExampleGen
+    from kubetfx.components.example_gen import Driver, ExampleGen, Executor
 
     paths = sorted(folder.rglob("*.jpg"))
     data = DataConfig(path=str(folder), format="images", label="label")
     names = ("ImageExampleGen: read, decoded, checked, split", "converter by hand, and TFX's ImportExampleGen")
     timings = _in_turn(
         {
-            names[0]: lambda: _run(ImageExampleGen(data), Driver, Executor),
+            names[0]: lambda: _run(ExampleGen(data), Driver, Executor),
             names[1]: lambda: _import_route(paths),
         },
         rounds=rounds,
@@ -142,7 +142,7 @@ def _import_route(paths: list[Path]) -> None:
 
 def measure_input(folder: Path, *, rounds: int) -> Result:
     """The training's images, and a tf.data loop over the same files."""
-    from kubetfx.components.image_example_gen import Driver, Executor, ImageExampleGen
+    from kubetfx.components.example_gen import Driver, ExampleGen, Executor
 
     data = DataConfig(path=str(folder), format="images", label="label")
     model = ModelConfig(kind="image", image_size=TRAINED_EDGE, filters=(8, 16))
@@ -150,7 +150,7 @@ def measure_input(folder: Path, *, rounds: int) -> Result:
     with tempfile.TemporaryDirectory() as output:
         examples = standard_artifacts.Examples()
         examples.uri = output
-        properties = Driver(None).resolve_exec_properties(dict(ImageExampleGen(data).exec_properties), None, None)
+        properties = Driver(None).resolve_exec_properties(dict(ExampleGen(data).exec_properties), None, None)
         Executor().Do({}, {"examples": [examples]}, properties)
         pattern = f"{artifact_utils.get_split_uri([examples], 'train')}/*"
         paths = _paths_in(pattern, folder)

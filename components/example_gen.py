@@ -1,158 +1,48 @@
-"""ExampleGen for CSV and Parquet: columns through Arrow into Parquet, block by block, a file a split.
+"""ExampleGen: rows from a reader into Parquet, block by block, a file per shard and split.
 
-Spans, versions, fingerprints and the hash buckets of splits are those of TFX's FileBasedExampleGen. Reading and
-checking the table is components/data/tables.py's.
+Properties and artifact are those of TFX's FileBasedExampleGen. What is read, and which split a row belongs to, is a
+reader's to say: components/data/table_reader.py, or image_folder.py.
 """
 
-import hashlib
+import functools
 import json
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
-import apache_beam as beam
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from absl import logging
 from google.protobuf import any_pb2, json_format, wrappers_pb2
 from tfx import types
 from tfx.components.example_gen import driver, utils
 from tfx.components.example_gen.component import FileBasedExampleGen
-from tfx.components.example_gen.utils import generate_output_split_names
 from tfx.dsl.components.base import base_beam_executor, executor_spec
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import proto_utils
 
-from kubetfx.components.data import beam_mode, picture_columns, table_profile, tables, tfx_filesystem
+from kubetfx.components.data import block_work, image_notes, tfx_filesystem
+from kubetfx.components.data.example_reader import ExampleReader
 from kubetfx.components.data.example_shards import (
     FILE_FORMAT,
     PAYLOAD_FORMAT,
-    ShardWriter,
+    WriteShards,
     check_splits,
     describe,
     open_splits,
-    write_shards,
 )
+from kubetfx.components.data.image_folder import ImageFolderReader
+from kubetfx.components.data.table_reader import TableReader
 from kubetfx.config.data_section import DataConfig, Splits
-from kubetfx.storage import is_url
 
-if TYPE_CHECKING:
-    from kubetfx.components.data.image_reading import Pictures
-
-_Item = TypeVar("_Item")
-
-IMAGE_COLUMNS = "image_columns"
-"""Key of `features.image` beside those of the section `data` in the component's custom config."""
 BUCKETS = 1_000
 """A split of fraction 0.7 is 700 of so many hash buckets."""
-COMPRESSION = "snappy"
-
-
-def splits_of(keys: pa.Array, buckets: Sequence[int]) -> np.ndarray:
-    """Index of the split that each row belongs to.
-
-    The rule of TFX's ExampleGen: SHA-256 of the row, as a number, modulo the number of buckets.
-
-    Args:
-        keys: the rows' contents, from row_keys.
-        buckets: cumulated numbers of buckets of the splits, in order; fewer than 2^32 in all.
-
-    Returns:
-        (rows,) int64.
-    """
-    sha256 = hashlib.sha256
-    digests = b"".join([sha256(key).digest() for key in keys.cast(pa.binary()).to_pylist()])
-    words = np.frombuffer(digests, ">u4").reshape(-1, 8).astype(np.uint64)
-    remainder = np.zeros(len(words), np.uint64)
-    for word in words.T:  # long division: 32 bits at a time
-        remainder = ((remainder << np.uint64(32)) | word) % np.uint64(buckets[-1])
-    return np.searchsorted(np.asarray(buckets), remainder.astype(np.int64), side="right")
-
-
-def row_keys(block: pa.RecordBatch) -> pa.Array:
-    """The content of each row as one text, whatever the order of the columns.
-
-    TFX takes the serialized tf.Example for this, whose features are in an order that changes from process to process.
-    Decimal numbers count with 32 bits: their splits are those of the time when examples had no more.
-    """
-    columns = [block.column(name) for name in sorted(block.schema.names)]
-    narrow = [c.cast(pa.float32()) if pa.types.is_float64(c.type) else c for c in columns]
-    texts = [column.cast(pa.string()) for column in narrow]
-    return pc.binary_join_element_wise(*texts, "\x1f", null_handling="replace", null_replacement="\x00")
-
-
-@beam.typehints.with_input_types(tuple[int, str])
-@beam.typehints.with_output_types(tuple[str, int])
-class _WriteExamples(beam.DoFn):
-    """Reads one file of the table and writes its rows to one Parquet file a split; yields rows by split.
-
-    A row never becomes a Beam element of its own, which would cost more than everything else. The output is named
-    after the number of the input file, so neither names nor order depend on how Beam spreads the work.
-    """
-
-    def __init__(
-        self,
-        columns: Sequence[table_profile.Column],
-        *,
-        files: tables.TableFiles,
-        data: DataConfig,
-        split_folders: dict[str, str],
-        buckets: Sequence[int],
-        pictures: "Pictures | None" = None,
-    ) -> None:
-        self._columns = columns
-        self._files = files
-        self._data = data
-        self._split_folders = split_folders
-        self._buckets = buckets
-        self._pictures = pictures
-
-    def process(self, numbered_file: tuple[int, str]) -> Iterator[tuple[str, int]]:
-        number, path = numbered_file
-        types = {c.name: pa.binary() if c.picture_reason else tables.ARROW_TYPES[c.type] for c in self._columns}
-        schema = pa.schema(list(types.items()))
-        writer = ShardWriter(
-            self._split_folders, schema, number=number, num_shards=len(self._files.paths), compression=COMPRESSION
-        )
-        for block, keys in _one_ahead(self._keyed_blocks(path)):
-            rows_in = splits_of(keys, self._buckets)
-            for index, split in enumerate(self._split_folders):
-                writer.write(split, block.filter(pa.array(rows_in == index)))
-        yield from writer.close().items()
-
-    def _keyed_blocks(self, path: str) -> Iterator[tuple[pa.RecordBatch, pa.Array]]:
-        for block in tables.read_blocks(path, self._columns, file_format=self._files.format, data=self._data):
-            labelled = block.filter(block.column(self._data.label).is_valid())
-            whole, keyed = self._with_pictures(labelled, path)
-            yield whole, row_keys(keyed)
-
-    def _with_pictures(self, block: pa.RecordBatch, path: str) -> tuple[pa.RecordBatch, pa.RecordBatch]:
-        """The rows whose picture can be used: with its bytes, and as they are in the table."""
-        column = next((column for column in self._columns if column.picture_reason), None)
-        if column is None or self._pictures is None:
-            return block, block
-        contents = self._pictures.read(block.column(column.name), table=path)
-        usable = contents.is_valid()
-        kept = block.filter(usable)
-        return kept.set_column(kept.schema.names.index(column.name), column.name, contents.filter(usable)), kept
-
-
-def _one_ahead(items: Iterator[_Item]) -> Iterator[_Item]:
-    """The items, of which a thread makes the next one meanwhile: reading lets go of the interpreter, and so does
-    writing."""
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        coming = pool.submit(next, items, None)
-        while (item := coming.result()) is not None:
-            coming = pool.submit(next, items, None)
-            yield item
+_IMAGE_COLUMNS = "image_columns"
+"""Key of `features.image` beside those of the section `data` in the component's custom config."""
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
-    """Writes the table as examples, a folder a split."""
+    """Writes the rows of the data as examples, a folder per split."""
 
     def Do(
         self,
@@ -160,78 +50,36 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Run the component; the exec properties are those of TFX's FileBasedExampleGen.
+        """Run the component.
+
+        Args:
+            input_dict: empty.
+            output_dict: `examples`.
+            exec_properties: those of TFX's FileBasedExampleGen, as the driver resolved them.
 
         Raises:
-            DataError: the table cannot be read, or a split would be empty.
+            DataError: the data cannot be read, changed meanwhile, or would leave a split empty.
+            AnomaliesError: more of the images are broken than `data.max_broken_fraction` allows.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         examples = artifact_utils.get_single_instance(output_dict[standard_component_specs.EXAMPLES_KEY])
-        data = unpack(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY])
-        input_config = example_gen_pb2.Input()
-        output_config = example_gen_pb2.Output()
+        folder = Path(examples.uri)
+        input_config, output_config = example_gen_pb2.Input(), example_gen_pb2.Output()
         json_format.Parse(exec_properties[standard_component_specs.INPUT_CONFIG_KEY], input_config)
         json_format.Parse(exec_properties[standard_component_specs.OUTPUT_CONFIG_KEY], output_config)
+        buckets = {split.name: split.hash_buckets for split in output_config.split_config.splits}
+        reader, data = _reader_of(exec_properties, pattern=input_config.splits[0].pattern)
 
-        base = exec_properties[standard_component_specs.INPUT_BASE_KEY]
-        pattern = input_config.splits[0].pattern
-        path = base if data.source else os.path.join(base, pattern)
-        files = tables.find_files(data.model_copy(update={"path": path}))
-        named = image_columns_of(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY])
-        profile = picture_columns.with_pictures(tables.inspect_table(files, data), files, data, named=named)
-        tables.check_label(profile, data)
-        pictures = None
-        if (column := picture_columns.picture_column(profile)) is not None:
-            from kubetfx.components.data import image_reading  # it imports TensorFlow
-
-            pictures = image_reading.pictures_of(column, files, data, num_rows=profile.num_rows)
-
-        names = generate_output_split_names(input_config, output_config)
-        folders = open_splits(examples, names)
-        buckets = np.cumsum([split.hash_buckets for split in output_config.split_config.splits]).tolist()
-        write = _WriteExamples(
-            profile.columns, files=files, data=data, split_folders=folders, buckets=buckets, pictures=pictures
-        )
-        if not beam_mode.is_in_process(self._beam_pipeline_args):
-            beam_mode.prepare_workers(self._beam_pipeline_args)
-        counts = write_shards(
-            write,
-            list(enumerate(files.paths)),
-            splits=names,
-            beam_arguments=self._beam_pipeline_args,
-            make_pipeline=self._make_beam_pipeline,
-            scratch=Path(examples.uri),
-        )
-        logging.info("Rows by split: %s", counts)
-        describe(examples, counts, profile, label=data.label)
-        check_splits(counts, unit="row")
-
-
-def _pack(data: DataConfig, image_columns: Sequence[str]) -> example_gen_pb2.CustomConfig:
-    packed = any_pb2.Any()
-    document = data.model_dump(mode="json", exclude={"splits", "schema_file", "path", "statistics_rows"})
-    images = {IMAGE_COLUMNS: list(image_columns)} if image_columns else {}
-    packed.Pack(wrappers_pb2.StringValue(value=json.dumps(document | images)))
-    return example_gen_pb2.CustomConfig(custom_config=packed)
-
-
-def unpack(custom_config_json: str) -> DataConfig:
-    """The `data` section that a component was made with, but for its path, splits and schema file."""
-    document = _unpacked(custom_config_json)
-    document.pop(IMAGE_COLUMNS, None)
-    return DataConfig.model_validate({"path": "", **document})
-
-
-def image_columns_of(custom_config_json: str) -> tuple[str, ...]:
-    """`features.image` that a component was made with."""
-    return tuple(_unpacked(custom_config_json).get(IMAGE_COLUMNS, ()))
-
-
-def _unpacked(custom_config_json: str) -> dict[str, Any]:
-    value = wrappers_pb2.StringValue()
-    json_format.Parse(custom_config_json, example_gen_pb2.CustomConfig()).custom_config.Unpack(value)
-    document: dict[str, Any] = json.loads(value.value)
-    return document
+        run = functools.partial(block_work.run, executor=self, folder=folder)
+        source = reader.open(buckets, run)
+        folders = open_splits(examples, buckets)
+        write = WriteShards(source.read, folders, source.schema, len(source.shards), reader.compression)
+        counts = run(write, list(enumerate(source.shards)))
+        logging.info("%ss by split: %s", reader.unit.capitalize(), counts)
+        check_splits(counts, unit=reader.unit)
+        if source.report is not None:
+            image_notes.write(folder, source.report)
+        describe(examples, counts, source.profile, label=data.label)
 
 
 class Driver(driver.FileBasedDriver):
@@ -245,36 +93,35 @@ class Driver(driver.FileBasedDriver):
     ) -> dict[str, Any]:
         """Set base, pattern, span, version and fingerprint.
 
+        Args:
+            exec_properties: of the component.
+            pipeline_info: not used.
+            component_info: not used.
+
+        Returns:
+            The properties, completed.
+
         Raises:
             DataError: the path matches no file.
         """
+        reader, _ = _reader_of(exec_properties)
+        if (files := reader.files()) is None:
+            known = {utils.SPAN_PROPERTY_NAME: 0, utils.VERSION_PROPERTY_NAME: None}
+            return {**exec_properties, **known, utils.FINGERPRINT_PROPERTY_NAME: reader.fingerprint()}
         tfx_filesystem.register()  # TFX looks for the files too, and takes their sizes and times for a fingerprint
-        data = unpack(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY])
-        path = exec_properties[standard_component_specs.INPUT_BASE_KEY]
-        files = tables.find_files(data.model_copy(update={"path": path}))
+        base, pattern = files
         resolved = {
             **exec_properties,
-            standard_component_specs.INPUT_BASE_KEY: files.base,
-            standard_component_specs.INPUT_CONFIG_KEY: proto_utils.proto_to_json(_input_config(files.pattern)),
+            standard_component_specs.INPUT_BASE_KEY: base,
+            standard_component_specs.INPUT_CONFIG_KEY: proto_utils.proto_to_json(_input_config(pattern)),
         }
         found: dict[str, Any] = super().resolve_exec_properties(resolved, pipeline_info, component_info)
-        pictures = _fingerprint_of_pictures(
-            files, data, named=image_columns_of(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY])
-        )
-        return {**found, utils.FINGERPRINT_PROPERTY_NAME: found[utils.FINGERPRINT_PROPERTY_NAME] + pictures}
+        found[utils.FINGERPRINT_PROPERTY_NAME] += reader.fingerprint()
+        return found
 
 
-def _fingerprint_of_pictures(files: tables.TableFiles, data: DataConfig, *, named: Sequence[str]) -> str:
-    """Empty for a table without pictures. What lies in a bucket has none, and is not scanned for it."""
-    if any(is_url(path) for path in files.paths):
-        return ""
-    profile = picture_columns.with_pictures(tables.inspect_table(files, data), files, data, named=named)
-    column = picture_columns.picture_column(profile)
-    return f",pictures:{picture_columns.fingerprint(column, files, data)}" if column else ""
-
-
-class TableExampleGen(FileBasedExampleGen):
-    """TFX's FileBasedExampleGen over a table in CSV or Parquet files; `input_base` is the table's path."""
+class ExampleGen(FileBasedExampleGen):
+    """TFX's FileBasedExampleGen over a table, or over images; `input_base` is where they are."""
 
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
     DRIVER_CLASS = Driver
@@ -294,6 +141,39 @@ class TableExampleGen(FileBasedExampleGen):
             output_data_format=PAYLOAD_FORMAT,
             output_file_format=FILE_FORMAT,
         )
+
+
+def _reader_of(exec_properties: dict[str, Any], *, pattern: str = "") -> tuple[ExampleReader, DataConfig]:
+    """The reader of a component, and the section `data`, without splits and schema file.
+
+    Args:
+        exec_properties: of the component.
+        pattern: of the files of a table, once the driver has resolved it.
+    """
+    data, image_columns = _unpack(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY])
+    data = data.model_copy(update={"path": exec_properties[standard_component_specs.INPUT_BASE_KEY]})
+    if data.format == "images":
+        return ImageFolderReader(data), data
+    if pattern and not data.source:
+        data = data.model_copy(update={"path": os.path.join(data.path, pattern)})
+    return TableReader(data, image_columns), data
+
+
+def _pack(data: DataConfig, image_columns: Sequence[str]) -> example_gen_pb2.CustomConfig:
+    packed = any_pb2.Any()
+    document = data.model_dump(mode="json", exclude={"splits", "schema_file", "path", "statistics_rows"})
+    images = {_IMAGE_COLUMNS: list(image_columns)} if image_columns else {}
+    packed.Pack(wrappers_pb2.StringValue(value=json.dumps(document | images)))
+    return example_gen_pb2.CustomConfig(custom_config=packed)
+
+
+def _unpack(custom_config_json: str) -> tuple[DataConfig, tuple[str, ...]]:
+    """What `_pack` packed: the section `data`, and `features.image`."""
+    value = wrappers_pb2.StringValue()
+    json_format.Parse(custom_config_json, example_gen_pb2.CustomConfig()).custom_config.Unpack(value)
+    document = json.loads(value.value)
+    image_columns = tuple(document.pop(_IMAGE_COLUMNS, ()))
+    return DataConfig.model_validate({"path": "", **document}), image_columns
 
 
 def _input_config(pattern: str) -> example_gen_pb2.Input:

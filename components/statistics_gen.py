@@ -155,7 +155,7 @@ class StatisticsGenSpec(component_spec.ComponentSpec):
 
 
 class StatisticsGen(base_beam_component.BaseBeamComponent):
-    """Statistics of each split of the examples of TableExampleGen or ImageExampleGen."""
+    """Statistics of each split of the examples."""
 
     SPEC_CLASS = StatisticsGenSpec
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)

@@ -19,9 +19,8 @@ from kubetfx.artifacts import EVAL, TRAIN, VALIDATION
 from kubetfx.components.anomaly_gate import AnomalyGate
 from kubetfx.components.evaluation.metric_registry import find_metric
 from kubetfx.components.evaluator import Evaluator
-from kubetfx.components.example_gen import TableExampleGen
+from kubetfx.components.example_gen import ExampleGen
 from kubetfx.components.example_validator import ExampleValidator
-from kubetfx.components.image_example_gen import ImageExampleGen
 from kubetfx.components.pusher import Pusher
 from kubetfx.components.report.component import Report
 from kubetfx.components.report.facts import Settings
@@ -54,7 +53,6 @@ class Definition:
         if config.model.backbone is not None:
             check_backbone(config.model.backbone)
         self.config = config
-        self._is_image = config.model.kind == "image"
         self._module = config.model.module or DEFAULT_MODULE
         self._custom_config: dict[str, Any] = {
             "features": config.features.model_dump(mode="json"),
@@ -107,9 +105,8 @@ class Definition:
 
     def examples(self) -> BaseChannel:
         """Read the data: the rows, in splits."""
-        data = self.config.data
-        table = TableExampleGen(data, image_columns=self.config.features.image)
-        return self.add(ImageExampleGen(data) if self._is_image else table).outputs["examples"]
+        example_gen = ExampleGen(self.config.data, image_columns=self.config.features.image)
+        return self.add(example_gen.with_id(self.config.example_gen)).outputs["examples"]
 
     def statistics(self, examples: BaseChannel) -> BaseChannel:
         """Statistics of each split."""

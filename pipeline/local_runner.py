@@ -183,7 +183,7 @@ class LocalRunner:
         with deferred_tensorflow():
             pipeline = compiled_pipeline.load(self._config.workspace_path, compiled_pipeline.key_of(self._config))
             if pipeline is not None:
-                for module in (*_MODULES_OF_DRIVERS, *_example_gen_of(self._config)):
+                for module in _MODULES_OF_DRIVERS:
                     importlib.import_module(module)
                 gc.freeze()
         return pipeline
@@ -273,11 +273,6 @@ class LocalRunner:
         return summarize(
             self._config, artifacts, run_id=self._run_id, nodes=results, versions_before=self._versions_before
         )
-
-
-def _example_gen_of(config: PipelineConfig) -> list[str]:
-    """The module of the ExampleGen's driver, besides that of tables, which it builds on."""
-    return ["kubetfx.components.image_example_gen"] if config.data.format == "images" else []
 
 
 def _imports_for(config: PipelineConfig) -> contextlib.AbstractContextManager[None]:

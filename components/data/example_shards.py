@@ -1,28 +1,32 @@
 """Writing examples in shards: a Parquet file a split for each, and the rows of every split counted.
 
-Whoever writes has a DoFn that takes a numbered shard and yields rows by split; whether Beam calls it or this process
-does (components/data/beam_mode.py), files and counts are the same. Reading is models/examples.py's.
+Whether Beam's workers write them or this process does, files and counts are the same. Reading is models/examples.py's.
 """
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import apache_beam as beam
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from tfx.components.util import examples_utils
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_artifacts
 
-from kubetfx.components.data import beam_mode, table_profile
+from kubetfx.components.data import table_profile
+from kubetfx.components.data.block_work import BlockWork
 from kubetfx.errors import DataError
 from kubetfx.models import examples as example_files
 
 PAYLOAD_FORMAT = example_gen_pb2.FORMAT_PARQUET
 FILE_FORMAT = example_gen_pb2.FILE_FORMAT_PARQUET
+
+Counts = dict[str, int]
+"""Rows by split."""
 
 
 class ShardWriter:
@@ -94,6 +98,55 @@ def _partial(path: str) -> str:
     return f"{folder}/.{name}.partial"
 
 
+@dataclass(frozen=True)
+class WriteShards(BlockWork[tuple[int, Any], Counts, Counts, Counts]):
+    """Writes numbered shards, each to a file per split, whose names and order do not depend on who does it.
+
+    Rows never become elements of Beam, which would cost more than everything else.
+    """
+
+    read: Callable[[Any], Iterator[tuple[pa.RecordBatch, np.ndarray]]]
+    """Takes a shard; yields blocks, and the index of the split of each row."""
+    split_folders: Mapping[str, str]
+    schema: pa.Schema
+    num_shards: int
+    compression: str
+
+    def blocks(self, item: tuple[int, Any]) -> Iterator[Counts]:
+        """Write a shard.
+
+        Args:
+            item: its number, and the shard.
+
+        Yields:
+            Rows by split.
+        """
+        number, shard = item
+        writer = ShardWriter(
+            self.split_folders, self.schema, number=number, num_shards=self.num_shards, compression=self.compression
+        )
+        for block, splits in self.read(shard):
+            for index, split in enumerate(self.split_folders):
+                writer.write(split, block.filter(pa.array(splits == index)))
+        yield writer.close()
+
+    def create(self) -> Counts:
+        """No rows."""
+        return dict.fromkeys(self.split_folders, 0)
+
+    def add_block(self, state: Counts, block: Counts) -> Counts:
+        """Rows of both, by split."""
+        return {split: state[split] + block[split] for split in state}
+
+    def merge(self, first: Counts, second: Counts) -> Counts:
+        """Rows of both, by split."""
+        return self.add_block(first, second)
+
+    def result(self, state: Counts) -> Counts:
+        """Rows by split."""
+        return state
+
+
 def open_splits(examples: standard_artifacts.Examples, names: Iterable[str]) -> dict[str, str]:
     """Name the splits of an artifact, and make the folder of each: folders by split."""
     splits = list(names)
@@ -116,49 +169,6 @@ def describe(
     table_profile.write(Path(examples.uri), profile, label=label)
     examples_utils.set_payload_format(examples, PAYLOAD_FORMAT)
     examples_utils.set_file_format(examples, example_gen_pb2.FileFormat.Name(FILE_FORMAT))
-
-
-def write_shards(
-    write: beam.DoFn,
-    shards: Sequence[tuple[int, Any]],
-    *,
-    splits: Iterable[str],
-    beam_arguments: Sequence[str],
-    make_pipeline: Callable[[], beam.Pipeline],
-    scratch: Path,
-) -> dict[str, int]:
-    """Have all shards written.
-
-    Args:
-        write: takes a numbered shard; yields splits and their rows.
-        shards: each with its number.
-        splits: their names.
-        beam_arguments: Beam's command line, as the pipeline has it.
-        make_pipeline: a pipeline with these arguments.
-        scratch: a folder for a file that is removed again.
-
-    Returns:
-        Rows by split.
-    """
-    total = dict.fromkeys(splits, 0)
-    if beam_mode.is_in_process(beam_arguments):
-        for shard in shards:
-            for split, count in write.process(shard):
-                total[split] += count
-        return total
-    counts_path = scratch / "num_examples"
-    with make_pipeline() as pipeline:
-        (
-            pipeline
-            | "Shards" >> beam.Create(list(shards), reshuffle=len(shards) > 1)
-            | "Write" >> beam.ParDo(write)
-            | "Count" >> beam.CombinePerKey(sum)
-            | "Format" >> beam.Map(json.dumps)
-            | "WriteCounts" >> beam.io.WriteToText(str(counts_path), shard_name_template="")
-        )
-    total |= dict(json.loads(line) for line in counts_path.read_text(encoding="utf-8").splitlines())
-    counts_path.unlink()
-    return total
 
 
 def check_splits(counts: Mapping[str, int], *, unit: str) -> None:

@@ -1,7 +1,7 @@
 """Which image files there are, and of which class each is: a folder with a sub-directory a class, or a list in a CSV or
 Parquet file.
 
-Nothing is opened but the list. What is in the files is components/data/image_inspection.py's.
+What is in the files is components/data/image_inspection.py's.
 """
 
 import hashlib
@@ -20,6 +20,7 @@ from kubetfx.artifacts import IMAGE_PATH
 from kubetfx.config.data_section import MODEL_OUTPUTS, DataConfig
 from kubetfx.config.section import nearest
 from kubetfx.errors import DataError
+from kubetfx.models.columns.column_profile import CellType
 from kubetfx.serving.image_folders import SUFFIXES, pictures_below
 from kubetfx.storage import is_url
 from kubetfx.tables import csv_file, parquet_file
@@ -47,7 +48,7 @@ OWN_COLUMNS = (
     "num_bytes",
     "width",
 )
-"""What ImageExampleGen writes about each image; a list may not have columns of these names, but `path`."""
+"""What is written about each image; a list may not have columns of these names, but `path`."""
 
 _SPAN = "{SPAN}"
 
@@ -84,8 +85,8 @@ class ImageFiles:
     broken: tuple[BrokenFile, ...]
     """What can be known to be broken without looking into a file."""
     warnings: tuple[str, ...]
-    metadata_types: Mapping[str, str]
-    """`int64`, `float` or `string` by column of the list."""
+    metadata_types: Mapping[str, CellType]
+    """By column of the list."""
 
     @property
     def classes(self) -> dict[str, int]:
@@ -140,14 +141,41 @@ def fingerprint(data: DataConfig) -> str:
     found = find_images(data)
     digest = hashlib.sha256(repr([(broken.name, broken.reason) for broken in found.broken]).encode())
     for file in found.files:
-        try:
-            status = os.stat(file.path)
-            state: tuple[int, int] | None = (status.st_size, status.st_mtime_ns)
-        except OSError:
-            state = None
-        row = (file.name, file.label, sorted(file.metadata.items()), state)
+        row = (file.name, file.label, sorted(file.metadata.items()), file_state(file.path))
         digest.update(repr(row).encode("utf-8", "surrogateescape"))
     return f"images:{len(found.files)},sha256:{digest.hexdigest()}"
+
+
+def file_state(path: str) -> tuple[int, int] | None:
+    """Size in bytes and time in nanoseconds, which change with a file's content; None: there is no such file."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+def read_file(path: str) -> bytes:
+    """All of a file, with one copy less than Python's buffers make."""
+    with open(path, "rb", buffering=0) as file:
+        return file.read()
+
+
+def read_unchanged(path: str, content_hash: str, name: str) -> bytes:
+    """All of a file that was looked into before.
+
+    Args:
+        path: of the file.
+        content_hash: the SHA-256 that it had then, in hexadecimal.
+        name: of the file, for people.
+
+    Raises:
+        DataError: it was changed.
+    """
+    content = read_file(path)
+    if hashlib.sha256(content).hexdigest() != content_hash:
+        raise DataError(f"{name} was changed while it was read. Run again when nothing writes there.")
+    return content
 
 
 def readable(name: str) -> str:
@@ -304,7 +332,7 @@ def _read_list(path: Path, data: DataConfig) -> pa.Table:
         raise DataError(f"The list of images cannot be read. Received: {error}") from None
 
 
-def _type_of(arrow_type: pa.DataType) -> str:
+def _type_of(arrow_type: pa.DataType) -> CellType:
     if pa.types.is_integer(arrow_type):
         return "int64"
     return "float" if pa.types.is_floating(arrow_type) else "string"

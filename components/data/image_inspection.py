@@ -1,4 +1,4 @@
-"""What is in an image file, or why it cannot be used; and which split each image belongs to.
+"""What is in an image file, or why it cannot be used.
 
 Whether a file can be decoded is asked of the decoder that training and serving use (models/image_decoding.py).
 """
@@ -8,19 +8,14 @@ import os
 import re
 import threading
 import warnings
-from bisect import bisect
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 from PIL import Image, UnidentifiedImageError
-
-SLACK = 0.05
-"""A class may be off its share of a split by so much before its images are counted out instead."""
 
 _ORIENTATION = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)
@@ -247,67 +242,3 @@ def _in_words(error: tf.errors.OpError) -> str:
     if "jpeg::Uncompress" in message:
         return "the JPEG data is damaged, or ends too early"
     return message.splitlines()[0] if message else "TensorFlow refuses it"
-
-
-# Splits
-
-
-def assign_splits(classes: Mapping[str, Sequence[str]], fractions: Mapping[str, float]) -> dict[str, str]:
-    """The split of every content, by hash and stratified (docs/decisions/0010-images.md).
-
-    The hash is a number from 0 to 1, and the fractions cut that range: an image keeps its split whatever is added
-    beside it. Only where a class would be off its share by more than SLACK of its images, and by more than one image,
-    its images are counted out in the order of their hashes.
-
-    Args:
-        classes: hashes of the contents, in hexadecimal, by class. A content that is in several counts in the first.
-        fractions: of the splits, in order.
-
-    Returns:
-        Split by hash: copies of an image are always in the same.
-    """
-    splits: dict[str, str] = {}
-    for label in sorted(classes):
-        hashes = sorted({name for name in classes[label] if name not in splits})
-        splits.update(_splits_of_class(hashes, fractions))
-    return splits
-
-
-def _splits_of_class(hashes: Sequence[str], fractions: Mapping[str, float]) -> dict[str, str]:
-    names = list(fractions)
-    cuts = np.cumsum(list(fractions.values()))[:-1].tolist()
-    by_hash = [names[bisect(cuts, int(name[:13], 16) / 16**13)] for name in hashes]
-    counts = {name: by_hash.count(name) for name in names}
-    slack = max(1.0, SLACK * len(hashes))
-    is_off = any(abs(counts[name] - fraction * len(hashes)) > slack for name, fraction in fractions.items())
-    if is_off or (len(hashes) >= 2 and not (counts[names[0]] and counts[names[-1]])):
-        quotas = _quotas(len(hashes), fractions)
-        by_hash = [name for name in names for _ in range(quotas[name])]
-    elif len(hashes) == 1:
-        by_hash = names[:1]
-    return dict(zip(hashes, by_hash, strict=True))
-
-
-def _quotas(number: int, fractions: Mapping[str, float]) -> dict[str, int]:
-    """Images of a class by split: rounded by largest remainder; the first and the last split get one first."""
-    names = list(fractions)
-    quotas = {name: int(fraction * number + 1e-9) for name, fraction in fractions.items()}
-    for name in (names[0], names[-1]):
-        quotas[name] = max(quotas[name], 1)
-    remainders = sorted(names, key=lambda name: quotas[name] - fractions[name] * number)
-    while (left := number - sum(quotas.values())) != 0:
-        name = remainders.pop(0) if left > 0 else max(quotas, key=lambda name: quotas[name] - fractions[name] * number)
-        quotas[name] += 1 if left > 0 else -1
-    return quotas
-
-
-def find_copies(hashes: Mapping[str, str]) -> list[list[str]]:
-    """Names of files with the same content, a list each.
-
-    Args:
-        hashes: of the contents, by name.
-    """
-    names: defaultdict[str, list[str]] = defaultdict(list)
-    for name, content_hash in hashes.items():
-        names[content_hash].append(name)
-    return sorted(sorted(copies) for copies in names.values() if len(copies) > 1)

@@ -12,11 +12,21 @@ HISTORY = "history.json"
 """File of the Trainer's model_run artifact."""
 
 
+def write(examples: Path, report: Mapping[str, Any]) -> None:
+    """Leave the report with the examples.
+
+    Args:
+        examples: folder of the artifact.
+        report: what was read, and what was left out.
+    """
+    (examples / REPORT).write_text(json.dumps(report, ensure_ascii=False, indent=1), encoding="utf-8")
+
+
 def read_notes(examples: Path, model_run: Path) -> list[str]:
     """Notes on a run that has ended.
 
     Args:
-        examples: folder of ImageExampleGen's artifact.
+        examples: folder of the artifact.
         model_run: folder of the Trainer's.
     """
     notes = notes_on(examples, place=str(examples / REPORT))

@@ -3,56 +3,82 @@
 What is in one is components/data/image_inspection.py's to say.
 """
 
-import hashlib
 import os
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 from absl import logging
 
 from kubetfx.components.data import picture_columns, tables
-from kubetfx.components.data.image_files import BrokenFile
+from kubetfx.components.data.block_work import BlockWork
+from kubetfx.components.data.example_reader import Run
+from kubetfx.components.data.image_files import BrokenFile, read_file, read_unchanged
 from kubetfx.components.data.image_inspection import ImageFacts, inspect_all
 from kubetfx.components.data.table_profile import Column
 from kubetfx.config.data_section import DataConfig
-from kubetfx.errors import AnomaliesError, DataError
+from kubetfx.errors import AnomaliesError
 
-FILES_A_THREAD = 128
-BYTES_A_THREAD = 16 * 2**20
-"""Files that a thread is handed, and about what it has in memory of them, at a time."""
+FILES_AT_A_TIME = 128
+BYTES_AT_A_TIME = 16 * 2**20
+"""Files that a thread or a worker of Beam is handed, and about what it has in memory of them, at a time."""
 BROKEN_SHOWN = 10
 
 
-def look_into(paths: Sequence[str], *, max_pixels: int) -> list[ImageFacts | str]:
-    """What is in each of some files, or the reason why it cannot be used; several are looked into at a time."""
-    parts = [paths[start : start + FILES_A_THREAD] for start in range(0, len(paths), FILES_A_THREAD)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding lets go of the interpreter's lock
-        found = pool.map(lambda part: _look_into(part, max_pixels=max_pixels), parts)
-        return [entry for part in found for entry in part]
+def look_into(paths: Sequence[str], run: Run, *, max_pixels: int) -> list[ImageFacts | str]:
+    """Look into files, several at a time.
+
+    Args:
+        paths: of the files.
+        run: does the work.
+        max_pixels: a larger picture is refused.
+
+    Returns:
+        What is in each, or the reason why it cannot be used.
+    """
+    parts = [paths[start : start + FILES_AT_A_TIME] for start in range(0, len(paths), FILES_AT_A_TIME)]
+    found: list[ImageFacts | str] = run(_LookInto(max_pixels), list(enumerate(parts)))
+    return found
 
 
-def _look_into(paths: Sequence[str], *, max_pixels: int) -> list[ImageFacts | str]:
-    found: dict[int, ImageFacts | str] = {}
-    contents: dict[int, bytes] = {}
-    num_bytes = 0
-    for number, path in enumerate(paths):
-        try:
-            contents[number] = read_file(path)
-            num_bytes += len(contents[number])
-        except OSError as error:
-            found[number] = f"it cannot be read: {os.strerror(error.errno) if error.errno else error}"
-        if num_bytes > BYTES_A_THREAD or number == len(paths) - 1:
-            found |= zip(contents, inspect_all(list(contents.values()), max_pixels=max_pixels), strict=True)
-            contents, num_bytes = {}, 0
-    return [found[number] for number in range(len(paths))]
+_Numbered = dict[int, list[ImageFacts | str]]
+"""What was found in the files of a part, by its number."""
 
 
-def read_file(path: str) -> bytes:
-    """All of a file, with one copy less than Python's buffers make."""
-    with open(path, "rb", buffering=0) as file:
-        return file.read()
+@dataclass(frozen=True)
+class _LookInto(BlockWork[tuple[int, Sequence[str]], _Numbered, _Numbered, list[ImageFacts | str]]):
+    """Looks into the files of numbered parts. Decoding lets go of the interpreter's lock."""
+
+    max_pixels: int
+
+    def blocks(self, item: tuple[int, Sequence[str]]) -> Iterator[_Numbered]:
+        part, paths = item
+        found: dict[int, ImageFacts | str] = {}
+        contents: dict[int, bytes] = {}
+        num_bytes = 0
+        for number, path in enumerate(paths):
+            try:
+                contents[number] = read_file(path)
+                num_bytes += len(contents[number])
+            except OSError as error:
+                found[number] = f"it cannot be read: {os.strerror(error.errno) if error.errno else error}"
+            if num_bytes > BYTES_AT_A_TIME or number == len(paths) - 1:
+                found |= zip(contents, inspect_all(list(contents.values()), max_pixels=self.max_pixels), strict=True)
+                contents, num_bytes = {}, 0
+        yield {part: [found[number] for number in range(len(paths))]}
+
+    def create(self) -> _Numbered:
+        return {}
+
+    def add_block(self, state: _Numbered, block: _Numbered) -> _Numbered:
+        state.update(block)
+        return state
+
+    def merge(self, first: _Numbered, second: _Numbered) -> _Numbered:
+        return self.add_block(first, second)
+
+    def result(self, state: _Numbered) -> list[ImageFacts | str]:
+        return [entry for part in sorted(state) for entry in state[part]]
 
 
 def check_broken(broken: Sequence[BrokenFile], *, num_files: int, data: DataConfig) -> None:
@@ -90,16 +116,12 @@ class Pictures:
             DataError: a picture was changed since it was looked into.
         """
         places = [picture_columns.place_of(name or "", table=table) for name in names.to_pylist()]
-        return pa.array([self._content(place) if place in self.facts else None for place in places], pa.binary())
-
-    def _content(self, place: str) -> bytes:
-        content = read_file(place)
-        if hashlib.sha256(content).hexdigest() != self.facts[place].content_hash:
-            raise DataError(f"{place} was changed while it was read. Run again when nothing writes there.")
-        return content
+        found = [(place, self.facts.get(place)) for place in places]
+        contents = [read_unchanged(place, facts.content_hash, place) if facts else None for place, facts in found]
+        return pa.array(contents, pa.binary())
 
 
-def pictures_of(column: Column, files: tables.TableFiles, data: DataConfig, *, num_rows: int) -> Pictures:
+def pictures_of(column: Column, files: tables.TableFiles, data: DataConfig, *, num_rows: int, run: Run) -> Pictures:
     """Look into each picture of a table once.
 
     Args:
@@ -107,6 +129,10 @@ def pictures_of(column: Column, files: tables.TableFiles, data: DataConfig, *, n
         files: the table.
         data: says how many pixels one may have, and how many of the pictures may be broken.
         num_rows: of the table.
+        run: looks into the files.
+
+    Returns:
+        Those that can be used; the others are logged.
 
     Raises:
         AnomaliesError: more of the pictures are broken or missing than `data.max_broken_fraction` allows.
@@ -114,7 +140,7 @@ def pictures_of(column: Column, files: tables.TableFiles, data: DataConfig, *, n
     names = {path: name for name, path in picture_columns.values_of(column, files, data)}
     facts: dict[str, ImageFacts] = {}
     broken = [BrokenFile("a row", f"its {column.name} is missing")] * (num_rows - column.num_values)
-    for path, entry in zip(names, look_into(list(names), max_pixels=data.max_pixels), strict=True):
+    for path, entry in zip(names, look_into(list(names), run, max_pixels=data.max_pixels), strict=True):
         if isinstance(entry, str):
             broken.append(BrokenFile(names[path], entry))
         else:

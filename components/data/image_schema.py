@@ -24,7 +24,7 @@ def complete_image_schema(schema: schema_pb2.Schema, profile: table_profile.Tabl
 
     Args:
         schema: of what the statistics are about: every column but the encoded bytes.
-        profile: what ImageExampleGen found.
+        profile: what ExampleGen found.
         label: name of the label's column.
     """
     by_name = {feature.name: feature for feature in schema.feature}

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from kubetfx.components.data import tables
+from kubetfx.components.data.image_files import file_state
 from kubetfx.components.data.table_profile import Column, TableProfile
 from kubetfx.config.data_section import DataConfig
 from kubetfx.config.section import nearest
@@ -105,10 +106,5 @@ def fingerprint(column: Column, files: tables.TableFiles, data: DataConfig) -> s
     """Changes with the names, sizes and times of the pictures of a table: what the cache goes by."""
     digest = hashlib.sha256()
     for name, path in values_of(column, files, data):
-        try:
-            status = os.stat(path)
-            state: tuple[int, int] | None = (status.st_size, status.st_mtime_ns)
-        except OSError:
-            state = None
-        digest.update(repr((name, state)).encode("utf-8", "surrogateescape"))
+        digest.update(repr((name, file_state(path))).encode("utf-8", "surrogateescape"))
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""What the scan of the table found, on the way from TableExampleGen to those that read its examples: a file among them.
+"""What the scan of the table found, on the way from ExampleGen to those that read its examples: a file among them.
 
 It is no property of the artifact: Kubeflow Pipelines hands those to each task in one argument, and a table may have
 more columns than fit in there.
@@ -50,7 +50,7 @@ def write(examples_folder: Path, profile: TableProfile, *, label: str) -> None:
 
 
 def read(examples_folder: Path) -> TableProfile:
-    """The profile that TableExampleGen or ImageExampleGen left with its examples.
+    """The profile that ExampleGen left with its examples.
 
     Raises:
         FileNotFoundError: another ExampleGen wrote the examples.

@@ -88,7 +88,7 @@ def column_names(files: TableFiles, data: DataConfig) -> list[str]:
 def inspect_table(files: TableFiles, data: DataConfig) -> TableProfile:
     """Scan the whole table: agree on a type for every column, count rows, missing cells and distinct values.
 
-    A run looks at its table twice, before anything is done and in TableExampleGen: the last scan of a process is kept,
+    A run looks at its table twice, before anything is done and in ExampleGen: the last scan of a process is kept,
     as long as the files have not changed.
 
     Raises:

@@ -52,7 +52,7 @@ def examples(title: str, rows_by_split: Mapping[str, int | None], *, span: int |
 
 
 def images(report: Mapping[str, Any], splits: Sequence[str]) -> str:
-    """What ImageExampleGen found: notes, images by class and split, and the broken files with their reasons.
+    """What was found in images: notes, images by class and split, and the broken files with their reasons.
 
     Args:
         report: of the examples artifact (components/data/image_notes.py).

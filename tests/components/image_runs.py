@@ -1,4 +1,4 @@
-"""ImageExampleGen run by itself, and what it wrote."""
+"""ExampleGen of images run by itself, and what it wrote."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 from tfx.types import artifact_utils, standard_artifacts
 
-from kubetfx.components.image_example_gen import Driver, Executor, ImageExampleGen
+from kubetfx.components.example_gen import Driver, ExampleGen, Executor
 from kubetfx.config.data_section import DataConfig
 from kubetfx.models.examples import files_in, read_blocks
 
@@ -16,7 +16,7 @@ def run_executor(
 ) -> standard_artifacts.Examples:
     """Run driver and executor as TFX's launcher does, with the exec properties of the component."""
     data = DataConfig.model_validate({"path": str(path), "format": "images", **fields})
-    component = ImageExampleGen(data)
+    component = ExampleGen(data)
     examples = standard_artifacts.Examples()
     examples.uri = str(output)
     output.mkdir(parents=True)

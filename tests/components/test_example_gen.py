@@ -19,7 +19,8 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_artifacts
 
 from kubetfx.components.data import table_profile, tables
-from kubetfx.components.example_gen import Driver, Executor, TableExampleGen, _one_ahead, row_keys, splits_of
+from kubetfx.components.data.table_reader import _one_ahead, row_keys, splits_of
+from kubetfx.components.example_gen import Driver, ExampleGen, Executor
 from kubetfx.config.data_section import DataConfig
 from kubetfx.errors import DataError
 from kubetfx.models import examples as example_files
@@ -67,7 +68,7 @@ def test_error_in_a_block_made_ahead_comes_after_the_blocks_before_it():
 
 def test_fingerprint_tells_changed_data_in_a_bucket(any_bucket):
     (any_bucket / "rows.csv").write_text("x,y\n1,0\n")
-    component = TableExampleGen(DataConfig(path=str(any_bucket), label="y"))
+    component = ExampleGen(DataConfig(path=str(any_bucket), label="y"))
 
     def fingerprint() -> str:
         return Driver(None).resolve_exec_properties(dict(component.exec_properties), None, None)["input_fingerprint"]
@@ -134,7 +135,7 @@ def test_key_of_a_row_is_the_same_in_another_process():
     """Python's hashes, and the order of anything built on them, differ from process to process."""
     program = (
         "import pyarrow as pa, json, sys\n"
-        "from kubetfx.components.example_gen import row_keys\n"
+        "from kubetfx.components.data.table_reader import row_keys\n"
         "block = pa.RecordBatch.from_pydict({'i': pa.array([1, None], pa.int64()), 'f': pa.array([1.1, None],"
         " pa.float32()), 's': pa.array(['größe', None])})\n"
         "print(json.dumps(row_keys(block).to_pylist()))\n"
@@ -161,7 +162,7 @@ def test_key_of_a_row_is_the_same_in_another_process():
 
 def run_executor(folder: Path | ObjectPath, output: Path, **fields) -> standard_artifacts.Examples:
     """Run driver and executor as TFX's launcher does, with the exec properties of the component."""
-    component = TableExampleGen(DataConfig.model_validate({"path": str(folder), "label": "y", **fields}))
+    component = ExampleGen(DataConfig.model_validate({"path": str(folder), "label": "y", **fields}))
     examples = standard_artifacts.Examples()
     examples.uri = str(output)
     output.mkdir(parents=True)
@@ -349,7 +350,7 @@ def test_newest_span_is_what_tfx_takes(tmp_path):
 
     write_rows(tmp_path / "span-2")
 
-    properties = Driver(None).resolve_exec_properties(dict(TableExampleGen(data).exec_properties), None, None)
+    properties = Driver(None).resolve_exec_properties(dict(ExampleGen(data).exec_properties), None, None)
 
     input_config = example_gen_pb2.Input()
     json_format.Parse(properties["input_config"], input_config)
@@ -359,7 +360,7 @@ def test_newest_span_is_what_tfx_takes(tmp_path):
 
 
 def test_path_is_looked_at_where_the_node_runs(tmp_path):
-    component = TableExampleGen(DataConfig(path=str(tmp_path / "later"), label="y"))
+    component = ExampleGen(DataConfig(path=str(tmp_path / "later"), label="y"))
 
     with pytest.raises(DataError, match=r"data\.path matches no file\. Received: .*later"):
         Driver(None).resolve_exec_properties(dict(component.exec_properties), None, None)
@@ -367,7 +368,7 @@ def test_path_is_looked_at_where_the_node_runs(tmp_path):
 
 def test_fingerprint_tells_changed_data(tmp_path):
     write_rows(tmp_path / "table")
-    component = TableExampleGen(DataConfig(path=str(tmp_path / "table"), label="y"))
+    component = ExampleGen(DataConfig(path=str(tmp_path / "table"), label="y"))
 
     def fingerprint():
         return Driver(None).resolve_exec_properties(dict(component.exec_properties), None, None)["input_fingerprint"]

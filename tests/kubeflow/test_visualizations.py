@@ -19,7 +19,7 @@ def page(kind: str, run: NodeRun) -> str:
 
 
 def example_gen(examples: standard_artifacts.Examples) -> NodeRun:
-    executor = "kubetfx.components.image_example_gen.Executor"
+    executor = "kubetfx.components.example_gen.Executor"
     return NodeRun("ImageExampleGen", executor, {}, {"examples": [examples]}, {})
 
 

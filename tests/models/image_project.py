@@ -18,11 +18,11 @@ from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io
 from tfx.components.trainer.fn_args_utils import FnArgs
 
 from kubetfx.components.data.image_files import ImageFile
+from kubetfx.components.data.image_folder import Image as ImageEntry
+from kubetfx.components.data.image_folder import profile_of, rows_of
 from kubetfx.components.data.image_inspection import inspect
 from kubetfx.components.data.image_schema import complete_image_schema
 from kubetfx.components.data.parquet_tfxio import ParquetExamples
-from kubetfx.components.image_example_gen import Image as ImageEntry
-from kubetfx.components.image_example_gen import profile_of, values_of
 from kubetfx.config.data_section import FeaturesConfig
 from kubetfx.config.model_section import ModelConfig
 from kubetfx.config.training_section import TrainingConfig
@@ -80,16 +80,17 @@ class ImageProject:
 def make_project(folder: Path) -> ImageProject:
     for split, seeds in (("train", range(40)), ("validation", range(40, 52))):
         (folder / f"Split-{split}").mkdir()
-        entries, rows = [], []
+        entries, contents = [], []
         for seed in seeds:
             for number, label in enumerate(CLASSES):
                 content = encoded(sample(label, 100 * seed + number), ("PNG", "JPEG", "WEBP")[seed % 3])
                 entry = ImageEntry(ImageFile("", f"{label}/{seed}", label), inspect(content, max_pixels=MAX_PIXELS))
-                rows.append(values_of(entry, content, label="label"))
+                contents.append(content)
                 entries.append(entry)
-        pq.write_table(pa.Table.from_pylist(rows), folder / f"Split-{split}" / "data.parquet")
+        rows = rows_of(entries, {}, label="label").append_column("image", pa.array(contents, pa.binary()))
+        pq.write_table(pa.Table.from_batches([rows]), folder / f"Split-{split}" / "data.parquet")
     schema = schema_pb2.Schema()
-    profile = profile_of(entries, {}, label="label")
+    profile = profile_of(rows.drop_columns(["image"]), {}, label="label")
     types = {"float": schema_pb2.FLOAT, "int64": schema_pb2.INT, "string": schema_pb2.BYTES}
     for column in profile.columns:
         schema.feature.add(name=column.name, type=types[column.type])

@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 from tfx.types import standard_artifacts
 
-from kubetfx.components import image_example_gen
-from kubetfx.components.data import table_profile
-from kubetfx.components.data.image_inspection import assign_splits, inspect
+from kubetfx.components.data import block_work, image_folder, image_reading, table_profile
+from kubetfx.components.data.image_inspection import inspect
 from kubetfx.components.data.image_notes import REPORT, report_warnings
-from kubetfx.components.image_example_gen import Driver, ImageExampleGen
+from kubetfx.components.data.image_splits import assign_splits
+from kubetfx.components.example_gen import Driver, ExampleGen
 from kubetfx.config.data_section import DataConfig
 from kubetfx.errors import AnomaliesError, DataError
 from tests.components.image_runs import rows_of, run_executor
@@ -79,9 +79,10 @@ def test_same_files_give_the_same_bytes(folder, examples, tmp_path):
     again = run_executor(folder, tmp_path / "again")
 
     first, second = (
-        {path.relative_to(e.uri): path.read_bytes() for path in sorted(Path(e.uri).rglob("*.gz"))}
+        {path.relative_to(e.uri): path.read_bytes() for path in sorted(Path(e.uri).rglob("*.parquet"))}
         for e in (examples, again)
     )
+    assert len(first) == len(FRACTIONS)
     assert first == second
 
 
@@ -93,8 +94,8 @@ def test_beam_and_this_process_write_the_same(tmp_path, monkeypatch):
     root = write_classes(tmp_path / "images", number=30)
     (root / "cat" / "text.png").write_bytes(b"this is no picture")
     (root / "dog" / "copy.png").write_bytes((root / "dog" / "000.png").read_bytes())
-    monkeypatch.setattr(image_example_gen, "FILES_A_SHARD", 25)
-    monkeypatch.setattr(image_example_gen, "IMAGES_A_SHARD", 40)
+    monkeypatch.setattr(image_reading, "FILES_AT_A_TIME", 25)
+    monkeypatch.setattr(image_folder, "IMAGES_A_SHARD", 40)
 
     here = run_executor(root, tmp_path / "here", **TOLERANT)
     on_beam = run_executor(root, tmp_path / "on_beam", beam_arguments=["--direct_running_mode=in_memory"], **TOLERANT)
@@ -110,7 +111,7 @@ def test_beam_and_this_process_write_the_same(tmp_path, monkeypatch):
 
 
 def test_one_machine_needs_no_beam(folder, tmp_path, monkeypatch):
-    monkeypatch.delattr(image_example_gen.beam, "Pipeline")
+    monkeypatch.delattr(block_work.beam, "Pipeline")
 
     assert len(rows_of(run_executor(folder, tmp_path / "out"))) == 60
 
@@ -337,7 +338,7 @@ def test_file_that_changes_while_it_is_read_ends_the_component(tmp_path, monkeyp
         write_picture(root / "cat" / "000.png", 77)
         return assign_splits(*arguments)
 
-    monkeypatch.setattr(image_example_gen, "assign_splits", split_and_change)
+    monkeypatch.setattr(image_folder, "assign_splits", split_and_change)
     with pytest.raises(DataError, match=r"cat/000\.png was changed while it was read"):
         run_executor(root, tmp_path / "out")
 
@@ -384,7 +385,7 @@ def test_changed_file_is_another_fingerprint(tmp_path):
     data = DataConfig.model_validate({"path": str(root), "format": "images"})
 
     def resolve() -> dict[str, Any]:
-        return Driver(None).resolve_exec_properties(dict(ImageExampleGen(data).exec_properties), None, None)
+        return Driver(None).resolve_exec_properties(dict(ExampleGen(data).exec_properties), None, None)
 
     before = resolve()["input_fingerprint"]
     assert resolve()["input_fingerprint"] == before

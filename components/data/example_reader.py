@@ -1,0 +1,72 @@
+"""What ExampleGen asks of a source of examples; table_reader.py and image_folder.py have those that there are."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from kubetfx.components.data.block_work import BlockWork
+from kubetfx.components.data.table_profile import TableProfile
+
+BlockReader = Callable[[Any], Iterator[tuple[pa.RecordBatch, np.ndarray]]]
+"""Takes a shard, and yields blocks of its rows with the index of the split of each row, (rows,) int64. It can be
+pickled."""
+Run = Callable[[BlockWork[Any, Any, Any, Any], Sequence[Any]], Any]
+"""Has work on some items done, by threads or by Beam, and returns its result."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a reader has found out about its rows, and how they are read."""
+
+    profile: TableProfile
+    schema: pa.Schema
+    """Of the blocks."""
+    shards: Sequence[Any]
+    """Parts of the data, each of which becomes a file per split; they can be pickled."""
+    read: BlockReader
+    report: Mapping[str, Any] | None = None
+    """Of images: what was left out and why, and which are copies (components/data/image_notes.py)."""
+
+
+class ExampleReader:
+    """Where examples come from."""
+
+    unit: ClassVar[str]
+    """What a row is, in the singular."""
+    compression: ClassVar[str]
+    """Of the files of examples: a codec of Parquet, or `none`."""
+
+    def files(self) -> tuple[str, str] | None:
+        """The folder and the glob by which TFX's driver finds the newest span of the data and takes its fingerprint.
+
+        Returns:
+            None: the reader knows its files itself, and its fingerprint is all there is.
+
+        Raises:
+            DataError: there are none.
+        """
+        raise NotImplementedError
+
+    def fingerprint(self) -> str:
+        """Of what `files` does not name; it changes with the data.
+
+        Raises:
+            DataError: there is nothing to read.
+        """
+        raise NotImplementedError
+
+    def open(self, splits: Mapping[str, int], run: Run) -> Source:
+        """Look at all of the data.
+
+        Args:
+            splits: the number of hash buckets of each split by its name, in their order.
+            run: does work on many files.
+
+        Raises:
+            DataError: the data cannot be read or has nothing to learn.
+            AnomaliesError: more of the images are broken than `data.max_broken_fraction` allows.
+        """
+        raise NotImplementedError

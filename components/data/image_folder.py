@@ -1,0 +1,215 @@
+"""A folder of images, or a list of them, as a table: a row per image, with its encoded bytes, its class, and what is
+known of it.
+
+The files are read twice. First each is looked into; what is broken is left out. Then the splits are chosen, which takes
+the hashes of all images, and the rows are read in the order of those hashes: neighbours in a file of examples are of
+any class.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from absl import logging
+
+from kubetfx.components.data import image_files, image_notes, tables
+from kubetfx.components.data.example_reader import ExampleReader, Run, Source
+from kubetfx.components.data.image_files import BrokenFile, ImageFile, ImageFiles
+from kubetfx.components.data.image_splits import assign_splits, find_copies
+from kubetfx.components.data.table_profile import Column, TableProfile
+from kubetfx.config.data_section import DataConfig
+from kubetfx.errors import DataError
+from kubetfx.models.columns.column_profile import CellType
+
+if TYPE_CHECKING:
+    from kubetfx.components.data.image_inspection import ImageFacts
+
+BYTES_A_SHARD = 128 * 2**20
+"""Encoded images of a file of examples, over all splits, about."""
+IMAGES_A_SHARD = 10_000
+ROWS_A_BLOCK = 256
+BYTES_A_BLOCK = 2**24
+"""What is gathered before it is handed to the writer."""
+
+_FACTS: Mapping[str, CellType] = {
+    "brightness": "float",
+    "channels": "int64",
+    image_files.CONTENT_HASH: "string",
+    "format": "string",
+    "height": "int64",
+    "image_size": "string",
+    "num_bytes": "int64",
+    "width": "int64",
+}
+
+
+@dataclass(frozen=True)
+class Image:
+    """A file that can be used."""
+
+    file: ImageFile
+    facts: "ImageFacts"
+
+
+class ImageFolderReader(ExampleReader):
+    """Reads the images that `data.path` names, each of which is in the split that its content says."""
+
+    unit = "image"
+    compression = "none"  # encoded images hardly get smaller
+
+    def __init__(self, data: DataConfig) -> None:
+        """Find nothing yet.
+
+        Args:
+            data: the section of the config.
+        """
+        self._data = data
+
+    def files(self) -> None:
+        """None: folders of classes are no glob."""
+
+    def fingerprint(self) -> str:
+        """Of names, sizes, times and classes."""
+        return image_files.fingerprint(self._data)
+
+    def open(self, splits: Mapping[str, int], run: Run) -> Source:
+        """Look into each file, and choose the splits."""
+        label = self._data.label
+        found = image_files.find_images(self._data)
+        images, broken = _look_into(found, self._data, run)
+        by_class: dict[str, list[str]] = {}
+        for image in images:
+            by_class.setdefault(image.file.label, []).append(image.facts.content_hash)
+        if len(by_class) < 2:
+            raise DataError(
+                "Without the broken files there are fewer than two classes. Received: "
+                f"{', '.join(by_class) or 'none'}. Mend the files: {broken[0].name}, {broken[0].reason}."
+            )
+        chosen = assign_splits(by_class, {name: number / sum(splits.values()) for name, number in splits.items()})
+        report = _report(images, broken, chosen, found)
+        _log(report)
+        images.sort(key=lambda image: (image.facts.content_hash, image.file.name))
+        rows = rows_of(images, found.metadata_types, label=label)
+        indices = {name: index for index, name in enumerate(splits)}
+        numbers = np.array([indices[chosen[image.facts.content_hash]] for image in images])
+        shards = [
+            _Shard(rows[part], [image.file.path for image in images[part]], numbers[part])
+            for part in _parts(rows, most=IMAGES_A_SHARD, most_bytes=BYTES_A_SHARD)
+        ]
+        profile = profile_of(rows, found.metadata_types, label=label)
+        schema = rows.schema.append(pa.field(image_files.IMAGE, pa.binary()))
+        return Source(profile, schema, shards, _read, report)
+
+
+def _look_into(found: ImageFiles, data: DataConfig, run: Run) -> tuple[list[Image], list[BrokenFile]]:
+    from kubetfx.components.data import image_reading  # it imports TensorFlow
+
+    images, broken = [], list(found.broken)
+    entries = image_reading.look_into([file.path for file in found.files], run, max_pixels=data.max_pixels)
+    for file, entry in zip(found.files, entries, strict=True):
+        if isinstance(entry, str):
+            broken.append(BrokenFile(file.name, entry))
+        else:
+            images.append(Image(file, entry))
+    image_reading.check_broken(broken, num_files=len(images) + len(broken), data=data)
+    return images, broken
+
+
+@dataclass(frozen=True)
+class _Shard:
+    """Images of a file of examples per split."""
+
+    rows: pa.RecordBatch
+    """Of each, all columns but the bytes."""
+    paths: Sequence[str]
+    splits: np.ndarray
+    """(rows,) int64."""
+
+
+def _read(shard: _Shard) -> Iterator[tuple[pa.RecordBatch, np.ndarray]]:
+    for part in _parts(shard.rows, most=ROWS_A_BLOCK, most_bytes=BYTES_A_BLOCK):
+        rows = shard.rows[part]
+        hashes, names = (rows.column(name).to_pylist() for name in (image_files.CONTENT_HASH, image_files.PATH))
+        contents = map(image_files.read_unchanged, shard.paths[part], hashes, names)
+        yield rows.append_column(image_files.IMAGE, pa.array(contents, pa.binary())), shard.splits[part]
+
+
+def _parts(rows: pa.RecordBatch, *, most: int, most_bytes: int) -> Iterator[slice]:
+    """Neighbouring images, so many at most, and about so many encoded bytes."""
+    start = num_bytes = 0
+    for number, size in enumerate(rows.column("num_bytes").to_pylist()):
+        if num_bytes > most_bytes or number - start == most:
+            yield slice(start, number)
+            start, num_bytes = number, 0
+        num_bytes += size
+    yield slice(start, rows.num_rows)
+
+
+def rows_of(images: Sequence[Image], metadata_types: Mapping[str, CellType], *, label: str) -> pa.RecordBatch:
+    """What is known of images, a row each: all columns of the examples but the bytes.
+
+    Args:
+        images: in the order of the rows.
+        metadata_types: of the other columns of a list.
+        label: name of the label's column.
+    """
+    types = {**_FACTS, image_files.PATH: "string", label: "string", **metadata_types}
+    values: dict[str, list[Any]] = {name: [getattr(image.facts, name) for image in images] for name in _FACTS}
+    values |= {name: [image.file.metadata.get(name) for image in images] for name in metadata_types}
+    values |= {image_files.PATH: [image.file.name for image in images], label: [image.file.label for image in images]}
+    schema = pa.schema([(name, tables.ARROW_TYPES[types[name]]) for name in sorted(types)])
+    return pa.RecordBatch.from_pydict(values, schema)
+
+
+def profile_of(rows: pa.RecordBatch, metadata_types: Mapping[str, CellType], *, label: str) -> TableProfile:
+    """The columns of the examples, as a scan of a table would describe them; the bytes are none of them.
+
+    Args:
+        rows: of `rows_of`.
+        metadata_types: of the other columns of a list.
+        label: name of the label's column.
+    """
+    columns = []
+    for field in rows.schema:
+        values = rows.column(field.name).drop_null()
+        number, distinct = len(values), len(values.unique())
+        if field.name in metadata_types:
+            columns.append(Column(field.name, metadata_types[field.name], number, distinct))
+        elif pa.types.is_string(field.type):
+            classes = tuple(sorted(values.unique().to_pylist())) if field.name == label else ()
+            columns.append(Column(field.name, "string", number, distinct, distinct < number, values=classes))
+        else:
+            lowest, highest = pc.min_max(values).as_py().values()
+            columns.append(Column(field.name, _FACTS[field.name], number, minimum=lowest, maximum=highest))
+    return TableProfile(tuple(columns), rows.num_rows)
+
+
+def _report(
+    images: Sequence[Image], broken: Sequence[BrokenFile], splits: Mapping[str, str], found: ImageFiles
+) -> dict[str, Any]:
+    classes: dict[str, dict[str, int]] = {}
+    for image in images:
+        by_split = classes.setdefault(image.file.label, {})
+        split = splits[image.facts.content_hash]
+        by_split[split] = by_split.get(split, 0) + 1
+    labels = {image.file.name: image.file.label for image in images}
+    copies = find_copies({image.file.name: image.facts.content_hash for image in images})
+    return {
+        "num_images": len(images),
+        "classes": dict(sorted(classes.items())),
+        "broken": [asdict(file) for file in broken],
+        "copies": copies,
+        "conflicts": [names for names in copies if len({labels[name] for name in names}) > 1],
+        "warnings": list(found.warnings),
+    }
+
+
+def _log(report: Mapping[str, Any]) -> None:
+    logging.info("%d images of %d classes.", report["num_images"], len(report["classes"]))
+    for line in image_notes.report_warnings(report):
+        logging.warning("%s", line)
+    for file in report["broken"]:
+        logging.warning("Left out: %s: %s", file["name"], file["reason"])
