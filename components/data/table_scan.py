@@ -87,6 +87,10 @@ class _ColumnScan:
     def __init__(self, name: str, column_type: CellType) -> None:
         self._column = Column(name, column_type)
         self._distinct: pa.Array | None = pa.array([], ARROW_TYPES[column_type])
+        """None: there are too many."""
+        self._pending: list[pa.Array] = []
+        """Blocks to be merged into the distinct values, many at once: each time looks at all distinct values again."""
+        self._num_pending = 0
         self._sum = 0.0
 
     def add(self, array: pa.Array) -> None:
@@ -99,30 +103,30 @@ class _ColumnScan:
         if column.type != "string" and num_values:
             extremes = pc.min_max(array).as_py()
             minimum, maximum = _least(minimum, extremes["min"]), _greatest(maximum, extremes["max"])
-        repeat = column.values_repeat
-        if column.type == "float":
-            self._add_decimals(array)
-        elif self._distinct is not None or not repeat:
-            distinct = array.unique().drop_null()
-            repeat |= len(distinct) < num_values
-            if self._distinct is not None:
-                merged = pa.concat_arrays([self._distinct, distinct]).unique()
-                repeat |= len(merged) < len(self._distinct) + len(distinct)
-                self._distinct = merged if len(merged) <= (MAX_DISTINCT if repeat else MAX_UNIQUE) else None
-        self._column = replace(
-            column,
-            num_values=column.num_values + num_values,
-            minimum=minimum,
-            maximum=maximum,
-            values_repeat=repeat,
-        )
-
-    def _add_decimals(self, array: pa.Array) -> None:
+        self._column = replace(column, num_values=column.num_values + num_values, minimum=minimum, maximum=maximum)
         if self._distinct is not None:
-            merged = pa.concat_arrays([self._distinct, array.unique().drop_null()]).unique()
-            self._distinct = merged if len(merged) <= MAX_DISTINCT else None
+            self._pending.append(array)
+            self._num_pending += num_values
+            if self._num_pending > max(len(self._distinct), MAX_DISTINCT):
+                self._merge()
+        elif column.type != "float" and not column.values_repeat:
+            self._note_repeats(len(array.unique().drop_null()), num_values)
+
+    def _merge(self) -> None:
+        if self._distinct is None:
+            return
+        merged = pa.chunked_array([self._distinct, *self._pending]).unique().drop_null()
+        self._note_repeats(len(merged), len(self._distinct) + self._num_pending)
+        is_unique = self._column.type != "float" and not self._column.values_repeat
+        self._distinct = merged if len(merged) <= (MAX_UNIQUE if is_unique else MAX_DISTINCT) else None
+        self._pending, self._num_pending = [], 0
+
+    def _note_repeats(self, num_distinct: int, num_values: int) -> None:
+        if self._column.type != "float" and num_distinct < num_values:
+            self._column = replace(self._column, values_repeat=True)
 
     def column(self) -> Column:
+        self._merge()
         if self._column.type == "int64" and self._column.num_values:
             self._column = replace(self._column, mean=self._sum / self._column.num_values)
         if self._column.type == "float":
