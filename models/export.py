@@ -17,7 +17,7 @@ TensorFlow Serving (docs/decisions/0003-saved-model.md). Which columns are input
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,10 +29,10 @@ import tensorflow_transform as tft
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 from kubetfx.artifacts import MODEL_FACTS, PIXELS, REQUEST
-from kubetfx.models.columns.column_profile import CellType
-from kubetfx.models.features import IMAGE, MISSING_INTEGER, Features
+from kubetfx.models.features import IMAGE, Features
 from kubetfx.models.image_export import BLOCK, ImageInput, add_image_signatures
 from kubetfx.models.parsing import parse_examples
+from kubetfx.models.preprocessing import Preprocessing
 from kubetfx.models.raw_inputs import RawInputs, is_usual, usual_spec
 from kubetfx.models.raw_rows import raw_rows
 from kubetfx.serving.model_facts import ModelFacts, network_arguments
@@ -57,7 +57,7 @@ tensorflow/python/saved_model/signature_constants."""
 
 def export_model(
     model: keras.Model,
-    transform_output: tft.TFTransformOutput,
+    preprocessing: Preprocessing,
     features: Features,
     path: Path,
     *,
@@ -68,7 +68,7 @@ def export_model(
 
     Args:
         model: from features to probabilities (batch, classes), or to values (batch, 1).
-        transform_output: the preprocessing.
+        preprocessing: without the columns of images.
         features: the columns.
         path: folder to write.
         image: how pictures are read, where a column has some.
@@ -76,18 +76,18 @@ def export_model(
     """
     archive = keras.export.ExportArchive()
     archive.track(model)
-    transform = transform_output.transform_features_layer()
-    archive.track(transform)
-    answers = _Answers(model, transform, features, image)
-    raw_spec = transform_output.raw_feature_spec()
-    example_spec = {name: spec for name, spec in raw_spec.items() if name in features.inputs}
-    label_spec = {name: spec for name, spec in raw_spec.items() if name not in features.names(IMAGE)}
+    archive.track(preprocessing)
+    answers = _Answers(model, preprocessing, features, image)
+    raw_spec = preprocessing.output.raw_feature_spec()
+    example_spec = {name: _cell(raw_spec[name]) for name in features.inputs}
+    label_spec = {name: _cell(raw_spec[name]) for name in preprocessing.inputs.columns}
     # TensorFlow rewrites names that are no Python identifiers, so columns have a stand-in until the model is written.
     columns_by_argument = {f"column_{index}": column for index, column in enumerate(features.columns.values())}
 
     def from_raw(raw: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        return answers({c.name: _as_cells(raw[argument], c.type) for argument, c in columns_by_argument.items()})
+        return answers({column.name: raw[argument] for argument, column in columns_by_argument.items()})
 
+    @tf.function(autograph=False)
     def from_examples(examples: tf.Tensor) -> dict[str, tf.Tensor]:
         return answers(parse_examples(examples, example_spec))
 
@@ -99,22 +99,24 @@ def export_model(
         return {"outputs": from_examples(inputs)["value"]}
 
     def transform_features(examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        return transform(parse_examples(examples, label_spec))
+        return preprocessing(preprocessing.inputs.stack(parse_examples(examples, label_spec)))
 
     raw_signature = {
         argument: tf.TensorSpec([None], RAW_DTYPES[column.type], argument)
         for argument, column in columns_by_argument.items()
     }
-    archive.add_endpoint("serving_default", from_raw, [raw_signature])
-    archive.add_endpoint("serving_examples", from_examples, [tf.TensorSpec([None], tf.string, "examples")])
-    archive.add_endpoint("transform_features", transform_features, [tf.TensorSpec([None], tf.string, "examples")])
+    _add_endpoint(archive, "serving_default", from_raw, raw_signature)
+    _add_endpoint(archive, "serving_examples", from_examples, tf.TensorSpec([None], tf.string, "examples"))
+    _add_endpoint(archive, "transform_features", transform_features, tf.TensorSpec([None], tf.string, "examples"))
     if features.classes:
-        archive.add_endpoint("classification", classify, [tf.TensorSpec([None], tf.string, "inputs")])
+        _add_endpoint(archive, "classification", classify, tf.TensorSpec([None], tf.string, "inputs"))
     else:
-        archive.add_endpoint("regression", regress, [tf.TensorSpec([None], tf.string, "inputs")])
-    if image is None:  # its bytes are no part of the preprocessing
-        _add_transform_columns(archive, transform, raw_spec)
-    specs = _network_specs(model, transform_output)
+        _add_endpoint(archive, "regression", regress, tf.TensorSpec([None], tf.string, "inputs"))
+    # Without images, whose bytes are no part of the preprocessing; and a frozen schema may have columns read in a way
+    # of its own, which the facts have no place for.
+    if image is None and is_usual(raw_spec):
+        _add_endpoint(archive, TRANSFORM_COLUMNS, preprocessing, preprocessing.inputs.signature)
+    specs = _network_specs(model, preprocessing.output)
     _add_network(archive, model, specs)
     if image is not None:
         add_image_signatures(archive, model, specs, answers=answers.of_pixels, image=image)
@@ -136,6 +138,18 @@ def export_model(
         _write_warmup(path, warmup_rows, features)
 
 
+def _add_endpoint(archive: Any, name: str, function: Callable[[Any], Any], signature: Any) -> None:
+    """Traced here, and once: the archive would do it three times, which takes seconds where columns are many."""
+    traced = tf.function(function, autograph=False)
+    traced.get_concrete_function(signature)
+    archive.add_endpoint(name, traced)
+
+
+def _cell(column: Any) -> Any:
+    """How a column is parsed: (batch,) if it has one value a row."""
+    return column._replace(shape=[]) if isinstance(column, tf.io.FixedLenFeature) else column
+
+
 def _network_specs(model: keras.Model, transform_output: tft.TFTransformOutput) -> dict[str, tf.TensorSpec]:
     """What the network takes, by name, in the order in which the signature `network` numbers it."""
     specs = transform_output.transformed_feature_spec()  # Keras adapts them, as it does in training
@@ -155,7 +169,7 @@ def _add_network(archive: Any, model: keras.Model, specs: Mapping[str, tf.Tensor
     def network(raw: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         return {"outputs": model({name: raw[argument] for argument, name in names.items()}, training=False)}
 
-    archive.add_endpoint(NETWORK, network, [signature])
+    _add_endpoint(archive, NETWORK, network, signature)
 
 
 def _write_warmup(path: Path, block: pa.RecordBatch, features: Features) -> None:
@@ -184,42 +198,28 @@ def raw_inputs_of(facts: ModelFacts) -> RawInputs:
     return RawInputs(usual_spec(facts.columns))
 
 
-def _add_transform_columns(
-    archive: keras.export.ExportArchive, transform: keras.layers.Layer, raw_spec: Mapping[str, Any]
-) -> None:
-    """Unless a frozen schema has columns read in a way of its own, which the facts have no place for."""
-    if not is_usual(raw_spec):
-        return
-    raw_inputs = RawInputs(raw_spec)
-
-    def transform_columns(packed: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        return transform(raw_inputs.unpack(packed))
-
-    archive.add_endpoint(TRANSFORM_COLUMNS, transform_columns, [raw_inputs.signature])
-
-
 class _Answers:
     """From raw columns to what a client reads."""
 
     def __init__(
-        self, model: keras.Model, transform: keras.layers.Layer, features: Features, image: ImageInput | None
+        self, model: keras.Model, preprocessing: Preprocessing, features: Features, image: ImageInput | None
     ) -> None:
         self._model = model
-        self._transform = transform
+        self._preprocessing = preprocessing
         self._features = features
         self._image = image
         self._inputs = [tensor.name for tensor in model.inputs if tensor.name != PIXELS]
 
     def __call__(self, columns: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """The answer to the columns of the table, each (batch, 1)."""
+        """The answer to the columns of the table, each (batch,)."""
         names = self._features.names(IMAGE)
         others = {name: tensor for name, tensor in columns.items() if name not in names}
-        features = self._transform(others) if others else {}
+        features = self._preprocessing(self._preprocessing.inputs.stack(others)) if others else {}
         inputs = {name: features[name] for name in self._inputs}
         if self._image is None:
             return self._answer(self._model(inputs, training=False))
         (name,) = names
-        return self._answer(self._in_blocks(inputs, columns[name][:, 0], self._image))
+        return self._answer(self._in_blocks(inputs, columns[name], self._image))
 
     def of_pixels(self, pixels: tf.Tensor) -> dict[str, tf.Tensor]:
         """The answer to pixels in the network's size, where it takes nothing else."""
@@ -255,16 +255,6 @@ class _Answers:
     def _most_likely(self, outputs: tf.Tensor, k: int) -> dict[str, tf.Tensor]:
         scores, indices = tf.math.top_k(outputs, k=min(k, len(self._features.classes)))
         return {"top_labels": tf.gather(tf.constant(self._features.classes), indices), "top_scores": scores}
-
-
-def _as_cells(tensor: tf.Tensor, cell_type: CellType) -> tf.Tensor:
-    """A raw column (batch,) as the preprocessing has it, (batch, 1)."""
-    column = tf.expand_dims(tensor, 1)
-    if cell_type != "int64":
-        return column
-    return tf.where(
-        tf.math.is_finite(column), tf.cast(tf.round(column), tf.int64), tf.constant(MISSING_INTEGER, tf.int64)
-    )
 
 
 def _complete_signatures(path: Path, columns_by_argument: Mapping[str, str]) -> None:

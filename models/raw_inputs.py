@@ -1,7 +1,7 @@
-"""From blocks of Arrow to the tensors that a preprocessing_fn reads, one for each type and not one for each column.
+"""From blocks of Arrow, tf.Examples or tensors by column to what a preprocessing_fn reads, one tensor for each type.
 
-A block is packed into as few arrays as there are types, and unpacked by one operation a type, in a graph or outside of
-it: neither grows with the columns. Every value is what parsing the same row as a tf.Example gives.
+A block is packed into as few arrays as there are types, and unpacked by one operation per type, in a graph or outside
+of it: neither grows with the columns. Every value is what parsing the same row as a tf.Example gives.
 """
 
 from collections.abc import Mapping
@@ -72,10 +72,6 @@ class RawInputs:
                     "Let it have one value a row (a dense tensor of the size 1), or several of which none is missing."
                 )
 
-    def of_type(self, dtype: tf.DType) -> tuple[str, ...]:
-        """Names of the dense columns of a type, in the order in which they are packed."""
-        return tuple(self._dense.get(dtype, ()))
-
     @property
     def signature(self) -> dict[str, tf.TypeSpec]:
         """Of what `pack` returns."""
@@ -101,6 +97,24 @@ class RawInputs:
             packed[f"sparse_{index}"] = _sparse(_cast(block.column(name), column.dtype, name), column.dtype)
         return packed
 
+    def stack(self, columns: Mapping[str, Any]) -> Packed:
+        """The same, of tensors by column, in a graph.
+
+        Args:
+            columns: each (batch,), or sparse. Whole numbers may come as float64, where NaN is a missing cell. One that
+                is not there has 0 or "" in every row: nothing that is wanted hangs on it.
+        """
+        num_rows = tf.shape(next(iter(columns.values())))[0]
+        packed: Packed = {}
+        for dtype, own in self._dense.items():
+            given = [columns[name] for name in own if name in columns]
+            nothing = tf.zeros([num_rows], given[0].dtype if given else dtype)
+            cells = tf.stack([columns.get(name, nothing) for name in own], axis=1)
+            packed[_NAMES[dtype]] = _rounded(cells) if cells.dtype != dtype else cells
+        for index, (name, column) in enumerate(self._sparse.items()):
+            packed[f"sparse_{index}"] = columns.get(name, _sparse(pa.nulls(0), column.dtype))
+        return packed
+
     def unpack(self, packed: Mapping[str, Any]) -> dict[str, Any]:
         """The tensors of a preprocessing_fn by column, in a graph or outside of one."""
         tensors: dict[str, Any] = {}
@@ -122,6 +136,12 @@ class RawInputs:
             with np.errstate(over="ignore"):  # a number that is too large for 32 bits is infinite
                 cells[:, index] = array.to_numpy(zero_copy_only=False)
         return cells
+
+
+def _rounded(cells: tf.Tensor) -> tf.Tensor:
+    """Whole numbers that came as float64."""
+    is_known = tf.math.is_finite(cells)
+    return tf.where(is_known, tf.cast(tf.round(cells), tf.int64), tf.constant(MISSING_INTEGER, tf.int64))
 
 
 def _text(array: pa.Array, column: Any, name: str) -> tf.Tensor:

@@ -5,6 +5,7 @@ is models/image_training.py's; what is written is models/export.py's.
 """
 
 import contextlib
+import functools
 import importlib
 import json
 import math
@@ -12,7 +13,6 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import keras
@@ -35,10 +35,10 @@ from kubetfx.models.image_export import ImageInput
 from kubetfx.models.image_network import ImagePart, build_augmentation
 from kubetfx.models.network import with_head
 from kubetfx.models.optimization import class_weights, compile_model, early_stopping, own_callbacks, schedule_callbacks
-from kubetfx.models.raw_inputs import RawInputs
+from kubetfx.models.preprocessing import Preprocessing
 from kubetfx.models.training_checkpoint import Checkpoint, discard, read_progress
 from kubetfx.models.training_record import TrainingRecorder, history_document
-from kubetfx.models.training_rows import TrainingRows, load_rows, preprocessing
+from kubetfx.models.training_rows import TrainingRows, load_rows
 
 VALIDATION_ROWS = 4_096
 """Rows of a batch of validation, at least."""
@@ -60,6 +60,11 @@ class _Work:
     training: TrainingConfig
     features: Features
     transform_output: tft.TFTransformOutput
+
+    @functools.cached_property
+    def preprocessing(self) -> Preprocessing:
+        """From raw columns to features and label."""
+        return Preprocessing(self.transform_output, without=self.features.names(IMAGE))
 
     @property
     def image_column(self) -> str | None:
@@ -106,7 +111,7 @@ def run_fn(fn_args: FnArgs) -> None:
     serving_path = Path(fn_args.serving_model_dir)
     export_model(
         model,
-        work.transform_output,
+        work.preprocessing,
         work.features,
         serving_path,
         image=ImageInput(work.model, work.max_pixels) if work.image_column else None,
@@ -136,22 +141,19 @@ def run_fn(fn_args: FnArgs) -> None:
 def _load(work: _Work) -> tuple[Rows, Rows]:
     """The rows of training and validation; where a column has images, with them."""
     cache_bytes = work.training.cache_bytes
-    raw_spec = work.transform_output.raw_feature_spec()
-    inputs = RawInputs({name: spec for name, spec in raw_spec.items() if name != work.image_column})
-    preprocess = preprocessing(inputs, work.transform_output.transform_features_layer())
     splits = files_in(*work.fn_args.train_files), files_in(*work.fn_args.eval_files)
     if work.image_column is None:
-        train, validation = (load_rows(files, inputs, preprocess, cache_bytes=cache_bytes) for files in splits)
+        train, validation = (load_rows(files, work.preprocessing, cache_bytes=cache_bytes) for files in splits)
         return train, validation
     found: list[ImageRows] = []
     for files in splits:
-        others = dict(load_rows(files, inputs, preprocess, cache_bytes=sys.maxsize).arrays or {})
+        others = dict(load_rows(files, work.preprocessing, cache_bytes=sys.maxsize).arrays or {})
         labels = others.pop(LABEL).reshape(-1)
         left = cache_bytes - sum(rows.decoded_bytes for rows in found if rows.pixels is not None)
         images = load_images(
             files,
             column=work.image_column,
-            hash_column=CONTENT_HASH if CONTENT_HASH in raw_spec else work.image_column,
+            hash_column=CONTENT_HASH if CONTENT_HASH in work.preprocessing.inputs.columns else work.image_column,
             labels=labels,
             features=others,
             model=work.model,
@@ -228,7 +230,7 @@ def _train_phase(
     checkpoint = Checkpoint(
         folder,
         phase=phase.number,
-        variables=partial(image_training.changing_variables, trained),
+        variables=functools.partial(image_training.changing_variables, trained),
         others=others,
         history=history,
     )

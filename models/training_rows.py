@@ -1,23 +1,20 @@
 """The rows of a split as a network is trained on them: preprocessed once and kept in memory, or read in each epoch."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
-import keras
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
 from kubetfx.models.examples import count_rows, read_blocks
 from kubetfx.models.features import LABEL
-from kubetfx.models.raw_inputs import Packed, RawInputs
+from kubetfx.models.preprocessing import Preprocessing
 
 SHUFFLE_ROWS = 100_000
 """Rows of the shuffle buffer when the data does not fit `training.cache_bytes`."""
 
 Arrays = dict[str, np.ndarray]
-Transformed = Callable[[Packed], dict[str, tf.Tensor]]
 
 
 @dataclass(frozen=True)
@@ -66,31 +63,20 @@ class TrainingRows:
         return self.batches(batch_size, epochs=None)
 
 
-def preprocessing(inputs: RawInputs, transform: keras.layers.Layer) -> Transformed:
-    """From packed blocks to features and label: traced once, for all splits."""
-
-    @tf.function(input_signature=[inputs.signature])
-    def preprocess(packed: Packed) -> dict[str, tf.Tensor]:
-        return dict(transform(inputs.unpack(packed)))
-
-    return preprocess
-
-
-def load_rows(files: list[str], inputs: RawInputs, preprocess: Transformed, *, cache_bytes: int) -> TrainingRows:
+def load_rows(files: list[str], preprocess: Preprocessing, *, cache_bytes: int) -> TrainingRows:
     """Preprocess the rows of a split.
 
     Args:
         files: of its examples.
-        inputs: which columns are read, and how they are packed.
-        preprocess: what `preprocessing` made.
+        preprocess: from raw columns to features and label.
         cache_bytes: rows that take more are not kept, and read again in each epoch.
     """
     num_rows = count_rows(files)
     labels: np.ndarray | None = None
     arrays: Arrays | None = None
     start = num_bytes = 0
-    for block in read_blocks(files, inputs.columns):
-        found = {name: tensor.numpy() for name, tensor in preprocess(inputs.pack(block)).items()}
+    for block in read_blocks(files, preprocess.inputs.columns):
+        found = {name: tensor.numpy() for name, tensor in preprocess(preprocess.inputs.pack(block)).items()}
         if labels is None:
             labels = np.empty(num_rows, found[LABEL].dtype)
             num_bytes = num_rows * sum(array[:1].nbytes for array in found.values())
@@ -106,10 +92,11 @@ def load_rows(files: list[str], inputs: RawInputs, preprocess: Transformed, *, c
         f"in memory ({num_bytes:,} bytes)" if arrays is not None else "read in each epoch: over training.cache_bytes"
     )
     logging.info("%d rows, %s.", num_rows, where)
-    return TrainingRows(num_rows, labels, arrays, _stream(files, inputs, preprocess))
+    return TrainingRows(num_rows, labels, arrays, _stream(files, preprocess))
 
 
-def _stream(files: list[str], inputs: RawInputs, preprocess: Transformed) -> tf.data.Dataset:
+def _stream(files: list[str], preprocess: Preprocessing) -> tf.data.Dataset:
+    inputs = preprocess.inputs
     packed = tf.data.Dataset.from_generator(
         lambda: (inputs.pack(block) for block in read_blocks(files, inputs.columns)), output_signature=inputs.signature
     )

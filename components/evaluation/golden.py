@@ -105,19 +105,17 @@ def predict_golden_rows(split: str, *, number: int, transform_graph: str, saved_
 
     from kubetfx.models.examples import files_in, first_rows
     from kubetfx.models.export import NETWORK
-    from kubetfx.models.raw_inputs import RawInputs
+    from kubetfx.models.preprocessing import Preprocessing
     from kubetfx.models.raw_rows import raw_rows
     from kubetfx.serving.model_facts import network_arguments, read_facts
     from kubetfx.serving.saved_model import SavedModel
 
     facts = read_facts(saved_model)
     assert facts is not None  # the Trainer of this run exported it
-    transform = tft.TFTransformOutput(transform_graph)
-    spec = transform.raw_feature_spec()
-    inputs = RawInputs({name: column for name, column in spec.items() if name not in facts.image_columns})
-    block = first_rows(files_in(split), number, [*inputs.columns, *facts.image_columns])
+    preprocess = Preprocessing(tft.TFTransformOutput(transform_graph), without=facts.image_columns)
+    block = first_rows(files_in(split), number, [*preprocess.inputs.columns, *facts.image_columns])
     assert block is not None  # the ExampleGen refuses a split without a row
-    features = dict(transform.transform_features_layer()(inputs.unpack(inputs.pack(block))))
+    features = preprocess(preprocess.inputs.pack(block))
     for name in facts.image_columns:
         features[PIXELS] = _pixels(block.column(name).to_pylist(), facts)
     arguments = network_arguments(features, facts.network_inputs)

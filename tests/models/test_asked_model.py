@@ -13,6 +13,7 @@ from kubetfx.config.model_section import ModelConfig
 from kubetfx.models import tabular
 from kubetfx.models.asked_model import AskedModel, columns_to_read
 from kubetfx.models.export import TRANSFORM_COLUMNS, export_model
+from kubetfx.models.preprocessing import Preprocessing
 from tests.models.conftest import make_rows, to_block, to_examples
 
 ROWS = make_rows(40)
@@ -31,7 +32,12 @@ def exported(request, preprocess, tmp_path_factory) -> tuple[Path, str]:
     )
     head = keras.layers.Softmax() if task == "classification" else keras.layers.Rescaling(scale=9.0, offset=4.0)
     path = tmp_path_factory.mktemp("model") / "Format-Serving"
-    export_model(keras.Model(network.input, head(network.output)), preprocessed.output, preprocessed.features, path)
+    export_model(
+        keras.Model(network.input, head(network.output)),
+        Preprocessing(preprocessed.output),
+        preprocessed.features,
+        path,
+    )
     return path, "probabilities" if task == "classification" else "value"
 
 

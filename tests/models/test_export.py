@@ -22,6 +22,7 @@ from kubetfx.models.export import (
     export_model,
 )
 from kubetfx.models.network import build_model
+from kubetfx.models.preprocessing import Preprocessing
 from kubetfx.serving.model_facts import network_arguments, read_facts
 from kubetfx.serving.saved_model import SavedModel, SessionOptions
 from kubetfx.serving.warmup import warm_up
@@ -79,7 +80,7 @@ def export(preprocessed: Any, path: Path, rows: Sequence[dict[str, Any]] | None 
     head = keras.layers.Softmax() if classes else keras.layers.Rescaling(scale=800.0, offset=4_000.0)
     model = keras.Model(network.input, head(network.output))
     warmup_rows = to_block((rows or make_rows(4))[:WARMUP_ROWS])
-    export_model(model, preprocessed.output, preprocessed.features, path, warmup_rows=warmup_rows)
+    export_model(model, Preprocessing(preprocessed.output), preprocessed.features, path, warmup_rows=warmup_rows)
     session = tf.compat.v1.Session(graph=tf.Graph())  # not a context: that would make it everybody's default
     meta_graph = tf.compat.v1.saved_model.load(session, ["serve"], str(path))
     yield Exported(path, preprocessed, model, session, meta_graph.signature_def)
@@ -151,7 +152,7 @@ def test_example_of_a_request_is_a_whole_row_of_the_data(exported):
 
 def test_model_without_examples_brings_no_requests(binary, tmp_path):
     network = build_model(binary.output, model=ModelConfig(), features=binary.config, num_outputs=2)
-    export_model(network, binary.output, binary.features, tmp_path / "model")
+    export_model(network, Preprocessing(binary.output), binary.features, tmp_path / "model")
 
     assert not (tmp_path / "model" / REQUEST).exists()
     assert not (tmp_path / "model" / WARMUP_REQUESTS).exists()

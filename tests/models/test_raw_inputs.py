@@ -63,12 +63,22 @@ def test_columns_are_packed_by_type_in_the_order_of_the_spec():
     inputs = RawInputs(SPEC)
 
     assert inputs.columns == tuple(SPEC)
-    assert inputs.of_type(tf.float32) == ("height", "narrow", "empty")
     assert {name: np.shape(array) for name, array in inputs.pack(BLOCK).items() if name != "sparse_0"} == {
         "texts": (5, 1),
         "numbers": (5, 3),
         "integers": (5, 1),
     }
+
+
+def test_tensors_by_column_are_stacked_as_a_block_is_packed():
+    inputs = RawInputs(usual_spec({"height": "float32", "year": "int64", "week": "int64", "island": "string"}))
+    columns = {"island": tf.constant(["a", ""]), "year": tf.constant([2.0**53, math.nan], tf.float64)}
+
+    packed = inputs.stack({**columns, "week": tf.constant([6.6, math.inf], tf.float64)})
+
+    assert packed["texts"].numpy().tolist() == [[b"a"], [b""]]
+    assert packed["integers"].numpy().tolist() == [[2**53, 7], [MISSING_INTEGER, MISSING_INTEGER]]
+    assert packed["numbers"].numpy().tolist() == [[0.0], [0.0]]
 
 
 def test_missing_cell_without_a_default_is_refused():

@@ -23,6 +23,7 @@ from kubetfx.config.serving_section import EndpointConfig
 from kubetfx.errors import PushError
 from kubetfx.models.export import export_model
 from kubetfx.models.network import build_model
+from kubetfx.models.preprocessing import Preprocessing
 from kubetfx.serving.model_config import AllVersions
 from kubetfx.serving.model_config import ModelConfig as ServedModel
 from kubetfx.serving.server import RunningServer
@@ -55,7 +56,9 @@ class Export:
         artifact.uri = str(self._folder / name)
         path = Path(path_utils.serving_model_dir(artifact.uri))
         warmup_rows = to_block(FINE_ROWS[:3])
-        export_model(self._model, preprocessed.output, preprocessed.features, path, warmup_rows=warmup_rows)
+        export_model(
+            self._model, Preprocessing(preprocessed.output), preprocessed.features, path, warmup_rows=warmup_rows
+        )
         return artifact
 
     def evaluation(self, model: standard_artifacts.Model) -> standard_artifacts.ModelEvaluation:

@@ -14,6 +14,7 @@ from kubetfx.components.report import predictions as predicting
 from kubetfx.config.model_section import ModelConfig
 from kubetfx.models.export import export_model
 from kubetfx.models.network import build_model, feature_positions
+from kubetfx.models.preprocessing import Preprocessing
 from kubetfx.serving.saved_model import SavedModel, SessionOptions
 from tests.models.conftest import make_rows, preprocess, to_block, to_examples, write_split  # noqa: F401 - a fixture
 
@@ -46,7 +47,12 @@ def exported(request, preprocess, tmp_path_factory) -> Iterator[Exported]:  # no
     )
     head = keras.layers.Softmax() if task == "classification" else keras.layers.Rescaling(scale=9.0, offset=4.0)
     path = tmp_path_factory.mktemp("model") / "Format-Serving"
-    export_model(keras.Model(network.input, head(network.output)), preprocessed.output, preprocessed.features, path)
+    export_model(
+        keras.Model(network.input, head(network.output)),
+        Preprocessing(preprocessed.output),
+        preprocessed.features,
+        path,
+    )
     return Exported(path, preprocessed, to_block(ROWS), to_examples(ROWS))
 
 
