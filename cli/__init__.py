@@ -1,1 +1,1 @@
-"""The `kubetfx` command: the roof of the house. Nothing here is needed by who imports kubetfx."""
+"""The `kubetfx` command: the roof of the house. Who imports kubetfx needs nothing of it."""

@@ -15,6 +15,7 @@ import typer
 
 from kubetfx.artifacts import EVAL, split_folder
 from kubetfx.cli.invocation import (
+    MAX_SLICES,
     ConfigPath,
     FormatOption,
     Overrides,
@@ -41,8 +42,7 @@ if TYPE_CHECKING:
     from kubetfx.components.evaluation.evaluation_result import EvaluationResult
     from kubetfx.pipeline.run_result import RunResult
 
-MAX_SLICES = 10
-INTERRUPTED = 130
+_INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT."""
 
 app = typer.Typer(
@@ -79,7 +79,7 @@ def _options(
         ),
     ] = False,
 ) -> None:
-    """What every command knows."""
+    """Options of the command itself."""
 
 
 @app.command()
@@ -145,7 +145,7 @@ def init(
         str,
         typer.Argument(
             metavar="DATA",
-            help="A CSV or Parquet file, a folder of them, or a glob; or a folder of images, a sub-directory a class.",
+            help="A CSV or Parquet file, a folder of them, or a glob; or a folder of images, one folder per class.",
         ),
     ],
     label: Annotated[str | None, typer.Option(help="Of a table: the column to predict.", show_default=False)] = None,
@@ -163,7 +163,7 @@ def init(
     output.say(f"Wrote {output_path}. Next: kubetfx run {output_path}")
 
 
-@app.command(rich_help_panel="What runs found out")
+@app.command(rich_help_panel="Runs and reports")
 def inspect(
     config: ConfigPath,
     output_path: Annotated[
@@ -201,7 +201,7 @@ def inspect(
         facts = read_facts(saved_model)
         if facts is None or not facts.has_only_images:
             raise UsageError(
-                f"The model that was pushed last is none of images. Received: version {versions[-1]} in "
+                f"The newest pushed model is not a model of images. Received: version {versions[-1]} in "
                 f"{pipeline_config.push_path}. Push one: kubetfx run {config}"
             )
         gallery = write_gallery(
@@ -238,17 +238,17 @@ def main() -> None:
     except Exception as error:
         sys.exit(_report(error))
     except SystemExit as end:
-        if end.code == INTERRUPTED:
+        if end.code == _INTERRUPTED:
             _report_interruption()
         raise
 
 
 def _exit_code_of(call: Callable[[], None]) -> int:
-    """Call something as a command of its own."""
+    """Call something as if it were a command, and return its exit code."""
     try:
         call()
     except KeyboardInterrupt:
-        return INTERRUPTED  # which the command that goes on says
+        return _INTERRUPTED  # which the command that goes on says
     except Exception as error:
         return _report(error)
     return 0
@@ -259,7 +259,7 @@ def _report(error: Exception) -> int:
     if isinstance(error, KubetfxError):
         current_output().error(_explain(error), exit_code=error.exit_code, details=_details(error))
         return error.exit_code
-    # Not foreseen: it is ours to mend, and the user needs the traceback to report it.
+    # A fault of kubetfx: the user needs the traceback to report it.
     message = f"{type(error).__name__}: {error}. This is a fault of kubetfx; please report it with this traceback."
     text = "".join(traceback.format_exception(error))
     current_output().error(f"{message}\n{text}", exit_code=1, details={"type": type(error).__name__})
@@ -268,7 +268,7 @@ def _report(error: Exception) -> int:
 
 def _report_interruption() -> None:
     message = "Interrupted. What was finished is kept; the same command goes on from there."
-    current_output().error(message, exit_code=INTERRUPTED)
+    current_output().error(message, exit_code=_INTERRUPTED)
 
 
 def _explain(error: KubetfxError) -> str:

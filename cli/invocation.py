@@ -1,4 +1,4 @@
-"""What every command of `kubetfx` shares: its arguments, its output, and reading its config.
+"""What all commands of `kubetfx` share: arguments, output, and reading the config.
 
 The commands themselves are in cli/app.py and, one module per group, in the modules beside it.
 """
@@ -6,7 +6,7 @@ The commands themselves are in cli/app.py and, one module per group, in the modu
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -22,9 +22,12 @@ from kubetfx.storage import Location
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="pipeline.yaml", show_default=False)]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Put a value over the file's, for example training.epochs=3."),
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a value of the file, for example training.epochs=3."),
 ]
 FormatOption = Annotated[Format, typer.Option("--format", help="json: one document on stdout, and nothing else.")]
+
+MAX_SLICES = 10
+"""Rows of a table of slices or classes."""
 
 _output = Output("human")
 
@@ -67,6 +70,22 @@ def naming_options(options: Mapping[str, str]) -> Iterator[None]:
     except KubetfxError as error:
         error.args = (re.sub(r"`([^`]+)`", lambda name: options.get(name[1], name[0]), str(error)),)
         raise
+
+
+def shown_metrics(config: PipelineConfig, found: Iterable[Mapping[str, float]], *, at_most: int) -> list[str]:
+    """Choose the metrics that a table of runs or versions has room for: those with a threshold first.
+
+    Args:
+        config: of the pipeline.
+        found: the metrics of each run or version.
+        at_most: columns of the table.
+
+    Returns:
+        Names of metrics, each of which one of them has at least.
+    """
+    names = dict.fromkeys(name for metrics in found for name in metrics if name != "example_count")
+    with_threshold = [name for name in config.evaluation.thresholds if name in names]
+    return list(dict.fromkeys([*with_threshold, *names]))[:at_most]
 
 
 def shown(path: Location) -> str:

@@ -3,41 +3,35 @@
 Nothing heavy is imported before a command runs.
 """
 
-import contextlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kubetfx.cli.invocation import ConfigPath, FormatOption, Overrides, load, open_output
-from kubetfx.errors import KubetfxError, UsageError
+from kubetfx.cli.invocation import ConfigPath, FormatOption, Overrides, load, naming_options, open_output
+from kubetfx.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from kubetfx.cli.output import Output
     from kubetfx.config.pipeline import PipelineConfig
     from kubetfx.kubeflow.lint import Finding
 
 app = typer.Typer()
 _PANEL = "Kubeflow Pipelines"
-_OPTIONS = {
-    "host": "--host URL",
-    "namespace": "--namespace NAMESPACE",
-    "token": "--token TOKEN",
-    "cookies": "--cookies COOKIES",
+_ARGUMENTS = {
+    "host": "--host",
+    "namespace": "--namespace",
+    "token": "--token",
+    "cookies": "--cookies",
     "ca_certificate": "--ca-cert FILE",
-    "parameters": "--param NAME=VALUE",
+    "parameters": "--param",
 }
-"""By the argument of the library."""
 
-PackagePath = Annotated[Path, typer.Argument(metavar="PACKAGE", help="A KFP v2 package.", show_default=False)]
-
-Source = Annotated[
+_Source = Annotated[
     Path, typer.Argument(metavar="CONFIG", help="pipeline.yaml, or a compiled package.", show_default=False)
 ]
-Host = Annotated[
+_Host = Annotated[
     str | None,
     typer.Option(
         envvar="KF_PIPELINES_ENDPOINT",
@@ -45,29 +39,29 @@ Host = Annotated[
         show_default=False,
     ),
 ]
-Namespace = Annotated[
+_Namespace = Annotated[
     str | None, typer.Option(help="Your profile's namespace, where KFP serves several users.", show_default=False)
 ]
-Token = Annotated[str | None, typer.Option(envvar="KUBETFX_KFP_TOKEN", help="A bearer token.", show_default=False)]
-Cookies = Annotated[
+_Token = Annotated[str | None, typer.Option(envvar="KUBETFX_KFP_TOKEN", help="A bearer token.", show_default=False)]
+_Cookies = Annotated[
     str | None,
     typer.Option(envvar="KUBETFX_KFP_COOKIES", help="Cookies of a session in the browser.", show_default=False),
 ]
-CaCert = Annotated[
+_CaCert = Annotated[
     Path | None,
     typer.Option(
         exists=True, dir_okay=False, help="Certificate of the authority that signed the server's.", show_default=False
     ),
 ]
-Experiment = Annotated[str, typer.Option(help="Made where it does not exist.")]
-Parameters = Annotated[
+_Experiment = Annotated[str, typer.Option(help="Made where it does not exist.")]
+_Parameters = Annotated[
     list[str] | None,
     typer.Option("--param", metavar="NAME=VALUE", help="A run parameter of the package.", show_default=False),
 ]
-PipelineRoot = Annotated[
+_PipelineRoot = Annotated[
     str | None, typer.Option(help="Where artifacts go. Default: KFP's own root.", show_default=False)
 ]
-ServiceAccount = Annotated[
+_ServiceAccount = Annotated[
     str | None, typer.Option(help="Of the pods. Default: kubeflow.service_account, then KFP's own.", show_default=False)
 ]
 
@@ -109,12 +103,15 @@ def _check_target(path: Path, *, config: Path) -> None:
     from kubetfx.kubeflow.package_document import is_package
 
     if path.is_file() and path.stat().st_size and not is_package(path):
-        what = "the config itself" if config.exists() and path.samefile(config) else "a file that is no package"
+        what = "the config itself" if config.exists() and path.samefile(config) else "a file that is not a package"
         raise UsageError(f"--output would overwrite {what}. Received: --output {path}. Try --output package.yaml.")
 
 
 @app.command(rich_help_panel=_PANEL)
-def lint(package: PackagePath, format: FormatOption = "human") -> None:
+def lint(
+    package: Annotated[Path, typer.Argument(metavar="PACKAGE", help="A KFP v2 package.", show_default=False)],
+    format: FormatOption = "human",
+) -> None:
     """Say what open-source Kubeflow Pipelines would refuse or misread in a package, whoever made it.
 
     Exit codes: 0 nothing that KFP refuses (there may be warnings); 1 something that it refuses; 2 no package.
@@ -165,35 +162,23 @@ def _source(path: Path, overrides: list[str] | None) -> "PipelineConfig | Path":
     return path
 
 
-@contextlib.contextmanager
-def _arguments_as_options() -> "Iterator[None]":
-    """Errors name arguments of the library in backticks: add what they are called on the command line."""
-    try:
-        yield
-    except KubetfxError as error:
-        options = [option for argument, option in _OPTIONS.items() if f"`{argument}`" in str(error)]
-        if options:
-            error.args = (f"{error}\n  On the command line: {', '.join(options)}",)
-        raise
-
-
 @app.command("submit", rich_help_panel=_PANEL)
 def submit_command(  # noqa: PLR0913, PLR0917 - the options of a command
-    config: Source,
-    host: Host = None,
-    namespace: Namespace = None,
-    experiment: Experiment = "Default",
-    parameters: Parameters = None,
+    config: _Source,
+    host: _Host = None,
+    namespace: _Namespace = None,
+    experiment: _Experiment = "Default",
+    parameters: _Parameters = None,
     run_name: Annotated[
         str | None, typer.Option(help="Default: the pipeline's name and the time.", show_default=False)
     ] = None,
-    pipeline_root: PipelineRoot = None,
-    service_account: ServiceAccount = None,
+    pipeline_root: _PipelineRoot = None,
+    service_account: _ServiceAccount = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the run to its end.")] = True,
     poll_seconds: Annotated[float, typer.Option(min=0.1, help="Time between two looks at the run.")] = 2.0,
-    token: Token = None,
-    cookies: Cookies = None,
-    ca_cert: CaCert = None,
+    token: _Token = None,
+    cookies: _Cookies = None,
+    ca_cert: _CaCert = None,
     overrides: Overrides = None,
     format: FormatOption = "human",
 ) -> None:
@@ -207,7 +192,7 @@ def submit_command(  # noqa: PLR0913, PLR0917 - the options of a command
     from kubetfx.kubeflow.kfp_runs import RunOptions
     from kubetfx.kubeflow.submission import submit
 
-    with _arguments_as_options():
+    with naming_options(_ARGUMENTS):
         document = submit(
             _source(config, overrides),
             connection=Connection(host, namespace, token, cookies, ca_cert),
@@ -225,24 +210,24 @@ def submit_command(  # noqa: PLR0913, PLR0917 - the options of a command
 
 @app.command("schedule", rich_help_panel=_PANEL)
 def schedule_command(  # noqa: PLR0913, PLR0917 - the options of a command
-    config: Source,
+    config: _Source,
     cron: Annotated[
         str,
         typer.Option(help="Minute, hour, day, month, weekday, as cron has them; or six fields with seconds in front."),
     ],
-    host: Host = None,
-    namespace: Namespace = None,
-    experiment: Experiment = "Default",
-    parameters: Parameters = None,
+    host: _Host = None,
+    namespace: _Namespace = None,
+    experiment: _Experiment = "Default",
+    parameters: _Parameters = None,
     name: Annotated[
         str | None, typer.Option(help="Of the recurring run. Default: the pipeline's name.", show_default=False)
     ] = None,
     max_concurrency: Annotated[int, typer.Option(min=1, max=10, help="Runs at the same time.")] = 1,
-    pipeline_root: PipelineRoot = None,
-    service_account: ServiceAccount = None,
-    token: Token = None,
-    cookies: Cookies = None,
-    ca_cert: CaCert = None,
+    pipeline_root: _PipelineRoot = None,
+    service_account: _ServiceAccount = None,
+    token: _Token = None,
+    cookies: _Cookies = None,
+    ca_cert: _CaCert = None,
     overrides: Overrides = None,
     format: FormatOption = "human",
 ) -> None:
@@ -253,7 +238,7 @@ def schedule_command(  # noqa: PLR0913, PLR0917 - the options of a command
     from kubetfx.kubeflow.kfp_runs import RunOptions
     from kubetfx.kubeflow.submission import schedule
 
-    with _arguments_as_options():
+    with naming_options(_ARGUMENTS):
         made = schedule(
             _source(config, overrides),
             cron,

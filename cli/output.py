@@ -14,7 +14,7 @@ from kubetfx.progress import Console
 
 Format = Literal["human", "json"]
 
-WIDTH_OF_PIPES = 120
+_WIDTH_OF_PIPES = 120
 """Columns of a table that goes to a file or a pipe."""
 
 
@@ -29,7 +29,7 @@ class Output(Console):
     def __init__(self, format: Format, *, stderr: TextIO | None = None) -> None:
         super().__init__(stderr, quiet=format == "json")
         self.format = format
-        self._data = RichConsole(highlight=False, width=None if sys.stdout.isatty() else WIDTH_OF_PIPES)
+        self._data = RichConsole(highlight=False, width=None if sys.stdout.isatty() else _WIDTH_OF_PIPES)
 
     def error(self, message: str, *, exit_code: int, details: Mapping[str, Any] | None = None) -> None:
         """Why the command fails."""

@@ -13,7 +13,7 @@ import typer
 from kubetfx.artifacts import IMAGE_PATH
 from kubetfx.cli.invocation import ConfigPath, FormatOption, Overrides, load, naming_options, open_output, shown
 from kubetfx.cli.output import Output
-from kubetfx.cli.serve_commands import NOWHERE, GrpcOption, RestOption, asked_server
+from kubetfx.cli.serve_commands import NOWHERE, GrpcOption, RestOption
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.errors import UsageError
 from kubetfx.redirection import logged_to
@@ -24,9 +24,18 @@ if TYPE_CHECKING:
 app = typer.Typer()
 _PANEL = "Models"
 
-PROGRESS_SECONDS = 10.0
+_PROGRESS_SECONDS = 10.0
 """Between two lines about a bulk prediction that nobody watches on a terminal."""
-_ARGUMENTS = {"input": "--input", "output": "--output", "columns": "--columns", "force=True": "--force"}
+_ARGUMENTS = {
+    "input": "--input",
+    "output": "--output",
+    "columns": "--columns",
+    "force=True": "--force",
+    "rest": "--rest",
+    "grpc": "--grpc",
+    "version": "--model-version",
+    "label": "--version-label",
+}
 
 
 @app.command(rich_help_panel=_PANEL)
@@ -44,7 +53,7 @@ def predict(  # noqa: PLR0913, PLR0917 - the options of a command
     version_label: Annotated[
         str | None, typer.Option(help="Of a server: the version with a label.", show_default=False)
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Of a server: rows a request.")] = 256,
+    batch_size: Annotated[int, typer.Option(min=1, help="Of a server: rows per request.")] = 256,
     timeout_seconds: Annotated[
         float, typer.Option(help="Of a server: for a request, and for it to become available.")
     ] = 30.0,
@@ -54,22 +63,25 @@ def predict(  # noqa: PLR0913, PLR0917 - the options of a command
     """Predict with a pushed model: by itself, or by asking the server that serves it."""
     output = open_output(format)
     pipeline_config = load(config, overrides)
-    if model_version is not None and version_label is not None:
-        raise UsageError("--model-version and --version-label say different things. Give one of them.")
     if rest or grpc:
-        with logged_to(NOWHERE):
-            from kubetfx.serving import remote_prediction
-            from kubetfx.serving.client import ClientOptions, Target
+        from kubetfx.serving.remote_model import Client
 
-        options = ClientOptions(batch_size, timeout_seconds, retry_seconds=timeout_seconds)
-        target = Target(pipeline_config.model_name, version=model_version, label=version_label)
         output.begin("Asking the server")
-        with asked_server(rest, grpc, options) as client:
-            predictions = remote_prediction.predict(
-                client, target, rows, missing_values=pipeline_config.data.missing_values
-            )
+        with naming_options(_ARGUMENTS):
+            with logged_to(NOWHERE):
+                client = Client(
+                    pipeline_config.model_name,
+                    rest=rest,
+                    grpc=grpc,
+                    version=model_version,
+                    label=version_label,
+                    batch_size=batch_size,
+                    timeout_seconds=timeout_seconds,
+                )
+            with client:
+                predictions = client.predict(rows, missing_values=pipeline_config.data.missing_values).to_pylist()
     elif version_label is not None:
-        raise UsageError("Labels are a server's. Received: --version-label without --rest or --grpc.")
+        raise UsageError("--version-label needs a server. Received: neither --rest nor --grpc. Give one of them.")
     else:
         from kubetfx.pipeline.pushed_models import pushed_version
 
@@ -99,7 +111,7 @@ def batch_predict(  # noqa: PLR0913, PLR0917 - the options of a command
     ] = None,
     columns: Annotated[
         list[str] | None,
-        typer.Option(help="Columns of the input to copy to the output; once a column, or with commas."),
+        typer.Option(help="Columns of the input to copy to the output; once per column, or with commas."),
     ] = None,
     batch_size: Annotated[
         int | None,
@@ -175,7 +187,7 @@ def _column_names(entry: str) -> list[str]:
 
 
 class _BulkProgress:
-    """Rows and rows a second: in the spinner on a terminal, a line now and then elsewhere."""
+    """Rows and rows per second: in the spinner on a terminal, a line now and then elsewhere."""
 
     def __init__(self, output: Output) -> None:
         self._output = output
@@ -186,7 +198,7 @@ class _BulkProgress:
         line = f"{rows}, {progress.rows_per_second:,.0f} rows/s"
         if self._output.update(line):
             return
-        if time.monotonic() - self._told >= PROGRESS_SECONDS:
+        if time.monotonic() - self._told >= _PROGRESS_SECONDS:
             self._told = time.monotonic()
             self._output.say(line)
 

@@ -13,7 +13,16 @@ import typer
 
 from kubetfx import run_record
 from kubetfx.artifacts import METRICS_FILE
-from kubetfx.cli.invocation import ConfigPath, FormatOption, Overrides, load, open_output, shown
+from kubetfx.cli.invocation import (
+    MAX_SLICES,
+    ConfigPath,
+    FormatOption,
+    Overrides,
+    load,
+    open_output,
+    shown,
+    shown_metrics,
+)
 from kubetfx.cli.output import Output
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.pipeline import training_logs
@@ -22,9 +31,11 @@ if TYPE_CHECKING:
     from kubetfx.components.report.comparison import Comparison, Pair
 
 app = typer.Typer()
-_PANEL = "What runs found out"
+_PANEL = "Runs and reports"
 
-RunId = Annotated[
+_MAX_METRICS = 4
+
+_RunId = Annotated[
     str | None,
     typer.Option(
         "--run", metavar="ID", help="A run, or the beginning of its id. Default: the newest.", show_default=False
@@ -35,7 +46,7 @@ RunId = Annotated[
 @app.command(rich_help_panel=_PANEL)
 def report(
     config: ConfigPath,
-    run: RunId = None,
+    run: _RunId = None,
     open_it: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
     overrides: Overrides = None,
     format: FormatOption = "human",
@@ -59,7 +70,7 @@ def report(
 
 def _open(path: Path, output: Output) -> None:
     if not webbrowser.open(path.resolve().as_uri()):
-        output.say("There is no browser here that it could be opened in: open the file yourself.", style="yellow")
+        output.say("No browser could be started here. Open the file yourself.", style="yellow")
 
 
 def _write_report(config: PipelineConfig, record: run_record.RunRecord) -> None:
@@ -80,7 +91,7 @@ def runs(config: ConfigPath, overrides: Overrides = None, format: FormatOption =
     if not records:
         output.say(f"No run has been recorded yet. Start one: kubetfx run {config}")
         return
-    names = _shown_metrics(records, pipeline_config)
+    names = shown_metrics(pipeline_config, [record.metrics for record in records], at_most=_MAX_METRICS)
     rows = [
         [
             record.run_id,
@@ -186,17 +197,6 @@ def tensorboard(
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0", "CUDA_VISIBLE_DEVICES": ""}  # it reads files
     os.environ |= {name: os.environ.get(name, value) for name, value in quiet.items()}
     os.execv(sys.executable, [sys.executable, "-m", "tensorboard.main", *arguments])
-
-
-MAX_METRICS = 4
-MAX_SLICES = 10
-
-
-def _shown_metrics(records: list[run_record.RunRecord], config: PipelineConfig) -> list[str]:
-    """Those that have a threshold first."""
-    known = dict.fromkeys([*config.evaluation.thresholds, *(name for record in records for name in record.metrics)])
-    found = {name for record in records for name in record.metrics}
-    return [name for name in known if name in found and name != "example_count"][:MAX_METRICS]
 
 
 def _metric(record: run_record.RunRecord, name: str) -> str:

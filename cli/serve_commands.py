@@ -6,9 +6,8 @@ Nothing heavy is imported before a command runs.
 import logging
 import os
 import sys
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -16,9 +15,6 @@ from kubetfx.cli.invocation import FormatOption, Overrides, load, naming_options
 from kubetfx.errors import UsageError
 from kubetfx.redirection import logged_to
 from kubetfx.storage import Location
-
-if TYPE_CHECKING:
-    from kubetfx.serving.client import GrpcClient, RestClient
 
 app = typer.Typer()
 _PANEL = "Models"
@@ -31,6 +27,8 @@ _ARGUMENTS = {
     "batching_parameters_file": "--batching-parameters-file",
     "enable_batching=True": "--enable-batching",
     "allow_labels_for_unavailable_versions=True": "--allow-version-labels-for-unavailable-models",
+    "rest": "--rest",
+    "grpc": "--grpc",
     "rest_port": "--rest-port",
     "grpc_port": "--grpc-port",
 }
@@ -149,9 +147,9 @@ def models(
             "No gRPC call lists a server's models. Name one: --model-name NAME, or CONFIG; or give --rest URL."
         )
     with logged_to(NOWHERE):
-        from kubetfx.serving.client import ClientOptions
+        from kubetfx.serving.client import ClientOptions, connect
 
-    with asked_server(rest, grpc, ClientOptions(retry_seconds=0)) as client:
+    with naming_options(_ARGUMENTS), connect(rest, grpc, ClientOptions(retry_seconds=0)) as client:
         names = [model_name] if model_name else client.model_names()  # type: ignore[union-attr]
         statuses = {name: client.status(name) for name in names}
     if format == "json":
@@ -171,20 +169,6 @@ def models(
         for status in versions
     ]
     output.table(["model", "version ", "state", "error"], rows)
-
-
-def asked_server(rest: str | None, grpc: str | None, options: Any) -> "AbstractContextManager[RestClient | GrpcClient]":
-    """The client of the server that the options name.
-
-    Raises:
-        UsageError: they name none, or two.
-    """
-    if bool(rest) == bool(grpc):
-        raise UsageError("One server is asked over one protocol. Give either --rest URL or --grpc HOST:PORT.")
-    from kubetfx.serving.client import GrpcClient, RestClient
-
-    with naming_options({"url": "--rest"}):
-        return RestClient(rest, options) if rest else GrpcClient(grpc or "", options)
 
 
 def _on_this_machine(push_directory: Location, context: typer.Context) -> Path:

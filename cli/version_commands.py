@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kubetfx.cli.invocation import ConfigPath, FormatOption, Overrides, load, open_output
+from kubetfx.cli.invocation import ConfigPath, FormatOption, Overrides, load, open_output, shown_metrics
 from kubetfx.cli.output import Output
 from kubetfx.cli.serve_commands import NOWHERE
 from kubetfx.config.pipeline import PipelineConfig
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 _PANEL = "Models"
 
-METRICS_SHOWN = 3
+_MAX_METRICS = 3
 
 
 @app.command(rich_help_panel=_PANEL)
@@ -52,7 +52,8 @@ def versions(config: ConfigPath, overrides: Overrides = None, format: FormatOpti
     if not entries:
         output.say(f"No model was pushed yet. Push one: kubetfx run {config}")
         return
-    shown = _metrics_shown(pipeline_config, [record for _, _, record in entries if record])
+    found = [record.metrics for _, _, record in entries if record]
+    shown = shown_metrics(pipeline_config, found, at_most=_MAX_METRICS)
     columns = ["version ", "pushed", "state", "verified", *(f"{name} " for name in shown)]
     output.table(columns, [_version_row(version, state, record, shown) for version, state, record in entries])
 
@@ -116,11 +117,6 @@ def _served_versions(config: PipelineConfig, pushed: list[int], output: Output) 
     except RequestError as error:
         output.say(f"What is served is not known: {error}", style="yellow")
         return None
-
-
-def _metrics_shown(config: PipelineConfig, records: "list[PushRecord]") -> list[str]:
-    names = dict.fromkeys([*config.evaluation.thresholds, *(name for r in records for name in r.metrics)])
-    return [name for name in names if name != "example_count"][:METRICS_SHOWN]
 
 
 def _version_row(version: int, state: str, record: "PushRecord | None", metrics: list[str]) -> list[str]:

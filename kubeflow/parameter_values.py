@@ -21,7 +21,7 @@ def parse_parameters(pairs: Sequence[str], package: Package) -> dict[str, Any]:
     for pair in pairs:
         name, separator, text = pair.partition("=")
         if not separator:
-            raise UsageError(f"`parameters` are given as NAME=VALUE. Received: {pair}.")
+            raise UsageError(f"`parameters` takes NAME=VALUE. Received: {pair}.")
         if name not in declared:
             known = ", ".join(declared) or "none"
             raise UsageError(

@@ -172,7 +172,7 @@ class Console:
 
 
 def _standard_error() -> TextIO:
-    """Standard error by a descriptor of its own: a run points descriptor 2 at the log of each node."""
+    """Standard error under another descriptor than 2, which a run points at the log of each node."""
     try:
         is_descriptor = sys.stderr.fileno() == 2
     except (OSError, AttributeError):  # a notebook's, or none

@@ -23,7 +23,7 @@ SCHEMES = ("s3", "gs")
 
 CONNECT_SECONDS = 5.0
 ATTEMPTS = 3
-"""Of each request to S3; a connection that is refused is told after a second or so."""
+"""Of each request to S3; a refused connection is reported after about a second."""
 GCS_RETRY_SECONDS = 10
 """What Google's client spends on trying again."""
 BUFFER_BYTES = 2**20
@@ -387,7 +387,7 @@ def _explain(text: str, path: ObjectPath) -> StorageError | FileNotFoundError | 
 
 
 def _no_bucket(path: ObjectPath) -> tuple[str, str]:
-    return f"There is no bucket {path.bucket!r} at {_store(path)}", "Create it, or mend its name."
+    return f"There is no bucket {path.bucket!r} at {_store(path)}", "Create it, or correct its name."
 
 
 def _store(path: ObjectPath) -> str:

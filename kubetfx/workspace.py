@@ -10,7 +10,7 @@ from kubetfx.errors import UsageError
 
 @contextlib.contextmanager
 def locked(workspace: Path) -> Iterator[None]:
-    """Keep a second run out of the workspace; the kernel lets go of the lock whichever way the process ends.
+    """Keep a second run out of the workspace. The kernel releases the lock however the process ends.
 
     Raises:
         UsageError: another run is using it.

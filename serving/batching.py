@@ -60,7 +60,13 @@ class BatchingParameters:
 
 
 def read_batching_parameters_file(path: Path) -> BatchingParameters:
-    """The parameters of a BatchingParameters in protobuf's text format.
+    """Read the parameters of batching, as TensorFlow Serving's `--batching_parameters_file` takes them.
+
+    Args:
+        path: a BatchingParameters of session_bundle_config.proto in protobuf's text format.
+
+    Returns:
+        The parameters; those that the file does not have get TensorFlow Serving's defaults.
 
     Raises:
         UsageError: the file cannot be read, or is no such message.
@@ -120,6 +126,12 @@ class SessionThreads:
     """Threads that call graphs, and bring the results back to the event loop, several at a time where they can."""
 
     def __init__(self, num_threads: int, loop: asyncio.AbstractEventLoop) -> None:
+        """Start the threads.
+
+        Args:
+            num_threads: how many.
+            loop: where results are delivered.
+        """
         self.num_threads = num_threads
         self._loop = loop
         self._tasks: queue.SimpleQueue[tuple[Callable[[], Any], _Done] | None] = queue.SimpleQueue()
@@ -132,7 +144,12 @@ class SessionThreads:
             thread.start()
 
     def submit(self, function: Callable[[], Any], done: _Done) -> None:
-        """Call `function` in a thread, and then `done` with its result or its error in the event loop."""
+        """Call a function in a thread, and deliver what comes of it in the event loop.
+
+        Args:
+            function: takes nothing.
+            done: called with the function's result and None, or with None and the error that it raised.
+        """
         self._tasks.put((function, done))
 
     def close(self) -> None:
@@ -224,15 +241,15 @@ class Scheduler:
         """Run a call.
 
         Args:
-            version: the version, held for the call; the scheduler lets go of it.
+            version: the version, held for the call; the scheduler releases it.
             call: the call.
-            done: called when the call is over, be the future cancelled or not.
+            done: called when the call is over, whether or not the future was cancelled.
 
         Returns:
-            The tensors.
+            A future of the arrays that the call fetches.
 
         Raises:
-            ServingError: the call can't be queued. The version is let go of, and `done` has been called.
+            ServingError: the call cannot be queued. The version is released, and `done` has been called.
         """
         request = _Request(version, call, self._loop.create_future(), done)
         if self._parameters is None:

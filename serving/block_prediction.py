@@ -40,8 +40,8 @@ class Predicted:
     """The other rows."""
 
 
-class Stopped(Exception):  # noqa: N818 - it is no error
-    """Somebody wants the model back."""
+class Stopped(Exception):  # noqa: N818 - it is not an error
+    """The prediction was asked to end before it was complete."""
 
 
 class BlockPredictor:
@@ -82,6 +82,12 @@ class BlockPredictor:
 
     def predict(self, rows: Rows) -> Predicted:
         """Predict a block, batch by batch.
+
+        Args:
+            rows: the block, with the columns that the model takes and those to be copied.
+
+        Returns:
+            Predictions of the rows that have one, and why the others have none.
 
         Raises:
             KubetfxError: the model cannot be asked, or an output has not one value per row.
@@ -137,17 +143,20 @@ class BlockPredictor:
         for name, answer in zip(self._outputs, answers, strict=True):
             if answer.ndim == 0 or len(answer) != num_rows:
                 raise KubetfxError(
-                    f"The model's output {name!r} has not one value a row. Received: shape {answer.shape} for "
+                    f"The model's output {name!r} does not have one value per row. Received: shape {answer.shape} for "
                     f"{num_rows} rows."
                 )
         return answers
 
 
 def default_signature(signatures: Mapping[str, Signature]) -> Signature:
-    """The signature that rows are predicted by.
+    """Return the signature that rows are predicted by.
+
+    Args:
+        signatures: of the model, by name.
 
     Raises:
-        UsageError: the model has none of its name.
+        UsageError: the model has none of the name `serving_default`.
     """
     if DEFAULT_SIGNATURE not in signatures:
         raise UsageError(
@@ -158,7 +167,14 @@ def default_signature(signatures: Mapping[str, Signature]) -> Signature:
 
 
 def in_words(message: str) -> str:
-    """An error of TensorFlow without the nodes of the graph, and an assertion's own text alone."""
+    """Shorten an error of TensorFlow to what tells a user something.
+
+    Args:
+        message: of the error, with the nodes of the graph in it.
+
+    Returns:
+        The text of an assertion, or the first line that is not about a node.
+    """
     if asserted := re.search(r"assertion failed: \[([^\]]*)\]", message):
         return asserted[1]
     lines = [line.strip() for line in message.splitlines() if line.strip()] or ["it does not say why"]

@@ -53,7 +53,7 @@ class BulkJob:
     batch_size: int | None = None
     """Rows that the model is given at once. None: block_prediction.py's."""
     missing_values: tuple[str, ...] = MISSING_VALUES
-    """What stands for a missing cell in a CSV file."""
+    """Cells of a CSV file that count as missing."""
     beam_options: tuple[str, ...] = ()
     """As Beam's command line takes them."""
     force: bool = False
@@ -91,10 +91,13 @@ def predict(job: BulkJob, *, report: Callable[[Progress], None] = lambda _: None
 
     Args:
         job: what to do.
-        report: told about the progress now and then, from another thread.
+        report: called about twice a second, from another thread.
+
+    Returns:
+        Where the predictions are, and how many rows have one.
 
     Raises:
-        UsageError: the output cannot be written or is another's, or the model takes something that is no column.
+        UsageError: the output cannot be written, or is another job's; or the model takes something other than columns.
         DataError: the input cannot be read, or lacks a column; or not one row could be predicted.
         KubetfxError: rows are missing at the end, the disk is full, or Beam failed. Finished blocks are kept.
     """
@@ -153,7 +156,7 @@ def _stamped(found: TableFiles | Path, scratch: Path) -> tuple[TableFiles, list[
 
 
 def _stamp_of_listed(files: TableFiles, plan: ReadingPlan, job: BulkJob) -> str:
-    """A digest of sizes and times of the pictures that a list names: one that was mended is another input."""
+    """A digest of sizes and times of the pictures that a list names: with a changed picture it is another input."""
     digest = hashlib.sha256()
     for segment in _segments(files, plan.cut, job):
         wanted = [block.number for block in segment.blocks]

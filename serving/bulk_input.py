@@ -20,14 +20,17 @@ _LISTING_ROWS = 65_536
 
 
 def find_input(location: str, *, images: bool) -> TableFiles | Path:
-    """The files that an input names.
+    """Find the files that an input names.
 
     Args:
         location: a CSV or Parquet file, or a folder.
-        images: whether the model takes pictures: a folder is then searched for them, with all folders in it.
+        images: whether the model takes pictures: a folder is then searched for them, and every folder below it.
+
+    Returns:
+        The files of a table, or the folder whose pictures are still to be listed. Paths are absolute.
 
     Raises:
-        DataError: there is no such thing, or nothing in it to predict.
+        DataError: there is no such file or folder, or nothing in it to predict.
     """
     check_local(location, what="`input`")
     path = Path(location).absolute()  # workers may have another working directory
@@ -41,6 +44,10 @@ def find_input(location: str, *, images: bool) -> TableFiles | Path:
 def check_local(location: str, *, what: str) -> None:
     """Refuse an object store.
 
+    Args:
+        location: a path, or what may be a URL.
+        what: it is for, for the error.
+
     Raises:
         DataError: the location is a URL.
     """
@@ -52,9 +59,13 @@ def check_local(location: str, *, what: str) -> None:
 
 
 def list_images(root: Path, listing: Path) -> str:
-    """Write the paths of the pictures below a folder as a Parquet file, by name, hidden ones left alone.
+    """Write the paths of the pictures below a folder as a Parquet file, sorted by name, without hidden ones.
 
     The list of a million pictures is a table like any other; in memory there is one folder's at a time.
+
+    Args:
+        root: the folder.
+        listing: the file to write; it gets one column, `path`, relative to `root`.
 
     Returns:
         A digest of paths, sizes and modification times.
@@ -79,9 +90,13 @@ def list_images(root: Path, listing: Path) -> str:
 
 
 def stamp(path: Path) -> str:
-    """What tells a file from another content of it: size and modification time."""
+    """Return what changes when a file's content does: its size in bytes and modification time in nanoseconds.
+
+    Args:
+        path: the file. If it cannot be looked at, the reason is returned; reading it will report the error.
+    """
     try:
         status = path.stat()
-    except (OSError, ValueError) as error:  # a link into nowhere, a zero in the name: whoever reads it will say so
+    except (OSError, ValueError) as error:  # a broken link, a zero in the name: reading it will report that
         return str(error)
     return f"{status.st_size} {status.st_mtime_ns}"

@@ -111,8 +111,14 @@ class BulkOutput:
     def publish(self, blocks: Sequence[Block]) -> Origin:
         """Put all blocks into the output, check that no row is missing, and let it appear.
 
+        Args:
+            blocks: all blocks of the input, in order; each is finished.
+
+        Returns:
+            Where the output comes from, with its numbers of rows and errors.
+
         Raises:
-            KubetfxError: predictions and errors don't add up to the rows of the input, or the disk is full.
+            KubetfxError: predictions and errors do not add up to the rows of the input, or the disk is full.
             DataError: there is no prediction at all; the errors are published.
         """
         try:
@@ -181,7 +187,7 @@ class BulkOutput:
 
 
 def _read_origin(path: Path) -> Origin | None:
-    """Where a file of predictions or errors comes from; None if it is none of ours."""
+    """Where a file of predictions or errors comes from; None if kubetfx did not write it."""
     try:
         metadata = pq.read_metadata(path).metadata or {}
         return Origin(**json.loads(metadata[_METADATA]))
@@ -190,7 +196,11 @@ def _read_origin(path: Path) -> Origin | None:
 
 
 def finished_blocks(folder: Path) -> set[int]:
-    """Numbers of the blocks that are there."""
+    """Return the numbers of the blocks that are finished.
+
+    Args:
+        folder: of finished blocks.
+    """
     names = (re.fullmatch(r"([0-9]+)\.arrow", entry.name) for entry in os.scandir(folder))
     return {int(name[1]) for name in names if name}
 
@@ -205,7 +215,7 @@ def write_block(
         block: the block.
         index: (rows,) int64, the rows within the block that have a prediction.
         columns: what is known of those rows, each (rows,).
-        bad: the other rows.
+        bad: the other rows of the block.
     """
     if bad:
         rows = sorted(bad, key=lambda row: row.index)

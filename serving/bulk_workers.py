@@ -1,7 +1,7 @@
 """The workers of a bulk prediction: a Beam job over segments of a table.
 
-A row never becomes a Beam element of its own, and what a worker leaves are files: so the same job runs on one core or
-many machines that share a file system.
+The elements of the job are segments, not rows, and workers write files: so the same job runs on one core or on many
+machines that share a file system.
 """
 
 import atexit
@@ -112,7 +112,7 @@ _FAILURES = {error.__name__: error for error in (KubetfxError, DataError)}
 
 @dataclass(frozen=True)
 class Work:
-    """What every worker is told."""
+    """What every worker needs to know."""
 
     saved_model: Path
     columns: ModelColumns
@@ -132,7 +132,7 @@ class _PredictSegment(beam.DoFn):
         self._work = work
 
     def setup(self) -> None:
-        """Load the model, once a process."""
+        """Load the model, once per process."""
         work = self._work
         self._local = _local(work)
         self._predictor = BlockPredictor(
@@ -148,7 +148,7 @@ class _PredictSegment(beam.DoFn):
         """Do what is missing.
 
         Raises:
-            KubetfxError: what it says is left in a file too, for whoever gets Beam's error.
+            KubetfxError: predicting failed. The message is also written to a file, since Beam loses the error's type.
         """
         work = self._work
         try:

@@ -1,4 +1,4 @@
-"""A client of either server, the embedded one or TensorFlow Serving itself: rows in, one answer a row out.
+"""A client of either server, the embedded one or TensorFlow Serving itself: rows in, one answer per row out.
 
 Rows are mappings from column to value, as the REST API's `instances` has them. They are sent in batches; a server that
 is unavailable, or says that it has too much to do, is asked again for a bounded time.
@@ -54,7 +54,7 @@ class ClientOptions:
     """How a client asks."""
 
     batch_size: int = 256
-    """Rows a request."""
+    """Rows per request."""
     timeout_seconds: float = 30.0
     """Time for one request."""
     retry_seconds: float = 30.0
@@ -72,32 +72,63 @@ class Target:
 
 
 class PredictClient(Protocol):
-    """What both clients can do."""
+    """What both clients can do. One is closed at the end of a `with` statement, or by `close`."""
+
+    def __enter__(self) -> Self:
+        """The client itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the connections."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
 
     def predict(self, target: Target, rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
-        """Answers by output, one a row, in the order of the rows. Strings come as str, all else as JSON has it.
+        """Ask for predictions, batch by batch.
+
+        Args:
+            target: the model.
+            rows: each has a value for every input of the signature.
+
+        Yields:
+            An answer per row, in the order of the rows: a value by output. Strings come as str, all else as in JSON.
 
         Raises:
             RequestError: the server refused, or was unavailable for too long.
+            UsageError: rows have different columns, or a column does not fit the model.
         """
 
     def input_dtypes(self, target: Target) -> dict[str, Any]:
-        """NumPy type of each input of the target's signature.
+        """Ask what a signature takes.
+
+        Args:
+            target: the model and its signature.
+
+        Returns:
+            The NumPy type of each input; object for strings.
 
         Raises:
             RequestError: as for `predict`.
         """
 
     def status(self, model_name: str) -> list[VersionStatus]:
-        """State of each version of a model.
+        """Ask for the state of each version of a model.
+
+        Args:
+            model_name: as the server has it.
+
+        Returns:
+            A status per version, the newest first.
 
         Raises:
-            RequestError: as for `predict`; NOT_FOUND if the server doesn't know the model.
+            RequestError: as for `predict`; NOT_FOUND if the server does not know the model.
         """
 
 
 @dataclass
-class RestClient:
+class RestClient(PredictClient):
     """Asks over REST."""
 
     url: str
@@ -107,18 +138,14 @@ class RestClient:
     def __post_init__(self) -> None:
         """Open a connection pool."""
         if not self.url.startswith(("http://", "https://")):
-            raise UsageError(f"`url` is http://HOST:PORT. Received: {self.url}. Try http://{self.url}.")
+            raise UsageError(f"`rest` is http://HOST:PORT. Received: {self.url}. Try http://{self.url}.")
         try:
             self._client = httpx.Client(base_url=self.url, timeout=self.options.timeout_seconds)
         except httpx.InvalidURL as error:
-            raise UsageError(f"`url` is http://HOST:PORT. Received: {self.url} ({error}).") from None
+            raise UsageError(f"`rest` is http://HOST:PORT. Received: {self.url} ({error}).") from None
 
-    def __enter__(self) -> Self:
-        """For `with`."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close the connections."""
+    def close(self) -> None:
+        """See PredictClient."""
         self._client.close()
 
     def predict(self, target: Target, rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
@@ -163,7 +190,7 @@ class RestClient:
     def _field(self, document: Any, *keys: str) -> Any:
         for key in keys:
             if not isinstance(document, dict) or key not in document:
-                message = f"no answer of TensorFlow Serving, which has {key!r}: {str(document)[:200]}"
+                message = f"not an answer of TensorFlow Serving, which has {key!r}: {str(document)[:200]}"
                 raise RequestError(self.url, message, code=Code.UNKNOWN)
             document = document[key]
         return document
@@ -201,13 +228,13 @@ class RestClient:
             try:
                 return read(response.content)  # json.loads takes NaN and Infinity, as TensorFlow Serving writes them
             except ValueError:
-                message = f"no answer of TensorFlow Serving, which is JSON: {response.text[:200]}"
+                message = f"not an answer of TensorFlow Serving, which is JSON: {response.text[:200]}"
                 raise ServingError(Code.UNKNOWN, message) from None
         raise ServingError(_HTTP_CODES.get(response.status_code, Code.UNKNOWN), _rest_error(response))
 
 
 @dataclass
-class GrpcClient:
+class GrpcClient(PredictClient):
     """Asks over gRPC."""
 
     address: str
@@ -221,12 +248,8 @@ class GrpcClient:
         self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
         self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
 
-    def __enter__(self) -> Self:
-        """For `with`."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close the channel."""
+    def close(self) -> None:
+        """See PredictClient."""
         self._channel.close()
 
     def predict(self, target: Target, rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
@@ -279,6 +302,27 @@ class GrpcClient:
             return method(request, timeout=self.options.timeout_seconds)
         except grpc.RpcError as error:
             raise ServingError(Code(error.code().value[0]), error.details()) from None
+
+
+def connect(rest: str | None, grpc: str | None, options: ClientOptions) -> RestClient | GrpcClient:
+    """Make a client for one of two protocols. Nothing is asked yet.
+
+    Args:
+        rest: `http://HOST:PORT`.
+        grpc: `HOST:PORT`, in place of `rest`.
+        options: how it asks.
+
+    Returns:
+        The client, which is to be closed.
+
+    Raises:
+        UsageError: not exactly one address was given, or it is not one.
+    """
+    if bool(rest) == bool(grpc):
+        raise UsageError(
+            f"A server is asked over one protocol. Received: `rest` {rest}, `grpc` {grpc}. Give one of them."
+        )
+    return RestClient(rest, options) if rest else GrpcClient(grpc or "", options)
 
 
 def _with_retries(options: ClientOptions, address: str, ask: Any) -> Any:

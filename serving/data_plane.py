@@ -54,7 +54,13 @@ class DataPlane:
     """Answers requests from the models of a manager."""
 
     def __init__(self, manager: ModelManager, options: DataPlaneOptions, metrics: Metrics) -> None:
-        """Set up in the event loop that requests come in."""
+        """Set up, in the event loop that requests come in.
+
+        Args:
+            manager: of the models to answer from.
+            options: limits, and how graphs are called.
+            metrics: where requests and their times are counted.
+        """
         self.manager = manager
         self.metrics = metrics
         self._loop = asyncio.get_running_loop()
@@ -71,7 +77,13 @@ class DataPlane:
 
     @contextmanager
     def hold(self, reference: ModelReference) -> Iterator[ServedVersion]:
-        """A version that is not unloaded within the block.
+        """Hold a version, so that it is not unloaded within the block.
+
+        Args:
+            reference: the model that a request asks for.
+
+        Yields:
+            The version.
 
         Raises:
             ServingError: it is not served.
@@ -96,9 +108,9 @@ class DataPlane:
         Args:
             version: a version that the caller holds.
             signature: one of its signatures.
-            inputs: an array by input.
+            inputs: an array by input, of exactly the input's type; strings are objects.
             output_filter: outputs to compute; empty for all.
-            timeout_seconds: time to answer in.
+            timeout_seconds: time to answer in; None: any.
 
         Returns:
             An array by output.
@@ -118,7 +130,20 @@ class DataPlane:
         *,
         timeout_seconds: float | None = None,
     ) -> Classification:
-        """Classify serialized tf.Examples. Arguments and errors as for `predict`."""
+        """Classify tf.Examples.
+
+        Args:
+            version: a version that the caller holds.
+            signature_name: of a classifier; empty for the default.
+            examples: serialized tf.Examples.
+            timeout_seconds: time to answer in; None: any.
+
+        Returns:
+            Labels and scores, a row per example.
+
+        Raises:
+            ServingError: as for `predict`.
+        """
         signature = inference.example_signature(version.model, signature_name)
         call = inference.classify_call(signature, examples)
         tensors = await self._run(version, call, "Classify", timeout_seconds)
@@ -133,7 +158,20 @@ class DataPlane:
         *,
         timeout_seconds: float | None = None,
     ) -> Regression:
-        """Regress serialized tf.Examples. Arguments and errors as for `predict`."""
+        """Regress tf.Examples.
+
+        Args:
+            version: a version that the caller holds.
+            signature_name: of a regressor; empty for the default.
+            examples: serialized tf.Examples.
+            timeout_seconds: time to answer in; None: any.
+
+        Returns:
+            A value per example.
+
+        Raises:
+            ServingError: as for `predict`.
+        """
         signature = inference.example_signature(version.model, signature_name)
         call = inference.regress_call(signature, examples)
         (tensor,) = await self._run(version, call, "Regress", timeout_seconds)
@@ -148,7 +186,20 @@ class DataPlane:
         *,
         timeout_seconds: float | None = None,
     ) -> list[Classification | Regression]:
-        """Answer several tasks over the same tf.Examples in one call. Arguments and errors as for `predict`."""
+        """Answer several tasks over the same tf.Examples, in one call of the graph.
+
+        Args:
+            version: a version that the caller holds.
+            tasks: classifiers and regressors, each of another signature.
+            examples: serialized tf.Examples.
+            timeout_seconds: time to answer in; None: any.
+
+        Returns:
+            A result per task, in their order.
+
+        Raises:
+            ServingError: as for `predict`.
+        """
         call = inference.multi_inference_call(version.model, tasks, examples)
         tensors = await self._run(version, call, "MultiInference", timeout_seconds)
         self.metrics.count_examples(version.model_name, len(examples))
@@ -174,15 +225,24 @@ class DataPlane:
         return spec, signatures
 
     def status(self, reference: ModelReference) -> list[VersionStatus]:
-        """State of a model's versions, newest first. As in TensorFlow Serving, a label does not narrow them.
+        """Look up the state of a model's versions.
+
+        Args:
+            reference: the model. As in TensorFlow Serving, a label does not narrow the answer.
+
+        Returns:
+            A status per version, the newest first.
 
         Raises:
-            ServingError: NOT_FOUND.
+            ServingError: NOT_FOUND, there is no such model or version.
         """
         return self.manager.statuses(reference.name, reference.version)
 
     async def reload(self, configs: Sequence[ModelConfig]) -> None:
         """Serve these models from now on, and no others.
+
+        Args:
+            configs: the models.
 
         Raises:
             ServingError: see ModelManager.reload.
@@ -190,7 +250,11 @@ class DataPlane:
         await self._loop.run_in_executor(None, self.manager.reload, configs)
 
     def metric_model(self, name: str) -> str:
-        """The name to count a request under: clients may send any, and must not grow the metrics by it."""
+        """Return the name to count a request under: clients may send any name, and must not grow the metrics by it.
+
+        Args:
+            name: of the model that the request asks for.
+        """
         return name if self.manager.has(name) else ""
 
     async def _run(

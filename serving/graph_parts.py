@@ -13,7 +13,12 @@ _MAIN_OPS = ("saved_model_main_op", "legacy_init_op")
 
 
 def keep_signatures(meta_graph: meta_graph_pb2.MetaGraphDef, names: Sequence[str]) -> None:
-    """Remove from a graph what neither these signatures need nor the loader."""
+    """Remove from a graph what neither some of its signatures need nor the loader.
+
+    Args:
+        meta_graph: as it was read; it is changed.
+        names: of the signatures to keep.
+    """
     signatures: Any = meta_graph.signature_def
     collections: Any = meta_graph.collection_def
     kept = [info.name for name in names for info in signatures[name].inputs.values()]
@@ -32,11 +37,14 @@ def keep_signatures(meta_graph: meta_graph_pb2.MetaGraphDef, names: Sequence[str
 
 
 def inlined(meta_graph: meta_graph_pb2.MetaGraphDef, signature: meta_graph_pb2.SignatureDef) -> Any:
-    """The GraphDef of a signature without any function call, by TensorFlow's own optimizer.
+    """Make a graph without any function call, by TensorFlow's own optimizer.
 
     Args:
         meta_graph: what was loaded.
-        signature: of it.
+        signature: one of its signatures.
+
+    Returns:
+        The GraphDef of what the signature needs, with its tensors under their names.
     """
     names = [info.name for info in (*signature.inputs.values(), *signature.outputs.values())]
     copy = meta_graph_pb2.MetaGraphDef()

@@ -55,6 +55,12 @@ class GrpcServer:
     """The server and its services."""
 
     def __init__(self, plane: DataPlane, options: GrpcOptions) -> None:
+        """Set up all services; no port is taken yet.
+
+        Args:
+            plane: answers the requests.
+            options: limits, and whether requests are logged.
+        """
         self._server = grpc.aio.server(
             options=[
                 ("grpc.max_receive_message_length", options.max_message_bytes),
@@ -72,13 +78,17 @@ class GrpcServer:
         reflection.enable_server_reflection(names, self._server)
 
     def bind(self, host: str, port: int) -> int:
-        """Take a port; 0 for any that is free.
+        """Take a port.
+
+        Args:
+            host: address to listen at.
+            port: 0: any that is free.
 
         Returns:
-            The port.
+            The port that was taken.
 
         Raises:
-            OSError: it is taken.
+            OSError: it is not free.
         """
         try:
             bound = self._server.add_insecure_port(f"{host}:{port}")
@@ -95,7 +105,11 @@ class GrpcServer:
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
 
     async def stop(self, grace_seconds: float) -> None:
-        """Take no more requests, and give those that are under way their time."""
+        """Take no more requests, and let those under way end.
+
+        Args:
+            grace_seconds: time that they have.
+        """
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace_seconds)
 

@@ -1,4 +1,4 @@
-"""Which pictures lie in a folder: what a run, `kubetfx predict` and `kubetfx batch-predict` find there alike."""
+"""The pictures in a folder, as a run, `kubetfx predict` and `kubetfx batch-predict` find them."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -11,18 +11,25 @@ SUFFIXES = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".webp")
 
 
 def is_picture(name: str) -> bool:
-    """Whether a file's name is that of a picture."""
+    """Return whether a file's name is that of a picture.
+
+    Args:
+        name: with its suffix, in any case.
+    """
     return name.lower().endswith(SUFFIXES)
 
 
 def pictures_below(folder: str | Path, *, on_circle: Callable[[str], None] = lambda folder: None) -> Iterator[str]:
-    """Paths of the pictures in a folder and below it, by name; hidden files and folders are left alone.
+    """Find the pictures in a folder and below it, sorted by name; hidden files and folders are left alone.
 
-    Links are followed, but not round in circles. In memory there is one folder's list at a time.
+    Links are followed, but not in circles. One folder's list is in memory at a time.
 
     Args:
         folder: where to look.
-        on_circle: told of each link to a folder that it lies in.
+        on_circle: called with the path of each link to a folder that the link lies in.
+
+    Yields:
+        Paths, each beginning with `folder`.
 
     Raises:
         OSError: a folder cannot be read.
@@ -31,10 +38,13 @@ def pictures_below(folder: str | Path, *, on_circle: Callable[[str], None] = lam
 
 
 def find_pictures(folder: Path) -> Iterator[str]:
-    """Yield paths as `pictures_below` does, for somebody who needs one at least.
+    """Find pictures as `pictures_below` does, where there must be some.
 
     Args:
         folder: where to look.
+
+    Yields:
+        Paths, each beginning with `folder`.
 
     Raises:
         DataError: there is no picture, or a folder may not be read.
@@ -68,5 +78,5 @@ def _below(folder: str, on_circle: Callable[[str], None], ancestors: frozenset[t
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself: whoever reads it says so
+    except OSError:  # a link to itself: reading it will report that
         return False

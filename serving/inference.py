@@ -33,7 +33,17 @@ class GraphCall:
     fetches: tuple[str, ...]
 
     def run(self, model: SavedModel) -> list[Array]:
-        """Run it in this thread."""
+        """Run the call in this thread.
+
+        Args:
+            model: whose graph it is of.
+
+        Returns:
+            The arrays of `fetches`.
+
+        Raises:
+            ServingError: the graph failed.
+        """
         return model.run(self.feeds, self.arrays, self.fetches)
 
 
@@ -68,7 +78,15 @@ class Task:
 def predict_call(
     signature: Signature, inputs: Mapping[str, Array], output_filter: Sequence[str] = ()
 ) -> tuple[GraphCall, tuple[str, ...]]:
-    """The call of a Predict request, and the outputs that it fetches, in their order.
+    """Make the call of a Predict request.
+
+    Args:
+        signature: that the request asks for.
+        inputs: an array by input.
+        output_filter: outputs that the request asks for; empty for all.
+
+    Returns:
+        The call, and the names of the outputs that it fetches, in their order.
 
     Raises:
         ServingError: INVALID_ARGUMENT, the inputs or the filter do not fit the signature.
@@ -128,7 +146,11 @@ def _join(names: Iterable[str]) -> str:
 
 
 def example_signature(model: SavedModel, name: str) -> Signature:
-    """The signature that Classify or Regress asks for.
+    """Return the signature that Classify or Regress asks for.
+
+    Args:
+        model: the model.
+        name: of the signature; empty for the default.
 
     Raises:
         ServingError: INVALID_ARGUMENT, there is none of that name.
@@ -140,20 +162,35 @@ def example_signature(model: SavedModel, name: str) -> Signature:
 
 
 def classify_call(signature: Signature, examples: Sequence[bytes]) -> GraphCall:
-    """The call of a Classify request over serialized tf.Examples.
+    """Make the call of a Classify request.
+
+    Args:
+        signature: that the request asks for.
+        examples: serialized tf.Examples.
+
+    Returns:
+        A call that fetches classes, scores or both, whatever the signature has.
 
     Raises:
-        ServingError: INVALID_ARGUMENT, the signature is none of a classifier, or there are no examples.
+        ServingError: INVALID_ARGUMENT, the signature is not a classifier's, or there are no examples.
     """
     feed, fetches = _classify_tensors(signature)
     return GraphCall((feed,), [_example_tensor(examples)], fetches)
 
 
 def classification(signature: Signature, tensors: Sequence[Array], num_examples: int) -> Classification:
-    """The result of a Classify request.
+    """Make the result of a Classify request.
+
+    Args:
+        signature: that the request asks for.
+        tensors: what `classify_call` fetched.
+        num_examples: of the request.
+
+    Returns:
+        Labels and scores, checked against the number of examples.
 
     Raises:
-        ServingError: INVALID_ARGUMENT, the tensors are none of a classifier.
+        ServingError: INVALID_ARGUMENT, the tensors are not a classifier's.
     """
     _, fetches = _classify_tensors(signature)
     by_name = dict(zip(fetches, tensors, strict=True))
@@ -167,20 +204,34 @@ def classification(signature: Signature, tensors: Sequence[Array], num_examples:
 
 
 def regress_call(signature: Signature, examples: Sequence[bytes]) -> GraphCall:
-    """The call of a Regress request over serialized tf.Examples.
+    """Make the call of a Regress request.
+
+    Args:
+        signature: that the request asks for.
+        examples: serialized tf.Examples.
+
+    Returns:
+        A call that fetches the one output.
 
     Raises:
-        ServingError: INVALID_ARGUMENT, the signature is none of a regressor, or there are no examples.
+        ServingError: INVALID_ARGUMENT, the signature is not a regressor's, or there are no examples.
     """
     feed, fetches = _regress_tensors(signature)
     return GraphCall((feed,), [_example_tensor(examples)], fetches)
 
 
 def regression(tensor: Array, num_examples: int) -> Regression:
-    """The result of a Regress request.
+    """Make the result of a Regress request.
+
+    Args:
+        tensor: what `regress_call` fetched: (num_examples,) or (num_examples, 1) float32.
+        num_examples: of the request.
+
+    Returns:
+        A value per example.
 
     Raises:
-        ServingError: INVALID_ARGUMENT, the tensor is none of a regressor.
+        ServingError: INVALID_ARGUMENT, the tensor is of another type or shape.
     """
     if not (tensor.ndim == 1 or (tensor.ndim == 2 and tensor.shape[1] == 1)):
         raise invalid_argument(
@@ -255,7 +306,15 @@ def _data_type(tensor: Array) -> str:
 
 
 def multi_inference_call(model: SavedModel, tasks: Sequence[Task], examples: Sequence[bytes]) -> GraphCall:
-    """The one call that answers several Classify and Regress tasks.
+    """Make the one call that answers several Classify and Regress tasks.
+
+    Args:
+        model: the model.
+        tasks: of the request.
+        examples: serialized tf.Examples, which every task is fed.
+
+    Returns:
+        A call that fetches what all tasks need, each tensor once.
 
     Raises:
         ServingError: a task does not fit the model, or the tasks do not fit each other.
@@ -282,7 +341,21 @@ def multi_inference_call(model: SavedModel, tasks: Sequence[Task], examples: Seq
 def multi_inference_result(
     model: SavedModel, task: Task, call: GraphCall, tensors: Sequence[Array], num_examples: int
 ) -> Classification | Regression:
-    """The result of one task."""
+    """Make the result of one task of MultiInference.
+
+    Args:
+        model: the model.
+        task: one of those that the call was made for.
+        call: of `multi_inference_call`.
+        tensors: what the call fetched.
+        num_examples: of the request.
+
+    Returns:
+        The task's own kind of result.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT, the tensors do not fit the task.
+    """
     signature = model.signatures[task.signature_name or DEFAULT_SIGNATURE]
     by_name = dict(zip(call.fetches, tensors, strict=True))
     _, fetches = _task_tensors(model, task)

@@ -25,15 +25,18 @@ _WRITE_OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 
 
 def predictions(outputs: Mapping[str, Array], request_format: RequestFormat) -> bytes:
-    """Body of a predict response.
+    """Write the body of a predict response.
 
     Args:
         outputs: an array by output; strings as object arrays of bytes.
         request_format: format of the request.
 
+    Returns:
+        JSON in UTF-8. NaN and Infinity are written by name, as TensorFlow Serving does.
+
     Raises:
-        ServingError: INVALID_ARGUMENT, a type that JSON has no form for, or, in the row format, outputs that are no
-            batch of one size.
+        ServingError: INVALID_ARGUMENT, a type that JSON has no form for, or, in the row format, outputs whose first
+            dimensions differ.
     """
     if not outputs:
         raise invalid_argument("Cannot convert empty tensor map to JSON")
@@ -44,12 +47,15 @@ def predictions(outputs: Mapping[str, Array], request_format: RequestFormat) -> 
 
 
 def classifications(labels: Array | None, scores: Array | None, num_examples: int) -> bytes:
-    """Body of a classify response.
+    """Write the body of a classify response.
 
     Args:
         labels: (num_examples, num_classes) object; None if the model has no labels.
         scores: (num_examples, num_classes) float32; None if the model has no scores.
         num_examples: examples of the request.
+
+    Returns:
+        JSON: a list of pairs of label and score per example.
     """
     shape = next((array.shape for array in (labels, scores) if array is not None), (num_examples, 0))
     texts: Any = np.full(shape, b"", dtype=object) if labels is None else labels
@@ -66,12 +72,26 @@ def classifications(labels: Array | None, scores: Array | None, num_examples: in
 
 
 def regressions(values: Array) -> bytes:
-    """Body of a regress response. `values` is (num_examples,) float32."""
+    """Write the body of a regress response.
+
+    Args:
+        values: (num_examples,) float32.
+
+    Returns:
+        JSON: a list of numbers.
+    """
     return _write({"results": values}, lambda written: {"results": written["results"]})
 
 
 def error(message: str) -> bytes:
-    """Body of a response that is no success."""
+    """Write the body of a response that is not a success.
+
+    Args:
+        message: any text, lone surrogates included.
+
+    Returns:
+        JSON with the key `error`.
+    """
     return orjson.dumps({"error": message.encode(errors="replace").decode()})
 
 

@@ -20,9 +20,15 @@ _MAX_DEBUG_BYTES = 256
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
-    """The JSON object that a request's body is.
+    """Parse a request's body.
 
-    NaN, Infinity and -Infinity are numbers; what follows the object is ignored; both as in TensorFlow Serving.
+    NaN, Infinity and -Infinity are numbers, and what follows the object is ignored, both as in TensorFlow Serving.
+
+    Args:
+        body: JSON in UTF-8.
+
+    Returns:
+        The object.
 
     Raises:
         ServingError: INVALID_ARGUMENT, the body is not JSON, or not an object.
@@ -75,7 +81,11 @@ def _scalar(value: Any) -> str:
 
 
 def json_type(value: Any) -> str:
-    """`Number` for 3: the name of a JSON value's type in messages."""
+    """Return the name of a JSON value's type in RapidJSON's messages, for example `Number` for 3.
+
+    Args:
+        value: as Python's parsers give it.
+    """
     names: Mapping[type, str] = {dict: "Object", list: "Array", str: "String", int: "Number", float: "Number"}
     if value is None or type(value) is bool:
         return {None: "Null", True: "True", False: "False"}[value]
@@ -103,7 +113,12 @@ def _parse_tolerantly(body: bytes) -> Any:
 
 
 def parse_error(reason: str, offset: int) -> ServingError:
-    """The error of a body that is not JSON."""
+    """Return the error of a body that is not JSON.
+
+    Args:
+        reason: RapidJSON's words for it.
+        offset: where it was found, in bytes.
+    """
     return invalid_argument(f"JSON Parse error: {reason} at offset: {offset}")
 
 

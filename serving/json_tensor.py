@@ -71,7 +71,17 @@ class RequestFormat(enum.Enum):
 
 
 def signature_name(document: Mapping[str, Any]) -> str:
-    """`signature_name` of a request; empty for the default."""
+    """Read the name of the signature that a request asks for.
+
+    Args:
+        document: the request.
+
+    Returns:
+        The name; empty for the default.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT, it is not a string.
+    """
     name = document.get("signature_name", "")
     if type(name) is not str:
         raise invalid_argument(
@@ -112,7 +122,13 @@ def predict_inputs(document: Mapping[str, Any], dtypes: Mapping[str, int]) -> tu
 
 
 def serialized_examples(document: Mapping[str, Any]) -> list[bytes]:
-    """tf.Examples of a classify or regress request, the context merged into each.
+    """Read the tf.Examples of a classify or regress request.
+
+    Args:
+        document: the request.
+
+    Returns:
+        Serialized tf.Examples, the request's context merged into each.
 
     Raises:
         ServingError: INVALID_ARGUMENT, with TensorFlow Serving's message.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 import pyarrow as pa
 
 from kubetfx.errors import DataError, UsageError
-from kubetfx.tables.memory import is_frame
+from kubetfx.tables.memory import as_given
 from kubetfx.tables.missing import MISSING_VALUES
 
 if TYPE_CHECKING:
@@ -33,7 +33,12 @@ class Model:
     """A loaded model. It is asked the way a server would ask it."""
 
     def __init__(self, model: "SavedModel", columns: "ModelColumns") -> None:
-        """For a model that is loaded already; see `load`."""
+        """Wrap a model that is loaded already; see `load`.
+
+        Args:
+            model: whose signature `serving_default` is asked.
+            columns: what that signature takes.
+        """
         self._model = model
         self._columns = columns
 
@@ -43,6 +48,9 @@ class Model:
 
         Args:
             path: folder of a SavedModel, for example a version in a push directory.
+
+        Returns:
+            The model; close it, or use it in a `with` statement.
 
         Raises:
             UsageError: there is none, it is broken, or it has no signature `serving_default` that takes one value, or
@@ -79,7 +87,7 @@ class Model:
             rows: a pandas frame, an Arrow table or a list of dicts with the columns of `inputs`; or the path of a CSV,
                 Parquet, JSON or JSON lines file, or of a folder of CSV or Parquet files. A model of images takes a
                 column `path` or `image_bytes`, or the path of a picture or of a folder of them. Cells may be missing.
-            missing_values: what stands for a missing cell in a CSV file.
+            missing_values: cells of a CSV file that count as missing.
 
         Returns:
             An Arrow table of a row per row. For a classification: `label` string, `score` float32 (the probability of
@@ -93,15 +101,22 @@ class Model:
             KubetfxError: the model cannot be asked.
         """
         tables = [_ordered(block) for block in self.blocks(rows, missing_values=missing_values)]
-        predictions = pa.concat_tables(tables)
-        if not is_frame(rows):
-            return predictions
-        frame = predictions.flatten().to_pandas()
-        frame.index = rows.index
-        return frame
+        return as_given(pa.concat_tables(tables), rows)
 
     def blocks(self, rows: Any, *, missing_values: Sequence[str] = MISSING_VALUES) -> "Iterator[Predicted]":
-        """Predictions for rows, block by block, in bounded memory: see `predict`."""
+        """Predict rows block by block, in bounded memory.
+
+        Args:
+            rows: as `predict` takes them.
+            missing_values: cells of a CSV file that count as missing.
+
+        Yields:
+            Predictions of a block of rows, in order. Blocks without rows are left out.
+
+        Raises:
+            DataError: the rows cannot be read or lack a column, or a row cannot be predicted: it is named.
+            KubetfxError: the model cannot be asked.
+        """
         from kubetfx.serving.block_prediction import BlockPredictor
         from kubetfx.serving.row_source import open_rows
 
@@ -144,7 +159,7 @@ def _path_in(content: str) -> str | None:
 
 
 def first_refusal(bad: "Sequence[BadRow]", *, before: int) -> DataError:
-    """The error for the first of a block's rows without a prediction.
+    """Return the error for the first of a block's rows without a prediction.
 
     Args:
         bad: those rows.
@@ -155,7 +170,7 @@ def first_refusal(bad: "Sequence[BadRow]", *, before: int) -> DataError:
 
 
 def refusal(number: int, reason: str, *, name: str | None = None) -> DataError:
-    """The error for a row without a prediction.
+    """Return the error for a row without a prediction.
 
     Args:
         number: of the row, from 0.
@@ -166,7 +181,7 @@ def refusal(number: int, reason: str, *, name: str | None = None) -> DataError:
 
     row = f"row {number + 1}" + (f", {name}" if name else "")
     return DataError(
-        f"The model refuses {row}: {reason.removeprefix(FAILED).rstrip('.')}. Mend it or take it away; or let "
+        f"The model refuses {row}: {reason.removeprefix(FAILED).rstrip('.')}. Fix it or take it away; or let "
         "`kubetfx batch-predict` leave such rows out."
     )
 

@@ -45,11 +45,14 @@ class ModelColumns:
         return any(name.endswith(BYTES_SUFFIX) for name in self.inputs)
 
     def pictures(self, held: Collection[str]) -> dict[str, str]:
-        """Inputs of encoded pictures, each with the column that has their bytes, or paths: the one of the same name, or
-        the one that is named without `_bytes`.
+        """Match the inputs of encoded pictures with the columns of a table.
 
         Args:
-            held: columns of the table.
+            held: names of the table's columns.
+
+        Returns:
+            By input, the column with the bytes of the pictures, or their paths: the one of the input's name, or of that
+            name without `_bytes`. Inputs that other columns are for are left out.
         """
         if self.is_of_images:
             return {IMAGE_BYTES: IMAGE_BYTES if IMAGE_BYTES in held else IMAGE_PATH}
@@ -59,10 +62,16 @@ class ModelColumns:
 
 
 def model_columns(signature: Signature) -> ModelColumns:
-    """The inputs of a signature.
+    """Describe what a signature takes, as columns.
+
+    Args:
+        signature: whose inputs are (rows,) or (rows, 1) each.
+
+    Returns:
+        The inputs in the signature's order.
 
     Raises:
-        UsageError: an input is no column, or none that a file can hold.
+        UsageError: an input is of another shape, or of a type that no file can hold.
     """
     inputs, vectors = {}, {}
     for name, spec in signature.inputs.items():
@@ -70,8 +79,8 @@ def model_columns(signature: Signature) -> ModelColumns:
         sizes = [dimension.size for dimension in shape.dim]
         if spec.array_dtype is None or (not shape.unknown_rank and len(sizes) != 1 and sizes[1:] != [1]):
             raise UsageError(
-                f"The model takes something that is no column. Received: the input {name!r} of shape {sizes} in "
-                f"signature {signature.name!r}. Bulk prediction needs one value, or one encoded image, a row."
+                f"The model takes something other than columns. Received: the input {name!r} of shape {sizes} in "
+                f"signature {signature.name!r}. Bulk prediction needs one value, or one encoded image, per row."
             )
         inputs[name] = spec.array_dtype
         vectors[name] = len(sizes) == 2
@@ -91,17 +100,32 @@ class Feed:
     bad: list[BadRow]
 
     def keep(self, mask: Array) -> "Feed":
-        """The rows where a mask, (rows,) bool, is true."""
+        """Return some of the rows.
+
+        Args:
+            mask: (rows,) bool, true for those to keep.
+        """
         arrays = {name: array[mask] for name, array in self.arrays.items()}
         return replace(self, arrays=arrays, table=self.table.filter(pa.array(mask)), index=self.index[mask])
 
     def content(self, position: int) -> str:
-        """A row as JSON."""
+        """Return a row as JSON, for people.
+
+        Args:
+            position: of the row in `table`, from 0.
+        """
         row = {name: _to_json(value) for name, value in self.table.slice(position, 1).to_pylist()[0].items()}
         return json.dumps(row, ensure_ascii=False)
 
     def with_bad(self, reasons: Mapping[int, str]) -> "Feed":
-        """Without some rows, which are bad. Their reasons come by position."""
+        """Move some rows to the bad ones.
+
+        Args:
+            reasons: why each is bad, by its position in `table`.
+
+        Returns:
+            The rows that are left.
+        """
         if not reasons:
             return self
         mask = np.ones(len(self.index), bool)
@@ -117,9 +141,16 @@ def _to_json(value: Any) -> Any:
 
 
 def to_feed(rows: Rows, columns: ModelColumns) -> Feed:
-    """Columns as arrays of the model's types. Missing cells are NaN and b"", whoever asks.
+    """Make arrays of the model's types from columns. Missing cells become NaN and b"", wherever the rows come from.
 
     Images are not read: their column is the one of the table, of paths or of bytes.
+
+    Args:
+        rows: a block.
+        columns: what the model takes; all of them are columns of the block.
+
+    Returns:
+        The rows, without those that have a cell which the model cannot take.
     """
     arrays: dict[str, Array] = {}
     reasons: dict[int, str] = {}
@@ -146,8 +177,14 @@ def to_feed(rows: Rows, columns: ModelColumns) -> Feed:
 def check_type(name: str, arrow_type: pa.DataType, dtype: np.dtype[Any], *, place: str) -> None:
     """Refuse a column that can never be what the model takes.
 
+    Args:
+        name: of the column.
+        arrow_type: of its cells.
+        dtype: that the model takes; object is text or bytes.
+        place: the file or table that the column is in, for the error.
+
     Raises:
-        DataError: it cannot.
+        DataError: no cell of that type can be converted.
     """
     if name == IMAGE_BYTES and not (pa.types.is_binary(arrow_type) or pa.types.is_large_binary(arrow_type)):
         raise DataError(
@@ -194,14 +231,14 @@ def _cast(column: pa.Array, target: pa.DataType, *, safe: bool) -> tuple[pa.Arra
 
 
 def read_images(images: Array, root: Path) -> tuple[Array, dict[int, str]]:
-    """Encoded pictures.
+    """Read encoded pictures.
 
     Args:
         images: (rows,) object: bytes, or paths relative to `root`.
         root: folder.
 
     Returns:
-        The bytes, (rows,) object, and why there are none by position.
+        The bytes, (rows,) object, and by position why there are none.
     """
     contents = np.empty(len(images), object)
     reasons = {}
@@ -230,11 +267,14 @@ def _read_image(path: str | None, root: Path) -> bytes | str:
 
 
 def to_columns(outputs: Mapping[str, Sequence[Array]], classes: Sequence[str]) -> dict[str, pa.Array]:
-    """What a model answered, as columns.
+    """Make columns of what a model answered.
 
     Args:
         outputs: batches of (rows, ...) by output.
         classes: names of the columns of `probabilities`, where they are known; otherwise they are a list.
+
+    Returns:
+        An array by output, each (rows,). Further dimensions of an output are lists of fixed size.
 
     Raises:
         KubetfxError: an output is of a type that Arrow lacks, or text that is not UTF-8.
@@ -251,7 +291,7 @@ def to_columns(outputs: Mapping[str, Sequence[Array]], classes: Sequence[str]) -
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError) as error:
             raise KubetfxError(
                 f"The model's output {name!r} cannot be written as a column: {error}. Received: {array.dtype} of shape "
-                f"{array.shape}. Bytes that are no text need a name that ends in _bytes."
+                f"{array.shape}. The name of an output of bytes has to end in _bytes."
             ) from None
     return columns
 

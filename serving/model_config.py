@@ -24,7 +24,11 @@ class LatestVersions:
     count: int = 1
 
     def choose(self, versions: Iterable[int]) -> set[int]:
-        """The versions to serve, of those that there are."""
+        """Return the versions to serve.
+
+        Args:
+            versions: those that there are.
+        """
         return set(sorted(versions)[-self.count :])
 
 
@@ -33,7 +37,11 @@ class AllVersions:
     """Serve every version."""
 
     def choose(self, versions: Iterable[int]) -> set[int]:
-        """The versions to serve, of those that there are."""
+        """Return the versions to serve.
+
+        Args:
+            versions: those that there are.
+        """
         return set(versions)
 
 
@@ -44,7 +52,11 @@ class SpecificVersions:
     versions: frozenset[int]
 
     def choose(self, versions: Iterable[int]) -> set[int]:
-        """The versions to serve, of those that there are."""
+        """Return the versions to serve.
+
+        Args:
+            versions: those that there are.
+        """
         return set(self.versions) & set(versions)
 
 
@@ -64,7 +76,13 @@ class ModelConfig:
 
 
 def read_model_config_file(path: Path) -> tuple[ModelConfig, ...]:
-    """The models of a ModelServerConfig in protobuf's text format.
+    """Read the models to serve from a file.
+
+    Args:
+        path: a ModelServerConfig in protobuf's text format.
+
+    Returns:
+        A config per model, in the file's order.
 
     Raises:
         UsageError: the file cannot be read, or is no such configuration.
@@ -80,7 +98,13 @@ def read_model_config_file(path: Path) -> tuple[ModelConfig, ...]:
 
 
 def from_message(message: model_server_config_pb2.ModelServerConfig) -> tuple[ModelConfig, ...]:
-    """The models of a ModelServerConfig.
+    """Read the models to serve from a message, with the checks of TensorFlow Serving's server_core.cc.
+
+    Args:
+        message: with a `model_config_list`.
+
+    Returns:
+        A config per model, in the message's order.
 
     Raises:
         ServingError: INVALID_ARGUMENT, with TensorFlow Serving's message.

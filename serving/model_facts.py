@@ -38,7 +38,11 @@ class ModelFacts:
         return () if self.image is None else (self.image.get("column", self.inputs[0]),)
 
     def served_name(self, column: str) -> str:
-        """Name of a column in the signature `serving_default`."""
+        """Return the name of a column in the signature `serving_default`.
+
+        Args:
+            column: of the table.
+        """
         return f"{column}{BYTES_SUFFIX}" if column in self.image_columns else column
 
 
@@ -82,5 +86,13 @@ def _document(path: Path) -> dict[str, Any]:
 
 
 def network_arguments(features: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """Features by the names that they have in the signature `network`: TensorFlow would rewrite their own."""
+    """Rename features as the signature `network` has them, since TensorFlow would rewrite names with spaces.
+
+    Args:
+        features: transformed features by their own names.
+        names: of the network's inputs, in the order of the signature.
+
+    Returns:
+        The features by the names `feature_0`, `feature_1`, ...; `pixels` keeps its name.
+    """
     return {PIXELS if name == PIXELS else f"feature_{index}": features[name] for index, name in enumerate(names)}

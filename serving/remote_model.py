@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Self
 import pyarrow as pa
 
 from kubetfx.errors import UsageError
-from kubetfx.tables.memory import is_frame
+from kubetfx.tables.memory import as_given
 from kubetfx.tables.missing import MISSING_VALUES
 
 if TYPE_CHECKING:
@@ -41,18 +41,14 @@ class Client:
         Raises:
             UsageError: not exactly one address was given, or it is not one; or both a version and a label.
         """
-        if bool(rest) == bool(grpc):
-            raise UsageError(
-                f"One server is asked over one protocol. Received: rest={rest!r}, grpc={grpc!r}. Give one."
-            )
         if version is not None and label is not None:
             raise UsageError(
-                f"A version and a label say different things. Received: {version} and {label!r}. Give one."
+                f"A model has a `version` or a `label`. Received: {version} and {label!r}. Give one of them."
             )
-        from kubetfx.serving.client import ClientOptions, GrpcClient, RestClient
+        from kubetfx.serving.client import ClientOptions, connect
 
         options = ClientOptions(batch_size, timeout_seconds, retry_seconds=timeout_seconds)
-        self._client: RestClient | GrpcClient = RestClient(rest, options) if rest else GrpcClient(grpc or "", options)
+        self._client = connect(rest, grpc, options)
         self._model, self._version, self._label = model, version, label
 
     def predict(self, rows: Any, *, missing_values: Sequence[str] = MISSING_VALUES) -> Any:
@@ -60,7 +56,7 @@ class Client:
 
         Args:
             rows: a pandas frame, an Arrow table, a list of dicts, or the path of a file or of a folder of images.
-            missing_values: what stands for a missing cell in a CSV file.
+            missing_values: cells of a CSV file that count as missing.
 
         Returns:
             An Arrow table with a row per row: `label`, `score` and `probabilities` per class, or `value`. For a pandas
@@ -80,12 +76,7 @@ class Client:
         from kubetfx.serving import remote_prediction
 
         answers = remote_prediction.predict(self._client, self._target(), rows, missing_values=missing_values)
-        predictions = pa.Table.from_pylist(answers)
-        if not is_frame(rows):
-            return predictions
-        frame = predictions.flatten().to_pandas()
-        frame.index = rows.index
-        return frame
+        return as_given(pa.Table.from_pylist(answers), rows)
 
     def versions(self) -> dict[int, str]:
         """State of each version of the model, as TensorFlow Serving names it: `AVAILABLE`, `LOADING`, ...
@@ -98,7 +89,7 @@ class Client:
 
     def close(self) -> None:
         """Close the connection."""
-        self._client.__exit__()
+        self._client.close()
 
     def __enter__(self) -> Self:
         """The client itself; it is closed at the end."""

@@ -29,7 +29,7 @@ def predict(
         client: of the server.
         target: the model.
         rows: as `Model.predict` takes them.
-        missing_values: what stands for a missing cell in a CSV file.
+        missing_values: cells of a CSV file that count as missing.
 
     Returns:
         A dict per row as `to_prediction` makes it. Images that come from files have their `path` in it.

@@ -110,6 +110,12 @@ class RestApplication:
     """The ASGI application."""
 
     def __init__(self, plane: DataPlane, options: RestOptions) -> None:
+        """Set up.
+
+        Args:
+            plane: answers the requests.
+            options: limits, and what else is configured.
+        """
         self._plane = plane
         self._options = options
         self._cors = _CORS if options.enable_cors else ()

@@ -45,13 +45,16 @@ class ReadingPlan:
 def plan_reading(
     types: Mapping[str, Types], model: ModelColumns, *, outputs: Sequence[str] = (), copied: Sequence[str] = ()
 ) -> ReadingPlan:
-    """Which columns a model needs of a table.
+    """Decide which columns of a table are read for a model.
 
     Args:
         types: of the columns of each of its files, by the file's name.
         model: what it takes.
         outputs: names of columns that the output has besides.
         copied: columns to copy. Paths of images are always copied.
+
+    Returns:
+        The plan, which holds for all files.
 
     Raises:
         DataError: a file lacks a column, or has one of a type that is never right.
@@ -101,13 +104,16 @@ class RowSource:
 
 
 def open_rows(rows: Any, model: ModelColumns, *, missing_values: Sequence[str] = MISSING_VALUES) -> RowSource:
-    """Rows for a model.
+    """Find rows for a model, and get ready to read them.
 
     Args:
         rows: a path of a CSV, Parquet, JSON or JSON lines file, or of a folder of tables; a pandas frame, an Arrow
             table, or a list of dicts. For a model of images also a picture or a folder of them.
         model: what it takes.
-        missing_values: what stands for a missing cell in a CSV file.
+        missing_values: cells of a CSV file that count as missing.
+
+    Returns:
+        The rows, whose blocks are read when they are iterated over.
 
     Raises:
         DataError: they cannot be read, or lack a column. While the blocks are read: a file is broken.

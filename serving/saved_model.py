@@ -74,7 +74,7 @@ class Signature:
 
 
 class SavedModel:
-    """A loaded SavedModel. It may be called from several threads at once, and lets go of the interpreter lock."""
+    """A loaded SavedModel. Several threads may call it at once: it computes without the interpreter lock."""
 
     def __init__(
         self, path: Path, options: SessionOptions = SessionOptions(), *, only: Sequence[str] | None = None
@@ -115,7 +115,7 @@ class SavedModel:
         except ServingError:
             self.close()
             raise
-        except Exception as error:  # whatever a broken folder makes of the loader
+        except Exception as error:  # a broken folder makes the loader raise anything
             self.close()
             raise _load_error(error, path) from error
         self.signatures: Mapping[str, Signature] = {
@@ -134,7 +134,10 @@ class SavedModel:
         self.close()
 
     def signature(self, name: str = DEFAULT_SIGNATURE) -> "SignatureCall":
-        """A signature, to be called with arrays.
+        """Return a signature, to be called with arrays.
+
+        Args:
+            name: of the signature.
 
         Raises:
             ServingError: FAILED_PRECONDITION, there is none of that name.
@@ -144,7 +147,7 @@ class SavedModel:
         return SignatureCall(self, self.signatures[name])
 
     def gradient(self, name: str, arrays: Mapping[str, Any], *, output: str, by: str, weights: Array) -> Array:
-        """The gradient of `sum(weights * output)` by an input of a signature.
+        """Compute the gradient of `sum(weights * output)` by an input of a signature.
 
         The signature's functions are inlined into a copy of the graph, on the same variables: TensorFlow cannot
         differentiate a function that was loaded.
@@ -157,7 +160,7 @@ class SavedModel:
             weights: of the shape of the output.
 
         Returns:
-            Of the shape of the input `by`.
+            The gradient, of the shape of the input `by`.
 
         Raises:
             ServingError: there is no such signature, or the graph failed.
@@ -271,10 +274,17 @@ class SignatureCall:
 
 
 def as_input(values: Any, spec: TensorSpec) -> Array:
-    """Values as an array of the type that a signature's input has.
+    """Convert values to the type of a signature's input.
+
+    Args:
+        values: an array, or what NumPy makes one of.
+        spec: the input.
+
+    Returns:
+        The array; the same one if it has the type already.
 
     Raises:
-        ServingError: INVALID_ARGUMENT, they are no such values.
+        ServingError: INVALID_ARGUMENT, the values cannot be converted.
     """
     try:
         return np.asarray(values, spec.array_dtype)
@@ -283,19 +293,30 @@ def as_input(values: Any, spec: TensorSpec) -> Array:
 
 
 def is_saved_model(path: Path) -> bool:
-    """Whether a folder has the file that makes it a SavedModel."""
+    """Return whether a folder has the file that makes it a SavedModel.
+
+    Args:
+        path: the folder; it need not exist.
+    """
     return any((path / name).is_file() for name in ("saved_model.pb", "saved_model.pbtxt"))
 
 
 def read_signatures(path: Path, options: SessionOptions = SessionOptions()) -> dict[str, Signature]:
-    """The signatures of a SavedModel that is not loaded.
+    """Read the signatures of a SavedModel without loading it.
+
+    Args:
+        path: folder of the SavedModel.
+        options: whose tags choose the graph.
+
+    Returns:
+        The signatures by name.
 
     Raises:
         ServingError: the folder holds no whole SavedModel with these tags.
     """
     try:
         meta_graph = loader_impl.SavedModelLoader(str(path)).get_meta_graph_def_from_tags(list(options.tags))
-    except Exception as error:  # whatever a broken folder makes of the loader
+    except Exception as error:  # a broken folder makes the loader raise anything
         raise _load_error(error, path) from error
     return {name: _signature(name, proto) for name, proto in meta_graph.signature_def.items()}
 
@@ -315,7 +336,7 @@ def _spec(info: meta_graph_pb2.TensorInfo) -> TensorSpec:
 
 
 def _scalar_array(value: Any) -> Array:
-    """A session hands a scalar over by itself, a string as bytes."""
+    """An array of a scalar: a session returns numbers as NumPy scalars, strings as bytes."""
     if not isinstance(value, bytes):
         return np.asarray(value)
     array = np.empty((), dtype=object)

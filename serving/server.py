@@ -70,7 +70,10 @@ class ServerOptions:
 
 
 def serve(options: ServerOptions) -> None:
-    """Serve until SIGTERM or SIGINT, and then end what is under way.
+    """Serve until SIGTERM or SIGINT, and then let the requests under way end.
+
+    Args:
+        options: what to serve, and how.
 
     Raises:
         UsageError: the options are wrong, or a port is taken.
@@ -92,10 +95,16 @@ def serve(options: ServerOptions) -> None:
 
 
 def tf_serving_command(options: ServerOptions) -> list[str]:
-    """Command line of the real TensorFlow Serving for the same options: its binary, or else its container.
+    """Write the command line of the real TensorFlow Serving: of its binary, or else of its container.
+
+    Args:
+        options: of the embedded server.
+
+    Returns:
+        The words of the command.
 
     Raises:
-        UsageError: there is neither, or the options have no equivalent.
+        UsageError: neither is installed, or the options have no equivalent.
     """
     flags = _tf_serving_flags(options)
     if binary := shutil.which(TF_SERVING_BINARY):
@@ -137,6 +146,9 @@ def _tf_serving_flags(options: ServerOptions) -> list[str]:
 def serve_with_tf_serving(options: ServerOptions) -> int:
     """Run the real TensorFlow Serving until it ends.
 
+    Args:
+        options: of the embedded server.
+
     Returns:
         Its exit code.
 
@@ -161,10 +173,13 @@ class RunningServer:
     """A server in a thread of its own."""
 
     def __init__(self, options: ServerOptions) -> None:
-        """Read the configuration.
+        """Read the configuration; nothing runs yet.
+
+        Args:
+            options: what to serve, and how.
 
         Raises:
-            UsageError: it is wrong.
+            UsageError: the configuration is wrong.
         """
         self._options = options
         self._configs = _configs(options)
@@ -233,7 +248,7 @@ class RunningServer:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         for protocol, port in (("REST", options.rest_port), ("gRPC", options.grpc_port)):
-            _bind(protocol, options.host, port).close()  # a taken port is told before models are loaded
+            _bind(protocol, options.host, port).close()  # so that a taken port is reported before models are loaded
         parts = self._build()
         try:
             await self._load()
@@ -314,7 +329,7 @@ class RunningServer:
 
 
 class _HttpServer(uvicorn.Server):
-    """uvicorn, which leaves signals to whoever runs it."""
+    """uvicorn without its signal handlers: `serve` has its own."""
 
     def __init__(self, application: RestApplication, options: ServerOptions) -> None:
         super().__init__(

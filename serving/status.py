@@ -31,7 +31,12 @@ class Code(enum.IntEnum):
 
 
 class ServingError(Exception):
-    """A request, or the load of a model, that failed with a status a client may see."""
+    """A request, or the load of a model, that failed with a status a client may see.
+
+    Args:
+        code: of the status.
+        message: for the client, in TensorFlow Serving's words where it has some.
+    """
 
     def __init__(self, code: Code, message: str) -> None:
         super().__init__(message)
@@ -44,10 +49,18 @@ class ServingError(Exception):
 
 
 def invalid_argument(message: str) -> ServingError:
-    """The error of a request that is wrong in itself."""
+    """Return the error of a request that is wrong in itself.
+
+    Args:
+        message: for the client.
+    """
     return ServingError(Code.INVALID_ARGUMENT, message)
 
 
 def from_tensorflow(error: OpError) -> ServingError:
-    """The status that a TensorFlow operation ended with."""
+    """Return the status that a TensorFlow operation ended with.
+
+    Args:
+        error: what the operation raised.
+    """
     return ServingError(Code(error.error_code), error.message or type(error).__name__)

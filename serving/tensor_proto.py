@@ -33,11 +33,14 @@ _DATA_TYPES = {np.dtype(dtype): (data_type, field) for data_type, (field, dtype)
 
 
 def to_array(proto: tensor_pb2.TensorProto, alias: str) -> Array:
-    """The array of a message.
+    """Read an array from a message.
 
     Args:
         proto: the message.
         alias: name of the input, for the error.
+
+    Returns:
+        The array, strings as objects. It may be read-only, and share the message's memory.
 
     Raises:
         ServingError: INVALID_ARGUMENT, the message does not describe a tensor.
@@ -72,7 +75,12 @@ def _to_array(proto: tensor_pb2.TensorProto, shape: list[int], value_field: str,
 
 
 def from_array(array: Array, proto: tensor_pb2.TensorProto) -> None:
-    """Put an array into an empty message."""
+    """Write an array into a message.
+
+    Args:
+        array: strings in it are objects.
+        proto: the message, which is empty.
+    """
     known = _DATA_TYPES.get(array.dtype)
     if known is None:
         proto.CopyFrom(tf.make_tensor_proto(array))

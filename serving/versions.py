@@ -64,7 +64,13 @@ class VersionOptions:
 
 
 class ServedVersion:
-    """A loaded version and the requests that use it."""
+    """A loaded version and the requests that use it.
+
+    Args:
+        model_name: as requests have it.
+        version: its number.
+        model: the loaded model; this object closes it.
+    """
 
     def __init__(self, model_name: str, version: int, model: SavedModel) -> None:
         self.model_name = model_name
@@ -83,7 +89,7 @@ class ServedVersion:
             return True
 
     def retain(self) -> None:
-        """Hold it once more, which whoever holds it already may do even while it is being unloaded."""
+        """Hold the version once more; who holds it already may do so even while it is being unloaded."""
         with self._condition:
             self._users += 1
 
@@ -188,12 +194,15 @@ class ModelManager:
                 self._reconcile(model)
 
     def acquire(self, name: str, *, version: int | None = None, label: str | None = None) -> ServedVersion:
-        """A version that is held until its `release`.
+        """Hold a version, until it is released.
 
         Args:
-            name: the model.
-            version: a version; None for the one with the greatest number.
-            label: a label, in place of a version.
+            name: of the model.
+            version: None: the one with the greatest number.
+            label: in place of a version.
+
+        Returns:
+            The version; call its `release`.
 
         Raises:
             ServingError: NOT_FOUND, it is not served; INVALID_ARGUMENT, there is no such label, or no name.
@@ -204,7 +213,14 @@ class ModelManager:
                 return found
 
     def statuses(self, name: str, version: int | None = None) -> list[VersionStatus]:
-        """State of a version, or of all of a model.
+        """Look up the state of a version, or of all versions of a model.
+
+        Args:
+            name: of the model.
+            version: None: all.
+
+        Returns:
+            A status per version, the newest first. Of versions that were unloaded, the last 64 are kept.
 
         Raises:
             ServingError: NOT_FOUND, there is none.
@@ -220,16 +236,27 @@ class ModelManager:
         return [known[number] for number in sorted(known, reverse=True)]
 
     def has(self, name: str) -> bool:
-        """Whether a model of that name is configured."""
+        """Return whether a model is configured.
+
+        Args:
+            name: of the model.
+        """
         return name in self._models
 
     def serves(self, name: str) -> bool:
-        """Whether a model has a version that answers."""
+        """Return whether a model has a version that answers.
+
+        Args:
+            name: of the model.
+        """
         published = self._published.get(name)
         return published is not None and published.latest is not None
 
     def reload(self, configs: Sequence[ModelConfig]) -> None:
-        """Serve these models, and no others, from now on; returns when the new ones are available.
+        """Serve these models from now on, and no others; return when the new ones are available.
+
+        Args:
+            configs: the models.
 
         Raises:
             ServingError: FAILED_PRECONDITION, a label names a version that is not available, and nothing has changed;

@@ -29,7 +29,7 @@ def warm_up(model: SavedModel, path: Path) -> int:
         path: its folder.
 
     Returns:
-        Number of requests.
+        Number of requests; 0 if it brings none.
 
     Raises:
         ServingError: a request failed, or the file is broken.
@@ -50,7 +50,15 @@ def warm_up(model: SavedModel, path: Path) -> int:
 
 
 def predict_request(rows: Sequence[Mapping[str, Any]], dtypes: Mapping[str, Any]) -> predict_pb2.PredictRequest:
-    """A Predict request of `serving_default` for rows, by column name, with the NumPy type of each input."""
+    """Make a Predict request of `serving_default`.
+
+    Args:
+        rows: a value by column each.
+        dtypes: NumPy type of each input; object for text and bytes.
+
+    Returns:
+        The request, with a tensor of (rows,) per input.
+    """
     request = predict_pb2.PredictRequest()
     request.model_spec.signature_name = DEFAULT_SIGNATURE
     for name, dtype in dtypes.items():
@@ -66,7 +74,9 @@ def predict_request(rows: Sequence[Mapping[str, Any]], dtypes: Mapping[str, Any]
 def write_warmup_requests(path: Path, requests: Iterable[predict_pb2.PredictRequest]) -> None:
     """Write requests into a model's folder, where TensorFlow Serving looks for them.
 
-    The model's name in them may stay empty: Serving replays them on the version that it loads.
+    Args:
+        path: folder of the SavedModel.
+        requests: the model's name in them may stay empty: the server replays them on the version that it loads.
     """
     file = path / WARMUP_REQUESTS
     file.parent.mkdir(exist_ok=True)
@@ -103,7 +113,14 @@ def _replay(model: SavedModel, log: prediction_log_pb2.PredictionLog) -> None:
 
 
 def examples_of(message: input_pb2.Input) -> list[bytes]:
-    """Serialized tf.Examples of a Classify, Regress or MultiInference request, the context merged into each."""
+    """Read the tf.Examples of a Classify, Regress or MultiInference request.
+
+    Args:
+        message: the request's `input`.
+
+    Returns:
+        Serialized tf.Examples, the request's context merged into each.
+    """
     kind = message.WhichOneof("kind")
     if kind == "example_list":
         return [example.SerializeToString() for example in message.example_list.examples]
@@ -115,7 +132,14 @@ def examples_of(message: input_pb2.Input) -> list[bytes]:
 
 
 def tasks_of(tasks: "list[object]") -> list[inference.Task]:
-    """The tasks of a MultiInference request."""
+    """Read the tasks of a MultiInference request.
+
+    Args:
+        tasks: its InferenceTasks.
+
+    Returns:
+        The tasks, in the request's order.
+    """
     return [
         inference.Task(task.model_spec.name, task.model_spec.signature_name, task.method_name)  # type: ignore[attr-defined]
         for task in tasks

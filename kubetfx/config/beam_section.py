@@ -28,7 +28,7 @@ class BeamConfig(Section):
 
     @property
     def options(self) -> list[str]:
-        """Everything that Beam is told, as its command line takes it. Empty where that is nothing but its default."""
+        """All of Beam's options, as its command line takes them. Empty where all are defaults."""
         if self.runner == "DirectRunner" and not self.arguments:
             return []  # with any, TFX packs itself for workers elsewhere at every node, which takes more than a second
         options = [f"--runner={self.runner}", *self.arguments]

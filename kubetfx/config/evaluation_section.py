@@ -26,8 +26,8 @@ class Threshold(Section):
 
 
 class RobustnessConfig(Section):
-    """Changes to the images of the evaluation split. What each costs in accuracy is a metric of its own, `drop_` with
-    the name and strength of the change, for example drop_blur_1.5; a threshold may bound it."""
+    """Changes to the images of the evaluation split. The accuracy that each costs is a metric, named `drop_` with the
+    name and strength of the change, for example drop_blur_1.5; a threshold may bound it."""
 
     noise: tuple[Annotated[float, Field(gt=0, le=1)], ...] = ()
     """Standard deviations of noise, as a share of white."""

@@ -61,7 +61,7 @@ def _as_text(value: Any) -> Any:
 
 def _absolute_path(value: str) -> str:
     if not value.startswith("/"):
-        raise ValueError(f"a path in the container, from its root, is needed. Received: {value!r}")
+        raise ValueError(f"an absolute path inside the container is needed. Received: {value!r}")
     return value
 
 
@@ -210,7 +210,7 @@ class KubeflowConfig(Section):
     service_account: str | None = None
     """Service account that runs are started with. None: the one that Kubeflow Pipelines is installed with."""
     every_component: TaskConfig = TaskConfig()
-    """What holds for each task, for example the claim with the data. `resources` adds to it and overrules it."""
+    """Settings of every task, for example the claim with the data. `resources` adds to them and overrides them."""
     resources: dict[str, TaskConfig] = {}
     """What a component's task is like, by component. Only a component that has `gpu` here gets an accelerator."""
     fuse: Literal["none", "light"] | tuple[tuple[str, ...], ...] = "none"
@@ -247,7 +247,7 @@ class KubeflowConfig(Section):
 
     @property
     def fused_groups(self) -> tuple[tuple[str, ...], ...]:
-        """Components that share a task, a group each."""
+        """Groups of components that share a task."""
         if self.fuse == "light":
             return LIGHT_GROUPS
         return () if self.fuse == "none" else self.fuse

@@ -89,7 +89,7 @@ class PipelineConfig(Section):
     @classmethod
     def _metrics_fit_the_task(cls, evaluation: EvaluationConfig, info: ValidationInfo) -> EvaluationConfig:
         model = info.data.get("model")
-        if model is None:  # already an error of its own
+        if model is None:  # which is an error already
             return evaluation
         is_image = model.kind == "image"
         known = (*names_for(model.task, is_image=is_image), *evaluation.robustness.metrics)
@@ -107,7 +107,7 @@ class PipelineConfig(Section):
     @field_validator("kubeflow")
     @classmethod
     def _components_are_known(cls, kubeflow: KubeflowConfig, info: ValidationInfo) -> KubeflowConfig:
-        if info.data.get("definition") is not None:  # what its components are is known when it is put together
+        if info.data.get("definition") is not None:  # its components are not known yet
             return kubeflow
         fused = [name for group in kubeflow.fused_groups for name in group]
         for section, names in (("resources", kubeflow.resources), ("fuse", fused)):
@@ -124,7 +124,7 @@ class PipelineConfig(Section):
         features = self.features
         if self.data.label in {*self.data.drop, *features.numeric, *features.categorical, *features.image}:
             raise ValueError(
-                f"data.label {self.data.label!r} also stands in data.drop, features.numeric, features.categorical or "
+                f"data.label {self.data.label!r} is also in data.drop, features.numeric, features.categorical or "
                 "features.image"
             )
         return self

@@ -66,7 +66,7 @@ class BadRow:
     """Within its block, from 0."""
     reason: str
     content: str
-    """The row: JSON, or the line as it stands if it has not one cell a column."""
+    """The row: JSON, or the line of the file if it has too many cells or too few."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ def _csv_blocks(path: str, dialect: Dialect, *, start: int) -> Iterator[tuple[in
             if len(carried) > MAX_ROW_BYTES:
                 raise DataError(
                     f"{path} has a row of more than {MAX_ROW_BYTES:,} bytes. Received: {chunk[length : length + 40]!r}"
-                    "... Mend its quotes: one of them is never closed."
+                    "... Correct its quotes: one of them is never closed."
                 )
             if length:
                 yield num_rows, length
@@ -313,4 +313,4 @@ def _one_line(error: Exception) -> str:
 
 
 def _changed(segment: Segment) -> DataError:
-    return DataError(f"{segment.path} is not what it was when its rows were counted. Leave it alone, and start again.")
+    return DataError(f"{segment.path} changed since its rows were counted. Leave it as it is, and start again.")

@@ -51,7 +51,7 @@ def columns_of(rows: Any) -> Columns:
         check_names(rows.column_names, "The table")
         columns: Columns = dict(zip(rows.column_names, rows.columns, strict=True))
         num_rows = rows.num_rows
-    elif is_frame(rows):
+    elif _is_frame(rows):
         check_names(list(map(str, rows.columns)), "The frame")
         columns = {str(name): _of_series(rows[name]) for name in rows.columns}
         num_rows = len(rows)
@@ -69,7 +69,22 @@ def columns_of(rows: Any) -> Columns:
     return columns
 
 
-def is_frame(rows: Any) -> bool:
+def as_given(table: pa.Table, rows: Any) -> Any:
+    """Return a table in the form in which its rows were given.
+
+    Args:
+        table: has a row per given row.
+        rows: what `columns_of` takes. For a pandas frame a frame with its index is returned, in which each field of a
+            struct is a column; otherwise the table itself.
+    """
+    if not _is_frame(rows):
+        return table
+    frame = table.flatten().to_pandas()
+    frame.index = rows.index
+    return frame
+
+
+def _is_frame(rows: Any) -> bool:
     """Whether something is a pandas frame, without importing pandas."""
     return type(rows).__module__.partition(".")[0] == "pandas" and type(rows).__name__ == "DataFrame"
 

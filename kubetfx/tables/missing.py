@@ -1,3 +1,3 @@
-"""What stands for a missing cell in a CSV file, quoted or not, unless something else is said."""
+"""The cells of a CSV file that count as missing, quoted or not, unless the config has others."""
 
 MISSING_VALUES = ("", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "null")

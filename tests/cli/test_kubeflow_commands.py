@@ -28,7 +28,7 @@ def test_compile_overwrites_packages_and_manifests_alone(kubetfx, config):
 
     refused = kubetfx("compile", config, "--output", other)
     assert refused.exit_code == 2
-    assert "would overwrite a file that is no package" in refused.stderr
+    assert "would overwrite a file that is not a package" in refused.stderr
     assert other.read_text() == "a: 1\n"
 
     target = config.with_name("package.yaml")

@@ -64,7 +64,7 @@ def test_a_namespace_is_kept_from_a_server_for_one_user(submit, server):
         ({"is_multi_user": True}, ["--namespace", "bob"], 1, ["403", "in bob", "kubeflow-edit"]),
         ({}, ["--param", "row=7"], 2, ["no parameter 'row'", "Did you mean 'rows'?"]),
         ({}, ["--param", "rows=many"], 2, ["takes an integer", "'many'"]),
-        ({}, ["--param", "rows"], 2, ["given as NAME=VALUE", "On the command line: --param NAME=VALUE"]),
+        ({}, ["--param", "rows"], 2, ["--param takes NAME=VALUE. Received: rows."]),
         ({}, ["--set", "training.epochs=3"], 2, ["this is a package", "--param"]),
     ],
     ids=["token", "no cookie", "login", "no namespace", "namespace", "parameter", "value", "pair", "set"],
@@ -103,7 +103,7 @@ def test_a_host_without_scheme_is_refused(kubetfx, package):
 
     assert outcome.exit_code == 2
     assert "Try http://localhost:8080" in outcome.stderr
-    assert "On the command line: --host URL" in outcome.stderr
+    assert "--host takes a URL" in outcome.stderr
 
 
 def test_https_where_there_is_none_is_told(kubetfx, package, server):

@@ -129,7 +129,7 @@ def test_folder_is_copied_from_either_side(any_bucket, tmp_path):
 
 def test_missing_bucket_is_told(bucket):
     place = locate("s3://there-is-none/tables")
-    message = r"There is no bucket 'there-is-none' at http://127.*Create it, or mend its name"
+    message = r"There is no bucket 'there-is-none' at http://127.*Create it, or correct its name"
 
     for attempt in (place.files, lambda: place.write_text("x"), lambda: storage.check_writable(place)):
         with pytest.raises(StorageError, match=message):

@@ -544,7 +544,7 @@ def test_model_that_takes_no_columns_is_refused(tmp_path, job):
 
     source = write_table(tmp_path / "rows.parquet")
 
-    with pytest.raises(UsageError, match=r"no column. Received: the input 'pixels' of shape \[-1, 28, 28\]"):
+    with pytest.raises(UsageError, match=r"other than columns. Received: the input 'pixels' of shape \[-1, 28, 28\]"):
         bulk.predict(job(source, saved_model=save(tmp_path / "1", serve)))
     with pytest.raises(UsageError, match=r"no signature 'serving_default'. Received: .*other"):
         bulk.predict(job(source, saved_model=save(tmp_path / "2", serve, "other")))
@@ -555,7 +555,7 @@ def test_output_that_is_not_by_row_is_an_error(tmp_path, job):
     def serve(number: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"total": tf.reduce_sum(number)}
 
-    with pytest.raises(KubetfxError, match="'total' has not one value a row"):
+    with pytest.raises(KubetfxError, match="'total' does not have one value per row"):
         bulk.predict(job(write_table(tmp_path / "rows.parquet"), saved_model=save(tmp_path / "1", serve)))
 
 

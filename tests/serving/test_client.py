@@ -108,6 +108,6 @@ def test_server_that_stays_away_is_given_up(protocol: str) -> None:
 
 def test_address_without_scheme_is_refused() -> None:
     with pytest.raises(
-        UsageError, match=r"`url` is http://HOST:PORT. Received: localhost:8501. Try http://localhost:8501."
+        UsageError, match=r"`rest` is http://HOST:PORT. Received: localhost:8501. Try http://localhost:8501."
     ):
         RestClient("localhost:8501")

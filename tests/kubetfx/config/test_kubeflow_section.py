@@ -70,7 +70,7 @@ def test_request_may_be_all_of_the_limit(load, memory, request_):
         ({"every_component": {"gpu": {}}}, r"every_component\.gpu would leave GPUs idle"),
         (
             {"resources": {"Trainer": {"volumes": [{"claim": "c", "mount_path": "data"}]}}},
-            r"mount_path: a path in the container, from its root, is needed\. Received: 'data'",
+            r"mount_path: an absolute path inside the container is needed\. Received: 'data'",
         ),
         ({"every_component": {"secrets": [{"name": "s"}]}}, r"secrets\.0: 's' needs env, mount_path or both"),
         (

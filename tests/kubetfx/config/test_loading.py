@@ -265,7 +265,7 @@ def test_column_is_not_both_numeric_and_categorical(write):
     ids=["dropped", "numeric", "categorical"],
 )
 def test_label_is_not_also_a_feature(write, sections):
-    with pytest.raises(ConfigError, match=r"data\.label 'species' also stands in"):
+    with pytest.raises(ConfigError, match=r"data\.label 'species' is also in"):
         load_config(write(**sections))
 
 
