@@ -21,7 +21,7 @@ from tfx.dsl.components.base import base_beam_component, base_beam_executor, exe
 from tfx.types import artifact_utils, component_spec, standard_artifacts, standard_component_specs
 from tfx.utils import json_utils
 
-from kubetfx.components.data import block_work, histograms, table_profile
+from kubetfx.components.data import block_work, table_profile, tfx_patches
 from kubetfx.components.data.block_work import BlockWork
 from kubetfx.models.examples import RowGroup, as_lists, files_in, row_groups
 
@@ -103,7 +103,7 @@ class Statistics(
 
     def result(self, state: States) -> dict[str, statistics_pb2.DatasetFeatureStatisticsList]:
         """The statistics by split."""
-        with histograms.on_arrays():
+        with tfx_patches.histograms_on_arrays():
             return {
                 split: stats_impl.extract_statistics_output(state.get(split) or self._no_rows(), self._generators)
                 for split in self._splits

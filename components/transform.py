@@ -1,16 +1,16 @@
-"""Transform: TFX's, with the schema in reach of preprocessing_fn, and on this machine without Beam.
+"""Transform: TFX's, with the schema in reach of preprocessing_fn, and the analysis as work on blocks.
 
 Only the analysis is done: the Trainer and the SavedModel apply the graph themselves. TFX's cache of analyzers stays
-empty where Beam is not used, since nothing reads it.
+empty, since nothing reads it. Who asks for more, or has an analyzer that components/data/analysis.py does not know, has
+TFX's executor on Beam.
 """
 
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from absl import logging
-from tensorflow_transform.tf_metadata import schema_utils
 from tfx import types
 from tfx.components.transform import component as tfx_transform
 from tfx.components.transform import executor as tfx_executor
@@ -20,10 +20,9 @@ from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import json_utils
 
 from kubetfx.artifacts import SCHEMA, TRAIN
-from kubetfx.components.data import beam_mode, local_analysis, parquet_tfxio
-from kubetfx.models.examples import files_in, read_blocks
+from kubetfx.components.data import analysis, beam_mode, block_work, tfx_patches
+from kubetfx.models.examples import files_in, row_groups
 from kubetfx.models.features import read_schema
-from kubetfx.models.raw_inputs import RawInputs
 
 
 class Executor(tfx_executor.Executor):
@@ -37,15 +36,15 @@ class Executor(tfx_executor.Executor):
         exec_properties: dict[str, Any],
     ) -> None:
         """Run the component."""
-        if beam_mode.is_in_process(self._beam_pipeline_args) and _only_analyzes(output_dict, exec_properties):
+        if _only_analyzes(input_dict, output_dict, exec_properties):
             self._log_startup(input_dict, output_dict, exec_properties)
             try:
                 self._analyze(input_dict, output_dict, exec_properties)
                 return
-            except local_analysis.Unsupported as reason:
-                logging.warning("Beam analyzes the data: the analyzer %s is known to it alone.", reason)
+            except analysis.Unsupported as reason:
+                logging.warning("tf.Transform analyzes the data on Beam: the analyzer %s is known to it alone.", reason)
         beam_mode.prepare_workers(self._beam_pipeline_args)
-        with parquet_tfxio.read_by_tfx():
+        with tfx_patches.parquet_read():
             super().Do(input_dict, output_dict, exec_properties)
 
     def _analyze(
@@ -65,14 +64,17 @@ class Executor(tfx_executor.Executor):
             labels.CUSTOM_CONFIG: exec_properties.get(keys.CUSTOM_CONFIG_KEY),
             labels.SCHEMA_PATH_LABEL: schema_path,
         }
-        split = artifact_utils.get_split_uri(input_dict[keys.EXAMPLES_KEY], TRAIN)
+        groups = [
+            group
+            for group, _ in row_groups(files_in(artifact_utils.get_split_uri(input_dict[keys.EXAMPLES_KEY], TRAIN)))
+        ]
         output = Path(artifact_utils.get_single_uri(output_dict[keys.TRANSFORM_GRAPH_KEY]))
         output.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".analysis-", dir=output) as temporary:
-            local_analysis.analyze(
+            analysis.analyze(
                 self._GetPreprocessingFn(sources, {}),
                 schema,
-                _blocks(split, schema),
+                run=lambda phase: block_work.run(phase, groups, executor=self, folder=Path(temporary)),
                 output=output,
                 temporary=Path(temporary),
             )
@@ -84,16 +86,18 @@ class Executor(tfx_executor.Executor):
         return super()._GetPreprocessingFn(inputs, unused_outputs)
 
 
-def _only_analyzes(output_dict: Mapping[str, Any], exec_properties: Mapping[str, Any]) -> bool:
-    """Whether neither statistics nor transformed examples are asked for."""
-    statistics_are_off = bool(exec_properties.get(standard_component_specs.DISABLE_STATISTICS_KEY))
-    return statistics_are_off and standard_component_specs.TRANSFORMED_EXAMPLES_KEY not in output_dict
-
-
-def _blocks(split: str, schema: Any) -> Callable[[], Iterable[Mapping[str, Any]]]:
-    inputs = RawInputs(schema_utils.schema_as_feature_spec(schema).feature_spec)
-    files = files_in(split)
-    return lambda: (inputs.unpack(inputs.pack(block)) for block in read_blocks(files, inputs.columns))
+def _only_analyzes(
+    input_dict: Mapping[str, Any], output_dict: Mapping[str, Any], exec_properties: Mapping[str, Any]
+) -> bool:
+    """Whether the split `train` of one artifact is analyzed, and neither statistics nor transformed examples are asked
+    for."""
+    keys = standard_component_specs
+    return (
+        len(input_dict[keys.EXAMPLES_KEY]) == 1
+        and not exec_properties.get(keys.SPLITS_CONFIG_KEY)
+        and bool(exec_properties.get(keys.DISABLE_STATISTICS_KEY))
+        and keys.TRANSFORMED_EXAMPLES_KEY not in output_dict
+    )
 
 
 class Transform(tfx_transform.Transform):

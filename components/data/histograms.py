@@ -4,28 +4,11 @@ Every number is TFDV's, to the last bit: tests/components/data/test_histograms.p
 the better part of StatisticsGen.
 """
 
-import contextlib
-from collections.abc import Iterator
-
 import numpy as np
 from tensorflow_data_validation.utils import quantiles_util
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
 _theirs = quantiles_util.generate_equi_width_histogram
-
-
-@contextlib.contextmanager
-def on_arrays() -> Iterator[None]:
-    """While it lasts, TFDV's generators make their histograms here."""
-    names = {"_get_bin_weights": bin_weights, "generate_equi_width_histogram": equi_width}
-    before = {name: getattr(quantiles_util, name) for name in names}
-    for name, function in names.items():
-        setattr(quantiles_util, name, function)
-    try:
-        yield
-    finally:
-        for name, function in before.items():
-            setattr(quantiles_util, name, function)
 
 
 def bin_weights(boundaries: np.ndarray, cumulative: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -4,7 +4,6 @@ TFX reads artifacts of the format FORMAT_PARQUET itself, by tfx_bsl's ParquetTFX
 TFDV refuses, and has no serialized tf.Examples, which TFMA asks a model with (decision 16).
 """
 
-import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -19,21 +18,23 @@ _READ_ROWS = 1_000
 """Rows of tf.Examples that are made together."""
 
 
-@contextlib.contextmanager
-def read_by_tfx() -> Iterator[None]:
-    """While it lasts, TFX's executors read Parquet examples by ParquetExamples."""
-    theirs = tfxio_utils.make_tfxio
+_theirs = tfxio_utils.make_tfxio
 
-    def make(file_pattern: Any, *arguments: Any, **named: Any) -> Any:
-        if named.get("payload_format") not in (example_gen_pb2.FORMAT_PARQUET, "FORMAT_PARQUET"):
-            return theirs(file_pattern, *arguments, **named)
-        return ParquetExamples(file_pattern, **_known(named))
 
-    tfxio_utils.make_tfxio = make
-    try:
-        yield
-    finally:
-        tfxio_utils.make_tfxio = theirs
+def make_tfxio(file_pattern: Any, *arguments: Any, **named: Any) -> Any:
+    """Make the reader of some examples.
+
+    Args:
+        file_pattern: of the examples.
+        arguments: of TFX's function of this name.
+        named: of the same.
+
+    Returns:
+        A TFXIO: ParquetExamples for Parquet, else TFX's.
+    """
+    if named.get("payload_format") not in (example_gen_pb2.FORMAT_PARQUET, "FORMAT_PARQUET"):
+        return _theirs(file_pattern, *arguments, **named)
+    return ParquetExamples(file_pattern, **_known(named))
 
 
 def _known(named: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from tfx.components.evaluator import executor as tfx_evaluator
 from tfx.components.util import model_utils
 from tfx.utils import proto_utils
 
-from kubetfx.components.data import parquet_tfxio
+from kubetfx.components.data import tfx_patches
 from kubetfx.components.evaluation.thresholds import effective_thresholds
 from kubetfx.config.metric_catalogue import names_for
 from tests.components.test_evaluator import artifacts_of, evaluate, predictions
@@ -91,7 +91,7 @@ def evaluate_with_tfma(folder: Path, labels, candidate, baseline, *, evaluation,
     inputs, outputs, config, task = artifacts_of(folder, labels, candidate, baseline, evaluation, classes)
     eval_config = tfma_config(config, task=task, num_classes=len(classes), has_baseline=baseline is not None)
     inputs = {key: inputs[key] for key in ("examples", "model", "baseline_model") if key in inputs}
-    with parquet_tfxio.read_by_tfx():
+    with tfx_patches.parquet_read():
         tfx_evaluator.Executor().Do(inputs, outputs, {"eval_config": proto_utils.proto_to_json(eval_config)})
     validation = tfma.load_validation_result(str(folder / "evaluation"))
     return validation, model_utils.is_model_blessed(outputs["blessing"][0])

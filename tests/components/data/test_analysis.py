@@ -1,19 +1,22 @@
-"""The analysis in this process against tf.Transform's on Beam: the same graph, to rounding."""
+"""The analysis as work on blocks against tf.Transform's own pipeline: the same graph, to rounding."""
 
 from pathlib import Path
 
 import apache_beam as beam
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
-from tensorflow_transform import graph_tools
 from tfx_bsl.tfxio import tf_example_record
 
-from kubetfx.components.data import local_analysis
+from kubetfx.components.data import analysis, block_work
+from kubetfx.components.transform import Executor
+from kubetfx.models.examples import row_groups, to_examples
 
 SCHEMA = text_format.Parse(
     """
@@ -38,18 +41,20 @@ SCHEMA = text_format.Parse(
 
 ISLANDS = ("Dream", "Biscoe", "Torgersen, größer", "Dream", "", "Dream", "new\nline")
 """Texts, one of them the most frequent, and two that tf.Transform has no place for in a vocabulary."""
-
-
-def example(row: int) -> bytes:
-    made = tf.train.Example()
-    if row % 7:
-        made.features.feature["height"].float_list.value.append(row**1.5)
-    made.features.feature["island"].bytes_list.value.append(ISLANDS[row % len(ISLANDS)].encode())
-    made.features.feature["year"].int64_list.value.append(2_000 + row % 5)
-    return made.SerializeToString()
-
-
-EXAMPLES = [example(row) for row in range(200)]
+NUM_ROWS = 200
+BLOCK = pa.RecordBatch.from_pydict(
+    {
+        "height": pa.array([row**1.5 if row % 7 else None for row in range(NUM_ROWS)], pa.float64()),
+        "island": pa.array([ISLANDS[row % len(ISLANDS)] for row in range(NUM_ROWS)]),
+        "year": pa.array([2_000 + row % 5 for row in range(NUM_ROWS)], pa.int64()),
+    }
+)
+WAYS = {
+    "loop": ["--direct_num_workers=1"],
+    "threads": ["--direct_num_workers=3"],
+    "beam": ["--direct_running_mode=in_memory", "--direct_num_workers=2"],
+}
+"""Beam's command line by how the row groups are gone through; with two workers Beam makes two bundles of them."""
 
 
 def two_phases(inputs):
@@ -76,45 +81,59 @@ def without_analyzers(inputs):
     return {"double": inputs["height"] * 2}
 
 
-def parsed(batch_size: int = 64):
+def parsed():
     spec = tft.tf_metadata.schema_utils.schema_as_feature_spec(SCHEMA).feature_spec
-    return lambda: (
-        tf.data.Dataset.from_tensor_slices(EXAMPLES)
-        .batch(batch_size)
-        .map(lambda block: tf.io.parse_example(block, spec))
-    )
+    return tf.io.parse_example(to_examples(BLOCK), spec)
 
 
-def ours(folder: Path, preprocessing_fn) -> tft.TFTransformOutput:
+def ours(folder: Path, preprocessing_fn, *, way: str = "loop") -> tft.TFTransformOutput:
     (folder / "temporary").mkdir(parents=True)
-    local_analysis.analyze(preprocessing_fn, SCHEMA, parsed(), output=folder / "graph", temporary=folder / "temporary")
+    pq.write_table(pa.Table.from_batches([BLOCK]), folder / "data.parquet", row_group_size=30)
+    groups = [group for group, _ in row_groups([str(folder / "data.parquet")])]
+    executor = Executor(Executor.Context(beam_pipeline_args=WAYS[way]))
+    analysis.analyze(
+        preprocessing_fn,
+        SCHEMA,
+        run=lambda phase: block_work.run(phase, groups, executor=executor, folder=folder),
+        output=folder / "graph",
+        temporary=folder / "temporary",
+    )
     return tft.TFTransformOutput(str(folder / "graph"))
 
 
 def theirs(folder: Path, preprocessing_fn) -> tft.TFTransformOutput:
     source = tf_example_record.TFExampleBeamRecord("memory", schema=SCHEMA)
     with beam.Pipeline(runner="DirectRunner") as pipeline, tft_beam.Context(temp_dir=str(folder / "temporary")):
-        batches = pipeline | beam.Create(EXAMPLES, reshuffle=False) | source.BeamSource()
+        batches = pipeline | beam.Create(to_examples(BLOCK), reshuffle=False) | source.BeamSource()
         transform_fn = (batches, source.TensorAdapterConfig()) | tft_beam.AnalyzeDataset(preprocessing_fn)
         transform_fn | tft_beam.WriteTransformFn(str(folder / "graph"))
     return tft.TFTransformOutput(str(folder / "graph"))
 
 
 @pytest.mark.parametrize("preprocessing_fn", [two_phases, vocabularies, without_analyzers])
-def test_features_vocabularies_and_schema_are_those_of_beam(tmp_path, preprocessing_fn):
-    local, on_beam = ours(tmp_path / "ours", preprocessing_fn), theirs(tmp_path / "theirs", preprocessing_fn)
-    (rows,) = parsed(len(EXAMPLES))()
-    found, expected = local.transform_features_layer()(rows), on_beam.transform_features_layer()(rows)
-    assert found.keys() == expected.keys()
-    for name, tensor in expected.items():
+def test_every_way_finds_features_vocabularies_and_schema_of_tf_transform(tmp_path, preprocessing_fn):
+    expected = theirs(tmp_path / "theirs", preprocessing_fn)
+    found = {way: ours(tmp_path / way, preprocessing_fn, way=way) for way in WAYS}
+    rows, threaded = (found[way].transform_features_layer()(parsed()) for way in ("loop", "threads"))
+    for name, tensor in rows.items():
+        np.testing.assert_array_equal(threaded[name], tensor, err_msg=name)
+    for way in ("loop", "beam"):
+        assert_same(found[way], expected)
+
+
+def assert_same(found: tft.TFTransformOutput, expected: tft.TFTransformOutput) -> None:
+    rows, expected_rows = (output.transform_features_layer()(parsed()) for output in (found, expected))
+    assert rows.keys() == expected_rows.keys()
+    for name, tensor in expected_rows.items():
         # Beam adds up in batches of a size that it chooses anew each time: sums differ in their last digits.
-        np.testing.assert_allclose(found[name], tensor, rtol=1e-6, atol=1e-6 * np.nanmax(np.abs(tensor)), err_msg=name)
-    assert local.transformed_metadata.schema == on_beam.transformed_metadata.schema
-    assets = {o: sorted(p.name for p in Path(o.transform_savedmodel_dir, "assets").glob("*")) for o in (local, on_beam)}
-    assert assets[local] == assets[on_beam]
-    if "island" in assets[local]:
-        assert local.vocabulary_by_name("island") == on_beam.vocabulary_by_name("island")
-        assert local.vocabulary_size_by_name("island") == on_beam.vocabulary_size_by_name("island")
+        np.testing.assert_allclose(rows[name], tensor, rtol=1e-6, atol=1e-6 * np.nanmax(np.abs(tensor)), err_msg=name)
+    assert found.transformed_metadata.schema == expected.transformed_metadata.schema
+    folders = [Path(output.transform_savedmodel_dir, "assets") for output in (found, expected)]
+    assets, expected_assets = (sorted(path.name for path in folder.glob("*")) for folder in folders)
+    assert assets == expected_assets
+    if "island" in assets:
+        assert found.vocabulary_by_name("island") == expected.vocabulary_by_name("island")
+        assert found.vocabulary_size_by_name("island") == expected.vocabulary_size_by_name("island")
 
 
 @pytest.mark.parametrize(
@@ -126,19 +145,6 @@ def test_features_vocabularies_and_schema_are_those_of_beam(tmp_path, preprocess
     ids=["per key", "weighted vocabulary"],
 )
 def test_analyzer_that_is_not_known_here_is_left_to_beam_before_anything_is_written(tmp_path, preprocessing_fn):
-    with pytest.raises(local_analysis.Unsupported):
+    with pytest.raises(analysis.Unsupported):
         ours(tmp_path, preprocessing_fn)
     assert not (tmp_path / "graph").exists()
-
-
-def test_columns_that_an_analyzer_depends_on_are_those_that_tf_transform_finds():
-    with tf.Graph().as_default() as graph:
-        inputs = {
-            "a": tf.compat.v1.placeholder(tf.float32, [None, 1]),
-            "b": tf.compat.v1.sparse_placeholder(tf.float32, [None, None]),
-            "c": tf.compat.v1.placeholder(tf.float32, [None, 1]),
-        }
-        for tensors in ([inputs["a"] + 1], [inputs["b"].values * 2, inputs["a"]], [tf.constant(1.0)], []):
-            theirs = graph_tools._retrieve_source_keys(tensors, inputs)
-            assert local_analysis._source_keys(tensors, inputs) == theirs
-        assert graph is tf.compat.v1.get_default_graph()

@@ -1,35 +1,41 @@
-"""tf.Transform's analysis of a split in this process, where tf.Transform itself has Beam alone.
+"""tf.Transform's analysis of a split as work on blocks, where tf.Transform itself has one large Beam pipeline.
 
 tf.Transform makes a graph of operations of a preprocessing_fn: apply a SavedModel to the data, accumulate, merge, bind
-the results as constants, write the next SavedModel. Here those operations are carried out on blocks of rows, with
-tf.Transform's own combiners and SavedModels; only what Beam does between them is ours. What takes values from the data
-does so in one pass a phase. An analyzer that is not known here is left to Beam (`Unsupported`).
+the results as constants, write the next SavedModel. Here those operations are carried out with tf.Transform's own
+combiners and SavedModels. What takes values from the data is one `BlockWork` per phase, which threads or Beam do. An
+analyzer that is not known here is left to tf.Transform's pipeline (`Unsupported`).
 """
 
-import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import tensorflow as tf
 import tensorflow_transform as tft
-from tensorflow_transform import analyzer_nodes, analyzers, annotators, graph_tools, impl_helper, nodes, tf_utils
+from tensorflow_transform import analyzer_nodes, analyzers, annotators, graph_tools, impl_helper, nodes
 from tensorflow_transform.beam import analysis_graph_builder, beam_nodes
 from tensorflow_transform.saved import saved_transform_io_v2
 from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io, schema_utils
 
-Tensors = Mapping[str, Any]
+from kubetfx.components.data import tfx_patches
+from kubetfx.components.data.block_work import BlockWork
+from kubetfx.models.examples import RowGroup
+from kubetfx.models.raw_inputs import RawInputs
+
+Arrays = Mapping[str, Any]
 PreprocessingFn = Callable[[Any], Any]
+Run = Callable[["Phase"], list[Any]]
 
 
-class Unsupported(Exception):  # noqa: N818 - it is no error: Beam does the work then
+class Unsupported(Exception):  # noqa: N818 - it is no error: tf.Transform's pipeline does the work then
     """An analyzer is not known here."""
 
 
@@ -71,24 +77,12 @@ class _Collector(nodes.Visitor):
         """Every value is ours."""
 
 
-@contextlib.contextmanager
-def _sources_by_set() -> Iterator[None]:
-    """While it lasts, tf.Transform finds the columns that an analyzer depends on by a set. It compares each with each,
-    several times: a minute for two thousand columns."""
-    theirs = graph_tools._retrieve_source_keys
-    graph_tools._retrieve_source_keys = _source_keys
-    try:
-        yield
-    finally:
-        graph_tools._retrieve_source_keys = theirs
-
-
-@_sources_by_set()
+@tfx_patches.sources_by_set()
 def analyze(
     preprocessing_fn: PreprocessingFn,
     schema: Any,
-    blocks: Callable[[], Iterable[Tensors]],
     *,
+    run: Run,
     output: Path,
     temporary: Path,
 ) -> None:
@@ -97,7 +91,7 @@ def analyze(
     Args:
         preprocessing_fn: from raw to transformed features.
         schema: of the raw features.
-        blocks: the rows, a block at a time; called once a phase.
+        run: does a work on the row groups of the split; called once per phase.
         output: folder of the transform graph.
         temporary: folder for SavedModels on the way.
 
@@ -119,19 +113,8 @@ def analyze(
     for node in side_effects:
         traverser.visit_value_node(node)
     save = _SavedModels(preprocessing_fn, type_specs, fingerprint, temporary)
-    saved_model = _Analysis(collector.steps, blocks, save, temporary).value(final)
+    saved_model = _Analysis(collector.steps, run, save, specs, temporary).value(final)
     _publish(Path(saved_model), schema=schema, asset_map=asset_map, output=output)
-
-
-def _source_keys(sourced_tensors: Iterable[tf.Tensor], structured_inputs: Mapping[str, Any]) -> set[str]:
-    sinks = [tensor.op for tensor in sourced_tensors]
-    found = graph_tools.retrieve_sources(sinks, ignore_control_dependencies=True)
-    sources = {tf_utils.hashable_tensor_or_op(source) for source in found}
-    return {
-        key
-        for key, value in structured_inputs.items()
-        if any(tf_utils.hashable_tensor_or_op(v) in sources for v in graph_tools._decompose_tensor_or_op(value))
-    }
 
 
 def _type_spec(spec: Any) -> tf.TypeSpec:
@@ -188,8 +171,9 @@ class _Analysis:
     """Carries steps out, each once."""
 
     steps: list[_Step]
-    blocks: Callable[[], Iterable[Tensors]]
+    run: Run
     saved_models: _SavedModels
+    specs: Mapping[str, Any]
     temporary: Path
     _values: dict[_Step, tuple[Any, ...]] = field(default_factory=dict)
 
@@ -199,7 +183,7 @@ class _Analysis:
                                             analyzer_nodes.VocabularyOrderAndWrite}:  # fmt: skip
                 raise Unsupported(step.operation.label)
             if type(step.operation) in _ACCUMULATORS:
-                _ACCUMULATORS[type(step.operation)](step.operation)
+                _accumulator(step)
 
     def value(self, output: _Output) -> Any:
         if output.step not in self._values:
@@ -224,16 +208,52 @@ class _Analysis:
     def _pass_over_data(self, source: _Step) -> None:
         """Apply a phase's SavedModel to all rows, and accumulate for every analyzer of the phase at once."""
         wanted = [s for s in self.steps if type(s.operation) in _ACCUMULATORS and _source(s) is source]
-        accumulators = {step: _ACCUMULATORS[type(step.operation)](step.operation) for step in wanted}
-        loader = saved_transform_io_v2.SavedModelLoader(self.value(source.inputs[0]))
-        loader.finalize(set(self.saved_models.type_specs), set(loader.structured_outputs))
-        for block in self.blocks():
-            outputs = loader.apply_transform_model(block)
-            arrays = {name: _as_numpy(tensor) for name, tensor in outputs.items()}
-            for step, accumulator in accumulators.items():
-                accumulator.add(_extract(step, arrays))
-        for step, accumulator in accumulators.items():
-            self._values[step] = (accumulator.result(),)
+        phase = Phase(self.value(source.inputs[0]), self.specs, [_accumulator(step) for step in wanted])
+        for step, found in zip(wanted, self.run(phase), strict=True):
+            self._values[step] = (found,)
+
+
+class Phase(BlockWork[RowGroup, Arrays, list[Any], list[Any]]):
+    """All analyzers that a pass over the data is for: the states of their accumulators."""
+
+    def __init__(self, saved_model: str, specs: Mapping[str, Any], accumulators: Sequence["_Accumulator"]) -> None:
+        """Say what is accumulated.
+
+        Args:
+            saved_model: folder of the one that knows what the phases before found, and is applied to the rows.
+            specs: how each raw feature is read of the examples, as tf.io has it.
+            accumulators: of the analyzers.
+        """
+        self._saved_model = saved_model
+        self._specs = specs
+        self._accumulators = accumulators
+
+    def setup(self) -> None:
+        """Load the SavedModel."""
+        self._inputs = RawInputs(self._specs)
+        self._loader = saved_transform_io_v2.SavedModelLoader(self._saved_model)
+        self._loader.finalize(set(self._specs), set(self._loader.structured_outputs))
+
+    def blocks(self, item: RowGroup) -> Iterator[Arrays]:
+        """The rows of a row group, through the SavedModel."""
+        raw = self._inputs.unpack(self._inputs.pack(item.read(self._inputs.columns)))
+        yield {name: _as_numpy(tensor) for name, tensor in self._loader.apply_transform_model(raw).items()}
+
+    def create(self) -> list[Any]:
+        """Each accumulator's state of no rows."""
+        return [accumulator.create() for accumulator in self._accumulators]
+
+    def add_block(self, state: list[Any], block: Arrays) -> list[Any]:
+        """Hand each accumulator its part of the arrays."""
+        return [own.add(before, block) for own, before in zip(self._accumulators, state, strict=True)]
+
+    def merge(self, first: list[Any], second: list[Any]) -> list[Any]:
+        """Merge the states of each accumulator."""
+        return [own.merge(*pair) for own, *pair in zip(self._accumulators, first, second, strict=True)]
+
+    def result(self, state: list[Any]) -> list[Any]:
+        """What tf.Transform's operations after these take, in the order of the accumulators."""
+        return [own.result(final) for own, final in zip(self._accumulators, state, strict=True)]
 
 
 def _as_numpy(tensor: Any) -> Any:
@@ -248,60 +268,88 @@ def _source(step: _Step) -> _Step:
     return output.step
 
 
-def _extract(step: _Step, arrays: Mapping[str, Any]) -> Any:
+def _accumulator(step: _Step) -> "_Accumulator":
     extraction = step.inputs[0].step.operation
-    return _from_dict(extraction.keys, arrays) if isinstance(extraction, beam_nodes.ExtractFromDict) else arrays
+    keys = extraction.keys if isinstance(extraction, beam_nodes.ExtractFromDict) else None
+    return _ACCUMULATORS[type(step.operation)](step.operation, keys)
 
 
 def _from_dict(keys: Any, values: Mapping[str, Any]) -> Any:
     return tuple(values[key] for key in keys) if isinstance(keys, tuple) else values[keys]
 
 
+class _Accumulator(Protocol):
+    def create(self) -> Any: ...
+
+    def add(self, state: Any, arrays: Arrays) -> Any: ...
+
+    def merge(self, first: Any, second: Any) -> Any: ...
+
+    def result(self, state: Any) -> Any: ...
+
+
 class _Combined:
-    """The accumulator of one combiner."""
+    """One of tf.Transform's combiners."""
 
-    def __init__(self, operation: Any) -> None:
+    def __init__(self, operation: Any, keys: Any) -> None:
         self._combiner = operation.combiner
-        self._accumulator = self._combiner.create_accumulator()
+        self._keys = keys
 
-    def add(self, values: Any) -> None:
-        self._accumulator = self._combiner.add_input(self._accumulator, values)
+    def create(self) -> Any:
+        return self._combiner.create_accumulator()
 
-    def result(self) -> Any:
-        return self._accumulator
+    def add(self, state: Any, arrays: Arrays) -> Any:
+        return self._combiner.add_input(state, _from_dict(self._keys, arrays))
+
+    def merge(self, first: Any, second: Any) -> Any:
+        return self._combiner.merge_accumulators([first, second])
+
+    def result(self, state: Any) -> Any:
+        return state
 
 
 class _PackedCombined:
-    """The accumulators of several combiners, by label."""
+    """Several combiners, by label."""
 
-    def __init__(self, operation: Any) -> None:
-        self._keys = {combiner.label: combiner.keys for combiner in operation.combiners}
-        self._parts = {combiner.label: _Combined(combiner) for combiner in operation.combiners}
+    def __init__(self, operation: Any, keys: Any) -> None:
+        self._parts = {one.label: _Combined(one, tuple(one.keys)) for one in operation.combiners}
 
-    def add(self, arrays: Mapping[str, Any]) -> None:
-        for label, part in self._parts.items():
-            part.add(tuple(arrays[key] for key in self._keys[label]))
+    def create(self) -> dict[str, Any]:
+        return {label: part.create() for label, part in self._parts.items()}
 
-    def result(self) -> dict[str, Any]:
-        return {label: part.result() for label, part in self._parts.items()}
+    def add(self, state: dict[str, Any], arrays: Arrays) -> dict[str, Any]:
+        return {label: part.add(state[label], arrays) for label, part in self._parts.items()}
+
+    def merge(self, first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+        return {label: part.merge(first[label], second[label]) for label, part in self._parts.items()}
+
+    def result(self, state: dict[str, Any]) -> dict[str, Any]:
+        return state
 
 
 class _Counted:
     """How often each token of a vocabulary occurs."""
 
-    def __init__(self, operation: Any) -> None:
+    def __init__(self, operation: Any, keys: Any) -> None:
         if operation.vocab_ordering_type != analyzers._VocabOrderingType.FREQUENCY:
             raise Unsupported(operation.label)
-        self._counts: dict[Any, int] = {}
+        self._keys = keys
 
-    def add(self, values: tuple[np.ndarray]) -> None:
-        counted = pc.value_counts(pa.array(values[0].reshape(-1)))
-        tokens, counts = counted.field(0).to_pylist(), counted.field(1).to_pylist()
-        for token, count in zip(tokens, counts, strict=True):
-            self._counts[token] = self._counts.get(token, 0) + count
+    def create(self) -> Counter[Any]:
+        return Counter()
 
-    def result(self) -> list[tuple[Any, int]]:
-        return list(self._counts.items())
+    def add(self, state: Counter[Any], arrays: Arrays) -> Counter[Any]:
+        (values,) = _from_dict(self._keys, arrays)
+        counted = pc.value_counts(pa.array(values.reshape(-1)))
+        state.update(dict(zip(counted.field(0).to_pylist(), counted.field(1).to_pylist(), strict=True)))
+        return state
+
+    def merge(self, first: Counter[Any], second: Counter[Any]) -> Counter[Any]:
+        first.update(second)
+        return first
+
+    def result(self, state: Counter[Any]) -> list[tuple[Any, int]]:
+        return list(state.items())
 
 
 def _merge(operation: Any, inputs: list[Any]) -> Any:
@@ -373,7 +421,7 @@ _OPERATIONS: Mapping[type, Callable[[Any, list[Any]], Any]] = {
     analyzer_nodes.VocabularyPrune: _prune,
 }
 _STREAMS = (beam_nodes.ExtractInputForSavedModel, beam_nodes.ApplySavedModel)
-_ACCUMULATORS: Mapping[type, Callable[[Any], Any]] = {
+_ACCUMULATORS: Mapping[type, Callable[[Any, Any], _Accumulator]] = {
     analyzer_nodes.CacheableCombineAccumulate: _Combined,
     analyzer_nodes.PackedCombineAccumulate: _PackedCombined,
     analyzer_nodes.VocabularyAccumulate: _Counted,

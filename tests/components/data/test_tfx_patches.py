@@ -1,0 +1,151 @@
+"""What we put in the place of functions of TFX, TFDV and tf.Transform: it finds the same, and is still needed."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import tensorflow as tf
+from google.protobuf import text_format
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tensorflow_data_validation.utils import quantiles_util
+from tensorflow_metadata.proto.v0 import schema_pb2
+from tensorflow_transform import graph_tools
+from tfx.components.util import tfxio_utils
+from tfx.proto import example_gen_pb2
+from tfx_bsl import sketches
+
+from kubetfx.components.data import histograms, tfx_patches
+
+NUM_QUANTILES = 1_000
+NUMBERS = st.one_of(
+    st.integers(-5, 5).map(float),
+    st.floats(-1e6, 1e6, width=32),
+    st.sampled_from([0.0, -0.0, 1e-30, np.inf, -np.inf, 3e38, -3e38]),
+)
+
+
+def quantiles_of(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    sketch = sketches.QuantilesSketch(0.01, len(values), 1)
+    sketch.AddValues(pa.array(values))
+    quantiles, weights = sketch.GetQuantilesAndCumulativeWeights(NUM_QUANTILES)
+    return quantiles.flatten().to_numpy(zero_copy_only=False), weights.flatten().to_numpy(zero_copy_only=False)
+
+
+def assert_same(values: np.ndarray) -> None:
+    quantiles, weights = quantiles_of(values)
+    for ours, theirs in zip(
+        histograms.bin_weights(quantiles, weights), quantiles_util._get_bin_weights(quantiles, weights), strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+    finite = values[np.isfinite(values)]
+    low, high = (finite.min(), finite.max()) if len(finite) else (np.inf, -np.inf)
+    arguments = (quantiles, weights, low, high, 10, float(np.isposinf(values).sum()))
+    theirs = quantiles_util.generate_equi_width_histogram(*arguments)
+    assert histograms.equi_width(*arguments).SerializeToString(deterministic=True) == theirs.SerializeToString(
+        deterministic=True
+    )
+
+
+@settings(max_examples=50, deadline=None)
+@given(values=st.lists(NUMBERS, min_size=1, max_size=60))
+def test_of_any_numbers(values):
+    assert_same(np.array(values, np.float64))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.random.default_rng(0).normal(size=5_000),
+        np.random.default_rng(0).integers(0, 7, 5_000).astype(float),
+        np.repeat([1.0, 2.0, 2.5], [1, 4_000, 900]),
+        np.append(np.random.default_rng(0).exponential(size=999), np.inf),
+        np.append(np.full(9_999, -np.inf), 5.0),
+        np.zeros(10),
+    ],
+    ids=["normal", "few values", "a spike", "an infinity", "nearly all infinite", "a constant"],
+)
+def test_of_many_numbers(values):
+    assert_same(values)
+
+
+# Each is still needed
+
+
+def seconds(function: Callable[[], Any]) -> float:
+    """The least of three."""
+    taken = []
+    for _ in range(3):
+        start = time.process_time()
+        function()
+        taken.append(time.process_time() - start)
+    return min(taken)
+
+
+def test_tfdv_still_goes_through_quantiles_in_python():
+    values = np.random.default_rng(0).normal(size=5_000)
+    quantiles, weights = quantiles_of(values)
+    arguments = (quantiles, weights, values.min(), values.max(), 10, 0.0)
+    theirs = seconds(lambda: quantiles_util.generate_equi_width_histogram(*arguments))
+    assert theirs > 3 * seconds(lambda: histograms.equi_width(*arguments))
+
+
+def test_tf_transform_still_compares_each_column_with_each():
+    with tf.Graph().as_default():
+        inputs = {f"column {n}": tf.compat.v1.placeholder(tf.float32, [None, 1]) for n in range(400)}
+        joined = [tf.concat(list(inputs.values()), axis=1)]
+        assert graph_tools._retrieve_source_keys(joined, inputs) == tfx_patches.source_keys(joined, inputs)
+        theirs = seconds(lambda: graph_tools._retrieve_source_keys(joined, inputs))
+        assert theirs > 3 * seconds(lambda: tfx_patches.source_keys(joined, inputs))
+
+
+def test_tfx_still_has_no_serialized_rows_of_parquet(tmp_path):
+    pq.write_table(pa.table({"height": [1.5, 2.5]}), tmp_path / "data.parquet")
+    schema = text_format.Parse('feature { name: "height" type: FLOAT }', schema_pb2.Schema())
+
+    def columns() -> list[str]:
+        reader = tfxio_utils.make_tfxio(
+            [str(tmp_path / "*")],
+            telemetry_descriptors=["test"],
+            payload_format=example_gen_pb2.FORMAT_PARQUET,
+            schema=schema,
+            raw_record_column_name="raw",
+        )
+        return reader.ArrowSchema().names
+
+    assert "raw" not in columns()
+    with tfx_patches.parquet_read():
+        assert "raw" in columns()
+
+
+@pytest.mark.parametrize(
+    ("patch", "module", "name"),
+    [
+        (tfx_patches.parquet_read, tfxio_utils, "make_tfxio"),
+        (tfx_patches.histograms_on_arrays, quantiles_util, "_get_bin_weights"),
+        (tfx_patches.histograms_on_arrays, quantiles_util, "generate_equi_width_histogram"),
+        (tfx_patches.sources_by_set, graph_tools, "_retrieve_source_keys"),
+    ],
+)
+def test_theirs_is_there_again_afterwards(patch, module, name):
+    before = getattr(module, name)
+    with patch():
+        assert getattr(module, name) is not before
+    assert getattr(module, name) is before
+
+
+def test_columns_that_an_analyzer_depends_on_are_those_that_tf_transform_finds():
+    with tf.Graph().as_default() as graph:
+        inputs = {
+            "a": tf.compat.v1.placeholder(tf.float32, [None, 1]),
+            "b": tf.compat.v1.sparse_placeholder(tf.float32, [None, None]),
+            "c": tf.compat.v1.placeholder(tf.float32, [None, 1]),
+        }
+        for tensors in ([inputs["a"] + 1], [inputs["b"].values * 2, inputs["a"]], [tf.constant(1.0)], []):
+            theirs = graph_tools._retrieve_source_keys(tensors, inputs)
+            assert tfx_patches.source_keys(tensors, inputs) == theirs
+        assert graph is tf.compat.v1.get_default_graph()
