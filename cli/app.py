@@ -33,7 +33,7 @@ from kubetfx.cli.report_commands import app as report_app
 from kubetfx.cli.serve_commands import app as serve_app
 from kubetfx.cli.version_commands import app as version_app
 from kubetfx.config.pipeline import PipelineConfig
-from kubetfx.errors import KubetfxError, NodeFailedError, NotBlessedError, RunFailedError, RunLeftError, UsageError
+from kubetfx.errors import KubetfxError, NodeFailedError, NotBlessedError, UsageError
 from kubetfx.pipeline.interruption import interrupt_once
 from kubetfx.redirection import logged_to
 from kubetfx.version import own_version
@@ -287,8 +287,8 @@ def _details(error: KubetfxError) -> dict[str, Any]:
         details["report"] = str(error.report_path)
     if isinstance(error, NodeFailedError):
         details |= {"node": error.node_id, "log": str(error.log_path)}
-    if isinstance(error, NotBlessedError | RunFailedError | RunLeftError):
-        details["run"] = error.run
+    if run := getattr(error, "run", None):
+        details["run"] = run
     return details
 
 

@@ -33,7 +33,14 @@ _output = Output("human")
 
 
 def open_output(format: Format) -> Output:
-    """The running command's output. Each command opens it once, first."""
+    """Make the running command's output. Each command calls it once, first.
+
+    Args:
+        format: of the option `--format`.
+
+    Returns:
+        The output, which `current_output` returns from then on.
+    """
     global _output  # noqa: PLW0603
     _output = Output(format)
     return _output
@@ -45,7 +52,14 @@ def current_output() -> Output:
 
 
 def load(path: Path, overrides: list[str] | None) -> PipelineConfig:
-    """Read a config.
+    """Read the config of a command.
+
+    Args:
+        path: of pipeline.yaml.
+        overrides: values of the option `--set`, each `dotted.key=value`.
+
+    Returns:
+        The checked config.
 
     Raises:
         ConfigError: see `load_config`.
@@ -89,7 +103,11 @@ def shown_metrics(config: PipelineConfig, found: Iterable[Mapping[str, float]], 
 
 
 def shown(path: Location) -> str:
-    """Relative to where the user is, when that is shorter."""
+    """Return a path as people read it: relative to the working directory, where that is shorter.
+
+    Args:
+        path: a path, or a place in a bucket.
+    """
     if not isinstance(path, Path):
         return str(path)
     relative = os.path.relpath(path)

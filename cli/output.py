@@ -32,7 +32,13 @@ class Output(Console):
         self._data = RichConsole(highlight=False, width=None if sys.stdout.isatty() else _WIDTH_OF_PIPES)
 
     def error(self, message: str, *, exit_code: int, details: Mapping[str, Any] | None = None) -> None:
-        """Why the command fails."""
+        """Print why the command fails.
+
+        Args:
+            message: what is wrong, what was received, and what to do; further lines are details.
+            exit_code: that the command is going to end with.
+            details: more keys of the JSON document.
+        """
         self.end()
         if self.format == "json":
             self.document({"error": {"message": message, "exit_code": exit_code, **(details or {})}})
@@ -43,7 +49,13 @@ class Output(Console):
                 self._talk.print(escape(rest), soft_wrap=True)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None) -> None:
-        """Rows of data on stdout. Columns whose name ends in a space are aligned to the right."""
+        """Print rows of data to stdout.
+
+        Args:
+            columns: their headings; those that end in a space are aligned to the right.
+            rows: a cell per column each.
+            title: printed above the table.
+        """
         if title:
             self._data.print(f"\n[bold]{escape(title)}[/]")
         table = Table(box=None, pad_edge=False)
@@ -54,11 +66,19 @@ class Output(Console):
         self._data.print(table)
 
     def text(self, text: str) -> None:
-        """Data on stdout, as it is."""
+        """Print data to stdout.
+
+        Args:
+            text: printed as it is.
+        """
         self._data.out(text, highlight=False)
 
     def document(self, document: Any) -> None:
-        """The one JSON document of `--format json`. NaN and infinity, which JSON lacks, become null."""
+        """Print the one JSON document of `--format json`.
+
+        Args:
+            document: of dicts, lists, texts and numbers. NaN and infinity, which JSON lacks, become null.
+        """
         self._data.out(json.dumps(_finite(document), indent=2, ensure_ascii=False, allow_nan=False), highlight=False)
 
 

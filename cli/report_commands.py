@@ -84,7 +84,7 @@ def runs(config: ConfigPath, overrides: Overrides = None, format: FormatOption =
     """List the runs with their metrics, versions and time, the newest first."""
     output = open_output(format)
     pipeline_config = load(config, overrides)
-    records = run_record.read_all(pipeline_config.workspace_path)
+    records = list(run_record.read_all(pipeline_config.workspace_path))
     if format == "json":
         output.document({"runs": [_as_document(record, pipeline_config) for record in records]})
         return

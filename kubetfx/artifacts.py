@@ -11,15 +11,15 @@ SCHEMA = "schema.pbtxt"
 METRICS_FILE = "metrics.json"
 """The figures of a run for machines, in its report and in its folder."""
 
-EXTRA = Path("assets.extra")
+_EXTRA = Path("assets.extra")
 """Folder of a SavedModel that is reserved for others, and that TensorFlow Serving leaves alone."""
-MODEL_FACTS = EXTRA / "kubetfx.json"
+MODEL_FACTS = _EXTRA / "kubetfx.json"
 """What a model's graph does not say: its label, its classes, its columns (serving/model_facts.py)."""
-REQUEST = EXTRA / "request.json"
+REQUEST = _EXTRA / "request.json"
 """A body for the REST API's `:predict`, with one real row."""
-PUSH_RECORD = EXTRA / "push.json"
+PUSH_RECORD = _EXTRA / "push.json"
 """Where a pushed version comes from (components/push/push_directory.py)."""
-WARMUP_REQUESTS = EXTRA / "tf_serving_warmup_requests"
+WARMUP_REQUESTS = _EXTRA / "tf_serving_warmup_requests"
 """Requests that TensorFlow Serving replays before a version answers."""
 
 BYTES_SUFFIX = "_bytes"
@@ -30,11 +30,15 @@ IMAGE_PATH = "path"
 """Column of a table that says where an image is, and feature of an image's tf.Example."""
 
 
-def split_folder(split: str) -> str:
-    """Folder of a split in an examples or statistics artifact."""
-    return f"Split-{split}"
-
-
 PIXELS = "pixels"
 """The network's input of an image: (batch, height, width, 3) float32, 0 to 255. Also its name in the signature
 `network`."""
+
+
+def split_folder(split: str) -> str:
+    """Return the folder of a split in an examples or statistics artifact.
+
+    Args:
+        split: its name, for example `train`.
+    """
+    return f"Split-{split}"

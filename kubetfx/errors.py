@@ -8,7 +8,7 @@
     ├── NodeFailedError       1  a node of the pipeline failed; carries its id and its log
     ├── AnomaliesError        3  the data has anomalies that the config says to stop at
     ├── NotBlessedError       4  the model missed a threshold; nothing was pushed
-    ├── TrainingError         1  the training went astray: the loss is not a number
+    ├── TrainingError         1  the training failed: the loss is not a number, there is no GPU, ...
     ├── PushError             1  the push could not be completed, or was withdrawn; what is served is unchanged
     ├── RequestError          1  a server refused a request, or could not be reached
     ├── StorageError          1  an object store refused a request, or could not be reached
@@ -40,7 +40,12 @@ class UsageError(KubetfxError):
 
 
 class ConfigError(UsageError):
-    """pipeline.yaml, or what overrides a value of it, is wrong. `faults` has one line per wrong key."""
+    """pipeline.yaml, or an override of one of its values, is wrong.
+
+    Args:
+        message: see above.
+        faults: one line per wrong key; they are printed below the message.
+    """
 
     def __init__(self, message: str, *, faults: Sequence[str] = ()) -> None:
         super().__init__("\n".join([message, *(f"  {fault}" for fault in faults)]))
@@ -56,7 +61,13 @@ class CompileError(UsageError):
 
 
 class NodeFailedError(KubetfxError):
-    """A node failed. `log_path` holds everything that it wrote."""
+    """A node failed.
+
+    Args:
+        node_id: of the node.
+        reason: the error that the node raised, in one line.
+        log_path: file with everything that the node wrote.
+    """
 
     def __init__(self, node_id: str, reason: str, *, log_path: Path) -> None:
         super().__init__(f"{node_id} failed: {reason}")
@@ -70,18 +81,27 @@ class AnomaliesError(KubetfxError):
     exit_code = 3
 
 
-class NotBlessedError(KubetfxError):
-    """The model missed a threshold. `run` is the run's JSON document."""
+class _RunError(KubetfxError):
+    """A run did not end as it should.
 
-    exit_code = 4
+    Args:
+        message: see above.
+        run: the run's JSON document, as `--format json` prints it.
+    """
 
     def __init__(self, message: str, *, run: dict[str, Any]) -> None:
         super().__init__(message)
         self.run = run
 
 
+class NotBlessedError(_RunError):
+    """The model missed a threshold. `run` is the run's JSON document."""
+
+    exit_code = 4
+
+
 class TrainingError(KubetfxError):
-    """The training went astray."""
+    """The training failed: its loss is not a number, or there is no GPU where one is required."""
 
 
 class PushError(KubetfxError):
@@ -89,7 +109,13 @@ class PushError(KubetfxError):
 
 
 class RequestError(KubetfxError):
-    """A server refused a request, or could not be reached. `code` is the status, as gRPC names it."""
+    """A server refused a request, or could not be reached.
+
+    Args:
+        address: of the server.
+        reason: in the server's words.
+        code: the status, as gRPC names it.
+    """
 
     def __init__(self, address: str, reason: str, *, code: IntEnum) -> None:
         super().__init__(f"{address} answered {code.name}: {reason}")
@@ -105,19 +131,11 @@ class KubeflowError(KubetfxError):
     """Kubeflow Pipelines cannot be reached, or refuses what it is asked."""
 
 
-class RunFailedError(KubetfxError):
+class RunFailedError(_RunError):
     """A run on Kubeflow failed. `run` is the run's JSON document."""
 
-    def __init__(self, message: str, *, run: dict[str, Any]) -> None:
-        super().__init__(message)
-        self.run = run
 
-
-class RunLeftError(KubetfxError):
+class RunLeftError(_RunError):
     """A run on Kubeflow is no longer followed, and goes on. `run` is the run's JSON document."""
 
     exit_code = 130
-
-    def __init__(self, message: str, *, run: dict[str, Any]) -> None:
-        super().__init__(message)
-        self.run = run

@@ -15,6 +15,8 @@ from rich.markup import escape
 from rich.progress import Progress as RichProgress
 from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from kubetfx.redirection import is_descriptor
+
 _STATE_STYLES = {
     "done": "green",
     "cached": "cyan",
@@ -98,7 +100,11 @@ Progress = Callable[[Event], None]
 
 
 def silent(event: Event) -> None:
-    """Show nothing."""
+    """Show nothing.
+
+    Args:
+        event: is ignored.
+    """
 
 
 class Console:
@@ -131,17 +137,33 @@ class Console:
                 self._talk.print(line, soft_wrap=True)
 
     def say(self, message: str, *, style: str | None = None) -> None:
-        """A line of talk."""
+        """Print a line.
+
+        Args:
+            message: printed as it is; markup in it is not interpreted.
+            style: as rich names it, for example `yellow`.
+        """
         self._talk.print(escape(message), style=style, soft_wrap=True)
 
     def begin(self, label: str) -> None:
-        """Something takes a while: a spinner on a terminal, a line elsewhere."""
+        """Show that something takes a while: by a spinner on a terminal, by a line elsewhere.
+
+        Args:
+            label: what is being done.
+        """
         self._spin(label)
         if self._spinner is None:
             self.say(str(Begin(label)))
 
     def update(self, label: str) -> bool:
-        """Say how far it is. False: there is no spinner to say it in."""
+        """Change what the spinner says.
+
+        Args:
+            label: how far the work is.
+
+        Returns:
+            Whether there is a spinner; otherwise nothing was shown.
+        """
         if self._spinner is None:
             return False
         for task in self._spinner.task_ids:
@@ -173,11 +195,7 @@ class Console:
 
 def _standard_error() -> TextIO:
     """Standard error under another descriptor than 2, which a run points at the log of each node."""
-    try:
-        is_descriptor = sys.stderr.fileno() == 2
-    except (OSError, AttributeError):  # a notebook's, or none
-        return sys.stderr
-    if not is_descriptor:
+    if not is_descriptor(sys.stderr):
         return sys.stderr
     return os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8", errors="replace")
 

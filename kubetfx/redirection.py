@@ -12,9 +12,13 @@ from typing import Any, TextIO
 
 @contextlib.contextmanager
 def logged_to(path: Path) -> Iterator[None]:
-    """Send file descriptors 1 and 2 to a file, and with them whatever TensorFlow's C++ and Beam's workers write.
+    """Send file descriptors 1 and 2 to a file, and with them all that TensorFlow's C++ and Beam's workers write.
 
-    In a notebook `sys.stdout`, `sys.stderr` and handlers of logs are no descriptors; they are sent there too.
+    In a notebook `sys.stdout`, `sys.stderr` and handlers of logs do not write to these descriptors; they are sent to
+    the file too.
+
+    Args:
+        path: of the file, to which the output is added.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -36,7 +40,7 @@ def logged_to(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _streams_are_descriptors() -> Iterator[None]:
-    if _is_descriptor(sys.stderr):
+    if is_descriptor(sys.stderr):
         yield
         return
     before = (sys.stdout, sys.stderr)
@@ -48,7 +52,12 @@ def _streams_are_descriptors() -> Iterator[None]:
         yield
 
 
-def _is_descriptor(stream: TextIO) -> bool:
+def is_descriptor(stream: TextIO) -> bool:
+    """Return whether a stream writes to file descriptor 2.
+
+    Args:
+        stream: `sys.stderr`, which in a notebook writes to its cell, or is None.
+    """
     try:
         return stream.fileno() == 2
     except (OSError, AttributeError):

@@ -103,7 +103,16 @@ def now() -> str:
 
 
 def begin(config: PipelineConfig, *, run_id: str, command: Sequence[str]) -> RunRecord:
-    """A record of a run that starts now."""
+    """Make the record of a run that starts now.
+
+    Args:
+        config: of the pipeline.
+        run_id: begins with the time, so that ids sort by it.
+        command: with which the run was started, its words; empty for a run from Python.
+
+    Returns:
+        The record, which is not written yet.
+    """
     return RunRecord(
         run_id=run_id,
         name=config.name,
@@ -123,29 +132,58 @@ def begin(config: PipelineConfig, *, run_id: str, command: Sequence[str]) -> Run
 
 
 def end_state(error: BaseException) -> RunState:
-    """How a run ends that an exception ended."""
+    """Return the state of a run that an exception ended.
+
+    Args:
+        error: the exception.
+    """
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
     return "stopped_by_anomalies" if isinstance(error, AnomaliesError) else "failed"
 
 
 def ended(record: RunRecord, state: RunState, *, seconds: float, **fields: Any) -> RunRecord:
-    """The record of a run that is over."""
+    """End a record now.
+
+    Args:
+        record: of a run that is over.
+        state: how it ended.
+        seconds: that it took.
+        fields: others of the record to set.
+
+    Returns:
+        A changed copy.
+    """
     return record.model_copy(update={"state": state, "ended_at": now(), "seconds": round(seconds, 3), **fields})
 
 
 def run_folder(workspace: Path, run_id: str) -> Path:
-    """Folder of a run's record and report."""
+    """Return the folder of a run's record and report.
+
+    Args:
+        workspace: of the pipeline.
+        run_id: of the run.
+    """
     return workspace / FOLDER / run_id
 
 
 def write(workspace: Path, record: RunRecord) -> None:
-    """Write the record, whole or not at all."""
+    """Write a record into its run's folder, whole or not at all.
+
+    Args:
+        workspace: of the pipeline.
+        record: replaces what is there.
+    """
     write_text(run_folder(workspace, record.run_id) / RECORD, record.model_dump_json(indent=1))
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file aside and rename it."""
+    """Write a file whole or not at all: aside first, and then renamed.
+
+    Args:
+        path: of the file; folders on the way to it are made.
+        text: its content.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -156,37 +194,54 @@ def write_text(path: Path, text: str) -> None:
 
 
 def has_records(folder: Path) -> bool:
-    """Whether a folder is a workspace with runs."""
+    """Return whether a folder is a workspace with runs.
+
+    Args:
+        folder: need not exist.
+    """
     return any((folder / FOLDER).glob(f"*/{RECORD}"))
 
 
-def read_all(workspace: Path) -> list[RunRecord]:
-    """Every run of the workspace, the newest first; without those that another version of kubetfx wrote otherwise."""
-    return list(iterate(workspace))
+def read_all(workspace: Path) -> Iterator[RunRecord]:
+    """Read the records of a workspace, the newest first.
 
+    Args:
+        workspace: of the pipeline.
 
-def iterate(workspace: Path) -> Iterator[RunRecord]:
-    """The runs of `read_all`, read one by one."""
+    Yields:
+        A record per run, without those that another version of kubetfx wrote in another form.
+    """
     for path in sorted((workspace / FOLDER).glob(f"*/{RECORD}"), reverse=True):
         with contextlib.suppress(OSError, ValidationError):
             yield RunRecord.model_validate_json(path.read_text(encoding="utf-8"))
 
 
 def end_killed(workspace: Path) -> None:
-    """End the record of the newest run where that was killed before it could; only for who holds the workspace."""
-    newest = next(iterate(workspace), None)
+    """End the record of the newest run, if the process was killed before it could do so.
+
+    Args:
+        workspace: of the pipeline; the caller holds its lock, so no run is going on.
+    """
+    newest = next(read_all(workspace), None)
     if newest and newest.state == "running":
         write(workspace, newest.model_copy(update={"state": "interrupted", "error": KILLED}))
         (run_folder(workspace, newest.run_id) / REPORT).unlink(missing_ok=True)
 
 
 def find(workspace: Path, run_id: str | None) -> RunRecord:
-    """A run by its id, or by the beginning of it; None: the newest.
+    """Find a run.
+
+    Args:
+        workspace: of the pipeline.
+        run_id: its id, or the beginning of it. None: the newest run.
+
+    Returns:
+        The run's record.
 
     Raises:
         UsageError: there is no such run, or several begin so.
     """
-    records = read_all(workspace)
+    records = list(read_all(workspace))
     if not records:
         raise UsageError(
             f"No run has been recorded yet. Received: the workspace {workspace}. Start one: kubetfx run CONFIG"

@@ -18,48 +18,21 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from kubetfx.errors import StorageError
+from kubetfx.storage_errors import explain
 
-SCHEMES = ("s3", "gs")
+_SCHEMES = ("s3", "gs")
 
-CONNECT_SECONDS = 5.0
-ATTEMPTS = 3
+_CONNECT_SECONDS = 5.0
+_ATTEMPTS = 3
 """Of each request to S3; a refused connection is reported after about a second."""
 GCS_RETRY_SECONDS = 10
 """What Google's client spends on trying again."""
-BUFFER_BYTES = 2**20
+_BUFFER_BYTES = 2**20
 """What a reader of small pieces fetches at once."""
-COPY_BYTES = 8 * 2**20
+_COPY_BYTES = 8 * 2**20
 
 _ENVIRONMENT = ("AWS_", "GOOGLE_", "CLOUDSDK_", "STORAGE_EMULATOR_HOST")
 """Beginnings of the variables that say how a store is reached."""
-
-_S3_ERROR = re.compile(r"AWS Error (\w+)(?: \(HTTP status (\d+)\))? during \w+ operation: (.*)", re.DOTALL)
-_GCS_ERROR = re.compile(r"google::cloud::Status\((\w+): (.*?)(?: error_info=.*)?\)?$", re.DOTALL)
-_NOT_FOUND = re.compile(r"No such (file or )?directory|Path does not exist|NO_SUCH_KEY|No such object")
-_NO_BUCKET = re.compile(
-    r"Status\(NOT_FOUND: .*bucket does not exist|Bucket '\S+' not found|InvalidBucketName", re.DOTALL
-)
-_REFUSED_CREDENTIALS = frozenset(
-    {
-        "EXPIRED_TOKEN",
-        "INCOMPLETE_SIGNATURE",
-        "INVALID_ACCESS_KEY_ID",
-        "INVALID_CLIENT_TOKEN_ID",
-        "INVALID_SIGNATURE",
-        "MISSING_AUTHENTICATION_TOKEN",
-        "REQUEST_EXPIRED",
-        "SIGNATURE_DOES_NOT_MATCH",
-        "UNRECOGNIZED_CLIENT",
-    }
-)
-_S3_CREDENTIALS = (
-    "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; for tasks on Kubeflow by "
-    "kubeflow.every_component.secrets, or give their service account a role."
-)
-_GCS_CREDENTIALS = (
-    "Set GOOGLE_APPLICATION_CREDENTIALS to a file of credentials, or run `gcloud auth application-default login`; for "
-    "tasks on Kubeflow mount the file by kubeflow.every_component.secrets, or give their service account an identity."
-)
 
 
 class ObjectInfo(NamedTuple):
@@ -130,7 +103,14 @@ class ObjectPath:
         )
 
     def glob(self, pattern: str) -> list["ObjectPath"]:
-        """Objects that match, in order. `*`, `?` and `[...]` stay within a folder, `**` is any number of folders."""
+        """Find objects by a pattern.
+
+        Args:
+            pattern: relative to this folder. `*`, `?` and `[...]` stay within a folder, `**` is any number of folders.
+
+        Returns:
+            The objects that match, in order.
+        """
         parts = pattern.split("/")
         plain = next((i for i, part in enumerate(parts[:-1]) if re.search(r"[*?\[]", part)), len(parts) - 1)
         start = self / "/".join(parts[:plain]) if plain else self
@@ -139,7 +119,11 @@ class ObjectPath:
         return sorted(path for path in found if _matches(path.relative_to(self).split("/"), parts))
 
     def relative_to(self, folder: "ObjectPath") -> str:
-        """The part below a folder that it is in."""
+        """Return the part of the path below a folder.
+
+        Args:
+            folder: that this object is in.
+        """
         return self.key.removeprefix(f"{folder.key}/")
 
     def open_file(self) -> Any:
@@ -150,7 +134,7 @@ class ObjectPath:
     def open_stream(self) -> Any:
         """Arrow's file for reading from start to end, in pieces however small."""
         with self._explained() as filesystem:
-            return filesystem.open_input_stream(self.key, compression=None, buffer_size=BUFFER_BYTES)
+            return filesystem.open_input_stream(self.key, compression=None, buffer_size=_BUFFER_BYTES)
 
     def open_output(self) -> Any:
         """Arrow's file for writing. It appears when it is closed, also after a failure: write what is small at once."""
@@ -171,26 +155,46 @@ class ObjectPath:
         return self.read_bytes().decode()
 
     def write_bytes(self, content: bytes) -> None:
-        """Write the object, or replace it, at once or not at all."""
+        """Write the object, or replace it, at once or not at all.
+
+        Args:
+            content: of the whole object.
+        """
         with self._explained(), self.open_output() as file:
             file.write(content)
 
     def write_text(self, text: str) -> None:
-        """Write the object in UTF-8, at once or not at all."""
+        """Write the object in UTF-8, or replace it, at once or not at all.
+
+        Args:
+            text: of the whole object.
+        """
         self.write_bytes(text.encode())
 
     def upload(self, path: Path) -> None:
-        """Write a file's content. A file that cannot be read to its end leaves a part of it here."""
+        """Write the object from a file. If the file cannot be read to its end, the object has a part of it.
+
+        Args:
+            path: of the file.
+        """
         with self._explained(), path.open("rb") as source, self.open_output() as target:
-            shutil.copyfileobj(source, target, COPY_BYTES)
+            shutil.copyfileobj(source, target, _COPY_BYTES)
 
     def download(self, path: Path) -> None:
-        """Write the object into a file."""
+        """Write the object into a file.
+
+        Args:
+            path: of the file, which is replaced.
+        """
         with self._explained(), self.open_file() as source, path.open("wb") as target:
-            shutil.copyfileobj(source, target, COPY_BYTES)
+            shutil.copyfileobj(source, target, _COPY_BYTES)
 
     def copy_to(self, target: "ObjectPath") -> None:
-        """Copy the object within the store."""
+        """Copy the object within the store.
+
+        Args:
+            target: in a bucket of the same store.
+        """
         with self._explained() as filesystem:
             filesystem.copy_file(self.key, target.key)
 
@@ -231,7 +235,8 @@ class ObjectPath:
             yield _file_system(self)
         except (OSError, ArrowException) as error:
             is_local = isinstance(error, OSError) and error.filename is not None
-            explained = None if is_local else _explain(str(error), self)
+            store = _store(self.scheme)
+            explained = None if is_local else explain(str(error), url=str(self), bucket=self.bucket, store=store)
             if explained is None:
                 raise
             raise explained from error
@@ -241,20 +246,30 @@ Location = Path | ObjectPath
 
 
 def is_url(text: str) -> bool:
-    """Whether a place is not on this machine."""
+    """Return whether a place is not on this machine.
+
+    Args:
+        text: a path or URL.
+    """
     return "://" in text
 
 
 def locate(text: str) -> Location:
-    """A place by its path or URL.
+    """Read a place from its path or URL.
+
+    Args:
+        text: a path, `s3://BUCKET/FOLDER` or `gs://BUCKET/FOLDER`.
+
+    Returns:
+        The place; nothing is looked up.
 
     Raises:
-        ValueError: there is no such scheme, or no bucket.
+        ValueError: the URL has another scheme, or no bucket.
     """
     if not is_url(text):
         return Path(text)
     scheme, _, rest = text.partition("://")
-    if scheme not in SCHEMES or not re.match(r"[A-Za-z0-9._-]+(/|$)", rest):
+    if scheme not in _SCHEMES or not re.match(r"[A-Za-z0-9._-]+(/|$)", rest):
         raise ValueError(
             f"a folder of this machine is needed, or s3://BUCKET/FOLDER, or gs://BUCKET/FOLDER. Received: {text}"
         )
@@ -262,7 +277,14 @@ def locate(text: str) -> Location:
 
 
 def list_files(folder: Location, pattern: str | None = None) -> Sequence[Location]:
-    """Files directly in a folder, or those that a glob in it matches, in order.
+    """List files directly in a folder, or those that a glob in it matches.
+
+    Args:
+        folder: where to look.
+        pattern: relative to the folder. None: all files.
+
+    Returns:
+        The files in order, without folders.
 
     Raises:
         OSError: the folder cannot be read.
@@ -277,6 +299,9 @@ def list_files(folder: Location, pattern: str | None = None) -> Sequence[Locatio
 def check_writable(folder: ObjectPath) -> None:
     """Write an object into a folder, and delete it again.
 
+    Args:
+        folder: in a bucket.
+
     Raises:
         StorageError: that is not possible.
     """
@@ -288,8 +313,12 @@ def check_writable(folder: ObjectPath) -> None:
 def copy_folder(source: Location, target: Path) -> None:
     """Copy a folder to this machine.
 
+    Args:
+        source: the folder.
+        target: is made; files in it are replaced.
+
     Raises:
-        OSError: it cannot be read, or the disk cannot be written.
+        OSError: the source cannot be read, or the disk cannot be written.
         StorageError: the object store cannot be read.
     """
     if isinstance(source, Path):
@@ -329,6 +358,13 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in sorted(os.environ.items()) if name.startswith(_ENVIRONMENT)}
 
 
+def _store(scheme: str) -> str:
+    """A store's name, for errors."""
+    if scheme == "s3":
+        return s3_endpoint() or "Amazon S3"
+    return os.environ.get("STORAGE_EMULATOR_HOST") or "Google Cloud Storage"
+
+
 def _file_system(path: ObjectPath) -> Any:
     """Arrow's file system for a bucket; another one when the environment has changed."""
     return _connect(path.scheme, path.bucket, tuple(environment().items()))
@@ -353,8 +389,8 @@ def _connect_to_s3(bucket: str) -> Any:
     return fs.S3FileSystem(
         endpoint_override=endpoint,
         region=region,
-        connect_timeout=CONNECT_SECONDS,
-        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
+        connect_timeout=_CONNECT_SECONDS,
+        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=_ATTEMPTS),
     )
 
 
@@ -369,65 +405,6 @@ def _connect_to_gcs() -> Any:
         return fs.GcsFileSystem(retry_time_limit=patience)
     url = urlsplit(emulator if is_url(emulator) else f"http://{emulator}")
     return fs.GcsFileSystem(anonymous=True, scheme=url.scheme, endpoint_override=url.netloc, retry_time_limit=patience)
-
-
-def _explain(text: str, path: ObjectPath) -> StorageError | FileNotFoundError | None:
-    """What went wrong at a store, by what its client says; None if it was not at the store."""
-    if _NO_BUCKET.search(text):
-        problem, remedy = _no_bucket(path)
-    elif _NOT_FOUND.search(text):
-        return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
-    elif match := _S3_ERROR.search(text):
-        problem, remedy = _explain_s3(match[1], match[2], " ".join(match[3].split()), path)
-    elif match := _GCS_ERROR.search(text):
-        problem, remedy = _explain_gcs(match[1], " ".join(match[2].split()), path)
-    else:
-        return None
-    return StorageError(f"{problem}. Received: {path}. {remedy}")
-
-
-def _no_bucket(path: ObjectPath) -> tuple[str, str]:
-    return f"There is no bucket {path.bucket!r} at {_store(path)}", "Create it, or correct its name."
-
-
-def _store(path: ObjectPath) -> str:
-    if path.scheme == "s3":
-        return s3_endpoint() or "Amazon S3"
-    return os.environ.get("STORAGE_EMULATOR_HOST") or "Google Cloud Storage"
-
-
-def _explain_s3(code: str, status: str | None, text: str, path: ObjectPath) -> tuple[str, str]:
-    store, text = _store(path), text.rstrip(".")
-    if code == "NO_SUCH_BUCKET":
-        return _no_bucket(path)
-    if code in _REFUSED_CREDENTIALS:
-        return f"{store} refuses the credentials ({text})", _S3_CREDENTIALS
-    if code == "ACCESS_DENIED":
-        return (
-            f"{store} denies access to the bucket {path.bucket!r}",
-            f"Grant the credentials leave to list, read and write there, or use others. {_S3_CREDENTIALS}",
-        )
-    if code in ("NETWORK_CONNECTION", "REQUEST_TIMEOUT"):
-        return (
-            f"{store} cannot be reached ({text})",
-            "Look at the network and at AWS_ENDPOINT_URL, which names a store that is not Amazon's.",
-        )
-    if status == "301":
-        return f"The bucket {path.bucket!r} is in another region", "Set AWS_REGION to it, or leave it unset."
-    return f"{store} answers {code}{f' ({status})' if status else ''}: {text}", "Try again."
-
-
-def _explain_gcs(code: str, text: str, path: ObjectPath) -> tuple[str, str]:
-    store = _store(path)
-    reason = (text.partition("with a last message of ")[2] or text).rstrip(".")
-    if "access token" in text or code == "UNAUTHENTICATED":
-        cause = reason.rpartition("The underlying error message was: ")[2]
-        return f"{store} finds no credentials that it takes ({cause})", _GCS_CREDENTIALS
-    if code == "PERMISSION_DENIED":
-        return f"{store} denies access to the bucket {path.bucket!r}", _GCS_CREDENTIALS
-    if code in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
-        return f"{store} cannot be reached ({reason})", "Look at the network."
-    return f"{store} answers {code}: {reason}", "Try again."
 
 
 def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:

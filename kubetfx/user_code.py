@@ -17,7 +17,7 @@ _FORMER_PACKAGES = ("components", "kubeflow", "models", "pipeline", "serving")
 
 @contextlib.contextmanager
 def importable(folder: Path) -> Iterator[None]:
-    """While it lasts, modules in a folder can be imported, and are read anew if they were imported before.
+    """Let modules in a folder be imported, and read them anew if they were imported before.
 
     The folder comes last on the path: nothing in it takes the place of an installed package.
 
@@ -39,11 +39,14 @@ def importable(folder: Path) -> Iterator[None]:
 
 
 def load_object(reference: str, *, key: str) -> Any:
-    """What a config names.
+    """Import an object that a config names.
 
     Args:
         reference: `module:attribute`.
         key: of the config that names it, for errors.
+
+    Returns:
+        The object.
 
     Raises:
         ConfigError: it is written otherwise, the module cannot be imported, or has no such attribute.

@@ -10,7 +10,10 @@ from kubetfx.errors import UsageError
 
 @contextlib.contextmanager
 def locked(workspace: Path) -> Iterator[None]:
-    """Keep a second run out of the workspace. The kernel releases the lock however the process ends.
+    """Keep a second run out of a workspace. The kernel releases the lock however the process ends.
+
+    Args:
+        workspace: is made if it does not exist.
 
     Raises:
         UsageError: another run is using it.

@@ -29,7 +29,7 @@ def find(statistics: Path) -> Previous:
     workspace = next(filter(run_record.has_records, statistics.parents[:-1]), None)
     if workspace is None:
         return Previous(missing_because="the records of earlier runs are in no place that this run sees")
-    for record in run_record.iterate(workspace):
+    for record in run_record.read_all(workspace):
         found = record.output("StatisticsGen", "statistics")
         if record.state in FINISHED and found and not _is_same(found, statistics):
             return Previous(record.run_id, found)

@@ -14,11 +14,14 @@ _TYPE_IN_PATH = re.compile(r"(function-|literal\[|dict\[|tuple\[|str$)")
 
 
 def describe_faults(error: ValidationError, root: type[BaseModel]) -> list[str]:
-    """One line per wrong key, with its dotted path, what is wrong, and what was received.
+    """Describe what is wrong with a configuration.
 
     Args:
         error: what pydantic raised.
         root: the model that was to be made; unknown keys are compared with its fields.
+
+    Returns:
+        One line per wrong key: its dotted path, what is wrong, and what was received.
     """
     return [_describe(dotted, faults, root) for dotted, faults in _by_path(error.errors()).items()]
 
@@ -69,7 +72,11 @@ def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 def kind_of(value: object) -> str:
-    """What a value of YAML is, for people."""
+    """Return what a value of YAML is, for people, for example `a list`.
+
+    Args:
+        value: as the YAML parser gives it.
+    """
     names = {
         dict: "a mapping",
         list: "a list",

@@ -24,7 +24,7 @@ COMPONENTS = (
 """Ids of the nodes that `pipeline/definition.py` puts together; which ExampleGen it is goes by `data.format`."""
 
 
-LIGHT_GROUPS = (
+_LIGHT_GROUPS = (
     ("StatisticsGen", "SchemaGen", "ExampleValidator", "AnomalyGate"),
     ("ServedModelResolver", "Evaluator", "Pusher", "Report"),
 )
@@ -65,13 +65,13 @@ def _absolute_path(value: str) -> str:
     return value
 
 
-Cpu = Annotated[str, BeforeValidator(_as_text), _quantity(r"[0-9]*\.?[0-9]+|[0-9]+m", "4, 0.5 or 500m")]
+_Cpu = Annotated[str, BeforeValidator(_as_text), _quantity(r"[0-9]*\.?[0-9]+|[0-9]+m", "4, 0.5 or 500m")]
 
 
-Memory = Annotated[str, BeforeValidator(_as_text), _quantity(r"[0-9]+(Ki|[MGTPE]i?)?", "16Gi, 500Mi or 2G")]
+_Memory = Annotated[str, BeforeValidator(_as_text), _quantity(r"[0-9]+(Ki|[MGTPE]i?)?", "16Gi, 500Mi or 2G")]
 
 
-AbsolutePath = Annotated[str, AfterValidator(_absolute_path)]
+_AbsolutePath = Annotated[str, AfterValidator(_absolute_path)]
 
 
 class Retries(Section):
@@ -100,9 +100,9 @@ class Gpu(Section):
 class Requests(Section):
     """What the scheduler sets aside, where that is less than the limit."""
 
-    cpu: Cpu | None = None
+    cpu: _Cpu | None = None
     """Cores, for example `2` or `500m`."""
-    memory: Memory | None = None
+    memory: _Memory | None = None
     """Bytes, for example `4Gi`."""
 
 
@@ -134,7 +134,7 @@ class VolumeClaim(Section):
 
     claim: str
     """Name of the PersistentVolumeClaim."""
-    mount_path: AbsolutePath
+    mount_path: _AbsolutePath
     """Where it appears in the container."""
     sub_path: str = ""
     """Folder of the volume to mount. Empty: its root."""
@@ -147,7 +147,7 @@ class ConfigSource(Section):
     """Name of the Secret or ConfigMap."""
     env: dict[str, str] = {}
     """Environment variable by key of the Secret or ConfigMap, for example `{accesskey: AWS_ACCESS_KEY_ID}`."""
-    mount_path: AbsolutePath | None = None
+    mount_path: _AbsolutePath | None = None
     """Folder in which each key appears as a file."""
     optional: bool = False
     """true: the pod also starts where there is no such Secret or ConfigMap."""
@@ -162,9 +162,9 @@ class ConfigSource(Section):
 class TaskConfig(Section):
     """What a task's pod is like, and how the task is run. Sizes are Kubernetes quantities."""
 
-    cpu: Cpu | None = None
+    cpu: _Cpu | None = None
     """Cores at most, for example `4` or `500m`; as many are set aside unless `requests` says less."""
-    memory: Memory | None = None
+    memory: _Memory | None = None
     """Bytes at most, for example `16Gi`; as many are set aside unless `requests` says less."""
     requests: Requests = Requests()
     """What is set aside, where it is less than the limit."""
@@ -174,7 +174,7 @@ class TaskConfig(Section):
     """Labels that the node must have."""
     tolerations: tuple[Toleration, ...] = ()
     """Taints that the pod tolerates."""
-    shared_memory: Memory | None = None
+    shared_memory: _Memory | None = None
     """Size of /dev/shm, which is 64 MiB otherwise: too little for NCCL between several GPUs."""
     volumes: tuple[VolumeClaim, ...] = ()
     """Persistent volume claims to mount, for example the one that holds the data."""
@@ -249,7 +249,7 @@ class KubeflowConfig(Section):
     def fused_groups(self) -> tuple[tuple[str, ...], ...]:
         """Groups of components that share a task."""
         if self.fuse == "light":
-            return LIGHT_GROUPS
+            return _LIGHT_GROUPS
         return () if self.fuse == "none" else self.fuse
 
     def of_component(self, component: str) -> TaskConfig:

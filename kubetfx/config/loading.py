@@ -48,7 +48,11 @@ def load_config(
 
 
 def as_config(source: PipelineConfig | str | Path | Mapping[str, Any]) -> PipelineConfig:
-    """A config, or what `load_config` takes."""
+    """Return a config as it is, and load it from anything else.
+
+    Args:
+        source: a config, or what `load_config` takes.
+    """
     return source if isinstance(source, PipelineConfig) else load_config(source)
 
 

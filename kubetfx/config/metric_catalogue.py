@@ -12,7 +12,7 @@ from typing import Literal
 
 Task = Literal["classification", "regression"]
 Better = Literal["higher", "lower"]
-Need = Literal["images", "top_k", "changed_images"]
+_Need = Literal["images", "top_k", "changed_images"]
 """What a metric takes besides labels and predictions. `images`: a model of images. `top_k`: `model.top_k`.
 `changed_images`: predictions for changed images beside those for the images as they are."""
 
@@ -35,7 +35,7 @@ class Description:
     better: Better = "higher"
     bounds: tuple[float, float] = (0.0, 1.0)
     """Lowest and highest value that it can have."""
-    needs: frozenset[Need] = frozenset()
+    needs: frozenset[_Need] = frozenset()
     of_each_class: bool = False
     """Whether it is of one class against the rest: of the second class where there are two, and the mean over the
     classes that have rows where there are more."""
@@ -93,7 +93,7 @@ CATALOGUE: Mapping[str, Description] = {
 
 
 def names_for(task: Task, *, is_image: bool = False) -> tuple[str, ...]:
-    """The metrics that are computed for a task unless the config names others.
+    """Return the metrics that are computed for a task unless the config names others.
 
     Args:
         task: of the model.
@@ -107,7 +107,14 @@ def names_for(task: Task, *, is_image: bool = False) -> tuple[str, ...]:
 
 
 def describe(name: str) -> Description | None:
-    """The description of one of our metrics, those of the robustness check among them; None for any other name."""
+    """Describe a metric of kubetfx, one of the robustness check included.
+
+    Args:
+        name: of the metric.
+
+    Returns:
+        None for any other name, such as that of a metric of the user's own.
+    """
     if name.startswith(ROBUSTNESS_PREFIX):
         return Description(
             name=name,
@@ -121,12 +128,20 @@ def describe(name: str) -> Description | None:
 
 
 def is_reference(name: str) -> bool:
-    """Whether a name is `module:attribute`, a metric of the user's own."""
+    """Return whether a name is `module:attribute`, that of a metric of the user's own.
+
+    Args:
+        name: as pipeline.yaml has it.
+    """
     return _REFERENCE.fullmatch(name) is not None
 
 
 def label_of(name: str) -> str:
-    """A metric's name for people: `auc_precision_recall` is `AUC (precision-recall)`."""
+    """Return a metric's name for people: `auc_precision_recall` is `AUC (precision-recall)`.
+
+    Args:
+        name: of any metric. For one of the user's own, the label is made of the name.
+    """
     if name in CATALOGUE:
         return CATALOGUE[name].label
     if name.startswith(ROBUSTNESS_PREFIX):
@@ -136,7 +151,7 @@ def label_of(name: str) -> str:
 
 
 def better_of(name: str, known: Mapping[str, Better] | None = None) -> Better:
-    """Which values of a metric are better.
+    """Return which values of a metric are better; `higher` if nothing says so.
 
     Args:
         name: of the metric.
@@ -147,5 +162,11 @@ def better_of(name: str, known: Mapping[str, Better] | None = None) -> Better:
 
 
 def worsening(value: float, reference: float, better: Better) -> float:
-    """How much worse a value of a metric is than another one; negative where it is better."""
+    """Return how much worse a value of a metric is than another one; negative where it is better.
+
+    Args:
+        value: in the metric's own unit.
+        reference: the other one.
+        better: which values of the metric are better.
+    """
     return reference - value if better == "higher" else value - reference

@@ -14,11 +14,14 @@ _NOT_A_PATH = ("imagenet", "none")
 
 
 def with_absolute_paths(document: Mapping[str, Any], *, folder: Path) -> dict[str, Any]:
-    """The sections of a pipeline before they are checked; values that are not text are left for the check to refuse.
+    """Make the paths of a pipeline absolute, and fill in their defaults, before the sections are checked.
 
     Args:
-        document: sections by name, each a dictionary or a `Section`.
+        document: sections by name, each a dictionary or a `Section`. Values that are not text are left for the check.
         folder: where relative paths start.
+
+    Returns:
+        A copy of the document.
 
     Raises:
         ConfigError: a path is a URL where none can be, or a URL that cannot be read.

@@ -33,7 +33,12 @@ class Section(BaseModel):
 
 
 def nearest(name: str, candidates: Sequence[str]) -> str:
-    """` Did you mean 'x'?` for the candidate that is most like the name; empty if none is."""
+    """Return ` Did you mean 'x'?` for the candidate that is most like a name; empty if none is.
+
+    Args:
+        name: what was written.
+        candidates: what could have been meant.
+    """
     lowered = {candidate.lower(): candidate for candidate in candidates}
     matches = difflib.get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.5)
     return f" Did you mean {lowered[matches[0]]!r}?" if matches else ""

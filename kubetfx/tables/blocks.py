@@ -20,7 +20,7 @@ from kubetfx.tables.csv_rows import careful_rows, count_rows, is_decoded
 from kubetfx.tables.files import Format, check_names
 
 CSV_BLOCK_BYTES = 4 * 2**20
-READ_BYTES = 2**20
+_READ_BYTES = 2**20
 """Of a column of a Parquet file at a time."""
 
 
@@ -80,7 +80,15 @@ class Rows:
 
 
 def column_types(path: str, file_format: Format, dialect: Dialect) -> dict[str, pa.DataType]:
-    """The columns of a file; those of a CSV file are text.
+    """Read the columns of a file.
+
+    Args:
+        path: the file, on this machine or in a bucket.
+        file_format: what it is.
+        dialect: of a CSV file.
+
+    Returns:
+        Types by name, in the file's order; the columns of a CSV file are text.
 
     Raises:
         DataError: the file cannot be read, or two columns have one name.
@@ -103,7 +111,10 @@ def segments(path: str, file_format: Format, dialect: Dialect, *, first_block: i
         file_format: what it is.
         dialect: of a CSV file.
         first_block: number of its first block.
-        cut: how, if it is a Parquet file.
+        cut: how a Parquet file is cut.
+
+    Yields:
+        Segments, which together have every row once.
 
     Raises:
         DataError: the file cannot be read.
@@ -180,7 +191,7 @@ def _csv_blocks(path: str, dialect: Dialect, *, start: int) -> Iterator[tuple[in
 def read_blocks(
     segment: Segment, wanted: Sequence[int], dialect: Dialect, *, columns: Sequence[str], numbers: Sequence[str]
 ) -> Iterator[tuple[Block, Rows]]:
-    """The blocks of a segment, one after the other.
+    """Read blocks of a segment, one after the other.
 
     Args:
         segment: of `segments`.
@@ -189,8 +200,11 @@ def read_blocks(
         columns: to read.
         numbers: those of them that may be read as float64 where all their cells are numbers; otherwise text.
 
+    Yields:
+        Each wanted block, and its rows.
+
     Raises:
-        DataError: the file cannot be read, or is no longer what it was when it was cut.
+        DataError: the file cannot be read, or changed since it was cut.
     """
     try:
         if segment.format == "parquet":
@@ -205,7 +219,7 @@ def _read_parquet(segment: Segment, wanted: Sequence[int], columns: Sequence[str
     ends = np.cumsum([block.num_rows for block in segment.blocks]).tolist()
     last = max((end for end, block in zip(ends, segment.blocks, strict=True) if block.number in wanted), default=0)
     batch_size = max(block.num_rows for block in segment.blocks)
-    with parquet_file.open_file(segment.path, buffer_size=READ_BYTES, pre_buffer=False) as file:
+    with parquet_file.open_file(segment.path, buffer_size=_READ_BYTES, pre_buffer=False) as file:
         batches = file.iter_batches(
             batch_size=batch_size, row_groups=list(segment.row_groups), columns=list(columns), use_threads=False
         )

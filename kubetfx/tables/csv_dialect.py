@@ -31,7 +31,15 @@ class Dialect:
 
     @classmethod
     def of(cls, path: str, missing_values: Sequence[str] = MISSING_VALUES) -> "Dialect":
-        """The dialect of a file: its name says whether tabs separate its cells."""
+        """Find out how a file is written.
+
+        Args:
+            path: of the file; its name says whether tabs separate the cells.
+            missing_values: cells that count as missing.
+
+        Returns:
+            The dialect.
+        """
         delimiter = "\t" if path.lower().endswith((".tsv", ".tsv.gz")) else ","
         return cls(delimiter, tuple(missing_values))
 
@@ -40,7 +48,7 @@ class Dialect:
         return pa_csv.ParseOptions(delimiter=self.delimiter, newlines_in_values=True)
 
     def convert_options(self, types: Mapping[str, pa.DataType], columns: Sequence[str]) -> pa_csv.ConvertOptions:
-        """Arrow's.
+        """Return Arrow's options for what the cells mean.
 
         Args:
             types: by column; Arrow guesses the others.
@@ -57,7 +65,11 @@ class Dialect:
         )
 
     def joined(self, cells: Sequence[str]) -> str:
-        """A row as a line of this dialect."""
+        """Return a row as a line of this dialect.
+
+        Args:
+            cells: with lone surrogates for bytes that are not of the encoding.
+        """
 
         text = io.StringIO()
         csv.writer(text, delimiter=self.delimiter, lineterminator="").writerow(cells)
@@ -65,12 +77,22 @@ class Dialect:
 
 
 def is_packed(path: str) -> bool:
-    """Whether a file is compressed by gzip, as its name says."""
+    """Return whether a file is compressed by gzip, as its name says.
+
+    Args:
+        path: of the file.
+    """
     return path.lower().endswith(".gz")
 
 
 def open_bytes(path: str) -> BinaryIO:
-    """The bytes of a file on this machine or in a bucket, unpacked.
+    """Open a file for reading its bytes, unpacked.
+
+    Args:
+        path: on this machine or in a bucket.
+
+    Returns:
+        The file, which is to be closed.
 
     Raises:
         OSError: it cannot be opened.

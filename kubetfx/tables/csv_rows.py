@@ -15,12 +15,15 @@ _NEWLINE, _RETURN, _QUOTE = b"\n"[0], b"\r"[0], b'"'[0]
 
 
 def count_rows(chunk: bytes, dialect: Dialect, *, is_end: bool) -> tuple[int, int]:
-    """Whole rows at the beginning of a chunk of CSV: how many, blank lines apart, and their bytes.
+    """Count the whole rows at the beginning of a chunk of CSV.
 
     Args:
         chunk: starts where a row does.
         dialect: of the file.
         is_end: whether the file ends with it.
+
+    Returns:
+        The number of rows without blank lines, and the bytes that rows and blank lines have.
     """
     ends = _plain_row_ends(chunk, dialect)
     if ends is None:
@@ -38,9 +41,16 @@ def count_rows(chunk: bytes, dialect: Dialect, *, is_end: bool) -> tuple[int, in
 
 
 def careful_rows(chunk: bytes, dialect: Dialect, *, encoding: str | None = None) -> Iterator[tuple[int, list[str]]]:
-    """Where each row ends, and its cells, whatever the quotes. A blank line has no cells.
+    """Parse rows, however they are quoted.
 
-    Bytes that are not of the encoding come as lone surrogates (PEP 383).
+    Args:
+        chunk: starts where a row does.
+        dialect: of the file.
+        encoding: of the bytes. Default: the dialect's.
+
+    Yields:
+        For each row the byte after it, and its cells; a blank line has none. Bytes that are not of the encoding become
+        lone surrogates (PEP 383).
     """
     end = 0
     encoding = encoding or dialect.encoding
@@ -57,7 +67,11 @@ def careful_rows(chunk: bytes, dialect: Dialect, *, encoding: str | None = None)
 
 
 def is_decoded(text: str) -> bool:
-    """Whether a cell of `careful_rows` was wholly of the encoding."""
+    """Return whether all bytes of a cell were of the encoding.
+
+    Args:
+        text: a cell of `careful_rows`.
+    """
     return text.isascii() or not any("\udc80" <= character <= "\udcff" for character in text)
 
 

@@ -26,23 +26,41 @@ class TableFiles:
 
 
 def suffix_of(name: str) -> str | None:
-    """The suffix that says the format, in the case in which it is written; None for other files."""
+    """Return the suffix of a file's name that says its format; None for other files.
+
+    Args:
+        name: of the file. The suffix is returned in the name's case.
+    """
     known = [suffix for suffixes in SUFFIXES.values() for suffix in suffixes if name.lower().endswith(suffix)]
     return name[-len(known[0]) :] if known else None
 
 
 def format_of(name: str) -> Format | None:
-    """The format that a name says; None for other files."""
+    """Return the format that a file's name says; None for other files.
+
+    Args:
+        name: of the file.
+    """
     return next((f for f, suffixes in SUFFIXES.items() if name.lower().endswith(suffixes)), None)
 
 
 def visible_names(folder: Location) -> list[str]:
-    """Names of the files in a folder, hidden ones left alone, in order."""
+    """Return the names of the files in a folder, in order, without hidden ones.
+
+    Args:
+        folder: on this machine or in a bucket.
+    """
     return [path.name for path in list_files(folder) if not path.name.startswith(".")]
 
 
 def find_table(path: Location) -> TableFiles:
-    """The file at a path, or all tables in the folder there.
+    """Find the files of a table.
+
+    Args:
+        path: of a file, or of a folder with files of one format.
+
+    Returns:
+        The file, or all tables in the folder.
 
     Raises:
         DataError: there is no such file or folder, its name says no format, or it holds both formats or none.
@@ -72,12 +90,20 @@ def _in_folder(folder: Location) -> TableFiles:
 
 
 def shown_names(names: Sequence[str]) -> str:
-    """The first few names, for an error."""
+    """Return the first five names, for an error.
+
+    Args:
+        names: of files; `nothing` if there is none.
+    """
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "") or "nothing"
 
 
 def check_names(names: Sequence[str], path: str) -> None:
     """Refuse a table in which two columns have one name.
+
+    Args:
+        names: of its columns.
+        path: of the table, for the error.
 
     Raises:
         DataError: it is such a table.

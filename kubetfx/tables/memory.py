@@ -21,7 +21,14 @@ Columns = Mapping[str, pa.ChunkedArray | list[Any]]
 
 
 def read_json(path: Path) -> Columns:
-    """The rows of a JSON file.
+    """Read the rows of a JSON file.
+
+    Args:
+        path: `.jsonl`: an object per line. Otherwise one document: a list of objects, one object, or the body of a REST
+            request with `instances`.
+
+    Returns:
+        The columns.
 
     Raises:
         DataError: the file cannot be read, or holds something else.
@@ -37,10 +44,13 @@ def read_json(path: Path) -> Columns:
 
 
 def columns_of(rows: Any) -> Columns:
-    """The columns of rows.
+    """Make columns of rows.
 
     Args:
         rows: an Arrow table or record batch, a pandas frame, or a list of dicts, whose missing keys are missing cells.
+
+    Returns:
+        The columns by name, all of one length.
 
     Raises:
         DataError: it is something else, or has no rows.
@@ -98,12 +108,15 @@ def _of_series(series: Any) -> pa.ChunkedArray | list[Any]:
 
 
 def rows_of(columns: Columns, *, names: Sequence[str], numbers: Sequence[str]) -> Rows:
-    """Columns as one block of rows, in which each cell is one value.
+    """Make one block of columns, in which each cell is one value.
 
     Args:
         columns: that there are.
         names: of those to read.
         numbers: of those whose cells are numbers: true is 1 there, and elsewhere the text `true`.
+
+    Returns:
+        The rows; those with a cell that is not one value, or not a number where one is needed, are bad.
     """
     bad: dict[int, BadRow] = {}
     arrays: dict[str, Any] = {}

@@ -11,13 +11,24 @@ from kubetfx.storage import locate
 
 
 def open_file(path: str, **options: object) -> pq.ParquetFile:
-    """Arrow's reader of a file on this machine or in a bucket."""
+    """Return Arrow's reader of a Parquet file.
+
+    Args:
+        path: on this machine or in a bucket.
+        options: of `pyarrow.parquet.ParquetFile`.
+    """
     place = locate(path)
     return pq.ParquetFile(path if isinstance(place, Path) else place.open_file(), **options)
 
 
 def schema(path: str) -> pa.Schema:
-    """The columns of the file.
+    """Read the columns of a Parquet file.
+
+    Args:
+        path: on this machine or in a bucket.
+
+    Returns:
+        Arrow's schema.
 
     Raises:
         DataError: it is not a Parquet file.
@@ -33,6 +44,15 @@ def schema(path: str) -> pa.Schema:
 
 
 def stream(path: str, columns: Sequence[str], *, batch_rows: int) -> Iterator[pa.RecordBatch]:
-    """The rows of the file, so many at a time."""
+    """Read the rows of a Parquet file.
+
+    Args:
+        path: on this machine or in a bucket.
+        columns: to read.
+        batch_rows: rows at a time, at most.
+
+    Yields:
+        Batches with these columns.
+    """
     with open_file(path) as file:
         yield from file.iter_batches(batch_size=batch_rows, columns=list(columns))

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from kubetfx.errors import ConfigError, DataError
 
-DRIVERS = {
+_DRIVERS = {
     "postgresql": "adbc_driver_postgresql",
     "postgres": "adbc_driver_postgresql",
     "sqlite": "adbc_driver_sqlite",
@@ -62,15 +62,15 @@ def _address(url: str | None, url_variable: str | None) -> str:
 
 def _driver(address: str) -> Any:
     scheme = urlsplit(address).scheme.partition("+")[0]
-    if scheme not in DRIVERS:
+    if scheme not in _DRIVERS:
         raise ConfigError(
             f"data.source_options: there is no driver for {scheme or 'a URL without a scheme'}. Received: "
-            f"{_shown(address)}. Known: {', '.join(DRIVERS)}. Write a source of your own for another database."
+            f"{_shown(address)}. Known: {', '.join(_DRIVERS)}. Write a source of your own for another database."
         )
     try:
-        return importlib.import_module(f"{DRIVERS[scheme]}.dbapi")
+        return importlib.import_module(f"{_DRIVERS[scheme]}.dbapi")
     except ModuleNotFoundError as error:
-        package = DRIVERS[scheme].replace("_", "-")
+        package = _DRIVERS[scheme].replace("_", "-")
         raise ConfigError(
             f"data.source_options: the driver for {scheme} is not installed. Received: {_shown(address)}. Install it: "
             f"pip install {package} pyarrow"

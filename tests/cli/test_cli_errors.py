@@ -176,7 +176,7 @@ def test_every_error_stands_in_the_tree_with_its_exit_code():
     defined = {
         name: error.exit_code
         for name, error in vars(errors).items()
-        if isinstance(error, type) and issubclass(error, errors.KubetfxError)
+        if not name.startswith("_") and isinstance(error, type) and issubclass(error, errors.KubetfxError)
     }
 
     assert {name for name, _ in documented} == set(defined)
