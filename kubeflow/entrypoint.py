@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from kubetfx.errors import KubetfxError
+from kubetfx.errors import KubetfxError, root_cause
 from kubetfx.kubeflow.executor_io import ExecutorInput, clear_outputs
 from kubetfx.kubeflow.task_spec import TaskSpec
 from kubetfx.pipeline.spared_imports import spared_imports, uncollected
@@ -151,14 +151,6 @@ def _pod_message(message: str, *, exit_code: int, lines: Sequence[str]) -> bytes
             del shown[0]
             break
     return b"\n".join([reason, *shown])[:MAX_MESSAGE_BYTES]
-
-
-def root_cause(error: BaseException) -> str:
-    """The first line of the first cause: Beam wraps what went wrong."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0] if lines else ''}"
 
 
 def _end(exit_code: int) -> NoReturn:

@@ -1,8 +1,7 @@
 """What a task of a package is in the record of a run: the TFX nodes that it ran, with their outputs on this machine."""
 
 import json
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from kubetfx.kubeflow.emulator import TaskResult
 from kubetfx.kubeflow.executor_io import local_path
@@ -12,17 +11,17 @@ from kubetfx.run_record import NodeRecord
 
 
 class TaskRecords:
-    """Records of one run's tasks, in the order in which they end: each knows by which nodes its inputs were made."""
+    """Makes the records of one run, task by task in the order in which they end: each names who made its inputs."""
 
     def __init__(self) -> None:
         self._makers: dict[str, str] = {}
 
     def of(self, task: TaskResult, result: NodeResult) -> list[NodeRecord]:
-        """The records of a task: one a node; one for all where it failed, as nobody knows at which.
+        """Return the records of a task: one per node, or one for all if it failed, as it is not known at which.
 
         Args:
-            task: what ran.
-            result: how it ended.
+            task: that has ended.
+            result: the same with its time, its log and local paths.
         """
         spec = TaskSpec.from_argument(_argument(task, "--task"))
         if result.state == "failed" or spec.role == "driver":
@@ -48,12 +47,6 @@ class TaskRecords:
             artifacts = [made_here] if made_here else taken.get(slot, {}).get("artifacts", [])
             names = (str(artifact["name"]) for artifact in artifacts)
             yield from (self._makers[name] for name in names if name in self._makers)
-
-
-def metadata_of_examples(tasks: list[TaskResult]) -> Mapping[str, Any]:
-    """Properties of the rows that a run read, of whichever ExampleGen."""
-    found = (task.artifacts["examples"]["metadata"] for task in tasks if "examples" in task.artifacts)
-    return next(found, {})
 
 
 def _argument(task: TaskResult, name: str) -> str:

@@ -139,3 +139,15 @@ class RunLeftError(_RunError):
     """A run on Kubeflow is no longer followed, and goes on. `run` is the run's JSON document."""
 
     exit_code = 130
+
+
+def root_cause(error: BaseException) -> str:
+    """Return the type and the first line of the first cause: Beam and TFX's launcher wrap what went wrong.
+
+    Args:
+        error: that was caught.
+    """
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"

@@ -1,7 +1,7 @@
-"""Runs a pipeline on this machine: node by node, with TFX's cache, a log file a node, and resumption after a break.
+"""Runs a pipeline on this machine, node by node: with TFX's cache, a log file per node, and resumption after a break.
 
 TFX's own launcher executes each node and records it in ML Metadata. What TFX and TensorFlow write to the screen goes
-to the logs. What a pipeline consists of is pipeline/definition.py's.
+to the logs. pipeline/definition.py says what a pipeline consists of.
 """
 
 import contextlib
@@ -10,18 +10,16 @@ import gc
 import importlib
 import shutil
 import time
-import uuid
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+import traceback
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
-from kubetfx.components.push import push_directory
 from kubetfx.config.pipeline import PipelineConfig
-from kubetfx.errors import KubetfxError, NodeFailedError
+from kubetfx.errors import KubetfxError, NodeFailedError, root_cause
 from kubetfx.pipeline import compiled_pipeline
 from kubetfx.pipeline.code_digest import code_digest
-from kubetfx.pipeline.run_recorder import RunRecorder
-from kubetfx.pipeline.run_result import NodeResult, NodeState, ResultFolders, RunResult, summarize
+from kubetfx.pipeline.run_result import NodeResult, NodeState
+from kubetfx.pipeline.runner import Runner
 from kubetfx.pipeline.spared_imports import (
     deferred_tensorflow,
     imports_without_beam,
@@ -29,12 +27,10 @@ from kubetfx.pipeline.spared_imports import (
     tensorflow_is_needed,
     uncollected,
 )
-from kubetfx.progress import Begin, End, NodeBegins, NodeEnds, Progress, silent
+from kubetfx.progress import Begin, End, NodeBegins, NodeEnds
 from kubetfx.redirection import logged_to
 from kubetfx.run_record import RunRecord
 from kubetfx.storage import is_url
-from kubetfx.user_code import importable
-from kubetfx.workspace import locked
 
 if TYPE_CHECKING:  # importing TFX takes seconds, and the first line is to be on the screen before that
     from ml_metadata import MetadataStore
@@ -47,7 +43,7 @@ _MODULES_OF_DRIVERS = (
     "kubetfx.components.served_model_resolver",
     "kubetfx.components.pusher",
 )
-"""What a run imports in which every node comes from the cache."""
+"""What a run imports even if every node comes from the cache."""
 
 _MODULES_OF_RUNS = (
     "kubetfx.components.evaluation.evaluation",
@@ -56,17 +52,17 @@ _MODULES_OF_RUNS = (
     "kubetfx.models.training",
     "tfx.components.trainer.executor",
 )
-"""What nodes import when they are executed, besides what the pipeline is put together of."""
+"""What nodes import when they are executed, besides the components themselves."""
 
-CODE_DIGEST = "code_digest"
-"""File of the workspace that says which code the cached outputs are of."""
+_CODE_DIGEST = "code_digest"
+"""File of the workspace with the digest of the code that made the cached outputs."""
 
 
 def import_for_runs(config: PipelineConfig | None) -> None:
-    """Import what runs need, for a process that they are going to be forked from. Nothing of it is used.
+    """Import what runs need into the process that they are going to be forked from, without using any of it.
 
     Args:
-        config: of the first run; None where it has an error, and nothing is hidden.
+        config: of the first run; None if it has an error: then everything is imported that some run may need.
     """
     with _imports_for(config) if config else _imports_with_beam():
         for module in (
@@ -78,72 +74,24 @@ def import_for_runs(config: PipelineConfig | None) -> None:
             importlib.import_module(module)
 
 
-class LocalRunner:
-    """Runs a pipeline in the workspace of its config."""
+class LocalRunner(Runner):
+    """Runs a pipeline node by node in this process."""
 
-    def __init__(
-        self,
-        config: PipelineConfig,
-        *,
-        pipeline: "Pipeline | None" = None,
-        progress: Progress = silent,
-        command: Sequence[str] = (),
-    ) -> None:
-        """Prepare a run; nothing is written before `run`.
+    _store: "MetadataStore | None" = None
+    _code_digest = ""
 
-        Args:
-            config: of the pipeline.
-            pipeline: to run. Default: what the config describes.
-            progress: is given the events of the run.
-            command: that started it, for its record.
-        """
-        self._config = config
-        self._pipeline = pipeline
-        self._progress = progress
-        self._code_digest = ""
-        self._versions_before = push_directory.versions(config.push_path)
-        self._run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
-        self._log_folder = config.workspace_path / "logs" / self._run_id
-        self._recorder = RunRecorder(
-            config,
-            progress,
-            run_id=self._run_id,
-            log_folder=self._log_folder,
-            examples_properties=self._examples_properties,
-            command=command,
-        )
-        self._store: MetadataStore | None = None
-
-    def run(self) -> RunResult:
-        """Run every node that is not in the cache.
-
-        Raises:
-            NodeFailedError: a node failed; those before it are kept and the next run starts there.
-            AnomaliesError: the gate stopped the run.
-            UsageError: another run is using the workspace.
-            KeyboardInterrupt: passed on, after the interrupted node was cleaned up.
-        """
-        with locked(self._config.workspace_path), importable(self._config.folder):
-            self._log_folder.mkdir(parents=True)
-            return self._recorder.keep(self._run_nodes)
-
-    def _run_nodes(self) -> RunResult:
+    def _run_nodes(self) -> None:
         self._progress(Begin("Loading TFX"))
         with logged_to(self._log_folder / "startup.log"):
             self._store, pipeline = self._prepare()
         self._progress(End())
         nodes = [node.pipeline_node for node in pipeline.nodes]
         self._recorder.plan([node.node_info.id for node in nodes])
-        results = []
         for number, node in enumerate(nodes, start=1):
-            started = NodeBegins(number, len(nodes), node.node_info.id)
-            results.append(self._run_node(node, pipeline, self._store, started))
-        (self._config.workspace_path / CODE_DIGEST).write_text(self._code_digest)
-        with logged_to(self._log_folder / "summary.log"):
-            return self._summarize(results, self._store)
+            self._run_node(node, pipeline, self._store, NodeBegins(number, len(nodes), node.node_info.id))
+        (self._config.workspace_path / _CODE_DIGEST).write_text(self._code_digest)
 
     def _examples_properties(self, record: RunRecord) -> dict[str, Any]:
-        """Custom properties of the examples, which the report of a run that failed is made with."""
         folder = record.examples
         if self._store is None or folder is None:
             return {}
@@ -176,8 +124,10 @@ class LocalRunner:
         return store, pipeline
 
     def _compiled_before(self) -> "pipeline_pb2.Pipeline | None":
-        """The pipeline of the last run, if nothing that it is made of has changed. Then every node may be in the cache,
-        and TensorFlow is not imported until one is not."""
+        """Return the pipeline of the last run, if nothing that it is made of has changed.
+
+        Then every node may be in the cache, and TensorFlow is not imported until one is not.
+        """
         if any(is_url(path) for path in (self._config.data.path, str(self._config.push_path))):
             return None
         with deferred_tensorflow():
@@ -209,7 +159,7 @@ class LocalRunner:
 
     def _is_cache_of_this_code(self) -> bool:
         """TFX's cache knows the inputs and properties of a node, and not the code that it runs."""
-        path = self._config.workspace_path / CODE_DIGEST
+        path = self._config.workspace_path / _CODE_DIGEST
         if not path.is_file():
             path.write_text(self._code_digest)
         return path.read_text() == self._code_digest
@@ -229,54 +179,54 @@ class LocalRunner:
         if broken:
             store.put_executions(broken)
 
-    def _run_node(self, node: Any, pipeline: Any, store: "MetadataStore", begins: NodeBegins) -> NodeResult:
+    def _run_node(self, node: Any, pipeline: Any, store: "MetadataStore", begins: NodeBegins) -> None:
         node_id = begins.node_id
         log_path = self._log_folder / f"{node_id}.log"
         started = time.monotonic()
         self._progress(begins)
 
-        def result(state: NodeState, outputs: dict[str, list[str]] | None = None) -> NodeResult:
-            node_result = NodeResult(node_id, state, time.monotonic() - started, log_path, outputs or {})
-            self._progress(NodeEnds(begins.number, begins.total, node_id, state, node_result.seconds))
-            self._recorder.add(node_result.record(upstream=list(node.upstream_nodes)))
-            return node_result
+        def end(state: NodeState, outputs: dict[str, list[str]] | None = None) -> None:
+            result = NodeResult(node_id, state, time.monotonic() - started, log_path, outputs or {})
+            self._progress(NodeEnds(begins.number, begins.total, node_id, state, result.seconds))
+            self._recorder.add(result.record(upstream=list(node.upstream_nodes)))
+            self._results.append(result)
 
         try:
             with logged_to(log_path):
                 execution_id = _launch(node, pipeline, imports=functools.partial(_imports_for, self._config))
         except KubetfxError:
-            result("failed")
+            end("failed")
             raise
         except KeyboardInterrupt:
             with logged_to(log_path):
                 self._discard_broken_executions(store)
-            result("interrupted")
+            end("interrupted")
             raise
         except Exception as error:
             with contextlib.suppress(OSError), log_path.open("a") as log:  # the disk may be full
-                _write_traceback(log)
-            result("failed")
-            raise NodeFailedError(node_id, _root_cause(error), log_path=log_path) from error
+                traceback.print_exc(file=log)
+            end("failed")
+            raise NodeFailedError(node_id, root_cause(error), log_path=log_path) from error
         state = _state_of(execution_id, store)
         if state is None:
-            result("failed")
+            end("failed")
             raise NodeFailedError(node_id, "its inputs could not be resolved", log_path=log_path)
         outputs = _outputs_of(execution_id, store)
-        if state == "done" and outputs.get("pushed_model"):
-            self._recorder.pushed(_pushed_version(outputs["pushed_model"][0], store))
-        return result(state, outputs)
+        end(state, outputs)
+        if state == "done" and "pushed_model" in outputs:
+            self._recorder.pushed(self._pushed_version())
 
-    def _summarize(self, results: list[NodeResult], store: "MetadataStore") -> RunResult:
-        folders = {key: Path(uris[0]) for node in results for key, uris in node.outputs.items() if uris}
-        pushed = folders.get("pushed_model")
-        artifacts = ResultFolders.of(folders, pushed_version=_pushed_version(str(pushed), store) if pushed else None)
-        return summarize(
-            self._config, artifacts, run_id=self._run_id, nodes=results, versions_before=self._versions_before
-        )
+    def _pushed_version(self) -> int | None:
+        uris = [uri for result in self._results for uri in result.outputs.get("pushed_model", ())]
+        if not uris or self._store is None:
+            return None
+        (artifact,) = self._store.get_artifacts_by_uri(uris[-1])
+        version = artifact.custom_properties["pushed_version"].string_value
+        return int(version) if version else None  # None: TFX's own Pusher, of a model that was not blessed
 
 
 def _imports_for(config: PipelineConfig) -> contextlib.AbstractContextManager[None]:
-    """While it lasts, as little is imported as the nodes of a config need. TensorFlow is there."""
+    """Import no more than the nodes of a config need while the context lasts. TensorFlow is imported."""
     if config.beam.options:
         return _imports_with_beam()
     return imports_without_beam(may_use=("sklearn",) if config.own_modules else ())  # keras.wrappers has a use for it
@@ -343,11 +293,25 @@ class _OperatorWhenNeeded:
             return self._make()
 
     def with_execution_watcher(self, address: str) -> Any:
-        """Be told the address of TFX's execution watcher."""
+        """Pass the address of TFX's execution watcher on.
+
+        Args:
+            address: host and port.
+
+        Returns:
+            The operator.
+        """
         return self._operator.with_execution_watcher(address)
 
     def run_executor(self, execution_info: Any) -> Any:
-        """Execute the node."""
+        """Execute the node.
+
+        Args:
+            execution_info: of TFX: inputs, outputs and properties.
+
+        Returns:
+            What the executor says about its outputs.
+        """
         return self._operator.run_executor(execution_info)
 
 
@@ -371,24 +335,3 @@ def _outputs_of(execution_id: int, store: "MetadataStore") -> dict[str, list[str
     for artifact in store.get_artifacts_by_id(list(keys)):
         outputs.setdefault(keys[artifact.id], []).append(artifact.uri)
     return outputs
-
-
-def _pushed_version(uri: str, store: "MetadataStore") -> int | None:
-    """None: the Pusher of TFX was there, and the model was not blessed."""
-    (artifact,) = store.get_artifacts_by_uri(uri)
-    version = artifact.custom_properties["pushed_version"].string_value
-    return int(version) if version else None
-
-
-def _root_cause(error: BaseException) -> str:
-    """The last line of the first cause: Beam and the launcher wrap what went wrong."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0] if lines else ''}"
-
-
-def _write_traceback(log: TextIO) -> None:
-    import traceback
-
-    traceback.print_exc(file=log)

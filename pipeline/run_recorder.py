@@ -33,14 +33,15 @@ class RunRecorder:
         examples_properties: Callable[[RunRecord], Mapping[str, Any]] = lambda _: {},
         command: Sequence[str] = (),
     ) -> None:
-        """Begin it; nothing is written before `plan`.
+        """Begin the record; nothing is written before `plan`.
 
         Args:
             config: of the pipeline.
-            progress: is told where a report could not be written.
+            progress: is given a message where a report could not be written.
             run_id: of the run.
             log_folder: of the run.
-            examples_properties: custom properties of the examples, of a run that did not reach the node Report.
+            examples_properties: finds the custom properties of the examples for a run that did not reach the node
+                Report.
             command: that started the run; empty where it was started in Python.
         """
         self._config = config
@@ -48,25 +49,41 @@ class RunRecorder:
         self._log_folder = log_folder
         self._examples_properties = examples_properties
         self._started = time.monotonic()
-        self._record = run_record.begin(config, run_id=run_id, command=command)
+        self.record = run_record.begin(config, run_id=run_id, command=command)
+        """As it is now."""
 
     def plan(self, node_ids: Sequence[str]) -> None:
-        """Note all nodes of the pipeline in their order."""
+        """Note all nodes of the pipeline.
+
+        Args:
+            node_ids: in the order in which they run.
+        """
         self._update(planned_nodes=list(node_ids))
 
     def add(self, *nodes: NodeRecord) -> None:
-        """Note how nodes ended."""
-        self._update(nodes=[*self._record.nodes, *nodes])
+        """Note how nodes ended.
+
+        Args:
+            nodes: that ended since the last call.
+        """
+        self._update(nodes=[*self.record.nodes, *nodes])
 
     def pushed(self, version: int | None) -> None:
-        """Note a version that is served from now on, however the run ends."""
+        """Note a version that is served from now on, however the run ends.
+
+        Args:
+            version: None if nothing was pushed.
+        """
         self._update(pushed_version=version)
 
     def keep(self, run: Callable[[], RunResult]) -> RunResult:
-        """Call what runs the nodes, and write record and report however it ends. The workspace is locked meanwhile.
+        """Run the nodes, and write record and report whichever way that ends. The workspace is to be locked.
+
+        Args:
+            run: runs the nodes.
 
         Returns:
-            The result, with the path of the report; an exception is told where it is.
+            The result, with the path of the report. A `KubetfxError` that `run` raises has it as `report_path`.
         """
         with contextlib.suppress(OSError):
             run_record.end_killed(self._config.workspace_path)
@@ -82,7 +99,7 @@ class RunRecorder:
         if result.pushed_version is not None:
             state = "pushed" if result.is_new_version else "unchanged"
         record = run_record.ended(
-            self._record,
+            self.record,
             state,
             seconds=time.monotonic() - self._started,
             metrics={name: value for name, value in result.metrics.items() if math.isfinite(value)},
@@ -91,19 +108,19 @@ class RunRecorder:
         return replace(result, report_path=self._publish(record))
 
     def _break_off(self, error: BaseException) -> None:
-        if not self._record.planned_nodes:
+        if not self.record.planned_nodes:
             return
         state = run_record.end_state(error)
         seconds = time.monotonic() - self._started
-        record = run_record.ended(self._record, state, seconds=seconds, error=str(error) or type(error).__name__)
+        record = run_record.ended(self.record, state, seconds=seconds, error=str(error) or type(error).__name__)
         path = self._publish(record, ask_model=state == "failed")
         if isinstance(error, KubetfxError):
             error.report_path = path
 
     def _update(self, **fields: Any) -> None:
-        self._record = self._record.model_copy(update=fields)
+        self.record = self.record.model_copy(update=fields)
         with contextlib.suppress(OSError):  # the disk may be full, and it is a node's place to say so
-            run_record.write(self._config.workspace_path, self._record)
+            run_record.write(self._config.workspace_path, self.record)
 
     def _publish(self, record: RunRecord, *, ask_model: bool = True) -> Path | None:
         from kubetfx.components.report import run_report

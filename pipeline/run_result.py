@@ -1,7 +1,7 @@
 """How a run ended, wherever it ran: its nodes, what the evaluation found, what was pushed."""
 
 import html
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from kubetfx.artifacts import SCHEMA, split_folder
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.errors import UsageError
-from kubetfx.run_record import NodeRecord
+from kubetfx.run_record import NodeRecord, RunRecord
 
 if TYPE_CHECKING:  # importing TFX takes seconds, and the first line is to be on the screen before that
     import pyarrow as pa
@@ -28,13 +28,13 @@ class NodeResult:
     seconds: float
     log_path: Path
     outputs: dict[str, list[str]] = field(default_factory=dict)
-    """URIs by output key."""
+    """Folders by output key."""
 
     def record(self, *, upstream: Sequence[str]) -> NodeRecord:
-        """For the record of the run.
+        """Return the same for the record of the run.
 
         Args:
-            upstream: nodes whose outputs it read.
+            upstream: ids of the nodes whose outputs it read.
         """
         return NodeRecord(
             id=self.node_id,
@@ -63,9 +63,9 @@ class RunResult:
     warnings: list[str]
     """Anomalies of the data that the config lets pass."""
     report_path: Path | None = None
-    """The HTML file that says all that the run found out."""
+    """The report as an HTML file."""
     notes: list[str] = field(default_factory=list)
-    """Of images: what was left out, which are copies, and how long training waited for them."""
+    """About images: which were left out, which are copies, and how long training waited for them."""
     examples_path: Path | None = None
     """Folder of the rows that the model was trained and evaluated on, a folder per split."""
 
@@ -85,7 +85,7 @@ class RunResult:
         return {} if self.evaluation is None else dict(self.evaluation.metrics)
 
     def examples(self, split: str = "eval") -> "pa.Table":
-        """The rows of a split, as the model was trained or evaluated on them.
+        """Read the rows of a split, as the model was trained or evaluated on them.
 
         Args:
             split: `train`, `validation` or `eval`.
@@ -117,67 +117,42 @@ class RunResult:
         return f'<iframe sandbox srcdoc="{page}" style="{style}" title="Report of run {self.run_id}"></iframe>'
 
 
-@dataclass(frozen=True)
-class ResultFolders:
-    """Where a run left what its result is read from: folders of artifacts. None: the pipeline has no such output."""
-
-    evaluation: Path | None
-    anomalies: Path | None
-    schema: Path | None
-    examples: Path | None
-    model_run: Path | None
-    pushed_version: int | None
-
-    @classmethod
-    def of(cls, folders: Mapping[str, Path], *, pushed_version: int | None) -> "ResultFolders":
-        """Find them among the outputs of all nodes.
-
-        Args:
-            folders: of the outputs by their key; of several with one key that of the last node.
-            pushed_version: of the model that was pushed.
-        """
-        return cls(
-            evaluation=folders.get("evaluation"),
-            anomalies=folders.get("anomalies"),
-            schema=folders.get("approved_schema", folders.get("schema")),
-            examples=folders.get("examples"),
-            model_run=folders.get("model_run"),
-            pushed_version=pushed_version,
-        )
-
-
 def summarize(
     config: PipelineConfig,
-    artifacts: ResultFolders,
+    record: RunRecord,
     *,
-    run_id: str,
     nodes: Sequence[NodeResult],
+    pushed_version: int | None,
     versions_before: Collection[int],
 ) -> RunResult:
-    """Read a run's result from its artifacts.
+    """Read a run's result from the artifacts that its record names.
 
     Args:
         config: of the pipeline that ran.
-        artifacts: where its artifacts are.
-        run_id: of the run.
+        record: of the run, with the outputs of all its nodes; of several with one key, that of the last node counts.
         nodes: how each of them ended.
+        pushed_version: version that the Pusher pushed, or found to be pushed already.
         versions_before: versions that the push directory had before the run.
+
+    Returns:
+        The result, without the path of a report.
     """
     from kubetfx.components.data.image_notes import read_notes
     from kubetfx.components.evaluation.evaluation_result import read_result
 
-    version = artifacts.pushed_version
-    has_notes = config.data.format == "images" and artifacts.examples and artifacts.model_run
+    folders = {key: Path(uris[0]) for node in record.nodes for key, uris in node.outputs.items() if uris}
+    schema = folders.get("approved_schema", folders.get("schema"))
+    examples, model_run = folders.get("examples"), folders.get("model_run")
     return RunResult(
-        run_id=run_id,
+        run_id=record.run_id,
         nodes=list(nodes),
-        evaluation=read_result(artifacts.evaluation) if artifacts.evaluation else None,
-        pushed_version=version,
-        is_new_version=version is not None and version not in versions_before,
-        warnings=_warnings(config, artifacts.anomalies) if artifacts.anomalies else [],
-        excluded_columns=_excluded_columns(artifacts.schema) if artifacts.schema else {},
-        notes=read_notes(artifacts.examples, artifacts.model_run) if has_notes else [],  # type: ignore[arg-type]
-        examples_path=artifacts.examples,
+        evaluation=read_result(folders["evaluation"]) if "evaluation" in folders else None,
+        pushed_version=pushed_version,
+        is_new_version=pushed_version is not None and pushed_version not in versions_before,
+        warnings=_warnings(config, folders["anomalies"]) if "anomalies" in folders else [],
+        excluded_columns=_excluded_columns(schema) if schema else {},
+        notes=read_notes(examples, model_run) if config.data.format == "images" and examples and model_run else [],
+        examples_path=examples,
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from kubetfx.config.loading import as_config
 from kubetfx.config.pipeline import PipelineConfig
@@ -15,30 +15,15 @@ if TYPE_CHECKING:  # importing TFX takes seconds
     from tfx.orchestration.pipeline import Pipeline
 
     from kubetfx.pipeline.run_result import RunResult
+    from kubetfx.pipeline.runner import Runner
 
-RUNNERS = {
+_RUNNERS = {
     "local": "kubetfx.pipeline.local_runner:LocalRunner",
     "kfp-local": "kubetfx.kubeflow.local:PackageRunner",
     "kfp-docker": "kubetfx.kubeflow.local:DockerRunner",
 }
 """What runs a pipeline, by name: nodes in this process; the tasks of its package for Kubeflow Pipelines, each in a
 process or in its image."""
-
-
-class Runner(Protocol):
-    """Runs a pipeline in the workspace of its config."""
-
-    def __init__(
-        self,
-        config: PipelineConfig,
-        *,
-        pipeline: "Pipeline | None" = None,
-        progress: Progress = silent,
-        command: Sequence[str] = (),
-    ) -> None: ...
-
-    def run(self) -> "RunResult":
-        """Run every node that is not in the cache."""
 
 
 def run(
@@ -56,7 +41,8 @@ def run(
     Args:
         config: of the pipeline, or what `load_config` takes.
         on: `local`: nodes run in this process. `kfp-local`: the pipeline is compiled for Kubeflow Pipelines, and its
-            tasks run here, each in a process. `kfp-docker`: each in its image. Or your own `Runner`, as `module:class`.
+            tasks run here, each in a process. `kfp-docker`: each in its image. Or `module:class`, a runner of your own
+            with the `__init__` and the `run` of `kubetfx.pipeline.runner.Runner`.
         pipeline: a TFX pipeline of your own. Default: what the config describes.
         progress: is given each event as it happens: `print`, `kubetfx.progress.Console()`, or a function of yours.
         command: that started the run, for its record.
@@ -90,11 +76,11 @@ def run(
         return make_runner(config, pipeline=pipeline, progress=progress, command=command).run()
 
 
-def _runner(on: str) -> type[Runner]:
-    if on not in RUNNERS and ":" not in on:
+def _runner(on: str) -> "type[Runner]":
+    if on not in _RUNNERS and ":" not in on:
         raise ConfigError(
-            f"on: there is no runner {on!r}.{nearest(on, list(RUNNERS))} Known: {', '.join(RUNNERS)}; or your own, as "
-            "module:class."
+            f"on: there is no runner {on!r}.{nearest(on, list(_RUNNERS))} Known: {', '.join(_RUNNERS)}; or your own, "
+            "as module:class."
         )
-    runner: type[Runner] = load_object(RUNNERS.get(on, on), key="on")
+    runner: type[Runner] = load_object(_RUNNERS.get(on, on), key="on")
     return runner

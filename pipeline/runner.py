@@ -1,0 +1,95 @@
+"""What every runner on this machine has: an id and a log folder for its run, the lock of the workspace, the record."""
+
+import abc
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from kubetfx.components.push import push_directory
+from kubetfx.config.pipeline import PipelineConfig
+from kubetfx.pipeline.run_recorder import RunRecorder
+from kubetfx.pipeline.run_result import NodeResult, RunResult, summarize
+from kubetfx.progress import Progress, silent
+from kubetfx.redirection import logged_to
+from kubetfx.run_record import RunRecord
+from kubetfx.user_code import importable
+from kubetfx.workspace import locked
+
+if TYPE_CHECKING:  # importing TFX takes seconds, and the first line is to be on the screen before that
+    from tfx.orchestration.pipeline import Pipeline
+
+
+class Runner(abc.ABC):
+    """Runs a pipeline in the workspace of its config."""
+
+    def __init__(
+        self,
+        config: PipelineConfig,
+        *,
+        pipeline: "Pipeline | None" = None,
+        progress: Progress = silent,
+        command: Sequence[str] = (),
+    ) -> None:
+        """Prepare a run; nothing is written before `run`.
+
+        Args:
+            config: of the pipeline.
+            pipeline: to run. Default: what the config describes.
+            progress: is given the events of the run.
+            command: that started it, for its record.
+        """
+        self._config = config
+        self._pipeline = pipeline
+        self._progress = progress
+        self._versions_before = push_directory.versions(config.push_path)
+        self._run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
+        self._log_folder = config.workspace_path / "logs" / self._run_id
+        self._results: list[NodeResult] = []
+        self._recorder = RunRecorder(
+            config,
+            progress,
+            run_id=self._run_id,
+            log_folder=self._log_folder,
+            examples_properties=self._examples_properties,
+            command=command,
+        )
+
+    def run(self) -> RunResult:
+        """Run every node that is not in the cache.
+
+        Returns:
+            How the run ended, with the path of its report.
+
+        Raises:
+            NodeFailedError: a node failed; those before it are kept and the next run starts there.
+            AnomaliesError: the gate stopped the run.
+            UsageError: another run is using the workspace.
+            KeyboardInterrupt: passed on, after the interrupted node was cleaned up.
+        """
+        with locked(self._config.workspace_path), importable(self._config.folder):
+            self._log_folder.mkdir(parents=True)
+            return self._recorder.keep(self._run_and_summarize)
+
+    def _run_and_summarize(self) -> RunResult:
+        self._run_nodes()
+        with logged_to(self._log_folder / "summary.log"):
+            return summarize(
+                self._config,
+                self._recorder.record,
+                nodes=self._results,
+                pushed_version=self._pushed_version(),
+                versions_before=self._versions_before,
+            )
+
+    @abc.abstractmethod
+    def _run_nodes(self) -> None:
+        """Run all nodes, and put how each ended into `_results` and the record."""
+
+    @abc.abstractmethod
+    def _pushed_version(self) -> int | None:
+        """Return the version that the run pushed, or found to be pushed already."""
+
+    @abc.abstractmethod
+    def _examples_properties(self, record: RunRecord) -> Mapping[str, Any]:
+        """Return the custom properties of the examples, which the report of a run that failed is made with."""
