@@ -243,7 +243,13 @@ class TaskPlan:
         task.driver = PlannedTask(
             name=f"resolve_{task.name}",
             title=f"{description.id} driver",
-            spec=TaskSpec(role="driver", nodes=(node,), inputs=task.spec.inputs, outputs=task.spec.outputs),
+            spec=TaskSpec(
+                role="driver",
+                nodes=(node,),
+                inputs=task.spec.inputs,
+                outputs=task.spec.outputs,
+                modules=task.spec.modules,
+            ),
             node_ids=(),
             components=task.components,
             sources=dict(task.sources),

@@ -1,4 +1,4 @@
-"""Digests of what decides what nodes do besides config and data: our code, the libraries that compute."""
+"""Digests of what nodes depend on besides config and data: kubetfx's own code, and the libraries that compute."""
 
 import hashlib
 import importlib.metadata
@@ -11,7 +11,11 @@ _LIBRARIES = ("tensorflow", "keras", "tfx", "tensorflow-transform", "tensorflow-
 
 
 def code_digest(folders: Sequence[str] = ("components", "models")) -> str:
-    """Of the code in these folders of kubetfx, and of the libraries' versions."""
+    """Return a digest of kubetfx's code and of the versions of the libraries that nodes compute with.
+
+    Args:
+        folders: of kubetfx, whose code counts.
+    """
     root = Path(__file__).parent.parent
     digest = hashlib.sha256()
     for file in sorted(file for folder in folders for file in (root / folder).rglob("*") if file.suffix in _CODE):

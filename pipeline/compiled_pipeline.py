@@ -1,7 +1,6 @@
-"""TFX's compiled pipeline of the last run, kept in the workspace: an unchanged run need not put it together again.
+"""TFX's compiled pipeline of the last run, kept in the workspace, so that an unchanged run need not compile it again.
 
-To put a pipeline together is to import every component with its libraries, which takes longer than to find that each
-node is in the cache.
+Compiling imports every component with its libraries, which takes longer than finding each node in the cache.
 """
 
 import hashlib
@@ -14,15 +13,20 @@ from kubetfx.pipeline.code_digest import code_digest
 if TYPE_CHECKING:
     from tfx.proto.orchestration import pipeline_pb2
 
-PIPELINE = "pipeline.binpb"
-KEY = "pipeline.key"
+_PIPELINE = "pipeline.binpb"
+_KEY = "pipeline.key"
 _CODE = ("components", "config", "models", "pipeline")
 
 
 def key_of(config: PipelineConfig) -> str | None:
-    """What a compiled pipeline depends on; None if that cannot be told without putting it together.
+    """Return a digest of what a compiled pipeline depends on.
 
-    A module of the user's may import others of his, and a frozen schema is a file.
+    Args:
+        config: of the pipeline.
+
+    Returns:
+        The digest; None if the pipeline depends on files whose content the config does not tell: a frozen schema, or
+        modules of the user's, which may import others.
     """
     if config.own_modules or config.data.schema_file:
         return None
@@ -34,8 +38,16 @@ def key_of(config: PipelineConfig) -> str | None:
 
 
 def load(workspace: Path, key: str | None) -> "pipeline_pb2.Pipeline | None":
-    """The compiled pipeline, if it is there and was made of the same."""
-    path, key_path = workspace / PIPELINE, workspace / KEY
+    """Read the compiled pipeline of the last run.
+
+    Args:
+        workspace: of the pipeline.
+        key: as `key_of` gives it.
+
+    Returns:
+        The pipeline; None if there is none, or it was compiled under another key.
+    """
+    path, key_path = workspace / _PIPELINE, workspace / _KEY
     if key is None or not path.is_file() or not key_path.is_file() or key_path.read_text() != key:
         return None
     from tfx.proto.orchestration import pipeline_pb2
@@ -44,8 +56,14 @@ def load(workspace: Path, key: str | None) -> "pipeline_pb2.Pipeline | None":
 
 
 def save(workspace: Path, key: str | None, pipeline: "pipeline_pb2.Pipeline") -> None:
-    """Keep it for the next run. The key is written last."""
-    (workspace / KEY).unlink(missing_ok=True)
+    """Keep a compiled pipeline for the next run. The key is written last.
+
+    Args:
+        workspace: of the pipeline.
+        key: as `key_of` gives it; with None nothing is kept.
+        pipeline: to keep.
+    """
+    (workspace / _KEY).unlink(missing_ok=True)
     if key is not None:
-        (workspace / PIPELINE).write_bytes(pipeline.SerializeToString(deterministic=True))
-        (workspace / KEY).write_text(key)
+        (workspace / _PIPELINE).write_bytes(pipeline.SerializeToString(deterministic=True))
+        (workspace / _KEY).write_text(key)

@@ -45,7 +45,10 @@ class Definition:
     """
 
     def __init__(self, config: PipelineConfig) -> None:
-        """Check what only the libraries know.
+        """Check those parts of the config that only the libraries can check.
+
+        Args:
+            config: of the pipeline.
 
         Raises:
             ConfigError: there is no such backbone, or a module of the user's cannot be found.
@@ -63,12 +66,22 @@ class Definition:
         self._components: list[BaseNode] = []
 
     def add(self, component: Node) -> Node:
-        """Make a component part of the pipeline, and return it."""
+        """Make a component part of the pipeline.
+
+        Args:
+            component: any TFX component.
+
+        Returns:
+            The same component.
+        """
         self._components.append(component)
         return component
 
     def pipeline(self) -> Pipeline:
-        """All steps together.
+        """Call all steps, and make a pipeline of their components.
+
+        Returns:
+            The pipeline, in the workspace of the config.
 
         Raises:
             ConfigError: the frozen schema cannot be read.
@@ -104,16 +117,31 @@ class Definition:
         return in_workspace(pipeline, self.config)
 
     def examples(self) -> BaseChannel:
-        """Read the data: the rows, in splits."""
+        """Add the ExampleGen, which reads the data; return the examples, in splits."""
         example_gen = ExampleGen(self.config.data, image_columns=self.config.features.image)
         return self.add(example_gen.with_id(self.config.example_gen)).outputs["examples"]
 
     def statistics(self, examples: BaseChannel) -> BaseChannel:
-        """Statistics of each split."""
+        """Add StatisticsGen.
+
+        Args:
+            examples: output of `examples`.
+
+        Returns:
+            Statistics of each split.
+        """
         return self.add(StatisticsGen(examples, max_rows=self.config.data.statistics_rows)).outputs["statistics"]
 
     def schema(self, examples: BaseChannel, statistics: BaseChannel) -> BaseChannel:
-        """What the columns are and are used for, from the statistics or a frozen schema."""
+        """Add SchemaGen, which says what the columns are and what each is used for.
+
+        Args:
+            examples: output of `examples`.
+            statistics: output of `statistics`.
+
+        Returns:
+            The schema: inferred from the statistics, or frozen.
+        """
         schema_gen = SchemaGen(
             statistics=statistics,
             examples=examples,
@@ -126,16 +154,40 @@ class Definition:
         return self.add(schema_gen).outputs["schema"]
 
     def anomalies(self, statistics: BaseChannel, schema: BaseChannel) -> BaseChannel:
-        """Where the data departs from the schema."""
+        """Add ExampleValidator.
+
+        Args:
+            statistics: output of `statistics`.
+            schema: output of `schema`.
+
+        Returns:
+            Where the data departs from the schema.
+        """
         return self.add(ExampleValidator(statistics=statistics, schema=schema)).outputs["anomalies"]
 
     def approved_schema(self, anomalies: BaseChannel, schema: BaseChannel) -> BaseChannel:
-        """The schema once the gate has let the data pass."""
+        """Add AnomalyGate, which stops the run at anomalies that the config does not let pass.
+
+        Args:
+            anomalies: output of `anomalies`.
+            schema: output of `schema`.
+
+        Returns:
+            The same schema, which is there only if the gate has let the data pass.
+        """
         gate = AnomalyGate(anomalies=anomalies, schema=schema, validation=self.config.validation)
         return self.add(gate).outputs["approved_schema"]
 
     def transform_graph(self, examples: BaseChannel, schema: BaseChannel) -> BaseChannel:
-        """The graph that makes features of raw columns."""
+        """Add Transform.
+
+        Args:
+            examples: output of `examples`.
+            schema: output of `approved_schema`.
+
+        Returns:
+            The graph that computes features from raw columns.
+        """
         transform = Transform(
             examples=examples,
             schema=schema,
@@ -147,7 +199,16 @@ class Definition:
         return self.add(transform).outputs["transform_graph"]
 
     def model(self, examples: BaseChannel, schema: BaseChannel, transform_graph: BaseChannel) -> BaseChannel:
-        """The trained model."""
+        """Add Trainer.
+
+        Args:
+            examples: output of `examples`.
+            schema: output of `approved_schema`.
+            transform_graph: output of `transform_graph`.
+
+        Returns:
+            The trained model.
+        """
         config = self.config
         trainer = Trainer(
             run_fn="kubetfx.models.training.run_fn",
@@ -167,7 +228,14 @@ class Definition:
         return self.add(trainer).outputs["model"]
 
     def served_model(self, model: BaseChannel) -> BaseChannel:
-        """The model that is served now: the baseline."""
+        """Add ServedModelResolver.
+
+        Args:
+            model: output of `model`, so that it runs after the training.
+
+        Returns:
+            The model that is served now, the baseline of the evaluation; empty if there is none.
+        """
         resolver = ServedModelResolver(model=model, push_directory=str(self.config.push_path))
         return self.add(resolver).outputs["served_model"]
 
@@ -179,7 +247,18 @@ class Definition:
         model: BaseChannel,
         served_model: BaseChannel,
     ) -> tuple[BaseChannel, BaseChannel]:
-        """The verdict about a model, and what it was found on: blessing and evaluation."""
+        """Add Evaluator.
+
+        Args:
+            examples: output of `examples`.
+            schema: output of `approved_schema`.
+            transform_graph: output of `transform_graph`.
+            model: output of `model`, the candidate.
+            served_model: output of `served_model`, the baseline.
+
+        Returns:
+            The blessing, and the evaluation that it rests on.
+        """
         endpoint = self.config.serving.endpoint
         evaluator = Evaluator(
             {
@@ -198,7 +277,16 @@ class Definition:
         return outputs["blessing"], outputs["evaluation"]
 
     def pushed_model(self, model: BaseChannel, blessing: BaseChannel, evaluation: BaseChannel) -> BaseChannel:
-        """The version in the push directory."""
+        """Add Pusher.
+
+        Args:
+            model: output of `model`.
+            blessing: without which nothing is pushed.
+            evaluation: the other output of `evaluation`.
+
+        Returns:
+            The pushed model; its properties name the version in the push directory.
+        """
         serving = self.config.serving
         pusher = Pusher(
             model=model,
@@ -212,7 +300,7 @@ class Definition:
         return self.add(pusher).outputs["pushed_model"]
 
     def report(self, channels: dict[str, BaseChannel]) -> None:
-        """The facts about all that the other components left.
+        """Add Report, which computes facts from the outputs of all other components.
 
         Args:
             channels: by the input of the component Report.
@@ -221,13 +309,13 @@ class Definition:
 
 
 def create_pipeline(config: PipelineConfig) -> Pipeline:
-    """The TFX pipeline of kubetfx's own components that a config describes.
+    """Make the TFX pipeline of kubetfx's own components that a config describes.
 
     Args:
         config: of the pipeline.
 
     Returns:
-        A pipeline that every runner takes: here, compiled, or TFX's own.
+        A pipeline that any runner takes: one of kubetfx's, the compiler for Kubeflow Pipelines, or TFX's own.
 
     Raises:
         ConfigError: the frozen schema or the user's module cannot be read.
@@ -237,7 +325,13 @@ def create_pipeline(config: PipelineConfig) -> Pipeline:
 
 
 def pipeline_of(config: PipelineConfig) -> Pipeline:
-    """The pipeline that a config asks for: the user's `definition`, or ours.
+    """Make the pipeline that a config asks for: that of the user's `definition`, or ours.
+
+    Args:
+        config: of the pipeline.
+
+    Returns:
+        The pipeline, in the workspace of the config.
 
     Raises:
         ConfigError: the frozen schema or a module of the user's cannot be read, or the definition makes no pipeline.
@@ -255,7 +349,15 @@ def pipeline_of(config: PipelineConfig) -> Pipeline:
 
 
 def in_workspace(pipeline: Pipeline, config: PipelineConfig) -> Pipeline:
-    """Give a pipeline the workspace of its config, for its artifacts and their metadata; the pipeline itself."""
+    """Let a pipeline keep its artifacts and their metadata in the workspace of a config.
+
+    Args:
+        pipeline: which is changed.
+        config: of the pipeline.
+
+    Returns:
+        The same pipeline.
+    """
     root = str(config.workspace_path / "artifacts")
     pipeline.pipeline_info = data_types.PipelineInfo(pipeline_name=pipeline.id, pipeline_root=root)
     pipeline.metadata_connection_config = _metadata_in(config.workspace_path)
@@ -263,7 +365,7 @@ def in_workspace(pipeline: Pipeline, config: PipelineConfig) -> Pipeline:
 
 
 def _metadata_in(workspace: Path) -> metadata_store_pb2.ConnectionConfig:
-    """ML Metadata in a workspace. TFX's own function makes the folder, of which a package has no need."""
+    """ML Metadata in a workspace. TFX's own function also makes the folder, which compiling a package must not."""
     config = metadata_store_pb2.ConnectionConfig()
     config.sqlite.filename_uri = str(workspace / "metadata.sqlite")
     config.sqlite.connection_mode = metadata_store_pb2.SqliteMetadataSourceConfig.READWRITE_OPENCREATE
@@ -286,14 +388,14 @@ def _read_frozen_schema(config: PipelineConfig) -> str | None:
 
 
 def _digest_of_training(config: PipelineConfig) -> dict[str, str]:
-    """Of the user's own loss and callbacks; nothing where there are none."""
+    """Digest of the user's own loss and callbacks, as an entry for the Trainer; no entry if there are none."""
     names = [name for name in (config.training.loss, *config.training.callbacks) if name]
     modules = sorted({name.partition(":")[0] for name in names})
     return {"training_digest": "".join(map(_module_digest, modules))} if modules else {}
 
 
 def _metrics_digest(config: PipelineConfig) -> str:
-    """Of the modules of the user's own metrics; each metric is looked up. Empty if there are none."""
+    """Digest of the modules of the user's own metrics, empty if there are none. Each metric is looked up."""
     digests = []
     for name in config.evaluation.own_metrics:
         find_metric(name, task=config.model.task)

@@ -4,14 +4,14 @@ import signal
 import sys
 from typing import Any
 
-RETRY_SECONDS = 0.01
+_RETRY_SECONDS = 0.01
 
 
 def interrupt_once() -> None:
-    """From now on SIGINT and SIGTERM raise KeyboardInterrupt in the main thread, once: a second one ends the process.
+    """Let SIGINT and SIGTERM raise KeyboardInterrupt in the main thread, once: a second signal ends the process.
 
-    What a destructor raises, Python prints and forgets (`sys.unraisablehook`), and TensorFlow's objects have many:
-    a Ctrl-C that falls into one is raised again after it.
+    Python prints and forgets what a destructor raises (`sys.unraisablehook`), and TensorFlow's objects have many
+    destructors: a KeyboardInterrupt in one of them is raised again after it.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
@@ -27,6 +27,6 @@ def _interrupt(number: int, frame: object) -> None:
 
 def _raise_again(unraisable: Any) -> None:
     if issubclass(unraisable.exc_type, KeyboardInterrupt):
-        signal.setitimer(signal.ITIMER_REAL, RETRY_SECONDS)
+        signal.setitimer(signal.ITIMER_REAL, _RETRY_SECONDS)
     else:
         sys.__unraisablehook__(unraisable)

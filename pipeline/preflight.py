@@ -1,4 +1,4 @@
-"""What can be known to be wrong before any work starts: the config held against the data and the disk."""
+"""Checks before any work starts: whether config, data, disk and server fit together."""
 
 import ast
 import importlib.util
@@ -22,24 +22,28 @@ from kubetfx.errors import ConfigError, DataError, StorageError, UsageError
 from kubetfx.storage import Location, check_writable
 from kubetfx.user_code import check_imports
 
-MAX_CLASSES = 1_000
-MAX_SLICES = 1_000
-CONNECT_SECONDS = 5.0
-_ONE_AN_IMAGE = ("brightness", image_files.CONTENT_HASH, "num_bytes", image_files.PATH)
-"""What is known of images and has about as many values as there are images."""
+_MAX_CLASSES = 1_000
+_MAX_SLICES = 1_000
+_CONNECT_SECONDS = 5.0
+_UNIQUE_PROPERTIES = ("brightness", image_files.CONTENT_HASH, "num_bytes", image_files.PATH)
+"""Properties of images of which nearly every image has another value."""
 
 
 def check(config: PipelineConfig) -> table_profile.TableProfile | image_files.ImageFiles:
-    """Scan the data and hold the config against it.
+    """Scan the data, and check that the config fits it.
+
+    Args:
+        config: of the pipeline. Modules of the user's must be importable.
 
     Returns:
-        What the scan found: of a table its columns, of images which files there are.
+        What the scan found: the columns of a table, or the files of images.
 
     Raises:
-        ConfigError: the config names columns or classes that the data does not have, or a module or a metric that is
-            not there.
+        ConfigError: the config names columns, classes, modules or metrics that do not exist, or a module imports
+            kubetfx by a former name.
         DataError: the table cannot be read, or its label cannot be learned.
-        UsageError: the workspace or the push directory cannot be written, or the server of the push is not there.
+        UsageError: the workspace or the push directory cannot be written, or the server of `serving.endpoint` cannot
+            be reached.
     """
     check_imports(config.own_modules)
     _check_module(config.model.module, key="model.module")
@@ -67,7 +71,12 @@ def check(config: PipelineConfig) -> table_profile.TableProfile | image_files.Im
 
 
 def describe(found: table_profile.TableProfile | image_files.ImageFiles, config: PipelineConfig) -> str:
-    """What `check` found, and how the nodes go through it, in a few words."""
+    """Return in a few words what `check` found, and how the nodes will go through it.
+
+    Args:
+        found: by `check`.
+        config: of the pipeline.
+    """
     if isinstance(found, image_files.ImageFiles):
         text = f"{len(found.files):,} images, {len(found.classes):,} classes"
         options = config.beam.options
@@ -85,18 +94,18 @@ def _check_images(config: PipelineConfig) -> image_files.ImageFiles:
     if weights not in ("imagenet", "none") and not Path(weights).is_file():
         raise ConfigError(f"model.weights: there is no such file. Received: {weights}. Give a .weights.h5 file.")
     found = image_files.find_images(config.data)
-    if len(found.classes) > MAX_CLASSES:
+    if len(found.classes) > _MAX_CLASSES:
         raise ConfigError(
-            f"A classification needs at most {MAX_CLASSES:,} classes. Received: {len(found.classes):,} in "
+            f"A classification needs at most {_MAX_CLASSES:,} classes. Received: {len(found.classes):,} in "
             f"{config.data.path}. Is it the folder of the classes?"
         )
     if isinstance(config.training.class_weights, dict):
         _check_known(config.training.class_weights, list(found.classes), section="training.class_weights", what="class")
     columns = sorted({*image_files.OWN_COLUMNS, *found.metadata_types, config.data.label} - {image_files.IMAGE})
-    slices = [column for entry in config.evaluation.slices for column in ([entry] if isinstance(entry, str) else entry)]
+    slices = _sliced_columns(config)
     _check_known(slices, columns, section="evaluation.slices", what="column")
     for name in slices:
-        if name in _ONE_AN_IMAGE:
+        if name in _UNIQUE_PROPERTIES:
             _check_slice(name, num_distinct=len(found.files))
         elif name in found.metadata_types:
             _check_slice(name, num_distinct=len({file.metadata.get(name) for file in found.files}))
@@ -105,7 +114,7 @@ def _check_images(config: PipelineConfig) -> image_files.ImageFiles:
 
 
 def _check_module(reference: str | None, *, key: str) -> None:
-    """Whether a module can be found and parsed, and has the name that `module:name` asks for. It is not executed."""
+    """Check that a module can be found and parsed, and has the name that `module:name` asks for, without running it."""
     if reference is None:
         return
     module, _, name = reference.partition(":")
@@ -121,7 +130,7 @@ def _check_module(reference: str | None, *, key: str) -> None:
     if problem:
         raise ConfigError(
             f"{key} cannot be imported. Received: {reference!r} ({problem}). "
-            "Give the import path of a module that is installed or stands beside pipeline.yaml, without .py."
+            "Give the import path of a module that is installed or lies beside pipeline.yaml, without .py."
         )
 
 
@@ -164,7 +173,7 @@ def _check_writable(folder: Path, *, section: str) -> None:
 
 
 def _check_reachable(endpoint: EndpointConfig) -> None:
-    """Whether anybody listens: hours of training later is a bad time to find out."""
+    """Check that a server listens, which would otherwise be found out after the training."""
     addresses = {"rest": endpoint.rest, "grpc": endpoint.grpc}
     for key, address in addresses.items():
         if address is None:
@@ -172,7 +181,7 @@ def _check_reachable(endpoint: EndpointConfig) -> None:
         url = urlsplit(address if "://" in address else f"//{address}")
         port = url.port or (443 if url.scheme == "https" else 80)
         try:
-            socket.create_connection((url.hostname or "", port), timeout=CONNECT_SECONDS).close()
+            socket.create_connection((url.hostname or "", port), timeout=_CONNECT_SECONDS).close()
         except OSError as error:
             raise UsageError(
                 f"serving.endpoint.{key} cannot be reached. Received: {address} ({error}). Start the server that "
@@ -194,10 +203,10 @@ def _check_label_fits_task(label: table_profile.Column, config: PipelineConfig) 
                 f"{label.maximum:g}. Leave those rows out, or mend them."
             )
         return
-    if label.num_distinct is None or label.num_distinct > MAX_CLASSES:
-        kind = "decimal numbers" if label.type == "float" else f"more than {MAX_CLASSES:,} distinct values"
+    if label.num_distinct is None or label.num_distinct > _MAX_CLASSES:
+        kind = "decimal numbers" if label.type == "float" else f"more than {_MAX_CLASSES:,} distinct values"
         raise ConfigError(
-            f"data.label: a classification needs at most {MAX_CLASSES:,} classes. Received: {name!r} with {kind}. "
+            f"data.label: a classification needs at most {_MAX_CLASSES:,} classes. Received: {name!r} with {kind}. "
             "Set model.task: regression, or choose another label; write classes such as 0.0 and 1.0 as 0 and 1."
         )
     weights = config.training.class_weights
@@ -223,7 +232,7 @@ def _check_columns(profile: table_profile.TableProfile, config: PipelineConfig) 
             "No column can be a feature: each has the same value in every row, another one in every row, or none. "
             f"Received: {', '.join(features)}."
         )
-    slices = [column for entry in config.evaluation.slices for column in ([entry] if isinstance(entry, str) else entry)]
+    slices = _sliced_columns(config)
     for section, names in {
         "features.numeric": config.features.numeric,
         "features.categorical": config.features.categorical,
@@ -245,10 +254,14 @@ def _check_columns(profile: table_profile.TableProfile, config: PipelineConfig) 
                 )
 
 
+def _sliced_columns(config: PipelineConfig) -> list[str]:
+    return [column for entry in config.evaluation.slices for column in ([entry] if isinstance(entry, str) else entry)]
+
+
 def _check_slice(name: str, *, num_distinct: int | None) -> None:
-    if num_distinct is None or num_distinct > MAX_SLICES:
+    if num_distinct is None or num_distinct > _MAX_SLICES:
         raise ConfigError(
-            f"evaluation.slices: a column with at most {MAX_SLICES:,} distinct values is needed. "
+            f"evaluation.slices: a column with at most {_MAX_SLICES:,} distinct values is needed. "
             f"Received: {name!r}, with {num_distinct or 'many'}."
         )
 

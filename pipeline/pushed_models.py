@@ -46,15 +46,18 @@ def load_model(source: PipelineConfig | str | Path | Mapping[str, Any], *, versi
 
 
 def pushed_version(directory: Location, version: int | None = None, *, how_to_push: str = "kubetfx.run(config)") -> int:
-    """A version that was pushed.
+    """Choose one of the versions that were pushed.
 
     Args:
         directory: the push directory.
         version: the one that is asked for. Default: the newest.
-        how_to_push: what to do where none was pushed yet, for the error.
+        how_to_push: what to do if none was pushed yet, for the error.
+
+    Returns:
+        The version.
 
     Raises:
-        UsageError: there is none, or not this one.
+        UsageError: nothing was pushed yet, or not this version.
     """
     versions = push_directory.versions(directory)
     if not versions:

@@ -1,6 +1,6 @@
-"""Keeps the record of a run as it goes on, and writes its report when it is over. Every runner on this machine has one.
+"""Keeps the record of a run as it goes on, and writes its report when it is over.
 
-That record or report cannot be written is no reason to fail the run.
+A run does not fail because its record or report cannot be written.
 """
 
 import contextlib

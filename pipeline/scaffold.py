@@ -1,4 +1,4 @@
-"""`kubetfx init`: looks at a table or images and writes a pipeline.yaml that runs as it is, and says what to change."""
+"""`kubetfx init`: looks at a table or at images, and writes a pipeline.yaml that runs as it is."""
 
 import math
 import os
@@ -21,17 +21,16 @@ from kubetfx.serving.image_folders import pictures_below
 from kubetfx.storage import is_url
 from kubetfx.tables.files import format_of
 
-MAX_INTEGER_CLASSES = 20
-"""A label of whole numbers with at most so many distinct values is taken for classes."""
+_MAX_INTEGER_CLASSES = 20
+"""A label of whole numbers with at most this many distinct values is taken for classes."""
 
 _VALIDATION = ("# What an anomaly of the data does: stop, warn or ignore.", "validation:", "  on_anomaly: stop", "")
 
-
-IMAGE_SIZES = (16, 32, 64, 96, 128)
-"""Of which the small network is given one: the largest that most images have."""
-MEASURED_IMAGES = 200
-IMBALANCE = 3
-"""Classes are weighted where the largest has so many times the images of the smallest."""
+_IMAGE_SIZES = (16, 32, 64, 96, 128)
+"""Edges in pixels. The small network is given the largest that half of the images have."""
+_MEASURED_IMAGES = 200
+_IMBALANCE = 3
+"""Classes are weighted if the largest has at least this many times the images of the smallest."""
 
 
 def write_config(data_path: str, *, label: str | None, path: Path) -> None:
@@ -40,11 +39,11 @@ def write_config(data_path: str, *, label: str | None, path: Path) -> None:
     Args:
         data_path: file, folder or glob, relative to the current folder.
         label: the column to predict; None for images.
-        path: file to write; it must not exist.
+        path: file to write, which must not exist.
 
     Raises:
-        UsageError: the file exists, or its folder cannot be written; or a table needs a label, or images have one.
-        DataError: the table cannot be read, or has no such label; or the images are of fewer than two classes.
+        UsageError: the file exists or cannot be written, a table comes without a label, or images come with one.
+        DataError: the table cannot be read or has no such label, or the images are of fewer than two classes.
     """
     if path.exists():
         raise UsageError(f"{path} exists and is not overwritten. Choose another name.")
@@ -113,7 +112,7 @@ def _render(
 
 
 def _is_class(label: table_profile.Column) -> bool:
-    few = label.num_distinct is not None and label.num_distinct <= MAX_INTEGER_CLASSES
+    few = label.num_distinct is not None and label.num_distinct <= _MAX_INTEGER_CLASSES
     return label.type == "string" or (label.type == "int64" and few)
 
 
@@ -123,7 +122,7 @@ def _name(path: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    """As a YAML scalar, in quotes only where it needs them."""
+    """A text as a YAML scalar, in quotes only where YAML needs them."""
     return (
         yaml.safe_dump(text, allow_unicode=True, width=math.inf, default_flow_style=True)
         .removesuffix("\n...\n")
@@ -166,7 +165,7 @@ def _label_values(label: table_profile.Column, files: tables.TableFiles, data: D
 
 
 def _thresholds(values: pa.ChunkedArray, task: Task) -> list[str]:
-    """What guessing reaches: a model that is worse than that is certainly not worth pushing."""
+    """Thresholds that guessing reaches: a model that is worse is not worth pushing."""
     if task == "classification":
         counts = values.value_counts().field("counts").to_numpy().astype(float)
         share = counts / counts.sum()
@@ -218,7 +217,7 @@ def _render_images(place: str, *, shown_path: str) -> str:
         "  epochs: 30  # at most: training stops when the validation loss no longer falls",
         f"  batch_size: {min(batch_size, 64)}",
     ]
-    if max(counts) >= IMBALANCE * min(counts):
+    if max(counts) >= _IMBALANCE * min(counts):
         lines.append(f"  class_weights: balanced  # a class has {min(counts):,} to {max(counts):,} images")
     lines += ["", "# A model that misses a threshold is not pushed.", "evaluation:", "  thresholds:"]
     lines += _thresholds(pa.chunked_array([[file.label for file in found.files]]), "classification")
@@ -227,9 +226,9 @@ def _render_images(place: str, *, shown_path: str) -> str:
 
 
 def _image_size(files: Sequence[image_files.ImageFile]) -> int:
-    edges = sorted(edge for file in files[:: len(files) // MEASURED_IMAGES + 1] if (edge := _shorter_edge(file.path)))
+    edges = sorted(edge for file in files[:: len(files) // _MEASURED_IMAGES + 1] if (edge := _shorter_edge(file.path)))
     median = edges[len(edges) // 2] if edges else 0
-    return max((size for size in IMAGE_SIZES if size <= median), default=IMAGE_SIZES[0])
+    return max((size for size in _IMAGE_SIZES if size <= median), default=_IMAGE_SIZES[0])
 
 
 def _shorter_edge(path: str) -> int | None:

@@ -1,9 +1,9 @@
-"""Spares a process the imports that it has no use for, which take longer than the work of many a node.
+"""Spares a process the imports that it has no use for, which take longer than the work of many nodes.
 
-TFX and Keras import more than they need. What they try to import and can do without is made absent, in the way that
-Python has for it; and `tfx.components`, which imports every component there is, waits until somebody asks it for one,
-unless there is an Evaluator, for which it adds to TFMA what that lacks (`tfma.EvalConfig`). TFDV, of which SchemaGen
-takes one extension that needs nothing else, waits likewise; and so does TFMA, of which we use its messages.
+TFX and Keras import more than they need. Modules that they look for and can do without are made absent (None in
+`sys.modules`). Packages that import all of their modules are executed only when a name of theirs is asked for:
+`tfx.components`, unless there is an Evaluator, for which it completes TFMA (`tfma.EvalConfig`); TFDV, of which
+SchemaGen needs one module; and TFMA, of which we need the messages.
 """
 
 import contextlib
@@ -18,8 +18,8 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-UNUSED_BY_LIGHT = ("IPython", "sklearn")
-"""Keras looks for them. TFMA is not whole without the first, so it is there for all others."""
+_UNUSED_BY_LIGHT = ("IPython", "sklearn")
+"""Keras looks for them. TFMA needs the first, so only light executors go without."""
 
 _UNUSED_WITHOUT_BEAM = (
     "IPython",
@@ -30,14 +30,13 @@ _UNUSED_WITHOUT_BEAM = (
     "scipy.ndimage",
     "sklearn",
 )
-"""Beam, Keras and TFDV look for them, and nodes that go through their data themselves have no use for them."""
+"""Beam, Keras and TFDV look for them. Nodes that go through their data without Beam do not need them."""
 
 _UNUSED_BY_TENSORFLOW = ("dill", "googleapiclient")
-"""TensorFlow looks for them, for clusters that are none of ours. Beam needs the first."""
+"""TensorFlow looks for them for its own clusters. Beam needs the first."""
 
 _LAZY_WITHOUT_BEAM = ("tensorflow_model_analysis",)
-"""A package that imports all that is in it, metrics of translated text and of Keras 2 with their libraries; we use its
-messages."""
+"""Packages that import all that is in them, of which we use messages alone."""
 
 LIGHT_MODULES = frozenset(
     {
@@ -48,17 +47,20 @@ LIGHT_MODULES = frozenset(
         "kubetfx.kubeflow.system_nodes",
     }
 )
-"""Modules of executors that need of TFX no more than its artifacts."""
+"""Modules of executors that need nothing of TFX but its artifacts."""
 
 
 @contextlib.contextmanager
 def spared_imports(executor_modules: Collection[str] = ()) -> Iterator[None]:
-    """While it lasts, imports are as few as the executors of these modules need.
+    """Import no more than some executors need while the context lasts.
 
     Args:
         executor_modules: modules of the executors that are going to run. If all are light, TFX's artifacts are imported
-            without TensorFlow, which they want for decorators of their documentation and for file systems that a task
+            without TensorFlow, which they use for decorators of their documentation and for file systems that a task
             does not read from.
+
+    Yields:
+        Nothing.
     """
     is_light = bool(executor_modules) and set(executor_modules) <= LIGHT_MODULES
     if not any("evaluator" in module for module in executor_modules):
@@ -66,15 +68,15 @@ def spared_imports(executor_modules: Collection[str] = ()) -> Iterator[None]:
     if is_light:
         _make_lazy("tensorflow_data_validation")
         _import_without_file_systems_of_tensorflow()
-    with absent(*(UNUSED_BY_LIGHT if is_light else ())):
+    with absent(*(_UNUSED_BY_LIGHT if is_light else ())):
         yield
 
 
 @contextlib.contextmanager
 def deferred_tensorflow() -> Iterator[None]:
-    """While it lasts, `import tensorflow as tf` costs nothing: the module is imported when something of it is used.
+    """Let `import tensorflow as tf` cost nothing while the context lasts: a stand-in imports it on its first use.
 
-    For a run in which every node may come from the cache. `tensorflow_is_needed` ends it.
+    This is for a run in which every node may come from the cache. `tensorflow_is_needed` ends it.
     """
     if "tensorflow" in sys.modules:
         yield
@@ -85,7 +87,7 @@ def deferred_tensorflow() -> Iterator[None]:
     stand_ins = {name: _Deferred(name) for name in _DEFERRED}
     sys.modules.update(stand_ins)
     try:
-        with uncollected(), absent(*UNUSED_BY_LIGHT, "apache_beam.io.gcp.bigquery"):
+        with uncollected(), absent(*_UNUSED_BY_LIGHT, "apache_beam.io.gcp.bigquery"):
             yield
     finally:
         for name in stand_ins:
@@ -95,12 +97,17 @@ def deferred_tensorflow() -> Iterator[None]:
 
 @contextlib.contextmanager
 def imports_without_beam(*, may_use: Collection[str] = ()) -> Iterator[None]:
-    """While it lasts, imports are as few as nodes need that go through their data without Beam; TensorFlow is there.
+    """Import no more than nodes need that go through their data without Beam while the context lasts.
+
+    TensorFlow is imported.
 
     Args:
-        may_use: modules that are not hidden, though no node needs them.
+        may_use: modules that stay visible because code of the user's may need them.
+
+    Yields:
+        Nothing.
     """
-    # First: pydantic looks for the docstrings of its classes in all that is imported, which wakes what is lazy.
+    # Before the others: to find docstrings, pydantic looks into all modules, and so executes the lazy ones.
     importlib.import_module("kubetfx.components.report.facts")
     with uncollected(), absent(*(name for name in _UNUSED_WITHOUT_BEAM if name not in may_use)):
         with absent(*_UNUSED_BY_TENSORFLOW):
@@ -113,8 +120,7 @@ def imports_without_beam(*, may_use: Collection[str] = ()) -> Iterator[None]:
 
 @contextlib.contextmanager
 def uncollected() -> Iterator[None]:
-    """While it lasts, Python looks for no garbage. What is imported stays, and a fifth of the time went into looking at
-    it again and again."""
+    """Collect no garbage while the context lasts: what is imported stays, and looking at it costs a fifth of all."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -125,7 +131,7 @@ def uncollected() -> Iterator[None]:
 
 
 def tensorflow_is_needed() -> None:
-    """Import TensorFlow now, for an executor that is about to run, and give TFX the file systems that it knows."""
+    """Import TensorFlow for an executor that is about to run, and give TFX the file systems that TensorFlow has."""
     plugin = sys.modules.get(_FILE_SYSTEMS)
     is_deferred = plugin is not None and getattr(plugin, "tf", None) is None
     importlib.import_module("tensorflow")
@@ -135,10 +141,9 @@ def tensorflow_is_needed() -> None:
 
 _FILE_SYSTEMS = "tfx.dsl.io.plugins.tensorflow_gfile"
 _BEFORE_LOCAL = 15
-"""Priority of a file system: TensorFlow's has 10, TFX's local one 20, and the lower one counts."""
+"""Priority of a file system. TensorFlow's has 10, TFX's local one 20, and the lowest wins."""
 _DEFERRED = ("tensorflow", "tensorflow.core", "tensorflow.core.example", "tensorflow_model_analysis")
-"""TensorFlow, and what TFX's drivers import of it by name; TFMA, whose configuration is a type of a property that TFX's
-own Evaluator has."""
+"""TensorFlow, and the modules of it that TFX's drivers import by name; TFMA, which TFX's Evaluator names in a type."""
 
 
 def _import_without_file_systems_of_tensorflow() -> None:
@@ -148,7 +153,7 @@ def _import_without_file_systems_of_tensorflow() -> None:
 
 
 def _register_local_files() -> None:
-    """TFX's own local files lack what its fingerprints of data look at, which TensorFlow's have."""
+    """Give TFX a file system whose `stat` has what TFX's fingerprints of data look at: its own local one has not."""
     from tfx.dsl.io import filesystem_registry
     from tfx.dsl.io.plugins import local
 
@@ -164,7 +169,7 @@ def _register_local_files() -> None:
 class _Deferred(types.ModuleType):
     """Stands for a module until something of it is used.
 
-    What annotations take from it while modules are imported is nothing that is ever used.
+    While modules are being imported, it answers with further stand-ins, for annotations, which nobody uses later.
     """
 
     is_over = False
@@ -183,7 +188,14 @@ class _Deferred(types.ModuleType):
 
 @contextlib.contextmanager
 def absent(*names: str) -> Iterator[None]:
-    """Importing one of these modules fails as if it were not installed; those that are imported already stay."""
+    """Let importing some modules fail, as if they were not installed, while the context lasts.
+
+    Args:
+        names: of the modules. Those that are imported already stay.
+
+    Yields:
+        Nothing.
+    """
     hidden = [name for name in names if name not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None is Python's mark for it
     try:
@@ -194,7 +206,7 @@ def absent(*names: str) -> Iterator[None]:
 
 
 class _LazyPackage(types.ModuleType):
-    """A package whose own file is executed when a name is missing. Its modules are imported without that."""
+    """A package whose `__init__.py` is executed only when a name is missing. Its modules are imported without that."""
 
     def __getattr__(self, name: str) -> Any:
         namespace = vars(self)
@@ -207,14 +219,14 @@ class _LazyPackage(types.ModuleType):
         try:
             exec(compile(path.read_bytes(), str(path), "exec"), namespace)
         except BaseException:
-            namespace["_is_complete"] = False  # so that whoever asks next is told what is wrong too
+            namespace["_is_complete"] = False  # so that whoever asks next gets the error too
             raise
         return getattr(self, name)
 
 
 class _BeforeEvaluator(importlib.abc.MetaPathFinder):
-    """Finds nothing, and adds to TFMA what the file of `tfx.components` would, before TFX's own Evaluator is imported:
-    by a module of the user's that imports `tfx.v1`, for one."""
+    """Finds nothing, but completes TFMA, as `tfx.components` would, before TFX's own Evaluator is imported: a module of
+    the user's may import `tfx.v1`."""
 
     def find_spec(self, fullname: str, path: object, target: object = None) -> None:
         if fullname == "tfx.components.evaluator.component":
@@ -234,7 +246,7 @@ def _make_components_lazy() -> None:
 
 def _make_lazy(name: str) -> None:
     spec = None if name in sys.modules else importlib.util.find_spec(name)
-    if spec is None:  # it is whole already, or a library has lost it, and there is nothing to spare
+    if spec is None:  # it is imported already, or not installed
         return
     package = _LazyPackage(name)
     package.__path__ = list(spec.submodule_search_locations or ())

@@ -1,23 +1,26 @@
-"""TensorBoard's logs of all runs in one folder, by run: links to what the Trainer wrote into its artifacts."""
+"""TensorBoard's logs of all runs in one folder: a link per run to the logs among the Trainer's artifacts."""
 
 from pathlib import Path
 
 from kubetfx import run_record
 from kubetfx.errors import UsageError
 
-FOLDER = "tensorboard"
+_FOLDER = "tensorboard"
 
 
 def link_logs(workspace: Path) -> Path:
-    """A folder with a link to the logs of each run that trained.
+    """Make a folder with a link to the logs of each run that trained.
 
     Args:
         workspace: of the pipeline.
 
+    Returns:
+        The folder.
+
     Raises:
         UsageError: no run has trained yet.
     """
-    folder = workspace / FOLDER
+    folder = workspace / _FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     for link in folder.iterdir():
         link.unlink()

@@ -1,8 +1,7 @@
 """`kubetfx run --watch`: runs again when the config, the data or the user's module changes.
 
-What takes seconds to import is imported once, in this process. Each run is a process that is forked from it: it starts
-as a fresh one does, and leaves nothing behind for the next. This process computes nothing, since TensorFlow can be
-forked only as long as it was not used.
+This process imports what takes seconds to import. Each run is a process forked from it, which leaves nothing behind
+for the next. This process computes nothing, since TensorFlow cannot be forked once it was used.
 """
 
 import contextlib
@@ -28,30 +27,34 @@ from kubetfx.serving.image_folders import pictures_below
 from kubetfx.storage import is_url
 
 POLL_SECONDS = 0.5
-"""Between two looks at the files; notifications of the kernel do not reach network file systems and containers."""
-SETTLE_SECONDS = 0.5
-"""For so long nothing may change before a run starts: files are written in pieces, and several one after the other."""
-MAX_NAMED = 3
-"""Changed files that are named."""
+"""Time between two looks at the files. Notifications of the kernel do not reach network file systems and containers."""
+_SETTLE_SECONDS = 0.5
+"""Time without a change before a run starts: files are written in pieces, and one after the other."""
+_MAX_NAMED = 3
+"""Number of changed files that are named."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-FileState = tuple[int, int, int]
+_FileState = tuple[int, int, int]
 """Inode, bytes, and time of the last change in nanoseconds."""
 
 
 @dataclass(frozen=True)
 class Watched:
-    """The files that a run depends on, as they are at a moment."""
+    """The state of the files that a run depends on, at one moment."""
 
     places: tuple[str, ...]
-    """What is watched, for people."""
-    files: Mapping[Path, FileState]
+    """What is watched, in words."""
+    files: Mapping[Path, _FileState]
     is_whole: bool = True
-    """False: the config has an error, so that it is not known what else there is to watch."""
+    """False: the config has an error, so what else there is to watch is not known."""
 
     def changed_since(self, before: "Watched") -> list[Path]:
-        """Files that were added, removed or written."""
+        """Return the files that were added, removed or written.
+
+        Args:
+            before: an earlier state.
+        """
         names = {*self.files, *before.files}
         if not (self.is_whole and before.is_whole):
             names = {*self.files} & {*before.files}
@@ -59,7 +62,15 @@ class Watched:
 
 
 def look(config_path: Path, overrides: Sequence[str]) -> Watched:
-    """What a run of a config depends on; of a config with an error, the config alone."""
+    """Look at the files that a run depends on.
+
+    Args:
+        config_path: pipeline.yaml.
+        overrides: what `--set` puts over it.
+
+    Returns:
+        Their state; that of pipeline.yaml alone if it has an error.
+    """
     places, files = [str(config_path)], [config_path]
     try:
         config = load_config(config_path, overrides=overrides)
@@ -80,11 +91,11 @@ def watch(config_path: Path, overrides: Sequence[str], progress: Progress, *, ru
     Args:
         config_path: pipeline.yaml.
         overrides: what `--set` puts over it.
-        progress: is told what is watched, and what has changed.
+        progress: is given messages on what is watched and what has changed.
         run: runs the pipeline, says how it went, and returns the exit code; called in a process of its own.
 
     Returns:
-        The exit code: 0 if it was interrupted while it waited, or that of the run that it cut off.
+        The exit code: 0 if the interruption came between two runs, else that of the run that it ended.
     """
     _import_for_runs(config_path, overrides, progress)
     interrupts = _Interrupts()
@@ -97,15 +108,15 @@ def watch(config_path: Path, overrides: Sequence[str], progress: Progress, *, ru
         changed = _wait(config_path, overrides, before, interrupts)
         if interrupts.came:
             return 0
-        names = ", ".join(_relative(path) for path in changed[:MAX_NAMED])
-        progress(Message(f"\nChanged: {names}{', ...' if len(changed) > MAX_NAMED else ''}", style="bold"))
+        names = ", ".join(_relative(path) for path in changed[:_MAX_NAMED])
+        progress(Message(f"\nChanged: {names}{', ...' if len(changed) > _MAX_NAMED else ''}", style="bold"))
 
 
 def _import_for_runs(config_path: Path, overrides: Sequence[str], progress: Progress) -> None:
     try:
         config = load_config(config_path, overrides=overrides)
     except KubetfxError:
-        config = None  # which may change to anything
+        config = None  # the next version of the file may ask for anything
     progress(Begin("Loading TFX"))
     with logged_to(Path(os.devnull)):
         from kubetfx.pipeline import local_runner
@@ -113,27 +124,27 @@ def _import_for_runs(config_path: Path, overrides: Sequence[str], progress: Prog
         local_runner.import_for_runs(config)
     progress(End())
     gc.collect()
-    gc.freeze()  # what is here stays shared with the runs
+    gc.freeze()  # so that the runs share the memory of what is imported
 
 
 def _wait(config_path: Path, overrides: Sequence[str], before: Watched, interrupts: "_Interrupts") -> list[Path]:
-    """Until something has changed and nothing changes any more; the files that did."""
+    """Wait until something has changed and nothing changes any more; return the files that did."""
     pause = POLL_SECONDS
     while not interrupts.came:
         started = time.monotonic()
         now = look(config_path, overrides)
         if now.files != before.files:
             changed = _settled(config_path, overrides, now, interrupts).changed_since(before)
-            if changed:  # and not a file that came and went
+            if changed:  # else a file came and went
                 return changed
-        pause = max(POLL_SECONDS, 10 * (time.monotonic() - started))  # a hundred thousand images take their time
+        pause = max(POLL_SECONDS, 10 * (time.monotonic() - started))  # looking at 100,000 images takes a while
         _sleep(pause, interrupts)
     return []
 
 
 def _settled(config_path: Path, overrides: Sequence[str], now: Watched, interrupts: "_Interrupts") -> Watched:
     while not interrupts.came:
-        _sleep(SETTLE_SECONDS, interrupts)
+        _sleep(_SETTLE_SECONDS, interrupts)
         later = look(config_path, overrides)
         if later.files == now.files:
             break
@@ -142,14 +153,14 @@ def _settled(config_path: Path, overrides: Sequence[str], now: Watched, interrup
 
 
 def _sleep(seconds: float, interrupts: "_Interrupts") -> None:
-    """Python sleeps on after a signal whose handler returns."""
+    """Sleep until an interrupt: `time.sleep` goes on after a signal whose handler returns."""
     end = time.monotonic() + seconds
     while not interrupts.came and (rest := end - time.monotonic()) > 0:
         time.sleep(min(rest, POLL_SECONDS))
 
 
 class _Interrupts:
-    """Ctrl-C and requests to terminate: handed on to the run, if there is one."""
+    """Ctrl-C and requests to terminate, which are passed on to the run, if there is one."""
 
     def __init__(self) -> None:
         self.came = False
@@ -158,9 +169,9 @@ class _Interrupts:
             signal.signal(number, self._handle)
 
     def run(self, function: Callable[[], int]) -> int:
-        """Call a function in a process of its own; its exit code."""
+        """Call a function in a process of its own, and return its exit code."""
         process = multiprocessing.get_context("fork").Process(target=_call, args=(function,))
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until it is known whom to hand them on to
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until it is known whom to pass them on to
         process.start()
         self._pid = process.pid
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
@@ -177,7 +188,7 @@ class _Interrupts:
 
 
 def _call(function: Callable[[], int]) -> None:
-    os.setpgid(0, 0)  # Ctrl-C comes to the watching process alone, which hands it on once
+    os.setpgid(0, 0)  # so that Ctrl-C reaches the watching process alone, which passes it on once
     for number in _SIGNALS:
         signal.signal(number, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
@@ -199,7 +210,7 @@ def _data_files(data: DataConfig) -> Iterator[Path]:
 
 
 def _other_files(config: PipelineConfig, config_path: Path) -> Iterator[tuple[str, list[Path]]]:
-    """Single files that the config names, and the Python files beside it where it names a module."""
+    """Single files that the config names, and the Python files beside it if it names a module."""
     for path in (config.data.schema_file, config.model.weights):
         if path and Path(path).is_file():
             yield _relative(path), [Path(path)]
@@ -207,16 +218,16 @@ def _other_files(config: PipelineConfig, config_path: Path) -> Iterator[tuple[st
         folder = config_path.resolve().parent
         packages = {module.partition(".")[0] for module in config.own_modules.values()}
         found = [*folder.glob("*.py"), *(file for package in packages for file in (folder / package).rglob("*.py"))]
-        if found:  # else it is an installed one
+        if found:  # else the module is installed
             yield _relative(folder / "*.py"), found
 
 
-def _states(files: Iterable[Path]) -> dict[Path, FileState]:
+def _states(files: Iterable[Path]) -> dict[Path, _FileState]:
     states = {}
     for path in files:
         try:
             found = path.stat()
-        except OSError:  # removed meanwhile, which is a change like any other
+        except OSError:  # removed meanwhile, which is a change too
             continue
         states[path] = (found.st_ino, found.st_size, found.st_mtime_ns)
     return states

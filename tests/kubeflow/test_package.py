@@ -351,6 +351,18 @@ def test_module_beside_the_config_travels_with_what_it_imports_and_nothing_else(
     assert "{{$.inputs" not in text
 
 
+def test_own_source_travels_with_the_task_that_looks_for_data_and_with_the_one_that_reads_it(tmp_path):
+    (tmp_path / "my_source.py").write_text("def read(config):\n    yield from ()\n")
+    config = tmp_path / "pipeline.yaml"
+    config.write_text("name: p\ndata: {path: d, label: y, source: 'my_source:read'}\n")
+    config_package.compile_to_file(load_config(config), tmp_path / "out.yaml")
+
+    (package,) = documents(tmp_path / "out.yaml")
+
+    tasks = {name for name, spec in specs(package).items() if "my_source" in spec.modules}
+    assert tasks == {"resolve-table-example-gen", "table-example-gen"}
+
+
 def test_package_as_the_model_s_module_is_refused(compile_module):
     message = r"model\.module: a package cannot travel to a container.* Received: my_package"
     with pytest.raises(ConfigError, match=message):
