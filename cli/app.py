@@ -63,7 +63,8 @@ app.add_typer(kubeflow_app)
 
 def _print_versions(wanted: bool) -> None:
     if wanted:
-        typer.echo(_versions())
+        libraries = ", ".join(f"{name} {metadata.version(name)}" for name in ("tfx", "tensorflow", "keras", "kfp"))
+        typer.echo(f"kubetfx {own_version()} ({libraries})")
         raise typer.Exit
 
 
@@ -223,11 +224,6 @@ def schema() -> None:
     Output("json").document(PipelineConfig.model_json_schema())
 
 
-def _versions() -> str:
-    libraries = ", ".join(f"{name} {metadata.version(name)}" for name in ("tfx", "tensorflow", "keras", "kfp"))
-    return f"kubetfx {own_version()} ({libraries})"
-
-
 def main() -> None:
     """The console script: runs a command and ends with its exit code."""
     # TFX and TensorFlow leave half a million objects. Python looks through them twice at its end, for what refers to
@@ -239,7 +235,8 @@ def main() -> None:
         sys.exit(_report(error))
     except SystemExit as end:
         if end.code == _INTERRUPTED:
-            _report_interruption()
+            message = "Interrupted. What was finished is kept; the same command goes on from there."
+            current_output().error(message, exit_code=_INTERRUPTED)
         raise
 
 
@@ -264,11 +261,6 @@ def _report(error: Exception) -> int:
     text = "".join(traceback.format_exception(error))
     current_output().error(f"{message}\n{text}", exit_code=1, details={"type": type(error).__name__})
     return 1
-
-
-def _report_interruption() -> None:
-    message = "Interrupted. What was finished is kept; the same command goes on from there."
-    current_output().error(message, exit_code=_INTERRUPTED)
 
 
 def _explain(error: KubetfxError) -> str:

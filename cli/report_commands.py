@@ -58,7 +58,9 @@ def report(
     folder = run_record.run_folder(pipeline_config.workspace_path, record.run_id)
     path = folder / run_record.REPORT
     if not path.is_file() or record.state == "running":
-        _write_report(pipeline_config, record)
+        from kubetfx.components.report import run_report
+
+        run_report.publish(pipeline_config, record, ask_model=False)
     if open_it:
         _open(path, output)
     if format == "json":
@@ -71,12 +73,6 @@ def report(
 def _open(path: Path, output: Output) -> None:
     if not webbrowser.open(path.resolve().as_uri()):
         output.say("No browser could be started here. Open the file yourself.", style="yellow")
-
-
-def _write_report(config: PipelineConfig, record: run_record.RunRecord) -> None:
-    from kubetfx.components.report import run_report
-
-    run_report.publish(config, record, ask_model=False)
 
 
 @app.command(rich_help_panel=_PANEL)
@@ -97,7 +93,7 @@ def runs(config: ConfigPath, overrides: Overrides = None, format: FormatOption =
             record.run_id,
             record.state.replace("_", " "),
             "" if record.pushed_version is None else str(record.pushed_version),
-            *(_metric(record, name) for name in names),
+            *(f"{record.metrics[name]:.4g}" if name in record.metrics else "" for name in names),
             "" if record.seconds is None else f"{record.seconds:.1f} s",
         ]
         for record in records
@@ -197,11 +193,6 @@ def tensorboard(
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0", "CUDA_VISIBLE_DEVICES": ""}  # it reads files
     os.environ |= {name: os.environ.get(name, value) for name, value in quiet.items()}
     os.execv(sys.executable, [sys.executable, "-m", "tensorboard.main", *arguments])
-
-
-def _metric(record: run_record.RunRecord, name: str) -> str:
-    value = record.metrics.get(name)
-    return "" if value is None else f"{value:.4g}"
 
 
 def _as_document(record: run_record.RunRecord, config: PipelineConfig) -> dict[str, Any]:

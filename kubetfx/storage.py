@@ -232,7 +232,7 @@ class ObjectPath:
         from pyarrow.lib import ArrowException
 
         try:
-            yield _file_system(self)
+            yield _connect(self.scheme, self.bucket, tuple(environment().items()))
         except (OSError, ArrowException) as error:
             is_local = isinstance(error, OSError) and error.filename is not None
             store = _store(self.scheme)
@@ -365,13 +365,9 @@ def _store(scheme: str) -> str:
     return os.environ.get("STORAGE_EMULATOR_HOST") or "Google Cloud Storage"
 
 
-def _file_system(path: ObjectPath) -> Any:
-    """Arrow's file system for a bucket; another one when the environment has changed."""
-    return _connect(path.scheme, path.bucket, tuple(environment().items()))
-
-
 @functools.lru_cache(maxsize=16)
 def _connect(scheme: str, bucket: str, variables: tuple[tuple[str, str], ...]) -> Any:
+    """Arrow's file system for a bucket. The variables are those of `environment`: after a change it connects anew."""
     return _connect_to_s3(bucket) if scheme == "s3" else _connect_to_gcs()
 
 

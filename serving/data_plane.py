@@ -247,7 +247,7 @@ class DataPlane:
         Raises:
             ServingError: see ModelManager.reload.
         """
-        await self._loop.run_in_executor(None, self.manager.reload, configs)
+        await asyncio.to_thread(self.manager.reload, configs)
 
     def metric_model(self, name: str) -> str:
         """Return the name to count a request under: clients may send any name, and must not grow the metrics by it.

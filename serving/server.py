@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -34,8 +34,8 @@ from kubetfx.serving.versions import ModelManager, VersionOptions
 
 _LOG = logging.getLogger(__name__)
 
-TF_SERVING_BINARY = "tensorflow_model_server"
-TF_SERVING_IMAGE = "tensorflow/serving:latest"
+_TF_SERVING_BINARY = "tensorflow_model_server"
+_TF_SERVING_IMAGE = "tensorflow/serving:latest"
 _BACKLOG = 2048
 _SWITCH_INTERVAL_SECONDS = 0.001
 """A fifth of Python's own: a thread that comes back from a graph should not wait long for the event loop."""
@@ -107,18 +107,18 @@ def tf_serving_command(options: ServerOptions) -> list[str]:
         UsageError: neither is installed, or the options have no equivalent.
     """
     flags = _tf_serving_flags(options)
-    if binary := shutil.which(TF_SERVING_BINARY):
+    if binary := shutil.which(_TF_SERVING_BINARY):
         return [binary, *flags]
     docker = shutil.which("docker")
     if docker is None:
         raise UsageError(
-            f"TensorFlow Serving is not installed: there is neither {TF_SERVING_BINARY} nor docker on PATH. Install it "
+            f"TensorFlow Serving is not installed: neither {_TF_SERVING_BINARY} nor docker is on PATH. Install it "
             "(https://www.tensorflow.org/tfx/serving/setup), or use the embedded server."
         )
     paths = [model.base_path for model in _configs(options)]
     paths += [path for path in (options.model_config_file, options.batching_parameters_file) if path]
     mounts = [f"--volume={path}:{path}:ro" for path in paths]
-    container = ["run", "--rm", "--network=host", f"--entrypoint={TF_SERVING_BINARY}", *mounts, TF_SERVING_IMAGE]
+    container = ["run", "--rm", "--network=host", f"--entrypoint={_TF_SERVING_BINARY}", *mounts, _TF_SERVING_IMAGE]
     return [docker, *container, *flags]
 
 
@@ -164,9 +164,11 @@ class _Parts:
 
     plane: DataPlane
     http: "_HttpServer"
-    http_task: "asyncio.Task[None]"
     grpc: GrpcServer
-    tasks: list["asyncio.Task[None]"] = field(default_factory=list)
+    listening: list["asyncio.Task[None]"] = field(default_factory=list)
+    """Ends when the REST API has answered its last request."""
+    polling: list["asyncio.Task[None]"] = field(default_factory=list)
+    """Never ends by itself."""
 
 
 class RunningServer:
@@ -255,7 +257,7 @@ class RunningServer:
             await self._listen(parts)
             _LOG.info("REST at %s:%d, gRPC at %s:%d", options.host, self.rest_port, options.host, self.grpc_port)
             if options.model_config_file and options.model_config_file_poll_seconds > 0:
-                parts.tasks.append(asyncio.create_task(self._poll_config_file(options.model_config_file)))
+                parts.polling.append(asyncio.create_task(self._poll_config_file(options.model_config_file)))
             self._started.set()
             if self._stop_asked.is_set():
                 self._stop.set()
@@ -277,25 +279,20 @@ class RunningServer:
             rest_socket.close()
             raise _port_error("REST", options.host, options.rest_port, error) from None
         self.rest_port = int(rest_socket.getsockname()[1])
-        parts.http_task = asyncio.create_task(parts.http.serve(sockets=[rest_socket]))
+        parts.listening.append(asyncio.create_task(parts.http.serve(sockets=[rest_socket])))
         await parts.grpc.start()
         await parts.http.listening()
 
     def _build(self) -> _Parts:
         options = self._options
-        data_plane_options = DataPlaneOptions(
-            max_concurrent_requests=options.data_plane.max_concurrent_requests,
-            num_session_threads=options.data_plane.num_session_threads,
-            batching=self._batching or options.data_plane.batching,
-        )
-        plane = DataPlane(self.manager, data_plane_options, self._metrics)
+        batching = self._batching or options.data_plane.batching
+        plane = DataPlane(self.manager, replace(options.data_plane, batching=batching), self._metrics)
         http = _HttpServer(RestApplication(plane, options.rest), options)
-        return _Parts(plane, http, asyncio.create_task(asyncio.sleep(0)), GrpcServer(plane, options.grpc))
+        return _Parts(plane, http, GrpcServer(plane, options.grpc))
 
     async def _load(self) -> None:
-        assert self._loop is not None
         try:
-            await self._loop.run_in_executor(None, self.manager.start)
+            await asyncio.to_thread(self.manager.start)
         except ServingError as error:
             raise UsageError(
                 f"{error.message}. Give labels to versions that are there, or pass "
@@ -312,20 +309,18 @@ class RunningServer:
             try:
                 configs = read_model_config_file(path)
                 if configs != known:
-                    assert self._loop is not None
-                    await self._loop.run_in_executor(None, self.manager.reload, configs)
+                    await asyncio.to_thread(self.manager.reload, configs)
                     known = configs
             except (KubetfxError, ServingError) as error:
                 _LOG.error("the model config file is not taken, what is served stays: %s", error)
 
     async def _drain(self, parts: _Parts) -> None:
-        assert self._loop is not None
-        for task in parts.tasks:
+        for task in parts.polling:
             task.cancel()
         parts.http.should_exit = True
-        await asyncio.gather(parts.grpc.stop(self._options.drain_seconds), parts.http_task, return_exceptions=True)
+        await asyncio.gather(parts.grpc.stop(self._options.drain_seconds), *parts.listening, return_exceptions=True)
         parts.plane.close()
-        await self._loop.run_in_executor(None, self.manager.stop)
+        await asyncio.to_thread(self.manager.stop)
 
 
 class _HttpServer(uvicorn.Server):

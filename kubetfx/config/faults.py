@@ -45,14 +45,11 @@ def _describe(path: str, faults: Sequence[ErrorDetails], root: type[BaseModel]) 
         return f"{dotted}: there is no such key.{nearest(key, known)} Known here: {', '.join(known)}."
     if fault["type"] == "missing":
         return f"{dotted}: is required."
-    message = "; or ".join(_lower_first(other["msg"].removeprefix("Value error, ")) for other in faults)
+    messages = (other["msg"].removeprefix("Value error, ") for other in faults)
+    message = "; or ".join(text[0].lower() + text[1:] for text in messages)
     if fault["type"] == "value_error":  # our own; it says what was received
         return f"{message}." if message.startswith(dotted) else f"{dotted}: {message}."
     return f"{dotted}: {message}. Received: {fault['input']!r} ({kind_of(fault['input'])})."
-
-
-def _lower_first(text: str) -> str:
-    return text[0].lower() + text[1:]
 
 
 def _fields_at(location: Sequence[str | int], root: type[BaseModel]) -> list[str]:

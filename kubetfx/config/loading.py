@@ -34,7 +34,8 @@ def load_config(
     else:
         path = Path(source)
         folder, document = path.resolve().parent, _read_yaml(path)
-    for dotted, value in _as_mapping(overrides).items():
+    parsed = overrides if isinstance(overrides, Mapping) else dict(map(_parsed, overrides))
+    for dotted, value in parsed.items():
         _override(document, dotted, value)
     wrong = sorted(str(key) for key in document if not isinstance(key, str))
     if wrong:
@@ -54,10 +55,6 @@ def as_config(source: PipelineConfig | str | Path | Mapping[str, Any]) -> Pipeli
         source: a config, or what `load_config` takes.
     """
     return source if isinstance(source, PipelineConfig) else load_config(source)
-
-
-def _as_mapping(overrides: Mapping[str, Any] | Sequence[str]) -> Mapping[str, Any]:
-    return overrides if isinstance(overrides, Mapping) else dict(_parsed(override) for override in overrides)
 
 
 def _parsed(override: str) -> tuple[str, Any]:
