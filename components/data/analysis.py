@@ -8,9 +8,8 @@ analyzer that is not known here is left to tf.Transform's pipeline (`Unsupported
 
 import hashlib
 import json
-import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,23 +19,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import tensorflow as tf
 import tensorflow_transform as tft
-from tensorflow_transform import analyzer_nodes, analyzers, annotators, graph_tools, impl_helper, nodes
+from tensorflow_transform import (
+    analyzer_nodes,
+    analyzers,
+    annotators,
+    nodes,
+)
 from tensorflow_transform.beam import analysis_graph_builder, beam_nodes
 from tensorflow_transform.saved import saved_transform_io_v2
 from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io, schema_utils
 
-from kubetfx.components.data import tfx_patches
+from kubetfx.components.data.analysis_graphs import AnalysisGraphs, Binding, PreprocessingFn, Unsupported
 from kubetfx.components.data.block_work import BlockWork
 from kubetfx.models.examples import RowGroup
 from kubetfx.models.raw_inputs import RawInputs
 
 Arrays = Mapping[str, Any]
-PreprocessingFn = Callable[[Any], Any]
 Run = Callable[["Phase"], list[Any]]
-
-
-class Unsupported(Exception):  # noqa: N818 - it is no error: tf.Transform's pipeline does the work then
-    """An analyzer is not known here."""
 
 
 @dataclass(eq=False)
@@ -51,15 +50,6 @@ class _Step:
 class _Output:
     step: _Step
     index: int
-
-
-@dataclass(frozen=True)
-class _Binding:
-    """A value that takes the place of a tensor."""
-
-    tensor_name: str
-    value: Any
-    dtype: int
 
 
 class _Collector(nodes.Visitor):
@@ -77,7 +67,6 @@ class _Collector(nodes.Visitor):
         """Every value is ours."""
 
 
-@tfx_patches.sources_by_set()
 def analyze(
     preprocessing_fn: PreprocessingFn,
     schema: Any,
@@ -99,71 +88,28 @@ def analyze(
         Unsupported: the preprocessing_fn needs an analyzer that is not known here. Nothing is written.
     """
     specs = schema_utils.schema_as_feature_spec(schema).feature_spec
-    type_specs = {name: _type_spec(spec) for name, spec in specs.items()}
-    graph, inputs, outputs = impl_helper.trace_preprocessing_function(
-        preprocessing_fn, type_specs, False, str(temporary)
-    )
+    graphs = AnalysisGraphs(preprocessing_fn, specs, temporary)
+    graph, inputs, outputs = graphs.trace()
     asset_map = annotators.get_asset_annotations(graph)
     annotators.clear_asset_annotations(graph)
-    fingerprint = graph_tools.get_analyzers_fingerprint(graph, inputs)
     future, _, side_effects = analysis_graph_builder.build(graph, inputs, outputs)
     collector = _Collector()
     traverser = nodes.Traverser(collector)
     final = traverser.visit_value_node(future)
     for node in side_effects:
         traverser.visit_value_node(node)
-    save = _SavedModels(preprocessing_fn, type_specs, fingerprint, temporary)
-    saved_model = _Analysis(collector.steps, run, save, specs, temporary).value(final)
-    _publish(Path(saved_model), schema=schema, asset_map=asset_map, output=output)
+    found = _Analysis(collector.steps, run, graphs, specs, temporary)
+    metadata = graphs.write_last(output / tft.TFTransformOutput.TRANSFORM_FN_DIR, map(found.value, final.step.inputs))
+    _publish(metadata, schema=schema, asset_map=asset_map, output=output)
 
 
-def _type_spec(spec: Any) -> tf.TypeSpec:
-    if isinstance(spec, tf.io.FixedLenFeature):
-        return tf.TensorSpec([None, *spec.shape], spec.dtype)
-    if isinstance(spec, tf.io.VarLenFeature):
-        return tf.SparseTensorSpec([None, None], spec.dtype)
-    raise Unsupported(type(spec).__name__)
-
-
-def _publish(saved_model: Path, *, schema: Any, asset_map: Mapping[str, str], output: Path) -> None:
-    metadata = metadata_io.read_metadata(str(saved_model / impl_helper.METADATA_DIR_NAME))
+def _publish(metadata: Any, *, schema: Any, asset_map: Mapping[str, str], output: Path) -> None:
     transformed = output / tft.TFTransformOutput.TRANSFORMED_METADATA_DIR
     metadata_io.write_metadata(metadata, str(transformed))
     if asset_map:
         (transformed / tft.TFTransformOutput.ASSET_MAP).write_text(json.dumps(asset_map))
     raw = dataset_metadata.DatasetMetadata(schema=schema)
     metadata_io.write_metadata(raw, str(output / tft.TFTransformOutput.RAW_METADATA_DIR))
-    tf.io.gfile.rmtree(str(saved_model / impl_helper.METADATA_DIR_NAME))
-    os.replace(saved_model, output / tft.TFTransformOutput.TRANSFORM_FN_DIR)
-
-
-@dataclass
-class _SavedModels:
-    """Writes the SavedModel of a phase: the preprocessing_fn with what is known so far as constants."""
-
-    preprocessing_fn: PreprocessingFn
-    type_specs: Mapping[str, tf.TypeSpec]
-    fingerprint: Any
-    temporary: Path
-    _count: int = 0
-
-    def write(self, operation: Any, bindings: Iterable[_Binding]) -> str:
-        self._count += 1
-        path = str(self.temporary / f"saved_model_{self._count}")
-        signature = operation.output_signature
-        is_of_tensors = all(isinstance(value, tf.Tensor) for value in signature.values())
-        replacements = {b.tensor_name: tf.constant(b.value, tf.dtypes.as_dtype(b.dtype)) for b in bindings}
-        impl_helper.trace_and_write_v2_saved_model(
-            path,
-            self.preprocessing_fn,
-            self.type_specs,
-            str(self.temporary),
-            self.fingerprint,
-            replacements or None,
-            {key: value.name for key, value in signature.items()} if is_of_tensors else {},
-            None,
-        )
-        return path
 
 
 @dataclass
@@ -172,7 +118,7 @@ class _Analysis:
 
     steps: list[_Step]
     run: Run
-    saved_models: _SavedModels
+    graphs: AnalysisGraphs
     specs: Mapping[str, Any]
     temporary: Path
     _values: dict[_Step, tuple[Any, ...]] = field(default_factory=dict)
@@ -196,7 +142,7 @@ class _Analysis:
             self._pass_over_data(_source(step))
             return
         if isinstance(operation, beam_nodes.CreateSavedModel):
-            result: Any = self.saved_models.write(operation, [self.value(value) for value in step.inputs])
+            result: Any = self.graphs.write(operation, [self.value(value) for value in step.inputs])
         elif isinstance(operation, analyzer_nodes.VocabularyOrderAndWrite):
             result = _write_vocabulary(operation, self.value(step.inputs[0]), self.temporary)
         else:
@@ -232,12 +178,12 @@ class Phase(BlockWork[RowGroup, Arrays, list[Any], list[Any]]):
         """Load the SavedModel."""
         self._inputs = RawInputs(self._specs)
         self._loader = saved_transform_io_v2.SavedModelLoader(self._saved_model)
-        self._loader.finalize(set(self._specs), set(self._loader.structured_outputs))
+        self._loader.finalize(set(self._inputs.signature), set(self._loader.structured_outputs))
 
     def blocks(self, item: RowGroup) -> Iterator[Arrays]:
         """The rows of a row group, through the SavedModel."""
-        raw = self._inputs.unpack(self._inputs.pack(item.read(self._inputs.columns)))
-        yield {name: _as_numpy(tensor) for name, tensor in self._loader.apply_transform_model(raw).items()}
+        packed = self._inputs.pack(item.read(self._inputs.columns))
+        yield {name: _as_numpy(tensor) for name, tensor in self._loader.apply_transform_model(packed).items()}
 
     def create(self) -> list[Any]:
         """Each accumulator's state of no rows."""
@@ -407,7 +353,7 @@ def _identity(operation: Any, inputs: list[Any]) -> Iterator[Any]:
 
 _OPERATIONS: Mapping[type, Callable[[Any, list[Any]], Any]] = {
     beam_nodes.ExtractFromDict: lambda operation, inputs: _from_dict(operation.keys, inputs[0]),
-    beam_nodes.CreateTensorBinding: lambda operation, inputs: _Binding(
+    beam_nodes.CreateTensorBinding: lambda operation, inputs: Binding(
         operation.tensor_name, inputs[0], operation.dtype_enum
     ),
     beam_nodes.Flatten: lambda _, inputs: [entry for entries in inputs for entry in entries],

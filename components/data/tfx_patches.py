@@ -4,7 +4,7 @@ tests/components/data/test_tfx_patches.py has a test for each, which fails when 
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 
@@ -32,38 +32,6 @@ def histograms_on_arrays() -> Iterator[None]:
         quantiles_util, _get_bin_weights=histograms.bin_weights, generate_equi_width_histogram=histograms.equi_width
     ):
         yield
-
-
-@contextlib.contextmanager
-def sources_by_set() -> Iterator[None]:
-    """While it lasts, tf.Transform finds the columns that an analyzer depends on by a set. It compares each with each,
-    several times: a minute for two thousand columns."""
-    from tensorflow_transform import graph_tools
-
-    with _replaced(graph_tools, _retrieve_source_keys=source_keys):
-        yield
-
-
-def source_keys(sourced_tensors: Iterable[Any], structured_inputs: Mapping[str, Any]) -> set[str]:
-    """Find the inputs that tensors depend on.
-
-    Args:
-        sourced_tensors: of a graph.
-        structured_inputs: tensors, sparse ones among them, by name.
-
-    Returns:
-        The names of those inputs.
-    """
-    from tensorflow_transform import graph_tools, tf_utils
-
-    sinks = [tensor.op for tensor in sourced_tensors]
-    found = graph_tools.retrieve_sources(sinks, ignore_control_dependencies=True)
-    sources = {tf_utils.hashable_tensor_or_op(source) for source in found}
-    return {
-        key
-        for key, value in structured_inputs.items()
-        if any(tf_utils.hashable_tensor_or_op(v) in sources for v in graph_tools._decompose_tensor_or_op(value))
-    }
 
 
 @contextlib.contextmanager

@@ -8,13 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import tensorflow as tf
 from google.protobuf import text_format
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensorflow_data_validation.utils import quantiles_util
 from tensorflow_metadata.proto.v0 import schema_pb2
-from tensorflow_transform import graph_tools
 from tfx.components.util import tfxio_utils
 from tfx.proto import example_gen_pb2
 from tfx_bsl import sketches
@@ -94,15 +92,6 @@ def test_tfdv_still_goes_through_quantiles_in_python():
     assert theirs > 3 * seconds(lambda: histograms.equi_width(*arguments))
 
 
-def test_tf_transform_still_compares_each_column_with_each():
-    with tf.Graph().as_default():
-        inputs = {f"column {n}": tf.compat.v1.placeholder(tf.float32, [None, 1]) for n in range(400)}
-        joined = [tf.concat(list(inputs.values()), axis=1)]
-        assert graph_tools._retrieve_source_keys(joined, inputs) == tfx_patches.source_keys(joined, inputs)
-        theirs = seconds(lambda: graph_tools._retrieve_source_keys(joined, inputs))
-        assert theirs > 3 * seconds(lambda: tfx_patches.source_keys(joined, inputs))
-
-
 def test_tfx_still_has_no_serialized_rows_of_parquet(tmp_path):
     pq.write_table(pa.table({"height": [1.5, 2.5]}), tmp_path / "data.parquet")
     schema = text_format.Parse('feature { name: "height" type: FLOAT }', schema_pb2.Schema())
@@ -128,7 +117,6 @@ def test_tfx_still_has_no_serialized_rows_of_parquet(tmp_path):
         (tfx_patches.parquet_read, tfxio_utils, "make_tfxio"),
         (tfx_patches.histograms_on_arrays, quantiles_util, "_get_bin_weights"),
         (tfx_patches.histograms_on_arrays, quantiles_util, "generate_equi_width_histogram"),
-        (tfx_patches.sources_by_set, graph_tools, "_retrieve_source_keys"),
     ],
 )
 def test_theirs_is_there_again_afterwards(patch, module, name):
@@ -136,16 +124,3 @@ def test_theirs_is_there_again_afterwards(patch, module, name):
     with patch():
         assert getattr(module, name) is not before
     assert getattr(module, name) is before
-
-
-def test_columns_that_an_analyzer_depends_on_are_those_that_tf_transform_finds():
-    with tf.Graph().as_default() as graph:
-        inputs = {
-            "a": tf.compat.v1.placeholder(tf.float32, [None, 1]),
-            "b": tf.compat.v1.sparse_placeholder(tf.float32, [None, None]),
-            "c": tf.compat.v1.placeholder(tf.float32, [None, 1]),
-        }
-        for tensors in ([inputs["a"] + 1], [inputs["b"].values * 2, inputs["a"]], [tf.constant(1.0)], []):
-            theirs = graph_tools._retrieve_source_keys(tensors, inputs)
-            assert tfx_patches.source_keys(tensors, inputs) == theirs
-        assert graph is tf.compat.v1.get_default_graph()
