@@ -41,18 +41,6 @@ def num_threads(beam_arguments: Sequence[str] | None) -> int | None:
     return int(known.direct_num_workers) or min(_num_cores(), MAX_THREADS)
 
 
-def is_in_process(beam_arguments: Sequence[str] | None) -> bool:
-    """Tell whether a node is to do its work without Beam.
-
-    Args:
-        beam_arguments: Beam's command line, as the pipeline has it.
-
-    Returns:
-        Whether it is.
-    """
-    return num_threads(beam_arguments) is not None
-
-
 def prepare_workers(beam_arguments: Sequence[str] | None) -> None:
     """Let the processes that Beam's direct runner starts import what this one can: the user's module is in none of our
     folders.
@@ -73,7 +61,7 @@ def describe(beam_arguments: Sequence[str]) -> str:
     Returns:
         Part of a sentence about the data.
     """
-    if is_in_process(beam_arguments):
+    if num_threads(beam_arguments) is not None:
         return "read in blocks, without Beam"
     return f"read by Beam: {' '.join(beam_arguments)}"
 

@@ -127,7 +127,7 @@ def run(
         The work's result.
     """
     threads = beam_mode.num_threads(executor._beam_pipeline_args)
-    return run_on_beam(work, items, executor, folder) if threads is None else run_here(work, items, threads=threads)
+    return _run_on_beam(work, items, executor, folder) if threads is None else run_here(work, items, threads=threads)
 
 
 def run_here(work: BlockWork[Item, Any, Any, Result], items: Iterable[Item], *, threads: int) -> Result:
@@ -146,23 +146,12 @@ def run_here(work: BlockWork[Item, Any, Any, Result], items: Iterable[Item], *, 
     return work.result(work.merged(states))
 
 
-def run_on_beam(
+def _run_on_beam(
     work: BlockWork[Item, Any, Any, Result],
     items: Sequence[Item],
     executor: base_beam_executor.BaseBeamExecutor,
     folder: Path,
 ) -> Result:
-    """Do the work in a Beam pipeline.
-
-    Args:
-        work: what is to be found out.
-        items: what `BlockWork.blocks` reads; workers share them out.
-        executor: makes the pipeline.
-        folder: that this process and the workers can write to; what they leave is removed.
-
-    Returns:
-        The work's result.
-    """
     if not items:
         return work.result(work.create())
     beam_mode.prepare_workers(executor._beam_pipeline_args)

@@ -4,36 +4,36 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from kubetfx.components.evaluation.metric import Accumulator, Additive, Array, Sums, ratio, weighted_counts
+from kubetfx.components.evaluation.metric import Accumulator, Additive, Array, Mean, Sums, ratio, weighted_counts
 
 POSITIVE_ABOVE = 0.5
 """Probability of a class above which a row is taken for it."""
 _EPSILON = 1e-7
 
 
-class Accuracy(Sums):
+class Accuracy(Mean):
     """Share of the rows whose most likely class is theirs."""
 
-    def terms(self, labels: Array, predictions: Array) -> Array:
-        """Whether it is, and 1."""
-        return np.stack([predictions.argmax(axis=1) == labels, np.ones(len(labels), bool)], axis=1).astype(np.float64)
-
-    def of_state(self, state: Array) -> Array:
-        """Share of the rows."""
-        return ratio(state[..., 0], state[..., 1])
+    def row_values(self, labels: Array, predictions: Array) -> Array:
+        """Whether it is."""
+        return predictions.argmax(axis=1) == labels
 
 
-class TopKAccuracy(Accuracy):
+class TopKAccuracy(Mean):
     """Share of the rows whose class is among the k most likely."""
 
     def __init__(self, *, top_k: int) -> None:
+        """Remember k.
+
+        Args:
+            top_k: number of classes that a row's may be among, 1 or more.
+        """
         self._top_k = top_k
 
-    def terms(self, labels: Array, predictions: Array) -> Array:
-        """Whether it is, and 1."""
+    def row_values(self, labels: Array, predictions: Array) -> Array:
+        """Whether it is."""
         likely = np.argsort(-predictions, axis=1, kind="stable")[:, : self._top_k]
-        is_among = (likely == labels[:, np.newaxis]).any(axis=1)
-        return np.stack([is_among, np.ones(len(labels), bool)], axis=1).astype(np.float64)
+        return (likely == labels[:, np.newaxis]).any(axis=1)
 
 
 class AccuracyDrop(Sums):
@@ -51,8 +51,8 @@ class AccuracyDrop(Sums):
 
 
 def row_cross_entropies(labels: Array, probabilities: Array) -> Array:
-    """Cross entropy of each row, (rows,) float64, with probabilities kept off 0 and 1 and made to add up to 1 again,
-    as Keras has it.
+    """Return the cross entropy of each row, (rows,) float64, with probabilities kept off 0 and 1 and made to add up to
+    1 again, as Keras has it.
 
     Args:
         labels: (rows,) index of the class; below 0, the class has no probability.
@@ -63,16 +63,12 @@ def row_cross_entropies(labels: Array, probabilities: Array) -> Array:
     return np.log(clipped.sum(axis=1)) - np.log(of_label)
 
 
-class CrossEntropy(Sums):
+class CrossEntropy(Mean):
     """Mean of the rows' cross entropies."""
 
-    def terms(self, labels: Array, predictions: Array) -> Array:
-        """The cross entropy, and 1."""
-        return np.stack([row_cross_entropies(labels, predictions), np.ones(len(labels))], axis=1)
-
-    def of_state(self, state: Array) -> Array:
-        """The mean."""
-        return ratio(state[..., 0], state[..., 1])
+    def row_values(self, labels: Array, predictions: Array) -> Array:
+        """The cross entropy."""
+        return row_cross_entropies(labels, predictions)
 
 
 class Kappa(Additive):
@@ -116,7 +112,13 @@ class OfEachClass(Sums):
         return mean_over_classes(self.of_counts(hits, named, there), there)
 
     def of_counts(self, hits: Array, named: Array, there: Array) -> Array:
-        """The metric by class, (..., classes), of counts by class."""
+        """Return the metric by class, (..., classes) float64.
+
+        Args:
+            hits: (..., classes) weight of the rows that are of the class and taken for it.
+            named: of those taken for it.
+            there: of those that are of it.
+        """
         raise NotImplementedError
 
 
@@ -145,12 +147,16 @@ class F1(OfEachClass):
 
 
 def classes_of_interest(num_classes: int) -> Array:
-    """Indices of the classes that a metric of each class is of: the second of two, else all."""
+    """Return the indices of the classes that a metric of each class is of: the second of two, else all.
+
+    Args:
+        num_classes: of the model.
+    """
     return np.array([1]) if num_classes == 2 else np.arange(num_classes)
 
 
 def mean_over_classes(values: Array, rows: Array) -> Array:
-    """The mean (...) over the classes that have rows; of one class, its value.
+    """Return the mean (...) over the classes that have rows; of one class, its value.
 
     Args:
         values: (..., classes).

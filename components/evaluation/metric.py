@@ -26,7 +26,7 @@ class Accumulator(Protocol):
         """The state of no rows."""
 
     def add_block(self, state: Any, labels: Array, predictions: Array, weights: Array) -> Any:
-        """The state with the rows of a block.
+        """Return the state with the rows of a block.
 
         Args:
             state: without them.
@@ -36,10 +36,19 @@ class Accumulator(Protocol):
         """
 
     def merge(self, first: Any, second: Any) -> Any:
-        """The state of the rows of both."""
+        """Return the state of the rows of both.
+
+        Args:
+            first: of some rows.
+            second: of others.
+        """
 
     def result(self, state: Any) -> Array:
-        """The metric, (...) float64 with the leading dimensions of the weights; NaN where it is not defined."""
+        """Return the metric, (...) float64 with the leading dimensions of the weights; NaN where it is not defined.
+
+        Args:
+            state: of all rows.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +59,7 @@ class Metric(Description):
     """Makes its accumulator; takes `top_k` if the metric needs that."""
 
     def make_accumulator(self, *, top_k: int) -> Accumulator:
-        """A new accumulator.
+        """Return a new accumulator.
 
         Args:
             top_k: `model.top_k`.
@@ -59,20 +68,36 @@ class Metric(Description):
 
 
 def value_of(accumulator: Accumulator, labels: Array, predictions: Array, weights: Array | None = None) -> Array:
-    """The metric of some rows, of which each counts once unless there are weights. See `Accumulator.add_block`."""
+    """Return the metric of some rows, (...) float64.
+
+    Args:
+        accumulator: of the metric.
+        labels: see `Accumulator.add_block`.
+        predictions: the same.
+        weights: the same; None: each row counts once.
+    """
     weights = np.ones(len(labels)) if weights is None else weights
     return accumulator.result(accumulator.add_block(accumulator.create(), labels, predictions, weights))
 
 
-class Additive:
+class Additive(Accumulator):
     """Base of the accumulators that have no state before the first row, and add states up."""
 
     def added(self, first: Any, second: Any) -> Any:
-        """The state of the rows of both."""
+        """Return the state of the rows of both.
+
+        Args:
+            first: state of some rows, of one at least.
+            second: of others.
+        """
         return first + second
 
     def of_state(self, state: Any) -> Array:
-        """The metric (...) of a state."""
+        """Return the metric, (...) float64.
+
+        Args:
+            state: of one row at least.
+        """
         raise NotImplementedError
 
     def create(self) -> Any:
@@ -94,7 +119,12 @@ class Sums(Additive):
     """Base of the accumulators whose state is a weighted sum over the rows, (..., terms)."""
 
     def terms(self, labels: Array, predictions: Array) -> Array:
-        """What each row adds, (rows, terms) float64."""
+        """Return what each row adds, (rows, terms) float64.
+
+        Args:
+            labels: see `Accumulator.add_block`.
+            predictions: the same.
+        """
         raise NotImplementedError
 
     def add_block(self, state: Array | None, labels: Array, predictions: Array, weights: Array) -> Array:
@@ -103,13 +133,39 @@ class Sums(Additive):
         return added
 
 
+class Mean(Sums):
+    """Base of the accumulators of a mean over the rows."""
+
+    def row_values(self, labels: Array, predictions: Array) -> Array:
+        """Return what the mean is of, (rows,) number or bool.
+
+        Args:
+            labels: see `Accumulator.add_block`.
+            predictions: the same.
+        """
+        raise NotImplementedError
+
+    def terms(self, labels: Array, predictions: Array) -> Array:
+        """See Sums: the value, and 1."""
+        return np.stack([self.row_values(labels, predictions), np.ones(len(labels))], axis=1)
+
+    def of_state(self, state: Array) -> Array:
+        """See Additive."""
+        return ratio(state[..., 0], state[..., 1])
+
+
 def ratio(part: Array, whole: Array) -> Array:
-    """A part as a share of the whole; NaN where the whole is nothing."""
+    """Return a part as a share of the whole; NaN where the whole is nothing.
+
+    Args:
+        part: (...).
+        whole: (...), broadcast with the part.
+    """
     return np.divide(part, whole, out=np.full(np.broadcast(part, whole).shape, np.nan), where=whole > 0)
 
 
 def weighted_counts(index: Array, weights: Array, *, length: int) -> Array:
-    """Weight of the rows by index, (..., length) float64.
+    """Return the weight of the rows by index, (..., length) float64.
 
     Args:
         index: (rows,) of each row, from 0 to length - 1.
@@ -172,10 +228,15 @@ def metric(
     return decorate
 
 
-class CollectedRows:
+class CollectedRows(Accumulator):
     """Keeps all rows, and calls a function with them."""
 
     def __init__(self, function: Function) -> None:
+        """Remember the function.
+
+        Args:
+            function: of all labels and predictions.
+        """
         self._function = function
 
     def create(self) -> list[tuple[Array, ...]]:
@@ -205,5 +266,10 @@ class CollectedRows:
 
 
 def renamed(found: Metric, reference: str) -> Metric:
-    """A metric of the user's own under the name that pipeline.yaml has for it."""
+    """Return a metric of the user's own under the name that pipeline.yaml has for it.
+
+    Args:
+        found: the metric, named after its function.
+        reference: `module:attribute`.
+    """
     return replace(found, name=reference, label=label_of(reference))

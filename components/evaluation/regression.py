@@ -4,36 +4,33 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from kubetfx.components.evaluation.metric import Accumulator, Additive, Array, Sums, ratio
+from kubetfx.components.evaluation.metric import Accumulator, Additive, Array, Mean, ratio
 
 
 def row_errors(labels: Array, predictions: Array) -> Array:
-    """How far each prediction is off, (rows,) float64."""
+    """Return how far each prediction is off, (rows,) float64.
+
+    Args:
+        labels: (rows,) numbers.
+        predictions: (rows,) numbers.
+    """
     return predictions.astype(np.float64) - labels.astype(np.float64)
 
 
-class MeanAbsoluteError(Sums):
+class MeanAbsoluteError(Mean):
     """Mean of the absolute errors."""
 
-    def terms(self, labels: Array, predictions: Array) -> Array:
-        """The absolute error, and 1."""
-        return np.stack([np.abs(row_errors(labels, predictions)), np.ones(len(labels))], axis=1)
-
-    def of_state(self, state: Array) -> Array:
-        """The mean."""
-        return ratio(state[..., 0], state[..., 1])
+    def row_values(self, labels: Array, predictions: Array) -> Array:
+        """The absolute error."""
+        return np.abs(row_errors(labels, predictions))
 
 
-class MeanSquaredError(Sums):
+class MeanSquaredError(Mean):
     """Mean of the squared errors."""
 
-    def terms(self, labels: Array, predictions: Array) -> Array:
-        """The squared error, and 1."""
-        return np.stack([np.square(row_errors(labels, predictions)), np.ones(len(labels))], axis=1)
-
-    def of_state(self, state: Array) -> Array:
-        """The mean."""
-        return ratio(state[..., 0], state[..., 1])
+    def row_values(self, labels: Array, predictions: Array) -> Array:
+        """The squared error."""
+        return np.square(row_errors(labels, predictions))
 
 
 class RootMeanSquaredError(MeanSquaredError):

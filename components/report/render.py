@@ -19,7 +19,7 @@ from kubetfx.components.evaluation.evaluation_result import format_metric
 from kubetfx.components.report import card, figures, formats, plots
 from kubetfx.components.report.answer import answer
 from kubetfx.components.report.comparison import Comparison
-from kubetfx.components.report.facts import AnomalyFact, Column, Data, Evaluation, Facts, Quality, Training
+from kubetfx.components.report.facts import AnomalyFact, Column, Data, Evaluation, Facts, Training
 from kubetfx.config.metric_catalogue import ROBUSTNESS_PREFIX, label_of
 from kubetfx.run_record import RunRecord
 
@@ -132,11 +132,6 @@ def training_page(training: Training) -> str:
 def evaluation_page(evaluation: Evaluation) -> str:
     """The verdict with its reasons, metrics and slices."""
     return page("Evaluation", _parts().evaluation_part(evaluation, full=False))
-
-
-def quality_page(quality: Quality) -> str:
-    """Confusion matrix, curves, residuals and importances."""
-    return page("Quality", _parts().quality_part(quality, None))
 
 
 @functools.cache

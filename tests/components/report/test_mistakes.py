@@ -62,11 +62,11 @@ def test_turned_photograph_is_shown_upright() -> None:
 def test_page_has_the_pictures_with_their_classes_in_words(found) -> None:
     number, shown = found
     quality = Quality(sample_rows=3, total_rows=3, classes=list(CLASSES), num_mistakes=number, mistakes=shown)
-    html = render.quality_page(quality)
+    facts = sample.facts().model_copy(update={"quality": quality})
+    html = render.report(facts)
 
     assert 'alt="cat, taken for dog"' in html
     assert html.count('<img src="data:image/') == 2
     assert "<script" not in html
-    assert "Every picture is taken for what it is" in render.quality_page(
-        quality.model_copy(update={"num_mistakes": 0, "mistakes": []})
-    )
+    without = quality.model_copy(update={"num_mistakes": 0, "mistakes": []})
+    assert "Every picture is taken for what it is" in render.report(facts.model_copy(update={"quality": without}))

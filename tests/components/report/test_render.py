@@ -260,11 +260,10 @@ def test_nodes_of_a_task_that_failed_are_reached() -> None:
         lambda: render.anomalies_page(sample.data_facts().anomalies or []),
         lambda: render.training_page(sample.training_facts()),
         lambda: render.evaluation_page(sample.evaluation_facts()),
-        lambda: render.quality_page(sample.facts().quality),
         lambda: render.table_page(sample.SCRIPT, [sample.SCRIPT], [[sample.SCRIPT]], notes=[sample.SCRIPT]),
         lambda: render.text_page(sample.SCRIPT, sample.SCRIPT),
     ],
-    ids=["report", "statistics", "schema", "anomalies", "training", "evaluation", "quality", "table", "text"],
+    ids=["report", "statistics", "schema", "anomalies", "training", "evaluation", "table", "text"],
 )
 def test_page_is_one_file_without_scripts_and_addresses(html) -> None:
     text = html()
