@@ -180,7 +180,7 @@ def _bless(inputs: Artifacts, outputs: Artifacts, *, is_blessed: bool, is_compar
 
 
 def why_not_comparable(candidate: Path, baseline: Path) -> str | None:
-    """What keeps two models from being evaluated on the same rows by the same measure; None if nothing does.
+    """Return what keeps two models from being evaluated on the same rows by the same measure; None if nothing does.
 
     Args:
         candidate: folder of a SavedModel.

@@ -161,6 +161,12 @@ class StatisticsGen(base_beam_component.BaseBeamComponent):
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
 
     def __init__(self, examples: types.BaseChannel, *, max_rows: int | None = None) -> None:
+        """Put the component into a pipeline.
+
+        Args:
+            examples: channel of the examples.
+            max_rows: `data.statistics_rows`: above so many rows a sample is looked at; None: never.
+        """
         super().__init__(
             StatisticsGenSpec(
                 examples=examples,

@@ -44,7 +44,16 @@ def equi_width(
     num_buckets: int,
     num_pos_inf: float,
 ) -> statistics_pb2.Histogram:
-    """TFDV's histogram of buckets of one width, out of quantiles. The arguments are those of TFDV's function."""
+    """Return TFDV's histogram of buckets of one width, out of quantiles. The arguments are those of TFDV's function.
+
+    Args:
+        quantiles: (quantiles,) rising.
+        cumulative_counts: (quantiles,) rows up to each.
+        finite_min: least finite value of the column.
+        finite_max: greatest finite value.
+        num_buckets: of the histogram.
+        num_pos_inf: rows that are infinite.
+    """
     arguments = (quantiles, cumulative_counts, finite_min, finite_max, num_buckets, num_pos_inf)
     if not (np.isfinite(finite_min) and np.isfinite(finite_max)):
         return _theirs(*arguments)

@@ -23,7 +23,11 @@ class TableProfile:
     num_rows: int
 
     def column(self, name: str) -> Column:
-        """The column of that name, which must be there."""
+        """Return the profile of a column.
+
+        Args:
+            name: of the column, which must be there.
+        """
         return self._by_name[name]
 
     @functools.cached_property
@@ -43,14 +47,23 @@ class TableProfile:
 
 
 def write(examples_folder: Path, profile: TableProfile, *, label: str) -> None:
-    """Leave the profile with the examples. Only the label keeps its values."""
+    """Leave the profile with the examples. Only the label keeps its values.
+
+    Args:
+        examples_folder: of the artifact.
+        profile: of the table.
+        label: name of its column.
+    """
     columns = [asdict(column if column.name == label else replace(column, values=())) for column in profile.columns]
     document = json.dumps({"num_rows": profile.num_rows, "columns": columns})
     (examples_folder / FILE).write_text(document, encoding="utf-8")
 
 
 def read(examples_folder: Path) -> TableProfile:
-    """The profile that ExampleGen left with its examples.
+    """Return the profile that an ExampleGen of ours left with its examples.
+
+    Args:
+        examples_folder: of the artifact.
 
     Raises:
         FileNotFoundError: another ExampleGen wrote the examples.

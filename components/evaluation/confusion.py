@@ -36,7 +36,7 @@ class ConfusionMatrix(Additive):
 
 
 def class_scores(matrix: Array) -> list[ClassScores]:
-    """How each class is recognised.
+    """Return how each class is recognised.
 
     Args:
         matrix: (classes, classes) numbers of rows, of a ConfusionMatrix.

@@ -34,7 +34,11 @@ class Histogram:
     """(..., steps) float64, other rows."""
 
     def moved_to(self, steps: Array) -> "Histogram":
-        """The same among more steps."""
+        """Return the same among more steps.
+
+        Args:
+            steps: (steps,) int64, sorted; all of its own are among them.
+        """
         places = np.searchsorted(steps, self.steps)
         hits, misses = (np.zeros((*counts.shape[:-1], len(steps))) for counts in (self.hits, self.misses))
         hits[..., places], misses[..., places] = self.hits, self.misses
@@ -76,7 +80,13 @@ class Area(Additive):
         return mean_over_classes(np.stack(values, axis=-1), np.stack(rows, axis=-1))
 
     def of_curve(self, hits: Array, misses: Array) -> Array:
-        """The area (...) of true and false positives (..., points), from the lowest threshold to the highest."""
+        """Return the area under a curve, (...) float64.
+
+        Args:
+            hits: (..., points) weight of the rows of the class at or above each threshold, from the lowest to the
+                highest.
+            misses: the same of the other rows.
+        """
         raise NotImplementedError
 
 

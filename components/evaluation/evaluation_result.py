@@ -118,7 +118,11 @@ class EvaluationResult:
         return [str(check) for check in self.checks if not check.passed]
 
     def better_of(self, metric: str) -> Better:
-        """Which values of a metric are better."""
+        """Return which values of a metric are better.
+
+        Args:
+            metric: its name.
+        """
         return better_of(metric, self.better)
 
     @property
@@ -140,14 +144,21 @@ class EvaluationResult:
 
 
 def format_metric(value: float) -> str:
-    """Four significant digits; whole numbers from a thousand on."""
+    """Return a value in four significant digits; whole numbers from a thousand on.
+
+    Args:
+        value: of a metric; NaN is not defined.
+    """
     if not math.isfinite(value):
         return "not defined"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def read_result(folder: Path) -> EvaluationResult:
-    """Read what the Evaluator left in an evaluation artifact.
+    """Return what the Evaluator left in an evaluation artifact.
+
+    Args:
+        folder: of the artifact.
 
     Raises:
         FileNotFoundError: it left nothing.

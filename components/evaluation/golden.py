@@ -33,7 +33,7 @@ class GoldenRows:
     """Probabilities of the classes, or the one value."""
 
     def difference(self, answers: Sequence[Mapping[str, Any]], *, tolerance: float) -> str | None:
-        """The first answer that is not as it must be, in words; None if there is none.
+        """Return the first answer that is not as it must be, in words; None if there is none.
 
         Args:
             answers: what a server says to `rows`: `probabilities`, `classes` and `label`, or `value`.
@@ -82,18 +82,27 @@ class GoldenRows:
 
 
 def write(golden_rows: GoldenRows, folder: Path) -> None:
-    """Write them into an evaluation artifact."""
+    """Write golden rows into an evaluation artifact.
+
+    Args:
+        golden_rows: the rows.
+        folder: of the artifact.
+    """
     text = json.dumps(asdict(golden_rows), ensure_ascii=False, indent=1)  # NaN, as Python and TF Serving read it
     (folder / GOLDEN).write_text(text, encoding="utf-8")
 
 
 def read(folder: Path) -> GoldenRows:
-    """Read them from an evaluation artifact."""
+    """Return the golden rows of an evaluation artifact.
+
+    Args:
+        folder: of the artifact.
+    """
     return GoldenRows(**json.loads((folder / GOLDEN).read_text(encoding="utf-8")))
 
 
 def predict_golden_rows(split: str, *, number: int, transform_graph: str, saved_model: Path) -> GoldenRows:
-    """Choose rows and predict them offline.
+    """Return rows of a split with their predictions, made offline.
 
     Args:
         split: folder of the evaluation split.

@@ -44,7 +44,7 @@ class Scored:
 
 
 def score(split: str, saved_model: Path, *, most: int | None = None) -> Scored:
-    """Decode the images of a split, and ask a model.
+    """Return the images of a split, decoded, and what a model says of them.
 
     Args:
         split: folder of its examples.
@@ -68,7 +68,7 @@ def score(split: str, saved_model: Path, *, most: int | None = None) -> Scored:
 
 
 def robustness(split: str, saved_model: Path, config: RobustnessConfig) -> dict[str, float]:
-    """What each change of the images costs in accuracy, by metric. Noise is the same in each call.
+    """Return what each change of the images costs in accuracy, by metric. Noise is the same in each call.
 
     Args:
         split: folder of tf.Examples.
@@ -92,7 +92,7 @@ def robustness(split: str, saved_model: Path, config: RobustnessConfig) -> dict[
 
 
 def change(pixels: Array, kind: str, strength: float, *, number: int, network: "_Network", labels: Array) -> Array:
-    """Changed images (batch, height, width, 3), 0 to 255.
+    """Return changed images, (batch, height, width, 3), 0 to 255.
 
     Args:
         pixels: the images.

@@ -40,7 +40,7 @@ class Gallery:
 
 
 def write_gallery(split: str, saved_model: Path, folder: Path, *, mistakes: int, heat_maps: int) -> Gallery:
-    """Look at the images of a split through a model.
+    """Return what was drawn of the images of a split as a model sees them.
 
     Args:
         split: folder of its examples.
@@ -103,7 +103,12 @@ def _heat(model: SavedModel, pixels: Array) -> Array:
 
 
 def embeddings(saved_model: Path, pixels: Array) -> Array:
-    """The mean over each feature map: (images, channels) float32."""
+    """Return the mean over each feature map, (images, channels) float32.
+
+    Args:
+        saved_model: a model of images.
+        pixels: (images, height, width, 3), in the network's size.
+    """
     with SavedModel(saved_model, only=(MAPS,)) as model:
         blocks = [
             model.signature(MAPS)({"pixels": pixels[start : start + BATCH]})["maps"]
@@ -113,7 +118,14 @@ def embeddings(saved_model: Path, pixels: Array) -> Array:
 
 
 def write_projector(scored: Scored, saved_model: Path, classes: Sequence[str], folder: Path) -> None:
-    """Write vectors.tsv, metadata.tsv, sprite.png and the configuration that TensorBoard's Projector opens."""
+    """Write vectors.tsv, metadata.tsv, sprite.png and the configuration that TensorBoard's Projector opens.
+
+    Args:
+        scored: the images, with what the model says.
+        saved_model: the model.
+        classes: its names of classes.
+        folder: to write into.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     np.savetxt(folder / "vectors.tsv", embeddings(saved_model, scored.pixels), fmt="%.6g", delimiter="\t")
     said = scored.probabilities.argmax(axis=1)
@@ -135,7 +147,11 @@ def write_projector(scored: Scored, saved_model: Path, classes: Sequence[str], f
 
 
 def sheet_of(tiles: Sequence[Image.Image]) -> Image.Image:
-    """Tiles in rows; a line of text where there are none."""
+    """Return tiles in rows, as one picture; a line of text where there are none.
+
+    Args:
+        tiles: TILE wide, with their captions.
+    """
     if not tiles:
         empty = Image.new("RGB", (4 * TILE, _CAPTION), "white")
         ImageDraw.Draw(empty).text((8, 10), "There is none: every image is classified as it should.", fill="black")

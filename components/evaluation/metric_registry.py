@@ -13,7 +13,7 @@ ACCUMULATORS = {**classification.ACCUMULATORS, **curves.ACCUMULATORS, **regressi
 
 
 def find_metric(name: str, *, task: Task | None = None) -> Metric:
-    """The metric of a name.
+    """Return the metric of a name.
 
     Args:
         name: as `evaluation.metrics` and `evaluation.thresholds` have it.

@@ -17,7 +17,7 @@ OVERALL: SliceKey = ()
 
 
 def rows_by_slice(specs: Sequence[tuple[str, ...]], columns: Mapping[str, Array]) -> Iterator[tuple[SliceKey, Array]]:
-    """Each slice with the positions of its rows. A row with a missing cell is in no slice.
+    """Yield each slice with the positions of its rows. A row with a missing cell is in no slice.
 
     Args:
         specs: the columns of each kind of slice.
@@ -37,7 +37,7 @@ def rows_by_slice(specs: Sequence[tuple[str, ...]], columns: Mapping[str, Array]
 
 
 def slice_name(key: SliceKey, *, classes: Sequence[str]) -> str:
-    """`column=value`, several joined by a comma.
+    """Return `column=value`, several joined by a comma.
 
     Args:
         key: of the slice.

@@ -11,7 +11,12 @@ DEFAULT_WORSE_BY_AT_MOST = 0.01
 
 
 def effective_thresholds(evaluation: EvaluationConfig, task: Task) -> dict[str, Threshold]:
-    """The thresholds of the config, or the one that holds without any: hardly worse than what is served."""
+    """Return the thresholds of the config, or the one that holds without any: hardly worse than what is served.
+
+    Args:
+        evaluation: the section of the config.
+        task: of the model.
+    """
     if evaluation.thresholds:
         return evaluation.thresholds
     first = (evaluation.metrics or names_for(task))[0]
@@ -24,7 +29,7 @@ def checks(
     baseline: Mapping[str, float],
     better: Mapping[str, Better],
 ) -> Iterator[Check]:
-    """Hold a candidate's metrics against the bounds. What is not defined keeps none.
+    """Yield a check for each bound of a candidate's metrics. What is not defined keeps none.
 
     Args:
         thresholds: by metric.

@@ -38,7 +38,7 @@ class Answer:
 
 
 def answer(facts: Facts, record: RunRecord | None) -> Answer:
-    """What became of a run, and why.
+    """Return what became of a run, and why.
 
     Args:
         facts: what it found out.

@@ -17,7 +17,11 @@ MISSING = "Not stated. It belongs in the config: card.{}."
 
 
 def sections(facts: Facts) -> list[tuple[str, list[Block]]]:
-    """Headings with what stands under them."""
+    """Return headings, each with what stands under it.
+
+    Args:
+        facts: what the run found out.
+    """
     card = facts.settings.card
     found: list[tuple[str, list[Block]]] = [
         ("Purpose", [card.purpose or MISSING.format("purpose")]),
@@ -37,7 +41,11 @@ def sections(facts: Facts) -> list[tuple[str, list[Block]]]:
 
 
 def markdown(facts: Facts) -> str:
-    """The card as Markdown."""
+    """Return the card as Markdown.
+
+    Args:
+        facts: what the run found out.
+    """
     lines = [f"# Model card: {escaped(facts.settings.model_name)}", ""]
     for heading, blocks in sections(facts):
         lines += [f"## {heading}", ""]

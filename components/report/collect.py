@@ -57,7 +57,12 @@ class Sources:
 
 
 def collect(sources: Sources, settings: Settings) -> Facts:
-    """The facts of a run."""
+    """Return the facts of a run. A part that cannot be made is left out with its reason.
+
+    Args:
+        sources: where its artifacts are.
+        settings: of its config.
+    """
     return _Collector(sources, settings).collect()
 
 
@@ -216,7 +221,7 @@ def with_intervals(
     total_rows: int,
     seed: int,
 ) -> Evaluation:
-    """The evaluation, with an interval for each metric and for the metric that slices are ranked by.
+    """Return the evaluation with an interval for each metric, and for the metric that slices are ranked by.
 
     Args:
         evaluation: as it was read.

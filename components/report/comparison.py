@@ -105,7 +105,7 @@ def _are_alike(first: object, second: object) -> bool:
 
 
 def compare(first: Side, second: Side) -> Comparison:
-    """Hold two runs side by side.
+    """Return two runs side by side, with what differs.
 
     Args:
         first: a run.
@@ -165,7 +165,12 @@ def _slices(first: Side, second: Side, better: Mapping[str, Better]) -> tuple[st
 
 
 def config_differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[ConfigDifference]:
-    """Keys whose values differ, by their dotted paths. A key that is missing is like one without a value."""
+    """Yield the keys whose values differ, by their dotted paths. A key that is missing is like one without a value.
+
+    Args:
+        first: the config of a run, as its record has it.
+        second: of the other run.
+    """
     flat_first, flat_second = dict(_flat(first)), dict(_flat(second))
     for key in dict.fromkeys([*flat_first, *flat_second]):
         values = flat_first.get(key), flat_second.get(key)

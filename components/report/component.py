@@ -98,7 +98,11 @@ def _sources(inputs: dict[str, list[types.Artifact]], properties: dict[str, Any]
 
 
 def custom_properties(artifact: types.Artifact) -> dict[str, Any]:
-    """Custom properties of an artifact by name."""
+    """Return the custom properties of an artifact by name.
+
+    Args:
+        artifact: of a run.
+    """
     values = artifact.mlmd_artifact.custom_properties
     return {name: getattr(value, value.WhichOneof("value") or "string_value") for name, value in values.items()}
 

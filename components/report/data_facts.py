@@ -34,7 +34,7 @@ Statistics = Mapping[str, statistics_pb2.DatasetFeatureStatistics]
 
 
 def read_statistics(folder: Path) -> Statistics:
-    """Statistics of each split, in the order in which splits are shown.
+    """Return the statistics of each split, in the order in which splits are shown.
 
     Args:
         folder: of the statistics artifact.
@@ -51,17 +51,29 @@ def _rank(split: str) -> tuple[int, str]:
 
 
 def read_schema(folder: Path) -> schema_pb2.Schema:
-    """The schema of an artifact."""
+    """Return the schema of an artifact.
+
+    Args:
+        folder: of the artifact.
+    """
     return text_format.Parse((folder / SCHEMA).read_text(encoding="utf-8"), schema_pb2.Schema())
 
 
 def label_of(schema: schema_pb2.Schema) -> str | None:
-    """The column that is predicted, as the schema says."""
+    """Return the column that is predicted; None if the schema says none.
+
+    Args:
+        schema: with what columns are used for.
+    """
     return next((feature.name for feature in schema.feature if "label" in feature.annotation.tag), None)
 
 
 def columns_of(schema: schema_pb2.Schema) -> list[Column]:
-    """What each column is used for, without its statistics."""
+    """Return what each column is used for, without its statistics.
+
+    Args:
+        schema: with what columns are used for.
+    """
     return [_column(feature.name, {}, rows={}, feature=feature) for feature in schema.feature]
 
 
@@ -72,7 +84,7 @@ def describe(
     previous: Statistics | None = None,
     config: ReportConfig | None = None,
 ) -> Data:
-    """Facts about rows and columns.
+    """Return facts about rows and columns.
 
     Args:
         statistics: of each split.
@@ -98,7 +110,7 @@ def describe(
 
 
 def anomalies(folder: Path, config: ValidationConfig | None = None) -> list[AnomalyFact]:
-    """What ExampleValidator found, with what the config does about it and what a person can do.
+    """Return what ExampleValidator found, with what the config does about it and what a person can do.
 
     Args:
         folder: of the anomalies artifact.
@@ -286,7 +298,12 @@ def _distance(ours: Any, theirs: Any, threshold: float) -> Distance | None:
 
 
 def l_infinity(ours: Mapping[str, float], theirs: Mapping[str, float]) -> float:
-    """The largest difference of a value's share."""
+    """Return the largest difference of a value's share, 0 to 1.
+
+    Args:
+        ours: rows by value.
+        theirs: rows by value, of the other distribution.
+    """
     totals = (sum(ours.values()) or 1.0), (sum(theirs.values()) or 1.0)
     return max(
         (abs(ours.get(value, 0) / totals[0] - theirs.get(value, 0) / totals[1]) for value in {*ours, *theirs}),
@@ -295,9 +312,13 @@ def l_infinity(ours: Mapping[str, float], theirs: Mapping[str, float]) -> float:
 
 
 def jensen_shannon(ours: Sequence[tuple[float, float, float]], theirs: Sequence[tuple[float, float, float]]) -> float:
-    """Jensen-Shannon divergence of two histograms, to the base 2: 0 for equal ones, 1 for disjoint ones.
+    """Return the Jensen-Shannon divergence of two histograms, to the base 2: 0 for equal ones, 1 for disjoint ones.
 
     Both are brought onto the bounds of both, as TFDV does (data_validation/anomalies/metrics.cc).
+
+    Args:
+        ours: lower bound, upper bound and rows of each bar.
+        theirs: the same of the other histogram.
     """
     found = (*ours, *theirs)
     points = [np.nextafter(low, np.inf) for low, high, _ in found if low == high]  # a bar of their own
@@ -315,7 +336,7 @@ def _relative_entropy(part: np.ndarray, whole: np.ndarray) -> float:
 
 
 def spans(properties: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Span and fingerprint of the examples, by name of the fact.
+    """Yield span and fingerprint of the examples, by name of the fact.
 
     Args:
         properties: custom properties of the examples artifact.

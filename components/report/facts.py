@@ -45,7 +45,11 @@ class Settings(Model):
 
     @classmethod
     def of(cls, config: PipelineConfig) -> Self:
-        """Those of a config."""
+        """Return the settings of a config.
+
+        Args:
+            config: of the pipeline.
+        """
         return cls(
             name=config.name,
             model_name=config.model_name,
@@ -261,7 +265,11 @@ class Evaluation(Model):
         return [check for metric in self.metrics for check in metric.checks]
 
     def metric(self, name: str) -> Metric | None:
-        """The metric of that name."""
+        """Return a metric; None if it was not measured.
+
+        Args:
+            name: of the metric.
+        """
         return next((metric for metric in self.metrics if metric.name == name), None)
 
 
@@ -377,11 +385,20 @@ class Facts(Model):
 
 
 def write(facts: Facts, folder: Path) -> None:
-    """Write facts.json."""
+    """Write facts.json.
+
+    Args:
+        facts: what the run found out.
+        folder: to write it into.
+    """
     (folder / FACTS).write_text(facts.model_dump_json(), encoding="utf-8")
 
 
 def read(folder: Path) -> Facts | None:
-    """The facts of a report's artifact; None where there are none."""
+    """Return the facts of a folder; None where there are none.
+
+    Args:
+        folder: with facts.json.
+    """
     path = folder / FACTS
     return Facts.model_validate_json(path.read_text(encoding="utf-8")) if path.is_file() else None

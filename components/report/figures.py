@@ -28,7 +28,13 @@ SERIES = 8
 
 
 def ticks(low: float, high: float, *, count: int = 5) -> list[float]:
-    """Round numbers between two numbers, about as many as asked for."""
+    """Return round numbers between two numbers, about as many as asked for.
+
+    Args:
+        low: the lower one.
+        high: the higher one.
+        count: how many are asked for.
+    """
     if not high > low:
         return [low]
     raw = (high - low) / count
@@ -126,7 +132,7 @@ class Series:
 def lines(
     series: Sequence[Series], *, label: str, y_label: str, best: int | None = None, stopped: int | None = None
 ) -> Markup:
-    """Lines over the epochs, counted from 1.
+    """Return lines over the epochs, counted from 1.
 
     Args:
         series: to draw.
@@ -175,7 +181,15 @@ _EPOCH_STEPS = [factor * 10**power for power in range(9) for factor in (1, 2, 5)
 
 
 def curves(found: Sequence[Curve], *, label: str, x_label: str, y_label: str, diagonal: bool) -> Markup:
-    """Curves in the unit square."""
+    """Return curves in the unit square.
+
+    Args:
+        found: the curves; SERIES of them at most are drawn.
+        label: the figure in words.
+        x_label: what runs to the right.
+        y_label: what runs upwards.
+        diagonal: whether the line of a random answer is drawn.
+    """
     frame = _Frame(0, 1, 0, 1, SQUARE, SQUARE)
     parts = [frame.axes(x_label, y_label)]
     if diagonal:
@@ -193,7 +207,12 @@ def _diagonal(frame: _Frame) -> Markup:
 
 
 def calibration(bins: Sequence[CalibrationBin], *, label: str) -> Markup:
-    """Observed share over predicted probability; the larger a dot, the more rows."""
+    """Return the observed share over the predicted probability; the larger a dot, the more rows.
+
+    Args:
+        bins: a dot each.
+        label: the figure in words.
+    """
     frame = _Frame(0, 1, 0, 1, SQUARE, SQUARE)
     parts = [frame.axes("predicted probability", "observed share"), _diagonal(frame)]
     most = max((one.rows for one in bins), default=1)
@@ -213,7 +232,12 @@ def calibration(bins: Sequence[CalibrationBin], *, label: str) -> Markup:
 
 
 def scatter(points: Sequence[Point], *, label: str) -> Markup:
-    """Predicted over true values, with the line on which a perfect model's points lie."""
+    """Return predicted over true values, with the line on which a perfect model's points lie.
+
+    Args:
+        points: true and predicted value of each row.
+        label: the figure in words.
+    """
     values = [value for point in points for value in point]
     low, high = min(values), max(values)
     margin = (high - low) * 0.03 or 1.0
@@ -231,7 +255,14 @@ def scatter(points: Sequence[Point], *, label: str) -> Markup:
 
 
 def histogram(edges: Sequence[float], counts: Sequence[int], *, label: str, x_label: str) -> Markup:
-    """Bars over a number."""
+    """Return bars over a number.
+
+    Args:
+        edges: bounds of the bars, rising, one more than there are bars.
+        counts: rows of each bar.
+        label: the figure in words.
+        x_label: what the number is.
+    """
     frame = _Frame(edges[0], edges[-1], 0, max(counts) * 1.05 or 1, counts=True)
     bottom = frame.y(0)
     bars = "".join(
@@ -250,7 +281,7 @@ BARS_WIDTH, BARS_HEIGHT = 260, 70
 
 
 def column_bars(column: Column, splits: Sequence[str]) -> Markup:
-    """The histogram of a numeric column, a bar for each split side by side.
+    """Return the histogram of a numeric column, a bar for each split side by side.
 
     Args:
         column: with `edges`.
@@ -283,7 +314,11 @@ def column_bars(column: Column, splits: Sequence[str]) -> Markup:
 
 
 def ends(column: Column) -> tuple[str, str]:
-    """What stands under the first and the last bar."""
+    """Return what stands under the first and the last bar.
+
+    Args:
+        column: with `edges`.
+    """
     low, high = column.edges[0], column.edges[-1]
     if low % 1 == 0.5 and high % 1 == 0.5 and column.type == "int64":  # a bar for each whole number
         low, high = low + 0.5, high - 0.5
@@ -303,7 +338,15 @@ RANGE_WIDTH = 150
 def interval(
     value: float | None, found: Interval | None, *, low: float, high: float, reference: float | None
 ) -> Markup:
-    """A value with its interval, and a line where the whole lies."""
+    """Return a value with its interval, and a line where the whole lies.
+
+    Args:
+        value: None or NaN: nothing is drawn.
+        found: its interval, if there is one.
+        low: the value at the left end.
+        high: the value at the right end.
+        reference: of the whole, where the line is; None: no line.
+    """
     if value is None or not math.isfinite(value):
         return Markup("")
     span = (high - low) or 1.0
@@ -345,7 +388,11 @@ _CHAIN_LEFT = 84
 
 
 def chain(steps: Sequence[Step]) -> Markup:
-    """The nodes of a run from top to bottom; arcs at the left lead to those whose outputs a node reads."""
+    """Return the nodes of a run from top to bottom; arcs at the left lead to those whose outputs a node reads.
+
+    Args:
+        steps: the nodes, in their order.
+    """
     rows = {step.id: index for index, step in enumerate(steps)}
     height = _ROW * len(steps) + 6
     parts = []
@@ -379,11 +426,20 @@ def chain(steps: Sequence[Step]) -> Markup:
 
 
 def confusion_shade(count: int, row: Sequence[int]) -> int:
-    """How dark a cell is, 0 to 10: its share of the rows of its class."""
+    """Return how dark a cell is, 0 to 10: its share of the rows of its class.
+
+    Args:
+        count: rows of the cell.
+        row: rows of all cells of the class.
+    """
     total = sum(row)
     return math.ceil(10 * count / total) if total and count else 0
 
 
 def break_long(text: str) -> Markup:
-    """A name in text, where it may be broken after separators."""
+    """Return a name as text that may be broken after separators.
+
+    Args:
+        text: the name.
+    """
     return Markup(str(escape(text)).replace("_", "_<wbr>").replace("/", "/<wbr>"))

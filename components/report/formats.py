@@ -20,7 +20,12 @@ SLICES_SHOWN = 50
 
 
 def number(value: float | None, *, digits: int = 4) -> str:
-    """A number for people: significant digits; whole where they are large, with commas from ten thousand on."""
+    """Return a number for people: significant digits; whole where it is large, with commas from ten thousand on.
+
+    Args:
+        value: None or not finite: a dash.
+        digits: significant ones.
+    """
     if value is None or not math.isfinite(value):
         return "–"
     text = f"{value:.{digits}g}"
@@ -30,44 +35,77 @@ def number(value: float | None, *, digits: int = 4) -> str:
 
 
 def shorten(text: str, length: int) -> str:
-    """A name that fits."""
+    """Return a name that fits.
+
+    Args:
+        text: the name.
+        length: characters at most.
+    """
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def is_number(value: object) -> bool:
-    """Whether a cell of a table is a number."""
+    """Return whether a cell of a table is a number.
+
+    Args:
+        value: of the cell.
+    """
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def cell(value: object) -> str:
-    """A cell of a plain table."""
+    """Return the text of a cell of a plain table.
+
+    Args:
+        value: of the cell.
+    """
     return number(float(value), digits=5) if isinstance(value, int | float) and is_number(value) else str(value)
 
 
 def signed(value: float) -> str:
-    """A difference."""
+    """Return a difference with its sign.
+
+    Args:
+        value: the difference.
+    """
     return f"{value:+.4g}".replace("-", "−") if value else "±0"
 
 
 def share(value: float) -> str:
-    """A share as percentage."""
+    """Return a share as percentage.
+
+    Args:
+        value: 0 to 1.
+    """
     if 0 < value < 0.001:
         return "<0.1 %"
     return f"{value:.1%}".replace(".0%", "%").replace("%", " %")
 
 
 def shares(values: Sequence[float]) -> str:
-    """Shares of several splits side by side: `43.5 / 46.8 %`."""
+    """Return shares of several splits side by side: `43.5 / 46.8 %`.
+
+    Args:
+        values: 0 to 1, one per split.
+    """
     return " / ".join(share(value).removesuffix(" %") for value in values) + " %"
 
 
 def distance(value: float) -> str:
-    """A distance of two distributions, from 0 to 1."""
+    """Return a distance of two distributions in a few digits.
+
+    Args:
+        value: 0 to 1.
+    """
     return "<0.001" if 0 < value < 0.001 else f"{value:.2g}" if value < 0.1 else f"{value:.2f}"
 
 
 def duration(seconds: float) -> str:
-    """Seconds for people: `12 ms`, `41.5 s`, `2 min 5 s`."""
+    """Return a time for people: `12 ms`, `41.5 s`, `2 min 5 s`.
+
+    Args:
+        seconds: of the time.
+    """
     if seconds < 1:
         return f"{seconds * 1000:.3g} ms"
     if seconds < 60:
@@ -77,7 +115,11 @@ def duration(seconds: float) -> str:
 
 
 def time(text: str) -> str:
-    """An ISO 8601 time in UTC, to the minute."""
+    """Return a time in UTC, to the minute.
+
+    Args:
+        text: ISO 8601; other text is returned as it is.
+    """
     try:
         return datetime.fromisoformat(text).strftime("%Y-%m-%d %H:%M UTC")
     except ValueError:
@@ -85,36 +127,62 @@ def time(text: str) -> str:
 
 
 def role(name: str) -> str:
-    """What a column is used as; a type of the user's by the name of its class."""
+    """Return in words what a column is used as; a type of the user's by the name of its class.
+
+    Args:
+        name: of the role in the schema.
+    """
     return _ROLES.get(name, name.rpartition(":")[2])
 
 
 def split_label(name: str) -> str:
-    """A split's name for people."""
+    """Return a split's name for people.
+
+    Args:
+        name: of the split.
+    """
     return _SPLITS.get(name, name)
 
 
 def shape(layer: Layer) -> str:
-    """Outputs of a layer for a row."""
+    """Return the shape of the outputs of a layer for a row.
+
+    Args:
+        layer: of the network.
+    """
     shapes = [" × ".join(str(size) for size in one[1:]) or "1" for one in layer.output]
     return ", ".join(shapes)
 
 
 def by_split(column: Column, name: str, kind: str) -> str:
-    """A statistic of the training rows and of the evaluation rows."""
+    """Return a statistic of the training rows and of the evaluation rows.
+
+    Args:
+        column: the column.
+        name: of the statistic.
+        kind: "share", or any other for a number.
+    """
     values = [getattr(one, name) for one in _compared(column)]
     return shares(values) if kind == "share" else " / ".join(map(number, values))
 
 
 def value_range(column: Column) -> str:
-    """The smallest and the largest value of a column of numbers, over all splits."""
+    """Return the smallest and the largest value of a column of numbers, over all splits.
+
+    Args:
+        column: the column.
+    """
     lows = [one.minimum for one in column.splits.values() if one.minimum is not None]
     highs = [one.maximum for one in column.splits.values() if one.maximum is not None]
     return f"{number(min(lows))} … {number(max(highs))}" if lows and highs else ""
 
 
 def distinct(column: Column) -> str:
-    """Number of different values."""
+    """Return the number of different values.
+
+    Args:
+        column: the column.
+    """
     if column.distinct is not None:
         return f"{column.distinct:,}"
     counts = [one.distinct for one in column.splits.values() if one.distinct is not None]
@@ -122,7 +190,12 @@ def distinct(column: Column) -> str:
 
 
 def ranked(columns: Sequence[Column], importances: Mapping[str, Importance]) -> list[Column]:
-    """The label, then what the model looks at most, then what is unusual, then the rest; each in its order."""
+    """Return the label, then what the model looks at most, then what is unusual, then the rest; each in its order.
+
+    Args:
+        columns: of the data.
+        importances: by column.
+    """
 
     def key(entry: tuple[int, Column]) -> tuple[bool, float, bool, int]:
         position, column = entry
@@ -144,7 +217,11 @@ class ValueBar:
 
 
 def value_bars(column: Column) -> list[ValueBar]:
-    """The most frequent values of a column, in the training rows and the evaluation rows."""
+    """Return the most frequent values of a column, in the training rows and the evaluation rows.
+
+    Args:
+        column: the column.
+    """
     shown = [one for one in _compared(column) if len(one.shares) == len(column.values)]
     highest = max((share for one in shown for share in one.shares), default=0) or 1.0
     return [
@@ -164,13 +241,22 @@ def _compared(column: Column) -> list[ColumnSplit]:
 
 
 def importance_width(one: Importance, quality: Quality) -> int:
-    """Length of a bar, in percent of the longest."""
+    """Return the length of a bar, in percent of the longest.
+
+    Args:
+        one: of the column.
+        quality: with the importances of all.
+    """
     highest = max((entry.value for entry in quality.importance), default=0)
     return max(round(100 * one.value / highest), 0) if highest > 0 else 0
 
 
 def slice_range(evaluation: Evaluation) -> tuple[float, float]:
-    """The smallest and the largest value that the pictures of the slices have to hold."""
+    """Return the smallest and the largest value that the pictures of the slices have to hold.
+
+    Args:
+        evaluation: with the slices.
+    """
     shown = evaluation.slices[:SLICES_SHOWN]
     values = [one.value for one in shown if one.value is not None and math.isfinite(one.value)]
     for one in shown:

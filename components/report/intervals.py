@@ -28,9 +28,13 @@ Array = np.ndarray[Any, Any]
 
 
 def wilson(share: float, rows: int) -> Interval | None:
-    """Wilson's score interval of a share of rows; None where there are no rows.
+    """Return Wilson's score interval of a share of rows; None where there are no rows.
 
     E. B. Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927.
+
+    Args:
+        share: 0 to 1.
+        rows: number of the rows.
     """
     if rows <= 0 or not 0 <= share <= 1:
         return None

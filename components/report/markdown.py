@@ -14,14 +14,22 @@ _STARTS_BLOCK = re.compile(r"(?:[-+=]|\d{1,9}[.)](?=\s|$))")
 
 
 def escaped(text: str) -> str:
-    """Text in one line that Markdown takes for nothing else: a column may be named like a tag, a link or a list."""
+    """Return text in one line that Markdown takes for nothing else: a column may be named like a tag, a link or a list.
+
+    Args:
+        text: any.
+    """
     found = _SPECIAL.sub(r"\\\1", " ".join(text.split()))
     start = _STARTS_BLOCK.match(found)
     return found if start is None else f"{found[: start.end() - 1]}\\{found[start.end() - 1 :]}"
 
 
 def code(text: str) -> str:
-    """Text as it stands, between backticks that it does not hold itself."""
+    """Return text as it stands, between backticks that it does not hold itself.
+
+    Args:
+        text: any.
+    """
     flat = " ".join(text.split())
     longest = max(map(len, re.findall(r"`+", flat)), default=0)
     fence = "`" * (longest + 1)
@@ -29,13 +37,18 @@ def code(text: str) -> str:
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table; its cells are escaped."""
+    """Return a table; its cells are escaped.
+
+    Args:
+        headers: of the columns.
+        rows: the cells of each.
+    """
     lines = [headers, ["---"] * len(headers), *([escaped(cell) for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
 def examples(title: str, rows_by_split: Mapping[str, int | None], *, span: int | None) -> str:
-    """What an ExampleGen wrote.
+    """Return what an ExampleGen wrote.
 
     Args:
         title: heading.
@@ -52,7 +65,7 @@ def examples(title: str, rows_by_split: Mapping[str, int | None], *, span: int |
 
 
 def images(report: Mapping[str, Any], splits: Sequence[str]) -> str:
-    """What was found in images: notes, images by class and split, and the broken files with their reasons.
+    """Return what was found in images: notes, images by class and split, and the broken files with their reasons.
 
     Args:
         report: of the examples artifact (components/data/image_notes.py).
@@ -70,7 +83,7 @@ def images(report: Mapping[str, Any], splits: Sequence[str]) -> str:
 
 
 def push(*, version: str | None, destination: str = "", takes_images: bool = False) -> str:
-    """What became of the model, and how to call it.
+    """Return what became of the model, and how to call it.
 
     Args:
         version: that was pushed; None: none was.
@@ -95,5 +108,10 @@ def push(*, version: str | None, destination: str = "", takes_images: bool = Fal
 
 
 def artifacts(title: str, rows: Sequence[tuple[str, str, str]]) -> str:
-    """What a node wrote of which nothing more is known: output, type and properties, a row each."""
+    """Return what a node wrote of which nothing more is known, as a table.
+
+    Args:
+        title: heading.
+        rows: output, type and properties of each artifact.
+    """
     return f"### {escaped(title)}\n\n" + table(["output", "type", "properties"], rows)

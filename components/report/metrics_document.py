@@ -144,7 +144,7 @@ class Metrics(Document):
 
 
 def document(facts: Facts, record: RunRecord | None = None) -> Metrics:
-    """The figures of a run.
+    """Return the figures of a run.
 
     Args:
         facts: what the run found out.

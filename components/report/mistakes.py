@@ -19,7 +19,7 @@ _LOSSLESS_EDGE = 48
 
 
 def describe(rows: pa.RecordBatch, predictions: Predictions) -> tuple[int, list[Mistake]]:
-    """How many rows are taken for another class, and the ones that the model is most certain about.
+    """Return how many rows are taken for another class, and the ones that the model is most certain about.
 
     Args:
         rows: of a sample, with `image` and `path`.
@@ -45,7 +45,7 @@ def describe(rows: pa.RecordBatch, predictions: Predictions) -> tuple[int, list[
 
 
 def picture(content: bytes) -> str:
-    """A small copy of a picture, as a data URI.
+    """Return a small copy of a picture, as a data URI.
 
     Args:
         content: of an image file that the model has decoded.

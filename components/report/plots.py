@@ -14,12 +14,21 @@ from kubetfx.run_record import FUSED, RunRecord
 
 
 def is_curve(name: str) -> bool:
-    """Whether a series of the history has a figure of its own."""
+    """Return whether a series of the history has a figure of its own.
+
+    Args:
+        name: of the series.
+    """
     return not name.startswith("val_") and name not in ("learning_rate", "lr")
 
 
 def training_curve(training: Training, name: str) -> Markup:
-    """A metric over the epochs, for training and validation."""
+    """Return a metric over the epochs, for training and validation.
+
+    Args:
+        training: with its history.
+        name: of the metric.
+    """
     series = [figures.Series("training", training.history[name])]
     validation = training.history.get(f"val_{name}")
     if validation:
@@ -38,14 +47,22 @@ def training_curve(training: Training, name: str) -> Markup:
 
 
 def learning_rate(training: Training) -> Markup:
-    """The learning rate over the epochs."""
+    """Return the learning rate over the epochs.
+
+    Args:
+        training: with its learning rates.
+    """
     rates = training.learning_rate
     label = f"Learning rate from {number(rates[0])} to {number(rates[-1])}"
     return figures.lines([figures.Series("rate", rates)], label=label, y_label="learning rate")
 
 
 def overlaid(found: Comparison) -> Iterator[tuple[str, Markup]]:
-    """Curves of both runs in one figure, of the validation rows where there are some."""
+    """Yield the name of a curve, and both runs in one figure, of the validation rows where there are some.
+
+    Args:
+        found: the two runs.
+    """
     first, second = found.first.training, found.second.training
     if first is None or second is None:
         return
@@ -59,14 +76,22 @@ def overlaid(found: Comparison) -> Iterator[tuple[str, Markup]]:
 
 
 def roc(found: Sequence[Curve]) -> Markup:
-    """Recall over the false-positive rate."""
+    """Return recall over the false-positive rate.
+
+    Args:
+        found: a curve per class.
+    """
     return figures.curves(
         found, label=_in_words(found, "ROC curve"), x_label="false-positive rate", y_label="recall", diagonal=True
     )
 
 
 def precision_recall(found: Sequence[Curve]) -> Markup:
-    """Precision over recall."""
+    """Return precision over recall.
+
+    Args:
+        found: a curve per class.
+    """
     return figures.curves(
         found, label=_in_words(found, "Precision over recall"), x_label="recall", y_label="precision", diagonal=False
     )
@@ -77,19 +102,31 @@ def _in_words(found: Sequence[Curve], name: str) -> str:
 
 
 def calibration(quality: Quality) -> Markup:
-    """Observed share over predicted probability."""
+    """Return the observed share over the predicted probability.
+
+    Args:
+        quality: with its calibration.
+    """
     words = "; ".join(f"predicted {one.predicted:.2f}, observed {one.observed:.2f}" for one in quality.calibration)
     return figures.calibration(quality.calibration, label=f"Calibration: {words}")
 
 
 def scatter(quality: Quality) -> Markup:
-    """Predicted over true values."""
+    """Return predicted over true values.
+
+    Args:
+        quality: of a regression.
+    """
     points = quality.predicted_against_true
     return figures.scatter(points, label=f"Predicted against true values of {len(points)} rows")
 
 
 def residuals(quality: Quality) -> Markup:
-    """Histogram of the residuals."""
+    """Return the histogram of the residuals.
+
+    Args:
+        quality: of a regression.
+    """
     mean, deviation = quality.residual_mean or 0.0, quality.residual_deviation or 0.0
     return figures.histogram(
         quality.residual_edges,
@@ -100,7 +137,11 @@ def residuals(quality: Quality) -> Markup:
 
 
 def steps(record: RunRecord) -> list[figures.Step]:
-    """The nodes of a run, those that were not reached included."""
+    """Return the nodes of a run, those that were not reached included.
+
+    Args:
+        record: how the run went.
+    """
     by_id = {name: node for node in record.nodes for name in node.id.split(FUSED)}
     found = []
     for name in dict.fromkeys([*record.planned_nodes, *by_id]):

@@ -71,7 +71,11 @@ class Predictions:
     them or more, where the sample has as many. Empty for a network that has none."""
 
     def of(self, rows: Array) -> "Predictions":
-        """Those of some of the rows, by their positions."""
+        """Return those of some of the rows.
+
+        Args:
+            rows: their positions, (some,) int64.
+        """
         return Predictions(self.classes, self.labels[rows], self.outputs[rows], self.known)
 
 
@@ -138,7 +142,7 @@ class Model:
         self._model.close()
 
     def predict(self, rows: pa.RecordBatch, *, seconds: float = PREDICT_SECONDS) -> Predictions:
-        """Labels and outputs of rows of examples.
+        """Return labels and outputs of rows of examples.
 
         Args:
             rows: of a sample.
@@ -175,7 +179,11 @@ class Model:
         return Predictions(self.facts.classes, labels[known], outputs[known], everywhere, features)
 
     def features(self, rows: pa.RecordBatch) -> dict[str, Array]:
-        """What preprocessing makes of rows: the features and the label, each (rows, ...)."""
+        """Return what preprocessing makes of rows: the features and the label, each (rows, ...).
+
+        Args:
+            rows: of examples.
+        """
         from kubetfx.models.export import TRANSFORM_COLUMNS
 
         wanted = list(dict.fromkeys((LABEL, *self.facts.network_inputs)))
@@ -185,12 +193,20 @@ class Model:
         return self._model.signature(TRANSFORM_COLUMNS)(packed, wanted)
 
     def outputs(self, features: dict[str, Array]) -> Array:
-        """Probabilities (rows, classes) or values (rows,), float64, for features."""
+        """Return probabilities (rows, classes) or values (rows,), float64, for features.
+
+        Args:
+            features: of the rows, as `features` returns them.
+        """
         arguments = network_arguments(features, self.facts.network_inputs)
         return self._shaped(self._ask(self._network, "outputs", arguments))
 
     def columns(self, rows: pa.RecordBatch) -> dict[str, Array]:
-        """The rows as clients send them, an array (rows,) a column."""
+        """Return the rows as clients send them, an array (rows,) per column.
+
+        Args:
+            rows: of examples.
+        """
         return {
             self.facts.served_name(name): self._as_sent(rows.column(name), self.facts.columns[name])
             for name in self.facts.inputs
@@ -203,7 +219,11 @@ class Model:
         return numbers.astype(np.float32) if dtype == "float32" else numbers
 
     def outputs_of_columns(self, columns: dict[str, Array]) -> Array:
-        """Probabilities (rows, classes) or values (rows,), float64, for rows of `columns`."""
+        """Return probabilities (rows, classes) or values (rows,), float64, for rows of `columns`.
+
+        Args:
+            columns: an array (rows,) per column.
+        """
         name = "probabilities" if self.facts.classes else "value"
         return self._shaped(self._ask(_RAW, name, columns))
 
@@ -216,7 +236,12 @@ class Model:
 
 
 def texts(rows: pa.RecordBatch, names: Sequence[str]) -> dict[str, list[str | None]]:
-    """The values of columns as TFMA writes them in the names of slices; None where a cell is missing."""
+    """Return the values of columns as the names of slices have them; None where a cell is missing.
+
+    Args:
+        rows: of examples.
+        names: of the columns.
+    """
     return {name: [_as_text(value) for value in rows.column(name).to_pylist()] for name in names}
 
 
@@ -225,7 +250,7 @@ def _as_text(value: str | float | None) -> str | None:
 
 
 def row_losses(labels: Array, outputs: Array) -> Array:
-    """Loss of each row: cross entropy, or the squared error.
+    """Return the loss of each row, (rows,): cross entropy, or the squared error.
 
     Args:
         labels: (rows,) index of the class, or number.

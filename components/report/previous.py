@@ -21,7 +21,7 @@ class Previous:
 
 
 def find(statistics: Path) -> Previous:
-    """The previous run. A run that changes nothing finds the same one as the run before it.
+    """Return the previous run. A run that changes nothing finds the same one as the run before it.
 
     Args:
         statistics: folder of this run's artifact, somewhere in the workspace.

@@ -30,7 +30,7 @@ Array = np.ndarray[Any, Any]
 
 
 def describe(predictions: Predictions, *, total_rows: int, seed: int) -> Quality:
-    """Facts about the predictions for a sample.
+    """Return facts about the predictions for a sample.
 
     Args:
         predictions: for its rows.
@@ -72,7 +72,7 @@ def _classification(predictions: Predictions, total_rows: int) -> Quality:
 
 
 def roc_points(labels: Array, probabilities: Array) -> list[tuple[float, float, float]]:
-    """Threshold, false-positive rate and recall at evenly spaced thresholds, the highest first.
+    """Return threshold, false-positive rate and recall at evenly spaced thresholds, the highest first.
 
     Of the second class where there are two; where there are more, of all classes against the rest together.
 

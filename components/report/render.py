@@ -31,7 +31,7 @@ _NO_HTML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 
 def report(facts: Facts, record: RunRecord | None = None) -> str:
-    """The whole report.
+    """Return the whole report.
 
     Args:
         facts: what the run found out.
@@ -85,7 +85,11 @@ def _version() -> str:
 
 
 def comparison(found: Comparison) -> str:
-    """Two runs side by side."""
+    """Return two runs side by side.
+
+    Args:
+        found: the runs.
+    """
     return _render("comparison.html.j2", comparison=found, curves=list(plots.overlaid(found)))
 
 
@@ -93,44 +97,81 @@ def comparison(found: Comparison) -> str:
 
 
 def page(title: str, content: Markup) -> str:
-    """A piece as a page of its own."""
+    """Return a piece as a page of its own.
+
+    Args:
+        title: of the page.
+        content: the piece.
+    """
     return _render("page.html.j2", title=title, content=content)
 
 
 def text_page(title: str, text: str) -> str:
-    """A sentence."""
+    """Return a page with a sentence.
+
+    Args:
+        title: of the page.
+        text: the sentence.
+    """
     return page(title, Markup("<p>{}</p>").format(text))
 
 
 def table_page(
     title: str, headers: Sequence[str], rows: Sequence[Sequence[object]], *, notes: Sequence[str] = ()
 ) -> str:
-    """A table with sentences above it."""
+    """Return a page with a table.
+
+    Args:
+        title: of the page.
+        headers: of the columns.
+        rows: the cells of each; MAX_ROWS of them at most are shown.
+        notes: sentences above the table.
+    """
     return page(title, Markup(_parts().plain_table(headers, rows[:MAX_ROWS], notes, len(rows))))
 
 
 def statistics_page(data: Data) -> str:
-    """Histograms and top values of every column."""
+    """Return a page with histograms and top values of every column.
+
+    Args:
+        data: facts about the data.
+    """
     return page("Statistics", Markup(_parts().rows_of(data) + _parts().statistics(data)))
 
 
 def schema_page(columns: Sequence[Column]) -> str:
-    """What each column is used for, and why."""
+    """Return a page that says what each column is used for, and why.
+
+    Args:
+        columns: of the data.
+    """
     return page("Schema", _parts().schema_part(columns))
 
 
 def anomalies_page(found: Sequence[AnomalyFact]) -> str:
-    """Anomalies, each with its remedy."""
+    """Return a page of anomalies, each with its remedy.
+
+    Args:
+        found: the anomalies.
+    """
     return page("Anomalies", _parts().anomalies(found))
 
 
 def training_page(training: Training) -> str:
-    """Curves, diagnosis and layers."""
+    """Return a page with curves, diagnosis and layers.
+
+    Args:
+        training: facts about the training.
+    """
     return page("Training", _parts().training_part(training))
 
 
 def evaluation_page(evaluation: Evaluation) -> str:
-    """The verdict with its reasons, metrics and slices."""
+    """Return a page with the verdict and its reasons, metrics and slices.
+
+    Args:
+        evaluation: facts about the evaluation.
+    """
     return page("Evaluation", _parts().evaluation_part(evaluation, full=False))
 
 

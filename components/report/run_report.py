@@ -48,12 +48,17 @@ def publish(
 
 
 def facts_of(config: PipelineConfig, record: RunRecord) -> facts.Facts | None:
-    """What a run found out; None if it was killed before it had a report."""
+    """Return what a run found out; None if it was killed before it had a report.
+
+    Args:
+        config: of the pipeline.
+        record: how the run went.
+    """
     return facts.read(run_folder(config.workspace_path, record.run_id))
 
 
 def sources_of(record: RunRecord, properties: Mapping[str, Any], *, ask_model: bool) -> Sources:
-    """Where the artifacts of a run are, as far as it came.
+    """Return where the artifacts of a run are, as far as it came.
 
     Args:
         record: how the run went.

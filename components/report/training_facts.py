@@ -18,7 +18,11 @@ STILL_FALLING = 0.02
 
 
 def read(model_folder: Path) -> Training | None:
-    """The training of a model artifact; None where it has no history."""
+    """Return the training of a model artifact; None where it has no history.
+
+    Args:
+        model_folder: of the artifact.
+    """
     path = model_folder / HISTORY
     if not path.is_file():
         return None
@@ -27,7 +31,11 @@ def read(model_folder: Path) -> Training | None:
 
 
 def diagnose(training: Training) -> str:
-    """Over- and underfitting in a sentence, from the curves of the loss."""
+    """Return what the curves of the loss say about over- and underfitting, in a sentence.
+
+    Args:
+        training: with its history.
+    """
     losses, validation = training.history.get("loss", []), training.history.get("val_loss", [])
     if len(validation) < 2 or not all(map(math.isfinite, [*losses, *validation])):
         return "Too few epochs with a finite loss to tell over- from underfitting."

@@ -16,12 +16,20 @@ SMALL_SLICE = 30
 
 
 def read(folder: Path) -> Evaluation | None:
-    """The evaluation of an artifact; None where the Evaluator left no result."""
+    """Return the evaluation of an artifact; None where the Evaluator left no result.
+
+    Args:
+        folder: of the artifact.
+    """
     return describe(read_result(folder)) if (folder / RESULT).is_file() else None
 
 
 def describe(result: EvaluationResult) -> Evaluation:
-    """Facts about an evaluation."""
+    """Return facts about an evaluation.
+
+    Args:
+        result: of the Evaluator.
+    """
     metrics = [
         Metric(
             name=name,
