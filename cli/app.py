@@ -252,7 +252,7 @@ def _exit_code_of(call: Callable[[], None]) -> int:
 
 
 def _report(error: Exception) -> int:
-    """Say why a command fails; its exit code."""
+    """Print why a command fails, and return its exit code."""
     if isinstance(error, KubetfxError):
         current_output().error(_explain(error), exit_code=error.exit_code, details=_details(error))
         return error.exit_code
@@ -302,7 +302,7 @@ def _print_result(result: "RunResult", config: PipelineConfig, output: Output, *
 
 
 def _print_calls(config: PipelineConfig, output: Output, *, config_path: Path) -> None:
-    """How to ask the model, as commands that work as they stand."""
+    """Print how to ask the model, in commands that can be copied."""
     from kubetfx.components.push import push_directory
 
     request = push_directory.request_path(config.push_path)

@@ -47,7 +47,7 @@ def open_output(format: Format) -> Output:
 
 
 def current_output() -> Output:
-    """What was opened last, for the error that ends the command."""
+    """The output that was opened last, for the error that ends the command."""
     return _output
 
 

@@ -99,7 +99,7 @@ def compile_command(
 
 
 def _check_target(path: Path, *, config: Path) -> None:
-    """A package may take a package's place, and nothing else's."""
+    """Refuse to overwrite anything but a package."""
     from kubetfx.kubeflow.package_document import is_package
 
     if path.is_file() and path.stat().st_size and not is_package(path):

@@ -25,7 +25,7 @@ app = typer.Typer()
 _PANEL = "Models"
 
 _PROGRESS_SECONDS = 10.0
-"""Between two lines about a bulk prediction that nobody watches on a terminal."""
+"""Time between two lines about a bulk prediction, where the output is not a terminal."""
 _ARGUMENTS = {
     "input": "--input",
     "output": "--output",

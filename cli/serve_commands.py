@@ -20,7 +20,7 @@ app = typer.Typer()
 _PANEL = "Models"
 
 NOWHERE = Path(os.devnull)
-"""Where what TensorFlow says about the machine goes when it is imported."""
+"""Takes the lines about the machine that TensorFlow prints when it is imported."""
 _ARGUMENTS = {
     "models": "--model-name and --model-base-path",
     "model_config_file": "--model-config-file",
@@ -172,7 +172,7 @@ def models(
 
 
 def _on_this_machine(push_directory: Location, context: typer.Context) -> Path:
-    """The folder itself, or one that is kept like the bucket until the command ends."""
+    """The folder itself, or for a bucket a copy that is kept up to date until the command ends."""
     if isinstance(push_directory, Path):
         return push_directory
     from kubetfx.components.push.mirror import mirrored

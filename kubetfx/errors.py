@@ -30,7 +30,7 @@ class KubetfxError(Exception):
 
     exit_code = 1
     report_path: Path | None = None
-    """Report of the run that it ended, where there is one."""
+    """Report of the run that the error ended, if there is one."""
 
 
 class UsageError(KubetfxError):

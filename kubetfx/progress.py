@@ -30,7 +30,7 @@ _INSTANT = frozenset({"cached", "skipped"})
 
 @dataclass(frozen=True)
 class Message:
-    """Something that people want to know."""
+    """A line for people to read."""
 
     text: str
     style: str | None = None
@@ -42,7 +42,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Begin:
-    """Something takes a while; it is over with the next event of any kind."""
+    """Something that takes a while begins; it is over at the next event of any kind."""
 
     label: str
 
@@ -52,7 +52,7 @@ class Begin:
 
 @dataclass(frozen=True)
 class End:
-    """What has begun is over."""
+    """What began last is over."""
 
     def __str__(self) -> str:
         return ""
@@ -96,7 +96,7 @@ class NodeEnds:
 
 Event = Message | Begin | End | NodeBegins | NodeEnds
 Progress = Callable[[Event], None]
-"""Is given each event of a run as it happens."""
+"""A callable that is given each event of a run as it happens."""
 
 
 def silent(event: Event) -> None:
@@ -171,7 +171,7 @@ class Console:
         return True
 
     def end(self) -> None:
-        """It is over; the spinner goes."""
+        """Remove the spinner."""
         if self._spinner:
             self._spinner.stop()
             self._spinner = None

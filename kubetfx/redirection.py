@@ -72,7 +72,7 @@ def _stream(descriptor: int) -> TextIO:
 
 @contextlib.contextmanager
 def _handlers_write_to(stream: TextIO, *, instead_of: tuple[TextIO, ...]) -> Iterator[None]:
-    """Handlers of logs hold the stream that they were made with."""
+    """Let handlers of logs write to another stream than the one that they were made with."""
     absl = sys.modules.get("absl.logging")
     handlers: list[Any] = [*logging.root.handlers, *([absl.get_absl_handler().python_handler] if absl else [])]
     changed = [(handler, handler.stream) for handler in handlers if getattr(handler, "stream", None) in instead_of]

@@ -28,7 +28,7 @@ REPORT = "report.html"
 CARD = "model_card.md"
 
 KILLED = "The process was killed."
-"""Error of a run that was killed, which the next run notes."""
+"""Error in the record of a killed run; the next run writes it."""
 
 REPORT_NODE = "Report"
 FUSED = " + "
@@ -42,7 +42,7 @@ class NodeRecord(BaseModel):
     state: str
     """`done`, `cached`, `failed` or `interrupted`."""
     seconds: float | None
-    """None: it shared a task with others."""
+    """Time that the node took; None if it shared a task with others."""
     log: str
     outputs: dict[str, list[str]] = {}
     """URIs by output key."""
@@ -70,10 +70,10 @@ class RunRecord(BaseModel):
     config: dict[str, Any]
     command: list[str] = []
     folder: str = ""
-    """In which the command was given."""
+    """Working directory of the command."""
     machine: dict[str, Any] = {}
     metrics: dict[str, float] = {}
-    """Of the candidate on the evaluation split; without those that are not defined."""
+    """Metrics of the candidate on the evaluation split, without those that are not defined."""
     pushed_version: int | None = None
 
     def output(self, node_id: str, key: str) -> Path | None:

@@ -24,11 +24,11 @@ _SCHEMES = ("s3", "gs")
 
 _CONNECT_SECONDS = 5.0
 _ATTEMPTS = 3
-"""Of each request to S3; a refused connection is reported after about a second."""
+"""Tries of each request to S3; a refused connection is reported after about a second."""
 GCS_RETRY_SECONDS = 10
-"""What Google's client spends on trying again."""
+"""Time for which Google's client tries again."""
 _BUFFER_BYTES = 2**20
-"""What a reader of small pieces fetches at once."""
+"""Size of the pieces that `open_stream` fetches."""
 _COPY_BYTES = 8 * 2**20
 
 _ENVIRONMENT = ("AWS_", "GOOGLE_", "CLOUDSDK_", "STORAGE_EMULATOR_HOST")
@@ -36,17 +36,17 @@ _ENVIRONMENT = ("AWS_", "GOOGLE_", "CLOUDSDK_", "STORAGE_EMULATOR_HOST")
 
 
 class ObjectInfo(NamedTuple):
-    """An object, as a listing tells of it."""
+    """An object, as listings describe it."""
 
     path: "ObjectPath"
     num_bytes: int
     modified_ns: int
-    """Since the epoch. Stores keep it to the second or finer."""
+    """Time since the epoch. Stores keep it to the second or finer."""
 
 
 @dataclass(frozen=True, order=True)
 class ObjectPath:
-    """An object, or a folder of objects, in a bucket. What is done here can fail with StorageError.
+    """An object, or a folder of objects, in a bucket. All of its methods can raise StorageError.
 
     A folder is there as long as an object is in it. An object appears whole, when the last byte of it was taken.
     """
@@ -73,7 +73,7 @@ class ObjectPath:
 
     @property
     def parent(self) -> "ObjectPath":
-        """The folder around; a bucket is its own."""
+        """The folder that it is in; a bucket is its own parent."""
         return ObjectPath(self.scheme, self.key.rpartition("/")[0] or self.key)
 
     def is_file(self) -> bool:
@@ -81,7 +81,7 @@ class ObjectPath:
         return bool(self._info().is_file)
 
     def is_dir(self) -> bool:
-        """Whether an object is under it. Some stores remember a folder for a while that was emptied."""
+        """Whether an object is in it. Some stores remember an emptied folder for a while."""
         return self._info().type.name == "Directory"
 
     def info(self) -> ObjectInfo:
@@ -127,12 +127,12 @@ class ObjectPath:
         return self.key.removeprefix(f"{folder.key}/")
 
     def open_file(self) -> Any:
-        """Arrow's file for reading from any place."""
+        """Arrow's file for reading from any position."""
         with self._explained() as filesystem:
             return filesystem.open_input_file(self.key)
 
     def open_stream(self) -> Any:
-        """Arrow's file for reading from start to end, in pieces however small."""
+        """Arrow's file for reading from start to end, in pieces of any size."""
         with self._explained() as filesystem:
             return filesystem.open_input_stream(self.key, compression=None, buffer_size=_BUFFER_BYTES)
 

@@ -1,4 +1,4 @@
-"""Who runs the calls of graphs, and when: a few threads, and, on request, one call for the rows of many requests.
+"""Running the calls of graphs: in a few threads, and, on request, one call for the rows of many requests.
 
 The parameters, their names and defaults are those of TensorFlow Serving's BatchingParameters. Everything but `_work`
 and `_run_batch` belongs to the event loop's thread, so there are no locks.
@@ -20,8 +20,8 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, te
 
 from kubetfx.errors import UsageError
 from kubetfx.serving.inference import GraphCall
+from kubetfx.serving.served_version import ServedVersion
 from kubetfx.serving.status import Code, ServingError, invalid_argument
-from kubetfx.serving.versions import ServedVersion
 
 Array = np.ndarray[Any, Any]
 _Done = Callable[[Any, BaseException | None], None]
@@ -123,7 +123,7 @@ def _message_class() -> Any:
 
 
 class SessionThreads:
-    """Threads that call graphs, and bring the results back to the event loop, several at a time where they can."""
+    """Threads that call graphs, and deliver the results to the event loop, all that are ready at a time."""
 
     def __init__(self, num_threads: int, loop: asyncio.AbstractEventLoop) -> None:
         """Start the threads.
@@ -220,7 +220,7 @@ class Scheduler:
     def __init__(
         self, threads: SessionThreads, parameters: BatchingParameters | None, loop: asyncio.AbstractEventLoop
     ) -> None:
-        """Set up.
+        """Start without any request.
 
         Args:
             threads: where calls run.
@@ -342,7 +342,7 @@ def _take(waiting: _Queue, max_rows: int) -> list[_Request]:
 
 
 def _run_batch(batch: Sequence[_Request], sizes: Sequence[int]) -> list[tuple[Any, BaseException | None]]:
-    """Results or errors by request. If the batch fails, each is run by itself: one must not spoil the others."""
+    """Results or errors by request. If the batch fails, each request is run by itself: one may be at fault."""
     batch_now = [request for request in batch if not request.future.done()]
     if len(batch_now) > 1 or (batch_now and sizes):
         try:

@@ -1,4 +1,4 @@
-"""A model asked for a block of rows: what it says, and the rows that it cannot say anything about, with the reasons."""
+"""Predictions of a model for a block of rows, and the reasons why some rows have none."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -25,12 +25,12 @@ IMAGE_BATCH = 32
 FAILED = "The model failed: "
 """Start of the reason of a row that the model itself refused."""
 _OF_THE_ROWS = frozenset({Code.INVALID_ARGUMENT, Code.OUT_OF_RANGE, Code.DATA_LOSS, Code.RESOURCE_EXHAUSTED})
-"""What a model says of rows that it cannot take. Anything else, and no row would fare better."""
+"""Codes of errors that are about the rows. After any other code, no other row could be predicted either."""
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """What came of a block of rows."""
+    """Predictions of a block of rows."""
 
     index: Array
     """(rows,) int64: the rows that have a prediction, by their numbers within the block."""
@@ -45,7 +45,7 @@ class Stopped(Exception):  # noqa: N818 - it is not an error
 
 
 class BlockPredictor:
-    """A model with what is copied of its rows. It may be used by several threads at once."""
+    """Predicts blocks, and copies columns of the rows beside the predictions. Several threads may use it at once."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class BlockPredictor:
         batch_size: int | None = None,
         is_stopped: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Get ready.
+        """Prepare the calls of the model.
 
         Args:
             model: to ask, by its signature `serving_default`.
@@ -117,7 +117,7 @@ class BlockPredictor:
         return self._answer([arrays[name] for name in self._inputs], positions, reasons)
 
     def _answer(self, arrays: list[Array], positions: Array, reasons: dict[int, str]) -> list[list[Array]]:
-        """What the model says, in one piece or several. Rows that make it fail are found by halving."""
+        """Answers of the model, in one piece or several. Rows that make it fail are found by halving the batch."""
         if not len(positions):
             return []
         try:

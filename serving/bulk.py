@@ -33,7 +33,7 @@ from kubetfx.tables.missing import MISSING_VALUES
 
 WATCH_SECONDS = 0.5
 _FORMAT = 1
-"""Counted up when blocks of before are of no more use."""
+"""Incremented when blocks of an earlier version of kubetfx cannot be used any more."""
 
 
 @dataclass(frozen=True)
@@ -49,15 +49,15 @@ class BulkJob:
     """A CSV or Parquet file, a folder of them, or a folder of images."""
     output: Path
     columns: tuple[str, ...] = ()
-    """Of the input, to be copied to the output."""
+    """Columns of the input to copy to the output."""
     batch_size: int | None = None
-    """Rows that the model is given at once. None: block_prediction.py's."""
+    """Rows that the model is given at once. None: block_prediction.py decides."""
     missing_values: tuple[str, ...] = MISSING_VALUES
     """Cells of a CSV file that count as missing."""
     beam_options: tuple[str, ...] = ()
-    """As Beam's command line takes them."""
+    """Pipeline options, as Beam's command line takes them."""
     force: bool = False
-    """Replace an output of another input or model, and use no block of before."""
+    """Replace an output of another input or model, and predict all blocks again."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +67,12 @@ class Progress:
     num_rows: int
     total_rows: int
     rows_per_second: float
-    """Of this run, without the rows of blocks that were there before."""
+    """Rate of this run, without the rows of blocks that an earlier run finished."""
 
 
 @dataclass(frozen=True)
 class BulkResult:
-    """What came of a job."""
+    """The output of a job, and how many rows have a prediction."""
 
     path: Path
     num_rows: int
@@ -148,7 +148,7 @@ def _check_output_path(job: BulkJob) -> None:
 
 
 def _stamped(found: TableFiles | Path, scratch: Path) -> tuple[TableFiles, list[str]]:
-    """Files that can be read as tables, and what tells them from others of these names."""
+    """Files that can be read as tables, and what changes when the content of one does."""
     if isinstance(found, Path):
         listing = scratch / "listing.parquet"
         return TableFiles(found, (str(listing),), "parquet"), [bulk_input.list_images(found, listing)]
@@ -169,7 +169,7 @@ def _stamp_of_listed(files: TableFiles, plan: ReadingPlan, job: BulkJob) -> str:
 
 
 def _key(job: BulkJob, stamps: Sequence[str]) -> str:
-    """All that decides what rows there are and what is predicted for them."""
+    """A digest of all that decides which rows there are and what is predicted for them."""
     model = [job.model_version, job.model_digest]
     cuts = [asdict(cut) for cut in (row_source.TABLE_CUT, row_source.IMAGE_CUT, row_source.STORED_IMAGES_CUT)]
     settings = [list(job.columns), list(job.missing_values), cuts, CSV_BLOCK_BYTES]
@@ -232,7 +232,7 @@ def _segments(files: TableFiles, cut: Cut, job: BulkJob) -> Iterator[Segment]:
 
 @contextlib.contextmanager
 def _watched(folder: Path, blocks: Sequence[Block], before: int, report: Callable[[Progress], None]) -> Iterator[None]:
-    """Report the rows of finished blocks now and then: what workers leave is the same with every runner."""
+    """Report the rows of finished blocks now and then: workers of every runner leave the same files."""
     ended = threading.Event()
     started = time.monotonic()
     total = sum(block.num_rows for block in blocks)

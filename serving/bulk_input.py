@@ -1,4 +1,4 @@
-"""The input of a bulk prediction: which files or pictures it is, and what tells it from another.
+"""The input of a bulk prediction: which files or pictures it is, and whether they changed.
 
 How tables are read and cut is kubetfx/tables' to say; what a model needs of them, row_source.py's.
 """

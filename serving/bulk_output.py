@@ -28,7 +28,7 @@ _METADATA = b"kubetfx"
 """Key in the metadata of an output: its Origin, as JSON."""
 _GROUP_ROWS = 65_536
 _GROUP_BYTES = 32 * 2**20
-"""A row group of the output is written when it has so many rows, or takes so many bytes of memory."""
+"""Limits of a row group of the output: rows, and bytes in memory."""
 _ERRORS_SCHEMA = pa.schema([(ROW_COLUMN, pa.int64()), ("reason", pa.string()), ("content", pa.string())])
 
 
@@ -59,11 +59,14 @@ class BulkOutput:
 
     @property
     def folder(self) -> Path:
-        """Finished blocks."""
+        """Folder of finished blocks."""
         return self.path.parent / f".{self.path.name}.{self.origin.key[:16]}"
 
     def existing(self) -> Origin | None:
-        """What is there already: this very output, or nothing.
+        """Look for an output at this path.
+
+        Returns:
+            Its origin, which is this job; None if there is none.
 
         Raises:
             UsageError: something else is there.
@@ -104,7 +107,7 @@ class BulkOutput:
                 self.folder.rmdir()
 
     def discard_blocks(self) -> None:
-        """Forget what is finished."""
+        """Delete finished blocks."""
         for path in self.folder.iterdir():
             path.unlink()
 
@@ -154,7 +157,7 @@ class BulkOutput:
         return origin, reason
 
     def _let_appear(self, origin: Origin) -> None:
-        """The errors first: once the predictions are there, everything is."""
+        """Rename both files. The errors come first: once the predictions are there, everything is."""
         if origin.num_errors:
             self._errors_aside.replace(self.errors_path)
         else:
@@ -170,7 +173,7 @@ class BulkOutput:
         self._remove_stale_folders()
 
     def _remove_stale_folders(self) -> None:
-        """Blocks for this path of another input or model, unless somebody is at them."""
+        """Delete blocks for this path of another input or model, unless another process uses them."""
         name = re.compile(re.escape(f".{self.path.name}.") + "[0-9a-f]{16}")
         for folder in self.path.parent.iterdir():
             if name.fullmatch(folder.name) and folder.is_dir():
@@ -263,7 +266,7 @@ def _errors_path(folder: Path, block: Block) -> Path:
 
 
 def _numbered(table: pa.Table, *, after: int) -> pa.Table:
-    """Rows counted through the whole input, from 1."""
+    """Number rows through the whole input, from 1."""
     numbers = pa.array(table.column(ROW_COLUMN).to_numpy() + (after + 1), pa.int64())
     return table.set_column(table.column_names.index(ROW_COLUMN), ROW_COLUMN, numbers)
 
@@ -279,7 +282,7 @@ def _read_arrow(path: Path) -> pa.Table:
 
 
 def _write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """A file that appears when it is complete, and stays if the machine goes down."""
+    """Write a file that appears when it is complete, and survives a crash of the machine."""
     aside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
     try:
         write(aside)
@@ -349,7 +352,7 @@ class _Writer:
 
 
 def _text_columns(schema: pa.Schema) -> list[str]:
-    """What Parquet's dictionaries are good for. Scores seldom repeat, and looking for repetitions takes most time."""
+    """Columns worth a Parquet dictionary. Scores seldom repeat, and looking for repetitions takes most time."""
     names = []
     for field in schema:
         inner, name = field.type, field.name

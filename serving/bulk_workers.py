@@ -29,9 +29,9 @@ from kubetfx.tables.blocks import Segment
 from kubetfx.tables.csv_dialect import Dialect
 
 _STOP_SECONDS = 30.0
-"""For workers to end the batch that they are at."""
+"""Time that workers have to end their batch."""
 _FAILURE = "failure.json"
-"""What a worker had to give up for."""
+"""File with the error that made a worker give up."""
 
 
 def run(segments: Sequence[Segment], work: "Work", arguments: Sequence[str]) -> str:
@@ -85,7 +85,7 @@ def _was_interrupted(error: BaseException) -> bool:
 
 
 def _use_cores(options: PipelineOptions, arguments: Sequence[str], num_segments: int) -> None:
-    """Threads that share the model, as many as there are cores or segments, unless the user has said how many of what.
+    """Use threads that share the model, as many as there are cores or segments, unless the options say otherwise.
 
     Two segments are the break-even: with fewer, a second thread has nothing to do.
     """
@@ -173,7 +173,7 @@ class _PredictSegment(beam.DoFn):
 
 
 class _Local:
-    """What the workers of a job have in common that are threads of one process."""
+    """What those workers of a job share that are threads of one process."""
 
     def __init__(self, saved_model: Path) -> None:
         self.model = SavedModel(saved_model)
@@ -183,7 +183,7 @@ class _Local:
 
     @contextlib.contextmanager
     def busy(self) -> Iterator[None]:
-        """While the model is not to be taken away."""
+        """Keep the model from being closed within the block."""
         with self._changed:
             self._num_busy += 1
         try:
@@ -194,7 +194,7 @@ class _Local:
                 self._changed.notify_all()
 
     def stop(self) -> None:
-        """Let workers leave what they are at, and close the model once they have: it would fail under their hands."""
+        """Ask the workers to stop, and close the model once they have: closed earlier, it would fail in their calls."""
         self.is_stopped = True
         with self._changed:
             is_idle = self._changed.wait_for(lambda: not self._num_busy, _STOP_SECONDS)
@@ -203,7 +203,7 @@ class _Local:
 
 
 _locals: dict[Path, _Local] = {}
-"""By the folder of finished blocks."""
+"""What workers share, by the folder of finished blocks."""
 _locals_lock = threading.Lock()
 
 

@@ -28,15 +28,15 @@ from tensorflow_serving.apis import (  # type: ignore[import-untyped]
 
 from kubetfx.errors import RequestError, UsageError
 from kubetfx.serving.saved_model import DEFAULT_SIGNATURE
+from kubetfx.serving.served_version import State, VersionStatus
 from kubetfx.serving.status import Code, ServingError
 from kubetfx.serving.tensor_proto import from_array, to_array
-from kubetfx.serving.versions import State, VersionStatus
 from kubetfx.tables import json_bytes
 
 Row = Mapping[str, Any]
 
 PICTURE_BYTES = 32 * 2**20
-"""Of pictures in a request, in base64: some photographs are more than a server takes at once."""
+"""Base64 of the pictures in a request, at most: a few large photographs are more than a server takes at once."""
 
 _HTTP_CODES = {
     400: Code.INVALID_ARGUMENT,
@@ -72,7 +72,7 @@ class Target:
 
 
 class PredictClient(Protocol):
-    """What both clients can do. One is closed at the end of a `with` statement, or by `close`."""
+    """A client of a server. It is closed at the end of a `with` statement, or by `close`."""
 
     def __enter__(self) -> Self:
         """The client itself."""
@@ -196,7 +196,10 @@ class RestClient(PredictClient):
         return document
 
     def model_names(self) -> list[str]:
-        """Names of the models that the server is known to serve, from its Prometheus page: no call lists them.
+        """Find out which models the server serves, from its Prometheus page: no call lists them.
+
+        Returns:
+            Their names, in order.
 
         Raises:
             RequestError: the server has no such page, or cannot be reached.
@@ -342,7 +345,7 @@ def _is_worth_another_try(error: BaseException) -> bool:
 
 
 def _batches(rows: Sequence[Row], size: int) -> Iterator[Sequence[Row]]:
-    """So many rows each, and fewer where they are large pictures."""
+    """Batches of `size` rows, and of fewer rows with large pictures."""
     batch: list[Row] = []
     num_bytes = 0
     for row in rows:
@@ -400,7 +403,7 @@ def _column(name: str, rows: Sequence[Row], dtype: int) -> np.ndarray[Any, Any]:
 
 
 def _to_bytes(value: Any) -> bytes:
-    """A text, bytes, or bytes as the REST API takes them."""
+    """Bytes of a text, of bytes, or of bytes in JSON."""
     if isinstance(value, dict):
         return json_bytes.from_json(value)
     return value if isinstance(value, bytes) else str(value).encode()

@@ -21,8 +21,9 @@ from kubetfx.serving.inference import Classification, GraphCall, Regression, Tas
 from kubetfx.serving.model_config import ModelConfig
 from kubetfx.serving.prometheus import Metrics
 from kubetfx.serving.saved_model import Signature
+from kubetfx.serving.served_version import ServedVersion, VersionStatus
 from kubetfx.serving.status import Code, ServingError
-from kubetfx.serving.versions import ModelManager, ServedVersion, VersionStatus
+from kubetfx.serving.versions import ModelManager
 
 Array = np.ndarray[Any, Any]
 

@@ -9,7 +9,7 @@ from tensorflow.python.grappler import tf_optimizer
 
 _INIT_SIGNATURE = "__saved_model_init_op"
 _MAIN_OPS = ("saved_model_main_op", "legacy_init_op")
-"""What initialises a model's tables: tensorflow/python/saved_model/constants.py."""
+"""Collections of what initialises a model's tables: tensorflow/python/saved_model/constants.py."""
 
 
 def keep_signatures(meta_graph: meta_graph_pb2.MetaGraphDef, names: Sequence[str]) -> None:

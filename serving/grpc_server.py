@@ -26,9 +26,9 @@ from kubetfx.serving.data_plane import DataPlane, ModelReference
 from kubetfx.serving.inference import Classification, Regression
 from kubetfx.serving.model_config import from_message
 from kubetfx.serving.saved_model import DEFAULT_SIGNATURE
+from kubetfx.serving.served_version import ServedVersion
 from kubetfx.serving.status import Code, ServingError, invalid_argument
 from kubetfx.serving.tensor_proto import from_array, to_array
-from kubetfx.serving.versions import ServedVersion
 from kubetfx.serving.warmup import examples_of, tasks_of
 
 _LOG = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class GrpcOptions:
     """Limits of the gRPC API."""
 
     max_message_bytes: int = 128 * 2**20
-    """Of a request or a response."""
+    """Largest request or response."""
     log_requests: bool = False
     """Whether each request is logged with its status and time."""
 

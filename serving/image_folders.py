@@ -7,7 +7,7 @@ from pathlib import Path
 from kubetfx.errors import DataError
 
 SUFFIXES = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".webp")
-"""Files with other names are left alone. What a picture is, its bytes say."""
+"""Ends of the names of pictures. The format goes by the bytes of a file, not by its name."""
 
 
 def is_picture(name: str) -> bool:

@@ -1,7 +1,7 @@
-"""What Predict, Classify, Regress and MultiInference mean: from requests to calls of the graph, and back.
+"""From requests of Predict, Classify, Regress and MultiInference to calls of the graph, and back.
 
 Follows TensorFlow Serving's predict_util.cc, classifier.cc, regressor.cc and multi_inference.cc, errors included.
-Nothing here waits: who runs the call is batching.py's business.
+Nothing here waits: batching.py runs the calls.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -49,7 +49,7 @@ class GraphCall:
 
 @dataclass(frozen=True)
 class Classification:
-    """Result of Classify, (num_examples, num_classes) each. What the model has no output for is None."""
+    """Result of Classify, (num_examples, num_classes) each. None where the model has no such output."""
 
     num_examples: int
     labels: Array | None

@@ -16,7 +16,7 @@ import orjson
 from kubetfx.serving.status import ServingError, invalid_argument
 
 _MAX_DEBUG_BYTES = 256
-"""Where an error message cuts the JSON that it quotes."""
+"""Length at which an error message cuts the JSON that it quotes."""
 
 
 def parse_object(body: bytes) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Arrays of a JSON request: the reading half of TensorFlow Serving's util/json_tensor.cc, errors included.
 
-Strings travel as object arrays of bytes. What is valid and dense goes by a
-few passes in C; everything else goes by `_Careful`, which says what is wrong the way TensorFlow Serving does.
+Strings are object arrays of bytes. What is valid and dense is read in a few passes in C, everything else by `_Careful`,
+which says what is wrong as TensorFlow Serving does.
 """
 
 import base64
@@ -92,7 +92,7 @@ def signature_name(document: Mapping[str, Any]) -> str:
 
 
 def predict_inputs(document: Mapping[str, Any], dtypes: Mapping[str, int]) -> tuple[dict[str, Array], RequestFormat]:
-    """Arrays of a predict request.
+    """Read the arrays of a predict request.
 
     Args:
         document: the request.
@@ -207,7 +207,7 @@ def _tensor(value: Any, dtype: int, careful: "_Careful") -> Array:
 
 
 def _dense(values: list[Any], dtype: int) -> Array | None:
-    """The array of nested lists of plain values; None where `_Careful` has to look."""
+    """The array of nested lists of plain values; None where `_Careful` has to read them."""
     accepted = _JSON_TYPES.get(dtype)
     if accepted is None:
         return None
@@ -240,7 +240,7 @@ def _array(values: list[Any], shape: Sequence[int], dtype: int) -> Array:
 
 
 class _Careful:
-    """The way of json_tensor.cc, value by value: slower, takes {"b64": ...}, and names the first thing that's wrong."""
+    """Reads value by value, as json_tensor.cc does: slower, takes {"b64": ...}, and names the first fault."""
 
     def __init__(self, dtypes: Mapping[str, int]) -> None:
         self._dtypes = dtypes

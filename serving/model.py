@@ -81,7 +81,7 @@ class Model:
         return read_classes(self._model.path)
 
     def predict(self, rows: Any, *, missing_values: Sequence[str] = MISSING_VALUES) -> Any:
-        """Predictions for rows, in their order.
+        """Predict rows.
 
         Args:
             rows: a pandas frame, an Arrow table or a list of dicts with the columns of `inputs`; or the path of a CSV,
@@ -90,11 +90,11 @@ class Model:
             missing_values: cells of a CSV file that count as missing.
 
         Returns:
-            An Arrow table of a row per row. For a classification: `label` string, `score` float32 (the probability of
-            the label), `probabilities` struct of a float32 per class. For a regression: `value` float32. Images that
-            come from files have their `path` first; further outputs of the model are the last columns. For a pandas
-            frame, a pandas frame with the same index, in which the probability of a class is a column
-            `probabilities.CLASS`.
+            An Arrow table with a row per row, in their order. For a classification: `label` string, `score` float32
+            (the probability of the label), `probabilities` struct of a float32 per class. For a regression: `value`
+            float32. Images that come from files have their `path` first; further outputs of the model are the last
+            columns. For a pandas frame, a pandas frame with the same index, in which the probability of a class is a
+            column `probabilities.CLASS`.
 
         Raises:
             DataError: the rows cannot be read or lack a column, or a row cannot be predicted: it is named.
@@ -187,7 +187,7 @@ def refusal(number: int, reason: str, *, name: str | None = None) -> DataError:
 
 
 def to_prediction(answer: Mapping[str, Any]) -> dict[str, Any]:
-    """What a model of kubetfx predicts for a row.
+    """Read the prediction for a row from the outputs of a model.
 
     Args:
         answer: its outputs for the row, as a row of `Model.predict` or as a client gets them from a server.

@@ -22,7 +22,7 @@ from kubetfx.tables.blocks import BadRow, Rows
 Array = np.ndarray[Any, Any]
 
 _MAX_IMAGE_BYTES = 128 * 2**20
-"""Of a picture's file: what the server takes as a request at most."""
+"""Largest file of a picture: a server takes no larger request."""
 
 
 @dataclass(frozen=True)
@@ -297,7 +297,7 @@ def to_columns(outputs: Mapping[str, Sequence[Array]], classes: Sequence[str]) -
 
 
 def _to_column(name: str, array: Array) -> pa.Array:
-    """Further dimensions become lists of fixed size."""
+    """A column of an array, whose further dimensions become lists of fixed size."""
     flat = array.reshape(-1)
     if flat.dtype == np.dtype(object):
         column = pa.array(flat, pa.binary())

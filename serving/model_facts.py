@@ -47,13 +47,13 @@ class ModelFacts:
 
 
 def read_facts(path: Path) -> ModelFacts | None:
-    """The facts of an exported model.
+    """Read the facts of an exported model.
 
     Args:
         path: folder of the SavedModel.
 
     Returns:
-        None for a model that kubetfx did not export, or that an early version of it exported with fewer facts.
+        The facts; None for a model that kubetfx did not export, or that an early version exported with fewer facts.
     """
     document = _document(path)
     if not {"label", "classes", "inputs", "columns"} <= document.keys():
@@ -69,13 +69,13 @@ def read_facts(path: Path) -> ModelFacts | None:
 
 
 def read_classes(path: Path) -> tuple[str, ...]:
-    """The classes that the columns of a model's `probabilities` are of, also in a model with fewer facts.
+    """Read the classes of a model's `probabilities`, also from a model with fewer facts.
 
     Args:
         path: folder of the SavedModel.
 
     Returns:
-        None of them for a regression, and for a model that kubetfx did not export.
+        A class per column; none for a regression, and for a model that kubetfx did not export.
     """
     return tuple(_document(path).get("classes", ()))
 

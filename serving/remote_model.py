@@ -1,4 +1,4 @@
-"""`kubetfx.Client`: a served model, asked with what a loaded model is asked with, and answering in the same form."""
+"""`kubetfx.Client`: a served model, with the rows and the predictions of a loaded one."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
@@ -52,7 +52,7 @@ class Client:
         self._model, self._version, self._label = model, version, label
 
     def predict(self, rows: Any, *, missing_values: Sequence[str] = MISSING_VALUES) -> Any:
-        """Predictions for rows, in their order.
+        """Ask the server for predictions.
 
         Args:
             rows: a pandas frame, an Arrow table, a list of dicts, or the path of a file or of a folder of images.
@@ -79,7 +79,10 @@ class Client:
         return as_given(pa.Table.from_pylist(answers), rows)
 
     def versions(self) -> dict[int, str]:
-        """State of each version of the model, as TensorFlow Serving names it: `AVAILABLE`, `LOADING`, ...
+        """Ask for the state of each version of the model.
+
+        Returns:
+            TensorFlow Serving's name of the state by version: `AVAILABLE`, `LOADING`, ...
 
         Raises:
             RequestError: the server does not know the model, or was unavailable for too long.

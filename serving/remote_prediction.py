@@ -1,4 +1,4 @@
-"""A server asked for rows from wherever they are, with what `Model.predict` takes and what it says of a bad row."""
+"""Predictions of a server for the rows that `Model.predict` takes, with the same errors for bad rows."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def predict(
     client: "PredictClient", target: "Target", rows: Any, *, missing_values: Sequence[str] = MISSING_VALUES
 ) -> list[dict[str, Any]]:
-    """Predictions of a server for rows, in their order.
+    """Ask a server for predictions.
 
     Args:
         client: of the server.
@@ -32,7 +32,7 @@ def predict(
         missing_values: cells of a CSV file that count as missing.
 
     Returns:
-        A dict per row as `to_prediction` makes it. Images that come from files have their `path` in it.
+        A dict per row, in their order, as `to_prediction` makes it; for images from files with their `path`.
 
     Raises:
         DataError: the rows cannot be read or lack a column, or one cannot be predicted.

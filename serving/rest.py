@@ -26,13 +26,13 @@ from google.protobuf.message import Message
 from kubetfx.serving import json_answer, json_document, json_tensor
 from kubetfx.serving.data_plane import DataPlane, ModelReference
 from kubetfx.serving.saved_model import DEFAULT_SIGNATURE, Signature
+from kubetfx.serving.served_version import ServedVersion, VersionStatus
 from kubetfx.serving.status import Code, ServingError, invalid_argument
-from kubetfx.serving.versions import ServedVersion, VersionStatus
 
 _LOG = logging.getLogger(__name__)
 
 _Event = MutableMapping[str, Any]
-"""Of ASGI: https://asgi.readthedocs.io/en/latest/specs/www.html."""
+"""An event of ASGI: https://asgi.readthedocs.io/en/latest/specs/www.html."""
 _Receive = Callable[[], Awaitable[_Event]]
 _Send = Callable[[_Event], Awaitable[None]]
 
@@ -76,7 +76,7 @@ class RestOptions:
     """Limits of the REST API."""
 
     max_body_bytes: int = 128 * 2**20
-    """Of a request, also after decompression; larger ones are refused with status 413."""
+    """Largest body of a request, also after decompression; a larger one is refused with status 413."""
     timeout_seconds: float = 30.0
     """Time to answer a request in, once it is read."""
     body_timeout_seconds: float = 30.0
@@ -88,7 +88,7 @@ class RestOptions:
 
 
 class _BodyError(Exception):
-    """A body that was not read: the connection is of no more use."""
+    """A body was not read to its end, so the connection cannot be used any more."""
 
     def __init__(self, http_status: int, message: str) -> None:
         super().__init__(message)
@@ -97,7 +97,7 @@ class _BodyError(Exception):
 
 @dataclass(slots=True)
 class _Request:
-    """A request on its way: what is known of it, for the metrics."""
+    """A request, and what is known of it for the metrics."""
 
     method: str
     path: str
@@ -110,7 +110,7 @@ class RestApplication:
     """The ASGI application."""
 
     def __init__(self, plane: DataPlane, options: RestOptions) -> None:
-        """Set up.
+        """Make the application.
 
         Args:
             plane: answers the requests.

@@ -22,11 +22,11 @@ from kubetfx.tables.missing import MISSING_VALUES
 TABLE_CUT = Cut()
 IMAGE_CUT = Cut(block_rows=256)
 STORED_IMAGES_CUT = Cut(block_rows=32, segment_blocks=1_000_000)
-"""Of a table that holds the images themselves: few are in memory at a time, and none is read in vain."""
+"""For a table that has the images themselves: few are in memory at a time, and none is read twice."""
 _ANY = np.dtype(object)
 
 Types = Mapping[str, pa.DataType | None]
-"""Of the columns that there are; None where only the values say it."""
+"""Types of a table's columns; None where only the values say it."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,11 @@ class ReadingPlan:
     """What is read of a table, and what becomes of it."""
 
     columns: tuple[str, ...]
-    """To be read."""
+    """Columns to read."""
     numbers: tuple[str, ...]
-    """Those that may be read as float64."""
+    """Columns that may be read as float64."""
     copied: tuple[str, ...]
-    """To be copied to the output."""
+    """Columns to copy to the output."""
     cut: Cut
 
 
@@ -94,13 +94,13 @@ def _check_columns(place: str, held: Types, wanted: Sequence[str], *, whose: str
 
 @dataclass(frozen=True)
 class RowSource:
-    """Rows, as far as a model needs them."""
+    """Rows with the columns that a model needs."""
 
     root: Path
     """Folder that paths of images are relative to."""
     plan: ReadingPlan
     blocks: Iterator[Rows]
-    """Each is numbered from 0."""
+    """Blocks of rows, each numbered from 0."""
 
 
 def open_rows(rows: Any, model: ModelColumns, *, missing_values: Sequence[str] = MISSING_VALUES) -> RowSource:

@@ -45,7 +45,7 @@ class SessionOptions:
     """Tags of the graph in the SavedModel."""
     optimize_graph: bool = True
     """Whether TensorFlow rewrites the graph when it is first called. For a graph of thousands of columns that takes
-    seconds, which a few thousand rows do not bring back."""
+    seconds, more than it saves for a few thousand rows."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class TensorSpec:
 
     tensor_name: str
     dtype: int
-    """DataType."""
+    """Number of TensorFlow's DataType."""
     array_dtype: Any
     """dtype of the arrays that may be fed to it: object for strings."""
 
@@ -175,7 +175,7 @@ class SavedModel:
         return found
 
     def _add_gradient(self, signature: Signature, output: str, by: str) -> tuple[str, ...]:
-        """Names of the tensors to feed, of the weights, and of the gradient."""
+        """Add the gradient to the graph; names of the tensors to feed, of the weights, and of the gradient."""
         graph_def = inlined(self._meta_graph, signature.proto)
         names = [spec.tensor_name for spec in signature.inputs.values()]
         with self._session.graph.as_default():

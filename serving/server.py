@@ -38,12 +38,12 @@ _TF_SERVING_BINARY = "tensorflow_model_server"
 _TF_SERVING_IMAGE = "tensorflow/serving:latest"
 _BACKLOG = 2048
 _SWITCH_INTERVAL_SECONDS = 0.001
-"""A fifth of Python's own: a thread that comes back from a graph should not wait long for the event loop."""
+"""A fifth of Python's default: a thread that returns from a graph should not wait long for the event loop."""
 
 
 @dataclass(frozen=True)
 class ServerOptions:
-    """A server."""
+    """What a server serves, and how."""
 
     models: tuple[ModelConfig, ...] = ()
     model_config_file: Path | None = None
@@ -266,7 +266,7 @@ class RunningServer:
             await self._drain(parts)
 
     async def _listen(self, parts: _Parts) -> None:
-        """Open the ports, now that there is something to answer with: until then probes are refused."""
+        """Open the ports. Models are loaded by now: until then probes are refused."""
         options = self._options
         try:
             self.grpc_port = parts.grpc.bind(options.host, options.grpc_port)
@@ -345,7 +345,7 @@ class _HttpServer(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        """Take none."""
+        """Capture no signals."""
         yield
 
     async def listening(self) -> None:

@@ -44,7 +44,7 @@ class ServingError(Exception):
         self.message = message
 
     def __str__(self) -> str:
-        """As absl::Status prints itself, which messages about messages quote."""
+        """The form in which absl::Status prints itself: some messages quote others in it."""
         return f"{self.code.name}: {self.message}"
 
 

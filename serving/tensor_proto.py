@@ -13,7 +13,7 @@ from kubetfx.serving.status import invalid_argument
 Array = np.ndarray[Any, Any]
 
 _MAX_ELEMENTS = 2**28
-"""Of one tensor: a shape of a few bytes can name more than any memory holds."""
+"""Elements of a tensor, at most: a shape of a few bytes can ask for more than fits into memory."""
 
 _VALUE_FIELDS: Mapping[int, tuple[str, Any]] = {
     types_pb2.DT_FLOAT: ("float_val", np.float32),

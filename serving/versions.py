@@ -4,7 +4,6 @@ A thread polls the base paths. Requests read one published table and hold a vers
 for the thread. Follows TensorFlow Serving's file_system_storage_path_source.cc and its availability-preserving policy.
 """
 
-import enum
 import gc
 import logging
 import os
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from kubetfx.serving.model_config import ModelConfig
 from kubetfx.serving.saved_model import SavedModel, SessionOptions, is_saved_model
+from kubetfx.serving.served_version import ServedVersion, State, VersionStatus
 from kubetfx.serving.status import Code, ServingError, invalid_argument
 from kubetfx.serving.warmup import warm_up
 
@@ -24,28 +24,9 @@ _LOG = logging.getLogger(__name__)
 
 _MAX_VERSION = 2**63 - 1
 _ENDED_VERSIONS_KEPT = 64
-"""In a model's status, of those that are gone: a server that runs for a year sees thousands."""
+"""Unloaded versions that a model's status still lists: a server that runs for a year sees thousands."""
 
 _Fingerprint = tuple[tuple[str, int, int], ...]
-
-
-class State(enum.IntEnum):
-    """State of a version, with the numbers of ModelVersionStatus.State."""
-
-    START = 10
-    LOADING = 20
-    AVAILABLE = 30
-    UNLOADING = 40
-    END = 50
-
-
-@dataclass(frozen=True)
-class VersionStatus:
-    """What there is to say about a version."""
-
-    version: int
-    state: State
-    error: ServingError | None = None
 
 
 @dataclass(frozen=True)
@@ -63,52 +44,6 @@ class VersionOptions:
     session: SessionOptions = field(default_factory=SessionOptions)
 
 
-class ServedVersion:
-    """A loaded version and the requests that use it.
-
-    Args:
-        model_name: as requests have it.
-        version: its number.
-        model: the loaded model; this object closes it.
-    """
-
-    def __init__(self, model_name: str, version: int, model: SavedModel) -> None:
-        self.model_name = model_name
-        self.version = version
-        self.model = model
-        self._condition = threading.Condition()
-        self._users = 0
-        self._retired = False
-
-    def acquire(self) -> bool:
-        """Hold the version, until `release`. False if it is being unloaded."""
-        with self._condition:
-            if self._retired:
-                return False
-            self._users += 1
-            return True
-
-    def retain(self) -> None:
-        """Hold the version once more; who holds it already may do so even while it is being unloaded."""
-        with self._condition:
-            self._users += 1
-
-    def release(self) -> None:
-        """Let go of the version."""
-        with self._condition:
-            self._users -= 1
-            if self._retired and self._users == 0:
-                self._condition.notify_all()
-
-    def retire(self) -> None:
-        """Take no more requests, wait for those that are under way, and free the model."""
-        with self._condition:
-            self._retired = True
-            self._condition.wait_for(lambda: self._users == 0)
-        self.model.close()
-        gc.collect()
-
-
 @dataclass(frozen=True)
 class _Published:
     """What requests see of a model."""
@@ -120,7 +55,7 @@ class _Published:
 
 @dataclass
 class _Failure:
-    """A load that failed, and when it is worth another one."""
+    """A load that failed, and when it is tried again."""
 
     fingerprint: _Fingerprint
     retry_at: float
@@ -188,7 +123,7 @@ class ModelManager:
                     self._finish(model, model.served.pop(version))
 
     def poll(self) -> None:
-        """Look at the base paths once, and load and unload what follows from it."""
+        """Look at the base paths once, and load and unload versions accordingly."""
         with self._lock:
             for model in list(self._models.values()):
                 self._reconcile(model)
@@ -392,7 +327,7 @@ class ModelManager:
             self._retire(model, version)
 
     def _retire(self, model: _Model, version: int) -> None:
-        """Unload in a thread of its own: the last request may take its time."""
+        """Unload in another thread, since the last request may take long."""
         served = model.served.pop(version)
         if model.config.name in self._models:
             self._publish(model)

@@ -15,8 +15,8 @@ from kubetfx.components.push import push_directory
 from kubetfx.config.serving_section import EndpointConfig
 from kubetfx.errors import KubetfxError, PushError
 from kubetfx.serving.client import ClientOptions, GrpcClient, RequestError, RestClient, Target
+from kubetfx.serving.served_version import State, VersionStatus
 from kubetfx.serving.status import Code
-from kubetfx.serving.versions import State, VersionStatus
 from kubetfx.storage import Location
 
 POLL_SECONDS = 0.2

@@ -34,9 +34,9 @@ class RobustnessConfig(Section):
     blur: tuple[Annotated[float, Field(gt=0)], ...] = ()
     """Standard deviations of a Gaussian blur, in pixels of the network's input."""
     rotation: tuple[Annotated[float, Field(gt=0, le=180)], ...] = ()
-    """Turns, in degrees."""
+    """Angles in degrees."""
     jpeg: tuple[Annotated[int, Field(ge=1, le=100)], ...] = ()
-    """Qualities of JPEG compression."""
+    """Qualities of JPEG compression, 1 to 100."""
     fgsm: tuple[Annotated[float, Field(gt=0, le=1)], ...] = ()
     """Largest change of a pixel, as a share of white, in one step against the label (fast gradient sign method)."""
     max_images: int = Field(1_000, ge=1)
@@ -52,7 +52,7 @@ class RobustnessConfig(Section):
 
 
 class EvaluationConfig(Section):
-    """What a model has to reach to be pushed."""
+    """Metrics, and the thresholds that a model has to reach to be pushed."""
 
     metrics: tuple[str, ...] = ()
     """Metrics to compute; one of your own as `module:attribute`. Empty: all of kubetfx's that fit the task."""
@@ -69,7 +69,7 @@ class EvaluationConfig(Section):
         return tuple(name for name in dict.fromkeys([*self.metrics, *self.thresholds]) if is_reference(name))
 
     def metric_names(self, task: Task, *, is_image: bool = False) -> tuple[str, ...]:
-        """The metrics that are computed from predictions, ours in the catalogue's order and the user's own after them.
+        """Return the metrics that are computed from predictions: ours in the catalogue's order, then the user's own.
 
         Args:
             task: of the model.

@@ -253,7 +253,11 @@ class KubeflowConfig(Section):
         return () if self.fuse == "none" else self.fuse
 
     def of_component(self, component: str) -> TaskConfig:
-        """What holds for a component: `every_component`, overruled and added to by its own entry in `resources`."""
+        """Return the settings of a component: `every_component`, with its own entry in `resources` on top.
+
+        Args:
+            component: id of its node. Dictionaries and tuples of both are joined, other values replaced.
+        """
         own = self.resources.get(component)
         if own is None:
             return self.every_component

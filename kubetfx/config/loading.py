@@ -81,7 +81,7 @@ def _override(document: dict[str, Any], dotted: str, value: Any) -> None:
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML's own safe loader takes the last of two sections of one name without a word."""
+    """Refuses duplicate keys, of which YAML's own safe loader silently takes the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys: list[Any] = []

@@ -17,7 +17,7 @@ _Need = Literal["images", "top_k", "changed_images"]
 `changed_images`: predictions for changed images beside those for the images as they are."""
 
 ROBUSTNESS_PREFIX = "drop_"
-"""Of the metrics of the robustness check: `drop_blur_1.5` is the accuracy that a blur of 1.5 pixels costs."""
+"""Start of the names of the robustness metrics: `drop_blur_1.5` is what a blur of 1.5 pixels costs in accuracy."""
 
 _REFERENCE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 _CHANGES = {"fgsm": "a gradient attack of", "jpeg": "JPEG quality", "rotation": "a rotation of", "blur": "a blur of"}
@@ -28,9 +28,9 @@ class Description:
     """What is known of a metric without computing it."""
 
     name: str
-    """As pipeline.yaml has it."""
+    """Its name in pipeline.yaml."""
     label: str
-    """As people read it."""
+    """Its name for people."""
     tasks: tuple[Task, ...]
     better: Better = "higher"
     bounds: tuple[float, float] = (0.0, 1.0)

@@ -18,7 +18,7 @@ class AugmentationConfig(Section):
     """How images are changed at random in training, each time anew. A served model does none of it. 0: not at all."""
 
     flip: Literal["none", "horizontal", "vertical", "both"] = "none"
-    """Mirror images of half of them."""
+    """Half of the images are mirrored."""
     rotation_degrees: float = Field(0, ge=0, le=180)
     """Turned by at most so much, either way."""
     zoom: Annotated[float, Field(ge=0, lt=1)] = 0
@@ -71,13 +71,13 @@ class ModelConfig(Section):
     hidden_units: tuple[Annotated[int, Field(ge=1)], ...] = (128, 64)
     """Units of each hidden layer. Of images by themselves there is none by default."""
     activation: Literal["elu", "gelu", "leaky_relu", "mish", "relu", "selu", "silu", "tanh"] = "relu"
-    """Of the hidden layers, as Keras names it."""
+    """Activation of the hidden layers, as Keras names it."""
     batch_normalization: bool = False
     """Normalise the activations of each hidden layer over the batch."""
     dropout: float = Field(0.1, ge=0, lt=1)
     """Share of each hidden layer's units that is dropped in training."""
     embedding_size: int = Field(8, ge=1)
-    """Dimensions of a categorical value."""
+    """Dimensions of the vector that a categorical value becomes."""
 
     @field_validator("module")
     @classmethod
@@ -87,7 +87,7 @@ class ModelConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _hidden_layers_of_images(cls, document: Any) -> Any:
-        """The means of feature maps need none."""
+        """Images by themselves have no hidden layers by default: the means of feature maps go to the head."""
         if isinstance(document, dict) and document.get("kind") == "image":
             return {"hidden_units": (), **document}
         return document

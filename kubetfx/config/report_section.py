@@ -19,7 +19,7 @@ class CardConfig(Section):
     ethics: str | None = None
     """Who could be harmed by a wrong prediction, and what is done about it."""
     license: str | None = None
-    """Under which the model may be used."""
+    """License under which the model may be used."""
     contact: str | None = None
     """Where questions and complaints go."""
 
@@ -28,10 +28,10 @@ class ReportConfig(Section):
     """What the report shows. Nothing here stops a run, and a change of it trains nothing again."""
 
     drift_threshold: float = Field(0.1, gt=0, le=1)
-    """Distance of a column's training rows from those of the previous run from which on it is marked: L-infinity for
-    text, Jensen-Shannon divergence for numbers, as TFDV has them."""
+    """A column is marked if its training rows are at least so far from those of the previous run: L-infinity distance
+    for text, Jensen-Shannon divergence for numbers, as in TFDV."""
     skew_threshold: float = Field(0.1, gt=0, le=1)
-    """The same for the distance of the evaluation rows from the training rows."""
+    """The same limit for the distance of the evaluation rows from the training rows."""
     rows: int = Field(20_000, ge=100)
     """Rows of the evaluation split at most, drawn with training.seed, that curves, intervals and importances are
     computed on. The metrics of the verdict are computed on all rows."""

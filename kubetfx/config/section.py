@@ -27,7 +27,7 @@ class Section(BaseModel):
 
     @property
     def changed(self) -> frozenset[str]:
-        """Keys whose value is not the default. What a file says is not known any more when a node reads its part."""
+        """Keys whose value is not the default. A node that reads its section cannot see which keys the file had."""
         fields = type(self).model_fields.items()
         return frozenset(name for name, field in fields if getattr(self, name) != field.get_default())
 

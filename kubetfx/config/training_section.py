@@ -27,7 +27,7 @@ class EarlyStopping(Section):
     patience: int = Field(10, ge=1)
     """Epochs without a better validation loss."""
     min_delta: float = Field(0.0, ge=0)
-    """What counts as better."""
+    """Decrease of the validation loss that counts as better, in the loss's own unit."""
 
 
 class FineTuneConfig(Section):
@@ -47,7 +47,7 @@ class TrainingConfig(Section):
     epochs: int = Field(50, ge=1)
     """Passes over the training rows at most."""
     batch_size: int = Field(128, ge=1)
-    """Rows a step."""
+    """Rows per training step."""
     optimizer: Literal["adam", "adamw", "rmsprop", "sgd"] = "adam"
     """One of Keras' optimizers, with its defaults but for the learning rate."""
     learning_rate: float = Field(1e-3, gt=0)
@@ -63,7 +63,7 @@ class TrainingConfig(Section):
     class_weights: Literal["none", "balanced"] | dict[str, Annotated[float, Field(gt=0)]] = "none"
     """`balanced`: inversely proportional to the frequency of the class. Or a weight by class name."""
     seed: int = Field(0, ge=0)
-    """Of initial weights, shuffling and dropout."""
+    """Seed of initial weights, shuffling and dropout."""
     require_gpu: bool | None = None
     """true: the Trainer fails where it finds no GPU, rather than train for days on a CPU. None: only in a cluster, and
     only if `kubeflow.resources.Trainer.gpu` gives it one."""
@@ -80,5 +80,5 @@ class TrainingConfig(Section):
     label_smoothing: float = Field(0, ge=0, lt=1)
     """Of images: share of the label's probability that is spread over all classes."""
     checkpoint_directory: str | None = None
-    """Of images: folder in which a training that is killed finds where it was, to the epoch. Default: in the workspace;
-    in a cluster name a mounted volume."""
+    """Of images: folder of checkpoints, from which a killed training goes on after its last epoch. Default: in the
+    workspace; in a cluster name a mounted volume."""

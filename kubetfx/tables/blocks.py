@@ -1,4 +1,4 @@
-"""A table cut into blocks that are read by themselves: for workers that share a file, and for going on after a break.
+"""A table cut into blocks that are read one by one: for workers that share a file, and for resuming a job.
 
 Cutting counts the rows on its own, so that what was made of them can be compared with it. A row that cannot be read is
 a BadRow, and not the end.
@@ -21,7 +21,7 @@ from kubetfx.tables.files import Format, check_names
 
 CSV_BLOCK_BYTES = 4 * 2**20
 _READ_BYTES = 2**20
-"""Of a column of a Parquet file at a time."""
+"""Bytes of a column of a Parquet file that are read at a time."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Block:
     number: int
     num_rows: int
     num_bytes: int = 0
-    """Of a CSV file, once it is unpacked."""
+    """Size in a CSV file, once it is unpacked."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Cut:
 
     block_rows: int = 65_536
     segment_blocks: int = 4
-    """Blocks at most. There is no way into the middle of a row group but through the rows before it, so more of them
-    are read in vain when segments are short, and fewer workers share a large row group when they are long."""
+    """Blocks per segment, at most. A row group can only be read from its start: with short segments more rows are read
+    just to be skipped, with long ones fewer workers share a large row group."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def _parquet_segments(path: str, *, first_block: int, cut: Cut) -> Iterator[Segm
 
 
 def _groups(sizes: Sequence[int], *, at_least: int) -> Iterator[list[int]]:
-    """Neighbouring row groups, as many as a block takes."""
+    """Groups of neighbouring row groups, each with enough rows for a block."""
     pending: list[int] = []
     num_rows = 0
     for index, size in enumerate(sizes):
@@ -159,7 +159,7 @@ def _groups(sizes: Sequence[int], *, at_least: int) -> Iterator[list[int]]:
 def _csv_segments(path: str, dialect: Dialect, *, first_block: int) -> Iterator[Segment]:
     header, start = csv_file.header(path, dialect)
     blocks = [Block(first_block + i, *block) for i, block in enumerate(_csv_blocks(path, dialect, start=start))]
-    if is_packed(path):  # there is no way into the middle
+    if is_packed(path):  # it can only be read from its start
         yield Segment(path, "csv", tuple(blocks), start=start, columns=header)
         return
     for block in blocks:
@@ -168,7 +168,7 @@ def _csv_segments(path: str, dialect: Dialect, *, first_block: int) -> Iterator[
 
 
 def _csv_blocks(path: str, dialect: Dialect, *, start: int) -> Iterator[tuple[int, int]]:
-    """Rows and bytes of each block."""
+    """Numbers of rows and bytes of each block."""
     with open_bytes(path) as file:
         file.seek(start)
         carried = b""

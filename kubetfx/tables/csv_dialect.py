@@ -18,7 +18,7 @@ from kubetfx.storage import locate
 from kubetfx.tables.missing import MISSING_VALUES
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-"""At the start of a file in UTF-8; it belongs to no name."""
+"""Bytes that some programs write at the start of a file in UTF-8. They are not part of the first name."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Dialect:
         return cls(delimiter, tuple(missing_values))
 
     def parse_options(self) -> pa_csv.ParseOptions:
-        """Arrow's, for cells that may hold line ends."""
+        """Arrow's options for the form of the rows. Cells may hold line ends."""
         return pa_csv.ParseOptions(delimiter=self.delimiter, newlines_in_values=True)
 
     def convert_options(self, types: Mapping[str, pa.DataType], columns: Sequence[str]) -> pa_csv.ConvertOptions:

@@ -17,7 +17,7 @@ JSON_SUFFIXES = (".json", ".jsonl")
 """A list of objects, or `{"instances": [...]}` as the REST API takes it; and an object per line."""
 
 Columns = Mapping[str, pa.ChunkedArray | list[Any]]
-"""By name. Values that no type of Arrow's was said for are a list."""
+"""Columns by name. Values whose type in Arrow is not known yet are a list."""
 
 
 def read_json(path: Path) -> Columns:

@@ -28,7 +28,7 @@ _DRIVERS = {
 
 
 def read(*, query: str, url: str | None = None, url_variable: str | None = None) -> Iterator[pa.RecordBatch]:
-    """The rows of a query, a batch at a time.
+    """Read the rows of a query.
 
     Args:
         query: in the database's own SQL. Give it an ORDER BY, so that the same rows are the same table.
@@ -78,7 +78,7 @@ def _driver(address: str) -> Any:
 
 
 def _location(address: str) -> str:
-    """What the driver is given: SQLite takes a path."""
+    """The URL as the driver takes it: SQLite's takes a path."""
     return address.removeprefix("sqlite:///") if address.startswith("sqlite:") else address
 
 

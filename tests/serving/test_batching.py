@@ -12,8 +12,8 @@ from kubetfx.serving import inference
 from kubetfx.serving.batching import BatchingParameters, Scheduler, SessionThreads, read_batching_parameters_file
 from kubetfx.serving.inference import GraphCall
 from kubetfx.serving.saved_model import SavedModel, SessionOptions
+from kubetfx.serving.served_version import ServedVersion
 from kubetfx.serving.status import Code, ServingError
-from kubetfx.serving.versions import ServedVersion
 
 
 class CountingModel(SavedModel):

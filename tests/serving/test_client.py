@@ -10,9 +10,9 @@ from kubetfx.errors import UsageError
 from kubetfx.serving import client as client_module
 from kubetfx.serving.client import ClientOptions, GrpcClient, PredictClient, RequestError, RestClient, Target
 from kubetfx.serving.model_config import ModelConfig
+from kubetfx.serving.served_version import State
 from kubetfx.serving.server import RunningServer
 from kubetfx.serving.status import Code
-from kubetfx.serving.versions import State
 from tests.serving.conftest import options
 
 ROWS = [{"number": 0.5 + index, "count": index, "name": f"n{index}"} for index in range(10)]

@@ -142,7 +142,7 @@ def test_paths_are_those_beside_the_file(load, tmp_path):
 
 @pytest.mark.parametrize("column", ["path", "taken", "brightness"])
 def test_slices_of_an_image_each_are_refused(load, tmp_path, monkeypatch, column):
-    monkeypatch.setattr(preflight, "MAX_SLICES", 3)
+    monkeypatch.setattr(preflight, "_MAX_SLICES", 3)
     write_classes(tmp_path, number=2)
     rows = [f"{name}/00{number}.png,{name},{name} {number},x" for name in ("cat", "dog") for number in range(2)]
     (tmp_path / "list.csv").write_text("\n".join(["path,label,taken,place", *rows]) + "\n")

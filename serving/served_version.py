@@ -1,0 +1,77 @@
+"""A version of a model: its state, and the loaded model while requests use it.
+
+When a version is loaded and unloaded, versions.py decides.
+"""
+
+import enum
+import gc
+import threading
+from dataclasses import dataclass
+
+from kubetfx.serving.saved_model import SavedModel
+from kubetfx.serving.status import ServingError
+
+
+class State(enum.IntEnum):
+    """State of a version, with the numbers of ModelVersionStatus.State."""
+
+    START = 10
+    LOADING = 20
+    AVAILABLE = 30
+    UNLOADING = 40
+    END = 50
+
+
+@dataclass(frozen=True)
+class VersionStatus:
+    """State of a version, and the error that led to it."""
+
+    version: int
+    state: State
+    error: ServingError | None = None
+
+
+class ServedVersion:
+    """A loaded version and the requests that use it.
+
+    Args:
+        model_name: as requests have it.
+        version: its number.
+        model: the loaded model; this object closes it.
+    """
+
+    def __init__(self, model_name: str, version: int, model: SavedModel) -> None:
+        self.model_name = model_name
+        self.version = version
+        self.model = model
+        self._condition = threading.Condition()
+        self._users = 0
+        self._retired = False
+
+    def acquire(self) -> bool:
+        """Hold the version until `release`; return False if it is being unloaded."""
+        with self._condition:
+            if self._retired:
+                return False
+            self._users += 1
+            return True
+
+    def retain(self) -> None:
+        """Hold the version once more; who holds it already may do so even while it is being unloaded."""
+        with self._condition:
+            self._users += 1
+
+    def release(self) -> None:
+        """Stop holding the version."""
+        with self._condition:
+            self._users -= 1
+            if self._retired and self._users == 0:
+                self._condition.notify_all()
+
+    def retire(self) -> None:
+        """Take no more requests, wait for those that are under way, and free the model."""
+        with self._condition:
+            self._retired = True
+            self._condition.wait_for(lambda: self._users == 0)
+        self.model.close()
+        gc.collect()
