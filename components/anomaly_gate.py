@@ -38,7 +38,7 @@ class Anomaly:
 
 
 def read_anomalies(folders: Mapping[str, Path], config: ValidationConfig) -> list[Anomaly]:
-    """What ExampleValidator wrote, with what the config says to do about each.
+    """Return what ExampleValidator wrote, with what the config says to do about each.
 
     Args:
         folders: folder of SchemaDiff.pb by split.

@@ -67,7 +67,13 @@ class Component(base_component.BaseComponent):
 
 
 def parameter(exec_properties: Mapping[str, Any], name: str, kind: type[Model]) -> Model | None:
-    """A section of the configuration out of a component's properties; None where it was left out."""
+    """Return a section of the configuration out of a component's properties; None where it was left out.
+
+    Args:
+        exec_properties: of the component.
+        name: of the parameter.
+        kind: the class of the section.
+    """
     text = exec_properties.get(name)
     return kind.model_validate_json(text) if text else None
 

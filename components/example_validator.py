@@ -23,7 +23,12 @@ COLUMNS_AT_ONCE = 200
 def validate(
     statistics: statistics_pb2.DatasetFeatureStatisticsList, schema: schema_pb2.Schema
 ) -> anomalies_pb2.Anomalies:
-    """TFDV's anomalies of the statistics of a split."""
+    """Return TFDV's anomalies of the statistics of a split.
+
+    Args:
+        statistics: of the split.
+        schema: that they are held against.
+    """
     anomalies: anomalies_pb2.Anomalies | None = None
     for some_statistics, some_schema in _parts(statistics, schema):
         found = tfdv.validate_statistics(some_statistics, some_schema)

@@ -30,7 +30,11 @@ MAX_DOMAIN_SIZE = 100
 
 
 def infer_schema(statistics: Sequence[statistics_pb2.DatasetFeatureStatisticsList]) -> schema_pb2.Schema:
-    """The schema of a table from the statistics of its splits, without shapes: tfdv.infer_schema and update_schema."""
+    """Return the schema of a table, without shapes: tfdv.infer_schema and update_schema.
+
+    Args:
+        statistics: of its splits.
+    """
     from tensorflow_data_validation.pywrap.tensorflow_data_validation_extension import validation
 
     text = b""
@@ -55,6 +59,13 @@ def complete_schema(
 
     Every column is read as one value a row; a missing cell becomes NaN, "" or features.MISSING_INTEGER. That way a
     column that never had a missing cell in training may have one in a request.
+
+    Args:
+        schema: as TFDV inferred it, or as the user froze it.
+        profile: of the table.
+        label: the column that is predicted.
+        task: of the model.
+        config: the `features` section.
     """
     _check_label(schema, label)
     for name in profile.names:

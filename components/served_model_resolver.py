@@ -25,10 +25,14 @@ NO_VERSION = 0
 
 
 def baseline_version(directory: Location, *, candidate: Path) -> int | None:
-    """The version to compare a candidate with.
+    """Return the version to compare a candidate with; None if there is none.
 
     That is the newest. If the newest is the candidate itself, it was compared with the version that it replaced, and
     still is: a run that changes nothing is evaluated as it was before.
+
+    Args:
+        directory: where versions are pushed.
+        candidate: folder of its SavedModel.
     """
     newest = max(push_directory.versions(directory), default=None)
     if newest is None:
@@ -74,7 +78,11 @@ class Executor(base_executor.BaseExecutor):
 
 
 def saved_model_path(models: list[types.Artifact]) -> Path:
-    """Folder of the SavedModel in a model artifact."""
+    """Return the folder of the SavedModel in a model artifact.
+
+    Args:
+        models: a list of the one artifact.
+    """
     return Path(path_utils.serving_model_path(artifact_utils.get_single_uri(models)))
 
 

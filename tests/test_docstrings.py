@@ -12,7 +12,13 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("kubetfx", "cli", "serving", "models", "components", "pipeline", "kubeflow")
-UNFINISHED = ("kubetfx/tables/csv_file.py", "models/", "components/", "kubeflow/")
+UNFINISHED = (
+    "kubetfx/tables/csv_file.py",
+    "models/",
+    "components/data/image_",
+    "components/data/example_",
+    "kubeflow/",
+)
 """Folders and modules, by the start of their path, whose docstrings are still to be written."""
 MODULES = sorted(path for name in FOLDERS for path in (ROOT / name).rglob("*.py"))
 """`rglob` does not follow the links from kubetfx/ to the other folders."""

@@ -10,7 +10,7 @@ from kubetfx.models.features import EXCLUDED
 
 
 def choose_role(column: ColumnProfile, *, num_rows: int, config: FeaturesConfig) -> tuple[str, str]:
-    """The role of a column that is not the label, and the reason in words.
+    """Return the role of a column that is not the label, and the reason in words.
 
     Args:
         column: what the scan of the table found.

@@ -33,7 +33,7 @@ _fetched: dict[str, Path] = {}
 
 
 def fetched(data: DataConfig, *, anew: bool = False) -> DataConfig:
-    """The section with the path of the rows; one that names no source as it is.
+    """Return the section with the path of the rows; one that names no source as it is.
 
     Args:
         data: the section of the config.

@@ -23,7 +23,7 @@ FOUND = "every value is the path of a picture"
 def with_pictures(
     profile: TableProfile, files: tables.TableFiles, data: DataConfig, *, named: Sequence[str]
 ) -> TableProfile:
-    """The profile of a table, in which the column of pictures says that it is one.
+    """Return the profile of a table, in which the column of pictures says that it is one.
 
     Args:
         profile: what the scan found.
@@ -54,7 +54,11 @@ def with_pictures(
 
 
 def picture_column(profile: TableProfile) -> Column | None:
-    """The column of pictures, if there is one."""
+    """Return the column of pictures; None if there is none.
+
+    Args:
+        profile: of the table.
+    """
     return next((column for column in profile.columns if column.picture_reason), None)
 
 
@@ -85,7 +89,13 @@ def _is_of_pictures(column: Column, files: tables.TableFiles, data: DataConfig) 
 
 
 def values_of(column: Column, files: tables.TableFiles, data: DataConfig) -> Iterator[tuple[str, str]]:
-    """Each value of a column of paths, and where the file is; missing cells left out."""
+    """Yield each value of a column of paths, and where the file is; missing cells left out.
+
+    Args:
+        column: of pictures.
+        files: the table.
+        data: the section.
+    """
     for file in files.paths:
         for block in tables.read_blocks(file, [column], file_format=files.format, data=data):
             for name in block.column(column.name).drop_null().to_pylist():
@@ -93,7 +103,7 @@ def values_of(column: Column, files: tables.TableFiles, data: DataConfig) -> Ite
 
 
 def place_of(name: str, *, table: str) -> str:
-    """Where a picture is.
+    """Return where a picture is.
 
     Args:
         name: the cell.
@@ -103,7 +113,13 @@ def place_of(name: str, *, table: str) -> str:
 
 
 def fingerprint(column: Column, files: tables.TableFiles, data: DataConfig) -> str:
-    """Changes with the names, sizes and times of the pictures of a table: what the cache goes by."""
+    """Return what changes with the names, sizes and times of the pictures of a table: what the cache goes by.
+
+    Args:
+        column: of pictures.
+        files: the table.
+        data: the section.
+    """
     digest = hashlib.sha256()
     for name, path in values_of(column, files, data):
         digest.update(repr((name, file_state(path))).encode("utf-8", "surrogateescape"))

@@ -42,7 +42,11 @@ def _type_of(arrow_type: pa.DataType, *, path: str, name: str) -> CellType:
 
 
 def to_type(array: pa.Array, target: pa.DataType) -> pa.Array:
-    """A column's block in one of ARROW_TYPES. NaN becomes null.
+    """Return a column's block in one of ARROW_TYPES. NaN becomes null.
+
+    Args:
+        array: the block.
+        target: the type.
 
     Raises:
         pa.ArrowInvalid: a value does not fit.
@@ -57,7 +61,7 @@ def to_type(array: pa.Array, target: pa.DataType) -> pa.Array:
 
 
 def scan(batches: Iterator[pa.RecordBatch], path: str, *, names: list[str]) -> TableProfile:
-    """The profile of a file.
+    """Return the profile of a file.
 
     Args:
         batches: its blocks.
@@ -157,6 +161,12 @@ def _greatest(a: float | None, b: float | None) -> float | None:
 def check_same_columns(first: TableProfile, second: TableProfile, *, first_path: str, path: str) -> None:
     """Refuse a file that lacks columns of the first, or has others.
 
+    Args:
+        first: profile of the first file.
+        second: of the other one.
+        first_path: name of the first file, for errors.
+        path: of the other one.
+
     Raises:
         DataError: it does.
     """
@@ -171,7 +181,7 @@ def check_same_columns(first: TableProfile, second: TableProfile, *, first_path:
 
 
 def merge(first: TableProfile, second: TableProfile, *, sources: dict[str, str], path: str) -> TableProfile:
-    """The profile of two files together.
+    """Return the profile of two files together.
 
     Args:
         first: of the files before.

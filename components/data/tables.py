@@ -51,7 +51,11 @@ class TableFiles:
 
 
 def find_files(data: DataConfig) -> TableFiles:
-    """Resolve `data.path`, a folder or a glob, to the files of one format; the rows of a source are fetched into files.
+    """Return the files of one format that `data.path`, a folder or a glob, means; the rows of a source are fetched into
+    files.
+
+    Args:
+        data: the section.
 
     Raises:
         ConfigError: there is no such source.
@@ -78,7 +82,12 @@ def find_files(data: DataConfig) -> TableFiles:
 
 
 def column_names(files: TableFiles, data: DataConfig) -> list[str]:
-    """Names of the first file's columns, those in `data.drop` included."""
+    """Return the names of the first file's columns, those in `data.drop` included.
+
+    Args:
+        files: the table.
+        data: the section.
+    """
     path = files.paths[0]
     if files.format == "parquet":
         return _parquet_columns(path)
@@ -86,10 +95,15 @@ def column_names(files: TableFiles, data: DataConfig) -> list[str]:
 
 
 def inspect_table(files: TableFiles, data: DataConfig) -> TableProfile:
-    """Scan the whole table: agree on a type for every column, count rows, missing cells and distinct values.
+    """Return what a scan of the whole table finds: a type for every column, the number of rows, missing cells and
+    distinct values.
 
-    A run looks at its table twice, before anything is done and in ExampleGen: the last scan of a process is kept,
-    as long as the files have not changed.
+    A run looks at its table twice, before anything is done and in ExampleGen: the last scan of a process is kept, as
+    long as the files have not changed.
+
+    Args:
+        files: the table.
+        data: the section.
 
     Raises:
         DataError: a file is empty, ragged, not UTF-8, not of the format that was said; or the files disagree.
@@ -133,7 +147,13 @@ def _inspect_table(files: TableFiles, data: DataConfig) -> TableProfile:
 def read_blocks(
     path: str, columns: Sequence[Column], *, file_format: Format, data: DataConfig
 ) -> Iterator[pa.RecordBatch]:
-    """The rows of one file, a block at a time, in the given columns and types.
+    """Yield the rows of one file, a block at a time, in the given columns and types.
+
+    Args:
+        path: of the file.
+        columns: to read, with their types.
+        file_format: of the file.
+        data: the section.
 
     Yields:
         Batches of int64, double and string columns. Missing cells and NaN are null.
@@ -296,7 +316,11 @@ def _read_parquet(path: str, names: list[str]) -> Iterator[pa.RecordBatch]:
 
 
 def check_label(profile: TableProfile, data: DataConfig) -> Column:
-    """The label's column.
+    """Return the label's column.
+
+    Args:
+        profile: of the table.
+        data: the section.
 
     Raises:
         DataError: there is no such column, it has fewer than two values, or rows without one.

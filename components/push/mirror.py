@@ -28,7 +28,7 @@ _LOG = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def mirrored(source: ObjectPath, *, poll_seconds: float = POLL_SECONDS) -> Iterator[Path]:
-    """A folder that is kept like a push directory while the context lasts.
+    """Yield a folder that is kept like a push directory while the context lasts.
 
     Args:
         source: the push directory.

@@ -50,7 +50,11 @@ class PushRecord(BaseModel):
 
 
 def model_digest(saved_model: Path) -> str:
-    """SHA-256 over names and contents of a SavedModel's files."""
+    """Return the SHA-256 over names and contents of a SavedModel's files.
+
+    Args:
+        saved_model: its folder.
+    """
     digest = hashlib.sha256()
     for path in sorted(saved_model.rglob("*")):
         if path.is_file() and path.relative_to(saved_model) != PUSH_RECORD:
@@ -61,12 +65,20 @@ def model_digest(saved_model: Path) -> str:
 
 
 def versions(push_directory: Location) -> list[int]:
-    """Versions that TensorFlow Serving would see, oldest first."""
+    """Return the versions that TensorFlow Serving would see, oldest first.
+
+    Args:
+        push_directory: where versions are pushed.
+    """
     return _numbers(version_store(push_directory).names(), "")
 
 
 def rolled_back_versions(push_directory: Location) -> list[int]:
-    """Versions that were taken out of the servers' sight, oldest first."""
+    """Return the versions that were taken out of the servers' sight, oldest first.
+
+    Args:
+        push_directory: where versions are pushed.
+    """
     names = version_store(push_directory).names()
     return [version for version in _numbers(names, _ROLLED_BACK) if str(version) not in names]
 
@@ -77,12 +89,22 @@ def _numbers(names: Collection[str], prefix: str) -> list[int]:
 
 
 def version_path(push_directory: Location, version: int) -> Location:
-    """Folder of a version."""
+    """Return the folder of a version.
+
+    Args:
+        push_directory: where versions are pushed.
+        version: its number.
+    """
     return push_directory / str(version)
 
 
 def read_record(push_directory: Location, version: int) -> PushRecord | None:
-    """The record of a version, rolled back or not; None for one that kubetfx did not push."""
+    """Return the record of a version, rolled back or not; None for one that kubetfx did not push.
+
+    Args:
+        push_directory: where versions are pushed.
+        version: its number.
+    """
     for name in (str(version), f"{_ROLLED_BACK}{version}"):
         path = push_directory / name / PUSH_RECORD
         if path.is_file():
@@ -93,6 +115,11 @@ def read_record(push_directory: Location, version: int) -> PushRecord | None:
 def copy_version(push_directory: Location, version: int, target: Path) -> None:
     """Copy a version to a folder of this machine.
 
+    Args:
+        push_directory: where versions are pushed.
+        version: its number.
+        target: the folder, which is made.
+
     Raises:
         OSError: it is not there, or cannot be read; or the disk cannot be written.
         StorageError: the object store cannot be read.
@@ -102,7 +129,11 @@ def copy_version(push_directory: Location, version: int, target: Path) -> None:
 
 @contextmanager
 def version_here(push_directory: Location, version: int) -> Iterator[Path]:
-    """The folder of a version on this machine: that of a bucket is copied, and the copy goes at the end.
+    """Yield the folder of a version on this machine: that of a bucket is copied, and the copy goes at the end.
+
+    Args:
+        push_directory: where versions are pushed.
+        version: its number.
 
     Raises:
         OSError: it is not there, or the disk cannot be written.
@@ -119,15 +150,23 @@ def version_here(push_directory: Location, version: int) -> Iterator[Path]:
 
 
 def request_path(push_directory: Location) -> Location | None:
-    """The example of a REST request that the newest version brings along; None if it brings none."""
+    """Return the example of a REST request that the newest version brings along; None if it brings none.
+
+    Args:
+        push_directory: where versions are pushed.
+    """
     newest = max(versions(push_directory), default=0)
     path = version_path(push_directory, newest) / REQUEST
     return path if path.is_file() else None
 
 
 def next_version(push_directory: Location) -> int:
-    """A number greater than every version's: the time in seconds, as TFX's Pusher has it, or one more than the
-    newest."""
+    """Return a number greater than every version's: the time in seconds, as TFX's Pusher has it, or one more than the
+    newest.
+
+    Args:
+        push_directory: where versions are pushed.
+    """
     names = version_store(push_directory).names()
     newest = max([*_numbers(names, ""), *_numbers(names, _ROLLED_BACK)], default=0)
     return max(int(time.time()), newest + 1)
@@ -143,6 +182,17 @@ def push(
     to_be_verified: bool = False,
 ) -> PushRecord:
     """Copy a SavedModel, with a record of what it is, to its version.
+
+    Args:
+        saved_model: its folder.
+        push_directory: where versions are pushed.
+        version: number of the new version.
+        replaced_version: the newest one until now; None: there is none.
+        metrics: of the evaluation, by name.
+        to_be_verified: whether a server is going to be asked about it.
+
+    Returns:
+        The record.
 
     Raises:
         PushError: the version exists, the disk is full, or the directory cannot be written. Servers see nothing of it.
@@ -172,7 +222,12 @@ def push(
 
 
 def mark_verified(push_directory: Location, version: int) -> None:
-    """Write into a version's record that a server answered with it as it should."""
+    """Write into a version's record that a server answered with it as it should.
+
+    Args:
+        push_directory: where versions are pushed.
+        version: its number.
+    """
     record = read_record(push_directory, version)
     if record is None:  # pushed by somebody else
         return
@@ -181,7 +236,12 @@ def mark_verified(push_directory: Location, version: int) -> None:
 
 
 def remove(push_directory: Location, version: int) -> None:
-    """Remove a version whole: servers don't see it in part."""
+    """Remove a version whole: servers don't see it in part.
+
+    Args:
+        push_directory: where versions are pushed.
+        version: its number.
+    """
     version_store(push_directory).remove(str(version))
 
 

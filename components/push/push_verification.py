@@ -34,6 +34,13 @@ class Verification:
     """Of versions of one model, on the server that watches its push directory."""
 
     def __init__(self, endpoint: EndpointConfig, model_name: str, directory: Location) -> None:
+        """Nothing is asked yet.
+
+        Args:
+            endpoint: where the server is, and how long it may take.
+            model_name: by which it serves the model.
+            directory: that it watches.
+        """
         self._endpoint = endpoint
         self._model_name = model_name
         self._directory = directory

@@ -35,10 +35,20 @@ class VersionStore(Protocol):
         """Of the folders."""
 
     def has(self, name: str) -> bool:
-        """Whether something of that name is in the way of a new folder."""
+        """Return whether something of that name is in the way of a new folder.
+
+        Args:
+            name: of the folder.
+        """
 
     def add(self, saved_model: Path, name: str, *, record_path: PurePath, record: str) -> None:
         """Copy a SavedModel, and write one more file into the copy; nothing is there if that fails.
+
+        Args:
+            saved_model: folder of the SavedModel.
+            name: of the new folder.
+            record_path: of the file in the copy.
+            record: its content.
 
         Raises:
             OSError: a disk is full, or cannot be read or written.
@@ -46,20 +56,39 @@ class VersionStore(Protocol):
         """
 
     def move(self, name: str, to: str) -> None:
-        """Give a folder another name, under which nothing was."""
+        """Give a folder another name, under which nothing was.
+
+        Args:
+            name: of the folder.
+            to: the other name.
+        """
 
     def remove(self, name: str) -> None:
-        """Remove a folder; nothing happens if it is gone."""
+        """Remove a folder; nothing happens if it is gone.
+
+        Args:
+            name: of the folder.
+        """
 
     def rewrite(self, name: str, path: PurePath, text: str) -> None:
-        """Replace a file of a folder, at once or not at all."""
+        """Replace a file of a folder, at once or not at all.
+
+        Args:
+            name: of the folder.
+            path: of the file in it.
+            text: the new content.
+        """
 
     def locked(self) -> contextlib.AbstractContextManager[None]:
         """Keep others from adding and removing, as far as the store can."""
 
 
 def version_store(place: Location) -> VersionStore:
-    """The store in a folder or in a bucket."""
+    """Return the store in a folder or in a bucket.
+
+    Args:
+        place: the push directory.
+    """
     return _Disk(place) if isinstance(place, Path) else _Bucket(place)
 
 
