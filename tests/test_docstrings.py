@@ -42,7 +42,7 @@ def overrides(name: str, owner: ast.ClassDef) -> bool:
     for base in map(ast.unparse, owner.bases):
         base_name = base.split("[")[0].rpartition(".")[2]
         known = CLASSES.get(base_name)
-        if known is None and base_name not in PLAIN_BASES:
+        if known in (None, owner) and base_name not in PLAIN_BASES:  # of a library, be it under the name of ours
             return True
         if known and (overrides(name, known) or any(getattr(node, "name", "") == name for node in known.body)):
             return True
