@@ -105,10 +105,11 @@ def _statistics_page(run: NodeRun) -> Content:
 def _schema_page(run: NodeRun) -> Content:
     from kubetfx.components.report import data_facts as data
     from kubetfx.components.report import render
+    from kubetfx.models.features import read_schema
 
     folder = run.folder("Schema")
     assert folder is not None
-    return render.schema_page(data.columns_of(data.read_schema(folder)))
+    return render.schema_page(data.columns_of(read_schema(folder / SCHEMA)))
 
 
 def _anomalies_page(run: NodeRun) -> Content:

@@ -78,7 +78,7 @@ def export_model(
     archive.track(model)
     archive.track(preprocessing)
     answers = _Answers(model, preprocessing, features, image)
-    raw_spec = preprocessing.output.raw_feature_spec()
+    raw_spec = preprocessing.raw_spec
     example_spec = {name: _cell(raw_spec[name]) for name in features.inputs}
     label_spec = {name: _cell(raw_spec[name]) for name in preprocessing.inputs.columns}
     # TensorFlow rewrites names that are no Python identifiers, so columns have a stand-in until the model is written.
@@ -121,8 +121,8 @@ def export_model(
     if image is not None:
         add_image_signatures(archive, model, specs, answers=answers.of_pixels, image=image)
     archive.write_out(str(path), verbose=False)
-    served = {argument: features.served_names[c.name] for argument, c in columns_by_argument.items()}
-    _complete_signatures(path, served)
+    served_names = features.served_names
+    _complete_signatures(path, {argument: served_names[c.name] for argument, c in columns_by_argument.items()})
     (path / MODEL_FACTS).parent.mkdir(exist_ok=True)
     columns = {name: spec.dtype.name for name, spec in raw_spec.items()}
     facts = ModelFacts(

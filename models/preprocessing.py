@@ -25,7 +25,9 @@ class Preprocessing(tf.Module):
         """
         super().__init__()
         self.output = output
-        self.inputs = RawInputs({name: c for name, c in output.raw_feature_spec().items() if name not in without})
+        self.raw_spec = output.raw_feature_spec()
+        """How each column is read, those among them that are no part of the preprocessing."""
+        self.inputs = RawInputs({name: column for name, column in self.raw_spec.items() if name not in without})
         """The columns, and how they are packed."""
         self._saved = tf.saved_model.load(output.transform_savedmodel_dir)
         of_packed = tf.function(lambda packed: self._of_columns(self.inputs.unpack(packed)), autograph=False)

@@ -14,12 +14,13 @@ import numpy as np
 from absl import logging
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from kubetfx.artifacts import EVAL, REQUEST, split_folder
+from kubetfx.artifacts import EVAL, REQUEST, SCHEMA, split_folder
 from kubetfx.components.data import table_profile
 from kubetfx.components.data.image_notes import notes_on
 from kubetfx.components.report import data_facts, training_facts, verdict
 from kubetfx.components.report.facts import Data, Evaluation, Facts, Interval, Metric, Push, Quality, Settings, Slice
 from kubetfx.components.report.previous import Previous
+from kubetfx.models.features import read_schema
 
 if TYPE_CHECKING:  # it imports TensorFlow
     from kubetfx.components.report.predictions import Predictions
@@ -75,7 +76,7 @@ class _Collector:
 
     def collect(self) -> Facts:
         sources = self._sources
-        self._schema = self._part("Schema", data_facts.read_schema, sources.schema)
+        self._schema = self._part("Schema", lambda folder: read_schema(folder / SCHEMA), sources.schema)
         data = self._part("Data", self._data) if sources.statistics or sources.anomalies else None
         training = self._part("Training", training_facts.read, sources.model)
         evaluation = self._part("Evaluation", verdict.read, sources.evaluation)

@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 import yaml
-from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
-from kubetfx.artifacts import EVAL, SCHEMA, TRAIN, VALIDATION, split_folder
+from kubetfx.artifacts import EVAL, TRAIN, VALIDATION, split_folder
 from kubetfx.components.report.facts import AnomalyFact, Column, ColumnSplit, Data, Distance, Split
 from kubetfx.config.data_section import ValidationConfig
 from kubetfx.config.report_section import ReportConfig
@@ -48,15 +47,6 @@ def read_statistics(folder: Path) -> Statistics:
 
 def _rank(split: str) -> tuple[int, str]:
     return _ORDER.index(split) if split in _ORDER else len(_ORDER), split
-
-
-def read_schema(folder: Path) -> schema_pb2.Schema:
-    """Return the schema of an artifact.
-
-    Args:
-        folder: of the artifact.
-    """
-    return text_format.Parse((folder / SCHEMA).read_text(encoding="utf-8"), schema_pb2.Schema())
 
 
 def label_of(schema: schema_pb2.Schema) -> str | None:

@@ -3,7 +3,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
 
 from kubetfx.components.report import data_facts as data
@@ -137,11 +136,9 @@ def test_anomalies_of_the_training_rows_come_first(tmp_path: Path) -> None:
 
 def test_schema_alone_tells_columns_with_their_use(tmp_path: Path) -> None:
     schema = sample.schema_of(sample.table(5, seed=0))
-    (tmp_path / "schema.pbtxt").write_text(text_format.MessageToString(schema), encoding="utf-8")
-    read = data.read_schema(tmp_path)
 
-    assert data.label_of(read) == "label"
-    assert {column.name: (column.type, column.role) for column in data.columns_of(read)}["number_0"] == (
+    assert data.label_of(schema) == "label"
+    assert {column.name: (column.type, column.role) for column in data.columns_of(schema)}["number_0"] == (
         "float",
         "numeric",
     )
