@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 from benchmarks.readme import machine, write_section
 from kubetfx.serving import bulk
 from kubetfx.serving.block_prediction import TABLE_BATCH
-from kubetfx.serving.saved_model import DEFAULT_SIGNATURE, SavedModel, SessionOptions
+from kubetfx.serving.saved_model import DEFAULT_SIGNATURE, SavedModel
 
 SHARE = 0.8
 PROCESSES = "the same, two processes"
@@ -96,7 +96,7 @@ def measure(saved_model: Path, table: Path, *, runs: int) -> dict[str, list[Timi
 
 def bare_loop(saved_model: Path, table: Path) -> list[list[np.ndarray]]:
     """What anyone would write who has the memory for the whole table."""
-    model = SavedModel(saved_model, SessionOptions())
+    model = SavedModel(saved_model)
     signature = model.signatures[DEFAULT_SIGNATURE]
     columns = pq.read_table(table, columns=list(signature.inputs))
     arrays = []

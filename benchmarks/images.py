@@ -254,13 +254,13 @@ def measure_serving(folder: Path) -> Result:
     from tensorflow_serving.apis import predict_pb2  # type: ignore[import-untyped]
 
     from kubetfx.serving.model_config import ModelConfig as ServedModel
-    from kubetfx.serving.saved_model import SavedModel, SessionOptions
+    from kubetfx.serving.saved_model import SavedModel
     from kubetfx.serving.server import ServerOptions
     from kubetfx.tables.json_bytes import to_json
 
     content = write_files(folder / "one", 1, edge=SERVED_EDGE)[0].read_bytes()
     _export(folder / "served" / "1", image_size=SERVED_EDGE)
-    model = SavedModel(folder / "served" / "1", SessionOptions())
+    model = SavedModel(folder / "served" / "1")
     feeds, fetches = _tensors(model)
     array = np.array([content], dtype=object)
     body = json.dumps({"instances": [{"image_bytes": to_json(content)}]}).encode()
@@ -344,9 +344,9 @@ def measure_batch(folder: Path, *, rounds: int) -> Result:
 def _predict_by_hand(saved_model: Path, paths: Sequence[Path]) -> list[list[Any]]:
     """What anyone would write: the model is loaded, files are read, answers stay in memory."""
     from kubetfx.serving.block_prediction import IMAGE_BATCH
-    from kubetfx.serving.saved_model import SavedModel, SessionOptions
+    from kubetfx.serving.saved_model import SavedModel
 
-    model = SavedModel(saved_model, SessionOptions())
+    model = SavedModel(saved_model)
     feeds, fetches = _tensors(model)
     answers = []
     for start in range(0, len(paths), IMAGE_BATCH):

@@ -28,7 +28,7 @@ import psutil
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2  # type: ignore[import-untyped]
 
-from kubetfx.serving.saved_model import SavedModel, SessionOptions
+from kubetfx.serving.saved_model import SavedModel
 
 ROOT = Path(__file__).parents[1]
 PENGUIN = {
@@ -80,8 +80,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder) / "base"
         shutil.copytree(parsed.saved_model, base / "1")
-        model = SavedModel(base / "1", SessionOptions(scheduling="caller"))
-        pooled = SavedModel(base / "1", SessionOptions(scheduling="pool"))
+        model = SavedModel(base / "1", scheduling="caller")
+        pooled = SavedModel(base / "1", scheduling="pool")
         bodies = _write_bodies(model, row, Path(folder))
         print(f"{os.cpu_count()} cores, {platform.machine()}, TensorFlow {tf.__version__}\n")
         bare = {rows: _bare_call(model, row, rows) for rows in (1, 64)}

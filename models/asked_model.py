@@ -11,13 +11,11 @@ from kubetfx.models.examples import to_examples
 from kubetfx.models.export import NETWORK, TRANSFORM_COLUMNS, raw_inputs_of
 from kubetfx.models.features import LABEL
 from kubetfx.serving.model_facts import network_arguments, read_facts
-from kubetfx.serving.saved_model import SavedModel, SessionOptions, read_signatures
+from kubetfx.serving.saved_model import SavedModel, read_signatures
 
 Array = np.ndarray[Any, Any]
 
 _EXAMPLES, _TRANSFORM = "serving_examples", "transform_features"
-_OPTIONS = SessionOptions(scheduling="pool")
-"""Operations on thousands of rows are worth running beside each other."""
 
 
 class AskedModel:
@@ -37,11 +35,11 @@ class AskedModel:
         self._output = output
         facts = read_facts(path)
         self.is_image = facts is not None and facts.image is not None
-        takes_columns = facts is not None and TRANSFORM_COLUMNS in read_signatures(path, _OPTIONS)
+        takes_columns = facts is not None and TRANSFORM_COLUMNS in read_signatures(path)
         self._facts = facts
         self._inputs = raw_inputs_of(facts) if takes_columns and facts is not None else None
         only = (_EXAMPLES, _TRANSFORM) if self._inputs is None else (TRANSFORM_COLUMNS, NETWORK)
-        self._model = SavedModel(path, _OPTIONS, only=only)
+        self._model = SavedModel(path, only=only, scheduling="pool")  # operations on thousands of rows: in parallel
 
     @property
     def columns(self) -> tuple[str, ...] | None:

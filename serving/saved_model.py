@@ -26,26 +26,10 @@ from kubetfx.serving.status import Code, ServingError, from_tensorflow
 Array = np.ndarray[Any, Any]
 
 DEFAULT_SIGNATURE = "serving_default"
+_TAGS = ["serve"]
+"""Tags of the graph for serving: tensorflow/python/saved_model/tag_constants.py."""
 _MAX_CALLABLES = 64
 _CALLER_THREAD = -1
-
-
-@dataclass(frozen=True)
-class SessionOptions:
-    """How a model's session runs."""
-
-    intra_op_threads: int = 0
-    """Threads that one operation may use. 0: one for each core."""
-    inter_op_threads: int = 0
-    """Threads that run operations beside each other, with `scheduling: pool`. 0: one for each core."""
-    scheduling: Literal["caller", "pool"] = "caller"
-    """`caller`: the operations of a call run one after the other in its own thread, which halves the time of a small
-    model. `pool`: independent operations run beside each other, which pays for large ones."""
-    tags: tuple[str, ...] = ("serve",)
-    """Tags of the graph in the SavedModel."""
-    optimize_graph: bool = True
-    """Whether TensorFlow rewrites the graph when it is first called. For a graph of thousands of columns that takes
-    seconds, more than it saves for a few thousand rows."""
 
 
 @dataclass(frozen=True)
@@ -77,41 +61,45 @@ class SavedModel:
     """A loaded SavedModel. Several threads may call it at once: it computes without the interpreter lock."""
 
     def __init__(
-        self, path: Path, options: SessionOptions = SessionOptions(), *, only: Sequence[str] | None = None
+        self,
+        path: Path,
+        *,
+        only: Sequence[str] | None = None,
+        scheduling: Literal["caller", "pool"] = "caller",
+        optimize_graph: bool = True,
     ) -> None:
         """Load a model.
 
         Args:
             path: folder of the SavedModel.
-            options: how its session runs.
             only: names of the signatures that are going to be called. The rest of the graph is left out, which loads
                 a model of a thousand columns in a tenth of the time. None: the whole, as a server needs it.
+            scheduling: `caller`: the operations of a call run one after the other in its own thread, which halves the
+                time of a small model. `pool`: independent operations run in parallel, which pays for large ones.
+            optimize_graph: whether TensorFlow rewrites the graph when it is first called. For a graph of thousands of
+                columns that takes seconds, more than it saves for a few thousand rows.
 
         Raises:
             ServingError: the folder holds no whole SavedModel, it lacks a signature of `only`, or its initialisation
                 failed.
         """
         self.path = path
-        self._options = options
+        self._scheduling = scheduling
         self._lock = threading.Lock()
         self._callables: dict[tuple[tuple[str, ...], tuple[str, ...]], Callable[..., list[Array]]] = {}
         self._gradients: dict[tuple[str, str, str], tuple[str, ...]] = {}
-        config = config_pb2.ConfigProto(
-            intra_op_parallelism_threads=options.intra_op_threads,
-            inter_op_parallelism_threads=options.inter_op_threads,
-            use_per_session_threads=options.inter_op_threads > 0,
-        )
-        config.graph_options.rewrite_options.disable_meta_optimizer = not options.optimize_graph
+        config = config_pb2.ConfigProto()
+        config.graph_options.rewrite_options.disable_meta_optimizer = not optimize_graph
         self._session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
         try:
             # What tf.compat.v1.saved_model.load calls. A part of the graph is loaded by the same code as the whole.
             loader = loader_impl.SavedModelLoader(str(path))
-            self._meta_graph = loader.get_meta_graph_def_from_tags(list(options.tags))
+            self._meta_graph = loader.get_meta_graph_def_from_tags(_TAGS)
             if only is not None:
                 if missing := [name for name in only if name not in self._meta_graph.signature_def]:
                     raise _no_signature(missing[0])
                 keep_signatures(self._meta_graph, only)
-            loader.load(self._session, list(options.tags))
+            loader.load(self._session, _TAGS)
         except ServingError:
             self.close()
             raise
@@ -170,7 +158,7 @@ class SavedModel:
             if (name, output, by) not in self._gradients:
                 self._gradients[name, output, by] = self._add_gradient(signature, output, by)
             *feeds, weights_feed, fetch = self._gradients[name, output, by]
-        inputs = [as_input(arrays[alias], spec) for alias, spec in signature.inputs.items()]
+        inputs = [_as_input(arrays[alias], spec) for alias, spec in signature.inputs.items()]
         (found,) = self.run([*feeds, weights_feed], [*inputs, weights], [fetch])
         return found
 
@@ -225,7 +213,7 @@ class SavedModel:
         if found is not None:
             return found
         options = config_pb2.CallableOptions(feed=feeds, fetch=fetches)
-        if self._options.scheduling == "caller":
+        if self._scheduling == "caller":
             options.run_options.inter_op_thread_pool = _CALLER_THREAD
         with self._lock:
             if len(self._callables) >= _MAX_CALLABLES:  # clients choose the outputs
@@ -267,13 +255,13 @@ class SignatureCall:
         specs = [self.signature.inputs[alias] for alias in arrays]
         answers = self.model.run(
             [spec.tensor_name for spec in specs],
-            [as_input(array, spec) for array, spec in zip(arrays.values(), specs, strict=True)],
+            [_as_input(array, spec) for array, spec in zip(arrays.values(), specs, strict=True)],
             [self.signature.outputs[name].tensor_name for name in names],
         )
         return dict(zip(names, answers, strict=True))
 
 
-def as_input(values: Any, spec: TensorSpec) -> Array:
+def _as_input(values: Any, spec: TensorSpec) -> Array:
     """Convert values to the type of a signature's input.
 
     Args:
@@ -301,21 +289,20 @@ def is_saved_model(path: Path) -> bool:
     return any((path / name).is_file() for name in ("saved_model.pb", "saved_model.pbtxt"))
 
 
-def read_signatures(path: Path, options: SessionOptions = SessionOptions()) -> dict[str, Signature]:
+def read_signatures(path: Path) -> dict[str, Signature]:
     """Read the signatures of a SavedModel without loading it.
 
     Args:
         path: folder of the SavedModel.
-        options: whose tags choose the graph.
 
     Returns:
         The signatures by name.
 
     Raises:
-        ServingError: the folder holds no whole SavedModel with these tags.
+        ServingError: the folder holds no whole SavedModel for serving.
     """
     try:
-        meta_graph = loader_impl.SavedModelLoader(str(path)).get_meta_graph_def_from_tags(list(options.tags))
+        meta_graph = loader_impl.SavedModelLoader(str(path)).get_meta_graph_def_from_tags(_TAGS)
     except Exception as error:  # a broken folder makes the loader raise anything
         raise _load_error(error, path) from error
     return {name: _signature(name, proto) for name, proto in meta_graph.signature_def.items()}

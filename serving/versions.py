@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kubetfx.serving.model_config import ModelConfig
-from kubetfx.serving.saved_model import SavedModel, SessionOptions, is_saved_model
+from kubetfx.serving.saved_model import SavedModel, is_saved_model
 from kubetfx.serving.served_version import ServedVersion, State, VersionStatus
 from kubetfx.serving.status import Code, ServingError, invalid_argument
 from kubetfx.serving.warmup import warm_up
@@ -41,7 +41,6 @@ class VersionOptions:
     """Whether a model's warm-up requests are replayed."""
     allow_labels_for_unavailable_versions: bool = False
     """Whether a new label may name a version that is not loaded yet."""
-    session: SessionOptions = field(default_factory=SessionOptions)
 
 
 @dataclass(frozen=True)
@@ -300,7 +299,7 @@ class ModelManager:
         _LOG.info("model %s version %d: available", name, version)
 
     def _load_whole(self, path: Path, before: _Fingerprint) -> SavedModel:
-        loaded = SavedModel(path, self._options.session)
+        loaded = SavedModel(path)
         try:
             if self._options.warm_up:
                 warm_up(loaded, path)

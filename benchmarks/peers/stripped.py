@@ -17,12 +17,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from kubetfx.serving.saved_model import SavedModel, SessionOptions
+from kubetfx.serving.saved_model import SavedModel
 
 
 def application(path: Path, scheduling: str) -> Starlette:
     """The application: POST takes rows as a list of objects, and returns a list of each output."""
-    model = SavedModel(path, SessionOptions())
+    model = SavedModel(path)
     signature = model.signatures["serving_default"]
     feeds = [spec.tensor_name for spec in signature.inputs.values()]
     fetches = [spec.tensor_name for spec in signature.outputs.values()]

@@ -23,7 +23,7 @@ from kubetfx.models.export import NETWORK
 from kubetfx.models.image_cache import stream_texts
 from kubetfx.models.image_export import input_of
 from kubetfx.serving.model_facts import ModelFacts, read_facts
-from kubetfx.serving.saved_model import SavedModel, SessionOptions
+from kubetfx.serving.saved_model import SavedModel
 
 BATCH = 64
 _WHITE = 255.0
@@ -129,7 +129,7 @@ class _Network:
     """The network of an exported model."""
 
     def __init__(self, saved_model: Path) -> None:
-        self._model = SavedModel(saved_model, SessionOptions(scheduling="pool"), only=(NETWORK,))
+        self._model = SavedModel(saved_model, only=(NETWORK,), scheduling="pool")
 
     def probabilities(self, pixels: Array) -> Array:
         """(batch, classes) of (batch, height, width, 3), 0 to 255."""

@@ -121,21 +121,20 @@ class Model:
             ValueError: kubetfx did not export it, or an old one did.
         """
         from kubetfx.models.export import NETWORK, TRANSFORM_COLUMNS, raw_inputs_of
-        from kubetfx.serving.saved_model import SavedModel, SessionOptions, read_signatures
+        from kubetfx.serving.saved_model import SavedModel, read_signatures
 
         facts = read_facts(path)
         if facts is None or not facts.network_inputs:
             raise ValueError("the model was not exported by this version of kubetfx")
         self.facts = facts
-        options = SessionOptions(scheduling="pool", optimize_graph=False)
-        signatures = read_signatures(path, options)
+        signatures = read_signatures(path)
         self.has_features = set(facts.network_inputs) <= set(signatures[_TRANSFORM].outputs)
         """Whether what the network takes is what preprocessing makes, so that the two can be asked one by one."""
         self._inputs = raw_inputs_of(facts) if TRANSFORM_COLUMNS in signatures else None
         transform = _TRANSFORM if self._inputs is None else TRANSFORM_COLUMNS
         names = [transform, NETWORK if self.has_features else _EXAMPLES, *([_RAW] if with_raw_columns else [])]
         self._network = NETWORK
-        self._model = SavedModel(path, options, only=names)
+        self._model = SavedModel(path, only=names, scheduling="pool", optimize_graph=False)
 
     def close(self) -> None:
         """Free the session."""

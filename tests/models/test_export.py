@@ -24,7 +24,7 @@ from kubetfx.models.export import (
 from kubetfx.models.network import build_model
 from kubetfx.models.preprocessing import Preprocessing
 from kubetfx.serving.model_facts import network_arguments, read_facts
-from kubetfx.serving.saved_model import SavedModel, SessionOptions
+from kubetfx.serving.saved_model import SavedModel
 from kubetfx.serving.warmup import warm_up
 from tests.models.conftest import make_rows, to_block
 
@@ -135,7 +135,7 @@ def test_network_takes_features_without_any_preprocessing(exported, rows):
 
 
 def test_warmup_requests_are_replayed_by_the_server(exported):
-    model = SavedModel(exported.path, SessionOptions())
+    model = SavedModel(exported.path)
     try:
         assert warm_up(model, exported.path) == 2
     finally:

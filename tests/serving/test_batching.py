@@ -11,7 +11,7 @@ from kubetfx.errors import UsageError
 from kubetfx.serving import inference
 from kubetfx.serving.batching import BatchingParameters, Scheduler, SessionThreads, read_batching_parameters_file
 from kubetfx.serving.inference import GraphCall
-from kubetfx.serving.saved_model import SavedModel, SessionOptions
+from kubetfx.serving.saved_model import SavedModel
 from kubetfx.serving.served_version import ServedVersion
 from kubetfx.serving.status import Code, ServingError
 
@@ -19,8 +19,8 @@ from kubetfx.serving.status import Code, ServingError
 class CountingModel(SavedModel):
     """A SavedModel that notes the rows of each call, and waits at a gate first."""
 
-    def __init__(self, path: Path, options: SessionOptions) -> None:
-        super().__init__(path, options)
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
         self.rows: list[int] = []
         self.gate = threading.Event()
         self.gate.set()
@@ -35,7 +35,7 @@ class CountingModel(SavedModel):
 
 @pytest.fixture(scope="module")
 def loaded(kinds: Path) -> Iterator[CountingModel]:
-    model = CountingModel(kinds, SessionOptions())
+    model = CountingModel(kinds)
     yield model
     model.close()
 

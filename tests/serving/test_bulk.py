@@ -21,7 +21,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from kubetfx.errors import DataError, KubetfxError, UsageError
 from kubetfx.serving import bulk, bulk_output, bulk_workers, row_source
 from kubetfx.serving.bulk import BulkJob
-from kubetfx.serving.saved_model import SavedModel, SessionOptions
+from kubetfx.serving.saved_model import SavedModel
 from kubetfx.tables.blocks import Cut
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -153,7 +153,7 @@ def test_predictions_of_a_csv_are_numbered_and_in_order(tmp_path, job):
 
 def test_predictions_of_a_parquet_file_are_those_of_the_session(tmp_path, job, small_blocks):
     source = write_table(tmp_path / "rows.parquet", row_group_size=37)
-    model = SavedModel(job(source).saved_model, SessionOptions())
+    model = SavedModel(job(source).saved_model)
     inputs = {"number": np.float32, "count": np.int64}
     arrays = {name: table_of(95)[name].to_numpy().astype(dtype) for name, dtype in inputs.items()}
     arrays["name"] = np.array([name.encode() for name in table_of(95)["name"].to_pylist()], object)

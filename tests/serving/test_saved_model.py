@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kubetfx.serving.saved_model import SavedModel, SessionOptions
+from kubetfx.serving.saved_model import SavedModel
 from kubetfx.serving.status import Code, ServingError
 
 
@@ -54,7 +54,7 @@ def test_signature_answers_as_tensorflow_does(
 ) -> None:
     expected = tf.saved_model.load(str(network)).signatures["network"](pixels=tf.constant(PIXELS))
 
-    with SavedModel(network, SessionOptions(optimize_graph=optimize_graph), only=only) as model:
+    with SavedModel(network, optimize_graph=optimize_graph, only=only) as model:
         found = model.signature("network")({"pixels": PIXELS})
         one = model.signature("network")({"pixels": PIXELS.tolist()}, ["outputs"])
 

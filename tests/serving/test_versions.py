@@ -267,9 +267,9 @@ def test_version_that_is_taken_away_while_it_is_loaded_is_loaded_as_soon_as_it_i
 ) -> None:
     version, aside = push(half_plus(2.0), base, 1), base / ".aside"
 
-    def load_what_goes(path: Path, options: Any) -> Any:
+    def load_what_goes(path: Path) -> Any:
         path.rename(aside)
-        return SavedModel(path, options)
+        return SavedModel(path)
 
     monkeypatch.setattr(versions, "SavedModel", load_what_goes)
     manager = manage(retry_seconds=3600)

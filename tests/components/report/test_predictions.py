@@ -15,7 +15,7 @@ from kubetfx.config.model_section import ModelConfig
 from kubetfx.models.export import export_model
 from kubetfx.models.network import build_model, feature_positions
 from kubetfx.models.preprocessing import Preprocessing
-from kubetfx.serving.saved_model import SavedModel, SessionOptions
+from kubetfx.serving.saved_model import SavedModel
 from tests.models.conftest import make_rows, preprocess, to_block, to_examples, write_split  # noqa: F401 - a fixture
 
 ROWS = make_rows(80)
@@ -57,7 +57,7 @@ def exported(request, preprocess, tmp_path_factory) -> Iterator[Exported]:  # no
 
 
 def test_part_of_the_graph_answers_as_the_whole_does(exported: Exported) -> None:
-    whole = SavedModel(exported.path, SessionOptions())
+    whole = SavedModel(exported.path)
     signature = whole.signatures["serving_examples"]
     name = "probabilities" if exported.preprocessed.features.classes else "value"
     (expected,) = whole.run(
