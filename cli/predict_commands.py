@@ -79,7 +79,7 @@ def predict(  # noqa: PLR0913, PLR0917 - the options of a command
                     timeout_seconds=timeout_seconds,
                 )
             with client:
-                predictions = client.predict(rows, missing_values=pipeline_config.data.missing_values).to_pylist()
+                predictions = client.predict(rows, csv=pipeline_config.data.csv_options).to_pylist()
     elif version_label is not None:
         raise UsageError("--version-label needs a server. Received: neither --rest nor --grpc. Give one of them.")
     else:
@@ -156,7 +156,7 @@ def batch_predict(  # noqa: PLR0913, PLR0917 - the options of a command
             output=Path(output_path),
             columns=tuple(dict.fromkeys(name for entry in columns or () for name in _column_names(entry))),
             batch_size=batch_size,
-            missing_values=pipeline_config.data.missing_values,
+            csv=pipeline_config.data.csv_options,
             beam_options=tuple(pipeline_config.beam.options),
             force=force,
         )
@@ -177,7 +177,7 @@ def _predict_here(config: PipelineConfig, version: int, rows: Path, output: Outp
         version_here(config.push_path, version) as saved_model,
         Model.load(saved_model) as model,
     ):
-        answers = model.predict(rows, missing_values=config.data.missing_values).to_pylist()
+        answers = model.predict(rows, csv=config.data.csv_options).to_pylist()
     return [{key: answer[key] for key in (IMAGE_PATH,) if key in answer} | to_prediction(answer) for answer in answers]
 
 

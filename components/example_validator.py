@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import tensorflow_data_validation as tfdv
-from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
+from tensorflow_metadata.proto.v0 import anomalies_pb2, path_pb2, schema_pb2, statistics_pb2
 from tfx.components.example_validator import component as tfx_component
 from tfx.components.example_validator import executor as tfx_executor
 from tfx.components.example_validator import labels
@@ -16,6 +16,8 @@ from tfx.components.util import value_utils
 from tfx.dsl.components.base import executor_spec
 from tfx.types import standard_component_specs
 from tfx.utils import writer_utils
+
+from kubetfx.components.statistics_gen import ODD_CELLS
 
 COLUMNS_AT_ONCE = 200
 
@@ -40,7 +42,24 @@ def validate(
             anomalies.anomaly_info[name].CopyFrom(anomaly)
         anomalies.drift_skew_info.extend(found.drift_skew_info)
     assert anomalies is not None
+    for feature in statistics.datasets[0].features:
+        for found in feature.custom_stats:
+            if found.name == ODD_CELLS:
+                _add_odd_cells(anomalies, feature.path, found.str)
     return anomalies
+
+
+def _add_odd_cells(anomalies: anomalies_pb2.Anomalies, path: path_pb2.Path, said: str) -> None:
+    (name,) = path.step
+    info = anomalies.anomaly_info[name]
+    info.path.CopyFrom(path)
+    info.severity = anomalies_pb2.AnomalyInfo.ERROR
+    info.reason.add(
+        type=anomalies_pb2.AnomalyInfo.FLOAT_TYPE_STRING_NOT_FLOAT,
+        short_description="Cells that are not numbers",
+        description=f"{said}. They are read as missing. Name what stands for a missing cell in data.missing_values, or "
+        f"say that the column is text: data.types: {{{name}: text}}.",
+    )
 
 
 def _parts(

@@ -6,7 +6,7 @@ Top values and numbers of distinct values come from TFDV's sketches, which are e
 column. Above `max_rows` a sample of the rows is looked at.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ from kubetfx.components.data.block_work import BlockWork
 from kubetfx.models.examples import RowGroup, as_lists, files_in, row_groups
 
 SAMPLE_SEED = 0
+ODD_CELLS = "odd_cells"
+"""Name of what statistics say of a column of numbers in which some cells are no numbers."""
 
 
 def sample_rate(num_rows: int, *, max_rows: int | None) -> float:
@@ -138,12 +140,22 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             groups = row_groups(files_in(artifact_utils.get_split_uri([examples_artifact], split)))
             parts += [Part(split, number, group) for number, (group, _) in enumerate(groups)]
         work = Statistics(splits, profile.described, rate=rate)
+        odd = {column.name: column.odd_cells for column in profile.columns if column.odd_cells}
         folder = Path(statistics.uri)
         folder.mkdir(parents=True, exist_ok=True)
         for split, found in block_work.run(work, parts, executor=self, folder=folder).items():
             path = Path(artifact_utils.get_split_uri([statistics], split)) / tfx_executor.DEFAULT_FILE_NAME
             path.parent.mkdir(exist_ok=True)
+            if split == splits[0]:
+                _note_odd_cells(found, odd)
             path.write_bytes(found.SerializeToString(deterministic=True))
+
+
+def _note_odd_cells(statistics: statistics_pb2.DatasetFeatureStatisticsList, odd_cells: Mapping[str, str]) -> None:
+    """Say of columns of numbers which of their cells are none; they are those of the whole table."""
+    for feature in statistics.datasets[0].features:
+        if said := odd_cells.get(feature.path.step[0]):
+            feature.custom_stats.add(name=ODD_CELLS, str=said)
 
 
 class StatisticsGenSpec(component_spec.ComponentSpec):

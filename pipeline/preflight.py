@@ -24,6 +24,7 @@ from kubetfx.user_code import check_imports
 
 _MAX_CLASSES = 1_000
 _MAX_SLICES = 1_000
+_MAX_NOTES = 10
 _CONNECT_SECONDS = 5.0
 _UNIQUE_PROPERTIES = ("brightness", image_files.CONTENT_HASH, "num_bytes", image_files.PATH)
 """Properties of images of which nearly every image has another value."""
@@ -87,6 +88,22 @@ def describe(found: table_profile.TableProfile | image_files.ImageFiles, config:
     if limit and found.num_rows > limit:
         text += f"; statistics, and anomalies, of a sample of about {limit:,} rows (data.statistics_rows)"
     return text
+
+
+def notes(found: table_profile.TableProfile | image_files.ImageFiles) -> list[str]:
+    """Say what may surprise in how a table was read.
+
+    Args:
+        found: what `check` returned.
+
+    Returns:
+        A sentence each, of which there are no more than a person reads.
+    """
+    said = found.notes if isinstance(found, table_profile.TableProfile) else []
+    rest = (
+        [f"And {len(said) - _MAX_NOTES:,} columns more; the report lists them all."] if len(said) > _MAX_NOTES else []
+    )
+    return [*said[:_MAX_NOTES], *rest]
 
 
 def _check_images(config: PipelineConfig) -> image_files.ImageFiles:
@@ -236,6 +253,7 @@ def _check_columns(profile: table_profile.TableProfile, config: PipelineConfig) 
     for section, names in {
         "features.numeric": config.features.numeric,
         "features.categorical": config.features.categorical,
+        "data.types": config.data.types,
         "evaluation.slices": slices,
         "validation.features": config.validation.features,
     }.items():

@@ -73,6 +73,8 @@ def run(
         found = preflight.check(config)
         progress(End())
         progress(Message(f"Data: {preflight.describe(found, config)}"))
+        for note in preflight.notes(found):
+            progress(Message(f"  {note}"))
         return make_runner(config, pipeline=pipeline, progress=progress, command=command).run()
 
 

@@ -100,7 +100,12 @@ def _render(
         lines.append(f"  drop: [{', '.join(map(_quoted, clashes))}]  # named like something that the model returns")
     if num_missing:
         lines.append(f"  drop_rows_without_label: true  # {num_missing:,} rows")
-    lines += ["", "# How each column is used. To change it, name the column under `features`."]
+    lines += [f"# {note}" for note in profile.notes]
+    lines += [
+        "",
+        "# How each column is used. To change it, name the column under `features`,",
+        "# or say what it holds: data.types: {COLUMN: text}, or number.",
+    ]
     lines += [f"#   {name}: {role}, {reason}" for name, role, reason in _roles(profile, label, clashes)]
     lines += ["# features:", "#   numeric: []", "#   categorical: []", ""]
     lines += ["model:", f"  task: {task}", "  hidden_units: [128, 64]", "  dropout: 0.1", ""]

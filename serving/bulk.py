@@ -27,9 +27,8 @@ from kubetfx.serving.saved_model import Signature, read_signatures
 from kubetfx.serving.status import ServingError
 from kubetfx.tables import blocks as table_blocks
 from kubetfx.tables.blocks import CSV_BLOCK_BYTES, Block, Cut, Segment
-from kubetfx.tables.csv_dialect import Dialect
+from kubetfx.tables.csv_options import UNKNOWN_CSV, CsvOptions
 from kubetfx.tables.files import TableFiles
-from kubetfx.tables.missing import MISSING_VALUES
 
 WATCH_SECONDS = 0.5
 _FORMAT = 1
@@ -52,8 +51,8 @@ class BulkJob:
     """Columns of the input to copy to the output."""
     batch_size: int | None = None
     """Rows that the model is given at once. None: block_prediction.py decides."""
-    missing_values: tuple[str, ...] = MISSING_VALUES
-    """Cells of a CSV file that count as missing."""
+    csv: CsvOptions = UNKNOWN_CSV
+    """How CSV files are written, as far as it is known."""
     beam_options: tuple[str, ...] = ()
     """Pipeline options, as Beam's command line takes them."""
     force: bool = False
@@ -110,7 +109,7 @@ def predict(job: BulkJob, *, report: Callable[[Progress], None] = lambda _: None
         raise UsageError(f"`output` lies in the folder of the input. Received: {job.output}. Choose another folder.")
     with tempfile.TemporaryDirectory() as scratch:
         files, stamps = _stamped(found, Path(scratch))
-        types = {path: table_blocks.column_types(path, files.format, _dialect(path, job)) for path in files.paths}
+        types = {path: table_blocks.column_types(path, files.format, job.csv) for path in files.paths}
         outputs = (ROW_COLUMN, *signature.outputs)
         plan = row_source.plan_reading(types, columns, outputs=outputs, copied=job.columns)
         has_paths = IMAGE_PATH in plan.columns and IMAGE_BYTES not in plan.columns
@@ -160,9 +159,7 @@ def _stamp_of_listed(files: TableFiles, plan: ReadingPlan, job: BulkJob) -> str:
     digest = hashlib.sha256()
     for segment in _segments(files, plan.cut, job):
         wanted = [block.number for block in segment.blocks]
-        dialect = _dialect(segment.path, job)
-        blocks = table_blocks.read_blocks(segment, wanted, dialect, columns=(IMAGE_PATH,), numbers=())
-        for _, rows in blocks:
+        for _, rows in table_blocks.read_blocks(segment, wanted, columns=(IMAGE_PATH,), numbers=()):
             for name in rows.table.column(IMAGE_PATH).to_pylist():
                 digest.update(f"{bulk_input.stamp(Path(str(files.root)) / name) if name else ''}\0".encode())
     return digest.hexdigest()
@@ -172,7 +169,7 @@ def _key(job: BulkJob, stamps: Sequence[str]) -> str:
     """A digest of all that decides which rows there are and what is predicted for them."""
     model = [job.model_version, job.model_digest]
     cuts = [asdict(cut) for cut in (row_source.TABLE_CUT, row_source.IMAGE_CUT, row_source.STORED_IMAGES_CUT)]
-    settings = [list(job.columns), list(job.missing_values), cuts, CSV_BLOCK_BYTES]
+    settings = [list(job.columns), asdict(job.csv), cuts, CSV_BLOCK_BYTES]
     document = [_FORMAT, str(Path(job.input).resolve()), list(stamps), model, settings]
     return hashlib.sha256(json.dumps(document).encode()).hexdigest()
 
@@ -197,7 +194,6 @@ def _run(
         columns=columns,
         plan=plan,
         root=Path(str(files.root)),
-        missing_values=job.missing_values,
         batch_size=job.batch_size,
         folder=output.folder,
     )
@@ -218,14 +214,10 @@ def _run(
     )
 
 
-def _dialect(path: str, job: BulkJob) -> Dialect:
-    return Dialect.of(path, job.missing_values)
-
-
 def _segments(files: TableFiles, cut: Cut, job: BulkJob) -> Iterator[Segment]:
     number = 0
     for path in files.paths:
-        for segment in table_blocks.segments(path, files.format, _dialect(path, job), first_block=number, cut=cut):
+        for segment in table_blocks.segments(path, files.format, job.csv, first_block=number, cut=cut):
             number += len(segment.blocks)
             yield segment
 

@@ -26,7 +26,6 @@ from kubetfx.serving.row_source import ReadingPlan
 from kubetfx.serving.saved_model import SavedModel
 from kubetfx.tables import blocks
 from kubetfx.tables.blocks import Segment
-from kubetfx.tables.csv_dialect import Dialect
 
 _STOP_SECONDS = 30.0
 """Time that workers have to end their batch."""
@@ -118,7 +117,6 @@ class Work:
     columns: ModelColumns
     plan: ReadingPlan
     root: Path
-    missing_values: tuple[str, ...]
     batch_size: int | None
     folder: Path
 
@@ -154,10 +152,9 @@ class _PredictSegment(beam.DoFn):
         try:
             finished = bulk_output.finished_blocks(work.folder)
             wanted = [block.number for block in segment.blocks if block.number not in finished]
-            dialect = Dialect.of(segment.path, work.missing_values)
             with self._local.busy():
                 for block, rows in blocks.read_blocks(
-                    segment, wanted, dialect, columns=work.plan.columns, numbers=work.plan.numbers
+                    segment, wanted, columns=work.plan.columns, numbers=work.plan.numbers
                 ):
                     if self._local.is_stopped:
                         return

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Self
 import pyarrow as pa
 
 from kubetfx.errors import DataError, UsageError
+from kubetfx.tables.csv_options import UNKNOWN_CSV, CsvOptions
 from kubetfx.tables.memory import as_given
-from kubetfx.tables.missing import MISSING_VALUES
 
 if TYPE_CHECKING:
     from kubetfx.serving.block_prediction import Predicted
@@ -80,14 +80,14 @@ class Model:
 
         return read_classes(self._model.path)
 
-    def predict(self, rows: Any, *, missing_values: Sequence[str] = MISSING_VALUES) -> Any:
+    def predict(self, rows: Any, *, csv: CsvOptions = UNKNOWN_CSV) -> Any:
         """Predict rows.
 
         Args:
             rows: a pandas frame, an Arrow table or a list of dicts with the columns of `inputs`; or the path of a CSV,
                 Parquet, JSON or JSON lines file, or of a folder of CSV or Parquet files. A model of images takes a
                 column `path` or `image_bytes`, or the path of a picture or of a folder of them. Cells may be missing.
-            missing_values: cells of a CSV file that count as missing.
+            csv: how CSV files are written, as far as it is known.
 
         Returns:
             An Arrow table with a row per row, in their order. For a classification: `label` string, `score` float32
@@ -100,15 +100,15 @@ class Model:
             DataError: the rows cannot be read or lack a column, or a row cannot be predicted: it is named.
             KubetfxError: the model cannot be asked.
         """
-        tables = [_ordered(block) for block in self.blocks(rows, missing_values=missing_values)]
+        tables = [_ordered(block) for block in self.blocks(rows, csv=csv)]
         return as_given(pa.concat_tables(tables), rows)
 
-    def blocks(self, rows: Any, *, missing_values: Sequence[str] = MISSING_VALUES) -> "Iterator[Predicted]":
+    def blocks(self, rows: Any, *, csv: CsvOptions = UNKNOWN_CSV) -> "Iterator[Predicted]":
         """Predict rows block by block, in bounded memory.
 
         Args:
             rows: as `predict` takes them.
-            missing_values: cells of a CSV file that count as missing.
+            csv: how CSV files are written, as far as it is known.
 
         Yields:
             Predictions of a block of rows, in order. Blocks without rows are left out.
@@ -120,7 +120,7 @@ class Model:
         from kubetfx.serving.block_prediction import BlockPredictor
         from kubetfx.serving.row_source import open_rows
 
-        source = open_rows(rows, self._columns, missing_values=missing_values)
+        source = open_rows(rows, self._columns, csv=csv)
         predictor = BlockPredictor(self._model, self._columns, root=source.root, copied=source.plan.copied)
         before = 0
         for block in source.blocks:

@@ -18,6 +18,7 @@ from kubetfx.artifacts import BYTES_SUFFIX, IMAGE_BYTES, IMAGE_PATH
 from kubetfx.errors import DataError, KubetfxError, UsageError
 from kubetfx.serving.saved_model import Signature
 from kubetfx.tables.blocks import BadRow, Rows
+from kubetfx.tables.spelled_numbers import understand
 
 Array = np.ndarray[Any, Any]
 
@@ -207,7 +208,8 @@ def _to_array(column: pa.Array, dtype: np.dtype[Any]) -> tuple[Array, list[int]]
         codes = texts.fill_null("").cast(pa.binary()).dictionary_encode()
         return codes.dictionary.to_numpy(zero_copy_only=False)[codes.indices.to_numpy()], bad
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        column = pc.utf8_trim_whitespace(column)  # as Arrow's reader of CSV does with numbers
+        found = understand(column.cast(pa.string()))
+        column = pc.if_else(found.odd, column, found.texts)
     values, bad = _cast(column, pa.from_numpy_dtype(dtype), safe=dtype.kind != "f")
     if dtype.kind == "f":
         return values.fill_null(np.nan).to_numpy(), bad

@@ -1,13 +1,12 @@
 """`kubetfx.Client`: a served model, with the rows and the predictions of a loaded one."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
 
 from kubetfx.errors import UsageError
+from kubetfx.tables.csv_options import UNKNOWN_CSV, CsvOptions
 from kubetfx.tables.memory import as_given
-from kubetfx.tables.missing import MISSING_VALUES
 
 if TYPE_CHECKING:
     from kubetfx.serving.client import Target
@@ -51,12 +50,12 @@ class Client:
         self._client = connect(rest, grpc, options)
         self._model, self._version, self._label = model, version, label
 
-    def predict(self, rows: Any, *, missing_values: Sequence[str] = MISSING_VALUES) -> Any:
+    def predict(self, rows: Any, *, csv: CsvOptions = UNKNOWN_CSV) -> Any:
         """Ask the server for predictions.
 
         Args:
             rows: a pandas frame, an Arrow table, a list of dicts, or the path of a file or of a folder of images.
-            missing_values: cells of a CSV file that count as missing.
+            csv: how CSV files are written, as far as it is known.
 
         Returns:
             An Arrow table with a row per row: `label`, `score` and `probabilities` per class, or `value`. For a pandas
@@ -75,7 +74,7 @@ class Client:
         """
         from kubetfx.serving import remote_prediction
 
-        answers = remote_prediction.predict(self._client, self._target(), rows, missing_values=missing_values)
+        answers = remote_prediction.predict(self._client, self._target(), rows, csv=csv)
         return as_given(pa.Table.from_pylist(answers), rows)
 
     def versions(self) -> dict[int, str]:

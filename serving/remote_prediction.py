@@ -14,14 +14,14 @@ from kubetfx.serving.model_columns import Feed, ModelColumns
 from kubetfx.serving.row_source import open_rows
 from kubetfx.serving.status import Code
 from kubetfx.tables import json_bytes
-from kubetfx.tables.missing import MISSING_VALUES
+from kubetfx.tables.csv_options import UNKNOWN_CSV, CsvOptions
 
 if TYPE_CHECKING:
     from kubetfx.serving.client import PredictClient, Target
 
 
 def predict(
-    client: "PredictClient", target: "Target", rows: Any, *, missing_values: Sequence[str] = MISSING_VALUES
+    client: "PredictClient", target: "Target", rows: Any, *, csv: CsvOptions = UNKNOWN_CSV
 ) -> list[dict[str, Any]]:
     """Ask a server for predictions.
 
@@ -29,7 +29,7 @@ def predict(
         client: of the server.
         target: the model.
         rows: as `Model.predict` takes them.
-        missing_values: cells of a CSV file that count as missing.
+        csv: how CSV files are written, as far as it is known.
 
     Returns:
         A dict per row, in their order, as `to_prediction` makes it; for images from files with their `path`.
@@ -40,7 +40,7 @@ def predict(
     """
     dtypes = {name: np.dtype(dtype) for name, dtype in client.input_dtypes(target).items()}
     columns = ModelColumns(dtypes, dict.fromkeys(dtypes, False))
-    source = open_rows(rows, columns, missing_values=missing_values)
+    source = open_rows(rows, columns, csv=csv)
     predictions: list[dict[str, Any]] = []
     for block in source.blocks:
         feed = model_columns.to_feed(block, columns)

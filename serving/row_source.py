@@ -15,9 +15,8 @@ from kubetfx.serving.image_folders import find_pictures, is_picture
 from kubetfx.serving.model_columns import ModelColumns, check_type
 from kubetfx.tables import blocks, memory
 from kubetfx.tables.blocks import Cut, Rows
-from kubetfx.tables.csv_dialect import Dialect
+from kubetfx.tables.csv_options import UNKNOWN_CSV, CsvOptions
 from kubetfx.tables.files import TableFiles, find_table
-from kubetfx.tables.missing import MISSING_VALUES
 
 TABLE_CUT = Cut()
 IMAGE_CUT = Cut(block_rows=256)
@@ -103,14 +102,14 @@ class RowSource:
     """Blocks of rows, each numbered from 0."""
 
 
-def open_rows(rows: Any, model: ModelColumns, *, missing_values: Sequence[str] = MISSING_VALUES) -> RowSource:
+def open_rows(rows: Any, model: ModelColumns, *, csv: CsvOptions = UNKNOWN_CSV) -> RowSource:
     """Find rows for a model, and get ready to read them.
 
     Args:
         rows: a path of a CSV, Parquet, JSON or JSON lines file, or of a folder of tables; a pandas frame, an Arrow
             table, or a list of dicts. For a model of images also a picture or a folder of them.
         model: what it takes.
-        missing_values: cells of a CSV file that count as missing.
+        csv: how CSV files are written, as far as it is known.
 
     Returns:
         The rows, whose blocks are read when they are iterated over.
@@ -130,7 +129,7 @@ def open_rows(rows: Any, model: ModelColumns, *, missing_values: Sequence[str] =
         if not path.exists():
             raise DataError(f"There is no such file of rows. Received: {path}.")
         return _in_memory(memory.read_json(path), model, root=path.parent, place=str(path))
-    return _in_files(find_table(path), model, missing_values)
+    return _in_files(find_table(path), model, csv)
 
 
 def _in_memory(columns: memory.Columns, model: ModelColumns, *, root: Path, place: str) -> RowSource:
@@ -146,19 +145,16 @@ def _in_memory(columns: memory.Columns, model: ModelColumns, *, root: Path, plac
     return RowSource(root, plan, read())
 
 
-def _in_files(files: TableFiles, model: ModelColumns, missing_values: Sequence[str]) -> RowSource:
-    dialects = {path: Dialect.of(path, missing_values) for path in files.paths}
-    types = {path: blocks.column_types(path, files.format, dialects[path]) for path in files.paths}
+def _in_files(files: TableFiles, model: ModelColumns, csv: CsvOptions) -> RowSource:
+    types = {path: blocks.column_types(path, files.format, csv) for path in files.paths}
     plan = plan_reading(types, model)
 
     def read() -> Iterator[Rows]:
         is_empty = True
-        for path, dialect in dialects.items():
-            for segment in blocks.segments(path, files.format, dialect, first_block=0, cut=plan.cut):
+        for path in files.paths:
+            for segment in blocks.segments(path, files.format, csv, first_block=0, cut=plan.cut):
                 wanted = [block.number for block in segment.blocks]
-                for block, found in blocks.read_blocks(
-                    segment, wanted, dialect, columns=plan.columns, numbers=plan.numbers
-                ):
+                for block, found in blocks.read_blocks(segment, wanted, columns=plan.columns, numbers=plan.numbers):
                     is_empty = is_empty and not block.num_rows
                     yield found
         if is_empty:

@@ -24,7 +24,7 @@ from kubetfx.models.columns.column_profile import CellType
 from kubetfx.serving.image_folders import SUFFIXES, pictures_below
 from kubetfx.storage import is_url
 from kubetfx.tables import csv_file, parquet_file
-from kubetfx.tables.csv_dialect import Dialect
+from kubetfx.tables.csv_detection import detect
 from kubetfx.tables.files import format_of
 
 IMAGE = "image"
@@ -325,7 +325,7 @@ def _read_list(path: Path, data: DataConfig) -> pa.Table:
                 index = table.column_names.index(column)
                 table = table.set_column(index, column, table[column].cast(pa.string()))
             return table
-        return csv_file.read_whole(str(path), Dialect.of(str(path), data.missing_values), texts)
+        return csv_file.read_whole(str(path), detect(str(path), data.csv_options), texts)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
         raise DataError(f"The list of images cannot be read. Received: {path}, where {error}") from None
     except DataError as error:  # it names the file, and the line

@@ -76,7 +76,7 @@ def _named(profile: TableProfile, name: str) -> Column:
 
 def _marked(profile: TableProfile, column: Column, reason: str) -> TableProfile:
     columns = [replace(c, picture_reason=reason) if c.name == column.name else c for c in profile.columns]
-    return TableProfile(tuple(columns), profile.num_rows)
+    return replace(profile, columns=tuple(columns))
 
 
 def _is_of_pictures(column: Column, files: tables.TableFiles, data: DataConfig) -> bool:

@@ -1,161 +1,140 @@
-"""One pass over a table's blocks: the type of each column, its extremes, and what distinct values it has.
+"""One pass over a table's blocks, and what several files have in common.
 
 Knows Arrow and no file: what is read, and in which order, is tables.py's to say.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from kubetfx.components.data.column_scan import ColumnScan, greatest, least, with_values
 from kubetfx.components.data.table_profile import Column, TableProfile
+from kubetfx.components.data.text_scan import TextScan
+from kubetfx.config.data_section import StatedType
 from kubetfx.errors import DataError
 from kubetfx.models.columns.column_profile import CellType
 
-ARROW_TYPES: Mapping[CellType, pa.DataType] = {
-    "int64": pa.int64(),
-    "float": pa.float64(),
-    "string": pa.string(),
-}
 
-MAX_DISTINCT = 10_000
-"""Distinct values of a column are counted up to this number."""
-MAX_UNIQUE = 1_000_000
-"""As long as no value was seen twice, values are remembered up to this number, to tell an identifier."""
+def scan(
+    read: Callable[[], Iterator[pa.RecordBatch]],
+    path: str,
+    *,
+    names: Sequence[str],
+    stated: Mapping[str, StatedType],
+    decimal: str | None = None,
+) -> TableProfile:
+    """The profile of a file.
+
+    Args:
+        read: begins a pass over the blocks of the file.
+        path: its name, for errors.
+        names: of its columns. Those that no block has are of type float, without a value.
+        stated: types of columns that the user says.
+        decimal: mark between the whole and the fractional part of a number, of a CSV file, whose blocks are text.
+
+    Returns:
+        The profile; columns that hold neither numbers nor text are left out of it, and noted.
+
+    Raises:
+        DataError: a cell cannot be what the column holds.
+    """
+    texts = {name: "" for name, stated_type in stated.items() if stated_type == "text"}
+    while True:
+        one_pass = _Pass(path, names, stated=stated, texts=texts, decimal=decimal)
+        for batch in read():
+            one_pass.add(batch)
+        found = one_pass.texts_after_all()
+        if not found:
+            return one_pass.profile()
+        texts |= found
 
 
-def _type_of(arrow_type: pa.DataType, *, path: str, name: str) -> CellType:
+class _Pass:
+    """One pass over a file, in which some columns are taken for text, with the reasons."""
+
+    def __init__(
+        self,
+        path: str,
+        names: Sequence[str],
+        *,
+        stated: Mapping[str, StatedType],
+        texts: Mapping[str, str],
+        decimal: str | None,
+    ) -> None:
+        self._path = path
+        self._names = names
+        self._stated = stated
+        self._texts = texts
+        self._decimal = decimal
+        self._scans: dict[str, ColumnScan | TextScan | None] = {}
+        self._left_out: list[str] = []
+        self._num_rows = 0
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        for name, array in zip(batch.schema.names, batch.columns, strict=True):
+            if name not in self._scans:
+                self._scans[name] = self._scan_of(name, array.type)
+            column = self._scans[name]
+            try:
+                if isinstance(column, TextScan):
+                    column.add(array.cast(pa.string()), rows_before=self._num_rows)
+                elif column is not None:
+                    self._scans[name] = _added(column, array)
+            except pa.ArrowInvalid as error:
+                raise DataError(
+                    f"{self._path}: column {name!r}: {error}. Say that it is text, data.types: {{{name}: text}}; or "
+                    f"leave it out, data.drop: [{name}]"
+                ) from None
+        self._num_rows += batch.num_rows
+
+    def _scan_of(self, name: str, arrow_type: pa.DataType) -> ColumnScan | TextScan | None:
+        held = _cell_type(arrow_type)
+        if held is None:
+            self._left_out.append(f"Column {name!r} is left out: it holds {arrow_type}, neither numbers nor text.")
+            return None
+        if held == "string" and (self._decimal or self._stated.get(name) == "number"):
+            note = self._texts.get(name)
+            return TextScan(name, self._decimal or ".", note=note, is_stated=name in self._stated)
+        return ColumnScan(name, "string" if name in self._texts else held)
+
+    def texts_after_all(self) -> dict[str, str]:
+        """Columns that are text, as the pass found, with the reasons."""
+        scans = {name: scan for name, scan in self._scans.items() if isinstance(scan, TextScan)}
+        return {name: reason for name, scan in scans.items() if (reason := scan.why_text) is not None}
+
+    def profile(self) -> TableProfile:
+        scans = {name: self._scans[name] for name in self._names if name in self._scans}
+        columns = {name: scan.column() for name, scan in scans.items() if scan is not None}
+        columns |= {name: Column(name, "float") for name in self._names if name not in self._scans}
+        held = tuple(columns[name] for name in self._names if name in columns)
+        return TableProfile(held, self._num_rows, tuple(self._left_out))
+
+
+def _added(column: ColumnScan, array: pa.Array) -> ColumnScan:
+    """Count a block; unsigned numbers that int64 cannot hold make the column one of decimal numbers."""
+    try:
+        column.add(array)
+    except pa.ArrowInvalid:
+        if not pa.types.is_unsigned_integer(array.type):
+            raise
+        column = column.as_float()
+        column.add(array.cast(pa.float64(), safe=False))
+    return column
+
+
+def _cell_type(arrow_type: pa.DataType) -> CellType | None:
+    """What a column of a Parquet file holds; None: neither numbers nor text."""
     if pa.types.is_dictionary(arrow_type):
-        return _type_of(arrow_type.value_type, path=path, name=name)
-    if pa.types.is_integer(arrow_type):
+        return _cell_type(arrow_type.value_type)
+    if pa.types.is_integer(arrow_type) or pa.types.is_duration(arrow_type):
         return "int64"
     if pa.types.is_floating(arrow_type) or pa.types.is_decimal(arrow_type) or pa.types.is_null(arrow_type):
         return "float"
     is_binary = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
     if pa.types.is_nested(arrow_type) or any(is_such(arrow_type) for is_such in is_binary):
-        raise DataError(
-            f"{path}: column {name!r} is no plain number or text. Received: {arrow_type}. "
-            f"Leave it out: data.drop: [{name}]"
-        )
+        return None
     return "string"  # text, booleans, dates and times
-
-
-def to_type(array: pa.Array, target: pa.DataType) -> pa.Array:
-    """Return a column's block in one of ARROW_TYPES. NaN becomes null.
-
-    Args:
-        array: the block.
-        target: the type.
-
-    Raises:
-        pa.ArrowInvalid: a value does not fit.
-    """
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
-    if array.type != target:
-        array = array.cast(target)
-    if not pa.types.is_float64(target) or not pc.any(pc.is_nan(array)).as_py():
-        return array
-    return pc.if_else(pc.is_nan(array), pa.scalar(None, target), array)
-
-
-def scan(batches: Iterator[pa.RecordBatch], path: str, *, names: list[str]) -> TableProfile:
-    """Return the profile of a file.
-
-    Args:
-        batches: its blocks.
-        path: its name, for errors.
-        names: of its columns. Those that no block has are of type float, without a value.
-
-    Raises:
-        DataError: a column holds neither numbers nor text.
-    """
-    scans: dict[str, _ColumnScan] = {}
-    num_rows = 0
-    for batch in batches:
-        num_rows += batch.num_rows
-        for name, array in zip(batch.schema.names, batch.columns, strict=True):
-            if name not in scans:
-                scans[name] = _ColumnScan(name, _type_of(array.type, path=path, name=name))
-            try:
-                scans[name].add(array)
-            except pa.ArrowInvalid as error:
-                raise DataError(f"{path}: column {name!r}: {error}. Leave it out: data.drop: [{name}]") from None
-    return TableProfile(tuple(scans[n].column() if n in scans else Column(n, "float") for n in names), num_rows)
-
-
-class _ColumnScan:
-    """Counts of one column over its blocks."""
-
-    def __init__(self, name: str, column_type: CellType) -> None:
-        self._column = Column(name, column_type)
-        self._distinct: pa.Array | None = pa.array([], ARROW_TYPES[column_type])
-        """None: there are too many."""
-        self._pending: list[pa.Array] = []
-        """Blocks to be merged into the distinct values, many at once: each time looks at all distinct values again."""
-        self._num_pending = 0
-        self._sum = 0.0
-
-    def add(self, array: pa.Array) -> None:
-        column = self._column
-        array = to_type(array, ARROW_TYPES[column.type])
-        num_values = len(array) - array.null_count
-        minimum, maximum = column.minimum, column.maximum
-        if column.type == "int64" and num_values:
-            self._sum += pc.sum(array.cast(pa.float64(), safe=False)).as_py()
-        if column.type != "string" and num_values:
-            extremes = pc.min_max(array).as_py()
-            minimum, maximum = _least(minimum, extremes["min"]), _greatest(maximum, extremes["max"])
-        self._column = replace(column, num_values=column.num_values + num_values, minimum=minimum, maximum=maximum)
-        if self._distinct is not None:
-            self._pending.append(array)
-            self._num_pending += num_values
-            if self._num_pending > max(len(self._distinct), MAX_DISTINCT):
-                self._merge()
-        elif column.type != "float" and not column.values_repeat:
-            self._note_repeats(len(array.unique().drop_null()), num_values)
-
-    def _merge(self) -> None:
-        if self._distinct is None:
-            return
-        merged = pa.chunked_array([self._distinct, *self._pending]).unique().drop_null()
-        self._note_repeats(len(merged), len(self._distinct) + self._num_pending)
-        is_unique = self._column.type != "float" and not self._column.values_repeat
-        self._distinct = merged if len(merged) <= (MAX_UNIQUE if is_unique else MAX_DISTINCT) else None
-        self._pending, self._num_pending = [], 0
-
-    def _note_repeats(self, num_distinct: int, num_values: int) -> None:
-        if self._column.type != "float" and num_distinct < num_values:
-            self._column = replace(self._column, values_repeat=True)
-
-    def column(self) -> Column:
-        self._merge()
-        if self._column.type == "int64" and self._column.num_values:
-            self._column = replace(self._column, mean=self._sum / self._column.num_values)
-        if self._column.type == "float":
-            num_decimals = None if self._distinct is None else len(self._distinct)
-            return replace(self._column, num_distinct=None, num_decimals=num_decimals)
-        if self._distinct is None:
-            return replace(self._column, num_distinct=None)
-        if len(self._distinct) > MAX_DISTINCT:
-            return replace(self._column, num_distinct=None)
-        return _with_values(self._column, tuple(sorted(self._distinct.to_pylist())))
-
-
-def _with_values(column: Column, values: tuple[int | str, ...]) -> Column:
-    if len(values) > MAX_DISTINCT:
-        return replace(column, num_distinct=None, values=())
-    repeat = column.values_repeat or len(values) < column.num_values
-    return replace(column, num_distinct=len(values), values=values, values_repeat=repeat)
-
-
-def _least(a: float | None, b: float | None) -> float | None:
-    return min((x for x in (a, b) if x is not None), default=None)
-
-
-def _greatest(a: float | None, b: float | None) -> float | None:
-    return max((x for x in (a, b) if x is not None), default=None)
 
 
 def check_same_columns(first: TableProfile, second: TableProfile, *, first_path: str, path: str) -> None:
@@ -201,7 +180,8 @@ def merge(first: TableProfile, second: TableProfile, *, sources: dict[str, str],
             columns.append(ours if ours.num_values else theirs)
         if theirs.num_values:
             sources.setdefault(ours.name, path)
-    return TableProfile(tuple(columns), first.num_rows + second.num_rows)
+    notes = tuple(dict.fromkeys([*first.file_notes, *second.file_notes]))
+    return TableProfile(tuple(columns), first.num_rows + second.num_rows, notes)
 
 
 def _merged_column(first: Column, second: Column, *, source: str, path: str) -> Column:
@@ -211,7 +191,7 @@ def _merged_column(first: Column, second: Column, *, source: str, path: str) -> 
     elif first.type != second.type:
         raise DataError(
             f"{path}: column {second.name!r} holds {second.type}. Received: {first.type} in {source}. "
-            f"Make the files agree, or leave the column out: data.drop: [{second.name}]"
+            f"Make the files agree, or say that it is text, data.types: {{{second.name}: text}}"
         )
     merged = Column(
         first.name,
@@ -219,8 +199,11 @@ def _merged_column(first: Column, second: Column, *, source: str, path: str) -> 
         first.num_values + second.num_values,
         None,
         first.values_repeat or second.values_repeat,
-        _least(first.minimum, second.minimum),
-        _greatest(first.maximum, second.maximum),
+        least(first.minimum, second.minimum),
+        greatest(first.maximum, second.maximum),
+        is_spelled=first.is_spelled or second.is_spelled,
+        note=first.note or second.note,
+        odd_cells=first.odd_cells or second.odd_cells,
     )
     if column_type == "float":
         return merged
@@ -229,4 +212,4 @@ def _merged_column(first: Column, second: Column, *, source: str, path: str) -> 
         merged = replace(merged, mean=total / merged.num_values)
     if first.num_distinct is None or second.num_distinct is None:
         return replace(merged, values_repeat=True)  # not known, and so not taken for an identifier
-    return _with_values(merged, tuple(sorted({*first.values, *second.values})))
+    return with_values(merged, tuple(sorted({*first.values, *second.values})))

@@ -6,20 +6,24 @@ is kubetfx/tables' to say.
 
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from kubetfx.components.data import data_source
+from kubetfx.components.data.column_scan import ARROW_TYPES, to_type
 from kubetfx.components.data.table_profile import Column, TableProfile
-from kubetfx.components.data.table_scan import ARROW_TYPES, check_same_columns, merge, scan, to_type
+from kubetfx.components.data.table_scan import check_same_columns, merge, scan
+from kubetfx.components.data.text_scan import read_numbers
 from kubetfx.config.data_section import DataConfig
 from kubetfx.config.section import nearest
 from kubetfx.errors import DataError, StorageError
 from kubetfx.storage import Location, list_files, locate
 from kubetfx.tables import csv_file, parquet_file
+from kubetfx.tables.csv_detection import detect
 from kubetfx.tables.csv_dialect import Dialect
 from kubetfx.tables.files import SUFFIXES, Format, check_names, format_of, shown_names, suffix_of, visible_names
 
@@ -29,12 +33,6 @@ BYTES_PER_COLUMN = 2**13
 Parquet is read in batches of so many rows and cells. Memory is bounded by them."""
 BLOCK_ROWS = 65_536
 BLOCK_CELLS = 2**21
-
-_WIDER: Mapping[pa.DataType, pa.DataType] = {
-    pa.null(): pa.int64(),
-    pa.int64(): pa.float64(),
-    pa.float64(): pa.string(),
-}
 
 
 @dataclass(frozen=True)
@@ -91,7 +89,7 @@ def column_names(files: TableFiles, data: DataConfig) -> list[str]:
     path = files.paths[0]
     if files.format == "parquet":
         return _parquet_columns(path)
-    return _csv_header(path, Dialect.of(path, data.missing_values))
+    return _csv_header(path, detect(path, data.csv_options))
 
 
 def inspect_table(files: TableFiles, data: DataConfig) -> TableProfile:
@@ -128,7 +126,7 @@ def _scan_key(files: TableFiles, data: DataConfig) -> Any:
     except OSError:
         return None
     states = tuple((stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in stats)
-    return files.paths, states, files.format, data.drop, data.missing_values
+    return files.paths, states, files.format, data.drop, data.types, data.csv_options
 
 
 def _inspect_table(files: TableFiles, data: DataConfig) -> TableProfile:
@@ -159,16 +157,26 @@ def read_blocks(
         Batches of int64, double and string columns. Missing cells and NaN are null.
     """
     schema = pa.schema([(column.name, ARROW_TYPES[column.type]) for column in columns])
+    decimal = "."
     if file_format == "parquet":
-        batches = _read_parquet(path, [column.name for column in columns])
+        batches = _read_parquet(path, schema.names)
     else:
-        types = {c.name: ARROW_TYPES[c.type] for c in columns}
-        dialect = Dialect.of(path, data.missing_values)
-        batches = csv_file.stream(path, dialect, types, columns=list(types), block_bytes=_block_bytes(types))
+        types = {c.name: pa.string() if c.is_spelled else ARROW_TYPES[c.type] for c in columns}
+        dialect = detect(path, data.csv_options)
+        decimal = dialect.decimal
+        batches = csv_file.stream(path, dialect, types, columns=schema.names, block_bytes=_block_bytes(types))
+    spelled = {column.name for column in columns if column.is_spelled}
     for batch in batches:
         if batch.num_rows:
-            arrays = [to_type(batch.column(f.name), f.type) for f in schema]
+            arrays = [_understood(batch.column(f.name), f, spelled, decimal=decimal) for f in schema]
             yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _understood(array: pa.Array, field: pa.Field, spelled: set[str], *, decimal: str) -> pa.Array:
+    """A column's block in the type of the column; numbers may be spelled unusually."""
+    if field.name in spelled and not pa.types.is_primitive(array.type):
+        array = read_numbers(array.cast(pa.string()), decimal=decimal).numbers
+    return to_type(array, field.type)
 
 
 def _split_glob(path: Location) -> tuple[Location, str]:
@@ -255,7 +263,7 @@ def _inspect_file(path: str, file_format: Format, data: DataConfig) -> TableProf
 def _inspect_parquet(path: str, data: DataConfig) -> TableProfile:
     names = [name for name in _parquet_columns(path) if name not in data.drop]
     try:
-        return scan(_read_parquet(path, names), path, names=names)
+        return scan(lambda: _read_parquet(path, names), path, names=names, stated=data.types)
     except pa.ArrowInvalid as error:
         raise DataError(f"{path} cannot be read: {error}") from None
     except UnicodeDecodeError as error:
@@ -265,25 +273,22 @@ def _inspect_parquet(path: str, data: DataConfig) -> TableProfile:
 
 
 def _inspect_csv(path: str, data: DataConfig) -> TableProfile:
-    dialect = Dialect.of(path, data.missing_values)
+    dialect = detect(path, data.csv_options)
     header = _csv_header(path, dialect)
     names = [name for name in header if name and name not in data.drop]  # the first may be an index without a name
     if not names:
         raise DataError(f"{path}: no column is left. Received: data.drop = {list(data.drop)}.")
-    block_bytes = _block_bytes(names)
-    types: dict[str, pa.DataType] = {}
-    while True:
-        try:
-            if not types:  # those of the first block hold for the others too, unless one says otherwise below
-                first = csv_file.open_stream(path, dialect, {}, columns=names, block_bytes=block_bytes)
-                types = {field.name: _loosened(field.type) for field in first.schema} if first else {}
-            batches = csv_file.stream(path, dialect, types, columns=names, block_bytes=block_bytes)
-            return scan(batches, path, names=names)
-        except pa.ArrowInvalid as error:
-            column = csv_file.column_that_does_not_fit(error, header)
-            if column is None or types.get(column, pa.string()) == pa.string():
-                raise csv_file.explain(path, dialect, error, block_bytes=BLOCK_BYTES) from None
-            types[column] = _WIDER[types[column]]
+    types = dict.fromkeys(names, pa.string())
+
+    def read() -> Iterator[pa.RecordBatch]:
+        return csv_file.stream(path, dialect, types, columns=names, block_bytes=_block_bytes(names))
+
+    try:
+        profile = scan(read, path, names=names, stated=data.types, decimal=dialect.decimal)
+    except pa.ArrowInvalid as error:
+        raise csv_file.explain(path, dialect, error, block_bytes=BLOCK_BYTES) from None
+    said = f"{Path(path).name} is {described}." if (described := dialect.describe()) else ""
+    return replace(profile, file_notes=(said,) if said else ())
 
 
 def _csv_header(path: str, dialect: Dialect) -> list[str]:
@@ -294,11 +299,6 @@ def _csv_header(path: str, dialect: Dialect) -> list[str]:
 
 def _block_bytes(columns: Collection[str]) -> int:
     return max(BLOCK_BYTES, BYTES_PER_COLUMN * len(columns))
-
-
-def _loosened(inferred: pa.DataType) -> pa.DataType:
-    """Arrow's guess, kept for numbers; what it takes for a date or a time stays the text that it is."""
-    return inferred if inferred in _WIDER else pa.string()
 
 
 def _parquet_columns(path: str) -> list[str]:

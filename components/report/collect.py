@@ -130,7 +130,7 @@ class _Collector:
                 "sampled_rows": data.rows if data.rows < total else None,
                 "columns": columns,
                 "anomalies": found,
-                "notes": notes_on(sources.examples) if sources.examples else [],
+                "notes": _notes(sources.examples) if sources.examples else [],
                 "compared_with": earlier.run_id if previous else None,
                 "not_compared_because": None if previous else earlier.missing_because or None,
                 **dict(data_facts.spans(sources.examples_properties)),
@@ -269,6 +269,11 @@ class _Predicted:
 
     predictions: "Predictions"
     rows_by_slice: Mapping[str, np.ndarray]
+
+
+def _notes(examples: Path) -> list[str]:
+    has_profile = (examples / table_profile.FILE).is_file()
+    return [*(table_profile.read(examples).notes if has_profile else []), *notes_on(examples)]
 
 
 def _distinct(examples: Path | None) -> dict[str, int | None]:

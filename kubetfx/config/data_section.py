@@ -1,14 +1,16 @@
 """The sections `data`, `features` and `validation`: what is read, how columns become features, what an anomaly does."""
 
+import codecs
 import math
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from kubetfx.config.section import Section
-from kubetfx.tables.missing import MISSING_VALUES
+from kubetfx.tables.csv_options import MISSING_VALUES, CsvOptions
 
 AnomalyAction = Literal["stop", "warn", "ignore"]
+StatedType = Literal["text", "number"]
 
 
 IMAGE_LABEL = "label"
@@ -38,6 +40,44 @@ class Splits(Section):
         return self
 
 
+_OneCharacter = Annotated[str, Field(min_length=1, max_length=1, pattern=r"^[\x00-\x7f]$")]
+
+
+class CsvConfig(Section):
+    """How CSV files are written. What is not said here is found by looking at the beginning of each file."""
+
+    delimiter: _OneCharacter | None = None
+    """Between two cells: `,`, `;`, `|`, or another character; `"\\t"` is a tab."""
+    decimal: Literal[".", ","] | None = None
+    """Between the whole and the fractional part of a number."""
+    encoding: str | None = None
+    """By a name that Python knows: utf-8, utf-16, cp1252, latin-1, ..."""
+    quote: _OneCharacter | Literal[""] | None = None
+    """Around a cell that holds a delimiter. Empty: quotes mean nothing."""
+    header: bool | None = None
+    """Whether the first row names the columns. If not, they are `column_1`, `column_2` and so on."""
+    skip_rows: int | None = Field(None, ge=0)
+    """Lines before the header, or before the first row, to leave out."""
+    comment: str | None = Field(None, min_length=1)
+    """Lines that begin with this are left out."""
+
+    @field_validator("encoding")
+    @classmethod
+    def _is_known(cls, encoding: str | None) -> str | None:
+        try:
+            return encoding if encoding is None or codecs.lookup(encoding)._is_text_encoding else None
+        except LookupError:
+            raise ValueError(
+                f"Python knows no such encoding. Received: {encoding}. Known: utf-8, utf-16, cp1252, latin-1, ..."
+            ) from None
+
+    @model_validator(mode="after")
+    def _delimiter_is_not_decimal(self) -> Self:
+        if self.delimiter is not None and self.delimiter in (self.decimal, self.quote):
+            raise ValueError(f"data.csv.delimiter has another meaning too. Received: {self.delimiter!r} twice.")
+        return self
+
+
 class DataConfig(Section):
     """The table or the images, and what is to be predicted of them."""
 
@@ -59,8 +99,11 @@ class DataConfig(Section):
     splits: Splits = Splits()
     schema_file: str | None = None
     """A frozen schema (schema.pbtxt of an earlier run). Without one the schema is inferred from the data of the run."""
+    csv: CsvConfig = CsvConfig()
     missing_values: tuple[str, ...] = MISSING_VALUES
     """What stands for a missing cell in a CSV file."""
+    types: dict[str, StatedType] = {}
+    """What columns hold, where their cells do not say it: `{zip: text, amount: number}`."""
     statistics_rows: int | None = Field(None, ge=1)
     """Rows that statistics look at, at most; above it a sample of so many, and anomalies in the other rows are not
     seen. Default: all rows."""
@@ -95,6 +138,11 @@ class DataConfig(Section):
         if self.format == "images" and self.drop_rows_without_label:
             raise ValueError("data.drop_rows_without_label is not for images")
         return self
+
+    @property
+    def csv_options(self) -> CsvOptions:
+        """What is known of CSV files, for those who read them."""
+        return CsvOptions(**self.csv.model_dump(), missing_values=self.missing_values)
 
     @property
     def image_keys(self) -> frozenset[str]:

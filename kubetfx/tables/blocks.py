@@ -4,20 +4,23 @@ Cutting counts the rows on its own, so that what was made of them can be compare
 a BadRow, and not the end.
 """
 
-import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
 from kubetfx.errors import DataError, StorageError
 from kubetfx.tables import csv_file, parquet_file
-from kubetfx.tables.csv_dialect import Dialect, is_packed, open_bytes
+from kubetfx.tables.csv_detection import detect
+from kubetfx.tables.csv_dialect import Dialect, is_packed, open_text, skip
 from kubetfx.tables.csv_file import MAX_ROW_BYTES
+from kubetfx.tables.csv_options import CsvOptions
 from kubetfx.tables.csv_rows import careful_rows, count_rows, is_decoded
 from kubetfx.tables.files import Format, check_names
+from kubetfx.tables.spelled_numbers import understand
 
 CSV_BLOCK_BYTES = 4 * 2**20
 _READ_BYTES = 2**20
@@ -56,6 +59,8 @@ class Segment:
     row_groups: tuple[int, ...] = ()
     columns: tuple[str, ...] = ()
     """Names of the columns of a CSV file, in order."""
+    dialect: Dialect = Dialect()  # noqa: RUF009 - it is frozen
+    """Of a CSV file."""
 
 
 @dataclass(frozen=True)
@@ -79,13 +84,13 @@ class Rows:
     bad: list[BadRow] = field(default_factory=list)
 
 
-def column_types(path: str, file_format: Format, dialect: Dialect) -> dict[str, pa.DataType]:
+def column_types(path: str, file_format: Format, options: CsvOptions) -> dict[str, pa.DataType]:
     """Read the columns of a file.
 
     Args:
         path: the file, on this machine or in a bucket.
         file_format: what it is.
-        dialect: of a CSV file.
+        options: what is known of CSV files.
 
     Returns:
         Types by name, in the file's order; the columns of a CSV file are text.
@@ -95,7 +100,7 @@ def column_types(path: str, file_format: Format, dialect: Dialect) -> dict[str, 
     """
     try:
         if file_format == "csv":
-            return dict.fromkeys(csv_file.header(path, dialect)[0], pa.string())
+            return dict.fromkeys(csv_file.header(path, detect(path, options))[0], pa.string())
         schema = parquet_file.schema(path)
     except (OSError, EOFError, StorageError) as error:
         raise DataError(f"{path} cannot be read: {_one_line(error)}. Is it whole?") from None
@@ -103,13 +108,13 @@ def column_types(path: str, file_format: Format, dialect: Dialect) -> dict[str, 
     return dict(zip(schema.names, schema.types, strict=True))
 
 
-def segments(path: str, file_format: Format, dialect: Dialect, *, first_block: int, cut: Cut) -> Iterator[Segment]:
+def segments(path: str, file_format: Format, options: CsvOptions, *, first_block: int, cut: Cut) -> Iterator[Segment]:
     """Cut a file into blocks of about the same number of rows, or of bytes for CSV.
 
     Args:
         path: the file.
         file_format: what it is.
-        dialect: of a CSV file.
+        options: what is known of CSV files.
         first_block: number of its first block.
         cut: how a Parquet file is cut.
 
@@ -123,7 +128,7 @@ def segments(path: str, file_format: Format, dialect: Dialect, *, first_block: i
         if file_format == "parquet":
             yield from _parquet_segments(path, first_block=first_block, cut=cut)
         else:
-            yield from _csv_segments(path, dialect, first_block=first_block)
+            yield from _csv_segments(path, detect(path, options), first_block=first_block)
     except (pa.ArrowInvalid, OSError, EOFError, StorageError) as error:
         raise DataError(f"{path} cannot be read: {_one_line(error)}. Is it whole?") from None
 
@@ -159,18 +164,18 @@ def _groups(sizes: Sequence[int], *, at_least: int) -> Iterator[list[int]]:
 def _csv_segments(path: str, dialect: Dialect, *, first_block: int) -> Iterator[Segment]:
     header, start = csv_file.header(path, dialect)
     blocks = [Block(first_block + i, *block) for i, block in enumerate(_csv_blocks(path, dialect, start=start))]
-    if is_packed(path):  # it can only be read from its start
-        yield Segment(path, "csv", tuple(blocks), start=start, columns=header)
+    if is_packed(path) or not dialect.is_plain:  # there is no way into the middle
+        yield Segment(path, "csv", tuple(blocks), start=start, columns=header, dialect=dialect)
         return
     for block in blocks:
-        yield Segment(path, "csv", (block,), start=start, columns=header)
+        yield Segment(path, "csv", (block,), start=start, columns=header, dialect=dialect)
         start += block.num_bytes
 
 
 def _csv_blocks(path: str, dialect: Dialect, *, start: int) -> Iterator[tuple[int, int]]:
-    """Numbers of rows and bytes of each block."""
-    with open_bytes(path) as file:
-        file.seek(start)
+    """Rows and bytes of each block."""
+    with open_text(path, dialect) as file:
+        skip(file, start)
         carried = b""
         is_end = False
         while not is_end:
@@ -189,14 +194,13 @@ def _csv_blocks(path: str, dialect: Dialect, *, start: int) -> Iterator[tuple[in
 
 
 def read_blocks(
-    segment: Segment, wanted: Sequence[int], dialect: Dialect, *, columns: Sequence[str], numbers: Sequence[str]
+    segment: Segment, wanted: Sequence[int], *, columns: Sequence[str], numbers: Sequence[str]
 ) -> Iterator[tuple[Block, Rows]]:
     """Read blocks of a segment, one after the other.
 
     Args:
         segment: of `segments`.
         wanted: numbers of the blocks.
-        dialect: of a CSV file.
         columns: to read.
         numbers: those of them that may be read as float64 where all their cells are numbers; otherwise text.
 
@@ -210,7 +214,7 @@ def read_blocks(
         if segment.format == "parquet":
             yield from _read_parquet(segment, wanted, columns)
         else:
-            yield from _read_csv(segment, wanted, dialect, columns=columns, numbers=numbers)
+            yield from _read_csv(segment, wanted, columns=columns, numbers=numbers)
     except (pa.ArrowException, OSError, EOFError, UnicodeDecodeError, StorageError) as error:
         raise DataError(f"{segment.path} cannot be read: {_one_line(error)}. Is it whole?") from None
 
@@ -259,43 +263,56 @@ def _cut(batches: Iterator[pa.RecordBatch], sizes: Sequence[int]) -> Iterator[pa
 
 
 def _read_csv(
-    segment: Segment, wanted: Sequence[int], dialect: Dialect, *, columns: Sequence[str], numbers: Sequence[str]
+    segment: Segment, wanted: Sequence[int], *, columns: Sequence[str], numbers: Sequence[str]
 ) -> Iterator[tuple[Block, Rows]]:
     types = {name: pa.float64() if name in numbers else pa.string() for name in columns}
-    with open_bytes(segment.path) as file:
-        file.seek(segment.start)
+    with open_text(segment.path, segment.dialect) as file:
+        skip(file, segment.start)
         for block in segment.blocks:
             if block.number not in wanted:
-                file.seek(block.num_bytes, io.SEEK_CUR)
+                skip(file, block.num_bytes)
                 continue
             content = file.read(block.num_bytes)
             if len(content) != block.num_bytes:
                 raise _changed(segment)
-            table = _read_plain(content, segment, dialect, types)
+            table = _read_plain(content, segment, types)
+            if table is None and numbers:
+                table = _read_plain(content, segment, dict.fromkeys(columns, pa.string()))
             if table is not None and table.num_rows == block.num_rows:
-                yield block, Rows(table, np.arange(block.num_rows))
+                yield block, Rows(_understood(table, numbers, segment.dialect), np.arange(block.num_rows))
             else:
-                yield block, _read_carefully(content, segment, dialect, columns)
+                rows = _read_carefully(content, segment, columns)
+                yield block, replace(rows, table=_understood(rows.table, numbers, segment.dialect))
 
 
-def _read_plain(
-    content: bytes, segment: Segment, dialect: Dialect, types: Mapping[str, pa.DataType]
-) -> pa.Table | None:
+def _understood(table: pa.Table, numbers: Sequence[str], dialect: Dialect) -> pa.Table:
+    """A table whose columns of numbers, read as text, are plain numbers where they could be understood."""
+    for name in numbers:
+        index = table.schema.get_field_index(name)
+        cells = table.column(index).combine_chunks()
+        if pa.types.is_string(cells.type):
+            found = understand(cells, decimal=dialect.decimal)
+            table = table.set_column(index, name, pc.if_else(found.odd, cells, found.texts))
+    return table
+
+
+def _read_plain(content: bytes, segment: Segment, types: Mapping[str, pa.DataType]) -> pa.Table | None:
     """Rows of a block of CSV, by Arrow; None if it finds something wrong with any of them."""
     names = list(segment.columns)
     try:
         return pa_csv.read_csv(
             pa.BufferReader(content),
             read_options=pa_csv.ReadOptions(column_names=names, use_threads=False, block_size=len(content) + 1),
-            parse_options=dialect.parse_options(),
-            convert_options=dialect.convert_options(types, list(types)),
+            parse_options=segment.dialect.parse_options(),
+            convert_options=segment.dialect.convert_options(types, list(types)),
         )
     except pa.ArrowInvalid:
         return None
 
 
-def _read_carefully(content: bytes, segment: Segment, dialect: Dialect, columns: Sequence[str]) -> Rows:
+def _read_carefully(content: bytes, segment: Segment, columns: Sequence[str]) -> Rows:
     """Rows of a block of CSV, all cells as text, by the module csv: slow, and exact about what is wrong."""
+    dialect = segment.dialect
     positions = {name: segment.columns.index(name) for name in columns}
     kept: dict[str, list[str | None]] = {name: [] for name in columns}
     index: list[int] = []

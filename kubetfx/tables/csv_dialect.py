@@ -1,51 +1,69 @@
-"""What the bytes of a CSV file mean: its delimiter, its encoding, its missing cells, and the types of its columns.
+"""How a CSV file is written: what is known of it, and its bytes as the UTF-8 that Arrow and the module csv read.
 
-The only place that knows: a new delimiter, encoding or type is added here.
+The only place that knows: a new delimiter or encoding is added here. What nobody says is found out by csv_detection.py.
 """
 
+import codecs
 import csv
 import gzip
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
+from kubetfx.errors import DataError
 from kubetfx.storage import locate
-from kubetfx.tables.missing import MISSING_VALUES
+from kubetfx.tables.csv_options import MISSING_VALUES
+
+if TYPE_CHECKING:
+    from _csv import Reader
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 """Bytes that some programs write at the start of a file in UTF-8. They are not part of the first name."""
+DECODED_BYTES = 2**20
+"""Of a file in another encoding than UTF-8, at a time."""
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a CSV file is written."""
+    """How one CSV file is written."""
 
     delimiter: str = ","
-    missing_values: tuple[str, ...] = MISSING_VALUES
+    decimal: str = "."
     encoding: str = "utf-8"
+    quote: str = '"'
+    header: bool = True
+    skip_rows: int = 0
+    comment: str = ""
+    missing_values: tuple[str, ...] = MISSING_VALUES
 
-    @classmethod
-    def of(cls, path: str, missing_values: Sequence[str] = MISSING_VALUES) -> "Dialect":
-        """Find out how a file is written.
+    @property
+    def is_plain(self) -> bool:
+        """Whether the file's own bytes can be parsed, so that a reader may begin anywhere in it."""
+        return self.encoding == "utf-8" and not self.skip_rows and not self.comment
 
-        Args:
-            path: of the file; its name says whether tabs separate the cells.
-            missing_values: cells that count as missing.
-
-        Returns:
-            The dialect.
-        """
-        delimiter = "\t" if path.lower().endswith((".tsv", ".tsv.gz")) else ","
-        return cls(delimiter, tuple(missing_values))
+    def describe(self) -> str:
+        """What is unusual about the file, in words; empty if nothing is."""
+        separators = {",": "", ";": "semicolons", "\t": "tabs", "|": "vertical bars", " ": "spaces"}
+        delimiter = separators.get(self.delimiter, repr(self.delimiter))
+        said = [
+            f"separated by {delimiter}" if delimiter else "",
+            "with decimal commas" if self.decimal == "," else "",
+            f"in {self.encoding}" if self.encoding != "utf-8" else "",
+            "" if self.quote == '"' else f"quoted by {self.quote}" if self.quote else "without quotes",
+            "" if self.header else "without a header",
+            f"from line {self.skip_rows + 1:,} on" if self.skip_rows else "",
+            f"without the lines that begin with {self.comment}" if self.comment else "",
+        ]
+        return ", ".join(filter(None, said))
 
     def parse_options(self) -> pa_csv.ParseOptions:
-        """Arrow's options for the form of the rows. Cells may hold line ends."""
-        return pa_csv.ParseOptions(delimiter=self.delimiter, newlines_in_values=True)
+        """Arrow's, for cells that may hold line ends."""
+        return pa_csv.ParseOptions(delimiter=self.delimiter, quote_char=self.quote or False, newlines_in_values=True)
 
     def convert_options(self, types: Mapping[str, pa.DataType], columns: Sequence[str]) -> pa_csv.ConvertOptions:
         """Return Arrow's options for what the cells mean.
@@ -62,7 +80,22 @@ class Dialect:
             quoted_strings_can_be_null=True,
             true_values=[],  # true and false are text
             false_values=[],
+            decimal_point=self.decimal,
         )
+
+    def rows(self, lines: Iterable[str], *, strict: bool = False) -> "Reader":
+        """Parse lines by the module csv.
+
+        Args:
+            lines: with their ends.
+            strict: whether a quote in the wrong place is an error.
+
+        Returns:
+            The cells of each row.
+        """
+        if not self.quote:
+            return csv.reader(lines, delimiter=self.delimiter, quoting=csv.QUOTE_NONE, strict=strict)
+        return csv.reader(lines, delimiter=self.delimiter, quotechar=self.quote, strict=strict)
 
     def joined(self, cells: Sequence[str]) -> str:
         """Return a row as a line of this dialect.
@@ -72,7 +105,8 @@ class Dialect:
         """
 
         text = io.StringIO()
-        csv.writer(text, delimiter=self.delimiter, lineterminator="").writerow(cells)
+        quote = self.quote or '"'
+        csv.writer(text, delimiter=self.delimiter, quotechar=quote, lineterminator="").writerow(cells)
         return text.getvalue().encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
@@ -102,3 +136,120 @@ def open_bytes(path: str) -> BinaryIO:
     if is_packed(path):
         return cast(BinaryIO, gzip.open(path if isinstance(place, Path) else place.open_stream(), "rb"))
     return open(path, "rb") if isinstance(place, Path) else cast(BinaryIO, place.open_stream())
+
+
+def open_text(path: str, dialect: Dialect) -> BinaryIO:
+    """Open a CSV file as UTF-8, without the lines that are not rows: what all readers of CSV parse.
+
+    Args:
+        path: the file.
+        dialect: of it.
+
+    Returns:
+        The bytes, which are to be closed; they can be sought in only if the dialect is plain.
+
+    Raises:
+        OSError: it cannot be opened.
+        StorageError: the bucket cannot be read.
+        DataError: while it is read: it is not of the encoding.
+    """
+    file = open_bytes(path)
+    return file if dialect.is_plain else cast(BinaryIO, io.BufferedReader(_Transcoded(file, path, dialect)))
+
+
+def skip(file: BinaryIO, num_bytes: int) -> None:
+    """Move forward in a file of `open_text`, by reading where it cannot seek.
+
+    Args:
+        file: the file.
+        num_bytes: to leave out.
+    """
+    if file.seekable():
+        file.seek(num_bytes, io.SEEK_CUR)
+        return
+    while num_bytes and (chunk := file.read(min(num_bytes, DECODED_BYTES))):
+        num_bytes -= len(chunk)
+
+
+class _Transcoded(io.RawIOBase):
+    """The rows of a file in UTF-8, read from the start to the end."""
+
+    def __init__(self, file: BinaryIO, path: str, dialect: Dialect) -> None:
+        self._file = file
+        self._path = path
+        self._dialect = dialect
+        self._chunks = self._encoded()
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "bytearray | memoryview") -> int:  # type: ignore[override]
+        while not self._rest:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                return 0
+            self._rest = chunk
+        size = min(len(buffer), len(self._rest))
+        buffer[:size], self._rest = self._rest[:size], self._rest[size:]
+        return size
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+    def _encoded(self) -> Iterator[bytes]:
+        texts = self._decoded()
+        if self._dialect.skip_rows or self._dialect.comment:
+            texts = self._rows_of(_lines(texts))
+        return (text.encode() for text in texts if text)
+
+    def _decoded(self) -> Iterator[str]:
+        encoding = "utf-8-sig" if self._dialect.encoding == "utf-8" else self._dialect.encoding
+        decoder = codecs.getincrementaldecoder(encoding)()
+        offset = 0
+        try:
+            while chunk := self._file.read(DECODED_BYTES):
+                yield decoder.decode(chunk)
+                offset += len(chunk)
+            yield decoder.decode(b"", final=True)
+        except UnicodeDecodeError as error:
+            raise not_decoded(self._path, self._dialect.encoding, error, offset=offset) from None
+
+    def _rows_of(self, lines: Iterator[str]) -> Iterator[str]:
+        """The lines but for those to skip and comments. A line within quotes is part of a cell, however it begins."""
+        comment, quote = self._dialect.comment, self._dialect.quote
+        is_quoted = False
+        for number, line in enumerate(lines):
+            if number < self._dialect.skip_rows or (comment and not is_quoted and line.startswith(comment)):
+                continue
+            is_quoted ^= bool(quote) and line.count(quote) % 2 == 1
+            yield line
+
+
+def _lines(texts: Iterator[str]) -> Iterator[str]:
+    """Lines with their ends, from pieces of text."""
+    rest = ""
+    for text in texts:
+        *lines, rest = (rest + text).split("\n")
+        yield from (f"{line}\n" for line in lines)
+    yield rest
+
+
+def not_decoded(path: str, encoding: str, error: UnicodeDecodeError, *, offset: int) -> DataError:
+    """Say what is wrong with a file that is not of its encoding.
+
+    Args:
+        path: the file.
+        encoding: that it was taken for.
+        error: of the decoder.
+        offset: in the file, of the bytes that the decoder was given.
+
+    Returns:
+        The error, which is not raised.
+    """
+    other = "cp1252" if encoding == "utf-8" else "utf-8"
+    return DataError(
+        f"{path} is not {encoding.upper()}. Received: byte 0x{error.object[error.start]:02x} at offset "
+        f"{offset + error.start}. Name its encoding, data.csv: {{encoding: {other}}} for example; or convert the file."
+    )

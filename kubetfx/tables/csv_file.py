@@ -3,7 +3,6 @@
 import codecs
 import csv
 import io
-import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ import pyarrow.csv as pa_csv
 
 from kubetfx.errors import DataError
 from kubetfx.storage import locate
-from kubetfx.tables.csv_dialect import BYTE_ORDER_MARK, Dialect, is_packed, open_bytes
+from kubetfx.tables.csv_dialect import BYTE_ORDER_MARK, Dialect, is_packed, not_decoded, open_bytes, open_text
 from kubetfx.tables.csv_rows import careful_rows, is_decoded
 from kubetfx.tables.files import check_names
 
@@ -26,7 +25,13 @@ MAX_ROW_BYTES = 16 * 2**20
 
 
 def header(path: str, dialect: Dialect) -> tuple[tuple[str, ...], int]:
-    """The names of the columns, and the byte after them. The first may be empty: pandas writes its index like that.
+    """The names of the columns, and the byte of the dialect's text at which the rows begin.
+
+    The first name may be empty: pandas writes its index like that. Columns without a header are `column_1` and so on.
+
+    Args:
+        path: the file.
+        dialect: of it.
 
     Raises:
         DataError: the file is empty, Parquet, or not of the encoding; or a column has no name, or that of another.
@@ -34,7 +39,7 @@ def header(path: str, dialect: Dialect) -> tuple[tuple[str, ...], int]:
     content = b""
     size = HEADER_BYTES
     while True:
-        with open_bytes(path) as file:
+        with open_text(path, dialect) as file:
             content = file.read(size)
         if content.startswith(b"PAR1"):
             raise DataError(f"{path} is a Parquet file. Rename it to .parquet.")
@@ -44,6 +49,8 @@ def header(path: str, dialect: Dialect) -> tuple[tuple[str, ...], int]:
         if end < len(content) or len(content) < size or size >= MAX_ROW_BYTES:
             break
         size *= 16  # the row may go on
+    if not dialect.header and cells:
+        return tuple(f"column_{number}" for number in range(1, len(cells) + 1)), skipped
     _check_header(cells, path)
     return tuple(cells), end
 
@@ -52,7 +59,7 @@ def _check_header(names: list[str], path: str) -> None:
     if names in ([], [""]):
         raise DataError(f"{path} is empty. A CSV file starts with a line of column names.")
     if not all(map(is_decoded, names)):
-        raise _not_utf8(path)
+        raise _undecoded(path)
     check_names(names, path)
     if "" in names[1:]:
         raise DataError(
@@ -81,13 +88,10 @@ def open_stream(
     Raises:
         pa.ArrowInvalid: the file is wrong; `explain` says how.
     """
-    compression = "gzip" if is_packed(path) else None
-    place = locate(path)
-    stream = pa.input_stream(path if isinstance(place, Path) else place.open_file(), compression=compression)
     try:
         return pa_csv.open_csv(
-            stream,
-            read_options=pa_csv.ReadOptions(block_size=block_bytes),
+            _arrow_stream(path, dialect),
+            read_options=pa_csv.ReadOptions(block_size=block_bytes, column_names=_given_names(path, dialect)),
             parse_options=dialect.parse_options(),
             convert_options=dialect.convert_options(types, columns),
         )
@@ -95,6 +99,19 @@ def open_stream(
         if "Empty CSV file" in str(error):
             return None
         raise
+
+
+def _arrow_stream(path: str, dialect: Dialect) -> pa.NativeFile:
+    if not dialect.is_plain:
+        return pa.PythonFile(open_text(path, dialect), mode="r")
+    place = locate(path)
+    compression = "gzip" if is_packed(path) else None
+    return pa.input_stream(path if isinstance(place, Path) else place.open_file(), compression=compression)
+
+
+def _given_names(path: str, dialect: Dialect) -> list[str] | None:
+    """The names of a file that has none; None for one with a header, where Arrow reads them."""
+    return None if dialect.header else list(header(path, dialect)[0])
 
 
 def stream(
@@ -116,40 +133,40 @@ def read_whole(path: str, dialect: Dialect, types: Mapping[str, pa.DataType]) ->
         DataError: the file is wrong.
     """
     try:
-        with open_bytes(path) as file:
+        with open_text(path, dialect) as file:
             return pa_csv.read_csv(
-                file, parse_options=dialect.parse_options(), convert_options=dialect.convert_options(types, ())
+                file,
+                read_options=pa_csv.ReadOptions(column_names=_given_names(path, dialect)),
+                parse_options=dialect.parse_options(),
+                convert_options=dialect.convert_options(types, ()),
             )
     except pa.ArrowInvalid as error:
         raise explain(path, dialect, error, block_bytes=BLOCK_BYTES) from None
-
-
-def column_that_does_not_fit(error: pa.ArrowInvalid, names: Sequence[str]) -> str | None:
-    """The column that Arrow could not convert; None if it is about something else."""
-    match = re.search(r"In CSV column #(\d+): CSV conversion error to (\w+)", str(error))
-    return names[int(match[1])] if match else None
 
 
 def explain(path: str, dialect: Dialect, error: pa.ArrowInvalid, *, block_bytes: int) -> DataError:
     """Say where a file that Arrow refused is wrong. Slow, and exact about lines inside quotes."""
     csv.field_size_limit(sys.maxsize)
     try:
-        with io.TextIOWrapper(open_bytes(path), encoding="utf-8-sig", newline="") as file:
-            rows = csv.reader(file, delimiter=dialect.delimiter, strict=True)
+        with io.TextIOWrapper(open_text(path, dialect), encoding="utf-8-sig", newline="") as file:
+            rows = dialect.rows(file, strict=True)
             names = next((row for row in rows if row), [])
             if not names:
                 return DataError(f"{path} is empty. A CSV file starts with a line of column names.")
             for row in rows:
                 if row and len(row) != len(names):
+                    first = "header" if dialect.header else "first row"
                     return DataError(
-                        f"{path}, line {rows.line_num}: the header has {len(names)} columns, this row has {len(row)}. "
-                        f"Received: {_shortened(','.join(row))}. "
-                        "Mend the row; a comma inside a value needs quotes around it."
+                        f"{path}, line {dialect.skip_rows + rows.line_num}: the {first} has {len(names)} columns, this "
+                        f"row has {len(row)}. Received: {_shortened(dialect.joined(row))}. Mend the row; a delimiter "
+                        f"({dialect.delimiter!r} here) inside a value needs quotes around it. Where the file is "
+                        "written in another way, say how: data.csv."
                     )
     except UnicodeDecodeError:
-        return _not_utf8(path)
+        return _undecoded(path)
     except csv.Error as csv_error:
-        return DataError(f"{path}, line {rows.line_num}: {csv_error}. Mend the quotes of that line.")
+        line = dialect.skip_rows + rows.line_num
+        return DataError(f"{path}, line {line}: {csv_error}. Mend the quotes of that line.")
     if "straddling" in str(error):
         return DataError(
             f"{path} has a row that is too long for a CSV file. Received: more than {block_bytes:,} bytes. "
@@ -158,7 +175,8 @@ def explain(path: str, dialect: Dialect, error: pa.ArrowInvalid, *, block_bytes:
     return DataError(f"{path} cannot be read as CSV: {error}")
 
 
-def _not_utf8(path: str) -> DataError:
+def _undecoded(path: str) -> DataError:
+    """Where a file is not UTF-8; it is, as far as `detect` has looked."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     offset = 0
     with open_bytes(path) as file:
@@ -167,10 +185,7 @@ def _not_utf8(path: str) -> DataError:
             try:
                 decoder.decode(chunk)
             except UnicodeDecodeError as error:
-                return DataError(
-                    f"{path} is not UTF-8. Received: byte 0x{error.object[error.start]:02x} at offset "
-                    f"{offset - num_pending + error.start}. Convert it, for example: iconv -f latin1 -t utf-8"
-                )
+                return not_decoded(path, "utf-8", error, offset=offset - num_pending)
             offset += len(chunk)
     return DataError(f"{path} is not UTF-8: it ends in the middle of a character, at offset {offset}.")
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from kubetfx.tables.csv_dialect import Dialect
 
-_NEWLINE, _RETURN, _QUOTE = b"\n"[0], b"\r"[0], b'"'[0]
+_NEWLINE, _RETURN = b"\n"[0], b"\r"[0]
 
 
 def count_rows(chunk: bytes, dialect: Dialect, *, is_end: bool) -> tuple[int, int]:
@@ -40,20 +40,19 @@ def count_rows(chunk: bytes, dialect: Dialect, *, is_end: bool) -> tuple[int, in
     return len(ends) - num_blank, int(ends[-1])
 
 
-def careful_rows(chunk: bytes, dialect: Dialect, *, encoding: str | None = None) -> Iterator[tuple[int, list[str]]]:
+def careful_rows(chunk: bytes, dialect: Dialect, *, encoding: str = "utf-8") -> Iterator[tuple[int, list[str]]]:
     """Parse rows, however they are quoted.
 
     Args:
         chunk: starts where a row does.
         dialect: of the file.
-        encoding: of the bytes. Default: the dialect's.
+        encoding: of the bytes.
 
     Yields:
         For each row the byte after it, and its cells; a blank line has none. Bytes that are not of the encoding become
         lone surrogates (PEP 383).
     """
     end = 0
-    encoding = encoding or dialect.encoding
 
     def lines() -> Iterator[str]:
         nonlocal end
@@ -62,7 +61,7 @@ def careful_rows(chunk: bytes, dialect: Dialect, *, encoding: str | None = None)
             yield line.decode(encoding, "surrogateescape")
 
     csv.field_size_limit(sys.maxsize)
-    for cells in csv.reader(lines(), delimiter=dialect.delimiter):
+    for cells in dialect.rows(lines()):
         yield end, cells
 
 
@@ -90,12 +89,12 @@ def _plain_row_ends(chunk: bytes, dialect: Dialect) -> np.ndarray | None:
         return None
     data = np.frombuffer(chunk, np.uint8)
     ends = np.flatnonzero(data == _NEWLINE)
-    quotes = np.flatnonzero(data == _QUOTE)
+    quotes = np.flatnonzero(data == ord(dialect.quote)) if dialect.quote else data[:0]
     if len(quotes):
         opening, closing = quotes[::2], quotes[1::2]
         before = data[opening[opening > 0] - 1]
         after = data[closing[closing < len(data) - 1] + 1]
-        edges = (ord(dialect.delimiter), _NEWLINE, _QUOTE)
+        edges = (ord(dialect.delimiter), _NEWLINE, ord(dialect.quote))
         if not (np.isin(before, edges).all() and np.isin(after, (*edges, _RETURN)).all()):
             return None
         ends = ends[np.searchsorted(quotes, ends) % 2 == 0]

@@ -28,14 +28,14 @@ def schema(path: str) -> pa.Schema:
         path: on this machine or in a bucket.
 
     Returns:
-        Arrow's schema.
+        Arrow's schema, in which each field of a struct is a column `a.b`.
 
     Raises:
         DataError: it is not a Parquet file.
     """
     try:
         with open_file(path) as file:
-            return file.schema_arrow
+            return flattened(file.schema_arrow.empty_table()).schema
     except pa.ArrowInvalid:
         place = locate(path)
         size = place.stat().st_size if isinstance(place, Path) else place.info().num_bytes
@@ -55,4 +55,19 @@ def stream(path: str, columns: Sequence[str], *, batch_rows: int) -> Iterator[pa
         Batches with these columns.
     """
     with open_file(path) as file:
-        yield from file.iter_batches(batch_size=batch_rows, columns=list(columns))
+        for batch in file.iter_batches(batch_size=batch_rows, columns=list(columns)):
+            yield from flattened(pa.Table.from_batches([batch])).to_batches()
+
+
+def flattened(table: pa.Table) -> pa.Table:
+    """Make each field of a struct a column of its own, named `a.b`.
+
+    Args:
+        table: with structs, or without.
+
+    Returns:
+        The table without structs.
+    """
+    while any(pa.types.is_struct(field.type) for field in table.schema):
+        table = table.flatten()
+    return table

@@ -34,6 +34,12 @@ class ColumnProfile:
     """The distinct values, sorted, where they were counted."""
     num_decimals: int | None = None
     """Distinct values of a float column; None: more than MAX_DISTINCT, or in several files."""
+    is_spelled: bool = False
+    """Whether cells of a CSV file are numbers that only kubetfx.tables.spelled_numbers understands."""
+    note: str | None = None
+    """What was understood of the cells and may surprise, in words."""
+    odd_cells: str | None = None
+    """How many cells of a column of numbers are none, and the first of them, in words. They are missing cells."""
     picture_reason: str | None = None
     """Why the column is one of pictures, in words; None: it is not."""
 

@@ -68,7 +68,7 @@ def test_run_refuses_before_anything_is_written(kubetfx, config, override, messa
         (b"", "rows.csv is empty"),
         (b"mass,island,species\n", "has a header and no rows"),
         (b"mass,island,species\n1,a,x\n2,y\n", "rows.csv, line 3: the header has 3 columns, this row has 2"),
-        (b"mass,island,species\n1,\xff,x\n2,b,y\n", "is not UTF-8. Received: byte 0xff at offset 22"),
+        ("mass,island,species\n1,ééé,x\n".encode() + b"2,\xff,y\n", "is not UTF-8. Received: byte 0xff at offset 33"),
         (b"mass,mass,species\n1,2,x\n", "several columns of one name"),
         (b"mass,score,species\n1,2,x\n2,3,y\n", "Column 'score' has the name of something that the model returns"),
         (b"mass,island,species\n1,a,x\n2,b,x\n", "has one value, so there is nothing to learn"),

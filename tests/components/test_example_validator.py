@@ -3,8 +3,10 @@
 import pandas as pd
 import pytest
 import tensorflow_data_validation as tfdv
+from tensorflow_metadata.proto.v0 import anomalies_pb2
 
 from kubetfx.components import example_validator
+from kubetfx.components.statistics_gen import ODD_CELLS
 
 
 def table(**changes):
@@ -35,3 +37,18 @@ def test_anomalies_are_those_of_tfdv(monkeypatch, changes):
     assert bool(expected.anomaly_info) == bool(changes)
     assert expected.HasField("dataset_anomaly_info")
     assert found == expected
+
+
+def test_cells_that_are_no_numbers_are_an_anomaly_with_value_row_and_count():
+    statistics = tfdv.generate_statistics_from_dataframe(table())
+    schema = tfdv.infer_schema(statistics)
+    said = "1 of 10,000 cells are not numbers, the first '12o5' in row 6,001"
+    (feature,) = [f for f in statistics.datasets[0].features if f.path.step[0] == "number_1"]
+    feature.custom_stats.add(name=ODD_CELLS, str=said)
+
+    found = example_validator.validate(statistics, schema).anomaly_info
+
+    assert list(found) == ["number_1"]
+    assert found["number_1"].severity == anomalies_pb2.AnomalyInfo.ERROR
+    assert found["number_1"].reason[0].description.startswith(f"{said}. They are read as missing.")
+    assert "data.types: {number_1: text}" in found["number_1"].reason[0].description

@@ -93,3 +93,45 @@ def test_newest_span_is_read_and_a_newer_one_is_noticed(new_penguins: Project) -
     data = metrics_of(newer)["data"]
     assert (data["span"], data["rows"]) == (2, 199)
     assert "island" in data["drifted"]  # the first 199 penguins are from other islands than all
+
+
+def test_an_ugly_table_is_understood_and_an_odd_cell_stops_at_the_gate(tmp_path: Path) -> None:
+    """Semicolons, decimal commas, cp1252, currency, codes with zeros; and one cell that is no number."""
+    rows = [
+        f"{i % 90 + 1}.{i % 900 + 100},{i % 10}5 €;{'0' if i % 3 else ''}{i % 7 + 1}01;{'Köln' if i % 2 else 'Zürich'};"
+        f"{'ja' if i % 90 > 40 else 'nein'}"
+        for i in range(1200)
+    ]
+    table = tmp_path / "umsätze.csv"
+    table.write_bytes("\n".join(["umsatz;plz;ort;bleibt", *rows, ""]).encode("cp1252"))
+    made = kubetfx("init", table.name, "--label", "bleibt", cwd=tmp_path)
+    assert made.exit_code == 0, made.stderr
+    text = (tmp_path / "pipeline.yaml").read_text(encoding="utf-8")
+    assert "umsätze.csv is separated by semicolons, with decimal commas, in cp1252." in text
+    assert "#   umsatz: numeric, decimal numbers" in text
+    assert "#   plz: vocabulary" in text
+
+    done = kubetfx("run", "pipeline.yaml", "--set", "training.epochs=2", "--format", "json", cwd=tmp_path)
+    assert done.exit_code == 0, done.stdout
+    assert "is read as 1100.05" in report_of(done).read_text(encoding="utf-8")
+    question = tmp_path / "neu.csv"
+    question.write_text('umsatz,plz,ort\n"1,250.50 €",0101,Köln\n-,201,Zürich\n', encoding="utf-8")
+    asked = kubetfx("predict", "pipeline.yaml", "--rows", question.name, "--format", "json", cwd=tmp_path)
+    assert asked.exit_code == 0, asked.stderr
+    assert len(asked.document["predictions"]) == 2
+    question.write_text("umsatz,plz,ort\n5.5,0101,Köln\nviel,201,Zürich\n", encoding="utf-8")
+    asked = kubetfx("predict", "pipeline.yaml", "--rows", question.name, "--format", "json", cwd=tmp_path)
+    assert "row 2" in asked.stdout
+    assert "Column 'umsatz' holds numbers. Received: 'viel'" in asked.stdout
+
+    rows[700] = "1.000,5o €;101;Köln;ja"
+    table.write_bytes("\n".join(["umsatz;plz;ort;bleibt", *rows, ""]).encode("cp1252"))
+    stopped = kubetfx("run", "pipeline.yaml", "--set", "training.epochs=2", "--format", "json", cwd=tmp_path)
+    assert stopped.exit_code == 3, stopped.stdout
+    assert "1 of 1,200 cells are not numbers, the first '1.000,5o €' in row 701" in stopped.stdout
+    passed = kubetfx(
+        *("run", "pipeline.yaml", "--set", "training.epochs=2", "--set", "validation.features={umsatz: warn}"),
+        *("--format", "json"),
+        cwd=tmp_path,
+    )
+    assert passed.exit_code == 0, passed.stdout

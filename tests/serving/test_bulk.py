@@ -23,6 +23,7 @@ from kubetfx.serving import bulk, bulk_output, bulk_workers, row_source
 from kubetfx.serving.bulk import BulkJob
 from kubetfx.serving.saved_model import SavedModel
 from kubetfx.tables.blocks import Cut
+from kubetfx.tables.csv_options import CsvOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 ONE_THREAD = ("--direct_running_mode=in_memory",)
@@ -99,7 +100,7 @@ def job(tmp_path, kinds) -> Job:
             "model_digest": "digest",
             "input": str(source),
             "output": tmp_path / "out" / "predictions.parquet",
-            "missing_values": ("", "NA"),
+            "csv": CsvOptions(encoding="utf-8", missing_values=("", "NA")),
         }
         return BulkJob(**{**values, **changes})
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from kubetfx.errors import DataError
 from kubetfx.tables import blocks
 from kubetfx.tables.blocks import Cut
-from kubetfx.tables.csv_dialect import Dialect
+from kubetfx.tables.csv_options import UNKNOWN_CSV, CsvOptions
 from kubetfx.tables.files import Format
 
 CELLS = st.one_of(
@@ -24,10 +24,10 @@ CELLS = st.one_of(
 def read_all(path: Path, columns: list[str], *, cut: Cut | None = None) -> list[tuple]:
     """Every row, block by block: the block's number, the row's within it, and its cells."""
     rows = []
-    dialect = Dialect.of(str(path), missing_values=())
-    for segment in blocks.segments(str(path), format_of(path), dialect, first_block=0, cut=cut or Cut()):
+    options = CsvOptions(missing_values=())
+    for segment in blocks.segments(str(path), format_of(path), options, first_block=0, cut=cut or Cut()):
         wanted = [block.number for block in segment.blocks]
-        for block, found in blocks.read_blocks(segment, wanted, dialect, columns=columns, numbers=[]):
+        for block, found in blocks.read_blocks(segment, wanted, columns=columns, numbers=[]):
             assert len(found.index) + len(found.bad) == block.num_rows
             for index, row in zip(found.index, found.table.to_pylist(), strict=True):
                 rows.append((block.number, int(index), *row.values()))
@@ -94,7 +94,7 @@ def test_header_may_be_long(tmp_path):
     path = tmp_path / "rows.csv"
     path.write_text(",".join(names) + "\n" + ",".join("1" for _ in names) + "\n")
 
-    assert list(blocks.column_types(str(path), "csv", Dialect())) == names
+    assert list(blocks.column_types(str(path), "csv", UNKNOWN_CSV)) == names
     assert [row[2] for row in read_all(path, [names[-1]])] == ["1"]
 
 
@@ -112,9 +112,9 @@ def test_blocks_of_a_parquet_file_hold_every_row_once(tmp_path, row_group_size):
 def test_only_the_wanted_blocks_are_read(tmp_path):
     path = tmp_path / "rows.parquet"
     pq.write_table(pa.table({"x": range(60)}), path)
-    (segment,) = blocks.segments(str(path), "parquet", Dialect(), first_block=5, cut=Cut(block_rows=20))
+    (segment,) = blocks.segments(str(path), "parquet", UNKNOWN_CSV, first_block=5, cut=Cut(block_rows=20))
 
-    found = list(blocks.read_blocks(segment, [6], Dialect(), columns=["x"], numbers=[]))
+    found = list(blocks.read_blocks(segment, [6], columns=["x"], numbers=[]))
 
     assert [(block.number, rows.table["x"].to_pylist()) for block, rows in found] == [(6, list(range(20, 40)))]
 
@@ -122,11 +122,11 @@ def test_only_the_wanted_blocks_are_read(tmp_path):
 def test_file_that_changed_since_it_was_cut_is_an_error(tmp_path):
     path = tmp_path / "rows.csv"
     path.write_text("x\n1\n2\n")
-    (segment,) = blocks.segments(str(path), "csv", Dialect(), first_block=0, cut=Cut())
+    (segment,) = blocks.segments(str(path), "csv", UNKNOWN_CSV, first_block=0, cut=Cut())
     path.write_text("x\n1\n")
 
     with pytest.raises(DataError, match="changed since its rows were counted"):
-        list(blocks.read_blocks(segment, [0], Dialect(), columns=["x"], numbers=[]))
+        list(blocks.read_blocks(segment, [0], columns=["x"], numbers=[]))
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_unreadable_file_is_named(tmp_path, name, content, message):
     path.write_bytes(content)
 
     with pytest.raises(DataError, match=message):
-        blocks.column_types(str(path), format_of(path), Dialect())
+        blocks.column_types(str(path), format_of(path), UNKNOWN_CSV)
 
 
 def test_packed_file_that_was_cut_short_is_an_error(tmp_path):
@@ -153,4 +153,4 @@ def test_packed_file_that_was_cut_short_is_an_error(tmp_path):
     path.write_bytes(gzip.compress(b"x\n" + b"1\n" * 100_000)[:-200])
 
     with pytest.raises(DataError, match="Is it whole"):
-        list(blocks.segments(str(path), "csv", Dialect(), first_block=0, cut=Cut()))
+        list(blocks.segments(str(path), "csv", UNKNOWN_CSV, first_block=0, cut=Cut()))

@@ -1,0 +1,171 @@
+"""Counts of one column over the blocks of a table: its extremes, its distinct values, and how many are missing."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from kubetfx.components.data.table_profile import Column
+from kubetfx.models.columns.column_profile import CellType
+
+ARROW_TYPES: Mapping[CellType, pa.DataType] = {
+    "int64": pa.int64(),
+    "float": pa.float64(),
+    "string": pa.string(),
+}
+
+MAX_DISTINCT = 10_000
+"""Distinct values of a column are counted up to this number."""
+MAX_UNIQUE = 1_000_000
+"""As long as no value was seen twice, values are remembered up to this number, to tell an identifier."""
+
+
+def to_type(array: pa.Array, target: pa.DataType) -> pa.Array:
+    """Convert a column's block.
+
+    Args:
+        array: the cells.
+        target: one of ARROW_TYPES.
+
+    Returns:
+        The cells in that type, in which NaN is null.
+
+    Raises:
+        pa.ArrowInvalid: a value does not fit.
+    """
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    if array.type != target:
+        array = array.cast(target, safe=not (pa.types.is_uint64(array.type) and pa.types.is_float64(target)))
+    if not pa.types.is_float64(target) or not pc.any(pc.is_nan(array)).as_py():
+        return array
+    return pc.if_else(pc.is_nan(array), pa.scalar(None, target), array)
+
+
+class ColumnScan:
+    """Counts of one column over its blocks."""
+
+    def __init__(self, name: str, column_type: CellType) -> None:
+        """For a column.
+
+        Args:
+            name: of it.
+            column_type: of its cells.
+        """
+        self._column = Column(name, column_type)
+        self._distinct: pa.Array | None = pa.array([], ARROW_TYPES[column_type])
+        """None: there are too many."""
+        self._pending: list[pa.Array] = []
+        """Blocks to be merged into the distinct values, many at once: each time looks at all distinct values again."""
+        self._num_pending = 0
+        self._sum = 0.0
+
+    def as_float(self) -> "ColumnScan":
+        """The counts of whole numbers, for a column in which decimal ones have come up."""
+        if self._column.type == "float":
+            return self
+        self._merge()
+        wider = ColumnScan(self._column.name, "float")
+        wider._column = replace(self._column, type="float", values_repeat=False)
+        distinct = self._distinct
+        if distinct is not None and len(distinct) > MAX_DISTINCT:
+            distinct = None
+        wider._distinct = None if distinct is None else distinct.cast(pa.float64(), safe=False)
+        return wider
+
+    def add(self, array: pa.Array) -> None:
+        """Count a block.
+
+        Args:
+            array: the cells.
+
+        Raises:
+            pa.ArrowInvalid: a value is not of the column's type.
+        """
+        column = self._column
+        array = to_type(array, ARROW_TYPES[column.type])
+        num_values = len(array) - array.null_count
+        minimum, maximum = column.minimum, column.maximum
+        if column.type == "int64" and num_values:
+            self._sum += pc.sum(array.cast(pa.float64(), safe=False)).as_py()
+        if column.type != "string" and num_values:
+            extremes = pc.min_max(array).as_py()
+            minimum, maximum = least(minimum, extremes["min"]), greatest(maximum, extremes["max"])
+        self._column = replace(column, num_values=column.num_values + num_values, minimum=minimum, maximum=maximum)
+        if self._distinct is not None:
+            self._pending.append(array)
+            self._num_pending += num_values
+            if self._num_pending > max(len(self._distinct), MAX_DISTINCT):
+                self._merge()
+        elif column.type != "float" and not column.values_repeat:
+            self._note_repeats(len(array.unique().drop_null()), num_values)
+
+    def _merge(self) -> None:
+        if self._distinct is None:
+            return
+        merged = pa.chunked_array([self._distinct, *self._pending]).unique().drop_null()
+        self._note_repeats(len(merged), len(self._distinct) + self._num_pending)
+        is_unique = self._column.type != "float" and not self._column.values_repeat
+        self._distinct = merged if len(merged) <= (MAX_UNIQUE if is_unique else MAX_DISTINCT) else None
+        self._pending, self._num_pending = [], 0
+
+    def _note_repeats(self, num_distinct: int, num_values: int) -> None:
+        if self._column.type != "float" and num_distinct < num_values:
+            self._column = replace(self._column, values_repeat=True)
+
+    def column(self) -> Column:
+        """What was counted."""
+        self._merge()
+        if self._column.type == "int64" and self._column.num_values:
+            self._column = replace(self._column, mean=self._sum / self._column.num_values)
+        if self._column.type == "float":
+            num_decimals = None if self._distinct is None else len(self._distinct)
+            return replace(self._column, num_distinct=None, num_decimals=num_decimals)
+        if self._distinct is None:
+            return replace(self._column, num_distinct=None)
+        if len(self._distinct) > MAX_DISTINCT:
+            return replace(self._column, num_distinct=None)
+        return with_values(self._column, tuple(sorted(self._distinct.to_pylist())))
+
+
+def with_values(column: Column, values: tuple[int | str, ...]) -> Column:
+    """Add the distinct values of a column, unless they are too many.
+
+    Args:
+        column: what else is known.
+        values: sorted.
+
+    Returns:
+        The column.
+    """
+    if len(values) > MAX_DISTINCT:
+        return replace(column, num_distinct=None, values=())
+    repeat = column.values_repeat or len(values) < column.num_values
+    return replace(column, num_distinct=len(values), values=values, values_repeat=repeat)
+
+
+def least(a: float | None, b: float | None) -> float | None:
+    """Find the lesser of two numbers, each of which may be unknown.
+
+    Args:
+        a: one.
+        b: the other.
+
+    Returns:
+        It; None if both are unknown.
+    """
+    return min((x for x in (a, b) if x is not None), default=None)
+
+
+def greatest(a: float | None, b: float | None) -> float | None:
+    """Find the greater of two numbers, each of which may be unknown.
+
+    Args:
+        a: one.
+        b: the other.
+
+    Returns:
+        It; None if both are unknown.
+    """
+    return max((x for x in (a, b) if x is not None), default=None)

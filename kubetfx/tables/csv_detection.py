@@ -1,0 +1,207 @@
+"""How a CSV file is written, found by looking at its beginning, as far as nobody says it."""
+
+import codecs
+import csv
+import io
+import itertools
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from kubetfx.tables.csv_dialect import BYTE_ORDER_MARK, Dialect, open_bytes
+from kubetfx.tables.csv_options import UNKNOWN_CSV, CsvOptions
+from kubetfx.tables.spelled_numbers import understand
+
+LOOKED_BYTES = 16 * 2**20
+"""Of a file, from its beginning: the encoding is told from them."""
+ROWS_BYTES = 2**20
+"""Of them, those whose rows are looked at."""
+LOOKED_ROWS = 500
+DELIMITERS = (",", ";", "\t", "|")
+"""In the order in which they are preferred where the rows cannot tell."""
+MIN_AGREEMENT = 0.9
+"""Share of the rows that must have as many cells as the first one, where a delimiter is the right one."""
+
+_BYTE_ORDER_MARKS = (
+    (BYTE_ORDER_MARK, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16's, with which it begins
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)
+"""The first line of a file by which Excel is told the delimiter."""
+_NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
+
+
+def detect(path: str, options: CsvOptions = UNKNOWN_CSV) -> Dialect:
+    """Find out how a file is written.
+
+    Args:
+        path: the file.
+        options: what is known. The rest is found by looking at the beginning of the file.
+
+    Returns:
+        The dialect.
+
+    Raises:
+        OSError: it cannot be opened.
+        StorageError: the bucket cannot be read.
+        DataError: it is not of the encoding that is said.
+    """
+    with open_bytes(path) as file:
+        head = file.read(LOOKED_BYTES)
+    dialect = Dialect(
+        encoding=_stated_encoding(options.encoding, head) if options.encoding else _encoding(head),
+        skip_rows=options.skip_rows or 0,
+        comment=options.comment or "",
+        missing_values=options.missing_values,
+    )
+    text = _decoded(head[:ROWS_BYTES], dialect.encoding)
+    separator = None if options.skip_rows is not None else _SEPARATOR_LINE.match(text)
+    if separator:
+        dialect = replace(dialect, skip_rows=1)
+    sample = _Sample(_rows_text(text, dialect), is_whole=len(head) < ROWS_BYTES)
+    delimiters = (options.delimiter,) if options.delimiter else (separator[1],) if separator else DELIMITERS
+    quotes = (options.quote,) if options.quote is not None else ('"', "'")
+    if not options.delimiter and path.lower().endswith((".tsv", ".tsv.gz")):
+        delimiters = ("\t",)
+    dialect = sample.best([replace(dialect, delimiter=d, quote=q) for q in quotes for d in delimiters])
+    rows = sample.rows(dialect)
+    decimal = options.decimal or _decimal(rows, dialect)
+    header = _has_header(rows, dialect.missing_values) if options.header is None else options.header
+    return replace(dialect, decimal=decimal, header=header)
+
+
+def _stated_encoding(encoding: str, head: bytes) -> str:
+    name = codecs.lookup(encoding).name
+    if name in ("utf-16", "utf-32") and not any(head.startswith(mark) for mark, _ in _BYTE_ORDER_MARKS):
+        return f"{name}-le"
+    return "utf-8" if name == "utf-8-sig" else name
+
+
+def _encoding(head: bytes) -> str:
+    """UTF-8 unless the bytes say otherwise: then UTF-16, or what Windows and Unix wrote in the West before UTF-8."""
+    for mark, encoding in _BYTE_ORDER_MARKS:
+        if head.startswith(mark):
+            return encoding
+    if zeros := head.count(0):  # every other byte of most texts in UTF-16
+        even = head[::2].count(0)
+        if zeros > len(head) / 4:
+            return "utf-16-be" if even > zeros / 2 else "utf-16-le"
+    decoded = codecs.getincrementaldecoder("utf-8")("replace").decode(head)
+    num_wrong = decoded.count("\ufffd")
+    if num_wrong == 0 or 2 * num_wrong < len(decoded) - len(decoded.encode("ascii", "ignore")):
+        return "utf-8"  # a few damaged characters do not make it another encoding: the reader says where they are
+    try:
+        head.decode("cp1252")
+    except UnicodeDecodeError:
+        return "iso8859-1"
+    return "cp1252"
+
+
+def _decoded(head: bytes, encoding: str) -> str:
+    """The text that bytes begin with. What is wrong with them is found when they are read."""
+    return codecs.getincrementaldecoder(encoding)("replace").decode(head).removeprefix("\ufeff")
+
+
+def _rows_text(text: str, dialect: Dialect) -> list[str]:
+    lines = list(io.StringIO(text, newline=""))[dialect.skip_rows :]
+    return [line for line in lines if not (dialect.comment and line.startswith(dialect.comment))]
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """The first lines of a file."""
+
+    lines: list[str]
+    is_whole: bool
+    """Whether the file has no more."""
+
+    def rows(self, dialect: Dialect) -> list[list[str]]:
+        """The cells of the first rows, blank ones left alone."""
+        rows: list[list[str]] = []
+        try:
+            for row in dialect.rows(iter(self.lines)):
+                if row:
+                    rows.append(row)
+                if len(rows) > LOOKED_ROWS:
+                    break
+        except csv.Error:
+            pass
+        else:
+            if len(rows) <= LOOKED_ROWS and not self.is_whole and len(rows) > 1:
+                rows.pop()  # it may go on
+        return rows
+
+    def best(self, dialects: Sequence[Dialect]) -> Dialect:
+        """The dialect in which the rows have the same number of cells, as many as possible; the first if none has."""
+        scores = [self._num_columns(dialect) for dialect in dialects]
+        return dialects[scores.index(max(scores))] if max(scores) > 1 else dialects[0]
+
+    def _num_columns(self, dialect: Dialect) -> float:
+        """Cells of the first row, where most rows have as many; 0 if they don't, or if there are fewer quotes."""
+        rows = self.rows(dialect)
+        if not rows:
+            return 0
+        num_columns = len(rows[0])
+        agreement = sum(len(row) == num_columns for row in rows) / len(rows)
+        if agreement < MIN_AGREEMENT:
+            return 0
+        if dialect.quote == "'" and not self._is_quoted(dialect):
+            return 0
+        return num_columns * agreement
+
+    def _is_quoted(self, dialect: Dialect) -> bool:
+        """Whether single quotes are around cells, rather than within text."""
+        edge = re.escape(dialect.delimiter)
+        pattern = re.compile(rf"(^|{edge})'[^']*'(?={edge}|\r?\n|$)")
+        quoted = sum(len(pattern.findall(line)) for line in self.lines[:LOOKED_ROWS])
+        return 2 * quoted == sum(line.count("'") for line in self.lines[:LOOKED_ROWS]) > 0
+
+
+def _decimal(rows: Sequence[Sequence[str]], dialect: Dialect) -> str:
+    """The mark with which more cells are numbers."""
+    texts = pa.array([cell for row in rows for cell in row if "," in cell or "." in cell], pa.string())
+    with_point, with_comma = (understand(texts, decimal=mark).texts.is_valid() for mark in ".,")
+    only_point = pc.and_(with_point, pc.invert(with_comma)).true_count
+    only_comma = pc.and_(with_comma, pc.invert(with_point)).true_count
+    if only_point or only_comma:
+        return "," if only_comma > only_point else "."
+    # Files with semicolons are of places whose decimal mark is the comma: `1,250` is one and a quarter there.
+    has_comma = pc.any(pc.and_(with_comma, pc.match_substring(texts, ","))).as_py()
+    return "," if dialect.delimiter == ";" and has_comma else "."
+
+
+def _has_header(rows: Sequence[Sequence[str]], missing_values: Sequence[str]) -> bool:
+    """Whether the first row names the columns, rather than being like the rows below.
+
+    It is a row like the others if it has numbers wherever they have, and text that occurs again below in the same
+    column. Years and other whole numbers in a row, as names of columns, are names.
+    """
+    first, *others = rows or [[]]
+    if not any(_NUMBER.fullmatch(cell.strip()) for cell in first) or not others:
+        return True
+    columns = list(zip(first, *(row for row in others if len(row) == len(first)), strict=True))
+    repeats = False
+    for cell, *below in columns:
+        values = [value for value in below if value not in missing_values]
+        are_numbers = bool(values) and all(_NUMBER.fullmatch(value.strip()) for value in values)
+        if are_numbers and cell not in missing_values and not _NUMBER.fullmatch(cell.strip()):
+            return True
+        repeats |= bool(values) and not are_numbers and cell in values
+    if repeats:
+        return False
+    return _are_labels([cell.strip() for cell in first if cell.strip()])
+
+
+def _are_labels(cells: Sequence[str]) -> bool:
+    """Whether numbers name columns: they are years, or one after the other."""
+    numbers = [int(cell) for cell in cells if _NUMBER.fullmatch(cell) and cell.isdigit()]
+    if len(numbers) < sum(map(bool, map(_NUMBER.fullmatch, cells))):
+        return False
+    are_years = len(set(numbers)) == len(numbers) and all(1900 <= number <= 2100 for number in numbers)
+    return are_years or (len(numbers) > 1 and all(b - a == 1 for a, b in itertools.pairwise(numbers)))

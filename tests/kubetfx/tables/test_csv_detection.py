@@ -1,0 +1,147 @@
+"""How a CSV file is written is found by looking, and what the user says counts."""
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kubetfx.errors import DataError
+from kubetfx.tables import csv_file
+from kubetfx.tables.csv_detection import LOOKED_BYTES, detect
+from kubetfx.tables.csv_dialect import Dialect
+from kubetfx.tables.csv_options import CsvOptions
+
+TEXT = "name,height,note\nanna,1.75,tall\nbert,1.5,short\n"
+
+
+def written(path: Path, text: str, encoding: str = "utf-8") -> str:
+    path.write_bytes(text.encode(encoding))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (TEXT, {}),
+        (TEXT.replace(",", ";"), {"delimiter": ";"}),
+        (TEXT.replace(",", "\t"), {"delimiter": "\t"}),
+        (TEXT.replace(",", "|"), {"delimiter": "|"}),
+        (TEXT.replace(",", ";").replace(".", ","), {"delimiter": ";", "decimal": ","}),
+        ('a,b\n"1,5",x\n"2,25",y\n', {"decimal": ","}),
+        ("a;b\n1,250;x\n2,500;y\n", {"delimiter": ";", "decimal": ","}),  # thousands have points where ; separates
+        ('a,b\n"1,250",x\n"2,500",y\n', {}),
+        ('a\tb\n"1,250"\tx\n1.5\ty\n', {"delimiter": "\t"}),
+        ("a,b\n'x, y',1\n'z',2\n", {"quote": "'"}),
+        ("a,b\nit's,1\nthat's,2\n", {}),
+        ('a;b\n"x;y, z";1\n"u";2\n', {"delimiter": ";"}),
+        ("sep=;\na;b\n1;2\n", {"delimiter": ";", "skip_rows": 1}),
+        ("5.1,3.5,setosa\n4.9,3.0,setosa\n6.2,2.9,virginica\n", {"header": False}),
+        ("1.5,2.5\n3.5,4.5\n", {"header": False}),
+        ("2019,2020,2021\n1,2,3\n4,5,6\n", {}),  # years name columns
+        ("name,2020\nx,1\ny,2\n", {}),
+        ("only\n1\n2\n", {}),
+        ("a,b,c\n1,2,3\n4,5,6\n7,8\n" * 1 + "1,2,3\n" * 30, {}),
+    ],
+)  # fmt: skip
+def test_dialect_is_found(tmp_path: Path, text: str, expected: dict[str, Any]) -> None:
+    assert detect(written(tmp_path / "a.csv", text)) == Dialect(**expected)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "found"),
+    [
+        ("utf-8", "utf-8"),
+        ("utf-8-sig", "utf-8"),
+        ("utf-16", "utf-16"),
+        ("utf-16-le", "utf-16-le"),
+        ("utf-16-be", "utf-16-be"),
+        ("utf-32", "utf-32"),
+        ("latin-1", "cp1252"),
+        ("cp1252", "cp1252"),
+    ],
+)
+def test_encoding_is_found_and_the_header_and_rows_are_read_in_it(tmp_path: Path, encoding: str, found: str) -> None:
+    path = written(tmp_path / "a.csv", "größe,stadt\n1,Köln\n2,Zürich\n", encoding)
+    dialect = detect(path)
+    assert dialect.encoding == found
+    assert csv_file.header(path, dialect)[0] == ("größe", "stadt")
+    (batch,) = csv_file.stream(path, dialect, {}, columns=["größe", "stadt"], block_bytes=2**20)
+    assert batch.to_pylist() == [{"größe": 1, "stadt": "Köln"}, {"größe": 2, "stadt": "Zürich"}]
+
+
+def test_bytes_that_cp1252_lacks_are_latin_1(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"a,b\nx\x81\xe9,1\n")
+    assert detect(str(tmp_path / "a.csv")).encoding == "iso8859-1"
+
+
+def test_a_damaged_character_does_not_make_a_file_another_encoding(tmp_path: Path) -> None:
+    """Read as cp1252, every good character would become two wrong ones without a word."""
+    path = tmp_path / "a.csv"
+    path.write_bytes("a,b\nKöln,1\nZürich,2\nGöttingen,3\n".encode() + b"D\xfcren,4\n")
+    assert detect(str(path)).encoding == "utf-8"
+
+
+def test_a_character_at_the_end_of_what_is_looked_at_is_not_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    start = b"a,b\n"
+    path.write_bytes(start + b"x" * (LOOKED_BYTES - len(start) - 1) + "é,1\n".encode())
+    assert detect(str(path)).encoding == "utf-8"
+
+
+def test_what_the_user_says_counts(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv", "# made by a machine\n\n#x\n1;2,5\n# end\n3;4,5\n")
+    dialect = detect(path, CsvOptions(comment="#", header=False, decimal=",", delimiter=";"))
+    assert dialect == Dialect(comment="#", header=False, decimal=",", delimiter=";")
+    (batch,) = csv_file.stream(path, dialect, {}, columns=["column_1", "column_2"], block_bytes=2**20)
+    assert batch.to_pylist() == [{"column_1": 1, "column_2": 2.5}, {"column_1": 3, "column_2": 4.5}]
+
+
+def test_lines_before_the_header_are_skipped_and_errors_name_the_line_of_the_file(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv", "Report\nof today\na,b\n1,2\n3\n")
+    dialect = detect(path, CsvOptions(skip_rows=2))
+    assert csv_file.header(path, dialect)[0] == ("a", "b")
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - Arrow's
+        list(csv_file.stream(path, dialect, {}, columns=["a"], block_bytes=2**20))
+    error = csv_file.explain(path, dialect, caught.value, block_bytes=2**20)
+    assert "line 5: the header has 2 columns, this row has 1. Received: 3." in str(error)
+
+
+def test_utf_16_needs_no_mark_where_it_is_said(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv", "日本,y\n東京,1\n", "utf-16-le")
+    assert csv_file.header(path, detect(path, CsvOptions(encoding="utf-16")))[0] == ("日本", "y")
+
+
+def test_a_line_within_quotes_is_no_comment(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv", '#c\na,b\n"x\n# y",1\n# c\n"z",2\n')
+    dialect = detect(path, CsvOptions(comment="#"))
+    (batch,) = csv_file.stream(path, dialect, {}, columns=["a", "b"], block_bytes=2**20)
+    assert batch.to_pylist() == [{"a": "x\n# y", "b": 1}, {"a": "z", "b": 2}]
+
+
+def test_packed_files_are_looked_into(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv.gz"
+    path.write_bytes(gzip.compress("größe;b\n1,5;2\n".encode("cp1252")))
+    assert detect(str(path)) == Dialect(";", ",", "cp1252")
+
+
+def test_a_file_that_is_not_of_the_encoding_that_is_said_is_refused_with_a_remedy_that_works(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv", "a,b\nKöln,1\n", "cp1252")
+    dialect = detect(path, CsvOptions(encoding="ascii"))
+    with pytest.raises(DataError, match=r"a\.csv is not ASCII\. .*data\.csv: \{encoding: utf-8\}"):
+        csv_file.header(path, dialect)
+    assert csv_file.header(path, detect(path, CsvOptions(encoding="cp1252")))[0] == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("dialect", "said"),
+    [
+        (Dialect(), ""),
+        (Dialect(";", ",", "cp1252"), "separated by semicolons, with decimal commas, in cp1252"),
+        (Dialect(quote="'", header=False), "quoted by ', without a header"),
+        (Dialect(quote="", skip_rows=2), "without quotes, from line 3 on"),
+        (Dialect(comment="#"), "without the lines that begin with #"),
+    ],
+)  # fmt: skip
+def test_dialect_in_words(dialect: Dialect, said: str) -> None:
+    assert dialect.describe() == said
