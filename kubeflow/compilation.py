@@ -43,9 +43,8 @@ def compile(
         {'data_path': '/data/penguins', 'push_directory': '/models/penguins', 'epochs': 50}
     """
     config = as_config(config)
-    # TensorFlow and the kfp SDK talk when they are imported. No node runs here, so nothing of Beam's is asked for.
+    # TensorFlow and the kfp SDK print when they are imported. No node runs here, so Beam is not needed.
     with logged_to(Path(os.devnull)), imports_without_beam():
         from kubetfx.kubeflow.package import compile_to_file
 
-        compiled = compile_to_file(config, Path(path), kubernetes_manifest=kubernetes_manifest, pipeline=pipeline)
-    return compiled.parameters
+        return compile_to_file(config, Path(path), kubernetes_manifest=kubernetes_manifest, pipeline=pipeline)

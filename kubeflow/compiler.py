@@ -1,7 +1,7 @@
-"""A TFX pipeline, any TFX pipeline, as a package of Kubeflow Pipelines v2: one container task a node.
+"""Compiles any TFX pipeline to a package of Kubeflow Pipelines v2: one container task per node.
 
-The package is written by the kfp SDK. Which tasks there are is kubeflow/task_plan.py's, what each container does stands
-in its argument (kubeflow/task_spec.py), and what its pod is like comes from the config (kubeflow/platform.py).
+The kfp SDK writes the package. kubeflow/task_plan.py decides which tasks there are, a container's argument says what it
+does (kubeflow/task_spec.py), and the config what its pod is like (kubeflow/platform.py).
 """
 
 import inspect
@@ -33,12 +33,12 @@ def compile_pipeline(pipeline: Pipeline, config: KubeflowConfig, extras: Extras 
     """Compile a TFX pipeline.
 
     Args:
-        pipeline: any TFX pipeline whose components' modules the image holds.
-        config: image, and what each component's pod is like; components that `resources` and `fuse` name must be there.
-        extras: run parameters, exit handler, embedded modules.
+        pipeline: any TFX pipeline whose components' modules are in the image.
+        config: the image, and each component's pod. The components that `resources` and `fuse` name must be there.
+        extras: run parameters, exit handler and embedded modules.
 
     Returns:
-        The pipeline as the kfp SDK has it, for write_package.
+        The kfp SDK's pipeline, for `write_package`.
 
     Raises:
         CompileError: a node cannot be expressed; names it and says what to do.
@@ -52,8 +52,8 @@ def write_package(graph: GraphComponent, path: Path, *, kubernetes_manifest: boo
     Args:
         graph: what compile_pipeline returned.
         path: file to write, ending in .yaml.
-        kubernetes_manifest: write it as the Kubernetes resources Pipeline and PipelineVersion, for GitOps. A version
-            cannot be changed, so its name ends in the package's digest, as those that `kubetfx submit` uploads.
+        kubernetes_manifest: write the Kubernetes resources Pipeline and PipelineVersion, for GitOps. A version cannot
+            be changed, so its name ends in the package's digest, as the names that `kubetfx submit` gives.
     """
     if not kubernetes_manifest:
         Compiler().compile(graph, str(path))
@@ -69,7 +69,7 @@ def write_package(graph: GraphComponent, path: Path, *, kubernetes_manifest: boo
 
 
 class _Graph:
-    """A plan on its way to a pipeline of the kfp SDK."""
+    """Makes the kfp SDK's pipeline from a plan."""
 
     def __init__(self, name: str, plan: TaskPlan, config: KubeflowConfig) -> None:
         self._name = name
@@ -83,7 +83,7 @@ class _Graph:
         self._config = config
 
     def graph(self) -> GraphComponent:
-        """The pipeline of the kfp SDK."""
+        """Return the kfp SDK's pipeline."""
         parameters = sorted(self._plan.parameters.values(), key=lambda p: (p.default is not None, p.name))
         signature = inspect.Signature(
             [
@@ -114,8 +114,7 @@ class _Graph:
             return dsl.pipeline(name=self._slug, display_name=self._name)(build)
 
     def _emit(self, tasks: Sequence[PlannedTask], scope: tuple[CondContext, ...], arguments: Mapping[str, Any]) -> None:
-        """Start tasks under the conditions `scope`, and in groups those under further ones, each when what it needs is
-        there."""
+        """Start the tasks under the conditions `scope`, and as groups those under further ones, producers first."""
         units: dict[Any, list[PlannedTask]] = {}
         for task in tasks:
             inner = task.contexts[len(scope) :]
@@ -126,7 +125,7 @@ class _Graph:
                 names = ", ".join(task.title for unit in units.values() for task in unit)
                 raise CompileError(
                     f"{names}: wait for each other once nodes share a task or a condition. Fuse neighbours only, and "
-                    "let nothing outside a condition stand between its nodes."
+                    "let no node outside a condition come between nodes inside of it."
                 )
             unit = units.pop(ready)
             if not isinstance(ready, CondContext):
@@ -173,8 +172,7 @@ class _Graph:
             )
 
     def _is_cached(self, task: PlannedTask, setting: bool | None) -> bool:
-        """Drivers look at what the cache's key knows nothing of: those that were not split off keep the task out of
-        it."""
+        """A driver looks at things that are not in the cache's key, so a task with a driver in it is not cached."""
         if task.spec.role == "driver" or task is self._plan.exit_task:
             return False
         if setting is not None:

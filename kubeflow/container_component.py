@@ -13,11 +13,11 @@ from kubetfx.kubeflow import visualizations
 from kubetfx.kubeflow.task_plan import PlannedTask
 from kubetfx.kubeflow.task_spec import DRIVER_OUTPUT
 
-COMMAND = ("python", "-m", "kubetfx.kubeflow.entrypoint")
+_COMMAND = ("python", "-m", "kubetfx.kubeflow.entrypoint")
 
 MAX_ARGUMENT_BYTES = 120 * 1024
-"""Linux starts no process with an argument of 128 KiB. The driver of Kubeflow Pipelines gets the whole container as one
-argument in JSON, so this is the length of a task's description in JSON; the rest is for image, resources and
+"""Linux starts no process with an argument of 128 KiB (MAX_ARG_STRLEN). The driver of Kubeflow Pipelines gets the whole
+container as one argument in JSON: this is for the task's description in it, and 8 KiB are left for image, resources and
 environment."""
 
 PARAMETER_TYPES: Mapping[str, type] = {"int": int, "float": float, "str": str}
@@ -34,7 +34,18 @@ _ARTIFACTS: Mapping[str, type] = {
 
 
 def container_component(task: PlannedTask, image: str) -> Callable[..., Any]:
-    """The task as a container component of the kfp SDK, which reads its interface from a function's signature."""
+    """Make a container component of the kfp SDK, which reads a component's interface from a function's signature.
+
+    Args:
+        task: that the container runs.
+        image: of the container.
+
+    Returns:
+        The component: a function of the task's inputs that makes a task of the kfp SDK.
+
+    Raises:
+        CompileError: the task's description is too long for an argument.
+    """
     inputs: dict[str, Any] = {p.name: PARAMETER_TYPES[p.type] for p in task.parameters.values()}
     if task.driver:
         inputs[DRIVER_OUTPUT] = str
@@ -55,7 +66,7 @@ def container_component(task: PlannedTask, image: str) -> Callable[..., Any]:
     def build(*arguments: Any) -> dsl.ContainerSpec:
         return dsl.ContainerSpec(
             image=image,
-            command=list(COMMAND),
+            command=list(_COMMAND),
             args=["--task", argument, "--executor-input", dsl.PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER],
         )
 
@@ -71,11 +82,6 @@ def container_component(task: PlannedTask, image: str) -> Callable[..., Any]:
 
 
 def _checked_argument(task: PlannedTask) -> str:
-    """The argument that describes a task.
-
-    Raises:
-        CompileError: it is so long that no process can be started with it.
-    """
     argument = task.spec.to_argument()
     length = _length_in_json(argument)
     if length > MAX_ARGUMENT_BYTES:
@@ -94,12 +100,12 @@ def _checked_argument(task: PlannedTask) -> str:
 
 
 def _length_in_json(text: str) -> int:
-    """Bytes of a text in the JSON that Go writes, which escapes what has a meaning in HTML."""
+    """Bytes of a text in JSON as Go's encoding/json writes it, which escapes `<`, `>` and `&`."""
     return len(json.dumps(text, ensure_ascii=False).encode()) + 5 * sum(map(text.count, "<>&"))
 
 
 def _system_type(path: str) -> type:
-    """Type of Kubeflow Pipelines for a TFX artifact class: what TFX itself annotates it with."""
+    """Type of Kubeflow Pipelines for a TFX artifact class: the one that TFX annotates it with."""
     annotation = pkgutil.resolve_name(path).TYPE_ANNOTATION
     name = annotation.__name__ if annotation else "Artifact"
     return _ARTIFACTS.get(name, dsl.Artifact)

@@ -1,6 +1,6 @@
-"""Schedules as people write them, and as Kubeflow Pipelines reads them: with a field for seconds in front.
+"""Schedules as people write them, translated to those of Kubeflow Pipelines, which have a field for seconds in front.
 
-KFP reads five fields as seconds to months and runs at other times than meant, so they are never passed on as they are.
+KFP reads five fields as seconds to months, and would run at other times than meant, so five are never passed on.
 """
 
 import re
@@ -22,9 +22,14 @@ _ITEM = re.compile(r"(?P<first>\*|\?|\w+)(-(?P<last>\w+))?(/(?P<step>\d+))?")
 
 
 def to_kfp(cron: str) -> str:
-    """A schedule of five fields, six, or a name such as `@daily`, as KFP reads it: six fields, or the name.
+    """Translate a schedule for KFP, whose scheduled workflow controller parses it with robfig/cron.
 
-    Times are in the time zone of the cluster's scheduler, UTC unless its administrator chose another.
+    Args:
+        cron: five fields, six with seconds in front, or a name such as `@daily`; in the time zone of the cluster's
+            scheduler, UTC unless its administrator chose another.
+
+    Returns:
+        Six fields, or the name.
 
     Raises:
         UsageError: it is no schedule.

@@ -1,9 +1,9 @@
 """Runs a compiled package task by task, as the driver and the launcher of open-source Kubeflow Pipelines would.
 
-What those two do to a container's documents is done here too: types of inputs are blank, numbers come back as doubles,
-there is an output that nobody declared, and an object store's URI is a local path. Conditions, exit handlers and the
-cache work as they do there, and each task is recorded in ML Metadata (kubeflow/metadata_store.py). What a package says
-about pods is left out.
+It does to a container's documents what those two do: types of inputs are blank, numbers become doubles, there is an
+output that nobody declared, and the URI of an object store is a local path. Conditions, exit handlers and the cache
+work as they do there, and each task is recorded in ML Metadata (kubeflow/metadata_store.py). Settings of pods are
+ignored.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ import json
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -21,20 +21,21 @@ from typing import Any, Literal
 from kubetfx.errors import CompileError, UsageError
 from kubetfx.kubeflow.executor_io import local_path
 from kubetfx.kubeflow.lint_rules.containers import FORMER_ENTRYPOINT_RULE
+from kubetfx.kubeflow.lint_rules.task_graph import EXIT_STRATEGY
 from kubetfx.kubeflow.metadata_store import Output, RunMetadata, TaskStart
-from kubetfx.kubeflow.package_document import Package
+from kubetfx.kubeflow.package_document import Package, in_order
 
 BUCKET = "minio://mlpipeline/v2/artifacts"
-EXECUTOR_LOGS = "executor-logs"
+_EXECUTOR_LOGS = "executor-logs"
+"""Output that KFP's driver adds to each container (driver/container.go), with the launcher's log."""
 METADATA_STORE = "metadata.sqlite"
 """File of ML Metadata's store."""
 
 TaskState = Literal["done", "cached", "failed", "skipped"]
 RunCommand = Callable[[Sequence[str], Mapping[str, str], str, "TaskResult"], int]
-"""Runs a command with environment and image, for the task; returns its exit status."""
+"""Runs a command with its environment and image, for a task; returns the exit status."""
 
 _CONDITION = re.compile(r"inputs\.parameter_values\['([^']+)'\] == '([^']*)'")
-_STRATEGY_ALWAYS = "ALL_UPSTREAM_TASKS_COMPLETED"
 
 
 @dataclass
@@ -50,13 +51,18 @@ class TaskResult:
     """RuntimeArtifact by output."""
     parameters: dict[str, Any] = field(default_factory=dict)
     execution: int = 0
-    """Id in ML Metadata of the execution that wrote the outputs."""
+    """Id of the execution in ML Metadata that wrote the outputs."""
 
 
 class TaskFailedError(Exception):
     """A task ended with an exit status that is not 0."""
 
     def __init__(self, task: TaskResult) -> None:
+        """Make the error.
+
+        Args:
+            task: that failed.
+        """
         super().__init__(f"{task.title} ended with exit status {task.exit_code}")
         self.task = task
 
@@ -65,14 +71,14 @@ class Emulator:
     """One run of a package.
 
     Args:
-        package: what to run.
-        root: folder that stands for `/` in the launcher's paths; artifacts, the cache and ML Metadata's store, which
-            all runs share, are under it.
-        run_id: names the run's folder; those of later runs sort behind it.
+        package: to run.
+        root: folder in the place of `/` in the launcher's paths. It also holds the cache and ML Metadata's store, which
+            all runs share.
+        run_id: names the run's folder. Ids of later runs must sort behind it.
         run_command: runs a container's command.
         bucket: URI under which artifacts are.
-        begin: called before each task, with its title.
-        end: called after each task that was run or taken from the cache.
+        begin: is called before each task, with its title.
+        end: is called after each task that was run or taken from the cache.
     """
 
     def __init__(
@@ -96,6 +102,9 @@ class Emulator:
 
     def run(self, arguments: Mapping[str, Any]) -> None:
         """Run every task whose conditions hold.
+
+        Args:
+            arguments: values of run parameters by name, in the place of the package's defaults.
 
         Raises:
             TaskFailedError: a task failed; exit handlers have run.
@@ -132,10 +141,12 @@ class Emulator:
     ) -> None:
         results: dict[str, TaskResult] = {}
         failure: TaskFailedError | None = None
-        for name, task in _in_order(component["dag"]["tasks"]):
+        tasks = component["dag"]["tasks"]
+        for name in in_order(tasks):
+            task = tasks[name]
             needed = [results.get(other) for other in task.get("dependentTasks", ())]
             policy = task.get("triggerPolicy", {})
-            runs_always = policy.get("strategy") == _STRATEGY_ALWAYS
+            runs_always = policy.get("strategy") == EXIT_STRATEGY
             if not runs_always and (failure or any(n is None or n.state == "skipped" for n in needed)):
                 results[name] = TaskResult(name, name, "skipped")
                 continue
@@ -180,7 +191,7 @@ class Emulator:
         command = [_filled(part, document) for part in (*container.get("command", ()), *container.get("args", ()))]
         result.arguments = command
         environment = {variable["name"]: variable["value"] for variable in container.get("env", ())}
-        log = local_path(document["outputs"]["artifacts"][EXECUTOR_LOGS]["artifacts"][0]["uri"])
+        log = local_path(document["outputs"]["artifacts"][_EXECUTOR_LOGS]["artifacts"][0]["uri"])
         log.parent.mkdir(parents=True)
         for _ in range(1 + int(task.get("retryPolicy", {}).get("maxRetryCount", 0))):
             log.touch()
@@ -215,7 +226,7 @@ class Emulator:
         return result
 
     def _put_into_cache(self, entry: Path, result: TaskResult) -> None:
-        """Artifacts of numbers alone have no file."""
+        """Keep what a task wrote. Artifacts that only have metadata have no file."""
         uris = [artifact["uri"] for artifact in result.artifacts.values()]
         outcome = {
             "run": self._run_id,
@@ -229,7 +240,7 @@ class Emulator:
         entry.write_text(json.dumps(outcome), encoding="utf-8")
 
     def _take_from_cache(self, entry: Path, result: TaskResult) -> bool:
-        """What a task wrote before, if it is still there, and known to ML Metadata."""
+        """Take what a task wrote before, if it is still there and known to ML Metadata; return whether it was."""
         if not entry.is_file():
             return False
         outcome = json.loads(entry.read_text(encoding="utf-8"))
@@ -247,10 +258,10 @@ class Emulator:
         return self._root / "cache"
 
     def remove_old_runs(self, *, keep: int) -> None:
-        """Remove what the runs before the last few left, but for what those took from the cache.
+        """Remove what all but the last runs left, except for what these took from the cache.
 
         Args:
-            keep: number of runs.
+            keep: number of runs whose artifacts stay.
         """
         entries = {path: json.loads(path.read_text(encoding="utf-8")) for path in self._cache.glob("*.json")}
         places = (local_path(f"{self._bucket}/{self._package.name}"), self._root / "tmp" / self._package.name)
@@ -274,11 +285,11 @@ class Emulator:
     def _executor_input(
         self, name: str, component: Mapping[str, Any], parameters: Mapping[str, Any], artifacts: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """As the driver writes it."""
+        """The document that KFP's driver writes for a container (driver/container.go)."""
         folder = f"{self._package.name}/{self._run_id}/{name}/{uuid.uuid4()}"
         outputs = component.get("outputDefinitions", {})
         declared = {key: spec["artifactType"] for key, spec in outputs.get("artifacts", {}).items()}
-        declared[EXECUTOR_LOGS] = {"schemaTitle": "system.Artifact", "schemaVersion": "0.0.1"}
+        declared[_EXECUTOR_LOGS] = {"schemaTitle": "system.Artifact", "schemaVersion": "0.0.1"}
         local = self._root / "tmp" / folder
         return {
             "inputs": {
@@ -305,8 +316,10 @@ class Emulator:
         }
 
     def _collect(self, document: Mapping[str, Any], component: Mapping[str, Any], result: TaskResult) -> None:
-        """As the launcher reads the ExecutorOutput: fields that it does not know are an error, and of several artifacts
-        the first counts."""
+        """Read the ExecutorOutput as KFP's launcher does (component/launcher_v2.go).
+
+        A field that it does not know is an error, and of several artifacts the first counts.
+        """
         path = Path(document["outputs"]["outputFile"])
         output = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         if unknown := set(output) - {"artifacts", "parameterValues", "taskStatusMessage"}:
@@ -322,18 +335,18 @@ class Emulator:
             for key, entry in document["outputs"]["artifacts"].items()
         }
         stored = self._metadata.ended(result.execution, succeeded=True, outputs=outputs, parameters=result.parameters)
-        result.artifacts = {key: artifact for key, artifact in stored.items() if key != EXECUTOR_LOGS}
+        result.artifacts = {key: artifact for key, artifact in stored.items() if key != _EXECUTOR_LOGS}
 
     def _record_failure(self, document: Mapping[str, Any], result: TaskResult) -> None:
-        """Of a container that failed, its log alone is recorded."""
-        log = document["outputs"]["artifacts"][EXECUTOR_LOGS]
-        outputs = {EXECUTOR_LOGS: _output(log)} if local_path(log["artifacts"][0]["uri"]).is_file() else {}
+        """Record the log alone, as the launcher does for a container that failed."""
+        log = document["outputs"]["artifacts"][_EXECUTOR_LOGS]
+        outputs = {_EXECUTOR_LOGS: _output(log)} if local_path(log["artifacts"][0]["uri"]).is_file() else {}
         self._metadata.ended(result.execution, succeeded=False, outputs=outputs, parameters={})
 
 
 @dataclass(frozen=True)
 class _Scope:
-    """What the inputs of a task are looked up in."""
+    """Where the inputs of a task come from."""
 
     parameters: Mapping[str, Any]
     artifacts: Mapping[str, Any]
@@ -372,18 +385,8 @@ def _refuse_former_entrypoint(package: Package) -> None:
         )
 
 
-def _in_order(tasks: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Tasks after those that they depend on."""
-    done: set[str] = set()
-    waiting = dict(tasks)
-    while waiting:
-        name = next(n for n, task in waiting.items() if set(task.get("dependentTasks", ())) <= done)
-        done.add(name)
-        yield name, waiting.pop(name)
-
-
 def _holds(condition: str | None, inputs: Mapping[str, Any], task: str) -> bool:
-    """The comparisons that the kfp SDK writes for dsl.If, joined by &&."""
+    """Evaluate the comparisons that the kfp SDK writes for dsl.If, joined by &&."""
     if not condition:
         return True
     for part in condition.split(" && "):
@@ -396,7 +399,7 @@ def _holds(condition: str | None, inputs: Mapping[str, Any], task: str) -> bool:
 
 
 def _filled(part: str, document: Mapping[str, Any]) -> str:
-    """An argument; the placeholder of the whole ExecutorInput is the only one that the compiler writes."""
+    """Fill the placeholder of the whole ExecutorInput in, which is the only one that our compiler writes."""
     if part == "{{$}}":
         return json.dumps(document)
     if "{{$" in part:
@@ -405,7 +408,7 @@ def _filled(part: str, document: Mapping[str, Any]) -> str:
 
 
 def _output(declared: Mapping[str, Any], written: Mapping[str, Any] | None = None) -> Output:
-    """An output artifact: as the driver declared it, and what the container says of it."""
+    """An output artifact, as the driver declared it, with what the container wrote about it."""
     (artifact,) = declared["artifacts"]
     said = (written or {}).get("artifacts", [{}])[0]
     return Output(artifact["type"]["schemaTitle"], said.get("uri", artifact["uri"]), said.get("metadata", {}))
@@ -417,7 +420,7 @@ def _cache_key(
     parameters: Mapping[str, Any],
     artifacts: Mapping[str, Any],
 ) -> str:
-    """What the driver hashes: inputs, declared outputs, image and command, and nothing of the task itself."""
+    """Hash what KFP's driver hashes (cacheutils/cache.go): inputs, declared outputs, image and command, no names."""
     document = {
         "parameters": dict(parameters),
         "artifacts": {key: artifact["name"] for key, artifact in artifacts.items()},

@@ -1,7 +1,7 @@
-"""A container's main: ExecutorInput in, TFX executor run, ExecutorOutput out.
+"""A container's main: reads the ExecutorInput, runs the TFX executor, and writes the ExecutorOutput.
 
-It imports what its node needs and no more, ends at once on SIGTERM, and leaves nothing half written. What a task does
-is kubeflow/task_run.py's.
+It imports no more than its node needs, ends at once on SIGTERM, and leaves nothing half written. kubeflow/task_run.py
+runs the task.
 """
 
 import argparse
@@ -23,20 +23,25 @@ from kubetfx.kubeflow.executor_io import ExecutorInput, clear_outputs
 from kubetfx.kubeflow.task_spec import TaskSpec
 from kubetfx.pipeline.spared_imports import spared_imports, uncollected
 
-TERMINATED = 128 + signal.SIGTERM
-TERMINATION_LOG = Path("/dev/termination-log")
-"""What stands here is the pod's message, which Kubernetes and the pages of Kubeflow Pipelines show."""
-MAX_MESSAGE_BYTES = 4_096
-MAX_LOG_LINES = 50
+_TERMINATED = 128 + signal.SIGTERM
+_TERMINATION_LOG = Path("/dev/termination-log")
+"""Kubernetes' terminationMessagePath: the content is the pod's message, which KFP's pages show too."""
+_MAX_MESSAGE_BYTES = 4_096
+"""Kubernetes cuts longer messages."""
+_MAX_LOG_LINES = 50
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the task that the arguments describe, and end the process."""
+    """Run the task that the arguments describe, and end the process.
+
+    Args:
+        arguments: of the command line. Default: those of the process.
+    """
     parser = argparse.ArgumentParser(prog="python -m kubetfx.kubeflow.entrypoint")
     parser.add_argument("--task", required=True, help="JSON of what the task does.")
     parser.add_argument("--executor-input", required=True, help="JSON, as the launcher fills it in.")
     options = parser.parse_args(arguments)
-    settle_environment()
+    _settle_environment()
     try:
         spec = TaskSpec.from_argument(options.task)
         executor_input = ExecutorInput.from_json(options.executor_input)
@@ -62,8 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     _end(0)
 
 
-def settle_environment() -> None:
-    """A pod may run as a user that has no name and no home, in a root that cannot be written."""
+def _settle_environment() -> None:
+    """Name a home and a user: a pod may run as a user without either, with a root that cannot be written."""
     home = os.environ.get("HOME", "")
     if home in ("", "/") or not os.access(home, os.W_OK):
         os.environ["HOME"] = tempfile.gettempdir()
@@ -75,7 +80,7 @@ def _end_on_sigterm(spec: TaskSpec, executor_input: ExecutorInput) -> None:
     """On SIGTERM, remove what is half written and end.
 
     Python runs a signal's handler between two of its own instructions, and a step of TensorFlow or Beam may take longer
-    than Kubernetes waits. The byte that the signal writes wakes a thread that does not wait for that.
+    than Kubernetes waits. So the signal writes a byte into a pipe, which a thread of its own reads at once.
     """
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
@@ -88,16 +93,16 @@ def _end_on_sigterm(spec: TaskSpec, executor_input: ExecutorInput) -> None:
         with contextlib.suppress(OSError):
             clear_outputs(executor_input, spec.written_slots)
         os.write(2, b"Terminated: what was half written is removed.\n")
-        _end(TERMINATED)
+        _end(_TERMINATED)
 
     _let_children_end_by_themselves()
     threading.Thread(target=wait, name="sigterm", daemon=True).start()
 
 
 def _let_children_end_by_themselves() -> None:
-    """A forked process has the pipe too: its SIGTERM would end the task, and not itself.
+    """Let SIGTERM to a forked process end that process, and not the task whose pipe it has inherited.
 
-    The signal is held back until the child has let go of the pipe.
+    The signal is blocked until the child has closed its end of the pipe.
     """
 
     def in_child() -> None:
@@ -119,14 +124,14 @@ class _LastLines(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
-        self.lines: deque[str] = deque(maxlen=MAX_LOG_LINES)
+        self.lines: deque[str] = deque(maxlen=_MAX_LOG_LINES)
 
     def emit(self, record: logging.LogRecord) -> None:
         self.lines.extend(self.format(record).splitlines())
 
 
 def _report(error: BaseException, title: str, *, exit_code: int, last_lines: Iterable[str]) -> None:
-    """Everything to the log; the gist, the exit status and the last lines to where Kubernetes shows them."""
+    """Write all of it to the log, and the reason, exit status and last lines to where Kubernetes shows them."""
     lines = list(last_lines)
     if isinstance(error, KubetfxError):
         message = str(error) if str(error).startswith(f"{title}: ") else f"{title}: {error}"
@@ -137,8 +142,8 @@ def _report(error: BaseException, title: str, *, exit_code: int, last_lines: Ite
         message = f"{title} failed: {root_cause(error)}"
     sys.stderr.write(f"Error: {message}\n")
     with contextlib.suppress(OSError):
-        if TERMINATION_LOG.exists():
-            TERMINATION_LOG.write_bytes(_pod_message(message, exit_code=exit_code, lines=lines))
+        if _TERMINATION_LOG.exists():
+            _TERMINATION_LOG.write_bytes(_pod_message(message, exit_code=exit_code, lines=lines))
 
 
 def _pod_message(message: str, *, exit_code: int, lines: Sequence[str]) -> bytes:
@@ -147,14 +152,14 @@ def _pod_message(message: str, *, exit_code: int, lines: Sequence[str]) -> bytes
     shown: list[bytes] = []
     for line in reversed(lines):
         shown.insert(0, line.encode())
-        if len(b"\n".join([reason, *shown])) > MAX_MESSAGE_BYTES:
+        if len(b"\n".join([reason, *shown])) > _MAX_MESSAGE_BYTES:
             del shown[0]
             break
-    return b"\n".join([reason, *shown])[:MAX_MESSAGE_BYTES]
+    return b"\n".join([reason, *shown])[:_MAX_MESSAGE_BYTES]
 
 
 def _end(exit_code: int) -> NoReturn:
-    """End without tearing the interpreter down: TensorFlow's and Beam's threads crash in it now and then."""
+    """End without finalizing the interpreter, in which threads of TensorFlow and Beam crash now and then."""
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
     with contextlib.suppress(OSError, ValueError):

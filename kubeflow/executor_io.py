@@ -1,8 +1,8 @@
-"""The documents between Kubeflow Pipelines' launcher and a container: ExecutorInput in, ExecutorOutput out.
+"""The documents between Kubeflow Pipelines' launcher and a container: ExecutorInput and ExecutorOutput.
 
 The launcher downloads inputs to local paths before the container's command, and uploads outputs from there after it;
-the documents speak of URIs. Nothing here knows TFX. How the open-source driver fills the document in is evidence that
-the tests hold: types may be blank, numbers are doubles, and there are outputs that nobody declared.
+the documents hold URIs. Nothing here knows TFX. As the tests record, the open-source driver may leave types blank,
+writes numbers as doubles, and adds outputs that nobody declared.
 """
 
 import json
@@ -24,7 +24,7 @@ _ROOTS = {"minio": "minio", "s3": "s3", "gs": "gcs"}
 
 @dataclass(frozen=True)
 class RuntimeArtifact:
-    """An artifact as the launcher tells of it."""
+    """An artifact, as the launcher describes it (message RuntimeArtifact in KFP's api/v2alpha1/pipeline_spec.proto)."""
 
     name: str
     uri: str
@@ -32,13 +32,13 @@ class RuntimeArtifact:
 
     @property
     def path(self) -> Path:
-        """Where it is in the container: a folder, or the one file of a page."""
+        """Its place in the container: a folder, or the one file of a page."""
         return local_path(self.uri)
 
 
 @dataclass(frozen=True)
 class ExecutorInput:
-    """What the launcher tells the container."""
+    """What a container is to work on (message ExecutorInput in KFP's api/v2alpha1/pipeline_spec.proto)."""
 
     parameters: Mapping[str, Any]
     inputs: Mapping[str, tuple[RuntimeArtifact, ...]]
@@ -50,8 +50,14 @@ class ExecutorInput:
     def from_json(cls, text: str) -> "ExecutorInput":
         """Read the document.
 
+        Args:
+            text: JSON, as the launcher puts it in the place of the placeholder `{{$}}`.
+
+        Returns:
+            The document.
+
         Raises:
-            KubetfxError: it is none.
+            KubetfxError: this is no ExecutorInput.
         """
         try:
             document = json.loads(text)
@@ -71,7 +77,13 @@ class ExecutorInput:
 
 
 def local_path(uri: str) -> Path:
-    """Where the launcher puts what a URI names: `minio://x` at /minio/x, `gs://x` at /gcs/x."""
+    """Return the path of an artifact in the container: `/minio/x` for `minio://x`, `/gcs/x` for `gs://x`.
+
+    This is what localPathForURI does in KFP's component/launcher_v2.go.
+
+    Args:
+        uri: of the artifact.
+    """
     scheme, separator, rest = uri.partition("://")
     if not separator:
         return Path(uri)
@@ -82,9 +94,9 @@ def clear_outputs(executor_input: ExecutorInput, slots: Collection[str]) -> None
     """Remove what an earlier try left, or what this one has written so far.
 
     Args:
-        executor_input: the document that came in.
-        slots: outputs that the task declares. The others are the launcher's: it has the log open for writing, uploads
-            it at the end, and a task whose log is gone fails at its next cache hit.
+        executor_input: of the container.
+        slots: output artifacts that the task declares. The others belong to the launcher, which has the log open for
+            writing and uploads it at the end: a task whose log is gone fails at its next cache hit.
     """
     for output in (output for slot, output in executor_input.outputs.items() if slot in slots):
         if output.path.is_dir() and not output.path.is_symlink():
@@ -97,13 +109,13 @@ def clear_outputs(executor_input: ExecutorInput, slots: Collection[str]) -> None
 def write_output(
     executor_input: ExecutorInput, *, metadata: Mapping[str, Mapping[str, Any]], parameters: Mapping[str, str]
 ) -> None:
-    """Write the ExecutorOutput, at once or not at all.
+    """Write the ExecutorOutput, completely or not at all.
 
     Args:
-        executor_input: the document that came in.
-        metadata: of output artifacts, by slot. None and what JSON has no number for are left out: the launcher cannot
+        executor_input: of the container.
+        metadata: of output artifacts, by slot. Values of None, NaN and infinity are left out, as the launcher cannot
             store them.
-        parameters: output parameters.
+        parameters: output parameters by name.
     """
     artifacts = {
         slot: {

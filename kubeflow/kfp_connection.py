@@ -19,14 +19,14 @@ from kfp.client.set_volume_credentials import ServiceAccountTokenVolumeCredentia
 from kubetfx.errors import KubeflowError, UsageError
 from kubetfx.kubeflow import kfp_errors
 
-TIMEOUT_SECONDS = (10.0, 120.0)
-"""To connect, and to answer. The generated API client would wait for ever."""
+_TIMEOUT_SECONDS = (10.0, 120.0)
+"""For the connection, and for the answer. The generated API client would wait for ever."""
 PAGE_SIZE = 100
 _EQUALS = 1
-"""The operation of KFP's filters."""
+"""Operation EQUALS of a Predicate, in KFP's backend/api/v2beta1/filter.proto."""
 
 _TOKEN_PATHS = ("KF_PIPELINES_SA_TOKEN_PATH", "/var/run/secrets/kubeflow/pipelines/token")
-"""The variable that names the file of a service account's token, and where it is without one."""
+"""The variable with the path of a service account's token, and the path without it."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Connection:
     """Where Kubeflow Pipelines is, and who asks."""
 
     host: str | None = None
-    """URL. None: KF_PIPELINES_ENDPOINT, or the service in the cluster around, or the cluster of kubectl's context."""
+    """URL. None: KF_PIPELINES_ENDPOINT, or the service in this pod's cluster, or the cluster of kubectl's context."""
     namespace: str | None = None
     """The profile's namespace, where KFP serves several users."""
     token: str | None = None
@@ -46,15 +46,19 @@ class Connection:
 
 
 class OpenConnection:
-    """Kubeflow Pipelines at one place.
-
-    Raises:
-        KubeflowError: it cannot be reached, or refuses to be asked.
-        UsageError: no namespace, where one is needed.
-    """
+    """A connection to Kubeflow Pipelines that was tried out."""
 
     def __init__(self, connection: Connection) -> None:
-        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it tells of each try
+        """Connect.
+
+        Args:
+            connection: where Kubeflow Pipelines is, and who asks.
+
+        Raises:
+            KubeflowError: it cannot be reached, or refuses who asks.
+            UsageError: the host is no URL, or there is no namespace and one is needed.
+        """
+        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it warns of each try
         self.host = connection.host or os.environ.get("KF_PIPELINES_ENDPOINT") or ""
         self.token = connection.token or os.environ.get("KUBETFX_KFP_TOKEN")
         self.cookies = connection.cookies or os.environ.get("KUBETFX_KFP_COOKIES")
@@ -77,33 +81,44 @@ class OpenConnection:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Let go of the connections that `kfp.Client` keeps."""
+        """Close the connections that `kfp.Client` keeps open."""
         api_client = self.api._run_api.api_client
         api_client.rest_client.pool_manager.clear()
         api_client.close()
 
     @property
     def api_namespace(self) -> str | None:
-        """KFP for one user refuses to be told a namespace."""
+        """The namespace to pass to the API: none where KFP serves a single user, which refuses one."""
         return self.namespace if self.is_multi_user else None
 
     def experiment_id(self, name: str) -> str:
-        """Of the experiment of that name, which is made where there is none."""
+        """Return the id of an experiment, which is created if there is none of that name.
+
+        Args:
+            name: of the experiment.
+        """
         return str(self.api.create_experiment(name, namespace=self.api_namespace).experiment_id)
 
     def link(self, path: str) -> str:
-        """Address of a page of the UI."""
+        """Return the address of a page of the UI.
+
+        Args:
+            path: of the page, for example `runs/details/ID`.
+        """
         return f"{str(self.api._get_url_prefix()).rstrip('/')}/#/{path}"
 
     @contextlib.contextmanager
     def explained(self, what: str) -> Iterator[None]:
-        """Say what to do about what goes wrong inside.
+        """Turn errors of the API into errors that say what to do, while the context lasts.
 
         Args:
-            what: is asked for, as a verb: `upload the pipeline`.
+            what: is asked of KFP, as a verb: `upload the pipeline`.
+
+        Yields:
+            Nothing.
 
         Raises:
-            KubeflowError: refused, or not reached.
+            KubeflowError: Kubeflow Pipelines refuses, or cannot be reached.
         """
         try:
             yield
@@ -132,10 +147,10 @@ class OpenConnection:
 
 
 def all_pages(ask: Callable[[str], Any], key: str) -> list[Any]:
-    """Everything of a list that KFP gives a page at a time.
+    """Return all of a list that KFP answers page by page.
 
     Args:
-        ask: for the page of a token; the first has the empty one.
+        ask: returns the page for a token; that of the first page is empty.
         key: of the list in the answer.
     """
     found: list[Any] = []
@@ -149,30 +164,34 @@ def all_pages(ask: Callable[[str], Any], key: str) -> list[Any]:
 
 
 def named(name: str) -> str:
-    """A filter of the API: what is shown under this name."""
+    """Return a filter of the API for what is shown under a name.
+
+    Args:
+        name: that is shown (`display_name`).
+    """
     return json.dumps({"predicates": [{"operation": _EQUALS, "key": "display_name", "stringValue": name}]})
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """kfp.Client prints links to stdout, which is for data."""
+    """Keep `kfp.Client` from printing links to stdout, which is for data, while the context lasts."""
     with contextlib.redirect_stdout(io.StringIO()):
         yield
 
 
 class _LoginPageError(Exception):
-    """A page for people came in place of the API's answer."""
+    """A web page came in place of the API's answer."""
 
 
 class _Client(kfp.Client):
-    """kfp.Client, which asks for the server's health once and not for half a minute, and keeps no file of settings."""
+    """`kfp.Client`, which asks for the server's health once, not for half a minute, and writes no file of settings."""
 
     health: Any = None
 
     def get_kfp_healthz(self, sleep_duration: int = 0) -> Any:
         if self.health is None:
             self.health, _, headers = self._healthz_api.healthz_service_get_healthz_with_http_info(
-                _request_timeout=TIMEOUT_SECONDS
+                _request_timeout=_TIMEOUT_SECONDS
             )
             if "json" not in headers.get("Content-Type", ""):
                 raise _LoginPageError
@@ -183,10 +202,10 @@ class _Client(kfp.Client):
 
 
 def _bound_waiting(rest_client: Any) -> None:
-    """kfp.Client passes no time limits on, and the API client has no default for them."""
+    """Set time limits: `kfp.Client` passes none on, and the API client has no defaults."""
     ask: Callable[..., Any] = rest_client.request
 
     def request(*arguments: Any, _request_timeout: Any = None, **options: Any) -> Any:
-        return ask(*arguments, _request_timeout=_request_timeout or TIMEOUT_SECONDS, **options)
+        return ask(*arguments, _request_timeout=_request_timeout or _TIMEOUT_SECONDS, **options)
 
     rest_client.request = request

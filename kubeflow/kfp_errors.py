@@ -1,6 +1,6 @@
-"""What to do about an answer of Kubeflow Pipelines that is none: errors in words.
+"""What to do when Kubeflow Pipelines refuses or does not answer, in words.
 
-Arguments are those of `kubetfx.kubeflow.kfp_connection.Connection`.
+Names in backquotes are fields of `kubetfx.kubeflow.kfp_connection.Connection`.
 """
 
 import json
@@ -8,8 +8,8 @@ import json
 import kfp_server_api
 import urllib3
 
-TRANSIENT = frozenset({0, 408, 429, 500, 502, 503, 504})
-"""Statuses of a server that may answer later."""
+_TRANSIENT = frozenset({0, 408, 429, 500, 502, 503, 504})
+"""HTTP statuses of a server that may answer later; 0 is the API client's for no connection."""
 
 _AUTHENTICATE = (
     "Give a token (`token`, or KUBETFX_KFP_TOKEN in the environment) or the cookies of a session (`cookies`, or "
@@ -18,7 +18,11 @@ _AUTHENTICATE = (
 
 
 def login_page(host: str) -> str:
-    """A page for people came in place of the API's answer."""
+    """Return the message for a web page that came in place of the API's answer.
+
+    Args:
+        host: URL of the server.
+    """
     return (
         f"Kubeflow Pipelines wants a login. Received: a web page in place of an answer, from {host}. "
         f"{_AUTHENTICATE} If {host} is the dashboard, its API is usually at {host}/pipeline."
@@ -26,7 +30,12 @@ def login_page(host: str) -> str:
 
 
 def unreachable(error: urllib3.exceptions.HTTPError, host: str) -> str:
-    """There is no answer at all."""
+    """Return the message for a server that did not answer.
+
+    Args:
+        error: that the last try ended with.
+        host: URL of the server, empty if none was given.
+    """
     reason = getattr(error, "reason", None) or error
     if isinstance(reason, urllib3.exceptions.SSLError):
         return _insecure(str(reason), host)
@@ -38,13 +47,13 @@ def unreachable(error: urllib3.exceptions.HTTPError, host: str) -> str:
 
 
 def refusal(error: kfp_server_api.ApiException, what: str, *, host: str, namespace: str | None) -> str:
-    """The server says no.
+    """Return the message for a server that refused.
 
     Args:
-        error: what the API client raised.
+        error: that the API client raised.
         what: was asked for, as a verb: `upload the pipeline`.
         host: URL of the server.
-        namespace: that was given.
+        namespace: that was given; None if none was.
     """
     reason = _reason(error)
     if error.status == 0:  # the API client's form of urllib3's SSLError
@@ -77,14 +86,22 @@ def refusal(error: kfp_server_api.ApiException, what: str, *, host: str, namespa
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether asking again may help."""
+    """Return whether asking again may help.
+
+    Args:
+        error: that an attempt ended with.
+    """
     if isinstance(error, kfp_server_api.ApiException):
-        return error.status in TRANSIENT
+        return error.status in _TRANSIENT
     return isinstance(error, urllib3.exceptions.HTTPError)
 
 
 def in_short(error: BaseException | None) -> str:
-    """The status or the reason alone."""
+    """Return the HTTP status or the reason alone.
+
+    Args:
+        error: that an attempt ended with.
+    """
     if isinstance(error, kfp_server_api.ApiException):
         return str(error.status)
     return _without_address(getattr(error, "reason", None) or error)
@@ -99,7 +116,7 @@ def _insecure(reason: str, host: str) -> str:
 
 
 def _reason(error: kfp_server_api.ApiException) -> str:
-    """What the server says, out of the forms in which it says it."""
+    """The server's own words, which it wraps in one of several forms."""
     body = error.body.decode(errors="replace") if isinstance(error.body, bytes) else str(error.body or "")
     try:
         document = json.loads(body)
@@ -112,5 +129,5 @@ def _reason(error: kfp_server_api.ApiException) -> str:
 
 
 def _without_address(reason: object) -> str:
-    """urllib3 puts an object's address in front."""
+    """The text without the address of the connection object that urllib3 puts in front."""
     return str(reason).rpartition("object at 0x")[2].partition(": ")[2] or str(reason)

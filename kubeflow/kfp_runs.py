@@ -36,9 +36,9 @@ class FollowOptions:
     """How a run is followed."""
 
     poll_seconds: float = 2.0
-    """Time between two looks."""
+    """Time between two questions for its state."""
     retry_seconds: float = 900.0
-    """Time to go on asking an API server that does not answer."""
+    """Time to go on asking a server that does not answer."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,17 @@ class Run:
 def start(kfp: OpenConnection, version: PipelineVersion, *, run_name: str, options: RunOptions) -> Run:
     """Start a run.
 
+    Args:
+        kfp: an open connection.
+        version: of the pipeline, which was uploaded.
+        run_name: to show.
+        options: experiment, parameters, pipeline root and service account.
+
+    Returns:
+        The run.
+
     Raises:
-        KubeflowError: refused, or not reached.
+        KubeflowError: Kubeflow Pipelines refuses, or cannot be reached.
     """
     with kfp.explained("start the run"), quiet():
         run = kfp.api.run_pipeline(
@@ -73,7 +82,17 @@ def start(kfp: OpenConnection, version: PipelineVersion, *, run_name: str, optio
 def follow(
     kfp: OpenConnection, run: Run, package: Package, *, options: FollowOptions, progress: Progress = silent
 ) -> dict[str, Any]:
-    """Show a run's progress until it is over; its JSON document.
+    """Show a run's progress until it is over.
+
+    Args:
+        kfp: an open connection.
+        run: to follow.
+        package: that it runs, whose tasks are shown.
+        options: how often to look, and how long to retry.
+        progress: is given an event per task that ends.
+
+    Returns:
+        `run_id`, `name`, `link`, `state`, and `tasks`: each with `id`, `state`, `seconds` and `pod`.
 
     Raises:
         RunFailedError: it failed, or was cancelled.
@@ -111,7 +130,7 @@ def _follow(kfp: OpenConnection, run: Run, view: RunView, *, options: FollowOpti
 
 def _look(kfp: OpenConnection, run: Run, view: RunView, *, options: FollowOptions) -> Any:
     def say(retry: RetryCallState) -> None:
-        if retry.attempt_number > 1:  # one slip is none to talk of
+        if retry.attempt_number > 1:  # a single failure is not worth a message
             view.is_out_of_reach(kfp_errors.in_short(retry.outcome.exception() if retry.outcome else None))
 
     retrying = Retrying(

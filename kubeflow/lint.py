@@ -1,7 +1,7 @@
-"""What open-source Kubeflow Pipelines would refuse or misread in a package, said before it is submitted.
+"""Finds what open-source Kubeflow Pipelines would refuse or misread in a package, before it is submitted.
 
-`RULES` lists what is looked for; the rules themselves are in kubeflow/lint_rules/, a module per subject. They follow
-what KFP's API server, its compiler to Argo Workflows, its driver and its launcher do (2.16).
+The rules are in kubeflow/lint_rules/, a module per subject. They follow what KFP's API server, its compiler to Argo
+Workflows, its driver and its launcher do (version 2.16).
 """
 
 from pathlib import Path
@@ -21,13 +21,13 @@ RULES: tuple[Rule, ...] = (
 
 
 def lint(path: str | Path) -> list[Finding]:
-    """Say what open-source Kubeflow Pipelines would refuse or misread in a package, whoever made it.
+    """Find what open-source Kubeflow Pipelines would refuse or misread in a package, whoever made it.
 
     Args:
         path: of the package: YAML of one or two documents, a JSON job spec of TFX, or a PipelineVersion resource.
 
     Returns:
-        The faults in the order of the file. In a package that is malformed no other faults are looked for.
+        The faults in the order of the file. A malformed package is not searched for others.
 
     Raises:
         UsageError: the file cannot be read, or is no package.

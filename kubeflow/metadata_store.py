@@ -1,10 +1,10 @@
-"""What driver and launcher of Kubeflow Pipelines record of a run in ML Metadata, in a store of ML Metadata's own.
+"""Records a run in ML Metadata, in a store of its own, as the driver and the launcher of Kubeflow Pipelines do.
 
-Read from Kubeflow Pipelines 2.17.0, under backend/src/v2: `metadata/client.go` (GetPipeline, CreateExecution,
+It follows Kubeflow Pipelines 2.17.0, under backend/src/v2: `metadata/client.go` (GetPipeline, CreateExecution,
 PrePublishExecution, PublishExecution, RecordArtifact, UpdateDAGExecutionsState), `metadata/converter.go`,
 `driver/root_dag.go`, `driver/dag.go`, `driver/container.go`, `driver/cache.go` and `component/launcher_v2.go`. There it
-is a server with MySQL behind it; here it is the same library on SQLite, which refuses the same. What is known of pods
-stays empty.
+is a server with MySQL behind it; here it is the same library on SQLite, which refuses the same. Fields about pods stay
+empty.
 """
 
 import json
@@ -21,13 +21,13 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from kubetfx.errors import CompileError
 
-PIPELINE, RUN = "system.Pipeline", "system.PipelineRun"
-DAG, CONTAINER = "system.DAGExecution", "system.ContainerExecution"
+_PIPELINE, _RUN = "system.Pipeline", "system.PipelineRun"
+_DAG, _CONTAINER = "system.DAGExecution", "system.ContainerExecution"
 
 _ENDED_WELL = frozenset({mlmd.Execution.COMPLETE, mlmd.Execution.CACHED, mlmd.Execution.CANCELED})
 
 _CONSTRAINT = re.compile(r"UNIQUE constraint failed: [\w.]+(, [\w.]+)*")
-"""What SQLite says of itself in ML Metadata's error."""
+"""SQLite's part of ML Metadata's error."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ class RunMetadata:
     """One run in the store.
 
     Args:
-        path: SQLite file of the store, which is made if there is none. Runs share it: what one run took from the cache
-            is an execution of another.
+        path: SQLite file of the store, which is created if there is none. Runs share it, as what a run takes from the
+            cache is of another run's execution.
         pipeline: name of the pipeline.
         run_id: of the run.
         root: URI under which the run's artifacts are.
@@ -79,21 +79,24 @@ class RunMetadata:
             "pipeline_root": root,
             "store_session_info": self._session,
         }
-        self._pipeline = self._context(PIPELINE, pipeline, {})
-        self._run = self._context(RUN, run_id, properties)
+        self._pipeline = self._context(_PIPELINE, pipeline, {})
+        self._run = self._context(_RUN, run_id, properties)
         if not self._store.get_parent_contexts_by_context(self._run.id):
             self._store.put_parent_contexts([mlmd.ParentContext(child_id=self._run.id, parent_id=self._pipeline.id)])
 
     def start_root(self, parameters: Mapping[str, Any]) -> int:
-        """Record the pipeline as a whole; a run that is tried again is the execution that it was.
+        """Record the pipeline as a whole. A run that is tried again keeps its execution.
+
+        Args:
+            parameters: of the run.
 
         Returns:
             Id of the execution.
         """
         name = f"run/{self._run_id}"
-        if known := self._store.get_execution_by_type_and_name(DAG, name):
+        if known := self._store.get_execution_by_type_and_name(_DAG, name):
             return int(known.id)
-        execution = self._new_execution(DAG, title="", name="", parameters=parameters)
+        execution = self._new_execution(_DAG, title="", name="", parameters=parameters)
         execution.name = name
         return self._put(execution)
 
@@ -101,7 +104,7 @@ class RunMetadata:
         """Record a task that is a DAG, with where its outputs come from.
 
         Args:
-            task: the task.
+            task: that starts.
             dag: its DagSpec.
 
         Returns:
@@ -111,7 +114,7 @@ class RunMetadata:
             CompileError: ML Metadata refuses it.
         """
         outputs = dag.get("outputs", {})
-        execution = self._started(DAG, task)
+        execution = self._started(_DAG, task)
         selectors = {name: json.dumps(spec) for name, spec in outputs.get("parameters", {}).items()}
         _set_struct(execution.custom_properties["parameter_producer_task"], selectors)
         execution.custom_properties["artifact_producer_task"].string_value = json.dumps(outputs.get("artifacts", {}))
@@ -122,9 +125,9 @@ class RunMetadata:
         """Record a task that is a container, before it runs.
 
         Args:
-            task: the task.
-            fingerprint: what the cache knows it by; empty for a task that is not cached.
-            cached: execution whose outputs are taken instead of running it.
+            task: that starts.
+            fingerprint: its key in the cache; empty for a task that is not cached.
+            cached: id of the execution whose outputs are taken instead of running the task.
 
         Returns:
             Id of the execution.
@@ -132,7 +135,7 @@ class RunMetadata:
         Raises:
             CompileError: ML Metadata refuses it.
         """
-        execution = self._started(CONTAINER, task)
+        execution = self._started(_CONTAINER, task)
         for key in ("pod_name", "pod_uid", "namespace", "image"):
             execution.custom_properties[key].string_value = ""
         if cached is not None:
@@ -145,12 +148,21 @@ class RunMetadata:
         return execution_id
 
     def has(self, execution_id: int, *, fingerprint: str) -> bool:
-        """Whether the store holds an execution, and it is the one that the cache means."""
+        """Return whether the store holds the execution that an entry of the cache is about.
+
+        Args:
+            execution_id: of the entry.
+            fingerprint: key of the entry.
+        """
         found = self._store.get_executions_by_id([execution_id])
         return any(e.custom_properties["cache_fingerprint"].string_value == fingerprint for e in found)
 
     def runs(self, execution_id: int) -> None:
-        """Record that the launcher starts the container, for the first time or again."""
+        """Record that the launcher starts the container, for the first time or again.
+
+        Args:
+            execution_id: of the container.
+        """
         execution = self._execution(execution_id)
         execution.last_known_state = mlmd.Execution.RUNNING
         self._store.put_executions([execution])
@@ -163,11 +175,11 @@ class RunMetadata:
         Args:
             execution_id: of the container.
             succeeded: whether it ended with exit status 0.
-            outputs: artifacts by output; of a container that failed, its log alone.
-            parameters: output parameters.
+            outputs: artifacts by output; the log alone for a container that failed.
+            parameters: output parameters by name.
 
         Returns:
-            RuntimeArtifact by output, as later tasks are told of it.
+            RuntimeArtifact by output, as later tasks receive it.
         """
         stored = {key: self._put_artifact(key, output) for key, output in outputs.items()}
         state = mlmd.Execution.COMPLETE if succeeded else mlmd.Execution.FAILED
@@ -202,7 +214,7 @@ class RunMetadata:
         return execution
 
     def _put_task(self, execution: Any, task: TaskStart) -> int:
-        """With one INPUT event per input, whose path is the input's name."""
+        """Put a task with one INPUT event per input, whose path is the input's name."""
         events = [_event(mlmd.Event.INPUT, key, int(artifact["name"])) for key, artifact in task.artifacts.items()]
         try:
             return self._put(execution, events)
@@ -230,15 +242,18 @@ class RunMetadata:
         self._put(execution, [_event(mlmd.Event.OUTPUT, key, artifact) for key, artifact in artifacts.items()])
 
     def _publish_cached(self, execution_id: int, cached: int) -> None:
-        """The outputs of the execution that was found, log and all, are those of the new one."""
+        """Give an execution the outputs of the one that was found in the cache, its log included."""
         events = self._store.get_events_by_execution_ids([cached])
         outputs = {e.path.steps[0].key: e.artifact_id for e in events if e.type == mlmd.Event.OUTPUT}
         parameters = self._execution(cached).custom_properties["outputs"].struct_value
         self._publish(self._execution(execution_id), mlmd.Execution.CACHED, outputs, dict(parameters))
 
     def _update_dags(self, dag: int) -> None:
-        """A DAG is complete when all its tasks are, and failed when one is. The root has no number of tasks, and keeps
-        its state, and what a driver alone records changes nothing."""
+        """Update the state of a DAG, and of those around it: complete when all its tasks are, failed when one is.
+
+        As in UpdateDAGExecutionsState, the root has no number of tasks and so keeps its state, and executions that a
+        driver alone records change nothing.
+        """
         execution = self._execution(dag)
         if not execution.custom_properties["total_dag_tasks"].int_value:
             return
@@ -266,7 +281,7 @@ def _event(kind: int, key: str, artifact_id: int) -> Any:
 
 
 def _refused(task: TaskStart, error: Exception) -> CompileError:
-    """What the driver's pod ends with. It takes the execution for its own of an earlier try, and finds none."""
+    """The error of the driver's pod, which takes the execution for one of an earlier try, and does not find it."""
     inputs: dict[str, list[str]] = {}
     for key, artifact in task.artifacts.items():
         inputs.setdefault(str(artifact["name"]), []).append(key)
@@ -283,7 +298,7 @@ def _refused(task: TaskStart, error: Exception) -> CompileError:
 
 
 def _set(target: Any, value: Any) -> None:
-    """As converter.go has it: StructValueToMLMDValue."""
+    """Set a property as StructValueToMLMDValue in converter.go does."""
     if value is None:
         raise CompileError("The metadata store takes no null.")
     if isinstance(value, str):
@@ -302,7 +317,7 @@ def _set_struct(target: Any, values: Mapping[str, Any]) -> None:
 
 
 def _value(stored: Any) -> Any:
-    """As converter.go has it: toRuntimeArtifact. Every number is a double."""
+    """Read a property as toRuntimeArtifact in converter.go does, which makes a double of every number."""
     kind = stored.WhichOneof("value")
     value = getattr(stored, kind)
     if isinstance(value, struct_pb2.Struct):

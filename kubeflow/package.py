@@ -1,7 +1,6 @@
-"""The package of one pipeline.yaml: its TFX pipeline, its run parameters, and the user's modules."""
+"""Compiles a config to a package: its TFX pipeline, its run parameters, and the user's modules."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from kfp.dsl.graph_component import GraphComponent
@@ -20,28 +19,25 @@ from kubetfx.pipeline.code_digest import code_digest
 from kubetfx.pipeline.definition import pipeline_of
 from kubetfx.user_code import check_imports, importable
 
-
-@dataclass(frozen=True)
-class CompiledPipeline:
-    """A compiled pipeline."""
-
-    graph: GraphComponent
-    parameters: dict[str, int | float | str | None]
-    """Run parameters with their defaults."""
+Defaults = dict[str, int | float | str | None]
+"""Defaults of run parameters by name; None for a parameter that every run has to give."""
 
 
-def compile_config(config: PipelineConfig, *, pipeline: Pipeline | None = None) -> CompiledPipeline:
+def compile_config(config: PipelineConfig, *, pipeline: Pipeline | None = None) -> tuple[GraphComponent, Defaults]:
     """Compile what a config describes.
 
-    A GPU that the config gives the Trainer is one that it must find, unless `training.require_gpu` says otherwise.
+    If the config gives the Trainer a GPU, the Trainer must find one, unless `training.require_gpu` says otherwise.
 
     Args:
-        config: the config.
+        config: of the pipeline.
         pipeline: to compile. Default: what the config describes.
 
+    Returns:
+        The kfp SDK's pipeline, and the run parameters.
+
     Raises:
-        ConfigError: the frozen schema or the user's module cannot be read, or a component that the config names is not
-            in the pipeline.
+        ConfigError: the frozen schema or a module of the user's cannot be read, or a component that the config names is
+            not in the pipeline.
         CompileError: the pipeline cannot be expressed.
     """
     trainer = config.kubeflow.of_component("Trainer")
@@ -53,40 +49,43 @@ def compile_config(config: PipelineConfig, *, pipeline: Pipeline | None = None) 
         pipeline = pipeline or pipeline_of(config)
         nodes = {node.id: node for node in pipeline.components}
         _check_names(config, nodes)
-        targets = [target for target in run_parameters(config) if _is_there(target, nodes)]
+        targets = [target for target in _run_parameters(config) if _is_there(target, nodes)]
         extras = Extras(parameters=targets, modules=_modules(config, nodes), code=code_digest())
         graph = compile_pipeline(pipeline, config.kubeflow, extras)
-    return CompiledPipeline(graph, {target.parameter.name: target.parameter.default for target in targets})
+    return graph, {target.parameter.name: target.parameter.default for target in targets}
 
 
 def compile_to_file(
     config: PipelineConfig, path: Path, *, kubernetes_manifest: bool = False, pipeline: Pipeline | None = None
-) -> CompiledPipeline:
+) -> Defaults:
     """Compile what a config describes, and write it.
 
     Args:
-        config: the config.
+        config: of the pipeline.
         path: file to write, ending in .yaml.
-        kubernetes_manifest: as the resources Pipeline and PipelineVersion, for GitOps.
+        kubernetes_manifest: write the resources Pipeline and PipelineVersion, for GitOps.
         pipeline: to compile. Default: what the config describes.
 
+    Returns:
+        The run parameters.
+
     Raises:
-        ConfigError: the frozen schema or the user's module cannot be read.
+        ConfigError: the frozen schema or a module of the user's cannot be read.
         UsageError: the file cannot be written.
         CompileError: the pipeline cannot be expressed.
     """
     if path.suffix not in (".yaml", ".yml"):
         raise UsageError(f"A package is a YAML file. Received: {path}. Give it a name that ends in .yaml.")
-    package = compile_config(config, pipeline=pipeline)
+    graph, parameters = compile_config(config, pipeline=pipeline)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_package(package.graph, path, kubernetes_manifest=kubernetes_manifest)
+        write_package(graph, path, kubernetes_manifest=kubernetes_manifest)
     except OSError as error:
         raise UsageError(f"The package cannot be written. Received: {path} ({error.strerror}).") from None
-    return package
+    return parameters
 
 
-def run_parameters(config: PipelineConfig) -> list[RunParameterTarget]:
+def _run_parameters(config: PipelineConfig) -> list[RunParameterTarget]:
     """What a run may set: where the data is, where to push, and for how long to train."""
     data_path = RunParameter("data_path", "str", config.data.path)
     push_directory = RunParameter("push_directory", "str", config.serving.push_directory)
@@ -101,12 +100,12 @@ def run_parameters(config: PipelineConfig) -> list[RunParameterTarget]:
 
 
 def unseen_paths(config: PipelineConfig, *, given: Collection[str] = ()) -> list[str]:
-    """What to say about places that are on this machine alone, as far as the config tells: no volume of the pod holds
-    them.
+    """Return a warning for each place in a config that is on this machine alone: no volume of the pod holds it.
 
     Args:
-        config: the config.
-        given: run parameters that a run has values for, so that the config's are not asked for.
+        config: of the pipeline.
+        given: names of run parameters that the run has values for; the places in the config that they replace are not
+            looked at.
     """
     trainer = ("Trainer",)
     places = [
@@ -134,11 +133,7 @@ def _is_mounted(path: str, task: TaskConfig) -> bool:
 
 
 def _check_names(config: PipelineConfig, nodes: Mapping[str, BaseNode]) -> None:
-    """Whether the components that `kubeflow` names are in a pipeline of the user's.
-
-    Raises:
-        ConfigError: one is not.
-    """
+    """Check that the components that `kubeflow` names are in a pipeline of the user's."""
     if config.definition is None:
         return
     fused = [name for group in config.kubeflow.fused_groups for name in group if config.kubeflow.fuse != "light"]

@@ -1,7 +1,4 @@
-"""Reading a KFP v2 package: the PipelineSpec, the platform document beside it, and where each value stands in the file.
-
-What open-source KFP makes of a package is kubeflow/lint_rules/'s.
-"""
+"""Reads a KFP v2 package: the PipelineSpec, the platform document beside it, and the line of each value in the file."""
 
 import functools
 import hashlib
@@ -19,7 +16,7 @@ Place = tuple[str | int, ...]
 """Keys and indices from the top of the document to a value."""
 
 ROOT = "root"
-"""Name that stands for the root component, which is not among `components`."""
+"""Name of the root component, which is not among `components`."""
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]+")
@@ -44,9 +41,9 @@ class Package:
     spec: Mapping[str, Any]
     """The PipelineSpec, with the names that its JSON form has."""
     spec_place: Place = ()
-    """Where the PipelineSpec stands: at the top, or inside of something else."""
+    """Place of the PipelineSpec: the top, or inside of another document."""
     wrapper: Mapping[str, Any] | None = None
-    """The PipelineJob around the PipelineSpec, where there is one."""
+    """The PipelineJob around the PipelineSpec, if there is one."""
     platforms: Mapping[str, Any] = field(default_factory=dict)
     """The platform specs by platform."""
     platforms_place: Place = ("platforms",)
@@ -81,23 +78,43 @@ class Package:
                 yield Task(name, component_name, task, place)
 
     def component_place(self, name: str) -> Place:
-        """Where a component stands."""
+        """Return the place of a component in the document.
+
+        Args:
+            name: of the component; `ROOT` for the root.
+        """
         return (*self.spec_place, "root") if name == ROOT else (*self.spec_place, "components", name)
 
     def executor_place(self, label: str) -> Place:
-        """Where an executor stands."""
+        """Return the place of an executor in the document.
+
+        Args:
+            label: of the executor.
+        """
         return (*self.spec_place, "deploymentSpec", "executors", label)
 
     def component_of(self, task: Task) -> Mapping[str, Any]:
-        """The component that a task runs, empty if there is none of that name."""
+        """Return the component that a task runs, empty if there is none of that name.
+
+        Args:
+            task: of this package.
+        """
         return self.components.get(component_ref(task), {})
 
     def executor_of(self, task: Task) -> Mapping[str, Any]:
-        """The executor that a task runs, empty for a DAG."""
+        """Return the executor that a task runs, empty for a DAG.
+
+        Args:
+            task: of this package.
+        """
         return self.executors.get(str(self.component_of(task).get("executorLabel") or ""), {})
 
     def line(self, place: Place) -> int | None:
-        """Line of a value, or of the nearest value around it; None in a file of one line."""
+        """Return the line of a value, or of the nearest value around it; None in a file of one line.
+
+        Args:
+            place: of the value.
+        """
         for node in self.nodes:
             found = _descend(node, place)
             if found is not None:
@@ -106,29 +123,68 @@ class Package:
 
 
 def mapping(value: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """The mapping under a key, empty if something else stands there."""
+    """Return the mapping under a key, empty if there is something else.
+
+    Args:
+        value: a part of a package.
+        key: to look up.
+    """
     inner = value.get(key)
     return inner if isinstance(inner, Mapping) else {}
 
 
 def mappings(value: Mapping[str, Any], key: str) -> dict[str, Mapping[str, Any]]:
-    """The mappings by name under a key; what is no mapping is left to the rule on malformed packages."""
+    """Return the mappings by name under a key, without other values, which the rule on malformed packages finds.
+
+    Args:
+        value: a part of a package.
+        key: to look up.
+    """
     return {str(name): inner for name, inner in mapping(value, key).items() if isinstance(inner, Mapping)}
 
 
 def words(container: Mapping[str, Any], key: str) -> list[str]:
-    """The `command` or the `args` of a container, empty if something else stands there."""
+    """Return the words of a container's command line, empty if there is something else.
+
+    Args:
+        container: of an executor.
+        key: `command` or `args`.
+    """
     found = container.get(key)
     return [str(word) for word in found] if isinstance(found, list) else []
 
 
+def in_order(tasks: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Sort the tasks of a DAG.
+
+    Args:
+        tasks: by name, as the package has them.
+
+    Yields:
+        The name of each task, after the names of those that it depends on.
+    """
+    waiting = {name: set(task.get("dependentTasks") or ()) & set(tasks) for name, task in tasks.items()}
+    while waiting:
+        name = next(name for name, needed in waiting.items() if not needed & waiting.keys())
+        del waiting[name]
+        yield name
+
+
 def component_ref(task: Task) -> str:
-    """Name of the component that a task runs."""
+    """Return the name of the component that a task runs, empty if the task names none.
+
+    Args:
+        task: of a package.
+    """
     return str(mapping(task.spec, "componentRef").get("name") or "")
 
 
 def dotted(place: Place) -> str:
-    """A place as people read it; keys that hold dots are in brackets."""
+    """Return a place as people write it, such as `root.dag.tasks.train`; keys that hold dots are in brackets.
+
+    Args:
+        place: in a package.
+    """
     text = ""
     for part in place:
         if isinstance(part, int):
@@ -141,7 +197,13 @@ def dotted(place: Place) -> str:
 
 
 def read_package(path: Path) -> Package:
-    """Read a package: YAML of one or two documents, the JSON job spec of TFX, or a PipelineVersion resource.
+    """Read a package.
+
+    Args:
+        path: YAML of one or two documents, the JSON job spec of TFX, or a PipelineVersion resource.
+
+    Returns:
+        The package. It need not be one that KFP accepts.
 
     Raises:
         UsageError: the file cannot be read, or is no package.
@@ -168,12 +230,20 @@ def read_package(path: Path) -> Package:
 
 
 def digest(path: Path) -> str:
-    """What tells a package from others of its name: the names of versions end in it."""
+    """Return the 12 hexadecimal digits in which the name of a package's version ends.
+
+    Args:
+        path: of the package.
+    """
     return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
 
 def is_package(path: Path) -> bool:
-    """Whether a file is a package, and no pipeline.yaml of kubetfx."""
+    """Return whether a file is a package, and not a pipeline.yaml of kubetfx.
+
+    Args:
+        path: of the file, which need not exist.
+    """
     try:
         read_package(path)
     except UsageError:

@@ -1,4 +1,4 @@
-"""Values of a package's run parameters, out of text, with the types that the package declares."""
+"""Parses the values of a package's run parameters, by the types that the package declares."""
 
 import json
 import math
@@ -11,7 +11,14 @@ from kubetfx.kubeflow.package_document import Package
 
 
 def parse_parameters(pairs: Sequence[str], package: Package) -> dict[str, Any]:
-    """`name=value` with the types that a package declares; all that has no default must be there.
+    """Parse the values of a run's parameters.
+
+    Args:
+        pairs: `name=value` each.
+        package: declares the parameters and their types. Those without a default must be given.
+
+    Returns:
+        The values by name.
 
     Raises:
         UsageError: no such parameter, a value of another type, or one that is missing.

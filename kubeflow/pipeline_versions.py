@@ -1,4 +1,4 @@
-"""Uploading a package to Kubeflow Pipelines, once."""
+"""Uploads a package to Kubeflow Pipelines, unless it is there already."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,7 @@ _PIPELINE_LABEL = "pipelines.kubeflow.org/pipeline-id"
 
 @dataclass(frozen=True)
 class PipelineVersion:
-    """A version that KFP has of a package."""
+    """A package that was uploaded to KFP."""
 
     pipeline_id: str
     version_id: str
@@ -25,13 +25,20 @@ class PipelineVersion:
 
 
 def upload(kfp: OpenConnection, package: Package) -> PipelineVersion:
-    """Let KFP have a package: as a new pipeline, or as a version of the one of its name.
+    """Upload a package, as a new pipeline or as a version of the pipeline of its name, unless KFP has it.
 
-    The same package is uploaded once: a version is known by its name, which ends in the package's digest, also where
-    GitOps applied it as a PipelineVersion; the first, which KFP names after the pipeline, by its description.
+    The name of a version ends in the package's digest, also if GitOps applied it as a PipelineVersion. KFP names the
+    first version after the pipeline, so the digest of that one is in its description.
+
+    Args:
+        kfp: an open connection.
+        package: to upload.
+
+    Returns:
+        The version that holds the package.
 
     Raises:
-        KubeflowError: refused, or not reached; or the version is there, and KFP does not list it.
+        KubeflowError: Kubeflow Pipelines refuses, cannot be reached, or has the version and does not list it.
     """
     package_digest = digest(package.path)
     name, description = f"{package.name}-{package_digest}", f"sha256:{package_digest}"

@@ -1,6 +1,6 @@
-"""What a task's pod is like: from the `kubeflow` section of the config to the kfp SDK's task.
+"""Gives a task of the kfp SDK the pod that the `kubeflow` section of the config describes.
 
-What Kubeflow Pipelines has no field for goes into the package's second document, the platform spec of Kubernetes.
+Settings for which KFP's PipelineSpec has no field go into the package's second document, the Kubernetes platform spec.
 """
 
 from collections.abc import Sequence
@@ -12,11 +12,15 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 from kubetfx.config.kubeflow_section import KubeflowConfig, Retries, TaskConfig
 from kubetfx.errors import CompileError
 
-SHARED_MEMORY_PATH = "/dev/shm"
+_SHARED_MEMORY_PATH = "/dev/shm"
 
 
 def merged_config(config: KubeflowConfig, components: Sequence[str]) -> TaskConfig:
-    """What holds for a task of one component, or of several that were fused.
+    """Return the settings for the task of one component, or of several that were fused.
+
+    Args:
+        config: the section `kubeflow`.
+        components: ids of the task's nodes.
 
     Raises:
         CompileError: two fused components ask for different pods.
@@ -31,7 +35,13 @@ def merged_config(config: KubeflowConfig, components: Sequence[str]) -> TaskConf
 
 
 def apply(task: PipelineTask, settings: TaskConfig, *, config: KubeflowConfig) -> None:
-    """Give a task its pod."""
+    """Give a task its pod.
+
+    Args:
+        task: of the kfp SDK, which is changed.
+        settings: for this task.
+        config: the section `kubeflow`, for what holds for all tasks.
+    """
     _set_resources(task, settings)
     _set_scheduling(task, settings)
     _set_storage(task, settings)
@@ -52,7 +62,7 @@ def apply(task: PipelineTask, settings: TaskConfig, *, config: KubeflowConfig) -
 
 
 class _RetryPolicy(structures.RetryPolicy):
-    """The kfp SDK writes an hour at most, and Kubeflow Pipelines takes what is written."""
+    """Lifts the kfp SDK's limit of an hour for `backoff_max_duration`, which Kubeflow Pipelines does not have."""
 
     def to_proto(self) -> pipeline_spec_pb2.PipelineTaskSpec.RetryPolicy:
         policy = super().to_proto()
@@ -61,7 +71,7 @@ class _RetryPolicy(structures.RetryPolicy):
 
 
 def _set_retries(task: PipelineTask, retries: Retries) -> None:
-    """Argo Workflows reads `backoff_max_duration` as a deadline for all tries, counted from the start of the first."""
+    """Set the retries. To Argo Workflows, `backoff_max_duration` is a deadline that begins with the first try."""
     task._task_spec.retry_policy = _RetryPolicy(
         max_retry_count=retries.count,
         backoff_duration=f"{retries.backoff_seconds}s",
@@ -98,7 +108,7 @@ def _set_storage(task: PipelineTask, settings: TaskConfig) -> None:
         kubernetes.empty_dir_mount(
             task,
             volume_name="shared-memory",
-            mount_path=SHARED_MEMORY_PATH,
+            mount_path=_SHARED_MEMORY_PATH,
             medium="Memory",
             size_limit=settings.shared_memory,
         )

@@ -1,4 +1,4 @@
-"""Scheduling: the recurring runs of Kubeflow Pipelines."""
+"""Schedules: the recurring runs of Kubeflow Pipelines."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -30,17 +30,21 @@ def schedule(
     options: RunOptions,
     max_concurrency: int = 1,
 ) -> Schedule:
-    """Create the recurring run of a name, or put another in its place; KFP cannot change one.
+    """Create a recurring run, or replace the one of that name, as KFP cannot change one.
 
     Args:
-        version: what to run.
+        kfp: an open connection.
+        version: to run.
         name: of the recurring run, in its experiment.
-        cron: as `kubetfx.kubeflow.cron.to_kfp` gives it.
+        cron: as `kubetfx.kubeflow.cron.to_kfp` returns it.
         options: how each run is started.
         max_concurrency: runs at the same time, 1 to 10.
 
+    Returns:
+        The schedule, and whether it was created, updated or there already.
+
     Raises:
-        KubeflowError: refused, or not reached.
+        KubeflowError: Kubeflow Pipelines refuses, or cannot be reached.
     """
     with kfp.explained("schedule the pipeline"), quiet():
         experiment_id = kfp.experiment_id(options.experiment)
@@ -62,7 +66,7 @@ def schedule(
             pipeline_root=options.pipeline_root,
             service_account=options.service_account,
         )
-        for found in before:  # after the new one, so that there is a schedule at any time
+        for found in before:  # after the creation, so that there is a schedule at any time
             kfp.api.delete_recurring_run(found.recurring_run_id)
     return _as_schedule(kfp, created, cron, "updated" if before else "created")
 
@@ -86,7 +90,7 @@ def _as_schedule(kfp: OpenConnection, recurring_run: Any, cron: str, change: str
 
 @dataclass(frozen=True)
 class _Wanted:
-    """A recurring run as it is to be."""
+    """What a recurring run is to be like."""
 
     version: PipelineVersion
     cron: str

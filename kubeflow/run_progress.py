@@ -1,31 +1,30 @@
-"""How far a run on Kubeflow is: the tasks of its package, and what the API server tells of the pods behind them.
+"""How far a run on Kubeflow is: the tasks of its package, with the states that the API server reports.
 
-KFP reports the nodes of the Argo workflow. A container task is three of them: `NAME-driver`, `NAME` and, inside of
-that, `executor`, which is skipped where the cache has the outputs.
+KFP reports the nodes of the Argo workflow. A container task has three of them: `NAME-driver`, `NAME` and, inside of
+that, `executor`, which is skipped if the cache has the outputs.
 """
 
 import datetime
-import graphlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from kubetfx.kubeflow.package_document import ROOT, Package, component_ref, mapping, mappings
+from kubetfx.kubeflow.package_document import ROOT, Package, component_ref, in_order, mapping, mappings
 from kubetfx.progress import Begin, Message, NodeEnds, Progress
 
 _OMITTED = "RUNTIME_STATE_UNSPECIFIED"
-"""Argo's `Omitted`, which the API has no name for: something before the task failed."""
+"""State of a node that Argo calls `Omitted`, for which the API has no name: a task before it failed."""
 
 ProgressState = Literal["waiting", "running", "done", "cached", "skipped", "failed"]
 
 FINAL_STATES = frozenset({"SUCCEEDED", "FAILED", "SKIPPED", "CANCELED"})
-"""Of a run, as the API names them."""
+"""States of a run that is over (RuntimeState in KFP's backend/api/v2beta1/run.proto)."""
 
 
 @dataclass(frozen=True)
 class TaskStatus:
-    """Where one task of the package is. It has what a progress line needs."""
+    """The state of one task of the package."""
 
     node_id: str
     """Name to show."""
@@ -39,26 +38,32 @@ class TaskStatus:
 
     @property
     def is_over(self) -> bool:
-        """Whether it will not change any more."""
+        """Whether the state is final."""
         return self.state not in ("waiting", "running")
 
 
 def planned_tasks(package: Package) -> list[TaskStatus]:
-    """The tasks of a package, in an order in which they can run.
+    """List the tasks of a package, in an order in which they can run.
 
-    Those of conditions, exit handlers and nested pipelines stand for themselves; a loop is one task, as the number of
-    its rounds is not known.
+    Tasks inside of conditions, exit handlers and nested pipelines are listed one by one. A loop is one task, as the
+    number of its rounds is not known.
+
+    Args:
+        package: to run.
+
+    Returns:
+        The tasks, all of them waiting.
     """
     return list(_planned(package, ROOT))
 
 
 def progress(plan: Sequence[TaskStatus], details: Sequence[Any], *, now: datetime.datetime) -> list[TaskStatus]:
-    """The plan with the states that the API server reports.
+    """Return the plan with the states that the API server reports.
 
     Args:
-        plan: what `planned_tasks` gave.
+        plan: as `planned_tasks` returns it.
         details: V2beta1PipelineTaskDetail of the run; none before the workflow has begun.
-        now: ends the time of tasks that are running.
+        now: to which the time of running tasks is counted.
     """
     nodes = _Nodes(details)
     seen: dict[str, int] = {}
@@ -83,7 +88,12 @@ class RunView:
         self._label: str | None = None
 
     def show(self, details: Sequence[Any], *, state: str | None) -> None:
-        """Lines for the tasks that ended since the last look, and a spinner for those that run."""
+        """Report the tasks that ended since the last call, and those that are running.
+
+        Args:
+            details: V2beta1PipelineTaskDetail of the run.
+            state: of the run.
+        """
         if self._is_out_of_reach:
             self._is_out_of_reach = False
             self.report(Message("Kubeflow Pipelines answers again."))
@@ -91,12 +101,16 @@ class RunView:
         for index, status in enumerate(self.statuses):
             if status.is_over and index not in self._shown:
                 self._show_line(index, status)
-        if state == "SUCCEEDED" and self._shown:  # a server that tells of no task skipped none
+        if state == "SUCCEEDED" and self._shown:  # else the server reports no tasks at all
             self._show_skipped()
         self._spin([status.node_id for status in self.statuses if status.state == "running"])
 
     def is_out_of_reach(self, reason: str) -> None:
-        """Say once that the server does not answer."""
+        """Report once that the server does not answer.
+
+        Args:
+            reason: in a few words.
+        """
         if not self._is_out_of_reach:
             self._is_out_of_reach = True
             message = f"Kubeflow Pipelines does not answer ({reason}). The run goes on; asking again."
@@ -105,12 +119,12 @@ class RunView:
     def _spin(self, running: Sequence[str]) -> None:
         more = " ..." if len(running) > 3 else ""
         label = f"{', '.join(running[:3])}{more}  running" if running else "Waiting"
-        if label != self._label:  # a spinner that goes on shows for how long
+        if label != self._label:  # a spinner that goes on counts the time
             self._label = label
             self.report(Begin(label))
 
     def _show_skipped(self) -> None:
-        """What a condition left out has no node of its own."""
+        """Report the tasks that a condition left out, which have no nodes."""
         for index, status in enumerate(self.statuses):
             if index not in self._shown:
                 self.statuses[index] = TaskStatus(status.node_id, status.key, "skipped")
@@ -126,8 +140,7 @@ class RunView:
 def _planned(package: Package, component_name: str, above: tuple[str, ...] = ()) -> Iterator[TaskStatus]:
     tasks = mappings(mapping(package.components.get(component_name, {}), "dag"), "tasks")
     by_name = {task.name: task for task in package.tasks() if task.component_name == component_name}
-    graph = {name: set(task.get("dependentTasks") or ()) & set(tasks) for name, task in tasks.items()}
-    for name in graphlib.TopologicalSorter(graph).static_order():
+    for name in in_order(tasks):
         inner = component_ref(by_name[name])
         is_loop = "parameterIterator" in tasks[name]
         if "dag" in package.components.get(inner, {}) and not is_loop and inner not in above:
@@ -155,7 +168,7 @@ class _Nodes:
         state = self._state(node, driver)
         begins = [_time(found.start_time) for found in (driver, node) if found is not None]
         started = min((begin for begin in begins if begin), default=None)
-        last = node if node is not None and _is_final(node) else driver if state == "failed" else None
+        last = node if node is not None and node.state in FINAL_STATES else driver if state == "failed" else None
         ended = (_time(last.end_time) if last is not None else None) or now
         seconds = max(0.0, (ended - started).total_seconds()) if started and state != "waiting" else 0.0
         failed = driver if driver is not None and driver.state == "FAILED" else node
@@ -185,7 +198,7 @@ class _Nodes:
         return [self._by_suffix[suffix] for suffix in suffixes if suffix in self._by_suffix]
 
     def _failed_pod(self, node: Any) -> str | None:
-        """The innermost node that failed: the one that ran something."""
+        """Pod of the innermost node that failed, which is the one that ran something."""
         seen = set()
         while id(node) not in seen:
             seen.add(id(node))
@@ -195,7 +208,7 @@ class _Nodes:
 
 
 def _suffix(pod_name: str) -> str:
-    """Names of pods hold the template's name, references to them do not; the hash at the end is the same."""
+    """The hash at the end of a pod's name: references to a pod leave the template's name before it out."""
     return pod_name.rpartition("-")[2]
 
 
@@ -203,17 +216,17 @@ def _is_executor(node: Any) -> bool:
     return re.fullmatch(r"executor(\(\d+\))?", str(node.display_name)) is not None
 
 
-def _is_final(node: Any) -> bool:
-    return node.state in FINAL_STATES
-
-
 def _time(value: datetime.datetime | None) -> datetime.datetime | None:
-    """None for the beginning of time, which KFP gives for what has not happened yet."""
+    """A time; None for 1970, which KFP reports for what has not happened yet."""
     return value if value is not None and value.year > 1970 else None
 
 
 def as_document(statuses: Sequence[TaskStatus]) -> list[Mapping[str, Any]]:
-    """For `--format json`."""
+    """Return the tasks as JSON has them: `id`, `state`, `seconds` and `pod` each.
+
+    Args:
+        statuses: of all tasks.
+    """
     return [
         {"id": status.node_id, "state": status.state, "seconds": round(status.seconds, 3), "pod": status.pod_name}
         for status in statuses

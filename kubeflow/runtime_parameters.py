@@ -1,4 +1,4 @@
-"""TFX's RuntimeParameters in exec properties, as parameters of a package that a run may set."""
+"""Turns TFX's RuntimeParameters in exec properties into parameters of a package, which a run may set."""
 
 import json
 import re
@@ -22,11 +22,16 @@ class RunParameter:
     name: str
     type: ParameterType
     default: int | float | str | None
-    """None: a run must say."""
+    """None: a run must give a value."""
 
 
 def merge_parameters(into: dict[str, RunParameter], new: Mapping[str, RunParameter], *, node_id: str) -> None:
     """Add parameters that may be there already.
+
+    Args:
+        into: the parameters so far by name, which are added to.
+        new: parameters to add, by name.
+        node_id: id of the node that has them, for the error.
 
     Raises:
         CompileError: two of the same name differ.
@@ -41,9 +46,14 @@ def merge_parameters(into: dict[str, RunParameter], new: Mapping[str, RunParamet
 
 
 def take_parameters(value: Any, *, node_id: str) -> tuple[Any, list[tuple[tuple[str, ...], RunParameter]]]:
-    """An exec property with each RuntimeParameter in it replaced by its default, and where they stood.
+    """Replace each RuntimeParameter in an exec property by its default.
 
-    TFX writes those that stand inside a message into its JSON text.
+    Args:
+        value: of the property: a RuntimeParameter, or the JSON text of a message with some in it, as TFX writes it.
+        node_id: id of the node, for the error.
+
+    Returns:
+        The value with the defaults, and each parameter with its path: keys into the JSON document.
 
     Raises:
         CompileError: a parameter's name cannot be one of Kubeflow Pipelines.
@@ -58,7 +68,7 @@ def take_parameters(value: Any, *, node_id: str) -> tuple[Any, list[tuple[tuple[
 
 
 def _parsed(text: str) -> Any:
-    """What a JSON text says; None for another text."""
+    """The content of a JSON text; None for other text."""
     try:
         return json.loads(text)
     except json.JSONDecodeError:

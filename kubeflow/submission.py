@@ -1,4 +1,4 @@
-"""`kubetfx.submit`: a config or a package becomes a run on Kubeflow Pipelines, or a schedule of runs."""
+"""`kubetfx.submit`: runs a config or a package on Kubeflow Pipelines, once or on a schedule."""
 
 import contextlib
 import datetime
@@ -47,7 +47,7 @@ def submit(
         parameters: run parameters, as a mapping or as texts `name=value`.
         options: name of the run, experiment, pipeline root, and the service account of the pods.
         wait: follow the run to its end.
-        poll_seconds: time between two looks at the run.
+        poll_seconds: time between two questions for the state of the run.
         progress: is given each event as it happens.
 
     Returns:
@@ -56,7 +56,7 @@ def submit(
     Raises:
         ConfigError: the config is wrong.
         CompileError: the pipeline cannot be expressed as a package.
-        UsageError: the package has faults that Kubeflow Pipelines refuses, or a parameter that it does not have.
+        UsageError: the package has faults that Kubeflow Pipelines refuses, or it does not have one of the parameters.
         KubeflowError: Kubeflow Pipelines cannot be reached, or refuses what it is asked.
         RunFailedError: the run failed, or was cancelled.
         RunLeftError: interrupted; the run goes on.
@@ -66,7 +66,7 @@ def submit(
         >>> kubetfx.submit("pipeline.yaml", host="http://localhost:8080", wait=False)["link"]    # doctest: +SKIP
         'http://localhost:8080/#/runs/details/5f0c...'
     """
-    with package_of(config, parameters=parameters, progress=progress) as (package, configured_account):
+    with _package_of(config, parameters=parameters, progress=progress) as (package, configured_account):
         settled = _settled(options, parameters, package, configured_account)
         with _connected(connection or Connection(host), progress) as kfp:
             version = _upload(kfp, package, progress)
@@ -103,15 +103,18 @@ def schedule(
         max_concurrency: runs at the same time, 1 to 10.
         progress: is given each event as it happens.
 
+    Returns:
+        The schedule, and whether it was created, updated or there already.
+
     Raises:
         ConfigError: the config is wrong.
         CompileError: the pipeline cannot be expressed as a package.
-        UsageError: the package has faults that Kubeflow Pipelines refuses, or a parameter that it does not have; or
-            the times are none.
+        UsageError: the package has faults that Kubeflow Pipelines refuses, it does not have one of the parameters, or
+            `cron` is no schedule.
         KubeflowError: Kubeflow Pipelines cannot be reached, or refuses what it is asked.
     """
     times = to_kfp(cron)
-    with package_of(config, parameters=parameters, progress=progress) as (package, configured_account):
+    with _package_of(config, parameters=parameters, progress=progress) as (package, configured_account):
         settled = _settled(options, parameters, package, configured_account)
         with _connected(connection, progress) as kfp:
             version = _upload(kfp, package, progress)
@@ -125,20 +128,12 @@ def schedule(
 
 
 @contextlib.contextmanager
-def package_of(
+def _package_of(
     source: Source, *, parameters: Sequence[str] | Mapping[str, Any] = (), progress: Progress = silent
 ) -> Iterator[tuple[Package, str | None]]:
-    """The package that a config compiles to, with the service account that the config names; or the one that was given.
+    """The package that was given, or that a config compiles to, and the service account that the config names.
 
     A package cannot hold a service account: Kubeflow Pipelines takes it with each run.
-
-    Args:
-        source: a config, what `load_config` takes, or the path of a package.
-        parameters: that a run is going to have, so that the places in the config are not asked for.
-        progress: is told which places pods cannot see.
-
-    Raises:
-        UsageError: the package has faults that Kubeflow Pipelines refuses.
     """
     if isinstance(source, str | Path) and is_package(Path(source)):
         yield _unbroken(Path(source), progress), None
@@ -182,11 +177,7 @@ def _upload(kfp: OpenConnection, package: Package, progress: Progress) -> Pipeli
 
 
 def _unbroken(path: Path, progress: Progress) -> Package:
-    """Read a package, and refuse what Kubeflow Pipelines would refuse.
-
-    Raises:
-        UsageError: it is no package, or Kubeflow Pipelines would refuse it.
-    """
+    """Read a package, and refuse what Kubeflow Pipelines would refuse."""
     progress(Begin("Checking the package"))
     errors = [finding for finding in lint(path) if finding.severity == "error"]
     if errors:

@@ -18,7 +18,7 @@ class Finding:
 
     rule: str
     severity: Severity
-    """`error`: KFP refuses it, or the task fails. `warning`: KFP runs something else than what is written."""
+    """`error`: KFP refuses it, or the task fails. `warning`: KFP does something else than the package says."""
     place: str
     """Dotted path into the document."""
     line: int | None
@@ -38,6 +38,13 @@ class Rule:
     remedy: str
 
     def findings(self, package: Package) -> Iterator[Finding]:
-        """Each place of a package that has the fault."""
+        """Look for the fault in a package.
+
+        Args:
+            package: to look through.
+
+        Yields:
+            A finding per place that has the fault.
+        """
         for place, what in self.check(package):
             yield Finding(self.id, self.severity, dotted(place), package.line(place), what, self.remedy)

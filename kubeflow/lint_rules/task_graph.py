@@ -5,10 +5,18 @@ from collections.abc import Iterator, Mapping
 from kubetfx.kubeflow.package_document import Package, Place, Task, mapping, mappings
 
 EXIT_STRATEGY = "ALL_UPSTREAM_TASKS_COMPLETED"
+"""TriggerStrategy of exit handlers, in KFP's api/v2alpha1/pipeline_spec.proto."""
 
 
 def with_siblings(package: Package) -> Iterator[tuple[Task, Mapping[str, Task]]]:
-    """Each task with all tasks of its DAG by name, itself included."""
+    """Go through the tasks of all DAGs.
+
+    Args:
+        package: with the DAGs.
+
+    Yields:
+        A task, and all tasks of its DAG by name, itself included.
+    """
     dags: dict[str, dict[str, Task]] = {}
     for task in package.tasks():
         dags.setdefault(task.component_name, {})[task.name] = task
@@ -18,7 +26,14 @@ def with_siblings(package: Package) -> Iterator[tuple[Task, Mapping[str, Task]]]
 
 
 def outputs_used(task: Task) -> Iterator[tuple[Place, str, str, str]]:
-    """Place, producing task, `parameters` or `artifacts`, and key of each output of another task that a task takes."""
+    """Go through the outputs of other tasks that a task takes.
+
+    Args:
+        task: that takes them.
+
+    Yields:
+        Place of the input, name of the producing task, `parameters` or `artifacts`, and key of the output.
+    """
     for section, source, key in (
         ("parameters", "taskOutputParameter", "outputParameterKey"),
         ("artifacts", "taskOutputArtifact", "outputArtifactKey"),
@@ -30,11 +45,19 @@ def outputs_used(task: Task) -> Iterator[tuple[Place, str, str, str]]:
 
 
 def dependencies(task: Task) -> set[str]:
-    """Names of the tasks that a task waits for, whether or not it takes something of them."""
+    """Return the names of the tasks that a task waits for, whether or not it takes outputs of theirs.
+
+    Args:
+        task: that waits.
+    """
     names = task.spec.get("dependentTasks")
     return {str(name) for name in names} if isinstance(names, list) else set()
 
 
 def is_exit_task(task: Task) -> bool:
-    """Whether it runs when those that it waits for have ended, however that was."""
+    """Return whether a task runs once those that it waits for have ended, whether or not they succeeded.
+
+    Args:
+        task: to look at.
+    """
     return mapping(task.spec, "triggerPolicy").get("strategy") == EXIT_STRATEGY

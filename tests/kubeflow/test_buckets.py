@@ -33,10 +33,10 @@ OVERRIDES = [
 def test_package_takes_buckets_for_data_and_push_and_credentials_from_secrets(tmp_path):
     config = load_config(REPOSITORY / "examples" / "penguins" / "pipeline.yaml", overrides=OVERRIDES)
 
-    package = compile_to_file(config, tmp_path / "package.yaml")
+    parameters = compile_to_file(config, tmp_path / "package.yaml")
 
-    assert package.parameters["data_path"] == "s3://team/penguins/*.csv"
-    assert package.parameters["push_directory"] == "gs://team/models/penguins"
+    assert parameters["data_path"] == "s3://team/penguins/*.csv"
+    assert parameters["push_directory"] == "gs://team/models/penguins"
     spec, platform = yaml.safe_load_all((tmp_path / "package.yaml").read_text())
     pods = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     for name, executor in spec["deploymentSpec"]["executors"].items():

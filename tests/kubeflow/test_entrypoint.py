@@ -106,8 +106,8 @@ def test_what_cannot_be_read_is_told_in_words_and_in_the_pods_message(
 ):
     log = tmp_path / "termination-log"
     log.touch()
-    monkeypatch.setattr(entrypoint, "TERMINATION_LOG", log)
-    monkeypatch.setattr(entrypoint, "settle_environment", lambda: None)
+    monkeypatch.setattr(entrypoint, "_TERMINATION_LOG", log)
+    monkeypatch.setattr(entrypoint, "_settle_environment", lambda: None)
     monkeypatch.setattr(entrypoint.os, "_exit", sys.exit)
     with pytest.raises(SystemExit, match="1"):
         entrypoint.main(["--task", task, "--executor-input", document])
@@ -213,7 +213,7 @@ def test_home_that_cannot_be_written_becomes_the_folder_for_temporary_files(monk
     monkeypatch.setattr(entrypoint.os, "access", lambda path, mode: False)
     monkeypatch.delenv("USER", raising=False)
 
-    entrypoint.settle_environment()
+    entrypoint._settle_environment()
 
     assert os.environ["HOME"] == str(tmp_path)
     assert os.environ["USER"] == str(os.getuid())
@@ -300,7 +300,7 @@ def test_reason_exit_status_and_last_log_lines_are_the_pods_message(tmp_path):
     program = (
         "import pathlib, sys\n"
         "from kubetfx.kubeflow import entrypoint\n"
-        f"entrypoint.TERMINATION_LOG = pathlib.Path({str(message)!r})\n"
+        f"entrypoint._TERMINATION_LOG = pathlib.Path({str(message)!r})\n"
         "entrypoint.main(sys.argv[1:])\n"
     )
     document = gate_document(tmp_path, tmp_path / "output.json")
@@ -318,7 +318,7 @@ def test_pods_message_shows_whole_lines_of_the_traceback_and_no_more_than_kubern
 ):
     message = tmp_path / "termination-log"
     message.touch()
-    monkeypatch.setattr(entrypoint, "TERMINATION_LOG", message)
+    monkeypatch.setattr(entrypoint, "_TERMINATION_LOG", message)
     try:
         try:
             raise OSError("the disk is full")

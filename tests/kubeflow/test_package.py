@@ -34,7 +34,7 @@ def example(monkeypatch, tmp_path):
         elsewhere = ("data.path=/data", "serving.push_directory=/models/it", "workspace=/workspace")
         config = load_config(EXAMPLES / name / "pipeline.yaml", overrides=(*elsewhere, *overrides))
         path = tmp_path / f"{name}.yaml"
-        write_package(config_package.compile_config(config).graph, path, kubernetes_manifest=manifest)
+        write_package(config_package.compile_config(config)[0], path, kubernetes_manifest=manifest)
         return path, documents(path)
 
     return compile_example

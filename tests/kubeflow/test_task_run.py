@@ -63,7 +63,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
         "evaluation: {thresholds: {accuracy: {at_least: 0.5}}, slices: [colour]}\n"
     )
     path = folder / "package.yaml"
-    write_package(compile_config(load_config(folder / "pipeline.yaml")).graph, path)
+    write_package(compile_config(load_config(folder / "pipeline.yaml"))[0], path)
     with launcher_root_at(folder / "launcher") as root:
         tasks = InThisProcess()
         emulator = Emulator(read_package(path), root=root, run_id="1", run_command=tasks, bucket=S3)
