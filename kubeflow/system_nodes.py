@@ -1,4 +1,4 @@
-"""Executors for what TFX itself does with ML Metadata, which a cluster does not have: Importer and Resolver."""
+"""Executors for Importer and Resolver, which TFX runs with the help of ML Metadata; a cluster does not have it."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ from kubetfx.storage import copy_folder, locate
 
 
 class ImporterExecutor(base_executor.BaseExecutor):
-    """Copies what an Importer names into the run's artifacts, from where every later task can take it."""
+    """Copies what an Importer names into the run's artifacts, where every later task finds it."""
 
     def Do(
         self,
@@ -50,9 +50,9 @@ class ImporterExecutor(base_executor.BaseExecutor):
 
 
 class LatestPushedModelExecutor(base_executor.BaseExecutor):
-    """TFX's LatestBlessedModelStrategy without ML Metadata: the newest version where the pipeline pushes to.
+    """TFX's LatestBlessedModelStrategy without ML Metadata: takes the newest version of the push directory.
 
-    Nothing is pushed that was not blessed, so the newest version is the latest blessed model that clients get.
+    Only blessed models are pushed, so the newest version is the latest blessed model.
     """
 
     def Do(
@@ -62,7 +62,7 @@ class LatestPushedModelExecutor(base_executor.BaseExecutor):
         exec_properties: dict[str, Any],
     ) -> None:
         """Run the node. Without a version the output channels stay empty."""
-        place = exec_properties.get("push_directory") or push_directory_of(exec_properties["push_destination"])
+        place = exec_properties.get("push_directory") or _push_directory_of(exec_properties["push_destination"])
         directory = locate(place)
         version = max(push_directory.versions(directory), default=None)
         if version is None:
@@ -81,12 +81,8 @@ class LatestPushedModelExecutor(base_executor.BaseExecutor):
         logging.info("Latest blessed model: version %d.", version)
 
 
-def push_directory_of(push_destination: str) -> str:
-    """The folder that TFX's PushDestination names, in JSON.
-
-    Raises:
-        DataError: it names none.
-    """
+def _push_directory_of(push_destination: str) -> str:
+    """The folder that TFX's PushDestination names, in JSON."""
     document = json.loads(push_destination)
     folder = document.get("filesystem", {}).get("base_directory") or document.get("filesystem", {}).get("baseDirectory")
     if not folder:

@@ -1,6 +1,6 @@
-"""What tasks a TFX pipeline becomes: which nodes share one, what each takes of whom, and under which conditions.
+"""Plans the tasks of a package: which nodes share one, where the inputs of each come from, and under which conditions.
 
-How a node is described is kubeflow/tfx_node.py's; the kfp SDK's pipeline is made of the plan by kubeflow/compiler.py.
+kubeflow/tfx_node.py describes the nodes; kubeflow/compiler.py makes the kfp SDK's pipeline from the plan.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,49 +33,49 @@ from kubetfx.run_record import FUSED
 
 @dataclass(frozen=True)
 class RunParameterTarget:
-    """A parameter of the run, and the place in a node's exec properties that it is put over."""
+    """A parameter of the run, and the part of a node's exec properties that it replaces."""
 
     parameter: RunParameter
     node_id: str
     property: str
     path: tuple[str, ...] = ()
-    """Keys into the JSON document that the property is."""
+    """Keys into the JSON document in the property; empty for the whole property."""
 
 
 @dataclass(frozen=True)
 class Extras:
-    """What a package has that the TFX pipeline does not say."""
+    """What a package has besides the TFX pipeline."""
 
     parameters: Sequence[RunParameterTarget] = ()
     exit_handler: BaseNode | None = None
-    """A function component that runs when all others have ended, however that was."""
+    """A function component that runs when all others have ended, whether or not they succeeded."""
     modules: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """Source of modules that the image lacks, by name, by the node that imports them."""
+    """Modules that the image lacks: source by name of the module, by id of the node that imports it."""
     code: str = ""
     """Digest of the code that the tasks run."""
 
 
 @dataclass
 class PlannedTask:
-    """A task on its way into the package."""
+    """A task of the package."""
 
     name: str
     title: str
     spec: TaskSpec
     node_ids: tuple[str, ...]
     components: tuple[str, ...] = ()
-    """Nodes whose entries in the config its pod has; none: what holds for each."""
+    """Nodes whose entries in the config say what its pod is like; none: what the config says for every component."""
     sources: dict[tuple[str, str], str] = field(default_factory=dict)
-    """Input slot by node and output key. An artifact is one input, however many nodes and keys read it: ML Metadata
-    keeps one INPUT event per artifact and execution, and refuses the task otherwise."""
+    """Input slot by node and output key. An artifact is a single input, however many nodes and keys read it: ML
+    Metadata keeps one INPUT event per artifact and execution, and refuses the task otherwise."""
     slots: dict[tuple[str, str], str] = field(default_factory=dict)
     """Output slot by node and output key."""
     parameters: dict[str, RunParameter] = field(default_factory=dict)
-    """Parameters of the run that it takes."""
+    """Parameters of the run that it takes, by name."""
     driver: "PlannedTask | None" = None
     """Task whose DRIVER_OUTPUT it takes."""
     after: set[str] = field(default_factory=set)
-    """Nodes that must have run."""
+    """Nodes that run before."""
     contexts: tuple[CondContext, ...] = ()
     """Conditions, the outermost first."""
     final_status: str | None = None
@@ -83,23 +83,24 @@ class PlannedTask:
     """The kfp SDK's task, once there is one."""
 
     def needs(self) -> set[str]:
-        """Ids of the nodes whose tasks come before."""
+        """Return the ids of the nodes whose tasks come before."""
         return {node for node, _ in self.sources} | self.after
 
 
 class TaskPlan:
-    """The tasks that a TFX pipeline becomes, the conditions that they are under, and what a run may set.
-
-    Args:
-        pipeline: the TFX pipeline.
-        config: says which components share a task.
-        extras: run parameters, exit handler, embedded modules.
-
-    Raises:
-        CompileError: a node cannot be expressed; names it and says what to do.
-    """
+    """The tasks that a TFX pipeline becomes, the conditions that they are under, and what a run may set."""
 
     def __init__(self, pipeline: Pipeline, config: KubeflowConfig, extras: Extras) -> None:
+        """Plan.
+
+        Args:
+            pipeline: any TFX pipeline.
+            config: says which components share a task.
+            extras: run parameters, exit handler and embedded modules.
+
+        Raises:
+            CompileError: a node cannot be expressed; names it and says what to do.
+        """
         if not pipeline._finalized:  # the registry of conditions is filled then
             pipeline.finalize()
         self._config = config
@@ -135,7 +136,11 @@ class TaskPlan:
         self.exit_task = self._make_exit_task()
 
     def looks_outside(self, task: PlannedTask) -> bool:
-        """Whether a node of it goes by something that no input tells of."""
+        """Return whether a node of a task depends on something that is not among its inputs.
+
+        Args:
+            task: of this plan.
+        """
         return any(self._descriptions[node_id].looks_outside for node_id in task.node_ids)
 
     def _check_names(self) -> None:
@@ -178,7 +183,7 @@ class TaskPlan:
                 tasks.append(task.driver)
             tasks.append(task)
         names = {task.name for task in tasks}
-        for task in tasks:  # Kubeflow Pipelines gives each task a driver, and names it after the task
+        for task in tasks:  # the driver that KFP starts for a task is called NAME-driver
             if task.name.removesuffix("_driver") in names - {task.name}:
                 task.name = unique(f"{task.name}_task", names)
         return tasks
@@ -203,7 +208,7 @@ class TaskPlan:
                 slots = []
                 for channel in channels:
                     source = self._source(channel, node_id=description.id)
-                    slot = task.slots.get(source) or task.sources.get(source)  # written or read by the task already
+                    slot = task.slots.get(source) or task.sources.get(source)  # the task writes or reads it already
                     if slot is None:
                         name = slot_name(source) if is_fused else identifier(key.lstrip("_"))
                         task.sources[source] = slot = unique(name, taken)
@@ -237,8 +242,8 @@ class TaskPlan:
         return task
 
     def _split_driver_off(self, task: PlannedTask, description: NodeDescription) -> None:
-        """A task that is never cached finds the newest data; what it finds is part of the key that the data's task is
-        cached by."""
+        """Let a task of its own, which is never cached, look for the newest data. What it finds is an input of the task
+        that reads the data, and so part of the key that this is cached by."""
         (node,) = task.spec.nodes
         task.driver = PlannedTask(
             name=f"resolve_{task.name}",
@@ -261,7 +266,7 @@ class TaskPlan:
         task.spec = task.spec.model_copy(update={"nodes": (taken_over,)})
 
     def _source(self, channel: types.OutputChannel, *, node_id: str) -> tuple[str, str]:
-        """Node and output key that a channel comes from, past the resolvers that hand it on."""
+        """Node and output key that a channel comes from; a resolver that passes it on does not count."""
         source = (channel.producer_component_id, channel.output_key)
         while source in self._passed:
             channel = self._passed[source]
@@ -278,21 +283,21 @@ class TaskPlan:
         for context in contexts:
             if not isinstance(context, CondContext):
                 raise CompileError(
-                    f"{node.id}: stands in a {type(context).__name__.removesuffix('Context')}, and only Cond can "
-                    "be expressed. Take the node out of it."
+                    f"{node.id}: is in a {type(context).__name__.removesuffix('Context')}, and only Cond can be "
+                    "expressed. Take the node out of it."
                 )
         return tuple(contexts)
 
     def _contexts(self, ids: Sequence[str]) -> tuple[CondContext, ...]:
         found = {self._contexts_of[node_id] for node_id in ids}
         if len(found) > 1:
-            raise CompileError(f"kubeflow.fuse: {', '.join(ids)} stand under different conditions. Don't fuse them.")
+            raise CompileError(f"kubeflow.fuse: {', '.join(ids)} are under different conditions. Don't fuse them.")
         return found.pop()
 
     def _evaluate(self, context: CondContext, task: PlannedTask) -> tuple[PlannedTask, str]:
         """The task and the output parameter that say whether a condition holds.
 
-        That is the task whose outputs it is about; a task of its own where it is about those of several.
+        This is the task whose outputs the condition is about, or a new task if it is about the outputs of several.
         """
         node_id = task.components[0]
         channels = list(channels_of(context.predicate, node_id=node_id))

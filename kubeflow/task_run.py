@@ -1,7 +1,7 @@
 """Runs the TFX nodes of a task in the container: artifacts, driver, executor, predicates, pages.
 
-Executors see local paths; what leaves the task has the URIs of the launcher. The documents themselves are
-kubeflow/executor_io.py's.
+Executors get local paths; properties that leave the task have the launcher's URIs in their place. The documents are
+read and written by kubeflow/executor_io.py.
 """
 
 import copy
@@ -28,24 +28,24 @@ from kubetfx.kubeflow.executor_io import ExecutorInput, RuntimeArtifact, clear_o
 from kubetfx.kubeflow.task_spec import DRIVER_OUTPUT, Node, OutputSlot, Override, Property, TaskSpec
 from kubetfx.pipeline.spared_imports import uncollected
 
-TFX_ARTIFACT = "tfx_artifact"
-"""Metadata of an artifact that holds what TFX knows about it, as one JSON text: numbers would come back as doubles."""
+_TFX_ARTIFACT = "tfx_artifact"
+"""Key of metadata: TFX's artifact as a single JSON text, since KFP makes doubles of numbers."""
 
-TFX_TYPE = "tfx_type"
-EMPTY = "empty"
-"""Metadata of an artifact that stands for an output channel without artifacts."""
+_TFX_TYPE = "tfx_type"
+_EMPTY = "empty"
+"""Key of metadata that marks an output channel without artifacts."""
 
-MAX_SCALAR_LENGTH = 256
-"""Longer properties are no use to people who look at metadata."""
+_MAX_SCALAR_LENGTH = 256
+"""Characters. Longer properties do not help people who look at metadata."""
 
-MAX_PROPERTIES_BYTES = 16_384
-"""Of an artifact. A task is told those of all its inputs in one argument, and Linux takes 131,072 bytes in one."""
+_MAX_PROPERTIES_BYTES = 16_384
+"""For one artifact. A task gets those of all its inputs in one argument, and Linux takes 131,072 bytes in one."""
 
 _CASTS = {"int": int, "float": float, "str": str}
 _FINAL_STATES = {"COMPLETE": "SUCCEEDED", "CACHED": "SUCCEEDED", "CANCELED": "CANCELLED"}
-"""What ML Metadata calls the ends of a pipeline, in the words of PipelineTaskFinalStatus, which components ask for. A
-Kubeflow Pipelines that still has ML Metadata tells its exit handlers the former, later ones the latter."""
-_OWN_METADATA = frozenset({TFX_ARTIFACT, TFX_TYPE, EMPTY, "display_name"})
+"""ML Metadata's words for how a pipeline ended, in the words of PipelineTaskFinalStatus, which components expect.
+Versions of Kubeflow Pipelines with ML Metadata give exit handlers the former, later ones the latter."""
+_OWN_METADATA = frozenset({_TFX_ARTIFACT, _TFX_TYPE, _EMPTY, "display_name"})
 
 Artifacts = dict[str, list[types.Artifact]]
 
@@ -53,8 +53,12 @@ Artifacts = dict[str, list[types.Artifact]]
 def run_task(spec: TaskSpec, executor_input: ExecutorInput) -> None:
     """Run a task, and write its ExecutorOutput.
 
+    Args:
+        spec: describes the task.
+        executor_input: as the launcher gives it.
+
     Raises:
-        KubetfxError: a node failed in a way that its user can mend; every other exception is passed on too.
+        KubetfxError: a node failed for a reason that its user can remove. Other exceptions are passed on.
     """
     clear_outputs(executor_input, spec.written_slots)
     with tempfile.TemporaryDirectory(prefix="kubetfx-") as folder:
@@ -145,21 +149,21 @@ class _TaskRun:
         }
 
     def _input_artifacts(self, slot: str, type_path: str) -> list[types.Artifact]:
-        """An input channel. The launcher leaves nothing on the disk of a folder without files."""
+        """The artifacts of an input channel. The launcher does not make folders for artifacts without files."""
         found = []
         for entry in self._input.inputs.get(slot, ()):
-            if entry.metadata.get(EMPTY):
+            if entry.metadata.get(_EMPTY):
                 continue
             artifact = pkgutil.resolve_name(type_path)()
-            if TFX_ARTIFACT in entry.metadata:
-                stored = json_format.Parse(entry.metadata[TFX_ARTIFACT], metadata_store_pb2.Artifact())
+            if _TFX_ARTIFACT in entry.metadata:
+                stored = json_format.Parse(entry.metadata[_TFX_ARTIFACT], metadata_store_pb2.Artifact())
                 artifact.mlmd_artifact.MergeFrom(stored)
             if not entry.path.exists():
                 entry.path.mkdir(parents=True)
             artifact.uri = str(entry.path)
             if isinstance(artifact, ValueArtifact):
                 artifact.uri = str(entry.path / "value")
-                artifact.read()  # a function component that takes a value is handed what was read
+                artifact.read()  # TFX hands the value that was read to a function component
             found.append(artifact)
         return found
 
@@ -182,7 +186,7 @@ class _TaskRun:
         return value
 
     def _holds(self, predicate: str) -> str:
-        """A predicate about an output that stayed empty does not hold."""
+        """Whether a predicate holds, as text; it does not if it is about an output that stayed empty."""
         if any(not self._artifacts.get(slot) for slot in _slots_of(json.loads(predicate))):
             return "false"
         return "true" if _resolve(predicate, self._artifacts, {}) else "false"
@@ -191,7 +195,7 @@ class _TaskRun:
         artifacts = self._artifacts[slot]
         if not artifacts:
             self._input.outputs[slot].path.mkdir(parents=True, exist_ok=True)
-            return {EMPTY: "true", TFX_TYPE: pkgutil.resolve_name(self._spec.outputs[slot].type).TYPE_NAME}
+            return {_EMPTY: "true", _TFX_TYPE: pkgutil.resolve_name(self._spec.outputs[slot].type).TYPE_NAME}
         stored = copy.deepcopy(artifacts[0].mlmd_artifact)
         for name in ("uri", "id", "type_id", "type"):
             stored.ClearField(name)
@@ -200,26 +204,23 @@ class _TaskRun:
                 if value.HasField("string_value"):
                     value.string_value = self._with_uris(value.string_value)
         text = json.dumps(json_format.MessageToDict(stored, preserving_proto_field_name=True))
-        if len(text) > MAX_PROPERTIES_BYTES:
+        if len(text) > _MAX_PROPERTIES_BYTES:
             raise KubetfxError(
                 f"The properties of the output {slot!r} are more than later tasks can be told in their arguments. "
-                f"Received: {len(text):,} bytes, and {MAX_PROPERTIES_BYTES:,} are the most. Write them into a file of "
+                f"Received: {len(text):,} bytes, and {_MAX_PROPERTIES_BYTES:,} are the most. Write them into a file of "
                 "the artifact."
             )
-        metadata: dict[str, Any] = {TFX_TYPE: artifacts[0].type_name, TFX_ARTIFACT: text}
+        metadata: dict[str, Any] = {_TFX_TYPE: artifacts[0].type_name, _TFX_ARTIFACT: text}
         for values in (stored.properties, stored.custom_properties):
             for name, value in values.items():
                 scalar = getattr(value, value.WhichOneof("value") or "string_value")
-                if (
-                    name not in _OWN_METADATA
-                    and isinstance(scalar, int | float | str)
-                    and 0 < len(str(scalar)) <= (MAX_SCALAR_LENGTH)
-                ):
+                is_short = isinstance(scalar, int | float | str) and 0 < len(str(scalar)) <= _MAX_SCALAR_LENGTH
+                if is_short and name not in _OWN_METADATA:
                     metadata[name] = scalar
         return metadata
 
     def _with_uris(self, text: str) -> str:
-        """What a property says about a place in this container, in terms that hold everywhere."""
+        """The text of a property with the URI of each artifact in place of its path in this container."""
         known: list[RuntimeArtifact] = [
             *self._input.outputs.values(),
             *(artifact for artifacts in self._input.inputs.values() for artifact in artifacts),
@@ -229,7 +230,7 @@ class _TaskRun:
         return text
 
     def _draw(self, slot: str) -> dict[str, Any]:
-        """A page. That it cannot be drawn is no reason to lose what the node did."""
+        """Draw a page, and return its metadata. The task does not fail because a page cannot be drawn."""
         page = self._spec.pages[slot]
         output = self._input.outputs[slot]
         try:
@@ -245,7 +246,7 @@ class _TaskRun:
 
 
 def _process_age_seconds() -> float:
-    """Since when the process is there: what a task costs before it does anything."""
+    """Time since the start of the process: what a task costs before its node begins."""
     ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
     uptime = float(Path("/proc/uptime").read_text().split()[0])
     return uptime - ticks / os.sysconf("SC_CLK_TCK")
@@ -314,7 +315,7 @@ def _resolve(placeholder: str, artifacts: Artifacts, properties: Mapping[str, An
 
 
 def _slots_of(expression: Any) -> set[str]:
-    """Slots that a placeholder expression is about. Operators have a `key` too: the name of an artifact's property."""
+    """Slots in a placeholder expression. Operators also have a `key`, which is the name of an artifact's property."""
     if isinstance(expression, list):
         return {slot for inner in expression for slot in _slots_of(inner)}
     if not isinstance(expression, dict):
@@ -324,7 +325,7 @@ def _slots_of(expression: Any) -> set[str]:
 
 
 def _as_text(value: Any, override: Override) -> Any:
-    """A final status comes as a document, and components take its JSON."""
+    """The value of a parameter as text where text is asked for: a final status is a document, and becomes JSON."""
     if isinstance(value, dict) and "state" in value:
         value = {**value, "state": _FINAL_STATES.get(value["state"], value["state"])}
     return json.dumps(value) if override.type == "str" and not isinstance(value, str) else value

@@ -1,7 +1,7 @@
 """The contract between compiler and entrypoint: what a task does, as one JSON argument of its container.
 
-A task runs one TFX node, or several that were fused. Its inputs and outputs are named by slots: the keys of the
-package's artifacts. Whatever TFX knows about a node and Kubeflow Pipelines has no place for stands here: classes of
+A task runs one TFX node, or several that were fused. Slots name its inputs and outputs: they are the keys of the
+package's artifacts. The rest is what TFX knows about a node and Kubeflow Pipelines has no field for: the classes of
 executor, driver and artifacts, exec properties, and predicates.
 """
 
@@ -21,12 +21,12 @@ class Contract(BaseModel):
 
 
 class Override(Contract):
-    """A parameter of the run that is put over an exec property, or over a part of it."""
+    """A parameter of the run that replaces an exec property, or a part of it."""
 
     parameter: str
     type: ParameterType
     path: tuple[str, ...] = ()
-    """Keys into the JSON document that the property is. Empty: the whole property."""
+    """Keys into the JSON document in the property. Empty: the whole property."""
 
 
 class Property(Contract):
@@ -34,9 +34,9 @@ class Property(Contract):
 
     value: Any = None
     message: str | None = None
-    """Import path of the protobuf message that the value is the JSON of."""
+    """Import path of a protobuf message class: the value is such a message in JSON."""
     placeholder: str | None = None
-    """A TFX placeholder expression, as JSON of its proto, that is evaluated over the node's inputs."""
+    """A TFX placeholder expression (JSON of its proto) to evaluate over the node's inputs."""
     overrides: tuple[Override, ...] = ()
 
 
@@ -47,7 +47,7 @@ class OutputSlot(Contract):
     """Import path of the TFX artifact class."""
     properties: dict[str, Any] = {}
     custom_properties: dict[str, Any] = {}
-    """What the pipeline's definition says about the artifact."""
+    """Set by the pipeline's definition."""
 
 
 class Node(Contract):
@@ -59,24 +59,23 @@ class Node(Contract):
     driver: str | None = None
     """Import path of the driver class that chooses exec properties before the executor runs."""
     driver_parameter: str | None = None
-    """Input parameter that holds what the driver chose, where that is a task of its own."""
+    """Input parameter with what the driver chose, if the driver is a task of its own."""
     beam_arguments: tuple[str, ...] | None = None
-    """Pipeline options of Beam. None: the executor has no need of Beam."""
+    """Pipeline options of Beam. None: the executor does not use Beam."""
     inputs: dict[str, tuple[str, ...]] = {}
-    """Slots of the task, or of outputs of an earlier node of the task, by input key. Several keys of several nodes may
-    read one slot."""
+    """Slots by input key: of the task, or of an earlier node's output. Several nodes and keys may read one slot."""
     outputs: dict[str, str] = {}
     """Slot by output key."""
     properties: dict[str, Property] = {}
     module_files: dict[str, str] = {}
-    """Name of an embedded module by the exec property that is to hold its path."""
+    """Name of an embedded module by the exec property that receives its path."""
 
 
 class Page(Contract):
-    """An output of the task that is there to be looked at."""
+    """An output of the task for people to look at."""
 
     kind: str
-    """Name of the function in kubeflow/visualizations.py."""
+    """Its name in kubeflow/visualizations.py."""
     node: str
     """Id of the node that it is about."""
 
@@ -85,18 +84,18 @@ class TaskSpec(Contract):
     """What a container does."""
 
     role: Literal["nodes", "driver"] = "nodes"
-    """`driver`: only the driver of the one node; what it chooses is the output parameter `DRIVER_OUTPUT`."""
+    """`driver`: run the driver of the one node, whose choice becomes the output parameter `DRIVER_OUTPUT`."""
     nodes: tuple[Node, ...] = ()
     """In the order in which they run."""
     inputs: dict[str, str] = {}
-    """Import path of the TFX artifact class by input slot. An artifact has one slot: ML Metadata refuses a task that
-    takes one under two inputs."""
+    """Import path of the TFX artifact class by input slot. An artifact has a single slot, as ML Metadata refuses a task
+    that takes it under two inputs."""
     outputs: dict[str, OutputSlot] = {}
     """By output slot."""
     pages: dict[str, Page] = {}
     """By output slot."""
     conditions: dict[str, str] = {}
-    """By output parameter, which becomes `true` or `false`: a TFX predicate, as JSON of its proto, over the slots."""
+    """A TFX predicate over the slots (JSON of its proto) by output parameter, which becomes `true` or `false`."""
     modules: dict[str, str] = {}
     """Source by name of a module that the image lacks."""
     code: str = ""
@@ -104,7 +103,7 @@ class TaskSpec(Contract):
 
     @property
     def title(self) -> str:
-        """The nodes by their ids, for people."""
+        """The ids of the nodes, to show."""
         return " + ".join(node.id for node in self.nodes) or "Predicate"
 
     @property
@@ -113,7 +112,7 @@ class TaskSpec(Contract):
         return frozenset({*self.outputs, *self.pages})
 
     def to_argument(self) -> str:
-        """The JSON argument.
+        """Return the JSON argument, in which braces and dollar signs are escaped.
 
         Kubeflow Pipelines takes two literal braces for a placeholder, and the kubelet expands `$(NAME)` and `$$`.
         """
@@ -121,7 +120,10 @@ class TaskSpec(Contract):
 
     @classmethod
     def from_argument(cls, argument: str) -> "TaskSpec":
-        """The task that an argument describes.
+        """Return the task that an argument describes.
+
+        Args:
+            argument: as `to_argument` makes it.
 
         Raises:
             KubetfxError: another kubetfx wrote it.

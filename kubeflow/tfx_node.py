@@ -1,7 +1,6 @@
-"""From a TFX node to its part of a task's description: classes by import path, exec properties, channels.
+"""Describes a TFX node for a container: classes by import path, exec properties, channels.
 
-What a node cannot say in a cluster is a CompileError that names it. Tasks and their dependencies are
-kubeflow/task_plan.py's.
+What cannot be done in a cluster is a CompileError that names the node. kubeflow/task_plan.py makes tasks of nodes.
 """
 
 import json
@@ -32,12 +31,12 @@ from kubetfx.errors import CompileError
 from kubetfx.kubeflow.runtime_parameters import RunParameter, merge_parameters, take_parameters
 from kubetfx.kubeflow.task_spec import Override, Property
 
-PUSH_DIRECTORY = "push_directory"
+_PUSH_DIRECTORY = "push_directory"
 """Exec property of our nodes that look at, or change, what is served."""
-PUSH_PROPERTIES = (PUSH_DIRECTORY, "push_destination")
+_PUSH_PROPERTIES = (_PUSH_DIRECTORY, "push_destination")
 """Exec properties that say where a Pusher, ours or TFX's, pushes to."""
 
-MODULE_FILE_PROPERTY = "module_file"
+_MODULE_FILE = "module_file"
 
 _INFRA_VALIDATOR = "tfx.components.infra_validator.executor"
 _INPUT_TYPES = (tfx_channel.OutputChannel, tfx_channel.UnionChannel)
@@ -45,7 +44,7 @@ _INPUT_TYPES = (tfx_channel.OutputChannel, tfx_channel.UnionChannel)
 
 @dataclass(frozen=True)
 class NodeDescription:
-    """A node as TFX has it, in terms that a container understands."""
+    """A TFX node in terms that a container understands."""
 
     id: str
     executor: str
@@ -61,23 +60,25 @@ class NodeDescription:
     """Source by name of module."""
     parameters: dict[str, RunParameter] = field(default_factory=dict)
     looks_outside: bool = False
-    """Whether what it does goes by something that no input tells of: what is served, or what an Importer imports
-    anew."""
+    """Whether it depends on something besides its inputs: on what is served, or on what an Importer imports anew."""
     final_status: str | None = None
-    """Exec property that receives how the pipeline ended: of an exit handler."""
+    """Exec property of an exit handler that receives how the pipeline ended."""
 
     @property
     def is_example_gen(self) -> bool:
-        """Whether the driver chooses what data there is, which is to be known before the cache is asked."""
-        return self.driver is not None and issubclass(_class_at(self.driver), example_gen_driver.Driver)
+        """Whether its driver chooses the data, which must be known before the cache is asked."""
+        return self.driver is not None and issubclass(pkgutil.resolve_name(self.driver), example_gen_driver.Driver)
 
 
 def describe(node: BaseNode, *, nodes: Iterable[BaseNode]) -> NodeDescription:
     """Describe a node.
 
     Args:
-        node: a component, or a Resolver or Importer.
-        nodes: all nodes of the pipeline: a Resolver asks what the Pusher says.
+        node: a component, a Resolver or an Importer.
+        nodes: all nodes of the pipeline. The Pusher among them says where a Resolver looks.
+
+    Returns:
+        The description.
 
     Raises:
         CompileError: the node needs something that Kubeflow Pipelines does not have.
@@ -99,7 +100,10 @@ def describe(node: BaseNode, *, nodes: Iterable[BaseNode]) -> NodeDescription:
 
 
 def passed_channels(node: BaseNode) -> dict[str, types.BaseChannel] | None:
-    """What a Resolver hands on as it is: artifacts of this run are the latest that there are.
+    """Return the channels of this run that a Resolver for the latest artifacts passes on as they are.
+
+    Args:
+        node: any node.
 
     Returns:
         The channels by output key; None for every other node.
@@ -111,15 +115,11 @@ def passed_channels(node: BaseNode) -> dict[str, types.BaseChannel] | None:
     return node.raw_inputs if strategy in (None, LatestArtifactStrategy) and of_this_run else None
 
 
-def import_path(cls: type, *, node_id: str, what: str) -> str:
-    """Where a class can be imported from.
-
-    Raises:
-        CompileError: it stands in a script, or inside a function.
-    """
+def _import_path(cls: type, *, node_id: str, what: str) -> str:
+    """The path that a class can be imported by; an error if it is defined in a script or inside a function."""
     path = f"{cls.__module__}.{cls.__qualname__}"
     try:
-        found = None if cls.__module__ == "__main__" else _class_at(path)
+        found = None if cls.__module__ == "__main__" else pkgutil.resolve_name(path)
     except (ImportError, AttributeError, ValueError):
         found = None
     if found is not cls:
@@ -130,22 +130,26 @@ def import_path(cls: type, *, node_id: str, what: str) -> str:
     return path
 
 
-def artifact_path(cls: type[types.Artifact], *, node_id: str) -> str:
-    """Import path of an artifact class; of its base, where `annotate_as` derived it."""
-    if cls.TYPE_ANNOTATION and "_" in cls.__name__ and cls.__base__ is not None:
-        try:
-            return import_path(cls, node_id=node_id, what="artifact class")
-        except CompileError:
-            return import_path(cls.__base__, node_id=node_id, what="artifact class")
-    return import_path(cls, node_id=node_id, what="artifact class")
+def artifact_path(artifact_class: type[types.Artifact], *, node_id: str) -> str:
+    """Return the import path of an artifact class, or of its base if `annotate_as` has derived it.
 
-
-def single_channels(channel: types.BaseChannel, *, node_id: str, key: str) -> tuple[types.OutputChannel, ...]:
-    """The outputs of nodes that a channel stands for.
+    Args:
+        artifact_class: of a channel.
+        node_id: id of the node that has such an artifact, for the error.
 
     Raises:
-        CompileError: it asks ML Metadata, which a cluster does not have.
+        CompileError: it is defined in a script or inside a function.
     """
+    if artifact_class.TYPE_ANNOTATION and "_" in artifact_class.__name__ and artifact_class.__base__ is not None:
+        try:
+            return _import_path(artifact_class, node_id=node_id, what="artifact class")
+        except CompileError:
+            return _import_path(artifact_class.__base__, node_id=node_id, what="artifact class")
+    return _import_path(artifact_class, node_id=node_id, what="artifact class")
+
+
+def _single_channels(channel: types.BaseChannel, *, node_id: str, key: str) -> tuple[types.OutputChannel, ...]:
+    """The outputs of nodes that a channel consists of; an error if it asks ML Metadata, which a cluster lacks."""
     if not isinstance(channel, _INPUT_TYPES):
         raise CompileError(
             f"{node_id}: the input {key!r} is looked up in ML Metadata, which Kubeflow Pipelines does not have. "
@@ -153,16 +157,21 @@ def single_channels(channel: types.BaseChannel, *, node_id: str, key: str) -> tu
             "its place with an Importer."
         )
     if isinstance(channel, tfx_channel.UnionChannel):
-        return tuple(part for inner in channel.channels for part in single_channels(inner, node_id=node_id, key=key))
+        return tuple(part for inner in channel.channels for part in _single_channels(inner, node_id=node_id, key=key))
     return (channel,)
 
 
 def encode_predicate(predicate: ph.Placeholder, key_of: Callable[[types.BaseChannel], str]) -> str:
-    """A TFX placeholder expression as JSON; `key_of` names the channels in it."""
+    """Return a TFX placeholder expression as JSON.
+
+    Args:
+        predicate: the expression.
+        key_of: returns the key of each channel in it.
+    """
     wrapped = [part for part in predicate.traverse() if isinstance(part, ph.ChannelWrappedPlaceholder)]
     keys = [part.key for part in wrapped]
     for part in wrapped:
-        part.set_key(None)  # the pipeline's definition may have left one, and a key is not replaced
+        part.set_key(None)  # which the pipeline's definition may have set: a key cannot be replaced
         part.set_key(key_of(part.channel))
     try:
         return json.dumps(json_format.MessageToDict(predicate.encode()), sort_keys=True)
@@ -185,12 +194,12 @@ def _component(node: Any) -> NodeDescription:
             "Kubeflow Pipelines has neither. Received: InfraValidator. Take it out; `serving.endpoint` of kubetfx's "
             "Pusher asks a real server after the push."
         )
-    inputs = {key: single_channels(channel, node_id=node.id, key=key) for key, channel in sorted(node.inputs.items())}
+    inputs = {key: _single_channels(channel, node_id=node.id, key=key) for key, channel in sorted(node.inputs.items())}
     properties, parameters, final_status = _properties(node, inputs)
     module_files, modules = _module_files(node)
     return NodeDescription(
         id=node.id,
-        executor=import_path(spec.executor_class, node_id=node.id, what="executor"),
+        executor=_import_path(spec.executor_class, node_id=node.id, what="executor"),
         driver=_driver(node),
         beam_arguments=_beam_arguments(node),
         inputs=inputs,
@@ -199,7 +208,7 @@ def _component(node: Any) -> NodeDescription:
         module_files=module_files,
         modules=modules,
         parameters=parameters,
-        looks_outside=PUSH_DIRECTORY in properties,
+        looks_outside=_PUSH_DIRECTORY in properties,
         final_status=final_status,
     )
 
@@ -227,14 +236,14 @@ def _resolver(node: Resolver, nodes: Iterable[BaseNode]) -> NodeDescription:
             f"{node.id}: a cluster has no ML Metadata to resolve from. Received: {name}. Use "
             "LatestBlessedModelStrategy, which finds the model that is served now, or an Importer with a fixed place."
         )
-    pusher = next((n for n in nodes if any(n.exec_properties.get(name) for name in PUSH_PROPERTIES)), None)
+    pusher = next((n for n in nodes if any(n.exec_properties.get(name) for name in _PUSH_PROPERTIES)), None)
     if pusher is None:
         raise CompileError(
             f"{node.id}: the latest blessed model is the newest version where the Pusher pushes to, and the pipeline "
             "has no Pusher with a push_destination. Add one, or take the model from an Importer."
         )
     inputs: dict[str, tuple[types.OutputChannel, ...]] = {}
-    properties, parameters, _ = _properties(pusher, inputs, only=PUSH_PROPERTIES)
+    properties, parameters, _ = _properties(pusher, inputs, only=_PUSH_PROPERTIES)
     return NodeDescription(
         id=node.id,
         executor="kubetfx.kubeflow.system_nodes.LatestPushedModelExecutor",
@@ -257,7 +266,7 @@ def _driver(node: Any) -> str | None:
             f"{node.id}: its driver {driver.__name__} decides with the help of ML Metadata, which Kubeflow Pipelines "
             "does not have. Give the driver a method run(execution_info), as TFX's ExampleGen has it."
         )
-    return import_path(driver, node_id=node.id, what="driver")
+    return _import_path(driver, node_id=node.id, what="driver")
 
 
 def _beam_arguments(node: Any) -> tuple[str, ...] | None:
@@ -276,7 +285,7 @@ def _beam_arguments(node: Any) -> tuple[str, ...] | None:
 def _properties(
     node: Any, inputs: dict[str, tuple[types.OutputChannel, ...]], *, only: tuple[str, ...] | None = None
 ) -> tuple[dict[str, Property], dict[str, RunParameter], str | None]:
-    """Exec properties, the parameters of the run that they take, and the one that is the pipeline's final status.
+    """Exec properties, the parameters of the run that they take, and the name of the one for the final status.
 
     The channels of dynamic properties are added to `inputs`.
     """
@@ -292,7 +301,7 @@ def _properties(
         elif isinstance(value, ph.Placeholder):
             properties[name] = _dynamic_property(node.id, name, value, inputs)
         elif isinstance(value, Message):
-            path = import_path(type(value), node_id=node.id, what=f"message of the exec property {name!r}")
+            path = _import_path(type(value), node_id=node.id, what=f"message of the exec property {name!r}")
             text = json_format.MessageToJson(value, preserving_proto_field_name=True, indent=None, sort_keys=True)
             properties[name] = Property(value=text, message=path)
         else:
@@ -310,7 +319,7 @@ def _dynamic_property(
     keys = {channels: key for key, channels in inputs.items()}
 
     def key_of(channel: types.BaseChannel) -> str:
-        channels = single_channels(channel, node_id=node_id, key=name)
+        channels = _single_channels(channel, node_id=node_id, key=name)
         if channels not in keys:
             (source,) = channels
             keys[channels] = f"_{source.producer_component_id}.{source.output_key}"
@@ -332,19 +341,23 @@ def _plain(value: Any, *, node_id: str, name: str) -> Any:
 
 
 def _module_files(node: Any) -> tuple[dict[str, str], dict[str, str]]:
-    """A module_file that is on this machine travels in the argument; any other path is one of the image."""
-    path = node.exec_properties.get(MODULE_FILE_PROPERTY)
+    """Name and source of the module_file if it is on this machine; any other path is one in the image."""
+    path = node.exec_properties.get(_MODULE_FILE)
     if not isinstance(path, str) or not Path(path).is_file():
         return {}, {}
     name = Path(path).stem
-    return {MODULE_FILE_PROPERTY: name}, {name: Path(path).read_text(encoding="utf-8")}
-
-
-def _class_at(path: str) -> Any:
-    return pkgutil.resolve_name(path)
+    return {_MODULE_FILE: name}, {name: Path(path).read_text(encoding="utf-8")}
 
 
 def channels_of(predicate: ph.Placeholder, *, node_id: str) -> Iterator[types.OutputChannel]:
-    """The outputs that a predicate looks at."""
+    """Return the outputs that a predicate is about.
+
+    Args:
+        predicate: of a Cond.
+        node_id: id of a node under it, for the error.
+
+    Raises:
+        CompileError: one of them is looked up in ML Metadata.
+    """
     for channel in channel_utils.get_dependent_channels(predicate):
-        yield from single_channels(channel, node_id=node_id, key="Cond")
+        yield from _single_channels(channel, node_id=node_id, key="Cond")

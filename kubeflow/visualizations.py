@@ -1,8 +1,8 @@
-"""What a task shows in the pages of Kubeflow Pipelines: one function a page, from a node's artifacts to its content.
+"""Pages that Kubeflow Pipelines shows of a task: a function per page makes its content from a node's artifacts.
 
-A page is HTML or Markdown text, self-contained, or the numbers of system.Metrics and system.ClassificationMetrics.
-Which pages a node has goes by its executor and by the types of what it writes, so components that nobody here wrote
-have some too. How a page looks is components/report's. Heavy libraries are imported by the function that needs them.
+A page is self-contained HTML or Markdown, or the numbers of system.Metrics or system.ClassificationMetrics. A node's
+executor and the types of its outputs decide which pages it has, so other people's components have some too.
+components/report renders the pages. The function that needs a heavy library imports it.
 """
 
 import html
@@ -19,12 +19,12 @@ from kubetfx.components.data import image_notes
 if TYPE_CHECKING:
     from tfx import types
 
-SystemType = Literal["HTML", "Markdown", "Metrics", "ClassificationMetrics"]
-Content = str | dict[str, Any]
-"""Text of the one file, or the artifact's metadata."""
+_SystemType = Literal["HTML", "Markdown", "Metrics", "ClassificationMetrics"]
+_Content = str | dict[str, Any]
+"""Text of the artifact's only file, or the artifact's metadata."""
 
-MAX_SCORED_ROWS = 100_000
-"""Rows of the evaluation split at most that the classification metrics are computed on."""
+_MAX_SCORED_ROWS = 100_000
+"""Rows of the evaluation split that the classification metrics are computed on, at most."""
 
 
 @dataclass(frozen=True)
@@ -37,36 +37,63 @@ class NodeRun:
     outputs: "Mapping[str, list[types.Artifact]]"
     properties: Mapping[str, Any]
 
-    def folder(self, type_name: str) -> Path | None:
-        """Folder of the first output of a TFX type; None if there is none."""
+    def folder(self, type_name: str) -> Path:
+        """Return the folder of the first output of a TFX type.
+
+        Args:
+            type_name: for example `Examples`.
+
+        Raises:
+            LookupError: there is none.
+        """
         artifact = self.output(type_name)
-        return Path(artifact.uri) if artifact is not None else None
+        if artifact is None:
+            raise LookupError(f"{self.id} wrote no {type_name}.")
+        return Path(artifact.uri)
 
     def output(self, type_name: str) -> "types.Artifact | None":
-        """The first output of a TFX type."""
+        """Return the first output of a TFX type; None if there is none.
+
+        Args:
+            type_name: for example `Examples`.
+        """
         found = (a for artifacts in self.outputs.values() for a in artifacts if a.type_name == type_name)
         return next(found, None)
 
 
-def draw(kind: str, run: NodeRun) -> Content:
-    """The content of a page."""
+def draw(kind: str, run: NodeRun) -> _Content:
+    """Return the content of a page.
+
+    Args:
+        kind: of the page.
+        run: that it is about.
+    """
     return _PAGES[kind][1](run)
 
 
-def system_type(kind: str) -> SystemType:
-    """Type of Kubeflow Pipelines that a page has."""
+def system_type(kind: str) -> _SystemType:
+    """Return the type of Kubeflow Pipelines that a page has.
+
+    Args:
+        kind: of the page.
+    """
     return _PAGES[kind][0]
 
 
-def failed(kind: str, error: Exception) -> Content:
-    """The page in place of one that could not be drawn."""
+def failed(kind: str, error: Exception) -> _Content:
+    """Return what is shown in place of a page that could not be drawn.
+
+    Args:
+        kind: of the page.
+        error: that drawing it ended with.
+    """
     if system_type(kind) in ("Metrics", "ClassificationMetrics"):
         return {}
     return f"This page could not be drawn: {html.escape(f'{type(error).__name__}: {error}')}. The log has more."
 
 
 def kinds_of(executor: str, output_types: Mapping[str, str], *, task: str | None = None) -> list[str]:
-    """The pages of a node.
+    """Return the kinds of the pages of a node.
 
     Args:
         executor: import path of its executor class.
@@ -79,7 +106,7 @@ def kinds_of(executor: str, output_types: Mapping[str, str], *, task: str | None
     return list(dict.fromkeys(kinds)) or ["summary"]
 
 
-def _examples_page(run: NodeRun) -> Content:
+def _examples_page(run: NodeRun) -> _Content:
     from kubetfx.components.report import markdown
 
     artifact = run.output("Examples")
@@ -93,42 +120,35 @@ def _examples_page(run: NodeRun) -> Content:
     return f"{text}\n{markdown.images(json.loads(report.read_text(encoding='utf-8')), list(counts))}"
 
 
-def _statistics_page(run: NodeRun) -> Content:
+def _statistics_page(run: NodeRun) -> _Content:
     from kubetfx.components.report import data_facts as data
     from kubetfx.components.report import render
 
-    folder = run.folder("ExampleStatistics")
-    assert folder is not None
-    return render.statistics_page(data.describe(data.read_statistics(folder)))
+    return render.statistics_page(data.describe(data.read_statistics(run.folder("ExampleStatistics"))))
 
 
-def _schema_page(run: NodeRun) -> Content:
+def _schema_page(run: NodeRun) -> _Content:
     from kubetfx.components.report import data_facts as data
     from kubetfx.components.report import render
     from kubetfx.models.features import read_schema
 
-    folder = run.folder("Schema")
-    assert folder is not None
-    return render.schema_page(data.columns_of(read_schema(folder / SCHEMA)))
+    return render.schema_page(data.columns_of(read_schema(run.folder("Schema") / SCHEMA)))
 
 
-def _anomalies_page(run: NodeRun) -> Content:
+def _anomalies_page(run: NodeRun) -> _Content:
     from kubetfx.components.report import data_facts as data
     from kubetfx.components.report import render
 
-    folder = run.folder("ExampleAnomalies")
-    assert folder is not None
-    return render.anomalies_page(data.anomalies(folder))
+    return render.anomalies_page(data.anomalies(run.folder("ExampleAnomalies")))
 
 
-def _features_page(run: NodeRun) -> Content:
+def _features_page(run: NodeRun) -> _Content:
     from google.protobuf import text_format
     from tensorflow_metadata.proto.v0 import schema_pb2
 
     from kubetfx.components.report import render
 
     folder = run.folder("TransformGraph")
-    assert folder is not None
     text = (folder / "transformed_metadata" / SCHEMA).read_text(encoding="utf-8")
     schema = text_format.Parse(text, schema_pb2.Schema())
     rows = []
@@ -140,24 +160,24 @@ def _features_page(run: NodeRun) -> Content:
     return render.table_page("Features", ["feature", "type", "shape of a row"], rows, notes=notes)
 
 
-def _model_page(run: NodeRun) -> Content:
+def _model_page(run: NodeRun) -> _Content:
     from kubetfx.components.report import render
     from kubetfx.components.report import training_facts as training
 
-    folder = run.folder("Model")
-    if folder is None:
+    artifact = run.output("Model")
+    if artifact is None:
         return render.text_page("Model", "None: no version is served.")
+    folder = Path(artifact.uri)
     found = training.read(folder)
     if found:
         return render.training_page(found)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    artifact = run.output("Model")
-    version = artifact.get_custom_property("version") if artifact is not None else None
+    version = artifact.get_custom_property("version")
     served = f"Version {version}, which is served now. " if version else ""
     return render.text_page("Model", f"{served}{size:,} bytes.")
 
 
-def _metrics(run: NodeRun) -> Content:
+def _metrics(run: NodeRun) -> _Content:
     """The overall metrics of the candidate; those of the served model as `served_...`."""
     numbers: dict[str, Any] = {}
     for prefix, metrics in _overall(run).items():
@@ -173,7 +193,7 @@ def _overall(run: NodeRun) -> Mapping[str, Mapping[str, float]]:
     from kubetfx.components.evaluation import evaluation_result
 
     folder = run.folder("ModelEvaluation")
-    if folder is not None and (folder / evaluation_result.RESULT).is_file():
+    if (folder / evaluation_result.RESULT).is_file():
         found = evaluation_result.read_result(folder)
         return {"": found.metrics, "served_": found.baseline_metrics}
     overall = _metrics_by_slice(run).get("", {})
@@ -197,14 +217,12 @@ def _metrics_by_slice(run: NodeRun) -> dict[str, dict[str, dict[str, float]]]:
     return by_slice
 
 
-def _evaluation_page(run: NodeRun) -> Content:
+def _evaluation_page(run: NodeRun) -> _Content:
     """Verdict and reasons, metrics, slices."""
     from kubetfx.components.report import render, verdict
 
-    folder = run.folder("ModelEvaluation")
-    assert folder is not None
     if run.executor == "kubetfx.components.evaluator.Executor":
-        evaluation = verdict.read(folder)
+        evaluation = verdict.read(run.folder("ModelEvaluation"))
         assert evaluation is not None
         return render.evaluation_page(evaluation)
     by_slice = _metrics_by_slice(run)
@@ -220,7 +238,7 @@ def _evaluation_page(run: NodeRun) -> Content:
     return render.table_page("Evaluation", ["slice", "model", *names], rows, notes=notes)
 
 
-def _classification_metrics(run: NodeRun) -> Content:
+def _classification_metrics(run: NodeRun) -> _Content:
     """Confusion matrix and ROC of the candidate on the evaluation split."""
     from kubetfx.components.report import predictions
     from kubetfx.components.report import quality_facts as quality
@@ -228,7 +246,7 @@ def _classification_metrics(run: NodeRun) -> Content:
     from kubetfx.models.examples import files_in
 
     files = files_in(Path(run.inputs["examples"][0].uri) / split_folder(EVAL))
-    sample = predictions.draw(files, rows=MAX_SCORED_ROWS, seed=0)
+    sample = predictions.draw(files, rows=_MAX_SCORED_ROWS, seed=0)
     assert sample is not None  # an ExampleGen refuses a split without a row
     model = predictions.Model(saved_model_path(run.inputs["model"]))
     try:
@@ -250,16 +268,14 @@ def _classification_metrics(run: NodeRun) -> Content:
     return metadata
 
 
-def _report_page(run: NodeRun) -> Content:
-    """The whole report, as its component rendered it."""
+def _report_page(run: NodeRun) -> _Content:
+    """The report as the component Report has rendered it."""
     from kubetfx.components.report.component import REPORT
 
-    folder = run.folder("RunReport")
-    assert folder is not None
-    return (folder / REPORT).read_text(encoding="utf-8")
+    return (run.folder("RunReport") / REPORT).read_text(encoding="utf-8")
 
 
-def _push_page(run: NodeRun) -> Content:
+def _push_page(run: NodeRun) -> _Content:
     from kubetfx.components.report import markdown
 
     artifact = run.output("PushedModel")
@@ -277,7 +293,7 @@ def _is_of_images(run: NodeRun) -> bool:
     return facts.is_file() and bool(json.loads(facts.read_text(encoding="utf-8")).get("image"))
 
 
-def _summary(run: NodeRun) -> Content:
+def _summary(run: NodeRun) -> _Content:
     from kubetfx.components.report import markdown
 
     rows = []
@@ -293,7 +309,7 @@ def _summary(run: NodeRun) -> Content:
     return markdown.artifacts(run.id, rows)
 
 
-_PAGES: Mapping[str, tuple[SystemType, Callable[[NodeRun], Content]]] = {
+_PAGES: Mapping[str, tuple[_SystemType, Callable[[NodeRun], _Content]]] = {
     "examples_page": ("Markdown", _examples_page),
     "statistics_page": ("HTML", _statistics_page),
     "schema_page": ("HTML", _schema_page),
@@ -307,7 +323,7 @@ _PAGES: Mapping[str, tuple[SystemType, Callable[[NodeRun], Content]]] = {
     "report_page": ("HTML", _report_page),
     "summary": ("Markdown", _summary),
 }
-"""By kind: which type of Kubeflow Pipelines shows it, and what draws it."""
+"""Type of Kubeflow Pipelines and function that draws it, by kind of page."""
 
 _KINDS_OF_TYPE: Mapping[str, tuple[str, ...]] = {
     "Examples": ("examples_page",),
@@ -320,4 +336,4 @@ _KINDS_OF_TYPE: Mapping[str, tuple[str, ...]] = {
     "PushedModel": ("push_page",),
     "RunReport": ("report_page",),
 }
-"""By TFX type of an output. What is written without one of these has a summary."""
+"""Kinds of pages by TFX type of an output. A node without any of these types has a summary."""
