@@ -1,12 +1,10 @@
 """`kubetfx.compile`: a config, or a TFX pipeline, becomes a package for open-source Kubeflow Pipelines v2."""
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kubetfx.config.loading import as_config
-from kubetfx.config.pipeline import PipelineConfig
+from kubetfx.config.loading import ConfigSource, as_config
 from kubetfx.pipeline.spared_imports import imports_without_beam
 from kubetfx.redirection import logged_to
 
@@ -15,7 +13,7 @@ if TYPE_CHECKING:  # importing TFX takes seconds
 
 
 def compile(
-    config: PipelineConfig | str | Path | Mapping[str, Any],
+    config: ConfigSource,
     path: str | Path,
     *,
     kubernetes_manifest: bool = False,

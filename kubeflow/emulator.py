@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from kubetfx.errors import CompileError, UsageError
 from kubetfx.kubeflow.executor_io import local_path
-from kubetfx.kubeflow.lint_rules.containers import FORMER_ENTRYPOINT_RULE
+from kubetfx.kubeflow.lint_rules.containers import former_entrypoint
 from kubetfx.kubeflow.lint_rules.task_graph import EXIT_STRATEGY
 from kubetfx.kubeflow.metadata_store import Output, RunMetadata, TaskStart
 from kubetfx.kubeflow.package_document import Package, in_order
@@ -379,7 +379,7 @@ class _Scope:
 
 
 def _refuse_former_entrypoint(package: Package) -> None:
-    for finding in FORMER_ENTRYPOINT_RULE.findings(package):
+    for finding in former_entrypoint.findings(package):
         raise UsageError(
             f"No task of this package can run. Received: {finding.place}, {finding.what}. {finding.remedy}"
         )

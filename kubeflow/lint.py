@@ -7,17 +7,11 @@ Workflows, its driver and its launcher do (version 2.16).
 from pathlib import Path
 
 from kubetfx.kubeflow.lint_rules import containers, dataflow, documents, placeholders, tasks
-from kubetfx.kubeflow.lint_rules.documents import MALFORMED
 from kubetfx.kubeflow.lint_rules.rule import Finding, Rule
 from kubetfx.kubeflow.package_document import read_package
 
-RULES: tuple[Rule, ...] = (
-    *documents.RULES,
-    *containers.RULES,
-    *tasks.RULES,
-    *dataflow.RULES,
-    *placeholders.RULES,
-)
+_MODULES = (documents, containers, tasks, dataflow, placeholders)
+RULES = tuple(found for module in _MODULES for found in vars(module).values() if isinstance(found, Rule))
 
 
 def lint(path: str | Path) -> list[Finding]:
@@ -38,7 +32,6 @@ def lint(path: str | Path) -> list[Finding]:
         []
     """
     package = read_package(Path(path))
-    findings = list(MALFORMED.findings(package))
-    if not findings:
-        findings = [finding for rule in RULES for finding in rule.findings(package)]
+    findings = list(documents.malformed.findings(package))
+    findings = findings or [finding for rule in RULES for finding in rule.findings(package)]
     return sorted(findings, key=lambda finding: (finding.line or 0, finding.severity))

@@ -114,15 +114,12 @@ def _set_storage(task: PipelineTask, settings: TaskConfig) -> None:
         )
     for volume in settings.volumes:
         kubernetes.mount_pvc(task, pvc_name=volume.claim, mount_path=volume.mount_path, sub_path=volume.sub_path)
-    for secret in settings.secrets:
-        if secret.env:
-            kubernetes.use_secret_as_env(task, secret.name, secret.env, optional=secret.optional)
-        if secret.mount_path:
-            kubernetes.use_secret_as_volume(task, secret.name, secret.mount_path, optional=secret.optional)
-    for config_map in settings.config_maps:
-        if config_map.env:
-            kubernetes.use_config_map_as_env(task, config_map.name, config_map.env, optional=config_map.optional)
-        if config_map.mount_path:
-            kubernetes.use_config_map_as_volume(
-                task, config_map.name, config_map.mount_path, optional=config_map.optional
-            )
+    for sources, as_env, as_volume in (
+        (settings.secrets, kubernetes.use_secret_as_env, kubernetes.use_secret_as_volume),
+        (settings.config_maps, kubernetes.use_config_map_as_env, kubernetes.use_config_map_as_volume),
+    ):
+        for source in sources:
+            if source.env:
+                as_env(task, source.name, source.env, optional=source.optional)
+            if source.mount_path:
+                as_volume(task, source.name, source.mount_path, optional=source.optional)

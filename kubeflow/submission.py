@@ -8,8 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kubetfx.config.loading import as_config
-from kubetfx.config.pipeline import PipelineConfig
+from kubetfx.config.loading import ConfigSource, as_config
 from kubetfx.errors import UsageError
 from kubetfx.kubeflow.compilation import compile
 from kubetfx.kubeflow.cron import to_kfp
@@ -23,11 +22,9 @@ from kubetfx.kubeflow.recurring_runs import Schedule
 from kubetfx.kubeflow.recurring_runs import schedule as create_schedule
 from kubetfx.progress import Begin, End, Message, Progress, silent
 
-Source = PipelineConfig | str | Path | Mapping[str, Any]
-
 
 def submit(
-    config: Source,
+    config: ConfigSource,
     *,
     host: str | None = None,
     connection: Connection | None = None,
@@ -82,7 +79,7 @@ def submit(
 
 
 def schedule(
-    config: Source,
+    config: ConfigSource,
     cron: str,
     *,
     connection: Connection = Connection(),  # noqa: B008 - it is frozen
@@ -129,7 +126,7 @@ def schedule(
 
 @contextlib.contextmanager
 def _package_of(
-    source: Source, *, parameters: Sequence[str] | Mapping[str, Any] = (), progress: Progress = silent
+    source: ConfigSource, *, parameters: Sequence[str] | Mapping[str, Any] = (), progress: Progress = silent
 ) -> Iterator[tuple[Package, str | None]]:
     """The package that was given, or that a config compiles to, and the service account that the config names.
 

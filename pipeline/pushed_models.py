@@ -2,20 +2,17 @@
 
 import tempfile
 import weakref
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from kubetfx.components.push import push_directory
 from kubetfx.components.push.version_store import MARKER
-from kubetfx.config.loading import as_config
-from kubetfx.config.pipeline import PipelineConfig
+from kubetfx.config.loading import ConfigSource, as_config
 from kubetfx.errors import UsageError
 from kubetfx.serving.model import Model
 from kubetfx.storage import Location, is_url, locate
 
 
-def load_model(source: PipelineConfig | str | Path | Mapping[str, Any], *, version: int | None = None) -> Model:
+def load_model(source: ConfigSource, *, version: int | None = None) -> Model:
     """Load a pushed model, to predict with.
 
     Args:
@@ -67,7 +64,7 @@ def pushed_version(directory: Location, version: int | None = None, *, how_to_pu
     return versions[-1] if version is None else version
 
 
-def _push_directory(source: PipelineConfig | str | Path | Mapping[str, Any]) -> Location:
+def _push_directory(source: ConfigSource) -> Location:
     if isinstance(source, str | Path) and (is_url(str(source)) or Path(source).is_dir()):
         return locate(str(source))
     return as_config(source).push_path

@@ -1,11 +1,9 @@
 """`kubetfx.run`: the data is checked, then a runner runs the pipeline."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from kubetfx.config.loading import as_config
-from kubetfx.config.pipeline import PipelineConfig
+from kubetfx.config.loading import ConfigSource, as_config
 from kubetfx.config.section import nearest
 from kubetfx.errors import ConfigError
 from kubetfx.progress import Begin, End, Message, Progress, silent
@@ -27,7 +25,7 @@ process or in its image."""
 
 
 def run(
-    config: PipelineConfig | str | Path | Mapping[str, Any],
+    config: ConfigSource,
     *,
     on: str = "local",
     pipeline: "Pipeline | None" = None,

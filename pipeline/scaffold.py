@@ -74,27 +74,17 @@ def _render_table(place: str, label: str, *, shown_path: str) -> str:
     data = DataConfig(path=place, label=label, drop_rows_without_label=True)
     files = tables.find_files(data)
     profile = picture_columns.with_pictures(tables.inspect_table(files, data), files, data, named=())
-    return _render(data, profile, tables.check_label(profile, data), files, shown_path=shown_path)
-
-
-def _render(
-    data: DataConfig,
-    profile: table_profile.TableProfile,
-    label: table_profile.Column,
-    files: tables.TableFiles,
-    *,
-    shown_path: str,
-) -> str:
-    task: Task = "classification" if _is_class(label) else "regression"
-    clashes = [name for name in profile.names if name in MODEL_OUTPUTS and name != label.name]
-    values = _label_values(label, files, data)
-    num_missing = profile.num_rows - label.num_values
+    label_column = tables.check_label(profile, data)
+    task: Task = "classification" if _is_class(label_column) else "regression"
+    clashes = [name for name in profile.names if name in MODEL_OUTPUTS and name != label]
+    values = _label_values(label_column, files, data)
+    num_missing = profile.num_rows - label_column.num_values
     lines = [
         f"# {profile.num_rows:,} rows, {len(profile.columns)} columns. Run: kubetfx run pipeline.yaml",
         f"name: {_name(files.paths[0] if len(files.paths) == 1 else files.base)}",
         "data:",
         f"  path: {_quoted(shown_path)}",
-        f"  label: {_quoted(label.name)}",
+        f"  label: {_quoted(label)}",
     ]
     if clashes:
         lines.append(f"  drop: [{', '.join(map(_quoted, clashes))}]  # named like something that the model returns")
@@ -106,7 +96,7 @@ def _render(
         "# How each column is used. To change it, name the column under `features`,",
         "# or say what it holds: data.types: {COLUMN: text}, or number.",
     ]
-    lines += [f"#   {name}: {role}, {reason}" for name, role, reason in _roles(profile, label, clashes)]
+    lines += [f"#   {name}: {role}, {reason}" for name, role, reason in _roles(profile, label_column, clashes)]
     lines += ["# features:", "#   numeric: []", "#   categorical: []", ""]
     lines += ["model:", f"  task: {task}", "  hidden_units: [128, 64]", "  dropout: 0.1", ""]
     lines += _training(profile.num_rows)

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from kubetfx.kubeflow.lint_rules.rule import Fault, Rule
+from kubetfx.kubeflow.lint_rules.rule import Fault, rule
 from kubetfx.kubeflow.package_document import ROOT, Package, Place, component_ref, mapping, mappings, words
 
 TFX_ENTRYPOINT = "tfx.orchestration.kubeflow.v2.container"
@@ -14,12 +14,14 @@ FORMER_ENTRYPOINT = "kubeflow.entrypoint"
 """Module that the containers of kubetfx ran before its modules were those of one package (decision 13)."""
 
 
+@rule("component", "error", "Name a component that stands under `components`.")
 def _component_ref(package: Package) -> Iterator[Fault]:
     for task in package.tasks():
         if component_ref(task) not in package.components:
             yield (*task.place, "componentRef"), f"there is no component {component_ref(task)!r}"
 
 
+@rule("executor", "error", "Name an executor that stands under deploymentSpec.executors.")
 def _executor_label(package: Package) -> Iterator[Fault]:
     for name, component in package.components.items():
         label = component.get("executorLabel")
@@ -29,6 +31,11 @@ def _executor_label(package: Package) -> Iterator[Fault]:
             yield package.component_place(name), "a component needs an executor or a DAG, and this has neither"
 
 
+@rule(
+    "executor-kind",
+    "error",
+    "Make it a container task: a resolver, for example, as one that looks up what is served now.",
+)
 def _executor_kind(package: Package) -> Iterator[Fault]:
     for label, executor in package.executors.items():
         if not {"container", "importer"} & set(executor):
@@ -36,6 +43,7 @@ def _executor_kind(package: Package) -> Iterator[Fault]:
             yield package.executor_place(label), f"KFP runs containers and importers, and refuses others: {kind}"
 
 
+@rule("image", "error", "Name the image.")
 def _image(package: Package) -> Iterator[Fault]:
     for label, container in _containers(package):
         if not container.get("image"):
@@ -46,6 +54,7 @@ NO_CONTAINERS = frozenset({"argostub/createpvc", "argostub/deletepvc"})
 """Images that stand for what the driver does by itself."""
 
 
+@rule("command", "error", "Write out the command; KFP starts it through its launcher.")
 def _command(package: Package) -> Iterator[Fault]:
     for label, container in _containers(package):
         if container.get("command") or container.get("image") in NO_CONTAINERS:
@@ -55,6 +64,7 @@ def _command(package: Package) -> Iterator[Fault]:
         yield place, f"there is no command, and KFP does not use the image's entrypoint: {what}"
 
 
+@rule("tfx-entrypoint", "error", "Compile with `kubetfx compile`, whose entrypoint copes with it.")
 def _tfx_entrypoint(package: Package) -> Iterator[Fault]:
     for label, container in _containers(package):
         if any(word.startswith(TFX_ENTRYPOINT) for word in words(container, "command")):
@@ -65,7 +75,18 @@ def _tfx_entrypoint(package: Package) -> Iterator[Fault]:
             )
 
 
-def _former_entrypoint(package: Package) -> Iterator[Fault]:
+@rule(
+    "former-entrypoint", "error", "Compile it again, with `kubetfx compile`, and build the image of the same kubetfx."
+)
+def former_entrypoint(package: Package) -> Iterator[Fault]:
+    """Look for tasks of a package that an earlier kubetfx compiled.
+
+    Args:
+        package: to look through.
+
+    Yields:
+        The command of each.
+    """
     for label, container in _containers(package):
         if words(container, "command")[:3] == ["python", "-m", FORMER_ENTRYPOINT]:
             yield (
@@ -75,6 +96,11 @@ def _former_entrypoint(package: Package) -> Iterator[Fault]:
             )
 
 
+@rule(
+    "pre-cache-check",
+    "warning",
+    "Resolve span and version in the container, and give the data's fingerprint as a parameter.",
+)
 def _pre_cache_check(package: Package) -> Iterator[Fault]:
     for label, container in _containers(package):
         if container.get("lifecycle"):
@@ -88,12 +114,14 @@ def _pre_cache_check(package: Package) -> Iterator[Fault]:
 _RESOURCE_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
 
 
+@rule("accelerator", "error", "Name it as the node's device plugin does: nvidia.com/gpu.")
 def _accelerator(package: Package) -> Iterator[Fault]:
     for place, kind, _ in _accelerators(package):
         if kind and not kind.startswith("{{$") and not _RESOURCE_NAME.fullmatch(kind):
             yield place, f"{kind!r} becomes the name of the pod's resource limit, and Kubernetes has no such name"
 
 
+@rule("accelerator-ignored", "warning", "Give both: a type and a count.")
 def _accelerator_ignored(package: Package) -> Iterator[Fault]:
     for place, kind, count in _accelerators(package):
         if bool(kind) != bool(count):
@@ -101,6 +129,7 @@ def _accelerator_ignored(package: Package) -> Iterator[Fault]:
             yield place, f"an accelerator without a {missing} is left out: the task gets none"
 
 
+@rule("artifact-type", "warning", "Use system.Dataset, system.Model, system.Artifact, ...")
 def _artifact_type(package: Package) -> Iterator[Fault]:
     for name, component in package.components.items():
         foreign = [
@@ -114,6 +143,7 @@ def _artifact_type(package: Package) -> Iterator[Fault]:
             yield package.component_place(name), what
 
 
+@rule("platform-executor", "warning", "Use the label under deploymentSpec.executors.")
 def _platform_executor(package: Package) -> Iterator[Fault]:
     for platform, spec in package.platforms.items():
         for label in mappings(mapping(spec, "deploymentSpec"), "executors"):
@@ -122,44 +152,11 @@ def _platform_executor(package: Package) -> Iterator[Fault]:
                 yield place, f"there is no executor {label!r}, so none of this reaches a pod"
 
 
+@rule("platform", "warning", "Write it under platforms.kubernetes.")
 def _platform_name(package: Package) -> Iterator[Fault]:
     for platform in package.platforms:
         if platform != "kubernetes":
             yield (*package.platforms_place, platform), "KFP reads the platform `kubernetes` alone, and drops this"
-
-
-FORMER_ENTRYPOINT_RULE = Rule(
-    "former-entrypoint",
-    "error",
-    _former_entrypoint,
-    "Compile it again, with `kubetfx compile`, and build the image of the same kubetfx.",
-)
-
-RULES: tuple[Rule, ...] = (
-    Rule("component", "error", _component_ref, "Name a component that stands under `components`."),
-    Rule("executor", "error", _executor_label, "Name an executor that stands under deploymentSpec.executors."),
-    Rule(
-        "executor-kind",
-        "error",
-        _executor_kind,
-        "Make it a container task: a resolver, for example, as one that looks up what is served now.",
-    ),
-    Rule("image", "error", _image, "Name the image."),
-    Rule("command", "error", _command, "Write out the command; KFP starts it through its launcher."),
-    Rule("tfx-entrypoint", "error", _tfx_entrypoint, "Compile with `kubetfx compile`, whose entrypoint copes with it."),
-    FORMER_ENTRYPOINT_RULE,
-    Rule(
-        "pre-cache-check",
-        "warning",
-        _pre_cache_check,
-        "Resolve span and version in the container, and give the data's fingerprint as a parameter.",
-    ),
-    Rule("accelerator", "error", _accelerator, "Name it as the node's device plugin does: nvidia.com/gpu."),
-    Rule("accelerator-ignored", "warning", _accelerator_ignored, "Give both: a type and a count."),
-    Rule("artifact-type", "warning", _artifact_type, "Use system.Dataset, system.Model, system.Artifact, ..."),
-    Rule("platform-executor", "warning", _platform_executor, "Use the label under deploymentSpec.executors."),
-    Rule("platform", "warning", _platform_name, "Write it under platforms.kubernetes."),
-)
 
 
 def _containers(package: Package) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -3,11 +3,12 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from kubetfx.kubeflow.lint_rules.rule import Fault, Rule
+from kubetfx.kubeflow.lint_rules.rule import Fault, rule
 from kubetfx.kubeflow.lint_rules.task_graph import dependencies, outputs_used, with_siblings
 from kubetfx.kubeflow.package_document import ROOT, Package, Place, Task, component_ref, mapping, mappings
 
 
+@rule("unknown-task", "error", "Name a task of the same DAG; tasks are named as the keys of `tasks`.")
 def _unknown_task(package: Package) -> Iterator[Fault]:
     for task, siblings in with_siblings(package):
         for name in sorted(dependencies(task)):
@@ -23,6 +24,7 @@ def _unknown_task(package: Package) -> Iterator[Fault]:
                 yield place, f"there is no task {producer!r} in this DAG: the driver of what takes it fails"
 
 
+@rule("unknown-output", "error", "Declare it under the producer's outputDefinitions.")
 def _unknown_output(package: Package) -> Iterator[Fault]:
     for task, siblings in with_siblings(package):
         for place, producer, section, key in outputs_used(task):
@@ -32,6 +34,9 @@ def _unknown_output(package: Package) -> Iterator[Fault]:
                 yield place, f"task {producer!r} has no output {key!r} among its {section}"
 
 
+@rule(
+    "artifact-twice", "error", "Declare one input for it, pass it once, and read it from there wherever it is needed."
+)
 def _artifact_twice(package: Package) -> Iterator[Fault]:
     for task, siblings in with_siblings(package):
         inputs: dict[tuple[Any, ...], str] = {}
@@ -46,6 +51,7 @@ def _artifact_twice(package: Package) -> Iterator[Fault]:
                 )
 
 
+@rule("dag-input", "error", "Declare it in that component's inputDefinitions, and pass it in its task.")
 def _dag_input(package: Package) -> Iterator[Fault]:
     for task in package.tasks():
         for section, key in (("parameters", "componentInputParameter"), ("artifacts", "componentInputArtifact")):
@@ -58,6 +64,7 @@ def _dag_input(package: Package) -> Iterator[Fault]:
                     )
 
 
+@rule("dag-input-value", "error", "Pass it in the task's inputs, or give it a default.")
 def _dag_input_not_given(package: Package) -> Iterator[Fault]:
     for task in package.tasks():
         component = package.component_of(task)
@@ -69,6 +76,7 @@ def _dag_input_not_given(package: Package) -> Iterator[Fault]:
                 yield task.place, f"its DAG takes a parameter {name!r}, which is not given and has no default"
 
 
+@rule("constant-value", "error", "Write runtimeValue: {constant: ...}, as schema 2.1.0 has it.")
 def _constant_value(package: Package) -> Iterator[Fault]:
     for task in package.tasks():
         parameters = mappings(mapping(task.spec, "inputs"), "parameters")
@@ -78,23 +86,6 @@ def _constant_value(package: Package) -> Iterator[Fault]:
                 (*task.place, "inputs", "parameters"),
                 f"values in a form of schema 2.0.0, which the driver cannot read: {', '.join(names)}",
             )
-
-
-RULES: tuple[Rule, ...] = (
-    Rule(
-        "unknown-task", "error", _unknown_task, "Name a task of the same DAG; tasks are named as the keys of `tasks`."
-    ),
-    Rule("unknown-output", "error", _unknown_output, "Declare it under the producer's outputDefinitions."),
-    Rule(
-        "artifact-twice",
-        "error",
-        _artifact_twice,
-        "Declare one input for it, pass it once, and read it from there wherever it is needed.",
-    ),
-    Rule("dag-input", "error", _dag_input, "Declare it in that component's inputDefinitions, and pass it in its task."),
-    Rule("dag-input-value", "error", _dag_input_not_given, "Pass it in the task's inputs, or give it a default."),
-    Rule("constant-value", "error", _constant_value, "Write runtimeValue: {constant: ...}, as schema 2.1.0 has it."),
-)
 
 
 def _origin(package: Package, siblings: Mapping[str, Task], source: Mapping[str, Any]) -> tuple[Any, ...]:

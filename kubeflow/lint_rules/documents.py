@@ -4,17 +4,23 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from kubetfx.kubeflow.lint_rules.rule import Fault, Rule
+from kubetfx.kubeflow.lint_rules.rule import Fault, rule
 from kubetfx.kubeflow.package_document import ROOT, Package, mapping, mappings
 
 SCHEMA_VERSION = "2.1.0"
 
 
+@rule(
+    "job-spec",
+    "error",
+    "Submit what stands under pipelineSpec, as YAML, or compile with the kfp SDK or `kubetfx compile`.",
+)
 def _job_spec(package: Package) -> Iterator[Fault]:
     if package.wrapper is not None:
         yield (), "a job spec around the PipelineSpec: the API server looks for the PipelineSpec itself, and refuses"
 
 
+@rule("runtime-config", "warning", "Give parameters and pipeline root when the run is started.")
 def _runtime_config(package: Package) -> Iterator[Fault]:
     config = mapping(package.wrapper or {}, "runtimeConfig")
     root = config.get("gcsOutputDirectory")
@@ -25,18 +31,33 @@ def _runtime_config(package: Package) -> Iterator[Fault]:
             yield ("runtimeConfig", key), f"the values of {names} are dropped"
 
 
+@rule("pipeline-root", "warning", "Give the root when the run is started, or set it in KFP.")
 def _default_root(package: Package) -> Iterator[Fault]:
     if root := package.spec.get("defaultPipelineRoot"):
         yield (*package.spec_place, "defaultPipelineRoot"), f"the pipeline root {root} is not read: KFP uses its own"
 
 
+@rule("schema-version", "error", "Compile with the kfp SDK 2, or with `kubetfx compile`.")
 def _schema_version(package: Package) -> Iterator[Fault]:
     version = package.spec.get("schemaVersion")
     if version != SCHEMA_VERSION:
         yield (*package.spec_place, "schemaVersion"), f"schema version {version}: the API server takes 2.1.0 alone"
 
 
-def _malformed(package: Package) -> Iterator[Fault]:
+@rule(
+    "malformed",
+    "error",
+    "Mend the field, or take it out: the API server reads strictly. Then lint again: no other fault was looked for.",
+)
+def malformed(package: Package) -> Iterator[Fault]:
+    """Parse a package as strictly as the API server does.
+
+    Args:
+        package: to look through.
+
+    Yields:
+        What cannot be parsed.
+    """
     from kfp.pipeline_spec import pipeline_spec_pb2
 
     if fault := _parse_fault(package.spec, pipeline_spec_pb2.PipelineSpec()):
@@ -46,6 +67,7 @@ def _malformed(package: Package) -> Iterator[Fault]:
         yield (*package.spec_place, "deploymentSpec"), f"no PipelineDeploymentConfig: {fault}"
 
 
+@rule("ignored-field", "warning", "Take it out, or write it as KFP's PipelineDeploymentConfig does.")
 def _ignored_field(package: Package) -> Iterator[Fault]:
     from kfp.pipeline_spec import pipeline_spec_pb2
 
@@ -54,17 +76,20 @@ def _ignored_field(package: Package) -> Iterator[Fault]:
             yield package.executor_place(label), f"KFP knows no such field here, and drops it: {fault}"
 
 
+@rule("pipeline-name", "error", "Name the pipeline in lower case: my-pipeline.")
 def _pipeline_name(package: Package) -> Iterator[Fault]:
     if not re.search("[a-z0-9]", package.name):
         place = (*package.spec_place, "pipelineInfo", "name")
         yield place, f"the name {package.name!r} has no lower-case letter or digit: the API server refuses it"
 
 
+@rule("empty", "error", "Put a task into root.dag.tasks.")
 def _no_root(package: Package) -> Iterator[Fault]:
     if not mappings(mapping(package.components[ROOT], "dag"), "tasks"):
         yield package.component_place(ROOT), "the root has no tasks, so there is nothing to run"
 
 
+@rule("required-parameter", "warning", "Give it a defaultValue, or a value with every run.")
 def _required_parameter(package: Package) -> Iterator[Fault]:
     for name, parameter in package.parameters.items():
         if parameter.get("defaultValue") is None and not parameter.get("isOptional"):
@@ -72,6 +97,7 @@ def _required_parameter(package: Package) -> Iterator[Fault]:
             yield place, f"parameter {name} has no default: a run that does not give it is refused"
 
 
+@rule("parameter-type", "error", "Give it a parameterType: STRING, NUMBER_INTEGER, ...")
 def _parameter_type(package: Package) -> Iterator[Fault]:
     for name, parameter in package.parameters.items():
         place = (*package.component_place(ROOT), "inputDefinitions", "parameters", name)
@@ -82,6 +108,7 @@ def _parameter_type(package: Package) -> Iterator[Fault]:
             yield place, f"parameter {name} is a final status, which the pipeline as a whole cannot have"
 
 
+@rule("root-artifact", "error", "Take its URI as a parameter, and let dsl.importer import it.")
 def _root_artifact(package: Package) -> Iterator[Fault]:
     taken = {
         source.get("componentInputArtifact")
@@ -93,35 +120,6 @@ def _root_artifact(package: Package) -> Iterator[Fault]:
         if name in taken and not artifact.get("isOptional"):  # which KFP 2.16 fails at too, and later ones do not
             place = (*package.component_place(ROOT), "inputDefinitions", "artifacts", name)
             yield place, f"no run can be given the artifact {name}: the driver of the task that takes it fails"
-
-
-MALFORMED = Rule(
-    "malformed",
-    "error",
-    _malformed,
-    "Mend the field, or take it out: the API server reads strictly. Then lint again: no other fault was looked for.",
-)
-
-RULES: tuple[Rule, ...] = (
-    Rule(
-        "job-spec",
-        "error",
-        _job_spec,
-        "Submit what stands under pipelineSpec, as YAML, or compile with the kfp SDK or `kubetfx compile`.",
-    ),
-    Rule("runtime-config", "warning", _runtime_config, "Give parameters and pipeline root when the run is started."),
-    Rule("pipeline-root", "warning", _default_root, "Give the root when the run is started, or set it in KFP."),
-    Rule("schema-version", "error", _schema_version, "Compile with the kfp SDK 2, or with `kubetfx compile`."),
-    MALFORMED,
-    Rule(
-        "ignored-field", "warning", _ignored_field, "Take it out, or write it as KFP's PipelineDeploymentConfig does."
-    ),
-    Rule("pipeline-name", "error", _pipeline_name, "Name the pipeline in lower case: my-pipeline."),
-    Rule("empty", "error", _no_root, "Put a task into root.dag.tasks."),
-    Rule("required-parameter", "warning", _required_parameter, "Give it a defaultValue, or a value with every run."),
-    Rule("root-artifact", "error", _root_artifact, "Take its URI as a parameter, and let dsl.importer import it."),
-    Rule("parameter-type", "error", _parameter_type, "Give it a parameterType: STRING, NUMBER_INTEGER, ..."),
-)
 
 
 def _parse_fault(document: Any, message: Any, *, ignore_unknown: bool = False) -> str | None:

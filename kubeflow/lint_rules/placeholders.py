@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from kubetfx.kubeflow.lint_rules.rule import Fault, Rule
+from kubetfx.kubeflow.lint_rules.rule import Fault, rule
 from kubetfx.kubeflow.package_document import Package, Place, Task, mapping, mappings, words
 
 _TAG = re.compile(r"\{\{(?!\$)([^{}]*)\}\}")
@@ -37,6 +37,7 @@ _MEMBERS = {
 }
 
 
+@rule("placeholder-parameter", "error", "Declare it in the component's inputDefinitions.")
 def _unknown_parameter(package: Package) -> Iterator[Fault]:
     for name, place, text in _texts(package):
         known = mapping(mapping(package.components[name], "inputDefinitions"), "parameters")
@@ -45,6 +46,7 @@ def _unknown_parameter(package: Package) -> Iterator[Fault]:
                 yield place, f"the component has no parameter {wanted!r}: the driver fails"
 
 
+@rule("placeholder", "warning", "Pass it as a parameter, or mend its name.")
 def _placeholder(package: Package) -> Iterator[Fault]:
     for name, place, text in _texts(package):
         for inner in _PLACEHOLDER.findall(text):
@@ -58,6 +60,7 @@ def _placeholder(package: Package) -> Iterator[Fault]:
                     yield place, f"{{{{${inner}}}}} is nothing that KFP replaces here: the task gets it as it stands"
 
 
+@rule("literal-braces", "warning", "Encode the text, for example as base64, and decode it there.")
 def _literal_braces(package: Package) -> Iterator[Fault]:
     for _, place, text in _texts(package):
         is_source = "command" in place  # where the SDK puts Python code, which may hold braces of its own
@@ -68,13 +71,6 @@ def _literal_braces(package: Package) -> Iterator[Fault]:
         for place, text in _constants(task):
             if tags := _TAG.findall(text):
                 yield place, _braces(tags[0])
-
-
-RULES: tuple[Rule, ...] = (
-    Rule("placeholder-parameter", "error", _unknown_parameter, "Declare it in the component's inputDefinitions."),
-    Rule("placeholder", "warning", _placeholder, "Pass it as a parameter, or mend its name."),
-    Rule("literal-braces", "warning", _literal_braces, "Encode the text, for example as base64, and decode it there."),
-)
 
 
 def _texts(package: Package) -> Iterator[tuple[str, Place, str]]:

@@ -6,10 +6,11 @@ from typing import Literal
 
 from kubetfx.kubeflow.package_document import Package, Place, dotted
 
-Severity = Literal["error", "warning"]
+_Severity = Literal["error", "warning"]
 
 Fault = tuple[Place, str]
 """Where it is, and what happens there."""
+_Check = Callable[[Package], Iterator[Fault]]
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Finding:
     """One fault of a package."""
 
     rule: str
-    severity: Severity
+    severity: _Severity
     """`error`: KFP refuses it, or the task fails. `warning`: KFP does something else than the package says."""
     place: str
     """Dotted path into the document."""
@@ -33,8 +34,8 @@ class Rule:
     """A fault to look for."""
 
     id: str
-    severity: Severity
-    check: Callable[[Package], Iterator[Fault]]
+    severity: _Severity
+    check: _Check
     remedy: str
 
     def findings(self, package: Package) -> Iterator[Finding]:
@@ -48,3 +49,14 @@ class Rule:
         """
         for place, what in self.check(package):
             yield Finding(self.id, self.severity, dotted(place), package.line(place), what, self.remedy)
+
+
+def rule(id: str, severity: _Severity, remedy: str) -> Callable[[_Check], Rule]:
+    """Return a decorator that makes a rule of a check; kubeflow/lint.py finds it in its module.
+
+    Args:
+        id: of the rule.
+        severity: `error` or `warning`.
+        remedy: what to do about the fault.
+    """
+    return lambda check: Rule(id, severity, check, remedy)

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 
 from kubetfx.kubeflow.lint_rules.containers import NO_CONTAINERS
-from kubetfx.kubeflow.lint_rules.rule import Fault, Rule
+from kubetfx.kubeflow.lint_rules.rule import Fault, rule
 from kubetfx.kubeflow.lint_rules.task_graph import (
     EXIT_STRATEGY,
     dependencies,
@@ -21,6 +21,7 @@ _MAX_NAME = 128
 """Characters that Argo Workflows allows."""
 
 
+@rule("task-name", "error", "Name it with [a-z0-9-], beginning with a letter or digit.")
 def _task_name(package: Package) -> Iterator[Fault]:
     dags = {name for name, component in package.components.items() if "dag" in component and name != ROOT}
     for place, name in [
@@ -33,12 +34,14 @@ def _task_name(package: Package) -> Iterator[Fault]:
             yield place, f"{name!r} is longer than the {_MAX_NAME} characters that Argo allows, `-driver` included"
 
 
+@rule("task-name-case", "warning", "Name it with [a-z0-9-].")
 def _task_name_case(package: Package) -> Iterator[Fault]:
     for task in package.tasks():
         if _TASK_NAME.fullmatch(task.name) and task.name != task.name.lower():
             yield task.place, f"{task.name!r} has capitals: Argo takes them, but the kfp SDK never writes any"
 
 
+@rule("driver-name", "error", "Let its name end otherwise than in -driver.")
 def _driver_name(package: Package) -> Iterator[Fault]:
     for task, siblings in with_siblings(package):
         other = siblings.get(task.name.removesuffix("-driver"))
@@ -46,6 +49,7 @@ def _driver_name(package: Package) -> Iterator[Fault]:
             yield task.place, f"{task.name!r} is also what KFP names the driver of {other.name!r}: Argo refuses the run"
 
 
+@rule("importer-condition", "error", "Put it into a DAG of its own, with the condition on that.")
 def _importer_condition(package: Package) -> Iterator[Fault]:
     for task in package.tasks():
         if "importer" in package.executor_of(task) and mapping(task.spec, "triggerPolicy").get("condition"):
@@ -55,6 +59,7 @@ def _importer_condition(package: Package) -> Iterator[Fault]:
 _CONDITION_INPUT = re.compile(r"inputs\.(?:parameter_values|artifacts)\['(.+?)'\]")
 
 
+@rule("condition-input", "error", "Pass it in the task's inputs.")
 def _condition_input(package: Package) -> Iterator[Fault]:
     for task in package.tasks():
         inputs = (mapping(task.spec, "inputs"), mapping(package.component_of(task), "inputDefinitions"))
@@ -67,12 +72,14 @@ def _condition_input(package: Package) -> Iterator[Fault]:
                 yield place, f"the task has no input {name!r}, which the condition is about: the driver fails"
 
 
+@rule("artifact-iterator", "error", "Iterate over a list of parameters.")
 def _iterator(package: Package) -> Iterator[Fault]:
     for task in package.tasks():
         if "artifactIterator" in task.spec:
             yield (*task.place, "artifactIterator"), "KFP cannot iterate over artifacts: the submission is refused"
 
 
+@rule("exit-handler", "error", "Let the exit task depend on a DAG that holds all others.")
 def _exit_handler(package: Package) -> Iterator[Fault]:
     for name, component in package.components.items():
         tasks = mappings(mapping(component, "dag"), "tasks").values()
@@ -86,6 +93,7 @@ def _exit_handler(package: Package) -> Iterator[Fault]:
             yield task.place, "it takes a final status, and depends on no task whose status that would be"
 
 
+@rule("skipped-upstream", "warning", "Put both under one condition, or use dsl.OneOf.")
 def _skipped_upstream(package: Package) -> Iterator[Fault]:
     for task, siblings in with_siblings(package):
         producers = {name for _, name, _, _ in outputs_used(task)} | dependencies(task)
@@ -95,6 +103,7 @@ def _skipped_upstream(package: Package) -> Iterator[Fault]:
                 yield task.place, f"it waits for the success of {name!r}: skipped by its condition, this never runs"
 
 
+@rule("cycle", "error", "Take one of the dependencies out.")
 def _cycle(package: Package) -> Iterator[Fault]:
     graphs: dict[str, dict[str, set[str]]] = {}
     for task in package.tasks():
@@ -106,21 +115,6 @@ def _cycle(package: Package) -> Iterator[Fault]:
         except graphlib.CycleError as error:
             place = (*package.component_place(name), "dag", "tasks")
             yield place, f"tasks wait for each other: {' -> '.join(error.args[1])}"
-
-
-RULES: tuple[Rule, ...] = (
-    Rule("task-name", "error", _task_name, "Name it with [a-z0-9-], beginning with a letter or digit."),
-    Rule("task-name-case", "warning", _task_name_case, "Name it with [a-z0-9-]."),
-    Rule("driver-name", "error", _driver_name, "Let its name end otherwise than in -driver."),
-    Rule(
-        "importer-condition", "error", _importer_condition, "Put it into a DAG of its own, with the condition on that."
-    ),
-    Rule("condition-input", "error", _condition_input, "Pass it in the task's inputs."),
-    Rule("artifact-iterator", "error", _iterator, "Iterate over a list of parameters."),
-    Rule("exit-handler", "error", _exit_handler, "Let the exit task depend on a DAG that holds all others."),
-    Rule("skipped-upstream", "warning", _skipped_upstream, "Put both under one condition, or use dsl.OneOf."),
-    Rule("cycle", "error", _cycle, "Take one of the dependencies out."),
-)
 
 
 def _has_driver(package: Package, task: Task) -> bool:

@@ -11,6 +11,9 @@ from kubetfx.config.faults import kind_of
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.errors import ConfigError
 
+ConfigSource = PipelineConfig | str | Path | Mapping[str, Any]
+"""A config, or what `load_config` takes."""
+
 
 def load_config(
     source: str | Path | Mapping[str, Any], *, overrides: Mapping[str, Any] | Sequence[str] = ()
@@ -48,7 +51,7 @@ def load_config(
         raise ConfigError(f"{source} is not a valid pipeline:", faults=error.faults) from None
 
 
-def as_config(source: PipelineConfig | str | Path | Mapping[str, Any]) -> PipelineConfig:
+def as_config(source: ConfigSource) -> PipelineConfig:
     """Return a config as it is, and load it from anything else.
 
     Args:
