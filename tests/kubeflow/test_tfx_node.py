@@ -149,7 +149,7 @@ def test_loop_over_artifacts_names_the_node_and_the_loop(compiled):
     with ForEach(write.outputs["model"]) as model:
         read = Read(model=model)
     with pytest.raises(
-        CompileError, match=r"Read: stands in a ForEach, and only Cond can be expressed\. Take the node"
+        CompileError, match=r"Read: is in a ForEach, and only Cond can be expressed\. Take the node"
     ):
         compiled(small("p", write, read))
 
