@@ -148,9 +148,7 @@ def test_loop_over_artifacts_names_the_node_and_the_loop(compiled):
     write = Write(text="x", times=1)
     with ForEach(write.outputs["model"]) as model:
         read = Read(model=model)
-    with pytest.raises(
-        CompileError, match=r"Read: is in a ForEach, and only Cond can be expressed\. Take the node"
-    ):
+    with pytest.raises(CompileError, match=r"Read: is in a ForEach, and only Cond can be expressed\. Take the node"):
         compiled(small("p", write, read))
 
 
