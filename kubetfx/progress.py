@@ -84,6 +84,7 @@ class NodeEnds:
     state: str
     """`done`, `cached`, `failed`, `interrupted` or `skipped`."""
     seconds: float
+    """Time that the node took."""
 
     @property
     def time(self) -> str:

@@ -44,6 +44,7 @@ class NodeRecord(BaseModel):
     seconds: float | None
     """Time that the node took; None if it shared a task with others."""
     log: str
+    """Path of the node's log."""
     outputs: dict[str, list[str]] = {}
     """URIs by output key."""
     upstream: list[str] = []
@@ -62,19 +63,25 @@ class RunRecord(BaseModel):
     started_at: str
     """UTC, ISO 8601."""
     ended_at: str | None = None
+    """UTC, ISO 8601; None while the run goes on."""
     seconds: float | None = None
+    """Time that the run took; None while it goes on."""
     error: str | None = None
     nodes: list[NodeRecord] = []
     planned_nodes: list[str] = []
     """All nodes of the pipeline in their order, also those that were not reached."""
     config: dict[str, Any]
+    """The whole config, defaults included."""
     command: list[str] = []
+    """Words of the command that started the run; empty for a run from Python."""
     folder: str = ""
     """Working directory of the command."""
     machine: dict[str, Any] = {}
+    """System, cores, memory in bytes and Python of the machine."""
     metrics: dict[str, float] = {}
     """Metrics of the candidate on the evaluation split, without those that are not defined."""
     pushed_version: int | None = None
+    """Version that the run pushed, or found to be the same as its model; None if there is none."""
 
     def output(self, node_id: str, key: str) -> Path | None:
         """Folder of a node's output; None if it has none."""

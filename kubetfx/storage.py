@@ -52,6 +52,7 @@ class ObjectPath:
     """
 
     scheme: str
+    """`s3` or `gs`."""
     key: str
     """Bucket and name, without slashes around."""
 

@@ -44,9 +44,11 @@ class BulkJob:
     model_name: str
     model_version: int
     model_digest: str
+    """Digest of the version's files, so that blocks of another model are not taken."""
     input: str
     """A CSV or Parquet file, a folder of them, or a folder of images."""
     output: Path
+    """Parquet file to write."""
     columns: tuple[str, ...] = ()
     """Columns of the input to copy to the output."""
     batch_size: int | None = None
@@ -64,7 +66,9 @@ class Progress:
     """How far a job is."""
 
     num_rows: int
+    """Rows of finished blocks, those of earlier runs included."""
     total_rows: int
+    """Rows of the input."""
     rows_per_second: float
     """Rate of this run, without the rows of blocks that an earlier run finished."""
 
@@ -74,9 +78,13 @@ class BulkResult:
     """The output of a job, and how many rows have a prediction."""
 
     path: Path
+    """File of the predictions."""
     num_rows: int
+    """Rows of the input."""
     num_errors: int
+    """Rows without a prediction."""
     errors_path: Path | None
+    """File of the rows without a prediction; None if each has one."""
     num_rows_before: int
     """Rows of blocks that were finished by an earlier run."""
     seconds: float

@@ -41,8 +41,11 @@ class Origin:
     model_name: str
     model_version: int
     input: str
+    """Path of the input, as it was given."""
     num_rows: int = 0
+    """Rows of the input."""
     num_errors: int = 0
+    """Rows without a prediction."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class BulkOutput:
     """Where the predictions of a job go."""
 
     path: Path
+    """File of the predictions."""
     origin: Origin
 
     @property

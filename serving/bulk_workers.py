@@ -114,11 +114,17 @@ class Work:
     """What every worker needs to know."""
 
     saved_model: Path
+    """Folder of the SavedModel."""
     columns: ModelColumns
+    """What the model takes."""
     plan: ReadingPlan
+    """What is read of the tables."""
     root: Path
+    """Folder that paths of images are relative to."""
     batch_size: int | None
+    """Rows that the model is given at once. None: block_prediction.py decides."""
     folder: Path
+    """Where finished blocks are written."""
 
 
 @beam.typehints.with_input_types(Segment)

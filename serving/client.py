@@ -66,8 +66,11 @@ class Target:
     """The model to ask."""
 
     model_name: str
+    """Name that the server has the model under."""
     version: int | None = None
+    """None: the one that the server chooses, usually the newest."""
     label: str | None = None
+    """Label of a version, in place of its number."""
     signature_name: str = DEFAULT_SIGNATURE
 
 

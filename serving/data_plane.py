@@ -36,7 +36,9 @@ class ModelReference:
 
     name: str
     version: int | None = None
+    """None: the one with the greatest number."""
     label: str | None = None
+    """Label of a version, in place of its number."""
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,11 @@ class GraphCall:
     """One call of a model's graph."""
 
     feeds: tuple[str, ...]
+    """Names of the tensors that are fed."""
     arrays: Sequence[Array]
+    """Their values, in the same order."""
     fetches: tuple[str, ...]
+    """Names of the tensors that are fetched."""
 
     def run(self, model: SavedModel) -> list[Array]:
         """Run the call in this thread.
@@ -53,7 +56,9 @@ class Classification:
 
     num_examples: int
     labels: Array | None
+    """Object array of bytes."""
     scores: Array | None
+    """float32."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,9 @@ class Task:
 
     model_name: str
     signature_name: str
+    """Empty: the default."""
     method: str
+    """TensorFlow Serving's name of Classify or Regress."""
 
 
 # Predict

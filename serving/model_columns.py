@@ -99,6 +99,7 @@ class Feed:
     index: Array
     """(rows,) int64: their numbers within the block."""
     bad: list[BadRow]
+    """The other rows of the block."""
 
     def keep(self, mask: Array) -> "Feed":
         """Return some of the rows.

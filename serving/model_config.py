@@ -22,6 +22,7 @@ class LatestVersions:
     """Serve the versions with the greatest numbers."""
 
     count: int = 1
+    """Number of versions."""
 
     def choose(self, versions: Iterable[int]) -> set[int]:
         """Return the versions to serve.
@@ -68,9 +69,11 @@ class ModelConfig:
     """A model to serve."""
 
     name: str
+    """Name that clients ask for."""
     base_path: Path
     """Folder of numbered versions."""
     policy: VersionPolicy = LatestVersions()
+    """Which of the versions are served."""
     labels: Mapping[str, int] = field(default_factory=dict)
     """Version by label."""
 

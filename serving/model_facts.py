@@ -17,9 +17,11 @@ class ModelFacts:
     """What a model was trained to predict, and from which columns."""
 
     label: str
+    """Column that is predicted."""
     classes: tuple[str, ...]
     """Empty for a regression."""
     inputs: tuple[str, ...]
+    """Columns that the model takes."""
     columns: dict[str, str]
     """TensorFlow's name of the type of every column of the table, by which tf.Examples are read."""
     network_inputs: tuple[str, ...] = ()

@@ -39,6 +39,7 @@ class ReadingPlan:
     copied: tuple[str, ...]
     """Columns to copy to the output."""
     cut: Cut
+    """How a Parquet file is cut into blocks."""
 
 
 def plan_reading(

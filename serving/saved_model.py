@@ -37,6 +37,7 @@ class TensorSpec:
     """A tensor that a signature names."""
 
     tensor_name: str
+    """Name in the graph, for example `serving_default_x:0`."""
     dtype: int
     """Number of TensorFlow's DataType."""
     array_dtype: Any
@@ -49,12 +50,15 @@ class Signature:
 
     name: str
     inputs: Mapping[str, TensorSpec]
+    """Tensors by input, in the order of the names."""
     outputs: Mapping[str, TensorSpec]
+    """Tensors by output, in the order of the names."""
     input_dtypes: Mapping[str, int]
     """DataType by input."""
     has_defaults: bool
     """Whether inputs may be left out."""
     proto: meta_graph_pb2.SignatureDef
+    """The signature as the SavedModel has it."""
 
 
 class SavedModel:

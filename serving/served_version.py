@@ -29,6 +29,7 @@ class VersionStatus:
     version: int
     state: State
     error: ServingError | None = None
+    """Why the version is not served, if something failed."""
 
 
 class ServedVersion:

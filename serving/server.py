@@ -57,10 +57,9 @@ class ServerOptions:
     grpc_port: int = 8500
     """0: any that is free."""
     enable_batching: bool = False
+    """Whether rows of several requests are computed at once."""
     batching_parameters_file: Path | None = None
-    """A BatchingParameters in protobuf's text format; needs enable_batching."""
-    batching: BatchingParameters = field(default_factory=BatchingParameters)
-    """The parameters when there is no file."""
+    """A BatchingParameters in protobuf's text format; needs enable_batching. None: its defaults."""
     drain_seconds: float = 30.0
     """Time that requests have to end after SIGTERM."""
     versions: VersionOptions = field(default_factory=VersionOptions)
@@ -285,8 +284,7 @@ class RunningServer:
 
     def _build(self) -> _Parts:
         options = self._options
-        batching = self._batching or options.data_plane.batching
-        plane = DataPlane(self.manager, replace(options.data_plane, batching=batching), self._metrics)
+        plane = DataPlane(self.manager, replace(options.data_plane, batching=self._batching), self._metrics)
         http = _HttpServer(RestApplication(plane, options.rest), options)
         return _Parts(plane, http, GrpcServer(plane, options.grpc))
 
@@ -370,7 +368,7 @@ def _batching(options: ServerOptions) -> BatchingParameters | None:
         if not options.enable_batching:
             raise UsageError("`batching_parameters_file` is given without `enable_batching=True`. Add it or drop it.")
         return read_batching_parameters_file(options.batching_parameters_file)
-    return options.batching if options.enable_batching else None
+    return BatchingParameters() if options.enable_batching else options.data_plane.batching
 
 
 def _bind(protocol: str, host: str, port: int) -> socket.socket:

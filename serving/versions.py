@@ -37,8 +37,6 @@ class VersionOptions:
     """Time between two looks at the base paths."""
     retry_seconds: float = 60.0
     """Time until a version that failed to load, and has not changed since, is tried again."""
-    warm_up: bool = True
-    """Whether a model's warm-up requests are replayed."""
     allow_labels_for_unavailable_versions: bool = False
     """Whether a new label may name a version that is not loaded yet."""
 
@@ -301,8 +299,7 @@ class ModelManager:
     def _load_whole(self, path: Path, before: _Fingerprint) -> SavedModel:
         loaded = SavedModel(path)
         try:
-            if self._options.warm_up:
-                warm_up(loaded, path)
+            warm_up(loaded, path)
             if _fingerprint(path) != before:
                 raise ServingError(Code.UNAVAILABLE, f"{path} changed while it was loaded")
         except ServingError:

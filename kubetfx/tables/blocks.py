@@ -32,6 +32,7 @@ class Block:
     """Consecutive rows that are predicted, and written, at once."""
 
     number: int
+    """Counted from 0 through all files of a table."""
     num_rows: int
     num_bytes: int = 0
     """Size in a CSV file, once it is unpacked."""
@@ -42,6 +43,7 @@ class Cut:
     """How a Parquet file is cut."""
 
     block_rows: int = 65_536
+    """Rows per block."""
     segment_blocks: int = 4
     """Blocks per segment, at most. A row group can only be read from its start: with short segments more rows are read
     just to be skipped, with long ones fewer workers share a large row group."""
@@ -57,6 +59,7 @@ class Segment:
     start: int = 0
     """CSV: the byte at which the first block starts. Parquet: rows of the row groups before it."""
     row_groups: tuple[int, ...] = ()
+    """Numbers of the row groups of a Parquet file that the blocks are in."""
     columns: tuple[str, ...] = ()
     """Names of the columns of a CSV file, in order."""
     dialect: Dialect = Dialect()  # noqa: RUF009 - it is frozen
@@ -70,6 +73,7 @@ class BadRow:
     index: int
     """Within its block, from 0."""
     reason: str
+    """Why there is none, as a sentence."""
     content: str
     """The row: JSON, or the line of the file if it has too many cells or too few."""
 
@@ -79,9 +83,11 @@ class Rows:
     """The rows of a block that could be read."""
 
     table: pa.Table
+    """The columns that were asked for."""
     index: np.ndarray
     """(rows,) int64: their numbers within the block, from 0."""
     bad: list[BadRow] = field(default_factory=list)
+    """The other rows of the block."""
 
 
 def column_types(path: str, file_format: Format, options: CsvOptions) -> dict[str, pa.DataType]:

@@ -22,6 +22,7 @@ class TableFiles:
     root: Location
     """Folder that paths within the table are relative to."""
     paths: tuple[str, ...]
+    """Paths or URLs."""
     format: Format
 
 

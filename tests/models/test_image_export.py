@@ -25,6 +25,7 @@ from kubetfx.models.training import run_fn
 from kubetfx.serving import remote_prediction
 from kubetfx.serving.batching import BatchingParameters
 from kubetfx.serving.client import ClientOptions, GrpcClient, RestClient, Target
+from kubetfx.serving.data_plane import DataPlaneOptions
 from kubetfx.serving.model import Model
 from kubetfx.serving.model_config import ModelConfig
 from kubetfx.serving.model_facts import read_facts
@@ -154,7 +155,7 @@ def test_picture_that_cannot_be_decoded_spoils_no_other_request_of_its_batch(sav
     contents = [(pictures / "1.png").read_bytes()] * 3 + [b"no picture"] + [(pictures / "0.jpeg").read_bytes()] * 3
     (good,) = predict(saved_model, pictures / "1.png")
     batching = BatchingParameters(max_batch_size=64, batch_timeout_micros=200_000)  # long enough for all to meet
-    served = options(ModelConfig("images", saved_model.parent), enable_batching=True, batching=batching)
+    served = options(ModelConfig("images", saved_model.parent), data_plane=DataPlaneOptions(batching=batching))
 
     def post(content: bytes) -> httpx.Response:
         body = {"instances": [{"image_bytes": {"b64": base64.b64encode(content).decode()}}]}

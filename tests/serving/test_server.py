@@ -18,6 +18,7 @@ import pytest
 from kubetfx.cli.app import main
 from kubetfx.errors import UsageError
 from kubetfx.serving.batching import BatchingParameters
+from kubetfx.serving.data_plane import DataPlaneOptions
 from kubetfx.serving.model_config import ModelConfig
 from kubetfx.serving.server import RunningServer, ServerOptions, tf_serving_command
 from tests.serving.conftest import options, wait_until
@@ -170,9 +171,8 @@ def test_container_stands_in_for_a_binary_that_is_not_there(on_path: Callable[[s
 
 
 def test_batched_server_answers_like_any_other(base_paths: dict[str, Path]) -> None:
-    batched = options(
-        ModelConfig("kinds", base_paths["kinds"]), enable_batching=True, batching=BatchingParameters(max_batch_size=8)
-    )
+    plane = DataPlaneOptions(batching=BatchingParameters(max_batch_size=8))
+    batched = options(ModelConfig("kinds", base_paths["kinds"]), data_plane=plane)
     with RunningServer(batched) as running, httpx.Client(base_url=f"http://127.0.0.1:{running.rest_port}") as client:
 
         def ask(value: Any) -> httpx.Response:
