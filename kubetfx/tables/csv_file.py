@@ -25,13 +25,16 @@ MAX_ROW_BYTES = 16 * 2**20
 
 
 def header(path: str, dialect: Dialect) -> tuple[tuple[str, ...], int]:
-    """The names of the columns, and the byte of the dialect's text at which the rows begin.
+    """Read the names of the columns.
 
     The first name may be empty: pandas writes its index like that. Columns without a header are `column_1` and so on.
 
     Args:
         path: the file.
         dialect: of it.
+
+    Returns:
+        The names, and the byte of the dialect's text at which the rows begin.
 
     Raises:
         DataError: the file is empty, Parquet, or not of the encoding; or a column has no name, or that of another.
@@ -68,7 +71,11 @@ def _check_header(names: list[str], path: str) -> None:
 
 
 def is_parquet(path: str) -> bool:
-    """Whether a file is Parquet, whatever its name."""
+    """Return whether a file is Parquet, whatever its name.
+
+    Args:
+        path: the file.
+    """
     with open_bytes(path) as file:
         return file.read(4) == b"PAR1"
 
@@ -76,7 +83,7 @@ def is_parquet(path: str) -> bool:
 def open_stream(
     path: str, dialect: Dialect, types: Mapping[str, pa.DataType], *, columns: Sequence[str], block_bytes: int
 ) -> pa_csv.CSVStreamingReader | None:
-    """Arrow's reader of the file; None for a header without a line below, which Arrow takes for an error.
+    """Open the file with Arrow's reader.
 
     Args:
         path: the file.
@@ -84,6 +91,9 @@ def open_stream(
         types: by column; Arrow guesses the others by the first block.
         columns: to read.
         block_bytes: of the file at a time; Arrow reads 32 blocks ahead.
+
+    Returns:
+        The reader; None for a header without a line below, which Arrow takes for an error.
 
     Raises:
         pa.ArrowInvalid: the file is wrong; `explain` says how.
@@ -117,17 +127,31 @@ def _given_names(path: str, dialect: Dialect) -> list[str] | None:
 def stream(
     path: str, dialect: Dialect, types: Mapping[str, pa.DataType], *, columns: Sequence[str], block_bytes: int
 ) -> Iterator[pa.RecordBatch]:
-    """The rows of the file, block by block: see `open_stream`."""
+    """Read the rows of the file.
+
+    Args:
+        path: the file.
+        dialect: of it.
+        types: by column; Arrow guesses the others by the first block.
+        columns: to read.
+        block_bytes: of the file at a time; Arrow reads 32 blocks ahead.
+
+    Yields:
+        Batches with these columns, one per block of the file.
+    """
     yield from open_stream(path, dialect, types, columns=columns, block_bytes=block_bytes) or ()
 
 
 def read_whole(path: str, dialect: Dialect, types: Mapping[str, pa.DataType]) -> pa.Table:
-    """A small table, all columns of it, whose types Arrow guesses by all of their cells.
+    """Read a small table with all of its columns.
 
     Args:
         path: the file.
         dialect: of it.
         types: by column, where they are known; columns that the file lacks are not looked for.
+
+    Returns:
+        The table. Arrow guesses the other types by all cells of a column.
 
     Raises:
         DataError: the file is wrong.
@@ -145,7 +169,17 @@ def read_whole(path: str, dialect: Dialect, types: Mapping[str, pa.DataType]) ->
 
 
 def explain(path: str, dialect: Dialect, error: pa.ArrowInvalid, *, block_bytes: int) -> DataError:
-    """Say where a file that Arrow refused is wrong. Slow, and exact about lines inside quotes."""
+    """Say where a file that Arrow refused is wrong. This reads the file slowly, and is exact about lines inside quotes.
+
+    Args:
+        path: the file.
+        dialect: of it.
+        error: what Arrow raised.
+        block_bytes: of the file that Arrow read at a time.
+
+    Returns:
+        The error to raise, with the number of the line.
+    """
     csv.field_size_limit(sys.maxsize)
     try:
         with io.TextIOWrapper(open_text(path, dialect), encoding="utf-8-sig", newline="") as file:

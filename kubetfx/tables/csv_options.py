@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 MISSING_VALUES = ("", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "null")
-"""What stands for a missing cell in a CSV file, quoted or not, unless something else is said."""
+"""Cells that count as missing, quoted or not, unless the config has others."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class CsvOptions:
     comment: str | None = None
     """Lines that begin with this are left out."""
     missing_values: tuple[str, ...] = MISSING_VALUES
-    """What stands for a missing cell."""
+    """Cells that count as missing."""
 
 
 UNKNOWN_CSV = CsvOptions()
