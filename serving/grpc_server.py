@@ -178,22 +178,22 @@ class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         return response
 
     async def _classify(self, request: Any, timeout: float | None) -> Any:
-        name = request.model_spec.signature_name
-        with self._plane.hold(_reference(request)) as version:
-            result = await self._plane.classify(version, name, examples_of(request.input), timeout_seconds=timeout)
         response = classification_pb2.ClassificationResponse()
-        _fill_spec(response.model_spec, version, name)
-        _fill_classification(response.result, result)
+        _fill_classification(response.result, await self._infer(self._plane.classify, request, timeout, response))
         return response
 
     async def _regress(self, request: Any, timeout: float | None) -> Any:
+        response = regression_pb2.RegressionResponse()
+        _fill_regression(response.result, await self._infer(self._plane.regress, request, timeout, response))
+        return response
+
+    async def _infer(
+        self, ask: Callable[..., Awaitable[Any]], request: Any, timeout: float | None, response: Any
+    ) -> Any:
         name = request.model_spec.signature_name
         with self._plane.hold(_reference(request)) as version:
-            result = await self._plane.regress(version, name, examples_of(request.input), timeout_seconds=timeout)
-        response = regression_pb2.RegressionResponse()
-        _fill_spec(response.model_spec, version, name)
-        _fill_regression(response.result, result)
-        return response
+            _fill_spec(response.model_spec, version, name)
+            return await ask(version, name, examples_of(request.input), timeout_seconds=timeout)
 
     async def _multi_inference(self, request: Any, timeout: float | None) -> Any:
         spec = request.tasks[0].model_spec if request.tasks else model_pb2.ModelSpec()

@@ -16,7 +16,7 @@ from kubetfx.tables.csv_dialect import BYTE_ORDER_MARK, Dialect, is_packed, not_
 from kubetfx.tables.csv_rows import careful_rows, is_decoded
 from kubetfx.tables.files import check_names
 
-HEADER_BYTES = 2**16
+_HEADER_BYTES = 2**16
 """Of a file that are read for its header, and sixteen times as many as long as it goes on."""
 BLOCK_BYTES = 2**20
 """Of a small table; what Arrow takes unless told otherwise."""
@@ -40,7 +40,7 @@ def header(path: str, dialect: Dialect) -> tuple[tuple[str, ...], int]:
         DataError: the file is empty, Parquet, or not of the encoding; or a column has no name, or that of another.
     """
     content = b""
-    size = HEADER_BYTES
+    size = _HEADER_BYTES
     while True:
         with open_text(path, dialect) as file:
             content = file.read(size)
@@ -80,37 +80,6 @@ def is_parquet(path: str) -> bool:
         return file.read(4) == b"PAR1"
 
 
-def open_stream(
-    path: str, dialect: Dialect, types: Mapping[str, pa.DataType], *, columns: Sequence[str], block_bytes: int
-) -> pa_csv.CSVStreamingReader | None:
-    """Open the file with Arrow's reader.
-
-    Args:
-        path: the file.
-        dialect: of it.
-        types: by column; Arrow guesses the others by the first block.
-        columns: to read.
-        block_bytes: of the file at a time; Arrow reads 32 blocks ahead.
-
-    Returns:
-        The reader; None for a header without a line below, which Arrow takes for an error.
-
-    Raises:
-        pa.ArrowInvalid: the file is wrong; `explain` says how.
-    """
-    try:
-        return pa_csv.open_csv(
-            _arrow_stream(path, dialect),
-            read_options=pa_csv.ReadOptions(block_size=block_bytes, column_names=_given_names(path, dialect)),
-            parse_options=dialect.parse_options(),
-            convert_options=dialect.convert_options(types, columns),
-        )
-    except pa.ArrowInvalid as error:
-        if "Empty CSV file" in str(error):
-            return None
-        raise
-
-
 def _arrow_stream(path: str, dialect: Dialect) -> pa.NativeFile:
     if not dialect.is_plain:
         return pa.PythonFile(open_text(path, dialect), mode="r")
@@ -138,8 +107,22 @@ def stream(
 
     Yields:
         Batches with these columns, one per block of the file.
+
+    Raises:
+        pa.ArrowInvalid: the file is wrong; `explain` says how.
     """
-    yield from open_stream(path, dialect, types, columns=columns, block_bytes=block_bytes) or ()
+    try:
+        batches = pa_csv.open_csv(
+            _arrow_stream(path, dialect),
+            read_options=pa_csv.ReadOptions(block_size=block_bytes, column_names=_given_names(path, dialect)),
+            parse_options=dialect.parse_options(),
+            convert_options=dialect.convert_options(types, columns),
+        )
+    except pa.ArrowInvalid as error:
+        if "Empty CSV file" in str(error):  # a header without a line below, which is no error here
+            return
+        raise
+    yield from batches
 
 
 def read_whole(path: str, dialect: Dialect, types: Mapping[str, pa.DataType]) -> pa.Table:
