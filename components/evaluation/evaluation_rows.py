@@ -94,6 +94,7 @@ def _cells(array: pa.Array) -> Array:
     """(rows,) object: text as bytes, as TFMA has it; None where a cell is missing."""
     if pa.types.is_string(array.type):
         array = array.cast(pa.binary())
-    cells = np.empty(len(array), object)
-    cells[:] = array.to_pylist()
+    encoded = array.dictionary_encode()
+    values = np.array([*encoded.dictionary.to_pylist(), None], object)
+    cells: Array = values[encoded.indices.fill_null(len(encoded.dictionary)).to_numpy()]
     return cells
