@@ -54,7 +54,7 @@ class ColumnScan:
             column_type: of its cells.
         """
         self._column = Column(name, column_type)
-        self._distinct: pa.Array | None = pa.array([], ARROW_TYPES[column_type])
+        self._distinct: pa.Array | None = pa.nulls(0, ARROW_TYPES[column_type])  # pa.array imports pandas
         """None: there are too many."""
         self._pending: list[pa.Array] = []
         """Blocks to be merged into the distinct values, many at once: each time looks at all distinct values again."""
