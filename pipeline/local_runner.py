@@ -39,7 +39,7 @@ if TYPE_CHECKING:  # importing TFX takes seconds, and the first line is to be on
 
 _MODULES_OF_DRIVERS = (
     "tfx.orchestration.portable.launcher",
-    "kubetfx.components.example_gen",
+    "kubetfx.components.example_driver",
     "kubetfx.components.served_model_resolver",
     "kubetfx.components.pusher",
 )
@@ -130,6 +130,7 @@ class LocalRunner(Runner):
         """
         if any(is_url(path) for path in (self._config.data.path, str(self._config.push_path))):
             return None
+        importlib.import_module("kubetfx.components.report.run_report")  # before TFX, whose modules pydantic looks into
         with deferred_tensorflow():
             pipeline = compiled_pipeline.load(self._config.workspace_path, compiled_pipeline.key_of(self._config))
             if pipeline is not None:

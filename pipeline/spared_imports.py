@@ -74,7 +74,8 @@ def spared_imports(executor_modules: Collection[str] = ()) -> Iterator[None]:
 
 @contextlib.contextmanager
 def deferred_tensorflow() -> Iterator[None]:
-    """Let `import tensorflow as tf` cost nothing while the context lasts: a stand-in imports it on its first use.
+    """Let `import tensorflow as tf`, and `import apache_beam`, cost nothing while the context lasts: a stand-in imports
+    them on its first use.
 
     This is for a run in which every node may come from the cache. `tensorflow_is_needed` ends it.
     """
@@ -87,7 +88,7 @@ def deferred_tensorflow() -> Iterator[None]:
     stand_ins = {name: _Deferred(name) for name in _DEFERRED}
     sys.modules.update(stand_ins)
     try:
-        with uncollected(), absent(*_UNUSED_BY_LIGHT, "apache_beam.io.gcp.bigquery"):
+        with uncollected(), absent(*_UNUSED_BY_LIGHT, "oauth2client"):
             yield
     finally:
         for name in stand_ins:
@@ -142,8 +143,15 @@ def tensorflow_is_needed() -> None:
 _FILE_SYSTEMS = "tfx.dsl.io.plugins.tensorflow_gfile"
 _BEFORE_LOCAL = 15
 """Priority of a file system. TensorFlow's has 10, TFX's local one 20, and the lowest wins."""
-_DEFERRED = ("tensorflow", "tensorflow.core", "tensorflow.core.example", "tensorflow_model_analysis")
-"""TensorFlow, and the modules of it that TFX's drivers import by name; TFMA, which TFX's Evaluator names in a type."""
+_DEFERRED = (
+    "apache_beam",
+    "docker",
+    "tensorflow",
+    "tensorflow.core",
+    "tensorflow.core.example",
+    "tensorflow_model_analysis",
+)
+"""What TFX's drivers and launcher import, and only executors use; and TFMA, which TFX's Evaluator names in a type."""
 
 
 def _import_without_file_systems_of_tensorflow() -> None:

@@ -7,17 +7,16 @@ threads.
 """
 
 import functools
-import pickle
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
-
-import apache_beam as beam
-from tfx.dsl.components.base import base_beam_executor
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from kubetfx.components.data import beam_mode
 from kubetfx.models.examples import read_ahead
+
+if TYPE_CHECKING:
+    from tfx.dsl.components.base import base_beam_executor
 
 Item = TypeVar("Item")
 Block = TypeVar("Block")
@@ -112,7 +111,7 @@ def run(
     work: BlockWork[Item, Any, Any, Result],
     items: Sequence[Item],
     *,
-    executor: base_beam_executor.BaseBeamExecutor,
+    executor: "base_beam_executor.BaseBeamExecutor",
     folder: Path,
 ) -> Result:
     """Do the work where the arguments of an executor for Beam say: in this process, or on Beam.
@@ -127,7 +126,11 @@ def run(
         The work's result.
     """
     threads = beam_mode.num_threads(executor._beam_pipeline_args)
-    return _run_on_beam(work, items, executor, folder) if threads is None else run_here(work, items, threads=threads)
+    if threads is not None:
+        return run_here(work, items, threads=threads)
+    from kubetfx.components.data.block_work_on_beam import run_on_beam  # Beam takes half a second to import
+
+    return run_on_beam(work, items, executor, folder)
 
 
 def run_here(work: BlockWork[Item, Any, Any, Result], items: Iterable[Item], *, threads: int) -> Result:
@@ -144,62 +147,3 @@ def run_here(work: BlockWork[Item, Any, Any, Result], items: Iterable[Item], *, 
     work.setup()
     states = read_ahead((functools.partial(work.state_of, item) for item in items), threads=threads)
     return work.result(work.merged(states))
-
-
-def _run_on_beam(
-    work: BlockWork[Item, Any, Any, Result],
-    items: Sequence[Item],
-    executor: base_beam_executor.BaseBeamExecutor,
-    folder: Path,
-) -> Result:
-    if not items:
-        return work.result(work.create())
-    beam_mode.prepare_workers(executor._beam_pipeline_args)
-    path = folder / f".{type(work).__name__}.pickle"
-    with executor._make_beam_pipeline() as pipeline:
-        _ = (
-            pipeline
-            | "Items" >> beam.Create(list(items), reshuffle=len(items) > 1)
-            | "Add up" >> beam.ParDo(_AddUp(work))
-            | "Merge" >> beam.CombineGlobally(_Merge(work)).without_defaults()
-            | "Leave" >> beam.Map(_leave, str(path))
-        )
-    result = cast(Result, pickle.loads(path.read_bytes()))
-    path.unlink()
-    return result
-
-
-class _AddUp(beam.DoFn):
-    """An item to the state of its rows."""
-
-    def __init__(self, work: BlockWork[Any, Any, Any, Any]) -> None:
-        self._work = work
-
-    def setup(self) -> None:
-        self._work.setup()
-
-    def process(self, item: Any) -> Iterator[Any]:
-        yield self._work.state_of(item)
-
-
-class _Merge(beam.CombineFn):
-    """States to the result."""
-
-    def __init__(self, work: BlockWork[Any, Any, Any, Any]) -> None:
-        self._work = work
-
-    def create_accumulator(self) -> Any:
-        return self._work.create()
-
-    def add_input(self, accumulator: Any, state: Any) -> Any:
-        return self._work.merge(accumulator, state)
-
-    def merge_accumulators(self, accumulators: Iterable[Any]) -> Any:
-        return self._work.merged(accumulators)
-
-    def extract_output(self, accumulator: Any) -> Any:
-        return self._work.result(accumulator)
-
-
-def _leave(result: Any, path: str) -> None:
-    Path(path).write_bytes(pickle.dumps(result))

@@ -6,7 +6,8 @@ from typing import Any
 
 from tfx.types import artifact_utils, standard_artifacts
 
-from kubetfx.components.example_gen import Driver, ExampleGen, Executor
+from kubetfx.components.example_driver import Driver
+from kubetfx.components.example_gen import ExampleGen, Executor
 from kubetfx.config.data_section import DataConfig
 from kubetfx.models.examples import files_in, read_blocks
 

@@ -20,7 +20,8 @@ from tfx.types import artifact_utils, standard_artifacts
 
 from kubetfx.components.data import table_profile, tables
 from kubetfx.components.data.table_reader import _one_ahead, row_keys, splits_of
-from kubetfx.components.example_gen import Driver, ExampleGen, Executor
+from kubetfx.components.example_driver import Driver
+from kubetfx.components.example_gen import ExampleGen, Executor
 from kubetfx.config.data_section import DataConfig
 from kubetfx.errors import DataError
 from kubetfx.models import examples as example_files

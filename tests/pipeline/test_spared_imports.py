@@ -33,6 +33,20 @@ def test_what_is_spared_is_there_for_the_users_module():
     assert printed_by(program).splitlines() == ["[]", "0.5 3 ExampleCount"]
 
 
+def test_a_run_from_the_cache_imports_no_beam_and_no_tensorflow_and_executors_have_them_all_the_same():
+    program = (
+        "import importlib, sys\n"
+        "from kubetfx.pipeline import local_runner, spared_imports\n"
+        "with spared_imports.deferred_tensorflow():\n"
+        "    for module in local_runner._MODULES_OF_DRIVERS:\n"
+        "        importlib.import_module(module)\n"
+        "print([name for name in ('apache_beam', 'docker', 'pandas', 'tensorflow') if name in sys.modules])\n"
+        "from tfx.dsl.components.base import base_beam_executor\n"
+        "print(base_beam_executor.beam.Pipeline.__name__)\n"
+    )
+    assert printed_by(program).splitlines() == ["[]", "Pipeline"]
+
+
 def test_compile_imports_only_what_describes_a_pipeline(tmp_path):
     program = (
         "import pathlib, sys\n"

@@ -5,16 +5,18 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import apache_beam as beam
 import numpy as np
 import pytest
 from PIL import Image
 from tfx.types import standard_artifacts
 
-from kubetfx.components.data import block_work, image_folder, image_reading, table_profile
+from kubetfx.components.data import image_folder, image_reading, table_profile
 from kubetfx.components.data.image_inspection import inspect
 from kubetfx.components.data.image_notes import REPORT, report_warnings
 from kubetfx.components.data.image_splits import assign_splits
-from kubetfx.components.example_gen import Driver, ExampleGen
+from kubetfx.components.example_driver import Driver
+from kubetfx.components.example_gen import ExampleGen
 from kubetfx.config.data_section import DataConfig
 from kubetfx.errors import AnomaliesError, DataError
 from tests.components.image_runs import rows_of, run_executor
@@ -111,7 +113,7 @@ def test_beam_and_this_process_write_the_same(tmp_path, monkeypatch):
 
 
 def test_one_machine_needs_no_beam(folder, tmp_path, monkeypatch):
-    monkeypatch.delattr(block_work.beam, "Pipeline")
+    monkeypatch.delattr(beam, "Pipeline")
 
     assert len(rows_of(run_executor(folder, tmp_path / "out"))) == 60
 

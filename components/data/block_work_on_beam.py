@@ -1,0 +1,82 @@
+"""Work on the examples by Beam, block by block: see block_work.py."""
+
+import pickle
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import apache_beam as beam
+from tfx.dsl.components.base import base_beam_executor
+
+from kubetfx.components.data import beam_mode
+from kubetfx.components.data.block_work import BlockWork, Item, Result
+
+
+def run_on_beam(
+    work: BlockWork[Item, Any, Any, Result],
+    items: Sequence[Item],
+    executor: base_beam_executor.BaseBeamExecutor,
+    folder: Path,
+) -> Result:
+    """Do the work in a Beam pipeline.
+
+    Args:
+        work: what is to be found out.
+        items: what `BlockWork.blocks` reads; workers share them out.
+        executor: makes the pipeline.
+        folder: that this process and the workers can write to; what they leave is removed.
+
+    Returns:
+        The work's result.
+    """
+    if not items:
+        return work.result(work.create())
+    beam_mode.prepare_workers(executor._beam_pipeline_args)
+    path = folder / f".{type(work).__name__}.pickle"
+    with executor._make_beam_pipeline() as pipeline:
+        _ = (
+            pipeline
+            | "Items" >> beam.Create(list(items), reshuffle=len(items) > 1)
+            | "Add up" >> beam.ParDo(_AddUp(work))
+            | "Merge" >> beam.CombineGlobally(_Merge(work)).without_defaults()
+            | "Leave" >> beam.Map(_leave, str(path))
+        )
+    result = cast(Result, pickle.loads(path.read_bytes()))
+    path.unlink()
+    return result
+
+
+class _AddUp(beam.DoFn):
+    """An item to the state of its rows."""
+
+    def __init__(self, work: BlockWork[Any, Any, Any, Any]) -> None:
+        self._work = work
+
+    def setup(self) -> None:
+        self._work.setup()
+
+    def process(self, item: Any) -> Iterator[Any]:
+        yield self._work.state_of(item)
+
+
+class _Merge(beam.CombineFn):
+    """States to the result."""
+
+    def __init__(self, work: BlockWork[Any, Any, Any, Any]) -> None:
+        self._work = work
+
+    def create_accumulator(self) -> Any:
+        return self._work.create()
+
+    def add_input(self, accumulator: Any, state: Any) -> Any:
+        return self._work.merge(accumulator, state)
+
+    def merge_accumulators(self, accumulators: Iterable[Any]) -> Any:
+        return self._work.merged(accumulators)
+
+    def extract_output(self, accumulator: Any) -> Any:
+        return self._work.result(accumulator)
+
+
+def _leave(result: Any, path: str) -> None:
+    Path(path).write_bytes(pickle.dumps(result))

@@ -1,0 +1,101 @@
+"""The driver of ExampleGen: which data there is, and whether it changed since the last run.
+
+Apart from the executor: a run in which every node comes from the cache imports no more than drivers.
+"""
+
+import json
+import os
+from typing import Any
+
+from google.protobuf import json_format, wrappers_pb2
+from tfx.components.example_gen import driver, utils
+from tfx.proto import example_gen_pb2
+from tfx.types import standard_component_specs
+from tfx.utils import proto_utils
+
+from kubetfx.components.data import tfx_filesystem
+from kubetfx.components.data.example_reader import ExampleReader
+from kubetfx.components.data.image_folder import ImageFolderReader
+from kubetfx.components.data.table_reader import TableReader
+from kubetfx.config.data_section import DataConfig
+
+IMAGE_COLUMNS = "image_columns"
+"""Key of `features.image` beside those of the section `data` in the component's custom config."""
+
+
+class Driver(driver.FileBasedDriver):
+    """TFX's driver, told by `data.path` alone which files there are.
+
+    The path is looked at where the node runs: what a pipeline is put together on may not see the data.
+    """
+
+    def resolve_exec_properties(
+        self, exec_properties: dict[str, Any], pipeline_info: Any, component_info: Any
+    ) -> dict[str, Any]:
+        """Set base, pattern, span, version and fingerprint.
+
+        Args:
+            exec_properties: of the component.
+            pipeline_info: not used.
+            component_info: not used.
+
+        Returns:
+            The properties, completed.
+
+        Raises:
+            DataError: the path matches no file.
+        """
+        reader, _ = reader_of(exec_properties)
+        if (files := reader.files()) is None:
+            known = {utils.SPAN_PROPERTY_NAME: 0, utils.VERSION_PROPERTY_NAME: None}
+            return {**exec_properties, **known, utils.FINGERPRINT_PROPERTY_NAME: reader.fingerprint()}
+        tfx_filesystem.register()  # TFX looks for the files too, and takes their sizes and times for a fingerprint
+        base, pattern = files
+        resolved = {
+            **exec_properties,
+            standard_component_specs.INPUT_BASE_KEY: base,
+            standard_component_specs.INPUT_CONFIG_KEY: proto_utils.proto_to_json(input_config(pattern)),
+        }
+        found: dict[str, Any] = super().resolve_exec_properties(resolved, pipeline_info, component_info)
+        found[utils.FINGERPRINT_PROPERTY_NAME] += reader.fingerprint()
+        return found
+
+
+def reader_of(exec_properties: dict[str, Any], *, pattern: str = "") -> tuple[ExampleReader, DataConfig]:
+    """Make the reader of a component.
+
+    Args:
+        exec_properties: of the component.
+        pattern: of the files of a table, once the driver has resolved it.
+
+    Returns:
+        The reader; and the section `data`, without splits and schema file.
+    """
+    data, image_columns = _unpack(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY])
+    data = data.model_copy(update={"path": exec_properties[standard_component_specs.INPUT_BASE_KEY]})
+    if data.format == "images":
+        return ImageFolderReader(data), data
+    if pattern and not data.source:
+        data = data.model_copy(update={"path": os.path.join(data.path, pattern)})
+    return TableReader(data, image_columns), data
+
+
+def input_config(pattern: str) -> example_gen_pb2.Input:
+    """Describe the input as TFX wants it: one split, which is shared out by kubetfx.
+
+    Args:
+        pattern: a glob below the base.
+
+    Returns:
+        The description.
+    """
+    return example_gen_pb2.Input(splits=[example_gen_pb2.Input.Split(name="all", pattern=pattern)])
+
+
+def _unpack(custom_config_json: str) -> tuple[DataConfig, tuple[str, ...]]:
+    """What the component packed: the section `data`, and `features.image`."""
+    value = wrappers_pb2.StringValue()
+    json_format.Parse(custom_config_json, example_gen_pb2.CustomConfig()).custom_config.Unpack(value)
+    document = json.loads(value.value)
+    image_columns = tuple(document.pop(IMAGE_COLUMNS, ()))
+    return DataConfig.model_validate({"path": "", **document}), image_columns
