@@ -17,9 +17,9 @@ from absl import logging
 from kubetfx.components.evaluation.classification import row_cross_entropies
 from kubetfx.components.evaluation.regression import row_errors
 from kubetfx.components.report.facts import Importance
-from kubetfx.models.examples import count_rows, mean_row_bytes, read_blocks, to_examples, together
+from kubetfx.models.examples import count_rows, mean_row_bytes, read_blocks, together
 from kubetfx.models.features import LABEL
-from kubetfx.serving.model_facts import network_arguments, read_facts
+from kubetfx.serving.model_facts import read_facts
 
 SAMPLE_BYTES = 2**28
 """Of rows that are kept, about: images are large."""
@@ -39,8 +39,6 @@ IMPORTANCE_SECONDS = 20.0
 
 Array = np.ndarray[Any, Any]
 
-_TRANSFORM = "transform_features"
-_EXAMPLES = "serving_examples"
 _RAW = "serving_default"
 
 
@@ -120,25 +118,24 @@ class Model:
         Raises:
             ValueError: kubetfx did not export it, or an old one did.
         """
-        from kubetfx.models.export import NETWORK, TRANSFORM_COLUMNS, raw_inputs_of
-        from kubetfx.serving.saved_model import SavedModel, read_signatures
+        from kubetfx.models.asked_model import AskedModel  # it imports TensorFlow
 
         facts = read_facts(path)
         if facts is None or not facts.network_inputs:
             raise ValueError("the model was not exported by this version of kubetfx")
         self.facts = facts
-        signatures = read_signatures(path)
-        self.has_features = set(facts.network_inputs) <= set(signatures[_TRANSFORM].outputs)
+        self._asked = AskedModel(
+            path,
+            output="probabilities" if facts.classes else "value",
+            also=[_RAW] if with_raw_columns else [],
+            optimize_graph=False,
+        )
+        self.has_features = self._asked.has_features
         """Whether what the network takes is what preprocessing makes, so that the two can be asked one by one."""
-        self._inputs = raw_inputs_of(facts) if TRANSFORM_COLUMNS in signatures else None
-        transform = _TRANSFORM if self._inputs is None else TRANSFORM_COLUMNS
-        names = [transform, NETWORK if self.has_features else _EXAMPLES, *([_RAW] if with_raw_columns else [])]
-        self._network = NETWORK
-        self._model = SavedModel(path, only=names, scheduling="pool", optimize_graph=False)
 
     def close(self) -> None:
         """Free the session."""
-        self._model.close()
+        self._asked.close()
 
     def predict(self, rows: pa.RecordBatch, *, seconds: float = PREDICT_SECONDS) -> Predictions:
         """Return labels and outputs of rows of examples.
@@ -154,19 +151,16 @@ class Model:
                 logging.warning("Within %g s %d of %d rows were predicted.", seconds, start, rows.num_rows)
                 break
             batch = rows.slice(start, PREDICT_BATCH)
-            if self.has_features:
-                features = self.features(batch)
-                labels.append(features.pop(LABEL).reshape(-1))
-                outputs.append(self.outputs(features))
-                if start < IMPORTANCE_ROWS:
-                    kept.append(features)
+            if self.has_features and start < IMPORTANCE_ROWS:
+                kept.append(self._asked.features(batch))
+                labels.append(kept[-1].pop(LABEL).reshape(-1))
+                outputs.append(self._asked.outputs(kept[-1]))
             else:
-                examples = to_examples(batch)
-                labels.append(self._ask(_TRANSFORM, LABEL, {"examples": examples}).reshape(-1))
-                name = "probabilities" if self.facts.classes else "value"
-                outputs.append(self._shaped(self._ask(_EXAMPLES, name, {"examples": examples})))
+                label, output = self._asked.ask(batch)
+                labels.append(label)
+                outputs.append(output)
         features = {name: np.concatenate([batch[name] for batch in kept]) for name in (kept[0] if kept else ())}
-        return self._known(np.concatenate(labels), np.concatenate(outputs), rows.num_rows, features)
+        return self._known(np.concatenate(labels), np.concatenate(outputs).astype(np.float64), rows.num_rows, features)
 
     def _known(self, labels: Array, outputs: Array, num_rows: int, features: Mapping[str, Array]) -> Predictions:
         is_classifier = bool(self.facts.classes)
@@ -177,28 +171,13 @@ class Model:
         everywhere[: len(known)] = known
         return Predictions(self.facts.classes, labels[known], outputs[known], everywhere, features)
 
-    def features(self, rows: pa.RecordBatch) -> dict[str, Array]:
-        """Return what preprocessing makes of rows: the features and the label, each (rows, ...).
-
-        Args:
-            rows: of examples.
-        """
-        from kubetfx.models.export import TRANSFORM_COLUMNS
-
-        wanted = list(dict.fromkeys((LABEL, *self.facts.network_inputs)))
-        if self._inputs is None:
-            return self._model.signature(_TRANSFORM)({"examples": to_examples(rows)}, wanted)
-        packed = {name: np.asarray(tensor) for name, tensor in self._inputs.pack(rows).items()}
-        return self._model.signature(TRANSFORM_COLUMNS)(packed, wanted)
-
     def outputs(self, features: dict[str, Array]) -> Array:
         """Return probabilities (rows, classes) or values (rows,), float64, for features.
 
         Args:
-            features: of the rows, as `features` returns them.
+            features: of the rows, as `Predictions.features` has them.
         """
-        arguments = network_arguments(features, self.facts.network_inputs)
-        return self._shaped(self._ask(self._network, "outputs", arguments))
+        return self._asked.outputs(features).astype(np.float64)
 
     def columns(self, rows: pa.RecordBatch) -> dict[str, Array]:
         """Return the rows as clients send them, an array (rows,) per column.
@@ -223,15 +202,7 @@ class Model:
         Args:
             columns: an array (rows,) per column.
         """
-        name = "probabilities" if self.facts.classes else "value"
-        return self._shaped(self._ask(_RAW, name, columns))
-
-    def _ask(self, name: str, output: str, arrays: Mapping[str, Any]) -> Array:
-        return self._model.signature(name)(arrays, [output])[output]
-
-    def _shaped(self, outputs: Array) -> Array:
-        outputs = outputs.astype(np.float64)
-        return outputs if self.facts.classes else outputs.reshape(-1)
+        return self._asked.answer(_RAW, columns).astype(np.float64)
 
 
 def texts(rows: pa.RecordBatch, names: Sequence[str]) -> dict[str, list[str | None]]:
