@@ -12,12 +12,11 @@ from typing import Any
 import yaml
 from absl import logging
 from tensorflow_metadata.proto.v0 import anomalies_pb2
-from tfx import types
 from tfx.dsl.components.base import base_executor, executor_spec
 from tfx.types import artifact_utils, standard_artifacts
 
 from kubetfx.artifacts import SCHEMA
-from kubetfx.components.declaration import Component
+from kubetfx.components.declaration import Artifacts, Component
 from kubetfx.config.data_section import AnomalyAction, ValidationConfig
 from kubetfx.errors import AnomaliesError
 
@@ -68,12 +67,7 @@ def _anomalies_of_split(split: str, content: bytes, config: ValidationConfig) ->
 class Executor(base_executor.BaseExecutor):
     """Logs what is to be warned of, and raises on what is to be stopped at."""
 
-    def Do(
-        self,
-        input_dict: dict[str, list[types.Artifact]],
-        output_dict: dict[str, list[types.Artifact]],
-        exec_properties: dict[str, Any],
-    ) -> None:
+    def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: dict[str, Any]) -> None:
         """Run the component.
 
         Raises:

@@ -22,6 +22,8 @@ from tfx.dsl.components.base import base_component
 from tfx.types import component_spec
 
 Model = TypeVar("Model", bound=BaseModel)
+Artifacts = dict[str, list[types.Artifact]]
+"""What an executor is handed: the artifacts of each input or output."""
 
 
 class Component(base_component.BaseComponent):

@@ -17,6 +17,7 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts
 
 from kubetfx.artifacts import EVAL, SCHEMA
 from kubetfx.components.data import block_work
+from kubetfx.components.declaration import Artifacts
 from kubetfx.components.evaluation import golden, image_evaluation, tfma_files
 from kubetfx.components.evaluation.confusion import class_scores
 from kubetfx.components.evaluation.evaluation import Evaluation, Outcome, Request
@@ -33,8 +34,6 @@ from kubetfx.models.examples import files_in, row_groups
 from kubetfx.models.features import Features, read_features, read_schema
 from kubetfx.models.image_export import input_of
 from kubetfx.serving.model_facts import read_facts
-
-Artifacts = dict[str, list[types.Artifact]]
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):

@@ -12,7 +12,6 @@ from typing import Any
 
 from absl import logging
 from google.protobuf import any_pb2, json_format, wrappers_pb2
-from tfx import types
 from tfx.components.example_gen.component import FileBasedExampleGen
 from tfx.dsl.components.base import base_beam_executor, executor_spec
 from tfx.proto import example_gen_pb2
@@ -27,6 +26,7 @@ from kubetfx.components.data.example_shards import (
     describe,
     open_splits,
 )
+from kubetfx.components.declaration import Artifacts
 from kubetfx.components.example_driver import IMAGE_COLUMNS, Driver, input_config, reader_of
 from kubetfx.config.data_section import DataConfig, Splits
 
@@ -37,12 +37,7 @@ BUCKETS = 1_000
 class Executor(base_beam_executor.BaseBeamExecutor):
     """Writes the rows of the data as examples, a folder per split."""
 
-    def Do(
-        self,
-        input_dict: dict[str, list[types.Artifact]],
-        output_dict: dict[str, list[types.Artifact]],
-        exec_properties: dict[str, Any],
-    ) -> None:
+    def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: dict[str, Any]) -> None:
         """Run the component.
 
         Args:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from absl import logging
-from tfx import types
 from tfx.components.util import model_utils
 from tfx.dsl.components.base import base_driver, base_executor, executor_spec
 from tfx.orchestration.portable import base_driver as ir_base_driver
@@ -18,7 +17,7 @@ from tfx.orchestration.portable import data_types
 from tfx.proto.orchestration import driver_output_pb2
 from tfx.types import artifact_utils, standard_artifacts
 
-from kubetfx.components.declaration import Component, parameter
+from kubetfx.components.declaration import Artifacts, Component, parameter
 from kubetfx.components.evaluation.evaluation_result import RESULT
 from kubetfx.components.push import push_directory
 from kubetfx.components.served_model_resolver import saved_model_path
@@ -61,12 +60,7 @@ class Driver(base_driver.BaseDriver, ir_base_driver.BaseDriver):
 class Executor(base_executor.BaseExecutor):
     """Copies the model to its version."""
 
-    def Do(
-        self,
-        input_dict: dict[str, list[types.Artifact]],
-        output_dict: dict[str, list[types.Artifact]],
-        exec_properties: dict[str, Any],
-    ) -> None:
+    def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: dict[str, Any]) -> None:
         """Run the component. A model that is not blessed leaves the output channel empty.
 
         Raises:

@@ -18,7 +18,7 @@ from tfx.types import artifact_utils, standard_artifacts
 from kubetfx.artifacts import SCHEMA
 from kubetfx.components.data import column_roles, image_files, table_profile
 from kubetfx.components.data.image_schema import complete_image_schema
-from kubetfx.components.declaration import Component
+from kubetfx.components.declaration import Artifacts, Component
 from kubetfx.config.data_section import FeaturesConfig
 from kubetfx.config.model_section import Task
 from kubetfx.errors import ConfigError
@@ -111,12 +111,7 @@ def _check_label(schema: schema_pb2.Schema, label: str) -> None:
 class Executor(base_executor.BaseExecutor):
     """Infers the schema from the statistics, or reads the frozen one, and completes it."""
 
-    def Do(
-        self,
-        input_dict: dict[str, list[types.Artifact]],
-        output_dict: dict[str, list[types.Artifact]],
-        exec_properties: dict[str, Any],
-    ) -> None:
+    def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: dict[str, Any]) -> None:
         """Run the component."""
         if exec_properties.get("frozen_schema"):
             schema = text_format.Parse(exec_properties["frozen_schema"], schema_pb2.Schema())

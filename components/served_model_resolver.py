@@ -16,7 +16,7 @@ from tfx.proto.orchestration import driver_output_pb2
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import path_utils
 
-from kubetfx.components.declaration import Component
+from kubetfx.components.declaration import Artifacts, Component
 from kubetfx.components.push import push_directory
 from kubetfx.storage import Location, locate
 
@@ -58,12 +58,7 @@ class Driver(base_driver.BaseDriver, ir_base_driver.BaseDriver):
 class Executor(base_executor.BaseExecutor):
     """Copies the served version into the run's artifacts, where it stays when serving moves on."""
 
-    def Do(
-        self,
-        input_dict: dict[str, list[types.Artifact]],
-        output_dict: dict[str, list[types.Artifact]],
-        exec_properties: dict[str, Any],
-    ) -> None:
+    def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: dict[str, Any]) -> None:
         """Run the component. Without a served version the output channel stays empty."""
         version = exec_properties["served_version"]
         directory = locate(exec_properties["push_directory"])

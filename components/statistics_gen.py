@@ -23,6 +23,7 @@ from tfx.utils import json_utils
 
 from kubetfx.components.data import block_work, table_profile, tfx_patches
 from kubetfx.components.data.block_work import BlockWork
+from kubetfx.components.declaration import Artifacts
 from kubetfx.models.examples import RowGroup, as_lists, files_in, row_groups
 
 SAMPLE_SEED = 0
@@ -118,12 +119,7 @@ class Statistics(
 class Executor(base_beam_executor.BaseBeamExecutor):
     """Writes the statistics of each split."""
 
-    def Do(
-        self,
-        input_dict: dict[str, list[types.Artifact]],
-        output_dict: dict[str, list[types.Artifact]],
-        exec_properties: dict[str, Any],
-    ) -> None:
+    def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: dict[str, Any]) -> None:
         """Run the component."""
         self._log_startup(input_dict, output_dict, exec_properties)
         examples_artifact = artifact_utils.get_single_instance(input_dict[standard_component_specs.EXAMPLES_KEY])

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from absl import logging
-from tfx import types
 from tfx.components.transform import component as tfx_transform
 from tfx.components.transform import executor as tfx_executor
 from tfx.components.transform import labels
@@ -21,6 +20,7 @@ from tfx.utils import json_utils
 
 from kubetfx.artifacts import SCHEMA, TRAIN
 from kubetfx.components.data import analysis, beam_mode, block_work, tfx_patches
+from kubetfx.components.declaration import Artifacts
 from kubetfx.models.examples import files_in, row_groups
 from kubetfx.models.features import read_schema
 
@@ -29,12 +29,7 @@ class Executor(tfx_executor.Executor):
     """Adds `schema_path` to the custom config that preprocessing_fn receives: the schema says what columns are used
     for."""
 
-    def Do(
-        self,
-        input_dict: dict[str, list[types.Artifact]],
-        output_dict: dict[str, list[types.Artifact]],
-        exec_properties: dict[str, Any],
-    ) -> None:
+    def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: dict[str, Any]) -> None:
         """Run the component."""
         if _only_analyzes(input_dict, output_dict, exec_properties):
             self._log_startup(input_dict, output_dict, exec_properties)
@@ -47,12 +42,7 @@ class Executor(tfx_executor.Executor):
         with tfx_patches.parquet_read():
             super().Do(input_dict, output_dict, exec_properties)
 
-    def _analyze(
-        self,
-        input_dict: dict[str, list[types.Artifact]],
-        output_dict: dict[str, list[types.Artifact]],
-        exec_properties: dict[str, Any],
-    ) -> None:
+    def _analyze(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: dict[str, Any]) -> None:
         folder = artifact_utils.get_single_uri(input_dict[standard_component_specs.SCHEMA_KEY])
         schema_path = str(Path(folder) / SCHEMA)
         schema = read_schema(schema_path)

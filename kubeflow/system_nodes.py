@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from absl import logging
-from tfx import types
 from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils
 from tfx.types.value_artifact import ValueArtifact
 from tfx.utils import path_utils
 
+from kubetfx.components.declaration import Artifacts
 from kubetfx.components.push import push_directory
 from kubetfx.errors import DataError
 from kubetfx.storage import copy_folder, locate
@@ -20,12 +20,7 @@ from kubetfx.storage import copy_folder, locate
 class ImporterExecutor(base_executor.BaseExecutor):
     """Copies what an Importer names into the run's artifacts, where every later task finds it."""
 
-    def Do(
-        self,
-        input_dict: dict[str, list[types.Artifact]],
-        output_dict: dict[str, list[types.Artifact]],
-        exec_properties: dict[str, Any],
-    ) -> None:
+    def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: dict[str, Any]) -> None:
         """Run the node.
 
         Raises:
@@ -55,12 +50,7 @@ class LatestPushedModelExecutor(base_executor.BaseExecutor):
     Only blessed models are pushed, so the newest version is the latest blessed model.
     """
 
-    def Do(
-        self,
-        input_dict: dict[str, list[types.Artifact]],
-        output_dict: dict[str, list[types.Artifact]],
-        exec_properties: dict[str, Any],
-    ) -> None:
+    def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: dict[str, Any]) -> None:
         """Run the node. Without a version the output channels stay empty."""
         place = exec_properties.get("push_directory") or _push_directory_of(exec_properties["push_destination"])
         directory = locate(place)

@@ -16,7 +16,7 @@ from tfx.types import artifact_utils, standard_artifacts
 from tfx.types.artifact import Artifact
 
 from kubetfx.artifacts import METRICS_FILE
-from kubetfx.components.declaration import Component
+from kubetfx.components.declaration import Artifacts, Component
 from kubetfx.components.report import card, facts, previous, render
 from kubetfx.components.report import metrics_document as metrics
 from kubetfx.components.report.collect import Sources, collect
@@ -47,12 +47,7 @@ class Driver(base_driver.BaseDriver, ir_base_driver.BaseDriver):
 class Executor(base_executor.BaseExecutor):
     """Collects the facts and renders them."""
 
-    def Do(
-        self,
-        input_dict: dict[str, list[types.Artifact]],
-        output_dict: dict[str, list[types.Artifact]],
-        exec_properties: dict[str, Any],
-    ) -> None:
+    def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: dict[str, Any]) -> None:
         """Run the component."""
         settings = facts.Settings.model_validate_json(exec_properties["settings"])
         found = collect(_sources(input_dict, exec_properties), settings)
