@@ -183,13 +183,13 @@ def _labels(pattern: str) -> np.ndarray:
 
 
 def _network(model: ModelConfig) -> Any:
-    from kubetfx.models.image_training import TrainedNetwork
+    from kubetfx.models.columns.image.pixel_training import TrainedNetwork
 
     return TrainedNetwork.of(_classifier(model), None, mixup=0, num_classes=CLASSES, seed=0)
 
 
 def _classifier(model: ModelConfig) -> Any:
-    from kubetfx.models.image_network import encode_pixels
+    from kubetfx.models.columns.image.pixel_network import encode_pixels
     from kubetfx.models.network import join, with_head
 
     keras.utils.set_random_seed(0)
@@ -207,7 +207,7 @@ def _compile(network: Any, training: TrainingConfig) -> None:
 
 
 def _train(pattern: str, model: ModelConfig, *, cache_bytes: int) -> None:
-    from kubetfx.models.image_cache import load_images
+    from kubetfx.models.columns.image.pixel_rows import load_images
 
     with _determinism():
         options: dict[str, Any] = {"column": "image", "hash_column": "content_hash", "features": {}}
@@ -364,7 +364,7 @@ def _tensors(model: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def _export(path: Path, *, image_size: int) -> None:
-    from kubetfx.models.image_export import ImageInput
+    from kubetfx.models.columns.image.pixel_signatures import ImageInput
 
     config = ModelConfig(kind="image", image_size=image_size, filters=(8, 16))
     model, image = _classifier(config), ImageInput(config, 10**8)

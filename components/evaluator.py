@@ -30,9 +30,9 @@ from kubetfx.components.served_model_resolver import saved_model_path
 from kubetfx.config.evaluation_section import EvaluationConfig
 from kubetfx.config.model_section import Task
 from kubetfx.errors import DataError
+from kubetfx.models.columns.image.pixel_signatures import input_of
 from kubetfx.models.examples import files_in, row_groups
 from kubetfx.models.features import Features, read_features, read_schema
-from kubetfx.models.image_export import input_of
 from kubetfx.serving.model_facts import read_facts
 
 

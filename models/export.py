@@ -9,7 +9,7 @@
     network             features by name, each (batch, ...) ->  probabilities or value, without any preprocessing
 
 An image is the bytes of its file, under the name of its column and `_bytes`; a model that sees images also answers with
-top_labels and top_scores, and has the signatures of models/image_export.py.
+top_labels and top_scores, and has the signatures of models/columns/image/pixel_signatures.py.
 
 It is written by keras.export.ExportArchive: what tf.saved_model.save makes of a Keras 3 model does not run in
 TensorFlow Serving (docs/decisions/0003-saved-model.md). Which columns are inputs is models/features.py's to say.
@@ -29,8 +29,8 @@ import tensorflow_transform as tft
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 from kubetfx.artifacts import MODEL_FACTS, PIXELS, REQUEST
+from kubetfx.models.columns.image.pixel_signatures import BLOCK, ImageInput, add_image_signatures
 from kubetfx.models.features import IMAGE, Features
-from kubetfx.models.image_export import BLOCK, ImageInput, add_image_signatures
 from kubetfx.models.parsing import parse_examples
 from kubetfx.models.preprocessing import Preprocessing
 from kubetfx.models.raw_inputs import RawInputs, is_usual, usual_spec

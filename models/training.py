@@ -1,7 +1,7 @@
 """Training: TFX's run_fn, from transformed examples to a SavedModel.
 
 Which network, and which features, is the model module's (models/network.py or the user's own); what only images have
-is models/image_training.py's; what is written is models/export.py's.
+is models/columns/image/pixel_training.py's; what is written is models/export.py's.
 """
 
 import contextlib
@@ -26,13 +26,14 @@ from kubetfx.config.data_section import FeaturesConfig
 from kubetfx.config.model_section import DEFAULT_MODULE, ModelConfig
 from kubetfx.config.training_section import TrainingConfig
 from kubetfx.errors import TrainingError
-from kubetfx.models import image_training
+from kubetfx.models.columns.image import pixel_training
+from kubetfx.models.columns.image.augmentation import build_augmentation
+from kubetfx.models.columns.image.pixel_network import ImagePart
+from kubetfx.models.columns.image.pixel_rows import ImageRows, load_images
+from kubetfx.models.columns.image.pixel_signatures import ImageInput
 from kubetfx.models.examples import files_in, first_rows
 from kubetfx.models.export import export_model
 from kubetfx.models.features import IMAGE, LABEL, Features, read_features, read_schema
-from kubetfx.models.image_cache import ImageRows, load_images
-from kubetfx.models.image_export import ImageInput
-from kubetfx.models.image_network import ImagePart, build_augmentation
 from kubetfx.models.network import with_head
 from kubetfx.models.optimization import class_weights, compile_model, early_stopping, own_callbacks, schedule_callbacks
 from kubetfx.models.preprocessing import Preprocessing
@@ -104,7 +105,7 @@ def run_fn(fn_args: FnArgs) -> None:
     trained = model
     if isinstance(train, ImageRows) and isinstance(validation, ImageRows):
         trained = _trained_on_images(work, model)
-        folder = image_training.checkpoint_folder(fn_args, work.training, f"{train.digest} {validation.digest}")
+        folder = pixel_training.checkpoint_folder(fn_args, work.training, f"{train.digest} {validation.digest}")
     recorder = TrainingRecorder(Path(fn_args.model_run_dir))
     history, best_epoch = _train(trained, ImagePart(model), train, validation, work, folder, recorder)
 
@@ -129,7 +130,7 @@ def run_fn(fn_args: FnArgs) -> None:
         optimizer=type(trained.optimizer).__name__,
     )
     if isinstance(train, ImageRows):
-        document["input"] = image_training.describe_input(train, trained, load_seconds=load_seconds)
+        document["input"] = pixel_training.describe_input(train, trained, load_seconds=load_seconds)
     text = json.dumps(document, default=float, indent=1)
     (serving_path.parent / "history.json").write_text(text)
     run_path = Path(fn_args.model_run_dir)
@@ -175,11 +176,11 @@ def _build(work: _Work, train: Rows) -> keras.Model:
         return with_head(network, labels=train.labels, is_classifier=bool(classes))
 
 
-def _trained_on_images(work: _Work, model: keras.Model) -> image_training.TrainedNetwork:
+def _trained_on_images(work: _Work, model: keras.Model) -> pixel_training.TrainedNetwork:
     if work.training.fine_tune is not None:
         ImagePart(model).first_tuned(work.training.fine_tune)  # an error here, and not after the first phase
     augmentation = work.model.augmentation  # 16 bits are too few for its coordinates
-    return image_training.TrainedNetwork.of(
+    return pixel_training.TrainedNetwork.of(
         model,
         build_augmentation(augmentation, seed=work.training.seed),
         mixup=augmentation.mixup,
@@ -201,7 +202,7 @@ def _train(
     progress = read_progress(folder)
     history: dict[str, list[float]] = {}
     best_epoch = 0
-    for phase in image_training.phases_of(work.training)[progress.phase if progress else 0 :]:
+    for phase in pixel_training.phases_of(work.training)[progress.phase if progress else 0 :]:
         if phase.number == 1 and work.training.fine_tune is not None:
             part.unfreeze(work.training.fine_tune)
         best_epoch = _train_phase(trained, train, validation, phase, work, folder, history, recorder)
@@ -212,7 +213,7 @@ def _train_phase(
     trained: keras.Model,
     train: Rows,
     validation: Rows,
-    phase: image_training.Phase,
+    phase: pixel_training.Phase,
     work: _Work,
     folder: Path | None,
     history: dict[str, list[float]],
@@ -221,7 +222,7 @@ def _train_phase(
     """Train until the phase's last epoch, or until it stops early; the number of its best epoch in the history."""
     training = phase.training
     is_classifier = bool(work.features.classes)
-    has_one_hot_labels = is_classifier and isinstance(trained, image_training.TrainedNetwork)
+    has_one_hot_labels = is_classifier and isinstance(trained, pixel_training.TrainedNetwork)
     compile_model(
         trained, training, labels=train.labels, is_classifier=is_classifier, has_one_hot_labels=has_one_hot_labels
     )
@@ -230,7 +231,7 @@ def _train_phase(
     checkpoint = Checkpoint(
         folder,
         phase=phase.number,
-        variables=functools.partial(image_training.changing_variables, trained),
+        variables=functools.partial(pixel_training.changing_variables, trained),
         others=others,
         history=history,
     )

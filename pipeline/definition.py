@@ -31,7 +31,7 @@ from kubetfx.components.transform import Transform
 from kubetfx.config.model_section import DEFAULT_MODULE
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.errors import ConfigError
-from kubetfx.models.image_network import check_backbone
+from kubetfx.models.columns.image.pixel_network import check_backbone
 from kubetfx.user_code import importable, load_object
 
 Node = TypeVar("Node", bound=BaseNode)

@@ -27,7 +27,7 @@ class ModelFacts:
     network_inputs: tuple[str, ...] = ()
     """Names of the features that the network takes, in the order of the signature `network`."""
     image: dict[str, Any] | None = None
-    """For a model that sees images: their column, and how they are decoded (models/image_export.py's ImageInput)."""
+    """For a model that sees images: their column, and how they are decoded (pixel_signatures.py's ImageInput)."""
 
     @property
     def has_only_images(self) -> bool:

@@ -1,6 +1,6 @@
 """What is in an image file, or why it cannot be used.
 
-Whether a file can be decoded is asked of the decoder that training and serving use (models/image_decoding.py).
+Whether a file can be decoded is asked of the decoder that training and serving use (models/columns/image/decoding.py).
 """
 
 import hashlib
@@ -176,7 +176,9 @@ class _Decoding:
 
     def decode(self, content: tf.Tensor) -> tf.Tensor:
         """(height, width, channels) uint8."""
-        from kubetfx.models.image_decoding import decode  # it needs TensorFlow, which a run without a change does not
+        from kubetfx.models.columns.image.decoding import (
+            decode,
+        )  # it needs TensorFlow, which a run without a change does not
 
         if self.jpeg is None:
             return decode(content, max_pixels=self.max_pixels)

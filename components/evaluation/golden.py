@@ -139,7 +139,7 @@ def _pixels(contents: Sequence[bytes], facts: "ModelFacts") -> Any:
     """Pictures as the network takes them, decoded as in training."""
     import tensorflow as tf
 
-    from kubetfx.models.image_export import input_of
+    from kubetfx.models.columns.image.pixel_signatures import input_of
 
     return tf.cast(input_of(facts).decode(tf.constant(contents)), tf.float32)
 

@@ -18,10 +18,10 @@ from kubetfx.artifacts import IMAGE_PATH
 from kubetfx.components.evaluation.metric import Array
 from kubetfx.components.evaluation.metric_registry import find_metric
 from kubetfx.config.evaluation_section import RobustnessConfig
+from kubetfx.models.columns.image.pixel_rows import stream_texts
+from kubetfx.models.columns.image.pixel_signatures import input_of
 from kubetfx.models.examples import files_in
 from kubetfx.models.export import NETWORK
-from kubetfx.models.image_cache import stream_texts
-from kubetfx.models.image_export import input_of
 from kubetfx.serving.model_facts import ModelFacts, read_facts
 from kubetfx.serving.saved_model import SavedModel
 

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 
 from kubetfx.components.evaluation.image_evaluation import BATCH, Array, Scored, score
 from kubetfx.errors import UsageError
-from kubetfx.models.image_export import HEAD, MAPS
+from kubetfx.models.columns.image.pixel_signatures import HEAD, MAPS
 from kubetfx.serving.model_facts import read_facts
 from kubetfx.serving.saved_model import SavedModel
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from kubetfx.errors import ConfigError
 from kubetfx.models.columns.category import Hashed, Vocabulary
 from kubetfx.models.columns.column_type import ColumnType
-from kubetfx.models.columns.image import Image
+from kubetfx.models.columns.image.image_type import Image
 from kubetfx.models.columns.number import Number
 from kubetfx.user_code import load_object
 

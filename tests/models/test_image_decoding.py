@@ -8,7 +8,7 @@ import tensorflow as tf
 from PIL import Image, ImageOps
 
 from kubetfx.config.model_section import ModelConfig
-from kubetfx.models.image_decoding import _decode_any, decode, decode_and_resize, resize
+from kubetfx.models.columns.image.decoding import decode, decode_and_resize, decode_any, resize
 
 PIXELS = np.kron(np.random.default_rng(0).integers(0, 255, (6, 9, 3), dtype=np.uint8), np.ones((8, 8, 1), np.uint8))
 PICTURE = Image.fromarray(PIXELS)
@@ -185,7 +185,7 @@ def test_orientation_in_big_endian_is_read(decoded):
 def test_file_without_anything_before_its_pixels_is_read_like_any_other(decoded, kind):
     content = encoded(PICTURE, kind)
 
-    np.testing.assert_array_equal(decoded(content), _decode_any(content).numpy())
+    np.testing.assert_array_equal(decoded(content), decode_any(content).numpy())
     for length in range(60):  # where the short way looks
         with pytest.raises(tf.errors.InvalidArgumentError):
             decoded(content[:length])

@@ -19,8 +19,8 @@ from kubetfx.components.evaluation.image_evaluation import score
 from kubetfx.components.evaluation.slices import OVERALL
 from kubetfx.config.evaluation_section import RobustnessConfig
 from kubetfx.errors import DataError, RequestError
+from kubetfx.models.columns.image.pixel_signatures import input_of
 from kubetfx.models.examples import files_in, first_rows, row_groups
-from kubetfx.models.image_export import input_of
 from kubetfx.models.training import run_fn
 from kubetfx.serving import remote_prediction
 from kubetfx.serving.batching import BatchingParameters

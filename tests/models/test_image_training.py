@@ -19,18 +19,18 @@ from tensorflow.core.protobuf import saved_model_pb2
 from kubetfx.config.model_section import AugmentationConfig, ModelConfig
 from kubetfx.config.training_section import FineTuneConfig
 from kubetfx.errors import ConfigError, TrainingError
-from kubetfx.models import image_cache as image_rows
-from kubetfx.models.examples import files_in
-from kubetfx.models.image_cache import load_images
-from kubetfx.models.image_network import (
+from kubetfx.models.columns.image import pixel_rows
+from kubetfx.models.columns.image.augmentation import build_augmentation
+from kubetfx.models.columns.image.pixel_network import (
     ImagePart,
     backbone_names,
-    build_augmentation,
     check_backbone,
     default_filters,
     encode_pixels,
 )
-from kubetfx.models.image_training import describe_input
+from kubetfx.models.columns.image.pixel_rows import load_images
+from kubetfx.models.columns.image.pixel_training import describe_input
+from kubetfx.models.examples import files_in
 from kubetfx.models.network import join
 from kubetfx.models.training import run_fn
 from kubetfx.models.training_checkpoint import STATE
@@ -208,7 +208,7 @@ def test_network_learns_from_images_that_are_decoded_in_each_epoch(project, tmp_
     ("cache_bytes", "encoded_bytes"), [(0, 0), (0, 10**9), (10**9, 0)], ids=["streamed", "encoded", "decoded"]
 )
 def test_order_depends_on_the_seed_and_the_epoch_alone(project, monkeypatch, cache_bytes, encoded_bytes):
-    monkeypatch.setattr(image_rows, "ENCODED_BYTES", encoded_bytes)
+    monkeypatch.setattr(pixel_rows, "ENCODED_BYTES", encoded_bytes)
     rows = load_images(
         files_in(project.pattern("train")),
         column="image",

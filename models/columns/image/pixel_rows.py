@@ -18,8 +18,8 @@ from absl import logging
 
 from kubetfx.artifacts import PIXELS
 from kubetfx.config.model_section import ModelConfig
+from kubetfx.models.columns.image.decoding import decode_and_resize, decode_batch
 from kubetfx.models.examples import read_blocks
-from kubetfx.models.image_decoding import decode_and_resize, decode_batch
 
 ENCODED_BYTES = 2**28
 """Encoded images of up to so much are kept in memory where decoded ones do not fit; of more, so much is in the shuffle

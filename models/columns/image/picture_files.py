@@ -1,19 +1,13 @@
-"""From the bytes of a picture file to what the network sees, in TensorFlow's graph.
+"""What TensorFlow's decoders leave to the caller: what a file says of itself before it is decoded, only the first frame
+of an animation, palettes, and the orientation of Exif.
 
-ImageExampleGen checks files with it, training and evaluation read them with it, and it is in the graph of the served
-model: there is no second way to read a picture. JPEG, PNG, BMP, GIF (the first frame) and WebP, by what the bytes are
-and not by any name.
+JPEG, PNG, BMP, GIF and WebP, by what the bytes are and not by any name.
 """
 
 from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
-
-from kubetfx.config.model_section import ModelConfig
-
-FORMATS = ("jpeg", "png", "gif", "bmp", "webp")
-"""Names of the formats, in the order of `_format_index`."""
 
 _HEAD_BYTES = 32
 _EXIF_ORIENTATION = 0x0112
@@ -26,64 +20,6 @@ _MAX_GIF_BLOCKS = 2_048
 may have hundreds; a file that needs more is refused."""
 
 
-def decode(content: tf.Tensor, *, max_pixels: int) -> tf.Tensor:
-    """A picture as a camera or browser would show it.
-
-    Args:
-        content: bytes of a file, () string.
-        max_pixels: width times height at most. A larger picture is an error, raised before it is decoded.
-
-    Returns:
-        (height, width, 3) uint8. Transparency is left out, 16 bits become 8, the orientation of EXIF is applied.
-
-    Raises:
-        tf.errors.InvalidArgumentError: it is no picture, a damaged one, or too large. It says which.
-    """
-    # A few operations for most files, in place of hundreds, which take longer than the decoding of a small picture. All
-    # checks are here: in a branch they make it stateful, and tf.data that has to be reproducible runs that one by one.
-    way = tf.where(_is_plain_jpeg(content), 0, tf.where(_is_plain_png(content), 1, 2))
-    num_pixels = tf.switch_case(
-        way, [_jpeg_pixels(content), lambda: _png_pixels(content), lambda: _any_pixels(content)]
-    )
-    is_picture = tf.debugging.Assert(  # its error has these words alone, where assert_less_equal adds its tensors
-        num_pixels >= 0, ["image_bytes is no picture: the bytes are not those of a JPEG, PNG, BMP, GIF or WebP file."]
-    )
-    fits = tf.debugging.Assert(
-        num_pixels <= max_pixels,
-        [f"image_bytes is a picture of more than {max_pixels:,} pixels (data.max_pixels); it was not decoded."],
-    )
-    content = _after(fits, _after(is_picture, content))
-    image = tf.switch_case(
-        way,
-        [
-            lambda: tf.io.decode_jpeg(content, channels=3),
-            lambda: tf.io.decode_png(content, channels=3),
-            lambda: _decode_any(content),
-        ],
-    )
-    return tf.ensure_shape(image, [None, None, 3])
-
-
-def _is_plain_jpeg(content: tf.Tensor) -> tf.Tensor:
-    """Whether it is a JPEG file whose tables begin before any place that Exif could have, as most have it."""
-    start = tf.strings.substr(content, 0, 6)
-    after_jfif = tf.strings.substr(content, tf.minimum(tf.strings.length(content), 20), 2)
-    is_jfif = tf.logical_and(tf.equal(start, b"\xff\xd8\xff\xe0\x00\x10"), tf.equal(after_jfif, b"\xff\xdb"))
-    return tf.logical_or(is_jfif, tf.equal(tf.strings.substr(content, 0, 4), b"\xff\xd8\xff\xdb"))
-
-
-def _is_plain_png(content: tf.Tensor) -> tf.Tensor:
-    """Whether it is a PNG file whose pixels come next after its header: there is no Exif before them."""
-    start = tf.strings.substr(content, 0, 8)
-    next_chunk = tf.strings.substr(content, tf.minimum(tf.strings.length(content), 37), 4)
-    return tf.logical_and(tf.equal(start, b"\x89PNG\r\n\x1a\n"), tf.equal(next_chunk, b"IDAT"))
-
-
-def _png_pixels(content: tf.Tensor) -> tf.Tensor:
-    edges = _bytes(content, 16, 8)
-    return _big(edges[:4]) * _big(edges[4:])
-
-
 def _out_of_line(function: Callable[[tf.Tensor], tf.Tensor]) -> Any:
     """A function that stays one in the graph: in line, its operations are visited where they have nothing to do."""
     signature = [tf.TensorSpec([], tf.string)]
@@ -91,17 +27,31 @@ def _out_of_line(function: Callable[[tf.Tensor], tf.Tensor]) -> Any:
 
 
 @_out_of_line
-def _any_pixels(content: tf.Tensor) -> tf.Tensor:
-    """Pixels of any file, () int64; -1 if it is no picture."""
+def any_pixels(content: tf.Tensor) -> tf.Tensor:
+    """Count the pixels of a file of any format, as its header says.
+
+    Args:
+        content: its bytes, () string.
+
+    Returns:
+        () int64; -1 if it is no picture.
+    """
     head = _head(content)
-    jpeg, png, bmp, webp = _jpeg_pixels(content), *_pixels_in(head)
+    jpeg, png, bmp, webp = jpeg_pixels(content), *_pixels_in(head)
     pixels = [jpeg, png, lambda: _gif_pixels(content, head), bmp, webp, lambda: tf.constant(-1, tf.int64)]
     return tf.switch_case(_format_index(head), pixels)
 
 
 @_out_of_line
-def _decode_any(content: tf.Tensor) -> tf.Tensor:
-    """A picture of any format, upright."""
+def decode_any(content: tf.Tensor) -> tf.Tensor:
+    """Decode a picture of any format, and turn it upright.
+
+    Args:
+        content: the bytes of a file, () string.
+
+    Returns:
+        (height, width, 3) uint8.
+    """
     head = _head(content)
     index = _format_index(head)
     image = tf.switch_case(
@@ -119,57 +69,17 @@ def _decode_any(content: tf.Tensor) -> tf.Tensor:
     return _upright(image, _orientation(content, index, head))
 
 
-def resize(image: tf.Tensor, *, model: ModelConfig) -> tf.Tensor:
-    """A picture in the size that the network sees.
+def png_pixels(content: tf.Tensor) -> tf.Tensor:
+    """Count the pixels of a PNG file, as its header says.
 
     Args:
-        image: (height, width, 3) uint8.
-        model: its `image_size` and `resize`.
+        content: its bytes, () string.
 
     Returns:
-        (*model.image_shape, 3) uint8.
+        () int64.
     """
-    height, width = model.image_shape
-    if model.resize == "pad":
-        resized = tf.image.resize_with_pad(image, height, width, antialias=True)
-    elif model.resize == "crop":
-        resized = tf.image.resize(_middle(image, height, width), [height, width], antialias=True)
-    else:
-        resized = tf.image.resize(image, [height, width], antialias=True)
-    pixels = tf.saturate_cast(tf.round(resized), tf.uint8)
-    return tf.ensure_shape(pixels, [height, width, 3])
-
-
-def decode_and_resize(content: tf.Tensor, *, model: ModelConfig, max_pixels: int) -> tf.Tensor:
-    """`decode`, then `resize`: from the bytes of a file to the network's input, (*model.image_shape, 3) uint8."""
-    return resize(decode(content, max_pixels=max_pixels), model=model)
-
-
-def decode_batch(contents: tf.Tensor, *, model: ModelConfig, max_pixels: int) -> tf.Tensor:
-    """`decode_and_resize` of bytes (batch,): (batch, *model.image_shape, 3) uint8."""
-    return tf.map_fn(
-        lambda content: decode_and_resize(content, model=model, max_pixels=max_pixels),
-        contents,
-        fn_output_signature=tf.TensorSpec([*model.image_shape, 3], tf.uint8),
-    )
-
-
-def _after(check: tf.Operation | None, content: tf.Tensor) -> tf.Tensor:
-    """The bytes, once a check has passed. A graph has no order otherwise, and would decode meanwhile."""
-    if check is None:  # not in a graph: it has passed, or raised
-        return content
-    with tf.control_dependencies([check]):
-        return tf.identity(content)
-
-
-def _middle(image: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    """The largest middle part of an image that has the proportions of height and width."""
-    shape = tf.cast(tf.shape(image)[:2], tf.float64)
-    scale = tf.reduce_min(shape / tf.constant([height, width], tf.float64))
-    part = tf.maximum(tf.cast(tf.round(tf.constant([height, width], tf.float64) * scale), tf.int32), 1)
-    part = tf.minimum(part, tf.shape(image)[:2])
-    offset = (tf.shape(image)[:2] - part) // 2
-    return tf.image.crop_to_bounding_box(image, offset[0], offset[1], part[0], part[1])
+    edges = _bytes(content, 16, 8)
+    return _big(edges[:4]) * _big(edges[4:])
 
 
 # What a file says of itself before it is decoded
@@ -205,7 +115,7 @@ def _starts(values: tf.Tensor, text: bytes, *, at: int = 0) -> tf.Tensor:
 
 
 def _format_index(head: tf.Tensor) -> tf.Tensor:
-    """Index in FORMATS; as many as there are for anything else."""
+    """0 for JPEG, then PNG, GIF, BMP and WebP; 5 for anything else."""
     is_format = [
         _starts(head, b"\xff\xd8\xff"),
         _starts(head, b"\x89PNG\r\n\x1a\n"),
@@ -217,7 +127,15 @@ def _format_index(head: tf.Tensor) -> tf.Tensor:
     return tf.argmax(tf.cast(tf.stack(is_format), tf.int32), output_type=tf.int32)
 
 
-def _jpeg_pixels(content: tf.Tensor) -> Callable[[], tf.Tensor]:
+def jpeg_pixels(content: tf.Tensor) -> Callable[[], tf.Tensor]:
+    """Count the pixels of a JPEG file, as its header says.
+
+    Args:
+        content: its bytes, () string.
+
+    Returns:
+        A branch for `tf.switch_case`, which returns () int64.
+    """
     return lambda: tf.reduce_prod(tf.cast(tf.io.extract_jpeg_shape(content)[:2], tf.int64))
 
 

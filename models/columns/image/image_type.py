@@ -1,8 +1,8 @@
 """Images: decoded to pixels of one size, then a convolutional network, whose feature maps' means are the vector.
 
-An image takes no part in preprocessing: models/image_decoding.py decodes its bytes, in training and in the served model
-alike. What else only images have hangs on this type: augmentation and fine-tuning (models/image_training.py), and the
-signatures of the exported model that Grad-CAM and embeddings ask (models/image_export.py).
+An image takes no part in preprocessing: decoding.py decodes its bytes, in training and in the served model alike. What
+else only images have hangs on this type: augmentation and fine-tuning (pixel_training.py), and the signatures of the
+exported model that Grad-CAM and embeddings ask (pixel_signatures.py).
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,9 +38,9 @@ class Image(ColumnType):
     def encode(
         self, transform_output: "tft.TFTransformOutput", *, model: "ModelConfig", features: FeaturesConfig
     ) -> Encoding | None:
-        """The mean of each feature map of models/image_network.py's network."""
+        """The mean of each feature map of pixel_network.py's network."""
+        from kubetfx.models.columns.image.pixel_network import encode_pixels
         from kubetfx.models.features import read_features
-        from kubetfx.models.image_network import encode_pixels
 
         columns = read_features(transform_output.raw_metadata.schema).by_type
         return encode_pixels(model) if self.tag in columns else None

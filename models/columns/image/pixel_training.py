@@ -1,7 +1,7 @@
 """What only images have in training: they are changed at random, a backbone is tuned in a second phase, and a training
 that was killed goes on where it was.
 
-The training itself is models/training.py's; the images come from models/image_cache.py.
+The training itself is models/training.py's; the images come from models/columns/image/pixel_rows.py.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 
 from kubetfx.artifacts import PIXELS
 from kubetfx.config.training_section import TrainingConfig
-from kubetfx.models.image_cache import ImageRows
+from kubetfx.models.columns.image.pixel_rows import ImageRows
 
 
 class TrainedNetwork(keras.Model):

@@ -18,8 +18,8 @@ import tensorflow as tf
 
 from kubetfx.artifacts import IMAGE_BYTES, PIXELS
 from kubetfx.config.model_section import ModelConfig
-from kubetfx.models.image_decoding import decode_batch, resize
-from kubetfx.models.image_network import MAPS as MAPS_LAYER
+from kubetfx.models.columns.image.decoding import decode_batch, resize
+from kubetfx.models.columns.image.pixel_network import MAPS as MAPS_LAYER
 from kubetfx.serving.model_facts import ModelFacts
 
 BLOCK = 32

@@ -1,0 +1,1 @@
+"""Images: all that is only theirs, from the bytes of a file to the network's vector, and what hangs on it."""
