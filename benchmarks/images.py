@@ -210,7 +210,7 @@ def _train(pattern: str, model: ModelConfig, *, cache_bytes: int) -> None:
     from kubetfx.models.columns.image.pixel_rows import load_images
 
     with _determinism():
-        options: dict[str, Any] = {"column": "image", "hash_column": "content_hash", "features": {}}
+        options: dict[str, Any] = {"column": "image", "features": {}}
         options |= {"labels": _labels(pattern), "model": model, "max_pixels": 10**8}
         rows = load_images(files_in(pattern), cache_bytes=cache_bytes, **options)
         network = _network(model)
@@ -364,15 +364,15 @@ def _tensors(model: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def _export(path: Path, *, image_size: int) -> None:
-    from kubetfx.models.columns.image.pixel_signatures import ImageInput
+    from kubetfx.models.columns.image.pixels import Pixels
 
     config = ModelConfig(kind="image", image_size=image_size, filters=(8, 16))
-    model, image = _classifier(config), ImageInput(config, 10**8)
+    model, image = _classifier(config), Pixels("image", config, 10**8)
     archive = keras.export.ExportArchive()
     archive.track(model)
     archive.add_endpoint(
         "serving_default",
-        lambda image_bytes: {"probabilities": model({"pixels": tf.cast(image.decode(image_bytes), tf.float32)})},
+        lambda image_bytes: {"probabilities": model(image.features(image_bytes))},
         [tf.TensorSpec([None], tf.string, "image_bytes")],
     )
     archive.write_out(str(path), verbose=False)

@@ -178,18 +178,16 @@ def inspect(
     """Look at a pushed classifier of images: its mistakes, what it looked at, and embeddings for TensorBoard."""
     output = open_output(format)
     pipeline_config = load(config, overrides)
-    if pipeline_config.model.kind != "image":
-        raise UsageError(f"Only models of images can be inspected. Received: model.kind: {pipeline_config.model.kind}.")
 
-    from kubetfx.components.data.image_notes import REPORT
+    from kubetfx.components.data.table_profile import FILE
     from kubetfx.components.push import push_directory
 
     versions = push_directory.versions(pipeline_config.push_path)
-    artifacts = (pipeline_config.workspace_path / "artifacts" / "ImageExampleGen" / "examples").glob("[0-9]*")
-    whole = [path for path in artifacts if (path / REPORT).is_file()]  # a killed run leaves a part
+    artifacts = (pipeline_config.workspace_path / "artifacts" / pipeline_config.example_gen / "examples").glob("[0-9]*")
+    whole = [path for path in artifacts if (path / FILE).is_file()]  # a killed run leaves a part
     examples = max(whole, key=lambda path: int(path.name), default=None)
     if not versions or examples is None:
-        raise UsageError(f"There is no pushed model, or no images of a run. Make them: kubetfx run {config}")
+        raise UsageError(f"There is no pushed model, or no rows of a run. Make them: kubetfx run {config}")
     folder = output_path or pipeline_config.workspace_path / "inspection"
     output.begin("Looking at the images")
     with (
@@ -200,10 +198,10 @@ def inspect(
         from kubetfx.serving.model_facts import read_facts
 
         facts = read_facts(saved_model)
-        if facts is None or not facts.has_only_images:
+        if facts is None or facts.image is None or not facts.classes:
             raise UsageError(
-                f"The newest pushed model is not a model of images. Received: version {versions[-1]} in "
-                f"{pipeline_config.push_path}. Push one: kubetfx run {config}"
+                f"The model that was pushed last is no classifier that sees images. Received: version {versions[-1]} "
+                f"in {pipeline_config.push_path}. Push one: kubetfx run {config}"
             )
         gallery = write_gallery(
             str(examples / split_folder(EVAL)), saved_model, folder, mistakes=mistakes, heat_maps=heat_maps

@@ -30,7 +30,7 @@ from kubetfx.components.served_model_resolver import saved_model_path
 from kubetfx.config.evaluation_section import EvaluationConfig
 from kubetfx.config.model_section import Task
 from kubetfx.errors import DataError
-from kubetfx.models.columns.image.pixel_signatures import input_of
+from kubetfx.models.columns.image.pixels import Pixels
 from kubetfx.models.examples import files_in, row_groups
 from kubetfx.models.features import Features, read_features, read_schema
 from kubetfx.serving.model_facts import read_facts
@@ -89,13 +89,13 @@ def _models(inputs: Artifacts) -> tuple[dict[str, Path], str | None]:
 
 def _request(saved_models: dict[str, Path], evaluation: EvaluationConfig, task: Task) -> Request:
     facts = read_facts(saved_models[CANDIDATE])
-    is_image = facts is not None and facts.has_only_images
+    sees_images = facts is not None and facts.image is not None
     return Request(
         saved_models=saved_models,
         task=task,
-        metrics=evaluation.metric_names(task, is_image=is_image),
+        metrics=evaluation.metric_names(task, sees_images=sees_images),
         slices=[(spec,) if isinstance(spec, str) else spec for spec in evaluation.slices],
-        top_k=input_of(facts).model.top_k if facts is not None and is_image else 1,
+        top_k=Pixels.of_facts(facts).model.top_k if facts is not None and sees_images else 1,
     )
 
 
@@ -123,12 +123,9 @@ def _write(
         num_classes=len(features.classes),
     )
     facts = read_facts(request.saved_models[CANDIDATE])
-    is_image = facts is not None and facts.has_only_images
-    classes = facts.classes if facts is not None and is_image else ()
+    classes = facts.classes if facts is not None and facts.image is not None else ()
     slices = {
-        slice_name(key, classes=classes): _defined(of_models[CANDIDATE])
-        for key, of_models in outcome.values.items()
-        if key != OVERALL
+        slice_name(key): _defined(of_models[CANDIDATE]) for key, of_models in outcome.values.items() if key != OVERALL
     }
     result = EvaluationResult(
         metrics=metrics,

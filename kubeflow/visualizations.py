@@ -243,14 +243,15 @@ def _classification_metrics(run: NodeRun) -> _Content:
     from kubetfx.components.report import predictions
     from kubetfx.components.report import quality_facts as quality
     from kubetfx.components.served_model_resolver import saved_model_path
+    from kubetfx.models.asked_model import AskedModel
     from kubetfx.models.examples import files_in
 
     files = files_in(Path(run.inputs["examples"][0].uri) / split_folder(EVAL))
     sample = predictions.draw(files, rows=_MAX_SCORED_ROWS, seed=0)
     assert sample is not None  # an ExampleGen refuses a split without a row
-    model = predictions.Model(saved_model_path(run.inputs["model"]))
+    model = AskedModel(saved_model_path(run.inputs["model"]), optimize_graph=False)
     try:
-        predicted = model.predict(sample.rows)
+        predicted = predictions.predict(model, sample.rows)
     finally:
         model.close()
     found = quality.describe(predicted, total_rows=sample.total_rows, seed=0)

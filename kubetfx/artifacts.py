@@ -30,6 +30,9 @@ IMAGE_PATH = "path"
 """Column of a table that says where an image is, and feature of an image's tf.Example."""
 
 
+CONTENT_HASH = "content_hash"
+"""Column of the SHA-256 of each file; only examples of a folder of images have it."""
+
 PIXELS = "pixels"
 """The network's input of an image: (batch, height, width, 3) float32, 0 to 255. Also its name in the signature
 `network`."""

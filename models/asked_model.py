@@ -1,4 +1,4 @@
-"""Asking an exported model for the label and the answer of rows of examples, as the Evaluator does."""
+"""Asking an exported model for rows of examples, as Evaluator and report do: features first, then the network."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -6,7 +6,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import tensorflow as tf
 
+from kubetfx.artifacts import IMAGE_BYTES, PIXELS
+from kubetfx.models.columns.image.pixel_signatures import DECODE
+from kubetfx.models.columns.image.pixels import Pixels
 from kubetfx.models.examples import to_examples
 from kubetfx.models.export import NETWORK, TRANSFORM_COLUMNS, raw_inputs_of
 from kubetfx.models.features import LABEL
@@ -15,37 +20,42 @@ from kubetfx.serving.saved_model import SavedModel, read_signatures
 
 Array = np.ndarray[Any, Any]
 
-_EXAMPLES, _TRANSFORM = "serving_examples", "transform_features"
+_EXAMPLES, _TRANSFORM, _RAW = "serving_examples", "transform_features", "serving_default"
 
 
 class AskedModel:
     """A SavedModel that is asked for blocks of rows.
 
-    Where the network takes what preprocessing makes, the two are asked one by one, and preprocessing is given columns.
-    Models of images, and those of earlier versions, are asked with tf.Examples.
+    Of its graph only what is asked here is loaded. Models that have no signature for columns, those of earlier versions
+    and of some frozen schemas, are asked with tf.Examples.
     """
 
-    def __init__(self, path: Path, *, output: str, also: Sequence[str] = (), optimize_graph: bool = True) -> None:
+    def __init__(self, path: Path, *, optimize_graph: bool = True, with_raw_columns: bool = False) -> None:
         """Load it.
 
         Args:
             path: folder of the SavedModel.
-            output: of `serving_examples` that is wanted: `probabilities` or `value`.
-            also: signatures that are going to be called besides.
-            optimize_graph: see SavedModel.
+            optimize_graph: whether to; for a thousand columns it takes seconds, which many rows are worth.
+            with_raw_columns: whether `outputs_of_columns` is going to be called.
+
+        Raises:
+            ValueError: kubetfx did not export it.
         """
-        self._output = output
-        facts, signatures = read_facts(path), read_signatures(path)
-        self.is_image = facts is not None and facts.image is not None
-        takes_columns = facts is not None and TRANSFORM_COLUMNS in signatures
-        self._transform = TRANSFORM_COLUMNS if takes_columns else _TRANSFORM
-        self._network_inputs = facts.network_inputs if facts is not None else ()
-        made = signatures[self._transform].outputs if self._transform in signatures else ()
-        self.has_features = bool(self._network_inputs) and set(self._network_inputs) <= set(made)
-        """Whether `features` and `outputs` can be asked."""
-        self._inputs = raw_inputs_of(facts) if takes_columns and self.has_features and facts is not None else None
-        own = (self._transform, NETWORK) if self.has_features else (_TRANSFORM, _EXAMPLES)
-        self._model = SavedModel(path, only=(*own, *also), scheduling="pool", optimize_graph=optimize_graph)
+        facts = read_facts(path)
+        if facts is None:
+            raise ValueError(f"kubetfx did not export this model. Received: {path}.")
+        self.facts = facts
+        signatures = read_signatures(path)
+        decodes = [DECODE] if DECODE in signatures else []
+        made = {*signatures[_TRANSFORM].outputs, *([PIXELS] if facts.image else [])}
+        self.has_features = bool(facts.network_inputs) and made.issuperset(facts.network_inputs)
+        """Whether features can be asked for, and the network by itself."""
+        takes_columns = self.has_features and TRANSFORM_COLUMNS in signatures
+        self._inputs = raw_inputs_of(facts) if takes_columns else None
+        network = [NETWORK, *decodes] if self.has_features else [_EXAMPLES]
+        raw = [_RAW] if with_raw_columns else []
+        only = [TRANSFORM_COLUMNS if takes_columns else _TRANSFORM, *network, *raw]
+        self._model = SavedModel(path, only=only, scheduling="pool", optimize_graph=optimize_graph)
 
     def close(self) -> None:
         """Free the session."""
@@ -54,7 +64,7 @@ class AskedModel:
     @property
     def columns(self) -> tuple[str, ...] | None:
         """Columns that a block has to have; None: all that the examples have."""
-        return None if self._inputs is None else self._inputs.columns
+        return None if self._inputs is None else (*self._inputs.columns, *self.facts.image_columns)
 
     def ask(self, block: pa.RecordBatch) -> tuple[Array, Array]:
         """Ask for labels and answers.
@@ -67,48 +77,109 @@ class AskedModel:
         """
         if self.has_features:
             features = self.features(block)
-            return features[LABEL].reshape(-1), self.outputs(features)
+            return features.pop(LABEL).reshape(-1), self.outputs(features)
         rows = {"examples": to_examples(block)}
-        label = self._model.signature(_TRANSFORM)(rows, [LABEL])[LABEL].reshape(-1)
-        return label, self.answer(_EXAMPLES, rows)
+        answer = self._model.signature(_EXAMPLES)(rows, [self._answer])[self._answer]
+        return self._model.signature(_TRANSFORM)(rows, [LABEL])[LABEL].reshape(-1), answer
 
     def features(self, block: pa.RecordBatch) -> dict[str, Array]:
-        """Return what preprocessing makes of rows: the features and the label, each (rows, ...).
+        """Ask for what the network takes, of a model that `has_features`.
 
         Args:
             block: rows of examples.
+
+        Returns:
+            Features and label by name, each (rows, ...).
         """
-        wanted = list(dict.fromkeys((LABEL, *self._network_inputs)))
+        wanted = list(dict.fromkeys((LABEL, *(name for name in self.facts.network_inputs if name != PIXELS))))
         if self._inputs is None:
-            return self._model.signature(_TRANSFORM)({"examples": to_examples(block)}, wanted)
-        packed = {name: np.asarray(tensor) for name, tensor in self._inputs.pack(block).items()}
-        return self._model.signature(TRANSFORM_COLUMNS)(packed, wanted)
+            found = self._model.signature(_TRANSFORM)({"examples": to_examples(block)}, wanted)
+        else:
+            packed = {name: np.asarray(tensor) for name, tensor in self._inputs.pack(block).items()}
+            found = self._model.signature(TRANSFORM_COLUMNS)(packed, wanted)
+        for column in self.facts.image_columns:
+            found |= self._decoded(_as_sent(block.column(column), "string"))
+        return found
+
+    def _decoded(self, contents: Array) -> dict[str, Array]:
+        if DECODE in self._model.signatures:
+            return self._model.signature(DECODE)({IMAGE_BYTES: contents})
+        decoded = Pixels.of_facts(self.facts).features(tf.constant(contents, tf.string))  # an earlier version's model
+        return {name: tensor.numpy() for name, tensor in decoded.items()}
 
     def outputs(self, features: Mapping[str, Array]) -> Array:
-        """Return (rows, classes) probabilities, or (rows,) values.
+        """Ask the network.
 
         Args:
-            features: of the rows, as `features` returns them.
-        """
-        return self._shaped(
-            self._model.signature(NETWORK)(network_arguments(features, self._network_inputs))["outputs"]
-        )
+            features: by name, each (rows, ...).
 
-    def answer(self, signature: str, arrays: Mapping[str, Any]) -> Array:
-        """Return (rows, classes) probabilities, or (rows,) values.
+        Returns:
+            (rows, classes) probabilities, or (rows,) values.
+        """
+        arguments = network_arguments(features, self.facts.network_inputs)
+        return self._shaped(self._model.signature(NETWORK)(arguments)["outputs"])
+
+    def gradient(self, features: Mapping[str, Array], weights: Array) -> Array:
+        """Ask for the gradient of `sum(weights * outputs)` by the pixels.
 
         Args:
-            signature: one that clients call.
-            arrays: its inputs.
+            features: by name, each (rows, ...), with PIXELS.
+            weights: (rows, classes).
+
+        Returns:
+            Of the shape of the pixels.
         """
-        return self._shaped(self._model.signature(signature)(arrays, [self._output])[self._output])
+        arguments = network_arguments(features, self.facts.network_inputs)
+        return self._model.gradient(NETWORK, arguments, output="outputs", by=PIXELS, weights=weights)
+
+    def raw_columns(self, block: pa.RecordBatch) -> dict[str, Array]:
+        """Turn rows into what clients send.
+
+        Args:
+            block: rows of examples.
+
+        Returns:
+            (rows,) by input of `serving_default`.
+        """
+        facts = self.facts
+        return {facts.served_name(name): _as_sent(block.column(name), facts.columns[name]) for name in facts.inputs}
+
+    def outputs_of_columns(self, columns: Mapping[str, Array]) -> Array:
+        """Ask as clients do.
+
+        Args:
+            columns: of `raw_columns`.
+
+        Returns:
+            (rows, classes) probabilities, or (rows,) values.
+        """
+        return self._shaped(self._model.signature(_RAW)(columns, [self._answer])[self._answer])
+
+    @property
+    def _answer(self) -> str:
+        return "probabilities" if self.facts.classes else "value"
 
     def _shaped(self, outputs: Array) -> Array:
-        return outputs.reshape(-1) if self._output == "value" else outputs
+        return outputs if self.facts.classes else outputs.reshape(-1)
+
+
+def _as_sent(array: pa.Array, dtype: str) -> Array:
+    if dtype == "string":
+        return pc.fill_null(array.cast(pa.binary()), b"").to_numpy(zero_copy_only=False)
+    numbers: Array = array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    return numbers.astype(np.float32) if dtype == "float32" else numbers
 
 
 def columns_to_read(models: Iterable[AskedModel], others: Sequence[str]) -> list[str] | None:
-    """Columns that some models and whoever else need; None: all, since one of the models needs tf.Examples."""
+    """Find the columns that some models and whoever else need.
+
+    Args:
+        models: to be asked.
+        others: columns that somebody else needs.
+
+    Returns:
+        Their names; None: all columns, since one of the models needs tf.Examples.
+    """
     needed = [model.columns for model in models]
     found = [columns for columns in needed if columns is not None]
     if len(found) < len(needed):

@@ -9,12 +9,13 @@
     network             features by name, each (batch, ...) ->  probabilities or value, without any preprocessing
 
 An image is the bytes of its file, under the name of its column and `_bytes`; a model that sees images also answers with
-top_labels and top_scores, and has the signatures of models/columns/image/pixel_signatures.py.
+top_labels and top_scores, and has those of models/columns/image/pixel_signatures.py.
 
 It is written by keras.export.ExportArchive: what tf.saved_model.save makes of a Keras 3 model does not run in
 TensorFlow Serving (docs/decisions/0003-saved-model.md). Which columns are inputs is models/features.py's to say.
 """
 
+import functools
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -28,8 +29,8 @@ import tensorflow as tf
 import tensorflow_transform as tft
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
-from kubetfx.artifacts import MODEL_FACTS, PIXELS, REQUEST
-from kubetfx.models.columns.image.pixel_signatures import BLOCK, ImageInput, add_image_signatures
+from kubetfx.artifacts import MODEL_FACTS, REQUEST
+from kubetfx.models.columns.image.pixels import Pixels
 from kubetfx.models.features import IMAGE, Features
 from kubetfx.models.parsing import parse_examples
 from kubetfx.models.preprocessing import Preprocessing
@@ -39,12 +40,14 @@ from kubetfx.serving.model_facts import ModelFacts, network_arguments
 from kubetfx.serving.warmup import predict_request, write_warmup_requests
 from kubetfx.tables.json_bytes import to_json
 
+BLOCK = 32
+"""Pictures that are decoded at a time."""
+
 RAW_DTYPES = {"string": tf.string, "int64": tf.float64, "float": tf.float32}
 """Types of columns in `serving_default`. Integers come as float64, so that NaN can say that a cell is missing."""
 
 TRANSFORM_COLUMNS = "transform_columns"
-"""Signature of the preprocessing alone, whose inputs are those of models/raw_inputs.py. Models that see images have
-none."""
+"""Signature of the preprocessing alone, whose inputs are those of models/raw_inputs.py."""
 
 NETWORK = "network"
 """Signature of the bare network, by which serving's preprocessing can be held against that of training."""
@@ -61,7 +64,7 @@ def export_model(
     features: Features,
     path: Path,
     *,
-    image: ImageInput | None = None,
+    pixels: Pixels | None = None,
     warmup_rows: pa.RecordBatch | None = None,
 ) -> None:
     """Write a trained model and its preprocessing as a SavedModel.
@@ -71,13 +74,13 @@ def export_model(
         preprocessing: without the columns of images.
         features: the columns.
         path: folder to write.
-        image: how pictures are read, where a column has some.
+        pixels: what becomes of the column of images, if there is one.
         warmup_rows: real rows with the columns of the model, to be replayed by the server before it answers.
     """
     archive = keras.export.ExportArchive()
     archive.track(model)
     archive.track(preprocessing)
-    answers = _Answers(model, preprocessing, features, image)
+    answers = _Answers(model, preprocessing, features, pixels)
     raw_spec = preprocessing.raw_spec
     example_spec = {name: _cell(raw_spec[name]) for name in features.inputs}
     label_spec = {name: _cell(raw_spec[name]) for name in preprocessing.inputs.columns}
@@ -112,14 +115,13 @@ def export_model(
         _add_endpoint(archive, "classification", classify, tf.TensorSpec([None], tf.string, "inputs"))
     else:
         _add_endpoint(archive, "regression", regress, tf.TensorSpec([None], tf.string, "inputs"))
-    # Without images, whose bytes are no part of the preprocessing; and a frozen schema may have columns read in a way
-    # of its own, which the facts have no place for.
-    if image is None and is_usual(raw_spec):
+    # A frozen schema may have columns read in a way of its own, which the facts have no place for.
+    if is_usual({name: raw_spec[name] for name in preprocessing.inputs.columns}):
         _add_endpoint(archive, TRANSFORM_COLUMNS, preprocessing, preprocessing.inputs.signature)
     specs = _network_specs(model, preprocessing.output)
     _add_network(archive, model, specs)
-    if image is not None:
-        add_image_signatures(archive, model, specs, answers=answers.of_pixels, image=image)
+    if pixels is not None:
+        pixels.add_signatures(functools.partial(_add_endpoint, archive), model, specs, answers.of_features)
     archive.write_out(str(path), verbose=False)
     served_names = features.served_names
     _complete_signatures(path, {argument: served_names[c.name] for argument, c in columns_by_argument.items()})
@@ -131,7 +133,7 @@ def export_model(
         features.inputs,
         columns,
         tuple(specs),
-        image.facts(*features.names(IMAGE)) if image else None,
+        pixels.facts() if pixels else None,
     )
     (path / MODEL_FACTS).write_text(json.dumps(asdict(facts), ensure_ascii=False), encoding="utf-8")
     if warmup_rows is not None:
@@ -154,9 +156,9 @@ def _network_specs(model: keras.Model, transform_output: tft.TFTransformOutput) 
     """What the network takes, by name, in the order in which the signature `network` numbers it."""
     specs = transform_output.transformed_feature_spec()  # Keras adapts them, as it does in training
     return {
-        tensor.name: tf.TensorSpec(tensor.shape, tf.float32)
-        if tensor.name == PIXELS
-        else tf.TensorSpec([None, *specs[tensor.name].shape], specs[tensor.name].dtype)
+        tensor.name: tf.TensorSpec([None, *specs[tensor.name].shape], specs[tensor.name].dtype)
+        if tensor.name in specs
+        else tf.TensorSpec(tensor.shape, tf.float32)  # what is made beside Transform
         for tensor in model.inputs
     }
 
@@ -194,38 +196,44 @@ def _is_missing(value: float | str | bytes) -> bool:
 
 
 def raw_inputs_of(facts: ModelFacts) -> RawInputs:
-    """How the columns of a model of tables are packed for its signature `transform_columns`."""
-    return RawInputs(usual_spec(facts.columns))
+    """Find out how columns are packed for the signature `transform_columns`.
+
+    Args:
+        facts: of the model.
+
+    Returns:
+        The columns that preprocessing reads.
+    """
+    dtypes = {name: dtype for name, dtype in facts.columns.items() if name not in facts.image_columns}
+    return RawInputs(usual_spec(dtypes))
 
 
 class _Answers:
     """From raw columns to what a client reads."""
 
     def __init__(
-        self, model: keras.Model, preprocessing: Preprocessing, features: Features, image: ImageInput | None
+        self, model: keras.Model, preprocessing: Preprocessing, features: Features, pixels: Pixels | None
     ) -> None:
         self._model = model
         self._preprocessing = preprocessing
         self._features = features
-        self._image = image
-        self._inputs = [tensor.name for tensor in model.inputs if tensor.name != PIXELS]
+        self._pixels = pixels
+        self._inputs = [tensor.name for tensor in model.inputs]
 
     def __call__(self, columns: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """The answer to the columns of the table, each (batch,)."""
-        names = self._features.names(IMAGE)
-        others = {name: tensor for name, tensor in columns.items() if name not in names}
+        others = {n: tensor for n, tensor in columns.items() if self._pixels is None or n != self._pixels.column}
         features = self._preprocessing(self._preprocessing.inputs.stack(others)) if others else {}
-        inputs = {name: features[name] for name in self._inputs}
-        if self._image is None:
-            return self._answer(self._model(inputs, training=False))
-        (name,) = names
-        return self._answer(self._in_blocks(inputs, columns[name], self._image))
+        inputs = {name: features[name] for name in self._inputs if name in features}
+        if self._pixels is None:
+            return self.of_features(inputs)
+        return self._answer(self._in_blocks(inputs, columns[self._pixels.column], self._pixels))
 
-    def of_pixels(self, pixels: tf.Tensor) -> dict[str, tf.Tensor]:
-        """The answer to pixels in the network's size, where it takes nothing else."""
-        return self._answer(self._model({PIXELS: tf.cast(pixels, tf.float32)}, training=False))
+    def of_features(self, features: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """The answer to all that the network takes, by name."""
+        return self._answer(self._model(features, training=False))
 
-    def _in_blocks(self, inputs: Mapping[str, tf.Tensor], contents: tf.Tensor, image: ImageInput) -> tf.Tensor:
+    def _in_blocks(self, inputs: Mapping[str, tf.Tensor], contents: tf.Tensor, pixels: Pixels) -> tf.Tensor:
         """Outputs for files (batch,), a few at a time: TFMA sends a thousand, which decoded fill the memory."""
         number = tf.maximum((tf.size(contents) + BLOCK - 1) // BLOCK, 1)
         shape = [None, self._model.output.shape[-1]]
@@ -233,8 +241,7 @@ class _Answers:
 
         def step(index: tf.Tensor, array: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
             rows = slice(index * BLOCK, (index + 1) * BLOCK)
-            pixels = tf.cast(image.decode(contents[rows]), tf.float32)
-            block = {name: tensor[rows] for name, tensor in inputs.items()} | {PIXELS: pixels}
+            block = {name: tensor[rows] for name, tensor in inputs.items()} | pixels.features(contents[rows])
             return index + 1, array.write(index, self._model(block, training=False))
 
         _, found = tf.while_loop(lambda index, _: index < number, step, (0, found), parallel_iterations=1)
@@ -250,7 +257,7 @@ class _Answers:
             "probabilities": outputs,
             "classes": tf.tile(classes[tf.newaxis, :], [tf.shape(outputs)[0], 1]),
         }
-        return answer if self._image is None else answer | self._most_likely(outputs, self._image.model.top_k)
+        return answer if self._pixels is None else answer | self._most_likely(outputs, self._pixels.model.top_k)
 
     def _most_likely(self, outputs: tf.Tensor, k: int) -> dict[str, tf.Tensor]:
         scores, indices = tf.math.top_k(outputs, k=min(k, len(self._features.classes)))

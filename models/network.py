@@ -4,7 +4,7 @@ A module of the user's (`model.module`) has `preprocessing_fn` and `build_model`
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -16,6 +16,9 @@ from kubetfx.config.model_section import ModelConfig
 from kubetfx.models.columns import known_types
 from kubetfx.models.columns.column_type import Encoding
 from kubetfx.models.features import LABEL, Features, read_features, read_schema
+
+if TYPE_CHECKING:
+    from kubetfx.models.columns.image.pixels import Pixels
 
 
 def preprocessing_fn(inputs: Mapping[str, tf.Tensor], custom_config: Mapping[str, Any]) -> dict[str, tf.Tensor]:
@@ -49,6 +52,22 @@ def feature_positions(features: Features) -> dict[str, list[tuple[str, int]]] | 
             return None
         positions |= own
     return positions
+
+
+def beside_transform(features: Features, *, model: ModelConfig, max_pixels: int) -> "Pixels | None":
+    """What becomes of columns beside TensorFlow Transform.
+
+    Args:
+        features: the columns.
+        model: the section `model`.
+        max_pixels: of a picture.
+
+    Returns:
+        None: preprocessing makes the features of all columns.
+    """
+    types = {known_types.type_of(tag): columns for tag, columns in features.by_type.items()}
+    found = (own.beside_transform(columns, model=model, max_pixels=max_pixels) for own, columns in types.items())
+    return next((beside for beside in found if beside is not None), None)
 
 
 def build_model(

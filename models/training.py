@@ -1,7 +1,7 @@
 """Training: TFX's run_fn, from transformed examples to a SavedModel.
 
 Which network, and which features, is the model module's (models/network.py or the user's own); what only images have
-is models/columns/image/pixel_training.py's; what is written is models/export.py's.
+is models/columns/image/'s; what is written is models/export.py's.
 """
 
 import contextlib
@@ -26,18 +26,16 @@ from kubetfx.config.data_section import FeaturesConfig
 from kubetfx.config.model_section import DEFAULT_MODULE, ModelConfig
 from kubetfx.config.training_section import TrainingConfig
 from kubetfx.errors import TrainingError
-from kubetfx.models.columns.image import pixel_training
-from kubetfx.models.columns.image.augmentation import build_augmentation
-from kubetfx.models.columns.image.pixel_network import ImagePart
-from kubetfx.models.columns.image.pixel_rows import ImageRows, load_images
-from kubetfx.models.columns.image.pixel_signatures import ImageInput
+from kubetfx.models.columns.image.pixel_rows import ImageRows
+from kubetfx.models.columns.image.pixel_training import TrainedNetwork, changing_variables, describe_input
+from kubetfx.models.columns.image.pixels import Pixels
 from kubetfx.models.examples import files_in, first_rows
 from kubetfx.models.export import export_model
-from kubetfx.models.features import IMAGE, LABEL, Features, read_features, read_schema
-from kubetfx.models.network import with_head
+from kubetfx.models.features import LABEL, Features, read_features, read_schema
+from kubetfx.models.network import beside_transform, with_head
 from kubetfx.models.optimization import class_weights, compile_model, early_stopping, own_callbacks, schedule_callbacks
 from kubetfx.models.preprocessing import Preprocessing
-from kubetfx.models.training_checkpoint import Checkpoint, discard, read_progress
+from kubetfx.models.training_checkpoint import Checkpoint, Phase, checkpoint_folder, discard, phases_of, read_progress
 from kubetfx.models.training_record import TrainingRecorder, history_document
 from kubetfx.models.training_rows import TrainingRows, load_rows
 
@@ -45,8 +43,6 @@ VALIDATION_ROWS = 4_096
 """Rows of a batch of validation, at least."""
 VALIDATION_IMAGES = 256
 """Images of a batch of validation."""
-CONTENT_HASH = "content_hash"
-"""Column that a folder of images has for each."""
 Rows = TrainingRows | ImageRows
 """What a network is trained on: the second where a column has images."""
 
@@ -65,17 +61,12 @@ class _Work:
     @functools.cached_property
     def preprocessing(self) -> Preprocessing:
         """From raw columns to features and label."""
-        return Preprocessing(self.transform_output, without=self.features.names(IMAGE))
+        return Preprocessing(self.transform_output, without=[self.pixels.column] if self.pixels else ())
 
-    @property
-    def image_column(self) -> str | None:
-        """The column of images, if there is one."""
-        return next(iter(self.features.names(IMAGE)), None)
-
-    @property
-    def max_pixels(self) -> int:
-        """Of an image."""
-        return int(self.fn_args.custom_config["max_pixels"])
+    @functools.cached_property
+    def pixels(self) -> Pixels | None:
+        """What becomes of the column of images, if there is one."""
+        return beside_transform(self.features, model=self.model, max_pixels=self.fn_args.custom_config["max_pixels"])
 
 
 def run_fn(fn_args: FnArgs) -> None:
@@ -103,11 +94,11 @@ def run_fn(fn_args: FnArgs) -> None:
     model.summary(print_fn=logging.info)
     folder = None
     trained = model
-    if isinstance(train, ImageRows) and isinstance(validation, ImageRows):
-        trained = _trained_on_images(work, model)
-        folder = pixel_training.checkpoint_folder(fn_args, work.training, f"{train.digest} {validation.digest}")
+    if work.pixels and isinstance(train, ImageRows) and isinstance(validation, ImageRows):
+        trained = work.pixels.trained(model, work.training, num_classes=len(work.features.classes))
+        folder = checkpoint_folder(fn_args, work.training, f"{train.digest} {validation.digest}")
     recorder = TrainingRecorder(Path(fn_args.model_run_dir))
-    history, best_epoch = _train(trained, ImagePart(model), train, validation, work, folder, recorder)
+    history, best_epoch = _train(trained, model, train, validation, work, folder, recorder)
 
     serving_path = Path(fn_args.serving_model_dir)
     export_model(
@@ -115,7 +106,7 @@ def run_fn(fn_args: FnArgs) -> None:
         work.preprocessing,
         work.features,
         serving_path,
-        image=ImageInput(work.model, work.max_pixels) if work.image_column else None,
+        pixels=work.pixels,
         warmup_rows=first_rows(
             files_in(*fn_args.train_files), fn_args.custom_config["warmup_rows"], work.features.inputs
         ),
@@ -130,7 +121,7 @@ def run_fn(fn_args: FnArgs) -> None:
         optimizer=type(trained.optimizer).__name__,
     )
     if isinstance(train, ImageRows):
-        document["input"] = pixel_training.describe_input(train, trained, load_seconds=load_seconds)
+        document["input"] = describe_input(train, trained, load_seconds=load_seconds)
     text = json.dumps(document, default=float, indent=1)
     (serving_path.parent / "history.json").write_text(text)
     run_path = Path(fn_args.model_run_dir)
@@ -143,7 +134,7 @@ def _load(work: _Work) -> tuple[Rows, Rows]:
     """The rows of training and validation; where a column has images, with them."""
     cache_bytes = work.training.cache_bytes
     splits = files_in(*work.fn_args.train_files), files_in(*work.fn_args.eval_files)
-    if work.image_column is None:
+    if work.pixels is None:
         train, validation = (load_rows(files, work.preprocessing, cache_bytes=cache_bytes) for files in splits)
         return train, validation
     found: list[ImageRows] = []
@@ -151,17 +142,7 @@ def _load(work: _Work) -> tuple[Rows, Rows]:
         others = dict(load_rows(files, work.preprocessing, cache_bytes=sys.maxsize).arrays or {})
         labels = others.pop(LABEL).reshape(-1)
         left = cache_bytes - sum(rows.decoded_bytes for rows in found if rows.pixels is not None)
-        images = load_images(
-            files,
-            column=work.image_column,
-            hash_column=CONTENT_HASH if CONTENT_HASH in work.preprocessing.inputs.columns else work.image_column,
-            labels=labels,
-            features=others,
-            model=work.model,
-            max_pixels=work.max_pixels,
-            cache_bytes=max(left, 0),
-        )
-        found.append(images)
+        found.append(work.pixels.load(files, labels=labels, features=others, cache_bytes=max(left, 0)))
     return found[0], found[1]
 
 
@@ -176,22 +157,9 @@ def _build(work: _Work, train: Rows) -> keras.Model:
         return with_head(network, labels=train.labels, is_classifier=bool(classes))
 
 
-def _trained_on_images(work: _Work, model: keras.Model) -> pixel_training.TrainedNetwork:
-    if work.training.fine_tune is not None:
-        ImagePart(model).first_tuned(work.training.fine_tune)  # an error here, and not after the first phase
-    augmentation = work.model.augmentation  # 16 bits are too few for its coordinates
-    return pixel_training.TrainedNetwork.of(
-        model,
-        build_augmentation(augmentation, seed=work.training.seed),
-        mixup=augmentation.mixup,
-        num_classes=len(work.features.classes),
-        seed=work.training.seed,
-    )
-
-
 def _train(
     trained: keras.Model,
-    part: ImagePart,
+    model: keras.Model,
     train: Rows,
     validation: Rows,
     work: _Work,
@@ -202,9 +170,9 @@ def _train(
     progress = read_progress(folder)
     history: dict[str, list[float]] = {}
     best_epoch = 0
-    for phase in pixel_training.phases_of(work.training)[progress.phase if progress else 0 :]:
-        if phase.number == 1 and work.training.fine_tune is not None:
-            part.unfreeze(work.training.fine_tune)
+    for phase in phases_of(work.training)[progress.phase if progress else 0 :]:
+        if phase.number == 1 and work.pixels and work.training.fine_tune:
+            work.pixels.unfreeze(model, work.training.fine_tune)
         best_epoch = _train_phase(trained, train, validation, phase, work, folder, history, recorder)
     return history, best_epoch
 
@@ -213,7 +181,7 @@ def _train_phase(
     trained: keras.Model,
     train: Rows,
     validation: Rows,
-    phase: pixel_training.Phase,
+    phase: Phase,
     work: _Work,
     folder: Path | None,
     history: dict[str, list[float]],
@@ -222,7 +190,7 @@ def _train_phase(
     """Train until the phase's last epoch, or until it stops early; the number of its best epoch in the history."""
     training = phase.training
     is_classifier = bool(work.features.classes)
-    has_one_hot_labels = is_classifier and isinstance(trained, pixel_training.TrainedNetwork)
+    has_one_hot_labels = is_classifier and isinstance(trained, TrainedNetwork)
     compile_model(
         trained, training, labels=train.labels, is_classifier=is_classifier, has_one_hot_labels=has_one_hot_labels
     )
@@ -231,7 +199,7 @@ def _train_phase(
     checkpoint = Checkpoint(
         folder,
         phase=phase.number,
-        variables=functools.partial(pixel_training.changing_variables, trained),
+        variables=functools.partial(changing_variables, trained),
         others=others,
         history=history,
     )
@@ -248,7 +216,7 @@ def _train_phase(
         trained.set_weights(stopping.best_weights)
         return before + int(stopping.best_epoch) + 1
     epochs = range(offset + done, offset + last)
-    validation_batch = VALIDATION_IMAGES if work.image_column else max(training.batch_size, VALIDATION_ROWS)
+    validation_batch = VALIDATION_IMAGES if work.pixels else max(training.batch_size, VALIDATION_ROWS)
     trained.fit(
         train.shuffled_batches(training.batch_size, seed=training.seed, epochs=epochs),
         steps_per_epoch=math.ceil(train.num_rows / training.batch_size),

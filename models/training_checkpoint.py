@@ -4,20 +4,51 @@ A checkpoint holds every number that the rest of the training depends on: weight
 random generators, and what the callbacks remember.
 """
 
+import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
+from tfx.components.trainer.fn_args_utils import FnArgs
+
+from kubetfx.config.training_section import TrainingConfig
 
 STATE = "state.npz"
 _ATTRIBUTES = ("wait", "best", "best_epoch", "stopped_epoch", "cooldown_counter")
 """What early stopping and the learning-rate schedule count; Keras starts them anew with each fit."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of a training, with a learning rate of its own."""
+
+    number: int
+    epochs: int
+    training: TrainingConfig
+    """With the learning rate and the epochs of the phase."""
+
+
+def phases_of(training: TrainingConfig) -> list[Phase]:
+    """Divide a training: one phase, or two where a backbone is fine-tuned.
+
+    Args:
+        training: the section of the config.
+
+    Returns:
+        The phases in order.
+    """
+    phases = [Phase(0, training.epochs, training)]
+    if training.fine_tune is not None:
+        changes = {"epochs": training.fine_tune.epochs, "learning_rate": training.fine_tune.learning_rate}
+        phases.append(Phase(1, training.fine_tune.epochs, training.model_copy(update=changes)))
+    return phases
 
 
 @dataclass(frozen=True)
@@ -133,3 +164,29 @@ def _from_dtype(array: np.ndarray) -> np.ndarray:
 
 def _to_dtype(array: np.ndarray, dtype: str) -> Any:
     return keras.ops.cast(array, dtype) if dtype == "bfloat16" else array
+
+
+def checkpoint_folder(fn_args: FnArgs, training: TrainingConfig, data_digest: str) -> Path | None:
+    """Choose a folder for this data and config, where the next try of this training looks, too.
+
+    The artifacts of a try that was killed are deleted, so it is beside them; in a cluster they are gone with the pod.
+
+    Args:
+        fn_args: of the Trainer.
+        training: the section of the config.
+        data_digest: changes with the rows.
+
+    Returns:
+        None: there is no place beside the artifacts.
+    """
+    run_path = Path(fn_args.model_run_dir)
+    if training.checkpoint_directory is not None:
+        base = Path(training.checkpoint_directory)
+    elif run_path.parent.name == "model_run":
+        base = run_path.parent.parent / "checkpoints"
+    else:
+        return None
+    custom_config: Mapping[str, Any] = fn_args.custom_config
+    config = json.dumps({key: custom_config[key] for key in ("model", "training", "max_pixels")}, sort_keys=True)
+    versions = f"{keras.__version__} {tf.__version__}"
+    return base / hashlib.sha256(f"{config} {data_digest} {versions}".encode()).hexdigest()[:16]

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from kubetfx.artifacts import IMAGE_PATH
+from kubetfx.artifacts import CONTENT_HASH, IMAGE_PATH
 from kubetfx.config.data_section import MODEL_OUTPUTS, DataConfig
 from kubetfx.config.section import nearest
 from kubetfx.errors import DataError
@@ -29,9 +29,6 @@ from kubetfx.tables.files import format_of
 
 IMAGE = "image"
 """Column of the encoded bytes."""
-
-CONTENT_HASH = "content_hash"
-"""Column of the SHA-256 of each file; only examples of images have it."""
 
 PATH = IMAGE_PATH
 """Column of a list that says where a file is."""

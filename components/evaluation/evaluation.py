@@ -42,8 +42,7 @@ class Request:
     def load_models(self) -> Models:
         """The models, ready to be asked."""
         columns = sorted({column for spec in self.slices for column in spec})
-        output = "probabilities" if self.task == "classification" else "value"
-        return Models(self.saved_models, output=output, columns=columns)
+        return Models(self.saved_models, columns=columns)
 
 
 @dataclass(frozen=True)

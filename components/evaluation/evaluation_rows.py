@@ -40,17 +40,16 @@ class Block:
 class Models:
     """Models that answer rows."""
 
-    def __init__(self, saved_models: Mapping[str, Path], *, output: str, columns: Sequence[str]) -> None:
+    def __init__(self, saved_models: Mapping[str, Path], *, columns: Sequence[str]) -> None:
         """Load them.
 
         Args:
             saved_models: folder of each by its name.
-            output: `probabilities` or `value`.
             columns: to read beside the answers.
         """
-        self._models = {name: AskedModel(path, output=output) for name, path in saved_models.items()}
+        self._models = {name: AskedModel(path) for name, path in saved_models.items()}
         self._columns = columns
-        is_image = any(model.is_image for model in self._models.values())
+        is_image = any(model.facts.image for model in self._models.values())
         self._batch_rows = IMAGE_BATCH_ROWS if is_image else BATCH_ROWS
 
     def blocks(self, group: RowGroup) -> Iterator[Block]:

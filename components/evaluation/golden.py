@@ -139,9 +139,9 @@ def _pixels(contents: Sequence[bytes], facts: "ModelFacts") -> Any:
     """Pictures as the network takes them, decoded as in training."""
     import tensorflow as tf
 
-    from kubetfx.models.columns.image.pixel_signatures import input_of
+    from kubetfx.models.columns.image.pixels import Pixels
 
-    return tf.cast(input_of(facts).decode(tf.constant(contents)), tf.float32)
+    return Pixels.of_facts(facts).features(tf.constant(contents))[PIXELS]
 
 
 def _served(rows: Sequence[Mapping[str, Any]], facts: "ModelFacts") -> list[dict[str, Any]]:

@@ -1,29 +1,24 @@
 """Images of a split and what a classifier says to them, and what noise, blur, rotation, compression and a gradient
 attack cost it.
 
-Images are decoded as in training, and the exported network answers them.
+Images are decoded by the exported model, and its network answers them; other columns stay as they are.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from PIL import Image, ImageFilter
 
-from kubetfx.artifacts import IMAGE_PATH
+from kubetfx.artifacts import IMAGE_PATH, PIXELS
 from kubetfx.components.evaluation.metric import Array
 from kubetfx.components.evaluation.metric_registry import find_metric
 from kubetfx.config.evaluation_section import RobustnessConfig
-from kubetfx.models.columns.image.pixel_rows import stream_texts
-from kubetfx.models.columns.image.pixel_signatures import input_of
-from kubetfx.models.examples import files_in
-from kubetfx.models.export import NETWORK
-from kubetfx.serving.model_facts import ModelFacts, read_facts
-from kubetfx.serving.saved_model import SavedModel
+from kubetfx.models.asked_model import AskedModel, columns_to_read
+from kubetfx.models.examples import files_in, read_blocks
+from kubetfx.models.features import LABEL
 
 BATCH = 64
 _WHITE = 255.0
@@ -35,79 +30,110 @@ class Scored:
     """Images of a split, and what a model says to them."""
 
     paths: tuple[str, ...]
-    pixels: Array
-    """(images, height, width, 3) uint8, in the network's size."""
+    """Of a folder of images; of a table the numbers of the rows, from 1."""
+    features: Mapping[str, Array]
+    """What the network takes, each (images, ...)."""
     labels: Array
     """(images,) int64, index of the class; -1 for a class that the model does not know."""
     probabilities: Array
     """(images, classes) float32."""
 
+    @property
+    def pixels(self) -> Array:
+        """(images, height, width, 3) uint8, in the network's size."""
+        return self.features[PIXELS].astype(np.uint8)
 
-def score(split: str, saved_model: Path, *, most: int | None = None) -> Scored:
-    """Return the images of a split, decoded, and what a model says of them.
+
+def score(split: str, model: AskedModel) -> Scored:
+    """Decode the images of a split, and ask a model.
 
     Args:
         split: folder of its examples.
-        saved_model: a model of images.
-        most: the first images, so many; None: all.
+        model: one that sees images.
+
+    Returns:
+        All images of the split.
     """
-    facts = _facts(saved_model)
-    network = _Network(saved_model)
-    index = {name.encode(): number for number, name in enumerate(facts.classes)}
     paths: list[str] = []
-    pixels, labels, probabilities = [], [], []
-    for block, names, found in _batches(split, facts, most=most):
-        probabilities.append(network.probabilities(block))
-        paths += [name.decode() for name in found]
-        labels += [index.get(name, -1) for name in names]
-        pixels.append(block)
-    return Scored(tuple(paths), np.concatenate(pixels), np.array(labels, np.int64), np.concatenate(probabilities))
+    labels, features, probabilities = [], [], []
+    for names, found, own in _batches(split, model):
+        paths += [name or f"row {number}" for number, name in enumerate(names, start=len(paths) + 1)]
+        labels.append(own)
+        features.append(found)
+        probabilities.append(model.outputs(found))
+    together = {name: np.concatenate([batch[name] for batch in features]) for name in features[0]}
+    return Scored(tuple(paths), together, np.concatenate(labels), np.concatenate(probabilities))
+
+
+def _batches(split: str, model: AskedModel) -> Iterator[tuple[list[str | None], dict[str, Array], Array]]:
+    """Paths, features and labels."""
+    for block in read_blocks(files_in(split), columns_to_read([model], [IMAGE_PATH]), max_rows=BATCH):
+        features = model.features(block)
+        labels = features.pop(LABEL).reshape(-1)
+        has_paths = IMAGE_PATH in block.schema.names
+        yield block.column(IMAGE_PATH).to_pylist() if has_paths else [None] * len(labels), features, labels
 
 
 # Robustness
 
 
 def robustness(split: str, saved_model: Path, config: RobustnessConfig) -> dict[str, float]:
-    """Return what each change of the images costs in accuracy, by metric. Noise is the same in each call.
+    """Measure what each change of the images costs in accuracy. Noise is the same in each call.
 
     Args:
-        split: folder of tf.Examples.
-        saved_model: a model of images.
+        split: folder of examples.
+        saved_model: a classifier that sees images.
         config: the changes.
+
+    Returns:
+        The cost by metric.
     """
-    scored = score(split, saved_model, most=config.max_images)
-    network = _Network(saved_model)
-    drops = {}
-    for name, (kind, strength) in config.metrics.items():
-        accumulator = find_metric(name).make_accumulator(top_k=1)
-        state = accumulator.create()
-        for start in range(0, len(scored.labels), BATCH):
-            rows = slice(start, start + BATCH)
-            pixels, labels = scored.pixels[rows], scored.labels[rows]
-            changed = change(pixels, kind, strength, number=start, network=network, labels=labels)
-            both = np.stack([scored.probabilities[rows], network.probabilities(changed)], axis=1)
-            state = accumulator.add_block(state, labels, both, np.ones(len(labels)))
-        drops[name] = float(accumulator.result(state))
-    return drops
+    model = AskedModel(saved_model)
+    accumulators = {name: find_metric(name).make_accumulator(top_k=1) for name in config.metrics}
+    states = {name: accumulator.create() for name, accumulator in accumulators.items()}
+    start = 0
+    for _, found, known in _batches(split, model):
+        features = {name: array[: config.max_images - start] for name, array in found.items()}
+        labels = known[: config.max_images - start]
+        if not len(labels):
+            break
+        before = model.outputs(features)
+
+        def gradient(features: dict[str, Array] = features, labels: Array = labels, before: Array = before) -> Array:
+            """Of the cross-entropy by the pixels."""
+            rows, classes = np.arange(len(labels)), np.maximum(labels, 0)
+            weights = np.zeros_like(before)
+            weights[rows, classes] = -1 / (before[rows, classes] + 1e-12)
+            return model.gradient(features, weights)
+
+        for name, (kind, strength) in config.metrics.items():
+            changed = change(features[PIXELS].astype(np.uint8), kind, strength, number=start, gradient=gradient)
+            after = model.outputs({**features, PIXELS: changed.astype(np.float32)})
+            both = np.stack([before, after], axis=1)
+            states[name] = accumulators[name].add_block(states[name], labels, both, np.ones(len(labels)))
+        start += len(labels)
+    model.close()
+    return {name: float(accumulators[name].result(state)) for name, state in states.items()}
 
 
-def change(pixels: Array, kind: str, strength: float, *, number: int, network: "_Network", labels: Array) -> Array:
-    """Return changed images, (batch, height, width, 3), 0 to 255.
+def change(pixels: Array, kind: str, strength: float, *, number: int, gradient: Callable[[], Array]) -> Array:
+    """Change images.
 
     Args:
-        pixels: the images.
+        pixels: the images, (batch, height, width, 3) uint8.
         kind: of RobustnessConfig.
         strength: of it.
         number: of the first image: noise differs from batch to batch.
-        network: gives the gradient, for `fgsm`.
-        labels: index of each image's class, for `fgsm`.
+        gradient: of the loss by the pixels, for `fgsm`.
+
+    Returns:
+        (batch, height, width, 3), 0 to 255.
     """
     if kind == "noise":
         noise = np.random.default_rng([_SEED, number]).normal(0, strength * _WHITE, pixels.shape)
         return np.clip(pixels + noise, 0, _WHITE).astype(np.float32)
     if kind == "fgsm":  # Goodfellow, Shlens and Szegedy (2015), equation 1
-        step = np.sign(network.gradient(pixels, labels)) * strength * _WHITE
-        return np.clip(pixels + step, 0, _WHITE).astype(np.float32)
+        return np.clip(pixels + np.sign(gradient()) * strength * _WHITE, 0, _WHITE).astype(np.float32)
     one = _PICTURE_CHANGES[kind]
     return np.stack([np.asarray(one(Image.fromarray(image), strength)) for image in pixels])
 
@@ -123,39 +149,3 @@ _PICTURE_CHANGES: Mapping[str, Callable[[Image.Image, float], Image.Image]] = {
     "rotation": lambda picture, degrees: picture.rotate(degrees, Image.Resampling.BILINEAR),
     "jpeg": _jpeg,
 }
-
-
-class _Network:
-    """The network of an exported model."""
-
-    def __init__(self, saved_model: Path) -> None:
-        self._model = SavedModel(saved_model, only=(NETWORK,), scheduling="pool")
-
-    def probabilities(self, pixels: Array) -> Array:
-        """(batch, classes) of (batch, height, width, 3), 0 to 255."""
-        return self._model.signature(NETWORK)({"pixels": pixels})["outputs"]
-
-    def gradient(self, pixels: Array, labels: Array) -> Array:
-        """The gradient of the cross-entropy by the pixels."""
-        outputs = self.probabilities(pixels)
-        rows, classes = np.arange(len(labels)), np.maximum(labels, 0)
-        weights = np.zeros_like(outputs)
-        weights[rows, classes] = -1 / (outputs[rows, classes] + 1e-12)
-        return self._model.gradient(NETWORK, {"pixels": pixels}, output="outputs", by="pixels", weights=weights)
-
-
-def _facts(saved_model: Path) -> ModelFacts:
-    facts = read_facts(saved_model)
-    assert facts is not None  # the Evaluator compares models of images only with their like
-    return facts
-
-
-def _batches(split: str, facts: ModelFacts, *, most: int | None) -> Any:
-    image = input_of(facts)
-
-    def decode(content: tf.Tensor, label: tf.Tensor, path: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        return image.decode(content[tf.newaxis])[0], label, path
-
-    rows = stream_texts(files_in(split), ("image", facts.label, IMAGE_PATH)).take(-1 if most is None else most)
-    dataset = rows.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
-    return dataset.batch(BATCH).prefetch(tf.data.AUTOTUNE).as_numpy_iterator()

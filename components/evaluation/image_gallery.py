@@ -3,7 +3,7 @@ for TensorBoard's Projector.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,12 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageDraw
 
+from kubetfx.artifacts import PIXELS
 from kubetfx.components.evaluation.image_evaluation import BATCH, Array, Scored, score
 from kubetfx.errors import UsageError
+from kubetfx.models.asked_model import AskedModel
 from kubetfx.models.columns.image.pixel_signatures import HEAD, MAPS
-from kubetfx.serving.model_facts import read_facts
+from kubetfx.serving.model_facts import network_arguments, read_facts
 from kubetfx.serving.saved_model import SavedModel
 
 TILE = 112
@@ -44,20 +46,21 @@ def write_gallery(split: str, saved_model: Path, folder: Path, *, mistakes: int,
 
     Args:
         split: folder of its examples.
-        saved_model: a model of images.
+        saved_model: a classifier that sees images.
         folder: to write mistakes.png, heat_maps.png and projector/.
         mistakes: pictures in the sheet at most; the most certain mistakes come first.
         heat_maps: pictures in the sheet of heat maps: mistakes first.
     """
-    facts = read_facts(saved_model)
-    assert facts is not None  # the caller knows that it is a model of images
-    scored = score(split, saved_model)
+    model = AskedModel(saved_model)
+    facts = model.facts
+    scored = score(split, model)
+    model.close()
     order = _most_certain_mistakes(scored)
     folder.mkdir(parents=True, exist_ok=True)
     sheet_of([_tile(scored, index, facts.classes) for index in order[:mistakes]]).save(folder / "mistakes.png")
     others = [index for index in range(len(scored.labels)) if index not in set(order)]
     chosen = [*order, *others][:heat_maps]
-    maps = grad_cam(saved_model, scored.pixels[chosen])
+    maps = grad_cam(saved_model, {name: array[chosen] for name, array in scored.features.items()})
     tiles = [_tile(scored, i, facts.classes, heat=heat) for i, heat in zip(chosen, maps, strict=True)]
     sheet_of(tiles).save(folder / "heat_maps.png")
     write_projector(scored, saved_model, facts.classes, folder / "projector")
@@ -66,12 +69,12 @@ def write_gallery(split: str, saved_model: Path, folder: Path, *, mistakes: int,
     )
 
 
-def grad_cam(saved_model: Path, pixels: Array) -> Array:
-    """Where the network saw the class that it names: Grad-CAM (Selvaraju et al., 2017).
+def grad_cam(saved_model: Path, features: Mapping[str, Array]) -> Array:
+    """Find where the network saw the class that it names: Grad-CAM (Selvaraju et al., 2017).
 
     Args:
-        saved_model: a model of images.
-        pixels: (images, height, width, 3), 0 to 255.
+        saved_model: a classifier that sees images.
+        features: what the network takes, each (images, ...).
 
     Returns:
         (images, height, width) float32, 0 to 1.
@@ -79,23 +82,30 @@ def grad_cam(saved_model: Path, pixels: Array) -> Array:
     Raises:
         UsageError: the model was exported before its signature had logits.
     """
+    facts = read_facts(saved_model)
+    assert facts is not None  # it was asked for the features
+    arguments = network_arguments(features, facts.network_inputs)
+    pixels = arguments[PIXELS]
     with SavedModel(saved_model, only=(MAPS, HEAD)) as model:
         if "logits" not in (outputs := model.signatures[HEAD].outputs):
             raise UsageError(
                 f"Heat maps follow the logits, and the pushed model has none in its signature {HEAD}. Received: "
                 f"{', '.join(outputs)}. Push it again with this version: kubetfx run CONFIG"
             )
-        blocks = [_heat(model, pixels[start : start + BATCH]) for start in range(0, len(pixels), BATCH)]
+        starts = range(0, len(pixels), BATCH)
+        blocks = [_heat(model, {n: array[start : start + BATCH] for n, array in arguments.items()}) for start in starts]
     return np.concatenate(blocks) if blocks else np.zeros((0, *pixels.shape[1:3]), np.float32)
 
 
-def _heat(model: SavedModel, pixels: Array) -> Array:
+def _heat(model: SavedModel, arguments: Mapping[str, Array]) -> Array:
     """Grad-CAM of a batch, (images, height, width) float32: equations 1 and 2 of the paper, each scaled to 1."""
-    maps = model.signature(MAPS)({"pixels": pixels})["maps"]
-    logits = model.signature(HEAD)({"maps": maps}, ["logits"])["logits"]
+    others = {name: array for name, array in arguments.items() if name != PIXELS}
+    pixels = arguments[PIXELS]
+    maps = model.signature(MAPS)({PIXELS: pixels})["maps"]
+    logits = model.signature(HEAD)({"maps": maps, **others}, ["logits"])["logits"]
     of_the_named = np.zeros_like(logits)
     of_the_named[np.arange(len(logits)), logits.argmax(axis=1)] = 1.0
-    gradients = model.gradient(HEAD, {"maps": maps}, output="logits", by="maps", weights=of_the_named)
+    gradients = model.gradient(HEAD, {"maps": maps, **others}, output="logits", by="maps", weights=of_the_named)
     weights = gradients.astype(np.float32).mean(axis=(1, 2), keepdims=True)
     heat = np.maximum((weights * maps.astype(np.float32)).sum(axis=-1, keepdims=True), 0)
     heat = tf.image.resize(heat, pixels.shape[1:3])[..., 0]
@@ -103,15 +113,18 @@ def _heat(model: SavedModel, pixels: Array) -> Array:
 
 
 def embeddings(saved_model: Path, pixels: Array) -> Array:
-    """Return the mean over each feature map, (images, channels) float32.
+    """Take the mean over each feature map.
 
     Args:
-        saved_model: a model of images.
-        pixels: (images, height, width, 3), in the network's size.
+        saved_model: one that sees images.
+        pixels: (images, height, width, 3), 0 to 255.
+
+    Returns:
+        (images, channels) float32.
     """
     with SavedModel(saved_model, only=(MAPS,)) as model:
         blocks = [
-            model.signature(MAPS)({"pixels": pixels[start : start + BATCH]})["maps"]
+            model.signature(MAPS)({PIXELS: pixels[start : start + BATCH]})["maps"]
             for start in range(0, len(pixels), BATCH)
         ]
     return np.concatenate([block.astype(np.float32).mean(axis=(1, 2)) for block in blocks])
@@ -127,7 +140,7 @@ def write_projector(scored: Scored, saved_model: Path, classes: Sequence[str], f
         folder: to write into.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    np.savetxt(folder / "vectors.tsv", embeddings(saved_model, scored.pixels), fmt="%.6g", delimiter="\t")
+    np.savetxt(folder / "vectors.tsv", embeddings(saved_model, scored.features[PIXELS]), fmt="%.6g", delimiter="\t")
     said = scored.probabilities.argmax(axis=1)
     rows = [
         "\t".join((_name(classes, label), classes[guess], f"{probabilities.max():.4f}", " ".join(path.split())))

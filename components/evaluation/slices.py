@@ -1,13 +1,10 @@
 """Slices: rows that have one value in a column, or one combination of values in several."""
 
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-
-from kubetfx.models.features import LABEL
 
 Array = np.ndarray[Any, Any]
 SliceKey = tuple[tuple[str, Any], ...]
@@ -36,18 +33,15 @@ def rows_by_slice(specs: Sequence[tuple[str, ...]], columns: Mapping[str, Array]
                 yield tuple(zip(names, key, strict=True)), positions
 
 
-def slice_name(key: SliceKey, *, classes: Sequence[str]) -> str:
-    """Return `column=value`, several joined by a comma.
+def slice_name(key: SliceKey) -> str:
+    """Name a slice.
 
     Args:
         key: of the slice.
-        classes: of a model of images; empty for others. The label of images is in the examples as the network has it,
-            a number, where the column goes by that very name.
+
+    Returns:
+        `column=value`, several joined by a comma.
     """
-    parts = [f"{name}={value.decode(errors='replace') if isinstance(value, bytes) else value}" for name, value in key]
-    return ", ".join(_with_class_name(part, classes) for part in parts)
-
-
-def _with_class_name(part: str, classes: Sequence[str]) -> str:
-    found = re.fullmatch(rf"{LABEL}=(\d+)", part)
-    return f"{LABEL}={classes[int(found[1])]}" if found and int(found[1]) < len(classes) else part
+    return ", ".join(
+        f"{name}={value.decode(errors='replace') if isinstance(value, bytes) else value}" for name, value in key
+    )

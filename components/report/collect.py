@@ -155,6 +155,7 @@ class _Collector:
         from kubetfx.components.report import intervals
         from kubetfx.components.report import predictions as predicting
         from kubetfx.components.report import quality_facts as quality
+        from kubetfx.models.asked_model import AskedModel
         from kubetfx.models.examples import files_in
 
         seed = self._settings.seed
@@ -163,15 +164,16 @@ class _Collector:
         if sample is None:
             return None
         positions = self._positions()
-        model = predicting.Model(saved_model, with_raw_columns=positions is None)
+        model = AskedModel(saved_model, optimize_graph=False, with_raw_columns=positions is None)
         try:
-            predictions = model.predict(sample.rows)
+            predictions = predicting.predict(model, sample.rows)
             found = quality.describe(predictions, total_rows=sample.total_rows, seed=seed)
             if len(model.facts.inputs) > 1 and found.sample_rows >= intervals.MIN_ROWS:
                 add = functools.partial(self._with_importance, model, sample, predictions, positions)
                 found = self._part("Importance", add, found) or found
-            if model.facts.has_only_images:
-                found = self._part("Mistakes", _with_mistakes, found, sample, predictions) or found
+            if model.facts.image and model.facts.classes:
+                add = functools.partial(_with_mistakes, sample, predictions, model.facts.image_columns[0])
+                found = self._part("Mistakes", add, found) or found
             rows = _rows_by_slice(model, sample, predictions, self._settings.evaluation.slices)
         finally:
             model.close()
@@ -207,10 +209,10 @@ def _on_one_line(request: Path) -> str:
     return json.dumps(json.loads(request.read_text(encoding="utf-8")), ensure_ascii=False)
 
 
-def _with_mistakes(found: Quality, sample: Any, predictions: Any) -> Quality:
+def _with_mistakes(sample: Any, predictions: Any, column: str, found: Quality) -> Quality:
     from kubetfx.components.report import mistakes
 
-    number, shown = mistakes.describe(sample.rows, predictions)
+    number, shown = mistakes.describe(sample.rows, predictions, column)
     return found.model_copy(update={"num_mistakes": number, "mistakes": shown})
 
 

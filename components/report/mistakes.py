@@ -18,12 +18,16 @@ _LOSSLESS_EDGE = 48
 """Pixels up to which a picture is kept as it is: compression would eat it up."""
 
 
-def describe(rows: pa.RecordBatch, predictions: Predictions) -> tuple[int, list[Mistake]]:
-    """Return how many rows are taken for another class, and the ones that the model is most certain about.
+def describe(rows: pa.RecordBatch, predictions: Predictions, column: str) -> tuple[int, list[Mistake]]:
+    """Find the rows that are taken for another class, and the ones that the model is most certain about.
 
     Args:
-        rows: of a sample, with `image` and `path`.
+        rows: of a sample; those of a folder of images have a `path`.
         predictions: for the sample.
+        column: of the images.
+
+    Returns:
+        Their number, and at most MAX_MISTAKES of them.
     """
     named, scores = predictions.outputs.argmax(axis=1), predictions.outputs.max(axis=1)
     wrong = np.flatnonzero(named != predictions.labels)
@@ -34,8 +38,8 @@ def describe(rows: pa.RecordBatch, predictions: Predictions) -> tuple[int, list[
         position = int(positions[row])
         found.append(
             Mistake(
-                picture=picture(rows.column("image")[position].as_py()),
-                path=rows.column(IMAGE_PATH)[position].as_py(),
+                picture=picture(rows.column(column)[position].as_py()),
+                path=rows.column(IMAGE_PATH)[position].as_py() if IMAGE_PATH in rows.schema.names else "",
                 truth=predictions.classes[predictions.labels[row]],
                 named=predictions.classes[named[row]],
                 score=float(scores[row]),

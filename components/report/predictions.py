@@ -6,20 +6,21 @@ Also the permutation importance of its columns, which asks the model again and a
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from absl import logging
 
+from kubetfx.artifacts import PIXELS
 from kubetfx.components.evaluation.classification import row_cross_entropies
 from kubetfx.components.evaluation.regression import row_errors
 from kubetfx.components.report.facts import Importance
 from kubetfx.models.examples import count_rows, mean_row_bytes, read_blocks, together
 from kubetfx.models.features import LABEL
-from kubetfx.serving.model_facts import read_facts
+
+if TYPE_CHECKING:
+    from kubetfx.models.asked_model import AskedModel  # it imports TensorFlow
 
 SAMPLE_BYTES = 2**28
 """Of rows that are kept, about: images are large."""
@@ -38,8 +39,6 @@ IMPORTANCE_SECONDS = 20.0
 """Time after which the remaining columns are left without importance."""
 
 Array = np.ndarray[Any, Any]
-
-_RAW = "serving_default"
 
 
 @dataclass(frozen=True)
@@ -101,108 +100,47 @@ def draw(files: Sequence[str], *, rows: int, seed: int) -> Sample | None:
     return None if kept is None else Sample(kept.take(pa.array(np.argsort(np.argsort(chosen)))), total)
 
 
-class Model:
-    """An exported model in a session.
+def predict(model: "AskedModel", rows: pa.RecordBatch, *, seconds: float = PREDICT_SECONDS) -> Predictions:
+    """Ask a model for rows of examples.
 
-    Of its graph only what is asked here is loaded, and nothing is optimised: for a thousand columns that takes a
-    second, where the whole takes ten.
+    Args:
+        model: to ask.
+        rows: of a sample.
+        seconds: time after which no more are predicted.
+
+    Returns:
+        Labels and outputs.
     """
+    labels, outputs, kept = [], [], []
+    deadline = time.monotonic() + seconds
+    for start in range(0, rows.num_rows, PREDICT_BATCH):
+        if start and time.monotonic() > deadline:
+            logging.warning("Within %g s %d of %d rows were predicted.", seconds, start, rows.num_rows)
+            break
+        batch = rows.slice(start, PREDICT_BATCH)
+        if model.has_features:
+            features = model.features(batch)
+            labels.append(features.pop(LABEL).reshape(-1))
+            outputs.append(model.outputs(features))
+            if start < IMPORTANCE_ROWS and PIXELS not in features:
+                kept.append(features)
+        else:
+            own, answers = model.ask(batch)
+            labels.append(own)
+            outputs.append(answers)
+    features = {name: np.concatenate([batch[name] for batch in kept]) for name in (kept[0] if kept else ())}
+    return _known(np.concatenate(labels), np.concatenate(outputs), rows.num_rows, features, model.facts.classes)
 
-    def __init__(self, path: Path, *, with_raw_columns: bool = False) -> None:
-        """Load it.
 
-        Args:
-            path: folder of the SavedModel.
-            with_raw_columns: whether `outputs_of_columns` is going to be asked.
-
-        Raises:
-            ValueError: kubetfx did not export it, or an old one did.
-        """
-        from kubetfx.models.asked_model import AskedModel  # it imports TensorFlow
-
-        facts = read_facts(path)
-        if facts is None or not facts.network_inputs:
-            raise ValueError("the model was not exported by this version of kubetfx")
-        self.facts = facts
-        self._asked = AskedModel(
-            path,
-            output="probabilities" if facts.classes else "value",
-            also=[_RAW] if with_raw_columns else [],
-            optimize_graph=False,
-        )
-        self.has_features = self._asked.has_features
-        """Whether what the network takes is what preprocessing makes, so that the two can be asked one by one."""
-
-    def close(self) -> None:
-        """Free the session."""
-        self._asked.close()
-
-    def predict(self, rows: pa.RecordBatch, *, seconds: float = PREDICT_SECONDS) -> Predictions:
-        """Return labels and outputs of rows of examples.
-
-        Args:
-            rows: of a sample.
-            seconds: time after which no more are predicted.
-        """
-        labels, outputs, kept = [], [], []
-        deadline = time.monotonic() + seconds
-        for start in range(0, rows.num_rows, PREDICT_BATCH):
-            if start and time.monotonic() > deadline:
-                logging.warning("Within %g s %d of %d rows were predicted.", seconds, start, rows.num_rows)
-                break
-            batch = rows.slice(start, PREDICT_BATCH)
-            if self.has_features and start < IMPORTANCE_ROWS:
-                kept.append(self._asked.features(batch))
-                labels.append(kept[-1].pop(LABEL).reshape(-1))
-                outputs.append(self._asked.outputs(kept[-1]))
-            else:
-                label, output = self._asked.ask(batch)
-                labels.append(label)
-                outputs.append(output)
-        features = {name: np.concatenate([batch[name] for batch in kept]) for name in (kept[0] if kept else ())}
-        return self._known(np.concatenate(labels), np.concatenate(outputs).astype(np.float64), rows.num_rows, features)
-
-    def _known(self, labels: Array, outputs: Array, num_rows: int, features: Mapping[str, Array]) -> Predictions:
-        is_classifier = bool(self.facts.classes)
-        labels = labels.astype(np.int64 if is_classifier else np.float64)
-        known = labels >= 0 if is_classifier else np.isfinite(labels)
-        known &= np.isfinite(outputs).reshape(len(outputs), -1).all(axis=1)
-        everywhere = np.zeros(num_rows, bool)
-        everywhere[: len(known)] = known
-        return Predictions(self.facts.classes, labels[known], outputs[known], everywhere, features)
-
-    def outputs(self, features: dict[str, Array]) -> Array:
-        """Return probabilities (rows, classes) or values (rows,), float64, for features.
-
-        Args:
-            features: of the rows, as `Predictions.features` has them.
-        """
-        return self._asked.outputs(features).astype(np.float64)
-
-    def columns(self, rows: pa.RecordBatch) -> dict[str, Array]:
-        """Return the rows as clients send them, an array (rows,) per column.
-
-        Args:
-            rows: of examples.
-        """
-        return {
-            self.facts.served_name(name): self._as_sent(rows.column(name), self.facts.columns[name])
-            for name in self.facts.inputs
-        }
-
-    def _as_sent(self, array: pa.Array, dtype: str) -> Array:
-        if dtype == "string":
-            return pc.fill_null(array.cast(pa.binary()), b"").to_numpy(zero_copy_only=False)
-        numbers: Array = array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-        return numbers.astype(np.float32) if dtype == "float32" else numbers
-
-    def outputs_of_columns(self, columns: dict[str, Array]) -> Array:
-        """Return probabilities (rows, classes) or values (rows,), float64, for rows of `columns`.
-
-        Args:
-            columns: an array (rows,) per column.
-        """
-        return self._asked.answer(_RAW, columns).astype(np.float64)
+def _known(
+    labels: Array, outputs: Array, num_rows: int, features: Mapping[str, Array], classes: tuple[str, ...]
+) -> Predictions:
+    labels, outputs = labels.astype(np.int64 if classes else np.float64), outputs.astype(np.float64)
+    known = labels >= 0 if classes else np.isfinite(labels)
+    known &= np.isfinite(outputs).reshape(len(outputs), -1).all(axis=1)
+    everywhere = np.zeros(num_rows, bool)
+    everywhere[: len(known)] = known
+    return Predictions(classes, labels[known], outputs[known], everywhere, features)
 
 
 def texts(rows: pa.RecordBatch, names: Sequence[str]) -> dict[str, list[str | None]]:
@@ -236,7 +174,7 @@ Shuffle = Callable[[Sequence[str], int], Array]
 
 
 def importance(
-    model: Model,
+    model: "AskedModel",
     sample: Sample,
     predictions: Predictions,
     *,
@@ -270,7 +208,7 @@ def importance(
     labels = predictions.labels[: len(known)]
     if positions is None:
         places = {name: [(model.facts.served_name(name), None)] for name in names}
-        arrays = model.columns(sample.rows.take(pa.array(known)))
+        arrays = model.raw_columns(sample.rows.take(pa.array(known)))
         shuffle = _shuffle(arrays, places, model.outputs_of_columns, generator)
     else:
         arrays = {name: array[known] for name, array in predictions.features.items()}
@@ -293,7 +231,7 @@ def importance(
 def _shuffle(
     arrays: Mapping[str, Array],
     places: Mapping[str, Sequence[tuple[str, int | None]]],
-    ask: Callable[[dict[str, Array]], Array],
+    ask: Callable[[Mapping[str, Array]], Array],
     generator: np.random.Generator,
 ) -> Shuffle:
     num_rows = len(next(iter(arrays.values())))
@@ -308,7 +246,7 @@ def _shuffle(
                     copies[key][own] = arrays[key][order]
                 else:
                     copies[key][own, dimension] = arrays[key][order, dimension]
-        return ask(copies)
+        return ask(copies).astype(np.float64)
 
     return outputs
 

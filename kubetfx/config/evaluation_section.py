@@ -68,13 +68,13 @@ class EvaluationConfig(Section):
         """The metrics of the user's own, `module:attribute`."""
         return tuple(name for name in dict.fromkeys([*self.metrics, *self.thresholds]) if is_reference(name))
 
-    def metric_names(self, task: Task, *, is_image: bool = False) -> tuple[str, ...]:
+    def metric_names(self, task: Task, *, sees_images: bool = False) -> tuple[str, ...]:
         """Return the metrics that are computed from predictions: ours in the catalogue's order, then the user's own.
 
         Args:
             task: of the model.
-            is_image: whether it is a model of images.
+            sees_images: whether one of the model's columns has images.
         """
-        ours = names_for(task, is_image=is_image)
+        ours = names_for(task, sees_images=sees_images)
         wanted = {*(self.metrics or ours), *self.thresholds}
         return (*(name for name in ours if name in wanted), *self.own_metrics)

@@ -13,7 +13,7 @@ from typing import Literal
 Task = Literal["classification", "regression"]
 Better = Literal["higher", "lower"]
 _Need = Literal["images", "top_k", "changed_images"]
-"""What a metric takes besides labels and predictions. `images`: a model of images. `top_k`: `model.top_k`.
+"""What a metric takes besides labels and predictions. `images`: a model that sees images. `top_k`: `model.top_k`.
 `changed_images`: predictions for changed images beside those for the images as they are."""
 
 ROBUSTNESS_PREFIX = "drop_"
@@ -92,17 +92,17 @@ CATALOGUE: Mapping[str, Description] = {
 """Metrics by name, in the order in which they are shown."""
 
 
-def names_for(task: Task, *, is_image: bool = False) -> tuple[str, ...]:
+def names_for(task: Task, *, sees_images: bool = False) -> tuple[str, ...]:
     """Return the metrics that are computed for a task unless the config names others.
 
     Args:
         task: of the model.
-        is_image: whether it is a model of images.
+        sees_images: whether one of the model's columns has images.
     """
     return tuple(
         name
         for name, description in CATALOGUE.items()
-        if task in description.tasks and (is_image or "images" not in description.needs)
+        if task in description.tasks and (sees_images or "images" not in description.needs)
     )
 
 

@@ -23,6 +23,8 @@ from kubetfx.config.training_section import TrainingConfig
 from kubetfx.errors import ConfigError
 from kubetfx.storage import Location, locate
 
+_NAME_IMAGES = "Name the column that has them, features.image: [COLUMN]; or give a folder of them, data.format: images"
+
 
 class PipelineConfig(Section):
     """All of pipeline.yaml, in Python: `PipelineConfig(name="houses", data={"path": "houses.csv", "label": "price"})`.
@@ -91,10 +93,15 @@ class PipelineConfig(Section):
         model = info.data.get("model")
         if model is None:  # which is an error already
             return evaluation
-        is_image = model.kind == "image"
-        known = (*names_for(model.task, is_image=is_image), *evaluation.robustness.metrics)
-        if not is_image and "robustness" in evaluation.changed:
-            raise ValueError("evaluation.robustness is for images: data.format: images")
+        has_images = _has_images(info.data.get("data"), info.data.get("features"))
+        known = (*names_for(model.task, sees_images=has_images), *evaluation.robustness.metrics)
+        if "robustness" in evaluation.changed and not has_images:
+            raise ValueError(f"evaluation.robustness is for images. {_NAME_IMAGES}")
+        if "robustness" in evaluation.changed and model.task != "classification":
+            raise ValueError(
+                "evaluation.robustness measures what a change of the images costs in accuracy, which a regression has "
+                f"none of. Received: model.task: {model.task}"
+            )
         for section, names in (("metrics", evaluation.metrics), ("thresholds", evaluation.thresholds)):
             for metric in names:
                 if metric not in known and not is_reference(metric):
@@ -132,7 +139,7 @@ class PipelineConfig(Section):
     @model_validator(mode="after")
     def _images_fit_together(self) -> Self:
         is_image = self.data.format == "images"
-        self._check_keys_of_images(has_images=is_image or bool(self.features.image))
+        self._check_keys_of_images(has_images=_has_images(self.data, self.features))
         if is_image != (self.model.kind == "image"):
             raise ValueError(
                 "data.format: images and model.kind: image go together. Received: "
@@ -151,10 +158,7 @@ class PipelineConfig(Section):
         keys = {"data": self.data.image_keys, "model": self.model.image_keys, "training": of_training}
         for section, names in keys.items():
             if names and not has_images:
-                raise ValueError(
-                    f"{section}.{min(names)} is for images. Name the column that has them, features.image: [COLUMN]; "
-                    "or give a folder of them, data.format: images"
-                )
+                raise ValueError(f"{section}.{min(names)} is for images. {_NAME_IMAGES}")
 
     @property
     def own_modules(self) -> dict[str, str]:
@@ -188,3 +192,8 @@ class PipelineConfig(Section):
         """TensorFlow Serving's model base path."""
         assert self.serving.push_directory is not None  # filled in before the check
         return locate(self.serving.push_directory)
+
+
+def _has_images(data: DataConfig | None, features: FeaturesConfig | None) -> bool:
+    """Whether the config says that a column has images; that of a table may also be found by what is in it."""
+    return (data is not None and data.format == "images") or bool(features and features.image)

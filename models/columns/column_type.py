@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import tensorflow_transform as tft
 
     from kubetfx.config.model_section import ModelConfig
+    from kubetfx.models.columns.image.pixels import Pixels
 
 MISSING_INTEGER = -(2**63)
 """Stands for a missing cell of an integer column where there is no NaN: tf.Example's int64."""
@@ -97,6 +98,19 @@ class ColumnType:
             None: there are no columns of this type.
         """
         raise NotImplementedError
+
+    def beside_transform(self, columns: Sequence[Column], *, model: "ModelConfig", max_pixels: int) -> "Pixels | None":
+        """What becomes of the columns beside TensorFlow Transform, where `preprocess` makes nothing of them.
+
+        Args:
+            columns: those of this type, at least one.
+            model: the section `model`.
+            max_pixels: of a picture.
+
+        Returns:
+            Pixels of images; the other types have nothing of the kind.
+        """
+        return None
 
     def positions(self, columns: Sequence[Column]) -> dict[str, list[tuple[str, int]]] | None:
         """Where each column is among the features: names of features, and dimensions of them.

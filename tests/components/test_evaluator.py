@@ -364,7 +364,7 @@ def test_verdict_is_given_per_metric_with_value_bound_and_baseline(check, words)
 
 
 def test_lower_is_better_for_every_error_and_for_nothing_else():
-    names = [*names_for("classification", is_image=True), *names_for("regression")]
+    names = [*names_for("classification", sees_images=True), *names_for("regression")]
 
     errors = {name for name in names if "error" in name or "entropy" in name}
     assert {name for name in names if better_of(name) == "lower"} == errors

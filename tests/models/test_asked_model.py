@@ -46,7 +46,7 @@ def test_answers_and_labels_are_those_of_tf_examples(exported):
     loaded = tf.saved_model.load(str(path))
     examples = tf.constant(to_examples(ROWS))
 
-    labels, answers = AskedModel(path, output=output).ask(to_block(ROWS))
+    labels, answers = AskedModel(path).ask(to_block(ROWS))
 
     np.testing.assert_array_equal(answers, loaded.signatures["serving_examples"](examples=examples)[output])
     theirs = loaded.signatures["transform_features"](examples=examples)["label"].numpy().reshape(-1)
@@ -54,8 +54,8 @@ def test_answers_and_labels_are_those_of_tf_examples(exported):
 
 
 def test_columns_that_nobody_asks_for_are_not_read(exported):
-    path, output = exported
-    model = AskedModel(path, output=output)
+    path, _ = exported
+    model = AskedModel(path)
 
     wanted = columns_to_read([model], ["sex", "island"])
     assert model.columns is not None
@@ -63,7 +63,7 @@ def test_columns_that_nobody_asks_for_are_not_read(exported):
 
 
 def test_model_of_an_earlier_version_is_asked_with_tf_examples(exported, tmp_path):
-    path, output = exported
+    path, _ = exported
     earlier = tmp_path / "earlier"
     shutil.copytree(path, earlier)
     saved_model = saved_model_pb2.SavedModel.FromString((earlier / "saved_model.pb").read_bytes())
@@ -75,8 +75,8 @@ def test_model_of_an_earlier_version_is_asked_with_tf_examples(exported, tmp_pat
     (earlier / "saved_model.pb").write_bytes(saved_model.SerializeToString())
     assert TRANSFORM_COLUMNS not in tf.saved_model.load(str(earlier)).signatures
 
-    old = AskedModel(earlier, output=output)
+    old = AskedModel(earlier)
 
-    assert columns_to_read([old, AskedModel(path, output=output)], []) is None
-    for ours, theirs in zip(old.ask(to_block(ROWS)), AskedModel(path, output=output).ask(to_block(ROWS)), strict=True):
+    assert columns_to_read([old, AskedModel(path)], []) is None
+    for ours, theirs in zip(old.ask(to_block(ROWS)), AskedModel(path).ask(to_block(ROWS)), strict=True):
         np.testing.assert_array_equal(ours, theirs)

@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from kubetfx.artifacts import PIXELS
 from kubetfx.components.data.block_work import run_here
 from kubetfx.components.evaluation import golden, image_evaluation, image_gallery
 from kubetfx.components.evaluation.evaluation import Evaluation, Request
@@ -19,7 +20,8 @@ from kubetfx.components.evaluation.image_evaluation import score
 from kubetfx.components.evaluation.slices import OVERALL
 from kubetfx.config.evaluation_section import RobustnessConfig
 from kubetfx.errors import DataError, RequestError
-from kubetfx.models.columns.image.pixel_signatures import input_of
+from kubetfx.models.asked_model import AskedModel
+from kubetfx.models.columns.image.pixels import Pixels
 from kubetfx.models.examples import files_in, first_rows, row_groups
 from kubetfx.models.training import run_fn
 from kubetfx.serving import remote_prediction
@@ -238,7 +240,7 @@ def test_facts_say_how_pictures_are_read(saved_model):
 
     assert facts is not None
     assert facts.classes == CLASSES
-    image = input_of(facts)
+    image = Pixels.of_facts(facts)
     assert (image.model.image_shape, image.model.resize, image.max_pixels) == ((12, 14), "stretch", 10_000)
 
 
@@ -286,7 +288,7 @@ def test_gallery_shows_mistakes_heat_maps_and_embeddings(saved_model, project, t
 
     gallery = image_gallery.write_gallery(split, saved_model, tmp_path, mistakes=8, heat_maps=4)
 
-    scored = score(split, saved_model)
+    scored = score(split, AskedModel(saved_model))
     assert gallery.images == 36
     assert gallery.mistakes == int((scored.probabilities.argmax(axis=1) != scored.labels).sum())
     vectors = np.loadtxt(gallery.projector_path / "vectors.tsv", delimiter="\t")
@@ -319,7 +321,7 @@ def test_projector_reads_what_is_written(saved_model, project, tmp_path):
 
 def test_heat_is_where_the_class_is(saved_model):
     pictures = {label: np.stack([small(sample(label, 500 + n)) for n in range(20)]) for label in CLASSES}
-    left, right, above = (image_gallery.grad_cam(saved_model, pixels) for pixels in pictures.values())
+    left, right, above = (image_gallery.grad_cam(saved_model, {PIXELS: pixels}) for pixels in pictures.values())
 
     assert left.shape == (20, 12, 14)
     assert left.min() >= 0

@@ -22,11 +22,11 @@ from kubetfx.errors import ConfigError, TrainingError
 from kubetfx.models.columns.image import pixel_rows
 from kubetfx.models.columns.image.augmentation import build_augmentation
 from kubetfx.models.columns.image.pixel_network import (
-    ImagePart,
     backbone_names,
     check_backbone,
     default_filters,
     encode_pixels,
+    first_tuned,
 )
 from kubetfx.models.columns.image.pixel_rows import load_images
 from kubetfx.models.columns.image.pixel_training import describe_input
@@ -179,7 +179,6 @@ def test_images_of_this_process_alone_count_for_the_speed(project):
     rows = load_images(
         files_in(project.pattern("train")),
         column="image",
-        hash_column="content_hash",
         labels=np.arange(120),
         features={},
         model=ModelConfig(kind="image", image_size=12),
@@ -212,7 +211,6 @@ def test_order_depends_on_the_seed_and_the_epoch_alone(project, monkeypatch, cac
     rows = load_images(
         files_in(project.pattern("train")),
         column="image",
-        hash_column="content_hash",
         labels=np.arange(120),
         features={},
         model=ModelConfig(kind="image", image_size=12),
@@ -279,7 +277,7 @@ def test_layer_that_the_backbone_lacks_is_an_error():
     )
 
     with pytest.raises(ConfigError, match=r"no layer 'conv_1'\. Did you mean 'Conv_1'"):
-        ImagePart(network).first_tuned(FineTuneConfig(from_layer="conv_1"))
+        first_tuned(network, FineTuneConfig(from_layer="conv_1"))
 
 
 def test_layer_to_tune_from_is_checked_before_anything_is_trained(project, tmp_path):
@@ -302,7 +300,7 @@ def test_layer_with_nothing_to_tune_behind_it_is_an_error(from_layer):
     )
 
     with pytest.raises(ConfigError, match=rf"no layer from there on has weights to tune\. Received: {from_layer}; "):
-        ImagePart(network).first_tuned(FineTuneConfig(from_layer=from_layer))
+        first_tuned(network, FineTuneConfig(from_layer=from_layer))
 
 
 def test_backbone_that_is_none_is_an_error():

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import tensorflow_transform as tft
 
     from kubetfx.config.model_section import ModelConfig
+    from kubetfx.models.columns.image.pixels import Pixels
 
 
 class Image(ColumnType):
@@ -44,6 +45,13 @@ class Image(ColumnType):
 
         columns = read_features(transform_output.raw_metadata.schema).by_type
         return encode_pixels(model) if self.tag in columns else None
+
+    def beside_transform(self, columns: Sequence[Column], *, model: "ModelConfig", max_pixels: int) -> "Pixels | None":
+        """Its pixels."""
+        from kubetfx.models.columns.image.pixels import Pixels
+
+        (column,) = columns
+        return Pixels(column.name, model, max_pixels)
 
     def served_name(self, column: Column) -> str:
         """REST takes and gives base64 where a name ends in _bytes."""

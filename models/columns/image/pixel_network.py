@@ -7,7 +7,6 @@ import inspect
 import math
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,47 +28,55 @@ _FIRST_FILTERS = 32
 _MAX_FILTERS = 256
 
 
-@dataclass(frozen=True)
-class ImagePart:
-    """The part of a network that sees pixels. Grad-CAM needs what comes before and after its feature maps apart."""
+def first_tuned(network: keras.Model, fine_tune: FineTuneConfig) -> int:
+    """Find the first layer of the backbone that learns in the second phase.
 
-    network: keras.Model
-    """Has an input PIXELS, and others where an image is not the only column."""
+    Args:
+        network: of which the backbone is a layer.
+        fine_tune: names the layer, or says its number.
 
-    @property
-    def backbone(self) -> keras.Model:
-        """The layers of keras.applications; the config says that there are such."""
-        return next(layer for layer in self.network.layers if isinstance(layer, keras.Model))
+    Returns:
+        Its number.
 
-    def first_tuned(self, fine_tune: FineTuneConfig) -> int:
-        """Number of the first layer of the backbone that learns in the second phase.
-
-        Raises:
-            ConfigError: the backbone has no such layer, or none from there on has weights that learn.
-        """
-        names = [layer.name for layer in self.backbone.layers]
-        first = fine_tune.from_layer
-        if isinstance(first, str):
-            if first not in names:
-                raise ConfigError(
-                    f"training.fine_tune.from_layer: the backbone has no layer {first!r}.{nearest(first, names)} "
-                    f"It has {len(names)}, from {names[0]} to {names[-1]}."
-                )
-            first = names.index(first)
-        if not any(layer.weights and not _is_normalization(layer) for layer in self.backbone.layers[first:]):
+    Raises:
+        ConfigError: the backbone has no such layer, or none from there on has weights that learn.
+    """
+    layers = _backbone(network).layers
+    names = [layer.name for layer in layers]
+    first = fine_tune.from_layer
+    if isinstance(first, str):
+        if first not in names:
             raise ConfigError(
-                f"training.fine_tune.from_layer: no layer from there on has weights to tune. Received: "
-                f"{fine_tune.from_layer}; the backbone has {len(names)} layers, from {names[0]} to {names[-1]}. "
-                "Name an earlier one."
+                f"training.fine_tune.from_layer: the backbone has no layer {first!r}.{nearest(first, names)} "
+                f"It has {len(names)}, from {names[0]} to {names[-1]}."
             )
-        return first
+        first = names.index(first)
+    if not any(layer.weights and not _is_normalization(layer) for layer in layers[first:]):
+        raise ConfigError(
+            f"training.fine_tune.from_layer: no layer from there on has weights to tune. Received: "
+            f"{fine_tune.from_layer}; the backbone has {len(names)} layers, from {names[0]} to {names[-1]}. "
+            "Name an earlier one."
+        )
+    return first
 
-    def unfreeze(self, fine_tune: FineTuneConfig) -> None:
-        """Let the later layers of the backbone learn. Its batch normalisations keep their statistics."""
-        first = self.first_tuned(fine_tune)
-        self.backbone.trainable = True
-        for number, layer in enumerate(self.backbone.layers):
-            layer.trainable = number >= first and not _is_normalization(layer)
+
+def unfreeze(network: keras.Model, fine_tune: FineTuneConfig) -> None:
+    """Let the later layers of the backbone learn. Its batch normalisations keep their statistics.
+
+    Args:
+        network: of which the backbone is a layer.
+        fine_tune: says from which layer on.
+    """
+    first = first_tuned(network, fine_tune)
+    backbone = _backbone(network)
+    backbone.trainable = True
+    for number, layer in enumerate(backbone.layers):
+        layer.trainable = number >= first and not _is_normalization(layer)
+
+
+def _backbone(network: keras.Model) -> keras.Model:
+    """The layers of keras.applications; the config says that there are such."""
+    return next(layer for layer in network.layers if isinstance(layer, keras.Model))
 
 
 def _is_normalization(layer: keras.layers.Layer) -> bool:

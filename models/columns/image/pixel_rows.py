@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import tensorflow as tf
 from absl import logging
 
-from kubetfx.artifacts import PIXELS
+from kubetfx.artifacts import CONTENT_HASH, PIXELS
 from kubetfx.config.model_section import ModelConfig
 from kubetfx.models.columns.image.decoding import decode_and_resize, decode_batch
 from kubetfx.models.examples import read_blocks
@@ -118,7 +119,6 @@ def load_images(
     files: Sequence[str],
     *,
     column: str,
-    hash_column: str,
     labels: np.ndarray,
     features: Mapping[str, np.ndarray],
     model: ModelConfig,
@@ -130,7 +130,6 @@ def load_images(
     Args:
         files: of the split.
         column: of the images.
-        hash_column: a column that tells images apart: their hashes, or they themselves.
         labels: (rows,) of the split, in the order of the files.
         features: what else the network takes, each (rows, ...).
         model: says the size.
@@ -139,6 +138,7 @@ def load_images(
     """
     num_bytes = sum(os.path.getsize(file) for file in files)
     with_contents = num_bytes <= ENCODED_BYTES
+    hash_column = CONTENT_HASH if CONTENT_HASH in pq.read_schema(files[0]).names else column
     digest, contents = _read(files, column if with_contents else None, hash_column, labels)
     encoded = stream_texts(files, (column,)).map(lambda content: content)
     mean_bytes = num_bytes / max(len(labels), 1)

@@ -1,102 +1,67 @@
-"""What the SavedModel of a network that sees images has besides: how it reads pictures, and more signatures.
+"""Signatures that the SavedModel of a network that sees images has besides those of models/export.py.
 
     serving_arrays      images (batch, height, width, 3) uint8  ->  as serving_default, for pixels that somebody decoded
+    decode_images       image_bytes (batch,) string             ->  pixels in the network's size, as it sees them
     embed               image_bytes (batch,) string             ->  embedding: the mean over each feature map
     network_maps        pixels in the network's size            ->  maps: what the last convolution sees
     network_head        maps, and the other features            ->  logits, outputs
 
-The first is there where images are all that the network takes; the others where it has a layer `maps`, as ours has.
-All other signatures are models/export.py's.
+`serving_arrays` is there where images are all that the network takes; `embed` and those of maps where it has a layer
+`maps`, as ours has.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import tensorflow as tf
 
 from kubetfx.artifacts import IMAGE_BYTES, PIXELS
-from kubetfx.config.model_section import ModelConfig
-from kubetfx.models.columns.image.decoding import decode_batch, resize
 from kubetfx.models.columns.image.pixel_network import MAPS as MAPS_LAYER
-from kubetfx.serving.model_facts import ModelFacts
 
-BLOCK = 32
-"""Pictures that are decoded at a time."""
+if TYPE_CHECKING:
+    from kubetfx.models.columns.image.pixels import Pixels
 
+AddSignature = Callable[[str, Callable[..., Any], Any], None]
+"""Adds a signature to a SavedModel: its name, what computes it, and the specs of its inputs."""
+
+DECODE = "decode_images"
 EMBED = "embed"
 MAPS = "network_maps"
 HEAD = "network_head"
 
 
-@dataclass(frozen=True)
-class ImageInput:
-    """How a model reads pictures."""
-
-    model: ModelConfig
-    max_pixels: int
-
-    def decode(self, contents: tf.Tensor) -> tf.Tensor:
-        """Bytes of files (batch,) to (batch, *image_shape, 3) uint8: the function that training reads files with."""
-        return decode_batch(contents, model=self.model, max_pixels=self.max_pixels)
-
-    def resize(self, images: tf.Tensor) -> tf.Tensor:
-        """Decoded pictures of one size to the network's."""
-        return tf.map_fn(
-            lambda image: resize(image, model=self.model),
-            images,
-            fn_output_signature=tf.TensorSpec([*self.model.image_shape, 3], tf.uint8),
-        )
-
-    def facts(self, column: str) -> dict[str, Any]:
-        """For the model's kubetfx.json.
-
-        Args:
-            column: of the pictures.
-        """
-        height, width = self.model.image_shape
-        model = {"image_size": [height, width], "resize": self.model.resize, "top_k": self.model.top_k}
-        return {"column": column, "model": model, "max_pixels": self.max_pixels}
-
-
-def input_of(facts: ModelFacts) -> ImageInput:
-    """How an exported model reads pictures."""
-    assert facts.image is not None  # it is a model that sees images
-    return ImageInput(ModelConfig(kind="image", **facts.image["model"]), facts.image["max_pixels"])
-
-
-def add_image_signatures(
-    archive: Any,
+def add_signatures(
+    add: AddSignature,
     model: keras.Model,
     specs: Mapping[str, tf.TensorSpec],
     *,
-    answers: Callable[[tf.Tensor], dict[str, tf.Tensor]],
-    image: ImageInput,
+    answers: Callable[[Mapping[str, tf.Tensor]], dict[str, tf.Tensor]],
+    pixels: "Pixels",
 ) -> None:
     """Give a model the signatures that only one that sees images has.
 
     Args:
-        archive: Keras' ExportArchive.
+        add: adds one.
         model: from features, pixels among them, to probabilities or values.
         specs: what the network takes, by name.
-        answers: the answer to pixels in the network's size.
-        image: how pictures are read.
+        answers: from features to what a client reads.
+        pixels: how pictures are read.
     """
 
     def from_arrays(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        return answers(image.resize(images))
+        return answers(pixels.resized(images))
 
+    add(DECODE, pixels.features, tf.TensorSpec([None], tf.string, IMAGE_BYTES))
     if len(specs) == 1:
-        pictures = tf.TensorSpec([None, None, None, 3], tf.uint8, "images")
-        archive.add_endpoint("serving_arrays", from_arrays, [pictures])
+        add("serving_arrays", from_arrays, tf.TensorSpec([None, None, None, 3], tf.uint8, "images"))
     names = [layer.name for layer in model.layers]
     if MAPS_LAYER in names:  # a network of the user's may have none
-        _add_signatures_of_maps(archive, model, specs, image=image)
+        _add_signatures_of_maps(add, model, specs, pixels)
 
 
 def _add_signatures_of_maps(
-    archive: Any, model: keras.Model, specs: Mapping[str, tf.TensorSpec], *, image: ImageInput
+    add: AddSignature, model: keras.Model, specs: Mapping[str, tf.TensorSpec], pixels: "Pixels"
 ) -> None:
     tensor = model.get_layer(MAPS_LAYER).output
     inputs = {own.name: own for own in model.inputs}
@@ -107,10 +72,10 @@ def _add_signatures_of_maps(
     arguments = {f"feature_{index}": name for index, name in enumerate(specs) if name != PIXELS}
 
     def see(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"maps": maps_of(tf.cast(pixels, tf.float32), training=False)}
+        return {"maps": maps_of(pixels, training=False)}
 
     def embed(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        maps = see(image.decode(image_bytes))["maps"]
+        maps = see(pixels.features(image_bytes)[PIXELS])["maps"]
         return {"embedding": tf.reduce_mean(tf.cast(maps, tf.float32), axis=[1, 2])}
 
     def say(raw: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -118,7 +83,6 @@ def _add_signatures_of_maps(
 
     signature = {"maps": tf.TensorSpec(tensor.shape, tensor.dtype, "maps")}
     signature |= {a: tf.TensorSpec(specs[name].shape, specs[name].dtype, a) for a, name in arguments.items()}
-    pixels = tf.TensorSpec(inputs[PIXELS].shape, tf.float32, PIXELS)
-    archive.add_endpoint(EMBED, embed, [tf.TensorSpec([None], tf.string, IMAGE_BYTES)])
-    archive.add_endpoint(MAPS, see, [pixels])
-    archive.add_endpoint(HEAD, say, [signature])
+    add(EMBED, embed, tf.TensorSpec([None], tf.string, IMAGE_BYTES))
+    add(MAPS, see, tf.TensorSpec(inputs[PIXELS].shape, tf.float32, PIXELS))
+    add(HEAD, say, signature)

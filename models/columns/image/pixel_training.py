@@ -4,22 +4,16 @@ that was killed goes on where it was.
 The training itself is models/training.py's; the images come from models/columns/image/pixel_rows.py.
 """
 
-import hashlib
-import json
 import math
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 import tensorflow as tf
 from absl import logging
-from tfx.components.trainer.fn_args_utils import FnArgs
 
 from kubetfx.artifacts import PIXELS
-from kubetfx.config.training_section import TrainingConfig
 from kubetfx.models.columns.image.pixel_rows import ImageRows
 
 
@@ -97,47 +91,17 @@ class TrainedNetwork(keras.Model):
 
 
 def changing_variables(trained: TrainedNetwork) -> list[Any]:
-    """All that a checkpoint has to hold, in an order that depends on the config alone."""
+    """List all that a checkpoint has to hold, in an order that depends on the config alone.
+
+    Args:
+        trained: with its optimizer.
+
+    Returns:
+        Variables of Keras.
+    """
     parts: list[Any] = [*trained.layers, trained.augmentation, trained.mixup]
     found = {id(variable): variable for part in parts if part is not None for variable in part.variables}
     return [*found.values(), *trained.optimizer.variables]
-
-
-@dataclass(frozen=True)
-class Phase:
-    """A part of a training, with a learning rate of its own."""
-
-    number: int
-    epochs: int
-    training: TrainingConfig
-    """With the learning rate and the epochs of the phase."""
-
-
-def phases_of(training: TrainingConfig) -> list[Phase]:
-    """One, or two where a backbone is fine-tuned."""
-    phases = [Phase(0, training.epochs, training)]
-    if training.fine_tune is not None:
-        changes = {"epochs": training.fine_tune.epochs, "learning_rate": training.fine_tune.learning_rate}
-        phases.append(Phase(1, training.fine_tune.epochs, training.model_copy(update=changes)))
-    return phases
-
-
-def checkpoint_folder(fn_args: FnArgs, training: TrainingConfig, data_digest: str) -> Path | None:
-    """A folder for this data and config, where the next try of this training looks, too.
-
-    The artifacts of a try that was killed are deleted, so it is beside them; in a cluster they are gone with the pod.
-    """
-    run_path = Path(fn_args.model_run_dir)
-    if training.checkpoint_directory is not None:
-        base = Path(training.checkpoint_directory)
-    elif run_path.parent.name == "model_run":
-        base = run_path.parent.parent / "checkpoints"
-    else:
-        return None
-    custom_config: Mapping[str, Any] = fn_args.custom_config
-    config = json.dumps({key: custom_config[key] for key in ("model", "training", "max_pixels")}, sort_keys=True)
-    versions = f"{keras.__version__} {tf.__version__}"
-    return base / hashlib.sha256(f"{config} {data_digest} {versions}".encode()).hexdigest()[:16]
 
 
 def describe_input(train: ImageRows, trained: TrainedNetwork, *, load_seconds: float) -> dict[str, float | str]:

@@ -1,3 +1,6 @@
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -6,11 +9,9 @@ from kubetfx.components.evaluation.image_evaluation import change
 from kubetfx.components.evaluation.image_gallery import TILE, sheet_of
 
 
-class Linear:
-    """A network whose gradient is known: it likes class 1 the better the brighter the image."""
-
-    def gradient(self, pixels, labels):
-        return np.ones_like(pixels, np.float32) * np.where(labels == 1, -1, 1)[:, None, None, None]
+def gradient_of(labels: list[int]) -> Callable[[], Any]:
+    """Of a network that likes class 1 the better the brighter the image."""
+    return lambda: np.where(np.array(labels) == 1, -1.0, 1.0)[:, None, None, None]
 
 
 @pytest.mark.parametrize("kind", ["noise", "blur", "rotation", "jpeg", "fgsm"])
@@ -21,7 +22,7 @@ def test_stronger_change_changes_more(kind):
     weak, strong = {"noise": (0.01, 0.2), "blur": (0.5, 3), "rotation": (3, 40), "jpeg": (95, 5), "fgsm": (0.01, 0.1)}[
         kind
     ]
-    options = {"number": 0, "network": Linear(), "labels": np.array([0, 1])}
+    options = {"number": 0, "gradient": gradient_of([0, 1])}
 
     a, b = (np.asarray(change(half, kind, strength, **options), np.float32) for strength in (weak, strong))
     again = np.asarray(change(half, kind, strong, **options), np.float32)
@@ -36,7 +37,7 @@ def test_stronger_change_changes_more(kind):
 def test_gradient_attack_goes_against_the_label():
     grey = np.full((2, 4, 4, 3), 100, np.uint8)
 
-    attacked = change(grey, "fgsm", 0.1, number=0, network=Linear(), labels=np.array([0, 1]))
+    attacked = change(grey, "fgsm", 0.1, number=0, gradient=gradient_of([0, 1]))
 
     assert attacked[0].min() == pytest.approx(125.5)
     assert attacked[1].max() == pytest.approx(74.5)

@@ -12,6 +12,7 @@ import pytest
 
 from kubetfx.components.report import predictions as predicting
 from kubetfx.config.model_section import ModelConfig
+from kubetfx.models.asked_model import AskedModel
 from kubetfx.models.export import export_model
 from kubetfx.models.network import build_model, feature_positions
 from kubetfx.models.preprocessing import Preprocessing
@@ -65,19 +66,19 @@ def test_part_of_the_graph_answers_as_the_whole_does(exported: Exported) -> None
         [np.array(exported.examples, dtype=object)],
         [signature.outputs[name].tensor_name],
     )
-    model = predicting.Model(exported.path, with_raw_columns=True)
+    model = AskedModel(exported.path, with_raw_columns=True)
 
-    found = model.predict(exported.rows)
+    found = predicting.predict(model, exported.rows)
     np.testing.assert_allclose(found.outputs, expected[found.known], rtol=1e-5)
-    raw = model.outputs_of_columns(model.columns(exported.rows))
+    raw = model.outputs_of_columns(model.raw_columns(exported.rows))
     np.testing.assert_allclose(raw, expected, rtol=1e-5)
     for one in (model, whole):
         one.close()
 
 
 def test_labels_are_indices_of_the_classes_or_numbers(exported: Exported) -> None:
-    model = predicting.Model(exported.path)
-    found = model.predict(exported.rows)
+    model = AskedModel(exported.path)
+    found = predicting.predict(model, exported.rows)
     model.close()
     features = exported.preprocessed.features
     truth = [row[features.label] for row in ROWS]
@@ -89,9 +90,9 @@ def test_labels_are_indices_of_the_classes_or_numbers(exported: Exported) -> Non
 
 
 def test_importance_is_the_same_by_features_and_by_raw_columns(exported: Exported) -> None:
-    model = predicting.Model(exported.path, with_raw_columns=True)
+    model = AskedModel(exported.path, with_raw_columns=True)
     sample = predicting.Sample(exported.rows, len(exported.examples))
-    found = model.predict(exported.rows)
+    found = predicting.predict(model, exported.rows)
     by_features, rows, repetitions = predicting.importance(model, sample, found, positions=exported.positions, seed=3)
     by_columns, _, _ = predicting.importance(model, sample, found, positions=None, seed=3)
     model.close()
@@ -105,8 +106,8 @@ def test_importance_is_the_same_by_features_and_by_raw_columns(exported: Exporte
 
 def test_time_that_is_up_leaves_rows_out(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(predicting, "PREDICT_BATCH", 16)
-    model = predicting.Model(exported.path)
-    found = model.predict(exported.rows, seconds=0)
+    model = AskedModel(exported.path)
+    found = predicting.predict(model, exported.rows, seconds=0)
     model.close()
 
     assert len(found.known) == len(ROWS)
@@ -150,5 +151,5 @@ def test_split_without_a_row_has_no_sample(tmp_path: Path) -> None:
 
 
 def test_model_of_another_kind_is_refused_in_words(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="not exported by this version of kubetfx"):
-        predicting.Model(tmp_path)
+    with pytest.raises(ValueError, match="kubetfx did not export this model"):
+        AskedModel(tmp_path)
