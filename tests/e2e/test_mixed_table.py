@@ -9,6 +9,7 @@ from sklearn.datasets import load_digits
 
 from kubetfx.serving.model_facts import read_facts
 from kubetfx.serving.saved_model import SavedModel
+from tests.command import kubetfx_here
 from tests.e2e.project import Finished, Project, metrics_of, states
 
 ROWS = 240
@@ -18,8 +19,10 @@ features: {image: [picture]}
 model: {image_size: 8, filters: [8, 16]}
 training: {epochs: 30, batch_size: 32, learning_rate: 0.01}
 evaluation:
+  robustness: {blur: [3], fgsm: [0.3]}
   thresholds:
     accuracy: {at_least: 0.8}
+    top_k_accuracy: {at_least: 0.9}
 """
 
 
@@ -51,6 +54,8 @@ def first(project) -> Finished:
 def test_picture_and_number_together_say_what_neither_says_alone(first):
     assert first.exit_code == 0, first.stdout
     assert metrics_of(first)["metrics"]["accuracy"]["value"] > 0.8
+    assert {"kappa", "top_k_accuracy", "drop_blur_3"} <= metrics_of(first)["metrics"].keys()
+    assert metrics_of(first)["metrics"]["drop_fgsm_0.3"]["value"] > 0.1  # the sizes stay as they are
     assert set(metrics_of(first)["importance"]) == {"picture", "size"}
     assert min(metrics_of(first)["importance"].values()) > 0.1
 
@@ -71,6 +76,16 @@ def test_pushed_model_is_asked_with_the_bytes_of_the_picture_and_the_number(proj
     facts = read_facts(version)
     assert facts is not None
     assert facts.inputs == ("picture", "size")
+
+
+def test_mistakes_and_what_the_network_looked_at_are_shown(project, first, tmp_path):
+    inspected = kubetfx_here("inspect", project.config, "--output", tmp_path, "--format", "json")
+
+    assert inspected.exit_code == 0, inspected.stderr
+    assert Image.open(tmp_path / "heat_maps.png").width > 100
+    lines = (tmp_path / "projector" / "metadata.tsv").read_text().splitlines()
+    assert lines[1].endswith("\trow 1")
+    assert inspected.document["images"] == len(lines) - 1
 
 
 def test_rows_are_predicted_with_the_paths_that_the_table_has(project, first):

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
 from google.protobuf import text_format
+from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io
 from tfx_bsl.tfxio import tf_example_record
@@ -218,3 +220,17 @@ def odd_names() -> dict[str, str]:
 @pytest.fixture(scope="session")
 def export_folder(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("exported")
+
+
+def without_signatures(path: Path, earlier: Path, *names: str) -> Path:
+    """A copy of a SavedModel as an earlier version exported it."""
+    shutil.copytree(path, earlier)
+    saved_model = saved_model_pb2.SavedModel.FromString((earlier / "saved_model.pb").read_bytes())
+    for name in names:
+        del saved_model.meta_graphs[0].signature_def[name]
+    for node in saved_model.meta_graphs[0].object_graph_def.nodes:  # where TensorFlow finds signatures
+        for child in list(node.children):
+            if child.local_name in names:
+                node.children.remove(child)
+    (earlier / "saved_model.pb").write_bytes(saved_model.SerializeToString())
+    return earlier

@@ -1,20 +1,18 @@
 """A model that is asked by columns, against the same model asked with tf.Examples."""
 
-import shutil
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow.core.protobuf import saved_model_pb2
 
 from kubetfx.config.model_section import ModelConfig
 from kubetfx.models import tabular
 from kubetfx.models.asked_model import AskedModel, columns_to_read
 from kubetfx.models.export import TRANSFORM_COLUMNS, export_model
 from kubetfx.models.preprocessing import Preprocessing
-from tests.models.conftest import make_rows, to_block, to_examples
+from tests.models.conftest import make_rows, to_block, to_examples, without_signatures
 
 ROWS = make_rows(40)
 
@@ -64,15 +62,7 @@ def test_columns_that_nobody_asks_for_are_not_read(exported):
 
 def test_model_of_an_earlier_version_is_asked_with_tf_examples(exported, tmp_path):
     path, _ = exported
-    earlier = tmp_path / "earlier"
-    shutil.copytree(path, earlier)
-    saved_model = saved_model_pb2.SavedModel.FromString((earlier / "saved_model.pb").read_bytes())
-    del saved_model.meta_graphs[0].signature_def[TRANSFORM_COLUMNS]
-    for node in saved_model.meta_graphs[0].object_graph_def.nodes:  # where TensorFlow finds signatures
-        for child in list(node.children):
-            if child.local_name == TRANSFORM_COLUMNS:
-                node.children.remove(child)
-    (earlier / "saved_model.pb").write_bytes(saved_model.SerializeToString())
+    earlier = without_signatures(path, tmp_path / "earlier", TRANSFORM_COLUMNS)
     assert TRANSFORM_COLUMNS not in tf.saved_model.load(str(earlier)).signatures
 
     old = AskedModel(earlier)

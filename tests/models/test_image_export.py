@@ -20,9 +20,11 @@ from kubetfx.components.evaluation.image_evaluation import score
 from kubetfx.components.evaluation.slices import OVERALL
 from kubetfx.config.evaluation_section import RobustnessConfig
 from kubetfx.errors import DataError, RequestError
-from kubetfx.models.asked_model import AskedModel
+from kubetfx.models.asked_model import AskedModel, columns_to_read
+from kubetfx.models.columns.image.pixel_signatures import DECODE
 from kubetfx.models.columns.image.pixels import Pixels
 from kubetfx.models.examples import files_in, first_rows, row_groups
+from kubetfx.models.export import TRANSFORM_COLUMNS
 from kubetfx.models.training import run_fn
 from kubetfx.serving import remote_prediction
 from kubetfx.serving.batching import BatchingParameters
@@ -33,6 +35,7 @@ from kubetfx.serving.model_config import ModelConfig
 from kubetfx.serving.model_facts import read_facts
 from kubetfx.serving.server import RunningServer
 from tests.components.pictures import encoded
+from tests.models.conftest import without_signatures
 from tests.models.image_project import CLASSES, ImageProject, make_project, sample
 from tests.serving.conftest import options
 
@@ -271,6 +274,18 @@ def test_evaluation_measures_classes(saved_model, project):
     assert metrics["kappa"] > 0.5
     assert outcome.confusion.sum() == metrics["example_count"] == 36
     assert metrics["accuracy"] == pytest.approx(np.trace(outcome.confusion) / 36)
+
+
+def test_model_of_an_earlier_version_is_asked_for_the_same(saved_model, project, tmp_path):
+    earlier = without_signatures(saved_model, tmp_path / "earlier", DECODE, TRANSFORM_COLUMNS)
+    block = first_rows(files_in(project.pattern("validation")), 5)
+
+    ours, theirs = AskedModel(saved_model), AskedModel(earlier)
+
+    assert columns_to_read([ours], []) is not None
+    assert columns_to_read([theirs], []) is None
+    for one, other in zip(ours.ask(block), theirs.ask(block), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
 
 
 def test_evaluation_measures_robustness(saved_model, project):
