@@ -70,16 +70,18 @@ class _SplitFile:
         self._writer = pq.ParquetWriter(path, schema, compression=compression, use_dictionary=texts)
         self._group_rows = example_files.block_rows(len(schema))
         self._pending: list[pa.RecordBatch] = []
+        self._pending_rows = self._pending_bytes = 0
         self.num_rows = 0
 
     def write(self, block: pa.RecordBatch) -> None:
         self.num_rows += block.num_rows
         while block.num_rows:
-            room = self._group_rows - sum(pending.num_rows for pending in self._pending)
-            self._pending.append(block.slice(0, room))
-            block = block.slice(room)
-            num_bytes = sum(pending.nbytes for pending in self._pending)
-            if sum(p.num_rows for p in self._pending) == self._group_rows or num_bytes >= example_files.BLOCK_BYTES:
+            part = block.slice(0, self._group_rows - self._pending_rows)
+            block = block.slice(part.num_rows)
+            self._pending.append(part)
+            self._pending_rows += part.num_rows
+            self._pending_bytes += part.nbytes
+            if self._pending_rows == self._group_rows or self._pending_bytes >= example_files.BLOCK_BYTES:
                 self._flush()
 
     def close(self) -> None:
@@ -91,6 +93,7 @@ class _SplitFile:
             table = pa.Table.from_batches(self._pending)
             self._writer.write_table(table, row_group_size=max(table.num_rows, 1))
             self._pending = []
+            self._pending_rows = self._pending_bytes = 0
 
 
 def _partial(path: str) -> str:
