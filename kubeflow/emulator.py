@@ -31,8 +31,8 @@ _EXECUTOR_LOGS = "executor-logs"
 METADATA_STORE = "metadata.sqlite"
 """File of ML Metadata's store."""
 
-TaskState = Literal["done", "cached", "failed", "skipped"]
-RunCommand = Callable[[Sequence[str], Mapping[str, str], str, "TaskResult"], int]
+_TaskState = Literal["done", "cached", "failed", "skipped"]
+_RunCommand = Callable[[Sequence[str], Mapping[str, str], str, "TaskResult"], int]
 """Runs a command with its environment and image, for a task; returns the exit status."""
 
 _CONDITION = re.compile(r"inputs\.parameter_values\['([^']+)'\] == '([^']*)'")
@@ -44,7 +44,7 @@ class TaskResult:
 
     name: str
     title: str
-    state: TaskState = "failed"
+    state: _TaskState = "failed"
     exit_code: int = 0
     arguments: Sequence[str] = ()
     artifacts: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -87,7 +87,7 @@ class Emulator:
         *,
         root: Path,
         run_id: str,
-        run_command: RunCommand,
+        run_command: _RunCommand,
         bucket: str = BUCKET,
         begin: Callable[[str], None] = lambda _: None,
         end: Callable[[TaskResult], None] = lambda _: None,

@@ -49,10 +49,8 @@ def schedule(
     with kfp.explained("schedule the pipeline"), quiet():
         experiment_id = kfp.experiment_id(options.experiment)
         before = _recurring_runs(kfp, experiment_id, name)
-        wanted = _Wanted(version, cron, options, max_concurrency)
-        for found in before:
-            if len(before) == 1 and wanted.is_met_by(found):
-                return _as_schedule(kfp, found, cron, "unchanged")
+        if len(before) == 1 and _is_as_wanted(before[0], version, cron, options, max_concurrency):
+            return _as_schedule(kfp, before[0], cron, "unchanged")
         created = kfp.api.create_recurring_run(
             experiment_id,
             name,
@@ -88,26 +86,17 @@ def _as_schedule(kfp: OpenConnection, recurring_run: Any, cron: str, change: str
     )
 
 
-@dataclass(frozen=True)
-class _Wanted:
-    """What a recurring run is to be like."""
-
-    version: PipelineVersion
-    cron: str
-    options: RunOptions
-    max_concurrency: int
-
-    def is_met_by(self, found: Any) -> bool:
-        reference = found.pipeline_version_reference
-        schedule = found.trigger.cron_schedule if found.trigger else None
-        config = found.runtime_config
-        return (
-            schedule is not None
-            and schedule.cron == self.cron
-            and reference is not None
-            and reference.pipeline_version_id == self.version.version_id
-            and ((config.parameters if config else None) or {}) == dict(self.options.parameters)
-            and ((config.pipeline_root if config else None) or None) == self.options.pipeline_root
-            and self.options.service_account in (None, found.service_account)
-            and str(found.max_concurrency) == str(self.max_concurrency)
-        )
+def _is_as_wanted(found: Any, version: PipelineVersion, cron: str, options: RunOptions, max_concurrency: int) -> bool:
+    reference = found.pipeline_version_reference
+    schedule = found.trigger.cron_schedule if found.trigger else None
+    config = found.runtime_config
+    return (
+        schedule is not None
+        and schedule.cron == cron
+        and reference is not None
+        and reference.pipeline_version_id == version.version_id
+        and ((config.parameters if config else None) or {}) == dict(options.parameters)
+        and ((config.pipeline_root if config else None) or None) == options.pipeline_root
+        and options.service_account in (None, found.service_account)
+        and str(found.max_concurrency) == str(max_concurrency)
+    )

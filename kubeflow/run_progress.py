@@ -16,7 +16,7 @@ from kubetfx.progress import Begin, Message, NodeEnds, Progress
 _OMITTED = "RUNTIME_STATE_UNSPECIFIED"
 """State of a node that Argo calls `Omitted`, for which the API has no name: a task before it failed."""
 
-ProgressState = Literal["waiting", "running", "done", "cached", "skipped", "failed"]
+_ProgressState = Literal["waiting", "running", "done", "cached", "skipped", "failed"]
 
 FINAL_STATES = frozenset({"SUCCEEDED", "FAILED", "SKIPPED", "CANCELED"})
 """States of a run that is over (RuntimeState in KFP's backend/api/v2beta1/run.proto)."""
@@ -30,7 +30,7 @@ class TaskStatus:
     """Name to show."""
     key: str
     """Name in the package, which is also that of the Argo node."""
-    state: ProgressState = "waiting"
+    state: _ProgressState = "waiting"
     seconds: float = 0.0
     """From the start of its driver."""
     pod_name: str | None = None
@@ -179,7 +179,7 @@ class _Nodes:
         found = self._by_name.get(name, [])
         return found[number] if number < len(found) else None
 
-    def _state(self, node: Any | None, driver: Any | None) -> ProgressState:
+    def _state(self, node: Any | None, driver: Any | None) -> _ProgressState:
         if driver is not None and driver.state == "FAILED":
             return "failed"
         state = None if node is None else node.state

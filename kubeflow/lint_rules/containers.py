@@ -10,7 +10,7 @@ from kubetfx.kubeflow.lint_rules.rule import Fault, rule
 from kubetfx.kubeflow.package_document import ROOT, Package, Place, component_ref, mapping, mappings, words
 
 TFX_ENTRYPOINT = "tfx.orchestration.kubeflow.v2.container"
-FORMER_ENTRYPOINT = "kubeflow.entrypoint"
+_FORMER_ENTRYPOINT = "kubeflow.entrypoint"
 """Module that the containers of kubetfx ran before its modules were those of one package (decision 13)."""
 
 
@@ -88,10 +88,10 @@ def former_entrypoint(package: Package) -> Iterator[Fault]:
         The command of each.
     """
     for label, container in _containers(package):
-        if words(container, "command")[:3] == ["python", "-m", FORMER_ENTRYPOINT]:
+        if words(container, "command")[:3] == ["python", "-m", _FORMER_ENTRYPOINT]:
             yield (
                 (*package.executor_place(label), "container", "command"),
-                f"compiled by an earlier kubetfx: images of this one have no module {FORMER_ENTRYPOINT}, and the task "
+                f"compiled by an earlier kubetfx: images of this one have no module {_FORMER_ENTRYPOINT}, and the task "
                 "fails at its start",
             )
 

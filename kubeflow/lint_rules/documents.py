@@ -7,7 +7,7 @@ from typing import Any
 from kubetfx.kubeflow.lint_rules.rule import Fault, rule
 from kubetfx.kubeflow.package_document import ROOT, Package, mapping, mappings
 
-SCHEMA_VERSION = "2.1.0"
+_SCHEMA_VERSION = "2.1.0"
 
 
 @rule(
@@ -40,7 +40,7 @@ def _default_root(package: Package) -> Iterator[Fault]:
 @rule("schema-version", "error", "Compile with the kfp SDK 2, or with `kubetfx compile`.")
 def _schema_version(package: Package) -> Iterator[Fault]:
     version = package.spec.get("schemaVersion")
-    if version != SCHEMA_VERSION:
+    if version != _SCHEMA_VERSION:
         yield (*package.spec_place, "schemaVersion"), f"schema version {version}: the API server takes 2.1.0 alone"
 
 
