@@ -32,7 +32,7 @@ def to_kfp(cron: str) -> str:
         Six fields, or the name.
 
     Raises:
-        UsageError: it is no schedule.
+        UsageError: it is not a schedule.
     """
     fields = cron.split()
     if len(fields) == 1 and (cron.strip() in _DESCRIPTORS):

@@ -70,7 +70,7 @@ class ExecutorInput:
             )
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise KubetfxError(
-                f"This is no ExecutorInput of Kubeflow Pipelines' launcher. Received: {text[:200]} "
+                f"This is not an ExecutorInput of Kubeflow Pipelines' launcher. Received: {text[:200]} "
                 f"({type(error).__name__}: {error}). A task is started by Kubeflow Pipelines, or by "
                 "`kubetfx run CONFIG --on kfp-local`."
             ) from error

@@ -24,7 +24,7 @@ def lint(path: str | Path) -> list[Finding]:
         The faults in the order of the file. A malformed package is not searched for others.
 
     Raises:
-        UsageError: the file cannot be read, or is no package.
+        UsageError: the file cannot be read, or is not a package.
 
     Example:
         >>> import kubetfx

@@ -203,7 +203,7 @@ def docker_command(
         environment: variables of the container.
         image: to run.
         name: of the container.
-        root: folder that stands for `/` in the launcher's paths.
+        root: folder in the place of `/` in the launcher's paths.
         folders: to mount at the same paths; for a glob, the folder before its first wildcard.
     """
     line = ["docker", "run", "--rm", "--init", "--name", name, "--user", f"{os.getuid()}:{os.getgid()}"]

@@ -206,7 +206,7 @@ def read_package(path: Path) -> Package:
         The package. It need not be one that KFP accepts.
 
     Raises:
-        UsageError: the file cannot be read, or is no package.
+        UsageError: the file cannot be read, or is not a package.
     """
     text = _read_text(path)
     try:
@@ -261,7 +261,8 @@ def _read_text(path: Path) -> str:
         raise UsageError(f"The package cannot be read. Received: {path}: {error.strerror}. {_COMPILE}") from error
     except UnicodeDecodeError as error:
         raise UsageError(
-            f"This is no text, so it is no package. Received: {path}. Unpack an archive, and hand over the .yaml in it."
+            f"This is not text, so it is not a package. Received: {path}. Unpack an archive, and hand over the .yaml in "
+            "it."
         ) from error
 
 

@@ -107,7 +107,7 @@ def schedule(
         ConfigError: the config is wrong.
         CompileError: the pipeline cannot be expressed as a package.
         UsageError: the package has faults that Kubeflow Pipelines refuses, it does not have one of the parameters, or
-            `cron` is no schedule.
+            `cron` is not a schedule.
         KubeflowError: Kubeflow Pipelines cannot be reached, or refuses what it is asked.
     """
     times = to_kfp(cron)

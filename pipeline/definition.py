@@ -383,7 +383,7 @@ def _read_frozen_schema(config: PipelineConfig) -> str | None:
     except OSError as error:
         raise ConfigError(f"data.schema_file cannot be read: {error}.") from None
     except text_format.ParseError as error:
-        raise ConfigError(f"data.schema_file is no schema. Received: {path}, where {error}.") from None
+        raise ConfigError(f"data.schema_file is not a schema. Received: {path}, where {error}.") from None
     return text
 
 

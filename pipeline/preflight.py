@@ -217,7 +217,7 @@ def _check_label_fits_task(label: table_profile.Column, config: PipelineConfig) 
         if label.minimum is not None and not math.isfinite((label.maximum or 0) - label.minimum):
             raise DataError(
                 f"The label {name!r} is infinite in some rows. Received: values from {label.minimum:g} to "
-                f"{label.maximum:g}. Leave those rows out, or mend them."
+                f"{label.maximum:g}. Leave those rows out, or correct them."
             )
         return
     if label.num_distinct is None or label.num_distinct > _MAX_CLASSES:

@@ -14,14 +14,14 @@ _FORMER_ENTRYPOINT = "kubeflow.entrypoint"
 """Module that the containers of kubetfx ran before its modules were those of one package (decision 13)."""
 
 
-@rule("component", "error", "Name a component that stands under `components`.")
+@rule("component", "error", "Name a component that is under `components`.")
 def _component_ref(package: Package) -> Iterator[Fault]:
     for task in package.tasks():
         if component_ref(task) not in package.components:
             yield (*task.place, "componentRef"), f"there is no component {component_ref(task)!r}"
 
 
-@rule("executor", "error", "Name an executor that stands under deploymentSpec.executors.")
+@rule("executor", "error", "Name an executor that is under deploymentSpec.executors.")
 def _executor_label(package: Package) -> Iterator[Fault]:
     for name, component in package.components.items():
         label = component.get("executorLabel")
@@ -51,7 +51,7 @@ def _image(package: Package) -> Iterator[Fault]:
 
 
 NO_CONTAINERS = frozenset({"argostub/createpvc", "argostub/deletepvc"})
-"""Images that stand for what the driver does by itself."""
+"""Images that are never pulled: KFP's driver does the work of these tasks itself (`dummyImages`)."""
 
 
 @rule("command", "error", "Write out the command; KFP starts it through its launcher.")
@@ -139,7 +139,7 @@ def _artifact_type(package: Package) -> Iterator[Fault]:
             if not _is_known_type(title := _title(mapping(artifact, "artifactType")))
         ]
         if foreign:
-            what = f"{', '.join(foreign)}: KFP keeps the name alone, its UI shows nothing of it, its SDK refuses it"
+            what = f"{', '.join(foreign)}: KFP keeps the name alone, its UI does not show it, and its SDK refuses it"
             yield package.component_place(name), what
 
 

@@ -13,7 +13,7 @@ _SCHEMA_VERSION = "2.1.0"
 @rule(
     "job-spec",
     "error",
-    "Submit what stands under pipelineSpec, as YAML, or compile with the kfp SDK or `kubetfx compile`.",
+    "Submit what is under pipelineSpec, as YAML, or compile with the kfp SDK or `kubetfx compile`.",
 )
 def _job_spec(package: Package) -> Iterator[Fault]:
     if package.wrapper is not None:
@@ -47,7 +47,7 @@ def _schema_version(package: Package) -> Iterator[Fault]:
 @rule(
     "malformed",
     "error",
-    "Mend the field, or take it out: the API server reads strictly. Then lint again: no other fault was looked for.",
+    "Correct the field, or take it out: the API server reads strictly. Then lint again: no other fault was looked for.",
 )
 def malformed(package: Package) -> Iterator[Fault]:
     """Parse a package as strictly as the API server does.

@@ -46,18 +46,24 @@ def _unknown_parameter(package: Package) -> Iterator[Fault]:
                 yield place, f"the component has no parameter {wanted!r}: the driver fails"
 
 
-@rule("placeholder", "warning", "Pass it as a parameter, or mend its name.")
+@rule("placeholder", "warning", "Pass it as a parameter, or correct its name.")
 def _placeholder(package: Package) -> Iterator[Fault]:
     for name, place, text in _texts(package):
         for inner in _PLACEHOLDER.findall(text):
             if inner and not _is_replaced(inner, package.components[name]):
-                yield place, f"{{{{${inner}}}}} is nothing that KFP replaces here: the task gets it as it stands"
+                yield (
+                    place,
+                    f"{{{{${inner}}}}} is not a placeholder that KFP replaces here: the task gets the text itself",
+                )
     for task in package.tasks():
         parameters = mapping(mapping(task.spec, "inputs"), "parameters")
         for place, text in _constants(task):
             for inner in _PLACEHOLDER.findall(text):
                 if not _is_replaced_in_constant(inner, text, parameters):
-                    yield place, f"{{{{${inner}}}}} is nothing that KFP replaces here: the task gets it as it stands"
+                    yield (
+                        place,
+                        f"{{{{${inner}}}}} is not a placeholder that KFP replaces here: the task gets the text itself",
+                    )
 
 
 @rule("literal-braces", "warning", "Encode the text, for example as base64, and decode it there.")

@@ -1,4 +1,4 @@
-"""The tasks of a package as a graph: who is in one DAG with whom, and who takes what of whom."""
+"""The tasks of a package as a graph: those of one DAG, and which takes the outputs of which."""
 
 from collections.abc import Iterator, Mapping
 

@@ -48,9 +48,9 @@ def test_compile_says_which_places_no_pod_sees(kubetfx, config):
     target = config.with_name("package.yaml")
 
     talk = kubetfx("compile", config, "--output", target).stderr
-    assert "data.path is no bucket, and on no volume of TableExampleGen: " in talk
+    assert "data.path is not in a bucket, and not on a volume of TableExampleGen: " in talk
     assert "Received: /data." in talk
-    assert "serving.push_directory is no bucket, and on no volume of ServedModelResolver and Pusher: " in talk
+    assert "serving.push_directory is not in a bucket, and not on a volume of ServedModelResolver and Pusher: " in talk
     assert "give each run the parameter push_directory" in talk
 
     mounted = kubetfx(

@@ -95,9 +95,9 @@ def test_task_ends_with_0_and_its_output(tmp_path):
             r"The task: .*Received: walks: Extra inputs .*Build the image",
         ),
         ("{", "{}", r"The task: .*Received: no JSON: .*Build the image"),
-        ("{}", "{{$}}", r"The task: .*no ExecutorInput .*Received: \{\{\$\}\} .*kfp-local"),
+        ("{}", "{{$}}", r"The task: .*not an ExecutorInput .*Received: \{\{\$\}\} .*kfp-local"),
         ('{"nodes": [{"id": "Own", "executor": "json.No"}]}', NO_OUTPUTS, "Own: what the node runs cannot be imported"),
-        ("{}", '{"outputs": {}}', r"The task: .*no ExecutorInput .*Received: .*'outputFile'"),
+        ("{}", '{"outputs": {}}', r"The task: .*not an ExecutorInput .*Received: .*'outputFile'"),
     ],
     ids=["another version's task", "no task", "no launcher", "no module", "another launcher"],
 )
