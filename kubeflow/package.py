@@ -122,8 +122,8 @@ def unseen_paths(config: PipelineConfig, *, given: Collection[str] = ()) -> list
         if blind:
             instead = f", or give each run the parameter {parameter}" if parameter else ""
             lines.append(
-                f"{key} is not in a bucket, and not on a volume of {' and '.join(blind)}: pods cannot see this machine's "
-                f"files. Received: {path}. Mount a claim (kubeflow.every_component.volumes){instead}."
+                f"{key} is not in a bucket, and not on a volume of {' and '.join(blind)}: pods cannot see this "
+                f"machine's files. Received: {path}. Mount a claim (kubeflow.every_component.volumes){instead}."
             )
     return lines
 

@@ -261,8 +261,8 @@ def _read_text(path: Path) -> str:
         raise UsageError(f"The package cannot be read. Received: {path}: {error.strerror}. {_COMPILE}") from error
     except UnicodeDecodeError as error:
         raise UsageError(
-            f"This is not text, so it is not a package. Received: {path}. Unpack an archive, and hand over the .yaml in "
-            "it."
+            f"This is not text, so it is not a package. Received: {path}. Unpack an archive, and hand over the .yaml "
+            "in it."
         ) from error
 
 
