@@ -28,7 +28,7 @@ def lint(path: str | Path) -> list[Finding]:
 
     Example:
         >>> import kubetfx
-        >>> kubetfx.lint("package.yaml")    # doctest: +SKIP
+        >>> kubetfx.lint("package.yaml")
         []
     """
     package = read_package(Path(path))

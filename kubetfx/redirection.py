@@ -40,7 +40,7 @@ def logged_to(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _streams_are_descriptors() -> Iterator[None]:
-    if is_descriptor(sys.stderr):
+    if is_descriptor(sys.stdout, 1) and is_descriptor(sys.stderr, 2):
         yield
         return
     before = (sys.stdout, sys.stderr)
@@ -52,14 +52,15 @@ def _streams_are_descriptors() -> Iterator[None]:
         yield
 
 
-def is_descriptor(stream: TextIO) -> bool:
-    """Return whether a stream writes to file descriptor 2.
+def is_descriptor(stream: TextIO, number: int) -> bool:
+    """Return whether a stream writes to a file descriptor.
 
     Args:
-        stream: `sys.stderr`, which in a notebook writes to its cell, or is None.
+        stream: `sys.stdout` or `sys.stderr`, which in a notebook writes to its cell, and may be None.
+        number: of the descriptor.
     """
     try:
-        return stream.fileno() == 2
+        return stream.fileno() == number
     except (OSError, AttributeError):
         return False
 

@@ -30,9 +30,9 @@ def load_model(source: ConfigSource, *, version: int | None = None) -> Model:
 
     Example:
         >>> import kubetfx
-        >>> model = kubetfx.load_model("examples/penguins/pipeline.yaml")    # doctest: +SKIP
-        >>> model.predict([{"island": "Dream", "bill_length_mm": 43.2}]).to_pylist()[0]["label"]    # doctest: +SKIP
-        'Chinstrap'
+        >>> model = kubetfx.load_model("examples/penguins/pipeline.yaml")
+        >>> model.predict("examples/penguins/rows.csv").column("label").to_pylist()
+        ['Adelie', 'Gentoo', 'Chinstrap']
     """
     directory = _push_directory(source)
     if isinstance(directory, Path) and (directory / MARKER).is_file():

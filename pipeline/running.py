@@ -57,9 +57,9 @@ def run(
 
     Example:
         >>> import kubetfx
-        >>> run = kubetfx.run("examples/penguins/pipeline.yaml", progress=print)    # doctest: +SKIP
-        >>> run.blessed, run.metrics["accuracy"]    # doctest: +SKIP
-        (True, 1.0)
+        >>> run = kubetfx.run("examples/penguins/pipeline.yaml")
+        >>> run.blessed, run.metrics["accuracy"] > 0.95
+        (True, True)
     """
     config = as_config(config)
 

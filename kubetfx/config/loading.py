@@ -31,6 +31,12 @@ def load_config(
 
     Raises:
         ConfigError: the file cannot be read, is not YAML, or does not fit the tree. All faults are listed.
+
+    Example:
+        >>> import kubetfx
+        >>> config = kubetfx.load_config("examples/penguins/pipeline.yaml", overrides={"training.epochs": 3})
+        >>> config.training.epochs
+        3
     """
     if isinstance(source, Mapping):
         folder, document = None, copy.deepcopy(dict(source))

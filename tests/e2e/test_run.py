@@ -5,6 +5,7 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
+import kubetfx as kubetfx_library
 from kubetfx.models.examples import files_in, read_blocks
 from tests.command import Finished, kubetfx_here
 from tests.e2e.project import (
@@ -400,6 +402,26 @@ def test_anomalies_of_other_data_stop_the_run_before_training(
 
     passed = project.run("--set", "data.schema_file=frozen.pbtxt", "--set", "validation.features={island: warn}")
     assert passed.exit_code == 0, passed.stdout
+
+
+def test_examples_in_the_docstrings_of_the_library_are_true(
+    first_run: Finished, penguins: Project, tmp_path: Path
+) -> None:
+    (tmp_path / "examples").mkdir()
+    (tmp_path / "examples" / "penguins").symlink_to(penguins.folder)
+    shutil.copy(PENGUINS / "rows.csv", penguins.folder)
+    functions = ("load_config", "run", "load_model", "compile", "lint", "metric")
+    program = (
+        "import doctest, kubetfx\n"
+        f"for name in {functions}:\n"
+        "    doctest.run_docstring_examples(getattr(kubetfx, name), {}, name=name)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout == ""
+    assert all(">>>" in getattr(kubetfx_library, name).__doc__ for name in functions)
 
 
 @pytest.fixture(scope="module")
