@@ -75,7 +75,7 @@ def reader_of(exec_properties: dict[str, Any], *, pattern: str = "") -> tuple[Ex
     data = data.model_copy(update={"path": exec_properties[standard_component_specs.INPUT_BASE_KEY]})
     if data.format == "images":
         return ImageFolderReader(data), data
-    if pattern and not data.source:
+    if pattern and not data.source and not data.splits.files:
         data = data.model_copy(update={"path": os.path.join(data.path, pattern)})
     return TableReader(data, image_columns), data
 

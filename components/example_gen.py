@@ -95,19 +95,18 @@ class ExampleGen(FileBasedExampleGen):
 
 def _pack(data: DataConfig, image_columns: Sequence[str]) -> example_gen_pb2.CustomConfig:
     packed = any_pb2.Any()
-    document = data.model_dump(mode="json", exclude={"splits", "schema_file", "path", "statistics_rows"})
+    document = data.model_dump(mode="json", exclude={"schema_file", "path", "statistics_rows"})
     images = {IMAGE_COLUMNS: list(image_columns)} if image_columns else {}
     packed.Pack(wrappers_pb2.StringValue(value=json.dumps(document | images)))
     return example_gen_pb2.CustomConfig(custom_config=packed)
 
 
 def _output_config(splits: Splits) -> example_gen_pb2.Output:
-    fractions = {name: fraction for name, fraction in splits.model_dump().items() if fraction}
     return example_gen_pb2.Output(
         split_config=example_gen_pb2.SplitConfig(
             splits=[
                 example_gen_pb2.SplitConfig.Split(name=name, hash_buckets=round(fraction * BUCKETS))
-                for name, fraction in fractions.items()
+                for name, fraction in splits.fractions.items()
             ]
         )
     )

@@ -17,6 +17,8 @@ ARROW_TYPES: Mapping[CellType, pa.DataType] = {
 
 MAX_DISTINCT = 10_000
 """Distinct values of a column are counted up to this number."""
+MAX_FLOAT_VALUES = 1_000
+"""Distinct values of a column of decimal numbers are kept up to this number."""
 MAX_UNIQUE = 1_000_000
 """As long as no value was seen twice, values are remembered up to this number, to tell an identifier."""
 
@@ -36,6 +38,8 @@ def to_type(array: pa.Array, target: pa.DataType) -> pa.Array:
     """
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
+    if pa.types.is_floating(array.type) and pa.types.is_integer(target):
+        array = pc.if_else(pc.is_nan(array), pa.scalar(None, array.type), array)
     if array.type != target:
         array = array.cast(target, safe=not (pa.types.is_uint64(array.type) and pa.types.is_float64(target)))
     if not pa.types.is_float64(target) or not pc.any(pc.is_nan(array)).as_py():
@@ -120,8 +124,11 @@ class ColumnScan:
         if self._column.type == "int64" and self._column.num_values:
             self._column = replace(self._column, mean=self._sum / self._column.num_values)
         if self._column.type == "float":
-            num_decimals = None if self._distinct is None else len(self._distinct)
-            return replace(self._column, num_distinct=None, num_decimals=num_decimals)
+            if self._distinct is None:
+                return replace(self._column, num_distinct=None, num_decimals=None)
+            few = len(self._distinct) <= MAX_FLOAT_VALUES
+            values = tuple(sorted(self._distinct.to_pylist())) if few else ()
+            return replace(self._column, num_distinct=None, num_decimals=len(self._distinct), values=values)
         if self._distinct is None:
             return replace(self._column, num_distinct=None)
         if len(self._distinct) > MAX_DISTINCT:
@@ -129,7 +136,7 @@ class ColumnScan:
         return with_values(self._column, tuple(sorted(self._distinct.to_pylist())))
 
 
-def with_values(column: Column, values: tuple[int | str, ...]) -> Column:
+def with_values(column: Column, values: tuple[int | float | str, ...]) -> Column:
     """Add the distinct values of a column, unless they are too many.
 
     Args:

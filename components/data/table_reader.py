@@ -3,19 +3,20 @@
 Which files there are and what is in them is tables.py's to say.
 """
 
-import hashlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from kubetfx.components.data import picture_columns, table_profile, tables
+from kubetfx.components.data import picture_columns, row_splits, table_profile, tables
 from kubetfx.components.data.example_reader import ExampleReader, Run, Source
 from kubetfx.config.data_section import DataConfig
+from kubetfx.config.section import nearest
+from kubetfx.errors import ConfigError, DataError
 from kubetfx.storage import is_url
 
 if TYPE_CHECKING:
@@ -63,9 +64,45 @@ class TableReader(ExampleReader):
             from kubetfx.components.data import image_reading  # it imports TensorFlow
 
             pictures = image_reading.pictures_of(column, files, self._data, num_rows=profile.num_rows, run=run)
-        types = {c.name: pa.binary() if c.picture_reason else tables.ARROW_TYPES[c.type] for c in profile.columns}
-        read = _ReadFile(profile.columns, files.format, self._data, np.cumsum(list(splits.values())).tolist(), pictures)
-        return Source(profile, pa.schema(list(types.items())), files.paths, read)
+        rule = self._rule(splits, files, profile)
+        kept = [
+            column for column in profile.columns if not (rule.config.by == "column" and column.name in rule.columns)
+        ]
+        types = {c.name: pa.binary() if c.picture_reason else tables.ARROW_TYPES[c.type] for c in kept}
+        examples = replace(profile, columns=tuple(kept))
+        read = _ReadFile(examples, self._all_columns(files, profile), files, self._data, rule, pictures)
+        return Source(examples, pa.schema(list(types.items())), files.paths, read)
+
+    def _rule(
+        self, splits: Mapping[str, int], files: tables.TableFiles, profile: table_profile.TableProfile
+    ) -> row_splits.RowSplits:
+        config = self._data.splits
+        buckets = np.cumsum(list(splits.values())).tolist()
+        known = tables.column_names(files, self._data)
+        for name in config.columns:
+            if name not in known:
+                raise ConfigError(f"data.splits: there is no column {name!r}.{nearest(name, known)}")
+        rule = row_splits.RowSplits(config, buckets, list(splits))
+        if config.by != "time":
+            return rule
+        columns = [column for column in self._all_columns(files, profile) if column.name == config.column]
+        blocks = (
+            block.column(0)
+            for path in files.paths
+            for block in tables.read_blocks(path, columns, file_format=files.format, data=self._data)
+        )
+        return replace(rule, bounds=row_splits.time_bounds(blocks, buckets, column=config.columns[0]))
+
+    def _all_columns(self, files: tables.TableFiles, profile: table_profile.TableProfile) -> list[table_profile.Column]:
+        """The columns of the table, and those in `data.drop`: what is left out does not change the splits."""
+        dropped = [name for name in tables.column_names(files, self._data) if name and name in self._data.drop]
+        if not dropped:
+            return list(profile.columns)
+        try:
+            found = tables.scan_columns(files, self._data, dropped).columns
+        except DataError:  # perhaps that is why they are left out
+            found = tuple(table_profile.Column(name, "string") for name in dropped)
+        return [*profile.columns, *found]
 
     def _profile(self, files: tables.TableFiles) -> table_profile.TableProfile:
         profile = tables.inspect_table(files, self._data)
@@ -76,70 +113,35 @@ class TableReader(ExampleReader):
 class _ReadFile:
     """Reads the rows of a file that have a label, and a picture where there is a column of them."""
 
+    profile: table_profile.TableProfile
+    """Of the columns that become examples."""
     columns: Sequence[table_profile.Column]
-    format: tables.Format
+    """That are read, those among them that only decide about the split."""
+    files: tables.TableFiles
     data: DataConfig
-    buckets: Sequence[int]
+    rule: row_splits.RowSplits
     pictures: "Pictures | None"
 
     def __call__(self, path: str) -> Iterator[tuple[pa.RecordBatch, np.ndarray]]:
-        for block, keys in _one_ahead(self._keyed_blocks(path)):
-            yield block, splits_of(keys, self.buckets)
+        yield from _one_ahead(self._split_blocks(path))
 
-    def _keyed_blocks(self, path: str) -> Iterator[tuple[pa.RecordBatch, pa.Array]]:
-        for block in tables.read_blocks(path, self.columns, file_format=self.format, data=self.data):
+    def _split_blocks(self, path: str) -> Iterator[tuple[pa.RecordBatch, np.ndarray]]:
+        names = [column.name for column in self.profile.columns]
+        file = os.path.relpath(path, self.files.base) if self.data.splits.files else path
+        for block in tables.read_blocks(path, self.columns, file_format=self.files.format, data=self.data):
             labelled = block.filter(block.column(self.data.label).is_valid())
             whole, keyed = self._with_pictures(labelled, path)
-            yield whole, row_keys(keyed)
+            yield whole.select(names), self.rule.split(keyed, file=file)
 
     def _with_pictures(self, block: pa.RecordBatch, path: str) -> tuple[pa.RecordBatch, pa.RecordBatch]:
         """The rows whose picture can be used: with its bytes, and as they are in the table."""
-        column = next((column for column in self.columns if column.picture_reason), None)
+        column = picture_columns.picture_column(self.profile)
         if column is None or self.pictures is None:
             return block, block
         contents = self.pictures.read(block.column(column.name), table=path)
         usable = contents.is_valid()
         kept = block.filter(usable)
         return kept.set_column(kept.schema.names.index(column.name), column.name, contents.filter(usable)), kept
-
-
-def splits_of(keys: pa.Array, buckets: Sequence[int]) -> np.ndarray:
-    """Index of the split that each row belongs to.
-
-    The rule of TFX's ExampleGen: SHA-256 of the row, as a number, modulo the number of buckets.
-
-    Args:
-        keys: the rows' contents, from row_keys.
-        buckets: cumulated numbers of buckets of the splits, in order; fewer than 2^32 in all.
-
-    Returns:
-        (rows,) int64.
-    """
-    sha256 = hashlib.sha256
-    digests = b"".join([sha256(key).digest() for key in keys.cast(pa.binary()).to_pylist()])
-    words = np.frombuffer(digests, ">u4").reshape(-1, 8).astype(np.uint64)
-    remainder = np.zeros(len(words), np.uint64)
-    for word in words.T:  # long division: 32 bits at a time
-        remainder = ((remainder << np.uint64(32)) | word) % np.uint64(buckets[-1])
-    return np.searchsorted(np.asarray(buckets), remainder.astype(np.int64), side="right")
-
-
-def row_keys(block: pa.RecordBatch) -> pa.Array:
-    """The content of each row as one text, whatever the order of the columns.
-
-    TFX takes the serialized tf.Example for this, whose features are in an order that changes from process to process.
-    Decimal numbers count with 32 bits: their splits are those of the time when examples had no more.
-
-    Args:
-        block: rows as the table has them, pictures by their paths.
-
-    Returns:
-        (rows,) string.
-    """
-    columns = [block.column(name) for name in sorted(block.schema.names)]
-    narrow = [c.cast(pa.float32()) if pa.types.is_float64(c.type) else c for c in columns]
-    texts = [column.cast(pa.string()) for column in narrow]
-    return pc.binary_join_element_wise(*texts, "\x1f", null_handling="replace", null_replacement="\x00")
 
 
 def _one_ahead(items: Iterator[_Item]) -> Iterator[_Item]:

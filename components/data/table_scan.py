@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from kubetfx.components.data.column_scan import ColumnScan, greatest, least, with_values
+from kubetfx.components.data.column_scan import MAX_FLOAT_VALUES, ColumnScan, greatest, least, with_values
 from kubetfx.components.data.table_profile import Column, TableProfile
 from kubetfx.components.data.text_scan import TextScan
 from kubetfx.config.data_section import StatedType
@@ -137,34 +137,30 @@ def _cell_type(arrow_type: pa.DataType) -> CellType | None:
     return "string"  # text, booleans, dates and times
 
 
-def check_same_columns(first: TableProfile, second: TableProfile, *, first_path: str, path: str) -> None:
-    """Refuse a file that lacks columns of the first, or has others.
+def check_label_is_there(table: TableProfile, label: str, *, path: str) -> None:
+    """Refuse a further file without the label; other columns may be missing in it.
 
     Args:
-        first: profile of the first file.
-        second: of the other one.
-        first_path: name of the first file, for errors.
-        path: of the other one.
+        table: profile of the file.
+        label: name of the column.
+        path: of the file.
 
     Raises:
-        DataError: it does.
+        DataError: it lacks the label.
     """
-    if set(first.names) != set(second.names):
-        missing = sorted(set(first.names) - set(second.names))
-        extra = sorted(set(second.names) - set(first.names))
-        differences = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"also has {', '.join(extra)}"] * bool(extra)
+    if label not in table.names:
         raise DataError(
-            f"{path} does not have the columns of {first_path}. Received: it {' and '.join(differences)}. "
-            "Mend the file, narrow data.path, or leave the columns out with data.drop."
+            f"{path} lacks the label {label!r}, which the files before it have. Received the columns: "
+            f"{', '.join(table.names)}. Mend the file, or narrow data.path."
         )
 
 
 def merge(first: TableProfile, second: TableProfile, *, sources: dict[str, str], path: str) -> TableProfile:
-    """Return the profile of two files together.
+    """Return the profile of two files together. A column that one of them lacks is missing in its rows, and noted.
 
     Args:
         first: of the files before.
-        second: of one more, with the same columns.
+        second: of one more.
         sources: in which file each column had its first value; it is kept up to date.
         path: name of the second file.
 
@@ -172,16 +168,50 @@ def merge(first: TableProfile, second: TableProfile, *, sources: dict[str, str],
         DataError: a column holds numbers in one and text in the other.
     """
     columns = []
-    for ours in first.columns:
-        theirs = second.column(ours.name)
-        if ours.num_values and theirs.num_values:
-            columns.append(_merged_column(ours, theirs, source=sources[ours.name], path=path))
+    for name in dict.fromkeys([*first.names, *second.names]):
+        ours, theirs = (table.column(name) if name in table.names else None for table in (first, second))
+        if ours and theirs and ours.num_values and theirs.num_values:
+            columns.append(_merged_column(ours, theirs, source=sources[name], path=path))
         else:
-            columns.append(ours if ours.num_values else theirs)
-        if theirs.num_values:
-            sources.setdefault(ours.name, path)
-    notes = tuple(dict.fromkeys([*first.file_notes, *second.file_notes]))
+            known = [column for column in (ours, theirs) if column]
+            columns.append(next((column for column in known if column.num_values), known[0]))
+        if theirs and theirs.num_values:
+            sources.setdefault(name, path)
+    notes = tuple(dict.fromkeys([*first.file_notes, *second.file_notes, *_differences(first, second, path)]))
     return TableProfile(tuple(columns), first.num_rows + second.num_rows, notes)
+
+
+def whole_numbers(column: Column) -> Column:
+    """Take decimal numbers for whole ones, if all are: pandas writes 0 and 1 with gaps as 0.0 and 1.0.
+
+    Args:
+        column: the label.
+
+    Returns:
+        The column of int64; another one, or one of very many values, as it is.
+    """
+    if column.type != "float" or not column.values or not all(float(value).is_integer() for value in column.values):
+        return column
+    whole = tuple(int(value) for value in column.values)
+    said = ", ".join(filter(None, [column.note, "whole numbers, though written with a decimal point"]))
+    return replace(
+        column,
+        type="int64",
+        values=whole,
+        num_distinct=len(whole),
+        num_decimals=None,
+        values_repeat=len(whole) < column.num_values,
+        is_spelled=True,
+        note=said,
+    )
+
+
+def _differences(first: TableProfile, second: TableProfile, path: str) -> Iterator[str]:
+    file = path.rpartition("/")[2]
+    if lacking := [name for name in first.names if name not in second.names]:
+        yield f"{file} lacks columns of the files before it, which are missing cells there: {', '.join(lacking)}."
+    if added := [name for name in second.names if name not in first.names]:
+        yield f"{file} has columns that the files before it lack, which are missing cells there: {', '.join(added)}."
 
 
 def _merged_column(first: Column, second: Column, *, source: str, path: str) -> Column:
@@ -206,7 +236,9 @@ def _merged_column(first: Column, second: Column, *, source: str, path: str) -> 
         odd_cells=first.odd_cells or second.odd_cells,
     )
     if column_type == "float":
-        return merged
+        both = {float(value) for value in (*first.values, *second.values)}
+        is_known = bool(first.values and second.values and len(both) <= MAX_FLOAT_VALUES)
+        return replace(merged, values=tuple(sorted(both)) if is_known else ())
     if first.mean is not None and second.mean is not None:
         total = first.mean * first.num_values + second.mean * second.num_values
         merged = replace(merged, mean=total / merged.num_values)

@@ -16,7 +16,7 @@ import pyarrow as pa
 from kubetfx.components.data import data_source
 from kubetfx.components.data.column_scan import ARROW_TYPES, to_type
 from kubetfx.components.data.table_profile import Column, TableProfile
-from kubetfx.components.data.table_scan import check_same_columns, merge, scan
+from kubetfx.components.data.table_scan import check_label_is_there, merge, scan, whole_numbers
 from kubetfx.components.data.text_scan import read_numbers
 from kubetfx.config.data_section import DataConfig
 from kubetfx.config.section import nearest
@@ -62,6 +62,8 @@ def find_files(data: DataConfig) -> TableFiles:
     data = data_source.fetched(data)
     try:
         path = locate(data.path)
+        if data.splits.files:
+            return _files_of_splits(path, data)
         if path.is_dir():
             return _files_in_folder(path, data)
         base, pattern = (path.parent, path.name) if path.is_file() else _split_glob(path)
@@ -80,16 +82,19 @@ def find_files(data: DataConfig) -> TableFiles:
 
 
 def column_names(files: TableFiles, data: DataConfig) -> list[str]:
-    """Return the names of the first file's columns, those in `data.drop` included.
+    """Return the names of the columns of all files, those in `data.drop` included.
 
     Args:
         files: the table.
         data: the section.
     """
-    path = files.paths[0]
-    if files.format == "parquet":
-        return _parquet_columns(path)
-    return _csv_header(path, detect(path, data.csv_options))
+    names: dict[str, None] = {}
+    for path in files.paths:
+        held = (
+            _parquet_columns(path) if files.format == "parquet" else _csv_header(path, detect(path, data.csv_options))
+        )
+        names |= dict.fromkeys(held)
+    return list(names)
 
 
 def inspect_table(files: TableFiles, data: DataConfig) -> TableProfile:
@@ -129,17 +134,37 @@ def _scan_key(files: TableFiles, data: DataConfig) -> Any:
     return files.paths, states, files.format, data.drop, data.types, data.csv_options
 
 
+def scan_columns(files: TableFiles, data: DataConfig, names: Collection[str]) -> TableProfile:
+    """Scan some columns of a table, whether they are in `data.drop` or not.
+
+    Args:
+        files: the table.
+        data: the section of the config.
+        names: of the columns.
+
+    Returns:
+        Their profile.
+
+    Raises:
+        DataError: they cannot be read, or the files disagree.
+    """
+    others = tuple(name for name in column_names(files, data) if name not in names)
+    return _inspect_table(files, data.model_copy(update={"drop": others}))
+
+
 def _inspect_table(files: TableFiles, data: DataConfig) -> TableProfile:
     first_path, *other_paths = files.paths
     merged = _inspect_file(first_path, files.format, data)
     sources = {column.name: first_path for column in merged.columns if column.num_values}
     for path in other_paths:
         table = _inspect_file(path, files.format, data)
-        check_same_columns(merged, table, first_path=first_path, path=path)
+        if data.label in merged.names:
+            check_label_is_there(table, data.label, path=path)
         merged = merge(merged, table, sources=sources, path=path)
     if merged.num_rows == 0:
         raise DataError(f"The table has a header and no rows. Received: {', '.join(files.paths)}.")
-    return merged
+    columns = [whole_numbers(column) if column.name == data.label else column for column in merged.columns]
+    return replace(merged, columns=tuple(columns))
 
 
 def read_blocks(
@@ -159,16 +184,23 @@ def read_blocks(
     schema = pa.schema([(column.name, ARROW_TYPES[column.type]) for column in columns])
     decimal = "."
     if file_format == "parquet":
-        batches = _read_parquet(path, schema.names)
+        held = set(_parquet_columns(path))
+        batches = _read_parquet(path, [name for name in schema.names if name in held])
     else:
-        types = {c.name: pa.string() if c.is_spelled else ARROW_TYPES[c.type] for c in columns}
         dialect = detect(path, data.csv_options)
         decimal = dialect.decimal
-        batches = csv_file.stream(path, dialect, types, columns=schema.names, block_bytes=_block_bytes(types))
+        held = set(_csv_header(path, dialect))
+        types = {c.name: pa.string() if c.is_spelled else ARROW_TYPES[c.type] for c in columns if c.name in held}
+        batches = csv_file.stream(path, dialect, types, columns=list(types), block_bytes=_block_bytes(types))
     spelled = {column.name for column in columns if column.is_spelled}
     for batch in batches:
         if batch.num_rows:
-            arrays = [_understood(batch.column(f.name), f, spelled, decimal=decimal) for f in schema]
+            arrays = [
+                _understood(batch.column(field.name), field, spelled, decimal=decimal)
+                if field.name in held
+                else pa.nulls(batch.num_rows, field.type)  # another file has the column
+                for field in schema
+            ]
             yield pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
@@ -214,6 +246,25 @@ def _files_in_folder(folder: Location, data: DataConfig) -> TableFiles:
     found_format = format_of(suffix)
     assert found_format is not None  # `suffix_of` knows it
     return TableFiles(str(folder), f"*{suffix}", found_format, tuple(f"{folder}/{name}" for name in found))
+
+
+def _files_of_splits(folder: Location, data: DataConfig) -> TableFiles:
+    """The files that `data.splits.files` names. TFX's fingerprint covers all that is as deep in the folder."""
+    if not folder.is_dir():
+        raise DataError(f"data.path must be a folder, where data.splits.files names files in it. Received: {folder}.")
+    paths: list[str] = []
+    for split, pattern in data.splits.files.items():
+        found = [path for path in _matches(folder, pattern) if path not in paths]
+        if not found:
+            raise DataError(f"data.splits.files.{split} matches no file. Received: {pattern}, in {folder}.")
+        paths += found
+    depths = {path[len(str(folder)) + 1 :].count("/") for path in paths}
+    if len(depths) > 1:
+        raise DataError(
+            f"The files of data.splits.files must all be in {folder}, or all in folders of it. Received: "
+            f"{', '.join(data.splits.files.values())}."
+        )
+    return TableFiles(str(folder), "/".join("*" * (depths.pop() + 1)), _format_of(paths, data), tuple(paths))
 
 
 def _newest(base: Location, pattern: str) -> str:

@@ -22,7 +22,8 @@ MODEL_OUTPUTS = frozenset({"label", "score", "probabilities", "classes", "value"
 
 
 class Splits(Section):
-    """Fractions of the rows. A row's split is decided by a hash of its values, so new rows don't move the old ones."""
+    """Fractions of the rows, and what decides which rows they are. By default it is a hash of the row's values, so that
+    new rows don't move the old ones; copies of a row are spread over the splits."""
 
     train: float = Field(0.7, ge=0.001, lt=1)
     """Rows that statistics of features are computed on and the network is trained on."""
@@ -31,6 +32,52 @@ class Splits(Section):
     flatter."""
     eval: float = Field(0.2, ge=0.001, lt=1)
     """Rows that only the Evaluator sees."""
+    by: Literal["row", "group", "time", "column"] = "row"
+    """`group`: rows with one value of `column`, such as a customer, are in one split. `time`: the oldest rows by
+    `column`, a number or text such as 2024-05-01, are for training, the newest for evaluation. `column`: the cells of
+    `column` name the split, and the fractions say nothing."""
+    column: str | None = None
+    """By which rows are split, if not by a hash of the row."""
+    key: tuple[str, ...] = ()
+    """Columns whose values are hashed in place of all: then rows stay in their split whatever becomes of the others."""
+    files: dict[Literal["train", "validation", "eval"], str] = {}
+    """Files of each split, as globs below `data.path`: `{train: train.csv, eval: test/*.csv}`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_column_names_the_split(cls, document: Any) -> Any:
+        if isinstance(document, dict) and "column" in document and "by" not in document:
+            document = {"by": "column", **document}
+        if isinstance(document, dict) and document.get("files") and "validation" not in document:
+            names = document["files"] if isinstance(document["files"], dict) else ()
+            if "validation" not in names:
+                document = {"train": 0.75, "validation": 0, "eval": 0.25, **document}
+        return document
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> Self:
+        if (self.by == "row") != (self.column is None):
+            raise ValueError(
+                f"`by: group`, `time` and `column` need the name of a column, and no other. Received: by: {self.by}, "
+                f"column: {self.column}"
+            )
+        rules = [name for name in ("column", "key", "files") if getattr(self, name)]
+        if len(rules) > 1:
+            raise ValueError(f"rows are split by one rule. Received: {', '.join(rules)}")
+        if self.files and not {"train", "eval"} <= self.files.keys():
+            raise ValueError(f"the files of the splits train and eval are needed. Received: {', '.join(self.files)}")
+        return self
+
+    @property
+    def fractions(self) -> dict[str, float]:
+        """Shares of the rows by split, without a split that has none."""
+        shares = {"train": self.train, "validation": self.validation, "eval": self.eval}
+        return {name: share for name, share in shares.items() if share}
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns that decide; none: all of them do, or the file."""
+        return self.key if self.column is None else (self.column,)
 
     @model_validator(mode="after")
     def _sum_to_one(self) -> Self:

@@ -30,7 +30,7 @@ class ColumnProfile:
     """Of the values of an int64 or float column."""
     mean: float | None = None
     """Of the values of an int64 column."""
-    values: tuple[int | str, ...] = field(default=(), repr=False)
+    values: tuple[int | float | str, ...] = field(default=(), repr=False)
     """The distinct values, sorted, where they were counted."""
     num_decimals: int | None = None
     """Distinct values of a float column; None: more than MAX_DISTINCT, or in several files."""

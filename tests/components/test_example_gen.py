@@ -19,7 +19,8 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_artifacts
 
 from kubetfx.components.data import table_profile, tables
-from kubetfx.components.data.table_reader import _one_ahead, row_keys, splits_of
+from kubetfx.components.data.row_splits import hashed, row_keys
+from kubetfx.components.data.table_reader import _one_ahead
 from kubetfx.components.example_driver import Driver
 from kubetfx.components.example_gen import ExampleGen, Executor
 from kubetfx.config.data_section import DataConfig
@@ -97,7 +98,7 @@ def test_split_of_a_row_is_that_of_tfx(buckets):
     config = example_gen_pb2.SplitConfig()
     keys = [f"row {number}\x1fgröße" for number in range(200)]
 
-    ours = splits_of(pa.array(keys), buckets).tolist()
+    ours = hashed(pa.array(keys), buckets).tolist()
     tfx = [base_example_gen_executor._PartitionFn(key.encode(), len(buckets), buckets, config) for key in keys]
 
     assert ours == tfx
@@ -109,7 +110,7 @@ def test_key_of_a_row_is_independent_of_the_order_of_columns():
 
 
 def test_key_of_a_row_is_its_cells_in_the_order_of_the_names_of_the_columns():
-    """The split of a row hangs on this text: another one would move rows between the splits of tables in use."""
+    """The split of a row depends on this text: another one would move rows between the splits of tables in use."""
     assert row_keys(BLOCK).to_pylist() == [
         "1.5\x1f1\x1fgröße\x1f0",
         "\x00\x1f\x00\x1f\x00\x1f1",
@@ -136,7 +137,7 @@ def test_key_of_a_row_is_the_same_in_another_process():
     """Python's hashes, and the order of anything built on them, differ from process to process."""
     program = (
         "import pyarrow as pa, json, sys\n"
-        "from kubetfx.components.data.table_reader import row_keys\n"
+        "from kubetfx.components.data.row_splits import row_keys\n"
         "block = pa.RecordBatch.from_pydict({'i': pa.array([1, None], pa.int64()), 'f': pa.array([1.1, None],"
         " pa.float32()), 's': pa.array(['größe', None])})\n"
         "print(json.dumps(row_keys(block).to_pylist()))\n"
@@ -378,3 +379,169 @@ def test_fingerprint_tells_changed_data(tmp_path):
     assert fingerprint() == first
     write_rows(tmp_path / "table", number=201)
     assert fingerprint() != first
+
+
+def shares_of(examples: standard_artifacts.Examples) -> dict[str, list[dict]]:
+    return {name: rows_of(examples, name) for name in artifact_utils.decode_split_names(examples.split_names)}
+
+
+def write_table(path: Path, header: str, rows: list[str]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join([header, *rows]) + "\n")
+    return path
+
+
+def test_a_table_of_few_distinct_rows_is_split_by_its_rows_and_not_by_its_kinds(tmp_path):
+    """Counts of the people on the Titanic by class, age, sex and survival (R's `Titanic`): 24 kinds of 2,201 rows."""
+    counts = {"crew": 885, "third": 706, "first": 325, "second": 285}
+    rows = [f"{name},{i % 3 == 0:d}" for name, number in counts.items() for i in range(number)]
+    found = shares_of(run_executor(write_table(tmp_path / "data" / "a.csv", "class,y", rows), tmp_path / "out"))
+
+    assert sum(map(len, found.values())) == 2201
+    for split, share in {"train": 0.7, "validation": 0.1, "eval": 0.2}.items():
+        assert len(found[split]) == pytest.approx(2201 * share, rel=0.15), split
+        survived = sum(row["y"] for row in found[split]) / len(found[split])
+        assert survived == pytest.approx(1 / 3, abs=0.1), split
+
+
+def test_a_first_row_of_its_kind_stays_where_it_was_and_copies_are_spread(tmp_path):
+    rows = [f"{i % 50},{i % 2}" for i in range(400)]
+    once = shares_of(run_executor(write_table(tmp_path / "once" / "a.csv", "x,y", rows[:50]), tmp_path / "out1"))
+    often = shares_of(run_executor(write_table(tmp_path / "often" / "a.csv", "x,y", rows), tmp_path / "out2"))
+
+    for split, found in once.items():
+        assert {row["x"] for row in found} <= {row["x"] for row in often[split]}
+    assert {row["x"] for row in often["train"]} & {row["x"] for row in often["eval"]}
+
+
+def test_dropping_a_column_does_not_change_the_split(tmp_path):
+    rows = [f"{i},{i * 1.50:.2f},{'abc'[i % 3]},{i % 2}" for i in range(200)]
+    path = write_table(tmp_path / "data" / "a.csv", "x,amount,s,y", rows)
+    whole = shares_of(run_executor(path, tmp_path / "whole"))
+    dropped = shares_of(run_executor(path, tmp_path / "dropped", drop=["amount", "s"]))
+
+    for split, found in whole.items():
+        assert [row["x"] for row in found] == [row["x"] for row in dropped[split]]
+        assert set(dropped[split][0]) == {"x", "y"}
+
+
+def test_groups_are_in_one_split_also_by_a_column_that_is_left_out(tmp_path):
+    rows = [f"{i},c{i % 40:02d},{i % 2}" for i in range(800)]
+    path = write_table(tmp_path / "data" / "a.csv", "x,customer,y", rows)
+    splits = {"by": "group", "column": "customer"}
+    found = shares_of(run_executor(path, tmp_path / "out", splits=splits, drop=["customer"]))
+
+    customers = {split: {row["x"] % 40 for row in rows} for split, rows in found.items()}
+    assert sum(map(len, customers.values())) == 40
+    assert "customer" not in found["train"][0]
+
+
+def test_key_columns_alone_decide(tmp_path):
+    first = write_table(tmp_path / "one" / "a.csv", "id,x,y", [f"{i},{i},{i % 2}" for i in range(100)])
+    other = write_table(tmp_path / "two" / "a.csv", "id,x,y", [f"{i},{i * 7},{i % 2}" for i in range(100)])
+    found = [shares_of(run_executor(path, tmp_path / path.parent.name / "out", splits={"key": ["id"]}))
+             for path in (first, other)]  # fmt: skip
+
+    assert [[row["id"] for row in rows] for rows in found[0].values()] == [
+        [row["id"] for row in rows] for rows in found[1].values()
+    ]
+
+
+@pytest.mark.parametrize("time", [str, lambda i: f"2024-{i // 28 + 1:02d}-{i % 28 + 1:02d}"], ids=["numbers", "dates"])
+def test_the_newest_rows_are_for_evaluation(tmp_path, time):
+    order = [(i * 37) % 200 for i in range(200)]
+    path = write_table(tmp_path / "data" / "a.csv", "day,i,y", [f"{time(i)},{i},{i % 2}" for i in order])
+    found = shares_of(run_executor(path, tmp_path / "out", splits={"by": "time", "column": "day"}))
+
+    assert {split: sorted(row["i"] for row in rows) for split, rows in found.items()} == {
+        "train": list(range(140)),
+        "validation": list(range(140, 160)),
+        "eval": list(range(160, 200)),
+    }
+
+
+def test_rows_of_one_time_are_never_divided(tmp_path):
+    path = write_table(tmp_path / "data" / "a.csv", "day,y", [f"{i // 50},{i % 2}" for i in range(300)])
+    found = shares_of(run_executor(path, tmp_path / "out", splits={"by": "time", "column": "day", "train": 0.6,
+                                                                   "validation": 0.2, "eval": 0.2}))  # fmt: skip
+
+    days = [{row["day"] for row in rows} for rows in found.values()]
+    assert days == [{0, 1, 2}, {3}, {4, 5}]
+
+
+def test_a_time_that_does_not_sort_is_refused(tmp_path):
+    path = write_table(tmp_path / "data" / "a.csv", "day,y", ["31.12.2024,0", "01.01.2025,1"])
+
+    with pytest.raises(
+        DataError, match=r"dates such as 2024-05-01 are needed\. Received: '31\.12\.2024' in column 'day'"
+    ):
+        run_executor(path, tmp_path / "out", splits={"by": "time", "column": "day"})
+
+
+def test_a_column_names_the_split_and_is_no_feature(tmp_path):
+    names = ["train", "Test", "valid"]
+    path = write_table(tmp_path / "data" / "a.csv", "i,split,y", [f"{i},{names[i % 3]},{i % 2}" for i in range(90)])
+    found = shares_of(run_executor(path, tmp_path / "out", splits={"column": "split"}))
+
+    assert {split: {row["i"] % 3 for row in rows} for split, rows in found.items()} == {
+        "train": {0},
+        "validation": {2},
+        "eval": {1},
+    }
+    assert set(found["train"][0]) == {"i", "y"}
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ("holdout2", r"names no split\. Received: 'holdout2'\. Known: train, validation, eval"),
+        ("", "no value in 1 rows"),
+    ],
+)
+def test_a_cell_that_names_no_split_is_refused(tmp_path, cell, message):
+    rows = [f"{i},{'train' if i else cell},{i % 2}" for i in range(9)]
+    path = write_table(tmp_path / "data" / "a.csv", "i,split,y", rows)
+
+    with pytest.raises(DataError, match=message):
+        run_executor(path, tmp_path / "out", splits={"column": "split"})
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_files_that_are_split_already_are_taken_as_they_are(tmp_path, nested):
+    names = {"train": "train", "validation": "valid", "eval": "test"}
+    for number, name in enumerate(names.values()):
+        place = f"{name}/part.csv" if nested else f"{name}.csv"
+        write_table(tmp_path / "data" / place, "i,y", [f"{i},{i % 2}" for i in range(number * 10, number * 10 + 10)])
+    files = {split: f"{name}/*.csv" if nested else f"{name}.csv" for split, name in names.items()}
+    found = shares_of(run_executor(tmp_path / "data", tmp_path / "out", splits={"files": files}))
+
+    assert {split: [row["i"] for row in rows] for split, rows in found.items()} == {
+        "train": list(range(10)),
+        "validation": list(range(10, 20)),
+        "eval": list(range(20, 30)),
+    }
+
+
+def test_files_without_validation_are_two_splits(tmp_path):
+    for name in ("train", "test"):
+        write_table(tmp_path / "data" / f"{name}.csv", "i,y", [f"{i},{i % 2}" for i in range(10)])
+    files = {"train": "train.csv", "eval": "test.csv"}
+    found = shares_of(run_executor(tmp_path / "data", tmp_path / "out", splits={"files": files}))
+
+    assert {split: len(rows) for split, rows in found.items()} == {"train": 10, "eval": 10}
+
+
+def test_a_split_without_its_file_is_refused(tmp_path):
+    write_table(tmp_path / "data" / "train.csv", "i,y", ["1,0", "2,1"])
+
+    with pytest.raises(DataError, match=r"data\.splits\.files\.eval matches no file\. Received: test\.csv"):
+        run_executor(tmp_path / "data", tmp_path / "out", splits={"files": {"train": "train.csv", "eval": "test.csv"}})
+
+
+def test_a_column_of_a_later_file_alone_is_missing_before(tmp_path):
+    write_table(tmp_path / "data" / "a.csv", "i,y", [f"{i},{i % 2}" for i in range(50)])
+    write_table(tmp_path / "data" / "b.csv", "i,new,y", [f"{i},x,{i % 2}" for i in range(50, 100)])
+    found = shares_of(run_executor(tmp_path / "data", tmp_path / "out"))
+
+    rows = [row for rows in found.values() for row in rows]
+    assert {(row["i"] >= 50, row["new"]) for row in rows} == {(False, None), (True, "x")}

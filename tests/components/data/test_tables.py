@@ -631,13 +631,43 @@ def test_spans_are_found(tmp_path, pattern):
     assert files.pattern == pattern
 
 
-def test_files_with_other_columns_are_refused(tmp_path):
+def test_columns_of_several_files_are_put_together_and_it_is_said(tmp_path):
     write(tmp_path / "a.csv", "a,b,y", "1,2,0")
-    write(tmp_path / "b.csv", "a,c,y", "1,2,0")
+    write(tmp_path / "b.csv", "a,c,y", "3,x,1")
 
-    message = r"b\.csv does not have the columns of .*a\.csv\. Received: it lacks b and also has c\."
-    with pytest.raises(DataError, match=message):
+    assert read(tmp_path) == [{"a": 1, "b": 2, "y": 0, "c": None}, {"a": 3, "b": None, "y": 1, "c": "x"}]
+    assert inspect(tmp_path).notes == [
+        "b.csv lacks columns of the files before it, which are missing cells there: b.",
+        "b.csv has columns that the files before it lack, which are missing cells there: c.",
+    ]
+    assert inspect(tmp_path, drop=["b", "c"]).notes == []
+
+
+def test_a_file_without_the_label_is_refused(tmp_path):
+    write(tmp_path / "a.csv", "a,y", "1,0")
+    write(tmp_path / "b.csv", "a,z", "1,0")
+
+    with pytest.raises(DataError, match=r"b\.csv lacks the label 'y', which the files before it have\. .*: a, z\."):
         inspect(tmp_path)
+
+
+@pytest.mark.parametrize("format", ["csv", "parquet"])
+def test_a_label_of_whole_numbers_with_points_and_gaps_is_whole_and_said(tmp_path, format):
+    if format == "csv":
+        path = write(tmp_path / "a.csv", "a,y", "1,0.0", "2,1.0", "3,", "4,0.0")
+    else:
+        path = write_parquet(tmp_path / "a.parquet", a=[1, 2, 3, 4], y=[0.0, 1.0, float("nan"), 0.0])
+
+    label = column_of(path, "y", drop_rows_without_label=True)
+    assert (label.type, label.values, label.num_values) == ("int64", (0, 1), 3)
+    assert label.note == "whole numbers, though written with a decimal point"
+    assert [row["y"] for row in read(path)] == [0, 1, None, 0]
+
+
+def test_a_label_with_a_fraction_is_decimal(tmp_path):
+    path = write(tmp_path / "a.csv", "a,y", "1,0.0", "2,1.5")
+
+    assert types(path) == {"a": "int64", "y": "float"}
 
 
 def test_files_with_columns_in_another_order_are_read(tmp_path):
