@@ -23,6 +23,7 @@ from kubetfx.cli.invocation import (
     current_output,
     load,
     open_output,
+    quoted,
     shown,
 )
 from kubetfx.cli.kubeflow_commands import app as kubeflow_app
@@ -161,7 +162,7 @@ def init(
     scaffold.write_config(data, label=label, path=output_path)
     if format == "json":
         output.document({"config": str(output_path)})
-    output.say(f"Wrote {output_path}. Next: kubetfx run {output_path}")
+    output.say(f"Wrote {output_path}. Next: kubetfx run {quoted(output_path)}")
 
 
 @app.command(rich_help_panel="Runs and reports")
@@ -187,7 +188,7 @@ def inspect(
     whole = [path for path in artifacts if (path / FILE).is_file()]  # a killed run leaves a part
     examples = max(whole, key=lambda path: int(path.name), default=None)
     if not versions or examples is None:
-        raise UsageError(f"There is no pushed model, or no rows of a run. Make them: kubetfx run {config}")
+        raise UsageError(f"There is no pushed model, or no rows of a run. Make them: kubetfx run {quoted(config)}")
     folder = output_path or pipeline_config.workspace_path / "inspection"
     output.begin("Looking at the images")
     with (
@@ -201,7 +202,7 @@ def inspect(
         if facts is None or facts.image is None or not facts.classes:
             raise UsageError(
                 f"The model that was pushed last is no classifier that sees images. Received: version {versions[-1]} "
-                f"in {pipeline_config.push_path}. Push one: kubetfx run {config}"
+                f"in {pipeline_config.push_path}. Push one: kubetfx run {quoted(config)}"
             )
         gallery = write_gallery(
             str(examples / split_folder(EVAL)), saved_model, folder, mistakes=mistakes, heat_maps=heat_maps
@@ -213,7 +214,7 @@ def inspect(
     output.say(f"{gallery.mistakes:,} of {gallery.images:,} images of the evaluation split are misclassified.")
     output.say(f"  mistakes, the most certain first: {shown(gallery.mistakes_path)}")
     output.say(f"  what the network looked at:       {shown(gallery.heat_maps_path)}")
-    output.say(f"  embeddings: tensorboard --logdir {shown(gallery.projector_path)}")
+    output.say(f"  embeddings: tensorboard --logdir {quoted(gallery.projector_path)}")
 
 
 @app.command()
@@ -305,7 +306,7 @@ def _print_calls(config: PipelineConfig, output: Output, *, config_path: Path) -
 
     request = push_directory.request_path(config.push_path)
     if request is None:
-        output.say(f"Next: kubetfx predict {config_path} --rows ROWS.csv; kubetfx serve {config_path}")
+        output.say(f"Next: kubetfx predict {quoted(config_path)} --rows ROWS.csv; kubetfx serve {quoted(config_path)}")
         return
     copy = config.workspace_path / "request.json"
     copy.write_bytes(request.read_bytes())
@@ -313,9 +314,9 @@ def _print_calls(config: PipelineConfig, output: Output, *, config_path: Path) -
     rest = (endpoint and endpoint.rest) or "http://localhost:8501"
     grpc = (endpoint and endpoint.grpc) or "localhost:8500"
     output.say("Next:")
-    output.say(f"  kubetfx serve {config_path}")
-    output.say(f"  curl -d @{shown(copy)} {rest}/v1/models/{config.model_name}:predict")
-    output.say(f"  kubetfx predict {config_path} --rows {shown(copy)} --grpc {grpc}")
+    output.say(f"  kubetfx serve {quoted(config_path)}")
+    output.say(f"  curl -d {shlex.quote(f'@{shown(copy)}')} {rest}/v1/models/{config.model_name}:predict")
+    output.say(f"  kubetfx predict {quoted(config_path)} --rows {quoted(copy)} --grpc {grpc}")
 
 
 def _print_metrics(result: "RunResult", output: Output) -> None:

@@ -5,6 +5,7 @@ The commands themselves are in cli/app.py and, one module per group, in the modu
 
 import os
 import re
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -100,6 +101,15 @@ def shown_metrics(config: PipelineConfig, found: Iterable[Mapping[str, float]], 
     names = dict.fromkeys(name for metrics in found for name in metrics if name != "example_count")
     with_threshold = [name for name in config.evaluation.thresholds if name in names]
     return list(dict.fromkeys([*with_threshold, *names]))[:at_most]
+
+
+def quoted(path: Location) -> str:
+    """Return a path for a command that is printed to be copied: as `shown`, in quotes where the shell needs them.
+
+    Args:
+        path: a path, or a place in a bucket.
+    """
+    return shlex.quote(shown(path))
 
 
 def shown(path: Location) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kubetfx.artifacts import IMAGE_PATH
-from kubetfx.cli.invocation import ConfigPath, FormatOption, Overrides, load, naming_options, open_output, shown
+from kubetfx.cli.invocation import ConfigPath, FormatOption, Overrides, load, naming_options, open_output, quoted, shown
 from kubetfx.cli.output import Output
 from kubetfx.cli.serve_commands import NOWHERE, GrpcOption, RestOption
 from kubetfx.config.pipeline import PipelineConfig
@@ -85,7 +85,9 @@ def predict(  # noqa: PLR0913, PLR0917 - the options of a command
     else:
         from kubetfx.pipeline.pushed_models import pushed_version
 
-        model_version = pushed_version(pipeline_config.push_path, model_version, how_to_push=f"kubetfx run {config}")
+        model_version = pushed_version(
+            pipeline_config.push_path, model_version, how_to_push=f"kubetfx run {quoted(config)}"
+        )
         predictions = _predict_here(pipeline_config, model_version, rows, output)
     output.end()
     _print_predictions(predictions, pipeline_config.model_name, model_version, output)
@@ -136,7 +138,9 @@ def batch_predict(  # noqa: PLR0913, PLR0917 - the options of a command
     from kubetfx.components.push import push_directory
     from kubetfx.pipeline.pushed_models import pushed_version
 
-    model_version = pushed_version(pipeline_config.push_path, model_version, how_to_push=f"kubetfx run {config}")
+    model_version = pushed_version(
+        pipeline_config.push_path, model_version, how_to_push=f"kubetfx run {quoted(config)}"
+    )
 
     output.begin("Loading the model")
     record = push_directory.read_record(pipeline_config.push_path, model_version)

@@ -20,6 +20,7 @@ from kubetfx.cli.invocation import (
     Overrides,
     load,
     open_output,
+    quoted,
     shown,
     shown_metrics,
 )
@@ -85,7 +86,7 @@ def runs(config: ConfigPath, overrides: Overrides = None, format: FormatOption =
         output.document({"runs": [_as_document(record, pipeline_config) for record in records]})
         return
     if not records:
-        output.say(f"No run has been recorded yet. Start one: kubetfx run {config}")
+        output.say(f"No run has been recorded yet. Start one: kubetfx run {quoted(config)}")
         return
     names = shown_metrics(pipeline_config, [record.metrics for record in records], at_most=_MAX_METRICS)
     rows = [

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kubetfx.cli.invocation import ConfigPath, FormatOption, Overrides, load, open_output, shown_metrics
+from kubetfx.cli.invocation import ConfigPath, FormatOption, Overrides, load, open_output, quoted, shown_metrics
 from kubetfx.cli.output import Output
 from kubetfx.cli.serve_commands import NOWHERE
 from kubetfx.config.pipeline import PipelineConfig
@@ -50,7 +50,7 @@ def versions(config: ConfigPath, overrides: Overrides = None, format: FormatOpti
         output.document({"model_name": pipeline_config.model_name, "versions": documents})
         return
     if not entries:
-        output.say(f"No model was pushed yet. Push one: kubetfx run {config}")
+        output.say(f"No model was pushed yet. Push one: kubetfx run {quoted(config)}")
         return
     found = [record.metrics for _, _, record in entries if record]
     shown = shown_metrics(pipeline_config, found, at_most=_MAX_METRICS)

@@ -52,7 +52,10 @@ def check(config: PipelineConfig) -> table_profile.TableProfile | image_files.Im
     for name in config.training.callbacks:
         _check_module(name, key="training.callbacks")
     for name in config.evaluation.own_metrics:
-        find_metric(name, task=config.model.task)
+        metric = find_metric(name, task=config.model.task)
+        threshold = config.evaluation.thresholds.get(name)
+        if threshold and (problem := threshold.wrong_side(metric.better)):
+            raise ConfigError(f"evaluation.thresholds.{name}: {problem}.")
     _check_writable(config.workspace_path, section="workspace")
     _check_push_directory(config.push_path)
     if config.serving.endpoint and push_directory.versions(config.push_path):  # a server without any may not listen

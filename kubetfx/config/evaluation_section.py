@@ -4,7 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from kubetfx.config.metric_catalogue import ROBUSTNESS_PREFIX, Task, is_reference, names_for
+from kubetfx.config.metric_catalogue import CATALOGUE, ROBUSTNESS_PREFIX, Better, Task, is_reference, names_for
 from kubetfx.config.section import Section
 
 
@@ -23,6 +23,21 @@ class Threshold(Section):
         if self.at_least is None and self.at_most is None and self.worse_by_at_most is None:
             raise ValueError("a threshold needs at_least, at_most or worse_by_at_most")
         return self
+
+    def wrong_side(self, better: Better) -> str | None:
+        """Say what is wrong with a bound that lets only bad models pass.
+
+        Args:
+            better: which values of the metric are better.
+
+        Returns:
+            None: nothing is.
+        """
+        wrong, right = ("at_most", "at_least") if better == "higher" else ("at_least", "at_most")
+        value = getattr(self, wrong)
+        if value is None:
+            return None
+        return f"{better} values are better, so the bound is {right}. Received: {wrong}: {value:g}"
 
 
 class RobustnessConfig(Section):
@@ -62,6 +77,13 @@ class EvaluationConfig(Section):
     """Columns, or combinations of columns, by whose values the metrics are also computed. Of images: the label,
     `image_size`, `format`, `channels`, or a column of the CSV or Parquet file that lists them."""
     robustness: RobustnessConfig = RobustnessConfig()
+
+    @model_validator(mode="after")
+    def _bounds_are_on_the_right_side(self) -> Self:
+        for name, threshold in self.thresholds.items():
+            if name in CATALOGUE and (problem := threshold.wrong_side(CATALOGUE[name].better)):
+                raise ValueError(f"evaluation.thresholds.{name}: {problem}")
+        return self
 
     @property
     def own_metrics(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import yaml
 
 from kubetfx.config.faults import kind_of
 from kubetfx.config.pipeline import PipelineConfig
+from kubetfx.config.yaml_text import parse
 from kubetfx.errors import ConfigError
 
 ConfigSource = PipelineConfig | str | Path | Mapping[str, Any]
@@ -71,9 +72,18 @@ def _parsed(override: str) -> tuple[str, Any]:
     if not separator or not all(dotted.split(".")):
         raise ConfigError(f"An override is dotted.key=value. Received: {override!r}. Try training.epochs=3.")
     try:
-        return dotted, yaml.safe_load(text)
+        return dotted, parse(text, _annotation_of(dotted.split(".")))
     except yaml.YAMLError as error:
         raise ConfigError(f"{dotted}: the value is not YAML. Received: {text!r} ({error}).") from None
+
+
+def _annotation_of(keys: Sequence[str]) -> Any:
+    """The type of a key; None for one that is not known, or is within a mapping."""
+    annotation: Any = PipelineConfig
+    for key in keys:
+        fields = getattr(annotation, "model_fields", {})
+        annotation = fields[key].annotation if key in fields else None
+    return annotation
 
 
 def _override(document: dict[str, Any], dotted: str, value: Any) -> None:
@@ -89,22 +99,9 @@ def _override(document: dict[str, Any], dotted: str, value: Any) -> None:
     section[last] = value
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """Refuses duplicate keys, of which YAML's own safe loader silently takes the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys: list[Any] = []
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in keys:
-                raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key!r}", key_node.start_mark)
-            keys.append(key)
-        return super().construct_mapping(node, deep)
-
-
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        document = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
+        document = parse(path.read_text(encoding="utf-8"), PipelineConfig)
     except FileNotFoundError:
         raise ConfigError(
             f"There is no such file. Received: {path}. `kubetfx init` writes a pipeline.yaml for your data."

@@ -64,7 +64,7 @@ def test_request_may_be_all_of_the_limit(load, memory, request_):
         ),
         ({"resources": {"Trainer": {"cpu": "four"}}}, r"cpu: a Kubernetes quantity is needed.* Received: 'four'"),
         ({"resources": {"Trainer": {"cpu": 0}}}, r"cpu: a Kubernetes quantity is needed.* Received: '0'"),
-        ({"resources": {"Trainer": {"cpu": True}}}, r"resources\.Trainer\.cpu: .*Received: True"),
+        ({"resources": {"Trainer": {"cpu": True}}}, r"resources\.Trainer\.cpu: .*Received: 'true'"),
         ({"resources": {"Trainer": {"gpu": {"resource": "NVIDIA_TESLA_K80"}}}}, r"gpu\.resource: .*'NVIDIA_TESLA_K80'"),
         ({"resources": {"Trainer": {"gpus": 1}}}, r"resources\.Trainer\.gpus: there is no such key.*'gpu'"),
         ({"every_component": {"gpu": {}}}, r"every_component\.gpu would leave GPUs idle"),

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from kubetfx.config.data_section import DataConfig
 from kubetfx.config.loading import load_config
-from kubetfx.config.metric_catalogue import names_for
+from kubetfx.config.metric_catalogue import CATALOGUE, names_for
 from kubetfx.config.model_section import DEFAULT_MODULE
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.config.section import nearest
@@ -37,7 +37,7 @@ def with_data(**fields: Any) -> dict[str, Any]:
 def test_two_sections_are_enough_and_the_rest_has_defaults(write):
     config = load_config(write())
 
-    assert config.data.splits.model_dump() == {"train": 0.7, "validation": 0.1, "eval": 0.2}
+    assert config.data.splits.fractions == {"train": 0.7, "validation": 0.1, "eval": 0.2}
     assert config.data.format == "auto"
     assert config.model.task == "classification"
     assert config.training.epochs == 50
@@ -133,7 +133,7 @@ def test_wrong_value_names_its_path_and_what_was_received(write, sections, messa
     ("sections", "dotted"),
     [
         ({"training": {"class_weights": "heavy"}}, "training.class_weights"),
-        ({"evaluation": {"slices": [3]}}, "evaluation.slices.0"),
+        ({"evaluation": {"slices": [{"a": 3}]}}, "evaluation.slices.0"),
     ],
     ids=["word or mapping", "text or list"],
 )
@@ -200,7 +200,8 @@ def test_unknown_metric_is_refused_with_the_known_ones(write, evaluation, task, 
 
 @pytest.mark.parametrize("task", ["classification", "regression"])
 def test_every_metric_of_a_task_may_have_a_threshold(write, task):
-    thresholds = {metric: {"at_least": 0.5} for metric in names_for(task)}
+    sides = {"higher": "at_least", "lower": "at_most"}
+    thresholds = {metric: {sides[CATALOGUE[metric].better]: 0.5} for metric in names_for(task)}
 
     config = load_config(write(evaluation={"thresholds": thresholds}, model={"task": task}))
 
@@ -546,3 +547,44 @@ def test_fault_of_a_config_made_in_python_is_told_in_the_words_of_a_file(write, 
         load_config(write(MINIMAL | sections))
 
     assert str(made.value).splitlines()[1:] == str(read.value).splitlines()[1:]
+
+
+def test_text_is_what_was_written_whatever_yaml_takes_it_for(tmp_path):
+    path = tmp_path / "pipeline.yaml"
+    path.write_text(
+        "name: 123\n"
+        "data: {path: data, label: yes, missing_values: [-999, NA, 1.50], drop: [no, 2024-05-01, 007]}\n"
+        "training: {class_weights: {0: 1, yes: 2, 1.0: 3}, epochs: 7}\n"
+        "evaluation: {slices: [on, [2019, 2020]]}\n"
+    )
+    config = load_config(path)
+    assert config.name == "123"
+    assert config.data.label == "yes"
+    assert config.data.missing_values == ("-999", "NA", "1.50")
+    assert config.data.drop == ("no", "2024-05-01", "007")
+    assert config.training.class_weights == {"0": 1, "yes": 2, "1.0": 3}
+    assert config.training.epochs == 7
+    assert config.evaluation.slices == ("on", ("2019", "2020"))
+
+
+def test_overrides_are_text_where_the_key_takes_text(tmp_path):
+    path = tmp_path / "pipeline.yaml"
+    path.write_text("name: a\ndata: {path: data, label: y}\n")
+    config = load_config(path, overrides=["data.label=no", "data.drop=[1, off]", "training.epochs=3"])
+    assert (config.data.label, config.data.drop, config.training.epochs) == ("no", ("1", "off"), 3)
+
+
+@pytest.mark.parametrize(
+    ("threshold", "message"),
+    [
+        (
+            {"cross_entropy": {"at_least": 0.1}},
+            "lower values are better, so the bound is at_most. Received: at_least: 0.1",
+        ),
+        ({"accuracy": {"at_most": 0.9}}, "higher values are better, so the bound is at_least. Received: at_most: 0.9"),
+    ],
+)
+def test_a_bound_that_only_bad_models_pass_is_refused(threshold, message):
+    document = {"name": "a", "data": {"path": "data", "label": "y"}, "evaluation": {"thresholds": threshold}}
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        load_config(document)

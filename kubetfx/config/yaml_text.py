@@ -1,0 +1,97 @@
+"""YAML whose text stays as it was written.
+
+YAML 1.1 takes `yes` for true, `007` for 7 and `2024-05-01` for a date. In pipeline.yaml the names of keys are text, and
+so are the values of many keys: there, what was written is what is meant.
+"""
+
+import types
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel
+
+
+class _Loader(yaml.SafeLoader):
+    """Takes keys as they are written, and refuses duplicates, of which YAML's own loader silently takes the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys: list[str] = []
+        for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key is not text", key_node.start_mark)
+            key_node.tag = "tag:yaml.org,2002:str"
+            if key_node.value in keys:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"duplicate key {key_node.value!r}", key_node.start_mark
+                )
+            keys.append(key_node.value)
+        return super().construct_mapping(node, deep)
+
+
+class _TextLoader(_Loader):
+    """Takes every value as text but the empty one, which is nothing."""
+
+
+_TextLoader.yaml_implicit_resolvers = {
+    first: [
+        (tag, pattern) for tag, pattern in resolvers if tag in ("tag:yaml.org,2002:null", "tag:yaml.org,2002:merge")
+    ]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def parse(text: str, annotation: Any) -> Any:
+    """Read YAML.
+
+    Args:
+        text: the YAML.
+        annotation: type of what it holds, for example a model of pydantic. Scalars where only text is right are text.
+
+    Returns:
+        The document.
+
+    Raises:
+        yaml.YAMLError: it is not YAML, or has a key twice.
+    """
+    return _merged(yaml.load(text, Loader=_Loader), yaml.load(text, Loader=_TextLoader), annotation)
+
+
+def _merged(typed: Any, texts: Any, annotation: Any) -> Any:
+    """A document whose scalars are those of `texts` where the annotation takes nothing but text."""
+    kinds = _members(annotation)
+    if isinstance(typed, dict) and isinstance(texts, dict):
+        section = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+        if section is not None:
+            fields = section.model_fields
+            return {
+                key: _merged(value, texts[key], fields[key].annotation if key in fields else None)
+                for key, value in typed.items()
+            }
+        values = next((get_args(kind)[1] for kind in kinds if get_origin(kind) in (dict, Mapping)), None)
+        return {key: _merged(value, texts[key], values) for key, value in typed.items()}
+    if isinstance(typed, list) and isinstance(texts, list):
+        items = next((get_args(kind)[0] for kind in kinds if get_origin(kind) in (tuple, list)), None)
+        return [_merged(value, text, items) for value, text in zip(typed, texts, strict=True)]
+    scalars = [kind for kind in kinds if not _is_container(kind)]
+    if scalars and all(kind is str or _is_literal_of_text(kind) for kind in scalars) and typed is not None:
+        return texts
+    return typed
+
+
+def _members(annotation: Any) -> list[Any]:
+    """The types that an annotation is a choice of, without None."""
+    if get_origin(annotation) is Annotated:
+        return _members(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, types.UnionType):
+        return [member for part in get_args(annotation) for member in _members(part)]
+    return [] if annotation in (None, type(None)) else [annotation]
+
+
+def _is_container(kind: Any) -> bool:
+    is_section = isinstance(kind, type) and issubclass(kind, BaseModel)
+    return is_section or get_origin(kind) in (dict, Mapping, tuple, list)
+
+
+def _is_literal_of_text(kind: Any) -> bool:
+    return get_origin(kind) is Literal and all(isinstance(value, str) for value in get_args(kind))
