@@ -34,12 +34,16 @@ _THREADS = min(os.cpu_count() or 1, 4)
 
 
 def block_rows(num_columns: int) -> int:
-    """Rows that a row group of so many columns has at most."""
+    """Return how many rows a row group has at most.
+
+    Args:
+        num_columns: of the examples.
+    """
     return max(1, min(BLOCK_ROWS, BLOCK_CELLS // max(num_columns, 1)))
 
 
 def files_in(*places: str | Path) -> list[str]:
-    """The files of a split, in order.
+    """Return the files of a split, in order.
 
     Args:
         places: folders; or globs of all that is in one, as TFX's Trainer has them.
@@ -59,12 +63,20 @@ def files_in(*places: str | Path) -> list[str]:
 
 
 def count_rows(files: Iterable[str]) -> int:
-    """Rows of some files: their footers say it."""
+    """Return the number of rows of some files, as their footers say it.
+
+    Args:
+        files: of examples.
+    """
     return sum(pq.read_metadata(file).num_rows for file in files)
 
 
 def mean_row_bytes(files: Iterable[str]) -> float:
-    """Bytes of a row, uncompressed, as the footers say it."""
+    """Return the bytes of a row, uncompressed, as the footers say it.
+
+    Args:
+        files: of examples.
+    """
     footers = [pq.read_metadata(file) for file in files]
     sizes = [footer.row_group(group).total_byte_size for footer in footers for group in range(footer.num_row_groups)]
     return sum(sizes) / max(sum(footer.num_rows for footer in footers), 1)
@@ -83,6 +95,9 @@ class RowGroup:
         Args:
             columns: those to read, and their order; None: all. One that the file does not have is null in every row.
             footer: of the file, where it was read before.
+
+        Returns:
+            Its rows.
         """
         with pq.ParquetFile(self.file, metadata=footer) as opened:
             names = opened.schema_arrow.names
@@ -95,7 +110,11 @@ class RowGroup:
 
 
 def row_groups(files: Iterable[str]) -> list[tuple[RowGroup, Any]]:
-    """The blocks of some files in order, each with the footer of its file."""
+    """Return the blocks of some files in order, each with the footer of its file.
+
+    Args:
+        files: of examples.
+    """
     footers = [(file, pq.read_metadata(file)) for file in files]
     return [(RowGroup(file, number), footer) for file, footer in footers for number in range(footer.num_row_groups)]
 
@@ -103,12 +122,15 @@ def row_groups(files: Iterable[str]) -> list[tuple[RowGroup, Any]]:
 def read_blocks(
     files: Iterable[str], columns: Sequence[str] | None = None, *, max_rows: int | None = None
 ) -> Iterator[pa.RecordBatch]:
-    """The rows of a split, a block at a time; threads read the next row groups meanwhile.
+    """Read the rows of a split, a block at a time; threads read the next row groups meanwhile.
 
     Args:
         files: of the split.
         columns: those to read, and their order; None: all. One that the files do not have is null in every row.
         max_rows: rows of a block; None: a row group as it is.
+
+    Yields:
+        Blocks in the order of the files.
     """
     reads = [functools.partial(group.read, columns, footer=footer) for group, footer in row_groups(files)]
     for block in read_ahead(reads):
@@ -136,7 +158,16 @@ def read_ahead(reads: Iterable[Callable[[], T]], *, threads: int = _THREADS) -> 
 
 
 def first_rows(files: Iterable[str], number: int, columns: Sequence[str] | None = None) -> pa.RecordBatch | None:
-    """The first rows of a split, fewer where it has fewer; None if it has none, or none are asked for."""
+    """Read the first rows of a split.
+
+    Args:
+        files: of the split.
+        number: of the rows; fewer where the split has fewer.
+        columns: those to read, and their order; None: all.
+
+    Returns:
+        The rows; None if there are none, or none are asked for.
+    """
     found: list[pa.RecordBatch] = []
     for group, footer in row_groups(files):
         missing = number - sum(block.num_rows for block in found)
@@ -147,21 +178,38 @@ def first_rows(files: Iterable[str], number: int, columns: Sequence[str] | None 
 
 
 def together(blocks: Sequence[pa.RecordBatch]) -> pa.RecordBatch | None:
-    """Blocks as one; None if there is no row."""
+    """Return blocks as one; None if there is no row.
+
+    Args:
+        blocks: of one schema.
+    """
     table = pa.Table.from_batches(blocks).combine_chunks() if blocks else None
     return table.to_batches()[0] if table is not None and table.num_rows else None
 
 
 def as_lists(block: pa.RecordBatch) -> pa.RecordBatch:
-    """Columns as lists of one value, or null where the cell is missing: the shape in which TFDV takes examples.
+    """Make lists of one value, null where the cell is missing: the shape in which TFDV takes examples.
 
     Nothing is copied of a column without missing cells. A column without any value is of Arrow's null type.
+
+    Args:
+        block: of examples.
+
+    Returns:
+        The same rows and columns.
     """
     return pa.RecordBatch.from_arrays([_as_list(array) for array in block.columns], names=block.schema.names)
 
 
 def to_examples(block: pa.RecordBatch) -> list[bytes]:
-    """Serialized tf.Examples of a block's rows. A missing cell is a missing feature; decimal numbers have 32 bits."""
+    """Serialize rows as tf.Examples. A missing cell is a missing feature; decimal numbers have 32 bits.
+
+    Args:
+        block: of examples.
+
+    Returns:
+        One for each row.
+    """
     from tfx_bsl.coders import example_coder  # it imports TensorFlow
 
     arrays = {name: array for name, array in zip(block.schema.names, block.columns, strict=True) if _has_values(array)}

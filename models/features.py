@@ -42,7 +42,11 @@ class Features:
     """Columns left out, with the reason."""
 
     def names(self, tag: str) -> tuple[str, ...]:
-        """The columns of a type."""
+        """Return the names of the columns of a type.
+
+        Args:
+            tag: of the type.
+        """
         return tuple(column.name for column in self.by_type.get(tag, ()))
 
     @property
@@ -78,7 +82,11 @@ class Features:
 
 
 def set_representations(schema: schema_pb2.Schema) -> None:
-    """Have each column read as one value a row, a missing cell as NaN, "" or MISSING_INTEGER; what is set stays."""
+    """Have each column read as one value a row, a missing cell as NaN, "" or MISSING_INTEGER; what is set stays.
+
+    Args:
+        schema: to complete.
+    """
     representations = schema.tensor_representation_group[""].tensor_representation
     for feature in schema.feature:
         if feature.name not in representations:
@@ -108,13 +116,21 @@ def set_role(feature: schema_pb2.Feature, role: str, reason: str, *, classes: It
 
 
 def role_of(feature: schema_pb2.Feature) -> str | None:
-    """LABEL, EXCLUDED, or the tag of the column's type; None: the schema does not say."""
+    """Return LABEL, EXCLUDED, or the tag of the column's type; None: the schema does not say.
+
+    Args:
+        feature: of the schema.
+    """
     tags = feature.annotation.tag
     return next((tag for tag in tags if tag in (LABEL, EXCLUDED) or known_types.is_tag(tag)), None)
 
 
 def read_schema(path: str | Path) -> schema_pb2.Schema:
-    """A schema from its text file."""
+    """Return a schema.
+
+    Args:
+        path: of its text file.
+    """
     schema = schema_pb2.Schema()
     schema.CopyFrom(_parse(Path(path).read_text(encoding="utf-8")))
     return schema
@@ -127,7 +143,11 @@ def _parse(text: str) -> schema_pb2.Schema:
 
 
 def read_features(schema: schema_pb2.Schema) -> Features:
-    """The columns by role, as the annotations of the schema say."""
+    """Return the columns by role.
+
+    Args:
+        schema: whose annotations say it.
+    """
     by_role: dict[str, list[schema_pb2.Feature]] = {}
     for feature in schema.feature:
         if role := role_of(feature):

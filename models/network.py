@@ -41,9 +41,14 @@ def preprocessing_fn(inputs: Mapping[str, tf.Tensor], custom_config: Mapping[str
 
 
 def feature_positions(features: Features) -> dict[str, list[tuple[str, int]]] | None:
-    """Where each column is found among what preprocessing_fn returns: names of features, and dimensions of them.
+    """Find each column among what preprocessing_fn returns.
 
-    None: a column type does not say. The user's are not asked: their module may not be where the report is made.
+    Args:
+        features: the columns.
+
+    Returns:
+        Names of features, and dimensions of them, by column. None: a column type does not say. The user's are not
+        asked: their module may not be where the report is made.
     """
     positions: dict[str, list[tuple[str, int]]] = {}
     for tag, columns in features.by_type.items():
@@ -73,7 +78,13 @@ def beside_transform(features: Features, *, model: ModelConfig, max_pixels: int)
 def build_model(
     transform_output: tft.TFTransformOutput, *, model: ModelConfig, features: FeaturesConfig, num_outputs: int
 ) -> keras.Model:
-    """The network over what preprocessing_fn returns.
+    """Build the network over what preprocessing_fn returns.
+
+    Args:
+        transform_output: says which features there are, their shapes and vocabularies.
+        model: the section `model`.
+        features: the section `features`.
+        num_outputs: classes, or 1.
 
     Returns:
         A model from the features to (batch, num_outputs) float32 without an activation: logits, or the standardised
@@ -83,19 +94,28 @@ def build_model(
 
 
 def encode(transform_output: tft.TFTransformOutput, *, model: ModelConfig, features: FeaturesConfig) -> list[Encoding]:
-    """What each column type that there are columns of makes of its features."""
+    """Return what each column type that there are columns of makes of its features.
+
+    Args:
+        transform_output: says which features there are, their shapes and vocabularies.
+        model: the section `model`.
+        features: the section `features`.
+    """
     types = known_types.types_by_tag(features.types).values()
     encodings = [column_type.encode(transform_output, model=model, features=features) for column_type in types]
     return [encoding for encoding in encodings if encoding is not None]
 
 
 def join(encodings: Sequence[Encoding], *, model: ModelConfig, num_outputs: int) -> keras.Model:
-    """What column types encode, side by side, then the hidden layers and the output.
+    """Join what column types encode, side by side, with the hidden layers and the output.
 
     Args:
         encodings: of the types that there are columns of, at least one.
         model: the section `model`: its hidden layers.
         num_outputs: classes, or 1.
+
+    Returns:
+        A model from the inputs of all encodings to (batch, num_outputs) float32.
     """
     vectors = [encoding.vector for encoding in encodings]
     hidden = keras.layers.Concatenate(name="features")(vectors) if len(vectors) > 1 else vectors[0]
@@ -112,12 +132,15 @@ def join(encodings: Sequence[Encoding], *, model: ModelConfig, num_outputs: int)
 
 
 def with_head(network: keras.Model, *, labels: np.ndarray, is_classifier: bool) -> keras.Model:
-    """A network with the last step to what clients read: probabilities, or values in the label's own unit.
+    """Give a network the last step to what clients read: probabilities, or values in the label's own unit.
 
     Args:
         network: of `build_model`.
         labels: of the training rows: a value's mean and deviation are theirs.
         is_classifier: or a regression.
+
+    Returns:
+        A model that shares its layers.
     """
     if is_classifier:
         outputs = keras.layers.Softmax(dtype="float32", name="probabilities")(network.output)
@@ -132,7 +155,15 @@ def with_head(network: keras.Model, *, labels: np.ndarray, is_classifier: bool) 
 
 
 def label_index(label: tf.Tensor, *, classes: Sequence[str]) -> tf.Tensor:
-    """The index of each label's class, -1 for an unknown one, (batch, 1) int64; without classes the number itself."""
+    """Find the index of each label's class.
+
+    Args:
+        label: (batch, 1).
+        classes: in the order of their index; empty for a regression.
+
+    Returns:
+        (batch, 1) int64, -1 for an unknown class; without classes the number itself, float32.
+    """
     if not classes:
         return tf.cast(label, tf.float32)
     text = label if label.dtype == tf.string else tf.strings.as_string(label)

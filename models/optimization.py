@@ -60,7 +60,10 @@ def _loss(training: TrainingConfig, labels: np.ndarray, *, is_classifier: bool, 
 
 
 def own_loss(training: TrainingConfig) -> Loss | None:
-    """The user's loss, if the config names one.
+    """Return the user's loss, if the config names one.
+
+    Args:
+        training: the section of the config.
 
     Raises:
         ConfigError: it cannot be imported, or is no function.
@@ -80,7 +83,10 @@ def own_loss(training: TrainingConfig) -> Loss | None:
 
 
 def own_callbacks(training: TrainingConfig) -> list[keras.callbacks.Callback]:
-    """The user's callbacks, made anew.
+    """Return the user's callbacks, made anew.
+
+    Args:
+        training: the section of the config.
 
     Raises:
         ConfigError: one cannot be imported, or is no callback.
@@ -100,7 +106,12 @@ def _own_callback(name: str) -> keras.callbacks.Callback:
 
 
 def make_optimizer(training: TrainingConfig, *, num_steps: int) -> keras.optimizers.Optimizer:
-    """The optimizer and its schedule, over all steps of all epochs."""
+    """Return the optimizer with its schedule.
+
+    Args:
+        training: the section of the config.
+        num_steps: of all epochs.
+    """
     rate: Any = training.learning_rate
     if training.schedule.kind == "cosine":
         rate = keras.optimizers.schedules.CosineDecay(training.learning_rate, decay_steps=num_steps)
@@ -114,7 +125,11 @@ def make_optimizer(training: TrainingConfig, *, num_steps: int) -> keras.optimiz
 
 
 def early_stopping(training: TrainingConfig) -> keras.callbacks.EarlyStopping:
-    """It also restores the best weights, so it is there when nothing is to stop early."""
+    """Return the callback that restores the best weights; it is there, too, when nothing is to stop early.
+
+    Args:
+        training: the section of the config.
+    """
     stopping = training.early_stopping
     return keras.callbacks.EarlyStopping(
         monitor="val_loss",
@@ -125,7 +140,11 @@ def early_stopping(training: TrainingConfig) -> keras.callbacks.EarlyStopping:
 
 
 def schedule_callbacks(training: TrainingConfig) -> list[keras.callbacks.Callback]:
-    """What lowers the learning rate between epochs."""
+    """Return what lowers the learning rate between epochs.
+
+    Args:
+        training: the section of the config.
+    """
     schedule = training.schedule
     if schedule.kind != "reduce_on_plateau":
         return []
@@ -133,7 +152,13 @@ def schedule_callbacks(training: TrainingConfig) -> list[keras.callbacks.Callbac
 
 
 def class_weights(training: TrainingConfig, labels: np.ndarray, *, classes: tuple[str, ...]) -> dict[int, float] | None:
-    """Weight of each class by index; None if all weigh the same."""
+    """Return the weight of each class by index; None if all weigh the same.
+
+    Args:
+        training: the section of the config.
+        labels: (rows,) of training, indices of classes.
+        classes: their names; empty for a regression.
+    """
     if training.class_weights == "none" or not classes:
         return None
     if training.class_weights == "balanced":

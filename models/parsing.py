@@ -7,7 +7,15 @@ import tensorflow as tf
 
 
 def parse_examples(examples: tf.Tensor, spec: Mapping[str, Any]) -> dict[str, Any]:
-    """What `tf.io.parse_example` parses, with one tensor for each default value and not two operations a column."""
+    """Parse as `tf.io.parse_example` does, with one tensor for each default value and not two operations per column.
+
+    Args:
+        examples: serialized, (batch,) string.
+        spec: by column.
+
+    Returns:
+        Tensors by column.
+    """
     shared: dict[str, tf.Tensor] = {}
     return dict(tf.io.parse_example(examples, {name: _with_shared(column, shared) for name, column in spec.items()}))
 

@@ -25,7 +25,7 @@ _MISSING = {tf.float32: float("nan"), tf.int64: MISSING_INTEGER, tf.string: ""}
 
 
 def usual_spec(dtypes: Mapping[str, str]) -> dict[str, tf.io.FixedLenFeature]:
-    """The raw feature spec of columns as SchemaGen has them read: one value a row, a missing cell as features.py says.
+    """Return the raw feature spec of columns as SchemaGen has them read: one value per row, none of them required.
 
     Args:
         dtypes: TensorFlow's name of the type, by column.
@@ -35,7 +35,11 @@ def usual_spec(dtypes: Mapping[str, str]) -> dict[str, tf.io.FixedLenFeature]:
 
 
 def is_usual(spec: Mapping[str, Any]) -> bool:
-    """Whether a raw feature spec is what SchemaGen writes: a frozen schema may say something else."""
+    """Return whether a raw feature spec is what SchemaGen writes: a frozen schema may say something else.
+
+    Args:
+        spec: by column.
+    """
     return all(
         isinstance(column, tf.io.FixedLenFeature)
         and list(column.shape) == [1]
@@ -84,10 +88,13 @@ class RawInputs:
         return specs
 
     def pack(self, block: pa.RecordBatch) -> Packed:
-        """The cells of a block: (rows, columns) for each type; and a sparse tensor for each column that is one.
+        """Pack the cells of a block.
 
         Args:
             block: it has all `columns`, in any order.
+
+        Returns:
+            (rows, columns) for each type; and a sparse tensor for each column that is one.
 
         Raises:
             DataError: a cell is missing of a column that must have none, or not of the type that the schema says.
@@ -98,11 +105,14 @@ class RawInputs:
         return packed
 
     def stack(self, columns: Mapping[str, Any]) -> Packed:
-        """The same, of tensors by column, in a graph.
+        """Pack tensors of columns, in a graph.
 
         Args:
             columns: each (batch,), or sparse. Whole numbers may come as float64, where NaN is a missing cell. One that
                 is not there has 0 or "" in every row: nothing that is wanted hangs on it.
+
+        Returns:
+            What `pack` returns.
         """
         num_rows = tf.shape(next(iter(columns.values())))[0]
         packed: Packed = {}
@@ -116,7 +126,11 @@ class RawInputs:
         return packed
 
     def unpack(self, packed: Mapping[str, Any]) -> dict[str, Any]:
-        """The tensors of a preprocessing_fn by column, in a graph or outside of one."""
+        """Return the tensors of a preprocessing_fn by column, in a graph or outside of one.
+
+        Args:
+            packed: of `pack` or `stack`.
+        """
         tensors: dict[str, Any] = {}
         for dtype, columns in self._dense.items():
             parts = tf.split(packed[_NAMES[dtype]], len(columns), axis=1)

@@ -72,9 +72,12 @@ class _Work:
 def run_fn(fn_args: FnArgs) -> None:
     """Train and export, for TFX's Trainer.
 
-    `fn_args.custom_config` holds the sections `model`, `features` and `training` of the config, `warmup_rows` of
-    `serving` and `max_pixels` of `data`. Beside the SavedModel the history of the training is written as history.json,
-    and for TensorBoard into the folder of the run.
+    Beside the SavedModel the history of the training is written as history.json, and for TensorBoard into the folder of
+    the run.
+
+    Args:
+        fn_args: its `custom_config` holds the sections `model`, `features` and `training` of the config, `warmup_rows`
+            of `serving` and `max_pixels` of `data`.
     """
     work = _Work(
         fn_args,
@@ -235,6 +238,9 @@ def _train_phase(
 def prepare_devices(training: TrainingConfig) -> None:
     """Find the GPUs, before TensorFlow starts to use them.
 
+    Args:
+        training: the section of the config.
+
     Raises:
         TrainingError: there is none, and the config says that there must be.
     """
@@ -256,7 +262,11 @@ def prepare_devices(training: TrainingConfig) -> None:
 
 @contextlib.contextmanager
 def precision(training: TrainingConfig) -> Iterator[None]:
-    """Layers that are built meanwhile compute in `training.mixed_precision`."""
+    """Have layers that are built meanwhile compute in `training.mixed_precision`.
+
+    Args:
+        training: the section of the config.
+    """
     before = keras.config.dtype_policy()
     if training.mixed_precision != "none":
         keras.config.set_dtype_policy(f"mixed_{training.mixed_precision}")
@@ -267,7 +277,11 @@ def precision(training: TrainingConfig) -> Iterator[None]:
 
 
 def check_finite(history: dict[str, list[float]], training: TrainingConfig) -> None:
-    """Whether every loss is a number.
+    """Check that every loss is a number.
+
+    Args:
+        history: Keras' metrics by name, a value per epoch.
+        training: the section of the config.
 
     Raises:
         TrainingError: one is not.

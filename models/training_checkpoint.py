@@ -144,7 +144,11 @@ class Checkpoint(keras.callbacks.Callback):
 
 
 def read_progress(folder: Path | None) -> Progress | None:
-    """How far a training was that left a checkpoint; None if there is none."""
+    """Return how far a training was that left a checkpoint; None if there is none.
+
+    Args:
+        folder: of the checkpoint.
+    """
     if folder is None or not (folder / STATE).is_file():
         return None
     with np.load(folder / STATE) as state:
@@ -152,7 +156,11 @@ def read_progress(folder: Path | None) -> Progress | None:
 
 
 def discard(folder: Path | None) -> None:
-    """The training is over."""
+    """Remove the checkpoint of a training that is over.
+
+    Args:
+        folder: of the checkpoint; None: there was none.
+    """
     if folder is not None:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -76,10 +76,10 @@ def history_document(
     num_rows: int,
     optimizer: str,
 ) -> dict[str, Any]:
-    """The content of history.json.
+    """Return the content of history.json.
 
     Args:
-        history: Keras' metrics by name, a value an epoch.
+        history: Keras' metrics by name, a value per epoch.
         recorder: the callback that saw the training, or the end of one that was killed.
         layers: of what was trained.
         training: the section of the config.

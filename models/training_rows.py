@@ -30,7 +30,7 @@ class TrainingRows:
     """Batches of features and label in the order of the files."""
 
     def batches(self, batch_size: int, *, shuffle_seed: int | None = None, epochs: int | None = 1) -> tf.data.Dataset:
-        """(features, label) batches, in an order that depends on nothing but the seed and the number of the epoch.
+        """Return (features, label) batches, in an order that depends on the seed and the number of the epoch alone.
 
         Args:
             batch_size: rows of a batch; the last one of an epoch may have fewer.
@@ -55,11 +55,21 @@ class TrainingRows:
         )
 
     def shuffled_batches(self, batch_size: int, *, seed: int, epochs: range) -> tf.data.Dataset:
-        """Batches without end: each epoch in another order, which depends on the seed alone."""
+        """Return batches without end: each epoch in another order, which depends on the seed alone.
+
+        Args:
+            batch_size: rows of a batch; the last one of an epoch may have fewer.
+            seed: of the orders.
+            epochs: not used: the batches have no end.
+        """
         return self.batches(batch_size, shuffle_seed=seed, epochs=None)
 
     def validation_batches(self, batch_size: int) -> tf.data.Dataset:
-        """Batches in the order of the files, again and again."""
+        """Return batches in the order of the files, again and again.
+
+        Args:
+            batch_size: rows of a batch; the last one of an epoch may have fewer.
+        """
         return self.batches(batch_size, epochs=None)
 
 
@@ -70,6 +80,9 @@ def load_rows(files: list[str], preprocess: Preprocessing, *, cache_bytes: int) 
         files: of its examples.
         preprocess: from raw columns to features and label.
         cache_bytes: rows that take more are not kept, and read again in each epoch.
+
+    Returns:
+        The rows, in memory or as a stream.
     """
     num_rows = count_rows(files)
     labels: np.ndarray | None = None

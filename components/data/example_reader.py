@@ -65,6 +65,9 @@ class ExampleReader:
             splits: the number of hash buckets of each split by its name, in their order.
             run: does work on many files.
 
+        Returns:
+            What was found, and how the rows are read.
+
         Raises:
             DataError: the data cannot be read or has nothing to learn.
             AnomaliesError: more of the images are broken than `data.max_broken_fraction` allows.

@@ -51,7 +51,12 @@ class ShardWriter:
         }
 
     def write(self, split: str, block: pa.RecordBatch) -> None:
-        """Write rows."""
+        """Write rows.
+
+        Args:
+            split: that they belong to.
+            block: the rows, in the schema that the files were opened with.
+        """
         self._files[split].write(block)
 
     def close(self) -> dict[str, int]:
@@ -151,7 +156,15 @@ class WriteShards(BlockWork[tuple[int, Any], Counts, Counts, Counts]):
 
 
 def open_splits(examples: standard_artifacts.Examples, names: Iterable[str]) -> dict[str, str]:
-    """Name the splits of an artifact, and make the folder of each: folders by split."""
+    """Name the splits of an artifact, and make the folder of each.
+
+    Args:
+        examples: the artifact.
+        names: of the splits, in their order.
+
+    Returns:
+        Folders by split.
+    """
     splits = list(names)
     examples.split_names = artifact_utils.encode_split_names(splits)
     folders = {name: artifact_utils.get_split_uri([examples], name) for name in splits}
@@ -167,7 +180,14 @@ def describe(
     *,
     label: str,
 ) -> None:
-    """Leave on an artifact what later nodes and people want to know of it."""
+    """Leave on an artifact what later nodes and people want to know of it.
+
+    Args:
+        examples: the artifact, whose files are written.
+        counts: rows by split.
+        profile: what was found in the columns.
+        label: name of the label's column.
+    """
     examples.set_string_custom_property("num_examples", json.dumps(dict(counts)))
     table_profile.write(Path(examples.uri), profile, label=label)
     examples_utils.set_payload_format(examples, PAYLOAD_FORMAT)

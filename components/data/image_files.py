@@ -97,6 +97,12 @@ class ImageFiles:
 def find_images(data: DataConfig) -> ImageFiles:
     """Find the images at `data.path`.
 
+    Args:
+        data: the section of the config.
+
+    Returns:
+        The files, with the class of each.
+
     Raises:
         DataError: there is no such folder or list, it is in a bucket, it has fewer than two classes, its classes are
             nested, or the list lacks a column.
@@ -130,7 +136,10 @@ def find_images(data: DataConfig) -> ImageFiles:
 
 
 def fingerprint(data: DataConfig) -> str:
-    """Changes with the names, sizes, times and labels of the files: what the cache goes by.
+    """Return what the cache goes by: it changes with the names, sizes, times and labels of the files.
+
+    Args:
+        data: the section of the config.
 
     Raises:
         DataError: see `find_images`.
@@ -144,7 +153,11 @@ def fingerprint(data: DataConfig) -> str:
 
 
 def file_state(path: str) -> tuple[int, int] | None:
-    """Size in bytes and time in nanoseconds, which change with a file's content; None: there is no such file."""
+    """Return size in bytes and time in nanoseconds, which change with a file's content.
+
+    Args:
+        path: of the file; None is returned where there is none.
+    """
     try:
         status = os.stat(path)
     except OSError:
@@ -153,13 +166,17 @@ def file_state(path: str) -> tuple[int, int] | None:
 
 
 def read_file(path: str) -> bytes:
-    """All of a file, with one copy less than Python's buffers make."""
+    """Return all of a file, with one copy less than Python's buffers make.
+
+    Args:
+        path: of the file.
+    """
     with open(path, "rb", buffering=0) as file:
         return file.read()
 
 
 def read_unchanged(path: str, content_hash: str, name: str) -> bytes:
-    """All of a file that was looked into before.
+    """Return all of a file that was looked into before.
 
     Args:
         path: of the file.
@@ -176,7 +193,11 @@ def read_unchanged(path: str, content_hash: str, name: str) -> bytes:
 
 
 def readable(name: str) -> str:
-    """A file's name as valid Unicode: Linux takes any bytes for a name."""
+    """Return a file's name as valid Unicode.
+
+    Args:
+        name: of a file; Linux takes any bytes for one.
+    """
     return name if name.isascii() else os.fsencode(name).decode("utf-8", "replace")
 
 

@@ -149,12 +149,15 @@ def _parts(rows: pa.RecordBatch, *, most: int, most_bytes: int) -> Iterator[slic
 
 
 def rows_of(images: Sequence[Image], metadata_types: Mapping[str, CellType], *, label: str) -> pa.RecordBatch:
-    """What is known of images, a row each: all columns of the examples but the bytes.
+    """Make a table of what is known of images.
 
     Args:
         images: in the order of the rows.
         metadata_types: of the other columns of a list.
         label: name of the label's column.
+
+    Returns:
+        A row for each image, with all columns of the examples but the bytes.
     """
     types = {**_FACTS, image_files.PATH: "string", label: "string", **metadata_types}
     values: dict[str, list[Any]] = {name: [getattr(image.facts, name) for image in images] for name in _FACTS}
@@ -165,12 +168,15 @@ def rows_of(images: Sequence[Image], metadata_types: Mapping[str, CellType], *, 
 
 
 def profile_of(rows: pa.RecordBatch, metadata_types: Mapping[str, CellType], *, label: str) -> TableProfile:
-    """The columns of the examples, as a scan of a table would describe them; the bytes are none of them.
+    """Describe the columns of the examples as a scan of a table would; the bytes are none of them.
 
     Args:
         rows: of `rows_of`.
         metadata_types: of the other columns of a list.
         label: name of the label's column.
+
+    Returns:
+        The columns in the order of the rows'.
     """
     columns = []
     for field in rows.schema:

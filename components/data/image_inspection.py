@@ -68,6 +68,9 @@ def inspect(content: bytes, *, max_pixels: int) -> ImageFacts:
         content: the bytes.
         max_pixels: a larger picture is refused, by what its header says, before it is decoded.
 
+    Returns:
+        What is known of it.
+
     Raises:
         ValueError: it cannot be used; the message says why.
     """

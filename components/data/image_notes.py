@@ -23,7 +23,7 @@ def write(examples: Path, report: Mapping[str, Any]) -> None:
 
 
 def read_notes(examples: Path, model_run: Path) -> list[str]:
-    """Notes on a run that has ended.
+    """Return notes on a run that has ended.
 
     Args:
         examples: folder of the artifact.
@@ -42,7 +42,7 @@ def read_notes(examples: Path, model_run: Path) -> list[str]:
 
 
 def notes_on(examples: Path, *, place: str = REPORT) -> list[str]:
-    """What a person should know of the images of an examples artifact; nothing of tables.
+    """Return what a person should know of the images of an examples artifact; nothing of tables.
 
     Args:
         examples: its folder.
@@ -53,7 +53,12 @@ def notes_on(examples: Path, *, place: str = REPORT) -> list[str]:
 
 
 def report_warnings(report: Mapping[str, Any], *, place: str = REPORT) -> list[str]:
-    """What a person should know of the images, from the report of the examples artifact, a line each."""
+    """Return what a person should know of images, a line each.
+
+    Args:
+        report: of the examples artifact.
+        place: where all broken files are listed.
+    """
     lines = list(report["warnings"])
     if broken := report["broken"]:
         first = f"{broken[0]['name']}, {broken[0]['reason']}"

@@ -82,7 +82,12 @@ class _LookInto(BlockWork[tuple[int, Sequence[str]], _Numbered, _Numbered, list[
 
 
 def check_broken(broken: Sequence[BrokenFile], *, num_files: int, data: DataConfig) -> None:
-    """Whether few enough of the files are broken.
+    """Check that few enough of the files are broken.
+
+    Args:
+        broken: the files that cannot be used.
+        num_files: number of all files.
+        data: says how many may be broken.
 
     Raises:
         AnomaliesError: too many are; its message lists some.
@@ -106,11 +111,14 @@ class Pictures:
     """Those that can be used, by path."""
 
     def read(self, names: pa.Array, *, table: str) -> pa.Array:
-        """The bytes of pictures, null where one cannot be used or none is named.
+        """Read pictures.
 
         Args:
             names: cells of the column.
             table: path of the file that they are in.
+
+        Returns:
+            (rows,) binary, null where a picture cannot be used or none is named.
 
         Raises:
             DataError: a picture was changed since it was looked into.

@@ -60,7 +60,7 @@ def _quotas(number: int, fractions: Mapping[str, float]) -> dict[str, int]:
 
 
 def find_copies(hashes: Mapping[str, str]) -> list[list[str]]:
-    """Names of files with the same content, a list each.
+    """Return the names of files with the same content, a list each.
 
     Args:
         hashes: of the contents, by name.

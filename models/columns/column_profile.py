@@ -44,7 +44,7 @@ class ColumnProfile:
     """Why the column is one of pictures, in words; None: it is not."""
 
     def why_useless(self, num_rows: int) -> str | None:
-        """Why nothing can be learned from the values as such, in words; None: something can.
+        """Return why nothing can be learned from the values as such, in words; None: something can.
 
         Args:
             num_rows: rows of the table.

@@ -113,25 +113,46 @@ class ColumnType:
         return None
 
     def positions(self, columns: Sequence[Column]) -> dict[str, list[tuple[str, int]]] | None:
-        """Where each column is among the features: names of features, and dimensions of them.
+        """Find each column among the features; the report shuffles it there to measure its importance.
 
-        The report shuffles a column there to measure its importance. None: a feature is of several columns, or that is
-        not known; the model is then asked with raw columns, which takes longer.
+        Args:
+            columns: those of this type, as `preprocess` gets them.
+
+        Returns:
+            Names of features, and dimensions of them, by column. None: a feature is of several columns, or that is not
+            known; the model is then asked with raw columns, which takes longer.
         """
         return None
 
     def served_name(self, column: Column) -> str:
-        """Name of a column in the signature `serving_default`, whose inputs are each (batch,)."""
+        """Return the name of a column in the signature `serving_default`, whose inputs are each (batch,).
+
+        Args:
+            column: of this type.
+        """
         return column.name
 
 
 def integers_last(columns: Sequence[Column]) -> tuple[Column, ...]:
-    """The order that `preprocess` has the columns in."""
+    """Return columns in the order that `preprocess` gets them in.
+
+    Args:
+        columns: of a type.
+    """
     return tuple(sorted(columns, key=lambda column: column.type == "int64"))
 
 
 def concatenated(inputs: "Mapping[str, Any]", columns: Sequence[Column], cell_type: CellType) -> "tf.Tensor | None":
-    """Columns of a type of cells side by side, (batch, columns); None if there are none."""
+    """Put columns of one type of cells side by side.
+
+    Args:
+        inputs: the columns of the table, each (batch, 1).
+        columns: those of a column type.
+        cell_type: of the cells that are wanted.
+
+    Returns:
+        (batch, columns) of that type; None if there are none.
+    """
     import tensorflow as tf
 
     names = [column.name for column in columns if column.type == cell_type]

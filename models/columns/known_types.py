@@ -17,7 +17,7 @@ USER_TYPE = "type:"
 
 
 def types_by_tag(references: Iterable[str] = ()) -> dict[str, ColumnType]:
-    """The types by the tag that the schema has for each.
+    """Return the types by the tag that the schema has for each.
 
     Args:
         references: of the user's types, `module:class`.
@@ -30,7 +30,10 @@ def types_by_tag(references: Iterable[str] = ()) -> dict[str, ColumnType]:
 
 
 def type_of(tag: str) -> ColumnType:
-    """The type that a tag of a schema stands for.
+    """Return the type that a tag stands for.
+
+    Args:
+        tag: of a schema.
 
     Raises:
         ConfigError: it is the user's, and there is no such class.
@@ -39,17 +42,29 @@ def type_of(tag: str) -> ColumnType:
 
 
 def is_users(tag: str) -> bool:
-    """Whether a tag is that of a type of the user's."""
+    """Return whether a type is one of the user's.
+
+    Args:
+        tag: of the type.
+    """
     return tag.startswith(USER_TYPE)
 
 
 def is_tag(tag: str) -> bool:
-    """Whether a tag in a schema is that of a column type."""
+    """Return whether a tag is that of a column type.
+
+    Args:
+        tag: of a column in a schema.
+    """
     return is_users(tag) or tag in _TAGS
 
 
 def rank(tag: str) -> int:
-    """Where a type comes in the order of all: the user's before kubetfx's own."""
+    """Return where a type comes in the order of all: the user's before kubetfx's own.
+
+    Args:
+        tag: of the type.
+    """
     return -1 if is_users(tag) else _TAGS[tag]
 
 

@@ -11,7 +11,15 @@ WHITE = 255.0
 
 
 def build_augmentation(config: AugmentationConfig, *, seed: int) -> keras.Sequential | None:
-    """Layers that change images (batch, height, width, 3), 0 to 255, at random; None if nothing is to change."""
+    """Make the layers that change images at random.
+
+    Args:
+        config: how much of each change.
+        seed: of the random numbers.
+
+    Returns:
+        A model of images (batch, height, width, 3), 0 to 255; None if nothing is to change.
+    """
     keras_layers = keras.layers
     white: dict[str, Any] = {"value_range": (0, WHITE)}
     fill: dict[str, Any] = {"fill_mode": "nearest"}
@@ -49,6 +57,7 @@ class RandomNoise(keras.layers.Layer):
     Args:
         deviation: its standard deviation at most, in the unit of the pixels.
         seed: of the random numbers.
+        options: of any layer of Keras.
     """
 
     def __init__(self, deviation: float, *, seed: int, **options: Any) -> None:
@@ -57,7 +66,15 @@ class RandomNoise(keras.layers.Layer):
         self.generator = keras.random.SeedGenerator(seed)
 
     def call(self, images: Any, training: bool = True) -> Any:
-        """Images (batch, height, width, channels) with noise."""
+        """Add the noise.
+
+        Args:
+            images: (batch, height, width, channels).
+            training: False: nothing is changed.
+
+        Returns:
+            Images of the same shape.
+        """
         if not training:
             return images
         shape = keras.ops.shape(images)
@@ -71,6 +88,7 @@ class RandomCutout(keras.layers.Layer):
     Args:
         share: its edge at most, as a share of the image's.
         seed: of the random numbers.
+        options: of any layer of Keras.
     """
 
     def __init__(self, share: float, *, seed: int, **options: Any) -> None:
@@ -79,7 +97,15 @@ class RandomCutout(keras.layers.Layer):
         self.generator = keras.random.SeedGenerator(seed)
 
     def call(self, images: Any, training: bool = True) -> Any:
-        """Images (batch, height, width, channels), 0 to 255, with a part of each at 127.5."""
+        """Blank a part of each image out.
+
+        Args:
+            images: (batch, height, width, channels), 0 to 255.
+            training: False: nothing is changed.
+
+        Returns:
+            Images of the same shape, with 127.5 in the square.
+        """
         if not training:
             return images
         batch, height, width, _ = keras.ops.shape(images)

@@ -83,12 +83,30 @@ def resize(image: tf.Tensor, *, model: ModelConfig) -> tf.Tensor:
 
 
 def decode_and_resize(content: tf.Tensor, *, model: ModelConfig, max_pixels: int) -> tf.Tensor:
-    """`decode`, then `resize`: from the bytes of a file to the network's input, (*model.image_shape, 3) uint8."""
+    """Make of a file what the network sees: `decode`, then `resize`.
+
+    Args:
+        content: bytes of a file, () string.
+        model: its `image_size` and `resize`.
+        max_pixels: see `decode`.
+
+    Returns:
+        (*model.image_shape, 3) uint8.
+    """
     return resize(decode(content, max_pixels=max_pixels), model=model)
 
 
 def decode_batch(contents: tf.Tensor, *, model: ModelConfig, max_pixels: int) -> tf.Tensor:
-    """`decode_and_resize` of bytes (batch,): (batch, *model.image_shape, 3) uint8."""
+    """Make of files what the network sees.
+
+    Args:
+        contents: bytes of files, (batch,) string.
+        model: its `image_size` and `resize`.
+        max_pixels: see `decode`.
+
+    Returns:
+        (batch, *model.image_shape, 3) uint8.
+    """
     return tf.map_fn(
         lambda content: decode_and_resize(content, model=model, max_pixels=max_pixels),
         contents,

@@ -84,7 +84,13 @@ def _is_normalization(layer: keras.layers.Layer) -> bool:
 
 
 def encode_pixels(model: ModelConfig) -> Encoding:
-    """The convolutional part of the config: pixels to the mean of each feature map.
+    """Make the convolutional part of a network.
+
+    Args:
+        model: the section of the config.
+
+    Returns:
+        From pixels to the mean of each feature map.
 
     Raises:
         ConfigError: there is no such backbone, or it does not take images of this size.
@@ -110,7 +116,11 @@ def encode_pixels(model: ModelConfig) -> Encoding:
 
 
 def default_filters(shape: tuple[int, int]) -> tuple[int, ...]:
-    """Channels of the blocks of the small network: it halves the image until an edge has four pixels or so."""
+    """Return the channels of the blocks of the small network: it halves the image until an edge has four pixels or so.
+
+    Args:
+        shape: height and width of an image.
+    """
     blocks = min(max(int(math.log2(min(shape) / _SMALLEST_MAP)) + 1, 1), _MAX_BLOCKS)
     return tuple(min(_FIRST_FILTERS * 2**number, _MAX_FILTERS) for number in range(blocks))
 
@@ -136,7 +146,10 @@ def backbone_names() -> list[str]:
 
 
 def check_backbone(name: str) -> None:
-    """Whether keras.applications has a network.
+    """Check that keras.applications has a network.
+
+    Args:
+        name: of its class.
 
     Raises:
         ConfigError: it has not.

@@ -55,7 +55,8 @@ class ImageRows:
     @property
     def decoded_bytes(self) -> int:
         """What all decoded images take."""
-        return decoded_bytes(len(self.labels), self.model)
+        height, width = self.model.image_shape
+        return len(self.labels) * height * width * 3
 
     @property
     def num_rows(self) -> int:
@@ -63,7 +64,11 @@ class ImageRows:
         return len(self.labels)
 
     def validation_batches(self, batch_size: int) -> tf.data.Dataset:
-        """(features with PIXELS, label) batches in the order of the files, again and again."""
+        """Return batches in the order of the files, again and again.
+
+        Args:
+            batch_size: rows of a batch.
+        """
         if self.pixels is not None or self.contents is not None:
             dataset = tf.data.Dataset.range(len(self.labels)).batch(batch_size).map(self._take, tf.data.AUTOTUNE)
         else:
@@ -71,7 +76,13 @@ class ImageRows:
         return dataset.repeat().prefetch(tf.data.AUTOTUNE)
 
     def shuffled_batches(self, batch_size: int, *, seed: int, epochs: range) -> tf.data.Dataset:
-        """(features with PIXELS, label) batches of several epochs, one after the other."""
+        """Return batches of (features with PIXELS, label), one epoch after the other.
+
+        Args:
+            batch_size: rows of a batch; the last of an epoch may have fewer.
+            seed: of the order, together with the number of the epoch.
+            epochs: their numbers.
+        """
         if self.pixels is not None or self.contents is not None:
             rows = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(
                 lambda epoch: self._order(seed, epoch).batch(batch_size)
@@ -84,13 +95,6 @@ class ImageRows:
         ]
         encoded = functools.reduce(lambda before, next_epoch: before.concatenate(next_epoch), one_by_one)
         return encoded.map(self._decode_batch, num_parallel_calls=_PARALLEL).prefetch(tf.data.AUTOTUNE)
-
-    def decoded(self, encoded: tf.data.Dataset) -> tf.data.Dataset:
-        """Pixels of encoded images, one by one."""
-        return encoded.map(
-            lambda content: decode_and_resize(content, model=self.model, max_pixels=self.max_pixels),
-            num_parallel_calls=_PARALLEL,
-        )
 
     def _order(self, seed: int, epoch: tf.Tensor) -> tf.data.Dataset:
         rows = tf.range(len(self.labels), dtype=tf.int64)
@@ -135,12 +139,15 @@ def load_images(
         model: says the size.
         max_pixels: of a picture.
         cache_bytes: decoded images of up to so much are kept.
+
+    Returns:
+        The rows, with pixels, with encoded images, or with a stream of these.
     """
     num_bytes = sum(os.path.getsize(file) for file in files)
     with_contents = num_bytes <= ENCODED_BYTES
     hash_column = CONTENT_HASH if CONTENT_HASH in pq.read_schema(files[0]).names else column
     digest, contents = _read(files, column if with_contents else None, hash_column, labels)
-    encoded = stream_texts(files, (column,)).map(lambda content: content)
+    encoded = _stream(files, column)
     mean_bytes = num_bytes / max(len(labels), 1)
     rows = ImageRows(labels, features, None, contents, encoded.enumerate(), digest, model, max_pixels, mean_bytes)
     if rows.decoded_bytes > cache_bytes:
@@ -157,30 +164,25 @@ def load_images(
         logging.warning("Decoded images take %d bytes of %d that are free.", rows.decoded_bytes, available)
     if contents is not None:
         encoded = tf.data.Dataset.from_tensor_slices(contents)
-    blocks = rows.decoded(encoded).batch(_DECODE_BATCH).prefetch(tf.data.AUTOTUNE)
+    decode = functools.partial(decode_and_resize, model=model, max_pixels=max_pixels)
+    blocks = encoded.map(decode, num_parallel_calls=_PARALLEL).batch(_DECODE_BATCH).prefetch(tf.data.AUTOTUNE)
     with tf.device("CPU:0"):  # a GPU's memory is the network's; and of an array TensorFlow would make two copies
         pixels = tf.concat(list(blocks), axis=0)
     logging.info("%d images, decoded once and kept in memory: %d bytes.", len(labels), rows.decoded_bytes)
     return replace(rows, pixels=pixels, contents=None)
 
 
-def stream_texts(files: Sequence[str], columns: Sequence[str]) -> tf.data.Dataset:
-    """Texts and encoded pictures of a split, a tuple of scalars a row, in the order of the files."""
+def _stream(files: Sequence[str], column: str) -> tf.data.Dataset:
+    """Encoded pictures of a split, one by one, in the order of the files."""
     blocks = tf.data.Dataset.from_generator(
-        lambda: (tuple(_bytes_of(block, name) for name in columns) for block in read_blocks(files, columns)),
-        output_signature=tuple(tf.TensorSpec([None], tf.string) for _ in columns),
+        lambda: (_bytes_of(block, column) for block in read_blocks(files, [column])),
+        output_signature=tf.TensorSpec([None], tf.string),
     )
     return blocks.unbatch()
 
 
 def _bytes_of(block: pa.RecordBatch, name: str) -> np.ndarray:
     return block.column(name).cast(pa.binary()).to_numpy(zero_copy_only=False)
-
-
-def decoded_bytes(number: int, model: ModelConfig) -> int:
-    """What so many images take in the network's size."""
-    height, width = model.image_shape
-    return number * height * width * 3
 
 
 def _read(

@@ -44,6 +44,9 @@ class TrainedNetwork(keras.Model):
             mixup: alpha; 0: images are not mixed.
             num_classes: of the labels; 0 for a regression.
             seed: of mixup.
+
+        Returns:
+            A model that shares its layers.
         """
         trained = cls({tensor.name: tensor for tensor in model.inputs}, model.output, name="trained_network")
         trained.augmentation = augmentation
@@ -52,7 +55,14 @@ class TrainedNetwork(keras.Model):
         return trained
 
     def train_step(self, data: Any) -> Any:
-        """One step on (features with uint8 pixels, label, weight)."""
+        """Do one step of training.
+
+        Args:
+            data: features with uint8 pixels, label, and weight.
+
+        Returns:
+            Keras' metrics.
+        """
         features, labels, weights = self._unpack(data)
         if self.augmentation is not None:
             features[PIXELS] = tf.cast(self.augmentation(features[PIXELS], training=True), tf.float32)
@@ -62,7 +72,14 @@ class TrainedNetwork(keras.Model):
         return super().train_step((features, labels, weights))
 
     def test_step(self, data: Any) -> Any:
-        """One step of validation."""
+        """Do one step of validation.
+
+        Args:
+            data: features with uint8 pixels, label, and weight.
+
+        Returns:
+            Keras' metrics.
+        """
         return super().test_step(self._unpack(data))
 
     def _unpack(self, data: Any) -> tuple[dict[str, Any], Any, Any]:
@@ -71,7 +88,11 @@ class TrainedNetwork(keras.Model):
         return features, tf.one_hot(labels, self.num_classes) if self.num_classes else labels, weights
 
     def make_train_function(self, force: bool = False) -> None:
-        """A step that is handed its batch, where Keras' fetches it inside of the graph: so the wait can be measured."""
+        """Make a step that is handed its batch, so that the wait can be measured. That of Keras fetches its own.
+
+        Args:
+            force: make it anew.
+        """
         if self.train_function is not None and not force:  # type: ignore[has-type]
             return
         step = tf.function(self.train_step, reduce_retracing=True, autograph=False)
@@ -105,7 +126,7 @@ def changing_variables(trained: TrainedNetwork) -> list[Any]:
 
 
 def describe_input(train: ImageRows, trained: TrainedNetwork, *, load_seconds: float) -> dict[str, float | str]:
-    """How the images came to the network, for history.json.
+    """Return how the images came to the network, for history.json.
 
     Args:
         train: the images.
