@@ -151,7 +151,7 @@ def summarize(
         is_new_version=pushed_version is not None and pushed_version not in versions_before,
         warnings=_warnings(config, folders["anomalies"]) if "anomalies" in folders else [],
         excluded_columns=_excluded_columns(schema) if schema else {},
-        notes=read_notes(examples, model_run) if config.data.format == "images" and examples and model_run else [],
+        notes=read_notes(examples, model_run) if examples and model_run else [],
         examples_path=examples,
     )
 

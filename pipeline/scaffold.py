@@ -202,7 +202,6 @@ def _render_images(place: str, *, shown_path: str) -> str:
         "  format: images",
         "",
         "model:",
-        "  kind: image",
         f"  image_size: {_image_size(found.files)}  # pixels that each is resized to",
         "  # backbone: EfficientNetB0  # in place of a small network: one that has seen a million photographs",
         "  # Changes at random, in training alone. Where left and right mean the same, add flip: horizontal.",

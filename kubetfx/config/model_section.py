@@ -97,7 +97,10 @@ class ModelConfig(Section):
         if self.kind == "image" and "embedding_size" in self.changed:
             raise ValueError("model.embedding_size is of categories, which images have none of")
         if self.kind == "image" and self.task != "classification":
-            raise ValueError(f"model.kind: image classifies. Received: model.task: {self.task}")
+            raise ValueError(
+                "a folder of images has classes to predict, and no numbers. Received: model.task: "
+                f"{self.task}. Put paths and numbers into a table, and name the column: features.image"
+            )
         if self.backbone is None and "weights" in self.changed:
             raise ValueError("model.weights are those of a backbone; name one, such as model.backbone: EfficientNetB0")
         if self.backbone is not None and self.filters:

@@ -54,6 +54,7 @@ def first(project) -> Finished:
 def test_picture_and_number_together_say_what_neither_says_alone(first):
     assert first.exit_code == 0, first.stdout
     assert metrics_of(first)["metrics"]["accuracy"]["value"] > 0.8
+    assert any("waited" in note for note in first.document["notes"])
     assert {"kappa", "top_k_accuracy", "drop_blur_3"} <= metrics_of(first)["metrics"].keys()
     assert metrics_of(first)["metrics"]["drop_fgsm_0.3"]["value"] > 0.1  # the sizes stay as they are
     assert set(metrics_of(first)["importance"]) == {"picture", "size"}

@@ -71,7 +71,10 @@ def test_sections_are_read_again_by_the_nodes(load):
         ),
         ({"data": {"path": "d", "label": "y"}}, r"go together\. Received: data\.format: auto, model\.kind: image"),
         ({"model": {"embedding_size": 3}}, r"model\.embedding_size is of categories"),
-        ({"model": {"kind": "image", "task": "regression"}}, r"model\.kind: image classifies"),
+        (
+            {"model": {"kind": "image", "task": "regression"}},
+            r"folder of images has classes to predict, .*model\.task: regression",
+        ),
         ({"model": {"kind": "image", "weights": "none"}}, r"model\.weights are those of a backbone"),
         (
             {"model": {"kind": "image", "backbone": "VGG16", "filters": [8]}},
