@@ -17,7 +17,7 @@ from tfx.types import artifact_utils, standard_artifacts
 
 from kubetfx.artifacts import SCHEMA
 from kubetfx.components.data import column_roles, image_files, table_profile
-from kubetfx.components.data.image_schema import complete_image_schema
+from kubetfx.components.data.image_schema import set_ranges
 from kubetfx.components.declaration import Artifacts, Component
 from kubetfx.config.data_section import FeaturesConfig
 from kubetfx.config.model_section import Task
@@ -72,13 +72,16 @@ def complete_schema(
         if name not in profile.described and name not in {feature.name for feature in schema.feature}:
             schema.feature.add(name=name, type=schema_pb2.BYTES)  # pictures, of which no statistics are computed
     columns = {column.name: column for column in profile.columns}
+    is_folder_of_images = image_files.CONTENT_HASH in columns
+    if is_folder_of_images:
+        set_ranges(schema, profile)
     for feature in schema.feature:
         column = columns.get(feature.name) or table_profile.Column(feature.name, "string")
         if feature.name == label:
             classes = [str(value) for value in column.values] if task == "classification" else []
             features.set_role(feature, "label", f"the label of a {task}", classes=classes)
             _check_classes(feature, classes)
-        else:
+        elif column.picture_reason or not is_folder_of_images:  # what is known of an image is not learned from
             role, reason = column_roles.choose_role(column, num_rows=profile.num_rows, config=config)
             features.set_role(feature, role, reason)
     features.set_representations(schema)
@@ -120,13 +123,7 @@ class Executor(base_executor.BaseExecutor):
         profile = table_profile.read(Path(artifact_utils.get_single_uri(input_dict["examples"])))
         config = FeaturesConfig.model_validate_json(exec_properties["features"])
         label = exec_properties["label"]
-        if image_files.CONTENT_HASH in profile.names:
-            _check_label(schema, label)
-            complete_image_schema(schema, profile, label=label)
-            feature = next(feature for feature in schema.feature if feature.name == label)
-            _check_classes(feature, [str(value) for value in profile.column(label).values])
-        else:
-            complete_schema(schema, profile, label=label, task=exec_properties["task"], config=config)
+        complete_schema(schema, profile, label=label, task=exec_properties["task"], config=config)
         path = Path(artifact_utils.get_single_uri(output_dict["schema"])) / SCHEMA
         path.write_text(text_format.MessageToString(schema), encoding="utf-8")
         for name, reason in features.read_features(schema).excluded.items():

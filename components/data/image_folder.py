@@ -34,6 +34,7 @@ ROWS_A_BLOCK = 256
 BYTES_A_BLOCK = 2**24
 """What is gathered before it is handed to the writer."""
 
+_REASON = "the encoded picture; no statistics are computed of it"
 _FACTS: Mapping[str, CellType] = {
     "brightness": "float",
     "channels": "int64",
@@ -168,7 +169,7 @@ def rows_of(images: Sequence[Image], metadata_types: Mapping[str, CellType], *, 
 
 
 def profile_of(rows: pa.RecordBatch, metadata_types: Mapping[str, CellType], *, label: str) -> TableProfile:
-    """Describe the columns of the examples as a scan of a table would; the bytes are none of them.
+    """Describe the columns of the examples as a scan of a table would.
 
     Args:
         rows: of `rows_of`.
@@ -176,7 +177,7 @@ def profile_of(rows: pa.RecordBatch, metadata_types: Mapping[str, CellType], *, 
         label: name of the label's column.
 
     Returns:
-        The columns in the order of the rows'.
+        The columns in the order of the rows', and the one of the encoded pictures.
     """
     columns = []
     for field in rows.schema:
@@ -190,6 +191,7 @@ def profile_of(rows: pa.RecordBatch, metadata_types: Mapping[str, CellType], *, 
         else:
             lowest, highest = pc.min_max(values).as_py().values()
             columns.append(Column(field.name, _FACTS[field.name], number, minimum=lowest, maximum=highest))
+    columns.append(Column(image_files.IMAGE, "string", rows.num_rows, picture_reason=_REASON))
     return TableProfile(tuple(columns), rows.num_rows)
 
 

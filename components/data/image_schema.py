@@ -1,15 +1,12 @@
-"""The schema of images: the encoded bytes, the label, and ranges for what is known of each image.
+"""Ranges in the schema of a folder of images, for what is known of each.
 
 With a frozen schema the ranges are what the anomaly gate holds new images against.
 """
 
-from collections.abc import Iterable
-
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from kubetfx.components.data import table_profile
-from kubetfx.components.data.image_files import CONTENT_HASH, IMAGE, PATH
-from kubetfx.models import features
+from kubetfx.components.data.image_files import CONTENT_HASH, PATH
 
 ROOM = 2
 """New images may be so many times larger or smaller than all so far, in pixels and in bytes."""
@@ -19,30 +16,24 @@ BRIGHTNESS_ROOM = 0.1
 _UNIQUE = (PATH, CONTENT_HASH)
 
 
-def complete_image_schema(schema: schema_pb2.Schema, profile: table_profile.TableProfile, *, label: str) -> None:
-    """Write into a schema how the columns of images are read. What it already says stays.
+def set_ranges(schema: schema_pb2.Schema, profile: table_profile.TableProfile) -> None:
+    """Write ranges into the schema of a folder of images. What it already says stays.
 
     Args:
-        schema: of what the statistics are about: every column but the encoded bytes.
+        schema: of what is known of each image.
         profile: what ExampleGen found.
-        label: name of the label's column.
     """
-    by_name = {feature.name: feature for feature in schema.feature}
-    if IMAGE not in by_name:
-        image = schema.feature.add(name=IMAGE, type=schema_pb2.BYTES)
-        by_name[IMAGE] = image
-    features.set_role(by_name[IMAGE], "image", "the encoded picture; no statistics are computed of it")
-    classes = [str(value) for value in profile.column(label).values]
-    features.set_role(by_name[label], "label", "the class of an image", classes=classes)
-    for name in _UNIQUE:  # few images have few paths, and TFDV takes them for all that there may be
-        if name in by_name:
-            by_name[name].ClearField("domain_info")
-    _remove_domains(schema, _UNIQUE)
-    for name, feature in by_name.items():
-        column = next((column for column in profile.columns if column.name == name), None)
+    for feature in schema.feature:
+        if feature.name in _UNIQUE:  # few images have few paths, and TFDV takes them for all that there may be
+            feature.ClearField("domain_info")
+    kept = [domain for domain in schema.string_domain if domain.name not in _UNIQUE]
+    del schema.string_domain[:]
+    schema.string_domain.extend(kept)
+    columns = {column.name: column for column in profile.columns}
+    for feature in schema.feature:
+        column = columns.get(feature.name)
         if column and feature.WhichOneof("domain_info") is None and column.minimum is not None:
             _set_range(feature, column)
-    features.set_representations(schema)
 
 
 def _set_range(feature: schema_pb2.Feature, column: table_profile.Column) -> None:
@@ -54,9 +45,3 @@ def _set_range(feature: schema_pb2.Feature, column: table_profile.Column) -> Non
         feature.int_domain.min, feature.int_domain.max = int(lowest), int(highest)
     else:
         feature.int_domain.min, feature.int_domain.max = int(lowest) // ROOM, int(highest) * ROOM
-
-
-def _remove_domains(schema: schema_pb2.Schema, names: Iterable[str]) -> None:
-    kept = [domain for domain in schema.string_domain if domain.name not in names]
-    del schema.string_domain[:]
-    schema.string_domain.extend(kept)

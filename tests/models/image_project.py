@@ -21,8 +21,8 @@ from kubetfx.components.data.image_files import ImageFile
 from kubetfx.components.data.image_folder import Image as ImageEntry
 from kubetfx.components.data.image_folder import profile_of, rows_of
 from kubetfx.components.data.image_inspection import inspect
-from kubetfx.components.data.image_schema import complete_image_schema
 from kubetfx.components.data.parquet_tfxio import ParquetExamples
+from kubetfx.components.schema_gen import complete_schema
 from kubetfx.config.data_section import FeaturesConfig
 from kubetfx.config.model_section import ModelConfig
 from kubetfx.config.training_section import TrainingConfig
@@ -94,7 +94,7 @@ def make_project(folder: Path) -> ImageProject:
     types = {"float": schema_pb2.FLOAT, "int64": schema_pb2.INT, "string": schema_pb2.BYTES}
     for column in profile.columns:
         schema.feature.add(name=column.name, type=types[column.type])
-    complete_image_schema(schema, profile, label="label")
+    complete_schema(schema, profile, label="label", task="classification", config=FeaturesConfig())
     (folder / "schema.pbtxt").write_text(text_format.MessageToString(schema))
     return ImageProject(folder, _transform(folder, schema))
 

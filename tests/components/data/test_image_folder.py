@@ -74,7 +74,8 @@ def test_scan_of_the_columns_goes_along(examples):
     assert profile.num_rows == 60
     assert profile.column("label").values == ("cat", "dog")
     assert (profile.column("width").minimum, profile.column("width").maximum) == (12, 12)
-    assert "image" not in profile.names
+    assert "image" in profile.names
+    assert "image" not in profile.described
 
 
 def test_same_files_give_the_same_bytes(folder, examples, tmp_path):

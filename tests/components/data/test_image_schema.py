@@ -7,8 +7,8 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx.types import standard_artifacts
 
 from kubetfx.components.data import table_profile
-from kubetfx.components.data.image_schema import complete_image_schema
 from kubetfx.components.schema_gen import Executor as SchemaExecutor
+from kubetfx.components.schema_gen import complete_schema
 from kubetfx.components.statistics_gen import Executor as StatisticsExecutor
 from kubetfx.config.data_section import FeaturesConfig
 from kubetfx.models.features import read_features, read_schema
@@ -67,9 +67,14 @@ def test_frozen_schema_of_before_images_had_a_type_is_understood(first):
     old.CopyFrom(first[0])
     (image,) = (feature for feature in old.feature if feature.name == "image")
     del image.annotation.tag[:]
-    profile = table_profile.TableProfile((table_profile.Column("label", "string", values=("cat", "dog")),), 2)
+    columns = (
+        table_profile.Column("content_hash", "string"),
+        table_profile.Column("image", "string", picture_reason="the encoded picture"),
+        table_profile.Column("label", "string", values=("cat", "dog")),
+    )
+    profile = table_profile.TableProfile(columns, 2)
 
-    complete_image_schema(old, profile, label="label")
+    complete_schema(old, profile, label="label", task="classification", config=FeaturesConfig())
 
     assert read_features(old).inputs == ("image",)
 
