@@ -98,17 +98,34 @@ def _render_table(place: str, label: str, *, shown_path: str) -> str:
     ]
     lines += [f"#   {name}: {role}, {reason}" for name, role, reason in _roles(profile, label_column, clashes)]
     lines += ["# features:", "#   numeric: []", "#   categorical: []", ""]
-    lines += ["model:", f"  task: {task}", "  hidden_units: [128, 64]", "  dropout: 0.1", ""]
+    lines += ["model:", f"  task: {task}{_other_task(label_column)}", "  hidden_units: [128, 64]", "  dropout: 0.1", ""]
     lines += _training(profile.num_rows)
     lines += ["", "# A model that misses a threshold is not pushed.", "evaluation:", "  thresholds:"]
     lines += _thresholds(values, task)
-    lines += ["  slices: []  # columns by whose values the metrics are also shown", "", *_VALIDATION]
+    lines += ["  slices: []  # columns by whose values the metrics are also shown", "", *_VALIDATION[:-1]]
+    if odd := [column for column in profile.columns if column.odd_cells and column.name != label]:
+        lines += ["  features:  # to stop at odd cells too, take the column away here"]
+        lines += [f"    {_quoted(column.name)}: warn  # {' '.join(str(column.odd_cells).split())}" for column in odd]
+    lines.append("")
     return "\n".join(lines)
 
 
 def _is_class(label: table_profile.Column) -> bool:
     few = label.num_distinct is not None and label.num_distinct <= _MAX_INTEGER_CLASSES
     return label.type == "string" or (label.type == "int64" and few)
+
+
+def _other_task(label: table_profile.Column) -> str:
+    """A comment that says why the task was chosen, where the label could be of the other."""
+    if label.type != "int64":
+        return ""
+    if _is_class(label):
+        return (
+            f"  # {label.num_distinct} whole numbers are taken for classes; if they are amounts or counts: regression"
+        )
+    return (
+        f"  # more than {_MAX_INTEGER_CLASSES} whole numbers are taken for amounts; if they are classes: classification"
+    )
 
 
 def _name(path: str) -> str:

@@ -65,6 +65,11 @@ class ColumnScan:
         self._num_pending = 0
         self._sum = 0.0
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all numbers so far are whole."""
+        return self._column.type == "int64"
+
     def as_float(self) -> "ColumnScan":
         """The counts of whole numbers, for a column in which decimal ones have come up."""
         if self._column.type == "float":

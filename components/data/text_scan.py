@@ -8,12 +8,15 @@ import pyarrow.compute as pc
 
 from kubetfx.components.data.column_scan import ColumnScan
 from kubetfx.components.data.table_profile import Column
-from kubetfx.tables.spelled_numbers import understand
+from kubetfx.tables.spelled_numbers import PLACEHOLDERS, understand
 
 MAX_ODD_SHARE = 0.001
 """A column of numbers may have so many cells that are none, as a share of its cells: such as a mistyped one."""
 MIN_CELLS_WITH_ODD = 20
-"""From so many cells on, one may be odd."""
+"""From so many cells on, one may be odd, where the numbers have more than MAX_VALUES_OF_KINDS values."""
+MAX_VALUES_OF_KINDS = 20
+"""Up to so many values, a word among numbers is taken for one of several kinds, such as `rotary` among numbers of
+cylinders, and not for a mistake."""
 
 _PROBED_CELLS = 64
 
@@ -27,12 +30,13 @@ class _Block(NamedTuple):
     """Whether Arrow's own reader of numbers cannot read the cells."""
 
 
-def read_numbers(texts: pa.StringArray, *, decimal: str) -> _Block:
+def read_numbers(texts: pa.StringArray, *, decimal: str, may_be_whole: bool = True) -> _Block:
     """Read a block of cells as numbers.
 
     Args:
         texts: the cells.
         decimal: mark between the whole and the fractional part.
+        may_be_whole: whether to look for whole numbers; without, all are decimal.
 
     Returns:
         The numbers, as int64 where all are whole, and what was unusual about the cells.
@@ -40,7 +44,7 @@ def read_numbers(texts: pa.StringArray, *, decimal: str) -> _Block:
     plain = texts if decimal == "." else _with_points(texts)
     if plain is not None:
         for candidate in (plain, pc.utf8_trim_whitespace(plain)):
-            for arrow_type in (pa.int64(), pa.float64()):
+            for arrow_type in (pa.int64(), pa.float64()) if may_be_whole else (pa.float64(),):
                 try:
                     candidate[:_PROBED_CELLS].cast(arrow_type)  # each cell that does not fit costs time
                     return _Block(candidate.cast(arrow_type), None, is_spelled=False)
@@ -58,6 +62,14 @@ def _with_points(texts: pa.StringArray) -> pa.StringArray | None:
     """Cells with decimal commas as if they had points; None where points mean something else."""
     has_point = pc.any(pc.match_substring(texts, ".")).as_py()
     return None if has_point else pc.replace_substring(texts, ",", ".")
+
+
+def _are_words(cells: pa.StringArray) -> bool:
+    """Whether the first cells are surely text: none has a digit, and none stands for a missing one."""
+    first = [cell for cell in cells[:_PROBED_CELLS].to_pylist() if cell is not None]
+    return bool(first) and not any(
+        any(character.isdigit() for character in cell) or cell.strip().lower() in PLACEHOLDERS for cell in first
+    )
 
 
 class TextScan:
@@ -87,6 +99,7 @@ class TextScan:
         self._num_cells = 0
         self._num_odd = 0
         self._num_numbers = 0
+        self._num_values = 0
         self._odd: tuple[str, int] | None = None
         self._placeholder: str | None = None
 
@@ -104,25 +117,31 @@ class TextScan:
             return  # another pass takes it for text
         num_cells = len(cells) - cells.null_count
         self._num_cells += num_cells
-        block = read_numbers(cells, decimal=self._decimal)
+        if self._is_first and not self._is_stated and _are_words(cells):
+            self._take_as_text(cells, "")
+            return
+        block = read_numbers(cells, decimal=self._decimal, may_be_whole=self._scan.is_whole)
         self._num_numbers += len(block.numbers) - block.numbers.null_count
         if not self._is_stated and pa.types.is_integer(block.numbers.type):
             self._look_for_zeros(cells)
         if block.is_spelled:
             self._look_at_spelling(cells, block, rows_before=rows_before)
         if self._is_first and num_cells and (reason := self.why_text) is not None:
-            self._text_note = reason  # nothing was counted yet
-            self._scan = ColumnScan(self._name, "string")
-            self._scan.add(cells)
+            self._take_as_text(cells, reason)  # nothing was counted yet
             return
         self._is_first &= num_cells == 0
         if pa.types.is_floating(block.numbers.type):
             self._scan = self._scan.as_float()
         self._scan.add(block.numbers)
 
+    def _take_as_text(self, cells: pa.StringArray, reason: str) -> None:
+        self._text_note = reason
+        self._scan = ColumnScan(self._name, "string")
+        self._scan.add(cells)
+
     def _look_for_zeros(self, cells: pa.StringArray) -> None:
-        zeros = pc.and_(pc.starts_with(cells, "0"), pc.greater(pc.binary_length(cells), 1))
-        codes = [cell for cell in cells.filter(zeros).unique().to_pylist() if cell[1:].strip()[:1].isdigit()]
+        found = cells.filter(pc.starts_with(cells, "0")).unique().to_pylist()
+        codes = [cell for cell in found if cell[1:].strip()[:1].isdigit()]
         if codes:
             self._zero = codes[0]
 
@@ -132,7 +151,9 @@ class TextScan:
         if self._odd is None and pc.any(block.odd).as_py():
             first = block.odd.index(pa.scalar(True)).as_py()
             self._odd = cells[first].as_py(), rows_before + first + 1
-        self._num_odd += block.odd.true_count
+        if block.odd.true_count:
+            self._num_odd += block.odd.true_count
+            self._num_values = max(self._num_values, pc.count_distinct(block.numbers).as_py())
         if self._example is None:
             plain = pc.utf8_trim_whitespace(cells)
             unusual = pc.and_(block.numbers.is_valid(), pc.invert(pc.match_substring_regex(plain, r"^[\d.eE+-]*$")))
@@ -158,14 +179,15 @@ class TextScan:
         if self._num_cells and not self._num_odd and not self._num_numbers and self._placeholder is not None:
             return ""  # nothing but placeholders
         allowed = MAX_ODD_SHARE * self._num_cells
-        if self._num_cells >= MIN_CELLS_WITH_ODD:
+        if self._num_cells >= MIN_CELLS_WITH_ODD and self._num_values > MAX_VALUES_OF_KINDS:
             allowed = max(allowed, 1)
         if self._num_odd <= allowed or self._odd is None:
             return None
         if self._num_odd > 0.5 * self._num_cells:
             return ""
         value, row = self._odd
-        return f"text, since {self._num_odd:,} cells are no numbers, such as {value!r} in row {row:,}"
+        cells = "1 cell is no number" if self._num_odd == 1 else f"{self._num_odd:,} cells are no numbers"
+        return f"text, since {cells}, such as {value!r} in row {row:,}"
 
     def column(self) -> Column:
         """What the pass found."""
@@ -182,5 +204,6 @@ class TextScan:
         odd = None
         if self._odd is not None:
             value, row = self._odd
-            odd = f"{self._num_odd:,} of {self._num_cells:,} cells are not numbers, the first {value!r} in row {row:,}"
+            verb = "is not a number" if self._num_odd == 1 else "are not numbers"
+            odd = f"{self._num_odd:,} of {self._num_cells:,} cells {verb}, the first {value!r} in row {row:,}"
         return replace(column, is_spelled=self._is_spelled, note=", ".join(said) or None, odd_cells=odd)

@@ -165,6 +165,9 @@ class _Sample:
 
 def _decimal(rows: Sequence[Sequence[str]], dialect: Dialect) -> str:
     """The mark with which more cells are numbers."""
+    marked = [cell for row in rows for cell in row if "," in cell or cell.count(".") > 1]
+    if not marked:
+        return "."
     texts = pa.array([cell for row in rows for cell in row if "," in cell or "." in cell], pa.string())
     with_point, with_comma = (understand(texts, decimal=mark).texts.is_valid() for mark in ".,")
     only_point = pc.and_(with_point, pc.invert(with_comma)).true_count

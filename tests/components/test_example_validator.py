@@ -42,7 +42,7 @@ def test_anomalies_are_those_of_tfdv(monkeypatch, changes):
 def test_cells_that_are_no_numbers_are_an_anomaly_with_value_row_and_count():
     statistics = tfdv.generate_statistics_from_dataframe(table())
     schema = tfdv.infer_schema(statistics)
-    said = "1 of 10,000 cells are not numbers, the first '12o5' in row 6,001"
+    said = "1 of 10,000 cells is not a number, the first '12o5' in row 6,001"
     (feature,) = [f for f in statistics.datasets[0].features if f.path.step[0] == "number_1"]
     feature.custom_stats.add(name=ODD_CELLS, str=said)
 

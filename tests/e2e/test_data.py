@@ -50,7 +50,7 @@ def test_init_on_an_unseen_table_then_run_works_without_an_edit(tmp_path: Path) 
     made = kubetfx("init", table.name, "--label", "price €", cwd=tmp_path)
     assert made.exit_code == 0, made.stderr
     text = (tmp_path / "pipeline.yaml").read_text()
-    assert "task: regression" in text
+    assert "task: regression  # more than 20 whole numbers are taken for amounts; if they are classes:" in text
     assert "drop: [score]" in text
 
     done = kubetfx("run", "pipeline.yaml", "--format", "json", cwd=tmp_path)
@@ -126,9 +126,11 @@ def test_an_ugly_table_is_understood_and_an_odd_cell_stops_at_the_gate(tmp_path:
 
     rows[700] = "1.000,5o €;101;Köln;ja"
     table.write_bytes("\n".join(["umsatz;plz;ort;bleibt", *rows, ""]).encode("cp1252"))
+    kubetfx("init", table.name, "--label", "bleibt", "--output", "again.yaml", cwd=tmp_path)
+    assert "    umsatz: warn  # 1 of 1,200 cells" in (tmp_path / "again.yaml").read_text(encoding="utf-8")
     stopped = kubetfx("run", "pipeline.yaml", "--set", "training.epochs=2", "--format", "json", cwd=tmp_path)
     assert stopped.exit_code == 3, stopped.stdout
-    assert "1 of 1,200 cells are not numbers, the first '1.000,5o €' in row 701" in stopped.stdout
+    assert "1 of 1,200 cells is not a number, the first '1.000,5o €' in row 701" in stopped.stdout
     passed = kubetfx(
         *("run", "pipeline.yaml", "--set", "training.epochs=2", "--set", "validation.features={umsatz: warn}"),
         *("--format", "json"),

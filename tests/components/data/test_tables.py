@@ -989,7 +989,7 @@ def test_one_odd_cell_in_many_numbers_is_missing_and_told_with_value_row_and_cou
 
     column = column_of(path, "a")
     assert (column.type, column.num_values) == ("int64", 9_999)
-    assert column.odd_cells == "1 of 10,000 cells are not numbers, the first '12o5' in row 6,001"
+    assert column.odd_cells == "1 of 10,000 cells is not a number, the first '12o5' in row 6,001"
     assert [row["a"] for row in read(path)][5999:6002] == [5999, None, 6001]
 
 
@@ -999,7 +999,21 @@ def test_an_odd_cell_beyond_the_first_block_does_not_change_what_the_column_is(t
 
     column = column_of(path, "a")
     assert (column.type, column.num_values) == ("float", 600_010)
-    assert column.odd_cells == "1 of 600,011 cells are not numbers, the first 'odd' in row 600,001"
+    assert column.odd_cells == "1 of 600,011 cells is not a number, the first 'odd' in row 600,001"
+
+
+def test_a_word_among_few_numbers_is_a_kind_and_not_a_mistake(tmp_path):
+    """Numbers of cylinders have `rotary` among them (Cars93 of R's package MASS)."""
+    path = write(tmp_path / "a.csv", "c,y", *(f"{'rotary' if i == 56 else 3 + i % 5},{i % 2}" for i in range(93)))
+
+    assert column_of(path, "c").type == "string"
+    assert column_of(path, "c").note == "text, since 1 cell is no number, such as 'rotary' in row 57"
+
+
+def test_one_odd_cell_of_a_small_column_of_many_numbers_is_a_mistake(tmp_path):
+    path = write(tmp_path / "a.csv", "c,y", *(f"{'6.2x' if i == 30 else i * 1.5},{i % 2}" for i in range(43)))
+
+    assert column_of(path, "c").odd_cells == "1 of 43 cells is not a number, the first '6.2x' in row 31"
 
 
 def test_a_column_of_codes_that_are_mostly_numbers_is_text_and_said(tmp_path):
