@@ -17,6 +17,8 @@ from typing import Any
 import tensorflow as tf
 from PIL import Image, UnidentifiedImageError
 
+from kubetfx.models.columns.image.decoding import decode
+
 _ORIENTATION = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)
 """Exif orientations in which width and height change places."""
@@ -179,10 +181,6 @@ class _Decoding:
 
     def decode(self, content: tf.Tensor) -> tf.Tensor:
         """(height, width, channels) uint8."""
-        from kubetfx.models.columns.image.decoding import (
-            decode,
-        )  # it needs TensorFlow, which a run without a change does not
-
         if self.jpeg is None:
             return decode(content, max_pixels=self.max_pixels)
         channels, ratio = self.jpeg
