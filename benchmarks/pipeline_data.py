@@ -77,21 +77,38 @@ def flights_table(folder: Path) -> Work:
     )
 
 
-def numbers(folder: Path, *, name: str, rows: int, columns: int, classes: int, epochs: int, batch_size: int) -> Work:
-    """Decimal numbers around a mean of each class: as many rows, columns and classes as wanted."""
+def numbers(
+    folder: Path,
+    *,
+    name: str,
+    rows: int,
+    columns: int,
+    classes: int,
+    epochs: int,
+    batch_size: int,
+    are_counts: bool = False,
+) -> Work:
+    """Decimal numbers around a mean of each class, or small counts whose rates differ by class, of which most are 0: as
+    many rows, columns and classes as wanted."""
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(0)
     centres = random.normal(0, CLASS_DISTANCE, (classes, columns))
     scales, offsets = random.uniform(0.5, 50, columns), random.normal(0, 100, columns)
+    rates = random.gamma(0.5, 1.0, columns)
+    number_type = pa.int64() if are_counts else pa.float64()
     features = [f"feature_{index}" for index in range(1, columns + 1)]
     names = [f"class_{index}" for index in range(1, classes + 1)]
-    schema = pa.schema([*((feature, pa.float64()) for feature in features), ("target", pa.string())])
+    schema = pa.schema([*((feature, number_type) for feature in features), ("target", pa.string())])
     with (folder / f"{name}.csv").open("wb") as file, pa_csv.CSVWriter(file, schema, write_options=UNQUOTED) as writer:
         file.write((",".join(schema.names) + "\n").encode())
         for start in range(0, rows, BLOCK_ROWS):
             num_rows = min(BLOCK_ROWS, rows - start)
             labels = random.integers(0, classes, num_rows)
-            values = (random.normal(size=(num_rows, columns)) + centres[labels]) * scales + offsets
+            values: np.ndarray
+            if are_counts:
+                values = random.poisson(rates * np.exp(centres[labels]) * random.gamma(1.0, 1.0, (num_rows, columns)))
+            else:
+                values = (random.normal(size=(num_rows, columns)) + centres[labels]) * scales + offsets
             arrays = [pa.array(column) for column in np.round(values.T, 3)]
             writer.write(pa.record_batch([*arrays, pa.array(np.array(names)[labels])], schema=schema))
     return Work(
@@ -113,7 +130,7 @@ def numbers(folder: Path, *, name: str, rows: int, columns: int, classes: int, e
 
 
 def make(size: str, folder: Path) -> Work:
-    """The work of a size: `penguins`, `flights`, `wide`, or a number of rows, with `x20` if it is to have 20 columns
+    """The work of a size: `penguins`, `flights`, `wide`, `counts` (Otto's), or a number of rows, with `x20` if it is to have 20 columns
     though it is no long table."""
     if size == "penguins":
         return penguins(folder)
@@ -122,6 +139,17 @@ def make(size: str, folder: Path) -> Work:
     if size == "wide":
         return numbers(
             folder, name="wide", rows=WIDE_ROWS, columns=WIDE_COLUMNS, classes=2, epochs=10, batch_size=1_000
+        )
+    if size == "counts":
+        return numbers(
+            folder,
+            name="counts",
+            rows=OTTO_ROWS,
+            columns=OTTO_COLUMNS,
+            classes=OTTO_CLASSES,
+            epochs=10,
+            batch_size=1_000,
+            are_counts=True,
         )
     rows, is_long = int(size.removesuffix(LONG).replace(",", "")), size.endswith(LONG)
     if is_long or rows >= LONG_ROWS // 10:

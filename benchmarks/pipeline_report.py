@@ -20,6 +20,7 @@ NAMES = {
     "1000": "1,000 by 93",
     "10000": "10,000 by 93",
     "61878": "61,878 by 93",
+    "counts": "61,878 by 93, counts",
     "flights": "flights, 327,346 by 12",
     "3000000": "3,000,000 by 20",
     "wide": "10,000 by 2,000",
@@ -36,8 +37,11 @@ PEER_NAMES = {"kubetfx": "kubetfx", "tfx": "TFX as taught", "handwritten": "hand
 COLORS = {"kubetfx": "#1a73e8", "tfx": "#b3261e", "handwritten": "#5f6368"}
 GOALS = {
     "61878": {"tfx": 5.0, "handwritten": 3.0},
+    "counts": {"handwritten": 2.0},
     "flights": {"tfx": 5.0, "handwritten": 3.0},
     "penguins": {"tfx": 3.0},
+    "3000000": {"handwritten": 1.8},
+    "wide": {"handwritten": 4.0},
 }
 """At least so many times as fast as TFX; at most so many times the time of the script."""
 COMMAND_GOALS = {
@@ -47,7 +51,8 @@ COMMAND_GOALS = {
     "kubetfx compile": 8.0,
     "first line of kubetfx run": 1.0,
 }
-AGAIN_GOAL = 6.0
+AGAIN_GOAL = 1.2
+"""Of the penguins."""
 
 
 def write(results: dict[str, Any]) -> None:
@@ -69,7 +74,7 @@ def _lines(results: dict[str, Any]) -> Iterator[str]:
     yield ""
     again = {size: runs["kubetfx again"] for size, runs in sizes.items() if "kubetfx again" in runs}
     if again:
-        yield f"An unchanged second run, with the goal of {AGAIN_GOAL:g} s and no node executed:"
+        yield f"An unchanged second run, with no node executed; goal for the penguins: {AGAIN_GOAL:g} s:"
         yield ""
         yield "| work | wall s | CPU s | nodes executed |"
         yield "|---|---|---|---|"
