@@ -130,8 +130,13 @@ def numbers(
 
 
 def make(size: str, folder: Path) -> Work:
-    """The work of a size: `penguins`, `flights`, `wide`, `counts` (as Otto's), or a number of rows, with `x20` if it is to
-    have 20 columns though it is not a long table."""
+    """The work of a size.
+
+    Args:
+        size: `penguins`, `flights`, `wide`, `counts` (as Otto's), or a number of rows, with `x20` if it is to have 20
+            columns though it is not a long table.
+        folder: where the CSV file is written.
+    """
     if size == "penguins":
         return penguins(folder)
     if size == "flights":
