@@ -67,7 +67,7 @@ class RowSplits:
             return _by_time(block.column(self.columns[0]), self.bounds)
         if self.columns:
             return hashed(row_keys(block.select(list(self.columns))), self.buckets)
-        return hashed(with_copies_told_apart(row_keys(block)), self.buckets)
+        return hashed_with_copies_apart(row_keys(block), self.buckets)
 
 
 def split_of_file(file: str, patterns: Mapping[Any, str]) -> str | None:
@@ -149,13 +149,57 @@ def hashed(keys: pa.Array, buckets: Sequence[int]) -> np.ndarray:
     Returns:
         (rows,) int64: the index of the split.
     """
+    return _splits_of(_digests(keys), buckets)
+
+
+def hashed_with_copies_apart(keys: pa.Array, buckets: Sequence[int]) -> np.ndarray:
+    """Find the splits of rows by a hash, in which the n-th copy of a row counts with its n.
+
+    Equal rows would otherwise all go to one split, and a table of few distinct rows would be split by those few. The
+    first of its kind has the split that `hashed` gives it.
+
+    Args:
+        keys: (rows,) string: what is hashed.
+        buckets: cumulated numbers of buckets of the splits, in order; fewer than 2^32 in all.
+
+    Returns:
+        (rows,) int64: the index of the split.
+    """
+    digests = _digests(keys)
+    copies = _copy_numbers(digests[:, :2].copy().view(np.uint64).ravel())
+    later = np.flatnonzero(copies)
+    if len(later):
+        texts = keys.take(pa.array(later)).to_pylist()
+        numbered = [f"{text}\x1e{number}" for text, number in zip(texts, copies[later].tolist(), strict=True)]
+        digests[later] = _digests(pa.array(numbered, pa.string()))
+    return _splits_of(digests, buckets)
+
+
+def _digests(keys: pa.Array) -> np.ndarray:
+    """(rows, 8) uint32: the words of SHA-256, the most significant first."""
     sha256 = hashlib.sha256
     digests = b"".join([sha256(key).digest() for key in keys.cast(pa.binary()).to_pylist()])
-    words = np.frombuffer(digests, ">u4").reshape(-1, 8).astype(np.uint64)
-    remainder = np.zeros(len(words), np.uint64)
-    for word in words.T:  # long division: 32 bits at a time
+    return np.frombuffer(digests, ">u4").reshape(-1, 8).astype(np.uint32)
+
+
+def _splits_of(digests: np.ndarray, buckets: Sequence[int]) -> np.ndarray:
+    remainder = np.zeros(len(digests), np.uint64)
+    for word in digests.T.astype(np.uint64):  # long division: 32 bits at a time
         remainder = ((remainder << np.uint64(32)) | word) % np.uint64(buckets[-1])
     return np.searchsorted(np.asarray(buckets), remainder.astype(np.int64), side="right")
+
+
+def _copy_numbers(values: np.ndarray) -> np.ndarray:
+    """(rows,) int64: how many equal values are before each."""
+    order = np.argsort(values, kind="stable")
+    ordered = values[order]
+    is_first = np.concatenate([[True], ordered[1:] != ordered[:-1]]) if len(values) else np.zeros(0, bool)
+    copies = np.zeros(len(values), np.int64)
+    if is_first.all():
+        return copies
+    starts = np.flatnonzero(is_first)
+    copies[order] = np.arange(len(values)) - np.repeat(starts, np.diff([*starts, len(values)]))
+    return copies
 
 
 def row_keys(block: pa.RecordBatch) -> pa.Array:
@@ -174,29 +218,3 @@ def row_keys(block: pa.RecordBatch) -> pa.Array:
     narrow = [c.cast(pa.float32()) if pa.types.is_float64(c.type) else c for c in columns]
     texts = [column.cast(pa.string()) for column in narrow]
     return pc.binary_join_element_wise(*texts, "\x1f", null_handling="replace", null_replacement="\x00")
-
-
-def with_copies_told_apart(keys: pa.Array) -> pa.Array:
-    """Number the copies of a row, so that equal rows do not all go to one split.
-
-    A table of few distinct rows would otherwise be split by those few. The first of its kind keeps its key.
-
-    Args:
-        keys: (rows,) string.
-
-    Returns:
-        (rows,) string: the n-th copy, from 1, has its number at the end.
-    """
-    codes = keys.dictionary_encode()
-    if len(codes.dictionary) == len(keys):
-        return keys
-    indices = codes.indices.to_numpy()
-    order = np.argsort(indices, kind="stable")
-    ordered = indices[order]
-    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
-    ranks = np.arange(len(ordered)) - np.repeat(starts, np.diff([*starts, len(ordered)]))
-    copies = np.empty(len(keys), np.int64)
-    copies[order] = ranks
-    is_copy = pa.array(copies > 0)
-    numbered = pc.binary_join_element_wise(keys, pa.array(copies).cast(pa.string()), "\x1e")
-    return pc.if_else(is_copy, numbered, keys)
