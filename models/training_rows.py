@@ -100,7 +100,7 @@ def load_rows(files: list[str], preprocess: Preprocessing, *, cache_bytes: int) 
         for name, array in (arrays or {}).items():
             array[rows] = found[name]
         start += block.num_rows
-    assert labels is not None  # TableExampleGen refuses a split without a row
+    assert labels is not None  # ExampleGen refuses a split without a row
     where = (
         f"in memory ({num_bytes:,} bytes)" if arrays is not None else "read in each epoch: over training.cache_bytes"
     )

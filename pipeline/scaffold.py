@@ -19,7 +19,7 @@ from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.errors import UsageError
 from kubetfx.serving.image_folders import pictures_below
 from kubetfx.storage import is_url
-from kubetfx.tables.files import format_of
+from kubetfx.tables.files import TableFiles, format_of
 
 _MAX_INTEGER_CLASSES = 20
 """A label of whole numbers with at most this many distinct values is taken for classes."""
@@ -81,7 +81,7 @@ def _render_table(place: str, label: str, *, shown_path: str) -> str:
     num_missing = profile.num_rows - label_column.num_values
     lines = [
         f"# {profile.num_rows:,} rows, {len(profile.columns)} columns. Run: kubetfx run pipeline.yaml",
-        f"name: {_name(files.paths[0] if len(files.paths) == 1 else files.base)}",
+        f"name: {_name(files.paths[0] if len(files.paths) == 1 else str(files.root))}",
         "data:",
         f"  path: {_quoted(shown_path)}",
         f"  label: {_quoted(label)}",
@@ -167,7 +167,7 @@ def _training(num_rows: int) -> list[str]:
     ]
 
 
-def _label_values(label: table_profile.Column, files: tables.TableFiles, data: DataConfig) -> pa.ChunkedArray:
+def _label_values(label: table_profile.Column, files: TableFiles, data: DataConfig) -> pa.ChunkedArray:
     blocks = [
         block.column(0)
         for path in files.paths

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 from absl import logging
 
-from kubetfx.components.data import picture_columns, tables
+from kubetfx.components.data import picture_columns
 from kubetfx.components.data.block_work import BlockWork
 from kubetfx.components.data.example_reader import Run
 from kubetfx.components.data.image_files import BrokenFile, read_file, read_unchanged
@@ -18,6 +18,7 @@ from kubetfx.components.data.image_inspection import ImageFacts, inspect_all
 from kubetfx.components.data.table_profile import Column
 from kubetfx.config.data_section import DataConfig
 from kubetfx.errors import AnomaliesError
+from kubetfx.tables.files import TableFiles
 
 FILES_AT_A_TIME = 128
 BYTES_AT_A_TIME = 16 * 2**20
@@ -129,7 +130,7 @@ class Pictures:
         return pa.array(contents, pa.binary())
 
 
-def pictures_of(column: Column, files: tables.TableFiles, data: DataConfig, *, num_rows: int, run: Run) -> Pictures:
+def pictures_of(column: Column, files: TableFiles, data: DataConfig, *, num_rows: int, run: Run) -> Pictures:
     """Look into each picture of a table once.
 
     Args:

@@ -16,13 +16,12 @@ from kubetfx.config.section import nearest
 from kubetfx.errors import ConfigError, DataError
 from kubetfx.serving.image_folders import is_picture
 from kubetfx.storage import is_url
+from kubetfx.tables.files import TableFiles
 
 FOUND = "every value is the path of a picture"
 
 
-def with_pictures(
-    profile: TableProfile, files: tables.TableFiles, data: DataConfig, *, named: Sequence[str]
-) -> TableProfile:
+def with_pictures(profile: TableProfile, files: TableFiles, data: DataConfig, *, named: Sequence[str]) -> TableProfile:
     """Return the profile of a table, in which the column of pictures says that it is one.
 
     Args:
@@ -79,7 +78,7 @@ def _marked(profile: TableProfile, column: Column, reason: str) -> TableProfile:
     return replace(profile, columns=tuple(columns))
 
 
-def _is_of_pictures(column: Column, files: tables.TableFiles, data: DataConfig) -> bool:
+def _is_of_pictures(column: Column, files: TableFiles, data: DataConfig) -> bool:
     """Whether every value is the path of a picture; most columns are ruled out by their first value."""
     if any(is_url(path) for path in files.paths):
         return False
@@ -88,7 +87,7 @@ def _is_of_pictures(column: Column, files: tables.TableFiles, data: DataConfig) 
     return all(is_picture(name) and os.path.isfile(path) for name, path in values_of(column, files, data))
 
 
-def values_of(column: Column, files: tables.TableFiles, data: DataConfig) -> Iterator[tuple[str, str]]:
+def values_of(column: Column, files: TableFiles, data: DataConfig) -> Iterator[tuple[str, str]]:
     """Yield each value of a column of paths, and where the file is; missing cells left out.
 
     Args:
@@ -112,7 +111,7 @@ def place_of(name: str, *, table: str) -> str:
     return os.path.join(os.path.dirname(table), name)
 
 
-def fingerprint(column: Column, files: tables.TableFiles, data: DataConfig) -> str:
+def fingerprint(column: Column, files: TableFiles, data: DataConfig) -> str:
     """Return what changes with the names, sizes and times of the pictures of a table: what the cache goes by.
 
     Args:

@@ -18,6 +18,7 @@ from kubetfx.config.data_section import DataConfig
 from kubetfx.config.section import nearest
 from kubetfx.errors import ConfigError, DataError
 from kubetfx.storage import is_url
+from kubetfx.tables.files import TableFiles
 
 if TYPE_CHECKING:
     from kubetfx.components.data.image_reading import Pictures
@@ -44,7 +45,7 @@ class TableReader(ExampleReader):
     def files(self) -> tuple[str, str]:
         """Where the table is."""
         found = tables.find_files(self._data)
-        return found.base, found.pattern
+        return str(found.root), found.pattern
 
     def fingerprint(self) -> str:
         """Of its pictures; empty without them. What lies in a bucket has none, and is not scanned for it."""
@@ -74,7 +75,7 @@ class TableReader(ExampleReader):
         return Source(examples, pa.schema(list(types.items())), files.paths, read)
 
     def _rule(
-        self, splits: Mapping[str, int], files: tables.TableFiles, profile: table_profile.TableProfile
+        self, splits: Mapping[str, int], files: TableFiles, profile: table_profile.TableProfile
     ) -> row_splits.RowSplits:
         config = self._data.splits
         buckets = np.cumsum(list(splits.values())).tolist()
@@ -93,7 +94,7 @@ class TableReader(ExampleReader):
         )
         return replace(rule, bounds=row_splits.time_bounds(blocks, buckets, column=config.columns[0]))
 
-    def _all_columns(self, files: tables.TableFiles, profile: table_profile.TableProfile) -> list[table_profile.Column]:
+    def _all_columns(self, files: TableFiles, profile: table_profile.TableProfile) -> list[table_profile.Column]:
         """The columns of the table, and those in `data.drop`: what is left out does not change the splits."""
         dropped = [name for name in tables.column_names(files, self._data) if name and name in self._data.drop]
         if not dropped:
@@ -104,7 +105,7 @@ class TableReader(ExampleReader):
             found = tuple(table_profile.Column(name, "string") for name in dropped)
         return [*profile.columns, *found]
 
-    def _profile(self, files: tables.TableFiles) -> table_profile.TableProfile:
+    def _profile(self, files: TableFiles) -> table_profile.TableProfile:
         profile = tables.inspect_table(files, self._data)
         return picture_columns.with_pictures(profile, files, self._data, named=self._image_columns)
 
@@ -117,7 +118,7 @@ class _ReadFile:
     """Of the columns that become examples."""
     columns: Sequence[table_profile.Column]
     """That are read, those among them that only decide about the split."""
-    files: tables.TableFiles
+    files: TableFiles
     data: DataConfig
     rule: row_splits.RowSplits
     pictures: "Pictures | None"
@@ -127,7 +128,7 @@ class _ReadFile:
 
     def _split_blocks(self, path: str) -> Iterator[tuple[pa.RecordBatch, np.ndarray]]:
         names = [column.name for column in self.profile.columns]
-        file = os.path.relpath(path, self.files.base) if self.data.splits.files else path
+        file = os.path.relpath(path, str(self.files.root)) if self.data.splits.files else path
         for block in tables.read_blocks(path, self.columns, file_format=self.files.format, data=self.data):
             labelled = block.filter(block.column(self.data.label).is_valid())
             whole, keyed = self._with_pictures(labelled, path)

@@ -25,7 +25,16 @@ from kubetfx.storage import Location, list_files, locate
 from kubetfx.tables import csv_file, parquet_file
 from kubetfx.tables.csv_detection import detect
 from kubetfx.tables.csv_dialect import Dialect
-from kubetfx.tables.files import SUFFIXES, Format, check_names, format_of, shown_names, suffix_of, visible_names
+from kubetfx.tables.files import (
+    SUFFIXES,
+    Format,
+    TableFiles,
+    check_names,
+    format_of,
+    shown_names,
+    suffix_of,
+    visible_names,
+)
 
 BLOCK_BYTES = 4 * 2**20
 BYTES_PER_COLUMN = 2**13
@@ -36,19 +45,13 @@ BLOCK_CELLS = 2**21
 
 
 @dataclass(frozen=True)
-class TableFiles:
-    """The files of a table.
+class MatchedFiles(TableFiles):
+    """The files of a run's table, and how TFX's ExampleGen is told of them: by the folder and a glob below it."""
 
-    `base` and `pattern` are how TFX's ExampleGen is told: a folder, and a glob below it.
-    """
-
-    base: str
     pattern: str
-    format: Format
-    paths: tuple[str, ...]
 
 
-def find_files(data: DataConfig) -> TableFiles:
+def find_files(data: DataConfig) -> MatchedFiles:
     """Return the files of one format that `data.path`, a folder or a glob, means; the rows of a source are fetched into
     files.
 
@@ -78,7 +81,7 @@ def find_files(data: DataConfig) -> TableFiles:
         raise DataError(
             f"data.path matches no file. Received: {data.path}. Give a folder of .csv or .parquet files, or a glob."
         )
-    return TableFiles(str(base), pattern, _format_of(matches, data), tuple(matches))
+    return MatchedFiles(base, tuple(matches), _format_of(matches, data), pattern)
 
 
 def column_names(files: TableFiles, data: DataConfig) -> list[str]:
@@ -223,7 +226,7 @@ def _matches(base: Location, pattern: str) -> list[str]:
     return [str(path) for path in list_files(base, pattern) if not path.name.startswith(".")]
 
 
-def _files_in_folder(folder: Location, data: DataConfig) -> TableFiles:
+def _files_in_folder(folder: Location, data: DataConfig) -> MatchedFiles:
     if re.search(r"[*?\[]", str(folder)):
         raise DataError(f"The name of a folder of data may have no *, ? or [. Received: {folder}. Rename it.")
     names = visible_names(folder)
@@ -245,10 +248,10 @@ def _files_in_folder(folder: Location, data: DataConfig) -> TableFiles:
     ((suffix, found),) = by_suffix.items()
     found_format = format_of(suffix)
     assert found_format is not None  # `suffix_of` knows it
-    return TableFiles(str(folder), f"*{suffix}", found_format, tuple(f"{folder}/{name}" for name in found))
+    return MatchedFiles(folder, tuple(f"{folder}/{name}" for name in found), found_format, f"*{suffix}")
 
 
-def _files_of_splits(folder: Location, data: DataConfig) -> TableFiles:
+def _files_of_splits(folder: Location, data: DataConfig) -> MatchedFiles:
     """The files that `data.splits.files` names. TFX's fingerprint covers all that is as deep in the folder."""
     if not folder.is_dir():
         raise DataError(f"data.path must be a folder, where data.splits.files names files in it. Received: {folder}.")
@@ -264,7 +267,7 @@ def _files_of_splits(folder: Location, data: DataConfig) -> TableFiles:
             f"The files of data.splits.files must all be in {folder}, or all in folders of it. Received: "
             f"{', '.join(data.splits.files.values())}."
         )
-    return TableFiles(str(folder), "/".join("*" * (depths.pop() + 1)), _format_of(paths, data), tuple(paths))
+    return MatchedFiles(folder, tuple(paths), _format_of(paths, data), "/".join("*" * (depths.pop() + 1)))
 
 
 def _newest(base: Location, pattern: str) -> str:

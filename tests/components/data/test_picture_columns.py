@@ -7,6 +7,7 @@ from kubetfx.components.data.column_roles import choose_role
 from kubetfx.components.data.table_profile import TableProfile
 from kubetfx.config.data_section import DataConfig, FeaturesConfig
 from kubetfx.errors import ConfigError, DataError
+from kubetfx.storage import locate
 
 ROWS = 30
 
@@ -65,7 +66,7 @@ def test_named_column_that_can_hold_no_paths_is_an_error(data, name, message):
 
 def test_pictures_of_a_table_in_a_bucket_are_an_error_where_they_are_named(data):
     profile = find(data)
-    files = tables.TableFiles("s3://a", "t.csv", "csv", ("s3://a/t.csv",))
+    files = tables.MatchedFiles(locate("s3://a"), ("s3://a/t.csv",), "csv", "t.csv")
 
     with pytest.raises(DataError, match=r"Received: features\.image: photo, of a table in a bucket"):
         picture_columns.with_pictures(profile, files, data, named=("photo",))

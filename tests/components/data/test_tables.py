@@ -627,7 +627,7 @@ def test_spans_are_found(tmp_path, pattern):
     files = tables.find_files(data_config(tmp_path / pattern))
 
     assert files.paths == (str(path),)
-    assert files.base == str(tmp_path)
+    assert files.root == tmp_path
     assert files.pattern == pattern
 
 
@@ -804,7 +804,7 @@ def test_folder_and_its_pattern_find_the_same_files(tmp_path, name):
     (tmp_path / f"._{name}").write_bytes(b"left by another system")
 
     by_folder = tables.find_files(DataConfig(path=str(tmp_path), label="y"))
-    by_pattern = tables.find_files(DataConfig(path=f"{by_folder.base}/{by_folder.pattern}", label="y"))
+    by_pattern = tables.find_files(DataConfig(path=f"{by_folder.root}/{by_folder.pattern}", label="y"))
 
     assert by_folder.paths == by_pattern.paths == (str(tmp_path / name),)
     assert tables.inspect_table(by_folder, DataConfig(path=str(tmp_path), label="y")).num_rows == 2
@@ -858,10 +858,8 @@ def test_files_in_a_bucket_are_found_as_on_a_disk(bucket, tmp_path):
     found = tables.find_files(data_config(bucket))
     spans = tables.find_files(data_config(bucket / "f*" / "*.csv"))
 
-    assert found == tables.TableFiles(
-        str(bucket), "*.csv", "csv", tuple(f"{bucket}/{n}.csv" for n in ("a", "b", "deep"))
-    )
-    assert spans == tables.TableFiles(str(bucket), "f*/*.csv", "csv", (f"{bucket}/folder/c.csv",))
+    assert found == tables.MatchedFiles(bucket, tuple(f"{bucket}/{n}.csv" for n in ("a", "b", "deep")), "csv", "*.csv")
+    assert spans == tables.MatchedFiles(bucket, (f"{bucket}/folder/c.csv",), "csv", "f*/*.csv")
 
 
 def test_spans_in_a_bucket_are_those_that_tfx_sees(bucket):
@@ -871,7 +869,7 @@ def test_spans_in_a_bucket_are_those_that_tfx_sees(bucket):
     found = tables.find_files(data_config(bucket / "span-{SPAN}" / "v-{VERSION}" / "*.csv"))
 
     assert found.paths == (f"{bucket}/span-10/v-1/rows.csv",)
-    assert found.base == str(bucket)
+    assert found.root == bucket
 
 
 @pytest.mark.parametrize("path", ["", "none", "*.csv", "none/*.csv"])
