@@ -30,11 +30,6 @@ class ModelFacts:
     """For a model that sees images: their column, and how they are decoded (pixel_signatures.py's ImageInput)."""
 
     @property
-    def has_only_images(self) -> bool:
-        """Whether images are all that the model looks at."""
-        return self.image is not None and len(self.inputs) == 1
-
-    @property
     def image_columns(self) -> tuple[str, ...]:
         """The column of images, if there is one."""
         return () if self.image is None else (self.image.get("column", self.inputs[0]),)

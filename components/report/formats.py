@@ -7,13 +7,12 @@ from datetime import datetime
 
 from kubetfx.artifacts import EVAL, TRAIN, VALIDATION
 from kubetfx.components.report.facts import Column, ColumnSplit, Evaluation, Importance, Layer, Quality
+from kubetfx.models.columns.known_types import COLUMN_TYPES
 
 _ROLES = {
     "label": "label",
-    "numeric": "number",
-    "vocabulary": "category",
-    "hashed": "category, hashed",
     "excluded": "left out",
+    **{column_type.tag: column_type.words for column_type in COLUMN_TYPES},
 }
 _SPLITS = {TRAIN: "Training", EVAL: "Evaluation", VALIDATION: "Validation"}
 SLICES_SHOWN = 50

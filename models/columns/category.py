@@ -24,6 +24,7 @@ class Vocabulary(ColumnType):
     """Text, and whole numbers of which there are few, whose values fit a vocabulary."""
 
     tag = "vocabulary"
+    words = "category"
     cells = frozenset({"int64", "string"})
 
     def choose(self, column: ColumnProfile, *, num_rows: int, config: FeaturesConfig) -> str | None:
@@ -59,6 +60,7 @@ class Hashed(ColumnType):
     """Text and whole numbers with more distinct values than `features.vocabulary_size`."""
 
     tag = "hashed"
+    words = "category, hashed"
     cells = frozenset({"int64", "string"})
 
     def choose(self, column: ColumnProfile, *, num_rows: int, config: FeaturesConfig) -> str | None:

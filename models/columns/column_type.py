@@ -53,6 +53,8 @@ class ColumnType:
 
     tag: ClassVar[str] = ""
     """Of a column in the schema. Empty: the type is the user's, and the tag is where it is found."""
+    words: ClassVar[str] = ""
+    """What the report says that a column is used as. Of the user's types it says the name of the class."""
     cells: ClassVar[frozenset[CellType]] = frozenset({"int64", "float", "string"})
     """What its columns can hold."""
 

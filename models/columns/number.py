@@ -24,6 +24,7 @@ class Number(ColumnType):
     """Decimal numbers, and whole numbers of which there are many. An infinite number counts as missing."""
 
     tag = "numeric"
+    words = "number"
     cells = frozenset({"int64", "float"})
 
     def choose(self, column: ColumnProfile, *, num_rows: int, config: FeaturesConfig) -> str | None:

@@ -24,6 +24,7 @@ class Image(ColumnType):
     """The encoded bytes of JPEG, PNG, BMP, GIF or WebP. A table has one such column at most."""
 
     tag = "image"
+    words = "image"
     cells = frozenset({"string"})
 
     def choose(self, column: ColumnProfile, *, num_rows: int, config: FeaturesConfig) -> str | None:
