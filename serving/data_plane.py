@@ -252,14 +252,6 @@ class DataPlane:
         """
         await asyncio.to_thread(self.manager.reload, configs)
 
-    def metric_model(self, name: str) -> str:
-        """Return the name to count a request under: clients may send any name, and must not grow the metrics by it.
-
-        Args:
-            name: of the model that the request asks for.
-        """
-        return name if self.manager.has(name) else ""
-
     async def _run(
         self, version: ServedVersion, call: GraphCall, api: str, timeout_seconds: float | None
     ) -> list[Array]:

@@ -160,7 +160,8 @@ class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             seconds = time.perf_counter() - started
             model = request.tasks[0].model_spec.name if api == "MultiInference" and request.tasks else ""
             model = model or ("" if api == "MultiInference" else request.model_spec.name)
-            self._plane.metrics.count_request(self._plane.metric_model(model), api, "GRPC", code, seconds)
+            is_served = self._plane.manager.has(model)
+            self._plane.metrics.count_request(model, api, "GRPC", code, seconds, is_served=is_served)
             if self._options.log_requests:
                 _LOG.info("GRPC %s %s %s %.2f ms", api, model, code.name, seconds * 1e3)
 
@@ -232,12 +233,16 @@ class _ModelService(model_service_pb2_grpc.ModelServiceServicer):
 
     async def HandleReloadConfigRequest(self, request: Any, context: Any) -> Any:
         """ModelService.HandleReloadConfigRequest."""
+        metrics, manager = self._plane.metrics, self._plane.manager
+        before = {name: metrics.first_value(name) for name in request.metric_names}
         try:
-            await self._plane.reload(from_message(request.config))
+            await self._plane.reload(from_message(request.config, is_served=manager.has))
         except ServingError as error:
             return await _abort(context, error)
         response = model_management_pb2.ReloadConfigResponse()
         response.status.error_code = 0
+        for name, value in before.items():
+            response.metric.add(name=name, int64_value_increase=metrics.first_value(name) - value)
         return response
 
 

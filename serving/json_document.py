@@ -102,13 +102,16 @@ def _parse_tolerantly(body: bytes) -> Any:
     if start == len(text):
         raise parse_error("The document is empty.", len(body))
     try:
-        document, _ = _DECODER.raw_decode(text, start)
+        document, end = _DECODER.raw_decode(text, start)
     except json.JSONDecodeError as failure:
         raise parse_error(_reason(failure), failure.pos) from None
     except RecursionError:
         raise parse_error("Nested too deeply.", 0) from None
     except OverflowError:
         raise parse_error("Number too big to be stored in double.", 0) from None
+    if lone := _LONE_SURROGATE.search(text, start, end):
+        offset = len(text[: lone.start("lone")].encode(errors="surrogateescape"))
+        raise parse_error("The surrogate pair in string is invalid.", offset)
     return document
 
 
@@ -136,6 +139,11 @@ def _parse_int(text: str) -> int | float:
     return value if -(2**63) <= value < 2**64 else float(value)
 
 
+_LONE_SURROGATE = re.compile(
+    r"(?<!\\)(?:\\\\)*(?:\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})*"
+    r"(?P<lone>\\u[dD](?:[c-fC-F]|[89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])))"
+)
+"""Half of a pair of UTF-16, written as an escape that is not itself escaped."""
 _DECODER = json.JSONDecoder(parse_float=_parse_float, parse_int=_parse_int)
 
 

@@ -23,6 +23,9 @@ from kubetfx.serving.tensor_proto import dtype_name, shape_string
 
 Array = np.ndarray[Any, Any]
 
+_MAX_DIMENSIONS = 64
+"""Of a tensor: what NumPy has at most. TensorFlow has 254, which no network takes."""
+
 _NUMBER = frozenset((float, int))
 _INTEGER = frozenset((int,))
 
@@ -229,6 +232,8 @@ def _dense(values: list[Any], dtype: int) -> Array | None:
 
 
 def _array(values: list[Any], shape: Sequence[int], dtype: int) -> Array:
+    if len(shape) > _MAX_DIMENSIONS:
+        raise invalid_argument(f"Too many dimensions in tensor. Received: {len(shape)}, at most {_MAX_DIMENSIONS}")
     if dtype == types_pb2.DT_FLOAT:
         with np.errstate(over="ignore"):  # a number that is too large for a float32 is infinite
             array = np.array(values, dtype=np.float32)

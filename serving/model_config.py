@@ -1,6 +1,6 @@
 """Which models are served, from where, in which versions and labels: TensorFlow Serving's ModelServerConfig."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -100,11 +100,14 @@ def read_model_config_file(path: Path) -> tuple[ModelConfig, ...]:
         ) from None
 
 
-def from_message(message: model_server_config_pb2.ModelServerConfig) -> tuple[ModelConfig, ...]:
+def from_message(
+    message: model_server_config_pb2.ModelServerConfig, *, is_served: Callable[[str], bool] = lambda _: False
+) -> tuple[ModelConfig, ...]:
     """Read the models to serve from a message, with the checks of TensorFlow Serving's server_core.cc.
 
     Args:
         message: with a `model_config_list`.
+        is_served: whether a model of a name is served now; its platform cannot be changed.
 
     Returns:
         A config per model, in the message's order.
@@ -117,6 +120,12 @@ def from_message(message: model_server_config_pb2.ModelServerConfig) -> tuple[Mo
             "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is currently "
             "supported"
         )
+    for config in message.model_config_list.config:
+        if is_served(config.name) and config.model_platform not in ("", _PLATFORM):
+            raise invalid_argument(
+                f"Illegal to change a model's platform. For model {config.name} platform was {_PLATFORM} and new "
+                f"platform requested is {config.model_platform}"
+            )
     configs = tuple(_model(config) for config in message.model_config_list.config)
     seen: set[str] = set()
     for config in configs:

@@ -5,8 +5,9 @@ Requests are counted in the event loop's thread alone, where the page is also wr
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.utils import floatToGoString
@@ -14,6 +15,9 @@ from prometheus_client.utils import floatToGoString
 from kubetfx.serving.status import Code
 
 _PREFIX = ":tensorflow:serving:"
+_COUNTERS = ("request_count", "request_example_count_total")
+_MAX_UNKNOWN_MODELS = 100
+"""Names of models that are not served, under which requests are counted: clients cannot grow the page further."""
 _LATENCY_BOUNDS = tuple(10 * 1.8**exponent for exponent in range(33))
 """Microseconds, to about 20 minutes: monitoring::Buckets::Exponential(10, 1.8, 33)."""
 _EXAMPLE_BOUNDS = tuple(float(2**exponent) for exponent in range(15))
@@ -67,6 +71,7 @@ class Metrics:
     def __init__(self) -> None:
         time = "Distribution of wall time (in microseconds) of"
         self._requests: Counter[tuple[str, str]] = Counter()
+        self._unknown_models: set[str] = set()
         self._latencies = _Histograms(
             "request_latency", f"{time} requests.", ("model_name", "API", "entrypoint"), _LATENCY_BOUNDS
         )
@@ -81,16 +86,24 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
-    def count_request(self, model: str, api: str, entrypoint: str, code: Code, seconds: float) -> None:
+    def count_request(
+        self, model: str, api: str, entrypoint: str, code: Code, seconds: float, *, is_served: bool
+    ) -> None:
         """Count a request and, if it succeeded, its time.
 
         Args:
-            model: the model's name; only names of models that are served, so that clients cannot grow the page.
+            model: the name that was asked for.
+            is_served: whether there is such a model.
             api: `Predict`, `Classify`, ... over gRPC, `predict`, `classify`, ... over REST.
             entrypoint: `GRPC` or `REST`.
             code: how it ended.
             seconds: its time in the server.
         """
+        if not is_served and model not in self._unknown_models:
+            if len(self._unknown_models) < _MAX_UNKNOWN_MODELS:
+                self._unknown_models.add(model)
+            else:
+                model = ""
         self._requests[model, code.name] += 1
         if code is Code.OK:
             self._latencies.observe(seconds * 1e6, model, api, entrypoint)
@@ -138,5 +151,25 @@ class Metrics:
         yield self._loads.metric()
 
     def page(self) -> bytes:
-        """The page in Prometheus's text format."""
-        return generate_latest(self._registry)
+        """The page in Prometheus's text format.
+
+        TensorFlow Serving's counters have no `_total` at the end of their names, without which prometheus-client takes
+        nothing for a counter.
+        """
+        page: bytes = generate_latest(self._registry)
+        for name in _COUNTERS:
+            page = page.replace(f"# TYPE {_PREFIX}{name} untyped".encode(), f"# TYPE {_PREFIX}{name} counter".encode())
+        return page
+
+    def first_value(self, name: str) -> int:
+        """Return the value that ReloadConfig reports for a metric: its first one, and 0 for a histogram.
+
+        Args:
+            name: of the metric, such as `/tensorflow/serving/request_count`; one that there is not has 0.
+        """
+        counts: Mapping[str, Counter[Any]] = {
+            "request_count": self._requests,
+            "request_example_count_total": self._example_totals,
+        }
+        found = counts.get(name.removeprefix("/tensorflow/serving/"))
+        return next(iter(found.values()), 0) if found else 0

@@ -142,9 +142,8 @@ class RestApplication:
         code, http_status, body = await self._answer(request, scope["headers"])
         seconds = time.perf_counter() - started
         if path.startswith(_API_PREFIX):
-            self._plane.metrics.count_request(
-                self._plane.metric_model(request.model), request.api, "REST", code, seconds
-            )
+            is_served = self._plane.manager.has(request.model)
+            self._plane.metrics.count_request(request.model, request.api, "REST", code, seconds, is_served=is_served)
         if self._options.log_requests:
             _LOG.info("REST %s %s %d %.2f ms", request.method, path, http_status, seconds * 1e3)
         await _respond(send, http_status, body, [_JSON, *self._cors])

@@ -82,16 +82,29 @@ def from_array(array: Array, proto: tensor_pb2.TensorProto) -> None:
         proto: the message, which is empty.
     """
     known = _DATA_TYPES.get(array.dtype)
+    values = array.ravel()
     if known is None:
-        proto.CopyFrom(tf.make_tensor_proto(array))
-        return
-    proto.dtype, value_field = known
+        proto.dtype, value_field, values = _in_parts(values)
+    else:
+        proto.dtype, value_field = known
     dims = proto.tensor_shape.dim
     for size in array.shape:
         dims.add(size=size)
     if not array.shape:
         proto.tensor_shape.SetInParent()
-    getattr(proto, value_field).extend(array.ravel().tolist())
+    getattr(proto, value_field).extend(values.tolist())
+
+
+def _in_parts(values: Array) -> tuple[Any, str, Array]:
+    """Values whose field has not one element for each: bits of half precision, and parts of complex numbers."""
+    data_type = tf.as_dtype(values.dtype).as_datatype_enum
+    if data_type in (types_pb2.DT_HALF, types_pb2.DT_BFLOAT16):
+        return data_type, "half_val", values.view(np.uint16)
+    if data_type == types_pb2.DT_COMPLEX64:
+        return data_type, "scomplex_val", values.view(np.float32)
+    if data_type == types_pb2.DT_COMPLEX128:
+        return data_type, "dcomplex_val", values.view(np.float64)
+    raise invalid_argument(f"Tensor type not supported: {dtype_name(data_type)}")
 
 
 def dtype_name(dtype: int) -> str:

@@ -23,6 +23,8 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
+from kubetfx.serving import tensor_proto
+
 ROW = {"number": np.array([2.5], np.float32), "count": np.array([4], np.int64), "name": np.array([b"Ann"], object)}
 
 
@@ -142,7 +144,25 @@ def test_scalar_text_goes_in_and_out(predictions: Any) -> None:
 
 def test_half_precision_goes_out(predictions: Any) -> None:
     message = request("kinds", {"x": np.array([0.5], np.float32)}, signature="half_precision")
-    assert tf.make_ndarray(predictions.Predict(message, timeout=20).outputs["y"]).tolist() == [0.5]
+    found = predictions.Predict(message, timeout=20).outputs["y"]
+    assert tf.make_ndarray(found).tolist() == [0.5]
+    assert (list(found.half_val), found.tensor_content) == ([0x3800], b"")  # as Tensor::AsProtoField writes it
+
+
+@pytest.mark.parametrize(
+    ("values", "field", "written"),
+    [
+        (np.array([1 + 2j], np.complex64), "scomplex_val", [1, 2]),
+        (np.array([[1 + 2j, 3]], np.complex128), "dcomplex_val", [1, 2, 3, 0]),
+        (np.array([1.0], tf.bfloat16.as_numpy_dtype), "half_val", [0x3F80]),
+    ],
+    ids=["complex64", "complex128", "bfloat16"],
+)
+def test_types_in_parts_are_written_in_their_fields(values: Any, field: str, written: list[float]) -> None:
+    proto = tensor_pb2.TensorProto()
+    tensor_proto.from_array(values, proto)
+    assert list(getattr(proto, field)) == written
+    assert np.array_equal(tf.make_ndarray(proto), values)
 
 
 def test_last_value_of_a_short_tensor_is_repeated(predictions: Any) -> None:

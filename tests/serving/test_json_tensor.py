@@ -101,6 +101,11 @@ def test_bytes_that_are_not_utf8_reach_the_model_as_they_are() -> None:
     assert read(b'{"instances": ["\xff\xfe"]}', x=STRING)["x"].tolist() == [b"\xff\xfe"]
 
 
+def test_escaped_pairs_and_escaped_escapes_are_text() -> None:
+    body = rb'{"instances": ["\ud83d\ude00", "\\ud800"]}'
+    assert read(body, x=STRING)["x"].tolist() == ["\N{GRINNING FACE}".encode(), rb"\ud800"]
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [
@@ -113,6 +118,13 @@ def test_bytes_that_are_not_utf8_reach_the_model_as_they_are() -> None:
         ("{1: 2}", "JSON Parse error: Missing a name for object member. at offset: 1"),
         ('{"instances": ["x]}', "JSON Parse error: Missing a closing quotation mark in string. at offset: 15"),
         ('{"instances": [1e999]}', "JSON Parse error: Number too big to be stored in double. at offset: 0"),
+        (r'{"instances": ["\ud800"]}', "JSON Parse error: The surrogate pair in string is invalid. at offset: 16"),
+        (r'{"a": "\ud83d\ude00\udc00"}', "JSON Parse error: The surrogate pair in string is invalid. at offset: 19"),
+        (r'{"a": "\\\udc00"}', "JSON Parse error: The surrogate pair in string is invalid. at offset: 9"),
+        (
+            '{"instances": [' + "[" * 70 + "1" + "]" * 70 + "]}",
+            "Too many dimensions in tensor. Received: 71, at most 64",
+        ),
         ('{"a":' + "[" * 100_000, "JSON Parse error: Nested too deeply. at offset: 0"),
         ("[1, 2]", "JSON Value: [1, 2] Is not object"),
         ("{}", "Missing 'inputs' or 'instances' key"),

@@ -8,6 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
+from kubetfx.serving.prometheus import Metrics
+from kubetfx.serving.status import Code
 from tests.serving.conftest import MAX_BODY_BYTES
 
 ROW = {"number": 2.5, "count": 4, "name": "Ann"}
@@ -266,9 +268,21 @@ def test_metrics_carry_the_names_of_tensorflow_serving(rest: httpx.Client) -> No
     answer(rest, "/v1/models/kinds:regress", {"signature_name": "regress", "examples": [{"x": 1.0}]})
     page = rest.get("/monitoring/prometheus/metrics").text
     assert ':tensorflow:serving:request_count{model_name="half_plus_two",status="OK"}' in page
-    assert ':tensorflow:serving:request_count{model_name="",status="NOT_FOUND"}' in page
+    assert ':tensorflow:serving:request_count{model_name="nobody_by_this_name",status="NOT_FOUND"}' in page
+    for name in ("request_count", "request_example_count_total"):
+        assert f"# TYPE :tensorflow:serving:{name} counter\n" in page
     labels = 'API="predict",entrypoint="REST"'
     assert f':tensorflow:serving:request_latency_bucket{{{labels},le="10.0",model_name="half_plus_two"}}' in page
     assert ':tensorflow:serving:runtime_latency_count{API="Predict",model_name="half_plus_two",runtime="TF1"}' in page
     assert ':tensorflow:serving:request_example_count_total{model="kinds"}' in page
-    assert "nobody_by_this_name" not in page
+
+
+def test_names_that_nobody_serves_cannot_grow_the_page_for_ever() -> None:
+    metrics = Metrics()
+    for number in range(1_000):
+        metrics.count_request(f"name_{number}", "predict", "REST", Code.NOT_FOUND, 0.0, is_served=False)
+    metrics.count_request("served", "predict", "REST", Code.OK, 0.0, is_served=True)
+    page = metrics.page().decode()
+    assert page.count(":tensorflow:serving:request_count{") == 102
+    assert ':tensorflow:serving:request_count{model_name="",status="NOT_FOUND"} 900.0' in page
+    assert ':tensorflow:serving:request_count{model_name="served",status="OK"} 1.0' in page

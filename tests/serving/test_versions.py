@@ -455,6 +455,13 @@ def reload_request(*models: tuple[str, Path]) -> model_management_pb2.ReloadConf
     return request
 
 
+def other_platform(
+    request: model_management_pb2.ReloadConfigRequest,
+) -> model_management_pb2.ReloadConfigRequest:
+    request.config.model_config_list.config[0].model_platform = "torch"
+    return request
+
+
 def test_reload_config_adds_and_drops_models(tmp_path: Path, half_plus: Any) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
@@ -464,12 +471,29 @@ def test_reload_config_adds_and_drops_models(tmp_path: Path, half_plus: Any) -> 
         grpc.insecure_channel(f"127.0.0.1:{running.grpc_port}") as channel,
     ):
         stub = model_service_pb2_grpc.ModelServiceStub(channel)
-        response = stub.HandleReloadConfigRequest(reload_request(("b", tmp_path / "b")), timeout=20)
+        wanted = reload_request(("b", tmp_path / "b"))
+        wanted.metric_names.extend(["/tensorflow/serving/request_count", "/no/such/metric"])
+        response = stub.HandleReloadConfigRequest(wanted, timeout=20)
         assert response.status.error_code == 0
+        assert [(metric.name, metric.int64_value_increase) for metric in response.metric] == [
+            ("/tensorflow/serving/request_count", 0),
+            ("/no/such/metric", 0),
+        ]
         url = f"http://127.0.0.1:{running.rest_port}/v1/models"
         assert httpx.get(f"{url}/b").json()["model_version_status"][0]["state"] == "AVAILABLE"
         assert httpx.get(f"{url}/a").status_code == 404
         for request, code, message in (
+            (
+                other_platform(reload_request(("b", tmp_path / "b"))),
+                grpc.StatusCode.INVALID_ARGUMENT,
+                "Illegal to change a model's platform. For model b platform was tensorflow and new platform requested "
+                "is torch",
+            ),
+            (
+                other_platform(reload_request(("new", tmp_path / "b"))),
+                grpc.StatusCode.INVALID_ARGUMENT,
+                "Model new requests unsupported platform torch",
+            ),
             (reload_request(("c", tmp_path / "c")), grpc.StatusCode.UNKNOWN, "1 model(s) did not become available"),
             (reload_request(("b", Path("x"))), grpc.StatusCode.INVALID_ARGUMENT, "to have an absolute path or URI"),
             (
