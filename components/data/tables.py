@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from kubetfx.components.data import data_source
+from kubetfx.components.data import data_source, partitions
 from kubetfx.components.data.column_scan import ARROW_TYPES, to_type
 from kubetfx.components.data.table_profile import Column, TableProfile
 from kubetfx.components.data.table_scan import check_label_is_there, merge, scan, whole_numbers
@@ -96,7 +96,7 @@ def column_names(files: TableFiles, data: DataConfig) -> list[str]:
         held = (
             _parquet_columns(path) if files.format == "parquet" else _csv_header(path, detect(path, data.csv_options))
         )
-        names |= dict.fromkeys(held)
+        names |= dict.fromkeys([*held, *partitions.columns_of(path)])
     return list(names)
 
 
@@ -158,15 +158,19 @@ def scan_columns(files: TableFiles, data: DataConfig, names: Collection[str]) ->
 def _inspect_table(files: TableFiles, data: DataConfig) -> TableProfile:
     first_path, *other_paths = files.paths
     merged = _inspect_file(first_path, files.format, data)
+    rows = {first_path: merged.num_rows}
     sources = {column.name: first_path for column in merged.columns if column.num_values}
     for path in other_paths:
         table = _inspect_file(path, files.format, data)
         if data.label in merged.names:
             check_label_is_there(table, data.label, path=path)
         merged = merge(merged, table, sources=sources, path=path)
+        rows[path] = table.num_rows
     if merged.num_rows == 0:
         raise DataError(f"The table has a header and no rows. Received: {', '.join(files.paths)}.")
-    columns = [whole_numbers(column) if column.name == data.label else column for column in merged.columns]
+    of_folders = partitions.profile_columns(rows, drop=data.drop, known=merged.names, stated=data.types)
+    columns = [*merged.columns, *of_folders]
+    columns = [whole_numbers(column) if column.name == data.label else column for column in columns]
     return replace(merged, columns=tuple(columns))
 
 
@@ -196,15 +200,17 @@ def read_blocks(
         types = {c.name: pa.string() if c.is_spelled else ARROW_TYPES[c.type] for c in columns if c.name in held}
         batches = csv_file.stream(path, dialect, types, columns=list(types), block_bytes=_block_bytes(types))
     spelled = {column.name for column in columns if column.is_spelled}
+    of_folders = partitions.columns_of(path)
     for batch in batches:
         if batch.num_rows:
             arrays = [
-                _understood(batch.column(field.name), field, spelled, decimal=decimal)
-                if field.name in held
-                else pa.nulls(batch.num_rows, field.type)  # another file has the column
-                for field in schema
+                batch.column(name) if name in held else partitions.cells(of_folders.get(name), batch.num_rows)
+                for name in schema.names
             ]
-            yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+            typed = [
+                _understood(array, field, spelled, decimal=decimal) for array, field in zip(arrays, schema, strict=True)
+            ]
+            yield pa.RecordBatch.from_arrays(typed, schema=schema)
 
 
 def _understood(array: pa.Array, field: pa.Field, spelled: set[str], *, decimal: str) -> pa.Array:
@@ -230,6 +236,8 @@ def _files_in_folder(folder: Location, data: DataConfig) -> MatchedFiles:
     if re.search(r"[*?\[]", str(folder)):
         raise DataError(f"The name of a folder of data may have no *, ? or [. Received: {folder}. Rename it.")
     names = visible_names(folder)
+    if not any(map(suffix_of, names)):
+        names = _in_partitions(folder) or names
     formats: list[Format] = [data.format] if data.format in ("csv", "parquet") else ["csv", "parquet"]
     suffixes = {suffix_of(name) for name in names} - {None}
     by_suffix = {
@@ -248,7 +256,19 @@ def _files_in_folder(folder: Location, data: DataConfig) -> MatchedFiles:
     ((suffix, found),) = by_suffix.items()
     found_format = format_of(suffix)
     assert found_format is not None  # `suffix_of` knows it
-    return MatchedFiles(folder, tuple(f"{folder}/{name}" for name in found), found_format, f"*{suffix}")
+    depths = {name.count("/") for name in found}
+    if len(depths) > 1:
+        raise DataError(f"The files in the folders of {folder} are not all as deep. Received: {shown_names(found)}.")
+    pattern = "*=*/" * depths.pop() + f"*{suffix}"
+    return MatchedFiles(folder, tuple(f"{folder}/{name}" for name in found), found_format, pattern)
+
+
+def _in_partitions(folder: Location) -> list[str]:
+    """Files in folders that are named `column=value`, relative to the folder."""
+    names = []
+    for depth in range(1, partitions.MAX_DEPTH + 1):
+        names += [path[len(str(folder)) + 1 :] for path in _matches(folder, "*=*/" * depth + "*")]
+    return [name for name in names if suffix_of(name)]
 
 
 def _files_of_splits(folder: Location, data: DataConfig) -> MatchedFiles:

@@ -1094,3 +1094,37 @@ def test_notes_say_how_the_file_is_written(tmp_path):
     path.write_bytes("größe;y\n1,5;0\n2,5;1\n".encode("cp1252"))
 
     assert inspect(path).notes == ["a.csv is separated by semicolons, with decimal commas, in cp1252."]
+
+
+def test_folders_named_by_column_and_value_are_columns(tmp_path):
+    """As Hive and Spark write them. The type is that of all values: a month of 01 to 12 is text in each file."""
+    for month, value in (("01", 1), ("12", 2)):
+        for country in ("de", "a%20b", "__HIVE_DEFAULT_PARTITION__"):
+            folder = tmp_path / "year=2024" / f"month={month}" / f"country={country}"
+            folder.mkdir(parents=True)
+            write(folder / "part-0.csv", "v,y", f"{value},0", f"{value},1")
+
+    assert types(tmp_path) == {"v": "int64", "y": "int64", "year": "int64", "month": "string", "country": "string"}
+    rows = read(tmp_path)
+    assert {(row["v"], row["month"]) for row in rows} == {(1, "01"), (2, "12")}
+    assert {row["country"] for row in rows} == {"de", "a b", None}
+    assert {row["year"] for row in rows} == {2024}
+    assert column_of(tmp_path, "country").num_values == 8
+    assert inspect(tmp_path, drop=["year", "month"]).names == ["v", "y", "country"]
+    assert inspect(tmp_path, types={"year": "text"}).column("year").type == "string"
+
+
+def test_a_column_of_the_file_counts_for_more_than_its_folder(tmp_path):
+    (tmp_path / "v=9").mkdir()
+    write(tmp_path / "v=9" / "a.csv", "v,y", "1,0", "2,1")
+
+    assert [row["v"] for row in read(tmp_path)] == [1, 2]
+
+
+def test_folders_of_another_depth_are_refused(tmp_path):
+    for folder in ("a=1", "a=1/b=2"):
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder / "t.csv", "v,y", "1,0")
+
+    with pytest.raises(DataError, match="are not all as deep"):
+        inspect(tmp_path)
