@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from kubetfx.artifacts import EVAL, split_folder
+from kubetfx.artifacts import EVAL, TABLE_PROFILE, split_folder
 from kubetfx.cli.invocation import (
     MAX_SLICES,
     ConfigPath,
@@ -180,12 +180,11 @@ def inspect(
     output = open_output(format)
     pipeline_config = load(config, overrides)
 
-    from kubetfx.components.data.table_profile import FILE
     from kubetfx.components.push import push_directory
 
     versions = push_directory.versions(pipeline_config.push_path)
     artifacts = (pipeline_config.workspace_path / "artifacts" / pipeline_config.example_gen / "examples").glob("[0-9]*")
-    whole = [path for path in artifacts if (path / FILE).is_file()]  # a killed run leaves a part
+    whole = [path for path in artifacts if (path / TABLE_PROFILE).is_file()]  # a killed run leaves a part
     examples = max(whole, key=lambda path: int(path.name), default=None)
     if not versions or examples is None:
         raise UsageError(f"There is no pushed model, or no rows of a run. Make them: kubetfx run {quoted(config)}")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kubetfx import run_record
-from kubetfx.artifacts import METRICS_FILE
+from kubetfx.artifacts import CARD, METRICS_FILE, REPORT
 from kubetfx.cli.invocation import (
     MAX_SLICES,
     ConfigPath,
@@ -57,7 +57,7 @@ def report(
     pipeline_config = load(config, overrides)
     record = run_record.find(pipeline_config.workspace_path, run)
     folder = run_record.run_folder(pipeline_config.workspace_path, record.run_id)
-    path = folder / run_record.REPORT
+    path = folder / REPORT
     if not path.is_file() or record.state == "running":
         from kubetfx.components.report import run_report
 
@@ -65,7 +65,7 @@ def report(
     if open_it:
         _open(path, output)
     if format == "json":
-        files = {"report": path, "metrics": folder / METRICS_FILE, "model_card": folder / run_record.CARD}
+        files = {"report": path, "metrics": folder / METRICS_FILE, "model_card": folder / CARD}
         output.document({"run_id": record.run_id, **{name: str(file) for name, file in files.items()}})
     else:
         output.text(shown(path))
@@ -197,7 +197,7 @@ def tensorboard(
 
 
 def _as_document(record: run_record.RunRecord, config: PipelineConfig) -> dict[str, Any]:
-    path = run_record.run_folder(config.workspace_path, record.run_id) / run_record.REPORT
+    path = run_record.run_folder(config.workspace_path, record.run_id) / REPORT
     return {
         "run_id": record.run_id,
         "state": record.state,

@@ -15,7 +15,7 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2
 from tfx.dsl.components.base import base_executor, executor_spec
 from tfx.types import artifact_utils, standard_artifacts
 
-from kubetfx.artifacts import SCHEMA
+from kubetfx.artifacts import ANOMALIES, SCHEMA
 from kubetfx.components.declaration import Artifacts, Component
 from kubetfx.config.data_section import AnomalyAction, ValidationConfig
 from kubetfx.errors import AnomaliesError
@@ -46,7 +46,7 @@ def read_anomalies(folders: Mapping[str, Path], config: ValidationConfig) -> lis
     return [
         anomaly
         for split, folder in folders.items()
-        for anomaly in _anomalies_of_split(split, (folder / "SchemaDiff.pb").read_bytes(), config)
+        for anomaly in _anomalies_of_split(split, (folder / ANOMALIES).read_bytes(), config)
     ]
 
 

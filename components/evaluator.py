@@ -15,13 +15,13 @@ from tfx.components.evaluator import constants as tfx_constants
 from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
-from kubetfx.artifacts import EVAL, SCHEMA
+from kubetfx.artifacts import EVAL, EVALUATION, SCHEMA
 from kubetfx.components.data import block_work
 from kubetfx.components.declaration import Artifacts
 from kubetfx.components.evaluation import golden, image_evaluation, tfma_files
 from kubetfx.components.evaluation.confusion import class_scores
 from kubetfx.components.evaluation.evaluation import Evaluation, Outcome, Request
-from kubetfx.components.evaluation.evaluation_result import RESULT, EvaluationResult
+from kubetfx.components.evaluation.evaluation_result import EvaluationResult
 from kubetfx.components.evaluation.metric_registry import find_metric
 from kubetfx.components.evaluation.slices import OVERALL, slice_name
 from kubetfx.components.evaluation.tfma_files import BASELINE, CANDIDATE
@@ -137,7 +137,7 @@ def _write(
         by_class=_by_class(outcome, classes),
         not_compared_because=difference,
     )
-    (folder / RESULT).write_text(json.dumps(asdict(result), indent=1), encoding="utf-8")
+    (folder / EVALUATION).write_text(json.dumps(asdict(result), indent=1), encoding="utf-8")
     return result
 
 

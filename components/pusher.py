@@ -17,8 +17,8 @@ from tfx.orchestration.portable import data_types
 from tfx.proto.orchestration import driver_output_pb2
 from tfx.types import artifact_utils, standard_artifacts
 
+from kubetfx.artifacts import EVALUATION
 from kubetfx.components.declaration import Artifacts, Component, parameter
-from kubetfx.components.evaluation.evaluation_result import RESULT
 from kubetfx.components.push import push_directory
 from kubetfx.components.served_model_resolver import saved_model_path
 from kubetfx.config.serving_section import EndpointConfig
@@ -121,7 +121,7 @@ def _withdraw_what_is_pending(directory: Location, newest: int | None) -> int | 
 
 
 def _read_metrics(evaluation: Path) -> dict[str, float]:
-    metrics = json.loads((evaluation / RESULT).read_text(encoding="utf-8"))["metrics"]
+    metrics = json.loads((evaluation / EVALUATION).read_text(encoding="utf-8"))["metrics"]
     return {name: value for name, value in metrics.items() if math.isfinite(value)}
 
 

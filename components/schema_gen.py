@@ -15,7 +15,7 @@ from tfx import types
 from tfx.dsl.components.base import base_executor, executor_spec
 from tfx.types import artifact_utils, standard_artifacts
 
-from kubetfx.artifacts import SCHEMA
+from kubetfx.artifacts import SCHEMA, STATISTICS
 from kubetfx.components.data import column_roles, image_files, table_profile
 from kubetfx.components.data.image_schema import set_ranges
 from kubetfx.components.declaration import Artifacts, Component
@@ -24,7 +24,6 @@ from kubetfx.config.model_section import Task
 from kubetfx.errors import ConfigError
 from kubetfx.models import features
 
-STATISTICS_FILE = "FeatureStats.pb"
 MAX_DOMAIN_SIZE = 100
 """Distinct values of a text column up to which the schema lists them: TFDV's default."""
 
@@ -133,7 +132,7 @@ class Executor(base_executor.BaseExecutor):
 def _read_statistics(statistics: list[types.Artifact]) -> list[statistics_pb2.DatasetFeatureStatisticsList]:
     """Those of each split."""
     splits = artifact_utils.decode_split_names(artifact_utils.get_single_instance(statistics).split_names)
-    files = [Path(artifact_utils.get_split_uri(statistics, split)) / STATISTICS_FILE for split in splits]
+    files = [Path(artifact_utils.get_split_uri(statistics, split)) / STATISTICS for split in splits]
     return [statistics_pb2.DatasetFeatureStatisticsList.FromString(file.read_bytes()) for file in files]
 
 

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from kubetfx.artifacts import EVAL, MODEL_FACTS, SCHEMA, split_folder
-from kubetfx.components.data import image_notes
+from kubetfx.artifacts import EVAL, EVALUATION, IMAGE_NOTES, MODEL_FACTS, REPORT, SCHEMA, SERVING_MODEL, split_folder
 
 if TYPE_CHECKING:
     from tfx import types
@@ -114,7 +113,7 @@ def _examples_page(run: NodeRun) -> _Content:
     counts: dict[str, int] = json.loads(artifact.get_string_custom_property("num_examples") or "{}")
     rows_by_split = counts or dict.fromkeys(json.loads(artifact.split_names or "[]"))
     text = markdown.examples(run.id, rows_by_split, span=artifact.get_custom_property("span"))
-    report = Path(artifact.uri) / image_notes.REPORT
+    report = Path(artifact.uri) / IMAGE_NOTES
     if not report.is_file():
         return text
     return f"{text}\n{markdown.images(json.loads(report.read_text(encoding='utf-8')), list(counts))}"
@@ -193,7 +192,7 @@ def _overall(run: NodeRun) -> Mapping[str, Mapping[str, float]]:
     from kubetfx.components.evaluation import evaluation_result
 
     folder = run.folder("ModelEvaluation")
-    if (folder / evaluation_result.RESULT).is_file():
+    if (folder / EVALUATION).is_file():
         found = evaluation_result.read_result(folder)
         return {"": found.metrics, "served_": found.baseline_metrics}
     overall = _metrics_by_slice(run).get("", {})
@@ -271,8 +270,6 @@ def _classification_metrics(run: NodeRun) -> _Content:
 
 def _report_page(run: NodeRun) -> _Content:
     """The report as the component Report has rendered it."""
-    from kubetfx.components.report.component import REPORT
-
     return (run.folder("RunReport") / REPORT).read_text(encoding="utf-8")
 
 
@@ -290,7 +287,7 @@ def _push_page(run: NodeRun) -> _Content:
 def _is_of_images(run: NodeRun) -> bool:
     """Whether the model that was pushed takes encoded images."""
     models = run.inputs.get("model") or ()
-    facts = Path(models[0].uri) / "Format-Serving" / MODEL_FACTS if models else Path()
+    facts = Path(models[0].uri) / SERVING_MODEL / MODEL_FACTS if models else Path()
     return facts.is_file() and bool(json.loads(facts.read_text(encoding="utf-8")).get("image"))
 
 

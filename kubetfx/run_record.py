@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from kubetfx.artifacts import REPORT
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.errors import AnomaliesError, UsageError
 
@@ -24,8 +25,6 @@ RunState = Literal[
 
 FOLDER = "runs"
 RECORD = "run.json"
-REPORT = "report.html"
-CARD = "model_card.md"
 
 KILLED = "The process was killed."
 """Error in the record of a killed run; the next run writes it."""

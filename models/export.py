@@ -29,7 +29,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
-from kubetfx.artifacts import MODEL_FACTS, REQUEST
+from kubetfx.artifacts import MODEL_FACTS, REQUEST, SAVED_MODEL
 from kubetfx.models.columns.image.pixels import Pixels
 from kubetfx.models.features import IMAGE, Features
 from kubetfx.models.parsing import parse_examples
@@ -266,7 +266,7 @@ class _Answers:
 
 def _complete_signatures(path: Path, columns_by_argument: Mapping[str, str]) -> None:
     """Put into the signatures what TensorFlow's API has no way to say: column names, and methods of TF Serving."""
-    file = path / "saved_model.pb"
+    file = path / SAVED_MODEL
     saved_model = saved_model_pb2.SavedModel.FromString(file.read_bytes())
     (meta_graph,) = saved_model.meta_graphs
     signatures: Any = meta_graph.signature_def

@@ -22,6 +22,7 @@ import tensorflow_transform as tft
 from absl import logging
 from tfx.components.trainer.fn_args_utils import FnArgs
 
+from kubetfx.artifacts import HISTORY
 from kubetfx.config.data_section import FeaturesConfig
 from kubetfx.config.model_section import DEFAULT_MODULE, ModelConfig
 from kubetfx.config.training_section import TrainingConfig
@@ -126,10 +127,10 @@ def run_fn(fn_args: FnArgs) -> None:
     if isinstance(train, ImageRows):
         document["input"] = describe_input(train, trained, load_seconds=load_seconds)
     text = json.dumps(document, default=float, indent=1)
-    (serving_path.parent / "history.json").write_text(text)
+    (serving_path.parent / HISTORY).write_text(text)
     run_path = Path(fn_args.model_run_dir)
     run_path.mkdir(parents=True, exist_ok=True)
-    (run_path / "history.json").write_text(text)
+    (run_path / HISTORY).write_text(text)
     discard(folder)
 
 

@@ -4,8 +4,8 @@ import tempfile
 import weakref
 from pathlib import Path
 
+from kubetfx.artifacts import SAVED_MODEL
 from kubetfx.components.push import push_directory
-from kubetfx.components.push.version_store import MARKER
 from kubetfx.config.loading import ConfigSource, as_config
 from kubetfx.errors import UsageError
 from kubetfx.serving.model import Model
@@ -35,7 +35,7 @@ def load_model(source: ConfigSource, *, version: int | None = None) -> Model:
         ['Adelie', 'Gentoo', 'Chinstrap']
     """
     directory = _push_directory(source)
-    if isinstance(directory, Path) and (directory / MARKER).is_file():
+    if isinstance(directory, Path) and (directory / SAVED_MODEL).is_file():
         if version is not None:
             raise UsageError(f"This folder is one model, without versions. Received: {directory}, version {version}.")
         return Model.load(directory)

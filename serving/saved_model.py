@@ -19,6 +19,7 @@ from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 from tensorflow.python.saved_model import loader_impl
 
+from kubetfx.artifacts import SAVED_MODEL
 from kubetfx.serving.graph_parts import inlined, keep_signatures
 from kubetfx.serving.model_facts import ModelFacts, read_facts
 from kubetfx.serving.status import Code, ServingError, from_tensorflow
@@ -290,7 +291,7 @@ def is_saved_model(path: Path) -> bool:
     Args:
         path: the folder; it need not exist.
     """
-    return any((path / name).is_file() for name in ("saved_model.pb", "saved_model.pbtxt"))
+    return any((path / name).is_file() for name in (SAVED_MODEL, f"{SAVED_MODEL}txt"))
 
 
 def read_signatures(path: Path) -> dict[str, Signature]:

@@ -5,11 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-REPORT = "images.json"
-"""File of the examples artifact: the classes by split, what was left out and why, which files are copies."""
-
-HISTORY = "history.json"
-"""File of the Trainer's model_run artifact."""
+from kubetfx.artifacts import HISTORY, IMAGE_NOTES
 
 
 def write(examples: Path, report: Mapping[str, Any]) -> None:
@@ -19,7 +15,7 @@ def write(examples: Path, report: Mapping[str, Any]) -> None:
         examples: folder of the artifact.
         report: what was read, and what was left out.
     """
-    (examples / REPORT).write_text(json.dumps(report, ensure_ascii=False, indent=1), encoding="utf-8")
+    (examples / IMAGE_NOTES).write_text(json.dumps(report, ensure_ascii=False, indent=1), encoding="utf-8")
 
 
 def read_notes(examples: Path, model_run: Path) -> list[str]:
@@ -29,7 +25,7 @@ def read_notes(examples: Path, model_run: Path) -> list[str]:
         examples: folder of the artifact.
         model_run: folder of the Trainer's.
     """
-    notes = notes_on(examples, place=str(examples / REPORT))
+    notes = notes_on(examples, place=str(examples / IMAGE_NOTES))
     history = model_run / HISTORY
     described = json.loads(history.read_text(encoding="utf-8")).get("input") if history.is_file() else None
     if described and described["images_per_second"]:  # none, where only what comes after the last step was left
@@ -41,18 +37,18 @@ def read_notes(examples: Path, model_run: Path) -> list[str]:
     return notes
 
 
-def notes_on(examples: Path, *, place: str = REPORT) -> list[str]:
+def notes_on(examples: Path, *, place: str = IMAGE_NOTES) -> list[str]:
     """Return what a person should know of the images of an examples artifact; nothing of tables.
 
     Args:
         examples: its folder.
         place: where the notes say that all broken files are listed.
     """
-    report = examples / REPORT
+    report = examples / IMAGE_NOTES
     return report_warnings(json.loads(report.read_text(encoding="utf-8")), place=place) if report.is_file() else []
 
 
-def report_warnings(report: Mapping[str, Any], *, place: str = REPORT) -> list[str]:
+def report_warnings(report: Mapping[str, Any], *, place: str = IMAGE_NOTES) -> list[str]:
     """Return what a person should know of images, a line each.
 
     Args:

@@ -9,10 +9,8 @@ import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from kubetfx.artifacts import TABLE_PROFILE
 from kubetfx.models.columns.column_profile import ColumnProfile as Column
-
-FILE = "table_profile.json"
-"""Name in the folder of the examples."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ def write(examples_folder: Path, profile: TableProfile, *, label: str) -> None:
     """
     columns = [asdict(column if column.name == label else replace(column, values=())) for column in profile.columns]
     document = json.dumps({"num_rows": profile.num_rows, "columns": columns, "notes": profile.file_notes})
-    (examples_folder / FILE).write_text(document, encoding="utf-8")
+    (examples_folder / TABLE_PROFILE).write_text(document, encoding="utf-8")
 
 
 def read(examples_folder: Path) -> TableProfile:
@@ -77,6 +75,6 @@ def read(examples_folder: Path) -> TableProfile:
     Raises:
         FileNotFoundError: another ExampleGen wrote the examples.
     """
-    document = json.loads((examples_folder / FILE).read_text(encoding="utf-8"))
+    document = json.loads((examples_folder / TABLE_PROFILE).read_text(encoding="utf-8"))
     columns = [Column(**{**entry, "values": tuple(entry["values"])}) for entry in document["columns"]]
     return TableProfile(tuple(columns), document["num_rows"], tuple(document.get("notes", ())))

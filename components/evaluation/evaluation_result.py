@@ -10,10 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from kubetfx.artifacts import EVALUATION
 from kubetfx.config.metric_catalogue import Better, better_of, label_of, worsening
-
-RESULT = "evaluation.json"
-"""File of the evaluation artifact with its EvaluationResult, for whoever has no TFMA at hand."""
 
 COUNT = "example_count"
 """Number of rows, which is given among the metrics, as TFMA does."""
@@ -163,5 +161,5 @@ def read_result(folder: Path) -> EvaluationResult:
     Raises:
         FileNotFoundError: it left nothing.
     """
-    document = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+    document = json.loads((folder / EVALUATION).read_text(encoding="utf-8"))
     return EvaluationResult(**{**document, "checks": [Check(**check) for check in document["checks"]]})

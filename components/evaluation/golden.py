@@ -13,13 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kubetfx.artifacts import PIXELS
+from kubetfx.artifacts import GOLDEN_ROWS, PIXELS
 
 if TYPE_CHECKING:
     from kubetfx.serving.model_facts import ModelFacts
-
-GOLDEN = "golden.json"
-"""File of the evaluation artifact."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +86,7 @@ def write(golden_rows: GoldenRows, folder: Path) -> None:
         folder: of the artifact.
     """
     text = json.dumps(asdict(golden_rows), ensure_ascii=False, indent=1)  # NaN, as Python and TF Serving read it
-    (folder / GOLDEN).write_text(text, encoding="utf-8")
+    (folder / GOLDEN_ROWS).write_text(text, encoding="utf-8")
 
 
 def read(folder: Path) -> GoldenRows:
@@ -98,7 +95,7 @@ def read(folder: Path) -> GoldenRows:
     Args:
         folder: of the artifact.
     """
-    return GoldenRows(**json.loads((folder / GOLDEN).read_text(encoding="utf-8")))
+    return GoldenRows(**json.loads((folder / GOLDEN_ROWS).read_text(encoding="utf-8")))
 
 
 def predict_golden_rows(split: str, *, number: int, transform_graph: str, saved_model: Path) -> GoldenRows:

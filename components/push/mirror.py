@@ -14,8 +14,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from kubetfx.artifacts import SAVED_MODEL
 from kubetfx.components.push import push_directory
-from kubetfx.components.push.version_store import MARKER
 from kubetfx.errors import StorageError
 from kubetfx.storage import ObjectPath
 
@@ -115,7 +115,7 @@ def _copy(source: ObjectPath, versions: Sequence[int], target: Path) -> list[OSE
             target.mkdir(parents=True, exist_ok=True)
             with _out_of_sight(target) as aside:
                 push_directory.copy_version(source, version, aside)
-                if (aside / MARKER).is_file():  # else it was removed meanwhile
+                if (aside / SAVED_MODEL).is_file():  # else it was removed meanwhile
                     aside.rename(target / str(version))
                     _LOG.info("%s version %d: mirrored.", source.name, version)
         except (OSError, StorageError) as error:

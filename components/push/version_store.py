@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Protocol
 
+from kubetfx.artifacts import SAVED_MODEL
 from kubetfx.errors import StorageError
 from kubetfx.storage import Location, ObjectInfo, ObjectPath
 
-MARKER = "saved_model.pb"
 STALE_SECONDS = 3_600
 """Age from which a push is taken for broken off, and not for one that is going on."""
 
@@ -184,13 +184,13 @@ class _Bucket:
         source, target = self._folder / name, self._folder / to
         objects = [info.path.relative_to(source) for info in source.files()]
         with self._unfinished(to):
-            for relative in sorted(objects, key=lambda path: path == MARKER):
+            for relative in sorted(objects, key=lambda path: path == SAVED_MODEL):
                 (source / relative).copy_to(target / relative)
         self.remove(name)
 
     def remove(self, name: str) -> None:
         with self._unfinished(name):
-            (self._folder / name / MARKER).unlink()
+            (self._folder / name / SAVED_MODEL).unlink()
             (self._folder / name).remove_tree()
 
     def rewrite(self, name: str, path: PurePath, text: str) -> None:
@@ -232,7 +232,7 @@ class _Bucket:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(self._folder / name))
 
     def _whole(self, by_folder: Mapping[str, Sequence[ObjectInfo]]) -> list[str]:
-        places = {name: self._folder / name / MARKER for name in by_folder if name}
+        places = {name: self._folder / name / SAVED_MODEL for name in by_folder if name}
         return [name for name, place in places.items() if any(info.path == place for info in by_folder[name])]
 
     def _by_folder(self) -> dict[str, list[ObjectInfo]]:
@@ -250,11 +250,11 @@ def _writes(
     """What is to be written of a version, its saved_model.pb last."""
     for path in sorted(path for path in saved_model.rglob("*") if path.is_file()):
         relative = path.relative_to(saved_model)
-        if relative not in (Path(MARKER), record_path):
+        if relative not in (Path(SAVED_MODEL), record_path):
             yield functools.partial((target / relative).upload, path)
     yield functools.partial((target / record_path).write_text, record)
-    marker = (saved_model / MARKER).read_bytes()  # whole, before any of it is written
-    yield functools.partial((target / MARKER).write_bytes, marker)
+    marker = (saved_model / SAVED_MODEL).read_bytes()  # whole, before any of it is written
+    yield functools.partial((target / SAVED_MODEL).write_bytes, marker)
 
 
 def _sync(folder: Path) -> None:

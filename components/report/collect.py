@@ -14,7 +14,7 @@ import numpy as np
 from absl import logging
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from kubetfx.artifacts import EVAL, REQUEST, SCHEMA, split_folder
+from kubetfx.artifacts import EVAL, REQUEST, SCHEMA, SERVING_MODEL, TABLE_PROFILE, split_folder
 from kubetfx.components.data import table_profile
 from kubetfx.components.data.image_notes import notes_on
 from kubetfx.components.report import data_facts, training_facts, verdict
@@ -25,7 +25,6 @@ from kubetfx.models.features import read_schema
 if TYPE_CHECKING:  # it imports TensorFlow
     from kubetfx.components.report.predictions import Predictions
 
-SERVING_MODEL = "Format-Serving"
 MAX_SLICE_INTERVALS = 100
 
 T = TypeVar("T")
@@ -274,13 +273,13 @@ class _Predicted:
 
 
 def _notes(examples: Path) -> list[str]:
-    has_profile = (examples / table_profile.FILE).is_file()
+    has_profile = (examples / TABLE_PROFILE).is_file()
     return [*(table_profile.read(examples).notes if has_profile else []), *notes_on(examples)]
 
 
 def _distinct(examples: Path | None) -> dict[str, int | None]:
     """Number of distinct values by column, as the scan of the table counted them."""
-    if examples is None or not (examples / table_profile.FILE).is_file():
+    if examples is None or not (examples / TABLE_PROFILE).is_file():
         return {}
     columns = table_profile.read(examples).columns
     return {column.name: column.num_distinct or column.num_decimals or None for column in columns}

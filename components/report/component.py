@@ -15,13 +15,11 @@ from tfx.proto.orchestration import driver_output_pb2
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.types.artifact import Artifact
 
-from kubetfx.artifacts import METRICS_FILE
+from kubetfx.artifacts import CARD, METRICS_FILE, REPORT
 from kubetfx.components.declaration import Artifacts, Component
 from kubetfx.components.report import card, facts, previous, render
 from kubetfx.components.report import metrics_document as metrics
 from kubetfx.components.report.collect import Sources, collect
-
-REPORT, CARD = "report.html", "model_card.md"
 
 
 class RunReport(Artifact):

@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
-from kubetfx.artifacts import EVAL, TRAIN, VALIDATION, split_folder
+from kubetfx.artifacts import EVAL, STATISTICS, TRAIN, VALIDATION, split_folder
 from kubetfx.components.report.facts import AnomalyFact, Column, ColumnSplit, Data, Distance, Split
 from kubetfx.config.data_section import ValidationConfig
 from kubetfx.config.report_section import ReportConfig
@@ -39,7 +39,7 @@ def read_statistics(folder: Path) -> Statistics:
         folder: of the statistics artifact.
     """
     found = {}
-    for file in folder.glob("Split-*/FeatureStats.pb"):
+    for file in folder.glob(f"Split-*/{STATISTICS}"):
         (dataset,) = statistics_pb2.DatasetFeatureStatisticsList.FromString(file.read_bytes()).datasets
         found[file.parent.name.removeprefix("Split-")] = dataset
     return {split: found[split] for split in sorted(found, key=_rank)}

@@ -8,15 +8,13 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
+from kubetfx.artifacts import FACTS
 from kubetfx.components.evaluation.evaluation_result import Check
 from kubetfx.config.data_section import ValidationConfig
 from kubetfx.config.evaluation_section import EvaluationConfig
 from kubetfx.config.model_section import Task
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.config.report_section import CardConfig, ReportConfig
-
-FACTS = "facts.json"
-"""File of the report's artifact."""
 
 Point = tuple[float, float]
 

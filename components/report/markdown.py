@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from kubetfx.artifacts import IMAGE_NOTES
 from kubetfx.components.data import image_notes
 
 MAX_BROKEN_FILES = 50
@@ -78,7 +79,7 @@ def images(report: Mapping[str, Any], splits: Sequence[str]) -> str:
         shown = broken[:MAX_BROKEN_FILES]
         parts.append(table(["broken file", "why it is left out"], [[file["name"], file["reason"]] for file in shown]))
         if len(broken) > len(shown):
-            parts.append(f"And {len(broken) - len(shown):,} more: {image_notes.REPORT} of the artifact has them all.\n")
+            parts.append(f"And {len(broken) - len(shown):,} more: {IMAGE_NOTES} of the artifact has them all.\n")
     return "\n".join(parts)
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kubetfx import run_record
+from kubetfx.artifacts import STATISTICS
 
 FINISHED = frozenset({"pushed", "unchanged", "finished", "not_blessed"})
 
@@ -42,4 +43,4 @@ def _is_same(folder: Path, other: Path) -> bool:
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
-    return {path.parent.name: path.read_bytes() for path in folder.glob("Split-*/FeatureStats.pb")}
+    return {path.parent.name: path.read_bytes() for path in folder.glob(f"Split-*/{STATISTICS}")}

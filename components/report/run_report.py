@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kubetfx.artifacts import METRICS_FILE
+from kubetfx.artifacts import CARD, FACTS, METRICS_FILE, REPORT
 from kubetfx.components.report import card, facts, previous, render
 from kubetfx.components.report import metrics_document as metrics
 from kubetfx.components.report.collect import Sources, collect
 from kubetfx.config.pipeline import PipelineConfig
-from kubetfx.run_record import CARD, REPORT, REPORT_NODE, RunRecord, run_folder, write_text
+from kubetfx.run_record import REPORT_NODE, RunRecord, run_folder, write_text
 
 
 def publish(
@@ -40,7 +40,7 @@ def publish(
         sources = sources_of(record, examples_properties or {}, ask_model=ask_model)
         found = collect(sources, facts.Settings.of(config))
     folder = run_folder(config.workspace_path, record.run_id)
-    write_text(folder / facts.FACTS, found.model_dump_json())
+    write_text(folder / FACTS, found.model_dump_json())
     write_text(folder / CARD, card.markdown(found))
     write_text(folder / METRICS_FILE, metrics.document(found, record).model_dump_json(indent=1))
     write_text(folder / REPORT, render.report(found, record))

@@ -5,9 +5,8 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from kubetfx.artifacts import HISTORY
 from kubetfx.components.report.facts import Training
-
-HISTORY = "history.json"
 
 RISE = 0.01
 """Share by which the validation loss has to rise after its best epoch to be called overfitting."""

@@ -6,7 +6,8 @@ Reads the evaluation.json that the Evaluator leaves beside TFMA's files, so TFMA
 from collections.abc import Mapping
 from pathlib import Path
 
-from kubetfx.components.evaluation.evaluation_result import COUNT, RESULT, EvaluationResult, RankedSlice, read_result
+from kubetfx.artifacts import EVALUATION
+from kubetfx.components.evaluation.evaluation_result import COUNT, EvaluationResult, RankedSlice, read_result
 from kubetfx.components.report.facts import Evaluation, Interval, Metric, Slice
 from kubetfx.components.report.intervals import wilson
 from kubetfx.config.metric_catalogue import describe as describe_metric
@@ -21,7 +22,7 @@ def read(folder: Path) -> Evaluation | None:
     Args:
         folder: of the artifact.
     """
-    return describe(read_result(folder)) if (folder / RESULT).is_file() else None
+    return describe(read_result(folder)) if (folder / EVALUATION).is_file() else None
 
 
 def describe(result: EvaluationResult) -> Evaluation:

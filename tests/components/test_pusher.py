@@ -5,7 +5,7 @@ import pytest
 from tfx.orchestration.portable.data_types import ExecutionInfo
 from tfx.types import standard_artifacts
 
-from kubetfx.components.evaluation.evaluation_result import RESULT
+from kubetfx.artifacts import EVALUATION
 from kubetfx.components.push.push_directory import push, read_record, roll_back, versions
 from kubetfx.components.pusher import NOT_BLESSED, Driver, Executor
 from kubetfx.components.served_model_resolver import saved_model_path
@@ -39,7 +39,7 @@ def execute(
     evaluation = standard_artifacts.ModelEvaluation()
     evaluation.uri = str((folder or served.parent) / "evaluation")
     Path(evaluation.uri).mkdir(exist_ok=True)
-    (Path(evaluation.uri) / RESULT).write_text('{"metrics": {"accuracy": 0.75, "auc": NaN}}')
+    (Path(evaluation.uri) / EVALUATION).write_text('{"metrics": {"accuracy": 0.75, "auc": NaN}}')
     properties = {
         "push_directory": str(served),
         "version": version,

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from tfx.types import standard_artifacts
 
-from kubetfx.components.data.image_notes import REPORT
+from kubetfx.artifacts import IMAGE_NOTES
 from kubetfx.components.report import markdown
 from kubetfx.kubeflow import visualizations
 from kubetfx.kubeflow.visualizations import NodeRun
@@ -33,7 +33,7 @@ def test_page_of_the_images_has_classes_broken_files_and_copies(tmp_path):
     text = page("examples_page", example_gen(examples))
 
     lines = text.splitlines()
-    counts = json.loads((tmp_path / "out" / REPORT).read_text())["classes"]["cat"]
+    counts = json.loads((tmp_path / "out" / IMAGE_NOTES).read_text())["classes"]["cat"]
     assert f"| cat | {counts['train']} | {counts['validation']} | {counts['eval']} |" in lines
     assert any(line.startswith("| a\\|b \\<i\\> |") for line in lines)
     assert "| cat/no\\*picture.png | it is no JPEG, PNG, BMP, GIF or WebP file, whatever its name says |" in lines
@@ -50,7 +50,7 @@ def test_page_names_only_the_first_of_many_broken_files(tmp_path, monkeypatch):
     text = page("examples_page", example_gen(run_executor(root, tmp_path / "out", max_broken_fraction=0.2)))
 
     assert text.count("| it is empty: 0 bytes |") == 2
-    assert f"And 3 more: {REPORT} of the artifact has them all." in text
+    assert f"And 3 more: {IMAGE_NOTES} of the artifact has them all." in text
 
 
 @pytest.mark.parametrize(("image", "call"), [(None, "columns of the table"), ({"max_pixels": 1}, '"image_bytes"')])

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from kubetfx import run_record
+from kubetfx.artifacts import REPORT
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.errors import AnomaliesError, KubetfxError, UsageError
 
@@ -54,7 +55,7 @@ def test_id_that_is_none_or_several_is_refused(tmp_path: Path, run_id: str, mess
 def test_run_that_was_killed_is_ended_by_the_next_one(tmp_path: Path) -> None:
     for run_id, state in (("1", "pushed"), ("2", "running")):
         run_record.write(tmp_path, record_of(tmp_path, run_id).model_copy(update={"state": state}))
-    report = run_record.run_folder(tmp_path, "2") / run_record.REPORT
+    report = run_record.run_folder(tmp_path, "2") / REPORT
     report.write_text("Running")
     run_record.end_killed(tmp_path)
 

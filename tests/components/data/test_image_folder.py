@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 from tfx.types import standard_artifacts
 
+from kubetfx.artifacts import IMAGE_NOTES
 from kubetfx.components.data import image_folder, image_reading, table_profile
 from kubetfx.components.data.image_inspection import inspect
-from kubetfx.components.data.image_notes import REPORT, report_warnings
+from kubetfx.components.data.image_notes import report_warnings
 from kubetfx.components.data.image_splits import assign_splits
 from kubetfx.components.example_driver import Driver
 from kubetfx.components.example_gen import ExampleGen
@@ -27,7 +28,7 @@ TOLERANT = {"max_broken_fraction": 0.5}
 
 
 def report_of(examples: standard_artifacts.Examples) -> Any:
-    return json.loads((Path(examples.uri) / REPORT).read_text())
+    return json.loads((Path(examples.uri) / IMAGE_NOTES).read_text())
 
 
 def reasons(examples: standard_artifacts.Examples) -> dict[str, str]:

@@ -11,8 +11,8 @@ import pytest
 from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
+from kubetfx.artifacts import EVALUATION
 from kubetfx.components.evaluation import golden
-from kubetfx.components.evaluation.evaluation_result import RESULT
 from kubetfx.components.push import push_verification
 from kubetfx.components.push.push_directory import push, read_record, versions
 from kubetfx.components.push.push_verification import Verification
@@ -72,7 +72,7 @@ class Export:
             saved_model=saved_model_path([model]),
         )
         golden.write(golden_rows, Path(artifact.uri))
-        (Path(artifact.uri) / RESULT).write_text('{"metrics": {"accuracy": 0.9}}')
+        (Path(artifact.uri) / EVALUATION).write_text('{"metrics": {"accuracy": 0.9}}')
         return artifact
 
 

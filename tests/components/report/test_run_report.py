@@ -7,6 +7,7 @@ import pytest
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
 from kubetfx import run_record
+from kubetfx.artifacts import FACTS
 from kubetfx.components.data import table_profile
 from kubetfx.components.report import facts, run_report
 from kubetfx.config.pipeline import PipelineConfig
@@ -90,7 +91,7 @@ def test_facts_are_kept_when_the_artifacts_are_gone(config: PipelineConfig) -> N
     record = recorded(config, "20260101-000000-aaa", "not_blessed", folder)
     node = run_record.NodeRecord(id="Report", state="done", seconds=1, log="", outputs={"report": [str(folder)]})
     run_report.publish(config, record.model_copy(update={"nodes": [*record.nodes, node]}))
-    (folder / facts.FACTS).unlink()
+    (folder / FACTS).unlink()
 
     found = run_report.facts_of(config, record)
     assert found is not None
