@@ -192,7 +192,7 @@ def binary(binary_folder):
             "cross_entropy": {"worse_by_at_most": 0.0001},
             "auc": {"worse_by_at_most": 0.0001},
             "precision": {"at_least": 0.9999},
-            "recall": {"at_most": 0.0001},
+            "recall": {"at_least": 0.9999},
         },
         "slices": ["island"],
     }
