@@ -14,7 +14,9 @@ from kubetfx.artifacts import EVAL, TRAIN, VALIDATION
 from kubetfx.config.data_section import Splits
 from kubetfx.errors import DataError
 
-_ISO_DATE = r"^\d{4}-\d{2}(-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)?)?"
+_ISO_DATE = r"^\d{4}-\d{2}(-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}(:?\d{2})?)?)?)?$"
+_ZONED = r":.*(Z|[+-]\d{2}(:?\d{2})?)$"
+"""The end of one that says how far it is from UTC."""
 _SPELLINGS = {
     TRAIN: ("train", "training", "learn"),
     VALIDATION: ("validation", "valid", "val", "dev"),
@@ -103,17 +105,28 @@ def _named(cells: pa.Array, names: Sequence[str], *, column: str) -> np.ndarray:
 
 
 def _by_time(cells: pa.Array, bounds: Sequence[float | str]) -> np.ndarray:
+    times = _times(cells)
     found = np.zeros(len(cells), np.int64)
-    for bound in bounds:
-        found += pc.greater_equal(cells, pa.scalar(bound, cells.type)).to_numpy(zero_copy_only=False)
+    for bound in _times(pa.array(bounds, cells.type)):
+        found += pc.greater_equal(times, bound).to_numpy(zero_copy_only=False)
     return found
+
+
+def _times(cells: pa.Array) -> pa.Array:
+    """Numbers as they are; ISO dates, all of which are to say how far they are from UTC or none, as points in time."""
+    if not pa.types.is_string(cells.type):
+        return cells
+    whole = pc.replace_substring_regex(cells, r"^(\d{4}-\d{2})$", r"\1-01")
+    short = pc.replace_substring_regex(whole, r"(\.\d{6})\d+", r"\1")
+    is_zoned = pc.any(pc.match_substring_regex(short, _ZONED)).as_py()
+    return short.cast(pa.timestamp("us", "UTC" if is_zoned else None))
 
 
 def time_bounds(blocks: Iterable[pa.Array], buckets: Sequence[int], *, column: str) -> tuple[float | str, ...]:
     """Find where the splits begin in time. Rows of one time are never divided.
 
     Args:
-        blocks: the cells of the column: numbers, or text whose order is that of time.
+        blocks: the cells of the column: numbers, or ISO dates.
         buckets: cumulated numbers of hash buckets of the splits.
         column: its name, for the error.
 
@@ -121,7 +134,7 @@ def time_bounds(blocks: Iterable[pa.Array], buckets: Sequence[int], *, column: s
         The first value of each split but the first.
 
     Raises:
-        DataError: text that is no ISO date, so that its order is not that of time.
+        DataError: text that is no ISO date, or some dates say how far they are from UTC and others do not.
     """
     values = pa.chunked_array(list(blocks)).drop_null().combine_chunks()
     if pa.types.is_string(values.type):
@@ -131,7 +144,13 @@ def time_bounds(blocks: Iterable[pa.Array], buckets: Sequence[int], *, column: s
                 "data.splits by time: numbers or dates such as 2024-05-01 are needed. Received: "
                 f"{wrong[0].as_py()!r} in column {column!r}."
             )
-    order = pc.sort_indices(values)
+    try:
+        order = pc.sort_indices(_times(values))
+    except pa.ArrowInvalid as error:
+        raise DataError(
+            f"data.splits by time: column {column!r} must hold dates that exist, all of them with an offset from UTC "
+            f"or none. Received: {error}."
+        ) from None
     shares = [bucket / buckets[-1] for bucket in buckets[:-1]]
     positions = [min(round(share * len(values)), len(values) - 1) for share in shares]
     return tuple(values[order[position].as_py()].as_py() for position in positions) if len(values) else ()

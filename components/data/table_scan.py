@@ -89,7 +89,7 @@ class _Pass:
         self._num_rows += batch.num_rows
 
     def _scan_of(self, name: str, arrow_type: pa.DataType) -> ColumnScan | TextScan | None:
-        held = _cell_type(arrow_type)
+        held = cell_type(arrow_type)
         if held is None:
             self._left_out.append(f"Column {name!r} is left out: it holds {arrow_type}, neither numbers nor text.")
             return None
@@ -123,10 +123,17 @@ def _added(column: ColumnScan, array: pa.Array) -> ColumnScan:
     return column
 
 
-def _cell_type(arrow_type: pa.DataType) -> CellType | None:
-    """What a column of a Parquet file holds; None: neither numbers nor text."""
+def cell_type(arrow_type: pa.DataType) -> CellType | None:
+    """Find what the cells of a column hold.
+
+    Args:
+        arrow_type: of the column, in a Parquet file or in a block.
+
+    Returns:
+        The type they are read as; None: they are neither numbers nor text.
+    """
     if pa.types.is_dictionary(arrow_type):
-        return _cell_type(arrow_type.value_type)
+        return cell_type(arrow_type.value_type)
     if pa.types.is_integer(arrow_type) or pa.types.is_duration(arrow_type):
         return "int64"
     if pa.types.is_floating(arrow_type) or pa.types.is_decimal(arrow_type) or pa.types.is_null(arrow_type):
@@ -138,7 +145,7 @@ def _cell_type(arrow_type: pa.DataType) -> CellType | None:
 
 
 def check_label_is_there(table: TableProfile, label: str, *, path: str) -> None:
-    """Refuse a further file without the label; other columns may be missing in it.
+    """Refuse a file without the label, where others have it; other columns may be missing in it.
 
     Args:
         table: profile of the file.
@@ -150,7 +157,7 @@ def check_label_is_there(table: TableProfile, label: str, *, path: str) -> None:
     """
     if label not in table.names:
         raise DataError(
-            f"{path} lacks the label {label!r}, which the files before it have. Received the columns: "
+            f"{path} lacks the label {label!r}, which other files have. Received the columns: "
             f"{', '.join(table.names)}. Mend the file, or narrow data.path."
         )
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 from kubetfx.components.data import data_source, partitions
 from kubetfx.components.data.column_scan import ARROW_TYPES, to_type
 from kubetfx.components.data.table_profile import Column, TableProfile
-from kubetfx.components.data.table_scan import check_label_is_there, merge, scan, whole_numbers
+from kubetfx.components.data.table_scan import cell_type, check_label_is_there, merge, scan, whole_numbers
 from kubetfx.components.data.text_scan import read_numbers
 from kubetfx.config.data_section import DataConfig
 from kubetfx.config.section import nearest
@@ -157,12 +157,13 @@ def scan_columns(files: TableFiles, data: DataConfig, names: Collection[str]) ->
 
 def _inspect_table(files: TableFiles, data: DataConfig) -> TableProfile:
     first_path, *other_paths = files.paths
-    merged = _inspect_file(first_path, files.format, data)
+    merged = first = _inspect_file(first_path, files.format, data)
     rows = {first_path: merged.num_rows}
     sources = {column.name: first_path for column in merged.columns if column.num_values}
     for path in other_paths:
         table = _inspect_file(path, files.format, data)
-        if data.label in merged.names:
+        if data.label in {*merged.names, *table.names}:
+            check_label_is_there(first, data.label, path=first_path)
             check_label_is_there(table, data.label, path=path)
         merged = merge(merged, table, sources=sources, path=path)
         rows[path] = table.num_rows
@@ -215,7 +216,7 @@ def read_blocks(
 
 def _understood(array: pa.Array, field: pa.Field, spelled: set[str], *, decimal: str) -> pa.Array:
     """A column's block in the type of the column; numbers may be spelled unusually."""
-    if field.name in spelled and not pa.types.is_primitive(array.type):
+    if field.name in spelled and cell_type(array.type) == "string":
         array = read_numbers(array.cast(pa.string()), decimal=decimal).numbers
     return to_type(array, field.type)
 
@@ -277,9 +278,14 @@ def _files_of_splits(folder: Location, data: DataConfig) -> MatchedFiles:
         raise DataError(f"data.path must be a folder, where data.splits.files names files in it. Received: {folder}.")
     paths: list[str] = []
     for split, pattern in data.splits.files.items():
-        found = [path for path in _matches(folder, pattern) if path not in paths]
+        matching = _matches(folder, pattern)
+        found = [path for path in matching if path not in paths]
         if not found:
-            raise DataError(f"data.splits.files.{split} matches no file. Received: {pattern}, in {folder}.")
+            problem = "matches only files of the splits before it" if matching else "matches no file"
+            raise DataError(
+                f"data.splits.files.{split} {problem}. Received: {pattern}, in {folder}. Name files, or a glob such as "
+                f"{split}/*.csv; each is of the first split that names it."
+            )
         paths += found
     depths = {path[len(str(folder)) + 1 :].count("/") for path in paths}
     if len(depths) > 1:
@@ -407,11 +413,12 @@ def check_label(profile: TableProfile, data: DataConfig) -> Column:
         )
     label = profile.column(data.label)
     num_missing = profile.num_rows - label.num_values
+    odd = f" Received: {label.odd_cells}." if label.odd_cells else ""
     if label.num_values == 0:
-        raise DataError(f"The label {data.label!r} is missing in all {profile.num_rows} rows.")
+        raise DataError(f"The label {data.label!r} is missing in all {profile.num_rows} rows.{odd}")
     if num_missing and not data.drop_rows_without_label:
         raise DataError(
-            f"The label {data.label!r} is missing in {num_missing} of {profile.num_rows} rows. "
+            f"The label {data.label!r} is missing in {num_missing} of {profile.num_rows} rows.{odd} "
             "Fill it in, or leave those rows out: data.drop_rows_without_label: true"
         )
     if label.num_distinct == 1 or (label.minimum is not None and label.minimum == label.maximum):

@@ -140,8 +140,8 @@ class TextScan:
         self._scan.add(cells)
 
     def _look_for_zeros(self, cells: pa.StringArray) -> None:
-        found = cells.filter(pc.starts_with(cells, "0")).unique().to_pylist()
-        codes = [cell for cell in found if cell[1:].strip()[:1].isdigit()]
+        found = cells.filter(pc.match_substring_regex(cells, r"^\s*0")).unique().to_pylist()
+        codes = [cell for cell in found if cell.strip()[1:].strip()[:1].isdigit()]
         if codes:
             self._zero = codes[0]
 

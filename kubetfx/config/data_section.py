@@ -41,7 +41,7 @@ class Splits(Section):
     key: tuple[str, ...] = ()
     """Columns whose values are hashed in place of all: then rows stay in their split whatever becomes of the others."""
     files: dict[Literal["train", "validation", "eval"], str] = {}
-    """Files of each split, as globs below `data.path`: `{train: train.csv, eval: test/*.csv}`."""
+    """Files of each split, as globs below `data.path`: `{train: train.csv, eval: test*.csv}`."""
 
     @model_validator(mode="before")
     @classmethod
@@ -79,6 +79,17 @@ class Splits(Section):
         """Columns that decide; none: all of them do, or the file."""
         return self.key if self.column is None else (self.column,)
 
+    @field_validator("files")
+    @classmethod
+    def _are_below_the_path(cls, files: dict[str, str]) -> dict[str, str]:
+        for pattern in files.values():
+            if "**" in pattern or not {"", ".", ".."}.isdisjoint(pattern.split("/")):
+                raise ValueError(
+                    "give files, or globs of one folder, below data.path: train.csv, or train/*.csv, for example. "
+                    f"Received: {pattern!r}"
+                )
+        return files
+
     @model_validator(mode="after")
     def _sum_to_one(self) -> Self:
         total = self.train + self.validation + self.eval
@@ -112,11 +123,13 @@ class CsvConfig(Section):
     @classmethod
     def _is_known(cls, encoding: str | None) -> str | None:
         try:
-            return encoding if encoding is None or codecs.lookup(encoding)._is_text_encoding else None
-        except LookupError:
+            if encoding is not None:
+                codecs.getincrementaldecoder(encoding)("replace").decode("text".encode(encoding), final=True)
+        except (LookupError, UnicodeError, TypeError):
             raise ValueError(
-                f"Python knows no such encoding. Received: {encoding}. Known: utf-8, utf-16, cp1252, latin-1, ..."
+                f"there is no such encoding of files. Received: {encoding}. Known: utf-8, utf-16, cp1252, latin-1, ..."
             ) from None
+        return encoding
 
     @model_validator(mode="after")
     def _delimiter_is_not_decimal(self) -> Self:

@@ -72,9 +72,17 @@ def _parsed(override: str) -> tuple[str, Any]:
     if not separator or not all(dotted.split(".")):
         raise ConfigError(f"An override is dotted.key=value. Received: {override!r}. Try training.epochs=3.")
     try:
-        return dotted, parse(text, _annotation_of(dotted.split(".")))
+        value = parse(text, _annotation_of(dotted.split(".")))
     except yaml.YAMLError as error:
-        raise ConfigError(f"{dotted}: the value is not YAML. Received: {text!r} ({error}).") from None
+        raise ConfigError(
+            f"{dotted}: the value is not YAML. Received: {text!r} ({error}). Text of such characters needs quotes, "
+            f'which the shell must not take away: {dotted}="TEXT".'
+        ) from None
+    if value is None and text.strip().startswith("#"):
+        raise ConfigError(
+            f'{dotted}: the value is a comment of YAML. Received: {text!r}. Put it into quotes: {dotted}="{text}".'
+        )
+    return dotted, value
 
 
 def _annotation_of(keys: Sequence[str]) -> Any:
@@ -108,7 +116,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         ) from None
     except IsADirectoryError:
         raise ConfigError(f"A pipeline is a YAML file. Received: the folder {path}.") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8: {error}. Save it as UTF-8.") from None
+    except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error}.") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {error}") from None

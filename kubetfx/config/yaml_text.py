@@ -11,32 +11,35 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel
 
+_MERGE = "tag:yaml.org,2002:merge"
+"""Of the key `<<`, which takes the keys of other mappings."""
+
 
 class _Loader(yaml.SafeLoader):
     """Takes keys as they are written, and refuses duplicates, of which YAML's own loader silently takes the last."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys: list[str] = []
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        keys: set[str] = set()
         for key_node, _ in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
                 raise yaml.constructor.ConstructorError(None, None, "a key is not text", key_node.start_mark)
-            key_node.tag = "tag:yaml.org,2002:str"
+            if key_node.tag != _MERGE:
+                key_node.tag = "tag:yaml.org,2002:str"
             if key_node.value in keys:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"duplicate key {key_node.value!r}", key_node.start_mark
                 )
-            keys.append(key_node.value)
-        return super().construct_mapping(node, deep)
+            keys.add(key_node.value)
+        return node
 
 
 class _TextLoader(_Loader):
-    """Takes every value as text but the empty one, which is nothing."""
+    """Takes every value as text but the one that is not there, which is nothing."""
 
 
 _TextLoader.yaml_implicit_resolvers = {
-    first: [
-        (tag, pattern) for tag, pattern in resolvers if tag in ("tag:yaml.org,2002:null", "tag:yaml.org,2002:merge")
-    ]
+    first: [(tag, pattern) for tag, pattern in resolvers if tag == _MERGE or not first]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 
@@ -52,9 +55,12 @@ def parse(text: str, annotation: Any) -> Any:
         The document.
 
     Raises:
-        yaml.YAMLError: it is not YAML, or has a key twice.
+        yaml.YAMLError: it is not YAML, has a key twice, or holds itself.
     """
-    return _merged(yaml.load(text, Loader=_Loader), yaml.load(text, Loader=_TextLoader), annotation)
+    try:
+        return _merged(yaml.load(text, Loader=_Loader), yaml.load(text, Loader=_TextLoader), annotation)
+    except RecursionError:
+        raise yaml.YAMLError("a part of it holds itself, by an alias, or is nested too deeply") from None
 
 
 def _merged(typed: Any, texts: Any, annotation: Any) -> Any:
@@ -72,11 +78,16 @@ def _merged(typed: Any, texts: Any, annotation: Any) -> Any:
         return {key: _merged(value, texts[key], values) for key, value in typed.items()}
     if isinstance(typed, list) and isinstance(texts, list):
         items = next((get_args(kind)[0] for kind in kinds if get_origin(kind) in (tuple, list)), None)
+        if _is_text(items):  # `null` is a spelling of a missing value there, and not nothing
+            return texts
         return [_merged(value, text, items) for value, text in zip(typed, texts, strict=True)]
-    scalars = [kind for kind in kinds if not _is_container(kind)]
-    if scalars and all(kind is str or _is_literal_of_text(kind) for kind in scalars) and typed is not None:
-        return texts
-    return typed
+    return texts if typed is not None and _is_text(annotation) else typed
+
+
+def _is_text(annotation: Any) -> bool:
+    """Whether an annotation takes no scalar but text."""
+    scalars = [kind for kind in _members(annotation) if not _is_container(kind)]
+    return bool(scalars) and all(kind is str or _is_literal_of_text(kind) for kind in scalars)
 
 
 def _members(annotation: Any) -> list[Any]:

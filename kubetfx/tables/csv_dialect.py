@@ -7,6 +7,7 @@ import codecs
 import csv
 import gzip
 import io
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,6 +97,23 @@ class Dialect:
         if not self.quote:
             return csv.reader(lines, delimiter=self.delimiter, quoting=csv.QUOTE_NONE, strict=strict)
         return csv.reader(lines, delimiter=self.delimiter, quotechar=self.quote, strict=strict)
+
+    def is_open_after(self, line: str, *, is_open: bool) -> bool:
+        """Find whether a cell goes on after the end of a line.
+
+        Args:
+            line: of the file.
+            is_open: whether one goes on from the line before.
+
+        Returns:
+            Whether the line ends within quotes. Those within a cell that does not begin with one mean nothing.
+        """
+        if not self.quote or self.quote not in line:
+            return is_open
+        quote = re.escape(self.quote)
+        cell = rf"(?:^|{re.escape(self.delimiter)}){quote}(?:[^{quote}]|{quote}{quote})*({quote}|\Z)"
+        found = re.finditer(cell, self.quote + line if is_open else line)
+        return any(not match[1] for match in found)
 
     def joined(self, cells: Sequence[str]) -> str:
         """Return a row as a line of this dialect.
@@ -218,21 +236,21 @@ class _Transcoded(io.RawIOBase):
 
     def _rows_of(self, lines: Iterator[str]) -> Iterator[str]:
         """The lines but for those to skip and comments. A line within quotes is part of a cell, however it begins."""
-        comment, quote = self._dialect.comment, self._dialect.quote
+        comment = self._dialect.comment
         is_quoted = False
         for number, line in enumerate(lines):
             if number < self._dialect.skip_rows or (comment and not is_quoted and line.startswith(comment)):
                 continue
-            is_quoted ^= bool(quote) and line.count(quote) % 2 == 1
+            is_quoted = self._dialect.is_open_after(line, is_open=is_quoted)
             yield line
 
 
 def _lines(texts: Iterator[str]) -> Iterator[str]:
-    """Lines with their ends, from pieces of text."""
+    """Lines with their ends, whichever these are, from pieces of text."""
     rest = ""
     for text in texts:
-        *lines, rest = (rest + text).split("\n")
-        yield from (f"{line}\n" for line in lines)
+        *lines, rest = io.StringIO(rest + text, newline="") if rest or text else [""]
+        yield from lines  # the last one may go on, and a line end have a second character
     yield rest
 
 

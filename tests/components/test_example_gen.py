@@ -461,6 +461,35 @@ def test_the_newest_rows_are_for_evaluation(tmp_path, time):
     }
 
 
+def test_dates_are_points_in_time_however_they_are_written(tmp_path):
+    days = [f"2024-05-{i // 24 + 1:02d}{' T'[i % 2]}{i % 24:02d}:00+0{i % 3}:00" for i in range(200)]
+    path = write_table(tmp_path / "data" / "a.csv", "day,i,y", [f"{day},{i},{i % 2}" for i, day in enumerate(days)])
+    found = shares_of(run_executor(path, tmp_path / "out", splits={"by": "time", "column": "day"}))
+
+    utc = {split: [int(row["i"]) - int(row["i"]) % 3 for row in rows] for split, rows in found.items()}
+    assert max(utc["train"]) < min(utc["validation"])
+    assert max(utc["validation"]) < min(utc["eval"])
+
+
+@pytest.mark.parametrize(
+    ("days", "message"),
+    [
+        (["2024-05-01 9:00", "2024-05-01 10:00"], r"dates such as 2024-05-01 are needed\. Received: '2024-05-01 9:00'"),
+        (
+            ["2024-05-01T09:00Z", "2024-05-01T10:00"],
+            r"all of them with an offset from UTC or none\. Received: .*10:00'",
+        ),
+        (["2024-13-01", "2024-05-02"], r"dates that exist.*Received: .*'2024-13-01'"),
+    ],
+    ids=["hour of one digit", "offset in some", "no such month"],
+)
+def test_dates_that_cannot_be_put_in_order_are_refused(tmp_path, days, message):
+    path = write_table(tmp_path / "data" / "a.csv", "day,y", [f"{day},{i}" for i, day in enumerate(days)])
+
+    with pytest.raises(DataError, match=message):
+        run_executor(path, tmp_path / "out", splits={"by": "time", "column": "day"})
+
+
 def test_rows_of_one_time_are_never_divided(tmp_path):
     path = write_table(tmp_path / "data" / "a.csv", "day,y", [f"{i // 50},{i % 2}" for i in range(300)])
     found = shares_of(run_executor(path, tmp_path / "out", splits={"by": "time", "column": "day", "train": 0.6,

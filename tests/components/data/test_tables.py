@@ -643,11 +643,12 @@ def test_columns_of_several_files_are_put_together_and_it_is_said(tmp_path):
     assert inspect(tmp_path, drop=["b", "c"]).notes == []
 
 
-def test_a_file_without_the_label_is_refused(tmp_path):
-    write(tmp_path / "a.csv", "a,y", "1,0")
-    write(tmp_path / "b.csv", "a,z", "1,0")
+@pytest.mark.parametrize(("with_label", "without"), [("a.csv", "b.csv"), ("b.csv", "a.csv")])
+def test_a_file_without_the_label_is_refused(tmp_path, with_label, without):
+    write(tmp_path / with_label, "a,y", "1,0")
+    write(tmp_path / without, "a,z", "1,0")
 
-    with pytest.raises(DataError, match=r"b\.csv lacks the label 'y', which the files before it have\. .*: a, z\."):
+    with pytest.raises(DataError, match=rf"{without} lacks the label 'y', which other files have\. .*: a, z\."):
         inspect(tmp_path)
 
 

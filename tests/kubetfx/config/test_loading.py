@@ -236,9 +236,21 @@ def test_threshold_without_a_bound_is_refused(write):
         ({"train": 0.5, "validation": 0, "eval": 0.2}, r"data\.splits: .* add up to 0\.7"),
         ({"train": 0, "validation": 0.5, "eval": 0.5}, r"data\.splits\.train: .*greater than or equal to 0\.001"),
         ({"train": 0.9, "validation": 0.1, "eval": 0}, r"data\.splits\.eval: .*greater than or equal to 0\.001"),
+        ({"files": {"train": "a.csv", "eval": "/b.csv"}}, r"data\.splits\.files: .*Received: '/b\.csv'\."),
+        ({"files": {"train": "./a.csv", "eval": "b.csv"}}, r"below data\.path.*Received: '\./a\.csv'\."),
+        ({"files": {"train": "**/a.csv", "eval": "b.csv"}}, r"globs of one folder.*Received: '\*\*/a\.csv'\."),
         ({"train": 1.4, "validation": -0.6, "eval": 0.2}, r"data\.splits\.validation: .*Received: -0\.6"),
     ],
-    ids=["above one", "below one", "no training rows", "no evaluation rows", "negative"],
+    ids=[
+        "above one",
+        "below one",
+        "no training rows",
+        "no evaluation rows",
+        "file of the root",
+        "with a dot",
+        "any depth",
+        "negative",
+    ],
 )
 def test_bad_splits_are_refused(write, splits, message):
     with pytest.raises(ConfigError, match=message):
@@ -322,11 +334,23 @@ def test_set_keeps_the_other_keys_of_its_section(write):
         ("=3", r"An override is dotted\.key=value\. Received: '=3'"),
         ("training..epochs=3", r"An override is dotted\.key=value"),
         ("training.epochs=[3", r"training\.epochs: the value is not YAML\. Received: '\[3'"),
+        ("data.csv.delimiter=:", r"(?s)not YAML\. Received: ':' .*needs quotes.*: data\.csv\.delimiter=\"TEXT\"\."),
+        ("data.csv.comment=#", r"a comment of YAML\. Received: '#'\. .*: data\.csv\.comment=\"#\"\."),
         ("name.first=3", r"name\.first cannot be set: name has no keys\. Received: name = 'penguins'"),
         ("training.epoch=3", r"training\.epoch: there is no such key\. Did you mean 'epochs'"),
         ("training.epochs=many", r"training\.epochs: .*Received: 'many'"),
     ],
-    ids=["no value", "no key", "empty part", "not YAML", "below a value", "unknown key", "wrong type"],
+    ids=[
+        "no value",
+        "no key",
+        "empty part",
+        "not YAML",
+        "sign of YAML",
+        "comment",
+        "below a value",
+        "unknown key",
+        "wrong type",
+    ],
 )
 def test_bad_set_is_refused(write, override, message):
     with pytest.raises(ConfigError, match=message):
@@ -409,12 +433,13 @@ def test_folder_is_no_pipeline(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
+        ("name: &a [*a]\ndata: *a", "pipeline.yaml is not YAML: a part of it holds itself"),
         ("name: [penguins", r"pipeline\.yaml is not YAML: .*(?s:.*)line"),
         ("", r"must hold a mapping of sections .* Received: nothing"),
         ("- name\n- data\n", "Received: a list"),
         ("penguins", "Received: text"),
     ],
-    ids=["not YAML", "empty", "list", "text"],
+    ids=["endless", "not YAML", "empty", "list", "text"],
 )
 def test_file_that_holds_no_mapping_is_refused(write, content, message):
     with pytest.raises(ConfigError, match=message):
@@ -425,7 +450,7 @@ def test_file_that_is_not_utf8_is_refused(tmp_path):
     path = tmp_path / "pipeline.yaml"
     path.write_bytes("name: größe".encode("latin-1"))
 
-    with pytest.raises(ConfigError, match=r"pipeline\.yaml cannot be read: .*utf-8"):
+    with pytest.raises(ConfigError, match=r"pipeline\.yaml is not UTF-8: .*byte 0x.*\. Save it as UTF-8\."):
         load_config(path)
 
 
@@ -483,9 +508,18 @@ def test_nearest_name_is_suggested(name, expected):
         ("training.epochs=true", "a number is needed. Received: true"),
         ("training.learning_rate=.inf", "finite number"),
         ("evaluation.thresholds={accuracy: {at_least: .nan}}", "finite number"),
+        ("data.csv.encoding=base64", "there is no such encoding of files. Received: base64"),
+        ("data.csv.encoding=idna", "there is no such encoding of files. Received: idna"),
         ("model.activation=reluu", "model.activation: input should be"),
     ],
-    ids=["boolean for a number", "infinite", "not a number", "unknown activation"],
+    ids=[
+        "boolean for a number",
+        "infinite",
+        "not a number",
+        "no encoding",
+        "encoding of no files",
+        "unknown activation",
+    ],
 )
 def test_values_that_pydantic_would_take_are_refused(write, override, message):
     with pytest.raises(ConfigError, match=message):
@@ -553,18 +587,32 @@ def test_text_is_what_was_written_whatever_yaml_takes_it_for(tmp_path):
     path = tmp_path / "pipeline.yaml"
     path.write_text(
         "name: 123\n"
-        "data: {path: data, label: yes, missing_values: [-999, NA, 1.50], drop: [no, 2024-05-01, 007]}\n"
+        "data: {path: data, label: yes, missing_values: [-999, NA, 1.50, null, ~], drop: [no, 2024-05-01, 007]}\n"
         "training: {class_weights: {0: 1, yes: 2, 1.0: 3}, epochs: 7}\n"
         "evaluation: {slices: [on, [2019, 2020]]}\n"
     )
     config = load_config(path)
     assert config.name == "123"
     assert config.data.label == "yes"
-    assert config.data.missing_values == ("-999", "NA", "1.50")
+    assert config.data.missing_values == ("-999", "NA", "1.50", "null", "~")
     assert config.data.drop == ("no", "2024-05-01", "007")
     assert config.training.class_weights == {"0": 1, "yes": 2, "1.0": 3}
     assert config.training.epochs == 7
     assert config.evaluation.slices == ("on", ("2019", "2020"))
+
+
+def test_a_mapping_may_take_the_keys_of_another(tmp_path):
+    path = tmp_path / "pipeline.yaml"
+    path.write_text(
+        "name: a\ndata: {path: data, label: y, types: {yes: text}}\n"
+        "validation: {features: {<<: {yes: warn, x: warn}, x: ignore}}\n"
+    )
+    assert load_config(path).validation.features == {"yes": "warn", "x": "ignore"}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32", "cp1252", "shift_jis"])
+def test_encodings_of_files_are_known(encoding):
+    assert DataConfig(path="data", label="y", csv={"encoding": encoding}).csv.encoding == encoding
 
 
 def test_overrides_are_text_where_the_key_takes_text(tmp_path):

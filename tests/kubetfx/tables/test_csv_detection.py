@@ -1,6 +1,8 @@
 """How a CSV file is written is found by looking, and what the user says counts."""
 
+import csv
 import gzip
+import io
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +119,42 @@ def test_a_line_within_quotes_is_no_comment(tmp_path: Path) -> None:
     dialect = detect(path, CsvOptions(comment="#"))
     (batch,) = csv_file.stream(path, dialect, {}, columns=["a", "b"], block_bytes=2**20)
     assert batch.to_pylist() == [{"a": "x\n# y", "b": 1}, {"a": "z", "b": 2}]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"], ids=["LF", "CRLF", "CR"])
+@pytest.mark.parametrize(
+    ("lines", "options"),
+    [
+        (["# c", "a,b", "x,1", "# c", "y,2"], CsvOptions(comment="#")),
+        (["a line", "a,b", "x,1", "y,2"], CsvOptions(skip_rows=1)),
+        (["sep=;", "a;b", "x;1", "y;2"], CsvOptions()),
+    ],
+    ids=["comments", "skipped", "delimiter for Excel"],
+)
+def test_lines_that_are_no_rows_may_have_any_end(
+    tmp_path: Path, lines: list[str], options: CsvOptions, end: str
+) -> None:
+    path = written(tmp_path / "a.csv", end.join([*lines, ""]))
+    (batch,) = csv_file.stream(path, detect(path, options), {}, columns=["a", "b"], block_bytes=2**20)
+    assert batch.to_pylist() == [{"a": "x", "b": 1}, {"a": "y", "b": 2}]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ['5" pipe,1', "# c", "z,2"],
+        ["# it's 5\" wide", "z,2"],
+        ['"a ""quoted"" word",1', "# c"],
+        ['"x', '# of ""two""', '",1', "# c"],
+        ['"x', '"",# y",1', "# c", "z,2"],
+        ['a,"x', '# y"', "# c"],
+    ],
+)
+def test_comments_are_found_between_rows_with_quotes_anywhere(tmp_path: Path, rows: list[str]) -> None:
+    path = written(tmp_path / "a.csv", "\n".join(["a,b", *rows, ""]))
+    (batch,) = csv_file.stream(path, Dialect(comment="#"), {}, columns=["a", "b"], block_bytes=2**20)
+    expected = [row for row in csv.reader(io.StringIO("\n".join([*rows, "# end", ""]))) if not row[0].startswith("#")]
+    assert [list(map(str, row.values())) for row in batch.to_pylist()] == expected
 
 
 def test_packed_files_are_looked_into(tmp_path: Path) -> None:
