@@ -18,7 +18,7 @@ _MERGE = "tag:yaml.org,2002:merge"
 class _Loader(yaml.SafeLoader):
     """Takes keys as they are written, and refuses duplicates, of which YAML's own loader silently takes the last."""
 
-    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
         keys: set[str] = set()
         for key_node, _ in node.value:
