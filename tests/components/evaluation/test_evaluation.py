@@ -15,7 +15,6 @@ from tfx.utils import proto_utils
 
 from kubetfx.components.data import tfx_patches
 from kubetfx.components.evaluation.thresholds import effective_thresholds
-from kubetfx.config.metric_catalogue import names_for
 from tests.components.test_evaluator import artifacts_of, evaluate, predictions
 
 NUM_ROWS = 90
@@ -54,7 +53,7 @@ def tfma_config(config, *, task: str, num_classes: int, has_baseline: bool) -> c
     else:
         of_each.aggregate.macro_average = True
         of_each.aggregate.class_weights.update(dict.fromkeys(range(num_classes), 1.0))
-    for name in names_for(task):
+    for name in config.metric_names(task):
         spec = of_each if name in TFMA_OF_EACH_CLASS else whole
         class_name = (TFMA_OF_EACH_CLASS | TFMA_OF_ALL)[name]
         metric = spec.metrics.add(class_name=class_name, config=json.dumps({"name": name}))
@@ -107,6 +106,7 @@ def records(folder: Path) -> dict[tuple[str, str], float]:
 
 
 CLASSIFICATION: dict[str, Any] = {
+    "metrics": ["accuracy", "cross_entropy", *TFMA_OF_EACH_CLASS],
     "thresholds": {
         "accuracy": {"at_least": 0.5, "worse_by_at_most": 0.01},
         "cross_entropy": {"at_most": 0.01},
