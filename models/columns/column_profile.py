@@ -31,7 +31,8 @@ class ColumnProfile:
     mean: float | None = None
     """Of the values of an int64 column."""
     values: tuple[int | float | str, ...] = field(default=(), repr=False)
-    """The distinct values, sorted, where they were counted."""
+    """The distinct values, sorted, where they were counted. A column type is asked without them: only those of the
+    label are kept with the examples."""
     num_decimals: int | None = None
     """Distinct values of a float column; None: more than MAX_DISTINCT, or in several files."""
     is_spelled: bool = False

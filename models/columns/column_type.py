@@ -56,13 +56,13 @@ class ColumnType:
     words: ClassVar[str] = ""
     """What the report says that a column is used as. Of the user's types it says the name of the class."""
     cells: ClassVar[frozenset[CellType]] = frozenset({"int64", "float", "string"})
-    """What its columns can hold."""
+    """What its columns can hold. It is not asked about others."""
 
     def choose(self, column: ColumnProfile, *, num_rows: int, config: FeaturesConfig) -> str | None:
         """Whether a column is of this type.
 
         Args:
-            column: what the scan of the data found.
+            column: what the scan of the data found, without the distinct values.
             num_rows: rows of the table.
             config: the section `features`; a column that it names has the type that it says.
 

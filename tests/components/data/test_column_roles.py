@@ -3,6 +3,8 @@ import pytest
 from kubetfx.components.data.column_roles import choose_role
 from kubetfx.components.data.tables import Column
 from kubetfx.config.data_section import FeaturesConfig
+from kubetfx.models.columns import known_types
+from kubetfx.models.columns.column_type import ColumnType
 
 NUM_ROWS = 100
 
@@ -195,3 +197,19 @@ def test_few_rows_that_differ_are_no_identifier():
     column = text(num_values=19, num_distinct=19, values_repeat=False)
 
     assert role(column, num_rows=19)[0] == "vocabulary"
+
+
+def test_type_is_asked_about_its_cells_alone_and_without_the_distinct_values(monkeypatch):
+    asked = []
+
+    class Words(ColumnType):
+        tag = "words"
+        cells = frozenset({"string"})
+
+        def choose(self, column, *, num_rows, config):
+            asked.append(column)
+
+    monkeypatch.setattr(known_types, "COLUMN_TYPES", (Words(), *known_types.COLUMN_TYPES))
+
+    assert [role(column)[0] for column in (number(), text(values=("no", "yes")))] == ["numeric", "vocabulary"]
+    assert asked == [text()]
