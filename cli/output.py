@@ -3,7 +3,7 @@
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal, TextIO
 
 from rich.console import Console as RichConsole
@@ -48,19 +48,29 @@ class Output(Console):
             if rest:
                 self._talk.print(escape(rest), soft_wrap=True)
 
-    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None) -> None:
+    def table(
+        self,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        *,
+        title: str | None = None,
+        whole_columns: Collection[str] = (),
+    ) -> None:
         """Print rows of data to stdout.
 
         Args:
             columns: their headings; those that end in a space are aligned to the right.
             rows: a cell per column each.
             title: printed above the table.
+            whole_columns: headings of those whose cells are copied into other commands, and stay on one line.
         """
         if title:
             self._data.print(f"\n[bold]{escape(title)}[/]")
         table = Table(box=None, pad_edge=False)
         for column in columns:
-            table.add_column(column.strip(), justify="right" if column.endswith(" ") else "left", overflow="fold")
+            justify: Literal["left", "right"] = "right" if column.endswith(" ") else "left"
+            heading = column.strip()
+            table.add_column(heading, justify=justify, overflow="fold", no_wrap=heading in whole_columns)
         for row in rows:
             table.add_row(*(escape(cell) for cell in row))
         self._data.print(table)

@@ -99,7 +99,9 @@ def runs(config: ConfigPath, overrides: Overrides = None, format: FormatOption =
         ]
         for record in records
     ]
-    output.table(["run", "end", "version ", *(f"{name} " for name in names), "time "], rows)
+    output.table(
+        ["run", "end", "version ", *(f"{name} " for name in names), "time "], rows, whole_columns=("run", "version")
+    )
 
 
 @app.command(rich_help_panel=_PANEL)
@@ -148,7 +150,7 @@ def _comparison_document(found: "Comparison") -> dict[str, Any]:
 def _print_comparison(found: "Comparison", output: Output) -> None:
     sides = (found.first.record, found.second.record)
     rows = [[side.run_id, side.state.replace("_", " "), str(side.pushed_version or "")] for side in sides]
-    output.table(["run", "end", "version "], rows)
+    output.table(["run", "end", "version "], rows, whole_columns=("run", "version"))
     if found.has_other_data:
         output.say("The data changed between the runs: the metrics are of other rows.", style="yellow")
     for title, pairs in (

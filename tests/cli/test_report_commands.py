@@ -52,6 +52,14 @@ def test_runs_are_listed_with_metrics_that_have_a_threshold_first(config: Path) 
     assert lines[2].split() == ["20260101-000000-aaa", "pushed", "5", "0.8", "0.9", "12.3", "s"]
 
 
+def test_id_of_a_run_stays_on_one_line_beside_metrics_of_long_names(config: Path) -> None:
+    names = (f"my_metrics:a_name_that_is_longer_than_its_{noun}" for noun in ("value", "column", "table"))
+    recorded(config, "20260102-000000-bbbbbb", "pushed", metrics=dict.fromkeys(names, 0.5), pushed_version=1795915271)
+
+    (line,) = (line for line in kubetfx("runs", config).splitlines() if line.startswith("2026"))
+    assert line.split()[::2][:2] == ["20260102-000000-bbbbbb", "1795915271"]
+
+
 def test_runs_are_a_document_too(config: Path) -> None:
     recorded(config, "20260102-000000-bbb", "failed", error="ValueError: no")
 
