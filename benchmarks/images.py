@@ -77,7 +77,7 @@ class Result:
 
 
 def write_files(folder: Path, number: int, *, edge: int = EDGE) -> list[Path]:
-    """JPEG files of soft blobs, about as large as photographs of the size, in a folder a class."""
+    """JPEG files of soft blobs, about as large as photographs of the size, in a folder per class."""
     paths = []
     for index in range(number):
         random = np.random.default_rng(index)

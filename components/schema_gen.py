@@ -56,7 +56,7 @@ def complete_schema(
 ) -> None:
     """Write into a schema how its columns are read and what they are used for. What it already says stays.
 
-    Every column is read as one value a row; a missing cell becomes NaN, "" or features.MISSING_INTEGER. That way a
+    Every column is read as one value per row; a missing cell becomes NaN, "" or features.MISSING_INTEGER. That way a
     column that never had a missing cell in training may have one in a request.
 
     Args:

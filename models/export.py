@@ -5,7 +5,7 @@
     classification      serialized tf.Examples (batch,)     ->  classes, scores     TF Serving's Classify
     regression          serialized tf.Examples (batch,)     ->  outputs             TF Serving's Regress
     transform_features  serialized tf.Examples (batch,)     ->  features and label, for TFMA
-    transform_columns   raw columns, one tensor a type      ->  features and label, as training sees them
+    transform_columns   raw columns, one tensor per type    ->  features and label, as training sees them
     network             features by name, each (batch, ...) ->  probabilities or value, without any preprocessing
 
 An image is the bytes of its file, under the name of its column and `_bytes`; a model that sees images also answers with
@@ -148,7 +148,7 @@ def _add_endpoint(archive: Any, name: str, function: Callable[[Any], Any], signa
 
 
 def _cell(column: Any) -> Any:
-    """How a column is parsed: (batch,) if it has one value a row."""
+    """How a column is parsed: (batch,) if it has one value per row."""
     return column._replace(shape=[]) if isinstance(column, tf.io.FixedLenFeature) else column
 
 

@@ -82,7 +82,7 @@ class Features:
 
 
 def set_representations(schema: schema_pb2.Schema) -> None:
-    """Have each column read as one value a row, a missing cell as NaN, "" or MISSING_INTEGER; what is set stays.
+    """Have each column read as one value per row, a missing cell as NaN, "" or MISSING_INTEGER; what is set stays.
 
     Args:
         schema: to complete.

@@ -73,7 +73,7 @@ class RawInputs:
             else:
                 raise DataError(
                     f"The schema has the column {name!r} read in a way that kubetfx does not know. Received: {column}. "
-                    "Let it have one value a row (a dense tensor of the size 1), or several of which none is missing."
+                    "Let it have one value per row (a dense tensor of the size 1), or several of which none is missing."
                 )
 
     @property

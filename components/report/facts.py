@@ -327,7 +327,7 @@ class Quality(Model):
     total_rows: int
     classes: list[str] = []
     confusion: list[list[int]] = []
-    """A row a true class, a column a predicted one. Empty where there are too many classes for a picture."""
+    """A row is a true class, a column a predicted one. Empty where there are too many classes for a picture."""
     per_class: list[ClassQuality] = []
     kappa: float | None = None
     roc: list[Curve] = []

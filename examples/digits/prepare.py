@@ -1,4 +1,4 @@
-"""Writes the images of this example: 1,797 handwritten digits of 8 x 8 pixels, as PNG files, a folder a digit.
+"""Writes the images of this example: 1,797 handwritten digits of 8 x 8 pixels, as PNG files, a folder per digit.
 
     python -m examples.digits.prepare
 
