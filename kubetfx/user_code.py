@@ -15,6 +15,10 @@ _FORMER_PACKAGES = ("components", "kubeflow", "models", "pipeline", "serving")
 """What the folders of kubetfx were imported as before they became parts of one package (decision 13)."""
 
 
+_folders: set[Path] = set()
+"""Folders of the user's that this process has imported from."""
+
+
 @contextlib.contextmanager
 def importable(folder: Path) -> Iterator[None]:
     """Let modules in a folder be imported, and read them anew if they were imported before.
@@ -28,8 +32,9 @@ def importable(folder: Path) -> Iterator[None]:
     if path in sys.path:
         yield
         return
-    for name in [name for name, module in sys.modules.items() if _is_beside(module, folder)]:
-        del sys.modules[name]  # it may have been edited since the last run of this process
+    _folders.add(folder)  # modules may have been edited since, and one of another project may have the same name
+    for name in [n for n, module in sys.modules.items() if any(_is_beside(module, known) for known in _folders)]:
+        del sys.modules[name]
     sys.path.append(path)
     try:
         yield

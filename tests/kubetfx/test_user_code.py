@@ -7,7 +7,7 @@ import pytest
 
 import kubetfx
 from kubetfx.errors import ConfigError
-from kubetfx.user_code import check_imports, importable
+from kubetfx.user_code import check_imports, importable, load_object
 
 PENGUINS = Path(__file__).parents[2] / "examples" / "penguins" / "data"
 
@@ -83,3 +83,14 @@ def test_run_and_compile_say_it_before_the_module_is_imported(section: dict[str,
     for act in (kubetfx.run, lambda config: kubetfx.compile(config, tmp_path / "package.yaml")):
         with pytest.raises(ConfigError, match=r"Import kubetfx\.components\.evaluation\."):
             act(config)
+
+
+def test_modules_of_one_name_in_two_projects_are_two(tmp_path: Path) -> None:
+    found = []
+    for number in (1, 2, 1):
+        folder = tmp_path / str(number)
+        folder.mkdir(exist_ok=True)
+        (folder / "same_name.py").write_text(f"NUMBER = {number}\n")
+        with importable(folder):
+            found.append(load_object("same_name:NUMBER", key="here"))
+    assert found == [1, 2, 1]
