@@ -1,6 +1,7 @@
 """Rows for a model, from wherever they are: files, folders of images, JSON, and tables in memory, block by block."""
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ TABLE_CUT = Cut()
 IMAGE_CUT = Cut(block_rows=256)
 STORED_IMAGES_CUT = Cut(block_rows=32, segment_blocks=1_000_000)
 """For a table that has the images themselves: few are in memory at a time, and none is read twice."""
+_UNNAMED = re.compile(r"column_\d+")
+"""The name of a column of a CSV file without a row of names."""
 _ANY = np.dtype(object)
 
 Types = Mapping[str, pa.DataType | None]
@@ -87,6 +90,10 @@ def _check_columns(place: str, held: Types, wanted: Sequence[str], *, whose: str
     if not absent:
         return
     remedy = "Add them; a cell may be empty."
+    if all(_UNNAMED.fullmatch(name) for name in absent):
+        remedy = (
+            "Add them. A CSV file without a row of names, as the one for training, needs data.csv: {header: false}."
+        )
     if is_of_images:
         remedy = f"Give paths of images in a column {IMAGE_PATH}, or their bytes in {IMAGE_BYTES}."
     raise DataError(f"{place} lacks columns {whose}: {', '.join(absent)}. Received: {', '.join(held)}. {remedy}")

@@ -18,6 +18,16 @@ from kubetfx.tables.files import check_names
 
 _HEADER_BYTES = 2**16
 """Of a file that are read for its header, and sixteen times as many as long as it goes on."""
+_OTHER_KINDS = {
+    b"PAR1": "a Parquet file. Rename it to .parquet.",
+    b"\x1f\x8b\x08": "packed by gzip. Unpack it, or rename it to .csv.gz.",
+    b"PK\x03\x04": "a ZIP archive or an Excel workbook. Unpack it, or save the sheet as CSV.",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook. Save the sheet as CSV.",
+    b"\xfd7zXZ\x00": "packed by xz. Unpack it.",
+    b"\x28\xb5\x2f\xfd": "packed by Zstandard. Unpack it.",
+    b"SQLite f": "a database of SQLite. Read it by data.source: kubetfx.tables.sql:read.",
+}
+"""What files that are no CSV begin with, and what to do."""
 BLOCK_BYTES = 2**20
 """Of a small table; what Arrow takes unless told otherwise."""
 MAX_ROW_BYTES = 16 * 2**20
@@ -37,15 +47,14 @@ def header(path: str, dialect: Dialect) -> tuple[tuple[str, ...], int]:
         The names, and the byte of the dialect's text at which the rows begin.
 
     Raises:
-        DataError: the file is empty, Parquet, or not of the encoding; or a column has no name, or that of another.
+        DataError: the file is empty, no text, or not of the encoding; or a column has no name, or that of another.
     """
+    _check_is_text(path)
     content = b""
     size = _HEADER_BYTES
     while True:
         with open_text(path, dialect) as file:
             content = file.read(size)
-        if content.startswith(b"PAR1"):
-            raise DataError(f"{path} is a Parquet file. Rename it to .parquet.")
         skipped = len(BYTE_ORDER_MARK) if content.startswith(BYTE_ORDER_MARK) else 0
         rows = careful_rows(content[skipped:], dialect)
         end, cells = next(((skipped + end, cells) for end, cells in rows if cells), (0, []))
@@ -56,6 +65,14 @@ def header(path: str, dialect: Dialect) -> tuple[tuple[str, ...], int]:
         return tuple(f"column_{number}" for number in range(1, len(cells) + 1)), skipped
     _check_header(cells, path)
     return tuple(cells), end
+
+
+def _check_is_text(path: str) -> None:
+    with open_bytes(path) as file:
+        start = file.read(8)
+    said = next((said for mark, said in _OTHER_KINDS.items() if start.startswith(mark)), None)
+    if said:
+        raise DataError(f"{path} is {said}")
 
 
 def _check_header(names: list[str], path: str) -> None:

@@ -21,6 +21,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from kubetfx.errors import DataError, KubetfxError, UsageError
 from kubetfx.serving import bulk, bulk_output, bulk_workers, row_source
 from kubetfx.serving.bulk import BulkJob
+from kubetfx.serving.model_columns import ModelColumns
 from kubetfx.serving.saved_model import SavedModel
 from kubetfx.tables.blocks import Cut
 from kubetfx.tables.csv_options import CsvOptions
@@ -484,6 +485,16 @@ def test_input_that_cannot_be_predicted_is_refused(tmp_path, job, name, content,
 
     with pytest.raises(DataError, match=message):
         bulk.predict(job(source))
+
+
+def test_a_row_without_names_is_one_where_that_is_said(tmp_path):
+    model = ModelColumns({"column_1": np.dtype(np.float32)}, {"column_1": False})
+    (tmp_path / "rows.csv").write_text("2.5\n")
+
+    with pytest.raises(DataError, match=r"Received: 2\.5\. .* needs data\.csv: \{header: false\}\."):
+        row_source.open_rows(tmp_path / "rows.csv", model)
+    (block,) = row_source.open_rows(tmp_path / "rows.csv", model, csv=CsvOptions(header=False)).blocks
+    assert block.table.to_pylist() == [{"column_1": 2.5}]
 
 
 def test_column_of_a_type_that_is_never_right_is_refused(tmp_path, job):

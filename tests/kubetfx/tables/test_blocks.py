@@ -134,6 +134,12 @@ def test_file_that_changed_since_it_was_cut_is_an_error(tmp_path):
     [
         ("rows.csv", b"", "is empty. A CSV file starts with"),
         ("rows.csv", b"PAR1", "is a Parquet file. Rename it"),
+        ("rows.csv", gzip.compress(b"x\n1\n"), "is packed by gzip. Unpack it, or rename it to .csv.gz"),
+        (
+            "rows.csv",
+            b"PK\x03\x04\x14\x00\x06\x00",
+            "is a ZIP archive or an Excel workbook. Unpack it, or save the sheet",
+        ),
         ("rows.csv", b"x,x\n1,2\n", "several columns of one name. Received twice: x"),
         ("rows.csv.gz", b"x\n1\n", "cannot be read"),
         ("rows.parquet", b"x\n1\n", "is not a Parquet file"),
