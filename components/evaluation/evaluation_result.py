@@ -51,8 +51,8 @@ class Check:
     def describe_bound(self) -> str:
         """`at least 0.95`, or `at most 0.02 worse than served`."""
         if self.kind == "worse_by_at_most":
-            return f"at most {self.bound:g} worse than served"
-        return f"{self.kind.replace('_', ' ')} {self.bound:g}"
+            return f"at most {self.bound:,.10g} worse than served"
+        return f"{self.kind.replace('_', ' ')} {self.bound:,.10g}"
 
     def __str__(self) -> str:
         """The check and its outcome as a sentence."""
@@ -63,16 +63,15 @@ class Check:
         if not math.isfinite(self.value):
             return f"{name} is not defined and may be {self.describe_bound()}: it misses."
         if self.baseline is None:
-            return (
-                f"{name} may be at most {self.bound:g} worse than what is served: nothing comparable is, so it passes."
-            )
+            most = f"at most {self.bound:,.10g} worse"
+            return f"{name} may be {most} than what is served: nothing comparable is, so it passes."
         worse = self._worse
         if not math.isfinite(worse):
             return f"{name} is {value}, and the served model's is not defined: they cannot be compared, and it misses."
         change = f"{format_metric(abs(worse))} {'worse' if worse > 0 else 'better'} than" if worse else "the same as"
         return (
             f"{name} is {value}, {change} the served model's {format_metric(self.baseline)}, and may be at most "
-            f"{self.bound:g} worse: {self._outcome}."
+            f"{self.bound:,.10g} worse: {self._outcome}."
         )
 
     @property

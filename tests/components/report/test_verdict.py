@@ -53,6 +53,14 @@ def described(document: dict[str, Any]) -> Evaluation:
             True,
             "Accuracy may be at most 0.02 worse than what is served: nothing comparable is, so it passes.",
         ),
+        (
+            "at_least",
+            179_864.5,
+            200_000.0,
+            None,
+            True,
+            "Accuracy is 200,000 and must be at least 179,864.5: it passes by 20,136.",
+        ),
     ],
 )
 def test_threshold_is_told_in_words(
