@@ -64,7 +64,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         write = WriteShards(source.read, folders, source.schema, len(source.shards), reader.compression)
         counts = run(write, list(enumerate(source.shards)))
         logging.info("%ss by split: %s", reader.unit.capitalize(), counts)
-        check_splits(counts, unit=reader.unit)
+        check_splits(counts, data.splits, unit=reader.unit)
         if source.report is not None:
             image_notes.write(folder, source.report)
         describe(examples, counts, source.profile, label=data.label)

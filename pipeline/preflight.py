@@ -256,7 +256,7 @@ def _check_columns(profile: table_profile.TableProfile, config: PipelineConfig) 
     for section, names in {
         "features.numeric": config.features.numeric,
         "features.categorical": config.features.categorical,
-        "data.types": config.data.types,
+        "data.types": [name for name in config.data.types if name not in config.data.drop],  # it may decide on splits
         "evaluation.slices": slices,
         "validation.features": config.validation.features,
     }.items():

@@ -17,8 +17,10 @@ from tfx.components.util import examples_utils
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_artifacts
 
+from kubetfx.artifacts import VALIDATION
 from kubetfx.components.data import table_profile
 from kubetfx.components.data.block_work import BlockWork
+from kubetfx.config.data_section import Splits
 from kubetfx.errors import DataError
 from kubetfx.models import examples as example_files
 
@@ -194,11 +196,12 @@ def describe(
     examples_utils.set_file_format(examples, example_gen_pb2.FileFormat.Name(FILE_FORMAT))
 
 
-def check_splits(counts: Mapping[str, int], *, unit: str) -> None:
+def check_splits(counts: Mapping[str, int], splits: Splits, *, unit: str) -> None:
     """Whether every split has something in it.
 
     Args:
         counts: rows by split.
+        splits: the rule.
         unit: what a row is, in the singular.
 
     Raises:
@@ -206,7 +209,11 @@ def check_splits(counts: Mapping[str, int], *, unit: str) -> None:
     """
     empty = [name for name, count in counts.items() if not count]
     if empty:
-        raise DataError(
-            f"The split {empty[0]!r} has no {unit}. Received {unit}s by split: {dict(counts)}. Give more {unit}s, or a "
-            f"larger fraction of them: data.splits.{empty[0]}"
-        )
+        remedy = f"Give more {unit}s, or a larger fraction of them: data.splits.{empty[0]}"
+        if splits.by == "column":
+            remedy = f"Let cells of {splits.column!r} name it"
+        elif splits.columns:
+            remedy = f"{remedy}; or split by a column with more values than {', '.join(splits.columns)}"
+        if empty[0] == VALIDATION:
+            remedy = f"{remedy}; or do without it: train: 0.75, validation: 0 and eval: 0.25 in data.splits"
+        raise DataError(f"The split {empty[0]!r} has no {unit}. Received {unit}s by split: {dict(counts)}. {remedy}")

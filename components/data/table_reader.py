@@ -82,7 +82,9 @@ class TableReader(ExampleReader):
         known = tables.column_names(files, self._data)
         for name in config.columns:
             if name not in known:
-                raise ConfigError(f"data.splits: there is no column {name!r}.{nearest(name, known)}")
+                raise ConfigError(
+                    f"data.splits: there is no column {name!r}.{nearest(name, known)} Known: {', '.join(known)}."
+                )
         rule = row_splits.RowSplits(config, buckets, list(splits))
         if config.by != "time":
             return rule

@@ -328,6 +328,27 @@ def test_split_without_a_row_is_refused(tmp_path):
         run_executor(tmp_path / "table", tmp_path / "out")
 
 
+@pytest.mark.parametrize(
+    ("splits", "remedy", "better"),
+    [
+        (
+            {"column": "part"},
+            r"Let cells of 'part' name it; or do without it: train: 0\.75, validation: 0 and eval: 0\.25",
+            {"train": 0.75, "validation": 0, "eval": 0.25},
+        ),
+        ({"by": "group", "column": "part"}, "or split by a column with more values than part", {"column": "i"}),
+    ],
+    ids=["column", "group"],
+)
+def test_a_column_that_leaves_a_split_empty_is_refused_with_a_remedy_that_works(tmp_path, splits, remedy, better):
+    rows = [f"{i},{['train', 'test'][i % 2]},{i // 2 % 2}" for i in range(40)]
+    path = write_table(tmp_path / "data" / "a.csv", "i,part,y", rows)
+
+    with pytest.raises(DataError, match=rf"The split 'validation' has no row\..*{remedy}"):
+        run_executor(path, tmp_path / "out", splits=splits)
+    assert all(shares_of(run_executor(path, tmp_path / "two", splits=splits | better)).values())
+
+
 def test_validation_split_of_zero_is_no_split(tmp_path):
     write_rows(tmp_path / "table")
 

@@ -119,6 +119,13 @@ def test_column_to_leave_out_that_is_not_there_is_refused(make_config):
         preflight.check(make_config(data={"drop": ["yaer"]}))
 
 
+def test_column_that_is_left_out_may_have_a_type(make_config):
+    """It may decide which rows are for training."""
+    preflight.check(make_config(data={"drop": ["year"], "types": {"year": "text"}}))
+    with pytest.raises(ConfigError, match=r"data\.types: the data has no column 'yaer'\. Did you mean 'year'\?"):
+        preflight.check(make_config(data={"types": {"yaer": "text"}}))
+
+
 @pytest.mark.parametrize(
     ("features", "message"),
     [
