@@ -13,11 +13,11 @@ from absl import logging
 from tfx import types
 from tfx.components.evaluator import constants as tfx_constants
 from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
-from tfx.types import artifact_utils, component_spec, standard_artifacts
+from tfx.types import artifact_utils, standard_artifacts
 
 from kubetfx.artifacts import EVAL, EVALUATION, SCHEMA
 from kubetfx.components.data import block_work
-from kubetfx.components.declaration import Artifacts
+from kubetfx.components.declaration import Artifacts, Component
 from kubetfx.components.evaluation import golden, image_evaluation, tfma_files
 from kubetfx.components.evaluation.confusion import class_scores
 from kubetfx.components.evaluation.evaluation import Evaluation, Outcome, Request
@@ -201,60 +201,21 @@ def _features(schemas: list[types.Artifact]) -> Features:
     return read_features(read_schema(Path(artifact_utils.get_single_uri(schemas)) / SCHEMA))
 
 
-class EvaluatorSpec(component_spec.ComponentSpec):
-    """Channels and properties of Evaluator."""
+class Evaluator(Component, base_beam_component.BaseBeamComponent):
+    """Metrics of the candidate on the evaluation split, and whether it may be pushed.
 
-    PARAMETERS = {
-        "evaluation_config": component_spec.ExecutionParameter(type=str),
-        "task": component_spec.ExecutionParameter(type=str),
-        "golden_rows": component_spec.ExecutionParameter(type=int),
-        "metrics_digest": component_spec.ExecutionParameter(type=str),
-    }
-    INPUTS = {
-        "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples),
-        "transform_graph": component_spec.ChannelParameter(type=standard_artifacts.TransformGraph),
-        "model": component_spec.ChannelParameter(type=standard_artifacts.Model),
-        "baseline_model": component_spec.ChannelParameter(type=standard_artifacts.Model, optional=True),
-        "schema": component_spec.ChannelParameter(type=standard_artifacts.Schema),
-    }
-    OUTPUTS = {
-        "evaluation": component_spec.ChannelParameter(type=standard_artifacts.ModelEvaluation),
-        "blessing": component_spec.ChannelParameter(type=standard_artifacts.ModelBlessing),
-    }
+    `golden_rows` is the number of the rows that a server is going to be asked for, `metrics_digest` that of the modules
+    of the user's own metrics, so that an edit is not taken from the cache.
+    """
 
-
-class Evaluator(base_beam_component.BaseBeamComponent):
-    """Metrics of the candidate on the evaluation split, and whether it may be pushed."""
-
-    SPEC_CLASS = EvaluatorSpec
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
-
-    def __init__(
-        self,
-        inputs: dict[str, types.BaseChannel],
-        *,
-        evaluation: EvaluationConfig,
-        task: Task,
-        golden_rows: int,
-        metrics_digest: str = "",
-    ) -> None:
-        """Declare it.
-
-        Args:
-            inputs: a channel for each of EvaluatorSpec.INPUTS.
-            evaluation: the section of the config.
-            task: of the model.
-            golden_rows: number of the rows that a server is going to be asked for.
-            metrics_digest: of the modules of the user's own metrics, so that an edit is not taken from the cache.
-        """
-        super().__init__(
-            EvaluatorSpec(
-                **inputs,
-                golden_rows=golden_rows,
-                evaluation_config=json.dumps(evaluation.model_dump(mode="json")),
-                task=task,
-                metrics_digest=metrics_digest,
-                evaluation=types.Channel(type=standard_artifacts.ModelEvaluation),
-                blessing=types.Channel(type=standard_artifacts.ModelBlessing),
-            )
-        )
+    INPUTS = {
+        "examples": standard_artifacts.Examples,
+        "transform_graph": standard_artifacts.TransformGraph,
+        "model": standard_artifacts.Model,
+        "baseline_model": standard_artifacts.Model,
+        "schema": standard_artifacts.Schema,
+    }
+    OUTPUTS = {"evaluation": standard_artifacts.ModelEvaluation, "blessing": standard_artifacts.ModelBlessing}
+    PARAMETERS = {"evaluation_config": EvaluationConfig, "task": str, "golden_rows": int, "metrics_digest": str}
+    OPTIONAL = ("baseline_model",)

@@ -15,15 +15,14 @@ import numpy as np
 import pyarrow as pa
 from tensorflow_data_validation.statistics import stats_impl, stats_options
 from tensorflow_metadata.proto.v0 import statistics_pb2
-from tfx import types
 from tfx.components.statistics_gen import executor as tfx_executor
 from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
-from tfx.types import artifact_utils, component_spec, standard_artifacts, standard_component_specs
+from tfx.types import artifact_utils, standard_artifacts, standard_component_specs
 from tfx.utils import json_utils
 
 from kubetfx.components.data import block_work, table_profile, tfx_patches
 from kubetfx.components.data.block_work import BlockWork
-from kubetfx.components.declaration import Artifacts
+from kubetfx.components.declaration import Artifacts, Component
 from kubetfx.models.examples import RowGroup, as_lists, files_in, row_groups
 
 SAMPLE_SEED = 0
@@ -154,31 +153,11 @@ def _note_odd_cells(statistics: statistics_pb2.DatasetFeatureStatisticsList, odd
             feature.custom_stats.add(name=ODD_CELLS, str=said)
 
 
-class StatisticsGenSpec(component_spec.ComponentSpec):
-    """Channels and properties of StatisticsGen."""
+class StatisticsGen(Component, base_beam_component.BaseBeamComponent):
+    """Statistics of each split of the examples: of a sample where there are more than `max_rows`."""
 
-    PARAMETERS = {"max_rows": component_spec.ExecutionParameter(type=int, optional=True)}
-    INPUTS = {"examples": component_spec.ChannelParameter(type=standard_artifacts.Examples)}
-    OUTPUTS = {"statistics": component_spec.ChannelParameter(type=standard_artifacts.ExampleStatistics)}
-
-
-class StatisticsGen(base_beam_component.BaseBeamComponent):
-    """Statistics of each split of the examples."""
-
-    SPEC_CLASS = StatisticsGenSpec
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
-
-    def __init__(self, examples: types.BaseChannel, *, max_rows: int | None = None) -> None:
-        """Put the component into a pipeline.
-
-        Args:
-            examples: channel of the examples.
-            max_rows: `data.statistics_rows`: above so many rows a sample is looked at; None: never.
-        """
-        super().__init__(
-            StatisticsGenSpec(
-                examples=examples,
-                max_rows=max_rows,
-                statistics=types.Channel(type=standard_artifacts.ExampleStatistics),
-            )
-        )
+    INPUTS = {"examples": standard_artifacts.Examples}
+    OUTPUTS = {"statistics": standard_artifacts.ExampleStatistics}
+    PARAMETERS = {"max_rows": int}
+    OPTIONAL = ("max_rows",)

@@ -130,7 +130,9 @@ class Definition:
         Returns:
             Statistics of each split.
         """
-        return self.add(StatisticsGen(examples, max_rows=self.config.data.statistics_rows)).outputs["statistics"]
+        return self.add(StatisticsGen(examples=examples, max_rows=self.config.data.statistics_rows)).outputs[
+            "statistics"
+        ]
 
     def schema(self, examples: BaseChannel, statistics: BaseChannel) -> BaseChannel:
         """Add SchemaGen, which says what the columns are and what each is used for.
@@ -261,14 +263,12 @@ class Definition:
         """
         endpoint = self.config.serving.endpoint
         evaluator = Evaluator(
-            {
-                "examples": examples,
-                "model": model,
-                "baseline_model": served_model,
-                "schema": schema,
-                "transform_graph": transform_graph,
-            },
-            evaluation=self.config.evaluation,
+            examples=examples,
+            model=model,
+            baseline_model=served_model,
+            schema=schema,
+            transform_graph=transform_graph,
+            evaluation_config=self.config.evaluation,
             task=self.config.model.task,
             golden_rows=endpoint.golden_rows if endpoint else 0,
             metrics_digest=_metrics_digest(self.config),
