@@ -168,7 +168,10 @@ def _inspect_table(files: TableFiles, data: DataConfig) -> TableProfile:
         merged = merge(merged, table, sources=sources, path=path)
         rows[path] = table.num_rows
     if merged.num_rows == 0:
-        raise DataError(f"The table has a header and no rows. Received: {', '.join(files.paths)}.")
+        raise DataError(
+            f"The table has a header and no rows. Received: {', '.join(files.paths)}, with the columns "
+            f"{', '.join(merged.names)}."
+        )
     of_folders = partitions.profile_columns(rows, drop=data.drop, known=merged.names, stated=data.types)
     columns = [*merged.columns, *of_folders]
     columns = [whole_numbers(column) if column.name == data.label else column for column in columns]

@@ -267,6 +267,8 @@ def not_decoded(path: str, encoding: str, error: UnicodeDecodeError, *, offset: 
         The error, which is not raised.
     """
     other = "cp1252" if encoding == "utf-8" else "utf-8"
+    if offset == 0 and error.object.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        other = "utf-16"
     return DataError(
         f"{path} is not {encoding.upper()}. Received: byte 0x{error.object[error.start]:02x} at offset "
         f"{offset + error.start}. Name its encoding, data.csv: {{encoding: {other}}} for example; or convert the file."

@@ -80,11 +80,12 @@ def _check_header(names: list[str], path: str) -> None:
         raise DataError(f"{path} is empty. A CSV file starts with a line of column names.")
     if not all(map(is_decoded, names)):
         raise _undecoded(path)
-    check_names(names, path)
     if "" in names[1:]:
         raise DataError(
-            f"{path}: column {names.index('', 1) + 1} has no name. Received the header: {','.join(names)}. Name it."
+            f"{path}: column {names.index('', 1) + 1} has no name. Received the header: {','.join(names)}. Name it; or "
+            "leave out lines above the header: data.csv: {skip_rows: 1}"
         )
+    check_names(names, path)
 
 
 def is_parquet(path: str) -> bool:
@@ -194,7 +195,7 @@ def explain(path: str, dialect: Dialect, error: pa.ArrowInvalid, *, block_bytes:
                         f"{path}, line {dialect.skip_rows + rows.line_num}: the {first} has {len(names)} columns, this "
                         f"row has {len(row)}. Received: {_shortened(dialect.joined(row))}. Mend the row; a delimiter "
                         f"({dialect.delimiter!r} here) inside a value needs quotes around it. Where the file is "
-                        "written in another way, say how: data.csv."
+                        "written in another way, say how: data.csv, with skip_rows for lines above the header."
                     )
     except UnicodeDecodeError:
         return _undecoded(path)

@@ -163,6 +163,20 @@ def test_packed_files_are_looked_into(tmp_path: Path) -> None:
     assert detect(str(path)) == Dialect(";", ",", "cp1252")
 
 
+def test_utf_16_for_which_another_encoding_is_said_is_named(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv", "a,b\nKöln,1\n", "utf-16")
+    with pytest.raises(DataError, match=r"a\.csv is not ASCII\. .*data\.csv: \{encoding: utf-16\}"):
+        csv_file.header(path, detect(path, CsvOptions(encoding="ascii")))
+    assert csv_file.header(path, detect(path, CsvOptions(encoding="utf-16")))[0] == ("a", "b")
+
+
+def test_a_title_above_the_header_is_left_out_where_that_is_said(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv", "Report,,\na,b,c\n1,2,3\n")
+    with pytest.raises(DataError, match=r"column 2 has no name\. .*Report,,\. .*data\.csv: \{skip_rows: 1\}"):
+        csv_file.header(path, detect(path))
+    assert csv_file.header(path, detect(path, CsvOptions(skip_rows=1)))[0] == ("a", "b", "c")
+
+
 def test_a_file_that_is_not_of_the_encoding_that_is_said_is_refused_with_a_remedy_that_works(tmp_path: Path) -> None:
     path = written(tmp_path / "a.csv", "a,b\nKöln,1\n", "cp1252")
     dialect = detect(path, CsvOptions(encoding="ascii"))
