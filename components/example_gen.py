@@ -7,6 +7,7 @@ reader's to say: components/data/table_reader.py, or image_folder.py.
 import functools
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from kubetfx.components.data.example_shards import (
     check_splits,
     describe,
     open_splits,
+    unusual_shares,
 )
 from kubetfx.components.declaration import Artifacts
 from kubetfx.components.example_driver import IMAGE_COLUMNS, Driver, input_config, reader_of
@@ -67,7 +69,12 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         check_splits(counts, data.splits, unit=reader.unit)
         if source.report is not None:
             image_notes.write(folder, source.report)
-        describe(examples, counts, source.profile, label=data.label)
+        profile = source.profile
+        if data.splits.by != "column" and not data.splits.files:
+            profile = replace(profile, split_notes=unusual_shares(counts, buckets, unit=reader.unit))
+            for note in profile.split_notes:
+                logging.warning("%s", note)
+        describe(examples, counts, profile, label=data.label)
 
 
 class ExampleGen(FileBasedExampleGen):

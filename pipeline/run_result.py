@@ -137,7 +137,6 @@ def summarize(
     Returns:
         The result, without the path of a report.
     """
-    from kubetfx.components.data.image_notes import read_notes
     from kubetfx.components.evaluation.evaluation_result import read_result
 
     folders = {key: Path(uris[0]) for node in record.nodes for key, uris in node.outputs.items() if uris}
@@ -151,9 +150,20 @@ def summarize(
         is_new_version=pushed_version is not None and pushed_version not in versions_before,
         warnings=_warnings(config, folders["anomalies"]) if "anomalies" in folders else [],
         excluded_columns=_excluded_columns(schema) if schema else {},
-        notes=read_notes(examples, model_run) if examples and model_run else [],
+        notes=_notes(examples, model_run) if examples and model_run else [],
         examples_path=examples,
     )
+
+
+def _notes(examples: Path, model_run: Path) -> list[str]:
+    from kubetfx.components.data import table_profile
+    from kubetfx.components.data.image_notes import read_notes
+
+    try:
+        of_splits = table_profile.read(examples).split_notes
+    except FileNotFoundError:  # another ExampleGen wrote them
+        of_splits = ()
+    return [*of_splits, *read_notes(examples, model_run)]
 
 
 def _warnings(config: PipelineConfig, anomalies: Path) -> list[str]:

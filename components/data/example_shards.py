@@ -4,6 +4,7 @@ Whether Beam's workers write them or this process does, files and counts are the
 """
 
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from kubetfx.models import examples as example_files
 PAYLOAD_FORMAT = example_gen_pb2.FORMAT_PARQUET
 FILE_FORMAT = example_gen_pb2.FILE_FORMAT_PARQUET
 
+MAX_DEVIATIONS = 4
+"""By which the share of a split may differ from what was asked for: chance does so once in 16,000 times."""
 Counts = dict[str, int]
 """Rows by split."""
 
@@ -194,6 +197,29 @@ def describe(
     table_profile.write(Path(examples.uri), profile, label=label)
     examples_utils.set_payload_format(examples, PAYLOAD_FORMAT)
     examples_utils.set_file_format(examples, example_gen_pb2.FileFormat.Name(FILE_FORMAT))
+
+
+def unusual_shares(counts: Mapping[str, int], buckets: Mapping[str, int], *, unit: str) -> tuple[str, ...]:
+    """Compare the shares of the splits with what was asked for.
+
+    Args:
+        counts: rows by split.
+        buckets: what was asked for, as parts of a whole, by split.
+        unit: what a row is, in the singular.
+
+    Returns:
+        A sentence for each share that differs by more than four standard deviations of a binomial distribution.
+    """
+    total, whole = sum(counts.values()), sum(buckets.values())
+    said = []
+    for name, bucket in buckets.items():
+        asked, found = bucket / whole, counts[name] / total
+        if abs(found - asked) > MAX_DEVIATIONS * math.sqrt(asked * (1 - asked) / total):
+            said.append(
+                f"The split {name!r} has {counts[name]:,} of {total:,} {unit}s, {found:.1%}, where {asked:.1%} were "
+                f"asked for: {unit}s that belong together are in one split."
+            )
+    return tuple(said)
 
 
 def check_splits(counts: Mapping[str, int], splits: Splits, *, unit: str) -> None:

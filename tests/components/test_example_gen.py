@@ -596,3 +596,16 @@ def test_a_column_of_a_later_file_alone_is_missing_before(tmp_path):
 
     rows = [row for rows in found.values() for row in rows]
     assert {(row["i"] >= 50, row["new"]) for row in rows} == {(False, None), (True, "x")}
+
+
+def test_a_share_that_differs_beyond_chance_is_said(tmp_path):
+    rows = [f"{i},c{0 if i < 900 else i},{i % 2}" for i in range(1000)]
+    path = write_table(tmp_path / "data" / "a.csv", "x,customer,y", rows)
+    run_executor(path, tmp_path / "grouped", splits={"by": "group", "column": "customer"})
+    run_executor(path, tmp_path / "by_row")
+
+    notes = table_profile.read(tmp_path / "grouped").split_notes
+    assert len(notes) == 3
+    assert all(" of 1,000 rows, " in note and "belong together" in note for note in notes)
+    assert any("'eval' has" in note and "where 20.0% were asked for" in note for note in notes)
+    assert table_profile.read(tmp_path / "by_row").split_notes == ()
