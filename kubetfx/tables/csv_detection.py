@@ -24,6 +24,8 @@ DELIMITERS = (",", ";", "\t", "|")
 """In the order in which they are preferred where the rows cannot tell."""
 MIN_AGREEMENT = 0.9
 """Share of the rows that must have as many cells as the first one, where a delimiter is the right one."""
+MAJORITY = 0.5
+"""That share, where no delimiter has the other one: a few rows of a small file may be damaged."""
 
 _BYTE_ORDER_MARKS = (
     (BYTE_ORDER_MARK, "utf-8"),
@@ -139,17 +141,20 @@ class _Sample:
 
     def best(self, dialects: Sequence[Dialect]) -> Dialect:
         """The dialect in which the rows have the same number of cells, as many as possible; the first if none has."""
-        scores = [self._num_columns(dialect) for dialect in dialects]
-        return dialects[scores.index(max(scores))] if max(scores) > 1 else dialects[0]
+        for least in (MIN_AGREEMENT, MAJORITY):
+            scores = [self._num_columns(dialect, least=least) for dialect in dialects]
+            if max(scores) > 1:
+                return dialects[scores.index(max(scores))]
+        return dialects[0]
 
-    def _num_columns(self, dialect: Dialect) -> float:
+    def _num_columns(self, dialect: Dialect, *, least: float) -> float:
         """Cells of the first row, where most rows have as many; 0 if they don't, or if there are fewer quotes."""
         rows = self.rows(dialect)
         if not rows:
             return 0
         num_columns = len(rows[0])
         agreement = sum(len(row) == num_columns for row in rows) / len(rows)
-        if agreement < MIN_AGREEMENT:
+        if agreement < least:
             return 0
         if dialect.quote == "'" and not self._is_quoted(dialect):
             return 0

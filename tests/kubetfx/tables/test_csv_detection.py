@@ -170,6 +170,11 @@ def test_utf_16_for_which_another_encoding_is_said_is_named(tmp_path: Path) -> N
     assert csv_file.header(path, detect(path, CsvOptions(encoding="utf-16")))[0] == ("a", "b")
 
 
+def test_a_damaged_row_of_a_small_file_does_not_hide_the_delimiter(tmp_path: Path) -> None:
+    assert detect(written(tmp_path / "a.csv", "a;b;c\n0,5;1;x\n2;y\n3;4;z\n")) == Dialect(";", ",")
+    assert detect(written(tmp_path / "b.csv", "notes; more\nlong text\nmore, text\na, b; c\n")) == Dialect()
+
+
 def test_a_title_above_the_header_is_left_out_where_that_is_said(tmp_path: Path) -> None:
     path = written(tmp_path / "a.csv", "Report,,\na,b,c\n1,2,3\n")
     with pytest.raises(DataError, match=r"column 2 has no name\. .*Report,,\. .*data\.csv: \{skip_rows: 1\}"):
