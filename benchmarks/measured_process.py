@@ -27,15 +27,25 @@ class FinishedProcess:
     stdout: str
 
 
-def run_process(command: Sequence[str], *, environment: Mapping[str, str] | None = None) -> FinishedProcess:
-    """Run a process in the checkout to its end.
+def run_process(
+    command: Sequence[str], *, environment: Mapping[str, str] | None = None, folder: Path = ROOT
+) -> FinishedProcess:
+    """Run a process to its end.
+
+    Args:
+        command: to run.
+        environment: of it; None: of this process.
+        folder: that it runs in.
+
+    Returns:
+        What it took, and what it printed.
 
     Raises:
         SystemExit: it failed.
     """
     with tempfile.TemporaryFile("w+") as stdout, tempfile.TemporaryFile("w+") as stderr:
         started = time.monotonic()
-        process = subprocess.Popen(command, cwd=ROOT, stdout=stdout, stderr=stderr, env=environment)
+        process = subprocess.Popen(command, cwd=folder, stdout=stdout, stderr=stderr, env=environment)
         peak = _PeakMemory(psutil.Process(process.pid))
         peak.start()
         _, status, usage = os.wait4(process.pid, 0)

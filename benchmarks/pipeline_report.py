@@ -236,13 +236,13 @@ def _before_and_after(sizes: dict[str, Any]) -> Iterator[str]:
 CAUSES = {
     "Evaluator": "TFMA adds one row at a time to each metric of each slice, in Python: metrics over columns, models "
     "asked in batches of 8,192, each loaded once",
-    "StatisticsGen": "tfx_bsl's decoder (15 µs a row) and batches of 1,000 rows: TensorFlow parses 16,384 rows at "
-    "once, TFDV's generators take them without Beam",
-    "Transform": "describing Beam's pipeline, rows through Beam, decoding; TFX as taught has an analyzer a column: "
-    "all numbers are one tensor, the analysis is carried out on blocks in one pass, and nothing is materialised",
+    "StatisticsGen": "tfx_bsl's decoder (15 µs per row) and batches of 1,000 rows: row groups of Parquet go to TFDV's "
+    "generators as they are, by threads or Beam",
+    "Transform": "describing Beam's pipeline, rows through Beam, decoding; TFX as taught has an analyzer per column: "
+    "all numbers are one tensor, the analysis is carried out on row groups in one pass, and nothing is materialised",
     "Trainer": "the network itself; tf.data shuffled single rows: indices are shuffled, features lie in memory",
     "TableExampleGen": "Beam's pipeline and a second scan of the table; TFX as taught parses rows in Python: Arrow "
-    "from the file to the tf.Examples",
+    "from the file to Parquet",
     "Report": "no node of TFX's: the report of the run, of a sample of the rows",
     "outside the nodes": "start of Python and imports: nothing that a run does not use is imported",
 }

@@ -19,6 +19,7 @@ from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.errors import UsageError
 from kubetfx.serving.image_folders import pictures_below
 from kubetfx.storage import is_url
+from kubetfx.tables.csv_detection import detect
 from kubetfx.tables.files import TableFiles, format_of
 
 _MAX_INTEGER_CLASSES = 20
@@ -88,6 +89,8 @@ def _render_table(place: str, label: str, *, shown_path: str) -> str:
     ]
     if clashes:
         lines.append(f"  drop: [{', '.join(map(_quoted, clashes))}]  # named like something that the model returns")
+    if files.format == "csv" and {detect(path, data.csv_options).decimal for path in files.paths} == {","}:
+        lines.append('  csv: {decimal: ","}  # for files to predict as well: a few rows may not tell')
     if num_missing:
         lines.append(f"  drop_rows_without_label: true  # {num_missing:,} rows")
     lines += [f"# {note}" for note in profile.notes]

@@ -46,7 +46,8 @@ def read_numbers(texts: pa.StringArray, *, decimal: str, may_be_whole: bool = Tr
         for candidate in (plain, pc.utf8_trim_whitespace(plain)):
             for arrow_type in (pa.int64(), pa.float64()) if may_be_whole else (pa.float64(),):
                 try:
-                    candidate[:_PROBED_CELLS].cast(arrow_type)  # each cell that does not fit costs time
+                    if may_be_whole:  # it is not known that the cells fit, and each that does not costs time
+                        candidate[:_PROBED_CELLS].cast(arrow_type)
                     return _Block(candidate.cast(arrow_type), None, is_spelled=False)
                 except pa.ArrowInvalid:
                     continue

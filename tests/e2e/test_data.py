@@ -109,6 +109,7 @@ def test_an_ugly_table_is_understood_and_an_odd_cell_stops_at_the_gate(tmp_path:
     text = (tmp_path / "pipeline.yaml").read_text(encoding="utf-8")
     assert "umsätze.csv is separated by semicolons, with decimal commas, in cp1252." in text
     assert "#   umsatz: numeric, decimal numbers" in text
+    assert 'csv: {decimal: ","}' in text
     assert "#   plz: vocabulary" in text
 
     done = kubetfx("run", "pipeline.yaml", "--set", "training.epochs=2", "--format", "json", cwd=tmp_path)
@@ -119,7 +120,7 @@ def test_an_ugly_table_is_understood_and_an_odd_cell_stops_at_the_gate(tmp_path:
     asked = kubetfx("predict", "pipeline.yaml", "--rows", question.name, "--format", "json", cwd=tmp_path)
     assert asked.exit_code == 0, asked.stderr
     assert len(asked.document["predictions"]) == 2
-    question.write_text("umsatz,plz,ort\n5.5,0101,Köln\nviel,201,Zürich\n", encoding="utf-8")
+    question.write_text("umsatz;plz;ort\n5,5;0101;Köln\nviel;201;Zürich\n", encoding="utf-8")
     asked = kubetfx("predict", "pipeline.yaml", "--rows", question.name, "--format", "json", cwd=tmp_path)
     assert "row 2" in asked.stdout
     assert "Column 'umsatz' holds numbers. Received: 'viel'" in asked.stdout
