@@ -124,7 +124,7 @@ class TextScan:
         block = read_numbers(cells, decimal=self._decimal, may_be_whole=self._scan.is_whole)
         self._num_numbers += len(block.numbers) - block.numbers.null_count
         if not self._is_stated and pa.types.is_integer(block.numbers.type):
-            self._look_for_zeros(cells)
+            self._look_for_zeros(cells.filter(block.numbers.is_valid()))
         if block.is_spelled:
             self._look_at_spelling(cells, block, rows_before=rows_before)
         if self._is_first and num_cells and (reason := self.why_text) is not None:
