@@ -187,7 +187,7 @@ class TextScan:
         if self._num_odd > 0.5 * self._num_cells:
             return ""
         value, row = self._odd
-        cells = "1 cell is no number" if self._num_odd == 1 else f"{self._num_odd:,} cells are no numbers"
+        cells = "1 cell is not a number" if self._num_odd == 1 else f"{self._num_odd:,} cells are not numbers"
         return f"text, since {cells}, such as {value!r} in row {row:,}"
 
     def column(self) -> Column:

@@ -1006,7 +1006,7 @@ def test_a_word_among_few_numbers_is_a_kind_and_not_a_mistake(tmp_path):
     path = write(tmp_path / "a.csv", "c,y", *(f"{'rotary' if i == 56 else 3 + i % 5},{i % 2}" for i in range(93)))
 
     assert column_of(path, "c").type == "string"
-    assert column_of(path, "c").note == "text, since 1 cell is no number, such as 'rotary' in row 57"
+    assert column_of(path, "c").note == "text, since 1 cell is not a number, such as 'rotary' in row 57"
 
 
 def test_one_odd_cell_of_a_small_column_of_many_numbers_is_a_mistake(tmp_path):
@@ -1021,7 +1021,7 @@ def test_a_column_of_codes_that_are_mostly_numbers_is_text_and_said(tmp_path):
 
     column = column_of(path, "a")
     assert column.type == "string"
-    assert column.note == "text, since 20 cells are no numbers, such as 'V57' in row 8"
+    assert column.note == "text, since 20 cells are not numbers, such as 'V57' in row 8"
     assert read(path)[7]["a"] == "V57"
 
 
