@@ -29,7 +29,7 @@ def validate(
 
     Args:
         statistics: of the split.
-        schema: that they are held against.
+        schema: that they are compared with.
     """
     anomalies: anomalies_pb2.Anomalies | None = None
     for some_statistics, some_schema in _parts(statistics, schema):

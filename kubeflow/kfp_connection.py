@@ -92,7 +92,7 @@ class OpenConnection:
         return self.namespace if self.is_multi_user else None
 
     def experiment_id(self, name: str) -> str:
-        """Return the id of an experiment, which is created if there is none of that name.
+        """Return the id of an experiment, which is created if no experiment has that name.
 
         Args:
             name: of the experiment.

@@ -94,7 +94,7 @@ class Package:
         return (*self.spec_place, "deploymentSpec", "executors", label)
 
     def component_of(self, task: Task) -> Mapping[str, Any]:
-        """Return the component that a task runs, empty if there is none of that name.
+        """Return the component that a task runs, empty if no component has that name.
 
         Args:
             task: of this package.

@@ -109,7 +109,7 @@ class RawInputs:
 
         Args:
             columns: each (batch,), or sparse. Whole numbers may come as float64, where NaN is a missing cell. One that
-                is not there has 0 or "" in every row: nothing that is wanted hangs on it.
+                is not there has 0 or "" in every row: no wanted feature depends on it.
 
         Returns:
             What `pack` returns.

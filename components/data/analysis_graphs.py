@@ -52,7 +52,7 @@ class AnalysisGraphs:
         self._count = 0
 
     def trace(self) -> tuple[tf.Graph, Mapping[str, Any], Mapping[str, Any]]:
-        """Trace it without knowing anything. The analyzers of all graphs that follow are held against these.
+        """Trace it without knowing anything. The analyzers of all graphs that follow are compared with these.
 
         Returns:
             The graph, its inputs and its outputs.

@@ -100,7 +100,8 @@ class ColumnScan:
             self._sum += pc.sum(array.cast(pa.float64(), safe=False)).as_py()
         if column.type != "string" and num_values:
             extremes = pc.min_max(array).as_py()
-            minimum, maximum = least(minimum, extremes["min"]), greatest(maximum, extremes["max"])
+            minimum = min(known(minimum, extremes["min"]), default=None)
+            maximum = max(known(maximum, extremes["max"]), default=None)
         self._column = replace(column, num_values=column.num_values + num_values, minimum=minimum, maximum=maximum)
         if self._distinct is not None:
             self._pending.append(array)
@@ -134,9 +135,7 @@ class ColumnScan:
             few = len(self._distinct) <= MAX_FLOAT_VALUES
             values = tuple(sorted(self._distinct.to_pylist())) if few else ()
             return replace(self._column, num_distinct=None, num_decimals=len(self._distinct), values=values)
-        if self._distinct is None:
-            return replace(self._column, num_distinct=None)
-        if len(self._distinct) > MAX_DISTINCT:
+        if self._distinct is None or len(self._distinct) > MAX_DISTINCT:
             return replace(self._column, num_distinct=None)
         return with_values(self._column, tuple(sorted(self._distinct.to_pylist())))
 
@@ -157,27 +156,13 @@ def with_values(column: Column, values: tuple[int | float | str, ...]) -> Column
     return replace(column, num_distinct=len(values), values=values, values_repeat=repeat)
 
 
-def least(a: float | None, b: float | None) -> float | None:
-    """Find the lesser of two numbers, each of which may be unknown.
+def known(*numbers: float | None) -> list[float]:
+    """Leave out what is unknown, as of the extremes of a column without a value.
 
     Args:
-        a: one.
-        b: the other.
+        numbers: each may be None.
 
     Returns:
-        It; None if both are unknown.
+        The others.
     """
-    return min((x for x in (a, b) if x is not None), default=None)
-
-
-def greatest(a: float | None, b: float | None) -> float | None:
-    """Find the greater of two numbers, each of which may be unknown.
-
-    Args:
-        a: one.
-        b: the other.
-
-    Returns:
-        It; None if both are unknown.
-    """
-    return max((x for x in (a, b) if x is not None), default=None)
+    return [number for number in numbers if number is not None]

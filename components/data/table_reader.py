@@ -65,39 +65,43 @@ class TableReader(ExampleReader):
             from kubetfx.components.data import image_reading  # it imports TensorFlow
 
             pictures = image_reading.pictures_of(column, files, self._data, num_rows=profile.num_rows, run=run)
-        rule = self._rule(splits, files, profile)
-        kept = [
-            column for column in profile.columns if not (rule.config.by == "column" and column.name in rule.columns)
-        ]
+        columns = self._all_columns(files, profile)
+        rule = self._rule(splits, files, columns)
+        names_split = self._data.splits.column if self._data.splits.by == "column" else None
+        kept = [column for column in profile.columns if column.name != names_split]
         types = {c.name: pa.binary() if c.picture_reason else tables.ARROW_TYPES[c.type] for c in kept}
         examples = replace(profile, columns=tuple(kept))
-        read = _ReadFile(examples, self._all_columns(files, profile), files, self._data, rule, pictures)
+        read = _ReadFile(examples, columns, files, self._data, rule, pictures)
         return Source(examples, pa.schema(list(types.items())), files.paths, read)
 
     def _rule(
-        self, splits: Mapping[str, int], files: TableFiles, profile: table_profile.TableProfile
+        self, splits: Mapping[str, int], files: TableFiles, columns: Sequence[table_profile.Column]
     ) -> row_splits.RowSplits:
         config = self._data.splits
         buckets = np.cumsum(list(splits.values())).tolist()
-        known = tables.column_names(files, self._data)
-        for name in config.columns:
-            if name not in known:
-                raise ConfigError(
-                    f"data.splits: there is no column {name!r}.{nearest(name, known)} Known: {', '.join(known)}."
-                )
+        if config.columns:
+            known = tables.column_names(files, self._data)
+            for name in config.columns:
+                if name not in known:
+                    raise ConfigError(
+                        f"The data has no column {name!r}, which data.splits names.{nearest(name, known)} "
+                        f"Known: {', '.join(known)}."
+                    )
         rule = row_splits.RowSplits(config, buckets, list(splits))
         if config.by != "time":
             return rule
-        columns = [column for column in self._all_columns(files, profile) if column.name == config.column]
+        of_time = [column for column in columns if column.name == config.column]
         blocks = (
             block.column(0)
             for path in files.paths
-            for block in tables.read_blocks(path, columns, file_format=files.format, data=self._data)
+            for block in tables.read_blocks(path, of_time, file_format=files.format, data=self._data)
         )
         return replace(rule, bounds=row_splits.time_bounds(blocks, buckets, column=config.columns[0]))
 
     def _all_columns(self, files: TableFiles, profile: table_profile.TableProfile) -> list[table_profile.Column]:
         """The columns of the table, and those in `data.drop`: what is left out does not change the splits."""
+        if not self._data.drop:
+            return list(profile.columns)
         dropped = [name for name in tables.column_names(files, self._data) if name and name in self._data.drop]
         if not dropped:
             return list(profile.columns)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from kubetfx.components.data.column_scan import MAX_FLOAT_VALUES, ColumnScan, greatest, least, with_values
+from kubetfx.components.data.column_scan import MAX_FLOAT_VALUES, ColumnScan, known, with_values
 from kubetfx.components.data.table_profile import Column, TableProfile
 from kubetfx.components.data.text_scan import TextScan
 from kubetfx.config.data_section import StatedType
@@ -180,8 +180,8 @@ def merge(first: TableProfile, second: TableProfile, *, sources: dict[str, str],
         if ours and theirs and ours.num_values and theirs.num_values:
             columns.append(_merged_column(ours, theirs, source=sources[name], path=path))
         else:
-            known = [column for column in (ours, theirs) if column]
-            columns.append(next((column for column in known if column.num_values), known[0]))
+            held = [column for column in (ours, theirs) if column]
+            columns.append(next((column for column in held if column.num_values), held[0]))
         if theirs and theirs.num_values:
             sources.setdefault(name, path)
     notes = tuple(dict.fromkeys([*first.file_notes, *second.file_notes, *_differences(first, second, path)]))
@@ -236,8 +236,8 @@ def _merged_column(first: Column, second: Column, *, source: str, path: str) -> 
         first.num_values + second.num_values,
         None,
         first.values_repeat or second.values_repeat,
-        least(first.minimum, second.minimum),
-        greatest(first.maximum, second.maximum),
+        min(known(first.minimum, second.minimum), default=None),
+        max(known(first.maximum, second.maximum), default=None),
         is_spelled=first.is_spelled or second.is_spelled,
         note=first.note or second.note,
         odd_cells=first.odd_cells or second.odd_cells,

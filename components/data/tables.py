@@ -46,7 +46,7 @@ BLOCK_CELLS = 2**21
 
 @dataclass(frozen=True)
 class MatchedFiles(TableFiles):
-    """The files of a run's table, and how TFX's ExampleGen is told of them: by the folder and a glob below it."""
+    """The files of a run's table, with the glob below their folder by which TFX's ExampleGen finds them."""
 
     pattern: str
 

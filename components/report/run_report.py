@@ -48,7 +48,7 @@ def publish(
 
 
 def facts_of(config: PipelineConfig, record: RunRecord) -> facts.Facts | None:
-    """Return what a run found out; None if it was killed before it had a report.
+    """Return the facts about a run; None if it was killed before it had a report.
 
     Args:
         config: of the pipeline.

@@ -16,7 +16,7 @@ from kubetfx.tables.csv_options import UNKNOWN_CSV, CsvOptions
 from kubetfx.tables.spelled_numbers import understand
 
 LOOKED_BYTES = 16 * 2**20
-"""Of a file, from its beginning: the encoding is told from them."""
+"""Of a file, from its beginning, by which its encoding is found."""
 ROWS_BYTES = 2**20
 """Of them, those whose rows are looked at."""
 LOOKED_ROWS = 500
@@ -35,7 +35,7 @@ _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _SEPARATOR_LINE = re.compile(r"sep=(.)(?:\r\n?|\n)", re.IGNORECASE)
-"""The first line of a file by which Excel is told the delimiter."""
+"""The first line of a file, which tells Excel the delimiter."""
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
 
 

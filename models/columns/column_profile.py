@@ -22,7 +22,7 @@ class ColumnProfile:
     num_values: int = 0
     """Cells that are not missing."""
     num_distinct: int | None = 0
-    """None: more than MAX_DISTINCT, or a float column, of which no role hangs on it."""
+    """None: more than MAX_DISTINCT, or a float column, whose role does not depend on it."""
     values_repeat: bool = False
     """Whether some value was seen twice, as far as MAX_UNIQUE allows to tell. Not looked at for a float column."""
     minimum: float | None = None
