@@ -1,7 +1,7 @@
 """Images: decoded to pixels of one size, then a convolutional network, whose feature maps' means are the vector.
 
 An image takes no part in preprocessing: decoding.py decodes its bytes, in training and in the served model alike. What
-else only images have hangs on this type: augmentation and fine-tuning (pixel_training.py), and the signatures of the
+else only images have depends on this type: augmentation and fine-tuning (pixel_training.py), and the signatures of the
 exported model that Grad-CAM and embeddings ask (pixel_signatures.py).
 """
 
