@@ -18,7 +18,8 @@ from typing import Any
 import kubetfx
 from kubetfx import storage
 from kubetfx.errors import AnomaliesError, KubetfxError, NodeFailedError, UsageError
-from kubetfx.kubeflow.emulator import Emulator, TaskFailedError, TaskResult
+from kubetfx.kubeflow.emulation.task_results import TaskFailedError, TaskResult
+from kubetfx.kubeflow.emulator import Emulator
 from kubetfx.kubeflow.executor_io import LAUNCHER_ROOT, local_path
 from kubetfx.kubeflow.package_document import read_package
 from kubetfx.kubeflow.run_progress import planned_tasks
@@ -34,6 +35,8 @@ _KEPT_RUNS = 3
 """Runs before this one whose artifacts stay."""
 _GRACE_SECONDS = 30
 """What Kubernetes leaves a container that is asked to end."""
+_KILLED = 137
+"""Exit status of a container that Kubernetes ended."""
 _NOT_STARTED = 125
 """Exit status of `docker run` where no container was started."""
 
@@ -107,14 +110,13 @@ class PackageRunner(Runner):
         with self._log_path(task).open("ab") as log:
             process = subprocess.Popen(line, stdout=log, stderr=log, env=variables, cwd=self._root)
             try:
-                return process.wait()
+                return process.wait(task.deadline_seconds)
+            except subprocess.TimeoutExpired:
+                _end(process)
+                log.write(f"\nThe task was ended after its timeout of {task.deadline_seconds} s.\n".encode())
+                return _KILLED
             except BaseException:
-                process.send_signal(signal.SIGTERM)
-                try:
-                    process.wait(_GRACE_SECONDS)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
+                _end(process)
                 self._recorder.add(self._ended(task, "interrupted", {}).record(upstream=[]))
                 raise
 
@@ -181,6 +183,15 @@ class DockerRunner(PackageRunner):
         return "\n  Docker did not start it. Is Docker running, and the image there? docs/image.md builds it."
 
 
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(_GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
 def _pushed_version(task: TaskResult) -> int | None:
     """The version that kubetfx's Pusher wrote into the properties of its output."""
     versions = (artifact["metadata"].get("pushed_version") for artifact in task.artifacts.values())
@@ -207,6 +218,7 @@ def docker_command(
         folders: to mount at the same paths; for a glob, the folder before its first wildcard.
     """
     line = ["docker", "run", "--rm", "--init", "--name", name, "--user", f"{os.getuid()}:{os.getgid()}"]
+    line += ["--cap-drop", "ALL", "--security-opt", "no-new-privileges"]  # as the pods of Kubeflow Pipelines
     line += ["--read-only", "--tmpfs", "/tmp", "--workdir", "/tmp"]
     mounted: list[Path] = []
     for folder in folders:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 
-from kubetfx.kubeflow.emulator import TaskResult
+from kubetfx.kubeflow.emulation.task_results import TaskResult
 from kubetfx.kubeflow.executor_io import local_path
 from kubetfx.kubeflow.task_spec import Node, TaskSpec
 from kubetfx.pipeline.run_result import NodeResult

@@ -13,8 +13,9 @@ from kfp import compiler
 from kfp.client import Client
 
 from kubetfx.config.kubeflow_section import KubeflowConfig
-from kubetfx.kubeflow import emulator
 from kubetfx.kubeflow.compiler import Extras, compile_pipeline, write_package
+from kubetfx.kubeflow.emulation.task_results import TaskFailedError, TaskResult
+from kubetfx.kubeflow.emulator import Emulator
 from kubetfx.kubeflow.executor_io import LAUNCHER_ROOT, ExecutorInput
 from kubetfx.kubeflow.package_document import read_package
 from kubetfx.kubeflow.task_run import run_task
@@ -73,9 +74,7 @@ class InThisProcess:
         """ExecutorInput and ExecutorOutput by title of the task."""
         self.errors: dict[str, Exception] = {}
 
-    def __call__(
-        self, command: Sequence[str], environment: Mapping[str, str], image: str, task: emulator.TaskResult
-    ) -> int:
+    def __call__(self, command: Sequence[str], environment: Mapping[str, str], image: str, task: TaskResult) -> int:
         import json
 
         assert list(command[:3]) == ["python", "-m", "kubetfx.kubeflow.entrypoint"]
@@ -111,7 +110,7 @@ def launcher_root(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def run(tmp_path: Path, launcher_root: Path) -> Callable[..., tuple[emulator.Emulator, InThisProcess]]:
+def run(tmp_path: Path, launcher_root: Path) -> Callable[..., tuple[Emulator, InThisProcess]]:
     """Compile a pipeline and run it; the emulator and what the tasks saw."""
 
     def run_pipeline(
@@ -122,14 +121,14 @@ def run(tmp_path: Path, launcher_root: Path) -> Callable[..., tuple[emulator.Emu
         tasks: InThisProcess | None = None,
         run_id: str = "1",
         **arguments: Any,
-    ) -> tuple[emulator.Emulator, InThisProcess]:
+    ) -> tuple[Emulator, InThisProcess]:
         path = tmp_path / "package.yaml"
         write_package(compile_pipeline(pipeline, config or KubeflowConfig(), extras), path)
         tasks = tasks or InThisProcess()
-        one_run = emulator.Emulator(read_package(path), root=launcher_root, run_id=run_id, run_command=tasks)
+        one_run = Emulator(read_package(path), root=launcher_root, run_id=run_id, run_command=tasks)
         try:
             one_run.run(arguments)
-        except emulator.TaskFailedError:
+        except TaskFailedError:
             assert tasks.errors
             raise
         return one_run, tasks

@@ -86,7 +86,7 @@ def Judge(blessed: Parameter[int], blessing: OutputArtifact[standard_artifacts.M
 
 @component
 def RemoveLog(model: OutputArtifact[standard_artifacts.Model]) -> None:
-    Path(model.uri).with_name("executor-logs").unlink()
+    Path(model.uri).with_name("executor-logs-0").unlink()
 
 
 @component

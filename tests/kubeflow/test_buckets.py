@@ -93,6 +93,12 @@ def test_task_in_docker_takes_what_the_store_is_reached_by_from_here(bucket, tmp
     assert os.environ["AWS_SECRET_ACCESS_KEY"] not in " ".join(line)
 
 
+def test_task_in_docker_has_the_rights_of_a_pod(tmp_path):
+    line = " ".join(docker_command(["python"], {}, "it", name="n", root=tmp_path, folders=[]))
+
+    assert f"--user {os.getuid()}:{os.getgid()} --cap-drop ALL --security-opt no-new-privileges --read-only" in line
+
+
 def test_importer_takes_a_folder_from_a_bucket(bucket, tmp_path):
     for name in ("schema.pbtxt", "deep/notes.txt"):
         (bucket / "schema" / name).write_text(name)

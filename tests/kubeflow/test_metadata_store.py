@@ -12,9 +12,10 @@ from tfx.dsl.experimental.conditionals.conditional import Cond
 from kubetfx.config.kubeflow_section import KubeflowConfig
 from kubetfx.errors import CompileError
 from kubetfx.kubeflow.compiler import compile_pipeline, write_package
-from kubetfx.kubeflow.emulator import METADATA_STORE, Emulator, TaskFailedError
+from kubetfx.kubeflow.emulation.metadata_store import Output, RunMetadata, TaskStart
+from kubetfx.kubeflow.emulation.task_results import TaskFailedError
+from kubetfx.kubeflow.emulator import METADATA_STORE, Emulator
 from kubetfx.kubeflow.executor_io import local_path
-from kubetfx.kubeflow.metadata_store import Output, RunMetadata, TaskStart
 from kubetfx.kubeflow.package_document import read_package
 from tests.kubeflow.conftest import InThisProcess
 from tests.kubeflow.taxi_pipeline import Fail, Number, Read, Write, small
@@ -171,7 +172,7 @@ def test_refused_task_leaves_no_execution(tmp_path):
     stored = run.ended(first, succeeded=True, outputs={"x": Output("system.Model", "minio://x/x", {})}, parameters={})
 
     with pytest.raises(CompileError, match=r"B: takes one artifact .*'one' and 'two' are artifact 1 \(UNIQUE"):
-        run.start_container(TaskStart("b", "B", dag, {}, {"one": stored["x"], "two": stored["x"]}))
+        run.start_container(TaskStart("b", "B", dag, {}, {"one": [stored["x"]], "two": [stored["x"]]}))
 
     assert set(Recorded(tmp_path / "store").executions("1")) == {"", "A"}
 

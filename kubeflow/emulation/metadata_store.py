@@ -9,7 +9,7 @@ empty.
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,10 @@ from ml_metadata.metadata_store import metadata_store
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from kubetfx.errors import CompileError
+from kubetfx.kubeflow.emulation.task_results import RuntimeArtifact
 
 _PIPELINE, _RUN = "system.Pipeline", "system.PipelineRun"
-_DAG, _CONTAINER = "system.DAGExecution", "system.ContainerExecution"
+_DAG, _CONTAINER, _IMPORTER = "system.DAGExecution", "system.ContainerExecution", "system.ImporterExecution"
 
 _ENDED_WELL = frozenset({mlmd.Execution.COMPLETE, mlmd.Execution.CACHED, mlmd.Execution.CANCELED})
 
@@ -39,10 +40,12 @@ class TaskStart:
     dag: int
     """Execution of the DAG around it."""
     parameters: Mapping[str, Any]
-    artifacts: Mapping[str, Mapping[str, Any]]
-    """RuntimeArtifact by input."""
+    artifacts: Mapping[str, Sequence[RuntimeArtifact]]
+    """By input: one, or one per iteration of a loop that it collects."""
     is_triggered: bool = True
     """Whether its condition holds."""
+    iteration: int | None = None
+    """Index, for an iteration of a loop."""
 
 
 @dataclass(frozen=True)
@@ -100,12 +103,13 @@ class RunMetadata:
         execution.name = name
         return self._put(execution)
 
-    def start_dag(self, task: TaskStart, dag: Mapping[str, Any]) -> int:
+    def start_dag(self, task: TaskStart, dag: Mapping[str, Any], *, iterations: int | None = None) -> int:
         """Record a task that is a DAG, with where its outputs come from.
 
         Args:
             task: that starts.
             dag: its DagSpec.
+            iterations: number of them, for a loop.
 
         Returns:
             Id of the execution.
@@ -119,6 +123,8 @@ class RunMetadata:
         _set_struct(execution.custom_properties["parameter_producer_task"], selectors)
         execution.custom_properties["artifact_producer_task"].string_value = json.dumps(outputs.get("artifacts", {}))
         execution.custom_properties["total_dag_tasks"].int_value = len(dag["tasks"])
+        if iterations is not None:
+            execution.custom_properties["iteration_count"].int_value = iterations
         return self._put_task(execution, task)
 
     def start_container(self, task: TaskStart, *, fingerprint: str = "", cached: int | None = None) -> int:
@@ -147,6 +153,52 @@ class RunMetadata:
             self._publish_cached(execution_id, cached)
         return execution_id
 
+    def imported(self, task: TaskStart, key: str, output: Output, *, reimport: bool) -> tuple[int, dict[str, Any]]:
+        """Record an importer, with the artifact that it names: one that the pipeline has imported before, if there is
+        one of the same place, type and metadata (findOrNewArtifactToImport in component/importer_launcher.go).
+
+        Args:
+            task: that starts.
+            key: of the output.
+            output: to import.
+            reimport: whether it is a new artifact in any case.
+
+        Returns:
+            Id of the execution, and the RuntimeArtifact.
+        """
+        artifact = mlmd.Artifact(uri=output.uri, state=mlmd.Artifact.LIVE)
+        artifact.type_id = self._store.put_artifact_type(mlmd.ArtifactType(name=output.type))
+        provider = output.uri.partition("://")[0]
+        session = json.dumps({"Provider": provider, "Params": {"fromEnv": "true"}})
+        for name, value in {**output.metadata, "store_session_info": session}.items():
+            _set(artifact.custom_properties[name], value)
+        known = [] if reimport else self._store.get_artifacts_by_uri(output.uri)
+        artifact_id = next((other.id for other in known if self._is_the_same(artifact, other)), None)
+        if artifact_id is None:
+            (artifact_id,) = self._store.put_artifacts([artifact])
+        execution = self._started(_IMPORTER, task)
+        execution.last_known_state = mlmd.Execution.COMPLETE
+        execution_id = self._put(execution, [_event(mlmd.Event.OUTPUT, key, artifact_id)])
+        (stored,) = self._store.get_artifacts_by_id([artifact_id])
+        return execution_id, _runtime_artifact(stored)
+
+    def _is_the_same(self, artifact: Any, other: Any) -> bool:
+        contexts = {context.id for context in self._store.get_contexts_by_artifact(other.id)}
+        properties = artifact.custom_properties.items()
+        return (
+            (artifact.type_id, artifact.state) == (other.type_id, other.state)
+            and self._pipeline.id in contexts
+            and all(other.custom_properties.get(name) == value for name, value in properties)
+        )
+
+    def state_of(self, execution_id: int) -> str:
+        """Return the state of an execution in ML Metadata's words.
+
+        Args:
+            execution_id: of this run.
+        """
+        return str(mlmd.Execution.State.Name(self._execution(execution_id).last_known_state))
+
     def has(self, execution_id: int, *, fingerprint: str) -> bool:
         """Return whether the store holds the execution that an entry of the cache is about.
 
@@ -166,6 +218,15 @@ class RunMetadata:
         execution = self._execution(execution_id)
         execution.last_known_state = mlmd.Execution.RUNNING
         self._store.put_executions([execution])
+
+    def done_by_driver(self, execution_id: int, parameters: Mapping[str, Any]) -> None:
+        """Record the end of a task that the driver does itself. Only launchers bring the DAGs around it further.
+
+        Args:
+            execution_id: of the task.
+            parameters: output parameters by name.
+        """
+        self._publish(self._execution(execution_id), mlmd.Execution.COMPLETE, {}, parameters)
 
     def ended(
         self, execution_id: int, *, succeeded: bool, outputs: Mapping[str, Output], parameters: Mapping[str, Any]
@@ -211,11 +272,14 @@ class RunMetadata:
         if not task.is_triggered:
             execution.last_known_state = mlmd.Execution.CANCELED
         execution.custom_properties["parent_dag_id"].int_value = task.dag
+        if task.iteration is not None:
+            execution.custom_properties["iteration_index"].int_value = task.iteration
         return execution
 
     def _put_task(self, execution: Any, task: TaskStart) -> int:
         """Put a task with one INPUT event per input, whose path is the input's name."""
-        events = [_event(mlmd.Event.INPUT, key, int(artifact["name"])) for key, artifact in task.artifacts.items()]
+        taken = ((key, artifact) for key, found in task.artifacts.items() for artifact in found)
+        events = [_event(mlmd.Event.INPUT, key, int(artifact["name"])) for key, artifact in taken]
         try:
             return self._put(execution, events)
         except errors.AlreadyExistsError as error:
@@ -251,16 +315,18 @@ class RunMetadata:
     def _update_dags(self, dag: int) -> None:
         """Update the state of a DAG, and of those around it: complete when all its tasks are, failed when one is.
 
-        As in UpdateDAGExecutionsState, the root has no number of tasks and so keeps its state, and executions that a
-        driver alone records change nothing.
+        As in UpdateDAGExecutionsState, a loop counts its iterations, the root has no number of tasks and so keeps its
+        state, and executions that a driver alone records change nothing.
         """
         execution = self._execution(dag)
-        if not execution.custom_properties["total_dag_tasks"].int_value:
+        counts = execution.custom_properties
+        expected = counts["iteration_count" if "iteration_count" in counts else "total_dag_tasks"].int_value
+        if not expected:
             return
         around = "parent_dag_id"
         tasks = self._store.get_executions_by_context(self._run.id)
         states = [task.last_known_state for task in tasks if task.custom_properties[around].int_value == dag]
-        if sum(state in _ENDED_WELL for state in states) == execution.custom_properties["total_dag_tasks"].int_value:
+        if sum(state in _ENDED_WELL for state in states) == expected:
             execution.last_known_state = mlmd.Execution.COMPLETE
         elif mlmd.Execution.FAILED in states:
             execution.last_known_state = mlmd.Execution.FAILED
@@ -283,8 +349,9 @@ def _event(kind: int, key: str, artifact_id: int) -> Any:
 def _refused(task: TaskStart, error: Exception) -> CompileError:
     """The error of the driver's pod, which takes the execution for one of an earlier try, and does not find it."""
     inputs: dict[str, list[str]] = {}
-    for key, artifact in task.artifacts.items():
-        inputs.setdefault(str(artifact["name"]), []).append(key)
+    for key, artifacts in task.artifacts.items():
+        for artifact in artifacts:
+            inputs.setdefault(str(artifact["name"]), []).append(key)
     twice = [f"{' and '.join(map(repr, keys))} are artifact {name}" for name, keys in inputs.items() if len(keys) > 1]
     reason = _CONSTRAINT.search(str(error))
     received = f"{'; '.join(twice)} ({reason[0] if reason else error})"
