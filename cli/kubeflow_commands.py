@@ -3,6 +3,7 @@
 Nothing heavy is imported before a command runs.
 """
 
+import datetime
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -57,6 +58,9 @@ _Experiment = Annotated[str, typer.Option(help="Made where it does not exist.")]
 _Parameters = Annotated[
     list[str] | None,
     typer.Option("--param", metavar="NAME=VALUE", help="A run parameter of the package.", show_default=False),
+]
+_Run = Annotated[
+    str, typer.Option("--run", metavar="ID", help="Of the run: `submit` prints it in its link.", show_default=False)
 ]
 _PipelineRoot = Annotated[
     str | None, typer.Option(help="Where artifacts go. Default: KFP's own root.", show_default=False)
@@ -208,6 +212,72 @@ def submit_command(  # noqa: PLR0913, PLR0917 - the options of a command
         output.text(document["link"])
 
 
+@app.command("logs", rich_help_panel=_PANEL)
+def logs_command(
+    run: _Run,
+    task: Annotated[
+        str | None,
+        typer.Argument(metavar="TASK", help="Default: the task that failed.", show_default=False),
+    ] = None,
+    host: _Host = None,
+    namespace: _Namespace = None,
+    token: _Token = None,
+    cookies: _Cookies = None,
+    ca_cert: _CaCert = None,
+    format: FormatOption = "human",
+) -> None:
+    """Print the log of a task of a run on Kubeflow Pipelines."""
+    output = open_output(format)
+    output.begin("Loading")
+    from kubetfx.kubeflow.existing_runs import log_of
+    from kubetfx.kubeflow.kfp_connection import Connection
+
+    with naming_options(_ARGUMENTS):
+        connection = Connection(host, namespace, token, cookies, ca_cert)
+        log = log_of(run, task, connection=connection, report=output)
+    if format == "json":
+        output.document(asdict(log))
+    else:
+        output.say(f"{log.task}: {log.state}, pod {log.pod}")
+        output.text(log.text.rstrip())
+
+
+@app.command("retry", rich_help_panel=_PANEL)
+def retry_command(  # noqa: PLR0913, PLR0917 - the options of a command
+    run: _Run,
+    host: _Host = None,
+    namespace: _Namespace = None,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the run to its end.")] = True,
+    poll_seconds: Annotated[float, typer.Option(min=0.1, help="Time between two looks at the run.")] = 2.0,
+    token: _Token = None,
+    cookies: _Cookies = None,
+    ca_cert: _CaCert = None,
+    format: FormatOption = "human",
+) -> None:
+    """Let a run on Kubeflow Pipelines that failed go on: tasks that succeeded stay, the others run again."""
+    output = open_output(format)
+    output.begin("Loading")
+    from kubetfx.kubeflow.existing_runs import retry
+    from kubetfx.kubeflow.kfp_connection import Connection
+
+    with naming_options(_ARGUMENTS):
+        connection = Connection(host, namespace, token, cookies, ca_cert)
+        document = retry(run, connection=connection, wait=wait, poll_seconds=poll_seconds, report=output)
+    if format == "json":
+        output.document(document)
+    else:
+        output.text(document["link"])
+
+
+def _time(option: str, text: str | None) -> datetime.datetime | None:
+    try:
+        return datetime.datetime.fromisoformat(text) if text else None
+    except ValueError:
+        raise UsageError(
+            f"{option} takes a point in time in ISO 8601. Received: {text!r}. Try 2026-12-01T06:00:00Z."
+        ) from None
+
+
 @app.command("schedule", rich_help_panel=_PANEL)
 def schedule_command(  # noqa: PLR0913, PLR0917 - the options of a command
     config: _Source,
@@ -222,6 +292,11 @@ def schedule_command(  # noqa: PLR0913, PLR0917 - the options of a command
     name: Annotated[
         str | None, typer.Option(help="Of the recurring run. Default: the pipeline's name.", show_default=False)
     ] = None,
+    start: Annotated[
+        str | None, typer.Option(help="The first run is not before: 2026-12-01T06:00:00Z.", show_default=False)
+    ] = None,
+    end: Annotated[str | None, typer.Option(help="The last run is not after.", show_default=False)] = None,
+    catch_up: Annotated[bool, typer.Option("--catch-up", help="Start runs that were missed, one by one.")] = False,
     max_concurrency: Annotated[int, typer.Option(min=1, max=10, help="Runs at the same time.")] = 1,
     pipeline_root: _PipelineRoot = None,
     service_account: _ServiceAccount = None,
@@ -236,16 +311,16 @@ def schedule_command(  # noqa: PLR0913, PLR0917 - the options of a command
     output.begin("Loading")
     from kubetfx.kubeflow.kfp_connection import Connection
     from kubetfx.kubeflow.kfp_runs import RunOptions
+    from kubetfx.kubeflow.recurring_runs import Times
     from kubetfx.kubeflow.submission import schedule
 
     with naming_options(_ARGUMENTS):
         made = schedule(
             _source(config, overrides),
-            cron,
+            Times(cron, _time("--start", start), _time("--end", end), catch_up, max_concurrency),
             connection=Connection(host, namespace, token, cookies, ca_cert),
             parameters=parameters or (),
             options=RunOptions(experiment, {}, pipeline_root, service_account, name),
-            max_concurrency=max_concurrency,
             progress=output,
         )
     if format == "json":

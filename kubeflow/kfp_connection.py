@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -106,6 +106,29 @@ class OpenConnection:
             path: of the page, for example `runs/details/ID`.
         """
         return f"{str(self.api._get_url_prefix()).rstrip('/')}/#/{path}"
+
+    def get(self, path: str, query: Mapping[str, str]) -> Any:
+        """Ask for what the generated client has no method for.
+
+        Args:
+            path: below the host.
+            query: parameters by name.
+
+        Returns:
+            The answer of urllib3, whatever its status.
+        """
+        client = self.api._run_api.api_client
+        try:
+            return client.call_api(
+                path,
+                "GET",
+                query_params=list(query.items()),
+                auth_settings=["Bearer"],
+                _preload_content=False,
+                _return_http_data_only=True,
+            )
+        except kfp_server_api.ApiException as error:
+            return urllib3.HTTPResponse(body=str(error.body or "").encode(), status=error.status or 0)
 
     @contextlib.contextmanager
     def explained(self, what: str) -> Iterator[None]:

@@ -12,6 +12,7 @@ from kubetfx.kubeflow import kfp_errors
 from kubetfx.kubeflow.kfp_connection import OpenConnection, quiet
 from kubetfx.kubeflow.package_document import Package
 from kubetfx.kubeflow.pipeline_versions import PipelineVersion
+from kubetfx.kubeflow.run_logs import tail_of
 from kubetfx.kubeflow.run_progress import FINAL_STATES, RunView, TaskStatus, as_document, planned_tasks
 from kubetfx.progress import End, Progress, silent
 
@@ -157,7 +158,10 @@ def _why(kfp: OpenConnection, run: Run, state: str, statuses: Sequence[TaskStatu
     if not failed:
         return f"The run ended as {state}, and no task of it failed.\n  See why: {run.link}"
     task = failed[0]
-    lines = [f"{task.node_id} failed on Kubeflow.", f"Its log: {run.link}, the task {task.node_id}, Logs"]
+    lines = [f"{task.node_id} failed on Kubeflow."]
+    if task.pod_name and (tail := tail_of(kfp, run.run_id, task.pod_name)):
+        lines += ["The end of its log:", *(f"  {line}" for line in tail)]
+    lines.append(f"Its log: {run.link}, the task {task.node_id}, Logs")
     if task.pod_name:
         lines.append(f"Or: kubectl logs -n {kfp.namespace or 'kubeflow'} {task.pod_name} -c main")
     return "\n  ".join(lines)

@@ -34,7 +34,7 @@ class TaskStatus:
     seconds: float = 0.0
     """From the start of its driver."""
     pod_name: str | None = None
-    """The pod whose log says why, for a failed task."""
+    """The pod that ran it; for a failed task, the one whose log says why."""
 
     @property
     def is_over(self) -> bool:
@@ -172,8 +172,8 @@ class _Nodes:
         ended = (_time(last.end_time) if last is not None else None) or now
         seconds = max(0.0, (ended - started).total_seconds()) if started and state != "waiting" else 0.0
         failed = driver if driver is not None and driver.state == "FAILED" else node
-        pod = self._failed_pod(failed) if state == "failed" else None
-        return replace(task, state=state, seconds=seconds, pod_name=pod)
+        ran = failed if state == "failed" else node if state in ("done", "running") else None
+        return replace(task, state=state, seconds=seconds, pod_name=self._pod(ran) if ran is not None else None)
 
     def _get(self, name: str, number: int) -> Any | None:
         found = self._by_name.get(name, [])
@@ -197,13 +197,14 @@ class _Nodes:
         suffixes = [_suffix(child.pod_name) for child in node.child_tasks or () if child.pod_name]
         return [self._by_suffix[suffix] for suffix in suffixes if suffix in self._by_suffix]
 
-    def _failed_pod(self, node: Any) -> str | None:
-        """Pod of the innermost node that failed, which is the one that ran something."""
+    def _pod(self, node: Any) -> str | None:
+        """Pod of the innermost node, which is the one that ran something; of several, of the last that is as the whole:
+        several tries of a container, or tasks in a loop."""
         seen = set()
         while id(node) not in seen:
             seen.add(id(node))
-            failed = [child for child in self._children(node) if child.state == "FAILED"]
-            node = failed[-1] if failed else node  # the last of several tries
+            alike = [child for child in self._children(node) if child.state == node.state]
+            node = alike[-1] if alike else node
         return str(node.pod_name) if node.pod_name else None
 
 

@@ -18,7 +18,7 @@ from kubetfx.kubeflow.lint import lint
 from kubetfx.kubeflow.package_document import Package, is_package, read_package
 from kubetfx.kubeflow.parameter_values import parse_parameters
 from kubetfx.kubeflow.pipeline_versions import PipelineVersion, upload
-from kubetfx.kubeflow.recurring_runs import Schedule
+from kubetfx.kubeflow.recurring_runs import Schedule, Times
 from kubetfx.kubeflow.recurring_runs import schedule as create_schedule
 from kubetfx.progress import Begin, End, Message, Progress, silent
 
@@ -80,24 +80,23 @@ def submit(
 
 def schedule(
     config: ConfigSource,
-    cron: str,
+    times: Times | str,
     *,
     connection: Connection = Connection(),  # noqa: B008 - it is frozen
     parameters: Sequence[str] | Mapping[str, Any] = (),
     options: RunOptions = RunOptions(),  # noqa: B008 - it is frozen
-    max_concurrency: int = 1,
     progress: Progress = silent,
 ) -> Schedule:
     """Upload a pipeline to Kubeflow Pipelines, and run it again and again; a schedule of the same name is replaced.
 
     Args:
         config: of the pipeline, what `load_config` takes, or the path of a compiled package.
-        cron: minute, hour, day, month, weekday; or six fields, with seconds in front.
+        times: at which runs are started, or their cron alone: minute, hour, day, month, weekday; or six fields, with
+            seconds in front.
         connection: where Kubeflow Pipelines is, and who asks.
         parameters: run parameters, as a mapping or as texts `name=value`.
         options: name of the schedule (default: the pipeline's), experiment, pipeline root, and the service account of
             the pods.
-        max_concurrency: runs at the same time, 1 to 10.
         progress: is given each event as it happens.
 
     Returns:
@@ -107,21 +106,34 @@ def schedule(
         ConfigError: the config is wrong.
         CompileError: the pipeline cannot be expressed as a package.
         UsageError: the package has faults that Kubeflow Pipelines refuses, it does not have one of the parameters, or
-            `cron` is not a schedule.
+            `times` is not a schedule.
         KubeflowError: Kubeflow Pipelines cannot be reached, or refuses what it is asked.
     """
-    times = to_kfp(cron)
+    times = times if isinstance(times, Times) else Times(times)
+    times = replace(times, cron=to_kfp(times.cron))
+    _check_period(times)
     with _package_of(config, parameters=parameters, progress=progress) as (package, configured_account):
         settled = _settled(options, parameters, package, configured_account)
         with _connected(connection, progress) as kfp:
             version = _upload(kfp, package, progress)
             progress(Begin("Scheduling"))
             name = options.name or package.name
-            made = create_schedule(
-                kfp, version, name=name, cron=times, options=settled, max_concurrency=max_concurrency
-            )
+            made = create_schedule(kfp, version, name=name, times=times, options=settled)
             progress(End())
     return made
+
+
+def _check_period(times: Times) -> None:
+    for name, time in (("start", times.start), ("end", times.end)):
+        if time is not None and time.tzinfo is None:
+            raise UsageError(
+                f"The {name} of a schedule is a point in time. Received: {time.isoformat()}, without an offset from "
+                f"UTC. Write {time.isoformat()}Z, or {time.isoformat()}+02:00."
+            )
+    now = datetime.datetime.now(datetime.UTC)
+    if times.end is not None and times.end <= max(times.start or now, now):
+        after = "its start" if times.start and times.start > now else "now"
+        raise UsageError(f"The end of a schedule comes after {after}. Received: {times.end.isoformat()}.")
 
 
 @contextlib.contextmanager

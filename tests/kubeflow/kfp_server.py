@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,6 +61,14 @@ class KfpServer:
     """Of a run that shows its last frame. RUNNING: it never ends."""
     answers_to_looks: list[int | str] = field(default_factory=list)
     """Statuses, or `drop`, that looks at a run get first."""
+
+    logs: dict[str, str] = field(default_factory=dict)
+    """By pod."""
+    is_ui: bool = False
+    """Whether it is the UI, which passes the API on and has a path of its own for logs."""
+    when_started: Callable[[str], None] = lambda _: None
+    """Is called with the id of each run."""
+    frames_of_retry: list[Frame] = field(default_factory=list)
 
     pipelines: dict[str, dict[str, Any]] = field(default_factory=dict)
     versions: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
@@ -160,12 +168,15 @@ class KfpServer:
         }
         self.runs[created["run_id"]] = created
         self.looks[created["run_id"]] = 0
+        self.when_started(created["run_id"])
         return created
 
     def get_run(self, _: Any, query: Mapping[str, str], run_id: str) -> Any:
         if self.answers_to_looks:
             answer = self.answers_to_looks.pop(0)
             raise ConnectionAbortedError if answer == "drop" else RefusedError(int(answer), "not now")
+        if run_id not in self.runs:
+            raise RefusedError(404, f"Run {run_id} not found")
         run = self.runs[run_id]
         look = self.looks[run_id]
         self.looks[run_id] = look + 1
@@ -176,6 +187,26 @@ class KfpServer:
         run["state"] = self.final_state if is_last else "RUNNING"
         details = [node for name, state in frame.items() for node in argo_nodes(run_id, name, state)]
         return {**run, "run_details": {"task_details": details}} if details else run
+
+    def retry(self, _: Any, query: Mapping[str, str], run_id: str) -> Any:
+        self.runs[run_id]["state"] = "RUNNING"
+        self.looks[run_id] = 0
+        self.frames, self.final_state = self.frames_of_retry, "SUCCEEDED"
+        return {}
+
+    def get_version(self, _: Any, query: Mapping[str, str], pipeline_id: str, version_id: str) -> Any:
+        return next(v for v in self.versions[pipeline_id] if v["pipeline_version_id"] == version_id)
+
+    def log(self, request: Request) -> Response:
+        """The API server's, which answers 200 whatever happens, or the UI's."""
+        pod = request.path_params.get("pod") or request.query_params["podname"]
+        is_of_ui = "podname" in request.query_params
+        if is_of_ui is not self.is_ui:
+            return HTMLResponse("<!doctype html><html></html>") if self.is_ui else Response("Not Found", 404)
+        if pod not in self.logs:
+            missing = json.dumps({"error_message": f"Failed to read logs for run: {pod} not found"})
+            return Response("pod not found", 404) if self.is_ui else Response(missing, media_type="text/plain")
+        return Response(self.logs[pod], media_type="text/plain")
 
     def terminate(self, _: Any, query: Mapping[str, str], run_id: str) -> Any:
         self.runs[run_id]["state"] = "CANCELED"
@@ -372,16 +403,19 @@ def serve(server: KfpServer) -> Iterator[KfpServer]:
         ("POST", "/pipelines/upload", "upload"),
         ("POST", "/pipelines/upload_version", "upload_version"),
         ("GET", "/pipelines/{pipeline_id}/versions", "list_versions"),
+        ("GET", "/pipelines/{pipeline_id}/versions/{version_id}", "get_version"),
         ("GET", "/experiments", "list_experiments"),
         ("POST", "/experiments", "create_experiment"),
         ("POST", "/runs", "create_run"),
         ("POST", "/runs/{run_id}:terminate", "terminate"),
+        ("POST", "/runs/{run_id}:retry", "retry"),
         ("GET", "/runs/{run_id}", "get_run"),
         ("GET", "/recurringruns", "list_recurring_runs"),
         ("POST", "/recurringruns", "create_recurring_run"),
         ("DELETE", "/recurringruns/{recurring_run_id}", "delete_recurring_run"),
     ]
     routes = [Route(API + path, server.answer, methods=[method], name=name) for method, path, name in paths]
+    routes += [Route("/apis/v1alpha1/runs/{run_id}/nodes/{pod}/log", server.log), Route("/k8s/pod/logs", server.log)]
     listener = socket.create_server(("127.0.0.1", 0))
     # Configuring logs would close absl's handler, and with it pytest's stderr.
     config = uvicorn.Config(

@@ -1,5 +1,7 @@
 """`kubetfx schedule` with a server on this machine that answers as Kubeflow Pipelines does."""
 
+import pytest
+
 from tests.kubeflow.conftest import change
 
 
@@ -52,4 +54,37 @@ def test_a_bad_schedule_is_refused_before_anything_is_uploaded(schedule, server)
 
     assert outcome.exit_code == 2
     assert "2 fields" in outcome.stderr
+    assert server.pipelines == {}
+
+
+def test_start_end_and_catching_up_reach_the_schedule_and_are_part_of_it(schedule, server):
+    times = ("--start", "2099-01-01T06:00:00+02:00", "--end", "2099-12-31T00:00:00Z", "--catch-up")
+    first = schedule(*times, "--format", "json").document
+    again = schedule(*times, "--format", "json").document
+
+    (made,) = server.recurring_runs.values()
+    assert made["trigger"]["cron_schedule"] == {
+        "cron": "0 30 6 * * mon-fri",
+        "start_time": "2099-01-01T04:00:00Z",
+        "end_time": "2099-12-31T00:00:00Z",
+    }
+    assert made["no_catchup"] is False
+    assert (first["change"], again["change"]) == ("created", "unchanged")
+    assert schedule(*times[:2], "--format", "json").document["change"] == "updated"
+
+
+@pytest.mark.parametrize(
+    ("times", "reason"),
+    [
+        (("--start", "tomorrow"), "--start takes a point in time in ISO 8601. Received: 'tomorrow'"),
+        (("--start", "2099-01-01T06:00:00"), "2099-01-01T06:00:00, without an offset from UTC. Write"),
+        (("--end", "2020-01-01T06:00:00Z"), "The end of a schedule comes after now"),
+        (("--start", "2099-02-01T00:00Z", "--end", "2099-01-01T00:00Z"), "comes after its start"),
+    ],
+)
+def test_period_that_is_none_is_refused_before_anything_is_uploaded(schedule, server, times, reason):
+    outcome = schedule(*times)
+
+    assert outcome.exit_code == 2
+    assert reason in " ".join(outcome.stderr.split())
     assert server.pipelines == {}
