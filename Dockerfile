@@ -40,6 +40,8 @@ LABEL org.opencontainers.image.title="kubetfx" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.base.name="docker.io/library/python:3.11-slim-bookworm"
+# LightGBM's only need.
+RUN apt-get update && apt-get install --yes --no-install-recommends libgomp1 && rm -rf /var/lib/apt/lists/*
 # The standard library of the base image comes without bytecode, and a read-only container could never write any.
 RUN python -m compileall -qq -j 0 /usr/local/lib/python3.11 || true
 COPY --from=environment /opt/venv /opt/venv

@@ -24,7 +24,7 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 
 from kubetfx.artifacts import HISTORY
 from kubetfx.config.data_section import FeaturesConfig
-from kubetfx.config.model_section import DEFAULT_MODULE, ModelConfig
+from kubetfx.config.model_section import DEFAULT_MODULE, NO_PICTURES, ModelConfig
 from kubetfx.config.training_section import TrainingConfig
 from kubetfx.errors import TrainingError
 from kubetfx.models.columns.image.pixel_rows import ImageRows
@@ -33,12 +33,14 @@ from kubetfx.models.columns.image.pixels import Pixels
 from kubetfx.models.examples import files_in, first_rows
 from kubetfx.models.export import export_model
 from kubetfx.models.features import LABEL, Features, read_features, read_schema
+from kubetfx.models.model_choice import choose
 from kubetfx.models.network import beside_transform, with_head
 from kubetfx.models.optimization import class_weights, compile_model, early_stopping, own_callbacks, schedule_callbacks
 from kubetfx.models.preprocessing import Preprocessing
 from kubetfx.models.training_checkpoint import Checkpoint, Phase, checkpoint_folder, discard, phases_of, read_progress
-from kubetfx.models.training_record import TrainingRecorder, history_document
+from kubetfx.models.training_record import Fitted, TrainingRecorder, history_document
 from kubetfx.models.training_rows import TrainingRows, load_rows
+from kubetfx.models.trees import fit_trees
 
 VALIDATION_ROWS = 4_096
 """Rows of a batch of validation, at least."""
@@ -79,6 +81,9 @@ def run_fn(fn_args: FnArgs) -> None:
     Args:
         fn_args: its `custom_config` holds the sections `model`, `features` and `training` of the config, `warmup_rows`
             of `serving` and `max_pixels` of `data`.
+
+    Raises:
+        TrainingError: trees were asked for, and a column has pictures.
     """
     work = _Work(
         fn_args,
@@ -88,25 +93,22 @@ def run_fn(fn_args: FnArgs) -> None:
         read_features(read_schema(fn_args.schema_path)),
         tft.TFTransformOutput(fn_args.transform_graph_path),
     )
+    if work.pixels and work.model.kind == "trees":
+        raise TrainingError(NO_PICTURES.format(column=work.pixels.column))
     prepare_devices(work.training)
     keras.utils.set_random_seed(work.training.seed)
     tf.config.experimental.enable_op_determinism()
     started = time.perf_counter()
     train, validation = _load(work)
     load_seconds = time.perf_counter() - started
-    model = _build(work, train)
-    model.summary(print_fn=logging.info)
     folder = None
-    trained = model
-    if work.pixels and isinstance(train, ImageRows) and isinstance(validation, ImageRows):
-        trained = work.pixels.trained(model, work.training, num_classes=len(work.features.classes))
+    if isinstance(train, ImageRows) and isinstance(validation, ImageRows):
         folder = checkpoint_folder(fn_args, work.training, f"{train.digest} {validation.digest}")
-    recorder = TrainingRecorder(Path(fn_args.model_run_dir))
-    history, best_epoch = _train(trained, model, train, validation, work, folder, recorder)
+    fitted = _fit(work, train, validation, folder, load_seconds=load_seconds)
 
     serving_path = Path(fn_args.serving_model_dir)
     export_model(
-        model,
+        fitted.model,
         work.preprocessing,
         work.features,
         serving_path,
@@ -115,6 +117,45 @@ def run_fn(fn_args: FnArgs) -> None:
             files_in(*fn_args.train_files), fn_args.custom_config["warmup_rows"], work.features.inputs
         ),
     )
+    text = json.dumps(fitted.history, default=float, indent=1)
+    (serving_path.parent / HISTORY).write_text(text)
+    run_path = Path(fn_args.model_run_dir)
+    run_path.mkdir(parents=True, exist_ok=True)
+    (run_path / HISTORY).write_text(text)
+    discard(folder)
+
+
+def _fit(work: _Work, train: Rows, validation: Rows, folder: Path | None, *, load_seconds: float) -> Fitted:
+    """Train what `model.kind` says. Of pictures, and of rows that are read in each epoch, `auto` is a network."""
+    kind = work.model.kind
+    if isinstance(train, ImageRows) or isinstance(validation, ImageRows) or kind == "network":
+        return _fit_network(work, train, validation, folder, load_seconds=load_seconds)
+    if kind == "auto" and (train.arrays is None or validation.arrays is None):
+        logging.info("Trees are left out: the rows take more than training.cache_bytes.")
+        return _fit_network(work, train, validation, folder, load_seconds=load_seconds)
+    trees = fit_trees(
+        train,
+        validation,
+        work.transform_output.transformed_feature_spec(),
+        features=work.features,
+        config=work.model.trees,
+        training=work.training,
+        log_folder=Path(work.fn_args.model_run_dir),
+    )
+    if kind == "trees":
+        return trees
+    network = _fit_network(work, train, validation, folder, load_seconds=load_seconds)
+    return choose(network, trees, validation, is_classifier=bool(work.features.classes))
+
+
+def _fit_network(work: _Work, train: Rows, validation: Rows, folder: Path | None, *, load_seconds: float) -> Fitted:
+    model = _build(work, train)
+    model.summary(print_fn=logging.info)
+    trained = model
+    if work.pixels and isinstance(train, ImageRows):
+        trained = work.pixels.trained(model, work.training, num_classes=len(work.features.classes))
+    recorder = TrainingRecorder(Path(work.fn_args.model_run_dir))
+    history, best_epoch = _train(trained, model, train, validation, work, folder, recorder)
     document = history_document(
         history,
         recorder,
@@ -126,12 +167,7 @@ def run_fn(fn_args: FnArgs) -> None:
     )
     if isinstance(train, ImageRows):
         document["input"] = describe_input(train, trained, load_seconds=load_seconds)
-    text = json.dumps(document, default=float, indent=1)
-    (serving_path.parent / HISTORY).write_text(text)
-    run_path = Path(fn_args.model_run_dir)
-    run_path.mkdir(parents=True, exist_ok=True)
-    (run_path / HISTORY).write_text(text)
-    discard(folder)
+    return Fitted(model, document)
 
 
 def _load(work: _Work) -> tuple[Rows, Rows]:

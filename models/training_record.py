@@ -7,6 +7,7 @@ import math
 import platform
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,16 @@ from kubetfx.config.training_section import TrainingConfig
 
 TENSORBOARD_FOLDERS = {"": "train", "val_": "validation"}
 """Folder of the logs by the prefix that Keras gives to the metrics."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a training made."""
+
+    model: keras.Model
+    """From features to probabilities (batch, classes), or to values (batch, 1)."""
+    history: dict[str, Any]
+    """The content of history.json."""
 
 
 class TrainingRecorder(keras.callbacks.Callback):
@@ -109,6 +120,13 @@ def history_document(
         "parameters": sum(layer.count_params() for layer in layers),
         "trainable_parameters": sum(math.prod(w.shape) for layer in layers for w in layer.trainable_weights),
         "optimizer": optimizer,
+        **environment(),
+    }
+
+
+def environment() -> dict[str, Any]:
+    """Return what a training ran on, as entries of history.json."""
+    return {
         "hardware": _hardware(),
         "versions": {
             "python": platform.python_version(),
@@ -116,6 +134,22 @@ def history_document(
             "keras": keras.__version__,
         },
     }
+
+
+def write_curves(log_folder: Path, history: dict[str, list[float]]) -> None:
+    """Write metrics for TensorBoard that are known after a training only.
+
+    Args:
+        log_folder: where the event files go, a folder each for training and validation.
+        history: metrics by name, a value per epoch or round.
+    """
+    for name, values in history.items():
+        prefix = "val_" if name.startswith("val_") else ""
+        writer = tf.summary.create_file_writer(str(log_folder / TENSORBOARD_FOLDERS[prefix]))
+        with writer.as_default():
+            for step, value in enumerate(values, start=1):
+                tf.summary.scalar(f"epoch_{name.removeprefix(prefix)}", value, step=step)
+        writer.close()
 
 
 def _describe(layer: keras.layers.Layer) -> dict[str, Any]:

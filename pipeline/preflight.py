@@ -15,10 +15,12 @@ from kubetfx.components.data.column_roles import choose_role
 from kubetfx.components.evaluation.metric_registry import find_metric
 from kubetfx.components.push import push_directory
 from kubetfx.config.data_section import MODEL_OUTPUTS
+from kubetfx.config.model_section import NO_PICTURES
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.config.section import nearest
 from kubetfx.config.serving_section import EndpointConfig
 from kubetfx.errors import ConfigError, DataError, StorageError, UsageError
+from kubetfx.models.columns import known_types
 from kubetfx.storage import Location, check_writable
 from kubetfx.user_code import check_imports
 
@@ -252,6 +254,8 @@ def _check_columns(profile: table_profile.TableProfile, config: PipelineConfig) 
             "No column can be a feature: each has the same value in every row, another one in every row, or none. "
             f"Received: {', '.join(features)}."
         )
+    if config.model.kind == "trees" and known_types.Image.tag in roles:
+        raise ConfigError(NO_PICTURES.format(column=features[roles.index(known_types.Image.tag)]))
     slices = _sliced_columns(config)
     for section, names in {
         "features.numeric": config.features.numeric,

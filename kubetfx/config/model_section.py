@@ -1,4 +1,4 @@
-"""The section `model`: the network."""
+"""The section `model`: the network, and trees."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -41,11 +41,43 @@ class AugmentationConfig(Section):
     """Alpha of the Beta distribution by which two images and their labels are mixed: 0.2 is usual."""
 
 
-class ModelConfig(Section):
-    """The network."""
+NO_PICTURES = (
+    "Trees take no pictures. Received: model.kind: trees, and the column {column!r} of them. Set model.kind: network, "
+    "or leave the column out, data.drop: [{column}]."
+)
 
-    kind: Literal["tabular", "image"] = "tabular"
-    """`image` goes with `data.format: images`, and need not be said."""
+
+class TreesConfig(Section):
+    """Boosted trees, of LightGBM, whose names these keys have."""
+
+    num_iterations: int = Field(2_000, ge=1)
+    """Rounds at most; each adds a tree, or one per class where there are more than two."""
+    learning_rate: Annotated[float, Field(gt=0, le=1)] | None = None
+    """What each tree counts. None: from the number of rows."""
+    num_leaves: int = Field(31, ge=2, le=4096)
+    """Leaves of a tree at most."""
+    max_depth: int = Field(-1, ge=-1)
+    """Levels of a tree at most. -1: any."""
+    min_data_in_leaf: int | None = Field(None, ge=1)
+    """Training rows of a leaf at least. None: from the number of rows."""
+    feature_fraction: float = Field(1, gt=0, le=1)
+    """Share of the columns that each tree is made of, taken at random."""
+    bagging_fraction: float = Field(1, gt=0, le=1)
+    """Share of the rows that each tree is made of, taken at random."""
+    lambda_l1: float = Field(0, ge=0)
+    """L1 regularisation of the leaves."""
+    lambda_l2: float = Field(0, ge=0)
+    """L2 regularisation of the leaves."""
+    early_stopping_rounds: int = Field(50, ge=1)
+    """Training stops after so many rounds without a lower validation loss. The best round's trees are kept."""
+
+
+class ModelConfig(Section):
+    """The model."""
+
+    kind: Literal["network", "trees", "auto", "image"] = "network"
+    """`trees`: boosted trees. `auto`: network and trees are both trained, and the better one, or their average, is
+    taken. `image` goes with `data.format: images`, and need not be said."""
     image_size: (
         Annotated[int, Field(ge=8, le=4096)]
         | tuple[Annotated[int, Field(ge=8, le=4096)], Annotated[int, Field(ge=8, le=4096)]]
@@ -78,6 +110,12 @@ class ModelConfig(Section):
     """Share of each hidden layer's units that is dropped in training."""
     embedding_size: int = Field(8, ge=1)
     """Dimensions of the vector that a categorical value becomes."""
+    trees: TreesConfig = TreesConfig()
+
+    @field_validator("kind", mode="before")
+    @classmethod
+    def _old_name_of_a_network(cls, kind: Any) -> Any:
+        return "network" if kind == "tabular" else kind
 
     @field_validator("module")
     @classmethod
@@ -101,6 +139,13 @@ class ModelConfig(Section):
                 "a folder of images has classes to predict, and no numbers. Received: model.task: "
                 f"{self.task}. Put paths and numbers into a table, and name the column: features.image"
             )
+        if self.kind in ("trees", "auto") and self.module not in (None, DEFAULT_MODULE):
+            raise ValueError(
+                f"model.module is a network of one's own. Received: model.module: {self.module}, model.kind: "
+                f"{self.kind}. Set model.kind: network, or leave the module out"
+            )
+        if self.kind not in ("trees", "auto") and "trees" in self.changed:
+            raise ValueError(f"model.trees are of model.kind: trees or auto. Received: model.kind: {self.kind}")
         if self.backbone is None and "weights" in self.changed:
             raise ValueError("model.weights are those of a backbone; name one, such as model.backbone: EfficientNetB0")
         if self.backbone is not None and self.filters:

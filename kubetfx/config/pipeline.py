@@ -137,6 +137,16 @@ class PipelineConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _own_training_is_of_a_network(self) -> Self:
+        for key in ("loss", "callbacks"):
+            if self.model.kind in ("trees", "auto") and key in self.training.changed:
+                raise ValueError(
+                    f"training.{key} is of a network. Received: model.kind: {self.model.kind}. "
+                    f"Set model.kind: network, or leave training.{key} out"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _images_fit_together(self) -> Self:
         is_image = self.data.format == "images"
         self._check_keys_of_images(has_images=_has_images(self.data, self.features))

@@ -101,6 +101,18 @@ class ColumnType:
         """
         raise NotImplementedError
 
+    def for_trees(self, features: "Mapping[str, Any]", columns: Sequence[Column]) -> "dict[str, tf.Tensor]":
+        """Features as trees are to split them, where that is otherwise than `preprocess` made them.
+
+        Args:
+            features: by name, each (batch, ...), those of the other types among them.
+            columns: those of this type, as `preprocess` gets them.
+
+        Returns:
+            Features by name. Decimal numbers may be NaN, for which each split has a side; whole numbers are categories.
+        """
+        return {}
+
     def beside_transform(self, columns: Sequence[Column], *, model: "ModelConfig", max_pixels: int) -> "Pixels | None":
         """What becomes of the columns beside TensorFlow Transform, where `preprocess` makes nothing of them.
 

@@ -1,7 +1,7 @@
 """Numbers: standard scores, and a flag for each missing cell."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kubetfx.config.data_section import FeaturesConfig
 from kubetfx.models.columns.column_profile import ColumnProfile
@@ -74,6 +74,16 @@ class Number(ColumnType):
             return None
         numbers = keras.Input((spec.shape[0],), name=NUMERIC, dtype="float32")
         return Encoding({NUMERIC: numbers}, numbers)
+
+    def for_trees(self, features: "Mapping[str, Any]", columns: Sequence[Column]) -> "dict[str, tf.Tensor]":
+        """The scores, NaN where the flag of a cell says that it is missing."""
+        import tensorflow as tf
+
+        flags = [column.is_optional for column in columns]
+        order = [sum(flags[:index]) if is_optional else -1 for index, is_optional in enumerate(flags)]
+        scores, is_missing = tf.split(features[NUMERIC], [len(columns), sum(flags)], axis=1)
+        of_each = tf.gather(tf.pad(is_missing, [[0, 0], [0, 1]]), [index % (sum(flags) + 1) for index in order], axis=1)
+        return {NUMERIC: tf.where(of_each > 0, float("nan"), scores)}
 
     def positions(self, columns: Sequence[Column]) -> dict[str, list[tuple[str, int]]]:
         """The score, and the flag of a column that has one."""

@@ -53,6 +53,11 @@ def test_label_that_is_not_there_lists_the_columns_nearest_first(make_config):
         preflight.check(make_config(data={"label": "specie"}))
 
 
+def test_trees_refuse_pictures_before_the_run(make_config):
+    with pytest.raises(ConfigError, match=r"Trees take no pictures\. .*the column 'island' .*data\.drop: \[island\]"):
+        preflight.check(make_config(features={"image": ["island"]}, model={"kind": "trees"}))
+
+
 def test_label_of_one_class_is_refused(make_config):
     with pytest.raises(DataError, match=r"'species' has one value.*'Adelie' in all 2 rows"):
         preflight.check(make_config("1,2007,a,Adelie", "2,2008,b,Adelie"))

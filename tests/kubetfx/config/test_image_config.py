@@ -67,7 +67,7 @@ def test_sections_are_read_again_by_the_nodes(load):
     [
         (
             {"model": {"kind": "tabular"}},
-            r"data\.format: images and model\.kind: image go together\. .*model\.kind: tabular",
+            r"data\.format: images and model\.kind: image go together\. .*model\.kind: network",
         ),
         ({"data": {"path": "d", "label": "y"}}, r"go together\. Received: data\.format: auto, model\.kind: image"),
         ({"model": {"embedding_size": 3}}, r"model\.embedding_size is of categories"),

@@ -111,6 +111,18 @@ def test_unknown_key_that_is_like_none_suggests_nothing(write):
         ({"serving": {"endpoint": {"grpc": "localhost"}}}, r"serving\.endpoint\.grpc: .*Received: 'localhost'"),
         ({"serving": {"keep_versions": 0}}, r"serving\.keep_versions: .*Received: 0"),
         ({"model": {"hidden_units": 64}}, r"model\.hidden_units: .*\. Received: 64 \(a number\)\."),
+        (
+            {"model": {"kind": "auto", "module": "mine"}},
+            r"model\.module is a network of one's own\. Received: model\.module: mine, model\.kind: auto",
+        ),
+        (
+            {"model": {"trees": {"num_leaves": 7}}},
+            r"model\.trees are of model\.kind: trees or auto\. Received: model\.kind: network",
+        ),
+        (
+            {"model": {"kind": "trees"}, "training": {"loss": "own:loss"}},
+            r"training\.loss is of a network\. Received: model\.kind: trees",
+        ),
         ({"model": {"dropout": 1}}, r"model\.dropout: .*less than 1\. Received: 1 \(a number\)\."),
         ({"data": with_data(drop={"a": 1})}, r"data\.drop: .*\. Received: \{'a': 1\} \(a mapping\)\."),
         ({"data": with_data(path=None)}, r"data\.path: .*\. Received: None \(nothing\)\."),
@@ -412,6 +424,12 @@ def test_absolute_paths_and_import_paths_stay_as_they_are(write):
     assert config.workspace == "/var/work"
     assert config.serving.push_directory == "/var/served"
     assert config.model.module == "my_package.my_model"
+
+
+def test_kind_of_a_table_is_a_network_unless_it_is_said(write):
+    kinds = [load_config(write(model=model)).model.kind for model in ({}, {"kind": "tabular"}, {"kind": "auto"})]
+
+    assert kinds == ["network", "network", "auto"]
 
 
 def test_push_directory_is_in_the_workspace_by_default(write, tmp_path):

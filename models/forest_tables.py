@@ -1,0 +1,226 @@
+"""An ensemble of LightGBM's as tables, in which models/forest.py looks rows up: float32 cuts and positions.
+
+The values of a feature are cut into bins at the thresholds of the whole ensemble. A test of a node (`x > 0.5`, or `x is
+3, 4 or 7`) is the list of runs of bins that pass it, so numbers, categories and missing cells are one thing.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+Ints = np.ndarray
+Runs = tuple[tuple[int, int], ...]
+"""Bins (after, until] that pass a test, by number."""
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A tree as LightGBM writes it: a child below 0 is the leaf `~child`."""
+
+    features: Ints
+    """(nodes,)"""
+    thresholds: np.ndarray
+    """(nodes,) float64; of a category the index of its set."""
+    decisions: Ints
+    """(nodes,) bits: 1 a set of categories, 2 a missing cell goes left, 12 how a missing cell is told."""
+    left: Ints
+    right: Ints
+    leaves: np.ndarray
+    """(leaves,) float64."""
+    sets: Sequence[Ints]
+    """Categories that go left."""
+
+
+@dataclass(frozen=True)
+class ForestTables:
+    """The tables of an ensemble."""
+
+    features: Ints
+    """(columns,) the feature of each column: those that a tree asks for."""
+    cuts: np.ndarray
+    """(columns, most cuts) float32 in ascending order, the first minus infinity, filled up with infinity. A value is
+    in the bin whose number is how many cuts are below it; a missing cell, minus infinity, in bin 0."""
+    first_bins: Ints
+    """(columns,) number of each column's first bin among those of all."""
+    num_bins: int
+    run_after: Ints
+    run_until: Ints
+    """(runs,) runs of bins, (after, until]."""
+    run_test: Ints
+    """(runs,) the test that each is of, in ascending order."""
+    level_bounds: Ints
+    """(levels + 1,) where each level of the nodes begins, without the roots."""
+    node_parent: Ints
+    """(nodes,) position of the parent in the level before."""
+    node_test: Ints
+    """(nodes,) which test leads here,"""
+    node_flip: Ints
+    """(nodes,) and whether passing it does (0) or failing it (-1)."""
+    bit_node: Ints
+    """(bits,) leaves whose number has a bit set, counted with the roots before the nodes,"""
+    bit_plane: Ints
+    """(bits,) and of which plane: number of the tree * planes + number of the bit. In ascending order."""
+    planes: int
+    """Bits of a leaf's number."""
+    values: np.ndarray
+    """(trees * 2 ** planes,) float64: the value of each leaf."""
+    num_trees: int
+
+
+def read_trees(text: str) -> list[Tree]:
+    """Read the trees of a model.
+
+    Args:
+        text: of LightGBM's `Booster.model_to_string`.
+
+    Returns:
+        In the order of the boosting; of several classes one for each, in turn.
+    """
+    blocks = text.split("\nend of trees", maxsplit=1)[0].split("\nTree=")[1:]
+    return [_read_tree(dict(line.split("=", 1) for line in block.splitlines()[1:] if "=" in line)) for block in blocks]
+
+
+def _read_tree(entries: dict[str, str]) -> Tree:
+    def numbers(key: str, dtype: type) -> np.ndarray:
+        return np.array(entries.get(key, "").split(), dtype)
+
+    words = numbers("cat_threshold", np.uint32)
+    sets = [_members(words[start:end]) for start, end in itertools.pairwise(numbers("cat_boundaries", int))]
+    return Tree(
+        numbers("split_feature", int),
+        numbers("threshold", float),
+        numbers("decision_type", int),
+        numbers("left_child", int),
+        numbers("right_child", int),
+        numbers("leaf_value", float),
+        sets,
+    )
+
+
+def _members(words: np.ndarray) -> Ints:
+    return np.flatnonzero(np.unpackbits(words.view(np.uint8), bitorder="little"))
+
+
+class _Bins:
+    """The cuts of all trees, and the runs of bins that pass a test."""
+
+    def __init__(self, trees: Iterable[Tree]) -> None:
+        cuts: dict[int, set[float]] = {0: {-np.inf}}  # there is one, also where no tree asks for any
+        for tree in trees:
+            for node, feature in enumerate(tree.features.tolist()):
+                cuts.setdefault(feature, {-np.inf}).update(itertools.chain(*_intervals(tree, node)))
+        self.cuts = {feature: np.array(sorted(cuts[feature] - {np.inf}), np.float32) for feature in sorted(cuts)}
+        sizes = [len(cuts) + 1 for cuts in self.cuts.values()]
+        self.num_bins = sum(sizes)
+        self.first = dict(zip(self.cuts, itertools.accumulate(sizes, initial=0), strict=False))
+
+    def runs(self, tree: Tree, node: int) -> Runs:
+        """Runs of bins that go right at a number, or left at a set of categories."""
+        feature = int(tree.features[node])
+        cuts, first = self.cuts[feature], self.first[feature]
+        found = [
+            (first + int(np.searchsorted(cuts, after)), first + int(np.searchsorted(cuts, until)))
+            for after, until in _intervals(tree, node)
+        ]
+        missing = [(first - 1, first)] if _takes_missing(tree, node) else []
+        return (*missing, *found)
+
+
+def _intervals(tree: Tree, node: int) -> Iterator[tuple[float, float]]:
+    """Values (after, until] that go right at a number, or left at a set of categories, as float32."""
+    if tree.decisions[node] & 1:
+        members = tree.sets[int(tree.thresholds[node])]
+        for run in np.split(members, np.flatnonzero(np.diff(members) > 1) + 1):
+            yield float(run[0]) - 0.5, float(run[-1]) + 0.5
+    else:
+        yield _at_most(tree.thresholds[node]), np.inf
+
+
+def _at_most(threshold: float) -> float:
+    """The largest float32 that is not above: it tells float32 values apart as the threshold does."""
+    near = np.float32(threshold)
+    return float(near if near <= threshold else np.nextafter(near, np.float32(-np.inf)))
+
+
+def _takes_missing(tree: Tree, node: int) -> bool:
+    """Whether a missing cell is among what `runs` says. LightGBM takes it for 0 where training had none."""
+    if tree.decisions[node] & 1:
+        return False
+    is_told = bool(tree.decisions[node] >> 2 & 3)
+    return not tree.decisions[node] & 2 if is_told else bool(tree.thresholds[node] < 0)
+
+
+def tabulate(trees: Sequence[Tree]) -> ForestTables:
+    """Make the tables of an ensemble.
+
+    Args:
+        trees: of `read_trees`, at least one.
+
+    Returns:
+        The tables.
+    """
+    bins = _Bins(trees)
+    tests: dict[Runs, int] = {}
+    levels: list[list[tuple[int, int, int]]] = []
+    leaf_rows: list[dict[int, int]] = [
+        {0: number} if len(tree.leaves) == 1 else {} for number, tree in enumerate(trees)
+    ]
+    inner = [(number, 0, number) for number, tree in enumerate(trees) if len(tree.leaves) > 1]
+    row = len(trees)
+    while inner:
+        level: list[tuple[int, int, int]] = []
+        below: list[tuple[int, int, int]] = []
+        for number, node, parent in inner:
+            tree = trees[number]
+            test = tests.setdefault(bins.runs(tree, node), len(tests))
+            passed, failed = (tree.left, tree.right) if tree.decisions[node] & 1 else (tree.right, tree.left)
+            for child, flip in ((int(passed[node]), 0), (int(failed[node]), -1)):
+                if child < 0:
+                    leaf_rows[number][~child] = row + len(level)
+                else:
+                    below.append((number, child, len(level)))
+                level.append((parent, test, flip))
+        levels.append(level)
+        row += len(level)
+        inner = below
+    nodes = np.array([node for level in levels for node in level], np.int32).reshape(-1, 3)
+    planes = max((max(len(tree.leaves) for tree in trees) - 1).bit_length(), 1)
+    bits = [
+        (row, number * planes + plane)
+        for number, rows in enumerate(leaf_rows)
+        for plane in range(planes)
+        for leaf, row in rows.items()
+        if leaf >> plane & 1
+    ]
+    runs = [(after, until, test) for own, test in tests.items() for after, until in own]
+    bit_table, run_table = np.array(bits, np.int32).reshape(-1, 2), np.array(runs, np.int32).reshape(-1, 3)
+    values = np.zeros((len(trees), 2**planes))
+    for number, tree in enumerate(trees):
+        values[number, : len(tree.leaves)] = tree.leaves
+    return ForestTables(
+        features=np.array(list(bins.cuts), np.int32),
+        cuts=_filled(list(bins.cuts.values())),
+        first_bins=np.array([bins.first[feature] for feature in bins.cuts], np.int32),
+        num_bins=bins.num_bins,
+        run_after=run_table[:, 0],
+        run_until=run_table[:, 1],
+        run_test=run_table[:, 2],
+        level_bounds=np.cumsum([0, *map(len, levels)]).astype(np.int32),
+        node_parent=nodes[:, 0],
+        node_test=nodes[:, 1],
+        node_flip=nodes[:, 2],
+        bit_node=bit_table[:, 0],
+        bit_plane=bit_table[:, 1],
+        planes=planes,
+        values=values.reshape(-1),
+        num_trees=len(trees),
+    )
+
+
+def _filled(cuts: Sequence[np.ndarray]) -> np.ndarray:
+    filled = np.full((len(cuts), max(map(len, cuts), default=0)), np.inf, np.float32)
+    for row, own in zip(filled, cuts, strict=True):
+        row[: len(own)] = own
+    return filled

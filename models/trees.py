@@ -1,0 +1,174 @@
+"""Boosted trees: LightGBM on the transformed columns, and what it learns as a Keras model like any other."""
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from kubetfx.config.model_section import TreesConfig
+from kubetfx.config.training_section import TrainingConfig
+from kubetfx.errors import TrainingError
+from kubetfx.models.features import LABEL, Features
+from kubetfx.models.forest import Forest
+from kubetfx.models.forest_tables import Tree, read_trees, tabulate
+from kubetfx.models.optimization import class_weights
+from kubetfx.models.training_record import Fitted, environment, write_curves
+from kubetfx.models.training_rows import TrainingRows
+from kubetfx.models.tree_columns import Codes, Spec, SplitColumns
+
+_CELLS_OF_A_THREAD = 100_000
+"""Numbers that are worth another thread."""
+
+
+def fit_trees(
+    train: TrainingRows,
+    validation: TrainingRows,
+    spec: Spec,
+    *,
+    features: Features,
+    config: TreesConfig,
+    training: TrainingConfig,
+    log_folder: Path,
+) -> Fitted:
+    """Train trees until the validation loss no longer falls.
+
+    Args:
+        train: rows of training.
+        validation: rows by which training stops.
+        spec: of the transformed features.
+        features: the columns.
+        config: the section `model.trees`.
+        training: the section `training`: its weights of classes and its seed.
+        log_folder: where TensorBoard's event files go.
+
+    Returns:
+        The model of the best round.
+
+    Raises:
+        TrainingError: the rows are more than `training.cache_bytes` lets be kept in memory.
+    """
+    import lightgbm
+
+    columns = SplitColumns(features, spec, name="columns")
+    matrices = [_matrix(rows, columns, training) for rows in (train, validation)]
+    categories = range(columns.num_numbers, columns.num_numbers + columns.num_categories)
+    codes = Codes.of(matrices[0], categories)
+    for matrix in matrices:
+        codes.encode(matrix)
+    weights = class_weights(training, train.labels, classes=features.classes)
+    row_weights = None if weights is None else np.array(list(weights.values()))[train.labels]
+    parameters = _parameters(config, training, num_classes=len(features.classes), num_cells=matrices[0].size)
+    options: dict[str, Any] = {"params": parameters, "categorical_feature": list(categories)}
+    data = lightgbm.Dataset(matrices[0], train.labels, weight=row_weights, **options)
+    held_out = lightgbm.Dataset(matrices[1], validation.labels, reference=data, **options)
+    losses: dict[str, dict[str, list[float]]] = {}
+    times = [time.perf_counter()]
+    booster = lightgbm.train(
+        parameters,
+        data,
+        num_boost_round=config.num_iterations,
+        valid_sets=[data, held_out],
+        valid_names=["loss", "val_loss"],
+        callbacks=[
+            lightgbm.early_stopping(config.early_stopping_rounds, verbose=False),
+            lightgbm.record_evaluation(losses),
+            lambda _: times.append(time.perf_counter()),
+        ],
+    )
+    trees = codes.decode(read_trees(booster.model_to_string(num_iteration=booster.best_iteration)))
+    variance = 1.0 if features.classes else float(train.labels.var(dtype=np.float64)) or 1.0  # as of a network's loss
+    history = {name: [value / variance for value in next(iter(own.values()))] for name, own in losses.items()}
+    write_curves(log_folder, history)
+    rounds = len(history["loss"])
+    logging.info("%d trees of %d rounds, the best of %d.", len(trees), booster.best_iteration, rounds)
+    document = {
+        "kind": "trees",
+        "epochs": rounds,
+        "best_epoch": booster.best_iteration,
+        "epochs_asked": config.num_iterations,
+        "stopped_early": rounds < config.num_iterations,
+        "history": history,
+        "seconds": np.diff(times).tolist(),
+        "rows": train.num_rows,
+        "seed": training.seed,
+        "trees": len(trees),
+        "parameters": sum(len(tree.leaves) for tree in trees),
+        "optimizer": f"LightGBM, learning rate {parameters['learning_rate']:g}",
+        **environment(),
+    }
+    return Fitted(tree_model(trees, columns, spec, num_classes=len(features.classes)), document)
+
+
+def tree_model(trees: Sequence[Tree], columns: SplitColumns, spec: Spec, *, num_classes: int) -> keras.Model:
+    """Make a Keras model of an ensemble.
+
+    Args:
+        trees: with the values that `columns` makes as thresholds and categories.
+        columns: from features to what the trees split.
+        spec: of the transformed features.
+        num_classes: 0 for a regression.
+
+    Returns:
+        A model from the features to probabilities (batch, classes) or values (batch, 1), float32.
+    """
+    inputs = {
+        name: keras.Input(own.shape, name=name, dtype=own.dtype.name) for name, own in spec.items() if name != LABEL
+    }
+    forest = Forest(tabulate(trees), num_outputs=num_classes if num_classes > 2 else 1, name="trees")
+    return keras.Model(inputs, _Answer(num_classes, name="answer")(forest(columns(inputs))), name="trees")
+
+
+class _Answer(keras.layers.Layer):
+    """From sums of leaves, (batch, outputs) float64, to probabilities or values, float32."""
+
+    def __init__(self, num_classes: int, **options: Any) -> None:
+        super().__init__(trainable=False, dtype="float64", **options)
+        self._num_classes = num_classes
+
+    def compute_output_spec(self, inputs: keras.KerasTensor) -> keras.KerasTensor:
+        return keras.KerasTensor((inputs.shape[0], self._num_classes or 1), dtype="float32")
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        if self._num_classes > 2:
+            inputs = tf.nn.softmax(inputs)
+        elif self._num_classes:
+            inputs = tf.sigmoid(tf.concat([-inputs, inputs], axis=1))
+        return tf.cast(inputs, tf.float32)
+
+
+def _matrix(rows: TrainingRows, columns: SplitColumns, training: TrainingConfig) -> np.ndarray:
+    """(rows, columns) float32, which LightGBM wants whole."""
+    if rows.arrays is None:
+        raise TrainingError(
+            f"Trees are trained on all rows in memory. Received: {rows.num_rows:,} rows, which take more than "
+            f"training.cache_bytes: {training.cache_bytes:,}. Raise it as far as there is memory for twice as much, or "
+            "set model.kind: network, which reads its rows in each epoch."
+        )
+    features = {name: tf.constant(array) for name, array in rows.arrays.items() if name != LABEL}
+    with tf.device("CPU:0"):
+        matrix: np.ndarray = columns(features).numpy()
+    return matrix
+
+
+def _parameters(config: TreesConfig, training: TrainingConfig, *, num_classes: int, num_cells: int) -> dict[str, Any]:
+    """LightGBM's parameters: the config's, those of the task, and what makes results independent of the threads."""
+    objective = "multiclass" if num_classes > 2 else "binary" if num_classes else "regression"
+    own = {name: value for name, value in config.model_dump().items() if value is not None}
+    return {
+        "learning_rate": 0.1,
+        **own,
+        "bagging_freq": 1,
+        "objective": objective,
+        "num_class": num_classes if num_classes > 2 else 1,
+        "seed": training.seed,
+        "deterministic": True,
+        "force_col_wise": True,
+        "num_threads": min(len(os.sched_getaffinity(0)), num_cells // _CELLS_OF_A_THREAD + 1),
+        "verbosity": -1,
+    }
