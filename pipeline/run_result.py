@@ -65,7 +65,8 @@ class RunResult:
     report_path: Path | None = None
     """The report as an HTML file."""
     notes: list[str] = field(default_factory=list)
-    """About images: which were left out, which are copies, and how long training waited for them."""
+    """About images: which were left out, which are copies, and how long training waited for them. And which model
+    `model.kind: auto` took."""
     examples_path: Path | None = None
     """Folder of the rows that the model was trained and evaluated on, a folder per split."""
 
@@ -158,12 +159,15 @@ def summarize(
 def _notes(examples: Path, model_run: Path) -> list[str]:
     from kubetfx.components.data import table_profile
     from kubetfx.components.data.image_notes import read_notes
+    from kubetfx.components.report import training_facts
 
     try:
         of_splits = table_profile.read(examples).split_notes
     except FileNotFoundError:  # another ExampleGen wrote them
         of_splits = ()
-    return [*of_splits, *read_notes(examples, model_run)]
+    training = training_facts.read(model_run)
+    of_model = [training.choice.words] if training and training.choice else []
+    return [*of_splits, *read_notes(examples, model_run), *of_model]
 
 
 def _warnings(config: PipelineConfig, anomalies: Path) -> list[str]:

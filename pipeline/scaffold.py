@@ -17,6 +17,7 @@ from kubetfx.config.data_section import IMAGE_LABEL, MODEL_OUTPUTS, DataConfig, 
 from kubetfx.config.model_section import Task
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.errors import UsageError
+from kubetfx.models.columns import known_types
 from kubetfx.serving.image_folders import pictures_below
 from kubetfx.storage import is_url
 from kubetfx.tables.csv_detection import detect
@@ -99,9 +100,13 @@ def _render_table(place: str, label: str, *, shown_path: str) -> str:
         "# How each column is used. To change it, name the column under `features`,",
         "# or say what it holds: data.types: {COLUMN: text}, or number.",
     ]
-    lines += [f"#   {name}: {role}, {reason}" for name, role, reason in _roles(profile, label_column, clashes)]
+    roles = _roles(profile, label_column, clashes)
+    lines += [f"#   {name}: {role}, {reason}" for name, role, reason in roles]
     lines += ["# features:", "#   numeric: []", "#   categorical: []", ""]
-    lines += ["model:", f"  task: {task}{_other_task(label_column)}", "  hidden_units: [128, 64]", "  dropout: 0.1", ""]
+    lines += ["model:", f"  task: {task}{_other_task(label_column)}"]
+    if all(role != known_types.Image.tag for _, role, _ in roles):  # trees take no pictures
+        lines += ["  kind: auto  # a network and boosted trees: the better one, or their average; or network, or trees"]
+    lines += ["  hidden_units: [128, 64]", "  dropout: 0.1", ""]
     lines += _training(profile.num_rows)
     lines += ["", "# A model that misses a threshold is not pushed.", "evaluation:", "  thresholds:"]
     lines += _thresholds(values, task)

@@ -60,11 +60,16 @@ def _model(facts: Facts) -> Iterator[str]:
     yield f"Predicts {facts.label or 'the label'}, a {settings.task}."
     if facts.quality and facts.quality.classes:
         yield f"Classes: {', '.join(facts.quality.classes[:50])}."
-    if training and training.parameters is not None:
-        yield f"A network of {len(training.layers)} layers and {training.parameters:,} parameters."
-    if training:
-        weights = f"; the weights are those of epoch {training.best_epoch}" if training.best_epoch else ""
-        yield f"Trained for {training.epochs} epochs{weights}."
+    if training and training.choice:
+        yield training.choice.words
+    for one in filter(None, (training, training and training.beside)):
+        if one.kind == "trees":
+            yield f"{one.trees:,} boosted trees with {one.parameters:,} leaves."
+        elif one.parameters is not None:
+            yield f"A network of {len(one.layers)} layers and {one.parameters:,} parameters."
+        learned = "weights" if one.kind == "network" else "trees"
+        kept = f"; the {learned} are those of {one.unit} {one.best_epoch}" if one.best_epoch else ""
+        yield f"Trained for {one.epochs} {one.unit}s{kept}."
     if facts.push and facts.push.version:
         yield f"Pushed as version {facts.push.version}."
 

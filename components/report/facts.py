@@ -9,9 +9,10 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict
 
 from kubetfx.artifacts import FACTS
-from kubetfx.components.evaluation.evaluation_result import Check
+from kubetfx.components.evaluation.evaluation_result import Check, format_metric
 from kubetfx.config.data_section import ValidationConfig
 from kubetfx.config.evaluation_section import EvaluationConfig
+from kubetfx.config.metric_catalogue import label_of
 from kubetfx.config.model_section import Task
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.config.report_section import CardConfig, ReportConfig
@@ -193,9 +194,39 @@ class ImageInput(Model):
     """When they were decoded."""
 
 
-class Training(Model):
-    """How the network was trained: history.json of the Trainer."""
+class Choice(Model):
+    """What `model.kind: auto` took, and why."""
 
+    kind: Literal["network", "trees", "average"]
+    metric: str
+    values: dict[str, float]
+    """Of the metric on the validation rows, by kind."""
+    trees_share: float
+    """Of the trees in the best average."""
+    rows: int
+    """Rows of validation."""
+
+    @property
+    def words(self) -> str:
+        """What was taken, and by how much it is better than the others."""
+        names = {"network": "network", "trees": "trees", "average": f"average with {self.trees_share:.0%} trees"}
+        best = self.values[self.kind]
+        others = [
+            f"{names[kind]} {format_metric(value)}{f' ({value / best - 1:+.1%})' if best else ''}"
+            for kind, value in self.values.items()
+            if kind != self.kind
+        ]
+        return (
+            f"Model: {names[self.kind]}. {label_of(self.metric)} on the {self.rows:,} validation rows: "
+            f"{format_metric(best)}; {', '.join(others)}."
+        )
+
+
+class Training(Model):
+    """How the model was trained: history.json of the Trainer."""
+
+    kind: Literal["network", "trees"] = "network"
+    """An epoch of trees is a round of boosting."""
     epochs: int
     best_epoch: int | None = None
     epochs_asked: int | None = None
@@ -214,10 +245,20 @@ class Training(Model):
     optimizer: str | None = None
     hardware: dict[str, Any] = {}
     versions: dict[str, str] = {}
+    trees: int | None = None
+    """Their number; `parameters` are the leaves."""
     input: ImageInput | None = None
     """Of images."""
+    choice: Choice | None = None
+    """Between this and `beside`."""
+    beside: "Training | None" = None
     diagnosis: str = ""
     """What the curves say about over- and underfitting, in a sentence."""
+
+    @property
+    def unit(self) -> str:
+        """What is counted as an epoch."""
+        return "epoch" if self.kind == "network" else "round"
 
 
 class Metric(Model):

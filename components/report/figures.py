@@ -130,7 +130,13 @@ class Series:
 
 
 def lines(
-    series: Sequence[Series], *, label: str, y_label: str, best: int | None = None, stopped: int | None = None
+    series: Sequence[Series],
+    *,
+    label: str,
+    y_label: str,
+    unit: str = "epoch",
+    best: int | None = None,
+    stopped: int | None = None,
 ) -> Markup:
     """Return lines over the epochs, counted from 1.
 
@@ -138,6 +144,7 @@ def lines(
         series: to draw.
         label: the figure in words.
         y_label: what is drawn.
+        unit: what the epochs are called.
         best: the epoch whose weights are kept, marked by a dashed line.
         stopped: the epoch after which training was stopped early, marked by a dotted line.
     """
@@ -149,7 +156,7 @@ def lines(
     margin = (high - low) * 0.04 or abs(high) * 0.1 or 1.0
     epochs = max(len(one.values) for one in series)
     frame = _Frame(1, max(epochs, 2), low if low == 0 else low - margin, high + margin)
-    parts = [frame.axes("epoch", y_label, x_ticks=_epoch_ticks(epochs))]
+    parts = [frame.axes(unit, y_label, x_ticks=_epoch_ticks(epochs))]
     for epoch, kind in ((best, "best"), (stopped, "stopped")):
         if epoch is not None:
             place = frame.x(epoch)

@@ -103,6 +103,10 @@ class DataMetrics(Document):
 class TrainingMetrics(Document):
     """The training."""
 
+    model: Literal["network", "trees", "average"]
+    """What was taken: of a network and trees that `model.kind: auto` trained, or the one that was asked for."""
+    candidates: dict[str, float]
+    """Cross entropy or root mean squared error on the validation rows by what could have been taken."""
     epochs: int
     best_epoch: int | None
     stopped_early: bool
@@ -244,6 +248,8 @@ def _training(facts: Facts) -> TrainingMetrics | None:
         return _finite(values[best]) if best < len(values) else None
 
     return TrainingMetrics(
+        model=training.choice.kind if training.choice else training.kind,
+        candidates=training.choice.values if training.choice else {},
         epochs=training.epochs,
         best_epoch=training.best_epoch,
         stopped_early=training.stopped_early,

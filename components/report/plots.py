@@ -36,11 +36,12 @@ def training_curve(training: Training, name: str) -> Markup:
     words = "; ".join(
         f"{one.name} from {number(one.values[0])} to {number(one.values[-1])}" for one in series if one.values
     )
-    best = f"; the best epoch is {training.best_epoch}" if training.best_epoch else ""
+    best = f"; the best {training.unit} is {training.best_epoch}" if training.best_epoch else ""
     return figures.lines(
         series,
-        label=f"{label_of(name)} over {training.epochs} epochs: {words}{best}",
+        label=f"{label_of(name)} over {training.epochs} {training.unit}s: {words}{best}",
         y_label=name.replace("_", " "),
+        unit=training.unit,
         best=training.best_epoch,
         stopped=training.epochs if training.stopped_early else None,
     )

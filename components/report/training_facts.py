@@ -14,6 +14,17 @@ GAP = 1.5
 """How many times the training loss the validation loss may be at the best epoch."""
 STILL_FALLING = 0.02
 """Share by which the validation loss falls over the last fifth of the epochs, where more of them would help."""
+_ADVICE = {
+    "network": (
+        "More epochs (training.epochs) or a higher training.learning_rate",
+        "More dropout, fewer hidden units",
+    ),
+    "trees": (
+        "More rounds (model.trees.num_iterations) or a higher model.trees.learning_rate",
+        "Fewer leaves (model.trees.num_leaves), a lower model.trees.learning_rate",
+    ),
+}
+"""By the kind of the model: what helps against underfitting, and against overfitting."""
 
 
 def read(model_folder: Path) -> Training | None:
@@ -25,8 +36,12 @@ def read(model_folder: Path) -> Training | None:
     path = model_folder / HISTORY
     if not path.is_file():
         return None
-    training = Training.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    return training.model_copy(update={"diagnosis": diagnose(training)})
+    return _diagnosed(Training.model_validate(json.loads(path.read_text(encoding="utf-8"))))
+
+
+def _diagnosed(training: Training) -> Training:
+    beside = _diagnosed(training.beside) if training.beside else None
+    return training.model_copy(update={"diagnosis": diagnose(training), "beside": beside})
 
 
 def diagnose(training: Training) -> str:
@@ -35,29 +50,30 @@ def diagnose(training: Training) -> str:
     Args:
         training: with its history.
     """
+    unit = training.unit
+    more, less = _ADVICE[training.kind]
     losses, validation = training.history.get("loss", []), training.history.get("val_loss", [])
     if len(validation) < 2 or not all(map(math.isfinite, [*losses, *validation])):
-        return "Too few epochs with a finite loss to tell over- from underfitting."
+        return f"Too few {unit}s with a finite loss to tell over- from underfitting."
     lowest_epoch = min(range(len(validation)), key=validation.__getitem__)
     best = training.best_epoch - 1 if training.best_epoch else lowest_epoch  # of the last phase
     lowest = validation[best]
     rise = validation[-1] / lowest - 1 if lowest > 0 else 0.0
     if rise > RISE and losses[-1] < losses[best]:
         return (
-            f"Overfitting after epoch {best + 1}: the training loss goes on falling to {losses[-1]:.3g} while the "
-            f"validation loss rises from {lowest:.3g} to {validation[-1]:.3g}. The weights of epoch {best + 1} are "
-            "kept."
+            f"Overfitting after {unit} {best + 1}: the training loss goes on falling to {losses[-1]:.3g} while the "
+            f"validation loss rises from {lowest:.3g} to {validation[-1]:.3g}. The "
+            f"{'weights' if training.kind == 'network' else 'trees'} of {unit} {best + 1} are kept."
         )
     if _still_falls(validation) and best == len(validation) - 1:
         return (
             f"Underfitting rather than overfitting: the validation loss, {lowest:.3g}, is still falling in the last "
-            "epoch. More epochs (training.epochs) or a higher training.learning_rate would lower it further."
+            f"{unit}. {more} would lower it further."
         )
     if losses[best] > 0 and lowest / losses[best] > GAP:
         return (
-            f"Some overfitting: at the best epoch the validation loss, {lowest:.3g}, is {lowest / losses[best]:.1f} "
-            f"times the training loss, {losses[best]:.3g}. More dropout, fewer hidden units or more rows would close "
-            "the gap."
+            f"Some overfitting: at the best {unit} the validation loss, {lowest:.3g}, is {lowest / losses[best]:.1f} "
+            f"times the training loss, {losses[best]:.3g}. {less} or more rows would close the gap."
         )
     return (
         f"Neither: the validation loss levels out at {lowest:.3g} beside a training loss of {losses[best]:.3g}. "

@@ -1,6 +1,7 @@
 """Runs on other data: newer, another table, another network."""
 
 import json
+import re
 from pathlib import Path
 
 from tests.command import kubetfx_here
@@ -52,6 +53,7 @@ def test_init_on_an_unseen_table_then_run_works_without_an_edit(tmp_path: Path) 
     text = (tmp_path / "pipeline.yaml").read_text()
     assert "task: regression  # more than 20 whole numbers are taken for amounts; if they are classes:" in text
     assert "drop: [score]" in text
+    assert "kind: auto  # a network and boosted trees" in text
 
     done = kubetfx("run", "pipeline.yaml", "--format", "json", cwd=tmp_path)
     assert done.exit_code == 0, done.stdout
@@ -61,6 +63,12 @@ def test_init_on_an_unseen_table_then_run_works_without_an_edit(tmp_path: Path) 
     assert "A part of this report could not be made" not in html
     importance = metrics_of(done)["importance"]
     assert max(importance, key=importance.get) == "living area (m²)"
+    training = metrics_of(done)["training"]
+    assert training["model"] == min(training["candidates"], key=training["candidates"].get)
+    (note,) = done.document["notes"]
+    assert note.startswith(f"Model: {training['model']}")
+    assert note in html
+    assert re.search("<h3>(Trees|Network) beside it</h3>", html)
 
     rows_path = tmp_path / "rows.csv"
     rows_path.write_text("\n".join([header, *rows[:3]]) + "\n", encoding="utf-8")

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from kubetfx.components.report import training_facts as training
-from kubetfx.components.report.facts import Training
+from kubetfx.components.report.facts import Choice, Training
 
 
 def trained(losses: list[float], validation: list[float]) -> Training:
@@ -27,6 +27,23 @@ def test_curves_tell_over_from_underfitting(losses: list[float], validation: lis
     import re
 
     assert re.search(says, training.diagnose(trained(losses, validation)))
+
+
+def test_advice_on_trees_names_their_keys() -> None:
+    trees = trained([1, 0.2, 0.1, 0.1, 0.1], [1, 0.4, 0.31, 0.3, 0.3]).model_copy(update={"kind": "trees"})
+
+    assert "at the best round" in training.diagnose(trees)
+    assert "Fewer leaves (model.trees.num_leaves)" in training.diagnose(trees)
+
+
+def test_choice_is_told_with_what_the_others_reach() -> None:
+    values = {"network": 0.44, "trees": 0.4, "average": 0.41}
+    choice = Choice(kind="trees", metric="cross_entropy", values=values, trees_share=0.7, rows=4_300)
+
+    assert choice.words == (
+        "Model: trees. Cross entropy on the 4,300 validation rows: 0.4; network 0.44 (+10.0%), "
+        "average with 70% trees 0.41 (+2.5%)."
+    )
 
 
 def test_history_of_an_older_trainer_is_enough(tmp_path: Path) -> None:
