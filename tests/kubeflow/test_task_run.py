@@ -1,6 +1,7 @@
 """Every component with the documents that the open-source driver writes, and the ExecutorOutput that comes back."""
 
 import csv
+import html
 import json
 import random
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from kubetfx.kubeflow.package import compile_config
 from kubetfx.kubeflow.package_document import read_package
 from kubetfx.kubeflow.task_run import run_task
 from kubetfx.kubeflow.task_spec import Node, OutputSlot, Property, TaskSpec
+from tests.components.report import chromium
 from tests.kubeflow.conftest import InThisProcess, launcher_root_at
 
 S3 = "s3://team-bucket/runs"
@@ -151,6 +153,50 @@ def test_page_is_one_file_that_needs_no_other(finished, title, slot, holds):
     assert holds in text
     assert "<script" not in text
     assert 'src="http' not in text
+
+
+PAGES_OF_HTML = [
+    ("StatisticsGen", "statistics_page"),
+    ("SchemaGen", "schema_page"),
+    ("ExampleValidator", "anomalies_page"),
+    ("Transform", "features_page"),
+    ("Trainer", "model_page"),
+    ("Evaluator", "evaluation_page"),
+    ("Report", "report_page"),
+]
+FRAME = """<!doctype html><link rel="icon" href="data:,">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; script-src 'unsafe-inline';
+  style-src 'unsafe-inline'; img-src data:; font-src data:; frame-src 'self'">
+<style>body {{margin: 0}} iframe {{width: 100%; height: 880px; border: 0}}</style>
+<script>measured = new Promise(found => addEventListener("message", event => found(event.data)));</script>
+<iframe sandbox="allow-scripts" srcdoc="{page}"></iframe>"""
+"""As the UI shows a page (frontend/src/components/viewers/HTMLViewer.tsx), under a strict policy."""
+MEASURE = """<script>
+const look = () => innerWidth ? parent.postMessage(
+  [document.documentElement.scrollWidth, innerWidth, parseFloat(getComputedStyle(document.body).fontSize)], "*"
+) : setTimeout(look, 20);
+addEventListener("load", look);
+</script>"""
+
+
+@pytest.fixture(scope="module")
+def tab() -> Iterator[chromium.Page]:
+    with chromium.running() as one:
+        yield one
+
+
+@pytest.mark.parametrize("width", [400, 720, 1280])
+@pytest.mark.parametrize(("title", "slot"), PAGES_OF_HTML)
+def test_page_is_readable_in_the_sandboxed_frame_of_the_ui(finished, tab, tmp_path, title, slot, width):
+    frame = tmp_path / "frame.html"
+    frame.write_text(FRAME.format(page=html.escape(finished.path(title, slot).read_text() + MEASURE)))
+    tab.open(frame, width=width, scheme="light")
+
+    content, window, font_size = tab.evaluate("measured")
+    assert tab.problems == []
+    assert tab.requests == []
+    assert content <= window
+    assert font_size >= 12
 
 
 def test_metrics_are_numbers(finished):
