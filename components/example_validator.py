@@ -56,7 +56,7 @@ def _add_odd_cells(anomalies: anomalies_pb2.Anomalies, path: path_pb2.Path, said
     info.severity = anomalies_pb2.AnomalyInfo.ERROR
     info.reason.add(
         type=anomalies_pb2.AnomalyInfo.FLOAT_TYPE_STRING_NOT_FLOAT,
-        short_description="Cells that are not numbers",
+        short_description="Cells that mean nothing",
         description=f"{said}. They are read as missing. Name what stands for a missing cell in data.missing_values, or "
         f"say that the column is text: data.types: {{{name}: text}}.",
     )

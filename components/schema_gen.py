@@ -23,6 +23,8 @@ from kubetfx.config.data_section import FeaturesConfig
 from kubetfx.config.model_section import Task
 from kubetfx.errors import ConfigError
 from kubetfx.models import features
+from kubetfx.models.columns import known_types
+from kubetfx.models.columns.column_type import ColumnType
 
 MAX_DOMAIN_SIZE = 100
 """Distinct values of a text column up to which the schema lists them: TFDV's default."""
@@ -82,8 +84,22 @@ def complete_schema(
             _check_classes(feature, classes)
         elif column.picture_reason or not is_folder_of_images:  # what is known of an image is not learned from
             role, reason = column_roles.choose_role(column, num_rows=profile.num_rows, config=config)
+            is_frozen = features.role_of(feature) is not None
             features.set_role(feature, role, reason)
+            if not is_frozen and role != features.EXCLUDED:
+                _describe(schema, feature, known_types.type_of(role), column)
     features.set_representations(schema)
+
+
+def _describe(
+    schema: schema_pb2.Schema, feature: schema_pb2.Feature, column_type: ColumnType, column: table_profile.Column
+) -> None:
+    """Write what a column type has to say of a column."""
+    feature.annotation.tag.extend(f"{name}:{value}" for name, value in column_type.details(column).items())
+    if not column_type.has_domain and feature.domain:
+        (listed,) = (domain for domain in schema.string_domain if domain.name == feature.domain)
+        schema.string_domain.remove(listed)
+        feature.ClearField("domain")
 
 
 def _check_classes(label: schema_pb2.Feature, classes: list[str]) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from tensorflow_data_validation.statistics import stats_impl, stats_options
 from tensorflow_metadata.proto.v0 import statistics_pb2
 from tfx.components.statistics_gen import executor as tfx_executor
@@ -20,14 +21,16 @@ from tfx.dsl.components.base import base_beam_component, base_beam_executor, exe
 from tfx.types import artifact_utils, standard_artifacts, standard_component_specs
 from tfx.utils import json_utils
 
+from kubetfx.artifacts import TIMES
 from kubetfx.components.data import block_work, table_profile, tfx_patches
 from kubetfx.components.data.block_work import BlockWork
 from kubetfx.components.declaration import Artifacts, Component
 from kubetfx.models.examples import RowGroup, as_lists, files_in, row_groups
+from kubetfx.tables import date_formats, spelled_dates
 
 SAMPLE_SEED = 0
 ODD_CELLS = "odd_cells"
-"""Name of what statistics say of a column of numbers in which some cells are no numbers."""
+"""Name of what statistics say of a column in which some cells mean nothing."""
 
 
 def sample_rate(num_rows: int, *, max_rows: int | None) -> float:
@@ -62,14 +65,16 @@ class Statistics(
 ):
     """TFDV's statistics of each split: the states of its generators, which are combiners."""
 
-    def __init__(self, splits: Sequence[str], columns: Sequence[str], *, rate: float) -> None:
+    def __init__(self, splits: Sequence[str], columns: Sequence[str], *, dates: Mapping[str, str], rate: float) -> None:
         """Say what is described.
 
         Args:
             splits: names of all, also of those without rows.
             columns: of the examples.
+            dates: formats of those that are dates.
             rate: share of the rows that are looked at.
         """
+        self._dates = dates
         self._splits = splits
         self._columns = columns
         self._rate = rate
@@ -82,7 +87,14 @@ class Statistics(
             chosen = np.random.default_rng([SAMPLE_SEED, item.number]).random(block.num_rows) < self._rate
             block = block.filter(pa.array(chosen))
         if block.num_rows:
-            yield item.split, as_lists(block)
+            yield item.split, as_lists(self._with_times(block))
+
+    def _with_times(self, block: pa.RecordBatch) -> pa.RecordBatch:
+        """Beside each column of dates, the same as seconds since 1970, of which a range can be told."""
+        for name, date_format in self._dates.items():
+            times = spelled_dates.understand(block.column(name).cast(pa.string()), date_format).times
+            block = block.append_column(TIMES + name, pc.divide(times, date_formats.SECOND))
+        return block
 
     def create(self) -> States:
         """No split, whose states are made with its first rows."""
@@ -106,10 +118,13 @@ class Statistics(
     def result(self, state: States) -> dict[str, statistics_pb2.DatasetFeatureStatisticsList]:
         """The statistics by split."""
         with tfx_patches.histograms_on_arrays():
-            return {
+            found = {
                 split: stats_impl.extract_statistics_output(state.get(split) or self._no_rows(), self._generators)
                 for split in self._splits
             }
+        for statistics in found.values():
+            _join_times(statistics)
+        return found
 
     def _no_rows(self) -> list[Any]:
         return [generator.create_accumulator() for generator in self._generators]
@@ -134,7 +149,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         for split in splits:
             groups = row_groups(files_in(artifact_utils.get_split_uri([examples_artifact], split)))
             parts += [Part(split, number, group) for number, (group, _) in enumerate(groups)]
-        work = Statistics(splits, profile.described, rate=rate)
+        dates = {column.name: column.date_format for column in profile.columns if column.dates}
+        work = Statistics(splits, profile.described, dates=dates, rate=rate)
         odd = {column.name: column.odd_cells for column in profile.columns if column.odd_cells}
         folder = Path(statistics.uri)
         folder.mkdir(parents=True, exist_ok=True)
@@ -144,6 +160,23 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             if split == splits[0]:
                 _note_odd_cells(found, odd)
             path.write_bytes(found.SerializeToString(deterministic=True))
+
+
+def _join_times(statistics: statistics_pb2.DatasetFeatureStatisticsList) -> None:
+    """Say of a column of dates when they are; as numbers they are no column of the table."""
+    (dataset,) = statistics.datasets
+    by_name = {feature.path.step[0]: feature for feature in dataset.features}
+    for name, times in by_name.items():
+        if (own := by_name.get(name.removeprefix(TIMES))) is not None and own is not times:
+            number = times.num_stats
+            for key in ("min", "max", "mean", "median"):
+                own.custom_stats.add(name=f"{TIMES}{key}", num=getattr(number, key))
+            for histogram in number.histograms:
+                if histogram.type == statistics_pb2.Histogram.STANDARD:
+                    own.custom_stats.add(name=TIMES, histogram=histogram)
+    kept = [feature for name, feature in by_name.items() if not name.startswith(TIMES)]
+    del dataset.features[:]
+    dataset.features.extend(kept)
 
 
 def _note_odd_cells(statistics: statistics_pb2.DatasetFeatureStatisticsList, odd_cells: Mapping[str, str]) -> None:

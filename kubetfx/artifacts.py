@@ -66,3 +66,7 @@ def split_folder(split: str) -> str:
         split: its name, for example `train`.
     """
     return f"Split-{split}"
+
+
+TIMES = "times:"
+"""Begins the names of what statistics say of when dates are, in seconds since 1970."""

@@ -258,8 +258,7 @@ def _check_columns(profile: table_profile.TableProfile, config: PipelineConfig) 
         raise ConfigError(NO_PICTURES.format(column=features[roles.index(known_types.Image.tag)]))
     slices = _sliced_columns(config)
     for section, names in {
-        "features.numeric": config.features.numeric,
-        "features.categorical": config.features.categorical,
+        **{f"features.{key}": names for key, names in config.features.by_role.items() if key != "image"},
         "data.types": [name for name in config.data.types if name not in config.data.drop],  # it may decide on splits
         "evaluation.slices": slices,
         "validation.features": config.validation.features,
@@ -267,15 +266,21 @@ def _check_columns(profile: table_profile.TableProfile, config: PipelineConfig) 
         _check_known(names, profile.names, section=section, what="column")
     for name in slices:
         _check_slice(name, num_distinct=profile.column(name).num_distinct)
-    for section, names, wrong, right in (
-        ("features.numeric", config.features.numeric, "string", "numbers"),
-        ("features.categorical", config.features.categorical, "float", "text or whole numbers"),
+    _check_named_roles(profile, config)
+
+
+def _check_named_roles(profile: table_profile.TableProfile, config: PipelineConfig) -> None:
+    held = {"string": "text", "float": "decimal numbers", "int64": "whole numbers"}
+    for key, kind, right, fits in (
+        ("numeric", "number", "numbers", lambda column: column.type != "string"),
+        ("categorical", "text", "text or whole numbers", lambda column: column.type != "float"),
+        ("date", "date", "dates", lambda column: bool(column.dates)),
     ):
-        for name in names:
-            if profile.column(name).type == wrong:
-                held = "text" if wrong == "string" else "decimal numbers"
+        for name in config.features.by_role[key]:
+            if not fits(column := profile.column(name)):
                 raise ConfigError(
-                    f"{section}: a column of {right} is needed here. Received: {name!r}, which holds {held}."
+                    f"features.{key}: a column of {right} is needed here. Received: {name!r}, which holds "
+                    f"{held[column.type]}. If it can be read as such, say data.types: {{{name}: {kind}}}"
                 )
 
 

@@ -94,15 +94,20 @@ def _render_table(place: str, label: str, *, shown_path: str) -> str:
         lines.append('  csv: {decimal: ","}  # for files to predict as well: a few rows may not tell')
     if num_missing:
         lines.append(f"  drop_rows_without_label: true  # {num_missing:,} rows")
+    if unsure := [column for column in profile.columns if column.dates and column.other_formats]:
+        lines += ["  types:  # the cells do not tell in which order day and month are"]
+        for column in unsure:
+            others = " or ".join(column.other_formats)
+            lines.append(f"    {_quoted(column.name)}: {{date: {_quoted(column.date_format)}}}  # or {others}")
     lines += [f"# {note}" for note in profile.notes]
     lines += [
         "",
         "# How each column is used. To change it, name the column under `features`,",
-        "# or say what it holds: data.types: {COLUMN: text}, or number.",
+        "# or say what it holds: data.types: {COLUMN: text}, number or date.",
     ]
     roles = _roles(profile, label_column, clashes)
     lines += [f"#   {name}: {role}, {reason}" for name, role, reason in roles]
-    lines += ["# features:", "#   numeric: []", "#   categorical: []", ""]
+    lines += ["# features:", "#   numeric: []", "#   categorical: []", "#   date: []", ""]
     lines += ["model:", f"  task: {task}{_other_task(label_column)}"]
     if all(role != known_types.Image.tag for _, role, _ in roles):  # trees take no pictures
         lines += ["  kind: auto  # a network and boosted trees: the better one, or their average; or network, or trees"]

@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 
 from kubetfx.components.data.table_profile import Column
 from kubetfx.models.columns.column_profile import CellType
+from kubetfx.models.columns.reading import texts_of
 
 ARROW_TYPES: Mapping[CellType, pa.DataType] = {
     "int64": pa.int64(),
@@ -38,6 +39,8 @@ def to_type(array: pa.Array, target: pa.DataType) -> pa.Array:
     """
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
+    if pa.types.is_string(target):
+        return texts_of(array)
     if pa.types.is_floating(array.type) and pa.types.is_integer(target):
         array = pc.if_else(pc.is_nan(array), pa.scalar(None, array.type), array)
     if array.type != target:

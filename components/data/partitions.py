@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from kubetfx.components.data.table_profile import Column
 from kubetfx.components.data.table_scan import scan
-from kubetfx.config.data_section import StatedType
+from kubetfx.config.data_section import Stated
 
 MAX_DEPTH = 5
 """Folders within each other, at most."""
@@ -51,7 +51,7 @@ def cells(value: str | None, num_rows: int) -> pa.StringArray:
 
 
 def profile_columns(
-    rows: Mapping[str, int], *, drop: Collection[str], known: Collection[str], stated: Mapping[str, StatedType]
+    rows: Mapping[str, int], *, drop: Collection[str], known: Collection[str], stated: Mapping[str, Stated]
 ) -> list[Column]:
     """Find out what the columns in the names of files hold, by the values of all files.
 

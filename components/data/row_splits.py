@@ -13,10 +13,9 @@ import pyarrow.compute as pc
 from kubetfx.artifacts import EVAL, TRAIN, VALIDATION
 from kubetfx.config.data_section import Splits
 from kubetfx.errors import DataError
+from kubetfx.tables.date_formats import ISO
+from kubetfx.tables.spelled_dates import understand
 
-_ISO_DATE = r"^\d{4}-\d{2}(-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}(:?\d{2})?)?)?)?$"
-_ZONED = r":.*(Z|[+-]\d{2}(:?\d{2})?)$"
-"""The end of one that says how far it is from UTC."""
 _SPELLINGS = {
     TRAIN: ("train", "training", "learn"),
     VALIDATION: ("validation", "valid", "val", "dev"),
@@ -34,8 +33,10 @@ class RowSplits:
     """Cumulated numbers of hash buckets of the splits, in their order."""
     names: Sequence[str]
     """Of the splits, in their order."""
-    bounds: Sequence[float | str] = ()
-    """By time: the first value of each split but the first."""
+    bounds: Sequence[float] = ()
+    """By time: the first number of each split but the first; of dates, microseconds since 1970."""
+    date_format: str | None = None
+    """By time: of dates; None: they are numbers."""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -66,7 +67,7 @@ class RowSplits:
         if self.config.by == "column":
             return _named(block.column(self.columns[0]), self.names, column=self.columns[0])
         if self.config.by == "time":
-            return _by_time(block.column(self.columns[0]), self.bounds)
+            return _by_time(_times(block.column(self.columns[0]), self.date_format), self.bounds)
         if self.columns:
             return hashed(row_keys(block.select(list(self.columns))), self.buckets)
         return hashed_with_copies_apart(row_keys(block), self.buckets)
@@ -104,56 +105,47 @@ def _named(cells: pa.Array, names: Sequence[str], *, column: str) -> np.ndarray:
     return np.array(indices, np.int64)[coded.indices.to_numpy()]
 
 
-def _by_time(cells: pa.Array, bounds: Sequence[float | str]) -> np.ndarray:
-    times = _times(cells)
-    found = np.zeros(len(cells), np.int64)
-    for bound in _times(pa.array(bounds, cells.type)):
+def _by_time(times: pa.Array, bounds: Sequence[float]) -> np.ndarray:
+    found = np.zeros(len(times), np.int64)
+    for bound in bounds:
         found += pc.greater_equal(times, bound).to_numpy(zero_copy_only=False)
     return found
 
 
-def _times(cells: pa.Array) -> pa.Array:
-    """Numbers as they are; ISO dates, all of which are to say how far they are from UTC or none, as points in time."""
-    if not pa.types.is_string(cells.type):
-        return cells
-    whole = pc.replace_substring_regex(cells, r"^(\d{4}-\d{2})$", r"\1-01")
-    short = pc.replace_substring_regex(whole, r"(\.\d{6})\d+", r"\1")
-    is_zoned = pc.any(pc.match_substring_regex(short, _ZONED)).as_py()
-    return short.cast(pa.timestamp("us", "UTC" if is_zoned else None))
+def _times(cells: pa.Array, date_format: str | None) -> pa.Array:
+    return cells if date_format is None else understand(cells, date_format).times
 
 
-def time_bounds(blocks: Iterable[pa.Array], buckets: Sequence[int], *, column: str) -> tuple[float | str, ...]:
+def time_bounds(
+    blocks: Iterable[pa.Array], buckets: Sequence[int], *, column: str, date_format: str | None
+) -> tuple[float, ...]:
     """Find where the splits begin in time. Rows of one time are never divided.
 
     Args:
-        blocks: the cells of the column: numbers, or ISO dates.
+        blocks: the cells of the column: numbers, or dates.
         buckets: cumulated numbers of hash buckets of the splits.
         column: its name, for the error.
+        date_format: of dates; None: there are none.
 
     Returns:
-        The first value of each split but the first.
+        The first number of each split but the first; of dates, microseconds since 1970.
 
     Raises:
-        DataError: text that is no ISO date, or some dates say how far they are from UTC and others do not.
+        DataError: the column holds text.
     """
     values = pa.chunked_array(list(blocks)).drop_null().combine_chunks()
-    if pa.types.is_string(values.type):
-        wrong = values.filter(pc.invert(pc.match_substring_regex(values, _ISO_DATE)))
-        if len(wrong):
-            raise DataError(
-                "data.splits by time: numbers or dates such as 2024-05-01 are needed. Received: "
-                f"{wrong[0].as_py()!r} in column {column!r}."
-            )
-    try:
-        order = pc.sort_indices(_times(values))
-    except pa.ArrowInvalid as error:
+    if pa.types.is_string(values.type) and date_format is None:
+        odd = values.filter(understand(values, ISO).odd)
         raise DataError(
-            f"data.splits by time: column {column!r} must hold dates that exist, all of them with an offset from UTC "
-            f"or none. Received: {error}."
-        ) from None
+            "data.splits by time: numbers or dates that exist, such as 2024-05-01, are needed. Received: "
+            f"{(odd if len(odd) else values)[0].as_py()!r} in column {column!r}. If most cells are dates, say how they "
+            f'are written, data.types: {{{column}: {{date: "%d/%m/%Y"}}}} for example.'
+        )
+    times = _times(values, date_format)
+    order = pc.sort_indices(times)
     shares = [bucket / buckets[-1] for bucket in buckets[:-1]]
-    positions = [min(round(share * len(values)), len(values) - 1) for share in shares]
-    return tuple(values[order[position].as_py()].as_py() for position in positions) if len(values) else ()
+    positions = [min(round(share * len(times)), len(times) - 1) for share in shares]
+    return tuple(times[order[position].as_py()].as_py() for position in positions) if len(times) else ()
 
 
 def hashed(keys: pa.Array, buckets: Sequence[int]) -> np.ndarray:

@@ -6,11 +6,13 @@ more columns than fit in there.
 
 import functools
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from kubetfx.artifacts import TABLE_PROFILE
 from kubetfx.models.columns.column_profile import ColumnProfile as Column
+from kubetfx.models.columns.column_profile import DateFormat
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,15 @@ def read(examples_folder: Path) -> TableProfile:
         FileNotFoundError: another ExampleGen wrote the examples.
     """
     document = json.loads((examples_folder / TABLE_PROFILE).read_text(encoding="utf-8"))
-    columns = [Column(**{**entry, "values": tuple(entry["values"])}) for entry in document["columns"]]
+    columns = [_column(entry) for entry in document["columns"]]
     notes = (tuple(document.get(key, ())) for key in ("notes", "split_notes"))  # those of earlier versions have none
     return TableProfile(tuple(columns), document["num_rows"], *notes)
+
+
+def _column(entry: dict[str, Any]) -> Column:
+    known = {field.name for field in fields(Column)}  # an earlier version had others
+    dates = tuple(DateFormat(**one) for one in entry.get("dates", ()))
+    return Column(
+        **{key: value for key, value in entry.items() if key in known}
+        | {"values": tuple(entry["values"]), "dates": dates}
+    )

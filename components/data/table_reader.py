@@ -96,7 +96,9 @@ class TableReader(ExampleReader):
             for path in files.paths
             for block in tables.read_blocks(path, of_time, file_format=files.format, data=self._data)
         )
-        return replace(rule, bounds=row_splits.time_bounds(blocks, buckets, column=config.columns[0]))
+        date_format = next((column.date_format for column in of_time if column.dates), None)
+        bounds = row_splits.time_bounds(blocks, buckets, column=config.columns[0], date_format=date_format)
+        return replace(rule, bounds=bounds, date_format=date_format)
 
     def _all_columns(self, files: TableFiles, profile: table_profile.TableProfile) -> list[table_profile.Column]:
         """The columns of the table, and those in `data.drop`: what is left out does not change the splits."""

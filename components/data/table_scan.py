@@ -11,9 +11,12 @@ import pyarrow as pa
 from kubetfx.components.data.column_scan import MAX_FLOAT_VALUES, ColumnScan, known, with_values
 from kubetfx.components.data.table_profile import Column, TableProfile
 from kubetfx.components.data.text_scan import TextScan
-from kubetfx.config.data_section import StatedType
+from kubetfx.config.data_section import Stated
 from kubetfx.errors import DataError
 from kubetfx.models.columns.column_profile import CellType
+from kubetfx.models.columns.known_types import readings
+from kubetfx.models.columns.number_cells import NumberCells
+from kubetfx.models.columns.reading import Reading, texts_of
 
 
 def scan(
@@ -21,7 +24,7 @@ def scan(
     path: str,
     *,
     names: Sequence[str],
-    stated: Mapping[str, StatedType],
+    stated: Mapping[str, Stated],
     decimal: str | None = None,
 ) -> TableProfile:
     """The profile of a file.
@@ -39,7 +42,7 @@ def scan(
     Raises:
         DataError: a cell cannot be what the column holds.
     """
-    texts = {name: "" for name, stated_type in stated.items() if stated_type == "text"}
+    texts = {name: "" for name, one in stated.items() if one.kind == "text"}
     while True:
         one_pass = _Pass(path, names, stated=stated, texts=texts, decimal=decimal)
         for batch in read():
@@ -58,7 +61,7 @@ class _Pass:
         path: str,
         names: Sequence[str],
         *,
-        stated: Mapping[str, StatedType],
+        stated: Mapping[str, Stated],
         texts: Mapping[str, str],
         decimal: str | None,
     ) -> None:
@@ -78,7 +81,7 @@ class _Pass:
             column = self._scans[name]
             try:
                 if isinstance(column, TextScan):
-                    column.add(array.cast(pa.string()), rows_before=self._num_rows)
+                    column.add(texts_of(array), rows_before=self._num_rows)
                 elif column is not None:
                     self._scans[name] = _added(column, array)
             except pa.ArrowInvalid as error:
@@ -93,10 +96,21 @@ class _Pass:
         if held is None:
             self._left_out.append(f"Column {name!r} is left out: it holds {arrow_type}, neither numbers nor text.")
             return None
-        if held == "string" and (self._decimal or self._stated.get(name) == "number"):
-            note = self._texts.get(name)
-            return TextScan(name, self._decimal or ".", note=note, is_stated=name in self._stated)
+        stated = self._stated.get(name)
+        if readings := self._readings_of(held, stated):
+            return TextScan(name, readings, note=self._texts.get(name), is_stated=stated is not None)
         return ColumnScan(name, "string" if name in self._texts else held)
+
+    def _readings_of(self, held: CellType, stated: Stated | None) -> list[Reading]:
+        """What the cells may mean: what the user says, or what they look like. Parquet says itself what is a number."""
+        is_text = held == "string"
+        kinds = readings()
+        if stated is not None:
+            own = [kinds[stated.kind]] if stated.kind in kinds else []
+            found = [reading for reading in own if is_text or reading.is_text]
+        else:
+            found = [reading for reading in kinds.values() if is_text and (self._decimal or reading.is_text)]
+        return [reading(decimal=self._decimal or ".", stated=stated) for reading in found]
 
     def texts_after_all(self) -> dict[str, str]:
         """Columns that are text, as the pass found, with the reasons."""
@@ -208,7 +222,7 @@ def whole_numbers(column: Column) -> Column:
         num_distinct=len(whole),
         num_decimals=None,
         values_repeat=len(whole) < column.num_values,
-        is_spelled=True,
+        reading=NumberCells.kind,
         note=said,
     )
 
@@ -238,10 +252,12 @@ def _merged_column(first: Column, second: Column, *, source: str, path: str) -> 
         first.values_repeat or second.values_repeat,
         min(known(first.minimum, second.minimum), default=None),
         max(known(first.maximum, second.maximum), default=None),
-        is_spelled=first.is_spelled or second.is_spelled,
+        reading=first.reading or second.reading,
         note=first.note or second.note,
         odd_cells=first.odd_cells or second.odd_cells,
     )
+    for reading in readings().values():
+        merged = reading.merged(merged, first, second)
     if column_type == "float":
         both = {float(value) for value in (*first.values, *second.values)}
         is_known = bool(first.values and second.values and len(both) <= MAX_FLOAT_VALUES)

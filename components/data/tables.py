@@ -12,15 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import yaml
 
 from kubetfx.components.data import data_source, partitions
 from kubetfx.components.data.column_scan import ARROW_TYPES, to_type
 from kubetfx.components.data.table_profile import Column, TableProfile
 from kubetfx.components.data.table_scan import cell_type, check_label_is_there, merge, scan, whole_numbers
-from kubetfx.components.data.text_scan import read_numbers
 from kubetfx.config.data_section import DataConfig
 from kubetfx.config.section import nearest
 from kubetfx.errors import DataError, StorageError
+from kubetfx.models.columns.known_types import readings
+from kubetfx.models.columns.reading import texts_of
 from kubetfx.storage import Location, list_files, locate
 from kubetfx.tables import csv_file, parquet_file
 from kubetfx.tables.csv_detection import detect
@@ -172,7 +174,7 @@ def _inspect_table(files: TableFiles, data: DataConfig) -> TableProfile:
             f"The table has a header and no rows. Received: {', '.join(files.paths)}, with the columns "
             f"{', '.join(merged.names)}."
         )
-    of_folders = partitions.profile_columns(rows, drop=data.drop, known=merged.names, stated=data.types)
+    of_folders = partitions.profile_columns(rows, drop=data.drop, known=merged.names, stated=data.stated_types)
     columns = [*merged.columns, *of_folders]
     columns = [whole_numbers(column) if column.name == data.label else column for column in columns]
     return replace(merged, columns=tuple(columns))
@@ -201,9 +203,8 @@ def read_blocks(
         dialect = detect(path, data.csv_options)
         decimal = dialect.decimal
         held = set(_csv_header(path, dialect))
-        types = {c.name: pa.string() if c.is_spelled else ARROW_TYPES[c.type] for c in columns if c.name in held}
+        types = {c.name: pa.string() if c.reading else ARROW_TYPES[c.type] for c in columns if c.name in held}
         batches = csv_file.stream(path, dialect, types, columns=list(types), block_bytes=_block_bytes(types))
-    spelled = {column.name for column in columns if column.is_spelled}
     of_folders = partitions.columns_of(path)
     for batch in batches:
         if batch.num_rows:
@@ -211,17 +212,15 @@ def read_blocks(
                 batch.column(name) if name in held else partitions.cells(of_folders.get(name), batch.num_rows)
                 for name in schema.names
             ]
-            typed = [
-                _understood(array, field, spelled, decimal=decimal) for array, field in zip(arrays, schema, strict=True)
-            ]
+            typed = [_understood(array, column, decimal=decimal) for array, column in zip(arrays, columns, strict=True)]
             yield pa.RecordBatch.from_arrays(typed, schema=schema)
 
 
-def _understood(array: pa.Array, field: pa.Field, spelled: set[str], *, decimal: str) -> pa.Array:
-    """A column's block in the type of the column; numbers may be spelled unusually."""
-    if field.name in spelled and cell_type(array.type) == "string":
-        array = read_numbers(array.cast(pa.string()), decimal=decimal).numbers
-    return to_type(array, field.type)
+def _understood(array: pa.Array, column: Column, *, decimal: str) -> pa.Array:
+    """A column's block in the type of the column; its cells may be spelled unusually."""
+    if column.reading and (column.type == "string" or cell_type(array.type) == "string"):
+        array = readings()[column.reading].understood(texts_of(array), column, decimal=decimal)
+    return to_type(array, ARROW_TYPES[column.type])
 
 
 def _split_glob(path: Location) -> tuple[Location, str]:
@@ -346,7 +345,7 @@ def _inspect_file(path: str, file_format: Format, data: DataConfig) -> TableProf
 def _inspect_parquet(path: str, data: DataConfig) -> TableProfile:
     names = [name for name in _parquet_columns(path) if name not in data.drop]
     try:
-        return scan(lambda: _read_parquet(path, names), path, names=names, stated=data.types)
+        return scan(lambda: _read_parquet(path, names), path, names=names, stated=data.stated_types)
     except pa.ArrowInvalid as error:
         raise DataError(f"{path} cannot be read: {error}") from None
     except UnicodeDecodeError as error:
@@ -367,7 +366,7 @@ def _inspect_csv(path: str, data: DataConfig) -> TableProfile:
         return csv_file.stream(path, dialect, types, columns=names, block_bytes=_block_bytes(names))
 
     try:
-        profile = scan(read, path, names=names, stated=data.types, decimal=dialect.decimal)
+        profile = scan(read, path, names=names, stated=data.stated_types, decimal=dialect.decimal)
     except pa.ArrowInvalid as error:
         raise csv_file.explain(path, dialect, error, block_bytes=BLOCK_BYTES) from None
     said = f"{Path(path).name} is {described}." if (described := dialect.describe()) else ""
@@ -406,7 +405,7 @@ def check_label(profile: TableProfile, data: DataConfig) -> Column:
         data: the section.
 
     Raises:
-        DataError: there is no such column, it has fewer than two values, or rows without one.
+        DataError: there is no such column, it holds dates, it has fewer than two values, or rows without one.
     """
     if data.label not in profile.names:
         ranked = sorted(profile.names, key=lambda name: f"{name!r}" not in nearest(data.label, profile.names))
@@ -415,6 +414,12 @@ def check_label(profile: TableProfile, data: DataConfig) -> Column:
             f"Received the columns: {', '.join(ranked)}."
         )
     label = profile.column(data.label)
+    if label.dates:
+        stated = yaml.safe_dump({data.label: "text"}, default_flow_style=True, allow_unicode=True).strip()
+        raise DataError(
+            f"The label {data.label!r} holds dates, and a model predicts classes or numbers. Received: dates as "
+            f"{label.date_format}. If they are names of classes, say data.types: {stated}; or choose another label."
+        )
     num_missing = profile.num_rows - label.num_values
     odd = f" Received: {label.odd_cells}." if label.odd_cells else ""
     if label.num_values == 0:

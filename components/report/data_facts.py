@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
-from kubetfx.artifacts import EVAL, STATISTICS, TRAIN, VALIDATION, split_folder
+from kubetfx.artifacts import EVAL, STATISTICS, TIMES, TRAIN, VALIDATION, split_folder
 from kubetfx.components.report.facts import AnomalyFact, Column, ColumnSplit, Data, Distance, Split
 from kubetfx.config.data_section import ValidationConfig
 from kubetfx.config.report_section import ReportConfig
@@ -83,8 +83,8 @@ def describe(
         config: the thresholds of skew and drift.
     """
     config = config or ReportConfig()
-    by_split = {split: {_name(f): f for f in dataset.features} for split, dataset in statistics.items()}
-    before = {_name(f): f for f in previous[TRAIN].features} if previous and TRAIN in previous else {}
+    by_split = {split: {_name(f): _in_time(f) for f in dataset.features} for split, dataset in statistics.items()}
+    before = {_name(f): _in_time(f) for f in previous[TRAIN].features} if previous and TRAIN in previous else {}
     splits = [Split(name=name, rows=int(dataset.num_examples)) for name, dataset in statistics.items()]
     rows = {split.name: split.rows for split in splits}
     features = {feature.name: feature for feature in schema.feature} if schema else {}
@@ -137,11 +137,33 @@ def _name(feature: Any) -> str:
     return feature.name or ".".join(feature.path.step)
 
 
+def _in_time(feature: Any) -> Any:
+    """Dates as numbers: when they are is told of them, in seconds since 1970, and not how they are written."""
+    found = {one.name.removeprefix(TIMES): one for one in feature.custom_stats if one.name.startswith(TIMES)}
+    if not found:
+        return feature
+    numbers = {key: found[key].num for key in ("min", "max", "mean", "median")}
+    number = statistics_pb2.NumericStatistics(common_stats=_common(feature), std_dev=math.nan, **numbers)
+    number.histograms.extend([found[""].histogram] if "" in found else [])
+    return statistics_pb2.FeatureNameStatistics(
+        path=feature.path,
+        type=statistics_pb2.FeatureNameStatistics.FLOAT,
+        num_stats=number,
+        custom_stats=found.values(),
+    )
+
+
+def _is_date(statistics: Any) -> bool:
+    return any(one.name.startswith(TIMES) for one in statistics.custom_stats)
+
+
 def _column(
     name: str, own: Mapping[str, Any], *, rows: Mapping[str, int], feature: schema_pb2.Feature | None
 ) -> Column:
     some = next(iter(own.values()), None)
     kind = _TYPES.get(some.type, "other") if some is not None else _SCHEMA_TYPES.get(feature.type if feature else 0, "")
+    if some is not None and _is_date(some):
+        kind = "date"
     edges = _edges(list(own.values()))
     values = [] if edges else _top_values(own)
     splits = {}
@@ -272,6 +294,8 @@ def _shares_of(statistics: Any, values: Sequence[str]) -> list[float]:
 def _distance(ours: Any, theirs: Any, threshold: float) -> Distance | None:
     """How far two columns are apart, by TFDV's measures; None where there is nothing to compare."""
     if ours is None or theirs is None or ours.WhichOneof("stats") != theirs.WhichOneof("stats"):
+        return None
+    if _is_date(ours) or _is_date(theirs):  # time moves on: the newest are always far from those before
         return None
     if not _common(ours).num_non_missing or not _common(theirs).num_non_missing:
         return None

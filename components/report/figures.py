@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from markupsafe import Markup, escape
 
 from kubetfx.components.report.facts import CalibrationBin, Column, Curve, Interval, Point
-from kubetfx.components.report.formats import duration, number, shorten
+from kubetfx.components.report.formats import amount, duration, number, shorten
 
 WIDTH = 300
 HEIGHT = 200
@@ -329,14 +329,15 @@ def ends(column: Column) -> tuple[str, str]:
     low, high = column.edges[0], column.edges[-1]
     if low % 1 == 0.5 and high % 1 == 0.5 and column.type == "int64":  # a bar for each whole number
         low, high = low + 0.5, high - 0.5
-    return number(low), number(high)
+    return amount(low, column), amount(high, column)
 
 
 def _highest_bar(column: Column, shares: Sequence[float]) -> str:
     highest = max(range(len(shares)), key=shares.__getitem__)
     if len(column.edges) < 2 or column.edges[0] == column.edges[-1]:
-        return f"{shares[highest]:.0%} at {number(column.edges[0])}"
-    return f"most between {number(column.edges[highest])} and {number(column.edges[highest + 1])}"
+        return f"{shares[highest]:.0%} at {amount(column.edges[0], column)}"
+    between = (amount(edge, column) for edge in column.edges[highest : highest + 2])
+    return f"most between {' and '.join(between)}"
 
 
 RANGE_WIDTH = 150

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from kubetfx.artifacts import EVAL, TRAIN, VALIDATION
 from kubetfx.components.report.facts import Column, ColumnSplit, Evaluation, Importance, Layer, Quality
@@ -162,18 +162,34 @@ def by_split(column: Column, name: str, kind: str) -> str:
         kind: "share", or any other for a number.
     """
     values = [getattr(one, name) for one in _compared(column)]
-    return shares(values) if kind == "share" else " / ".join(map(number, values))
+    return shares(values) if kind == "share" else " / ".join(amount(value, column) for value in values)
+
+
+def amount(value: float | None, column: Column) -> str:
+    """Return a number for people, or the date that it stands for.
+
+    Args:
+        value: of a column; seconds since 1970 of one of dates.
+        column: the column.
+    """
+    if column.type != "date" or value is None or not math.isfinite(value):
+        return number(value)
+    try:
+        text = str(datetime(1970, 1, 1) + timedelta(seconds=round(value)))
+    except OverflowError:  # it has no year of four digits
+        return number(value)
+    return text.removesuffix(" 00:00:00").removesuffix(":00").removeprefix("1970-01-01 ")
 
 
 def value_range(column: Column) -> str:
-    """Return the smallest and the largest value of a column of numbers, over all splits.
+    """Return the smallest and the largest value of a column of numbers or dates, over all splits.
 
     Args:
         column: the column.
     """
     lows = [one.minimum for one in column.splits.values() if one.minimum is not None]
     highs = [one.maximum for one in column.splits.values() if one.maximum is not None]
-    return f"{number(min(lows))} … {number(max(highs))}" if lows and highs else ""
+    return f"{amount(min(lows), column)} … {amount(max(highs), column)}" if lows and highs else ""
 
 
 def distinct(column: Column) -> str:

@@ -2,15 +2,24 @@
 
 import codecs
 import math
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from kubetfx.config.section import Section
+from kubetfx.tables import date_formats
 from kubetfx.tables.csv_options import MISSING_VALUES, CsvOptions
 
 AnomalyAction = Literal["stop", "warn", "ignore"]
-StatedType = Literal["text", "number"]
+StatedType = Literal["text", "number", "date"]
+
+
+class Stated(NamedTuple):
+    """What `data.types` says of a column."""
+
+    kind: StatedType
+    how: str | None = None
+    """The format of its dates."""
 
 
 IMAGE_LABEL = "label"
@@ -162,8 +171,9 @@ class DataConfig(Section):
     csv: CsvConfig = CsvConfig()
     missing_values: tuple[str, ...] = MISSING_VALUES
     """What stands for a missing cell in a CSV file."""
-    types: dict[str, StatedType] = {}
-    """What columns hold, where their cells do not say it: `{zip: text, amount: number}`."""
+    types: dict[str, StatedType | dict[Literal["date"], str]] = {}
+    """What columns hold, where their cells do not say it: `{zip: text, amount: number, day: date}`. How dates are
+    written: `{day: {date: "%d/%m/%Y"}, created: {date: milliseconds}}`."""
     statistics_rows: int | None = Field(None, ge=1)
     """Rows that statistics look at, at most; above it a sample of so many, and anomalies in the other rows are not
     seen. Default: all rows."""
@@ -199,6 +209,27 @@ class DataConfig(Section):
             raise ValueError("data.drop_rows_without_label is not for images")
         return self
 
+    @field_validator("types")
+    @classmethod
+    def _say_how(cls, types: dict[str, Any]) -> dict[str, Any]:
+        for name, stated in types.items():
+            if isinstance(stated, dict):
+                if len(stated) != 1:
+                    raise ValueError(
+                        f'a column has one type, {{date: "%d/%m/%Y"}} for example. Received: {name}: {stated}'
+                    )
+                if "date" in stated:
+                    date_formats.pattern(stated["date"])
+        return types
+
+    @property
+    def stated_types(self) -> dict[str, Stated]:
+        """What `types` says of each column."""
+        return {
+            name: Stated(*next(iter(stated.items()))) if isinstance(stated, dict) else Stated(stated)
+            for name, stated in self.types.items()
+        }
+
     @property
     def csv_options(self) -> CsvOptions:
         """What is known of CSV files, for those who read them."""
@@ -224,6 +255,8 @@ class FeaturesConfig(Section):
     """A categorical column with at most so many distinct values gets a vocabulary; above, its values are hashed."""
     hash_buckets: int = Field(1_000, ge=2)
     """Buckets of each hashed column."""
+    date: tuple[str, ...] = ()
+    """Columns of dates, whatever else they could be. Their cells must have been read as dates; `data.types` helps."""
     image: tuple[str, ...] = ()
     """The column of a table that says where a picture is, seen from the table's folder; one at most. By default it is
     the column whose every value is the path of a picture."""
@@ -236,13 +269,27 @@ class FeaturesConfig(Section):
         """The modules of `types`, each once."""
         return tuple(dict.fromkeys(reference.partition(":")[0] for reference in self.types))
 
+    @property
+    def by_role(self) -> dict[str, tuple[str, ...]]:
+        """Columns that are named, by the key that names them."""
+        return {key: getattr(self, key) for key in ("numeric", "categorical", "date", "image")}
+
+    def names_otherwise(self, column: str, key: str) -> bool:
+        """Return whether a column is named, under another key.
+
+        Args:
+            column: its name.
+            key: of this section.
+        """
+        return any(column in names for other, names in self.by_role.items() if other != key)
+
     @model_validator(mode="after")
     def _one_role_a_column(self) -> Self:
-        both = sorted(set(self.numeric) & set(self.categorical))
-        if both:
-            raise ValueError(f"a column is numeric or categorical, not both: {', '.join(both)}")
-        if also := sorted(set(self.image) & {*self.numeric, *self.categorical}):
-            raise ValueError(f"a column of images is neither numeric nor categorical: {', '.join(also)}")
+        key_of: dict[str, str] = {}
+        for key, names in self.by_role.items():
+            for name in names:
+                if key_of.setdefault(name, key) != key:
+                    raise ValueError(f"a column has one role. Received: {name}, under {key_of[name]} and {key}")
         if len(self.image) > 1:
             raise ValueError(f"a table has one column of images at most. Received: {', '.join(self.image)}")
         return self

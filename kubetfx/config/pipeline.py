@@ -128,12 +128,11 @@ class PipelineConfig(Section):
 
     @model_validator(mode="after")
     def _label_is_no_feature(self) -> Self:
-        features = self.features
-        if self.data.label in {*self.data.drop, *features.numeric, *features.categorical, *features.image}:
-            raise ValueError(
-                f"data.label {self.data.label!r} is also in data.drop, features.numeric, features.categorical or "
-                "features.image"
-            )
+        named = {f"features.{key}": names for key, names in self.features.by_role.items()} | {
+            "data.drop": self.data.drop
+        }
+        if also := [key for key, names in named.items() if self.data.label in names]:
+            raise ValueError(f"data.label {self.data.label!r} is also in {' and '.join(also)}")
         return self
 
     @model_validator(mode="after")

@@ -98,7 +98,7 @@ def _fits(column: ColumnProfile, config: FeaturesConfig) -> bool:
 def _choose(column: ColumnProfile, *, num_rows: int, config: FeaturesConfig) -> str | None:
     if column.name in config.categorical:
         return "as configured"
-    if column.type == "float" or column.why_useless(num_rows):
+    if column.type == "float" or config.names_otherwise(column.name, "categorical") or column.why_useless(num_rows):
         return None
     return f"{column.num_distinct:,} distinct values" if column.num_distinct is not None else "many distinct values"
 

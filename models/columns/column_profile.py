@@ -14,6 +14,29 @@ CellType = Literal["int64", "float", "string"]
 
 
 @dataclass(frozen=True)
+class DateFormat:
+    """How well a format of dates fits the cells of a column."""
+
+    name: str
+    """As kubetfx/tables/date_formats.py has it."""
+    num_odd: int
+    """Cells that are no dates of it."""
+    first_odd: tuple[str, int] | None
+    """The first of them, and its row."""
+    seen: dict[str, int]
+    """A bit for each month, weekday and hour that the dates have, by the name of the cycle."""
+
+    def merged(self, other: "DateFormat") -> "DateFormat":
+        """Return how well it fits the cells of two files.
+
+        Args:
+            other: of the second file.
+        """
+        seen = {cycle: bits | other.seen[cycle] for cycle, bits in self.seen.items()}
+        return DateFormat(self.name, self.num_odd + other.num_odd, self.first_odd or other.first_odd, seen)
+
+
+@dataclass(frozen=True)
 class ColumnProfile:
     """What a scan found out about a column."""
 
@@ -35,8 +58,11 @@ class ColumnProfile:
     label are kept with the examples."""
     num_decimals: int | None = None
     """Distinct values of a float column; None: more than MAX_DISTINCT, or in several files."""
-    is_spelled: bool = False
-    """Whether cells of a CSV file are numbers that only kubetfx.tables.spelled_numbers understands."""
+    reading: str = ""
+    """The kind of the reading (models/columns/reading.py) that its cells of text need: of numbers that are spelled
+    unusually, or where some cells mean nothing. Empty: they are taken as they are."""
+    dates: tuple[DateFormat, ...] = ()
+    """Formats of dates that fit its cells; none: it is no column of dates."""
     note: str | None = None
     """What was understood of the cells and may surprise, in words."""
     odd_cells: str | None = None
@@ -59,6 +85,26 @@ class ColumnProfile:
         if self.type == "string" or _IDENTIFIER_NAME.search(self.name) or self._is_row_number:
             return "it has a different value in every row: an identifier"
         return None
+
+    @property
+    def date_format(self) -> str:
+        """Of a column of dates: the format that fits best."""
+        return self._best_format.name
+
+    @property
+    def other_formats(self) -> tuple[str, ...]:
+        """Of a column of dates: formats that fit as well."""
+        best = self._best_format
+        return tuple(one.name for one in self.dates if one is not best and one.num_odd == best.num_odd)
+
+    @property
+    def cycles(self) -> tuple[str, ...]:
+        """Of a column of dates: what varies of month, weekday and hour."""
+        return tuple(cycle for cycle, bits in self._best_format.seen.items() if bits.bit_count() > 1)
+
+    @property
+    def _best_format(self) -> DateFormat:
+        return min(self.dates, key=lambda one: one.num_odd)
 
     @property
     def are_counts(self) -> bool:

@@ -6,7 +6,7 @@ the check before a run only choose.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from kubetfx.config.data_section import FeaturesConfig
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from kubetfx.config.model_section import ModelConfig
     from kubetfx.models.columns.image.pixels import Pixels
+    from kubetfx.models.columns.reading import Reading
 
 MISSING_INTEGER = -(2**63)
 """Stands for a missing cell of an integer column where there is no NaN: tf.Example's int64."""
@@ -32,6 +33,8 @@ class Column:
     type: CellType
     is_optional: bool = False
     """Whether it had missing cells when the schema was made."""
+    details: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """What else its type wrote into the schema: `ColumnType.details`."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,13 @@ class ColumnType:
     """What the report says that a column is used as. Of the user's types it says the name of the class."""
     cells: ClassVar[frozenset[CellType]] = frozenset({"int64", "float", "string"})
     """What its columns can hold. It is not asked about others."""
+    has_domain: ClassVar[bool] = True
+    """Whether the schema lists the values of a column that has few, so that another one is an anomaly."""
+
+    @property
+    def reading(self) -> "type[Reading] | None":
+        """How its cells are read where they are text, and what a bad cell is. None: they are text."""
+        return None
 
     def choose(self, column: ColumnProfile, *, num_rows: int, config: FeaturesConfig) -> str | None:
         """Whether a column is of this type.
@@ -70,6 +80,17 @@ class ColumnType:
             The reason in words, or None: it is not.
         """
         raise NotImplementedError
+
+    def details(self, column: ColumnProfile) -> dict[str, str]:
+        """Say what `preprocess` has to know of a column, for the schema: such as the format of dates.
+
+        Args:
+            column: of this type, as the scan found it.
+
+        Returns:
+            By a name of lower-case letters; `preprocess` finds it in `Column.details`.
+        """
+        return {}
 
     def preprocess(
         self, inputs: "Mapping[str, tf.Tensor]", columns: Sequence[Column], config: FeaturesConfig

@@ -1,19 +1,31 @@
 """Which column types there are: kubetfx's own, in the order in which they are asked, and before them the user's."""
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from kubetfx.errors import ConfigError
 from kubetfx.models.columns.category import Hashed, Vocabulary
 from kubetfx.models.columns.column_type import ColumnType
+from kubetfx.models.columns.date import Date
 from kubetfx.models.columns.image.image_type import Image
 from kubetfx.models.columns.number import Number
 from kubetfx.user_code import load_object
 
-COLUMN_TYPES: tuple[ColumnType, ...] = (Image(), Number(), Vocabulary(), Hashed())
+if TYPE_CHECKING:
+    from kubetfx.models.columns.reading import Reading
+
+COLUMN_TYPES: tuple[ColumnType, ...] = (Image(), Date(), Number(), Vocabulary(), Hashed())
 """A column is of the first that takes it; a network joins what they encode in this order."""
 
 USER_TYPE = "type:"
 """Begins the tag of a column of the user's type; behind it stands `module:class`."""
+
+
+@functools.cache
+def readings() -> "Mapping[str, type[Reading]]":
+    """Return how cells of text are read, by kind; cells are of the first whose rules they keep."""
+    return {own.reading.kind: own.reading for own in COLUMN_TYPES if own.reading}
 
 
 def types_by_tag(references: Iterable[str] = ()) -> dict[str, ColumnType]:

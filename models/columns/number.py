@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import tensorflow_transform as tft
 
     from kubetfx.config.model_section import ModelConfig
+    from kubetfx.models.columns.reading import Reading
 
 NUMERIC = "numeric"
 
@@ -27,11 +28,18 @@ class Number(ColumnType):
     words = "number"
     cells = frozenset({"int64", "float"})
 
+    @property
+    def reading(self) -> "type[Reading]":
+        """Of numbers in any spelling."""
+        from kubetfx.models.columns.number_cells import NumberCells
+
+        return NumberCells
+
     def choose(self, column: ColumnProfile, *, num_rows: int, config: FeaturesConfig) -> str | None:
         """By the type of the cells, and by how many distinct whole numbers there are and what they look like."""
         if column.name in config.numeric:
             return "as configured"
-        if column.name in config.categorical or column.why_useless(num_rows):
+        if config.names_otherwise(column.name, "numeric") or column.why_useless(num_rows):
             return None
         if column.type == "float":
             return "decimal numbers"
@@ -49,17 +57,13 @@ class Number(ColumnType):
         """`numeric`, (batch, columns + those of them with missing cells in training) float32: standard scores, 0 where
         missing, and a 1 for each missing cell."""
         import tensorflow as tf
-        import tensorflow_transform as tft
 
         numbers = _numbers(inputs, columns)
-        is_known = tf.math.is_finite(numbers)
-        mean = _zero_if_unknown(tft.mean(numbers, reduce_instance_dims=False))
-        deviation = _zero_if_unknown(tf.sqrt(tft.var(numbers, reduce_instance_dims=False)))
-        scores = tf.math.divide_no_nan(tf.where(is_known, numbers, mean) - mean, deviation)
-        scaled = tf.cast(tf.clip_by_value(scores, -MAX_DEVIATIONS, MAX_DEVIATIONS), tf.float32)
+        scaled = standard_scores(numbers)
         optional = [index for index, column in enumerate(columns) if column.is_optional]
         if not optional:
             return {NUMERIC: scaled}
+        is_known = tf.math.is_finite(numbers)
         is_missing = tf.cast(tf.gather(tf.logical_not(is_known), optional, axis=1), tf.float32)
         return {NUMERIC: tf.concat([scaled, is_missing], axis=1)}
 
@@ -91,6 +95,24 @@ class Number(ColumnType):
         for index, column in enumerate((c for c in columns if c.is_optional), start=len(columns)):
             positions[column.name].append((NUMERIC, index))
         return positions
+
+
+def standard_scores(numbers: "tf.Tensor") -> "tf.Tensor":
+    """Scale numbers by mean and deviation, for TensorFlow Transform.
+
+    Args:
+        numbers: (batch, columns) float64; NaN where one is missing.
+
+    Returns:
+        (batch, columns) float32, clipped; 0 where one is missing.
+    """
+    import tensorflow as tf
+    import tensorflow_transform as tft
+
+    mean = _zero_if_unknown(tft.mean(numbers, reduce_instance_dims=False))
+    deviation = _zero_if_unknown(tf.sqrt(tft.var(numbers, reduce_instance_dims=False)))
+    scores = tf.math.divide_no_nan(tf.where(tf.math.is_finite(numbers), numbers, mean) - mean, deviation)
+    return tf.cast(tf.clip_by_value(scores, -MAX_DEVIATIONS, MAX_DEVIATIONS), tf.float32)
 
 
 def _numbers(inputs: "Mapping[str, tf.Tensor]", columns: Sequence[Column]) -> "tf.Tensor":

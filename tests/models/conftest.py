@@ -22,7 +22,8 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io
 from tfx_bsl.tfxio import tf_example_record
 
-from kubetfx.components.data.tables import Column, TableProfile
+from kubetfx.components.data.table_scan import scan
+from kubetfx.components.data.tables import TableProfile
 from kubetfx.components.schema_gen import complete_schema
 from kubetfx.config.data_section import FeaturesConfig
 from kubetfx.config.model_section import Task
@@ -55,27 +56,9 @@ def missing(dtype: tf.DType) -> Any:
 
 
 def profile_of(rows: Rows) -> TableProfile:
-    """What a scan of the rows would find."""
-    columns = []
-    for name in rows[0]:
-        values = [row[name] for row in rows if row[name] is not None]
-        kinds = {int: "int64", float: "float", str: "string"}
-        kind = kinds[type(values[0])] if values else "float"
-        distinct = tuple(sorted(set(values)))
-        is_float = kind == "float"
-        columns.append(
-            Column(
-                name,
-                kind,
-                len(values),
-                None if is_float else len(distinct),
-                len(distinct) < len(values),
-                minimum=None if kind == "string" or not values else min(values),
-                maximum=None if kind == "string" or not values else max(values),
-                values=() if is_float else distinct,
-            )
-        )
-    return TableProfile(tuple(columns), len(rows))
+    """What a scan of the rows finds."""
+    block = pa.RecordBatch.from_pylist(rows)
+    return scan(lambda: iter([block]), "rows", names=block.schema.names, stated={})
 
 
 def schema_of(profile: TableProfile, *, label: str, task: Task, config: FeaturesConfig) -> schema_pb2.Schema:

@@ -26,7 +26,7 @@ from kubetfx.models.preprocessing import Preprocessing
 from kubetfx.serving.model_facts import network_arguments, read_facts
 from kubetfx.serving.saved_model import SavedModel
 from kubetfx.serving.warmup import warm_up
-from tests.models.conftest import make_rows, to_block
+from tests.models.conftest import make_rows, to_block, to_examples
 
 TOLERANCE = 1e-6
 WARMUP_ROWS = 4
@@ -356,3 +356,26 @@ def test_column_of_any_name_can_be_served(preprocess, tmp_path, names):
     table = [{first: index / 3, second: (index * 5 % 7) / 5, "y": "ab"[index % 2]} for index in range(12)]
     for exported in export(preprocess(table, label="y"), tmp_path / "model", table):
         np.testing.assert_allclose(exported.run_raw(table)["probabilities"], exported.eager(table), atol=TOLERANCE)
+
+
+def test_served_dates_are_those_of_training(preprocess, tmp_path):
+    """Also of cells that are none, of leap days, before 1970 and in other zones."""
+    rows = [
+        {
+            "due": f"{i % 28 + 1}.{i % 12 + 1}.{1960 + i}",
+            "at": f"2024-02-29T{i % 24:02d}:00:00{('Z', '+05:30', '-08:00')[i % 3]}",
+            "signed": ("Feb 29, 2024", "March 3, 1969", None, "Jan 1, 2001 5:30 PM")[i % 4],
+            "kind": "ab"[i % 2],
+        }
+        for i in range(48)
+    ]
+    dates = preprocess(rows, label="kind")
+    asked = [*rows, {"due": "30.2.2000", "at": "", "signed": "soon"}, {"due": "2000-02-29", "at": None, "signed": None}]
+
+    for exported in export(dates, tmp_path / "model", rows):
+        assert {column.details["format"] for column in dates.features.by_type["date"]} == {
+            "%d.%m.%Y", "%Y-%m-%d", "%b %d, %Y"}  # fmt: skip
+        served = exported.run_raw([{"kind": None} | row for row in asked])["probabilities"]
+        np.testing.assert_allclose(served, exported.eager(asked), atol=TOLERANCE)
+        by_example = exported.run("serving_examples", examples=np.array(to_examples(asked), dtype=object))
+        np.testing.assert_allclose(by_example["probabilities"], served, atol=TOLERANCE)

@@ -134,10 +134,11 @@ def test_column_that_is_left_out_may_have_a_type(make_config):
 @pytest.mark.parametrize(
     ("features", "message"),
     [
+        ({"date": ["island"]}, r"features\.date: a column of dates is needed.*'island'.*data\.types: \{island: date\}"),
         ({"numeric": ["island"]}, r"features\.numeric: a column of numbers is needed.*'island', which holds text"),
         ({"categorical": ["mass"]}, r"features\.categorical: .*'mass', which holds decimal numbers"),
     ],
-    ids=["text as numbers", "decimals as categories"],
+    ids=["text as dates", "text as numbers", "decimals as categories"],
 )
 def test_role_that_does_not_go_with_the_type_is_refused(make_config, features, message):
     with pytest.raises(ConfigError, match=message):

@@ -1134,4 +1134,4 @@ def test_folders_of_another_depth_are_refused(tmp_path):
 def test_dates_are_not_said_to_be_codes(tmp_path):
     path = write(tmp_path / "a.csv", "day,y", *(f"0{i % 9 + 1}.10.19{i % 80 + 10},{i % 2}" for i in range(100)))
 
-    assert (column_of(path, "day").type, column_of(path, "day").note) == ("string", None)
+    assert (column_of(path, "day").type, column_of(path, "day").note) == ("string", "dates as %d.%m.%Y")

@@ -108,7 +108,7 @@ def test_wrong_combination_is_an_error_that_names_its_keys(load, sections, messa
         ({"training": {"label_smoothing": 0.1}}, r"training\.label_smoothing is for images"),
         ({"model": {"image_size": 8}}, r"model\.image_size is for images\. .*features\.image: \[COLUMN\]"),
         ({"features": {"image": ["a", "b"]}}, r"one column of images at most\. Received: a, b"),
-        ({"features": {"image": ["a"], "numeric": ["a"]}}, r"neither numeric nor categorical: a"),
+        ({"features": {"image": ["a"], "numeric": ["a"]}}, r"one role\. Received: a, under numeric and image"),
         (
             {"features": {"image": ["a"]}, "model": {"augmentation": {"mixup": 0.2}}},
             r"mixup is for images by themselves",

@@ -276,7 +276,9 @@ def test_validation_split_may_be_zero(write):
 
 
 def test_column_is_not_both_numeric_and_categorical(write):
-    with pytest.raises(ConfigError, match=r"features: a column is numeric or categorical, not both: year"):
+    with pytest.raises(
+        ConfigError, match=r"features: a column has one role\. Received: year, under numeric and categorical"
+    ):
         load_config(write(features={"numeric": ["year", "mass"], "categorical": ["year"]}))
 
 

@@ -1,0 +1,127 @@
+"""Dates in cells of text: which format they are of is found out over all of them."""
+
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import yaml
+
+from kubetfx.config.data_section import Stated
+from kubetfx.models.columns.column_profile import ColumnProfile, DateFormat
+from kubetfx.models.columns.reading import OddCells, Reading, odd_words
+from kubetfx.tables import date_formats
+from kubetfx.tables.date_formats import CYCLES, FOUND_FORMATS, ISO, STATED_FORMATS
+from kubetfx.tables.spelled_dates import understand
+
+_PROBED_CELLS = 64
+_NAMES = "|".join(date_formats.MONTHS)
+_LIKE_A_DATE = (
+    rf"\d[-/.]\d{{1,2}}[-/.]\d|^\s*\d{{4}}-\d\d\s*$|^\s*\d\d?:\d\d|(?i:({_NAMES})[a-z]*[ .,-]+\d|\d[ .-]+({_NAMES}))"
+)
+_EPOCH_YEARS = (1980, 2100)
+"""An epoch is taken for the one of the units whose numbers are dates of these years."""
+
+
+class DateCells(Reading):
+    """Dates, times of day, and points in time."""
+
+    kind = "date"
+    is_text = True
+    nouns = ("a date", "dates")
+
+    def __init__(self, *, decimal: str, stated: Stated | None) -> None:
+        """Any format is possible that is not stated otherwise.
+
+        Args:
+            decimal: mark between the whole and the fractional part of a number.
+            stated: what the user says of the column, if anything.
+        """
+        super().__init__(decimal=decimal, stated=stated)
+        formats = (stated.how,) if stated and stated.how else STATED_FORMATS if stated else FOUND_FORMATS
+        self._odd = {one: OddCells() for one in formats}
+        self._seen = {one: dict.fromkeys(CYCLES, 0) for one in formats}
+        self._has_gaps = False
+
+    def may_be(self, first: pa.StringArray) -> bool:
+        """If a format fits more than half of them; only such formats are looked at further."""
+        cells = first.drop_null()[:_PROBED_CELLS]
+        if not self.stated and not pc.any(pc.match_substring_regex(cells, _LIKE_A_DATE)).as_py():
+            return False
+        num_iso = _num_dates(cells, ISO)
+        fits = {one: _num_dates(cells, one) - (0 if one == ISO else num_iso) for one in self._odd}
+        likely = [one for one, number in fits.items() if number > len(cells) / 2]
+        if likely or not self.stated:
+            self._odd = {one: self._odd[one] for one in likely}
+        return bool(likely or self.stated)
+
+    def read(self, cells: pa.StringArray, *, rows_before: int) -> pa.Array:
+        """The cells that are dates, as they are."""
+        self.num_cells += len(cells) - cells.null_count
+        found = {one: understand(cells, one) for one in self._odd}
+        for one, dates in found.items():
+            self._odd[one].add(cells, dates.odd, rows_before=rows_before)
+            times = dates.times.drop_null().unique().to_numpy()
+            for cycle, (of_times, *_) in CYCLES.items():
+                self._seen[one][cycle] |= sum(1 << int(value) for value in np.unique(of_times(times)))
+        times = found[self._best].times
+        self._has_gaps |= times.null_count > cells.null_count
+        self.num_good += len(times) - times.null_count
+        if self.odd.number:
+            self.num_different = max(self.num_different, pc.count_distinct(times).as_py())
+        return pc.if_else(times.is_valid(), cells, pa.scalar(None, pa.string()))
+
+    @property
+    def _best(self) -> str:
+        return min(self._odd, key=lambda one: self._odd[one].number)
+
+    @property
+    def odd(self) -> OddCells:
+        """Cells that are no dates of the format that fits best."""
+        return self._odd[self._best]
+
+    def describe(self, column: ColumnProfile) -> ColumnProfile:
+        """The formats that fit, and how well."""
+        dates = tuple(DateFormat(one, odd.number, odd.first, dict(self._seen[one])) for one, odd in self._odd.items())
+        reading = self.kind if self._has_gaps or self.stated else ""
+        return _with_note(replace(column, reading=reading, dates=dates))
+
+    @classmethod
+    def merged(cls, column: ColumnProfile, first: ColumnProfile, second: ColumnProfile) -> ColumnProfile:
+        """The formats that fit in both files; text, if none does."""
+        both = {one.name: one for one in second.dates}
+        dates = tuple(one.merged(both[one.name]) for one in first.dates if one.name in both)
+        if dates:
+            best = min(dates, key=lambda one: one.num_odd)
+            odd = odd_words(cls.nouns, best.num_odd, column.num_values + best.num_odd, best.first_odd)
+            return _with_note(replace(column, dates=dates, odd_cells=odd))
+        if not (first.dates or second.dates):
+            return column
+        formats = [one.date_format if one.dates else "text" for one in (first, second)]
+        return replace(column, reading="", odd_cells=None, note=f"text, since files differ: {' and '.join(formats)}")
+
+    @staticmethod
+    def understood(cells: pa.StringArray, column: ColumnProfile, *, decimal: str) -> pa.Array:
+        """As they are written."""
+        is_date = understand(cells, column.date_format).times.is_valid()
+        return pc.if_else(is_date, cells, pa.scalar(None, pa.string()))
+
+
+def _num_dates(cells: pa.StringArray, date_format: str) -> int:
+    times = understand(cells, date_format).times
+    if date_format in date_formats.EPOCHS:
+        first, end = (date_formats.days_of(year, 1, 1) * date_formats.DAY for year in _EPOCH_YEARS)
+        times = times.filter(pc.and_(pc.greater_equal(times, first), pc.less(times, end)))
+    return len(times) - times.null_count
+
+
+def _with_note(column: ColumnProfile) -> ColumnProfile:
+    """Say in words how dates are written, unless it is as ISO 8601 has it."""
+    found = column.date_format
+    said = f"dates as {found}" if "%" in found else f"{found} since 1970"
+    if "%y" in found:
+        said += ", years from 1969 to 2068"
+    if others := column.other_formats:
+        stated = yaml.safe_dump({column.name: {"date": others[0]}}, default_flow_style=True, allow_unicode=True).strip()
+        said += f", which the cells do not tell from {others[0]}; if it is that, data.types: {stated}"
+    return replace(column, note=None if found == ISO else said)

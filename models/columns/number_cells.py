@@ -1,0 +1,144 @@
+"""Numbers in cells of text: in whatever spelling, as long as none begins with a zero, as codes do."""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from kubetfx.config.data_section import Stated
+from kubetfx.models.columns.column_profile import ColumnProfile
+from kubetfx.models.columns.reading import OddCells, Reading
+from kubetfx.tables.spelled_numbers import PLACEHOLDERS, understand
+
+_PROBED_CELLS = 64
+
+
+class _Block(NamedTuple):
+    numbers: pa.Array
+    """int64 or double; null where a cell is missing or no number."""
+    odd: pa.BooleanArray | None
+    """Where a cell is neither missing nor a number; None: nowhere."""
+    is_spelled: bool
+    """Whether Arrow's own reader of numbers cannot read the cells."""
+
+
+def _read(texts: pa.StringArray, *, decimal: str, may_be_whole: bool = True) -> _Block:
+    """A block of cells as int64 where all are whole, and what was unusual about the cells."""
+    plain = texts if decimal == "." else _with_points(texts)
+    if plain is not None:
+        for candidate in (plain, pc.utf8_trim_whitespace(plain)):
+            for arrow_type in (pa.int64(), pa.float64()) if may_be_whole else (pa.float64(),):
+                try:
+                    if may_be_whole:  # it is not known that the cells fit, and each that does not costs time
+                        candidate[:_PROBED_CELLS].cast(arrow_type)
+                    return _Block(candidate.cast(arrow_type), None, is_spelled=False)
+                except pa.ArrowInvalid:
+                    continue
+    found = understand(texts, decimal=decimal)
+    try:
+        numbers = found.texts.cast(pa.int64())
+    except pa.ArrowInvalid:
+        numbers = found.texts.cast(pa.float64())
+    return _Block(numbers, found.odd, is_spelled=True)
+
+
+def _with_points(texts: pa.StringArray) -> pa.StringArray | None:
+    """Cells with decimal commas as if they had points; None where points mean something else."""
+    has_point = pc.any(pc.match_substring(texts, ".")).as_py()
+    return None if has_point else pc.replace_substring(texts, ",", ".")
+
+
+class NumberCells(Reading):
+    """Numbers. Percentages, currencies and thousands are read, and what stands for a missing number."""
+
+    kind = "number"
+    is_text = False
+    nouns = ("a number", "numbers")
+
+    def __init__(self, *, decimal: str, stated: Stated | None) -> None:
+        """Find out nothing yet.
+
+        Args:
+            decimal: mark between the whole and the fractional part of a number.
+            stated: what the user says of the column, if anything.
+        """
+        super().__init__(decimal=decimal, stated=stated)
+        self._odd = OddCells()
+        self._is_whole = True
+        self._is_spelled = False
+        self._zero: str | None = None
+        self._example: tuple[str, str] | None = None
+        self._placeholder: str | None = None
+
+    def may_be(self, first: pa.StringArray) -> bool:
+        """Unless they are surely words: none has a digit, and none stands for a missing cell."""
+        cells = [cell for cell in first[:_PROBED_CELLS].to_pylist() if cell is not None]
+        return not cells or any(
+            any(character.isdigit() for character in cell) or cell.strip().lower() in PLACEHOLDERS for cell in cells
+        )
+
+    def read(self, cells: pa.StringArray, *, rows_before: int) -> pa.Array:
+        """int64, or double from the first decimal number on."""
+        block = _read(cells, decimal=self.decimal, may_be_whole=self._is_whole)
+        self.num_cells += len(cells) - cells.null_count
+        self.num_good += len(block.numbers) - block.numbers.null_count
+        if not self.stated and pa.types.is_integer(block.numbers.type):
+            self._look_for_zeros(cells.filter(block.numbers.is_valid()))
+        if block.is_spelled:
+            self._look_at_spelling(cells, block, rows_before=rows_before)
+        self._is_whole &= not pa.types.is_floating(block.numbers.type)
+        return block.numbers
+
+    def _look_for_zeros(self, cells: pa.StringArray) -> None:
+        found = cells.filter(pc.match_substring_regex(cells, r"^\s*0")).unique().to_pylist()
+        codes = [cell for cell in found if cell.strip()[1:].strip()[:1].isdigit()]
+        if codes:
+            self._zero = codes[0]
+
+    def _look_at_spelling(self, cells: pa.StringArray, block: _Block, *, rows_before: int) -> None:
+        assert block.odd is not None
+        self._is_spelled = True
+        self._odd.add(cells, block.odd, rows_before=rows_before)
+        if block.odd.true_count:
+            self.num_different = max(self.num_different, pc.count_distinct(block.numbers).as_py())
+        if self._example is None:
+            plain = pc.utf8_trim_whitespace(cells)
+            unusual = pc.and_(block.numbers.is_valid(), pc.invert(pc.match_substring_regex(plain, r"^[\d.eE+-]*$")))
+            if pc.any(unusual).as_py():
+                first = unusual.index(pa.scalar(True)).as_py()
+                self._example = cells[first].as_py(), f"{block.numbers[first].as_py():g}"
+        if self._placeholder is None:
+            stood_in = pc.and_(pc.and_(cells.is_valid(), block.numbers.is_null()), pc.invert(block.odd))
+            if pc.any(stood_in).as_py():
+                self._placeholder = cells.filter(stood_in)[0].as_py()
+
+    @property
+    def odd(self) -> OddCells:
+        """Cells that are no numbers."""
+        return self._odd
+
+    @property
+    def why_not(self) -> str | None:
+        """A cell that begins with a zero; nothing but placeholders."""
+        if self._zero is not None:
+            return f"text, since {self._zero!r} begins with a zero"
+        if self.num_cells and not self._odd.number and not self.num_good and self._placeholder is not None:
+            return ""
+        return None
+
+    def describe(self, column: ColumnProfile) -> ColumnProfile:
+        """Whether numbers are spelled unusually, with an example."""
+        if not column.num_values and column.type == "int64":
+            column = ColumnProfile(column.name, "float")
+        said = []
+        if self._example:
+            said.append("{!r} is read as {}".format(*self._example))
+        if self._placeholder is not None:
+            said.append(f"{self._placeholder!r} is a missing cell")
+        return replace(column, reading=self.kind if self._is_spelled else "", note=", ".join(said) or None)
+
+    @staticmethod
+    def understood(cells: pa.StringArray, column: ColumnProfile, *, decimal: str) -> pa.Array:
+        """As int64 or double."""
+        return _read(cells, decimal=decimal).numbers

@@ -1,0 +1,166 @@
+"""How a column type reads cells of text, and what a bad cell is: one that means nothing where the others do.
+
+A reading goes with one column through one pass over a file. `components/data/text_scan.py` decides by it what the
+column holds.
+"""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from kubetfx.config.data_section import Stated
+from kubetfx.models.columns.column_profile import ColumnProfile
+
+
+class OddCells:
+    """Cells that mean nothing: how many, and the first of them."""
+
+    def __init__(self) -> None:
+        """There are none yet."""
+        self.number = 0
+        self.first: tuple[str, int] | None = None
+        """The cell, and its row, from 1."""
+
+    def add(self, cells: pa.StringArray, odd: pa.BooleanArray, *, rows_before: int) -> None:
+        """Count a block.
+
+        Args:
+            cells: of it.
+            odd: which of them mean nothing.
+            rows_before: rows of the file before it.
+        """
+        if self.first is None and pc.any(odd).as_py():
+            index = odd.index(pa.scalar(True)).as_py()
+            self.first = cells[index].as_py(), rows_before + index + 1
+        self.number += odd.true_count
+
+
+class Reading(ABC):
+    """The reading of one column, in one pass over a file."""
+
+    kind: ClassVar[str]
+    """In `data.types`."""
+    is_text: ClassVar[bool]
+    """Whether good cells stay the text that they are: then cells of every type are read, as their text."""
+    nouns: ClassVar[tuple[str, str]]
+    """Of one good cell, and of several: `a number`, `numbers`."""
+
+    def __init__(self, *, decimal: str, stated: Stated | None) -> None:
+        """Find out nothing yet.
+
+        Args:
+            decimal: mark between the whole and the fractional part of a number.
+            stated: what the user says of the column, if anything.
+        """
+        self.decimal = decimal
+        self.stated = stated
+        self.num_cells = 0
+        """That are not missing."""
+        self.num_good = 0
+        """That mean something."""
+        self.num_different = 0
+        """Good ones that differ, of the block with the most, where a block had odd cells."""
+
+    @abstractmethod
+    def may_be(self, first: pa.StringArray) -> bool:
+        """Return whether a column may be of this kind; it is not looked at further otherwise.
+
+        Args:
+            first: its first cells.
+        """
+
+    @abstractmethod
+    def read(self, cells: pa.StringArray, *, rows_before: int) -> pa.Array:
+        """Read a block.
+
+        Args:
+            cells: of it.
+            rows_before: rows of the file before it.
+
+        Returns:
+            What is to be counted, int64, double or string; null where a cell is missing or odd.
+        """
+
+    @property
+    @abstractmethod
+    def odd(self) -> OddCells:
+        """Cells that mean nothing."""
+
+    @property
+    def why_not(self) -> str | None:
+        """Why the column is not of this kind, whatever the number of odd cells, in words; None: nothing says so."""
+        return None
+
+    @abstractmethod
+    def describe(self, column: ColumnProfile) -> ColumnProfile:
+        """Add what was found out about the column.
+
+        Args:
+            column: with the counts of its cells.
+
+        Returns:
+            The column with its `reading`, if it needs one.
+        """
+
+    @classmethod
+    def merged(cls, column: ColumnProfile, first: ColumnProfile, second: ColumnProfile) -> ColumnProfile:
+        """Add what was found out about a column of two files.
+
+        Args:
+            column: of both, with the counts of its cells.
+            first: of the files before.
+            second: of one more file.
+
+        Returns:
+            The column.
+        """
+        return column
+
+    @staticmethod
+    @abstractmethod
+    def understood(cells: pa.StringArray, column: ColumnProfile, *, decimal: str) -> pa.Array:
+        """Read a block once it is known what the column holds.
+
+        Args:
+            cells: of it.
+            column: what was found out.
+            decimal: mark between the whole and the fractional part of a number.
+
+        Returns:
+            The cells as examples have them; null where a cell is missing or odd.
+        """
+
+
+def odd_words(nouns: tuple[str, str], number: int, num_cells: int, first: tuple[str, int] | None) -> str | None:
+    """Say how many cells are odd.
+
+    Args:
+        nouns: of a good cell, and of several.
+        number: of the odd ones.
+        num_cells: that are not missing.
+        first: the first odd one, and its row.
+
+    Returns:
+        A sentence without its end; None: there is none.
+    """
+    if first is None:
+        return None
+    verb = f"is not {nouns[0]}" if number == 1 else f"are not {nouns[1]}"
+    return f"{number:,} of {num_cells:,} cells {verb}, the first {first[0]!r} in row {first[1]:,}"
+
+
+def texts_of(cells: pa.Array) -> pa.StringArray:
+    """Return cells as text: whole numbers that come as decimal ones without a point, points in time in UTC.
+
+    Args:
+        cells: of any type that has a text.
+    """
+    if pa.types.is_timestamp(cells.type) and cells.type.tz is not None:
+        cells = cells.cast(pa.timestamp(cells.type.unit, "UTC"))
+    if pa.types.is_floating(cells.type) and cells.null_count < len(cells):
+        whole = pc.if_else(pc.is_nan(cells), pa.scalar(None, cells.type), cells)
+        if pc.all(pc.equal(whole, pc.round(whole))).as_py() and pc.max(pc.abs(whole)).as_py() < 2**63:
+            cells = whole.cast(pa.int64())
+    return cells.cast(pa.string())
