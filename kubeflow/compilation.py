@@ -4,7 +4,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kubetfx.config.kubeflow_section import TaskConfig
 from kubetfx.config.loading import ConfigSource, as_config
+from kubetfx.config.pipeline import PipelineConfig
+from kubetfx.config.references import names_in
+from kubetfx.errors import ConfigError
 from kubetfx.pipeline.spared_imports import imports_without_beam
 from kubetfx.redirection import logged_to
 
@@ -31,7 +35,8 @@ def compile(
         The run parameters of the package, with their defaults.
 
     Raises:
-        ConfigError: the config is wrong, or names a module or a file that cannot be read.
+        ConfigError: the config is wrong, or names a module or a file that cannot be read, or a variable of the
+            environment that no pod will have.
         UsageError: the file cannot be written.
         CompileError: the pipeline cannot be expressed as a package.
 
@@ -41,8 +46,31 @@ def compile(
         ['data_path', 'epochs', 'push_directory']
     """
     config = as_config(config)
+    _check_variables(config)
     # TensorFlow and the kfp SDK print when they are imported. No node runs here, so Beam is not needed.
     with logged_to(Path(os.devnull)), imports_without_beam():
         from kubetfx.kubeflow.package import compile_to_file
 
         return compile_to_file(config, Path(path), kubernetes_manifest=kubernetes_manifest, pipeline=pipeline)
+
+
+def _check_variables(config: PipelineConfig) -> None:
+    """References that are left in the config are looked up in the pods."""
+    of_data = config.kubeflow.of_component(config.example_gen)
+    used = [
+        ("data.path", config.data.path, of_data),
+        ("data.source_options", config.data.source_options, of_data),
+        ("beam.arguments", config.beam.arguments, config.kubeflow.every_component),
+    ]
+    for key, value, task in used:
+        if absent := [name for name in names_in(value) if name not in _variables(task)]:
+            raise ConfigError(
+                f"{key}: the pods will not have the environment variable {absent[0]}. Received: ${{{absent[0]}}}. Give "
+                "them a Secret that has it: kubeflow.every_component.secrets: "
+                f"[{{name: SECRET, env: {{KEY: {absent[0]}}}}}]; or a default, ${{{absent[0]}:-}}, if the image has it."
+            )
+
+
+def _variables(task: TaskConfig) -> set[str]:
+    held = (*task.secrets, *task.config_maps)
+    return {*task.env, *(variable for source in held for variable in source.env.values())}

@@ -22,6 +22,7 @@ from tfx.orchestration.portable import data_types
 from tfx.proto.orchestration import driver_output_pb2
 from tfx.types.value_artifact import ValueArtifact
 
+from kubetfx.config.references import resolved
 from kubetfx.errors import KubetfxError
 from kubetfx.kubeflow import visualizations
 from kubetfx.kubeflow.executor_io import ExecutorInput, RuntimeArtifact, clear_outputs, write_output
@@ -139,7 +140,7 @@ class _TaskRun:
             "stateful_working_dir": str(self._folder / f"{node.id}.working"),
         }
         if node.beam_arguments is not None:
-            base["beam_pipeline_args"] = list(node.beam_arguments)
+            base["beam_pipeline_args"] = resolved(list(node.beam_arguments), key="beam.arguments")
         return executor_class(executor_class.Context(**base))
 
     def _node_inputs(self, node: Node) -> Artifacts:

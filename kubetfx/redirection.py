@@ -9,13 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
+from kubetfx.config.references import redact_file
+
 
 @contextlib.contextmanager
 def logged_to(path: Path) -> Iterator[None]:
     """Send file descriptors 1 and 2 to a file, and with them all that TensorFlow's C++ and Beam's workers write.
 
     In a notebook `sys.stdout`, `sys.stderr` and handlers of logs do not write to these descriptors; they are sent to
-    the file too.
+    the file too. Secrets that were looked up are taken out of the file at the end.
 
     Args:
         path: of the file, to which the output is added.
@@ -36,6 +38,7 @@ def logged_to(path: Path) -> Iterator[None]:
         for descriptor, copy in zip((1, 2), saved, strict=True):
             os.dup2(copy, descriptor)
             os.close(copy)
+        redact_file(path)
 
 
 @contextlib.contextmanager

@@ -255,6 +255,15 @@ def is_url(text: str) -> bool:
     return "://" in text
 
 
+def is_web(text: str) -> bool:
+    """Return whether a place is behind http:// or https://.
+
+    Args:
+        text: a path or URL.
+    """
+    return text.startswith(("http://", "https://"))
+
+
 def locate(text: str) -> Location:
     """Read a place from its path or URL.
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from kubetfx.config.pipeline import PipelineConfig
+from kubetfx.config.references import redacted, resolved
 from kubetfx.errors import KubetfxError, NodeFailedError, root_cause
 from kubetfx.pipeline import compiled_pipeline
 from kubetfx.pipeline.code_digest import code_digest
@@ -207,7 +208,7 @@ class LocalRunner(Runner):
             with contextlib.suppress(OSError), log_path.open("a") as log:  # the disk may be full
                 traceback.print_exc(file=log)
             end("failed")
-            raise NodeFailedError(node_id, root_cause(error), log_path=log_path) from error
+            raise NodeFailedError(node_id, redacted(root_cause(error)), log_path=log_path) from error
         state = _state_of(execution_id, store)
         if state is None:
             end("failed")
@@ -262,7 +263,7 @@ def _launch(node: Any, pipeline: Any, *, imports: Callable[[], contextlib.Abstra
         mlmd_connection=metadata.Metadata(getattr(connection, connection.WhichOneof("connection_config"))),
         pipeline_info=pipeline.pipeline_info,
         pipeline_runtime_spec=pipeline.runtime_spec,
-        executor_spec=runner_utils.extract_executor_spec(deployment, node.node_info.id),
+        executor_spec=_with_secrets(runner_utils.extract_executor_spec(deployment, node.node_info.id)),
         custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, node.node_info.id),
         custom_executor_operators={
             spec: functools.partial(_OperatorWhenNeeded, operator, imports)
@@ -272,6 +273,13 @@ def _launch(node: Any, pipeline: Any, *, imports: Callable[[], contextlib.Abstra
     execution_info = launcher.launch()
     assert execution_info is not None  # only for TFX's system nodes, which we have none of
     return int(execution_info.execution_id or 0)
+
+
+def _with_secrets(executor_spec: Any) -> Any:
+    """The specification of an executor, whose arguments for Beam have values in place of references."""
+    if arguments := list(getattr(executor_spec, "beam_pipeline_args", [])):
+        executor_spec.beam_pipeline_args[:] = resolved(arguments, key="beam.arguments")
+    return executor_spec
 
 
 class _OperatorWhenNeeded:

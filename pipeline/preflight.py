@@ -17,10 +17,12 @@ from kubetfx.components.push import push_directory
 from kubetfx.config.data_section import MODEL_OUTPUTS
 from kubetfx.config.model_section import NO_PICTURES
 from kubetfx.config.pipeline import PipelineConfig
+from kubetfx.config.references import resolved
 from kubetfx.config.section import nearest
 from kubetfx.config.serving_section import EndpointConfig
 from kubetfx.errors import ConfigError, DataError, StorageError, UsageError
 from kubetfx.models.columns import known_types
+from kubetfx.proxies import proxy_of
 from kubetfx.storage import Location, check_writable
 from kubetfx.user_code import check_imports
 
@@ -42,8 +44,8 @@ def check(config: PipelineConfig) -> table_profile.TableProfile | image_files.Im
         What the scan found: the columns of a table, or the files of images.
 
     Raises:
-        ConfigError: the config names columns, classes, modules or metrics that do not exist, or a module imports
-            kubetfx by a former name.
+        ConfigError: the config names columns, classes, modules, metrics or variables of the environment that do not
+            exist, or a module imports kubetfx by a former name.
         DataError: the table cannot be read, or its label cannot be learned.
         UsageError: the workspace or the push directory cannot be written, or the server of `serving.endpoint` cannot
             be reached.
@@ -58,6 +60,7 @@ def check(config: PipelineConfig) -> table_profile.TableProfile | image_files.Im
         threshold = config.evaluation.thresholds.get(name)
         if threshold and (problem := threshold.wrong_side(metric.better)):
             raise ConfigError(f"evaluation.thresholds.{name}: {problem}.")
+    resolved(config.beam.arguments, key="beam.arguments")
     _check_writable(config.workspace_path, section="workspace")
     _check_push_directory(config.push_path)
     if config.serving.endpoint and push_directory.versions(config.push_path):  # a server without any may not listen
@@ -198,7 +201,7 @@ def _check_reachable(endpoint: EndpointConfig) -> None:
     """Check that a server listens, which would otherwise be found out after the training."""
     addresses = {"rest": endpoint.rest, "grpc": endpoint.grpc}
     for key, address in addresses.items():
-        if address is None:
+        if address is None or proxy_of(address):
             continue
         url = urlsplit(address if "://" in address else f"//{address}")
         port = url.port or (443 if url.scheme == "https" else 80)

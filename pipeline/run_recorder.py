@@ -13,6 +13,7 @@ from typing import Any
 
 from kubetfx import run_record
 from kubetfx.config.pipeline import PipelineConfig
+from kubetfx.config.references import redacted
 from kubetfx.errors import KubetfxError
 from kubetfx.pipeline.run_result import RunResult
 from kubetfx.progress import Message, Progress
@@ -112,7 +113,9 @@ class RunRecorder:
             return
         state = run_record.end_state(error)
         seconds = time.monotonic() - self._started
-        record = run_record.ended(self.record, state, seconds=seconds, error=str(error) or type(error).__name__)
+        record = run_record.ended(
+            self.record, state, seconds=seconds, error=redacted(str(error)) or type(error).__name__
+        )
         path = self._publish(record, ask_model=state == "failed")
         if isinstance(error, KubetfxError):
             error.report_path = path

@@ -15,7 +15,7 @@ from kubetfx.serving.model_columns import Feed, ModelColumns
 from kubetfx.serving.model_facts import read_classes
 from kubetfx.serving.saved_model import DEFAULT_SIGNATURE, SavedModel, Signature
 from kubetfx.serving.status import Code, ServingError
-from kubetfx.tables.blocks import BadRow, Rows
+from kubetfx.tables.table_file import BadRow, Rows
 
 Array = np.ndarray[Any, Any]
 

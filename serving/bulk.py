@@ -8,6 +8,7 @@ Beam hands segments of blocks to workers (bulk_workers.py). Finished blocks are 
 import contextlib
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 import threading
@@ -17,6 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from kubetfx.artifacts import IMAGE_BYTES, IMAGE_PATH
+from kubetfx.config.references import resolved
 from kubetfx.errors import DataError, UsageError
 from kubetfx.serving import bulk_input, bulk_output, bulk_workers, row_source
 from kubetfx.serving.block_prediction import default_signature
@@ -26,9 +28,10 @@ from kubetfx.serving.row_source import ReadingPlan
 from kubetfx.serving.saved_model import Signature, read_signatures
 from kubetfx.serving.status import ServingError
 from kubetfx.tables import blocks as table_blocks
-from kubetfx.tables.blocks import CSV_BLOCK_BYTES, Block, Cut, Segment
 from kubetfx.tables.csv_options import UNKNOWN_CSV, CsvOptions
 from kubetfx.tables.files import TableFiles
+from kubetfx.tables.table_file import Block, Cut, Segment
+from kubetfx.tables.text_table import BLOCK_BYTES
 
 WATCH_SECONDS = 0.5
 _FORMAT = 1
@@ -46,7 +49,7 @@ class BulkJob:
     model_digest: str
     """Digest of the version's files, so that blocks of another model are not taken."""
     input: str
-    """A CSV or Parquet file, a folder of them, or a folder of images."""
+    """A table's file, a folder of such files, or a folder of images."""
     output: Path
     """Parquet file to write."""
     columns: tuple[str, ...] = ()
@@ -158,8 +161,8 @@ def _stamped(found: TableFiles | Path, scratch: Path) -> tuple[TableFiles, list[
     """Files that can be read as tables, and what changes when the content of one does."""
     if isinstance(found, Path):
         listing = scratch / "listing.parquet"
-        return TableFiles(found, (str(listing),), "parquet"), [bulk_input.list_images(found, listing)]
-    return found, [f"{Path(path).name} {bulk_input.stamp(Path(path))}" for path in found.paths]
+        return TableFiles(found, (str(listing),), "parquet", listing.name), [bulk_input.list_images(found, listing)]
+    return found, [f"{os.path.relpath(path, str(found.root))} {bulk_input.stamp(Path(path))}" for path in found.paths]
 
 
 def _stamp_of_listed(files: TableFiles, plan: ReadingPlan, job: BulkJob) -> str:
@@ -177,7 +180,7 @@ def _key(job: BulkJob, stamps: Sequence[str]) -> str:
     """A digest of all that decides which rows there are and what is predicted for them."""
     model = [job.model_version, job.model_digest]
     cuts = [asdict(cut) for cut in (row_source.TABLE_CUT, row_source.IMAGE_CUT, row_source.STORED_IMAGES_CUT)]
-    settings = [list(job.columns), asdict(job.csv), cuts, CSV_BLOCK_BYTES]
+    settings = [list(job.columns), asdict(job.csv), cuts, BLOCK_BYTES]
     document = [_FORMAT, str(Path(job.input).resolve()), list(stamps), model, settings]
     return hashlib.sha256(json.dumps(document).encode()).hexdigest()
 
@@ -209,7 +212,7 @@ def _run(
     workers = None
     if missing:
         with _watched(output.folder, blocks, before, report):
-            workers = bulk_workers.run(missing, work, job.beam_options)
+            workers = bulk_workers.run(missing, work, resolved(job.beam_options, key="beam.arguments"))
     origin = output.publish(blocks)
     return BulkResult(
         path=output.path,

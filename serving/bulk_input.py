@@ -23,7 +23,7 @@ def find_input(location: str, *, images: bool) -> TableFiles | Path:
     """Find the files that an input names.
 
     Args:
-        location: a CSV or Parquet file, or a folder.
+        location: a file of a table, or a folder.
         images: whether the model takes pictures: a folder is then searched for them, and every folder below it.
 
     Returns:
@@ -37,7 +37,7 @@ def find_input(location: str, *, images: bool) -> TableFiles | Path:
     if path.is_dir() and images:
         return path
     if not path.exists():
-        raise DataError(f"There is no such input. Received: {location}. Give a CSV or Parquet file, or a folder.")
+        raise DataError(f"There is no such input. Received: {location}. Give a file, or a folder of them.")
     return find_table(path)
 
 

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kubetfx.errors import DataError, KubetfxError, UsageError
-from kubetfx.tables.blocks import BadRow, Block
+from kubetfx.tables.table_file import BadRow, Block
 
 ROW_COLUMN = "row"
 """Column of the output: the number of a row in the input, from 1."""

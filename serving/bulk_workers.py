@@ -25,7 +25,7 @@ from kubetfx.serving.model_columns import ModelColumns
 from kubetfx.serving.row_source import ReadingPlan
 from kubetfx.serving.saved_model import SavedModel
 from kubetfx.tables import blocks
-from kubetfx.tables.blocks import Segment
+from kubetfx.tables.table_file import Segment
 
 _STOP_SECONDS = 30.0
 """Time that workers have to end their batch."""

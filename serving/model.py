@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from kubetfx.serving.block_prediction import Predicted
     from kubetfx.serving.model_columns import ModelColumns
     from kubetfx.serving.saved_model import SavedModel
-    from kubetfx.tables.blocks import BadRow
+    from kubetfx.tables.table_file import BadRow
 
 _FIRST = ("path", "label", "score", "probabilities", "value")
 """Columns of predictions, in this order; others of the model's outputs follow."""
@@ -84,8 +84,8 @@ class Model:
         """Predict rows.
 
         Args:
-            rows: a pandas frame, an Arrow table or a list of dicts with the columns of `inputs`; or the path of a CSV,
-                Parquet, JSON or JSON lines file, or of a folder of CSV or Parquet files. A model of images takes a
+            rows: a pandas frame, an Arrow table or a list of dicts with the columns of `inputs`; or the path of a
+                table's file, of a folder of such files, or of a JSON document. A model of images takes a
                 column `path` or `image_bytes`, or the path of a picture or of a folder of them. Cells may be missing.
             csv: how CSV files are written, as far as it is known.
 

@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 from kubetfx.artifacts import BYTES_SUFFIX, IMAGE_BYTES, IMAGE_PATH
 from kubetfx.errors import DataError, KubetfxError, UsageError
 from kubetfx.serving.saved_model import Signature
-from kubetfx.tables.blocks import BadRow, Rows
 from kubetfx.tables.spelled_numbers import understand
+from kubetfx.tables.table_file import BadRow, Rows
 
 Array = np.ndarray[Any, Any]
 

@@ -15,9 +15,9 @@ from kubetfx.errors import DataError, UsageError
 from kubetfx.serving.image_folders import find_pictures, is_picture
 from kubetfx.serving.model_columns import ModelColumns, check_type
 from kubetfx.tables import blocks, memory
-from kubetfx.tables.blocks import Cut, Rows
 from kubetfx.tables.csv_options import UNKNOWN_CSV, CsvOptions
 from kubetfx.tables.files import TableFiles, find_table
+from kubetfx.tables.table_file import Cut, Rows
 
 TABLE_CUT = Cut()
 IMAGE_CUT = Cut(block_rows=256)
@@ -114,8 +114,8 @@ def open_rows(rows: Any, model: ModelColumns, *, csv: CsvOptions = UNKNOWN_CSV) 
     """Find rows for a model, and get ready to read them.
 
     Args:
-        rows: a path of a CSV, Parquet, JSON or JSON lines file, or of a folder of tables; a pandas frame, an Arrow
-            table, or a list of dicts. For a model of images also a picture or a folder of them.
+        rows: a path of a table's file, of a folder of such, or of a JSON document; a pandas frame, an Arrow table, or a
+            list of dicts. For a model of images also a picture or a folder of them.
         model: what it takes.
         csv: how CSV files are written, as far as it is known.
 
@@ -133,7 +133,7 @@ def open_rows(rows: Any, model: ModelColumns, *, csv: CsvOptions = UNKNOWN_CSV) 
         pictures = find_pictures(path) if path.is_dir() else [str(path)]
         names = [os.path.relpath(picture, root) for picture in pictures]
         return _in_memory({IMAGE_PATH: names}, model, root=root, place=str(path))
-    if path.suffix in memory.JSON_SUFFIXES:
+    if path.suffix == ".json":
         if not path.exists():
             raise DataError(f"There is no such file of rows. Received: {path}.")
         return _in_memory(memory.read_json(path), model, root=path.parent, place=str(path))

@@ -1,4 +1,5 @@
-"""Rows from a function of the user's, or of ours, in place of files: they are fetched into Parquet files.
+"""Rows from a function of the user's, or of ours, in place of files: they are fetched into Parquet files. So is a file
+behind a URL for the web.
 
 What reads the table afterwards sees files, whose names, sizes and times depend on the rows alone: the cache takes the
 same rows for the same, wherever they were fetched. A process fetches once for each run.
@@ -20,8 +21,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kubetfx.config.data_section import DataConfig
+from kubetfx.config.references import redacted, resolved
 from kubetfx.errors import DataError, KubetfxError
-from kubetfx.storage import is_url
+from kubetfx.storage import is_url, is_web
+from kubetfx.tables.downloads import fetch
 from kubetfx.user_code import load_object
 
 FILE = "rows.parquet"
@@ -33,22 +36,30 @@ _fetched: dict[str, Path] = {}
 
 
 def fetched(data: DataConfig, *, anew: bool = False) -> DataConfig:
-    """Return the section with the path of the rows; one that names no source as it is.
+    """Return the section with the path of the rows; one that names neither a source nor a URL for the web as it is.
 
     Args:
         data: the section of the config.
-        anew: ask the source, though this process has asked it before.
+        anew: ask for the rows, though this process has done so before.
 
     Raises:
-        ConfigError: there is no such function.
+        ConfigError: there is no such function, or a variable of the environment is not set.
         DataError: it failed, or yielded something else than rows.
     """
-    if data.source is None:
+    if data.source is None and not is_web(data.path):
         return data
-    key = json.dumps([data.source, data.source_options], sort_keys=True, default=str)
-    if anew or key not in _fetched or not (_fetched[key] / FILE).is_file():
-        _fetched[key] = _fetch(data)
-    return data.model_copy(update={"path": str(_fetched[key])})
+    key = json.dumps([data.source or data.path, data.source_options], sort_keys=True, default=str)
+    if anew or key not in _fetched or not _fetched[key].is_file():
+        _fetched[key] = _fetch(data) if data.source else _download(data.path)
+    return data.model_copy(update={"path": str(_fetched[key].parent if data.source else _fetched[key])})
+
+
+def _download(path: str) -> Path:
+    url = resolved(path, key="data.path")
+    try:
+        return fetch(url, shown=path)
+    except DataError as error:
+        raise DataError(redacted(str(error))) from None
 
 
 def _fetch(data: DataConfig) -> Path:
@@ -62,13 +73,13 @@ def _fetch(data: DataConfig) -> Path:
             partial = target / f".{FILE}.{os.getpid()}"
             shutil.copy2(aside, partial)
             partial.rename(target / FILE)
-    return target
+    return target / FILE
 
 
 def _rows(data: DataConfig) -> Iterator[pa.RecordBatch]:
     read = load_object(str(data.source), key="data.source")
     try:
-        found = read(**data.source_options)
+        found = read(**resolved(data.source_options, key="data.source_options"))
         tables: Iterable[Any] = [found] if isinstance(found, pa.Table | pa.RecordBatch) else found
         for rows in tables:
             if isinstance(rows, pa.RecordBatch):
@@ -84,7 +95,7 @@ def _rows(data: DataConfig) -> Iterator[pa.RecordBatch]:
         raise
     except Exception as error:
         raise DataError(
-            f"data.source failed: {type(error).__name__}: {error}. Received: {data.source} with "
+            f"data.source failed: {type(error).__name__}: {redacted(str(error))}. Received: {data.source} with "
             f"{', '.join(sorted(data.source_options)) or 'no options'} (data.source_options)."
         ) from error
 

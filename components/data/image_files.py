@@ -23,7 +23,8 @@ from kubetfx.errors import DataError
 from kubetfx.models.columns.column_profile import CellType
 from kubetfx.serving.image_folders import SUFFIXES, pictures_below
 from kubetfx.storage import is_url
-from kubetfx.tables import csv_file, parquet_file
+from kubetfx.tables import csv_file
+from kubetfx.tables.blocks import open_table
 from kubetfx.tables.csv_detection import detect
 from kubetfx.tables.files import format_of
 
@@ -119,10 +120,10 @@ def find_images(data: DataConfig) -> ImageFiles:
         elif path.is_file() and format_of(path.name):
             found = _in_list(path, data)
         else:
-            problem = "is no folder and no CSV or Parquet file" if path.exists() else "does not exist"
+            problem = "is no folder and no file of a table" if path.exists() else "does not exist"
             raise DataError(
                 f"data.path {problem}. Received: {path}. Give a folder with a sub-directory of images for each class, "
-                f"or a CSV or Parquet file with the columns path and {data.label}."
+                f"or a table, such as a CSV file, with the columns path and {data.label}."
             )
     except PermissionError as error:
         raise DataError(f"data.path may not be read: {error}. Grant read permission, or run as its owner.") from None
@@ -336,9 +337,10 @@ def _metadata_columns(names: list[str], path: Path, data: DataConfig) -> list[st
 def _read_list(path: Path, data: DataConfig) -> pa.Table:
     texts = dict.fromkeys((PATH, data.label), pa.string())
     try:
-        if format_of(path.name) == "parquet":
-            with parquet_file.open_file(str(path)) as file:
-                table = file.read()
+        found = format_of(path.name)
+        if found not in (None, "csv"):
+            file = open_table(str(path), found, data.csv_options)
+            table = pa.Table.from_batches(file.stream(file.types()))
             for column in texts.keys() & set(table.column_names):
                 index = table.column_names.index(column)
                 table = table.set_column(index, column, table[column].cast(pa.string()))

@@ -1,4 +1,4 @@
-"""A table in CSV or Parquet files as examples: a file is a shard, and the content of a row chooses its split.
+"""A table in files as examples: a file is a shard, and the content of a row chooses its split.
 
 Which files there are and what is in them is tables.py's to say.
 """

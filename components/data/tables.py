@@ -7,15 +7,15 @@ is kubetfx/tables' to say.
 import os
 import re
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 import yaml
 
-from kubetfx.components.data import data_source, partitions
+from kubetfx.components.data import data_source
 from kubetfx.components.data.column_scan import ARROW_TYPES, to_type
+from kubetfx.components.data.partition_columns import profile_columns
 from kubetfx.components.data.table_profile import Column, TableProfile
 from kubetfx.components.data.table_scan import cell_type, check_label_is_there, merge, scan, whole_numbers
 from kubetfx.config.data_section import DataConfig
@@ -23,37 +23,14 @@ from kubetfx.config.section import nearest
 from kubetfx.errors import DataError, StorageError
 from kubetfx.models.columns.known_types import readings
 from kubetfx.models.columns.reading import texts_of
-from kubetfx.storage import Location, list_files, locate
-from kubetfx.tables import csv_file, parquet_file
-from kubetfx.tables.csv_detection import detect
-from kubetfx.tables.csv_dialect import Dialect
-from kubetfx.tables.files import (
-    SUFFIXES,
-    Format,
-    TableFiles,
-    check_names,
-    format_of,
-    shown_names,
-    suffix_of,
-    visible_names,
-)
-
-BLOCK_BYTES = 4 * 2**20
-BYTES_PER_COLUMN = 2**13
-"""CSV is read in blocks of so many bytes, more where there are thousands of columns; Arrow reads 32 of them ahead.
-Parquet is read in batches of so many rows and cells. Memory is bounded by them."""
-BLOCK_ROWS = 65_536
-BLOCK_CELLS = 2**21
+from kubetfx.storage import Location, locate
+from kubetfx.tables import partitions
+from kubetfx.tables.blocks import open_table
+from kubetfx.tables.files import FORMATS, Format, TableFiles, find_table, matching_files, one_format
+from kubetfx.tables.table_file import reading
 
 
-@dataclass(frozen=True)
-class MatchedFiles(TableFiles):
-    """The files of a run's table, with the glob below their folder by which TFX's ExampleGen finds them."""
-
-    pattern: str
-
-
-def find_files(data: DataConfig) -> MatchedFiles:
+def find_files(data: DataConfig) -> TableFiles:
     """Return the files of one format that `data.path`, a folder or a glob, means; the rows of a source are fetched into
     files.
 
@@ -69,10 +46,10 @@ def find_files(data: DataConfig) -> MatchedFiles:
         path = locate(data.path)
         if data.splits.files:
             return _files_of_splits(path, data)
-        if path.is_dir():
-            return _files_in_folder(path, data)
-        base, pattern = (path.parent, path.name) if path.is_file() else _split_glob(path)
-        matches = _matches(base, _newest(base, pattern))
+        if path.is_dir() or path.is_file():
+            return find_table(path, _stated_format(data))
+        base, pattern = _split_glob(path)
+        matches = matching_files(base, _newest(base, pattern))
     except PermissionError as error:
         raise DataError(f"data.path may not be read: {error}. Grant read permission, or run as its owner.") from None
     except StorageError as error:
@@ -80,10 +57,12 @@ def find_files(data: DataConfig) -> MatchedFiles:
     except ValueError as error:
         raise DataError(f"data.path: {error}.") from None
     if not matches:
-        raise DataError(
-            f"data.path matches no file. Received: {data.path}. Give a folder of .csv or .parquet files, or a glob."
-        )
-    return MatchedFiles(base, tuple(matches), _format_of(matches, data), pattern)
+        raise DataError(f"data.path matches no file. Received: {data.path}. Give a file, a folder of files, or a glob.")
+    return TableFiles(base, tuple(matches), _stated_format(data) or one_format(matches), pattern)
+
+
+def _stated_format(data: DataConfig) -> Format | None:
+    return next((known for known in FORMATS if known == data.format), None)
 
 
 def column_names(files: TableFiles, data: DataConfig) -> list[str]:
@@ -95,9 +74,8 @@ def column_names(files: TableFiles, data: DataConfig) -> list[str]:
     """
     names: dict[str, None] = {}
     for path in files.paths:
-        held = (
-            _parquet_columns(path) if files.format == "parquet" else _csv_header(path, detect(path, data.csv_options))
-        )
+        with reading(path):
+            held = open_table(path, files.format, data.csv_options).types()
         names |= dict.fromkeys([*held, *partitions.columns_of(path)])
     return list(names)
 
@@ -174,7 +152,7 @@ def _inspect_table(files: TableFiles, data: DataConfig) -> TableProfile:
             f"The table has a header and no rows. Received: {', '.join(files.paths)}, with the columns "
             f"{', '.join(merged.names)}."
         )
-    of_folders = partitions.profile_columns(rows, drop=data.drop, known=merged.names, stated=data.stated_types)
+    of_folders = profile_columns(rows, drop=data.drop, known=merged.names, stated=data.stated_types)
     columns = [*merged.columns, *of_folders]
     columns = [whole_numbers(column) if column.name == data.label else column for column in columns]
     return replace(merged, columns=tuple(columns))
@@ -195,18 +173,12 @@ def read_blocks(
         Batches of int64, double and string columns. Missing cells and NaN are null.
     """
     schema = pa.schema([(column.name, ARROW_TYPES[column.type]) for column in columns])
-    decimal = "."
-    if file_format == "parquet":
-        held = set(_parquet_columns(path))
-        batches = _read_parquet(path, [name for name in schema.names if name in held])
-    else:
-        dialect = detect(path, data.csv_options)
-        decimal = dialect.decimal
-        held = set(_csv_header(path, dialect))
-        types = {c.name: pa.string() if c.reading else ARROW_TYPES[c.type] for c in columns if c.name in held}
-        batches = csv_file.stream(path, dialect, types, columns=list(types), block_bytes=_block_bytes(types))
+    file = open_table(path, file_format, data.csv_options)
+    held = file.types()
+    wanted = {c.name: pa.string() if c.reading else ARROW_TYPES[c.type] for c in columns if c.name in held}
+    decimal = file.decimal or "."
     of_folders = partitions.columns_of(path)
-    for batch in batches:
+    for batch in file.stream(wanted):
         if batch.num_rows:
             arrays = [
                 batch.column(name) if name in held else partitions.cells(of_folders.get(name), batch.num_rows)
@@ -230,57 +202,13 @@ def _split_glob(path: Location) -> tuple[Location, str]:
     return locate(base or ("/" if text.startswith("/") else ".")), text[len(base) :].lstrip("/")
 
 
-def _matches(base: Location, pattern: str) -> list[str]:
-    """Files that match, hidden ones left alone, in order."""
-    return [str(path) for path in list_files(base, pattern) if not path.name.startswith(".")]
-
-
-def _files_in_folder(folder: Location, data: DataConfig) -> MatchedFiles:
-    if re.search(r"[*?\[]", str(folder)):
-        raise DataError(f"The name of a folder of data may have no *, ? or [. Received: {folder}. Rename it.")
-    names = visible_names(folder)
-    if not any(map(suffix_of, names)):
-        names = _in_partitions(folder) or names
-    formats: list[Format] = [data.format] if data.format in ("csv", "parquet") else ["csv", "parquet"]
-    suffixes = {suffix_of(name) for name in names} - {None}
-    by_suffix = {
-        suffix: [name for name in names if name.endswith(suffix)]
-        for suffix in sorted(suffix for suffix in suffixes if suffix)
-        if any(suffix.lower() in SUFFIXES[file_format] for file_format in formats)
-    }
-    if not by_suffix:
-        wanted = ", ".join(suffix for f in formats for suffix in SUFFIXES[f])
-        raise DataError(f"There is no file to read ({wanted}) in {folder}. Received: {shown_names(names)}.")
-    if len(by_suffix) > 1:
-        raise DataError(
-            f"{folder} holds files of several kinds. Received: {', '.join(by_suffix)}. "
-            f"Name the ones to read: data.path: {folder}/*{next(iter(by_suffix))}"
-        )
-    ((suffix, found),) = by_suffix.items()
-    found_format = format_of(suffix)
-    assert found_format is not None  # `suffix_of` knows it
-    depths = {name.count("/") for name in found}
-    if len(depths) > 1:
-        raise DataError(f"The files in the folders of {folder} are not all as deep. Received: {shown_names(found)}.")
-    pattern = "*=*/" * depths.pop() + f"*{suffix}"
-    return MatchedFiles(folder, tuple(f"{folder}/{name}" for name in found), found_format, pattern)
-
-
-def _in_partitions(folder: Location) -> list[str]:
-    """Files in folders that are named `column=value`, relative to the folder."""
-    names = []
-    for depth in range(1, partitions.MAX_DEPTH + 1):
-        names += [path[len(str(folder)) + 1 :] for path in _matches(folder, "*=*/" * depth + "*")]
-    return [name for name in names if suffix_of(name)]
-
-
-def _files_of_splits(folder: Location, data: DataConfig) -> MatchedFiles:
+def _files_of_splits(folder: Location, data: DataConfig) -> TableFiles:
     """The files that `data.splits.files` names. TFX's fingerprint covers all that is as deep in the folder."""
     if not folder.is_dir():
         raise DataError(f"data.path must be a folder, where data.splits.files names files in it. Received: {folder}.")
     paths: list[str] = []
     for split, pattern in data.splits.files.items():
-        matching = _matches(folder, pattern)
+        matching = matching_files(folder, pattern)
         found = [path for path in matching if path not in paths]
         if not found:
             problem = "matches only files of the splits before it" if matching else "matches no file"
@@ -295,7 +223,9 @@ def _files_of_splits(folder: Location, data: DataConfig) -> MatchedFiles:
             f"The files of data.splits.files must all be in {folder}, or all in folders of it. Received: "
             f"{', '.join(data.splits.files.values())}."
         )
-    return MatchedFiles(folder, tuple(paths), _format_of(paths, data), "/".join("*" * (depths.pop() + 1)))
+    return TableFiles(
+        folder, tuple(paths), _stated_format(data) or one_format(paths), "/".join("*" * (depths.pop() + 1))
+    )
 
 
 def _newest(base: Location, pattern: str) -> str:
@@ -316,85 +246,16 @@ def _newest(base: Location, pattern: str) -> str:
     return str(split.pattern)
 
 
-def _format_of(paths: Sequence[str], data: DataConfig) -> Format:
-    if data.format in ("csv", "parquet"):
-        return data.format
-    formats = {found for path in paths if (found := format_of(path))}
-    if len(formats) == 1:
-        return formats.pop()
-    problem = "are of both formats" if formats else "have names that say neither CSV nor Parquet"
-    raise DataError(
-        f"The files that data.path matches {problem}. Received: {', '.join(paths[:5])}. "
-        "Set data.format to csv or parquet, or narrow data.path."
-    )
-
-
 def _inspect_file(path: str, file_format: Format, data: DataConfig) -> TableProfile:
-    try:
-        if file_format == "parquet":
-            return _inspect_parquet(path, data)
-        return _inspect_csv(path, data)
-    except PermissionError:
-        raise DataError(f"{path} may not be read. Grant read permission, or run as its owner.") from None
-    except StorageError as error:
-        raise DataError(f"{path} cannot be read. {error}") from None
-    except (OSError, EOFError) as error:
-        raise DataError(f"{path} cannot be read: {error}. Is it whole?") from None
-
-
-def _inspect_parquet(path: str, data: DataConfig) -> TableProfile:
-    names = [name for name in _parquet_columns(path) if name not in data.drop]
-    try:
-        return scan(lambda: _read_parquet(path, names), path, names=names, stated=data.stated_types)
-    except pa.ArrowInvalid as error:
-        raise DataError(f"{path} cannot be read: {error}") from None
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path} holds text that is not UTF-8. Received: {error.object[:40]!r}. Write it anew."
-        ) from None
-
-
-def _inspect_csv(path: str, data: DataConfig) -> TableProfile:
-    dialect = detect(path, data.csv_options)
-    header = _csv_header(path, dialect)
-    names = [name for name in header if name and name not in data.drop]  # the first may be an index without a name
-    if not names:
-        raise DataError(f"{path}: no column is left. Received: data.drop = {list(data.drop)}.")
-    types = dict.fromkeys(names, pa.string())
-
-    def read() -> Iterator[pa.RecordBatch]:
-        return csv_file.stream(path, dialect, types, columns=names, block_bytes=_block_bytes(names))
-
-    try:
-        profile = scan(read, path, names=names, stated=data.stated_types, decimal=dialect.decimal)
-    except pa.ArrowInvalid as error:
-        raise csv_file.explain(path, dialect, error, block_bytes=BLOCK_BYTES) from None
-    said = f"{Path(path).name} is {described}." if (described := dialect.describe()) else ""
-    return replace(profile, file_notes=(said,) if said else ())
-
-
-def _csv_header(path: str, dialect: Dialect) -> list[str]:
-    if csv_file.is_parquet(path):
-        raise DataError(f"{path} is a Parquet file. Received: data.format csv. Set data.format: parquet.")
-    return list(csv_file.header(path, dialect)[0])
-
-
-def _block_bytes(columns: Collection[str]) -> int:
-    return max(BLOCK_BYTES, BYTES_PER_COLUMN * len(columns))
-
-
-def _parquet_columns(path: str) -> list[str]:
-    try:
-        names = list(parquet_file.schema(path).names)
-    except DataError as error:
-        raise DataError(f"{error} Set data.format: csv if it is one.") from None
-    check_names(names, path)
-    return names
-
-
-def _read_parquet(path: str, names: list[str]) -> Iterator[pa.RecordBatch]:
-    batch_rows = max(BLOCK_CELLS // max(len(names), 1), 1)
-    return parquet_file.stream(path, names, batch_rows=min(batch_rows, BLOCK_ROWS))
+    with reading(path):
+        file = open_table(path, file_format, data.csv_options)
+        held = file.types()
+        names = [name for name in held if name and name not in data.drop]  # the first may be an index without a name
+        if not names:
+            raise DataError(f"{path}: no column is left. Received: data.drop = {list(data.drop)}.")
+        types = {name: held[name] for name in names}
+        profile = scan(lambda: file.stream(types), path, names=names, stated=data.stated_types, decimal=file.decimal)
+    return replace(profile, file_notes=(file.note, *profile.file_notes) if file.note else profile.file_notes)
 
 
 def check_label(profile: TableProfile, data: DataConfig) -> Column:

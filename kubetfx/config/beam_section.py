@@ -15,7 +15,8 @@ class BeamConfig(Section):
     """`DirectRunner` is this machine: the nodes go through the data themselves, in blocks, with a thread per core."""
     arguments: tuple[str, ...] = ()
     """Pipeline options as Beam's command line takes them. `--direct_num_workers=2` alone is a number of threads on this
-    machine; with any other, such as `--direct_running_mode=multi_processing`, the nodes run as Beam pipelines."""
+    machine; with any other, such as `--direct_running_mode=multi_processing`, the nodes run as Beam pipelines.
+    `${NAME}` in them is looked up by each node."""
 
     @field_validator("arguments")
     @classmethod

@@ -3,10 +3,12 @@
 import codecs
 import math
 from typing import Annotated, Any, Literal, NamedTuple, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
 from kubetfx.config.section import Section
+from kubetfx.storage import is_web
 from kubetfx.tables import date_formats
 from kubetfx.tables.csv_options import MISSING_VALUES, CsvOptions
 
@@ -151,18 +153,20 @@ class DataConfig(Section):
     """The table or the images, and what is to be predicted of them."""
 
     path: str = ""
-    """A folder of CSV or Parquet files, or a glob; also in a bucket: `s3://BUCKET/FOLDER`, `gs://BUCKET/FOLDER`.
+    """A file, a folder of files, or a glob; also in a bucket: `s3://BUCKET/FOLDER`, `gs://BUCKET/FOLDER`. Or a file
+    behind `https://` or `http://`, which is fetched at each run; `${TOKEN}` in it is looked up then.
     `{SPAN}` and `{VERSION}` in it pick the newest, as in TFX.
-    Of images: a folder with a sub-directory a class, or a CSV or Parquet file with the columns `path` and the label."""
+    Of images: a folder with a sub-directory a class, or a table with the columns `path` and the label."""
     label: str
-    """The column to predict. Of images: a column of the CSV or Parquet file, by default `label`."""
+    """The column to predict. Of images: a column of the table, by default `label`."""
     source: str | None = None
     """A function in place of files, as `module:function`, that yields Arrow record batches or tables. It is asked at
     each run, and unchanged rows are taken from the cache. `kubetfx.tables.sql:read` yields the rows of a query."""
     source_options: dict[str, Any] = {}
-    """Arguments of the source, by name."""
-    format: Literal["auto", "csv", "parquet", "images"] = "auto"
-    """`auto` goes by the names of the files: .csv, .csv.gz, .tsv, .parquet. `images`: JPEG, PNG, BMP, GIF and WebP."""
+    """Arguments of the source, by name. `${NAME}` in them is looked up when the source is asked."""
+    format: Literal["auto", "csv", "jsonl", "parquet", "arrow", "orc", "images"] = "auto"
+    """`auto` goes by the names of the files: .csv and .tsv, .jsonl and .ndjson, .parquet, .feather and .arrow, .orc.
+    `images`: JPEG, PNG, BMP, GIF and WebP."""
     drop: tuple[str, ...] = ()
     """Columns to leave out."""
     splits: Splits = Splits()
@@ -202,6 +206,16 @@ class DataConfig(Section):
         if self.source is None and self.source_options:
             raise ValueError("data.source_options are arguments of data.source, which is not given")
         return self
+
+    @field_validator("path")
+    @classmethod
+    def _has_no_password(cls, path: str) -> str:
+        if is_web(path) and "${" not in (password := urlsplit(path).password or "${"):
+            raise ValueError(
+                "a password in the file would be stored in clear. Received: a URL with one. Refer to it: "
+                f"{path.replace(password, '${PASSWORD}', 1)}"
+            )
+        return path
 
     @model_validator(mode="after")
     def _keys_fit_the_format(self) -> Self:

@@ -75,7 +75,7 @@ class EvaluationConfig(Section):
     """Bounds by metric. Empty: only that the first metric is no more than 0.01 worse than that of the served model."""
     slices: tuple[str | tuple[str, ...], ...] = ()
     """Columns, or combinations of columns, by whose values the metrics are also computed. Of images: the label,
-    `image_size`, `format`, `channels`, or a column of the CSV or Parquet file that lists them."""
+    `image_size`, `format`, `channels`, or a column of the table that lists them."""
     robustness: RobustnessConfig = RobustnessConfig()
 
     @model_validator(mode="after")

@@ -9,6 +9,7 @@ import yaml
 
 from kubetfx.config.faults import kind_of
 from kubetfx.config.pipeline import PipelineConfig
+from kubetfx.config.references import with_environment
 from kubetfx.config.yaml_text import parse
 from kubetfx.errors import ConfigError
 
@@ -19,7 +20,7 @@ ConfigSource = PipelineConfig | str | Path | Mapping[str, Any]
 def load_config(
     source: str | Path | Mapping[str, Any], *, overrides: Mapping[str, Any] | Sequence[str] = ()
 ) -> PipelineConfig:
-    """Read a pipeline.yaml, or take its content as a dictionary.
+    """Read a pipeline.yaml, or take its content as a dictionary. `${NAME}` in a text is an environment variable.
 
     Args:
         source: path of the YAML file, or a dictionary of the same form. Relative paths in it start at the folder of the
@@ -31,7 +32,8 @@ def load_config(
         The checked tree, with all paths absolute.
 
     Raises:
-        ConfigError: the file cannot be read, is not YAML, or does not fit the tree. All faults are listed.
+        ConfigError: the file cannot be read, is not YAML, names an environment variable that is not set, or does not
+            fit the tree. All faults are listed.
 
     Example:
         >>> import kubetfx
@@ -51,7 +53,7 @@ def load_config(
     if wrong:
         raise ConfigError(f"The names of sections are text. Received: {', '.join(wrong)}.")
     try:
-        return PipelineConfig(folder, **document)
+        return PipelineConfig(folder, **with_environment(document))
     except ConfigError as error:
         if folder is None or not error.faults:
             raise

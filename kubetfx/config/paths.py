@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from kubetfx.errors import ConfigError
-from kubetfx.storage import is_url, locate
+from kubetfx.storage import is_url, is_web, locate
 
 _NOT_A_PATH = ("imagenet", "none")
 """Values of `model.weights` that name no file."""
@@ -28,21 +28,32 @@ def with_absolute_paths(document: Mapping[str, Any], *, folder: Path) -> dict[st
     """
     sections = dict(document)
     name = sections.get("name")
-    if sections.get("workspace") is None and isinstance(name, str):
-        sections["workspace"] = f".kubetfx/{name}"
-    if isinstance(sections.get("workspace"), str):
-        sections["workspace"] = _on_disk(sections["workspace"], "workspace", folder)
+    workspace = _workspace(sections.get("workspace"), name, folder)
+    if workspace is not None:
+        sections["workspace"] = workspace
+        path = _value(workspace, "path")
         serving = sections.get("serving")
         if _value(serving, "push_directory") is None and isinstance(serving, dict | BaseModel | None):
             model_name = _value(serving, "model_name") or name
-            sections["serving"] = _put(serving or {}, "push_directory", f"{sections['workspace']}/pushed/{model_name}")
-    if _value(sections.get("data"), "source") and not _value(sections["data"], "path") and "workspace" in sections:
-        sections["data"] = _put(sections["data"], "path", f"{sections['workspace']}/source")
-    _change(sections, "data", "path", lambda path, key: _anywhere(path, key, folder))
+            sections["serving"] = _put(serving or {}, "push_directory", f"{path}/pushed/{model_name}")
+        if _value(sections.get("data"), "source") and not _value(sections["data"], "path"):
+            sections["data"] = _put(sections["data"], "path", f"{path}/source")
+    _change(sections, "data", "path", lambda path, key: path if is_web(path) else _anywhere(path, key, folder))
     _change(sections, "serving", "push_directory", lambda path, key: _anywhere(path, key, folder))
     for section, key in (("data", "schema_file"), ("training", "checkpoint_directory"), ("model", "weights")):
         _change(sections, section, key, lambda path, dotted: _on_disk(path, dotted, folder))
     return sections
+
+
+def _workspace(given: Any, name: Any, folder: Path) -> Any:
+    """The section with an absolute path, given as a path or as a section; None if it is wrong, which the check says."""
+    section = {"path": given} if given is None or isinstance(given, str) else given
+    path = _value(section, "path")
+    if path is None and isinstance(name, str):
+        path = f".kubetfx/{name}"
+    if not isinstance(path, str) or not isinstance(section, dict | BaseModel):
+        return None
+    return _put(section, "path", _on_disk(path, "workspace", folder))
 
 
 def _change(sections: dict[str, Any], section: str, key: str, change: Callable[[str, str], str]) -> None:

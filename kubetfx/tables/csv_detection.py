@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from kubetfx.tables.csv_dialect import BYTE_ORDER_MARK, Dialect, open_bytes
 from kubetfx.tables.csv_options import UNKNOWN_CSV, CsvOptions
+from kubetfx.tables.files import COMPRESSIONS
 from kubetfx.tables.spelled_numbers import understand
 
 LOOKED_BYTES = 16 * 2**20
@@ -36,6 +37,7 @@ _BYTE_ORDER_MARKS = (
 )
 _SEPARATOR_LINE = re.compile(r"sep=(.)(?:\r\n?|\n)", re.IGNORECASE)
 """The first line of a file, which tells Excel the delimiter."""
+_OF_TABS = tuple(f".tsv{packed}" for packed in ("", *COMPRESSIONS))
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
 
 
@@ -69,7 +71,7 @@ def detect(path: str, options: CsvOptions = UNKNOWN_CSV) -> Dialect:
     sample = _Sample(_rows_text(text, dialect), is_whole=len(head) < ROWS_BYTES)
     delimiters = (options.delimiter,) if options.delimiter else (separator[1],) if separator else DELIMITERS
     quotes = (options.quote,) if options.quote is not None else ('"', "'")
-    if not options.delimiter and path.lower().endswith((".tsv", ".tsv.gz")):
+    if not options.delimiter and path.lower().endswith(_OF_TABS):
         delimiters = ("\t",)
     dialect = sample.best([replace(dialect, delimiter=d, quote=q) for q in quotes for d in delimiters])
     rows = sample.rows(dialect)

@@ -5,7 +5,6 @@ The only place that knows: a new delimiter or encoding is added here. What nobod
 
 import codecs
 import csv
-import gzip
 import io
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ import pyarrow.csv as pa_csv
 from kubetfx.errors import DataError
 from kubetfx.storage import locate
 from kubetfx.tables.csv_options import MISSING_VALUES
+from kubetfx.tables.files import COMPRESSIONS
 
 if TYPE_CHECKING:
     from _csv import Reader
@@ -128,13 +128,13 @@ class Dialect:
         return text.getvalue().encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-def is_packed(path: str) -> bool:
-    """Return whether a file is compressed by gzip, as its name says.
+def compression_of(path: str) -> str | None:
+    """Return by what a file is compressed, as its name says: Arrow's name for it; None if by nothing.
 
     Args:
         path: of the file.
     """
-    return path.lower().endswith(".gz")
+    return next((codec for ending, codec in COMPRESSIONS.items() if path.lower().endswith(ending)), None)
 
 
 def open_bytes(path: str) -> BinaryIO:
@@ -151,9 +151,11 @@ def open_bytes(path: str) -> BinaryIO:
         StorageError: the bucket cannot be read.
     """
     place = locate(path)
-    if is_packed(path):
-        return cast(BinaryIO, gzip.open(path if isinstance(place, Path) else place.open_stream(), "rb"))
-    return open(path, "rb") if isinstance(place, Path) else cast(BinaryIO, place.open_stream())
+    codec = compression_of(path)
+    if isinstance(place, Path) and codec is None:
+        return open(path, "rb")
+    stream = pa.OSFile(path) if isinstance(place, Path) else place.open_stream()
+    return cast(BinaryIO, stream if codec is None else pa.CompressedInputStream(stream, codec))
 
 
 def open_text(path: str, dialect: Dialect) -> BinaryIO:

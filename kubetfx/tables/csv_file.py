@@ -5,33 +5,44 @@ import csv
 import io
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
 from kubetfx.errors import DataError
 from kubetfx.storage import locate
-from kubetfx.tables.csv_dialect import BYTE_ORDER_MARK, Dialect, is_packed, not_decoded, open_bytes, open_text
+from kubetfx.tables.csv_detection import detect
+from kubetfx.tables.csv_dialect import BYTE_ORDER_MARK, Dialect, compression_of, not_decoded, open_bytes, open_text
+from kubetfx.tables.csv_options import CsvOptions
 from kubetfx.tables.csv_rows import careful_rows, is_decoded
 from kubetfx.tables.files import check_names
+from kubetfx.tables.spelled_numbers import understand
+from kubetfx.tables.table_file import BadRow, Rows
+from kubetfx.tables.text_table import MAX_ROW_BYTES, TextTable
 
 _HEADER_BYTES = 2**16
 """Of a file that are read for its header, and sixteen times as many as long as it goes on."""
 _OTHER_KINDS = {
-    b"PAR1": "a Parquet file. Rename it to .parquet.",
+    b"PAR1": "a Parquet file. Rename it to .parquet, or say what it is: data.format: parquet",
+    b"ARROW1": "an Arrow file. Rename it to .arrow, or say what it is: data.format: arrow",
     b"\x1f\x8b\x08": "packed by gzip. Unpack it, or rename it to .csv.gz.",
+    b"BZh": "packed by bzip2. Unpack it, or rename it to .csv.bz2.",
     b"PK\x03\x04": "a ZIP archive or an Excel workbook. Unpack it, or save the sheet as CSV.",
     b"\xd0\xcf\x11\xe0": "an Excel workbook. Save the sheet as CSV.",
     b"\xfd7zXZ\x00": "packed by xz. Unpack it.",
-    b"\x28\xb5\x2f\xfd": "packed by Zstandard. Unpack it.",
+    b"\x28\xb5\x2f\xfd": "packed by Zstandard. Unpack it, or rename it to .csv.zst.",
     b"SQLite f": "a database of SQLite. Read it by data.source: kubetfx.tables.sql:read.",
 }
 """What files that are no CSV begin with, and what to do."""
-BLOCK_BYTES = 2**20
-"""Of a small table; what Arrow takes unless told otherwise."""
-MAX_ROW_BYTES = 16 * 2**20
-"""Of one row: a quote that is never closed would take the rest of the file for one cell."""
+STREAM_BYTES = 4 * 2**20
+BYTES_PER_COLUMN = 2**13
+"""A stream reads blocks of so many bytes, more where there are thousands of columns; Arrow reads 32 of them ahead.
+Memory is bounded by them."""
 
 
 def header(path: str, dialect: Dialect) -> tuple[tuple[str, ...], int]:
@@ -88,59 +99,137 @@ def _check_header(names: list[str], path: str) -> None:
     check_names(names, path)
 
 
-def is_parquet(path: str) -> bool:
-    """Return whether a file is Parquet, whatever its name.
-
-    Args:
-        path: the file.
-    """
-    with open_bytes(path) as file:
-        return file.read(4) == b"PAR1"
-
-
-def _arrow_stream(path: str, dialect: Dialect) -> pa.NativeFile:
-    if not dialect.is_plain:
-        return pa.PythonFile(open_text(path, dialect), mode="r")
-    place = locate(path)
-    compression = "gzip" if is_packed(path) else None
-    return pa.input_stream(path if isinstance(place, Path) else place.open_file(), compression=compression)
-
-
 def _given_names(path: str, dialect: Dialect) -> list[str] | None:
     """The names of a file that has none; None for one with a header, where Arrow reads them."""
     return None if dialect.header else list(header(path, dialect)[0])
 
 
-def stream(
-    path: str, dialect: Dialect, types: Mapping[str, pa.DataType], *, columns: Sequence[str], block_bytes: int
-) -> Iterator[pa.RecordBatch]:
-    """Read the rows of the file.
+@dataclass(frozen=True)
+class CsvTable(TextTable):
+    """A CSV file, whose cells are all text."""
 
-    Args:
-        path: the file.
-        dialect: of it.
-        types: by column; Arrow guesses the others by the first block.
-        columns: to read.
-        block_bytes: of the file at a time; Arrow reads 32 blocks ahead.
+    path: str
+    dialect: Dialect
+    names: tuple[str, ...]
+    """Of the columns. The first may be empty."""
+    start: int
 
-    Yields:
-        Batches with these columns, one per block of the file.
+    @classmethod
+    def look_at(cls, path: str, options: CsvOptions) -> Self:
+        """Find out how a file is written.
 
-    Raises:
-        pa.ArrowInvalid: the file is wrong; `explain` says how.
-    """
-    try:
-        batches = pa_csv.open_csv(
-            _arrow_stream(path, dialect),
-            read_options=pa_csv.ReadOptions(block_size=block_bytes, column_names=_given_names(path, dialect)),
-            parse_options=dialect.parse_options(),
-            convert_options=dialect.convert_options(types, columns),
-        )
-    except pa.ArrowInvalid as error:
-        if "Empty CSV file" in str(error):  # a header without a line below, which is no error here
-            return
-        raise
-    yield from batches
+        Args:
+            path: of the file.
+            options: what is known of it.
+
+        Returns:
+            The file, whose header was read.
+
+        Raises:
+            DataError: it has no header, or is no text.
+        """
+        dialect = detect(path, options)
+        names, start = header(path, dialect)
+        return cls(path, dialect, names, start)
+
+    @property
+    def decimal(self) -> str:
+        """The file's decimal mark."""
+        return self.dialect.decimal
+
+    @property
+    def note(self) -> str:
+        """How the file is written, unless that is plain CSV."""
+        described = self.dialect.describe()
+        return f"{Path(self.path).name} is {described}." if described else ""
+
+    def types(self) -> dict[str, pa.DataType | None]:
+        """The columns, which are text."""
+        return dict.fromkeys(self.names, pa.string())
+
+    def stream(self, types: Mapping[str, pa.DataType]) -> Iterator[pa.RecordBatch]:
+        """Read the rows with Arrow, whose cells become the given types."""
+        block_bytes = max(STREAM_BYTES, BYTES_PER_COLUMN * len(types))
+        try:
+            yield from pa_csv.open_csv(
+                self._source(),
+                read_options=pa_csv.ReadOptions(
+                    block_size=block_bytes, column_names=None if self.dialect.header else list(self.names)
+                ),
+                parse_options=self.dialect.parse_options(),
+                convert_options=self.dialect.convert_options(types, list(types)),
+            )
+        except pa.ArrowInvalid as error:
+            if "Empty CSV file" not in str(error):  # a header without a line below, which is no error here
+                raise _explain(self.path, self.dialect, error, block_bytes=block_bytes) from None
+
+    def _source(self) -> pa.NativeFile:
+        if not self.dialect.is_plain:
+            return pa.PythonFile(open_text(self.path, self.dialect), mode="r")
+        place = locate(self.path)
+        file = self.path if isinstance(place, Path) else place.open_file()
+        return pa.input_stream(file, compression=compression_of(self.path))
+
+    def _rows(self, content: bytes, *, num_rows: int, columns: Sequence[str], numbers: Sequence[str]) -> Rows:
+        table = self._read_plain(content, {name: pa.float64() if name in numbers else pa.string() for name in columns})
+        if table is None and numbers:
+            table = self._read_plain(content, dict.fromkeys(columns, pa.string()))
+        if table is not None and table.num_rows == num_rows:
+            rows = Rows(table, np.arange(num_rows))
+        else:
+            rows = self._read_carefully(content, columns)
+        return replace(rows, table=self._understood(rows.table, numbers))
+
+    def _understood(self, table: pa.Table, numbers: Sequence[str]) -> pa.Table:
+        """A table whose columns of numbers, read as text, are plain numbers where they could be understood."""
+        for name in numbers:
+            index = table.schema.get_field_index(name)
+            cells = table.column(index).combine_chunks()
+            if pa.types.is_string(cells.type):
+                found = understand(cells, decimal=self.dialect.decimal)
+                table = table.set_column(index, name, pc.if_else(found.odd, cells, found.texts))
+        return table
+
+    def _read_plain(self, content: bytes, types: Mapping[str, pa.DataType]) -> pa.Table | None:
+        """Rows of a block, by Arrow; None if it finds something wrong with any of them."""
+        try:
+            return pa_csv.read_csv(
+                pa.BufferReader(content),
+                read_options=pa_csv.ReadOptions(
+                    column_names=list(self.names), use_threads=False, block_size=len(content) + 1
+                ),
+                parse_options=self.dialect.parse_options(),
+                convert_options=self.dialect.convert_options(types, list(types)),
+            )
+        except pa.ArrowInvalid:
+            return None
+
+    def _read_carefully(self, content: bytes, columns: Sequence[str]) -> Rows:
+        """Rows of a block, all cells as text, by the module csv: slow, and exact about what is wrong."""
+        positions = {name: self.names.index(name) for name in columns}
+        kept: dict[str, list[str | None]] = {name: [] for name in columns}
+        index: list[int] = []
+        bad: list[BadRow] = []
+        rows = (cells for _, cells in careful_rows(content, self.dialect) if cells)
+        for number, cells in enumerate(rows):
+            reason = _why_unreadable(cells, self.names, positions)
+            if reason:
+                bad.append(BadRow(number, reason, self.dialect.joined(cells)))
+                continue
+            index.append(number)
+            for name, position in positions.items():
+                kept[name].append(None if cells[position] in self.dialect.missing_values else cells[position])
+        table = pa.table({name: pa.array(cells, pa.string()) for name, cells in kept.items()})
+        return Rows(table, np.array(index, np.int64), bad)
+
+
+def _why_unreadable(cells: list[str], names: Sequence[str], positions: dict[str, int]) -> str | None:
+    if len(cells) != len(names):
+        return f"The header has {len(names)} columns, this row has {len(cells)}."
+    for name, position in positions.items():
+        if not is_decoded(cells[position]):
+            return f"Column {name!r} is not UTF-8."
+    return None
 
 
 def read_whole(path: str, dialect: Dialect, types: Mapping[str, pa.DataType]) -> pa.Table:
@@ -166,21 +255,11 @@ def read_whole(path: str, dialect: Dialect, types: Mapping[str, pa.DataType]) ->
                 convert_options=dialect.convert_options(types, ()),
             )
     except pa.ArrowInvalid as error:
-        raise explain(path, dialect, error, block_bytes=BLOCK_BYTES) from None
+        raise _explain(path, dialect, error, block_bytes=2**20) from None  # what Arrow takes
 
 
-def explain(path: str, dialect: Dialect, error: pa.ArrowInvalid, *, block_bytes: int) -> DataError:
-    """Say where a file that Arrow refused is wrong. This reads the file slowly, and is exact about lines inside quotes.
-
-    Args:
-        path: the file.
-        dialect: of it.
-        error: what Arrow raised.
-        block_bytes: of the file that Arrow read at a time.
-
-    Returns:
-        The error to raise, with the number of the line.
-    """
+def _explain(path: str, dialect: Dialect, error: pa.ArrowInvalid, *, block_bytes: int) -> DataError:
+    """Where a file that Arrow refused is wrong. This reads the file slowly, and is exact about lines inside quotes."""
     csv.field_size_limit(sys.maxsize)
     try:
         with io.TextIOWrapper(open_text(path, dialect), encoding="utf-8-sig", newline="") as file:

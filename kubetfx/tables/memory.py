@@ -10,11 +10,8 @@ import pyarrow as pa
 
 from kubetfx.errors import DataError
 from kubetfx.tables import json_bytes
-from kubetfx.tables.blocks import BadRow, Rows
 from kubetfx.tables.files import check_names
-
-JSON_SUFFIXES = (".json", ".jsonl")
-"""A list of objects, or `{"instances": [...]}` as the REST API takes it; and an object per line."""
+from kubetfx.tables.table_file import BadRow, Rows
 
 Columns = Mapping[str, pa.ChunkedArray | list[Any]]
 """Columns by name. Values whose type in Arrow is not known yet are a list."""
@@ -24,8 +21,7 @@ def read_json(path: Path) -> Columns:
     """Read the rows of a JSON file.
 
     Args:
-        path: `.jsonl`: an object per line. Otherwise one document: a list of objects, one object, or the body of a REST
-            request with `instances`.
+        path: of a document: a list of objects, one object, or the body of a REST request with `instances`.
 
     Returns:
         The columns.
@@ -34,10 +30,7 @@ def read_json(path: Path) -> Columns:
         DataError: the file cannot be read, or holds something else.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        if path.suffix == ".jsonl":
-            return columns_of([json.loads(line) for line in text.splitlines() if line.strip()])
-        document = json.loads(text)
+        document = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise DataError(f"The rows cannot be read. Received: {path}, where {error}") from None
     return columns_of(document.get("instances", [document]) if isinstance(document, dict) else document)

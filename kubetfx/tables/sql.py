@@ -2,14 +2,14 @@
 
     data:
       source: kubetfx.tables.sql:read
-      source_options: {url: "postgresql://localhost/shop", query: "SELECT * FROM orders WHERE paid"}
+      source_options: {url: "${SHOP_URL}", query: "SELECT * FROM orders WHERE paid"}
 
 Databases are reached by ADBC, which hands over Arrow batches: https://arrow.apache.org/adbc. Its driver for a database
-is a package of its own, for example adbc-driver-postgresql or adbc-driver-sqlite.
+is a package of its own, for example adbc-driver-postgresql or adbc-driver-sqlite; DuckDB has its own. `duckdb://` alone
+is no database: its queries read files (`SELECT * FROM 'orders/*.parquet'`).
 """
 
 import importlib
-import os
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,41 +23,36 @@ _DRIVERS = {
     "postgres": "adbc_driver_postgresql",
     "sqlite": "adbc_driver_sqlite",
     "snowflake": "adbc_driver_snowflake",
+    "duckdb": "adbc_driver_duckdb",
 }
 """Module of the driver by the scheme of the URL."""
+_PACKAGES = {"duckdb": "duckdb adbc-driver-manager"}
+"""What to install for a driver whose package has not its name."""
 
 
-def read(*, query: str, url: str | None = None, url_variable: str | None = None) -> Iterator[pa.RecordBatch]:
+def read(*, query: str, url: str) -> Iterator[pa.RecordBatch]:
     """Read the rows of a query.
 
     Args:
         query: in the database's own SQL. Give it an ORDER BY, so that the same rows are the same table.
         url: of the database, for example `postgresql://HOST/NAME` or `sqlite:///FILE`.
-        url_variable: the environment variable that holds the URL, so that a password is not in a file.
 
     Yields:
         Batches of the columns that the query selects.
 
     Raises:
-        ConfigError: there is no URL, or no driver for it.
+        ConfigError: there is no driver for the URL.
         DataError: the database refuses the query, or cannot be reached.
     """
-    address = _address(url, url_variable)
-    driver = _driver(address)
+    driver = _driver(url)
+    location = _location(url)
     try:
-        with driver.connect(_location(address)) as connection, connection.cursor() as cursor:
+        with driver.connect(location) if location else driver.connect() as connection, connection.cursor() as cursor:
             cursor.execute(query)
             yield from cursor.fetch_record_batch()
     except Exception as error:  # each driver has errors of its own
-        raise DataError(f"The query failed: {error}. Received: {query!r} at {_shown(address)}.") from error
-
-
-def _address(url: str | None, url_variable: str | None) -> str:
-    address = os.environ.get(url_variable) if url_variable else url
-    if not address:
-        received = f"url_variable: {url_variable}, which is not set" if url_variable else "neither url nor url_variable"
-        raise ConfigError(f"data.source_options: the URL of a database is needed. Received: {received}.")
-    return address
+        said = str(error).replace(url, _shown(url))
+        raise DataError(f"The query failed: {said}. Received: {query!r} at {_shown(url)}.") from None
 
 
 def _driver(address: str) -> Any:
@@ -70,7 +65,7 @@ def _driver(address: str) -> Any:
     try:
         return importlib.import_module(f"{_DRIVERS[scheme]}.dbapi")
     except ModuleNotFoundError as error:
-        package = _DRIVERS[scheme].replace("_", "-")
+        package = _PACKAGES.get(scheme, _DRIVERS[scheme].replace("_", "-"))
         raise ConfigError(
             f"data.source_options: the driver for {scheme} is not installed. Received: {_shown(address)}. Install it: "
             f"pip install {package} pyarrow"
@@ -78,8 +73,8 @@ def _driver(address: str) -> Any:
 
 
 def _location(address: str) -> str:
-    """The URL as the driver takes it: SQLite's takes a path."""
-    return address.removeprefix("sqlite:///") if address.startswith("sqlite:") else address
+    """The URL as the driver takes it: those of SQLite and DuckDB take a path."""
+    return address.partition("://")[2].removeprefix("/") if address.startswith(("sqlite:", "duckdb:")) else address
 
 
 def _shown(address: str) -> str:

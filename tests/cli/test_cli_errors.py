@@ -255,7 +255,7 @@ def test_predict_needs_no_workspace(kubetfx, config, half_plus_two, tmp_path):
         ("rows.json", "[]", "rows"),
         ("rows.jsonl", '{"x": "many"}\n', "Column 'x' holds numbers. Received: 'many'."),
         ("rows.jsonl", '{"x": true}\n{"x": [1]}\n', "Column 'x' holds numbers. Received: [1]."),
-        ("folder.csv", "folder", "There is no CSV or Parquet file in"),
+        ("folder.csv", "folder", "There is no file to read (.csv, "),
     ],
     ids=[
         "no file",

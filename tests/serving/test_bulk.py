@@ -23,8 +23,8 @@ from kubetfx.serving import bulk, bulk_output, bulk_workers, row_source
 from kubetfx.serving.bulk import BulkJob
 from kubetfx.serving.model_columns import ModelColumns
 from kubetfx.serving.saved_model import SavedModel
-from kubetfx.tables.blocks import Cut
 from kubetfx.tables.csv_options import CsvOptions
+from kubetfx.tables.table_file import Cut
 
 ROOT = Path(__file__).resolve().parents[2]
 ONE_THREAD = ("--direct_running_mode=in_memory",)
@@ -476,7 +476,7 @@ def test_input_without_a_good_row_is_an_error_with_the_reasons_in_a_file(tmp_pat
         ("rows.csv", b"number,nam\n1,a\n", r"lacks columns of the model: count, name. Received: number, nam"),
         ("rows.csv", b"number,name,count\n", "There are no rows"),
         ("rows.parquet", b"PAR1", "is not a Parquet file"),
-        ("rows.xlsx", b"", "neither CSV nor Parquet"),
+        ("rows.xlsx", b"", "is a workbook"),
     ],
 )
 def test_input_that_cannot_be_predicted_is_refused(tmp_path, job, name, content, message):
@@ -698,7 +698,7 @@ MEMORY_SCRIPT = """
 import resource, sys
 from pathlib import Path
 from kubetfx.serving import bulk, row_source
-from kubetfx.tables.blocks import Cut
+from kubetfx.tables.table_file import Cut
 row_source.TABLE_CUT = Cut(block_rows=2_048)
 model, *tables = sys.argv[1:]
 for table in tables:

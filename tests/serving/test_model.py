@@ -19,7 +19,7 @@ from kubetfx.serving.client import ClientOptions, GrpcClient, RestClient, Target
 from kubetfx.serving.model import Model, to_prediction
 from kubetfx.serving.model_config import ModelConfig
 from kubetfx.serving.server import RunningServer, ServerOptions
-from kubetfx.tables.blocks import Cut
+from kubetfx.tables.table_file import Cut
 
 ROWS = [
     {"size": 1.0, "colour": "red", "other": 1},

@@ -4,6 +4,7 @@ import sqlite3
 import sys
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pytest
 
@@ -31,6 +32,9 @@ def rows():
 def two_schemas():
     yield pa.RecordBatch.from_pydict({"x": [1], "y": ["a"]})
     yield pa.RecordBatch.from_pydict({"x": ["one"], "y": ["b"]})
+
+def tells(password):
+    raise OSError(f"access denied: {password}")
 
 def fails():
     yield pa.RecordBatch.from_pydict({"x": [1], "y": ["a"]})
@@ -138,6 +142,12 @@ def test_unknown_function_and_wrong_options_are_told(section):
         tables.find_files(section("table", rows=3))
 
 
+def test_what_a_source_says_of_a_secret_is_not_said_on(section, monkeypatch):
+    monkeypatch.setenv("SHOP_PASSWORD", "open sesame")
+    with pytest.raises(DataError, match=r"OSError: access denied: \$\{SHOP_PASSWORD\}\. Received: .* with password"):
+        tables.find_files(section("tells", password="${SHOP_PASSWORD}"))
+
+
 @pytest.fixture
 def shop(tmp_path: Path) -> Path:
     path = tmp_path / "shop.db"
@@ -168,12 +178,33 @@ def test_rows_of_a_query_are_a_table(shop):
     }
 
 
-def test_url_may_be_in_the_environment(shop, monkeypatch):
+def test_options_may_be_in_the_environment(shop, monkeypatch):
+    data = query(shop, url="${SHOP}")
+    with pytest.raises(ConfigError, match=r"data\.source_options\.url: the environment variable SHOP is not set"):
+        tables.find_files(data)
     monkeypatch.setenv("SHOP", f"sqlite:///{shop}")
-    data = query(shop).model_copy(
-        update={"source_options": {"url_variable": "SHOP", "query": "SELECT price, returned FROM orders"}}
-    )
     assert tables.inspect_table(tables.find_files(data), data).num_rows == 9
+
+
+def test_a_query_of_duckdb_reads_its_tables_and_files(tmp_path):
+    with duckdb.connect(tmp_path / "shop.duckdb") as database:
+        database.execute("CREATE TABLE orders AS SELECT range AS id, range / 2 AS price FROM range(9)")
+    (tmp_path / "returned.csv").write_text(
+        "id,returned\n" + "".join(f"{i},{'no' if i % 3 else 'yes'}\n" for i in range(9))
+    )
+    text = f"SELECT id, price, returned FROM orders JOIN '{tmp_path}/returned.csv' USING (id) ORDER BY id"
+    data = query(tmp_path / "shop.duckdb", text, url=f"duckdb:///{tmp_path}/shop.duckdb")
+
+    profile = tables.inspect_table(tables.find_files(data), data)
+
+    assert profile.num_rows == 9
+    assert [(column.name, column.type) for column in profile.columns] == [
+        ("id", "int64"),
+        ("price", "float"),
+        ("returned", "string"),
+    ]
+    of_files = query(tmp_path / "none", f"SELECT * FROM '{tmp_path}/returned.csv'", url="duckdb://")
+    assert tables.inspect_table(tables.find_files(of_files), of_files).num_rows == 9
 
 
 def test_faults_of_a_query_are_told_without_the_password(shop):

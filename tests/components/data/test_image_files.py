@@ -192,7 +192,7 @@ def test_path_that_is_not_there_or_no_list_is_an_error(tmp_path):
     with pytest.raises(DataError, match=r"data\.path does not exist"):
         found_in(tmp_path / "nowhere")
     (tmp_path / "list.xlsx").write_bytes(b"x")
-    with pytest.raises(DataError, match=r"is no folder and no CSV or Parquet file"):
+    with pytest.raises(DataError, match=r"is no folder and no file of a table"):
         found_in(tmp_path / "list.xlsx")
 
 

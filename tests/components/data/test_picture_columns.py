@@ -8,6 +8,7 @@ from kubetfx.components.data.table_profile import TableProfile
 from kubetfx.config.data_section import DataConfig, FeaturesConfig
 from kubetfx.errors import ConfigError, DataError
 from kubetfx.storage import locate
+from kubetfx.tables.files import TableFiles
 
 ROWS = 30
 
@@ -66,7 +67,7 @@ def test_named_column_that_can_hold_no_paths_is_an_error(data, name, message):
 
 def test_pictures_of_a_table_in_a_bucket_are_an_error_where_they_are_named(data):
     profile = find(data)
-    files = tables.MatchedFiles(locate("s3://a"), ("s3://a/t.csv",), "csv", "t.csv")
+    files = TableFiles(locate("s3://a"), ("s3://a/t.csv",), "csv", "t.csv")
 
     with pytest.raises(DataError, match=r"Received: features\.image: photo, of a table in a bucket"):
         picture_columns.with_pictures(profile, files, data, named=("photo",))

@@ -13,6 +13,8 @@ from kubetfx.components.data import column_scan, table_profile, tables
 from kubetfx.config.data_section import DataConfig
 from kubetfx.errors import DataError
 from kubetfx.storage import ObjectPath
+from kubetfx.tables import columnar_table, csv_file
+from kubetfx.tables.files import TableFiles
 from tests.s3_store import S3Store
 
 
@@ -159,9 +161,9 @@ def test_dropping_every_column_is_refused(tmp_path):
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Blocks of a few rows, so that a small file has many."""
-    monkeypatch.setattr(tables, "BLOCK_BYTES", 64)
-    monkeypatch.setattr(tables, "BYTES_PER_COLUMN", 1)
-    monkeypatch.setattr(tables, "BLOCK_ROWS", 4)
+    monkeypatch.setattr(csv_file, "STREAM_BYTES", 64)
+    monkeypatch.setattr(csv_file, "BYTES_PER_COLUMN", 1)
+    monkeypatch.setattr(columnar_table, "BATCH_ROWS", 4)
 
 
 def rows_of_letters(number: int) -> list[str]:
@@ -173,9 +175,9 @@ def test_reading_in_blocks_gives_the_same_rows_as_reading_whole(tmp_path, monkey
     whole, whole_profile = read(csv_path), inspect(csv_path)
     parquet_path = tmp_path / "a.parquet"
     pq.write_table(pa.Table.from_pylist(whole), parquet_path)
-    monkeypatch.setattr(tables, "BLOCK_BYTES", 64)
-    monkeypatch.setattr(tables, "BYTES_PER_COLUMN", 1)
-    monkeypatch.setattr(tables, "BLOCK_ROWS", 7)
+    monkeypatch.setattr(csv_file, "STREAM_BYTES", 64)
+    monkeypatch.setattr(csv_file, "BYTES_PER_COLUMN", 1)
+    monkeypatch.setattr(columnar_table, "BATCH_ROWS", 7)
 
     assert read(csv_path) == whole
     assert inspect(csv_path) == whole_profile
@@ -215,7 +217,7 @@ def test_first_block_does_not_wait_for_the_last(tmp_path, small_blocks):
     blocks = tables.read_blocks(str(bad), columns, file_format="csv", data=data_config(bad))
 
     assert next(blocks).num_rows < 20
-    with pytest.raises(pa.ArrowInvalid, match="not a number"):
+    with pytest.raises(DataError, match="not a number"):
         list(blocks)
 
 
@@ -451,7 +453,9 @@ def test_column_without_a_name_is_refused(tmp_path):
 def test_parquet_that_was_said_to_be_csv_is_refused(tmp_path):
     path = write_parquet(tmp_path / "a.csv", a=[1], y=[0])
 
-    with pytest.raises(DataError, match=r"a\.csv is a Parquet file\. Received: data\.format csv\. Set data\.format"):
+    with pytest.raises(
+        DataError, match=r"a\.csv is a Parquet file\. Rename it to \.parquet, or say what it is: data\.format"
+    ):
         inspect(path)
 
 
@@ -459,7 +463,7 @@ def test_parquet_that_was_said_to_be_csv_is_refused(tmp_path):
 def test_csv_that_was_said_to_be_parquet_is_refused(tmp_path, fields):
     path = write(tmp_path / "a.parquet", "a,y", "1,0")
 
-    with pytest.raises(DataError, match=r"a\.parquet is not a Parquet file\. Set data\.format: csv if it is one"):
+    with pytest.raises(DataError, match=r"a\.parquet is not a Parquet file\. Say what it is, data\.format: csv"):
         inspect(path, **fields)
 
 
@@ -577,7 +581,7 @@ def test_folder_of_several_kinds_is_refused(tmp_path, other):
     (tmp_path / other).touch()
 
     with pytest.raises(
-        DataError, match=r"holds files of several kinds\. Received: .*\. Name the ones to read: data\.path"
+        DataError, match=r"holds files of several kinds, which may be .* Received: .*, or name the files to read"
     ):
         inspect(tmp_path)
 
@@ -594,14 +598,14 @@ def test_glob_over_both_formats_is_refused(tmp_path):
     write(tmp_path / "a.csv", "a,y", "1,0")
     write_parquet(tmp_path / "a.parquet", a=[2], y=[1])
 
-    with pytest.raises(DataError, match=r"are of both formats\. Received: .*a\.csv, .*a\.parquet"):
+    with pytest.raises(DataError, match=r"are of several formats\. Received: .*a\.csv, .*a\.parquet"):
         inspect(tmp_path / "a.*")
 
 
 def test_glob_over_unknown_names_is_refused(tmp_path):
     write(tmp_path / "a.dat", "a,y", "1,0")
 
-    with pytest.raises(DataError, match=r"have names that say neither CSV nor Parquet"):
+    with pytest.raises(DataError, match=r"does not say what it is\. Received: .*a\.dat\. Read are CSV"):
         inspect(tmp_path / "*.dat")
 
 
@@ -859,8 +863,8 @@ def test_files_in_a_bucket_are_found_as_on_a_disk(bucket, tmp_path):
     found = tables.find_files(data_config(bucket))
     spans = tables.find_files(data_config(bucket / "f*" / "*.csv"))
 
-    assert found == tables.MatchedFiles(bucket, tuple(f"{bucket}/{n}.csv" for n in ("a", "b", "deep")), "csv", "*.csv")
-    assert spans == tables.MatchedFiles(bucket, (f"{bucket}/folder/c.csv",), "csv", "f*/*.csv")
+    assert found == TableFiles(bucket, tuple(f"{bucket}/{n}.csv" for n in ("a", "b", "deep")), "csv", "*.csv")
+    assert spans == TableFiles(bucket, (f"{bucket}/folder/c.csv",), "csv", "f*/*.csv")
 
 
 def test_spans_in_a_bucket_are_those_that_tfx_sees(bucket):
@@ -878,7 +882,7 @@ def test_nothing_at_the_place_in_a_bucket_is_told(bucket, path):
     place = bucket / path if path else bucket
 
     with pytest.raises(
-        DataError, match=rf"data\.path matches no file\. Received: {re.escape(str(place))}\. Give a folder"
+        DataError, match=rf"data\.path matches no file\. Received: {re.escape(str(place))}\. Give a file"
     ):
         tables.find_files(data_config(place))
 
@@ -1127,7 +1131,7 @@ def test_folders_of_another_depth_are_refused(tmp_path):
         (tmp_path / folder).mkdir()
         write(tmp_path / folder / "t.csv", "v,y", "1,0")
 
-    with pytest.raises(DataError, match="are not all as deep"):
+    with pytest.raises(DataError, match="are not all equally deep"):
         inspect(tmp_path)
 
 

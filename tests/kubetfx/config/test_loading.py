@@ -404,7 +404,7 @@ def test_data_and_pushed_models_can_be_in_a_bucket(write, url):
     assert config.push_path == locate(url)
 
 
-@pytest.mark.parametrize("url", ["s3a://bucket/x", "http://bucket/x", "s3://", "s3:///x", "gs://buck?t/x"])
+@pytest.mark.parametrize("url", ["s3a://bucket/x", "ftp://bucket/x", "s3://", "s3:///x", "gs://buck?t/x"])
 @pytest.mark.parametrize("section", ["data.path", "serving.push_directory"])
 def test_url_that_names_no_bucket_is_refused(write, section, url):
     message = rf"{section}: a folder of this machine is needed, or s3://BUCKET/FOLDER.* Received: {re.escape(url)}"
@@ -423,7 +423,7 @@ def test_absolute_paths_and_import_paths_stay_as_they_are(write):
     )
 
     assert config.data.path == "/var/rows"
-    assert config.workspace == "/var/work"
+    assert str(config.workspace_path) == "/var/work"
     assert config.serving.push_directory == "/var/served"
     assert config.model.module == "my_package.my_model"
 
@@ -438,6 +438,35 @@ def test_push_directory_is_in_the_workspace_by_default(write, tmp_path):
     config = load_config(write(workspace="work"))
 
     assert config.push_path == tmp_path / "work/pushed/penguins"
+
+
+@pytest.mark.parametrize(
+    ("given", "path", "keep"),
+    [
+        ("work", "work", None),
+        ({"keep": 3}, ".kubetfx/penguins", 3),
+        ({"path": "work", "keep": 3}, "work", 3),
+        ({}, ".kubetfx/penguins", None),
+    ],
+)
+def test_workspace_is_a_path_or_a_section(write, tmp_path, given, path, keep):
+    config = load_config(write(workspace=given))
+
+    assert (config.workspace_path, config.keep_runs) == (tmp_path / path, keep)
+    assert config.push_path == tmp_path / path / "pushed/penguins"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"kep": 3}, r"workspace\.kep: there is no such key\. Did you mean 'keep'\?"),
+        ({"keep": 0}, r"workspace\.keep: input should be greater than or equal to 1"),
+        ([1], r"workspace: .*Received: \[1\]"),
+    ],
+)
+def test_wrong_workspace_is_refused(write, given, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(write(workspace=given))
 
 
 def test_missing_file_points_to_init(tmp_path):

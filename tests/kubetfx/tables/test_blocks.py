@@ -1,3 +1,4 @@
+import bz2
 import csv
 import gzip
 import io
@@ -10,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kubetfx.errors import DataError
-from kubetfx.tables import blocks
-from kubetfx.tables.blocks import Cut
+from kubetfx.tables import blocks, text_table
 from kubetfx.tables.csv_options import UNKNOWN_CSV, CsvOptions
 from kubetfx.tables.files import Format
+from kubetfx.tables.table_file import Cut
 
 CELLS = st.one_of(
     st.text(alphabet="ab1,\"\n\r' é", max_size=6),
@@ -47,7 +48,7 @@ def format_of(path: Path) -> Format:
     is_packed=st.booleans(),
 )
 def test_blocks_of_a_csv_hold_every_row_once(tmp_path, monkeypatch, rows, line_end, quoting, block_bytes, is_packed):
-    monkeypatch.setattr(blocks, "CSV_BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(text_table, "BLOCK_BYTES", block_bytes)
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator=line_end, quoting=quoting).writerows([("x", "y"), *rows])
     path = tmp_path / ("rows.csv.gz" if is_packed else "rows.csv")
@@ -80,8 +81,8 @@ def test_blank_lines_a_byte_order_mark_and_a_missing_last_line_end_are_no_rows(t
 
 
 def test_quote_that_is_never_closed_is_an_error_and_takes_no_more_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(blocks, "CSV_BLOCK_BYTES", 1_000)
-    monkeypatch.setattr(blocks, "MAX_ROW_BYTES", 5_000)
+    monkeypatch.setattr(text_table, "BLOCK_BYTES", 1_000)
+    monkeypatch.setattr(text_table, "MAX_ROW_BYTES", 5_000)
     path = tmp_path / "rows.csv"
     path.write_text('x,y\n1,"2\n' + "3,4\n" * 5_000)
 
@@ -141,6 +142,7 @@ def test_file_that_changed_since_it_was_cut_is_an_error(tmp_path):
             "is a ZIP archive or an Excel workbook. Unpack it, or save the sheet",
         ),
         ("rows.csv", b"x,x\n1,2\n", "several columns of one name. Received twice: x"),
+        ("rows.csv", bz2.compress(b"x\n1\n"), "is packed by bzip2. Unpack it, or rename it to .csv.bz2"),
         ("rows.csv.gz", b"x\n1\n", "cannot be read"),
         ("rows.parquet", b"x\n1\n", "is not a Parquet file"),
         ("rows.parquet", b"", "is not a Parquet file"),

@@ -23,9 +23,8 @@ def cells(columns: memory.Columns, *, numbers: tuple[str, ...] = ()) -> tuple[li
     [
         ("rows.json", '[{"x": 1, "s": "a"}, {"s": null}]'),
         ("rows.json", '\ufeff{"instances": [{"x": 1, "s": "a"}, {}]}'),
-        ("rows.jsonl", '{"x": 1, "s": "a"}\n\n{"other": 1, "x": null}\n'),
     ],
-    ids=["a list", "a request", "lines"],
+    ids=["a list", "a request"],
 )
 def test_json_is_read_and_missing_keys_are_missing_cells(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text, encoding="utf-8")
