@@ -31,6 +31,7 @@ from kubetfx.cli.mirror_commands import app as mirror_app
 from kubetfx.cli.output import Output
 from kubetfx.cli.predict_commands import app as predict_app
 from kubetfx.cli.report_commands import app as report_app
+from kubetfx.cli.serve_commands import MISSING_IN_REQUESTS
 from kubetfx.cli.serve_commands import app as serve_app
 from kubetfx.cli.version_commands import app as version_app
 from kubetfx.config.pipeline import PipelineConfig
@@ -147,7 +148,7 @@ def init(
         str,
         typer.Argument(
             metavar="DATA",
-            help="A CSV or Parquet file, a folder of them, or a glob; or a folder of images, one folder per class.",
+            help="A table's file, a folder of such files, or a glob; or a folder of images, one folder per class.",
         ),
     ],
     label: Annotated[str | None, typer.Option(help="Of a table: the column to predict.", show_default=False)] = None,
@@ -316,6 +317,8 @@ def _print_calls(config: PipelineConfig, output: Output, *, config_path: Path) -
     output.say(f"  kubetfx serve {quoted(config_path)}")
     output.say(f"  curl -d {shlex.quote(f'@{shown(copy)}')} {rest}/v1/models/{config.model_name}:predict")
     output.say(f"  kubetfx predict {quoted(config_path)} --rows {quoted(copy)} --grpc {grpc}")
+    if config.data.format != "images":
+        output.say(f"  {MISSING_IN_REQUESTS}")
 
 
 def _print_metrics(result: "RunResult", output: Output) -> None:

@@ -6,6 +6,8 @@ Nothing heavy is imported before a command runs.
 import logging
 import os
 import sys
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,6 +21,10 @@ from kubetfx.storage import Location
 app = typer.Typer()
 _PANEL = "Models"
 
+MISSING_IN_REQUESTS = 'In a request a missing number is NaN, a missing text "", and every column is there.'
+"""TensorFlow Serving refuses null, and keys that are left out."""
+_MAX_NAMES = 5
+"""Names of a signature's inputs or outputs that a table has room for."""
 NOWHERE = Path(os.devnull)
 """Takes the lines about the machine that TensorFlow prints when it is imported."""
 _ARGUMENTS = {
@@ -81,6 +87,8 @@ def serve(  # noqa: PLR0913, PLR0917 - the options of a command
         pipeline_config = load(config, overrides)
         model_name = pipeline_config.model_name
         model_base_path = _on_this_machine(pipeline_config.push_path, context)
+        if pipeline_config.data.format != "images":
+            output.say(MISSING_IN_REQUESTS)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     output.begin("Loading the server")
     from kubetfx.serving.data_plane import DataPlaneOptions
@@ -134,7 +142,7 @@ def models(
     model_name: Annotated[str | None, typer.Option(help="Only this model.", show_default=False)] = None,
     format: FormatOption = "human",
 ) -> None:
-    """Show the models of a server: versions and states."""
+    """Show the models of a server: versions, states, and the signatures of the newest that is available."""
     output = open_output(format)
     if config:
         pipeline_config = load(config, None)
@@ -147,17 +155,29 @@ def models(
             "No gRPC call lists a server's models. Name one: --model-name NAME, or CONFIG; or give --rest URL."
         )
     with logged_to(NOWHERE):
-        from kubetfx.serving.client import ClientOptions, connect
+        from kubetfx.serving.client import ClientOptions, Target, connect
+        from kubetfx.serving.served_version import State
 
     with naming_options(_ARGUMENTS), connect(rest, grpc, ClientOptions(retry_seconds=0)) as client:
         names = [model_name] if model_name else client.model_names()  # type: ignore[union-attr]
         statuses = {name: client.status(name) for name in names}
+        signatures = {
+            (name, status.version): client.signatures(Target(name, version=status.version))
+            for name, versions in statuses.items()
+            for status in versions
+            if status.state is State.AVAILABLE
+        }
     if format == "json":
         output.document(
             {
                 name: [
-                    {"version": s.version, "state": s.state.name, "error": s.error.message if s.error else None}
-                    for s in versions
+                    {
+                        "version": status.version,
+                        "state": status.state.name,
+                        "error": status.error.message if status.error else None,
+                        "signatures": {key: asdict(s) for key, s in signatures.get((name, status.version), {}).items()},
+                    }
+                    for status in versions
                 ]
                 for name, versions in statuses.items()
             }
@@ -169,6 +189,21 @@ def models(
         for status in versions
     ]
     output.table(["model", "version ", "state", "error"], rows)
+    newest = {name: max((version for n, version in signatures if n == name), default=0) for name in statuses}
+    rows = [
+        [name, key, _listed(signature.inputs), _listed(signature.outputs)]
+        for (name, version), found in signatures.items()
+        if version == newest[name]
+        for key, signature in sorted(found.items())
+    ]
+    if rows:
+        output.table(["model", "signature", "takes", "returns"], rows)
+
+
+def _listed(types: Mapping[str, str]) -> str:
+    names = [f"{name} {dtype.removeprefix('DT_').lower()}" for name, dtype in types.items()]
+    more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
+    return ", ".join(names[:_MAX_NAMES]) + more
 
 
 def _on_this_machine(push_directory: Location, context: typer.Context) -> Path:

@@ -113,14 +113,17 @@ class RequestError(KubetfxError):
 
     Args:
         address: of the server.
-        reason: in the server's words.
+        reason: in the server's words; or what happened on the way to it.
         code: the status, as gRPC names it.
+        is_answer: whether the server said so itself, and not a proxy, or nobody.
     """
 
-    def __init__(self, address: str, reason: str, *, code: IntEnum) -> None:
-        super().__init__(f"{address} answered {code.name}: {reason}")
+    def __init__(self, address: str, reason: str, *, code: IntEnum, is_answer: bool = True) -> None:
+        said = f"answered {code.name}" if is_answer else "did not answer"
+        super().__init__(f"{address} {said}: {reason}")
         self.reason = reason
         self.code = code
+        self.is_answer = is_answer
 
 
 class StorageError(KubetfxError):

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import grpc  # type: ignore[import-untyped]
 import httpx
@@ -27,6 +27,7 @@ from tensorflow_serving.apis import (  # type: ignore[import-untyped]
 )
 
 from kubetfx.errors import RequestError, UsageError
+from kubetfx.proxies import is_loopback, proxy_of
 from kubetfx.serving.saved_model import DEFAULT_SIGNATURE
 from kubetfx.serving.served_version import State, VersionStatus
 from kubetfx.serving.status import Code, ServingError
@@ -40,13 +41,27 @@ PICTURE_BYTES = 32 * 2**20
 
 _HTTP_CODES = {
     400: Code.INVALID_ARGUMENT,
+    401: Code.UNAUTHENTICATED,
+    403: Code.PERMISSION_DENIED,
     404: Code.NOT_FOUND,
+    407: Code.UNAUTHENTICATED,
     408: Code.DEADLINE_EXCEEDED,
     413: Code.RESOURCE_EXHAUSTED,
     429: Code.RESOURCE_EXHAUSTED,
+    502: Code.UNAVAILABLE,
     503: Code.UNAVAILABLE,
     504: Code.DEADLINE_EXCEEDED,
 }
+
+
+_OF_THE_WAY = (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.CANCELLED)
+"""Codes that gRPC itself gives to a request that nobody answered."""
+_OF_HTTP = "Received http2 header with status"
+"""What gRPC says of an answer that knows nothing of gRPC, as those of a proxy."""
+
+
+class _NotReachedError(ServingError):
+    """What a request ended with on its way to the server."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +87,16 @@ class Target:
     label: str | None = None
     """Label of a version, in place of its number."""
     signature_name: str = DEFAULT_SIGNATURE
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a model takes and returns under one name."""
+
+    inputs: Mapping[str, str]
+    """TensorFlow's name of the type of each input, such as `DT_FLOAT`."""
+    outputs: Mapping[str, str]
+    """The same of the outputs."""
 
 
 class PredictClient(Protocol):
@@ -116,6 +141,19 @@ class PredictClient(Protocol):
             RequestError: as for `predict`.
         """
 
+    def signatures(self, target: Target) -> dict[str, Signature]:
+        """Ask what a version can be asked for.
+
+        Args:
+            target: the model; its signature does not matter.
+
+        Returns:
+            The signatures by name.
+
+        Raises:
+            RequestError: as for `predict`.
+        """
+
     def status(self, model_name: str) -> list[VersionStatus]:
         """Ask for the state of each version of a model.
 
@@ -143,7 +181,9 @@ class RestClient(PredictClient):
         if not self.url.startswith(("http://", "https://")):
             raise UsageError(f"`rest` is http://HOST:PORT. Received: {self.url}. Try http://{self.url}.")
         try:
-            self._client = httpx.Client(base_url=self.url, timeout=self.options.timeout_seconds)
+            self._client = httpx.Client(
+                base_url=self.url, timeout=self.options.timeout_seconds, trust_env=not is_loopback(self.url)
+            )
         except httpx.InvalidURL as error:
             raise UsageError(f"`rest` is http://HOST:PORT. Received: {self.url} ({error}).") from None
 
@@ -162,7 +202,7 @@ class RestClient(PredictClient):
                 if isinstance(prediction, dict):
                     yield prediction
                 else:  # the name of an only output is left out
-                    only_output = only_output or next(iter(self._signature(target)["outputs"]))
+                    only_output = only_output or next(iter(self._signature(target).outputs))
                     yield {only_output: prediction}
 
     def status(self, model_name: str) -> list[VersionStatus]:
@@ -180,21 +220,25 @@ class RestClient(PredictClient):
 
     def input_dtypes(self, target: Target) -> dict[str, Any]:
         """See PredictClient."""
-        inputs = self._signature(target)["inputs"]
-        return {name: _numpy_dtype(types_pb2.DataType.Value(info["dtype"])) for name, info in inputs.items()}
+        return {name: _numpy_dtype(types_pb2.DataType.Value(t)) for name, t in self._signature(target).inputs.items()}
 
-    def _signature(self, target: Target) -> Any:
+    def signatures(self, target: Target) -> dict[str, Signature]:
+        """See PredictClient."""
         path = f"/v1/models/{quote(target.model_name, safe='')}{_rest_version(target)}/metadata"
-        signatures = self._field(self._ask("GET", path, None), "metadata", "signature_def", "signature_def")
-        if target.signature_name not in signatures:
+        found = self._field(self._ask("GET", path, None), "metadata", "signature_def", "signature_def")
+        return {name: Signature(_types(one, "inputs"), _types(one, "outputs")) for name, one in found.items()}
+
+    def _signature(self, target: Target) -> Signature:
+        found = self.signatures(target).get(target.signature_name)
+        if found is None:
             raise _no_signature(self.url, target)
-        return signatures[target.signature_name]
+        return found
 
     def _field(self, document: Any, *keys: str) -> Any:
         for key in keys:
             if not isinstance(document, dict) or key not in document:
                 message = f"not an answer of TensorFlow Serving, which has {key!r}: {str(document)[:200]}"
-                raise RequestError(self.url, message, code=Code.UNKNOWN)
+                raise RequestError(self.url, message, code=Code.UNKNOWN, is_answer=False)
             document = document[key]
         return document
 
@@ -216,7 +260,7 @@ class RestClient(PredictClient):
         try:
             return bool(self.status(name))
         except RequestError as error:
-            if error.code is Code.NOT_FOUND:
+            if error.code is Code.NOT_FOUND and error.is_answer:
                 return False
             raise
 
@@ -227,16 +271,22 @@ class RestClient(PredictClient):
         try:
             response = self._client.request(method, path, content=body)
         except httpx.TimeoutException as error:
-            raise ServingError(Code.DEADLINE_EXCEEDED, f"no answer in time: {error}") from None
+            raise _NotReachedError(Code.DEADLINE_EXCEEDED, f"no answer in time: {error}") from None
         except httpx.TransportError as error:
-            raise ServingError(Code.UNAVAILABLE, str(error)) from None
+            raise _NotReachedError(Code.UNAVAILABLE, f"{error}{_through_proxy(self.url)}") from None
         if response.is_success:
             try:
                 return read(response.content)  # json.loads takes NaN and Infinity, as TensorFlow Serving writes them
             except ValueError:
                 message = f"not an answer of TensorFlow Serving, which is JSON: {response.text[:200]}"
-                raise ServingError(Code.UNKNOWN, message) from None
-        raise ServingError(_HTTP_CODES.get(response.status_code, Code.UNKNOWN), _rest_error(response))
+                raise _NotReachedError(Code.UNKNOWN, f"{message}{_through_proxy(self.url)}") from None
+        code = _HTTP_CODES.get(response.status_code, Code.UNKNOWN)
+        if (said := _rest_error(response)) is not None:
+            raise ServingError(code, said)
+        message = (
+            f"something on the way answered {response.status_code} {response.reason_phrase}: {response.text[:200]}"
+        )
+        raise _NotReachedError(code, f"{message}{_through_proxy(self.url)}")
 
 
 @dataclass
@@ -249,8 +299,10 @@ class GrpcClient(PredictClient):
 
     def __post_init__(self) -> None:
         """Open a channel."""
-        limits = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
-        self._channel = grpc.insecure_channel(self.address, options=limits)
+        options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+        if is_loopback(self.address):
+            options.append(("grpc.enable_http_proxy", 0))
+        self._channel = grpc.insecure_channel(self.address, options=options)
         self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
         self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
 
@@ -288,14 +340,22 @@ class GrpcClient(PredictClient):
         """See PredictClient."""
         return {name: _numpy_dtype(dtype) for name, dtype in self._input_types(target).items()}
 
-    def _input_types(self, target: Target) -> dict[str, int]:
+    def signatures(self, target: Target) -> dict[str, Signature]:
+        """See PredictClient."""
+        found = self._signature_defs(target)
+        return {name: Signature(*(_names(part) for part in (one.inputs, one.outputs))) for name, one in found.items()}
+
+    def _signature_defs(self, target: Target) -> Any:
         request = get_model_metadata_pb2.GetModelMetadataRequest(
             model_spec=_model_spec(target), metadata_field=["signature_def"]
         )
         response = self._ask(self._predictions.GetModelMetadata, request)
         signatures = get_model_metadata_pb2.SignatureDefMap()
         response.metadata["signature_def"].Unpack(signatures)
-        signature = signatures.signature_def.get(target.signature_name)
+        return signatures.signature_def
+
+    def _input_types(self, target: Target) -> dict[str, int]:
+        signature = self._signature_defs(target).get(target.signature_name)
         if signature is None:
             raise _no_signature(self.address, target)
         return {name: info.dtype for name, info in signature.inputs.items()}
@@ -307,7 +367,10 @@ class GrpcClient(PredictClient):
         try:
             return method(request, timeout=self.options.timeout_seconds)
         except grpc.RpcError as error:
-            raise ServingError(Code(error.code().value[0]), error.details()) from None
+            code, said = Code(error.code().value[0]), error.details() or ""
+            if code in _OF_THE_WAY or said.startswith(_OF_HTTP):
+                raise _NotReachedError(code, f"{said}{_through_proxy(self.address)}") from None
+            raise ServingError(code, said) from None
 
 
 def connect(rest: str | None, grpc: str | None, options: ClientOptions) -> RestClient | GrpcClient:
@@ -340,7 +403,8 @@ def _with_retries(options: ClientOptions, address: str, ask: Any) -> Any:
             reraise=True,
         )(ask)
     except ServingError as error:
-        raise RequestError(address, error.message, code=error.code) from None
+        is_answer = not isinstance(error, _NotReachedError)
+        raise RequestError(address, error.message, code=error.code, is_answer=is_answer) from None
 
 
 def _is_worth_another_try(error: BaseException) -> bool:
@@ -368,16 +432,35 @@ def _rest_version(target: Target) -> str:
     return "" if target.label is None else f"/labels/{quote(target.label, safe='')}"
 
 
-def _rest_error(response: httpx.Response) -> str:
+def _rest_error(response: httpx.Response) -> str | None:
+    """What TensorFlow Serving says is wrong; None if it is somebody else who answers."""
     try:
         return str(response.json()["error"])
     except (ValueError, KeyError, TypeError):
-        return response.text[:1000]
+        return None
+
+
+def _through_proxy(address: str) -> str:
+    proxy = proxy_of(address)
+    host = urlsplit(address if "://" in address else f"//{address}").hostname
+    return (
+        f". The environment sends requests through the proxy {proxy}; around it goes NO_PROXY={host}" if proxy else ""
+    )
 
 
 def _no_signature(address: str, target: Target) -> RequestError:
     message = f'Serving signature key "{target.signature_name}" not found.'
     return RequestError(address, message, code=Code.FAILED_PRECONDITION)
+
+
+def _types(signature: Mapping[str, Any], part: str) -> dict[str, str]:
+    """Types by name of the inputs or outputs of a signature in JSON."""
+    return {name: info["dtype"] for name, info in signature.get(part, {}).items()}
+
+
+def _names(tensors: Mapping[str, Any]) -> dict[str, str]:
+    """Types by name of the inputs or outputs of a signature."""
+    return {name: types_pb2.DataType.Name(info.dtype) for name, info in tensors.items()}
 
 
 def _numpy_dtype(data_type: int) -> Any:

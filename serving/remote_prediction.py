@@ -71,7 +71,7 @@ def _ask(
             path = {IMAGE_PATH: names[len(answers)]} if names else {}
             answers.append({**path, **to_prediction(answer)})
     except RequestError as error:
-        if names is None or error.code != Code.INVALID_ARGUMENT:
+        if names is None or error.code != Code.INVALID_ARGUMENT or not error.is_answer:
             raise
         for number in range(len(answers), len(rows)):  # one of the request that was refused
             try:

@@ -1,6 +1,7 @@
 """A push that is verified: the server has the version, and answers with it as the Evaluator predicted offline.
 
-Otherwise the version is withdrawn, and the server is waited for until it is back on the version that it served before.
+Otherwise the version is withdrawn, if it is the server that says so, and the server is waited for until it is back on
+the version that it served before.
 """
 
 import time
@@ -57,7 +58,7 @@ class Verification:
 
         Raises:
             PushError: the version is not served, or is served with other answers. It was withdrawn, unless it was
-                good before.
+                good before, or the server did not answer.
         """
         record = push_directory.read_record(self._directory, version)
         is_pending = record is not None and record.is_pending
@@ -72,6 +73,11 @@ class Verification:
                 raise PushError(
                     f"Version {version} could not be verified again: {reason} It was not withdrawn; "
                     f"kubetfx rollback CONFIG does that."
+                ) from error
+            if isinstance(error, RequestError) and not error.is_answer:
+                raise PushError(
+                    f"Version {version} could not be verified: {reason} That is not the server's answer, so the "
+                    "version was not withdrawn. The next run verifies it; kubetfx rollback CONFIG takes it away."
                 ) from error
             raise PushError(f"Version {version} was withdrawn: {reason}{self._withdraw(version)}") from error
         except BaseException:  # Ctrl-C: no time to wait
@@ -127,7 +133,7 @@ class Verification:
         try:
             return client.status(self._model_name)
         except RequestError as error:
-            if error.code is Code.NOT_FOUND:  # it serves no version yet
+            if error.code is Code.NOT_FOUND and error.is_answer:  # it serves no version yet
                 return []
             raise
 

@@ -3,6 +3,7 @@
 import socket
 import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
@@ -206,17 +207,39 @@ def test_server_that_watches_another_directory_is_told_apart(artifacts, served, 
     assert versions(elsewhere) == []
 
 
-def test_server_that_is_gone_is_told_and_the_version_withdrawn(artifacts, served, server):
+def test_server_that_is_gone_is_told_and_the_version_waits_for_the_next_run(artifacts, served, server):
     endpoint = endpoint_of(server, grpc=None, timeout_seconds=1)
     server.ask_to_stop()
     server.wait()
 
-    with pytest.raises(
-        PushError, match=rf"Version 7 was withdrawn: {endpoint.rest} answered UNAVAILABLE.*not back on no version"
-    ):
+    message = rf"Version 7 could not be verified: {endpoint.rest} did not answer: .* was not withdrawn\. The next run"
+    with pytest.raises(PushError, match=message):
         execute(artifacts["right"], served, endpoint, version=7)
 
-    assert versions(served) == []
+    assert versions(served) == [7]
+    assert read_record(served, 7).is_pending
+
+
+@pytest.mark.parametrize("status", [403, 502])
+def test_version_is_not_withdrawn_for_what_a_proxy_says(artifacts, served, status, monkeypatch):
+    class Refuses(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_error(status)
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refuses) as proxy:
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.server_port}")
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        endpoint = EndpointConfig(rest="http://models.example:8501", timeout_seconds=1)
+        with pytest.raises(PushError, match=rf"could not be verified: .*something on the way answered {status} "):
+            execute(artifacts["right"], served, endpoint, version=7)
+        proxy.shutdown()
+
+    assert versions(served) == [7]
 
 
 def test_interrupted_verification_withdraws_the_version(artifacts, served, server, monkeypatch):
@@ -249,7 +272,9 @@ def test_version_that_was_good_before_is_not_taken_away_by_a_server_that_is_gone
     server.ask_to_stop()
     server.wait()
 
-    with pytest.raises(PushError, match=r"Version 7 could not be verified again: .*UNAVAILABLE.* It was not withdrawn"):
+    with pytest.raises(
+        PushError, match=r"Version 7 could not be verified again: .* did not answer: .* It was not withdrawn"
+    ):
         execute(artifacts["right"], served, endpoint, version=7)
 
     assert versions(served) == [7]
