@@ -1,4 +1,4 @@
-"""The commands that look back: report, runs, compare, tensorboard.
+"""The commands that look back: report, runs, prune, compare, tensorboard.
 
 Nothing heavy is imported before a command runs.
 """
@@ -6,6 +6,7 @@ Nothing heavy is imported before a command runs.
 import os
 import sys
 import webbrowser
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,6 +27,7 @@ from kubetfx.cli.invocation import (
 )
 from kubetfx.cli.output import Output
 from kubetfx.config.pipeline import PipelineConfig
+from kubetfx.errors import UsageError
 from kubetfx.pipeline import training_logs
 
 if TYPE_CHECKING:
@@ -102,6 +104,41 @@ def runs(config: ConfigPath, overrides: Overrides = None, format: FormatOption =
     output.table(
         ["run", "end", "version ", *(f"{name} " for name in names), "time "], rows, whole_columns=("run", "version")
     )
+
+
+@app.command(rich_help_panel=_PANEL)
+def prune(
+    config: ConfigPath,
+    keep: Annotated[int, typer.Option(min=1, help="Runs that stay, the newest ones.")] = 5,
+    older_than: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Only runs older than this go: 30d, 12h, 2w.", show_default=False),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and remove nothing.")] = False,
+    overrides: Overrides = None,
+    format: FormatOption = "human",
+) -> None:
+    """Remove old runs: records, logs, and artifacts that no other run uses; never what is served."""
+    output = open_output(format)
+    age = _duration(older_than) if older_than else None
+
+    from kubetfx.pipeline import pruning
+
+    removed = pruning.prune(load(config, overrides), keep=keep, older_than=age, dry_run=dry_run)
+    if format == "json":
+        output.document({"removed": removed.runs, "kept": removed.kept_runs, "bytes": removed.num_bytes})
+        return
+    if removed.runs:
+        output.text("\n".join(removed.runs))
+    output.say(f"{'Would go' if dry_run else 'Removed'}: {removed}.")
+
+
+def _duration(text: str) -> timedelta:
+    units = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
+    number, unit = text[:-1], text[-1:]
+    if unit not in units or not number.isdecimal():
+        raise UsageError(f"--older-than is a number of hours, days or weeks. Received: {text}. Try 30d, 12h or 2w.")
+    return int(number) * units[unit]
 
 
 @app.command(rich_help_panel=_PANEL)

@@ -190,14 +190,9 @@ def models(
     ]
     output.table(["model", "version ", "state", "error"], rows)
     newest = {name: max((version for n, version in signatures if n == name), default=0) for name in statuses}
-    rows = [
-        [name, key, _listed(signature.inputs), _listed(signature.outputs)]
-        for (name, version), found in signatures.items()
-        if version == newest[name]
-        for key, signature in sorted(found.items())
-    ]
-    if rows:
-        output.table(["model", "signature", "takes", "returns"], rows)
+    for (name, version), found in signatures.items():
+        for key, signature in sorted(found.items()) if version == newest[name] else ():
+            output.text(f"{name} {key}: {_listed(signature.inputs)} -> {_listed(signature.outputs)}")
 
 
 def _listed(types: Mapping[str, str]) -> str:

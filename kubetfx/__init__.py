@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from kubetfx.kubeflow.lint import lint
     from kubetfx.kubeflow.submission import submit
     from kubetfx.pipeline.definition import Definition, create_pipeline
+    from kubetfx.pipeline.pruning import prune
     from kubetfx.pipeline.pushed_models import load_model
     from kubetfx.pipeline.run_result import RunResult
     from kubetfx.pipeline.running import run
@@ -40,6 +41,7 @@ _OWNERS = {
     "load_config": "kubetfx.config.loading",
     "load_model": "kubetfx.pipeline.pushed_models",
     "metric": "kubetfx.components.evaluation.metric",
+    "prune": "kubetfx.pipeline.pruning",
     "run": "kubetfx.pipeline.running",
     "submit": "kubetfx.kubeflow.submission",
 }
@@ -62,6 +64,7 @@ __all__ = [
     "load_model",
     "metric",
     "progress",
+    "prune",
     "run",
     "submit",
 ]

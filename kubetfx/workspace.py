@@ -7,6 +7,9 @@ from pathlib import Path
 
 from kubetfx.errors import UsageError
 
+METADATA = "metadata.sqlite"
+"""File of a workspace with ML Metadata's store."""
+
 
 @contextlib.contextmanager
 def locked(workspace: Path) -> Iterator[None]:

@@ -33,6 +33,7 @@ from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.errors import ConfigError
 from kubetfx.models.columns.image.pixel_network import check_backbone
 from kubetfx.user_code import importable, load_object
+from kubetfx.workspace import METADATA
 
 Node = TypeVar("Node", bound=BaseNode)
 
@@ -367,7 +368,7 @@ def in_workspace(pipeline: Pipeline, config: PipelineConfig) -> Pipeline:
 def _metadata_in(workspace: Path) -> metadata_store_pb2.ConnectionConfig:
     """ML Metadata in a workspace. TFX's own function also makes the folder, which compiling a package must not."""
     config = metadata_store_pb2.ConnectionConfig()
-    config.sqlite.filename_uri = str(workspace / "metadata.sqlite")
+    config.sqlite.filename_uri = str(workspace / METADATA)
     config.sqlite.connection_mode = metadata_store_pb2.SqliteMetadataSourceConfig.READWRITE_OPENCREATE
     return config
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from kubetfx.components.push import push_directory
 from kubetfx.config.pipeline import PipelineConfig
+from kubetfx.pipeline.pruning import prune_locked
 from kubetfx.pipeline.run_recorder import RunRecorder
 from kubetfx.pipeline.run_result import NodeResult, RunResult, summarize
-from kubetfx.progress import Progress, silent
+from kubetfx.progress import Message, Progress, silent
 from kubetfx.redirection import logged_to
 from kubetfx.run_record import RunRecord
 from kubetfx.user_code import importable
@@ -69,7 +70,12 @@ class Runner(abc.ABC):
         """
         with locked(self._config.workspace_path), importable(self._config.folder):
             self._log_folder.mkdir(parents=True)
-            return self._recorder.keep(self._run_and_summarize)
+            result = self._recorder.keep(self._run_and_summarize)
+            if self._config.keep_runs:
+                removed = prune_locked(self._config, keep=self._config.keep_runs)
+                if removed.runs:
+                    self._progress(Message(f"Removed, as workspace.keep says: {removed}"))
+            return result
 
     def _run_and_summarize(self) -> RunResult:
         self._run_nodes()

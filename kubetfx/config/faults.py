@@ -9,7 +9,7 @@ from pydantic_core import ErrorDetails
 
 from kubetfx.config.section import nearest
 
-_TYPE_IN_PATH = re.compile(r"(function-|literal\[|dict\[|tuple\[|str$)")
+_TYPE_IN_PATH = re.compile(r"(function-|literal\[|dict\[|tuple\[|str$|WorkspaceConfig$)")
 """What pydantic puts into a path to say which member of a union it tried."""
 
 

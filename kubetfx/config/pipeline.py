@@ -20,6 +20,7 @@ from kubetfx.config.report_section import CardConfig, ReportConfig
 from kubetfx.config.section import Name, Section, nearest
 from kubetfx.config.serving_section import ServingConfig
 from kubetfx.config.training_section import TrainingConfig
+from kubetfx.config.workspace_section import WorkspaceConfig
 from kubetfx.errors import ConfigError
 from kubetfx.storage import Location, locate
 
@@ -48,8 +49,8 @@ class PipelineConfig(Section):
     """Your own function in place of kubetfx.pipeline.definition:create_pipeline, as `module:function`: it takes the
     config and returns a TFX pipeline. The module is installed, or beside pipeline.yaml."""
     kubeflow: KubeflowConfig = KubeflowConfig()
-    workspace: str | None = None
-    """Folder of artifacts, metadata and logs. Default: .kubetfx/NAME beside pipeline.yaml."""
+    workspace: str | WorkspaceConfig = WorkspaceConfig()
+    """Folder of artifacts, metadata and logs, by default .kubetfx/NAME beside pipeline.yaml; or `{path, keep}`."""
 
     _folder: Path = PrivateAttr()
 
@@ -193,8 +194,17 @@ class PipelineConfig(Section):
     @property
     def workspace_path(self) -> Path:
         """Folder of artifacts, metadata and logs."""
-        assert self.workspace is not None  # filled in before the check
-        return Path(self.workspace)
+        return Path(self._workspace.path or "")
+
+    @property
+    def keep_runs(self) -> int | None:
+        """How many runs stay in the workspace after a run; None: all."""
+        return self._workspace.keep
+
+    @property
+    def _workspace(self) -> WorkspaceConfig:
+        assert isinstance(self.workspace, WorkspaceConfig)  # made one, with its path, before the check
+        return self.workspace
 
     @property
     def push_path(self) -> Location:

@@ -198,9 +198,14 @@ def test_served_model_answers_as_predict_does(
 def test_models_of_a_server_are_shown(first_run: Finished, penguins: Project, server: Server) -> None:
     version = first_run.document["pushed_version"]
     shown = kubetfx_here("models", "--rest", server.rest, "--format", "json").document
-    assert {"version": version, "state": "AVAILABLE", "error": None} in shown["penguins"]
+    (of_version,) = (one for one in shown["penguins"] if one["version"] == version)
+    assert (of_version["state"], of_version["error"]) == ("AVAILABLE", None)
+    default = of_version["signatures"]["serving_default"]
+    assert (default["inputs"]["year"], default["inputs"]["island"]) == ("DT_DOUBLE", "DT_STRING")
+    assert default["outputs"]["label"] == "DT_STRING"
     by_grpc = kubetfx_here("models", penguins.config, "--grpc", server.grpc)
     assert f"penguins  {version}  AVAILABLE" in by_grpc.stdout
+    assert re.search(r"penguins serving_default: .* double, .* and \d more -> .*label string", by_grpc.stdout)
 
 
 def test_push_is_verified_with_the_server_that_the_config_names(
@@ -410,7 +415,7 @@ def test_examples_in_the_docstrings_of_the_library_are_true(
     (tmp_path / "examples").mkdir()
     (tmp_path / "examples" / "penguins").symlink_to(penguins.folder)
     shutil.copy(PENGUINS / "rows.csv", penguins.folder)
-    functions = ("load_config", "run", "load_model", "compile", "lint", "metric")
+    functions = ("load_config", "run", "load_model", "compile", "lint", "metric", "prune")
     program = (
         "import doctest, kubetfx\n"
         f"for name in {functions}:\n"
@@ -422,6 +427,33 @@ def test_examples_in_the_docstrings_of_the_library_are_true(
 
     assert done.stdout == ""
     assert all(">>>" in getattr(kubetfx_library, name).__doc__ for name in functions)
+
+
+def test_pruned_workspace_has_what_is_served_and_goes_on(first_run: Finished, penguins: Project) -> None:
+    """The last run takes all from the cache, part of it made by runs that are gone."""
+    before = penguins.run()
+    served = penguins.versions
+    size = sum(path.stat().st_size for path in penguins.workspace.rglob("*") if path.is_file())
+
+    would = kubetfx_here("prune", penguins.config, "--keep", "1", "--dry-run", "--format", "json").document
+    pruned = kubetfx_here("prune", penguins.config, "--keep", "1", "--older-than", "0h", "--format", "json").document
+
+    assert would == pruned
+    assert first_run.document["run_id"] in pruned["removed"]
+    assert before.document["run_id"] in pruned["kept"]
+    left = sum(path.stat().st_size for path in penguins.workspace.rglob("*") if path.is_file())
+    assert size - left == pytest.approx(pruned["bytes"], rel=0.02)
+    again = penguins.run("--set", "workspace.keep=2")
+    assert (again.exit_code, executed(again)) == (0, [])
+    assert Path(kubetfx_here("report", penguins.config).stdout.strip()).is_file()
+    runs = kubetfx_here("runs", penguins.config, "--format", "json").document["runs"]
+    assert len(runs) == 3  # the last two, and the one that pushed
+    assert penguins.versions == served
+    gone = kubetfx_here("compare", penguins.config, first_run.document["run_id"], again.document["run_id"])
+    assert (gone.exit_code, "There is no such run" in gone.stderr) == (2, True)
+    assert kubetfx_here("rollback", penguins.config).exit_code == 0
+    refused = kubetfx_here("prune", penguins.config, "--older-than", "soon")
+    assert (refused.exit_code, "Try 30d, 12h or 2w." in refused.stderr) == (2, True)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,173 @@
+"""`kubetfx.prune`: old runs go, with the artifacts that no other run has a use for."""
+
+import contextlib
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from kubetfx import run_record
+from kubetfx.components.push import push_directory
+from kubetfx.config.loading import ConfigSource, as_config
+from kubetfx.config.pipeline import PipelineConfig
+from kubetfx.errors import UsageError
+from kubetfx.run_record import RunRecord
+from kubetfx.workspace import METADATA, locked
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """What was removed, or would be."""
+
+    runs: tuple[str, ...]
+    """Ids of the runs, the newest first."""
+    kept_runs: tuple[str, ...]
+    """Those of the others."""
+    num_bytes: int
+    """Size of all files that go."""
+
+    def __str__(self) -> str:
+        """In a sentence, without the verb."""
+        return f"{len(self.runs)} of {len(self.runs) + len(self.kept_runs)} runs, {_size(self.num_bytes)}"
+
+
+def prune(
+    config: ConfigSource, *, keep: int = 5, older_than: timedelta | None = None, dry_run: bool = False
+) -> Pruning:
+    """Remove old runs from the workspace of a pipeline: records, reports, logs, artifacts, and what of them is cached.
+
+    The run that pushed the version that is served is kept, and so is each artifact that a kept run made or took from
+    the cache. Pushed models are not touched: `serving.keep_versions` is for them.
+
+    Args:
+        config: of the pipeline, or what `load_config` takes.
+        keep: number of runs that stay, the newest ones.
+        older_than: only runs that began before this time ago go.
+        dry_run: remove nothing.
+
+    Returns:
+        What was removed, or would be.
+
+    Raises:
+        UsageError: a run is using the workspace, or `keep` is less than 1.
+
+    Example:
+        >>> import kubetfx
+        >>> would = kubetfx.prune("examples/penguins/pipeline.yaml", keep=5, dry_run=True)
+        >>> len(would.kept_runs) <= 6
+        True
+    """
+    config = as_config(config)
+    if keep < 1:
+        raise UsageError(f"`keep` is a number of runs, at least 1. Received: {keep}.")
+    if not config.workspace_path.is_dir():
+        return Pruning((), (), 0)
+    with locked(config.workspace_path):
+        return prune_locked(config, keep=keep, older_than=older_than, dry_run=dry_run)
+
+
+def prune_locked(
+    config: PipelineConfig, *, keep: int, older_than: timedelta | None = None, dry_run: bool = False
+) -> Pruning:
+    """Do it for a caller that holds the lock of the workspace.
+
+    Args:
+        config: of the pipeline.
+        keep: number of runs that stay.
+        older_than: only runs that began before this time ago go.
+        dry_run: remove nothing.
+
+    Returns:
+        What was removed, or would be.
+    """
+    workspace = config.workspace_path
+    records = list(run_record.read_all(workspace))
+    kept = _kept(records, config, keep=keep, older_than=older_than)
+    ids = {record.run_id for record in kept}
+    gone = [record for record in records if record.run_id not in ids]
+    before = None if older_than is None else (datetime.now(UTC) - older_than).timestamp()
+    artifacts = [path for path in _unused_artifacts(workspace, kept) if before is None or path.stat().st_mtime < before]
+    folders = [*artifacts, *(path for record in gone for path in _of_run(workspace, record.run_id))]
+    num_bytes = sum(_num_bytes(folder) for folder in folders)
+    if not dry_run:
+        _mark_as_deleted(workspace, artifacts)
+        for folder in folders:
+            _remove(folder)
+    return Pruning(tuple(record.run_id for record in gone), tuple(record.run_id for record in kept), num_bytes)
+
+
+def _kept(
+    records: Sequence[RunRecord], config: PipelineConfig, *, keep: int, older_than: timedelta | None
+) -> list[RunRecord]:
+    """The newest runs, those that are not old enough, and the one that pushed what is served."""
+    newest = max(push_directory.versions(config.push_path), default=None)
+    pushers = [record.run_id for record in records if newest is not None and record.pushed_version == newest]
+    young = None if older_than is None else datetime.now(UTC) - older_than
+    return [
+        record
+        for number, record in enumerate(records)
+        if number < keep
+        or record.run_id in pushers[-1:]  # later ones found it to be there
+        or (young is not None and datetime.fromisoformat(record.started_at) > young)
+    ]
+
+
+def _unused_artifacts(workspace: Path, kept: Sequence[RunRecord]) -> Iterator[Path]:
+    """Folders of outputs that no kept run has, and what TFX keeps beside them for each execution."""
+    used = {Path(uri) for record in kept for node in record.nodes for uris in node.outputs.values() for uri in uris}
+    executions = {path.name for path in used}
+    for path in sorted((workspace / "artifacts").glob("*/[!.]*/*")):
+        if path not in used:
+            yield path
+    for path in sorted((workspace / "artifacts").glob("*/.system/*/*")):
+        if path.name not in executions:
+            yield path
+
+
+def _of_run(workspace: Path, run_id: str) -> Iterator[Path]:
+    yield run_record.run_folder(workspace, run_id)
+    yield workspace / "logs" / run_id
+    yield from (workspace / "comparisons").glob(f"*{run_id}*")
+
+
+def _mark_as_deleted(workspace: Path, artifacts: Sequence[Path]) -> None:
+    """Let ML Metadata say so. The cache looks whether files are there, and other readers do not."""
+    path = workspace / METADATA
+    if not artifacts or not path.is_file():
+        return
+    from ml_metadata import MetadataStore
+    from ml_metadata.proto import metadata_store_pb2
+
+    connection = metadata_store_pb2.ConnectionConfig()
+    connection.sqlite.filename_uri = str(path)
+    store = MetadataStore(connection)
+    uris = {str(artifact) for artifact in artifacts}
+    gone = [artifact for artifact in store.get_artifacts() if artifact.uri in uris]
+    for artifact in gone:
+        artifact.state = metadata_store_pb2.Artifact.DELETED
+    store.put_artifacts(gone)
+
+
+def _remove(path: Path) -> None:
+    """Out of sight first: a folder that is removed half is of no use to anybody."""
+    with contextlib.suppress(FileNotFoundError):
+        if path.is_dir() and not path.is_symlink():
+            aside = path.with_name(f".{path.name}.pruned")
+            path.rename(aside)
+            shutil.rmtree(aside)
+        else:
+            path.unlink()
+
+
+def _num_bytes(path: Path) -> int:
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.lstat().st_size for file in files if file.is_file() or file.is_symlink())
+
+
+def _size(num_bytes: int) -> str:
+    size, units = float(num_bytes), iter(("bytes", "kB", "MB", "GB"))
+    unit = next(units)
+    while size >= 1000 and unit != "GB":
+        size, unit = size / 1000, next(units)
+    return f"{size:,.0f} {unit}" if unit == "bytes" else f"{size:,.1f} {unit}"
