@@ -42,14 +42,14 @@ class Forest(keras.layers.Layer):
         super().__init__(trainable=False, dtype="float32", **options)
         self._planes, self._num_trees, self._num_outputs = tables.planes, tables.num_trees, num_outputs
         self._num_bins, self._num_levels = tables.num_bins, len(tables.level_bounds) - 1
-        nodes = tables.num_trees + len(tables.node_parent)
+        nodes = tables.num_trees + 2 * len(tables.node_row)
         self._block = max(min(BLOCK_WORDS // nodes * BITS, BLOCK), BITS)
         keep = self._keep
         self._features, self._cuts, self._first_bins = keep(tables.features), keep(tables.cuts), keep(tables.first_bins)
         self._runs = keep(tables.run_after), keep(tables.run_until), keep(tables.run_test)
         self._bounds = keep(tables.level_bounds)
-        self._nodes = keep(tables.node_parent), keep(tables.node_test), keep(tables.node_flip[:, np.newaxis])
-        self._bits = keep(tables.bit_node), keep(tables.bit_plane)
+        self._nodes = keep(tables.node_row), keep(tables.node_test)
+        self._bits = keep(tables.bit_row), keep(tables.bit_plane)
         self._values, self._spread = keep(tables.values), keep(_SPREAD)
         signature = tf.TensorSpec([None, None], tf.float32)
         self._traced = tf.function(self._in_blocks, input_signature=[signature], autograph=False)  # once for all
@@ -119,11 +119,11 @@ class Forest(keras.layers.Layer):
         sums = tf.cumsum(tf.reshape(in_bin, [self._num_bins, words]))
         sums = tf.concat([tf.zeros([1, words], tf.int32), sums], axis=0)
         after, until, test = map(_tensor, self._runs)
-        return tf.math.segment_sum(tf.gather(sums, until + 1) - tf.gather(sums, after + 1), test)
+        return tf.sparse.segment_sum(sums, until, test) - tf.sparse.segment_sum(sums, after, test)
 
     def _reached(self, passed: tf.Tensor, words: tf.Tensor) -> tf.Tensor:
         """(roots and nodes, words): which rows come to each."""
-        parent, test, flip = map(_tensor, self._nodes)
+        row, test = map(_tensor, self._nodes)
         bounds = _tensor(self._bounds)
         everyone = tf.fill([self._num_trees, words], -1)
         shape = tf.TensorShape([None, None])
@@ -133,8 +133,10 @@ class Forest(keras.layers.Layer):
             index: tf.Tensor, above: tf.Tensor, array: tf.TensorArray
         ) -> tuple[tf.Tensor, tf.Tensor, tf.TensorArray]:
             level = slice(bounds[index], bounds[index + 1])
-            takes = tf.bitwise.bitwise_xor(tf.gather(passed, test[level]), flip[level])
-            here = tf.bitwise.bitwise_and(tf.gather(above, parent[level]), takes)
+            those = tf.gather(above, row[level])
+            passing = tf.bitwise.bitwise_and(those, tf.gather(passed, test[level]))
+            children = tf.stack([passing, tf.bitwise.bitwise_xor(those, passing)], axis=1)
+            here = tf.reshape(children, [-1, words])
             return index + 1, here, array.write(index + 1, here)
 
         *_, levels = tf.while_loop(
@@ -148,9 +150,8 @@ class Forest(keras.layers.Layer):
 
     def _leaves(self, reached: tf.Tensor, words: tf.Tensor) -> tf.Tensor:
         """(trees, words * BITS): the number of the leaf of each row."""
-        node, plane = map(_tensor, self._bits)
-        number = self._num_trees * self._planes
-        planes = tf.math.unsorted_segment_sum(tf.gather(reached, node), plane, number)
+        row, plane = map(_tensor, self._bits)
+        planes = tf.sparse.segment_sum(reached, row, plane, num_segments=self._num_trees * self._planes)
         leaves = tf.zeros([self._num_trees, words * BITS], tf.int32)
         by_tree = tf.reshape(tf.bitcast(planes, tf.uint8), [self._num_trees, self._planes, words * BITS // 8])
         for first in range(0, self._planes, 8):  # a byte of the number has eight bits

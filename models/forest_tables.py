@@ -12,7 +12,7 @@ import numpy as np
 
 Ints = np.ndarray
 Runs = tuple[tuple[int, int], ...]
-"""Bins (after, until] that pass a test, by number."""
+"""What passes a test: bins from the first number to before the second."""
 
 
 @dataclass(frozen=True)
@@ -47,19 +47,18 @@ class ForestTables:
     num_bins: int
     run_after: Ints
     run_until: Ints
-    """(runs,) runs of bins, (after, until]."""
+    """(runs,) bins before a run, and bins before its end."""
     run_test: Ints
     """(runs,) the test that each is of, in ascending order."""
     level_bounds: Ints
-    """(levels + 1,) where each level of the nodes begins, without the roots."""
-    node_parent: Ints
-    """(nodes,) position of the parent in the level before."""
+    """(levels + 1,) where the inner nodes of each level begin."""
+    node_row: Ints
+    """(inner nodes,) position in its level, where a level has the two children of each node above: who passes its test,
+    and who does not."""
     node_test: Ints
-    """(nodes,) which test leads here,"""
-    node_flip: Ints
-    """(nodes,) and whether passing it does (0) or failing it (-1)."""
-    bit_node: Ints
-    """(bits,) leaves whose number has a bit set, counted with the roots before the nodes,"""
+    """(inner nodes,)"""
+    bit_row: Ints
+    """(bits,) leaves whose number has a bit set, by position in all levels,"""
     bit_plane: Ints
     """(bits,) and of which plane: number of the tree * planes + number of the bit. In ascending order."""
     planes: int
@@ -111,21 +110,21 @@ class _Bins:
         for tree in trees:
             for node, feature in enumerate(tree.features.tolist()):
                 cuts.setdefault(feature, {-np.inf}).update(itertools.chain(*_intervals(tree, node)))
-        self.cuts = {feature: np.array(sorted(cuts[feature] - {np.inf}), np.float32) for feature in sorted(cuts)}
+        self.cuts = {feature: sorted(cuts[feature] - {np.inf}) for feature in sorted(cuts)}
         sizes = [len(cuts) + 1 for cuts in self.cuts.values()]
         self.num_bins = sum(sizes)
         self.first = dict(zip(self.cuts, itertools.accumulate(sizes, initial=0), strict=False))
+        self._bins_before = {  # what is not above a cut
+            feature: {cut: first + number for number, cut in enumerate([*self.cuts[feature], np.inf], start=1)}
+            for feature, first in self.first.items()
+        }
 
     def runs(self, tree: Tree, node: int) -> Runs:
         """Runs of bins that go right at a number, or left at a set of categories."""
         feature = int(tree.features[node])
-        cuts, first = self.cuts[feature], self.first[feature]
-        found = [
-            (first + int(np.searchsorted(cuts, after)), first + int(np.searchsorted(cuts, until)))
-            for after, until in _intervals(tree, node)
-        ]
-        missing = [(first - 1, first)] if _takes_missing(tree, node) else []
-        return (*missing, *found)
+        before, first = self._bins_before[feature], self.first[feature]
+        found = [(before[after], before[until]) for after, until in _intervals(tree, node)]
+        return ((first, first + 1), *found) if _takes_missing(tree, node) else tuple(found)
 
 
 def _intervals(tree: Tree, node: int) -> Iterator[tuple[float, float]]:
@@ -163,29 +162,25 @@ def tabulate(trees: Sequence[Tree]) -> ForestTables:
     """
     bins = _Bins(trees)
     tests: dict[Runs, int] = {}
-    levels: list[list[tuple[int, int, int]]] = []
-    leaf_rows: list[dict[int, int]] = [
-        {0: number} if len(tree.leaves) == 1 else {} for number, tree in enumerate(trees)
-    ]
-    inner = [(number, 0, number) for number, tree in enumerate(trees) if len(tree.leaves) > 1]
-    row = len(trees)
-    while inner:
-        level: list[tuple[int, int, int]] = []
-        below: list[tuple[int, int, int]] = []
-        for number, node, parent in inner:
+    nodes: list[tuple[int, int]] = []
+    bounds = [0]
+    leaf_rows: list[dict[int, int]] = [{} for _ in trees]
+    level = [(number, 0 if len(tree.leaves) > 1 else ~0) for number, tree in enumerate(trees)]
+    first = 0
+    while level:
+        below: list[tuple[int, int]] = []
+        for row, (number, node) in enumerate(level):
+            if node < 0:
+                leaf_rows[number][~node] = first + row
+                continue
             tree = trees[number]
-            test = tests.setdefault(bins.runs(tree, node), len(tests))
-            passed, failed = (tree.left, tree.right) if tree.decisions[node] & 1 else (tree.right, tree.left)
-            for child, flip in ((int(passed[node]), 0), (int(failed[node]), -1)):
-                if child < 0:
-                    leaf_rows[number][~child] = row + len(level)
-                else:
-                    below.append((number, child, len(level)))
-                level.append((parent, test, flip))
-        levels.append(level)
-        row += len(level)
-        inner = below
-    nodes = np.array([node for level in levels for node in level], np.int32).reshape(-1, 3)
+            nodes.append((row, tests.setdefault(bins.runs(tree, node), len(tests))))
+            children = (number, int(tree.left[node])), (number, int(tree.right[node]))
+            below += children if tree.decisions[node] & 1 else reversed(children)
+        first += len(level)
+        level = below
+        if below:
+            bounds.append(len(nodes))
     planes = max((max(len(tree.leaves) for tree in trees) - 1).bit_length(), 1)
     bits = [
         (row, number * planes + plane)
@@ -195,7 +190,8 @@ def tabulate(trees: Sequence[Tree]) -> ForestTables:
         if leaf >> plane & 1
     ]
     runs = [(after, until, test) for own, test in tests.items() for after, until in own]
-    bit_table, run_table = np.array(bits, np.int32).reshape(-1, 2), np.array(runs, np.int32).reshape(-1, 3)
+    bit_table, node_table = (np.array(table, np.int32).reshape(-1, 2) for table in (bits, nodes))
+    run_table = np.array(runs, np.int32).reshape(-1, 3)
     values = np.zeros((len(trees), 2**planes))
     for number, tree in enumerate(trees):
         values[number, : len(tree.leaves)] = tree.leaves
@@ -207,11 +203,10 @@ def tabulate(trees: Sequence[Tree]) -> ForestTables:
         run_after=run_table[:, 0],
         run_until=run_table[:, 1],
         run_test=run_table[:, 2],
-        level_bounds=np.cumsum([0, *map(len, levels)]).astype(np.int32),
-        node_parent=nodes[:, 0],
-        node_test=nodes[:, 1],
-        node_flip=nodes[:, 2],
-        bit_node=bit_table[:, 0],
+        level_bounds=np.array(bounds, np.int32),
+        node_row=node_table[:, 0],
+        node_test=node_table[:, 1],
+        bit_row=bit_table[:, 0],
         bit_plane=bit_table[:, 1],
         planes=planes,
         values=values.reshape(-1),
@@ -219,7 +214,7 @@ def tabulate(trees: Sequence[Tree]) -> ForestTables:
     )
 
 
-def _filled(cuts: Sequence[np.ndarray]) -> np.ndarray:
+def _filled(cuts: Sequence[Sequence[float]]) -> np.ndarray:
     filled = np.full((len(cuts), max(map(len, cuts), default=0)), np.inf, np.float32)
     for row, own in zip(filled, cuts, strict=True):
         row[: len(own)] = own
