@@ -1,5 +1,6 @@
 """Boosted trees: LightGBM on the transformed columns, and what it learns as a Keras model like any other."""
 
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -22,8 +23,19 @@ from kubetfx.models.training_record import Fitted, environment, write_curves
 from kubetfx.models.training_rows import TrainingRows
 from kubetfx.models.tree_columns import Codes, Spec, SplitColumns
 
+MIN_ROUNDS, MAX_ROUNDS = 100, 2_000
+MIN_RATE, MAX_RATE = 0.05, 0.2
+_CELLS_OF_ALL_TREES = 4e9
+"""Numbers that are looked at in all rounds: about ten seconds of two cores."""
+_RATE_OF_ALL_TREES = 20
+"""Rounds times rate after which little is left to learn."""
+_RATE_OF_PATIENCE = 5
+"""The same of the rounds that early stopping waits for a better one."""
+_FEW_ROWS = 3_000
 _CELLS_OF_A_THREAD = 100_000
 """Numbers that are worth another thread."""
+
+Params = dict[str, Any]
 
 
 def fit_trees(
@@ -63,7 +75,8 @@ def fit_trees(
         codes.encode(matrix)
     weights = class_weights(training, train.labels, classes=features.classes)
     row_weights = None if weights is None else np.array(list(weights.values()))[train.labels]
-    parameters = _parameters(config, training, num_classes=len(features.classes), num_cells=matrices[0].size)
+    parameters = _parameters(config, training, shape=matrices[0].shape, num_classes=len(features.classes))
+    most_rounds, patience = parameters.pop("num_iterations"), parameters.pop("early_stopping_rounds")
     options: dict[str, Any] = {"params": parameters, "categorical_feature": list(categories)}
     data = lightgbm.Dataset(matrices[0], train.labels, weight=row_weights, **options)
     held_out = lightgbm.Dataset(matrices[1], validation.labels, reference=data, **options)
@@ -72,11 +85,11 @@ def fit_trees(
     booster = lightgbm.train(
         parameters,
         data,
-        num_boost_round=config.num_iterations,
+        num_boost_round=most_rounds,
         valid_sets=[data, held_out],
         valid_names=["loss", "val_loss"],
         callbacks=[
-            lightgbm.early_stopping(config.early_stopping_rounds, verbose=False),
+            lightgbm.early_stopping(patience, verbose=False),
             lightgbm.record_evaluation(losses),
             lambda _: times.append(time.perf_counter()),
         ],
@@ -91,8 +104,8 @@ def fit_trees(
         "kind": "trees",
         "epochs": rounds,
         "best_epoch": booster.best_iteration,
-        "epochs_asked": config.num_iterations,
-        "stopped_early": rounds < config.num_iterations,
+        "epochs_asked": most_rounds,
+        "stopped_early": rounds < most_rounds,
         "history": history,
         "seconds": np.diff(times).tolist(),
         "rows": train.num_rows,
@@ -156,19 +169,27 @@ def _matrix(rows: TrainingRows, columns: SplitColumns, training: TrainingConfig)
     return matrix
 
 
-def _parameters(config: TreesConfig, training: TrainingConfig, *, num_classes: int, num_cells: int) -> dict[str, Any]:
-    """LightGBM's parameters: the config's, those of the task, and what makes results independent of the threads."""
-    objective = "multiclass" if num_classes > 2 else "binary" if num_classes else "regression"
-    own = {name: value for name, value in config.model_dump().items() if value is not None}
+def _parameters(config: TreesConfig, training: TrainingConfig, *, shape: tuple[int, int], num_classes: int) -> Params:
+    """LightGBM's parameters: the config's, what follows from the training rows (rows, columns) and the task, and what
+    makes trees independent of the number of threads."""
+    trees_of_a_round = num_classes if num_classes > 2 else 1
+    cells = math.prod(shape)
+    affordable = int(np.clip(_CELLS_OF_ALL_TREES / (cells * trees_of_a_round), MIN_ROUNDS, MAX_ROUNDS))
+    rounds = config.num_iterations or affordable
+    lowest_rate = MIN_RATE if trees_of_a_round == 1 else 2 * MIN_RATE  # trees of many classes are many
+    rate = config.learning_rate or float(np.clip(_RATE_OF_ALL_TREES / rounds, lowest_rate, MAX_RATE))
     return {
-        "learning_rate": 0.1,
-        **own,
+        **config.model_dump(),
+        "num_iterations": rounds,
+        "learning_rate": rate,
+        "early_stopping_rounds": config.early_stopping_rounds or math.ceil(_RATE_OF_PATIENCE / rate),
+        "num_leaves": config.num_leaves or (31 if shape[0] >= _FEW_ROWS else 15),
         "bagging_freq": 1,
-        "objective": objective,
-        "num_class": num_classes if num_classes > 2 else 1,
+        "objective": "multiclass" if num_classes > 2 else "binary" if num_classes else "regression",
+        "num_class": trees_of_a_round,
         "seed": training.seed,
         "deterministic": True,
         "force_col_wise": True,
-        "num_threads": min(len(os.sched_getaffinity(0)), num_cells // _CELLS_OF_A_THREAD + 1),
+        "num_threads": min(len(os.sched_getaffinity(0)), cells // _CELLS_OF_A_THREAD + 1),
         "verbosity": -1,
     }

@@ -50,26 +50,31 @@ NO_PICTURES = (
 class TreesConfig(Section):
     """Boosted trees, of LightGBM, whose names these keys have."""
 
-    num_iterations: int = Field(2_000, ge=1)
-    """Rounds at most; each adds a tree, or one per class where there are more than two."""
+    num_iterations: Annotated[int, Field(ge=1)] | None = None
+    """Rounds at most; each adds a tree, or one per class where there are more than two. None: 2,000, and fewer where
+    cells of the training rows are very many."""
     learning_rate: Annotated[float, Field(gt=0, le=1)] | None = None
-    """What each tree counts. None: from the number of rows."""
-    num_leaves: int = Field(31, ge=2, le=4096)
-    """Leaves of a tree at most."""
+    """What each tree counts. None: 0.05, or 0.1 of more than two classes, and more where
+    rounds are fewer."""
+    num_leaves: Annotated[int, Field(ge=2, le=4096)] | None = None
+    """Leaves of a tree at most. None: 31, and 15 of fewer than 3,000 training rows."""
     max_depth: int = Field(-1, ge=-1)
     """Levels of a tree at most. -1: any."""
-    min_data_in_leaf: int | None = Field(None, ge=1)
-    """Training rows of a leaf at least. None: from the number of rows."""
+    min_data_in_leaf: int = Field(20, ge=1)
+    """Training rows of a leaf at least."""
     feature_fraction: float = Field(1, gt=0, le=1)
     """Share of the columns that each tree is made of, taken at random."""
-    bagging_fraction: float = Field(1, gt=0, le=1)
+    feature_fraction_bynode: float = Field(0.7, gt=0, le=1)
+    """Share of those that each split is chosen from, taken at random."""
+    bagging_fraction: float = Field(0.8, gt=0, le=1)
     """Share of the rows that each tree is made of, taken at random."""
     lambda_l1: float = Field(0, ge=0)
     """L1 regularisation of the leaves."""
-    lambda_l2: float = Field(0, ge=0)
+    lambda_l2: float = Field(1, ge=0)
     """L2 regularisation of the leaves."""
-    early_stopping_rounds: int = Field(50, ge=1)
-    """Training stops after so many rounds without a lower validation loss. The best round's trees are kept."""
+    early_stopping_rounds: Annotated[int, Field(ge=1)] | None = None
+    """Training stops after so many rounds without a lower validation loss, and the trees of the best are kept. None:
+    100, and fewer where the rate is higher."""
 
 
 class ModelConfig(Section):

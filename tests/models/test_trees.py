@@ -18,11 +18,11 @@ from kubetfx.models.preprocessing import Preprocessing
 from kubetfx.models.training_record import Fitted
 from kubetfx.models.training_rows import TrainingRows
 from kubetfx.models.tree_columns import Codes, SplitColumns
-from kubetfx.models.trees import fit_trees
+from kubetfx.models.trees import _parameters, fit_trees
 from kubetfx.serving.saved_model import SavedModel
 from tests.models.conftest import make_rows
 
-CONFIG = TreesConfig(min_data_in_leaf=2, num_iterations=30, num_leaves=6)
+CONFIG = TreesConfig(min_data_in_leaf=2, num_iterations=30, num_leaves=6, early_stopping_rounds=50)
 
 
 def rows_of(preprocessed: Any, rows: list[dict[str, Any]]) -> TrainingRows:
@@ -114,6 +114,31 @@ def test_weights_of_classes_move_the_probabilities(binary, tmp_path):
     )
 
     assert weighted[:, 1].mean() > even[:, 1].mean() + 0.2
+
+
+@pytest.mark.parametrize(
+    ("shape", "num_classes", "expected"),
+    [
+        (
+            (500, 10),
+            2,
+            {"num_iterations": 2_000, "learning_rate": 0.05, "early_stopping_rounds": 100, "num_leaves": 15},
+        ),
+        (
+            (40_000, 100),
+            10,
+            {"num_iterations": 100, "learning_rate": 0.2, "early_stopping_rounds": 25, "num_leaves": 31},
+        ),
+        ((40_000, 100), 0, {"num_iterations": 1_000, "learning_rate": 0.05, "num_class": 1, "objective": "regression"}),
+    ],
+    ids=["few rows", "many cells and classes", "a number"],
+)
+def test_rounds_and_rate_follow_the_rows(shape, num_classes, expected):
+    found = _parameters(TreesConfig(), TrainingConfig(), shape=shape, num_classes=num_classes)
+    own = TreesConfig(num_iterations=10, learning_rate=0.5, num_leaves=3, early_stopping_rounds=2)
+
+    assert {name: found[name] for name in expected} == expected
+    assert own.model_dump().items() <= _parameters(own, TrainingConfig(), shape=shape, num_classes=2).items()
 
 
 def test_rows_that_are_not_in_memory_are_refused_in_words(binary, tmp_path):
