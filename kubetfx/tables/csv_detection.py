@@ -144,8 +144,10 @@ class _Sample:
     def best(self, dialects: Sequence[Dialect]) -> Dialect:
         """The dialect in which the rows have the same number of cells, as many as possible; the first if none has."""
         for least in (MIN_AGREEMENT, MAJORITY):
-            scores = [self._num_columns(dialect, least=least) for dialect in dialects]
-            if max(scores) > 1:
+            scores = [
+                (self._num_columns(dialect, least=least), self._names_are_quoted(dialect)) for dialect in dialects
+            ]
+            if max(scores)[0] > 1:
                 return dialects[scores.index(max(scores))]
         return dialects[0]
 
@@ -161,6 +163,13 @@ class _Sample:
         if dialect.quote == "'" and not self._is_quoted(dialect):
             return 0
         return num_columns * agreement
+
+    def _names_are_quoted(self, dialect: Dialect) -> bool:
+        """Whether all cells of the first row are within single quotes, and the dialect takes them away."""
+        text = self.lines[0].strip() if self.lines else ""
+        edge = f"'{dialect.delimiter}'"
+        num_cells = text.count(dialect.delimiter) + 1
+        return dialect.quote == "'" and text[:1] + text[-1:] == "''" and text.count(edge) == num_cells - 1
 
     def _is_quoted(self, dialect: Dialect) -> bool:
         """Whether single quotes are around cells, rather than within text."""

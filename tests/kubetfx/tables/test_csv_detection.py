@@ -43,6 +43,8 @@ def streamed(path: str, options: CsvOptions) -> list[dict[str, Any]]:
         ('a,b\n"1,250",x\n"2,500",y\n', {}),
         ('a\tb\n"1,250"\tx\n1.5\ty\n', {"delimiter": "\t"}),
         ("a,b\n'x, y',1\n'z',2\n", {"quote": "'"}),
+        ("'a';'b'\n'x';1\n'z';2\n", {"quote": "'", "delimiter": ";"}),
+        ("a,b\n'x',1\n'z',2\n", {}),
         ("a,b\nit's,1\nthat's,2\n", {}),
         ('a;b\n"x;y, z";1\n"u";2\n', {"delimiter": ";"}),
         ("sep=;\na;b\n1;2\n", {"delimiter": ";", "skip_rows": 1}),
