@@ -322,12 +322,12 @@ def _print_calls(config: PipelineConfig, output: Output, *, config_path: Path) -
 
 
 def _print_metrics(result: "RunResult", output: Output) -> None:
+    for warning in result.warnings:
+        output.say(f"Anomaly: {warning}", style="yellow")
     for column, reason in result.excluded_columns.items():
         output.say(f"Not used as a feature: {column}, {reason}")
     for note in result.notes:
         output.say(note)
-    for warning in result.warnings:
-        output.say(f"Anomaly: {warning}", style="yellow")
     if result.evaluation is not None:
         _print_evaluation(result.evaluation, output)
 

@@ -3,6 +3,7 @@
 The gate passes the schema on, and everything after it takes the schema from the gate: nothing can run around it.
 """
 
+import math
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from kubetfx.config.data_section import AnomalyAction, ValidationConfig
 from kubetfx.errors import AnomaliesError
 
 DATASET = "the whole table"
+LEAKAGE = anomalies_pb2.AnomalyInfo.CUSTOM_VALIDATION
+"""The type of the reason for an anomaly that is a leak."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,18 @@ class Anomaly:
     feature: str
     problem: str
     action: AnomalyAction
+    is_leak: bool = False
+    """Whether it is that something tells the label, or that rows are copies of training rows."""
+
+    @property
+    def setting_to_pass(self) -> str:
+        """What in the config lets it pass with a warning."""
+        if self.is_leak:
+            return "validation.leakage: warn"
+        if self.feature == DATASET:
+            return "validation.on_anomaly: warn"
+        setting = yaml.safe_dump({self.feature: "warn"}, default_flow_style=True, allow_unicode=True, width=math.inf)
+        return f"validation.features: {setting.strip()}"
 
     def __str__(self) -> str:
         return f"{self.feature} ({self.split}): {self.problem}"
@@ -57,11 +72,17 @@ def _anomalies_of_split(split: str, content: bytes, config: ValidationConfig) ->
         infos.append((DATASET, document.dataset_anomaly_info))
     for key, info in sorted(infos):
         feature = ".".join(info.path.step) or key  # TFDV's key of a name with a dot has quotes in it
-        action = config.features.get(feature, config.on_anomaly)
-        if action == "stop" and info.severity == anomalies_pb2.AnomalyInfo.WARNING:
-            action = "warn"
         reasons = [f"{reason.short_description}: {reason.description}".rstrip(": ") for reason in info.reason]
-        yield Anomaly(split, feature, " ".join(reasons) or info.description, action)
+        is_leak = any(reason.type == LEAKAGE for reason in info.reason)
+        action = _action(feature, info, config, is_leak=is_leak)
+        yield Anomaly(split, feature, " ".join(reasons) or info.description, action, is_leak)
+
+
+def _action(feature: str, info: anomalies_pb2.AnomalyInfo, config: ValidationConfig, *, is_leak: bool) -> AnomalyAction:
+    if is_leak:
+        return config.features.get(feature, "ignore" if config.leakage == "off" else config.leakage)
+    action = config.features.get(feature, config.on_anomaly)
+    return "warn" if action == "stop" and info.severity == anomalies_pb2.AnomalyInfo.WARNING else action
 
 
 class Executor(base_executor.BaseExecutor):
@@ -87,8 +108,9 @@ class Executor(base_executor.BaseExecutor):
             raise AnomaliesError(
                 f"The data has {len(stopping)} anomalies:\n"
                 + "\n".join(f"  {anomaly}" for anomaly in stopping)
-                + f"\nMend the data; or let it pass: {_setting_to_pass(stopping)}; "
-                f"or edit a copy of {schema_folder / SCHEMA} and name it as data.schema_file."
+                + f"\nMend the data; or let it pass: {_setting_to_pass(stopping)}"
+                + f"; or edit a copy of {schema_folder / SCHEMA} and name it as data.schema_file."
+                * (not all(anomaly.is_leak for anomaly in stopping))
             )
         shutil.copytree(
             schema_folder, artifact_utils.get_single_uri(output_dict["approved_schema"]), dirs_exist_ok=True
@@ -96,10 +118,10 @@ class Executor(base_executor.BaseExecutor):
 
 
 def _setting_to_pass(anomalies: list[Anomaly]) -> str:
-    features = sorted({anomaly.feature for anomaly in anomalies if anomaly.feature != DATASET})
-    if not features:
-        return "validation.on_anomaly: warn"
-    return "validation.features: " + yaml.safe_dump({features[0]: "warn"}, default_flow_style=True).strip()
+    """Of the first of each kind; a column is rather named than the whole table."""
+    ranked = sorted(anomalies, key=lambda anomaly: (anomaly.is_leak, anomaly.feature == DATASET, anomaly.feature))
+    kinds = {anomaly.is_leak: anomaly.setting_to_pass for anomaly in reversed(ranked)}
+    return "; ".join(kinds[kind] for kind in sorted(kinds))
 
 
 class AnomalyGate(Component):

@@ -1,23 +1,29 @@
-"""ExampleValidator: TFX's, with TFDV given some of the columns at a time.
+"""ExampleValidator: TFDV's anomalies of the statistics, and what is found in the rows themselves.
 
-TFDV goes through the schema of all columns for each of them: with two thousand, eight seconds a split.
+TFDV is given some of the columns at a time. It goes through the schema of all columns for each of them: with two
+thousand, eight seconds a split.
 """
 
-import os
+import json
 from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import tensorflow_data_validation as tfdv
 from tensorflow_metadata.proto.v0 import anomalies_pb2, path_pb2, schema_pb2, statistics_pb2
-from tfx.components.example_validator import component as tfx_component
 from tfx.components.example_validator import executor as tfx_executor
-from tfx.components.example_validator import labels
-from tfx.components.util import value_utils
-from tfx.dsl.components.base import executor_spec
-from tfx.types import standard_component_specs
-from tfx.utils import writer_utils
+from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
+from tfx.types import artifact_utils, standard_artifacts
 
+from kubetfx.artifacts import ANOMALIES, LABEL_NOISE, SCHEMA, STATISTICS, split_folder
+from kubetfx.components.anomaly_gate import DATASET, LEAKAGE
+from kubetfx.components.data import block_work, data_checks, table_profile
+from kubetfx.components.data.data_checks import Finding
+from kubetfx.components.data.example_parts import parts_of
+from kubetfx.components.declaration import Artifacts, Component
 from kubetfx.components.statistics_gen import ODD_CELLS
+from kubetfx.models.features import read_features, read_schema
 
 COLUMNS_AT_ONCE = 200
 
@@ -89,19 +95,71 @@ def _parts(
         yield part, some_schema
 
 
-class Executor(tfx_executor.Executor):
-    """TFX's executor, with `validate` in TFDV's place."""
-
-    def _Validate(self, inputs: dict[str, Any], outputs: dict[str, Any]) -> anomalies_pb2.Anomalies:
-        schema = value_utils.GetSoleValue(inputs, standard_component_specs.SCHEMA_KEY)
-        statistics = value_utils.GetSoleValue(inputs, standard_component_specs.STATISTICS_KEY)
-        folder = value_utils.GetSoleValue(outputs, labels.SCHEMA_DIFF_PATH)
-        anomalies = validate(statistics, schema)
-        writer_utils.write_anomalies(os.path.join(folder, tfx_executor.DEFAULT_FILE_NAME), anomalies)
-        return anomalies
+def _add_finding(anomalies: anomalies_pb2.Anomalies, finding: Finding) -> None:
+    """Beside what TFDV says of the same column."""
+    info = anomalies.anomaly_info[f"{finding.title}: {finding.column or DATASET}"]
+    info.path.step[:] = [finding.column or DATASET]
+    info.severity = anomalies_pb2.AnomalyInfo.WARNING
+    kind = LEAKAGE if finding.is_leak else anomalies_pb2.AnomalyInfo.UNKNOWN_TYPE
+    info.reason.add(type=kind, short_description=finding.title, description=finding.description)
 
 
-class ExampleValidator(tfx_component.ExampleValidator):
-    """Anomalies of the statistics against the schema."""
+class Executor(base_beam_executor.BaseBeamExecutor):
+    """Validates the statistics of each split by `validate`, and looks into the rows."""
 
-    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
+    def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: dict[str, Any]) -> None:
+        """Run the component."""
+        self._log_startup(input_dict, output_dict, exec_properties)
+        examples, statistics, schema_artifact, output = (
+            artifact_utils.get_single_instance(artifacts)
+            for artifacts in (
+                *(input_dict[key] for key in ("examples", "statistics", "schema")),
+                output_dict["anomalies"],
+            )
+        )
+        splits = artifact_utils.decode_split_names(statistics.split_names)
+        schema = read_schema(Path(schema_artifact.uri) / SCHEMA)
+        folder = Path(output.uri)
+        folder.mkdir(parents=True, exist_ok=True)
+        checks = data_checks.check(
+            parts_of(examples, splits),
+            read_features(schema),
+            table_profile.read(Path(examples.uri)),
+            run=lambda work, parts: block_work.run(work, parts, executor=self, folder=folder),
+            look_for_leaks=exec_properties["leakage"] != "off",
+        )
+        found = {}
+        for split in splits:
+            described = Path(artifact_utils.get_split_uri([statistics], split)) / STATISTICS
+            found[split] = validate(
+                statistics_pb2.DatasetFeatureStatisticsList.FromString(described.read_bytes()), schema
+            )
+            for finding in checks.findings:
+                if finding.split == split:
+                    _add_finding(found[split], finding)
+            path = folder / split_folder(split) / ANOMALIES
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(found[split].SerializeToString(deterministic=True))
+        if checks.noise is not None:
+            (folder / LABEL_NOISE).write_text(json.dumps(asdict(checks.noise)), encoding="utf-8")
+        output.split_names = artifact_utils.encode_split_names(splits)
+        output.span = statistics.span
+        blessed = {split: int(not _has_any(anomalies)) for split, anomalies in found.items()}
+        output.set_json_value_custom_property(tfx_executor.ARTIFACT_PROPERTY_BLESSED_KEY, blessed)
+
+
+def _has_any(anomalies: anomalies_pb2.Anomalies) -> bool:
+    return bool(anomalies.anomaly_info) or anomalies.HasField("dataset_anomaly_info")
+
+
+class ExampleValidator(Component, base_beam_component.BaseBeamComponent):
+    """Anomalies of the statistics against the schema, leakage, and shares of the classes."""
+
+    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
+    INPUTS = {
+        "examples": standard_artifacts.Examples,
+        "statistics": standard_artifacts.ExampleStatistics,
+        "schema": standard_artifacts.Schema,
+    }
+    OUTPUTS = {"anomalies": standard_artifacts.ExampleAnomalies}
+    PARAMETERS = {"leakage": str}

@@ -7,7 +7,6 @@ column. Above `max_rows` a sample of the rows is looked at.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +23,9 @@ from tfx.utils import json_utils
 from kubetfx.artifacts import TIMES
 from kubetfx.components.data import block_work, table_profile, tfx_patches
 from kubetfx.components.data.block_work import BlockWork
+from kubetfx.components.data.example_parts import Part, parts_of
 from kubetfx.components.declaration import Artifacts, Component
-from kubetfx.models.examples import RowGroup, as_lists, files_in, row_groups
+from kubetfx.models.examples import as_lists
 from kubetfx.tables import date_formats, spelled_dates
 
 SAMPLE_SEED = 0
@@ -44,16 +44,6 @@ def sample_rate(num_rows: int, *, max_rows: int | None) -> float:
         The share, above 0 and at most 1.
     """
     return 1.0 if max_rows is None or num_rows <= max_rows else max_rows / num_rows
-
-
-@dataclass(frozen=True)
-class Part:
-    """A row group of a split."""
-
-    split: str
-    number: int
-    """Of the row group in its split, from 0."""
-    group: RowGroup
 
 
 States = dict[str, list[Any]]
@@ -145,10 +135,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         statistics.span = examples_artifact.span
         rates = json_utils.dumps(dict.fromkeys(splits, rate))
         statistics.set_json_value_custom_property(tfx_executor.SAMPLE_RATE_BY_SPLIT_PROPERTY_NAME, rates)
-        parts = []
-        for split in splits:
-            groups = row_groups(files_in(artifact_utils.get_split_uri([examples_artifact], split)))
-            parts += [Part(split, number, group) for number, (group, _) in enumerate(groups)]
+        parts = parts_of(examples_artifact, splits)
         dates = {column.name: column.date_format for column in profile.columns if column.dates}
         work = Statistics(splits, profile.described, dates=dates, rate=rate)
         odd = {column.name: column.odd_cells for column in profile.columns if column.odd_cells}

@@ -90,7 +90,7 @@ class Definition:
         examples = self.examples()
         statistics = self.statistics(examples)
         inferred_schema = self.schema(examples, statistics)
-        anomalies = self.anomalies(statistics, inferred_schema)
+        anomalies = self.anomalies(examples, statistics, inferred_schema)
         schema = self.approved_schema(anomalies, inferred_schema)
         transform_graph = self.transform_graph(examples, schema)
         model = self.model(examples, schema, transform_graph)
@@ -156,17 +156,21 @@ class Definition:
         )
         return self.add(schema_gen).outputs["schema"]
 
-    def anomalies(self, statistics: BaseChannel, schema: BaseChannel) -> BaseChannel:
+    def anomalies(self, examples: BaseChannel, statistics: BaseChannel, schema: BaseChannel) -> BaseChannel:
         """Add ExampleValidator.
 
         Args:
+            examples: output of `examples`.
             statistics: output of `statistics`.
             schema: output of `schema`.
 
         Returns:
-            Where the data departs from the schema.
+            Where the data departs from the schema, and what tells the label.
         """
-        return self.add(ExampleValidator(statistics=statistics, schema=schema)).outputs["anomalies"]
+        validator = ExampleValidator(
+            examples=examples, statistics=statistics, schema=schema, leakage=self.config.validation.leakage
+        )
+        return self.add(validator).outputs["anomalies"]
 
     def approved_schema(self, anomalies: BaseChannel, schema: BaseChannel) -> BaseChannel:
         """Add AnomalyGate, which stops the run at anomalies that the config does not let pass.

@@ -157,17 +157,11 @@ def summarize(
 
 
 def _notes(examples: Path, model_run: Path) -> list[str]:
-    from kubetfx.components.data import table_profile
     from kubetfx.components.data.image_notes import read_notes
     from kubetfx.components.report import training_facts
 
-    try:
-        of_splits = table_profile.read(examples).split_notes
-    except FileNotFoundError:  # another ExampleGen wrote them
-        of_splits = ()
     training = training_facts.read(model_run)
-    of_model = [training.choice.words] if training and training.choice else []
-    return [*of_splits, *read_notes(examples, model_run), *of_model]
+    return [*read_notes(examples, model_run), *([training.choice.words] if training and training.choice else [])]
 
 
 def _warnings(config: PipelineConfig, anomalies: Path) -> list[str]:

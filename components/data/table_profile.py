@@ -31,7 +31,7 @@ class TableProfile:
         """What a person should know of how the table was read, a sentence each."""
         said = [f"Column {column.name!r}: {column.note}." for column in self.columns if column.note]
         odd = [f"Column {column.name!r}: {column.odd_cells}." for column in self.columns if column.odd_cells]
-        return [*self.split_notes, *self.file_notes, *odd, *said]
+        return [*self.file_notes, *odd, *said]
 
     def column(self, name: str) -> Column:
         """Return the profile of a column.

@@ -129,6 +129,7 @@ class _Collector:
                 "sampled_rows": data.rows if data.rows < total else None,
                 "columns": columns,
                 "anomalies": found,
+                "label_noise": data_facts.label_noise(sources.anomalies) if sources.anomalies else None,
                 "notes": _notes(sources.examples) if sources.examples else [],
                 "compared_with": earlier.run_id if previous else None,
                 "not_compared_because": None if previous else earlier.missing_because or None,

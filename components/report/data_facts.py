@@ -6,17 +6,19 @@ Reads the protobufs that StatisticsGen, SchemaGen and ExampleValidator wrote, wi
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import yaml
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
-from kubetfx.artifacts import EVAL, STATISTICS, TIMES, TRAIN, VALIDATION, split_folder
-from kubetfx.components.report.facts import AnomalyFact, Column, ColumnSplit, Data, Distance, Split
-from kubetfx.config.data_section import ValidationConfig
+from kubetfx.artifacts import EVAL, LABEL_NOISE, STATISTICS, TIMES, TRAIN, VALIDATION, split_folder
+from kubetfx.components.report.facts import AnomalyFact, Column, ColumnSplit, Data, Distance, LabelNoise, Split
+from kubetfx.config.data_section import AnomalyAction, ValidationConfig
 from kubetfx.config.report_section import ReportConfig
 from kubetfx.models.features import role_of
+
+if TYPE_CHECKING:  # it imports TFX
+    from kubetfx.components.anomaly_gate import Anomaly
 
 BARS = 10
 """Bars of a histogram, as many as TFDV has."""
@@ -119,18 +121,19 @@ def anomalies(folder: Path, config: ValidationConfig | None = None) -> list[Anom
                 column=anomaly.feature,
                 problem=anomaly.problem,
                 action=action,
-                remedy="The config lets it pass." if action in ("warn", "ignore") else _remedy(anomaly.feature),
+                remedy=_remedy(anomaly, action),
             )
         )
     return found
 
 
-def _remedy(column: str) -> str:
-    from kubetfx.components.anomaly_gate import DATASET
-
-    setting = yaml.safe_dump({column: "warn"}, default_flow_style=True, allow_unicode=True, width=math.inf).strip()
-    passing = "validation.on_anomaly: warn" if column == DATASET else f"validation.features: {setting}"
-    return f"Mend the data; or let it pass with {passing}; or name a corrected copy of the schema as data.schema_file."
+def _remedy(anomaly: "Anomaly", action: AnomalyAction | None) -> str:
+    if action in ("warn", "ignore"):
+        return "The config lets it pass."
+    passing = f"Mend the data; or let it pass with {anomaly.setting_to_pass}"
+    return (
+        f"{passing}." if anomaly.is_leak else f"{passing}; or name a corrected copy of the schema as data.schema_file."
+    )
 
 
 def _name(feature: Any) -> str:
@@ -347,6 +350,16 @@ def jensen_shannon(ours: Sequence[tuple[float, float, float]], theirs: Sequence[
 def _relative_entropy(part: np.ndarray, whole: np.ndarray) -> float:
     there = part > 0
     return float((part[there] * np.log2(part[there] / whole[there])).sum())
+
+
+def label_noise(folder: Path) -> LabelNoise | None:
+    """Return how much of the label the features leave open; None where that was not looked for.
+
+    Args:
+        folder: of the anomalies artifact.
+    """
+    path = folder / LABEL_NOISE
+    return LabelNoise.model_validate_json(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def spans(properties: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

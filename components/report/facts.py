@@ -138,6 +138,16 @@ class AnomalyFact(Model):
     remedy: str
 
 
+class LabelNoise(Model):
+    """Rows that share all features with a row of another label."""
+
+    rows: int
+    total_rows: int
+    """That were looked at."""
+    ceiling: float
+    """The best accuracy that a model can have because of them, or of numbers the best share of the variance."""
+
+
 class Data(Model):
     """The table."""
 
@@ -150,12 +160,18 @@ class Data(Model):
     columns: list[Column]
     anomalies: list[AnomalyFact] | None = None
     """None: not looked for."""
+    label_noise: LabelNoise | None = None
     compared_with: str | None = None
     """The run whose data the drift is measured against."""
     not_compared_because: str | None = None
     """Why there is none."""
     notes: list[str] = []
     """Of images: which were left out, and which are copies."""
+
+    @property
+    def warnings(self) -> list[AnomalyFact]:
+        """Anomalies that the config lets pass with a warning."""
+        return [anomaly for anomaly in self.anomalies or () if anomaly.action == "warn"]
 
     @property
     def excluded(self) -> list[Column]:

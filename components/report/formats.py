@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from kubetfx.artifacts import EVAL, TRAIN, VALIDATION
-from kubetfx.components.report.facts import Column, ColumnSplit, Evaluation, Importance, Layer, Quality
+from kubetfx.components.report.facts import Column, ColumnSplit, Evaluation, Importance, LabelNoise, Layer, Quality
+from kubetfx.config.model_section import Task
 from kubetfx.models.columns.known_types import COLUMN_TYPES
 
 _ROLES = {
@@ -132,6 +133,28 @@ def role(name: str) -> str:
         name: of the role in the schema.
     """
     return _ROLES.get(name, name.rpartition(":")[2])
+
+
+def ceiling(noise: LabelNoise, task: Task) -> str:
+    """Say what rows that share all features and differ in the label mean for a model.
+
+    Args:
+        noise: how many such rows there are.
+        task: of the model.
+
+    Returns:
+        A sentence.
+    """
+    best = f"{math.floor(noise.ceiling * 1000) / 10:g} %"  # a ceiling is not rounded up
+    limit = (
+        f"be right for more than {best} of them"
+        if task == "classification"
+        else f"explain more than {best} of the variance"
+    )
+    return (
+        f"{noise.rows:,} of {noise.total_rows:,} rows have all the features of a row with another label: with these "
+        f"features no model can {limit}."
+    )
 
 
 def split_label(name: str) -> str:

@@ -189,6 +189,7 @@ def _environment() -> jinja2.Environment:
         "bound": lambda check: check.describe_bound(),
         "breakable": figures.break_long,
         "by_split": formats.by_split,
+        "ceiling": formats.ceiling,
         "cell": formats.cell,
         "curve_names": lambda training: [name for name in training.history if plots.is_curve(name)],
         "margin": lambda check: "" if check.margin is None else formats.signed(check.margin),

@@ -314,5 +314,8 @@ class ValidationConfig(Section):
 
     on_anomaly: AnomalyAction = "stop"
     """`stop` ends the run with exit code 3 before anything is trained."""
+    leakage: Literal["warn", "stop", "off"] = "warn"
+    """What it does if a column or a sum of columns tells the label, or rows of a split are copies of training rows.
+    `stop` ends the run as an anomaly does; `off` does not look for it."""
     features: dict[str, AnomalyAction] = {}
-    """Another action for single features."""
+    """Another action for single features, of what is said of the label, or of leakage by them."""

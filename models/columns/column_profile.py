@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 MIN_ROWS_OF_IDENTIFIER = 20
+MIN_ROWS_WITH_GAPS = 50
+"""From which half of the numbers of a range are all different by chance once in three million tables."""
 COUNTS_MEAN = 0.3
 """Whole numbers are counts whose mean is less than so far from the lowest, as a share of their range. Values that are
 used evenly have it at 0.5."""
@@ -82,8 +84,10 @@ class ColumnProfile:
             return "it has the same value in every row"
         if self.type == "float" or self.values_repeat or self.num_values < MIN_ROWS_OF_IDENTIFIER:
             return None
-        if self.type == "string" or _IDENTIFIER_NAME.search(self.name) or self._is_row_number:
+        if self.type == "string" or self.has_identifier_name or self._counts_rows(gaps_per_row=0):
             return "it has a different value in every row: an identifier"
+        if self.num_values >= MIN_ROWS_WITH_GAPS and self._counts_rows(gaps_per_row=1):
+            return "it has a different value in every row, as row numbers with gaps have: an identifier"
         return None
 
     @property
@@ -107,6 +111,11 @@ class ColumnProfile:
         return min(self.dates, key=lambda one: one.num_odd)
 
     @property
+    def has_identifier_name(self) -> bool:
+        """Whether it is named like what tells rows, or things that rows are about, from each other."""
+        return bool(_IDENTIFIER_NAME.search(self.name))
+
+    @property
     def are_counts(self) -> bool:
         """Whether whole numbers say how many, and not which: they begin at 0 or 1, and their mean lies near that end.
 
@@ -121,7 +130,7 @@ class ColumnProfile:
     def _is_one_number(self) -> bool:
         return self.minimum is not None and self.minimum == self.maximum
 
-    @property
-    def _is_row_number(self) -> bool:
+    def _counts_rows(self, *, gaps_per_row: int) -> bool:
+        """Whether numbers that do not repeat lie so close together that they are given out one by one."""
         lowest, highest = self.minimum, self.maximum
-        return lowest is not None and highest is not None and highest - lowest + 1 == self.num_values
+        return lowest is not None and highest is not None and highest - lowest < (1 + gaps_per_row) * self.num_values

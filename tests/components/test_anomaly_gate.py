@@ -4,7 +4,7 @@ import pytest
 from tensorflow_metadata.proto.v0 import anomalies_pb2
 from tfx.types import artifact_utils, standard_artifacts
 
-from kubetfx.components.anomaly_gate import DATASET, Executor, read_anomalies
+from kubetfx.components.anomaly_gate import DATASET, LEAKAGE, Executor, read_anomalies
 from kubetfx.config.data_section import ValidationConfig
 from kubetfx.errors import AnomaliesError
 
@@ -68,6 +68,43 @@ def test_warning_of_tfdv_never_stops(tmp_path, config, expected):
 
 def test_anomaly_of_the_whole_table_counts(tmp_path):
     assert actions(write_anomalies(tmp_path, dataset=True)) == {DATASET: "stop"}
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({}, "warn"),
+        ({"leakage": "stop"}, "stop"),
+        ({"leakage": "off"}, "ignore"),
+        ({"on_anomaly": "ignore"}, "warn"),
+        ({"leakage": "stop", "features": {"sex": "ignore"}}, "ignore"),
+    ],
+    ids=["default", "stop", "off", "other anomalies", "a feature"],
+)
+def test_leakage_has_an_action_of_its_own(tmp_path, config, expected):
+    assert actions(write_leak(tmp_path, "sex"), **config) == {"sex": expected}
+
+
+def write_leak(folder: Path, column: str) -> Path:
+    write_anomalies(folder, **{column: WARNING})
+    document = anomalies_pb2.Anomalies.FromString((folder / "SchemaDiff.pb").read_bytes())
+    document.anomaly_info[column].reason[0].type = LEAKAGE
+    (folder / "SchemaDiff.pb").write_bytes(document.SerializeToString())
+    return folder
+
+
+def test_gate_says_how_a_leak_is_let_pass(tmp_path):
+    for name, severities in {"leak": {}, "both": {"sex": ERROR}}.items():
+        write_leak(tmp_path / name / "anomalies" / "Split-train", "wage")
+        write_anomalies(tmp_path / name / "anomalies" / "Split-eval", **severities)
+    with pytest.raises(AnomaliesError) as caught:
+        run_gate(tmp_path / "leak", leakage="stop")
+    assert str(caught.value).endswith("\nMend the data; or let it pass: validation.leakage: warn")
+    with pytest.raises(AnomaliesError) as caught:
+        run_gate(tmp_path / "both", leakage="stop")
+    assert "let it pass: validation.features: {sex: warn}; validation.leakage: warn; or edit a copy" in str(
+        caught.value
+    )
 
 
 def run_gate(tmp_path: Path, **config) -> Path:

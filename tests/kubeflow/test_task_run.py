@@ -133,7 +133,7 @@ def test_model_is_pushed_where_the_run_says(finished):
         ("TableExampleGen", "examples_page", "| train |"),
         ("StatisticsGen", "statistics_page", "length</h4>"),
         ("SchemaGen", "schema_page", ">category</td>"),
-        ("ExampleValidator", "anomalies_page", "The data fits the schema"),
+        ("ExampleValidator", "anomalies_page", "alone predicts 100.0% of the labels"),
         ("AnomalyGate", "schema_page", ">colour</th>"),
         ("Transform", "features_page", "numeric"),
         ("Trainer", "model_page", "<polyline"),

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from kubetfx.components.data.column_roles import choose_role
@@ -177,6 +179,14 @@ def test_column_without_a_value_is_left_out(column):
 )
 def test_identifier_is_left_out(column):
     assert role(column) == ("excluded", "it has a different value in every row: an identifier")
+
+
+def test_row_numbers_with_gaps_are_left_out():
+    reason = "it has a different value in every row, as row numbers with gaps have: an identifier"
+    column = integer("n", num_distinct=100, values_repeat=False, minimum=7, maximum=206)
+    assert role(column) == ("excluded", reason)
+    assert role(replace(column, maximum=207))[0] == "numeric"
+    assert role(replace(column, num_values=49, num_distinct=49, maximum=70), num_rows=49)[0] == "numeric"
 
 
 @pytest.mark.parametrize(

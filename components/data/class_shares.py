@@ -1,0 +1,80 @@
+"""Whether each split has its share of every class, but for chance."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+FALSE_ALARMS = 1e-4
+"""Of so many runs in which rows are split at random, one says that a share is unusual."""
+_SURPRISING = 3
+"""Standard deviations below which no share is looked into."""
+_MAX_NAMED = 3
+
+
+def unusual_classes(counts: Mapping[str, np.ndarray], classes: Sequence[str]) -> dict[str, list[str]]:
+    """Compare the shares of the classes in each split with those of all rows.
+
+    The rows of a split are taken for drawn without replacement, and the chance that a class is as rare or as frequent
+    among them is multiplied by the number of comparisons.
+
+    Args:
+        counts: rows by split and class.
+        classes: their names.
+
+    Returns:
+        By split, a sentence about the classes that it lacks, and one about those of which it has an unusual share.
+    """
+    total = np.sum(list(counts.values()), axis=0)
+    found: dict[str, list[str]] = {}
+    for split, own in counts.items():
+        if lacking := [name for name, here, all_rows in zip(classes, own, total, strict=True) if all_rows and not here]:
+            found.setdefault(split, []).append(f"It has no row of the {_named('class', 'classes', lacking)}.")
+        chances = _chances(own, total) * len(classes) * len(counts)
+        unusual = [index for index in np.argsort(chances) if chances[index] < FALSE_ALARMS and own[index]]
+        if unusual:
+            here, everywhere = own / own.sum(), total / total.sum()
+            shares = [
+                f"{classes[index]!r} is {here[index]:.1%} of its rows and {everywhere[index]:.1%} of all"
+                for index in unusual[:_MAX_NAMED]
+            ]
+            more = f"; and {len(unusual) - _MAX_NAMED:,} classes more" if len(unusual) > _MAX_NAMED else ""
+            found.setdefault(split, []).append(f"It has unusual shares of classes: {'; '.join(shares)}{more}.")
+    return found
+
+
+def _named(one: str, several: str, names: Sequence[str]) -> str:
+    shown = ", ".join(map(repr, names[:_MAX_NAMED]))
+    more = f" and {len(names) - _MAX_NAMED:,} more" if len(names) > _MAX_NAMED else ""
+    return f"{one if len(names) == 1 else several} {shown}{more}"
+
+
+def _chances(own: np.ndarray, total: np.ndarray) -> np.ndarray:
+    """(classes,) float64: the chance of a number of rows that is as far from what is expected, or farther."""
+    rows, drawn = int(total.sum()), int(own.sum())
+    share = total / max(rows, 1)
+    expected = drawn * share
+    deviation = np.sqrt(expected * (1 - share) * (rows - drawn) / max(rows - 1, 1))
+    chances = np.ones(len(own))
+    surprising = np.flatnonzero(np.abs(own - expected) > _SURPRISING * deviation)
+    if len(surprising):
+        logs = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, rows + 1)))])  # of the factorials
+        for index in surprising:
+            chances[index] = _tail(logs, rows, int(total[index]), drawn, int(own[index]))
+    return chances
+
+
+def _tail(logs: np.ndarray, rows: int, of_class: int, drawn: int, seen: int) -> float:
+    """Of the hypergeometric distribution, on the side where `seen` lies, twice."""
+    lowest, highest = max(0, drawn - (rows - of_class)), min(of_class, drawn)
+    is_above = seen * rows > of_class * drawn
+    seens = np.arange(seen, highest + 1) if is_above else np.arange(lowest, seen + 1)
+    terms = (
+        logs[of_class]
+        - logs[seens]
+        - logs[of_class - seens]
+        + logs[rows - of_class]
+        - logs[drawn - seens]
+        - logs[rows - of_class - drawn + seens]
+        - (logs[rows] - logs[drawn] - logs[rows - drawn])
+    )
+    return min(2 * float(np.exp(terms).sum()), 1.0)

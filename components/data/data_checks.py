@@ -1,0 +1,247 @@
+"""What is asked of the rows themselves, beside their statistics: does something tell the label, is a row on both sides
+of a split, has each split its share of the classes, and how much of the label do the features leave open?"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import yaml
+
+from kubetfx.artifacts import TRAIN
+from kubetfx.components.data import class_shares, leakage, row_copies
+from kubetfx.components.data.example_parts import Part
+from kubetfx.components.data.table_profile import Column, TableProfile
+from kubetfx.models.examples import together
+from kubetfx.models.features import Features
+
+Run = Callable[[row_copies.ReadKeys, Sequence[Part]], row_copies.RowsBySplit]
+
+MIN_COPIES, MIN_COPIED_SHARE = 5, 0.01
+"""Rows of a split with the features of a training row, below which nothing is said."""
+MIN_GROUPS, ROWS_PER_GROUP, MAX_ALONE = 20, 20, 0.9
+"""Groups that there are at least, their rows at most on average, and the share of rows that may be groups."""
+MUCH_TOLD, MUCH_SHARED = 0.5, 0.5
+"""Of the label by the other rows of a group; of the rows by groups that training has too."""
+ROWS_PER_KIND = 10
+"""From which on a table has few kinds of rows, rather than copies."""
+_BY_CHANCE = 0.25
+"""Training rows with the features of a row that are expected by chance, below which it is taken for a copy."""
+_INFORMATION = 0.5
+"""Share of the information of the columns that counts, were they independent."""
+_NO_OTHER = 0.1
+"""Rows that count for a cell that no other row has."""
+_JUDGED_COPIES = 500
+_KEY_COLUMNS = 3
+_GROUPS_OF_SAMPLE = 4
+"""Row groups at least that a sample is of."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that a person should know of the rows of a split."""
+
+    split: str
+    column: str | None
+    """None: the whole table."""
+    title: str
+    description: str
+    is_leak: bool = False
+
+
+@dataclass(frozen=True)
+class Checks:
+    """What was found in the rows."""
+
+    findings: list[Finding]
+    noise: row_copies.LabelNoise | None
+    """None for images, of which copies are found elsewhere."""
+
+
+def check(
+    parts: Sequence[Part], features: Features, profile: TableProfile, *, run: Run, look_for_leaks: bool = True
+) -> Checks:
+    """Look into the rows.
+
+    Args:
+        parts: row groups of all splits.
+        features: what the columns are used for.
+        profile: of the table.
+        run: does work on the row groups.
+        look_for_leaks: whether leakage is looked for.
+
+    Returns:
+        What was found.
+    """
+    columns = sorted(set(features.inputs) & set(profile.described))
+    has_pictures = len(columns) < len(features.inputs)
+    read = row_copies.ReadKeys(() if has_pictures else columns, features.label, features.classes)
+    rows, read = _read_keys(read, parts, profile, run=run)
+    findings = [Finding(TRAIN, None, "Shares of the splits", note) for note in profile.split_notes]
+    findings += _of_classes(rows, features)
+    if look_for_leaks and columns:
+        sample = read_sample([part for part in parts if part.split == TRAIN], [*columns, features.label])
+        groups = [name for name in columns if _are_groups(sample.column(name), profile.column(name))]
+        findings += _leaks(sample, groups, features)
+        findings += [finding for name in groups for finding in _of_group(name, parts, sample, features)]
+        findings += [] if has_pictures else _copies(rows, sample, read, profile)
+    return Checks(findings, None if has_pictures else row_copies.label_noise(rows, is_class=bool(features.classes)))
+
+
+def _read_keys(
+    read: row_copies.ReadKeys, parts: Sequence[Part], profile: TableProfile, *, run: Run
+) -> tuple[row_copies.RowsBySplit, row_copies.ReadKeys]:
+    """The rows by their keys, and how they were read in the end."""
+    read = replace(read, every=max(math.ceil(profile.num_rows / row_copies.MAX_KEYS), 1))
+    at_first = max(row_copies.MAX_CELLS // max(profile.num_rows, 1), 1)
+    if len(read.columns) > at_first:
+        some = replace(read, columns=row_copies.most_distinct(profile, read.columns)[:at_first])
+        rows = run(some, parts)
+        if row_copies.share_of_repeats(rows) <= row_copies.FEW:
+            return rows, some
+    return run(read, parts), read
+
+
+def read_sample(parts: Sequence[Part], columns: Sequence[str]) -> pa.RecordBatch:
+    """Read some rows, the same ones each time, from several places of the table.
+
+    Args:
+        parts: row groups.
+        columns: to read.
+
+    Returns:
+        At most leakage.MAX_ROWS rows, and fewer of many columns.
+    """
+    wanted = max(min(leakage.MAX_ROWS, leakage.MAX_CELLS // len(columns)), leakage.MIN_ROWS)
+    blocks: list[pa.RecordBatch] = []
+    num_rows = 0
+    for index in np.random.default_rng(0).permutation(len(parts)):
+        block = parts[index].group.read(columns)
+        most = min(wanted - num_rows, max(wanted // _GROUPS_OF_SAMPLE, 1) if len(parts) > 1 else wanted)
+        if block.num_rows > most:
+            block = block.take(pa.array(np.linspace(0, block.num_rows - 1, most).astype(np.int64)))
+        blocks.append(block)
+        num_rows += block.num_rows
+        if num_rows >= wanted:
+            break
+    found = together(blocks)
+    return found if found is not None else pa.RecordBatch.from_pylist([], pa.schema([(c, pa.null()) for c in columns]))
+
+
+def _of_classes(rows: row_copies.RowsBySplit, features: Features) -> list[Finding]:
+    if not features.classes:
+        return []
+    found = class_shares.unusual_classes({name: one.class_counts for name, one in rows.items()}, features.classes)
+    return [
+        Finding(split, features.label, "Classes of a split", " ".join(sentences)) for split, sentences in found.items()
+    ]
+
+
+def _leaks(sample: pa.RecordBatch, groups: Sequence[str], features: Features) -> list[Finding]:
+    """Columns that tell the label. Every column with many values does among copies of rows, which count once."""
+    _, distinct = np.unique(row_copies.row_keys(sample), return_index=True)
+    sample = sample.select([name for name in sample.schema.names if name not in groups])
+    if len(distinct) >= max(leakage.MIN_ROWS, sample.num_rows / ROWS_PER_KIND):
+        sample = sample.take(pa.array(np.sort(distinct)))
+    leaks = leakage.find_leaks(sample, features.label, is_class=bool(features.classes)) if sample.num_rows else []
+    return [
+        Finding(
+            TRAIN,
+            leak.columns[0],
+            "Leakage",
+            f"{leak.evidence} ({sample.num_rows:,} rows). Leave out what is not known yet when the model is asked, "
+            f"data.drop: {_flow(list(leak.columns))}; or let it pass, "
+            f"validation.features: {_flow({leak.columns[0]: 'ignore'})}.",
+            is_leak=True,
+        )
+        for leak in leaks
+    ]
+
+
+def _are_groups(cells: pa.Array, column: Column) -> bool:
+    """Whether a column is named like an identifier, and some rows have the same."""
+    lowest = max(MIN_GROUPS, len(cells) / ROWS_PER_GROUP)
+    return column.has_identifier_name and lowest <= len(cells.unique()) < len(cells) * MAX_ALONE
+
+
+def _of_group(name: str, parts: Sequence[Part], sample: pa.RecordBatch, features: Features) -> Iterator[Finding]:
+    """Splits in which groups of the training rows come again, if rows of a group have alike labels."""
+    told = leakage.told_by_group(sample, features.label, name, is_class=bool(features.classes))
+    if told < MUCH_TOLD:
+        return
+    for split in dict.fromkeys(part.split for part in parts if part.split != TRAIN):
+        others = read_sample([part for part in parts if part.split == split], [name]).column(name)
+        share = pc.mean(pc.is_in(others, sample.column(name).unique()).cast(pa.float64())).as_py() or 0.0
+        if share >= MUCH_SHARED:
+            said = (
+                f"{share:.0%} of the rows have a {name!r} of a training row, and rows of one {name!r} have much of "
+                "the label in common: of new ones the model knows less than the metrics say. Keep its rows in one "
+                f"split, data.splits: {_flow({'by': 'group', 'column': name})}; or let it pass, "
+                f"validation.features: {_flow({name: 'ignore'})}."
+            )
+            yield Finding(split, name, "Leakage", said, is_leak=True)
+
+
+def _flow(value: Any) -> str:
+    """A value as YAML in one line."""
+    return yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=math.inf, sort_keys=False).strip()
+
+
+def _copies(
+    rows: row_copies.RowsBySplit, sample: pa.RecordBatch, read: row_copies.ReadKeys, profile: TableProfile
+) -> list[Finding]:
+    """Rows of the other splits that are copies of training rows, and not alike by chance."""
+    if TRAIN not in rows:
+        return []
+    trained = np.unique(rows[TRAIN].keys)
+    num_trained = len(rows[TRAIN].keys) * read.every
+    findings = []
+    for split, own in rows.items():
+        if split == TRAIN:
+            continue
+        enough = max(MIN_COPIES, MIN_COPIED_SHARE * len(own.keys))
+        copied = own.keys[np.isin(own.keys, trained)]
+        if len(copied) < enough:
+            continue
+        number = round(len(copied) * _share_not_by_chance(sample, read.columns, copied, num_trained))
+        if number < enough:
+            continue
+        about = f"About {number * read.every:,}" if read.every > 1 else f"{number:,}"
+        said = (
+            f"{about} rows ({number / len(own.keys):.1%}) have all the features of a training row, and not by chance: "
+            "a model that remembers them is judged too well. Leave copies out of the data"
+            f"{_key(profile, read.columns)}."
+        )
+        findings.append(Finding(split, None, "Leakage", said, is_leak=True))
+    return findings
+
+
+def _share_not_by_chance(sample: pa.RecordBatch, columns: Sequence[str], keys: np.ndarray, num_rows: int) -> float:
+    """Share of the rows with some keys of which no equal one is expected by chance, judged by those in a sample.
+
+    A cell says how improbable its row is by how many other rows have it, of which copies are none. Were the columns
+    independent, it would be the product; they are not, and half of the information counts.
+    """
+    features = sample.select(list(columns))
+    distinct, first = np.unique(row_copies.row_keys(features), return_index=True)
+    found = np.flatnonzero(np.isin(distinct, keys))[:_JUDGED_COPIES]
+    if not len(found):
+        return 0.0
+    information = np.zeros(len(found))
+    for column in features.take(pa.array(first)).columns:
+        if column.null_count < len(column):
+            codes = column.dictionary_encode("encode").indices.to_numpy()
+            others = np.bincount(codes)[codes[found]] - 1
+            is_known = column.is_valid().to_numpy(zero_copy_only=False)[found]  # cells are missing together
+            information -= np.where(is_known, np.log(np.maximum(others, _NO_OTHER) / len(codes)), 0)
+    return float((num_rows * np.exp(-information * _INFORMATION) < _BY_CHANCE).mean())
+
+
+def _key(profile: TableProfile, columns: Sequence[str]) -> str:
+    """What keeps copies in one split, where columns without missing cells tell rows apart."""
+    whole = [name for name in columns if profile.column(name).num_values == profile.num_rows]
+    names = row_copies.most_distinct(profile, whole)[:_KEY_COLUMNS]
+    return f", or keep them in one split: data.splits: {_flow({'key': names})}" if names else ""

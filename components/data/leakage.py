@@ -1,0 +1,291 @@
+"""Columns that tell the label: found in a sample of the training rows, a column at a time, and as sums of columns.
+
+Each column is judged by what it alone predicts for rows that were left out, and by nothing else: a copy of the label,
+its logarithm, its classes under other names, and row numbers of a table that is sorted by its label are all the same
+to it. What a column honestly predicts to nine tenths is no leak, so only almost all counts.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+MAX_ROWS = 20_000
+"""Of a sample."""
+MAX_CELLS = 2_000_000
+"""Of a sample: a table of many columns is judged by fewer rows."""
+MIN_ROWS = 50
+"""Rows that a judgement needs, and a fifth as many that are not of the most frequent class."""
+ALMOST_ALL = 0.99
+"""Of the mistakes that guessing makes, a leak avoids so many."""
+ALMOST_NOTHING = 1e-4
+"""Of the variance of an amount's ranks, a leak leaves so much open: last year's value of a series leaves more."""
+MUCH, SLACK = 0.9, 1.05
+"""Of that variance, a column with few values explains so much; and it leaves at most so many times of it open as if its
+values were ranges of the label."""
+ROWS_PER_CLASS = 10
+BIN_ROWS = 4
+"""Neighbours by their value that say the same of each other."""
+ROWS_OF_SUM = 2_000
+"""That sums are looked for in."""
+MAX_PARTS = 16
+"""Columns that are looked for as parts of a sum."""
+_EXACT, _ROUNDED = 1e-8, 1e-4
+"""Shares of the label's variance that a sum leaves open: with any weights, and with the weights 1 and -1."""
+
+
+@dataclass(frozen=True)
+class Leak:
+    """Columns that tell the label, and how it is known, in words."""
+
+    columns: tuple[str, ...]
+    evidence: str
+
+
+def find_leaks(rows: pa.RecordBatch, label: str, *, is_class: bool) -> list[Leak]:
+    """Look for columns that tell the label.
+
+    Args:
+        rows: a sample of the training rows: the label, which is never missing, and the features.
+        label: name of its column.
+        is_class: whether it is a class, and not an amount.
+
+    Returns:
+        One for each column that alone predicts the label, and one for columns that add up to it.
+    """
+    labels = rows.column(label)
+    cells = {name: rows.column(name) for name in rows.schema.names if name != label and _is_plain(rows.column(name))}
+    alone = _Classes(labels) if is_class else _Amounts(labels)
+    if not alone.can_judge:
+        return []
+    found = {name: evidence for name, column in cells.items() if (evidence := alone.judge(name, column))}
+    leaks = [Leak((name,), evidence + _of_identifier(cells[name])) for name, evidence in found.items()]
+    if is_class:
+        return leaks
+    numbers = {name: column for name, column in cells.items() if name not in found and _is_number(column)}
+    total = _find_sum(numbers, _as_floats(labels), label)
+    return [*leaks, *([total] if total else [])]
+
+
+def told_by_group(rows: pa.RecordBatch, label: str, group: str, *, is_class: bool) -> float:
+    """Find out how much of the label rows of a group have in common.
+
+    Args:
+        rows: a sample.
+        label: name of its column.
+        group: name of the column whose values are the groups.
+        is_class: whether the label is a class, and not an amount.
+
+    Returns:
+        Share of what guessing leaves open that the other rows of a row's group say, at most 1; 0 where there are too
+        few rows.
+    """
+    alone = _Classes(rows.column(label)) if is_class else _Amounts(rows.column(label))
+    groups = rows.column(group).dictionary_encode("encode").indices.to_numpy().astype(np.int64)
+    return alone.told_by(groups) if alone.can_judge else 0.0
+
+
+def _of_identifier(column: pa.Array) -> str:
+    is_identifier = pa.types.is_integer(column.type) and len(column.unique()) == len(column)
+    return ", and is another number in every row, as an identifier is" if is_identifier else ""
+
+
+def _is_number(column: pa.Array) -> bool:
+    return bool(pa.types.is_integer(column.type) or pa.types.is_floating(column.type))
+
+
+def _is_plain(column: pa.Array) -> bool:
+    return column.null_count < len(column) and (_is_number(column) or bool(pa.types.is_string(column.type)))
+
+
+def _as_floats(column: pa.Array) -> np.ndarray:
+    """(rows,) float64; NaN where a cell is missing."""
+    return column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+
+
+def _groups(column: pa.Array) -> np.ndarray:
+    """(rows,) int64: rows with one number have one value, or a few next to each other; missing cells are a value."""
+    if not _is_number(column):
+        return column.dictionary_encode("encode").indices.to_numpy()
+    _, groups = np.unique(_starts(_as_floats(column)) // BIN_ROWS, return_inverse=True)
+    return np.cumsum(np.bincount(groups) > 1)[groups]  # a row by itself belongs to those before it
+
+
+def _starts(values: np.ndarray) -> np.ndarray:
+    """(rows,) int64: how many rows have a smaller value; NaN is the largest."""
+    order = np.argsort(values)
+    ordered = values[order]
+    is_new = np.ones(len(values), bool)
+    is_new[1:] = (ordered[1:] != ordered[:-1]) & ~(np.isnan(ordered[1:]) & np.isnan(ordered[:-1]))
+    starts = np.empty(len(values), np.int64)
+    starts[order] = np.maximum.accumulate(np.where(is_new, np.arange(len(values)), 0))
+    return starts
+
+
+class _Classes:
+    """What a column says of classes."""
+
+    def __init__(self, labels: pa.Array) -> None:
+        encoded = labels.dictionary_encode("encode")
+        self._labels = encoded.indices.to_numpy().astype(np.int64)
+        self._num_classes = len(encoded.dictionary)
+        counts = np.bincount(self._labels)
+        self._guessed = int(counts.argmax())
+        self._guess_mistakes = len(labels) - int(counts.max())
+
+    @property
+    def can_judge(self) -> bool:
+        return len(self._labels) >= MIN_ROWS and self._guess_mistakes >= MIN_ROWS / 5
+
+    def judge(self, name: str, column: pa.Array) -> str | None:
+        mistakes = self._mistakes(column)
+        if mistakes > (1 - ALMOST_ALL) * self._guess_mistakes:
+            return None
+        right, guessed = (1 - errors / len(self._labels) for errors in (mistakes, self._guess_mistakes))
+        return f"{name!r} alone predicts {right:.1%} of the labels, of which guessing finds {guessed:.1%}"
+
+    def told_by(self, groups: np.ndarray) -> float:
+        return 1 - self._by_value(groups) / self._guess_mistakes
+
+    def _mistakes(self, column: pa.Array) -> int:
+        """Rows whose class the column does not say: by the other rows with its value or, of a number, by a few
+        bounds."""
+        if not _is_number(column):
+            return self._by_value(column.dictionary_encode("encode").indices.to_numpy().astype(np.int64))
+        starts = _starts(_as_floats(column))
+        by_value = self._by_value(starts)
+        return min(by_value, self._by_bounds(starts)) if self._are_few else by_value
+
+    @property
+    def _are_few(self) -> bool:
+        """Whether a class has enough rows to lie between bounds not by chance."""
+        return self._num_classes <= len(self._labels) / ROWS_PER_CLASS
+
+    def _by_value(self, values: np.ndarray) -> int:
+        """A row that has its value alone is taken for the most frequent class."""
+        most, sizes, classes = self._largest(values)
+        is_said = 2 * most > sizes + 1
+        guessed = int(((sizes == 1) & (classes == self._guessed)).sum())
+        return len(values) - int(most[is_said].sum()) - guessed
+
+    def _by_bounds(self, values: np.ndarray) -> int:
+        """Each class is to lie between two bounds; every further change of the class is a mistake."""
+        most, sizes, classes = self._largest(values)
+        runs = 1 + int((classes[1:] != classes[:-1]).sum())
+        return int((sizes - most).sum()) + max(runs - self._num_classes, 0)
+
+    def _largest(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of each value, in order: rows of its most frequent class, all of its rows, and that class."""
+        pairs, counts = np.unique(values * self._num_classes + self._labels, return_counts=True)
+        order = np.lexsort((counts, pairs // self._num_classes))
+        pairs, counts = pairs[order], counts[order]
+        of_value = pairs // self._num_classes
+        is_last = np.append(of_value[1:] != of_value[:-1], True)
+        totals = np.diff(np.cumsum(counts)[is_last], prepend=0)
+        return counts[is_last], totals, pairs[is_last] % self._num_classes
+
+
+class _Amounts:
+    """What a column says of amounts: a row has the mean rank of the other rows of its group."""
+
+    def __init__(self, labels: pa.Array) -> None:
+        starts = _starts(_as_floats(labels))
+        ranks = starts + np.bincount(starts, minlength=len(starts))[starts] / 2
+        self._ranks = ranks - ranks.mean()
+        self._sorted = np.sort(self._ranks)
+        self._spread = float((self._ranks**2).sum())
+
+    @property
+    def can_judge(self) -> bool:
+        return len(self._ranks) >= MIN_ROWS and self._spread > 0
+
+    def judge(self, name: str, column: pa.Array) -> str | None:
+        groups = _groups(column)
+        left = self._left_open(groups, self._ranks)
+        if left > 1 - MUCH:
+            return None
+        sizes, means = np.bincount(groups), np.bincount(groups, self._ranks)
+        order = np.argsort(means / np.maximum(sizes, 1), kind="stable")
+        in_order = np.repeat(np.arange(len(order)), sizes[order])
+        at_best = self._left_open(in_order, self._sorted)  # were the values ranges of the label
+        if left > SLACK * at_best + ALMOST_NOTHING:
+            return None
+        if len(column.unique()) <= len(column) / ROWS_PER_CLASS:
+            return f"{name!r} is the label in steps: each of its values has a range of labels to itself"
+        return f"{name!r} alone predicts the label: {1 - left:.2%} of the variance of its ranks"
+
+    def told_by(self, groups: np.ndarray) -> float:
+        return 1 - self._left_open(groups, self._ranks)
+
+    def _left_open(self, groups: np.ndarray, ranks: np.ndarray) -> float:
+        """Share of the variance of the ranks that the other rows of a group do not explain."""
+        counts = np.bincount(groups)[groups]
+        sums = np.bincount(groups, ranks)[groups]
+        means = np.where(counts > 1, (sums - ranks) / np.maximum(counts - 1, 1), 0)
+        return float(((ranks - means) ** 2).sum()) / self._spread
+
+
+def _find_sum(numbers: Mapping[str, pa.Array], labels: np.ndarray, label: str) -> Leak | None:
+    """Columns that add up to the label: the fewest that matching pursuit finds."""
+    names = [name for name, column in numbers.items() if column.null_count < len(column) / 2]
+    if len(names) < 2 or not np.isfinite(labels).all():
+        return None
+    every = math.ceil(len(labels) / ROWS_OF_SUM)
+    cells = np.stack([_as_floats(numbers[name])[::every] for name in names], axis=1)
+    labels = labels[::every]
+    chosen = _pursued(cells, labels)
+    known = np.isfinite(cells[:, chosen]).all(axis=1)
+    cells, labels = cells[np.ix_(known, chosen)], labels[known]
+    if len(labels) < max(MIN_ROWS, 3 * len(chosen)):
+        return None
+    parts = list(range(len(chosen)))
+    left = _fit(cells, labels)[1]
+    if left > _ROUNDED:
+        return None
+    for part in reversed(range(len(chosen))):
+        fewer = [other for other in parts if other != part]
+        if fewer and _fit(cells[:, fewer], labels)[1] <= max(_EXACT, 2 * left):
+            parts = fewer
+    weights, left = _fit(cells[:, parts], labels)
+    if len(parts) < 2:
+        return None
+    is_sum = bool((np.abs(np.abs(weights) - 1) < 0.01).all())
+    if left > (_ROUNDED if is_sum else _EXACT):
+        return None
+    columns = tuple(names[chosen[part]] for part in parts)
+    terms = [("- " if weight < 0 else "+ ") + repr(name) for name, weight in zip(columns, weights, strict=True)]
+    weighted = f"a weighted sum of {', '.join(map(repr, columns[:-1]))} and {columns[-1]!r}"
+    return Leak(columns, f"{' '.join(terms).removeprefix('+ ') if is_sum else weighted} is {label!r}, up to rounding")
+
+
+def _pursued(cells: np.ndarray, labels: np.ndarray) -> list[int]:
+    """Columns by which the label is best described, one after the other. Missing cells count as the mean."""
+    known = np.isfinite(cells)
+    counts = np.maximum(known.sum(axis=0), 1)
+    means = np.where(known, cells, 0).sum(axis=0) / counts
+    centred = np.where(known, cells - means, 0)
+    lengths = np.sqrt((centred**2).sum(axis=0))
+    centred /= np.where(lengths > 0, lengths, 1)
+    target = left = labels - labels.mean()
+    chosen: list[int] = []
+    for _ in range(min(MAX_PARTS, cells.shape[1])):
+        likeness = np.abs(left @ centred)
+        likeness[chosen] = -1
+        chosen.append(int(likeness.argmax()))
+        solution, *_ = np.linalg.lstsq(centred[:, chosen], target, rcond=None)
+        left = target - centred[:, chosen] @ solution
+        if left @ left <= 1e-18 * (target @ target):
+            break
+    return chosen
+
+
+def _fit(cells: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, float]:
+    """Weights by least squares, and the share of the label's variance that they leave open."""
+    centred, target = cells - cells.mean(axis=0), labels - labels.mean()
+    scale = np.abs(centred).max(axis=0)
+    scale[scale == 0] = 1
+    weights, *_ = np.linalg.lstsq(centred / scale, target, rcond=None)
+    left = target - centred / scale @ weights
+    return weights / scale, float(left @ left / (target @ target or 1))
