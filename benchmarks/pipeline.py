@@ -154,16 +154,20 @@ def kubetfx_config(work: Work) -> dict[str, Any]:
             "numeric": [] if work.name == "counts" else work.numeric,  # counts are to be found out
             "categorical": work.categorical,
             "vocabulary_size": 10_000,  # the peers have a vocabulary for every category, however many values it has
+            "category_rows": 1,
         },
         "model": {
             "hidden_units": work.hidden_units,
             "embedding_size": work.embedding_size,
             "dropout": work.dropout,
+            "number_bins": 0,  # the network of the peers
+            "members": 1,
         },
         "training": {
             "epochs": work.epochs,
             "batch_size": work.batch_size,
             "learning_rate": work.learning_rate,
+            "average_epochs": 0,
             "schedule": {"kind": "constant"},
             "early_stopping": {"enabled": False},
         },

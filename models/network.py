@@ -3,6 +3,7 @@
 A module of the user's (`model.module`) has `preprocessing_fn` and `build_model` in place of these.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +17,15 @@ from kubetfx.config.model_section import ModelConfig
 from kubetfx.models.columns import known_types
 from kubetfx.models.columns.column_type import Encoding
 from kubetfx.models.features import LABEL, Features, read_features, read_schema
+from kubetfx.models.layers import MemberOutputs, Members
 
 if TYPE_CHECKING:
     from kubetfx.models.columns.image.pixels import Pixels
+
+CELLS_OF_MEMBERS = 4_000_000
+"""Cells of the training rows at most, times the members that each is computed for."""
+CELLS_OF_BINS = 16_000_000
+"""Cells of the training rows at most, times the bins of each."""
 
 
 def preprocessing_fn(inputs: Mapping[str, tf.Tensor], custom_config: Mapping[str, Any]) -> dict[str, tf.Tensor]:
@@ -88,7 +95,7 @@ def build_model(
 
     Returns:
         A model from the features to (batch, num_outputs) float32 without an activation: logits, or the standardised
-        number.
+        number; of several members, to (batch, members, num_outputs).
     """
     return join(encode(transform_output, model=model, features=features), model=model, num_outputs=num_outputs)
 
@@ -111,14 +118,18 @@ def join(encodings: Sequence[Encoding], *, model: ModelConfig, num_outputs: int)
 
     Args:
         encodings: of the types that there are columns of, at least one.
-        model: the section `model`: its hidden layers.
+        model: the section `model`: its hidden layers and members.
         num_outputs: classes, or 1.
 
     Returns:
-        A model from the inputs of all encodings to (batch, num_outputs) float32.
+        A model from the inputs of all encodings to (batch, num_outputs) float32; of several members, to (batch,
+        members, num_outputs).
     """
     vectors = [encoding.vector for encoding in encodings]
     hidden = keras.layers.Concatenate(name="features")(vectors) if len(vectors) > 1 else vectors[0]
+    is_ensemble = (model.members or 1) > 1
+    if is_ensemble:
+        hidden = Members(model.members or 1, name="members")(hidden)
     for number, units in enumerate(model.hidden_units, start=1):
         hidden = keras.layers.Dense(units, use_bias=not model.batch_normalization, name=f"hidden_{number}")(hidden)
         if model.batch_normalization:
@@ -127,7 +138,8 @@ def join(encodings: Sequence[Encoding], *, model: ModelConfig, num_outputs: int)
         if model.dropout:
             hidden = keras.layers.Dropout(model.dropout, name=f"dropped_{number}")(hidden)
     inputs = {name: tensor for encoding in encodings for name, tensor in encoding.inputs.items()}
-    outputs = keras.layers.Dense(num_outputs, dtype="float32", name="output")(hidden)
+    last = MemberOutputs if is_ensemble else keras.layers.Dense
+    outputs = last(num_outputs, dtype="float32", name="output")(hidden)
     return keras.Model(inputs, outputs, name="network")
 
 
@@ -152,6 +164,32 @@ def with_head(network: keras.Model, *, labels: np.ndarray, is_classifier: bool) 
             name="value",
         )(network.output)
     return keras.Model(network.input, outputs, name=network.name)
+
+
+def sized(model: ModelConfig, rows: Mapping[str, np.ndarray], *, num_rows: int) -> ModelConfig:
+    """Return the config with as many members, where it does not say, and bins as the table's size lets be fast.
+
+    Args:
+        model: the section `model`.
+        rows: features by name, (rows, ...).
+        num_rows: of training.
+    """
+    num_cells = num_rows * sum(math.prod(values.shape[1:]) for values in rows.values())
+    members = next((number for number in (8, 4, 2) if num_cells * number <= CELLS_OF_MEMBERS), 1)
+    number_bins = min(model.number_bins, CELLS_OF_BINS // max(num_cells, 1))
+    return model.model_copy(update={"members": model.members or members, "number_bins": number_bins})
+
+
+def averaged(model: keras.Model) -> keras.Model:
+    """Return the model that is served: the mean of the members, where there are several.
+
+    Args:
+        model: of `with_head`.
+    """
+    if len(model.output.shape) < 3:
+        return model
+    mean = keras.layers.GlobalAveragePooling1D(dtype="float32", name="mean")(model.output)
+    return keras.Model(model.input, mean, name=model.name)
 
 
 def label_index(label: tf.Tensor, *, classes: Sequence[str]) -> tf.Tensor:

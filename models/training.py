@@ -33,10 +33,12 @@ from kubetfx.models.columns.image.pixels import Pixels
 from kubetfx.models.examples import files_in, first_rows
 from kubetfx.models.export import export_model
 from kubetfx.models.features import LABEL, Features, read_features, read_schema
+from kubetfx.models.layers import fit_layers
 from kubetfx.models.model_choice import choose
-from kubetfx.models.network import beside_transform, with_head
+from kubetfx.models.network import averaged, beside_transform, sized, with_head
 from kubetfx.models.optimization import class_weights, compile_model, early_stopping, own_callbacks, schedule_callbacks
 from kubetfx.models.preprocessing import Preprocessing
+from kubetfx.models.table_training import AveragedWeights, TrainedTable
 from kubetfx.models.training_checkpoint import Checkpoint, Phase, checkpoint_folder, discard, phases_of, read_progress
 from kubetfx.models.training_record import Fitted, TrainingRecorder, history_document
 from kubetfx.models.training_rows import TrainingRows, load_rows
@@ -149,11 +151,19 @@ def _fit(work: _Work, train: Rows, validation: Rows, folder: Path | None, *, loa
 
 
 def _fit_network(work: _Work, train: Rows, validation: Rows, folder: Path | None, *, load_seconds: float) -> Fitted:
-    model = _build(work, train)
+    with_members = _build(work, train)
+    model = averaged(with_members)
     model.summary(print_fn=logging.info)
-    trained = model
+    trained: keras.Model
     if work.pixels and isinstance(train, ImageRows):
         trained = work.pixels.trained(model, work.training, num_classes=len(work.features.classes))
+    else:
+        steps = math.ceil(train.num_rows / work.training.batch_size)
+        trained = TrainedTable.of(
+            with_members,
+            steps_per_call=1 if work.training.callbacks else steps,  # the user's may want to know of each step
+            average_steps=work.training.average_epochs * steps,
+        )
     recorder = TrainingRecorder(Path(work.fn_args.model_run_dir))
     history, best_epoch = _train(trained, model, train, validation, work, folder, recorder)
     document = history_document(
@@ -187,13 +197,16 @@ def _load(work: _Work) -> tuple[Rows, Rows]:
 
 
 def _build(work: _Work, train: Rows) -> keras.Model:
-    """The network of the config with its head."""
+    """The network of the config with its head, fitted to the training rows as far as that is not learned."""
     module = importlib.import_module(work.model.module or DEFAULT_MODULE)
     classes = work.features.classes
+    model = work.model.model_copy(update={"members": 1}) if work.pixels else work.model
+    model = sized(model, train.sample, num_rows=train.num_rows)
     with precision(work.training):
         network = module.build_model(
-            work.transform_output, model=work.model, features=work.features_config, num_outputs=len(classes) or 1
+            work.transform_output, model=model, features=work.features_config, num_outputs=len(classes) or 1
         )
+        fit_layers(network, train.sample)
         return with_head(network, labels=train.labels, is_classifier=bool(classes))
 
 
@@ -235,6 +248,8 @@ def _train_phase(
         trained, training, labels=train.labels, is_classifier=is_classifier, has_one_hot_labels=has_one_hot_labels
     )
     stopping = early_stopping(training)
+    is_averaged = isinstance(trained, TrainedTable) and training.average_epochs > 0
+    averages = [AveragedWeights()] if is_averaged else []
     others = [stopping, *schedule_callbacks(training)]
     checkpoint = Checkpoint(
         folder,
@@ -256,15 +271,23 @@ def _train_phase(
         trained.set_weights(stopping.best_weights)
         return before + int(stopping.best_epoch) + 1
     epochs = range(offset + done, offset + last)
+    steps = math.ceil(train.num_rows / training.batch_size)
     validation_batch = VALIDATION_IMAGES if work.pixels else max(training.batch_size, VALIDATION_ROWS)
     trained.fit(
         train.shuffled_batches(training.batch_size, seed=training.seed, epochs=epochs),
-        steps_per_epoch=math.ceil(train.num_rows / training.batch_size),
+        steps_per_epoch=steps // trained.steps_per_call if isinstance(trained, TrainedTable) else steps,
         validation_data=validation.validation_batches(validation_batch),
         validation_steps=math.ceil(validation.num_rows / validation_batch),
         initial_epoch=done,
         epochs=last,
-        callbacks=[keras.callbacks.TerminateOnNaN(), *others, *own_callbacks(training), recorder, checkpoint],
+        callbacks=[
+            keras.callbacks.TerminateOnNaN(),
+            *averages,
+            *others,
+            *own_callbacks(training),
+            recorder,
+            checkpoint,
+        ],
         class_weight=class_weights(training, train.labels, classes=work.features.classes),
         verbose=2,
     )

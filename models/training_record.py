@@ -108,6 +108,7 @@ def history_document(
         "best_epoch": best_epoch,
         "epochs_asked": epochs_asked,
         "stopped_early": epochs < epochs_asked,
+        "may_stop_early": training.early_stopping.enabled,
         "history": history,
         "learning_rate": recorder.learning_rates if is_whole else [],
         "seconds": recorder.train_seconds if is_whole else [],

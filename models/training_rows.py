@@ -13,6 +13,8 @@ from kubetfx.models.preprocessing import Preprocessing
 
 SHUFFLE_ROWS = 100_000
 """Rows of the shuffle buffer when the data does not fit `training.cache_bytes`."""
+SAMPLE_ROWS = 200_000
+"""Rows that layers are fitted to when the data does not fit `training.cache_bytes`."""
 
 Arrays = dict[str, np.ndarray]
 
@@ -28,6 +30,8 @@ class TrainingRows:
     """Features and label by name, (rows, ...); None when they are larger than the cache."""
     stream: tf.data.Dataset
     """Batches of features and label in the order of the files."""
+    sample: Arrays
+    """Features and label by name, (rows, ...): of all rows, or of every so many where they are not in memory."""
 
     def batches(self, batch_size: int, *, shuffle_seed: int | None = None, epochs: int | None = 1) -> tf.data.Dataset:
         """Return (features, label) batches, in an order that depends on the seed and the number of the epoch alone.
@@ -87,6 +91,8 @@ def load_rows(files: list[str], preprocess: Preprocessing, *, cache_bytes: int) 
     num_rows = count_rows(files)
     labels: np.ndarray | None = None
     arrays: Arrays | None = None
+    sampled: list[Arrays] = []
+    step = math.ceil(num_rows / SAMPLE_ROWS)
     start = num_bytes = 0
     for block in read_blocks(files, preprocess.inputs.columns):
         found = {name: tensor.numpy() for name, tensor in preprocess(preprocess.inputs.pack(block)).items()}
@@ -99,13 +105,16 @@ def load_rows(files: list[str], preprocess: Preprocessing, *, cache_bytes: int) 
         labels[rows] = found[LABEL].reshape(-1)
         for name, array in (arrays or {}).items():
             array[rows] = found[name]
+        if arrays is None:
+            sampled.append({name: array[-start % step :: step] for name, array in found.items()})
         start += block.num_rows
     assert labels is not None  # ExampleGen refuses a split without a row
     where = (
         f"in memory ({num_bytes:,} bytes)" if arrays is not None else "read in each epoch: over training.cache_bytes"
     )
     logging.info("%d rows, %s.", num_rows, where)
-    return TrainingRows(num_rows, labels, arrays, _stream(files, preprocess))
+    sample = arrays or {name: np.concatenate([part[name] for part in sampled]) for name in sampled[0]}
+    return TrainingRows(num_rows, labels, arrays, _stream(files, preprocess), sample)
 
 
 def _stream(files: list[str], preprocess: Preprocessing) -> tf.data.Dataset:

@@ -65,8 +65,7 @@ class RunResult:
     report_path: Path | None = None
     """The report as an HTML file."""
     notes: list[str] = field(default_factory=list)
-    """About images: which were left out, which are copies, and how long training waited for them. And which model
-    `model.kind: auto` took."""
+    """About images, which model `model.kind: auto` took, and a training that had too few epochs."""
     examples_path: Path | None = None
     """Folder of the rows that the model was trained and evaluated on, a folder per split."""
 
@@ -161,7 +160,9 @@ def _notes(examples: Path, model_run: Path) -> list[str]:
     from kubetfx.components.report import training_facts
 
     training = training_facts.read(model_run)
-    return [*read_notes(examples, model_run), *([training.choice.words] if training and training.choice else [])]
+    of_model = [training.choice.words] if training and training.choice else []
+    cut_short = training_facts.cut_short(training) if training else None
+    return [*read_notes(examples, model_run), *of_model, *([cut_short] if cut_short else [])]
 
 
 def _warnings(config: PipelineConfig, anomalies: Path) -> list[str]:

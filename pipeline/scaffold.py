@@ -26,6 +26,9 @@ from kubetfx.tables.files import TableFiles, format_of
 _MAX_INTEGER_CLASSES = 20
 """A label of whole numbers with at most this many distinct values is taken for classes."""
 
+_MANY_ROWS = 50_000
+"""Training stops sooner from here on: epochs are long, and tell more."""
+
 _VALIDATION = ("# What an anomaly of the data does: stop, warn or ignore.", "validation:", "  on_anomaly: stop", "")
 
 _IMAGE_SIZES = (16, 32, 64, 96, 128)
@@ -171,13 +174,16 @@ def _batch_size(num_rows: int) -> int:
 
 
 def _training(num_rows: int) -> list[str]:
-    epochs = 50 if num_rows < 50_000 else 20
-    return [
+    lines = [
         "training:",
-        f"  epochs: {epochs}  # at most: training stops when the validation loss no longer falls",
+        "  epochs: 200  # at most: training stops when the validation loss no longer falls",
         f"  batch_size: {_batch_size(num_rows)}",
-        "  learning_rate: 0.001",
+        "  learning_rate: 0.002",
+        "  schedule: {kind: constant}  # the weights that are kept are averages: no rate has to fall for them",
     ]
+    if num_rows >= _MANY_ROWS:
+        lines.append("  early_stopping: {patience: 5}  # an epoch has many steps")
+    return lines
 
 
 def _label_values(label: table_profile.Column, files: TableFiles, data: DataConfig) -> pa.ChunkedArray:

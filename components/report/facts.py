@@ -247,6 +247,7 @@ class Training(Model):
     best_epoch: int | None = None
     epochs_asked: int | None = None
     stopped_early: bool = False
+    may_stop_early: bool = False
     history: dict[str, list[float]]
     learning_rate: list[float] = []
     seconds: list[float] = []

@@ -12,6 +12,8 @@ RISE = 0.01
 """Share by which the validation loss has to rise after its best epoch to be called overfitting."""
 GAP = 1.5
 """How many times the training loss the validation loss may be at the best epoch."""
+LATE = 0.2
+"""Share of the epochs, the last ones, in which a best epoch says that more of them may be better."""
 STILL_FALLING = 0.02
 """Share by which the validation loss falls over the last fifth of the epochs, where more of them would help."""
 _ADVICE = {
@@ -41,7 +43,26 @@ def read(model_folder: Path) -> Training | None:
 
 def _diagnosed(training: Training) -> Training:
     beside = _diagnosed(training.beside) if training.beside else None
-    return training.model_copy(update={"diagnosis": diagnose(training), "beside": beside})
+    diagnosis = " ".join(filter(None, [cut_short(training), diagnose(training)]))
+    return training.model_copy(update={"diagnosis": diagnosis, "beside": beside})
+
+
+def cut_short(training: Training) -> str | None:
+    """Say that the number of epochs ended a training, where early stopping was to end it.
+
+    Args:
+        training: with its history.
+
+    Returns:
+        A sentence with what to change; None: early stopping ended it or was off, or the best epoch is long past.
+    """
+    best = training.best_epoch or 0
+    if not training.may_stop_early or training.stopped_early or best <= (1 - LATE) * training.epochs:
+        return None
+    return (
+        f"Training ended because training.epochs is {training.epochs}, and not because the validation loss no longer "
+        f"fell: its lowest is that of epoch {best}. Raise training.epochs; early stopping ends the training in time."
+    )
 
 
 def diagnose(training: Training) -> str:

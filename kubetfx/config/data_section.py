@@ -269,6 +269,9 @@ class FeaturesConfig(Section):
     """A categorical column with at most so many distinct values gets a vocabulary; above, its values are hashed."""
     hash_buckets: int = Field(1_000, ge=2)
     """Buckets of each hashed column."""
+    category_rows: int = Field(10, ge=1)
+    """Training rows that a category needs for the network to tell it from others. What rarer ones have in the label is
+    chance as often as not, and would be learned by heart: they are one. 1: every category is told apart."""
     date: tuple[str, ...] = ()
     """Columns of dates, whatever else they could be. Their cells must have been read as dates; `data.types` helps."""
     image: tuple[str, ...] = ()

@@ -115,6 +115,13 @@ class ModelConfig(Section):
     """Share of each hidden layer's units that is dropped in training."""
     embedding_size: int = Field(8, ge=1)
     """Dimensions of the vector that a categorical value becomes."""
+    number_bins: int = Field(16, ge=0)
+    """Bins of each number, between quantiles of the training rows, by which the first hidden layer can bend its effect;
+    fewer where columns are over a hundred, or cells of training rows over a million. 0: a number enters as its
+    standard score alone."""
+    members: int | None = Field(None, ge=1)
+    """Networks that share all weights but scales of the inputs and the output layer, and are averaged: an ensemble at
+    the price of wider layers. None: 8, and fewer from half a million cells of training rows on. Pictures: always 1."""
     trees: TreesConfig = TreesConfig()
 
     @field_validator("kind", mode="before")

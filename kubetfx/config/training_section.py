@@ -44,7 +44,7 @@ class FineTuneConfig(Section):
 class TrainingConfig(Section):
     """How the network is trained."""
 
-    epochs: int = Field(50, ge=1)
+    epochs: int = Field(200, ge=1)
     """Passes over the training rows at most."""
     batch_size: int = Field(128, ge=1)
     """Rows per training step."""
@@ -52,6 +52,9 @@ class TrainingConfig(Section):
     """One of Keras' optimizers, with its defaults but for the learning rate."""
     learning_rate: float = Field(1e-3, gt=0)
     """Initial learning rate."""
+    average_epochs: float = Field(2, ge=0)
+    """Weights that are validated and kept are averages over so many epochs: the validation loss is smooth, and a rate
+    that does not fall does no harm. 0: the weights as they are. Of images they are so always."""
     schedule: LearningRateSchedule = LearningRateSchedule()
     early_stopping: EarlyStopping = EarlyStopping()
     loss: str | None = None

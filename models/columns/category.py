@@ -49,7 +49,7 @@ class Vocabulary(ColumnType):
         if spec is None:
             return None
         size = transform_output.vocabulary_size_by_name(CATEGORICAL) + 1  # the last for unseen values
-        return _embedded(CATEGORICAL, spec.shape[0], size, model)
+        return _embedded(CATEGORICAL, spec.shape[0], size, model=model, features=features)
 
     def positions(self, columns: Sequence[Column]) -> dict[str, list[tuple[str, int]]]:
         """A dimension each."""
@@ -84,7 +84,8 @@ class Hashed(ColumnType):
         spec = transform_output.transformed_feature_spec().get(HASHED)
         if spec is None:
             return None
-        return _embedded(HASHED, spec.shape[0], features.hash_buckets * spec.shape[0], model)
+        size = features.hash_buckets * spec.shape[0]
+        return _embedded(HASHED, spec.shape[0], size, model=model, features=features)
 
     def positions(self, columns: Sequence[Column]) -> dict[str, list[tuple[str, int]]]:
         """A dimension each."""
@@ -100,7 +101,12 @@ def _choose(column: ColumnProfile, *, num_rows: int, config: FeaturesConfig) -> 
         return "as configured"
     if column.type == "float" or config.names_otherwise(column.name, "categorical") or column.why_useless(num_rows):
         return None
-    return f"{column.num_distinct:,} distinct values" if column.num_distinct is not None else "many distinct values"
+    if column.num_distinct is None:
+        return "many distinct values"
+    reason = f"{column.num_distinct:,} distinct values"
+    if column.num_values < config.category_rows * column.num_distinct:
+        reason += ", most of them too rare to be told apart (features.category_rows)"
+    return reason
 
 
 def _tokens(inputs: "Mapping[str, tf.Tensor]", columns: Sequence[Column]) -> "tf.Tensor":
@@ -116,9 +122,17 @@ def _tokens(inputs: "Mapping[str, tf.Tensor]", columns: Sequence[Column]) -> "tf
     return tf.add(names, tf.concat(parts, axis=1))  # tf.strings.join does not broadcast
 
 
-def _embedded(name: str, num_columns: int, size: int, model: "ModelConfig") -> Encoding:
+def _embedded(name: str, num_columns: int, size: int, *, model: "ModelConfig", features: FeaturesConfig) -> Encoding:
     import keras
 
+    from kubetfx.models.layers import CategoryEmbedding
+
     indices = keras.Input((num_columns,), name=name, dtype="int64")
-    embedded = keras.layers.Embedding(size, model.embedding_size, name=f"{name}_embedding")(indices)
-    return Encoding({name: indices}, keras.layers.Flatten(name=f"{name}_flat")(embedded))
+    embedding = CategoryEmbedding(
+        name,
+        size=size,
+        dimensions=model.embedding_size,
+        min_rows=features.category_rows,
+        name=f"{name}_embedding",
+    )
+    return Encoding({name: indices}, embedding(indices))

@@ -1,4 +1,4 @@
-"""Numbers: standard scores, and a flag for each missing cell."""
+"""Numbers: standard scores, bins of them for the network, and a flag for each missing cell."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,9 @@ NUMERIC = "numeric"
 MAX_DEVIATIONS = 10.0
 """Scaled numbers are clipped to so many standard deviations: an outlier in a request doesn't drown the other
 columns."""
+
+MAX_BINS = 2_048
+"""Of all columns together: where columns are many, each has fewer bins than `model.number_bins`, or none."""
 
 
 class Number(ColumnType):
@@ -70,14 +73,30 @@ class Number(ColumnType):
     def encode(
         self, transform_output: "tft.TFTransformOutput", *, model: "ModelConfig", features: FeaturesConfig
     ) -> Encoding | None:
-        """The scores as they are."""
+        """The scores, and how far each is through each of its column's bins."""
         import keras
+
+        from kubetfx.models.features import read_features
+        from kubetfx.models.layers import BinnedNumbers
 
         spec = transform_output.transformed_feature_spec().get(NUMERIC)
         if spec is None:
             return None
+        columns = read_features(transform_output.raw_metadata.schema).by_type[self.tag]
         numbers = keras.Input((spec.shape[0],), name=NUMERIC, dtype="float32")
-        return Encoding({NUMERIC: numbers}, numbers)
+        num_bins = min(model.number_bins, MAX_BINS // len(columns))
+        if not num_bins:
+            return Encoding({NUMERIC: numbers}, numbers)
+        flagged = [index for index, column in enumerate(columns) if column.is_optional]
+        binned = BinnedNumbers(
+            NUMERIC,
+            num_columns=len(columns),
+            num_bins=num_bins,
+            flagged=flagged,
+            dtype="float32",  # narrow bins are too steep for half precision
+            name="binned_numbers",
+        )
+        return Encoding({NUMERIC: numbers}, binned(numbers))
 
     def for_trees(self, features: "Mapping[str, Any]", columns: Sequence[Column]) -> "dict[str, tf.Tensor]":
         """The scores, NaN where the flag of a cell says that it is missing."""

