@@ -42,8 +42,12 @@ _ARGUMENTS = {
 def predict(  # noqa: PLR0913, PLR0917 - the options of a command
     config: ConfigPath,
     rows: Annotated[
-        Path,
-        typer.Option(help="CSV, Parquet, JSON or JSON lines with the model's columns; or images.", show_default=False),
+        str,
+        typer.Option(
+            metavar="PATH|URL",
+            help="A table's file, folder or URL, or JSON, with the model's columns; or images.",
+            show_default=False,
+        ),
     ],
     rest: RestOption = None,
     grpc: GrpcOption = None,
@@ -100,8 +104,8 @@ def batch_predict(  # noqa: PLR0913, PLR0917 - the options of a command
         str,
         typer.Option(
             "--input",
-            metavar="DIR|CSV|PARQUET",
-            help="A file with the model's columns, a folder of such files, or a folder of images.",
+            metavar="PATH|URL",
+            help="A table's file with the model's columns, a folder or a URL of such; or a folder of images.",
             show_default=False,
         ),
     ],
@@ -170,7 +174,7 @@ def batch_predict(  # noqa: PLR0913, PLR0917 - the options of a command
     _print_bulk_result(result, output)
 
 
-def _predict_here(config: PipelineConfig, version: int, rows: Path, output: Output) -> list[dict[str, Any]]:
+def _predict_here(config: PipelineConfig, version: int, rows: str, output: Output) -> list[dict[str, Any]]:
     from kubetfx.components.push.push_directory import version_here
     from kubetfx.serving.model import Model, to_prediction
 

@@ -19,7 +19,7 @@ from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.errors import UsageError
 from kubetfx.models.columns import known_types
 from kubetfx.serving.image_folders import pictures_below
-from kubetfx.storage import is_url
+from kubetfx.storage import is_url, is_web
 from kubetfx.tables.csv_detection import detect
 from kubetfx.tables.files import TableFiles, format_of
 
@@ -88,11 +88,11 @@ def _render_table(place: str, label: str, *, shown_path: str) -> str:
         f"# {profile.num_rows:,} rows, {len(profile.columns)} columns. Run: kubetfx run pipeline.yaml",
         f"name: {_name(files.paths[0] if len(files.paths) == 1 else str(files.root))}",
         "data:",
-        f"  path: {_quoted(shown_path)}",
-        f"  label: {_quoted(label)}",
+        f"  path: {_value(shown_path)}",
+        f"  label: {_value(label)}",
     ]
     if clashes:
-        lines.append(f"  drop: [{', '.join(map(_quoted, clashes))}]  # named like something that the model returns")
+        lines.append(f"  drop: [{', '.join(map(_value, clashes))}]  # named like something that the model returns")
     if files.format == "csv" and {detect(path, data.csv_options).decimal for path in files.paths} == {","}:
         lines.append('  csv: {decimal: ","}  # for files to predict as well: a few rows may not tell')
     if num_missing:
@@ -147,6 +147,11 @@ def _other_task(label: table_profile.Column) -> str:
 def _name(path: str) -> str:
     stem = Path(path).name.split(".")[0]
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", stem)[:64].strip("-_.") or "pipeline"
+
+
+def _value(text: str) -> str:
+    """A text as the value of a key: `${` in it is no reference, but for a URL, where the user has written one."""
+    return _quoted(text if is_web(text) else text.replace("${", "$${"))
 
 
 def _quoted(text: str) -> str:
@@ -234,7 +239,7 @@ def _render_images(place: str, *, shown_path: str) -> str:
         *(f"# {warning}" for warning in found.warnings),
         f"name: {_name(place)}",
         "data:",
-        f"  path: {_quoted(shown_path)}",
+        f"  path: {_value(shown_path)}",
         "  format: images",
         "",
         "model:",

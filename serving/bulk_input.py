@@ -14,6 +14,8 @@ import pyarrow.parquet as pq
 from kubetfx.artifacts import IMAGE_PATH
 from kubetfx.errors import DataError
 from kubetfx.serving.image_folders import find_pictures
+from kubetfx.storage import is_web
+from kubetfx.tables.downloads import fetch
 from kubetfx.tables.files import TableFiles, find_table
 
 _LISTING_ROWS = 65_536
@@ -23,7 +25,7 @@ def find_input(location: str, *, images: bool) -> TableFiles | Path:
     """Find the files that an input names.
 
     Args:
-        location: a file of a table, or a folder.
+        location: a file of a table, or a folder; or the URL of a file.
         images: whether the model takes pictures: a folder is then searched for them, and every folder below it.
 
     Returns:
@@ -32,6 +34,8 @@ def find_input(location: str, *, images: bool) -> TableFiles | Path:
     Raises:
         DataError: there is no such file or folder, or nothing in it to predict.
     """
+    if is_web(location):
+        return find_table(fetch(location))
     check_local(location, what="`input`")
     path = Path(location).absolute()  # workers may have another working directory
     if path.is_dir() and images:

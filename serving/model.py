@@ -85,8 +85,9 @@ class Model:
 
         Args:
             rows: a pandas frame, an Arrow table or a list of dicts with the columns of `inputs`; or the path of a
-                table's file, of a folder of such files, or of a JSON document. A model of images takes a
-                column `path` or `image_bytes`, or the path of a picture or of a folder of them. Cells may be missing.
+                table's file, of a folder of such files, or of a JSON document; or the URL of a file. A model of images
+                takes a column `path` or `image_bytes`, or the path of a picture or of a folder of them. Cells may be
+                missing.
             csv: how CSV files are written, as far as it is known.
 
         Returns:

@@ -14,8 +14,10 @@ from kubetfx.artifacts import IMAGE_BYTES, IMAGE_PATH
 from kubetfx.errors import DataError, UsageError
 from kubetfx.serving.image_folders import find_pictures, is_picture
 from kubetfx.serving.model_columns import ModelColumns, check_type
+from kubetfx.storage import is_web
 from kubetfx.tables import blocks, memory
 from kubetfx.tables.csv_options import UNKNOWN_CSV, CsvOptions
+from kubetfx.tables.downloads import fetch
 from kubetfx.tables.files import TableFiles, find_table
 from kubetfx.tables.table_file import Cut, Rows
 
@@ -114,8 +116,8 @@ def open_rows(rows: Any, model: ModelColumns, *, csv: CsvOptions = UNKNOWN_CSV) 
     """Find rows for a model, and get ready to read them.
 
     Args:
-        rows: a path of a table's file, of a folder of such, or of a JSON document; a pandas frame, an Arrow table, or a
-            list of dicts. For a model of images also a picture or a folder of them.
+        rows: a path of a table's file, of a folder of such, or of a JSON document; the URL of a file; a pandas frame,
+            an Arrow table, or a list of dicts. For a model of images also a picture or a folder of them.
         model: what it takes.
         csv: how CSV files are written, as far as it is known.
 
@@ -127,7 +129,7 @@ def open_rows(rows: Any, model: ModelColumns, *, csv: CsvOptions = UNKNOWN_CSV) 
     """
     if not isinstance(rows, str | os.PathLike):
         return _in_memory(memory.columns_of(rows), model, root=Path(), place="The table")
-    path = Path(rows)
+    path = fetch(str(rows)) if is_web(str(rows)) else Path(rows)
     if model.is_of_images and (path.is_dir() or (path.is_file() and is_picture(path.name))):
         root = path if path.is_dir() else path.parent
         pictures = find_pictures(path) if path.is_dir() else [str(path)]

@@ -19,12 +19,12 @@ _SECONDS_TO_WAIT = 30.0
 _PIECE_BYTES = 2**20
 
 
-def fetch(url: str, *, shown: str) -> Path:
+def fetch(url: str, *, shown: str | None = None) -> Path:
     """Fetch a file, into a folder of its own among the temporary files of this machine.
 
     Args:
         url: of the file, with user and password or token if it needs them.
-        shown: the URL as messages may have it; the folder goes by it.
+        shown: the URL as messages may have it; the folder goes by it. Default: without user, password and query.
 
     Returns:
         The file. Its name is that in the URL, and its time depends on its content alone: the cache takes an unchanged
@@ -36,9 +36,11 @@ def fetch(url: str, *, shown: str) -> Path:
     name = Path(unquote(urlsplit(url).path)).name or "rows"
     folder = (
         Path(tempfile.gettempdir())
-        / f"kubetfx-download-{os.getuid()}-{hashlib.sha256(shown.encode()).hexdigest()[:16]}"
+        / f"kubetfx-download-{os.getuid()}-{hashlib.sha256((shown or url).encode()).hexdigest()[:16]}"
     )
     folder.mkdir(mode=0o700, exist_ok=True)
+    parts = urlsplit(url)
+    shown = shown or f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     aside = folder / f".{name}.{os.getpid()}"
     digest = hashlib.sha256()
     try:

@@ -56,3 +56,13 @@ def test_folder_of_splits_is_told_to_be_one_level_too_high(tmp_path: Path) -> No
 
     with pytest.raises(DataError, match=r"classes are nested: each of 'test', 'train'"):
         write_config(str(tmp_path / "set"), label=None, path=tmp_path / "pipeline.yaml")
+
+
+def test_dollars_of_names_are_no_references(tmp_path: Path) -> None:
+    table = tmp_path / "${HOME} prices.csv"
+    table.write_text("x,${cost}\n" + "".join(f"{i},{i % 2}\n" for i in range(40)))
+
+    write_config(str(table), label="${cost}", path=tmp_path / "pipeline.yaml")
+
+    config = load_config(tmp_path / "pipeline.yaml")
+    assert (config.data.path, config.data.label) == (str(table), "${cost}")

@@ -8,11 +8,16 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from kubetfx.components.data import data_source, tables
 from kubetfx.config.data_section import DataConfig
 from kubetfx.errors import DataError
+from kubetfx.serving.bulk_input import find_input
+from kubetfx.serving.model_columns import ModelColumns
+from kubetfx.serving.row_source import open_rows
+from kubetfx.tables.files import TableFiles
 
 ROWS = b"x,y\n1,a\n2,b\n"
 
@@ -105,3 +110,16 @@ def test_what_cannot_be_fetched_is_an_error(server: str, url: str, message: str,
     with pytest.raises(DataError, match=message):
         tables.find_files(section(url.format(server=server)))
     assert not list(tmp_path.glob("*/*rows*"))
+
+
+def test_rows_to_predict_may_be_behind_a_url(server: str, tmp_path: Path) -> None:
+    model = ModelColumns({"x": np.dtype(np.float32)}, {"x": False})
+
+    (rows,) = open_rows(f"http://me:open%20sesame@{server}/secret/rows.csv", model).blocks
+    found = find_input(f"http://{server}/open/rows.csv.gz", images=False)
+
+    assert rows.table.to_pylist() == [{"x": 1.0}, {"x": 2.0}]
+    assert isinstance(found, TableFiles)
+    assert (found.format, Path(found.paths[0]).name) == ("csv", "rows.csv.gz")
+    with pytest.raises(DataError, match=rf"^http://{server}/secret/rows\.csv cannot be read: the server answers 401"):
+        open_rows(f"http://me:wrong@{server}/secret/rows.csv?token=1", model)
