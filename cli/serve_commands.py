@@ -155,7 +155,8 @@ def models(
             "No gRPC call lists a server's models. Name one: --model-name NAME, or CONFIG; or give --rest URL."
         )
     with logged_to(NOWHERE):
-        from kubetfx.serving.client import ClientOptions, Target, connect
+        from kubetfx.serving.client import connect
+        from kubetfx.serving.predict_client import ClientOptions, Target
         from kubetfx.serving.served_version import State
 
     with naming_options(_ARGUMENTS), connect(rest, grpc, ClientOptions(retry_seconds=0)) as client:

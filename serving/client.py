@@ -8,14 +8,13 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, Self
-from urllib.parse import quote, urlsplit
+from typing import Any
+from urllib.parse import quote
 
 import grpc  # type: ignore[import-untyped]
 import httpx
 import numpy as np
 import tensorflow as tf
-from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
 from tensorflow.core.framework import types_pb2
 from tensorflow_serving.apis import (  # type: ignore[import-untyped]
     get_model_metadata_pb2,
@@ -27,17 +26,23 @@ from tensorflow_serving.apis import (  # type: ignore[import-untyped]
 )
 
 from kubetfx.errors import RequestError, UsageError
-from kubetfx.proxies import is_loopback, proxy_of
-from kubetfx.serving.saved_model import DEFAULT_SIGNATURE
+from kubetfx.proxies import is_loopback
+from kubetfx.serving.predict_client import (
+    ClientOptions,
+    NotReachedError,
+    PredictClient,
+    Row,
+    Signature,
+    Target,
+    batches,
+    no_signature,
+    through_proxy,
+    with_retries,
+)
 from kubetfx.serving.served_version import State, VersionStatus
 from kubetfx.serving.status import Code, ServingError
 from kubetfx.serving.tensor_proto import from_array, to_array
 from kubetfx.tables import json_bytes
-
-Row = Mapping[str, Any]
-
-PICTURE_BYTES = 32 * 2**20
-"""Base64 of the pictures in a request, at most: a few large photographs are more than a server takes at once."""
 
 _HTTP_CODES = {
     400: Code.INVALID_ARGUMENT,
@@ -58,114 +63,6 @@ _OF_THE_WAY = (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.CANCELLED)
 """Codes that gRPC itself gives to a request that nobody answered."""
 _OF_HTTP = "Received http2 header with status"
 """What gRPC says of an answer that knows nothing of gRPC, as those of a proxy."""
-
-
-class _NotReachedError(ServingError):
-    """What a request ended with on its way to the server."""
-
-
-@dataclass(frozen=True)
-class ClientOptions:
-    """How a client asks."""
-
-    batch_size: int = 256
-    """Rows per request."""
-    timeout_seconds: float = 30.0
-    """Time for one request."""
-    retry_seconds: float = 30.0
-    """Time to go on asking a server that is unavailable. 0: it is asked once."""
-
-
-@dataclass(frozen=True)
-class Target:
-    """The model to ask."""
-
-    model_name: str
-    """Name that the server has the model under."""
-    version: int | None = None
-    """None: the one that the server chooses, usually the newest."""
-    label: str | None = None
-    """Label of a version, in place of its number."""
-    signature_name: str = DEFAULT_SIGNATURE
-
-
-@dataclass(frozen=True)
-class Signature:
-    """What a model takes and returns under one name."""
-
-    inputs: Mapping[str, str]
-    """TensorFlow's name of the type of each input, such as `DT_FLOAT`."""
-    outputs: Mapping[str, str]
-    """The same of the outputs."""
-
-
-class PredictClient(Protocol):
-    """A client of a server. It is closed at the end of a `with` statement, or by `close`."""
-
-    def __enter__(self) -> Self:
-        """The client itself."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close the connections."""
-        self.close()
-
-    def close(self) -> None:
-        """Close the connections."""
-
-    def predict(self, target: Target, rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
-        """Ask for predictions, batch by batch.
-
-        Args:
-            target: the model.
-            rows: each has a value for every input of the signature.
-
-        Yields:
-            An answer per row, in the order of the rows: a value by output. Strings come as str, all else as in JSON.
-
-        Raises:
-            RequestError: the server refused, or was unavailable for too long.
-            UsageError: rows have different columns, or a column does not fit the model.
-        """
-
-    def input_dtypes(self, target: Target) -> dict[str, Any]:
-        """Ask what a signature takes.
-
-        Args:
-            target: the model and its signature.
-
-        Returns:
-            The NumPy type of each input; object for strings.
-
-        Raises:
-            RequestError: as for `predict`.
-        """
-
-    def signatures(self, target: Target) -> dict[str, Signature]:
-        """Ask what a version can be asked for.
-
-        Args:
-            target: the model; its signature does not matter.
-
-        Returns:
-            The signatures by name.
-
-        Raises:
-            RequestError: as for `predict`.
-        """
-
-    def status(self, model_name: str) -> list[VersionStatus]:
-        """Ask for the state of each version of a model.
-
-        Args:
-            model_name: as the server has it.
-
-        Returns:
-            A status per version, the newest first.
-
-        Raises:
-            RequestError: as for `predict`; NOT_FOUND if the server does not know the model.
-        """
 
 
 @dataclass
@@ -195,7 +92,7 @@ class RestClient(PredictClient):
         """See PredictClient."""
         path = f"/v1/models/{quote(target.model_name, safe='')}{_rest_version(target)}"
         only_output = ""
-        for batch in _batches(rows, self.options.batch_size):
+        for batch in batches(rows, self.options.batch_size):
             body = json.dumps({"signature_name": target.signature_name, "instances": list(batch)})
             predictions = self._field(self._ask("POST", f"{path}:predict", body), "predictions")
             for prediction in predictions:
@@ -231,7 +128,7 @@ class RestClient(PredictClient):
     def _signature(self, target: Target) -> Signature:
         found = self.signatures(target).get(target.signature_name)
         if found is None:
-            raise _no_signature(self.url, target)
+            raise no_signature(self.url, target)
         return found
 
     def _field(self, document: Any, *keys: str) -> Any:
@@ -265,28 +162,28 @@ class RestClient(PredictClient):
             raise
 
     def _ask(self, method: str, path: str, body: str | None, read: Callable[[bytes], Any] = json.loads) -> Any:
-        return _with_retries(self.options, self.url, lambda: self._ask_once(method, path, body, read))
+        return with_retries(self.options, self.url, lambda: self._ask_once(method, path, body, read))
 
     def _ask_once(self, method: str, path: str, body: str | None, read: Callable[[bytes], Any]) -> Any:
         try:
             response = self._client.request(method, path, content=body)
         except httpx.TimeoutException as error:
-            raise _NotReachedError(Code.DEADLINE_EXCEEDED, f"no answer in time: {error}") from None
+            raise NotReachedError(Code.DEADLINE_EXCEEDED, f"no answer in time: {error}") from None
         except httpx.TransportError as error:
-            raise _NotReachedError(Code.UNAVAILABLE, f"{error}{_through_proxy(self.url)}") from None
+            raise NotReachedError(Code.UNAVAILABLE, f"{error}{through_proxy(self.url)}") from None
         if response.is_success:
             try:
                 return read(response.content)  # json.loads takes NaN and Infinity, as TensorFlow Serving writes them
             except ValueError:
                 message = f"not an answer of TensorFlow Serving, which is JSON: {response.text[:200]}"
-                raise _NotReachedError(Code.UNKNOWN, f"{message}{_through_proxy(self.url)}") from None
+                raise NotReachedError(Code.UNKNOWN, f"{message}{through_proxy(self.url)}") from None
         code = _HTTP_CODES.get(response.status_code, Code.UNKNOWN)
         if (said := _rest_error(response)) is not None:
             raise ServingError(code, said)
         message = (
             f"something on the way answered {response.status_code} {response.reason_phrase}: {response.text[:200]}"
         )
-        raise _NotReachedError(code, f"{message}{_through_proxy(self.url)}")
+        raise NotReachedError(code, f"{message}{through_proxy(self.url)}")
 
 
 @dataclass
@@ -313,7 +210,7 @@ class GrpcClient(PredictClient):
     def predict(self, target: Target, rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
         """See PredictClient."""
         dtypes = self._input_types(target)
-        for batch in _batches(rows, self.options.batch_size):
+        for batch in batches(rows, self.options.batch_size):
             request = predict_pb2.PredictRequest(model_spec=_model_spec(target))
             for name in batch[0]:
                 dtype = dtypes.get(name)
@@ -357,11 +254,11 @@ class GrpcClient(PredictClient):
     def _input_types(self, target: Target) -> dict[str, int]:
         signature = self._signature_defs(target).get(target.signature_name)
         if signature is None:
-            raise _no_signature(self.address, target)
+            raise no_signature(self.address, target)
         return {name: info.dtype for name, info in signature.inputs.items()}
 
     def _ask(self, method: Any, request: Any) -> Any:
-        return _with_retries(self.options, self.address, lambda: self._ask_once(method, request))
+        return with_retries(self.options, self.address, lambda: self._ask_once(method, request))
 
     def _ask_once(self, method: Any, request: Any) -> Any:
         try:
@@ -369,7 +266,7 @@ class GrpcClient(PredictClient):
         except grpc.RpcError as error:
             code, said = Code(error.code().value[0]), error.details() or ""
             if code in _OF_THE_WAY or said.startswith(_OF_HTTP):
-                raise _NotReachedError(code, f"{said}{_through_proxy(self.address)}") from None
+                raise NotReachedError(code, f"{said}{through_proxy(self.address)}") from None
             raise ServingError(code, said) from None
 
 
@@ -394,38 +291,6 @@ def connect(rest: str | None, grpc: str | None, options: ClientOptions) -> RestC
     return RestClient(rest, options) if rest else GrpcClient(grpc or "", options)
 
 
-def _with_retries(options: ClientOptions, address: str, ask: Any) -> Any:
-    try:
-        return Retrying(
-            retry=retry_if_exception(_is_worth_another_try),
-            stop=stop_after_delay(options.retry_seconds),
-            wait=wait_exponential_jitter(initial=0.05, max=2),
-            reraise=True,
-        )(ask)
-    except ServingError as error:
-        is_answer = not isinstance(error, _NotReachedError)
-        raise RequestError(address, error.message, code=error.code, is_answer=is_answer) from None
-
-
-def _is_worth_another_try(error: BaseException) -> bool:
-    return isinstance(error, ServingError) and error.code in (Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED)
-
-
-def _batches(rows: Sequence[Row], size: int) -> Iterator[Sequence[Row]]:
-    """Batches of `size` rows, and of fewer rows with large pictures."""
-    batch: list[Row] = []
-    num_bytes = 0
-    for row in rows:
-        row_bytes = sum(len(value["b64"]) for value in row.values() if json_bytes.is_json(value))
-        if batch and (len(batch) == size or num_bytes + row_bytes > PICTURE_BYTES):
-            yield batch
-            batch, num_bytes = [], 0
-        batch.append(row)
-        num_bytes += row_bytes
-    if batch:
-        yield batch
-
-
 def _rest_version(target: Target) -> str:
     if target.version is not None:
         return f"/versions/{target.version}"
@@ -438,19 +303,6 @@ def _rest_error(response: httpx.Response) -> str | None:
         return str(response.json()["error"])
     except (ValueError, KeyError, TypeError):
         return None
-
-
-def _through_proxy(address: str) -> str:
-    proxy = proxy_of(address)
-    host = urlsplit(address if "://" in address else f"//{address}").hostname
-    return (
-        f". The environment sends requests through the proxy {proxy}; around it goes NO_PROXY={host}" if proxy else ""
-    )
-
-
-def _no_signature(address: str, target: Target) -> RequestError:
-    message = f'Serving signature key "{target.signature_name}" not found.'
-    return RequestError(address, message, code=Code.FAILED_PRECONDITION)
 
 
 def _types(signature: Mapping[str, Any], part: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ from kubetfx.tables.csv_options import UNKNOWN_CSV, CsvOptions
 from kubetfx.tables.memory import as_given
 
 if TYPE_CHECKING:
-    from kubetfx.serving.client import Target
+    from kubetfx.serving.predict_client import Target
 
 
 class Client:
@@ -44,7 +44,8 @@ class Client:
             raise UsageError(
                 f"A model has a `version` or a `label`. Received: {version} and {label!r}. Give one of them."
             )
-        from kubetfx.serving.client import ClientOptions, connect
+        from kubetfx.serving.client import connect
+        from kubetfx.serving.predict_client import ClientOptions
 
         options = ClientOptions(batch_size, timeout_seconds, retry_seconds=timeout_seconds)
         self._client = connect(rest, grpc, options)
@@ -102,7 +103,7 @@ class Client:
         self.close()
 
     def _target(self) -> "Target":
-        from kubetfx.serving.client import Target
+        from kubetfx.serving.predict_client import Target
 
         return Target(self._model or self._only_model(), version=self._version, label=self._label)
 

@@ -17,7 +17,7 @@ from kubetfx.tables import json_bytes
 from kubetfx.tables.csv_options import UNKNOWN_CSV, CsvOptions
 
 if TYPE_CHECKING:
-    from kubetfx.serving.client import PredictClient, Target
+    from kubetfx.serving.predict_client import PredictClient, Target
 
 
 def predict(

@@ -14,8 +14,9 @@ from absl import logging
 from kubetfx.components.evaluation import golden
 from kubetfx.components.push import push_directory
 from kubetfx.config.serving_section import EndpointConfig
-from kubetfx.errors import KubetfxError, PushError
-from kubetfx.serving.client import ClientOptions, GrpcClient, RequestError, RestClient, Target
+from kubetfx.errors import KubetfxError, PushError, RequestError
+from kubetfx.serving.client import GrpcClient, RestClient
+from kubetfx.serving.predict_client import ClientOptions, Target
 from kubetfx.serving.served_version import State, VersionStatus
 from kubetfx.serving.status import Code
 from kubetfx.storage import Location

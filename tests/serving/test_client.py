@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from kubetfx.errors import UsageError
-from kubetfx.serving import client as client_module
-from kubetfx.serving.client import ClientOptions, GrpcClient, PredictClient, RequestError, RestClient, Target
+from kubetfx.errors import RequestError, UsageError
+from kubetfx.serving import predict_client
+from kubetfx.serving.client import GrpcClient, RestClient
 from kubetfx.serving.model_config import ModelConfig
+from kubetfx.serving.predict_client import ClientOptions, PredictClient, Target
 from kubetfx.serving.served_version import State
 from kubetfx.serving.server import RunningServer
 from kubetfx.serving.status import Code
@@ -38,10 +39,10 @@ def free_port() -> int:
 
 
 def test_request_has_fewer_rows_where_they_are_large_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "PICTURE_BYTES", 100)
+    monkeypatch.setattr(predict_client, "PICTURE_BYTES", 100)
     rows = [{"image_bytes": {"b64": "x" * size}, "number": 1} for size in (40, 40, 40, 200, 10, 10, 10, 10)]
 
-    batches = list(client_module._batches(rows, 3))
+    batches = list(predict_client.batches(rows, 3))
 
     assert [len(batch) for batch in batches] == [2, 1, 1, 3, 1]
     assert [row for batch in batches for row in batch] == rows

@@ -9,7 +9,8 @@ import pytest
 
 from kubetfx.errors import RequestError
 from kubetfx.proxies import is_loopback, proxy_of
-from kubetfx.serving.client import ClientOptions, GrpcClient, RestClient, Target
+from kubetfx.serving.client import GrpcClient, RestClient
+from kubetfx.serving.predict_client import ClientOptions, Target
 from kubetfx.serving.server import RunningServer
 from kubetfx.serving.status import Code
 
