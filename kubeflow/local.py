@@ -17,6 +17,7 @@ from typing import Any
 
 import kubetfx
 from kubetfx import storage
+from kubetfx.config.references import redact_file
 from kubetfx.errors import AnomaliesError, KubetfxError, NodeFailedError, UsageError
 from kubetfx.kubeflow.emulation.task_results import TaskFailedError, TaskResult
 from kubetfx.kubeflow.emulator import Emulator
@@ -93,6 +94,7 @@ class PackageRunner(Runner):
             self._recorder.pushed(version)
 
     def _ended(self, task: TaskResult, state: NodeState, outputs: dict[str, list[str]]) -> NodeResult:
+        redact_file(self._log_path(task))
         result = NodeResult(task.title, state, time.monotonic() - self._started, self._log_path(task), outputs)
         self._progress(NodeEnds(self._number, self._num_tasks, task.title, state, result.seconds))
         return result

@@ -58,14 +58,17 @@ class JsonLinesTable(TextTable):
         """Read the rows, whose cells have the types of the file's columns."""
         held = self.types()
         schema = pa.schema([(name, held[name]) for name in types])
-        for rows in self.parsed():
+        for rows in self.parsed(is_strict=True):
             yield pa.record_batch([_typed([row.get(f.name) for row in rows], f.type) for f in schema], schema=schema)
 
-    def parsed(self) -> Iterator[list[dict[str, Any]]]:
+    def parsed(self, *, is_strict: bool) -> Iterator[list[dict[str, Any]]]:
         """Read the objects of all lines, some at a time.
 
+        Args:
+            is_strict: whether a line that holds something else is an error. Otherwise it is left out.
+
         Raises:
-            DataError: a line holds something else.
+            DataError: there is such a line.
         """
         num_lines = 0
         with open_text(self.path, self.dialect) as file:
@@ -75,20 +78,21 @@ class JsonLinesTable(TextTable):
                 *lines, rest = (rest + chunk).splitlines(keepends=True)
                 if rest.endswith(b"\n"):
                     lines, rest = [*lines, rest], b""
-                yield self._objects(lines, after=num_lines)
+                yield self._objects(lines, after=num_lines, is_strict=is_strict)
                 num_lines += len(lines)
-            yield self._objects([rest], after=num_lines)
+            yield self._objects([rest], after=num_lines, is_strict=is_strict)
 
-    def _objects(self, lines: Sequence[bytes], *, after: int) -> list[dict[str, Any]]:
+    def _objects(self, lines: Sequence[bytes], *, after: int, is_strict: bool) -> list[dict[str, Any]]:
         rows = []
         for number, line in enumerate(lines, start=after + 1):
             try:
                 if not line.isspace() and line:
                     rows.append(_object(line))
             except ValueError as error:
-                raise DataError(
-                    f"{self.path}, line {number}: {error} Received: {_shown(line)}. Write an object per line."
-                ) from None
+                if is_strict:
+                    raise DataError(
+                        f"{self.path}, line {number}: {error} Received: {_shown(line)}. Write an object per line."
+                    ) from None
         return rows
 
     def _rows(self, content: bytes, *, num_rows: int, columns: Sequence[str], numbers: Sequence[str]) -> Rows:
@@ -118,11 +122,13 @@ class JsonLinesTable(TextTable):
 def _types(table: JsonLinesTable, state: object) -> tuple[tuple[str, pa.DataType], ...]:
     """The type of each column; the state changes when the file does."""
     found: dict[str, pa.DataType] = {}
-    for rows in table.parsed():
+    for rows in table.parsed(is_strict=False):
         for name in dict.fromkeys(key for row in rows for key in row):
             held = _type_of([row.get(name) for row in rows])
             found[name] = _common(found.get(name, pa.null()), held)
     if not found:
+        for _ in table.parsed(is_strict=True):
+            pass  # what is wrong with its lines is the error
         raise DataError(f"{table.path} has no rows. A file of JSON lines has an object per line.")
     return tuple(found.items())
 

@@ -23,6 +23,7 @@ from kubetfx.serving import bulk, bulk_output, bulk_workers, row_source
 from kubetfx.serving.bulk import BulkJob
 from kubetfx.serving.model_columns import ModelColumns
 from kubetfx.serving.saved_model import SavedModel
+from kubetfx.tables import text_table
 from kubetfx.tables.csv_options import CsvOptions
 from kubetfx.tables.table_file import Cut
 
@@ -151,6 +152,27 @@ def test_predictions_of_a_csv_are_numbered_and_in_order(tmp_path, job):
     assert np.isnan(rows[1]["product"])
     assert rows[2]["product"] == 0.0
     assert [(row["unused"], row["number"]) for row in rows] == [("x", "1.5"), ("x", None), ("x", "-2")]
+
+
+def test_json_lines_in_folders_that_name_a_column_are_predicted_in_blocks(tmp_path, job, monkeypatch):
+    """A column whose values are of several types is text in every block of the output."""
+    monkeypatch.setattr(text_table, "BLOCK_BYTES", 120)
+    folder = tmp_path / "in" / "day=2024-02-01"
+    folder.mkdir(parents=True)
+    rows = [{"number": n / 2, "name": f"n{n}", "count": n % 5, "mixed": n if n < 9 else str(n)} for n in range(20)]
+    lines = [json.dumps(row) for row in rows]
+    (folder / "rows.jsonl").write_text("\n".join([*lines[:12], "no row", *lines[12:]]))
+
+    result = bulk.predict(job(tmp_path / "in", columns=("mixed", "day")))
+
+    found = pq.read_table(result.path).to_pylist()
+    assert [row["mixed"] for row in found] == [str(n) for n in range(20)]
+    assert {row["day"] for row in found} == {"2024-02-01"}
+    assert [row["greeting"] for row in found] == [f"hello n{n}" for n in range(20)]
+    assert [row["row"] for row in found] == [*range(1, 13), *range(14, 22)]
+    (error,) = errors_of(result)
+    assert error["row"] == 13
+    assert error["reason"].startswith("The line is not JSON")
 
 
 def test_predictions_of_a_parquet_file_are_those_of_the_session(tmp_path, job, small_blocks):
