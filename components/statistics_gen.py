@@ -27,6 +27,7 @@ from kubetfx.components.data.example_parts import Part, parts_of
 from kubetfx.components.declaration import Artifacts, Component
 from kubetfx.models.examples import as_lists
 from kubetfx.tables import date_formats, spelled_dates
+from kubetfx.tables.as_text import lists_of
 
 SAMPLE_SEED = 0
 ODD_CELLS = "odd_cells"
@@ -55,16 +56,26 @@ class Statistics(
 ):
     """TFDV's statistics of each split: the states of its generators, which are combiners."""
 
-    def __init__(self, splits: Sequence[str], columns: Sequence[str], *, dates: Mapping[str, str], rate: float) -> None:
+    def __init__(
+        self,
+        splits: Sequence[str],
+        columns: Sequence[str],
+        *,
+        dates: Mapping[str, str],
+        separators: Mapping[str, str],
+        rate: float,
+    ) -> None:
         """Say what is described.
 
         Args:
             splits: names of all, also of those without rows.
             columns: of the examples.
             dates: formats of those that are dates.
+            separators: of those that are lists.
             rate: share of the rows that are looked at.
         """
         self._dates = dates
+        self._separators = separators
         self._splits = splits
         self._columns = columns
         self._rate = rate
@@ -77,7 +88,14 @@ class Statistics(
             chosen = np.random.default_rng([SAMPLE_SEED, item.number]).random(block.num_rows) < self._rate
             block = block.filter(pa.array(chosen))
         if block.num_rows:
-            yield item.split, as_lists(self._with_times(block))
+            yield item.split, as_lists(self._with_lists(self._with_times(block)))
+
+    def _with_lists(self, block: pa.RecordBatch) -> pa.RecordBatch:
+        """Lists, of which examples have the text."""
+        for name, separator in self._separators.items():
+            lists = lists_of(block.column(name).cast(pa.string()), separator).cast(pa.list_(pa.binary()))
+            block = block.set_column(block.schema.get_field_index(name), name, lists)
+        return block
 
     def _with_times(self, block: pa.RecordBatch) -> pa.RecordBatch:
         """Beside each column of dates, the same as seconds since 1970, of which a range can be told."""
@@ -137,7 +155,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         statistics.set_json_value_custom_property(tfx_executor.SAMPLE_RATE_BY_SPLIT_PROPERTY_NAME, rates)
         parts = parts_of(examples_artifact, splits)
         dates = {column.name: column.date_format for column in profile.columns if column.dates}
-        work = Statistics(splits, profile.described, dates=dates, rate=rate)
+        separators = {column.name: column.lists.separator for column in profile.columns if column.lists}
+        work = Statistics(splits, profile.described, dates=dates, separators=separators, rate=rate)
         odd = {column.name: column.odd_cells for column in profile.columns if column.odd_cells}
         folder = Path(statistics.uri)
         folder.mkdir(parents=True, exist_ok=True)

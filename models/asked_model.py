@@ -139,10 +139,11 @@ class AskedModel:
             block: rows of examples.
 
         Returns:
-            (rows,) by input of `serving_default`.
+            (rows,) by input of `serving_default`; of lists (rows, 1), with all values in one text.
         """
         facts = self.facts
-        return {facts.served_name(name): _as_sent(block.column(name), facts.columns[name]) for name in facts.inputs}
+        sent = {name: _as_sent(block.column(name), facts.columns[name]) for name in facts.inputs}
+        return {facts.served_name(n): cells[:, None] if n in facts.separators else cells for n, cells in sent.items()}
 
     def outputs_of_columns(self, columns: Mapping[str, Array]) -> Array:
         """Ask as clients do.

@@ -82,17 +82,19 @@ def export_model(
     archive.track(preprocessing)
     answers = _Answers(model, preprocessing, features, pixels)
     raw_spec = preprocessing.raw_spec
-    example_spec = {name: _cell(raw_spec[name]) for name in features.inputs}
-    label_spec = {name: _cell(raw_spec[name]) for name in preprocessing.inputs.columns}
+    separators = features.separators
+    example_spec = {name: _cell(raw_spec[name], name in separators) for name in features.inputs}
+    label_spec = {name: _cell(raw_spec[name], name in separators) for name in preprocessing.inputs.columns}
     # TensorFlow rewrites names that are no Python identifiers, so columns have a stand-in until the model is written.
     columns_by_argument = {f"column_{index}": column for index, column in enumerate(features.columns.values())}
 
     def from_raw(raw: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        return answers({column.name: raw[argument] for argument, column in columns_by_argument.items()})
+        given = {column.name: raw[argument] for argument, column in columns_by_argument.items()}
+        return answers(_joined(given, separators))
 
     @tf.function(autograph=False)
     def from_examples(examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        return answers(parse_examples(examples, example_spec))
+        return answers(_joined(parse_examples(examples, example_spec), separators))
 
     def classify(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         found = from_examples(inputs)
@@ -102,10 +104,10 @@ def export_model(
         return {"outputs": from_examples(inputs)["value"]}
 
     def transform_features(examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        return preprocessing(preprocessing.inputs.stack(parse_examples(examples, label_spec)))
+        return preprocessing(preprocessing.inputs.stack(_joined(parse_examples(examples, label_spec), separators)))
 
     raw_signature = {
-        argument: tf.TensorSpec([None], RAW_DTYPES[column.type], argument)
+        argument: tf.TensorSpec([None, None] if column.separator else [None], RAW_DTYPES[column.type], argument)
         for argument, column in columns_by_argument.items()
     }
     _add_endpoint(archive, "serving_default", from_raw, raw_signature)
@@ -134,6 +136,7 @@ def export_model(
         columns,
         tuple(specs),
         pixels.facts() if pixels else None,
+        separators,
     )
     (path / MODEL_FACTS).write_text(json.dumps(asdict(facts), ensure_ascii=False), encoding="utf-8")
     if warmup_rows is not None:
@@ -147,9 +150,21 @@ def _add_endpoint(archive: Any, name: str, function: Callable[[Any], Any], signa
     archive.add_endpoint(name, traced)
 
 
-def _cell(column: Any) -> Any:
+def _cell(column: Any, is_list: bool) -> Any:
     """How a column is parsed: (batch,) if it has one value per row."""
+    if is_list:
+        return tf.io.VarLenFeature(tf.string)
     return column._replace(shape=[]) if isinstance(column, tf.io.FixedLenFeature) else column
+
+
+def _joined(columns: Mapping[str, Any], separators: Mapping[str, str]) -> dict[str, Any]:
+    """Columns of which each cell is one value: (batch,)."""
+    found = dict(columns)
+    for name in columns.keys() & separators.keys():
+        values = columns[name]
+        dense = tf.sparse.to_dense(values, "") if isinstance(values, tf.SparseTensor) else values
+        found[name] = tf.strings.reduce_join(dense, axis=1, separator=separators[name])
+    return found
 
 
 def _network_specs(model: keras.Model, transform_output: tft.TFTransformOutput) -> dict[str, tf.TensorSpec]:
@@ -177,7 +192,8 @@ def _add_network(archive: Any, model: keras.Model, specs: Mapping[str, tf.Tensor
 def _write_warmup(path: Path, block: pa.RecordBatch, features: Features) -> None:
     cells = {name: column.type for name, column in features.columns.items()}
     strings = [name for name, cell_type in cells.items() if cell_type == "string"]
-    rows = raw_rows(block, inputs=features.inputs, strings=strings, images=features.names(IMAGE))
+    images = features.names(IMAGE)
+    rows = raw_rows(block, inputs=features.inputs, strings=strings, images=images, separators=features.separators)
     served = features.served_names
     dtypes = {served[name]: RAW_DTYPES[cell_type].as_numpy_dtype for name, cell_type in cells.items()}
     requests = [{served[name]: value for name, value in row.items()} for row in rows]
@@ -187,11 +203,14 @@ def _write_warmup(path: Path, block: pa.RecordBatch, features: Features) -> None
         served[name]: to_json(min((row[name] for row in rows), key=len))  # type: ignore[arg-type]
         for name in features.names(IMAGE)
     }
+    whole = {name: list(filter(None, value)) if isinstance(value, list) else value for name, value in whole.items()}
     document = json.dumps({"instances": [whole | smallest]}, ensure_ascii=False, indent=1)
     (path / REQUEST).write_text(document, encoding="utf-8")
 
 
-def _is_missing(value: float | str | bytes) -> bool:
+def _is_missing(value: float | str | bytes | list[str]) -> bool:
+    if isinstance(value, list):
+        return not any(value)
     return math.isnan(value) if isinstance(value, float) else not value
 
 

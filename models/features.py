@@ -75,6 +75,11 @@ class Features:
         return tuple(self.columns)
 
     @property
+    def separators(self) -> dict[str, str]:
+        """Of the columns that are lists in requests, what is between their values elsewhere."""
+        return {name: column.separator for name, column in self.columns.items() if column.separator}
+
+    @property
     def served_names(self) -> dict[str, str]:
         """Name of each in the signature `serving_default`."""
         own = {tag: known_types.type_of(tag) for tag in self.by_type}

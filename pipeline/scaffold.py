@@ -106,11 +106,11 @@ def _render_table(place: str, label: str, *, shown_path: str) -> str:
     lines += [
         "",
         "# How each column is used. To change it, name the column under `features`,",
-        "# or say what it holds: data.types: {COLUMN: text}, number or date.",
+        "# or say what it holds: data.types: {COLUMN: text}, number, date or list.",
     ]
     roles = _roles(profile, label_column, clashes)
     lines += [f"#   {name}: {role}, {reason}" for name, role, reason in roles]
-    lines += ["# features:", "#   numeric: []", "#   categorical: []", "#   date: []", ""]
+    lines += ["# features:", "#   numeric: []", "#   categorical: []", "#   date: []", "#   list: []", ""]
     lines += ["model:", f"  task: {task}{_other_task(label_column)}"]
     if all(role != known_types.Image.tag for _, role, _ in roles):  # trees take no pictures
         lines += ["  kind: auto  # a network and boosted trees: the better one, or their average; or network, or trees"]

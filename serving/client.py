@@ -14,7 +14,9 @@ from urllib.parse import quote
 import grpc  # type: ignore[import-untyped]
 import httpx
 import numpy as np
+import pyarrow as pa
 import tensorflow as tf
+from google.protobuf import json_format
 from tensorflow.core.framework import types_pb2
 from tensorflow_serving.apis import (  # type: ignore[import-untyped]
     get_model_metadata_pb2,
@@ -29,6 +31,7 @@ from kubetfx.errors import RequestError, UsageError
 from kubetfx.proxies import is_loopback
 from kubetfx.serving.predict_client import (
     ClientOptions,
+    InputType,
     NotReachedError,
     PredictClient,
     Row,
@@ -43,6 +46,7 @@ from kubetfx.serving.served_version import State, VersionStatus
 from kubetfx.serving.status import Code, ServingError
 from kubetfx.serving.tensor_proto import from_array, to_array
 from kubetfx.tables import json_bytes
+from kubetfx.tables.as_text import padded
 
 _HTTP_CODES = {
     400: Code.INVALID_ARGUMENT,
@@ -115,15 +119,15 @@ class RestClient(PredictClient):
             for status in self._field(document, "model_version_status")
         ]
 
-    def input_dtypes(self, target: Target) -> dict[str, Any]:
+    def input_types(self, target: Target) -> dict[str, InputType]:
         """See PredictClient."""
-        return {name: _numpy_dtype(types_pb2.DataType.Value(t)) for name, t in self._signature(target).inputs.items()}
+        return _input_types(self._signature(target))
 
     def signatures(self, target: Target) -> dict[str, Signature]:
         """See PredictClient."""
         path = f"/v1/models/{quote(target.model_name, safe='')}{_rest_version(target)}/metadata"
         found = self._field(self._ask("GET", path, None), "metadata", "signature_def", "signature_def")
-        return {name: Signature(_types(one, "inputs"), _types(one, "outputs")) for name, one in found.items()}
+        return {name: _described(one) for name, one in found.items()}
 
     def _signature(self, target: Target) -> Signature:
         found = self.signatures(target).get(target.signature_name)
@@ -209,15 +213,14 @@ class GrpcClient(PredictClient):
 
     def predict(self, target: Target, rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
         """See PredictClient."""
-        dtypes = self._input_types(target)
+        inputs = self._signature(target).inputs
         for batch in batches(rows, self.options.batch_size):
             request = predict_pb2.PredictRequest(model_spec=_model_spec(target))
             for name in batch[0]:
-                dtype = dtypes.get(name)
-                if dtype is None:
+                if name not in inputs:
                     message = f"input tensor alias not found in signature: {name}"
                     raise RequestError(self.address, message, code=Code.INVALID_ARGUMENT)
-                from_array(_column(name, batch, dtype), request.inputs[name])
+                from_array(_column(name, batch, types_pb2.DataType.Value(inputs[name])), request.inputs[name])
             response = self._ask(self._predictions.Predict, request)
             columns = {name: to_array(tensor, name) for name, tensor in sorted(response.outputs.items())}
             yield from _rows(columns, len(batch))
@@ -233,29 +236,29 @@ class GrpcClient(PredictClient):
             for status in response.model_version_status
         ]
 
-    def input_dtypes(self, target: Target) -> dict[str, Any]:
+    def input_types(self, target: Target) -> dict[str, InputType]:
         """See PredictClient."""
-        return {name: _numpy_dtype(dtype) for name, dtype in self._input_types(target).items()}
+        return _input_types(self._signature(target))
 
     def signatures(self, target: Target) -> dict[str, Signature]:
         """See PredictClient."""
-        found = self._signature_defs(target)
-        return {name: Signature(*(_names(part) for part in (one.inputs, one.outputs))) for name, one in found.items()}
-
-    def _signature_defs(self, target: Target) -> Any:
         request = get_model_metadata_pb2.GetModelMetadataRequest(
             model_spec=_model_spec(target), metadata_field=["signature_def"]
         )
         response = self._ask(self._predictions.GetModelMetadata, request)
-        signatures = get_model_metadata_pb2.SignatureDefMap()
-        response.metadata["signature_def"].Unpack(signatures)
-        return signatures.signature_def
+        found = get_model_metadata_pb2.SignatureDefMap()
+        response.metadata["signature_def"].Unpack(found)
+        in_json = {
+            name: json_format.MessageToDict(one, preserving_proto_field_name=True)
+            for name, one in found.signature_def.items()
+        }
+        return {name: _described(one) for name, one in in_json.items()}
 
-    def _input_types(self, target: Target) -> dict[str, int]:
-        signature = self._signature_defs(target).get(target.signature_name)
-        if signature is None:
+    def _signature(self, target: Target) -> Signature:
+        found = self.signatures(target).get(target.signature_name)
+        if found is None:
             raise no_signature(self.address, target)
-        return {name: info.dtype for name, info in signature.inputs.items()}
+        return found
 
     def _ask(self, method: Any, request: Any) -> Any:
         return with_retries(self.options, self.address, lambda: self._ask_once(method, request))
@@ -305,18 +308,20 @@ def _rest_error(response: httpx.Response) -> str | None:
         return None
 
 
-def _types(signature: Mapping[str, Any], part: str) -> dict[str, str]:
-    """Types by name of the inputs or outputs of a signature in JSON."""
-    return {name: info["dtype"] for name, info in signature.get(part, {}).items()}
+def _described(signature: Mapping[str, Any]) -> Signature:
+    """A signature in JSON."""
+    inputs, outputs = (signature.get(part, {}) for part in ("inputs", "outputs"))
+    shapes = {name: info.get("tensor_shape", {}).get("dim", []) for name, info in inputs.items()}
+    return Signature(
+        {name: info.get("dtype", "DT_INVALID") for name, info in inputs.items()},
+        {name: info.get("dtype", "DT_INVALID") for name, info in outputs.items()},
+        frozenset(name for name, shape in shapes.items() if [str(one.get("size")) for one in shape] == ["-1", "-1"]),
+    )
 
 
-def _names(tensors: Mapping[str, Any]) -> dict[str, str]:
-    """Types by name of the inputs or outputs of a signature."""
-    return {name: types_pb2.DataType.Name(info.dtype) for name, info in tensors.items()}
-
-
-def _numpy_dtype(data_type: int) -> Any:
-    return tf.as_dtype(data_type).as_numpy_dtype
+def _input_types(signature: Signature) -> dict[str, InputType]:
+    dtypes = {n: tf.as_dtype(types_pb2.DataType.Value(t)).as_numpy_dtype for n, t in signature.inputs.items()}
+    return {name: InputType(dtype, name in signature.lists) for name, dtype in dtypes.items()}
 
 
 def _model_spec(target: Target) -> model_pb2.ModelSpec:
@@ -332,11 +337,13 @@ def _column(name: str, rows: Sequence[Row], dtype: int) -> np.ndarray[Any, Any]:
     try:
         values = [row[name] for row in rows]
         if dtype == types_pb2.DT_STRING:
+            if any(isinstance(value, list) for value in values):
+                return np.frompyfunc(str.encode, 1, 1)(padded(pa.array(values, pa.list_(pa.string()))))
             return np.array([_to_bytes(value) for value in values], object)
         return np.array(values, tf.as_dtype(dtype).as_numpy_dtype)
     except KeyError:
         raise UsageError(f"Every row needs the same columns. Received: a row without {name!r}.") from None
-    except (TypeError, ValueError, OverflowError) as error:
+    except (TypeError, ValueError, OverflowError, pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise UsageError(f"Column {name!r} does not fit the model: {error}.") from None
 
 

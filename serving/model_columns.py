@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from kubetfx.artifacts import BYTES_SUFFIX, IMAGE_BYTES, IMAGE_PATH
 from kubetfx.errors import DataError, KubetfxError, UsageError
 from kubetfx.serving.saved_model import Signature
+from kubetfx.tables.as_text import is_list, padded, texts_of
 from kubetfx.tables.spelled_numbers import understand
 from kubetfx.tables.table_file import BadRow, Rows
 
@@ -34,6 +35,8 @@ class ModelColumns:
     """dtypes by input; object is text."""
     is_column_vector: Mapping[str, bool]
     """Whether the input is (rows, 1) and not (rows,)."""
+    lists: frozenset[str] = frozenset()
+    """Inputs that are (rows, any) text: a list per row, filled up with empty text."""
 
     @property
     def is_of_images(self) -> bool:
@@ -66,7 +69,7 @@ def model_columns(signature: Signature) -> ModelColumns:
     """Describe what a signature takes, as columns.
 
     Args:
-        signature: whose inputs are (rows,) or (rows, 1) each.
+        signature: whose inputs are (rows,) or (rows, 1) each, or (rows, any) of text.
 
     Returns:
         The inputs in the signature's order.
@@ -75,17 +78,20 @@ def model_columns(signature: Signature) -> ModelColumns:
         UsageError: an input is of another shape, or of a type that no file can hold.
     """
     inputs, vectors = {}, {}
+    lists = set()
     for name, spec in signature.inputs.items():
         shape = signature.proto.inputs[name].tensor_shape
         sizes = [dimension.size for dimension in shape.dim]
-        if spec.array_dtype is None or (not shape.unknown_rank and len(sizes) != 1 and sizes[1:] != [1]):
+        if spec.array_dtype == np.dtype(object) and sizes == [-1, -1]:
+            lists.add(name)
+        elif spec.array_dtype is None or (not shape.unknown_rank and len(sizes) != 1 and sizes[1:] != [1]):
             raise UsageError(
                 f"The model takes something other than columns. Received: the input {name!r} of shape {sizes} in "
                 f"signature {signature.name!r}. Bulk prediction needs one value, or one encoded image, per row."
             )
         inputs[name] = spec.array_dtype
-        vectors[name] = len(sizes) == 2
-    return ModelColumns(inputs, vectors)
+        vectors[name] = len(sizes) == 2 and name not in lists
+    return ModelColumns(inputs, vectors, frozenset(lists))
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,7 @@ class Feed:
     """The rows of a block, ready for the model but for images, which are read a batch at a time."""
 
     arrays: Mapping[str, Array]
-    """By input, each (rows,)."""
+    """By input, each (rows,), or (rows, any) of lists."""
     table: pa.Table
     """The same rows as they were read."""
     index: Array
@@ -163,6 +169,9 @@ def to_feed(rows: Rows, columns: ModelColumns) -> Feed:
             arrays[name][:] = rows.table.column(pictures[name]).to_pylist()
             continue
         column = rows.table.column(name).combine_chunks()
+        if name in columns.lists:
+            arrays[name] = _ENCODED(padded(_as_lists(column)))
+            continue
         arrays[name], bad = _to_array(column, dtype)
         for position in bad:
             value = column[position].as_py()
@@ -200,11 +209,23 @@ def check_type(name: str, arrow_type: pa.DataType, dtype: np.dtype[Any], *, plac
         raise DataError(f"{place}: column {name!r} must hold {takes}. Received: {arrow_type}.") from None
 
 
+def _as_lists(column: pa.Array) -> pa.ListArray:
+    """Text as lists of one: the model takes it apart."""
+    if is_list(column.type):
+        return column.cast(pa.list_(pa.string()))
+    return pa.ListArray.from_arrays(pa.array(np.arange(len(column) + 1, dtype=np.int32)), texts_of(column))
+
+
+_ENCODED = np.frompyfunc(str.encode, 1, 1)
+
+
 def _to_array(column: pa.Array, dtype: np.dtype[Any]) -> tuple[Array, list[int]]:
     """An array for the model, and the positions of cells that it cannot take."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if dtype == np.dtype(object):
+        if pa.types.is_floating(column.type) or pa.types.is_timestamp(column.type):
+            column = texts_of(column)
         texts, bad = _cast(column, pa.string(), safe=True)
         codes = texts.fill_null("").cast(pa.binary()).dictionary_encode()
         return codes.dictionary.to_numpy(zero_copy_only=False)[codes.indices.to_numpy()], bad

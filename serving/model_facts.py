@@ -5,7 +5,7 @@ Knows neither TensorFlow nor Keras, so that looking into a model costs nothing.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ class ModelFacts:
     """Names of the features that the network takes, in the order of the signature `network`."""
     image: dict[str, Any] | None = None
     """For a model that sees images: their column, and how they are decoded (pixel_signatures.py's ImageInput)."""
+    separators: dict[str, str] = field(default_factory=dict)
+    """Of columns that are lists in requests: what is between the values of a cell of the table."""
 
     @property
     def image_columns(self) -> tuple[str, ...]:
@@ -62,6 +64,7 @@ def read_facts(path: Path) -> ModelFacts | None:
         document["columns"],
         tuple(document.get("network_inputs", ())),
         document.get("image"),
+        document.get("separators", {}),
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 from urllib.parse import urlsplit
 
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
@@ -57,6 +57,17 @@ class Signature:
     """TensorFlow's name of the type of each input, such as `DT_FLOAT`."""
     outputs: Mapping[str, str]
     """The same of the outputs."""
+    lists: frozenset[str] = frozenset()
+    """Inputs that are lists: (rows, any)."""
+
+
+class InputType(NamedTuple):
+    """What an input of a signature takes."""
+
+    dtype: Any
+    """NumPy's type; object for strings."""
+    is_list: bool
+    """Whether it is a list per row, of any length."""
 
 
 class PredictClient(Protocol):
@@ -88,14 +99,14 @@ class PredictClient(Protocol):
             UsageError: rows have different columns, or a column does not fit the model.
         """
 
-    def input_dtypes(self, target: Target) -> dict[str, Any]:
+    def input_types(self, target: Target) -> dict[str, InputType]:
         """Ask what a signature takes.
 
         Args:
             target: the model and its signature.
 
         Returns:
-            The NumPy type of each input; object for strings.
+            The type of each input.
 
         Raises:
             RequestError: as for `predict`.

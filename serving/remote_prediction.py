@@ -38,8 +38,10 @@ def predict(
         DataError: the rows cannot be read or lack a column, or one cannot be predicted.
         RequestError: the server refused, or was unavailable for too long.
     """
-    dtypes = {name: np.dtype(dtype) for name, dtype in client.input_dtypes(target).items()}
-    columns = ModelColumns(dtypes, dict.fromkeys(dtypes, False))
+    types = client.input_types(target)
+    dtypes = {name: np.dtype(one.dtype) for name, one in types.items()}
+    lists = frozenset(name for name, one in types.items() if one.is_list)
+    columns = ModelColumns(dtypes, dict.fromkeys(dtypes, False), lists)
     source = open_rows(rows, columns, csv=csv)
     predictions: list[dict[str, Any]] = []
     for block in source.blocks:
@@ -94,6 +96,8 @@ def _to_client_rows(columns: Mapping[str, np.ndarray[Any, Any]], pictures: Colle
 
 
 def _to_client_value(value: Any, *, is_picture: bool) -> Any:
+    if isinstance(value, list):
+        return [one.decode() for one in value]
     if not isinstance(value, bytes):
         return value
     return json_bytes.to_json(value) if is_picture else value.decode()

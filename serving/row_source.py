@@ -76,7 +76,7 @@ def plan_reading(
         if any(held[name] != first[name] for name in copied):
             raise DataError(f"{place}: a column of `columns` is of another type than in {next(iter(types))}.")
         for name in inputs:
-            if (arrow_type := held[name]) is not None:
+            if (arrow_type := held[name]) is not None and name not in model.lists:
                 check_type(name, arrow_type, model.inputs.get(name, _ANY), place=place)
     if clashes := [name for name in copied if name in outputs]:
         raise UsageError(
@@ -150,7 +150,7 @@ def _in_memory(columns: memory.Columns, model: ModelColumns, *, root: Path, plac
         num_rows = len(next(iter(columns.values())))
         for start in range(0, num_rows, plan.cut.block_rows):
             part = {name: columns[name][start : start + plan.cut.block_rows] for name in plan.columns}
-            yield memory.rows_of(part, names=plan.columns, numbers=plan.numbers)
+            yield memory.rows_of(part, names=plan.columns, numbers=plan.numbers, lists=model.lists)
 
     return RowSource(root, plan, read())
 

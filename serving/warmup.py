@@ -63,12 +63,15 @@ def predict_request(rows: Sequence[Mapping[str, Any]], dtypes: Mapping[str, Any]
     request.model_spec.signature_name = DEFAULT_SIGNATURE
     for name, dtype in dtypes.items():
         values = [row[name] for row in rows]
-        if dtype is object:
-            array = np.array([v if isinstance(v, bytes) else v.encode() for v in values], object)
-        else:
-            array = np.array(values, dtype)
-        from_array(array, request.inputs[name])
+        cells = [_encoded(value) for value in values] if dtype is object else values
+        from_array(np.array(cells, dtype), request.inputs[name])
     return request
+
+
+def _encoded(value: bytes | str | list[str]) -> bytes | list[bytes]:
+    if isinstance(value, list):
+        return [one.encode() for one in value]
+    return value if isinstance(value, bytes) else value.encode()
 
 
 def write_warmup_requests(path: Path, requests: Iterable[predict_pb2.PredictRequest]) -> None:

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from kubetfx.components.data.table_profile import Column
 from kubetfx.models.columns.column_profile import CellType
-from kubetfx.models.columns.reading import texts_of
+from kubetfx.tables.as_text import texts_of
 
 ARROW_TYPES: Mapping[CellType, pa.DataType] = {
     "int64": pa.int64(),

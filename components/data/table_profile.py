@@ -12,7 +12,7 @@ from typing import Any
 
 from kubetfx.artifacts import TABLE_PROFILE
 from kubetfx.models.columns.column_profile import ColumnProfile as Column
-from kubetfx.models.columns.column_profile import DateFormat
+from kubetfx.models.columns.column_profile import DateFormat, Lists
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,8 @@ def read(examples_folder: Path) -> TableProfile:
 def _column(entry: dict[str, Any]) -> Column:
     known = {field.name for field in fields(Column)}  # an earlier version had others
     dates = tuple(DateFormat(**one) for one in entry.get("dates", ()))
+    lists = Lists(**entry["lists"]) if entry.get("lists") else None
     return Column(
         **{key: value for key, value in entry.items() if key in known}
-        | {"values": tuple(entry["values"]), "dates": dates}
+        | {"values": tuple(entry["values"]), "dates": dates, "lists": lists}
     )

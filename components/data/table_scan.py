@@ -16,7 +16,8 @@ from kubetfx.errors import DataError
 from kubetfx.models.columns.column_profile import CellType
 from kubetfx.models.columns.known_types import readings
 from kubetfx.models.columns.number_cells import NumberCells
-from kubetfx.models.columns.reading import Reading, texts_of
+from kubetfx.models.columns.reading import Reading
+from kubetfx.tables.as_text import LIST_SEPARATOR, is_list, texts_of
 
 
 def scan(
@@ -94,9 +95,13 @@ class _Pass:
     def _scan_of(self, name: str, arrow_type: pa.DataType) -> ColumnScan | TextScan | None:
         held = cell_type(arrow_type)
         if held is None:
-            self._left_out.append(f"Column {name!r} is left out: it holds {arrow_type}, neither numbers nor text.")
+            self._left_out.append(
+                f"Column {name!r} is left out: it holds {arrow_type}, neither numbers, text nor lists of categories."
+            )
             return None
         stated = self._stated.get(name)
+        if is_list(arrow_type) and (stated is None or stated.kind == "list"):
+            stated = Stated("list", LIST_SEPARATOR)
         if readings := self._readings_of(held, stated):
             return TextScan(name, readings, note=self._texts.get(name), is_stated=stated is not None)
         return ColumnScan(name, "string" if name in self._texts else held)
@@ -144,7 +149,7 @@ def cell_type(arrow_type: pa.DataType) -> CellType | None:
         arrow_type: of the column, in a Parquet file or in a block.
 
     Returns:
-        The type they are read as; None: they are neither numbers nor text.
+        The type they are read as; None: they are neither numbers nor text, nor lists of categories.
     """
     if pa.types.is_dictionary(arrow_type):
         return cell_type(arrow_type.value_type)
@@ -152,6 +157,8 @@ def cell_type(arrow_type: pa.DataType) -> CellType | None:
         return "int64"
     if pa.types.is_floating(arrow_type) or pa.types.is_decimal(arrow_type) or pa.types.is_null(arrow_type):
         return "float"
+    if is_list(arrow_type):
+        return "string" if cell_type(arrow_type.value_type) in ("int64", "string") else None
     is_binary = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
     if pa.types.is_nested(arrow_type) or any(is_such(arrow_type) for is_such in is_binary):
         return None

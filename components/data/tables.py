@@ -22,9 +22,9 @@ from kubetfx.config.data_section import DataConfig
 from kubetfx.config.section import nearest
 from kubetfx.errors import DataError, StorageError
 from kubetfx.models.columns.known_types import readings
-from kubetfx.models.columns.reading import texts_of
 from kubetfx.storage import Location, locate
 from kubetfx.tables import partitions
+from kubetfx.tables.as_text import texts_of
 from kubetfx.tables.blocks import open_table
 from kubetfx.tables.files import FORMATS, Format, TableFiles, find_table, matching_files, one_format
 from kubetfx.tables.table_file import reading

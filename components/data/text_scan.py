@@ -60,7 +60,7 @@ class TextScan:
     def _choose(self, cells: pa.StringArray, rows_before: int) -> None:
         reasons = []
         for reading in self._candidates:
-            if self._is_stated or reading.may_be(cells):
+            if reading.may_be(cells) or self._is_stated:
                 values = reading.read(cells, rows_before=rows_before)
                 if (reason := self._why_text(reading)) is None:
                     self._reading = reading

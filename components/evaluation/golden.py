@@ -128,7 +128,9 @@ def predict_golden_rows(split: str, *, number: int, transform_graph: str, saved_
     with SavedModel(saved_model, only=(NETWORK,)) as model:
         outputs = model.signature(NETWORK)({name: tensor.numpy() for name, tensor in arguments.items()})["outputs"]
     strings = [name for name, dtype in facts.columns.items() if dtype == "string"]
-    rows = raw_rows(block, inputs=facts.inputs, strings=strings, images=facts.image_columns)
+    rows = raw_rows(
+        block, inputs=facts.inputs, strings=strings, images=facts.image_columns, separators=facts.separators
+    )
     return GoldenRows(_served(rows, facts), list(facts.classes), outputs.astype(float).tolist())
 
 

@@ -13,7 +13,7 @@ from kubetfx.tables import date_formats
 from kubetfx.tables.csv_options import MISSING_VALUES, CsvOptions
 
 AnomalyAction = Literal["stop", "warn", "ignore"]
-StatedType = Literal["text", "number", "date"]
+StatedType = Literal["text", "number", "date", "list"]
 
 
 class Stated(NamedTuple):
@@ -21,7 +21,7 @@ class Stated(NamedTuple):
 
     kind: StatedType
     how: str | None = None
-    """The format of its dates."""
+    """The format of its dates, or what separates the values of its lists."""
 
 
 IMAGE_LABEL = "label"
@@ -175,9 +175,9 @@ class DataConfig(Section):
     csv: CsvConfig = CsvConfig()
     missing_values: tuple[str, ...] = MISSING_VALUES
     """What stands for a missing cell in a CSV file."""
-    types: dict[str, StatedType | dict[Literal["date"], str]] = {}
-    """What columns hold, where their cells do not say it: `{zip: text, amount: number, day: date}`. How dates are
-    written: `{day: {date: "%d/%m/%Y"}, created: {date: milliseconds}}`."""
+    types: dict[str, StatedType | dict[Literal["date", "list"], str]] = {}
+    """What columns hold, where their cells do not say it: `{zip: text, amount: number, day: date, tags: list}`. How
+    they hold it: `{day: {date: "%d/%m/%Y"}, created: {date: milliseconds}, tags: {list: ";"}}`."""
     statistics_rows: int | None = Field(None, ge=1)
     """Rows that statistics look at, at most; above it a sample of so many, and anomalies in the other rows are not
     seen. Default: all rows."""
@@ -232,6 +232,8 @@ class DataConfig(Section):
                     raise ValueError(
                         f'a column has one type, {{date: "%d/%m/%Y"}} for example. Received: {name}: {stated}'
                     )
+                if not all(stated.values()):
+                    raise ValueError(f"a separator of lists has a character at least. Received: {name}: {stated}")
                 if "date" in stated:
                     date_formats.pattern(stated["date"])
         return types
@@ -274,6 +276,8 @@ class FeaturesConfig(Section):
     chance as often as not, and would be learned by heart: they are one. 1: every category is told apart."""
     date: tuple[str, ...] = ()
     """Columns of dates, whatever else they could be. Their cells must have been read as dates; `data.types` helps."""
+    list: tuple[str, ...] = ()
+    """Columns of lists, whatever else they could be. Their cells must have been read as lists; `data.types` helps."""
     image: tuple[str, ...] = ()
     """The column of a table that says where a picture is, seen from the table's folder; one at most. By default it is
     the column whose every value is the path of a picture."""
@@ -289,7 +293,7 @@ class FeaturesConfig(Section):
     @property
     def by_role(self) -> dict[str, tuple[str, ...]]:
         """Columns that are named, by the key that names them."""
-        return {key: getattr(self, key) for key in ("numeric", "categorical", "date", "image")}
+        return {key: getattr(self, key) for key in ("numeric", "categorical", "date", "list", "image")}
 
     def names_otherwise(self, column: str, key: str) -> bool:
         """Return whether a column is named, under another key.

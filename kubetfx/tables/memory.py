@@ -1,7 +1,7 @@
 """Rows that are in memory: JSON, dicts, pandas and Arrow, as the same blocks of Arrow that files are read in."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,13 +100,16 @@ def _of_series(series: Any) -> pa.ChunkedArray | list[Any]:
         return [None if isinstance(value, float) and np.isnan(value) else value for value in series.tolist()]
 
 
-def rows_of(columns: Columns, *, names: Sequence[str], numbers: Sequence[str]) -> Rows:
-    """Make one block of columns, in which each cell is one value.
+def rows_of(
+    columns: Columns, *, names: Sequence[str], numbers: Sequence[str], lists: Collection[str] = frozenset()
+) -> Rows:
+    """Make one block of columns, in which each cell is one value, or a list of texts.
 
     Args:
         columns: that there are.
         names: of those to read.
         numbers: of those whose cells are numbers: true is 1 there, and elsewhere the text `true`.
+        lists: of those whose cells may be lists.
 
     Returns:
         The rows; those with a cell that is not one value, or not a number where one is needed, are bad.
@@ -121,12 +124,15 @@ def rows_of(columns: Columns, *, names: Sequence[str], numbers: Sequence[str]) -
         kept: list[Any] = []
         for index, value in enumerate(values):
             try:
-                kept.append(_cell(value, is_number=name in numbers))
+                is_several = name in lists and isinstance(value, list | tuple)
+                kept.append(_texts(value) if is_several else _cell(value, is_number=name in numbers))
             except ValueError as error:
                 kept.append(None)
                 takes = "numbers" if name in numbers else "text"
                 reason = f"Column {name!r} holds {takes}. Received: {_shortened(value)}{error}."
                 bad.setdefault(index, BadRow(index, reason, _shortened(value)))
+        if name in lists and any(isinstance(value, list) for value in kept):
+            kept = [value if value is None or isinstance(value, list) else [str(value)] for value in kept]
         arrays[name] = _array(kept)
     table = pa.table({name: arrays[name] for name in names})
     mask = np.ones(table.num_rows, bool)
@@ -151,6 +157,12 @@ def _cell(value: Any, *, is_number: bool) -> Any:
         except OverflowError:
             raise ValueError("") from None
     return value
+
+
+def _texts(values: Sequence[Any]) -> list[str]:
+    """The values of a list; ValueError if one of them is none."""
+    cells = [_cell(value, is_number=False) for value in values]
+    return ["" if cell is None else str(cell) for cell in cells]
 
 
 def _array(values: list[Any]) -> pa.Array:

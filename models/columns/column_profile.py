@@ -39,6 +39,27 @@ class DateFormat:
 
 
 @dataclass(frozen=True)
+class Lists:
+    """What is known of the lists in a column."""
+
+    separator: str
+    num_values: int | None
+    """Different values, or a bound; None: many."""
+    longest: int
+    """Values of the longest list."""
+
+    def merged(self, other: "Lists") -> "Lists":
+        """Return what is known of the lists of two files.
+
+        Args:
+            other: of the second file.
+        """
+        known = (self.num_values, other.num_values)
+        number = None if None in known else sum(filter(None, known))
+        return Lists(self.separator, number, max(self.longest, other.longest))
+
+
+@dataclass(frozen=True)
 class ColumnProfile:
     """What a scan found out about a column."""
 
@@ -65,6 +86,8 @@ class ColumnProfile:
     unusually, or where some cells mean nothing. Empty: they are taken as they are."""
     dates: tuple[DateFormat, ...] = ()
     """Formats of dates that fit its cells; none: it is no column of dates."""
+    lists: Lists | None = None
+    """Of a column of lists."""
     note: str | None = None
     """What was understood of the cells and may surprise, in words."""
     odd_cells: str | None = None

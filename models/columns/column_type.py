@@ -36,6 +36,11 @@ class Column:
     details: Mapping[str, str] = field(default_factory=dict, hash=False)
     """What else its type wrote into the schema: `ColumnType.details`."""
 
+    @property
+    def separator(self) -> str | None:
+        """Between the values of a cell, where a cell is a list in requests; None: it is one value there too."""
+        return self.details.get("separator")
+
 
 @dataclass(frozen=True)
 class Encoding:
@@ -88,7 +93,8 @@ class ColumnType:
             column: of this type, as the scan found it.
 
         Returns:
-            By a name of lower-case letters; `preprocess` finds it in `Column.details`.
+            By a name of lower-case letters; `preprocess` finds it in `Column.details`. A column with a `separator`
+            comes as a list of text in requests, and is that list with the separator between its values elsewhere.
         """
         return {}
 

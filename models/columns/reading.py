@@ -149,18 +149,3 @@ def odd_words(nouns: tuple[str, str], number: int, num_cells: int, first: tuple[
         return None
     verb = f"is not {nouns[0]}" if number == 1 else f"are not {nouns[1]}"
     return f"{number:,} of {num_cells:,} cells {verb}, the first {first[0]!r} in row {first[1]:,}"
-
-
-def texts_of(cells: pa.Array) -> pa.StringArray:
-    """Return cells as text: whole numbers that come as decimal ones without a point, points in time in UTC.
-
-    Args:
-        cells: of any type that has a text.
-    """
-    if pa.types.is_timestamp(cells.type) and cells.type.tz is not None:
-        cells = cells.cast(pa.timestamp(cells.type.unit, "UTC"))
-    if pa.types.is_floating(cells.type) and cells.null_count < len(cells):
-        whole = pc.if_else(pc.is_nan(cells), pa.scalar(None, cells.type), cells)
-        if pc.all(pc.equal(whole, pc.round(whole))).as_py() and pc.max(pc.abs(whole)).as_py() < 2**63:
-            cells = whole.cast(pa.int64())
-    return cells.cast(pa.string())

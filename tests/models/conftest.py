@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import apache_beam as beam
@@ -25,7 +26,7 @@ from tfx_bsl.tfxio import tf_example_record
 from kubetfx.components.data.table_scan import scan
 from kubetfx.components.data.tables import TableProfile
 from kubetfx.components.schema_gen import complete_schema
-from kubetfx.config.data_section import FeaturesConfig
+from kubetfx.config.data_section import FeaturesConfig, Stated
 from kubetfx.config.model_section import Task
 from kubetfx.models import network
 from kubetfx.models.features import MISSING_INTEGER, Features, read_features
@@ -55,10 +56,11 @@ def missing(dtype: tf.DType) -> Any:
     return {tf.string: b"", tf.int64: MISSING_INTEGER}.get(dtype, math.nan)
 
 
-def profile_of(rows: Rows) -> TableProfile:
+def profile_of(rows: Rows, separators: Mapping[str, str]) -> TableProfile:
     """What a scan of the rows finds."""
     block = pa.RecordBatch.from_pylist(rows)
-    return scan(lambda: iter([block]), "rows", names=block.schema.names, stated={})
+    stated = {name: Stated("list", separator) for name, separator in separators.items()}
+    return scan(lambda: iter([block]), "rows", names=block.schema.names, stated=stated)
 
 
 def schema_of(profile: TableProfile, *, label: str, task: Task, config: FeaturesConfig) -> schema_pb2.Schema:
@@ -76,10 +78,17 @@ def schema_of(profile: TableProfile, *, label: str, task: Task, config: Features
 def preprocess(tmp_path_factory) -> Callable[..., Preprocessed]:
     """Analyze and transform rows with kubetfx.models.network's preprocessing_fn."""
 
-    def run(rows: Rows, *, label: str, task: Task = "classification", **config: Any) -> Preprocessed:
+    def run(
+        rows: Rows,
+        *,
+        label: str,
+        task: Task = "classification",
+        separators: Mapping[str, str] = MappingProxyType({}),
+        **config: Any,
+    ) -> Preprocessed:
         folder = tmp_path_factory.mktemp("transform")
         features_config = FeaturesConfig.model_validate(config)
-        schema = schema_of(profile_of(rows), label=label, task=task, config=features_config)
+        schema = schema_of(profile_of(rows, separators), label=label, task=task, config=features_config)
         path = folder / "schema.pbtxt"
         path.write_text(text_format.MessageToString(schema))
         custom_config = {"schema_path": str(path), "features": features_config.model_dump(mode="json")}
@@ -111,6 +120,8 @@ def _to_example(row: Mapping[str, Any]) -> tf.train.Example:
         feature = example.features.feature[name]
         if isinstance(value, str):
             feature.bytes_list.value.append(value.encode())
+        elif isinstance(value, list):
+            feature.bytes_list.value.extend(one.encode() for one in value)
         elif isinstance(value, int):
             feature.int64_list.value.append(value)
         else:

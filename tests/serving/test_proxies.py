@@ -111,7 +111,7 @@ def test_a_server_on_this_machine_is_asked_around_proxies(
     with make(server, host) as client:
         assert [list(answer.values()) for answer in client.predict(Target("half_plus_two"), [{"x": 4.0}])] == [[5.0]]
         with pytest.raises(RequestError, match=r"answered NOT_FOUND") as told:
-            client.input_dtypes(Target("none"))
+            client.input_types(Target("none"))
     assert told.value.is_answer
     assert proxy.num_requests == 0
 

@@ -1076,7 +1076,7 @@ def test_structs_of_parquet_are_columns_and_what_has_no_meaning_is_left_out_and_
     path = write_parquet(
         tmp_path / "a.parquet",
         home=[{"city": "Bern", "at": {"x": 1.5}}, None],
-        tags=[["a"], []],
+        vector=[[0.5], []],
         blob=[b"x", b"y"],
         fixed=pa.array([b"\x00\xff", b"\x01\xff"], pa.binary(2)),
         big=pa.array([2**63 + 2048, 1], pa.uint64()),
@@ -1088,9 +1088,9 @@ def test_structs_of_parquet_are_columns_and_what_has_no_meaning_is_left_out_and_
         {"home.city": None, "home.at.x": None, "big": 1.0, "y": 1},
     ]
     assert inspect(path).notes == [
-        "Column 'tags' is left out: it holds list<element: string>, neither numbers nor text.",
-        "Column 'blob' is left out: it holds binary, neither numbers nor text.",
-        "Column 'fixed' is left out: it holds fixed_size_binary[2], neither numbers nor text.",
+        "Column 'vector' is left out: it holds list<element: double>, neither numbers, text nor lists of categories.",
+        "Column 'blob' is left out: it holds binary, neither numbers, text nor lists of categories.",
+        "Column 'fixed' is left out: it holds fixed_size_binary[2], neither numbers, text nor lists of categories.",
     ]
 
 

@@ -107,5 +107,12 @@ def test_every_type_of_ours_has_a_tag_and_words_of_its_own():
     tags = [column_type.tag for column_type in known_types.COLUMN_TYPES]
 
     assert len(set(tags)) == len(tags)
-    assert [formats.role(tag) for tag in tags] == ["image", "date", "number", "category", "category, hashed"]
+    assert [formats.role(tag) for tag in tags] == [
+        "image",
+        "date",
+        "number",
+        "list of categories",
+        "category",
+        "category, hashed",
+    ]
     assert formats.role(TAG) == "Code"

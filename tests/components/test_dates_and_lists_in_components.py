@@ -1,4 +1,4 @@
-"""A column of dates through statistics, schema, validation and the facts of the report."""
+"""Columns of dates and lists through statistics, schema, validation and the facts of the report."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -16,23 +16,27 @@ from kubetfx.components.data.table_scan import scan
 from kubetfx.components.example_validator import validate
 from kubetfx.components.report import data_facts, figures, formats
 from kubetfx.components.schema_gen import complete_schema, infer_schema
-from kubetfx.config.data_section import FeaturesConfig
+from kubetfx.config.data_section import FeaturesConfig, Stated
 from kubetfx.models.features import read_features
 
+TAGS = [";".join(("red", "green", "blue")[: i % 4]) or None for i in range(100)]
 DAYS = [f"{i % 28 + 1}.{i % 12 + 1}.{1960 + i % 80}" if i % 10 else None for i in range(100)]
 
 
-def statistics_of(folder: Path, days: list[str | None]):
+def statistics_of(folder: Path, days: list[str | None], tags: list[str | None] = TAGS):
     """Of the split for training, and the profile of the table."""
-    table = pa.table({"day": pa.array(days, pa.string()), "kind": ["ab"[i % 2] for i in range(len(days))]})
-    profile = scan(lambda: iter(table.to_batches()), "rows", names=table.column_names, stated={}, decimal=".")
+    kinds = ["ab"[i % 2] for i in range(len(days))]
+    table = pa.table({"day": pa.array(days, pa.string()), "tags": pa.array(tags, pa.string()), "kind": kinds})
+    stated = {"tags": Stated("list", ";")}
+    profile = scan(lambda: iter(table.to_batches()), "rows", names=table.column_names, stated=stated, decimal=".")
     examples, statistics = standard_artifacts.Examples(), standard_artifacts.ExampleStatistics()
     examples.uri, statistics.uri = str(folder / "examples"), str(folder / "statistics")
     examples.split_names = artifact_utils.encode_split_names(["train"])
     (folder / "examples" / "Split-train").mkdir(parents=True)
     pq.write_table(table, folder / "examples" / "Split-train" / "data.parquet", row_group_size=30)
     table_profile.write(folder / "examples", profile, label="kind")
-    assert table_profile.read(folder / "examples").column("day") == replace(profile.column("day"), values=())
+    for name in ("day", "tags"):
+        assert table_profile.read(folder / "examples").column(name) == replace(profile.column(name), values=())
     statistics_gen.Executor().Do({"examples": [examples]}, {"statistics": [statistics]}, {"max_rows": None})
     return data_facts.read_statistics(folder / "statistics"), profile
 
@@ -50,7 +54,10 @@ def test_schema_has_the_format_and_lists_no_dates(described):
     (day,) = (feature for feature in schema.feature if feature.name == "day")
 
     assert list(day.annotation.tag) == ["date", "format:%d.%m.%Y", "cycles:month weekday"]
-    assert [domain.name for domain in schema.string_domain] == ["kind"]
+    assert {domain.name: list(domain.value) for domain in schema.string_domain} == {
+        "tags": ["blue", "green", "red"],
+        "kind": ["a", "b"],
+    }
     assert text_format.Parse(text_format.MessageToString(schema), type(schema)()) == schema
     (column,) = read_features(schema).by_type["date"]
     assert (column.type, column.is_optional) == ("string", True)
@@ -76,3 +83,31 @@ def test_report_says_when_the_dates_are(described, tmp_path):
     assert figures.ends(day) == ("1961-02-02", "2039-08-24")
     assert day.splits["train"].missing == pytest.approx(0.1)
     assert sum(day.splits["train"].shares) == pytest.approx(1, abs=1e-3)
+
+
+def test_schema_knows_how_a_list_is_read_and_how_many_values_a_row_has(described):
+    _, schema = described
+    (tags,) = (feature for feature in schema.feature if feature.name == "tags")
+
+    assert list(tags.annotation.tag) == ["list", "separator:;", "length:3", "flags:3"]
+    assert (tags.value_count.min, tags.value_count.max) == (1, 0)
+    assert schema.tensor_representation_group[""].tensor_representation["tags"].dense_tensor.shape.dim[0].size == 1
+
+
+def test_value_of_a_list_that_is_new_is_an_anomaly(described, tmp_path):
+    _, schema = described
+    later, _ = statistics_of(tmp_path, DAYS, ["red;violet", *TAGS[1:]])
+
+    found = validate(statistics_pb2.DatasetFeatureStatisticsList(datasets=[later["train"]]), schema)
+
+    assert list(found.anomaly_info) == ["tags"]
+    assert "violet" in found.anomaly_info["tags"].description
+
+
+def test_report_shows_in_which_share_of_the_rows_a_value_is(described):
+    statistics, schema = described
+    (tags,) = (column for column in data_facts.describe(statistics, schema=schema).columns if column.name == "tags")
+
+    assert tags.values == ["red", "green", "blue"]
+    assert tags.splits["train"].shares == pytest.approx([1, 50 / 75, 25 / 75], abs=1e-4)
+    assert tags.splits["train"].missing == 0.25
