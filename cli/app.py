@@ -34,6 +34,7 @@ from kubetfx.cli.report_commands import app as report_app
 from kubetfx.cli.serve_commands import MISSING_IN_REQUESTS
 from kubetfx.cli.serve_commands import app as serve_app
 from kubetfx.cli.version_commands import app as version_app
+from kubetfx.config.loading import section_of
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.errors import KubetfxError, NodeFailedError, NotBlessedError, UsageError
 from kubetfx.pipeline.interruption import interrupt_once
@@ -153,6 +154,10 @@ def init(
     ],
     label: Annotated[str | None, typer.Option(help="Of a table: the column to predict.", show_default=False)] = None,
     output_path: Annotated[Path, typer.Option("--output", help="File to write.")] = Path("pipeline.yaml"),
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="How the table is read, for example data.csv.delimiter=;"),
+    ] = None,
     format: FormatOption = "human",
 ) -> None:
     """Look at a table or at images, and write a commented pipeline.yaml for them."""
@@ -160,9 +165,11 @@ def init(
 
     from kubetfx.pipeline import scaffold
 
-    scaffold.write_config(data, label=label, path=output_path)
+    said = scaffold.write_config(data, label=label, path=output_path, settings=section_of(settings or (), "data"))
     if format == "json":
-        output.document({"config": str(output_path)})
+        output.document({"config": str(output_path), "notes": said})
+    for note in said:
+        output.say(note)
     output.say(f"Wrote {output_path}. Next: kubetfx run {quoted(output_path)}")
 
 

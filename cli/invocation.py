@@ -17,7 +17,7 @@ import typer
 from kubetfx.cli.output import Format, Output
 from kubetfx.config.loading import load_config
 from kubetfx.config.pipeline import PipelineConfig
-from kubetfx.errors import KubetfxError
+from kubetfx.errors import ConfigError, KubetfxError
 from kubetfx.storage import Location
 
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="pipeline.yaml", show_default=False)]
@@ -65,7 +65,12 @@ def load(path: Path, overrides: list[str] | None) -> PipelineConfig:
     Raises:
         ConfigError: see `load_config`.
     """
-    return load_config(path, overrides=overrides or ())
+    try:
+        return load_config(path, overrides=overrides or ())
+    except ConfigError as error:
+        if path.exists():
+            raise
+        raise ConfigError(f"{error} `kubetfx init` writes one for your data.") from None
 
 
 def command_line() -> list[str]:

@@ -1,5 +1,6 @@
 """What a command prints: talk to stderr, results to stdout, for people or as one JSON document."""
 
+import io
 import json
 import math
 import sys
@@ -10,12 +11,14 @@ from rich.console import Console as RichConsole
 from rich.markup import escape
 from rich.table import Table
 
-from kubetfx.progress import Console
+from kubetfx.progress import Console, without_middle
 
 Format = Literal["human", "json"]
 
 _WIDTH_OF_PIPES = 120
 """Columns of a table that goes to a file or a pipe."""
+_CELL = 300
+"""Characters of a cell."""
 
 
 class Output(Console):
@@ -29,6 +32,8 @@ class Output(Console):
     def __init__(self, format: Format, *, stderr: TextIO | None = None) -> None:
         super().__init__(stderr, quiet=format == "json")
         self.format = format
+        if isinstance(sys.stdout, io.TextIOWrapper):  # of the C locale, which has 128 characters
+            sys.stdout.reconfigure(errors="backslashreplace")
         self._data = RichConsole(highlight=False, width=None if sys.stdout.isatty() else _WIDTH_OF_PIPES)
 
     def error(self, message: str, *, exit_code: int, details: Mapping[str, Any] | None = None) -> None:
@@ -43,7 +48,7 @@ class Output(Console):
         if self.format == "json":
             self.document({"error": {"message": message, "exit_code": exit_code, **(details or {})}})
         else:
-            first, _, rest = message.partition("\n")
+            first, _, rest = without_middle(message).partition("\n")
             self._talk.print(f"[bold red]Error:[/] {escape(first)}", soft_wrap=True)
             if rest:
                 self._talk.print(escape(rest), soft_wrap=True)
@@ -71,8 +76,10 @@ class Output(Console):
             justify: Literal["left", "right"] = "right" if column.endswith(" ") else "left"
             heading = column.strip()
             table.add_column(heading, justify=justify, overflow="fold", no_wrap=heading in whole_columns)
+        is_whole = [column.strip() in whole_columns for column in columns]
         for row in rows:
-            table.add_row(*(escape(cell) for cell in row))
+            cells = [c if whole else without_middle(c, longest=_CELL) for c, whole in zip(row, is_whole, strict=True)]
+            table.add_row(*map(escape, cells))
         self._data.print(table)
 
     def text(self, text: str) -> None:
@@ -89,7 +96,9 @@ class Output(Console):
         Args:
             document: of dicts, lists, texts and numbers. NaN and infinity, which JSON lacks, become null.
         """
-        self._data.out(json.dumps(_finite(document), indent=2, ensure_ascii=False, allow_nan=False), highlight=False)
+        is_unicode = "utf" in (sys.stdout.encoding or "utf").lower()
+        text = json.dumps(_finite(document), indent=2, ensure_ascii=not is_unicode, allow_nan=False)
+        self._data.out(text, highlight=False)
 
 
 def _finite(value: Any) -> Any:

@@ -132,7 +132,7 @@ def _refuse_what_was_rolled_back(saved_model: Path, directory: Location) -> None
         if record and record.model_digest == digest:
             raise PushError(
                 f"This very model is version {version}, which was rolled back, so it is not pushed again. Change the "
-                f"data or the config; or bring it back: kubetfx rollback CONFIG --to {version}"
+                f"data or the config; or bring it back by rolling back to version {version}."
             )
 
 

@@ -71,8 +71,8 @@ class ExecutorInput:
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise KubetfxError(
                 f"This is not an ExecutorInput of Kubeflow Pipelines' launcher. Received: {text[:200]} "
-                f"({type(error).__name__}: {error}). A task is started by Kubeflow Pipelines, or by "
-                "`kubetfx run CONFIG --on kfp-local`."
+                f"({type(error).__name__}: {error}). A task is started by Kubeflow Pipelines, or by a "
+                "run on kfp-local."
             ) from error
 
 

@@ -24,6 +24,8 @@ _STATE_STYLES = {
     "interrupted": "bold yellow",
     "skipped": "dim",
 }
+LONGEST_LINE = 4_000
+"""Characters of a line that is shown."""
 _INSTANT = frozenset({"cached", "skipped"})
 """States that took no time."""
 
@@ -108,6 +110,24 @@ def silent(event: Event) -> None:
     """
 
 
+def without_middle(text: str, *, longest: int = LONGEST_LINE) -> str:
+    """Leave out the middle of lines that nobody reads: a cell of a table may hold a book, and what to do is at the end.
+
+    Args:
+        text: of any lines.
+        longest: characters that a line may have.
+
+    Returns:
+        The lines, of which a longer one says how much is left out.
+    """
+    return "\n".join(
+        line
+        if len(line) <= longest
+        else f"{line[: longest // 2]} [{len(line) - longest // 2 * 2:,} characters more] {line[-(longest // 2) :]}"
+        for line in text.split("\n")
+    )
+
+
 class Console:
     """Shows events on a terminal, in a file, or in a notebook's cell.
 
@@ -144,7 +164,7 @@ class Console:
             message: printed as it is; markup in it is not interpreted.
             style: as rich names it, for example `yellow`.
         """
-        self._talk.print(escape(message), style=style, soft_wrap=True)
+        self._talk.print(escape(without_middle(message)), style=style, soft_wrap=True)
 
     def begin(self, label: str) -> None:
         """Show that something takes a while: by a spinner on a terminal, by a line elsewhere.

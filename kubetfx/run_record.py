@@ -249,9 +249,7 @@ def find(workspace: Path, run_id: str | None) -> RunRecord:
     """
     records = list(read_all(workspace))
     if not records:
-        raise UsageError(
-            f"No run has been recorded yet. Received: the workspace {workspace}. Start one: kubetfx run CONFIG"
-        )
+        raise UsageError(f"No run has been recorded yet. Received: the workspace {workspace}. Run the pipeline.")
     if run_id is None:
         return records[0]
     matches = [record for record in records if record.run_id == run_id] or [
@@ -260,5 +258,5 @@ def find(workspace: Path, run_id: str | None) -> RunRecord:
     if len(matches) != 1:
         problem = "Several runs begin so" if matches else "There is no such run"
         newest = ", ".join(record.run_id for record in (matches or records)[:5])
-        raise UsageError(f"{problem}. Received: {run_id}. Runs: {newest}. `kubetfx runs` lists all.")
+        raise UsageError(f"{problem}. Received: {run_id}. The newest: {newest}.")
     return matches[0]

@@ -2,7 +2,6 @@
 
 import ast
 import importlib.util
-import math
 import os
 import socket
 import tempfile
@@ -73,10 +72,24 @@ def check(config: PipelineConfig) -> table_profile.TableProfile | image_files.Im
         tables.inspect_table(files, config.data), files, config.data, named=config.features.image
     )
     _check_known(config.data.drop, tables.column_names(files, config.data), section="data.drop", what="column")
+    check_profile(profile, config)
+    return profile
+
+
+def check_profile(profile: table_profile.TableProfile, config: PipelineConfig) -> None:
+    """Check that a config fits what a scan of its table found.
+
+    Args:
+        profile: of the table.
+        config: of the pipeline.
+
+    Raises:
+        ConfigError: the config names columns or classes that do not exist, or another task than the label is of.
+        DataError: the label cannot be learned, or no column can be a feature.
+    """
     label = tables.check_label(profile, config.data)
     _check_label_fits_task(label, config)
     _check_columns(profile, config)
-    return profile
 
 
 def describe(found: table_profile.TableProfile | image_files.ImageFiles, config: PipelineConfig) -> str:
@@ -210,7 +223,7 @@ def _check_reachable(endpoint: EndpointConfig) -> None:
         except OSError as error:
             raise UsageError(
                 f"serving.endpoint.{key} cannot be reached. Received: {address} ({error}). Start the server that "
-                "watches the push directory (kubetfx serve CONFIG), or leave serving.endpoint out."
+                "watches the push directory, or leave serving.endpoint out."
             ) from None
 
 
@@ -221,11 +234,6 @@ def _check_label_fits_task(label: table_profile.Column, config: PipelineConfig) 
             raise ConfigError(
                 f"data.label: a regression needs numbers, and {name!r} holds text. Received: "
                 f"{', '.join(map(str, label.values[:5]))}. Set model.task: classification, or choose another label."
-            )
-        if label.minimum is not None and not math.isfinite((label.maximum or 0) - label.minimum):
-            raise DataError(
-                f"The label {name!r} is infinite in some rows. Received: values from {label.minimum:g} to "
-                f"{label.maximum:g}. Leave those rows out, or correct them."
             )
         return
     if label.num_distinct is None or label.num_distinct > _MAX_CLASSES:

@@ -3,8 +3,10 @@
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +20,7 @@ from kubetfx.config.model_section import Task
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.errors import UsageError
 from kubetfx.models.columns import known_types
+from kubetfx.pipeline import preflight
 from kubetfx.serving.image_folders import pictures_below
 from kubetfx.storage import is_url, is_web
 from kubetfx.tables.csv_detection import detect
@@ -29,7 +32,13 @@ _MAX_INTEGER_CLASSES = 20
 _MANY_ROWS = 50_000
 """Training stops sooner from here on: epochs are long, and tell more."""
 
-_VALIDATION = ("# What an anomaly of the data does: stop, warn or ignore.", "validation:", "  on_anomaly: stop", "")
+_VALIDATION = (
+    "# What an anomaly of the data does: stop, warn or ignore.",
+    "validation:",
+    "  on_anomaly: stop",
+    "  leakage: warn  # if a column tells the label, or rows are copies: warn, stop or off",
+    "",
+)
 
 _IMAGE_SIZES = (16, 32, 64, 96, 128)
 """Edges in pixels. The small network is given the largest that half of the images have."""
@@ -38,13 +47,19 @@ _IMBALANCE = 3
 """Classes are weighted if the largest has at least this many times the images of the smallest."""
 
 
-def write_config(data_path: str, *, label: str | None, path: Path) -> None:
+def write_config(
+    data_path: str, *, label: str | None, path: Path, settings: Mapping[str, Any] | None = None
+) -> list[str]:
     """Write a commented pipeline.yaml for a table, or a folder with a sub-directory of images for each class.
 
     Args:
         data_path: file, folder or glob, relative to the current folder.
         label: the column to predict; None for images.
         path: file to write, which must not exist.
+        settings: other keys of the section `data`, for a table; they are written too.
+
+    Returns:
+        What a person should know of the label and of columns that are left out, a sentence each.
 
     Raises:
         UsageError: the file exists or cannot be written, a table comes without a label, or images come with one.
@@ -52,6 +67,7 @@ def write_config(data_path: str, *, label: str | None, path: Path) -> None:
     """
     if path.exists():
         raise UsageError(f"{path} exists and is not overwritten. Choose another name.")
+    said: list[str] = []
     place = data_path if is_url(data_path) else os.path.abspath(data_path)
     shown_path = place if is_url(place) else os.path.relpath(place, path.resolve().parent)
     if _is_of_images(place):
@@ -67,21 +83,27 @@ def write_config(data_path: str, *, label: str | None, path: Path) -> None:
             "label. Images need none, and a folder with a sub-directory for each class."
         )
     else:
-        text = _render_table(place, label, shown_path=shown_path)
+        text, said = _render_table(place, label, shown_path=shown_path, settings=settings or {})
     PipelineConfig.model_validate(yaml.safe_load(text))
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}.") from None
+    return said
 
 
-def _render_table(place: str, label: str, *, shown_path: str) -> str:
-    data = DataConfig(path=place, label=label, drop_rows_without_label=True)
+def _render_table(place: str, label: str, *, shown_path: str, settings: Mapping[str, Any]) -> tuple[str, list[str]]:
+    if said_twice := sorted({"path", "label"} & settings.keys()):
+        raise UsageError(f"Path and label are said beside the settings. Received: data.{said_twice[0]} once more.")
+    document = {**settings, "path": place, "label": label, "drop_rows_without_label": True}
+    data = PipelineConfig(Path.cwd(), name="init", data=document).data
     files = tables.find_files(data)
     profile = picture_columns.with_pictures(tables.inspect_table(files, data), files, data, named=())
     label_column = tables.check_label(profile, data)
     task: Task = "classification" if _is_class(label_column) else "regression"
     clashes = [name for name in profile.names if name in MODEL_OUTPUTS and name != label]
+    kept = replace(profile, columns=tuple(column for column in profile.columns if column.name not in clashes))
+    preflight.check_profile(kept, PipelineConfig(Path.cwd(), name="init", data=data, model={"task": task}))
     values = _label_values(label_column, files, data)
     num_missing = profile.num_rows - label_column.num_values
     lines = [
@@ -91,13 +113,18 @@ def _render_table(place: str, label: str, *, shown_path: str) -> str:
         f"  path: {_value(shown_path)}",
         f"  label: {_value(label)}",
     ]
-    if clashes:
-        lines.append(f"  drop: [{', '.join(map(_value, clashes))}]  # named like something that the model returns")
-    if files.format == "csv" and {detect(path, data.csv_options).decimal for path in files.paths} == {","}:
+    if dropped := [*data.drop, *clashes]:
+        why = f"  # {', '.join(clashes)}: named like something that the model returns" if clashes else ""
+        lines.append(f"  drop: [{', '.join(map(_value, dropped))}]{why}")
+    own = {key: value for key, value in settings.items() if key not in ("drop", "drop_rows_without_label")}
+    lines += [f"  {key}: {_quoted(value)}" for key, value in own.items()]
+    is_csv = files.format == "csv" and "csv" not in own
+    if is_csv and {detect(path, data.csv_options).decimal for path in files.paths} == {","}:
         lines.append('  csv: {decimal: ","}  # for files to predict as well: a few rows may not tell')
     if num_missing:
         lines.append(f"  drop_rows_without_label: true  # {num_missing:,} rows")
-    if unsure := [column for column in profile.columns if column.dates and column.other_formats]:
+    unsure = [column for column in profile.columns if column.dates and column.other_formats]
+    if unsure and "types" not in own:
         lines += ["  types:  # the cells do not tell in which order day and month are"]
         for column in unsure:
             others = " or ".join(column.other_formats)
@@ -123,7 +150,10 @@ def _render_table(place: str, label: str, *, shown_path: str) -> str:
         lines += ["  features:  # to stop at odd cells too, take the column away here"]
         lines += [f"    {_quoted(column.name)}: warn  # {' '.join(str(column.odd_cells).split())}" for column in odd]
     lines.append("")
-    return "\n".join(lines)
+    said = [f"Column {name!r} is left out: the model returns something of that name." for name in clashes]
+    said += [f"The label {label!r}: {label_column.note}."] if label_column.note else []
+    said += [f"The task is a {task}:{other.removeprefix('  #')}."] if (other := _other_task(label_column)) else []
+    return "\n".join(lines), said
 
 
 def _is_class(label: table_profile.Column) -> bool:
@@ -154,8 +184,8 @@ def _value(text: str) -> str:
     return _quoted(text if is_web(text) else text.replace("${", "$${"))
 
 
-def _quoted(text: str) -> str:
-    """A text as a YAML scalar, in quotes only where YAML needs them."""
+def _quoted(text: Any) -> str:
+    """A text as a YAML scalar, in quotes only where YAML needs them; anything else in one line."""
     return (
         yaml.safe_dump(text, allow_unicode=True, width=math.inf, default_flow_style=True)
         .removesuffix("\n...\n")

@@ -30,5 +30,5 @@ def link_logs(workspace: Path) -> Path:
         if trainer and trainer.state == "done" and logs:
             (folder / record.run_id).symlink_to(logs, target_is_directory=True)
     if not any(folder.iterdir()):
-        raise UsageError(f"No run has trained yet. Received: the workspace {workspace}. Start one: kubetfx run CONFIG")
+        raise UsageError(f"No run has trained yet. Received: the workspace {workspace}. Run the pipeline.")
     return folder

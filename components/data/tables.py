@@ -4,13 +4,16 @@ Knows Arrow and nothing of TFX. Every column ends up as one of three types; miss
 is kubetfx/tables' to say.
 """
 
+import math
 import os
 import re
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import yaml
 
 from kubetfx.components.data import data_source
@@ -154,8 +157,31 @@ def _inspect_table(files: TableFiles, data: DataConfig) -> TableProfile:
         )
     of_folders = profile_columns(rows, drop=data.drop, known=merged.names, stated=data.stated_types)
     columns = [*merged.columns, *of_folders]
-    columns = [whole_numbers(column) if column.name == data.label else column for column in columns]
+    label = next((column for column in columns if column.name == data.label), None)
+    if label is not None:
+        columns[columns.index(label)] = _as_label(label, files, data, num_rows=merged.num_rows)
     return replace(merged, columns=tuple(columns))
+
+
+def _as_label(column: Column, files: TableFiles, data: DataConfig, *, num_rows: int) -> Column:
+    """The label, with a note on cells that are written and read as missing: NA may be a country."""
+    column = whole_numbers(column)
+    words = set(data.missing_values) - {""}
+    if files.format != "csv" or column.type != "string" or column.num_values == num_rows or not words:
+        return column
+    as_written = data.model_copy(update={"missing_values": ("",)})
+    found: Counter[str] = Counter()
+    for path in files.paths:
+        for block in read_blocks(path, [Column(column.name, "string")], file_format="csv", data=as_written):
+            cells = block.column(0)
+            found.update(cells.filter(pc.is_in(cells, pa.array(sorted(words)))).to_pylist())
+    if not found:
+        return column
+    others = [value for value in data.missing_values if value not in found]
+    counts = ", ".join(f"{count:,} cells {value!r}" for value, count in sorted(found.items()))
+    setting = yaml.safe_dump(others, default_flow_style=True, allow_unicode=True, width=math.inf).strip()
+    said = f"{counts} are read as missing; if that is a class, say data.missing_values: {setting}"
+    return replace(column, note=", ".join(filter(None, [column.note, said])))
 
 
 def read_blocks(
@@ -266,7 +292,8 @@ def check_label(profile: TableProfile, data: DataConfig) -> Column:
         data: the section.
 
     Raises:
-        DataError: there is no such column, it holds dates, it has fewer than two values, or rows without one.
+        DataError: there is no such column, it holds dates, it has fewer than two values, infinite ones, or rows
+            without one.
     """
     if data.label not in profile.names:
         ranked = sorted(profile.names, key=lambda name: f"{name!r}" not in nearest(data.label, profile.names))
@@ -282,13 +309,19 @@ def check_label(profile: TableProfile, data: DataConfig) -> Column:
             f"{label.date_format}. If they are names of classes, say data.types: {stated}; or choose another label."
         )
     num_missing = profile.num_rows - label.num_values
-    odd = f" Received: {label.odd_cells}." if label.odd_cells else ""
+    said = label.odd_cells or (label.note if num_missing else None)
+    odd = f" Received: {said}." if said else ""
     if label.num_values == 0:
         raise DataError(f"The label {data.label!r} is missing in all {profile.num_rows} rows.{odd}")
     if num_missing and not data.drop_rows_without_label:
         raise DataError(
             f"The label {data.label!r} is missing in {num_missing} of {profile.num_rows} rows.{odd} "
             "Fill it in, or leave those rows out: data.drop_rows_without_label: true"
+        )
+    if label.type == "float" and not math.isfinite((label.maximum or 0) - (label.minimum or 0)):
+        raise DataError(
+            f"The label {data.label!r} is infinite in some rows. Received: values from {label.minimum:g} to "
+            f"{label.maximum:g}. Leave those rows out, or correct them."
         )
     if label.num_distinct == 1 or (label.minimum is not None and label.minimum == label.maximum):
         value = label.values[0] if label.values else label.minimum

@@ -90,7 +90,7 @@ def grad_cam(saved_model: Path, features: Mapping[str, Array]) -> Array:
         if "logits" not in (outputs := model.signatures[HEAD].outputs):
             raise UsageError(
                 f"Heat maps follow the logits, and the pushed model has none in its signature {HEAD}. Received: "
-                f"{', '.join(outputs)}. Push it again with this version: kubetfx run CONFIG"
+                f"{', '.join(outputs)}. Run the pipeline again with this version, which pushes one that has it."
             )
         starts = range(0, len(pixels), BATCH)
         blocks = [_heat(model, {n: array[start : start + BATCH] for n, array in arguments.items()}) for start in starts]

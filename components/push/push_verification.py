@@ -73,12 +73,12 @@ class Verification:
             if not is_pending:  # it was pushed and good before; who can't be asked now is not to take it away
                 raise PushError(
                     f"Version {version} could not be verified again: {reason} It was not withdrawn; "
-                    f"kubetfx rollback CONFIG does that."
+                    "rolling back does that."
                 ) from error
             if isinstance(error, RequestError) and not error.is_answer:
                 raise PushError(
                     f"Version {version} could not be verified: {reason} That is not the server's answer, so the "
-                    "version was not withdrawn. The next run verifies it; kubetfx rollback CONFIG takes it away."
+                    "version was not withdrawn. The next run verifies it; rolling back takes it away."
                 ) from error
             raise PushError(f"Version {version} was withdrawn: {reason}{self._withdraw(version)}") from error
         except BaseException:  # Ctrl-C: no time to wait

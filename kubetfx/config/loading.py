@@ -1,7 +1,7 @@
 """The only reader of YAML: pipeline.yaml and overrides become a `PipelineConfig`."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,28 @@ def as_config(source: ConfigSource) -> PipelineConfig:
     return source if isinstance(source, PipelineConfig) else load_config(source)
 
 
+def section_of(overrides: Iterable[str], section: str) -> dict[str, Any]:
+    """Read overrides of one section.
+
+    Args:
+        overrides: each `dotted.key=value`.
+        section: its name.
+
+    Returns:
+        What they set in the section.
+
+    Raises:
+        ConfigError: one is not YAML, or of another section.
+    """
+    document: dict[str, Any] = {}
+    for dotted, value in map(_parsed, overrides):
+        _override(document, dotted, value)
+    if others := [name for name in document if name != section]:
+        raise ConfigError(f"Only keys of {section} can be set here. Received: {others[0]}. Write it into the file.")
+    found = document.get(section) or {}
+    return dict(found)
+
+
 def _parsed(override: str) -> tuple[str, Any]:
     dotted, separator, text = override.partition("=")
     if not separator or not all(dotted.split(".")):
@@ -113,9 +135,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         document = parse(path.read_text(encoding="utf-8"), PipelineConfig)
     except FileNotFoundError:
-        raise ConfigError(
-            f"There is no such file. Received: {path}. `kubetfx init` writes a pipeline.yaml for your data."
-        ) from None
+        raise ConfigError(f"There is no such file. Received: {path}. Give the path of a pipeline.yaml.") from None
     except IsADirectoryError:
         raise ConfigError(f"A pipeline is a YAML file. Received: the folder {path}.") from None
     except UnicodeDecodeError as error:

@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import re
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from kubetfx import errors
+from kubetfx.cli.output import Output
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.errors import AnomaliesError, NodeFailedError, NotBlessedError, PushError
 
@@ -320,3 +322,18 @@ def test_module_is_the_console_script(config):
     assert result.returncode == 2
     assert json.loads(result.stdout)["error"]["exit_code"] == 2
     assert result.stderr == ""
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_output_of_any_locale_is_whole_and_tables_are_not_flooded(monkeypatch, encoding):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding=encoding))
+    output = Output("json")
+    output.document({"größe": "é" * 1_500_000})
+    output.table(["name"], [["é" * 1_500_000]])
+    sys.stdout.flush()
+    lines = written.getvalue().decode(encoding).split("\n")
+    assert json.loads("".join(lines[:3])) == {"größe": "é" * 1_500_000}
+    table = "".join(lines[3:])
+    assert table.count("é" if encoding == "utf-8" else "\\xe9") == 300
+    assert "[1,499,700 characters more]" in table

@@ -154,7 +154,7 @@ def test_model_that_was_rolled_back_is_not_pushed_again(make_model, served):
 
     version = choose_version(rejected, served)
     assert version > 10  # a number of its own, so that the cache does not answer for it
-    with pytest.raises(PushError, match=r"version 10, which was rolled back.*kubetfx rollback CONFIG --to 10"):
+    with pytest.raises(PushError, match=r"version 10, which was rolled back.*by rolling back to version 10"):
         execute(rejected, served, version=version)
     assert versions(served) == [9]
 

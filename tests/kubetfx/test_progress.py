@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from kubetfx.progress import Begin, Console, End, Message, NodeBegins, NodeEnds
+from kubetfx.progress import Begin, Console, End, Message, NodeBegins, NodeEnds, without_middle
 
 EVENTS = [
     Begin("Loading TFX"),
@@ -83,3 +83,14 @@ def test_line_of_a_task_with_a_long_name_is_one_line_in_a_log():
 def test_event_is_a_value(event):
     with pytest.raises(AttributeError):
         event.text = "another"
+
+
+def test_of_a_line_that_nobody_reads_the_middle_is_left_out():
+    message = f"It holds {'é' * 1_500_000}. Mend it.\nShort."
+    first, second = without_middle(message).split("\n")
+    assert first == f"It holds {'é' * 1_991} [1,496,019 characters more] {'é' * 1_990}. Mend it."
+    assert second == "Short."
+    assert without_middle("é" * 4_000) == "é" * 4_000
+    file = io.StringIO()
+    Console(file).say(message)
+    assert file.getvalue() == f"{first}\nShort.\n"

@@ -261,7 +261,8 @@ def test_server_of_the_push_that_is_not_there_is_told_before_the_work(make_confi
     address = address.format(port=port)
 
     with pytest.raises(
-        UsageError, match=rf"serving\.endpoint\.{key} cannot be reached\. Received: {address} \(.*kubetfx serve CONFIG"
+        UsageError,
+        match=rf"serving\.endpoint\.{key} cannot be reached\. Received: {address} \(.*watches the push directory",
     ):
         preflight.check(make_config(serving={"push_directory": "served", "endpoint": {key: address}}))
 

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from kubetfx.config.loading import load_config
-from kubetfx.errors import DataError, UsageError
+from kubetfx.config.loading import load_config, section_of
+from kubetfx.errors import ConfigError, DataError, UsageError
 from kubetfx.pipeline.scaffold import write_config
 
 
@@ -50,6 +50,81 @@ def test_label_is_for_tables_alone(tmp_path: Path) -> None:
     assert not (tmp_path / "pipeline.yaml").exists()
 
 
+def table(folder: Path, **columns: list) -> str:
+    path = folder / "table.csv"
+    rows = zip(*columns.values(), strict=True)
+    path.write_text("\n".join(",".join(map(str, row)) for row in [tuple(columns), *rows]) + "\n", encoding="utf-8")
+    return str(path)
+
+
+EVEN = [row % 2 for row in range(60)]
+NUMBERS = [row % 7 for row in range(60)]
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (
+            {"x": NUMBERS, "y": [*NUMBERS[:-1], "inf"]},
+            r"The label 'y' is infinite in some rows\. Received: values from 0",
+        ),
+        ({"x": NUMBERS, "y": [""] * 60}, r"The label 'y' is missing in all 60 rows"),
+        ({"x": NUMBERS, "y": ["a"] * 60}, r"has one value, so there is nothing to learn"),
+        ({"x": [1], "y": [2]}, r"has one value, so there is nothing to learn"),
+        ({"y": EVEN}, r"no column besides the label 'y'"),
+        ({"id": range(60), "empty": [""] * 60, "y": EVEN}, r"No column can be a feature.*Received: id, empty"),
+    ],
+    ids=["infinite", "missing", "one class", "one row", "the label alone", "no feature"],
+)
+def test_what_a_run_refuses_init_refuses(tmp_path: Path, columns: dict, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        write_config(table(tmp_path, **columns), label="y", path=tmp_path / "pipeline.yaml")
+    assert not (tmp_path / "pipeline.yaml").exists()
+
+
+def test_more_classes_than_a_run_takes_are_refused(tmp_path: Path) -> None:
+    path = table(tmp_path, x=[row % 7 for row in range(2_100)], y=[f"c{row % 1_050}" for row in range(2_100)])
+    with pytest.raises(ConfigError, match=r"at most 1,000 classes\. Received: 'y'"):
+        write_config(path, label="y", path=tmp_path / "pipeline.yaml")
+
+
+def test_classes_that_are_read_as_missing_are_said_and_the_remedy_works(tmp_path: Path) -> None:
+    path = table(tmp_path, x=NUMBERS, y=["NA", "EU", "AS"] * 20)
+    said = write_config(path, label="y", path=tmp_path / "pipeline.yaml")
+    remedy = "['', N/A, n/a, '#N/A', NaN, nan, 'NULL', 'null']"
+    note = f"20 cells 'NA' are read as missing; if that is a class, say data.missing_values: {remedy}"
+    assert said == [f"The label 'y': {note}."]
+    assert f"# Column 'y': {note}.\n" in (tmp_path / "pipeline.yaml").read_text()
+
+    settings = section_of([f"data.missing_values={remedy}"], "data")
+    assert write_config(path, label="y", path=tmp_path / "again.yaml", settings=settings) == []
+    config = load_config(tmp_path / "again.yaml")
+    assert (config.data.missing_values[:2], config.data.drop_rows_without_label) == (("", "N/A"), False)
+
+
+def test_columns_named_like_outputs_and_the_task_are_said(tmp_path: Path) -> None:
+    path = table(tmp_path, x=NUMBERS, score=NUMBERS, y=EVEN)
+    assert write_config(path, label="y", path=tmp_path / "pipeline.yaml") == [
+        "Column 'score' is left out: the model returns something of that name.",
+        "The task is a classification: 2 whole numbers are taken for classes; if they are amounts or counts: "
+        "regression.",
+    ]
+
+
+def test_settings_of_the_data_are_used_and_written(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text(
+        "x;zip;score;y\n" + "".join(f"{row % 7};{row % 9};1;{row % 2}\n" for row in range(60))
+    )
+    settings = section_of(["data.csv.delimiter=;", "data.types.zip=text", "data.drop=[x]"], "data")
+    write_config(str(tmp_path / "table.csv"), label="y", path=tmp_path / "pipeline.yaml", settings=settings)
+    data = load_config(tmp_path / "pipeline.yaml").data
+    assert (data.csv.delimiter, data.types, data.drop) == (";", {"zip": "text"}, ("x", "score"))
+    with pytest.raises(UsageError, match=r"said beside the settings\. Received: data\.label once more"):
+        write_config("table.csv", label="y", path=tmp_path / "other.yaml", settings={"label": "x"})
+    with pytest.raises(ConfigError, match=r"Only keys of data can be set here\. Received: training"):
+        section_of(["training.epochs=3"], "data")
+
+
 def test_folder_of_splits_is_told_to_be_one_level_too_high(tmp_path: Path) -> None:
     for split in ("test", "train"):
         write_images(tmp_path / "set" / split, edge=8, a=2, b=2)
@@ -60,7 +135,7 @@ def test_folder_of_splits_is_told_to_be_one_level_too_high(tmp_path: Path) -> No
 
 def test_dollars_of_names_are_no_references(tmp_path: Path) -> None:
     table = tmp_path / "${HOME} prices.csv"
-    table.write_text("x,${cost}\n" + "".join(f"{i},{i % 2}\n" for i in range(40)))
+    table.write_text("x,${cost}\n" + "".join(f"{i % 7},{i % 2}\n" for i in range(40)))
 
     write_config(str(table), label="${cost}", path=tmp_path / "pipeline.yaml")
 

@@ -469,8 +469,10 @@ def test_wrong_workspace_is_refused(write, given, message):
         load_config(write(workspace=given))
 
 
-def test_missing_file_points_to_init(tmp_path):
-    with pytest.raises(ConfigError, match=r"There is no such file\. Received: .*pipeline\.yaml\. `kubetfx init"):
+def test_missing_file_is_refused(tmp_path):
+    with pytest.raises(
+        ConfigError, match=r"There is no such file\. Received: .*pipeline\.yaml\. Give the path of a pipeline"
+    ):
         load_config(tmp_path / "pipeline.yaml")
 
 
