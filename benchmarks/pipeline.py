@@ -173,7 +173,7 @@ def kubetfx_config(work: Work) -> dict[str, Any]:
         },
         "evaluation": {
             "metrics": work.metrics,
-            "thresholds": {work.metrics[0]: {"at_least": 0.0}},
+            "thresholds": {work.metrics[0]: {"at_least": 0.0, "better_than_baseline": False}},
             "slices": work.slices,
         },
     }

@@ -42,7 +42,7 @@ WIDE_CONFIG = """\
 name: wide
 data: {path: data, label: label}
 training: {epochs: 1}
-evaluation: {thresholds: {auc: {at_least: 0}}}
+evaluation: {thresholds: {auc: {at_least: 0, better_than_baseline: false}}}
 """
 PENGUINS = Path(__file__).parents[1] / "examples" / "penguins"
 

@@ -343,23 +343,30 @@ def _print_evaluation(evaluation: "EvaluationResult", output: Output) -> None:
     if evaluation.not_compared_because:
         reason = evaluation.not_compared_because
         output.say(f"Not compared with what is served: {reason}.", style="yellow")
-    output.table(["metric", "value ", "served ", "threshold", ""], _metric_rows(evaluation))
+    for note in evaluation.notes:
+        output.say(note, style="yellow")
+    others = {"served": evaluation.baseline_metrics, **evaluation.simple_metrics}
+    columns = {name: metrics for name, metrics in others.items() if metrics}
+    output.table(
+        ["metric", "value ", *(f"{name} " for name in columns), "threshold", ""],
+        _metric_rows(evaluation, list(columns.values())),
+    )
     if evaluation.by_class:
         _print_classes(evaluation, output)
     if evaluation.slices:
         _print_slices(evaluation, output)
 
 
-def _metric_rows(evaluation: "EvaluationResult") -> list[list[str]]:
+def _metric_rows(evaluation: "EvaluationResult", others: list[dict[str, float]]) -> list[list[str]]:
     from kubetfx.components.evaluation.evaluation_result import format_metric
 
     rows = []
     for name, value in evaluation.metrics.items():
-        served = evaluation.baseline_metrics.get(name)
-        checks = [check for check in evaluation.checks if check.metric == name]
+        checks = [check for check in evaluation.checks if check.metric == name and check.slice is None]
         bounds = "; ".join(check.describe_bound() for check in checks)
         verdict = "" if not checks else "ok" if all(check.passed for check in checks) else "MISSED"
-        rows.append([name, format_metric(value), "" if served is None else format_metric(served), bounds, verdict])
+        beside = [format_metric(metrics[name]) if name in metrics else "" for metrics in others]
+        rows.append([name, format_metric(value), *beside, bounds, verdict])
     return rows
 
 
@@ -382,13 +389,24 @@ def _print_slices(evaluation: "EvaluationResult", output: Output) -> None:
     metric = evaluation.ranked_by
     slices = [one for one in evaluation.ranked_slices if one.behind is not None]
     shown = slices[:MAX_SLICES]
-    rows = [[one.name, format_metric(one.metrics[COUNT]), format_metric(one.metrics[metric])] for one in shown]
+    verdicts = {name: _slice_verdict(evaluation, name) for name in evaluation.slices}
+    rows = [
+        [one.name, format_metric(one.metrics[COUNT]), format_metric(one.metrics[metric]), verdicts[one.name]]
+        for one in shown
+    ]
     title = (
         f"Slices, the weakest {len(shown)} of {len(slices)}"
         if len(shown) < len(slices)
         else "Slices, the weakest first"
     )
-    output.table(["slice", "rows ", f"{metric} "], rows, title=title)
+    output.table(["slice", "rows ", f"{metric} ", ""], rows, title=title)
+
+
+def _slice_verdict(evaluation: "EvaluationResult", name: str) -> str:
+    checks = [check for check in evaluation.checks if check.slice == name]
+    if not all(check.passed for check in checks):
+        return "MISSED"
+    return "too few rows" if any(check.unjudged for check in checks) else "ok" if checks else ""
 
 
 def _as_document(result: "RunResult", config: PipelineConfig) -> dict[str, Any]:
@@ -403,12 +421,14 @@ def _as_document(result: "RunResult", config: PipelineConfig) -> dict[str, Any]:
         ],
         "metrics": result.metrics,
         "served_metrics": evaluation.baseline_metrics if evaluation else {},
+        "simple_metrics": evaluation.simple_metrics if evaluation else {},
         "slices": evaluation.slices if evaluation else [],
         "by_class": evaluation.by_class if evaluation else {},
         "checks": [asdict(check) for check in evaluation.checks] if evaluation else [],
         "excluded_columns": result.excluded_columns,
         "warnings": result.warnings,
         "notes": result.notes,
+        "evaluation_notes": evaluation.notes if evaluation else [],
         "not_compared_because": evaluation.not_compared_because if evaluation else None,
         "blessed": result.blessed,
         "pushed_version": result.pushed_version,

@@ -5,27 +5,30 @@ The metrics are components/evaluation's, and so is the verdict; TFMA's files are
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from absl import logging
 from tfx import types
 from tfx.components.evaluator import constants as tfx_constants
 from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
 from tfx.types import artifact_utils, standard_artifacts
 
-from kubetfx.artifacts import EVAL, EVALUATION, SCHEMA
+from kubetfx.artifacts import EVAL, EVALUATION, SCHEMA, TRAIN
 from kubetfx.components.data import block_work
 from kubetfx.components.declaration import Artifacts, Component
-from kubetfx.components.evaluation import golden, image_evaluation, tfma_files
+from kubetfx.components.evaluation import baselines, golden, image_evaluation, intervals, tfma_files
+from kubetfx.components.evaluation.baselines import Baseline, Constant
 from kubetfx.components.evaluation.confusion import class_scores
 from kubetfx.components.evaluation.evaluation import Evaluation, Outcome, Request
-from kubetfx.components.evaluation.evaluation_result import EvaluationResult
+from kubetfx.components.evaluation.evaluation_result import COUNT, MAX_CLASSES, Check, EvaluationResult, format_metric
 from kubetfx.components.evaluation.metric_registry import find_metric
 from kubetfx.components.evaluation.slices import OVERALL, slice_name
 from kubetfx.components.evaluation.tfma_files import BASELINE, CANDIDATE
-from kubetfx.components.evaluation.thresholds import checks, effective_thresholds
+from kubetfx.components.evaluation.thresholds import checks, effective_thresholds, references, slice_checks
 from kubetfx.components.served_model_resolver import saved_model_path
 from kubetfx.config.evaluation_section import EvaluationConfig
 from kubetfx.config.model_section import Task
@@ -46,13 +49,16 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         folder = Path(artifact_utils.get_single_uri(output_dict["evaluation"]))
         folder.mkdir(parents=True, exist_ok=True)
         saved_models, difference = _models(input_dict)
-        request = _request(saved_models, evaluation, exec_properties["task"])
+        training_files = files_in(artifact_utils.get_split_uri(input_dict["examples"], TRAIN))
+        features = _features(input_dict["schema"])
+        simple = baselines.fit(saved_models[CANDIDATE], training_files, weight=features.weight)
+        request = _request(saved_models, simple, evaluation, exec_properties["task"], features.weight)
         outcome = self._evaluate(request, input_dict["examples"], folder)
         split = artifact_utils.get_split_uri(input_dict["examples"], EVAL)
         if evaluation.robustness.metrics:
             for name, saved_model in saved_models.items():
                 outcome.values[OVERALL][name] |= image_evaluation.robustness(split, saved_model, evaluation.robustness)
-        result = _write(outcome, request, evaluation, folder, _features(input_dict["schema"]), difference)
+        result = _write(outcome, request, evaluation, folder, features, difference)
         _bless(input_dict, output_dict, is_blessed=result.is_blessed, is_compared=BASELINE in saved_models)
         if num_golden_rows := exec_properties["golden_rows"]:
             golden_rows = golden.predict_golden_rows(
@@ -87,14 +93,22 @@ def _models(inputs: Artifacts) -> tuple[dict[str, Path], str | None]:
     return {CANDIDATE: candidate} | ({} if difference else {BASELINE: baseline}), difference
 
 
-def _request(saved_models: dict[str, Path], evaluation: EvaluationConfig, task: Task) -> Request:
+def _request(
+    saved_models: dict[str, Path],
+    simple: dict[str, Baseline],
+    evaluation: EvaluationConfig,
+    task: Task,
+    weight: str | None,
+) -> Request:
     facts = read_facts(saved_models[CANDIDATE])
     sees_images = facts is not None and facts.image is not None
     return Request(
         saved_models=saved_models,
         task=task,
         metrics=evaluation.metric_names(task, sees_images=sees_images),
-        slices=[(spec,) if isinstance(spec, str) else spec for spec in evaluation.slices],
+        slices=evaluation.sliced,
+        baselines=simple,
+        weight=weight,
         top_k=Pixels.of_facts(facts).model.top_k if facts is not None and sees_images else 1,
     )
 
@@ -112,7 +126,16 @@ def _write(
     metrics, baseline = overall[CANDIDATE], overall.get(BASELINE, {})
     thresholds = effective_thresholds(evaluation, request.task)
     better = {name: find_metric(name).better for name in (*request.metrics, *evaluation.robustness.metrics)}
-    found = list(checks(thresholds, metrics, baseline, better))
+    assert outcome.drawn is not None  # there are rows
+    rows = int(metrics[COUNT])
+    words = {name: _words(own, features) for name, own in request.baselines.items()}
+    held = references(thresholds, overall, outcome.drawn, candidate=CANDIDATE, rows=rows, words=words)
+    slices = {key: own for key, own in outcome.values.items() if key != OVERALL}
+    by_slice = {key: (own[CANDIDATE], own.get(BASELINE, {})) for key, own in slices.items()}
+    found = [
+        *checks(thresholds, metrics, baseline, better, held),
+        *slice_checks(evaluation.slice_bounds, by_slice, better),
+    ]
     tfma_files.write(
         folder,
         values=outcome.values,
@@ -124,26 +147,71 @@ def _write(
     )
     facts = read_facts(request.saved_models[CANDIDATE])
     classes = facts.classes if facts is not None and facts.image is not None else ()
-    slices = {
-        slice_name(key): _defined(of_models[CANDIDATE]) for key, of_models in outcome.values.items() if key != OVERALL
-    }
     result = EvaluationResult(
         metrics=metrics,
         baseline_metrics=baseline,
-        slices=dict(sorted(slices.items())),
+        slices=dict(sorted((slice_name(key), _defined(own[CANDIDATE])) for key, own in slices.items())),
         checks=found,
         is_blessed=all(check.passed for check in found),
         better=better,
         by_class=_by_class(outcome, classes),
+        confusion=_confusion(outcome),
         not_compared_because=difference,
+        simple_metrics={name: _of_baseline(overall[name]) for name in request.baselines},
+        notes=list(_notes(outcome, found, features)),
+        weight=request.weight,
     )
     (folder / EVALUATION).write_text(json.dumps(asdict(result), indent=1), encoding="utf-8")
     return result
 
 
+def _words(baseline: Baseline, features: Features) -> str:
+    if not isinstance(baseline, Constant):
+        return "a linear model"
+    if features.classes:
+        return f"always saying {features.classes[int(baseline.output.argmax())]!r}"
+    return f"always saying {format_metric(float(baseline.output))}, the mean of the training rows"
+
+
+def _notes(outcome: Outcome, found: list[Check], features: Features) -> Iterator[str]:
+    """What whoever reads the metrics has to know."""
+    if features.weight:
+        yield f"Metrics are weighted: each row counts as often as its {features.weight!r} says."
+    metrics = outcome.values[OVERALL][CANDIDATE]
+    if outcome.confusion is not None:
+        named = np.flatnonzero(outcome.confusion.sum(axis=0))
+        if len(named) == 1:
+            yield f"The model says {features.classes[int(named[0])]!r} of every evaluation row."
+    if outcome.drawn is not None and found:
+        metric, rows = find_metric(found[0].metric), int(metrics[COUNT])
+        value = metrics[metric.name]
+        between = intervals.interval(metric, outcome.drawn.of(CANDIDATE), value=value, total_rows=rows, seed=0)
+        if between and intervals.is_wide(metric, value, between):
+            half = (between.upper - between.lower) / 2
+            yield f"Few evaluation rows, {rows:,}: by chance alone, {metric.label} may be off by {half:.1g}."
+    if small := list(dict.fromkeys(str(check.slice) for check in found if check.unjudged)):
+        more = f" and {len(small) - 5:,} more" if len(small) > 5 else ""
+        yield f"Slices with too few rows to be judged: {'; '.join(small[:5])}{more}."
+    if any(check.reference and not check.passed for check in found):
+        yield (
+            "What is no better than a baseline has learned too little from the columns, or the evaluation rows are too "
+            "few to tell. Where one class is rare, accuracy says little: set a threshold for auc or f1 in its place, "
+            "with training.class_weights: balanced. `better_than_baseline: false` turns the comparison off."
+        )
+
+
 def _defined(metrics: dict[str, float]) -> dict[str, float]:
     """Without what is not defined, such as the area under the curve of a slice in which a class has no row."""
     return {name: value for name, value in metrics.items() if not math.isnan(value)}
+
+
+def _of_baseline(metrics: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in _defined(metrics).items() if name != COUNT}
+
+
+def _confusion(outcome: Outcome) -> list[list[int | float]]:
+    matrix = outcome.confusion
+    return [] if matrix is None or len(matrix) > MAX_CLASSES else matrix.tolist()
 
 
 def _by_class(outcome: Outcome, classes: tuple[str, ...]) -> dict[str, dict[str, float]]:

@@ -43,7 +43,10 @@ def infer_schema(statistics: Sequence[statistics_pb2.DatasetFeatureStatisticsLis
         (dataset,) = split.datasets
         with_values = [feature for feature in dataset.features if feature.WhichOneof("stats")]
         found = statistics_pb2.DatasetFeatureStatistics(
-            name=dataset.name, num_examples=dataset.num_examples, features=with_values
+            name=dataset.name,
+            num_examples=dataset.num_examples,
+            weighted_num_examples=dataset.weighted_num_examples,
+            features=with_values,
         ).SerializeToString()
         text = (
             validation.UpdateSchema(text, found, MAX_DOMAIN_SIZE)
@@ -54,7 +57,13 @@ def infer_schema(statistics: Sequence[statistics_pb2.DatasetFeatureStatisticsLis
 
 
 def complete_schema(
-    schema: schema_pb2.Schema, profile: table_profile.TableProfile, *, label: str, task: Task, config: FeaturesConfig
+    schema: schema_pb2.Schema,
+    profile: table_profile.TableProfile,
+    *,
+    label: str,
+    task: Task,
+    config: FeaturesConfig,
+    weight: str | None = None,
 ) -> None:
     """Write into a schema how its columns are read and what they are used for. What it already says stays.
 
@@ -67,8 +76,10 @@ def complete_schema(
         label: the column that is predicted.
         task: of the model.
         config: the `features` section.
+        weight: the column that says how often a row counts; None: each counts once.
     """
     _check_label(schema, label)
+    _check_weight(schema, weight)
     for name in profile.names:
         if name not in profile.described and name not in {feature.name for feature in schema.feature}:
             schema.feature.add(name=name, type=schema_pb2.BYTES)  # pictures, of which no statistics are computed
@@ -82,6 +93,8 @@ def complete_schema(
             classes = [str(value) for value in column.values] if task == "classification" else []
             features.set_role(feature, "label", f"the label of a {task}", classes=classes)
             _check_classes(feature, classes)
+        elif feature.name == weight:
+            features.set_role(feature, features.WEIGHT, "how often the row counts")
         elif column.picture_reason or not is_folder_of_images:  # what is known of an image is not learned from
             role, reason = column_roles.choose_role(column, num_rows=profile.num_rows, config=config)
             is_frozen = features.role_of(feature) is not None
@@ -126,6 +139,18 @@ def _check_label(schema: schema_pb2.Schema, label: str) -> None:
         )
 
 
+def _check_weight(schema: schema_pb2.Schema, weight: str | None) -> None:
+    """A frozen schema may have another column of weights, or use this one as a feature."""
+    roles = {feature.name: role for feature in schema.feature if (role := features.role_of(feature))}
+    named = next((name for name, role in roles.items() if role == features.WEIGHT), None)
+    used = roles.get(weight or "", features.WEIGHT)
+    if (roles and named != weight) or used != features.WEIGHT:
+        raise ConfigError(
+            f"data.schema_file was made for other weights. Received: training.sample_weight: {weight}, and in the "
+            f"schema {named}. Freeze the schema of a run with this one, or remove the annotations of both columns."
+        )
+
+
 class Executor(base_executor.BaseExecutor):
     """Infers the schema from the statistics, or reads the frozen one, and completes it."""
 
@@ -138,7 +163,14 @@ class Executor(base_executor.BaseExecutor):
         profile = table_profile.read(Path(artifact_utils.get_single_uri(input_dict["examples"])))
         config = FeaturesConfig.model_validate_json(exec_properties["features"])
         label = exec_properties["label"]
-        complete_schema(schema, profile, label=label, task=exec_properties["task"], config=config)
+        complete_schema(
+            schema,
+            profile,
+            label=label,
+            task=exec_properties["task"],
+            config=config,
+            weight=exec_properties.get("weight"),
+        )
         path = Path(artifact_utils.get_single_uri(output_dict["schema"])) / SCHEMA
         path.write_text(text_format.MessageToString(schema), encoding="utf-8")
         for name, reason in features.read_features(schema).excluded.items():
@@ -158,5 +190,12 @@ class SchemaGen(Component):
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
     INPUTS = {"statistics": standard_artifacts.ExampleStatistics, "examples": standard_artifacts.Examples}
     OUTPUTS = {"schema": standard_artifacts.Schema}
-    PARAMETERS = {"label": str, "task": str, "features": FeaturesConfig, "types_digest": str, "frozen_schema": str}
-    OPTIONAL = ("types_digest", "frozen_schema")
+    PARAMETERS = {
+        "label": str,
+        "task": str,
+        "features": FeaturesConfig,
+        "types_digest": str,
+        "frozen_schema": str,
+        "weight": str,
+    }
+    OPTIONAL = ("types_digest", "frozen_schema", "weight")

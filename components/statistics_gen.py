@@ -26,6 +26,7 @@ from kubetfx.components.data.block_work import BlockWork
 from kubetfx.components.data.example_parts import Part, parts_of
 from kubetfx.components.declaration import Artifacts, Component
 from kubetfx.models.examples import as_lists
+from kubetfx.models.row_weights import weights_of
 from kubetfx.tables import date_formats, spelled_dates
 from kubetfx.tables.as_text import lists_of
 
@@ -64,6 +65,7 @@ class Statistics(
         dates: Mapping[str, str],
         separators: Mapping[str, str],
         rate: float,
+        weight: str | None,
     ) -> None:
         """Say what is described.
 
@@ -73,17 +75,20 @@ class Statistics(
             dates: formats of those that are dates.
             separators: of those that are lists.
             rate: share of the rows that are looked at.
+            weight: the column that says how often a row counts; TFDV has weighted figures beside the others then.
         """
         self._dates = dates
         self._separators = separators
         self._splits = splits
         self._columns = columns
         self._rate = rate
-        self._generators = stats_impl.get_generators(stats_options.StatsOptions(), in_memory=True)
+        self._weight = weight
+        self._generators = stats_impl.get_generators(stats_options.StatsOptions(weight_feature=weight), in_memory=True)
 
     def blocks(self, item: Part) -> Iterator[tuple[str, pa.RecordBatch]]:
         """The rows of a row group, or those that its own random numbers choose: the same wherever it is read."""
         block = item.group.read(self._columns)
+        weights_of(block, self._weight)  # TFDV does not say what is wrong with one
         if self._rate < 1:
             chosen = np.random.default_rng([SAMPLE_SEED, item.number]).random(block.num_rows) < self._rate
             block = block.filter(pa.array(chosen))
@@ -156,7 +161,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         parts = parts_of(examples_artifact, splits)
         dates = {column.name: column.date_format for column in profile.columns if column.dates}
         separators = {column.name: column.lists.separator for column in profile.columns if column.lists}
-        work = Statistics(splits, profile.described, dates=dates, separators=separators, rate=rate)
+        weight = exec_properties.get("weight")
+        work = Statistics(splits, profile.described, dates=dates, separators=separators, rate=rate, weight=weight)
         odd = {column.name: column.odd_cells for column in profile.columns if column.odd_cells}
         folder = Path(statistics.uri)
         folder.mkdir(parents=True, exist_ok=True)
@@ -193,10 +199,11 @@ def _note_odd_cells(statistics: statistics_pb2.DatasetFeatureStatisticsList, odd
 
 
 class StatisticsGen(Component, base_beam_component.BaseBeamComponent):
-    """Statistics of each split of the examples: of a sample where there are more than `max_rows`."""
+    """Statistics of each split of the examples: of a sample where there are more than `max_rows`; weighted too, where a
+    column has weights."""
 
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
     INPUTS = {"examples": standard_artifacts.Examples}
     OUTPUTS = {"statistics": standard_artifacts.ExampleStatistics}
-    PARAMETERS = {"max_rows": int}
-    OPTIONAL = ("max_rows",)
+    PARAMETERS = {"max_rows": int, "weight": str}
+    OPTIONAL = ("max_rows", "weight")

@@ -177,7 +177,8 @@ def _model_page(run: NodeRun) -> _Content:
 
 
 def _metrics(run: NodeRun) -> _Content:
-    """The overall metrics of the candidate; those of the served model as `served_...`."""
+    """The overall metrics of the candidate; those of the served model as `served_...`, of a baseline as `constant_...`
+    and `linear_...`."""
     numbers: dict[str, Any] = {}
     for prefix, metrics in _overall(run).items():
         numbers |= {f"{prefix}{name}": value for name, value in metrics.items() if math.isfinite(value)}
@@ -194,7 +195,8 @@ def _overall(run: NodeRun) -> Mapping[str, Mapping[str, float]]:
     folder = run.folder("ModelEvaluation")
     if (folder / EVALUATION).is_file():
         found = evaluation_result.read_result(folder)
-        return {"": found.metrics, "served_": found.baseline_metrics}
+        simple = {f"{name}_": metrics for name, metrics in found.simple_metrics.items()}
+        return {"": found.metrics, "served_": found.baseline_metrics, **simple}
     overall = _metrics_by_slice(run).get("", {})
     return {"served_" if model == "baseline" else "": metrics for model, metrics in overall.items()}
 
@@ -239,6 +241,8 @@ def _evaluation_page(run: NodeRun) -> _Content:
 
 def _classification_metrics(run: NodeRun) -> _Content:
     """Confusion matrix and ROC of the candidate on the evaluation split."""
+    from kubetfx.components.evaluation import evaluation_result
+    from kubetfx.components.evaluation.row_sample import draw
     from kubetfx.components.report import predictions
     from kubetfx.components.report import quality_facts as quality
     from kubetfx.components.served_model_resolver import saved_model_path
@@ -246,14 +250,18 @@ def _classification_metrics(run: NodeRun) -> _Content:
     from kubetfx.models.examples import files_in
 
     files = files_in(Path(run.inputs["examples"][0].uri) / split_folder(EVAL))
-    sample = predictions.draw(files, rows=_MAX_SCORED_ROWS, seed=0)
+    sample = draw(files, rows=_MAX_SCORED_ROWS, seed=0)
     assert sample is not None  # an ExampleGen refuses a split without a row
+    folder = run.folder("ModelEvaluation")
+    result = evaluation_result.read_result(folder) if (folder / EVALUATION).is_file() else None
     model = AskedModel(saved_model_path(run.inputs["model"]), optimize_graph=False)
     try:
-        predicted = predictions.predict(model, sample.rows)
+        predicted = predictions.predict(model, sample.rows, weight=result.weight if result else None)
     finally:
         model.close()
-    found = quality.describe(predicted, total_rows=sample.total_rows, seed=0)
+    found = quality.describe(
+        predicted, total_rows=sample.total_rows, seed=0, confusion=result.confusion if result else ()
+    )
     metadata: dict[str, Any] = {
         "confidenceMetrics": [
             {"confidenceThreshold": threshold, "falsePositiveRate": false_positives, "recall": recall}

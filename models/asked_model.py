@@ -66,21 +66,22 @@ class AskedModel:
         """Columns that a block has to have; None: all that the examples have."""
         return None if self._inputs is None else (*self._inputs.columns, *self.facts.image_columns)
 
-    def ask(self, block: pa.RecordBatch) -> tuple[Array, Array]:
+    def ask(self, block: pa.RecordBatch) -> tuple[Array, Array, dict[str, Array]]:
         """Ask for labels and answers.
 
         Args:
             block: rows of examples.
 
         Returns:
-            (rows,) index of the class, or number; and (rows, classes) probabilities, or (rows,) values.
+            (rows,) index of the class, or number; (rows, classes) probabilities, or (rows,) values; and the features
+            that the network was asked with, each (rows, ...): none of a model that `has_features` says to have none.
         """
         if self.has_features:
             features = self.features(block)
-            return features.pop(LABEL).reshape(-1), self.outputs(features)
+            return features.pop(LABEL).reshape(-1), self.outputs(features), features
         rows = {"examples": to_examples(block)}
         answer = self._model.signature(_EXAMPLES)(rows, [self._answer])[self._answer]
-        return self._model.signature(_TRANSFORM)(rows, [LABEL])[LABEL].reshape(-1), answer
+        return self._model.signature(_TRANSFORM)(rows, [LABEL])[LABEL].reshape(-1), self._shaped(answer), {}
 
     def features(self, block: pa.RecordBatch) -> dict[str, Array]:
         """Ask for what the network takes, of a model that `has_features`.
@@ -91,15 +92,31 @@ class AskedModel:
         Returns:
             Features and label by name, each (rows, ...).
         """
-        wanted = list(dict.fromkeys((LABEL, *(name for name in self.facts.network_inputs if name != PIXELS))))
-        if self._inputs is None:
-            found = self._model.signature(_TRANSFORM)({"examples": to_examples(block)}, wanted)
-        else:
-            packed = {name: np.asarray(tensor) for name, tensor in self._inputs.pack(block).items()}
-            found = self._model.signature(TRANSFORM_COLUMNS)(packed, wanted)
+        found = self.transformed(block)
         for column in self.facts.image_columns:
             found |= self._decoded(_as_sent(block.column(column), "string"))
         return found
+
+    @property
+    def transformed_columns(self) -> tuple[str, ...] | None:
+        """Columns that a block has to have for `transformed`; None: all that the examples have."""
+        return None if self._inputs is None else tuple(self._inputs.columns)
+
+    def transformed(self, block: pa.RecordBatch) -> dict[str, Array]:
+        """Ask for what Transform makes of rows: what the network takes, but for pictures.
+
+        Args:
+            block: rows of examples.
+
+        Returns:
+            Label, and features if the model has them, by name, each (rows, ...).
+        """
+        names = [name for name in self.facts.network_inputs if name != PIXELS] if self.has_features else []
+        wanted = list(dict.fromkeys((LABEL, *names)))
+        if self._inputs is None:
+            return self._model.signature(_TRANSFORM)({"examples": to_examples(block)}, wanted)
+        packed = {name: np.asarray(tensor) for name, tensor in self._inputs.pack(block).items()}
+        return self._model.signature(TRANSFORM_COLUMNS)(packed, wanted)
 
     def _decoded(self, contents: Array) -> dict[str, Array]:
         if DECODE in self._model.signatures:

@@ -19,6 +19,8 @@ from kubetfx.models.columns.column_type import MISSING_INTEGER, Column, integers
 
 LABEL = "label"
 """Role of the label, and its name among what preprocessing_fn returns."""
+WEIGHT = "weight"
+"""Role of the column that says how often a row counts, and its name beside features and label in training."""
 EXCLUDED = "excluded"
 IMAGE = known_types.Image.tag
 """Role of the column of images."""
@@ -40,6 +42,8 @@ class Features:
     """What the model looks at, by the tag of the column type, as `ColumnType.preprocess` gets them."""
     excluded: dict[str, str]
     """Columns left out, with the reason."""
+    weight: str | None = None
+    """The column that says how often a row counts; None: each counts once."""
 
     def names(self, tag: str) -> tuple[str, ...]:
         """Return the names of the columns of a type.
@@ -111,7 +115,7 @@ def set_role(feature: schema_pb2.Feature, role: str, reason: str, *, classes: It
 
     Args:
         feature: to annotate.
-        role: LABEL, EXCLUDED, or the tag of a column type.
+        role: LABEL, WEIGHT, EXCLUDED, or the tag of a column type.
         reason: in words.
         classes: of the label.
     """
@@ -121,13 +125,13 @@ def set_role(feature: schema_pb2.Feature, role: str, reason: str, *, classes: It
 
 
 def role_of(feature: schema_pb2.Feature) -> str | None:
-    """Return LABEL, EXCLUDED, or the tag of the column's type; None: the schema does not say.
+    """Return LABEL, WEIGHT, EXCLUDED, or the tag of the column's type; None: the schema does not say.
 
     Args:
         feature: of the schema.
     """
     tags = feature.annotation.tag
-    return next((tag for tag in tags if tag in (LABEL, EXCLUDED) or known_types.is_tag(tag)), None)
+    return next((tag for tag in tags if tag in (LABEL, WEIGHT, EXCLUDED) or known_types.is_tag(tag)), None)
 
 
 def read_schema(path: str | Path) -> schema_pb2.Schema:
@@ -159,6 +163,7 @@ def read_features(schema: schema_pb2.Schema) -> Features:
             by_role.setdefault(role, []).append(feature)
     (label,) = by_role.pop(LABEL)
     excluded = by_role.pop(EXCLUDED, [])
+    weights = by_role.pop(WEIGHT, [])
     return Features(
         label=label.name,
         classes=tuple(tag.removeprefix(CLASS) for tag in label.annotation.tag if tag.startswith(CLASS)),
@@ -167,6 +172,7 @@ def read_features(schema: schema_pb2.Schema) -> Features:
             for tag in sorted(by_role, key=known_types.rank)
         },
         excluded={feature.name: "; ".join(feature.annotation.comment) for feature in excluded},
+        weight=weights[0].name if weights else None,
     )
 
 

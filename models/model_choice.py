@@ -34,9 +34,9 @@ def choose(network: Fitted, trees: Fitted, validation: TrainingRows, *, is_class
     """
     fitted = {"network": network, "trees": trees}
     answers = {kind: _answers(one.model, validation) for kind, one in fitted.items()}
-    losses = {kind: _loss(own, validation.labels, is_classifier=is_classifier) for kind, own in answers.items()}
+    losses = {kind: _loss(own, validation, is_classifier=is_classifier) for kind, own in answers.items()}
     blends = {share: (1 - share) * answers["network"] + share * answers["trees"] for share in SHARES.tolist()}
-    blended = {share: _loss(own, validation.labels, is_classifier=is_classifier) for share, own in blends.items()}
+    blended = {share: _loss(own, validation, is_classifier=is_classifier) for share, own in blends.items()}
     better, other = sorted(losses, key=losses.__getitem__)
     share = min(blended, key=blended.__getitem__)
     kind = "average" if blended[share] < (1 - GAIN) * losses[better] else better
@@ -60,11 +60,12 @@ def _answers(model: keras.Model, rows: TrainingRows) -> np.ndarray:
     return found
 
 
-def _loss(answers: np.ndarray, labels: np.ndarray, *, is_classifier: bool) -> float:
+def _loss(answers: np.ndarray, rows: TrainingRows, *, is_classifier: bool) -> float:
+    labels, weights = rows.labels, rows.weights
     if is_classifier:
         likelihoods = answers[np.arange(len(labels)), labels.astype(np.int64)]
-        return float(-np.log(np.maximum(likelihoods, _SMALLEST)).mean())
-    return float(np.sqrt(np.square(answers[:, 0] - labels).mean()))
+        return float(np.average(-np.log(np.maximum(likelihoods, _SMALLEST)), weights=weights))
+    return float(np.sqrt(np.average(np.square(answers[:, 0] - labels), weights=weights)))
 
 
 def _average(network: keras.Model, trees: keras.Model, share: float) -> keras.Model:

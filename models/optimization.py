@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from kubetfx.config.training_section import TrainingConfig
 from kubetfx.errors import ConfigError
@@ -151,17 +152,38 @@ def schedule_callbacks(training: TrainingConfig) -> list[keras.callbacks.Callbac
     return [keras.callbacks.ReduceLROnPlateau(monitor="val_loss", factor=schedule.factor, patience=schedule.patience)]
 
 
-def class_weights(training: TrainingConfig, labels: np.ndarray, *, classes: tuple[str, ...]) -> dict[int, float] | None:
+def class_weights(
+    training: TrainingConfig, labels: np.ndarray, *, classes: tuple[str, ...], row_weights: np.ndarray | None = None
+) -> dict[int, float] | None:
     """Return the weight of each class by index; None if all weigh the same.
 
     Args:
         training: the section of the config.
         labels: (rows,) of training, indices of classes.
         classes: their names; empty for a regression.
+        row_weights: (rows,) how often each row counts, on average once; None: each counts once.
     """
     if training.class_weights == "none" or not classes:
         return None
     if training.class_weights == "balanced":
-        counts = np.bincount(labels.astype(np.int64), minlength=len(classes))
-        return {index: len(labels) / (len(classes) * max(int(count), 1)) for index, count in enumerate(counts)}
+        counts = np.bincount(labels.astype(np.int64), row_weights, minlength=len(classes))
+        return {index: len(labels) / (len(classes) * (float(count) or 1.0)) for index, count in enumerate(counts)}
     return {index: training.class_weights.get(name, 1.0) for index, name in enumerate(classes)}
+
+
+def weighted_by_class(batches: tf.data.Dataset, weights: dict[int, float]) -> tf.data.Dataset:
+    """Multiply the weights of rows by those of their classes: Keras takes one or the other.
+
+    Args:
+        batches: (features, label, weight).
+        weights: by index of the class.
+
+    Returns:
+        The same batches with other weights.
+    """
+    table = tf.constant([weights[index] for index in range(len(weights))], tf.float32)
+
+    def weighted(features: Any, label: Any, weight: Any) -> tuple[Any, Any, Any]:
+        return features, label, weight * tf.gather(table, tf.reshape(tf.cast(label, tf.int64), [-1]))
+
+    return batches.map(weighted, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)

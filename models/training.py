@@ -36,7 +36,14 @@ from kubetfx.models.features import LABEL, Features, read_features, read_schema
 from kubetfx.models.layers import fit_layers
 from kubetfx.models.model_choice import choose
 from kubetfx.models.network import averaged, beside_transform, sized, with_head
-from kubetfx.models.optimization import class_weights, compile_model, early_stopping, own_callbacks, schedule_callbacks
+from kubetfx.models.optimization import (
+    class_weights,
+    compile_model,
+    early_stopping,
+    own_callbacks,
+    schedule_callbacks,
+    weighted_by_class,
+)
 from kubetfx.models.preprocessing import Preprocessing
 from kubetfx.models.table_training import AveragedWeights, TrainedTable
 from kubetfx.models.training_checkpoint import Checkpoint, Phase, checkpoint_folder, discard, phases_of, read_progress
@@ -185,7 +192,10 @@ def _load(work: _Work) -> tuple[Rows, Rows]:
     cache_bytes = work.training.cache_bytes
     splits = files_in(*work.fn_args.train_files), files_in(*work.fn_args.eval_files)
     if work.pixels is None:
-        train, validation = (load_rows(files, work.preprocessing, cache_bytes=cache_bytes) for files in splits)
+        train, validation = (
+            load_rows(files, work.preprocessing, cache_bytes=cache_bytes, weight=work.features.weight)
+            for files in splits
+        )
         return train, validation
     found: list[ImageRows] = []
     for files in splits:
@@ -273,8 +283,13 @@ def _train_phase(
     epochs = range(offset + done, offset + last)
     steps = math.ceil(train.num_rows / training.batch_size)
     validation_batch = VALIDATION_IMAGES if work.pixels else max(training.batch_size, VALIDATION_ROWS)
+    batches = train.shuffled_batches(training.batch_size, seed=training.seed, epochs=epochs)
+    row_weights = train.weights if isinstance(train, TrainingRows) else None
+    by_class = class_weights(training, train.labels, classes=work.features.classes, row_weights=row_weights)
+    if row_weights is not None and by_class:
+        batches, by_class = weighted_by_class(batches, by_class), None
     trained.fit(
-        train.shuffled_batches(training.batch_size, seed=training.seed, epochs=epochs),
+        batches,
         steps_per_epoch=steps // trained.steps_per_call if isinstance(trained, TrainedTable) else steps,
         validation_data=validation.validation_batches(validation_batch),
         validation_steps=math.ceil(validation.num_rows / validation_batch),
@@ -288,7 +303,7 @@ def _train_phase(
             recorder,
             checkpoint,
         ],
-        class_weight=class_weights(training, train.labels, classes=work.features.classes),
+        class_weight=by_class,
         verbose=2,
     )
     check_finite(history, training)

@@ -73,13 +73,16 @@ def fit_trees(
     codes = Codes.of(matrices[0], categories)
     for matrix in matrices:
         codes.encode(matrix)
-    weights = class_weights(training, train.labels, classes=features.classes)
-    row_weights = None if weights is None else np.array(list(weights.values()))[train.labels]
+    by_class = class_weights(training, train.labels, classes=features.classes, row_weights=train.weights)
+    weights = train.weights
+    if by_class is not None:
+        of_class = np.array(list(by_class.values()))[train.labels]
+        weights = of_class if weights is None else of_class * weights
     parameters = _parameters(config, training, shape=matrices[0].shape, num_classes=len(features.classes))
     most_rounds, patience = parameters.pop("num_iterations"), parameters.pop("early_stopping_rounds")
     options: dict[str, Any] = {"params": parameters, "categorical_feature": list(categories)}
-    data = lightgbm.Dataset(matrices[0], train.labels, weight=row_weights, **options)
-    held_out = lightgbm.Dataset(matrices[1], validation.labels, reference=data, **options)
+    data = lightgbm.Dataset(matrices[0], train.labels, weight=weights, **options)
+    held_out = lightgbm.Dataset(matrices[1], validation.labels, weight=validation.weights, reference=data, **options)
     losses: dict[str, dict[str, list[float]]] = {}
     times = [time.perf_counter()]
     booster = lightgbm.train(

@@ -131,9 +131,10 @@ class Definition:
         Returns:
             Statistics of each split.
         """
-        return self.add(StatisticsGen(examples=examples, max_rows=self.config.data.statistics_rows)).outputs[
-            "statistics"
-        ]
+        statistics_gen = StatisticsGen(
+            examples=examples, max_rows=self.config.data.statistics_rows, weight=self.config.training.sample_weight
+        )
+        return self.add(statistics_gen).outputs["statistics"]
 
     def schema(self, examples: BaseChannel, statistics: BaseChannel) -> BaseChannel:
         """Add SchemaGen, which says what the columns are and what each is used for.
@@ -153,6 +154,7 @@ class Definition:
             features=self.config.features,
             types_digest="".join(map(_module_digest, self.config.features.type_modules)),
             frozen_schema=_read_frozen_schema(self.config),
+            weight=self.config.training.sample_weight,
         )
         return self.add(schema_gen).outputs["schema"]
 

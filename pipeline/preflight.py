@@ -21,8 +21,10 @@ from kubetfx.config.section import nearest
 from kubetfx.config.serving_section import EndpointConfig
 from kubetfx.errors import ConfigError, DataError, StorageError, UsageError
 from kubetfx.models.columns import known_types
+from kubetfx.models.row_weights import check_weights
 from kubetfx.proxies import proxy_of
 from kubetfx.storage import Location, check_writable
+from kubetfx.tables.files import TableFiles
 from kubetfx.user_code import check_imports
 
 _MAX_CLASSES = 1_000
@@ -89,6 +91,7 @@ def check_profile(profile: table_profile.TableProfile, config: PipelineConfig) -
     """
     label = tables.check_label(profile, config.data)
     _check_label_fits_task(label, config)
+    _check_weights(profile, files, config)
     _check_columns(profile, config)
 
 
@@ -248,8 +251,27 @@ def _check_label_fits_task(label: table_profile.Column, config: PipelineConfig) 
         _check_known(weights, classes, section="training.class_weights", what="class")
 
 
+def _check_weights(profile: table_profile.TableProfile, files: TableFiles, config: PipelineConfig) -> None:
+    weight = config.training.sample_weight
+    if weight is None:
+        return
+    _check_known([weight], profile.names, section="training.sample_weight", what="column")
+    if pictures := [column.name for column in profile.columns if column.picture_reason]:
+        raise ConfigError(
+            f"training.sample_weight is for tables without pictures. Received: {weight!r}, and a column of pictures, "
+            f"{pictures[0]!r}. Leave either out."
+        )
+    columns = [profile.column(weight), profile.column(config.data.label)]
+    blocks = (
+        (Path(path).name, block)
+        for path in files.paths
+        for block in tables.read_blocks(path, columns, file_format=files.format, data=config.data)
+    )
+    check_weights(blocks, column=weight, label=config.data.label)
+
+
 def _check_columns(profile: table_profile.TableProfile, config: PipelineConfig) -> None:
-    features = [name for name in profile.names if name != config.data.label]
+    features = [name for name in profile.names if name not in (config.data.label, config.training.sample_weight)]
     if not features:
         raise DataError(
             f"The table has no column besides the label {config.data.label!r}: there is nothing to learn from."
@@ -297,7 +319,7 @@ def _check_named_roles(profile: table_profile.TableProfile, config: PipelineConf
 
 
 def _sliced_columns(config: PipelineConfig) -> list[str]:
-    return [column for entry in config.evaluation.slices for column in ([entry] if isinstance(entry, str) else entry)]
+    return [column for columns in config.evaluation.sliced for column in columns]
 
 
 def _check_slice(name: str, *, num_distinct: int | None) -> None:

@@ -1,13 +1,13 @@
 """Accumulators of the metrics of a classification, but for the areas under curves (curves.py)."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 
 from kubetfx.components.evaluation.metric import Accumulator, Additive, Array, Mean, Sums, ratio, weighted_counts
+from kubetfx.config.metric_catalogue import AVERAGES, Average
 
-POSITIVE_ABOVE = 0.5
-"""Probability of a class above which a row is taken for it."""
 _EPSILON = 1e-7
 
 
@@ -98,24 +98,46 @@ class Kappa(Additive):
 
 
 class OfEachClass(Sums):
-    """Base of precision, recall and F1: of each class against the rest, at the probability POSITIVE_ABOVE."""
+    """Base of precision, recall and F1. A row is taken for its likeliest class, whatever the number of classes.
+
+    Without an average it is of the second class of two, and the mean over the classes where there are more. A class
+    that no row is taken for has the precision 0 in a mean.
+    """
+
+    def __init__(self, *, average: Average | None = None) -> None:
+        """Remember how classes become one number.
+
+        Args:
+            average: `macro`: the mean over the classes that have rows; `weighted`: the same by their rows; `micro`: of
+                the rows of all classes together.
+        """
+        self._average = average
 
     def terms(self, labels: Array, predictions: Array) -> Array:
         """By class: whether the row is of it and taken for it, whether it is taken for it, whether it is of it."""
-        columns = classes_of_interest(predictions.shape[1])
-        is_class, is_positive = labels[:, np.newaxis] == columns, predictions[:, columns] > POSITIVE_ABOVE
-        return np.concatenate([is_class & is_positive, is_positive, is_class], axis=1).astype(np.float64)
+        num_classes = predictions.shape[1]
+        columns = np.arange(num_classes) if self._average else classes_of_interest(num_classes)
+        is_class, is_named = (of_row[:, np.newaxis] == columns for of_row in (labels, predictions.argmax(axis=1)))
+        return np.concatenate([is_class & is_named, is_named, is_class], axis=1).astype(np.float64)
 
     def of_state(self, state: Array) -> Array:
-        """The mean over the classes."""
+        """The metric of the one class, or the average."""
         hits, named, there = np.moveaxis(state.reshape(*state.shape[:-1], 3, -1), -2, 0)
-        return mean_over_classes(self.of_counts(hits, named, there), there)
+        if self._average == "micro":
+            return self.of_counts(*(counts.sum(axis=-1) for counts in (hits, named, there)))
+        values = self.of_counts(hits, named, there)
+        if values.shape[-1] == 1:
+            return values[..., 0]
+        values = np.where(there > 0, np.nan_to_num(values), 0.0)
+        if self._average == "weighted":
+            return ratio((values * there).sum(axis=-1), there.sum(axis=-1))
+        return mean_over_classes(values, there)
 
     def of_counts(self, hits: Array, named: Array, there: Array) -> Array:
-        """Return the metric by class, (..., classes) float64.
+        """Return the metric of each class, or of all together, of the shape of the counts.
 
         Args:
-            hits: (..., classes) weight of the rows that are of the class and taken for it.
+            hits: (...) weight of the rows that are of the class and taken for it.
             named: of those taken for it.
             there: of those that are of it.
         """
@@ -168,13 +190,14 @@ def mean_over_classes(values: Array, rows: Array) -> Array:
     return ratio(np.where(has_rows, values, 0.0).sum(axis=-1), has_rows.sum(axis=-1))
 
 
+_BASES: Mapping[str, type[OfEachClass]] = {"f1": F1, "precision": Precision, "recall": Recall}
+
 ACCUMULATORS: Mapping[str, Callable[..., Accumulator]] = {
     "accuracy": Accuracy,
     "cross_entropy": CrossEntropy,
-    "f1": F1,
     "kappa": Kappa,
-    "precision": Precision,
-    "recall": Recall,
     "top_k_accuracy": TopKAccuracy,
+    **_BASES,
+    **{f"{name}_{way}": partial(base, average=way) for name, base in _BASES.items() for way in AVERAGES},
 }
 """By the name that the catalogue has."""

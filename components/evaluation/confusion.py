@@ -14,8 +14,8 @@ class ClassScores:
     precision: float | None
     recall: float | None
     f1: float | None
-    support: int
-    """Rows of the class."""
+    support: float
+    """Rows of the class, with their weights."""
 
 
 class ConfusionMatrix(Additive):
@@ -39,7 +39,7 @@ def class_scores(matrix: Array) -> list[ClassScores]:
     """Return how each class is recognised.
 
     Args:
-        matrix: (classes, classes) numbers of rows, of a ConfusionMatrix.
+        matrix: (classes, classes) numbers of rows, of a ConfusionMatrix; with weights they may be broken.
     """
     counts = zip(np.diagonal(matrix).tolist(), matrix.sum(axis=1).tolist(), matrix.sum(axis=0).tolist(), strict=True)
     return [
@@ -48,5 +48,5 @@ def class_scores(matrix: Array) -> list[ClassScores]:
     ]
 
 
-def _share(part: int, whole: int) -> float | None:
+def _share(part: float, whole: float) -> float | None:
     return part / whole if whole else None

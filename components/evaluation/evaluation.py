@@ -1,29 +1,33 @@
 """Evaluates models: every metric of every slice and model is added up over blocks of rows."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from kubetfx.components.data.block_work import BlockWork
+from kubetfx.components.evaluation.baselines import Baseline
 from kubetfx.components.evaluation.confusion import ConfusionMatrix
 from kubetfx.components.evaluation.evaluation_result import COUNT
 from kubetfx.components.evaluation.evaluation_rows import Block, Models
 from kubetfx.components.evaluation.metric import Accumulator, Array, Sums
 from kubetfx.components.evaluation.metric_registry import find_metric
+from kubetfx.components.evaluation.row_sample import Drawn
 from kubetfx.components.evaluation.slices import OVERALL, SliceKey, rows_by_slice
 from kubetfx.config.metric_catalogue import Task
 from kubetfx.models.examples import RowGroup
 
 Values = dict[SliceKey, dict[str, dict[str, float]]]
 """Of the metrics, by slice, model and name."""
-States = dict[tuple[SliceKey, str, str], Any]
-"""Of the accumulators, by slice, model and metric."""
+Place = tuple[SliceKey, str, str]
+States = dict[Place | Literal["drawn"], Any]
+"""Of the accumulators, by slice, model and metric; and the sample."""
 
 _CONFUSION = "confusion"
+_DRAWN: Literal["drawn"] = "drawn"
 
 
 @dataclass(frozen=True)
@@ -38,11 +42,23 @@ class Request:
     """Columns of each kind of slice."""
     top_k: int = 1
     """`model.top_k`, of a model of images."""
+    baselines: Mapping[str, Baseline] = field(default_factory=dict)
+    """What the candidate is held against besides the other models, by name."""
+    weight: str | None = None
+    """The column that says how often a row counts; None: each counts once."""
 
     def load_models(self) -> Models:
         """The models, ready to be asked."""
         columns = sorted({column for spec in self.slices for column in spec})
-        return Models(self.saved_models, columns=columns)
+        return Models(self.saved_models, baselines=self.baselines, columns=columns, weight=self.weight)
+
+    def accumulator(self, metric: str) -> Accumulator:
+        """Return a new accumulator of a metric.
+
+        Args:
+            metric: its name.
+        """
+        return find_metric(metric, task=self.task).make_accumulator(top_k=self.top_k)
 
 
 @dataclass(frozen=True)
@@ -50,8 +66,11 @@ class Outcome:
     """What an evaluation found."""
 
     values: Values
+    drawn: Drawn | None
+    """A sample of the rows; None if there are none."""
     confusion: Array | None = None
-    """(classes, classes) int64 of the candidate, of a classification: rows as they are, columns as they are named."""
+    """(classes, classes) of the candidate, of a classification; int64 unless rows have weights. Rows as they are,
+    columns as they are named."""
 
 
 class _RowCount(Sums):
@@ -80,10 +99,8 @@ class Evaluation(BlockWork[RowGroup, Block, States, Outcome]):
     @cached_property
     def _accumulators(self) -> dict[str, Accumulator]:
         """By metric. They are made where they are used: the user's own metrics need not be pickled."""
-        request = self.request
-        found = {name: find_metric(name, task=request.task) for name in request.metrics}
-        made = {name: one.make_accumulator(top_k=request.top_k) for name, one in found.items()}
-        confusion = {_CONFUSION: ConfusionMatrix()} if request.task == "classification" else {}
+        made = {name: self.request.accumulator(name) for name in self.request.metrics}
+        confusion = {_CONFUSION: ConfusionMatrix()} if self.request.task == "classification" else {}
         return {COUNT: _RowCount(), **made, **confusion}
 
     def blocks(self, item: RowGroup) -> Iterator[Block]:
@@ -97,42 +114,52 @@ class Evaluation(BlockWork[RowGroup, Block, States, Outcome]):
     def add_block(self, state: States, block: Block) -> States:
         """Add the rows to every slice that they are in."""
         result = dict(state)
+        drawn = Drawn(block.order, block.labels[self._candidate], block.predictions, block.weights)
+        result[_DRAWN] = drawn.joined(state.get(_DRAWN))
         slices: list[tuple[SliceKey, Any]] = [
             (OVERALL, slice(None)),
             *rows_by_slice(self.request.slices, block.columns),
         ]
         for key, rows in slices:
-            for model, all_labels in block.labels.items():
-                labels, predictions = all_labels[rows], block.predictions[model][rows]
-                weights = np.ones(len(labels))
+            for model in block.labels if key == OVERALL else self.request.saved_models:
+                labels, predictions = block.labels[model][rows], block.predictions[model][rows]
+                weights = block.weights[rows]
                 for name in self._names(key, model):
                     accumulator = self._accumulators[name]
                     place = (key, model, name)
                     before = result[place] if place in result else accumulator.create()
-                    result[place] = accumulator.add_block(before, labels, predictions, weights)
+                    counted = np.ones(len(labels)) if name == COUNT else weights
+                    result[place] = accumulator.add_block(before, labels, predictions, counted)
         return result
 
     def merge(self, first: States, second: States) -> States:
         """Merge the states of the slices that both have."""
-        both = {
-            place: self._accumulators[place[2]].merge(first[place], second[place])
-            for place in first.keys() & second.keys()
-        }
+        both = {place: self._merged(place, first[place], second[place]) for place in first.keys() & second.keys()}
         return {**first, **second, **both}
+
+    def _merged(self, place: Place | Literal["drawn"], first: Any, second: Any) -> Any:
+        return first.joined(second) if place == _DRAWN else self._accumulators[place[2]].merge(first, second)
 
     def result(self, state: States) -> Outcome:
         """The metrics of all slices."""
         values: Values = {}
         confusion = None
-        for (key, model, name), own in state.items():
+        for place, own in state.items():
+            if place == _DRAWN:
+                continue
+            key, model, name = place
             found = self._accumulators[name].result(own)
             if name == _CONFUSION:
-                confusion = found.astype(np.int64)
+                confusion = found if self.request.weight else found.astype(np.int64)
             else:
                 values.setdefault(key, {}).setdefault(model, {})[name] = float(found)
-        return Outcome(values, confusion)
+        return Outcome(values, state.get(_DRAWN), confusion)
+
+    @property
+    def _candidate(self) -> str:
+        return next(iter(self.request.saved_models))
 
     def _names(self, key: SliceKey, model: str) -> Iterator[str]:
         """A confusion matrix is large, and made of all rows and of the candidate alone."""
-        has_confusion = key == OVERALL and model == next(iter(self.request.saved_models))
+        has_confusion = key == OVERALL and model == self._candidate
         return (name for name in self._accumulators if name != _CONFUSION or has_confusion)

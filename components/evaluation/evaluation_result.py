@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from kubetfx.artifacts import EVALUATION
 from kubetfx.config.metric_catalogue import Better, better_of, label_of, worsening
@@ -17,12 +17,44 @@ COUNT = "example_count"
 """Number of rows, which is given among the metrics, as TFMA does."""
 
 
+SMALL_SLICE = 30
+"""Rows below which a slice's metrics say little: it is not judged."""
+MAX_CLASSES = 1_000
+"""A confusion matrix of more classes is not kept."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Where a value lies with 95 % confidence."""
+
+    lower: float
+    upper: float
+    method: Literal["wilson", "bootstrap"]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a metric is held against by `better_than_baseline`: its value is the bound of the check."""
+
+    baseline: str
+    """`constant` or `linear`."""
+    words: str
+    """What it does, such as `always saying 'no'`."""
+    certain: float
+    """How much better the candidate is with 95 % confidence; negative where it may be worse."""
+    rows: int
+    """Of the evaluation split."""
+
+
+Kind = Literal["at_least", "at_most", "worse_by_at_most", "better_than_baseline"]
+
+
 @dataclass(frozen=True)
 class Check:
     """One bound of a metric, and how the candidate did."""
 
     metric: str
-    kind: Literal["at_least", "at_most", "worse_by_at_most"]
+    kind: Kind
     bound: float
     value: float
     baseline: float | None
@@ -30,6 +62,17 @@ class Check:
     passed: bool
     better: Better | None = None
     """Which values of the metric are better. None in a file of an older version, which knew only ours."""
+    reference: Reference | None = None
+    """Of `better_than_baseline`."""
+    slice: str | None = None
+    """Of whose rows it is; None: of all."""
+    unjudged: str | None = None
+    """Why nobody can tell, of a slice; it passes then."""
+
+    @property
+    def subject(self) -> str:
+        """The metric, and the slice if it is of one."""
+        return label_of(self.metric) + (f" of {self.slice}" if self.slice else "")
 
     @property
     def _worse(self) -> float:
@@ -38,12 +81,19 @@ class Check:
         return worsening(self.value, served, self.better or better_of(self.metric))
 
     @property
+    def is_ahead(self) -> bool:
+        """Whether the value is better than the bound, be it by chance: of `better_than_baseline`."""
+        return worsening(self.value, self.bound, self.better or better_of(self.metric)) < 0
+
+    @property
     def margin(self) -> float | None:
         """How far the value is inside the bound, negative where it misses it; None where that is not defined."""
         if self.kind == "worse_by_at_most":
             if self.baseline is None:
                 return None
             found = self.bound - self._worse
+        elif self.reference:
+            found = self.reference.certain
         else:
             found = self.value - self.bound if self.kind == "at_least" else self.bound - self.value
         return found if math.isfinite(found) else None
@@ -52,11 +102,17 @@ class Check:
         """`at least 0.95`, or `at most 0.02 worse than served`."""
         if self.kind == "worse_by_at_most":
             return f"at most {self.bound:,.10g} worse than served"
+        if self.reference:
+            return f"better than {self.reference.baseline}"
         return f"{self.kind.replace('_', ' ')} {self.bound:,.10g}"
 
     def __str__(self) -> str:
         """The check and its outcome as a sentence."""
-        name, value = label_of(self.metric), format_metric(self.value)
+        name, value = self.subject, format_metric(self.value)
+        if self.reference:
+            return self._against(self.reference)
+        if self.unjudged:
+            return f"{name} is {value} and must be {self.describe_bound()}: it is not judged, since {self.unjudged}."
         served = "" if self.baseline is None else f"the served model has {format_metric(self.baseline)}"
         if self.kind != "worse_by_at_most":
             return f"{name} is {value} and must be {self.describe_bound()}: {self._outcome}{served and f'; {served}'}."
@@ -73,6 +129,19 @@ class Check:
             f"{name} is {value}, {change} the served model's {format_metric(self.baseline)}, and may be at most "
             f"{self.bound:,.10g} worse: {self._outcome}."
         )
+
+    def _against(self, reference: Reference) -> str:
+        name, value, other = self.subject, format_metric(self.value), format_metric(self.bound)
+        outcome = "it passes" if self.passed else "it misses"
+        if not math.isfinite(self.value):
+            return f"{name} is not defined and must be better than that of {reference.words}, {other}: {outcome}."
+        if not math.isfinite(self.bound):
+            return f"{name} is {value}, and that of {reference.words} is not defined: {outcome}."
+        if not self.is_ahead:
+            return f"{name} is {value}, and must be better than that of {reference.words}, {other}: {outcome}."
+        gain = abs(self.value - self.bound)
+        doubt = "" if self.passed else f", which may be chance with {reference.rows:,} evaluation rows"
+        return f"{name} is {value}, {format_metric(gain)} better than that of {reference.words}{doubt}: {outcome}."
 
     @property
     def _outcome(self) -> str:
@@ -106,8 +175,17 @@ class EvaluationResult:
     """Why the candidate was not held against what is served."""
     by_class: dict[str, dict[str, float]] = field(default_factory=dict)
     """Precision, recall, f1 and number of images by class, of a model of images."""
+    weight: str | None = None
+    """The column that says how often each row counts; None: each counts once."""
+    confusion: list[list[int | float]] = field(default_factory=list)
+    """Rows by their class, and by the one that the model names, with their weights. Empty for a regression, and for
+    more than MAX_CLASSES."""
     better: dict[str, Better] = field(default_factory=dict)
     """Which values are better, by metric."""
+    simple_metrics: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Of the baselines, `constant` and `linear`, by name of the metric."""
+    notes: list[str] = field(default_factory=list)
+    """What whoever reads the metrics has to know, in sentences."""
 
     @property
     def failures(self) -> list[str]:
@@ -161,4 +239,9 @@ def read_result(folder: Path) -> EvaluationResult:
         FileNotFoundError: it left nothing.
     """
     document = json.loads((folder / EVALUATION).read_text(encoding="utf-8"))
-    return EvaluationResult(**{**document, "checks": [Check(**check) for check in document["checks"]]})
+    return EvaluationResult(**{**document, "checks": [_check(check) for check in document["checks"]]})
+
+
+def _check(document: dict[str, Any]) -> Check:
+    reference = document.get("reference")
+    return Check(**{**document, "reference": Reference(**reference) if reference else None})

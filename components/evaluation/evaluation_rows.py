@@ -1,5 +1,6 @@
 """The evaluation split as metrics need it: labels, what each model says, and the columns of the slices, in blocks."""
 
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,8 +9,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from kubetfx.components.evaluation.baselines import Baseline
+from kubetfx.components.evaluation.slices import cells_of
 from kubetfx.models.asked_model import AskedModel, columns_to_read
 from kubetfx.models.examples import RowGroup
+from kubetfx.models.row_weights import weights_of
 
 Array = np.ndarray[Any, Any]
 
@@ -25,11 +29,15 @@ class Block:
     """Some rows."""
 
     labels: Mapping[str, Array]
-    """By name of the model: (rows,) index of the class, or number."""
+    """By name of the model or baseline: (rows,) index of the class, or number."""
     predictions: Mapping[str, Array]
-    """By name of the model: (rows, classes) probabilities, or (rows,) numbers."""
+    """By name of the model or baseline: (rows, classes) probabilities, or (rows,) numbers."""
     columns: Mapping[str, Array]
     """Of the slices: (rows,) object, None where a cell is missing."""
+    order: Array
+    """(rows,) random numbers, the same wherever the rows are read: by them a sample is drawn."""
+    weights: Array
+    """(rows,) float64, how often each row counts."""
 
     @property
     def num_cells(self) -> int:
@@ -40,13 +48,24 @@ class Block:
 class Models:
     """Models that answer rows."""
 
-    def __init__(self, saved_models: Mapping[str, Path], *, columns: Sequence[str]) -> None:
+    def __init__(
+        self,
+        saved_models: Mapping[str, Path],
+        *,
+        baselines: Mapping[str, Baseline],
+        columns: Sequence[str],
+        weight: str | None,
+    ) -> None:
         """Load them.
 
         Args:
-            saved_models: folder of each by its name.
+            saved_models: folder of each by its name; the first is the candidate.
+            baselines: which are asked with the features of the candidate, by name.
             columns: to read beside the answers.
+            weight: the column that says how often a row counts; None: each counts once.
         """
+        self._weight = weight
+        self._baselines = baselines
         self._models = {name: AskedModel(path) for name, path in saved_models.items()}
         self._columns = columns
         is_image = any(model.facts.image for model in self._models.values())
@@ -62,20 +81,27 @@ class Models:
             Blocks of about BLOCK_CELLS.
         """
         waiting: list[Block] = []
-        rows = group.read(columns_to_read(self._models.values(), self._columns))
+        others = [*self._columns, *([self._weight] if self._weight else [])]
+        rows = group.read(columns_to_read(self._models.values(), others))
+        order = np.random.default_rng([zlib.crc32(Path(group.file).name.encode()), group.number]).random(rows.num_rows)
         for start in range(0, rows.num_rows, self._batch_rows):
-            waiting.append(self._answer(rows.slice(start, self._batch_rows)))
+            batch = slice(start, start + self._batch_rows)
+            waiting.append(self._answer(rows.slice(start, self._batch_rows), order[batch]))
             if sum(block.num_cells for block in waiting) >= BLOCK_CELLS:
                 yield _joined(waiting)
                 waiting = []
         if waiting:
             yield _joined(waiting)
 
-    def _answer(self, rows: pa.RecordBatch) -> Block:
-        labels, predictions = {}, {}
-        for name, model in self._models.items():
-            labels[name], predictions[name] = model.ask(rows)
-        return Block(labels, predictions, {column: _cells(rows.column(column)) for column in self._columns})
+    def _answer(self, rows: pa.RecordBatch, order: Array) -> Block:
+        found = {name: model.ask(rows) for name, model in self._models.items()}
+        labels = {name: own for name, (own, _, _) in found.items()}
+        predictions = {name: outputs for name, (_, outputs, _) in found.items()}
+        of_candidate, _, features = next(iter(found.values()))
+        for name, baseline in self._baselines.items():
+            labels[name], predictions[name] = of_candidate, baseline.predict(features, rows.num_rows)
+        columns = {column: cells_of(rows.column(column)) for column in self._columns}
+        return Block(labels, predictions, columns, order, weights_of(rows, self._weight))
 
 
 def _joined(blocks: Sequence[Block]) -> Block:
@@ -86,14 +112,6 @@ def _joined(blocks: Sequence[Block]) -> Block:
         of_all([block.labels for block in blocks]),
         of_all([block.predictions for block in blocks]),
         of_all([block.columns for block in blocks]),
+        np.concatenate([block.order for block in blocks]),
+        np.concatenate([block.weights for block in blocks]),
     )
-
-
-def _cells(array: pa.Array) -> Array:
-    """(rows,) object: text as bytes, as TFMA has it; None where a cell is missing."""
-    if pa.types.is_string(array.type):
-        array = array.cast(pa.binary())
-    encoded = array.dictionary_encode()
-    values = np.array([*encoded.dictionary.to_pylist(), None], object)
-    cells: Array = values[encoded.indices.fill_null(len(encoded.dictionary)).to_numpy()]
-    return cells

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from kubetfx.config.metric_catalogue import Better, Description, Task, label_of
+from kubetfx.errors import ConfigError
 
 Array = np.ndarray[Any, Any]
 Function = Callable[[Array, Array], float]
@@ -256,13 +257,24 @@ class CollectedRows(Accumulator):
         if not state:
             return np.array(np.nan)
         labels, predictions = (np.concatenate([block[part] for block in state]) for part in (0, 1))
-        weights = np.concatenate([block[2] for block in state], axis=-1).astype(np.int64)
+        weights = _whole(np.concatenate([block[2] for block in state], axis=-1))
         flat = weights.reshape(math.prod(weights.shape[:-1]), len(labels))
         values = [self._value(np.repeat(labels, own), np.repeat(predictions, own, axis=0)) for own in flat]
         return np.array(values, np.float64).reshape(weights.shape[:-1])
 
     def _value(self, labels: Array, predictions: Array) -> float:
         return float(self._function(labels, predictions)) if len(labels) else float("nan")
+
+
+def _whole(weights: Array) -> Array:
+    """Weights as numbers of copies of the rows."""
+    copies = np.rint(weights)
+    if not np.array_equal(copies, weights):
+        raise ConfigError(
+            "A metric that is a function of rows takes each a whole number of times. Received: a row of the weight "
+            f"{weights[copies != weights][0]:g}. Make it a kubetfx.Metric with an accumulator, or take whole weights."
+        )
+    return copies.astype(np.int64)
 
 
 def renamed(found: Metric, reference: str) -> Metric:

@@ -1,20 +1,25 @@
-"""Slices: rows that have one value in a column, or one combination of values in several."""
+"""Slices: rows that have one value in a column, or one combination of values in several.
+
+Rows whose cell is missing are a slice too: each row is in one slice of each kind.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 Array = np.ndarray[Any, Any]
 SliceKey = tuple[tuple[str, Any], ...]
-"""Columns and their values: bytes, int or float. Empty: all rows."""
+"""Columns and their values: bytes, int, float, or None where the cell is missing. Empty: all rows."""
 
 OVERALL: SliceKey = ()
+MISSING = "(missing)"
 
 
 def rows_by_slice(specs: Sequence[tuple[str, ...]], columns: Mapping[str, Array]) -> Iterator[tuple[SliceKey, Array]]:
-    """Yield each slice with the positions of its rows. A row with a missing cell is in no slice.
+    """Yield each slice with the positions of its rows.
 
     Args:
         specs: the columns of each kind of slice.
@@ -29,8 +34,21 @@ def rows_by_slice(specs: Sequence[tuple[str, ...]], columns: Mapping[str, Array]
         order = np.argsort(numbers, kind="stable")
         ends = np.cumsum(np.bincount(numbers, minlength=len(number_of)))
         for key, positions in zip(number_of, np.split(order, ends[:-1]), strict=True):
-            if None not in key:
-                yield tuple(zip(names, key, strict=True)), positions
+            yield tuple(zip(names, key, strict=True)), positions
+
+
+def cells_of(array: pa.Array) -> Array:
+    """Return cells as slices have them, (rows,) object: text as bytes, as TFMA has it; None where one is missing.
+
+    Args:
+        array: a column of examples.
+    """
+    if pa.types.is_string(array.type):
+        array = array.cast(pa.binary())
+    encoded = array.dictionary_encode()
+    values = np.array([*encoded.dictionary.to_pylist(), None], object)
+    cells: Array = values[encoded.indices.fill_null(len(encoded.dictionary)).to_numpy()]
+    return cells
 
 
 def slice_name(key: SliceKey) -> str:
@@ -42,6 +60,10 @@ def slice_name(key: SliceKey) -> str:
     Returns:
         `column=value`, several joined by a comma.
     """
-    return ", ".join(
-        f"{name}={value.decode(errors='replace') if isinstance(value, bytes) else value}" for name, value in key
-    )
+    return ", ".join(f"{name}={_shown(value)}" for name, value in key)
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return MISSING
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)

@@ -16,7 +16,7 @@ from tensorflow_model_analysis.proto import config_pb2, metrics_for_slice_pb2, v
 
 from kubetfx.components.evaluation.evaluation import Request, Values
 from kubetfx.components.evaluation.evaluation_result import COUNT, Check
-from kubetfx.components.evaluation.slices import OVERALL, SliceKey
+from kubetfx.components.evaluation.slices import MISSING, OVERALL, SliceKey, slice_name
 from kubetfx.config.evaluation_section import Threshold
 from kubetfx.config.metric_catalogue import Better, describe
 from kubetfx.models.features import LABEL
@@ -49,6 +49,7 @@ def write(
     """
     keys = _Keys(has_baseline=BASELINE in request.saved_models, num_classes=num_classes)
     slice_keys = [_slice_key(key) for key in values]
+    values = {key: {name: own[name] for name in request.saved_models} for key, own in values.items()}
     records: dict[str, Sequence[Any]] = {
         "metrics-00000-of-00001": [
             metrics_for_slice_pb2.MetricsForSlice(slice_key=key, metric_keys_and_values=keys.entries(of_models))
@@ -58,7 +59,7 @@ def write(
         "attributions-00000-of-00001": [
             metrics_for_slice_pb2.AttributionsForSlice(slice_key=key) for key in slice_keys
         ],
-        "validations": [_validation(keys, checks, thresholds, better)],
+        "validations": [_validation(keys, checks, thresholds, better, {slice_name(key): key for key in values})],
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, messages in records.items():
@@ -117,21 +118,41 @@ class _Keys:
 
 def _slice_key(key: SliceKey) -> metrics_for_slice_pb2.SliceKey:
     result = metrics_for_slice_pb2.SliceKey()
-    for column, value in key:
+    for column, cell in key:
+        value = MISSING.encode() if cell is None else cell
         kind = {bytes: "bytes_value", int: "int64_value", float: "float_value"}[type(value)]
         setattr(result.single_slice_keys.add(column=column), kind, value)
     return result
 
 
 def _validation(
-    keys: _Keys, checks: Sequence[Check], thresholds: Mapping[str, Threshold], better: Mapping[str, Better]
+    keys: _Keys,
+    checks: Sequence[Check],
+    thresholds: Mapping[str, Threshold],
+    better: Mapping[str, Better],
+    slices: Mapping[str, SliceKey],
 ) -> validation_result_pb2.ValidationResult:
     """The verdict: that of the checks, in TFMA's terms."""
     result = validation_result_pb2.ValidationResult(validation_ok=all(check.passed for check in checks))
     result.validation_details.slicing_details.add(slicing_spec={}, num_matching_slices=1)
-    if not result.validation_ok:
-        result.metric_validations_per_slice.add(slice_key={}, failures=_failures(keys, checks, thresholds, better))
+    missed: dict[str | None, list[Check]] = {}
+    for check in checks:
+        if not check.passed:
+            missed.setdefault(check.slice, []).append(check)
+    for name, own in missed.items():
+        key = _slice_key(slices[name] if name else OVERALL)
+        failures = _failures(keys, own, thresholds, better) if name is None else _failures_of_slice(keys, own)
+        result.metric_validations_per_slice.add(slice_key=key, failures=failures)
     return result
+
+
+def _failures_of_slice(keys: _Keys, checks: Sequence[Check]) -> Iterator[validation_result_pb2.ValidationFailure]:
+    for check in checks:
+        failure = validation_result_pb2.ValidationFailure(metric_key=keys.key(check.metric, CANDIDATE))
+        failure.metric_value.double_value.value = check.value
+        side = "upper_bound" if check.kind == "at_most" else "lower_bound"
+        getattr(failure.metric_threshold.value_threshold, side).value = check.bound
+        yield failure
 
 
 def _failures(
@@ -144,6 +165,10 @@ def _failures(
             continue
         seen.add((check.metric, is_change))
         threshold = _threshold(thresholds[check.metric], better[check.metric])
+        if check.reference:
+            side = threshold.value_threshold
+            bound = side.upper_bound if better[check.metric] == "lower" else side.lower_bound
+            bound.value = check.bound
         value, is_diff = check.value, False
         if is_change and check.baseline is not None:
             value, is_diff = check.value - check.baseline, True

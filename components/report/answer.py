@@ -8,11 +8,13 @@ from typing import Literal
 
 from kubetfx.artifacts import REQUEST
 from kubetfx.components.evaluation.evaluation_result import format_metric
-from kubetfx.components.report.facts import Evaluation, Facts
+from kubetfx.components.report.evaluation_facts import Evaluation
+from kubetfx.components.report.facts import Facts
 from kubetfx.config.metric_catalogue import label_of
 from kubetfx.run_record import KILLED, RunRecord
 from kubetfx.storage import is_url
 
+MISSED_NAMES = 4
 LOG_LINES = 15
 LOG_WIDTH = 300
 MAX_ARGUMENT_BYTES = 100_000
@@ -51,9 +53,12 @@ def answer(facts: Facts, record: RunRecord | None) -> Answer:
     evaluation = facts.evaluation
     if evaluation and not evaluation.is_blessed:
         return Answer(
-            "bad", f"Not pushed: {_missed(evaluation)}", [*evaluation.failures, "What is served is unchanged."]
+            "bad",
+            f"Not pushed: {_missed(evaluation)}",
+            [*evaluation.failures, *evaluation.notes, "What is served is unchanged."],
         )
-    return Answer("warn", "Not pushed", list(filter(None, [_in_short(evaluation)])))
+    notes = evaluation.notes if evaluation else []
+    return Answer("warn", "Not pushed", list(filter(None, [_in_short(evaluation), *notes])))
 
 
 def _pushed(facts: Facts, version: int, record: RunRecord | None) -> Answer:
@@ -66,7 +71,7 @@ def _pushed(facts: Facts, version: int, record: RunRecord | None) -> Answer:
             if is_cached
             else "No new version: the model is the one that was pushed before."
         )
-    reasons.append(_in_short(facts.evaluation))
+    reasons += [_in_short(facts.evaluation), *(facts.evaluation.notes if facts.evaluation else [])]
     if facts.push and facts.push.destination:
         reasons.append(f"{facts.settings.model_name} stands in {facts.push.destination}.")
     call = _call(facts)
@@ -78,7 +83,16 @@ def _missed(evaluation: Evaluation) -> str:
     missed = [check for check in evaluation.checks if not check.passed]
     if not missed:
         return "the model was refused"
-    names = list(dict.fromkeys(label_of(check.metric) for check in missed))
+    if all(check.reference for check in missed):
+        reference = missed[0].reference
+        assert reference is not None
+        name = label_of(missed[0].metric)
+        if missed[0].is_ahead:
+            return f"{name} is better than that of {reference.words} by no more than chance explains"
+        return f"{name} is no better than that of {reference.words}"
+    names = list(dict.fromkeys(check.subject for check in missed))
+    if len(names) > MISSED_NAMES:
+        return f"{', '.join(names[:MISSED_NAMES])} and {len(names) - MISSED_NAMES} more miss their thresholds"
     if len(names) > 1:
         return f"{', '.join(names[:-1])} and {names[-1]} miss their thresholds"
     margin = missed[0].margin
@@ -86,7 +100,7 @@ def _missed(evaluation: Evaluation) -> str:
 
 
 def _in_short(evaluation: Evaluation | None) -> str:
-    checks = evaluation.checks if evaluation else []
+    checks = [check for check in evaluation.checks if not check.unjudged] if evaluation else []
     return f"It meets {_ALL.get(len(checks), f'all {len(checks)} thresholds')}." if checks else ""
 
 

@@ -17,10 +17,12 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from kubetfx.artifacts import EVAL, REQUEST, SCHEMA, SERVING_MODEL, TABLE_PROFILE, split_folder
 from kubetfx.components.data import table_profile
 from kubetfx.components.data.image_notes import notes_on
+from kubetfx.components.evaluation.evaluation_result import Interval
 from kubetfx.components.report import data_facts, training_facts, verdict
-from kubetfx.components.report.facts import Data, Evaluation, Facts, Interval, Metric, Push, Quality, Settings, Slice
+from kubetfx.components.report.evaluation_facts import Evaluation, Metric, Slice
+from kubetfx.components.report.facts import Data, Facts, Push, Quality, Settings
 from kubetfx.components.report.previous import Previous
-from kubetfx.models.features import read_schema
+from kubetfx.models.features import read_features, read_schema
 
 if TYPE_CHECKING:  # it imports TensorFlow
     from kubetfx.components.report.predictions import Predictions
@@ -80,7 +82,8 @@ class _Collector:
         training = self._part("Training", training_facts.read, sources.model)
         evaluation = self._part("Evaluation", verdict.read, sources.evaluation)
         saved_model = sources.saved_model if sources.ask_model else None
-        found = self._part("Quality", self._quality, sources.examples, saved_model)
+        confusion = evaluation.confusion if evaluation else []
+        found = self._part("Quality", self._quality, sources.examples, saved_model, confusion)
         quality = None
         if found:
             quality, sample = found
@@ -150,9 +153,12 @@ class _Collector:
             model_digest=model_digest(saved_model),
         )
 
-    def _quality(self, examples: Path, saved_model: Path) -> "tuple[Quality, _Predicted] | None":
+    def _quality(
+        self, examples: Path, saved_model: Path, confusion: Sequence[Sequence[int | float]]
+    ) -> "tuple[Quality, _Predicted] | None":
         """Facts about predictions, and the predictions themselves."""
-        from kubetfx.components.report import intervals
+        from kubetfx.components.evaluation import intervals
+        from kubetfx.components.evaluation.row_sample import draw
         from kubetfx.components.report import predictions as predicting
         from kubetfx.components.report import quality_facts as quality
         from kubetfx.models.asked_model import AskedModel
@@ -160,21 +166,22 @@ class _Collector:
 
         seed = self._settings.seed
         files = files_in(examples / split_folder(EVAL))
-        sample = predicting.draw(files, rows=self._settings.report.rows, seed=seed)
+        sample = draw(files, rows=self._settings.report.rows, seed=seed)
         if sample is None:
             return None
         positions = self._positions()
         model = AskedModel(saved_model, optimize_graph=False, with_raw_columns=positions is None)
         try:
-            predictions = predicting.predict(model, sample.rows)
-            found = quality.describe(predictions, total_rows=sample.total_rows, seed=seed)
+            weight = read_features(self._schema).weight if self._schema else None
+            predictions = predicting.predict(model, sample.rows, weight=weight)
+            found = quality.describe(predictions, total_rows=sample.total_rows, seed=seed, confusion=confusion)
             if len(model.facts.inputs) > 1 and found.sample_rows >= intervals.MIN_ROWS:
                 add = functools.partial(self._with_importance, model, sample, predictions, positions)
                 found = self._part("Importance", add, found) or found
             if model.facts.image and model.facts.classes:
                 add = functools.partial(_with_mistakes, sample, predictions, model.facts.image_columns[0])
                 found = self._part("Mistakes", add, found) or found
-            rows = _rows_by_slice(model, sample, predictions, self._settings.evaluation.slices)
+            rows = _rows_by_slice(sample, predictions, self._settings.evaluation.sliced)
         finally:
             model.close()
         return found, _Predicted(predictions, rows)
@@ -183,7 +190,6 @@ class _Collector:
         """Which features a column becomes; None for a network of the user's own, of which that is not known."""
         if self._settings.module or self._schema is None:
             return None
-        from kubetfx.models.features import read_features
         from kubetfx.models.network import feature_positions
 
         return feature_positions(read_features(self._schema))
@@ -233,14 +239,11 @@ def with_intervals(
         total_rows: of the evaluation split.
         seed: of the bootstrap.
     """
+    from kubetfx.components.evaluation import intervals
     from kubetfx.components.evaluation.metric_registry import find_metric
-    from kubetfx.components.report.intervals import bootstrap
 
     def interval_of(name: str, predictions: "Predictions", value: float, total_rows: int) -> Interval | None:
-        metric = find_metric(name)
-        if "changed_images" in metric.needs:  # which are not predicted again
-            return None
-        return bootstrap(metric, predictions, value=value, total_rows=total_rows, seed=seed)
+        return intervals.interval(find_metric(name), predictions, value=value, total_rows=total_rows, seed=seed)
 
     def of_metric(metric: Metric) -> Metric:
         if metric.interval:
@@ -286,21 +289,11 @@ def _distinct(examples: Path | None) -> dict[str, int | None]:
     return {column.name: column.num_distinct or column.num_decimals or None for column in columns}
 
 
-def _rows_by_slice(
-    model: Any, sample: Any, predictions: Any, specs: Sequence[str | tuple[str, ...]]
-) -> dict[str, np.ndarray]:
-    """Positions among the predictions by name of the slice, as TFMA names slices."""
-    from kubetfx.components.report import predictions as predicting
+def _rows_by_slice(sample: Any, predictions: "Predictions", kinds: Sequence[tuple[str, ...]]) -> dict[str, np.ndarray]:
+    """Positions among the predictions by name of the slice."""
+    from kubetfx.components.evaluation.slices import cells_of, rows_by_slice, slice_name
 
-    groups = [tuple(sorted((spec,) if isinstance(spec, str) else spec)) for spec in specs]
-    names = sorted({name for group in groups for name in group if name in model.facts.columns})
-    texts = predicting.texts(sample.rows.take(np.flatnonzero(predictions.known)), names)
-    found: dict[str, list[int]] = {}
-    for group in groups:
-        if not set(group) <= set(names):
-            continue
-        for row, values in enumerate(zip(*(texts[name] for name in group), strict=True)):
-            if None not in values:
-                slice_name = ", ".join(f"{name}={value}" for name, value in zip(group, values, strict=True))
-                found.setdefault(slice_name, []).append(row)
-    return {name: np.array(rows) for name, rows in found.items()}
+    rows = sample.rows.take(np.flatnonzero(predictions.known))
+    known = [kind for kind in kinds if set(kind) <= set(rows.schema.names)]
+    cells = {name: cells_of(rows.column(name)) for kind in known for name in kind}
+    return {slice_name(key): positions for key, positions in rows_by_slice(known, cells)}

@@ -6,10 +6,10 @@ The modules beside this one make them out of artifacts; whoever renders them nee
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
-
 from kubetfx.artifacts import FACTS
-from kubetfx.components.evaluation.evaluation_result import Check, format_metric
+from kubetfx.components.evaluation.evaluation_result import format_metric
+from kubetfx.components.report.evaluation_facts import Evaluation
+from kubetfx.components.report.fact import Model
 from kubetfx.config.data_section import ValidationConfig
 from kubetfx.config.evaluation_section import EvaluationConfig
 from kubetfx.config.metric_catalogue import label_of
@@ -18,12 +18,6 @@ from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.config.report_section import CardConfig, ReportConfig
 
 Point = tuple[float, float]
-
-
-class Model(BaseModel):
-    """A part of the facts. What a newer kubetfx added is passed over by an older one."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True, ser_json_inf_nan="strings")
 
 
 class Settings(Model):
@@ -61,14 +55,6 @@ class Settings(Model):
             validation=config.validation,
             rest=config.serving.endpoint.rest if config.serving.endpoint else None,
         )
-
-
-class Interval(Model):
-    """Where a value lies with 95 % confidence."""
-
-    lower: float
-    upper: float
-    method: Literal["wilson", "bootstrap"]
 
 
 class Split(Model):
@@ -278,57 +264,6 @@ class Training(Model):
         return "epoch" if self.kind == "network" else "round"
 
 
-class Metric(Model):
-    """A metric of the candidate on the evaluation split."""
-
-    name: str
-    value: float
-    interval: Interval | None = None
-    served: float | None = None
-    lower_is_better: bool = False
-    checks: list[Check] = []
-
-
-class Slice(Model):
-    """Rows that have one value in a column, or one combination of values in several."""
-
-    name: str
-    rows: int
-    metrics: dict[str, float]
-    value: float | None = None
-    """Of the metric that slices are ranked by."""
-    interval: Interval | None = None
-    behind: float | None = None
-    """How much worse than the whole evaluation split; negative where it is better."""
-    is_small: bool = False
-
-
-class Evaluation(Model):
-    """The verdict and its reasons."""
-
-    is_blessed: bool
-    metrics: list[Metric]
-    ranked_by: str
-    """The metric of `Slice.value`."""
-    slices: list[Slice] = []
-    not_compared_because: str | None = None
-    failures: list[str] = []
-    """Why the model is not blessed, in words."""
-
-    @property
-    def checks(self) -> list[Check]:
-        """Every check, in the order of the metrics."""
-        return [check for metric in self.metrics for check in metric.checks]
-
-    def metric(self, name: str) -> Metric | None:
-        """Return a metric; None if it was not measured.
-
-        Args:
-            name: of the metric.
-        """
-        return next((metric for metric in self.metrics if metric.name == name), None)
-
-
 class ClassQuality(Model):
     """How a class is recognised."""
 
@@ -336,7 +271,7 @@ class ClassQuality(Model):
     precision: float | None
     recall: float | None
     f1: float | None
-    support: int
+    support: int | float
 
 
 class Curve(Model):
@@ -379,12 +314,12 @@ class Mistake(Model):
 
 
 class Quality(Model):
-    """How well the model predicts, on a sample of the evaluation split."""
+    """How well the model predicts, on a sample of the evaluation split; classes and confusion on all of it."""
 
     sample_rows: int
     total_rows: int
     classes: list[str] = []
-    confusion: list[list[int]] = []
+    confusion: list[list[int | float]] = []
     """A row is a true class, a column a predicted one. Empty where there are too many classes for a picture."""
     per_class: list[ClassQuality] = []
     kappa: float | None = None

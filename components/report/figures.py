@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup, escape
 
-from kubetfx.components.report.facts import CalibrationBin, Column, Curve, Interval, Point
+from kubetfx.components.evaluation.evaluation_result import Interval
+from kubetfx.components.report.facts import CalibrationBin, Column, Curve, Point
 from kubetfx.components.report.formats import amount, duration, number, shorten
 
 WIDTH = 300

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from kubetfx.artifacts import EVAL, TRAIN, VALIDATION
-from kubetfx.components.report.facts import Column, ColumnSplit, Evaluation, Importance, LabelNoise, Layer, Quality
+from kubetfx.components.evaluation.evaluation_result import Check
+from kubetfx.components.report.evaluation_facts import Evaluation
+from kubetfx.components.report.facts import Column, ColumnSplit, Importance, LabelNoise, Layer, Quality
 from kubetfx.config.model_section import Task
 from kubetfx.models.columns.known_types import COLUMN_TYPES
 
@@ -17,6 +19,15 @@ _ROLES = {
 }
 _SPLITS = {TRAIN: "Training", EVAL: "Evaluation", VALIDATION: "Validation"}
 SLICES_SHOWN = 50
+
+
+def count(value: float) -> str:
+    """Return a number of rows, with a digit behind the point where weights make it a broken one.
+
+    Args:
+        value: 0 or more.
+    """
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
 
 
 def number(value: float | None, *, digits: int = 4) -> str:
@@ -304,3 +315,12 @@ def slice_range(evaluation: Evaluation) -> tuple[float, float]:
     if whole and math.isfinite(whole.value):
         values.append(whole.value)
     return (min(values), max(values)) if values else (0.0, 1.0)
+
+
+def told_checks(evaluation: Evaluation) -> list[Check]:
+    """Return the checks that a report has in words: of slices, that are many, only those that are missed.
+
+    Args:
+        evaluation: that has them.
+    """
+    return [check for check in evaluation.checks if check.slice is None or not check.passed]

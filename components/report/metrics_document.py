@@ -8,7 +8,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from kubetfx.components.report.facts import Facts, Interval
+from kubetfx.components.evaluation.evaluation_result import Interval, Kind
+from kubetfx.components.report.facts import Facts
 from kubetfx.config.model_section import Task
 from kubetfx.run_record import RunRecord, RunState
 
@@ -41,6 +42,10 @@ class MetricValue(Document):
     """Upper end of the 95 % interval."""
     served: float | None = None
     """Of the served model; null: none was compared."""
+    constant: float | None = None
+    """Of always saying the most frequent class, or the mean, of the training rows."""
+    linear: float | None = None
+    """Of a linear model; null: none was fitted."""
     lower_is_better: bool = False
 
 
@@ -48,11 +53,16 @@ class Threshold(Document):
     """A bound of a metric."""
 
     metric: str
-    kind: Literal["at_least", "at_most", "worse_by_at_most"]
-    bound: float
+    slice: str | None = None
+    """Of whose rows; null: of all."""
+    kind: Kind
+    bound: float | None
+    """Of `better_than_baseline` the value of the baseline; null: it is not defined."""
     value: float | None
     served: float | None
     passed: bool
+    unjudged: str | None = None
+    """Why nobody can tell, of a slice."""
 
 
 class SliceMetrics(Document):
@@ -71,14 +81,14 @@ class SliceMetrics(Document):
 
 
 class ClassMetrics(Document):
-    """Metrics of a class, on a sample of the evaluation split."""
+    """Metrics of a class on the evaluation split, each row taken for its likeliest class."""
 
     name: str
     precision: float | None
     recall: float | None
     f1: float | None
-    support: int
-    """Rows of the class."""
+    support: int | float
+    """Rows of the class, with their weights."""
 
 
 class DataMetrics(Document):
@@ -134,6 +144,8 @@ class Metrics(Document):
     pushed_version: int | None
     served_version: int | None
     """The version that the candidate was compared with."""
+    sample_weight: str | None = None
+    """The column that says how often each row counts; null: each counts once."""
     metrics: dict[str, MetricValue]
     thresholds: list[Threshold]
     slices_ranked_by: str | None
@@ -164,10 +176,12 @@ def document(facts: Facts, record: RunRecord | None = None) -> Metrics:
         blessed=evaluation.is_blessed if evaluation else None,
         pushed_version=push.version if push else None,
         served_version=push.served_version if push else None,
+        sample_weight=evaluation.weight if evaluation else None,
         metrics={
             metric.name: MetricValue(
                 value=_finite(metric.value),
                 served=_finite(metric.served),
+                **{name: _finite(value) for name, value in metric.simple.items()},
                 lower_is_better=metric.lower_is_better,
                 **_ends(metric.interval),
             )
@@ -210,8 +224,10 @@ def _thresholds(facts: Facts) -> list[Threshold]:
     return [
         Threshold(
             metric=check.metric,
+            slice=check.slice,
+            unjudged=check.unjudged,
             kind=check.kind,
-            bound=check.bound,
+            bound=_finite(check.bound),
             value=_finite(check.value),
             served=_finite(check.baseline),
             passed=check.passed,

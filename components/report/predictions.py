@@ -3,6 +3,7 @@
 Also the permutation importance of its columns, which asks the model again and again.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,15 +16,14 @@ from absl import logging
 from kubetfx.artifacts import PIXELS
 from kubetfx.components.evaluation.classification import row_cross_entropies
 from kubetfx.components.evaluation.regression import row_errors
+from kubetfx.components.evaluation.row_sample import Sample
 from kubetfx.components.report.facts import Importance
-from kubetfx.models.examples import count_rows, mean_row_bytes, read_blocks, together
 from kubetfx.models.features import LABEL
+from kubetfx.models.row_weights import weights_of
 
 if TYPE_CHECKING:
     from kubetfx.models.asked_model import AskedModel  # it imports TensorFlow
 
-SAMPLE_BYTES = 2**28
-"""Of rows that are kept, about: images are large."""
 PREDICT_BATCH = 1_024
 PREDICT_SECONDS = 30.0
 """Time after which no more rows are predicted: a network may be a large one."""
@@ -42,16 +42,6 @@ Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
-class Sample:
-    """Rows of the evaluation split, as they were drawn."""
-
-    rows: pa.RecordBatch
-    """In an order that is random."""
-    total_rows: int
-    """Rows of the split."""
-
-
-@dataclass(frozen=True)
 class Predictions:
     """Labels and outputs for the rows of a sample."""
 
@@ -63,6 +53,8 @@ class Predictions:
     """(rows, classes) float64 probabilities, or (rows,) float64 values."""
     known: Array
     """(sample rows,) bool: rows whose label is a class or a number. The others are left out of labels and outputs."""
+    weights: Array
+    """(rows,) float64, how often each row counts."""
     features: Mapping[str, Array] = field(default_factory=dict)
     """What preprocessing makes of the first rows of the sample, known or not, each (rows, ...); IMPORTANCE_ROWS of
     them or more, where the sample has as many. Empty for a network that has none."""
@@ -73,39 +65,18 @@ class Predictions:
         Args:
             rows: their positions, (some,) int64.
         """
-        return Predictions(self.classes, self.labels[rows], self.outputs[rows], self.known)
+        return Predictions(self.classes, self.labels[rows], self.outputs[rows], self.known, self.weights[rows])
 
 
-def draw(files: Sequence[str], *, rows: int, seed: int) -> Sample | None:
-    """Draw rows evenly: each has a random number, and those with the lowest stay, in an order that is random too.
-
-    Args:
-        files: of the evaluation split.
-        rows: at most; fewer where they are larger than SAMPLE_BYTES.
-        seed: of the random numbers.
-
-    Returns:
-        The sample; None if the split has no row.
-    """
-    total = count_rows(files)
-    fitting = max(int(SAMPLE_BYTES / max(mean_row_bytes(files), 1)), 1)
-    chosen = np.argsort(np.random.default_rng(seed).random(total))[: min(rows, fitting)]
-    in_order = np.sort(chosen)
-    found, start = [], 0
-    for block in read_blocks(files):
-        own = in_order[(in_order >= start) & (in_order < start + block.num_rows)] - start
-        found.append(block.take(pa.array(own)))
-        start += block.num_rows
-    kept = together(found)
-    return None if kept is None else Sample(kept.take(pa.array(np.argsort(np.argsort(chosen)))), total)
-
-
-def predict(model: "AskedModel", rows: pa.RecordBatch, *, seconds: float = PREDICT_SECONDS) -> Predictions:
+def predict(
+    model: "AskedModel", rows: pa.RecordBatch, *, weight: str | None = None, seconds: float = PREDICT_SECONDS
+) -> Predictions:
     """Ask a model for rows of examples.
 
     Args:
         model: to ask.
         rows: of a sample.
+        weight: the column that says how often a row counts; None: each counts once.
         seconds: time after which no more are predicted.
 
     Returns:
@@ -125,36 +96,23 @@ def predict(model: "AskedModel", rows: pa.RecordBatch, *, seconds: float = PREDI
             if start < IMPORTANCE_ROWS and PIXELS not in features:
                 kept.append(features)
         else:
-            own, answers = model.ask(batch)
+            own, answers, _ = model.ask(batch)
             labels.append(own)
             outputs.append(answers)
     features = {name: np.concatenate([batch[name] for batch in kept]) for name in (kept[0] if kept else ())}
-    return _known(np.concatenate(labels), np.concatenate(outputs), rows.num_rows, features, model.facts.classes)
+    weights = weights_of(rows, weight)
+    return _known(np.concatenate(labels), np.concatenate(outputs), weights, features, model.facts.classes)
 
 
 def _known(
-    labels: Array, outputs: Array, num_rows: int, features: Mapping[str, Array], classes: tuple[str, ...]
+    labels: Array, outputs: Array, weights: Array, features: Mapping[str, Array], classes: tuple[str, ...]
 ) -> Predictions:
     labels, outputs = labels.astype(np.int64 if classes else np.float64), outputs.astype(np.float64)
     known = labels >= 0 if classes else np.isfinite(labels)
     known &= np.isfinite(outputs).reshape(len(outputs), -1).all(axis=1)
-    everywhere = np.zeros(num_rows, bool)
+    everywhere = np.zeros(len(weights), bool)
     everywhere[: len(known)] = known
-    return Predictions(classes, labels[known], outputs[known], everywhere, features)
-
-
-def texts(rows: pa.RecordBatch, names: Sequence[str]) -> dict[str, list[str | None]]:
-    """Return the values of columns as the names of slices have them; None where a cell is missing.
-
-    Args:
-        rows: of examples.
-        names: of the columns.
-    """
-    return {name: [_as_text(value) for value in rows.column(name).to_pylist()] for name in names}
-
-
-def _as_text(value: str | float | None) -> str | None:
-    return None if value is None or value == "" else str(value)
+    return Predictions(classes, labels[known], outputs[known], everywhere, weights[everywhere], features)
 
 
 def row_losses(labels: Array, outputs: Array) -> Array:
@@ -252,7 +210,8 @@ def _shuffle(
 
 
 def _score(losses: Array, predictions: Predictions) -> float:
-    mean = float(losses.mean())
+    weights = predictions.weights[: len(losses)]
+    mean = float(np.average(losses, weights=weights)) if weights.any() else math.nan
     return mean if predictions.classes else mean**0.5
 
 

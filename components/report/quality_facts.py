@@ -4,6 +4,7 @@ Knows arrays and nothing of models.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -29,29 +30,33 @@ RESIDUAL_BARS = 25
 Array = np.ndarray[Any, Any]
 
 
-def describe(predictions: Predictions, *, total_rows: int, seed: int) -> Quality:
+def describe(
+    predictions: Predictions, *, total_rows: int, seed: int, confusion: Sequence[Sequence[int | float]] = ()
+) -> Quality:
     """Return facts about the predictions for a sample.
 
     Args:
         predictions: for its rows.
         total_rows: of the evaluation split.
         seed: by which points are drawn for a picture.
+        confusion: (classes, classes) of all rows, as the Evaluator counted them; empty: that of the sample.
     """
     sample_rows = len(predictions.labels)
     if not sample_rows:
         return Quality(sample_rows=0, total_rows=total_rows)
     if predictions.classes:
-        return _classification(predictions, total_rows)
+        return _classification(predictions, total_rows, confusion)
     return _regression(predictions, total_rows, seed)
 
 
-def _classification(predictions: Predictions, total_rows: int) -> Quality:
+def _classification(predictions: Predictions, total_rows: int, counted: Sequence[Sequence[int | float]]) -> Quality:
     classes, labels, probabilities = predictions.classes, predictions.labels, predictions.outputs
-    matrix = value_of(ConfusionMatrix(), labels, probabilities).astype(np.int64)
-    kappa = float(value_of(Kappa(), labels, probabilities))
+    matrix = np.array(counted) if counted else _matrix(predictions)
+    kappa = float(Kappa().of_state(np.stack([matrix.sum(axis=1), matrix.sum(axis=0), np.diagonal(matrix)])))
     support = matrix.sum(axis=1)
     shown = [1] if len(classes) == 2 else sorted(np.argsort(-support, kind="stable")[:MAX_CURVES].tolist())
-    calibration = _calibration(labels, probabilities)
+    weights = predictions.weights
+    calibration = _calibration(labels, probabilities, weights)
     weight = sum(one.rows for one in calibration)
     return Quality(
         sample_rows=len(labels),
@@ -63,15 +68,22 @@ def _classification(predictions: Predictions, total_rows: int) -> Quality:
             for name, scores in zip(classes, class_scores(matrix), strict=True)
         ],
         kappa=kappa if math.isfinite(kappa) else None,
-        roc=[c for i in shown if (c := _roc(classes[i], labels == i, probabilities[:, i]))],
-        roc_thresholds=roc_points(labels, probabilities),
-        precision_recall=[c for i in shown if (c := _precision_recall(classes[i], labels == i, probabilities[:, i]))],
+        roc=[c for i in shown if (c := _roc(classes[i], labels == i, probabilities[:, i], weights))],
+        roc_thresholds=roc_points(labels, probabilities, weights),
+        precision_recall=[
+            c for i in shown if (c := _precision_recall(classes[i], labels == i, probabilities[:, i], weights))
+        ],
         calibration=calibration,
         calibration_error=sum(abs(b.predicted - b.observed) * b.rows for b in calibration) / weight if weight else None,
     )
 
 
-def roc_points(labels: Array, probabilities: Array) -> list[tuple[float, float, float]]:
+def _matrix(predictions: Predictions) -> Array:
+    matrix = value_of(ConfusionMatrix(), predictions.labels, predictions.outputs, predictions.weights)
+    return matrix.astype(np.int64) if (predictions.weights == 1).all() else matrix
+
+
+def roc_points(labels: Array, probabilities: Array, weights: Array) -> list[tuple[float, float, float]]:
     """Return threshold, false-positive rate and recall at evenly spaced thresholds, the highest first.
 
     Of the second class where there are two; where there are more, of all classes against the rest together.
@@ -79,53 +91,60 @@ def roc_points(labels: Array, probabilities: Array) -> list[tuple[float, float, 
     Args:
         labels: (rows,) int64 index of the class.
         probabilities: (rows, classes).
+        weights: (rows,) how often each row counts.
     """
     num_classes = probabilities.shape[1]
     is_class = np.eye(num_classes, dtype=bool)[labels]
     columns = [1] if num_classes == 2 else list(range(num_classes))
     truth, scores = is_class[:, columns].ravel(), probabilities[:, columns].ravel()
+    each = np.repeat(weights, len(columns))
     thresholds = np.linspace(1, 0, ROC_THRESHOLDS + 1)
     rates = []
-    for values in (scores[~truth], scores[truth]):
-        ordered = np.sort(values)
-        at_or_above = len(ordered) - np.searchsorted(ordered, thresholds, side="left")
-        rates.append(at_or_above / max(len(ordered), 1))
+    for own in (~truth, truth):
+        order = np.argsort(scores[own], kind="stable")
+        below = np.append(0.0, np.cumsum(each[own][order]))
+        at_or_above = below[-1] - below[np.searchsorted(scores[own][order], thresholds, side="left")]
+        rates.append(at_or_above / (below[-1] or 1.0))
     return [tuple(map(float, entry)) for entry in zip(thresholds, *rates, strict=True)]  # type: ignore[misc]
 
 
-def _cumulative(truth: Array, scores: Array) -> tuple[Array, Array] | None:
+def _cumulative(truth: Array, scores: Array, weights: Array) -> tuple[Array, Array] | None:
     """True and false positives at each distinct score, the highest first; None if a class has no row."""
-    if truth.all() or not truth.any():
+    if not weights[truth].any() or not weights[~truth].any():
         return None
+    counted = weights > 0
+    truth, scores, weights = truth[counted], scores[counted], weights[counted]
     order = np.argsort(-scores, kind="stable")
     last_of_score = np.append(np.diff(scores[order]) != 0, True)
-    hits = np.cumsum(truth[order])
-    return hits[last_of_score], np.flatnonzero(last_of_score) + 1 - hits[last_of_score]
+    hits, all_rows = np.cumsum((truth * weights)[order]), np.cumsum(weights[order])
+    return hits[last_of_score], (all_rows - hits)[last_of_score]
 
 
-def _roc(name: str, truth: Array, scores: Array) -> Curve | None:
-    counts = _cumulative(truth, scores)
+def _roc(name: str, truth: Array, scores: Array, weights: Array) -> Curve | None:
+    counts = _cumulative(truth, scores, weights)
     if counts is None:
         return None
     recall = np.append(0.0, counts[0] / counts[0][-1])
     false_positives = np.append(0.0, counts[1] / counts[1][-1])
-    return Curve(name=name, area=_area(AreaUnderRoc(), truth, scores), points=_thinned(false_positives, recall))
+    return Curve(
+        name=name, area=_area(AreaUnderRoc(), truth, scores, weights), points=_thinned(false_positives, recall)
+    )
 
 
-def _precision_recall(name: str, truth: Array, scores: Array) -> Curve | None:
-    counts = _cumulative(truth, scores)
+def _precision_recall(name: str, truth: Array, scores: Array, weights: Array) -> Curve | None:
+    counts = _cumulative(truth, scores, weights)
     if counts is None:
         return None
     recall, precision = counts[0] / counts[0][-1], counts[0] / (counts[0] + counts[1])
     complete = int(np.argmax(recall >= 1)) + 1  # after every row of the class is found, precision only falls
     recall, precision = recall[:complete], precision[:complete]
     points = _thinned(np.append(0.0, recall), np.append(precision[0], precision))
-    return Curve(name=name, area=_area(AreaUnderPrecisionRecall(), truth, scores), points=points)
+    return Curve(name=name, area=_area(AreaUnderPrecisionRecall(), truth, scores, weights), points=points)
 
 
-def _area(accumulator: Accumulator, truth: Array, scores: Array) -> float:
+def _area(accumulator: Accumulator, truth: Array, scores: Array, weights: Array) -> float:
     """The metric, of one class against the rest."""
-    return float(value_of(accumulator, truth.astype(np.int64), np.stack([1 - scores, scores], axis=1)))
+    return float(value_of(accumulator, truth.astype(np.int64), np.stack([1 - scores, scores], axis=1), weights))
 
 
 def _thinned(x: Array, y: Array) -> list[Point]:
@@ -141,7 +160,7 @@ def _thinned(x: Array, y: Array) -> list[Point]:
     return [(round(float(a), 4), round(float(b), 4)) for a, b in zip(x, y, strict=True)]
 
 
-def _calibration(labels: Array, probabilities: Array) -> list[CalibrationBin]:
+def _calibration(labels: Array, probabilities: Array, weights: Array) -> list[CalibrationBin]:
     """Of the second class where there are two; of the class that is predicted where there are more."""
     if probabilities.shape[1] == 2:
         scores, hits = probabilities[:, 1], labels == 1
@@ -149,9 +168,13 @@ def _calibration(labels: Array, probabilities: Array) -> list[CalibrationBin]:
         scores, hits = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     bins = np.minimum((scores * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
     return [
-        CalibrationBin(predicted=float(scores[own].mean()), observed=float(hits[own].mean()), rows=int(own.sum()))
+        CalibrationBin(
+            predicted=float(np.average(scores[own], weights=weights[own])),
+            observed=float(np.average(hits[own], weights=weights[own])),
+            rows=int(own.sum()),
+        )
         for number in range(CALIBRATION_BINS)
-        if (own := bins == number).any()
+        if weights[own := bins == number].any()
     ]
 
 

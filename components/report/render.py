@@ -19,7 +19,8 @@ from kubetfx.components.evaluation.evaluation_result import format_metric
 from kubetfx.components.report import card, figures, formats, plots
 from kubetfx.components.report.answer import answer
 from kubetfx.components.report.comparison import Comparison
-from kubetfx.components.report.facts import AnomalyFact, Column, Data, Evaluation, Facts, Training
+from kubetfx.components.report.evaluation_facts import Evaluation
+from kubetfx.components.report.facts import AnomalyFact, Column, Data, Facts, Training
 from kubetfx.config.metric_catalogue import ROBUSTNESS_PREFIX, label_of
 from kubetfx.run_record import RunRecord
 
@@ -191,6 +192,7 @@ def _environment() -> jinja2.Environment:
         "by_split": formats.by_split,
         "ceiling": formats.ceiling,
         "cell": formats.cell,
+        "count": formats.count,
         "curve_names": lambda training: [name for name in training.history if plots.is_curve(name)],
         "margin": lambda check: "" if check.margin is None else formats.signed(check.margin),
         "digits1": lambda value: formats.number(value, digits=1),
@@ -217,6 +219,7 @@ def _environment() -> jinja2.Environment:
         "slice_range": formats.slice_range,
         "split_label": formats.split_label,
         "time": formats.time,
+        "told_checks": formats.told_checks,
         "value_bars": formats.value_bars,
         "value_range": formats.value_range,
     }

@@ -7,13 +7,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from kubetfx.artifacts import EVALUATION
-from kubetfx.components.evaluation.evaluation_result import COUNT, EvaluationResult, RankedSlice, read_result
-from kubetfx.components.report.facts import Evaluation, Interval, Metric, Slice
-from kubetfx.components.report.intervals import wilson
+from kubetfx.components.evaluation.evaluation_result import (
+    COUNT,
+    SMALL_SLICE,
+    EvaluationResult,
+    Interval,
+    RankedSlice,
+    read_result,
+)
+from kubetfx.components.evaluation.intervals import wilson
+from kubetfx.components.report.evaluation_facts import Evaluation, Metric, Slice
 from kubetfx.config.metric_catalogue import describe as describe_metric
-
-SMALL_SLICE = 30
-"""Rows below which a slice's metrics say little."""
 
 
 def read(folder: Path) -> Evaluation | None:
@@ -35,10 +39,11 @@ def describe(result: EvaluationResult) -> Evaluation:
         Metric(
             name=name,
             value=value,
-            interval=_interval(name, result.metrics),
+            interval=_interval(name, result.metrics, result.weight),
             served=result.baseline_metrics.get(name),
+            simple={kind: values[name] for kind, values in result.simple_metrics.items() if name in values},
             lower_is_better=result.better_of(name) == "lower",
-            checks=[check for check in result.checks if check.metric == name],
+            checks=[check for check in result.checks if check.metric == name and check.slice is None],
         )
         for name, value in result.metrics.items()
         if name != COUNT
@@ -47,28 +52,32 @@ def describe(result: EvaluationResult) -> Evaluation:
         is_blessed=result.is_blessed,
         metrics=metrics,
         ranked_by=result.ranked_by,
-        slices=[_slice(one, ranked_by=result.ranked_by) for one in result.ranked_slices],
+        slices=[_slice(one, result) for one in result.ranked_slices],
         not_compared_because=result.not_compared_because,
         failures=result.failures,
+        notes=result.notes,
+        confusion=result.confusion,
+        weight=result.weight,
     )
 
 
-def _slice(one: RankedSlice, *, ranked_by: str) -> Slice:
-    rows = int(one.metrics.get(COUNT, 0))
+def _slice(one: RankedSlice, result: EvaluationResult) -> Slice:
+    rows, ranked_by = int(one.metrics.get(COUNT, 0)), result.ranked_by
     return Slice(
         name=one.name,
         rows=rows,
         metrics={name: value for name, value in one.metrics.items() if name != COUNT},
         value=one.metrics.get(ranked_by),
-        interval=_interval(ranked_by, one.metrics),
+        interval=_interval(ranked_by, one.metrics, result.weight),
         behind=one.behind,
         is_small=rows < SMALL_SLICE,
+        checks=[check for check in result.checks if check.slice == one.name],
     )
 
 
-def _interval(name: str, metrics: Mapping[str, float]) -> Interval | None:
-    """Of a metric that is a share of the rows. The others need the predictions."""
+def _interval(name: str, metrics: Mapping[str, float], weight: str | None) -> Interval | None:
+    """Of a metric that is a share of rows that all count once. The others need the predictions."""
     metric = describe_metric(name)
-    if metric is None or not metric.is_share_of_rows or name not in metrics:
+    if weight or metric is None or not metric.is_share_of_rows or name not in metrics:
         return None
     return wilson(metrics[name], int(metrics.get(COUNT, 0)))

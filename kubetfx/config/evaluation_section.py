@@ -1,14 +1,23 @@
 """The section `evaluation`: metrics, thresholds, slices and the robustness check."""
 
-from typing import Annotated, Self
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from kubetfx.config.metric_catalogue import CATALOGUE, ROBUSTNESS_PREFIX, Better, Task, is_reference, names_for
+from kubetfx.config.metric_catalogue import (
+    CATALOGUE,
+    ROBUSTNESS_PREFIX,
+    Better,
+    Task,
+    default_names,
+    is_reference,
+    names_for,
+)
 from kubetfx.config.section import Section
 
 
-class Threshold(Section):
+class Bounds(Section):
     """Bounds of a metric. A model that misses one is not blessed."""
 
     at_least: float | None = None
@@ -20,9 +29,17 @@ class Threshold(Section):
 
     @model_validator(mode="after")
     def _has_a_bound(self) -> Self:
-        if self.at_least is None and self.at_most is None and self.worse_by_at_most is None:
-            raise ValueError("a threshold needs at_least, at_most or worse_by_at_most")
+        if not self._asks:
+            raise ValueError(f"a threshold needs {', '.join(self._keys[:-1])} or {self._keys[-1]}")
         return self
+
+    @property
+    def _keys(self) -> list[str]:
+        return list(type(self).model_fields)
+
+    @property
+    def _asks(self) -> bool:
+        return any(bound is not None for bound in (self.at_least, self.at_most, self.worse_by_at_most))
 
     def wrong_side(self, better: Better) -> str | None:
         """Say what is wrong with a bound that lets only bad models pass.
@@ -38,6 +55,19 @@ class Threshold(Section):
         if value is None:
             return None
         return f"{better} values are better, so the bound is {right}. Received: {wrong}: {value:g}"
+
+
+class Threshold(Bounds):
+    """Bounds of a metric over all rows."""
+
+    better_than_baseline: bool | Literal["linear"] = True
+    """Whether the metric must be better than that of a constant, which says the most frequent class or the mean of the
+    training rows, by more than chance explains with 95 % confidence. `linear`: better than a linear model."""
+
+    @property
+    def _asks(self) -> bool:
+        is_said = "better_than_baseline" in self.model_fields_set and self.better_than_baseline is not False
+        return is_said or super()._asks
 
 
 class RobustnessConfig(Section):
@@ -72,23 +102,49 @@ class EvaluationConfig(Section):
     metrics: tuple[str, ...] = ()
     """Metrics to compute; one of your own as `module:attribute`. Empty: all of kubetfx's that fit the task."""
     thresholds: dict[str, Threshold] = {}
-    """Bounds by metric. Empty: only that the first metric is no more than 0.01 worse than that of the served model."""
-    slices: tuple[str | tuple[str, ...], ...] = ()
+    """Bounds by metric. Empty: that the first metric is better than that of a constant, and no more than 0.01 worse
+    than that of the served model."""
+    slices: tuple[str | tuple[str, ...], ...] | dict[str, dict[str, Bounds]] = ()
     """Columns, or combinations of columns, by whose values the metrics are also computed. Of images: the label,
-    `image_size`, `format`, `channels`, or a column of the table that lists them."""
+    `image_size`, `format`, `channels`, or a column of the table that lists them. As a mapping, bounds that each value
+    of a column must keep: `{carrier: {accuracy: {at_least: 0.7}}}`. Slices of fewer than 30 rows are shown and not
+    judged."""
     robustness: RobustnessConfig = RobustnessConfig()
 
     @model_validator(mode="after")
     def _bounds_are_on_the_right_side(self) -> Self:
-        for name, threshold in self.thresholds.items():
-            if name in CATALOGUE and (problem := threshold.wrong_side(CATALOGUE[name].better)):
-                raise ValueError(f"evaluation.thresholds.{name}: {problem}")
+        for place, bounds in self.bounds.items():
+            for name, bound in bounds.items():
+                if name in CATALOGUE and (problem := bound.wrong_side(CATALOGUE[name].better)):
+                    raise ValueError(f"evaluation.{place}.{name}: {problem}")
         return self
+
+    @property
+    def bounds(self) -> dict[str, Mapping[str, Bounds]]:
+        """All bounds by metric, by the key that has them: `thresholds`, `slices.COLUMN`."""
+        return {
+            "thresholds": self.thresholds,
+            **{f"slices.{column}": bounds for column, bounds in self.slice_bounds.items()},
+        }
+
+    @property
+    def slice_bounds(self) -> dict[str, dict[str, Bounds]]:
+        """Bounds by metric, by the column of whose slices they are."""
+        return self.slices if isinstance(self.slices, dict) else {}
+
+    @property
+    def sliced(self) -> list[tuple[str, ...]]:
+        """Columns of each kind of slice."""
+        return [(spec,) if isinstance(spec, str) else spec for spec in self.slices]
+
+    @property
+    def _named_metrics(self) -> list[str]:
+        return list(dict.fromkeys([*self.metrics, *(name for bounds in self.bounds.values() for name in bounds)]))
 
     @property
     def own_metrics(self) -> tuple[str, ...]:
         """The metrics of the user's own, `module:attribute`."""
-        return tuple(name for name in dict.fromkeys([*self.metrics, *self.thresholds]) if is_reference(name))
+        return tuple(name for name in self._named_metrics if is_reference(name))
 
     def metric_names(self, task: Task, *, sees_images: bool = False) -> tuple[str, ...]:
         """Return the metrics that are computed from predictions: ours in the catalogue's order, then the user's own.
@@ -98,5 +154,6 @@ class EvaluationConfig(Section):
             sees_images: whether one of the model's columns has images.
         """
         ours = names_for(task, sees_images=sees_images)
-        wanted = {*(self.metrics or ours), *self.thresholds}
+        defaults = () if self.metrics else default_names(task, sees_images=sees_images)
+        wanted = {*defaults, *self._named_metrics}
         return (*(name for name in ours if name in wanted), *self.own_metrics)

@@ -12,6 +12,10 @@ from typing import Literal
 
 Task = Literal["classification", "regression"]
 Better = Literal["higher", "lower"]
+Average = Literal["macro", "weighted", "micro"]
+"""How a metric of each class becomes one number: the mean over the classes that have rows, the mean by their rows, or
+that of the rows of all classes together. `precision_weighted` is one."""
+AVERAGES: tuple[Average, ...] = ("macro", "weighted", "micro")
 _Need = Literal["images", "top_k", "changed_images"]
 """What a metric takes besides labels and predictions. `images`: a model that sees images. `top_k`: `model.top_k`.
 `changed_images`: predictions for changed images beside those for the images as they are."""
@@ -38,14 +42,20 @@ class Description:
     needs: frozenset[_Need] = frozenset()
     of_each_class: bool = False
     """Whether it is of one class against the rest: of the second class where there are two, and the mean over the
-    classes that have rows where there are more."""
+    classes that have rows where there are more. Precision, recall and F1 take a row for its likeliest class."""
+    by_default: bool = True
+    """Whether it is computed where the config names no metrics."""
     is_share_of_rows: bool = False
     """Whether it counts rows, so that Wilson's interval fits it."""
+    constant_can_be_best: bool = False
+    """Whether a model that says the same of every row can have its best value: the recall of that class, or the
+    accuracy among the top k of k classes."""
 
 
 _CLASSIFICATION: tuple[Task, ...] = ("classification",)
 _REGRESSION: tuple[Task, ...] = ("regression",)
 _ERROR = (0.0, math.inf)
+_BY_CLASS = (("f1", "F1"), ("precision", "Precision"), ("recall", "Recall"))
 
 CATALOGUE: Mapping[str, Description] = {
     description.name: description
@@ -60,13 +70,21 @@ CATALOGUE: Mapping[str, Description] = {
         ),
         Description(name="f1", label="F1", tasks=_CLASSIFICATION, of_each_class=True),
         Description(name="precision", label="Precision", tasks=_CLASSIFICATION, of_each_class=True),
-        Description(name="recall", label="Recall", tasks=_CLASSIFICATION, of_each_class=True),
+        Description(
+            name="recall", label="Recall", tasks=_CLASSIFICATION, of_each_class=True, constant_can_be_best=True
+        ),
+        *(
+            Description(name=f"{name}_{way}", label=f"{label} ({way})", tasks=_CLASSIFICATION, by_default=False)
+            for name, label in _BY_CLASS
+            for way in AVERAGES
+        ),
         Description(
             name="top_k_accuracy",
             label="Top-k accuracy",
             tasks=_CLASSIFICATION,
             needs=frozenset({"images", "top_k"}),
             is_share_of_rows=True,
+            constant_can_be_best=True,
         ),
         Description(
             name="kappa", label="Kappa", tasks=_CLASSIFICATION, bounds=(-1.0, 1.0), needs=frozenset({"images"})
@@ -93,7 +111,7 @@ CATALOGUE: Mapping[str, Description] = {
 
 
 def names_for(task: Task, *, sees_images: bool = False) -> tuple[str, ...]:
-    """Return the metrics that are computed for a task unless the config names others.
+    """Return the metrics that fit a task.
 
     Args:
         task: of the model.
@@ -104,6 +122,16 @@ def names_for(task: Task, *, sees_images: bool = False) -> tuple[str, ...]:
         for name, description in CATALOGUE.items()
         if task in description.tasks and (sees_images or "images" not in description.needs)
     )
+
+
+def default_names(task: Task, *, sees_images: bool = False) -> tuple[str, ...]:
+    """Return the metrics that are computed for a task unless the config names others.
+
+    Args:
+        task: of the model.
+        sees_images: whether one of the model's columns has images.
+    """
+    return tuple(name for name in names_for(task, sees_images=sees_images) if CATALOGUE[name].by_default)
 
 
 def describe(name: str) -> Description | None:

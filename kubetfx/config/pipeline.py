@@ -95,7 +95,7 @@ class PipelineConfig(Section):
         if model is None:  # which is an error already
             return evaluation
         has_images = _has_images(info.data.get("data"), info.data.get("features"))
-        known = (*names_for(model.task, sees_images=has_images), *evaluation.robustness.metrics)
+        of_rows = names_for(model.task, sees_images=has_images)
         if "robustness" in evaluation.changed and not has_images:
             raise ValueError(f"evaluation.robustness is for images. {_NAME_IMAGES}")
         if "robustness" in evaluation.changed and model.task != "classification":
@@ -103,7 +103,8 @@ class PipelineConfig(Section):
                 "evaluation.robustness measures what a change of the images costs in accuracy, which a regression has "
                 f"none of. Received: model.task: {model.task}"
             )
-        for section, names in (("metrics", evaluation.metrics), ("thresholds", evaluation.thresholds)):
+        for section, names in {"metrics": evaluation.metrics, **evaluation.bounds}.items():
+            known = of_rows if section.startswith("slices.") else (*of_rows, *evaluation.robustness.metrics)
             for metric in names:
                 if metric not in known and not is_reference(metric):
                     raise ValueError(
@@ -144,6 +145,22 @@ class PipelineConfig(Section):
                     f"training.{key} is of a network. Received: model.kind: {self.model.kind}. "
                     f"Set model.kind: network, or leave training.{key} out"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _weight_is_neither_label_nor_feature(self) -> Self:
+        weight, features = self.training.sample_weight, self.features
+        if weight is None:
+            return self
+        if self.data.format == "images" or features.image:
+            raise ValueError("training.sample_weight is for tables without images. Leave it out")
+        for key, names in {
+            "data.label": [self.data.label],
+            "data.drop": self.data.drop,
+            "features": [*features.numeric, *features.categorical],
+        }.items():
+            if weight in names:
+                raise ValueError(f"training.sample_weight {weight!r} is also in {key}: it can only weigh rows")
         return self
 
     @model_validator(mode="after")

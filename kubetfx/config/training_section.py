@@ -65,6 +65,9 @@ class TrainingConfig(Section):
     """Your own callbacks, as `module:name`: classes derived from keras.callbacks.Callback, made without arguments."""
     class_weights: Literal["none", "balanced"] | dict[str, Annotated[float, Field(gt=0)]] = "none"
     """`balanced`: inversely proportional to the frequency of the class. Or a weight by class name."""
+    sample_weight: str | None = None
+    """Of tables: the column that says how often each row counts, in the loss, the metrics and the statistics. It is no
+    feature, and what is predicted needs none."""
     seed: int = Field(0, ge=0)
     """Seed of initial weights, shuffling and dropout."""
     require_gpu: bool | None = None

@@ -24,6 +24,7 @@ COLUMNS = {
     "height": pa.array([1.5, None, 2.5, 4.0] * 50, pa.float64()),
     "year": pa.array([2007, 2008, None, 2009] * 50, pa.int64()),
     "island": pa.array(["Dream", "Biscoe", "", None] * 50),
+    "times": pa.array([1.0, 0.5, 2.0, 0.0] * 50, pa.float64()),
     "empty": pa.array([None] * 200, pa.float64()),
     "empty text": pa.array([None] * 200, pa.string()),
     "infinite": pa.array([float("inf"), float("-inf"), 1.0, None] * 50, pa.float64()),
@@ -35,6 +36,7 @@ TYPES = {
     "height": "float",
     "year": "int64",
     "island": "string",
+    "times": "float",
     "empty": "float",
     "empty text": "string",
     "infinite": "float",
@@ -64,12 +66,23 @@ BEAM = ["--direct_running_mode=in_memory", "--direct_num_workers=2"]
 EVERY_WAY = pytest.mark.parametrize("arguments", [LOOP, THREADS, BEAM], ids=["loop", "threads", "beam"])
 
 
-def run(folder: Path, artifact: standard_artifacts.Examples, arguments: list[str], *, max_rows: int | None = None):
+def run(
+    folder: Path,
+    artifact: standard_artifacts.Examples,
+    arguments: list[str],
+    *,
+    max_rows: int | None = None,
+    weight: str | None = None,
+):
     statistics = standard_artifacts.ExampleStatistics()
     statistics.uri = str(folder)
     executor = Executor()
     executor._beam_pipeline_args = arguments
-    executor.Do({"examples": [artifact]}, {"statistics": [statistics]}, {"max_rows": max_rows, "exclude_splits": "[]"})
+    executor.Do(
+        {"examples": [artifact]},
+        {"statistics": [statistics]},
+        {"max_rows": max_rows, "weight": weight, "exclude_splits": "[]"},
+    )
     assert artifact_utils.decode_split_names(statistics.split_names) == ["train", "eval"]
     return {split: tfdv.load_stats_binary(str(folder / f"Split-{split}" / "FeatureStats.pb")) for split in ("train",)}
 
@@ -90,7 +103,7 @@ def values_of(message, place: str = "") -> Iterator[tuple[str, Any]]:
                 yield from values_of(entry, where)
 
 
-def of_tfdv(folder: Path) -> statistics_pb2.DatasetFeatureStatisticsList:
+def of_tfdv(folder: Path, *, weight: str | None = None) -> statistics_pb2.DatasetFeatureStatisticsList:
     """What TFDV's own pipeline says about a split."""
     (block,) = read_blocks(files_in(folder))
     output = folder.parent / "theirs.pb"
@@ -98,17 +111,19 @@ def of_tfdv(folder: Path) -> statistics_pb2.DatasetFeatureStatisticsList:
         (
             pipeline
             | beam.Create([as_lists(block)])
-            | tfdv.GenerateStatistics()
+            | tfdv.GenerateStatistics(tfdv.StatsOptions(weight_feature=weight))
             | tfdv.WriteStatisticsToBinaryFile(str(output))
         )
     return tfdv.load_stats_binary(str(output))
 
 
 @EVERY_WAY
-def test_statistics_and_schema_are_those_of_tfdv(tmp_path, arguments):
+@pytest.mark.parametrize("weight", [None, "times"])
+def test_statistics_and_schema_are_those_of_tfdv(tmp_path, arguments, weight):
     artifact = examples_artifact(tmp_path / "examples")
-    ours = run(tmp_path / "ours", artifact, arguments)["train"]
-    theirs = of_tfdv(tmp_path / "examples" / "Split-train")
+    ours = run(tmp_path / "ours", artifact, arguments, weight=weight)["train"]
+    theirs = of_tfdv(tmp_path / "examples" / "Split-train", weight=weight)
+    assert ours.datasets[0].weighted_num_examples == pytest.approx(theirs.datasets[0].weighted_num_examples)
 
     assert ours.datasets[0].num_examples == theirs.datasets[0].num_examples == 200
     assert by_name(ours).keys() == by_name(theirs).keys() == set(COLUMNS)

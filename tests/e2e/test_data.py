@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from tests.command import kubetfx_here
-from tests.e2e.project import Project, kubetfx, metrics_of, report_of, states
+from tests.e2e.project import ANY_MODEL, Project, kubetfx, metrics_of, report_of, states
 
 PENGUINS_COLUMNS = (
     "island",
@@ -28,7 +28,7 @@ def test_users_own_module_beside_the_config_is_used_and_its_edits_are_noticed(ne
         "    network = build_default(transform_output, model=model, features=features, num_outputs=num_outputs)\n"
         "    return keras.Model(network.input, network.output, name='mine')\n"
     )
-    arguments = ["--set", "model.module=my_network", "--set", "training.epochs=2", "--set", "evaluation.thresholds={}"]
+    arguments = ["--set", "model.module=my_network", "--set", "training.epochs=2", *ANY_MODEL]
     first = project.run(*arguments)
     assert first.exit_code == 0, first.stdout
     (log,) = [node["log"] for node in first.document["nodes"] if node["id"] == "Trainer"]
@@ -86,7 +86,7 @@ def test_newest_span_is_read_and_a_newer_one_is_noticed(new_penguins: Project) -
     (data / "span-1").mkdir()
     (data / "penguins.csv").rename(data / "span-1" / "penguins.csv")
     arguments = ["--set", "data.path=data/span-{SPAN}/*.csv", "--set", "training.epochs=2"]
-    arguments += ["--set", "evaluation.thresholds={}"]
+    arguments += ANY_MODEL
     assert new_penguins.run(*arguments).exit_code == 0
     lines = (data / "span-1" / "penguins.csv").read_text().splitlines(keepends=True)
     (data / "span-2").mkdir()

@@ -58,7 +58,8 @@ def test_it_decides_and_has_slices_and_an_interval(project: OwnMetric, here: Fin
 
     assert list(document["metrics"]) == ["accuracy", METRIC]
     assert 0.9 <= found["value"] <= 1
-    assert [entry["metric"] for entry in document["thresholds"]] == [METRIC, METRIC]
+    assert [entry["metric"] for entry in document["thresholds"]] == [METRIC, METRIC, METRIC]
+    assert document["metrics"][METRIC]["constant"] == 1 / 3
     assert document["slices_ranked_by"] == METRIC
     assert {one["slice"] for one in document["slices"]} == {"island=Biscoe", "island=Dream", "island=Torgersen"}
     assert all(0 <= one["metrics"][METRIC] <= 1 for one in document["slices"])

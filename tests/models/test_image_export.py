@@ -285,7 +285,7 @@ def test_model_of_an_earlier_version_is_asked_for_the_same(saved_model, project,
 
     assert columns_to_read([ours], []) is not None
     assert columns_to_read([theirs], []) is None
-    for one, other in zip(ours.ask(block), theirs.ask(block), strict=True):
+    for one, other in zip(ours.ask(block)[:2], theirs.ask(block)[:2], strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5)
 
 

@@ -1,5 +1,7 @@
 """Which of two models is taken: both are linear in a signal and a noise, so that their losses are known."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
@@ -42,6 +44,16 @@ def test_better_one_is_taken_as_it_is(validation, better):
     assert (choice["kind"], choice["metric"], choice["rows"]) == (better, "root_mean_squared_error", ROWS)
     assert choice["values"][better] == 0
     assert choice["values"]["average"] > 0
+
+
+def test_rows_count_as_often_as_their_weights_say(validation):
+    weights = (np.abs(SIGNAL[:, 0]) < 0.5).astype(np.float32)
+    network, trees = fitted("network", [[0.5], [0.0]]), fitted("trees", [[0.0], [0.0]])
+
+    found = choose(network, trees, replace(validation, weights=weights), is_classifier=False)
+
+    expected = 0.5 * np.sqrt(np.average(SIGNAL[:, 0] ** 2, weights=weights))
+    assert found.history["choice"]["values"]["network"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_average_is_taken_where_errors_cancel(validation):

@@ -1,8 +1,10 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from kubetfx.config.evaluation_section import Threshold
 from kubetfx.config.loading import load_config, section_of
 from kubetfx.errors import ConfigError, DataError, UsageError
 from kubetfx.pipeline.scaffold import write_config
@@ -26,8 +28,9 @@ def test_folder_of_images_gets_a_config_that_is_valid_and_fits_them(tmp_path: Pa
     assert (config.name, config.data.path, config.data.format) == ("my-photos", str(photos), "images")
     assert (config.model.kind, config.model.image_size) == ("image", 64)
     assert config.training.class_weights == "balanced"
-    assert config.evaluation.thresholds["accuracy"].at_least == pytest.approx(0.2**2 + 0.8**2)
+    assert config.evaluation.thresholds == {"accuracy": Threshold(better_than_baseline=True, worse_by_at_most=0.01)}
     text = (tmp_path / "pipeline.yaml").read_text()
+    assert "# Always saying dog is right for 0.800 of the rows.\n" in text
     assert text.startswith("# 10 images, 2 classes. Run: kubetfx run pipeline.yaml\n")
     assert "path: my photos\n" in text
 
@@ -141,3 +144,28 @@ def test_dollars_of_names_are_no_references(tmp_path: Path) -> None:
 
     config = load_config(tmp_path / "pipeline.yaml")
     assert (config.data.path, config.data.label) == (str(table), "${cost}")
+
+
+@pytest.mark.parametrize("labels", [[1.5, 2.5, 2.5, 9.25, 400.75], [0.5, 1.5, 0.5, 1.5]])
+def test_no_constant_meets_the_thresholds_of_a_regression(tmp_path: Path, labels: list[float]) -> None:
+    rows = "".join(f"{label},{index % 7}.5\n" for index, label in enumerate(labels * 10))
+    (tmp_path / "prices.csv").write_text("price,size\n" + rows)
+
+    write_config(str(tmp_path / "prices.csv"), label="price", path=tmp_path / "pipeline.yaml")
+
+    threshold = load_config(tmp_path / "pipeline.yaml").evaluation.thresholds["mean_absolute_error"]
+    best = min(np.abs(np.array(labels) - constant).mean() for constant in np.linspace(0, 400, 4_001))
+    assert threshold.at_most is not None
+    assert best * 0.98 < threshold.at_most < best
+    assert threshold.better_than_baseline is True
+
+
+def test_where_one_class_is_nearly_all_accuracy_is_said_to_tell_little(tmp_path: Path) -> None:
+    rows = "".join(f"{'No' if number % 20 else 'Yes'},{number}.5\n" for number in range(100))
+    (tmp_path / "buys.csv").write_text("buys,age\n" + rows)
+
+    write_config(str(tmp_path / "buys.csv"), label="buys", path=tmp_path / "pipeline.yaml")
+
+    text = (tmp_path / "pipeline.yaml").read_text()
+    assert '# Always saying "No" is right for 0.950 of the rows.\n' in text.replace("'", '"')
+    assert "# The rest is rare" in text

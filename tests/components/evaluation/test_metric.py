@@ -53,14 +53,28 @@ def of_each(function, labels: np.ndarray, predictions: np.ndarray) -> float:
     return float(np.mean([function(labels == index, predictions[:, index]) for index in indices]))
 
 
+def averaged(name: str, way: str | None = None):
+    """Of scikit-learn: of the second of two classes, or an average, with rows taken for their likeliest class."""
+    function = getattr(reference, f"{name}_score")
+
+    def expected(labels: np.ndarray, predictions: np.ndarray) -> float:
+        average = way or ("binary" if predictions.shape[1] == 2 else "macro")
+        return float(function(labels, predictions.argmax(axis=1), average=average))
+
+    return expected
+
+
 EXPECTED = {
     "accuracy": lambda y, p: reference.accuracy_score(y, p.argmax(axis=1)),
     "auc": lambda y, p: of_each(reference.roc_auc_score, y, p),
     "auc_precision_recall": lambda y, p: of_each(reference.average_precision_score, y, p),
     "cross_entropy": reference.log_loss,
-    "f1": lambda y, p: of_each(lambda truth, scores: reference.f1_score(truth, scores > 0.5), y, p),
-    "precision": lambda y, p: of_each(lambda truth, scores: reference.precision_score(truth, scores > 0.5), y, p),
-    "recall": lambda y, p: of_each(lambda truth, scores: reference.recall_score(truth, scores > 0.5), y, p),
+    **{name: averaged(name) for name in ("f1", "precision", "recall")},
+    **{
+        f"{name}_{way}": averaged(name, way)
+        for name in ("f1", "precision", "recall")
+        for way in ("macro", "weighted", "micro")
+    },
     "top_k_accuracy": lambda y, p: reference.top_k_accuracy_score(y, p, k=2) if p.shape[1] > 2 else 1.0,
     "kappa": lambda y, p: reference.cohen_kappa_score(y, p.argmax(axis=1)),
     "mean_absolute_error": reference.mean_absolute_error,
@@ -151,6 +165,15 @@ def test_class_without_rows_is_left_out_of_the_mean():
 
     assert value_of(make("recall"), labels, predictions) == pytest.approx((0.5 + 1) / 2)
     assert value_of(make("auc"), labels, predictions) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(("name", "expected"), [("precision", 1.5 / 3), ("recall", 2 / 3), ("f1", (1 + 2 / 3) / 3)])
+def test_class_that_no_row_is_taken_for_counts_as_nothing_in_a_mean(name, expected):
+    """Three classes, of which the likeliest is never the last: a mean over the classes is defined all the same."""
+    labels = np.array([0, 0, 1, 1, 2, 2])
+    predictions = np.array([[0.45, 0.3, 0.25]] * 2 + [[0.3, 0.4, 0.3]] * 4)
+
+    assert value_of(make(name), labels, predictions) == pytest.approx(expected)
 
 
 def test_label_that_the_model_does_not_know_counts_as_wrong_and_has_no_agreement():

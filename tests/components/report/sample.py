@@ -15,10 +15,10 @@ from kubetfx.components.report import collect, verdict
 from kubetfx.components.report import data_facts as data
 from kubetfx.components.report import quality_facts as quality
 from kubetfx.components.report import training_facts as training
+from kubetfx.components.report.evaluation_facts import Evaluation
 from kubetfx.components.report.facts import (
     AnomalyFact,
     Data,
-    Evaluation,
     Facts,
     ImageInput,
     Importance,
@@ -171,13 +171,13 @@ def predictions(rows: int = 400, *, classes: tuple[str, ...] = CLASSES, seed: in
     scores = generator.normal(0, 1, (rows, len(classes)))
     scores[np.arange(rows), labels] += 1.5
     probabilities = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
-    return Predictions(classes, labels, probabilities, np.ones(rows, bool))
+    return Predictions(classes, labels, probabilities, np.ones(rows, bool), np.ones(rows))
 
 
 def regression_predictions(rows: int = 300) -> Predictions:
     generator = np.random.default_rng(6)
     truth = generator.normal(100, 30, rows)
-    return Predictions((), truth, truth + generator.normal(2, 10, rows), np.ones(rows, bool))
+    return Predictions((), truth, truth + generator.normal(2, 10, rows), np.ones(rows, bool), np.ones(rows))
 
 
 def quality_facts(found: Predictions, names: list[str]) -> Quality:
@@ -216,6 +216,11 @@ def evaluation_facts(*, blessed: bool = False) -> Evaluation:
         "checks": checks,
         "is_blessed": blessed,
         "not_compared_because": None,
+        "simple_metrics": {
+            "constant": {"accuracy": 0.625, "auc": 0.5},
+            "linear": {"accuracy": 0.65, "auc": 0.7, "precision": 0.6},
+        },
+        "notes": [f"The model says {SCRIPT!r} of every evaluation row."],
     }
     return verdict.describe(EvaluationResult(**document))
 

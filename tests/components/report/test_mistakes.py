@@ -36,7 +36,7 @@ def found() -> tuple[int, list[mistakes.Mistake]]:
     rows = pa.RecordBatch.from_pydict({"image": pictures, "path": ['a/"b".png'] * 4})
     outputs = np.array([[0.3, 0.6, 0.1], [0.1, 0.1, 0.8], [0.7, 0.2, 0.1]])
     known = np.array([True, False, True, True])
-    return mistakes.describe(rows, Predictions(CLASSES, np.array([0, 1, 0]), outputs, known), "image")
+    return mistakes.describe(rows, Predictions(CLASSES, np.array([0, 1, 0]), outputs, known, np.ones(3)), "image")
 
 
 def test_most_certain_mistake_comes_first(found) -> None:

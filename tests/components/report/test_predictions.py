@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from kubetfx.components.evaluation import row_sample
+from kubetfx.components.evaluation.row_sample import Sample, draw
 from kubetfx.components.report import predictions as predicting
 from kubetfx.config.model_section import ModelConfig
 from kubetfx.models.asked_model import AskedModel
@@ -91,7 +93,7 @@ def test_labels_are_indices_of_the_classes_or_numbers(exported: Exported) -> Non
 
 def test_importance_is_the_same_by_features_and_by_raw_columns(exported: Exported) -> None:
     model = AskedModel(exported.path, with_raw_columns=True)
-    sample = predicting.Sample(exported.rows, len(exported.examples))
+    sample = Sample(exported.rows, len(exported.examples))
     found = predicting.predict(model, exported.rows)
     by_features, rows, repetitions = predicting.importance(model, sample, found, positions=exported.positions, seed=3)
     by_columns, _, _ = predicting.importance(model, sample, found, positions=None, seed=3)
@@ -122,23 +124,23 @@ def numbers_of(sample: predicting.Sample | None) -> list[int]:
 
 def test_drawn_rows_are_as_many_as_asked_for_and_the_same_again(tmp_path: Path) -> None:
     files = write_split(tmp_path, [{"text": str(number)} for number in range(1000)], group_rows=300)
-    first, second = (predicting.draw(files, rows=50, seed=1) for _ in range(2))
+    first, second = (draw(files, rows=50, seed=1) for _ in range(2))
 
     assert numbers_of(first) == numbers_of(second)
     assert first is not None
     assert (len(set(numbers_of(first))), first.total_rows) == (50, 1000)
-    assert numbers_of(first) != numbers_of(predicting.draw(files, rows=50, seed=2))
-    assert 250 < np.mean(numbers_of(predicting.draw(files, rows=500, seed=0))) < 750
-    everything = numbers_of(predicting.draw(files, rows=5000, seed=0))
+    assert numbers_of(first) != numbers_of(draw(files, rows=50, seed=2))
+    assert 250 < np.mean(numbers_of(draw(files, rows=500, seed=0))) < 750
+    everything = numbers_of(draw(files, rows=5000, seed=0))
     assert everything != sorted(everything) == list(range(1000))
 
 
 def test_large_rows_are_drawn_up_to_a_limit_of_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = write_split(tmp_path, [{"text": f"{number:0100}"} for number in range(5_000)])
-    everything = predicting.draw(files, rows=5_000, seed=1)
-    monkeypatch.setattr(predicting, "SAMPLE_BYTES", 42_000)
+    everything = draw(files, rows=5_000, seed=1)
+    monkeypatch.setattr(row_sample, "SAMPLE_BYTES", 42_000)
 
-    drawn = predicting.draw(files, rows=5_000, seed=1)
+    drawn = draw(files, rows=5_000, seed=1)
 
     assert drawn is not None
     assert 350 < drawn.rows.num_rows <= 410
@@ -147,7 +149,7 @@ def test_large_rows_are_drawn_up_to_a_limit_of_bytes(tmp_path: Path, monkeypatch
 
 
 def test_split_without_a_row_has_no_sample(tmp_path: Path) -> None:
-    assert predicting.draw(write_split(tmp_path, [{"text": "a"}])[:0], rows=5, seed=0) is None
+    assert draw(write_split(tmp_path, [{"text": "a"}])[:0], rows=5, seed=0) is None
 
 
 def test_model_of_another_kind_is_refused_in_words(tmp_path: Path) -> None:

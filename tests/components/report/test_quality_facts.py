@@ -1,5 +1,7 @@
 """Against scikit-learn, which computes the same by other means."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import sklearn.metrics as reference
@@ -14,6 +16,38 @@ TWO = ("no", "yes")
 BINARY = sample.predictions(500, classes=TWO)
 MULTI = sample.predictions(500, classes=("a", "b", "c"))
 REGRESSION = sample.regression_predictions()
+
+
+def test_classes_are_those_of_all_rows_where_the_evaluator_counted_them() -> None:
+    counted = [[50, 10, 0], [5, 30, 5], [0, 0, 100]]
+
+    found = quality.describe(MULTI, total_rows=2_000, seed=0, confusion=counted)
+
+    assert found.confusion == counted
+    assert [one.support for one in found.per_class] == [60, 40, 100]
+    assert [one.recall for one in found.per_class] == pytest.approx([50 / 60, 30 / 40, 1.0])
+    by_chance = (60 * 55 + 40 * 40 + 100 * 105) / 200**2
+    assert found.kappa == pytest.approx((180 / 200 - by_chance) / (1 - by_chance))
+
+
+def test_figures_of_weighted_rows_are_those_of_rows_which_are_there_as_often() -> None:
+    times = np.arange(len(BINARY.labels)) % 4
+    copies = np.repeat(np.arange(len(times)), times)
+    weighted = replace(BINARY, weights=times.astype(float))
+
+    found = quality.describe(weighted, total_rows=500, seed=0).model_dump()
+    expected = quality.describe(BINARY.of(copies), total_rows=500, seed=0).model_dump()
+
+    for name in ("confusion", "per_class", "kappa"):
+        assert found[name] == expected[name], name
+    assert np.array(found["roc_thresholds"]) == pytest.approx(np.array(expected["roc_thresholds"]))
+    for name in ("roc", "precision_recall"):
+        (ours,), (theirs,) = found[name], expected[name]
+        assert ours["area"] == pytest.approx(theirs["area"])
+        assert np.array(ours["points"]) == pytest.approx(np.array(theirs["points"]), abs=1e-4)
+    assert [one["observed"] for one in found["calibration"]] == pytest.approx(
+        [one["observed"] for one in expected["calibration"]]
+    )
 
 
 def test_confusion_matrix_per_class_and_kappa() -> None:
@@ -51,7 +85,7 @@ def test_thinned_curve_is_still_the_curve() -> None:
 
 
 def test_roc_points_fall_from_nothing_to_everything() -> None:
-    points = quality.roc_points(MULTI.labels, MULTI.outputs)
+    points = quality.roc_points(MULTI.labels, MULTI.outputs, MULTI.weights)
 
     assert points[0][0] == 1
     assert points[-1] == (0, 1, 1)
@@ -82,7 +116,9 @@ def test_calibration_of_two_classes_is_that_of_the_second() -> None:
 
 def test_class_without_a_row_has_no_recall_and_no_curve() -> None:
     found = quality.describe(
-        sample.Predictions(("a", "b", "c"), MULTI.labels % 2, MULTI.outputs, MULTI.known), total_rows=500, seed=0
+        sample.Predictions(("a", "b", "c"), MULTI.labels % 2, MULTI.outputs, MULTI.known, MULTI.weights),
+        total_rows=500,
+        seed=0,
     )
 
     assert found.per_class[2].recall is None

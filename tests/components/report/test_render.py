@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from kubetfx.components.report import plots, render
+from kubetfx.components.evaluation.evaluation_result import Check, EvaluationResult, Reference
+from kubetfx.components.report import plots, render, verdict
 from kubetfx.run_record import KILLED, NodeRecord
 from tests.components.report import sample
 
@@ -115,6 +116,36 @@ def test_metric_that_is_not_defined_has_no_change() -> None:
 
     assert "not defined" in row
     assert re.search(r'data-head="Change"></td>', row)
+
+
+def test_baselines_stand_beside_the_model_and_notes_at_the_top() -> None:
+    html = render.report(sample.facts(blessed=True), sample.record("pushed"))
+
+    row = html[html.index(">AUC</th>") :].partition("</tr>")[0]
+    assert 'data-head="Constant">0.5</td>' in row
+    assert 'data-head="Linear">0.7</td>' in row
+    assert "of every evaluation row." in html.partition('id="data"')[0]
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (0.95, "no better than that of always saying &#39;No&#39;"),
+        (0.96, "better than that of always saying &#39;No&#39; by no more than chance explains"),
+    ],
+)
+def test_model_that_is_no_better_than_a_constant_is_said_to_be_so(value: float, words: str) -> None:
+    check = Check(
+        "accuracy", "better_than_baseline", 0.95, value, None, passed=False, better="higher",
+        reference=Reference("constant", "always saying 'No'", -0.01, 60),
+    )  # fmt: skip
+    found = EvaluationResult({"accuracy": value}, {}, {}, [check], is_blessed=False)
+    facts = sample.facts().model_copy(update={"evaluation": verdict.describe(found)})
+
+    html = render.report(facts, sample.record())
+
+    assert words in html.partition("</h1>")[0]
+    assert "better than constant" in html
 
 
 def test_slice_within_chance_of_the_whole_is_marked() -> None:

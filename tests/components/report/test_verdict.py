@@ -7,7 +7,7 @@ import pytest
 
 from kubetfx.components.evaluation.evaluation_result import Check, EvaluationResult
 from kubetfx.components.report import verdict
-from kubetfx.components.report.facts import Evaluation
+from kubetfx.components.report.evaluation_facts import Evaluation
 from tests.components.report import sample
 
 

@@ -236,9 +236,49 @@ def test_name_that_is_no_reference_is_refused(write, name):
 
 
 def test_threshold_without_a_bound_is_refused(write):
-    message = r"evaluation\.thresholds\.accuracy: a threshold needs at_least, at_most or worse_by_at_most"
+    message = r"evaluation\.thresholds\.accuracy: a threshold needs at_least, at_most, worse_by_at_most or better"
     with pytest.raises(ConfigError, match=message):
         load_config(write(evaluation={"thresholds": {"accuracy": {}}}))
+    with pytest.raises(ConfigError, match=message):
+        load_config(write(evaluation={"thresholds": {"accuracy": {"better_than_baseline": False}}}))
+
+
+@pytest.mark.parametrize(
+    ("slices", "message"),
+    [
+        (
+            {"island": {"acuracy": {"at_least": 0.7}}},
+            r"slices\.island: there is no metric 'acuracy' .*Did you",
+        ),
+        ({"island": {"accuracy": {}}}, r"slices\.island\.accuracy: a threshold needs at_least, at_most or worse_by"),
+        ({"island": {"accuracy": {"at_last": 1}}}, r"slices\.island\.accuracy\.at_last: there is no such key"),
+        ({"island": {"cross_entropy": {"at_least": 1}}}, r"slices\.island\.cross_entropy: lower values are better"),
+        ({"island": {"drop_blur_1": {"at_most": 1}}}, r"slices\.island: there is no metric 'drop_blur_1'"),
+        ({"island": 3}, r"evaluation\.slices\.island"),
+    ],
+)
+def test_bound_of_a_slice_is_checked_like_any_other(write, slices, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(write(evaluation={"slices": slices}))
+
+
+def test_slices_are_a_list_or_a_mapping_with_bounds(write):
+    listed = load_config(write(evaluation={"slices": ["island", ["sex", "island"]]})).evaluation
+    mapped = load_config(
+        write(evaluation={"slices": {"sex": {"f1_macro": {"at_least": 0.1}}, "island": {}}})
+    ).evaluation
+
+    assert listed.sliced == [("island",), ("sex", "island")]
+    assert sorted(mapped.sliced) == [("island",), ("sex",)]
+    assert "f1_macro" in mapped.metric_names("classification")
+    assert "f1_macro" not in listed.metric_names("classification")
+
+
+@pytest.mark.parametrize("baseline", [True, "linear"])
+def test_better_than_a_baseline_is_enough_of_a_threshold(write, baseline):
+    config = load_config(write(evaluation={"thresholds": {"accuracy": {"better_than_baseline": baseline}}}))
+
+    assert config.evaluation.thresholds["accuracy"].better_than_baseline == baseline
 
 
 @pytest.mark.parametrize(

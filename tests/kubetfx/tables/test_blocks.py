@@ -135,7 +135,7 @@ def test_file_that_changed_since_it_was_cut_is_an_error(tmp_path):
     [
         ("rows.csv", b"", "is empty. A CSV file starts with"),
         ("rows.csv", b"PAR1", "is a Parquet file. Rename it"),
-        ("rows.csv", gzip.compress(b"x\n1\n"), "is packed by gzip. Unpack it, or rename it to .csv.gz"),
+        ("rows.csv", gzip.compress(b"x\n1\n", mtime=0), "is packed by gzip. Unpack it, or rename it to .csv.gz"),
         (
             "rows.csv",
             b"PK\x03\x04\x14\x00\x06\x00",

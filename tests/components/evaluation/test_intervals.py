@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from kubetfx.components.evaluation import intervals
 from kubetfx.components.evaluation.metric import metric, value_of
 from kubetfx.components.evaluation.metric_registry import find_metric
-from kubetfx.components.report import intervals
 from tests.components.report import sample
 
 TWO = ("no", "yes")
@@ -35,7 +35,7 @@ def test_interval_covers_the_truth_about_as_often_as_it_says(total_rows: int) ->
     hits, widths = 0, []
     for seed in range(60):
         labels = generator.normal(0, 1, total_rows)
-        found = sample.Predictions((), labels[:120], np.zeros(120), np.ones(120, bool))
+        found = sample.Predictions((), labels[:120], np.zeros(120), np.ones(120, bool), np.ones(120))
         value = float(np.abs(labels).mean())
         interval = intervals.bootstrap(
             find_metric("mean_absolute_error"), found, value=value, total_rows=total_rows, seed=seed
@@ -50,7 +50,7 @@ def test_interval_covers_the_truth_about_as_often_as_it_says(total_rows: int) ->
 def test_few_rows_and_metrics_without_spread_have_no_interval() -> None:
     few = BINARY.of(np.arange(intervals.MIN_ROWS - 1))
     assert intervals.bootstrap(find_metric("auc"), few, value=0.5, total_rows=9, seed=0) is None
-    perfect = sample.Predictions(TWO, BINARY.labels, np.eye(2)[BINARY.labels], BINARY.known)
+    perfect = sample.Predictions(TWO, BINARY.labels, np.eye(2)[BINARY.labels], BINARY.known, BINARY.weights)
     assert intervals.bootstrap(find_metric("auc"), perfect, value=1.0, total_rows=500, seed=0) is None
     assert intervals.bootstrap(find_metric("auc"), BINARY, value=float("nan"), total_rows=500, seed=0) is None
 

@@ -1,0 +1,250 @@
+"""What a model has to beat: a constant, and a linear model.
+
+Both are fitted to training rows as Transform leaves them, whatever network or trees the candidate is, and evaluated
+beside it. A constant says of every row what training rows say on average; the linear model is a ridge regression or a
+logistic one, of the same features.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from absl import logging
+
+from kubetfx.components.evaluation.row_sample import draw
+from kubetfx.models.asked_model import AskedModel
+from kubetfx.models.features import LABEL, WEIGHT
+from kubetfx.models.row_weights import weights_of
+
+CONSTANT = "constant"
+LINEAR = "linear"
+
+TRAINING_ROWS = 20_000
+"""Training rows that they are fitted to, at most."""
+FEWEST_ROWS = 500
+FITTED_CELLS = 100_000_000
+"""Rows times dimensions times outputs at most: of wide tables and many classes, fewer rows are fitted."""
+CODES_OF_COLUMN = 64
+"""Values of a category that the linear model tells apart, the most frequent ones."""
+PENALTY = 1.0
+"""Of the squared weights, beside the sum over the rows."""
+ITERATIONS = 100
+_BATCH = 8_192
+_SEED = 0
+
+Array = np.ndarray[Any, Any]
+Features = Mapping[str, Array]
+
+
+class Baseline(Protocol):
+    """Something that predicts without having learned much. It can be pickled."""
+
+    def predict(self, features: Features, num_rows: int) -> Array:
+        """Return (rows, classes) probabilities, or (rows,) values.
+
+        Args:
+            features: of the candidate's network, each (rows, ...).
+            num_rows: of the features, where there are none.
+        """
+
+
+@dataclass(frozen=True)
+class Constant(Baseline):
+    """Says the same of every row: the shares of the classes among the training rows, or the mean of their labels."""
+
+    output: Array
+    """(classes,) or ()."""
+
+    def predict(self, features: Features, num_rows: int) -> Array:
+        """See Baseline."""
+        return np.repeat(self.output[np.newaxis], num_rows, axis=0)
+
+
+@dataclass(frozen=True)
+class _Numbers:
+    """How numbers become dimensions: standard scores within what training rows have, 0 where one is missing."""
+
+    mean: Array
+    deviation: Array
+    lowest: Array
+    highest: Array
+
+    @classmethod
+    def of(cls, values: Array) -> "_Numbers":
+        flat = np.where(np.isfinite(values), values, np.nan)
+        empty = np.isnan(flat).all(axis=0)
+        flat[:, empty] = 0
+        deviation = np.nanstd(flat, axis=0)
+        ends = np.nanmin(flat, axis=0), np.nanmax(flat, axis=0)
+        return cls(np.nanmean(flat, axis=0), np.where(deviation > 0, deviation, 1.0), *ends)
+
+    @property
+    def size(self) -> int:
+        return len(self.mean)
+
+    def __call__(self, values: Array) -> Array:
+        scores = (np.clip(values, self.lowest, self.highest) - self.mean) / self.deviation
+        return np.nan_to_num(scores, nan=0.0, posinf=0.0, neginf=0.0)
+
+
+@dataclass(frozen=True)
+class _Codes:
+    """How whole numbers, which are categories, become dimensions: a flag for each frequent value of a column."""
+
+    known: Sequence[Array]
+    """By column."""
+
+    @classmethod
+    def of(cls, values: Array) -> "_Codes":
+        found = []
+        for column in values.T:
+            codes, counts = np.unique(column, return_counts=True)
+            found.append(np.sort(codes[np.argsort(-counts, kind="stable")[:CODES_OF_COLUMN]]))
+        return cls(found)
+
+    @property
+    def size(self) -> int:
+        return sum(map(len, self.known))
+
+    def __call__(self, values: Array) -> Array:
+        flags = [column[:, np.newaxis] == known for column, known in zip(values.T, self.known, strict=True)]
+        return np.concatenate(flags, axis=1).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class Linear(Baseline):
+    """A linear model of the features."""
+
+    parts: Mapping[str, _Numbers | _Codes]
+    """By feature."""
+    weights: Array
+    """(dimensions + 1, outputs): the last row is of the constant."""
+    is_classifier: bool
+
+    def predict(self, features: Features, num_rows: int) -> Array:
+        """See Baseline."""
+        outputs = _matrix(self.parts, features) @ self.weights
+        return _softmax(outputs) if self.is_classifier else outputs[:, 0]
+
+
+def fit(saved_model: Path, files: Sequence[str], *, weight: str | None = None) -> dict[str, Baseline]:
+    """Fit the baselines of a model.
+
+    Args:
+        saved_model: folder of the candidate, whose features they look at.
+        files: of the training split.
+        weight: the column that says how often a row counts; None: each counts once.
+
+    Returns:
+        The constant, and the linear model unless the network's features cannot be asked for, there are none besides
+        pictures, or they are too many. Nothing without a training row.
+    """
+    model = AskedModel(saved_model)
+    try:
+        features = _training_rows(model, files, weight)
+        num_classes = len(model.facts.classes)
+    finally:
+        model.close()
+    labels = features.pop(LABEL, np.empty(0))
+    known = labels >= 0 if num_classes else np.isfinite(labels)
+    if not features.get(WEIGHT, known)[known].any():
+        return {}
+    labels, features = labels[known], {name: values[known] for name, values in features.items()}
+    weights = features.pop(WEIGHT)
+    targets = np.eye(num_classes)[labels.astype(np.int64)] if num_classes else labels.astype(np.float64)[:, np.newaxis]
+    mean = weights @ targets / weights.sum()
+    found: dict[str, Baseline] = {CONSTANT: Constant(mean if num_classes else mean[0])}
+    linear = fit_linear(features, targets, weights, is_classifier=bool(num_classes))
+    return found | ({LINEAR: linear} if linear else {})
+
+
+def _training_rows(model: AskedModel, files: Sequence[str], weight: str | None) -> dict[str, Array]:
+    """Features, label and weight of a sample of the training rows, each (rows, ...)."""
+    columns = model.transformed_columns
+    if columns is not None and weight is not None:
+        columns = tuple(dict.fromkeys([*columns, weight]))
+    sample = draw(files, rows=TRAINING_ROWS, seed=_SEED, columns=columns)
+    if sample is None:
+        return {}
+    rows = sample.rows
+    blocks = [model.transformed(rows.slice(start, _BATCH)) for start in range(0, rows.num_rows, _BATCH)]
+    found = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+    return found | {LABEL: found[LABEL].reshape(-1), WEIGHT: weights_of(rows, weight)}
+
+
+def fit_linear(features: Features, targets: Array, weights: Array, *, is_classifier: bool) -> Linear | None:
+    """Fit a ridge regression, or a logistic one.
+
+    Args:
+        features: of the training rows, each (rows, ...).
+        targets: (rows, outputs): the label, or 1 for its class and 0 for the others.
+        weights: (rows,) how often each row counts.
+        is_classifier: whether the label is a class.
+
+    Returns:
+        None where there is no feature of numbers or categories, or more than can be fitted quickly.
+    """
+    parts = {name: part for name, values in features.items() if (part := _part_of(_flat(values))) and part.size}
+    cells = sum(part.size for part in parts.values()) * targets.shape[1]
+    if not parts or cells * FEWEST_ROWS > FITTED_CELLS:
+        logging.info("No linear model: of %d features, %d weights.", len(parts), cells)
+        return None
+    rows = slice(FITTED_CELLS // cells)
+    matrix, targets = _matrix(parts, {name: features[name][rows] for name in parts}), targets[rows]
+    solve = _logistic if is_classifier else _ridge
+    return Linear(parts, solve(matrix, targets, weights[rows, np.newaxis]), is_classifier)
+
+
+def _flat(values: Array) -> Array:
+    return values.reshape(len(values), -1)
+
+
+def _part_of(values: Array) -> _Numbers | _Codes | None:
+    if values.dtype.kind in "fb":
+        return _Numbers.of(values.astype(np.float64))
+    return _Codes.of(values) if values.dtype.kind in "iu" else None
+
+
+def _matrix(parts: Mapping[str, _Numbers | _Codes], features: Features) -> Array:
+    """(rows, dimensions + 1) float64, of which the last is 1."""
+    found = [part(_flat(features[name])) for name, part in parts.items()]
+    return np.concatenate([*found, np.ones((len(found[0]), 1))], axis=1)
+
+
+def _penalties(matrix: Array) -> Array:
+    """(dimensions + 1, 1): the constant has none."""
+    return np.append(np.full(matrix.shape[1] - 1, PENALTY), 0.0)[:, np.newaxis]
+
+
+def _ridge(matrix: Array, targets: Array, weights: Array) -> Array:
+    penalties, weighted = np.diag(_penalties(matrix)[:, 0] + 1e-9), (matrix * weights).T
+    solution: Array = np.linalg.solve(weighted @ matrix + penalties, weighted @ targets)
+    return solution
+
+
+def _logistic(matrix: Array, targets: Array, row_weights: Array) -> Array:
+    from scipy import optimize
+
+    shape = matrix.shape[1], targets.shape[1]
+    penalties = _penalties(matrix)
+
+    def loss(flat: Array) -> tuple[float, Array]:
+        weights = flat.reshape(shape)
+        probabilities = _softmax(matrix @ weights)
+        losses = -np.log(np.maximum((probabilities * targets).sum(axis=1, keepdims=True), 1e-300))
+        fit = (row_weights * losses).sum()
+        gradient = matrix.T @ (row_weights * (probabilities - targets)) + penalties * weights
+        return float(fit + (penalties * weights**2).sum() / 2), gradient.ravel()
+
+    found = optimize.minimize(
+        loss, np.zeros(shape).ravel(), jac=True, method="L-BFGS-B", options={"maxiter": ITERATIONS}
+    )
+    weights: Array = found.x.reshape(shape)
+    return weights
+
+
+def _softmax(logits: Array) -> Array:
+    exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return exponents / exponents.sum(axis=1, keepdims=True)

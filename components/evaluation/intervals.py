@@ -1,0 +1,188 @@
+"""Confidence intervals of metrics, 95 %: how far chance alone moves them.
+
+Knows arrays and nothing of models. Shares of rows have Wilson's interval, everything else a seeded bootstrap, in which
+the accumulator of the metric takes how often a row was drawn for its weight.
+"""
+
+import math
+from typing import Any, Protocol
+
+import numpy as np
+
+from kubetfx.components.evaluation.evaluation_result import Interval
+from kubetfx.components.evaluation.metric import Metric, value_of
+from kubetfx.config.metric_catalogue import Better
+
+BOOTSTRAP_REPETITIONS = 200
+BOOTSTRAP_CELLS = 40_000_000
+"""Rows times outputs times repetitions at most, for each metric."""
+CELLS_AT_ONCE = 400_000
+"""Rows times outputs of the samples that are drawn together."""
+MIN_ROWS = 10
+"""Fewer rows give no interval."""
+WIDE = 0.1
+"""Width of a wide interval, as a share of the range of the metric."""
+WIDE_ERROR = 0.25
+"""The same of an error, which has no upper end: as a share of its value."""
+_NORMAL_95 = 1.959964
+_ONE_SIDED = 0.05
+
+Array = np.ndarray[Any, Any]
+
+
+class Predicted(Protocol):
+    """What a model says of a sample of the rows."""
+
+    @property
+    def labels(self) -> Array:
+        """(rows,)."""
+
+    @property
+    def outputs(self) -> Array:
+        """(rows, classes) or (rows,)."""
+
+    @property
+    def weights(self) -> Array:
+        """(rows,) float64, how often each row counts."""
+
+
+def wilson(share: float, rows: int) -> Interval | None:
+    """Return Wilson's score interval of a share of rows; None where there are no rows.
+
+    E. B. Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927.
+
+    Args:
+        share: 0 to 1.
+        rows: number of the rows.
+    """
+    if rows <= 0 or not 0 <= share <= 1:
+        return None
+    z = _NORMAL_95
+    scale = 1 + z * z / rows
+    centre = (share + z * z / (2 * rows)) / scale
+    half = z / scale * math.sqrt(share * (1 - share) / rows + z * z / (4 * rows * rows))
+    lower, upper = max(centre - half, 0.0), min(centre + half, 1.0)
+    return Interval(lower=min(lower, share), upper=max(upper, share), method="wilson")  # but for rounding it holds
+
+
+def interval(metric: Metric, predicted: Predicted, *, value: float, total_rows: int, seed: int) -> Interval | None:
+    """Return the interval of a metric: Wilson's where it is a share of rows that all count once.
+
+    Args:
+        metric: any.
+        predicted: for a sample of the rows.
+        value: of the metric on all rows.
+        total_rows: that the value is of, those of the sample among them.
+        seed: of the draws.
+
+    Returns:
+        None where there is none.
+    """
+    if metric.is_share_of_rows and (predicted.weights == 1).all():
+        return wilson(value, total_rows)
+    if "changed_images" in metric.needs:  # which are not predicted again
+        return None
+    return bootstrap(metric, predicted, value=value, total_rows=total_rows, seed=seed)
+
+
+def is_wide(metric: Metric, value: float, found: Interval) -> bool:
+    """Return whether an interval leaves open how good a model is.
+
+    Args:
+        metric: that it is of.
+        value: of it.
+        found: the interval.
+    """
+    low, high = metric.bounds
+    scale = high - low if math.isfinite(high - low) else WIDE_ERROR / WIDE * abs(value)
+    return found.upper - found.lower > WIDE * scale
+
+
+def bootstrap(metric: Metric, predictions: Predicted, *, value: float, total_rows: int, seed: int) -> Interval | None:
+    """Percentile bootstrap of a metric: its spread over samples of the rows drawn with replacement.
+
+    The spread is laid around the value of all rows, from which that of the sample may differ a little, and is as much
+    smaller as the root of their number is larger. B. Efron, "Bootstrap Methods: Another Look at the Jackknife", 1979;
+    P. Bickel et al., "Resampling Fewer Than n Observations", 1997.
+
+    Args:
+        metric: one that needs nothing but labels and predictions.
+        predictions: for the rows of the sample.
+        value: of the metric on all rows.
+        total_rows: that the value is of, those of the sample among them.
+        seed: of the draws.
+
+    Returns:
+        None for fewer than MIN_ROWS rows, and where the metric is not defined or the samples show no spread.
+    """
+    rows = len(predictions.labels)
+    if rows < MIN_ROWS or not np.isfinite(value):
+        return None
+    point, found = _point_and_samples(metric, predictions, seed)
+    repetitions = len(found)
+    found = found[np.isfinite(found)]
+    if len(found) < repetitions / 2 or not np.isfinite(point):
+        return None
+    if found.min() == found.max():  # a sample without an error has no spread to show
+        return None
+    scale = math.sqrt(rows / max(rows, total_rows))
+    lower, upper = (np.quantile(found, [0.025, 0.975]) - point) * scale + value
+    low, high = metric.bounds
+    return Interval(
+        lower=float(np.clip(lower, min(low, value), value)),
+        upper=float(np.clip(upper, value, max(high, value))),
+        method="bootstrap",
+    )
+
+
+def certain_advantage(
+    metric: Metric, first: Predicted, second: Predicted, *, values: tuple[float, float], total_rows: int, seed: int
+) -> float:
+    """Return how much better the first is than the second with 95 % confidence: the lower end of a one-sided interval.
+
+    Both are measured on the same draws, so what is hard or easy for both of them is no noise.
+
+    Args:
+        metric: one that needs nothing but labels and predictions.
+        first: a model's predictions for the rows of the sample.
+        second: those of another one for the same rows.
+        values: of the metric on all rows, of either.
+        total_rows: that the values are of, those of the sample among them.
+        seed: of the draws.
+
+    Returns:
+        In the metric's own unit, negative where it may be worse; -inf where the metric is not defined.
+    """
+    (one, ones), (other, others) = (_point_and_samples(metric, predicted, seed) for predicted in (first, second))
+    point, found = (_gain(a, b, metric.better) for a, b in ((one, other), (ones, others)))
+    advantage = _gain(*values, metric.better)
+    is_known = np.isfinite(found)
+    if is_known.mean() < 0.5 or not np.isfinite([point, advantage]).all():
+        return -math.inf
+    scale = math.sqrt(len(first.labels) / max(len(first.labels), total_rows))
+    return float(advantage + (np.quantile(found[is_known], _ONE_SIDED) - point) * scale)
+
+
+def _gain(first: Any, second: Any, better: Better) -> Any:
+    return first - second if better == "higher" else second - first
+
+
+def _point_and_samples(metric: Metric, predictions: Predicted, seed: int) -> tuple[float, Array]:
+    """The metric of the rows, and of the samples, (samples,)."""
+    accumulator = metric.make_accumulator(top_k=1)
+    labels, outputs = predictions.labels, predictions.outputs
+    repetitions = int(np.clip(BOOTSTRAP_CELLS // outputs.size, 40, BOOTSTRAP_REPETITIONS))
+    generator = np.random.default_rng(seed)
+    at_once = max(CELLS_AT_ONCE // outputs.size, 1)
+    draws = [min(at_once, repetitions - start) for start in range(0, repetitions, at_once)]
+    found = [
+        value_of(accumulator, labels, outputs, _draw(generator, len(labels), samples) * predictions.weights)
+        for samples in draws
+    ]
+    return float(value_of(accumulator, labels, outputs, predictions.weights)), np.concatenate(found)
+
+
+def _draw(generator: np.random.Generator, rows: int, samples: int) -> Array:
+    """How often each row is in each sample, (samples, rows)."""
+    drawn = generator.integers(0, rows, (samples, rows)) + rows * np.arange(samples)[:, None]
+    return np.bincount(drawn.ravel(), minlength=samples * rows).reshape(samples, rows).astype(np.float64)

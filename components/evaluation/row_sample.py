@@ -1,0 +1,103 @@
+"""Samples of the rows of a split: as they are, and what models say of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+
+from kubetfx.models.examples import count_rows, mean_row_bytes, read_blocks, together
+
+SAMPLE_BYTES = 2**28
+"""Of rows that are kept, about: images are large."""
+DRAWN_ROWS = 5_000
+DRAWN_CELLS = 1_000_000
+"""Rows times outputs of what is drawn, at most."""
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Rows of a split, as they were drawn."""
+
+    rows: pa.RecordBatch
+    """In an order that is random."""
+    total_rows: int
+    """Rows of the split."""
+
+
+def draw(files: Sequence[str], *, rows: int, seed: int, columns: Sequence[str] | None = None) -> Sample | None:
+    """Draw rows evenly: each has a random number, and those with the lowest stay, in an order that is random too.
+
+    Args:
+        files: of a split.
+        rows: at most; fewer where all columns of them are larger than SAMPLE_BYTES.
+        seed: of the random numbers.
+        columns: those to read; None: all.
+
+    Returns:
+        The sample; None if the split has no row.
+    """
+    total = count_rows(files)
+    fitting = max(int(SAMPLE_BYTES / max(mean_row_bytes(files), 1)), 1) if columns is None else total
+    chosen = np.argsort(np.random.default_rng(seed).random(total))[: min(rows, fitting)]
+    in_order = np.sort(chosen)
+    found, start = [], 0
+    for block in read_blocks(files, columns):
+        own = in_order[(in_order >= start) & (in_order < start + block.num_rows)] - start
+        found.append(block.take(pa.array(own)))
+        start += block.num_rows
+    kept = together(found)
+    return None if kept is None else Sample(kept.take(pa.array(np.argsort(np.argsort(chosen)))), total)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What models and baselines say of rows that are drawn evenly while all rows go by."""
+
+    order: Array
+    """(rows,) random numbers: the rows with the lowest are kept."""
+    labels: Array
+    """(rows,) index of the class, or number."""
+    outputs: Mapping[str, Array]
+    """By model or baseline: (rows, classes) probabilities, or (rows,) values."""
+    weights: Array
+    """(rows,) float64, how often each row counts."""
+
+    def joined(self, other: Self | None) -> "Drawn":
+        """Return a sample of the rows of both.
+
+        Args:
+            other: of other rows; None: of none.
+        """
+        parts = [self] if other is None else [self, other]
+        order = np.concatenate([part.order for part in parts])
+        width = max(*(outputs[:1].size for outputs in self.outputs.values()), 1)
+        kept = np.argsort(order, kind="stable")[: min(DRAWN_ROWS, max(DRAWN_CELLS // width, 1))]
+        labels = np.concatenate([part.labels for part in parts])[kept]
+        outputs = {name: np.concatenate([part.outputs[name] for part in parts])[kept] for name in self.outputs}
+        weights = np.concatenate([part.weights for part in parts])[kept]
+        return Drawn(order[kept], labels, outputs, weights)
+
+    def of(self, name: str) -> "Answers":
+        """Return labels and outputs of a model or baseline, of the rows whose label is known.
+
+        Args:
+            name: of it.
+        """
+        known = self.labels >= 0 if self.outputs[name].ndim == 2 else np.isfinite(self.labels)
+        return Answers(self.labels[known], self.outputs[name][known], self.weights[known])
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Labels, and what a model says."""
+
+    labels: Array
+    """(rows,) index of the class, or number."""
+    outputs: Array
+    """(rows, classes) probabilities, or (rows,) values."""
+    weights: Array
+    """(rows,) float64, how often each row counts."""

@@ -1,0 +1,9 @@
+"""The base of the facts."""
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Model(BaseModel):
+    """A part of the facts. What a newer kubetfx added is passed over by an older one."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True, ser_json_inf_nan="strings")
