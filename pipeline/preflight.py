@@ -75,6 +75,7 @@ def check(config: PipelineConfig) -> table_profile.TableProfile | image_files.Im
     )
     _check_known(config.data.drop, tables.column_names(files, config.data), section="data.drop", what="column")
     check_profile(profile, config)
+    _check_weights(profile, files, config)
     return profile
 
 
@@ -91,7 +92,6 @@ def check_profile(profile: table_profile.TableProfile, config: PipelineConfig) -
     """
     label = tables.check_label(profile, config.data)
     _check_label_fits_task(label, config)
-    _check_weights(profile, files, config)
     _check_columns(profile, config)
 
 
