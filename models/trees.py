@@ -14,6 +14,7 @@ from absl import logging
 
 from kubetfx.config.model_section import TreesConfig
 from kubetfx.config.training_section import TrainingConfig
+from kubetfx.cores import num_cores
 from kubetfx.errors import TrainingError
 from kubetfx.models.features import LABEL, Features
 from kubetfx.models.forest import Forest
@@ -27,6 +28,8 @@ MIN_ROUNDS, MAX_ROUNDS = 100, 2_000
 MIN_RATE, MAX_RATE = 0.05, 0.2
 _CELLS_OF_ALL_TREES = 4e9
 """Numbers that are looked at in all rounds: about ten seconds of two cores."""
+_MANY_CELLS_ROUNDS = 500
+"""Where fewer rounds are affordable, each is made cheaper."""
 _RATE_OF_ALL_TREES = 20
 """Rounds times rate after which little is left to learn."""
 _RATE_OF_PATIENCE = 5
@@ -65,6 +68,8 @@ def fit_trees(
     Raises:
         TrainingError: the rows are more than `training.cache_bytes` lets be kept in memory.
     """
+    # Threads that wait for each other in a loop take what others, or a container's quota, leave them of the time.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when LightGBM is loaded
     import lightgbm
 
     columns = SplitColumns(features, spec, name="columns")
@@ -178,6 +183,7 @@ def _parameters(config: TreesConfig, training: TrainingConfig, *, shape: tuple[i
     trees_of_a_round = num_classes if num_classes > 2 else 1
     cells = math.prod(shape)
     affordable = int(np.clip(_CELLS_OF_ALL_TREES / (cells * trees_of_a_round), MIN_ROUNDS, MAX_ROUNDS))
+    are_many = affordable < _MANY_CELLS_ROUNDS
     rounds = config.num_iterations or affordable
     lowest_rate = MIN_RATE if trees_of_a_round == 1 else 2 * MIN_RATE  # trees of many classes are many
     rate = config.learning_rate or float(np.clip(_RATE_OF_ALL_TREES / rounds, lowest_rate, MAX_RATE))
@@ -187,12 +193,14 @@ def _parameters(config: TreesConfig, training: TrainingConfig, *, shape: tuple[i
         "learning_rate": rate,
         "early_stopping_rounds": config.early_stopping_rounds or math.ceil(_RATE_OF_PATIENCE / rate),
         "num_leaves": config.num_leaves or (31 if shape[0] >= _FEW_ROWS else 15),
+        "bagging_fraction": config.bagging_fraction or (0.5 if are_many else 0.8),
         "bagging_freq": 1,
+        "max_bin": config.max_bin or (63 if are_many else 255),
         "objective": "multiclass" if num_classes > 2 else "binary" if num_classes else "regression",
         "num_class": trees_of_a_round,
         "seed": training.seed,
         "deterministic": True,
         "force_col_wise": True,
-        "num_threads": min(len(os.sched_getaffinity(0)), cells // _CELLS_OF_A_THREAD + 1),
+        "num_threads": min(num_cores(), cells // _CELLS_OF_A_THREAD + 1),
         "verbosity": -1,
     }

@@ -6,17 +6,14 @@ themselves. Whoever names another runner, or gives Beam arguments other than a n
 """
 
 import argparse
-import contextlib
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+
+from kubetfx.cores import num_cores
 
 MAX_THREADS = 8
 """Each holds a block in memory, and parts of the work wait for the interpreter."""
-
-CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
-"""Microseconds of processor time per period, of cgroup v2."""
 
 _PARSER = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
 _PARSER.add_argument("--runner", default="DirectRunner")
@@ -38,7 +35,7 @@ def num_threads(beam_arguments: Sequence[str] | None) -> int | None:
     known, others = _PARSER.parse_known_args(beam_arguments or ())
     if others or known.direct_running_mode or known.runner != "DirectRunner":
         return None
-    return int(known.direct_num_workers) or min(_num_cores(), MAX_THREADS)
+    return int(known.direct_num_workers) or min(num_cores(), MAX_THREADS)
 
 
 def prepare_workers(beam_arguments: Sequence[str] | None) -> None:
@@ -64,12 +61,3 @@ def describe(beam_arguments: Sequence[str]) -> str:
     if num_threads(beam_arguments) is not None:
         return "read in blocks, without Beam"
     return f"read by Beam: {' '.join(beam_arguments)}"
-
-
-def _num_cores() -> int:
-    """Cores that this process may use; a container's quota is no affinity."""
-    cores = len(os.sched_getaffinity(0))
-    with contextlib.suppress(OSError, ValueError):  # no cgroup v2, or no quota: `max`
-        quota, period = CPU_QUOTA.read_text(encoding="ascii").split()
-        cores = min(cores, max(int(quota) // int(period), 1))
-    return cores

@@ -66,8 +66,10 @@ class TreesConfig(Section):
     """Share of the columns that each tree is made of, taken at random."""
     feature_fraction_bynode: float = Field(0.7, gt=0, le=1)
     """Share of those that each split is chosen from, taken at random."""
-    bagging_fraction: float = Field(0.8, gt=0, le=1)
-    """Share of the rows that each tree is made of, taken at random."""
+    bagging_fraction: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Share of the rows that each tree is made of, taken at random. None: 0.8, and 0.5 where cells are very many."""
+    max_bin: Annotated[int, Field(ge=2, le=65_535)] | None = None
+    """Bins of a column, between which it is split. None: 255, and 63 where cells are very many."""
     lambda_l1: float = Field(0, ge=0)
     """L1 regularisation of the leaves."""
     lambda_l2: float = Field(1, ge=0)

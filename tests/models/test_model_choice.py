@@ -28,7 +28,7 @@ def fitted(kind: str, weights: list[list[float]], activation: str = "linear") ->
 @pytest.fixture
 def validation() -> TrainingRows:
     arrays = {"numbers": np.hstack([SIGNAL, NOISE]), "label": SIGNAL}
-    return TrainingRows(ROWS, SIGNAL[:, 0], arrays, tf.data.Dataset.range(0))
+    return TrainingRows(ROWS, SIGNAL[:, 0], arrays, tf.data.Dataset.range(0), arrays)
 
 
 @pytest.mark.parametrize("better", ["network", "trees"])
@@ -72,7 +72,7 @@ def test_average_is_taken_where_errors_cancel(validation):
 
 def test_classes_are_judged_by_cross_entropy(validation):
     labels = (SIGNAL[:, 0] > 0).astype(np.int64)
-    rows = TrainingRows(ROWS, labels, validation.arrays, validation.stream)
+    rows = TrainingRows(ROWS, labels, validation.arrays, validation.stream, validation.sample)
     sure, unsure = (
         fitted(kind, [[-slope, slope], [0.0, 0.0]], "softmax") for kind, slope in (("network", 4.0), ("trees", 0.5))
     )

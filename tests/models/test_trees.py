@@ -27,7 +27,7 @@ CONFIG = TreesConfig(min_data_in_leaf=2, num_iterations=30, num_leaves=6, early_
 
 def rows_of(preprocessed: Any, rows: list[dict[str, Any]]) -> TrainingRows:
     arrays = preprocessed.transform(rows)
-    return TrainingRows(len(rows), arrays[LABEL].reshape(-1), arrays, tf.data.Dataset.range(0))
+    return TrainingRows(len(rows), arrays[LABEL].reshape(-1), arrays, tf.data.Dataset.range(0), arrays)
 
 
 def fit(preprocessed: Any, folder: Any, **options: Any) -> Fitted:
@@ -127,7 +127,7 @@ def test_weights_of_classes_move_the_probabilities(binary, tmp_path):
         (
             (40_000, 100),
             10,
-            {"num_iterations": 100, "learning_rate": 0.2, "early_stopping_rounds": 25, "num_leaves": 31},
+            {"num_iterations": 100, "learning_rate": 0.2, "early_stopping_rounds": 25, "max_bin": 63},
         ),
         ((40_000, 100), 0, {"num_iterations": 1_000, "learning_rate": 0.05, "num_class": 1, "objective": "regression"}),
     ],
@@ -135,7 +135,9 @@ def test_weights_of_classes_move_the_probabilities(binary, tmp_path):
 )
 def test_rounds_and_rate_follow_the_rows(shape, num_classes, expected):
     found = _parameters(TreesConfig(), TrainingConfig(), shape=shape, num_classes=num_classes)
-    own = TreesConfig(num_iterations=10, learning_rate=0.5, num_leaves=3, early_stopping_rounds=2)
+    own = TreesConfig(
+        num_iterations=10, learning_rate=0.5, num_leaves=3, early_stopping_rounds=2, bagging_fraction=1, max_bin=9
+    )
 
     assert {name: found[name] for name in expected} == expected
     assert own.model_dump().items() <= _parameters(own, TrainingConfig(), shape=shape, num_classes=2).items()
@@ -143,7 +145,7 @@ def test_rounds_and_rate_follow_the_rows(shape, num_classes, expected):
 
 def test_rows_that_are_not_in_memory_are_refused_in_words(binary, tmp_path):
     rows = rows_of(binary, make_rows(20))
-    streamed = TrainingRows(rows.num_rows, rows.labels, None, rows.stream)
+    streamed = TrainingRows(rows.num_rows, rows.labels, None, rows.stream, rows.sample)
     spec = binary.output.transformed_feature_spec()
 
     with pytest.raises(TrainingError, match=r"all rows in memory\. Received: 20 rows.*training\.cache_bytes: 5,000"):

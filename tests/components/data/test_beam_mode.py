@@ -5,6 +5,7 @@ import os
 import pytest
 from tfx.dsl.components.base import base_beam_executor
 
+from kubetfx import cores
 from kubetfx.components.data import beam_mode
 from kubetfx.components.statistics_gen import Executor
 
@@ -12,7 +13,7 @@ from kubetfx.components.statistics_gen import Executor
 @pytest.fixture(autouse=True)
 def four_cores(monkeypatch, tmp_path):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
-    monkeypatch.setattr(beam_mode, "CPU_QUOTA", tmp_path / "no cgroup")
+    monkeypatch.setattr(cores, "CPU_QUOTA", tmp_path / "no cgroup")
 
 
 @pytest.mark.parametrize("arguments", [None, [], ["--runner=DirectRunner"]], ids=["none", "empty", "default runner"])
@@ -56,8 +57,8 @@ def test_any_other_argument_is_for_beam(arguments):
 
 @pytest.mark.parametrize(("quota", "threads"), [("max 100000", 4), ("250000 100000", 2), ("50000 100000", 1)])
 def test_as_many_threads_as_the_container_has_cores(monkeypatch, tmp_path, quota, threads):
-    monkeypatch.setattr(beam_mode, "CPU_QUOTA", tmp_path / "cpu.max")
-    beam_mode.CPU_QUOTA.write_text(quota)
+    monkeypatch.setattr(cores, "CPU_QUOTA", tmp_path / "cpu.max")
+    cores.CPU_QUOTA.write_text(quota)
     assert beam_mode.num_threads([]) == threads
     assert beam_mode.num_threads(["--direct_num_workers=3"]) == 3
 
