@@ -19,7 +19,9 @@ _REFERENCE = re.compile(r"\$\$\{|\$\{(?:([A-Za-z_][A-Za-z0-9_]*)(:-[^}]*)?\})?")
 """An escaped `${`; a reference with its default; or what is neither."""
 _SECRET_KEYS = ("data.source_options", "beam.arguments")
 """Keys whose references are looked up where they are used. So is `data.path` with a URL for the web."""
-_SECRET_NAME = re.compile(r"PASSW|PASSPHRASE|SECRET|TOKEN|CREDENTIAL|PRIVATE|API_?KEY|ACCESS_?KEY", re.IGNORECASE)
+_SECRET_NAME = re.compile(
+    r"PASSW|PASSPHRASE|SECRET|CREDENTIAL|API_?KEY|ACCESS_?KEY|(?:^|_)(?:TOKEN|PRIVATE|PASS|PWD)(?:_|$)", re.IGNORECASE
+)
 """In the name of a variable that should not be put into other keys, whose values are stored."""
 
 _looked_up: dict[str, str] = {}

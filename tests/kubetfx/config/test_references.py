@@ -62,6 +62,29 @@ def test_all_that_is_wrong_is_said_with_key_and_variable(monkeypatch: pytest.Mon
     ]
 
 
+@pytest.mark.parametrize(
+    ("name", "is_secret"),
+    [
+        ("PGPASSWORD", True),
+        ("GITHUB_TOKEN", True),
+        ("AWS_SECRET_ACCESS_KEY", True),
+        ("SHOP_PWD", True),
+        ("api_key", True),
+        ("TOKENIZER", False),
+        ("STAGE", False),
+        ("KEY_COLUMN", False),
+    ],
+)
+def test_secrets_are_known_by_their_names(monkeypatch: pytest.MonkeyPatch, name: str, is_secret: bool) -> None:
+    monkeypatch.setenv(name, "value")
+    document = {**HOUSES, "name": f"a-${{{name}}}"}
+    if is_secret:
+        with pytest.raises(ConfigError, match="would be stored in clear"):
+            load_config(document)
+    else:
+        assert load_config(document).name == "a-value"
+
+
 def test_references_in_keys_of_secrets_stay_references_until_they_are_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
