@@ -106,7 +106,8 @@ class JsonLinesTable(TextTable):
             except ValueError as error:
                 bad.append(BadRow(number, str(error), _shown(line)))
         values = {name: [row.get(name) for row in rows] for name in columns}
-        found = memory.rows_of(values, names=columns, numbers=numbers)
+        lists = {name for name in columns if pa.types.is_list(held[name])}
+        found = memory.rows_of(values, names=columns, numbers=numbers, lists=lists)
         numbered = np.array(index, np.int64)
         bad += [replace(row, index=int(numbered[row.index])) for row in found.bad]
         table = found.table

@@ -184,3 +184,12 @@ def test_infinite_and_missing_numbers_of_a_frame_are_read_as_pandas_writes_them(
 
     assert of_lines == streamed(tmp_path / "rows.feather")
     assert [row["x"] for row in of_lines] == [1.0, None, 3.0]
+
+
+def test_lists_of_json_lines_are_lists(tmp_path):
+    rows = [{"tags": [["A"], ["A", "B"], [], None][n % 4], "y": n % 2} for n in range(20)]
+    (tmp_path / "rows.jsonl").write_bytes(lines(rows))
+
+    found, reasons = cut(tmp_path, ["tags"])
+
+    assert ([row["tags"] for row in found], reasons) == ([row["tags"] for row in rows], [])
