@@ -7,6 +7,7 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal, TextIO
 
+from rich.cells import cell_len
 from rich.console import Console as RichConsole
 from rich.markup import escape
 from rich.table import Table
@@ -60,6 +61,7 @@ class Output(Console):
         *,
         title: str | None = None,
         whole_columns: Collection[str] = (),
+        optional_columns: Sequence[str] = (),
     ) -> None:
         """Print rows of data to stdout.
 
@@ -68,7 +70,9 @@ class Output(Console):
             rows: a cell per column each.
             title: printed above the table.
             whole_columns: headings of those whose cells are copied into other commands, and stay on one line.
+            optional_columns: headings of those that are left out, the last first, where the terminal is too narrow.
         """
+        columns, rows = self._fitting(columns, rows, list(optional_columns))
         if title:
             self._data.print(f"\n[bold]{escape(title)}[/]")
         table = Table(box=None, pad_edge=False)
@@ -81,6 +85,16 @@ class Output(Console):
             cells = [c if whole else without_middle(c, longest=_CELL) for c, whole in zip(row, is_whole, strict=True)]
             table.add_row(*map(escape, cells))
         self._data.print(table)
+
+    def _fitting(
+        self, columns: Sequence[str], rows: Sequence[Sequence[str]], optional: list[str]
+    ) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+        """Columns and rows without the optional columns that there is no room for."""
+        widths = {name: max(map(cell_len, cells)) for name, *cells in zip(columns, columns, *rows, strict=True)}
+        while optional and sum(widths.values()) + 2 * len(widths) > self._data.width:
+            del widths[optional.pop()]
+        kept = [index for index, name in enumerate(columns) if name in widths]
+        return [columns[index] for index in kept], [[row[index] for index in kept] for row in rows]
 
     def text(self, text: str) -> None:
         """Print data to stdout.

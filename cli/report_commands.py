@@ -102,7 +102,10 @@ def runs(config: ConfigPath, overrides: Overrides = None, format: FormatOption =
         for record in records
     ]
     output.table(
-        ["run", "end", "version ", *(f"{name} " for name in names), "time "], rows, whole_columns=("run", "version")
+        ["run", "end", "version ", *(f"{name} " for name in names), "time "],
+        rows,
+        whole_columns=("run", "version", "time", *names),
+        optional_columns=[f"{name} " for name in names],
     )
 
 

@@ -55,7 +55,8 @@ def versions(config: ConfigPath, overrides: Overrides = None, format: FormatOpti
     found = [record.metrics for _, _, record in entries if record]
     shown = shown_metrics(pipeline_config, found, at_most=_MAX_METRICS)
     columns = ["version ", "pushed", "state", "verified", *(f"{name} " for name in shown)]
-    output.table(columns, [_version_row(version, state, record, shown) for version, state, record in entries])
+    rows = [_version_row(version, state, record, shown) for version, state, record in entries]
+    output.table(columns, rows, whole_columns=shown, optional_columns=[f"{name} " for name in shown])
 
 
 @app.command(rich_help_panel=_PANEL)

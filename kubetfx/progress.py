@@ -1,7 +1,8 @@
 """How far a run is: events, and a console that shows them.
 
 Whatever takes a while takes `progress`, a callable that is given an event at a time. Nothing is printed by default.
-`progress=print` prints a line per event; `Console()` shows them with a spinner on a terminal, and in a notebook's cell.
+`progress=print` prints the lines of a log, one per node; `Console()` shows them with a spinner on a terminal, and in a
+notebook's cell.
 """
 
 import os
@@ -62,7 +63,7 @@ class End:
 
 @dataclass(frozen=True)
 class NodeBegins:
-    """A node of a pipeline starts."""
+    """A node of a pipeline starts. It has no text: the line comes when the node ends."""
 
     number: int
     """Of the node, from 1."""
@@ -71,7 +72,7 @@ class NodeBegins:
     node_id: str
 
     def __str__(self) -> str:
-        return f"{_position(self):<9}{self.node_id}  running"
+        return ""
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,22 @@ class NodeEnds:
 Event = Message | Begin | End | NodeBegins | NodeEnds
 Progress = Callable[[Event], None]
 """A callable that is given each event of a run as it happens."""
+
+
+def without_empty_lines(progress: Progress) -> Progress:
+    """Return a callable as it is; in the place of `print`, one that prints only events that have a text.
+
+    Args:
+        progress: as whoever calls us gave it.
+    """
+    if progress is not print:
+        return progress
+
+    def show(event: Event) -> None:
+        if text := str(event):
+            print(text)
+
+    return show
 
 
 def silent(event: Event) -> None:

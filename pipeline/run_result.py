@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from kubetfx.artifacts import SCHEMA, split_folder
 from kubetfx.config.pipeline import PipelineConfig
+from kubetfx.config.section import nearest
 from kubetfx.errors import UsageError
 from kubetfx.run_record import NodeRecord, RunRecord
 
@@ -46,6 +47,23 @@ class NodeResult:
         )
 
 
+class RunMetrics(dict[str, float]):
+    """Metrics by name. One that is not there is told with those that are."""
+
+    def __missing__(self, name: str) -> float:
+        raise UnknownMetricError(
+            f"The run has no metric {name!r}.{nearest(name, list(self))} It has: {', '.join(self) or 'none'}."
+        )
+
+
+class UnknownMetricError(UsageError, KeyError):
+    """A run is asked for a metric that it doesn't have."""
+
+    def __str__(self) -> str:
+        """The sentence itself, which KeyError would put in quotes."""
+        return str(self.args[0])
+
+
 @dataclass(frozen=True)
 class RunResult:
     """How a run ended that executed all its nodes."""
@@ -80,9 +98,22 @@ class RunResult:
         return self.pushed_version is not None if self.evaluation is None else self.evaluation.is_blessed
 
     @property
-    def metrics(self) -> dict[str, float]:
+    def metrics(self) -> RunMetrics:
         """Metrics of the model on the evaluation split, by name; empty without an Evaluator of kubetfx."""
-        return {} if self.evaluation is None else dict(self.evaluation.metrics)
+        return RunMetrics({} if self.evaluation is None else self.evaluation.metrics)
+
+    def __str__(self) -> str:
+        """What came out, in a few lines."""
+        from kubetfx.components.evaluation.evaluation_result import COUNT, format_metric
+
+        version = self.pushed_version
+        came = "nothing was pushed" if version is None else f"version {version} is pushed"
+        if version is not None and not self.is_new_version:
+            came = f"version {version} is still served"
+        found = [f"{name} {format_metric(value)}" for name, value in self.metrics.items() if name != COUNT]
+        failures = self.evaluation.failures if self.evaluation else []
+        report = [f"Report: {self.report_path}"] if self.report_path else []
+        return "\n".join([f"Run {self.run_id}: {came}.", *([", ".join(found)] if found else []), *failures, *report])
 
     def examples(self, split: str = "eval") -> "pa.Table":
         """Read the rows of a split, as the model was trained or evaluated on them.
@@ -111,7 +142,7 @@ class RunResult:
     def _repr_html_(self) -> str:
         """The report, in a notebook: a frame without access to the page around it."""
         if self.report_path is None or not self.report_path.is_file():
-            return f"<pre>{html.escape(repr(self))}</pre>"
+            return f"<pre>{html.escape(str(self))}</pre>"
         page = html.escape(self.report_path.read_text(encoding="utf-8"), quote=True)
         style = "width: 100%; height: 40em; border: 1px solid #8884"
         return f'<iframe sandbox srcdoc="{page}" style="{style}" title="Report of run {self.run_id}"></iframe>'

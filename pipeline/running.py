@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from kubetfx.config.loading import ConfigSource, as_config
 from kubetfx.config.section import nearest
 from kubetfx.errors import ConfigError
-from kubetfx.progress import Begin, End, Message, Progress, silent
+from kubetfx.progress import Begin, End, Message, Progress, silent, without_empty_lines
 from kubetfx.user_code import importable, load_object
 
 if TYPE_CHECKING:  # importing TFX takes seconds
@@ -61,7 +61,7 @@ def run(
         >>> run.blessed, run.metrics["accuracy"] > 0.95
         (True, True)
     """
-    config = as_config(config)
+    config, progress = as_config(config), without_empty_lines(progress)
 
     from kubetfx.pipeline import preflight
 

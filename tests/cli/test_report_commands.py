@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from kubetfx import run_record
+from kubetfx.cli import output
 from kubetfx.cli.report_commands import app
 from kubetfx.config.loading import load_config
 from kubetfx.errors import UsageError
@@ -50,6 +51,24 @@ def test_runs_are_listed_with_metrics_that_have_a_threshold_first(config: Path) 
     assert lines[0].split() == ["run", "end", "version", "auc", "accuracy", "time"]
     assert lines[1].split() == ["20260102-000000-bbb", "failed", "12.3", "s"]
     assert lines[2].split() == ["20260101-000000-aaa", "pushed", "5", "0.8", "0.9", "12.3", "s"]
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_table_of_runs_breaks_no_word_and_no_number(config: Path, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    """Metrics that there is no room for are left out, those with a threshold last."""
+    monkeypatch.setattr(output, "_WIDTH_OF_PIPES", width)
+    names = ("accuracy", "auc", "auc_precision_recall", "squared_pearson_correlation")
+    for day, state in ((1, "pushed"), (2, "stopped_by_anomalies")):
+        recorded(config, f"2026010{day}-000000-bbb", state, metrics=dict.fromkeys(names, 0.1234))
+
+    lines = kubetfx("runs", config).splitlines()
+
+    assert max(map(len, lines)) <= width
+    assert len(lines) == 3
+    header = lines[0].split()
+    assert header[:4] == ["run", "end", "version", "auc"]
+    assert len(header) == (6 if width == 80 else 7)
+    assert lines[1].split()[-3:] == ["0.1234", "12.3", "s"]
 
 
 def test_id_of_a_run_stays_on_one_line_beside_metrics_of_long_names(config: Path) -> None:

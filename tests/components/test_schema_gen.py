@@ -227,3 +227,23 @@ def test_frozen_schema_is_taken_as_it_is(tmp_path):
     schema = run_executor(tmp_path, frozen_schema=text_format.MessageToString(frozen))
 
     assert schema == frozen
+
+
+def test_column_of_weights_is_no_feature():
+    schema = bare_schema()
+    complete_schema(schema, PROFILE, label="species", task="classification", config=FeaturesConfig(), weight="count")
+    features = read_features(schema)
+
+    assert features.weight == "count"
+    assert "count" not in {*features.inputs, *features.excluded}
+    assert read_features(completed()).weight is None
+
+
+@pytest.mark.parametrize(("frozen", "weight"), [("count", None), (None, "count"), ("count", "mass")])
+def test_frozen_schema_of_other_weights_is_refused(frozen, weight):
+    schema = bare_schema()
+    arguments = {"label": "species", "task": "classification", "config": FeaturesConfig()}
+    complete_schema(schema, PROFILE, weight=frozen, **arguments)
+
+    with pytest.raises(ConfigError, match=f"was made for other weights. Received: training.sample_weight: {weight}"):
+        complete_schema(schema, PROFILE, weight=weight, **arguments)

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from kubetfx.progress import Begin, Console, End, Message, NodeBegins, NodeEnds, without_middle
+from kubetfx.progress import Begin, Console, End, Message, NodeBegins, NodeEnds, without_empty_lines, without_middle
 
 EVENTS = [
     Begin("Loading TFX"),
@@ -40,7 +40,32 @@ def test_printed_event_is_the_line_of_the_console():
     Console(log)(EVENTS[3])
 
     assert f"{EVENTS[3]}\n" == log.getvalue()
-    assert [str(event) for event in EVENTS[:3]] == ["Loading TFX ...", "", "[3/11]   SchemaGen  running"]
+    assert [str(event) for event in EVENTS[:3]] == ["Loading TFX ...", "", ""]
+
+
+def test_print_gets_the_lines_of_a_log(capsys):
+    progress = without_empty_lines(print)
+
+    for event in EVENTS:
+        progress(event)
+
+    assert capsys.readouterr().out.splitlines() == [
+        "Loading TFX ...",
+        "[3/11]   SchemaGen            done in 1.2 s",
+        "[4/11]   Trainer              cached",
+        "[5/11]   Pusher               failed after 2.0 s",
+        "[bold]as it is[/bold]",
+    ]
+
+
+def test_callable_of_the_user_gets_every_event():
+    seen = []
+    progress = without_empty_lines(seen.append)
+
+    for event in EVENTS:
+        progress(event)
+
+    assert seen == EVENTS
 
 
 def test_quiet_console_shows_nothing():

@@ -280,3 +280,31 @@ def test_server_of_the_push_that_listens_is_fine(make_config, tmp_path):
 
 def test_all_errors_here_end_with_exit_code_2():
     assert {ConfigError.exit_code, DataError.exit_code, UsageError.exit_code} == {2}
+
+
+@pytest.mark.parametrize(
+    ("cell", "error", "message"),
+    [
+        ("-2", DataError, r"a number of 0 or more in the column 'times'\. Received: -2 in row 3 of rows\.csv"),
+        ("", DataError, r"Received: a missing cell in row 3 of rows\.csv"),
+        ("heavy", DataError, r"Received: 'heavy' in row 3 of rows\.csv"),
+    ],
+)
+def test_wrong_weight_is_told_with_its_row(make_config, cell, error, message):
+    rows = [f"{row},{cell if index == 2 else index}" for index, row in enumerate(ROWS)]
+
+    with pytest.raises(error, match=message):
+        preflight.check(make_config(*rows, header=f"{HEADER},times", training={"sample_weight": "times"}))
+
+
+def test_weights_are_no_feature_and_have_to_count_something(make_config):
+    header = "times,species"
+    numbers = [f"{index % 3},{'Adelie' if index % 2 else 'Gentoo'}" for index in range(12)]
+
+    with pytest.raises(DataError, match="no column besides the label"):
+        preflight.check(make_config(*numbers, header=header, training={"sample_weight": "times"}))
+    nothing = [f"{row},0" for row in ROWS]
+    with pytest.raises(DataError, match="all weights in the column 'times' are 0"):
+        preflight.check(make_config(*nothing, header=f"{HEADER},times", training={"sample_weight": "times"}))
+    with pytest.raises(ConfigError, match=r"training\.sample_weight: the data has no column 'tims'"):
+        preflight.check(make_config(training={"sample_weight": "tims"}))

@@ -1,9 +1,13 @@
 """The result of a run, as a library user reads it."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from kubetfx.components.evaluation.evaluation_result import Check, EvaluationResult
 from kubetfx.errors import UsageError
 from kubetfx.pipeline.run_result import RunResult
 
@@ -29,3 +33,32 @@ def test_run_without_an_evaluator_is_blessed_if_it_pushed(result):
     assert result.blessed
     assert result.metrics == {}
     assert "<pre>" in result._repr_html_()
+
+
+@pytest.fixture
+def evaluated(result):
+    check = Check("accuracy", "at_least", 0.9, 0.75, None, passed=False)
+    evaluation = EvaluationResult({"example_count": 60, "accuracy": 0.75}, {}, {}, [check], is_blessed=False)
+    return replace(result, evaluation=evaluation, pushed_version=None, report_path=Path("report.html"))
+
+
+def test_metric_that_a_run_does_not_have_is_told_with_those_it_has(evaluated):
+    assert evaluated.metrics["accuracy"] == 0.75
+    assert evaluated.metrics.get("auc") is None
+    with pytest.raises(KeyError) as error:
+        evaluated.metrics["acuracy"]
+    assert isinstance(error.value, UsageError)
+    assert str(error.value) == (
+        "The run has no metric 'acuracy'. Did you mean 'accuracy'? It has: example_count, accuracy."
+    )
+
+
+def test_printed_run_says_what_came_out(evaluated, result):
+    assert str(evaluated).splitlines() == [
+        "Run 1: nothing was pushed.",
+        "accuracy 0.75",
+        "Accuracy is 0.75 and must be at least 0.9: it misses by 0.15.",
+        "Report: report.html",
+    ]
+    assert str(result) == "Run 1: version 7 is pushed."
+    assert str(replace(result, is_new_version=False)) == "Run 1: version 7 is still served."

@@ -337,6 +337,18 @@ def test_label_is_not_also_a_feature(write, sections):
 
 
 @pytest.mark.parametrize(
+    ("sections", "key"),
+    [
+        ({"training": {"sample_weight": "species"}}, r"data\.label"),
+        ({"training": {"sample_weight": "mass"}, "features": {"numeric": ["mass"]}}, "features"),
+    ],
+)
+def test_weight_of_rows_is_neither_label_nor_feature(write, sections, key):
+    with pytest.raises(ConfigError, match=rf"training\.sample_weight '\w+' is also in {key}"):
+        load_config(write(**sections))
+
+
+@pytest.mark.parametrize(
     ("override", "read", "expected"),
     [
         ("training.epochs=3", lambda c: c.training.epochs, 3),
