@@ -298,7 +298,8 @@ def _check_columns(profile: table_profile.TableProfile, config: PipelineConfig) 
     }.items():
         _check_known(names, profile.names, section=section, what="column")
     for name in slices:
-        _check_slice(name, num_distinct=profile.column(name).num_distinct)
+        column = profile.column(name)
+        _check_slice(name, num_distinct=column.num_distinct, is_list=column.lists is not None)
     _check_named_roles(profile, config)
 
 
@@ -322,7 +323,9 @@ def _sliced_columns(config: PipelineConfig) -> list[str]:
     return [column for columns in config.evaluation.sliced for column in columns]
 
 
-def _check_slice(name: str, *, num_distinct: int | None) -> None:
+def _check_slice(name: str, *, num_distinct: int | None, is_list: bool = False) -> None:
+    if is_list:
+        raise ConfigError(f"evaluation.slices: a column of one value per row is needed. Received: {name!r}, of lists.")
     if num_distinct is None or num_distinct > _MAX_SLICES:
         raise ConfigError(
             f"evaluation.slices: a column with at most {_MAX_SLICES:,} distinct values is needed. "

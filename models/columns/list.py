@@ -106,6 +106,15 @@ class List(ColumnType):
             return {}
         return {VALUES: tf.reduce_sum(tf.cast(features[VALUES] > 0, tf.float32), axis=2)}
 
+    def positions(self, columns: Sequence[Column]) -> dict[str, list[tuple[str, int]]] | None:
+        """Flags of one column, or a dimension of `list_values` each. Flags of several columns are in no order."""
+        many = [column for column in columns if not _flags(column)]
+        few = [column for column in columns if _flags(column)]
+        if len(few) > 1:
+            return None
+        found = {column.name: [(VALUES, index)] for index, column in enumerate(many)}
+        return found | {column.name: [(FLAGS, index) for index in range(_flags(column) + 1)] for column in few}
+
 
 def _flags(column: Column) -> int:
     return int(column.details["flags"])

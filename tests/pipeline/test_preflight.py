@@ -145,6 +145,15 @@ def test_role_that_does_not_go_with_the_type_is_refused(make_config, features, m
         preflight.check(make_config(features=features))
 
 
+def test_slices_by_lists_are_refused(make_config):
+    config = make_config(data={"types": {"island": "list"}}, evaluation={"slices": ["island"]})
+
+    with pytest.raises(
+        ConfigError, match=r"evaluation\.slices: a column of one value per row is needed.*'island', of lists"
+    ):
+        preflight.check(config)
+
+
 def test_regression_of_text_is_refused(make_config):
     message = r"data\.label: a regression needs numbers, and 'species' holds text\. Received: Adelie, Gentoo\."
     with pytest.raises(ConfigError, match=message):

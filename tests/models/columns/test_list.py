@@ -95,6 +95,16 @@ def test_trees_see_how_many_values_there_are_of_many(lists):
     assert found["list_values"].numpy()[:4].tolist() == [[0], [1], [2], [3]]
 
 
+def test_dimensions_are_known_unless_flags_are_of_several_columns(lists):
+    tags, words = lists.features.by_type["list"]
+
+    assert List().positions([tags, words]) == {
+        "tags": [("list_flags", index) for index in range(5)],
+        "words": [("list_values", 0)],
+    }
+    assert List().positions([tags, tags]) is None
+
+
 def test_length_is_bounded():
     from kubetfx.models.columns.column_profile import ColumnProfile, Lists
 
