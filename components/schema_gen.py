@@ -97,9 +97,11 @@ def complete_schema(
             features.set_role(feature, features.WEIGHT, "how often the row counts")
         elif column.picture_reason or not is_folder_of_images:  # what is known of an image is not learned from
             role, reason = column_roles.choose_role(column, num_rows=profile.num_rows, config=config)
-            is_frozen = features.role_of(feature) is not None
+            if (frozen := features.role_of(feature)) is not None:
+                _check_details(feature, frozen, column)
+                continue
             features.set_role(feature, role, reason)
-            if not is_frozen and role != features.EXCLUDED:
+            if role != features.EXCLUDED:
                 _describe(schema, feature, known_types.type_of(role), column)
     features.set_representations(schema)
 
@@ -113,6 +115,19 @@ def _describe(
         (listed,) = (domain for domain in schema.string_domain if domain.name == feature.domain)
         schema.string_domain.remove(listed)
         feature.ClearField("domain")
+
+
+def _check_details(feature: schema_pb2.Feature, role: str, column: table_profile.Column) -> None:
+    """The data may be written otherwise than what a frozen schema was made of: its features would all be missing."""
+    if not known_types.is_tag(role):
+        return
+    stated = known_types.type_of(role).contradiction(column, features.details_of(feature))
+    if stated is not None:
+        raise ConfigError(
+            f"data.schema_file says of the column {feature.name!r} that it is {stated}, and its cells are written "
+            f"otherwise. Received: {column.note or column.type}. Say data.types: {{{feature.name}: {stated}}}, if they "
+            "can be read as such; or freeze a newer schema."
+        )
 
 
 def _check_classes(label: schema_pb2.Feature, classes: list[str]) -> None:

@@ -168,7 +168,7 @@ def read_features(schema: schema_pb2.Schema) -> Features:
         label=label.name,
         classes=tuple(tag.removeprefix(CLASS) for tag in label.annotation.tag if tag.startswith(CLASS)),
         by_type={
-            tag: integers_last([_column(feature, tag) for feature in by_role[tag]])
+            tag: integers_last([_column(feature) for feature in by_role[tag]])
             for tag in sorted(by_role, key=known_types.rank)
         },
         excluded={feature.name: "; ".join(feature.annotation.comment) for feature in excluded},
@@ -176,6 +176,15 @@ def read_features(schema: schema_pb2.Schema) -> Features:
     )
 
 
-def _column(feature: schema_pb2.Feature, role: str) -> Column:
-    details = dict(tag.split(":", 1) for tag in feature.annotation.tag if tag != role and ":" in tag)
-    return Column(feature.name, _CELLS[feature.type], feature.presence.min_fraction < 1, details)
+def details_of(feature: schema_pb2.Feature) -> dict[str, str]:
+    """Return what the column's type has to know besides, by name.
+
+    Args:
+        feature: of the schema.
+    """
+    role = role_of(feature)
+    return dict(tag.split(":", 1) for tag in feature.annotation.tag if tag != role and ":" in tag)
+
+
+def _column(feature: schema_pb2.Feature) -> Column:
+    return Column(feature.name, _CELLS[feature.type], feature.presence.min_fraction < 1, details_of(feature))

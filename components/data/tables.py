@@ -303,7 +303,9 @@ def check_label(profile: TableProfile, data: DataConfig) -> Column:
         )
     label = profile.column(data.label)
     if label.dates:
-        stated = yaml.safe_dump({data.label: "text"}, default_flow_style=True, allow_unicode=True).strip()
+        stated = yaml.safe_dump(
+            {data.label: "text"}, default_flow_style=True, allow_unicode=True, width=math.inf
+        ).strip()
         raise DataError(
             f"The label {data.label!r} holds dates, and a model predicts classes or numbers. Received: dates as "
             f"{label.date_format}. If they are names of classes, say data.types: {stated}; or choose another label."

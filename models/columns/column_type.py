@@ -98,6 +98,18 @@ class ColumnType:
         """
         return {}
 
+    def contradiction(self, column: ColumnProfile, details: Mapping[str, str]) -> str | None:
+        """Find what a frozen schema says of a column that its cells contradict.
+
+        Args:
+            column: as the scan found it.
+            details: of the schema.
+
+        Returns:
+            What `data.types` would have to say of the column, as YAML; None: nothing.
+        """
+        return None
+
     def preprocess(
         self, inputs: "Mapping[str, tf.Tensor]", columns: Sequence[Column], config: FeaturesConfig
     ) -> "dict[str, tf.Tensor]":

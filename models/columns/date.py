@@ -65,6 +65,12 @@ class Date(ColumnType):
         """The format, and what varies of month, weekday and hour."""
         return {"format": column.date_format, "cycles": " ".join(column.cycles)}
 
+    def contradiction(self, column: ColumnProfile, details: Mapping[str, str]) -> str | None:
+        """Another format, unless the cells are in ISO 8601."""
+        frozen = details.get("format", ISO)
+        fitting = {one.name for one in column.dates}
+        return None if not column.num_values or frozen in fitting or fitting == {ISO} else f'{{date: "{frozen}"}}'
+
     def preprocess(
         self, inputs: "Mapping[str, tf.Tensor]", columns: Sequence[Column], config: FeaturesConfig
     ) -> "dict[str, tf.Tensor]":

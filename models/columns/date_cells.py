@@ -1,5 +1,6 @@
 """Dates in cells of text: which format they are of is found out over all of them."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -122,6 +123,8 @@ def _with_note(column: ColumnProfile) -> ColumnProfile:
     if "%y" in found:
         said += ", years from 1969 to 2068"
     if others := column.other_formats:
-        stated = yaml.safe_dump({column.name: {"date": others[0]}}, default_flow_style=True, allow_unicode=True).strip()
+        stated = yaml.safe_dump(
+            {column.name: {"date": others[0]}}, default_flow_style=True, allow_unicode=True, width=math.inf
+        ).strip()
         said += f", which the cells do not tell from {others[0]}; if it is that, data.types: {stated}"
     return replace(column, note=None if found == ISO else said)

@@ -54,6 +54,11 @@ class List(ColumnType):
         length = min(max(column.lists.longest, 1), MAX_LENGTH)
         return {"separator": column.lists.separator, "length": str(length), "flags": str(flags)}
 
+    def contradiction(self, column: ColumnProfile, details: Mapping[str, str]) -> str | None:
+        """Another separator."""
+        found = column.lists.separator if column.lists else None
+        return None if not column.num_values or found == details["separator"] else f"{{list: {details['separator']!r}}}"
+
     def preprocess(
         self, inputs: "Mapping[str, tf.Tensor]", columns: Sequence[Column], config: FeaturesConfig
     ) -> "dict[str, tf.Tensor]":

@@ -17,6 +17,7 @@ from kubetfx.components.example_validator import validate
 from kubetfx.components.report import data_facts, figures, formats
 from kubetfx.components.schema_gen import complete_schema, infer_schema
 from kubetfx.config.data_section import FeaturesConfig, Stated
+from kubetfx.errors import ConfigError
 from kubetfx.models.features import read_features
 
 TAGS = [";".join(("red", "green", "blue")[: i % 4]) or None for i in range(100)]
@@ -111,3 +112,29 @@ def test_report_shows_in_which_share_of_the_rows_a_value_is(described):
     assert tags.values == ["red", "green", "blue"]
     assert tags.splits["train"].shares == pytest.approx([1, 50 / 75, 25 / 75], abs=1e-4)
     assert tags.splits["train"].missing == 0.25
+
+
+@pytest.mark.parametrize(
+    ("day", "tags", "message"),
+    [
+        ("2/13/2024", "red", r"'day' that it is \{date: \"%d\.%m\.%Y\"\}.*Received: dates as %m/%d/%Y"),
+        ("13.2.2024", None, None),
+        ("2024-02-13", "red", None),
+    ],
+    ids=["another format", "the same", "ISO"],
+)
+def test_frozen_schema_whose_dates_are_written_otherwise_is_refused(described, tmp_path, day, tags, message):
+    _, schema = described
+    _, profile = statistics_of(tmp_path, [day] * 30, [tags] * 30)
+    frozen = type(schema)()
+    frozen.CopyFrom(schema)
+
+    def complete():
+        complete_schema(frozen, profile, label="kind", task="classification", config=FeaturesConfig())
+
+    if message is None:
+        complete()
+        assert frozen == schema
+    else:
+        with pytest.raises(ConfigError, match=message):
+            complete()
