@@ -158,7 +158,7 @@ def ceiling(noise: LabelNoise, task: Task) -> str:
     """
     best = f"{math.floor(noise.ceiling * 1000) / 10:g} %"  # a ceiling is not rounded up
     limit = (
-        f"be right for more than {best} of them"
+        f"be right for more than {best} of all rows"
         if task == "classification"
         else f"explain more than {best} of the variance"
     )

@@ -426,6 +426,14 @@ def test_a_table_of_few_distinct_rows_is_split_by_its_rows_and_not_by_its_kinds(
         assert survived == pytest.approx(1 / 3, abs=0.1), split
 
 
+def test_three_hundred_rows_of_two_kinds_are_in_every_split_with_both_classes(tmp_path):
+    found = shares_of(run_executor(write_table(tmp_path / "a.csv", "x,y", ["1,p", "2,n"] * 150), tmp_path / "out"))
+    for split, share in {"train": 0.7, "validation": 0.1, "eval": 0.2}.items():
+        deviation = (300 * share * (1 - share)) ** 0.5
+        assert abs(len(found[split]) - 300 * share) < 4 * deviation, split
+        assert {(row["x"], row["y"]) for row in found[split]} == {(1, "p"), (2, "n")}
+
+
 def test_a_first_row_of_its_kind_stays_where_it_was_and_copies_are_spread(tmp_path):
     rows = [f"{i % 50},{i % 2}" for i in range(400)]
     once = shares_of(run_executor(write_table(tmp_path / "once" / "a.csv", "x,y", rows[:50]), tmp_path / "out1"))

@@ -8,6 +8,7 @@ import pytest
 
 from kubetfx.components.evaluation.evaluation_result import Check, EvaluationResult, Reference
 from kubetfx.components.report import plots, render, verdict
+from kubetfx.components.report.facts import AnomalyFact, LabelNoise
 from kubetfx.run_record import KILLED, NodeRecord
 from tests.components.report import sample
 
@@ -181,6 +182,25 @@ def test_end_of_the_log_is_not_shown_twice(tmp_path: Path) -> None:
     assert html.count("RuntimeError: broken") == 1
     assert "Trainer failed: exit status 1.</p>" in html
     assert "Two differences:\n  a\n  b" in other
+
+
+def test_warnings_of_the_data_stand_at_the_top_and_the_ceiling_among_the_data() -> None:
+    found = sample.facts()
+    assert found.data is not None
+    one = AnomalyFact(split="train", column="c<0>", problem="Leak 0", action="warn", remedy="")
+    leaks = [one.model_copy(update={"problem": f"Leak {number}"}) for number in range(7)]
+    noise = LabelNoise(rows=300, total_rows=2_201, ceiling=0.79099)
+    data = found.data.model_copy(update={"anomalies": leaks, "label_noise": noise})
+    page = render.report(found.model_copy(update={"data": data}))
+    top, _, below = page.partition('<section id="data"')
+    assert [f"Leak {n}" in top for n in range(7)] == [True] * 5 + [False] * 2
+    assert "<strong>c&lt;0&gt;</strong>" in top
+    assert 'And 2 more warnings, <a href="#data">below</a>.' in top
+    assert (
+        "300 of 2,201 rows have all the features of a row with another label: with these features no model can be "
+        "right for more than 79 % of all rows."
+    ) in below
+    assert "Rows that differ in the label alone" not in render.report(found)
 
 
 def test_part_that_could_not_be_made_is_named() -> None:
