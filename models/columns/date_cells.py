@@ -120,11 +120,11 @@ def _with_note(column: ColumnProfile) -> ColumnProfile:
     """Say in words how dates are written, unless it is as ISO 8601 has it."""
     found = column.date_format
     said = f"dates as {found}" if "%" in found else f"{found} since 1970"
-    if "%y" in found:
-        said += ", years from 1969 to 2068"
     if others := column.other_formats:
         stated = yaml.safe_dump(
             {column.name: {"date": others[0]}}, default_flow_style=True, allow_unicode=True, width=math.inf
         ).strip()
-        said += f", which the cells do not tell from {others[0]}; if it is that, data.types: {stated}"
+        said += f", which the cells do not tell from {others[0]} (if it is that, data.types: {stated})"
+    if "%y" in found:
+        said += "; years are those from 1969 to 2068"
     return replace(column, note=None if found == ISO else said)

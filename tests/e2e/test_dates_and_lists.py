@@ -21,13 +21,14 @@ data:
   path: orders.csv
   label: state
   splits: {by: time, column: ordered}
-training: {epochs: 30, batch_size: 32, learning_rate: 0.01}
+model: {hidden_units: [32], members: 1}
+training: {epochs: 15, batch_size: 32, learning_rate: 0.01}
 evaluation:
   slices: [ordered_in]
   thresholds: {accuracy: {at_least: 0.85}}
 """
 TAGS = ("fragile", "heavy", "cold", "gift", "express")
-ROWS = 900
+ROWS = 700
 
 
 def make_table(path: Path) -> None:

@@ -25,8 +25,8 @@ ORDERS = {
         "3/12/2024",
         (
             "%m/%d/%Y",
-            "dates as %m/%d/%Y, which the cells do not tell from %d/%m/%Y; if it is that, "
-            "data.types: {day: {date: '%d/%m/%Y'}}",
+            "dates as %m/%d/%Y, which the cells do not tell from %d/%m/%Y (if it is that, "
+            "data.types: {day: {date: '%d/%m/%Y'}})",
         ),
     ),
 }
@@ -167,3 +167,9 @@ def test_dates_in_iso_are_of_no_other_format(tmp_path):
 
     assert dates_of(path) == ("%Y-%m-%d", None)
     assert column_of(path, "day").other_formats == ()
+
+
+def test_years_of_two_digits_are_said_to_be_of_which_centuries(tmp_path):
+    path = write(tmp_path / "a.csv", "day,y", *(f"{i % 28 + 1}.{i % 12 + 1}.{i + 30},{i % 2}" for i in range(60)))
+
+    assert dates_of(path) == ("%d.%m.%y", "dates as %d.%m.%y; years are those from 1969 to 2068")
