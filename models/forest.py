@@ -98,12 +98,13 @@ class Forest(keras.layers.Layer):
         return tf.ensure_shape(found.concat(), shape)
 
     def _sums(self, rows: tf.Tensor) -> tf.Tensor:
-        words = (tf.shape(rows)[0] + BITS - 1) // BITS
-        leaves = self._leaves(self._reached(self._passed(rows, words), words), words)
+        num_rows = tf.shape(rows)[0]
+        words = (num_rows + BITS - 1) // BITS
+        leaves = self._leaves(self._reached(self._passed(rows, words), words), words)[:, :num_rows]
         firsts = tf.range(self._num_trees)[:, tf.newaxis] * 2**self._planes
         values = tf.gather(_tensor(self._values), leaves + firsts)
-        by_output = tf.reshape(values, [-1, self._num_outputs, words * BITS])
-        return tf.transpose(tf.reduce_sum(by_output, axis=0))[: tf.shape(rows)[0]]
+        by_output = tf.reshape(values, [self._num_trees // self._num_outputs, self._num_outputs, num_rows])
+        return tf.transpose(tf.reduce_sum(by_output, axis=0))
 
     def _passed(self, rows: tf.Tensor, words: tf.Tensor) -> tf.Tensor:
         """(tests, words): which rows pass each test."""
