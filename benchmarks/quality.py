@@ -7,7 +7,8 @@
 
 Every contender is trained on the train split of the run, whose examples say which rows those are, and scored on its
 eval split: log-loss of classes, root mean squared error of numbers. Tables of few rows are run three times, each time
-split otherwise. Results are kept in benchmarks/quality_results.json, table by table.
+split otherwise. Of what `init` writes only `model.kind` is set: to network, trees and auto in turn. Results are kept in
+benchmarks/quality_results.json, table by table.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ from benchmarks.tables import TABLES, Table
 
 RESULTS_PATH = ROOT / "benchmarks" / "quality_results.json"
 NETWORK = "network"
+KINDS = (NETWORK, "trees", "auto")
+"""Contenders that are runs of kubetfx."""
 DEFAULT_BOOSTERS = (boosters.LIGHTGBM, boosters.HISTOGRAMS)
 FEW_ROWS = 3_000
 SEEDS = 3
@@ -48,9 +51,16 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="the tables, as benchmarks.tables writes them")
     parser.add_argument("--tables", nargs="+", default=[table.name for table in TABLES], help="default: all")
     parser.add_argument("--seeds", type=int, default=SEEDS, help="of tables of few rows (default: %(default)s)")
+    parser.add_argument(
+        "--contenders",
+        nargs="+",
+        default=[*KINDS, *boosters.PEERS],
+        help="those to measure and to report (default: all)",
+    )
     parser.add_argument("--again", nargs="+", default=[], help="contenders whose results are measured anew")
     parser.add_argument("--keep", type=Path, help="folder for the workspaces, which are deleted by default")
     parser.add_argument("--results", type=Path, default=RESULTS_PATH, help="default: %(default)s")
+    parser.add_argument("--busy", action="store_true", help="say in the report that other jobs ran meanwhile")
     parser.add_argument("--only-report", action="store_true", help="measure nothing; write the report again")
     arguments = parser.parse_args()
     results: Results = json.loads(arguments.results.read_text()) if arguments.results.exists() else {}
@@ -62,38 +72,42 @@ def main() -> None:
             found = results.setdefault(table.name, {}).setdefault(str(seed), {})
             for name in arguments.again:
                 found.pop(name, None)
-            if {NETWORK, *boosters.PEERS} <= found.keys():
-                continue
-            measure(table, seed, arguments, found)
+            missing = [name for name in arguments.contenders if name not in found]
+            if missing:
+                measure(table, seed, arguments, missing, found)
             arguments.results.write_text(json.dumps(results, indent=1) + "\n")
+    text = report(results, arguments.contenders)
     if arguments.results == RESULTS_PATH:
-        write_section("quality", f"{machine()}\n\n{report(results)}")
-    print(report(results))
+        write_section("quality", f"{machine(busy=arguments.busy)}\n\n{text}")
+    print(text)
 
 
-def measure(table: Table, seed: int, arguments: argparse.Namespace, found: dict[str, dict[str, Any]]) -> None:
-    """Run kubetfx, and each peer that has no result yet, on one table.
+def measure(
+    table: Table, seed: int, arguments: argparse.Namespace, names: Sequence[str], found: dict[str, dict[str, Any]]
+) -> None:
+    """Run kubetfx, and fit peers to the rows of its splits.
 
     Args:
         table: which.
         seed: of the split, and of what is random in training.
         arguments: of the command.
+        names: of the contenders.
         found: score and seconds by contender, to add to.
     """
+    kinds = [name for name in KINDS if name in names] or [NETWORK]  # a run says which rows the splits have
     with tempfile.TemporaryDirectory(prefix="kubetfx-quality-") as temporary:
         folder = Path(arguments.keep or temporary) / f"{table.name}-{seed}"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         _write_table(arguments.folder / f"{table.name}.csv", folder / f"{table.name}.csv", seed)
-        is_classifier = table.task == "classification"
-        found[NETWORK] = run_kubetfx(table, folder, seed)
-        (examples,) = folder.glob(f".kubetfx/{table.name}/artifacts/TableExampleGen/examples/*")
-        for name in boosters.PEERS:
-            if name not in found:
-                splits = boosters.Splits(examples, table.label, is_classifier=is_classifier)
-                score, seconds = boosters.fit(name, splits, seed=seed)
-                found[name] = {"score": score, "seconds": round(seconds, 2)}
-        print(table.name, seed, {name: f"{one['score']:.4g}" for name, one in found.items()}, flush=True)
+        for kind in kinds:
+            found[kind] = run_kubetfx(table, folder, seed, kind)
+        (examples, *_) = sorted(folder.glob(f".kubetfx/{table.name}/artifacts/TableExampleGen/examples/*"))
+        for name in (name for name in boosters.PEERS if name in names):
+            splits = boosters.Splits(examples, table.label, is_classifier=table.task == "classification")
+            score, seconds = boosters.fit(name, splits, seed=seed)
+            found[name] = {"score": score, "seconds": round(seconds, 2)}
+    print(table.name, seed, {name: f"{one['score']:.4g}" for name, one in found.items()}, flush=True)
 
 
 def _write_table(source: Path, target: Path, seed: int) -> None:
@@ -107,29 +121,27 @@ def _write_table(source: Path, target: Path, seed: int) -> None:
     target.write_text(lines, encoding="utf-8")
 
 
-def run_kubetfx(table: Table, folder: Path, seed: int) -> dict[str, Any]:
-    """Run `kubetfx init` and `kubetfx run`; only the seed is another.
+def run_kubetfx(table: Table, folder: Path, seed: int, kind: str) -> dict[str, Any]:
+    """Run `kubetfx init` and `kubetfx run`; only the seed and the kind of the model are set.
 
     Args:
         table: which; NAME.csv in the folder.
         folder: the current one of the commands.
         seed: `training.seed`.
+        kind: `model.kind`.
 
     Returns:
         Score, seconds of the run, and how the training ended.
     """
     kubetfx = [sys.executable, "-m", "kubetfx"]
-    subprocess.run(
-        [*kubetfx, "init", f"{table.name}.csv", "--label", table.label],
-        cwd=folder,
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
     config_path = folder / "pipeline.yaml"
+    config_path.unlink(missing_ok=True)
+    initialize = [*kubetfx, "init", f"{table.name}.csv", "--label", table.label]
+    subprocess.run(initialize, cwd=folder, check=True, capture_output=True)
     config = yaml.safe_load(config_path.read_text())
-    if seed:
-        config["training"]["seed"] = seed
-        config_path.write_text(yaml.safe_dump(config, sort_keys=False))
+    config["model"]["kind"] = kind
+    config["training"]["seed"] = seed
+    config_path.write_text(yaml.safe_dump(config, sort_keys=False))
     started = time.perf_counter()
     run = subprocess.run(
         [*kubetfx, "run", "pipeline.yaml", "--format", "json"], cwd=folder, stdout=subprocess.PIPE, check=False
@@ -138,8 +150,8 @@ def run_kubetfx(table: Table, folder: Path, seed: int) -> dict[str, Any]:
     document = json.loads(run.stdout)
     if not document.get("metrics"):
         raise SystemExit(f"{table.name}: the run had no metrics, exit code {run.returncode}.")
-    (history_path,) = folder.glob(f".kubetfx/{config['name']}/artifacts/Trainer/model/*/history.json")
-    history = json.loads(history_path.read_text())
+    histories = folder.glob(f".kubetfx/{config['name']}/artifacts/Trainer/model/*/history.json")
+    history = json.loads(max(histories, key=lambda path: int(path.parent.name)).read_text())
     return {
         "score": document["metrics"]["cross_entropy" if table.task == "classification" else "root_mean_squared_error"],
         "seconds": round(seconds, 1),
@@ -149,13 +161,13 @@ def run_kubetfx(table: Table, folder: Path, seed: int) -> dict[str, Any]:
     }
 
 
-def report(results: Mapping[str, Any]) -> str:
+def report(results: Mapping[str, Any], names: Sequence[str]) -> str:
     """Return the table of the README, and the figures under it.
 
     Args:
         results: score and seconds by table, seed and contender.
+        names: of the contenders, network and default boosters among them; a table that one of them lacks is left out.
     """
-    names = [NETWORK, *boosters.PEERS]
     scores = {
         table: {name: statistics.fmean(seed[name]["score"] for seed in seeds.values()) for name in names}
         for table, seeds in results.items()
