@@ -20,6 +20,7 @@ _NAMES = "|".join(date_formats.MONTHS)
 _LIKE_A_DATE = (
     rf"\d[-/.]\d{{1,2}}[-/.]\d|^\s*\d{{4}}-\d\d\s*$|^\s*\d\d?:\d\d|(?i:({_NAMES})[a-z]*[ .,-]+\d|\d[ .-]+({_NAMES}))"
 )
+_MONTHS = "%Y-%m"
 _EPOCH_YEARS = (1980, 2100)
 """An epoch is taken for the one of the units whose numbers are dates of these years."""
 
@@ -52,6 +53,8 @@ class DateCells(Reading):
         num_iso = _num_dates(cells, ISO)
         fits = {one: _num_dates(cells, one) - (0 if one == ISO else num_iso) for one in self._odd}
         likely = [one for one, number in fits.items() if number > len(cells) / 2]
+        if likely == [_MONTHS] and not self.stated and _are_seasons(cells):
+            return False
         if likely or not self.stated:
             self._odd = {one: self._odd[one] for one in likely}
         return bool(likely or self.stated)
@@ -106,6 +109,12 @@ class DateCells(Reading):
         """As they are written."""
         is_date = understand(cells, column.date_format).times.is_valid()
         return pc.if_else(is_date, cells, pa.scalar(None, pa.string()))
+
+
+def _are_seasons(cells: pa.StringArray) -> bool:
+    """Whether cells such as `2005-06` are of a year and the next one."""
+    pairs = pc.extract_regex(cells, r"^\s*\d\d(?P<first>\d\d)-(?P<next>\d\d)\s*$").drop_null().to_pylist()
+    return all(int(pair["first"]) + 1 == int(pair["next"]) for pair in pairs)
 
 
 def _num_dates(cells: pa.StringArray, date_format: str) -> int:

@@ -173,3 +173,11 @@ def test_years_of_two_digits_are_said_to_be_of_which_centuries(tmp_path):
     path = write(tmp_path / "a.csv", "day,y", *(f"{i % 28 + 1}.{i % 12 + 1}.{i + 30},{i % 2}" for i in range(60)))
 
     assert dates_of(path) == ("%d.%m.%y", "dates as %d.%m.%y; years are those from 1969 to 2068")
+
+
+def test_seasons_are_no_months(tmp_path):
+    seasons = write(tmp_path / "a.csv", "day,y", *(f"20{i % 11:02d}-{i % 11 + 1:02d},{i % 2}" for i in range(40)))
+    months = write(tmp_path / "b.csv", "day,y", *(f"20{i % 11:02d}-{i % 12 + 1:02d},{i % 2}" for i in range(40)))
+
+    assert dates_of(seasons) == ("", None)
+    assert dates_of(months)[0] == "%Y-%m"
