@@ -136,12 +136,14 @@ def run_fn(fn_args: FnArgs) -> None:
 
 def _fit(work: _Work, train: Rows, validation: Rows, folder: Path | None, *, load_seconds: float) -> Fitted:
     """Train what `model.kind` says. Of pictures, and of rows that are read in each epoch, `auto` is a network."""
-    kind = work.model.kind
-    if isinstance(train, ImageRows) or isinstance(validation, ImageRows) or kind == "network":
-        return _fit_network(work, train, validation, folder, load_seconds=load_seconds)
-    if kind == "auto" and (train.arrays is None or validation.arrays is None):
-        logging.info("Trees are left out: the rows take more than training.cache_bytes.")
-        return _fit_network(work, train, validation, folder, load_seconds=load_seconds)
+    kind, alone = work.model.kind, ""
+    if isinstance(train, ImageRows) or isinstance(validation, ImageRows):
+        alone = "Model: network. Trees are left out: they take no pictures."
+    elif kind == "auto" and (train.arrays is None or validation.arrays is None):
+        alone = "Model: network. Trees are left out: the rows take more than training.cache_bytes."
+    if isinstance(train, ImageRows) or isinstance(validation, ImageRows) or kind == "network" or alone:
+        network = _fit_network(work, train, validation, folder, load_seconds=load_seconds)
+        return Fitted(network.model, network.history | ({"alone": alone} if kind == "auto" else {}))
     trees = fit_trees(
         train,
         validation,

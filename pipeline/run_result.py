@@ -191,7 +191,7 @@ def _notes(examples: Path, model_run: Path) -> list[str]:
     from kubetfx.components.report import training_facts
 
     training = training_facts.read(model_run)
-    of_model = [training.choice.words] if training and training.choice else []
+    of_model = [training.taken] if training and training.taken else []
     cut_short = training_facts.cut_short(training) if training else None
     return [*read_notes(examples, model_run), *of_model, *([cut_short] if cut_short else [])]
 

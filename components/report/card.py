@@ -60,8 +60,8 @@ def _model(facts: Facts) -> Iterator[str]:
     yield f"Predicts {facts.label or 'the label'}, a {settings.task}."
     if facts.quality and facts.quality.classes:
         yield f"Classes: {', '.join(facts.quality.classes[:50])}."
-    if training and training.choice:
-        yield training.choice.words
+    if training and training.taken:
+        yield training.taken
     for one in filter(None, (training, training and training.beside)):
         if one.kind == "trees":
             yield f"{one.trees:,} boosted trees with {one.parameters:,} leaves."

@@ -255,8 +255,15 @@ class Training(Model):
     choice: Choice | None = None
     """Between this and `beside`."""
     beside: "Training | None" = None
+    alone: str = ""
+    """Why `model.kind: auto` trained no trees, in words."""
     diagnosis: str = ""
     """What the curves say about over- and underfitting, in a sentence."""
+
+    @property
+    def taken(self) -> str:
+        """What `model.kind: auto` took, and why, in words; empty for another kind."""
+        return self.choice.words if self.choice else self.alone
 
     @property
     def unit(self) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import lightgbm
@@ -9,9 +10,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kubetfx.config.model_section import TreesConfig
+from kubetfx.components.report.facts import Training
+from kubetfx.config.model_section import ModelConfig, TreesConfig
 from kubetfx.config.training_section import TrainingConfig
 from kubetfx.errors import TrainingError
+from kubetfx.models import training
 from kubetfx.models.export import export_model
 from kubetfx.models.features import LABEL
 from kubetfx.models.preprocessing import Preprocessing
@@ -116,6 +119,26 @@ def test_weights_of_classes_move_the_probabilities(binary, tmp_path):
     assert weighted[:, 1].mean() > even[:, 1].mean() + 0.2
 
 
+def test_number_of_threads_changes_nothing():
+    random = np.random.default_rng(0)
+    rows, labels = random.normal(size=(4_000, 5)), random.integers(0, 2, 4_000)
+    shape = rows.shape
+
+    one, three = (
+        lightgbm.train(
+            _parameters(CONFIG, TrainingConfig(), shape=shape, num_classes=2)
+            | {"num_threads": threads, "early_stopping_rounds": 0},
+            lightgbm.Dataset(rows, labels),
+            num_boost_round=20,
+        ).model_to_string()
+        for threads in (1, 3)
+    )
+
+    assert [line for line in one.splitlines() if "num_threads" not in line] == [
+        line for line in three.splitlines() if "num_threads" not in line
+    ]
+
+
 @pytest.mark.parametrize(
     ("shape", "num_classes", "expected"),
     [
@@ -158,3 +181,19 @@ def test_rows_that_are_not_in_memory_are_refused_in_words(binary, tmp_path):
             training=TrainingConfig(cache_bytes=5_000),
             log_folder=tmp_path,
         )
+
+
+@pytest.mark.parametrize(("kind", "is_told"), [("auto", True), ("network", False)])
+def test_rows_that_are_not_in_memory_are_the_networks_alone(binary, monkeypatch, kind, is_told):
+    rows = rows_of(binary, make_rows(20))
+    streamed = TrainingRows(rows.num_rows, rows.labels, None, rows.stream, rows.sample)
+    monkeypatch.setattr(training, "_fit_network", lambda *_, **__: Fitted("the network", {"epochs": 3}))
+    work = SimpleNamespace(model=ModelConfig(kind=kind))
+
+    fitted = training._fit(work, streamed, rows, None, load_seconds=0)
+
+    assert fitted.model == "the network"
+    told = Training.model_validate(fitted.history | {"history": {}}).taken
+    assert told == (
+        "Model: network. Trees are left out: the rows take more than training.cache_bytes." if is_told else ""
+    )
