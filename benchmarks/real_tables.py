@@ -98,7 +98,9 @@ def try_table(path: Path, table: Table, folder: Path) -> Outcome:
         return Outcome(state, task, document.get("metrics", {}), seconds, _first_line(message))
     state = "pushed" if document.get("pushed_version") is not None else "not blessed"
     warnings = len(document.get("warnings", []))
-    return Outcome(state, task, document["metrics"], seconds, f"{warnings} warnings" if warnings else "")
+    return Outcome(
+        state, task, document["metrics"], seconds, f"{warnings} warning{'s' * (warnings > 1)}" if warnings else ""
+    )
 
 
 def _kubetfx(*arguments: str) -> "subprocess.CompletedProcess[str]":
