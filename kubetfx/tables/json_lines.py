@@ -67,6 +67,9 @@ class JsonLinesTable(TextTable):
         Args:
             is_strict: whether a line that holds something else is an error. Otherwise it is left out.
 
+        Yields:
+            Objects, in the order of their lines.
+
         Raises:
             DataError: there is such a line.
         """
