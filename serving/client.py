@@ -315,7 +315,7 @@ def _described(signature: Mapping[str, Any]) -> Signature:
     return Signature(
         {name: info.get("dtype", "DT_INVALID") for name, info in inputs.items()},
         {name: info.get("dtype", "DT_INVALID") for name, info in outputs.items()},
-        frozenset(name for name, shape in shapes.items() if [str(one.get("size")) for one in shape] == ["-1", "-1"]),
+        tuple(name for name, shape in shapes.items() if [str(one.get("size")) for one in shape] == ["-1", "-1"]),
     )
 
 

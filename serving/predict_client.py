@@ -57,7 +57,7 @@ class Signature:
     """TensorFlow's name of the type of each input, such as `DT_FLOAT`."""
     outputs: Mapping[str, str]
     """The same of the outputs."""
-    lists: frozenset[str] = frozenset()
+    lists: tuple[str, ...] = ()
     """Inputs that are lists: (rows, any)."""
 
 

@@ -366,7 +366,7 @@ def test_worse_model_is_refused_against_the_served_one(first_run: Finished, peng
 
 def test_new_model_is_pushed_beside_the_old_one_and_compared_with_it(first_run: Finished, penguins: Project) -> None:
     before = penguins.versions
-    newer = penguins.run("--set", "training.seed=1", "--set", "training.epochs=40")
+    newer = penguins.run("--set", "training.seed=1", "--set", "training.epochs=150")
     assert newer.exit_code == 0, newer.stdout
     assert "TableExampleGen" not in executed(newer)
     assert "Trainer" in executed(newer)

@@ -40,7 +40,7 @@ def test_two_sections_are_enough_and_the_rest_has_defaults(write):
     assert config.data.splits.fractions == {"train": 0.7, "validation": 0.1, "eval": 0.2}
     assert config.data.format == "auto"
     assert config.model.task == "classification"
-    assert config.training.epochs == 50
+    assert config.training.epochs == 200
     assert config.training.early_stopping.enabled
     assert config.validation.on_anomaly == "stop"
     assert config.evaluation.thresholds == {}
