@@ -49,8 +49,13 @@ def fit_layers(network: keras.Model, rows: Mapping[str, np.ndarray]) -> None:
             layer.fit_to(rows[layer.feature])
 
 
+_FAR = 3.0
+"""Standard scores are bounded smoothly by this: a row far out would decide its answer by one number alone (smooth
+clipping in "Better by Default", NeurIPS 2024)."""
+
+
 class BinnedNumbers(FittedLayer):
-    """Standard scores and flags of missing cells, and how far each score is through each of its column's bins.
+    """Bounded standard scores, flags of missing cells, and how far each score is through each of its column's bins.
 
     A bin is between two quantiles of the training rows; below it its value is 0, above it 1, and within it rises. So
     the first hidden layer can bend the effect of a number at each quantile.
@@ -100,7 +105,8 @@ class BinnedNumbers(FittedLayer):
         scores = inputs[:, : self._num_columns]
         bins = keras.ops.clip((scores[:, :, None] - self._lower) * self._slope, 0.0, 1.0)
         flat = keras.ops.reshape(bins, (-1, self._lower.shape[0] * self._lower.shape[1]))
-        return keras.ops.concatenate([inputs, flat], axis=1)
+        bounded = scores / keras.ops.sqrt(1.0 + keras.ops.square(scores / _FAR))
+        return keras.ops.concatenate([bounded, inputs[:, self._num_columns :], flat], axis=1)
 
 
 def _edges(values: np.ndarray, num_bins: int) -> np.ndarray:

@@ -18,20 +18,31 @@ def encoded(layer: keras.layers.Layer, row: list[float]) -> list[float]:
     return np.asarray(layer(np.array([row], np.float32)))[0].tolist()
 
 
+def bounded(score: float) -> object:
+    return pytest.approx(score / (1 + (score / 3) ** 2) ** 0.5)
+
+
+def test_score_is_bounded_smoothly() -> None:
+    layer = binned([[0.0], [1.0]], num_bins=1)
+
+    scores = [encoded(layer, [score])[0] for score in (-100, -0.1, 0, 0.1, 3, 100)]
+    assert scores == pytest.approx([-2.9986508, -0.0999445, 0, 0.0999445, 2.1213203, 2.9986508])
+
+
 def test_number_is_followed_by_how_far_it_is_through_each_bin_between_quantiles() -> None:
     layer = binned([[value] for value in (0, 1, 2, 4, 6, 8, 12, 16, 20)], num_bins=4)  # edges 0, 2, 6, 12, 20
 
-    assert encoded(layer, [5]) == [5, 1, 0.75, 0, 0]
-    assert encoded(layer, [-3]) == [-3, 0, 0, 0, 0]
-    assert encoded(layer, [16]) == [16, 1, 1, 1, 0.5]
-    assert encoded(layer, [99]) == [99, 1, 1, 1, 1]
+    assert encoded(layer, [5]) == [bounded(5), 1, 0.75, 0, 0]
+    assert encoded(layer, [-3]) == [bounded(-3), 0, 0, 0, 0]
+    assert encoded(layer, [16]) == [bounded(16), 1, 1, 1, 0.5]
+    assert encoded(layer, [99]) == [bounded(99), 1, 1, 1, 1]
 
 
 def test_column_of_few_values_has_a_bin_between_each_two_of_them() -> None:
     layer = binned([[value] for value in (0, 0, 0, 0, 0, 0, 0, 0, 1, 5)], num_bins=4)
 
-    assert encoded(layer, [1]) == [1, 1, 0, 0, 0]
-    assert encoded(layer, [3]) == [3, 1, 0.5, 0, 0]
+    assert encoded(layer, [1]) == [bounded(1), 1, 0, 0, 0]
+    assert encoded(layer, [3]) == [bounded(3), 1, 0.5, 0, 0]
 
 
 def test_missing_cells_of_a_column_take_no_part_in_its_quantiles() -> None:
@@ -39,11 +50,11 @@ def test_missing_cells_of_a_column_take_no_part_in_its_quantiles() -> None:
     known = [[value, value, 0.0] for value in (4.0, 8.0)]
     layer = binned(missing + known, num_bins=1, flagged=(0,))
 
-    assert encoded(layer, [5, 2.5, 0]) == [5, 2.5, 0, 0.25, pytest.approx(1.5 / 7)]
+    assert encoded(layer, [5, 2.5, 0]) == [bounded(5), bounded(2.5), 0, 0.25, pytest.approx(1.5 / 7)]
 
 
 def test_column_with_one_value_adds_nothing() -> None:
-    assert encoded(binned([[3.0], [3.0]], num_bins=2), [3.0]) == [3, 0, 0]
+    assert encoded(binned([[3.0], [3.0]], num_bins=2), [3.0]) == [bounded(3), 0, 0]
 
 
 def test_rare_and_unseen_categories_are_one_and_the_others_are_told_apart() -> None:
