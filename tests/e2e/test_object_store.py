@@ -38,7 +38,7 @@ def in_bucket(s3_store: S3Store, tmp_path_factory: pytest.TempPathFactory):
         (bucket / TABLE).upload(PENGUINS / TABLE)
         (project.folder / TABLE).unlink()
         text = project.config.read_text().replace("path: data", f"path: {bucket}/data")
-        project.config.write_text(f"{text}serving: {{push_directory: '{bucket}/served'}}\ntraining: {{epochs: 20}}\n")
+        project.config.write_text(f"{text}serving: {{push_directory: '{bucket}/served'}}\ntraining: {{epochs: 150}}\n")
         yield InBucket(project, bucket, project.run())
 
 

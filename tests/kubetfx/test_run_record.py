@@ -42,7 +42,10 @@ def test_newest_run_comes_first_and_is_found_without_an_id(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("run_id", "message"),
-    [("2026", r"Several runs begin so. Received: 2026. Runs: 20260102"), ("x", "There is no such run. Received: x")],
+    [
+        ("2026", r"Several runs begin so. Received: 2026. The newest: 20260102"),
+        ("x", "There is no such run. Received: x"),
+    ],
 )
 def test_id_that_is_none_or_several_is_refused(tmp_path: Path, run_id: str, message: str) -> None:
     record_of(tmp_path, "20260101-000000-abc")
@@ -64,7 +67,7 @@ def test_run_that_was_killed_is_ended_by_the_next_one(tmp_path: Path) -> None:
 
 
 def test_workspace_without_runs_says_how_to_start_one(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"No run has been recorded yet.*kubetfx run"):
+    with pytest.raises(UsageError, match=r"No run has been recorded yet.*Run the pipeline"):
         run_record.find(tmp_path, None)
 
 
