@@ -148,6 +148,7 @@ def run_kubetfx(table: Table, folder: Path, seed: int, kind: str) -> dict[str, A
     )
     seconds = time.perf_counter() - started
     document = json.loads(run.stdout)
+    document = document.get("error", {}).get("run") or document  # a model that the gate did not let pass is scored too
     if not document.get("metrics"):
         raise SystemExit(f"{table.name}: the run had no metrics, exit code {run.returncode}.")
     histories = folder.glob(f".kubetfx/{config['name']}/artifacts/Trainer/model/*/history.json")
