@@ -62,6 +62,8 @@ _Parameters = Annotated[
 _Run = Annotated[
     str, typer.Option("--run", metavar="ID", help="Of the run: `submit` prints it in its link.", show_default=False)
 ]
+_Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the run to its end.")]
+_PollSeconds = Annotated[float, typer.Option(min=0.1, help="Time between two looks at the run.")]
 _PipelineRoot = Annotated[
     str | None, typer.Option(help="Where artifacts go. Default: KFP's own root.", show_default=False)
 ]
@@ -178,8 +180,8 @@ def submit_command(  # noqa: PLR0913, PLR0917 - the options of a command
     ] = None,
     pipeline_root: _PipelineRoot = None,
     service_account: _ServiceAccount = None,
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the run to its end.")] = True,
-    poll_seconds: Annotated[float, typer.Option(min=0.1, help="Time between two looks at the run.")] = 2.0,
+    wait: _Wait = True,
+    poll_seconds: _PollSeconds = 2.0,
     token: _Token = None,
     cookies: _Cookies = None,
     ca_cert: _CaCert = None,
@@ -247,8 +249,8 @@ def retry_command(  # noqa: PLR0913, PLR0917 - the options of a command
     run: _Run,
     host: _Host = None,
     namespace: _Namespace = None,
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the run to its end.")] = True,
-    poll_seconds: Annotated[float, typer.Option(min=0.1, help="Time between two looks at the run.")] = 2.0,
+    wait: _Wait = True,
+    poll_seconds: _PollSeconds = 2.0,
     token: _Token = None,
     cookies: _Cookies = None,
     ca_cert: _CaCert = None,

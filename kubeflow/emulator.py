@@ -132,24 +132,25 @@ class Emulator:
         is_triggered = holds(condition, parameters=inputs.parameters, artifacts=inputs.artifacts)
         start = TaskStart(name, title, scope.execution, inputs.parameters, inputs.artifacts, is_triggered)
         if "parameterIterator" in task:
-            self._run_loop(start, task, component["dag"], scope)
+            self._run_loop(start, inputs, task, component["dag"], scope)
         elif "dag" in component:
-            self._run_inner(start, component["dag"], scope)
+            self._run_inner(start, inputs, component["dag"], scope)
         elif "importer" in executor:
             self._import(start, executor["importer"], component, scope)
         else:
-            self._run_container(start, task, component, scope)
+            self._run_container(start, inputs, task, component, scope)
 
-    def _run_inner(self, start: TaskStart, dag: Mapping[str, Any], scope: Scope) -> None:
+    def _run_inner(self, start: TaskStart, inputs: Inputs, dag: Mapping[str, Any], scope: Scope) -> None:
         result = self._new_dag(start, dag)
         scope.tasks[start.name] = result
         if start.is_triggered:
             with _failing(result):
-                self._run_dag(dag, self._inside(result, start, scope.suffix))
+                self._run_dag(dag, self._inside(result, inputs, scope.suffix))
 
-    def _run_loop(self, start: TaskStart, task: Mapping[str, Any], dag: Mapping[str, Any], scope: Scope) -> None:
+    def _run_loop(
+        self, start: TaskStart, inputs: Inputs, task: Mapping[str, Any], dag: Mapping[str, Any], scope: Scope
+    ) -> None:
         """Run the iterations of a loop, all of them even if one fails, unless their number at a time is bounded."""
-        inputs = Inputs(dict(start.parameters), {key: list(found) for key, found in start.artifacts.items()})
         items = items_of(task, inputs) if start.is_triggered else []
         execution = self._metadata.start_dag(start, dag, iterations=len(items) if start.is_triggered else None)
         result = LoopResult("done" if start.is_triggered else "skipped", execution)
@@ -164,7 +165,7 @@ class Emulator:
             result.iterations.append(iteration)
             try:
                 with _failing(iteration):
-                    self._run_dag(dag, self._inside(iteration, inner, f"{scope.suffix}-{index}"))
+                    self._run_dag(dag, self._inside(iteration, of_item, f"{scope.suffix}-{index}"))
             except TaskFailedError as error:
                 failure = failure or error
                 if task.get("iteratorPolicy", {}).get("parallelismLimit"):
@@ -178,11 +179,11 @@ class Emulator:
         state: Any = "done" if start.is_triggered else "skipped"
         return DagResult(start.name, dag.get("outputs", {}), self._metadata.state_of, state, execution)
 
-    def _inside(self, result: DagResult, start: TaskStart, suffix: str) -> Scope:
-        artifacts = {key: list(found) for key, found in start.artifacts.items()}
-        inside = Scope(self._names, result.execution, start.parameters, artifacts, self._metadata.state_of, suffix)
-        inside.tasks = result.tasks
-        return inside
+    def _inside(self, result: DagResult, inputs: Inputs, suffix: str) -> Scope:
+        state_of = self._metadata.state_of
+        return Scope(
+            self._names, result.execution, inputs.parameters, inputs.artifacts, state_of, suffix, tasks=result.tasks
+        )
 
     def _import(
         self, start: TaskStart, importer: Mapping[str, Any], component: Mapping[str, Any], scope: Scope
@@ -208,7 +209,7 @@ class Emulator:
         self._end(result)
 
     def _run_container(
-        self, start: TaskStart, task: Mapping[str, Any], component: Mapping[str, Any], scope: Scope
+        self, start: TaskStart, inputs: Inputs, task: Mapping[str, Any], component: Mapping[str, Any], scope: Scope
     ) -> None:
         result = TaskResult(start.name + scope.suffix, start.title, "failed" if start.is_triggered else "skipped")
         scope.tasks[start.name] = result
@@ -218,7 +219,6 @@ class Emulator:
         label = component["executorLabel"]
         container = self._package.executors[label]["container"]
         platform = self._platform_of(label)
-        inputs = Inputs(dict(start.parameters), {key: list(found) for key, found in start.artifacts.items()})
         self._begin(result.title)
         self.tasks.append(result)
         if container["image"] in _VOLUMES:

@@ -136,14 +136,21 @@ def run_fn(fn_args: FnArgs) -> None:
 
 def _fit(work: _Work, train: Rows, validation: Rows, folder: Path | None, *, load_seconds: float) -> Fitted:
     """Train what `model.kind` says. Of pictures, and of rows that are read in each epoch, `auto` is a network."""
-    kind, alone = work.model.kind, ""
+    kind = work.model.kind
+    if kind == "network":
+        return _fit_network(work, train, validation, folder, load_seconds=load_seconds)
     if isinstance(train, ImageRows) or isinstance(validation, ImageRows):
         alone = "Model: network. Trees are left out: they take no pictures."
     elif kind == "auto" and (train.arrays is None or validation.arrays is None):
         alone = "Model: network. Trees are left out: the rows take more than training.cache_bytes."
-    if isinstance(train, ImageRows) or isinstance(validation, ImageRows) or kind == "network" or alone:
-        network = _fit_network(work, train, validation, folder, load_seconds=load_seconds)
-        return Fitted(network.model, network.history | ({"alone": alone} if kind == "auto" else {}))
+    else:
+        return _fit_trees(work, train, validation, load_seconds=load_seconds)
+    network = _fit_network(work, train, validation, folder, load_seconds=load_seconds)
+    return Fitted(network.model, network.history | {"alone": alone})
+
+
+def _fit_trees(work: _Work, train: TrainingRows, validation: TrainingRows, *, load_seconds: float) -> Fitted:
+    """Trees, and for `auto` a network beside them."""
     trees = fit_trees(
         train,
         validation,
@@ -153,9 +160,9 @@ def _fit(work: _Work, train: Rows, validation: Rows, folder: Path | None, *, loa
         training=work.training,
         log_folder=Path(work.fn_args.model_run_dir),
     )
-    if kind == "trees":
+    if work.model.kind == "trees":
         return trees
-    network = _fit_network(work, train, validation, folder, load_seconds=load_seconds)
+    network = _fit_network(work, train, validation, None, load_seconds=load_seconds)
     return choose(network, trees, validation, is_classifier=bool(work.features.classes))
 
 
