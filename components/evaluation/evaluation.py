@@ -43,7 +43,7 @@ class Request:
     top_k: int = 1
     """`model.top_k`, of a model of images."""
     baselines: Mapping[str, Baseline] = field(default_factory=dict)
-    """What the candidate is held against besides the other models, by name."""
+    """What the candidate is compared with besides the other models, by name."""
     weight: str | None = None
     """The column that says how often a row counts; None: each counts once."""
 

@@ -34,7 +34,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Reference:
-    """What a metric is held against by `better_than_baseline`: its value is the bound of the check."""
+    """What `better_than_baseline` compares a metric with: its value is the bound of the check."""
 
     baseline: str
     """`constant` or `linear`."""

@@ -141,7 +141,7 @@ def _name(feature: Any) -> str:
 
 
 def _in_time(feature: Any) -> Any:
-    """Dates as numbers: when they are is told of them, in seconds since 1970, and not how they are written."""
+    """Facts of dates as numbers: seconds since 1970, and not how they are written."""
     found = {one.name.removeprefix(TIMES): one for one in feature.custom_stats if one.name.startswith(TIMES)}
     if not found:
         return feature
