@@ -135,18 +135,19 @@ def run_fn(fn_args: FnArgs) -> None:
 
 
 def _fit(work: _Work, train: Rows, validation: Rows, folder: Path | None, *, load_seconds: float) -> Fitted:
-    """Train what `model.kind` says. Of pictures, and of rows that are read in each epoch, `auto` is a network."""
+    """Train what `model.kind` says. With pictures, or rows that are read in each epoch, `auto` is a network."""
     kind = work.model.kind
-    if kind == "network":
-        return _fit_network(work, train, validation, folder, load_seconds=load_seconds)
+    network = functools.partial(_fit_network, work, train, validation, folder, load_seconds=load_seconds)
+    if kind not in ("trees", "auto"):
+        return network()
     if isinstance(train, ImageRows) or isinstance(validation, ImageRows):
         alone = "Model: network. Trees are left out: they take no pictures."
     elif kind == "auto" and (train.arrays is None or validation.arrays is None):
         alone = "Model: network. Trees are left out: the rows take more than training.cache_bytes."
     else:
         return _fit_trees(work, train, validation, load_seconds=load_seconds)
-    network = _fit_network(work, train, validation, folder, load_seconds=load_seconds)
-    return Fitted(network.model, network.history | {"alone": alone})
+    fitted = network()
+    return Fitted(fitted.model, fitted.history | {"alone": alone})
 
 
 def _fit_trees(work: _Work, train: TrainingRows, validation: TrainingRows, *, load_seconds: float) -> Fitted:
