@@ -57,24 +57,10 @@ def _chances(own: np.ndarray, total: np.ndarray) -> np.ndarray:
     chances = np.ones(len(own))
     surprising = np.flatnonzero(np.abs(own - expected) > _SURPRISING * deviation)
     if len(surprising):
-        logs = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, rows + 1)))])  # of the factorials
-        for index in surprising:
-            chances[index] = _tail(logs, rows, int(total[index]), drawn, int(own[index]))
+        from scipy.stats import hypergeom  # takes half a second
+
+        seen = own[surprising]
+        drawings = hypergeom(rows, total[surprising], drawn)
+        tail = np.where(seen > expected[surprising], drawings.sf(seen - 1), drawings.cdf(seen))
+        chances[surprising] = np.minimum(2 * tail, 1.0)
     return chances
-
-
-def _tail(logs: np.ndarray, rows: int, of_class: int, drawn: int, seen: int) -> float:
-    """Of the hypergeometric distribution, on the side where `seen` lies, twice."""
-    lowest, highest = max(0, drawn - (rows - of_class)), min(of_class, drawn)
-    is_above = seen * rows > of_class * drawn
-    seens = np.arange(seen, highest + 1) if is_above else np.arange(lowest, seen + 1)
-    terms = (
-        logs[of_class]
-        - logs[seens]
-        - logs[of_class - seens]
-        + logs[rows - of_class]
-        - logs[drawn - seens]
-        - logs[rows - of_class - drawn + seens]
-        - (logs[rows] - logs[drawn] - logs[rows - drawn])
-    )
-    return min(2 * float(np.exp(terms).sum()), 1.0)

@@ -4,7 +4,6 @@ Every figure is as wide as a phone and is scaled up a little on wide screens: it
 its content in words as its label, which is what a screen reader says.
 """
 
-import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,112 +11,15 @@ from dataclasses import dataclass, field
 from markupsafe import Markup, escape
 
 from kubetfx.components.evaluation.evaluation_result import Interval
+from kubetfx.components.report.axes import BOTTOM, HEIGHT, SQUARE, TOP, Frame, polyline, svg, text_at, ticks
 from kubetfx.components.report.facts import CalibrationBin, Column, Curve, Point
-from kubetfx.components.report.formats import amount, duration, number, shorten
+from kubetfx.components.report.formats import amount, duration, shorten
 
-WIDTH = 300
-HEIGHT = 200
-SQUARE = 280
-_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 12, 24, 34
-_CHARACTER = 6.5
-"""Width of one in a tick's label, about."""
 MAX_LABEL = 26
 """Characters of a name in a figure; the whole name stands in the text beside it."""
 MAX_POINTS = 400
 SERIES = 8
 """Colours that style.css has."""
-
-
-def ticks(low: float, high: float, *, count: int = 5) -> list[float]:
-    """Return round numbers between two numbers, about as many as asked for.
-
-    Args:
-        low: the lower one.
-        high: the higher one.
-        count: how many are asked for.
-    """
-    if not high > low:
-        return [low]
-    raw = (high - low) / count
-    magnitude = 10.0 ** math.floor(math.log10(raw))
-    step = next(factor * magnitude for factor in (1, 2, 2.5, 5, 10) if factor * magnitude >= raw * 0.999)
-    first = math.ceil(low / step - 1e-9)
-    return [round(index * step, 12) for index in range(first, math.floor(high / step + 1e-9) + 1)]
-
-
-@dataclass(frozen=True)
-class _Frame:
-    """Axes: from numbers to places in the figure."""
-
-    x_low: float
-    x_high: float
-    y_low: float
-    y_high: float
-    width: int = WIDTH
-    height: int = HEIGHT
-    counts: bool = False
-    """Whether y is a number of something."""
-
-    @functools.cached_property
-    def y_ticks(self) -> list[float]:
-        found = ticks(self.y_low, self.y_high, count=4)
-        return [value for value in found if value % 1 == 0] if self.counts else found
-
-    @functools.cached_property
-    def left(self) -> float:
-        """Where the axis of y stands: right of its labels."""
-        return max(_LEFT, 8 + _CHARACTER * max((len(_tick(value)) for value in self.y_ticks), default=0))
-
-    def x(self, value: float) -> float:
-        return self.left + (self.width - self.left - _RIGHT) * (value - self.x_low) / ((self.x_high - self.x_low) or 1)
-
-    def y(self, value: float) -> float:
-        span = (self.y_high - self.y_low) or 1
-        return _TOP + (self.height - _TOP - _BOTTOM) * (1 - (value - self.y_low) / span)
-
-    def _fitting(self, found: Sequence[float]) -> Sequence[float]:
-        """As many ticks of x as have room beside each other."""
-        longest = max((len(_tick(value)) for value in found), default=0)
-        room = (self.width - self.left - _RIGHT) / (_CHARACTER * (longest + 2))
-        return found[:: math.ceil(len(found) / max(room + 1, 1))] if found else found
-
-    def axes(self, x_label: str, y_label: str, *, x_ticks: Sequence[float] | None = None) -> Markup:
-        parts = []
-        for value in self.y_ticks:
-            place = self.y(value)
-            parts.append(
-                Markup('<line class="grid" x1="{:.1f}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(
-                    self.left, self.width - _RIGHT, place, place
-                )
-            )
-            parts.append(_text(self.left - 5, place + 4, _tick(value), anchor="end"))
-        for value in self._fitting(ticks(self.x_low, self.x_high) if x_ticks is None else x_ticks):
-            label = _tick(value)
-            place = min(self.x(value), self.width - _CHARACTER * len(label) / 2)
-            parts.append(_text(place, self.height - _BOTTOM + 15, label, anchor="middle"))
-        middle = (self.left + self.width - _RIGHT) / 2
-        parts.append(_text(middle, self.height - 3, x_label, anchor="middle", kind="axis"))
-        parts.append(_text(3, 10, y_label, kind="axis"))
-        return Markup("").join(parts)
-
-
-def _tick(value: float) -> str:
-    """A number at an axis, where a million has no room: `1.25e6`."""
-    return number(value) if abs(value) < 1e6 else f"{value:.4g}".replace("e+0", "e").replace("e+", "e")
-
-
-def _text(x: float, y: float, text: str, *, anchor: str = "start", kind: str = "tick") -> Markup:
-    return Markup('<text class="{}" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(kind, x, y, anchor, text)
-
-
-def _svg(label: str, *parts: Markup, width: int = WIDTH, height: int = HEIGHT, kind: str = "chart") -> Markup:
-    return Markup('<svg class="{}" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
-        kind, width, height, label, Markup("").join(parts)
-    )
-
-
-def _points(frame: _Frame, points: Sequence[Point]) -> str:
-    return " ".join(f"{frame.x(x):.1f},{frame.y(y):.1f}" for x, y in points)
 
 
 @dataclass(frozen=True)
@@ -156,27 +58,27 @@ def lines(
     low = 0.0 if 0 < low < high * 0.5 else low
     margin = (high - low) * 0.04 or abs(high) * 0.1 or 1.0
     epochs = max(len(one.values) for one in series)
-    frame = _Frame(1, max(epochs, 2), low if low == 0 else low - margin, high + margin)
+    frame = Frame(1, max(epochs, 2), low if low == 0 else low - margin, high + margin)
     parts = [frame.axes(unit, y_label, x_ticks=_epoch_ticks(epochs))]
     for epoch, kind in ((best, "best"), (stopped, "stopped")):
         if epoch is not None:
             place = frame.x(epoch)
             parts.append(
                 Markup('<line class="{}" x1="{:.1f}" x2="{:.1f}" y1="{}" y2="{}"/>').format(
-                    kind, place, place, _TOP, HEIGHT - _BOTTOM
+                    kind, place, place, TOP, HEIGHT - BOTTOM
                 )
             )
     for one in series:
         points = [(index + 1.0, value) for index, value in enumerate(one.values) if math.isfinite(value)]
         thinned = points[:: max(len(points) // MAX_POINTS, 1)]
-        parts.append(Markup('<polyline class="line s{}" points="{}"/>').format(one.color, _points(frame, thinned)))
+        parts.append(Markup('<polyline class="line s{}" points="{}"/>').format(one.color, polyline(frame, thinned)))
         if len(points) == 1:
             parts.append(
                 Markup('<circle class="dot s{}" cx="{:.1f}" cy="{:.1f}" r="3"/>').format(
                     one.color, frame.x(points[0][0]), frame.y(points[0][1])
                 )
             )
-    return _svg(label, *parts)
+    return svg(label, *parts)
 
 
 def _epoch_ticks(epochs: int) -> list[float]:
@@ -198,19 +100,19 @@ def curves(found: Sequence[Curve], *, label: str, x_label: str, y_label: str, di
         y_label: what runs upwards.
         diagonal: whether the line of a random answer is drawn.
     """
-    frame = _Frame(0, 1, 0, 1, SQUARE, SQUARE)
+    frame = Frame(0, 1, 0, 1, SQUARE, SQUARE)
     parts = [frame.axes(x_label, y_label)]
     if diagonal:
         parts.append(_diagonal(frame))
     for index, curve in enumerate(found[:SERIES], start=1):
         points = [(x, y) for x, y in curve.points]
-        parts.append(Markup('<polyline class="line s{}" points="{}"/>').format(index, _points(frame, points)))
-    return _svg(label, *parts, width=SQUARE, height=SQUARE)
+        parts.append(Markup('<polyline class="line s{}" points="{}"/>').format(index, polyline(frame, points)))
+    return svg(label, *parts, width=SQUARE, height=SQUARE)
 
 
-def _diagonal(frame: _Frame) -> Markup:
+def _diagonal(frame: Frame) -> Markup:
     return Markup('<polyline class="chance" points="{}"/>').format(
-        _points(frame, [(frame.x_low, frame.y_low), (frame.x_high, frame.y_high)])
+        polyline(frame, [(frame.x_low, frame.y_low), (frame.x_high, frame.y_high)])
     )
 
 
@@ -221,12 +123,12 @@ def calibration(bins: Sequence[CalibrationBin], *, label: str) -> Markup:
         bins: a dot each.
         label: the figure in words.
     """
-    frame = _Frame(0, 1, 0, 1, SQUARE, SQUARE)
+    frame = Frame(0, 1, 0, 1, SQUARE, SQUARE)
     parts = [frame.axes("predicted probability", "observed share"), _diagonal(frame)]
     most = max((one.rows for one in bins), default=1)
     parts.append(
         Markup('<polyline class="line s1" points="{}"/>').format(
-            _points(frame, [(one.predicted, one.observed) for one in bins])
+            polyline(frame, [(one.predicted, one.observed) for one in bins])
         )
     )
     for one in bins:
@@ -236,7 +138,7 @@ def calibration(bins: Sequence[CalibrationBin], *, label: str) -> Markup:
                 frame.x(one.predicted), frame.y(one.observed), radius
             )
         )
-    return _svg(label, *parts, width=SQUARE, height=SQUARE)
+    return svg(label, *parts, width=SQUARE, height=SQUARE)
 
 
 def scatter(points: Sequence[Point], *, label: str) -> Markup:
@@ -249,10 +151,10 @@ def scatter(points: Sequence[Point], *, label: str) -> Markup:
     values = [value for point in points for value in point]
     low, high = min(values), max(values)
     margin = (high - low) * 0.03 or 1.0
-    frame = _Frame(low - margin, high + margin, low - margin, high + margin, SQUARE, SQUARE)
+    frame = Frame(low - margin, high + margin, low - margin, high + margin, SQUARE, SQUARE)
     steps = ticks(low, high, count=3)
     dots = "".join(f"M{frame.x(x):.0f} {frame.y(y):.0f}h0" for x, y in points)
-    return _svg(
+    return svg(
         label,
         frame.axes("true", "predicted", x_ticks=steps),
         _diagonal(frame),
@@ -271,14 +173,14 @@ def histogram(edges: Sequence[float], counts: Sequence[int], *, label: str, x_la
         label: the figure in words.
         x_label: what the number is.
     """
-    frame = _Frame(edges[0], edges[-1], 0, max(counts) * 1.05 or 1, counts=True)
+    frame = Frame(edges[0], edges[-1], 0, max(counts) * 1.05 or 1, counts=True)
     bottom = frame.y(0)
     bars = "".join(
         f"M{frame.x(low) + 0.5:.1f} {bottom:.1f}V{frame.y(count):.1f}H{frame.x(high) - 0.5:.1f}V{bottom:.1f}z"
         for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True)
         if count
     )
-    return _svg(
+    return svg(
         label,
         frame.axes(x_label, "rows", x_ticks=ticks(edges[0], edges[-1], count=4)),
         Markup('<path class="bar s1" d="{}"/>').format(bars),
@@ -318,7 +220,7 @@ def column_bars(column: Column, splits: Sequence[str]) -> Markup:
             if split in column.splits and column.splits[split].shares
         )
     )
-    return _svg(label, *parts, width=BARS_WIDTH, height=BARS_HEIGHT, kind="bars")
+    return svg(label, *parts, width=BARS_WIDTH, height=BARS_HEIGHT, kind="bars")
 
 
 def ends(column: Column) -> tuple[str, str]:
@@ -425,13 +327,13 @@ def chain(steps: Sequence[Step]) -> Markup:
                 state, _CHAIN_LEFT, y + 4, _MARKS.get(step.state, "")
             )
         )
-        parts.append(_text(_CHAIN_LEFT + 16, y + 4, shorten(step.id, MAX_LABEL), kind="name"))
-        parts.append(_text(_CHAIN_LEFT + 16, y + 18, shorten(", ".join(step.outputs), 34)))
-        parts.append(_text(_CHAIN_WIDTH - 4, y + 4, f"{step.state} {time}".strip(), anchor="end"))
+        parts.append(text_at(_CHAIN_LEFT + 16, y + 4, shorten(step.id, MAX_LABEL), kind="name"))
+        parts.append(text_at(_CHAIN_LEFT + 16, y + 18, shorten(", ".join(step.outputs), 34)))
+        parts.append(text_at(_CHAIN_WIDTH - 4, y + 4, f"{step.state} {time}".strip(), anchor="end"))
     words = "; ".join(
         f"{step.id}: {step.state}" + (f", reads {', '.join(step.upstream)}" if step.upstream else "") for step in steps
     )
-    return _svg(f"The chain of artifacts. {words}", *parts, width=_CHAIN_WIDTH, height=height, kind="chart chain")
+    return svg(f"The chain of artifacts. {words}", *parts, width=_CHAIN_WIDTH, height=height, kind="chart chain")
 
 
 def confusion_shade(count: int, row: Sequence[int]) -> int:

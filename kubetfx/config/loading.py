@@ -1,6 +1,7 @@
 """The only reader of YAML: pipeline.yaml and overrides become a `PipelineConfig`."""
 
 import copy
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,14 @@ from kubetfx.errors import ConfigError
 ConfigSource = PipelineConfig | str | Path | Mapping[str, Any]
 """A config, or what `load_config` takes."""
 
+_KEY = re.compile(r'"[^"]+"|[^."=]+')
+_DOTTED = re.compile(rf"(?:{_KEY.pattern})(?:\.(?:{_KEY.pattern}))*")
+_OVERRIDE = re.compile(rf"(?P<dotted>{_DOTTED.pattern})=(?P<value>.*)", re.DOTALL)
+_OF_OVERRIDES = (
+    "An override is dotted.key=value. Received: {!r}. Try training.epochs=3; a key that has dots itself is in double "
+    'quotes, data.types."a.b"=text.'
+)
+
 
 def load_config(
     source: str | Path | Mapping[str, Any], *, overrides: Mapping[str, Any] | Sequence[str] = ()
@@ -26,7 +35,8 @@ def load_config(
         source: path of the YAML file, or a dictionary of the same form. Relative paths in it start at the folder of the
             file; those of a dictionary at the working directory.
         overrides: values by dotted key, for example `{"training.epochs": 3}`, or texts `training.epochs=3` with the
-            value in YAML. Each replaces what the source says.
+            value in YAML. Each replaces what the source says. A key that has dots itself is in double quotes:
+            `data.types."a.b"=text`.
 
     Returns:
         The checked tree, with all paths absolute.
@@ -92,11 +102,12 @@ def section_of(overrides: Iterable[str], section: str) -> dict[str, Any]:
 
 
 def _parsed(override: str) -> tuple[str, Any]:
-    dotted, separator, text = override.partition("=")
-    if not separator or not all(dotted.split(".")):
-        raise ConfigError(f"An override is dotted.key=value. Received: {override!r}. Try training.epochs=3.")
+    found = _OVERRIDE.fullmatch(override)
+    if found is None:
+        raise ConfigError(_OF_OVERRIDES.format(override))
+    dotted, text = found["dotted"], found["value"]
     try:
-        value = parse(text, _annotation_of(dotted.split(".")))
+        value = parse(text, _annotation_of(_keys(dotted)))
     except yaml.YAMLError as error:
         raise ConfigError(
             f"{dotted}: the value is not YAML. Received: {text!r} ({error}). Text of such characters needs quotes, "
@@ -109,6 +120,11 @@ def _parsed(override: str) -> tuple[str, Any]:
     return dotted, value
 
 
+def _keys(dotted: str) -> list[str]:
+    """The keys that a dotted one is made of, without their quotes."""
+    return [key[1:-1] if key.startswith('"') else key for key in _KEY.findall(dotted)]
+
+
 def _annotation_of(keys: Sequence[str]) -> Any:
     """The type of a key; None for one that is not known, or is within a mapping."""
     annotation: Any = PipelineConfig
@@ -119,7 +135,9 @@ def _annotation_of(keys: Sequence[str]) -> Any:
 
 
 def _override(document: dict[str, Any], dotted: str, value: Any) -> None:
-    *parents, last = dotted.split(".")
+    if not _DOTTED.fullmatch(dotted):
+        raise ConfigError(_OF_OVERRIDES.format(dotted))
+    *parents, last = _keys(dotted)
     section = document
     for depth, key in enumerate(parents, start=1):
         if section.get(key) is None:

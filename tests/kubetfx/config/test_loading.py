@@ -363,6 +363,8 @@ def test_weight_of_rows_is_neither_label_nor_feature(write, sections, key):
         ("model.batch_normalization=true", lambda c: c.model.batch_normalization, True),
         ("data.path=a=b.csv", lambda c: Path(c.data.path).name, "a=b.csv"),
         ("serving.model_name=", lambda c: c.serving.model_name, None),
+        ('data.types."a.b=c"=text', lambda c: c.data.types["a.b=c"], "text"),
+        ('validation.features."s.size"=warn', lambda c: c.validation.features["s.size"], "warn"),
     ],
     ids=[
         "number",
@@ -373,6 +375,8 @@ def test_weight_of_rows_is_neither_label_nor_feature(write, sections, key):
         "boolean",
         "equals sign in value",
         "nothing",
+        "dots and equals sign in a key",
+        "dots in the last key",
     ],
 )
 def test_set_puts_a_value_over_the_files(write, override, read, expected):
@@ -399,6 +403,7 @@ def test_set_keeps_the_other_keys_of_its_section(write):
         ("training.epochs", r"An override is dotted\.key=value\. Received: 'training\.epochs'"),
         ("=3", r"An override is dotted\.key=value\. Received: '=3'"),
         ("training..epochs=3", r"An override is dotted\.key=value"),
+        ('data.types."a.b=text', r"An override is dotted\.key=value.* in double quotes"),
         ("training.epochs=[3", r"training\.epochs: the value is not YAML\. Received: '\[3'"),
         ("data.csv.delimiter=:", r"(?s)not YAML\. Received: ':' .*needs quotes.*: data\.csv\.delimiter=\"TEXT\"\."),
         ("data.csv.comment=#", r"a comment of YAML\. Received: '#'\. .*: data\.csv\.comment=\"#\"\."),
@@ -410,6 +415,7 @@ def test_set_keeps_the_other_keys_of_its_section(write):
         "no value",
         "no key",
         "empty part",
+        "quote that is not closed",
         "not YAML",
         "sign of YAML",
         "comment",
@@ -421,6 +427,15 @@ def test_set_keeps_the_other_keys_of_its_section(write):
 def test_bad_set_is_refused(write, override, message):
     with pytest.raises(ConfigError, match=message):
         load_config(write(), overrides=[override])
+
+
+def test_key_of_a_mapping_of_overrides_is_checked_too():
+    document = {"name": "a", "data": {"path": "data", "label": "y"}}
+    config = load_config(document, overrides={'data.types."a.b"': "text"})
+
+    assert config.data.types == {"a.b": "text"}
+    with pytest.raises(ConfigError, match=r"An override is dotted\.key=value\. Received: ''"):
+        load_config(document, overrides={"": 3})
 
 
 def test_paths_are_relative_to_the_folder_of_the_yaml(write, tmp_path, monkeypatch):
