@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from kubetfx.tables.csv_dialect import BYTE_ORDER_MARK, Dialect, open_bytes
+from kubetfx.tables.csv_dialect import Dialect, open_bytes
 from kubetfx.tables.csv_options import UNKNOWN_CSV, CsvOptions
+from kubetfx.tables.encoding_detection import encoding_of, has_byte_order_mark
 from kubetfx.tables.files import COMPRESSIONS
 from kubetfx.tables.spelled_numbers import understand
 
@@ -28,13 +29,6 @@ MIN_AGREEMENT = 0.9
 MAJORITY = 0.5
 """That share, where no delimiter has the other one: a few rows of a small file may be damaged."""
 
-_BYTE_ORDER_MARKS = (
-    (BYTE_ORDER_MARK, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16's, with which it begins
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
 _SEPARATOR_LINE = re.compile(r"sep=(.)(?:\r\n?|\n)", re.IGNORECASE)
 """The first line of a file, which tells Excel the delimiter."""
 _OF_TABS = tuple(f".tsv{packed}" for packed in ("", *COMPRESSIONS))
@@ -58,8 +52,11 @@ def detect(path: str, options: CsvOptions = UNKNOWN_CSV) -> Dialect:
     """
     with open_bytes(path) as file:
         head = file.read(LOOKED_BYTES)
+    stated = _stated_encoding(options.encoding, head) if options.encoding else None
+    encoding, is_guess = (stated, False) if stated else encoding_of(head)
     dialect = Dialect(
-        encoding=_stated_encoding(options.encoding, head) if options.encoding else _encoding(head),
+        encoding=encoding,
+        encoding_is_guess=is_guess,
         skip_rows=options.skip_rows or 0,
         comment=options.comment or "",
         missing_values=options.missing_values,
@@ -82,29 +79,9 @@ def detect(path: str, options: CsvOptions = UNKNOWN_CSV) -> Dialect:
 
 def _stated_encoding(encoding: str, head: bytes) -> str:
     name = codecs.lookup(encoding).name
-    if name in ("utf-16", "utf-32") and not any(head.startswith(mark) for mark, _ in _BYTE_ORDER_MARKS):
+    if name in ("utf-16", "utf-32") and not has_byte_order_mark(head):
         return f"{name}-le"
     return "utf-8" if name == "utf-8-sig" else name
-
-
-def _encoding(head: bytes) -> str:
-    """UTF-8 unless the bytes say otherwise: then UTF-16, or what Windows and Unix wrote in the West before UTF-8."""
-    for mark, encoding in _BYTE_ORDER_MARKS:
-        if head.startswith(mark):
-            return encoding
-    if zeros := head.count(0):  # every other byte of most texts in UTF-16
-        even = head[::2].count(0)
-        if zeros > len(head) / 4:
-            return "utf-16-be" if even > zeros / 2 else "utf-16-le"
-    decoded = codecs.getincrementaldecoder("utf-8")("replace").decode(head)
-    num_wrong = decoded.count("\ufffd")
-    if num_wrong == 0 or 2 * num_wrong < len(decoded) - len(decoded.encode("ascii", "ignore")):
-        return "utf-8"  # a few damaged characters do not make it another encoding: the reader says where they are
-    try:
-        head.decode("cp1252")
-    except UnicodeDecodeError:
-        return "iso8859-1"
-    return "cp1252"
 
 
 def _decoded(head: bytes, encoding: str) -> str:

@@ -36,6 +36,8 @@ class Dialect:
     delimiter: str = ","
     decimal: str = "."
     encoding: str = "utf-8"
+    encoding_is_guess: bool = False
+    """Whether the bytes do not quite tell the encoding."""
     quote: str = '"'
     header: bool = True
     skip_rows: int = 0
@@ -60,7 +62,13 @@ class Dialect:
             f"from line {self.skip_rows + 1:,} on" if self.skip_rows else "",
             f"without the lines that begin with {self.comment}" if self.comment else "",
         ]
-        return ", ".join(filter(None, said))
+        words = ", ".join(filter(None, said))
+        if self.encoding_is_guess:
+            other = "cp1250" if self.encoding in ("cp1252", "iso8859-1") else "cp1252"
+            words += (
+                f" ({self.encoding} is a guess: if letters look wrong, say data.csv: {{encoding: {other}}} for example)"
+            )
+        return words
 
     def parse_options(self) -> pa_csv.ParseOptions:
         """Arrow's, for cells that may hold line ends."""

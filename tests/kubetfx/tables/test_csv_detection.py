@@ -81,9 +81,54 @@ def test_encoding_is_found_and_the_header_and_rows_are_read_in_it(tmp_path: Path
     assert streamed(path, CsvOptions()) == [{"größe": "1", "stadt": "Köln"}, {"größe": "2", "stadt": "Zürich"}]
 
 
-def test_bytes_that_cp1252_lacks_are_latin_1(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_bytes(b"a,b\nx\x81\xe9,1\n")
+def test_bytes_that_are_of_no_encoding_are_latin_1(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"a,b\n" + bytes(range(0x7F, 0x100)) + b",1\n")
     assert detect(str(tmp_path / "a.csv")).encoding == "iso8859-1"
+
+
+RUSSIAN = [
+    "Москва",
+    "Казань",
+    "Минск",
+    "Тверь",
+    "Самара",
+    "Саратов",
+    "Новгород",
+    "высокий",
+    "низкий",
+    "средний",
+    "мужской",
+    "женский",
+]
+CITIES = {
+    "shift-jis": ["東京", "大阪", "名古屋", "札幌市", "福岡"],
+    "gbk": ["北京", "上海", "广州", "深圳", "有限公司"],
+    "big5": ["臺北", "高雄", "臺中", "產品"],
+    "euc-kr": ["서울", "부산", "대구", "인천"],
+    "cp1251": RUSSIAN,
+    "koi8-r": RUSSIAN,
+    "cp1253": ["Αθήνα", "Πάτρα", "Θεσσαλονίκη", "Βόλος", "άνδρας", "γυναίκα", "υψηλός", "χαμηλός"],
+    "mac-roman": ["Genève", "Köln", "Zürich", "Orléans"],
+}
+
+
+@pytest.mark.parametrize("encoding", CITIES)
+def test_encoding_of_another_script_is_found_and_said(tmp_path: Path, encoding: str) -> None:
+    rows = [f"{number},{CITIES[encoding][number % len(CITIES[encoding])]}" for number in range(20)]
+    path = written(tmp_path / "a.csv", "\n".join(["id,city", *rows, ""]), encoding)
+
+    assert [row["city"] for row in streamed(path, CsvOptions())[:4]] == CITIES[encoding][:4]
+    assert "is a guess" in detect(path).describe()
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["Köln", "20 °C", "São Paulo", "5 µm", "½ cup", "ÁÉÍÓÚ", "¿Qué?", "©", "Ñuñoa", "Großstraße", "ÜBER"],
+)
+def test_a_western_word_is_not_taken_for_one_of_another_script(tmp_path: Path, word: str) -> None:
+    """Each of these has bytes that are whole characters of Chinese, Japanese or Korean encodings."""
+    path = written(tmp_path / "a.csv", "id,text\n" + "".join(f"{n},plain words {word}\n" for n in range(20)), "cp1252")
+    assert detect(path).encoding == "cp1252"
 
 
 def test_a_damaged_character_does_not_make_a_file_another_encoding(tmp_path: Path) -> None:
@@ -165,7 +210,7 @@ def test_comments_are_found_between_rows_with_quotes_anywhere(tmp_path: Path, ro
 def test_packed_files_are_looked_into(tmp_path: Path) -> None:
     path = tmp_path / "a.csv.gz"
     path.write_bytes(gzip.compress("größe;b\n1,5;2\n".encode("cp1252")))
-    assert detect(str(path)) == Dialect(";", ",", "cp1252")
+    assert detect(str(path)) == Dialect(";", ",", "cp1252", encoding_is_guess=True)
 
 
 def test_utf_16_for_which_another_encoding_is_said_is_named(tmp_path: Path) -> None:
@@ -200,6 +245,10 @@ def test_a_file_that_is_not_of_the_encoding_that_is_said_is_refused_with_a_remed
     [
         (Dialect(), ""),
         (Dialect(";", ",", "cp1252"), "separated by semicolons, with decimal commas, in cp1252"),
+        (
+            Dialect(encoding="cp932", encoding_is_guess=True),
+            "in cp932 (cp932 is a guess: if letters look wrong, say data.csv: {encoding: cp1252} for example)",
+        ),
         (Dialect(quote="'", header=False), "quoted by ', without a header"),
         (Dialect(quote="", skip_rows=2), "without quotes, from line 3 on"),
         (Dialect(comment="#"), "without the lines that begin with #"),
