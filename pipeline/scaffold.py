@@ -3,7 +3,7 @@
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from kubetfx.config.model_section import Task
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.errors import UsageError
 from kubetfx.models.columns import known_types
+from kubetfx.models.columns.date_cells import date_format_of_numbers
 from kubetfx.pipeline import preflight
 from kubetfx.serving.image_folders import pictures_below
 from kubetfx.storage import is_url, is_web
@@ -100,7 +101,12 @@ def _render_table(place: str, label: str, *, shown_path: str, settings: Mapping[
     document = {**settings, "path": place, "label": label, "drop_rows_without_label": True}
     data = PipelineConfig(Path.cwd(), name="init", data=document).data
     files = tables.find_files(data)
-    profile = picture_columns.with_pictures(tables.inspect_table(files, data), files, data, named=())
+    profile = tables.inspect_table(files, data)
+    dated = _numbers_of_dates(profile, data)
+    if dated:
+        data = data.model_copy(update={"types": {**data.types, **dated}})
+        profile = tables.inspect_table(files, data)
+    profile = picture_columns.with_pictures(profile, files, data, named=())
     label_column = tables.check_label(profile, data)
     task: Task = "classification" if _is_class(label_column) else "regression"
     clashes = [name for name in profile.names if name in MODEL_OUTPUTS and name != label]
@@ -118,19 +124,14 @@ def _render_table(place: str, label: str, *, shown_path: str, settings: Mapping[
     if dropped := [*data.drop, *clashes]:
         why = f"  # {', '.join(clashes)}: named like something that the model returns" if clashes else ""
         lines.append(f"  drop: [{', '.join(map(_value, dropped))}]{why}")
-    own = {key: value for key, value in settings.items() if key not in ("drop", "drop_rows_without_label")}
+    own = {key: value for key, value in settings.items() if key not in ("drop", "drop_rows_without_label", "types")}
     lines += [f"  {key}: {_quoted(value)}" for key, value in own.items()]
     is_csv = files.format == "csv" and "csv" not in own
     if is_csv and {detect(path, data.csv_options).decimal for path in files.paths} == {","}:
         lines.append('  csv: {decimal: ","}  # for files to predict as well: a few rows may not tell')
     if num_missing:
         lines.append(f"  drop_rows_without_label: true  # {num_missing:,} rows")
-    unsure = [column for column in profile.columns if column.dates and column.other_formats]
-    if unsure and "types" not in own:
-        lines += ["  types:  # the cells do not tell in which order day and month are"]
-        for column in unsure:
-            others = " or ".join(column.other_formats)
-            lines.append(f"    {_quoted(column.name)}: {{date: {_quoted(column.date_format)}}}  # or {others}")
+    lines += _types(profile, dated, stated=settings.get("types") or {})
     lines += [f"# {note}" for note in profile.notes]
     lines += [
         "",
@@ -156,6 +157,30 @@ def _render_table(place: str, label: str, *, shown_path: str, settings: Mapping[
     said += [f"The label {label!r}: {label_column.note}."] if label_column.note else []
     said += [f"The task is a {task}:{other.removeprefix('  #')}."] if (other := _other_task(label_column)) else []
     return "\n".join(lines), said
+
+
+def _numbers_of_dates(profile: table_profile.TableProfile, data: DataConfig) -> dict[str, Any]:
+    """Types of columns whose whole numbers are dates, by their names and values."""
+    others = [column for column in profile.columns if column.name not in (*data.types, data.label)]
+    return {column.name: {"date": found} for column in others if (found := date_format_of_numbers(column))}
+
+
+def _types(
+    profile: table_profile.TableProfile, dated: Mapping[str, Any], *, stated: Mapping[str, Any]
+) -> Iterator[str]:
+    """Lines of `data.types`: what the user states, and what the cells alone do not say."""
+    unsure = [column for column in profile.columns if column.dates and column.other_formats]
+    unsure = [column for column in unsure if column.name not in stated]
+    if not (stated or dated or unsure):
+        return
+    yield "  types:"
+    yield from (f"    {_quoted(name)}: {_quoted(one)}" for name, one in stated.items())
+    for name, one in dated.items():
+        yield f"    {_quoted(name)}: {_quoted(one)}  # by its name; {{{_quoted(name)}: number}} if it is an amount"
+    for column in unsure:
+        others = " or ".join(column.other_formats)
+        one = {"date": column.date_format}
+        yield f"    {_quoted(column.name)}: {_quoted(one)}  # or {others}: the cells do not tell day from month"
 
 
 def _is_class(label: table_profile.Column) -> bool:

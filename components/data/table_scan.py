@@ -14,6 +14,7 @@ from kubetfx.components.data.text_scan import TextScan
 from kubetfx.config.data_section import Stated
 from kubetfx.errors import DataError
 from kubetfx.models.columns.column_profile import CellType
+from kubetfx.models.columns.date_cells import date_format_of_numbers, stated_as
 from kubetfx.models.columns.known_types import readings
 from kubetfx.models.columns.number_cells import NumberCells
 from kubetfx.models.columns.reading import Reading
@@ -124,10 +125,18 @@ class _Pass:
 
     def profile(self) -> TableProfile:
         scans = {name: self._scans[name] for name in self._names if name in self._scans}
-        columns = {name: scan.column() for name, scan in scans.items() if scan is not None}
+        columns = {name: self._noted(scan.column()) for name, scan in scans.items() if scan is not None}
         columns |= {name: Column(name, "float") for name in self._names if name not in self._scans}
         held = tuple(columns[name] for name in self._names if name in columns)
         return TableProfile(held, self._num_rows, tuple(self._left_out))
+
+    def _noted(self, column: Column) -> Column:
+        """A column, and a note if its whole numbers may be dates, which only the user can say."""
+        date_format = None if column.name in self._stated or column.note else date_format_of_numbers(column)
+        if date_format is None:
+            return column
+        said = f"whole numbers; if they are dates, say data.types: {stated_as(column.name, date_format)}"
+        return replace(column, note=said)
 
 
 def _added(column: ColumnScan, array: pa.Array) -> ColumnScan:

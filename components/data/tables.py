@@ -329,6 +329,6 @@ def check_label(profile: TableProfile, data: DataConfig) -> Column:
         value = label.values[0] if label.values else label.minimum
         raise DataError(
             f"The label {data.label!r} has one value, so there is nothing to learn. "
-            f"Received: {value!r} in all {label.num_values} rows."
+            f"Received: {value!r} in all {label.num_values} rows{f' that have one ({label.note})' if said else ''}."
         )
     return label

@@ -100,7 +100,7 @@ class TextScan:
         if number <= allowed or first is None:
             return None
         if number > 0.5 * reading.num_cells:
-            return ""
+            return reading.why_none(first[0])
         one, several = reading.nouns
         cells = f"1 cell is not {one}" if number == 1 else f"{number:,} cells are not {several}"
         return f"text, since {cells}, such as {first[0]!r} in row {first[1]:,}"

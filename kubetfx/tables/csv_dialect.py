@@ -66,7 +66,7 @@ class Dialect:
         if self.encoding_is_guess:
             other = "cp1250" if self.encoding in ("cp1252", "iso8859-1") else "cp1252"
             words += (
-                f" ({self.encoding} is a guess: if letters look wrong, say data.csv: {{encoding: {other}}} for example)"
+                f". The encoding is a guess: if letters look wrong, say data.csv: {{encoding: {other}}} for example"
             )
         return words
 

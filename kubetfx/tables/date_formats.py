@@ -20,6 +20,7 @@ FOUND_FORMATS = (
     *(ISO, "%Y/%m/%d", "%Y.%m.%d", "%Y-%m", TIME_OF_DAY),
     *("%m/%d/%Y", "%d/%m/%Y", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%m/%d/%y", "%d/%m/%y", "%d.%m.%y"),
     *("%d %b %Y", "%b %d, %Y", "%d-%b-%Y", "%d-%b-%y"),
+    *("%b %d %H:%M:%S %Y", "%b %d %H:%M:%S %Z %Y", "%d/%b/%Y:%H:%M:%S %z", "%Y%m%dT%H%M%S"),  # of machines
 )
 """What is found by looking; of two that fit equally well, the first."""
 _OF_EPOCH = {
@@ -39,6 +40,16 @@ SECOND = 1_000_000
 """Microseconds."""
 DAY = 86_400 * SECOND
 
+ZONES = {
+    **{"WET": 0, "WEST": 60, "BST": 60, "CET": 60, "CEST": 120, "EET": 120, "EEST": 180, "MSK": 180},
+    **{"EST": -300, "EDT": -240, "CST": -360, "CDT": -300, "MST": -420, "MDT": -360, "PST": -480, "PDT": -420},
+    **{"AKST": -540, "AKDT": -480, "HST": -600, "HKT": 480, "SGT": 480, "JST": 540, "KST": 540},
+    **{"AWST": 480, "ACST": 570, "ACDT": 630, "AEST": 600, "AEDT": 660, "NZST": 720, "NZDT": 780},
+}
+"""Names of zones, and their minutes from UTC. Those of North America are RFC 822's. Names that mean several zones, such
+as IST, are not among them."""
+
+_OFFSET = r"[+-]\d\d:?\d\d"
 _NAME = rf"(?i:({'|'.join(MONTHS)})(?:uary|ruary|ch|il|e|y|ust|t|tember|ober|ember)?\.?)"
 _DIRECTIVES = {
     "%Y": ("year", r"(\d{4})"),
@@ -50,6 +61,8 @@ _DIRECTIVES = {
     "%H": ("hour", r"([01]?\d|2[0-3])"),
     "%M": ("minute", r"([0-5]\d)"),
     "%S": ("second", r"([0-5]\d)"),
+    "%z": ("zone", rf"([A-Z]{{1,5}}|{_OFFSET})"),
+    "%Z": ("zone", rf"([A-Z]{{1,5}}|{_OFFSET})"),
 }
 _COMPACT = {"%m": "(0[1-9]|1[0-2])", "%d": r"(0[1-9]|[12]\d|3[01])", "%H": r"([01]\d|2[0-3])"}
 """Where nothing is between two parts."""
@@ -57,12 +70,14 @@ _USUAL_TIME = re.compile(r"^(.*?)(?:T|,? +|^)%[HI]:%M(?::%S(?:[.,]%f)?)?(?: ?%p)
 
 TIME = (
     r"^(?:([01]?\d|2[0-3]):([0-5]\d)(?::([0-5]\d)(?:[.,](\d{1,9}))?)?(?: ?(?i:([ap])\.?m\.?))?"
-    r"(?: ?(?:Z|z|UTC|GMT)?(?:([+-])([01]\d|2[0-3]):?([0-5]\d)?)?))?$"
+    rf"(?: ?(?:Z|z|UTC|GMT|({'|'.join(ZONES)}))?(?:([+-])([01]\d|2[0-3]):?([0-5]\d)?)?(?:\[[\w/+-]+\])?))?$"
 )
 """A time of day, or nothing."""
-TIME_PARTS = r"0\1|0\2|0\3|\4000000|\5|\6|0\7|0\8"
+TIME_PARTS = r"0\1|0\2|0\3|\4000000|\5|\7|0\8|0\9|\6"
 """A time rewritten as hour, minute, second, fraction (of which the first six digits count), a or p, sign of the
-distance from UTC, its hours and minutes."""
+distance from UTC, its hours and minutes, and the name of a zone."""
+NO_TIME = "0|0|0|0|||0|0|"
+"""What stands for a time that is none."""
 SEPARATOR = "|"
 """Between parts of what a pattern rewrites."""
 
@@ -101,8 +116,8 @@ def pattern(date_format: str) -> Pattern:
     if unknown or not any(token in ("%Y", "%y") for token in tokens):
         problem = f"{unknown[0]} is not understood" if unknown else "there is no year"
         raise ValueError(
-            f"a format of dates is made of %Y, %y, %m, %b, %d, %H, %M and %S: {problem}. Received: {date_format!r}. "
-            f'Say "%d/%m/%Y" for example, or one of {", ".join(EPOCHS)}.'
+            f"a format of dates is made of %Y, %y, %m, %b, %d, %H, %M, %S and %z: {problem}. Received: "
+            f'{date_format!r}. Say "%d/%m/%Y" for example, or one of {", ".join(EPOCHS)}.'
         )
     is_compact = re.search("%[a-zA-Z]%", of_date) is not None
     regex = ""
@@ -119,8 +134,15 @@ def pattern(date_format: str) -> Pattern:
     time = ":".join(rf"\{groups[name]}" for name in ("hour", "minute", "second") if name in groups)
     has_names = "%b" in tokens or "%B" in tokens
     weekday = r"(?:[A-Za-z]{3,9}\.?,? +)?" if has_names else ""
-    rest = "" if time else r"(?:(?:T|,? +)([^|]*?))?"
-    time = time if time else rf"\{len(groups) + 1}"
+    if not time:
+        rest = rf"(?:(?:T|,? +)([^|\[]*?|[^|]*(?:Z|{_OFFSET})\[[^|]*\]))?"
+        time = rf"\{len(groups) + 1}"
+    elif "zone" in groups:
+        rest = ""
+        time += rf" \{groups['zone']}"
+    else:
+        rest = rf"( ?(?:Z|{_OFFSET}))?"
+        time += rf"\{len(groups) + 1}"
     return Pattern(rf"^\s*{weekday}{regex}{rest}\s*$", f"{year}|{month}|{day}|{time}|0", has_names)
 
 
@@ -216,6 +238,8 @@ class TimeParts:
     """Text: of the distance from UTC."""
     zone_hours: Any
     zone_minutes: Any
+    of_zone: Any
+    """Minutes from UTC of a zone that has a name; 0 without one."""
 
 
 def point_in_time(date: DateParts, time: TimeParts, *, where: Callable[[Any, Any, Any], Any]) -> tuple[Any, Any]:
@@ -239,4 +263,5 @@ def point_in_time(date: DateParts, time: TimeParts, *, where: Callable[[Any, Any
     hour = where(is_afternoon, hour + 12, hour)
     from_utc = 60 * time.zone_hours + time.zone_minutes
     minutes = 60 * hour + time.minute - where(time.sign == "-", -from_utc, from_utc)
+    minutes -= time.of_zone
     return days * DAY + (60 * minutes + time.second) * SECOND + time.fraction + date.microseconds, exists

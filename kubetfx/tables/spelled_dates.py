@@ -11,8 +11,10 @@ import pyarrow.compute as pc
 from kubetfx.tables.date_formats import (
     ISO,
     MONTHS,
+    NO_TIME,
     TIME,
     TIME_PARTS,
+    ZONES,
     DateParts,
     TimeParts,
     pattern,
@@ -69,14 +71,16 @@ def _times(texts: pa.StringArray, date_format: str) -> tuple[Any, Any]:
     of_date = _columns(pc.fill_null(parts, "1970|1|1||0"), 5)
     clock = pc.replace_substring_regex(of_date[3], TIME, TIME_PARTS)
     is_time = pc.match_substring_regex(of_date[3], TIME)
-    of_time = _columns(pc.if_else(is_time, clock, "0|0|0|0|||0|0"), 8)
+    of_time = _columns(pc.if_else(is_time, clock, NO_TIME), 9)
     year, month, day, microseconds = (_whole(of_date[index]) for index in (0, 1, 2, 4))
     hour, minute, second, zone_hours, zone_minutes = (_whole(of_time[index]) for index in (0, 1, 2, 6, 7))
     fraction = _whole(pc.utf8_slice_codeunits(of_time[3], 0, 6))
+    zone = pc.index_in(of_time[8], pa.array(list(ZONES)))
+    of_zone = pa.array(list(ZONES.values())).take(zone).fill_null(0).to_numpy()
     half, sign = (of_time[index].to_numpy(zero_copy_only=False) for index in (4, 5))
     times, exists = point_in_time(
         DateParts(year, month, day, microseconds),
-        TimeParts(hour, minute, second, fraction, half, sign, zone_hours, zone_minutes),
+        TimeParts(hour, minute, second, fraction, half, sign, zone_hours, zone_minutes, of_zone),
         where=np.where,
     )
     return times, exists & (pc.and_(parts.is_valid(), is_time).to_numpy(zero_copy_only=False))

@@ -14,9 +14,11 @@ from kubetfx.tables.date_formats import (
     CYCLES,
     ISO,
     MONTHS,
+    NO_TIME,
     SEPARATOR,
     TIME,
     TIME_PARTS,
+    ZONES,
     DateParts,
     TimeParts,
     pattern,
@@ -140,14 +142,16 @@ def _times(inputs: "Mapping[str, tf.Tensor]", columns: Sequence[Column]) -> "tup
     is_date = tf.not_equal(parts, "")
     year, month, day, time, microseconds = _split(tf.where(is_date, parts, "1970|1|1||0"), 5)
     is_time = tf.strings.regex_full_match(time, TIME)
-    clock = tf.where(is_time, tf.strings.regex_replace(time, TIME, TIME_PARTS), "0|0|0|0|||0|0")
-    hour, minute, second, fraction, half, sign, zone_hours, zone_minutes = _split(clock, 8)
+    clock = tf.where(is_time, tf.strings.regex_replace(time, TIME, TIME_PARTS), NO_TIME)
+    hour, minute, second, fraction, half, sign, zone_hours, zone_minutes, zone = _split(clock, 9)
+    is_named = tf.equal(tf.expand_dims(zone, -1), list(ZONES))
+    of_zone = tf.reduce_sum(tf.where(is_named, tf.constant(list(ZONES.values()), tf.int64), 0), axis=-1)
     of_time = (hour, minute, second, tf.strings.substr(fraction, 0, 6), zone_hours, zone_minutes)
     of_date = (year, month, day, microseconds)
     hour, minute, second, fraction, zone_hours, zone_minutes, *date = map(_whole, (*of_time, *of_date))
     times, exists = point_in_time(
         DateParts(*date),
-        TimeParts(hour, minute, second, fraction, half, sign, zone_hours, zone_minutes),
+        TimeParts(hour, minute, second, fraction, half, sign, zone_hours, zone_minutes, of_zone),
         where=tf.where,
     )
     return times, is_date & is_time & exists

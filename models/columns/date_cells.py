@@ -1,6 +1,7 @@
 """Dates in cells of text: which format they are of is found out over all of them."""
 
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -12,17 +13,58 @@ from kubetfx.config.data_section import Stated
 from kubetfx.models.columns.column_profile import ColumnProfile, DateFormat
 from kubetfx.models.columns.reading import OddCells, Reading, odd_words
 from kubetfx.tables import date_formats
-from kubetfx.tables.date_formats import CYCLES, FOUND_FORMATS, ISO, STATED_FORMATS
+from kubetfx.tables.date_formats import CYCLES, EPOCHS, FOUND_FORMATS, ISO, STATED_FORMATS
 from kubetfx.tables.spelled_dates import understand
 
 _PROBED_CELLS = 64
 _NAMES = "|".join(date_formats.MONTHS)
 _LIKE_A_DATE = (
-    rf"\d[-/.]\d{{1,2}}[-/.]\d|^\s*\d{{4}}-\d\d\s*$|^\s*\d\d?:\d\d|(?i:({_NAMES})[a-z]*[ .,-]+\d|\d[ .-]+({_NAMES}))"
+    rf"\d[-/.]\d{{1,2}}[-/.]\d|^\s*\d{{4}}-\d\d\s*$|^\s*\d\d?:\d\d|\d{{8}}T\d{{6}}"
+    rf"|(?i:({_NAMES})[a-z]*[ .,-]+\d|\d[ ./-]+({_NAMES}))"
 )
+_NAMED_ZONE = r"\d:\d\d\S*?(?: ?[AaPp][Mm])? ?\[?[A-Z][A-Za-z_]+(?:/[\w+-]+)*\]?\s*$"
 _MONTHS = "%Y-%m"
+_COMPACT_DAY = "%Y%m%d"
+_NAME_OF_DATES = re.compile(
+    r"(?i:(^|[^a-z])(date|datetime|day|time|timestamp|ts|epoch|at|created|updated|modified)([^a-z]|$))"
+    r"|[a-z](Date|Day|Time|Timestamp|At)$"
+)
 _EPOCH_YEARS = (1980, 2100)
 """An epoch is taken for the one of the units whose numbers are dates of these years."""
+
+
+def date_format_of_numbers(column: ColumnProfile) -> str | None:
+    """Find out whether whole numbers may be dates: by the name of the column, and by what its numbers would be.
+
+    Args:
+        column: with its values, where they were counted.
+
+    Returns:
+        The format, which is to be stated; None: they are hardly dates.
+    """
+    lowest, highest = column.minimum, column.maximum
+    if column.type != "int64" or lowest is None or highest is None or lowest == highest:
+        return None
+    if not _NAME_OF_DATES.search(column.name):
+        return None
+    first, end = (date_formats.days_of(year, 1, 1) * 86_400 for year in _EPOCH_YEARS)
+    for unit, one_second in zip(EPOCHS, (1, 10**3, 10**6, 10**9), strict=True):
+        if first * one_second <= lowest and highest < end * one_second:
+            return unit
+    cells = pa.array([str(int(value)) for value in column.values or (lowest, highest)])
+    is_date = _num_dates(cells, _COMPACT_DAY) == len(cells) and lowest > 1800_00_00 and highest < 2200_00_00
+    return _COMPACT_DAY if is_date else None
+
+
+def stated_as(name: str, date_format: str) -> str:
+    """Return how `data.types` says that a column holds dates, in one line of YAML.
+
+    Args:
+        name: of the column.
+        date_format: of its dates.
+    """
+    stated = {name: {"date": date_format}}
+    return yaml.safe_dump(stated, default_flow_style=True, allow_unicode=True, width=math.inf).strip()
 
 
 class DateCells(Reading):
@@ -44,6 +86,8 @@ class DateCells(Reading):
         self._odd = {one: OddCells() for one in formats}
         self._seen = {one: dict.fromkeys(CYCLES, 0) for one in formats}
         self._has_gaps = False
+        self._zone: str | None = None
+        """A cell whose zone is not known, if no format fits."""
 
     def may_be(self, first: pa.StringArray) -> bool:
         """If a format fits more than half of them; only such formats are looked at further."""
@@ -55,9 +99,12 @@ class DateCells(Reading):
         likely = [one for one, number in fits.items() if number > len(cells) / 2]
         if likely == [_MONTHS] and not self.stated and _are_seasons(cells):
             return False
-        if likely or not self.stated:
+        if likely:
             self._odd = {one: self._odd[one] for one in likely}
-        return bool(likely or self.stated)
+        elif not self.stated:
+            zoned = cells.filter(pc.match_substring_regex(cells, _NAMED_ZONE))
+            self._zone = zoned[0].as_py() if len(zoned) > len(cells) / 2 else None
+        return bool(likely or self.stated or self._zone)
 
     def read(self, cells: pa.StringArray, *, rows_before: int) -> pa.Array:
         """The cells that are dates, as they are."""
@@ -83,6 +130,13 @@ class DateCells(Reading):
     def odd(self) -> OddCells:
         """Cells that are no dates of the format that fits best."""
         return self._odd[self._best]
+
+    @property
+    def why_not(self) -> str | None:
+        """A zone that is not known."""
+        if self._zone is None:
+            return None
+        return f"text, since the zone of {self._zone!r} is not known; write how far it is from UTC, +01:00 for example"
 
     def describe(self, column: ColumnProfile) -> ColumnProfile:
         """The formats that fit, and how well."""
@@ -130,9 +184,7 @@ def _with_note(column: ColumnProfile) -> ColumnProfile:
     found = column.date_format
     said = f"dates as {found}" if "%" in found else f"{found} since 1970"
     if others := column.other_formats:
-        stated = yaml.safe_dump(
-            {column.name: {"date": others[0]}}, default_flow_style=True, allow_unicode=True, width=math.inf
-        ).strip()
+        stated = stated_as(column.name, others[0])
         said += f", which the cells do not tell from {others[0]} (if it is that, data.types: {stated})"
     if "%y" in found:
         said += "; years are those from 1969 to 2068"

@@ -1,5 +1,6 @@
 """Numbers in cells of text: in whatever spelling, as long as none begins with a zero, as codes do."""
 
+import re
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from kubetfx.models.columns.reading import OddCells, Reading
 from kubetfx.tables.spelled_numbers import PLACEHOLDERS, understand
 
 _PROBED_CELLS = 64
+_LIKE_A_NUMBER = re.compile(r"\s*[^\w\s]{0,2}\d[\d.,' ]*[^\d\s]{0,4}\s*")
 
 
 class _Block(NamedTuple):
@@ -126,6 +128,10 @@ class NumberCells(Reading):
         if self.num_cells and not self._odd.number and not self.num_good and self._placeholder is not None:
             return ""
         return None
+
+    def why_none(self, cell: str) -> str:
+        """Numbers with a unit, such as `5 kg`, or grouped in an unusual way."""
+        return f"text, since {cell!r} is not a number" if _LIKE_A_NUMBER.fullmatch(cell) else ""
 
     def describe(self, column: ColumnProfile) -> ColumnProfile:
         """Whether numbers are spelled unusually, with an example."""

@@ -93,6 +93,14 @@ class Reading(ABC):
         """Why the column is not of this kind, whatever the number of odd cells, in words; None: nothing says so."""
         return None
 
+    def why_none(self, cell: str) -> str:
+        """Return why a column is not of this kind of whose cells most mean nothing, in words; empty: nobody expects it.
+
+        Args:
+            cell: the first that means nothing.
+        """
+        return ""
+
     @abstractmethod
     def describe(self, column: ColumnProfile) -> ColumnProfile:
         """Add what was found out about the column.

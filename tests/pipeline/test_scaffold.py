@@ -7,6 +7,7 @@ from PIL import Image
 from kubetfx.config.evaluation_section import Threshold
 from kubetfx.config.loading import load_config, section_of
 from kubetfx.errors import ConfigError, DataError, UsageError
+from kubetfx.pipeline import preflight
 from kubetfx.pipeline.scaffold import write_config
 
 
@@ -73,11 +74,15 @@ NUMBERS = [row % 7 for row in range(60)]
         ),
         ({"x": NUMBERS, "y": [""] * 60}, r"The label 'y' is missing in all 60 rows"),
         ({"x": NUMBERS, "y": ["a"] * 60}, r"has one value, so there is nothing to learn"),
+        (
+            {"x": NUMBERS, "y": ["NA", "EU"] * 30},
+            r"'EU' in all 30 rows that have one \(30 cells 'NA' are read as missing; if that is a class, say data",
+        ),
         ({"x": [1], "y": [2]}, r"has one value, so there is nothing to learn"),
         ({"y": EVEN}, r"no column besides the label 'y'"),
         ({"id": range(60), "empty": [""] * 60, "y": EVEN}, r"No column can be a feature.*Received: id, empty"),
     ],
-    ids=["infinite", "missing", "one class", "one row", "the label alone", "no feature"],
+    ids=["infinite", "missing", "one class", "one class and NA", "one row", "the label alone", "no feature"],
 )
 def test_what_a_run_refuses_init_refuses(tmp_path: Path, columns: dict, message: str) -> None:
     with pytest.raises(DataError, match=message):
@@ -126,6 +131,38 @@ def test_settings_of_the_data_are_used_and_written(tmp_path: Path) -> None:
         write_config("table.csv", label="y", path=tmp_path / "other.yaml", settings={"label": "x"})
     with pytest.raises(ConfigError, match=r"Only keys of data can be set here\. Received: training"):
         section_of(["training.epochs=3"], "data")
+
+
+def test_whole_numbers_that_are_dates_by_name_and_value_are_taken_for_dates_and_said(tmp_path: Path) -> None:
+    path = table(
+        tmp_path,
+        created_at=[1_700_000_000_000 + 86_400_000 * row for row in range(60)],
+        day=[20240101 + row % 28 for row in range(60)],
+        date_of_birth=[f"{row % 12 + 1}/{row % 12 + 1}/1980" for row in range(60)],
+        amount=[1_700_000_000 + row * row for row in range(60)],
+        time=[row % 17 for row in range(60)],
+        y=EVEN,
+    )
+    write_config(path, label="y", path=tmp_path / "pipeline.yaml")
+
+    text = (tmp_path / "pipeline.yaml").read_text()
+    config = load_config(tmp_path / "pipeline.yaml")
+    assert config.data.types == {
+        "created_at": {"date": "milliseconds"},
+        "day": {"date": "%Y%m%d"},
+        "date_of_birth": {"date": "%m/%d/%Y"},
+    }
+    assert "#   created_at: date, dates as milliseconds\n" in text
+    assert "created_at: {date: milliseconds}  # by its name; {created_at: number} if it is an amount\n" in text
+    assert [column.name for column in preflight.check(config).columns if column.dates] == list(config.data.types)
+
+
+def test_dates_in_numbers_are_said_where_the_config_does_not_state_them(tmp_path: Path) -> None:
+    path = table(tmp_path, ts=[1_700_000_000 + 86_400 * row for row in range(60)], y=EVEN)
+    config = load_config({"name": "a", "data": {"path": path, "label": "y"}, "model": {"task": "classification"}})
+
+    said = "Column 'ts': whole numbers; if they are dates, say data.types: {ts: {date: seconds}}."
+    assert said in preflight.notes(preflight.check(config))
 
 
 def test_folder_of_splits_is_told_to_be_one_level_too_high(tmp_path: Path) -> None:

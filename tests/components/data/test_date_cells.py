@@ -181,3 +181,28 @@ def test_seasons_are_no_months(tmp_path):
 
     assert dates_of(seasons) == ("", None)
     assert dates_of(months)[0] == "%Y-%m"
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "IST", "[Europe/Berlin]"])
+def test_zone_that_is_not_known_is_said(tmp_path, zone):
+    cells = [f"2024-02-{number % 28 + 1:02d} 10:{number:02d} {zone}" for number in range(30)]
+
+    said = f"text, since the zone of {cells[0]!r} is not known; write how far it is from UTC, +01:00 for example"
+    assert dates_of(write(tmp_path / "a.csv", "day,y", *(f"{cell},1" for cell in cells))) == ("", said)
+
+
+@pytest.mark.parametrize(
+    ("written", "date_format"),
+    [
+        ("%Y-%m-%d %H:%M CET", "%Y-%m-%d"),
+        ("%a %b %d %H:%M:%S %Y", "%b %d %H:%M:%S %Y"),
+        ("%a %b %d %H:%M:%S EST %Y", "%b %d %H:%M:%S %Z %Y"),
+        ("%d/%b/%Y:%H:%M:%S +0100", "%d/%b/%Y:%H:%M:%S %z"),
+        ("%Y%m%dT%H%M%SZ", "%Y%m%dT%H%M%S"),
+    ],
+)
+def test_dates_of_machines_are_found(tmp_path, written, date_format):
+    moments = [datetime(2024, 1, 1) + timedelta(days=3 * number, hours=number) for number in range(30)]
+    path = write(tmp_path / "a.csv", "day,y", *(f"{moment.strftime(written)},1" for moment in moments))
+
+    assert dates_of(path)[0] == date_format

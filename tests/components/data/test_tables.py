@@ -987,6 +987,17 @@ def test_what_was_understood_is_said_with_an_example(tmp_path):
     assert column_of(path, "a").note == "'$1,200' is read as 1200, '?' is a missing cell"
 
 
+@pytest.mark.parametrize(
+    ("cell", "is_said"),
+    [("5 kg", True), ("€1.5M", True), ('"1,23,456"', True), ("12-", True), ("A12", False), ("3 to 4", False)],
+)
+def test_numbers_with_something_behind_them_are_text_and_said(tmp_path, cell, is_said):
+    column = column_of(write(tmp_path / "a.csv", "x,y", *[f"{cell},1"] * 30), "x")
+
+    bare = cell.strip('"')
+    assert (column.type, column.note) == ("string", f"text, since {bare!r} is not a number" if is_said else None)
+
+
 def test_one_odd_cell_in_many_numbers_is_missing_and_told_with_value_row_and_count(tmp_path):
     path = write(tmp_path / "a.csv", "a,y", *(f"{'12o5' if i == 6000 else i},{i % 2}" for i in range(10_000)))
 
@@ -1098,7 +1109,10 @@ def test_notes_say_how_the_file_is_written(tmp_path):
     path = tmp_path / "a.csv"
     path.write_bytes("größe;y\n1,5;0\n2,5;1\n".encode("cp1252"))
 
-    assert inspect(path).notes == ["a.csv is separated by semicolons, with decimal commas, in cp1252."]
+    assert inspect(path).notes == [
+        "a.csv is separated by semicolons, with decimal commas, in cp1252. The encoding is a guess: if letters are "
+        "wrong, say data.csv: {encoding: cp1250} for example."
+    ]
 
 
 def test_folders_named_by_column_and_value_are_columns(tmp_path):

@@ -247,7 +247,7 @@ def test_a_file_that_is_not_of_the_encoding_that_is_said_is_refused_with_a_remed
         (Dialect(";", ",", "cp1252"), "separated by semicolons, with decimal commas, in cp1252"),
         (
             Dialect(encoding="cp932", encoding_is_guess=True),
-            "in cp932 (cp932 is a guess: if letters look wrong, say data.csv: {encoding: cp1252} for example)",
+            "in cp932. The encoding is a guess: if letters are wrong, say data.csv: {encoding: cp1252} for example",
         ),
         (Dialect(quote="'", header=False), "quoted by ', without a header"),
         (Dialect(quote="", skip_rows=2), "without quotes, from line 3 on"),
