@@ -65,9 +65,7 @@ class Dialect:
         words = ", ".join(filter(None, said))
         if self.encoding_is_guess:
             other = "cp1250" if self.encoding in ("cp1252", "iso8859-1") else "cp1252"
-            words += (
-                f". The encoding is a guess: if letters look wrong, say data.csv: {{encoding: {other}}} for example"
-            )
+            words += f". The encoding is a guess: if letters are wrong, say data.csv: {{encoding: {other}}} for example"
         return words
 
     def parse_options(self) -> pa_csv.ParseOptions:
