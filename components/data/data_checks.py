@@ -2,30 +2,29 @@
 of a split, has each split its share of the classes, and how much of the label do the features leave open?"""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import yaml
 
-from kubetfx.artifacts import TRAIN
+from kubetfx.artifacts import CONTENT_HASH, TRAIN
 from kubetfx.components.data import class_shares, leakage, row_copies
 from kubetfx.components.data.example_parts import Part
-from kubetfx.components.data.table_profile import Column, TableProfile
+from kubetfx.components.data.shared_groups import SharedGroups, find_shared_groups
+from kubetfx.components.data.table_profile import TableProfile
 from kubetfx.models.examples import together
 from kubetfx.models.features import Features
+from kubetfx.tables.spelled_dates import understand
 
 Run = Callable[[row_copies.ReadKeys, Sequence[Part]], row_copies.RowsBySplit]
 
 MIN_COPIES, MIN_COPIED_SHARE = 5, 0.01
 """Rows of a split with the features of a training row, below which nothing is said."""
-MIN_GROUPS, ROWS_PER_GROUP, MAX_ALONE = 20, 20, 0.9
-"""Groups that there are at least, their rows at most on average, and the share of rows that may be groups."""
-MUCH_TOLD, MUCH_SHARED = 0.5, 0.5
-"""Of the label by the other rows of a group; of the rows by groups that training has too."""
+MAX_ROWS_OF_PICTURE = 20
+"""A picture of more rows stands for none, as those that say so do."""
 ROWS_PER_KIND = 10
 """From which on a table has few kinds of rows, rather than copies."""
 _BY_CHANCE = 0.25
@@ -77,6 +76,7 @@ def check(
         What was found.
     """
     columns = sorted(set(features.inputs) & set(profile.described))
+    pictures = sorted(set(features.inputs) & set(profile.names) - set(columns))
     has_pictures = len(columns) < len(features.inputs)
     read = row_copies.ReadKeys(() if has_pictures else columns, features.label, features.classes)
     rows, read = _read_keys(read, parts, profile, run=run)
@@ -84,10 +84,13 @@ def check(
     findings += _of_classes(rows, features)
     if look_for_leaks and columns:
         sample = read_sample([part for part in parts if part.split == TRAIN], [*columns, features.label])
-        groups = [name for name in columns if _are_groups(sample.column(name), profile.column(name))]
-        findings += _leaks(sample, groups, features)
-        findings += [finding for name in groups for finding in _of_group(name, parts, sample, features)]
+        shared = list(find_shared_groups(parts, features, profile, sample, run=run)) if sample.num_rows else []
+        findings += _leaks(_with_times(sample, profile), {one.column for one in shared}, features)
+        findings += [_of_groups(one) for one in shared if one.are_many]
         findings += [] if has_pictures else _copies(rows, sample, read, profile)
+    if look_for_leaks and CONTENT_HASH not in profile.names:  # where it is, copies are in one split already
+        for name in pictures:
+            findings += _of_pictures(name, run(replace(read, columns=(name,), every=1), parts))
     return Checks(findings, None if has_pictures else row_copies.label_noise(rows, is_class=bool(features.classes)))
 
 
@@ -140,7 +143,7 @@ def _of_classes(rows: row_copies.RowsBySplit, features: Features) -> list[Findin
     ]
 
 
-def _leaks(sample: pa.RecordBatch, groups: Sequence[str], features: Features) -> list[Finding]:
+def _leaks(sample: pa.RecordBatch, groups: Collection[str], features: Features) -> list[Finding]:
     """Columns that tell the label. Every column with many values does among copies of rows, which count once."""
     _, distinct = np.unique(row_copies.row_keys(sample), return_index=True)
     sample = sample.select([name for name in sample.schema.names if name not in groups])
@@ -161,28 +164,44 @@ def _leaks(sample: pa.RecordBatch, groups: Sequence[str], features: Features) ->
     ]
 
 
-def _are_groups(cells: pa.Array, column: Column) -> bool:
-    """Whether a column is named like an identifier, and some rows have the same."""
-    lowest = max(MIN_GROUPS, len(cells) / ROWS_PER_GROUP)
-    return column.has_identifier_name and lowest <= len(cells.unique()) < len(cells) * MAX_ALONE
+def _of_groups(shared: SharedGroups) -> Finding:
+    name = shared.column
+    said = (
+        f"{shared.share:.0%} of the rows have a {name!r} of a training row, and rows of one {name!r} have much of "
+        "the label in common: of new ones the model knows less than the metrics say. Keep its rows in one "
+        f"split, data.splits: {_flow({'by': 'group', 'column': name})}; or let it pass, "
+        f"validation.features: {_flow({name: 'ignore'})}."
+    )
+    return Finding(shared.split, name, "Leakage", said, is_leak=True)
 
 
-def _of_group(name: str, parts: Sequence[Part], sample: pa.RecordBatch, features: Features) -> Iterator[Finding]:
-    """Splits in which groups of the training rows come again, if rows of a group have alike labels."""
-    told = leakage.told_by_group(sample, features.label, name, is_class=bool(features.classes))
-    if told < MUCH_TOLD:
+def _of_pictures(name: str, rows: row_copies.RowsBySplit) -> Iterator[Finding]:
+    """Splits that have pictures of training rows."""
+    if not rows:
         return
-    for split in dict.fromkeys(part.split for part in parts if part.split != TRAIN):
-        others = read_sample([part for part in parts if part.split == split], [name]).column(name)
-        share = pc.mean(pc.is_in(others, sample.column(name).unique()).cast(pa.float64())).as_py() or 0.0
-        if share >= MUCH_SHARED:
+    keys, counts = np.unique(np.concatenate([one.keys for one in rows.values()]), return_counts=True)
+    few = keys[counts <= MAX_ROWS_OF_PICTURE]
+    trained = rows[TRAIN].keys if TRAIN in rows else keys[:0]
+    for split, own in rows.items():
+        number = int((np.isin(own.keys, trained) & np.isin(own.keys, few)).sum()) if split != TRAIN else 0
+        if number >= max(MIN_COPIES, MIN_COPIED_SHARE * len(own.keys)):
             said = (
-                f"{share:.0%} of the rows have a {name!r} of a training row, and rows of one {name!r} have much of "
-                "the label in common: of new ones the model knows less than the metrics say. Keep its rows in one "
-                f"split, data.splits: {_flow({'by': 'group', 'column': name})}; or let it pass, "
-                f"validation.features: {_flow({name: 'ignore'})}."
+                f"{number:,} rows ({number / len(own.keys):.1%}) have the picture of a training row: a model that "
+                "remembers it is judged too well. Keep the rows of a picture in one split, data.splits: "
+                f"{_flow({'by': 'group', 'column': name})}; or let it pass, validation.features: "
+                f"{_flow({name: 'ignore'})}."
             )
             yield Finding(split, name, "Leakage", said, is_leak=True)
+
+
+def _with_times(sample: pa.RecordBatch, profile: TableProfile) -> pa.RecordBatch:
+    """Rows whose dates are numbers: a table may be sorted by its label in time."""
+    for index, name in enumerate(sample.schema.names):
+        column = profile.column(name)
+        if column.dates and pa.types.is_string(sample.column(name).type):
+            times = understand(sample.column(name), column.date_format).times
+            sample = sample.set_column(index, name, times.cast(pa.float64(), safe=False))
+    return sample
 
 
 def _flow(value: Any) -> str:

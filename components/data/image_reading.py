@@ -124,10 +124,26 @@ class Pictures:
         Raises:
             DataError: a picture was changed since it was looked into.
         """
-        places = [picture_columns.place_of(name or "", table=table) for name in names.to_pylist()]
-        found = [(place, self.facts.get(place)) for place in places]
+        found = self._facts_of(names, table=table)
         contents = [read_unchanged(place, facts.content_hash, place) if facts else None for place, facts in found]
         return pa.array(contents, pa.binary())
+
+    def hashes(self, names: pa.Array, *, table: str) -> pa.Array:
+        """Return what tells pictures apart, whatever their files are called.
+
+        Args:
+            names: cells of the column.
+            table: path of the file that they are in.
+
+        Returns:
+            (rows,) string, null where a picture cannot be used or none is named.
+        """
+        found = self._facts_of(names, table=table)
+        return pa.array([facts.content_hash if facts else None for _, facts in found], pa.string())
+
+    def _facts_of(self, names: pa.Array, *, table: str) -> list[tuple[str, ImageFacts | None]]:
+        places = [picture_columns.place_of(name or "", table=table) for name in names.to_pylist()]
+        return [(place, self.facts.get(place)) for place in places]
 
 
 def pictures_of(column: Column, files: TableFiles, data: DataConfig, *, num_rows: int, run: Run) -> Pictures:

@@ -69,21 +69,21 @@ def find_leaks(rows: pa.RecordBatch, label: str, *, is_class: bool) -> list[Leak
     return [*leaks, *([total] if total else [])]
 
 
-def told_by_group(rows: pa.RecordBatch, label: str, group: str, *, is_class: bool) -> float:
+def told_by_groups(labels: pa.Array, groups: np.ndarray, *, is_class: bool) -> float:
     """Find out how much of the label rows of a group have in common.
 
     Args:
-        rows: a sample.
-        label: name of its column.
-        group: name of the column whose values are the groups.
+        labels: of some rows.
+        groups: (rows,) int64: the number of the group of each, from 0.
         is_class: whether the label is a class, and not an amount.
 
     Returns:
         Share of what guessing leaves open that the other rows of a row's group say, at most 1; 0 where there are too
         few rows.
     """
-    alone = _Classes(rows.column(label)) if is_class else _Amounts(rows.column(label))
-    groups = rows.column(group).dictionary_encode("encode").indices.to_numpy().astype(np.int64)
+    if not len(labels):
+        return 0.0
+    alone = _Classes(labels) if is_class else _Amounts(labels)
     return alone.told_by(groups) if alone.can_judge else 0.0
 
 

@@ -143,14 +143,18 @@ class _ReadFile:
             yield whole.select(names), self.rule.split(keyed, file=file)
 
     def _with_pictures(self, block: pa.RecordBatch, path: str) -> tuple[pa.RecordBatch, pa.RecordBatch]:
-        """The rows whose picture can be used: with its bytes, and as they are in the table."""
+        """The rows whose picture can be used: with its bytes, and as the rule of the splits sees them."""
         column = picture_columns.picture_column(self.profile)
         if column is None or self.pictures is None:
             return block, block
         contents = self.pictures.read(block.column(column.name), table=path)
         usable = contents.is_valid()
         kept = block.filter(usable)
-        return kept.set_column(kept.schema.names.index(column.name), column.name, contents.filter(usable)), kept
+        position = kept.schema.names.index(column.name)
+        keyed = kept
+        if column.name in self.rule.columns:  # copies under other names are of one group
+            keyed = kept.set_column(position, column.name, self.pictures.hashes(kept.column(position), table=path))
+        return kept.set_column(position, column.name, contents.filter(usable)), keyed
 
 
 def _one_ahead(items: Iterator[_Item]) -> Iterator[_Item]:

@@ -29,6 +29,7 @@ from kubetfx.errors import DataError
 from kubetfx.models import examples as example_files
 from kubetfx.models.examples import files_in, read_blocks
 from kubetfx.storage import ObjectPath
+from tests.components.pictures import write_picture
 
 BLOCK = pa.RecordBatch.from_pydict(
     {
@@ -464,6 +465,19 @@ def test_groups_are_in_one_split_also_by_a_column_that_is_left_out(tmp_path):
     customers = {split: {row["x"] % 40 for row in rows} for split, rows in found.items()}
     assert sum(map(len, customers.values())) == 40
     assert "customer" not in found["train"][0]
+
+
+def test_copies_of_a_picture_are_one_group_whatever_their_files_are_called(tmp_path):
+    rows = [f"{i}.png,{i},{i % 2}" for i in range(80)]
+    (tmp_path / "data").mkdir()
+    for number in range(80):
+        write_picture(tmp_path / "data" / f"{number}.png", number // 4)
+    path = write_table(tmp_path / "data" / "a.csv", "photo,x,y", rows)
+    found = shares_of(run_executor(path, tmp_path / "out", splits={"by": "group", "column": "photo"}))
+
+    pictures = {split: {row["x"] // 4 for row in rows} for split, rows in found.items()}
+    assert sum(map(len, pictures.values())) == 20
+    assert found["train"][0]["photo"].startswith(b"\x89PNG")
 
 
 def test_key_columns_alone_decide(tmp_path):

@@ -1,5 +1,6 @@
 """What is said of rows: copies on both sides of a split, groups, and how much of the label the features leave open."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,12 +8,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from kubetfx.components.data import block_work, data_checks, row_copies
+from kubetfx.components.data import block_work, data_checks, leakage, row_copies
 from kubetfx.components.data.example_parts import Part
 from kubetfx.components.data.row_splits import RowSplits
 from kubetfx.components.data.table_profile import TableProfile
 from kubetfx.components.data.table_scan import scan
 from kubetfx.config.data_section import Splits
+from kubetfx.models.columns.column_profile import ColumnProfile
 from kubetfx.models.columns.column_type import Column
 from kubetfx.models.examples import row_groups
 from kubetfx.models.features import Features
@@ -46,6 +48,12 @@ def profile_of(table: pa.Table) -> TableProfile:
     return scan(table.to_batches, "table", names=table.schema.names, stated={})
 
 
+def profile_with(picture: str, table: pa.Table) -> TableProfile:
+    others = profile_of(table.drop([picture]))
+    column = ColumnProfile(picture, "string", table.num_rows, picture_reason="as configured")
+    return replace(others, columns=(*others.columns, column))
+
+
 def split(folder: Path, table: pa.Table, **config) -> list[Part]:
     """The rows in files of the splits, as ExampleGen writes them."""
     rule = RowSplits(Splits.model_validate(config), np.cumsum(list(FRACTIONS.values())).tolist(), list(FRACTIONS))
@@ -59,13 +67,13 @@ def split(folder: Path, table: pa.Table, **config) -> list[Part]:
     return parts
 
 
-def check(folder: Path, table: pa.Table, **config) -> data_checks.Checks:
+def check(folder: Path, table: pa.Table, *, picture: str | None = None, **config) -> data_checks.Checks:
     features = [Column(name, "string", False) for name in table.schema.names if name != "y"]
     classes = tuple(sorted(set(table["y"].to_pylist()))) if pa.types.is_string(table["y"].type) else ()
     return data_checks.check(
         split(folder, table, **config),
         Features("y", classes, {"vocabulary": tuple(features)}, {}),
-        profile_of(table),
+        profile_of(table) if picture is None else profile_with(picture, table),
         run=lambda work, parts: block_work.run_here(work, parts, threads=2),
     )
 
@@ -156,16 +164,60 @@ def test_of_many_rows_some_keys_are_kept_with_all_of_their_rows(tmp_path, monkey
 
 
 @pytest.mark.parametrize("told", [True, False])
-def test_groups_on_both_sides_are_a_leak_where_they_tell_the_label(tmp_path, told):
+@pytest.mark.parametrize("name", ["customer_id", "customer", "phone"])
+def test_groups_on_both_sides_are_a_leak_where_they_tell_the_label(tmp_path, name, told):
     table = measured(900)
-    customers = np.repeat(np.arange(225) * 17, 4)
-    labels = np.repeat(DRAWN.choice(["no", "yes"], 225), 4) if told else table["y"].to_numpy(zero_copy_only=False)
-    table = table.drop(["y"]).append_column("customer_id", pa.array(customers)).append_column("y", pa.array(labels))
+    customers = DRAWN.permutation(np.repeat(np.arange(225) * 17, 4))
+    of_customer = DRAWN.choice(["no", "yes"], 225)[customers // 17]
+    labels = of_customer if told else table["y"].to_numpy(zero_copy_only=False)
+    cells = [f"+49 {customer}" for customer in customers] if name == "phone" else customers
+    table = table.drop(["y"]).append_column(name, pa.array(cells)).append_column("y", pa.array(labels))
     found = check(tmp_path, table)
-    assert leaks(found) == ([("validation", "customer_id"), ("eval", "customer_id")] if told else [])
+    assert leaks(found) == ([("validation", name), ("eval", name)] if told else [])
     if told:
-        assert "data.splits: {by: group, column: customer_id}" in found.findings[-1].description
-        assert leaks(check(tmp_path, table, by="group", column="customer_id")) == []
+        assert f"data.splits: {{by: group, column: {name}}}" in found.findings[-1].description
+        assert leaks(check(tmp_path, table, by="group", column=name)) == []
+
+
+def test_groups_of_many_rows_are_found_though_only_some_are_looked_at(tmp_path, monkeypatch):
+    monkeypatch.setattr(leakage, "MAX_ROWS", 600)
+    table = measured(4_000)
+    customers = DRAWN.permutation(np.repeat(np.arange(1_000), 4))
+    labels = DRAWN.choice(["no", "yes"], 1_000)[customers]
+    table = table.drop(["y"]).append_column("customer", pa.array(customers)).append_column("y", pa.array(labels))
+    assert leaks(check(tmp_path, table)) == [("validation", "customer"), ("eval", "customer")]
+
+
+def test_amounts_and_categories_that_tell_the_label_are_no_groups(tmp_path):
+    square_feet = DRAWN.integers(500, 900, 900)
+    city = DRAWN.integers(0, 60, 900)
+    prices = square_feet + DRAWN.normal(0, 40, 900) + DRAWN.normal(0, 100, 60)[city]
+    table = measured(900).drop(["y"]).append_column("area", pa.array(square_feet))
+    table = table.append_column("city", pa.array([f"city {one}" for one in city])).append_column("y", pa.array(prices))
+    assert leaks(check(tmp_path, table)) == []
+
+
+def test_dates_that_order_the_label_are_a_leak(tmp_path):
+    table = measured(900)
+    days = [f"{1 + row % 28}.{1 + row // 28 % 12}.{2000 + row // 336}" for row in range(900)]
+    labels = ["no" if row < 450 else "yes" for row in range(900)]
+    table = table.drop(["y"]).append_column("day", pa.array(days)).append_column("y", pa.array(labels))
+    found = check(tmp_path, table)
+    assert leaks(found) == [("train", "day")]
+    assert "'day' alone predicts 100.0% of the labels" in found.findings[-1].description
+    shuffled = table.set_column(3, "day", pa.array(DRAWN.permutation(days)))
+    assert leaks(check(tmp_path, shuffled)) == []
+
+
+def test_pictures_that_come_again_are_a_leak_and_a_placeholder_is_none(tmp_path):
+    table = measured(600)
+    pictures = [f"picture {row // 2}".encode() if row < 400 else b"none" for row in range(600)]
+    table = table.append_column("photo", pa.array(pictures))
+    found = check(tmp_path, table, picture="photo")
+    assert leaks(found) == [("validation", "photo"), ("eval", "photo")]
+    assert "data.splits: {by: group, column: photo}" in found.findings[-1].description
+    alone = [str(row).encode() if row < 400 else b"none" for row in range(600)]
+    assert leaks(check(tmp_path, table.set_column(4, "photo", pa.array(alone)), picture="photo")) == []
 
 
 def test_missing_class_of_a_split_is_said(tmp_path):

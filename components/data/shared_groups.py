@@ -1,0 +1,117 @@
+"""Columns whose values are groups of rows, such as the rows of a customer, that several splits share.
+
+Rows of a group have much of the label in common, so a model is judged too well by the rows of groups that it has seen.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from kubetfx.artifacts import TRAIN
+from kubetfx.components.data import leakage
+from kubetfx.components.data.example_parts import Part
+from kubetfx.components.data.row_copies import ReadKeys, RowsBySplit
+from kubetfx.components.data.table_profile import Column, TableProfile
+from kubetfx.models.features import Features
+
+Run = Callable[[ReadKeys, Sequence[Part]], RowsBySplit]
+
+MIN_GROUPS, ROWS_PER_GROUP, MAX_ALONE = 20, 20, 0.9
+"""Groups that there are at least, their rows at most on average, and the share of rows that may be groups."""
+ROWS_WITHOUT_NAME = 5
+"""Those rows of a column that is not named like an identifier: more are rows of a category."""
+MUCH_TOLD, MUCH_SHARED = 0.5, 0.5
+"""Of the label by the other rows of a group; of the rows by groups that training has too."""
+SMOOTH = 0.5
+"""Share of what a group tells from which on its neighbours tell it too: then numbers are amounts, and no groups."""
+MAX_COLUMNS = 20
+"""That are looked into."""
+
+
+@dataclass(frozen=True)
+class SharedGroups:
+    """Groups of the training rows that another split has too."""
+
+    column: str
+    split: str
+    share: float
+    """Of the rows of the split."""
+
+    @property
+    def are_many(self) -> bool:
+        """Whether metrics of the split flatter because of them."""
+        return self.share >= MUCH_SHARED
+
+
+def find_shared_groups(
+    parts: Sequence[Part],
+    features: Features,
+    profile: TableProfile,
+    sample: pa.RecordBatch,
+    *,
+    run: Run,
+) -> Iterator[SharedGroups]:
+    """Look for groups that tell the label, and how much of them other splits have.
+
+    Args:
+        parts: row groups of all splits.
+        features: what the columns are used for.
+        profile: of the table.
+        sample: some of the training rows: the label, and the columns to look into.
+        run: does work on the row groups.
+
+    Yields:
+        One for each column and split besides the training rows.
+    """
+    is_class = bool(features.classes)
+    columns = [profile.column(name) for name in sample.schema.names if name != features.label]
+    likely = [column for column in columns if _may_be_groups(column, profile.num_rows)]
+    for column in likely[:MAX_COLUMNS]:
+        every = max(math.ceil(profile.num_rows / leakage.MAX_ROWS), 1)
+        rows = run(ReadKeys((column.name,), features.label, features.classes, every=every), parts)
+        trained = rows.get(TRAIN)
+        if trained is None or not _are_groups(column, trained.keys):
+            continue
+        told = _told(pa.array(trained.labels), trained.keys, is_class=is_class)
+        if told < MUCH_TOLD or _is_smooth(column, sample, features, told):
+            continue
+        for split, own in rows.items():
+            share = float(np.isin(own.keys, trained.keys).mean()) if len(own.keys) else 0.0
+            if split != TRAIN:
+                yield SharedGroups(column.name, split, share)
+
+
+def _rows_per_group(column: Column) -> int:
+    return ROWS_PER_GROUP if column.has_identifier_name else ROWS_WITHOUT_NAME
+
+
+def _may_be_groups(column: Column, num_rows: int) -> bool:
+    """Whether a column has about as many values as there may be groups, as far as its values were counted."""
+    if column.type == "float" or column.dates or column.lists or not column.values_repeat:
+        return False
+    number = column.num_distinct
+    return number is None or max(MIN_GROUPS, num_rows / _rows_per_group(column)) <= number < num_rows
+
+
+def _are_groups(column: Column, keys: np.ndarray) -> bool:
+    """Whether enough training rows share their group with others, but not too many."""
+    number = len(np.unique(keys))
+    return max(MIN_GROUPS, len(keys) / _rows_per_group(column)) <= number < len(keys) * MAX_ALONE
+
+
+def _told(labels: pa.Array, groups: np.ndarray, *, is_class: bool) -> float:
+    return leakage.told_by_groups(labels, np.unique(groups, return_inverse=True)[1], is_class=is_class)
+
+
+def _is_smooth(column: Column, sample: pa.RecordBatch, features: Features, told: float) -> bool:
+    """Whether a number is an amount: each value says of the label about what the next one says."""
+    if column.type == "string" or column.has_identifier_name:
+        return False
+    known = sample.filter(sample.column(column.name).is_valid())
+    values, first = np.unique(known.column(column.name).to_numpy(), return_index=True)
+    labels = known.column(features.label).take(pa.array(first))
+    pairs = np.arange(len(values)) // 2
+    return leakage.told_by_groups(labels, pairs, is_class=bool(features.classes)) > SMOOTH * told
