@@ -76,7 +76,7 @@ def refusal(error: kfp_server_api.ApiException, what: str, *, host: str, namespa
         return f"Kubeflow Pipelines would not {what}{where}. {received} Name that of your profile: `namespace`."
     if error.status in (400, 409, 412, 422):
         return (
-            f"Kubeflow Pipelines would not {what}{where}. {received} If it is the package: `kubetfx lint` says where. "
+            f"Kubeflow Pipelines would not {what}{where}. {received} If it is the package: the linter of kubetfx says where. "
             "If it says no more than this, its API server's log does: kubectl logs -n kubeflow deploy/ml-pipeline."
         )
     return (

@@ -251,7 +251,7 @@ def is_package(path: Path) -> bool:
     return True
 
 
-_COMPILE = "Make one with `kubetfx compile`."
+_COMPILE = "Compile one from a pipeline.yaml."
 
 
 def _read_text(path: Path) -> str:

@@ -64,7 +64,7 @@ def _command(package: Package) -> Iterator[Fault]:
         yield place, f"there is no command, and KFP does not use the image's entrypoint: {what}"
 
 
-@rule("tfx-entrypoint", "error", "Compile with `kubetfx compile`, whose entrypoint copes with it.")
+@rule("tfx-entrypoint", "error", "Compile it with kubetfx, whose entrypoint copes with it.")
 def _tfx_entrypoint(package: Package) -> Iterator[Fault]:
     for label, container in _containers(package):
         if any(word.startswith(TFX_ENTRYPOINT) for word in words(container, "command")):
@@ -76,7 +76,7 @@ def _tfx_entrypoint(package: Package) -> Iterator[Fault]:
 
 
 @rule(
-    "former-entrypoint", "error", "Compile it again, with `kubetfx compile`, and build the image of the same kubetfx."
+    "former-entrypoint", "error", "Compile it again, with kubetfx, and build the image of the same kubetfx."
 )
 def former_entrypoint(package: Package) -> Iterator[Fault]:
     """Look for tasks of a package that an earlier kubetfx compiled.

@@ -13,7 +13,7 @@ _SCHEMA_VERSION = "2.1.0"
 @rule(
     "job-spec",
     "error",
-    "Submit what is under pipelineSpec, as YAML, or compile with the kfp SDK or `kubetfx compile`.",
+    "Submit what is under pipelineSpec, as YAML, or compile it with the kfp SDK or kubetfx.",
 )
 def _job_spec(package: Package) -> Iterator[Fault]:
     if package.wrapper is not None:
@@ -37,7 +37,7 @@ def _default_root(package: Package) -> Iterator[Fault]:
         yield (*package.spec_place, "defaultPipelineRoot"), f"the pipeline root {root} is not read: KFP uses its own"
 
 
-@rule("schema-version", "error", "Compile with the kfp SDK 2, or with `kubetfx compile`.")
+@rule("schema-version", "error", "Compile it with the kfp SDK 2, or with kubetfx.")
 def _schema_version(package: Package) -> Iterator[Fault]:
     version = package.spec.get("schemaVersion")
     if version != _SCHEMA_VERSION:

@@ -58,7 +58,7 @@ def test_what_the_server_says_of_a_package_is_passed_on(server, package):
 
     with (
         OpenConnection(Connection(server.url)) as kfp,
-        pytest.raises(KubeflowError, match=r"has version 2\.0\.0.* `kubetfx lint`"),
+        pytest.raises(KubeflowError, match=r"has version 2\.0\.0.* the linter of kubetfx says where"),
     ):
         upload(kfp, read_package(package))
 

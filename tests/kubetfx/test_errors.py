@@ -1,4 +1,4 @@
-"""Errors of the library, for those who import it: they name arguments, and no options of a command line."""
+"""Errors of the library, for those who import it: they name arguments, and neither commands nor options of a command line."""
 
 import ast
 import re
@@ -10,6 +10,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARY = ("kubeflow", "pipeline", "components", "models", "serving", "kubetfx")
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z_-]+")
+OURS = re.compile(r"`kubetfx [a-z-]+")
+"""A command of ours in a sentence."""
 COMMAND = re.compile(
     r"\b(?:docker|kubectl|tensorboard|kubetfx (?:run|rollback)) [^.;]*?--[a-z][a-z_-]+(?: [\w.{}:-]+)?"
 )
@@ -41,12 +43,12 @@ def flags(source: str) -> list[tuple[int, str]]:
     return [
         (line, flag)
         for line, text in sentences(ast.parse(source))
-        for flag in FLAG.findall(COMMAND.sub("", text))
+        for flag in [*FLAG.findall(COMMAND.sub("", text)), *OURS.findall(text)]
         if flag not in OF_OTHERS
     ]
 
 
-def test_library_speaks_of_no_command_line_flags():
+def test_library_speaks_of_no_commands_and_flags():
     found = [f"{path.relative_to(ROOT)}:{line}: {flag}" for path in modules() for line, flag in flags(path.read_text())]
 
     assert found == []
@@ -59,6 +61,7 @@ def test_library_speaks_of_no_command_line_flags():
         ("HINT = 'Give a token (--token or ' 'KUBETFX_KFP_TOKEN).'", ["--token"]),
         ("raise UsageError('Start it: docker run --init IMAGE. Then give it --host.')", ["--host"]),
         ("raise UsageError('Start it with `docker run --init`.')", []),
+        ("raise UsageError(f'Compile it with `kubetfx compile {path}`.')", ["`kubetfx compile"]),
         ("command = ['docker', 'run', '--rm']", []),
         ("'''Of `kubetfx run --watch`.'''", []),
     ],
