@@ -76,8 +76,9 @@ def refusal(error: kfp_server_api.ApiException, what: str, *, host: str, namespa
         return f"Kubeflow Pipelines would not {what}{where}. {received} Name that of your profile: `namespace`."
     if error.status in (400, 409, 412, 422):
         return (
-            f"Kubeflow Pipelines would not {what}{where}. {received} If it is the package: the linter of kubetfx says where. "
-            "If it says no more than this, its API server's log does: kubectl logs -n kubeflow deploy/ml-pipeline."
+            f"Kubeflow Pipelines would not {what}{where}. {received} If it is the package: the linter of kubetfx says "
+            "where. If it says no more than this, its API server's log does: kubectl logs -n kubeflow "
+            "deploy/ml-pipeline."
         )
     return (
         f"Kubeflow Pipelines failed to {what}. {received} Its API server's log says why: "

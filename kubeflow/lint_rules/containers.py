@@ -75,9 +75,7 @@ def _tfx_entrypoint(package: Package) -> Iterator[Fault]:
             )
 
 
-@rule(
-    "former-entrypoint", "error", "Compile it again, with kubetfx, and build the image of the same kubetfx."
-)
+@rule("former-entrypoint", "error", "Compile it again, with kubetfx, and build the image of the same kubetfx.")
 def former_entrypoint(package: Package) -> Iterator[Fault]:
     """Look for tasks of a package that an earlier kubetfx compiled.
 

@@ -1,4 +1,4 @@
-"""Errors of the library, for those who import it: they name arguments, and neither commands nor options of a command line."""
+"""Errors of the library, for those who import it: they name arguments, and neither commands nor flags."""
 
 import ast
 import re
