@@ -1,8 +1,10 @@
 # The image of every task: `docker build --target pipeline .` (CPU), `--target pipeline-gpu` (with CUDA libraries).
+# Workers of a Beam engine: `--target beam-worker`.
 # It needs BuildKit. Behind a proxy with a certificate authority of its own:
 #     docker build --secret id=ca,src=/etc/ssl/certs/ca-certificates.crt --target pipeline .
 
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+ARG GO_IMAGE=golang:1.26-bookworm
 
 FROM ${PYTHON_IMAGE} AS environment
 # `strip` for slim_environment.py.
@@ -73,6 +75,25 @@ USER 10001:0
 HEALTHCHECK --interval=60s --timeout=10s --start-period=10s CMD ["kubetfx", "schema"]
 ENTRYPOINT ["kubetfx"]
 CMD ["--help"]
+
+FROM ${GO_IMAGE} AS beam-boot
+# That of pyproject.toml.
+ARG BEAM_VERSION=2.77.0
+RUN --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt \
+    CGO_ENABLED=0 go install github.com/apache/beam/sdks/v2/python/container@v${BEAM_VERSION}
+
+FROM pipeline AS beam-worker
+# A worker of a Beam engine, or with `--worker_pool` a pool of them at port 50000 (docs/scale.md).
+LABEL org.opencontainers.image.description="Kubernetes-native TFX: workers of a Beam engine"
+USER 0
+# Beam's boot program asks for pip, to unpack the code that a job ships.
+RUN python -m ensurepip && rm -rf /root/.cache
+COPY --from=beam-boot /go/bin/container /opt/apache/beam/container
+COPY --chmod=0755 scripts/beam_boot.sh /opt/apache/beam/boot
+USER 10001:0
+HEALTHCHECK NONE
+ENTRYPOINT ["/opt/apache/beam/boot"]
+CMD []
 
 FROM pipeline AS pipeline-gpu
 # Another layer on the same image. TensorFlow finds the libraries beside its own folder.

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 EXAMPLE := examples/penguins
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all check fix lock benchmark clean
+.PHONY: help setup run test test-all scale-test check fix lock benchmark clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -30,7 +30,10 @@ test: setup ## Every test but those that take minutes
 	@$(BIN)/python -m pytest
 
 test-all: setup ## Every test, and those that take minutes
-	@$(BIN)/python -m pytest -m "long or not long"
+	@$(BIN)/python -m pytest -m "not scale"
+
+scale-test: setup ## Runs on a Beam engine with workers elsewhere; builds Prism, which needs Go
+	@$(BIN)/python -m pytest -n 0 -m scale tests/scale
 
 check: setup ## Format, lint, types and the direction of imports
 	@$(BIN)/ruff format --check

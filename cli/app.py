@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from kubetfx.artifacts import EVAL, TABLE_PROFILE, split_folder
+from kubetfx.cli.doctor_commands import app as doctor_app
 from kubetfx.cli.invocation import (
     MAX_SLICES,
     ConfigPath,
@@ -59,6 +60,7 @@ app = typer.Typer(
 )
 
 app.add_typer(report_app)
+app.add_typer(doctor_app)
 for group in (predict_app, serve_app, version_app, mirror_app):
     app.add_typer(group)
 app.add_typer(kubeflow_app)

@@ -165,7 +165,8 @@ def batch_predict(  # noqa: PLR0913, PLR0917 - the options of a command
             columns=tuple(dict.fromkeys(name for entry in columns or () for name in _column_names(entry))),
             batch_size=batch_size,
             csv=pipeline_config.data.csv_options,
-            beam_options=tuple(pipeline_config.beam.options),
+            beam_options=tuple(pipeline_config.beam.command_line),
+            beam_timeout=pipeline_config.beam.timeout,
             force=force,
         )
         with naming_options(_ARGUMENTS):

@@ -8,6 +8,7 @@ from kubetfx.config.kubeflow_section import TaskConfig
 from kubetfx.config.loading import ConfigSource, as_config
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.config.references import names_in
+from kubetfx.engine import arguments as engine_arguments
 from kubetfx.errors import ConfigError
 from kubetfx.pipeline.spared_imports import imports_without_beam
 from kubetfx.redirection import logged_to
@@ -36,7 +37,7 @@ def compile(
 
     Raises:
         ConfigError: the config is wrong, or names a module or a file that cannot be read, or a variable of the
-            environment that no pod will have.
+            environment that no pod will have, or an option that Beam does not have.
         UsageError: the file cannot be written.
         CompileError: the pipeline cannot be expressed as a package.
 
@@ -47,6 +48,7 @@ def compile(
     """
     config = as_config(config)
     _check_variables(config)
+    engine_arguments.check(config.beam, looks_up=False)
     # TensorFlow and the kfp SDK print when they are imported. No node runs here, so Beam is not needed.
     with logged_to(Path(os.devnull)), imports_without_beam():
         from kubetfx.kubeflow.package import compile_to_file
@@ -60,7 +62,7 @@ def _check_variables(config: PipelineConfig) -> None:
     used = [
         ("data.path", config.data.path, of_data),
         ("data.source_options", config.data.source_options, of_data),
-        ("beam.arguments", config.beam.arguments, config.kubeflow.every_component),
+        ("beam", config.beam.command_line, config.kubeflow.every_component),
     ]
     for key, value, task in used:
         if absent := [name for name in names_in(value) if name not in _variables(task)]:

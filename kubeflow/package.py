@@ -16,7 +16,7 @@ from kubetfx.kubeflow.compiler import compile_pipeline, write_package
 from kubetfx.kubeflow.runtime_parameters import RunParameter
 from kubetfx.kubeflow.task_plan import Extras, RunParameterTarget
 from kubetfx.pipeline.code_digest import code_digest
-from kubetfx.pipeline.definition import pipeline_of
+from kubetfx.pipeline.definition import pipeline_of, with_engine
 from kubetfx.user_code import check_imports, importable
 
 Defaults = dict[str, int | float | str | None]
@@ -46,7 +46,7 @@ def compile_config(config: PipelineConfig, *, pipeline: Pipeline | None = None) 
         config = config.model_copy(update={"training": training})
     with importable(config.folder):
         check_imports(config.own_modules)
-        pipeline = pipeline or pipeline_of(config)
+        pipeline = with_engine(pipeline or pipeline_of(config), config)
         nodes = {node.id: node for node in pipeline.components}
         _check_names(config, nodes)
         targets = [target for target in _run_parameters(config) if _is_there(target, nodes)]

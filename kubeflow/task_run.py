@@ -22,7 +22,7 @@ from tfx.orchestration.portable import data_types
 from tfx.proto.orchestration import driver_output_pb2
 from tfx.types.value_artifact import ValueArtifact
 
-from kubetfx.config.references import resolved
+from kubetfx.engine.session import Session
 from kubetfx.errors import KubetfxError
 from kubetfx.kubeflow import visualizations
 from kubetfx.kubeflow.executor_io import ExecutorInput, RuntimeArtifact, clear_outputs, write_output
@@ -140,7 +140,9 @@ class _TaskRun:
             "stateful_working_dir": str(self._folder / f"{node.id}.working"),
         }
         if node.beam_arguments is not None:
-            base["beam_pipeline_args"] = resolved(list(node.beam_arguments), key="beam.arguments")
+            session = Session(node.beam_arguments, folder=self._folder, modules=self._spec.modules)
+            base["beam_pipeline_args"] = session.arguments
+            base["make_beam_pipeline_fn"] = session.pipelines(session.arguments)
         return executor_class(executor_class.Context(**base))
 
     def _node_inputs(self, node: Node) -> Artifacts:

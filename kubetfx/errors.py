@@ -12,6 +12,7 @@
     ├── PushError             1  the push could not be completed, or was withdrawn; what is served is unchanged
     ├── RequestError          1  a server refused a request, or could not be reached
     ├── StorageError          1  an object store refused a request, or could not be reached
+    ├── EngineError           1  a Beam engine cannot be reached, or its workers cannot do the work
     ├── KubeflowError         1  Kubeflow Pipelines cannot be reached, or refuses what it is asked
     ├── RunFailedError        1  a run on Kubeflow failed or was cancelled; carries what is known of it
     └── RunLeftError        130  a run on Kubeflow is no longer followed, and goes on
@@ -19,10 +20,14 @@
 A message says what is wrong, then `Received: ...`, then what to do.
 """
 
+import re
 from collections.abc import Sequence
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
+
+_RAISED = re.compile(r"(?:\w+\.)*(\w+(?:Error|Exception|Interrupt|Stop|Exit))\b(?=:|$)")
+"""The last line of a traceback."""
 
 
 class KubetfxError(Exception):
@@ -130,6 +135,10 @@ class StorageError(KubetfxError):
     """An object store refused a request, or could not be reached."""
 
 
+class EngineError(KubetfxError):
+    """A Beam engine cannot be reached, or its workers cannot do the work."""
+
+
 class KubeflowError(KubetfxError):
     """Kubeflow Pipelines cannot be reached, or refuses what it is asked."""
 
@@ -147,10 +156,14 @@ class RunLeftError(_RunError):
 def root_cause(error: BaseException) -> str:
     """Return the type and the first line of the first cause: Beam and TFX's launcher wrap what went wrong.
 
+    What an engine says of a worker that failed is the worker's traceback, whose last line is the cause.
+
     Args:
         error: that was caught.
     """
     while error.__cause__ is not None:
         error = error.__cause__
     lines = [line for line in str(error).splitlines() if line.strip()]
+    if any("Traceback (most recent call last)" in line for line in lines):
+        return next((line for line in reversed(lines) if _RAISED.match(line)), lines[-1])
     return f"{type(error).__name__}: {lines[0] if lines else ''}"

@@ -9,6 +9,7 @@ from google.protobuf import text_format
 from ml_metadata.proto import metadata_store_pb2
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx.components.trainer.component import Trainer
+from tfx.dsl.components.base import executor_spec
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.orchestration import data_types
 from tfx.orchestration.pipeline import Pipeline
@@ -113,7 +114,6 @@ class Definition:
             pipeline_name=self.config.name,
             components=self._components,
             enable_cache=True,
-            beam_pipeline_args=self.config.beam.options,
         )
         return in_workspace(pipeline, self.config)
 
@@ -353,6 +353,25 @@ def pipeline_of(config: PipelineConfig) -> Pipeline:
             f"{config.definition}. Return the pipeline."
         )
     return in_workspace(pipeline, config)
+
+
+def with_engine(pipeline: Pipeline, config: PipelineConfig) -> Pipeline:
+    """Tell the components of a pipeline which engine goes through the data: for whoever does not run it here.
+
+    Args:
+        pipeline: which is changed.
+        config: of the pipeline.
+
+    Returns:
+        The same pipeline.
+    """
+    line = config.beam.command_line
+    for component in pipeline.components:
+        if isinstance(component.executor_spec, executor_spec.BeamExecutorSpec):
+            own = component.executor_spec.beam_pipeline_args
+            if own[: len(line)] != line:  # a pipeline may be compiled twice
+                component.executor_spec.beam_pipeline_args = [*line, *own]
+    return pipeline
 
 
 def in_workspace(pipeline: Pipeline, config: PipelineConfig) -> Pipeline:

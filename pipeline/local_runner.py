@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from kubetfx.config.pipeline import PipelineConfig
-from kubetfx.config.references import redacted, resolved
+from kubetfx.config.references import redacted
+from kubetfx.engine.session import Session
 from kubetfx.errors import KubetfxError, NodeFailedError, root_cause
 from kubetfx.pipeline import compiled_pipeline
 from kubetfx.pipeline.code_digest import code_digest
@@ -79,6 +80,7 @@ class LocalRunner(Runner):
     """Runs a pipeline node by node in this process."""
 
     _store: "MetadataStore | None" = None
+    _session: Session
     _code_digest = ""
 
     def _run_nodes(self) -> None:
@@ -86,6 +88,7 @@ class LocalRunner(Runner):
         with logged_to(self._log_folder / "startup.log"):
             self._store, pipeline = self._prepare()
         self._progress(End())
+        self._session = Session.of(self._config, progress=self._progress)
         nodes = [node.pipeline_node for node in pipeline.nodes]
         self._recorder.plan([node.node_info.id for node in nodes])
         for number, node in enumerate(nodes, start=1):
@@ -195,7 +198,8 @@ class LocalRunner(Runner):
 
         try:
             with logged_to(log_path):
-                execution_id = _launch(node, pipeline, imports=functools.partial(_imports_for, self._config))
+                imports = functools.partial(_imports_for, self._config)
+                execution_id = _launch(node, pipeline, imports=imports, session=self._session)
         except KubetfxError:
             end("failed")
             raise
@@ -229,7 +233,7 @@ class LocalRunner(Runner):
 
 def _imports_for(config: PipelineConfig) -> contextlib.AbstractContextManager[None]:
     """Import no more than the nodes of a config need while the context lasts. TensorFlow is imported."""
-    if config.beam.options:
+    if config.beam.command_line:
         return _imports_with_beam()
     return imports_without_beam(may_use=("sklearn",) if config.own_modules else ())  # keras.wrappers has a use for it
 
@@ -243,13 +247,16 @@ def _imports_with_beam() -> Iterator[None]:
             yield
 
 
-def _launch(node: Any, pipeline: Any, *, imports: Callable[[], contextlib.AbstractContextManager[None]]) -> int:
+def _launch(
+    node: Any, pipeline: Any, *, imports: Callable[[], contextlib.AbstractContextManager[None]], session: Session
+) -> int:
     """Let TFX execute a node, or find it in the cache; the id of the execution.
 
     Args:
         node: of the pipeline.
         pipeline: TFX's, compiled.
         imports: a context to import executors in.
+        session: of the engine that goes through the data.
     """
     from tfx.orchestration import metadata
     from tfx.orchestration.local import runner_utils
@@ -263,10 +270,10 @@ def _launch(node: Any, pipeline: Any, *, imports: Callable[[], contextlib.Abstra
         mlmd_connection=metadata.Metadata(getattr(connection, connection.WhichOneof("connection_config"))),
         pipeline_info=pipeline.pipeline_info,
         pipeline_runtime_spec=pipeline.runtime_spec,
-        executor_spec=_with_secrets(runner_utils.extract_executor_spec(deployment, node.node_info.id)),
+        executor_spec=runner_utils.extract_executor_spec(deployment, node.node_info.id),
         custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, node.node_info.id),
         custom_executor_operators={
-            spec: functools.partial(_OperatorWhenNeeded, operator, imports)
+            spec: functools.partial(_OperatorWhenNeeded, operator, imports, session)
             for spec, operator in DEFAULT_EXECUTOR_OPERATORS.items()
         },
     )
@@ -275,25 +282,23 @@ def _launch(node: Any, pipeline: Any, *, imports: Callable[[], contextlib.Abstra
     return int(execution_info.execution_id or 0)
 
 
-def _with_secrets(executor_spec: Any) -> Any:
-    """The specification of an executor, whose arguments for Beam have values in place of references."""
-    if arguments := list(getattr(executor_spec, "beam_pipeline_args", [])):
-        executor_spec.beam_pipeline_args[:] = resolved(arguments, key="beam.arguments")
-    return executor_spec
-
-
 class _OperatorWhenNeeded:
     """TFX's operator of an executor, which imports the executor when it is made: here only for a node that is not in
-    the cache."""
+    the cache.
+
+    Only here an executor learns of the engine: where the data is gone through is no part of the cache's key.
+    """
 
     def __init__(
         self,
         operator_class: type,
         imports: Callable[[], contextlib.AbstractContextManager[None]],
+        session: Session,
         executor_spec: Any,
         platform_config: Any = None,
     ) -> None:
         self._imports = imports
+        self._session = session
         self._make = functools.partial(operator_class, executor_spec=executor_spec, platform_config=platform_config)
 
     @functools.cached_property
@@ -321,7 +326,21 @@ class _OperatorWhenNeeded:
         Returns:
             What the executor says about its outputs.
         """
-        return self._operator.run_executor(execution_info)
+        operator = self._operator
+        if not hasattr(operator, "beam_pipeline_args"):
+            return operator.run_executor(execution_info)
+        own = [argument.value.string_value for argument in operator.beam_pipeline_args]  # of the component itself
+        arguments = self._session.with_own(own)
+        operator.beam_pipeline_args = [_as_placeholder(argument) for argument in arguments]
+        return operator.run_executor(execution_info, make_beam_pipeline_fn=self._session.pipelines(arguments))
+
+
+def _as_placeholder(argument: str) -> Any:
+    from tfx.proto.orchestration import placeholder_pb2
+
+    expression = placeholder_pb2.PlaceholderExpression()
+    expression.value.string_value = argument
+    return expression
 
 
 def _state_of(execution_id: int, store: "MetadataStore") -> NodeState | None:

@@ -16,9 +16,9 @@ from kubetfx.components.push import push_directory
 from kubetfx.config.data_section import MODEL_OUTPUTS
 from kubetfx.config.model_section import NO_PICTURES
 from kubetfx.config.pipeline import PipelineConfig
-from kubetfx.config.references import resolved
 from kubetfx.config.section import nearest
 from kubetfx.config.serving_section import EndpointConfig
+from kubetfx.engine import arguments as engine_arguments
 from kubetfx.errors import ConfigError, DataError, StorageError, UsageError
 from kubetfx.models.columns import known_types
 from kubetfx.models.row_weights import check_weights
@@ -61,8 +61,8 @@ def check(config: PipelineConfig) -> table_profile.TableProfile | image_files.Im
         threshold = config.evaluation.thresholds.get(name)
         if threshold and (problem := threshold.wrong_side(metric.better)):
             raise ConfigError(f"evaluation.thresholds.{name}: {problem}.")
-    resolved(config.beam.arguments, key="beam.arguments")
-    _check_writable(config.workspace_path, section="workspace")
+    engine_arguments.check(config.beam)
+    check_folder(config.workspace_path, section="workspace")
     _check_push_directory(config.push_path)
     if config.serving.endpoint and push_directory.versions(config.push_path):  # a server without any may not listen
         _check_reachable(config.serving.endpoint)
@@ -104,10 +104,10 @@ def describe(found: table_profile.TableProfile | image_files.ImageFiles, config:
     """
     if isinstance(found, image_files.ImageFiles):
         text = f"{len(found.files):,} images, {len(found.classes):,} classes"
-        options = config.beam.options
+        options = config.beam.command_line
         return f"{text}, {beam_mode.describe(options)}" if options else text
     text = f"{found.num_rows:,} rows, {len(found.columns)} columns"
-    text += f", {beam_mode.describe(config.beam.options)}"
+    text += f", {beam_mode.describe(config.beam.command_line)}"
     limit = config.data.statistics_rows
     if limit and found.num_rows > limit:
         text += f"; statistics, and anomalies, of a sample of about {limit:,} rows (data.statistics_rows)"
@@ -190,7 +190,7 @@ def _defined_in(tree: ast.Module) -> list[str]:
 
 def _check_push_directory(place: Location) -> None:
     if isinstance(place, Path):
-        _check_writable(place, section="serving.push_directory")
+        check_folder(place, section="serving.push_directory")
         return
     try:
         check_writable(place)
@@ -198,7 +198,16 @@ def _check_push_directory(place: Location) -> None:
         raise UsageError(f"serving.push_directory cannot be written. {error}") from None
 
 
-def _check_writable(folder: Path, *, section: str) -> None:
+def check_folder(folder: Path, *, section: str) -> None:
+    """Check that a folder can be written, or made.
+
+    Args:
+        folder: on this machine.
+        section: key of the config that names it.
+
+    Raises:
+        UsageError: it cannot.
+    """
     try:
         existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
         if not existing.is_dir():

@@ -85,7 +85,7 @@ def deferred_tensorflow() -> Iterator[None]:
     _make_components_lazy()
     _import_without_file_systems_of_tensorflow()
     _register_local_files()
-    stand_ins = {name: _Deferred(name) for name in _DEFERRED}
+    stand_ins = {name: _Deferred(name) for name in _DEFERRED if name not in sys.modules}
     sys.modules.update(stand_ins)
     try:
         with uncollected(), absent(*_UNUSED_BY_LIGHT, "oauth2client"):

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from kubetfx.artifacts import IMAGE_BYTES, IMAGE_PATH
-from kubetfx.config.references import resolved
+from kubetfx.engine.session import PATIENCE, Session
 from kubetfx.errors import DataError, UsageError
 from kubetfx.serving import bulk_input, bulk_output, bulk_workers, row_source
 from kubetfx.serving.block_prediction import default_signature
@@ -59,7 +59,9 @@ class BulkJob:
     csv: CsvOptions = UNKNOWN_CSV
     """How CSV files are written, as far as it is known."""
     beam_options: tuple[str, ...] = ()
-    """Pipeline options, as Beam's command line takes them."""
+    """Pipeline options, as Beam's command line takes them, with references."""
+    beam_timeout: float = PATIENCE
+    """Seconds that an engine may take to answer."""
     force: bool = False
     """Replace an output of another input or model, and predict all blocks again."""
 
@@ -212,7 +214,13 @@ def _run(
     workers = None
     if missing:
         with _watched(output.folder, blocks, before, report):
-            workers = bulk_workers.run(missing, work, resolved(job.beam_options, key="beam.arguments"))
+            session = Session(
+                job.beam_options,
+                folder=output.folder,
+                places=[job.saved_model, Path(str(files.root))],
+                patience=job.beam_timeout,
+            )
+            workers = bulk_workers.run(missing, work, session)
     origin = output.publish(blocks)
     return BulkResult(
         path=output.path,

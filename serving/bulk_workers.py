@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from kubetfx.errors import DataError, KubetfxError
+from kubetfx.engine.session import Session
+from kubetfx.errors import DataError, EngineError, KubetfxError, root_cause
 from kubetfx.serving import bulk_output
 from kubetfx.serving.block_prediction import BlockPredictor, Stopped
 from kubetfx.serving.model_columns import ModelColumns
@@ -33,13 +34,13 @@ _FAILURE = "failure.json"
 """File with the error that made a worker give up."""
 
 
-def run(segments: Sequence[Segment], work: "Work", arguments: Sequence[str]) -> str:
+def run(segments: Sequence[Segment], work: "Work", session: Session) -> str:
     """Predict the missing blocks of segments.
 
     Args:
         segments: of tables.
         work: what to do.
-        arguments: Beam's options, as its command line takes them.
+        session: of the engine that does it.
 
     Returns:
         Who did it, in words: `2 threads`, or the name of Beam's runner.
@@ -49,16 +50,13 @@ def run(segments: Sequence[Segment], work: "Work", arguments: Sequence[str]) -> 
     """
     failure = work.folder / _FAILURE
     failure.unlink(missing_ok=True)
-    options = PipelineOptions(list(arguments))
-    runner, workers = None, options.view_as(StandardOptions).runner
-    if options.view_as(StandardOptions).runner in (None, "DirectRunner"):
-        runner = FnApiRunner()  # what DirectRunner ends up with, after it tried to download another one
-        _use_cores(options, arguments, len(segments))
-        workers = _describe_workers(options)
     try:
-        with beam.Pipeline(runner=runner, options=options) as pipeline:
+        pipeline, workers = _pipeline(session, len(segments))
+        with pipeline:
             segments_to_do = pipeline | "Segments" >> beam.Create(list(segments), reshuffle=False)
             segments_to_do | "Spread" >> beam.Reshuffle() | "Predict" >> beam.ParDo(_PredictSegment(work))
+    except EngineError as error:
+        raise EngineError(f"{error} Finished blocks are kept.") from error
     except Exception as error:  # Beam wraps what a worker raised as it likes, and loses the type on the way
         if failure.is_file():
             document = json.loads(failure.read_text(encoding="utf-8"))
@@ -66,11 +64,22 @@ def run(segments: Sequence[Segment], work: "Work", arguments: Sequence[str]) -> 
         if _was_interrupted(error):
             raise KeyboardInterrupt from error
         raise KubetfxError(
-            f"Beam could not run the job: {error}. Finished blocks are kept; the same command goes on from there."
+            f"Beam could not run the job: {root_cause(error)}. Finished blocks are kept; the same command goes on from "
+            "there."
         ) from error
     finally:  # Ctrl-C as well: Beam's threads don't notice
         _stop(work.folder)
-    return str(workers)
+    return workers
+
+
+def _pipeline(session: Session, num_segments: int) -> tuple[beam.Pipeline, str]:
+    """A pipeline, and in words who is going to run it."""
+    if session.engine.runner != "DirectRunner":
+        return session.pipeline(), session.engine.runner
+    options = PipelineOptions(session.arguments)
+    _use_cores(options, session.arguments, num_segments)
+    # What DirectRunner ends up with, after it tried to download another one.
+    return beam.Pipeline(runner=FnApiRunner(), options=options), _describe_workers(options)
 
 
 def _was_interrupted(error: BaseException) -> bool:

@@ -1,22 +1,115 @@
-"""The section `beam`: how the data-parallel nodes run."""
+"""The section `beam`: which engine goes through the data, and how it is reached.
 
-from pathlib import Path
-from typing import Literal
+What Beam's own parsers say of the options is asked before a run (kubetfx/engine/arguments.py): importing Beam takes
+seconds, and most commands need only the section.
+"""
 
-from pydantic import field_validator
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, Self
 
-from kubetfx.config.section import Section
+from pydantic import Field, field_validator, model_validator
+
+from kubetfx.config.section import Section, nearest
+
+_DASK = "apache_beam.runners.dask.dask_runner.DaskRunner"
+"""Beam has it under no short name."""
+RUNNERS = (
+    "DirectRunner",
+    "PrismRunner",
+    "PortableRunner",
+    "FlinkRunner",
+    "SparkRunner",
+    "DataflowRunner",
+    "DaskRunner",
+    "KafkaStreamsRunner",
+    "InteractiveRunner",
+    "FnApiRunner",
+    "BundleBasedDirectRunner",
+    "SwitchingDirectRunner",
+    "TestDirectRunner",
+    "TestDataflowRunner",
+)
+"""What Beam names (`StandardOptions.KNOWN_RUNNER_NAMES`), and DaskRunner."""
+_ADDRESS = re.compile(r"[^\s/:]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5}")
+
+
+class EnvironmentConfig(Section):
+    """Where an engine runs the Python code of a step, as Beam names it."""
+
+    type: Literal["DOCKER", "PROCESS", "EXTERNAL", "LOOPBACK"]
+    """DOCKER: a container per worker. PROCESS: a command on the engine's machines. EXTERNAL: a pool of workers that
+    somebody started. LOOPBACK: the process that runs the pipeline, for trials."""
+    config: str | dict[str, str | dict[str, str]] = ""
+    """DOCKER: the image. PROCESS: `{command: /opt/apache/beam/boot}`. EXTERNAL: host and port of the pool, as the
+    engine reaches it."""
+
+    @model_validator(mode="after")
+    def _has_what_its_type_needs(self) -> Self:
+        needed = {"PROCESS": "the command, {command: /opt/apache/beam/boot}", "EXTERNAL": "the pool, HOST:PORT"}
+        if self.type in needed and not self.config:
+            raise ValueError(
+                f"beam.environment.config is needed. Received: none, with type: {self.type}. Name {needed[self.type]}"
+            )
+        if self.type == "EXTERNAL" and isinstance(self.config, str):
+            _check_address("beam.environment.config", self.config)
+        return self
 
 
 class BeamConfig(Section):
     """How the data-parallel nodes run."""
 
-    runner: Literal["DirectRunner", "FlinkRunner", "SparkRunner", "DataflowRunner"] = "DirectRunner"
-    """`DirectRunner` is this machine: the nodes go through the data themselves, in blocks, with a thread per core."""
+    runner: str = "DirectRunner"
+    """`DirectRunner` is this machine: the nodes go through the data themselves, in blocks, with a thread per core. Any
+    other that Beam names, such as `PortableRunner`, `FlinkRunner`, `SparkRunner` or `DataflowRunner`, or the import
+    path of a runner's class."""
+    endpoint: str | None = None
+    """Host and port of the engine's job service: `localhost:8099`."""
+    environment: EnvironmentConfig | None = None
+    """Where the engine runs Python. Default: the runner's."""
+    image: str | None = None
+    """Image of the engine's workers; the Dockerfile's target `beam-worker` is one."""
+    options: dict[str, Any] = {}
+    """Options of Beam and of its runner by name, without dashes: `{parallelism: 4, flink_version: "1.19"}`."""
+    timeout: float = Field(120.0, gt=0)
+    """Seconds that the engine may take to answer, and to start its first worker."""
     arguments: tuple[str, ...] = ()
-    """Pipeline options as Beam's command line takes them. `--direct_num_workers=2` alone is a number of threads on this
-    machine; with any other, such as `--direct_running_mode=multi_processing`, the nodes run as Beam pipelines.
-    `${NAME}` in them is looked up by each node."""
+    """The same as `options`, as Beam's command line takes them. `--direct_num_workers=2` alone is a number of threads
+    on this machine; with any other, such as `--direct_running_mode=multi_processing`, the nodes run as Beam
+    pipelines."""
+
+    @field_validator("runner")
+    @classmethod
+    def _runner_is_known(cls, runner: str) -> str:
+        if runner in RUNNERS or "." in runner:
+            return runner
+        raise ValueError(
+            f"there is no runner of this name.{nearest(runner, RUNNERS)} Known: {', '.join(RUNNERS)}; or "
+            f"the import path of a class. Received: {runner!r} (text)"
+        )
+
+    @field_validator("endpoint")
+    @classmethod
+    def _endpoint_is_an_address(cls, endpoint: str | None) -> str | None:
+        if endpoint is not None:
+            _check_address("beam.endpoint", endpoint)
+        return endpoint
+
+    @field_validator("options")
+    @classmethod
+    def _options_are_values_by_name(cls, options: dict[str, Any]) -> dict[str, Any]:
+        for name, value in options.items():
+            inner = value if isinstance(value, list) else list(value.values()) if isinstance(value, dict) else [value]
+            if any(isinstance(part, dict | list) for part in inner):
+                raise ValueError(
+                    f"beam.options.{name} is a value, a list of values, or a mapping of values. Received: {value!r}"
+                )
+            if name.startswith("-"):
+                raise ValueError(
+                    f"names of options have no dashes before them. Received: {name}. Try {name.strip('-')}"
+                )
+        return options
 
     @field_validator("arguments")
     @classmethod
@@ -27,14 +120,65 @@ class BeamConfig(Section):
                 raise ValueError(f"--direct_num_workers is a whole number, 0 for all cores. Received: {value}")
         return arguments
 
+    @model_validator(mode="after")
+    def _nothing_is_said_twice(self) -> Self:
+        given = {argument.partition("=")[0].lstrip("-") for argument in self.arguments} | set(self.options)
+        for key, names in {
+            "runner": ("runner",),
+            "endpoint": ("job_endpoint",),
+            "environment": ("environment_type", "environment_config"),
+            "image": ("sdk_container_image", "worker_harness_container_image"),
+        }.items():
+            if twice := [name for name in names if name in given and getattr(self, key) is not None]:
+                if key == "runner" and "runner" not in self.changed:
+                    raise ValueError(
+                        f"beam.options: the runner has a key of its own. Received: {twice[0]}. Set beam.runner"
+                    )
+                raise ValueError(f"beam.{key} and the option {twice[0]} say the same. Leave one of them out")
+        if self.image and self.environment and self.environment.type != "DOCKER":
+            raise ValueError(
+                f"beam.image is for containers. Received: beam.environment.type: {self.environment.type}. Leave "
+                "beam.image out: who starts the workers chooses their image"
+            )
+        return self
+
     @property
-    def options(self) -> list[str]:
-        """All of Beam's options, as its command line takes them. Empty where all are defaults."""
-        if self.runner == "DirectRunner" and not self.arguments:
+    def command_line(self) -> list[str]:
+        """All of it, as Beam's command line takes it; references to variables stay. Empty where all are defaults."""
+        found = [*self._reached_by(), *_as_arguments(self.options), *self.arguments]
+        if self.runner == "DirectRunner" and not found:
             return []  # with any, TFX packs itself for workers elsewhere at every node, which takes more than a second
-        options = [f"--runner={self.runner}", *self.arguments]
-        setup_file = Path(__file__).parents[2] / "setup.py"
-        is_remote = self.runner != "DirectRunner"
-        if is_remote and setup_file.is_file() and not any(a.startswith("--setup_file") for a in self.arguments):
-            options.append(f"--setup_file={setup_file}")  # workers need our code
-        return options
+        return [f"--runner={_DASK if self.runner == 'DaskRunner' else self.runner}", *found]
+
+    def _reached_by(self) -> Iterator[str]:
+        if self.endpoint:
+            yield f"--job_endpoint={self.endpoint}"
+        if self.environment:
+            config = self.environment.config or self.image or ""
+            yield f"--environment_type={self.environment.type}"
+            if config:
+                yield f"--environment_config={config if isinstance(config, str) else json.dumps(config)}"
+        elif self.image and self.runner == "DataflowRunner":
+            yield f"--sdk_container_image={self.image}"
+        elif self.image:
+            yield "--environment_type=DOCKER"
+            yield f"--environment_config={self.image}"
+
+
+def _as_arguments(options: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in options.items():
+        if value is True:
+            yield f"--{name}"
+        elif isinstance(value, list):
+            yield from (f"--{name}={entry}" for entry in value)
+        elif isinstance(value, dict):
+            yield f"--{name}={json.dumps(value)}"
+        elif value is not None and value is not False:
+            yield f"--{name}={value}"
+
+
+def _check_address(key: str, address: str) -> None:
+    if "${" in address or address.startswith("{"):
+        return  # looked up where it is used; or Beam's own JSON
+    if not _ADDRESS.fullmatch(address):
+        raise ValueError(f"{key} is HOST:PORT. Received: {address!r}. Try localhost:8099")

@@ -17,7 +17,9 @@ from kubetfx.storage import is_web
 
 _REFERENCE = re.compile(r"\$\$\{|\$\{(?:([A-Za-z_][A-Za-z0-9_]*)(:-[^}]*)?\})?")
 """An escaped `${`; a reference with its default; or what is neither."""
-_SECRET_KEYS = ("data.source_options", "beam.arguments")
+_SECRET_KEYS = ("data.source_options", "beam.options", "beam.arguments")
+"""Keys for secrets."""
+_LOOKED_UP_LATE = (*_SECRET_KEYS, "beam.endpoint", "beam.environment", "beam.image")
 """Keys whose references are looked up where they are used. So is `data.path` with a URL for the web."""
 _SECRET_NAME = re.compile(
     r"PASSW|PASSPHRASE|SECRET|CREDENTIAL|API_?KEY|ACCESS_?KEY|(?:^|_)(?:TOKEN|PRIVATE|PASS|PWD)(?:_|$)", re.IGNORECASE
@@ -44,7 +46,7 @@ def with_environment(document: dict[str, Any]) -> dict[str, Any]:
     faults: list[str] = []
 
     def put(key: str, text: str) -> str:
-        if key.startswith(_SECRET_KEYS) or (key == "data.path" and is_web(text)):
+        if key.startswith(_LOOKED_UP_LATE) or (key == "data.path" and is_web(text)):
             return text
         try:
             found = _replaced(text, key, os.environ.__getitem__)

@@ -4,9 +4,11 @@ Building takes minutes and needs the base image and a package index. KUBETFX_DOC
 `docker build` as they are, for example `--network=host`.
 """
 
+import importlib.metadata
 import importlib.util
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -53,6 +55,11 @@ def test_packages_whose_tests_are_left_out_have_some(package: str) -> None:
 @pytest.mark.parametrize("pattern", slim_environment.STRIPPED)
 def test_libraries_that_are_stripped_are_there(pattern: str) -> None:
     assert list(SITE_PACKAGES.glob(pattern))
+
+
+def test_boot_program_of_workers_is_of_the_version_that_is_installed() -> None:
+    (version,) = re.findall(r"^ARG BEAM_VERSION=(\S+)$", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE)
+    assert version == importlib.metadata.version("apache-beam")
 
 
 def test_no_component_imports_what_is_left_out() -> None:
