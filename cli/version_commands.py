@@ -79,7 +79,9 @@ def rollback(
     target = _rollback_target(directory, to)
     newest = max(push_directory.versions(directory), default=None)
     if target == newest:
-        raise UsageError(f"Version {target} is the newest already. See what there is: kubetfx versions {config}")
+        raise UsageError(
+            f"Version {target} is the newest already. See what there is: kubetfx versions {quoted(config)}"
+        )
     push_directory.roll_back(directory, to=target)
     if pipeline_config.serving.endpoint:
         with logged_to(NOWHERE):
@@ -92,7 +94,7 @@ def rollback(
         except KubetfxError as error:
             raise PushError(
                 f"Version {target} is the newest in {directory} now, and the server has not followed: {error} "
-                f"Don't roll back again; see what it does: kubetfx models {config}"
+                f"Don't roll back again; see what it does: kubetfx models {quoted(config)}"
             ) from error
         output.end()
     if format == "json":
@@ -101,7 +103,7 @@ def rollback(
     is_back = "The server serves" if pipeline_config.serving.endpoint else "Servers of this directory go to"
     output.say(f"{is_back} {pipeline_config.model_name} version {target} (before: {newest}).", style="green")
     if newest:
-        output.say(f"To undo it: kubetfx rollback {config} --to {newest}")
+        output.say(f"To undo it: kubetfx rollback {quoted(config)} --to {newest}")
 
 
 def _served_versions(config: PipelineConfig, pushed: list[int], output: Output) -> set[int] | None:

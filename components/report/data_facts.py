@@ -15,7 +15,7 @@ from kubetfx.artifacts import EVAL, LABEL_NOISE, STATISTICS, TIMES, TRAIN, VALID
 from kubetfx.components.report.facts import AnomalyFact, Column, ColumnSplit, Data, Distance, LabelNoise, Split
 from kubetfx.config.data_section import AnomalyAction, ValidationConfig
 from kubetfx.config.report_section import ReportConfig
-from kubetfx.models.features import role_of
+from kubetfx.models.features import WEIGHT, role_of
 
 if TYPE_CHECKING:  # it imports TFX
     from kubetfx.components.anomaly_gate import Anomaly
@@ -57,7 +57,11 @@ def label_of(schema: schema_pb2.Schema) -> str | None:
     Args:
         schema: with what columns are used for.
     """
-    return next((feature.name for feature in schema.feature if "label" in feature.annotation.tag), None)
+    return _first_with("label", schema)
+
+
+def _first_with(tag: str, schema: schema_pb2.Schema) -> str | None:
+    return next((feature.name for feature in schema.feature if tag in feature.annotation.tag), None)
 
 
 def columns_of(schema: schema_pb2.Schema) -> list[Column]:
@@ -98,7 +102,8 @@ def describe(
         skew = _distance(own.get(TRAIN), own.get(EVAL), config.skew_threshold)
         drift = _distance(own.get(TRAIN), before.get(name), config.drift_threshold)
         columns.append(column.model_copy(update={"skew": skew, "drift": drift}))
-    return Data(rows=sum(rows.values()), splits=splits, columns=columns)
+    weight = _first_with(WEIGHT, schema) if schema else None
+    return Data(rows=sum(rows.values()), splits=splits, columns=columns, sample_weight=weight)
 
 
 def anomalies(folder: Path, config: ValidationConfig | None = None) -> list[AnomalyFact]:

@@ -141,6 +141,8 @@ class Data(Model):
     splits: list[Split]
     sampled_rows: int | None = None
     """Rows that the statistics are of, where they are not of all (data.statistics_rows)."""
+    sample_weight: str | None = None
+    """The column that says how often metrics count a row. Here each counts once."""
     span: int | None = None
     fingerprint: str | None = None
     columns: list[Column]

@@ -2,6 +2,7 @@ import io
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -210,6 +211,21 @@ def test_predict_before_the_first_push_says_what_to_do(kubetfx, config):
     assert outcome.exit_code == 2
     assert f"No model was pushed yet. Received: {config.parent}" in outcome.stderr.replace("\n", "")
     assert f"kubetfx run {config}" in outcome.stderr
+
+
+def test_printed_command_can_be_pasted_into_a_shell(kubetfx, config, tmp_path):
+    folder = tmp_path / "my [first] model's"
+    folder.mkdir()
+    moved = config.rename(folder / "pipeline.yaml")
+    for version in "12":
+        (folder / "pushed" / version).mkdir(parents=True)
+        (folder / "pushed" / version / "saved_model.pb").touch()
+
+    back = kubetfx("rollback", moved, "--set", "serving.push_directory=pushed")
+
+    assert back.exit_code == 0, back.stderr
+    (command,) = re.findall(r"To undo it: (.*)", back.stderr)
+    assert shlex.split(command) == ["kubetfx", "rollback", str(moved), "--to", "2"]
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import pytest
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
 
 from kubetfx.components.report import data_facts as data
+from kubetfx.components.report import render
 from kubetfx.config.data_section import ValidationConfig
 from kubetfx.config.report_section import ReportConfig
 from tests.components.report import sample
@@ -93,6 +94,16 @@ def test_columns_say_what_is_missing_and_why_one_is_left_out() -> None:
     assert found["empty"].splits["train"].mean is None
     assert [column.name for column in sample.data_facts().excluded] == ["constant", "empty"]
     assert found["constant"].reason == "it has the same value in every row"
+
+
+def test_rows_are_said_to_count_once_where_metrics_weight_them() -> None:
+    schema = schema_pb2.Schema()
+    schema.feature.add(name="hours", type=schema_pb2.FLOAT).annotation.tag.append("weight")
+    found = data.describe(sample.statistics({"train": sample.table(40, seed=1)}), schema=schema)
+
+    assert found.sample_weight == "hours"
+    assert sample.data_facts().sample_weight is None
+    assert "Each row counts once here, whatever its hours is" in render.statistics_page(found)
 
 
 def test_splits_are_in_the_order_in_which_they_are_used(tmp_path: Path) -> None:
