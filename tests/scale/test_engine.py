@@ -1,9 +1,8 @@
-"""Penguins and flights through Prism, by workers whose only code is what a run ships, compared with runs here."""
+"""Penguins through Prism, by workers whose only code is what a run ships, compared with runs here."""
 
 import json
 import math
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -28,19 +27,6 @@ def penguins(folder: Path) -> Path:
     return folder / "extending" / "metric" / "pipeline.yaml"
 
 
-def flights(folder: Path) -> Path:
-    """Two files of flights."""
-    from examples.flights import prepare
-
-    (folder / "data").mkdir(parents=True)
-    table = prepare.make_table(prepare.read_flights())
-    half = table.num_rows // 2
-    pq.write_table(table.slice(0, half), folder / "data" / "0.parquet")
-    pq.write_table(table.slice(half), folder / "data" / "1.parquet")
-    shutil.copy(EXAMPLES / "flights" / "pipeline.yaml", folder)
-    return folder / "pipeline.yaml"
-
-
 def on_engine(engine: Process, pools: Turns) -> list[str]:
     """Options of a command."""
     beam = {
@@ -56,24 +42,14 @@ def run(config: Path, workspace: Path, *more: str | Path) -> Finished:
     return kubetfx("run", config, "--format", "json", "--set", f"workspace={workspace}", *more)
 
 
-@pytest.mark.parametrize(
-    ("project", "loose"),
-    [
-        (penguins, ()),
-        (flights, ("--set", "training.epochs=1", "--set", "evaluation.thresholds={auc: {at_least: 0.5}}")),
-    ],
-    ids=["penguins", "flights"],
-)
-def test_engine_finds_what_this_machine_finds(
-    project: Callable[[Path], Path], loose: tuple[str, ...], engine: Process, pools: Turns, tmp_path: Path
-) -> None:
-    config = project(tmp_path / "project")
+def test_engine_finds_what_this_machine_finds(engine: Process, pools: Turns, tmp_path: Path) -> None:
+    config = penguins(tmp_path / "project")
     here, there = tmp_path / "here", tmp_path / "there"
-    local = run(config, here, *loose)
+    local = run(config, here)
     assert local.exit_code == 0, local.stdout
     asked = list(pools.asked)
 
-    remote = run(config, there, *loose, *on_engine(engine, pools))
+    remote = run(config, there, *on_engine(engine, pools))
 
     assert remote.exit_code == 0, remote.stdout
     assert all(now > before for now, before in zip(pools.asked, asked, strict=True)), "a pool had nothing to do"
@@ -87,24 +63,22 @@ def test_engine_finds_what_this_machine_finds(
     assert remote.document["metrics"] == pytest.approx(local.document["metrics"], rel=0.02)
     # Where the data is gone through is no part of the cache's key: nothing runs again, and no engine is needed.
     elsewhere = json.dumps({"runner": "FlinkRunner", "endpoint": "localhost:1", "timeout": 5})
-    again = run(config, there, *loose, "--set", f"beam={elsewhere}")
+    again = run(config, there, "--set", f"beam={elsewhere}")
     assert again.exit_code == 0, again.stdout
     assert set(states(again).values()) == {"cached"}
-    batch_predictions_agree(config, here, there, loose, on_engine(engine, pools), tmp_path)
+    batch_predictions_agree(config, here, on_engine(engine, pools), tmp_path)
     assert set(states_of_jobs(engine)) == {"DONE"}
 
 
-def batch_predictions_agree(
-    config: Path, here: Path, there: Path, loose: tuple[str, ...], engine: list[str], folder: Path
-) -> None:
+def batch_predictions_agree(config: Path, here: Path, engine: list[str], folder: Path) -> None:
     """The same model, here and by workers."""
-    source = next((config.parent / "data").glob("*.parquet"), None) or next(folder.rglob("penguins.csv"))
+    source = next(folder.rglob("penguins.csv"))
     tables = []
     for name, options in (("here", []), ("there", engine)):
         output = folder / f"{name}.parquet"
         done = kubetfx(
             "batch-predict", config, "--input", source, "--output", output, "--format", "json",
-            "--set", f"workspace={here}", *loose, *options,
+            "--set", f"workspace={here}", *options,
         )  # fmt: skip
         assert done.exit_code == 0, done.stdout
         tables.append(pq.read_table(output))

@@ -1,0 +1,166 @@
+"""What a run or the doctor says when something of an engine is missing, or goes on the way."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.command import Finished
+from tests.e2e.project import Project, command, kubetfx, penguins_in
+from tests.e2e.project import environment as command_environment
+from tests.scale.engine import Process, pool, prism, states_of_jobs, worker_environment
+
+pytestmark = pytest.mark.scale
+
+PATIENCE = 40
+"""Seconds. Workers of this machine start in less, where they start at all."""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return penguins_in(tmp_path / "penguins")
+
+
+@pytest.fixture
+def own_engine(tmp_path: Path, environment: Path) -> Iterator[Process]:
+    """One that is killed, or whose jobs are counted."""
+    folder = tmp_path / "prism"
+    folder.mkdir()
+    with prism(folder) as running:
+        yield running
+
+
+def beam(engine: Process, workers: Process, **changes: object) -> list[str]:
+    section = {
+        "runner": "PortableRunner",
+        "endpoint": engine.address,
+        "environment": {"type": "EXTERNAL", "config": workers.address},
+        "timeout": PATIENCE,
+        **changes,
+    }
+    return ["--set", f"beam={json.dumps(section)}"]
+
+
+def doctor(project: Project, *options: str) -> str:
+    """What is wrong with the engine, as the doctor says it."""
+    found = kubetfx("doctor", project.config, "--format", "json", *options)
+    assert found.exit_code == 1, found.stdout + found.stderr
+    (failed,) = [check for check in found.document["checks"] if not check["passed"]]
+    assert failed["name"] == "Engine"
+    return str(failed["detail"])
+
+
+def test_doctor_says_what_the_workers_have(
+    project: Project, engine: Process, tmp_path: Path, environment: Path
+) -> None:
+    with pool(tmp_path / "pool", environment) as workers:
+        found = kubetfx("doctor", project.config, "--format", "json", *beam(engine, workers, timeout=300))
+    assert found.exit_code == 0, found.stdout
+    (said,) = [check["detail"] for check in found.document["checks"] if check["name"] == "Engine"]
+    assert re.search(
+        r"Python 3\.11\.\d+, apache-beam 2\.\d+\.0, TensorFlow 2\.\d+\.\d+, kubetfx 0\.\d+\.\d+\+w\d+ on ", said
+    )
+
+
+def test_pool_without_beam_is_no_hang(project: Project, engine: Process, idle_pool: Process) -> None:
+    said = doctor(project, *beam(engine, idle_pool))
+    assert f"A pool listens at {idle_pool.address}, and the workers that it starts end without a word" in said
+    assert "`python` on its PATH that is Python 3.11 with apache-beam 2." in said
+
+
+def test_pool_that_unpacks_nothing_has_no_code(
+    project: Project, engine: Process, tmp_path: Path, environment: Path
+) -> None:
+    with pool(tmp_path / "pool", environment, boots=False) as workers:
+        said = doctor(project, *beam(engine, workers))
+    assert "kubetfx is not there. Received: no package of this name on " in said
+
+
+def test_other_beam_in_the_pool_is_said(project: Project, engine: Process, tmp_path: Path) -> None:
+    other = worker_environment(tmp_path / "other")
+    (site_packages,) = other.glob("lib/python3*/site-packages")
+    facts = site_packages / "apache_beam-2.76.0.dist-info"
+    facts.mkdir()
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: apache-beam\nVersion: 2.76.0\n")
+    with pool(tmp_path / "pool", other, boots=False) as workers:
+        said = doctor(project, *beam(engine, workers))
+    assert "apache-beam is another one, or none. Received: 2.76.0 on " in said
+
+
+def test_pool_that_does_not_see_the_workspace_is_said(
+    project: Project, engine: Process, tmp_path: Path, environment: Path
+) -> None:
+    if subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("needs user namespaces, to hide a folder")
+    with pool(tmp_path / "pool", environment, hidden=project.folder) as workers:
+        said = doctor(project, *beam(engine, workers, timeout=300))
+    assert f"The workspace is not seen. Received: {project.workspace}/engine, of which " in said
+    assert "FileNotFoundError" in said
+    assert f"A place is not seen. Received: {project.folder}/data on " in said
+
+
+@pytest.fixture
+def idle_pool(tmp_path: Path, environment: Path) -> Iterator[Process]:
+    """A pool whose workers never come: a job waits for them, and something can happen meanwhile."""
+    bare = tmp_path / "bare"
+    subprocess.run([Path(sys.base_prefix) / "bin" / "python3.11", "-m", "venv", "--without-pip", bare], check=True)
+    with pool(tmp_path / "pool", environment, python=bare / "bin" / "python", boots=False) as workers:
+        yield workers
+
+
+def running(project: Project, engine: Process, *options: str) -> subprocess.Popen[str]:
+    """A run whose first job is under way."""
+    process = subprocess.Popen(
+        command("run", project.config, *options),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=command_environment(),
+    )
+    deadline = time.monotonic() + 300
+    while not set(states_of_jobs(engine)) & {"STARTING", "RUNNING"}:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, states_of_jobs(engine)
+        time.sleep(0.2)
+    time.sleep(1)  # until the run waits for it
+    return process
+
+
+def ended(process: subprocess.Popen[str]) -> Finished:
+    stdout, stderr = process.communicate(timeout=200)
+    return Finished(process.returncode, stdout, stderr)
+
+
+def test_interrupt_cancels_the_job_on_the_engine(project: Project, own_engine: Process, idle_pool: Process) -> None:
+    process = running(project, own_engine, *beam(own_engine, idle_pool, timeout=300))
+    process.send_signal(signal.SIGINT)
+    interrupted = ended(process)
+    assert interrupted.exit_code == 130, interrupted.stderr
+    assert "the same command goes on from there" in interrupted.stderr
+    assert states_of_jobs(own_engine) == ["CANCELLED"]
+
+
+def test_pool_that_goes_ends_the_run_with_words(project: Project, own_engine: Process, idle_pool: Process) -> None:
+    process = running(project, own_engine, *beam(own_engine, idle_pool, timeout=20))
+    idle_pool.kill()
+    failed = ended(process)
+    assert failed.exit_code == 1, failed.stderr
+    assert re.search(
+        rf"(The pool of workers is gone: .*Received: |No pool of workers listens at ){idle_pool.address}", failed.stderr
+    ), failed.stderr
+
+
+def test_job_service_that_goes_ends_the_run_with_words(
+    project: Project, own_engine: Process, idle_pool: Process
+) -> None:
+    process = running(project, own_engine, *beam(own_engine, idle_pool, timeout=300))
+    own_engine.kill()
+    failed = ended(process)
+    assert failed.exit_code == 1, failed.stderr
+    assert f"The job service is gone: nobody listens any more. Received: {own_engine.address}." in failed.stderr
