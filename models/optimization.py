@@ -43,7 +43,10 @@ def compile_model(
     optimizer = make_optimizer(training, num_steps=num_steps)
     model.compile(optimizer=optimizer, loss=loss, weighted_metrics=[metric], jit_compile=False)
     model.optimizer.build(model.trainable_variables)
-    model.train_function = None  # of the phase before
+    model.test_function = None  # of the phase before
+    outputs = tf.zeros([1, *model.output.shape[1:]])
+    model.compute_metrics(None, outputs if has_one_hot_labels else tf.zeros([1, 1]), outputs)
+    model.reset_metrics()  # their variables are there now, as a checkpoint needs them
 
 
 def _loss(training: TrainingConfig, labels: np.ndarray, *, is_classifier: bool, is_one_hot: bool) -> Any:
@@ -172,10 +175,10 @@ def class_weights(
 
 
 def weighted_by_class(batches: tf.data.Dataset, weights: dict[int, float]) -> tf.data.Dataset:
-    """Multiply the weights of rows by those of their classes: Keras takes one or the other.
+    """Multiply the weights of rows, where they have any, by those of their classes.
 
     Args:
-        batches: (features, label, weight).
+        batches: (features, label), or with the weight.
         weights: by index of the class.
 
     Returns:
@@ -183,7 +186,7 @@ def weighted_by_class(batches: tf.data.Dataset, weights: dict[int, float]) -> tf
     """
     table = tf.constant([weights[index] for index in range(len(weights))], tf.float32)
 
-    def weighted(features: Any, label: Any, weight: Any) -> tuple[Any, Any, Any]:
+    def weighted(features: Any, label: Any, weight: Any = 1.0) -> tuple[Any, Any, Any]:
         return features, label, weight * tf.gather(table, tf.reshape(tf.cast(label, tf.int64), [-1]))
 
     return batches.map(weighted, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)

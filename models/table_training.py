@@ -22,7 +22,7 @@ class TrainedTable(keras.Model):
     """
 
     steps_per_call = 1
-    """Steps that are one to Keras: all of an epoch, unless somebody wants to know of each."""
+    """Steps between two callbacks: many, unless somebody wants to know of each."""
     average_steps = 0.0
     """Steps that weights are averaged over; 0: not at all."""
 
@@ -32,7 +32,7 @@ class TrainedTable(keras.Model):
 
         Args:
             model: from features to probabilities or values, of each member where there are several.
-            steps_per_call: steps that are one to Keras.
+            steps_per_call: steps between two callbacks, at most.
             average_steps: that weights are averaged over; 0: not at all.
 
         Returns:
@@ -58,6 +58,14 @@ class TrainedTable(keras.Model):
         super().compile(*arguments, **keywords)
         self._averages = [tf.Variable(variable.value) for variable in self.trainable_variables]
         self._num_steps = tf.Variable(0.0)
+
+        @tf.function(reduce_retracing=True)
+        def steps(batches: Iterator[Any], count: tf.Tensor) -> Any:
+            for _ in tf.range(count):
+                self.train_step(next(batches))
+            return self.get_metrics_result()
+
+        self._steps = steps
 
     def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None,
                      training: bool = True) -> Any:  # fmt: skip
@@ -115,22 +123,25 @@ class TrainedTable(keras.Model):
                 average.assign_add((variable.value - average) / window)
         return metrics
 
-    def make_train_function(self, force: bool = False) -> None:
-        """Make a function that does several steps: the graph is entered once, and not in each of them.
+    def train_steps(self, batches: Iterator[Any], count: int) -> dict[str, Any]:
+        """Do steps of training: a graph is entered once for all of them, and not in each.
 
         Args:
-            force: make it anew.
+            batches: features, label, and weight.
+            count: of the steps.
+
+        Returns:
+            Keras' metrics of the epoch so far.
         """
-        if self.train_function is not None and not force:  # type: ignore[has-type]
-            return
+        found: dict[str, Any] = self._steps(batches, tf.constant(count))
+        return found
 
-        @tf.function(reduce_retracing=True)
-        def steps(iterator: Iterator[Any]) -> Any:
-            for _ in tf.range(self.steps_per_call):
-                self.train_step(next(iterator))
-            return self.get_metrics_result()
-
-        self.train_function = steps
+    @property
+    def changing_variables(self) -> list[Any]:
+        """All that a checkpoint has to hold, in an order that depends on the config alone."""
+        found: list[Any] = [*self.variables, *self.optimizer.variables, *self.metrics_variables]
+        once = {id(variable): variable for variable in found}
+        return [*once.values(), *self._averages, self._num_steps]
 
     def swap(self, weights: list[np.ndarray] | None = None) -> list[np.ndarray]:
         """Put the averages in the place of the weights, or others.
@@ -152,13 +163,15 @@ class AveragedWeights(keras.callbacks.Callback):
 
     def __init__(self) -> None:
         super().__init__()
-        self._weights: list[np.ndarray] | None = None
+        self.weights: list[np.ndarray] = []
+        """Of before a validation, until the next epoch begins."""
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
         """The steps of the epoch are over, and its validation begins."""
-        self._weights = self.model.swap()
+        self.weights = self.model.swap()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Take the weights of before the validation."""
-        if self._weights is not None:
-            self.model.swap(self._weights)
+        if self.weights:
+            self.model.swap(self.weights)
+            self.weights = []

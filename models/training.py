@@ -28,7 +28,7 @@ from kubetfx.config.model_section import DEFAULT_MODULE, NO_PICTURES, ModelConfi
 from kubetfx.config.training_section import TrainingConfig
 from kubetfx.errors import TrainingError
 from kubetfx.models.columns.image.pixel_rows import ImageRows
-from kubetfx.models.columns.image.pixel_training import TrainedNetwork, changing_variables, describe_input
+from kubetfx.models.columns.image.pixel_training import TrainedNetwork, describe_input
 from kubetfx.models.columns.image.pixels import Pixels
 from kubetfx.models.examples import files_in, first_rows
 from kubetfx.models.export import export_model
@@ -47,10 +47,13 @@ from kubetfx.models.optimization import (
 from kubetfx.models.preprocessing import Preprocessing
 from kubetfx.models.table_training import AveragedWeights, TrainedTable
 from kubetfx.models.training_checkpoint import Checkpoint, Phase, checkpoint_folder, discard, phases_of, read_progress
+from kubetfx.models.training_loop import fit
 from kubetfx.models.training_record import Fitted, TrainingRecorder, history_document
 from kubetfx.models.training_rows import TrainingRows, load_rows
 from kubetfx.models.trees import fit_trees
 
+STEPS_PER_CALL = 1_000
+"""Steps of a table's network that are one call, at most: what comes between two calls takes longer than a step."""
 VALIDATION_ROWS = 4_096
 """Rows of a batch of validation, at least."""
 VALIDATION_IMAGES = 256
@@ -110,9 +113,7 @@ def run_fn(fn_args: FnArgs) -> None:
     started = time.perf_counter()
     train, validation = _load(work)
     load_seconds = time.perf_counter() - started
-    folder = None
-    if isinstance(train, ImageRows) and isinstance(validation, ImageRows):
-        folder = checkpoint_folder(fn_args, work.training, f"{train.digest} {validation.digest}")
+    folder = checkpoint_folder(fn_args, work.training, f"{train.digest} {validation.digest}")
     fitted = _fit(work, train, validation, folder, load_seconds=load_seconds)
 
     serving_path = Path(fn_args.serving_model_dir)
@@ -178,7 +179,7 @@ def _fit_network(work: _Work, train: Rows, validation: Rows, folder: Path | None
         steps = math.ceil(train.num_rows / work.training.batch_size)
         trained = TrainedTable.of(
             with_members,
-            steps_per_call=1 if work.training.callbacks else steps,  # the user's may want to know of each step
+            steps_per_call=1 if work.training.callbacks else STEPS_PER_CALL,  # the user's may want to know of each
             average_steps=work.training.average_epochs * steps,
         )
     recorder = TrainingRecorder(Path(work.fn_args.model_run_dir))
@@ -200,16 +201,18 @@ def _fit_network(work: _Work, train: Rows, validation: Rows, folder: Path | None
 def _load(work: _Work) -> tuple[Rows, Rows]:
     """The rows of training and validation; where a column has images, with them."""
     cache_bytes = work.training.cache_bytes
+    scratch = Path(work.fn_args.model_run_dir)  # removed with the artifact where the training is killed
+    scratch.mkdir(parents=True, exist_ok=True)
     splits = files_in(*work.fn_args.train_files), files_in(*work.fn_args.eval_files)
     if work.pixels is None:
         train, validation = (
-            load_rows(files, work.preprocessing, cache_bytes=cache_bytes, weight=work.features.weight)
+            load_rows(files, work.preprocessing, cache_bytes=cache_bytes, scratch=scratch, weight=work.features.weight)
             for files in splits
         )
         return train, validation
     found: list[ImageRows] = []
     for files in splits:
-        others = dict(load_rows(files, work.preprocessing, cache_bytes=sys.maxsize).arrays or {})
+        others = dict(load_rows(files, work.preprocessing, cache_bytes=sys.maxsize, scratch=scratch).arrays or {})
         labels = others.pop(LABEL).reshape(-1)
         left = cache_bytes - sum(rows.decoded_bytes for rows in found if rows.pixels is not None)
         found.append(work.pixels.load(files, labels=labels, features=others, cache_bytes=max(left, 0)))
@@ -274,16 +277,17 @@ def _train_phase(
     checkpoint = Checkpoint(
         folder,
         phase=phase.number,
-        variables=functools.partial(changing_variables, trained),
-        others=others,
+        seconds=training.checkpoint_seconds,
+        others=[*averages, *others],
         history=history,
     )
-    progress = checkpoint.restore()
+    progress = checkpoint.restore(trained)
     done = progress.epoch if progress else 0
     before = len(history.get("loss", [])) - done
     recorder.epochs_before = before + done - len(recorder.learning_rates)
+    first_step = progress.step if progress else 0
     if progress:
-        logging.info("Going on after epoch %d of phase %d.", done, phase.number + 1)
+        logging.info("Going on after epoch %d of phase %d, and %d steps.", done, phase.number + 1, first_step)
     last = done if progress and progress.is_over else phase.epochs
     offset = phase.number * 1_000_000  # other orders than in the first phase
     if last == done:  # killed between the last epoch and what comes after it
@@ -293,18 +297,17 @@ def _train_phase(
     epochs = range(offset + done, offset + last)
     steps = math.ceil(train.num_rows / training.batch_size)
     validation_batch = VALIDATION_IMAGES if work.pixels else max(training.batch_size, VALIDATION_ROWS)
-    batches = train.shuffled_batches(training.batch_size, seed=training.seed, epochs=epochs)
+    batches = train.shuffled_batches(training.batch_size, seed=training.seed, epochs=epochs, first_step=first_step)
     row_weights = train.weights if isinstance(train, TrainingRows) else None
-    by_class = class_weights(training, train.labels, classes=work.features.classes, row_weights=row_weights)
-    if row_weights is not None and by_class:
-        batches, by_class = weighted_by_class(batches, by_class), None
-    trained.fit(
+    if by_class := class_weights(training, train.labels, classes=work.features.classes, row_weights=row_weights):
+        batches = weighted_by_class(batches, by_class)
+    fit(
+        trained,
         batches,
-        steps_per_epoch=steps // trained.steps_per_call if isinstance(trained, TrainedTable) else steps,
-        validation_data=validation.validation_batches(validation_batch),
+        validation.validation_batches(validation_batch),
+        epochs=range(done, last),
+        steps=steps,
         validation_steps=math.ceil(validation.num_rows / validation_batch),
-        initial_epoch=done,
-        epochs=last,
         callbacks=[
             keras.callbacks.TerminateOnNaN(),
             *averages,
@@ -313,8 +316,7 @@ def _train_phase(
             recorder,
             checkpoint,
         ],
-        class_weight=by_class,
-        verbose=2,
+        first_step=first_step,
     )
     check_finite(history, training)
     return before + int(stopping.best_epoch) + 1

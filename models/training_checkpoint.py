@@ -1,14 +1,15 @@
-"""Where a training is, written after each epoch: a training that was killed goes on from there, to the same weights.
+"""Where a training is, written now and then: a training that was killed goes on from there, to the same weights.
 
 A checkpoint holds every number that the rest of the training depends on: weights, the optimizer's state, the states of
-random generators, and what the callbacks remember.
+random generators, the metrics of the epoch, and what the callbacks remember.
 """
 
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,9 @@ from kubetfx.config.training_section import TrainingConfig
 
 STATE = "state.npz"
 _ATTRIBUTES = ("wait", "best", "best_epoch", "stopped_epoch", "cooldown_counter")
-"""What early stopping and the learning-rate schedule count; Keras starts them anew with each fit."""
+"""What early stopping and the learning-rate schedule count; they start anew with each phase."""
+_WEIGHTS = ("best_weights", "weights")
+"""What early stopping keeps, and AveragedWeights between a validation and the next epoch."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,8 @@ class Progress:
     phase: int
     epoch: int
     """Epochs of the phase that are done."""
+    step: int
+    """Steps of the next epoch that are done."""
     is_over: bool
     """Whether the phase stops here."""
     history: dict[str, list[float]] = field(default_factory=dict)
@@ -70,9 +75,9 @@ class Checkpoint(keras.callbacks.Callback):
     Args:
         folder: of the checkpoint; None: nothing is written.
         phase: number of the phase.
-        variables: all variables that change, in an order that is always the same.
-        others: callbacks whose counts are kept.
-        history: of the epochs before this fit; the epochs are added to it.
+        seconds: between two checkpoints, at least.
+        others: callbacks whose counts and weights are kept.
+        history: of the epochs before this phase; its epochs are added to it.
     """
 
     def __init__(
@@ -80,26 +85,35 @@ class Checkpoint(keras.callbacks.Callback):
         folder: Path | None,
         *,
         phase: int,
-        variables: Callable[[], Sequence[Any]],
+        seconds: float,
         others: Sequence[keras.callbacks.Callback],
         history: dict[str, list[float]],
     ) -> None:
         super().__init__()
         self._folder = folder
         self._phase = phase
-        self._variables = variables
+        self._seconds = seconds
         self._others = others
         self.history = history
         self._restored: dict[str, Any] | None = None
+        self._epoch = 0
+        self._written = time.monotonic()
 
-    def restore(self) -> Progress | None:
-        """Take up what was written for this phase; None if nothing was."""
+    def restore(self, trained: Any) -> Progress | None:
+        """Take up what was written for this phase.
+
+        Args:
+            trained: the compiled model; its `changing_variables` are what a checkpoint holds.
+
+        Returns:
+            How far the training was; None if nothing was written.
+        """
         progress = read_progress(self._folder)
         if progress is None or progress.phase != self._phase or self._folder is None:
             return None
         with np.load(self._folder / STATE) as state:
             self._restored = {name: state[name] for name in state.files}
-        for index, variable in enumerate(self._variables()):
+        for index, variable in enumerate(trained.changing_variables):
             variable.assign(_to_dtype(self._restored[f"variable_{index}"], variable.dtype))
         self.history.clear()
         self.history.update(progress.history)
@@ -113,34 +127,49 @@ class Checkpoint(keras.callbacks.Callback):
             kept = json.loads(str(self._restored[f"callback_{number}"]))
             for name, value in kept.items():
                 setattr(callback, name, value)
-            prefix = f"best_{number}_"
-            best = [name for name in self._restored if name.startswith(prefix)]
-            if best:
-                callback.best_weights = [self._restored[f"{prefix}{index}"] for index in range(len(best))]
+            for name in _WEIGHTS:
+                prefix = f"{name}_{number}_"
+                if found := sum(key.startswith(prefix) for key in self._restored):
+                    setattr(callback, name, [self._restored[f"{prefix}{index}"] for index in range(found)])
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Note which epoch the steps are of."""
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Write where the training is, if that was long ago."""
+        if self._folder is not None and time.monotonic() - self._written >= self._seconds:
+            self._write(self._folder, Progress(self._phase, self._epoch, batch + 1, False, self.history))
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Write where the training is."""
+        """Write where the training is, if that was long ago or the epochs are over."""
         for name, value in (logs or {}).items():
             self.history.setdefault(name, []).append(float(value))
         if self._folder is None:
             return
+        is_over = bool(self.model.stop_training)
+        if is_over or time.monotonic() - self._written >= self._seconds:
+            self._write(self._folder, Progress(self._phase, epoch + 1, 0, is_over, self.history))
+
+    def _write(self, folder: Path, progress: Progress) -> None:
         state: dict[str, Any] = {}
-        for index, variable in enumerate(self._variables()):
+        for index, variable in enumerate(self.model.changing_variables):
             state[f"variable_{index}"] = _from_dtype(np.asarray(keras.ops.convert_to_numpy(variable)))
         for number, callback in enumerate(self._others):
             kept = {name: getattr(callback, name) for name in _ATTRIBUTES if hasattr(callback, name)}
             state[f"callback_{number}"] = json.dumps(kept, default=float)
-            for index, weights in enumerate(getattr(callback, "best_weights", None) or ()):
-                state[f"best_{number}_{index}"] = np.asarray(weights)
-        progress = Progress(self._phase, epoch + 1, bool(self.model.stop_training), self.history)
+            for name in _WEIGHTS:
+                for index, weights in enumerate(getattr(callback, name, None) or ()):
+                    state[f"{name}_{number}_{index}"] = np.asarray(weights)
         state["progress"] = json.dumps(asdict(progress))
-        self._folder.mkdir(parents=True, exist_ok=True)
-        partial = self._folder / f".{STATE}.partial"
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = folder / f".{STATE}.partial"
         with partial.open("wb") as file:
             np.savez(file, **state)
             file.flush()
             os.fsync(file.fileno())
-        partial.rename(self._folder / STATE)
+        partial.rename(folder / STATE)
+        self._written = time.monotonic()
 
 
 def read_progress(folder: Path | None) -> Progress | None:

@@ -1,7 +1,10 @@
-"""The rows of a split as a network is trained on them: preprocessed once and kept in memory, or read in each epoch."""
+"""The rows of a split as a network is trained on them: preprocessed once, and kept in memory or in files."""
 
+import hashlib
+import itertools
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -12,70 +15,76 @@ from kubetfx.models.examples import count_rows, read_blocks
 from kubetfx.models.features import LABEL, WEIGHT
 from kubetfx.models.preprocessing import Preprocessing
 from kubetfx.models.row_weights import weights_of
+from kubetfx.models.stored_rows import Arrays, StoredRows
 
-STREAMED_ROWS = 1_024
-"""Rows of a batch of a stream of weighted rows."""
-SHUFFLE_ROWS = 100_000
-"""Rows of the shuffle buffer when the data does not fit `training.cache_bytes`."""
 SAMPLE_ROWS = 200_000
 """Rows that layers are fitted to when the data does not fit `training.cache_bytes`."""
-
-Arrays = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """Examples of a split after preprocessing: in memory, or read from their files in each epoch."""
+    """Examples of a split after preprocessing."""
 
     num_rows: int
     labels: np.ndarray
     """(rows,) int64 index of the class or float32 number."""
     arrays: Arrays | None
     """Features and label by name, (rows, ...); None when they are larger than the cache."""
-    stream: tf.data.Dataset
-    """Batches of features and label in the order of the files."""
+    stored: StoredRows | None = None
+    """The same, and the weights if there are any, in files: when they are larger than the cache."""
     sample: Arrays = field(default_factory=dict)
     """Features and label by name, (rows, ...): of all rows, or of every so many where they are not in memory."""
     weights: np.ndarray | None = None
     """(rows,) float32, how often each row counts, on average once; None: each counts once."""
+    digest: str = ""
+    """Of all that is trained on."""
 
-    def batches(self, batch_size: int, *, shuffle_seed: int | None = None, epochs: int | None = 1) -> tf.data.Dataset:
+    def batches(
+        self, batch_size: int, *, seed: int | None = None, epochs: range | None = range(1), first_step: int = 0
+    ) -> tf.data.Dataset:
         """Return batches in an order that depends on the seed and the number of the epoch alone: (features, label), and
         the weights where rows have any.
 
         Args:
             batch_size: rows of a batch; the last one of an epoch may have fewer.
-            shuffle_seed: None: in the order of the files.
-            epochs: one after the other; None: without end. Keras makes four iterators for each epoch of a dataset that
-                ends, which takes longer than a small network.
+            seed: of the orders; None: in the order of the files.
+            epochs: their numbers; None: all from 0, without end.
+            first_step: batches of the first epoch that are left out.
         """
         if self.arrays is not None:
-            weights = {} if self.weights is None else {WEIGHT: self.weights}
-            tensors = {name: tf.constant(array) for name, array in {**self.arrays, **weights}.items()}
-            indices = _batches_of_indices(self.num_rows, batch_size, shuffle_seed=shuffle_seed)
-            dataset = indices.repeat(epochs).map(
-                lambda rows: {name: tf.gather(tensor, rows) for name, tensor in tensors.items()},
-                num_parallel_calls=tf.data.AUTOTUNE,
-            )
+            dataset = self._in_memory(self.arrays, batch_size, seed, epochs, first_step)
         else:
-            dataset = self.stream.unbatch()
-            if shuffle_seed is not None:
-                dataset = dataset.shuffle(SHUFFLE_ROWS, seed=shuffle_seed)
-            dataset = dataset.batch(batch_size).repeat(epochs)
+            assert self.stored is not None
+            numbers = itertools.count() if epochs is None else epochs
+            dataset = self.stored.batches(batch_size, epochs=numbers, seed=seed, first_step=first_step)
         names = (LABEL, WEIGHT) if self.weights is not None else (LABEL,)
         return dataset.map(
             lambda row: (row, *(row.pop(name) for name in names)), num_parallel_calls=tf.data.AUTOTUNE
         ).prefetch(tf.data.AUTOTUNE)
 
-    def shuffled_batches(self, batch_size: int, *, seed: int, epochs: range) -> tf.data.Dataset:
-        """Return batches without end: each epoch in another order, which depends on the seed alone.
+    def _in_memory(
+        self, arrays: Arrays, batch_size: int, seed: int | None, epochs: range | None, first_step: int
+    ) -> tf.data.Dataset:
+        weights = {} if self.weights is None else {WEIGHT: self.weights}
+        tensors = {name: tf.constant(array) for name, array in {**arrays, **weights}.items()}
+        indices = _batches_of_indices(self.num_rows, batch_size, seed=seed)
+        indices = indices.repeat(None if epochs is None else epochs.stop)
+        start = epochs.start if epochs else 0
+        return indices.skip(start * math.ceil(self.num_rows / batch_size) + first_step).map(
+            lambda rows: {name: tf.gather(tensor, rows) for name, tensor in tensors.items()},
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+
+    def shuffled_batches(self, batch_size: int, *, seed: int, epochs: range, first_step: int = 0) -> tf.data.Dataset:
+        """Return batches, each epoch in another order, which depends on the seed and its number alone.
 
         Args:
             batch_size: rows of a batch; the last one of an epoch may have fewer.
             seed: of the orders.
-            epochs: not used: the batches have no end.
+            epochs: one after the other.
+            first_step: batches of the first epoch that are left out.
         """
-        return self.batches(batch_size, shuffle_seed=seed, epochs=None)
+        return self.batches(batch_size, seed=seed, epochs=epochs, first_step=first_step)
 
     def validation_batches(self, batch_size: int) -> tf.data.Dataset:
         """Return batches in the order of the files, again and again.
@@ -87,50 +96,72 @@ class TrainingRows:
 
 
 def load_rows(
-    files: list[str], preprocess: Preprocessing, *, cache_bytes: int, weight: str | None = None
+    files: list[str],
+    preprocess: Preprocessing,
+    *,
+    cache_bytes: int,
+    scratch: Path,
+    weight: str | None = None,
 ) -> TrainingRows:
     """Preprocess the rows of a split.
 
     Args:
         files: of its examples.
         preprocess: from raw columns to features and label.
-        cache_bytes: rows that take more are not kept, and read again in each epoch.
+        cache_bytes: rows that take more are not kept in memory, and read from files in each epoch.
+        scratch: folder that these files are put below.
         weight: the column that says how often each row counts; None: each counts once.
 
     Returns:
-        The rows, in memory or as a stream.
+        The rows, in memory or in files.
 
     Raises:
         DataError: all rows weigh 0.
+        TrainingError: they take more than `cache_bytes`, and the disk has no room for them.
     """
     num_rows = count_rows(files)
     labels: np.ndarray | None = None
     arrays: Arrays | None = None
+    stored: StoredRows | None = None
     sampled: list[Arrays] = []
     step = math.ceil(num_rows / SAMPLE_ROWS)
     start = num_bytes = 0
     weights = _read_weights(files, weight) if weight else None
+    digest = hashlib.sha256(b"" if weights is None else weights.tobytes())
     for block in read_blocks(files, preprocess.inputs.columns):
         found = {name: tensor.numpy() for name, tensor in preprocess(preprocess.inputs.pack(block)).items()}
+        rows = slice(start, start + block.num_rows)
         if labels is None:
             labels = np.empty(num_rows, found[LABEL].dtype)
             num_bytes = num_rows * sum(array[:1].nbytes for array in found.values())
             if num_bytes <= cache_bytes:
                 arrays = {name: np.empty((num_rows, *array.shape[1:]), array.dtype) for name, array in found.items()}
-        rows = slice(start, start + block.num_rows)
+            else:
+                stored = StoredRows(scratch, num_rows, _weighted(found, weights, rows))
         labels[rows] = found[LABEL].reshape(-1)
+        for name in sorted(found):
+            digest.update(_bytes_of(found[name]))
         for name, array in (arrays or {}).items():
             array[rows] = found[name]
-        if arrays is None:
+        if stored is not None:
+            stored.append(_weighted(found, weights, rows))
             sampled.append({name: array[-start % step :: step] for name, array in found.items()})
         start += block.num_rows
     assert labels is not None  # ExampleGen refuses a split without a row
-    where = (
-        f"in memory ({num_bytes:,} bytes)" if arrays is not None else "read in each epoch: over training.cache_bytes"
-    )
-    logging.info("%d rows, %s.", num_rows, where)
+    if stored is not None:
+        stored.flush()
+    where = "in files: over training.cache_bytes" if stored else "in memory"
+    logging.info("%d rows, %d bytes, %s.", num_rows, num_bytes, where)
     sample = arrays or {name: np.concatenate([part[name] for part in sampled]) for name in sampled[0]}
-    return TrainingRows(num_rows, labels, arrays, _stream(files, preprocess, weights), sample, weights)
+    return TrainingRows(num_rows, labels, arrays, stored, sample, weights, digest.hexdigest())
+
+
+def _bytes_of(array: np.ndarray) -> bytes | memoryview:
+    return b"\x1f".join(array.ravel()) if array.dtype == object else np.ascontiguousarray(array).data
+
+
+def _weighted(found: Arrays, weights: np.ndarray | None, rows: slice) -> Arrays:
+    return found if weights is None else {**found, WEIGHT: weights[rows]}
 
 
 def _read_weights(files: list[str], column: str) -> np.ndarray:
@@ -144,27 +175,15 @@ def _read_weights(files: list[str], column: str) -> np.ndarray:
     return (found / found.mean()).astype(np.float32)
 
 
-def _stream(files: list[str], preprocess: Preprocessing, weights: np.ndarray | None) -> tf.data.Dataset:
-    inputs = preprocess.inputs
-    packed = tf.data.Dataset.from_generator(
-        lambda: (inputs.pack(block) for block in read_blocks(files, inputs.columns)), output_signature=inputs.signature
-    )
-    rows = packed.map(preprocess, num_parallel_calls=tf.data.AUTOTUNE)
-    if weights is not None:
-        rows = tf.data.Dataset.zip(rows.unbatch(), tf.data.Dataset.from_tensor_slices(weights))
-        rows = rows.map(lambda row, weight: {**row, WEIGHT: weight}).batch(STREAMED_ROWS)
-    return rows.prefetch(tf.data.AUTOTUNE)
-
-
-def _batches_of_indices(num_rows: int, batch_size: int, *, shuffle_seed: int | None) -> tf.data.Dataset:
+def _batches_of_indices(num_rows: int, batch_size: int, *, seed: int | None) -> tf.data.Dataset:
     """Indices of the rows of each batch, in another order in each epoch: all at once, since tf.data's own shuffling of
     single elements takes longer than a small network."""
 
-    def of_epoch(seed: tf.Tensor) -> tf.data.Dataset:
+    def of_epoch(drawn: tf.Tensor) -> tf.data.Dataset:
         indices = tf.range(num_rows, dtype=tf.int64)
-        if shuffle_seed is not None:
-            indices = tf.random.experimental.stateless_shuffle(indices, seed=[shuffle_seed, seed])
+        if seed is not None:
+            indices = tf.random.experimental.stateless_shuffle(indices, seed=[seed, drawn])
         return tf.data.Dataset.range(0, num_rows, batch_size).map(lambda start: indices[start : start + batch_size])
 
-    batches = tf.data.Dataset.random(seed=shuffle_seed or 0, rerandomize_each_iteration=True).take(1).flat_map(of_epoch)
+    batches = tf.data.Dataset.random(seed=seed or 0, rerandomize_each_iteration=True).take(1).flat_map(of_epoch)
     return batches.apply(tf.data.experimental.assert_cardinality(math.ceil(num_rows / batch_size)))

@@ -79,12 +79,14 @@ class TrainingConfig(Section):
     memory_growth: bool = True
     """false: TensorFlow takes all the memory of a GPU at its start."""
     cache_bytes: int = Field(2**30, ge=0)
-    """Transformed training rows are kept in memory up to this size, and read again in each epoch above it. So are
-    decoded images."""
+    """Transformed training rows are kept in memory up to this size, and in files beside the training above it. Decoded
+    images are kept up to this size, and decoded in each epoch above it."""
     fine_tune: FineTuneConfig | None = None
     """Of images with a backbone that has weights: the second phase. None: the backbone stays as it is."""
     label_smoothing: float = Field(0, ge=0, lt=1)
     """Of images: share of the label's probability that is spread over all classes."""
     checkpoint_directory: str | None = None
-    """Of images: folder of checkpoints, from which a killed training goes on after its last epoch. Default: in the
+    """Folder of checkpoints, from which a killed training goes on where it was, also within an epoch. Default: in the
     workspace; in a cluster name a mounted volume."""
+    checkpoint_seconds: float = Field(60, ge=0)
+    """Seconds between two checkpoints, at least. A training that was killed loses so much."""

@@ -72,7 +72,7 @@ def test_average_is_taken_where_errors_cancel(validation):
 
 def test_classes_are_judged_by_cross_entropy(validation):
     labels = (SIGNAL[:, 0] > 0).astype(np.int64)
-    rows = TrainingRows(ROWS, labels, validation.arrays, validation.stream, validation.sample)
+    rows = TrainingRows(ROWS, labels, validation.arrays, None, validation.sample)
     sure, unsure = (
         fitted(kind, [[-slope, slope], [0.0, 0.0]], "softmax") for kind, slope in (("network", 4.0), ("trees", 0.5))
     )

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from kubetfx.models import training_loop
 from kubetfx.models.layers import MemberOutputs, Members
 from kubetfx.models.table_training import AveragedWeights, TrainedTable
 
@@ -31,18 +32,20 @@ def compiled(*, average_epochs: float) -> TrainedTable:
 
 
 def fit(trained: TrainedTable, *callbacks: keras.callbacks.Callback, epochs: int = 2) -> dict[str, list[float]]:
-    return trained.fit(
+    history = keras.callbacks.History()
+    training_loop.fit(
+        trained,
         batches(),
-        steps_per_epoch=1,
-        epochs=epochs,
-        validation_data=batches(),
+        batches(),
+        epochs=range(epochs),
+        steps=STEPS,
         validation_steps=STEPS,
-        callbacks=list(callbacks),
-        verbose=0,
-    ).history
+        callbacks=[*callbacks, history],
+    )
+    return history.history
 
 
-def test_one_step_of_keras_is_several_of_training() -> None:
+def test_steps_of_a_call_are_all_done() -> None:
     trained = compiled(average_epochs=0)
 
     fit(trained, epochs=2)

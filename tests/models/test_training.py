@@ -15,7 +15,7 @@ NUM_ROWS, BATCH_SIZE = 23, 5
 @pytest.fixture
 def rows() -> TrainingRows:
     arrays = {"numeric": np.arange(NUM_ROWS, dtype=np.float32)[:, np.newaxis], "label": np.arange(NUM_ROWS)}
-    return TrainingRows(NUM_ROWS, arrays["label"], arrays, tf.data.Dataset.range(0), arrays)
+    return TrainingRows(NUM_ROWS, arrays["label"], arrays, sample=arrays)
 
 
 def labels_of(dataset: tf.data.Dataset) -> list[list[int]]:
@@ -23,7 +23,7 @@ def labels_of(dataset: tf.data.Dataset) -> list[list[int]]:
 
 
 def test_every_row_comes_once_an_epoch_and_in_another_order_in_the_next(rows):
-    dataset = rows.batches(BATCH_SIZE, shuffle_seed=1)
+    dataset = rows.batches(BATCH_SIZE, seed=1)
     epochs = [labels_of(dataset), labels_of(dataset)]
     for epoch in epochs:
         assert [len(batch) for batch in epoch] == [5, 5, 5, 5, 3]
@@ -33,7 +33,7 @@ def test_every_row_comes_once_an_epoch_and_in_another_order_in_the_next(rows):
 
 
 def test_order_depends_on_the_seed_and_on_nothing_else(rows):
-    first, again, other = (labels_of(rows.batches(BATCH_SIZE, shuffle_seed=seed)) for seed in (1, 1, 2))
+    first, again, other = (labels_of(rows.batches(BATCH_SIZE, seed=seed)) for seed in (1, 1, 2))
     assert first == again
     assert first != other
 
@@ -48,7 +48,7 @@ def test_without_a_seed_rows_keep_their_order_and_features_their_label(rows):
 def weighted_rows(labels: np.ndarray, weights: np.ndarray) -> TrainingRows:
     numbers = np.linspace(-1, 1, len(labels), dtype=np.float32)[:, np.newaxis]
     arrays = {"numeric": numbers, "label": labels[:, np.newaxis]}
-    return TrainingRows(len(labels), labels, arrays, tf.data.Dataset.range(0), arrays, weights.astype(np.float32))
+    return TrainingRows(len(labels), labels, arrays, sample=arrays, weights=weights.astype(np.float32))
 
 
 @pytest.mark.parametrize("is_classifier", [True, False])

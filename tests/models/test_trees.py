@@ -168,7 +168,7 @@ def test_rounds_and_rate_follow_the_rows(shape, num_classes, expected):
 
 def test_rows_that_are_not_in_memory_are_refused_in_words(binary, tmp_path):
     rows = rows_of(binary, make_rows(20))
-    streamed = TrainingRows(rows.num_rows, rows.labels, None, rows.stream, rows.sample)
+    streamed = TrainingRows(rows.num_rows, rows.labels, None, rows.stored, rows.sample)
     spec = binary.output.transformed_feature_spec()
 
     with pytest.raises(TrainingError, match=r"all rows in memory\. Received: 20 rows.*training\.cache_bytes: 5,000"):
@@ -186,7 +186,7 @@ def test_rows_that_are_not_in_memory_are_refused_in_words(binary, tmp_path):
 @pytest.mark.parametrize(("kind", "is_told"), [("auto", True), ("network", False)])
 def test_rows_that_are_not_in_memory_are_the_networks_alone(binary, monkeypatch, kind, is_told):
     rows = rows_of(binary, make_rows(20))
-    streamed = TrainingRows(rows.num_rows, rows.labels, None, rows.stream, rows.sample)
+    streamed = TrainingRows(rows.num_rows, rows.labels, None, rows.stored, rows.sample)
     monkeypatch.setattr(training, "_fit_network", lambda *_, **__: Fitted("the network", {"epochs": 3}))
     work = SimpleNamespace(model=ModelConfig(kind=kind))
 

@@ -80,26 +80,27 @@ class ImageRows:
             dataset = self.stream.batch(batch_size).map(self._decode_batch, num_parallel_calls=tf.data.AUTOTUNE)
         return dataset.repeat().prefetch(tf.data.AUTOTUNE)
 
-    def shuffled_batches(self, batch_size: int, *, seed: int, epochs: range) -> tf.data.Dataset:
+    def shuffled_batches(self, batch_size: int, *, seed: int, epochs: range, first_step: int = 0) -> tf.data.Dataset:
         """Return batches of (features with PIXELS, label), one epoch after the other.
 
         Args:
             batch_size: rows of a batch; the last of an epoch may have fewer.
             seed: of the order, together with the number of the epoch.
             epochs: their numbers.
+            first_step: batches of the first epoch that are left out.
         """
         if self.pixels is not None or self.contents is not None:
             rows = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(
                 lambda epoch: self._order(seed, epoch).batch(batch_size)
             )
-            return rows.map(self._take, _PARALLEL).prefetch(tf.data.AUTOTUNE)
+            return rows.skip(first_step).map(self._take, _PARALLEL).prefetch(tf.data.AUTOTUNE)
         buffer = max(int(ENCODED_BYTES / max(self.mean_bytes, 1)), batch_size)
         one_by_one = [
             self.stream.shuffle(buffer, seed=seed + 1 + epoch, reshuffle_each_iteration=False).batch(batch_size)
             for epoch in epochs  # a seed that is a tensor is no seed for tf.data
         ]
         encoded = functools.reduce(lambda before, next_epoch: before.concatenate(next_epoch), one_by_one)
-        return encoded.map(self._decode_batch, num_parallel_calls=_PARALLEL).prefetch(tf.data.AUTOTUNE)
+        return encoded.skip(first_step).map(self._decode_batch, num_parallel_calls=_PARALLEL).prefetch(tf.data.AUTOTUNE)
 
     def _order(self, seed: int, epoch: tf.Tensor) -> tf.data.Dataset:
         rows = tf.range(len(self.labels), dtype=tf.int64)

@@ -27,6 +27,7 @@ class TrainedNetwork(keras.Model):
     mixup: keras.layers.Layer | None = None
     num_classes = 0
     """0 for a regression."""
+    steps_per_call = 1
     waited_seconds = 0.0
     trained_seconds = 0.0
     num_trained = 0
@@ -87,42 +88,44 @@ class TrainedNetwork(keras.Model):
         features = {**features, PIXELS: tf.cast(features[PIXELS], tf.float32)}
         return features, tf.one_hot(labels, self.num_classes) if self.num_classes else labels, weights
 
-    def make_train_function(self, force: bool = False) -> None:
-        """Make a step that is handed its batch, so that the wait can be measured. That of Keras fetches its own.
+    def compile(self, *arguments: Any, **keywords: Any) -> None:
+        """Forget the step of the phase before, besides what Keras does.
 
         Args:
-            force: make it anew.
+            arguments: Keras'.
+            keywords: Keras'.
         """
-        if self.train_function is not None and not force:  # type: ignore[has-type]
-            return
-        step = tf.function(self.train_step, reduce_retracing=True, autograph=False)
+        super().compile(*arguments, **keywords)
+        self._step = tf.function(self.train_step, reduce_retracing=True, autograph=False)
 
-        def fetch_and_step(iterator: Iterator[Any]) -> Any:
+    def train_steps(self, batches: Iterator[Any], count: int) -> dict[str, Any]:
+        """Do steps of training, each handed its batch, so that the wait can be measured.
+
+        Args:
+            batches: features, label, and weight.
+            count: of the steps.
+
+        Returns:
+            Keras' metrics of the epoch so far.
+        """
+        logs: dict[str, Any] = {}
+        for _ in range(count):
             started = time.perf_counter()
-            data = next(iterator)
+            data = next(batches)
             fetched = time.perf_counter()
-            logs = step(data)
+            logs = self._step(data)
             keras.ops.convert_to_numpy(logs["loss"])  # a GPU is done then; TerminateOnNaN asks for it anyway
             self.num_trained += len(data[1])
             self.waited_seconds += fetched - started
             self.trained_seconds += time.perf_counter() - started
-            return logs
+        return logs
 
-        self.train_function = fetch_and_step
-
-
-def changing_variables(trained: TrainedNetwork) -> list[Any]:
-    """List all that a checkpoint has to hold, in an order that depends on the config alone.
-
-    Args:
-        trained: with its optimizer.
-
-    Returns:
-        Variables of Keras.
-    """
-    parts: list[Any] = [*trained.layers, trained.augmentation, trained.mixup]
-    found = {id(variable): variable for part in parts if part is not None for variable in part.variables}
-    return [*found.values(), *trained.optimizer.variables]
+    @property
+    def changing_variables(self) -> list[Any]:
+        """All that a checkpoint has to hold, in an order that depends on the config alone."""
+        parts: list[Any] = [*self.layers, self.augmentation, self.mixup]
+        found = {id(variable): variable for part in parts if part is not None for variable in part.variables}
+        return [*found.values(), *self.optimizer.variables, *self.metrics_variables]
 
 
 def describe_input(train: ImageRows, trained: TrainedNetwork, *, load_seconds: float) -> dict[str, float | str]:

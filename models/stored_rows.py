@@ -1,0 +1,175 @@
+"""Rows that are larger than `training.cache_bytes`: written once to files beside the training, and read from there in
+another order in each epoch.
+
+The order is shuffled at two levels: blocks of neighbouring rows, and then the rows of as many blocks as the buffer
+holds. It depends on the seed and the number of the epoch alone, and any step of it can be reached without reading what
+is before it: a training that was killed goes on in the middle of an epoch.
+"""
+
+import functools
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import tensorflow as tf
+
+from kubetfx.errors import TrainingError
+from kubetfx.models.examples import read_ahead
+
+BLOCK_ROWS = 1_024
+"""Neighbouring rows that stay together at the first level."""
+BUFFER_BYTES = 2**26
+"""Rows of so many bytes are shuffled at the second level; about three times as much is in memory."""
+_FREE_BYTES = 2**27
+"""Of the disk, which are left for what else the training writes."""
+
+Arrays = dict[str, np.ndarray]
+
+
+class StoredRows:
+    """Arrays of rows in files, one file per array. The files are removed with the object.
+
+    Args:
+        parent: folder that the files are put below.
+        num_rows: of all arrays.
+        example: arrays of any number of rows: their names, types and shapes.
+
+    Raises:
+        TrainingError: the disk has no room for them, or an array holds text.
+    """
+
+    def __init__(self, parent: Path, num_rows: int, example: Arrays) -> None:
+        self.num_rows = num_rows
+        self._kinds = {name: (array.dtype, array.shape[1:]) for name, array in example.items()}
+        self._check_room(parent)
+        self._folder = tempfile.TemporaryDirectory(prefix=".rows-", dir=parent)
+        self._files = {name: self._open(number) for number, name in enumerate(self._kinds)}
+
+    def _check_room(self, parent: Path) -> None:
+        if texts := [name for name, (dtype, _) in self._kinds.items() if dtype.kind not in "fiub"]:
+            raise TrainingError(
+                "The transformed rows take more than training.cache_bytes, and are to be kept in files, which hold "
+                f"numbers alone. Received: text in {', '.join(texts)}. Raise training.cache_bytes, or have the "
+                "preprocessing_fn return numbers."
+            )
+        needed, free = self.num_rows * self.row_bytes, shutil.disk_usage(parent).free
+        if needed + _FREE_BYTES > free:
+            raise TrainingError(
+                "The transformed rows take more than training.cache_bytes, and the disk has no room for them. "
+                f"Received: {needed:,} bytes for {self.num_rows:,} rows, and {free:,} free bytes below {parent}. Free "
+                "some, or raise training.cache_bytes where the memory is larger than the disk."
+            )
+
+    def _open(self, number: int) -> IO[bytes]:
+        return (Path(self._folder.name) / str(number)).open("w+b")
+
+    @property
+    def row_bytes(self) -> int:
+        """What a row takes."""
+        return sum(dtype.itemsize * int(np.prod(shape, dtype=np.int64)) for dtype, shape in self._kinds.values())
+
+    def append(self, block: Arrays) -> None:
+        """Write the next rows.
+
+        Args:
+            block: arrays by name, each (rows, ...).
+        """
+        for name, (dtype, _) in self._kinds.items():
+            self._files[name].write(np.ascontiguousarray(block[name], dtype).data)
+
+    def flush(self) -> None:
+        """Have all rows in the files, for those who read them."""
+        for file in self._files.values():
+            file.flush()
+
+    def batches(
+        self, batch_size: int, *, epochs: Iterable[int], seed: int | None, first_step: int = 0
+    ) -> tf.data.Dataset:
+        """Return batches, one epoch after the other.
+
+        Args:
+            batch_size: rows of a batch; the last one of an epoch may have fewer.
+            epochs: their numbers.
+            seed: of the orders, together with the number of the epoch. None: in the order in which they were written.
+            first_step: batches of the first epoch that are left out.
+
+        Returns:
+            Arrays by name, each (rows of the batch, ...).
+        """
+
+        def whole_batches() -> Iterator[Arrays]:
+            start = first_step * batch_size
+            for epoch in epochs:
+                yield from _in_multiples(self._windows(seed, epoch, start), batch_size)
+                start = 0
+
+        signature = {
+            name: tf.TensorSpec([None, *shape], tf.as_dtype(dtype)) for name, (dtype, shape) in self._kinds.items()
+        }
+        label = next(iter(self._kinds))
+        return tf.data.Dataset.from_generator(whole_batches, output_signature=signature).flat_map(
+            lambda window: tf.data.Dataset.range(0, tf.shape(window[label], tf.int64)[0], batch_size).map(
+                lambda start: {name: tensor[start : start + batch_size] for name, tensor in window.items()}
+            )
+        )
+
+    def _windows(self, seed: int | None, epoch: int, start: int) -> Iterator[Arrays]:
+        """The rows of an epoch from a position on, as many at a time as the buffer holds."""
+        starts = np.arange(0, self.num_rows, BLOCK_ROWS)
+        if seed is not None:
+            np.random.default_rng([seed, epoch]).shuffle(starts)
+        per_window = max(1, BUFFER_BYTES // (BLOCK_ROWS * self.row_bytes))
+        reads: list[Callable[[], Arrays]] = []
+        position = 0
+        for number, begin in enumerate(range(0, len(starts), per_window)):
+            blocks = starts[begin : begin + per_window]
+            rows = int(np.minimum(BLOCK_ROWS, self.num_rows - blocks).sum())
+            if position + rows > start:
+                order = None if seed is None else np.random.default_rng([seed, epoch, number]).permutation(rows)
+                reads.append(functools.partial(self._read, blocks, order, max(start - position, 0)))
+            position += rows
+        return read_ahead(reads, threads=1)
+
+    def _read(self, starts: np.ndarray, order: np.ndarray | None, skipped: int) -> Arrays:
+        """The rows of some blocks in an order, without the first of them."""
+        return {
+            name: (rows if order is None else rows[order])[skipped:]
+            for name in self._kinds
+            for rows in [self._blocks_of(name, starts)]
+        }
+
+    def _blocks_of(self, name: str, starts: np.ndarray) -> np.ndarray:
+        dtype, shape = self._kinds[name]
+        counts = np.minimum(BLOCK_ROWS, self.num_rows - starts)
+        found = np.empty((int(counts.sum()), *shape), dtype)
+        per_row = found[:1].nbytes
+        file, bytes_of, position = self._files[name].fileno(), found.data.cast("B"), 0
+        for start, count in zip(starts.tolist(), counts.tolist(), strict=True):
+            end, offset = position + count * per_row, start * per_row - position
+            while position < end:  # a read may return fewer bytes than were asked for
+                num_read = os.preadv(file, [bytes_of[position:end]], offset + position)
+                if not num_read:
+                    raise TrainingError(
+                        f"A file of the transformed rows ends too soon. Received: {position:,} bytes of {end:,} "
+                        f"below {self._folder.name}. Nobody but the training may change that folder: run again."
+                    )
+                position += num_read
+        return found
+
+
+def _in_multiples(windows: Iterable[Arrays], batch_size: int) -> Iterator[Arrays]:
+    """The same rows in parts of whole batches; the last part may end with a smaller one."""
+    rest: Arrays = {}
+    for window in windows:
+        rows = {name: np.concatenate([rest[name], array]) for name, array in window.items()} if rest else window
+        num_rows = len(next(iter(rows.values())))
+        whole = num_rows - num_rows % batch_size
+        if whole:
+            yield {name: array[:whole] for name, array in rows.items()}
+        rest = {name: array[whole:] for name, array in rows.items()} if whole < num_rows else {}
+    if rest:
+        yield rest
