@@ -224,6 +224,8 @@ def checkpoint_folder(fn_args: FnArgs, training: TrainingConfig, data_digest: st
     else:
         return None
     custom_config: Mapping[str, Any] = fn_args.custom_config
-    config = json.dumps({key: custom_config[key] for key in ("model", "training", "max_pixels")}, sort_keys=True)
+    config = {key: custom_config[key] for key in ("model", "training", "max_pixels")}
+    config["training"] = {key: value for key, value in config["training"].items() if not key.startswith("checkpoint_")}
     versions = f"{keras.__version__} {tf.__version__}"
-    return base / hashlib.sha256(f"{config} {data_digest} {versions}".encode()).hexdigest()[:16]
+    text = f"{json.dumps(config, sort_keys=True)} {data_digest} {versions}"
+    return base / hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -90,7 +90,7 @@ def plain_loss(project, tmp_path_factory) -> float:
 
 
 def start(project: ImageProject, output: Path, **training: Any) -> subprocess.Popen[bytes]:
-    args = project.fn_args(output, model=MODEL, training={**TRAINING, **training})
+    args = project.fn_args(output, model=MODEL, training={**TRAINING, "checkpoint_seconds": 0, **training})
     (output / "args").write_bytes(pickle.dumps(args))
     program = (
         "import pickle, sys; from absl import logging; logging.set_verbosity(logging.INFO)\n"
