@@ -16,17 +16,25 @@ from kfp import dsl
 from kfp.compiler import Compiler
 from kfp.compiler.compiler_utils import KubernetesManifestOptions
 from kfp.dsl.graph_component import GraphComponent
+from kfp.dsl.pipeline_channel import PipelineArtifactChannel
 from tfx.dsl.experimental.conditionals.conditional import CondContext
 from tfx.orchestration.pipeline import Pipeline
 
 from kubetfx.config.kubeflow_section import KubeflowConfig
 from kubetfx.errors import CompileError
 from kubetfx.kubeflow import platform
-from kubetfx.kubeflow.container_component import PARAMETER_TYPES, container_component
+from kubetfx.kubeflow.container_component import (
+    MAX_ARGUMENT_BYTES,
+    PARAMETER_TYPES,
+    container_component,
+    length_in_json,
+)
+from kubetfx.kubeflow.loops import Contexts
 from kubetfx.kubeflow.names import identifier
 from kubetfx.kubeflow.package_document import digest
 from kubetfx.kubeflow.task_plan import Extras, PlannedTask, TaskPlan
-from kubetfx.kubeflow.task_spec import DRIVER_OUTPUT
+from kubetfx.kubeflow.task_spec import DRIVER_OUTPUT, ITEM
+from kubetfx.pipeline.fan_out import Loop
 
 
 def compile_pipeline(pipeline: Pipeline, config: KubeflowConfig, extras: Extras | None = None) -> GraphComponent:
@@ -66,6 +74,17 @@ def write_package(graph: GraphComponent, path: Path, *, kubernetes_manifest: boo
         pipeline_version_name=version, pipeline_version_display_name=version, include_pipeline_manifest=True
     )
     Compiler().compile(graph, str(path), kubernetes_manifest_format=True, kubernetes_manifest_options=options)
+
+
+class _Collected(dsl.Collected, PipelineArtifactChannel):
+    """Artifacts of a loop, as a channel that the kfp SDK can pass into a group too: it takes its own for parameters."""
+
+    def __init__(self, output: PipelineArtifactChannel) -> None:
+        self.output = output
+        self.is_artifact_channel = True
+        PipelineArtifactChannel.__init__(
+            self, output.name, channel_type=output.channel_type, task_name=output.task_name, is_artifact_list=True
+        )
 
 
 class _Graph:
@@ -113,8 +132,9 @@ class _Graph:
             warnings.simplefilter("ignore", category=DeprecationWarning)
             return dsl.pipeline(name=self._slug, display_name=self._name)(build)
 
-    def _emit(self, tasks: Sequence[PlannedTask], scope: tuple[CondContext, ...], arguments: Mapping[str, Any]) -> None:
-        """Start the tasks under the conditions `scope`, and as groups those under further ones, producers first."""
+    def _emit(self, tasks: Sequence[PlannedTask], scope: Contexts, arguments: Mapping[str, Any]) -> None:
+        """Start the tasks under the conditions and loops `scope`, and as groups those under further ones, producers
+        first."""
         units: dict[Any, list[PlannedTask]] = {}
         for task in tasks:
             inner = task.contexts[len(scope) :]
@@ -124,10 +144,15 @@ class _Graph:
             if ready is None:
                 names = ", ".join(task.title for unit in units.values() for task in unit)
                 raise CompileError(
-                    f"{names}: wait for each other once nodes share a task or a condition. Fuse neighbours only, and "
-                    "let no node outside a condition come between nodes inside of it."
+                    f"{names}: wait for each other once nodes share a task, a condition or a loop. Fuse neighbours "
+                    "only, and let no node outside of a condition or a fan_out come between nodes inside of it."
                 )
             unit = units.pop(ready)
+            if isinstance(ready, Loop):
+                # The group has no name of its own: a driver that is given no name of the task looks it up by this one.
+                with dsl.ParallelFor(self._items(ready, unit), parallelism=ready.at_once) as item:
+                    self._emit(unit, (*scope, ready), {**arguments, ITEM: item})
+                continue
             if not isinstance(ready, CondContext):
                 self._start(unit[0], arguments)
                 continue
@@ -135,10 +160,23 @@ class _Graph:
             with dsl.If(owner.handle.outputs[parameter] == "true", name=f"{owner.name} {parameter}"):
                 self._emit(unit, (*scope, ready), arguments)
 
+    def _items(self, loop: Loop, tasks: Sequence[PlannedTask]) -> list[str]:
+        texts = self._plan.folded.item_texts(loop)
+        length = sum(map(length_in_json, texts))
+        if length > MAX_ARGUMENT_BYTES:
+            raise CompileError(
+                f"{', '.join(task.title for task in tasks)}: what the copies of a fan_out differ in is too long for an "
+                f"argument of the driver. Received: {length:,} bytes for {len(texts)} copies, more than "
+                f"{MAX_ARGUMENT_BYTES:,}. Let the copies differ in short values, such as a number, by which the "
+                "component finds the rest."
+            )
+        return texts
+
     def _is_ready(self, key: Any, unit: Sequence[PlannedTask]) -> bool:
         inside = {node_id for task in unit for node_id in task.node_ids}
         needs = {node_id for task in unit for node_id in task.needs()} - inside
-        owners = [self._plan.conditions[context][0] for task in unit for context in task.contexts]
+        conditions = [c for task in unit for c in task.contexts if isinstance(c, CondContext)]
+        owners = [self._plan.conditions[context][0] for context in conditions]
         drivers = [task.driver for task in unit if task.driver]
         return all(self._plan.by_node[node_id].handle for node_id in needs) and all(
             other.handle or other in unit for other in (*owners, *drivers)
@@ -148,28 +186,25 @@ class _Graph:
         keywords: dict[str, Any] = {name: arguments[name] for name in task.parameters}
         for (node_id, key), slot in task.sources.items():
             producer = self._plan.by_node[node_id]
-            self._check_reachable(task, producer)
-            keywords[slot] = producer.handle.outputs[producer.slots[node_id, key]]
+            output = producer.handle.outputs[producer.slots[node_id, key]]
+            is_list = task.collects(producer.contexts, what=f"what {producer.title} makes")
+            keywords[slot] = _Collected(output) if is_list else output
+        if task.loop and task.spec.nodes:
+            keywords[ITEM] = arguments[ITEM]
         if task.driver:
             keywords[DRIVER_OUTPUT] = task.driver.handle.outputs[DRIVER_OUTPUT]
         task.handle = container_component(task, self._config.image)(**keywords)
         task.handle.set_display_name(task.title)
         sources = {node_id for node_id, _ in task.sources}
         for node_id in sorted(task.after - sources):
-            self._check_reachable(task, self._plan.by_node[node_id])
-            task.handle.after(self._plan.by_node[node_id].handle)
+            producer = self._plan.by_node[node_id]
+            task.collects(producer.contexts, what=f"what {producer.title} makes")
+            task.handle.after(producer.handle)
         merged = platform.merged_config(self._config, task.components)
         if task.spec.role == "driver":  # it only looks for files
             merged = merged.model_copy(update={"gpu": None})
         platform.apply(task.handle, merged, config=self._config)
         task.handle.set_caching_options(self._is_cached(task, merged.cache))
-
-    def _check_reachable(self, task: PlannedTask, producer: PlannedTask) -> None:
-        if producer.contexts != task.contexts[: len(producer.contexts)]:
-            raise CompileError(
-                f"{task.title}: takes what {producer.title} makes, which is under a condition that it is not under, so "
-                f"it may not be there. Put {task.title} under the same Cond."
-            )
 
     def _is_cached(self, task: PlannedTask, setting: bool | None) -> bool:
         """A driver looks at things that are not in the cache's key, so a task with a driver in it is not cached."""

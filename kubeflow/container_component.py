@@ -11,7 +11,7 @@ from kfp import dsl
 from kubetfx.errors import CompileError
 from kubetfx.kubeflow import visualizations
 from kubetfx.kubeflow.task_plan import PlannedTask
-from kubetfx.kubeflow.task_spec import DRIVER_OUTPUT
+from kubetfx.kubeflow.task_spec import DRIVER_OUTPUT, ITEM
 
 _COMMAND = ("python", "-m", "kubetfx.kubeflow.entrypoint")
 
@@ -51,7 +51,12 @@ def container_component(task: PlannedTask, image: str) -> Callable[..., Any]:
         inputs[DRIVER_OUTPUT] = str
     if task.final_status:
         inputs[task.final_status] = dsl.PipelineTaskFinalStatus
-    inputs |= {slot: dsl.Input[_system_type(path)] for slot, path in task.spec.inputs.items()}
+    if task.loop and task.spec.nodes:
+        inputs[ITEM] = str
+    inputs |= {
+        slot: dsl.Input[list[system]] if slot in task.lists else dsl.Input[system]  # type: ignore[valid-type]
+        for slot, system in ((slot, _system_type(path)) for slot, path in task.spec.inputs.items())
+    }
     outputs: dict[str, Any] = {}
     if task.spec.role == "driver":
         outputs[DRIVER_OUTPUT] = dsl.OutputPath(str)
@@ -83,12 +88,12 @@ def container_component(task: PlannedTask, image: str) -> Callable[..., Any]:
 
 def _checked_argument(task: PlannedTask) -> str:
     argument = task.spec.to_argument()
-    length = _length_in_json(argument)
+    length = length_in_json(argument)
     if length > MAX_ARGUMENT_BYTES:
-        parts = {f"module {name}": _length_in_json(source) for name, source in task.spec.modules.items()}
+        parts = {f"module {name}": length_in_json(source) for name, source in task.spec.modules.items()}
         for node in task.spec.nodes:
             for name, value in node.properties.items():
-                parts[f"{node.id}.{name}"] = _length_in_json(value.model_dump_json())
+                parts[f"{node.id}.{name}"] = length_in_json(value.model_dump_json())
         longest = sorted(parts.items(), key=lambda part: part[1], reverse=True)[:3]
         raise CompileError(
             f"{task.title}: what the task does is too long for an argument of a container. Received: {length:,} bytes, "
@@ -99,8 +104,12 @@ def _checked_argument(task: PlannedTask) -> str:
     return argument
 
 
-def _length_in_json(text: str) -> int:
-    """Bytes of a text in JSON as Go's encoding/json writes it, which escapes `<`, `>` and `&`."""
+def length_in_json(text: str) -> int:
+    """Return the bytes of a text in JSON as Go's encoding/json writes it, which escapes `<`, `>` and `&`.
+
+    Args:
+        text: any.
+    """
     return len(json.dumps(text, ensure_ascii=False).encode()) + 5 * sum(map(text.count, "<>&"))
 
 

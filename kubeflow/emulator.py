@@ -20,7 +20,13 @@ from kubetfx.kubeflow.emulation.expressions import holds
 from kubetfx.kubeflow.emulation.launcher import Launch, RunCommand, launch
 from kubetfx.kubeflow.emulation.metadata_store import Output, RunMetadata, TaskStart
 from kubetfx.kubeflow.emulation.parameter_text import as_double
-from kubetfx.kubeflow.emulation.task_results import DagResult, LoopResult, TaskFailedError, TaskResult
+from kubetfx.kubeflow.emulation.task_results import (
+    DagResult,
+    LoopResult,
+    TaskFailedError,
+    TaskResult,
+    TaskState,
+)
 from kubetfx.kubeflow.executor_io import local_path
 from kubetfx.kubeflow.lint_rules.containers import former_entrypoint
 from kubetfx.kubeflow.lint_rules.task_graph import EXIT_STRATEGY
@@ -43,7 +49,7 @@ class Emulator:
         run_id: names the run's folder. Ids of later runs must sort behind it.
         run_command: runs a container's command.
         bucket: URI under which artifacts are.
-        begin: is called before each task, with its title.
+        begin: is called before each task, with its label.
         end: is called after each task that was run or taken from the cache.
     """
 
@@ -153,7 +159,7 @@ class Emulator:
         """Run the iterations of a loop, all of them even if one fails, unless their number at a time is bounded."""
         items = items_of(task, inputs) if start.is_triggered else []
         execution = self._metadata.start_dag(start, dag, iterations=len(items) if start.is_triggered else None)
-        result = LoopResult("done" if start.is_triggered else "skipped", execution)
+        result = LoopResult(start.name, "done" if start.is_triggered else "skipped", execution)
         scope.tasks[start.name] = result
         failure: TaskFailedError | None = None
         for index, item in enumerate(items):
@@ -199,11 +205,11 @@ class Emulator:
             )
         title = importer.get("typeSchema", {}).get("schemaTitle", "system.Artifact")
         output = Output(title, uri, as_double(importer.get("metadata", {})))
-        self._begin(start.title)
-        result = TaskResult(start.name + scope.suffix, start.title, "done")
+        result = TaskResult(start.name + scope.suffix, start.title, "done", suffix=scope.suffix)
         is_new = bool(importer.get("reimport"))
         result.execution, artifact = self._metadata.imported(start, key, output, reimport=is_new)
         result.artifacts[key] = artifact
+        self._begin(result.label)
         scope.tasks[start.name] = result
         self.tasks.append(result)
         self._end(result)
@@ -211,7 +217,8 @@ class Emulator:
     def _run_container(
         self, start: TaskStart, inputs: Inputs, task: Mapping[str, Any], component: Mapping[str, Any], scope: Scope
     ) -> None:
-        result = TaskResult(start.name + scope.suffix, start.title, "failed" if start.is_triggered else "skipped")
+        state: TaskState = "failed" if start.is_triggered else "skipped"
+        result = TaskResult(start.name + scope.suffix, start.title, state, suffix=scope.suffix)
         scope.tasks[start.name] = result
         if not start.is_triggered:
             result.execution = self._metadata.start_container(start)
@@ -219,7 +226,7 @@ class Emulator:
         label = component["executorLabel"]
         container = self._package.executors[label]["container"]
         platform = self._platform_of(label)
-        self._begin(result.title)
+        self._begin(result.label)
         self.tasks.append(result)
         if container["image"] in _VOLUMES:
             self._mount(start, result, inputs)

@@ -6,11 +6,11 @@ Workflows, its driver and its launcher do (version 2.16).
 
 from pathlib import Path
 
-from kubetfx.kubeflow.lint_rules import containers, dataflow, documents, placeholders, tasks
+from kubetfx.kubeflow.lint_rules import containers, dataflow, documents, loops, placeholders, tasks
 from kubetfx.kubeflow.lint_rules.rule import Finding, Rule
 from kubetfx.kubeflow.package_document import read_package
 
-_MODULES = (documents, containers, tasks, dataflow, placeholders)
+_MODULES = (documents, containers, tasks, dataflow, loops, placeholders)
 RULES = tuple(found for module in _MODULES for found in vars(module).values() if isinstance(found, Rule))
 
 

@@ -60,7 +60,7 @@ class PackageRunner(Runner):
             compile_to_file(config, path, pipeline=self._pipeline)
         self._progress(End())
         package = read_package(path)
-        plan = planned_tasks(package)
+        plan = planned_tasks(package, each_iteration=True)
         self._num_tasks = len(plan)
         self._records = TaskRecords()
         self._root = self._config.workspace_path / "kfp-local"
@@ -95,8 +95,8 @@ class PackageRunner(Runner):
 
     def _ended(self, task: TaskResult, state: NodeState, outputs: dict[str, list[str]]) -> NodeResult:
         redact_file(self._log_path(task))
-        result = NodeResult(task.title, state, time.monotonic() - self._started, self._log_path(task), outputs)
-        self._progress(NodeEnds(self._number, self._num_tasks, task.title, state, result.seconds))
+        result = NodeResult(task.label, state, time.monotonic() - self._started, self._log_path(task), outputs)
+        self._progress(NodeEnds(self._number, self._num_tasks, task.label, state, result.seconds))
         return result
 
     @property
@@ -137,9 +137,9 @@ class PackageRunner(Runner):
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
         tail = "\n".join(f"  {line}" for line in lines[-_TAIL_LINES:])
         if task.exit_code == AnomaliesError.exit_code:
-            return AnomaliesError(f"{task.title} stopped the run; the end of its log ({path}):\n{tail}")
+            return AnomaliesError(f"{task.label} stopped the run; the end of its log ({path}):\n{tail}")
         reason = f"exit status {task.exit_code}. The end of its log:\n{tail}{self._hint(task)}"
-        return NodeFailedError(task.title, reason, log_path=path)
+        return NodeFailedError(task.label, reason, log_path=path)
 
     def _hint(self, task: TaskResult) -> str:
         return ""

@@ -17,6 +17,7 @@ from kubetfx.kubeflow.runtime_parameters import RunParameter
 from kubetfx.kubeflow.task_plan import Extras, RunParameterTarget
 from kubetfx.pipeline.code_digest import code_digest
 from kubetfx.pipeline.definition import pipeline_of, with_engine
+from kubetfx.pipeline.fan_out import distinct_nodes
 from kubetfx.user_code import check_imports, importable
 
 Defaults = dict[str, int | float | str | None]
@@ -47,7 +48,7 @@ def compile_config(config: PipelineConfig, *, pipeline: Pipeline | None = None) 
     with importable(config.folder):
         check_imports(config.own_modules)
         pipeline = with_engine(pipeline or pipeline_of(config), config)
-        nodes = {node.id: node for node in pipeline.components}
+        nodes = distinct_nodes(pipeline)
         _check_names(config, nodes)
         targets = [target for target in _run_parameters(config) if _is_there(target, nodes)]
         extras = Extras(parameters=targets, modules=_modules(config, nodes), code=code_digest())

@@ -5,6 +5,7 @@ that, `executor`, which is skipped if the cache has the outputs.
 """
 
 import datetime
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from typing import Any, Literal
 
 from kubetfx.kubeflow.package_document import ROOT, Package, component_ref, in_order, mapping, mappings
 from kubetfx.progress import Begin, Message, NodeEnds, Progress
+from kubetfx.run_record import FUSED
 
 _OMITTED = "RUNTIME_STATE_UNSPECIFIED"
 """State of a node that Argo calls `Omitted`, for which the API has no name: a task before it failed."""
@@ -42,19 +44,20 @@ class TaskStatus:
         return self.state not in ("waiting", "running")
 
 
-def planned_tasks(package: Package) -> list[TaskStatus]:
+def planned_tasks(package: Package, *, each_iteration: bool = False) -> list[TaskStatus]:
     """List the tasks of a package, in an order in which they can run.
 
     Tasks inside of conditions, exit handlers and nested pipelines are listed one by one. A loop is one task, as the
-    number of its rounds is not known.
+    number of its rounds need not be known.
 
     Args:
         package: to run.
+        each_iteration: list the tasks of each iteration instead, where a loop's items are in the package.
 
     Returns:
         The tasks, all of them waiting.
     """
-    return list(_planned(package, ROOT))
+    return list(_planned(package, ROOT, each_iteration=each_iteration))
 
 
 def progress(plan: Sequence[TaskStatus], details: Sequence[Any], *, now: datetime.datetime) -> list[TaskStatus]:
@@ -137,16 +140,30 @@ class RunView:
         self.report(NodeEnds(number, total, status.node_id, status.state, status.seconds))
 
 
-def _planned(package: Package, component_name: str, above: tuple[str, ...] = ()) -> Iterator[TaskStatus]:
+def _planned(
+    package: Package, component_name: str, above: tuple[str, ...] = (), *, each_iteration: bool, indices: str = ""
+) -> Iterator[TaskStatus]:
     tasks = mappings(mapping(package.components.get(component_name, {}), "dag"), "tasks")
     by_name = {task.name: task for task in package.tasks() if task.component_name == component_name}
     for name in in_order(tasks):
         inner = component_ref(by_name[name])
+        is_dag = "dag" in package.components.get(inner, {}) and inner not in above
         is_loop = "parameterIterator" in tasks[name]
-        if "dag" in package.components.get(inner, {}) and not is_loop and inner not in above:
-            yield from _planned(package, inner, (*above, inner))
+        number = _num_items(tasks[name]) if is_loop and each_iteration else None
+        if is_dag and number is not None:
+            for index in range(number):
+                yield from _planned(package, inner, (*above, inner), each_iteration=True, indices=f"{indices}.{index}")
+        elif is_dag and not is_loop:
+            yield from _planned(package, inner, (*above, inner), each_iteration=each_iteration, indices=indices)
         else:
-            yield TaskStatus(str(mapping(tasks[name], "taskInfo").get("name") or name), name)
+            title = str(mapping(tasks[name], "taskInfo").get("name") or name)
+            yield TaskStatus(FUSED.join(part + indices for part in title.split(FUSED)), name)
+
+
+def _num_items(task: Mapping[str, Any]) -> int | None:
+    """Number of a loop's items; None if they come from a parameter."""
+    raw = mapping(mapping(task, "parameterIterator"), "items").get("raw")
+    return len(json.loads(raw)) if raw else None
 
 
 class _Nodes:

@@ -3,13 +3,11 @@
 kubeflow/tfx_node.py describes the nodes; kubeflow/compiler.py makes the kfp SDK's pipeline from the plan.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tfx import types
 from tfx.dsl.components.base.base_node import BaseNode
-from tfx.dsl.context_managers.dsl_context import DslContext
 from tfx.dsl.experimental.conditionals.conditional import CondContext
 from tfx.orchestration.pipeline import Pipeline
 
@@ -17,17 +15,12 @@ from kubetfx.config.kubeflow_section import KubeflowConfig
 from kubetfx.config.section import nearest
 from kubetfx.errors import CompileError
 from kubetfx.kubeflow import visualizations
+from kubetfx.kubeflow.loops import Contexts, FoldedNodes, Source
 from kubetfx.kubeflow.names import identifier, slot_name, snake_case, task_name, unique
 from kubetfx.kubeflow.runtime_parameters import RunParameter, merge_parameters
-from kubetfx.kubeflow.task_spec import DRIVER_OUTPUT, Node, OutputSlot, Override, Page, Property, TaskSpec
-from kubetfx.kubeflow.tfx_node import (
-    NodeDescription,
-    artifact_path,
-    channels_of,
-    describe,
-    encode_predicate,
-    passed_channels,
-)
+from kubetfx.kubeflow.task_spec import DRIVER_OUTPUT, ITEM, Node, OutputSlot, Override, Page, Property, TaskSpec
+from kubetfx.kubeflow.tfx_node import NodeDescription, artifact_path, channels_of, describe, encode_predicate
+from kubetfx.pipeline.fan_out import Loop
 from kubetfx.run_record import FUSED
 
 
@@ -65,10 +58,12 @@ class PlannedTask:
     node_ids: tuple[str, ...]
     components: tuple[str, ...] = ()
     """Nodes whose entries in the config say what its pod is like; none: what the config says for every component."""
-    sources: dict[tuple[str, str], str] = field(default_factory=dict)
+    sources: dict[Source, str] = field(default_factory=dict)
     """Input slot by node and output key. An artifact is a single input, however many nodes and keys read it: ML
     Metadata keeps one INPUT event per artifact and execution, and refuses the task otherwise."""
-    slots: dict[tuple[str, str], str] = field(default_factory=dict)
+    lists: set[str] = field(default_factory=set)
+    """Input slots that take a list: what a loop around the producer, and not around this task, made."""
+    slots: dict[Source, str] = field(default_factory=dict)
     """Output slot by node and output key."""
     parameters: dict[str, RunParameter] = field(default_factory=dict)
     """Parameters of the run that it takes, by name."""
@@ -76,15 +71,38 @@ class PlannedTask:
     """Task whose DRIVER_OUTPUT it takes."""
     after: set[str] = field(default_factory=set)
     """Nodes that run before."""
-    contexts: tuple[CondContext, ...] = ()
-    """Conditions, the outermost first."""
+    contexts: Contexts = ()
+    """Conditions and loops, the outermost first."""
     final_status: str | None = None
     handle: Any = None
     """The kfp SDK's task, once there is one."""
 
     def needs(self) -> set[str]:
-        """Return the ids of the nodes whose tasks come before."""
+        """Return the names of the nodes whose tasks come before."""
         return {node for node, _ in self.sources} | self.after
+
+    @property
+    def loop(self) -> Loop | None:
+        """The loop that it is in."""
+        return next((context for context in self.contexts if isinstance(context, Loop)), None)
+
+    def collects(self, contexts: Contexts, *, what: str) -> bool:
+        """Return whether it takes a list of what a task makes, one artifact per iteration of a loop.
+
+        Args:
+            contexts: conditions and loops around the producer.
+            what: it takes, for the error.
+
+        Raises:
+            CompileError: the producer is under a condition that this task is not under.
+        """
+        rest = contexts[len([True for one, other in zip(contexts, self.contexts, strict=False) if one is other]) :]
+        if any(not isinstance(context, Loop) for context in rest):
+            raise CompileError(
+                f"{self.title}: takes {what}, which is under a condition that it is not under, so it may not be there. "
+                f"Put {self.title} under the same Cond."
+            )
+        return bool(rest)
 
 
 class TaskPlan:
@@ -105,35 +123,21 @@ class TaskPlan:
             pipeline.finalize()
         self._config = config
         self._extras = extras
-        self._registry = pipeline.dsl_context_registry
-        self._nodes = [node for node in pipeline.components if passed_channels(node) is None]
-        self._passed = {
-            (node.id, key): channel
-            for node in pipeline.components
-            for key, channel in (passed_channels(node) or {}).items()
-        }
-        self._check_names()
-        self._contexts_of = {node.id: self._cond_contexts(node) for node in self._nodes}
-        self._descriptions = {node.id: describe(node, nodes=pipeline.components) for node in self._nodes}
-        for description in self._descriptions.values():
-            if description.final_status:
-                raise CompileError(
-                    f"{description.id}: takes the final status of the pipeline, which is there when all tasks have "
-                    f"ended. Received: {description.final_status}=FinalStatusStr. Take it out of the pipeline's "
-                    "components, and pass it as Extras(exit_handler=...)."
-                )
+        self._nodes = pipeline.components
+        self.folded = FoldedNodes(pipeline)
+        self._descriptions = dict(self.folded.descriptions)
+        handler = self._take_exit_handler()
+        self._check_names(handler)
         self.parameters: dict[str, RunParameter] = {}
         self._put_run_parameters()
-        handed_on = {node.id for node in pipeline.components} - {node.id for node in self._nodes}
-        self._upstream = {node.id: _upstream(node, past=handed_on) for node in self._nodes}
         self.tasks = self._make_tasks()
         self.by_node = {node_id: task for task in self.tasks for node_id in task.node_ids}
         self.conditions: dict[CondContext, tuple[PlannedTask, str]] = {}
         for task in list(self.tasks):
             for context in task.contexts:
-                if context not in self.conditions:
+                if isinstance(context, CondContext) and context not in self.conditions:
                     self.conditions[context] = self._evaluate(context, task)
-        self.exit_task = self._make_exit_task()
+        self.exit_task = self._make_exit_task(handler) if handler else None
 
     def looks_outside(self, task: PlannedTask) -> bool:
         """Return whether a node of a task depends on something that is not among its inputs.
@@ -143,9 +147,27 @@ class TaskPlan:
         """
         return any(self._descriptions[node_id].looks_outside for node_id in task.node_ids)
 
-    def _check_names(self) -> None:
-        nodes = [node.id for node in self._nodes]
-        handlers = [self._extras.exit_handler.id] if self._extras.exit_handler else []
+    def _take_exit_handler(self) -> NodeDescription | None:
+        """The exit handler: a component that takes the final status, or the one that was handed over."""
+        found = [description for description in self._descriptions.values() if description.final_status]
+        for description in found:
+            del self._descriptions[description.id]
+            if self.folded.contexts[description.id]:
+                raise CompileError(
+                    f"{description.id}: takes the final status of the pipeline, so it runs when all other tasks have "
+                    f"ended. Received: {description.final_status}=FinalStatusStr under a Cond, a ForEach or a fan_out. "
+                    "Take it out of there."
+                )
+        if self._extras.exit_handler:
+            found.append(describe(self._extras.exit_handler, nodes=self._nodes))
+        if len(found) > 1:
+            ids = ", ".join(description.id for description in found)
+            raise CompileError(f"A pipeline has one exit handler. Received: {ids}. Let one of them do it all.")
+        return found[0] if found else None
+
+    def _check_names(self, handler: NodeDescription | None) -> None:
+        nodes = list(self._descriptions)
+        handlers = [handler.id] if handler else []
         fused = [name for group in self._config.fused_groups for name in group]
         for section, names, known in (
             ("resources", list(self._config.resources), [*nodes, *handlers]),
@@ -173,10 +195,10 @@ class TaskPlan:
         groups = {name: group for group in self._config.fused_groups for name in group}
         tasks: list[PlannedTask] = []
         done: set[str] = set()
-        for node in self._nodes:
-            if node.id in done:
+        for name in self._descriptions:
+            if name in done:
                 continue
-            ids = [other.id for other in self._nodes if other.id in groups.get(node.id, (node.id,))]
+            ids = [other for other in self._descriptions if other in groups.get(name, (name,))]
             done.update(ids)
             task = self._make_task([self._descriptions[node_id] for node_id in ids])
             if task.driver:
@@ -200,21 +222,25 @@ class TaskPlan:
             contexts=self._contexts(ids),
         )
         taken = {name for description in descriptions for name in description.parameters}
+        if task.loop:
+            taken.add(ITEM)
         nodes, inputs, outputs, pages = [], {}, {}, {}
         for description in descriptions:
             prefix = f"{snake_case(description.id)}_" if is_fused else ""
             node_inputs: dict[str, tuple[str, ...]] = {}
             for key, channels in description.inputs.items():
                 slots = []
-                for channel in channels:
-                    source = self._source(channel, node_id=description.id)
+                sources = self.folded.sources(channels, reader=description.id, within=task.contexts)
+                for source, channel in sources.items():
                     slot = task.slots.get(source) or task.sources.get(source)  # the task writes or reads it already
                     if slot is None:
                         name = slot_name(source) if is_fused else identifier(key.lstrip("_"))
                         task.sources[source] = slot = unique(name, taken)
                         inputs[slot] = artifact_path(channel.type, node_id=description.id)
+                        if task.collects(self.folded.contexts[source[0]], what=f"what {source[0]} makes"):
+                            task.lists.add(slot)
                     slots.append(slot)
-                node_inputs[key] = tuple(dict.fromkeys(slots))  # a union has each artifact once, as TFX resolves it
+                node_inputs[key] = tuple(slots)
             node_outputs = {}
             for key, channel in description.outputs.items():
                 slot = unique(prefix + identifier(key), taken)
@@ -230,7 +256,7 @@ class TaskPlan:
                 pages[unique(prefix + kind, taken)] = Page(kind=kind, node=description.id)
             task.parameters.update(description.parameters)
             task.spec.modules.update({**self._extras.modules.get(description.id, {}), **description.modules})
-            task.after |= self._upstream[description.id] - set(ids)
+            task.after |= self.folded.upstream[description.id] - set(ids)
             nodes.append(_node(description, node_inputs, node_outputs))
         task.after = {node_id for node_id in task.after if node_id in self._descriptions}
         task.spec = task.spec.model_copy(
@@ -258,6 +284,7 @@ class TaskPlan:
             node_ids=(),
             components=task.components,
             sources=dict(task.sources),
+            lists=set(task.lists),
             parameters=dict(task.parameters),
             after=set(task.after),
             contexts=task.contexts,
@@ -265,33 +292,13 @@ class TaskPlan:
         taken_over = node.model_copy(update={"driver_parameter": DRIVER_OUTPUT})
         task.spec = task.spec.model_copy(update={"nodes": (taken_over,)})
 
-    def _source(self, channel: types.OutputChannel, *, node_id: str) -> tuple[str, str]:
-        """Node and output key that a channel comes from; a resolver that passes it on does not count."""
-        source = (channel.producer_component_id, channel.output_key)
-        while source in self._passed:
-            channel = self._passed[source]
-            source = (channel.producer_component_id, channel.output_key)
-        if source[0] not in self._descriptions:
-            raise CompileError(
-                f"{node_id}: takes {source[1]!r} of {source[0]!r}, which is not in the pipeline. "
-                f"Add {source[0]!r} to the pipeline's components."
-            )
-        return source
-
-    def _cond_contexts(self, node: BaseNode) -> tuple[CondContext, ...]:
-        contexts: Iterable[DslContext] = self._registry.get_contexts(node)
-        for context in contexts:
-            if not isinstance(context, CondContext):
-                raise CompileError(
-                    f"{node.id}: is in a {type(context).__name__.removesuffix('Context')}, and only Cond can be "
-                    "expressed. Take the node out of it."
-                )
-        return tuple(contexts)
-
-    def _contexts(self, ids: Sequence[str]) -> tuple[CondContext, ...]:
-        found = {self._contexts_of[node_id] for node_id in ids}
+    def _contexts(self, ids: Sequence[str]) -> Contexts:
+        found = {self.folded.contexts[name] for name in ids}
         if len(found) > 1:
-            raise CompileError(f"kubeflow.fuse: {', '.join(ids)} are under different conditions. Don't fuse them.")
+            raise CompileError(
+                f"kubeflow.fuse: {', '.join(ids)} are under different conditions, or not all copies of one fan_out. "
+                "Don't fuse them."
+            )
         return found.pop()
 
     def _evaluate(self, context: CondContext, task: PlannedTask) -> tuple[PlannedTask, str]:
@@ -300,8 +307,16 @@ class TaskPlan:
         This is the task whose outputs the condition is about, or a new task if it is about the outputs of several.
         """
         node_id = task.components[0]
-        channels = list(channels_of(context.predicate, node_id=node_id))
-        sources = [self._source(channel, node_id=node_id) for channel in channels]
+        around = task.contexts[: task.contexts.index(context)]
+        channels = channels_of(context.predicate, node_id=node_id)
+        sources = self.folded.sources(channels, reader=node_id, within=around)
+        for name, key in sources:
+            if any(isinstance(c, Loop) and c not in around for c in self.folded.contexts[name]):
+                raise CompileError(
+                    f"{node_id}: is under a condition about {key!r} of {name}, of which each copy of a fan_out has its "
+                    "own. Put the Cond into the function that makes a copy, or let a component decide that takes the "
+                    "outputs of all."
+                )
         producers = {id(self.by_node[source[0]]): self.by_node[source[0]] for source in sources}
         if len(producers) == 1:
             (owner,) = producers.values()
@@ -309,66 +324,54 @@ class TaskPlan:
         else:
             number = 1 + sum(t.name.startswith("predicate_") for t in self.tasks)
             named: set[str] = set()
-            slot_of = {source: unique(slot_name(source), named) for source in dict.fromkeys(sources)}
+            slot_of = {source: unique(slot_name(source), named) for source in sources}
             owner = PlannedTask(
                 name=f"predicate_{number}",
                 title=f"Predicate {number}",
                 spec=TaskSpec(
                     inputs={
                         slot_of[source]: artifact_path(channel.type, node_id=node_id)
-                        for source, channel in zip(sources, channels, strict=True)
+                        for source, channel in sources.items()
                     },
                     code=self._extras.code,
                 ),
                 node_ids=(),
                 sources=dict(slot_of),
-                contexts=tuple(c for c in context.ancestors if isinstance(c, CondContext)),
+                contexts=around,
             )
             self.tasks.append(owner)
         taken = {*owner.parameters, *owner.spec.inputs, *owner.spec.outputs, *owner.spec.pages, *owner.spec.conditions}
         parameter = unique(f"condition_{len(owner.spec.conditions) + 1}", taken)
         owner.spec.conditions[parameter] = encode_predicate(
-            context.predicate, lambda channel: slot_of[self._source(channel, node_id=node_id)]
+            context.predicate,
+            lambda channel: slot_of[next(iter(self.folded.sources([channel], reader=node_id, within=around)))],
         )
         return owner, parameter
 
-    def _make_exit_task(self) -> PlannedTask | None:
-        handler = self._extras.exit_handler
-        if handler is None:
-            return None
-        description = describe(handler, nodes=self._nodes)
+    def _make_exit_task(self, description: NodeDescription) -> PlannedTask:
         if description.inputs:
             raise CompileError(
-                f"{handler.id}: an exit handler takes no artifacts. Pass it values and the final status."
+                f"{description.id}: an exit handler takes no artifacts. Pass it values and the final status."
             )
         if description.outputs:
             raise CompileError(
-                f"{handler.id}: an exit handler has no outputs, as no task comes after it. Received: "
+                f"{description.id}: an exit handler has no outputs, as no task comes after it. Received: "
                 f"{', '.join(description.outputs)}. Let it return nothing."
             )
-        merge_parameters(self.parameters, description.parameters, node_id=handler.id)
+        merge_parameters(self.parameters, description.parameters, node_id=description.id)
         if description.final_status:
             _check_parameter_name_is_free(description.final_status, description)
             override = Override(parameter=description.final_status, type="str")
             description.properties[description.final_status] = Property(value="", overrides=(override,))
         return PlannedTask(
-            name=task_name((handler.id,)),
-            title=handler.id,
+            name=task_name((description.id,)),
+            title=description.id,
             spec=TaskSpec(nodes=(_node(description, {}, {}),), code=self._extras.code),
-            node_ids=(handler.id,),
-            components=(handler.id,),
+            node_ids=(description.id,),
+            components=(description.id,),
             parameters=dict(description.parameters),
             final_status=description.final_status,
         )
-
-
-def _upstream(node: BaseNode, *, past: set[str]) -> set[str]:
-    """Ids of the nodes that come before; for a node of `past`, those that come before it."""
-    return {
-        node_id
-        for upstream in node.upstream_nodes
-        for node_id in (_upstream(upstream, past=past) if upstream.id in past else (upstream.id,))
-    }
 
 
 def _check_parameter_name_is_free(name: str, description: NodeDescription) -> None:
@@ -386,6 +389,7 @@ def _node(description: NodeDescription, inputs: dict[str, tuple[str, ...]], outp
         driver=description.driver,
         beam_arguments=description.beam_arguments,
         inputs=inputs,
+        each=description.each,
         outputs=outputs,
         properties=description.properties,
         module_files=description.module_files,

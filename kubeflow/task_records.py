@@ -26,15 +26,16 @@ class TaskRecords:
         spec = TaskSpec.from_argument(_argument(task, "--task"))
         if result.state == "failed" or spec.role == "driver":
             return [result.record(upstream=[])]
-        return [self._record(node, task, result, is_alone=len(spec.nodes) == 1) for node in spec.nodes]
+        pairs = zip(spec.nodes, task.node_ids, strict=True)
+        return [self._record(node, node_id, task, result) for node, node_id in pairs]
 
-    def _record(self, node: Node, task: TaskResult, result: NodeResult, *, is_alone: bool) -> NodeRecord:
+    def _record(self, node: Node, node_id: str, task: TaskResult, result: NodeResult) -> NodeRecord:
         artifacts = {key: task.artifacts[slot] for key, slot in node.outputs.items()}
-        self._makers |= {str(artifact["name"]): node.id for artifact in artifacts.values()}
+        self._makers |= {str(artifact["name"]): node_id for artifact in artifacts.values()}
         return NodeRecord(
-            id=node.id,
+            id=node_id,
             state=result.state,
-            seconds=round(result.seconds, 3) if is_alone else None,
+            seconds=round(result.seconds, 3) if len(task.node_ids) == 1 else None,
             log=str(result.log_path),
             outputs={key: [str(local_path(artifact["uri"]))] for key, artifact in artifacts.items()},
             upstream=list(dict.fromkeys(self._upstream(node, task))),

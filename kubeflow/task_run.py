@@ -26,7 +26,7 @@ from kubetfx.engine.session import Session
 from kubetfx.errors import KubetfxError
 from kubetfx.kubeflow import visualizations
 from kubetfx.kubeflow.executor_io import ExecutorInput, RuntimeArtifact, clear_outputs, write_output
-from kubetfx.kubeflow.task_spec import DRIVER_OUTPUT, Node, OutputSlot, Override, Property, TaskSpec
+from kubetfx.kubeflow.task_spec import COPY, DRIVER_OUTPUT, ITEM, Node, OutputSlot, Override, Property, TaskSpec
 from kubetfx.pipeline.spared_imports import uncollected
 
 _TFX_ARTIFACT = "tfx_artifact"
@@ -146,10 +146,21 @@ class _TaskRun:
         return executor_class(executor_class.Context(**base))
 
     def _node_inputs(self, node: Node) -> Artifacts:
-        return {
+        inputs = {
             key: [artifact for slot in slots for artifact in self._artifacts[slot]]
             for key, slots in node.inputs.items()
         }
+        if node.each:
+            index = json.loads(self._input.parameters[ITEM])[COPY]
+            for key in node.each:
+                if index >= len(inputs[key]):
+                    raise KubetfxError(
+                        f"{node.id}: the loop has more iterations than there are artifacts. Received: "
+                        f"{len(inputs[key])} artifacts for {key!r}, and none for iteration {index}. Let each component "
+                        "whose outputs the ForEach goes over write one."
+                    )
+                inputs[key] = [inputs[key][index]]
+        return inputs
 
     def _input_artifacts(self, slot: str, type_path: str) -> list[types.Artifact]:
         """The artifacts of an input channel. The launcher does not make folders for artifacts without files."""
@@ -182,7 +193,11 @@ class _TaskRun:
     def _property(self, prop: Property) -> Any:
         value = prop.value
         for override in prop.overrides:
-            given = _CASTS[override.type](_as_text(self._input.parameters[override.parameter], override))
+            given = self._input.parameters[override.parameter]
+            if override.item is not None:
+                given = json.loads(given)[override.item]
+            else:
+                given = _CASTS[override.type](_as_text(given, override))
             value = _put(value, override.path, given) if override.path else given
         if prop.message:
             return json_format.Parse(value, pkgutil.resolve_name(prop.message)())

@@ -27,6 +27,8 @@ class Override(Contract):
     type: ParameterType
     path: tuple[str, ...] = ()
     """Keys into the JSON document in the property. Empty: the whole property."""
+    item: str | None = None
+    """Key of the value in the parameter, which is the item of a loop: a JSON object."""
 
 
 class Property(Contract):
@@ -64,6 +66,8 @@ class Node(Contract):
     """Pipeline options of Beam. None: the executor does not use Beam."""
     inputs: dict[str, tuple[str, ...]] = {}
     """Slots by input key: of the task, or of an earlier node's output. Several nodes and keys may read one slot."""
+    each: tuple[str, ...] = ()
+    """Input keys of which an iteration of a loop takes one artifact: the one whose number its item has."""
     outputs: dict[str, str] = {}
     """Slot by output key."""
     properties: dict[str, Property] = {}
@@ -112,11 +116,8 @@ class TaskSpec(Contract):
         return frozenset({*self.outputs, *self.pages})
 
     def to_argument(self) -> str:
-        """Return the JSON argument, in which braces and dollar signs are escaped.
-
-        Kubeflow Pipelines takes two literal braces for a placeholder, and the kubelet expands `$(NAME)` and `$$`.
-        """
-        return self.model_dump_json(exclude_defaults=True).replace("{{", r"{\u007b").replace("$", r"\u0024")
+        """Return the JSON argument."""
+        return escaped(self.model_dump_json(exclude_defaults=True))
 
     @classmethod
     def from_argument(cls, argument: str) -> "TaskSpec":
@@ -142,3 +143,18 @@ class TaskSpec(Contract):
 
 DRIVER_OUTPUT = "driver_output"
 """Output parameter of a driver's task."""
+ITEM = "item"
+"""Input parameter of a task in a loop: what this iteration is given, as a JSON object."""
+COPY = "copy"
+"""Key of an item: the number of the iteration."""
+
+
+def escaped(document: str) -> str:
+    """Return JSON in which braces and dollar signs are escaped.
+
+    Kubeflow Pipelines takes two literal braces for a placeholder, and the kubelet expands `$(NAME)` and `$$`.
+
+    Args:
+        document: JSON.
+    """
+    return document.replace("{{", r"{\u007b").replace("$", r"\u0024")

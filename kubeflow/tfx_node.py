@@ -19,6 +19,7 @@ from tfx.dsl.components.base.base_node import BaseNode
 from tfx.dsl.components.common.importer import REIMPORT_OPTION_KEY, Importer
 from tfx.dsl.components.common.manual_node import ManualNode
 from tfx.dsl.components.common.resolver import RESOLVER_STRATEGY_CLASS, Resolver
+from tfx.dsl.control_flow import for_each
 from tfx.dsl.input_resolution.strategies.latest_artifact_strategy import LatestArtifactStrategy
 from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
 from tfx.dsl.placeholder import placeholder as ph
@@ -26,6 +27,7 @@ from tfx.orchestration import pipeline as tfx_pipeline
 from tfx.orchestration.kubeflow.decorators import FinalStatusStr
 from tfx.types import channel as tfx_channel
 from tfx.types import channel_utils
+from tfx.types.resolved_channel import ResolvedChannel
 
 from kubetfx.errors import CompileError
 from kubetfx.kubeflow.runtime_parameters import RunParameter, merge_parameters, take_parameters
@@ -54,6 +56,8 @@ class NodeDescription:
     """By input key."""
     outputs: dict[str, types.OutputChannel]
     properties: dict[str, Property]
+    each: tuple[str, ...] = ()
+    """Input keys that a ForEach goes over."""
     module_files: dict[str, str] = field(default_factory=dict)
     """Name of a module by exec property."""
     modules: dict[str, str] = field(default_factory=dict)
@@ -70,12 +74,15 @@ class NodeDescription:
         return self.driver is not None and issubclass(pkgutil.resolve_name(self.driver), example_gen_driver.Driver)
 
 
-def describe(node: BaseNode, *, nodes: Iterable[BaseNode]) -> NodeDescription:
+def describe(
+    node: BaseNode, *, nodes: Iterable[BaseNode], name_of: Callable[[str], str] = lambda node_id: node_id
+) -> NodeDescription:
     """Describe a node.
 
     Args:
         node: a component, a Resolver or an Importer.
         nodes: all nodes of the pipeline. The Pusher among them says where a Resolver looks.
+        name_of: returns the name of a node by its id: one for all copies of a fan-out.
 
     Returns:
         The description.
@@ -95,8 +102,8 @@ def describe(node: BaseNode, *, nodes: Iterable[BaseNode]) -> NodeDescription:
     if isinstance(node, Importer):
         return _importer(node)
     if isinstance(node, Resolver):
-        return _resolver(node, nodes)
-    return _component(node)
+        return _resolver(node, nodes, name_of)
+    return _component(node, name_of)
 
 
 def passed_channels(node: BaseNode) -> dict[str, types.BaseChannel] | None:
@@ -113,6 +120,24 @@ def passed_channels(node: BaseNode) -> dict[str, types.BaseChannel] | None:
     strategy = node.exec_properties.get(RESOLVER_STRATEGY_CLASS)
     of_this_run = all(isinstance(channel, tfx_channel.OutputChannel) for channel in node.raw_inputs.values())
     return node.raw_inputs if strategy in (None, LatestArtifactStrategy) and of_this_run else None
+
+
+def looped_channel(variable: Any) -> types.BaseChannel | None:
+    """Return the channel over whose artifacts a ForEach goes.
+
+    Args:
+        variable: what the ForEach gives to its component.
+
+    Returns:
+        The channel; None for anything else, such as what a resolver function finds in ML Metadata.
+    """
+    if not isinstance(variable, ResolvedChannel) or variable.for_each_context is None:
+        return None
+    call = variable.invocation
+    if call is None or call.function is not for_each._for_each_impl:
+        return None
+    channel: types.BaseChannel = call.args[0].wrapped
+    return channel
 
 
 def _import_path(cls: type, *, node_id: str, what: str) -> str:
@@ -150,6 +175,8 @@ def artifact_path(artifact_class: type[types.Artifact], *, node_id: str) -> str:
 
 def _single_channels(channel: types.BaseChannel, *, node_id: str, key: str) -> tuple[types.OutputChannel, ...]:
     """The outputs of nodes that a channel consists of; an error if it asks ML Metadata, which a cluster lacks."""
+    if (whole := looped_channel(channel)) is not None:
+        return _single_channels(whole, node_id=node_id, key=key)
     if not isinstance(channel, _INPUT_TYPES):
         raise CompileError(
             f"{node_id}: the input {key!r} is looked up in ML Metadata, which Kubeflow Pipelines does not have. "
@@ -181,7 +208,7 @@ def encode_predicate(predicate: ph.Placeholder, key_of: Callable[[types.BaseChan
             part.set_key(key)
 
 
-def _component(node: Any) -> NodeDescription:
+def _component(node: Any, name_of: Callable[[str], str]) -> NodeDescription:
     spec = node.executor_spec
     if not isinstance(spec, executor_spec.ExecutorClassSpec):
         raise CompileError(
@@ -195,7 +222,7 @@ def _component(node: Any) -> NodeDescription:
             "Pusher asks a real server after the push."
         )
     inputs = {key: _single_channels(channel, node_id=node.id, key=key) for key, channel in sorted(node.inputs.items())}
-    properties, parameters, final_status = _properties(node, inputs)
+    properties, parameters, final_status = _properties(node, inputs, name_of)
     module_files, modules = _module_files(node)
     return NodeDescription(
         id=node.id,
@@ -205,6 +232,7 @@ def _component(node: Any) -> NodeDescription:
         inputs=inputs,
         outputs=dict(sorted(node.outputs.items())),
         properties=properties,
+        each=tuple(key for key, channel in sorted(node.inputs.items()) if looped_channel(channel) is not None),
         module_files=module_files,
         modules=modules,
         parameters=parameters,
@@ -214,7 +242,7 @@ def _component(node: Any) -> NodeDescription:
 
 
 def _importer(node: Importer) -> NodeDescription:
-    properties, parameters, _ = _properties(node, {}, only=("artifact_uri",))
+    properties, parameters, _ = _properties(node, {}, str, only=("artifact_uri",))
     return NodeDescription(
         id=node.id,
         executor="kubetfx.kubeflow.system_nodes.ImporterExecutor",
@@ -228,7 +256,7 @@ def _importer(node: Importer) -> NodeDescription:
     )
 
 
-def _resolver(node: Resolver, nodes: Iterable[BaseNode]) -> NodeDescription:
+def _resolver(node: Resolver, nodes: Iterable[BaseNode], name_of: Callable[[str], str]) -> NodeDescription:
     strategy = node.exec_properties.get(RESOLVER_STRATEGY_CLASS)
     if strategy is not LatestBlessedModelStrategy:
         name = strategy.__name__ if strategy else "no strategy"
@@ -243,7 +271,7 @@ def _resolver(node: Resolver, nodes: Iterable[BaseNode]) -> NodeDescription:
             "has no Pusher with a push_destination. Add one, or take the model from an Importer."
         )
     inputs: dict[str, tuple[types.OutputChannel, ...]] = {}
-    properties, parameters, _ = _properties(pusher, inputs, only=_PUSH_PROPERTIES)
+    properties, parameters, _ = _properties(pusher, inputs, name_of, only=_PUSH_PROPERTIES)
     return NodeDescription(
         id=node.id,
         executor="kubetfx.kubeflow.system_nodes.LatestPushedModelExecutor",
@@ -283,7 +311,11 @@ def _beam_arguments(node: Any) -> tuple[str, ...] | None:
 
 
 def _properties(
-    node: Any, inputs: dict[str, tuple[types.OutputChannel, ...]], *, only: tuple[str, ...] | None = None
+    node: Any,
+    inputs: dict[str, tuple[types.OutputChannel, ...]],
+    name_of: Callable[[str], str],
+    *,
+    only: tuple[str, ...] | None = None,
 ) -> tuple[dict[str, Property], dict[str, RunParameter], str | None]:
     """Exec properties, the parameters of the run that they take, and the name of the one for the final status.
 
@@ -299,7 +331,7 @@ def _properties(
             final_status = name
             properties[name] = Property(value="")
         elif isinstance(value, ph.Placeholder):
-            properties[name] = _dynamic_property(node.id, name, value, inputs)
+            properties[name] = _dynamic_property(node.id, name, value, inputs, name_of)
         elif isinstance(value, Message):
             path = _import_path(type(value), node_id=node.id, what=f"message of the exec property {name!r}")
             text = json_format.MessageToJson(value, preserving_proto_field_name=True, indent=None, sort_keys=True)
@@ -314,7 +346,11 @@ def _properties(
 
 
 def _dynamic_property(
-    node_id: str, name: str, value: ph.Placeholder, inputs: dict[str, tuple[types.OutputChannel, ...]]
+    node_id: str,
+    name: str,
+    value: ph.Placeholder,
+    inputs: dict[str, tuple[types.OutputChannel, ...]],
+    name_of: Callable[[str], str],
 ) -> Property:
     keys = {channels: key for key, channels in inputs.items()}
 
@@ -322,7 +358,7 @@ def _dynamic_property(
         channels = _single_channels(channel, node_id=node_id, key=name)
         if channels not in keys:
             (source,) = channels
-            keys[channels] = f"_{source.producer_component_id}.{source.output_key}"
+            keys[channels] = f"_{name_of(source.producer_component_id)}.{source.output_key}"
             inputs[keys[channels]] = channels
         return keys[channels]
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from kubetfx.kubeflow.lint import lint
     from kubetfx.kubeflow.submission import submit
     from kubetfx.pipeline.definition import Definition, create_pipeline
+    from kubetfx.pipeline.fan_out import fan_out
     from kubetfx.pipeline.pruning import prune
     from kubetfx.pipeline.pushed_models import load_model
     from kubetfx.pipeline.run_result import RunResult
@@ -37,6 +38,7 @@ _OWNERS = {
     "RunResult": "kubetfx.pipeline.run_result",
     "compile": "kubetfx.kubeflow.compilation",
     "create_pipeline": "kubetfx.pipeline.definition",
+    "fan_out": "kubetfx.pipeline.fan_out",
     "lint": "kubetfx.kubeflow.lint",
     "load_config": "kubetfx.config.loading",
     "load_model": "kubetfx.pipeline.pushed_models",
@@ -59,6 +61,7 @@ __all__ = [
     "compile",
     "create_pipeline",
     "errors",
+    "fan_out",
     "lint",
     "load_config",
     "load_model",

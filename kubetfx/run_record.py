@@ -39,7 +39,7 @@ class NodeRecord(BaseModel):
 
     id: str
     state: str
-    """`done`, `cached`, `failed` or `interrupted`."""
+    """`done`, `cached`, `failed`, `interrupted` or, if a condition did not hold, `skipped`."""
     seconds: float | None
     """Time that the node took; None if it shared a task with others."""
     log: str

@@ -11,15 +11,16 @@ import importlib
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.config.references import redacted
 from kubetfx.engine.session import Session
-from kubetfx.errors import KubetfxError, NodeFailedError, root_cause
-from kubetfx.pipeline import compiled_pipeline
+from kubetfx.errors import KubetfxError, NodeFailedError, UsageError, root_cause
+from kubetfx.pipeline import compiled_pipeline, final_status
 from kubetfx.pipeline.code_digest import code_digest
+from kubetfx.pipeline.for_each import iterations
 from kubetfx.pipeline.run_result import NodeResult, NodeState
 from kubetfx.pipeline.runner import Runner
 from kubetfx.pipeline.spared_imports import (
@@ -82,6 +83,10 @@ class LocalRunner(Runner):
     _store: "MetadataStore | None" = None
     _session: Session
     _code_digest = ""
+    _planned: list[str]
+    """Ids of all nodes, in the order in which they run."""
+    _skipped: set[str]
+    """Ids of those whose condition did not hold, and of what comes after them."""
 
     def _run_nodes(self) -> None:
         self._progress(Begin("Loading TFX"))
@@ -90,10 +95,66 @@ class LocalRunner(Runner):
         self._progress(End())
         self._session = Session.of(self._config, progress=self._progress)
         nodes = [node.pipeline_node for node in pipeline.nodes]
-        self._recorder.plan([node.node_info.id for node in nodes])
-        for number, node in enumerate(nodes, start=1):
-            self._run_node(node, pipeline, self._store, NodeBegins(number, len(nodes), node.node_info.id))
+        handlers = [node for node in nodes if final_status.is_exit_handler(node)]
+        others = [node for node in nodes if node not in handlers]
+        self._skipped = set()
+        self._planned = [node.node_info.id for node in (*others, *handlers)]
+        self._recorder.plan(self._planned)
+        try:
+            for node in others:
+                self._run_iterations(node, pipeline, self._store)
+        except Exception:
+            with contextlib.suppress(Exception):  # what failed first is what the run fails with
+                self._run_exit_handlers(handlers, pipeline, self._store, state="FAILED")
+            raise
+        self._run_exit_handlers(handlers, pipeline, self._store, state="SUCCEEDED")
         (self._config.workspace_path / _CODE_DIGEST).write_text(self._code_digest)
+
+    def _run_iterations(self, node: Any, pipeline: Any, store: "MetadataStore") -> None:
+        """Run a node, once per artifact if a ForEach goes over several. What comes after a skipped node is skipped."""
+        node_id = node.node_info.id
+        if self._skipped.intersection(node.upstream_nodes):
+            begins = NodeBegins(len(self._results) + 1, len(self._planned), node_id)
+            self._progress(begins)
+            self._end(begins, node, "skipped", started=time.monotonic())
+            return
+        found = iterations(node, lambda: _connection(pipeline), run_id=self._run_id)
+        if len(found) > 1:
+            place = self._planned.index(node_id)
+            self._planned[place : place + 1] = found
+            self._recorder.plan(self._planned)
+        for name, iteration in found.items():
+            self._run_node(iteration, pipeline, store, NodeBegins(len(self._results) + 1, len(self._planned), name))
+
+    def _run_exit_handlers(
+        self,
+        handlers: Sequence[Any],
+        pipeline: Any,
+        store: "MetadataStore",
+        *,
+        state: Literal["SUCCEEDED", "FAILED"],
+    ) -> None:
+        for node in handlers:
+            final_status.tell(node, state=state, run_id=self._run_id, pipeline=pipeline.pipeline_info.id)
+            begins = NodeBegins(len(self._results) + 1, len(self._planned), node.node_info.id)
+            self._run_node(node, pipeline, store, begins)
+
+    def _end(
+        self,
+        begins: NodeBegins,
+        node: Any,
+        state: NodeState,
+        *,
+        started: float,
+        outputs: dict[str, list[str]] | None = None,
+    ) -> None:
+        log_path = self._log_folder / f"{begins.node_id}.log"
+        result = NodeResult(begins.node_id, state, time.monotonic() - started, log_path, outputs or {})
+        self._progress(NodeEnds(begins.number, begins.total, begins.node_id, state, result.seconds))
+        self._recorder.add(result.record(upstream=list(node.upstream_nodes)))
+        self._results.append(result)
+        if state == "skipped":
+            self._skipped.add(node.node_info.id)
 
     def _examples_properties(self, record: RunRecord) -> dict[str, Any]:
         folder = record.examples
@@ -145,22 +206,20 @@ class LocalRunner(Runner):
 
     def _compile(self) -> "pipeline_pb2.Pipeline":
         with _imports_for(self._config):
-            from tfx.dsl.compiler.compiler import Compiler
+            import tfx.dsl.compiler.compiler  # noqa: F401 - of all that it needs
 
             from kubetfx.pipeline.definition import pipeline_of
 
             gc.freeze()  # a full collection that looks at what is imported takes 0.2 s, several times a run
-        pipeline = Compiler().compile(pipeline_of(self._config))
+        pipeline = _compile(pipeline_of(self._config))
         compiled_pipeline.save(self._config.workspace_path, compiled_pipeline.key_of(self._config), pipeline)
         return pipeline
 
     def _compiled(self, pipeline: "Pipeline") -> "pipeline_pb2.Pipeline":
         """A pipeline that was handed over, in the workspace of the config."""
-        from tfx.dsl.compiler.compiler import Compiler
-
         from kubetfx.pipeline.definition import in_workspace
 
-        return Compiler().compile(in_workspace(pipeline, self._config))
+        return _compile(in_workspace(pipeline, self._config))
 
     def _is_cache_of_this_code(self) -> bool:
         """TFX's cache knows the inputs and properties of a node, and not the code that it runs."""
@@ -190,12 +249,7 @@ class LocalRunner(Runner):
         started = time.monotonic()
         self._progress(begins)
 
-        def end(state: NodeState, outputs: dict[str, list[str]] | None = None) -> None:
-            result = NodeResult(node_id, state, time.monotonic() - started, log_path, outputs or {})
-            self._progress(NodeEnds(begins.number, begins.total, node_id, state, result.seconds))
-            self._recorder.add(result.record(upstream=list(node.upstream_nodes)))
-            self._results.append(result)
-
+        end = functools.partial(self._end, begins, node, started=started)
         try:
             with logged_to(log_path):
                 imports = functools.partial(_imports_for, self._config)
@@ -213,12 +267,15 @@ class LocalRunner(Runner):
                 traceback.print_exc(file=log)
             end("failed")
             raise NodeFailedError(node_id, redacted(root_cause(error)), log_path=log_path) from error
+        if not execution_id:
+            end("skipped")
+            return
         state = _state_of(execution_id, store)
         if state is None:
             end("failed")
             raise NodeFailedError(node_id, "its inputs could not be resolved", log_path=log_path)
         outputs = _outputs_of(execution_id, store)
-        end(state, outputs)
+        end(state, outputs=outputs)
         if state == "done" and "pushed_model" in outputs:
             self._recorder.pushed(self._pushed_version())
 
@@ -229,6 +286,29 @@ class LocalRunner(Runner):
         (artifact,) = self._store.get_artifacts_by_uri(uris[-1])
         version = artifact.custom_properties["pushed_version"].string_value
         return int(version) if version else None  # None: TFX's own Pusher, of a model that was not blessed
+
+
+def _compile(pipeline: "Pipeline") -> "pipeline_pb2.Pipeline":
+    from tfx.dsl.compiler.compiler import Compiler
+
+    final_status.mark(pipeline)
+    compiled = Compiler().compile(pipeline)
+    inner = [node.sub_pipeline.pipeline_info.id for node in compiled.nodes if node.WhichOneof("node") == "sub_pipeline"]
+    if inner:
+        raise UsageError(
+            f"A pipeline inside of a pipeline is not run. Received: {inner[0]} in {pipeline.id}. Put its components "
+            "into the outer one."
+        )
+    return compiled
+
+
+def _connection(pipeline: Any) -> Any:
+    """TFX's connection to ML Metadata."""
+    from tfx.orchestration import metadata
+    from tfx.orchestration.local import runner_utils
+
+    connection = runner_utils.extract_local_deployment_config(pipeline).metadata_connection_config
+    return metadata.Metadata(getattr(connection, connection.WhichOneof("connection_config")))
 
 
 def _imports_for(config: PipelineConfig) -> contextlib.AbstractContextManager[None]:
@@ -258,16 +338,13 @@ def _launch(
         imports: a context to import executors in.
         session: of the engine that goes through the data.
     """
-    from tfx.orchestration import metadata
     from tfx.orchestration.local import runner_utils
     from tfx.orchestration.portable.launcher import DEFAULT_EXECUTOR_OPERATORS, Launcher
 
     deployment = runner_utils.extract_local_deployment_config(pipeline)
-    connection = deployment.metadata_connection_config
-
     launcher = Launcher(
         pipeline_node=node,
-        mlmd_connection=metadata.Metadata(getattr(connection, connection.WhichOneof("connection_config"))),
+        mlmd_connection=_connection(pipeline),
         pipeline_info=pipeline.pipeline_info,
         pipeline_runtime_spec=pipeline.runtime_spec,
         executor_spec=runner_utils.extract_executor_spec(deployment, node.node_info.id),

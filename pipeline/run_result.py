@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # importing TFX takes seconds, and the first line is to be on
 
     from kubetfx.components.evaluation.evaluation_result import EvaluationResult
 
-NodeState = Literal["done", "cached", "failed", "interrupted"]
+NodeState = Literal["done", "cached", "failed", "interrupted", "skipped"]
 
 
 @dataclass(frozen=True)

@@ -286,14 +286,23 @@ class Step:
 
     id: str
     state: str
-    """`done`, `cached`, `failed`, `interrupted` or `not reached`."""
+    """`done`, `cached`, `failed`, `interrupted`, `skipped` or `not reached`."""
     seconds: float | None = None
     upstream: Sequence[str] = ()
     outputs: Sequence[str] = ()
     """Names of what it wrote."""
 
 
-_MARKS: Mapping[str, str] = {"done": "✓", "cached": "↺", "failed": "✕", "interrupted": "!", "not reached": "·"}
+_MARKS: Mapping[str, str] = {
+    "done": "✓",
+    "cached": "↺",
+    "failed": "✕",
+    "interrupted": "!",
+    "skipped": "–",
+    "not reached": "·",
+}
+_INSTANT = ("cached", "skipped", "not reached")
+"""States that took no time."""
 _ROW, _CHAIN_WIDTH = 38, 340
 _CHAIN_LEFT = 84
 
@@ -320,7 +329,7 @@ def chain(steps: Sequence[Step]) -> Markup:
     for step in steps:
         y = rows[step.id] * _ROW + 19
         state = step.state.replace(" ", "-")
-        time = "" if step.seconds is None or step.state in ("cached", "not reached") else duration(step.seconds)
+        time = "" if step.seconds is None or step.state in _INSTANT else duration(step.seconds)
         parts.append(Markup('<circle class="node {}" cx="{}" cy="{}" r="8"/>').format(state, _CHAIN_LEFT, y))
         parts.append(
             Markup('<text class="mark {}" x="{}" y="{}" text-anchor="middle">{}</text>').format(

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from kubetfx.errors import CompileError
+from kubetfx.run_record import FUSED
 
 RuntimeArtifact = Mapping[str, Any]
 """An artifact in the documents between driver, launcher and container: name, uri, type and metadata."""
@@ -49,6 +50,7 @@ class TaskResult:
 
     name: str
     title: str
+    """The ids of its nodes."""
     state: TaskState = "failed"
     exit_code: int = 0
     arguments: Sequence[str] = ()
@@ -59,7 +61,19 @@ class TaskResult:
     """Id of the execution in ML Metadata that wrote the outputs."""
     deadline_seconds: int | None = None
     """Time after which Kubernetes ends its pod."""
+    suffix: str = ""
+    """What its name ends in, in an iteration of a loop: a hyphen and the index, for each loop around it."""
     is_collected = False
+
+    @property
+    def node_ids(self) -> list[str]:
+        """The ids of its nodes, those of a loop with the index: `Fold.0`."""
+        return [node_id + self.suffix.replace("-", ".") for node_id in self.title.split(FUSED)]
+
+    @property
+    def label(self) -> str:
+        """The same, to show."""
+        return FUSED.join(self.node_ids)
 
     def values(self, key: str) -> list[Any]:
         """Return the output parameter, in a list.
@@ -152,6 +166,7 @@ _ENDED = ("COMPLETE", "CACHED")
 class LoopResult:
     """A loop (`dsl.ParallelFor`)."""
 
+    name: str
     state: TaskState = "done"
     execution: int = 0
     iterations: list[DagResult] = field(default_factory=list)
@@ -162,16 +177,32 @@ class LoopResult:
 
         Args:
             key: of the output.
+
+        Raises:
+            CompileError: there are no iterations.
         """
-        return [value for iteration in self.iterations for value in iteration.values(key)]
+        return [value for iteration in self._collected(key) for value in iteration.values(key)]
 
     def runtime_artifacts(self, key: str) -> list[RuntimeArtifact]:
         """Return the output artifact of each iteration; loops in loops make one flat list.
 
         Args:
             key: of the output.
+
+        Raises:
+            CompileError: there are no iterations.
         """
-        return [artifact for iteration in self.iterations for artifact in iteration.runtime_artifacts(key)]
+        return [artifact for iteration in self._collected(key) for artifact in iteration.runtime_artifacts(key)]
+
+    def _collected(self, key: str) -> list[DagResult]:
+        """The iterations. Without any, the driver takes the loop for a nested DAG, and looks for the task in it."""
+        if not self.iterations:
+            raise CompileError(
+                f"A task collects the output {key!r} of the loop {self.name}, which had no items. Received: an empty "
+                "list. The driver looks for a task that never ran, and fails (`not in tasks`). Give the loop an item, "
+                "or put the loop and what collects from it under a condition."
+            )
+        return self.iterations
 
 
 def _output_of(task: TaskResult, outputs: Mapping[str, Any], key: str) -> Any:

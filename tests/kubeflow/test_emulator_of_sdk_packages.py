@@ -200,8 +200,9 @@ def no_list(numbers: list = []):  # type: ignore[type-arg] # noqa: B006
     total(numbers=dsl.Collected(doubled.outputs["doubled"]))
 
 
-def test_empty_list_makes_no_iteration_and_collects_to_an_empty_list(run):
-    assert run(no_list).states == {"total": "done"}
+def test_empty_list_makes_no_iteration_and_what_collects_from_it_fails_in_the_driver(run):
+    with pytest.raises(CompileError, match=r"total: A task collects .* of the loop for-loop-1, which had no items\."):
+        run(no_list)
 
 
 # Conditions and branches

@@ -55,6 +55,27 @@ def _only_exit_tasks(document: Document) -> None:
         task["triggerPolicy"] = {"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"}
 
 
+def _loop(document: Document, items: str, *, is_list: bool = True) -> None:
+    """`count` in a loop, whose examples `train` takes; the item goes nowhere."""
+    examples = {"artifactSelectors": [{"producerSubtask": "count", "outputArtifactKey": "examples"}]}
+    output = {"artifactType": {"schemaTitle": "system.Dataset"}, "isArtifactList": True}
+    document["components"]["comp-loop"] = {
+        "dag": {"tasks": {"count": _tasks(document).pop("count")}, "outputs": {"artifacts": {"examples": examples}}},
+        "inputDefinitions": {"parameters": {name: {"parameterType": "STRING"} for name in ("item", "rows")}},
+        "outputDefinitions": {"artifacts": {"examples": output}},
+    }
+    _tasks(document)["loop"] = {
+        "componentRef": {"name": "comp-loop"},
+        "inputs": {"parameters": {"rows": {"componentInputParameter": "rows"}}},
+        "parameterIterator": {"itemInput": "item", "items": {"raw": items}},
+        "taskInfo": {"name": "loop"},
+    }
+    source = {"taskOutputArtifact": {"producerTask": "loop", "outputArtifactKey": "examples"}}
+    _tasks(document)["train"]["dependentTasks"] = ["loop"]
+    _tasks(document)["train"]["inputs"]["artifacts"]["examples"] = source
+    document["components"]["comp-train"]["inputDefinitions"]["artifacts"]["examples"]["isArtifactList"] = is_list
+
+
 def _final_status_of_nothing(document: Document) -> None:
     _inputs(document, "flip")["side"] = {"taskFinalStatus": {"producerTask": "train"}}
     _tasks(document)["flip"]["triggerPolicy"] = {"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"}
@@ -207,6 +228,15 @@ BREAKS: list[Any] = [
         lambda d: _tasks(d)["count"].update(triggerPolicy={"condition": "false"}),
         "root.dag.tasks.train",
     ),
+    ("loop-items", lambda d: _loop(d, "1, 2"), "root.dag.tasks.loop.parameterIterator.items.raw"),
+    ("loop-items", lambda d: _loop(d, '{"a": 1}'), "root.dag.tasks.loop.parameterIterator.items.raw"),
+    ("loop-empty", lambda d: _loop(d, "[]"), "root.dag.tasks.loop.parameterIterator.items.raw"),
+    (
+        "loop-output",
+        lambda d: _loop(d, "[1]", is_list=False),
+        "root.dag.tasks.train.inputs.artifacts.examples",
+    ),
+    ("same-iterations", lambda d: _loop(d, "[1, 2]"), "components.comp-loop.dag.tasks.count"),
     ("cycle", lambda d: _tasks(d)["count"].update(dependentTasks=["train"]), "root.dag.tasks"),
     (
         "placeholder-parameter",
@@ -275,6 +305,15 @@ def test_platform_settings_that_reach_nothing_are_found(two_steps, write, rule, 
 
     assert (finding.rule, finding.severity, finding.place) == (rule, "warning", place)
     assert path.read_text().splitlines()[finding.line - 1].startswith("  ")
+
+
+def test_loop_whose_task_takes_the_item_has_no_fault(two_steps, write):
+    document = copy.deepcopy(two_steps)
+    _loop(document, "[1, 2]")
+    tasks = document["components"]["comp-loop"]["dag"]["tasks"]
+    tasks["count"]["inputs"]["parameters"]["rows"] = {"componentInputParameter": "item"}
+
+    assert linter.lint(write(document)) == []
 
 
 def test_every_rule_is_tested_by_a_fault():

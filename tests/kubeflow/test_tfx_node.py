@@ -8,17 +8,17 @@ from tfx.dsl.components.base import base_executor, executor_spec
 from tfx.dsl.components.common.importer import Importer
 from tfx.dsl.components.common.manual_node import ManualNode
 from tfx.dsl.components.common.resolver import Resolver
-from tfx.dsl.control_flow.for_each import ForEach
+from tfx.dsl.context_managers.dsl_context import DslContext
+from tfx.dsl.context_managers.dsl_context_manager import DslContextManager
 from tfx.dsl.input_resolution.strategies.latest_artifact_strategy import LatestArtifactStrategy
 from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
-from tfx.orchestration.kubeflow.decorators import FinalStatusStr
 from tfx.proto import infra_validator_pb2
 from tfx.types import Channel, standard_artifacts
 
 from kubetfx.errors import CompileError
 from tests.kubeflow import taxi_pipeline
 from tests.kubeflow.conftest import specs
-from tests.kubeflow.taxi_pipeline import Number, Read, Tell, Write, small, taxi
+from tests.kubeflow.taxi_pipeline import Number, Read, Write, small, taxi
 
 
 def test_dynamic_property_is_resolved_from_an_input(compiled):
@@ -114,14 +114,9 @@ def start_a_server_in_docker() -> Any:
     return InfraValidator(model=Channel(type=standard_artifacts.Model), serving_spec=serving)
 
 
-def ask_for_the_final_status() -> Any:
-    return Tell(path="/tmp/it", status=FinalStatusStr())
-
-
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (ask_for_the_final_status, r"Tell: takes the final status .*status=FinalStatusStr\..*exit_handler"),
         (wait_for_a_person, r"Look: a task .* cannot wait for a person\. Received: ManualNode\. Take it out"),
         (start_a_server_in_docker, r"InfraValidator: starts a server by Docker.*Take it out"),
         (outside, r"Number: the executor cannot be imported in a container\. Received: .*top level"),
@@ -130,7 +125,6 @@ def ask_for_the_final_status() -> Any:
         (resolve_latest_of_other_runs, r"Resolver.*: a cluster has no ML Metadata.*LatestArtifactStrategy"),
     ],
     ids=[
-        "final status",
         "manual node",
         "infra validator",
         "executor in a function",
@@ -144,12 +138,23 @@ def test_what_cannot_be_expressed_names_the_node_and_says_what_to_do(compiled, m
         compiled(small("p", make()))
 
 
-def test_loop_over_artifacts_names_the_node_and_the_loop(compiled):
-    write = Write(text="x", times=1)
-    with ForEach(write.outputs["model"]) as model:
-        read = Read(model=model)
-    with pytest.raises(CompileError, match=r"Read: is in a ForEach, and only Cond can be expressed\. Take the node"):
-        compiled(small("p", write, read))
+class Elsewhere(DslContext):
+    pass
+
+
+class InAnotherContext(DslContextManager[None]):
+    def create_context(self) -> Elsewhere:
+        return Elsewhere()
+
+    def enter(self, context: DslContext) -> None:
+        pass
+
+
+def test_context_that_is_not_known_names_the_node_and_the_context(compiled):
+    with InAnotherContext():
+        write = Write(text="x", times=1)
+    with pytest.raises(CompileError, match=r"Write: is in a Elsewhere, and only Cond, ForEach and fan_out can be"):
+        compiled(small("p", write))
 
 
 def test_container_component_is_refused(compiled):
