@@ -23,6 +23,7 @@ from kubetfx.components.data.data_checks import Finding
 from kubetfx.components.data.example_parts import parts_of
 from kubetfx.components.declaration import Artifacts, Component
 from kubetfx.components.statistics_gen import ODD_CELLS
+from kubetfx.config.yaml_text import in_one_line
 from kubetfx.models.features import read_features, read_schema
 
 COLUMNS_AT_ONCE = 200
@@ -64,7 +65,7 @@ def _add_odd_cells(anomalies: anomalies_pb2.Anomalies, path: path_pb2.Path, said
         type=anomalies_pb2.AnomalyInfo.FLOAT_TYPE_STRING_NOT_FLOAT,
         short_description="Cells that mean nothing",
         description=f"{said}. They are read as missing. Name what stands for a missing cell in data.missing_values, or "
-        f"say that the column is text: data.types: {{{name}: text}}.",
+        f"say that the column is text: data.types: {in_one_line({name: 'text'})}.",
     )
 
 

@@ -350,7 +350,7 @@ def s3_endpoint() -> str | None:
 def _profile_endpoint() -> str | None:
     import configparser
 
-    path = Path(os.environ.get("AWS_CONFIG_FILE") or "~/.aws/config").expanduser()
+    path = os.path.expanduser(os.environ.get("AWS_CONFIG_FILE") or "~/.aws/config")
     profile = os.environ.get("AWS_PROFILE") or "default"
     parser = configparser.RawConfigParser()
     with contextlib.suppress(configparser.Error, UnicodeDecodeError):  # the SDK will say so, or need nothing of it

@@ -3,6 +3,7 @@
 import ast
 import importlib.util
 import os
+import re
 import socket
 import tempfile
 from collections.abc import Iterable
@@ -19,6 +20,7 @@ from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.config.section import nearest
 from kubetfx.config.serving_section import EndpointConfig
 from kubetfx.engine import arguments as engine_arguments
+from kubetfx.config.yaml_text import in_one_line
 from kubetfx.errors import ConfigError, DataError, StorageError, UsageError
 from kubetfx.models.columns import known_types
 from kubetfx.models.row_weights import check_weights
@@ -62,6 +64,8 @@ def check(config: PipelineConfig) -> table_profile.TableProfile | image_files.Im
         if threshold and (problem := threshold.wrong_side(metric.better)):
             raise ConfigError(f"evaluation.thresholds.{name}: {problem}.")
     engine_arguments.check(config.beam)
+    _check_no_pattern(config.workspace_path, section="workspace")
+    _check_no_pattern(config.push_path, section="serving.push_directory")
     check_folder(config.workspace_path, section="workspace")
     _check_push_directory(config.push_path)
     if config.serving.endpoint and push_directory.versions(config.push_path):  # a server without any may not listen
@@ -77,6 +81,14 @@ def check(config: PipelineConfig) -> table_profile.TableProfile | image_files.Im
     check_profile(profile, config)
     _check_weights(profile, files, config)
     return profile
+
+
+def _check_no_pattern(folder: Location, *, section: str) -> None:
+    if re.search(r"[*?\[\\]", str(folder)):
+        raise UsageError(
+            f"{section}: TensorFlow takes *, ?, [ and \\ in a path for a pattern, and finds no file there. Received: "
+            f"{folder}. Choose another folder, {section}: {Path.home() / folder.name} for example; the data may stay."
+        )
 
 
 def check_profile(profile: table_profile.TableProfile, config: PipelineConfig) -> None:
@@ -250,9 +262,10 @@ def _check_label_fits_task(label: table_profile.Column, config: PipelineConfig) 
         return
     if label.num_distinct is None or label.num_distinct > _MAX_CLASSES:
         kind = "decimal numbers" if label.type == "float" else f"more than {_MAX_CLASSES:,} distinct values"
+        remedy = "Put rare classes together" if label.type == "string" else "Set model.task: regression"
         raise ConfigError(
             f"data.label: a classification needs at most {_MAX_CLASSES:,} classes. Received: {name!r} with {kind}. "
-            "Set model.task: regression, or choose another label; write classes such as 0.0 and 1.0 as 0 and 1."
+            f"{remedy}, or choose another label."
         )
     weights = config.training.class_weights
     if isinstance(weights, dict):
@@ -279,6 +292,10 @@ def _check_weights(profile: table_profile.TableProfile, files: TableFiles, confi
     check_weights(blocks, column=weight, label=config.data.label)
 
 
+def _own_role(column: table_profile.Column) -> str:
+    return "categorical" if column.type == "string" else "numeric"
+
+
 def _check_columns(profile: table_profile.TableProfile, config: PipelineConfig) -> None:
     features = [name for name in profile.names if name not in (config.data.label, config.training.sample_weight)]
     if not features:
@@ -288,13 +305,14 @@ def _check_columns(profile: table_profile.TableProfile, config: PipelineConfig) 
     if clashes := [name for name in features if name in MODEL_OUTPUTS]:
         raise DataError(
             f"Column {clashes[0]!r} has the name of something that the model returns "
-            f"({', '.join(sorted(MODEL_OUTPUTS))}). Rename it, or leave it out: data.drop: [{clashes[0]}]"
+            f"({', '.join(sorted(MODEL_OUTPUTS))}). Rename it, or leave it out: data.drop: {in_one_line(clashes)}"
         )
     roles = [choose_role(profile.column(n), num_rows=profile.num_rows, config=config.features)[0] for n in features]
     if all(role == "excluded" for role in roles):
         raise DataError(
             "No column can be a feature: each has the same value in every row, another one in every row, or none. "
-            f"Received: {', '.join(features)}."
+            f"Received: {', '.join(features)}. Add others; or say in pipeline.yaml that one is used nevertheless, "
+            f"features: {in_one_line({_own_role(profile.column(features[0])): features[:1]})} for example."
         )
     if config.model.kind == "trees" and known_types.Image.tag in roles:
         raise ConfigError(NO_PICTURES.format(column=features[roles.index(known_types.Image.tag)]))
@@ -324,7 +342,7 @@ def _check_named_roles(profile: table_profile.TableProfile, config: PipelineConf
             if not fits(column := profile.column(name)):
                 raise ConfigError(
                     f"features.{key}: a column of {right} is needed here. Received: {name!r}, which holds "
-                    f"{held[column.type]}. If it can be read as such, say data.types: {{{name}: {kind}}}"
+                    f"{held[column.type]}. If it can be read as such, say data.types: {in_one_line({name: kind})}"
                 )
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import yaml
 from PIL import Image
 
 from kubetfx.components.data import image_files, picture_columns, table_profile, tables
@@ -18,6 +17,7 @@ from kubetfx.components.data.column_roles import choose_role
 from kubetfx.config.data_section import IMAGE_LABEL, MODEL_OUTPUTS, DataConfig, FeaturesConfig
 from kubetfx.config.model_section import Task
 from kubetfx.config.pipeline import PipelineConfig
+from kubetfx.config.yaml_text import in_one_line, parse
 from kubetfx.errors import UsageError
 from kubetfx.models.columns import known_types
 from kubetfx.models.columns.date_cells import date_format_of_numbers
@@ -87,7 +87,7 @@ def write_config(
         )
     else:
         text, said = _render_table(place, label, shown_path=shown_path, settings=settings or {})
-    PipelineConfig.model_validate(yaml.safe_load(text))
+    PipelineConfig.model_validate(parse(text, PipelineConfig))
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
@@ -116,7 +116,7 @@ def _render_table(place: str, label: str, *, shown_path: str, settings: Mapping[
     num_missing = profile.num_rows - label_column.num_values
     lines = [
         f"# {profile.num_rows:,} rows, {len(profile.columns)} columns. Run: kubetfx run pipeline.yaml",
-        f"name: {_name(files.paths[0] if len(files.paths) == 1 else str(files.root))}",
+        f"name: {in_one_line(_name(files.paths[0] if len(files.paths) == 1 else str(files.root)))}",
         "data:",
         f"  path: {_value(shown_path)}",
         f"  label: {_value(label)}",
@@ -125,14 +125,14 @@ def _render_table(place: str, label: str, *, shown_path: str, settings: Mapping[
         why = f"  # {', '.join(clashes)}: named like something that the model returns" if clashes else ""
         lines.append(f"  drop: [{', '.join(map(_value, dropped))}]{why}")
     own = {key: value for key, value in settings.items() if key not in ("drop", "drop_rows_without_label", "types")}
-    lines += [f"  {key}: {_quoted(value)}" for key, value in own.items()]
+    lines += [f"  {key}: {in_one_line(value)}" for key, value in own.items()]
     is_csv = files.format == "csv" and "csv" not in own
     if is_csv and {detect(path, data.csv_options).decimal for path in files.paths} == {","}:
         lines.append('  csv: {decimal: ","}  # for files to predict as well: a few rows may not tell')
     if num_missing:
         lines.append(f"  drop_rows_without_label: true  # {num_missing:,} rows")
     lines += _types(profile, dated, stated=settings.get("types") or {})
-    lines += [f"# {note}" for note in profile.notes]
+    lines += [f"# {' '.join(note.split())}" for note in profile.notes]
     lines += [
         "",
         "# How each column is used. To change it, name the column under `features`,",
@@ -151,7 +151,7 @@ def _render_table(place: str, label: str, *, shown_path: str, settings: Mapping[
     lines += ["  slices: []  # columns by whose values the metrics are also shown", "", *_VALIDATION[:-1]]
     if odd := [column for column in profile.columns if column.odd_cells and column.name != label]:
         lines += ["  features:  # to stop at odd cells too, take the column away here"]
-        lines += [f"    {_quoted(column.name)}: warn  # {' '.join(str(column.odd_cells).split())}" for column in odd]
+        lines += [f"    {in_one_line(column.name)}: warn  # {column.odd_cells}" for column in odd]
     lines.append("")
     said = [f"Column {name!r} is left out: the model returns something of that name." for name in clashes]
     said += [f"The label {label!r}: {label_column.note}."] if label_column.note else []
@@ -174,13 +174,14 @@ def _types(
     if not (stated or dated or unsure):
         return
     yield "  types:"
-    yield from (f"    {_quoted(name)}: {_quoted(one)}" for name, one in stated.items())
+    yield from (f"    {in_one_line(name)}: {in_one_line(one)}" for name, one in stated.items())
     for name, one in dated.items():
-        yield f"    {_quoted(name)}: {_quoted(one)}  # by its name; {{{_quoted(name)}: number}} if it is an amount"
+        amount = in_one_line({name: "number"})
+        yield f"    {in_one_line(name)}: {in_one_line(one)}  # by its name; {amount} if it is an amount"
     for column in unsure:
         others = " or ".join(column.other_formats)
         one = {"date": column.date_format}
-        yield f"    {_quoted(column.name)}: {_quoted(one)}  # or {others}: the cells do not tell day from month"
+        yield f"    {in_one_line(column.name)}: {in_one_line(one)}  # or {others}: the cells do not tell day from month"
 
 
 def _is_class(label: table_profile.Column) -> bool:
@@ -208,16 +209,7 @@ def _name(path: str) -> str:
 
 def _value(text: str) -> str:
     """A text as the value of a key: `${` in it is no reference, but for a URL, where the user has written one."""
-    return _quoted(text if is_web(text) else text.replace("${", "$${"))
-
-
-def _quoted(text: Any) -> str:
-    """A text as a YAML scalar, in quotes only where YAML needs them; anything else in one line."""
-    return (
-        yaml.safe_dump(text, allow_unicode=True, width=math.inf, default_flow_style=True)
-        .removesuffix("\n...\n")
-        .strip()
-    )
+    return in_one_line(text if is_web(text) else text.replace("${", "$${"))
 
 
 def _roles(
@@ -263,7 +255,7 @@ def _thresholds(values: pa.ChunkedArray, task: Task) -> list[str]:
         counts = values.value_counts()
         share = counts.field("counts").to_numpy() / len(values)
         largest = counts.field("values")[int(share.argmax())].as_py()
-        lines = [f"    # Always saying {_quoted(str(largest))} is right for {share.max():.3f} of the rows."]
+        lines = [f"    # Always saying {in_one_line(str(largest))} is right for {share.max():.3f} of the rows."]
         if share.max() >= _RARE:
             lines.append("    # The rest is rare: for auc or f1, in place of accuracy, that counts as much.")
         return [*lines, "    accuracy: {better_than_baseline: true, worse_by_at_most: 0.01}"]
@@ -294,7 +286,7 @@ def _render_images(place: str, *, shown_path: str) -> str:
     lines = [
         f"# {len(found.files):,} images, {len(counts):,} classes. Run: kubetfx run pipeline.yaml",
         *(f"# {warning}" for warning in found.warnings),
-        f"name: {_name(place)}",
+        f"name: {in_one_line(_name(place))}",
         "data:",
         f"  path: {_value(shown_path)}",
         "  format: images",

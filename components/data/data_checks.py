@@ -4,17 +4,16 @@ of a split, has each split its share of the classes, and how much of the label d
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import yaml
 
 from kubetfx.artifacts import CONTENT_HASH, TRAIN
 from kubetfx.components.data import class_shares, leakage, row_copies
 from kubetfx.components.data.example_parts import Part
 from kubetfx.components.data.shared_groups import SharedGroups, find_shared_groups
 from kubetfx.components.data.table_profile import TableProfile
+from kubetfx.config.yaml_text import in_one_line
 from kubetfx.models.examples import together
 from kubetfx.models.features import Features
 from kubetfx.tables.spelled_dates import understand
@@ -156,8 +155,8 @@ def _leaks(sample: pa.RecordBatch, groups: Collection[str], features: Features) 
             leak.columns[0],
             "Leakage",
             f"{leak.evidence} ({sample.num_rows:,} rows). Leave out what is not known yet when the model is asked, "
-            f"data.drop: {_flow(list(leak.columns))}; or let it pass, "
-            f"validation.features: {_flow({leak.columns[0]: 'ignore'})}.",
+            f"data.drop: {in_one_line(list(leak.columns))}; or let it pass, "
+            f"validation.features: {in_one_line({leak.columns[0]: 'ignore'})}.",
             is_leak=True,
         )
         for leak in leaks
@@ -169,8 +168,8 @@ def _of_groups(shared: SharedGroups) -> Finding:
     said = (
         f"{shared.share:.0%} of the rows have a {name!r} of a training row, and rows of one {name!r} have much of "
         "the label in common: of new ones the model knows less than the metrics say. Keep its rows in one "
-        f"split, data.splits: {_flow({'by': 'group', 'column': name})}; or let it pass, "
-        f"validation.features: {_flow({name: 'ignore'})}."
+        f"split, data.splits: {in_one_line({'by': 'group', 'column': name})}; or let it pass, "
+        f"validation.features: {in_one_line({name: 'ignore'})}."
     )
     return Finding(shared.split, name, "Leakage", said, is_leak=True)
 
@@ -188,8 +187,8 @@ def _of_pictures(name: str, rows: row_copies.RowsBySplit) -> Iterator[Finding]:
             said = (
                 f"{number:,} rows ({number / len(own.keys):.1%}) have the picture of a training row: a model that "
                 "remembers it is judged too well. Keep the rows of a picture in one split, data.splits: "
-                f"{_flow({'by': 'group', 'column': name})}; or let it pass, validation.features: "
-                f"{_flow({name: 'ignore'})}."
+                f"{in_one_line({'by': 'group', 'column': name})}; or let it pass, validation.features: "
+                f"{in_one_line({name: 'ignore'})}."
             )
             yield Finding(split, name, "Leakage", said, is_leak=True)
 
@@ -202,11 +201,6 @@ def _with_times(sample: pa.RecordBatch, profile: TableProfile) -> pa.RecordBatch
             times = understand(sample.column(name), column.date_format).times
             sample = sample.set_column(index, name, times.cast(pa.float64(), safe=False))
     return sample
-
-
-def _flow(value: Any) -> str:
-    """A value as YAML in one line."""
-    return yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=math.inf, sort_keys=False).strip()
 
 
 def _copies(
@@ -263,4 +257,4 @@ def _key(profile: TableProfile, columns: Sequence[str]) -> str:
     """What keeps copies in one split, where columns without missing cells tell rows apart."""
     whole = [name for name in columns if profile.column(name).num_values == profile.num_rows]
     names = row_copies.most_distinct(profile, whole)[:_KEY_COLUMNS]
-    return f", or keep them in one split: data.splits: {_flow({'key': names})}" if names else ""
+    return f", or keep them in one split: data.splits: {in_one_line({'key': names})}" if names else ""

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from kubetfx.artifacts import EVAL, TRAIN, VALIDATION
 from kubetfx.config.data_section import Splits
+from kubetfx.config.yaml_text import in_one_line
 from kubetfx.errors import DataError
 from kubetfx.tables.date_formats import ISO
 from kubetfx.tables.spelled_dates import understand
@@ -139,7 +140,7 @@ def time_bounds(
         raise DataError(
             "data.splits by time: numbers or dates that exist, such as 2024-05-01, are needed. Received: "
             f"{(odd if len(odd) else values)[0].as_py()!r} in column {column!r}. If most cells are dates, say how they "
-            f'are written, data.types: {{{column}: {{date: "%d/%m/%Y"}}}} for example.'
+            f"are written, data.types: {in_one_line({column: {'date': '%d/%m/%Y'}})} for example."
         )
     times = _times(values, date_format)
     order = pc.sort_indices(times)

@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from kubetfx.components.data.column_scan import MAX_FLOAT_VALUES, ColumnScan, known, with_values
 from kubetfx.components.data.table_profile import Column, TableProfile
 from kubetfx.components.data.text_scan import TextScan
 from kubetfx.config.data_section import Stated
+from kubetfx.config.yaml_text import in_one_line
 from kubetfx.errors import DataError
 from kubetfx.models.columns.column_profile import CellType
 from kubetfx.models.columns.date_cells import date_format_of_numbers, stated_as
@@ -77,6 +79,7 @@ class _Pass:
         self._num_rows = 0
 
     def add(self, batch: pa.RecordBatch) -> None:
+        self._check_no_header(batch)
         for name, array in zip(batch.schema.names, batch.columns, strict=True):
             if name not in self._scans:
                 self._scans[name] = self._scan_of(name, array.type)
@@ -88,10 +91,27 @@ class _Pass:
                     self._scans[name] = _added(column, array)
             except pa.ArrowInvalid as error:
                 raise DataError(
-                    f"{self._path}: column {name!r}: {error}. Say that it is text, data.types: {{{name}: text}}; or "
-                    f"leave it out, data.drop: [{name}]"
+                    f"{self._path}: column {name!r}: {error}. Say that it is text, data.types: "
+                    f"{in_one_line({name: 'text'})}; or leave it out, data.drop: {in_one_line([name])}"
                 ) from None
         self._num_rows += batch.num_rows
+
+    def _check_no_header(self, batch: pa.RecordBatch) -> None:
+        """Refuse text files that were put together with their headers."""
+        if self._decimal is None or batch.num_columns < 2:
+            return
+        first = batch.schema.names[0]
+        repeats = pc.is_in(batch.column(0), pa.array([first, f"\ufeff{first}"]))
+        for name, cells in zip(batch.schema.names[1:], batch.columns[1:], strict=True):
+            if not pc.any(repeats).as_py():
+                return
+            repeats = pc.and_(repeats, pc.is_in(cells, pa.array([name])))
+        if pc.any(repeats).as_py():
+            raise DataError(
+                f"{self._path}: row {self._num_rows + repeats.index(pa.scalar(True)).as_py() + 1:,} is the header once "
+                f"more, as if files had been put together. Received: {','.join(batch.schema.names)[:80]}. Leave such "
+                "rows out, or give the files as they were, in a folder."
+            )
 
     def _scan_of(self, name: str, arrow_type: pa.DataType) -> ColumnScan | TextScan | None:
         held = cell_type(arrow_type)
@@ -167,7 +187,8 @@ def cell_type(arrow_type: pa.DataType) -> CellType | None:
     if pa.types.is_floating(arrow_type) or pa.types.is_decimal(arrow_type) or pa.types.is_null(arrow_type):
         return "float"
     if is_list(arrow_type):
-        return "string" if cell_type(arrow_type.value_type) in ("int64", "string") else None
+        of_values = None if is_list(arrow_type.value_type) else cell_type(arrow_type.value_type)
+        return "string" if of_values in ("int64", "string") else None
     is_binary = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
     if pa.types.is_nested(arrow_type) or any(is_such(arrow_type) for is_such in is_binary):
         return None
@@ -258,7 +279,7 @@ def _merged_column(first: Column, second: Column, *, source: str, path: str) -> 
     elif first.type != second.type:
         raise DataError(
             f"{path}: column {second.name!r} holds {second.type}. Received: {first.type} in {source}. "
-            f"Make the files agree, or say that it is text, data.types: {{{second.name}: text}}"
+            f"Make the files agree, or say what it is, data.types: {in_one_line({second.name: 'text'})}, or number."
         )
     merged = Column(
         first.name,

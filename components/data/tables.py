@@ -14,7 +14,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import yaml
 
 from kubetfx.components.data import data_source
 from kubetfx.components.data.column_scan import ARROW_TYPES, to_type
@@ -23,6 +22,7 @@ from kubetfx.components.data.table_profile import Column, TableProfile
 from kubetfx.components.data.table_scan import cell_type, check_label_is_there, merge, scan, whole_numbers
 from kubetfx.config.data_section import DataConfig
 from kubetfx.config.section import nearest
+from kubetfx.config.yaml_text import in_one_line
 from kubetfx.errors import DataError, StorageError
 from kubetfx.models.columns.known_types import readings
 from kubetfx.storage import Location, locate
@@ -157,15 +157,29 @@ def _inspect_table(files: TableFiles, data: DataConfig) -> TableProfile:
         )
     of_folders = profile_columns(rows, drop=data.drop, known=merged.names, stated=data.stated_types)
     columns = [*merged.columns, *of_folders]
+    _check_stated(columns, data)
     label = next((column for column in columns if column.name == data.label), None)
     if label is not None:
         columns[columns.index(label)] = _as_label(label, files, data, num_rows=merged.num_rows)
     return replace(merged, columns=tuple(columns))
 
 
+def _check_stated(columns: Sequence[Column], data: DataConfig) -> None:
+    """Refuse a type that no cell has."""
+    for column in columns:
+        stated = data.stated_types.get(column.name)
+        if stated and stated.kind != "text" and column.odd_cells and not column.num_values:
+            ways = {"date": in_one_line({column.name: {"date": "%d/%m/%Y"}}), "number": "data.csv: {decimal: ','}"}
+            how = f", or how its cells are written, {ways[stated.kind]} for example" if stated.kind in ways else ""
+            raise DataError(
+                f"data.types says of column {column.name!r} what none of its cells is: {stated.kind}. Received: "
+                f"{column.odd_cells}. Say data.types: {in_one_line({column.name: 'text'})}{how}."
+            )
+
+
 def _as_label(column: Column, files: TableFiles, data: DataConfig, *, num_rows: int) -> Column:
     """The label, with a note on cells that are written and read as missing: NA may be a country."""
-    column = whole_numbers(column)
+    column = _with_variants(whole_numbers(column))
     words = set(data.missing_values) - {""}
     if files.format != "csv" or column.type != "string" or column.num_values == num_rows or not words:
         return column
@@ -179,9 +193,20 @@ def _as_label(column: Column, files: TableFiles, data: DataConfig, *, num_rows: 
         return column
     others = [value for value in data.missing_values if value not in found]
     counts = ", ".join(f"{count:,} cells {value!r}" for value, count in sorted(found.items()))
-    setting = yaml.safe_dump(others, default_flow_style=True, allow_unicode=True, width=math.inf).strip()
-    said = f"{counts} are read as missing; if that is a class, say data.missing_values: {setting}"
+    said = f"{counts} are read as missing; if that is a class, say data.missing_values: {in_one_line(others)}"
     return replace(column, note=", ".join(filter(None, [column.note, said])))
+
+
+def _with_variants(label: Column) -> Column:
+    """The label, with a note on classes that differ in spaces or case alone."""
+    spellings: dict[str, list[Any]] = {}
+    for value in label.values if label.type == "string" else ():
+        spellings.setdefault(str(value).strip().casefold(), []).append(value)
+    alike = next((found for found in spellings.values() if len(found) > 1), None)
+    if alike is None:
+        return label
+    said = f"{' and '.join(map(repr, alike))} are different classes; if they should not be, write them alike"
+    return replace(label, note=", ".join(filter(None, [label.note, said])))
 
 
 def read_blocks(
@@ -299,13 +324,11 @@ def check_label(profile: TableProfile, data: DataConfig) -> Column:
         ranked = sorted(profile.names, key=lambda name: f"{name!r}" not in nearest(data.label, profile.names))
         raise DataError(
             f"There is no column {data.label!r} to predict.{nearest(data.label, profile.names)} "
-            f"Received the columns: {', '.join(ranked)}."
+            f"Received the columns: {', '.join(ranked)}.{_other_delimiter(profile.names)}"
         )
     label = profile.column(data.label)
     if label.dates:
-        stated = yaml.safe_dump(
-            {data.label: "text"}, default_flow_style=True, allow_unicode=True, width=math.inf
-        ).strip()
+        stated = in_one_line({data.label: "text"})
         raise DataError(
             f"The label {data.label!r} holds dates, and a model predicts classes or numbers. Received: dates as "
             f"{label.date_format}. If they are names of classes, say data.types: {stated}; or choose another label."
@@ -332,3 +355,12 @@ def check_label(profile: TableProfile, data: DataConfig) -> Column:
             f"Received: {value!r} in all {label.num_values} rows{f' that have one ({label.note})' if said else ''}."
         )
     return label
+
+
+def _other_delimiter(names: Sequence[str]) -> str:
+    """A hint for a CSV file whose header was taken for one name."""
+    marks = re.search(r"\w([^\w\"'.-]+)\w", names[0]) if len(names) == 1 else None
+    if marks is None:
+        return ""
+    stated = in_one_line({"delimiter": marks[1][0]})
+    return f" If they are separated by something else than usual, say so: data.csv: {stated}"

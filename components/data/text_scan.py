@@ -58,7 +58,7 @@ class TextScan:
             self._count(self._reading.read(cells, rows_before=rows_before))
 
     def _choose(self, cells: pa.StringArray, rows_before: int) -> None:
-        reasons = []
+        reasons: list[str | None] = []
         for reading in self._candidates:
             if reading.may_be(cells) or self._is_stated:
                 values = reading.read(cells, rows_before=rows_before)
@@ -67,6 +67,8 @@ class TextScan:
                     self._count(values)
                     return
                 reasons.append(reason)
+            else:
+                reasons.append(reading.why_not)
         self._text_note = next(filter(None, reasons), "")
         self._count(cells)
 
@@ -99,7 +101,7 @@ class TextScan:
         number, first = reading.odd.number, reading.odd.first
         if number <= allowed or first is None:
             return None
-        if number > 0.5 * reading.num_cells:
+        if number > 0.5 * reading.num_cells or not reading.num_good:
             return reading.why_none(first[0])
         one, several = reading.nouns
         cells = f"1 cell is not {one}" if number == 1 else f"{number:,} cells are not {several}"

@@ -1,5 +1,6 @@
 """The section `evaluation`: metrics, thresholds, slices and the robustness check."""
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
@@ -9,6 +10,7 @@ from kubetfx.config.metric_catalogue import (
     CATALOGUE,
     ROBUSTNESS_PREFIX,
     Better,
+    Description,
     Task,
     default_names,
     is_reference,
@@ -56,6 +58,25 @@ class Bounds(Section):
             return None
         return f"{better} values are better, so the bound is {right}. Received: {wrong}: {value:g}"
 
+    def out_of_reach(self, lowest: float, highest: float) -> str | None:
+        """Say what is wrong with a bound that no model passes.
+
+        Args:
+            lowest: value that the metric can have.
+            highest: value that it can have.
+
+        Returns:
+            None: nothing is.
+        """
+        is_low = self.at_most is not None and self.at_most < lowest
+        is_high = self.at_least is not None and self.at_least > highest
+        if not is_low and not is_high:
+            return None
+        values = f"from {lowest:g} to {highest:g}" if highest < math.inf else f"of {lowest:g} or more"
+        received = f"at_most: {self.at_most:g}" if is_low else f"at_least: {self.at_least:g}"
+        percent = f". For {self.at_least:g} % say {self.at_least / 100:g}" if self.at_least and is_high else ""
+        return f"its values are {values}, so no model passes. Received: {received}{percent}"
+
 
 class Threshold(Bounds):
     """Bounds of a metric over all rows."""
@@ -68,6 +89,10 @@ class Threshold(Bounds):
     def _asks(self) -> bool:
         is_said = "better_than_baseline" in self.model_fields_set and self.better_than_baseline is not False
         return is_said or super()._asks
+
+
+def _problem(bound: Bounds, metric: Description) -> str | None:
+    return bound.wrong_side(metric.better) or bound.out_of_reach(*metric.bounds)
 
 
 class RobustnessConfig(Section):
@@ -115,7 +140,7 @@ class EvaluationConfig(Section):
     def _bounds_are_on_the_right_side(self) -> Self:
         for place, bounds in self.bounds.items():
             for name, bound in bounds.items():
-                if name in CATALOGUE and (problem := bound.wrong_side(CATALOGUE[name].better)):
+                if name in CATALOGUE and (problem := _problem(bound, CATALOGUE[name])):
                     raise ValueError(f"evaluation.{place}.{name}: {problem}")
         return self
 

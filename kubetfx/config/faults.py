@@ -13,6 +13,10 @@ _TYPE_IN_PATH = re.compile(r"(function-|literal\[|dict\[|tuple\[|str$|WorkspaceC
 """What pydantic puts into a path to say which member of a union it tried."""
 
 
+_WORDS_OF_YAML = {"valid tuple": "valid list, [A, B] for example", "valid dictionary": "valid mapping"}
+"""For the names of Python's types in what pydantic says."""
+
+
 def describe_faults(error: ValidationError, root: type[BaseModel]) -> list[str]:
     """Describe what is wrong with a configuration.
 
@@ -47,7 +51,10 @@ def _describe(path: str, faults: Sequence[ErrorDetails], root: type[BaseModel]) 
         return f"{dotted}: is required."
     messages = (other["msg"].removeprefix("Value error, ") for other in faults)
     message = "; or ".join(text[0].lower() + text[1:] for text in messages)
+    for ours, of_yaml in _WORDS_OF_YAML.items():
+        message = message.replace(ours, of_yaml)
     if fault["type"] == "value_error":  # our own; it says what was received
+        message = message.removesuffix(".")
         return f"{message}." if message.startswith(dotted) else f"{dotted}: {message}."
     return f"{dotted}: {message}. Received: {fault['input']!r} ({kind_of(fault['input'])})."
 

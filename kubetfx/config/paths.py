@@ -1,5 +1,6 @@
 """Paths of a configuration become absolute, and defaults of paths are filled in."""
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,7 @@ def _put(section: Any, key: str, value: str) -> Any:
 def _on_disk(path: str, key: str, folder: Path) -> str:
     if is_url(path):
         raise ConfigError(f"{key}: a path of this machine's file system is needed. Received: {path}.")
-    return str(folder / Path(path).expanduser())
+    return str(folder / os.path.expanduser(path))  # ~ of nobody is a name
 
 
 def _anywhere(path: str, key: str, folder: Path) -> str:

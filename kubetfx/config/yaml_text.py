@@ -4,6 +4,7 @@ YAML 1.1 takes `yes` for true, `007` for 7 and `2024-05-01` for a date. In pipel
 so are the values of many keys: there, what was written is what is meant.
 """
 
+import math
 import types
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -58,9 +59,36 @@ def parse(text: str, annotation: Any) -> Any:
         yaml.YAMLError: it is not YAML, has a key twice, or holds itself.
     """
     try:
-        return _merged(yaml.load(text, Loader=_Loader), yaml.load(text, Loader=_TextLoader), annotation)
+        texts = yaml.load(text, Loader=_TextLoader)
+        _check_ends(texts)
+        return _merged(yaml.load(text, Loader=_Loader), texts, annotation)
+    except (ValueError, IndexError) as error:  # of Python's dates and numbers
+        raise yaml.YAMLError(f"a value is not what it looks like ({error}). If it is text, put it in quotes") from None
     except RecursionError:
         raise yaml.YAMLError("a part of it holds itself, by an alias, or is nested too deeply") from None
+
+
+def _check_ends(value: Any) -> None:
+    """Raise RecursionError for what holds itself."""
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _check_ends(inner)
+
+
+def in_one_line(value: Any) -> str:
+    """Write YAML for an error or a comment: in one line, with quotes where YAML needs them.
+
+    Args:
+        value: a text, or lists and mappings.
+    """
+
+    def dumped(style: str | None) -> str:
+        text: str = yaml.safe_dump(
+            value, allow_unicode=True, width=math.inf, default_flow_style=True, sort_keys=False, default_style=style
+        )
+        return text.removesuffix("\n...\n").strip()
+
+    text = dumped(None)
+    return text if len(text.splitlines()) <= 1 else dumped('"')  # only so a line end within a text is none here
 
 
 def _merged(typed: Any, texts: Any, annotation: Any) -> Any:

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from kubetfx.errors import DataError
 from kubetfx.storage import locate
+from kubetfx.tables.csv_dialect import open_bytes
 from kubetfx.tables.files import Format, check_names
 from kubetfx.tables.table_file import Block, Cut, Rows, Segment, TableFile
 
@@ -157,10 +158,22 @@ class ColumnarTable(TableFile):
             place = locate(self.path)
             size = place.stat().st_size if isinstance(place, Path) else place.info().num_bytes
             problem = "is empty: it is not" if size == 0 else "is not"
+            if self._is_torn():
+                raise DataError(
+                    f"{self.path} is not a Parquet file that is whole: it begins as one and ends otherwise. Received: "
+                    f"{size:,} bytes. Copy or write it anew."
+                ) from None
             article = "a" if opened.words == "Parquet" else "an"
             raise DataError(
                 f"{self.path} {problem} {article} {opened.words} file. Say what it is, data.format: csv for example."
             ) from None
+
+    def _is_torn(self) -> bool:
+        """Whether it begins as a Parquet file, whose table of contents is at the end."""
+        if self.format != "parquet":
+            return False
+        with open_bytes(self.path) as file:
+            return file.read(4) == b"PAR1"
 
     def types(self) -> dict[str, pa.DataType | None]:
         """The columns as the file has them."""

@@ -32,6 +32,7 @@ MAJORITY = 0.5
 _SEPARATOR_LINE = re.compile(r"sep=(.)(?:\r\n?|\n)", re.IGNORECASE)
 """The first line of a file, which tells Excel the delimiter."""
 _OF_TABS = tuple(f".tsv{packed}" for packed in ("", *COMPRESSIONS))
+_OF_THOUSANDS = re.compile(r"\s*[+-]?[1-9]\d{0,2}\.\d{3}\s*")
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
 
 
@@ -73,8 +74,9 @@ def detect(path: str, options: CsvOptions = UNKNOWN_CSV) -> Dialect:
     dialect = sample.best([replace(dialect, delimiter=d, quote=q) for q in quotes for d in delimiters])
     rows = sample.rows(dialect)
     decimal = options.decimal or _decimal(rows, dialect)
+    unsure = None if options.decimal or decimal == "," else _thousands(rows, dialect)
     header = _has_header(rows, dialect.missing_values) if options.header is None else options.header
-    return replace(dialect, decimal=decimal, header=header)
+    return replace(dialect, decimal=decimal, header=header, unsure=unsure or "")
 
 
 def _stated_encoding(encoding: str, head: bytes) -> str:
@@ -170,6 +172,13 @@ def _decimal(rows: Sequence[Sequence[str]], dialect: Dialect) -> str:
     # Files with semicolons are of places whose decimal mark is the comma: `1,250` is one and a quarter there.
     has_comma = pc.any(pc.and_(with_comma, pc.match_substring(texts, ","))).as_py()
     return "," if dialect.delimiter == ";" and has_comma else "."
+
+
+def _thousands(rows: Sequence[Sequence[str]], dialect: Dialect) -> str | None:
+    """A number whose point may be one between thousands, where semicolons separate and all points are like that."""
+    pointed = [cell for row in rows for cell in row if "." in cell and _NUMBER.fullmatch(cell.strip())]
+    is_unsure = dialect.delimiter == ";" and all(map(_OF_THOUSANDS.fullmatch, pointed))
+    return pointed[0].strip() if pointed and is_unsure else None
 
 
 def _has_header(rows: Sequence[Sequence[str]], missing_values: Sequence[str]) -> bool:

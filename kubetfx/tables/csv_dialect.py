@@ -43,6 +43,8 @@ class Dialect:
     skip_rows: int = 0
     comment: str = ""
     missing_values: tuple[str, ...] = MISSING_VALUES
+    unsure: str = ""
+    """A number of which the file does not tell whether its point is one between thousands."""
 
     @property
     def is_plain(self) -> bool:
@@ -61,6 +63,10 @@ class Dialect:
             "" if self.header else "without a header",
             f"from line {self.skip_rows + 1:,} on" if self.skip_rows else "",
             f"without the lines that begin with {self.comment}" if self.comment else "",
+            f"with {self.unsure!r} read as {float(self.unsure):g} (if it is {self.unsure.replace('.', '')}, "
+            "data.csv: {decimal: ','})"
+            if self.unsure
+            else "",
         ]
         words = ", ".join(filter(None, said))
         if self.encoding_is_guess:

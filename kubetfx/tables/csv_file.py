@@ -36,6 +36,12 @@ _OTHER_KINDS = {
     b"\xd0\xcf\x11\xe0": "an Excel workbook. Save the sheet as CSV.",
     b"\xfd7zXZ\x00": "packed by xz. Unpack it.",
     b"\x28\xb5\x2f\xfd": "packed by Zstandard. Unpack it, or rename it to .csv.zst.",
+    b"[{": "a JSON document. Write an object per line, into a file named .jsonl: jq -c '.[]' X > X.jsonl",
+    b'{"': "JSON lines. Rename it to .jsonl, or say what it is: data.format: jsonl",
+    b"<!DOCTYP": "a page of HTML, as servers answer with instead of a file. Fetch the table itself.",
+    b"<!doctyp": "a page of HTML, as servers answer with instead of a file. Fetch the table itself.",
+    b"<html": "a page of HTML, as servers answer with instead of a file. Fetch the table itself.",
+    b"<?xml": "a document of XML. Write its table as CSV.",
     b"SQLite f": "a database of SQLite. Read it by data.source: kubetfx.tables.sql:read.",
 }
 """What files that are no CSV begin with, and what to do."""
@@ -48,7 +54,8 @@ Memory is bounded by them."""
 def header(path: str, dialect: Dialect) -> tuple[tuple[str, ...], int]:
     """Read the names of the columns.
 
-    The first name may be empty: pandas writes its index like that. Columns without a header are `column_1` and so on.
+    The first name may be empty: pandas writes its index like that. A last one without a name, behind a delimiter at the
+    end of each line, is `column_N`, and columns without a header are `column_1` and so on.
 
     Args:
         path: the file.
@@ -66,7 +73,7 @@ def header(path: str, dialect: Dialect) -> tuple[tuple[str, ...], int]:
     while True:
         with open_text(path, dialect) as file:
             content = file.read(size)
-        skipped = len(BYTE_ORDER_MARK) if content.startswith(BYTE_ORDER_MARK) else 0
+        skipped = len(content) - len(_without_marks(content))
         rows = careful_rows(content[skipped:], dialect)
         end, cells = next(((skipped + end, cells) for end, cells in rows if cells), (0, []))
         if end < len(content) or len(content) < size or size >= MAX_ROW_BYTES:
@@ -74,8 +81,18 @@ def header(path: str, dialect: Dialect) -> tuple[tuple[str, ...], int]:
         size *= 16  # the row may go on
     if not dialect.header and cells:
         return tuple(f"column_{number}" for number in range(1, len(cells) + 1)), skipped
-    _check_header(cells, path)
+    _check_header(cells, path, dialect)
+    if not cells[-1] and len(cells) > 1:  # every line ends with a delimiter
+        cells[-1] = f"column_{len(cells)}"
+        check_names(cells, path)
     return tuple(cells), end
+
+
+def _without_marks(content: bytes) -> bytes:
+    """The beginning of a file without byte order marks, of which there may be several."""
+    while content.startswith(BYTE_ORDER_MARK):
+        content = content[len(BYTE_ORDER_MARK) :]
+    return content
 
 
 def _check_is_text(path: str) -> None:
@@ -86,12 +103,15 @@ def _check_is_text(path: str) -> None:
         raise DataError(f"{path} is {said}")
 
 
-def _check_header(names: list[str], path: str) -> None:
-    if names in ([], [""]):
-        raise DataError(f"{path} is empty. A CSV file starts with a line of column names.")
+def _check_header(names: list[str], path: str, dialect: Dialect) -> None:
+    if not any(name.strip() for name in names):
+        skipped = (
+            f" after the {dialect.skip_rows:,} lines that data.csv.skip_rows leaves out" if dialect.skip_rows else ""
+        )
+        raise DataError(f"{path} is empty{skipped}. A CSV file starts with a line of column names.")
     if not all(map(is_decoded, names)):
         raise _undecoded(path)
-    if "" in names[1:]:
+    if "" in names[1:-1]:
         raise DataError(
             f"{path}: column {names.index('', 1) + 1} has no name. Received the header: {','.join(names)}. Name it; or "
             "leave out lines above the header: data.csv: {skip_rows: 1}"
@@ -153,9 +173,7 @@ class CsvTable(TextTable):
         try:
             yield from pa_csv.open_csv(
                 self._source(),
-                read_options=pa_csv.ReadOptions(
-                    block_size=block_bytes, column_names=None if self.dialect.header else list(self.names)
-                ),
+                read_options=pa_csv.ReadOptions(block_size=block_bytes, column_names=list(self.names)),
                 parse_options=self.dialect.parse_options(),
                 convert_options=self.dialect.convert_options(types, list(types)),
             )
@@ -164,11 +182,15 @@ class CsvTable(TextTable):
                 raise _explain(self.path, self.dialect, error, block_bytes=block_bytes) from None
 
     def _source(self) -> pa.NativeFile:
-        if not self.dialect.is_plain:
-            return pa.PythonFile(open_text(self.path, self.dialect), mode="r")
-        place = locate(self.path)
-        file = self.path if isinstance(place, Path) else place.open_file()
-        return pa.input_stream(file, compression=compression_of(self.path))
+        """The rows, without the header."""
+        if self.dialect.is_plain:
+            place = locate(self.path)
+            file = self.path if isinstance(place, Path) else place.open_file()
+            source = pa.input_stream(file, compression=compression_of(self.path))
+        else:
+            source = pa.PythonFile(open_text(self.path, self.dialect), mode="r")
+        source.read(self.start)
+        return source
 
     def _rows(self, content: bytes, *, num_rows: int, columns: Sequence[str], numbers: Sequence[str]) -> Rows:
         table = self._read_plain(content, {name: pa.float64() if name in numbers else pa.string() for name in columns})
@@ -261,13 +283,16 @@ def read_whole(path: str, dialect: Dialect, types: Mapping[str, pa.DataType]) ->
 def _explain(path: str, dialect: Dialect, error: pa.ArrowInvalid, *, block_bytes: int) -> DataError:
     """Where a file that Arrow refused is wrong. This reads the file slowly, and is exact about lines inside quotes."""
     csv.field_size_limit(sys.maxsize)
+    num_lines = 0  # before the row
     try:
         with io.TextIOWrapper(open_text(path, dialect), encoding="utf-8-sig", newline="") as file:
             rows = dialect.rows(file, strict=True)
             names = next((row for row in rows if row), [])
             if not names:
                 return DataError(f"{path} is empty. A CSV file starts with a line of column names.")
+            num_lines = rows.line_num
             for row in rows:
+                num_lines = rows.line_num
                 if row and len(row) != len(names):
                     first = "header" if dialect.header else "first row"
                     return DataError(
@@ -279,6 +304,11 @@ def _explain(path: str, dialect: Dialect, error: pa.ArrowInvalid, *, block_bytes
     except UnicodeDecodeError:
         return _undecoded(path)
     except csv.Error as csv_error:
+        if "end of data" in str(csv_error):
+            return DataError(
+                f"{path}, line {dialect.skip_rows + num_lines + 1}: a quote begins in this row that no other one ends. "
+                "Close it; if quotes mean nothing in this file, say data.csv: {quote: ''}"
+            )
         line = dialect.skip_rows + rows.line_num
         return DataError(f"{path}, line {line}: {csv_error}. Mend the quotes of that line.")
     if "straddling" in str(error):

@@ -15,6 +15,9 @@ _BYTE_ORDER_MARKS = (
 )
 _SAMPLE_BYTES = 2**16
 """Of the lines with characters beyond ASCII, that are given to charset-normalizer."""
+_MIN_UTF8 = 0.25
+"""Characters of UTF-8 beyond ASCII for each damaged one, from which on a file is none of Latin letters in another
+encoding: texts of those hardly have bytes that look like such characters."""
 _MIN_WORDS, _MIN_SHARE = 4, 0.75
 """Words of another script than the Latin one that make a text one of that script, and their share of all words with
 characters beyond ASCII. A lone letter, such as the one in `Köln`, is a character of Korean in another encoding."""
@@ -58,7 +61,8 @@ def encoding_of(head: bytes) -> tuple[str, bool]:
             return "utf-16-be" if even > zeros / 2 else "utf-16-le", False
     decoded = codecs.getincrementaldecoder("utf-8")("replace").decode(head)
     num_wrong = decoded.count("\ufffd")
-    if num_wrong == 0 or 2 * num_wrong < len(decoded) - len(decoded.encode("ascii", "ignore")):
+    num_right = len(decoded) - len(decoded.encode("ascii", "ignore")) - num_wrong
+    if num_wrong == 0 or num_wrong < num_right:
         return (
             "utf-8",
             False,
@@ -69,6 +73,8 @@ def encoding_of(head: bytes) -> tuple[str, bool]:
     for found in (*likely, *_likely(words)):  # rows of few words are too unlike a text
         if found in _OTHER_SCRIPTS and _is_of_another_script(lines.decode(found, "replace")):
             return found, True
+    if num_right > _MIN_UTF8 * num_wrong:  # of several encodings, which the reader refuses
+        return "utf-8", False
     try:
         head.decode("cp1252")
     except UnicodeDecodeError:  # Latin-1 has control characters for what cp1252 lacks, which no text has

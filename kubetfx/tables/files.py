@@ -176,7 +176,7 @@ def _in_folder(folder: Location, file_format: Format | None) -> TableFiles:
     names += _relative(itertools.chain(*nested), folder)
     found = {name: suffix for name in names if (suffix := suffix_of(name)) and format_of(name) in formats}
     if not found:
-        raise DataError(_nothing_in(folder, names, formats))
+        raise DataError(_nothing_in(folder, names, formats) + _deeper(folder, formats))
     if len(set(found.values())) > 1:
         suffix = next(iter(found.values()))
         raise DataError(
@@ -188,7 +188,8 @@ def _in_folder(folder: Location, file_format: Format | None) -> TableFiles:
     if len(depths) > 1:
         raise DataError(
             f"The files in {folder} are not all equally deep in folders named column=value. Received: "
-            f"{shown_names([next(n for n in found if n.count('/') == depth) for depth in sorted(depths)])}."
+            f"{shown_names([next(n for n in found if n.count('/') == depth) for depth in sorted(depths)])}. Move them, "
+            f"or narrow the path to those of one depth: {folder}/{'*/' * max(depths)}*{next(iter(found.values()))}"
         )
     pattern = "*=*/" * depths.pop() + f"*{next(iter(found.values()))}"
     first = next(iter(found))
@@ -204,6 +205,17 @@ def _nothing_in(folder: Location, names: Sequence[str], formats: Sequence[Format
     problem = f"There is no file to read ({wanted}) in {folder}. Received: {shown_names(names)}."
     others = [name for name in names if any(name.lower().endswith(ends) for ends in _OTHER_FORMATS)]
     return f"{problem} {_not_read(others[0])}" if others else problem
+
+
+def _deeper(folder: Location, formats: Sequence[Format]) -> str:
+    """A hint for a folder whose tables are in folders of it."""
+    for depth in range(1, MAX_DEPTH + 2):
+        below = _relative(matching_files(folder, "*/" * depth + "*"), folder)
+        readable = [name for name in below if format_of(name) in formats]
+        if readable:
+            glob = f"{folder}/{'*/' * depth}*{suffix_of(readable[0])}"
+            return f" Its folders hold {shown_names(readable)}: give the path of one, or read them together by {glob}"
+    return ""
 
 
 def shown_names(names: Sequence[str]) -> str:

@@ -156,7 +156,10 @@ def _flat(row: dict[str, Any], before: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in row.items():
         is_object = isinstance(value, dict) and not json_bytes.is_json(value)
-        flat |= _flat(value, f"{before}{key}.") if is_object else {f"{before}{key}": value}
+        found = _flat(value, f"{before}{key}.") if is_object else {f"{before}{key}": value}
+        if not flat.keys().isdisjoint(found):
+            raise ValueError(f"Two of its keys are {next(iter(flat.keys() & found))!r}.")
+        flat |= found
     return flat
 
 

@@ -18,6 +18,10 @@ PLACEHOLDERS = frozenset(
 _CURRENCY = r"(?:[A-Z]{0,2}\p{Sc}|USD|EUR|GBP|JPY|CNY|CHF|CAD|AUD|NZD|INR|SEK|NOK|DKK|PLN|CZK|BRL|MXN|ZAR|KRW)"
 _SPACE = "[ \u00a0\u2009\u202f]"
 _SIGN = "[+\\-\N{MINUS SIGN}]?"
+_OTHER_ZEROS = (
+    "\N{ARABIC-INDIC DIGIT ZERO}\N{EXTENDED ARABIC-INDIC DIGIT ZERO}\N{DEVANAGARI DIGIT ZERO}\N{FULLWIDTH DIGIT ZERO}"
+)
+_OTHER_DIGITS = {ord(zero) + value: str(value) for zero in _OTHER_ZEROS for value in range(10)}
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,8 @@ def understand(texts: pa.StringArray, *, decimal: str = ".") -> Numbers:
     """Read cells as numbers.
 
     A comma between groups of three digits is one between thousands where the decimal mark is a point, and the other way
-    round; so are spaces and apostrophes. A percentage is a fraction of 1, and an amount in parentheses is negative.
+    round; so are spaces and apostrophes. Digits may be Arabic, Devanagari or full-width ones. A percentage is a
+    fraction of 1, and an amount in parentheses is negative.
 
     Args:
         texts: the cells.
@@ -43,7 +48,7 @@ def understand(texts: pa.StringArray, *, decimal: str = ".") -> Numbers:
     Returns:
         The numbers, a cell each.
     """
-    parts = pc.extract_regex(texts, _pattern(decimal))
+    parts = pc.extract_regex(_with_usual_digits(texts, decimal), _pattern(decimal))
     whole, fraction, exponent, percent = (parts.field(name) for name in ("whole", "fraction", "exponent", "percent"))
     is_number = pc.and_(
         parts.is_valid(), pc.greater(pc.add(pc.binary_length(whole), pc.binary_length(fraction)), pa.scalar(0))
@@ -69,6 +74,16 @@ def understand(texts: pa.StringArray, *, decimal: str = ".") -> Numbers:
     is_placeholder = pc.is_in(pc.utf8_lower(pc.utf8_trim_whitespace(texts)), pa.array(sorted(PLACEHOLDERS)))
     odd = pc.and_(pc.and_(texts.is_valid(), pc.invert(understood)), pc.invert(is_placeholder))
     return Numbers(plain, odd)
+
+
+def _with_usual_digits(texts: pa.StringArray, decimal: str) -> pa.StringArray:
+    """Cells whose Arabic, Devanagari and full-width digits are those of ASCII."""
+    has_others = pc.match_substring_regex(texts, f"[{''.join(map(chr, _OTHER_DIGITS))}]")
+    if not pc.any(has_others).as_py():
+        return texts
+    marks = {"\N{ARABIC DECIMAL SEPARATOR}": decimal, "\N{ARABIC THOUSANDS SEPARATOR}": "," if decimal == "." else "."}
+    table = _OTHER_DIGITS | str.maketrans(marks)
+    return pa.array([text and text.translate(table) for text in texts.to_pylist()], pa.string())
 
 
 def _pattern(decimal: str) -> str:

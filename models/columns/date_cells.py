@@ -1,15 +1,14 @@
 """Dates in cells of text: which format they are of is found out over all of them."""
 
-import math
 import re
 from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import yaml
 
 from kubetfx.config.data_section import Stated
+from kubetfx.config.yaml_text import in_one_line
 from kubetfx.models.columns.column_profile import ColumnProfile, DateFormat
 from kubetfx.models.columns.reading import OddCells, Reading, odd_words
 from kubetfx.tables import date_formats
@@ -23,6 +22,7 @@ _LIKE_A_DATE = (
     rf"|(?i:({_NAMES})[a-z]*[ .,-]+\d|\d[ ./-]+({_NAMES}))"
 )
 _NAMED_ZONE = r"\d:\d\d\S*?(?: ?[AaPp][Mm])? ?\[?[A-Z][A-Za-z_]+(?:/[\w+-]+)*\]?\s*$"
+_WITH_YEAR = r"\b(?:19|20)\d\d\b"
 _MONTHS = "%Y-%m"
 _COMPACT_DAY = "%Y%m%d"
 _NAME_OF_DATES = re.compile(
@@ -63,8 +63,7 @@ def stated_as(name: str, date_format: str) -> str:
         name: of the column.
         date_format: of its dates.
     """
-    stated = {name: {"date": date_format}}
-    return yaml.safe_dump(stated, default_flow_style=True, allow_unicode=True, width=math.inf).strip()
+    return in_one_line({name: {"date": date_format}})
 
 
 class DateCells(Reading):
@@ -88,6 +87,8 @@ class DateCells(Reading):
         self._has_gaps = False
         self._zone: str | None = None
         """A cell whose zone is not known, if no format fits."""
+        self._unlike: str | None = None
+        """A cell that looks like a date, as most do, if no format fits."""
 
     def may_be(self, first: pa.StringArray) -> bool:
         """If a format fits more than half of them; only such formats are looked at further."""
@@ -99,11 +100,14 @@ class DateCells(Reading):
         likely = [one for one, number in fits.items() if number > len(cells) / 2]
         if likely == [_MONTHS] and not self.stated and _are_seasons(cells):
             return False
+        if self.stated and not likely and not self.stated.how:  # no unit of numbers gives usual years: none is taken
+            likely = [one for one in self._odd if one not in date_formats.EPOCHS]
         if likely:
             self._odd = {one: self._odd[one] for one in likely}
         elif not self.stated:
             zoned = cells.filter(pc.match_substring_regex(cells, _NAMED_ZONE))
             self._zone = zoned[0].as_py() if len(zoned) > len(cells) / 2 else None
+            self._unlike = _like_dates(cells)
         return bool(likely or self.stated or self._zone)
 
     def read(self, cells: pa.StringArray, *, rows_before: int) -> pa.Array:
@@ -133,9 +137,10 @@ class DateCells(Reading):
 
     @property
     def why_not(self) -> str | None:
-        """A zone that is not known."""
+        """A zone that is not known, or dates of no one format."""
         if self._zone is None:
-            return None
+            unlike = self._unlike
+            return None if unlike is None else f"text, since no format of dates fits most cells, such as {unlike!r}"
         return f"text, since the zone of {self._zone!r} is not known; write how far it is from UTC, +01:00 for example"
 
     def describe(self, column: ColumnProfile) -> ColumnProfile:
@@ -163,6 +168,14 @@ class DateCells(Reading):
         """As they are written."""
         is_date = understand(cells, column.date_format).times.is_valid()
         return pc.if_else(is_date, cells, pa.scalar(None, pa.string()))
+
+
+def _like_dates(cells: pa.StringArray) -> str | None:
+    """The first of cells that look like dates, if most do, with a year."""
+    like = cells.filter(
+        pc.and_(pc.match_substring_regex(cells, _LIKE_A_DATE), pc.match_substring_regex(cells, _WITH_YEAR))
+    )
+    return str(like[0]) if 2 * len(like) > len(cells) else None
 
 
 def _are_seasons(cells: pa.StringArray) -> bool:

@@ -16,6 +16,8 @@ MIN_CELLS = 20
 MIN_USES = 3
 """A column of text is one of lists if its values are in so many cells on average, and there are at most half as many of
 them as different cells: the same values are put together in many ways."""
+_IN_BRACKETS = r"(?s)^\s*(\[.*\]|\{.*\})\s*$"
+"""Lists and objects of JSON, and of Python."""
 MAX_CHARACTERS = 40
 """Of a value, where lists are found by looking."""
 
@@ -39,17 +41,23 @@ class ListCells(Reading):
         self._values: pa.Array | None = pa.nulls(0, pa.string())
         """None: there are too many."""
         self._longest = 0
+        self._in_brackets: str | None = None
+        """A cell in brackets, if most are."""
 
     def may_be(self, first: pa.StringArray) -> bool:
         """If one of the separators makes lists of the cells: they are of different lengths, and have values in common.
         Sentences, names and addresses are not."""
+        cells = first.drop_null()
+        in_brackets = cells.filter(pc.match_substring_regex(cells, _IN_BRACKETS))
+        self._in_brackets = in_brackets[0].as_py() if 2 * len(in_brackets) > len(cells) else None
         if self.stated and self.stated.how:
             return True
-        cells = first.drop_null()
         if self.stated:
             counts = {one: pc.sum(pc.count_substring(cells, one)).as_py() or 0 for one in FOUND_SEPARATORS}
             self._separator = max(reversed(FOUND_SEPARATORS), key=counts.__getitem__)
             return True
+        if self._in_brackets is not None:
+            return False
         found = next((one for one in FOUND_SEPARATORS if _are_lists(cells, one)), None)
         self._separator = found or self._separator
         return found is not None
@@ -66,6 +74,14 @@ class ListCells(Reading):
         return pc.if_else(lists.is_valid(), cells, pa.scalar(None, pa.string()))
 
     @property
+    def why_not(self) -> str | None:
+        """Lists in brackets, unless it is said that the column holds lists."""
+        if self._in_brackets is None or self.stated:
+            return None
+        cell = self._in_brackets[:60]
+        return f"text, since {cell!r} is in brackets; for a list write 'a; b', or a file of JSON lines or Parquet"
+
+    @property
     def odd(self) -> OddCells:
         """There are none."""
         return OddCells()
@@ -75,6 +91,8 @@ class ListCells(Reading):
         num_values = None if self._values is None else len(self._values)
         lists = Lists(self._separator, num_values, self._longest)
         note = None if self._separator == LIST_SEPARATOR else f"lists, separated by {self._separator!r}"
+        if self._in_brackets is not None:
+            note = f"{note}; the brackets of {self._in_brackets[:60]!r} count as parts of its values"
         return replace(column, lists=lists, note=note)
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Numbers in cells of text: in whatever spelling, as long as none begins with a zero, as codes do."""
+"""Numbers in cells of text: in whatever spelling, as long as they are no codes, which begin with a zero or are long."""
 
 import re
 from dataclasses import replace
@@ -14,6 +14,11 @@ from kubetfx.tables.spelled_numbers import PLACEHOLDERS, understand
 
 _PROBED_CELLS = 64
 _LIKE_A_NUMBER = re.compile(r"\s*[^\w\s]{0,2}\d[\d.,' ]*[^\d\s]{0,4}\s*")
+_EXACT = 2.0**53
+"""Up to here every whole number has a double of its own."""
+_LONG_WHOLE = r"^\s*[+-]?[1-9]\d{16,}\s*$"
+_CODES = {"$": "USD", "US$": "USD", "\N{EURO SIGN}": "EUR", "\N{POUND SIGN}": "GBP"}
+_UNIT = r"(?P<unit>%|[A-Z]{0,2}\p{Sc}|[A-Z]{3})"
 
 
 class _Block(NamedTuple):
@@ -70,6 +75,10 @@ class NumberCells(Reading):
         self._is_whole = True
         self._is_spelled = False
         self._zero: str | None = None
+        self._too_long: str | None = None
+        self._has_fractions = False
+        self._units: dict[str, tuple[str, str]] = {}
+        """Of cells with a percent sign, a currency, or none: an example, and the number that is read."""
         self._example: tuple[str, str] | None = None
         self._placeholder: str | None = None
 
@@ -87,6 +96,10 @@ class NumberCells(Reading):
         self.num_good += len(block.numbers) - block.numbers.null_count
         if not self.stated and pa.types.is_integer(block.numbers.type):
             self._look_for_zeros(cells.filter(block.numbers.is_valid()))
+        if pa.types.is_floating(block.numbers.type):
+            self._look_for_long_numbers(cells, block.numbers)
+        if block.is_spelled or self._units:
+            self._look_at_units(cells, block.numbers)
         if block.is_spelled:
             self._look_at_spelling(cells, block, rows_before=rows_before)
         self._is_whole &= not pa.types.is_floating(block.numbers.type)
@@ -94,9 +107,23 @@ class NumberCells(Reading):
 
     def _look_for_zeros(self, cells: pa.StringArray) -> None:
         found = cells.filter(pc.match_substring_regex(cells, r"^\s*0")).unique().to_pylist()
-        codes = [cell for cell in found if cell.strip()[1:].strip()[:1].isdigit()]
+        codes = [cell for cell in found if (after := cell.strip()[1:].strip()[:1]).isdigit() or after in ("x", "X")]
         if codes:
             self._zero = codes[0]
+
+    def _look_for_long_numbers(self, cells: pa.StringArray, numbers: pa.DoubleArray) -> None:
+        self._has_fractions |= pc.any(pc.not_equal(numbers, pc.round(numbers))).as_py() or False
+        if self._too_long is None and pc.any(pc.greater(pc.abs(numbers), _EXACT)).as_py():
+            self._too_long = next(iter(cells.filter(pc.match_substring_regex(cells, _LONG_WHOLE)).to_pylist()), None)
+
+    def _look_at_units(self, cells: pa.StringArray, numbers: pa.Array) -> None:
+        """An example of each unit. Nothing is nothing in each of them."""
+        says_something = pc.fill_null(pc.not_equal(numbers, pa.scalar(0, numbers.type)), False)
+        cells, numbers = cells.filter(says_something), numbers.filter(says_something)
+        units = pc.fill_null(pc.extract_regex(cells, _UNIT).field("unit"), "")
+        for unit in units.unique().to_pylist():
+            index = units.index(pa.scalar(unit)).as_py()
+            self._units.setdefault(_CODES.get(unit, unit), (cells[index].as_py(), f"{numbers[index].as_py():g}"))
 
     def _look_at_spelling(self, cells: pa.StringArray, block: _Block, *, rows_before: int) -> None:
         assert block.odd is not None
@@ -122,9 +149,11 @@ class NumberCells(Reading):
 
     @property
     def why_not(self) -> str | None:
-        """A cell that begins with a zero; nothing but placeholders."""
+        """A cell that begins with a zero, or is very long, as codes are; nothing but placeholders."""
         if self._zero is not None:
             return f"text, since {self._zero!r} begins with a zero"
+        if self._too_long is not None and not self._has_fractions and not self.stated:
+            return f"text, since {self._too_long!r} has more digits than a number keeps"
         if self.num_cells and not self._odd.number and not self.num_good and self._placeholder is not None:
             return ""
         return None
@@ -137,12 +166,24 @@ class NumberCells(Reading):
         """Whether numbers are spelled unusually, with an example."""
         if not column.num_values and column.type == "int64":
             column = ColumnProfile(column.name, "float")
-        said = []
-        if self._example:
+        said = self._mixed_units()
+        if self._example and not said:
             said.append("{!r} is read as {}".format(*self._example))
         if self._placeholder is not None:
             said.append(f"{self._placeholder!r} is a missing cell")
         return replace(column, reading=self.kind if self._is_spelled else "", note=", ".join(said) or None)
+
+    def _mixed_units(self) -> list[str]:
+        """What cells say that are percentages among others, or amounts of several currencies."""
+        currencies = [unit for unit in self._units if unit not in ("%", "")]
+        if "%" in self._units and len(self._units) > 1:
+            units, problem = list(self._units), "percentages are beside other numbers"
+        elif len(currencies) > 1:
+            units, problem = currencies, "several currencies count alike"
+        else:
+            return []
+        examples = [self._units[unit] for unit in units]
+        return [f"{problem}: {', '.join('{!r} is read as {}'.format(*example) for example in examples)}"]
 
     @staticmethod
     def understood(cells: pa.StringArray, column: ColumnProfile, *, decimal: str) -> pa.Array:

@@ -1,4 +1,5 @@
 import os
+import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -196,6 +197,15 @@ def test_module_beside_the_yaml_passes(make_config, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
 
     preflight.check(make_config(model={"module": "my_own_model_42"}))
+
+
+@pytest.mark.parametrize("section", ["workspace", "serving.push_directory"])
+@pytest.mark.parametrize("folder", ["runs [1]", "a*", "what?", "back\\slash"])
+def test_folders_that_tensorflow_takes_for_patterns_are_refused(make_config, tmp_path, section, folder):
+    path = str(tmp_path / folder / "x")
+    sections = {"workspace": path} if section == "workspace" else {"serving": {"push_directory": path}}
+    with pytest.raises(UsageError, match=rf"{section}: TensorFlow takes .* Received: {re.escape(path)}"):
+        preflight.check(make_config(**sections))
 
 
 @pytest.mark.parametrize("section", ["workspace", "serving.push_directory"])

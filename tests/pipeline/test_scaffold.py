@@ -206,3 +206,16 @@ def test_where_one_class_is_nearly_all_accuracy_is_said_to_tell_little(tmp_path:
     text = (tmp_path / "pipeline.yaml").read_text()
     assert '# Always saying "No" is right for 0.950 of the rows.\n' in text.replace("'", '"')
     assert "# The rest is rare" in text
+
+
+@pytest.mark.parametrize("name", ["null", "~", "12", "yes"])
+def test_names_and_cells_of_several_lines_make_a_config_that_is_valid(tmp_path: Path, name: str, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    classes = ("a\nb", "c")
+    rows = [f'{row % 7},"{row % 9 + 1}/2/2024","{classes[row % 2]}"' for row in range(60)]
+    Path(f"{name}.csv").write_text('"x","on\nday","my\nlabel"\n' + "\n".join(rows))
+    write_config(f"{name}.csv", label="my\nlabel", path=tmp_path / "pipeline.yaml")
+
+    data = load_config(tmp_path / "pipeline.yaml").data
+    assert (data.label, data.path) == ("my\nlabel", str(tmp_path / f"{name}.csv"))
+    assert data.stated_types["on\nday"].kind == "date"

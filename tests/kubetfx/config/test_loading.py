@@ -552,12 +552,17 @@ def test_folder_is_no_pipeline(tmp_path):
     ("content", "message"),
     [
         ("name: &a [*a]\ndata: *a", "pipeline.yaml is not YAML: a part of it holds itself"),
+        ("card: &a {limits: [*a]}", "pipeline.yaml is not YAML: a part of it holds itself"),
+        (
+            "card: {purpose: 2024-13-45}",
+            r"is not what it looks like \(month must be in 1\.\.12\)\. .*in quotes",
+        ),
         ("name: [penguins", r"pipeline\.yaml is not YAML: .*(?s:.*)line"),
         ("", r"must hold a mapping of sections .* Received: nothing"),
         ("- name\n- data\n", "Received: a list"),
         ("penguins", "Received: text"),
     ],
-    ids=["endless", "not YAML", "empty", "list", "text"],
+    ids=["endless", "endless in a list of text", "no date", "not YAML", "empty", "list", "text"],
 )
 def test_file_that_holds_no_mapping_is_refused(write, content, message):
     with pytest.raises(ConfigError, match=message):
@@ -748,9 +753,22 @@ def test_overrides_are_text_where_the_key_takes_text(tmp_path):
             "lower values are better, so the bound is at_most. Received: at_least: 0.1",
         ),
         ({"accuracy": {"at_most": 0.9}}, "higher values are better, so the bound is at_least. Received: at_most: 0.9"),
+        ({"accuracy": {"at_least": 95}}, "from 0 to 1, so no model passes. Received: at_least: 95. For 95 % say 0.95"),
+        ({"cross_entropy": {"at_most": -1}}, "values are of 0 or more, so no model passes. Received: at_most: -1"),
     ],
 )
-def test_a_bound_that_only_bad_models_pass_is_refused(threshold, message):
+def test_a_bound_that_only_bad_models_pass_or_none_is_refused(threshold, message):
     document = {"name": "a", "data": {"path": "data", "label": "y"}, "evaluation": {"thresholds": threshold}}
     with pytest.raises(ConfigError, match=re.escape(message)):
         load_config(document)
+
+
+def test_what_a_list_is_is_said_in_words_of_yaml(write):
+    with pytest.raises(ConfigError, match=r"data\.drop: .* a valid list, \[A, B\] for example\. Received: 'x'"):
+        load_config(write(data=with_data(drop="x")))
+
+
+def test_a_tilde_of_nobody_is_a_name(write):
+    path = write(data=with_data(path="~nobody-of-this-name.csv"))
+
+    assert load_config(path).data.path == str(path.parent / "~nobody-of-this-name.csv")

@@ -201,7 +201,7 @@ def test_lines_that_are_no_rows_may_have_any_end(
 )
 def test_comments_are_found_between_rows_with_quotes_anywhere(tmp_path: Path, rows: list[str]) -> None:
     path = written(tmp_path / "a.csv", "\n".join(["a,b", *rows, ""]))
-    table = csv_file.CsvTable(path, Dialect(comment="#"), ("a", "b"), 0)
+    table = csv_file.CsvTable(path, Dialect(comment="#"), ("a", "b"), len("a,b\n"))
     (batch,) = table.stream({"a": pa.string(), "b": pa.string()})
     expected = [row for row in csv.reader(io.StringIO("\n".join([*rows, "# end", ""]))) if not row[0].startswith("#")]
     assert [list(map(str, row.values())) for row in batch.to_pylist()] == expected

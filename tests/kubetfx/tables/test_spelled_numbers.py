@@ -27,6 +27,8 @@ WITH_POINTS = {
     "\N{MINUS SIGN}4": "-4",
     "45%": "0.45",
     "12.5 %": "0.125",
+    "\u0661\u0662\N{ARABIC DECIMAL SEPARATOR}\u0665": "12.5",
+    "\N{FULLWIDTH DIGIT THREE}4": "34",
     "1,2,3": None,
     "12,34,567": None,
     "1,5": None,
