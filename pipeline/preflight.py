@@ -19,8 +19,8 @@ from kubetfx.config.model_section import NO_PICTURES
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.config.section import nearest
 from kubetfx.config.serving_section import EndpointConfig
-from kubetfx.engine import arguments as engine_arguments
 from kubetfx.config.yaml_text import in_one_line
+from kubetfx.engine import arguments as engine_arguments
 from kubetfx.errors import ConfigError, DataError, StorageError, UsageError
 from kubetfx.models.columns import known_types
 from kubetfx.models.row_weights import check_weights
