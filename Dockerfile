@@ -6,7 +6,7 @@
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 ARG GO_IMAGE=golang:1.26-bookworm
 
-FROM ${PYTHON_IMAGE} AS environment
+FROM ${PYTHON_IMAGE} AS builder
 # `strip` for slim_environment.py.
 RUN apt-get update && apt-get install --yes --no-install-recommends binutils && rm -rf /var/lib/apt/lists/*
 ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt \
@@ -19,45 +19,26 @@ COPY scripts/install_uv.py scripts/
 COPY pyproject.toml uv.lock ./
 RUN --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt \
     mkdir -p /opt/uv/bin && python scripts/install_uv.py /opt/uv
+
+# Bytecode is unchecked: nothing in an environment changes after this. Some packages ship templates that are no Python,
+# hence `|| true`.
+FROM builder AS environment
 RUN --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt \
     --mount=type=cache,target=/root/.cache/uv \
-    /opt/uv/bin/uv sync --frozen --no-dev --no-install-project --quiet
+    /opt/uv/bin/uv sync --frozen --no-dev --group cpu --no-install-package tensorflow --no-install-project --quiet
 COPY scripts/slim_environment.py scripts/
-# Unchecked: nothing in the environment changes after this. Some packages ship templates that are no Python, hence `|| true`.
 RUN python scripts/slim_environment.py /opt/venv
 RUN python -m compileall -qq -j 0 --invalidation-mode unchecked-hash /opt/venv/lib/python3.11/site-packages || true
 
-FROM environment AS environment-gpu
+FROM builder AS environment-gpu
 RUN --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt \
     --mount=type=cache,target=/root/.cache/uv \
-    /opt/uv/bin/uv sync --frozen --no-dev --group gpu --no-install-project --quiet \
-    && python scripts/slim_environment.py /opt/venv
+    /opt/uv/bin/uv sync --frozen --no-dev --group gpu --no-install-project --quiet
+COPY scripts/slim_environment.py scripts/
+RUN python scripts/slim_environment.py /opt/venv
+RUN python -m compileall -qq -j 0 --invalidation-mode unchecked-hash /opt/venv/lib/python3.11/site-packages || true
 
-FROM ${PYTHON_IMAGE} AS pipeline
-ARG VERSION=0.1.0
-ARG REVISION=unknown
-LABEL org.opencontainers.image.title="kubetfx" \
-      org.opencontainers.image.description="Kubernetes-native TFX: the tasks of a pipeline" \
-      org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}" \
-      org.opencontainers.image.base.name="docker.io/library/python:3.11-slim-bookworm"
-# LightGBM's only need.
-RUN apt-get update && apt-get install --yes --no-install-recommends libgomp1 && rm -rf /var/lib/apt/lists/*
-# The standard library of the base image comes without bytecode, and a read-only container could never write any.
-RUN python -m compileall -qq -j 0 /usr/local/lib/python3.11 || true
-COPY --from=environment /opt/venv /opt/venv
-# A user without an entry in /etc/passwd has no name and no home: libraries that ask for either get these.
-ENV PATH=/opt/venv/bin:${PATH} \
-    PYTHONPATH=/app \
-    PYTHONDONTWRITEBYTECODE=1 \
-    PYTHONUNBUFFERED=1 \
-    HOME=/tmp \
-    USER=kubetfx \
-    LOGNAME=kubetfx \
-    TF_CPP_MIN_LOG_LEVEL=1
-RUN printf '#!/opt/venv/bin/python\nfrom kubetfx.cli.app import main\n\nmain()\n' > /opt/venv/bin/kubetfx \
-    && chmod 0755 /opt/venv/bin/kubetfx
+FROM ${PYTHON_IMAGE} AS app
 WORKDIR /app
 COPY LICENSE README.md pyproject.toml setup.py ./
 COPY cli cli
@@ -69,12 +50,46 @@ COPY pipeline pipeline
 COPY serving serving
 # Checked by time: what `skaffold dev` copies in later counts.
 RUN python -m compileall -q /app && chmod -R a+rX /app
+
+FROM ${PYTHON_IMAGE} AS runtime
+# LightGBM's only need.
+RUN apt-get update && apt-get install --yes --no-install-recommends libgomp1 \
+    && apt-get clean && rm -rf /var/lib/apt/lists/*
+# The standard library of the base image comes without bytecode, and a read-only container could never write any.
+RUN python -m compileall -qq -j 0 /usr/local/lib/python3.11 || true
+RUN mkdir -p /opt/venv/bin \
+    && printf '#!/opt/venv/bin/python\nfrom kubetfx.cli.app import main\n\nmain()\n' > /opt/venv/bin/kubetfx \
+    && chmod 0755 /opt/venv/bin/kubetfx
+# A user without an entry in /etc/passwd has no name and no home: libraries that ask for either get these. Pydantic would
+# look through every installed package for plugins, at each start.
+ENV PATH=/opt/venv/bin:${PATH} \
+    PYTHONPATH=/app \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    HOME=/tmp \
+    USER=kubetfx \
+    LOGNAME=kubetfx \
+    PYDANTIC_DISABLE_PLUGINS=__all__ \
+    TF_CPP_MIN_LOG_LEVEL=1
+LABEL org.opencontainers.image.title="kubetfx" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.base.name="docker.io/library/python:3.11-slim-bookworm"
+WORKDIR /app
 # Any other works as well; group 0 is what OpenShift's arbitrary users have.
 USER 10001:0
 # For Docker alone: Kubernetes asks with probes. Loads the configuration's types, not TensorFlow.
 HEALTHCHECK --interval=60s --timeout=10s --start-period=10s CMD ["kubetfx", "schema"]
 ENTRYPOINT ["kubetfx"]
 CMD ["--help"]
+
+FROM runtime AS pipeline
+COPY --from=environment /opt/venv /opt/venv
+COPY --from=app /app /app
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.description="Kubernetes-native TFX: the tasks of a pipeline" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
 
 FROM ${GO_IMAGE} AS beam-boot
 # That of pyproject.toml.
@@ -95,9 +110,14 @@ HEALTHCHECK NONE
 ENTRYPOINT ["/opt/apache/beam/boot"]
 CMD []
 
-FROM pipeline AS pipeline-gpu
-# Another layer on the same image. TensorFlow finds the libraries beside its own folder.
-COPY --from=environment-gpu /opt/venv/lib/python3.11/site-packages/nvidia /opt/venv/lib/python3.11/site-packages/nvidia
+# Another environment in the same place: `tensorflow` holds GPU kernels, `tensorflow-cpu` does not.
+FROM runtime AS pipeline-gpu
+COPY --from=environment-gpu /opt/venv /opt/venv
+COPY --from=app /app /app
 ENV NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
-LABEL org.opencontainers.image.description="Kubernetes-native TFX: the tasks of a pipeline, with CUDA libraries"
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.description="Kubernetes-native TFX: the tasks of a pipeline, with CUDA libraries" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"

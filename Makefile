@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 EXAMPLE := examples/penguins
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all scale-test check fix lock benchmark clean
+.PHONY: help setup run test test-all image-test scale-test check fix lock benchmark clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -34,6 +34,9 @@ test-all: setup ## Every test, and those that take minutes
 
 scale-test: setup ## Runs on a Beam engine with workers elsewhere; builds Prism, which needs Go
 	@$(BIN)/python -m pytest -n 0 -m scale tests/scale
+
+image-test: setup ## Builds the image with Docker, and runs packages' tasks in it
+	@KUBETFX_DOCKER_TESTS=1 $(BIN)/python -m pytest -n 0 -m "long or not long" tests/kubeflow/test_image.py
 
 check: setup ## Format, lint, types and the direction of imports
 	@$(BIN)/ruff format --check

@@ -26,7 +26,7 @@ LIGHT = ("SchemaGen", "AnomalyGate", "ServedModelResolver", "Pusher")
 LIGHT_SECONDS = 5.0
 COMPILE_SECONDS = 8.0
 
-_BEGINS = re.compile(r"(\w+) begins, ([0-9.]+) s after the start of the process")
+BEGINS = re.compile(r"(\w+) begins, ([0-9.]+) s after the start of the process, which has used the CPU for ([0-9.]+) s")
 
 
 def main() -> int:
@@ -66,7 +66,7 @@ def _measure_tasks(folder: Path, *, starts: dict[str, list[float]], walls: dict[
     document = json.loads(_kubetfx("run", str(CONFIG), "--on", "kfp-local", "--format", "json", *overrides))
     for node in document["nodes"]:
         walls.setdefault(node["id"], []).append(node["seconds"])
-        for name, seconds in _BEGINS.findall(Path(node["log"]).read_text(encoding="utf-8")):
+        for name, seconds, _ in BEGINS.findall(Path(node["log"]).read_text(encoding="utf-8")):
             starts.setdefault(name, []).append(float(seconds))
 
 

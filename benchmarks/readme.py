@@ -30,15 +30,20 @@ def machine(*, busy: bool = False) -> str:
     )
 
 
-def write_section(name: str, text: str) -> None:
-    """Put figures between their markers in benchmarks/README.md.
+def write_section(name: str, text: str, *, path: Path = README_PATH) -> None:
+    """Put figures between their markers.
+
+    Args:
+        name: of the markers.
+        text: to put there.
+        path: of the document. Default: benchmarks/README.md.
 
     Raises:
         ValueError: the file has no such markers.
     """
     begin, end = f"<!-- {name} -->\n", f"\n<!-- /{name} -->"
-    before, found_begin, rest = README_PATH.read_text(encoding="utf-8").partition(begin)
+    before, found_begin, rest = path.read_text(encoding="utf-8").partition(begin)
     _, found_end, after = rest.partition(end)
     if not (found_begin and found_end):
-        raise ValueError(f"{README_PATH} has no place for the figures. Add the lines {begin.strip()} and {end.strip()}")
-    README_PATH.write_text(f"{before}{begin}{text}{end}{after}", encoding="utf-8")
+        raise ValueError(f"{path} has no place for the figures. Add the lines {begin.strip()} and {end.strip()}")
+    path.write_text(f"{before}{begin}{text}{end}{after}", encoding="utf-8")

@@ -15,8 +15,8 @@ from tfx import types
 from tfx.dsl.components.base import base_executor, executor_spec
 from tfx.types import artifact_utils, standard_artifacts
 
-from kubetfx.artifacts import SCHEMA, STATISTICS
-from kubetfx.components.data import column_roles, image_files, table_profile
+from kubetfx.artifacts import CONTENT_HASH, SCHEMA, STATISTICS
+from kubetfx.components.data import column_roles, table_profile
 from kubetfx.components.data.image_schema import set_ranges
 from kubetfx.components.declaration import Artifacts, Component
 from kubetfx.config.data_section import FeaturesConfig
@@ -84,7 +84,7 @@ def complete_schema(
         if name not in profile.described and name not in {feature.name for feature in schema.feature}:
             schema.feature.add(name=name, type=schema_pb2.BYTES)  # pictures, of which no statistics are computed
     columns = {column.name: column for column in profile.columns}
-    is_folder_of_images = image_files.CONTENT_HASH in columns
+    is_folder_of_images = CONTENT_HASH in columns
     if is_folder_of_images:
         set_ranges(schema, profile)
     for feature in schema.feature:

@@ -21,6 +21,9 @@ LAUNCHER_ROOT = "KUBETFX_LAUNCHER_ROOT"
 
 _ROOTS = {"minio": "minio", "s3": "s3", "gs": "gcs"}
 
+LAUNCHER_FOLDERS = (*_ROOTS.values(), "tmp/kfp/outputs")
+"""Folders below `/` that a task shares with its launcher: artifacts by scheme of their URI, and output parameters."""
+
 
 @dataclass(frozen=True)
 class RuntimeArtifact:

@@ -4,6 +4,7 @@ Each container's command is a process of its own, or runs in its image by Docker
 are kubeflow/emulator.py's.
 """
 
+import json
 import os
 import shutil
 import signal
@@ -21,7 +22,7 @@ from kubetfx.config.references import redact_file
 from kubetfx.errors import AnomaliesError, KubetfxError, NodeFailedError, UsageError
 from kubetfx.kubeflow.emulation.task_results import TaskFailedError, TaskResult
 from kubetfx.kubeflow.emulator import Emulator
-from kubetfx.kubeflow.executor_io import LAUNCHER_ROOT, local_path
+from kubetfx.kubeflow.executor_io import LAUNCHER_FOLDERS, LAUNCHER_ROOT, local_path
 from kubetfx.kubeflow.package_document import read_package
 from kubetfx.kubeflow.run_progress import planned_tasks
 from kubetfx.kubeflow.task_records import TaskRecords
@@ -174,7 +175,7 @@ class DockerRunner(PackageRunner):
         self, command: Sequence[str], environment: Mapping[str, str], image: str
     ) -> tuple[list[str], dict[str, str]]:
         places = [storage.locate(self._config.data.path), self._config.push_path]
-        folders = [self._root, *(place for place in places if isinstance(place, Path))]
+        folders = [place for place in places if isinstance(place, Path)]
         name = f"kubetfx-{uuid.uuid4().hex[:12]}"
         line = docker_command(command, environment, image, name=name, root=self._root, folders=folders)
         return line, dict(os.environ)
@@ -208,8 +209,10 @@ def docker_command(
     name: str,
     root: Path,
     folders: Sequence[Path],
+    user: str = "",
 ) -> list[str]:
-    """Return the command that runs a task in its image, as the current user, with a root that cannot be written.
+    """Return the command that runs a task in its image as a pod would: any user, no rights, a root that cannot be
+    written, and the launcher's folders in their places.
 
     Args:
         command: of the container.
@@ -218,10 +221,14 @@ def docker_command(
         name: of the container.
         root: folder in the place of `/` in the launcher's paths.
         folders: to mount at the same paths; for a glob, the folder before its first wildcard.
+        user: number of the user, and of the group after a colon. Default: those of this process.
     """
-    line = ["docker", "run", "--rm", "--init", "--name", name, "--user", f"{os.getuid()}:{os.getgid()}"]
+    line = ["docker", "run", "--rm", "--init", "--name", name, "--user", user or f"{os.getuid()}:{os.getgid()}"]
     line += ["--cap-drop", "ALL", "--security-opt", "no-new-privileges"]  # as the pods of Kubeflow Pipelines
     line += ["--read-only", "--tmpfs", "/tmp", "--workdir", "/tmp"]
+    for place in LAUNCHER_FOLDERS:
+        (root / place).mkdir(parents=True, exist_ok=True)
+        line += ["--volume", f"{root / place}:/{place}"]
     mounted: list[Path] = []
     for folder in folders:
         existing = next(place for place in (folder, *folder.parents) if place.is_dir())
@@ -230,6 +237,14 @@ def docker_command(
             line += ["--volume", f"{existing}:{existing}"]
     for variable in sorted(storage.environment().keys() - environment.keys()):
         line += ["--env", variable]  # no value: docker takes it from its own, and no list of processes shows it
-    for key, value in {**environment, LAUNCHER_ROOT: str(root)}.items():
+    for key, value in environment.items():
         line += ["--env", f"{key}={value}"]
-    return [*line, "--entrypoint", command[0], image, *command[1:]]
+    program, *arguments = (_in_a_pod(word, root) for word in command)
+    return [*line, "--entrypoint", program, image, *arguments]
+
+
+def _in_a_pod(word: str, root: Path) -> str:
+    """A word of a command, or a document in it, with the paths that a pod has."""
+    for written in (str(root), json.dumps(str(root), ensure_ascii=False)[1:-1]):
+        word = word.replace(f"{written}/", "/")
+    return word

@@ -10,6 +10,7 @@ import os
 import pkgutil
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ from kubetfx.kubeflow import visualizations
 from kubetfx.kubeflow.executor_io import ExecutorInput, RuntimeArtifact, clear_outputs, write_output
 from kubetfx.kubeflow.task_spec import COPY, DRIVER_OUTPUT, ITEM, Node, OutputSlot, Override, Property, TaskSpec
 from kubetfx.pipeline.spared_imports import uncollected
+
+_BEGINS = "%s begins, %.2f s after the start of the process, which has used the CPU for %.2f s."
 
 _TFX_ARTIFACT = "tfx_artifact"
 """Key of metadata: TFX's artifact as a single JSON text, since KFP makes doubles of numbers."""
@@ -115,7 +118,7 @@ class _TaskRun:
         elif node.driver:
             _apply(_run_driver(node, inputs, outputs, properties), outputs, properties)
         executor = self._executor(node)
-        logging.info("%s begins, %.1f s after the start of the process.", node.id, _process_age_seconds())
+        logging.info(_BEGINS, node.id, _process_age_seconds(), time.process_time())
         taken = {key: copy.deepcopy(artifacts) for key, artifacts in inputs.items()}  # no two keys share an object
         result = executor.Do(taken, outputs, properties)
         if result is not None and result.execution_result.code:

@@ -18,8 +18,9 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-_UNUSED_BY_LIGHT = ("IPython", "sklearn")
-"""Keras looks for them. TFMA needs the first, so only light executors go without."""
+_UNUSED_BY_LIGHT = ("IPython", "setuptools", "sklearn")
+"""Keras looks for the first and the last, TFX's artifacts for setuptools. TFMA needs the first, so only light executors
+go without."""
 
 _UNUSED_WITHOUT_BEAM = (
     "IPython",
@@ -34,6 +35,9 @@ _UNUSED_WITHOUT_BEAM = (
 
 _UNUSED_BY_TENSORFLOW = ("dill", "googleapiclient")
 """TensorFlow looks for them for its own clusters. Beam needs the first."""
+
+_LAZY_FOR_LIGHT = ("ml_metadata", "ml_metadata.metadata_store", "ml_metadata.proto", "tensorflow_data_validation")
+"""Packages that import all that is in them, of which light executors use messages, or one module."""
 
 _LAZY_WITHOUT_BEAM = ("tensorflow_model_analysis",)
 """Packages that import all that is in them, of which we use messages alone."""
@@ -63,10 +67,13 @@ def spared_imports(executor_modules: Collection[str] = ()) -> Iterator[None]:
         Nothing.
     """
     is_light = bool(executor_modules) and set(executor_modules) <= LIGHT_MODULES
+    if is_light:
+        _import_tfx_without_its_mock()
     if not any("evaluator" in module for module in executor_modules):
         _make_components_lazy()
     if is_light:
-        _make_lazy("tensorflow_data_validation")
+        for package in _LAZY_FOR_LIGHT:
+            _make_lazy(package)
         _import_without_file_systems_of_tensorflow()
     with absent(*(_UNUSED_BY_LIGHT if is_light else ())):
         yield
@@ -152,6 +159,12 @@ _DEFERRED = (
     "tensorflow_model_analysis",
 )
 """What TFX's drivers and launcher import, and only executors use; and TFMA, which TFX's Evaluator names in a type."""
+
+
+def _import_tfx_without_its_mock() -> None:
+    """TFX tries to import a module of tfx_bsl, and with it numpy and pyarrow, to mock it where it is missing."""
+    with absent("unittest.mock"):
+        importlib.import_module("tfx")
 
 
 def _import_without_file_systems_of_tensorflow() -> None:

@@ -12,28 +12,39 @@ from pathlib import Path
 UNUSED = {
     "agentplatform": "Vertex AI's agents, of google-cloud-aiplatform; `import tfx.v1` needs the rest of it",
     "clang": "libclang; TensorFlow declares it and does not import it",
+    "jedi": "completes what is typed into IPython, which works without it",
     "jupyterlab_widgets": "files for a browser",
     "numpy/_core/include": "C headers",
+    "pyarrow/*flight*": "a protocol for servers of tables",
     "pyarrow/include": "C++ headers",
-    "tensorboard_data_server": "a server for TensorBoard's page; the Keras callback only writes files",
+    "tensorboard/plugins/projector/tf_projector_plugin": "files for a browser",
+    "tensorboard/webfiles.zip": "TensorBoard's page; the Keras callback only writes files",
+    "tensorboard_data_server": "a server for that page",
     "tensorflow/include": "C++ headers",
     "tensorflow/xla_aot_runtime_src": "C++ source",
+    "tfx/components/testdata": "data of TFX's own tests",
     "vertexai": "as agentplatform",
     "widgetsnbextension": "files for a browser",
 }
-"""Paths under site-packages."""
+"""Patterns of paths under site-packages."""
 
 TESTED_PACKAGES = ("google/genai", "numpy", "pandas", "pyarrow", "scipy", "sklearn")
 """Packages that ship their own tests."""
 
 STRIPPED = (
+    "PIL/*.so",
     "apache_beam/**/*.so",
+    "cel/*.so",
+    "cryptography/**/*.so",
+    "fastavro/*.so",
     "ml_metadata/**/*.so",
     "pyarrow/*.so*",
-    "tensorflow/*.so*",
+    "regex/*.so",
+    "tensorflow/**/*.so*",
     "tensorflow_data_validation/**/*.so",
     "tfx_bsl/**/*.so",
     "uvloop/*.so",
+    "yaml/*.so",
     "zstandard/*.so",
 )
 """Libraries that were shipped with a debugger's symbols. Named one by one: `strip` can break what auditwheel patched,
@@ -42,9 +53,9 @@ as in numpy.libs."""
 
 def unused_paths(site_packages: Path) -> list[Path]:
     """What to remove, as far as it is there."""
+    unused = [path for pattern in UNUSED for path in site_packages.glob(pattern)]
     tests = [path for package in TESTED_PACKAGES for path in (site_packages / package).rglob("tests") if path.is_dir()]
-    headers = [path for path in (site_packages / "nvidia").glob("*/include") if path.is_dir()]
-    return [path for path in (*(site_packages / name for name in UNUSED), *tests, *headers) if path.is_dir()]
+    return [*unused, *tests, *(site_packages / "nvidia").glob("*/include")]
 
 
 def strippable(site_packages: Path) -> list[Path]:
@@ -58,8 +69,10 @@ def main(environment: Path) -> None:
     (site_packages,) = environment.glob("lib/python3*/site-packages")
     before = _size_bytes(environment)
     for path in unused_paths(site_packages):
-        if path.exists():  # one may lie in another that is gone
+        if path.is_dir():
             shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)  # it may have been in a folder that is gone
     libraries = strippable(site_packages)
     if libraries:
         subprocess.run(["strip", "--strip-unneeded", *libraries], check=True)

@@ -5,15 +5,15 @@ With a frozen schema the ranges are what the anomaly gate holds new images again
 
 from tensorflow_metadata.proto.v0 import schema_pb2
 
+from kubetfx.artifacts import CONTENT_HASH, IMAGE_PATH
 from kubetfx.components.data import table_profile
-from kubetfx.components.data.image_files import CONTENT_HASH, PATH
 
 ROOM = 2
 """New images may be so many times larger or smaller than all so far, in pixels and in bytes."""
 BRIGHTNESS_ROOM = 0.1
 """And so much darker or brighter, as a share of white."""
 
-_UNIQUE = (PATH, CONTENT_HASH)
+_UNIQUE = (IMAGE_PATH, CONTENT_HASH)
 
 
 def set_ranges(schema: schema_pb2.Schema, profile: table_profile.TableProfile) -> None:

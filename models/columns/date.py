@@ -4,8 +4,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from kubetfx.config.data_section import FeaturesConfig
 from kubetfx.models.columns.column_profile import ColumnProfile
 from kubetfx.models.columns.column_type import Column, ColumnType, Encoding, concatenated
@@ -121,6 +119,8 @@ class Date(ColumnType):
 
 def _pairs(number: int) -> Any:
     """(2, pairs) int: positions of two columns."""
+    import numpy as np  # not above: SchemaGen asks for types, and starts in less without it
+
     pairs = [(i, j) for i in range(number) for j in range(i)] if number <= MAX_PAIRED else []
     return np.array(pairs, np.int32).reshape(-1, 2).T
 

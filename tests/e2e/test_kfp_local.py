@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from ml_metadata.metadata_store import metadata_store
 from ml_metadata.proto import metadata_store_pb2
 from tensorflow.core.protobuf import saved_model_pb2
@@ -16,6 +15,7 @@ from kubetfx.run_record import find
 from kubetfx.workspace import locked
 from tests.command import Finished
 from tests.e2e.project import Project, kubetfx, penguins_in, report_of, states
+from tests.e2e.pushed import pushed_files, pushed_tensors
 
 
 @pytest.fixture(scope="module")
@@ -36,14 +36,6 @@ def unfused_on_kfp_local(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return project
 
 
-def pushed_tensors(project: Project) -> dict[str, np.ndarray]:
-    """Values of the model by name, without the copies that Keras leaves in a set's order."""
-    (version,) = project.versions
-    checkpoint = tf.train.load_checkpoint(str(project.pushed / str(version) / "variables" / "variables"))
-    names = [name for name in checkpoint.get_variable_to_shape_map() if name.startswith("variables/")]
-    return {name: checkpoint.get_tensor(name) for name in names}
-
-
 def signatures(project: Project) -> dict[str, str]:
     (version,) = project.versions
     content = (project.pushed / str(version) / "saved_model.pb").read_bytes()
@@ -52,12 +44,6 @@ def signatures(project: Project) -> dict[str, str]:
         name: f"{sorted(signature.inputs)} {sorted(signature.outputs)} {signature.method_name}"
         for name, signature in graph.signature_def.items()
     }
-
-
-def pushed_files(project: Project) -> set[str]:
-    (version,) = project.versions
-    folder = project.pushed / str(version)
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
 def test_it_pushes_the_model_of_the_plain_local_run(on_kfp_local, penguins):
@@ -117,7 +103,7 @@ def test_each_task_is_told_and_logged(on_kfp_local):
         "ServedModelResolver + Evaluator + Pusher + Report",
     ]
     for node in finished.document["nodes"]:
-        assert re.search(r"begins, \d+\.\d s after", Path(node["log"]).read_text()) or "driver" in node["id"]
+        assert re.search(r"begins, \d+\.\d\d s after", Path(node["log"]).read_text()) or "driver" in node["id"]
 
 
 def test_it_is_among_the_runs_with_a_report_of_its_own(on_kfp_local):

@@ -254,20 +254,25 @@ def test_module_of_the_user_s_may_import_tfx_as_its_guides_do():
 
 
 @pytest.mark.parametrize("module", sorted(LIGHT_MODULES))
-def test_light_node_starts_without_tensorflow_and_beam(module):
+def test_light_node_starts_with_what_it_needs_alone(module):
     program = (
         "import sys\n"
         "from kubetfx.pipeline.spared_imports import spared_imports\n"
         f"with spared_imports(['{module}']):\n"
         f"    import kubetfx.kubeflow.task_run, {module}\n"
         "heavy = {'tensorflow', 'apache_beam', 'keras', 'tensorflow_model_analysis'}\n"
+        "heavy |= {'numpy', 'pyarrow', 'setuptools', 'tfx_bsl', 'unittest.mock'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"
+        "import ml_metadata, ml_metadata.proto, setuptools, tfx_bsl.arrow.sql_util, unittest.mock\n"
+        "print(ml_metadata.MetadataStore.__name__, ml_metadata.proto.Artifact().id, tfx_bsl.arrow.sql_util.__file__)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment(Path("/")), capture_output=True, text=True, check=True
     )
 
-    assert done.stdout.strip() == "[]"
+    imported, later = done.stdout.splitlines()
+    assert imported == "[]"
+    assert re.fullmatch(r"MetadataStore 0 /\S+/tfx_bsl/arrow/sql_util.py", later)
 
 
 def test_schema_is_inferred_without_tensorflow_and_beam(tmp_path):
