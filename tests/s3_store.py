@@ -15,6 +15,8 @@ from pathlib import Path
 
 from pyarrow import fs
 
+from tests.ports import free_ports
+
 BUCKET = "kubetfx-tests"
 START_SECONDS = 60
 
@@ -54,8 +56,8 @@ class S3Store:
 @contextlib.contextmanager
 def running_s3_store(folder: Path) -> Iterator[S3Store]:
     """Start SeaweedFS over a folder, and end it."""
-    ports = dict(zip(["master", "volume", "filer", "s3"], _free_ports(8), strict=False))
-    grpc_ports = dict(zip(ports, _free_ports(4), strict=True))
+    ports = dict(zip(["master", "volume", "filer", "s3"], free_ports(8), strict=False))
+    grpc_ports = dict(zip(ports, free_ports(4), strict=True))
     (folder / "s3.json").write_text(json.dumps({"identities": IDENTITIES}))
     weed = shutil.which("weed", path=str(Path(sys.executable).parent))
     assert weed is not None  # the development group of the lock
@@ -89,14 +91,6 @@ def _wait(store: S3Store, process: subprocess.Popen[bytes], log: Path) -> None:
             if process.poll() is not None or time.monotonic() > end:
                 raise RuntimeError(f"SeaweedFS does not start:\n{log.read_text()[-2_000:]}") from None
             time.sleep(0.1)
-
-
-def _free_ports(number: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
 
 
 class Wire:

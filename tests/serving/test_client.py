@@ -1,4 +1,3 @@
-import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from kubetfx.serving.predict_client import ClientOptions, PredictClient, Target
 from kubetfx.serving.served_version import State
 from kubetfx.serving.server import RunningServer
 from kubetfx.serving.status import Code
+from tests.ports import free_ports
 from tests.serving.conftest import options
 
 ROWS = [{"number": 0.5 + index, "count": index, "name": f"n{index}"} for index in range(10)]
@@ -30,12 +30,6 @@ def make(protocol: str, rest_port: int, grpc_port: int, client_options: ClientOp
     if protocol == "rest":
         return RestClient(f"http://127.0.0.1:{rest_port}", client_options)
     return GrpcClient(f"127.0.0.1:{grpc_port}", client_options)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_request_has_fewer_rows_where_they_are_large_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +83,7 @@ def test_status_shows_versions(client: PredictClient) -> None:
 
 @pytest.mark.parametrize("protocol", ["rest", "grpc"])
 def test_server_that_is_away_is_asked_again(protocol: str, base_paths: dict[str, Path]) -> None:
-    rest_port, grpc_port = free_port(), free_port()
+    rest_port, grpc_port = free_ports(2)
     late = RunningServer(
         options(ModelConfig("m", base_paths["half_plus_two"]), rest_port=rest_port, grpc_port=grpc_port)
     )
@@ -106,7 +100,7 @@ def test_server_that_is_away_is_asked_again(protocol: str, base_paths: dict[str,
 @pytest.mark.parametrize("protocol", ["rest", "grpc"])
 def test_server_that_stays_away_is_given_up(protocol: str) -> None:
     with (
-        make(protocol, free_port(), free_port(), ClientOptions(retry_seconds=0.2)) as client,
+        make(protocol, *free_ports(2), ClientOptions(retry_seconds=0.2)) as client,
         pytest.raises(RequestError, match="did not answer") as caught,
     ):
         client.status("m")

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -21,16 +20,10 @@ from kubetfx.serving.batching import BatchingParameters
 from kubetfx.serving.data_plane import DataPlaneOptions
 from kubetfx.serving.model_config import ModelConfig
 from kubetfx.serving.server import RunningServer, ServerOptions, tf_serving_command
+from tests.ports import free_ports
 from tests.serving.conftest import options, wait_until
 
 ROOT = Path(__file__).parents[2]
-
-
-def free_ports() -> tuple[int, int]:
-    with socket.socket() as first, socket.socket() as second:
-        first.bind(("127.0.0.1", 0))
-        second.bind(("127.0.0.1", 0))
-        return first.getsockname()[1], second.getsockname()[1]
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:
@@ -46,7 +39,7 @@ def start(*arguments: str) -> subprocess.Popen[str]:
 
 @pytest.fixture(scope="module")
 def process(base_paths: dict[str, Path]) -> Iterator[tuple[subprocess.Popen[str], int, int]]:
-    rest_port, grpc_port = free_ports()
+    rest_port, grpc_port = free_ports(2)
     ports = (f"--rest-port={rest_port}", f"--grpc-port={grpc_port}")
     arguments = ("--model-name=kinds", f"--model-base-path={base_paths['kinds']}", "--log-requests")
     with start(*arguments, *ports) as made:
