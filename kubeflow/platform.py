@@ -55,6 +55,8 @@ def apply(task: PipelineTask, settings: TaskConfig, *, config: KubeflowConfig) -
         kubernetes.add_pod_label(task, name, value)
     for name, value in sorted(settings.annotations.items()):
         kubernetes.add_pod_annotation(task, name, value)
+    if config.pod_security == "restricted":
+        kubernetes.set_security_context(task, run_as_non_root=True)
     if config.image_pull_policy:
         kubernetes.set_image_pull_policy(task, config.image_pull_policy)
     if config.image_pull_secrets:

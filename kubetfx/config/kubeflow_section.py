@@ -1,10 +1,19 @@
 """The section `kubeflow`: the pods and tasks of a pipeline on Kubeflow Pipelines."""
 
 import re
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from kubetfx.config.kubernetes_names import (
+    Annotations,
+    Environment,
+    EnvironmentByKey,
+    Labels,
+    ResourceName,
+    is_volume_name,
+)
 from kubetfx.config.section import Section
 
 COMPONENTS = (
@@ -132,7 +141,7 @@ class Toleration(Section):
 class VolumeClaim(Section):
     """A persistent volume claim that is mounted."""
 
-    claim: str
+    claim: ResourceName
     """Name of the PersistentVolumeClaim."""
     mount_path: _AbsolutePath
     """Where it appears in the container."""
@@ -143,9 +152,9 @@ class VolumeClaim(Section):
 class ConfigSource(Section):
     """A Secret or ConfigMap, as environment variables, as files, or both."""
 
-    name: str
+    name: ResourceName
     """Name of the Secret or ConfigMap."""
-    env: dict[str, str] = {}
+    env: EnvironmentByKey = {}
     """Environment variable by key of the Secret or ConfigMap, for example `{accesskey: AWS_ACCESS_KEY_ID}`."""
     mount_path: _AbsolutePath | None = None
     """Folder in which each key appears as a file."""
@@ -170,7 +179,7 @@ class TaskConfig(Section):
     """What is set aside, where it is less than the limit."""
     gpu: Gpu | None = None
     """Accelerators. None: the task gets none."""
-    node_selector: dict[str, str] = {}
+    node_selector: Labels = {}
     """Labels that the node must have."""
     tolerations: tuple[Toleration, ...] = ()
     """Taints that the pod tolerates."""
@@ -182,15 +191,15 @@ class TaskConfig(Section):
     """Secrets as environment or files."""
     config_maps: tuple[ConfigSource, ...] = ()
     """Config maps as environment or files."""
-    env: dict[str, str] = {}
+    env: Environment = {}
     """Environment variables."""
     retries: Retries = Retries(count=0)
     """Tries after a failure."""
     timeout_seconds: int | None = Field(None, ge=1)
     """Seconds after which a pod of the task is ended."""
-    labels: dict[str, str] = {}
+    labels: Labels = {}
     """Labels of the pod."""
-    annotations: dict[str, str] = {}
+    annotations: Annotations = {}
     """Annotations of the pod."""
     cache: bool | None = None
     """Whether outputs of an earlier run with the same inputs are taken. None: for every component but those that look
@@ -205,9 +214,12 @@ class KubeflowConfig(Section):
     """Container image of every task."""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
     """None: as Kubernetes has it, which is Always for the tag `latest` and IfNotPresent for others."""
-    image_pull_secrets: tuple[str, ...] = ()
+    image_pull_secrets: tuple[ResourceName, ...] = ()
     """Secrets with the credentials of the image's registry."""
-    service_account: str | None = None
+    pod_security: Literal["baseline", "restricted"] = "baseline"
+    """Pod Security Standard that the tasks' pods meet. `restricted` puts into the package that no task runs as root:
+    Kubeflow Pipelines before 2.16 refuses that, and the image's user must be a number other than 0, as kubetfx's is."""
+    service_account: ResourceName | None = None
     """Service account that runs are started with. None: the one that Kubeflow Pipelines is installed with."""
     every_component: TaskConfig = TaskConfig()
     """Settings of every task, for example the claim with the data. `resources` adds to them and overrides them."""
@@ -233,15 +245,37 @@ class KubeflowConfig(Section):
 
     @model_validator(mode="after")
     def _requests_are_within_limits(self) -> Self:
-        for name in (None, *self.resources):
-            task = self.every_component if name is None else self.of_component(name)
+        for place, task in self._tasks():
             for what in ("cpu", "memory"):
                 request, limit = getattr(task.requests, what), getattr(task, what)
                 if request and limit and _amount(request) > _amount(limit):
-                    place = "every_component" if name is None else f"resources.{name}"
                     raise ValueError(
                         f"{place}.requests.{what} is more than {place}.{what}, and Kubernetes makes no such pod. "
                         f"Received: {request} and {limit}"
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _volumes_have_names_of_their_own(self) -> Self:
+        """Kubeflow Pipelines calls a volume as the claim, Secret or ConfigMap that is in it."""
+        for place, task in self._tasks():
+            kinds = {
+                "claim": {volume.claim for volume in task.volumes},
+                "Secret": {source.name for source in task.secrets if source.mount_path},
+                "ConfigMap": {source.name for source in task.config_maps if source.mount_path},
+            }
+            names = [name for mounted in kinds.values() for name in sorted(mounted)]
+            for name in names:
+                if not is_volume_name(name):
+                    raise ValueError(
+                        f"{place}: what is mounted needs a name of at most 63 characters without dots, since Kubeflow "
+                        f"Pipelines calls the volume so. Received: {name!r}. Mount one with another name, or use env."
+                    )
+                if names.count(name) > 1:
+                    both = " and ".join(kind for kind, mounted in kinds.items() if name in mounted)
+                    raise ValueError(
+                        f"{place}: Kubeflow Pipelines calls a volume as what it holds, and a pod has one of each name. "
+                        f"Received: a {both} {name!r}, both mounted. Rename one of them, or use env."
                     )
         return self
 
@@ -251,6 +285,10 @@ class KubeflowConfig(Section):
         if self.fuse == "light":
             return _LIGHT_GROUPS
         return () if self.fuse == "none" else self.fuse
+
+    def _tasks(self) -> Iterator[tuple[str, TaskConfig]]:
+        yield "every_component", self.every_component
+        yield from ((f"resources.{name}", self.of_component(name)) for name in self.resources)
 
     def of_component(self, component: str) -> TaskConfig:
         """Return the settings of a component: `every_component`, with its own entry in `resources` on top.

@@ -66,6 +66,8 @@ class KfpServer:
     """By pod."""
     is_ui: bool = False
     """Whether it is the UI, which passes the API on and has a path of its own for logs."""
+    may: Callable[[str, str, str], bool] | None = None
+    """Whether who has a token may do a verb to a resource of pipelines.kubeflow.org. None: everybody may."""
     when_started: Callable[[str], None] = lambda _: None
     """Is called with the id of each run."""
     frames_of_retry: list[Frame] = field(default_factory=list)
@@ -247,9 +249,14 @@ class KfpServer:
             return HTMLResponse("<html>Log in to Dex</html>")
         if not self._is_known(request):
             return self._refuse(request, 401, "Request header error: there is no user identity header.")
+        operation = request.scope["route"].name
+        permission = _PERMISSIONS[operation]
+        token = request.headers.get("authorization", "").removeprefix("Bearer ")
+        if self.may and permission and not self.may(token, *permission):
+            return self._refuse(request, 403, f"PermissionDenied: not authorized: {' '.join(permission)}")
         body = await _body(request)
         self._check(request, query, body)
-        handler = getattr(self, request.scope["route"].name)
+        handler = getattr(self, operation)
         try:
             document = handler(body, query, **request.path_params)
         except RefusedError as error:
@@ -394,27 +401,32 @@ class _Dropping:
             await self._app(scope, receive, send)
 
 
+OPERATIONS = (
+    ("health", "GET", "/healthz", None),
+    ("list_pipelines", "GET", "/pipelines", ("pipelines", "list")),
+    ("upload", "POST", "/pipelines/upload", ("pipelines", "create")),
+    ("upload_version", "POST", "/pipelines/upload_version", ("pipelines", "create")),
+    ("list_versions", "GET", "/pipelines/{pipeline_id}/versions", ("pipelines", "list")),
+    ("get_version", "GET", "/pipelines/{pipeline_id}/versions/{version_id}", ("pipelines", "get")),
+    ("list_experiments", "GET", "/experiments", ("experiments", "list")),
+    ("create_experiment", "POST", "/experiments", ("experiments", "create")),
+    ("create_run", "POST", "/runs", ("runs", "create")),
+    ("terminate", "POST", "/runs/{run_id}:terminate", ("runs", "terminate")),
+    ("retry", "POST", "/runs/{run_id}:retry", ("runs", "retry")),
+    ("get_run", "GET", "/runs/{run_id}", ("runs", "get")),
+    ("list_recurring_runs", "GET", "/recurringruns", ("jobs", "list")),
+    ("create_recurring_run", "POST", "/recurringruns", ("jobs", "create")),
+    ("delete_recurring_run", "DELETE", "/recurringruns/{recurring_run_id}", ("jobs", "delete")),
+)
+"""What kubetfx asks of the API: handler, method, path, and the resource of pipelines.kubeflow.org and the verb that a
+Kubeflow Pipelines of several users wants of who asks (2.17.0, backend/src/apiserver/server)."""
+_PERMISSIONS = {name: permission for name, _, _, permission in OPERATIONS}
+
+
 @contextlib.contextmanager
 def serve(server: KfpServer) -> Iterator[KfpServer]:
     """Run a server on a free port of this machine."""
-    paths = [
-        ("GET", "/healthz", "health"),
-        ("GET", "/pipelines", "list_pipelines"),
-        ("POST", "/pipelines/upload", "upload"),
-        ("POST", "/pipelines/upload_version", "upload_version"),
-        ("GET", "/pipelines/{pipeline_id}/versions", "list_versions"),
-        ("GET", "/pipelines/{pipeline_id}/versions/{version_id}", "get_version"),
-        ("GET", "/experiments", "list_experiments"),
-        ("POST", "/experiments", "create_experiment"),
-        ("POST", "/runs", "create_run"),
-        ("POST", "/runs/{run_id}:terminate", "terminate"),
-        ("POST", "/runs/{run_id}:retry", "retry"),
-        ("GET", "/runs/{run_id}", "get_run"),
-        ("GET", "/recurringruns", "list_recurring_runs"),
-        ("POST", "/recurringruns", "create_recurring_run"),
-        ("DELETE", "/recurringruns/{recurring_run_id}", "delete_recurring_run"),
-    ]
-    routes = [Route(API + path, server.answer, methods=[method], name=name) for method, path, name in paths]
+    routes = [Route(API + path, server.answer, methods=[method], name=name) for name, method, path, _ in OPERATIONS]
     routes += [Route("/apis/v1alpha1/runs/{run_id}/nodes/{pod}/log", server.log), Route("/k8s/pod/logs", server.log)]
     listener = socket.create_server(("127.0.0.1", 0))
     # Configuring logs would close absl's handler, and with it pytest's stderr.

@@ -3,14 +3,10 @@
 Rendering needs kubectl.
 """
 
-import functools
 import os
 import re
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import jsonschema
 import kubernetes_validate
@@ -23,53 +19,26 @@ from kubetfx.components.push.mirror import MIRRORED
 from kubetfx.serving.batching import read_batching_parameters_file
 from kubetfx.serving.model_config import LatestVersions, SpecificVersions, read_model_config_file
 from kubetfx.storage import ObjectPath, locate
+from tests.kubeflow.kfp_server import OPERATIONS
 from tests.kubeflow.published_schemas import custom_resource_schema, schema
-
-ROOT = Path(__file__).resolve().parents[2]
-MANIFESTS = ROOT / "kubeflow" / "manifests"
-SERVING = MANIFESTS / "serving"
-KUSTOMIZATIONS = sorted(
-    str(path.parent.relative_to(MANIFESTS))
-    for path in MANIFESTS.rglob("kustomization.yaml")
-    if "components" not in path.parts
+from tests.kubeflow.rendered_manifests import (
+    KUSTOMIZATIONS,
+    MANIFESTS,
+    OVERLAYS,
+    Document,
+    containers_of,
+    needs_kubectl,
+    one,
+    pod_of,
+    render,
+    workloads,
 )
+
+SERVING = MANIFESTS / "serving"
 SERVERS = ("serving/overlays/local", "serving/overlays/pvc", "serving/overlays/s3")
+PIPELINES = ("pipeline/overlays/local", "pipeline/overlays/pvc", "pipeline/overlays/s3")
 OLDEST_KUBERNETES = "1.29"
-WORKLOADS = ("Deployment", "InferenceService")
 PORTS = {"grpc": 8500, "http": 8501}
-
-needs_kubectl = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
-
-Document = dict[str, Any]
-
-
-@functools.cache
-def _render(folder: Path) -> str:
-    return subprocess.run(["kubectl", "kustomize", folder], capture_output=True, text=True, check=True).stdout
-
-
-def render(folder: str | Path) -> list[Document]:
-    return list(yaml.safe_load_all(_render(MANIFESTS / folder)))
-
-
-def one(documents: list[Document], kind: str, name: str | None = None) -> Document:
-    found = [d for d in documents if d["kind"] == kind and name in (None, d["metadata"]["name"])]
-    assert len(found) == 1, f"{kind} {name}: {[d['metadata']['name'] for d in found]}"
-    return found[0]
-
-
-def pod_of(workload: Document) -> Document:
-    spec: Document = workload["spec"]
-    return spec["predictor"] if workload["kind"] == "InferenceService" else spec["template"]["spec"]
-
-
-def containers_of(pod: Document) -> list[Document]:
-    model = [pod["model"] | {"name": "kserve-container"}] if "model" in pod else []
-    return [*pod.get("initContainers", []), *pod.get("containers", []), *model]
-
-
-def workloads(documents: list[Document]) -> list[Document]:
-    return [document for document in documents if document["kind"] in WORKLOADS]
 
 
 def server_of(documents: list[Document]) -> Document:
@@ -113,7 +82,7 @@ def test_inference_service_fits_the_schema_that_kserve_publishes() -> None:
 
 
 @needs_kubectl
-@pytest.mark.parametrize("folder", [folder for folder in KUSTOMIZATIONS if "overlays" in folder])
+@pytest.mark.parametrize("folder", OVERLAYS)
 def test_all_of_an_overlay_is_in_one_namespace(folder: str) -> None:
     namespaces = {d["metadata"]["name" if d["kind"] == "Namespace" else "namespace"] for d in render(folder)}
     assert namespaces == {"kubeflow" if folder.endswith("/local") else "kubetfx"}
@@ -159,19 +128,34 @@ def test_every_image_of_others_has_a_version(folder: str) -> None:
 
 
 @needs_kubectl
-@pytest.mark.parametrize("folder", ["pipeline/overlays/pvc", "pipeline/overlays/s3", "pipeline/overlays/local"])
+@pytest.mark.parametrize("folder", PIPELINES)
 def test_the_account_of_the_tasks_can_do_no_more_than_launch(folder: str) -> None:
-    documents = render(folder)
-    account = one(documents, "ServiceAccount")
-    binding = one(documents, "RoleBinding")
-    role = one(documents, "Role", binding["roleRef"]["name"])
-    names = {"kind": "ServiceAccount", "name": account["metadata"]["name"]}
-    assert binding["subjects"] == [names | {"namespace": account["metadata"]["namespace"]}]
-    allowed = {(r, verb) for rule in role["rules"] for r in rule["resources"] for verb in rule["verbs"]}
+    rules = rules_of("kubetfx-pipeline", render(folder))
     reads = {("pods", "get"), ("configmaps", "get"), ("secrets", "get")}
-    assert allowed == {*reads, ("workflowtaskresults", "create"), ("workflowtaskresults", "patch")}
-    named = {resource for rule in role["rules"] if rule.get("resourceNames") for resource in rule["resources"]}
+    assert permissions_in(rules) == {*reads, ("workflowtaskresults", "create"), ("workflowtaskresults", "patch")}
+    named = {resource for rule in rules if rule.get("resourceNames") for resource in rule["resources"]}
     assert named == {"configmaps", "secrets"}
+
+
+@needs_kubectl
+@pytest.mark.parametrize("folder", PIPELINES)
+def test_the_account_of_the_workbench_can_do_what_the_commands_ask_of_kubeflow_pipelines(folder: str) -> None:
+    rules = rules_of("kubetfx-workbench", render(folder))
+    assert {group for rule in rules for group in rule["apiGroups"]} == {"pipelines.kubeflow.org"}
+    assert permissions_in(rules) == {permission for *_, permission in OPERATIONS if permission}
+
+
+def rules_of(account: str, documents: list[Document]) -> list[Document]:
+    """The rules of the role that the account of this name is bound to."""
+    namespace = one(documents, "ServiceAccount", account)["metadata"]["namespace"]
+    binding = one(documents, "RoleBinding", account)
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": account, "namespace": namespace}]
+    rules: list[Document] = one(documents, "Role", binding["roleRef"]["name"])["rules"]
+    return rules
+
+
+def permissions_in(rules: list[Document]) -> set[tuple[str, str]]:
+    return {(resource, verb) for rule in rules for resource in rule["resources"] for verb in rule["verbs"]}
 
 
 # What fits what

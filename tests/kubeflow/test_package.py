@@ -191,6 +191,7 @@ def test_what_holds_for_every_component_is_on_every_task(example):
         "secrets: [{name: s, mount_path: /etc/s}]}",
         "kubeflow.image_pull_policy=Always",
         "kubeflow.image_pull_secrets=[registry]",
+        "kubeflow.pod_security=restricted",
         "kubeflow.image=registry.example/it:1",
         "kubeflow.resources={Trainer: {memory: 2Gi, env: {C: d}}}",
     )
@@ -206,6 +207,7 @@ def test_what_holds_for_every_component_is_on_every_task(example):
         assert pod["podMetadata"] == {"labels": {"team": "birds"}, "annotations": {"why": "not"}}
         assert pod["imagePullPolicy"] == "Always"
         assert pod["imagePullSecret"][0]["secretName"] == "registry"
+        assert pod["securityContext"] == {"runAsNonRoot": True}
         assert pod["configMapAsVolume"][0]["mountPath"] == "/etc/c"
         assert pod["secretAsVolume"][0]["mountPath"] == "/etc/s"
     trainer = executors["exec-trainer"]["container"]

@@ -78,6 +78,33 @@ def test_request_may_be_all_of_the_limit(load, memory, request_):
             r"tolerations\.0: the operator Exists takes no value",
         ),
         ({"every_component": {"tolerations": [{"value": "x"}]}}, r"tolerations\.0: the operator Equal needs a key"),
+        ({"every_component": {"labels": {"team": "birds of prey"}}}, r"labels: for a label, a value .*'birds of prey'"),
+        ({"every_component": {"labels": {"my team": "a"}}}, r"labels: the key of a label .* Received: 'my team'"),
+        (
+            {"every_component": {"node_selector": {"pool": "-"}}},
+            r"node_selector: for a label, a value .* Received: '-'",
+        ),
+        ({"every_component": {"annotations": {"/why": "a"}}}, r"annotations: the key of a label .* Received: '/why'"),
+        ({"every_component": {"env": {"1ST": "a"}}}, r"env: the name of an environment variable .* Received: '1ST'"),
+        (
+            {"every_component": {"secrets": [{"name": "s", "env": {"key": "A B"}}]}},
+            r"secrets\.0\.env: the name of an environment variable .* Received: 'A B'",
+        ),
+        ({"every_component": {"volumes": [{"claim": "Data", "mount_path": "/d"}]}}, r"claim: the name .* 'Data'"),
+        ({"image_pull_secrets": ["my_registry"]}, r"image_pull_secrets\.0: the name .* Received: 'my_registry'"),
+        ({"service_account": "my account"}, r"service_account: the name .* Received: 'my account'"),
+        ({"service_account": "a" * 254}, r"service_account: the name .* at most 253"),
+        (
+            {"every_component": {"secrets": [{"name": "my.keys", "mount_path": "/k"}]}},
+            r"every_component: what is mounted needs a name .* without dots.* Received: 'my\.keys'",
+        ),
+        (
+            {
+                "every_component": {"secrets": [{"name": "bucket", "mount_path": "/k"}]},
+                "resources": {"Pusher": {"config_maps": [{"name": "bucket", "mount_path": "/c"}]}},
+            },
+            r"resources\.Pusher: .* Received: a Secret and ConfigMap 'bucket', both mounted",
+        ),
         ({"image_pull_policy": "Sometimes"}, r"image_pull_policy: .*'Sometimes'"),
     ],
     ids=lambda value: str(value)[:40] if isinstance(value, dict) else "",
@@ -107,6 +134,20 @@ def test_own_entry_of_a_component_overrules_and_adds_to_what_holds_for_all():
     assert trainer.env == {"A": "1", "B": "2"}
     assert [volume.claim for volume in trainer.volumes] == ["data", "fast"]
     assert config.of_component("Pusher") == config.every_component
+
+
+def test_names_that_kubernetes_takes_are_taken(load):
+    load(
+        service_account="team.runner",
+        every_component={
+            "labels": {"example.org/team": "birds", "empty": "", "version": "v1.2_3"},
+            "annotations": {"example.org/why": "it is said here, in words"},
+            "env": {"_A.b-c": "x"},
+            "secrets": [{"name": "my.keys", "env": {"a b": "KEY"}}, {"name": "bucket", "env": {"a": "B"}}],
+            "config_maps": [{"name": "bucket", "mount_path": "/c"}],
+            "volumes": [{"claim": "d", "mount_path": "/a"}, {"claim": "d", "mount_path": "/b", "sub_path": "b"}],
+        },
+    )
 
 
 def test_light_nodes_are_fused_by_a_word(load):
