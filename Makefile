@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 EXAMPLE := examples/penguins
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all image-test scale-test check fix lock benchmark clean
+.PHONY: help setup run test test-all image-test scale-test cluster-test check fix lock benchmark clean
 
 help: ## This list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: $(VENV)/.synced ## The environment in .venv, as uv.lock pins it
 
@@ -30,10 +30,13 @@ test: setup ## Every test but those that take minutes
 	@$(BIN)/python -m pytest
 
 test-all: setup ## Every test, and those that take minutes
-	@$(BIN)/python -m pytest -m "not scale"
+	@$(BIN)/python -m pytest -m "not scale and not cluster"
 
 scale-test: setup ## Runs on a Beam engine with workers elsewhere; builds Prism, which needs Go
 	@$(BIN)/python -m pytest -n 0 -m scale tests/scale
+
+cluster-test: setup ## Manifests, packages and accounts on a real Kubernetes API server, which Go builds once (minutes)
+	@$(BIN)/python -m pytest -n 0 -m cluster tests/cluster
 
 image-test: setup ## Builds the image with Docker, and runs packages' tasks in it
 	@KUBETFX_DOCKER_TESTS=1 $(BIN)/python -m pytest -n 0 -m "long or not long" tests/kubeflow/test_image.py
