@@ -29,9 +29,9 @@ from kubetfx.kubeflow.container_component import (
     container_component,
     length_in_json,
 )
-from kubetfx.kubeflow.loops import Contexts
 from kubetfx.kubeflow.names import identifier
 from kubetfx.kubeflow.package_document import digest
+from kubetfx.kubeflow.parallel_loops import Contexts
 from kubetfx.kubeflow.task_plan import Extras, PlannedTask, TaskPlan
 from kubetfx.kubeflow.task_spec import DRIVER_OUTPUT, ITEM
 from kubetfx.pipeline.fan_out import Loop

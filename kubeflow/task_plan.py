@@ -15,8 +15,8 @@ from kubetfx.config.kubeflow_section import KubeflowConfig
 from kubetfx.config.section import nearest
 from kubetfx.errors import CompileError
 from kubetfx.kubeflow import visualizations
-from kubetfx.kubeflow.loops import Contexts, FoldedNodes, Source
 from kubetfx.kubeflow.names import identifier, slot_name, snake_case, task_name, unique
+from kubetfx.kubeflow.parallel_loops import Contexts, FoldedNodes, Source
 from kubetfx.kubeflow.runtime_parameters import RunParameter, merge_parameters
 from kubetfx.kubeflow.task_spec import DRIVER_OUTPUT, ITEM, Node, OutputSlot, Override, Page, Property, TaskSpec
 from kubetfx.kubeflow.tfx_node import NodeDescription, artifact_path, channels_of, describe, encode_predicate

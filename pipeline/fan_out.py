@@ -2,7 +2,7 @@
 
 The copies are nodes like all others: each has its own executions, cache entries and outputs. The DSL context in which
 they are made says that they belong together, and the compiler for Kubeflow Pipelines makes one parallel loop of them
-(kubeflow/loops.py).
+(kubeflow/parallel_loops.py).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -35,16 +35,16 @@ class Loop:
 class CopyContext(DslContext):
     """The DSL context of one copy.
 
-    Attributes:
+    Args:
         loop: of all copies.
         index: of this copy, from 0.
-        names: ids of its nodes without the index.
     """
 
     def __init__(self, loop: Loop, index: int) -> None:
         self.loop = loop
         self.index = index
         self.names: dict[BaseNode, str] = {}
+        """Ids of its nodes without the index."""
 
     def on_context_exit(self, containing_nodes: Sequence[BaseNode]) -> None:
         """Give the nodes ids that no other copy has.

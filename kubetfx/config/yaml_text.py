@@ -79,6 +79,9 @@ def in_one_line(value: Any) -> str:
 
     Args:
         value: a text, or lists and mappings.
+
+    Returns:
+        The YAML, without a line end.
     """
 
     def dumped(style: str | None) -> str:
