@@ -518,7 +518,7 @@ def test_dates_are_points_in_time_however_they_are_written(tmp_path):
     ("days", "message"),
     [
         (["2024-13-01", "2024-05-02"], r"dates that exist, such as 2024-05-01, are needed\. Received: '2024-13-01'"),
-        (["early", "late"], r"Received: 'early' in column 'day'\. .*data\.types: \{day: \{date: \"%d/%m/%Y\"\}\}"),
+        (["early", "late"], r"Received: 'early' in column 'day'\. .*data\.types: \{day: \{date: '%d/%m/%Y'\}\}"),
     ],
     ids=["no such month", "words"],
 )

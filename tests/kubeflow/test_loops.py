@@ -386,7 +386,7 @@ def _for_each_in_a_copy() -> Any:
 def _for_each_over_what_a_resolver_finds() -> Any:
     components, _ = models(1)
     with ForEach(consecutive_spans.sequential_rolling_range(components[0].outputs["examples"])) as found:
-        node = Fold(examples=found["window"], fold=0, folds=1).with_id("Window")
+        node = Fold(examples=found, fold=0, folds=1).with_id("Window")
     return small("p", *components, node)
 
 

@@ -181,7 +181,7 @@ def test_loaded_model_says_which_picture_cannot_be_decoded(saved_model, pictures
     (tmp_path / "a.png").write_bytes((pictures / "1.png").read_bytes())
     (tmp_path / "b.png").write_bytes(b"no picture")
 
-    with pytest.raises(DataError, match=r"The model refuses row 2, b\.png: image_bytes is no picture.*batch-predict"):
+    with pytest.raises(DataError, match=r"The model refuses row 2, b\.png: image_bytes is no picture.*in bulk leaves"):
         predict(saved_model, tmp_path)
 
 
