@@ -418,7 +418,7 @@ def _item_is_taken() -> Any:
         (_condition_about_a_copy, "Other: is under a condition about 'number' of Number, of which each copy"),
         (_conditional_in_a_copy, "Gather: takes what Text makes, which is under a condition"),
         (_for_each_in_a_copy, r"Count\.0: is in a ForEach inside of a fan_out"),
-        (_for_each_over_what_a_resolver_finds, "Window: is in a ForEach over what a resolver function finds"),
+        (_for_each_over_what_a_resolver_finds, "Window: the input .examples. is looked up in ML Metadata"),
         (_two_exit_handlers, "A pipeline has one exit handler. Received: One, Two"),
         (_exit_handler_in_a_copy, "Tell: takes the final status .*under a Cond, a ForEach or a fan_out"),
         (_too_long, "Text: what the copies .* differ in is too long .* 150,0.. bytes for 3 copies, more than 122,880"),
