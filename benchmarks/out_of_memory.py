@@ -54,11 +54,11 @@ def main() -> int:
                 config["training"] |= {"cache_bytes": cache_bytes, "epochs": 5}
                 (output / "pipeline.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
                 found[place].append(_trained(output))
-    medians = {place: _median([run.rows_per_second for run in runs]) for place, runs in found.items()}
+    medians = {place: statistics.median([run.rows_per_second for run in runs]) for place, runs in found.items()}
     ratio = medians["files"] / medians["memory"]
     lines = ["| rows are in | rows per second of an epoch | CPU seconds of the run | peak GB |", "|---|---|---|---|"]
     for place, runs in found.items():
-        cpu, peak = _median([run.cpu_seconds for run in runs]), _median([run.peak_bytes for run in runs])
+        cpu, peak = statistics.median([run.cpu_seconds for run in runs]), statistics.median([run.peak_bytes for run in runs])
         lines.append(f"| {place} | {medians[place]:,.0f} | {cpu:.1f} | {peak / 1e9:.2f} |")
     verdict = "reached" if ratio >= GOAL else "missed"
     text = (
@@ -77,10 +77,6 @@ def _trained(output: Path) -> Trained:
     document = json.loads(history.read_text(encoding="utf-8"))
     seconds = statistics.median(document["seconds"][1:])
     return Trained(document["rows"] / seconds, run.cpu_seconds, run.peak_bytes)
-
-
-def _median(values: list[float]) -> float:
-    return statistics.median(values)
 
 
 if __name__ == "__main__":

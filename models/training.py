@@ -146,12 +146,14 @@ def _fit(work: _Work, train: Rows, validation: Rows, folder: Path | None, *, loa
     elif kind == "auto" and (train.arrays is None or validation.arrays is None):
         alone = "Model: network. Trees are left out: the rows take more than training.cache_bytes."
     else:
-        return _fit_trees(work, train, validation, load_seconds=load_seconds)
+        return _fit_trees(work, train, validation, folder, load_seconds=load_seconds)
     fitted = network()
     return Fitted(fitted.model, fitted.history | {"alone": alone})
 
 
-def _fit_trees(work: _Work, train: TrainingRows, validation: TrainingRows, *, load_seconds: float) -> Fitted:
+def _fit_trees(
+    work: _Work, train: TrainingRows, validation: TrainingRows, folder: Path | None, *, load_seconds: float
+) -> Fitted:
     """Trees, and for `auto` a network beside them."""
     trees = fit_trees(
         train,
@@ -164,7 +166,7 @@ def _fit_trees(work: _Work, train: TrainingRows, validation: TrainingRows, *, lo
     )
     if work.model.kind == "trees":
         return trees
-    network = _fit_network(work, train, validation, None, load_seconds=load_seconds)
+    network = _fit_network(work, train, validation, folder, load_seconds=load_seconds)
     return choose(network, trees, validation, is_classifier=bool(work.features.classes))
 
 

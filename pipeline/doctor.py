@@ -38,7 +38,7 @@ def examine(config: PipelineConfig, *, progress: Progress = silent) -> list[Chec
 
     Args:
         config: of the pipeline.
-        progress: is told what is being looked at.
+        progress: is called with what is being examined.
 
     Returns:
         What was looked at. What comes after a check that failed, and needs it, is not there.

@@ -1,6 +1,6 @@
 """Exit handlers in a pipeline that runs on this machine: components that are given TFX's FinalStatusStr.
 
-They run when all other nodes have ended, whether or not they succeeded, and are told how the pipeline ended.
+They run when all other nodes have ended, whether or not they succeeded, and receive how the pipeline ended.
 """
 
 import json

@@ -1,7 +1,7 @@
 """Runs a node once per artifact where TFX's ForEach goes over several, which TFX's own launcher does not do.
 
 Each iteration is a node with the artifacts as its fixed inputs, and a context of its own in ML Metadata, by which its
-execution is told from the others'. All are executions of the one node, so that later nodes take all of their outputs.
+execution differs from the others'. All are executions of the one node, so that later nodes take all of their outputs.
 """
 
 import copy

@@ -181,7 +181,7 @@ class PipelineConfig(Section):
         return self
 
     def _check_keys_of_images(self, *, has_images: bool) -> None:
-        of_training = {"fine_tune", "label_smoothing", "checkpoint_directory"} & self.training.changed
+        of_training = {"fine_tune", "label_smoothing"} & self.training.changed
         keys = {"data": self.data.image_keys, "model": self.model.image_keys, "training": of_training}
         for section, names in keys.items():
             if names and not has_images:

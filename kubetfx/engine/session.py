@@ -40,7 +40,7 @@ class Session:
             modules: import paths of the user's, that workers need.
             places: files and folders of this file system that workers read.
             patience: seconds that the engine may take to answer.
-            progress: is told of the look at the engine.
+            progress: is called when the engine is examined.
         """
         self._given = list(arguments)
         self.folder = folder
@@ -56,7 +56,7 @@ class Session:
 
         Args:
             config: of the pipeline.
-            progress: is told of the look at the engine.
+            progress: is called when the engine is examined.
 
         Returns:
             The session, with the modules and the places that its workers need.

@@ -159,7 +159,7 @@ def test_the_server_knows_no_other_rule_for_an_account(cluster: Cluster, home: s
 
 
 def rules(cluster: Cluster, account: str, home: str, namespace: str) -> set[tuple[str, str, str]]:
-    """Verb, resource and name of each, as a real token of the account is told."""
+    """Verb, resource and name of each, as the server lists them for a real token of the account."""
     review = {
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "SelfSubjectRulesReview",

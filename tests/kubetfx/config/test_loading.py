@@ -48,6 +48,12 @@ def test_two_sections_are_enough_and_the_rest_has_defaults(write):
     assert config.model_name == "penguins"
 
 
+def test_checkpoints_of_a_table_have_a_folder_beside_the_file(write, tmp_path):
+    config = load_config(write(training={"checkpoint_directory": "checkpoints", "checkpoint_seconds": 5}))
+
+    assert config.training.checkpoint_directory == str(tmp_path / "checkpoints")
+
+
 def test_the_models_name_can_differ_from_the_pipelines(write):
     config = load_config(write(serving={"model_name": "antarctic"}))
 
