@@ -58,7 +58,8 @@ def main() -> int:
     ratio = medians["files"] / medians["memory"]
     lines = ["| rows are in | rows per second of an epoch | CPU seconds of the run | peak GB |", "|---|---|---|---|"]
     for place, runs in found.items():
-        cpu, peak = statistics.median([run.cpu_seconds for run in runs]), statistics.median([run.peak_bytes for run in runs])
+        cpu = statistics.median([run.cpu_seconds for run in runs])
+        peak = statistics.median([run.peak_bytes for run in runs])
         lines.append(f"| {place} | {medians[place]:,.0f} | {cpu:.1f} | {peak / 1e9:.2f} |")
     verdict = "reached" if ratio >= GOAL else "missed"
     text = (
