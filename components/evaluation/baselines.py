@@ -31,6 +31,8 @@ CODES_OF_COLUMN = 64
 PENALTY = 1.0
 """Of the squared weights, beside the sum over the rows."""
 ITERATIONS = 100
+STEEPEST = 1e-4
+"""Gradient of the mean loss per row, with respect to any weight, at which a fit is over."""
 _BATCH = 8_192
 _SEED = 0
 
@@ -73,12 +75,16 @@ class _Numbers:
 
     @classmethod
     def of(cls, values: Array) -> "_Numbers":
-        flat = np.where(np.isfinite(values), values, np.nan)
-        empty = np.isnan(flat).all(axis=0)
-        flat[:, empty] = 0
-        deviation = np.nanstd(flat, axis=0)
-        ends = np.nanmin(flat, axis=0), np.nanmax(flat, axis=0)
-        return cls(np.nanmean(flat, axis=0), np.where(deviation > 0, deviation, 1.0), *ends)
+        finite = np.isfinite(values)
+        counts = finite.sum(axis=0)
+        mean = values.sum(axis=0, where=finite) / np.maximum(counts, 1)
+        squares = np.square(values - mean, where=finite, out=np.zeros_like(values)).sum(axis=0)
+        deviation = np.sqrt(squares / np.maximum(counts, 1))
+        lowest, highest = (
+            np.where(counts, find(values, axis=0, where=finite, initial=start), 0.0)
+            for find, start in ((np.min, np.inf), (np.max, -np.inf))
+        )
+        return cls(mean, np.where(deviation > 0, deviation, 1.0), lowest, highest)
 
     @property
     def size(self) -> int:
@@ -225,24 +231,33 @@ def _ridge(matrix: Array, targets: Array, weights: Array) -> Array:
 
 
 def _logistic(matrix: Array, targets: Array, row_weights: Array) -> Array:
+    """The softmax has one set of weights per class; those of two classes are each other's negatives, and are fitted
+    once."""
     from scipy import optimize
 
-    shape = matrix.shape[1], targets.shape[1]
-    penalties = _penalties(matrix)
+    row_weights, penalties = row_weights / row_weights.sum(), _penalties(matrix) / row_weights.sum()
+    shape = matrix.shape[1], targets.shape[1] if targets.shape[1] > 2 else 1
 
     def loss(flat: Array) -> tuple[float, Array]:
         weights = flat.reshape(shape)
-        probabilities = _softmax(matrix @ weights)
+        logits = matrix @ weights
+        probabilities = _softmax(logits if shape[1] > 1 else np.concatenate([-logits, logits], axis=1))
         losses = -np.log(np.maximum((probabilities * targets).sum(axis=1, keepdims=True), 1e-300))
-        fit = (row_weights * losses).sum()
-        gradient = matrix.T @ (row_weights * (probabilities - targets)) + penalties * weights
-        return float(fit + (penalties * weights**2).sum() / 2), gradient.ravel()
+        errors = row_weights * (probabilities - targets)
+        gradient = matrix.T @ (errors if shape[1] > 1 else errors[:, 1:] - errors[:, :1])
+        per_weight = penalties * (targets.shape[1] / shape[1])
+        value = (row_weights * losses).sum() + (per_weight * weights**2).sum() / 2
+        return float(value), (gradient + per_weight * weights).ravel()
 
     found = optimize.minimize(
-        loss, np.zeros(shape).ravel(), jac=True, method="L-BFGS-B", options={"maxiter": ITERATIONS}
+        loss,
+        np.zeros(shape).ravel(),
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxiter": ITERATIONS, "gtol": STEEPEST},
     )
     weights: Array = found.x.reshape(shape)
-    return weights
+    return weights if shape[1] > 1 else np.concatenate([-weights, weights], axis=1)
 
 
 def _softmax(logits: Array) -> Array:
