@@ -7,7 +7,6 @@ import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -40,7 +39,7 @@ from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.errors import KubetfxError, NodeFailedError, NotBlessedError, UsageError
 from kubetfx.pipeline.interruption import interrupt_once
 from kubetfx.redirection import logged_to
-from kubetfx.version import own_version
+from kubetfx.version import library_version, own_version
 
 if TYPE_CHECKING:
     from kubetfx.components.evaluation.evaluation_result import EvaluationResult
@@ -68,7 +67,7 @@ app.add_typer(kubeflow_app)
 
 def _print_versions(wanted: bool) -> None:
     if wanted:
-        libraries = ", ".join(f"{name} {metadata.version(name)}" for name in ("tfx", "tensorflow", "keras", "kfp"))
+        libraries = ", ".join(f"{name} {library_version(name)}" for name in ("tfx", "tensorflow", "keras", "kfp"))
         typer.echo(f"kubetfx {own_version()} ({libraries})")
         raise typer.Exit
 

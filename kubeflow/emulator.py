@@ -90,7 +90,7 @@ class Emulator:
         run_id, pipeline = self._names.run_id, self._names.pipeline
         place = f"{self._bucket}/{pipeline}/{run_id}"
         self._metadata = RunMetadata(self._root / METADATA_STORE, pipeline=pipeline, run_id=run_id, root=place)
-        self._cache = ExecutionCache(self._cache_folder, run_id=run_id, metadata=self._metadata)
+        self._cache = ExecutionCache(self._cache_folder, run_id=run_id, metadata=self._metadata, root=self._root)
         execution = self._metadata.start_root(parameters)
         scope = Scope(self._names, execution, parameters, {}, self._metadata.state_of)
         self._run_dag(self._package.spec["root"]["dag"], scope)
@@ -274,13 +274,13 @@ class Emulator:
             keep: number of runs whose artifacts stay.
         """
         known = entries(self._cache_folder)
-        folders = list(local_path(f"{self._bucket}/{self._names.pipeline}").glob("*"))
+        folders = list(local_path(f"{self._bucket}/{self._names.pipeline}", self._root).glob("*"))
         runs = sorted({entry["run"] for entry in known.values()} | {folder.name for folder in folders})
         kept = set(runs[-keep:])
         needed = set()
         for path, entry in known.items():
             if entry["run"] in kept:
-                needed |= {local_path(uri).parent for uri in entry["files"]}
+                needed |= {local_path(uri, self._root).parent for uri in entry["files"]}
             else:
                 path.unlink()
         for folder in (folder for folder in folders if folder.name not in kept):

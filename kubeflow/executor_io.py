@@ -79,18 +79,19 @@ class ExecutorInput:
             ) from error
 
 
-def local_path(uri: str) -> Path:
+def local_path(uri: str, root: Path | None = None) -> Path:
     """Return the path of an artifact in the container: `/minio/x` for `minio://x`, `/gcs/x` for `gs://x`.
 
     This is what localPathForURI does in KFP's component/launcher_v2.go.
 
     Args:
         uri: of the artifact.
+        root: folder in the place of `/`. Default: that of the environment, in a task.
     """
     scheme, separator, rest = uri.partition("://")
     if not separator:
         return Path(uri)
-    return Path(os.environ.get(LAUNCHER_ROOT, "/"), _ROOTS.get(scheme, scheme), rest)
+    return Path(root or os.environ.get(LAUNCHER_ROOT, "/"), _ROOTS.get(scheme, scheme), rest)
 
 
 def clear_outputs(executor_input: ExecutorInput, slots: Collection[str]) -> None:

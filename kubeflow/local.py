@@ -66,7 +66,6 @@ class PackageRunner(Runner):
         self._records = TaskRecords()
         self._root = self._config.workspace_path / "kfp-local"
         self._root.mkdir(parents=True, exist_ok=True)
-        os.environ[LAUNCHER_ROOT] = str(self._root)
         self._emulator = Emulator(
             package,
             root=self._root,
@@ -87,7 +86,7 @@ class PackageRunner(Runner):
         self._progress(NodeBegins(self._number, self._num_tasks, title))
 
     def _end(self, task: TaskResult) -> None:
-        outputs = {key: [str(local_path(artifact["uri"]))] for key, artifact in task.artifacts.items()}
+        outputs = {key: [str(local_path(artifact["uri"], self._root))] for key, artifact in task.artifacts.items()}
         result = self._ended(task, _STATES[task.state], outputs)
         self._results.append(result)
         self._recorder.add(*self._records.of(task, result))

@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator
 
 from kubetfx.kubeflow.emulation.task_results import TaskResult
-from kubetfx.kubeflow.executor_io import local_path
 from kubetfx.kubeflow.task_spec import Node, TaskSpec
 from kubetfx.pipeline.run_result import NodeResult
 from kubetfx.run_record import NodeRecord
@@ -30,14 +29,13 @@ class TaskRecords:
         return [self._record(node, node_id, task, result) for node, node_id in pairs]
 
     def _record(self, node: Node, node_id: str, task: TaskResult, result: NodeResult) -> NodeRecord:
-        artifacts = {key: task.artifacts[slot] for key, slot in node.outputs.items()}
-        self._makers |= {str(artifact["name"]): node_id for artifact in artifacts.values()}
+        self._makers |= {str(task.artifacts[slot]["name"]): node_id for slot in node.outputs.values()}
         return NodeRecord(
             id=node_id,
             state=result.state,
             seconds=round(result.seconds, 3) if len(task.node_ids) == 1 else None,
             log=str(result.log_path),
-            outputs={key: [str(local_path(artifact["uri"]))] for key, artifact in artifacts.items()},
+            outputs={key: result.outputs[slot] for key, slot in node.outputs.items()},
             upstream=list(dict.fromkeys(self._upstream(node, task))),
         )
 

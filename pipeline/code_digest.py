@@ -1,9 +1,10 @@
 """Digests of what nodes depend on besides config and data: kubetfx's own code, and the libraries that compute."""
 
 import hashlib
-import importlib.metadata
 from collections.abc import Sequence
 from pathlib import Path
+
+from kubetfx.version import library_version
 
 _CODE = frozenset({".py", ".j2", ".css"})
 """Suffixes of the files that decide what a node does."""
@@ -21,5 +22,5 @@ def code_digest(folders: Sequence[str] = ("components", "models")) -> str:
     for file in sorted(file for folder in folders for file in (root / folder).rglob("*") if file.suffix in _CODE):
         digest.update(file.read_bytes())
     for library in _LIBRARIES:
-        digest.update(f"{library} {importlib.metadata.version(library)}".encode())
+        digest.update(f"{library} {library_version(library)}".encode())
     return digest.hexdigest()

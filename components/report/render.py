@@ -4,7 +4,6 @@ Everything that comes from data is escaped by Jinja2; no script, no request to a
 """
 
 import functools
-import importlib.metadata
 import re
 import shlex
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from kubetfx.components.report.evaluation_facts import Evaluation
 from kubetfx.components.report.facts import AnomalyFact, Column, Data, Facts, Training
 from kubetfx.config.metric_catalogue import ROBUSTNESS_PREFIX, label_of
 from kubetfx.run_record import RunRecord
+from kubetfx.version import own_version
 
 TEMPLATES = Path(__file__).parent / "templates"
 MAX_ROWS = 200
@@ -58,7 +58,7 @@ def report(facts: Facts, record: RunRecord | None = None) -> str:
         command=shlex.join(record.command or ["kubetfx", "run", "pipeline.yaml"]) if record else "",
         config_yaml=yaml.safe_dump(record.config, sort_keys=False, allow_unicode=True) if record else "",
         card=card.sections(facts),
-        version=_version(),
+        version=own_version(),
     )
 
 
@@ -76,13 +76,6 @@ def _machine(facts: Facts, record: RunRecord | None) -> list[tuple[str, str]]:
         "Python": machine.get("python"),
     }
     return [(name, str(value)) for name, value in entries.items() if value]
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("kubetfx")
-    except importlib.metadata.PackageNotFoundError:  # an image holds the sources alone
-        return ""
 
 
 def comparison(found: Comparison) -> str:

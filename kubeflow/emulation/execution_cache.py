@@ -62,17 +62,19 @@ def volumes_of(platform: Mapping[str, Any], inputs: Inputs, scope: Scope, *, nam
 class ExecutionCache:
     """The entries of one pipeline, a file each."""
 
-    def __init__(self, folder: Path, *, run_id: str, metadata: RunMetadata) -> None:
+    def __init__(self, folder: Path, *, run_id: str, metadata: RunMetadata, root: Path) -> None:
         """Open the cache.
 
         Args:
             folder: of the pipeline's entries, which need not exist.
             run_id: of the run that looks for entries, or adds some.
             metadata: of the run.
+            root: folder in the place of `/` in the launcher's paths.
         """
         self._folder = folder
         self._run_id = run_id
         self._metadata = metadata
+        self._root = root
 
     def put(self, key: str, result: TaskResult) -> None:
         """Keep what a task wrote. Artifacts that only have metadata have no file.
@@ -85,7 +87,7 @@ class ExecutionCache:
         outcome = {
             "run": self._run_id,
             "artifacts": result.artifacts,
-            "files": [uri for uri in uris if local_path(uri).exists()],
+            "files": [uri for uri in uris if local_path(uri, self._root).exists()],
             "parameters": result.parameters,
             "arguments": list(result.arguments),
             "execution": result.execution,
@@ -107,7 +109,7 @@ class ExecutionCache:
         if not entry.is_file():
             return False
         outcome = json.loads(entry.read_text(encoding="utf-8"))
-        if not all(local_path(uri).exists() for uri in outcome["files"]):
+        if not all(local_path(uri, self._root).exists() for uri in outcome["files"]):
             return False
         if not self._metadata.has(outcome.get("execution", 0), fingerprint=key):
             return False

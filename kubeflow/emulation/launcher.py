@@ -58,10 +58,10 @@ def launch(task: Launch, result: TaskResult, *, root: Path, metadata: RunMetadat
     """
     for attempt in range(1 + task.max_retries):
         document = _executor_input(task, attempt, root)
-        result.arguments = list(_command(task, document))
+        result.arguments = list(_command(task, document, root))
         shutil.rmtree(root / _POD_OUTPUTS, ignore_errors=True)  # each pod has a disk of its own
         (root / _POD_OUTPUTS).mkdir(parents=True)
-        log = local_path(_first(document, _LOGS)["uri"])
+        log = local_path(_first(document, _LOGS)["uri"], root)
         log.parent.mkdir(parents=True, exist_ok=True)
         log.touch()
         metadata.runs(result.execution)
@@ -108,14 +108,14 @@ def _executor_input(task: Launch, attempt: int, root: Path) -> dict[str, Any]:
                 key: {"outputFile": str(root / _POD_OUTPUTS / key)} for key in outputs.get("parameters", {})
             },
             "artifacts": artifacts,
-            "outputFile": str(local_path(task.place) / "output_metadata.json"),
+            "outputFile": str(local_path(task.place, root) / "output_metadata.json"),
         },
     }
 
 
-def _command(task: Launch, document: Mapping[str, Any]) -> Iterator[str]:
+def _command(task: Launch, document: Mapping[str, Any], root: Path) -> Iterator[str]:
     """Fill the placeholders in: the driver those of inputs, the launcher the others."""
-    placeholders = dict(_placeholders(document))
+    placeholders = dict(_placeholders(document, root))
     whole = as_json(document)
     words = [word for part in _words(task) for word in _driver_filled(part, task.inputs.parameters)]
     for index, word in enumerate(words):
@@ -151,12 +151,12 @@ def _with_parameters(part: str, parameters: Mapping[str, Any]) -> str:
     return _PARAMETER.sub(text_of, part)
 
 
-def _placeholders(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _placeholders(document: Mapping[str, Any], root: Path) -> Iterator[tuple[str, str]]:
     for side in ("inputs", "outputs"):
         for key, found in document[side]["artifacts"].items():
             for artifact in found["artifacts"][:1]:
                 yield f"{{{{$.{side}.artifacts['{key}'].uri}}}}", artifact["uri"]
-                yield f"{{{{$.{side}.artifacts['{key}'].path}}}}", str(local_path(artifact["uri"]))
+                yield f"{{{{$.{side}.artifacts['{key}'].path}}}}", str(local_path(artifact["uri"], root))
     for key, value in document["inputs"]["parameterValues"].items():
         yield f"{{{{$.inputs.parameters['{key}']}}}}", as_text(value)
     for key, output in document["outputs"]["parameters"].items():

@@ -6,7 +6,6 @@ kubetfx is not, and says so, also with another Python or another Beam.
 
 import contextlib
 import functools
-import importlib.metadata
 import itertools
 import json
 import platform
@@ -26,6 +25,7 @@ from kubetfx.engine.arguments import check_with_engine
 from kubetfx.engine.jobs import Job, listens, wait_for
 from kubetfx.engine.session import Session
 from kubetfx.errors import EngineError, root_cause
+from kubetfx.version import library_version
 
 ROWS = 3
 _ANSWER_SECONDS = 10.0
@@ -149,7 +149,7 @@ def _facts_in(error: Exception, session: Session) -> dict[str, Any]:
         return found
     raise EngineError(
         f"A job of three rows failed on {session.engine}: {root_cause(error)}. The workers need Python "
-        f"{platform.python_version()} and apache-beam {_here('apache-beam')}; their own log has the rest."
+        f"{platform.python_version()} and apache-beam {library_version('apache-beam')}; their own log has the rest."
     ) from None
 
 
@@ -157,7 +157,7 @@ def _why_no_worker(session: Session) -> str:
     engine = session.engine
     needs = (
         f"a `python` on its PATH that is Python {_minor(platform.python_version())} with apache-beam "
-        f"{_here('apache-beam')}, TensorFlow {_here('tensorflow')} and pip"
+        f"{library_version('apache-beam')}, TensorFlow {library_version('tensorflow')} and pip"
     )
     begins = f"No worker of {engine} did anything within {session.patience:g} s (beam.timeout)"
     if engine.pool and not listens(engine.pool):
@@ -184,10 +184,10 @@ def _faults(found: dict[str, Any], session: Session) -> Iterator[str]:
             f"{platform.python_version()} here. Start the workers with Python {_minor(platform.python_version())}."
         )
     for library in ("apache-beam", "tensorflow"):
-        if found[library] != _here(library):
+        if found[library] != library_version(library):
             yield (
                 f"{library} is another one, or none. Received: {found[library]} on {found['host']}, and "
-                f"{_here(library)} here. Give the workers the environment of requirements.txt, or the image "
+                f"{library_version(library)} here. Give the workers the environment of requirements.txt, or the image "
                 "beam-worker."
             )
     if code is None:
@@ -220,10 +220,6 @@ def _faults(found: dict[str, Any], session: Session) -> Iterator[str]:
 
 def _worker(found: dict[str, Any]) -> Worker:
     return Worker(found["host"], found["python"], found["apache-beam"], found["tensorflow"], found["kubetfx"])
-
-
-def _here(library: str) -> str:
-    return importlib.metadata.version(library)
 
 
 def _minor(version: str) -> str:

@@ -65,9 +65,9 @@ def facts(places: list[str], modules: list[str]) -> dict[str, object]:
         "host": socket.gethostname(),
         "python": platform.python_version(),
         "executable": sys.executable,
-        "apache-beam": _version("apache-beam"),
-        "tensorflow": _version("tensorflow"),
-        "kubetfx": _version("kubetfx"),
+        "apache-beam": version_of("apache-beam"),
+        "tensorflow": version_of("tensorflow"),
+        "kubetfx": version_of("kubetfx"),
         "code": digest(folders[0]) if folders else None,
         "absent_places": [place for place in places if not os.path.exists(place)],
         "absent_modules": [module for module in modules if not _is_there(module)],
@@ -91,11 +91,20 @@ def digest(folder: str) -> str:
     return found.hexdigest()
 
 
-def _version(distribution: str) -> "str | None":
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+def version_of(library: str) -> "str | None":
+    """Return the version of a library that is installed, or None.
+
+    TensorFlow is found under the name without GPU kernels too, which is what the images have.
+
+    Args:
+        library: its name in the package index.
+    """
+    for distribution in (library, f"{library}-cpu"):
+        try:
+            return importlib.metadata.version(distribution)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return None
 
 
 def _is_there(module: str) -> bool:

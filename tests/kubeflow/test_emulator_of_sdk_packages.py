@@ -19,7 +19,7 @@ from kfp.dsl import Artifact, Dataset, Input, Model, Output
 from kubetfx.errors import CompileError
 from kubetfx.kubeflow.emulation.task_results import TaskFailedError, TaskResult
 from kubetfx.kubeflow.emulator import METADATA_STORE, Emulator
-from kubetfx.kubeflow.executor_io import local_path
+from kubetfx.kubeflow.executor_io import LAUNCHER_ROOT, local_path
 from kubetfx.kubeflow.package_document import read_package
 from tests.kubeflow.test_metadata_store import Recorded
 
@@ -154,6 +154,19 @@ def test_loop_runs_once_per_item_and_what_it_wrote_is_collected(run):
     paths = [local_path(artifact["uri"]) for artifact in document["inputs"]["artifacts"]["rows"]["artifacts"]]
     assert [path.read_text() for path in paths] == ["row 1", "row 2"]
     assert [ran.said(f"double-3-{index}", "doubled") for index in (0, 1)] == [6.0, 8.0]
+
+
+def test_everything_is_under_the_root_that_was_given_whatever_the_environment_says(
+    run, launcher_root, tmp_path, monkeypatch
+):
+    monkeypatch.setenv(LAUNCHER_ROOT, str(tmp_path / "elsewhere"))
+    ran = run(loops)
+    again = run(loops, run_id="2")
+
+    (row, _) = json.loads(ran.said("read-all"))["inputs"]["artifacts"]["rows"]["artifacts"]
+    assert local_path(row["uri"], launcher_root).read_text() == "row 1"
+    assert set(again.states.values()) == {"cached"}
+    assert not (tmp_path / "elsewhere").exists()
 
 
 @dsl.pipeline(name="nested-loops")

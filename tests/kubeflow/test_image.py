@@ -29,6 +29,7 @@ from kubetfx.kubeflow.emulator import Emulator
 from kubetfx.kubeflow.local import docker_command
 from kubetfx.kubeflow.package import compile_config
 from kubetfx.kubeflow.package_document import read_package
+from kubetfx.version import library_version, own_version
 from tests.components.pictures import write_classes
 from tests.e2e.project import penguins_in
 from tests.e2e.pushed import pushed_tensors
@@ -195,6 +196,13 @@ def test_every_component_runs_as_any_user_on_a_read_only_root(image: str, tmp_pa
 
 
 @needs_docker
+def test_command_knows_the_versions_of_what_is_in_the_image(image: str) -> None:
+    done = docker(*READ_ONLY, image, "--version")
+    libraries = ", ".join(f"{name} {library_version(name)}" for name in ("tfx", "tensorflow", "keras", "kfp"))
+    assert done.stdout == f"kubetfx {own_version()} ({libraries})\n", done.stderr
+
+
+@needs_docker
 @pytest.mark.parametrize("module", ["tfx.v1", "kfp.kubernetes", "kubetfx.serving.server", "tensorflow_transform"])
 def test_modules_of_users_and_of_kubeflow_are_left_in(image: str, module: str) -> None:
     done = docker(*READ_ONLY, "--entrypoint=python", image, "-c", f"import {module}")
@@ -248,7 +256,7 @@ def ran(image: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.Tem
     pushed.mkdir()
     pushed.chmod(0o777)
     (folder / "pipeline.yaml").write_text(
-        f"name: any\ndata: {{path: data{'' if request.param == 'pictures' else ', label: kind'}}}\n"
+        f"name: any\ndata: {{path: data, {'format: images' if request.param == 'pictures' else 'label: kind'}}}\n"
         "training: {epochs: 2}\nserving: {push_directory: pushed}\n"
         "evaluation: {thresholds: {accuracy: {at_least: 0, better_than_baseline: false}}}\n"
         f"kubeflow: {{fuse: {'light' if 'fused' in request.param else 'none'}}}\n"
