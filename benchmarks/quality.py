@@ -13,6 +13,7 @@ benchmarks/quality_results.json, table by table.
 
 import argparse
 import json
+import resource
 import shutil
 import statistics
 import subprocess
@@ -66,9 +67,7 @@ def main() -> None:
     results: Results = json.loads(arguments.results.read_text()) if arguments.results.exists() else {}
     tables = [] if arguments.only_report else [table for table in TABLES if table.name in arguments.tables]
     for table in tables:
-        with (arguments.folder / f"{table.name}.csv").open() as file:
-            num_rows = sum(1 for _ in file) - 1
-        for seed in range(arguments.seeds if num_rows < FEW_ROWS else 1):
+        for seed in seeds_of(arguments.folder / f"{table.name}.csv", arguments.seeds):
             found = results.setdefault(table.name, {}).setdefault(str(seed), {})
             for name in arguments.again:
                 found.pop(name, None)
@@ -80,6 +79,18 @@ def main() -> None:
     if arguments.results == RESULTS_PATH:
         write_section("quality", f"{machine(busy=arguments.busy)}\n\n{text}")
     print(text)
+
+
+def seeds_of(path: Path, most: int = SEEDS) -> range:
+    """Return the seeds that a table is split by: several where its rows are few.
+
+    Args:
+        path: of its CSV file.
+        most: how many.
+    """
+    with path.open() as file:
+        num_rows = sum(1 for _ in file) - 1
+    return range(most if num_rows < FEW_ROWS else 1)
 
 
 def measure(
@@ -99,10 +110,10 @@ def measure(
         folder = Path(arguments.keep or temporary) / f"{table.name}-{seed}"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        _write_table(arguments.folder / f"{table.name}.csv", folder / f"{table.name}.csv", seed)
+        write_table(arguments.folder / f"{table.name}.csv", folder / f"{table.name}.csv", seed)
         for kind in kinds:
             found[kind] = run_kubetfx(table, folder, seed, kind)
-        (examples, *_) = sorted(folder.glob(f".kubetfx/{table.name}/artifacts/TableExampleGen/examples/*"))
+        examples = examples_of(table, folder)
         for name in (name for name in boosters.PEERS if name in names):
             splits = boosters.Splits(examples, table.label, is_classifier=table.task == "classification")
             score, seconds = boosters.fit(name, splits, seed=seed)
@@ -110,7 +121,25 @@ def measure(
     print(table.name, seed, {name: f"{one['score']:.4g}" for name, one in found.items()}, flush=True)
 
 
-def _write_table(source: Path, target: Path, seed: int) -> None:
+def examples_of(table: Table, folder: Path) -> Path:
+    """Return the folder of the examples of a run.
+
+    Args:
+        table: which.
+        folder: that the commands ran in.
+    """
+    (examples, *_) = sorted(folder.glob(f".kubetfx/{table.name}/artifacts/TableExampleGen/examples/*"))
+    return examples
+
+
+def write_table(source: Path, target: Path, seed: int) -> None:
+    """Write a table that is split by a seed.
+
+    Args:
+        source: its CSV file.
+        target: the file to write.
+        seed: 0 for the table as it is.
+    """
     lines = source.read_text(encoding="utf-8")
     if seed:
         import pandas as pd
@@ -131,7 +160,7 @@ def run_kubetfx(table: Table, folder: Path, seed: int, kind: str) -> dict[str, A
         kind: `model.kind`.
 
     Returns:
-        Score, seconds of the run, and how the training ended.
+        Score, seconds of the run, wall and CPU, and how the training ended.
     """
     kubetfx = [sys.executable, "-m", "kubetfx"]
     config_path = folder / "pipeline.yaml"
@@ -142,11 +171,11 @@ def run_kubetfx(table: Table, folder: Path, seed: int, kind: str) -> dict[str, A
     config["model"]["kind"] = kind
     config["training"]["seed"] = seed
     config_path.write_text(yaml.safe_dump(config, sort_keys=False))
-    started = time.perf_counter()
+    started, started_cpu = time.perf_counter(), _cpu_seconds_of_children()
     run = subprocess.run(
         [*kubetfx, "run", "pipeline.yaml", "--format", "json"], cwd=folder, stdout=subprocess.PIPE, check=False
     )
-    seconds = time.perf_counter() - started
+    seconds, cpu_seconds = time.perf_counter() - started, _cpu_seconds_of_children() - started_cpu
     document = json.loads(run.stdout)
     document = document.get("error", {}).get("run") or document  # a model that the gate did not let pass is scored too
     if not document.get("metrics"):
@@ -156,10 +185,16 @@ def run_kubetfx(table: Table, folder: Path, seed: int, kind: str) -> dict[str, A
     return {
         "score": document["metrics"]["cross_entropy" if table.task == "classification" else "root_mean_squared_error"],
         "seconds": round(seconds, 1),
+        "cpu_seconds": round(cpu_seconds, 1),
         "epochs": history["epochs"],
         "best_epoch": history["best_epoch"],
         "stopped_early": history["stopped_early"],
     }
+
+
+def _cpu_seconds_of_children() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def report(results: Mapping[str, Any], names: Sequence[str]) -> str:
@@ -179,7 +214,7 @@ def report(results: Mapping[str, Any], names: Sequence[str]) -> str:
     for table, found in scores.items():
         gaps[table] = found[NETWORK] / min(found[name] for name in DEFAULT_BOOSTERS) - 1
         best = min(found.values())
-        cells = [f"**{_short(score)}**" if score == best else _short(score) for score in found.values()]
+        cells = [f"**{short(score)}**" if score == best else short(score) for score in found.values()]
         lines.append(f"| {table} | {' | '.join(cells)} | {gaps[table]:+.1%} |")
     if not gaps:
         return "Nothing has been measured."
@@ -202,7 +237,12 @@ def report(results: Mapping[str, Any], names: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def _short(score: float) -> str:
+def short(score: float) -> str:
+    """Return a score as the tables of the README have it.
+
+    Args:
+        score: any.
+    """
     return f"{score:,.0f}" if score >= 1000 else f"{score:.3g}" if score >= 1 else f"{score:.4f}"
 
 

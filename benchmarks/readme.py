@@ -21,10 +21,11 @@ def machine(*, busy: bool = False) -> str:
     cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     model_name = re.search(r"^model name\s*:\s*(.*)$", cpuinfo, re.MULTILINE)
     processor = model_name[1] if model_name else platform.machine()
+    cores = len(os.sched_getaffinity(0))
     memory = psutil.virtual_memory().total / 2**30
     words = " Other jobs ran on the same cores: compare within a row, and CPU seconds rather than wall." if busy else ""
     return (
-        f"{len(os.sched_getaffinity(0))} cores of {processor}, {memory:.0f} GiB of memory, Python "
+        f"{cores} core{'s' * (cores > 1)} of {processor}, {memory:.0f} GiB of memory, Python "
         f"{platform.python_version()}, TFX {metadata.version('tfx')}, TensorFlow {metadata.version('tensorflow')}. "
         f"{time.strftime('%-d %B %Y', time.gmtime())}.{words}"
     )

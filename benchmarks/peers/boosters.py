@@ -40,7 +40,7 @@ class Splits:
             label: its column.
             is_classifier: or a regression.
         """
-        frames = {name: _read(examples / f"Split-{name}") for name in ("train", "validation", "eval")}
+        frames = {name: read_split(examples, name) for name in ("train", "validation", "eval")}
         self.is_classifier = is_classifier
         self.labels = {name: frame.pop(label) for name, frame in frames.items()}
         self.classes: Sequence[Any] = sorted(pd.concat(self.labels.values()).unique()) if is_classifier else ()
@@ -52,17 +52,35 @@ class Splits:
         Args:
             model: of scikit-learn's interface.
         """
-        frame, truth = self.frames["eval"], self.labels["eval"]
+        frame = self.frames["eval"]
         if not self.is_classifier:
-            return float(root_mean_squared_error(truth, model.predict(frame)))
-        probabilities = np.full((len(frame), len(self.classes)), 1e-7)
+            return self.score_of(model.predict(frame))
+        probabilities = np.zeros((len(frame), len(self.classes)))
         probabilities[:, [list(self.classes).index(name) for name in model.classes_]] = model.predict_proba(frame)
-        probabilities = np.clip(probabilities, 1e-7, None)
+        return self.score_of(probabilities)
+
+    def score_of(self, prediction: np.ndarray) -> float:
+        """Return the log-loss of a prediction of the eval split, or its root mean squared error.
+
+        Args:
+            prediction: (rows, classes), or (rows,) or (rows, 1) for a regression.
+        """
+        truth = self.labels["eval"]
+        if not self.is_classifier:
+            return float(root_mean_squared_error(truth, np.reshape(prediction, -1)))
+        probabilities = np.clip(prediction, 1e-7, None)
         return float(log_loss(truth, probabilities / probabilities.sum(axis=1, keepdims=True), labels=self.classes))
 
 
-def _read(folder: Path) -> pd.DataFrame:
-    return pd.concat((block.to_pandas() for block in read_blocks(files_in(folder))), ignore_index=True)
+def read_split(examples: Path, name: str) -> pd.DataFrame:
+    """Read the rows of a split, the label among their columns.
+
+    Args:
+        examples: folder of the artifact.
+        name: of the split.
+    """
+    blocks = read_blocks(files_in(examples / f"Split-{name}"))
+    return pd.concat((block.to_pandas() for block in blocks), ignore_index=True)
 
 
 def _with_categories(frame: pd.DataFrame, train: pd.DataFrame) -> pd.DataFrame:
