@@ -17,6 +17,10 @@ BITS = 32
 """Rows of a word."""
 BLOCK = 1024
 """Rows that go through the trees together, at most."""
+WALKED_ROWS = 4
+"""Up to so many rows go from node to node, one after the other: that takes less than tests and nodes of 32 rows."""
+STEPS = 4
+"""Nodes on the way of a row that one turn of a loop leads along."""
 BLOCK_WORDS = 2**22
 """Words that nodes have for a block, at most."""
 LOWEST = np.finfo(np.float32).min
@@ -48,6 +52,9 @@ class Forest(keras.layers.Layer):
         self._features, self._cuts, self._first_bins = keep(tables.features), keep(tables.cuts), keep(tables.first_bins)
         self._runs = keep(tables.run_after), keep(tables.run_until), keep(tables.run_test)
         self._bounds = keep(tables.level_bounds)
+        self._tests = keep(tables.test_column), keep(tables.test_bit), keep(tables.passes)
+        self._roots, self._children = keep(tables.roots), keep(tables.children)
+        self._walked_rows = WALKED_ROWS if len(tables.passes) else 0
         self._nodes = keep(tables.node_row), keep(tables.node_test)
         self._bits = keep(tables.bit_row), keep(tables.bit_plane)
         self._values, self._spread = keep(tables.values), keep(_SPREAD)
@@ -86,16 +93,49 @@ class Forest(keras.layers.Layer):
         return self._traced(inputs)
 
     def _in_blocks(self, inputs: tf.Tensor) -> tf.Tensor:
-        number = tf.maximum((tf.shape(inputs)[0] + self._block - 1) // self._block, 1)
+        num_rows = tf.shape(inputs)[0]
+        is_walk = tf.logical_and(num_rows > 0, num_rows <= self._walked_rows)
+        rows = tf.where(is_walk, 1, self._block)
+        number = tf.maximum((num_rows + rows - 1) // rows, 1)
         shape = [None, self._num_outputs]
         found = tf.TensorArray(tf.float64, size=number, element_shape=shape, infer_shape=False)
 
         def step(index: tf.Tensor, array: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
-            block = inputs[index * self._block : (index + 1) * self._block]
-            return index + 1, array.write(index, self._sums(block))
+            block = inputs[index * rows : (index + 1) * rows]
+            sums = tf.cond(is_walk, lambda: self._walk(block), lambda: self._sums(block))
+            return index + 1, array.write(index, sums)
 
         _, found = tf.while_loop(lambda index, _: index < number, step, (0, found), parallel_iterations=1)
         return tf.ensure_shape(found.concat(), shape)
+
+    def _bins(self, rows: tf.Tensor) -> tf.Tensor:
+        """(columns, rows): the bin of each cell, among those of its column."""
+        values = tf.gather(tf.transpose(rows), _tensor(self._features))
+        values = tf.where(tf.abs(values) <= ZERO, 0.0, values)
+        values = tf.where(tf.math.is_nan(values), -np.inf, tf.maximum(values, LOWEST))
+        return tf.searchsorted(_tensor(self._cuts), values)
+
+    def _walk(self, row: tf.Tensor) -> tf.Tensor:
+        """Sums of one row, (1, features), which goes from node to node."""
+        columns, first_bits, passes = map(_tensor, self._tests)
+        positions = first_bits + tf.gather(self._bins(row)[:, 0], columns)
+        words = tf.bitwise.right_shift(tf.gather(passes, positions // BITS), positions % BITS)
+        passed = tf.gather(tf.bitwise.bitwise_and(words, 1) > 0, _tensor(self._nodes[1]))
+        children = _tensor(self._children)
+        num_nodes, num_leaves = tf.shape(children)[1], tf.size(_tensor(self._values))
+        ends = tf.range(num_nodes, num_nodes + num_leaves)  # a leaf is where a row stays
+        follows = tf.concat([tf.where(passed, children[0], children[1]), ends], axis=0)
+
+        def steps(level: tf.Tensor, places: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            for _ in range(STEPS):
+                places = tf.gather(follows, places)
+            return level + STEPS, places
+
+        _, leaves = tf.while_loop(
+            lambda level, _: level < self._num_levels, steps, (0, _tensor(self._roots)), parallel_iterations=1
+        )
+        values = tf.gather(_tensor(self._values), leaves - num_nodes)
+        return tf.reduce_sum(tf.reshape(values, [-1, 1, self._num_outputs]), axis=0)
 
     def _sums(self, rows: tf.Tensor) -> tf.Tensor:
         num_rows = tf.shape(rows)[0]
@@ -108,10 +148,7 @@ class Forest(keras.layers.Layer):
 
     def _passed(self, rows: tf.Tensor, words: tf.Tensor) -> tf.Tensor:
         """(tests, words): which rows pass each test."""
-        values = tf.gather(tf.transpose(rows), _tensor(self._features))
-        values = tf.where(tf.abs(values) <= ZERO, 0.0, values)
-        values = tf.where(tf.math.is_nan(values), -np.inf, tf.maximum(values, LOWEST))
-        bins = tf.searchsorted(_tensor(self._cuts), values) + _tensor(self._first_bins)[:, tf.newaxis]
+        bins = self._bins(rows) + _tensor(self._first_bins)[:, tf.newaxis]
         row = tf.range(tf.shape(rows)[0])
         bit = tf.broadcast_to(tf.bitwise.left_shift(1, row % BITS), tf.shape(bins))
         in_bin = tf.math.unsorted_segment_sum(bit, bins * words + row // BITS, self._num_bins * words)

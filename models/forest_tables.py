@@ -10,6 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+MAX_PASSES = 2**27
+"""Bits of tests and bins that are kept, at most: 16 MiB."""
+WORD_BITS = 32
 Ints = np.ndarray
 Runs = tuple[tuple[int, int], ...]
 """What passes a test: bins from the first number to before the second."""
@@ -50,6 +53,12 @@ class ForestTables:
     """(runs,) bins before a run, and bins before its end."""
     run_test: Ints
     """(runs,) the test that each is of, in ascending order."""
+    test_column: Ints
+    """(tests,) the column that each looks at,"""
+    test_bit: Ints
+    """(tests,) and where its bits begin in `passes`, one for each bin of the column."""
+    passes: Ints
+    """(words,) whether a bin passes a test, in 32 bits each, the lowest first; none where they are very many."""
     level_bounds: Ints
     """(levels + 1,) where the inner nodes of each level begin."""
     node_row: Ints
@@ -57,6 +66,11 @@ class ForestTables:
     and who does not."""
     node_test: Ints
     """(inner nodes,)"""
+    roots: Ints
+    """(trees,) where each tree begins: the number of an inner node, or the number of inner nodes and the position of a
+    leaf in `values`,"""
+    children: Ints
+    """(2, inner nodes) and where rows go on from a node: those that pass its test, and the others."""
     bit_row: Ints
     """(bits,) leaves whose number has a bit set, by position in all levels,"""
     bit_plane: Ints
@@ -113,6 +127,8 @@ class _Bins:
         self.cuts = {feature: sorted(cuts[feature] - {np.inf}) for feature in sorted(cuts)}
         sizes = [len(cuts) + 1 for cuts in self.cuts.values()]
         self.num_bins = sum(sizes)
+        self.columns = {feature: column for column, feature in enumerate(self.cuts)}
+        self._sizes = np.array(sizes)
         self.first = dict(zip(self.cuts, itertools.accumulate(sizes, initial=0), strict=False))
         self._bins_before = {  # what is not above a cut
             feature: {cut: first + number for number, cut in enumerate([*self.cuts[feature], np.inf], start=1)}
@@ -125,6 +141,21 @@ class _Bins:
         before, first = self._bins_before[feature], self.first[feature]
         found = [(before[after], before[until]) for after, until in _intervals(tree, node)]
         return ((first, first + 1), *found) if _takes_missing(tree, node) else tuple(found)
+
+    def passes(self, tests: Sequence[Runs], columns: Sequence[int]) -> tuple[Ints, Ints]:
+        """Where the bits of each test begin, and the words of all, for tests of some columns."""
+        words = -(-self._sizes[list(columns)] // WORD_BITS)
+        ends = np.cumsum(words) * WORD_BITS
+        starts = (ends - words * WORD_BITS).astype(np.int32)
+        if not len(ends) or ends[-1] > MAX_PASSES:
+            return starts, np.zeros(0, np.int32)
+        bits = np.zeros(ends[-1], np.uint8)
+        firsts = list(self.first.values())
+        for runs, column, start in zip(tests, columns, starts.tolist(), strict=True):
+            before = start - firsts[column]
+            for after, until in runs:
+                bits[before + after : before + until] = 1
+        return starts, np.packbits(bits, bitorder="little").view(np.int32)
 
 
 def _intervals(tree: Tree, node: int) -> Iterator[tuple[float, float]]:
@@ -164,7 +195,10 @@ def tabulate(trees: Sequence[Tree]) -> ForestTables:
     tests: dict[Runs, int] = {}
     nodes: list[tuple[int, int]] = []
     bounds = [0]
+    columns: list[int] = []
+    planes = max((max(len(tree.leaves) for tree in trees) - 1).bit_length(), 1)
     leaf_rows: list[dict[int, int]] = [{} for _ in trees]
+    places: list[int] = []  # what is in each row of all levels: an inner node, or ~ of a leaf's position in `values`
     level = [(number, 0 if len(tree.leaves) > 1 else ~0) for number, tree in enumerate(trees)]
     first = 0
     while level:
@@ -172,16 +206,19 @@ def tabulate(trees: Sequence[Tree]) -> ForestTables:
         for row, (number, node) in enumerate(level):
             if node < 0:
                 leaf_rows[number][~node] = first + row
+                places.append(~(number * 2**planes + ~node))
                 continue
             tree = trees[number]
+            places.append(len(nodes))
             nodes.append((row, tests.setdefault(bins.runs(tree, node), len(tests))))
+            if len(tests) > len(columns):
+                columns.append(bins.columns[int(tree.features[node])])
             children = (number, int(tree.left[node])), (number, int(tree.right[node]))
             below += children if tree.decisions[node] & 1 else reversed(children)
         first += len(level)
         level = below
         if below:
             bounds.append(len(nodes))
-    planes = max((max(len(tree.leaves) for tree in trees) - 1).bit_length(), 1)
     bits = [
         (row, number * planes + plane)
         for number, rows in enumerate(leaf_rows)
@@ -192,6 +229,9 @@ def tabulate(trees: Sequence[Tree]) -> ForestTables:
     runs = [(after, until, test) for own, test in tests.items() for after, until in own]
     bit_table, node_table = (np.array(table, np.int32).reshape(-1, 2) for table in (bits, nodes))
     run_table = np.array(runs, np.int32).reshape(-1, 3)
+    test_bits, passes = bins.passes(list(tests), columns)
+    place_table = np.array(places, np.int32)
+    place_table = np.where(place_table < 0, len(nodes) + ~place_table, place_table)
     values = np.zeros((len(trees), 2**planes))
     for number, tree in enumerate(trees):
         values[number, : len(tree.leaves)] = tree.leaves
@@ -203,6 +243,11 @@ def tabulate(trees: Sequence[Tree]) -> ForestTables:
         run_after=run_table[:, 0],
         run_until=run_table[:, 1],
         run_test=run_table[:, 2],
+        test_column=np.array(columns, np.int32),
+        test_bit=test_bits,
+        passes=passes,
+        roots=place_table[: len(trees)],
+        children=np.ascontiguousarray(place_table[len(trees) :].reshape(-1, 2).T),
         level_bounds=np.array(bounds, np.int32),
         node_row=node_table[:, 0],
         node_test=node_table[:, 1],

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kubetfx.models.forest import BLOCK, Forest
+from kubetfx.models import forest_tables
+from kubetfx.models.forest import BLOCK, WALKED_ROWS, Forest
 from kubetfx.models.forest_tables import Tree, read_trees, tabulate
 
 CATEGORIES = (4, 5)
@@ -71,12 +72,34 @@ def test_sums_are_those_of_the_library(objective, num_outputs, num_leaves):
     np.testing.assert_allclose(sums, expected, rtol=1e-12, atol=1e-9)
 
 
-def test_trees_of_one_leaf_are_their_value():
+@pytest.mark.parametrize("max_passes", [forest_tables.MAX_PASSES, 0], ids=["walked", "too many bins of categories"])
+@pytest.mark.parametrize("num_outputs", [1, 3])
+def test_few_rows_have_the_sums_of_many(monkeypatch, max_passes, num_outputs):
+    monkeypatch.setattr(forest_tables, "MAX_PASSES", max_passes)
+    table, label = make_table(1_000)
+    parameters = {"objective": "multiclass", "num_class": num_outputs} if num_outputs > 1 else {}
+    target = np.digitize(label, [0, 1]) if num_outputs > 1 else label
+    data = lightgbm.Dataset(table, target, categorical_feature=list(CATEGORIES))
+    booster = lightgbm.train({**parameters, "num_threads": 1, "verbosity": -1}, data, 10)
+    trees = read_trees(booster.model_to_string())
+    tables = tabulate(trees)
+    forest = Forest(tables, num_outputs=num_outputs)
+    asked = questions(table, trees)[-60:]
+    expected = booster.predict(asked, raw_score=True).reshape(len(asked), num_outputs)
+
+    assert bool(len(tables.passes)) == bool(max_passes)
+    for size in range(1, WALKED_ROWS + 2):
+        sums = np.concatenate([forest(asked[first : first + size]) for first in range(0, len(asked), size)])
+        np.testing.assert_allclose(sums, expected, rtol=1e-12, atol=1e-9)
+
+
+@pytest.mark.parametrize("num_rows", [1, 3, WALKED_ROWS + 1])
+def test_trees_of_one_leaf_are_their_value(num_rows):
     leaf = Tree(*(np.zeros(0, int) for _ in range(5)), np.array([0.25]), [])
 
-    sums = Forest(tabulate([leaf, leaf]), num_outputs=1)(np.zeros((3, 2), np.float32))
+    sums = Forest(tabulate([leaf, leaf]), num_outputs=1)(np.zeros((num_rows, 2), np.float32))
 
-    assert sums.numpy().tolist() == [[0.5]] * 3
+    assert sums.numpy().tolist() == [[0.5]] * num_rows
 
 
 def test_no_rows_have_no_sums():
