@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from kubetfx.components.data.table_profile import Column
+from kubetfx.components.data.table_profile import Column, TableProfile
 from kubetfx.components.data.table_scan import scan
 from kubetfx.config.data_section import Stated
 from kubetfx.tables.partitions import columns_of
@@ -36,3 +36,43 @@ def profile_columns(
         num_values = sum(rows[path] for path, value in by_file.items() if value is not None)
         found.append(replace(column, num_values=num_values, values_repeat=True))
     return found
+
+
+def contradictions(path: str, profile: TableProfile) -> dict[str, str]:
+    """Find columns of a file of which the name of its folder says something else: the cells of the file count.
+
+    Args:
+        path: of the file.
+        profile: of the file.
+
+    Returns:
+        A sentence for each.
+    """
+    said = {}
+    for name, value in columns_of(path).items():
+        column = profile.column(name) if name in profile.names else None
+        other = None if column is None else _other_cell(column, value, num_rows=profile.num_rows)
+        if other:
+            said[name] = (
+                f"Column {name!r} is in {path.rpartition('/')[2]} and in the name of its folder, {name}={value}, and "
+                f"they differ: {other}. The cells of the file count."
+            )
+    return said
+
+
+def _other_cell(column: Column, value: str | None, *, num_rows: int) -> str | None:
+    """A cell of a column that is not what the name of the folder says; None: there is none."""
+    if column.num_values < num_rows:
+        return None if value is None and not column.num_values else "some of the cells are missing"
+    others = (cell for cell in column.values if str(cell) != value and cell != _as_number(value))
+    other = next(others, None)
+    if other is not None:
+        return f"a cell is {other!r}"
+    return None if column.values else "the cells have many values"
+
+
+def _as_number(value: str | None) -> float | None:
+    try:
+        return None if value is None else float(value)
+    except ValueError:
+        return None

@@ -90,7 +90,8 @@ def _column(entry: dict[str, Any]) -> Column:
     known = {field.name for field in fields(Column)}  # an earlier version had others
     dates = tuple(DateFormat(**one) for one in entry.get("dates", ()))
     lists = Lists(**entry["lists"]) if entry.get("lists") else None
+    units = {unit: tuple(example) for unit, example in entry.get("units", {}).items()}
     return Column(
         **{key: value for key, value in entry.items() if key in known}
-        | {"values": tuple(entry["values"]), "dates": dates, "lists": lists}
+        | {"values": tuple(entry["values"]), "dates": dates, "lists": lists, "units": units}
     )

@@ -3,7 +3,7 @@
 Knows Arrow and no file: what is read, and in which order, is tables.py's to say.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import pyarrow as pa
@@ -213,7 +213,14 @@ def check_label_is_there(table: TableProfile, label: str, *, path: str) -> None:
         )
 
 
-def merge(first: TableProfile, second: TableProfile, *, sources: dict[str, str], path: str) -> TableProfile:
+def merge(
+    first: TableProfile,
+    second: TableProfile,
+    *,
+    sources: dict[str, str],
+    path: str,
+    in_folders: Collection[str] = (),
+) -> TableProfile:
     """Return the profile of two files together. A column that one of them lacks is missing in its rows, and noted.
 
     Args:
@@ -221,6 +228,7 @@ def merge(first: TableProfile, second: TableProfile, *, sources: dict[str, str],
         second: of one more.
         sources: in which file each column had its first value; it is kept up to date.
         path: name of the second file.
+        in_folders: columns that the names of folders say, too.
 
     Raises:
         DataError: a column holds numbers in one and text in the other.
@@ -229,13 +237,15 @@ def merge(first: TableProfile, second: TableProfile, *, sources: dict[str, str],
     for name in dict.fromkeys([*first.names, *second.names]):
         ours, theirs = (table.column(name) if name in table.names else None for table in (first, second))
         if ours and theirs and ours.num_values and theirs.num_values:
-            columns.append(_merged_column(ours, theirs, source=sources[name], path=path))
+            columns.append(merged_column(ours, theirs, source=sources[name], path=path))
         else:
             held = [column for column in (ours, theirs) if column]
             columns.append(next((column for column in held if column.num_values), held[0]))
         if theirs and theirs.num_values:
             sources.setdefault(name, path)
-    notes = tuple(dict.fromkeys([*first.file_notes, *second.file_notes, *_differences(first, second, path)]))
+    notes = tuple(
+        dict.fromkeys([*first.file_notes, *second.file_notes, *_differences(first, second, path, in_folders)])
+    )
     return TableProfile(tuple(columns), first.num_rows + second.num_rows, notes)
 
 
@@ -264,15 +274,26 @@ def whole_numbers(column: Column) -> Column:
     )
 
 
-def _differences(first: TableProfile, second: TableProfile, path: str) -> Iterator[str]:
+def _differences(first: TableProfile, second: TableProfile, path: str, in_folders: Collection[str]) -> Iterator[str]:
     file = path.rpartition("/")[2]
-    if lacking := [name for name in first.names if name not in second.names]:
+    if lacking := [name for name in first.names if name not in {*second.names, *in_folders}]:
         yield f"{file} lacks columns of the files before it, which are missing cells there: {', '.join(lacking)}."
-    if added := [name for name in second.names if name not in first.names]:
+    if added := [name for name in second.names if name not in {*first.names, *in_folders}]:
         yield f"{file} has columns that the files before it lack, which are missing cells there: {', '.join(added)}."
 
 
-def _merged_column(first: Column, second: Column, *, source: str, path: str) -> Column:
+def merged_column(first: Column, second: Column, *, source: str, path: str) -> Column:
+    """Return what a scan of two files found out about a column that has values in both.
+
+    Args:
+        first: of the files before.
+        second: of one more.
+        source: the file that the first is known from.
+        path: name of the second file.
+
+    Raises:
+        DataError: it holds numbers in one and text in the other.
+    """
     column_type = first.type
     if {first.type, second.type} == {"int64", "float"}:
         column_type = "float"

@@ -4,11 +4,12 @@ Knows Arrow and nothing of TFX. Every column ends up as one of three types; miss
 is kubetfx/tables' to say.
 """
 
+import functools
 import math
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,9 +18,16 @@ import pyarrow.compute as pc
 
 from kubetfx.components.data import data_source
 from kubetfx.components.data.column_scan import ARROW_TYPES, to_type
-from kubetfx.components.data.partition_columns import profile_columns
+from kubetfx.components.data.partition_columns import contradictions, profile_columns
 from kubetfx.components.data.table_profile import Column, TableProfile
-from kubetfx.components.data.table_scan import cell_type, check_label_is_there, merge, scan, whole_numbers
+from kubetfx.components.data.table_scan import (
+    cell_type,
+    check_label_is_there,
+    merge,
+    merged_column,
+    scan,
+    whole_numbers,
+)
 from kubetfx.config.data_section import DataConfig
 from kubetfx.config.section import nearest
 from kubetfx.config.yaml_text import in_one_line
@@ -30,7 +38,7 @@ from kubetfx.tables import partitions
 from kubetfx.tables.as_text import texts_of
 from kubetfx.tables.blocks import open_table
 from kubetfx.tables.files import FORMATS, Format, TableFiles, find_table, matching_files, one_format
-from kubetfx.tables.table_file import reading
+from kubetfx.tables.table_file import TableFile, reading
 
 
 def find_files(data: DataConfig) -> TableFiles:
@@ -142,26 +150,46 @@ def _inspect_table(files: TableFiles, data: DataConfig) -> TableProfile:
     first_path, *other_paths = files.paths
     merged = first = _inspect_file(first_path, files.format, data)
     rows = {first_path: merged.num_rows}
+    in_folders = {name for path in files.paths for name in partitions.columns_of(path)}
+    held = {first_path: in_folders.intersection(merged.names)}
+    contradicted = contradictions(first_path, first)
     sources = {column.name: first_path for column in merged.columns if column.num_values}
     for path in other_paths:
         table = _inspect_file(path, files.format, data)
         if data.label in {*merged.names, *table.names}:
             check_label_is_there(first, data.label, path=first_path)
             check_label_is_there(table, data.label, path=path)
-        merged = merge(merged, table, sources=sources, path=path)
-        rows[path] = table.num_rows
+        merged = merge(merged, table, sources=sources, path=path, in_folders=in_folders)
+        contradicted = contradictions(path, table) | contradicted
+        rows[path], held[path] = table.num_rows, in_folders.intersection(table.names)
     if merged.num_rows == 0:
         raise DataError(
             f"The table has a header and no rows. Received: {', '.join(files.paths)}, with the columns "
             f"{', '.join(merged.names)}."
         )
     of_folders = profile_columns(rows, drop=data.drop, known=merged.names, stated=data.stated_types)
-    columns = [*merged.columns, *of_folders]
+    own = [_with_folders(c, rows, held, sources, data) if c.name in in_folders else c for c in merged.columns]
+    columns = [*own, *of_folders]
     _check_stated(columns, data)
     label = next((column for column in columns if column.name == data.label), None)
     if label is not None:
         columns[columns.index(label)] = _as_label(label, files, data, num_rows=merged.num_rows)
-    return replace(merged, columns=tuple(columns))
+    return replace(merged, columns=tuple(columns), file_notes=(*merged.file_notes, *contradicted.values()))
+
+
+def _with_folders(
+    column: Column, rows: Mapping[str, int], held: Mapping[str, set[str]], sources: Mapping[str, str], data: DataConfig
+) -> Column:
+    """A column of some files, and of the folders of the files that lack it."""
+    name = column.name
+    lacking = {path: number for path, number in rows.items() if name not in held[path]}
+    others = profile_columns(lacking, drop=data.drop, known=(), stated=data.stated_types)
+    found = next((other for other in others if other.name == name and other.num_values), None)
+    if found is None:
+        return column
+    if not column.num_values:
+        return found
+    return merged_column(column, found, source=sources[name], path=next(iter(lacking)))
 
 
 def _check_stated(columns: Sequence[Column], data: DataConfig) -> None:
@@ -305,8 +333,17 @@ def _inspect_file(path: str, file_format: Format, data: DataConfig) -> TableProf
         if not names:
             raise DataError(f"{path}: no column is left. Received: data.drop = {list(data.drop)}.")
         types = {name: held[name] for name in names}
-        profile = scan(lambda: file.stream(types), path, names=names, stated=data.stated_types, decimal=file.decimal)
+        read = functools.partial(_checked, file, types)
+        profile = scan(read, path, names=names, stated=data.stated_types, decimal=file.decimal)
     return replace(profile, file_notes=(file.note, *profile.file_notes) if file.note else profile.file_notes)
+
+
+def _checked(file: TableFile, types: Mapping[str, Any]) -> Iterator[pa.RecordBatch]:
+    rows_before = 0
+    for batch in file.stream(types):
+        file.check(batch, rows_before=rows_before)
+        rows_before += batch.num_rows
+        yield batch
 
 
 def check_label(profile: TableProfile, data: DataConfig) -> Column:

@@ -123,6 +123,9 @@ class CsvConfig(Section):
     """By a name that Python knows: utf-8, utf-16, cp1252, latin-1, ..."""
     quote: _OneCharacter | Literal[""] | None = None
     """Around a cell that holds a delimiter. Empty: quotes mean nothing."""
+    escape: Literal["\\", ""] | None = None
+    """Before a quote that is part of a cell within quotes: a backslash, as Spark writes it. Empty: such quotes are
+    doubled."""
     header: bool | None = None
     """Whether the first row names the columns. If not, they are `column_1`, `column_2` and so on."""
     skip_rows: int | None = Field(None, ge=0)

@@ -5,7 +5,7 @@ import csv
 import io
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -29,6 +29,8 @@ MIN_AGREEMENT = 0.9
 MAJORITY = 0.5
 """That share, where no delimiter has the other one: a few rows of a small file may be damaged."""
 
+_ESCAPE = "\\"
+"""Before quotes within quotes, in files of Spark, MySQL and others."""
 _SEPARATOR_LINE = re.compile(r"sep=(.)(?:\r\n?|\n)", re.IGNORECASE)
 """The first line of a file, which tells Excel the delimiter."""
 _OF_TABS = tuple(f".tsv{packed}" for packed in ("", *COMPRESSIONS))
@@ -61,6 +63,7 @@ def detect(path: str, options: CsvOptions = UNKNOWN_CSV) -> Dialect:
         skip_rows=options.skip_rows or 0,
         comment=options.comment or "",
         missing_values=options.missing_values,
+        quote_is_stated=options.quote is not None,
     )
     text = _decoded(head[:ROWS_BYTES], dialect.encoding)
     separator = None if options.skip_rows is not None else _SEPARATOR_LINE.match(text)
@@ -71,7 +74,10 @@ def detect(path: str, options: CsvOptions = UNKNOWN_CSV) -> Dialect:
     quotes = (options.quote,) if options.quote is not None else ('"', "'")
     if not options.delimiter and path.lower().endswith(_OF_TABS):
         delimiters = ("\t",)
-    dialect = sample.best([replace(dialect, delimiter=d, quote=q) for q in quotes for d in delimiters])
+    escapes = sample.escapes if options.escape is None else (options.escape,)
+    dialect = sample.best(
+        [replace(dialect, delimiter=d, quote=q, escape=e) for e in escapes for q in quotes for d in delimiters]
+    )
     rows = sample.rows(dialect)
     decimal = options.decimal or _decimal(rows, dialect)
     unsure = None if options.decimal or decimal == "," else _thousands(rows, dialect)
@@ -104,11 +110,23 @@ class _Sample:
     is_whole: bool
     """Whether the file has no more."""
 
+    @property
+    def escapes(self) -> tuple[str, ...]:
+        """What may stand before a quote within quotes."""
+        return ("", _ESCAPE) if any(f'{_ESCAPE}"' in line for line in self.lines) else ("",)
+
+    def _lines(self, dialect: Dialect) -> Iterator[str]:
+        is_open = False
+        for line in self.lines:
+            rewritten = dialect.doubled(line, is_open=is_open)
+            is_open = bool(dialect.escape) and dialect.is_open_after(rewritten, is_open=is_open)
+            yield rewritten
+
     def rows(self, dialect: Dialect) -> list[list[str]]:
         """The cells of the first rows, blank ones left alone."""
         rows: list[list[str]] = []
         try:
-            for row in dialect.rows(iter(self.lines)):
+            for row in dialect.rows(self._lines(dialect)):
                 if row:
                     rows.append(row)
                 if len(rows) > LOOKED_ROWS:
@@ -124,7 +142,12 @@ class _Sample:
         """The dialect in which the rows have the same number of cells, as many as possible; the first if none has."""
         for least in (MIN_AGREEMENT, MAJORITY):
             scores = [
-                (self._num_columns(dialect, least=least), self._names_are_quoted(dialect)) for dialect in dialects
+                (
+                    self._num_columns(dialect, least=least),
+                    self._names_are_quoted(dialect),
+                    len(self.escapes) > 1 and self._ends_cells(dialect),
+                )
+                for dialect in dialects
             ]
             if max(scores)[0] > 1:
                 return dialects[scores.index(max(scores))]
@@ -142,6 +165,16 @@ class _Sample:
         if dialect.quote == "'" and not self._is_quoted(dialect):
             return 0
         return num_columns * agreement
+
+    def _ends_cells(self, dialect: Dialect) -> bool:
+        """Whether each quote that ends the quoted part of a cell also ends the cell."""
+        rows = dialect.rows(self._lines(dialect), strict=True)
+        try:
+            for _ in itertools.islice(rows, LOOKED_ROWS):
+                pass
+        except csv.Error as error:
+            return "end of data" in str(error) and not self.is_whole
+        return True
 
     def _names_are_quoted(self, dialect: Dialect) -> bool:
         """Whether all cells of the first row are within single quotes, and the dialect takes them away."""

@@ -39,6 +39,9 @@ class Dialect:
     encoding_is_guess: bool = False
     """Whether the bytes do not quite tell the encoding."""
     quote: str = '"'
+    quote_is_stated: bool = False
+    escape: str = ""
+    """What stands before a quote within quotes, as Spark writes it; empty: such quotes are doubled."""
     header: bool = True
     skip_rows: int = 0
     comment: str = ""
@@ -49,7 +52,7 @@ class Dialect:
     @property
     def is_plain(self) -> bool:
         """Whether the file's own bytes can be parsed, so that a reader may begin anywhere in it."""
-        return self.encoding == "utf-8" and not self.skip_rows and not self.comment
+        return self.encoding == "utf-8" and not (self.skip_rows or self.comment or self.escape)
 
     def describe(self) -> str:
         """What is unusual about the file, in words; empty if nothing is."""
@@ -60,6 +63,7 @@ class Dialect:
             "with decimal commas" if self.decimal == "," else "",
             f"in {self.encoding}" if self.encoding != "utf-8" else "",
             "" if self.quote == '"' else f"quoted by {self.quote}" if self.quote else "without quotes",
+            f"with quotes escaped by {self.escape}" if self.escape else "",
             "" if self.header else "without a header",
             f"from line {self.skip_rows + 1:,} on" if self.skip_rows else "",
             f"without the lines that begin with {self.comment}" if self.comment else "",
@@ -126,6 +130,34 @@ class Dialect:
         cell = rf"(?:^|{re.escape(self.delimiter)}){quote}(?:[^{quote}]|{quote}{quote})*({quote}|\Z)"
         found = re.finditer(cell, self.quote + line if is_open else line)
         return any(not match[1] for match in found)
+
+    def doubled(self, line: str, *, is_open: bool) -> str:
+        """Write the escaped quotes of a line twice, as all readers have them.
+
+        Args:
+            line: of the file.
+            is_open: whether a cell goes on from the line before.
+
+        Returns:
+            The line, as it is where the dialect has no escape.
+        """
+        if not self.escape or self.quote not in line:
+            return line
+        quote, escape = re.escape(self.quote), re.escape(self.escape)
+        inside = rf"(?s:[^{quote}{escape}]|{escape}.|{quote}{quote})*"
+        cell = rf"((?:^|{re.escape(self.delimiter)}){quote})({inside})({quote}|{escape}?\Z)"
+
+        def rewritten(match: re.Match[str]) -> str:
+            # Escapes count, in pairs, only where a quote follows.
+            before, text, end = match.groups()
+            text = re.sub(rf"((?:{escape}{escape})*){escape}{quote}", lambda m: m[1][::2] + 2 * self.quote, text)
+            if end == self.quote:
+                text = re.sub(rf"(?:{escape}{escape})+\Z", lambda m: m[0][::2], text)
+            return f"{before}{text}{end}"
+
+        if is_open:
+            return re.sub(cell, rewritten, self.quote + line)[len(self.quote) :]
+        return re.sub(cell, rewritten, line)
 
     def joined(self, cells: Sequence[str]) -> str:
         """Return a row as a line of this dialect.
@@ -232,7 +264,7 @@ class _Transcoded(io.RawIOBase):
 
     def _encoded(self) -> Iterator[bytes]:
         texts = self._decoded()
-        if self._dialect.skip_rows or self._dialect.comment:
+        if self._dialect.skip_rows or self._dialect.comment or self._dialect.escape:
             texts = self._rows_of(_lines(texts))
         return (text.encode() for text in texts if text)
 
@@ -249,14 +281,16 @@ class _Transcoded(io.RawIOBase):
             raise not_decoded(self._path, self._dialect.encoding, error, offset=offset) from None
 
     def _rows_of(self, lines: Iterator[str]) -> Iterator[str]:
-        """The lines but for those to skip and comments. A line within quotes is part of a cell, however it begins."""
+        """The lines but for those to skip and comments, their quotes doubled. A line within quotes is part of a cell,
+        however it begins."""
         comment = self._dialect.comment
         is_quoted = False
         for number, line in enumerate(lines):
             if number < self._dialect.skip_rows or (comment and not is_quoted and line.startswith(comment)):
                 continue
-            is_quoted = self._dialect.is_open_after(line, is_open=is_quoted)
-            yield line
+            plain = self._dialect.doubled(line, is_open=is_quoted)
+            is_quoted = self._dialect.is_open_after(plain, is_open=is_quoted)
+            yield plain
 
 
 def _lines(texts: Iterator[str]) -> Iterator[str]:

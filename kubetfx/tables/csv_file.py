@@ -3,6 +3,7 @@
 import codecs
 import csv
 import io
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -45,6 +46,8 @@ _OTHER_KINDS = {
     b"SQLite f": "a database of SQLite. Read it by data.source: kubetfx.tables.sql:read.",
 }
 """What files that are no CSV begin with, and what to do."""
+MIN_STRAY_DELIMITERS = 4
+"""Where so many delimiters within a cell are just where they would make rows of its lines, that is no chance."""
 STREAM_BYTES = 4 * 2**20
 BYTES_PER_COLUMN = 2**13
 """A stream reads blocks of so many bytes, more where there are thousands of columns; Arrow reads 32 of them ahead.
@@ -181,6 +184,27 @@ class CsvTable(TextTable):
             if "Empty CSV file" not in str(error):  # a header without a line below, which is no error here
                 raise _explain(self.path, self.dialect, error, block_bytes=block_bytes) from None
 
+    def check(self, batch: pa.RecordBatch, *, rows_before: int) -> None:
+        """Refuse a cell whose lines would be rows: its quotes are stray ones, far from each other."""
+        if self.dialect.quote and not self.dialect.quote_is_stated:
+            for name, cells in zip(batch.schema.names, batch.columns, strict=True):
+                if pa.types.is_string(cells.type) and pc.any(pc.match_substring(cells, "\n")).as_py():
+                    self._check_lines(name, cells, rows_before=rows_before)
+
+    def _check_lines(self, name: str, cells: pa.StringArray, *, rows_before: int) -> None:
+        of_lines = pc.fill_null(pc.match_substring(cells, "\n"), False)
+        before = self.names.index(name)
+        for index in pc.indices_nonzero(of_lines).to_pylist():
+            cell = cells[index].as_py()
+            num_rows = _rows_within(cell, self.dialect.delimiter, before, len(self.names) - 1 - before)
+            if num_rows:
+                raise DataError(
+                    f"{self.path}: row {rows_before + index + 1:,} has {num_rows:,} rows within the quotes of one "
+                    f"cell, of column {name!r}, as if a quote were stray. Received: {_shortened(cell)!r}. "
+                    "Leave the quote out, or close it in its row. If quotes mean nothing in this file, say data.csv: "
+                    f"{{quote: ''}}; if the cell is meant as it is, data.csv: {{quote: {self.dialect.quote!r}}}"
+                )
+
     def _source(self) -> pa.NativeFile:
         """The rows, without the header."""
         if self.dialect.is_plain:
@@ -243,6 +267,20 @@ class CsvTable(TextTable):
                 kept[name].append(None if cells[position] in self.dialect.missing_values else cells[position])
         table = pa.table({name: pa.array(cells, pa.string()) for name, cells in kept.items()})
         return Rows(table, np.array(index, np.int64), bad)
+
+
+def _rows_within(cell: str, delimiter: str, before: int, after: int) -> int:
+    """The rows that the lines of a cell would be, if its quotes were none; 0 if some would not be one.
+
+    Args:
+        cell: with line ends.
+        delimiter: of the file.
+        before: cells of the row before this one.
+        after: cells of the row after it.
+    """
+    first, *between, last = [line.count(delimiter) for line in re.split(r"\r\n?|\n", cell) if line] or [0]
+    are_rows = first == after and last == before and all(number == before + after for number in between)
+    return len(between) + 2 if are_rows and first + last + sum(between) >= MIN_STRAY_DELIMITERS else 0
 
 
 def _why_unreadable(cells: list[str], names: Sequence[str], positions: dict[str, int]) -> str | None:
@@ -310,7 +348,8 @@ def _explain(path: str, dialect: Dialect, error: pa.ArrowInvalid, *, block_bytes
                 "Close it; if quotes mean nothing in this file, say data.csv: {quote: ''}"
             )
         line = dialect.skip_rows + rows.line_num
-        return DataError(f"{path}, line {line}: {csv_error}. Mend the quotes of that line.")
+        other = "" if dialect.escape else r"; if a backslash stands before them, say data.csv: {escape: '\'}"
+        return DataError(f"{path}, line {line}: {csv_error}. Mend the quotes of that line{other}.")
     if "straddling" in str(error):
         return DataError(
             f"{path} has a row that is too long for a CSV file. Received: more than {block_bytes:,} bytes. "

@@ -19,6 +19,8 @@ class CsvOptions:
     """A name that Python knows, such as `latin-1`."""
     quote: str | None = None
     """One character around a cell that holds a delimiter. Empty: quotes mean nothing."""
+    escape: str | None = None
+    """What stands before a quote within quotes. Empty: such quotes are doubled."""
     header: bool | None = None
     """Whether the first row names the columns. Otherwise they are `column_1`, `column_2`, ..."""
     skip_rows: int | None = None

@@ -115,6 +115,17 @@ class TableFile(ABC):
             DataError: a row is not of the format.
         """
 
+    def check(self, batch: pa.RecordBatch, *, rows_before: int) -> None:  # noqa: B027 - most formats have no such rows
+        """Refuse rows that can be read, and are hardly what was meant.
+
+        Args:
+            batch: of `stream`, with text as the file has it.
+            rows_before: rows of the file before it.
+
+        Raises:
+            DataError: there are some.
+        """
+
     @abstractmethod
     def segments(self, *, first_block: int, cut: Cut) -> Iterator[Segment]:
         """Cut the file into blocks of about the same number of rows, or of bytes for text.

@@ -88,6 +88,9 @@ class ColumnProfile:
     """Formats of dates that fit its cells; none: it is no column of dates."""
     lists: Lists | None = None
     """Of a column of lists."""
+    units: dict[str, tuple[str, str]] = field(default_factory=dict, repr=False)
+    """Of a column of numbers some of which are spelled unusually: an example and the number that is read, by its
+    percent sign or its currency; empty: neither."""
     note: str | None = None
     """What was understood of the cells and may surprise, in words."""
     odd_cells: str | None = None

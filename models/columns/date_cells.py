@@ -1,6 +1,7 @@
 """Dates in cells of text: which format they are of is found out over all of them."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -151,9 +152,14 @@ class DateCells(Reading):
 
     @classmethod
     def merged(cls, column: ColumnProfile, first: ColumnProfile, second: ColumnProfile) -> ColumnProfile:
-        """The formats that fit in both files; text, if none does."""
-        both = {one.name: one for one in second.dates}
-        dates = tuple(one.merged(both[one.name]) for one in first.dates if one.name in both)
+        """The formats that fit in both files; text, if none does. Every format has the dates of ISO 8601 too."""
+        pairs = {
+            name: (_of_format(name, first.dates), _of_format(name, second.dates))
+            for name in dict.fromkeys(one.name for one in (*first.dates, *second.dates))
+        }
+        dates = tuple(
+            replace(ours.merged(theirs), name=name) for name, (ours, theirs) in pairs.items() if ours and theirs
+        )
         if dates:
             best = min(dates, key=lambda one: one.num_odd)
             odd = odd_words(cls.nouns, best.num_odd, column.num_values + best.num_odd, best.first_odd)
@@ -168,6 +174,12 @@ class DateCells(Reading):
         """As they are written."""
         is_date = understand(cells, column.date_format).times.is_valid()
         return pc.if_else(is_date, cells, pa.scalar(None, pa.string()))
+
+
+def _of_format(name: str, known: Sequence[DateFormat]) -> DateFormat | None:
+    """How well a format fits the cells of a file: as it was counted, or as ISO 8601 does."""
+    by_name = {one.name: one for one in known}
+    return by_name.get(name) or by_name.get(ISO)
 
 
 def _like_dates(cells: pa.StringArray) -> str | None:

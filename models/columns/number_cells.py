@@ -1,6 +1,7 @@
 """Numbers in cells of text: in whatever spelling, as long as they are no codes, which begin with a zero or are long."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -166,26 +167,45 @@ class NumberCells(Reading):
         """Whether numbers are spelled unusually, with an example."""
         if not column.num_values and column.type == "int64":
             column = ColumnProfile(column.name, "float")
-        said = self._mixed_units()
+        said = _mixed_units(self._units)
         if self._example and not said:
             said.append("{!r} is read as {}".format(*self._example))
         if self._placeholder is not None:
             said.append(f"{self._placeholder!r} is a missing cell")
-        return replace(column, reading=self.kind if self._is_spelled else "", note=", ".join(said) or None)
+        reading = self.kind if self._is_spelled else ""
+        return replace(column, reading=reading, units=dict(self._units), note=", ".join(said) or None)
 
-    def _mixed_units(self) -> list[str]:
-        """What cells say that are percentages among others, or amounts of several currencies."""
-        currencies = [unit for unit in self._units if unit not in ("%", "")]
-        if "%" in self._units and len(self._units) > 1:
-            units, problem = list(self._units), "percentages are beside other numbers"
-        elif len(currencies) > 1:
-            units, problem = currencies, "several currencies count alike"
-        else:
-            return []
-        examples = [self._units[unit] for unit in units]
-        return [f"{problem}: {', '.join('{!r} is read as {}'.format(*example) for example in examples)}"]
+    @classmethod
+    def merged(cls, column: ColumnProfile, first: ColumnProfile, second: ColumnProfile) -> ColumnProfile:
+        """Units that do not fit together, also where each file has its own."""
+        if not (first.units or second.units):
+            return column
+        units = {**_units(first), **{unit: cell for unit, cell in _units(second).items() if unit not in _units(first)}}
+        said = [] if first.units == units else _mixed_units(units)
+        if column.note and not any(column.note in words for words in said):
+            said.append(column.note)
+        return replace(column, units=units, note=", ".join(said) or None)
 
     @staticmethod
     def understood(cells: pa.StringArray, column: ColumnProfile, *, decimal: str) -> pa.Array:
         """As int64 or double."""
         return _read(cells, decimal=decimal).numbers
+
+
+def _units(column: ColumnProfile) -> dict[str, tuple[str, str]]:
+    """Of a file's column: of plain numbers one without a unit is the example, as it is read."""
+    largest = column.maximum or column.minimum
+    return column.units or ({"": (f"{largest:g}", f"{largest:g}")} if largest else {})
+
+
+def _mixed_units(by_unit: Mapping[str, tuple[str, str]]) -> list[str]:
+    """What cells say that are percentages among others, or amounts of several currencies."""
+    currencies = [unit for unit in by_unit if unit not in ("%", "")]
+    if "%" in by_unit and len(by_unit) > 1:
+        units, problem = list(by_unit), "percentages are beside other numbers"
+    elif len(currencies) > 1:
+        units, problem = currencies, "several currencies count alike"
+    else:
+        return []
+    examples = [by_unit[unit] for unit in units]
+    return [f"{problem}: {', '.join('{!r} is read as {}'.format(*example) for example in examples)}"]

@@ -199,3 +199,113 @@ def test_lists_and_objects_in_cells_of_text_are_said(tmp_path, cell):
 
     assert f"text, since {shown!r} is in brackets" in str(column_of(path, "a").note)
     assert f"the brackets of {shown!r} count" in str(column_of(path, "a", types={"a": "list"}).note)
+
+
+def test_units_of_several_files_that_do_not_fit_together_are_said(tmp_path):
+    for number, cell in enumerate(["45%", "40", "7%"]):
+        cells(tmp_path / f"{number}.csv", cell, cell)
+
+    column = column_of(tmp_path, "a")
+
+    assert column.note == "percentages are beside other numbers: '45%' is read as 0.45, '40' is read as 40"
+    assert [row["a"] for row in read(tmp_path / "0.csv")] == [0.45, 0.45]
+
+
+@pytest.mark.parametrize(
+    ("others", "note"),
+    [
+        (["€7", "€8"], "several currencies count alike: '$5' is read as 5, '€7' is read as 7"),
+        (["7", "US$ 8"], "'$5' is read as 5"),
+    ],
+)
+def test_several_currencies_of_files_are_said(tmp_path, others, note):
+    cells(tmp_path / "1.csv", "$5", "$6")
+    cells(tmp_path / "2.csv", *others)
+
+    assert column_of(tmp_path, "a").note == note
+
+
+@pytest.mark.parametrize("names", [("1.csv", "2.csv"), ("2.csv", "1.csv")], ids=["ISO first", "ISO last"])
+def test_files_with_iso_dates_and_others_have_dates_of_both(tmp_path, names):
+    iso, american = (tmp_path / name for name in names)
+    cells(iso, "2024-02-29", "2023-11-05", name="day")
+    cells(american, "2/13/2024", "11/5/2023", name="day")
+
+    column = column_of(tmp_path, "day")
+
+    assert (column.date_format, column.other_formats, column.odd_cells) == ("%m/%d/%Y", (), None)
+    assert column.note == "dates as %m/%d/%Y"
+    assert [row["day"] for row in read(iso)] == ["2024-02-29", "2023-11-05"]
+
+
+def swallowing(path: Path, *, first: int, last: int, num_rows: int = 30) -> Path:
+    """A file with a stray quote in two rows, which make one cell of the rows between them."""
+    rows = [f"{'<' if row in (first, last) else ''}v{row},{row},{row % 2}" for row in range(1, num_rows + 1)]
+    return write(path, "a,b,y", *(row.replace("<", '"') for row in rows))
+
+
+def test_rows_between_stray_quotes_are_found_and_the_remedy_reads_them(tmp_path):
+    path = swallowing(tmp_path / "a.csv", first=10, last=20)
+
+    with pytest.raises(DataError, match=r"row 10 has 11 rows within the quotes of one cell, of column 'a'") as error:
+        inspect(path)
+
+    assert "data.csv: {quote: ''}" in str(error.value)
+    profile = inspect(path, csv={"quote": ""})
+    assert profile.num_rows == 30
+    assert '"v10' in profile.column("a").values
+    assert inspect(path, csv={"quote": '"'}).num_rows == 20  # the user says that the cell is meant
+
+
+def test_rows_that_the_last_cell_swallowed_are_found(tmp_path):
+    rows = [f"{row},{row % 2},{'<' if row in (3, 5) else ''}v{row}".replace("<", '"') for row in range(1, 10)]
+
+    with pytest.raises(DataError, match=r"row 3 has 3 rows within the quotes of one cell, of column 'a'"):
+        inspect(write(tmp_path / "a.csv", "b,y,a", *rows))
+
+
+def test_text_of_several_lines_is_no_swallowed_rows(tmp_path):
+    text = '"Smith, John, Dr.\nMain Street 5, left\nTown"'
+    path = write(tmp_path / "a.csv", "a,b,y", *(f"{text},{row},{row % 2}" for row in range(20)))
+
+    assert inspect(path).num_rows == 20
+
+
+def of_days(folder: Path, cells_of: dict[str, list[str] | None]) -> None:
+    """A file in each folder, with a column `day` of its own or without."""
+    for name, days in cells_of.items():
+        (folder / name).mkdir(parents=True)
+        header = "v,y" if days is None else "v,y,day"
+        rows = [f"{row},{row % 2}" if days is None else f"{row},{row % 2},{days[row]}" for row in range(4)]
+        write(folder / name / "a.csv", header, *rows)
+
+
+def test_column_of_files_counts_for_more_than_that_of_their_folders_which_is_said_once(tmp_path):
+    of_days(tmp_path, {"day=1": ["1", "1", "7", "1"], "day=2": ["8", "2", "2", "2"]})
+
+    profile = inspect(tmp_path)
+
+    assert profile.column("day").values == (1, 2, 7, 8)
+    said = "Column 'day' is in a.csv and in the name of its folder, day=1, and they differ: a cell is 7."
+    assert profile.file_notes == (f"{said} The cells of the file count.",)
+
+
+def test_column_of_files_that_says_the_same_as_their_folders_is_nothing_to_tell(tmp_path):
+    of_days(tmp_path, {"day=01": ["1"] * 4, "day=2": ["2"] * 4})
+
+    profile = inspect(tmp_path)
+
+    assert (profile.column("day").values, profile.file_notes) == ((1, 2), ())
+
+
+def test_folder_says_what_a_file_lacks_that_others_have(tmp_path):
+    of_days(tmp_path, {"day=1": ["1"] * 4, "day=2": None})
+
+    profile = inspect(tmp_path)
+    column = profile.column("day")
+
+    assert (column.num_values, column.values, profile.file_notes) == (8, (1, 2), ())
+    (path,) = (tmp_path / "day=2").iterdir()
+    data = data_config(tmp_path)
+    (block,) = tables.read_blocks(str(path), [column], file_format="csv", data=data)
+    assert block.column(0).to_pylist() == [2, 2, 2, 2]

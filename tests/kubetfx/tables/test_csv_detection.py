@@ -14,6 +14,7 @@ from kubetfx.tables import csv_file
 from kubetfx.tables.csv_detection import LOOKED_BYTES, detect
 from kubetfx.tables.csv_dialect import Dialect
 from kubetfx.tables.csv_options import CsvOptions
+from kubetfx.tables.table_file import Cut
 
 TEXT = "name,height,note\nanna,1.75,tall\nbert,1.5,short\n"
 
@@ -256,3 +257,59 @@ def test_a_file_that_is_not_of_the_encoding_that_is_said_is_refused_with_a_remed
 )  # fmt: skip
 def test_dialect_in_words(dialect: Dialect, said: str) -> None:
     assert dialect.describe() == said
+
+
+ESCAPED = "".join(f'"5\\" disc, say \\"{row}\\"",C:\\new,"C:\\new"\n"two\nlines\\"","a\\\\","x"\n' for row in range(20))
+"""As Spark writes it: quotes within quotes are escaped, and so are escapes before the quote at the end."""
+READ = [
+    {"a": '5" disc, say "0"', "b": "C:\\new", "c": "C:\\new"},
+    {"a": 'two\nlines"', "b": "a\\", "c": "x"},
+]
+
+
+@pytest.mark.parametrize("escape", [None, "\\"], ids=["found", "stated"])
+@pytest.mark.parametrize("delimiter", [",", ";"])
+def test_escaped_quotes_are_quotes(tmp_path: Path, escape: str | None, delimiter: str) -> None:
+    text = ("a,b,c\n" + ESCAPED).replace('",', f'"{delimiter}').replace("w,", f"w{delimiter}")
+    path = written(tmp_path / "a.csv", text.replace("a,b,c", delimiter.join("abc")))
+
+    rows = streamed(path, CsvOptions(escape=escape))
+
+    assert rows == [{**row, "a": row["a"].replace("0", str(n // 2))} for n, row in enumerate(READ * 20)]
+    assert detect(path).describe().endswith("with quotes escaped by \\")
+
+
+def test_escaped_quotes_that_leave_the_number_of_cells_alone_are_found(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv", 'a,b\n"{\\"k\\": 1}",1\n"{\\"k\\": 2}",2\n')
+
+    assert [row["a"] for row in streamed(path, CsvOptions())] == ['{"k": 1}', '{"k": 2}']
+
+
+def test_backslash_at_the_end_of_a_cell_escapes_nothing(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv", 'a,b\n"C:\\x\\","1"\n"C:\\y\\","2"\n')
+
+    assert detect(path) == Dialect()
+    assert streamed(path, CsvOptions()) == [{"a": "C:\\x\\", "b": "1"}, {"a": "C:\\y\\", "b": "2"}]
+
+
+def test_blocks_of_a_file_with_escaped_quotes_are_its_rows(tmp_path: Path) -> None:
+    table = csv_file.CsvTable.look_at(written(tmp_path / "a.csv", "a,b,c\n" + ESCAPED), CsvOptions())
+
+    segments = list(table.segments(first_block=0, cut=Cut()))
+    blocks = [
+        read for one in segments for read in table.read(one, [b.number for b in one.blocks], columns="abc", numbers=[])
+    ]
+
+    assert [row for _, rows in blocks for row in rows.table.to_pylist()][:2] == READ
+    assert sum(block.num_rows for block, _ in blocks) == 40
+
+
+def test_escaped_quotes_beyond_what_is_looked_at_are_an_error_whose_remedy_works(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv", "a,b\n" + "x,1\n" * 300_000 + '"say \\"hi, there\\"",2\n')
+
+    with pytest.raises(DataError, match="if a backslash stands before them, say data"):
+        streamed(path, CsvOptions())
+
+    table = csv_file.CsvTable.look_at(path, CsvOptions(escape="\\"))
+    *_, last = table.stream({"a": pa.string(), "b": pa.string()})
+    assert last.to_pylist()[-1] == {"a": 'say "hi, there"', "b": "2"}
