@@ -23,7 +23,6 @@ from tfx.orchestration.portable import data_types
 from tfx.proto.orchestration import driver_output_pb2
 from tfx.types.value_artifact import ValueArtifact
 
-from kubetfx.engine.session import Session
 from kubetfx.errors import KubetfxError
 from kubetfx.kubeflow import visualizations
 from kubetfx.kubeflow.executor_io import ExecutorInput, RuntimeArtifact, clear_outputs, write_output
@@ -143,6 +142,8 @@ class _TaskRun:
             "stateful_working_dir": str(self._folder / f"{node.id}.working"),
         }
         if node.beam_arguments is not None:
+            from kubetfx.engine.session import Session  # light nodes do without the config, which it imports
+
             session = Session(node.beam_arguments, folder=self._folder, modules=self._spec.modules)
             base["beam_pipeline_args"] = session.arguments
             base["make_beam_pipeline_fn"] = session.pipelines(session.arguments)

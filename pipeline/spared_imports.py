@@ -36,8 +36,15 @@ _UNUSED_WITHOUT_BEAM = (
 _UNUSED_BY_TENSORFLOW = ("dill", "googleapiclient")
 """TensorFlow looks for them for its own clusters. Beam needs the first."""
 
-_LAZY_FOR_LIGHT = ("ml_metadata", "ml_metadata.metadata_store", "ml_metadata.proto", "tensorflow_data_validation")
-"""Packages that import all that is in them, of which light executors use messages, or one module."""
+_LAZY_FOR_LIGHT = (
+    "grpc",
+    "ml_metadata",
+    "ml_metadata.metadata_store",
+    "ml_metadata.proto",
+    "tensorflow_data_validation",
+)
+"""Packages that import all that is in them, of which light executors use messages, one module, or nothing before they
+work."""
 
 _LAZY_WITHOUT_BEAM = ("tensorflow_model_analysis",)
 """Packages that import all that is in them, of which we use messages alone."""

@@ -261,9 +261,12 @@ def test_light_node_starts_with_what_it_needs_alone(module):
         f"with spared_imports(['{module}']):\n"
         f"    import kubetfx.kubeflow.task_run, {module}\n"
         "heavy = {'tensorflow', 'apache_beam', 'keras', 'tensorflow_model_analysis'}\n"
-        "heavy |= {'numpy', 'pyarrow', 'setuptools', 'tfx_bsl', 'unittest.mock'}\n"
+        "heavy |= {'asyncio', 'numpy', 'pyarrow', 'rich', 'setuptools', 'tfx_bsl', 'unittest.mock'}\n"
+        "heavy |= {'kubetfx.config.pipeline'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"
         "import ml_metadata, ml_metadata.proto, setuptools, tfx_bsl.arrow.sql_util, unittest.mock\n"
+        "import grpc, kubetfx.components.push.push_verification\n"
+        "grpc.insecure_channel('127.0.0.1:1').close()\n"
         "print(ml_metadata.MetadataStore.__name__, ml_metadata.proto.Artifact().id, tfx_bsl.arrow.sql_util.__file__)\n"
     )
     done = subprocess.run(
