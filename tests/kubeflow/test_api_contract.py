@@ -4,7 +4,7 @@ import jsonschema
 import pytest
 
 from tests.kubeflow.api_contract import FILE_NAME
-from tests.kubeflow.conftest import change
+from tests.kubeflow.conftest import TASKS, change
 
 EVERY_OPERATION = {
     "HealthzService_GetHealthz",
@@ -12,10 +12,12 @@ EVERY_OPERATION = {
     "UploadPipeline",
     "UploadPipelineVersion",
     "PipelineService_ListPipelineVersions",
+    "PipelineService_GetPipelineVersion",
     "ExperimentService_ListExperiments",
     "ExperimentService_CreateExperiment",
     "RunService_CreateRun",
     "RunService_GetRun",
+    "RunService_RetryRun",
     "RecurringRunService_ListRecurringRuns",
     "RecurringRunService_CreateRecurringRun",
     "RecurringRunService_DeleteRecurringRun",
@@ -23,16 +25,25 @@ EVERY_OPERATION = {
 """Of the API, that the client uses."""
 
 
-def test_requests_and_answers_are_as_the_api_defines_them(submit, schedule, server, package, contract):
+@pytest.mark.parametrize("namespace", ["", "alice"], ids=["one user", "several users"])
+def test_requests_and_answers_are_as_the_api_defines_them(
+    kubetfx, submit, schedule, server, package, contract, namespace
+):
     if contract is None:
         pytest.skip(f"{FILE_NAME} is not beside the project, and KUBETFX_SCHEMAS names no folder with it")
     contract.used.clear()
+    server.is_multi_user = bool(namespace)
+    server.frames, server.final_state = [dict.fromkeys(TASKS, "failed")], "FAILED"
+    options = ("--namespace", namespace) if namespace else ()
 
-    submit()
+    submit(*options)
+    (run_id,) = server.runs
+    server.frames_of_retry = [dict.fromkeys(TASKS, "done")]
+    again = kubetfx("retry", "--run", run_id, "--host", server.url, *options)
     change(package)
-    schedule()
-    schedule(cron="@daily")
+    ended = [schedule(*options), schedule(*options, cron="@daily"), again]
 
+    assert [one.exit_code for one in ended] == [0, 0, 0], [one.stderr for one in ended]
     assert server.violations == []
     assert contract.used == EVERY_OPERATION
 
