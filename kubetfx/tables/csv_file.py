@@ -186,24 +186,37 @@ class CsvTable(TextTable):
 
     def check(self, batch: pa.RecordBatch, *, rows_before: int) -> None:
         """Refuse a cell whose lines would be rows: its quotes are stray ones, far from each other."""
-        if self.dialect.quote and not self.dialect.quote_is_stated:
-            for name, cells in zip(batch.schema.names, batch.columns, strict=True):
-                if pa.types.is_string(cells.type) and pc.any(pc.match_substring(cells, "\n")).as_py():
-                    self._check_lines(name, cells, rows_before=rows_before)
+        found = next(self._swallowing(batch), None)
+        if found is not None:
+            name, index, cell = found
+            num_rows = self._rows_within(cell, self.names.index(name))
+            raise DataError(
+                f"{self.path}: row {rows_before + index + 1:,} has {num_rows:,} rows within the quotes of one cell, of "
+                f"column {name!r}, as if a quote were stray. Received: {_shortened(cell)!r}. Leave the quote out, or "
+                "close it in its row. If quotes mean nothing in this file, say data.csv: {quote: ''}; if the cell is "
+                f"meant as it is, data.csv: {{quote: {self.dialect.quote!r}}}"
+            )
 
-    def _check_lines(self, name: str, cells: pa.StringArray, *, rows_before: int) -> None:
-        of_lines = pc.fill_null(pc.match_substring(cells, "\n"), False)
-        before = self.names.index(name)
-        for index in pc.indices_nonzero(of_lines).to_pylist():
-            cell = cells[index].as_py()
-            num_rows = _rows_within(cell, self.dialect.delimiter, before, len(self.names) - 1 - before)
-            if num_rows:
-                raise DataError(
-                    f"{self.path}: row {rows_before + index + 1:,} has {num_rows:,} rows within the quotes of one "
-                    f"cell, of column {name!r}, as if a quote were stray. Received: {_shortened(cell)!r}. "
-                    "Leave the quote out, or close it in its row. If quotes mean nothing in this file, say data.csv: "
-                    f"{{quote: ''}}; if the cell is meant as it is, data.csv: {{quote: {self.dialect.quote!r}}}"
-                )
+    def _swallowing(self, table: pa.RecordBatch | pa.Table) -> Iterator[tuple[str, int, str]]:
+        """Cells whose lines would be rows: column, row and text."""
+        for name, cells in zip(table.schema.names, table.columns, strict=True):
+            if pa.types.is_string(cells.type):
+                of_lines = pc.fill_null(pc.match_substring(cells, "\n"), False)
+                for index in pc.indices_nonzero(of_lines).to_pylist():
+                    cell = cells[index].as_py()
+                    if self._rows_within(cell, self.names.index(name)):
+                        yield name, index, cell
+
+    def _rows_within(self, cell: str, position: int) -> int:
+        """The rows that the lines of a cell would be, if its quotes were none; 0 if some would not be one, or if the
+        user says what a quote is."""
+        if not self.dialect.quote or self.dialect.quote_is_stated or "\n" not in cell:
+            return 0
+        before, after = position, len(self.names) - 1 - position
+        first, *others, last = re.split(r"\r\n?|\n", cell)
+        lines = [line.count(self.dialect.delimiter) for line in (first, *filter(None, others), last)]
+        are_rows = lines == [after, *[before + after] * (len(lines) - 2), before]
+        return len(lines) if are_rows and sum(lines) >= MIN_STRAY_DELIMITERS else 0
 
     def _source(self) -> pa.NativeFile:
         """The rows, without the header."""
@@ -220,7 +233,7 @@ class CsvTable(TextTable):
         table = self._read_plain(content, {name: pa.float64() if name in numbers else pa.string() for name in columns})
         if table is None and numbers:
             table = self._read_plain(content, dict.fromkeys(columns, pa.string()))
-        if table is not None and table.num_rows == num_rows:
+        if table is not None and table.num_rows == num_rows and not any(self._swallowing(table)):
             rows = Rows(table, np.arange(num_rows))
         else:
             rows = self._read_carefully(content, columns)
@@ -258,7 +271,7 @@ class CsvTable(TextTable):
         bad: list[BadRow] = []
         rows = (cells for _, cells in careful_rows(content, self.dialect) if cells)
         for number, cells in enumerate(rows):
-            reason = _why_unreadable(cells, self.names, positions)
+            reason = self._why_unreadable(cells, positions)
             if reason:
                 bad.append(BadRow(number, reason, self.dialect.joined(cells)))
                 continue
@@ -268,28 +281,15 @@ class CsvTable(TextTable):
         table = pa.table({name: pa.array(cells, pa.string()) for name, cells in kept.items()})
         return Rows(table, np.array(index, np.int64), bad)
 
-
-def _rows_within(cell: str, delimiter: str, before: int, after: int) -> int:
-    """The rows that the lines of a cell would be, if its quotes were none; 0 if some would not be one.
-
-    Args:
-        cell: with line ends.
-        delimiter: of the file.
-        before: cells of the row before this one.
-        after: cells of the row after it.
-    """
-    first, *between, last = [line.count(delimiter) for line in re.split(r"\r\n?|\n", cell) if line] or [0]
-    are_rows = first == after and last == before and all(number == before + after for number in between)
-    return len(between) + 2 if are_rows and first + last + sum(between) >= MIN_STRAY_DELIMITERS else 0
-
-
-def _why_unreadable(cells: list[str], names: Sequence[str], positions: dict[str, int]) -> str | None:
-    if len(cells) != len(names):
-        return f"The header has {len(names)} columns, this row has {len(cells)}."
-    for name, position in positions.items():
-        if not is_decoded(cells[position]):
-            return f"Column {name!r} is not UTF-8."
-    return None
+    def _why_unreadable(self, cells: list[str], positions: dict[str, int]) -> str | None:
+        if len(cells) != len(self.names):
+            return f"The header has {len(self.names)} columns, this row has {len(cells)}."
+        for name, position in positions.items():
+            if not is_decoded(cells[position]):
+                return f"Column {name!r} is not UTF-8."
+            if num_rows := self._rows_within(cells[position], position):
+                return f"Column {name!r} has {num_rows:,} rows within its quotes, as if a quote were stray."
+        return None
 
 
 def read_whole(path: str, dialect: Dialect, types: Mapping[str, pa.DataType]) -> pa.Table:

@@ -162,3 +162,17 @@ def test_packed_file_that_was_cut_short_is_an_error(tmp_path):
 
     with pytest.raises(DataError, match="Is it whole"):
         list(blocks.segments(str(path), "csv", UNKNOWN_CSV, first_block=0, cut=Cut()))
+
+
+@pytest.mark.parametrize("quote", [None, '"'], ids=["found", "stated"])
+def test_rows_within_a_cell_are_a_bad_row_unless_the_quote_is_stated(tmp_path, quote):
+    path = tmp_path / "rows.csv"
+    path.write_text('x,y,z\n1,2,a\n3,4,"\n5,6,b\n7,8,"c\n9,10,d\n')
+
+    (segment,) = blocks.segments(str(path), "csv", CsvOptions(quote=quote), first_block=0, cut=Cut())
+    ((block, rows),) = blocks.read_blocks(segment, [0], columns=["x", "z"], numbers=["x"])
+
+    assert block.num_rows == 3
+    swallowed = [] if quote else ["Column 'z' has 3 rows within its quotes, as if a quote were stray."]
+    assert [bad.reason for bad in rows.bad] == swallowed
+    assert rows.table.column("z").to_pylist() == (["a", "\n5,6,b\n7,8,c", "d"] if quote else ["a", "d"])
