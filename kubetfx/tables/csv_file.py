@@ -48,6 +48,7 @@ _OTHER_KINDS = {
 """What files that are no CSV begin with, and what to do."""
 MIN_STRAY_DELIMITERS = 4
 """Where so many delimiters within a cell are just where they would make rows of its lines, that is no chance."""
+_LINE_END = re.compile(rb"\n")
 STREAM_BYTES = 4 * 2**20
 BYTES_PER_COLUMN = 2**13
 """A stream reads blocks of so many bytes, more where there are thousands of columns; Arrow reads 32 of them ahead.
@@ -197,10 +198,13 @@ class CsvTable(TextTable):
                 f"meant as it is, data.csv: {{quote: {self.dialect.quote!r}}}"
             )
 
-    def _swallowing(self, table: pa.RecordBatch | pa.Table) -> Iterator[tuple[str, int, str]]:
+    def _swallows(self, table: pa.Table) -> bool:
+        return any(any(self._swallowing(batch)) for batch in table.to_batches())
+
+    def _swallowing(self, batch: pa.RecordBatch) -> Iterator[tuple[str, int, str]]:
         """Cells whose lines would be rows: column, row and text."""
-        for name, cells in zip(table.schema.names, table.columns, strict=True):
-            if pa.types.is_string(cells.type):
+        for name, cells in zip(batch.schema.names, batch.columns, strict=True):
+            if pa.types.is_string(cells.type) and _may_have_lines(cells):
                 of_lines = pc.fill_null(pc.match_substring(cells, "\n"), False)
                 for index in pc.indices_nonzero(of_lines).to_pylist():
                     cell = cells[index].as_py()
@@ -233,7 +237,7 @@ class CsvTable(TextTable):
         table = self._read_plain(content, {name: pa.float64() if name in numbers else pa.string() for name in columns})
         if table is None and numbers:
             table = self._read_plain(content, dict.fromkeys(columns, pa.string()))
-        if table is not None and table.num_rows == num_rows and not any(self._swallowing(table)):
+        if table is not None and table.num_rows == num_rows and not self._swallows(table):
             rows = Rows(table, np.arange(num_rows))
         else:
             rows = self._read_carefully(content, columns)
@@ -290,6 +294,12 @@ class CsvTable(TextTable):
             if num_rows := self._rows_within(cells[position], position):
                 return f"Column {name!r} has {num_rows:,} rows within its quotes, as if a quote were stray."
         return None
+
+
+def _may_have_lines(cells: pa.StringArray) -> bool:
+    """Whether there is a line end in the text of all cells, which is found sooner than in each."""
+    text = cells.buffers()[2]
+    return text is not None and _LINE_END.search(text) is not None
 
 
 def read_whole(path: str, dialect: Dialect, types: Mapping[str, pa.DataType]) -> pa.Table:
