@@ -89,6 +89,14 @@ class RowGroup:
     file: str
     number: int
 
+    def num_rows(self, footer: Any) -> int:
+        """Return how many rows it has.
+
+        Args:
+            footer: of the file.
+        """
+        return int(footer.row_group(self.number).num_rows)
+
     def read(self, columns: Sequence[str] | None = None, *, footer: Any = None) -> pa.RecordBatch:
         """Read it.
 
@@ -132,9 +140,23 @@ def read_blocks(
     Yields:
         Blocks in the order of the files.
     """
-    reads = [functools.partial(group.read, columns, footer=footer) for group, footer in row_groups(files)]
-    for block in read_ahead(reads):
+    for block in read_groups(row_groups(files), columns):
         yield from _in_parts(block, max_rows)
+
+
+def read_groups(
+    groups: Iterable[tuple[RowGroup, Any]], columns: Sequence[str] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Read blocks; threads read the next ones meanwhile.
+
+    Args:
+        groups: of `row_groups`.
+        columns: those to read, and their order; None: all. One that the files do not have is null in every row.
+
+    Returns:
+        Each block, in their order.
+    """
+    return read_ahead([functools.partial(group.read, columns, footer=footer) for group, footer in groups])
 
 
 def read_ahead(reads: Iterable[Callable[[], T]], *, threads: int = _THREADS) -> Iterator[T]:

@@ -1,6 +1,5 @@
 """How a network learns: its loss, the optimizer and its schedule, early stopping, and the weights of classes."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +15,13 @@ Loss = Callable[[Any, Any], Any]
 
 
 def compile_model(
-    model: keras.Model, training: TrainingConfig, *, labels: np.ndarray, is_classifier: bool, has_one_hot_labels: bool
+    model: keras.Model,
+    training: TrainingConfig,
+    *,
+    labels: np.ndarray,
+    num_steps: int,
+    is_classifier: bool,
+    has_one_hot_labels: bool,
 ) -> None:
     """Give a model its loss, metrics and optimizer.
 
@@ -24,13 +29,13 @@ def compile_model(
         model: from features to probabilities (batch, classes), or to values (batch, 1).
         training: the section of the config.
         labels: (rows,) of training.
+        num_steps: of all epochs.
         is_classifier: or a regression.
         has_one_hot_labels: whether labels come as probabilities (batch, classes), as those of images do.
 
     Raises:
         ConfigError: the loss of the config is no function.
     """
-    num_steps = math.ceil(len(labels) / training.batch_size) * training.epochs
     metric: keras.metrics.Metric
     if not is_classifier:
         metric = keras.metrics.MeanAbsoluteError(name="mean_absolute_error")
@@ -43,7 +48,6 @@ def compile_model(
     optimizer = make_optimizer(training, num_steps=num_steps)
     model.compile(optimizer=optimizer, loss=loss, weighted_metrics=[metric], jit_compile=False)
     model.optimizer.build(model.trainable_variables)
-    model.test_function = None  # of the phase before
     outputs = tf.zeros([1, *model.output.shape[1:]])
     model.compute_metrics(None, outputs if has_one_hot_labels else tf.zeros([1, 1]), outputs)
     model.reset_metrics()  # their variables are there now, as a checkpoint needs them

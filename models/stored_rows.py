@@ -7,6 +7,7 @@ is before it: a training that was killed goes on in the middle of an epoch.
 """
 
 import functools
+import math
 import os
 import shutil
 import tempfile
@@ -87,7 +88,13 @@ class StoredRows:
             file.flush()
 
     def batches(
-        self, batch_size: int, *, epochs: Iterable[int], seed: int | None, first_step: int = 0
+        self,
+        batch_size: int,
+        *,
+        epochs: Iterable[int],
+        seed: int | None,
+        first_step: int = 0,
+        rows_of_epoch: int | None = None,
     ) -> tf.data.Dataset:
         """Return batches, one epoch after the other.
 
@@ -96,15 +103,24 @@ class StoredRows:
             epochs: their numbers.
             seed: of the orders, together with the number of the epoch. None: in the order in which they were written.
             first_step: batches of the first epoch that are left out.
+            rows_of_epoch: of fewer, the last ones are left out; where there are not so many, the first ones come again.
+                None: all, once.
 
         Returns:
             Arrays by name, each (rows of the batch, ...).
         """
+        rows_of_epoch = self.num_rows if rows_of_epoch is None else rows_of_epoch
 
         def whole_batches() -> Iterator[Arrays]:
             start = first_step * batch_size
             for epoch in epochs:
-                yield from _in_multiples(self._windows(seed, epoch, start), batch_size)
+                rounds = range(start // self.num_rows, math.ceil(rows_of_epoch / self.num_rows))
+                windows = (
+                    window
+                    for number in rounds
+                    for window in self._windows(seed, epoch, max(start - number * self.num_rows, 0))
+                )
+                yield from _in_multiples(_at_most(windows, rows_of_epoch - start), batch_size)
                 start = 0
 
         signature = {
@@ -159,6 +175,16 @@ class StoredRows:
                     )
                 position += num_read
         return found
+
+
+def _at_most(windows: Iterable[Arrays], num_rows: int) -> Iterator[Arrays]:
+    """The first rows."""
+    for window in windows:
+        if num_rows <= 0:
+            return
+        rows = {name: array[:num_rows] for name, array in window.items()}
+        num_rows -= len(next(iter(rows.values())))
+        yield rows
 
 
 def _in_multiples(windows: Iterable[Arrays], batch_size: int) -> Iterator[Arrays]:

@@ -4,36 +4,39 @@ weights that are validated and kept are averages over the last steps.
 The training itself is models/training.py's.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from kubetfx.models.team import Team
+from kubetfx.models.training_loop import TrainedModel
+
 _SHARE = 0.1
 """Weights are averaged over this share of the steps so far, at most: early ones are forgotten soon."""
 
 
-class TrainedTable(keras.Model):
-    """A model as it is trained. It shares its layers with the exported one, which has the mean of the members.
+class TrainedTable(TrainedModel):
+    """A table's model as it is trained. The exported one has the mean of the members.
 
     Its output is (batch, outputs), or (batch, members, outputs).
     """
 
-    steps_per_call = 1
-    """Steps between two callbacks: many, unless somebody wants to know of each."""
     average_steps = 0.0
     """Steps that weights are averaged over; 0: not at all."""
 
     @classmethod
-    def of(cls, model: keras.Model, *, steps_per_call: int, average_steps: float) -> "TrainedTable":
+    def of(
+        cls, model: keras.Model, *, steps_per_call: int, average_steps: float, team: Team | None = None
+    ) -> "TrainedTable":
         """Wrap a model.
 
         Args:
             model: from features to probabilities or values, of each member where there are several.
             steps_per_call: steps between two callbacks, at most.
             average_steps: that weights are averaged over; 0: not at all.
+            team: who trains it; None: this process alone.
 
         Returns:
             A model that shares its layers.
@@ -41,6 +44,7 @@ class TrainedTable(keras.Model):
         trained = cls({tensor.name: tensor for tensor in model.inputs}, model.output, name="trained_network")
         trained.steps_per_call = steps_per_call
         trained.average_steps = average_steps
+        trained.team = team or trained.team
         return trained
 
     @property
@@ -58,14 +62,6 @@ class TrainedTable(keras.Model):
         super().compile(*arguments, **keywords)
         self._averages = [tf.Variable(variable.value) for variable in self.trainable_variables]
         self._num_steps = tf.Variable(0.0)
-
-        @tf.function(reduce_retracing=True)
-        def steps(batches: Iterator[Any], count: tf.Tensor) -> Any:
-            for _ in tf.range(count):
-                self.train_step(next(batches))
-            return self.get_metrics_result()
-
-        self._steps = steps
 
     def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None,
                      training: bool = True) -> Any:  # fmt: skip
@@ -106,42 +102,18 @@ class TrainedTable(keras.Model):
             y_pred = tf.reduce_mean(y_pred, axis=1)
         return super().compute_metrics(x, y, y_pred, sample_weight)
 
-    def train_step(self, data: Any) -> Any:
-        """Do one step of training.
-
-        Args:
-            data: features, label, and weight.
-
-        Returns:
-            Keras' metrics.
-        """
-        metrics = super().train_step(data)
+    def after_step(self) -> None:
+        """Bring the averages up to date."""
         if self.average_steps:
             self._num_steps.assign_add(1.0)
             window = tf.clip_by_value(_SHARE * self._num_steps, 1.0, max(self.average_steps, 1.0))
             for average, variable in zip(self._averages, self.trainable_variables, strict=True):
                 average.assign_add((variable.value - average) / window)
-        return metrics
-
-    def train_steps(self, batches: Iterator[Any], count: int) -> dict[str, Any]:
-        """Do steps of training: a graph is entered once for all of them, and not in each.
-
-        Args:
-            batches: features, label, and weight.
-            count: of the steps.
-
-        Returns:
-            Keras' metrics of the epoch so far.
-        """
-        found: dict[str, Any] = self._steps(batches, tf.constant(count))
-        return found
 
     @property
     def changing_variables(self) -> list[Any]:
         """All that a checkpoint has to hold, in an order that depends on the config alone."""
-        found: list[Any] = [*self.variables, *self.optimizer.variables, *self.metrics_variables]
-        once = {id(variable): variable for variable in found}
-        return [*once.values(), *self._averages, self._num_steps]
+        return [*super().changing_variables, *self._averages, self._num_steps]
 
     def swap(self, weights: list[np.ndarray] | None = None) -> list[np.ndarray]:
         """Put the averages in the place of the weights, or others.

@@ -4,14 +4,11 @@ Which network, and which features, is the model module's (models/network.py or t
 is models/columns/image/'s; what is written is models/export.py's.
 """
 
-import contextlib
 import functools
 import importlib
 import json
-import math
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,9 +24,11 @@ from kubetfx.config.data_section import FeaturesConfig
 from kubetfx.config.model_section import DEFAULT_MODULE, NO_PICTURES, ModelConfig
 from kubetfx.config.training_section import TrainingConfig
 from kubetfx.errors import TrainingError
+from kubetfx.models.asynchronous import WorkerRows
 from kubetfx.models.columns.image.pixel_rows import ImageRows
 from kubetfx.models.columns.image.pixel_training import TrainedNetwork, describe_input
 from kubetfx.models.columns.image.pixels import Pixels
+from kubetfx.models.devices import precision, prepare_devices
 from kubetfx.models.examples import files_in, first_rows
 from kubetfx.models.export import export_model
 from kubetfx.models.features import LABEL, Features, read_features, read_schema
@@ -46,8 +45,10 @@ from kubetfx.models.optimization import (
 )
 from kubetfx.models.preprocessing import Preprocessing
 from kubetfx.models.table_training import AveragedWeights, TrainedTable
+from kubetfx.models.team import Team
 from kubetfx.models.training_checkpoint import Checkpoint, Phase, checkpoint_folder, discard, phases_of, read_progress
-from kubetfx.models.training_loop import fit
+from kubetfx.models.training_launch import LOGS, launch
+from kubetfx.models.training_loop import TrainedModel, fit
 from kubetfx.models.training_record import Fitted, TrainingRecorder, history_document
 from kubetfx.models.training_rows import TrainingRows, load_rows
 from kubetfx.models.trees import fit_trees
@@ -72,6 +73,13 @@ class _Work:
     training: TrainingConfig
     features: Features
     transform_output: tft.TFTransformOutput
+    team: Team
+
+    @property
+    def log_folder(self) -> Path:
+        """Where TensorBoard's logs of this process go."""
+        run_path = Path(self.fn_args.model_run_dir)
+        return run_path if self.team.is_chief else run_path / LOGS / str(self.team.number)
 
     @functools.cached_property
     def preprocessing(self) -> Preprocessing:
@@ -85,7 +93,7 @@ class _Work:
 
 
 def run_fn(fn_args: FnArgs) -> None:
-    """Train and export, for TFX's Trainer.
+    """Train and export, for TFX's Trainer: in this process, or in those of `training.distribution`.
 
     Beside the SavedModel the history of the training is written as history.json, and for TensorBoard into the folder of
     the run.
@@ -97,24 +105,57 @@ def run_fn(fn_args: FnArgs) -> None:
     Raises:
         TrainingError: trees were asked for, and a column has pictures.
     """
+    training = TrainingConfig.model_validate(fn_args.custom_config["training"])
+    if training.distribution is None:
+        prepare_devices(training)
+        train(fn_args, training, Team())
+    else:
+        launch(fn_args, training.distribution)
+
+
+def train(fn_args: FnArgs, training: TrainingConfig, team: Team) -> None:
+    """Train as one of a team, and export as its chief.
+
+    Args:
+        fn_args: see `run_fn`.
+        training: the section of the config.
+        team: who trains.
+
+    Raises:
+        TrainingError: trees or parameter servers were asked for, and a column has pictures.
+    """
+    if training.distribution is not None and training.distribution.scale_learning_rate:
+        scaled = {
+            "batch_size": training.batch_size * team.replicas,
+            "learning_rate": training.learning_rate * team.replicas,
+        }
+        training = training.model_copy(update=scaled)
     work = _Work(
         fn_args,
         ModelConfig.model_validate(fn_args.custom_config["model"]),
         FeaturesConfig.model_validate(fn_args.custom_config["features"]),
-        TrainingConfig.model_validate(fn_args.custom_config["training"]),
+        training,
         read_features(read_schema(fn_args.schema_path)),
         tft.TFTransformOutput(fn_args.transform_graph_path),
+        team,
     )
     if work.pixels and work.model.kind == "trees":
         raise TrainingError(NO_PICTURES.format(column=work.pixels.column))
-    prepare_devices(work.training)
-    keras.utils.set_random_seed(work.training.seed)
-    tf.config.experimental.enable_op_determinism()
+    if work.pixels and team.is_asynchronous:
+        raise TrainingError(
+            "training.distribution: parameter servers are for tables without pictures. Received: the column "
+            f"{work.pixels.column!r}. Take strategy: multi_worker or mirrored, or put the column into data.drop."
+        )
+    keras.utils.set_random_seed(training.seed)
+    if not team.is_asynchronous:
+        tf.config.experimental.enable_op_determinism()
     started = time.perf_counter()
-    train, validation = _load(work)
+    rows, validation = _load(work)
     load_seconds = time.perf_counter() - started
-    folder = checkpoint_folder(fn_args, work.training, f"{train.digest} {validation.digest}")
-    fitted = _fit(work, train, validation, folder, load_seconds=load_seconds)
+    folder = checkpoint_folder(fn_args, work.training, f"{rows.digest} {validation.digest}")
+    fitted = _fit(work, rows, validation, folder, load_seconds=load_seconds)
+    if not team.is_chief:
+        return
 
     serving_path = Path(fn_args.serving_model_dir)
     export_model(
@@ -136,13 +177,15 @@ def run_fn(fn_args: FnArgs) -> None:
 
 
 def _fit(work: _Work, train: Rows, validation: Rows, folder: Path | None, *, load_seconds: float) -> Fitted:
-    """Train what `model.kind` says. With pictures, or rows that are read in each epoch, `auto` is a network."""
+    """Train what `model.kind` says. With pictures, rows in files, or several workers, `auto` is a network."""
     kind = work.model.kind
     network = functools.partial(_fit_network, work, train, validation, folder, load_seconds=load_seconds)
     if kind not in ("trees", "auto"):
         return network()
     if isinstance(train, ImageRows) or isinstance(validation, ImageRows):
         alone = "Model: network. Trees are left out: they take no pictures."
+    elif kind == "auto" and work.training.distribution is not None:
+        alone = "Model: network. Trees are left out: training.distribution is of a network."
     elif kind == "auto" and (train.arrays is None or validation.arrays is None):
         alone = "Model: network. Trees are left out: the rows take more than training.cache_bytes."
     else:
@@ -171,20 +214,26 @@ def _fit_trees(
 
 
 def _fit_network(work: _Work, train: Rows, validation: Rows, folder: Path | None, *, load_seconds: float) -> Fitted:
+    with work.team.strategy.scope():
+        return _fit_in_scope(work, train, validation, folder, load_seconds=load_seconds)
+
+
+def _fit_in_scope(work: _Work, train: Rows, validation: Rows, folder: Path | None, *, load_seconds: float) -> Fitted:
     with_members = _build(work, train)
     model = averaged(with_members)
     model.summary(print_fn=logging.info)
-    trained: keras.Model
+    trained: TrainedModel
     if work.pixels and isinstance(train, ImageRows):
-        trained = work.pixels.trained(model, work.training, num_classes=len(work.features.classes))
+        trained = work.pixels.trained(model, work.training, num_classes=len(work.features.classes), team=work.team)
     else:
-        steps = math.ceil(train.num_rows / work.training.batch_size)
+        steps = train.num_steps(work.training.batch_size)
         trained = TrainedTable.of(
             with_members,
             steps_per_call=1 if work.training.callbacks else STEPS_PER_CALL,  # the user's may want to know of each
             average_steps=work.training.average_epochs * steps,
+            team=work.team,
         )
-    recorder = TrainingRecorder(Path(work.fn_args.model_run_dir))
+    recorder = TrainingRecorder(work.log_folder)
     history, best_epoch = _train(trained, model, train, validation, work, folder, recorder)
     document = history_document(
         history,
@@ -195,6 +244,8 @@ def _fit_network(work: _Work, train: Rows, validation: Rows, folder: Path | None
         num_rows=train.num_rows,
         optimizer=type(trained.optimizer).__name__,
     )
+    if work.training.distribution is not None:
+        document["team"] = {"strategy": work.training.distribution.strategy, **work.team.describe()}
     if isinstance(train, ImageRows):
         document["input"] = describe_input(train, trained, load_seconds=load_seconds)
     return Fitted(model, document)
@@ -208,16 +259,24 @@ def _load(work: _Work) -> tuple[Rows, Rows]:
     splits = files_in(*work.fn_args.train_files), files_in(*work.fn_args.eval_files)
     if work.pixels is None:
         train, validation = (
-            load_rows(files, work.preprocessing, cache_bytes=cache_bytes, scratch=scratch, weight=work.features.weight)
+            load_rows(
+                files,
+                work.preprocessing,
+                cache_bytes=cache_bytes,
+                scratch=scratch,
+                weight=work.features.weight,
+                team=work.team,
+            )
             for files in splits
         )
-        return train, validation
+        return (WorkerRows(**vars(train)) if work.team.is_asynchronous else train), validation
     found: list[ImageRows] = []
     for files in splits:
         others = dict(load_rows(files, work.preprocessing, cache_bytes=sys.maxsize, scratch=scratch).arrays or {})
         labels = others.pop(LABEL).reshape(-1)
         left = cache_bytes - sum(rows.decoded_bytes for rows in found if rows.pixels is not None)
-        found.append(work.pixels.load(files, labels=labels, features=others, cache_bytes=max(left, 0)))
+        load = functools.partial(work.pixels.load, cache_bytes=max(left, 0), team=work.team)
+        found.append(load(files, labels=labels, features=others))
     return found[0], found[1]
 
 
@@ -236,7 +295,7 @@ def _build(work: _Work, train: Rows) -> keras.Model:
 
 
 def _train(
-    trained: keras.Model,
+    trained: TrainedModel,
     model: keras.Model,
     train: Rows,
     validation: Rows,
@@ -256,7 +315,7 @@ def _train(
 
 
 def _train_phase(
-    trained: keras.Model,
+    trained: TrainedModel,
     train: Rows,
     validation: Rows,
     phase: Phase,
@@ -269,8 +328,14 @@ def _train_phase(
     training = phase.training
     is_classifier = bool(work.features.classes)
     has_one_hot_labels = is_classifier and isinstance(trained, TrainedNetwork)
+    steps = train.num_steps(training.batch_size)
     compile_model(
-        trained, training, labels=train.labels, is_classifier=is_classifier, has_one_hot_labels=has_one_hot_labels
+        trained,
+        training,
+        labels=train.labels,
+        num_steps=steps * phase.epochs,
+        is_classifier=is_classifier,
+        has_one_hot_labels=has_one_hot_labels,
     )
     stopping = early_stopping(training)
     is_averaged = isinstance(trained, TrainedTable) and training.average_epochs > 0
@@ -282,6 +347,7 @@ def _train_phase(
         seconds=training.checkpoint_seconds,
         others=[*averages, *others],
         history=history,
+        team=work.team,
     )
     progress = checkpoint.restore(trained)
     done = progress.epoch if progress else 0
@@ -297,19 +363,18 @@ def _train_phase(
         trained.set_weights(stopping.best_weights)
         return before + int(stopping.best_epoch) + 1
     epochs = range(offset + done, offset + last)
-    steps = math.ceil(train.num_rows / training.batch_size)
     validation_batch = VALIDATION_IMAGES if work.pixels else max(training.batch_size, VALIDATION_ROWS)
     batches = train.shuffled_batches(training.batch_size, seed=training.seed, epochs=epochs, first_step=first_step)
     row_weights = train.weights if isinstance(train, TrainingRows) else None
     if by_class := class_weights(training, train.labels, classes=work.features.classes, row_weights=row_weights):
         batches = weighted_by_class(batches, by_class)
+    work.team.vary_seeds(trained.changing_variables)
     fit(
         trained,
         batches,
         validation.validation_batches(validation_batch),
         epochs=range(done, last),
         steps=steps,
-        validation_steps=math.ceil(validation.num_rows / validation_batch),
         callbacks=[
             keras.callbacks.TerminateOnNaN(),
             *averages,
@@ -322,47 +387,6 @@ def _train_phase(
     )
     check_finite(history, training)
     return before + int(stopping.best_epoch) + 1
-
-
-def prepare_devices(training: TrainingConfig) -> None:
-    """Find the GPUs, before TensorFlow starts to use them.
-
-    Args:
-        training: the section of the config.
-
-    Raises:
-        TrainingError: there is none, and the config says that there must be.
-    """
-    gpus = tf.config.list_physical_devices("GPU")
-    if training.require_gpu and not gpus:
-        devices = ", ".join(device.name for device in tf.config.list_physical_devices())
-        raise TrainingError(
-            f"No GPU was found, and training.require_gpu asks for one. Received: {devices}. "
-            "Give the Trainer a GPU (kubeflow.resources.Trainer.gpu) and an image with the CUDA libraries, or set "
-            "training.require_gpu: false."
-        )
-    try:
-        for gpu in gpus:
-            tf.config.experimental.set_memory_growth(gpu, training.memory_growth)
-    except RuntimeError as error:  # another node of this process has used them
-        logging.warning("training.memory_growth has no effect: %s", error)
-    logging.info("GPUs: %d.", len(gpus))
-
-
-@contextlib.contextmanager
-def precision(training: TrainingConfig) -> Iterator[None]:
-    """Have layers that are built meanwhile compute in `training.mixed_precision`.
-
-    Args:
-        training: the section of the config.
-    """
-    before = keras.config.dtype_policy()
-    if training.mixed_precision != "none":
-        keras.config.set_dtype_policy(f"mixed_{training.mixed_precision}")
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
 
 
 def check_finite(history: dict[str, list[float]], training: TrainingConfig) -> None:

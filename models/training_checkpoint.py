@@ -20,6 +20,7 @@ import tensorflow as tf
 from tfx.components.trainer.fn_args_utils import FnArgs
 
 from kubetfx.config.training_section import TrainingConfig
+from kubetfx.models.team import Team
 
 STATE = "state.npz"
 _ATTRIBUTES = ("wait", "best", "best_epoch", "stopped_epoch", "cooldown_counter")
@@ -78,6 +79,7 @@ class Checkpoint(keras.callbacks.Callback):
         seconds: between two checkpoints, at least.
         others: callbacks whose counts and weights are kept.
         history: of the epochs before this phase; its epochs are added to it.
+        team: whose chief writes. All of its processes have to see the folder.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class Checkpoint(keras.callbacks.Callback):
         seconds: float,
         others: Sequence[keras.callbacks.Callback],
         history: dict[str, list[float]],
+        team: Team | None = None,
     ) -> None:
         super().__init__()
         self._folder = folder
@@ -95,6 +98,7 @@ class Checkpoint(keras.callbacks.Callback):
         self._seconds = seconds
         self._others = others
         self.history = history
+        self._team = team or Team()
         self._restored: dict[str, Any] | None = None
         self._epoch = 0
         self._written = time.monotonic()
@@ -113,8 +117,12 @@ class Checkpoint(keras.callbacks.Callback):
             return None
         with np.load(self._folder / STATE) as state:
             self._restored = {name: state[name] for name in state.files}
+        counted = {id(variable) for variable in trained.metrics_variables}
         for index, variable in enumerate(trained.changing_variables):
-            variable.assign(_to_dtype(self._restored[f"variable_{index}"], variable.dtype))
+            value = _to_dtype(self._restored[f"variable_{index}"], variable.dtype)
+            if id(variable) in counted and not self._team.is_chief:  # what the team counted is the sum of its processes
+                value = value * 0
+            variable.assign(value)
         self.history.clear()
         self.history.update(progress.history)
         return progress
@@ -138,7 +146,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Write where the training is, if that was long ago."""
-        if self._folder is not None and time.monotonic() - self._written >= self._seconds:
+        if self._folder is not None and self._is_time():
             self._write(self._folder, Progress(self._phase, self._epoch, batch + 1, False, self.history))
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -148,19 +156,25 @@ class Checkpoint(keras.callbacks.Callback):
         if self._folder is None:
             return
         is_over = bool(self.model.stop_training)
-        if is_over or time.monotonic() - self._written >= self._seconds:
+        if is_over or self._is_time():
             self._write(self._folder, Progress(self._phase, epoch + 1, 0, is_over, self.history))
+
+    def _is_time(self) -> bool:
+        return self._team.agree(time.monotonic() - self._written >= self._seconds)
 
     def _write(self, folder: Path, progress: Progress) -> None:
         state: dict[str, Any] = {}
         for index, variable in enumerate(self.model.changing_variables):
-            state[f"variable_{index}"] = _from_dtype(np.asarray(keras.ops.convert_to_numpy(variable)))
+            state[f"variable_{index}"] = _from_dtype(tf.convert_to_tensor(variable).numpy())
         for number, callback in enumerate(self._others):
             kept = {name: getattr(callback, name) for name in _ATTRIBUTES if hasattr(callback, name)}
             state[f"callback_{number}"] = json.dumps(kept, default=float)
             for name in _WEIGHTS:
                 for index, weights in enumerate(getattr(callback, name, None) or ()):
                     state[f"{name}_{number}_{index}"] = np.asarray(weights)
+        self._written = time.monotonic()
+        if not self._team.is_chief:  # it was asked for its part of the sums
+            return
         state["progress"] = json.dumps(asdict(progress))
         folder.mkdir(parents=True, exist_ok=True)
         partial = folder / f".{STATE}.partial"
@@ -169,7 +183,6 @@ class Checkpoint(keras.callbacks.Callback):
             file.flush()
             os.fsync(file.fileno())
         partial.rename(folder / STATE)
-        self._written = time.monotonic()
 
 
 def read_progress(folder: Path | None) -> Progress | None:

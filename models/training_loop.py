@@ -10,30 +10,103 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from kubetfx.models.team import Team
+
 Logs = dict[str, Any]
 
 
+class TrainedModel(keras.Model):
+    """A model as it is trained, by the loop below. It shares its layers with the exported one."""
+
+    steps_per_call = 1
+    """Steps between two callbacks, at most."""
+    team = Team()
+    """Who trains it."""
+
+    def compile(self, *arguments: Any, **keywords: Any) -> None:
+        """Make the calls of several steps anew, besides what Keras does.
+
+        Args:
+            arguments: Keras'.
+            keywords: Keras'.
+        """
+        super().compile(*arguments, **keywords)
+        run = self.team.strategy.run
+
+        self._commits = tf.Variable(0, dtype=tf.int64)
+        is_asynchronous = self.team.is_asynchronous
+
+        @tf.function(reduce_retracing=True)
+        def training(batches: Iterator[Any], count: tf.Tensor) -> Any:
+            before = behind = most = tf.constant(0, tf.int64)
+            for _ in tf.range(count):
+                data = next(batches)
+                if is_asynchronous:
+                    before = self._commits.read_value()
+                run(self.train_step, args=(data,))
+                self.after_step()
+                if is_asynchronous:
+                    others = self._commits.assign_add(1, read_value=True) - before - 1
+                    behind, most = behind + others, tf.maximum(most, others)
+            return self.get_metrics_result(), behind, most
+
+        @tf.function(reduce_retracing=True)
+        def validation(batches: Iterator[Any], count: tf.Tensor) -> Any:
+            for _ in tf.range(count):
+                self.team.evaluate(self.test_step, next(batches))
+
+        self._training, self._validation = training, validation
+
+    def after_step(self) -> None:
+        """Do what is done once per step, whoever trains: part of the graph."""
+
+    def train_steps(self, batches: Iterator[Any], count: int) -> Logs:
+        """Do steps of training: a graph is entered once for all of them, and not in each.
+
+        Args:
+            batches: features, label, and weight.
+            count: of the steps.
+
+        Returns:
+            Keras' metrics of the epoch so far.
+        """
+        found: Logs = self.team.train(self._training, batches, count)
+        return found
+
+    def test_steps(self, batches: Iterator[Any], count: int) -> None:
+        """Do steps of validation, whose metrics are in `get_metrics_result()`.
+
+        Args:
+            batches: features, label, and weight.
+            count: of the steps.
+        """
+        self._validation(batches, tf.constant(count))
+
+    @property
+    def changing_variables(self) -> list[Any]:
+        """All that a checkpoint has to hold, in an order that depends on the config alone."""
+        found: list[Any] = [*self.variables, *self.optimizer.variables, *self.metrics_variables]
+        return list({id(variable): variable for variable in found}.values())
+
+
 def fit(
-    trained: Any,
+    trained: TrainedModel,
     batches: tf.data.Dataset,
-    validation: tf.data.Dataset,
+    validation: tuple[tf.data.Dataset, int],
     *,
     epochs: range,
     steps: int,
-    validation_steps: int,
     callbacks: Sequence[keras.callbacks.Callback],
     first_step: int = 0,
 ) -> None:
     """Train until the last epoch, or until a callback sets `stop_training`.
 
     Args:
-        trained: a compiled Keras model that has `train_steps(batches, count)`, and in `steps_per_call` how many steps
-            that may do at most: TrainedTable, or TrainedNetwork for images.
+        trained: a compiled model.
         batches: of all epochs, one after the other, from `first_step` of the first epoch on.
-        validation: batches of the validation split, again and again.
+        validation: batches of the validation split, again and again, and how many of them are one round.
         epochs: their numbers, counted from 0.
         steps: per epoch.
-        validation_steps: batches of the validation split.
         callbacks: Keras', which are called as `fit` of Keras does.
         first_step: steps of the first epoch that were done before.
     """
@@ -41,8 +114,7 @@ def fit(
         list(callbacks), add_progbar=True, verbose=2, epochs=epochs.stop, steps=steps, model=trained
     )
     trained.stop_training = False
-    trained.make_test_function()
-    rows, validation_rows = iter(batches), iter(validation)
+    rows, validation_rows = trained.team.iterate(batches), trained.team.iterate(validation[0])
     logs: Logs = {}
     calls.on_train_begin()
     for epoch in epochs:
@@ -57,22 +129,22 @@ def fit(
             step += count
             calls.on_train_batch_end(step - 1, logs)
         first_step = 0
-        logs = _numbers(trained.get_metrics_result())
-        logs |= _validate(trained, validation_rows, validation_steps, calls)
+        logs = trained.team.measure(trained, batches)
+        logs |= _validate(trained, validation_rows, validation[1], calls)
         calls.on_epoch_end(epoch, logs)
         if trained.stop_training:
             break
     calls.on_train_end(logs)
 
 
-def _validate(trained: Any, batches: Iterator[Any], steps: int, calls: keras.callbacks.CallbackList) -> Logs:
+def _validate(trained: TrainedModel, batches: Iterator[Any], steps: int, calls: keras.callbacks.CallbackList) -> Logs:
     calls.on_test_begin()
     trained.reset_metrics()
-    logs: Logs = {}
-    for step in range(steps):
+    for step in range(0, steps, trained.steps_per_call):
         calls.on_test_batch_begin(step)
-        logs = trained.test_function(batches)
-        calls.on_test_batch_end(step, logs)
+        count = min(trained.steps_per_call, steps - step)
+        trained.test_steps(batches, count)
+        calls.on_test_batch_end(step + count - 1, trained.get_metrics_result() if trained.steps_per_call == 1 else {})
     logs = _numbers(trained.get_metrics_result())
     calls.on_test_end(logs)
     return {f"val_{name}": value for name, value in logs.items()}

@@ -3,22 +3,28 @@
 import hashlib
 import itertools
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import tensorflow as tf
 from absl import logging
 
-from kubetfx.errors import DataError
-from kubetfx.models.examples import count_rows, read_blocks
+from kubetfx.errors import DataError, TrainingError
+from kubetfx.models.examples import RowGroup, read_blocks, read_groups, row_groups
 from kubetfx.models.features import LABEL, WEIGHT
 from kubetfx.models.preprocessing import Preprocessing
 from kubetfx.models.row_weights import weights_of
 from kubetfx.models.stored_rows import Arrays, StoredRows
+from kubetfx.models.team import Team
 
 SAMPLE_ROWS = 200_000
 """Rows that layers are fitted to when the data does not fit `training.cache_bytes`."""
+SAMPLE_GROUPS = 16
+"""Row groups that they are of, where each of several processes has a part of the rows."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +32,9 @@ class TrainingRows:
     """Examples of a split after preprocessing."""
 
     num_rows: int
+    """Of the split, whoever has them."""
     labels: np.ndarray
-    """(rows,) int64 index of the class or float32 number."""
+    """(rows,) int64 index of the class or float32 number: of the rows, or of `sample` where this process has a part."""
     arrays: Arrays | None
     """Features and label by name, (rows, ...); None when they are larger than the cache."""
     stored: StoredRows | None = None
@@ -35,9 +42,11 @@ class TrainingRows:
     sample: Arrays = field(default_factory=dict)
     """Features and label by name, (rows, ...): of all rows, or of every so many where they are not in memory."""
     weights: np.ndarray | None = None
-    """(rows,) float32, how often each row counts, on average once; None: each counts once."""
+    """(rows,) float32, how often each of `labels` counts, on average once; None: each counts once."""
     digest: str = ""
     """Of all that is trained on."""
+    team: Team = field(default_factory=Team)
+    """Whose rows in files are a part of the split each, if they are several."""
 
     def batches(
         self, batch_size: int, *, seed: int | None = None, epochs: range | None = range(1), first_step: int = 0
@@ -50,14 +59,15 @@ class TrainingRows:
             seed: of the orders; None: in the order of the files.
             epochs: their numbers; None: all from 0, without end.
             first_step: batches of the first epoch that are left out.
+
+        Returns:
+            Batches; of a team those of this process, as many per step as it has replicas.
         """
         if self.arrays is not None:
             dataset = self._in_memory(self.arrays, batch_size, seed, epochs, first_step)
         else:
-            assert self.stored is not None
-            numbers = itertools.count() if epochs is None else epochs
-            dataset = self.stored.batches(batch_size, epochs=numbers, seed=seed, first_step=first_step)
-        names = (LABEL, WEIGHT) if self.weights is not None else (LABEL,)
+            dataset = self._in_files(batch_size, seed, epochs, first_step)
+        names = (LABEL, WEIGHT) if WEIGHT in dataset.element_spec else (LABEL,)
         return dataset.map(
             lambda row: (row, *(row.pop(name) for name in names)), num_parallel_calls=tf.data.AUTOTUNE
         ).prefetch(tf.data.AUTOTUNE)
@@ -70,10 +80,32 @@ class TrainingRows:
         indices = _batches_of_indices(self.num_rows, batch_size, seed=seed)
         indices = indices.repeat(None if epochs is None else epochs.stop)
         start = epochs.start if epochs else 0
-        return indices.skip(start * math.ceil(self.num_rows / batch_size) + first_step).map(
-            lambda rows: {name: tf.gather(tensor, rows) for name, tensor in tensors.items()},
-            num_parallel_calls=tf.data.AUTOTUNE,
+        indices = indices.skip(start * math.ceil(self.num_rows / batch_size) + first_step)
+
+        def gather(rows: tf.Tensor) -> dict[str, tf.Tensor]:
+            return {name: tf.gather(tensor, rows) for name, tensor in tensors.items()}
+
+        if self.team.share.is_whole:
+            return indices.map(gather, num_parallel_calls=tf.data.AUTOTUNE)
+        parts = self.team.share.of(indices.map(lambda rows: (rows,)), is_averaged=epochs is not None)
+        return parts.map(lambda rows, weight: _reweighted(gather(rows), weight), num_parallel_calls=tf.data.AUTOTUNE)
+
+    def _in_files(self, batch_size: int, seed: int | None, epochs: range | None, first_step: int) -> tf.data.Dataset:
+        assert self.stored is not None
+        numbers = itertools.count() if epochs is None else epochs
+        own_batch, rows_of_epoch = batch_size, self.stored.num_rows
+        if self.team.size > 1 and epochs is not None:  # in validation each has all of its rows once
+            own_batch = max(batch_size // self.team.size, 1)
+            rows_of_epoch = self.num_steps(batch_size) * own_batch
+        batches = self.stored.batches(
+            own_batch, epochs=numbers, seed=seed, first_step=first_step, rows_of_epoch=rows_of_epoch
         )
+        share = self.team.own_share
+        if share.is_whole:
+            return batches
+        names = sorted(batches.element_spec)
+        parts = share.of(batches.map(lambda row: tuple(row[name] for name in names)), is_averaged=epochs is not None)
+        return parts.map(lambda *part: _reweighted(dict(zip(names, part[:-1], strict=True)), part[-1]))
 
     def shuffled_batches(self, batch_size: int, *, seed: int, epochs: range, first_step: int = 0) -> tf.data.Dataset:
         """Return batches, each epoch in another order, which depends on the seed and its number alone.
@@ -86,13 +118,28 @@ class TrainingRows:
         """
         return self.batches(batch_size, seed=seed, epochs=epochs, first_step=first_step)
 
-    def validation_batches(self, batch_size: int) -> tf.data.Dataset:
+    def num_steps(self, batch_size: int) -> int:
+        """Return the steps of an epoch of the team.
+
+        Args:
+            batch_size: rows of a batch of the team.
+        """
+        if self.stored is not None and self.team.size > 1:
+            return math.ceil(self.num_rows / (max(batch_size // self.team.size, 1) * self.team.size))
+        return math.ceil(self.num_rows / batch_size)
+
+    def validation_batches(self, batch_size: int) -> tuple[tf.data.Dataset, int]:
         """Return batches in the order of the files, again and again.
 
         Args:
             batch_size: rows of a batch; the last one of an epoch may have fewer.
+
+        Returns:
+            The batches, and how many of them this process has in an epoch.
         """
-        return self.batches(batch_size, epochs=None)
+        rows = self.stored.num_rows if self.stored is not None else self.num_rows
+        batch_size = self.team.share.divisible(batch_size, rows)
+        return self.batches(batch_size, epochs=None), math.ceil(rows / batch_size)
 
 
 def load_rows(
@@ -102,6 +149,7 @@ def load_rows(
     cache_bytes: int,
     scratch: Path,
     weight: str | None = None,
+    team: Team | None = None,
 ) -> TrainingRows:
     """Preprocess the rows of a split.
 
@@ -111,33 +159,40 @@ def load_rows(
         cache_bytes: rows that take more are not kept in memory, and read from files in each epoch.
         scratch: folder that these files are put below.
         weight: the column that says how often each row counts; None: each counts once.
+        team: who trains; None: this process alone. Rows that do not fit in memory are read by one of them each.
 
     Returns:
         The rows, in memory or in files.
 
     Raises:
         DataError: all rows weigh 0.
-        TrainingError: they take more than `cache_bytes`, and the disk has no room for them.
+        TrainingError: they take more than `cache_bytes`, and the disk has no room for them, or there are more workers
+            than row groups.
     """
-    num_rows = count_rows(files)
-    labels: np.ndarray | None = None
-    arrays: Arrays | None = None
-    stored: StoredRows | None = None
+    team = team or Team()
+    groups = row_groups(files)
+    num_rows = sum(group.num_rows(footer) for group, footer in groups)
+    weights = _read_weights(files, weight) if weight else None
+    first = _preprocessed(preprocess, next(read_groups(groups[:1], preprocess.inputs.columns)))
+    num_bytes = num_rows * sum(array[:1].nbytes for array in first.values())
+    in_memory = num_bytes <= cache_bytes
+    where = "in memory" if in_memory else "in files: over training.cache_bytes"
+    logging.info("%d rows, %d bytes, %s.", num_rows, num_bytes, where)
+    if team.size > 1 and not in_memory:
+        return _load_part(groups, preprocess, first, weights, scratch=scratch, team=team)
+    labels = np.empty(num_rows, first[LABEL].dtype)
+    arrays = stored = None
+    if in_memory:
+        arrays = {name: np.empty((num_rows, *array.shape[1:]), array.dtype) for name, array in first.items()}
+    else:
+        stored = StoredRows(scratch, num_rows, _weighted(first, weights, slice(0, len(first[LABEL]))))
     sampled: list[Arrays] = []
     step = math.ceil(num_rows / SAMPLE_ROWS)
-    start = num_bytes = 0
-    weights = _read_weights(files, weight) if weight else None
+    start = 0
     digest = hashlib.sha256(b"" if weights is None else weights.tobytes())
-    for block in read_blocks(files, preprocess.inputs.columns):
-        found = {name: tensor.numpy() for name, tensor in preprocess(preprocess.inputs.pack(block)).items()}
-        rows = slice(start, start + block.num_rows)
-        if labels is None:
-            labels = np.empty(num_rows, found[LABEL].dtype)
-            num_bytes = num_rows * sum(array[:1].nbytes for array in found.values())
-            if num_bytes <= cache_bytes:
-                arrays = {name: np.empty((num_rows, *array.shape[1:]), array.dtype) for name, array in found.items()}
-            else:
-                stored = StoredRows(scratch, num_rows, _weighted(found, weights, rows))
+    blocks = (_preprocessed(preprocess, block) for block in read_groups(groups[1:], preprocess.inputs.columns))
+    for found in itertools.chain([first], blocks):
+        rows = slice(start, start + len(found[LABEL]))
         labels[rows] = found[LABEL].reshape(-1)
         for name in sorted(found):
             digest.update(_bytes_of(found[name]))
@@ -146,14 +201,74 @@ def load_rows(
         if stored is not None:
             stored.append(_weighted(found, weights, rows))
             sampled.append({name: array[-start % step :: step] for name, array in found.items()})
-        start += block.num_rows
-    assert labels is not None  # ExampleGen refuses a split without a row
+        start = rows.stop
     if stored is not None:
         stored.flush()
-    where = "in files: over training.cache_bytes" if stored else "in memory"
-    logging.info("%d rows, %d bytes, %s.", num_rows, num_bytes, where)
-    sample = arrays or {name: np.concatenate([part[name] for part in sampled]) for name in sampled[0]}
-    return TrainingRows(num_rows, labels, arrays, stored, sample, weights, digest.hexdigest())
+    sample = arrays or _concatenated(sampled)
+    return TrainingRows(num_rows, labels, arrays, stored, sample, weights, digest.hexdigest(), team)
+
+
+def _load_part(
+    groups: Sequence[tuple[RowGroup, Any]],
+    preprocess: Preprocessing,
+    first: Arrays,
+    weights: np.ndarray | None,
+    *,
+    scratch: Path,
+    team: Team,
+) -> TrainingRows:
+    """The rows that one process of several reads: every so many row groups; and a sample that all of them read."""
+    counts = np.array([group.num_rows(footer) for group, footer in groups])
+    starts = np.append(0, counts.cumsum())
+    if len(groups) < team.size:
+        raise TrainingError(
+            "The transformed rows take more than training.cache_bytes, so each worker reads some of the row groups of "
+            f"the examples. Received: {len(groups)} row groups, and {team.size} workers. Take fewer workers, raise "
+            "training.cache_bytes, or have more files of data."
+        )
+
+    def blocks_of(numbers: Sequence[int]) -> Iterator[tuple[int, Arrays]]:
+        blocks = read_groups([groups[number] for number in numbers], preprocess.inputs.columns)
+        for number, block in zip(numbers, blocks, strict=True):
+            rows = slice(starts[number], starts[number + 1])
+            yield number, _weighted(_preprocessed(preprocess, block), weights, rows)
+
+    some = np.unique(np.linspace(0, len(groups) - 1, SAMPLE_GROUPS).astype(int)).tolist()
+    step = math.ceil(counts[some].sum() / SAMPLE_ROWS)
+    sample = _concatenated([{name: array[::step] for name, array in found.items()} for _, found in blocks_of(some)])
+    own = list(range(team.number, len(groups), team.size))
+    example = _weighted(first, weights, slice(0, counts[0]))
+    stored = StoredRows(scratch, int(counts[own].sum()), example)
+    for _, found in blocks_of(own):
+        stored.append(found)
+    stored.flush()
+    digest = hashlib.sha256(str(counts.tolist()).encode())
+    for name in sorted(sample):
+        digest.update(_bytes_of(sample[name]))
+    return TrainingRows(
+        int(starts[-1]),
+        sample[LABEL].reshape(-1),
+        None,
+        stored,
+        sample,
+        sample.pop(WEIGHT, None),
+        digest.hexdigest(),
+        team,
+    )
+
+
+def _preprocessed(preprocess: Preprocessing, block: pa.RecordBatch) -> Arrays:
+    return {name: tensor.numpy() for name, tensor in preprocess(preprocess.inputs.pack(block)).items()}
+
+
+def _concatenated(parts: Sequence[Arrays]) -> Arrays:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _reweighted(row: dict[str, tf.Tensor], weight: tf.Tensor) -> dict[str, tf.Tensor]:
+    """The same with weights that are so many times as large."""
+    before = row.get(WEIGHT, tf.ones(tf.shape(row[LABEL])[:1]))
+    return {**row, WEIGHT: before * weight}
 
 
 def _bytes_of(array: np.ndarray) -> bytes | memoryview:

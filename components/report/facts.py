@@ -226,6 +226,18 @@ class Choice(Model):
         )
 
 
+class Team(Model):
+    """Who trained together."""
+
+    strategy: str
+    workers: int
+    replicas: int
+    """Devices, of all workers."""
+    mean_staleness: float | None = None
+    """Commits of others between a worker's look at the weights and its own commit. Of parameter servers."""
+    most_staleness: int | None = None
+
+
 class Training(Model):
     """How the model was trained: history.json of the Trainer."""
 
@@ -254,6 +266,8 @@ class Training(Model):
     """Their number; `parameters` are the leaves."""
     input: ImageInput | None = None
     """Of images."""
+    team: Team | None = None
+    """None: one process with one device."""
     choice: Choice | None = None
     """Between this and `beside`."""
     beside: "Training | None" = None

@@ -148,6 +148,15 @@ class PipelineConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _distributed_training_is_of_a_network(self) -> Self:
+        if self.training.distribution is not None and self.model.kind == "trees":
+            raise ValueError(
+                "training.distribution is of a network. Received: model.kind: trees. Set model.kind: network, or leave "
+                "training.distribution out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _weight_is_neither_label_nor_feature(self) -> Self:
         weight, features = self.training.sample_weight, self.features
         if weight is None:

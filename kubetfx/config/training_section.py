@@ -41,6 +41,26 @@ class FineTuneConfig(Section):
     """Initial learning rate."""
 
 
+class DistributionConfig(Section):
+    """Who trains together."""
+
+    strategy: Literal["mirrored", "multi_worker", "parameter_server"]
+    """Of tf.distribute. `mirrored`: the GPUs of one machine, or where it has none, `workers` parts of its processor.
+    `multi_worker`: processes that add up their gradients after each step. `parameter_server`: processes that learn at
+    their own pace, and commit to weights that parameter servers keep."""
+    workers: int = Field(2, ge=1)
+    """Processes that train; of `mirrored` without a GPU, parts of the processor."""
+    parameter_servers: int = Field(1, ge=1)
+    """Of `parameter_server`: processes that keep the weights."""
+    scale_learning_rate: bool = False
+    """false: batch_size is that of all workers together. true: each worker has a batch of that size, and the learning
+    rate is multiplied by the number of workers."""
+    timeout: float = Field(600, gt=0)
+    """Seconds in which all workers have to come."""
+    restarts: int = Field(3, ge=0)
+    """How often workers are started again, from the last checkpoint, after one of them has died."""
+
+
 class TrainingConfig(Section):
     """How the network is trained."""
 
@@ -85,6 +105,8 @@ class TrainingConfig(Section):
     """Of images with a backbone that has weights: the second phase. None: the backbone stays as it is."""
     label_smoothing: float = Field(0, ge=0, lt=1)
     """Of images: share of the label's probability that is spread over all classes."""
+    distribution: DistributionConfig | None = None
+    """Train in several processes, or on several devices. None: in one process, on one device."""
     checkpoint_directory: str | None = None
     """Folder of checkpoints, from which a killed training goes on where it was, also within an epoch. Default: in the
     workspace; in a cluster name a mounted volume."""

@@ -8,7 +8,7 @@ import tensorflow as tf
 from kubetfx.config.model_section import ModelConfig
 from kubetfx.config.training_section import TrainingConfig
 from kubetfx.errors import TrainingError
-from kubetfx.models import training
+from kubetfx.models import devices
 from kubetfx.models.network import build_model, with_head
 from kubetfx.models.optimization import compile_model
 from kubetfx.models.training_rows import TrainingRows
@@ -19,12 +19,12 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="there is a GPU")
 def test_missing_gpu_fails_with_that_reason_where_one_is_required():
     with pytest.raises(TrainingError, match=r"No GPU was found.*Received: /physical_device:CPU:0.*require_gpu: false"):
-        training.prepare_devices(TrainingConfig(require_gpu=True))
+        devices.prepare_devices(TrainingConfig(require_gpu=True))
 
 
 @pytest.mark.parametrize("required", [False, None])
 def test_missing_gpu_is_nothing_to_speak_of_otherwise(required):
-    training.prepare_devices(TrainingConfig(require_gpu=required))
+    devices.prepare_devices(TrainingConfig(require_gpu=required))
 
 
 def trained(multiclass, rows, precision: str) -> keras.Model:
@@ -33,7 +33,7 @@ def trained(multiclass, rows, precision: str) -> keras.Model:
     labels = features.pop("label").reshape(-1)
     train = TrainingRows(len(rows), labels, {**features, "label": labels}, tf.data.Dataset.range(1), {})
     keras.utils.set_random_seed(1)
-    with training.precision(config):
+    with devices.precision(config):
         network = build_model(
             multiclass.output,
             model=ModelConfig(),
@@ -41,7 +41,7 @@ def trained(multiclass, rows, precision: str) -> keras.Model:
             num_outputs=len(multiclass.features.classes),
         )
         model = with_head(network, labels=labels, is_classifier=True)
-    compile_model(model, config, labels=labels, is_classifier=True, has_one_hot_labels=False)
+    compile_model(model, config, labels=labels, num_steps=1_000, is_classifier=True, has_one_hot_labels=False)
     model.fit(train.batches(32), epochs=3, verbose=0)
     return model
 

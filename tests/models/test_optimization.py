@@ -49,7 +49,9 @@ def network() -> keras.Model:
 def evaluated(training: TrainingConfig) -> float:
     model = network()
     labels = np.array([0, 1, 2, 0])
-    optimization.compile_model(model, training, labels=labels, is_classifier=True, has_one_hot_labels=False)
+    optimization.compile_model(
+        model, training, labels=labels, num_steps=1_000, is_classifier=True, has_one_hot_labels=False
+    )
     return float(model.evaluate(np.ones((4, 2)), labels, verbose=0)[0])
 
 

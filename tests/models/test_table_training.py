@@ -36,10 +36,9 @@ def fit(trained: TrainedTable, *callbacks: keras.callbacks.Callback, epochs: int
     training_loop.fit(
         trained,
         batches(),
-        batches(),
+        (batches(), STEPS),
         epochs=range(epochs),
         steps=STEPS,
-        validation_steps=STEPS,
         callbacks=[*callbacks, history],
     )
     return history.history

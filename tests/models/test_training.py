@@ -61,7 +61,7 @@ def test_loss_of_weighted_rows_is_that_of_rows_which_are_there_as_often(is_class
     outputs = keras.layers.Dense(3 if is_classifier else 1, activation="softmax" if is_classifier else None)(inputs)
     model = keras.Model({"numeric": inputs}, outputs)
     arguments = {"labels": labels, "is_classifier": is_classifier, "has_one_hot_labels": False}
-    compile_model(model, TrainingConfig(), **arguments)
+    compile_model(model, TrainingConfig(), num_steps=100, **arguments)
     rows = weighted_rows(labels, times / times.mean())
     copies = np.repeat(np.arange(NUM_ROWS), times)
     repeated = {"numeric": rows.arrays["numeric"][copies]}

@@ -64,7 +64,7 @@ def train(rows: TrainingRows, folder: Path | None, *others: keras.callbacks.Call
     model = keras.Model({"numeric": inputs}, keras.layers.Dense(2, "softmax")(hidden))
     trained = TrainedTable.of(model, steps_per_call=5, average_steps=2 * STEPS)
     training = TrainingConfig(learning_rate=0.01, epochs=EPOCHS, batch_size=BATCH)
-    compile_model(trained, training, labels=rows.labels, is_classifier=True, has_one_hot_labels=False)
+    compile_model(trained, training, labels=rows.labels, num_steps=1_000, is_classifier=True, has_one_hot_labels=False)
     kept = [AveragedWeights(), keras.callbacks.EarlyStopping(patience=9, restore_best_weights=True)]
     history: dict[str, list[float]] = {}
     checkpoint = Checkpoint(folder, phase=0, seconds=0, others=kept, history=history)
@@ -76,7 +76,6 @@ def train(rows: TrainingRows, folder: Path | None, *others: keras.callbacks.Call
         rows.validation_batches(BATCH),
         epochs=range(first_epoch, EPOCHS),
         steps=STEPS,
-        validation_steps=STEPS,
         callbacks=[*kept, checkpoint, *others],
         first_step=first_step,
     )

@@ -188,7 +188,7 @@ def test_rows_that_are_not_in_memory_are_the_networks_alone(binary, monkeypatch,
     rows = rows_of(binary, make_rows(20))
     streamed = TrainingRows(rows.num_rows, rows.labels, None, rows.stored, rows.sample)
     monkeypatch.setattr(training, "_fit_network", lambda *_, **__: Fitted("the network", {"epochs": 3}))
-    work = SimpleNamespace(model=ModelConfig(kind=kind))
+    work = SimpleNamespace(model=ModelConfig(kind=kind), training=TrainingConfig())
 
     fitted = training._fit(work, streamed, rows, None, load_seconds=0)
 

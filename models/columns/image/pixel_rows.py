@@ -6,9 +6,10 @@ epoch 3 sees in epoch 4 what it would have seen.
 
 import functools
 import hashlib
+import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from kubetfx.artifacts import CONTENT_HASH, PIXELS
 from kubetfx.config.model_section import ModelConfig
 from kubetfx.models.columns.image.decoding import decode_and_resize, decode_batch
 from kubetfx.models.examples import read_blocks
+from kubetfx.models.team import Team
 
 ENCODED_BYTES = 2**28
 """Encoded images of up to so much are kept in memory where decoded ones do not fit; of more, so much is in the shuffle
@@ -51,6 +53,8 @@ class ImageRows:
     max_pixels: int
     mean_bytes: float
     """Of an encoded image."""
+    team: Team = field(default_factory=Team)
+    """Who has a part of each batch."""
 
     @property
     def decoded_bytes(self) -> int:
@@ -68,17 +72,29 @@ class ImageRows:
         """Rows of an epoch."""
         return len(self.labels)
 
-    def validation_batches(self, batch_size: int) -> tf.data.Dataset:
-        """Return batches in the order of the files, again and again.
+    def num_steps(self, batch_size: int) -> int:
+        """Return the steps of an epoch.
 
         Args:
             batch_size: rows of a batch.
         """
+        return math.ceil(self.num_rows / batch_size)
+
+    def validation_batches(self, batch_size: int) -> tuple[tf.data.Dataset, int]:
+        """Return batches in the order of the files, again and again.
+
+        Args:
+            batch_size: rows of a batch.
+
+        Returns:
+            The batches, and how many of them are in an epoch.
+        """
+        batch_size = self.team.share.divisible(batch_size, self.num_rows)
         if self.pixels is not None or self.contents is not None:
-            dataset = tf.data.Dataset.range(len(self.labels)).batch(batch_size).map(self._take, tf.data.AUTOTUNE)
+            rows = tf.data.Dataset.range(len(self.labels)).batch(batch_size).map(lambda rows: (rows,))
         else:
-            dataset = self.stream.batch(batch_size).map(self._decode_batch, num_parallel_calls=tf.data.AUTOTUNE)
-        return dataset.repeat().prefetch(tf.data.AUTOTUNE)
+            rows = self.stream.batch(batch_size)
+        return self._images(rows, tf.data.AUTOTUNE, is_averaged=False).repeat(), self.num_steps(batch_size)
 
     def shuffled_batches(self, batch_size: int, *, seed: int, epochs: range, first_step: int = 0) -> tf.data.Dataset:
         """Return batches of (features with PIXELS, label), one epoch after the other.
@@ -93,29 +109,43 @@ class ImageRows:
             rows = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(
                 lambda epoch: self._order(seed, epoch).batch(batch_size)
             )
-            return rows.skip(first_step).map(self._take, _PARALLEL).prefetch(tf.data.AUTOTUNE)
+            return self._images(rows.skip(first_step).map(lambda rows: (rows,)), _PARALLEL, is_averaged=True)
         buffer = max(int(ENCODED_BYTES / max(self.mean_bytes, 1)), batch_size)
         one_by_one = [
             self.stream.shuffle(buffer, seed=seed + 1 + epoch, reshuffle_each_iteration=False).batch(batch_size)
             for epoch in epochs  # a seed that is a tensor is no seed for tf.data
         ]
         encoded = functools.reduce(lambda before, next_epoch: before.concatenate(next_epoch), one_by_one)
-        return encoded.skip(first_step).map(self._decode_batch, num_parallel_calls=_PARALLEL).prefetch(tf.data.AUTOTUNE)
+        return self._images(encoded.skip(first_step), _PARALLEL, is_averaged=True)
+
+    def _images(self, batches: tf.data.Dataset, parallel: int, *, is_averaged: bool) -> tf.data.Dataset:
+        """(features with PIXELS, label), and a weight where a team has parts of the batches.
+
+        Args:
+            batches: (numbers of the rows), or with what is encoded.
+            parallel: batches at a time.
+            is_averaged: whether the weights are for averages over the parts.
+        """
+        if self.team.share.is_whole:
+            return batches.map(self._take, parallel).prefetch(tf.data.AUTOTUNE)
+        parts = self.team.share.of(batches, is_averaged=is_averaged)
+        return parts.map(
+            lambda *part: (*self._take(*part[:-1]), tf.fill(tf.shape(part[0])[:1], part[-1])), parallel
+        ).prefetch(tf.data.AUTOTUNE)
 
     def _order(self, seed: int, epoch: tf.Tensor) -> tf.data.Dataset:
         rows = tf.range(len(self.labels), dtype=tf.int64)
         shuffled = tf.random.experimental.stateless_shuffle(rows, seed=tf.stack([tf.constant(seed, tf.int64), epoch]))
         return tf.data.Dataset.from_tensor_slices(shuffled)
 
-    def _take(self, rows: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+    def _take(self, rows: tf.Tensor, contents: tf.Tensor | None = None) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
         if self.contents is not None:
-            return self._decode_batch(rows, tf.gather(self.contents, rows))
+            contents = tf.gather(self.contents, rows)
+        if contents is not None:
+            return self._with_others(rows, decode_batch(contents, model=self.model, max_pixels=self.max_pixels))
         with tf.init_scope():
             pixels = self.pixels
         return self._with_others(rows, tf.gather(pixels, rows))
-
-    def _decode_batch(self, rows: tf.Tensor, contents: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-        return self._with_others(rows, decode_batch(contents, model=self.model, max_pixels=self.max_pixels))
 
     def _with_others(self, rows: tf.Tensor, pixels: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
         with tf.init_scope():  # one copy, and not one in each graph
@@ -134,6 +164,7 @@ def load_images(
     model: ModelConfig,
     max_pixels: int,
     cache_bytes: int,
+    team: Team | None = None,
 ) -> ImageRows:
     """Read the images of a split, and decode them into memory if they fit.
 
@@ -145,6 +176,7 @@ def load_images(
         model: says the size.
         max_pixels: of a picture.
         cache_bytes: decoded images of up to so much are kept.
+        team: who has a part of each batch; None: this process alone.
 
     Returns:
         The rows, with pixels, with encoded images, or with a stream of these.
@@ -155,7 +187,9 @@ def load_images(
     digest, contents = _read(files, column if with_contents else None, hash_column, labels)
     encoded = _stream(files, column)
     mean_bytes = num_bytes / max(len(labels), 1)
-    rows = ImageRows(labels, features, None, contents, encoded.enumerate(), digest, model, max_pixels, mean_bytes)
+    rows = ImageRows(
+        labels, features, None, contents, encoded.enumerate(), digest, model, max_pixels, mean_bytes, team or Team()
+    )
     if rows.decoded_bytes > cache_bytes:
         logging.info(
             "%d images, decoded anew in each epoch from %s: %d bytes are more than training.cache_bytes leaves, %d.",

@@ -15,9 +15,11 @@ from absl import logging
 
 from kubetfx.artifacts import PIXELS
 from kubetfx.models.columns.image.pixel_rows import ImageRows
+from kubetfx.models.team import Team
+from kubetfx.models.training_loop import TrainedModel
 
 
-class TrainedNetwork(keras.Model):
+class TrainedNetwork(TrainedModel):
     """A model as it is trained: images are changed at random before it, labels smoothed and mixed.
 
     It shares its layers with the model that is exported, which does none of this.
@@ -27,7 +29,6 @@ class TrainedNetwork(keras.Model):
     mixup: keras.layers.Layer | None = None
     num_classes = 0
     """0 for a regression."""
-    steps_per_call = 1
     waited_seconds = 0.0
     trained_seconds = 0.0
     num_trained = 0
@@ -35,7 +36,14 @@ class TrainedNetwork(keras.Model):
 
     @classmethod
     def of(
-        cls, model: keras.Model, augmentation: keras.Sequential | None, *, mixup: float, num_classes: int, seed: int
+        cls,
+        model: keras.Model,
+        augmentation: keras.Sequential | None,
+        *,
+        mixup: float,
+        num_classes: int,
+        seed: int,
+        team: Team | None = None,
     ) -> "TrainedNetwork":
         """Wrap a model.
 
@@ -45,6 +53,7 @@ class TrainedNetwork(keras.Model):
             mixup: alpha; 0: images are not mixed.
             num_classes: of the labels; 0 for a regression.
             seed: of mixup.
+            team: who trains it; None: this process alone.
 
         Returns:
             A model that shares its layers.
@@ -53,6 +62,7 @@ class TrainedNetwork(keras.Model):
         trained.augmentation = augmentation
         trained.mixup = keras.layers.MixUp(mixup, seed=seed + 100) if mixup else None
         trained.num_classes = num_classes
+        trained.team = team or trained.team
         return trained
 
     def train_step(self, data: Any) -> Any:
@@ -96,7 +106,10 @@ class TrainedNetwork(keras.Model):
             keywords: Keras'.
         """
         super().compile(*arguments, **keywords)
-        self._step = tf.function(self.train_step, reduce_retracing=True, autograph=False)
+        run = self.team.strategy.run
+        self._step = tf.function(
+            lambda data: run(self.train_step, args=(data,)), reduce_retracing=True, autograph=False
+        )
 
     def train_steps(self, batches: Iterator[Any], count: int) -> dict[str, Any]:
         """Do steps of training, each handed its batch, so that the wait can be measured.
@@ -113,9 +126,10 @@ class TrainedNetwork(keras.Model):
             started = time.perf_counter()
             data = next(batches)
             fetched = time.perf_counter()
-            logs = self._step(data)
+            here = self.team.strategy.experimental_local_results
+            logs = {name: here(value)[0] for name, value in self._step(data).items()}
             keras.ops.convert_to_numpy(logs["loss"])  # a GPU is done then; TerminateOnNaN asks for it anyway
-            self.num_trained += len(data[1])
+            self.num_trained += sum(len(labels) for labels in here(data[1]))
             self.waited_seconds += fetched - started
             self.trained_seconds += time.perf_counter() - started
         return logs

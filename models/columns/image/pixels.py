@@ -18,6 +18,7 @@ from kubetfx.models.columns.image import pixel_network, pixel_rows, pixel_signat
 from kubetfx.models.columns.image.augmentation import build_augmentation
 from kubetfx.models.columns.image.decoding import decode_batch, resize
 from kubetfx.models.columns.image.pixel_training import TrainedNetwork
+from kubetfx.models.team import Team
 from kubetfx.serving.model_facts import ModelFacts
 
 
@@ -77,7 +78,13 @@ class Pixels:
         return {PIXELS: tf.cast(sized, tf.float32)}
 
     def load(
-        self, files: Sequence[str], *, labels: np.ndarray, features: Mapping[str, np.ndarray], cache_bytes: int
+        self,
+        files: Sequence[str],
+        *,
+        labels: np.ndarray,
+        features: Mapping[str, np.ndarray],
+        cache_bytes: int,
+        team: Team,
     ) -> pixel_rows.ImageRows:
         """Read the pictures of a split for training, and decode them into memory if they fit.
 
@@ -86,6 +93,7 @@ class Pixels:
             labels: (rows,) in the order of the files.
             features: what else the network takes, each (rows, ...).
             cache_bytes: decoded pictures of up to so much are kept.
+            team: who has a part of each batch.
 
         Returns:
             The rows.
@@ -98,15 +106,19 @@ class Pixels:
             model=self.model,
             max_pixels=self.max_pixels,
             cache_bytes=cache_bytes,
+            team=team,
         )
 
-    def trained(self, network: keras.Model, training: TrainingConfig, *, num_classes: int) -> TrainedNetwork:
+    def trained(
+        self, network: keras.Model, training: TrainingConfig, *, num_classes: int, team: Team
+    ) -> TrainedNetwork:
         """Wrap a network for training, where pictures are changed at random.
 
         Args:
             network: from features to probabilities or values.
             training: the section of the config.
             num_classes: of the labels; 0 for a regression.
+            team: who trains it.
 
         Returns:
             A model that shares its layers.
@@ -118,7 +130,9 @@ class Pixels:
             pixel_network.first_tuned(network, training.fine_tune)
         augmentation = self.model.augmentation
         layers = build_augmentation(augmentation, seed=training.seed)
-        return TrainedNetwork.of(network, layers, mixup=augmentation.mixup, num_classes=num_classes, seed=training.seed)
+        return TrainedNetwork.of(
+            network, layers, mixup=augmentation.mixup, num_classes=num_classes, seed=training.seed, team=team
+        )
 
     def unfreeze(self, network: keras.Model, fine_tune: FineTuneConfig) -> None:
         """Let the later layers of the backbone learn.

@@ -1,0 +1,229 @@
+"""Starts the processes of a distributed training on this machine, and keeps them going.
+
+Each of them is models/training_process.py. TensorFlow cannot form a team in a process that has used it before, and what
+dies must not take the run with it. A team whose member dies is started again as a whole, and goes on from the last
+checkpoint, as `keras.callbacks.BackupAndRestore` does: those that are left could not end their step without it.
+"""
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from absl import logging
+from tfx.components.trainer.fn_args_utils import FnArgs
+
+from kubetfx.config.training_section import DistributionConfig
+from kubetfx.errors import ConfigError, DataError, KubetfxError, TrainingError
+
+JOB = "KUBETFX_TRAINING_JOB"
+"""Environment variable: the file of the job."""
+ERROR = "error.json"
+"""Beside the job: the error that ends it, which no restart would mend."""
+LOGS = "workers"
+"""Folder of the processes' logs, in that of the run."""
+
+_MODULE = "kubetfx.models.training_process"
+_HOST = "127.0.0.1"
+_POLL_SECONDS = 0.05
+_LEAVE_SECONDS = 5.0
+_LAST_LINES = 20
+_KINDS: Mapping[str, type[KubetfxError]] = {kind.__name__: kind for kind in (ConfigError, DataError, TrainingError)}
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """What all processes of a training are handed: the part of TFX's FnArgs that a training reads."""
+
+    train_files: list[str]
+    eval_files: list[str]
+    schema_path: str
+    transform_graph_path: str
+    serving_model_dir: str
+    model_run_dir: str
+    custom_config: dict[str, Any]
+
+    @classmethod
+    def of(cls, fn_args: FnArgs) -> "TrainingJob":
+        """Return what can be written down of the arguments.
+
+        Args:
+            fn_args: of TFX's Trainer.
+        """
+        return cls(**{name: getattr(fn_args, name) for name in cls.__dataclass_fields__})
+
+    @classmethod
+    def read(cls, path: Path) -> "TrainingJob":
+        """Read it from a file.
+
+        Args:
+            path: of the file.
+
+        Returns:
+            The job.
+        """
+        return cls(**json.loads(path.read_text(encoding="utf-8")))
+
+    def write(self, path: Path) -> None:
+        """Write it to a file.
+
+        Args:
+            path: of the file.
+        """
+        path.write_text(json.dumps(asdict(self)), encoding="utf-8")
+
+    def fn_args(self) -> FnArgs:
+        """Return the arguments again."""
+        return FnArgs(**asdict(self))
+
+
+@dataclass(frozen=True)
+class Task:
+    """One of the processes."""
+
+    role: str
+    """In the words of TF_CONFIG: chief, worker or ps."""
+    index: int
+
+    def __str__(self) -> str:
+        return f"{self.role}-{self.index}"
+
+
+def tasks_of(distribution: DistributionConfig) -> list[Task]:
+    """Return the processes of a training.
+
+    Args:
+        distribution: the section of the config.
+    """
+    if distribution.strategy == "mirrored":
+        return [Task("chief", 0)]
+    workers = [Task("worker", index) for index in range(distribution.workers)]
+    if distribution.strategy == "multi_worker":
+        return workers
+    servers = [Task("ps", index) for index in range(distribution.parameter_servers)]
+    return [Task("chief", 0), *workers, *servers]
+
+
+def cluster_of(tasks: Sequence[Task], addresses: Sequence[str]) -> dict[str, list[str]]:
+    """Return the `cluster` of TF_CONFIG.
+
+    Args:
+        tasks: the processes.
+        addresses: host and port of each.
+    """
+    found: dict[str, list[str]] = {}
+    for task, address in zip(tasks, addresses, strict=True):
+        found.setdefault(task.role, []).append(address)
+    return found
+
+
+def launch(fn_args: FnArgs, distribution: DistributionConfig) -> None:
+    """Train in processes of this machine, whose chief exports.
+
+    Args:
+        fn_args: of TFX's Trainer.
+        distribution: the section of the config.
+
+    Raises:
+        ConfigError: of a process, as it was raised there; DataError and TrainingError too.
+        TrainingError: processes died more often than `restarts`.
+    """
+    run_path = Path(fn_args.model_run_dir)
+    logs = run_path / LOGS
+    logs.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".job-", dir=run_path) as folder:
+        job = Path(folder) / "job.json"
+        TrainingJob.of(fn_args).write(job)
+        for attempt in range(distribution.restarts + 1):
+            died = _run_team(job, distribution, logs)
+            if died is None:
+                return
+            task, code = died
+            logging.warning("%s ended with %d.", task, code)
+            _raise_error(Path(folder) / ERROR)
+            if attempt < distribution.restarts:
+                logging.warning("All workers are started again, from the last checkpoint.")
+        raise TrainingError(_died(task, code, logs=logs, restarts=distribution.restarts))
+
+
+def _run_team(job: Path, distribution: DistributionConfig, logs: Path) -> tuple[Task, int] | None:
+    """None when all have ended well; otherwise the first that has not, and its exit code."""
+    tasks = tasks_of(distribution)
+    with contextlib.ExitStack() as stack:
+        cluster = cluster_of(tasks, [f"{_HOST}:{port}" for port in _free_ports(len(tasks))])
+        running = {task: stack.enter_context(_started(job, task, cluster, logs)) for task in tasks}
+        trained = [task for task in tasks if task.role == "chief"] or tasks  # the others serve until they are ended
+        restarts = distribution.restarts
+        while running:
+            for task, process in list(running.items()):
+                code = process.poll()
+                if code and restarts and distribution.strategy == "parameter_server" and task.role == "worker":
+                    restarts -= 1  # the chief waits for it, and the others go on
+                    logging.warning("%s ended with %d. It is started again.", task, code)
+                    running[task] = stack.enter_context(_started(job, task, cluster, logs))
+                elif code:
+                    return task, code
+                elif code == 0:
+                    del running[task]
+            if not any(task in running for task in trained):
+                return None
+            time.sleep(_POLL_SECONDS)
+    return None
+
+
+@contextlib.contextmanager
+def _started(
+    job: Path, task: Task, cluster: Mapping[str, Sequence[str]], logs: Path
+) -> Iterator[subprocess.Popen[bytes]]:
+    environment = {
+        **os.environ,
+        JOB: str(job),
+        "TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": task.role, "index": task.index}}),
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+    }
+    with (logs / f"{task}.log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", _MODULE], env=environment, stdin=subprocess.PIPE, stdout=log, stderr=log
+        )
+    try:
+        yield process
+    finally:
+        if process.stdin is not None:
+            process.stdin.close()  # that is how a process learns that it is to leave
+        try:
+            process.wait(0 if process.poll() is not None else _LEAVE_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _free_ports(number: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for one in sockets:
+            one.bind((_HOST, 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def _raise_error(path: Path) -> None:
+    if path.is_file():
+        document = json.loads(path.read_text(encoding="utf-8"))
+        raise _KINDS[document["kind"]](document["message"])
+
+
+def _died(task: Task, code: int, *, logs: Path, restarts: int) -> str:
+    lines = (logs / f"{task}.log").read_text(encoding="utf-8", errors="replace").splitlines()
+    how = f"signal {-code}" if code < 0 else f"exit code {code}"
+    return (
+        f"A process of the training died more often than training.distribution.restarts allows. Received: {task} ended "
+        f"with {how}, after {restarts} restarts. Its log, {logs / f'{task}.log'}, ends with:\n"
+        + "\n".join(lines[-_LAST_LINES:])
+    )
