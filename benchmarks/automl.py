@@ -5,7 +5,7 @@
     .venv/bin/uv pip install --python /tmp/autogluon "autogluon.tabular[catboost,fastai,lightgbm,xgboost]"
     .venv/bin/uv venv --python 3.12 /tmp/ludwig
     .venv/bin/uv pip install --python /tmp/ludwig ludwig
-    .venv/bin/python -m benchmarks.automl /tmp/tables /tmp/autogluon /tmp/ludwig   # it goes on where it was stopped
+    taskset -c 0 .venv/bin/python -m benchmarks.automl /tmp/tables /tmp/autogluon /tmp/ludwig  # goes on where it was
     .venv/bin/python -m benchmarks.automl /tmp/tables --only-report
 
 Tables, splits and scores are those of benchmarks/quality.py. AutoGluon (`medium_quality`) is given the rows of our
@@ -169,6 +169,8 @@ def report(results: Mapping[str, Any]) -> str:
         + ", ".join(f"{peer} {version}" for peer, version in versions.items())
         + ".",
     ]
+    if missing := [name for name in NAMES if name not in names]:
+        lines[-1] += f" Not measured yet: {', '.join(missing)}."
     return "\n".join(lines)
 
 
