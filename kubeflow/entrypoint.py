@@ -21,6 +21,7 @@ from typing import NoReturn
 from kubetfx.errors import KubetfxError, root_cause
 from kubetfx.kubeflow.executor_io import ExecutorInput, clear_outputs
 from kubetfx.kubeflow.task_spec import TaskSpec
+from kubetfx.kubeflow.termination import terminate
 from kubetfx.pipeline.spared_imports import spared_imports, uncollected
 
 _TERMINATED = 128 + signal.SIGTERM
@@ -92,6 +93,7 @@ def _end_on_sigterm(spec: TaskSpec, executor_input: ExecutorInput) -> None:
             pass
         with contextlib.suppress(OSError):
             clear_outputs(executor_input, spec.written_slots)
+        terminate()
         os.write(2, b"Terminated: what was half written is removed.\n")
         _end(_TERMINATED)
 

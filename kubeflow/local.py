@@ -18,6 +18,7 @@ from typing import Any
 
 import kubetfx
 from kubetfx import storage
+from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.config.references import redact_file
 from kubetfx.errors import AnomaliesError, KubetfxError, NodeFailedError, UsageError
 from kubetfx.kubeflow.emulation.task_results import TaskFailedError, TaskResult
@@ -54,11 +55,7 @@ class PackageRunner(Runner):
         with logged_to(self._log_folder / "startup.log"):
             from kubetfx.kubeflow.package import compile_to_file
 
-            config = self._config
-            if config.training.require_gpu is None:  # this machine need not have what the cluster has
-                training = config.training.model_copy(update={"require_gpu": False})
-                config = config.model_copy(update={"training": training})
-            compile_to_file(config, path, pipeline=self._pipeline)
+            compile_to_file(_for_this_machine(self._config), path, pipeline=self._pipeline)
         self._progress(End())
         package = read_package(path)
         plan = planned_tasks(package, each_iteration=True)
@@ -183,6 +180,15 @@ class DockerRunner(PackageRunner):
         if task.exit_code != _NOT_STARTED:
             return ""
         return "\n  Docker did not start it. Is Docker running, and the image there? docs/image.md builds it."
+
+
+def _for_this_machine(config: PipelineConfig) -> PipelineConfig:
+    """The config with what the cluster has and this machine need not have: GPUs, and pods for workers."""
+    training = config.training
+    changes: dict[str, Any] = {"require_gpu": False} if training.require_gpu is None else {}
+    if training.distribution is not None:
+        changes["distribution"] = training.distribution.model_copy(update={"launcher": "processes"})
+    return config.model_copy(update={"training": training.model_copy(update=changes)})
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

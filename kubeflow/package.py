@@ -1,5 +1,6 @@
 """Compiles a config to a package: its TFX pipeline, its run parameters, and the user's modules."""
 
+import json
 from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 
@@ -15,6 +16,7 @@ from kubetfx.kubeflow import user_modules
 from kubetfx.kubeflow.compiler import compile_pipeline, write_package
 from kubetfx.kubeflow.runtime_parameters import RunParameter
 from kubetfx.kubeflow.task_plan import Extras, RunParameterTarget
+from kubetfx.kubeflow.training_jobs import GPUS
 from kubetfx.pipeline.code_digest import code_digest
 from kubetfx.pipeline.definition import pipeline_of, with_engine
 from kubetfx.pipeline.fan_out import distinct_nodes
@@ -28,6 +30,7 @@ def compile_config(config: PipelineConfig, *, pipeline: Pipeline | None = None) 
     """Compile what a config describes.
 
     If the config gives the Trainer a GPU, the Trainer must find one, unless `training.require_gpu` says otherwise.
+    Where workers of the training are pods of their own, it is they that have the GPUs.
 
     Args:
         config: of the pipeline.
@@ -38,13 +41,14 @@ def compile_config(config: PipelineConfig, *, pipeline: Pipeline | None = None) 
 
     Raises:
         ConfigError: the frozen schema or a module of the user's cannot be read, or a component that the config names is
-            not in the pipeline.
+            not in the pipeline, or workers of the training would share no volume.
         CompileError: the pipeline cannot be expressed.
     """
     trainer = config.kubeflow.of_component("Trainer")
     if config.training.require_gpu is None and trainer.gpu:
         training = config.training.model_copy(update={"require_gpu": True})
         config = config.model_copy(update={"training": training})
+    config = _with_workers(config)
     with importable(config.folder):
         check_imports(config.own_modules)
         pipeline = with_engine(pipeline or pipeline_of(config), config)
@@ -84,6 +88,29 @@ def compile_to_file(
     except OSError as error:
         raise UsageError(f"The package cannot be written. Received: {path} ({error.strerror}).") from None
     return parameters
+
+
+def _with_workers(config: PipelineConfig) -> PipelineConfig:
+    """The config in which the Trainer's task only knows of the GPUs that it asks for its workers' pods."""
+    distribution = config.training.distribution
+    if distribution is None or distribution.directory is None or not distribution.is_in_cluster:
+        return config
+    trainer = config.kubeflow.of_component("Trainer")
+    if not _is_mounted(distribution.directory, trainer):
+        mounted = ", ".join(volume.mount_path for volume in trainer.volumes) or "none"
+        raise ConfigError(
+            "training.distribution.directory is not on a volume that the Trainer's pods mount. Received: "
+            f"{distribution.directory}; volumes: {mounted}. Mount a ReadWriteMany claim above it: "
+            "kubeflow.resources.Trainer.volumes: [{claim: NAME, mount_path: "
+            f"{PurePosixPath(distribution.directory).parent}}}]."
+        )
+    if trainer.gpu is None:
+        return config
+    own = config.kubeflow.resources["Trainer"]
+    gpus = json.dumps({trainer.gpu.resource: str(trainer.gpu.count)})
+    task = own.model_copy(update={"gpu": None, "env": {**own.env, GPUS: gpus}})
+    kubeflow = config.kubeflow.model_copy(update={"resources": {**config.kubeflow.resources, "Trainer": task}})
+    return config.model_copy(update={"kubeflow": kubeflow})
 
 
 def _run_parameters(config: PipelineConfig) -> list[RunParameterTarget]:

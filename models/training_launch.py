@@ -23,15 +23,23 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 
 from kubetfx.config.training_section import DistributionConfig
 from kubetfx.errors import ConfigError, DataError, KubetfxError, TrainingError
+from kubetfx.user_code import load_object
 
 JOB = "KUBETFX_TRAINING_JOB"
 """Environment variable: the file of the job."""
 ERROR = "error.json"
 """Beside the job: the error that ends it, which no restart would mend."""
+ENDED = "ended.json"
+"""Beside the job: the chief has exported, and the training is over."""
+CLUSTER, ROLE, INDEX = "KUBETFX_TRAINING_CLUSTER", "KUBETFX_TRAINING_ROLE", "JOB_COMPLETION_INDEX"
+"""Environment variables of a process to which nobody has given TF_CONFIG: the addresses by role as JSON, its own role,
+and its number, which Kubernetes gives to pods of an indexed Job. Without it the name of the host ends with it."""
 LOGS = "workers"
 """Folder of the processes' logs, in that of the run."""
 
 _MODULE = "kubetfx.models.training_process"
+_IN_CLUSTER = "kubetfx.kubeflow.training_job_run:launch"
+"""Imported where it is needed: what is written for Kubeflow is above what is here."""
 _HOST = "127.0.0.1"
 _POLL_SECONDS = 0.05
 _LEAVE_SECONDS = 5.0
@@ -126,7 +134,7 @@ def cluster_of(tasks: Sequence[Task], addresses: Sequence[str]) -> dict[str, lis
 
 
 def launch(fn_args: FnArgs, distribution: DistributionConfig) -> None:
-    """Train in processes of this machine, whose chief exports.
+    """Train in processes of this machine, or in pods, whose chief exports.
 
     Args:
         fn_args: of TFX's Trainer.
@@ -136,6 +144,9 @@ def launch(fn_args: FnArgs, distribution: DistributionConfig) -> None:
         ConfigError: of a process, as it was raised there; DataError and TrainingError too.
         TrainingError: processes died more often than `restarts`.
     """
+    if distribution.is_in_cluster:
+        load_object(_IN_CLUSTER, key="training.distribution.launcher")(fn_args, distribution)
+        return
     run_path = Path(fn_args.model_run_dir)
     logs = run_path / LOGS
     logs.mkdir(parents=True, exist_ok=True)
@@ -148,7 +159,7 @@ def launch(fn_args: FnArgs, distribution: DistributionConfig) -> None:
                 return
             task, code = died
             logging.warning("%s ended with %d.", task, code)
-            _raise_error(Path(folder) / ERROR)
+            raise_error(job)
             if attempt < distribution.restarts:
                 logging.warning("All workers are started again, from the last checkpoint.")
         raise TrainingError(_died(task, code, logs=logs, restarts=distribution.restarts))
@@ -213,7 +224,16 @@ def _free_ports(number: int) -> list[int]:
         return [one.getsockname()[1] for one in sockets]
 
 
-def _raise_error(path: Path) -> None:
+def raise_error(job: Path) -> None:
+    """Raise the error with which a process has ended a training, if there is one.
+
+    Args:
+        job: its file.
+
+    Raises:
+        ConfigError: as it was raised there; DataError and TrainingError too.
+    """
+    path = job.parent / ERROR
     if path.is_file():
         document = json.loads(path.read_text(encoding="utf-8"))
         raise _KINDS[document["kind"]](document["message"])

@@ -1,11 +1,12 @@
 """A process of a distributed training: `python -m kubetfx.models.training_process`.
 
-Who it is says TF_CONFIG, as TensorFlow's own strategies read it and Kubernetes' training operators write it. What it
-does is models/training.py's; here the team comes together.
+Who it is says TF_CONFIG, as TensorFlow's own strategies read it and Kubernetes' training operators write it. Where
+nobody has, it follows from the name of the pod. What it does is models/training.py's; here the team comes together.
 """
 
 import json
 import os
+import signal
 import socket
 import stat
 import sys
@@ -19,7 +20,7 @@ from absl import logging
 
 from kubetfx.config.training_section import DistributionConfig, TrainingConfig
 from kubetfx.errors import KubetfxError, TrainingError
-from kubetfx.models.training_launch import ERROR, JOB, TrainingJob
+from kubetfx.models.training_launch import CLUSTER, ENDED, ERROR, INDEX, JOB, ROLE, TrainingJob
 
 FAILED = 1
 """Exit code: an error that no restart mends."""
@@ -36,6 +37,10 @@ def main() -> int:
     logging.set_verbosity(logging.INFO)
     path = Path(os.environ[JOB])
     _leave_with_parent()
+    _leave_on_sigterm()
+    os.environ.setdefault("TF_CONFIG", _config_of_pod())
+    if (path.parent / ENDED).exists():  # Kubernetes has started what had ended
+        return 0
     try:
         _run(TrainingJob.read(path), path)
     except KubetfxError as error:
@@ -47,6 +52,10 @@ def main() -> int:
         if not _may_be_of_another(error):
             _write_error(path, TrainingError(f"{type(error).__name__}: {error} (in {_name()} of the training)"))
         return FAILED
+    if _is_chief():
+        _write(path.parent / ENDED, {"by": _task()})
+    while ENDED not in os.listdir(path.parent):  # a StatefulSet would start this process again, which would disturb
+        time.sleep(_POLL_SECONDS)
     return 0
 
 
@@ -119,6 +128,20 @@ def _cluster() -> dict[str, list[str]]:
     return found
 
 
+def _is_chief() -> bool:
+    """Whether it is this process that exports: where there is no chief, the first worker."""
+    return _task()["type"] == "chief" or ("chief" not in _cluster() and _task()["index"] == 0)
+
+
+def _config_of_pod() -> str:
+    """TF_CONFIG where nobody has written it: the number of a pod is in its environment, or at the end of its name."""
+    if CLUSTER not in os.environ:
+        return "{}"
+    index = os.environ.get(INDEX) or os.environ["HOSTNAME"].rpartition("-")[2]
+    task = {"type": os.environ[ROLE], "index": int(index)}
+    return json.dumps({"cluster": json.loads(os.environ[CLUSTER]), "task": task})
+
+
 def _meet(distribution: DistributionConfig) -> None:
     """Wait until every process of the team can be reached: TensorFlow would wait for ever, and hold Python's lock
     meanwhile.
@@ -165,8 +188,25 @@ def _listens(address: str) -> bool:
 
 
 def _write_error(job: Path, error: KubetfxError) -> None:
-    document = {"kind": type(error).__name__, "message": str(error)}
-    (job.parent / ERROR).write_text(json.dumps(document), encoding="utf-8")
+    _write(job.parent / ERROR, {"kind": type(error).__name__, "message": str(error)})
+
+
+def _write(path: Path, document: dict[str, Any]) -> None:
+    """Write a file that is there whole, or not at all: others wait for it."""
+    unfinished = path.with_name(f".{path.name}-{socket.gethostname()}-{os.getpid()}")
+    unfinished.write_text(json.dumps(document), encoding="utf-8")
+    unfinished.replace(path)
+
+
+def _leave_on_sigterm() -> None:
+    """End at once: process 1 of a pod is not ended by a signal, and Python looks at one only between two steps."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+    def wait() -> None:
+        signal.sigwait({signal.SIGTERM})
+        os._exit(128 + signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _leave_with_parent() -> None:

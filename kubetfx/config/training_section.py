@@ -1,8 +1,8 @@
 """The section `training`: how the network is trained."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from kubetfx.config.section import Section
 
@@ -55,10 +55,40 @@ class DistributionConfig(Section):
     scale_learning_rate: bool = False
     """false: batch_size is that of all workers together. true: each worker has a batch of that size, and the learning
     rate is multiplied by the number of workers."""
+    launcher: Literal["processes", "tfjob", "jobset", "statefulset"] = "processes"
+    """Who starts the workers. `processes`: the Trainer itself, on its machine or in its pod. The others are for
+    Kubeflow, where the Trainer's task creates a TFJob (Kubeflow's training operator v1), a JobSet, or StatefulSets,
+    which need nothing but Kubernetes; each worker is a pod like that of the Trainer's task."""
+    directory: str | None = None
+    """Of the launchers for Kubeflow: a folder on a volume that all pods of the Trainer mount (ReadWriteMany), in which
+    the task and its workers hand one another data and model."""
     timeout: float = Field(600, gt=0)
     """Seconds in which all workers have to come."""
     restarts: int = Field(3, ge=0)
     """How often workers are started again, from the last checkpoint, after one of them has died."""
+
+    @property
+    def is_in_cluster(self) -> bool:
+        """Whether workers are pods of their own."""
+        return self.launcher != "processes"
+
+    @model_validator(mode="after")
+    def _fits_its_launcher(self) -> Self:
+        if not self.is_in_cluster:
+            return self
+        if self.strategy == "mirrored":
+            raise ValueError(
+                f"mirrored is for the devices of one machine, and needs no other pod. Received: launcher: "
+                f"{self.launcher}. Leave launcher out, or set strategy: multi_worker"
+            )
+        if self.directory is None or not self.directory.startswith("/"):
+            raise ValueError(
+                f"the launcher {self.launcher} needs directory: a folder on a volume that the Trainer's pods mount, as "
+                f"an absolute path. Received: {self.directory!r}. Mount a ReadWriteMany claim "
+                "(kubeflow.resources.Trainer.volumes: [{claim: NAME, mount_path: /shared}]), and set directory: "
+                "/shared/training"
+            )
+        return self
 
 
 class TrainingConfig(Section):
