@@ -322,9 +322,9 @@ class Team:
                 if event["involvedObject"].get("name", "").startswith(self.job.name) and event["type"] == "Warning"
             ]
             found = [f"{message.rstrip('.')}." for message in dict.fromkeys(about)]
-        if not found and not self.pods and self.distribution.launcher != "statefulset":
+        if not found and not self.pods:
             return f"Nothing has made its pods: is the controller of {self.distribution.launcher} up?"
-        return " ".join(found)
+        return " ".join(found) or "Kubernetes says nothing of why."
 
     def _wait_for_file(self) -> None:
         until = time.monotonic() + _SLOW_FILE_SECONDS

@@ -27,7 +27,11 @@ from tests.kubeflow.rendered_manifests import Document
 from tests.ports import free_ports
 
 NODE = "machine"
-_SETS = (("kubeflow.org", "v1", "tfjobs"), ("jobset.x-k8s.io", "v1alpha2", "jobsets"), ("apps", "v1", "statefulsets"))
+_SETS = {
+    "TFJob": ("kubeflow.org", "v1", "tfjobs"),
+    "JobSet": ("jobset.x-k8s.io", "v1alpha2", "jobsets"),
+    "StatefulSet": ("apps", "v1", "statefulsets"),
+}
 _ADDRESS = re.compile(r"[a-z0-9.-]+\.svc:2222")
 
 
@@ -71,7 +75,7 @@ class Machine:
     def step(self) -> None:
         """Look at what there is, and do what is to be done."""
         there = set()
-        for group, version, plural in _SETS:
+        for kind, (group, version, plural) in _SETS.items():
             try:
                 found = self._custom.list_namespaced_custom_object(group, version, self.namespace, plural)["items"]
             except client.ApiException as error:
@@ -82,8 +86,8 @@ class Machine:
                 name = document["metadata"]["name"]
                 there.add(name)
                 if name not in self._running:
-                    self._running[name] = [self._start(pod) for pod in _PODS[document["kind"]](self, document)]
-                self._follow(document)
+                    self._running[name] = [self._start(pod) for pod in _PODS[kind](self, document)]
+                self._follow(kind, document)
         for name in [name for name in self._running if name not in there]:
             self._end(self._running.pop(name))
 
@@ -134,7 +138,7 @@ class Machine:
     def log(self, pod: str) -> Path:
         return self.folder / f"{pod}.log"
 
-    def _follow(self, owner: Document) -> None:
+    def _follow(self, kind: str, owner: Document) -> None:
         """What the kubelet does when a process ends, and then the controller."""
         name, pods = owner["metadata"]["name"], self._running[owner["metadata"]["name"]]
         for pod in pods:
@@ -150,33 +154,26 @@ class Machine:
             else:
                 status = _status(pod.document, "Failed" if code else "Succeeded", ended, restarts=pod.restarts)
             self._say(pod.document, status)
-        if owner["kind"] == "StatefulSet":
+        if kind == "StatefulSet":
             return
         codes = {pod.name: pod.process.poll() for pod in pods}
         failed = [code for code in codes.values() if code]
         chiefs = [pod for pod in pods if "-chief-" in pod.name] or [pod for pod in pods if "-worker-0" in pod.name]
-        if (
-            failed
-            and owner["kind"] == "JobSet"
-            and self._restarts.get(name, 0) < owner["spec"]["failurePolicy"]["maxRestarts"]
-        ):
+        if failed and kind == "JobSet" and self._restarts.get(name, 0) < owner["spec"]["failurePolicy"]["maxRestarts"]:
             self._restarts[name] = self._restarts.get(name, 0) + 1
             self._end(pods)
             self._running[name] = [self._start(pod) for pod in _PODS["JobSet"](self, owner)]
         elif failed:
-            self._conclude(owner, "Failed")
+            self._conclude(kind, name, "Failed")
         elif all(codes[pod.name] == 0 for pod in chiefs):
-            self._conclude(owner, "Succeeded" if owner["kind"] == "TFJob" else "Completed")
+            self._conclude(kind, name, "Succeeded" if kind == "TFJob" else "Completed")
 
-    def _conclude(self, owner: Document, kind: str) -> None:
+    def _conclude(self, kind: str, name: str, how: str) -> None:
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        condition = {"type": kind, "status": "True", "reason": kind, "message": kind, "lastTransitionTime": now}
-        group, version = owner["apiVersion"].split("/")
-        plural = owner["kind"].lower() + "s"
+        condition = {"type": how, "status": "True", "reason": how, "message": how, "lastTransitionTime": now}
+        group, version, plural = _SETS[kind]
         status = {"status": {"conditions": [condition]}}
-        self._custom.patch_namespaced_custom_object_status(
-            group, version, self.namespace, plural, owner["metadata"]["name"], status
-        )
+        self._custom.patch_namespaced_custom_object_status(group, version, self.namespace, plural, name, status)
 
     def _say(self, pod: Document, status: Document) -> None:
         self._core.patch_namespaced_pod_status(pod["metadata"]["name"], self.namespace, {"status": status})
