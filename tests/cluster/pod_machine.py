@@ -173,7 +173,11 @@ class Machine:
         condition = {"type": how, "status": "True", "reason": how, "message": how, "lastTransitionTime": now}
         group, version, plural = _SETS[kind]
         status = {"status": {"conditions": [condition]}}
-        self._custom.patch_namespaced_custom_object_status(group, version, self.namespace, plural, name, status)
+        try:
+            self._custom.patch_namespaced_custom_object_status(group, version, self.namespace, plural, name, status)
+        except client.ApiException as error:
+            if error.status != 404:
+                raise  # otherwise it was deleted in the meantime
 
     def _say(self, pod: Document, status: Document) -> None:
         self._core.patch_namespaced_pod_status(pod["metadata"]["name"], self.namespace, {"status": status})
