@@ -113,7 +113,12 @@ class NumberCells(Reading):
             self._zero = codes[0]
 
     def _look_for_long_numbers(self, cells: pa.StringArray, numbers: pa.DoubleArray) -> None:
-        self._has_fractions |= pc.any(pc.not_equal(numbers, pc.round(numbers))).as_py() or False
+        for some in (numbers[:_PROBED_CELLS], numbers):  # most columns with fractions have one soon
+            if self._has_fractions:
+                return
+            self._has_fractions = pc.any(pc.not_equal(some, pc.round(some))).as_py() or False
+        if self._has_fractions:
+            return
         if self._too_long is None and pc.any(pc.greater(pc.abs(numbers), _EXACT)).as_py():
             self._too_long = next(iter(cells.filter(pc.match_substring_regex(cells, _LONG_WHOLE)).to_pylist()), None)
 
