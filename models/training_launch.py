@@ -176,7 +176,8 @@ def _run_team(job: Path, distribution: DistributionConfig, logs: Path) -> tuple[
         while running:
             for task, process in list(running.items()):
                 code = process.poll()
-                if code and restarts and distribution.strategy == "parameter_server" and task.role == "worker":
+                may_return = distribution.strategy == "parameter_server" and task.role == "worker"
+                if code and may_return and restarts and not (job.parent / ERROR).exists():
                     restarts -= 1  # the chief waits for it, and the others go on
                     logging.warning("%s ended with %d. It is started again.", task, code)
                     running[task] = stack.enter_context(_started(job, task, cluster, logs))
@@ -236,7 +237,7 @@ def raise_error(job: Path) -> None:
     path = job.parent / ERROR
     if path.is_file():
         document = json.loads(path.read_text(encoding="utf-8"))
-        raise _KINDS[document["kind"]](document["message"])
+        raise _KINDS.get(document["kind"], TrainingError)(document["message"])
 
 
 def _died(task: Task, code: int, *, logs: Path, restarts: int) -> str:

@@ -73,6 +73,21 @@ class DistributionConfig(Section):
         return self.launcher != "processes"
 
     @model_validator(mode="after")
+    def _fits_its_strategy(self) -> Self:
+        if self.strategy != "parameter_server" and "parameter_servers" in self.changed:
+            raise ValueError(
+                f"parameter_servers are of strategy: parameter_server. Received: strategy: {self.strategy}. Leave "
+                "parameter_servers out, or set strategy: parameter_server"
+            )
+        if self.strategy == "parameter_server" and self.scale_learning_rate:
+            raise ValueError(
+                "scale_learning_rate is of workers that have a batch together, and those beside parameter servers each "
+                "have their own. Received: strategy: parameter_server. Leave scale_learning_rate out, or set strategy: "
+                "multi_worker"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _fits_its_launcher(self) -> Self:
         if not self.is_in_cluster:
             return self

@@ -1,0 +1,50 @@
+"""Which keys of `training.distribution` go together."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from kubetfx.config.loading import load_config
+from kubetfx.errors import ConfigError
+
+TABLE = {"name": "x", "data": {"path": "data", "label": "y"}}
+
+
+def load(folder: Path, distribution: dict[str, Any], **sections: Any) -> Any:
+    path = folder / "pipeline.yaml"
+    document = {**TABLE, **sections, "training": {"distribution": distribution}}
+    path.write_text(yaml.safe_dump(document), encoding="utf-8")
+    return load_config(path).training.distribution
+
+
+def test_a_strategy_is_enough(tmp_path):
+    found = load(tmp_path, {"strategy": "multi_worker"})
+    assert (found.workers, found.launcher, found.restarts) == (2, "processes", 3)
+
+
+@pytest.mark.parametrize(
+    ("distribution", "message"),
+    [
+        ({}, r"training\.distribution\.strategy"),
+        ({"strategy": "horovod"}, r"training\.distribution\.strategy.*Received: 'horovod'"),
+        (
+            {"strategy": "multi_worker", "parameter_servers": 2},
+            r"parameter_servers are of strategy: parameter_server\. Received: strategy: multi_worker",
+        ),
+        (
+            {"strategy": "parameter_server", "scale_learning_rate": True},
+            r"scale_learning_rate is of workers that have a batch together.*Received: strategy: parameter_server",
+        ),
+        ({"strategy": "mirrored", "workers": 0}, r"training\.distribution\.workers.*Received: 0"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_words(tmp_path, distribution, message):
+    with pytest.raises(ConfigError, match=f"(?s){message}"):
+        load(tmp_path, distribution)
+
+
+def test_trees_are_not_distributed(tmp_path):
+    with pytest.raises(ConfigError, match=r"training\.distribution is of a network\. Received: model\.kind: trees"):
+        load(tmp_path, {"strategy": "mirrored"}, model={"kind": "trees"})
