@@ -58,8 +58,7 @@ class KubernetesApi:
         except (config.ConfigException, OSError) as error:
             raise KubeflowError(
                 f"Kubernetes cannot be asked for workers: this is not a pod with a service account. Received: {error}. "
-                "On this machine leave training.distribution.launcher out: --set "
-                "training.distribution.launcher=processes."
+                "On this machine set training.distribution.launcher: processes."
             ) from None
         self._client = client.ApiClient(settings)
         self.account = ""

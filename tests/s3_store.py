@@ -19,6 +19,7 @@ from tests.ports import free_ports
 
 BUCKET = "kubetfx-tests"
 START_SECONDS = 60
+START_ATTEMPTS = 5
 
 KEY, SECRET = "kubetfx-key", "kubetfx-secret"
 READER_KEY, READER_SECRET = "reader-key", "reader-secret"
@@ -53,9 +54,27 @@ class S3Store:
         return {**nowhere, **keys, "AWS_EC2_METADATA_DISABLED": "true"}
 
 
+class _PortTakenError(Exception):
+    """Another process has taken a port since it was found free."""
+
+
 @contextlib.contextmanager
 def running_s3_store(folder: Path) -> Iterator[S3Store]:
     """Start SeaweedFS over a folder, and end it."""
+    with contextlib.ExitStack() as stack:
+        for attempt in range(START_ATTEMPTS):
+            own = folder / str(attempt)
+            own.mkdir()
+            with contextlib.suppress(_PortTakenError):
+                store = stack.enter_context(_started(own))
+                break
+        else:
+            raise RuntimeError(f"SeaweedFS found a port taken {START_ATTEMPTS} times")
+        yield store
+
+
+@contextlib.contextmanager
+def _started(folder: Path) -> Iterator[S3Store]:
     ports = dict(zip(["master", "volume", "filer", "s3"], free_ports(8), strict=False))
     grpc_ports = dict(zip(ports, free_ports(4), strict=True))
     (folder / "s3.json").write_text(json.dumps({"identities": IDENTITIES}))
@@ -89,7 +108,10 @@ def _wait(store: S3Store, process: subprocess.Popen[bytes], log: Path) -> None:
             return
         except OSError:
             if process.poll() is not None or time.monotonic() > end:
-                raise RuntimeError(f"SeaweedFS does not start:\n{log.read_text()[-2_000:]}") from None
+                written = log.read_text()
+                if "address already in use" in written:
+                    raise _PortTakenError from None
+                raise RuntimeError(f"SeaweedFS does not start:\n{written[-2_000:]}") from None
             time.sleep(0.1)
 
 
