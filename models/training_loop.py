@@ -43,10 +43,13 @@ class TrainedModel(keras.Model):
                 data = next(batches)
                 if is_asynchronous:
                     before = self._commits.read_value()
-                run(self.train_step, args=(data,))
+                with tf.control_dependencies([before]):
+                    run(self.train_step, args=(data,))
                 self.after_step()
                 if is_asynchronous:
-                    others = self._commits.assign_add(1, read_value=True) - before - 1
+                    committed = min(self.trainable_variables, key=lambda variable: variable.shape.num_elements())
+                    with tf.control_dependencies([tf.identity(committed.value)]):  # read when it is updated
+                        others = self._commits.assign_add(1, read_value=True) - before - 1
                     behind, most = behind + others, tf.maximum(most, others)
             return self.get_metrics_result(), behind, most
 
