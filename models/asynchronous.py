@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from kubetfx.models.features import LABEL, WEIGHT
-from kubetfx.models.team import Team
+from kubetfx.models.team import Team, numbers
 from kubetfx.models.training_rows import TrainingRows
 
 ROWS = "rows"
@@ -90,7 +90,7 @@ class AsynchronousTeam(Team):
         trained.reset_metrics()
         for batch in batches.sample:
             trained.test_step(batch)
-        return {name: float(value) for name, value in trained.get_metrics_result().items()}
+        return numbers(trained.get_metrics_result())
 
     def describe(self) -> dict[str, float | int]:
         """See Team."""

@@ -4,10 +4,12 @@ A team of one is the rule; `training.distribution` makes it larger. Each replica
 computes the gradients of its part of a batch, and tf.distribute adds them up: the batch stays the one of the config.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -69,7 +71,13 @@ class Share:
         return batches.flat_map(parts)
 
 
-WHOLE = Share()
+def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Return Keras' metrics as numbers.
+
+    Args:
+        metrics: tensors by name.
+    """
+    return {name: float(keras.ops.convert_to_numpy(value)) for name, value in metrics.items()}
 
 
 @dataclass(frozen=True)
@@ -142,7 +150,7 @@ class Team:
             trained: the model.
             batches: that it is trained on.
         """
-        return {name: float(value) for name, value in trained.get_metrics_result().items()}
+        return numbers(trained.get_metrics_result())
 
     def train(self, steps: Callable[..., Any], batches: Iterator[Any], count: int) -> Any:
         """Do steps of training.
@@ -168,7 +176,18 @@ class Team:
         """
         if self.size == 1:
             return wanted
-        return bool(_of_chief(self, tf.constant(float(wanted and self.is_chief))))
+        return bool(self._sum(tf.constant(float(wanted and self.is_chief))))
+
+    @functools.cached_property
+    def _sum(self) -> Any:
+        """Over the replicas of all processes, in a graph that is made once."""
+
+        @tf.function
+        def total(value: tf.Tensor) -> Any:
+            per_replica = self.strategy.run(lambda: value)
+            return self.strategy.reduce(tf.distribute.ReduceOp.SUM, per_replica, axis=None)
+
+        return total
 
     def vary_seeds(self, variables: Sequence[Any]) -> None:
         """Have the layers of each process draw other random numbers: dropout would leave out the same units in the same
@@ -183,14 +202,3 @@ class Team:
             if "seed_generator_state" in getattr(state, "path", ""):
                 first, *others = tf.convert_to_tensor(state).numpy().tolist()
                 state.assign(np.array([(first + self.number * 1_000_003) % 2**31, *others], state.dtype))
-
-
-def _of_chief(team: Team, value: tf.Tensor) -> tf.Tensor:
-    """The sum over the processes, to which only the chief adds anything."""
-
-    @tf.function
-    def total() -> Any:
-        per_replica = team.strategy.run(lambda: value)
-        return team.strategy.reduce(tf.distribute.ReduceOp.SUM, per_replica, axis=None)
-
-    return total()

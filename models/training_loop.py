@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from kubetfx.models.team import Team
+from kubetfx.models.team import Team, numbers
 
 Logs = dict[str, Any]
 
@@ -57,6 +57,7 @@ class TrainedModel(keras.Model):
         def validation(batches: Iterator[Any], count: tf.Tensor) -> Any:
             for _ in tf.range(count):
                 self.team.evaluate(self.test_step, next(batches))
+            return self.get_metrics_result() if self.team.size == 1 else {}  # others may have another number of calls
 
         self._training, self._validation = training, validation
 
@@ -76,14 +77,18 @@ class TrainedModel(keras.Model):
         found: Logs = self.team.train(self._training, batches, count)
         return found
 
-    def test_steps(self, batches: Iterator[Any], count: int) -> None:
+    def test_steps(self, batches: Iterator[Any], count: int) -> Logs:
         """Do steps of validation, whose metrics are in `get_metrics_result()`.
 
         Args:
             batches: features, label, and weight.
             count: of the steps.
+
+        Returns:
+            Keras' metrics so far; nothing where several processes have to be asked for them.
         """
-        self._validation(batches, tf.constant(count))
+        found: Logs = self._validation(batches, tf.constant(count))
+        return found
 
     @property
     def changing_variables(self) -> list[Any]:
@@ -146,12 +151,7 @@ def _validate(trained: TrainedModel, batches: Iterator[Any], steps: int, calls: 
     for step in range(0, steps, trained.steps_per_call):
         calls.on_test_batch_begin(step)
         count = min(trained.steps_per_call, steps - step)
-        trained.test_steps(batches, count)
-        calls.on_test_batch_end(step + count - 1, trained.get_metrics_result() if trained.steps_per_call == 1 else {})
-    logs = _numbers(trained.get_metrics_result())
+        calls.on_test_batch_end(step + count - 1, trained.test_steps(batches, count))
+    logs = numbers(trained.get_metrics_result())
     calls.on_test_end(logs)
     return {f"val_{name}": value for name, value in logs.items()}
-
-
-def _numbers(logs: Logs) -> Logs:
-    return {name: float(keras.ops.convert_to_numpy(value)) for name, value in logs.items()}
