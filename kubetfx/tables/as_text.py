@@ -17,6 +17,8 @@ def texts_of(cells: pa.Array) -> pa.StringArray:
     Args:
         cells: of any type that has a text.
     """
+    if pa.types.is_string(cells.type):
+        return cells
     if is_list(cells.type):
         return _joined(cells.cast(pa.list_(pa.string())))
     if pa.types.is_timestamp(cells.type) and cells.type.tz is not None:

@@ -5,7 +5,7 @@ import csv
 import io
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -53,6 +53,8 @@ STREAM_BYTES = 4 * 2**20
 BYTES_PER_COLUMN = 2**13
 """A stream reads blocks of so many bytes, more where there are thousands of columns; Arrow reads 32 of them ahead.
 Memory is bounded by them."""
+JOINED_ROWS, JOINED_BYTES = 2**13, 2**26
+"""Blocks of a wide table, which have few rows, are put together up to one of these: each column of each costs time."""
 
 
 def header(path: str, dialect: Dialect) -> tuple[tuple[str, ...], int]:
@@ -175,12 +177,13 @@ class CsvTable(TextTable):
         """Read the rows with Arrow, whose cells become the given types."""
         block_bytes = max(STREAM_BYTES, BYTES_PER_COLUMN * len(types))
         try:
-            yield from pa_csv.open_csv(
+            blocks = pa_csv.open_csv(
                 self._source(),
                 read_options=pa_csv.ReadOptions(block_size=block_bytes, column_names=list(self.names)),
                 parse_options=self.dialect.parse_options(),
                 convert_options=self.dialect.convert_options(types, list(types)),
             )
+            yield from _joined(blocks)
         except pa.ArrowInvalid as error:
             if "Empty CSV file" not in str(error):  # a header without a line below, which is no error here
                 raise _explain(self.path, self.dialect, error, block_bytes=block_bytes) from None
@@ -294,6 +297,18 @@ class CsvTable(TextTable):
             if num_rows := self._rows_within(cells[position], position):
                 return f"Column {name!r} has {num_rows:,} rows within its quotes, as if a quote were stray."
         return None
+
+
+def _joined(blocks: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The blocks of a stream, small ones put together."""
+    held: list[pa.RecordBatch] = []
+    for block in blocks:
+        held.append(block)
+        if sum(one.num_rows for one in held) >= JOINED_ROWS or sum(one.nbytes for one in held) >= JOINED_BYTES:
+            yield from pa.Table.from_batches(held).combine_chunks().to_batches()
+            held = []
+    if held:
+        yield from pa.Table.from_batches(held).combine_chunks().to_batches()
 
 
 def _may_have_lines(cells: pa.StringArray) -> bool:

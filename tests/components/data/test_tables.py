@@ -163,6 +163,7 @@ def small_blocks(monkeypatch):
     """Blocks of a few rows, so that a small file has many."""
     monkeypatch.setattr(csv_file, "STREAM_BYTES", 64)
     monkeypatch.setattr(csv_file, "BYTES_PER_COLUMN", 1)
+    monkeypatch.setattr(csv_file, "JOINED_ROWS", 1)
     monkeypatch.setattr(columnar_table, "BATCH_ROWS", 4)
 
 
@@ -177,11 +178,26 @@ def test_reading_in_blocks_gives_the_same_rows_as_reading_whole(tmp_path, monkey
     pq.write_table(pa.Table.from_pylist(whole), parquet_path)
     monkeypatch.setattr(csv_file, "STREAM_BYTES", 64)
     monkeypatch.setattr(csv_file, "BYTES_PER_COLUMN", 1)
+    monkeypatch.setattr(csv_file, "JOINED_ROWS", 1)
     monkeypatch.setattr(columnar_table, "BATCH_ROWS", 7)
 
     assert read(csv_path) == whole
     assert inspect(csv_path) == whole_profile
     assert read(parquet_path) == whole
+
+
+@pytest.mark.parametrize(("limit", "lengths"), [("JOINED_ROWS", [12, 12, 1]), ("JOINED_BYTES", [4] * 6 + [1])])
+def test_small_blocks_are_put_together(tmp_path, monkeypatch, limit, lengths):
+    path = write(tmp_path / "a.csv", "text,y", *[f"{'x' * 60},{i % 2}" for i in range(25)])
+    table = csv_file.CsvTable.look_at(str(path), data_config(path).csv_options)
+    monkeypatch.setattr(csv_file, "STREAM_BYTES", 256)  # 4 rows
+    monkeypatch.setattr(csv_file, "BYTES_PER_COLUMN", 1)
+    monkeypatch.setattr(csv_file, limit, 10)
+
+    batches = list(table.stream(table.types()))
+
+    assert [batch.num_rows for batch in batches] == lengths
+    assert pa.Table.from_batches(batches).column("y").to_pylist() == [str(i % 2) for i in range(25)]
 
 
 def test_row_longer_than_blocks_is_an_error_in_words(tmp_path, small_blocks):
