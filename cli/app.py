@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from kubetfx.artifacts import EVAL, TABLE_PROFILE, split_folder
+from kubetfx.cli.cross_validation_commands import app as cross_validation_app
 from kubetfx.cli.doctor_commands import app as doctor_app
 from kubetfx.cli.invocation import (
     MAX_SLICES,
@@ -58,6 +59,7 @@ app = typer.Typer(
     "of the data; 4 not blessed.",
 )
 
+app.add_typer(cross_validation_app)
 app.add_typer(report_app)
 app.add_typer(doctor_app)
 for group in (predict_app, serve_app, version_app, mirror_app):

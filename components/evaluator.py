@@ -18,12 +18,14 @@ from tfx.dsl.components.base import base_beam_component, base_beam_executor, exe
 from tfx.types import artifact_utils, standard_artifacts
 
 from kubetfx.artifacts import EVAL, EVALUATION, SCHEMA, TRAIN
+from kubetfx.components.cross_validation import CrossValidationResult
 from kubetfx.components.data import block_work
 from kubetfx.components.declaration import Artifacts, Component
-from kubetfx.components.evaluation import baselines, golden, image_evaluation, intervals, tfma_files
+from kubetfx.components.evaluation import baselines, cross_validated, golden, image_evaluation, intervals, tfma_files
 from kubetfx.components.evaluation.baselines import Baseline, Constant
 from kubetfx.components.evaluation.confusion import class_scores
 from kubetfx.components.evaluation.evaluation import Evaluation, Outcome, Request
+from kubetfx.components.evaluation.evaluation_request import request_of, sees_images
 from kubetfx.components.evaluation.evaluation_result import COUNT, MAX_CLASSES, Check, EvaluationResult, format_metric
 from kubetfx.components.evaluation.metric_registry import find_metric
 from kubetfx.components.evaluation.slices import OVERALL, slice_name
@@ -31,9 +33,7 @@ from kubetfx.components.evaluation.tfma_files import BASELINE, CANDIDATE
 from kubetfx.components.evaluation.thresholds import checks, effective_thresholds, references, slice_checks
 from kubetfx.components.served_model_resolver import saved_model_path
 from kubetfx.config.evaluation_section import EvaluationConfig
-from kubetfx.config.model_section import Task
 from kubetfx.errors import DataError
-from kubetfx.models.columns.image.pixels import Pixels
 from kubetfx.models.examples import files_in, row_groups
 from kubetfx.models.features import Features, read_features, read_schema
 from kubetfx.serving.model_facts import read_facts
@@ -52,8 +52,19 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         training_files = files_in(artifact_utils.get_split_uri(input_dict["examples"], TRAIN))
         features = _features(input_dict["schema"])
         simple = baselines.fit(saved_models[CANDIDATE], training_files, weight=features.weight)
-        request = _request(saved_models, simple, evaluation, exec_properties["task"], features.weight)
+        task = exec_properties["task"]
+        request = request_of(
+            saved_models,
+            evaluation.metric_names(task, sees_images=sees_images(saved_models[CANDIDATE])),
+            task,
+            slices=evaluation.sliced,
+            baselines=simple,
+            weight=features.weight,
+        )
         outcome = self._evaluate(request, input_dict["examples"], folder)
+        if input_dict.get("cross_validation"):
+            found = cross_validated.read(Path(artifact_utils.get_single_uri(input_dict["cross_validation"])))
+            outcome.values[OVERALL][CANDIDATE] |= found.means(evaluation.cross_validated)
         split = artifact_utils.get_split_uri(input_dict["examples"], EVAL)
         if evaluation.robustness.metrics:
             for name, saved_model in saved_models.items():
@@ -93,26 +104,6 @@ def _models(inputs: Artifacts) -> tuple[dict[str, Path], str | None]:
     return {CANDIDATE: candidate} | ({} if difference else {BASELINE: baseline}), difference
 
 
-def _request(
-    saved_models: dict[str, Path],
-    simple: dict[str, Baseline],
-    evaluation: EvaluationConfig,
-    task: Task,
-    weight: str | None,
-) -> Request:
-    facts = read_facts(saved_models[CANDIDATE])
-    sees_images = facts is not None and facts.image is not None
-    return Request(
-        saved_models=saved_models,
-        task=task,
-        metrics=evaluation.metric_names(task, sees_images=sees_images),
-        slices=evaluation.sliced,
-        baselines=simple,
-        weight=weight,
-        top_k=Pixels.of_facts(facts).model.top_k if facts is not None and sees_images else 1,
-    )
-
-
 def _write(
     outcome: Outcome,
     request: Request,
@@ -125,7 +116,8 @@ def _write(
     overall = outcome.values[OVERALL]
     metrics, baseline = overall[CANDIDATE], overall.get(BASELINE, {})
     thresholds = effective_thresholds(evaluation, request.task)
-    better = {name: find_metric(name).better for name in (*request.metrics, *evaluation.robustness.metrics)}
+    names = (*request.metrics, *evaluation.robustness.metrics, *evaluation.cross_validated)
+    better = {name: find_metric(name).better for name in names}
     assert outcome.drawn is not None  # there are rows
     rows = int(metrics[COUNT])
     words = {name: _words(own, features) for name, own in request.baselines.items()}
@@ -283,7 +275,8 @@ class Evaluator(Component, base_beam_component.BaseBeamComponent):
         "model": standard_artifacts.Model,
         "baseline_model": standard_artifacts.Model,
         "schema": standard_artifacts.Schema,
+        "cross_validation": CrossValidationResult,
     }
     OUTPUTS = {"evaluation": standard_artifacts.ModelEvaluation, "blessing": standard_artifacts.ModelBlessing}
     PARAMETERS = {"evaluation_config": EvaluationConfig, "task": str, "golden_rows": int, "metrics_digest": str}
-    OPTIONAL = ("baseline_model",)
+    OPTIONAL = ("baseline_model", "cross_validation")

@@ -121,7 +121,10 @@ def _run_parameters(config: PipelineConfig) -> list[RunParameterTarget]:
     of_data = [] if config.data.source else [RunParameterTarget(data_path, config.example_gen, "input_base")]
     return [
         *of_data,
-        RunParameterTarget(epochs, "Trainer", "custom_config", ("training", "epochs")),
+        *(
+            RunParameterTarget(epochs, name, "custom_config", ("training", "epochs"))
+            for name in ("Trainer", "FoldTrainer")
+        ),
         RunParameterTarget(push_directory, "ServedModelResolver", "push_directory"),
         RunParameterTarget(push_directory, "Pusher", "push_directory"),
     ]

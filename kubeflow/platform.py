@@ -25,8 +25,9 @@ def merged_config(config: KubeflowConfig, components: Sequence[str]) -> TaskConf
     Raises:
         CompileError: two fused components ask for different pods.
     """
-    named = [component for component in components if component in config.resources]
-    if len(named) > 1 and len({config.resources[component].model_dump_json() for component in named}) > 1:
+    own = {name: settings for name in components if (settings := config.own_settings(name)) is not None}
+    named = list(own)
+    if len({settings.model_dump_json() for settings in own.values()}) > 1:
         raise CompileError(
             f"kubeflow.resources: {', '.join(named)} share a task, and ask for different pods. "
             "Say it for one of them, or take one out of kubeflow.fuse."

@@ -276,6 +276,32 @@ def _classification_metrics(run: NodeRun) -> _Content:
     return metadata
 
 
+def _fold_metrics(run: NodeRun) -> _Content:
+    """The metrics of the model of a fold on what the fold held out."""
+    from kubetfx.components.evaluation import cross_validated
+
+    return dict(cross_validated.read_fold(run.folder("FoldEvaluation")).metrics)
+
+
+def _cross_validation_metrics(run: NodeRun) -> _Content:
+    """The mean of each metric, and its standard deviation as `..._deviation`."""
+    from kubetfx.components.evaluation import cross_validated
+
+    numbers: dict[str, Any] = {}
+    for name, spread in cross_validated.read(run.folder("CrossValidationResult")).metrics.items():
+        numbers[name] = spread.mean
+        if spread.deviation is not None:
+            numbers[f"{name}_deviation"] = spread.deviation
+    return numbers
+
+
+def _cross_validation_page(run: NodeRun) -> _Content:
+    from kubetfx.components.evaluation import cross_validated
+    from kubetfx.components.report import render
+
+    return render.cross_validation_page(cross_validated.read(run.folder("CrossValidationResult")))
+
+
 def _report_page(run: NodeRun) -> _Content:
     """The report as the component Report has rendered it."""
     return (run.folder("RunReport") / REPORT).read_text(encoding="utf-8")
@@ -325,6 +351,9 @@ _PAGES: Mapping[str, tuple[_SystemType, Callable[[NodeRun], _Content]]] = {
     "metrics": ("Metrics", _metrics),
     "evaluation_page": ("HTML", _evaluation_page),
     "classification_metrics": ("ClassificationMetrics", _classification_metrics),
+    "fold_metrics": ("Metrics", _fold_metrics),
+    "cross_validation_metrics": ("Metrics", _cross_validation_metrics),
+    "cross_validation_page": ("HTML", _cross_validation_page),
     "push_page": ("Markdown", _push_page),
     "report_page": ("HTML", _report_page),
     "summary": ("Markdown", _summary),
@@ -339,6 +368,8 @@ _KINDS_OF_TYPE: Mapping[str, tuple[str, ...]] = {
     "TransformGraph": ("features_page",),
     "Model": ("model_page",),
     "ModelEvaluation": ("metrics", "evaluation_page"),
+    "FoldEvaluation": ("fold_metrics",),
+    "CrossValidationResult": ("cross_validation_metrics", "cross_validation_page"),
     "PushedModel": ("push_page",),
     "RunReport": ("report_page",),
 }

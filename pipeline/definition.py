@@ -1,13 +1,9 @@
 """The only place where components are put together. Every runner takes the result: a TFX pipeline."""
 
-import hashlib
-import importlib.util
 from pathlib import Path
 from typing import Any, TypeVar
 
-from google.protobuf import text_format
 from ml_metadata.proto import metadata_store_pb2
-from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx.components.trainer.component import Trainer
 from tfx.dsl.components.base import executor_spec
 from tfx.dsl.components.base.base_node import BaseNode
@@ -18,10 +14,12 @@ from tfx.types.channel import BaseChannel
 
 from kubetfx.artifacts import EVAL, TRAIN, VALIDATION
 from kubetfx.components.anomaly_gate import AnomalyGate
-from kubetfx.components.evaluation.metric_registry import find_metric
+from kubetfx.components.cross_validation import CrossValidation
 from kubetfx.components.evaluator import Evaluator
 from kubetfx.components.example_gen import ExampleGen
 from kubetfx.components.example_validator import ExampleValidator
+from kubetfx.components.fold_evaluator import FoldEvaluator
+from kubetfx.components.fold_examples import FoldExamples
 from kubetfx.components.pusher import Pusher
 from kubetfx.components.report.component import Report
 from kubetfx.components.report.facts import Settings
@@ -29,10 +27,19 @@ from kubetfx.components.schema_gen import SchemaGen
 from kubetfx.components.served_model_resolver import ServedModelResolver
 from kubetfx.components.statistics_gen import StatisticsGen
 from kubetfx.components.transform import Transform
+from kubetfx.config.kubeflow_section import FOLD_PREFIX
 from kubetfx.config.model_section import DEFAULT_MODULE
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.errors import ConfigError
 from kubetfx.models.columns.image.pixel_network import check_backbone
+from kubetfx.pipeline.component_inputs import (
+    digest_of_training,
+    fold_rule,
+    metrics_digest,
+    module_digest,
+    read_frozen_schema,
+)
+from kubetfx.pipeline.fan_out import fan_out
 from kubetfx.user_code import importable, load_object
 from kubetfx.workspace import METADATA
 
@@ -62,10 +69,11 @@ class Definition:
         self._custom_config: dict[str, Any] = {
             "features": config.features.model_dump(mode="json"),
             # so that an edit of a module is not taken from the cache
-            "module_digest": "".join(map(_module_digest, (self._module, *config.features.type_modules))),
-            **_digest_of_training(config),
+            "module_digest": "".join(map(module_digest, (self._module, *config.features.type_modules))),
+            **digest_of_training(config),
         }
         self._components: list[BaseNode] = []
+        self._prefix = ""
 
     def add(self, component: Node) -> Node:
         """Make a component part of the pipeline.
@@ -76,6 +84,8 @@ class Definition:
         Returns:
             The same component.
         """
+        if self._prefix:
+            component.with_id(f"{self._prefix}{component.id}")
         self._components.append(component)
         return component
 
@@ -93,10 +103,12 @@ class Definition:
         inferred_schema = self.schema(examples, statistics)
         anomalies = self.anomalies(examples, statistics, inferred_schema)
         schema = self.approved_schema(anomalies, inferred_schema)
+        cross_validation = self.cross_validation(examples, schema)
         transform_graph = self.transform_graph(examples, schema)
         model = self.model(examples, schema, transform_graph)
         served_model = self.served_model(model)
-        blessing, evaluation = self.evaluation(examples, schema, transform_graph, model, served_model)
+        of_folds = {} if cross_validation is None else {"cross_validation": cross_validation}
+        blessing, evaluation = self.evaluation(examples, schema, transform_graph, model, served_model, **of_folds)
         pushed_model = self.pushed_model(model, blessing, evaluation)
         self.report(
             {
@@ -108,6 +120,7 @@ class Definition:
                 "evaluation": evaluation,
                 "served_model": served_model,
                 "pushed_model": pushed_model,
+                **of_folds,
             }
         )
         pipeline = Pipeline(
@@ -152,8 +165,8 @@ class Definition:
             label=self.config.data.label,
             task=self.config.model.task,
             features=self.config.features,
-            types_digest="".join(map(_module_digest, self.config.features.type_modules)),
-            frozen_schema=_read_frozen_schema(self.config),
+            types_digest="".join(map(module_digest, self.config.features.type_modules)),
+            frozen_schema=read_frozen_schema(self.config),
             weight=self.config.training.sample_weight,
         )
         return self.add(schema_gen).outputs["schema"]
@@ -186,6 +199,44 @@ class Definition:
         """
         gate = AnomalyGate(anomalies=anomalies, schema=schema, validation=self.config.validation)
         return self.add(gate).outputs["approved_schema"]
+
+    def cross_validation(self, examples: BaseChannel, schema: BaseChannel) -> BaseChannel | None:
+        """Add FoldExamples, the steps `transform_graph` and `model`, and FoldEvaluator for each fold of
+        `evaluation.cross_validation`; and CrossValidation, which puts the folds together.
+
+        Args:
+            examples: output of `examples`.
+            schema: output of `approved_schema`.
+
+        Returns:
+            Metrics and predictions of the folds; None where the config asks for no folds.
+
+        Raises:
+            ConfigError: the folds do not go with `data.splits`.
+        """
+        rule = fold_rule(self.config)
+        if rule is None:
+            return None
+
+        def fold(number: int) -> BaseNode:
+            fold_examples = FoldExamples(examples=examples, schema=schema, rule=rule, fold=number)
+            rows = self.add(fold_examples).outputs["fold_examples"]
+            self._prefix = FOLD_PREFIX
+            model = self.model(rows, schema, self.transform_graph(rows, schema))
+            self._prefix = ""
+            evaluator = FoldEvaluator(
+                fold_examples=rows,
+                model=model,
+                schema=schema,
+                evaluation_config=self.config.evaluation.of_folds,
+                task=self.config.model.task,
+                metrics_digest=metrics_digest(self.config),
+            )
+            return self.add(evaluator)
+
+        folds = fan_out(fold, rule.folds.num_trainings, at_once=rule.folds.parallel)
+        found = CrossValidation(folds=folds.outputs["fold_evaluation"], rule=rule)
+        return self.add(found).outputs["cross_validation"]
 
     def transform_graph(self, examples: BaseChannel, schema: BaseChannel) -> BaseChannel:
         """Add Transform.
@@ -255,6 +306,7 @@ class Definition:
         transform_graph: BaseChannel,
         model: BaseChannel,
         served_model: BaseChannel,
+        cross_validation: BaseChannel | None = None,
     ) -> tuple[BaseChannel, BaseChannel]:
         """Add Evaluator.
 
@@ -264,6 +316,7 @@ class Definition:
             transform_graph: output of `transform_graph`.
             model: output of `model`, the candidate.
             served_model: output of `served_model`, the baseline.
+            cross_validation: output of `cross_validation`, whose means thresholds may bound.
 
         Returns:
             The blessing, and the evaluation that it rests on.
@@ -273,12 +326,13 @@ class Definition:
             examples=examples,
             model=model,
             baseline_model=served_model,
+            cross_validation=cross_validation if self.config.evaluation.cross_validated else None,
             schema=schema,
             transform_graph=transform_graph,
             evaluation_config=self.config.evaluation,
             task=self.config.model.task,
             golden_rows=endpoint.golden_rows if endpoint else 0,
-            metrics_digest=_metrics_digest(self.config),
+            metrics_digest=metrics_digest(self.config),
         )
         outputs = self.add(evaluator).outputs
         return outputs["blessing"], outputs["evaluation"]
@@ -396,46 +450,3 @@ def _metadata_in(workspace: Path) -> metadata_store_pb2.ConnectionConfig:
     config.sqlite.filename_uri = str(workspace / METADATA)
     config.sqlite.connection_mode = metadata_store_pb2.SqliteMetadataSourceConfig.READWRITE_OPENCREATE
     return config
-
-
-def _read_frozen_schema(config: PipelineConfig) -> str | None:
-    """The text of the frozen schema: as a property of its node it is part of the cache's key."""
-    if config.data.schema_file is None:
-        return None
-    path = Path(config.data.schema_file)
-    try:
-        text = path.read_text(encoding="utf-8")
-        text_format.Parse(text, schema_pb2.Schema())
-    except OSError as error:
-        raise ConfigError(f"data.schema_file cannot be read: {error}.") from None
-    except text_format.ParseError as error:
-        raise ConfigError(f"data.schema_file is not a schema. Received: {path}, where {error}.") from None
-    return text
-
-
-def _digest_of_training(config: PipelineConfig) -> dict[str, str]:
-    """Digest of the user's own loss and callbacks, as an entry for the Trainer; no entry if there are none."""
-    names = [name for name in (config.training.loss, *config.training.callbacks) if name]
-    modules = sorted({name.partition(":")[0] for name in names})
-    return {"training_digest": "".join(map(_module_digest, modules))} if modules else {}
-
-
-def _metrics_digest(config: PipelineConfig) -> str:
-    """Digest of the modules of the user's own metrics, empty if there are none. Each metric is looked up."""
-    digests = []
-    for name in config.evaluation.own_metrics:
-        find_metric(name, task=config.model.task)
-        digests.append(_module_digest(name.partition(":")[0]))
-    return hashlib.sha256("".join(digests).encode()).hexdigest() if digests else ""
-
-
-def _module_digest(module: str) -> str:
-    spec = importlib.util.find_spec(module)
-    if spec is None or spec.origin is None:
-        raise ConfigError(
-            f"A module of the config cannot be imported. Received: {module}. It is looked for beside pipeline.yaml too."
-        )
-    own_file = Path(spec.origin)
-    is_beside_config = "." not in module
-    files = sorted(own_file.parent.glob("*.py")) if is_beside_config else [own_file]  # it may import its neighbours
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()

@@ -22,7 +22,7 @@ from kubetfx.pipeline import compiled_pipeline, final_status
 from kubetfx.pipeline.code_digest import code_digest
 from kubetfx.pipeline.for_each import iterations
 from kubetfx.pipeline.run_result import NodeResult, NodeState
-from kubetfx.pipeline.runner import Runner
+from kubetfx.pipeline.runner import Runner, needed
 from kubetfx.pipeline.spared_imports import (
     deferred_tensorflow,
     imports_without_beam,
@@ -80,6 +80,7 @@ def import_for_runs(config: PipelineConfig | None) -> None:
 class LocalRunner(Runner):
     """Runs a pipeline node by node in this process."""
 
+    can_stop_early = True
     _store: "MetadataStore | None" = None
     _session: Session
     _code_digest = ""
@@ -94,7 +95,7 @@ class LocalRunner(Runner):
             self._store, pipeline = self._prepare()
         self._progress(End())
         self._session = Session.of(self._config, progress=self._progress)
-        nodes = [node.pipeline_node for node in pipeline.nodes]
+        nodes = needed([node.pipeline_node for node in pipeline.nodes], self._until)
         handlers = [node for node in nodes if final_status.is_exit_handler(node)]
         others = [node for node in nodes if node not in handlers]
         self._skipped = set()

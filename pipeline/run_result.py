@@ -1,6 +1,7 @@
 """How a run ended, wherever it ran: its nodes, what the evaluation found, what was pushed."""
 
 import html
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +16,11 @@ from kubetfx.run_record import NodeRecord, RunRecord
 if TYPE_CHECKING:  # importing TFX takes seconds, and the first line is to be on the screen before that
     import pyarrow as pa
 
+    from kubetfx.components.evaluation.cross_validated import CrossValidated
     from kubetfx.components.evaluation.evaluation_result import EvaluationResult
 
+_COPY = re.compile(r"\.\d+$")
+"""End of the id of a copy that a fan-out makes."""
 NodeState = Literal["done", "cached", "failed", "interrupted", "skipped"]
 
 
@@ -86,6 +90,8 @@ class RunResult:
     """About images, which model `model.kind: auto` took, and a training that had too few epochs."""
     examples_path: Path | None = None
     """Folder of the rows that the model was trained and evaluated on, a folder per split."""
+    cross_validation_path: Path | None = None
+    """Folder of cross_validation.json and predictions.parquet; None without `evaluation.cross_validation`."""
 
     @property
     def changed(self) -> bool:
@@ -101,6 +107,13 @@ class RunResult:
     def metrics(self) -> RunMetrics:
         """Metrics of the model on the evaluation split, by name; empty without an Evaluator of kubetfx."""
         return RunMetrics({} if self.evaluation is None else self.evaluation.metrics)
+
+    @property
+    def cross_validation(self) -> "CrossValidated | None":
+        """Metrics of the folds; None without `evaluation.cross_validation`."""
+        from kubetfx.components.evaluation import cross_validated
+
+        return cross_validated.read(self.cross_validation_path) if self.cross_validation_path else None
 
     def __str__(self) -> str:
         """What came out, in a few lines."""
@@ -160,7 +173,8 @@ def summarize(
 
     Args:
         config: of the pipeline that ran.
-        record: of the run, with the outputs of all its nodes; of several with one key, that of the last node counts.
+        record: of the run, with the outputs of all its nodes; of several with one key, that of the last node counts,
+            and the copies of a fan-out do so where no other node has it.
         nodes: how each of them ended.
         pushed_version: version that the Pusher pushed, or found to be pushed already.
         versions_before: versions that the push directory had before the run.
@@ -170,7 +184,8 @@ def summarize(
     """
     from kubetfx.components.evaluation.evaluation_result import read_result
 
-    folders = {key: Path(uris[0]) for node in record.nodes for key, uris in node.outputs.items() if uris}
+    ranked = sorted(record.nodes, key=lambda node: not _COPY.search(node.id))
+    folders = {key: Path(uris[0]) for node in ranked for key, uris in node.outputs.items() if uris}
     schema = folders.get("approved_schema", folders.get("schema"))
     examples, model_run = folders.get("examples"), folders.get("model_run")
     return RunResult(
@@ -183,6 +198,7 @@ def summarize(
         excluded_columns=_excluded_columns(schema) if schema else {},
         notes=_notes(examples, model_run) if examples and model_run else [],
         examples_path=examples,
+        cross_validation_path=folders.get("cross_validation"),
     )
 
 

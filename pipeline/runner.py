@@ -4,10 +4,13 @@ import abc
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from kubetfx.components.push import push_directory
 from kubetfx.config.pipeline import PipelineConfig
+from kubetfx.config.section import nearest
+from kubetfx.errors import UsageError
+from kubetfx.pipeline.final_status import is_exit_handler
 from kubetfx.pipeline.pruning import prune_locked
 from kubetfx.pipeline.run_recorder import RunRecorder
 from kubetfx.pipeline.run_result import NodeResult, RunResult, summarize
@@ -24,6 +27,9 @@ if TYPE_CHECKING:  # importing TFX takes seconds, and the first line is to be on
 class Runner(abc.ABC):
     """Runs a pipeline in the workspace of its config."""
 
+    can_stop_early: ClassVar[bool] = False
+    """Whether it can run a part of the pipeline."""
+
     def __init__(
         self,
         config: PipelineConfig,
@@ -31,6 +37,7 @@ class Runner(abc.ABC):
         pipeline: "Pipeline | None" = None,
         progress: Progress = silent,
         command: Sequence[str] = (),
+        until: str | None = None,
     ) -> None:
         """Prepare a run; nothing is written before `run`.
 
@@ -39,7 +46,14 @@ class Runner(abc.ABC):
             pipeline: to run. Default: what the config describes.
             progress: is given the events of the run.
             command: that started it, for its record.
+            until: id of the last node: this one and those that it needs run. Default: all.
+
+        Raises:
+            UsageError: this runner runs whole pipelines alone.
         """
+        if until is not None and not self.can_stop_early:
+            raise UsageError(f"until is for runs on this machine, on: local. Received: {until!r}. Leave it out.")
+        self._until = until
         self._config = config
         self._pipeline = pipeline
         self._progress = progress
@@ -99,3 +113,30 @@ class Runner(abc.ABC):
     @abc.abstractmethod
     def _examples_properties(self, record: RunRecord) -> Mapping[str, Any]:
         """Return the custom properties of the examples, which the report of a run that failed is made with."""
+
+
+def needed(nodes: Sequence[Any], until: str | None) -> list[Any]:
+    """Return nodes down to one.
+
+    Args:
+        nodes: of a compiled pipeline, in the order in which they run.
+        until: id of the last node; None: all nodes are wanted.
+
+    Returns:
+        This one and those that it needs, in their order; and exit handlers.
+
+    Raises:
+        UsageError: there is no such node.
+    """
+    if until is None:
+        return list(nodes)
+    known = [node.node_info.id for node in nodes]
+    if until not in known:
+        raise UsageError(
+            f"until: there is no such node. Received: {until!r}.{nearest(until, known)} Known: {', '.join(known)}."
+        )
+    wanted = {until}
+    for node in reversed(nodes):
+        if node.node_info.id in wanted:
+            wanted.update(node.upstream_nodes)
+    return [node for node in nodes if node.node_info.id in wanted or is_exit_handler(node)]

@@ -29,6 +29,7 @@ def run(
     *,
     on: str = "local",
     pipeline: "Pipeline | None" = None,
+    until: str | None = None,
     progress: Progress = silent,
     command: Sequence[str] = (),
 ) -> "RunResult":
@@ -42,6 +43,7 @@ def run(
             tasks run here, each in a process. `kfp-docker`: each in its image. Or `module:class`, a runner of your own
             with the `__init__` and the `run` of `kubetfx.pipeline.runner.Runner`.
         pipeline: a TFX pipeline of your own. Default: what the config describes.
+        until: id of the last node, of a run on `local`: this one and those that it needs run. Default: all.
         progress: is given each event as it happens: `print`, `kubetfx.progress.Console()`, or a function of yours.
         command: that started the run, for its record.
 
@@ -51,7 +53,7 @@ def run(
     Raises:
         ConfigError: the config is wrong, or names columns that the data does not have.
         DataError: the data cannot be read, or its label cannot be learned.
-        UsageError: another run is using the workspace, or a place cannot be written.
+        UsageError: another run is using the workspace, a place cannot be written, or there is no node `until`.
         AnomaliesError: the data has anomalies that the config says to stop at.
         NodeFailedError: a node failed; the next run goes on from there.
 
@@ -73,7 +75,8 @@ def run(
         progress(Message(f"Data: {preflight.describe(found, config)}"))
         for note in preflight.notes(found):
             progress(Message(f"  {note}"))
-        return make_runner(config, pipeline=pipeline, progress=progress, command=command).run()
+        only = {} if until is None else {"until": until}
+        return make_runner(config, pipeline=pipeline, progress=progress, command=command, **only).run()
 
 
 def _runner(on: str) -> "type[Runner]":

@@ -76,7 +76,7 @@ def spared_imports(executor_modules: Collection[str] = ()) -> Iterator[None]:
     is_light = bool(executor_modules) and set(executor_modules) <= LIGHT_MODULES
     if is_light:
         _import_tfx_without_its_mock()
-    if not any("evaluator" in module for module in executor_modules):
+    if not any("evaluator" in module.split(".") for module in executor_modules):
         _make_components_lazy()
     if is_light:
         for package in _LAZY_FOR_LIGHT:

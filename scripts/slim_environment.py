@@ -11,12 +11,15 @@ from pathlib import Path
 
 UNUSED = {
     "agentplatform": "Vertex AI's agents, of google-cloud-aiplatform; `import tfx.v1` needs the rest of it",
+    "alembic/testing": "for tests of what uses it",
     "clang": "libclang; TensorFlow declares it and does not import it",
     "jedi": "completes what is typed into IPython, which works without it",
     "jupyterlab_widgets": "files for a browser",
     "numpy/_core/include": "C headers",
+    "optuna/testing": "for Optuna's own tests",
     "pyarrow/*flight*": "a protocol for servers of tables",
     "pyarrow/include": "C++ headers",
+    "sqlalchemy/testing": "for tests of databases' dialects",
     "tensorboard/plugins/projector/tf_projector_plugin": "files for a browser",
     "tensorboard/webfiles.zip": "TensorBoard's page; the Keras callback only writes files",
     "tensorboard_data_server": "a server for that page",
@@ -40,6 +43,7 @@ STRIPPED = (
     "ml_metadata/**/*.so",
     "pyarrow/*.so*",
     "regex/*.so",
+    "sqlalchemy/**/*.so",
     "tensorflow/**/*.so*",
     "tensorflow_data_validation/**/*.so",
     "tfx_bsl/**/*.so",

@@ -68,7 +68,7 @@ class RowSplits:
         if self.config.by == "column":
             return _named(block.column(self.columns[0]), self.names, column=self.columns[0])
         if self.config.by == "time":
-            return _by_time(_times(block.column(self.columns[0]), self.date_format), self.bounds)
+            return by_time(times_of(block.column(self.columns[0]), self.date_format), self.bounds)
         if self.columns:
             return hashed(row_keys(block.select(list(self.columns))), self.buckets)
         return hashed_with_copies_apart(row_keys(block), self.buckets)
@@ -106,14 +106,32 @@ def _named(cells: pa.Array, names: Sequence[str], *, column: str) -> np.ndarray:
     return np.array(indices, np.int64)[coded.indices.to_numpy()]
 
 
-def _by_time(times: pa.Array, bounds: Sequence[float]) -> np.ndarray:
+def by_time(times: pa.Array, bounds: Sequence[float]) -> np.ndarray:
+    """Find the part of each row in time.
+
+    Args:
+        times: (rows,) numbers.
+        bounds: the first number of each part but the first.
+
+    Returns:
+        (rows,) int64: the index of the part.
+    """
     found = np.zeros(len(times), np.int64)
     for bound in bounds:
         found += pc.greater_equal(times, bound).to_numpy(zero_copy_only=False)
     return found
 
 
-def _times(cells: pa.Array, date_format: str | None) -> pa.Array:
+def times_of(cells: pa.Array, date_format: str | None) -> pa.Array:
+    """Read cells as numbers that rise with time.
+
+    Args:
+        cells: numbers, or dates.
+        date_format: of dates; None: there are none.
+
+    Returns:
+        Numbers; of dates, microseconds since 1970.
+    """
     return cells if date_format is None else understand(cells, date_format).times
 
 
@@ -138,11 +156,11 @@ def time_bounds(
     if pa.types.is_string(values.type) and date_format is None:
         odd = values.filter(understand(values, ISO).odd)
         raise DataError(
-            "data.splits by time: numbers or dates that exist, such as 2024-05-01, are needed. Received: "
+            "Rows can be put in order by numbers or dates that exist, such as 2024-05-01. Received: "
             f"{(odd if len(odd) else values)[0].as_py()!r} in column {column!r}. If most cells are dates, say how they "
             f"are written, data.types: {in_one_line({column: {'date': '%d/%m/%Y'}})} for example."
         )
-    times = _times(values, date_format)
+    times = times_of(values, date_format)
     order = pc.sort_indices(times)
     shares = [bucket / buckets[-1] for bucket in buckets[:-1]]
     positions = [min(round(share * len(times)), len(times) - 1) for share in shares]

@@ -80,7 +80,7 @@ def interval(metric: Metric, predicted: Predicted, *, value: float, total_rows: 
     """
     if metric.is_share_of_rows and (predicted.weights == 1).all():
         return wilson(value, total_rows)
-    if "changed_images" in metric.needs:  # which are not predicted again
+    if not metric.is_of_predictions:
         return None
     return bootstrap(metric, predicted, value=value, total_rows=total_rows, seed=seed)
 

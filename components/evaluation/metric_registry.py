@@ -4,7 +4,14 @@ from dataclasses import fields
 
 from kubetfx.components.evaluation import classification, curves, regression
 from kubetfx.components.evaluation.metric import Metric, renamed
-from kubetfx.config.metric_catalogue import ROBUSTNESS_PREFIX, Description, Task, describe, is_reference
+from kubetfx.config.metric_catalogue import (
+    CROSS_VALIDATED_PREFIX,
+    ROBUSTNESS_PREFIX,
+    Description,
+    Task,
+    describe,
+    is_reference,
+)
 from kubetfx.errors import ConfigError
 from kubetfx.user_code import load_object
 
@@ -39,7 +46,7 @@ def _ours(name: str) -> Metric:
             "module:attribute."
         )
     is_drop = name.startswith(ROBUSTNESS_PREFIX)
-    accumulator = classification.AccuracyDrop if is_drop else ACCUMULATORS[name]
+    accumulator = classification.AccuracyDrop if is_drop else ACCUMULATORS[name.removeprefix(CROSS_VALIDATED_PREFIX)]
     known = {field.name: getattr(description, field.name) for field in fields(Description)}
     return Metric(**known, accumulator=accumulator)
 

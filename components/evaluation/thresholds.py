@@ -118,7 +118,7 @@ def references(
     for name, threshold in thresholds.items():
         metric, wanted = find_metric(name), LINEAR if threshold.better_than_baseline == "linear" else CONSTANT
         baseline = wanted if wanted in words else CONSTANT
-        if not threshold.better_than_baseline or baseline not in words or "changed_images" in metric.needs:
+        if not threshold.better_than_baseline or baseline not in words or not metric.is_of_predictions:
             continue
         value, bound = values[candidate][name], values[baseline][name]
         if metric.constant_can_be_best and bound == metric.bounds[metric.better == "higher"]:

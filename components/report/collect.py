@@ -17,6 +17,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from kubetfx.artifacts import EVAL, REQUEST, SCHEMA, SERVING_MODEL, TABLE_PROFILE, split_folder
 from kubetfx.components.data import table_profile
 from kubetfx.components.data.image_notes import notes_on
+from kubetfx.components.evaluation import cross_validated
 from kubetfx.components.evaluation.evaluation_result import Interval
 from kubetfx.components.report import data_facts, training_facts, verdict
 from kubetfx.components.report.evaluation_facts import Evaluation, Metric, Slice
@@ -46,6 +47,7 @@ class Sources:
     ask_model: bool = True
     """Whether the model, if there is one, is asked for predictions."""
     evaluation: Path | None = None
+    cross_validation: Path | None = None
     served_version: int | None = None
     pushed_version: int | None = None
     pushed_destination: str | None = None
@@ -81,6 +83,7 @@ class _Collector:
         data = self._part("Data", self._data) if sources.statistics or sources.anomalies else None
         training = self._part("Training", training_facts.read, sources.model)
         evaluation = self._part("Evaluation", verdict.read, sources.evaluation)
+        cross_validation = self._part("Cross-validation", cross_validated.read, sources.cross_validation)
         saved_model = sources.saved_model if sources.ask_model else None
         confusion = evaluation.confusion if evaluation else []
         found = self._part("Quality", self._quality, sources.examples, saved_model, confusion)
@@ -97,6 +100,7 @@ class _Collector:
             data=data,
             training=training,
             evaluation=evaluation,
+            cross_validation=cross_validation,
             quality=quality,
             push=push,
             problems=self._problems,

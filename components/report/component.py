@@ -16,6 +16,7 @@ from tfx.types import artifact_utils, standard_artifacts
 from tfx.types.artifact import Artifact
 
 from kubetfx.artifacts import CARD, METRICS_FILE, REPORT
+from kubetfx.components.cross_validation import CrossValidationResult
 from kubetfx.components.declaration import Artifacts, Component
 from kubetfx.components.report import card, facts, previous, render
 from kubetfx.components.report import metrics_document as metrics
@@ -79,6 +80,7 @@ def _sources(inputs: dict[str, list[types.Artifact]], properties: dict[str, Any]
         examples_properties=custom_properties(examples),
         model=folder("model"),
         evaluation=folder("evaluation"),
+        cross_validation=folder("cross_validation"),
         served_version=served.get_int_custom_property("version") if served else None,
         pushed_version=int(pushed.get_string_custom_property("pushed_version")) if pushed else None,
         pushed_destination=pushed.get_string_custom_property("pushed_destination") if pushed else None,
@@ -114,7 +116,8 @@ class Report(Component):
         "evaluation": standard_artifacts.ModelEvaluation,
         "served_model": standard_artifacts.Model,
         "pushed_model": standard_artifacts.PushedModel,
+        "cross_validation": CrossValidationResult,
     }
     OUTPUTS = {"report": RunReport}
     PARAMETERS = {"settings": facts.Settings}
-    OPTIONAL = ("served_model", "pushed_model")
+    OPTIONAL = ("served_model", "pushed_model", "cross_validation")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from kubetfx.artifacts import FACTS
+from kubetfx.components.evaluation.cross_validated import CrossValidated
 from kubetfx.components.evaluation.evaluation_result import format_metric
 from kubetfx.components.report.evaluation_facts import Evaluation
 from kubetfx.components.report.fact import Model
@@ -392,6 +393,7 @@ class Facts(Model):
     data: Data | None = None
     training: Training | None = None
     evaluation: Evaluation | None = None
+    cross_validation: CrossValidated | None = None
     quality: Quality | None = None
     push: Push | None = None
     problems: list[str] = []

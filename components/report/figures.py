@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup, escape
 
+from kubetfx.components.evaluation.cross_validated import CrossValidated
 from kubetfx.components.evaluation.evaluation_result import Interval
 from kubetfx.components.report.axes import BOTTOM, HEIGHT, SQUARE, TOP, Frame, polyline, svg, text_at, ticks
 from kubetfx.components.report.facts import CalibrationBin, Column, Curve, Point
@@ -275,6 +276,34 @@ def interval(
             )
         )
     parts.append(Markup('<circle class="dot s1" cx="{:.1f}" cy="8" r="3.5"/>').format(place(value)))
+    return Markup('<svg class="interval" viewBox="0 0 {} 16" aria-hidden="true">{}</svg>').format(
+        RANGE_WIDTH, Markup("").join(parts)
+    )
+
+
+def fold_strip(found: CrossValidated, metric: str) -> Markup:
+    """Return a metric of each fold as a dot, above the interval of the mean.
+
+    Args:
+        found: the folds.
+        metric: its name.
+    """
+    spread = found.metrics[metric]
+    values = [one.metrics[metric] for one in found.folds if metric in one.metrics]
+    ends = [*values, *(end for end in (spread.lower, spread.upper) if end is not None)]
+    low, high = min(ends), max(ends)
+
+    def place(number: float) -> float:
+        return 4 + (RANGE_WIDTH - 8) * (number - low) / ((high - low) or 1.0)
+
+    parts = [Markup('<circle class="dot s2" cx="{:.1f}" cy="5" r="3"/>').format(place(value)) for value in values]
+    if spread.lower is not None and spread.upper is not None:
+        parts.append(
+            Markup('<line class="range" x1="{:.1f}" x2="{:.1f}" y1="12" y2="12"/>').format(
+                place(spread.lower), place(spread.upper)
+            )
+        )
+    parts.append(Markup('<circle class="dot s1" cx="{:.1f}" cy="12" r="3.5"/>').format(place(spread.mean)))
     return Markup('<svg class="interval" viewBox="0 0 {} 16" aria-hidden="true">{}</svg>').format(
         RANGE_WIDTH, Markup("").join(parts)
     )

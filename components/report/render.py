@@ -14,6 +14,7 @@ import jinja2
 import yaml
 from markupsafe import Markup
 
+from kubetfx.components.evaluation.cross_validated import CrossValidated
 from kubetfx.components.evaluation.evaluation_result import format_metric
 from kubetfx.components.report import card, figures, formats, plots
 from kubetfx.components.report.answer import answer
@@ -44,6 +45,7 @@ def report(facts: Facts, record: RunRecord | None = None) -> str:
     contents += [("data", "Data")] * (facts.data is not None)
     contents += [("training", "Training")] * (facts.training is not None)
     contents += [("quality", "Quality")] * (facts.quality is not None or has_slices)
+    contents += [("cross-validation", "Cross-validation")] * (facts.cross_validation is not None)
     contents += [("evaluation", "Why this verdict")] * (facts.evaluation is not None)
     contents += [("provenance", "Provenance"), ("card", "Model card")]
     return _render(
@@ -169,6 +171,15 @@ def evaluation_page(evaluation: Evaluation) -> str:
     return page("Evaluation", _parts().evaluation_part(evaluation, full=False))
 
 
+def cross_validation_page(found: CrossValidated) -> str:
+    """Return a page with the metrics of all folds.
+
+    Args:
+        found: the folds.
+    """
+    return page("Cross-validation", _parts().cross_validation_part(found))
+
+
 @functools.cache
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
@@ -221,6 +232,7 @@ def _environment() -> jinja2.Environment:
         "calibration_figure": plots.calibration,
         "chain": figures.chain,
         "column_bars": figures.column_bars,
+        "fold_strip": figures.fold_strip,
         "interval_figure": figures.interval,
         "learning_rate_curve": plots.learning_rate,
         "precision_recall_figure": plots.precision_recall,

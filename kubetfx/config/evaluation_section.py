@@ -6,8 +6,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from kubetfx.config.cross_validation_section import CrossValidationConfig
 from kubetfx.config.metric_catalogue import (
     CATALOGUE,
+    CROSS_VALIDATED_PREFIX,
     ROBUSTNESS_PREFIX,
     Better,
     Description,
@@ -135,13 +137,38 @@ class EvaluationConfig(Section):
     of a column must keep: `{carrier: {accuracy: {at_least: 0.7}}}`. Slices of fewer than 30 rows are shown and not
     judged."""
     robustness: RobustnessConfig = RobustnessConfig()
+    cross_validation: CrossValidationConfig | None = None
+    """Train and evaluate on folds of the whole table, too. None: no."""
 
     @model_validator(mode="after")
     def _bounds_are_on_the_right_side(self) -> Self:
         for place, bounds in self.bounds.items():
             for name, bound in bounds.items():
-                if name in CATALOGUE and (problem := _problem(bound, CATALOGUE[name])):
+                metric = name.removeprefix(CROSS_VALIDATED_PREFIX)
+                if metric in CATALOGUE and (problem := _problem(bound, CATALOGUE[metric])):
                     raise ValueError(f"evaluation.{place}.{name}: {problem}")
+        return self
+
+    @model_validator(mode="after")
+    def _means_of_folds_have_bounds_of_their_own(self) -> Self:
+        for name in self.cross_validated:
+            if self.cross_validation is None:
+                raise ValueError(
+                    f"evaluation.thresholds.{name} needs folds. Received: no cross_validation. Add it: "
+                    "evaluation.cross_validation: {folds: 5}"
+                )
+            if is_reference(name):
+                raise ValueError(
+                    f"evaluation.thresholds.{name}: the mean over folds of a metric of your own has no bound. Name one "
+                    f"of kubetfx's, for example {CROSS_VALIDATED_PREFIX}accuracy"
+                )
+            threshold = self.thresholds[name]
+            is_bounded = threshold.at_least is not None or threshold.at_most is not None
+            if not is_bounded or threshold.worse_by_at_most is not None or threshold.better_than_baseline == "linear":
+                raise ValueError(
+                    f"evaluation.thresholds.{name}: the mean over folds is bounded by at_least or at_most alone. "
+                    f"Received: {', '.join(sorted(threshold.model_fields_set))}"
+                )
         return self
 
     @property
@@ -167,6 +194,21 @@ class EvaluationConfig(Section):
         return list(dict.fromkeys([*self.metrics, *(name for bounds in self.bounds.values() for name in bounds)]))
 
     @property
+    def of_folds(self) -> Self:
+        """The section for the folds of cross-validation, with the same metrics and nothing that decides about models:
+        so a new bound changes no fold."""
+        names = [name.removeprefix(CROSS_VALIDATED_PREFIX) for name in self.thresholds]
+        thresholds = {
+            name: Threshold(better_than_baseline=True) for name in names if not name.startswith(ROBUSTNESS_PREFIX)
+        }
+        return type(self)(metrics=self.metrics, thresholds=thresholds)
+
+    @property
+    def cross_validated(self) -> tuple[str, ...]:
+        """Means over folds that thresholds bound."""
+        return tuple(name for name in self.thresholds if name.startswith(CROSS_VALIDATED_PREFIX))
+
+    @property
     def own_metrics(self) -> tuple[str, ...]:
         """The metrics of the user's own, `module:attribute`."""
         return tuple(name for name in self._named_metrics if is_reference(name))
@@ -180,5 +222,6 @@ class EvaluationConfig(Section):
         """
         ours = names_for(task, sees_images=sees_images)
         defaults = () if self.metrics else default_names(task, sees_images=sees_images)
-        wanted = {*defaults, *self._named_metrics}
+        of_folds = (name.removeprefix(CROSS_VALIDATED_PREFIX) for name in self.cross_validated)
+        wanted = {*defaults, *self._named_metrics, *of_folds}
         return (*(name for name in ours if name in wanted), *self.own_metrics)

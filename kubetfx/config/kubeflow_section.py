@@ -16,6 +16,8 @@ from kubetfx.config.kubernetes_names import (
 )
 from kubetfx.config.section import Section
 
+FOLD_PREFIX = "Fold"
+"""Begins the ids of nodes that do for a fold of cross-validation what the node without it does for the whole table."""
 COMPONENTS = (
     "TableExampleGen",
     "ImageExampleGen",
@@ -23,6 +25,11 @@ COMPONENTS = (
     "SchemaGen",
     "ExampleValidator",
     "AnomalyGate",
+    "FoldExamples",
+    "FoldTransform",
+    "FoldTrainer",
+    "FoldEvaluator",
+    "CrossValidation",
     "Transform",
     "Trainer",
     "ServedModelResolver",
@@ -290,13 +297,22 @@ class KubeflowConfig(Section):
         yield "every_component", self.every_component
         yield from ((f"resources.{name}", self.of_component(name)) for name in self.resources)
 
+    def own_settings(self, component: str) -> TaskConfig | None:
+        """Return the entry of a component in `resources`; None if it has none. A step of a fold of cross-validation has
+        that of the step whose work it does: FoldTrainer that of Trainer.
+
+        Args:
+            component: id of its node.
+        """
+        return self.resources.get(component) or self.resources.get(component.removeprefix(FOLD_PREFIX))
+
     def of_component(self, component: str) -> TaskConfig:
         """Return the settings of a component: `every_component`, with its own entry in `resources` on top.
 
         Args:
             component: id of its node. Dictionaries and tuples of both are joined, other values replaced.
         """
-        own = self.resources.get(component)
+        own = self.own_settings(component)
         if own is None:
             return self.every_component
         shared = self.every_component

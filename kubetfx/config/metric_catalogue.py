@@ -7,7 +7,7 @@ adds up over the rows is in components/evaluation, under the same name.
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Task = Literal["classification", "regression"]
@@ -16,12 +16,15 @@ Average = Literal["macro", "weighted", "micro"]
 """How a metric of each class becomes one number: the mean over the classes that have rows, the mean by their rows, or
 that of the rows of all classes together. `precision_weighted` is one."""
 AVERAGES: tuple[Average, ...] = ("macro", "weighted", "micro")
-_Need = Literal["images", "top_k", "changed_images"]
+_Need = Literal["images", "top_k", "changed_images", "folds"]
 """What a metric takes besides labels and predictions. `images`: a model that sees images. `top_k`: `model.top_k`.
-`changed_images`: predictions for changed images beside those for the images as they are."""
+`changed_images`: predictions for changed images beside those for the images as they are. `folds`: models of folds."""
 
 ROBUSTNESS_PREFIX = "drop_"
 """Start of the names of the robustness metrics: `drop_blur_1.5` is what a blur of 1.5 pixels costs in accuracy."""
+
+CROSS_VALIDATED_PREFIX = "cross_validated_"
+"""Start of the names of means over folds: `cross_validated_auc` is that of the AUC."""
 
 _REFERENCE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 _CHANGES = {"fgsm": "a gradient attack of", "jpeg": "JPEG quality", "rotation": "a rotation of", "blur": "a blur of"}
@@ -50,6 +53,12 @@ class Description:
     constant_can_be_best: bool = False
     """Whether a model that says the same of every row can have its best value: the recall of that class, or the
     accuracy among the top k of k classes."""
+
+    @property
+    def is_of_predictions(self) -> bool:
+        """Whether predictions for the rows are enough to compute it, so that they can be drawn again and compared with
+        those of a baseline."""
+        return self.needs.isdisjoint({"changed_images", "folds"})
 
 
 _CLASSIFICATION: tuple[Task, ...] = ("classification",)
@@ -135,7 +144,7 @@ def default_names(task: Task, *, sees_images: bool = False) -> tuple[str, ...]:
 
 
 def describe(name: str) -> Description | None:
-    """Describe a metric of kubetfx, one of the robustness check included.
+    """Describe a metric of kubetfx; those of the robustness check and means over folds are, too.
 
     Args:
         name: of the metric.
@@ -152,7 +161,10 @@ def describe(name: str) -> Description | None:
             bounds=(-1.0, 1.0),
             needs=frozenset({"images", "changed_images"}),
         )
-    return CATALOGUE.get(name)
+    of_fold = CATALOGUE.get(name.removeprefix(CROSS_VALIDATED_PREFIX))
+    if of_fold is None or not name.startswith(CROSS_VALIDATED_PREFIX):
+        return of_fold
+    return replace(of_fold, name=name, label=label_of(name), needs=of_fold.needs | {"folds"}, is_share_of_rows=False)
 
 
 def is_reference(name: str) -> bool:
@@ -175,6 +187,8 @@ def label_of(name: str) -> str:
     if name.startswith(ROBUSTNESS_PREFIX):
         change, _, strength = name.removeprefix(ROBUSTNESS_PREFIX).rpartition("_")
         return f"Accuracy lost to {_CHANGES.get(change, change)} {strength}"
+    if name.startswith(CROSS_VALIDATED_PREFIX):
+        return f"{label_of(name.removeprefix(CROSS_VALIDATED_PREFIX))}, cross-validated"
     return name.rpartition(":")[2].replace("_", " ").capitalize()
 
 

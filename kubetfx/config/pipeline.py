@@ -13,7 +13,7 @@ from kubetfx.config.data_section import DataConfig, FeaturesConfig, ValidationCo
 from kubetfx.config.evaluation_section import EvaluationConfig
 from kubetfx.config.faults import describe_faults
 from kubetfx.config.kubeflow_section import COMPONENTS, KubeflowConfig
-from kubetfx.config.metric_catalogue import is_reference, names_for
+from kubetfx.config.metric_catalogue import CROSS_VALIDATED_PREFIX, is_reference, names_for
 from kubetfx.config.model_section import DEFAULT_MODULE, ModelConfig
 from kubetfx.config.paths import with_absolute_paths
 from kubetfx.config.report_section import CardConfig, ReportConfig
@@ -105,6 +105,8 @@ class PipelineConfig(Section):
             )
         for section, names in {"metrics": evaluation.metrics, **evaluation.bounds}.items():
             known = of_rows if section.startswith("slices.") else (*of_rows, *evaluation.robustness.metrics)
+            if section == "thresholds" and evaluation.cross_validation:
+                known = (*known, *(f"{CROSS_VALIDATED_PREFIX}{name}" for name in of_rows))
             for metric in names:
                 if metric not in known and not is_reference(metric):
                     raise ValueError(

@@ -1,5 +1,6 @@
 """What pipeline.yaml files compile to: the examples, what each config changes, and the modules that travel."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from kubetfx.kubeflow.compiler import write_package
 from kubetfx.kubeflow.lint import lint
 from kubetfx.kubeflow.package_document import digest
 from kubetfx.pipeline import definition
+from kubetfx.pipeline.fan_out import distinct_nodes
 from tests.kubeflow.conftest import artifacts_taken, documents, specs
 from tests.kubeflow.published_schemas import custom_resource_schema, schema
 
@@ -27,7 +29,7 @@ GOLDEN = Path(__file__).parent / "goldens" / "penguins.yaml"
 @pytest.fixture
 def example(monkeypatch, tmp_path):
     """Compile an example whose data is elsewhere, with digests that don't follow the code."""
-    monkeypatch.setattr(definition, "_module_digest", lambda module: f"digest of {module}")
+    monkeypatch.setattr(definition, "module_digest", lambda module: f"digest of {module}")
     monkeypatch.setattr(config_package, "code_digest", lambda: "digest of the code")
 
     def compile_example(name: str, *overrides: str, manifest: bool = False) -> tuple[Path, list[dict[str, Any]]]:
@@ -58,11 +60,33 @@ def test_package_is_loaded_by_the_sdk(example):
 
 
 def test_components_that_the_config_knows_are_those_of_the_pipelines():
-    configs = [load_config(EXAMPLES / name / "pipeline.yaml") for name in ("penguins", "digits")]
+    overrides = {"penguins": ["evaluation.cross_validation.folds=2"], "digits": []}
+    configs = [load_config(EXAMPLES / name / "pipeline.yaml", overrides=own) for name, own in overrides.items()]
 
     pipelines = [definition.create_pipeline(config) for config in configs]
 
-    assert {node.id for pipeline in pipelines for node in pipeline.components} == set(COMPONENTS)
+    assert {name for pipeline in pipelines for name in distinct_nodes(pipeline)} == set(COMPONENTS)
+
+
+def test_folds_are_iterations_of_one_loop_with_the_pods_of_the_steps_whose_work_they_do(example):
+    path, documents = example(
+        "penguins",
+        "evaluation.cross_validation.folds=3",
+        "evaluation.cross_validation.parallel=2",
+        "kubeflow.resources={Trainer: {cpu: 4}, FoldTransform: {cpu: 2}}",
+    )
+    package = documents[0]
+
+    (loop,) = [task for task in package["root"]["dag"]["tasks"].values() if "parameterIterator" in task]
+    assert loop["iteratorPolicy"] == {"parallelismLimit": 2}
+    items = [json.loads(item) for item in json.loads(loop["parameterIterator"]["items"]["raw"])]
+    assert [item["fold"] for item in items] == [0, 1, 2]
+    executors = package["deploymentSpec"]["executors"]
+    cores = {name: one["container"].get("resources", {}).get("cpuRequest") for name, one in executors.items()}
+    assert cores["exec-trainer"] == cores["exec-fold-trainer"] == 4
+    assert cores["exec-fold-transform"] == 2
+    assert cores["exec-transform"] is None
+    assert lint(path) == []
 
 
 def test_run_parameters_have_defaults_and_reach_their_nodes(example):

@@ -1,0 +1,220 @@
+"""Which rows a fold of cross-validation holds out, and which it trains on.
+
+The folds are scikit-learn's; those in time are ours, since scikit-learn's divide rows of one time.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from kubetfx.artifacts import EVAL, TRAIN, VALIDATION
+from kubetfx.components.data.row_splits import by_time, time_bounds, times_of
+from kubetfx.config.cross_validation_section import CrossValidationConfig
+from kubetfx.config.section import Section
+from kubetfx.errors import DataError
+
+Array = np.ndarray[Any, Any]
+LEFT_OUT = -1
+"""The split of rows that a fold does not use: those that are newer than what it holds out."""
+
+
+class FoldRule(Section):
+    """How all rows are cut into folds."""
+
+    folds: CrossValidationConfig
+    """The section, with its defaults filled in."""
+    validation: float
+    """Share of the rows that are not held out, which validates the training. 0: what is held out does."""
+    seed: int
+    """`training.seed`."""
+
+    @property
+    def splits(self) -> list[str]:
+        """Names of the splits of a fold, in their order."""
+        return [TRAIN, *([VALIDATION] if self.validation else []), EVAL]
+
+    def describe(self) -> str:
+        """Return how rows are cut, in words."""
+        folds = self.folds
+        if folds.time is not None:
+            return f"{folds.folds} folds that follow each other by {folds.time!r}, each predicted from older rows alone"
+        of_groups = f" of whole groups by {folds.group!r}" if folds.group is not None else ""
+        stratified = ", each with the classes in the shares of the table" if folds.stratified else ""
+        repeats = f", {folds.repeats} times" if folds.repeats > 1 else ""
+        return f"{folds.folds} folds{of_groups}{repeats}{stratified}; seed {self.seed}"
+
+    @property
+    def columns(self) -> list[str]:
+        """Columns that the rule looks at besides the label."""
+        return [name for name in (self.folds.group, self.folds.time) if name is not None]
+
+
+@dataclass(frozen=True)
+class Keys:
+    """What decides about the folds of rows."""
+
+    label: pa.Array
+    """(rows,)."""
+    by: pa.Array | None
+    """(rows,) of the group, or of the time; None: rows are on their own."""
+    date_format: str | None = None
+    """Of times; None: they are numbers."""
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self.label)
+
+
+def fold_splits(rule: FoldRule, number: int, keys: Keys) -> Array:
+    """Find the split of each row in one fold.
+
+    Args:
+        rule: how rows are cut.
+        number: of the fold, from 0 to `folds` times `repeats`.
+        keys: of all rows.
+
+    Returns:
+        (rows,) int64: the index in `rule.splits`, or LEFT_OUT.
+
+    Raises:
+        DataError: there are fewer rows, groups, points in time, or rows of a class than folds.
+    """
+    check(rule, keys)
+    repeat, fold = divmod(number, rule.folds.folds)
+    if rule.folds.time is not None:
+        return _in_time(rule, fold, keys)
+    seed = rule.seed + repeat
+    groups = None if keys.by is None else codes(keys.by)
+    training, held_out = _cut(rule, keys, groups, seed=seed)[fold]
+    found = np.zeros(len(keys), np.int64)
+    found[held_out] = len(rule.splits) - 1
+    if rule.validation:
+        found[_validation(training, groups, rule.validation, seed=seed)] = 1
+    return found
+
+
+def _cut(rule: FoldRule, keys: Keys, groups: Array | None, *, seed: int) -> list[tuple[Array, Array]]:
+    """Rows that are trained on and rows that are held out, by fold."""
+    from sklearn import model_selection  # it takes a second to import
+
+    labels = codes(keys.label) if rule.folds.stratified else np.zeros(len(keys), np.int64)
+    kind = model_selection.StratifiedKFold if groups is None else model_selection.StratifiedGroupKFold
+    return list(kind(rule.folds.folds, shuffle=True, random_state=seed).split(labels, labels, groups))
+
+
+def _validation(training: Array, groups: Array | None, share: float, *, seed: int) -> Array:
+    """Rows that validate, of those that are not held out; whole groups, where there are groups."""
+    from sklearn import model_selection
+
+    kind = model_selection.ShuffleSplit if groups is None else model_selection.GroupShuffleSplit
+    own = None if groups is None else groups[training]
+    try:
+        ((_, chosen),) = kind(1, test_size=share, random_state=seed).split(training, groups=own)
+    except ValueError:  # too few
+        chosen = np.zeros(0, np.int64)
+    return training[chosen]
+
+
+def _in_time(rule: FoldRule, fold: int, keys: Keys) -> Array:
+    """A fold holds out the rows after those of the folds before it, and trains on all that are older."""
+    assert keys.by is not None
+    assert rule.folds.time is not None
+    part = by_time(times_of(keys.by, keys.date_format), _bounds(rule, keys))
+    found = np.where(part <= fold, 0, np.where(part == fold + 1, len(rule.splits) - 1, LEFT_OUT))
+    older = np.flatnonzero(found == 0)
+    if rule.validation and len(older):
+        times = keys.by.take(pa.array(older))
+        shares = [round((1 - rule.validation) * 1_000), 1_000]
+        (bound,) = time_bounds([times], shares, column=rule.folds.time, date_format=keys.date_format)
+        found[older[by_time(times_of(times, keys.date_format), [bound]) == 1]] = 1
+    return found
+
+
+def _bounds(rule: FoldRule, keys: Keys) -> tuple[float, ...]:
+    assert keys.by is not None
+    assert rule.folds.time is not None
+    return time_bounds([keys.by], range(1, rule.folds.folds + 2), column=rule.folds.time, date_format=keys.date_format)
+
+
+def check(rule: FoldRule, keys: Keys) -> None:
+    """Check that every fold can be made.
+
+    Args:
+        rule: how rows are cut.
+        keys: of all rows.
+
+    Raises:
+        DataError: there are fewer rows, groups, points in time, or rows of a class than folds.
+    """
+    folds = rule.folds.folds
+    if len(keys) < folds:
+        raise _too_few(f"fewer rows than folds. Received: {len(keys):,} rows", folds, most=len(keys))
+    if keys.by is not None:
+        column = rule.columns[0]
+        if missing := keys.by.null_count:
+            raise DataError(
+                f"Cross-validation: the column that decides about the folds has no value in {missing:,} rows. "
+                f"Received: {column!r}. Fill it in, take those rows away, or make folds by another rule."
+            )
+        if rule.folds.time is not None:
+            if len(set(_bounds(rule, keys))) < folds:
+                known = len(keys.by.unique())
+                raise _too_few(f"too few points in time. Received: {known:,} in {column!r}", folds, most=known - 1)
+        elif (number := len(keys.by.unique())) < folds:
+            raise _too_few(f"fewer groups than folds. Received: {number:,} in {column!r}", folds, most=number)
+    if rule.folds.stratified:
+        name, number = min(_counts(keys.label).items(), key=lambda one: (one[1], str(one[0])))
+        if number < folds:
+            raise _too_few(
+                f"a class with fewer rows than folds. Received: {number:,} of {name!r}",
+                folds,
+                most=number,
+                other="; or let folds differ in their classes, stratified: false",
+            )
+
+
+def _too_few(problem: str, folds: int, *, most: int, other: str = "") -> DataError:
+    remedy = f"Lower evaluation.cross_validation.folds to {most}" if most >= 2 else "Give more data"
+    return DataError(f"Cross-validation has {problem}, and {folds} folds. {remedy}{other}.")
+
+
+def missing_classes(keys: Keys, splits: Array) -> list[str]:
+    """Find classes that a fold holds out and has no training row of: all of their rows are in one group, for example.
+
+    Args:
+        keys: of all rows.
+        splits: of `fold_splits`.
+
+    Returns:
+        Their names, sorted.
+    """
+    trained, held_out = (_counts(keys.label.filter(pa.array(found))) for found in (splits == 0, splits == splits.max()))
+    return sorted(str(name) for name in held_out.keys() - trained.keys())
+
+
+def codes(cells: pa.Array) -> Array:
+    """Return a number for each cell, equal for equal cells.
+
+    Args:
+        cells: without nulls.
+    """
+    found: Array = cells.dictionary_encode().indices.to_numpy()
+    return found
+
+
+def _counts(cells: pa.Array) -> Mapping[Any, int]:
+    return Counter({one["values"]: one["counts"] for one in pc.value_counts(cells).to_pylist()})
+
+
+def concatenated(arrays: Sequence[pa.Array]) -> pa.Array:
+    """Return arrays of one type as one.
+
+    Args:
+        arrays: one at least.
+    """
+    return pa.chunked_array(arrays).combine_chunks()

@@ -1,0 +1,55 @@
+"""What an evaluation is asked for, of models that kubetfx exported."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from kubetfx.components.evaluation.baselines import Baseline
+from kubetfx.components.evaluation.evaluation import Request
+from kubetfx.config.metric_catalogue import Task
+from kubetfx.models.columns.image.pixels import Pixels
+from kubetfx.serving.model_facts import read_facts
+
+
+def sees_images(saved_model: Path) -> bool:
+    """Return whether one of a model's columns has images.
+
+    Args:
+        saved_model: folder of the SavedModel.
+    """
+    facts = read_facts(saved_model)
+    return facts is not None and facts.image is not None
+
+
+def request_of(
+    saved_models: Mapping[str, Path],
+    metrics: Sequence[str],
+    task: Task,
+    *,
+    slices: Sequence[tuple[str, ...]] = (),
+    baselines: Mapping[str, Baseline] | None = None,
+    weight: str | None,
+) -> Request:
+    """Make the request for an evaluation.
+
+    Args:
+        saved_models: folder of each by its name; the first is the candidate.
+        metrics: their names.
+        task: of the models.
+        slices: columns of each kind of slice.
+        baselines: what the candidate is compared with besides the other models, by name.
+        weight: the column that says how often a row counts; None: each counts once.
+
+    Returns:
+        The request.
+    """
+    facts = read_facts(next(iter(saved_models.values())))
+    has_images = facts is not None and facts.image is not None
+    return Request(
+        saved_models=saved_models,
+        task=task,
+        metrics=metrics,
+        slices=slices,
+        baselines=baselines or {},
+        weight=weight,
+        top_k=Pixels.of_facts(facts).model.top_k if facts is not None and has_images else 1,
+    )

@@ -1,0 +1,98 @@
+"""FoldExamples: the examples of one fold of cross-validation, in the splits of any other examples.
+
+So whatever analyzes, trains and evaluates does so on a fold as on the whole table, and has seen nothing of the rows
+that the fold holds out.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from absl import logging
+from tfx.dsl.components.base import base_executor, executor_spec
+from tfx.types import artifact_utils, standard_artifacts
+
+from kubetfx.artifacts import FOLD, SCHEMA
+from kubetfx.components.data import block_work, folds, table_profile
+from kubetfx.components.data.example_parts import Part, parts_of
+from kubetfx.components.data.example_shards import WriteShards, describe, open_splits
+from kubetfx.components.declaration import Artifacts, Component
+from kubetfx.errors import DataError
+from kubetfx.models.features import read_features, read_schema
+
+
+class Executor(base_executor.BaseExecutor):
+    """Writes the rows of all splits again, in the splits that they have in the fold."""
+
+    def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: dict[str, Any]) -> None:
+        """Run the component.
+
+        Raises:
+            DataError: the rows cannot be cut into so many folds, or a column that decides about them is not there.
+        """
+        rule = folds.FoldRule.model_validate_json(exec_properties["rule"])
+        number = exec_properties["fold"]
+        source = artifact_utils.get_single_instance(input_dict["examples"])
+        examples = artifact_utils.get_single_instance(output_dict["fold_examples"])
+        features = read_features(read_schema(Path(artifact_utils.get_single_uri(input_dict["schema"])) / SCHEMA))
+        profile = table_profile.read(Path(source.uri))
+        parts = parts_of(source, artifact_utils.decode_split_names(source.split_names))
+        keys = _keys(parts, rule, features.label, profile)
+        splits = folds.fold_splits(rule, number, keys)
+        without = folds.missing_classes(keys, splits) if features.classes else []
+
+        folders = open_splits(examples, rule.splits)
+        schema = pq.read_schema(parts[0].group.file)
+        codec = pq.read_metadata(parts[0].group.file).row_group(0).column(0).compression.lower()
+        compression = "none" if codec == "uncompressed" else codec
+        starts = [0, *accumulate(part.group.read([features.label]).num_rows for part in parts)]
+
+        def read(item: tuple[Part, int, int]) -> Iterator[tuple[pa.RecordBatch, np.ndarray]]:
+            part, start, end = item
+            yield part.group.read(), splits[start:end]
+
+        items = [(part, *between) for part, between in zip(parts, pairwise(starts), strict=True)]
+        write = WriteShards(read, folders, schema, len(items), compression)
+        counts = block_work.run_here(write, list(enumerate(items)), threads=1)
+        logging.info("Rows by split: %s", counts)
+        if not all(counts[name] for name in rule.splits):
+            raise DataError(
+                f"A fold of cross-validation has a split without rows. Received rows by split: {counts}. Lower "
+                "evaluation.cross_validation.folds, give more data, or do without validation: data.splits.validation: 0"
+            )
+        describe(examples, counts, replace(profile, num_rows=sum(counts.values())), label=features.label)
+        examples.span = source.span
+        repeat, fold = divmod(number, rule.folds.folds)
+        document = {"fold": fold, "repeat": repeat, "rows": counts, "classes_without_training_rows": without}
+        (Path(examples.uri) / FOLD).write_text(json.dumps(document))
+
+
+def _keys(parts: list[Part], rule: folds.FoldRule, label: str, profile: table_profile.TableProfile) -> folds.Keys:
+    """The columns that decide, of all rows in the order of the parts."""
+    for name in rule.columns:
+        if name not in profile.names:
+            key = "group" if name == rule.folds.group else "time"
+            raise DataError(
+                f"evaluation.cross_validation.{key}: there is no such column among the rows. Received: {name!r}. "
+                f"Known: {', '.join(profile.names)}. If it is in data.drop, take it out: a column that tells rows "
+                "apart is no feature by itself."
+            )
+    blocks = [part.group.read([label, *rule.columns]) for part in parts]
+    by = folds.concatenated([block.column(1) for block in blocks]) if rule.columns else None
+    date_format = profile.column(rule.folds.time).date_format if rule.folds.time else None
+    return folds.Keys(folds.concatenated([block.column(0) for block in blocks]), by, date_format)
+
+
+class FoldExamples(Component):
+    """The rows of all splits, in the splits that they have in one fold of cross-validation."""
+
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
+    INPUTS = {"examples": standard_artifacts.Examples, "schema": standard_artifacts.Schema}
+    OUTPUTS = {"fold_examples": standard_artifacts.Examples}
+    PARAMETERS = {"rule": folds.FoldRule, "fold": int}
