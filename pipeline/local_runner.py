@@ -11,7 +11,7 @@ import importlib
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from kubetfx.config.pipeline import PipelineConfig
@@ -21,8 +21,10 @@ from kubetfx.errors import KubetfxError, NodeFailedError, UsageError, root_cause
 from kubetfx.pipeline import compiled_pipeline, final_status
 from kubetfx.pipeline.code_digest import code_digest
 from kubetfx.pipeline.for_each import iterations
+from kubetfx.pipeline.node_launch import OperatorWhenNeeded, connection_of, launch, outputs_of, state_of
 from kubetfx.pipeline.run_result import NodeResult, NodeState
 from kubetfx.pipeline.runner import Runner, needed
+from kubetfx.pipeline.side_by_side import ExecutorProcesses, fold_of, folds_at_once, groups
 from kubetfx.pipeline.spared_imports import (
     deferred_tensorflow,
     imports_without_beam,
@@ -83,6 +85,7 @@ class LocalRunner(Runner):
     can_stop_early = True
     _store: "MetadataStore | None" = None
     _session: Session
+    _processes: ExecutorProcesses | None
     _code_digest = ""
     _planned: list[str]
     """Ids of all nodes, in the order in which they run."""
@@ -95,6 +98,7 @@ class LocalRunner(Runner):
             self._store, pipeline = self._prepare()
         self._progress(End())
         self._session = Session.of(self._config, progress=self._progress)
+        self._processes = self._forked([node.pipeline_node.node_info.id for node in pipeline.nodes])
         nodes = needed([node.pipeline_node for node in pipeline.nodes], self._until)
         handlers = [node for node in nodes if final_status.is_exit_handler(node)]
         others = [node for node in nodes if node not in handlers]
@@ -102,14 +106,50 @@ class LocalRunner(Runner):
         self._planned = [node.node_info.id for node in (*others, *handlers)]
         self._recorder.plan(self._planned)
         try:
-            for node in others:
-                self._run_iterations(node, pipeline, self._store)
+            for nodes in groups(others):
+                if self._processes is None or len(nodes) == 1 or self._skipped:
+                    for node in nodes:
+                        self._run_iterations(node, pipeline, self._store)
+                else:
+                    self._run_side_by_side(nodes, pipeline, self._store, self._processes)
         except Exception:
             with contextlib.suppress(Exception):  # what failed first is what the run fails with
                 self._run_exit_handlers(handlers, pipeline, self._store, state="FAILED")
             raise
+        finally:
+            if self._processes is not None:
+                self._processes.end()
         self._run_exit_handlers(handlers, pipeline, self._store, state="SUCCEEDED")
         (self._config.workspace_path / _CODE_DIGEST).write_text(self._code_digest)
+
+    def _forked(self, node_ids: Sequence[str]) -> ExecutorProcesses | None:
+        """Processes for folds of cross-validation; None where they run in turn."""
+        number = folds_at_once(self._config)
+        if number == 1 or not any(map(fold_of, node_ids)):
+            return None
+        imports, session = functools.partial(_imports_for, self._config), self._session
+        return ExecutorProcesses(
+            number, lambda operator_class, spec: OperatorWhenNeeded(operator_class, imports, session, spec)
+        )
+
+    def _run_side_by_side(
+        self, nodes: Sequence[Any], pipeline: Any, store: "MetadataStore", processes: ExecutorProcesses
+    ) -> None:
+        """Run nodes that do not need each other, their executors in processes."""
+        total = len(self._planned)
+        begin = len(self._results) + 1
+        works = [
+            functools.partial(
+                self._run_node, node, pipeline, store, NodeBegins(begin + i, total, node.node_info.id), processes
+            )
+            for i, node in enumerate(nodes)
+        ]
+        try:
+            processes.side_by_side(works)
+        except KeyboardInterrupt:
+            with logged_to(self._log_folder / "startup.log"):
+                self._discard_broken_executions(store)
+            raise
 
     def _run_iterations(self, node: Any, pipeline: Any, store: "MetadataStore") -> None:
         """Run a node, once per artifact if a ForEach goes over several. What comes after a skipped node is skipped."""
@@ -119,7 +159,7 @@ class LocalRunner(Runner):
             self._progress(begins)
             self._end(begins, node, "skipped", started=time.monotonic())
             return
-        found = iterations(node, lambda: _connection(pipeline), run_id=self._run_id)
+        found = iterations(node, lambda: connection_of(pipeline), run_id=self._run_id)
         if len(found) > 1:
             place = self._planned.index(node_id)
             self._planned[place : place + 1] = found
@@ -244,7 +284,14 @@ class LocalRunner(Runner):
         if broken:
             store.put_executions(broken)
 
-    def _run_node(self, node: Any, pipeline: Any, store: "MetadataStore", begins: NodeBegins) -> None:
+    def _run_node(
+        self,
+        node: Any,
+        pipeline: Any,
+        store: "MetadataStore",
+        begins: NodeBegins,
+        processes: ExecutorProcesses | None = None,
+    ) -> None:
         node_id = begins.node_id
         log_path = self._log_folder / f"{node_id}.log"
         started = time.monotonic()
@@ -252,9 +299,9 @@ class LocalRunner(Runner):
 
         end = functools.partial(self._end, begins, node, started=started)
         try:
-            with logged_to(log_path):
+            with processes.turns.logged_to(log_path) if processes else logged_to(log_path):
                 imports = functools.partial(_imports_for, self._config)
-                execution_id = _launch(node, pipeline, imports=imports, session=self._session)
+                execution_id = launch(node, pipeline, imports=imports, session=self._session, processes=processes)
         except KubetfxError:
             end("failed")
             raise
@@ -271,11 +318,11 @@ class LocalRunner(Runner):
         if not execution_id:
             end("skipped")
             return
-        state = _state_of(execution_id, store)
+        state = state_of(execution_id, store)
         if state is None:
             end("failed")
             raise NodeFailedError(node_id, "its inputs could not be resolved", log_path=log_path)
-        outputs = _outputs_of(execution_id, store)
+        outputs = outputs_of(execution_id, store)
         end(state, outputs=outputs)
         if state == "done" and "pushed_model" in outputs:
             self._recorder.pushed(self._pushed_version())
@@ -303,15 +350,6 @@ def _compile(pipeline: "Pipeline") -> "pipeline_pb2.Pipeline":
     return compiled
 
 
-def _connection(pipeline: Any) -> Any:
-    """TFX's connection to ML Metadata."""
-    from tfx.orchestration import metadata
-    from tfx.orchestration.local import runner_utils
-
-    connection = runner_utils.extract_local_deployment_config(pipeline).metadata_connection_config
-    return metadata.Metadata(getattr(connection, connection.WhichOneof("connection_config")))
-
-
 def _imports_for(config: PipelineConfig) -> contextlib.AbstractContextManager[None]:
     """Import no more than the nodes of a config need while the context lasts. TensorFlow is imported."""
     if config.beam.command_line:
@@ -326,118 +364,3 @@ def _imports_with_beam() -> Iterator[None]:
         _ = importlib.import_module("tfx.components").Evaluator  # executes the package, which makes TFMA whole
         with spared_imports({"kubetfx.components.evaluator"}):
             yield
-
-
-def _launch(
-    node: Any, pipeline: Any, *, imports: Callable[[], contextlib.AbstractContextManager[None]], session: Session
-) -> int:
-    """Let TFX execute a node, or find it in the cache; the id of the execution.
-
-    Args:
-        node: of the pipeline.
-        pipeline: TFX's, compiled.
-        imports: a context to import executors in.
-        session: of the engine that goes through the data.
-    """
-    from tfx.orchestration.local import runner_utils
-    from tfx.orchestration.portable.launcher import DEFAULT_EXECUTOR_OPERATORS, Launcher
-
-    deployment = runner_utils.extract_local_deployment_config(pipeline)
-    launcher = Launcher(
-        pipeline_node=node,
-        mlmd_connection=_connection(pipeline),
-        pipeline_info=pipeline.pipeline_info,
-        pipeline_runtime_spec=pipeline.runtime_spec,
-        executor_spec=runner_utils.extract_executor_spec(deployment, node.node_info.id),
-        custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, node.node_info.id),
-        custom_executor_operators={
-            spec: functools.partial(_OperatorWhenNeeded, operator, imports, session)
-            for spec, operator in DEFAULT_EXECUTOR_OPERATORS.items()
-        },
-    )
-    execution_info = launcher.launch()
-    assert execution_info is not None  # only for TFX's system nodes, which we have none of
-    return int(execution_info.execution_id or 0)
-
-
-class _OperatorWhenNeeded:
-    """TFX's operator of an executor, which imports the executor when it is made: here only for a node that is not in
-    the cache.
-
-    Only here an executor learns of the engine: where the data is gone through is no part of the cache's key.
-    """
-
-    def __init__(
-        self,
-        operator_class: type,
-        imports: Callable[[], contextlib.AbstractContextManager[None]],
-        session: Session,
-        executor_spec: Any,
-        platform_config: Any = None,
-    ) -> None:
-        self._imports = imports
-        self._session = session
-        self._make = functools.partial(operator_class, executor_spec=executor_spec, platform_config=platform_config)
-
-    @functools.cached_property
-    def _operator(self) -> Any:
-        with self._imports():
-            return self._make()
-
-    def with_execution_watcher(self, address: str) -> Any:
-        """Pass the address of TFX's execution watcher on.
-
-        Args:
-            address: host and port.
-
-        Returns:
-            The operator.
-        """
-        return self._operator.with_execution_watcher(address)
-
-    def run_executor(self, execution_info: Any) -> Any:
-        """Execute the node.
-
-        Args:
-            execution_info: of TFX: inputs, outputs and properties.
-
-        Returns:
-            What the executor says about its outputs.
-        """
-        operator = self._operator
-        if not hasattr(operator, "beam_pipeline_args"):
-            return operator.run_executor(execution_info)
-        own = [argument.value.string_value for argument in operator.beam_pipeline_args]  # of the component itself
-        arguments = self._session.with_own(own)
-        operator.beam_pipeline_args = [_as_placeholder(argument) for argument in arguments]
-        return operator.run_executor(execution_info, make_beam_pipeline_fn=self._session.pipelines(arguments))
-
-
-def _as_placeholder(argument: str) -> Any:
-    from tfx.proto.orchestration import placeholder_pb2
-
-    expression = placeholder_pb2.PlaceholderExpression()
-    expression.value.string_value = argument
-    return expression
-
-
-def _state_of(execution_id: int, store: "MetadataStore") -> NodeState | None:
-    from ml_metadata.proto.metadata_store_pb2 import Execution
-
-    states: dict[int, NodeState] = {Execution.COMPLETE: "done", Execution.CACHED: "cached"}
-    executions = store.get_executions_by_id([execution_id])
-    return states.get(executions[0].last_known_state) if executions else None
-
-
-def _outputs_of(execution_id: int, store: "MetadataStore") -> dict[str, list[str]]:
-    from ml_metadata.proto.metadata_store_pb2 import Event
-
-    keys = {
-        event.artifact_id: event.path.steps[0].key
-        for event in store.get_events_by_execution_ids([execution_id])
-        if event.type == Event.OUTPUT
-    }
-    outputs: dict[str, list[str]] = {}
-    for artifact in store.get_artifacts_by_id(list(keys)):
-        outputs.setdefault(keys[artifact.id], []).append(artifact.uri)
-    return outputs

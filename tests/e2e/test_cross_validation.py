@@ -125,6 +125,43 @@ def test_column_that_the_rows_lack_is_named(here: tuple[Project, Finished]) -> N
     assert "island" in done.stderr
 
 
+def test_folds_in_turn_are_those_side_by_side(here: tuple[Project, Finished], tmp_path: Path) -> None:
+    _, finished = here
+    project = penguins_in(tmp_path)
+    in_turn = ("--set", "evaluation.cross_validation.parallel=1")
+
+    done = kubetfx("cross-validate", project.config, "--format", "json", *FOLDS, *in_turn)
+
+    for ours, theirs in zip(finished.document["folds"], done.document["folds"], strict=True):
+        assert ours["rows"] == theirs["rows"]
+        assert ours["metrics"] == pytest.approx(theirs["metrics"], abs=1e-3)  # sums in another order
+
+
+def test_fold_whose_process_is_killed_is_named_and_the_next_run_does_what_is_missing(tmp_path: Path) -> None:
+    project = penguins_in(tmp_path)
+    (project.folder / "killer.py").write_text(
+        "import os, pathlib, keras\n"
+        "def loss(labels, outputs):\n"
+        "    if not pathlib.Path(__file__).with_name('spare').exists():\n"
+        "        os.kill(os.getpid(), 9)\n"
+        "    return keras.losses.sparse_categorical_crossentropy(labels, outputs)\n"
+    )
+    options = (*FOLDS, "--set", "training.loss=killer:loss", "--set", "evaluation.cross_validation.parallel=2")
+
+    killed = kubetfx("cross-validate", project.config, "--format", "json", *options)
+    (project.folder / "spare").touch()
+    done = kubetfx("cross-validate", project.config, "--format", "json", *options)
+
+    assert killed.exit_code == 1
+    assert "FoldTrainer" in killed.document["error"]["message"]
+    assert "its process was killed" in killed.document["error"]["message"]
+    assert done.exit_code == 0, done.stdout + done.stderr
+    (record,) = project.workspace.glob(f"runs/{done.document['run']}/run.json")
+    states = {node["id"]: node["state"] for node in json.loads(record.read_text())["nodes"]}
+    assert {states["FoldTransform.0"], states["FoldTransform.1"]} == {"cached"}
+    assert {states["FoldTrainer.0"], states["FoldTrainer.1"]} == {"done"}
+
+
 @pytest.mark.long
 def test_package_gives_the_folds_of_the_plain_run(here: tuple[Project, Finished], tmp_path: Path) -> None:
     _, finished = here

@@ -1,0 +1,174 @@
+"""How a node runs on this machine: TFX's launcher asks the cache, has the executor work, and records both in ML
+Metadata."""
+
+import contextlib
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from kubetfx.engine.session import Session
+from kubetfx.pipeline.run_result import NodeState
+from kubetfx.pipeline.side_by_side import ExecutorProcesses, OperatorElsewhere
+
+if TYPE_CHECKING:  # importing TFX takes seconds
+    from ml_metadata import MetadataStore
+
+
+def connection_of(pipeline: Any) -> Any:
+    """Return TFX's connection to ML Metadata.
+
+    Args:
+        pipeline: TFX's, compiled.
+    """
+    from tfx.orchestration import metadata
+    from tfx.orchestration.local import runner_utils
+
+    connection = runner_utils.extract_local_deployment_config(pipeline).metadata_connection_config
+    return metadata.Metadata(getattr(connection, connection.WhichOneof("connection_config")))
+
+
+def launch(
+    node: Any,
+    pipeline: Any,
+    *,
+    imports: Callable[[], contextlib.AbstractContextManager[None]],
+    session: Session,
+    processes: ExecutorProcesses | None,
+) -> int:
+    """Let TFX execute a node, or find it in the cache.
+
+    Args:
+        node: of the pipeline.
+        pipeline: TFX's, compiled.
+        imports: a context to import executors in.
+        session: of the engine that goes through the data.
+        processes: that run the executor; None: this one does.
+
+    Returns:
+        The id of the execution; 0 where a condition did not hold.
+    """
+    from tfx.orchestration.local import runner_utils
+    from tfx.orchestration.portable.launcher import DEFAULT_EXECUTOR_OPERATORS, Launcher
+
+    deployment = runner_utils.extract_local_deployment_config(pipeline)
+    launcher = Launcher(
+        pipeline_node=node,
+        mlmd_connection=connection_of(pipeline),
+        pipeline_info=pipeline.pipeline_info,
+        pipeline_runtime_spec=pipeline.runtime_spec,
+        executor_spec=runner_utils.extract_executor_spec(deployment, node.node_info.id),
+        custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, node.node_info.id),
+        custom_executor_operators={
+            spec: functools.partial(OperatorElsewhere, operator, processes)
+            if processes
+            else functools.partial(OperatorWhenNeeded, operator, imports, session)
+            for spec, operator in DEFAULT_EXECUTOR_OPERATORS.items()
+        },
+    )
+    execution_info = launcher.launch()
+    assert execution_info is not None  # only for TFX's system nodes, which we have none of
+    return int(execution_info.execution_id or 0)
+
+
+class OperatorWhenNeeded:
+    """TFX's operator of an executor, which imports the executor when it is made: here only for a node that is not in
+    the cache.
+
+    Only here an executor learns of the engine: where the data is gone through is no part of the cache's key.
+    """
+
+    def __init__(
+        self,
+        operator_class: type,
+        imports: Callable[[], contextlib.AbstractContextManager[None]],
+        session: Session,
+        executor_spec: Any,
+        platform_config: Any = None,
+    ) -> None:
+        """Remember what to run.
+
+        Args:
+            operator_class: of TFX.
+            imports: a context to import the executor in.
+            session: of the engine that goes through the data.
+            executor_spec: TFX's specification of the executor.
+            platform_config: what TFX hands over besides.
+        """
+        self._imports = imports
+        self._session = session
+        self._make = functools.partial(operator_class, executor_spec=executor_spec, platform_config=platform_config)
+
+    @functools.cached_property
+    def _operator(self) -> Any:
+        with self._imports():
+            return self._make()
+
+    def with_execution_watcher(self, address: str) -> Any:
+        """Pass the address of TFX's execution watcher on.
+
+        Args:
+            address: host and port.
+
+        Returns:
+            The operator.
+        """
+        return self._operator.with_execution_watcher(address)
+
+    def run_executor(self, execution_info: Any) -> Any:
+        """Execute the node.
+
+        Args:
+            execution_info: of TFX: inputs, outputs and properties.
+
+        Returns:
+            What the executor says about its outputs.
+        """
+        operator = self._operator
+        if not hasattr(operator, "beam_pipeline_args"):
+            return operator.run_executor(execution_info)
+        own = [argument.value.string_value for argument in operator.beam_pipeline_args]  # of the component itself
+        arguments = self._session.with_own(own)
+        operator.beam_pipeline_args = [_as_placeholder(argument) for argument in arguments]
+        return operator.run_executor(execution_info, make_beam_pipeline_fn=self._session.pipelines(arguments))
+
+
+def _as_placeholder(argument: str) -> Any:
+    from tfx.proto.orchestration import placeholder_pb2
+
+    expression = placeholder_pb2.PlaceholderExpression()
+    expression.value.string_value = argument
+    return expression
+
+
+def state_of(execution_id: int, store: "MetadataStore") -> NodeState | None:
+    """Return how an execution ended; None where it did not come so far.
+
+    Args:
+        execution_id: in ML Metadata.
+        store: of ML Metadata.
+    """
+    from ml_metadata.proto.metadata_store_pb2 import Execution
+
+    states: dict[int, NodeState] = {Execution.COMPLETE: "done", Execution.CACHED: "cached"}
+    executions = store.get_executions_by_id([execution_id])
+    return states.get(executions[0].last_known_state) if executions else None
+
+
+def outputs_of(execution_id: int, store: "MetadataStore") -> dict[str, list[str]]:
+    """Return the URIs of what an execution wrote, by output key.
+
+    Args:
+        execution_id: in ML Metadata.
+        store: of ML Metadata.
+    """
+    from ml_metadata.proto.metadata_store_pb2 import Event
+
+    keys = {
+        event.artifact_id: event.path.steps[0].key
+        for event in store.get_events_by_execution_ids([execution_id])
+        if event.type == Event.OUTPUT
+    }
+    outputs: dict[str, list[str]] = {}
+    for artifact in store.get_artifacts_by_id(list(keys)):
+        outputs.setdefault(keys[artifact.id], []).append(artifact.uri)
+    return outputs

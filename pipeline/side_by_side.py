@@ -1,0 +1,286 @@
+"""Executors in processes beside this one: copies of a node that do not need each other run at the same time.
+
+Drivers, the cache and ML Metadata stay in this process, where threads take turns; only executors run elsewhere. The
+processes are forked before TensorFlow is used, so what this one has imported is not imported again.
+"""
+
+import contextlib
+import ctypes
+import itertools
+import multiprocessing
+import os
+import signal
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any, Self
+
+from kubetfx import errors
+from kubetfx.config.kubeflow_section import FOLD_PREFIX
+from kubetfx.config.pipeline import PipelineConfig
+from kubetfx.cores import num_cores
+from kubetfx.errors import KubetfxError, root_cause
+from kubetfx.redirection import logged_to
+
+_PR_SET_PDEATHSIG = 1
+"""linux/prctl.h: the signal that a process gets when the thread that made it ends."""
+
+
+class ExecutorError(Exception):
+    """What an executor in another process failed with, in words."""
+
+
+class Turns:
+    """Threads work in turn, each with its output in a log of its own, and others do while one waits."""
+
+    def __init__(self) -> None:
+        """With nobody's turn."""
+        self._lock = threading.Lock()
+        self._log = threading.local()
+
+    @contextlib.contextmanager
+    def taken(self) -> Iterator[None]:
+        """Work, when it is this thread's turn."""
+        with self._lock:
+            yield
+
+    @contextlib.contextmanager
+    def logged_to(self, path: Path) -> Iterator[None]:
+        """Send the output of this process to a file, but for the time that the thread waits.
+
+        Args:
+            path: of the file.
+        """
+        self._log.path = path
+        self._log.redirection = logged_to(path)
+        self._log.redirection.__enter__()
+        try:
+            yield
+        finally:
+            self._log.redirection.__exit__(None, None, None)
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[Path]:
+        """Let others work while this thread waits for something.
+
+        Yields:
+            The file of its log.
+        """
+        self._log.redirection.__exit__(None, None, None)
+        self._lock.release()
+        try:
+            yield self._log.path
+        finally:
+            self._lock.acquire()
+            self._log.redirection = logged_to(self._log.path)
+            self._log.redirection.__enter__()
+
+
+class ExecutorProcesses:
+    """Processes that run executors, each with a share of the cores."""
+
+    def __init__(self, number: int, make_operator: Callable[[type, Any], Any]) -> None:
+        """Fork them. TensorFlow may be imported, and must not have been used.
+
+        Args:
+            number: of the processes.
+            make_operator: makes an operator of TFX, out of its class and an executor's specification.
+        """
+        self.number = number
+        self.turns = Turns()
+        context = multiprocessing.get_context("fork")
+        numbers = context.SimpleQueue()
+        cores = sorted(os.sched_getaffinity(0))
+        for index in range(number):
+            numbers.put(cores[index::number] or [cores[index % len(cores)]])
+        self._pool = ProcessPoolExecutor(
+            number, mp_context=context, initializer=_begin, initargs=(make_operator, numbers)
+        )
+        self._pool.submit(os.getpid)  # the first task forks all of them
+
+    def run(self, operator_class: type, executor_spec: Any, execution_info: Any) -> Any:
+        """Run an executor. The thread that calls this has its turn, and waits.
+
+        Args:
+            operator_class: of TFX.
+            executor_spec: TFX's specification of the executor.
+            execution_info: of TFX: inputs, outputs and properties.
+
+        Returns:
+            What the executor says about its outputs, TFX's ExecutorOutput.
+
+        Raises:
+            KubetfxError: as the executor has raised it.
+            ExecutorError: it failed otherwise, or its process was killed.
+        """
+        from tfx.orchestration.python_execution_binary import python_execution_binary_utils as wire
+        from tfx.proto.orchestration import execution_result_pb2
+
+        packed = wire.serialize_execution_info(execution_info)
+        with self.turns.waiting() as log_path:
+            try:
+                failure, output = self._pool.submit(_execute, operator_class, executor_spec, packed, log_path).result()
+            except BrokenProcessPool:
+                raise ExecutorError(
+                    "its process was killed, as the system does that runs out of memory. Let fewer folds run at the "
+                    "same time: evaluation.cross_validation.parallel"
+                ) from None
+        if failure is not None:
+            kind, message = failure
+            known = getattr(errors, kind, None)
+            if isinstance(known, type) and issubclass(known, KubetfxError):
+                raise known(message)
+            raise ExecutorError(message)
+        return execution_result_pb2.ExecutorOutput.FromString(output)
+
+    def side_by_side(self, works: Sequence[Callable[[], None]]) -> None:
+        """Do works in threads, which take turns, until one fails.
+
+        Args:
+            works: each calls `run` at some time.
+
+        Raises:
+            Exception: the first that failed, when all have ended.
+        """
+        has_failed = threading.Event()
+
+        def do(work: Callable[[], None]) -> None:
+            with self.turns.taken():
+                if has_failed.is_set():
+                    return
+                try:
+                    work()
+                except BaseException:
+                    has_failed.set()
+                    raise
+
+        with ThreadPoolExecutor(self.number) as threads:
+            futures: list[Future[None]] = [threads.submit(do, work) for work in works]
+            try:
+                for future in futures:
+                    future.exception()
+            except KeyboardInterrupt:
+                has_failed.set()
+                self.end()
+                raise
+        for future in futures:
+            future.result()
+
+    def end(self) -> None:
+        """End the processes, whatever they do."""
+        for process in list((self._pool._processes or {}).values()):
+            process.kill()
+        self._pool.shutdown(cancel_futures=True)
+
+
+class OperatorElsewhere:
+    """TFX's operator of an executor that runs in another process."""
+
+    def __init__(
+        self, operator_class: type, processes: ExecutorProcesses, executor_spec: Any, platform_config: Any = None
+    ) -> None:
+        """Remember what to run, and where.
+
+        Args:
+            operator_class: of TFX.
+            processes: where it runs.
+            executor_spec: TFX's specification of the executor.
+            platform_config: what TFX hands over besides; no executor here has any.
+        """
+        self._operator_class = operator_class
+        self._processes = processes
+        self._executor_spec = executor_spec
+
+    def with_execution_watcher(self, address: str) -> Self:
+        """TFX's execution watcher serves executors of the process that starts it.
+
+        Args:
+            address: host and port.
+
+        Returns:
+            This operator.
+        """
+        return self
+
+    def run_executor(self, execution_info: Any) -> Any:
+        """Execute the node.
+
+        Args:
+            execution_info: of TFX: inputs, outputs and properties.
+
+        Returns:
+            What the executor says about its outputs.
+        """
+        return self._processes.run(self._operator_class, self._executor_spec, execution_info)
+
+
+def folds_at_once(config: PipelineConfig) -> int:
+    """Return how many folds of cross-validation are worked on at the same time on this machine.
+
+    Args:
+        config: of the pipeline.
+
+    Returns:
+        One where an engine does the work, or there are no folds.
+    """
+    folds = config.evaluation.cross_validation
+    if folds is None or config.beam.command_line:
+        return 1
+    return min(folds.parallel or num_cores(), folds.num_trainings)
+
+
+def groups(nodes: Sequence[Any]) -> Iterator[list[Any]]:
+    """Divide nodes into those that may run at the same time: the same step of several folds.
+
+    Args:
+        nodes: of a compiled pipeline, in the order in which they run.
+
+    Yields:
+        The next ones.
+    """
+    for _, same in itertools.groupby(nodes, key=lambda node: fold_of(node.node_info.id) or node.node_info.id):
+        yield list(same)
+
+
+def fold_of(node_id: str) -> str | None:
+    """Return the step of a fold that a node is; None if it is none.
+
+    Args:
+        node_id: for example `FoldTrainer.3`.
+    """
+    name, _, number = node_id.rpartition(".")
+    return name if number.isdigit() and name.startswith(FOLD_PREFIX) else None
+
+
+_make_operator: Callable[[type, Any], Any]
+"""In a process of the pool."""
+
+
+def _begin(make_operator: Callable[[type, Any], Any], cores: Any) -> None:
+    """Prepare a process of the pool: it ends with its parent, and leaves Ctrl-C to it."""
+    global _make_operator  # noqa: PLW0603
+    _make_operator = make_operator
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.sched_setaffinity(0, cores.get())
+
+
+def _execute(
+    operator_class: type, executor_spec: Any, packed: str, log_path: Path
+) -> tuple[tuple[str, str] | None, bytes]:
+    """Run an executor in a process of the pool: how it failed, and its output."""
+    from tfx.orchestration.python_execution_binary import python_execution_binary_utils as wire
+
+    with logged_to(log_path):
+        try:
+            operator = _make_operator(operator_class, executor_spec)
+            output = operator.run_executor(wire.deserialize_execution_info(packed))
+        except KubetfxError as error:
+            return (type(error).__name__, str(error)), b""
+        except Exception as error:
+            traceback.print_exc()
+            return (type(error).__name__, root_cause(error)), b""
+    return None, output.SerializeToString()
