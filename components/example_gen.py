@@ -22,12 +22,12 @@ from kubetfx.components.data import block_work, image_notes
 from kubetfx.components.data.example_shards import (
     FILE_FORMAT,
     PAYLOAD_FORMAT,
-    WriteShards,
     check_splits,
     describe,
     open_splits,
     unusual_shares,
 )
+from kubetfx.components.data.shard_writer import WriteShards
 from kubetfx.components.declaration import Artifacts
 from kubetfx.components.example_driver import IMAGE_COLUMNS, Driver, input_config, reader_of
 from kubetfx.config.data_section import DataConfig, Splits

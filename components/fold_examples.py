@@ -21,7 +21,8 @@ from tfx.types import artifact_utils, standard_artifacts
 from kubetfx.artifacts import FOLD, SCHEMA
 from kubetfx.components.data import block_work, folds, table_profile
 from kubetfx.components.data.example_parts import Part, parts_of
-from kubetfx.components.data.example_shards import WriteShards, describe, open_splits
+from kubetfx.components.data.example_shards import describe, open_splits
+from kubetfx.components.data.shard_writer import WriteShards
 from kubetfx.components.declaration import Artifacts, Component
 from kubetfx.errors import DataError
 from kubetfx.models.features import read_features, read_schema

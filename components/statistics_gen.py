@@ -83,7 +83,9 @@ class Statistics(
         self._columns = columns
         self._rate = rate
         self._weight = weight
-        self._generators = stats_impl.get_generators(stats_options.StatsOptions(weight_feature=weight), in_memory=True)
+        options = stats_options.StatsOptions(weight_feature=weight)
+        with tfx_patches.exact_top_values():
+            self._generators = stats_impl.get_generators(options, in_memory=True)
 
     def blocks(self, item: Part) -> Iterator[tuple[str, pa.RecordBatch]]:
         """The rows of a row group, or those that its own random numbers choose: the same wherever it is read."""

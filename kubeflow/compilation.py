@@ -37,7 +37,7 @@ def compile(
 
     Raises:
         ConfigError: the config is wrong, or names a module or a file that cannot be read, or a variable of the
-            environment that no pod will have, or an option that Beam does not have.
+            environment that no pod will have, an option that Beam does not have, or an engine with workers elsewhere.
         UsageError: the file cannot be written.
         CompileError: the pipeline cannot be expressed as a package.
 
@@ -48,12 +48,24 @@ def compile(
     """
     config = as_config(config)
     _check_variables(config)
-    engine_arguments.check(config.beam, looks_up=False)
+    _check_engine(config)
     # TensorFlow and the kfp SDK print when they are imported. No node runs here, so Beam is not needed.
     with logged_to(Path(os.devnull)), imports_without_beam():
         from kubetfx.kubeflow.package import compile_to_file
 
         return compile_to_file(config, Path(path), kubernetes_manifest=kubernetes_manifest, pipeline=pipeline)
+
+
+def _check_engine(config: PipelineConfig) -> None:
+    """Workers elsewhere would look for files that only the pod of a task has."""
+    engine_arguments.check(config.beam, looks_up=False)
+    engine = engine_arguments.engine_of(config.beam.command_line)
+    if engine.is_remote:
+        raise ConfigError(
+            "beam: on Kubeflow Pipelines the inputs and outputs of a task are files of its own pod, which the workers "
+            f"of an engine do not see. Received: {engine.runner}. Run the pipeline in the cluster with `kubetfx run`, "
+            "in a workspace that the workers see (docs/scale.md); or leave `beam` out of the package."
+        )
 
 
 def _check_variables(config: PipelineConfig) -> None:

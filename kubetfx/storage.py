@@ -25,8 +25,12 @@ _SCHEMES = ("s3", "gs")
 _CONNECT_SECONDS = 5.0
 _ATTEMPTS = 3
 """Tries of each request to S3; a refused connection is reported after about a second."""
+_READ_ATTEMPTS = 7
+"""Tries of a request that reads an object, for half a minute: stores refuse readers for a while where many read."""
 GCS_RETRY_SECONDS = 10
 """Time for which Google's client tries again."""
+GCS_READ_RETRY_SECONDS = 60
+"""Time for which it does so where it reads an object."""
 _BUFFER_BYTES = 2**20
 """Size of the pieces that `open_stream` fetches."""
 _COPY_BYTES = 8 * 2**20
@@ -129,12 +133,12 @@ class ObjectPath:
 
     def open_file(self) -> Any:
         """Arrow's file for reading from any position."""
-        with self._explained() as filesystem:
+        with self._explained(is_reading=True) as filesystem:
             return filesystem.open_input_file(self.key)
 
     def open_stream(self) -> Any:
         """Arrow's file for reading from start to end, in pieces of any size."""
-        with self._explained() as filesystem:
+        with self._explained(is_reading=True) as filesystem:
             return filesystem.open_input_stream(self.key, compression=None, buffer_size=_BUFFER_BYTES)
 
     def open_output(self) -> Any:
@@ -228,12 +232,12 @@ class ObjectPath:
             return []
 
     @contextlib.contextmanager
-    def _explained(self) -> Iterator[Any]:
+    def _explained(self, *, is_reading: bool = False) -> Iterator[Any]:
         """Arrow's file system, whose errors become ours."""
         from pyarrow.lib import ArrowException
 
         try:
-            yield _connect(self.scheme, self.bucket, tuple(environment().items()))
+            yield _connect(self.scheme, self.bucket, tuple(environment().items()), is_reading=is_reading)
         except (OSError, ArrowException) as error:
             is_local = isinstance(error, OSError) and error.filename is not None
             store = _store(self.scheme)
@@ -376,12 +380,14 @@ def _store(scheme: str) -> str:
 
 
 @functools.lru_cache(maxsize=16)
-def _connect(scheme: str, bucket: str, variables: tuple[tuple[str, str], ...]) -> Any:
+def _connect(scheme: str, bucket: str, variables: tuple[tuple[str, str], ...], *, is_reading: bool) -> Any:
     """Arrow's file system for a bucket. The variables are those of `environment`: after a change it connects anew."""
-    return _connect_to_s3(bucket) if scheme == "s3" else _connect_to_gcs()
+    if scheme == "s3":
+        return _connect_to_s3(bucket, attempts=_READ_ATTEMPTS if is_reading else _ATTEMPTS)
+    return _connect_to_gcs(GCS_READ_RETRY_SECONDS if is_reading else GCS_RETRY_SECONDS)
 
 
-def _connect_to_s3(bucket: str) -> Any:
+def _connect_to_s3(bucket: str, *, attempts: int) -> Any:
     from pyarrow import fs
 
     endpoint = s3_endpoint()
@@ -396,16 +402,16 @@ def _connect_to_s3(bucket: str) -> Any:
         endpoint_override=endpoint,
         region=region,
         connect_timeout=_CONNECT_SECONDS,
-        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=_ATTEMPTS),
+        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=attempts),
     )
 
 
-def _connect_to_gcs() -> Any:
+def _connect_to_gcs(seconds: int) -> Any:
     import datetime
 
     from pyarrow import fs
 
-    patience = datetime.timedelta(seconds=GCS_RETRY_SECONDS)
+    patience = datetime.timedelta(seconds=seconds)
     emulator = os.environ.get("STORAGE_EMULATOR_HOST")
     if not emulator:
         return fs.GcsFileSystem(retry_time_limit=patience)

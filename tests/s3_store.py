@@ -116,7 +116,9 @@ def _wait(store: S3Store, process: subprocess.Popen[bytes], log: Path) -> None:
 
 
 class Wire:
-    """A TCP proxy before a port. After `cut_after` bytes to the server it breaks connections, and takes no more."""
+    """A TCP proxy before a port. After `cut_after` bytes to the server it breaks connections, and takes no more. Until
+    `busy_until`, in seconds of `time.monotonic`, it answers requests with HTTP 503, as stores do that are asked too
+    much."""
 
     def __init__(self, port: int) -> None:
         self._to = port
@@ -124,6 +126,8 @@ class Wire:
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self.num_bytes = 0
         self.cut_after: int | None = None
+        self.busy_until = 0.0
+        self.num_refused = 0
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
@@ -157,6 +161,10 @@ class Wire:
                 if is_upload:
                     self.num_bytes += len(data)
                 if self.is_cut:
+                    break
+                if is_upload and time.monotonic() < self.busy_until:
+                    self.num_refused += 1
+                    source.sendall(b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
                     break
                 target.sendall(data)
         for end in (source, target):

@@ -8,7 +8,8 @@ threads.
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -105,6 +106,36 @@ class BlockWork(ABC, Generic[Item, Block, State, Result]):
             The state of all of them.
         """
         return functools.reduce(self.merge, states, self.create())
+
+
+@dataclass(frozen=True)
+class Each(BlockWork[tuple[int, Any], dict[int, Any], dict[int, Any], list[Any]]):
+    """A function of each item by itself; items are numbered, and the result has what it returned in their order."""
+
+    do: Callable[[Any], Any]
+    """It can be pickled."""
+
+    def blocks(self, item: tuple[int, Any]) -> list[dict[int, Any]]:
+        """Call the function."""
+        number, own = item
+        return [{number: self.do(own)}]
+
+    def create(self) -> dict[int, Any]:
+        """No item."""
+        return {}
+
+    def add_block(self, state: dict[int, Any], block: dict[int, Any]) -> dict[int, Any]:
+        """The items of both."""
+        state.update(block)
+        return state
+
+    def merge(self, first: dict[int, Any], second: dict[int, Any]) -> dict[int, Any]:
+        """The items of both."""
+        return self.add_block(first, second)
+
+    def result(self, state: dict[int, Any]) -> list[Any]:
+        """What the function returned, in the order of the items."""
+        return [state[number] for number in sorted(state)]
 
 
 def run(

@@ -3,19 +3,21 @@
 import pickle
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import apache_beam as beam
-from tfx.dsl.components.base import base_beam_executor
 
 from kubetfx.components.data import beam_mode
 from kubetfx.components.data.block_work import BlockWork, Item, Result
+
+if TYPE_CHECKING:  # workers import this module, and some of them nothing of TFX
+    from tfx.dsl.components.base import base_beam_executor
 
 
 def run_on_beam(
     work: BlockWork[Item, Any, Any, Result],
     items: Sequence[Item],
-    executor: base_beam_executor.BaseBeamExecutor,
+    executor: "base_beam_executor.BaseBeamExecutor",
     folder: Path,
 ) -> Result:
     """Do the work in a Beam pipeline.

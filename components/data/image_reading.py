@@ -3,15 +3,16 @@
 What is in one is components/data/image_inspection.py's to say.
 """
 
+import functools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 from absl import logging
 
 from kubetfx.components.data import picture_columns
-from kubetfx.components.data.block_work import BlockWork
+from kubetfx.components.data.block_work import Each
 from kubetfx.components.data.example_reader import Run
 from kubetfx.components.data.image_files import BrokenFile, read_file, read_unchanged
 from kubetfx.components.data.image_inspection import ImageFacts, inspect_all
@@ -38,48 +39,25 @@ def look_into(paths: Sequence[str], run: Run, *, max_pixels: int) -> list[ImageF
         What is in each, or the reason why it cannot be used.
     """
     parts = [paths[start : start + FILES_AT_A_TIME] for start in range(0, len(paths), FILES_AT_A_TIME)]
-    found: list[ImageFacts | str] = run(_LookInto(max_pixels), list(enumerate(parts)))
-    return found
+    look = functools.partial(_look_into_part, max_pixels=max_pixels)
+    return [entry for part in run(Each(look), list(enumerate(parts))) for entry in part]
 
 
-_Numbered = dict[int, list[ImageFacts | str]]
-"""What was found in the files of a part, by its number."""
-
-
-@dataclass(frozen=True)
-class _LookInto(BlockWork[tuple[int, Sequence[str]], _Numbered, _Numbered, list[ImageFacts | str]]):
-    """Looks into the files of numbered parts. Decoding lets go of the interpreter's lock."""
-
-    max_pixels: int
-
-    def blocks(self, item: tuple[int, Sequence[str]]) -> Iterator[_Numbered]:
-        part, paths = item
-        found: dict[int, ImageFacts | str] = {}
-        contents: dict[int, bytes] = {}
-        num_bytes = 0
-        for number, path in enumerate(paths):
-            try:
-                contents[number] = read_file(path)
-                num_bytes += len(contents[number])
-            except OSError as error:
-                found[number] = f"it cannot be read: {os.strerror(error.errno) if error.errno else error}"
-            if num_bytes > BYTES_AT_A_TIME or number == len(paths) - 1:
-                found |= zip(contents, inspect_all(list(contents.values()), max_pixels=self.max_pixels), strict=True)
-                contents, num_bytes = {}, 0
-        yield {part: [found[number] for number in range(len(paths))]}
-
-    def create(self) -> _Numbered:
-        return {}
-
-    def add_block(self, state: _Numbered, block: _Numbered) -> _Numbered:
-        state.update(block)
-        return state
-
-    def merge(self, first: _Numbered, second: _Numbered) -> _Numbered:
-        return self.add_block(first, second)
-
-    def result(self, state: _Numbered) -> list[ImageFacts | str]:
-        return [entry for part in sorted(state) for entry in state[part]]
+def _look_into_part(paths: Sequence[str], *, max_pixels: int) -> list[ImageFacts | str]:
+    """Decoding lets go of the interpreter's lock."""
+    found: dict[int, ImageFacts | str] = {}
+    contents: dict[int, bytes] = {}
+    num_bytes = 0
+    for number, path in enumerate(paths):
+        try:
+            contents[number] = read_file(path)
+            num_bytes += len(contents[number])
+        except OSError as error:
+            found[number] = f"it cannot be read: {os.strerror(error.errno) if error.errno else error}"
+        if num_bytes > BYTES_AT_A_TIME or number == len(paths) - 1:
+            found |= zip(contents, inspect_all(list(contents.values()), max_pixels=max_pixels), strict=True)
+            contents, num_bytes = {}, 0
+    return [found[number] for number in range(len(paths))]
 
 
 def check_broken(broken: Sequence[BrokenFile], *, num_files: int, data: DataConfig) -> None:

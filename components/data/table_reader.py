@@ -1,6 +1,6 @@
-"""A table in files as examples: a file is a shard, and the content of a row chooses its split.
+"""A table in files as examples: shards of about one size, in which the content of a row chooses its split.
 
-Which files there are and what is in them is tables.py's to say.
+Which files there are and what is in them is tables.py's to say, and how they are cut table_shards.py's.
 """
 
 import os
@@ -14,11 +14,13 @@ import pyarrow as pa
 
 from kubetfx.components.data import picture_columns, row_splits, table_profile, tables
 from kubetfx.components.data.example_reader import ExampleReader, Run, Source
+from kubetfx.components.data.table_shards import Shard, shards_of
 from kubetfx.config.data_section import DataConfig
 from kubetfx.config.section import nearest
 from kubetfx.errors import ConfigError, DataError
 from kubetfx.storage import is_url
 from kubetfx.tables.files import TableFiles
+from kubetfx.tables.table_file import TableFile
 
 if TYPE_CHECKING:
     from kubetfx.components.data.image_reading import Pictures
@@ -58,7 +60,7 @@ class TableReader(ExampleReader):
     def open(self, splits: Mapping[str, int], run: Run) -> Source:
         """Scan the table, and look into its pictures."""
         files = tables.find_files(self._data)
-        profile = self._profile(files)
+        profile = self._profile(files, run)
         tables.check_label(profile, self._data)
         pictures = None
         if (column := picture_columns.picture_column(profile)) is not None:
@@ -71,8 +73,8 @@ class TableReader(ExampleReader):
         kept = [column for column in profile.columns if column.name != names_split]
         types = {c.name: pa.binary() if c.picture_reason else tables.ARROW_TYPES[c.type] for c in kept}
         examples = replace(profile, columns=tuple(kept))
-        read = _ReadFile(examples, columns, files, self._data, rule, pictures)
-        return Source(examples, pa.schema(list(types.items())), files.paths, read)
+        read = _ReadShard(examples, columns, files, self._data, rule, pictures)
+        return Source(examples, pa.schema(list(types.items())), shards_of(files, self._data, run), read)
 
     def _rule(
         self, splits: Mapping[str, int], files: TableFiles, columns: Sequence[table_profile.Column]
@@ -113,14 +115,14 @@ class TableReader(ExampleReader):
             found = tuple(table_profile.Column(name, "string") for name in dropped)
         return [*profile.columns, *found]
 
-    def _profile(self, files: TableFiles) -> table_profile.TableProfile:
-        profile = tables.inspect_table(files, self._data)
+    def _profile(self, files: TableFiles, run: Run | None = None) -> table_profile.TableProfile:
+        profile = tables.inspect_table(files, self._data, run)
         return picture_columns.with_pictures(profile, files, self._data, named=self._image_columns)
 
 
 @dataclass(frozen=True)
-class _ReadFile:
-    """Reads the rows of a file that have a label, and a picture where there is a column of them."""
+class _ReadShard:
+    """Reads the rows of a shard that have a label, and a picture where there is a column of them."""
 
     profile: table_profile.TableProfile
     """Of the columns that become examples."""
@@ -131,15 +133,15 @@ class _ReadFile:
     rule: row_splits.RowSplits
     pictures: "Pictures | None"
 
-    def __call__(self, path: str) -> Iterator[tuple[pa.RecordBatch, np.ndarray]]:
-        yield from _one_ahead(self._split_blocks(path))
+    def __call__(self, shard: Shard) -> Iterator[tuple[pa.RecordBatch, np.ndarray]]:
+        yield from _one_ahead(block for file in shard for block in self._split_blocks(file))
 
-    def _split_blocks(self, path: str) -> Iterator[tuple[pa.RecordBatch, np.ndarray]]:
+    def _split_blocks(self, part: TableFile) -> Iterator[tuple[pa.RecordBatch, np.ndarray]]:
         names = [column.name for column in self.profile.columns]
-        file = os.path.relpath(path, str(self.files.root)) if self.data.splits.files else path
-        for block in tables.read_blocks(path, self.columns, file_format=self.files.format, data=self.data):
+        file = os.path.relpath(part.path, str(self.files.root)) if self.data.splits.files else part.path
+        for block in tables.blocks_of(part, self.columns):
             labelled = block.filter(block.column(self.data.label).is_valid())
-            whole, keyed = self._with_pictures(labelled, path)
+            whole, keyed = self._with_pictures(labelled, part.path)
             yield whole.select(names), self.rule.split(keyed, file=file)
 
     def _with_pictures(self, block: pa.RecordBatch, path: str) -> tuple[pa.RecordBatch, pa.RecordBatch]:

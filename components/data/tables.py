@@ -17,7 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kubetfx.components.data import data_source
+from kubetfx.components.data.beam_mode import MAX_THREADS
+from kubetfx.components.data.block_work import Each, run_here
 from kubetfx.components.data.column_scan import ARROW_TYPES, to_type
+from kubetfx.components.data.example_reader import Run
 from kubetfx.components.data.partition_columns import contradictions, profile_columns
 from kubetfx.components.data.table_profile import Column, TableProfile
 from kubetfx.components.data.table_scan import (
@@ -31,6 +34,7 @@ from kubetfx.components.data.table_scan import (
 from kubetfx.config.data_section import DataConfig
 from kubetfx.config.section import nearest
 from kubetfx.config.yaml_text import in_one_line
+from kubetfx.cores import num_cores
 from kubetfx.errors import DataError, StorageError
 from kubetfx.models.columns.known_types import readings
 from kubetfx.storage import Location, locate
@@ -91,7 +95,7 @@ def column_names(files: TableFiles, data: DataConfig) -> list[str]:
     return list(names)
 
 
-def inspect_table(files: TableFiles, data: DataConfig) -> TableProfile:
+def inspect_table(files: TableFiles, data: DataConfig, run: Run | None = None) -> TableProfile:
     """Return what a scan of the whole table finds: a type for every column, the number of rows, missing cells and
     distinct values.
 
@@ -101,6 +105,7 @@ def inspect_table(files: TableFiles, data: DataConfig) -> TableProfile:
     Args:
         files: the table.
         data: the section.
+        run: has files scanned by others; None: by threads of this process.
 
     Raises:
         DataError: a file is empty, ragged, not UTF-8, not of the format that was said; or the files disagree.
@@ -108,7 +113,7 @@ def inspect_table(files: TableFiles, data: DataConfig) -> TableProfile:
     global _last_scan  # noqa: PLW0603
     key = _scan_key(files, data)
     if key is None or _last_scan is None or _last_scan[0] != key:
-        profile = _inspect_table(files, data)
+        profile = _inspect_table(files, data, run)
         if key is None or _scan_key(files, data) != key:
             return profile
         _last_scan = (key, profile)
@@ -146,16 +151,18 @@ def scan_columns(files: TableFiles, data: DataConfig, names: Collection[str]) ->
     return _inspect_table(files, data.model_copy(update={"drop": others}))
 
 
-def _inspect_table(files: TableFiles, data: DataConfig) -> TableProfile:
+def _inspect_table(files: TableFiles, data: DataConfig, run: Run | None = None) -> TableProfile:
+    scan_all = run or functools.partial(run_here, threads=min(num_cores(), MAX_THREADS))
+    look = functools.partial(_inspect_file, file_format=files.format, data=data)
+    first, *others = scan_all(Each(look), list(enumerate(files.paths)))
     first_path, *other_paths = files.paths
-    merged = first = _inspect_file(first_path, files.format, data)
+    merged = first
     rows = {first_path: merged.num_rows}
     in_folders = {name for path in files.paths for name in partitions.columns_of(path)}
     held = {first_path: in_folders.intersection(merged.names)}
     contradicted = contradictions(first_path, first)
     sources = {column.name: first_path for column in merged.columns if column.num_values}
-    for path in other_paths:
-        table = _inspect_file(path, files.format, data)
+    for path, table in zip(other_paths, others, strict=True):
         if data.label in {*merged.names, *table.names}:
             check_label_is_there(first, data.label, path=first_path)
             check_label_is_there(table, data.label, path=path)
@@ -251,12 +258,24 @@ def read_blocks(
     Yields:
         Batches of int64, double and string columns. Missing cells and NaN are null.
     """
+    yield from blocks_of(open_table(path, file_format, data.csv_options), columns)
+
+
+def blocks_of(file: TableFile, columns: Sequence[Column]) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of one file, or of a part of it, a block at a time, in the given columns and types.
+
+    Args:
+        file: opened, or a part of one.
+        columns: to read, with their types.
+
+    Yields:
+        Batches of int64, double and string columns. Missing cells and NaN are null.
+    """
     schema = pa.schema([(column.name, ARROW_TYPES[column.type]) for column in columns])
-    file = open_table(path, file_format, data.csv_options)
     held = file.types()
     wanted = {c.name: pa.string() if c.reading else ARROW_TYPES[c.type] for c in columns if c.name in held}
     decimal = file.decimal or "."
-    of_folders = partitions.columns_of(path)
+    of_folders = partitions.columns_of(file.path)
     for batch in file.stream(wanted):
         if batch.num_rows:
             arrays = [
@@ -325,7 +344,7 @@ def _newest(base: Location, pattern: str) -> str:
     return str(split.pattern)
 
 
-def _inspect_file(path: str, file_format: Format, data: DataConfig) -> TableProfile:
+def _inspect_file(path: str, *, file_format: Format, data: DataConfig) -> TableProfile:
     with reading(path):
         file = open_table(path, file_format, data.csv_options)
         held = file.types()

@@ -32,6 +32,11 @@ class _RowGroups(ABC):
         """Rows of each row group."""
 
     @abstractmethod
+    def num_bytes(self) -> list[int]:
+        """About the bytes of each row group, found without reading any; one for the whole file if it has to be read
+        from its beginning."""
+
+    @abstractmethod
     def batches(
         self, columns: Sequence[str], *, batch_rows: int, row_groups: Sequence[int] | None
     ) -> Iterator[pa.RecordBatch]:
@@ -59,6 +64,10 @@ class _Parquet(_RowGroups):
 
     def sizes(self) -> list[int]:
         return [self._file.metadata.row_group(index).num_rows for index in range(self._file.num_row_groups)]
+
+    def num_bytes(self) -> list[int]:
+        footer = self._file.metadata
+        return [footer.row_group(index).total_byte_size for index in range(footer.num_row_groups)]
 
     def batches(
         self, columns: Sequence[str], *, batch_rows: int, row_groups: Sequence[int] | None
@@ -106,6 +115,10 @@ class _Arrow(_RowGroups):
     def sizes(self) -> list[int]:
         return [batch.num_rows for batch in self._each(self.schema.names[:1], None)]
 
+    def num_bytes(self) -> list[int]:
+        number = self._reader().num_record_batches if self._has_contents else 1
+        return [self._source.size() // number] * number if number else []
+
     def batches(
         self, columns: Sequence[str], *, batch_rows: int, row_groups: Sequence[int] | None
     ) -> Iterator[pa.RecordBatch]:
@@ -129,6 +142,10 @@ class _Orc(_RowGroups):
         names = self.schema.names[:1]
         return [self._file.read_stripe(i, columns=names).num_rows for i in range(self._file.nstripes)]
 
+    def num_bytes(self) -> list[int]:
+        number = self._file.nstripes
+        return [self._file.content_length // number] * number if number else []
+
     def batches(
         self, columns: Sequence[str], *, batch_rows: int, row_groups: Sequence[int] | None
     ) -> Iterator[pa.RecordBatch]:
@@ -149,6 +166,8 @@ class ColumnarTable(TableFile):
 
     path: str
     format: Format
+    row_groups: tuple[int, ...] | None = None
+    """Numbers of those that its stream has; None: all."""
 
     def _open(self) -> _Parquet | _Arrow | _Orc:
         opened = _OPENED[self.format]
@@ -186,7 +205,14 @@ class ColumnarTable(TableFile):
         """Read the rows, which have the file's types."""
         batch_rows = min(max(BATCH_CELLS // max(len(types), 1), 1), BATCH_ROWS)
         with self._open() as file:
-            yield from _selected(file.batches(list(types), batch_rows=batch_rows, row_groups=None), list(types))
+            yield from _selected(
+                file.batches(list(types), batch_rows=batch_rows, row_groups=self.row_groups), list(types)
+            )
+
+    def row_group_bytes(self) -> list[int]:
+        """About the bytes of each row group; of a file that has to be read from its beginning there is one."""
+        with self._open() as file:
+            return file.num_bytes()
 
     def segments(self, *, first_block: int, cut: Cut) -> Iterator[Segment]:
         """Cut the file by its row groups."""

@@ -19,7 +19,7 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_artifacts
 
 from kubetfx.artifacts import TABLE_PROFILE
-from kubetfx.components.data import table_profile, tables
+from kubetfx.components.data import table_profile, table_shards, tables
 from kubetfx.components.data.row_splits import hashed, row_keys
 from kubetfx.components.data.table_reader import _one_ahead
 from kubetfx.components.example_driver import Driver
@@ -164,14 +164,17 @@ def test_key_of_a_row_is_the_same_in_another_process():
     assert json.loads(result.stdout) == row_keys(block).to_pylist()
 
 
-def run_executor(folder: Path | ObjectPath, output: Path, **fields) -> standard_artifacts.Examples:
+def run_executor(
+    folder: Path | ObjectPath, output: Path, *, beam_arguments: list[str] | None = None, **fields
+) -> standard_artifacts.Examples:
     """Run driver and executor as TFX's launcher does, with the exec properties of the component."""
     component = ExampleGen(DataConfig.model_validate({"path": str(folder), "label": "y", **fields}))
     examples = standard_artifacts.Examples()
     examples.uri = str(output)
     output.mkdir(parents=True)
     properties = Driver(None).resolve_exec_properties(dict(component.exec_properties), None, None)
-    Executor().Do({}, {"examples": [examples]}, properties)
+    executor = Executor(Executor.Context(beam_pipeline_args=beam_arguments or [], tmp_dir=str(output)))
+    executor.Do({}, {"examples": [examples]}, properties)
     return examples
 
 
@@ -279,6 +282,59 @@ def test_files_are_named_whole_and_nothing_half_written_stays(examples):
         for split in ("eval", "train", "validation")
         for number in range(2)
     ]
+
+
+@pytest.fixture
+def small_shards(monkeypatch) -> None:
+    monkeypatch.setattr(table_shards, "PART_BYTES", 500)
+
+
+def shards_of(examples: standard_artifacts.Examples) -> dict[str, bytes]:
+    return {str(path.relative_to(examples.uri)): path.read_bytes() for path in Path(examples.uri).rglob("data-*")}
+
+
+@pytest.mark.parametrize("beam_arguments", [None, ["--direct_running_mode=in_memory"]], ids=["here", "on Beam"])
+def test_one_large_file_becomes_many_shards(examples, tmp_path, small_shards, beam_arguments):
+    write_rows(tmp_path / "table")
+
+    found = run_executor(tmp_path / "table", tmp_path / "out", beam_arguments=beam_arguments)
+
+    assert len(shards_of(found)) == 3 * 6
+    assert rows_by_split(found) == rows_by_split(examples)
+    assert shards_of(run_executor(tmp_path / "table", tmp_path / "again")) == shards_of(found)
+
+
+def test_row_groups_of_one_file_become_shards(examples, tmp_path, small_shards):
+    write_rows(tmp_path / "csv")
+    data = DataConfig(path=str(tmp_path / "csv"), label="y")
+    files = tables.find_files(data)
+    blocks = tables.read_blocks(files.paths[0], tables.inspect_table(files, data).columns, file_format="csv", data=data)
+    (tmp_path / "table").mkdir()
+    pq.write_table(pa.Table.from_batches(blocks), tmp_path / "table" / "a.parquet", row_group_size=50)
+
+    found = run_executor(tmp_path / "table", tmp_path / "out")
+
+    assert len(shards_of(found)) == 3 * 4
+    assert rows_by_split(found) == rows_by_split(examples)
+
+
+def test_workers_that_write_shards_need_neither_tfx_nor_tensorflow():
+    """Their imports take longer than most shards."""
+    modules = ["block_work_on_beam", "table_reader", "table_shards", "shard_writer"]
+    program = f"import sys, {', '.join(f'kubetfx.components.data.{name}' for name in modules)}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not {"tfx", "tensorflow"} & set(done.stdout.split())
+
+
+def test_many_small_files_become_few_shards(examples, tmp_path, monkeypatch):
+    monkeypatch.setattr(table_shards, "MAX_SHARDS", 5)
+    for start in range(0, 200, 10):
+        write_rows(tmp_path / "table", 10, name=f"{start:03d}.csv", start=start)
+
+    found = run_executor(tmp_path / "table", tmp_path / "out")
+
+    assert 3 * 4 <= len(shards_of(found)) <= 3 * 6
+    assert rows_by_split(found) == rows_by_split(examples)
 
 
 def test_profile_of_the_table_travels_with_the_examples(examples):
@@ -517,7 +573,7 @@ def test_dates_are_points_in_time_however_they_are_written(tmp_path):
 @pytest.mark.parametrize(
     ("days", "message"),
     [
-        (["2024-13-01", "2024-05-02"], r"dates that exist, such as 2024-05-01, are needed\. Received: '2024-13-01'"),
+        (["2024-13-01", "2024-05-02"], r"dates that exist, such as 2024-05-01\. Received: '2024-13-01'"),
         (["early", "late"], r"Received: 'early' in column 'day'\. .*data\.types: \{day: \{date: '%d/%m/%Y'\}\}"),
     ],
     ids=["no such month", "words"],

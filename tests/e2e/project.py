@@ -30,9 +30,9 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(REPOSITORY)}
 
 
-def kubetfx(*arguments: str | Path, cwd: Path | None = None) -> Finished:
+def kubetfx(*arguments: str | Path, cwd: Path | None = None, seconds: float = 300) -> Finished:
     done = subprocess.run(
-        command(*arguments), capture_output=True, text=True, cwd=cwd, env=environment(), timeout=300, check=False
+        command(*arguments), capture_output=True, text=True, cwd=cwd, env=environment(), timeout=seconds, check=False
     )
     return Finished(done.returncode, done.stdout, done.stderr)
 

@@ -37,6 +37,12 @@ def closed(node: Any) -> Any:
 def custom_resource_schema(definition: dict[str, Any], version: str) -> dict[str, Any]:
     (entry,) = (v for v in definition["spec"]["versions"] if v["name"] == version)
     result = closed(entry["schema"]["openAPIV3Schema"])
+    for known in (
+        "apiVersion",
+        "kind",
+        "metadata",
+    ):  # the API server knows them, whether they are in a definition or not
+        result["properties"].setdefault(known, {})
     result["properties"]["metadata"].pop("additionalProperties", None)
     assert isinstance(result, dict)
     return result

@@ -18,6 +18,8 @@ KUSTOMIZATIONS = sorted(
 )
 OVERLAYS = [folder for folder in KUSTOMIZATIONS if "overlays" in folder]
 WORKLOADS = ("Deployment", "InferenceService")
+CUSTOM_KINDS = ("InferenceService", "FlinkDeployment", "SparkApplication")
+"""Of operators, whose schemas they publish."""
 
 needs_kubectl = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
 

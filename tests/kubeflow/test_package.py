@@ -9,9 +9,11 @@ import jsonschema
 import kfp.components
 import pytest
 
+from kubetfx.config.beam_section import BeamConfig
 from kubetfx.config.kubeflow_section import COMPONENTS
 from kubetfx.config.loading import load_config
 from kubetfx.errors import CompileError, ConfigError
+from kubetfx.kubeflow import compilation
 from kubetfx.kubeflow import package as config_package
 from kubetfx.kubeflow.compiler import write_package
 from kubetfx.kubeflow.lint import lint
@@ -417,3 +419,12 @@ def test_no_task_of_an_example_takes_an_artifact_twice(example, name, fuse):
     taken = artifacts_taken(package)
     assert len(taken["root.served-model-resolver-evaluator-pusher-report" if fuse == "light" else "root.report"]) > 3
     assert all(len(sources) == len(set(sources)) for sources in taken.values())
+
+
+def test_engine_whose_workers_do_not_see_the_files_of_a_pod_is_refused(tmp_path):
+    config = load_config(EXAMPLES / "penguins" / "pipeline.yaml")
+    elsewhere = {"runner": "FlinkRunner", "endpoint": "flink:8099", "environment": {"type": "DOCKER", "config": "i"}}
+    with_engine = config.model_copy(update={"beam": BeamConfig.model_validate(elsewhere)})
+    with pytest.raises(ConfigError, match=r"do not see\. Received: FlinkRunner\. Run the pipeline in the cluster"):
+        compilation.compile(with_engine, tmp_path / "package.yaml")
+    assert not (tmp_path / "package.yaml").exists()

@@ -2,6 +2,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -167,6 +168,28 @@ def test_store_that_does_not_answer_is_told_within_seconds(monkeypatch, s3_store
     message = rf"{url} cannot be reached \(.*connect.*Received: s3://bucket/x\. Look at .*AWS_ENDPOINT_URL"
     with pytest.raises(StorageError, match=message):
         locate("s3://bucket/x").files()
+
+
+def test_reading_goes_on_after_a_store_was_busy(bucket, wire: Wire):
+    content = os.urandom(3 * 2**20)
+    (bucket / "big").write_bytes(content)
+    with (bucket / "big").open_stream() as file:
+        found = file.read(1_000)
+        wire.busy_until = time.monotonic() + 4
+
+        found += file.read()
+
+    assert found == content
+    assert wire.num_refused > 1
+    wire.busy_until = time.monotonic() + 4
+    assert (bucket / "big").read_bytes() == content
+
+
+def test_busy_store_is_told_before_anything_is_read(bucket, wire: Wire):
+    wire.busy_until = time.monotonic() + 60
+    with pytest.raises(StorageError, match=r"Received: s3://"):
+        bucket.files()
+    wire.busy_until = 0
 
 
 def test_endpoint_without_a_scheme_is_told(monkeypatch, s3_store: S3Store):

@@ -67,6 +67,16 @@ class Process:
     def address(self) -> str:
         return f"localhost:{self.port}"
 
+    def workers(self) -> list[int]:
+        """Of a pool: the processes of its workers, which run what Beam's boot program starts."""
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                command = (folder / "cmdline").read_bytes()
+                if f"{self.log.parent}/beam-worker-".encode() in command and b"worker.py" in command:
+                    found.append(int(folder.name))
+        return found
+
     def kill(self) -> None:
         """At once, as a machine goes."""
         with contextlib.suppress(ProcessLookupError):
@@ -112,7 +122,13 @@ def prism(folder: Path) -> Iterator[Process]:
 
 @contextlib.contextmanager
 def pool(
-    folder: Path, environment: Path, *, python: Path | None = None, boots: bool = True, hidden: Path | None = None
+    folder: Path,
+    environment: Path,
+    *,
+    python: Path | None = None,
+    boots: bool = True,
+    hidden: Path | None = None,
+    full: Path | None = None,
 ) -> Iterator[Process]:
     """A pool of workers.
 
@@ -122,6 +138,7 @@ def pool(
         python: another interpreter, which its workers have.
         boots: whether it unpacks what jobs ship.
         hidden: folder that it does not see.
+        full: folder to which it can write but a page, as on a full disk.
     """
     folder.mkdir()
     port = free_port()
@@ -130,8 +147,13 @@ def pool(
     if boots:
         command.append(f"--container_executable={BOOT}")
     if hidden:
-        words = " ".join(map(str, command))
-        command = ["unshare", "-rm", "sh", "-c", f"mount -t tmpfs tmpfs {hidden} && exec {words}"]
+        command = _behind(f"mount -t tmpfs tmpfs {hidden}", command)
+    if full:
+        disk = folder / "disk"
+        disk.mkdir()
+        layers = f"lowerdir={full},upperdir={disk}/upper,workdir={disk}/work"
+        mounts = f"mount -t tmpfs -o size=4k tmpfs {disk} && mkdir {disk}/upper {disk}/work"
+        command = _behind(f"{mounts} && mount -t overlay -o {layers} overlay {full}", command)
     places = [*([python.parent] if python else []), environment / "bin", "/usr/bin", "/bin"]
     variables = {
         "HOME": str(folder),
@@ -142,6 +164,11 @@ def pool(
     }
     with started(command, port, folder / "pool.log", variables) as running:
         yield running
+
+
+def _behind(mounts: str, command: Sequence[str | Path]) -> list[str | Path]:
+    """A command that sees other folders than we do."""
+    return ["unshare", "-rm", "sh", "-c", f"{mounts} && exec {' '.join(map(str, command))}"]
 
 
 @dataclass

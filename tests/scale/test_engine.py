@@ -1,15 +1,19 @@
-"""Penguins through Prism, by workers whose only code is what a run ships, compared with runs here."""
+"""Penguins and flights through Prism, by workers whose only code is what a run ships, and trainings in several
+processes: compared with runs in one process here."""
 
 import json
 import math
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 from google.protobuf.message import Message
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
+from examples.flights import prepare
 from tests.command import Finished
 from tests.e2e.project import REPOSITORY, kubetfx, states
 from tests.scale.engine import Process, Turns, states_of_jobs
@@ -17,14 +21,51 @@ from tests.scale.engine import Process, Turns, states_of_jobs
 pytestmark = pytest.mark.scale
 
 EXAMPLES = REPOSITORY / "examples"
+SECONDS = 1_200
+"""That a run may take: each job starts workers, which import TensorFlow."""
 
 
-def penguins(folder: Path) -> Path:
+@dataclass(frozen=True)
+class Case:
+    """A run in this process, which others are compared with."""
+
+    config: Path
+    workspace: Path
+    settings: tuple[str, ...]
+    finished: Finished
+
+    @classmethod
+    def of(cls, config: Path, workspace: Path, *settings: str) -> "Case":
+        return cls(config, workspace, settings, run(config, workspace, *settings))
+
+    def again(self, workspace: Path, *more: str) -> Finished:
+        """A run of the same config."""
+        return run(self.config, workspace, *self.settings, *more)
+
+
+@pytest.fixture(scope="module")
+def penguins(tmp_path_factory: pytest.TempPathFactory) -> Case:
     """Penguins with a metric of one's own, whose module workers need."""
+    folder = tmp_path_factory.mktemp("penguins")
     (folder / "extending").mkdir(parents=True)
     shutil.copytree(EXAMPLES / "penguins" / "data", folder / "penguins" / "data")
     shutil.copytree(EXAMPLES / "extending" / "metric", folder / "extending" / "metric", ignore=_no_workspaces)
-    return folder / "extending" / "metric" / "pipeline.yaml"
+    return Case.of(folder / "extending" / "metric" / "pipeline.yaml", folder / "here")
+
+
+@pytest.fixture(scope="module")
+def flights(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    """All flights, in three files, trained on once."""
+    folder = tmp_path_factory.mktemp("flights")
+    shutil.copy(EXAMPLES / "flights" / "pipeline.yaml", folder)
+    table = prepare.make_table(prepare.read_flights())
+    (folder / "data").mkdir()
+    third = table.num_rows // 3 + 1
+    for number in range(3):
+        part = table.slice(number * third, third)
+        pq.write_table(part, folder / "data" / f"{number}.parquet", row_group_size=prepare.ROW_GROUP_ROWS)
+    thresholds = "evaluation.thresholds={auc: {at_least: 0.7}}"
+    return Case.of(folder / "pipeline.yaml", folder / "here", "--set", "training.epochs=1", "--set", thresholds)
 
 
 def on_engine(engine: Process, pools: Turns) -> list[str]:
@@ -39,40 +80,64 @@ def on_engine(engine: Process, pools: Turns) -> list[str]:
 
 
 def run(config: Path, workspace: Path, *more: str | Path) -> Finished:
-    return kubetfx("run", config, "--format", "json", "--set", f"workspace={workspace}", *more)
+    done = kubetfx(
+        "run", config, "--format", "json", "--set", f"workspace={workspace}", *more, seconds=SECONDS
+    )  # fmt: skip
+    assert done.exit_code == 0, done.stdout + done.stderr
+    return done
 
 
-def test_engine_finds_what_this_machine_finds(engine: Process, pools: Turns, tmp_path: Path) -> None:
-    config = penguins(tmp_path / "project")
-    here, there = tmp_path / "here", tmp_path / "there"
-    local = run(config, here)
-    assert local.exit_code == 0, local.stdout
+def verdict(done: Finished) -> tuple[Any, list[Any]]:
+    return done.document["blessed"], [check["passed"] for check in done.document["checks"]]
+
+
+@pytest.mark.parametrize("name", ["penguins", "flights"])
+def test_engine_finds_what_this_machine_finds(
+    name: str, request: pytest.FixtureRequest, engine: Process, pools: Turns, tmp_path: Path
+) -> None:
+    case: Case = request.getfixturevalue(name)
+    here, there = case.workspace, tmp_path / "there"
     asked = list(pools.asked)
 
-    remote = run(config, there, *on_engine(engine, pools))
+    remote = case.again(there, *on_engine(engine, pools))
 
-    assert remote.exit_code == 0, remote.stdout
     assert all(now > before for now, before in zip(pools.asked, asked, strict=True)), "a pool had nothing to do"
     assert examples_of(there) == examples_of(here)
     assert_close(statistics_of(there), statistics_of(here))
     assert vocabularies_of(there) == vocabularies_of(here)
-    assert [check["passed"] for check in remote.document["checks"]] == [
-        check["passed"] for check in local.document["checks"]
-    ]
-    assert remote.document["blessed"] == local.document["blessed"]
-    assert remote.document["metrics"] == pytest.approx(local.document["metrics"], rel=0.02)
+    assert verdict(remote) == verdict(case.finished)
+    assert remote.document["metrics"] == pytest.approx(case.finished.document["metrics"], rel=0.02)
+    assert set(states_of_jobs(engine)) == {"DONE"}
     # Where the data is gone through is no part of the cache's key: nothing runs again, and no engine is needed.
     elsewhere = json.dumps({"runner": "FlinkRunner", "endpoint": "localhost:1", "timeout": 5})
-    again = run(config, there, "--set", f"beam={elsewhere}")
-    assert again.exit_code == 0, again.stdout
+    again = case.again(there, "--set", f"beam={elsewhere}")
     assert set(states(again).values()) == {"cached"}
-    batch_predictions_agree(config, here, on_engine(engine, pools), tmp_path)
-    assert set(states_of_jobs(engine)) == {"DONE"}
+
+
+def test_engine_predicts_what_this_machine_predicts(
+    penguins: Case, engine: Process, pools: Turns, tmp_path: Path
+) -> None:
+    batch_predictions_agree(penguins.config, penguins.workspace, on_engine(engine, pools), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "distribution",
+    [{"strategy": "multi_worker", "workers": 2}, {"strategy": "parameter_server", "workers": 2}],
+    ids=["two workers", "parameter server"],
+)
+def test_several_processes_learn_what_one_learns(penguins: Case, distribution: dict[str, Any], tmp_path: Path) -> None:
+    short = ("--set", "training.epochs=30", "--set", "evaluation.thresholds={accuracy: {at_least: 0.8}}")
+    alone = run(penguins.config, tmp_path / "alone", *short)
+    together = run(
+        penguins.config, tmp_path / "together", *short, "--set", f"training.distribution={json.dumps(distribution)}"
+    )
+    assert verdict(together) == verdict(alone)
+    assert together.document["metrics"] == pytest.approx(alone.document["metrics"], abs=0.1)
 
 
 def batch_predictions_agree(config: Path, here: Path, engine: list[str], folder: Path) -> None:
     """The same model, here and by workers."""
-    source = next(folder.rglob("penguins.csv"))
+    source = next(config.parents[2].rglob("penguins.csv"))
     tables = []
     for name, options in (("here", []), ("there", engine)):
         output = folder / f"{name}.parquet"

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.scale
 
 PATIENCE = 40
 """Seconds. Workers of this machine start in less, where they start at all."""
+EXAMPLES = "artifacts/TableExampleGen/examples/*/Split-*/data-*"
 
 
 @pytest.fixture
@@ -96,13 +97,55 @@ def test_other_beam_in_the_pool_is_said(project: Project, engine: Process, tmp_p
 def test_pool_that_does_not_see_the_workspace_is_said(
     project: Project, engine: Process, tmp_path: Path, environment: Path
 ) -> None:
-    if subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False).returncode:
-        pytest.skip("needs user namespaces, to hide a folder")
+    needs_user_namespaces()
     with pool(tmp_path / "pool", environment, hidden=project.folder) as workers:
         said = doctor(project, *beam(engine, workers, timeout=300))
     assert f"The workspace is not seen. Received: {project.workspace}/engine, of which " in said
     assert "FileNotFoundError" in said
     assert f"A place is not seen. Received: {project.folder}/data on " in said
+
+
+def needs_user_namespaces() -> None:
+    if subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("needs user namespaces, to mount something for a pool alone")
+
+
+def test_full_disk_of_a_worker_is_said_with_the_node(
+    project: Project, engine: Process, tmp_path: Path, environment: Path
+) -> None:
+    needs_user_namespaces()
+    artifacts = project.workspace / "artifacts"
+    artifacts.mkdir(parents=True)
+    with pool(tmp_path / "pool", environment, full=artifacts) as workers:
+        failed = project.run(*beam(engine, workers, timeout=300))
+        assert failed.exit_code == 1, failed.stdout
+        assert failed.document["error"]["node"] == "TableExampleGen"
+        assert "No space left on device" in failed.document["error"]["message"]
+    with pool(tmp_path / "other", environment) as workers:
+        again = kubetfx("run", project.config, "--format", "json", *beam(engine, workers, timeout=300), seconds=900)
+    assert again.exit_code == 0, again.stdout
+
+
+def test_two_runs_share_a_job_service_and_a_pool(tmp_path: Path, engine: Process, environment: Path) -> None:
+    projects = [penguins_in(tmp_path / name) for name in ("first", "second")]
+    with pool(tmp_path / "pool", environment) as workers:
+        runs = [
+            subprocess.Popen(
+                command("run", project.config, "--format", "json", *beam(engine, workers, timeout=300)),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=command_environment(),
+            )
+            for project in projects
+        ]
+        done = [ended(process, seconds=900) for process in runs]
+    assert [one.exit_code for one in done] == [0, 0], done
+    first, second = (
+        {path.relative_to(project.workspace): path.read_bytes() for path in project.workspace.glob(EXAMPLES)}
+        for project in projects
+    )
+    assert list(first.values()) == list(second.values())
 
 
 @pytest.fixture
@@ -132,8 +175,8 @@ def running(project: Project, engine: Process, *options: str) -> subprocess.Pope
     return process
 
 
-def ended(process: subprocess.Popen[str]) -> Finished:
-    stdout, stderr = process.communicate(timeout=200)
+def ended(process: subprocess.Popen[str], *, seconds: float = 200) -> Finished:
+    stdout, stderr = process.communicate(timeout=seconds)
     return Finished(process.returncode, stdout, stderr)
 
 

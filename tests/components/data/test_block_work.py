@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tfx.dsl.components.base import base_beam_executor
 
-from kubetfx.components.data.block_work import BlockWork, run
+from kubetfx.components.data.block_work import BlockWork, Each, run
 
 LOOP, THREADS = ["--direct_num_workers=1"], ["--direct_num_workers=4"]
 BEAM = ["--direct_running_mode=in_memory", "--direct_num_workers=2"]
@@ -70,3 +70,10 @@ def test_of_no_items_the_result_is_that_of_no_rows(tmp_path, arguments):
 def test_error_in_a_block_is_raised(tmp_path, arguments):
     with pytest.raises(Exception, match="Received: -1"):
         run(Numbers(), [2, -1], executor=executor(arguments), folder=tmp_path)
+
+
+@EVERY_WAY
+def test_each_item_has_its_own_result_in_the_order_of_the_items(tmp_path, arguments):
+    words = ["four", "a", "", "to"]
+    assert run(Each(len), list(enumerate(words)), executor=executor(arguments), folder=tmp_path) == [4, 1, 0, 2]
+    assert run(Each(len), [], executor=executor(arguments), folder=tmp_path) == []

@@ -1,6 +1,7 @@
 """What we put in the place of functions of TFX, TFDV and tf.Transform: it finds the same, and is still needed."""
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from google.protobuf import text_format
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tensorflow_data_validation.statistics import stats_impl, stats_options
 from tensorflow_data_validation.utils import quantiles_util
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx.components.util import tfxio_utils
@@ -124,3 +126,36 @@ def test_theirs_is_there_again_afterwards(patch, module, name):
     with patch():
         assert getattr(module, name) is not before
     assert getattr(module, name) is before
+
+
+def top_values(blocks: list[pa.RecordBatch]) -> dict[str, float]:
+    """Counts by value, from the merged states of a block each."""
+    (generator,) = [
+        found
+        for found in stats_impl.get_generators(stats_options.StatsOptions(), in_memory=True)
+        if "TopKUniques" in type(found).__name__
+    ]
+    states = [generator.add_input(generator.create_accumulator(), block) for block in blocks]
+    found = generator.extract_output(generator.merge_accumulators(states))
+    (feature,) = found.features
+    return {bucket.label: bucket.sample_count for bucket in feature.string_stats.rank_histogram.buckets}
+
+
+def test_counts_of_many_values_are_exact_in_any_order():
+    random = np.random.default_rng(0)
+    values = [f"value {number}" for number in random.geometric(0.001, 60_000)]
+    blocks = [
+        pa.RecordBatch.from_arrays([pa.array([[value] for value in values[start : start + 20_000]])], ["x"])
+        for start in range(0, 60_000, 20_000)
+    ]
+    counts = Counter(values)
+    assert 1_024 < len(counts) < 16_384
+
+    with tfx_patches.exact_top_values():
+        found, other = top_values(blocks), top_values(blocks[::-1])
+
+    assert len(found) == 1_000
+    assert found == other
+    assert found == {value: counts[value] for value in found}
+    theirs = top_values(blocks)
+    assert theirs != {value: counts[value] for value in theirs}, "TFDV is exact by itself now: exact_top_values may go"

@@ -1,0 +1,146 @@
+"""Writing examples in shards: a Parquet file a split for each, and the rows of every split counted.
+
+Whether Beam's workers write them or this process does, files and counts are the same. A worker that imports this needs
+neither TFX nor TensorFlow, whose imports take longer than most shards. Reading is models/examples.py's.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from kubetfx.components.data.block_work import BlockWork
+from kubetfx.models import examples as example_files
+
+Counts = dict[str, int]
+"""Rows by split."""
+
+
+class ShardWriter:
+    """The files of a shard. They get their names when all is written."""
+
+    def __init__(
+        self, split_folders: Mapping[str, str], schema: pa.Schema, *, number: int, num_shards: int, compression: str
+    ) -> None:
+        """Open them.
+
+        Args:
+            split_folders: folder of each split, by its name.
+            schema: of the blocks that are going to be written.
+            number: of the shard, from 0.
+            num_shards: of all.
+            compression: a codec of Parquet, or "none".
+        """
+        name = f"data-{number:05d}-of-{num_shards:05d}{example_files.SUFFIX}"
+        self._paths = {split: f"{folder}/{name}" for split, folder in split_folders.items()}
+        self._files = {
+            split: _SplitFile(_partial(path), schema, compression=compression) for split, path in self._paths.items()
+        }
+
+    def write(self, split: str, block: pa.RecordBatch) -> None:
+        """Write rows.
+
+        Args:
+            split: that they belong to.
+            block: the rows, in the schema that the files were opened with.
+        """
+        self._files[split].write(block)
+
+    def close(self) -> dict[str, int]:
+        """Finish the files, and say how many rows each split has."""
+        for split, path in self._paths.items():
+            self._files[split].close()
+            os.replace(_partial(path), path)
+        return {split: file.num_rows for split, file in self._files.items()}
+
+
+class _SplitFile:
+    """A Parquet file whose row groups are as large as readers want them, whatever the blocks are that come in."""
+
+    def __init__(self, path: str, schema: pa.Schema, *, compression: str) -> None:
+        texts = [field.name for field in schema if pa.types.is_string(field.type)]
+        self._writer = pq.ParquetWriter(path, schema, compression=compression, use_dictionary=texts)
+        self._group_rows = example_files.block_rows(len(schema))
+        self._pending: list[pa.RecordBatch] = []
+        self._pending_rows = self._pending_bytes = 0
+        self.num_rows = 0
+
+    def write(self, block: pa.RecordBatch) -> None:
+        self.num_rows += block.num_rows
+        while block.num_rows:
+            part = block.slice(0, self._group_rows - self._pending_rows)
+            block = block.slice(part.num_rows)
+            self._pending.append(part)
+            self._pending_rows += part.num_rows
+            self._pending_bytes += part.nbytes
+            if self._pending_rows == self._group_rows or self._pending_bytes >= example_files.BLOCK_BYTES:
+                self._flush()
+
+    def close(self) -> None:
+        self._flush()
+        self._writer.close()
+
+    def _flush(self) -> None:
+        if self._pending:
+            table = pa.Table.from_batches(self._pending)
+            self._writer.write_table(table, row_group_size=max(table.num_rows, 1))
+            self._pending = []
+            self._pending_rows = self._pending_bytes = 0
+
+
+def _partial(path: str) -> str:
+    folder, _, name = path.rpartition("/")
+    return f"{folder}/.{name}.partial"
+
+
+@dataclass(frozen=True)
+class WriteShards(BlockWork[tuple[int, Any], Counts, Counts, Counts]):
+    """Writes numbered shards, each to a file per split, whose names and order do not depend on who does it.
+
+    Rows never become elements of Beam, which would cost more than everything else.
+    """
+
+    read: Callable[[Any], Iterator[tuple[pa.RecordBatch, np.ndarray]]]
+    """Takes a shard; yields blocks, and the index of the split of each row."""
+    split_folders: Mapping[str, str]
+    schema: pa.Schema
+    num_shards: int
+    compression: str
+
+    def blocks(self, item: tuple[int, Any]) -> Iterator[Counts]:
+        """Write a shard.
+
+        Args:
+            item: its number, and the shard.
+
+        Yields:
+            Rows by split.
+        """
+        number, shard = item
+        writer = ShardWriter(
+            self.split_folders, self.schema, number=number, num_shards=self.num_shards, compression=self.compression
+        )
+        for block, splits in self.read(shard):
+            for index, split in enumerate(self.split_folders):
+                writer.write(split, block.filter(pa.array(splits == index)))
+        yield writer.close()
+
+    def create(self) -> Counts:
+        """No rows."""
+        return dict.fromkeys(self.split_folders, 0)
+
+    def add_block(self, state: Counts, block: Counts) -> Counts:
+        """Rows of both, by split."""
+        return {split: state[split] + block[split] for split in state}
+
+    def merge(self, first: Counts, second: Counts) -> Counts:
+        """Rows of both, by split."""
+        return self.add_block(first, second)
+
+    def result(self, state: Counts) -> Counts:
+        """Rows by split."""
+        return state

@@ -1,0 +1,89 @@
+"""The files of a table cut into shards: parts that are read by themselves, about as large as each other.
+
+How many there are depends on the bytes of the table, and not on the number of its files, nor on who reads them.
+"""
+
+import functools
+import itertools
+from collections.abc import Sequence
+
+from kubetfx.components.data.beam_mode import MAX_THREADS
+from kubetfx.components.data.block_work import Each
+from kubetfx.components.data.example_reader import Run
+from kubetfx.config.data_section import DataConfig
+from kubetfx.models.examples import read_ahead
+from kubetfx.tables.blocks import open_table
+from kubetfx.tables.columnar_table import ColumnarTable
+from kubetfx.tables.csv_file import CsvTable
+from kubetfx.tables.file_parts import (
+    PART_BYTES,
+    Quotes,
+    look_at,
+    parts_of_csv,
+    parts_of_row_groups,
+    pieces_of,
+    size_of,
+)
+from kubetfx.tables.files import TableFiles
+from kubetfx.tables.table_file import TableFile, reading
+
+MAX_SHARDS = 1_024
+"""About. Each becomes a file per split, which all later nodes open."""
+
+Shard = tuple[TableFile, ...]
+"""Files or parts of files, whose rows come one after the other."""
+
+
+def shards_of(files: TableFiles, data: DataConfig, run: Run) -> list[Shard]:
+    """Cut a table.
+
+    Args:
+        files: of the table.
+        data: the section of the config.
+        run: does work on many pieces.
+
+    Returns:
+        Shards, which together have every row once, in the order of the table.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+    look = (functools.partial(_opened, path, files, data) for path in files.paths)
+    opened = list(read_ahead(look, threads=MAX_THREADS))
+    total = sum(num_bytes for _, num_bytes in opened)
+    part_bytes = max(PART_BYTES, total // MAX_SHARDS)
+    pieces = [pieces_of(file, part_bytes=part_bytes) for file, _ in opened]
+    all_pieces = [piece for own in pieces for piece in own]
+    found = iter(run(Each(look_at), list(enumerate(all_pieces))) if all_pieces else ())
+    quotes = [list(itertools.islice(found, len(own))) for own in pieces]
+    parts = [_parts(*each, part_bytes=part_bytes) for each in zip(opened, quotes, strict=True)]
+    return _grouped([part for own in parts for part in own], at_least=total // MAX_SHARDS)
+
+
+def _opened(path: str, files: TableFiles, data: DataConfig) -> tuple[TableFile, int]:
+    with reading(path):
+        return open_table(path, files.format, data.csv_options), size_of(path)
+
+
+def _parts(opened: tuple[TableFile, int], quotes: Sequence[Quotes], *, part_bytes: int) -> list[tuple[TableFile, int]]:
+    """The parts of a file, each with about its bytes."""
+    file, num_bytes = opened
+    parts = [file]
+    if quotes and isinstance(file, CsvTable):
+        parts = parts_of_csv(file, quotes)
+    elif isinstance(file, ColumnarTable) and num_bytes:
+        parts = parts_of_row_groups(file, part_bytes=part_bytes)
+    return [(part, num_bytes // len(parts)) for part in parts]
+
+
+def _grouped(parts: Sequence[tuple[TableFile, int]], *, at_least: int) -> list[Shard]:
+    shards: list[Shard] = []
+    pending: list[TableFile] = []
+    size = 0
+    for part, num_bytes in parts:
+        pending.append(part)
+        size += num_bytes
+        if size >= at_least:
+            shards.append(tuple(pending))
+            pending, size = [], 0
+    return [*shards, tuple(pending)] if pending else shards
