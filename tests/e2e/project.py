@@ -59,8 +59,8 @@ class Project:
     def versions(self) -> list[int]:
         return sorted(int(path.name) for path in self.pushed.glob("*")) if self.pushed.is_dir() else []
 
-    def run(self, *arguments: str | Path) -> Finished:
-        return kubetfx("run", self.config, "--format", "json", *arguments)
+    def run(self, *arguments: str | Path, seconds: float = 300) -> Finished:
+        return kubetfx("run", self.config, "--format", "json", *arguments, seconds=seconds)
 
     def predict(self, rows: Path) -> Finished:
         return kubetfx_here("predict", self.config, "--rows", rows, "--format", "json")

@@ -316,7 +316,7 @@ def test_fused_or_not_and_in_docker_or_not_the_models_are_equal(image: str, tmp_
             project = penguins_in(tmp_path / f"{fuse}{len(docker_option)}")
             settings = (f"kubeflow.fuse={fuse}", f"kubeflow.image={image}")
             options = [word for setting in settings for word in ("--set", setting)]
-            finished = project.run("--on", "kfp-local", *docker_option, *options)
+            finished = project.run("--on", "kfp-local", *docker_option, *options, seconds=1_200)
             assert finished.exit_code == 0, finished.stdout
             models[fuse, *docker_option] = pushed_tensors(project)
     first = models["none",]
