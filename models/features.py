@@ -9,13 +9,18 @@ import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
+from kubetfx.artifacts import SCHEMA
 from kubetfx.models.columns import known_types
 from kubetfx.models.columns.column_profile import CellType
 from kubetfx.models.columns.column_type import MISSING_INTEGER, Column, integers_last
+
+if TYPE_CHECKING:  # it imports TensorFlow
+    import tensorflow_transform as tft
 
 LABEL = "label"
 """Role of the label, and its name among what preprocessing_fn returns."""
@@ -143,6 +148,17 @@ def read_schema(path: str | Path) -> schema_pb2.Schema:
     schema = schema_pb2.Schema()
     schema.CopyFrom(_parse(Path(path).read_text(encoding="utf-8")))
     return schema
+
+
+def raw_schema(transform_output: "tft.TFTransformOutput") -> schema_pb2.Schema:
+    """Return the schema of the columns that Transform has read: the text that SchemaGen has written, which tf.Transform
+    would parse each time.
+
+    Args:
+        transform_output: of Transform.
+    """
+    folder = Path(transform_output.transform_savedmodel_dir).parent
+    return read_schema(folder / transform_output.RAW_METADATA_DIR / SCHEMA)
 
 
 @functools.lru_cache(maxsize=1)

@@ -9,7 +9,9 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_transform as tft
 from tensorflow_transform import tf2_utils
+from tensorflow_transform.tf_metadata import schema_utils
 
+from kubetfx.models.features import raw_schema
 from kubetfx.models.raw_inputs import Packed, RawInputs
 
 
@@ -25,7 +27,7 @@ class Preprocessing(tf.Module):
         """
         super().__init__()
         self.output = output
-        self.raw_spec = output.raw_feature_spec()
+        self.raw_spec = schema_utils.schema_as_feature_spec(raw_schema(output)).feature_spec
         """How each column is read, those among them that are no part of the preprocessing."""
         self.inputs = RawInputs({name: column for name, column in self.raw_spec.items() if name not in without})
         """The columns, and how they are packed."""

@@ -76,13 +76,13 @@ class Number(ColumnType):
         """The scores, and how far each is through each of its column's bins."""
         import keras
 
-        from kubetfx.models.features import read_features
+        from kubetfx.models.features import raw_schema, read_features
         from kubetfx.models.layers import BinnedNumbers
 
         spec = transform_output.transformed_feature_spec().get(NUMERIC)
         if spec is None:
             return None
-        columns = read_features(transform_output.raw_metadata.schema).by_type[self.tag]
+        columns = read_features(raw_schema(transform_output)).by_type[self.tag]
         numbers = keras.Input((spec.shape[0],), name=NUMERIC, dtype="float32")
         num_bins = min(model.number_bins, MAX_BINS // len(columns))
         if not num_bins:

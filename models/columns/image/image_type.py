@@ -42,9 +42,9 @@ class Image(ColumnType):
     ) -> Encoding | None:
         """The mean of each feature map of pixel_network.py's network."""
         from kubetfx.models.columns.image.pixel_network import encode_pixels
-        from kubetfx.models.features import read_features
+        from kubetfx.models.features import raw_schema, read_features
 
-        columns = read_features(transform_output.raw_metadata.schema).by_type
+        columns = read_features(raw_schema(transform_output)).by_type
         return encode_pixels(model) if self.tag in columns else None
 
     def beside_transform(self, columns: Sequence[Column], *, model: "ModelConfig", max_pixels: int) -> "Pixels | None":
