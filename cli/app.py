@@ -34,6 +34,7 @@ from kubetfx.cli.predict_commands import app as predict_app
 from kubetfx.cli.report_commands import app as report_app
 from kubetfx.cli.serve_commands import MISSING_IN_REQUESTS
 from kubetfx.cli.serve_commands import app as serve_app
+from kubetfx.cli.tune_commands import app as tune_app
 from kubetfx.cli.version_commands import app as version_app
 from kubetfx.config.loading import section_of
 from kubetfx.config.pipeline import PipelineConfig
@@ -60,6 +61,7 @@ app = typer.Typer(
 )
 
 app.add_typer(cross_validation_app)
+app.add_typer(tune_app)
 app.add_typer(report_app)
 app.add_typer(doctor_app)
 for group in (predict_app, serve_app, version_app, mirror_app):

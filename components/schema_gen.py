@@ -174,7 +174,7 @@ class Executor(base_executor.BaseExecutor):
         if exec_properties.get("frozen_schema"):
             schema = text_format.Parse(exec_properties["frozen_schema"], schema_pb2.Schema())
         else:
-            schema = infer_schema(_read_statistics(input_dict["statistics"]))
+            schema = infer_schema(read_statistics(statistics_files(input_dict["statistics"])))
         profile = table_profile.read(Path(artifact_utils.get_single_uri(input_dict["examples"])))
         config = FeaturesConfig.model_validate_json(exec_properties["features"])
         label = exec_properties["label"]
@@ -192,10 +192,22 @@ class Executor(base_executor.BaseExecutor):
             logging.warning("Column %r is not used as a feature: %s.", name, reason)
 
 
-def _read_statistics(statistics: list[types.Artifact]) -> list[statistics_pb2.DatasetFeatureStatisticsList]:
-    """Those of each split."""
+def statistics_files(statistics: list[types.Artifact]) -> list[Path]:
+    """Return the files with the statistics of each split.
+
+    Args:
+        statistics: the artifact.
+    """
     splits = artifact_utils.decode_split_names(artifact_utils.get_single_instance(statistics).split_names)
-    files = [Path(artifact_utils.get_split_uri(statistics, split)) / STATISTICS for split in splits]
+    return [Path(artifact_utils.get_split_uri(statistics, split)) / STATISTICS for split in splits]
+
+
+def read_statistics(files: Sequence[Path]) -> list[statistics_pb2.DatasetFeatureStatisticsList]:
+    """Return the statistics of each split.
+
+    Args:
+        files: as `statistics_files` gives them.
+    """
     return [statistics_pb2.DatasetFeatureStatisticsList.FromString(file.read_bytes()) for file in files]
 
 

@@ -74,6 +74,7 @@ def _check_variables(config: PipelineConfig) -> None:
     used = [
         ("data.path", config.data.path, of_data),
         ("data.source_options", config.data.source_options, of_data),
+        ("tuning.storage", config.tuning and config.tuning.storage, config.kubeflow.of_component("Tuner")),
         ("beam", config.beam.command_line, config.kubeflow.every_component),
     ]
     for key, value, task in used:

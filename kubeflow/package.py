@@ -18,8 +18,9 @@ from kubetfx.kubeflow.runtime_parameters import RunParameter
 from kubetfx.kubeflow.task_plan import Extras, RunParameterTarget
 from kubetfx.kubeflow.training_jobs import GPUS
 from kubetfx.pipeline.code_digest import code_digest
-from kubetfx.pipeline.definition import pipeline_of, with_engine
+from kubetfx.pipeline.definition import pipeline_of
 from kubetfx.pipeline.fan_out import distinct_nodes
+from kubetfx.pipeline.placement import with_engine
 from kubetfx.user_code import check_imports, importable
 
 Defaults = dict[str, int | float | str | None]
@@ -51,7 +52,7 @@ def compile_config(config: PipelineConfig, *, pipeline: Pipeline | None = None) 
     config = _with_workers(config)
     with importable(config.folder):
         check_imports(config.own_modules)
-        pipeline = with_engine(pipeline or pipeline_of(config), config)
+        pipeline = with_engine(pipeline or pipeline_of(config, in_cluster=True), config)
         nodes = distinct_nodes(pipeline)
         _check_names(config, nodes)
         targets = [target for target in _run_parameters(config) if _is_there(target, nodes)]
@@ -123,7 +124,7 @@ def _run_parameters(config: PipelineConfig) -> list[RunParameterTarget]:
         *of_data,
         *(
             RunParameterTarget(epochs, name, "custom_config", ("training", "epochs"))
-            for name in ("Trainer", "FoldTrainer")
+            for name in ("Trainer", "FoldTrainer", "Tuner")
         ),
         RunParameterTarget(push_directory, "ServedModelResolver", "push_directory"),
         RunParameterTarget(push_directory, "Pusher", "push_directory"),

@@ -20,12 +20,13 @@ from absl import logging
 from tfx.components.trainer.fn_args_utils import FnArgs
 
 import kubetfx
+from kubetfx.child_process import raise_error
 from kubetfx.config.training_section import DistributionConfig
 from kubetfx.errors import KubeflowError, TrainingError
 from kubetfx.kubeflow.kubernetes_api import Document, KubernetesApi
 from kubetfx.kubeflow.termination import on_termination
 from kubetfx.kubeflow.training_jobs import DOCUMENTS, NAME_LABEL, ROLE_LABEL, TeamJob, worker_template
-from kubetfx.models.training_launch import ENDED, JOB, LOGS, TrainingJob, raise_error, tasks_of
+from kubetfx.models.training_launch import ENDED, JOB, LOGS, TrainingJob, tasks_of
 
 MAIN_CONTAINER = "main"
 """In which Argo runs a task."""
@@ -246,7 +247,7 @@ class Team:
             self.pods = self.api.all("Pod", labelSelector=f"{NAME_LABEL}={self.job.name}")
             reason = self._died()
             state = self._state()
-            raise_error(self.shared.job)
+            raise_error(self.shared.job.parent)
             if state == "succeeded":
                 self._wait_for_file()
             if self.shared.has_ended:
@@ -329,7 +330,7 @@ class Team:
     def _wait_for_file(self) -> None:
         until = time.monotonic() + _SLOW_FILE_SECONDS
         while not self.shared.has_ended:
-            raise_error(self.shared.job)
+            raise_error(self.shared.job.parent)
             if time.monotonic() > until:
                 raise TrainingError(
                     f"The workers have ended, and nothing of them is in {self.shared.folder}. Received: no {ENDED} "

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from kubetfx.pipeline.pushed_models import load_model
     from kubetfx.pipeline.run_result import RunResult
     from kubetfx.pipeline.running import run
+    from kubetfx.pipeline.tuning_run import tune
     from kubetfx.serving.model import Model
     from kubetfx.serving.remote_model import Client
 
@@ -46,6 +47,7 @@ _OWNERS = {
     "prune": "kubetfx.pipeline.pruning",
     "run": "kubetfx.pipeline.running",
     "submit": "kubetfx.kubeflow.submission",
+    "tune": "kubetfx.pipeline.tuning_run",
 }
 """The module that owns each public name."""
 _MODULES = ("errors", "progress")
@@ -70,6 +72,7 @@ __all__ = [
     "prune",
     "run",
     "submit",
+    "tune",
 ]
 
 

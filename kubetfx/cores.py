@@ -8,6 +8,19 @@ CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 """Microseconds of processor time per period, of cgroup v2."""
 
 
+def shares_of_cores(number: int) -> list[set[int]]:
+    """Divide the cores of this process between several.
+
+    Args:
+        number: of the processes; where there are more of them than cores, some have one together.
+
+    Returns:
+        The cores of each, for `os.sched_setaffinity`.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    return [set(cores[index::number]) or {cores[index % len(cores)]} for index in range(number)]
+
+
 def num_cores() -> int:
     """Return the cores that this process may use; a container's quota is no affinity."""
     cores = len(os.sched_getaffinity(0))

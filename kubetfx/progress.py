@@ -5,16 +5,18 @@ Whatever takes a while takes `progress`, a callable that is given an event at a 
 notebook's cell.
 """
 
+import contextlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TextIO
 
 from rich.console import Console as RichConsole
 from rich.markup import escape
+from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
-from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from kubetfx.redirection import is_descriptor
 
@@ -98,9 +100,50 @@ class NodeEnds:
         return f"{_position(self):<9}{self.node_id:<20} {self.state}{self.time}"
 
 
-Event = Message | Begin | End | NodeBegins | NodeEnds
+@dataclass(frozen=True)
+class Advances:
+    """What began last is so far."""
+
+    done: int
+    total: int | None
+    """None: nobody knows how many there will be."""
+    words: str
+    """What else there is to say."""
+
+    def __str__(self) -> str:
+        of = "" if self.total is None else f" of {self.total}"
+        return f"  {self.done}{of}: {self.words}"
+
+
+Event = Message | Begin | End | NodeBegins | NodeEnds | Advances
 Progress = Callable[[Event], None]
 """A callable that is given each event of a run as it happens."""
+
+
+_current: ContextVar[Progress] = ContextVar("progress")
+
+
+@contextlib.contextmanager
+def reported_to(progress: Progress) -> Iterator[None]:
+    """Let what runs meanwhile report how far it is.
+
+    Args:
+        progress: is given the events.
+    """
+    token = _current.set(progress)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def report(event: Event) -> None:
+    """Tell whoever runs this how far it is; nobody, in a process of its own.
+
+    Args:
+        event: that happened.
+    """
+    _current.get(silent)(event)
 
 
 def without_empty_lines(progress: Progress) -> Progress:
@@ -112,9 +155,11 @@ def without_empty_lines(progress: Progress) -> Progress:
     if progress is not print:
         return progress
 
+    file = os.fdopen(os.dup(1), "w", buffering=1) if is_descriptor(sys.stdout, 1) else None  # a node's log is not meant
+
     def show(event: Event) -> None:
         if text := str(event):
-            print(text)
+            print(text, file=file)
 
     return show
 
@@ -166,6 +211,8 @@ class Console:
                 self.begin(event.label)
             case End():
                 self.end()
+            case Advances():
+                self._advance(event)
             case NodeBegins():  # the line comes when it ends
                 self._spin(f"{_position(event)} {event.node_id}  running")
             case NodeEnds():
@@ -182,6 +229,19 @@ class Console:
             style: as rich names it, for example `yellow`.
         """
         self._talk.print(escape(without_middle(message)), style=style, soft_wrap=True)
+
+    def _advance(self, event: Advances) -> None:
+        """A bar behind the spinner; a line where there is none."""
+        if self._spinner is None:
+            self.say(str(event))
+            return
+        for task in self._spinner.tasks:
+            label = str(task.fields.setdefault("label", task.description))
+            self._spinner.update(
+                task.id, description=f"{label} {event}", completed=event.done, total=event.total, label=label
+            )
+        if event.total is not None and not any(isinstance(one, BarColumn) for one in self._spinner.columns):
+            self._spinner.columns = (*self._spinner.columns[:1], BarColumn(bar_width=20), *self._spinner.columns[1:])
 
     def begin(self, label: str) -> None:
         """Show that something takes a while: by a spinner on a terminal, by a line elsewhere.

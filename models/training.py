@@ -1,95 +1,27 @@
 """Training: TFX's run_fn, from transformed examples to a SavedModel.
 
-Which network, and which features, is the model module's (models/network.py or the user's own); what only images have
-is models/columns/image/'s; what is written is models/export.py's.
+What is fitted is models/fitting.py's; what is written is models/export.py's.
 """
 
-import functools
-import importlib
 import json
-import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import keras
-import numpy as np
 import tensorflow as tf
-import tensorflow_transform as tft
-from absl import logging
 from tfx.components.trainer.fn_args_utils import FnArgs
 
 from kubetfx.artifacts import HISTORY
-from kubetfx.config.data_section import FeaturesConfig
-from kubetfx.config.model_section import DEFAULT_MODULE, NO_PICTURES, ModelConfig
 from kubetfx.config.training_section import TrainingConfig
 from kubetfx.errors import TrainingError
-from kubetfx.models.asynchronous import WorkerRows
-from kubetfx.models.columns.image.pixel_rows import ImageRows
-from kubetfx.models.columns.image.pixel_training import TrainedNetwork, describe_input
-from kubetfx.models.columns.image.pixels import Pixels
-from kubetfx.models.devices import precision, prepare_devices
+from kubetfx.models.devices import prepare_devices
 from kubetfx.models.examples import files_in, first_rows
 from kubetfx.models.export import export_model
-from kubetfx.models.features import LABEL, Features, read_features, read_schema
-from kubetfx.models.layers import fit_layers
-from kubetfx.models.model_choice import choose
-from kubetfx.models.network import averaged, beside_transform, sized, with_head
-from kubetfx.models.optimization import (
-    class_weights,
-    compile_model,
-    early_stopping,
-    own_callbacks,
-    schedule_callbacks,
-    weighted_by_class,
-)
-from kubetfx.models.preprocessing import Preprocessing
-from kubetfx.models.table_training import AveragedWeights, TrainedTable
+from kubetfx.models.fitting import Work, fit_model, load
 from kubetfx.models.team import Team
-from kubetfx.models.training_checkpoint import Checkpoint, Phase, checkpoint_folder, discard, phases_of, read_progress
-from kubetfx.models.training_launch import LOGS, launch
-from kubetfx.models.training_loop import TrainedModel, fit
-from kubetfx.models.training_record import Fitted, TrainingRecorder, history_document
-from kubetfx.models.training_rows import TrainingRows, load_rows
-from kubetfx.models.trees import fit_trees
-
-STEPS_PER_CALL = 1_000
-"""Steps of a table's network that are one call, at most: what comes between two calls takes longer than a step."""
-VALIDATION_ROWS = 4_096
-"""Rows of a batch of validation, at least."""
-VALIDATION_IMAGES = 256
-"""Images of a batch of validation."""
-Rows = TrainingRows | ImageRows
-"""What a network is trained on: the second where a column has images."""
-
-
-@dataclass(frozen=True)
-class _Work:
-    """What the Trainer is handed."""
-
-    fn_args: FnArgs
-    model: ModelConfig
-    features_config: FeaturesConfig
-    training: TrainingConfig
-    features: Features
-    transform_output: tft.TFTransformOutput
-    team: Team
-
-    @property
-    def log_folder(self) -> Path:
-        """Where TensorBoard's logs of this process go."""
-        run_path = Path(self.fn_args.model_run_dir)
-        return run_path if self.team.is_chief else run_path / LOGS / str(self.team.number)
-
-    @functools.cached_property
-    def preprocessing(self) -> Preprocessing:
-        """From raw columns to features and label."""
-        return Preprocessing(self.transform_output, without=[self.pixels.column] if self.pixels else ())
-
-    @functools.cached_property
-    def pixels(self) -> Pixels | None:
-        """What becomes of the column of images, if there is one."""
-        return beside_transform(self.features, model=self.model, max_pixels=self.fn_args.custom_config["max_pixels"])
+from kubetfx.models.training_checkpoint import checkpoint_folder, discard
+from kubetfx.models.training_launch import launch
+from kubetfx.models.tuned_settings import settings_of, with_settings
 
 
 def run_fn(fn_args: FnArgs) -> None:
@@ -100,11 +32,13 @@ def run_fn(fn_args: FnArgs) -> None:
 
     Args:
         fn_args: its `custom_config` holds the sections `model`, `features` and `training` of the config, `warmup_rows`
-            of `serving` and `max_pixels` of `data`.
+            of `serving` and `max_pixels` of `data`. Its `hyperparameters`, of a Tuner, are put over them.
 
     Raises:
         TrainingError: trees were asked for, and a column has pictures.
     """
+    if fn_args.hyperparameters:
+        fn_args.custom_config = with_settings(fn_args.custom_config, settings_of(fn_args.hyperparameters))
     training = TrainingConfig.model_validate(fn_args.custom_config["training"])
     if training.distribution is None:
         prepare_devices(training)
@@ -130,30 +64,18 @@ def train(fn_args: FnArgs, training: TrainingConfig, team: Team) -> None:
             "learning_rate": training.learning_rate * team.replicas,
         }
         training = training.model_copy(update=scaled)
-    work = _Work(
-        fn_args,
-        ModelConfig.model_validate(fn_args.custom_config["model"]),
-        FeaturesConfig.model_validate(fn_args.custom_config["features"]),
-        training,
-        read_features(read_schema(fn_args.schema_path)),
-        tft.TFTransformOutput(fn_args.transform_graph_path),
-        team,
-    )
-    if work.pixels and work.model.kind == "trees":
-        raise TrainingError(NO_PICTURES.format(column=work.pixels.column))
+    work = Work.of(fn_args, training, team)
     if work.pixels and team.is_asynchronous:
         raise TrainingError(
             "training.distribution: parameter servers are for tables without pictures. Received: the column "
             f"{work.pixels.column!r}. Take strategy: multi_worker or mirrored, or put the column into data.drop."
         )
-    keras.utils.set_random_seed(training.seed)
-    if not team.is_asynchronous:
-        tf.config.experimental.enable_op_determinism()
+    make_repeatable(training.seed, team)
     started = time.perf_counter()
-    rows, validation = _load(work)
+    rows, validation = load(work)
     load_seconds = time.perf_counter() - started
     folder = checkpoint_folder(fn_args, work.training, f"{rows.digest} {validation.digest}")
-    fitted = _fit(work, rows, validation, folder, load_seconds=load_seconds)
+    fitted = fit_model(work, rows, validation, folder, load_seconds=load_seconds)
     if not team.is_chief:
         return
 
@@ -176,232 +98,13 @@ def train(fn_args: FnArgs, training: TrainingConfig, team: Team) -> None:
     discard(folder)
 
 
-def _fit(work: _Work, train: Rows, validation: Rows, folder: Path | None, *, load_seconds: float) -> Fitted:
-    """Train what `model.kind` says. With pictures, rows in files, or several workers, `auto` is a network."""
-    kind = work.model.kind
-    network = functools.partial(_fit_network, work, train, validation, folder, load_seconds=load_seconds)
-    if kind not in ("trees", "auto"):
-        return network()
-    if isinstance(train, ImageRows) or isinstance(validation, ImageRows):
-        alone = "Model: network. Trees are left out: they take no pictures."
-    elif kind == "auto" and work.training.distribution is not None:
-        alone = "Model: network. Trees are left out: training.distribution is of a network."
-    elif kind == "auto" and (train.arrays is None or validation.arrays is None):
-        alone = "Model: network. Trees are left out: the rows take more than training.cache_bytes."
-    else:
-        return _fit_trees(work, train, validation, folder, load_seconds=load_seconds)
-    fitted = network()
-    return Fitted(fitted.model, fitted.history | {"alone": alone})
-
-
-def _fit_trees(
-    work: _Work, train: TrainingRows, validation: TrainingRows, folder: Path | None, *, load_seconds: float
-) -> Fitted:
-    """Trees, and for `auto` a network beside them."""
-    trees = fit_trees(
-        train,
-        validation,
-        work.transform_output.transformed_feature_spec(),
-        features=work.features,
-        config=work.model.trees,
-        training=work.training,
-        log_folder=Path(work.fn_args.model_run_dir),
-    )
-    if work.model.kind == "trees":
-        return trees
-    network = _fit_network(work, train, validation, folder, load_seconds=load_seconds)
-    return choose(network, trees, validation, is_classifier=bool(work.features.classes))
-
-
-def _fit_network(work: _Work, train: Rows, validation: Rows, folder: Path | None, *, load_seconds: float) -> Fitted:
-    with work.team.strategy.scope():
-        return _fit_in_scope(work, train, validation, folder, load_seconds=load_seconds)
-
-
-def _fit_in_scope(work: _Work, train: Rows, validation: Rows, folder: Path | None, *, load_seconds: float) -> Fitted:
-    with_members = _build(work, train)
-    model = averaged(with_members)
-    model.summary(print_fn=logging.info)
-    trained: TrainedModel
-    if work.pixels and isinstance(train, ImageRows):
-        trained = work.pixels.trained(model, work.training, num_classes=len(work.features.classes), team=work.team)
-    else:
-        steps = train.num_steps(work.training.batch_size)
-        trained = TrainedTable.of(
-            with_members,
-            steps_per_call=1 if work.training.callbacks else STEPS_PER_CALL,  # the user's may want to know of each
-            average_steps=work.training.average_epochs * steps,
-            team=work.team,
-        )
-    recorder = TrainingRecorder(work.log_folder)
-    history, best_epoch = _train(trained, model, train, validation, work, folder, recorder)
-    document = history_document(
-        history,
-        recorder,
-        model.layers,
-        training=work.training,
-        best_epoch=best_epoch,
-        num_rows=train.num_rows,
-        optimizer=type(trained.optimizer).__name__,
-    )
-    if work.training.distribution is not None:
-        document["team"] = {"strategy": work.training.distribution.strategy, **work.team.describe()}
-    if isinstance(train, ImageRows):
-        document["input"] = describe_input(train, trained, load_seconds=load_seconds)
-    return Fitted(model, document)
-
-
-def _load(work: _Work) -> tuple[Rows, Rows]:
-    """The rows of training and validation; where a column has images, with them."""
-    cache_bytes = work.training.cache_bytes
-    scratch = Path(work.fn_args.model_run_dir)  # removed with the artifact where the training is killed
-    scratch.mkdir(parents=True, exist_ok=True)
-    splits = files_in(*work.fn_args.train_files), files_in(*work.fn_args.eval_files)
-    if work.pixels is None:
-        train, validation = (
-            load_rows(
-                files,
-                work.preprocessing,
-                cache_bytes=cache_bytes,
-                scratch=scratch,
-                weight=work.features.weight,
-                team=work.team,
-            )
-            for files in splits
-        )
-        return (WorkerRows(**vars(train)) if work.team.is_asynchronous else train), validation
-    found: list[ImageRows] = []
-    for files in splits:
-        others = dict(load_rows(files, work.preprocessing, cache_bytes=sys.maxsize, scratch=scratch).arrays or {})
-        labels = others.pop(LABEL).reshape(-1)
-        left = cache_bytes - sum(rows.decoded_bytes for rows in found if rows.pixels is not None)
-        load = functools.partial(work.pixels.load, cache_bytes=max(left, 0), team=work.team)
-        found.append(load(files, labels=labels, features=others))
-    return found[0], found[1]
-
-
-def _build(work: _Work, train: Rows) -> keras.Model:
-    """The network of the config with its head, fitted to the training rows as far as that is not learned."""
-    module = importlib.import_module(work.model.module or DEFAULT_MODULE)
-    classes = work.features.classes
-    model = work.model.model_copy(update={"members": 1}) if work.pixels else work.model
-    model = sized(model, train.sample, num_rows=train.num_rows)
-    with precision(work.training):
-        network = module.build_model(
-            work.transform_output, model=model, features=work.features_config, num_outputs=len(classes) or 1
-        )
-        fit_layers(network, train.sample)
-        return with_head(network, labels=train.labels, is_classifier=bool(classes))
-
-
-def _train(
-    trained: TrainedModel,
-    model: keras.Model,
-    train: Rows,
-    validation: Rows,
-    work: _Work,
-    folder: Path | None,
-    recorder: TrainingRecorder,
-) -> tuple[dict[str, list[float]], int]:
-    """The history of all phases, and the number of the best epoch of the last."""
-    progress = read_progress(folder)
-    history: dict[str, list[float]] = {}
-    best_epoch = 0
-    for phase in phases_of(work.training)[progress.phase if progress else 0 :]:
-        if phase.number == 1 and work.pixels and work.training.fine_tune:
-            work.pixels.unfreeze(model, work.training.fine_tune)
-        best_epoch = _train_phase(trained, train, validation, phase, work, folder, history, recorder)
-    return history, best_epoch
-
-
-def _train_phase(
-    trained: TrainedModel,
-    train: Rows,
-    validation: Rows,
-    phase: Phase,
-    work: _Work,
-    folder: Path | None,
-    history: dict[str, list[float]],
-    recorder: TrainingRecorder,
-) -> int:
-    """Train until the phase's last epoch, or until it stops early; the number of its best epoch in the history."""
-    training = phase.training
-    is_classifier = bool(work.features.classes)
-    has_one_hot_labels = is_classifier and isinstance(trained, TrainedNetwork)
-    steps = train.num_steps(training.batch_size)
-    compile_model(
-        trained,
-        training,
-        labels=train.labels,
-        num_steps=steps * phase.epochs,
-        is_classifier=is_classifier,
-        has_one_hot_labels=has_one_hot_labels,
-    )
-    stopping = early_stopping(training)
-    is_averaged = isinstance(trained, TrainedTable) and training.average_epochs > 0
-    averages = [AveragedWeights()] if is_averaged else []
-    others = [stopping, *schedule_callbacks(training)]
-    checkpoint = Checkpoint(
-        folder,
-        phase=phase.number,
-        seconds=training.checkpoint_seconds,
-        others=[*averages, *others],
-        history=history,
-        team=work.team,
-    )
-    progress = checkpoint.restore(trained)
-    done = progress.epoch if progress else 0
-    before = len(history.get("loss", [])) - done
-    recorder.epochs_before = before + done - len(recorder.learning_rates)
-    first_step = progress.step if progress else 0
-    if progress:
-        logging.info("Going on after epoch %d of phase %d, and %d steps.", done, phase.number + 1, first_step)
-    last = done if progress and progress.is_over else phase.epochs
-    offset = phase.number * 1_000_000  # other orders than in the first phase
-    if last == done:  # killed between the last epoch and what comes after it
-        checkpoint.on_train_begin()
-        trained.set_weights(stopping.best_weights)
-        return before + int(stopping.best_epoch) + 1
-    epochs = range(offset + done, offset + last)
-    validation_batch = VALIDATION_IMAGES if work.pixels else max(training.batch_size, VALIDATION_ROWS)
-    batches = train.shuffled_batches(training.batch_size, seed=training.seed, epochs=epochs, first_step=first_step)
-    row_weights = train.weights if isinstance(train, TrainingRows) else None
-    if by_class := class_weights(training, train.labels, classes=work.features.classes, row_weights=row_weights):
-        batches = weighted_by_class(batches, by_class)
-    work.team.vary_seeds(trained.changing_variables)
-    fit(
-        trained,
-        batches,
-        validation.validation_batches(validation_batch),
-        epochs=range(done, last),
-        steps=steps,
-        callbacks=[
-            keras.callbacks.TerminateOnNaN(),
-            *averages,
-            *others,
-            *own_callbacks(training),
-            recorder,
-            checkpoint,
-        ],
-        first_step=first_step,
-    )
-    check_finite(history, training)
-    return before + int(stopping.best_epoch) + 1
-
-
-def check_finite(history: dict[str, list[float]], training: TrainingConfig) -> None:
-    """Check that every loss is a number.
+def make_repeatable(seed: int, team: Team) -> None:
+    """Have everything that follows depend on the seed alone, as far as the team lets it.
 
     Args:
-        history: Keras' metrics by name, a value per epoch.
-        training: the section of the config.
-
-    Raises:
-        TrainingError: one is not.
+        seed: of the training.
+        team: who trains.
     """
-    for epoch, losses in enumerate(zip(history["loss"], history["val_loss"], strict=False), start=1):
-        if not np.isfinite(losses).all():
-            raise TrainingError(
-                f"The loss is not a number. Received: {losses[0]}, in validation {losses[1]}, in epoch {epoch}. "
-                f"Lower training.learning_rate, which is {training.learning_rate:g}."
-            )
+    keras.utils.set_random_seed(seed)
+    if not team.is_asynchronous:
+        tf.config.experimental.enable_op_determinism()

@@ -7,13 +7,11 @@ checkpoint, as `keras.callbacks.BackupAndRestore` does: those that are left coul
 
 import contextlib
 import json
-import os
 import socket
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,14 +19,13 @@ from typing import Any
 from absl import logging
 from tfx.components.trainer.fn_args_utils import FnArgs
 
+from kubetfx.child_process import ERROR, how_it_ended, last_lines, raise_error, started
 from kubetfx.config.training_section import DistributionConfig
-from kubetfx.errors import ConfigError, DataError, KubetfxError, TrainingError
+from kubetfx.errors import TrainingError
 from kubetfx.user_code import load_object
 
 JOB = "KUBETFX_TRAINING_JOB"
 """Environment variable: the file of the job."""
-ERROR = "error.json"
-"""Beside the job: the error that ends it, which no restart would mend."""
 ENDED = "ended.json"
 """Beside the job: the chief has exported, and the training is over."""
 CLUSTER, ROLE, INDEX = "KUBETFX_TRAINING_CLUSTER", "KUBETFX_TRAINING_ROLE", "JOB_COMPLETION_INDEX"
@@ -42,9 +39,6 @@ _IN_CLUSTER = "kubetfx.kubeflow.training_job_run:launch"
 """Imported where it is needed: what is written for Kubeflow is above what is here."""
 _HOST = "127.0.0.1"
 _POLL_SECONDS = 0.05
-_LEAVE_SECONDS = 5.0
-_LAST_LINES = 20
-_KINDS: Mapping[str, type[KubetfxError]] = {kind.__name__: kind for kind in (ConfigError, DataError, TrainingError)}
 
 
 @dataclass(frozen=True)
@@ -159,7 +153,7 @@ def launch(fn_args: FnArgs, distribution: DistributionConfig) -> None:
                 return
             task, code = died
             logging.warning("%s ended with %d.", task, code)
-            raise_error(job)
+            raise_error(job.parent)
             if attempt < distribution.restarts:
                 logging.warning("All workers are started again, from the last checkpoint.")
         raise TrainingError(_died(task, code, logs=logs, restarts=distribution.restarts))
@@ -191,30 +185,11 @@ def _run_team(job: Path, distribution: DistributionConfig, logs: Path) -> tuple[
     return None
 
 
-@contextlib.contextmanager
 def _started(
     job: Path, task: Task, cluster: Mapping[str, Sequence[str]], logs: Path
-) -> Iterator[subprocess.Popen[bytes]]:
-    environment = {
-        **os.environ,
-        JOB: str(job),
-        "TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": task.role, "index": task.index}}),
-        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-    }
-    with (logs / f"{task}.log").open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", _MODULE], env=environment, stdin=subprocess.PIPE, stdout=log, stderr=log
-        )
-    try:
-        yield process
-    finally:
-        if process.stdin is not None:
-            process.stdin.close()  # that is how a process learns that it is to leave
-        try:
-            process.wait(0 if process.poll() is not None else _LEAVE_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
+    config = json.dumps({"cluster": cluster, "task": {"type": task.role, "index": task.index}})
+    return started(_MODULE, environment={JOB: str(job), "TF_CONFIG": config}, log_path=logs / f"{task}.log")
 
 
 def _free_ports(number: int) -> list[int]:
@@ -225,26 +200,9 @@ def _free_ports(number: int) -> list[int]:
         return [one.getsockname()[1] for one in sockets]
 
 
-def raise_error(job: Path) -> None:
-    """Raise the error with which a process has ended a training, if there is one.
-
-    Args:
-        job: its file.
-
-    Raises:
-        ConfigError: as it was raised there; DataError and TrainingError too.
-    """
-    path = job.parent / ERROR
-    if path.is_file():
-        document = json.loads(path.read_text(encoding="utf-8"))
-        raise _KINDS.get(document["kind"], TrainingError)(document["message"])
-
-
 def _died(task: Task, code: int, *, logs: Path, restarts: int) -> str:
-    lines = (logs / f"{task}.log").read_text(encoding="utf-8", errors="replace").splitlines()
-    how = f"signal {-code}" if code < 0 else f"exit code {code}"
+    path = logs / f"{task}.log"
     return (
         f"A process of the training died more often than training.distribution.restarts allows. Received: {task} ended "
-        f"with {how}, after {restarts} restarts. Its log, {logs / f'{task}.log'}, ends with:\n"
-        + "\n".join(lines[-_LAST_LINES:])
+        f"with {how_it_ended(code)}, after {restarts} restarts. Its log, {path}, ends with:\n{last_lines(path)}"
     )

@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import socket
-import stat
 import sys
 import tempfile
 import threading
@@ -18,12 +17,11 @@ from typing import Any
 
 from absl import logging
 
+from kubetfx.child_process import FAILED, leave_with_parent, write_error, write_whole
 from kubetfx.config.training_section import DistributionConfig, TrainingConfig
 from kubetfx.errors import KubetfxError, TrainingError
-from kubetfx.models.training_launch import CLUSTER, ENDED, ERROR, INDEX, JOB, ROLE, TrainingJob
+from kubetfx.models.training_launch import CLUSTER, ENDED, INDEX, JOB, ROLE, TrainingJob
 
-FAILED = 1
-"""Exit code: an error that no restart mends."""
 _CONNECT_SECONDS = 2.0
 _POLL_SECONDS = 0.2
 
@@ -36,7 +34,7 @@ def main() -> int:
     """
     logging.set_verbosity(logging.INFO)
     path = Path(os.environ[JOB])
-    _leave_with_parent()
+    leave_with_parent()
     _leave_on_sigterm()
     os.environ.setdefault("TF_CONFIG", _config_of_pod())
     if (path.parent / ENDED).exists():  # Kubernetes has started what had ended
@@ -45,15 +43,15 @@ def main() -> int:
         _run(TrainingJob.read(path), path)
     except KubetfxError as error:
         logging.exception("The training failed.")
-        _write_error(path, error)
+        write_error(path.parent, error)
         return FAILED
     except Exception as error:
         logging.exception("The training failed.")
         if not _may_be_of_another(error):
-            _write_error(path, TrainingError(f"{type(error).__name__}: {error} (in {_name()} of the training)"))
+            write_error(path.parent, TrainingError(f"{type(error).__name__}: {error} (in {_name()} of the training)"))
         return FAILED
     if _is_chief():
-        _write(path.parent / ENDED, {"by": _task()})
+        write_whole(path.parent / ENDED, {"by": _task()})
     while ENDED not in os.listdir(path.parent):  # a StatefulSet would start this process again, which would disturb
         time.sleep(_POLL_SECONDS)
     return 0
@@ -187,17 +185,6 @@ def _listens(address: str) -> bool:
     return True
 
 
-def _write_error(job: Path, error: KubetfxError) -> None:
-    _write(job.parent / ERROR, {"kind": type(error).__name__, "message": str(error)})
-
-
-def _write(path: Path, document: dict[str, Any]) -> None:
-    """Write a file that is there whole, or not at all: others wait for it."""
-    unfinished = path.with_name(f".{path.name}-{socket.gethostname()}-{os.getpid()}")
-    unfinished.write_text(json.dumps(document), encoding="utf-8")
-    unfinished.replace(path)
-
-
 def _leave_on_sigterm() -> None:
     """End at once: process 1 of a pod is not ended by a signal, and Python looks at one only between two steps."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
@@ -207,18 +194,6 @@ def _leave_on_sigterm() -> None:
         os._exit(128 + signal.SIGTERM)
 
     threading.Thread(target=wait, daemon=True).start()
-
-
-def _leave_with_parent() -> None:
-    """End this process when the one that started it ends, however that was: its pipe is closed then."""
-
-    def wait() -> None:
-        while os.read(0, 1):  # sys.stdin has a lock that Python asks for at its end
-            pass
-        os._exit(FAILED)
-
-    if stat.S_ISFIFO(os.fstat(0).st_mode):
-        threading.Thread(target=wait, daemon=True).start()
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """Boosted trees: LightGBM on the transformed columns, and what it learns as a Keras model like any other."""
 
+import functools
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ def fit_trees(
     config: TreesConfig,
     training: TrainingConfig,
     log_folder: Path,
+    watch: Callable[[int, Callable[[], np.ndarray]], None] | None = None,
 ) -> Fitted:
     """Train trees until the validation loss no longer falls.
 
@@ -61,6 +63,7 @@ def fit_trees(
         config: the section `model.trees`.
         training: the section `training`: its weights of classes and its seed.
         log_folder: where TensorBoard's event files go.
+        watch: told of each round, as models/fitting.py has it.
 
     Returns:
         The model of the best round.
@@ -100,6 +103,7 @@ def fit_trees(
             lightgbm.early_stopping(patience, verbose=False),
             lightgbm.record_evaluation(losses),
             lambda _: times.append(time.perf_counter()),
+            *([functools.partial(_tell, watch, matrices[1])] if watch else []),
         ],
     )
     trees = codes.decode(read_trees(booster.model_to_string(num_iteration=booster.best_iteration)))
@@ -124,6 +128,17 @@ def fit_trees(
         **environment(),
     }
     return Fitted(tree_model(trees, columns, spec, num_classes=len(features.classes)), document)
+
+
+def _tell(watch: Callable[[int, Callable[[], np.ndarray]], None], matrix: np.ndarray, told: Any) -> None:
+    """Tell a watch of a round, as a callback of LightGBM."""
+
+    def predictions() -> np.ndarray:
+        found: np.ndarray = told.model.predict(matrix, num_iteration=told.iteration + 1)
+        is_binary = found.ndim == 1 and told.params["objective"] == "binary"
+        return np.stack([1 - found, found], axis=1) if is_binary else found.reshape(len(matrix), -1)
+
+    watch(told.iteration + 1, predictions)
 
 
 def tree_model(trees: Sequence[Tree], columns: SplitColumns, spec: Spec, *, num_classes: int) -> keras.Model:

@@ -1,13 +1,9 @@
 """The only place where components are put together. Every runner takes the result: a TFX pipeline."""
 
-from pathlib import Path
 from typing import Any, TypeVar
 
-from ml_metadata.proto import metadata_store_pb2
 from tfx.components.trainer.component import Trainer
-from tfx.dsl.components.base import executor_spec
 from tfx.dsl.components.base.base_node import BaseNode
-from tfx.orchestration import data_types
 from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import trainer_pb2
 from tfx.types.channel import BaseChannel
@@ -40,8 +36,9 @@ from kubetfx.pipeline.component_inputs import (
     read_frozen_schema,
 )
 from kubetfx.pipeline.fan_out import fan_out
+from kubetfx.pipeline.placement import in_workspace
+from kubetfx.pipeline.tuner_nodes import add_tuner
 from kubetfx.user_code import importable, load_object
-from kubetfx.workspace import METADATA
 
 Node = TypeVar("Node", bound=BaseNode)
 
@@ -53,11 +50,12 @@ class Definition:
     TFX component. See examples/extending/component.
     """
 
-    def __init__(self, config: PipelineConfig) -> None:
+    def __init__(self, config: PipelineConfig, *, in_cluster: bool = False) -> None:
         """Check those parts of the config that only the libraries can check.
 
         Args:
             config: of the pipeline.
+            in_cluster: whether its nodes become tasks, which may run side by side.
 
         Raises:
             ConfigError: there is no such backbone, or a module of the user's cannot be found.
@@ -65,10 +63,10 @@ class Definition:
         if config.model.backbone is not None:
             check_backbone(config.model.backbone)
         self.config = config
+        self.in_cluster = in_cluster
         self._module = config.model.module or DEFAULT_MODULE
         self._custom_config: dict[str, Any] = {
             "features": config.features.model_dump(mode="json"),
-            # so that an edit of a module is not taken from the cache
             "module_digest": "".join(map(module_digest, (self._module, *config.features.type_modules))),
             **digest_of_training(config),
         }
@@ -105,7 +103,9 @@ class Definition:
         schema = self.approved_schema(anomalies, inferred_schema)
         cross_validation = self.cross_validation(examples, schema)
         transform_graph = self.transform_graph(examples, schema)
-        model = self.model(examples, schema, transform_graph)
+        tuned = self.tuning(examples, statistics, schema, transform_graph)
+        schema, transform_graph = tuned.pop("schema", schema), tuned.pop("transform_graph", transform_graph)
+        model = self.model(examples, schema, transform_graph, **tuned)
         served_model = self.served_model(model)
         of_folds = {} if cross_validation is None else {"cross_validation": cross_validation}
         blessing, evaluation = self.evaluation(examples, schema, transform_graph, model, served_model, **of_folds)
@@ -258,32 +258,67 @@ class Definition:
         )
         return self.add(transform).outputs["transform_graph"]
 
-    def model(self, examples: BaseChannel, schema: BaseChannel, transform_graph: BaseChannel) -> BaseChannel:
+    def tuning(
+        self, examples: BaseChannel, statistics: BaseChannel, schema: BaseChannel, transform_graph: BaseChannel
+    ) -> dict[str, BaseChannel]:
+        """Add Tuner, if the config has the section `tuning`.
+
+        Args:
+            examples: output of `examples`.
+            statistics: output of `statistics`.
+            schema: output of `approved_schema`.
+            transform_graph: output of `transform_graph`.
+
+        Returns:
+            `hyperparameters`, the best, and where keys of `features` are searched `schema` and `transform_graph`.
+        """
+        if self.config.tuning is None:
+            return {}
+        return add_tuner(
+            self.config,
+            {"examples": examples, "statistics": statistics, "schema": schema, "transform_graph": transform_graph},
+            training_config=self._training_config(),
+            validation_split=_validation_split(self.config),
+            definition=self,
+        )
+
+    def _training_config(self) -> dict[str, Any]:
+        """What a training reads of the config."""
+        return {
+            **self._custom_config,
+            "model": self.config.model.model_dump(mode="json"),
+            "training": self.config.training.model_dump(mode="json"),
+            "warmup_rows": self.config.serving.warmup_rows,
+            "max_pixels": self.config.data.max_pixels,
+        }
+
+    def model(
+        self,
+        examples: BaseChannel,
+        schema: BaseChannel,
+        transform_graph: BaseChannel,
+        hyperparameters: BaseChannel | None = None,
+    ) -> BaseChannel:
         """Add Trainer.
 
         Args:
             examples: output of `examples`.
             schema: output of `approved_schema`.
             transform_graph: output of `transform_graph`.
+            hyperparameters: output of `tuning`, which is put over the config.
 
         Returns:
             The trained model.
         """
-        config = self.config
         trainer = Trainer(
             run_fn="kubetfx.models.training.run_fn",
             examples=examples,
             schema=schema,
             transform_graph=transform_graph,
+            hyperparameters=hyperparameters,
             train_args=trainer_pb2.TrainArgs(splits=[TRAIN]),
-            eval_args=trainer_pb2.EvalArgs(splits=[VALIDATION if config.data.splits.validation else EVAL]),
-            custom_config={
-                **self._custom_config,
-                "model": config.model.model_dump(mode="json"),
-                "training": config.training.model_dump(mode="json"),
-                "warmup_rows": config.serving.warmup_rows,
-                "max_pixels": config.data.max_pixels,
-            },
+            eval_args=trainer_pb2.EvalArgs(splits=[_validation_split(self.config)]),
+            custom_config=self._training_config(),
         )
         return self.add(trainer).outputs["model"]
 
@@ -369,11 +404,12 @@ class Definition:
         self.add(Report(**channels, settings=Settings.of(self.config)))
 
 
-def create_pipeline(config: PipelineConfig) -> Pipeline:
+def create_pipeline(config: PipelineConfig, *, in_cluster: bool = False) -> Pipeline:
     """Make the TFX pipeline of kubetfx's own components that a config describes.
 
     Args:
         config: of the pipeline.
+        in_cluster: whether it is made for Kubeflow Pipelines, where trials of a search are tasks.
 
     Returns:
         A pipeline that any runner takes: one of kubetfx's, the compiler for Kubeflow Pipelines, or TFX's own.
@@ -382,14 +418,15 @@ def create_pipeline(config: PipelineConfig) -> Pipeline:
         ConfigError: the frozen schema or the user's module cannot be read.
     """
     with importable(config.folder):
-        return Definition(config).pipeline()
+        return Definition(config, in_cluster=in_cluster).pipeline()
 
 
-def pipeline_of(config: PipelineConfig) -> Pipeline:
+def pipeline_of(config: PipelineConfig, *, in_cluster: bool = False) -> Pipeline:
     """Make the pipeline that a config asks for: that of the user's `definition`, or ours.
 
     Args:
         config: of the pipeline.
+        in_cluster: whether it is made for Kubeflow Pipelines.
 
     Returns:
         The pipeline, in the workspace of the config.
@@ -398,7 +435,7 @@ def pipeline_of(config: PipelineConfig) -> Pipeline:
         ConfigError: the frozen schema or a module of the user's cannot be read, or the definition makes no pipeline.
     """
     if config.definition is None:
-        return create_pipeline(config)
+        return create_pipeline(config, in_cluster=in_cluster)
     with importable(config.folder):
         pipeline = load_object(config.definition, key="definition")(config)
     if not isinstance(pipeline, Pipeline):
@@ -409,44 +446,5 @@ def pipeline_of(config: PipelineConfig) -> Pipeline:
     return in_workspace(pipeline, config)
 
 
-def with_engine(pipeline: Pipeline, config: PipelineConfig) -> Pipeline:
-    """Tell the components of a pipeline which engine goes through the data: for whoever does not run it here.
-
-    Args:
-        pipeline: which is changed.
-        config: of the pipeline.
-
-    Returns:
-        The same pipeline.
-    """
-    line = config.beam.command_line
-    for component in pipeline.components:
-        if isinstance(component.executor_spec, executor_spec.BeamExecutorSpec):
-            own = component.executor_spec.beam_pipeline_args
-            if own[: len(line)] != line:  # a pipeline may be compiled twice
-                component.executor_spec.beam_pipeline_args = [*line, *own]
-    return pipeline
-
-
-def in_workspace(pipeline: Pipeline, config: PipelineConfig) -> Pipeline:
-    """Let a pipeline keep its artifacts and their metadata in the workspace of a config.
-
-    Args:
-        pipeline: which is changed.
-        config: of the pipeline.
-
-    Returns:
-        The same pipeline.
-    """
-    root = str(config.workspace_path / "artifacts")
-    pipeline.pipeline_info = data_types.PipelineInfo(pipeline_name=pipeline.id, pipeline_root=root)
-    pipeline.metadata_connection_config = _metadata_in(config.workspace_path)
-    return pipeline
-
-
-def _metadata_in(workspace: Path) -> metadata_store_pb2.ConnectionConfig:
-    """ML Metadata in a workspace. TFX's own function also makes the folder, which compiling a package must not."""
-    config = metadata_store_pb2.ConnectionConfig()
-    config.sqlite.filename_uri = str(workspace / METADATA)
-    config.sqlite.connection_mode = metadata_store_pb2.SqliteMetadataSourceConfig.READWRITE_OPENCREATE
-    return config
+def _validation_split(config: PipelineConfig) -> str:
+    return VALIDATION if config.data.splits.validation else EVAL

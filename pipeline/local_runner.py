@@ -32,7 +32,7 @@ from kubetfx.pipeline.spared_imports import (
     tensorflow_is_needed,
     uncollected,
 )
-from kubetfx.progress import Begin, End, NodeBegins, NodeEnds
+from kubetfx.progress import Begin, End, NodeBegins, NodeEnds, reported_to
 from kubetfx.redirection import logged_to
 from kubetfx.run_record import RunRecord
 from kubetfx.storage import is_url
@@ -258,7 +258,7 @@ class LocalRunner(Runner):
 
     def _compiled(self, pipeline: "Pipeline") -> "pipeline_pb2.Pipeline":
         """A pipeline that was handed over, in the workspace of the config."""
-        from kubetfx.pipeline.definition import in_workspace
+        from kubetfx.pipeline.placement import in_workspace
 
         return _compile(in_workspace(pipeline, self._config))
 
@@ -299,7 +299,8 @@ class LocalRunner(Runner):
 
         end = functools.partial(self._end, begins, node, started=started)
         try:
-            with processes.turns.logged_to(log_path) if processes else logged_to(log_path):
+            logged = processes.turns.logged_to(log_path) if processes else logged_to(log_path)
+            with reported_to(self._progress), logged:
                 imports = functools.partial(_imports_for, self._config)
                 execution_id = launch(node, pipeline, imports=imports, session=self._session, processes=processes)
         except KubetfxError:

@@ -1,15 +1,15 @@
 """What is wrong with a configuration, in words: pydantic's faults become one line per key."""
 
 import re
-from collections.abc import Iterator, Sequence
-from typing import Any, get_args
+from collections.abc import Sequence
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from kubetfx.config.dotted_keys import sections_in
 from kubetfx.config.section import nearest
 
-_TYPE_IN_PATH = re.compile(r"(function-|literal\[|dict\[|tuple\[|str$|WorkspaceConfig$)")
+_TYPE_IN_PATH = re.compile(r"(function-|literal\[|dict\[|tuple\[|str$|WorkspaceConfig$|Interval$)")
 """What pydantic puts into a path to say which member of a union it tried."""
 
 
@@ -63,16 +63,9 @@ def _fields_at(location: Sequence[str | int], root: type[BaseModel]) -> list[str
     section = root
     for part in location:
         field = section.model_fields.get(str(part))
-        inner = next(_sections(field.annotation), None) if field else None
+        inner = next(sections_in(field.annotation), None) if field else None
         section = inner or section
     return list(section.model_fields)
-
-
-def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for argument in get_args(annotation):
-        yield from _sections(argument)
 
 
 def kind_of(value: object) -> str:

@@ -31,6 +31,8 @@ COMPONENTS = (
     "FoldEvaluator",
     "CrossValidation",
     "Transform",
+    "Tuner",
+    "BestTrial",
     "Trainer",
     "ServedModelResolver",
     "Evaluator",
@@ -299,12 +301,13 @@ class KubeflowConfig(Section):
 
     def own_settings(self, component: str) -> TaskConfig | None:
         """Return the entry of a component in `resources`; None if it has none. A step of a fold of cross-validation has
-        that of the step whose work it does: FoldTrainer that of Trainer.
+        that of the step whose work it does: FoldTrainer that of Trainer; and so has the Tuner, which trains.
 
         Args:
             component: id of its node.
         """
-        return self.resources.get(component) or self.resources.get(component.removeprefix(FOLD_PREFIX))
+        like = "Trainer" if component == "Tuner" else component.removeprefix(FOLD_PREFIX)
+        return self.resources.get(component) or self.resources.get(like)
 
     def of_component(self, component: str) -> TaskConfig:
         """Return the settings of a component: `every_component`, with its own entry in `resources` on top.

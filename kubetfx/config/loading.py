@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from kubetfx.config.dotted_keys import DOTTED, OF_OVERRIDES, annotation_of, keys_of, override
 from kubetfx.config.faults import kind_of
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.config.references import with_environment
@@ -17,13 +18,7 @@ from kubetfx.errors import ConfigError
 ConfigSource = PipelineConfig | str | Path | Mapping[str, Any]
 """A config, or what `load_config` takes."""
 
-_KEY = re.compile(r'"[^"]+"|[^."=]+')
-_DOTTED = re.compile(rf"(?:{_KEY.pattern})(?:\.(?:{_KEY.pattern}))*")
-_OVERRIDE = re.compile(rf"(?P<dotted>{_DOTTED.pattern})=(?P<value>.*)", re.DOTALL)
-_OF_OVERRIDES = (
-    "An override is dotted.key=value. Received: {!r}. Try training.epochs=3; a key that has dots itself is in double "
-    'quotes, data.types."a.b"=text.'
-)
+_OVERRIDE = re.compile(rf"(?P<dotted>{DOTTED.pattern})=(?P<value>.*)", re.DOTALL)
 
 
 def load_config(
@@ -58,7 +53,7 @@ def load_config(
         folder, document = path.resolve().parent, _read_yaml(path)
     parsed = overrides if isinstance(overrides, Mapping) else dict(map(_parsed, overrides))
     for dotted, value in parsed.items():
-        _override(document, dotted, value)
+        override(document, dotted, value)
     wrong = sorted(str(key) for key in document if not isinstance(key, str))
     if wrong:
         raise ConfigError(f"The names of sections are text. Received: {', '.join(wrong)}.")
@@ -94,7 +89,7 @@ def section_of(overrides: Iterable[str], section: str) -> dict[str, Any]:
     """
     document: dict[str, Any] = {}
     for dotted, value in map(_parsed, overrides):
-        _override(document, dotted, value)
+        override(document, dotted, value)
     if others := [name for name in document if name != section]:
         raise ConfigError(f"Only keys of {section} can be set here. Received: {others[0]}. Write it into the file.")
     found = document.get(section) or {}
@@ -104,10 +99,10 @@ def section_of(overrides: Iterable[str], section: str) -> dict[str, Any]:
 def _parsed(override: str) -> tuple[str, Any]:
     found = _OVERRIDE.fullmatch(override)
     if found is None:
-        raise ConfigError(_OF_OVERRIDES.format(override))
+        raise ConfigError(OF_OVERRIDES.format(override))
     dotted, text = found["dotted"], found["value"]
     try:
-        value = parse(text, _annotation_of(_keys(dotted)))
+        value = parse(text, annotation_of(keys_of(dotted), PipelineConfig))
     except yaml.YAMLError as error:
         raise ConfigError(
             f"{dotted}: the value is not YAML. Received: {text!r} ({error}). Text of such characters needs quotes, "
@@ -118,35 +113,6 @@ def _parsed(override: str) -> tuple[str, Any]:
             f'{dotted}: the value is a comment of YAML. Received: {text!r}. Put it into quotes: {dotted}="{text}".'
         )
     return dotted, value
-
-
-def _keys(dotted: str) -> list[str]:
-    """The keys that a dotted one is made of, without their quotes."""
-    return [key[1:-1] if key.startswith('"') else key for key in _KEY.findall(dotted)]
-
-
-def _annotation_of(keys: Sequence[str]) -> Any:
-    """The type of a key; None for one that is not known, or is within a mapping."""
-    annotation: Any = PipelineConfig
-    for key in keys:
-        fields = getattr(annotation, "model_fields", {})
-        annotation = fields[key].annotation if key in fields else None
-    return annotation
-
-
-def _override(document: dict[str, Any], dotted: str, value: Any) -> None:
-    if not _DOTTED.fullmatch(dotted):
-        raise ConfigError(_OF_OVERRIDES.format(dotted))
-    *parents, last = _keys(dotted)
-    section = document
-    for depth, key in enumerate(parents, start=1):
-        if section.get(key) is None:
-            section[key] = {}
-        section = section[key]
-        if not isinstance(section, dict):
-            inner = ".".join(parents[:depth])
-            raise ConfigError(f"{dotted} cannot be set: {inner} has no keys. Received: {inner} = {section!r}.")
-    section[last] = value
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -3,13 +3,16 @@
 Values are checked here as far as they can be without the data; `pipeline/preflight.py` checks them against the data.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import PrivateAttr, ValidationError, ValidationInfo, field_validator, model_validator
 
+from kubetfx.config import tunable_keys
 from kubetfx.config.beam_section import BeamConfig
 from kubetfx.config.data_section import DataConfig, FeaturesConfig, ValidationConfig
+from kubetfx.config.dotted_keys import override
 from kubetfx.config.evaluation_section import EvaluationConfig
 from kubetfx.config.faults import describe_faults
 from kubetfx.config.kubeflow_section import COMPONENTS, KubeflowConfig
@@ -20,6 +23,7 @@ from kubetfx.config.report_section import CardConfig, ReportConfig
 from kubetfx.config.section import Name, Section, nearest
 from kubetfx.config.serving_section import ServingConfig
 from kubetfx.config.training_section import TrainingConfig
+from kubetfx.config.tuning_section import TuningConfig
 from kubetfx.config.workspace_section import WorkspaceConfig
 from kubetfx.errors import ConfigError
 from kubetfx.storage import Location, locate
@@ -39,6 +43,8 @@ class PipelineConfig(Section):
     features: FeaturesConfig = FeaturesConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
+    tuning: TuningConfig | None = None
+    """A search for better settings. None: the model is trained with those of the file."""
     validation: ValidationConfig = ValidationConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     report: ReportConfig = ReportConfig()
@@ -198,6 +204,32 @@ class PipelineConfig(Section):
             if names and not has_images:
                 raise ValueError(f"{section}.{min(names)} is for images. {_NAME_IMAGES}")
 
+    @model_validator(mode="after")
+    def _searches_what_there_is(self) -> Self:
+        if self.tuning is not None:
+            tunable_keys.check(self.tuning, self)
+        return self
+
+    def with_settings(self, settings: Mapping[str, Any]) -> "PipelineConfig":
+        """Return the config with other values, and without a search for any.
+
+        Args:
+            settings: values by dotted key.
+
+        Raises:
+            ConfigError: a value does not fit its key, or another key.
+        """
+        sections = {name: getattr(self, name) for name in type(self).model_fields if name != "tuning"}
+        changed = {name: sections[name].model_dump() for name in tunable_keys.SECTIONS}
+        for key, value in settings.items():
+            override(changed, key, value)
+        return PipelineConfig(getattr(self, "_folder", None), **{**sections, **changed})
+
+    @property
+    def sees_images(self) -> bool:
+        """Whether the config says that a column has images."""
+        return _has_images(self.data, self.features)
+
     @property
     def own_modules(self) -> dict[str, str]:
         """The user's own modules by the key naming them: of network, column types, metrics, pipeline and data."""
@@ -205,6 +237,8 @@ class PipelineConfig(Section):
         found = {"model.module": network} if network not in (None, DEFAULT_MODULE) else {}
         found |= {f"features.types: {module}": module for module in self.features.type_modules}
         found |= {f"evaluation: {name}": name.partition(":")[0] for name in self.evaluation.own_metrics}
+        if self.tuning and self.tuning.metric and is_reference(self.tuning.metric):
+            found |= {"tuning.metric": self.tuning.metric.partition(":")[0]}
         named = {"definition": self.definition, "data.source": self.data.source, "training.loss": self.training.loss}
         named |= {f"training.callbacks: {name}": name for name in self.training.callbacks}
         return found | {key: name.partition(":")[0] for key, name in named.items() if name}

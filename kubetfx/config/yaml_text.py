@@ -109,14 +109,18 @@ def _merged(typed: Any, texts: Any, annotation: Any) -> Any:
         return {key: _merged(value, texts[key], values) for key, value in typed.items()}
     if isinstance(typed, list) and isinstance(texts, list):
         items = next((get_args(kind)[0] for kind in kinds if get_origin(kind) in (tuple, list)), None)
-        if _is_text(items):  # `null` is a spelling of a missing value there, and not nothing
+        if takes_only_text(items):  # `null` is a spelling of a missing value there, and not nothing
             return texts
         return [_merged(value, text, items) for value, text in zip(typed, texts, strict=True)]
-    return texts if typed is not None and _is_text(annotation) else typed
+    return texts if typed is not None and takes_only_text(annotation) else typed
 
 
-def _is_text(annotation: Any) -> bool:
-    """Whether an annotation takes no scalar but text."""
+def takes_only_text(annotation: Any) -> bool:
+    """Return whether a type takes no scalar but text.
+
+    Args:
+        annotation: the type of a key.
+    """
     scalars = [kind for kind in _members(annotation) if not _is_container(kind)]
     return bool(scalars) and all(kind is str or _is_literal_of_text(kind) for kind in scalars)
 

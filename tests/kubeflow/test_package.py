@@ -9,6 +9,7 @@ import jsonschema
 import kfp.components
 import pytest
 
+import kubetfx
 from kubetfx.config.beam_section import BeamConfig
 from kubetfx.config.kubeflow_section import COMPONENTS
 from kubetfx.config.loading import load_config
@@ -62,12 +63,52 @@ def test_package_is_loaded_by_the_sdk(example):
 
 
 def test_components_that_the_config_knows_are_those_of_the_pipelines():
-    overrides = {"penguins": ["evaluation.cross_validation.folds=2"], "digits": []}
+    tuning = "tuning={parallel: 2, storage: 'postgresql://db.example/studies'}"
+    overrides = {"penguins": ["evaluation.cross_validation.folds=2", tuning], "digits": []}
     configs = [load_config(EXAMPLES / name / "pipeline.yaml", overrides=own) for name, own in overrides.items()]
 
-    pipelines = [definition.create_pipeline(config) for config in configs]
+    pipelines = [definition.create_pipeline(config, in_cluster=True) for config in configs]
 
     assert {name for pipeline in pipelines for name in distinct_nodes(pipeline)} == set(COMPONENTS)
+
+
+def test_tuners_side_by_side_are_iterations_of_one_loop_with_the_pod_of_the_trainer(example):
+    path, documents = example(
+        "penguins",
+        "tuning={parallel: 3, storage: 'postgresql://me:${DB_PASSWORD}@db.example/studies'}",
+        "kubeflow.resources={Trainer: {cpu: 4, secrets: [{name: database, env: {password: DB_PASSWORD}}]}}",
+    )
+    package = documents[0]
+
+    (loop,) = [task for task in package["root"]["dag"]["tasks"].values() if "parameterIterator" in task]
+    items = [json.loads(item) for item in json.loads(loop["parameterIterator"]["items"]["raw"])]
+    assert [item["index"] for item in items] == [0, 1, 2]
+    executors = package["deploymentSpec"]["executors"]
+    cores = {name: one["container"].get("resources", {}).get("cpuRequest") for name, one in executors.items()}
+    assert cores["exec-tuner"] == cores["exec-trainer"] == 4
+    assert cores["exec-best-trial"] is None
+    assert r"postgresql://me:\u0024{DB_PASSWORD}@db.example/studies" in path.read_text()
+    assert not list(lint(path))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["tuning.parallel=2"],
+            r"tuning\.parallel: tasks on Kubeflow pull trials from a database",
+        ),
+        (
+            ["tuning.storage=postgresql://me:${DB_PASSWORD}@db.example/studies"],
+            r"tuning\.storage: the pods will not have the environment variable DB_PASSWORD",
+        ),
+    ],
+    ids=["no storage", "no secret"],
+)
+def test_search_that_pods_cannot_make_is_told(tmp_path, overrides, message):
+    config = load_config(EXAMPLES / "penguins" / "pipeline.yaml", overrides=overrides)
+    with pytest.raises(ConfigError, match=message):
+        kubetfx.compile(config, tmp_path / "package.yaml")
 
 
 def test_folds_are_iterations_of_one_loop_with_the_pods_of_the_steps_whose_work_they_do(example):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from tfx.components.trainer.fn_args_utils import FnArgs
 
+from kubetfx import child_process
 from kubetfx.config.data_section import FeaturesConfig
 from kubetfx.config.model_section import ModelConfig
 from kubetfx.config.training_section import TrainingConfig
@@ -173,6 +174,6 @@ def test_a_worker_that_never_comes_ends_the_training_in_words(fn_args, tmp_path)
     command = [sys.executable, "-m", "kubetfx.models.training_process"]
     with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE) as process:  # it leaves when that is closed
         assert process.wait(120) == 1
-    error = json.loads((tmp_path / training_launch.ERROR).read_text())
+    error = json.loads((tmp_path / child_process.ERROR).read_text())
     assert error["kind"] == "TrainingError"
     assert f"nobody listens at worker-1 ({nobody}) after 5 s" in error["message"]

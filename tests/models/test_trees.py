@@ -14,7 +14,7 @@ from kubetfx.components.report.facts import Training
 from kubetfx.config.model_section import ModelConfig, TreesConfig
 from kubetfx.config.training_section import TrainingConfig
 from kubetfx.errors import TrainingError
-from kubetfx.models import training
+from kubetfx.models import fitting
 from kubetfx.models.export import export_model
 from kubetfx.models.features import LABEL
 from kubetfx.models.preprocessing import Preprocessing
@@ -187,10 +187,10 @@ def test_rows_that_are_not_in_memory_are_refused_in_words(binary, tmp_path):
 def test_rows_that_are_not_in_memory_are_the_networks_alone(binary, monkeypatch, kind, is_told):
     rows = rows_of(binary, make_rows(20))
     streamed = TrainingRows(rows.num_rows, rows.labels, None, rows.stored, rows.sample)
-    monkeypatch.setattr(training, "_fit_network", lambda *_, **__: Fitted("the network", {"epochs": 3}))
+    monkeypatch.setattr(fitting, "_fit_network", lambda *_, **__: Fitted("the network", {"epochs": 3}))
     work = SimpleNamespace(model=ModelConfig(kind=kind), training=TrainingConfig())
 
-    fitted = training._fit(work, streamed, rows, None, load_seconds=0)
+    fitted = fitting.fit_model(work, streamed, rows, None, load_seconds=0)
 
     assert fitted.model == "the network"
     told = Training.model_validate(fitted.history | {"history": {}}).taken
