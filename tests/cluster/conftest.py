@@ -13,6 +13,7 @@ from tests.kubeflow.published_schemas import schema
 from tests.kubeflow.rendered_manifests import MANIFESTS, ROOT, Document, render
 
 CUSTOM_RESOURCES = ("kfp-pipelines-crd.yaml", "kfp-pipelineversions-crd.yaml", "kserve-inferenceservices-crd.yaml")
+ENGINES = ("flink-flinkdeployments-crd.yaml", "spark-sparkapplications-crd.yaml")
 RESTRICTED = "restricted"
 """A namespace that enforces this Pod Security Standard."""
 
@@ -61,12 +62,22 @@ def namespace(name: str, enforce: str | None = None) -> Document:
 @pytest.fixture(scope="session")
 def custom_resources(server: Cluster) -> None:
     """The resource definitions of Kubeflow Pipelines and KServe, as they publish them."""
-    definitions = [schema(name) for name in CUSTOM_RESOURCES]
+    define(server, CUSTOM_RESOURCES)
+
+
+@pytest.fixture(scope="session")
+def engines(server: Cluster) -> None:
+    """The resource definitions of the operators of Flink and of Spark, as they publish them."""
+    define(server, ENGINES)
+
+
+def define(server: Cluster, names: tuple[str, ...]) -> None:
+    definitions = [schema(name) for name in names]
     applied = server.apply(documents=definitions)
     assert applied.returncode == 0, applied.stderr
-    names = [f"crd/{definition['metadata']['name']}" for definition in definitions]
+    resources = [f"crd/{definition['metadata']['name']}" for definition in definitions]
     deadline = time.monotonic() + 60
-    while (waited := server.kubectl("wait", "--for=condition=Established", "--timeout=10s", *names)).returncode:
+    while (waited := server.kubectl("wait", "--for=condition=Established", "--timeout=10s", *resources)).returncode:
         assert time.monotonic() < deadline, waited.stderr  # kubectl gives up where there is no condition yet
         time.sleep(0.2)
 

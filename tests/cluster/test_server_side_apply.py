@@ -18,10 +18,12 @@ KSERVE = "serving/overlays/kserve"
 
 @pytest.fixture
 def overlay(request: pytest.FixtureRequest) -> str:
-    """A folder of manifests, and with KServe's its resource definition."""
+    """A folder of manifests, and with those of operators their resource definitions."""
     folder: str = request.param
     if folder == KSERVE:
         request.getfixturevalue("custom_resources")
+    if folder.startswith("engine/"):
+        request.getfixturevalue("engines")
     return folder
 
 

@@ -1,6 +1,7 @@
 """What a run or the doctor says when something of an engine is missing, or goes on the way."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.command import Finished
-from tests.e2e.project import Project, command, kubetfx, penguins_in
+from tests.e2e.project import ANY_MODEL, Project, command, kubetfx, penguins_in, states
 from tests.e2e.project import environment as command_environment
 from tests.scale.engine import Process, pool, prism, states_of_jobs, worker_environment
 
@@ -20,6 +21,9 @@ pytestmark = pytest.mark.scale
 
 PATIENCE = 40
 """Seconds. Workers of this machine start in less, where they start at all."""
+DATA_NODES = ("TableExampleGen", "StatisticsGen", "ExampleValidator", "Transform", "Evaluator")
+CONNECTED = "Data channel established"
+"""What the engine's log has once a worker works."""
 EXAMPLES = "artifacts/TableExampleGen/examples/*/Split-*/data-*"
 
 
@@ -146,6 +150,52 @@ def test_two_runs_share_a_job_service_and_a_pool(tmp_path: Path, engine: Process
         for project in projects
     )
     assert list(first.values()) == list(second.values())
+
+
+def test_killed_worker_ends_each_data_node_with_words_and_the_next_run_goes_on(
+    project: Project, own_engine: Process, tmp_path: Path, environment: Path
+) -> None:
+    options = ANY_MODEL
+    killed_in = []
+    with pool(tmp_path / "pool", environment) as workers:
+        for number in range(len(DATA_NODES)):
+            # One job looks at the engine. All but the first run do again what the run before did not end.
+            done = run_and_kill(project, own_engine, workers, job=1 + min(number, 1), options=options)
+            assert done.exit_code == 1, done.stdout + done.stderr
+            error = done.document["error"]
+            killed_in.append(error["node"])
+            assert re.search(r"bundle \S+ \S+ failed: ?SDK worker disconnected: worker", error["message"]), error
+        at_last = kubetfx(
+            "run", project.config, "--format", "json", *options, *beam(own_engine, workers, timeout=300), seconds=900
+        )
+    assert killed_in == list(DATA_NODES)
+    assert at_last.exit_code == 0, at_last.stdout
+    assert {states(at_last)[node] for node in DATA_NODES[:-1]} == {"cached"}
+
+
+def run_and_kill(
+    project: Project, engine: Process, workers: Process, *, job: int, options: tuple[str, ...]
+) -> Finished:
+    """A run, of which a job loses its worker in the middle of the work; jobs are counted from 0."""
+    wanted = len(states_of_jobs(engine)) + job + 1
+    process = subprocess.Popen(
+        command("run", project.config, "--format", "json", *options, *beam(engine, workers, timeout=300)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=command_environment(),
+    )
+    deadline = time.monotonic() + 600
+    while process.poll() is None and len(states_of_jobs(engine)) < wanted:
+        assert time.monotonic() < deadline, states_of_jobs(engine)
+        time.sleep(0.05)
+    before = engine.log.read_text().count(CONNECTED)
+    while process.poll() is None and engine.log.read_text().count(CONNECTED) == before:
+        assert time.monotonic() < deadline, states_of_jobs(engine)
+        time.sleep(0.05)
+    for worker in workers.workers():
+        os.kill(worker, signal.SIGKILL)
+    return ended(process, seconds=600)
 
 
 @pytest.fixture
