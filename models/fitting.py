@@ -29,6 +29,7 @@ from kubetfx.models.columns.image.pixel_rows import ImageRows
 from kubetfx.models.columns.image.pixel_training import TrainedNetwork, describe_input
 from kubetfx.models.columns.image.pixels import Pixels
 from kubetfx.models.devices import precision
+from kubetfx.models.ensemble import fit_ensemble
 from kubetfx.models.examples import files_in
 from kubetfx.models.features import LABEL, Features, read_features, read_schema
 from kubetfx.models.layers import fit_layers
@@ -48,7 +49,7 @@ from kubetfx.models.team import Team
 from kubetfx.models.training_checkpoint import Checkpoint, Phase, phases_of, read_progress
 from kubetfx.models.training_launch import LOGS
 from kubetfx.models.training_loop import TrainedModel, fit
-from kubetfx.models.training_record import Fitted, TrainingRecorder, history_document
+from kubetfx.models.training_record import Fitted, TrainingRecorder, check_finite, history_document
 from kubetfx.models.training_rows import TrainingRows, load_rows
 from kubetfx.models.trees import fit_trees
 
@@ -78,6 +79,17 @@ class Work:
     transform_output: tft.TFTransformOutput
     team: Team
     watch: Watch | None = None
+    member: int = 0
+    """Number of the network in an ensemble."""
+
+    def of_member(self, number: int) -> "Work":
+        """Return the same with another seed.
+
+        Args:
+            number: of a network in an ensemble.
+        """
+        seed = self.training.seed + number
+        return replace(self, training=self.training.model_copy(update={"seed": seed}), member=number)
 
     @classmethod
     def of(cls, fn_args: FnArgs, training: TrainingConfig, team: Team) -> "Work":
@@ -114,7 +126,8 @@ class Work:
     def log_folder(self) -> Path:
         """Where TensorBoard's logs of this process go."""
         run_path = Path(self.fn_args.model_run_dir)
-        return run_path if self.team.is_chief else run_path / LOGS / str(self.team.number)
+        path = run_path if self.team.is_chief else run_path / LOGS / str(self.team.number)
+        return path / f"network_{self.member}" if self.member else path
 
     @functools.cached_property
     def preprocessing(self) -> Preprocessing:
@@ -182,8 +195,16 @@ def _fit_trees(
 
 
 def _fit_network(work: Work, train: Rows, validation: Rows, folder: Path | None, *, load_seconds: float) -> Fitted:
-    with work.team.strategy.scope():
-        return _fit_in_scope(work, train, validation, folder, load_seconds=load_seconds)
+    """A network, or the mean of several; a search looks at single ones."""
+
+    def fit_one(own: Work, place: Path | None) -> Fitted:
+        with own.team.strategy.scope():
+            return _fit_in_scope(own, train, validation, place, load_seconds=load_seconds)
+
+    if work.watch or work.model.ensemble == 1:
+        return fit_one(work, folder)
+    batch_size = VALIDATION_IMAGES if work.pixels else VALIDATION_ROWS
+    return fit_ensemble(work, fit_one, folder, validation.validation_batches(batch_size))
 
 
 @dataclass(frozen=True)
@@ -416,21 +437,3 @@ def predicted(model: keras.Model, rows: Rows, batch_size: int) -> np.ndarray:
     """
     batches, steps = rows.validation_batches(batch_size)
     return np.concatenate([model.predict_on_batch(batch[0]) for batch in batches.take(steps)])
-
-
-def check_finite(history: dict[str, list[float]], training: TrainingConfig) -> None:
-    """Check that every loss is a number.
-
-    Args:
-        history: Keras' metrics by name, a value per epoch.
-        training: the section of the config.
-
-    Raises:
-        TrainingError: one is not.
-    """
-    for epoch, losses in enumerate(zip(history["loss"], history["val_loss"], strict=False), start=1):
-        if not np.isfinite(losses).all():
-            raise TrainingError(
-                f"The loss is not a number. Received: {losses[0]}, in validation {losses[1]}, in epoch {epoch}. "
-                f"Lower training.learning_rate, which is {training.learning_rate:g}."
-            )

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from kubetfx.config.training_section import TrainingConfig
+from kubetfx.errors import TrainingError
 
 TENSORBOARD_FOLDERS = {"": "train", "val_": "validation"}
 """Folder of the logs by the prefix that Keras gives to the metrics."""
@@ -180,3 +182,21 @@ def processor_name() -> str:
         lines = []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, platform.processor() or platform.machine())
+
+
+def check_finite(history: dict[str, list[float]], training: TrainingConfig) -> None:
+    """Check that every loss is a number.
+
+    Args:
+        history: Keras' metrics by name, a value per epoch.
+        training: the section of the config.
+
+    Raises:
+        TrainingError: one is not.
+    """
+    for epoch, losses in enumerate(zip(history["loss"], history["val_loss"], strict=False), start=1):
+        if not np.isfinite(losses).all():
+            raise TrainingError(
+                f"The loss is not a number. Received: {losses[0]}, in validation {losses[1]}, in epoch {epoch}. "
+                f"Lower training.learning_rate, which is {training.learning_rate:g}."
+            )

@@ -101,10 +101,10 @@ class Definition:
         inferred_schema = self.schema(examples, statistics)
         anomalies = self.anomalies(examples, statistics, inferred_schema)
         schema = self.approved_schema(anomalies, inferred_schema)
-        cross_validation = self.cross_validation(examples, schema)
         transform_graph = self.transform_graph(examples, schema)
         tuned = self.tuning(examples, statistics, schema, transform_graph)
         schema, transform_graph = tuned.pop("schema", schema), tuned.pop("transform_graph", transform_graph)
+        cross_validation = self.cross_validation(examples, schema, **tuned)
         model = self.model(examples, schema, transform_graph, **tuned)
         served_model = self.served_model(model)
         of_folds = {} if cross_validation is None else {"cross_validation": cross_validation}
@@ -200,13 +200,13 @@ class Definition:
         gate = AnomalyGate(anomalies=anomalies, schema=schema, validation=self.config.validation)
         return self.add(gate).outputs["approved_schema"]
 
-    def cross_validation(self, examples: BaseChannel, schema: BaseChannel) -> BaseChannel | None:
-        """Add FoldExamples, the steps `transform_graph` and `model`, and FoldEvaluator for each fold of
-        `evaluation.cross_validation`; and CrossValidation, which puts the folds together.
+    def cross_validation(self, examples: BaseChannel, schema: BaseChannel, **tuned: BaseChannel) -> BaseChannel | None:
+        """Add, per fold, FoldExamples, `transform_graph`, `model` and FoldEvaluator; and CrossValidation of them all.
 
         Args:
             examples: output of `examples`.
             schema: output of `approved_schema`.
+            tuned: output of `tuning`, which the folds are trained with.
 
         Returns:
             Metrics and predictions of the folds; None where the config asks for no folds.
@@ -222,7 +222,7 @@ class Definition:
             fold_examples = FoldExamples(examples=examples, schema=schema, rule=rule, fold=number)
             rows = self.add(fold_examples).outputs["fold_examples"]
             self._prefix = FOLD_PREFIX
-            model = self.model(rows, schema, self.transform_graph(rows, schema))
+            model = self.model(rows, schema, self.transform_graph(rows, schema), **tuned)
             self._prefix = ""
             evaluator = FoldEvaluator(
                 fold_examples=rows,

@@ -227,6 +227,29 @@ class Choice(Model):
         )
 
 
+class Ensemble(Model):
+    """What averaging networks of different seeds has gained."""
+
+    metric: str
+    members: list[float]
+    """Of the metric on the validation rows, by network."""
+    value: float
+    """Of their mean."""
+    rows: int
+    """Rows of validation."""
+
+    @property
+    def words(self) -> str:
+        """How good the mean is, and its networks by themselves."""
+        alone = sum(self.members) / len(self.members)
+        gain = f", {1 - self.value / alone:.1%} lower than theirs on average" if alone else ""
+        return (
+            f"Ensemble of {len(self.members)} networks. {label_of(self.metric)} on the {self.rows:,} validation rows: "
+            f"{format_metric(self.value)}{gain} ({format_metric(min(self.members))} to "
+            f"{format_metric(max(self.members))})."
+        )
+
+
 class Team(Model):
     """Who trained together."""
 
@@ -271,6 +294,8 @@ class Training(Model):
     """None: one process with one device."""
     choice: Choice | None = None
     """Between this and `beside`."""
+    ensemble: Ensemble | None = None
+    """Of networks, the first of which the rest is about."""
     beside: "Training | None" = None
     alone: str = ""
     """Why `model.kind: auto` trained no trees, in words."""
@@ -279,8 +304,10 @@ class Training(Model):
 
     @property
     def taken(self) -> str:
-        """What `model.kind: auto` took, and why, in words; empty for another kind."""
-        return self.choice.words if self.choice else self.alone
+        """What `model.kind: auto` took, and why, and what an ensemble gained, in words; empty for a single model."""
+        ensemble = self.ensemble or (self.beside.ensemble if self.beside else None)
+        said = [self.choice.words if self.choice else self.alone, ensemble.words if ensemble else ""]
+        return " ".join(filter(None, said))
 
     @property
     def unit(self) -> str:

@@ -124,6 +124,8 @@ class ModelConfig(Section):
     members: int | None = Field(None, ge=1)
     """Networks that share all weights but scales of the inputs and the output layer, and are averaged: an ensemble at
     the price of wider layers. None: 8, and fewer from half a million cells of training rows on. Pictures: always 1."""
+    ensemble: int = Field(1, ge=1, le=100)
+    """Networks that are trained one after the other, with seeds from `training.seed` on. The model is their mean."""
     trees: TreesConfig = TreesConfig()
 
     @field_validator("kind", mode="before")
@@ -146,6 +148,11 @@ class ModelConfig(Section):
 
     @model_validator(mode="after")
     def _keys_fit_the_kind(self) -> Self:
+        if self.kind == "trees" and self.ensemble > 1:
+            raise ValueError(
+                f"model.ensemble is of networks, and trees are the same with every seed. Received: kind: trees, "
+                f"ensemble: {self.ensemble}. Leave it out, or choose kind: auto or network"
+            )
         if self.kind == "image" and "embedding_size" in self.changed:
             raise ValueError("model.embedding_size is of categories, which images have none of")
         if self.kind == "image" and self.task != "classification":

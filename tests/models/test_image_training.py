@@ -420,3 +420,18 @@ def test_augmentation_goes_as_far_as_its_range_and_no_farther(kind, amount, pict
 
 def test_no_augmentation_is_no_layer():
     assert build_augmentation(AugmentationConfig(), seed=0) is None
+
+
+def test_ensemble_of_networks_of_images_is_one_model(project, tmp_path):
+    run_fn(project.fn_args(tmp_path, model={**PLAIN, "ensemble": 2}, training={**PLAIN_TRAINING, "epochs": 1}))
+
+    found = history_of(tmp_path)["ensemble"]
+    assert len(found["members"]) == 2
+    assert found["value"] <= np.mean(found["members"])
+    model = tf.saved_model.load(str(next(tmp_path.glob("Trainer/model/*/Format-Serving"))))
+    contents = [tf.train.Example.FromString(one) for one in project.examples("validation")[:3]]
+    images = tf.constant([one.features.feature["image"].bytes_list.value[0] for one in contents])
+    signature = model.signatures["serving_default"]
+    (name,) = signature.structured_input_signature[1]
+    answer = signature(**{name: images})
+    np.testing.assert_allclose(tf.reduce_sum(answer["probabilities"], axis=1), 1, rtol=1e-5)
