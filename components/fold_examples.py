@@ -44,7 +44,7 @@ class Executor(base_executor.BaseExecutor):
         features = read_features(read_schema(Path(artifact_utils.get_single_uri(input_dict["schema"])) / SCHEMA))
         profile = table_profile.read(Path(source.uri))
         parts = parts_of(source, artifact_utils.decode_split_names(source.split_names))
-        keys = _keys(parts, rule, features.label, profile)
+        keys, starts = _keys(parts, rule, features.label, profile)
         splits = folds.fold_splits(rule, number, keys)
         without = folds.missing_classes(keys, splits) if features.classes else []
 
@@ -52,7 +52,6 @@ class Executor(base_executor.BaseExecutor):
         schema = pq.read_schema(parts[0].group.file)
         codec = pq.read_metadata(parts[0].group.file).row_group(0).column(0).compression.lower()
         compression = "none" if codec == "uncompressed" else codec
-        starts = [0, *accumulate(part.group.read([features.label]).num_rows for part in parts)]
 
         def read(item: tuple[Part, int, int]) -> Iterator[tuple[pa.RecordBatch, np.ndarray]]:
             part, start, end = item
@@ -74,20 +73,22 @@ class Executor(base_executor.BaseExecutor):
         (Path(examples.uri) / FOLD).write_text(json.dumps(document))
 
 
-def _keys(parts: list[Part], rule: folds.FoldRule, label: str, profile: table_profile.TableProfile) -> folds.Keys:
-    """The columns that decide, of all rows in the order of the parts."""
-    for name in rule.columns:
+def _keys(
+    parts: list[Part], rule: folds.FoldRule, label: str, profile: table_profile.TableProfile
+) -> tuple[folds.Keys, list[int]]:
+    """The columns that decide, of all rows in the order of the parts; and where each part begins and the last ends."""
+    for key, name in rule.folds.columns.items():
         if name not in profile.names:
-            key = "group" if name == rule.folds.group else "time"
             raise DataError(
                 f"evaluation.cross_validation.{key}: there is no such column among the rows. Received: {name!r}. "
                 f"Known: {', '.join(profile.names)}. If it is in data.drop, take it out: a column that tells rows "
                 "apart is no feature by itself."
             )
-    blocks = [part.group.read([label, *rule.columns]) for part in parts]
-    by = folds.concatenated([block.column(1) for block in blocks]) if rule.columns else None
+    blocks = [part.group.read([label, *rule.folds.columns.values()]) for part in parts]
+    by = folds.concatenated([block.column(1) for block in blocks]) if rule.folds.columns else None
     date_format = profile.column(rule.folds.time).date_format if rule.folds.time else None
-    return folds.Keys(folds.concatenated([block.column(0) for block in blocks]), by, date_format)
+    keys = folds.Keys(folds.concatenated([block.column(0) for block in blocks]), by, date_format)
+    return keys, [0, *accumulate(block.num_rows for block in blocks)]
 
 
 class FoldExamples(Component):

@@ -316,11 +316,12 @@ def _check_columns(profile: table_profile.TableProfile, config: PipelineConfig) 
         )
     if config.model.kind == "trees" and known_types.Image.tag in roles:
         raise ConfigError(NO_PICTURES.format(column=features[roles.index(known_types.Image.tag)]))
-    slices = _sliced_columns(config)
+    slices, folds = _sliced_columns(config), config.evaluation.cross_validation
     for section, names in {
         **{f"features.{key}": names for key, names in config.features.by_role.items() if key != "image"},
         "data.types": [name for name in config.data.types if name not in config.data.drop],  # it may decide on splits
         "evaluation.slices": slices,
+        **{f"evaluation.cross_validation.{key}": [name] for key, name in (folds.columns if folds else {}).items()},
         "validation.features": config.validation.features,
     }.items():
         _check_known(names, profile.names, section=section, what="column")

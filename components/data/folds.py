@@ -48,11 +48,6 @@ class FoldRule(Section):
         repeats = f", {folds.repeats} times" if folds.repeats > 1 else ""
         return f"{folds.folds} folds{of_groups}{repeats}{stratified}; seed {self.seed}"
 
-    @property
-    def columns(self) -> list[str]:
-        """Columns that the rule looks at besides the label."""
-        return [name for name in (self.folds.group, self.folds.time) if name is not None]
-
 
 @dataclass(frozen=True)
 class Keys:
@@ -155,7 +150,7 @@ def check(rule: FoldRule, keys: Keys) -> None:
     if len(keys) < folds:
         raise _too_few(f"fewer rows than folds. Received: {len(keys):,} rows", folds, most=len(keys))
     if keys.by is not None:
-        column = rule.columns[0]
+        (column,) = rule.folds.columns.values()
         if missing := keys.by.null_count:
             raise DataError(
                 f"Cross-validation: the column that decides about the folds has no value in {missing:,} rows. "

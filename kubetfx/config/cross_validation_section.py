@@ -47,6 +47,11 @@ class CrossValidationConfig(Section):
         return self
 
     @property
+    def columns(self) -> dict[str, str]:
+        """Columns that decide about the folds, by key."""
+        return {key: name for key, name in (("group", self.group), ("time", self.time)) if name is not None}
+
+    @property
     def num_trainings(self) -> int:
         """Folds of all repeats."""
         return self.folds * self.repeats

@@ -1,0 +1,99 @@
+"""FoldExamples: the rows of a fold are written in the splits that they have in it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from google.protobuf import text_format
+from tensorflow_metadata.proto.v0 import schema_pb2
+from tfx.types import artifact_utils, standard_artifacts
+
+from kubetfx.components.data.folds import FoldRule
+from kubetfx.components.data.table_profile import Column, TableProfile
+from kubetfx.components.data.table_profile import write as write_profile
+from kubetfx.components.fold_examples import Executor
+from kubetfx.config.cross_validation_section import CrossValidationConfig
+from kubetfx.errors import DataError
+from kubetfx.models.examples import files_in, read_blocks
+from kubetfx.models.features import set_role
+
+SPLITS = {"train": 70, "validation": 10, "eval": 20}
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> dict[str, list[Any]]:
+    """100 rows with a number, a customer and a label, in three splits."""
+    examples, schema = standard_artifacts.Examples(), standard_artifacts.Schema()
+    examples.uri, schema.uri = str(tmp_path / "examples"), str(tmp_path / "schema")
+    examples.split_names = artifact_utils.encode_split_names(list(SPLITS))
+    start = 0
+    for split, rows in SPLITS.items():
+        folder = Path(artifact_utils.get_split_uri([examples], split))
+        folder.mkdir(parents=True)
+        numbers = list(range(start, start + rows))
+        labels = ["a" if number % 3 else "b" for number in numbers]
+        columns = {"number": numbers, "customer": [number % 10 for number in numbers], "label": labels}
+        pq.write_table(pa.table(columns), folder / "data-0.parquet", row_group_size=16, compression="zstd")
+        start += rows
+    columns = (Column("number", "int64"), Column("customer", "int64"), Column("label", "string"))
+    write_profile(Path(examples.uri), TableProfile(columns, 100), label="label")
+    document = schema_pb2.Schema()
+    for column, role in zip(columns, ("numeric", "excluded", "label"), strict=True):
+        kind = schema_pb2.BYTES if column.type == "string" else schema_pb2.INT
+        set_role(document.feature.add(name=column.name, type=kind), role, "")
+    Path(schema.uri).mkdir()
+    (Path(schema.uri) / "schema.pbtxt").write_text(text_format.MessageToString(document))
+    return {"examples": [examples], "schema": [schema]}
+
+
+def run(inputs: dict[str, list[Any]], folder: Path, fold: int, **folds: Any) -> standard_artifacts.Examples:
+    written = standard_artifacts.Examples()
+    written.uri = str(folder)
+    rule = FoldRule(folds=CrossValidationConfig(**folds), validation=0.125, seed=3)
+    properties = {"rule": rule.model_dump_json(), "fold": fold}
+    Executor().Do(inputs, {"fold_examples": [written]}, properties)
+    return written
+
+
+def rows_of(examples: standard_artifacts.Examples, split: str) -> list[dict[str, Any]]:
+    files = files_in(artifact_utils.get_split_uri([examples], split))
+    return [row for block in read_blocks(files) for row in block.to_pylist()]
+
+
+def test_every_row_is_in_one_split_of_a_fold_as_it_was(inputs, tmp_path):
+    found = run(inputs, tmp_path / "fold", 1, folds=5)
+
+    by_split = {split: rows_of(found, split) for split in SPLITS}
+    assert sorted(row["number"] for rows in by_split.values() for row in rows) == list(range(100))
+    assert {split: len(rows) for split, rows in by_split.items()} == {"train": 70, "validation": 10, "eval": 20}
+    for row in by_split["eval"]:
+        assert (row["customer"], row["label"]) == (row["number"] % 10, "a" if row["number"] % 3 else "b")
+
+
+def test_fold_says_which_it_is_and_how_many_rows_it_has(inputs, tmp_path):
+    found = run(inputs, tmp_path / "fold", 7, folds=5, repeats=2)
+
+    about = json.loads((Path(found.uri) / "fold.json").read_text())
+    assert about == {
+        "fold": 2,
+        "repeat": 1,
+        "rows": {"train": 70, "validation": 10, "eval": 20},
+        "classes_without_training_rows": [],
+    }
+    assert json.loads(found.get_string_custom_property("num_examples")) == about["rows"]
+
+
+def test_rows_of_a_customer_are_together_in_whatever_split_they_were(inputs, tmp_path):
+    found = run(inputs, tmp_path / "fold", 0, folds=5, group="customer")
+
+    held_out = {row["customer"] for row in rows_of(found, "eval")}
+    assert len(held_out) == 2
+    assert held_out.isdisjoint(row["customer"] for split in ("train", "validation") for row in rows_of(found, split))
+
+
+def test_column_that_is_not_there_is_named(inputs, tmp_path):
+    with pytest.raises(DataError, match=r"cross_validation\.group: there is no such column .*'client'.*Known: number"):
+        run(inputs, tmp_path / "fold", 0, group="client")
