@@ -103,6 +103,7 @@ class Definition:
         schema = self.approved_schema(anomalies, inferred_schema)
         transform_graph = self.transform_graph(examples, schema)
         tuned = self.tuning(examples, statistics, schema, transform_graph)
+        search = {"tuning": tuned.pop("results")} if tuned else {}
         schema, transform_graph = tuned.pop("schema", schema), tuned.pop("transform_graph", transform_graph)
         cross_validation = self.cross_validation(examples, schema, **tuned)
         model = self.model(examples, schema, transform_graph, **tuned)
@@ -120,7 +121,7 @@ class Definition:
                 "evaluation": evaluation,
                 "served_model": served_model,
                 "pushed_model": pushed_model,
-                **of_folds,
+                **of_folds | search,
             }
         )
         pipeline = Pipeline(
@@ -270,7 +271,7 @@ class Definition:
             transform_graph: output of `transform_graph`.
 
         Returns:
-            `hyperparameters`, the best, and where keys of `features` are searched `schema` and `transform_graph`.
+            What `add_tuner` returns; nothing without a search.
         """
         if self.config.tuning is None:
             return {}

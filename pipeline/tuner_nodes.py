@@ -54,7 +54,7 @@ def add_tuner(
         definition: of the pipeline.
 
     Returns:
-        `hyperparameters`; and where keys of `features` are searched, `schema` and `transform_graph`.
+        `hyperparameters` and `results`; and where keys of `features` are searched, `schema` and `transform_graph`.
 
     Raises:
         ConfigError: several tasks would have no study together.
@@ -93,6 +93,7 @@ def add_tuner(
         made = BestFeaturesTrial if of_features else BestTrial
         outputs = dict(definition.add(made(**inputs).with_id("BestTrial")).outputs)
     of_best = {
+        "results": "tuner_results",
         "hyperparameters": "best_hyperparameters",
         "schema": "best_schema",
         "transform_graph": "best_transform_graph",

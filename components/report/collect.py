@@ -23,6 +23,7 @@ from kubetfx.components.report import data_facts, training_facts, verdict
 from kubetfx.components.report.evaluation_facts import Evaluation, Metric, Slice
 from kubetfx.components.report.facts import Data, Facts, Push, Quality, Settings
 from kubetfx.components.report.previous import Previous
+from kubetfx.components.tuning import tuning_results
 from kubetfx.models.features import read_features, read_schema
 
 if TYPE_CHECKING:  # it imports TensorFlow
@@ -48,6 +49,7 @@ class Sources:
     """Whether the model, if there is one, is asked for predictions."""
     evaluation: Path | None = None
     cross_validation: Path | None = None
+    tuning: Path | None = None
     served_version: int | None = None
     pushed_version: int | None = None
     pushed_destination: str | None = None
@@ -83,6 +85,7 @@ class _Collector:
         data = self._part("Data", self._data) if sources.statistics or sources.anomalies else None
         training = self._part("Training", training_facts.read, sources.model)
         evaluation = self._part("Evaluation", verdict.read, sources.evaluation)
+        tuning = self._part("Tuning", tuning_results.read, sources.tuning)
         cross_validation = self._part("Cross-validation", cross_validated.read, sources.cross_validation)
         saved_model = sources.saved_model if sources.ask_model else None
         confusion = evaluation.confusion if evaluation else []
@@ -101,6 +104,7 @@ class _Collector:
             training=training,
             evaluation=evaluation,
             cross_validation=cross_validation,
+            tuning=tuning,
             quality=quality,
             push=push,
             problems=self._problems,

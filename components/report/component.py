@@ -81,6 +81,7 @@ def _sources(inputs: dict[str, list[types.Artifact]], properties: dict[str, Any]
         model=folder("model"),
         evaluation=folder("evaluation"),
         cross_validation=folder("cross_validation"),
+        tuning=folder("tuning"),
         served_version=served.get_int_custom_property("version") if served else None,
         pushed_version=int(pushed.get_string_custom_property("pushed_version")) if pushed else None,
         pushed_destination=pushed.get_string_custom_property("pushed_destination") if pushed else None,
@@ -117,7 +118,8 @@ class Report(Component):
         "served_model": standard_artifacts.Model,
         "pushed_model": standard_artifacts.PushedModel,
         "cross_validation": CrossValidationResult,
+        "tuning": standard_artifacts.TunerResults,
     }
     OUTPUTS = {"report": RunReport}
     PARAMETERS = {"settings": facts.Settings}
-    OPTIONAL = ("served_model", "pushed_model", "cross_validation")
+    OPTIONAL = ("served_model", "pushed_model", "cross_validation", "tuning")

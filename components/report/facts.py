@@ -11,6 +11,7 @@ from kubetfx.components.evaluation.cross_validated import CrossValidated
 from kubetfx.components.evaluation.evaluation_result import format_metric
 from kubetfx.components.report.evaluation_facts import Evaluation
 from kubetfx.components.report.fact import Model
+from kubetfx.components.tuning.tuning_results import TuningResults
 from kubetfx.config.data_section import ValidationConfig
 from kubetfx.config.evaluation_section import EvaluationConfig
 from kubetfx.config.metric_catalogue import label_of
@@ -421,6 +422,7 @@ class Facts(Model):
     training: Training | None = None
     evaluation: Evaluation | None = None
     cross_validation: CrossValidated | None = None
+    tuning: TuningResults | None = None
     quality: Quality | None = None
     push: Push | None = None
     problems: list[str] = []

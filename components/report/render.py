@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from kubetfx.components.evaluation.cross_validated import CrossValidated
 from kubetfx.components.evaluation.evaluation_result import format_metric
-from kubetfx.components.report import card, figures, formats, plots
+from kubetfx.components.report import card, figures, formats, plots, tuning_figures
 from kubetfx.components.report.answer import answer
 from kubetfx.components.report.comparison import Comparison
 from kubetfx.components.report.evaluation_facts import Evaluation
@@ -43,6 +43,7 @@ def report(facts: Facts, record: RunRecord | None = None) -> str:
     has_slices = bool(facts.evaluation and facts.evaluation.slices)
     contents = [("answer", "Answer")]
     contents += [("data", "Data")] * (facts.data is not None)
+    contents += [("tuning", "Search for settings")] * (facts.tuning is not None)
     contents += [("training", "Training")] * (facts.training is not None)
     contents += [("quality", "Quality")] * (facts.quality is not None or has_slices)
     contents += [("cross-validation", "Cross-validation")] * (facts.cross_validation is not None)
@@ -241,6 +242,10 @@ def _environment() -> jinja2.Environment:
         "scatter_figure": plots.scatter,
         "style": Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
         "training_curve": plots.training_curve,
+        "tuning_best": tuning_figures.best_trials,
+        "tuning_history": tuning_figures.history,
+        "tuning_importance": tuning_figures.importance,
+        "tuning_parallel": tuning_figures.parallel_coordinates,
     }
     return environment
 

@@ -75,6 +75,7 @@ def sources_of(record: RunRecord, properties: Mapping[str, Any], *, ask_model: b
         model=record.output("Trainer", "model"),
         ask_model=ask_model,
         evaluation=record.output("Evaluator", "evaluation"),
+        tuning=record.output("Tuner", "tuner_results") or record.output("BestTrial", "tuner_results"),
         cross_validation=record.output("CrossValidation", "cross_validation"),
         pushed_version=record.pushed_version,
         previous=previous.find(statistics) if statistics else previous.Previous(),
