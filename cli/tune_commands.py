@@ -27,6 +27,14 @@ def tune(
     write: Annotated[
         bool, typer.Option("--write", help="Put the best values into the file; its comments stay.")
     ] = False,
+    katib_manifest: Annotated[
+        Path | None,
+        typer.Option(
+            "--katib-manifest",
+            help="Write a Katib Experiment of the search here, and search nothing.",
+            show_default=False,
+        ),
+    ] = None,
     format: FormatOption = "human",
 ) -> None:
     """Search for better settings, which the validation split judges. After a kill the same command goes on."""
@@ -35,6 +43,14 @@ def tune(
     from kubetfx.pipeline import tuning_run
 
     pipeline_config = tuning_run.with_tuning(load(config, overrides))
+    if katib_manifest is not None:
+        from kubetfx.kubeflow.katib import write_experiment
+
+        write_experiment(pipeline_config, katib_manifest)
+        if format == "json":
+            output.document({"manifest": str(katib_manifest)})
+        output.say(f"Wrote {shown(katib_manifest)}. Next: kubectl apply --filename {quoted(katib_manifest)}")
+        return
     output.say(f"{pipeline_config.name}: {config} in {shown(pipeline_config.workspace_path)}")
     interrupt_once()
     try:
@@ -68,7 +84,7 @@ def _show(
     _print(results, config, output)
     if write:
         output.say(f"Wrote the best values into {shown(path)}. Next: kubetfx run {quoted(path)}")
-    else:
+    elif report:
         again = "kubetfx tune " + quoted(path)
         output.say(f"To put them into the file: {again} --write, with the same options; it searches no further.")
     if report:
@@ -86,7 +102,7 @@ def _print(results: "TuningResults", config: "PipelineConfig", output: Output) -
     than = f", and {format_metric(own.value)} with the settings of the file" if own and own.value is not None else ""
     output.say(
         f"{results.metric} on the validation rows: {format_metric(best.value)} at best{than}. "
-        f"{len(results.trials)} trials{ended}."
+        f"{len(results.trials)} {'trial' if len(results.trials) == 1 else 'trials'}{ended}."
     )
     if not best.settings:
         output.say("The settings of the file are the best.")

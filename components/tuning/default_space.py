@@ -1,5 +1,5 @@
-"""The space of a search that names none: what matters most for the kind of the model, as far as the data has a use for
-it."""
+"""The space of a search that names none: what matters most for the kind of the model, around the values of the config,
+as far as the data has a use for it."""
 
 from kubetfx.config.model_section import ModelConfig
 from kubetfx.config.training_section import TrainingConfig
@@ -27,7 +27,7 @@ def default_space(
     """
     found: dict[str, Values] = {}
     if model.kind in ("network", "auto"):
-        found |= _of_networks(features, num_rows=num_rows)
+        found |= _of_networks(training, features, num_rows=num_rows)
     if model.kind in ("trees", "auto"):
         found |= _of_trees(num_rows=num_rows)
     if model.kind == "image":
@@ -35,10 +35,10 @@ def default_space(
     return found
 
 
-def _of_networks(features: Features, *, num_rows: int) -> dict[str, Values]:
+def _of_networks(training: TrainingConfig, features: Features, *, num_rows: int) -> dict[str, Values]:
     found: dict[str, Values] = {
-        "training.learning_rate": Interval(log=(3e-4, 1e-2)),
-        "training.batch_size": (64, 128, 256) if num_rows <= _FEW_ROWS else (128, 256, 512, 1024),
+        "training.learning_rate": _around(training.learning_rate),
+        "training.batch_size": _sizes_around(training.batch_size),
         "model.hidden_units": _WIDTHS if num_rows <= _FEW_ROWS else (*_WIDTHS[1:], *_MORE_WIDTHS),
         "model.dropout": Interval(range=(0, 0.5), step=0.05),
     }
@@ -47,6 +47,16 @@ def _of_networks(features: Features, *, num_rows: int) -> dict[str, Values]:
     if _CATEGORIES & features.by_type.keys():
         found["model.embedding_size"] = (4, 8, 16, 32)
     return found
+
+
+def _around(rate: float) -> Interval:
+    """Rates up to five times lower and higher than the config's."""
+    return Interval(log=(rate / 5, rate * 5))
+
+
+def _sizes_around(batch_size: int) -> tuple[int, ...]:
+    """Half and twice the config's: much smaller batches take much longer."""
+    return tuple(sorted({max(batch_size // 2, 1), batch_size, 2 * batch_size}))
 
 
 def _of_trees(*, num_rows: int) -> dict[str, Values]:
@@ -62,8 +72,8 @@ def _of_trees(*, num_rows: int) -> dict[str, Values]:
 
 def _of_images(model: ModelConfig, training: TrainingConfig) -> dict[str, Values]:
     found: dict[str, Values] = {
-        "training.learning_rate": Interval(log=(1e-4, 1e-2)),
-        "training.batch_size": (16, 32, 64, 128),
+        "training.learning_rate": _around(training.learning_rate),
+        "training.batch_size": _sizes_around(training.batch_size),
         "model.dropout": Interval(range=(0, 0.5), step=0.1),
         "model.augmentation.rotation_degrees": (0, 10, 20),
         "model.augmentation.shift": (0, 0.1),
