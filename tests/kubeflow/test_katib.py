@@ -9,7 +9,7 @@ import yaml
 from kubetfx.config.loading import load_config
 from kubetfx.errors import ConfigError
 from kubetfx.kubeflow import katib
-from tests.kubeflow.published_schemas import custom_resource_schema, schema
+from tests.kubeflow.published_schemas import schema
 
 DOCUMENT = {
     "name": "houses",
@@ -41,8 +41,13 @@ def manifest(tmp_path):
 
 def test_manifest_is_what_katib_publishes(manifest):
     _, experiment = manifest
-    definition = schema("katib-experiments-crd.yaml")
-    jsonschema.validate(experiment, custom_resource_schema(definition, "v1beta1"))
+    definition = schema("katib-experiments-crd.yaml")["spec"]
+    (version,) = (one for one in definition["versions"] if one["served"])
+    assert experiment["apiVersion"] == f"{definition['group']}/{version['name']}"
+    assert experiment["kind"] == definition["names"]["kind"]
+    jsonschema.validate(
+        experiment, version["schema"]["openAPIV3Schema"]
+    )  # which keeps unknown fields: the types say more
 
     types = schema("katib-swagger.json")
     known = {name: closed(type_, types["definitions"]) for name, type_ in types["definitions"].items()}
