@@ -110,7 +110,6 @@ class Definition:
         served_model = self.served_model(model)
         of_folds = {} if cross_validation is None else {"cross_validation": cross_validation}
         blessing, evaluation = self.evaluation(examples, schema, transform_graph, model, served_model, **of_folds)
-        pushed_model = self.pushed_model(model, blessing, evaluation)
         self.report(
             {
                 "examples": examples,
@@ -120,7 +119,7 @@ class Definition:
                 "model": model,
                 "evaluation": evaluation,
                 "served_model": served_model,
-                "pushed_model": pushed_model,
+                "pushed_model": self.pushed_model(model, blessing, evaluation),
                 **of_folds | search,
             }
         )
