@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -155,44 +155,46 @@ def test_two_runs_share_a_job_service_and_a_pool(tmp_path: Path, engine: Process
 def test_killed_worker_ends_each_data_node_with_words_and_the_next_run_goes_on(
     project: Project, own_engine: Process, tmp_path: Path, environment: Path
 ) -> None:
-    options = ANY_MODEL
-    killed_in = []
     with pool(tmp_path / "pool", environment) as workers:
-        for number in range(len(DATA_NODES)):
-            # One job looks at the engine. All but the first run do again what the run before did not end.
-            done = run_and_kill(project, own_engine, workers, job=1 + min(number, 1), options=options)
+        for node in DATA_NODES:
+            done = run_and_kill(project, own_engine, workers, node=node)
             assert done.exit_code == 1, done.stdout + done.stderr
             error = done.document["error"]
-            killed_in.append(error["node"])
+            assert error["node"] == node
             assert re.search(r"bundle \S+ \S+ failed: ?SDK worker disconnected: worker", error["message"]), error
-        at_last = kubetfx(
-            "run", project.config, "--format", "json", *options, *beam(own_engine, workers, timeout=300), seconds=900
-        )
-    assert killed_in == list(DATA_NODES)
+        options = [*ANY_MODEL, *beam(own_engine, workers, timeout=300)]
+        at_last = kubetfx("run", project.config, "--format", "json", *options, seconds=900)
     assert at_last.exit_code == 0, at_last.stdout
     assert {states(at_last)[node] for node in DATA_NODES[:-1]} == {"cached"}
 
 
-def run_and_kill(
-    project: Project, engine: Process, workers: Process, *, job: int, options: tuple[str, ...]
-) -> Finished:
-    """A run, of which a job loses its worker in the middle of the work; jobs are counted from 0."""
-    wanted = len(states_of_jobs(engine)) + job + 1
+def run_and_kill(project: Project, engine: Process, workers: Process, *, node: str) -> Finished:
+    """A run, of which a node loses its worker in the middle of the work."""
+
+    def logs() -> set[Path]:
+        return set(project.workspace.glob(f"logs/*/{node}.log"))
+
+    def connections() -> int:
+        return engine.log.read_text().count(CONNECTED)
+
+    def wait_for(seen: Callable[[], bool]) -> None:
+        while process.poll() is None and not seen():
+            assert time.monotonic() < deadline, states_of_jobs(engine)
+            time.sleep(0.05)
+
+    before, jobs, deadline = logs(), len(states_of_jobs(engine)), time.monotonic() + 600
+    options = [*ANY_MODEL, *beam(engine, workers, timeout=300)]
     process = subprocess.Popen(
-        command("run", project.config, "--format", "json", *options, *beam(engine, workers, timeout=300)),
+        command("run", project.config, "--format", "json", *options),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env=command_environment(),
     )
-    deadline = time.monotonic() + 600
-    while process.poll() is None and len(states_of_jobs(engine)) < wanted:
-        assert time.monotonic() < deadline, states_of_jobs(engine)
-        time.sleep(0.05)
-    before = engine.log.read_text().count(CONNECTED)
-    while process.poll() is None and engine.log.read_text().count(CONNECTED) == before:
-        assert time.monotonic() < deadline, states_of_jobs(engine)
-        time.sleep(0.05)
+    wait_for(lambda: logs() > before)
+    wait_for(lambda: len(states_of_jobs(engine)) > jobs + 1)  # the first job of a run looks at the engine
+    connected = connections()
+    wait_for(lambda: connections() > connected)
     for worker in workers.workers():
         os.kill(worker, signal.SIGKILL)
     return ended(process, seconds=600)
