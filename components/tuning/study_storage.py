@@ -146,7 +146,9 @@ def _asked_patiently(name: str) -> Callable[..., Any]:
     return ask
 
 
-for _name in (*BaseStorage.__abstractmethods__, "record_heartbeat", "_get_stale_trial_ids", "get_best_trial"):
+_OF_THE_CACHE = ("record_heartbeat", "_get_stale_trial_ids", "_get_trials", "_create_new_trial", "get_best_trial")
+"""What Optuna's cache and its heartbeats ask besides."""
+for _name in (*BaseStorage.__abstractmethods__, *_OF_THE_CACHE):
     setattr(PatientStorage, _name, _asked_patiently(_name))
 
 
