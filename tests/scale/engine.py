@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import grpc
+import grpc  # type: ignore[import-untyped]
 import pytest
 from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
 
@@ -115,7 +115,15 @@ def worker_environment(folder: Path) -> Path:
 @contextlib.contextmanager
 def prism(folder: Path) -> Iterator[Process]:
     port = free_port()
-    command = [program("prism"), "--job_port", str(port), "--web_port", str(free_port()), "--log_kind", "text"]
+    command: list[str | Path] = [
+        program("prism"),
+        "--job_port",
+        str(port),
+        "--web_port",
+        str(free_port()),
+        "--log_kind",
+        "text",
+    ]
     with started(command, port, folder / "prism.log", dict(os.environ)) as running:
         yield running
 
