@@ -57,8 +57,30 @@ def answer(facts: Facts, record: RunRecord | None) -> Answer:
             f"Not pushed: {_missed(evaluation)}",
             [*evaluation.failures, *evaluation.notes, "What is served is unchanged."],
         )
+    if evaluation is None and record and (found := _of_a_part(facts)):
+        return Answer("good", *found)
     notes = evaluation.notes if evaluation else []
     return Answer("warn", "Not pushed", list(filter(None, [_in_short(evaluation), *notes])))
+
+
+def _of_a_part(facts: Facts) -> tuple[str, list[str]] | None:
+    """What a run was for that was to push nothing: folds, or a search."""
+    nothing = "Nothing was pushed: this was a part of the pipeline."
+    if facts.cross_validation and facts.cross_validation.metrics:
+        found = facts.cross_validation
+        name, spread = next(iter(found.metrics.items()))
+        between = ""
+        if spread.lower is not None and spread.upper is not None:
+            between = f", with 95 % confidence {format_metric(spread.lower)} to {format_metric(spread.upper)}"
+        title = f"{label_of(name)} is {format_metric(spread.mean)} over {len(found.folds)} folds{between}"
+        return title, [*found.notes, nothing]
+    if facts.tuning and facts.tuning.best_trial:
+        value = facts.tuning.best_trial.value or 0.0
+        title = (
+            f"The best of {len(facts.tuning.trials)} trials has {label_of(facts.tuning.metric)} {format_metric(value)}"
+        )
+        return title, [nothing]
+    return None
 
 
 def _pushed(facts: Facts, version: int, record: RunRecord | None) -> Answer:

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from kubetfx.components.evaluation.cross_validated import CrossValidated, FoldMetrics
 from kubetfx.components.evaluation.evaluation_result import Check, EvaluationResult, Reference
 from kubetfx.components.report import plots, render, verdict
 from kubetfx.components.report.facts import AnomalyFact, LabelNoise
+from kubetfx.components.tuning.tuning_results import TrialResult, TuningResults
 from kubetfx.run_record import KILLED, NodeRecord
 from tests.components.report import sample
 
@@ -66,6 +68,39 @@ def test_structure_is_that_of_the_golden(name: str, html) -> None:
     if os.environ.get("UPDATE_GOLDEN"):
         path.write_text(found, encoding="utf-8")
     assert found == path.read_text(encoding="utf-8"), "the structure changed; UPDATE_GOLDEN=1 rewrites the golden"
+
+
+def folds() -> CrossValidated:
+    rows = {"train": 60, "eval": 30}
+    return CrossValidated([FoldMetrics(n, 0, rows, {"accuracy": 0.7 + n / 10}) for n in range(3)], "3 folds")
+
+
+def test_run_of_folds_says_at_the_top_what_they_found() -> None:
+    found = sample.facts().model_copy(update={"evaluation": None, "push": None, "cross_validation": folds()})
+
+    html = render.report(found, sample.record("finished"))
+
+    top = html[html.index("<h1") : html.index('id="data"')]
+    assert "Accuracy is 0.8 over 3 folds, with 95 % confidence 0.4" in top
+    assert "Nothing was pushed: this was a part of the pipeline." in top
+
+
+def test_run_of_a_search_says_at_the_top_what_is_best() -> None:
+    trials = [TrialResult(number=n, state="complete", settings={}, value=n / 10) for n in range(4)]
+    results = TuningResults(study="s", metric="auc", better="higher", asked=4, trials=trials, best=3)
+    found = sample.facts().model_copy(update={"evaluation": None, "push": None, "tuning": results})
+
+    html = render.report(found, sample.record("finished"))
+
+    assert "The best of 4 trials has AUC 0.3" in html[html.index("<h1") : html.index('id="data"')]
+
+
+def test_folds_are_shown_one_by_one_and_with_their_spread() -> None:
+    html = render.cross_validation_page(folds())
+
+    assert "Fold 3" in html
+    assert "0.4072" in html  # 0.8 - 4.303 * 0.1 * sqrt(1 / 3 + 30 / 60), Nadeau and Bengio's bound
+    assert html.count("<circle") == 4
 
 
 def test_rejected_model_says_at_the_top_which_threshold_failed_and_by_how_much() -> None:
