@@ -63,8 +63,8 @@ def _check_engine(config: PipelineConfig) -> None:
     if engine.is_remote:
         raise ConfigError(
             "beam: on Kubeflow Pipelines the inputs and outputs of a task are files of its own pod, which the workers "
-            f"of an engine do not see. Received: {engine.runner}. Run the pipeline in the cluster with `kubetfx run`, "
-            "in a workspace that the workers see (docs/scale.md); or leave `beam` out of the package."
+            f"of an engine do not see. Received: {engine.runner}. Run the pipeline itself in the cluster, in a "
+            "workspace that the workers see (docs/scale.md); or leave `beam` out of the package."
         )
 
 

@@ -25,6 +25,8 @@ HEARTBEAT_SECONDS = 5
 """How often a process tells a database that it lives. After three times as long without, its trial is run again."""
 _WAIT_SECONDS = 1.0
 _CONNECT_SECONDS = 10
+_GONE = (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError, sqlalchemy.exc.PendingRollbackError)
+"""What a question ends with when the server goes; the last where Optuna asks once more in the same transaction."""
 
 
 def open_storage(tuning: TuningConfig, journal: Path, *, on_stale: Callable[[Study, FrozenTrial], None]) -> BaseStorage:
@@ -117,7 +119,7 @@ class PatientStorage(RDBStorage):
                     return answer
                 except (optuna.exceptions.StorageInternalError, sqlalchemy.exc.DBAPIError) as error:
                     cause = error if isinstance(error, sqlalchemy.exc.DBAPIError) else error.__cause__
-                    if not isinstance(cause, sqlalchemy.exc.OperationalError | sqlalchemy.exc.InterfaceError):
+                    if not isinstance(cause, _GONE):
                         raise
                     if time.monotonic() > deadline:
                         raise StorageError(self._gone(cause)) from None

@@ -466,6 +466,6 @@ def test_engine_whose_workers_do_not_see_the_files_of_a_pod_is_refused(tmp_path)
     config = load_config(EXAMPLES / "penguins" / "pipeline.yaml")
     elsewhere = {"runner": "FlinkRunner", "endpoint": "flink:8099", "environment": {"type": "DOCKER", "config": "i"}}
     with_engine = config.model_copy(update={"beam": BeamConfig.model_validate(elsewhere)})
-    with pytest.raises(ConfigError, match=r"do not see\. Received: FlinkRunner\. Run the pipeline in the cluster"):
+    with pytest.raises(ConfigError, match=r"do not see\. Received: FlinkRunner\. Run the pipeline itself in the"):
         compilation.compile(with_engine, tmp_path / "package.yaml")
     assert not (tmp_path / "package.yaml").exists()

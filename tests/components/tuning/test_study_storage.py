@@ -95,8 +95,10 @@ def test_search_waits_for_a_storage_that_is_gone_and_goes_on(plan, database, mon
 
     thread = threading.Thread(target=outage)
     thread.start()
-    run(search, seconds=0.3)
-    thread.join()
+    try:
+        run(search, seconds=0.3)
+    finally:
+        thread.join()
 
     assert len(search.finished) == 6
     assert [one.state for one in search.finished] == [TrialState.COMPLETE] * 6
