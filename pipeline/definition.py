@@ -37,7 +37,6 @@ from kubetfx.pipeline.component_inputs import (
 )
 from kubetfx.pipeline.fan_out import fan_out
 from kubetfx.pipeline.placement import in_workspace
-from kubetfx.pipeline.tuner_nodes import add_tuner
 from kubetfx.user_code import importable, load_object
 
 Node = TypeVar("Node", bound=BaseNode)
@@ -214,8 +213,7 @@ class Definition:
         Raises:
             ConfigError: the folds do not go with `data.splits`.
         """
-        rule = fold_rule(self.config)
-        if rule is None:
+        if (rule := fold_rule(self.config)) is None:
             return None
 
         def fold(number: int) -> BaseNode:
@@ -235,8 +233,8 @@ class Definition:
             return self.add(evaluator)
 
         folds = fan_out(fold, rule.folds.num_trainings, at_once=rule.folds.parallel)
-        found = CrossValidation(folds=folds.outputs["fold_evaluation"], rule=rule)
-        return self.add(found).outputs["cross_validation"]
+        evaluations = folds.outputs["fold_evaluation"]
+        return self.add(CrossValidation(folds=evaluations, rule=rule)).outputs["cross_validation"]
 
     def transform_graph(self, examples: BaseChannel, schema: BaseChannel) -> BaseChannel:
         """Add Transform.
@@ -274,6 +272,8 @@ class Definition:
         """
         if self.config.tuning is None:
             return {}
+        from kubetfx.pipeline.tuner_nodes import add_tuner  # Optuna and the training take a second to import
+
         return add_tuner(
             self.config,
             {"examples": examples, "statistics": statistics, "schema": schema, "transform_graph": transform_graph},
