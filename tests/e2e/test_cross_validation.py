@@ -124,6 +124,7 @@ def test_column_that_the_rows_lack_is_named(here: tuple[Project, Finished]) -> N
     assert "evaluation.cross_validation.group: the data has no column 'isle'. Did you mean 'island'?" in done.stderr
 
 
+@pytest.mark.long
 def test_folds_in_turn_are_those_side_by_side(here: tuple[Project, Finished], tmp_path: Path) -> None:
     _, finished = here
     project = penguins_in(tmp_path)
@@ -136,6 +137,7 @@ def test_folds_in_turn_are_those_side_by_side(here: tuple[Project, Finished], tm
         assert ours["metrics"] == pytest.approx(theirs["metrics"], abs=1e-3)  # sums in another order
 
 
+@pytest.mark.long
 def test_fold_whose_process_is_killed_is_named_and_the_next_run_does_what_is_missing(tmp_path: Path) -> None:
     project = penguins_in(tmp_path)
     (project.folder / "killer.py").write_text(

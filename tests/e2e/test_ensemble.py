@@ -34,6 +34,7 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, dict[st
     return project, metrics_of(finished)
 
 
+@pytest.mark.long
 def test_ensemble_is_the_mean_of_the_networks_that_its_seeds_train(
     together: tuple[Project, dict[str, object]], tmp_path: Path
 ) -> None:
