@@ -15,13 +15,13 @@ from kubetfx.components.declaration import Artifacts, Component
 from kubetfx.components.tuning import tuning_results
 from kubetfx.components.tuning.tuning_results import TrialResult, TuningResults
 
-_INPUTS = {
+INPUT_OF = {
     "best_hyperparameters": "hyperparameters",
     "tuner_results": "results",
     "best_schema": "schemas",
     "best_transform_graph": "transform_graphs",
 }
-"""Input by output."""
+"""Input that takes an output of the Tuners, by that output."""
 
 
 class Executor(base_executor.BaseExecutor):
@@ -33,7 +33,7 @@ class Executor(base_executor.BaseExecutor):
         last = max(range(len(seen)), key=lambda index: _finished(seen[index]))
         for key in output_dict:
             target = Path(artifact_utils.get_single_uri(output_dict[key]))
-            shutil.copytree(input_dict[_INPUTS[key]][last].uri, target, dirs_exist_ok=True)
+            shutil.copytree(input_dict[INPUT_OF[key]][last].uri, target, dirs_exist_ok=True)
         tuning_results.write(
             _merged(seen[last], seen), Path(artifact_utils.get_single_uri(output_dict["tuner_results"]))
         )

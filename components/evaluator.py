@@ -25,7 +25,7 @@ from kubetfx.components.evaluation import baselines, cross_validated, golden, im
 from kubetfx.components.evaluation.baselines import Baseline, Constant
 from kubetfx.components.evaluation.confusion import class_scores
 from kubetfx.components.evaluation.evaluation import Evaluation, Outcome, Request
-from kubetfx.components.evaluation.evaluation_request import request_of, sees_images
+from kubetfx.components.evaluation.evaluation_request import request_of
 from kubetfx.components.evaluation.evaluation_result import COUNT, MAX_CLASSES, Check, EvaluationResult, format_metric
 from kubetfx.components.evaluation.metric_registry import find_metric
 from kubetfx.components.evaluation.slices import OVERALL, slice_name
@@ -52,14 +52,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         training_files = files_in(artifact_utils.get_split_uri(input_dict["examples"], TRAIN))
         features = _features(input_dict["schema"])
         simple = baselines.fit(saved_models[CANDIDATE], training_files, weight=features.weight)
-        task = exec_properties["task"]
         request = request_of(
-            saved_models,
-            evaluation.metric_names(task, sees_images=sees_images(saved_models[CANDIDATE])),
-            task,
-            slices=evaluation.sliced,
-            baselines=simple,
-            weight=features.weight,
+            saved_models, evaluation, exec_properties["task"], baselines=simple, weight=features.weight
         )
         outcome = self._evaluate(request, input_dict["examples"], folder)
         if input_dict.get("cross_validation"):

@@ -19,7 +19,7 @@ from kubetfx.components.cross_validation import FoldEvaluation
 from kubetfx.components.declaration import Artifacts, Component
 from kubetfx.components.evaluation import cross_validated
 from kubetfx.components.evaluation.evaluation import Evaluation
-from kubetfx.components.evaluation.evaluation_request import request_of, sees_images
+from kubetfx.components.evaluation.evaluation_request import request_of
 from kubetfx.components.evaluation.evaluation_rows import Block
 from kubetfx.components.evaluation.slices import OVERALL
 from kubetfx.components.evaluation.tfma_files import CANDIDATE
@@ -43,9 +43,8 @@ class Executor(base_executor.BaseExecutor):
         folder.mkdir(parents=True, exist_ok=True)
         features = read_features(read_schema(Path(artifact_utils.get_single_uri(input_dict["schema"])) / SCHEMA))
         evaluation = EvaluationConfig.model_validate_json(exec_properties["evaluation_config"])
-        model, task = saved_model_path(input_dict["model"]), exec_properties["task"]
-        metrics = evaluation.metric_names(task, sees_images=sees_images(model))
-        work = Evaluation(request_of({CANDIDATE: model}, metrics, task, weight=features.weight))
+        models = {CANDIDATE: saved_model_path(input_dict["model"])}
+        work = Evaluation(request_of(models, evaluation, exec_properties["task"], weight=features.weight))
         work.setup()
         groups = [group for group, _ in row_groups(files_in(artifact_utils.get_split_uri([examples], EVAL)))]
         about = json.loads((Path(examples.uri) / FOLD).read_text())

@@ -209,7 +209,7 @@ def _fit_network(work: Work, train: Rows, validation: Rows, folder: Path | None,
 
 @dataclass(frozen=True)
 class _Onlookers:
-    """Who is told how far a training of a network is."""
+    """Those who follow the training of a network."""
 
     folder: Path | None
     """Of the checkpoint."""
@@ -410,7 +410,7 @@ class Watched(keras.callbacks.Callback):
     """Tells the watch of a work of each epoch.
 
     Args:
-        work: whose watch is told.
+        work: whose watch is called.
         model: from features to what is predicted.
         validation: rows that are predicted.
     """

@@ -21,7 +21,7 @@ from typing import Any, Self
 from kubetfx import errors
 from kubetfx.config.kubeflow_section import FOLD_PREFIX
 from kubetfx.config.pipeline import PipelineConfig
-from kubetfx.cores import num_cores
+from kubetfx.cores import num_cores, shares_of_cores
 from kubetfx.errors import KubetfxError, root_cause
 from kubetfx.redirection import logged_to
 
@@ -92,12 +92,11 @@ class ExecutorProcesses:
         self.number = number
         self.turns = Turns()
         context = multiprocessing.get_context("fork")
-        numbers = context.SimpleQueue()
-        cores = sorted(os.sched_getaffinity(0))
-        for index in range(number):
-            numbers.put(cores[index::number] or [cores[index % len(cores)]])
+        shares = context.SimpleQueue()
+        for share in shares_of_cores(number):
+            shares.put(share)
         self._pool = ProcessPoolExecutor(
-            number, mp_context=context, initializer=_begin, initargs=(make_operator, numbers)
+            number, mp_context=context, initializer=_begin, initargs=(make_operator, shares)
         )
         self._pool.submit(os.getpid)  # the first task forks all of them
 
@@ -259,13 +258,13 @@ _make_operator: Callable[[type, Any], Any]
 """In a process of the pool."""
 
 
-def _begin(make_operator: Callable[[type, Any], Any], cores: Any) -> None:
+def _begin(make_operator: Callable[[type, Any], Any], shares: Any) -> None:
     """Prepare a process of the pool: it ends with its parent, and leaves Ctrl-C to it."""
     global _make_operator  # noqa: PLW0603
     _make_operator = make_operator
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.sched_setaffinity(0, cores.get())
+    os.sched_setaffinity(0, shares.get())
 
 
 def _execute(

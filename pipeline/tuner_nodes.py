@@ -7,7 +7,7 @@ from tfx.dsl.components.base.base_node import BaseNode
 from tfx.types.channel import BaseChannel
 from tfx.utils import json_utils
 
-from kubetfx.components.best_trial import BestFeaturesTrial, BestTrial
+from kubetfx.components.best_trial import INPUT_OF, BestFeaturesTrial, BestTrial
 from kubetfx.components.evaluation.metric_registry import find_metric
 from kubetfx.components.tuner import FeaturesTuner, Tuner
 from kubetfx.config import tunable_keys
@@ -87,9 +87,7 @@ def add_tuner(
                 "postgresql://USER:${PASSWORD}@HOST/NAME, or set tuning.parallel: 1."
             )
         found = fan_out(tuner, tuning.parallel).outputs
-        inputs = {"hyperparameters": found["best_hyperparameters"], "results": found["tuner_results"]}
-        if of_features:
-            inputs |= {"schemas": found["best_schema"], "transform_graphs": found["best_transform_graph"]}
+        inputs = {INPUT_OF[key]: channel for key, channel in found.items()}
         made = BestFeaturesTrial if of_features else BestTrial
         outputs = dict(definition.add(made(**inputs).with_id("BestTrial")).outputs)
     of_best = {

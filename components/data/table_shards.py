@@ -25,7 +25,7 @@ from kubetfx.tables.file_parts import (
     size_of,
 )
 from kubetfx.tables.files import TableFiles
-from kubetfx.tables.table_file import TableFile, reading
+from kubetfx.tables.table_file import TableFile, neighbours, reading
 
 MAX_SHARDS = 1_024
 """About. Each becomes a file per split, which all later nodes open."""
@@ -77,13 +77,5 @@ def _parts(opened: tuple[TableFile, int], quotes: Sequence[Quotes], *, part_byte
 
 
 def _grouped(parts: Sequence[tuple[TableFile, int]], *, at_least: int) -> list[Shard]:
-    shards: list[Shard] = []
-    pending: list[TableFile] = []
-    size = 0
-    for part, num_bytes in parts:
-        pending.append(part)
-        size += num_bytes
-        if size >= at_least:
-            shards.append(tuple(pending))
-            pending, size = [], 0
-    return [*shards, tuple(pending)] if pending else shards
+    groups = neighbours([num_bytes for _, num_bytes in parts], at_least=at_least)
+    return [tuple(parts[index][0] for index in group) for group in groups]

@@ -1,31 +1,21 @@
 """What an evaluation is asked for, of models that kubetfx exported."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from kubetfx.components.evaluation.baselines import Baseline
 from kubetfx.components.evaluation.evaluation import Request
+from kubetfx.config.evaluation_section import EvaluationConfig
 from kubetfx.config.metric_catalogue import Task
 from kubetfx.models.columns.image.pixels import Pixels
 from kubetfx.serving.model_facts import read_facts
 
 
-def sees_images(saved_model: Path) -> bool:
-    """Return whether one of a model's columns has images.
-
-    Args:
-        saved_model: folder of the SavedModel.
-    """
-    facts = read_facts(saved_model)
-    return facts is not None and facts.image is not None
-
-
 def request_of(
     saved_models: Mapping[str, Path],
-    metrics: Sequence[str],
+    evaluation: EvaluationConfig,
     task: Task,
     *,
-    slices: Sequence[tuple[str, ...]] = (),
     baselines: Mapping[str, Baseline] | None = None,
     weight: str | None,
 ) -> Request:
@@ -33,9 +23,8 @@ def request_of(
 
     Args:
         saved_models: folder of each by its name; the first is the candidate.
-        metrics: their names.
+        evaluation: the section of the config, which says metrics and slices.
         task: of the models.
-        slices: columns of each kind of slice.
         baselines: what the candidate is compared with besides the other models, by name.
         weight: the column that says how often a row counts; None: each counts once.
 
@@ -47,8 +36,8 @@ def request_of(
     return Request(
         saved_models=saved_models,
         task=task,
-        metrics=metrics,
-        slices=slices,
+        metrics=evaluation.metric_names(task, sees_images=has_images),
+        slices=evaluation.sliced,
         baselines=baselines or {},
         weight=weight,
         top_k=Pixels.of_facts(facts).model.top_k if facts is not None and has_images else 1,

@@ -302,7 +302,7 @@ def check_some_succeeded(search: Search) -> None:
         search: that is over.
 
     Raises:
-        TrainingError: there is none. The reasons are told, each kind of them once.
+        TrainingError: there is none. The message has each kind of reason once.
     """
     if search.best is not None:
         return

@@ -13,7 +13,7 @@ from kubetfx.errors import DataError
 from kubetfx.storage import locate
 from kubetfx.tables.csv_dialect import open_bytes
 from kubetfx.tables.files import Format, check_names
-from kubetfx.tables.table_file import Block, Cut, Rows, Segment, TableFile
+from kubetfx.tables.table_file import Block, Cut, Rows, Segment, TableFile, neighbours
 
 BATCH_ROWS = 65_536
 BATCH_CELLS = 2**21
@@ -219,7 +219,7 @@ class ColumnarTable(TableFile):
         with self._open() as file:
             sizes = file.sizes()
         number = first_block
-        for groups in _groups(sizes, at_least=cut.block_rows):
+        for groups in neighbours(sizes, at_least=cut.block_rows):
             num_rows = sum(sizes[group] for group in groups)
             rows = [min(cut.block_rows, num_rows - start) for start in range(0, num_rows, cut.block_rows)]
             for first in range(0, len(rows), cut.segment_blocks):
@@ -269,20 +269,6 @@ def _flattened(table: pa.Table) -> pa.Table:
     while any(pa.types.is_struct(field.type) for field in table.schema):
         table = table.flatten()
     return table
-
-
-def _groups(sizes: Sequence[int], *, at_least: int) -> Iterator[list[int]]:
-    """Groups of neighbouring row groups, each with enough rows for a block."""
-    pending: list[int] = []
-    num_rows = 0
-    for index, size in enumerate(sizes):
-        pending.append(index)
-        num_rows += size
-        if num_rows >= at_least:
-            yield pending
-            pending, num_rows = [], 0
-    if pending:
-        yield pending
 
 
 def _without_first(batches: Iterator[pa.RecordBatch], num_rows: int) -> Iterator[pa.RecordBatch]:

@@ -7,7 +7,7 @@ one that has to be unpacked or decoded from its beginning.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from kubetfx.storage import locate
 from kubetfx.tables.columnar_table import ColumnarTable
 from kubetfx.tables.csv_dialect import compression_of
 from kubetfx.tables.csv_file import CsvTable
-from kubetfx.tables.table_file import TableFile, reading
+from kubetfx.tables.table_file import TableFile, neighbours, reading
 
 PART_BYTES = 2**26
 """Of a part, at least, if the file goes on: as much as a core reads in a second or so."""
@@ -147,22 +147,8 @@ def parts_of_row_groups(file: ColumnarTable, *, part_bytes: int) -> list[TableFi
     """
     with reading(file.path):
         sizes = file.row_group_bytes()
-    groups = list(_groups(sizes, at_least=part_bytes))
+    groups = list(neighbours(sizes, at_least=part_bytes))
     return [file] if len(groups) < 2 else [replace(file, row_groups=tuple(group)) for group in groups]
-
-
-def _groups(sizes: Sequence[int], *, at_least: int) -> Iterator[list[int]]:
-    """Neighbours that are large enough together; the last ones may be smaller."""
-    pending: list[int] = []
-    num_bytes = 0
-    for index, size in enumerate(sizes):
-        pending.append(index)
-        num_bytes += size
-        if num_bytes >= at_least:
-            yield pending
-            pending, num_bytes = [], 0
-    if pending:
-        yield pending
 
 
 def _open(path: str) -> pa.NativeFile:

@@ -155,6 +155,28 @@ class TableFile(ABC):
         """
 
 
+def neighbours(sizes: Sequence[int], *, at_least: int) -> Iterator[list[int]]:
+    """Put neighbours together until they are large enough; the last ones may be smaller.
+
+    Args:
+        sizes: of all, in their order.
+        at_least: size of a group.
+
+    Yields:
+        The indices of each group.
+    """
+    pending: list[int] = []
+    total = 0
+    for index, size in enumerate(sizes):
+        pending.append(index)
+        total += size
+        if total >= at_least:
+            yield pending
+            pending, total = [], 0
+    if pending:
+        yield pending
+
+
 @contextlib.contextmanager
 def reading(path: str) -> Iterator[None]:
     """Say in words why a file cannot be read.
