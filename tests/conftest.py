@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from kubetfx import storage
 from kubetfx.storage import ObjectPath
 from tests.command import Finished, kubetfx_here
 from tests.gcs_store import BUCKET as GCS_BUCKET
@@ -75,6 +76,12 @@ def any_bucket(request: pytest.FixtureRequest) -> ObjectPath:
     """An empty folder of a bucket, on S3 and on Google Cloud Storage."""
     folder: ObjectPath = request.getfixturevalue(request.param)
     return folder
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Readers of a bucket do not wait for half a minute until they say that it cannot be reached."""
+    monkeypatch.setattr(storage, "_READ_ATTEMPTS", storage._ATTEMPTS)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.command import Finished, kubetfx_here
+from tests.warm_process import run_forked
 
 REPOSITORY = Path(__file__).parents[2]
 PENGUINS = REPOSITORY / "examples" / "penguins"
@@ -31,10 +32,8 @@ def environment() -> dict[str, str]:
 
 
 def kubetfx(*arguments: str | Path, cwd: Path | None = None, seconds: float = 300) -> Finished:
-    done = subprocess.run(
-        command(*arguments), capture_output=True, text=True, cwd=cwd, env=environment(), timeout=seconds, check=False
-    )
-    return Finished(done.returncode, done.stdout, done.stderr)
+    """The command in a process that is forked from one that has paid for the imports."""
+    return run_forked(list(map(str, arguments)), cwd=cwd, env=environment(), seconds=seconds)
 
 
 @dataclass(frozen=True)

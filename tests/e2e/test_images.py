@@ -69,6 +69,7 @@ def test_folder_of_images_becomes_a_pushed_model(first):
     assert any("waited" in note for note in document["notes"])
 
 
+@pytest.mark.long
 def test_package_gives_the_metrics_and_the_notes_of_the_plain_run(project, first, tmp_path):
     packaged = run(project, "--on", "kfp-local", **{"workspace": str(tmp_path / "work"), "kubeflow.fuse": "light"})
 

@@ -100,6 +100,7 @@ def test_rows_are_predicted_with_the_paths_that_the_table_has(project, first):
     assert sum(right) / len(right) > 0.8
 
 
+@pytest.mark.long
 def test_changed_picture_is_no_cache_hit_and_a_broken_one_stops_the_run(project, first):
     assert set(states(project.run()).values()) <= {"cached"}
     picture = project.folder / "table" / "pictures" / "3.png"

@@ -100,6 +100,7 @@ def test_edit_is_noticed_and_nothing_is_trained_again(project: OwnMetric, here: 
     assert after == pytest.approx(0.5 + 0.5 * before)
 
 
+@pytest.mark.long
 def test_beam_finds_the_same(project: OwnMetric, here: Finished, tmp_path: Path) -> None:
     by_beam = project.run(
         "--set", f"workspace={tmp_path}", "--set", "beam.arguments=[--direct_running_mode=in_memory]"

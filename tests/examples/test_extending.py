@@ -3,14 +3,13 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import kubetfx
+from tests.warm_process import run_forked
 
 ROOT = Path(__file__).parents[2]
 EXTENDING = ROOT / "examples" / "extending"
@@ -19,17 +18,17 @@ PENGUINS = ROOT / "examples" / "penguins" / "data"
 
 def run(folder: Path, workspace: Path, *arguments: str, exit_code: int = 0) -> dict[str, Any]:
     """`kubetfx run` in a process of its own, in another folder than that of the example."""
-    command = [sys.executable, "-m", "kubetfx", "run", str(folder / "pipeline.yaml"), "--format", "json"]
-    done = subprocess.run(
-        [*command, "--set", f"workspace={workspace}", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
+    done = run_forked(
+        [
+            *("run", str(folder / "pipeline.yaml"), "--format", "json", "--set", f"workspace={workspace}"),
+            *arguments,
+        ],
         cwd=workspace.parent,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
+        seconds=300,
     )
-    assert done.returncode == exit_code, done.stdout + done.stderr
-    document: dict[str, Any] = json.loads(done.stdout)
+    assert done.exit_code == exit_code, done.stdout + done.stderr
+    document: dict[str, Any] = done.document
     return document
 
 

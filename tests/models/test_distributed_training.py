@@ -149,6 +149,7 @@ def test_parameter_servers_reach_the_score_and_say_how_stale_commits_were(fn_arg
     assert min(found["history"]["val_loss"]) == pytest.approx(min(alone["history"]["val_loss"]), abs=0.1)
 
 
+@pytest.mark.long
 def test_an_error_of_the_config_is_raised_as_it_is_and_not_tried_again(fn_args):
     distribution = {"strategy": "multi_worker", "workers": 2}
     with pytest.raises(ConfigError, match=r"training\.loss"):

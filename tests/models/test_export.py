@@ -347,15 +347,14 @@ def test_saved_model_can_also_be_loaded_eagerly(exported_binary, rows, serialize
     np.testing.assert_allclose(answers["probabilities"], exported_binary.eager(rows), atol=TOLERANCE)
 
 
-@pytest.mark.parametrize(
-    "names",
-    [("class", "from"), ("column_1_", "an odd one"), ("inputs", "examples"), ("self", "name"), ("a b", "a_b")],
-    ids=["keywords of Python", "a stand-in's name", "names of arguments", "names of Python", "alike"],
-)
-def test_column_of_any_name_can_be_served(preprocess, tmp_path, names):
+def test_column_of_any_name_can_be_served(preprocess, tmp_path):
     """Where TensorFlow would rewrite or refuse a name, the column has a stand-in until the model is written."""
-    first, second = names
-    table = [{first: index / 3, second: (index * 5 % 7) / 5, "y": "ab"[index % 2]} for index in range(12)]
+    keywords, stand_ins, arguments = ("class", "from"), ("column_1_", "an odd one"), ("inputs", "examples")
+    names = [*keywords, *stand_ins, *arguments, "self", "name", "a b", "a_b"]
+    table = [
+        {name: (index * (number + 3) % 7) / 5 for number, name in enumerate(names)} | {"y": "ab"[index % 2]}
+        for index in range(12)
+    ]
     for exported in export(preprocess(table, label="y"), tmp_path / "model", table):
         np.testing.assert_allclose(exported.run_raw(table)["probabilities"], exported.eager(table), atol=TOLERANCE)
 

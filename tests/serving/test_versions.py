@@ -306,11 +306,11 @@ def predict(server: RunningServer, x: float, **options: Any) -> float:
     return float(response.json()["predictions"][0])
 
 
-def test_500_swaps_under_load_fail_no_request(base: Path, half_plus: Any) -> None:
+@pytest.mark.parametrize("swaps", [50, pytest.param(500, marks=pytest.mark.long)])
+def test_swaps_under_load_fail_no_request(base: Path, half_plus: Any, swaps: int) -> None:
     """The base path holds one link at a time, so that a swap costs no copy."""
     models = [half_plus(2.0), half_plus(3.0)]
     (base / "1").symlink_to(models[0])
-    swaps = 500
     done = threading.Event()
     failures: list[str] = []
     counts: list[int] = []

@@ -82,6 +82,7 @@ def test_last_version_goes_only_when_another_came(served, folder, saved_model):
     assert versions(folder) == [9]
 
 
+@pytest.mark.usefixtures("impatient")
 def test_cut_connection_leaves_nothing_in_part(served, folder, saved_model, wire: Wire):
     wire.reset(cut_after=2_500)
 

@@ -182,6 +182,7 @@ def test_reader_may_look_and_not_push(saved_model, served_on_s3, s3_store: S3Sto
 
 
 @pytest.mark.parametrize("share", [0.5, 0.97], ids=["halfway", "at the end"])
+@pytest.mark.usefixtures("impatient")
 def test_cut_connection_leaves_nothing_half_visible_and_the_retry_succeeds(served_on_s3, wire: Wire, tmp_path, share):
     push_versions(write_model(tmp_path / "old", b"old"), served_on_s3, 7)
     model = write_model(tmp_path / "new", b"new" * 1_000, num_bytes=MEGABYTE)
