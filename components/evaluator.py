@@ -3,6 +3,7 @@
 The metrics are components/evaluation's, and so is the verdict; TFMA's files are written of both.
 """
 
+import functools
 import json
 import math
 from collections.abc import Iterator
@@ -51,11 +52,12 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         saved_models, difference = _models(input_dict)
         training_files = files_in(artifact_utils.get_split_uri(input_dict["examples"], TRAIN))
         features = _features(input_dict["schema"])
-        simple = baselines.fit(saved_models[CANDIDATE], training_files, weight=features.weight)
+        run = functools.partial(block_work.run, executor=self, folder=folder)
+        simple = baselines.fit(saved_models[CANDIDATE], training_files, weight=features.weight, run=run)
         request = request_of(
             saved_models, evaluation, exec_properties["task"], baselines=simple, weight=features.weight
         )
-        outcome = self._evaluate(request, input_dict["examples"], folder)
+        outcome = _evaluate(request, input_dict["examples"], run)
         if input_dict.get("cross_validation"):
             found = cross_validated.read(Path(artifact_utils.get_single_uri(input_dict["cross_validation"])))
             outcome.values[OVERALL][CANDIDATE] |= found.means(evaluation.cross_validated)
@@ -76,16 +78,16 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         for check in result.checks:
             logging.info("%s", check)
 
-    def _evaluate(self, request: Request, examples: list[types.Artifact], folder: Path) -> Outcome:
-        files = files_in(artifact_utils.get_split_uri(examples, EVAL))
-        groups = [group for group, _ in row_groups(files)]
-        outcome = block_work.run(Evaluation(request), groups, executor=self, folder=folder)
-        if OVERALL not in outcome.values:
-            raise DataError(
-                f"The evaluation split has no rows. Received: {len(files)} files without any. Give data.splits.eval a "
-                "larger share, or more data."
-            )
-        return outcome
+
+def _evaluate(request: Request, examples: list[types.Artifact], run: block_work.Run) -> Outcome:
+    files = files_in(artifact_utils.get_split_uri(examples, EVAL))
+    outcome: Outcome = run(Evaluation(request), [group for group, _ in row_groups(files)])
+    if OVERALL not in outcome.values:
+        raise DataError(
+            f"The evaluation split has no rows. Received: {len(files)} files without any. Give data.splits.eval a "
+            "larger share, or more data."
+        )
+    return outcome
 
 
 def _models(inputs: Artifacts) -> tuple[dict[str, Path], str | None]:

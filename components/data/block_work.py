@@ -24,6 +24,9 @@ Block = TypeVar("Block")
 State = TypeVar("State")
 Result = TypeVar("Result")
 
+Run = Callable[["BlockWork[Any, Any, Any, Any]", Sequence[Any]], Any]
+"""Has work on some items done, by threads or by Beam, and returns its result."""
+
 
 class BlockWork(ABC, Generic[Item, Block, State, Result]):
     """Something to be found out about rows. It can be pickled until `setup` was called, and so can its states.
@@ -162,6 +165,19 @@ def run(
     from kubetfx.components.data.block_work_on_beam import run_on_beam  # Beam takes half a second to import
 
     return run_on_beam(work, items, executor, folder)
+
+
+def run_in_threads(work: BlockWork[Item, Any, Any, Result], items: Sequence[Item]) -> Result:
+    """Do the work in this process, on all cores.
+
+    Args:
+        work: what is to be found out.
+        items: what `BlockWork.blocks` reads.
+
+    Returns:
+        The work's result.
+    """
+    return run_here(work, items, threads=beam_mode.num_threads(()) or 1)
 
 
 def run_here(work: BlockWork[Item, Any, Any, Result], items: Iterable[Item], *, threads: int) -> Result:

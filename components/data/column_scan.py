@@ -53,25 +53,35 @@ def to_type(array: pa.Array, target: pa.DataType) -> pa.Array:
 class ColumnScan:
     """Counts of one column over its blocks."""
 
-    def __init__(self, name: str, column_type: CellType) -> None:
+    def __init__(self, name: str, column_type: CellType, *, max_unique: int | None = None) -> None:
         """For a column.
 
         Args:
             name: of it.
             column_type: of its cells.
+            max_unique: values that are remembered as long as none was seen twice. Default: MAX_UNIQUE.
         """
         self._column = Column(name, column_type)
         self._distinct: pa.Array | None = pa.nulls(0, ARROW_TYPES[column_type])  # pa.array imports pandas
         """None: there are too many."""
+        self._has_more = False
+        """Whether another part of the column had too many."""
+        self._max_unique = MAX_UNIQUE if max_unique is None else max_unique
         self._pending: list[pa.Array] = []
         """Blocks to be merged into the distinct values, many at once: each time looks at all distinct values again."""
         self._num_pending = 0
-        self._sum = 0.0
+        self._sum = 0
 
     @property
     def is_whole(self) -> bool:
         """Whether all numbers so far are whole."""
         return self._column.type == "int64"
+
+    @property
+    def num_different(self) -> int:
+        """Different values so far, as far as they are remembered."""
+        self._merge()
+        return MAX_DISTINCT + 1 if self._distinct is None or self._has_more else len(self._distinct)
 
     def as_float(self) -> "ColumnScan":
         """The counts of whole numbers, for a column in which decimal ones have come up."""
@@ -84,6 +94,7 @@ class ColumnScan:
         if distinct is not None and len(distinct) > MAX_DISTINCT:
             distinct = None
         wider._distinct = None if distinct is None else distinct.cast(pa.float64(), safe=False)
+        wider._has_more = self._has_more
         return wider
 
     def add(self, array: pa.Array) -> None:
@@ -99,12 +110,12 @@ class ColumnScan:
         array = to_type(array, ARROW_TYPES[column.type])
         num_values = len(array) - array.null_count
         minimum, maximum = column.minimum, column.maximum
-        if column.type == "int64" and num_values:
-            self._sum += pc.sum(array.cast(pa.float64(), safe=False)).as_py()
         if column.type != "string" and num_values:
-            extremes = pc.min_max(array).as_py()
-            minimum = min(known(minimum, extremes["min"]), default=None)
-            maximum = max(known(maximum, extremes["max"]), default=None)
+            lowest, highest = pc.min_max(array).as_py().values()
+            minimum = min(known(minimum, lowest), default=None)
+            maximum = max(known(maximum, highest), default=None)
+            if column.type == "int64":
+                self._sum += _sum_of(array, largest=max(-lowest, highest))
         self._column = replace(column, num_values=column.num_values + num_values, minimum=minimum, maximum=maximum)
         if self._distinct is not None:
             self._pending.append(array)
@@ -119,9 +130,55 @@ class ColumnScan:
             return
         merged = pa.chunked_array([self._distinct, *self._pending]).unique().drop_null()
         self._note_repeats(len(merged), len(self._distinct) + self._num_pending)
-        is_unique = self._column.type != "float" and not self._column.values_repeat
-        self._distinct = merged if len(merged) <= (MAX_UNIQUE if is_unique else MAX_DISTINCT) else None
+        self._distinct = merged if len(merged) <= (self._max_unique if self._is_unique else MAX_DISTINCT) else None
         self._pending, self._num_pending = [], 0
+
+    @property
+    def _is_unique(self) -> bool:
+        """Whether no value was seen twice, which is not looked at for decimal numbers."""
+        return self._column.type != "float" and not self._column.values_repeat
+
+    def merged(self, later: "ColumnScan") -> "ColumnScan":
+        """Put the counts of two parts of a column together; they are not used again.
+
+        Args:
+            later: of rows behind those of this one, text if these are.
+
+        Returns:
+            The counts of both.
+        """
+        if self._column.type != later._column.type:
+            return self.as_float().merged(later.as_float())
+        self.take_values(later)
+        ours, theirs = self._column, later._column
+        self._column = replace(
+            ours,
+            num_values=ours.num_values + theirs.num_values,
+            values_repeat=ours.values_repeat or theirs.values_repeat,
+            minimum=min(known(ours.minimum, theirs.minimum), default=None),
+            maximum=max(known(ours.maximum, theirs.maximum), default=None),
+        )
+        self._sum += later._sum
+        return self
+
+    def take_values(self, later: "ColumnScan") -> None:
+        """Take the distinct values over from another part of the column, so that they are held once.
+
+        Args:
+            later: whose other counts stay with it.
+        """
+        if self._column.type != later._column.type:
+            return
+        self._merge()
+        later._merge()
+        self._has_more |= later._has_more or self._distinct is None or later._distinct is None
+        held = [values for values in (self._distinct, later._distinct) if values is not None]
+        if held:
+            union = pa.chunked_array(held).unique()
+            self._note_repeats(len(union), sum(map(len, held)))
+            is_kept = self._is_unique and not later._column.values_repeat
+            self._distinct = union if is_kept or len(union) <= MAX_DISTINCT else None
+        later._distinct, later._has_more = pa.nulls(0, ARROW_TYPES[self._column.type]), False
 
     def _note_repeats(self, num_distinct: int, num_values: int) -> None:
         if self._column.type != "float" and num_distinct < num_values:
@@ -130,17 +187,28 @@ class ColumnScan:
     def column(self) -> Column:
         """What was counted."""
         self._merge()
+        column = self._column
         if self._column.type == "int64" and self._column.num_values:
             self._column = replace(self._column, mean=self._sum / self._column.num_values)
         if self._column.type == "float":
-            if self._distinct is None:
+            lowest, highest = (None if one is None else float(one) for one in (column.minimum, column.maximum))
+            self._column = replace(column, minimum=lowest, maximum=highest)
+            if self._distinct is None or self._has_more:
                 return replace(self._column, num_distinct=None, num_decimals=None)
             few = len(self._distinct) <= MAX_FLOAT_VALUES
             values = tuple(sorted(self._distinct.to_pylist())) if few else ()
             return replace(self._column, num_distinct=None, num_decimals=len(self._distinct), values=values)
-        if self._distinct is None or len(self._distinct) > MAX_DISTINCT:
+        if self._distinct is None or self._has_more or len(self._distinct) > MAX_DISTINCT:
             return replace(self._column, num_distinct=None)
         return with_values(self._column, tuple(sorted(self._distinct.to_pylist())))
+
+
+def _sum_of(array: pa.Array, *, largest: int) -> int:
+    """Of int64, to the last digit: it does not depend on how the rows are cut."""
+    if largest * len(array) < 2**63:
+        return int(pc.sum(array).as_py())
+    high, low = pc.sum(pc.shift_right(array, 32)), pc.sum(pc.bit_wise_and(array, 2**32 - 1))
+    return int((high.as_py() << 32) + low.as_py())
 
 
 def with_values(column: Column, values: tuple[int | float | str, ...]) -> Column:

@@ -7,14 +7,12 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from kubetfx.components.data.block_work import BlockWork
+from kubetfx.components.data.block_work import Run
 from kubetfx.components.data.table_profile import TableProfile
 
 BlockReader = Callable[[Any], Iterator[tuple[pa.RecordBatch, np.ndarray]]]
 """Takes a shard, and yields blocks of its rows with the index of the split of each row, (rows,) int64. It can be
 pickled."""
-Run = Callable[[BlockWork[Any, Any, Any, Any], Sequence[Any]], Any]
-"""Has work on some items done, by threads or by Beam, and returns its result."""
 
 
 @dataclass(frozen=True)

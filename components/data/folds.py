@@ -3,6 +3,7 @@
 The folds are scikit-learn's; those in time are ours, since scikit-learn's divide rows of one time.
 """
 
+import functools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kubetfx.artifacts import EVAL, TRAIN, VALIDATION
-from kubetfx.components.data.row_splits import by_time, time_bounds, times_of
+from kubetfx.components.data.block_work import run_here
+from kubetfx.components.data.row_splits import by_time, times_of
+from kubetfx.components.data.time_bounds import time_bounds
 from kubetfx.config.cross_validation_section import CrossValidationConfig
 from kubetfx.config.section import Section
 from kubetfx.errors import DataError
@@ -125,7 +128,7 @@ def _in_time(rule: FoldRule, fold: int, keys: Keys) -> Array:
     if rule.validation and len(older):
         times = keys.by.take(pa.array(older))
         shares = [round((1 - rule.validation) * 1_000), 1_000]
-        (bound,) = time_bounds([times], shares, column=rule.folds.time, date_format=keys.date_format)
+        (bound,) = _bounds_of(times, shares, rule, keys)
         found[older[by_time(times_of(times, keys.date_format), [bound]) == 1]] = 1
     return found
 
@@ -133,7 +136,13 @@ def _in_time(rule: FoldRule, fold: int, keys: Keys) -> Array:
 def _bounds(rule: FoldRule, keys: Keys) -> tuple[float, ...]:
     assert keys.by is not None
     assert rule.folds.time is not None
-    return time_bounds([keys.by], range(1, rule.folds.folds + 2), column=rule.folds.time, date_format=keys.date_format)
+    return _bounds_of(keys.by, range(1, rule.folds.folds + 2), rule, keys)
+
+
+def _bounds_of(times: pa.Array, shares: Sequence[int], rule: FoldRule, keys: Keys) -> tuple[float, ...]:
+    assert rule.folds.time is not None
+    run = functools.partial(run_here, threads=1)
+    return time_bounds([[times]], iter, shares, column=rule.folds.time, date_format=keys.date_format, run=run)
 
 
 def check(rule: FoldRule, keys: Keys) -> None:

@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 from absl import logging
 
 from kubetfx.components.data import image_files, image_notes, tables
-from kubetfx.components.data.example_reader import ExampleReader, Run, Source
+from kubetfx.components.data.block_work import Run
+from kubetfx.components.data.example_reader import ExampleReader, Source
 from kubetfx.components.data.image_files import BrokenFile, ImageFile, ImageFiles
 from kubetfx.components.data.image_splits import assign_splits, find_copies
 from kubetfx.components.data.table_profile import Column, TableProfile

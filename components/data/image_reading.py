@@ -12,8 +12,7 @@ import pyarrow as pa
 from absl import logging
 
 from kubetfx.components.data import picture_columns
-from kubetfx.components.data.block_work import Each
-from kubetfx.components.data.example_reader import Run
+from kubetfx.components.data.block_work import Each, Run
 from kubetfx.components.data.image_files import BrokenFile, read_file, read_unchanged
 from kubetfx.components.data.image_inspection import ImageFacts, inspect_all
 from kubetfx.components.data.table_profile import Column

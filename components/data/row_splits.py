@@ -2,7 +2,7 @@
 
 import fnmatch
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +12,7 @@ import pyarrow.compute as pc
 
 from kubetfx.artifacts import EVAL, TRAIN, VALIDATION
 from kubetfx.config.data_section import Splits
-from kubetfx.config.yaml_text import in_one_line
 from kubetfx.errors import DataError
-from kubetfx.tables.date_formats import ISO
 from kubetfx.tables.spelled_dates import understand
 
 _SPELLINGS = {
@@ -133,38 +131,6 @@ def times_of(cells: pa.Array, date_format: str | None) -> pa.Array:
         Numbers; of dates, microseconds since 1970.
     """
     return cells if date_format is None else understand(cells, date_format).times
-
-
-def time_bounds(
-    blocks: Iterable[pa.Array], buckets: Sequence[int], *, column: str, date_format: str | None
-) -> tuple[float, ...]:
-    """Find where the splits begin in time. Rows of one time are never divided.
-
-    Args:
-        blocks: the cells of the column: numbers, or dates.
-        buckets: cumulated numbers of hash buckets of the splits.
-        column: its name, for the error.
-        date_format: of dates; None: there are none.
-
-    Returns:
-        The first number of each split but the first; of dates, microseconds since 1970.
-
-    Raises:
-        DataError: the column holds text.
-    """
-    values = pa.chunked_array(list(blocks)).drop_null().combine_chunks()
-    if pa.types.is_string(values.type) and date_format is None:
-        odd = values.filter(understand(values, ISO).odd)
-        raise DataError(
-            "Rows can be put in order by numbers or dates that exist, such as 2024-05-01. Received: "
-            f"{(odd if len(odd) else values)[0].as_py()!r} in column {column!r}. If most cells are dates, say how they "
-            f"are written, data.types: {in_one_line({column: {'date': '%d/%m/%Y'}})} for example."
-        )
-    times = times_of(values, date_format)
-    order = pc.sort_indices(times)
-    shares = [bucket / buckets[-1] for bucket in buckets[:-1]]
-    positions = [min(round(share * len(times)), len(times) - 1) for share in shares]
-    return tuple(times[order[position].as_py()].as_py() for position in positions) if len(times) else ()
 
 
 def hashed(keys: pa.Array, buckets: Sequence[int]) -> np.ndarray:

@@ -3,6 +3,7 @@
 Which files there are and what is in them is tables.py's to say, and how they are cut table_shards.py's.
 """
 
+import functools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,8 +14,10 @@ import numpy as np
 import pyarrow as pa
 
 from kubetfx.components.data import picture_columns, row_splits, table_profile, tables
-from kubetfx.components.data.example_reader import ExampleReader, Run, Source
+from kubetfx.components.data.block_work import Run, run_in_threads
+from kubetfx.components.data.example_reader import ExampleReader, Source
 from kubetfx.components.data.table_shards import Shard, shards_of
+from kubetfx.components.data.time_bounds import time_bounds
 from kubetfx.config.data_section import DataConfig
 from kubetfx.config.section import nearest
 from kubetfx.errors import ConfigError, DataError
@@ -68,16 +71,22 @@ class TableReader(ExampleReader):
 
             pictures = image_reading.pictures_of(column, files, self._data, num_rows=profile.num_rows, run=run)
         columns = self._all_columns(files, profile)
-        rule = self._rule(splits, files, columns)
+        shards = shards_of(files, self._data, run)
+        rule = self._rule(splits, files, columns, shards, run)
         names_split = self._data.splits.column if self._data.splits.by == "column" else None
         kept = [column for column in profile.columns if column.name != names_split]
         types = {c.name: pa.binary() if c.picture_reason else tables.ARROW_TYPES[c.type] for c in kept}
         examples = replace(profile, columns=tuple(kept))
         read = _ReadShard(examples, columns, files, self._data, rule, pictures)
-        return Source(examples, pa.schema(list(types.items())), shards_of(files, self._data, run), read)
+        return Source(examples, pa.schema(list(types.items())), shards, read)
 
     def _rule(
-        self, splits: Mapping[str, int], files: TableFiles, columns: Sequence[table_profile.Column]
+        self,
+        splits: Mapping[str, int],
+        files: TableFiles,
+        columns: Sequence[table_profile.Column],
+        shards: Sequence[Shard],
+        run: Run,
     ) -> row_splits.RowSplits:
         config = self._data.splits
         buckets = np.cumsum(list(splits.values())).tolist()
@@ -93,13 +102,15 @@ class TableReader(ExampleReader):
         if config.by != "time":
             return rule
         of_time = [column for column in columns if column.name == config.column]
-        blocks = (
-            block.column(0)
-            for path in files.paths
-            for block in tables.read_blocks(path, of_time, file_format=files.format, data=self._data)
-        )
         date_format = next((column.date_format for column in of_time if column.dates), None)
-        bounds = row_splits.time_bounds(blocks, buckets, column=config.columns[0], date_format=date_format)
+        bounds = time_bounds(
+            [part for shard in shards for part in shard],
+            functools.partial(_cells_of, column=of_time[0]),
+            buckets,
+            column=config.columns[0],
+            date_format=date_format,
+            run=run,
+        )
         return replace(rule, bounds=bounds, date_format=date_format)
 
     def _all_columns(self, files: TableFiles, profile: table_profile.TableProfile) -> list[table_profile.Column]:
@@ -115,9 +126,13 @@ class TableReader(ExampleReader):
             found = tuple(table_profile.Column(name, "string") for name in dropped)
         return [*profile.columns, *found]
 
-    def _profile(self, files: TableFiles, run: Run | None = None) -> table_profile.TableProfile:
+    def _profile(self, files: TableFiles, run: Run = run_in_threads) -> table_profile.TableProfile:
         profile = tables.inspect_table(files, self._data, run)
         return picture_columns.with_pictures(profile, files, self._data, named=self._image_columns)
+
+
+def _cells_of(part: TableFile, *, column: table_profile.Column) -> Iterator[pa.Array]:
+    return (block.column(0) for block in tables.blocks_of(part, [column]))
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,14 @@ Knows Arrow and no file: what is read, and in which order, is tables.py's to say
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from kubetfx.components.data.column_scan import MAX_FLOAT_VALUES, ColumnScan, known, with_values
 from kubetfx.components.data.table_profile import Column, TableProfile
-from kubetfx.components.data.text_scan import TextScan
+from kubetfx.components.data.text_scan import Choice, TextScan
 from kubetfx.config.data_section import Stated
 from kubetfx.config.yaml_text import in_one_line
 from kubetfx.errors import DataError
@@ -21,6 +21,32 @@ from kubetfx.models.columns.known_types import readings
 from kubetfx.models.columns.number_cells import NumberCells
 from kubetfx.models.columns.reading import Reading
 from kubetfx.tables.as_text import LIST_SEPARATOR, is_list, texts_of
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a file is scanned."""
+
+    path: str
+    """For errors."""
+    names: Sequence[str]
+    """Of its columns. Those that no block has are of type float, without a value."""
+    stated: Mapping[str, Stated]
+    """Types of columns that the user says."""
+    decimal: str | None = None
+    """Mark between the whole and the fractional part of a number, of a CSV file, whose blocks are text."""
+    choices: Mapping[str, Choice] = field(default_factory=dict)
+    """What columns are taken for, as its first cells or an earlier pass say."""
+    max_unique: int | None = None
+    """See ColumnScan."""
+
+    def chosen(self, choices: Mapping[str, Choice]) -> "Plan":
+        """Return the plan of another pass.
+
+        Args:
+            choices: as this one found them.
+        """
+        return replace(self, choices={**self.choices, **choices})
 
 
 def scan(
@@ -46,39 +72,44 @@ def scan(
     Raises:
         DataError: a cell cannot be what the column holds.
     """
-    texts = {name: "" for name, one in stated.items() if one.kind == "text"}
+    plan = Plan(path, names, stated, decimal)
     while True:
-        one_pass = _Pass(path, names, stated=stated, texts=texts, decimal=decimal)
+        one_pass = Pass(plan)
         for batch in read():
             one_pass.add(batch)
-        found = one_pass.texts_after_all()
-        if not found:
+        again = one_pass.again()
+        if not again:
             return one_pass.profile()
-        texts |= found
+        plan = plan.chosen(again)
 
 
-class _Pass:
-    """One pass over a file, in which some columns are taken for text, with the reasons."""
+class Pass:
+    """One pass over a file, or over a part of it."""
 
-    def __init__(
-        self,
-        path: str,
-        names: Sequence[str],
-        *,
-        stated: Mapping[str, Stated],
-        texts: Mapping[str, str],
-        decimal: str | None,
-    ) -> None:
-        self._path = path
-        self._names = names
-        self._stated = stated
-        self._texts = texts
-        self._decimal = decimal
+    def __init__(self, plan: Plan, *, rows_before: int = 0) -> None:
+        """Begin.
+
+        Args:
+            plan: of the file.
+            rows_before: rows of the file before the part, where errors are to say which row it is.
+        """
+        self._plan = plan
+        self._rows_before = rows_before
+        self._texts = {name: "" for name, one in plan.stated.items() if one.kind == "text"}
         self._scans: dict[str, ColumnScan | TextScan | None] = {}
         self._left_out: list[str] = []
-        self._num_rows = 0
+        self.num_rows = 0
+        """Of the part."""
 
     def add(self, batch: pa.RecordBatch) -> None:
+        """Add a block.
+
+        Args:
+            batch: the next rows.
+
+        Raises:
+            DataError: a cell cannot be what the column holds.
+        """
         self._check_no_header(batch)
         for name, array in zip(batch.schema.names, batch.columns, strict=True):
             if name not in self._scans:
@@ -86,19 +117,19 @@ class _Pass:
             column = self._scans[name]
             try:
                 if isinstance(column, TextScan):
-                    column.add(texts_of(array), rows_before=self._num_rows)
+                    column.add(texts_of(array), rows_before=self.num_rows)
                 elif column is not None:
                     self._scans[name] = _added(column, array)
             except pa.ArrowInvalid as error:
                 raise DataError(
-                    f"{self._path}: column {name!r}: {error}. Say that it is text, data.types: "
+                    f"{self._plan.path}: column {name!r}: {error}. Say that it is text, data.types: "
                     f"{in_one_line({name: 'text'})}; or leave it out, data.drop: {in_one_line([name])}"
                 ) from None
-        self._num_rows += batch.num_rows
+        self.num_rows += batch.num_rows
 
     def _check_no_header(self, batch: pa.RecordBatch) -> None:
         """Refuse text files that were put together with their headers."""
-        if self._decimal is None or batch.num_columns < 2:
+        if self._plan.decimal is None or batch.num_columns < 2:
             return
         first = batch.schema.names[0]
         repeats = pc.is_in(batch.column(0), pa.array([first, f"\ufeff{first}"]))
@@ -107,10 +138,11 @@ class _Pass:
                 return
             repeats = pc.and_(repeats, pc.is_in(cells, pa.array([name])))
         if pc.any(repeats).as_py():
+            row = self._rows_before + self.num_rows + repeats.index(pa.scalar(True)).as_py() + 1
             raise DataError(
-                f"{self._path}: row {self._num_rows + repeats.index(pa.scalar(True)).as_py() + 1:,} is the header once "
-                f"more, as if files had been put together. Received: {','.join(batch.schema.names)[:80]}. Leave such "
-                "rows out, or give the files as they were, in a folder."
+                f"{self._plan.path}: row {row:,} is the header once more, as if files had been put together. Received: "
+                f"{','.join(batch.schema.names)[:80]}. Leave such rows out, or give the files as they were, in a "
+                "folder."
             )
 
     def _scan_of(self, name: str, arrow_type: pa.DataType) -> ColumnScan | TextScan | None:
@@ -120,12 +152,14 @@ class _Pass:
                 f"Column {name!r} is left out: it holds {arrow_type}, neither numbers, text nor lists of categories."
             )
             return None
-        stated = self._stated.get(name)
+        stated = self._plan.stated.get(name)
         if is_list(arrow_type) and (stated is None or stated.kind == "list"):
             stated = Stated("list", LIST_SEPARATOR)
         if readings := self._readings_of(held, stated):
-            return TextScan(name, readings, note=self._texts.get(name), is_stated=stated is not None)
-        return ColumnScan(name, "string" if name in self._texts else held)
+            choice = self._plan.choices.get(name, self._texts.get(name))
+            unique = self._plan.max_unique
+            return TextScan(name, readings, choice=choice, is_stated=stated is not None, max_unique=unique)
+        return ColumnScan(name, "string" if name in self._texts else held, max_unique=self._plan.max_unique)
 
     def _readings_of(self, held: CellType, stated: Stated | None) -> list[Reading]:
         """What the cells may mean: what the user says, or what they look like. Parquet says itself what is a number."""
@@ -135,28 +169,66 @@ class _Pass:
             own = [kinds[stated.kind]] if stated.kind in kinds else []
             found = [reading for reading in own if is_text or reading.is_text]
         else:
-            found = [reading for reading in kinds.values() if is_text and (self._decimal or reading.is_text)]
-        return [reading(decimal=self._decimal or ".", stated=stated) for reading in found]
+            found = [reading for reading in kinds.values() if is_text and (self._plan.decimal or reading.is_text)]
+        return [reading(decimal=self._plan.decimal or ".", stated=stated) for reading in found]
 
-    def texts_after_all(self) -> dict[str, str]:
-        """Columns that are text, as the pass found, with the reasons."""
+    def merge(self, later: "Pass") -> None:
+        """Add the next part of the file.
+
+        Args:
+            later: the pass over it, which is not used again.
+        """
+        for name, scan in later._scans.items():
+            ours = self._scans.get(name)
+            if isinstance(ours, TextScan) and isinstance(scan, TextScan):
+                self._scans[name] = ours.merged(scan, rows_before=self.num_rows)
+            elif isinstance(ours, ColumnScan) and isinstance(scan, ColumnScan):
+                self._scans[name] = ours.merged(scan)
+            elif name not in self._scans:  # there was no row
+                self._scans[name] = scan
+        self._left_out = self._left_out or later._left_out
+        self.num_rows += later.num_rows
+
+    def take_values(self, later: "Pass") -> None:
+        """See ColumnScan.
+
+        Args:
+            later: the pass over another part of the file.
+        """
+        for name, scan in later._scans.items():
+            ours, theirs = _counts_of(self._scans.get(name)), _counts_of(scan)
+            if ours is not None and theirs is not None:
+                ours.take_values(theirs)
+
+    def choices(self) -> dict[str, Choice]:
+        """What columns were taken for."""
         scans = {name: scan for name, scan in self._scans.items() if isinstance(scan, TextScan)}
-        return {name: reason for name, scan in scans.items() if (reason := scan.why_text) is not None}
+        return {name: choice for name, scan in scans.items() if (choice := scan.choice) is not None}
+
+    def again(self) -> dict[str, Choice]:
+        """What another pass has to take columns for; of others this pass has the profile."""
+        scans = {name: scan for name, scan in self._scans.items() if isinstance(scan, TextScan)}
+        return {name: choice for name, scan in scans.items() if (choice := scan.again) is not None}
 
     def profile(self) -> TableProfile:
-        scans = {name: self._scans[name] for name in self._names if name in self._scans}
+        """What was found."""
+        scans = {name: self._scans[name] for name in self._plan.names if name in self._scans}
         columns = {name: self._noted(scan.column()) for name, scan in scans.items() if scan is not None}
-        columns |= {name: Column(name, "float") for name in self._names if name not in self._scans}
-        held = tuple(columns[name] for name in self._names if name in columns)
-        return TableProfile(held, self._num_rows, tuple(self._left_out))
+        columns |= {name: Column(name, "float") for name in self._plan.names if name not in self._scans}
+        held = tuple(columns[name] for name in self._plan.names if name in columns)
+        return TableProfile(held, self.num_rows, tuple(self._left_out))
 
     def _noted(self, column: Column) -> Column:
         """A column, and a note if its whole numbers may be dates, which only the user can say."""
-        date_format = None if column.name in self._stated or column.note else date_format_of_numbers(column)
+        date_format = None if column.name in self._plan.stated or column.note else date_format_of_numbers(column)
         if date_format is None:
             return column
         said = f"whole numbers; if they are dates, say data.types: {stated_as(column.name, date_format)}"
         return replace(column, note=said)
+
+
+def _counts_of(scan: ColumnScan | TextScan | None) -> ColumnScan | None:
+    return scan.counts if isinstance(scan, TextScan) else scan
 
 
 def _added(column: ColumnScan, array: pa.Array) -> ColumnScan:

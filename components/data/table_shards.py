@@ -8,8 +8,7 @@ import itertools
 from collections.abc import Sequence
 
 from kubetfx.components.data.beam_mode import MAX_THREADS
-from kubetfx.components.data.block_work import Each
-from kubetfx.components.data.example_reader import Run
+from kubetfx.components.data.block_work import Each, Run
 from kubetfx.config.data_section import DataConfig
 from kubetfx.models.examples import read_ahead
 from kubetfx.tables.blocks import open_table
@@ -48,16 +47,57 @@ def shards_of(files: TableFiles, data: DataConfig, run: Run) -> list[Shard]:
     Raises:
         DataError: a file cannot be read.
     """
-    look = (functools.partial(_opened, path, files, data) for path in files.paths)
-    opened = list(read_ahead(look, threads=MAX_THREADS))
+    opened = opened_files(files.paths, files, data)
     total = sum(num_bytes for _, num_bytes in opened)
-    part_bytes = max(PART_BYTES, total // MAX_SHARDS)
+    parts = cut(opened, part_bytes=part_bytes_of(total), run=run)
+    return _grouped([part for own in parts for part in own], at_least=total // MAX_SHARDS)
+
+
+def part_bytes_of(total: int) -> int:
+    """Return how large the parts of a table are, about.
+
+    Args:
+        total: bytes of its files.
+    """
+    return max(PART_BYTES, total // MAX_SHARDS)
+
+
+def opened_files(paths: Sequence[str], files: TableFiles, data: DataConfig) -> list[tuple[TableFile, int]]:
+    """Look at the beginnings of files, several at a time.
+
+    Args:
+        paths: of the files.
+        files: of the table.
+        data: the section of the config.
+
+    Returns:
+        Each, and its bytes.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+    return list(read_ahead((functools.partial(_opened, path, files, data) for path in paths), threads=MAX_THREADS))
+
+
+def cut(opened: Sequence[tuple[TableFile, int]], *, part_bytes: int, run: Run) -> list[list[tuple[TableFile, int]]]:
+    """Cut files into parts that are read by themselves.
+
+    Args:
+        opened: the files, each with its bytes.
+        part_bytes: of a part, at least, if the file goes on.
+        run: does work on many pieces.
+
+    Returns:
+        The parts of each file in their order, each with about its bytes.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
     pieces = [pieces_of(file, part_bytes=part_bytes) for file, _ in opened]
     all_pieces = [piece for own in pieces for piece in own]
     found = iter(run(Each(look_at), list(enumerate(all_pieces))) if all_pieces else ())
     quotes = [list(itertools.islice(found, len(own))) for own in pieces]
-    parts = [_parts(*each, part_bytes=part_bytes) for each in zip(opened, quotes, strict=True)]
-    return _grouped([part for own in parts for part in own], at_least=total // MAX_SHARDS)
+    return [_parts(*each, part_bytes=part_bytes) for each in zip(opened, quotes, strict=True)]
 
 
 def _opened(path: str, files: TableFiles, data: DataConfig) -> tuple[TableFile, int]:

@@ -4,7 +4,6 @@ Knows Arrow and nothing of TFX. Every column ends up as one of three types; miss
 is kubetfx/tables' to say.
 """
 
-import functools
 import math
 import os
 import re
@@ -17,10 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kubetfx.components.data import data_source
-from kubetfx.components.data.beam_mode import MAX_THREADS
-from kubetfx.components.data.block_work import Each, run_here
+from kubetfx.components.data.block_work import Run, run_in_threads
 from kubetfx.components.data.column_scan import ARROW_TYPES, to_type
-from kubetfx.components.data.example_reader import Run
+from kubetfx.components.data.file_scan import profiles_of
 from kubetfx.components.data.partition_columns import contradictions, profile_columns
 from kubetfx.components.data.table_profile import Column, TableProfile
 from kubetfx.components.data.table_scan import (
@@ -28,13 +26,11 @@ from kubetfx.components.data.table_scan import (
     check_label_is_there,
     merge,
     merged_column,
-    scan,
     whole_numbers,
 )
 from kubetfx.config.data_section import DataConfig
 from kubetfx.config.section import nearest
 from kubetfx.config.yaml_text import in_one_line
-from kubetfx.cores import num_cores
 from kubetfx.errors import DataError, StorageError
 from kubetfx.models.columns.known_types import readings
 from kubetfx.storage import Location, locate
@@ -95,7 +91,7 @@ def column_names(files: TableFiles, data: DataConfig) -> list[str]:
     return list(names)
 
 
-def inspect_table(files: TableFiles, data: DataConfig, run: Run | None = None) -> TableProfile:
+def inspect_table(files: TableFiles, data: DataConfig, run: Run = run_in_threads) -> TableProfile:
     """Return what a scan of the whole table finds: a type for every column, the number of rows, missing cells and
     distinct values.
 
@@ -105,7 +101,7 @@ def inspect_table(files: TableFiles, data: DataConfig, run: Run | None = None) -
     Args:
         files: the table.
         data: the section.
-        run: has files scanned by others; None: by threads of this process.
+        run: has files and their parts scanned.
 
     Raises:
         DataError: a file is empty, ragged, not UTF-8, not of the format that was said; or the files disagree.
@@ -151,10 +147,8 @@ def scan_columns(files: TableFiles, data: DataConfig, names: Collection[str]) ->
     return _inspect_table(files, data.model_copy(update={"drop": others}))
 
 
-def _inspect_table(files: TableFiles, data: DataConfig, run: Run | None = None) -> TableProfile:
-    scan_all = run or functools.partial(run_here, threads=min(num_cores(), MAX_THREADS))
-    look = functools.partial(_inspect_file, file_format=files.format, data=data)
-    first, *others = scan_all(Each(look), list(enumerate(files.paths)))
+def _inspect_table(files: TableFiles, data: DataConfig, run: Run = run_in_threads) -> TableProfile:
+    first, *others = profiles_of(files, data, run)
     first_path, *other_paths = files.paths
     merged = first
     rows = {first_path: merged.num_rows}
@@ -342,27 +336,6 @@ def _newest(base: Location, pattern: str) -> str:
     except ValueError as error:
         raise DataError(f"data.path matches no span: {error}. Received: {base / pattern}.") from None
     return str(split.pattern)
-
-
-def _inspect_file(path: str, *, file_format: Format, data: DataConfig) -> TableProfile:
-    with reading(path):
-        file = open_table(path, file_format, data.csv_options)
-        held = file.types()
-        names = [name for name in held if name and name not in data.drop]  # the first may be an index without a name
-        if not names:
-            raise DataError(f"{path}: no column is left. Received: data.drop = {list(data.drop)}.")
-        types = {name: held[name] for name in names}
-        read = functools.partial(_checked, file, types)
-        profile = scan(read, path, names=names, stated=data.stated_types, decimal=file.decimal)
-    return replace(profile, file_notes=(file.note, *profile.file_notes) if file.note else profile.file_notes)
-
-
-def _checked(file: TableFile, types: Mapping[str, Any]) -> Iterator[pa.RecordBatch]:
-    rows_before = 0
-    for batch in file.stream(types):
-        file.check(batch, rows_before=rows_before)
-        rows_before += batch.num_rows
-        yield batch
 
 
 def check_label(profile: TableProfile, data: DataConfig) -> Column:

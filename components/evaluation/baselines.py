@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from absl import logging
 
+from kubetfx.components.data.block_work import Run, run_in_threads
 from kubetfx.components.evaluation.row_sample import draw
 from kubetfx.models.asked_model import AskedModel
 from kubetfx.models.features import LABEL, WEIGHT
@@ -135,13 +136,16 @@ class Linear(Baseline):
         return _softmax(outputs) if self.is_classifier else outputs[:, 0]
 
 
-def fit(saved_model: Path, files: Sequence[str], *, weight: str | None = None) -> dict[str, Baseline]:
+def fit(
+    saved_model: Path, files: Sequence[str], *, weight: str | None = None, run: Run = run_in_threads
+) -> dict[str, Baseline]:
     """Fit the baselines of a model.
 
     Args:
         saved_model: folder of the candidate, whose features they look at.
         files: of the training split.
         weight: the column that says how often a row counts; None: each counts once.
+        run: has a sample of the rows read.
 
     Returns:
         The constant, and the linear model unless the network's features cannot be asked for, there are none besides
@@ -149,7 +153,7 @@ def fit(saved_model: Path, files: Sequence[str], *, weight: str | None = None) -
     """
     model = AskedModel(saved_model)
     try:
-        features = _training_rows(model, files, weight)
+        features = _training_rows(model, files, weight, run)
         num_classes = len(model.facts.classes)
     finally:
         model.close()
@@ -166,12 +170,12 @@ def fit(saved_model: Path, files: Sequence[str], *, weight: str | None = None) -
     return found | ({LINEAR: linear} if linear else {})
 
 
-def _training_rows(model: AskedModel, files: Sequence[str], weight: str | None) -> dict[str, Array]:
+def _training_rows(model: AskedModel, files: Sequence[str], weight: str | None, run: Run) -> dict[str, Array]:
     """Features, label and weight of a sample of the training rows, each (rows, ...)."""
     columns = model.transformed_columns
     if columns is not None and weight is not None:
         columns = tuple(dict.fromkeys([*columns, weight]))
-    sample = draw(files, rows=TRAINING_ROWS, seed=_SEED, columns=columns)
+    sample = draw(files, rows=TRAINING_ROWS, seed=_SEED, columns=columns, run=run)
     if sample is None:
         return {}
     rows = sample.rows

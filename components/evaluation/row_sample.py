@@ -1,5 +1,6 @@
 """Samples of the rows of a split: as they are, and what models say of them."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -7,13 +8,16 @@ from typing import Any, Self
 import numpy as np
 import pyarrow as pa
 
-from kubetfx.models.examples import count_rows, mean_row_bytes, read_blocks, together
+from kubetfx.components.data.block_work import Each, Run, run_in_threads
+from kubetfx.models.examples import RowGroup, mean_row_bytes, row_groups, together
 
 SAMPLE_BYTES = 2**28
 """Of rows that are kept, about: images are large."""
 DRAWN_ROWS = 5_000
 DRAWN_CELLS = 1_000_000
 """Rows times outputs of what is drawn, at most."""
+_CHUNK = 2**20
+"""Random numbers that are drawn at a time."""
 
 Array = np.ndarray[Any, Any]
 
@@ -28,7 +32,14 @@ class Sample:
     """Rows of the split."""
 
 
-def draw(files: Sequence[str], *, rows: int, seed: int, columns: Sequence[str] | None = None) -> Sample | None:
+def draw(
+    files: Sequence[str],
+    *,
+    rows: int,
+    seed: int,
+    columns: Sequence[str] | None = None,
+    run: Run = run_in_threads,
+) -> Sample | None:
     """Draw rows evenly: each has a random number, and those with the lowest stay, in an order that is random too.
 
     Args:
@@ -36,21 +47,44 @@ def draw(files: Sequence[str], *, rows: int, seed: int, columns: Sequence[str] |
         rows: at most; fewer where all columns of them are larger than SAMPLE_BYTES.
         seed: of the random numbers.
         columns: those to read; None: all.
+        run: has the rows read.
 
     Returns:
         The sample; None if the split has no row.
     """
-    total = count_rows(files)
+    groups = [(group, group.num_rows(footer)) for group, footer in row_groups(files)]
+    total = sum(num_rows for _, num_rows in groups)
     fitting = max(int(SAMPLE_BYTES / max(mean_row_bytes(files), 1)), 1) if columns is None else total
-    chosen = np.argsort(np.random.default_rng(seed).random(total))[: min(rows, fitting)]
+    chosen = _lowest(min(rows, fitting), of=total, seed=seed)
     in_order = np.sort(chosen)
-    found, start = [], 0
-    for block in read_blocks(files, columns):
-        own = in_order[(in_order >= start) & (in_order < start + block.num_rows)] - start
-        found.append(block.take(pa.array(own)))
-        start += block.num_rows
+    items, start = [], 0
+    for group, num_rows in groups:
+        first, end = np.searchsorted(in_order, [start, start + num_rows])
+        if first < end:
+            items.append((group, in_order[first:end] - start))
+        start += num_rows
+    found = run(Each(functools.partial(_taken, columns=columns)), list(enumerate(items)))
     kept = together(found)
     return None if kept is None else Sample(kept.take(pa.array(np.argsort(np.argsort(chosen)))), total)
+
+
+def _lowest(number: int, *, of: int, seed: int) -> Array:
+    """(number,) int64: which of many random numbers are the lowest, the lowest first."""
+    generator = np.random.default_rng(seed)
+    places, values = np.empty(0, np.int64), np.empty(0)
+    for start in range(0, of, _CHUNK):
+        drawn = generator.random(min(_CHUNK, of - start))
+        low = np.flatnonzero(drawn < (values.max() if len(values) == number else np.inf))
+        places, values = np.append(places, start + low), np.append(values, drawn[low])
+        if len(values) > number:
+            kept = np.argpartition(values, number)[:number]
+            places, values = places[kept], values[kept]
+    return places[np.argsort(values)]
+
+
+def _taken(item: tuple[RowGroup, Array], *, columns: Sequence[str] | None) -> pa.RecordBatch:
+    group, rows = item
+    return group.read(columns).take(pa.array(rows))
 
 
 @dataclass(frozen=True)

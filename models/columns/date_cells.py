@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
@@ -86,6 +87,8 @@ class DateCells(Reading):
         self._odd = {one: OddCells() for one in formats}
         self._seen = {one: dict.fromkeys(CYCLES, 0) for one in formats}
         self._has_gaps = False
+        self._stated_best: str | None = None
+        """The format that fits best, where it is known of the whole column."""
         self._zone: str | None = None
         """A cell whose zone is not known, if no format fits."""
         self._unlike: str | None = None
@@ -123,13 +126,42 @@ class DateCells(Reading):
         times = found[self._best].times
         self._has_gaps |= times.null_count > cells.null_count
         self.num_good += len(times) - times.null_count
-        if self.odd.number:
-            self.num_different = max(self.num_different, pc.count_distinct(times).as_py())
         return pc.if_else(times.is_valid(), cells, pa.scalar(None, pa.string()))
+
+    def fresh(self) -> Self:
+        """With the formats that are likely."""
+        found = super().fresh()
+        found._odd = {one: OddCells() for one in self._odd}
+        found._zone, found._unlike = self._zone, self._unlike
+        return found
+
+    @property
+    def choice(self) -> tuple[tuple[str, ...], bool, bool]:
+        """The formats that are likely, and why there are none."""
+        return tuple(self._odd), self._zone is not None, self._unlike is not None
+
+    def merge(self, later: Self, *, rows_before: int) -> Self | None:
+        """Dates of both, by the format that fits both best: cells that were read by another one are read again."""
+        counted_by = {self._best: self._counts, later._best: later._counts}
+        super().merge(later, rows_before=rows_before)
+        self._has_gaps |= later._has_gaps
+        for one, odd in self._odd.items():
+            odd.merge(later._odd[one], rows_before=rows_before)
+            self._seen[one] = {cycle: bits | later._seen[one][cycle] for cycle, bits in self._seen[one].items()}
+        best = self._best
+        if all(counts[one] == counts[best] for one, counts in counted_by.items()):
+            return None
+        again = self.fresh()
+        again._stated_best = best
+        return again
+
+    @property
+    def _counts(self) -> dict[str, int]:
+        return {one: odd.number for one, odd in self._odd.items()}
 
     @property
     def _best(self) -> str:
-        return min(self._odd, key=lambda one: self._odd[one].number)
+        return self._stated_best or min(self._odd, key=lambda one: self._odd[one].number)
 
     @property
     def odd(self) -> OddCells:

@@ -1,6 +1,7 @@
 """Lists in cells of text: what separates their values, how many there are, and how long the longest is."""
 
 from dataclasses import replace
+from typing import Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -72,6 +73,26 @@ class ListCells(Reading):
             values = pa.chunked_array([self._values, lists.flatten()]).unique()
             self._values = values if len(values) <= MAX_VALUES else None
         return pc.if_else(lists.is_valid(), cells, pa.scalar(None, pa.string()))
+
+    def fresh(self) -> Self:
+        """With the separator."""
+        found = super().fresh()
+        found._separator, found._in_brackets = self._separator, self._in_brackets
+        return found
+
+    @property
+    def choice(self) -> tuple[str, bool]:
+        """The separator, and whether lists are in brackets."""
+        return self._separator, self._in_brackets is not None
+
+    def merge(self, later: Self, *, rows_before: int) -> Self | None:
+        """Lists of both."""
+        super().merge(later, rows_before=rows_before)
+        self._longest = max(self._longest, later._longest)
+        both = [values for values in (self._values, later._values) if values is not None]
+        values = pa.chunked_array(both).unique() if len(both) == 2 else None
+        self._values = values if values is not None and len(values) <= MAX_VALUES else None
+        return None
 
     @property
     def why_not(self) -> str | None:

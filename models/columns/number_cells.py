@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -74,12 +74,15 @@ class NumberCells(Reading):
         super().__init__(decimal=decimal, stated=stated)
         self._odd = OddCells()
         self._is_whole = True
+        self._began_whole = True
+        """Whether no earlier part of the column is known to have a decimal number."""
         self._is_spelled = False
         self._zero: str | None = None
         self._too_long: str | None = None
         self._has_fractions = False
-        self._units: dict[str, tuple[str, str]] = {}
-        """Of cells with a percent sign, a currency, or none: an example, and the number that is read."""
+        self._units: dict[str, tuple[int, str, str]] = {}
+        """Of cells with a percent sign, a currency, or none: the row of the first, the cell, and the number that is
+        read."""
         self._example: tuple[str, str] | None = None
         self._placeholder: str | None = None
 
@@ -99,8 +102,8 @@ class NumberCells(Reading):
             self._look_for_zeros(cells.filter(block.numbers.is_valid()))
         if pa.types.is_floating(block.numbers.type):
             self._look_for_long_numbers(cells, block.numbers)
-        if block.is_spelled or self._units:
-            self._look_at_units(cells, block.numbers)
+        if block.is_spelled or "" not in self._units:
+            self._look_at_units(cells, block, rows_before=rows_before)
         if block.is_spelled:
             self._look_at_spelling(cells, block, rows_before=rows_before)
         self._is_whole &= not pa.types.is_floating(block.numbers.type)
@@ -122,21 +125,26 @@ class NumberCells(Reading):
         if self._too_long is None and pc.any(pc.greater(pc.abs(numbers), _EXACT)).as_py():
             self._too_long = next(iter(cells.filter(pc.match_substring_regex(cells, _LONG_WHOLE)).to_pylist()), None)
 
-    def _look_at_units(self, cells: pa.StringArray, numbers: pa.Array) -> None:
+    def _look_at_units(self, cells: pa.StringArray, block: _Block, *, rows_before: int) -> None:
         """An example of each unit. Nothing is nothing in each of them."""
-        says_something = pc.fill_null(pc.not_equal(numbers, pa.scalar(0, numbers.type)), False)
-        cells, numbers = cells.filter(says_something), numbers.filter(says_something)
-        units = pc.fill_null(pc.extract_regex(cells, _UNIT).field("unit"), "")
+        for size in (_PROBED_CELLS, len(cells)):  # most columns without units have a number soon
+            numbers = block.numbers[:size]
+            rows = pc.indices_nonzero(pc.fill_null(pc.not_equal(numbers, pa.scalar(0, numbers.type)), False))
+            if not block.is_spelled and len(rows):
+                rows = rows[:1]
+                break
+        some = cells.take(rows)
+        units = pc.fill_null(pc.extract_regex(some, _UNIT).field("unit"), "")
         for unit in units.unique().to_pylist():
             index = units.index(pa.scalar(unit)).as_py()
-            self._units.setdefault(_CODES.get(unit, unit), (cells[index].as_py(), f"{numbers[index].as_py():g}"))
+            row = rows[index].as_py()
+            example = rows_before + row + 1, some[index].as_py(), f"{numbers[row].as_py():g}"
+            self._units.setdefault(_CODES.get(unit, unit), example)
 
     def _look_at_spelling(self, cells: pa.StringArray, block: _Block, *, rows_before: int) -> None:
         assert block.odd is not None
         self._is_spelled = True
         self._odd.add(cells, block.odd, rows_before=rows_before)
-        if block.odd.true_count:
-            self.num_different = max(self.num_different, pc.count_distinct(block.numbers).as_py())
         if self._example is None:
             plain = pc.utf8_trim_whitespace(cells)
             unusual = pc.and_(block.numbers.is_valid(), pc.invert(pc.match_substring_regex(plain, r"^[\d.eE+-]*$")))
@@ -147,6 +155,26 @@ class NumberCells(Reading):
             stood_in = pc.and_(pc.and_(cells.is_valid(), block.numbers.is_null()), pc.invert(block.odd))
             if pc.any(stood_in).as_py():
                 self._placeholder = cells.filter(stood_in)[0].as_py()
+
+    def merge(self, later: Self, *, rows_before: int) -> Self | None:
+        """Numbers of both. As a whole, cells behind the first decimal number are read as decimal ones, too: zeros at
+        their beginning mean nothing there, but where they are spelled unusually."""
+        super().merge(later, rows_before=rows_before)
+        was_whole = self._is_whole or not later._began_whole
+        again = self.fresh() if later._zero is not None and not was_whole else None
+        self._zero = self._zero or later._zero
+        self._odd.merge(later._odd, rows_before=rows_before)
+        self._is_whole &= later._is_whole
+        self._is_spelled |= later._is_spelled
+        self._has_fractions |= later._has_fractions
+        self._too_long = self._too_long or later._too_long
+        self._example = self._example or later._example
+        self._placeholder = self._placeholder or later._placeholder
+        for unit, (row, cell, number) in later._units.items():
+            self._units.setdefault(unit, (rows_before + row, cell, number))
+        if again is not None:
+            again._is_whole = again._began_whole = False
+        return again
 
     @property
     def odd(self) -> OddCells:
@@ -172,13 +200,15 @@ class NumberCells(Reading):
         """Whether numbers are spelled unusually, with an example."""
         if not column.num_values and column.type == "int64":
             column = ColumnProfile(column.name, "float")
-        said = _mixed_units(self._units)
+        found = sorted((row, unit, (cell, number)) for unit, (row, cell, number) in self._units.items())
+        units = {unit: example for _, unit, example in found} if self._is_spelled else {}
+        said = _mixed_units(units)
         if self._example and not said:
             said.append("{!r} is read as {}".format(*self._example))
         if self._placeholder is not None:
             said.append(f"{self._placeholder!r} is a missing cell")
         reading = self.kind if self._is_spelled else ""
-        return replace(column, reading=reading, units=dict(self._units), note=", ".join(said) or None)
+        return replace(column, reading=reading, units=units, note=", ".join(said) or None)
 
     @classmethod
     def merged(cls, column: ColumnProfile, first: ColumnProfile, second: ColumnProfile) -> ColumnProfile:

@@ -1,11 +1,11 @@
 """How a column type reads cells of text, and what a bad cell is: one that means nothing where the others do.
 
-A reading goes with one column through one pass over a file. `components/data/text_scan.py` decides by it what the
-column holds.
+A reading goes with one column through one pass over a file, or over a part of it; readings of parts are merged.
+`components/data/text_scan.py` decides by it what the column holds.
 """
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -36,6 +36,18 @@ class OddCells:
             self.first = cells[index].as_py(), rows_before + index + 1
         self.number += odd.true_count
 
+    def merge(self, later: "OddCells", *, rows_before: int) -> None:
+        """Add those of the next part of the file.
+
+        Args:
+            later: with rows from the beginning of that part.
+            rows_before: rows of the file before it.
+        """
+        if self.first is None and later.first is not None:
+            cell, row = later.first
+            self.first = cell, rows_before + row
+        self.number += later.number
+
 
 class Reading(ABC):
     """The reading of one column, in one pass over a file."""
@@ -60,8 +72,8 @@ class Reading(ABC):
         """That are not missing."""
         self.num_good = 0
         """That mean something."""
-        self.num_different = 0
-        """Good ones that differ, of the block with the most, where a block had odd cells."""
+        self.is_patient = False
+        """Whether the column is read to its end, however many cells are odd: other parts have fewer."""
 
     @abstractmethod
     def may_be(self, first: pa.StringArray) -> bool:
@@ -82,6 +94,30 @@ class Reading(ABC):
         Returns:
             What is to be counted, int64, double or string; null where a cell is missing or odd.
         """
+
+    def fresh(self) -> Self:
+        """Return a reading that has read nothing yet, for the same cells: with what `may_be` has chosen."""
+        return type(self)(decimal=self.decimal, stated=self.stated)
+
+    @property
+    def choice(self) -> Any:
+        """What `may_be` has chosen; where parts of a column have chosen otherwise, they cannot be merged."""
+        return self.kind
+
+    def merge(self, later: Self, *, rows_before: int) -> Self | None:
+        """Add what was found out about the next part of the file.
+
+        Args:
+            later: of that part, with the same choice.
+            rows_before: rows of the file before it.
+
+        Returns:
+            The fresh reading by which the parts have to be read again, since they would have been read otherwise as a
+            whole; None: they would not.
+        """
+        self.num_cells += later.num_cells
+        self.num_good += later.num_good
+        return None
 
     @property
     @abstractmethod

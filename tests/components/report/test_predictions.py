@@ -122,6 +122,17 @@ def numbers_of(sample: predicting.Sample | None) -> list[int]:
     return [int(text) for text in sample.rows.column("text").to_pylist()]
 
 
+@pytest.mark.parametrize("chunk", [7, 100, 2**20])
+@pytest.mark.parametrize("number", [1, 40, 300, 1_000])
+def test_sample_is_the_rows_with_the_lowest_random_numbers(tmp_path, monkeypatch, number, chunk):
+    monkeypatch.setattr(row_sample, "_CHUNK", chunk)
+    files = write_split(tmp_path, [{"number": row} for row in range(300)], group_rows=70)
+    drawn = draw(files, rows=number, seed=3)
+    expected = np.argsort(np.random.default_rng(3).random(300))[:number]
+    assert drawn.rows.column("number").to_pylist() == expected.tolist()
+    assert drawn.total_rows == 300
+
+
 def test_drawn_rows_are_as_many_as_asked_for_and_the_same_again(tmp_path: Path) -> None:
     files = write_split(tmp_path, [{"text": str(number)} for number in range(1000)], group_rows=300)
     first, second = (draw(files, rows=50, seed=1) for _ in range(2))
