@@ -8,15 +8,17 @@ notebook's cell.
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TextIO
 
 from rich.console import Console as RichConsole
+from rich.console import RenderableType
 from rich.markup import escape
 from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
+from rich.text import Text
 
 from kubetfx.redirection import is_descriptor
 
@@ -110,9 +112,13 @@ class Advances:
     words: str
     """What else there is to say."""
 
+    @property
+    def count(self) -> str:
+        """How far it is, in numbers."""
+        return f"{self.done}" if self.total is None else f"{self.done} of {self.total}"
+
     def __str__(self) -> str:
-        of = "" if self.total is None else f" of {self.total}"
-        return f"  {self.done}{of}: {self.words}"
+        return f"  {self.count}: {self.words}"
 
 
 Event = Message | Begin | End | NodeBegins | NodeEnds | Advances
@@ -190,6 +196,32 @@ def without_middle(text: str, *, longest: int = LONGEST_LINE) -> str:
     )
 
 
+class _Spinner(RichProgress):
+    """A spinner with what is being done; where that tells how far it is, with a bar, and with words on a line below."""
+
+    _told: Advances | None = None
+
+    def advance_to(self, event: Advances) -> None:
+        """Draw how far it is."""
+        if self._told is None:
+            bar = [] if event.total is None else [BarColumn(bar_width=20)]
+            self.columns = (
+                *self.columns[:-1],
+                *bar,
+                TextColumn("{task.fields[count]}", markup=False),
+                self.columns[-1],
+            )
+        self._told = event
+        for task in self.task_ids:
+            self.update(task, completed=event.done, total=event.total, count=event.count)
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """See rich."""
+        yield from super().get_renderables()
+        if self._told is not None:
+            yield Text(f"  {self._told.words}", no_wrap=True, overflow="ellipsis")
+
+
 class Console:
     """Shows events on a terminal, in a file, or in a notebook's cell.
 
@@ -200,7 +232,7 @@ class Console:
 
     def __init__(self, file: TextIO | None = None, *, quiet: bool = False) -> None:
         self._talk = RichConsole(file=file or _standard_error(), quiet=quiet, highlight=False)
-        self._spinner: RichProgress | None = None
+        self._spinner: _Spinner | None = None
 
     def __call__(self, event: Event) -> None:
         """Show an event."""
@@ -231,17 +263,11 @@ class Console:
         self._talk.print(escape(without_middle(message)), style=style, soft_wrap=True)
 
     def _advance(self, event: Advances) -> None:
-        """A bar behind the spinner; a line where there is none."""
+        """A bar behind the spinner, and the words below it; a line where there is none."""
         if self._spinner is None:
             self.say(str(event))
             return
-        for task in self._spinner.tasks:
-            label = str(task.fields.setdefault("label", task.description))
-            self._spinner.update(
-                task.id, description=f"{label} {event}", completed=event.done, total=event.total, label=label
-            )
-        if event.total is not None and not any(isinstance(one, BarColumn) for one in self._spinner.columns):
-            self._spinner.columns = (*self._spinner.columns[:1], BarColumn(bar_width=20), *self._spinner.columns[1:])
+        self._spinner.advance_to(event)
 
     def begin(self, label: str) -> None:
         """Show that something takes a while: by a spinner on a terminal, by a line elsewhere.
@@ -278,7 +304,7 @@ class Console:
         self.end()
         if not self._talk.is_terminal or self._talk.quiet:
             return
-        self._spinner = RichProgress(
+        self._spinner = _Spinner(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
             TimeElapsedColumn(),
@@ -287,7 +313,7 @@ class Console:
             redirect_stdout=False,  # what others write goes where file descriptors 1 and 2 point: to the node's log
             redirect_stderr=False,
         )
-        self._spinner.add_task(label)
+        self._spinner.add_task(label, count="")
         self._spinner.start()
 
 

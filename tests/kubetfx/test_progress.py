@@ -1,12 +1,28 @@
 """Events of a run, as people see them."""
 
+import contextlib
 import io
+import os
+import re
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import TextIO
 
 import pytest
 
-from kubetfx.progress import Begin, Console, End, Message, NodeBegins, NodeEnds, without_empty_lines, without_middle
+from kubetfx.progress import (
+    Advances,
+    Begin,
+    Console,
+    End,
+    Message,
+    NodeBegins,
+    NodeEnds,
+    without_empty_lines,
+    without_middle,
+)
 
 EVENTS = [
     Begin("Loading TFX"),
@@ -119,3 +135,71 @@ def test_of_a_line_that_nobody_reads_the_middle_is_left_out():
     file = io.StringIO()
     Console(file).say(message)
     assert file.getvalue() == f"{first}\nShort.\n"
+
+
+@pytest.fixture
+def terminal(monkeypatch) -> Iterator[tuple[TextIO, Callable[[], str]]]:
+    """A terminal, and a function that waits for a frame and returns all that was drawn so far."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    here, there = os.openpty()
+    os.set_blocking(here, False)
+    drawn = bytearray()
+
+    def frames() -> str:
+        time.sleep(0.3)  # a frame is drawn every tenth of a second
+        with contextlib.suppress(BlockingIOError):
+            while chunk := os.read(here, 65_536):
+                drawn.extend(chunk)
+        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", drawn.decode())
+
+    with os.fdopen(there, "w", encoding="utf-8") as file:
+        yield file, frames
+    os.close(here)
+
+
+def test_node_that_tells_how_far_it_is_has_a_bar_on_a_terminal(terminal):
+    file, frames = terminal
+    console = Console(file)
+
+    console(NodeBegins(7, 11, "Tuner"))
+    assert "━" not in frames()
+    console(Advances(4, 10, "auc 0.76412 at best, 3.1 trials per minute, about 2 min left"))
+    seen = frames()
+    console(Advances(5, 10, "auc 0.76502 at best, 3.2 trials per minute, about 2 min left"))
+    later = frames()
+    console(NodeEnds(7, 11, "Tuner", "done", 190.0))
+
+    assert "━" in seen
+    assert "4 of 10" in seen
+    assert "5 of 10" in later
+    for words in ("auc 0.76502 at best", "3.2 trials per minute", "about 2 min left"):
+        assert words in later
+    assert "4 of 10" not in later[len(seen) :].rpartition("\r")[2]  # it takes the place of what was said before
+    assert frames().rstrip().endswith("[7/11]   Tuner                done in 190.0 s")
+
+
+def test_node_of_a_number_that_nobody_knows_has_no_bar(terminal):
+    file, frames = terminal
+    console = Console(file)
+
+    console(NodeBegins(7, 11, "Tuner"))
+    console(Advances(4, None, "auc 0.76412 at best"))
+    seen = frames()
+    console.end()
+
+    assert "running 4 0:00:0" in seen
+    assert "auc 0.76412 at best" in seen
+    assert "━" not in seen
+
+
+def test_node_that_tells_how_far_it_is_has_a_line_each_in_a_log():
+    log = io.StringIO()
+    console = Console(log)
+
+    console(NodeBegins(7, 11, "Tuner"))
+    console(Advances(4, 10, "auc 0.76412 at best"))
+    console(Advances(5, 10, "auc 0.76502 at best"))
+
+    assert log.getvalue().splitlines() == ["  4 of 10: auc 0.76412 at best", "  5 of 10: auc 0.76502 at best"]
