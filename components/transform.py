@@ -2,7 +2,7 @@
 
 Only the analysis is done: the Trainer and the SavedModel apply the graph themselves. TFX's cache of analyzers stays
 empty, since nothing reads it. Who asks for more, or has an analyzer that components/data/analysis.py does not know, has
-TFX's executor on Beam.
+TFX's executor on Beam. Features that a search found come with the schema.
 """
 
 import tempfile
@@ -22,12 +22,12 @@ from kubetfx.artifacts import SCHEMA, TRAIN
 from kubetfx.components.data import analysis, beam_mode, block_work, tfx_patches
 from kubetfx.components.declaration import Artifacts
 from kubetfx.models.examples import files_in, row_groups
-from kubetfx.models.features import read_schema
+from kubetfx.models.features import read_schema, searched_features
 
 
 class Executor(tfx_executor.Executor):
     """Adds `schema_path` to the custom config that preprocessing_fn receives: the schema says what columns are used
-    for."""
+    for. In it may be the section `features` that a search found, which goes before the config's."""
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: dict[str, Any]) -> None:
         """Run the component."""
@@ -71,7 +71,10 @@ class Executor(tfx_executor.Executor):
 
     def _GetPreprocessingFn(self, inputs: Mapping[str, Any], unused_outputs: Mapping[str, Any]) -> Callable[..., Any]:
         custom_config = json_utils.loads(inputs[labels.CUSTOM_CONFIG])
-        custom_config["schema_path"] = inputs[labels.SCHEMA_PATH_LABEL]
+        schema_path = inputs[labels.SCHEMA_PATH_LABEL]
+        custom_config["schema_path"] = schema_path
+        if (searched := searched_features(read_schema(schema_path))) is not None:
+            custom_config["features"] = searched
         inputs = {**inputs, labels.CUSTOM_CONFIG: json_utils.dumps(custom_config)}
         return super()._GetPreprocessingFn(inputs, unused_outputs)
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from absl import logging
+from google.protobuf import text_format
 from tfx.dsl.components.base import base_executor, executor_spec
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import json_utils
@@ -38,7 +39,7 @@ from kubetfx.config.model_section import ModelConfig
 from kubetfx.config.training_section import TrainingConfig
 from kubetfx.config.tuning_section import Interval, TuningConfig
 from kubetfx.models.examples import count_rows, files_in
-from kubetfx.models.features import read_features, read_schema
+from kubetfx.models.features import read_features, read_schema, set_searched
 from kubetfx.models.training_launch import TrainingJob
 from kubetfx.models.trees import MAX_ROUNDS
 from kubetfx.models.tuned_settings import with_settings
@@ -123,8 +124,9 @@ class _Progress:
         minutes = (time.monotonic() - self._started) / 60
         if done:
             parts.append(f"{done / minutes:.2g} trials per minute")
-            if results.asked:
-                left = (results.asked - len([one for one in results.trials if one.state != "running"])) * minutes / done
+            missing = 0 if results.asked is None else results.asked - len(results.trials) + results.count("running")
+            if missing > 0:
+                left = missing * minutes / done
                 parts.append(f"about {math.ceil(left)} min left" if left >= 1 else "less than a minute left")
         return ", ".join(parts)
 
@@ -255,9 +257,11 @@ def _write(results: TuningResults, plan: Plan, place: Workplace, outputs: Artifa
             artifact_utils.get_single_uri(outputs["best_transform_graph"]),
             dirs_exist_ok=True,
         )
-        schema = Path(artifact_utils.get_single_uri(outputs["best_schema"]))
-        schema.mkdir(parents=True, exist_ok=True)
-        shutil.copy(found.schema_path, schema / SCHEMA)
+        schema = read_schema(found.schema_path)
+        set_searched(schema, sections["features"])
+        schema_folder = Path(artifact_utils.get_single_uri(outputs["best_schema"]))
+        schema_folder.mkdir(parents=True, exist_ok=True)
+        (schema_folder / SCHEMA).write_text(text_format.MessageToString(schema), encoding="utf-8")
 
 
 class Tuner(Component):

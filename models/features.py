@@ -6,10 +6,11 @@ edit it there.
 """
 
 import functools
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
@@ -32,6 +33,9 @@ IMAGE = known_types.Image.tag
 
 CLASS = "class:"
 """Begins the tag of a class of the label."""
+
+_SEARCHED = "features:"
+"""Begins the tag of a schema that a search has made: the section `features` with what was found, as JSON."""
 
 _CELLS: dict[int, CellType] = {schema_pb2.FLOAT: "float", schema_pb2.INT: "int64", schema_pb2.BYTES: "string"}
 
@@ -137,6 +141,27 @@ def role_of(feature: schema_pb2.Feature) -> str | None:
     """
     tags = feature.annotation.tag
     return next((tag for tag in tags if tag in (LABEL, WEIGHT, EXCLUDED) or known_types.is_tag(tag)), None)
+
+
+def set_searched(schema: schema_pb2.Schema, features: Mapping[str, Any]) -> None:
+    """Annotate a schema with the way to make features that a search has found.
+
+    Args:
+        schema: to annotate.
+        features: the section of the config, with the best values.
+    """
+    schema.annotation.tag.append(f"{_SEARCHED}{json.dumps(features)}")
+
+
+def searched_features(schema: schema_pb2.Schema) -> dict[str, Any] | None:
+    """Return the section `features` that a search has found, which goes before the config's; None: there was none.
+
+    Args:
+        schema: of the columns.
+    """
+    found = (tag.removeprefix(_SEARCHED) for tag in schema.annotation.tag if tag.startswith(_SEARCHED))
+    text = next(found, None)
+    return None if text is None else dict(json.loads(text))
 
 
 def read_schema(path: str | Path) -> schema_pb2.Schema:
