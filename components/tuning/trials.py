@@ -1,5 +1,6 @@
 """A trial of a search: a training in memory with other settings, judged by the validation split."""
 
+import functools
 import gc
 import time
 from collections.abc import Callable, Mapping
@@ -78,7 +79,7 @@ class Trials:
         trial.set_user_attr(PROCESS, self._index)
         settings = {} if self.search.is_of_config(trial.number) else self._plan.space.suggest(trial)
         logging.info("Trial %d: %s", trial.number, settings or "the settings of the config")
-        watch = _Watch(self, trial, is_of_config=not settings)
+        watch = TrialWatch(self.search, trial, is_of_config=not settings)
         try:
             value = self._trained(settings, watch)
         except (optuna.TrialPruned, StorageError):
@@ -95,7 +96,7 @@ class Trials:
         logging.info("Trial %d: %s %g", trial.number, self._plan.metric, value)
         return value
 
-    def _trained(self, settings: Mapping[str, Any], watch: "_Watch") -> float:
+    def _trained(self, settings: Mapping[str, Any], watch: "TrialWatch") -> float:
         sections = self._sections(settings)
         training = TrainingConfig.model_validate(sections["training"])
         analysis = self._analyses.of(sections["features"])
@@ -109,15 +110,16 @@ class Trials:
         work = Work.of(job.fn_args(), training, Team())
         train, validation = self._rows_of(work)
         make_repeatable(training.seed, Team())
+        weights = getattr(validation, "weights", None)
         if watch.is_needed:
-            watch.labels, watch.weights = validation.labels, getattr(validation, "weights", None)
+            watch.score = functools.partial(self.value, labels=validation.labels, weights=weights)
             work = replace(work, watch=watch)
         started = time.perf_counter()
         fitted = fit_model(work, train, validation, None, load_seconds=0)
         watch.steps = int(fitted.history["epochs"])
         logging.info("Trained %d epochs in %.1f s.", watch.steps, time.perf_counter() - started)
         answers = predicted(fitted.model, validation, validation_batch(work))
-        value = self.value(answers, validation.labels, getattr(validation, "weights", None))
+        value = self.value(answers, validation.labels, weights)
         if not np.isfinite(value):
             raise TrainingError(f"The metric {self._plan.metric} is not defined on the validation rows.")
         return value
@@ -149,23 +151,39 @@ class Trials:
         return float(value_of(self._metric.make_accumulator(top_k=top_k), labels, predictions, weights))
 
 
-class _Watch:
+class TrialWatch:
     """Tells Optuna the metric at the rungs, and ends a trial that is behind, or for which there is no time."""
 
-    def __init__(self, trials: Trials, trial: optuna.Trial, *, is_of_config: bool) -> None:
-        self._trials, self._trial = trials, trial
-        self._rungs = set() if is_of_config else set(trials.search.plan.rungs)
-        self.is_needed = bool(self._rungs) or trials.search.plan.tuning.minutes is not None
+    def __init__(self, search: Search, trial: optuna.Trial, *, is_of_config: bool) -> None:
+        """Find out at which epochs or rounds there is something to tell.
+
+        Args:
+            search: of the trial.
+            trial: to watch.
+            is_of_config: whether it has the settings of the config, and is trained to its end.
+        """
+        self._search, self._trial = search, trial
+        self._rungs = set() if is_of_config else set(search.plan.rungs)
+        self.is_needed = bool(self._rungs) or search.plan.tuning.minutes is not None
         self.steps = 0
-        self.labels = np.empty(0)
-        self.weights: np.ndarray | None = None
+        """Epochs or rounds so far."""
+        self.score: Callable[[np.ndarray], float] = lambda _: float("nan")
+        """The metric of predictions for the validation rows."""
 
     def __call__(self, step: int, predictions: Callable[[], np.ndarray]) -> None:
+        """Look at a trial after an epoch or round.
+
+        Args:
+            step: its number, from 1.
+            predictions: gives those for the validation rows, (rows, outputs).
+
+        Raises:
+            optuna.TrialPruned: the trial is to end.
+        """
         self.steps = step
-        search = self._trials.search
-        if search.is_over_time and search.best is not None:
+        if self._search.is_over_time and self._search.best is not None:
             raise optuna.TrialPruned("The time is over.")
         if step in self._rungs:
-            self._trial.report(self._trials.value(predictions(), self.labels, self.weights), step)
+            self._trial.report(self.score(predictions()), step)
             if self._trial.should_prune():
                 raise optuna.TrialPruned(f"Behind other trials after {step} epochs.")
