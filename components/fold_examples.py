@@ -18,7 +18,7 @@ from absl import logging
 from tfx.dsl.components.base import base_executor, executor_spec
 from tfx.types import artifact_utils, standard_artifacts
 
-from kubetfx.artifacts import FOLD, SCHEMA
+from kubetfx.artifacts import EVAL, FOLD, SCHEMA
 from kubetfx.components.data import block_work, folds, table_profile
 from kubetfx.components.data.example_parts import Part, parts_of
 from kubetfx.components.data.example_shards import describe, open_splits
@@ -29,7 +29,7 @@ from kubetfx.models.features import read_features, read_schema
 
 
 class Executor(base_executor.BaseExecutor):
-    """Writes the rows of all splits again, in the splits that they have in the fold."""
+    """Writes the rows of the splits again, in the splits that they have in the fold."""
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: dict[str, Any]) -> None:
         """Run the component.
@@ -43,7 +43,8 @@ class Executor(base_executor.BaseExecutor):
         examples = artifact_utils.get_single_instance(output_dict["fold_examples"])
         features = read_features(read_schema(Path(artifact_utils.get_single_uri(input_dict["schema"])) / SCHEMA))
         profile = table_profile.read(Path(source.uri))
-        parts = parts_of(source, artifact_utils.decode_split_names(source.split_names))
+        names = artifact_utils.decode_split_names(source.split_names)
+        parts = parts_of(source, [name for name in names if name != EVAL or not rule.without_eval])
         keys, starts = _keys(parts, rule, features.label, profile)
         splits = folds.fold_splits(rule, number, keys)
         without = folds.missing_classes(keys, splits) if features.classes else []
@@ -92,7 +93,8 @@ def _keys(
 
 
 class FoldExamples(Component):
-    """The rows of all splits, in the splits that they have in one fold of cross-validation."""
+    """The rows of all splits, or of all but the evaluation split, in the splits that they have in one fold of
+    cross-validation."""
 
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
     INPUTS = {"examples": standard_artifacts.Examples, "schema": standard_artifacts.Schema}

@@ -27,7 +27,7 @@ def fit_ensemble(
     """Fit networks of different seeds one after the other, and average what they say.
 
     Args:
-        work: what is fitted; its `model.ensemble` is the number of networks.
+        work: what is fitted; its `model.num_networks` are fitted.
         fit: fits one, with its checkpoint in a folder.
         folder: of the checkpoints; None: none are written.
         validation: batches of (features, label), and the weights where rows have any; and how many are in an epoch.
@@ -37,7 +37,7 @@ def fit_ensemble(
         the losses of all as `ensemble`.
     """
     fitted = []
-    for number in range(work.model.ensemble):
+    for number in range(work.model.num_networks):
         member = work.of_member(number)
         keras.utils.set_random_seed(member.training.seed)
         fitted.append(fit(member, folder / str(number) if folder else None))

@@ -26,7 +26,6 @@ from typing import Any
 import keras
 import pyarrow as pa
 import tensorflow as tf
-import tensorflow_transform as tft
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 from kubetfx.artifacts import MODEL_FACTS, REQUEST, SAVED_MODEL
@@ -120,7 +119,7 @@ def export_model(
     # A frozen schema may have columns read in a way of its own, which the facts have no place for.
     if is_usual({name: raw_spec[name] for name in preprocessing.inputs.columns}):
         _add_endpoint(archive, TRANSFORM_COLUMNS, preprocessing, preprocessing.inputs.signature)
-    specs = _network_specs(model, preprocessing.output)
+    specs = _network_specs(model, preprocessing.feature_spec)
     _add_network(archive, model, specs)
     if pixels is not None:
         pixels.add_signatures(functools.partial(_add_endpoint, archive), model, specs, answers.of_features)
@@ -167,9 +166,9 @@ def _joined(columns: Mapping[str, Any], separators: Mapping[str, str]) -> dict[s
     return found
 
 
-def _network_specs(model: keras.Model, transform_output: tft.TFTransformOutput) -> dict[str, tf.TensorSpec]:
-    """What the network takes, by name, in the order in which the signature `network` numbers it."""
-    specs = transform_output.transformed_feature_spec()  # Keras adapts them, as it does in training
+def _network_specs(model: keras.Model, specs: Mapping[str, Any]) -> dict[str, tf.TensorSpec]:
+    """What the network takes, by name, in the order in which the signature `network` numbers it. Keras adapts what
+    Transform makes, as it does in training."""
     return {
         tensor.name: tf.TensorSpec([None, *specs[tensor.name].shape], specs[tensor.name].dtype)
         if tensor.name in specs

@@ -195,13 +195,13 @@ def _fit_trees(
 
 
 def _fit_network(work: Work, train: Rows, validation: Rows, folder: Path | None, *, load_seconds: float) -> Fitted:
-    """A network, or the mean of several; a search looks at single ones."""
+    """A network, or the mean of several."""
 
     def fit_one(own: Work, place: Path | None) -> Fitted:
         with own.team.strategy.scope():
             return _fit_in_scope(own, train, validation, place, load_seconds=load_seconds)
 
-    if work.watch or work.model.ensemble == 1:
+    if work.model.num_networks == 1:
         return fit_one(work, folder)
     batch_size = VALIDATION_IMAGES if work.pixels else VALIDATION_ROWS
     return fit_ensemble(work, fit_one, folder, validation.validation_batches(batch_size))

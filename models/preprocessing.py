@@ -26,7 +26,8 @@ class Preprocessing(tf.Module):
             without: columns that are no part of the preprocessing.
         """
         super().__init__()
-        self.output = output
+        self.feature_spec = output.transformed_feature_spec()
+        """What features and label are, by name."""
         self.raw_spec = schema_utils.schema_as_feature_spec(raw_schema(output)).feature_spec
         """How each column is read, those among them that are no part of the preprocessing."""
         self.inputs = RawInputs({name: column for name, column in self.raw_spec.items() if name not in without})

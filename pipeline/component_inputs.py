@@ -74,7 +74,12 @@ def fold_rule(config: PipelineConfig) -> FoldRule | None:
             faults=describe_faults(error, type(folds)),
         ) from None
     share = splits.validation / (splits.train + splits.validation)
-    return FoldRule(folds=resolved, validation=round(share, 6), seed=config.training.seed)
+    return FoldRule(
+        folds=resolved,
+        validation=round(share, 6),
+        seed=config.training.seed,
+        without_eval=config.model.ensemble == "folds",
+    )
 
 
 def metrics_digest(config: PipelineConfig) -> str:

@@ -10,12 +10,9 @@ from tfx.types.channel import BaseChannel
 
 from kubetfx.artifacts import EVAL, TRAIN, VALIDATION
 from kubetfx.components.anomaly_gate import AnomalyGate
-from kubetfx.components.cross_validation import CrossValidation
 from kubetfx.components.evaluator import Evaluator
 from kubetfx.components.example_gen import ExampleGen
 from kubetfx.components.example_validator import ExampleValidator
-from kubetfx.components.fold_evaluator import FoldEvaluator
-from kubetfx.components.fold_examples import FoldExamples
 from kubetfx.components.pusher import Pusher
 from kubetfx.components.report.component import Report
 from kubetfx.components.report.facts import Settings
@@ -35,7 +32,7 @@ from kubetfx.pipeline.component_inputs import (
     module_digest,
     read_frozen_schema,
 )
-from kubetfx.pipeline.fan_out import fan_out
+from kubetfx.pipeline.fold_nodes import add_folds
 from kubetfx.pipeline.placement import in_workspace
 from kubetfx.user_code import importable, load_object
 
@@ -104,10 +101,9 @@ class Definition:
         tuned = self.tuning(examples, statistics, schema, transform_graph)
         search = {"tuning": tuned.pop("results")} if tuned else {}
         schema, transform_graph = tuned.pop("schema", schema), tuned.pop("transform_graph", transform_graph)
-        cross_validation = self.cross_validation(examples, schema, **tuned)
-        model = self.model(examples, schema, transform_graph, **tuned)
+        of_folds = self.cross_validation(examples, schema, **tuned)
+        model = of_folds.pop("model") if "model" in of_folds else self.model(examples, schema, transform_graph, **tuned)
         served_model = self.served_model(model)
-        of_folds = {} if cross_validation is None else {"cross_validation": cross_validation}
         blessing, evaluation = self.evaluation(examples, schema, transform_graph, model, served_model, **of_folds)
         self.report(
             {
@@ -199,7 +195,9 @@ class Definition:
         gate = AnomalyGate(anomalies=anomalies, schema=schema, validation=self.config.validation)
         return self.add(gate).outputs["approved_schema"]
 
-    def cross_validation(self, examples: BaseChannel, schema: BaseChannel, **tuned: BaseChannel) -> BaseChannel | None:
+    def cross_validation(
+        self, examples: BaseChannel, schema: BaseChannel, **tuned: BaseChannel
+    ) -> dict[str, BaseChannel]:
         """Add, per fold, FoldExamples, `transform_graph`, `model` and FoldEvaluator; and CrossValidation of them all.
 
         Args:
@@ -208,33 +206,21 @@ class Definition:
             tuned: output of `tuning`, which the folds are trained with.
 
         Returns:
-            Metrics and predictions of the folds; None where the config asks for no folds.
+            What `add_folds` returns; nothing where the config asks for no folds.
 
         Raises:
             ConfigError: the folds do not go with `data.splits`.
         """
         if (rule := fold_rule(self.config)) is None:
-            return None
+            return {}
 
-        def fold(number: int) -> BaseNode:
-            fold_examples = FoldExamples(examples=examples, schema=schema, rule=rule, fold=number)
-            rows = self.add(fold_examples).outputs["fold_examples"]
+        def train(rows: BaseChannel) -> BaseChannel:
             self._prefix = FOLD_PREFIX
             model = self.model(rows, schema, self.transform_graph(rows, schema), **tuned)
             self._prefix = ""
-            evaluator = FoldEvaluator(
-                fold_examples=rows,
-                model=model,
-                schema=schema,
-                evaluation_config=self.config.evaluation.of_folds,
-                task=self.config.model.task,
-                metrics_digest=metrics_digest(self.config),
-            )
-            return self.add(evaluator)
+            return model
 
-        folds = fan_out(fold, rule.folds.num_trainings, at_once=rule.folds.parallel)
-        evaluations = folds.outputs["fold_evaluation"]
-        return self.add(CrossValidation(folds=evaluations, rule=rule)).outputs["cross_validation"]
+        return add_folds(self.config, rule, examples, schema, train=train, add=self.add)
 
     def transform_graph(self, examples: BaseChannel, schema: BaseChannel) -> BaseChannel:
         """Add Transform.

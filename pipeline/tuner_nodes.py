@@ -63,9 +63,10 @@ def add_tuner(
     assert tuning is not None
     of_features = any(key.startswith("features.") for key in tuning.search)
     metric, better = tunable_keys.metric_of(config)
+    one_network = {**training_config, "model": {**training_config["model"], "ensemble": 1}}  # is what a trial trains
     properties: dict[str, Any] = {
         "tuning": tuning,
-        "custom_config": json_utils.dumps(training_config),
+        "custom_config": json_utils.dumps(one_network),
         "metric": metric,
         "better": find_metric(metric, task=config.model.task).better if is_reference(metric) else better,
         "task": config.model.task,

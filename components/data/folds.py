@@ -35,6 +35,8 @@ class FoldRule(Section):
     """Share of the rows that are not held out, which validates the training. 0: what is held out does."""
     seed: int
     """`training.seed`."""
+    without_eval: bool = False
+    """Whether rows of the evaluation split are in no fold, so that it can judge what the folds have trained."""
 
     @property
     def splits(self) -> list[str]:
@@ -43,6 +45,10 @@ class FoldRule(Section):
 
     def describe(self) -> str:
         """Return how rows are cut, in words."""
+        outside = "; rows of the evaluation split are in none" if self.without_eval else ""
+        return f"{self._cut()}{outside}"
+
+    def _cut(self) -> str:
         folds = self.folds
         if folds.time is not None:
             return f"{folds.folds} folds that follow each other by {folds.time!r}, each predicted from older rows alone"

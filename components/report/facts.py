@@ -229,23 +229,30 @@ class Choice(Model):
 
 
 class Ensemble(Model):
-    """What averaging networks of different seeds has gained."""
+    """What averaging networks of different seeds, or the models of folds, has gained."""
 
     metric: str
     members: list[float]
-    """Of the metric on the validation rows, by network."""
+    """Of the metric on the rows of the split, by network."""
     value: float
     """Of their mean."""
     rows: int
-    """Rows of validation."""
+    """Rows of the split."""
+    split: Literal["validation", "eval"] = "validation"
+    """On which it was measured: for folds `eval`, which is the one that none of them has seen."""
 
     @property
     def words(self) -> str:
         """How good the mean is, and its networks by themselves."""
         alone = sum(self.members) / len(self.members)
         gain = f", {1 - self.value / alone:.1%} lower than theirs on average" if alone else ""
+        of_folds = self.split == "eval"
+        what = f"the models of {len(self.members)} folds" if of_folds else f"{len(self.members)} networks"
+        rows = (
+            f"{self.rows:,} evaluation rows, which no fold has seen" if of_folds else f"{self.rows:,} validation rows"
+        )
         return (
-            f"Ensemble of {len(self.members)} networks. {label_of(self.metric)} on the {self.rows:,} validation rows: "
+            f"Ensemble of {what}. {label_of(self.metric)} on the {rows}: "
             f"{format_metric(self.value)}{gain} ({format_metric(min(self.members))} to "
             f"{format_metric(max(self.members))})."
         )

@@ -72,7 +72,7 @@ def sources_of(record: RunRecord, properties: Mapping[str, Any], *, ask_model: b
         anomalies=record.output("ExampleValidator", "anomalies"),
         examples=record.examples,
         examples_properties=properties,
-        model=record.output("Trainer", "model"),
+        model=record.output("Trainer", "model") or record.output("FoldEnsemble", "model"),
         ask_model=ask_model,
         evaluation=record.output("Evaluator", "evaluation"),
         tuning=record.output("Tuner", "tuner_results") or record.output("BestTrial", "tuner_results"),

@@ -56,6 +56,14 @@ class CrossValidationConfig(Section):
         """Folds of all repeats."""
         return self.folds * self.repeats
 
+    def time_column(self, splits: Splits) -> str | None:
+        """Return the column by whose times the folds follow each other; None if they do not.
+
+        Args:
+            splits: `data.splits`: what belongs together there does so here.
+        """
+        return splits.column if not self.columns and splits.by == "time" else self.time
+
     def resolved(self, splits: Splits, task: Task) -> Self:
         """Return the section with its defaults filled in.
 
@@ -66,8 +74,7 @@ class CrossValidationConfig(Section):
         Raises:
             ValueError: what is filled in does not go with the rest.
         """
-        own = {name for name in ("group", "time") if getattr(self, name) is not None}
-        filled = {splits.by: splits.column} if not own and splits.by in ("group", "time") else {}
-        by_time = (filled.get("time") or self.time) is not None
+        filled = {splits.by: splits.column} if not self.columns and splits.by in ("group", "time") else {}
+        by_time = self.time_column(splits) is not None
         stratified = self.stratified if self.stratified is not None else task == "classification" and not by_time
         return type(self).model_validate(self.model_dump() | filled | {"stratified": stratified})

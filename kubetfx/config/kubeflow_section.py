@@ -30,6 +30,7 @@ COMPONENTS = (
     "FoldTrainer",
     "FoldEvaluator",
     "CrossValidation",
+    "FoldEnsemble",
     "Transform",
     "Tuner",
     "BestTrial",

@@ -124,8 +124,10 @@ class ModelConfig(Section):
     members: int | None = Field(None, ge=1)
     """Networks that share all weights but scales of the inputs and the output layer, and are averaged: an ensemble at
     the price of wider layers. None: 8, and fewer from half a million cells of training rows on. Pictures: always 1."""
-    ensemble: int = Field(1, ge=1, le=100)
-    """Networks that are trained one after the other, with seeds from `training.seed` on. The model is their mean."""
+    ensemble: Annotated[int, Field(ge=1, le=100)] | Literal["folds"] = 1
+    """Networks that are trained one after the other, with seeds from `training.seed` on. The model is their mean.
+    `folds`: the mean of the models of the folds of `evaluation.cross_validation`, of which then none sees the
+    evaluation split."""
     trees: TreesConfig = TreesConfig()
 
     @field_validator("kind", mode="before")
@@ -148,10 +150,11 @@ class ModelConfig(Section):
 
     @model_validator(mode="after")
     def _keys_fit_the_kind(self) -> Self:
-        if self.kind == "trees" and self.ensemble > 1:
+        if self.kind == "trees" and self.num_networks > 1:
             raise ValueError(
                 f"model.ensemble is of networks, and trees are the same with every seed. Received: kind: trees, "
-                f"ensemble: {self.ensemble}. Leave it out, or choose kind: auto or network"
+                f"ensemble: {self.ensemble}. Leave it out, choose kind: auto or network, or take those of folds, which "
+                "differ: ensemble: folds"
             )
         if self.kind == "image" and "embedding_size" in self.changed:
             raise ValueError("model.embedding_size is of categories, which images have none of")
@@ -172,6 +175,11 @@ class ModelConfig(Section):
         if self.backbone is not None and self.filters:
             raise ValueError("model.filters are those of the small network, and model.backbone names another")
         return self
+
+    @property
+    def num_networks(self) -> int:
+        """Networks of different seeds that one training makes."""
+        return 1 if self.ensemble == "folds" else self.ensemble
 
     @property
     def image_keys(self) -> frozenset[str]:

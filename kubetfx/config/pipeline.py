@@ -146,6 +146,24 @@ class PipelineConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _ensemble_of_folds_has_folds(self) -> Self:
+        folds = self.evaluation.cross_validation
+        if self.model.ensemble != "folds":
+            return self
+        if folds is None:
+            raise ValueError(
+                "model.ensemble: folds is the mean of the models of cross-validation, and there is none. Received: no "
+                "evaluation.cross_validation. Add the section, {folds: 5} for example, or give a number of networks"
+            )
+        if (time := folds.time_column(self.data.splits)) is not None:
+            raise ValueError(
+                "model.ensemble: folds averages models that each know almost all rows, and those of folds by time know "
+                f"older rows alone. Received: folds by the time {time!r}. Give a number of networks, such as "
+                "model.ensemble: 5, or make folds by a group"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _own_training_is_of_a_network(self) -> Self:
         for key in ("loss", "callbacks"):
             if self.model.kind in ("trees", "auto") and key in self.training.changed:

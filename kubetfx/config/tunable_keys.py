@@ -19,6 +19,7 @@ _NOT_TUNABLE: Mapping[str, str] = {
     "model.task": "it says what is learned",
     "model.module": "it is a module of your own, which decides about the whole network",
     "model.top_k": "it says what a metric counts",
+    "model.ensemble": "trials are of one network each, and more of them are hardly ever worse",
     "training.seed": "a better seed is chance, and no better setting",
     "training.loss": "it is code of your own",
     "training.callbacks": "they are code of your own",

@@ -97,3 +97,14 @@ def test_rows_of_a_customer_are_together_in_whatever_split_they_were(inputs, tmp
 def test_column_that_is_not_there_is_named(inputs, tmp_path):
     with pytest.raises(DataError, match=r"cross_validation\.group: there is no such column .*'client'.*Known: number"):
         run(inputs, tmp_path / "fold", 0, group="client")
+
+
+def test_rows_of_the_evaluation_split_are_in_no_fold_where_it_is_to_judge(inputs, tmp_path):
+    written = standard_artifacts.Examples()
+    written.uri = str(tmp_path / "fold")
+    rule = FoldRule(folds=CrossValidationConfig(folds=4), validation=0.125, seed=3, without_eval=True)
+
+    Executor().Do(inputs, {"fold_examples": [written]}, {"rule": rule.model_dump_json(), "fold": 0})
+
+    assert sorted(row["number"] for split in SPLITS for row in rows_of(written, split)) == list(range(80))
+    assert len(rows_of(written, "eval")) == 20

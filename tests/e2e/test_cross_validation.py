@@ -1,4 +1,5 @@
-"""`evaluation.cross_validation` in a run, by its own command, and as a package's tasks."""
+"""`evaluation.cross_validation` in a run, by its own command, and as a package's tasks; and `model.ensemble`, of
+which each fold has one as the whole has."""
 
 import csv
 import json
@@ -13,13 +14,15 @@ from sklearn import metrics as sklearn_metrics
 
 from kubetfx.models.examples import files_in, read_blocks, together
 from kubetfx.models.preprocessing import Preprocessing
-from tests.command import Finished
+from kubetfx.serving.saved_model import read_signatures
+from tests.command import Finished, kubetfx_here
 from tests.e2e.project import ANY_MODEL, PENGUINS, Project, kubetfx, penguins_in, report_of
 
-FOLDS = (
-    *("--set", "evaluation.cross_validation.folds=2", "--set", "training.epochs=20"),
+TRAINING = (
+    *("--set", "training.epochs=8", "--set", "training.learning_rate=0.01"),
     *("--set", "training.early_stopping.enabled=false"),
 )
+FOLDS = ("--set", "evaluation.cross_validation.folds=2", "--set", "model.ensemble=2", *TRAINING)
 THRESHOLDS = "evaluation.thresholds={cross_validated_accuracy: {at_least: %s}}"
 
 
@@ -97,28 +100,60 @@ def test_command_pushes_nothing_and_leaves_a_report(here: tuple[Project, Finishe
     assert "Fold by fold" in report
 
 
-def test_run_takes_the_folds_from_the_cache_and_a_threshold_may_bound_their_mean(
-    here: tuple[Project, Finished],
-) -> None:
-    project, finished = here
+@pytest.fixture(scope="module")
+def run(here: tuple[Project, Finished]) -> Finished:
+    """A run after it, whose model is not as good as was asked for."""
+    project, _ = here
+    return project.run(*FOLDS, "--set", THRESHOLDS % 1)
 
-    missed = project.run(*FOLDS, "--set", THRESHOLDS % 1)
-    passed = project.run(*FOLDS, "--set", THRESHOLDS % 0.5)
+
+def test_run_takes_the_folds_from_the_cache_and_a_threshold_bounds_their_mean(
+    here: tuple[Project, Finished], run: Finished
+) -> None:
+    _, finished = here
 
     mean = finished.document["metrics"]["accuracy"]["mean"]
     assert mean < 1
-    assert missed.exit_code == 4
-    document = json.loads(missed.stdout)["error"]["run"]
+    assert run.exit_code == 4
+    document = run.document["error"]["run"]
     assert {node["state"] for node in document["nodes"] if node["id"].startswith("Fold")} == {"cached"}
     assert document["metrics"]["cross_validated_accuracy"] == pytest.approx(mean)
-    assert "Accuracy, cross-validated is" in missed.stdout
-    assert passed.exit_code == 0, passed.stdout
-    assert 'id="cross-validation"' in report_of(passed).read_text()
+    assert "Accuracy, cross-validated is" in run.stdout
+    assert 'id="cross-validation"' in report_of(run).read_text()
+
+
+def test_history_and_report_say_what_the_ensemble_gained(here: tuple[Project, Finished], run: Finished) -> None:
+    project, _ = here
+    (path,) = project.workspace.glob("artifacts/Trainer/model/*/history.json")
+    found = json.loads(path.read_text())["ensemble"]
+
+    assert found["metric"] == "cross_entropy"
+    assert len(found["members"]) == 2
+    assert found["value"] < np.mean(found["members"])  # cross entropy is convex
+    assert f"Ensemble of 2 networks. Cross entropy on the {found['rows']} validation rows" in report_of(run).read_text()
+
+
+@pytest.mark.long
+def test_ensemble_is_the_mean_of_the_networks_that_its_seeds_train(tmp_path: Path) -> None:
+    def pushed(name: str, *options: str) -> tuple[np.ndarray, dict[str, set[str]]]:
+        project = penguins_in(tmp_path / name)
+        finished = project.run(*TRAINING, *ANY_MODEL, *options)
+        assert finished.exit_code == 0, finished.stdout
+        rows = project.predict(PENGUINS / "rows.csv").document["predictions"]
+        signatures = read_signatures(project.pushed / str(project.versions[-1]))
+        outputs = {name: set(signature.outputs) for name, signature in signatures.items()}
+        return np.array([list(row["probabilities"].values()) for row in rows]), outputs
+
+    together, outputs = pushed("together", "--set", "model.ensemble=2")
+    alone = [pushed(str(seed), "--set", f"training.seed={seed}") for seed in (0, 1)]
+
+    np.testing.assert_allclose(together, np.mean([found for found, _ in alone], axis=0), atol=1e-6)
+    assert [outputs, outputs] == [own for _, own in alone]
 
 
 def test_column_that_the_rows_lack_is_named(here: tuple[Project, Finished]) -> None:
     project, _ = here
-    done = kubetfx("cross-validate", project.config, *FOLDS, "--set", "evaluation.cross_validation.group=isle")
+    done = kubetfx_here("cross-validate", project.config, *FOLDS, "--set", "evaluation.cross_validation.group=isle")
 
     assert done.exit_code == 2
     assert "evaluation.cross_validation.group: the data has no column 'isle'. Did you mean 'island'?" in done.stderr

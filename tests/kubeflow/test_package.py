@@ -64,7 +64,7 @@ def test_package_is_loaded_by_the_sdk(example):
 
 def test_components_that_the_config_knows_are_those_of_the_pipelines():
     tuning = "tuning={parallel: 2, storage: 'postgresql://db.example/studies'}"
-    overrides = {"penguins": ["evaluation.cross_validation.folds=2", tuning], "digits": []}
+    overrides = {"penguins": ["evaluation.cross_validation.folds=2", "model.ensemble=folds", tuning], "digits": []}
     configs = [load_config(EXAMPLES / name / "pipeline.yaml", overrides=own) for name, own in overrides.items()]
 
     pipelines = [definition.create_pipeline(config, in_cluster=True) for config in configs]

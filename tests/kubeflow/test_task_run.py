@@ -58,7 +58,7 @@ class Finished:
 
 ELSEWHERE = {
     *("ImageExampleGen", "Tuner", "BestTrial"),
-    *("FoldExamples", "FoldTransform", "FoldTrainer", "FoldEvaluator", "CrossValidation"),
+    *("FoldExamples", "FoldTransform", "FoldTrainer", "FoldEvaluator", "CrossValidation", "FoldEnsemble"),
 }
 """Components that this package does not have; tests/e2e has runs of packages with them."""
 

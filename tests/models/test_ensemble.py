@@ -32,12 +32,12 @@ class Work:
     """What of the Trainer's work an ensemble looks at."""
 
     def __init__(self, number: int, *, classes: int, seed: int = 7) -> None:
-        self.model = SimpleNamespace(ensemble=number)
+        self.model = SimpleNamespace(num_networks=number)
         self.features = SimpleNamespace(classes=[str(index) for index in range(classes)])
         self.training = SimpleNamespace(seed=seed)
 
     def of_member(self, number: int) -> "Work":
-        return Work(self.model.ensemble, classes=len(self.features.classes), seed=self.training.seed + number)
+        return Work(self.model.num_networks, classes=len(self.features.classes), seed=self.training.seed + number)
 
 
 def network(seed: int, outputs: int) -> keras.Model:

@@ -6,9 +6,11 @@ from kubetfx.config.evaluation_section import EvaluationConfig
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.errors import ConfigError
 
+DATA = {"path": "a.csv", "label": "y"}
+
 
 def config(**evaluation) -> PipelineConfig:
-    return PipelineConfig(name="a", data={"path": "a.csv", "label": "y"}, evaluation=evaluation)
+    return PipelineConfig(name="a", data=DATA, evaluation=evaluation)
 
 
 def test_classes_are_stratified_unless_folds_are_in_time_or_it_is_said():
@@ -86,3 +88,48 @@ def test_bound_of_a_threshold_changes_nothing_in_folds():
 def test_bound_of_a_mean_over_folds_that_cannot_be_kept_is_refused(evaluation, message):
     with pytest.raises(ConfigError, match=message):
         config(**evaluation)
+
+
+def test_ensemble_is_of_one_network_per_fold():
+    found = PipelineConfig(name="a", data=DATA, evaluation={"cross_validation": {}}, model={"ensemble": "folds"})
+
+    assert found.model.num_networks == 1
+    assert found.with_settings({"model.dropout": 0.3}).model.ensemble == "folds"
+
+
+def test_ensemble_of_folds_may_be_of_trees():
+    evaluation, model = {"cross_validation": {"group": "customer"}}, {"kind": "trees", "ensemble": "folds"}
+
+    assert PipelineConfig(name="a", data=DATA, evaluation=evaluation, model=model).model.ensemble == "folds"
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        (
+            {"model": {"ensemble": "folds"}},
+            r"mean of the models of cross-validation, and there is none\..*Add the section, \{folds: 5\}",
+        ),
+        (
+            {"model": {"ensemble": "folds"}, "evaluation": {"cross_validation": {"time": "day"}}},
+            r"know older rows alone\. Received: folds by the time 'day'\. Give a number",
+        ),
+        (
+            {
+                "model": {"ensemble": "folds"},
+                "evaluation": {"cross_validation": {}},
+                "data": {**DATA, "splits": {"by": "time", "column": "day"}},
+            },
+            r"know older rows alone\. Received: folds by the time 'day'",
+        ),
+        (
+            {"model": {"ensemble": 3, "kind": "trees"}},
+            r"model\.ensemble is of networks, and trees are the same with every seed\. Received: .*ensemble: 3",
+        ),
+        ({"model": {"ensemble": "fold"}}, "ensemble"),
+        ({"model": {"ensemble": 0}}, "ensemble"),
+    ],
+)
+def test_ensemble_that_makes_no_sense_is_refused(sections, message):
+    with pytest.raises(ConfigError, match=message):
+        PipelineConfig(**{"name": "a", "data": DATA, **sections})

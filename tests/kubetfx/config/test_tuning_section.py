@@ -36,6 +36,7 @@ def test_values_are_lists_ranges_and_logarithms():
     [
         ({"model.dropuot": [0.1, 0.2]}, r"there is no key 'model\.dropuot'\. Did you mean 'model\.dropout'\?"),
         ({"learning_rate": [0.1, 0.2]}, r"Did you mean 'training\.learning_rate'\?"),
+        ({"model.ensemble": [1, 5]}, r"model\.ensemble cannot be searched: trials are of one network each"),
         ({"training.seed": [1, 2]}, r"training\.seed cannot be searched: a better seed is chance"),
         ({"training.distribution.workers": [1, 2]}, r"training\.distribution\.workers cannot be searched: trials are"),
         ({"data.label": ["a", "b"]}, r"data\.label cannot be searched\. Keys of model, training and features can"),
