@@ -15,7 +15,9 @@ from kubetfx.config.metric_catalogue import label_of
 BEST = 5
 """Trials that are marked, and listed."""
 _ROW, _BAR_LEFT, _WIDTH = 22, 150, 320
-_AXIS, _HEIGHT = 110, 230
+_SIDE, _HEIGHT = 60, 230
+_AXIS, _SHORTEST = 110, 480
+"""Between two axes at least, and between the first and the last."""
 
 
 def history(results: TuningResults) -> Markup:
@@ -76,17 +78,18 @@ def parallel_coordinates(results: TuningResults) -> Markup:
     keys = list(dict.fromkeys(key for one in trials for key in one.settings))
     axes = [_Axis(key, [one.settings.get(key) for one in trials]) for key in keys]
     axes.append(_Axis(results.metric, [one.value for one in trials]))
+    between = max(_AXIS, _SHORTEST / (len(axes) - 1))
     best = {one.number for one in results.ranked[: min(BEST, math.ceil(len(trials) / 4))]}
     parts = []
     for one in trials:
         values = [*(one.settings.get(key) for key in keys), one.value]
         pairs = enumerate(zip(axes, values, strict=True))
-        points = " ".join(f"{_place(index):.1f},{axis.y(value):.1f}" for index, (axis, value) in pairs)
+        points = " ".join(f"{_SIDE + index * between:.1f},{axis.y(value):.1f}" for index, (axis, value) in pairs)
         kind = "line s1" if one.number in best else "grid"
         parts.append(Markup('<polyline class="{}" fill="none" points="{}"/>').format(kind, points))
     line = Markup('<line class="chance" x1="{0:.1f}" x2="{0:.1f}" y1="{1}" y2="{2}"/>')
     for index, axis in enumerate(axes):
-        x = _place(index)
+        x = _SIDE + index * between
         parts.append(line.format(x, TOP, _HEIGHT - BOTTOM))
         for place, text in axis.ticks():
             parts.append(text_at(x + 4, place + 4, shorten(text, 14)))
@@ -94,7 +97,7 @@ def parallel_coordinates(results: TuningResults) -> Markup:
         parts.append(text_at(x, down, shorten(_short(axis.name), 20), anchor="middle", kind="axis"))
     words = ", ".join(f"{key} {_text(value)}" for key, value in results.best_settings.items())
     label = f"Settings and {results.metric} of {len(trials)} trials. The best: {words}"
-    return svg(label, *parts, width=int(_place(len(axes) - 1) + 70), height=_HEIGHT, kind="chart wide")
+    return svg(label, *parts, width=int(2 * _SIDE + 10 + (len(axes) - 1) * between), height=_HEIGHT, kind="chart wide")
 
 
 def best_trials(results: TuningResults) -> list[TrialResult]:
@@ -136,10 +139,6 @@ class _Axis:
         if self._is_numeric:
             return [(self.y(value), tick_label(float(f"{value:.3g}"))) for value in (self._low, self._high)]
         return [(self.y(name), name) for name in self._names[:12]]
-
-
-def _place(index: int) -> float:
-    return 60 + index * _AXIS
 
 
 def _short(key: str) -> str:

@@ -54,6 +54,8 @@ class TuningResults(BaseModel):
     """Number of the best trial."""
     best_settings: dict[str, Any] = {}
     """Values of all keys that were searched: where the config's own are the best, those."""
+    own_settings: dict[str, Any] = {}
+    """Values of these keys in the config, but for those that it leaves to the data."""
     importance: dict[str, float] = {}
     """Share of each key in how much the metric differs between trials."""
 
@@ -122,6 +124,7 @@ def describe(search: Any, own_settings: dict[str, Any]) -> TuningResults:
         trials=trials,
         best=best.number if best else None,
         best_settings=(search.settings_of(best) or own_settings) if best else {},
+        own_settings=own_settings,
         importance=_importance(search),
     )
 

@@ -1,5 +1,7 @@
 """The part of the report about a search."""
 
+import re
+
 import pytest
 
 from kubetfx.components.report import facts, render, tuning_figures
@@ -30,6 +32,7 @@ def results():
         ],
         best=5,
         best_settings={"model.dropout": 0.2, "model.hidden_units": [64]},
+        own_settings={"model.dropout": 0.5},
         importance={"model.dropout": 0.75, "model.hidden_units": 0.25},
     )
 
@@ -58,7 +61,10 @@ def test_report_has_the_search_with_the_reasons_of_failures(results):
     assert "Search for settings" in html
     assert "<strong>0.82</strong> with the best settings, and 0.7 with those of the file" in html
     assert "A trial failed: TrainingError: The loss &lt;is&gt; not a number." in html
-    assert html.index('<th scope="row">5') < html.index('<th scope="row">1')
+    heads = re.findall(r'<th scope="col" class="n">(Trial .*?)</th>', html)
+    assert heads == ["Trial 5", "Trial 1", "Trial 2", "Trial 0, the file"]
+    (dropout,) = re.findall(r'<th scope="row">model.dropout</th>(.*?)</tr>', html)
+    assert re.findall(r">([^<]+)</td>", dropout) == ["0.2", "0.1", "0.3", "0.5"]
 
 
 def test_search_without_an_end_is_drawn_too(results):
