@@ -22,15 +22,18 @@ from tfx.utils import json_utils
 
 from kubetfx.artifacts import TIMES
 from kubetfx.components.data import block_work, table_profile, tfx_patches
+from kubetfx.components.data.beam_mode import MAX_THREADS
 from kubetfx.components.data.block_work import BlockWork
 from kubetfx.components.data.example_parts import Part, parts_of
 from kubetfx.components.declaration import Artifacts, Component
-from kubetfx.models.examples import as_lists
+from kubetfx.models.examples import as_lists, block_rows
 from kubetfx.models.row_weights import weights_of
 from kubetfx.tables import date_formats, spelled_dates
 from kubetfx.tables.as_text import lists_of
 
 SAMPLE_SEED = 0
+THREADED_ROWS = 2**14
+"""Rows of a block below which TFDV's Python takes longer than what it calls: then threads wait for each other."""
 ODD_CELLS = "odd_cells"
 """Name of what statistics say of a column in which some cells mean nothing."""
 
@@ -168,7 +171,9 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         odd = {column.name: column.odd_cells for column in profile.columns if column.odd_cells}
         folder = Path(statistics.uri)
         folder.mkdir(parents=True, exist_ok=True)
-        for split, found in block_work.run(work, parts, executor=self, folder=folder).items():
+        max_threads = MAX_THREADS if block_rows(len(profile.described)) >= THREADED_ROWS else 1
+        by_split = block_work.run(work, parts, executor=self, folder=folder, max_threads=max_threads)
+        for split, found in by_split.items():
             path = Path(artifact_utils.get_split_uri([statistics], split)) / tfx_executor.DEFAULT_FILE_NAME
             path.parent.mkdir(exist_ok=True)
             if split == splits[0]:

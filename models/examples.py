@@ -22,9 +22,9 @@ from kubetfx.errors import DataError
 
 SUFFIX = ".parquet"
 BLOCK_ROWS = 65_536
-BLOCK_CELLS = 2**22
+BLOCK_CELLS = 2**23
 """Rows of a row group at most, and fewer where there are many columns: memory is bounded by a block."""
-BLOCK_BYTES = 2**25
+BLOCK_BYTES = 2**26
 """A row group ends after so many bytes, about: pictures are large."""
 
 T = TypeVar("T")

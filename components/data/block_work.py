@@ -147,6 +147,7 @@ def run(
     *,
     executor: "base_beam_executor.BaseBeamExecutor",
     folder: Path,
+    max_threads: int = beam_mode.MAX_THREADS,
 ) -> Result:
     """Do the work where the arguments of an executor for Beam say: in this process, or on Beam.
 
@@ -155,13 +156,14 @@ def run(
         items: what `BlockWork.blocks` reads; they can be pickled.
         executor: of the node, with Beam's command line.
         folder: that this process and Beam's workers can write to; what they leave is removed.
+        max_threads: of this process; 1 for work that is done by the interpreter, in which threads wait for each other.
 
     Returns:
         The work's result.
     """
     threads = beam_mode.num_threads(executor._beam_pipeline_args)
     if threads is not None:
-        return run_here(work, items, threads=threads)
+        return run_here(work, items, threads=min(threads, max_threads))
     from kubetfx.components.data.block_work_on_beam import run_on_beam  # Beam takes half a second to import
 
     return run_on_beam(work, items, executor, folder)

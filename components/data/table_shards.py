@@ -28,6 +28,9 @@ from kubetfx.tables.table_file import TableFile, neighbours, reading
 
 MAX_SHARDS = 1_024
 """About. Each becomes a file per split, which all later nodes open."""
+COLUMN_BYTES = 2**17
+"""Of a part, at least, per column of the file: later nodes take time for each column of each shard, however few rows
+it has there."""
 
 Shard = tuple[TableFile, ...]
 """Files or parts of files, whose rows come one after the other."""
@@ -84,7 +87,7 @@ def cut(opened: Sequence[tuple[TableFile, int]], *, part_bytes: int, run: Run) -
 
     Args:
         opened: the files, each with its bytes.
-        part_bytes: of a part, at least, if the file goes on.
+        part_bytes: of a part, at least, if the file goes on; more where it has many columns.
         run: does work on many pieces.
 
     Returns:
@@ -93,11 +96,12 @@ def cut(opened: Sequence[tuple[TableFile, int]], *, part_bytes: int, run: Run) -
     Raises:
         DataError: a file cannot be read.
     """
-    pieces = [pieces_of(file, part_bytes=part_bytes) for file, _ in opened]
+    sizes = [max(part_bytes, len(file.types()) * COLUMN_BYTES) for file, _ in opened]
+    pieces = [pieces_of(file, part_bytes=size) for (file, _), size in zip(opened, sizes, strict=True)]
     all_pieces = [piece for own in pieces for piece in own]
     found = iter(run(Each(look_at), list(enumerate(all_pieces))) if all_pieces else ())
     quotes = [list(itertools.islice(found, len(own))) for own in pieces]
-    return [_parts(*each, part_bytes=part_bytes) for each in zip(opened, quotes, strict=True)]
+    return [_parts(file, own, part_bytes=size) for file, own, size in zip(opened, quotes, sizes, strict=True)]
 
 
 def _opened(path: str, files: TableFiles, data: DataConfig) -> tuple[TableFile, int]:

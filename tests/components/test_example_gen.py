@@ -287,6 +287,7 @@ def test_files_are_named_whole_and_nothing_half_written_stays(examples):
 @pytest.fixture
 def small_shards(monkeypatch) -> None:
     monkeypatch.setattr(table_shards, "PART_BYTES", 500)
+    monkeypatch.setattr(table_shards, "COLUMN_BYTES", 0)
 
 
 def shards_of(examples: standard_artifacts.Examples) -> dict[str, bytes]:
@@ -324,6 +325,18 @@ def test_workers_that_write_shards_need_neither_tfx_nor_tensorflow():
     program = f"import sys, {', '.join(f'kubetfx.components.data.{name}' for name in modules)}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert not {"tfx", "tensorflow"} & set(done.stdout.split())
+
+
+def test_a_shard_of_many_columns_is_larger(examples, tmp_path, monkeypatch):
+    monkeypatch.setattr(table_shards, "PART_BYTES", 500)
+    write_rows(tmp_path / "table", 200)
+    monkeypatch.setattr(table_shards, "COLUMN_BYTES", 0)
+    several = run_executor(tmp_path / "table", tmp_path / "several")
+    monkeypatch.setattr(table_shards, "COLUMN_BYTES", 2_000)
+
+    one = run_executor(tmp_path / "table", tmp_path / "one")
+
+    assert len(shards_of(several)) > len(shards_of(one)) == 3
 
 
 def test_many_small_files_become_few_shards(examples, tmp_path, monkeypatch):
