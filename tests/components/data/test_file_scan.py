@@ -40,6 +40,7 @@ def small_blocks(monkeypatch):
 
 def profile(path: Path, monkeypatch, part_bytes: int, *, run: Any = None, **fields: Any) -> TableProfile:
     monkeypatch.setattr(table_shards, "PART_BYTES", part_bytes)
+    monkeypatch.setattr(table_shards, "COLUMN_BYTES", 0)
     data = DataConfig.model_validate({"path": str(path), "label": "y", **fields})
     return tables._inspect_table(tables.find_files(data), data, run or functools.partial(run_here, threads=2))
 
