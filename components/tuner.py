@@ -44,6 +44,7 @@ from kubetfx.models.training_launch import TrainingJob
 from kubetfx.models.trees import MAX_ROUNDS
 from kubetfx.models.tuned_settings import with_settings
 from kubetfx.progress import Advances, report
+from kubetfx.run_record import write_text
 
 _WITHOUT_EFFECT = ("checkpoint_directory", "checkpoint_seconds", "require_gpu", "memory_growth", "cache_bytes")
 """Keys of `training` that a model does not depend on."""
@@ -112,7 +113,7 @@ class _Progress:
 
     def __call__(self, search: Search) -> None:
         results = tuning_results.describe(search, self._own)
-        self._path.write_text(results.model_dump_json(), encoding="utf-8")
+        write_text(self._path, results.model_dump_json())  # others look at it meanwhile
         done = len(search.finished)
         if self._before is None:
             self._before = done
