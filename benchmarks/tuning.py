@@ -200,7 +200,7 @@ def report(results: Mapping[str, Any]) -> str:
             )
             version = found[KERAS_TUNER]["version"]
     if not version:
-        return "Nothing has been measured."
+        return "Not measured yet."
     return "\n".join([*lines, "", f"Log-loss, or root mean squared error, on the eval split. KerasTuner {version}."])
 
 

@@ -85,6 +85,7 @@ def main() -> None:
         seed=work["seed"],
         directory=str(folder / "search"),
         project_name="search",
+        overwrite=True,
     )
     started = time.perf_counter()
     stop_early = keras.callbacks.EarlyStopping(monitor="val_loss", patience=PATIENCE)
@@ -95,6 +96,8 @@ def main() -> None:
         tuner.search(x["train"], y["train"], callbacks=[stop_early, until], **options)
     seconds = time.perf_counter() - started
     done = [trial for trial in tuner.oracle.trials.values() if trial.score is not None]
+    if not done:
+        raise SystemExit(f"No trial was over after {seconds:.0f} seconds.")
     best = min(done, key=lambda trial: trial.score)
     model = tuner.hypermodel.build(best.hyperparameters)
     keep_best = keras.callbacks.EarlyStopping(monitor="val_loss", patience=PATIENCE, restore_best_weights=True)
