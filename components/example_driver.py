@@ -5,6 +5,7 @@ Apart from the executor: a run in which every node comes from the cache imports 
 
 import json
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from google.protobuf import json_format, wrappers_pb2
@@ -14,8 +15,9 @@ from tfx.types import standard_component_specs
 from tfx.utils import proto_utils
 
 from kubetfx.components.data import tfx_filesystem
-from kubetfx.components.data.example_reader import ExampleReader
+from kubetfx.components.data.example_reader import ALL, ExampleReader
 from kubetfx.components.data.image_folder import ImageFolderReader
+from kubetfx.components.data.span_store import SpanStore
 from kubetfx.components.data.table_reader import TableReader
 from kubetfx.config.data_section import DataConfig
 
@@ -50,52 +52,66 @@ class Driver(driver.FileBasedDriver):
             known = {utils.SPAN_PROPERTY_NAME: 0, utils.VERSION_PROPERTY_NAME: None}
             return {**exec_properties, **known, utils.FINGERPRINT_PROPERTY_NAME: reader.fingerprint()}
         tfx_filesystem.register()  # TFX looks for the files too, and takes their sizes and times for a fingerprint
-        base, pattern = files
+        inputs = input_config(files.patterns)
         resolved = {
             **exec_properties,
-            standard_component_specs.INPUT_BASE_KEY: base,
-            standard_component_specs.INPUT_CONFIG_KEY: proto_utils.proto_to_json(input_config(pattern)),
+            standard_component_specs.INPUT_BASE_KEY: files.folder,
+            standard_component_specs.INPUT_CONFIG_KEY: proto_utils.proto_to_json(inputs),
         }
         found: dict[str, Any] = super().resolve_exec_properties(resolved, pipeline_info, component_info)
         found[utils.FINGERPRINT_PROPERTY_NAME] += reader.fingerprint()
+        if ALL not in files.patterns:  # which spans there are is for the executor to know, and where to look for them
+            path = exec_properties[standard_component_specs.INPUT_BASE_KEY]
+            of_newest = {utils.SPAN_PROPERTY_NAME: files.span, utils.VERSION_PROPERTY_NAME: files.version}
+            found |= {standard_component_specs.INPUT_BASE_KEY: path, **of_newest}
         return found
 
 
-def reader_of(exec_properties: dict[str, Any], *, pattern: str = "") -> tuple[ExampleReader, DataConfig]:
+def reader_of(
+    exec_properties: dict[str, Any],
+    *,
+    patterns: Mapping[str, str] | None = None,
+    store: SpanStore | None = None,
+) -> tuple[ExampleReader, DataConfig]:
     """Make the reader of a component.
 
     Args:
         exec_properties: of the component.
-        pattern: of the files of a table, once the driver has resolved it.
+        patterns: of the files of a table, once the driver has resolved them.
+        store: of the workspace, where spans that were read before are.
 
     Returns:
         The reader; and the section `data`, without splits and schema file.
     """
-    data, image_columns = _unpack(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY])
-    data = data.model_copy(update={"path": exec_properties[standard_component_specs.INPUT_BASE_KEY]})
+    path = exec_properties[standard_component_specs.INPUT_BASE_KEY]
+    data, image_columns = _unpack(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY], path)
     if data.format == "images":
         return ImageFolderReader(data), data
-    if pattern and not data.source and not data.splits.files:
-        data = data.model_copy(update={"path": os.path.join(data.path, pattern)})
-    return TableReader(data, image_columns), data
+    if patterns is None or data.source or data.splits.files:
+        return TableReader(data, image_columns), data
+    if ALL in patterns:
+        data = data.model_copy(update={"path": os.path.join(data.path, patterns[ALL])})
+        return TableReader(data, image_columns), data
+    return TableReader(data, image_columns, spans=frozenset(patterns.values()), store=store), data
 
 
-def input_config(pattern: str) -> example_gen_pb2.Input:
-    """Describe the input as TFX wants it: one split, which is shared out by kubetfx.
+def input_config(patterns: Mapping[str, str]) -> example_gen_pb2.Input:
+    """Describe the input as TFX wants it: what it calls splits are spans here; kubetfx shares out their rows.
 
     Args:
-        pattern: a glob below the base.
+        patterns: globs below the base, by name.
 
     Returns:
         The description.
     """
-    return example_gen_pb2.Input(splits=[example_gen_pb2.Input.Split(name="all", pattern=pattern)])
+    splits = [example_gen_pb2.Input.Split(name=name, pattern=pattern) for name, pattern in patterns.items()]
+    return example_gen_pb2.Input(splits=splits)
 
 
-def _unpack(custom_config_json: str) -> tuple[DataConfig, tuple[str, ...]]:
+def _unpack(custom_config_json: str, path: str) -> tuple[DataConfig, tuple[str, ...]]:
     """What the component packed: the section `data`, and `features.image`."""
     value = wrappers_pb2.StringValue()
     json_format.Parse(custom_config_json, example_gen_pb2.CustomConfig()).custom_config.Unpack(value)
     document = json.loads(value.value)
     image_columns = tuple(document.pop(IMAGE_COLUMNS, ()))
-    return DataConfig.model_validate({"path": "", **document}), image_columns
+    return DataConfig.model_validate({**document, "path": path}), image_columns

@@ -19,6 +19,7 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_component_specs
 
 from kubetfx.components.data import block_work, image_notes
+from kubetfx.components.data.example_reader import ALL
 from kubetfx.components.data.example_shards import (
     FILE_FORMAT,
     PAYLOAD_FORMAT,
@@ -28,6 +29,7 @@ from kubetfx.components.data.example_shards import (
     unusual_shares,
 )
 from kubetfx.components.data.shard_writer import WriteShards
+from kubetfx.components.data.span_store import SpanStore
 from kubetfx.components.declaration import Artifacts
 from kubetfx.components.example_driver import IMAGE_COLUMNS, Driver, input_config, reader_of
 from kubetfx.config.data_section import DataConfig, Splits
@@ -58,19 +60,24 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         json_format.Parse(exec_properties[standard_component_specs.INPUT_CONFIG_KEY], inputs)
         json_format.Parse(exec_properties[standard_component_specs.OUTPUT_CONFIG_KEY], output_config)
         buckets = {split.name: split.hash_buckets for split in output_config.split_config.splits}
-        reader, data = reader_of(exec_properties, pattern=inputs.splits[0].pattern)
+        patterns = {split.name: split.pattern for split in inputs.splits}
+        reader, data = reader_of(exec_properties, patterns=patterns, store=SpanStore.beside(examples.uri))
 
         run = functools.partial(block_work.run, executor=self, folder=folder)
         source = reader.open(buckets, run)
         folders = open_splits(examples, buckets)
         write = WriteShards(source.read, folders, source.schema, len(source.shards), reader.compression)
-        counts = run(write, list(enumerate(source.shards)))
+        if source.spans:
+            counts = source.spans.write(write, source.shards, run)
+            source.spans.describe(folder)
+        else:
+            counts = run(write, list(enumerate(source.shards)))
         logging.info("%ss by split: %s", reader.unit.capitalize(), counts)
         check_splits(counts, data.splits, unit=reader.unit)
         if source.report is not None:
             image_notes.write(folder, source.report)
         profile = source.profile
-        if data.splits.by != "column" and not data.splits.files:
+        if data.splits.by not in ("column", "span") and not data.splits.files:
             profile = replace(profile, split_notes=unusual_shares(counts, buckets, unit=reader.unit))
             for note in profile.split_notes:
                 logging.warning("%s", note)
@@ -92,7 +99,7 @@ class ExampleGen(FileBasedExampleGen):
         """
         super().__init__(
             input_base=data.path,
-            input_config=input_config("*"),
+            input_config=input_config({ALL: "*"}),
             output_config=_output_config(data.splits),
             custom_config=_pack(data, image_columns),
             output_data_format=PAYLOAD_FORMAT,

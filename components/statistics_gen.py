@@ -6,6 +6,7 @@ Top values and numbers of distinct values come from TFDV's sketches, which are e
 column. Above `max_rows` a sample of the rows is looked at.
 """
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,10 @@ from tfx.utils import json_utils
 from kubetfx.artifacts import TIMES
 from kubetfx.components.data import block_work, table_profile, tfx_patches
 from kubetfx.components.data.beam_mode import MAX_THREADS
-from kubetfx.components.data.block_work import BlockWork
+from kubetfx.components.data.block_work import BlockWork, Each, Run
 from kubetfx.components.data.example_parts import Part, parts_of
+from kubetfx.components.data.span_shards import KnownShards
+from kubetfx.components.data.span_store import SpanStore
 from kubetfx.components.declaration import Artifacts, Component
 from kubetfx.models.examples import as_lists, block_rows
 from kubetfx.models.row_weights import weights_of
@@ -89,6 +92,15 @@ class Statistics(
         options = stats_options.StatsOptions(weight_feature=weight)
         with tfx_patches.exact_top_values():
             self._generators = stats_impl.get_generators(options, in_memory=True)
+
+    def depends_on(self, item: Part) -> tuple[Any, ...]:
+        """Return what decides about the state of a row group besides its rows.
+
+        Args:
+            item: the row group, by whose number its sample is drawn.
+        """
+        sample = (self._rate, item.number) if self._rate < 1 else ()
+        return self._columns, self._dates, self._separators, self._weight, sample
 
     def blocks(self, item: Part) -> Iterator[tuple[str, pa.RecordBatch]]:
         """The rows of a row group, or those that its own random numbers choose: the same wherever it is read."""
@@ -172,13 +184,33 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         folder = Path(statistics.uri)
         folder.mkdir(parents=True, exist_ok=True)
         max_threads = MAX_THREADS if block_rows(len(profile.described)) >= THREADED_ROWS else 1
-        by_split = block_work.run(work, parts, executor=self, folder=folder, max_threads=max_threads)
+        run = functools.partial(block_work.run, executor=self, folder=folder, max_threads=max_threads)
+        known, store = KnownShards(Path(examples_artifact.uri)), SpanStore.beside(statistics.uri)
+        by_split = _of_spans(work, parts, known, store, run) if known and store else run(work, parts)
         for split, found in by_split.items():
             path = Path(artifact_utils.get_split_uri([statistics], split)) / tfx_executor.DEFAULT_FILE_NAME
             path.parent.mkdir(exist_ok=True)
             if split == splits[0]:
                 _note_odd_cells(found, odd)
             path.write_bytes(found.SerializeToString(deterministic=True))
+
+
+def _of_spans(
+    work: Statistics, parts: Sequence[Part], known: KnownShards, store: SpanStore, run: Run
+) -> dict[str, statistics_pb2.DatasetFeatureStatisticsList]:
+    """The statistics, where the states of row groups of spans that were seen before are kept."""
+    places = [
+        store.place(span, "statistics", shard, part.split, part.group.number, work.depends_on(part))
+        for part in parts
+        for span, shard in [known.of(part.group)]
+    ]
+    states = [store.read(place) for place in places]
+    unknown = [number for number, state in enumerate(states) if state is None]
+    found = run(Each(work.state_of), list(enumerate(parts[number] for number in unknown))) if unknown else []
+    for number, state in zip(unknown, found, strict=True):
+        store.write(places[number], state)
+        states[number] = state
+    return work.result(work.merged(states))
 
 
 def _join_times(statistics: statistics_pb2.DatasetFeatureStatisticsList) -> None:

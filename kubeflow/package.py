@@ -8,6 +8,7 @@ from kfp.dsl.graph_component import GraphComponent
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.orchestration.pipeline import Pipeline
 
+from kubetfx.code_digest import code_digest
 from kubetfx.config.kubeflow_section import TaskConfig
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.config.section import nearest
@@ -17,7 +18,6 @@ from kubetfx.kubeflow.compiler import compile_pipeline, write_package
 from kubetfx.kubeflow.runtime_parameters import RunParameter
 from kubetfx.kubeflow.task_plan import Extras, RunParameterTarget
 from kubetfx.kubeflow.training_jobs import GPUS
-from kubetfx.pipeline.code_digest import code_digest
 from kubetfx.pipeline.definition import pipeline_of
 from kubetfx.pipeline.fan_out import distinct_nodes
 from kubetfx.pipeline.placement import with_engine

@@ -7,6 +7,8 @@ TRAIN, VALIDATION, EVAL = "train", "validation", "eval"
 
 TABLE_PROFILE = "table_profile.json"
 """What the scan of the table found, in an examples artifact."""
+SPANS = "spans.json"
+"""Which spans the examples are of, and which shard is of which, in an examples artifact."""
 IMAGE_NOTES = "images.json"
 """Which pictures are broken, copies or left out, in an examples artifact."""
 STATISTICS = "FeatureStats.pb"

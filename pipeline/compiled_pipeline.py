@@ -7,8 +7,8 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kubetfx.code_digest import code_digest
 from kubetfx.config.pipeline import PipelineConfig
-from kubetfx.pipeline.code_digest import code_digest
 
 if TYPE_CHECKING:
     from tfx.proto.orchestration import pipeline_pb2

@@ -14,12 +14,12 @@ import traceback
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from kubetfx.code_digest import code_digest
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.config.references import redacted
 from kubetfx.engine.session import Session
 from kubetfx.errors import KubetfxError, NodeFailedError, UsageError, root_cause
 from kubetfx.pipeline import compiled_pipeline, final_status
-from kubetfx.pipeline.code_digest import code_digest
 from kubetfx.pipeline.for_each import iterations
 from kubetfx.pipeline.node_launch import OperatorWhenNeeded, connection_of, launch, outputs_of, state_of
 from kubetfx.pipeline.run_result import NodeResult, NodeState

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from kubetfx.components.data import beam_mode, data_source, image_files, picture_columns, table_profile, tables
 from kubetfx.components.data.column_roles import choose_role
+from kubetfx.components.data.span_store import FOLDER, SpanStore
 from kubetfx.components.evaluation.metric_registry import find_metric
 from kubetfx.components.push import push_directory
 from kubetfx.config.data_section import MODEL_OUTPUTS
@@ -74,13 +75,17 @@ def check(config: PipelineConfig) -> table_profile.TableProfile | image_files.Im
         return _check_images(config)
     data_source.fetched(config.data, anew=True)
     files = tables.find_files(config.data)
-    profile = picture_columns.with_pictures(
-        tables.inspect_table(files, config.data), files, config.data, named=config.features.image
-    )
+    profile = tables.inspect_table(files, config.data, store=_store_of(config))
+    profile = picture_columns.with_pictures(profile, files, config.data, named=config.features.image)
     _check_known(config.data.drop, tables.column_names(files, config.data), section="data.drop", what="column")
     check_profile(profile, config)
     _check_weights(profile, files, config)
     return profile
+
+
+def _store_of(config: PipelineConfig) -> SpanStore | None:
+    workspace = config.workspace_path
+    return SpanStore(workspace / FOLDER) if isinstance(workspace, Path) else None
 
 
 def _check_no_pattern(folder: Location, *, section: str) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from kubetfx.components.data.block_work import Run
+from kubetfx.components.data.span_shards import SpanShards
 from kubetfx.components.data.table_profile import TableProfile
 
 BlockReader = Callable[[Any], Iterator[tuple[pa.RecordBatch, np.ndarray]]]
@@ -25,8 +26,27 @@ class Source:
     shards: Sequence[Any]
     """Parts of the data, each of which becomes a file per split; they can be pickled."""
     read: BlockReader
+    spans: SpanShards | None = None
+    """Of a table in spans: which shards there are already."""
     report: Mapping[str, Any] | None = None
     """Of images: what was left out and why, and which are copies (components/data/image_notes.py)."""
+
+
+ALL = "all"
+"""Of a table without spans, the name of its only pattern."""
+
+
+@dataclass(frozen=True)
+class Files:
+    """Which files hold the examples."""
+
+    folder: str
+    patterns: Mapping[str, str]
+    """Globs below the folder: one, or one per span, by its name."""
+    span: int = 0
+    """The number of the newest."""
+    version: int | None = None
+    """Of the newest."""
 
 
 class ExampleReader:
@@ -37,8 +57,8 @@ class ExampleReader:
     compression: ClassVar[str]
     """Of the files of examples: a codec of Parquet, or `none`."""
 
-    def files(self) -> tuple[str, str] | None:
-        """The folder and the glob by which TFX's driver finds the newest span of the data and takes its fingerprint.
+    def files(self) -> Files | None:
+        """The files of which TFX's driver takes the fingerprint.
 
         Returns:
             None: the reader knows its files itself, and its fingerprint is all there is.

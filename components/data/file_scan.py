@@ -16,6 +16,7 @@ import pyarrow as pa
 from kubetfx.components.data import column_scan
 from kubetfx.components.data.beam_mode import MAX_THREADS
 from kubetfx.components.data.block_work import BlockWork, Run
+from kubetfx.components.data.span_store import SpanStore, state_of
 from kubetfx.components.data.table_profile import TableProfile
 from kubetfx.components.data.table_scan import Pass, Plan, scan
 from kubetfx.components.data.table_shards import cut, opened_files, part_bytes_of
@@ -29,13 +30,14 @@ from kubetfx.tables.files import Format, TableFiles
 from kubetfx.tables.table_file import TableFile, reading
 
 
-def profiles_of(files: TableFiles, data: DataConfig, run: Run) -> list[TableProfile]:
+def profiles_of(files: TableFiles, data: DataConfig, run: Run, store: SpanStore | None = None) -> list[TableProfile]:
     """Scan the files of a table.
 
     Args:
         files: of the table.
-        data: the section of the config.
+        data: the section.
         run: does work on many files and parts.
+        store: what is known of the files of spans; None: every file is scanned.
 
     Returns:
         The profile of each.
@@ -43,6 +45,22 @@ def profiles_of(files: TableFiles, data: DataConfig, run: Run) -> list[TableProf
     Raises:
         DataError: a file is empty, ragged, not UTF-8, or not of the format.
     """
+    if store is None:
+        return _scanned(files, data, run)
+    asked = (files.format, data.drop, data.stated_types, data.csv_options)
+    places = [
+        store.place(span.label, "scan", path, state_of([path]), *asked) for span in files.spans for path in span.paths
+    ]
+    profiles = [store.read(place) for place in places]
+    unknown = [number for number, profile in enumerate(profiles) if profile is None]
+    rest = replace(files, paths=tuple(files.paths[number] for number in unknown))
+    for number, profile in zip(unknown, _scanned(rest, data, run) if unknown else (), strict=True):
+        profiles[number] = profile
+        store.write(places[number], profile)
+    return profiles
+
+
+def _scanned(files: TableFiles, data: DataConfig, run: Run) -> list[TableProfile]:
     sizes = list(read_ahead((functools.partial(_size_of, path) for path in files.paths), threads=MAX_THREADS))
     part_bytes = part_bytes_of(sum(sizes))
     numbers = [number for number, size in enumerate(sizes) if size > part_bytes]

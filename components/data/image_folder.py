@@ -103,7 +103,7 @@ class ImageFolderReader(ExampleReader):
         ]
         profile = profile_of(rows, found.metadata_types, label=label)
         schema = rows.schema.append(pa.field(image_files.IMAGE, pa.binary()))
-        return Source(profile, schema, shards, _read, report)
+        return Source(profile, schema, shards, _read, report=report)
 
 
 def _look_into(found: ImageFiles, data: DataConfig, run: Run) -> tuple[list[Image], list[BrokenFile]]:

@@ -36,6 +36,8 @@ class RowSplits:
     """By time: the first number of each split but the first; of dates, microseconds since 1970."""
     date_format: str | None = None
     """By time: of dates; None: they are numbers."""
+    newest: frozenset[str] = frozenset()
+    """By span: the files of the newest."""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -47,7 +49,7 @@ class RowSplits:
 
         Args:
             block: the rows, pictures by their paths; of at least the columns that the rule looks at.
-            file: that they are of, relative to the folder of the table.
+            file: that they are of; where splits have files of their own, relative to the folder of the table.
 
         Returns:
             (rows,) int64: the index of the split.
@@ -67,9 +69,14 @@ class RowSplits:
             return _named(block.column(self.columns[0]), self.names, column=self.columns[0])
         if self.config.by == "time":
             return by_time(times_of(block.column(self.columns[0]), self.date_format), self.bounds)
+        buckets = self.buckets
+        if self.config.by == "span":
+            if file in self.newest:
+                return np.full(block.num_rows, self.names.index(EVAL))
+            buckets = buckets[: self.names.index(EVAL)]  # it is the last
         if self.columns:
-            return hashed(row_keys(block.select(list(self.columns))), self.buckets)
-        return hashed_with_copies_apart(row_keys(block), self.buckets)
+            return hashed(row_keys(block.select(list(self.columns))), buckets)
+        return hashed_with_copies_apart(row_keys(block), buckets)
 
 
 def split_of_file(file: str, patterns: Mapping[Any, str]) -> str | None:

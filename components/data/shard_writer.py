@@ -20,6 +20,16 @@ Counts = dict[str, int]
 """Rows by split."""
 
 
+def shard_name(number: int, num_shards: int) -> str:
+    """Return the name of the file of a shard, in the folder of a split.
+
+    Args:
+        number: of the shard, from 0.
+        num_shards: of all.
+    """
+    return f"data-{number:05d}-of-{num_shards:05d}{example_files.SUFFIX}"
+
+
 class ShardWriter:
     """The files of a shard. They get their names when all is written."""
 
@@ -35,7 +45,7 @@ class ShardWriter:
             num_shards: of all.
             compression: a codec of Parquet, or "none".
         """
-        name = f"data-{number:05d}-of-{num_shards:05d}{example_files.SUFFIX}"
+        name = shard_name(number, num_shards)
         self._paths = {split: f"{folder}/{name}" for split, folder in split_folders.items()}
         self._files = {
             split: _SplitFile(_partial(path), schema, compression=compression) for split, path in self._paths.items()

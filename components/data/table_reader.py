@@ -5,17 +5,19 @@ Which files there are and what is in them is tables.py's to say, and how they ar
 
 import functools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
 from kubetfx.components.data import picture_columns, row_splits, table_profile, tables
 from kubetfx.components.data.block_work import Run, run_in_threads
-from kubetfx.components.data.example_reader import ExampleReader, Source
+from kubetfx.components.data.example_reader import ALL, ExampleReader, Files, Source
+from kubetfx.components.data.span_shards import SpanShards
+from kubetfx.components.data.span_store import SpanStore, state_of
 from kubetfx.components.data.table_shards import Shard, shards_of
 from kubetfx.components.data.time_bounds import time_bounds
 from kubetfx.config.data_section import DataConfig
@@ -37,24 +39,39 @@ class TableReader(ExampleReader):
     unit = "row"
     compression = "snappy"
 
-    def __init__(self, data: DataConfig, image_columns: Sequence[str]) -> None:
+    def __init__(
+        self,
+        data: DataConfig,
+        image_columns: Sequence[str],
+        *,
+        spans: Collection[str] | None = None,
+        store: SpanStore | None = None,
+    ) -> None:
         """Find nothing yet.
 
         Args:
             data: the section of the config.
             image_columns: `features.image`.
+            spans: patterns of those that a driver found; None: `data.window` says which are wanted.
+            store: of the workspace, where spans that were read before are; None: there is none.
         """
         self._data = data
         self._image_columns = image_columns
+        self._spans = spans
+        self._store = store
 
-    def files(self) -> tuple[str, str]:
+    def files(self) -> Files:
         """Where the table is."""
-        found = tables.find_files(self._data)
-        return str(found.root), found.pattern
+        found = self._files()
+        if found.spans:
+            patterns = {span.label: span.pattern for span in found.spans}
+            newest = found.spans[-1]
+            return Files(str(found.root), patterns, span=newest.number, version=newest.version)
+        return Files(str(found.root), {ALL: found.pattern})
 
     def fingerprint(self) -> str:
         """Of its pictures; empty without them. What lies in a bucket has none, and is not scanned for it."""
-        files = tables.find_files(self._data)
+        files = self._files()
         if any(is_url(path) for path in files.paths):
             return ""
         column = picture_columns.picture_column(self._profile(files))
@@ -62,7 +79,7 @@ class TableReader(ExampleReader):
 
     def open(self, splits: Mapping[str, int], run: Run) -> Source:
         """Scan the table, and look into its pictures."""
-        files = tables.find_files(self._data)
+        files = self._files()
         profile = self._profile(files, run)
         tables.check_label(profile, self._data)
         pictures = None
@@ -78,7 +95,23 @@ class TableReader(ExampleReader):
         types = {c.name: pa.binary() if c.picture_reason else tables.ARROW_TYPES[c.type] for c in kept}
         examples = replace(profile, columns=tuple(kept))
         read = _ReadShard(examples, columns, files, self._data, rule, pictures)
-        return Source(examples, pa.schema(list(types.items())), shards, read)
+        schema = pa.schema(list(types.items()))
+        kept_shards = None
+        if files.spans and self._store and pictures is None:
+            kept_shards = self._kept_shards(self._store, files, shards, read)
+        return Source(examples, schema, shards, read, kept_shards)
+
+    @staticmethod
+    def _kept_shards(store: SpanStore, files: TableFiles, shards: Sequence[Shard], read: "_ReadShard") -> SpanShards:
+        """Where each shard is, or will be."""
+        of_path = {path: span.label for span in files.spans for path in span.paths}
+        reading = read.depends_on
+        places = []
+        for shard in shards:
+            paths = [part.path for part in shard]
+            is_newest = [path in read.rule.newest for path in paths]
+            places.append(store.place(of_path[paths[0]], "examples", shard, state_of(paths), is_newest, reading))
+        return SpanShards(store, files.spans, places)
 
     def _rule(
         self,
@@ -99,6 +132,14 @@ class TableReader(ExampleReader):
                         f"Known: {', '.join(known)}."
                     )
         rule = row_splits.RowSplits(config, buckets, list(splits))
+        if config.by == "span":
+            newest = files.spans[-1]
+            if len(files.spans) == 1:
+                raise DataError(
+                    f"data.splits.eval: newest leaves no span for training, where the window has one. Received: "
+                    f"{newest.label} alone. Widen it, data.window: {{spans: 28}} for example."
+                )
+            return replace(rule, newest=frozenset(newest.paths))
         if config.by != "time":
             return rule
         of_time = [column for column in columns if column.name == config.column]
@@ -121,13 +162,16 @@ class TableReader(ExampleReader):
         if not dropped:
             return list(profile.columns)
         try:
-            found = tables.scan_columns(files, self._data, dropped).columns
+            found = tables.scan_columns(files, self._data, dropped, self._store).columns
         except DataError:  # perhaps that is why they are left out
             found = tuple(table_profile.Column(name, "string") for name in dropped)
         return [*profile.columns, *found]
 
+    def _files(self) -> TableFiles:
+        return tables.find_files(self._data, self._spans)
+
     def _profile(self, files: TableFiles, run: Run = run_in_threads) -> table_profile.TableProfile:
-        profile = tables.inspect_table(files, self._data, run)
+        profile = tables.inspect_table(files, self._data, run, self._store)
         return picture_columns.with_pictures(profile, files, self._data, named=self._image_columns)
 
 
@@ -147,6 +191,19 @@ class _ReadShard:
     data: DataConfig
     rule: row_splits.RowSplits
     pictures: "Pictures | None"
+
+    @property
+    def depends_on(self) -> tuple[Any, ...]:
+        """All that decides about what is read of a shard, besides its files and which span is the newest."""
+        known = {column.name for column in self.profile.columns}
+        columns = [
+            (
+                *(column.name, column.type, column.reading, column.name in known, sorted(column.units)),
+                *(column.date_format if column.dates else None, column.lists.separator if column.lists else None),
+            )
+            for column in self.columns
+        ]
+        return columns, self.data.label, self.data.csv_options, replace(self.rule, newest=frozenset())
 
     def __call__(self, shard: Shard) -> Iterator[tuple[pa.RecordBatch, np.ndarray]]:
         yield from _one_ahead(block for file in shard for block in self._split_blocks(file))

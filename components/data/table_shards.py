@@ -45,7 +45,7 @@ def shards_of(files: TableFiles, data: DataConfig, run: Run) -> list[Shard]:
         run: does work on many pieces.
 
     Returns:
-        Shards, which together have every row once, in the order of the table.
+        Shards, which together have every row once, in the order of the table; each of one span alone.
 
     Raises:
         DataError: a file cannot be read.
@@ -53,7 +53,11 @@ def shards_of(files: TableFiles, data: DataConfig, run: Run) -> list[Shard]:
     opened = opened_files(files.paths, files, data)
     total = sum(num_bytes for _, num_bytes in opened)
     parts = cut(opened, part_bytes=part_bytes_of(total), run=run)
-    return _grouped([part for own in parts for part in own], at_least=total // MAX_SHARDS)
+    if not files.spans:
+        return _grouped([part for own in parts for part in own], at_least=total // MAX_SHARDS)
+    remaining = iter(parts)
+    of_spans = [[part for own in itertools.islice(remaining, len(span.paths)) for part in own] for span in files.spans]
+    return [shard for own in of_spans for shard in _grouped(own, at_least=total // MAX_SHARDS)]
 
 
 def part_bytes_of(total: int) -> int:

@@ -20,6 +20,7 @@ from kubetfx.components.data.block_work import Run, run_in_threads
 from kubetfx.components.data.column_scan import ARROW_TYPES, to_type
 from kubetfx.components.data.file_scan import profiles_of
 from kubetfx.components.data.partition_columns import contradictions, profile_columns
+from kubetfx.components.data.span_store import SpanStore
 from kubetfx.components.data.table_profile import Column, TableProfile
 from kubetfx.components.data.table_scan import (
     cell_type,
@@ -38,15 +39,18 @@ from kubetfx.tables import partitions
 from kubetfx.tables.as_text import texts_of
 from kubetfx.tables.blocks import open_table
 from kubetfx.tables.files import FORMATS, Format, TableFiles, find_table, matching_files, one_format
+from kubetfx.tables.spans import Window, exactly, has_spans
+from kubetfx.tables.spans import choose as choose_spans
 from kubetfx.tables.table_file import TableFile, reading
 
 
-def find_files(data: DataConfig) -> TableFiles:
+def find_files(data: DataConfig, spans: Collection[str] | None = None) -> TableFiles:
     """Return the files of one format that `data.path`, a folder or a glob, means; the rows of a source are fetched into
     files.
 
     Args:
         data: the section.
+        spans: patterns of those that were found before; None: `data.window` says which are wanted.
 
     Raises:
         ConfigError: there is no such source.
@@ -60,7 +64,9 @@ def find_files(data: DataConfig) -> TableFiles:
         if path.is_dir() or path.is_file():
             return find_table(path, _stated_format(data))
         base, pattern = _split_glob(path)
-        matches = matching_files(base, _newest(base, pattern))
+        if has_spans(pattern):
+            return _in_spans(base, pattern, data, spans)
+        matches = matching_files(base, pattern)
     except PermissionError as error:
         raise DataError(f"data.path may not be read: {error}. Grant read permission, or run as its owner.") from None
     except StorageError as error:
@@ -91,7 +97,9 @@ def column_names(files: TableFiles, data: DataConfig) -> list[str]:
     return list(names)
 
 
-def inspect_table(files: TableFiles, data: DataConfig, run: Run = run_in_threads) -> TableProfile:
+def inspect_table(
+    files: TableFiles, data: DataConfig, run: Run = run_in_threads, store: SpanStore | None = None
+) -> TableProfile:
     """Return what a scan of the whole table finds: a type for every column, the number of rows, missing cells and
     distinct values.
 
@@ -102,6 +110,7 @@ def inspect_table(files: TableFiles, data: DataConfig, run: Run = run_in_threads
         files: the table.
         data: the section.
         run: has files and their parts scanned.
+        store: of the workspace, for a table in spans; None: every file is looked at.
 
     Raises:
         DataError: a file is empty, ragged, not UTF-8, not of the format that was said; or the files disagree.
@@ -109,7 +118,7 @@ def inspect_table(files: TableFiles, data: DataConfig, run: Run = run_in_threads
     global _last_scan  # noqa: PLW0603
     key = _scan_key(files, data)
     if key is None or _last_scan is None or _last_scan[0] != key:
-        profile = _inspect_table(files, data, run)
+        profile = _inspect_table(files, data, run, store if files.spans else None)
         if key is None or _scan_key(files, data) != key:
             return profile
         _last_scan = (key, profile)
@@ -129,13 +138,16 @@ def _scan_key(files: TableFiles, data: DataConfig) -> Any:
     return files.paths, states, files.format, data.drop, data.types, data.csv_options
 
 
-def scan_columns(files: TableFiles, data: DataConfig, names: Collection[str]) -> TableProfile:
+def scan_columns(
+    files: TableFiles, data: DataConfig, names: Collection[str], store: SpanStore | None = None
+) -> TableProfile:
     """Scan some columns of a table, whether they are in `data.drop` or not.
 
     Args:
         files: the table.
         data: the section of the config.
         names: of the columns.
+        store: of the workspace, for a table in spans.
 
     Returns:
         Their profile.
@@ -144,11 +156,13 @@ def scan_columns(files: TableFiles, data: DataConfig, names: Collection[str]) ->
         DataError: they cannot be read, or the files disagree.
     """
     others = tuple(name for name in column_names(files, data) if name not in names)
-    return _inspect_table(files, data.model_copy(update={"drop": others}))
+    return _inspect_table(files, data.model_copy(update={"drop": others}), store=store if files.spans else None)
 
 
-def _inspect_table(files: TableFiles, data: DataConfig, run: Run = run_in_threads) -> TableProfile:
-    first, *others = profiles_of(files, data, run)
+def _inspect_table(
+    files: TableFiles, data: DataConfig, run: Run = run_in_threads, store: SpanStore | None = None
+) -> TableProfile:
+    first, *others = profiles_of(files, data, run, store)
     first_path, *other_paths = files.paths
     merged = first
     rows = {first_path: merged.num_rows}
@@ -175,7 +189,10 @@ def _inspect_table(files: TableFiles, data: DataConfig, run: Run = run_in_thread
     label = next((column for column in columns if column.name == data.label), None)
     if label is not None:
         columns[columns.index(label)] = _as_label(label, files, data, num_rows=merged.num_rows)
-    return replace(merged, columns=tuple(columns), file_notes=(*merged.file_notes, *contradicted.values()))
+    changes = store.changes(files.spans) if store else ()
+    return replace(
+        merged, columns=tuple(columns), file_notes=(*files.notes, *changes, *merged.file_notes, *contradicted.values())
+    )
 
 
 def _with_folders(
@@ -320,22 +337,11 @@ def _files_of_splits(folder: Location, data: DataConfig) -> TableFiles:
     )
 
 
-def _newest(base: Location, pattern: str) -> str:
-    """The pattern with TFX's {SPAN}, {VERSION} and date placeholders filled in, by TFX's own rule: the newest."""
-    if "{" not in pattern:
-        return pattern
-    from tfx.components.example_gen.utils import calculate_splits_fingerprint_span_and_version  # takes seconds
-    from tfx.proto.example_gen_pb2 import Input
-
-    from kubetfx.components.data import tfx_filesystem
-
-    tfx_filesystem.register()
-    split = Input.Split(name="all", pattern=pattern)
-    try:
-        calculate_splits_fingerprint_span_and_version(str(base), [split])
-    except ValueError as error:
-        raise DataError(f"data.path matches no span: {error}. Received: {base / pattern}.") from None
-    return str(split.pattern)
+def _in_spans(base: Location, pattern: str, data: DataConfig, spans: Collection[str] | None) -> TableFiles:
+    chosen = choose_spans(base, pattern, data.window.meant if data.window else Window())
+    taken = chosen.spans if spans is None else exactly(base, pattern, spans)
+    paths = tuple(path for span in taken for path in span.paths)
+    return TableFiles(base, paths, _stated_format(data) or one_format(paths), pattern, taken, chosen.notes)
 
 
 def check_label(profile: TableProfile, data: DataConfig) -> Column:

@@ -2,15 +2,17 @@
 
 import codecs
 import math
+from datetime import date
 from typing import Annotated, Any, Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from kubetfx.config.section import Section
 from kubetfx.storage import is_web
 from kubetfx.tables import date_formats
 from kubetfx.tables.csv_options import MISSING_VALUES, CsvOptions
+from kubetfx.tables.spans import Window, has_spans
 
 AnomalyAction = Literal["stop", "warn", "ignore"]
 StatedType = Literal["text", "number", "date", "list"]
@@ -42,17 +44,34 @@ class Splits(Section):
     """Rows that early stopping and the learning-rate schedule look at. 0: they look at `eval`, and the scores
     flatter."""
     eval: float = Field(0.2, ge=0.001, lt=1)
-    """Rows that only the Evaluator sees."""
-    by: Literal["row", "group", "time", "column"] = "row"
+    """Rows that only the Evaluator sees. `newest`: those of the newest span of `data.window`, and of no other."""
+    by: Literal["row", "group", "time", "column", "span"] = "row"
     """`group`: rows with one value of `column`, such as a customer, are in one split. `time`: the oldest rows by
     `column`, a number or text such as 2024-05-01, are for training, the newest for evaluation. `column`: the cells of
-    `column` name the split, and the fractions say nothing."""
+    `column` name the split, and the fractions say nothing. `span` is what `eval: newest` means."""
     column: str | None = None
     """By which rows are split, if not by a hash of the row."""
     key: tuple[str, ...] = ()
     """Columns whose values are hashed in place of all: then rows stay in their split whatever becomes of the others."""
     files: dict[Literal["train", "validation", "eval"], str] = {}
     """Files of each split, as globs below `data.path`: `{train: train.csv, eval: test*.csv}`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _the_newest_span_is_for_evaluation(cls, document: Any) -> Any:
+        if not isinstance(document, dict) or document.get("eval") != "newest":
+            return document
+        if "by" in document:
+            raise ValueError(f"`eval: newest` says by what rows are split. Received: by: {document['by']} beside it")
+        train, validation = (document.get(name, default) for name, default in (("train", 0.9), ("validation", 0.1)))
+        if not all(isinstance(share, int | float) for share in (train, validation)):
+            return document
+        if not math.isclose(train + validation, 1, abs_tol=1e-6):
+            raise ValueError(
+                "with `eval: newest`, the fractions train and validation of the other spans must add up to 1. "
+                f"Received: train: {train}, validation: {validation}"
+            )
+        return {**document, "by": "span", "eval": 0.2, "train": train * 0.8, "validation": validation * 0.8}
 
     @model_validator(mode="before")
     @classmethod
@@ -67,7 +86,7 @@ class Splits(Section):
 
     @model_validator(mode="after")
     def _one_rule(self) -> Self:
-        if (self.by == "row") != (self.column is None):
+        if (self.by in ("row", "span")) != (self.column is None):
             raise ValueError(
                 f"`by: group`, `time` and `column` need the name of a column, and no other. Received: by: {self.by}, "
                 f"column: {self.column}"
@@ -152,13 +171,48 @@ class CsvConfig(Section):
         return self
 
 
+class WindowConfig(Section):
+    """Which spans of the data a run takes: the newest so many, or those from one to another."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    spans: int | None = Field(None, ge=1)
+    """The newest so many: with dates the last so many days, with numbers the last so many numbers. Default, without
+    `from` and `to`: 1."""
+    first: date | int | None = Field(None, alias="from")
+    """The first: a date such as 2026-11-01, or a number, as `data.path` has them."""
+    last: date | int | None = Field(None, alias="to")
+    """The last."""
+    done_file: str | None = Field(None, min_length=1, pattern=r"^[^/]+$")
+    """Name of a file, such as `_SUCCESS`, that is written into the folder of a span when all of it is there. Spans
+    without it are left out."""
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> Self:
+        if self.spans is not None and (self.first is not None or self.last is not None):
+            raise ValueError("a window has `spans`, or `from` and `to`. Received: both")
+        if self.first is not None and self.last is not None:
+            if type(self.first) is not type(self.last):
+                raise ValueError(f"`from` and `to` are both dates or both numbers. Received: {self.first}, {self.last}")
+            if self.first > self.last:  # type: ignore[operator]
+                raise ValueError(f"a window ends after it begins. Received: from {self.first} to {self.last}")
+        return self
+
+    @property
+    def meant(self) -> Window:
+        """The same, for those who look for files."""
+        has_bounds = self.first is not None or self.last is not None
+        return Window(None if has_bounds else self.spans or 1, self.first, self.last, self.done_file)
+
+
 class DataConfig(Section):
     """The table or the images, and what is to be predicted of them."""
 
     path: str = ""
     """A file, a folder of files, or a glob; also in a bucket: `s3://BUCKET/FOLDER`, `gs://BUCKET/FOLDER`. Or a file
     behind `https://` or `http://`, which is fetched at each run; `${TOKEN}` in it is looked up then.
-    `{SPAN}` and `{VERSION}` in it pick the newest, as in TFX.
+    `{SPAN}`, or `{YYYY}`, `{MM}` and `{DD}`, in it number the parts in which data arrives, and `{VERSION}` their
+    editions, as in TFX: the newest is taken, or those of `window`.
     Of images: a folder with a sub-directory a class, or a table with the columns `path` and the label."""
     label: str
     """The column to predict. Of images: a column of the table, by default `label`."""
@@ -173,6 +227,8 @@ class DataConfig(Section):
     drop: tuple[str, ...] = ()
     """Columns to leave out."""
     splits: Splits = Splits()
+    window: WindowConfig | None = None
+    """Which spans are taken, where `path` has several: `{spans: 28}` or `{from: 2026-11-01, to: 2026-11-30}`."""
     schema_file: str | None = None
     """A frozen schema (schema.pbtxt of an earlier run). Without one the schema is inferred from the data of the run."""
     csv: CsvConfig = CsvConfig()
@@ -208,6 +264,18 @@ class DataConfig(Section):
             raise ValueError(f"data.format is for files, and data.source yields rows. Received: {self.format}")
         if self.source is None and self.source_options:
             raise ValueError("data.source_options are arguments of data.source, which is not given")
+        return self
+
+    @model_validator(mode="after")
+    def _window_is_of_spans(self) -> Self:
+        for key in ("data.window",) * (self.window is not None) + ("data.splits.eval: newest",) * (
+            self.splits.by == "span"
+        ):
+            if not has_spans(self.path) or self.format == "images" or self.splits.files:
+                raise ValueError(
+                    f"{key} needs a table in spans: {{YYYY}}-{{MM}}-{{DD}}, or {{SPAN}}, in data.path. Received: "
+                    f"{self.path or self.source}"
+                )
         return self
 
     @field_validator("path")

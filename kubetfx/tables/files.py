@@ -4,11 +4,14 @@ import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from kubetfx.errors import DataError
 from kubetfx.storage import Location, list_files
 from kubetfx.tables.partitions import MAX_DEPTH
+
+if TYPE_CHECKING:
+    from kubetfx.tables.spans import Span
 
 Format = Literal["csv", "jsonl", "parquet", "arrow", "orc"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -73,7 +76,11 @@ class TableFiles:
     """Paths or URLs."""
     format: Format
     pattern: str
-    """The glob below the root that finds them."""
+    """The glob below the root that finds them; with placeholders where there are spans."""
+    spans: tuple["Span", ...] = ()
+    """In order, each with its files, where the table has some."""
+    notes: tuple[str, ...] = ()
+    """What a person should know of which files there are, a sentence each."""
 
 
 def suffix_of(name: str) -> str | None:

@@ -1,7 +1,7 @@
 """Digests of what nodes depend on besides config and data: kubetfx's own code, and the libraries that compute."""
 
+import functools
 import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 
 from kubetfx.version import library_version
@@ -11,13 +11,14 @@ _CODE = frozenset({".py", ".j2", ".css"})
 _LIBRARIES = ("tensorflow", "keras", "tfx", "tensorflow-transform", "tensorflow-model-analysis")
 
 
-def code_digest(folders: Sequence[str] = ("components", "models")) -> str:
+@functools.lru_cache(maxsize=4)
+def code_digest(folders: tuple[str, ...] = ("components", "models")) -> str:
     """Return a digest of kubetfx's code and of the versions of the libraries that nodes compute with.
 
     Args:
         folders: of kubetfx, whose code counts.
     """
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parent
     digest = hashlib.sha256()
     for file in sorted(file for folder in folders for file in (root / folder).rglob("*") if file.suffix in _CODE):
         digest.update(file.read_bytes())

@@ -1,0 +1,172 @@
+"""What was found out about spans and read of them before: kept in the workspace, so that each is read once.
+
+A run whose window has 28 spans reads the new one. What is kept of a span depends on its files, on the code and on what
+is asked of it; anything else is another entry. Entries are written beside their place and then moved, so a killed run
+leaves none that is torn.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import pickle
+import shutil
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from kubetfx.code_digest import code_digest
+from kubetfx.storage import locate
+from kubetfx.tables.files import shown_names
+from kubetfx.tables.spans import Span
+
+_CODE = ("components", "models", "tables")
+FOLDER = "spans"
+"""Of a workspace."""
+METADATA = "metadata.sqlite"
+"""ML Metadata's store, in a workspace."""
+_INDEX = "index.json"
+_UNUSED_SECONDS = 7 * 24 * 3600
+"""Time after which what is kept of a span that no window has is removed."""
+
+
+@dataclass(frozen=True)
+class SpanStore:
+    """A folder of entries, by span."""
+
+    folder: Path
+
+    @classmethod
+    def beside(cls, artifact_uri: str) -> "SpanStore | None":
+        """Return the store of the workspace that an artifact is in; None: it is in none, as in a pod.
+
+        Args:
+            artifact_uri: WORKSPACE/artifacts/COMPONENT/KEY/ID.
+        """
+        parents = Path(artifact_uri).parents
+        is_in_workspace = len(parents) > 3 and parents[2].name == "artifacts" and (parents[3] / METADATA).exists()
+        return cls(parents[3] / FOLDER) if is_in_workspace else None
+
+    def place(self, span: str, kind: str, *depends_on: Any) -> Path:
+        """Return where an entry is, whether it is there or not.
+
+        Args:
+            span: its label.
+            kind: of the entry.
+            depends_on: everything that it depends on besides the code; each has a `repr` that says all of it.
+        """
+        digest = hashlib.sha256(repr((code_digest(_CODE), *depends_on)).encode()).hexdigest()
+        return self.folder / quote(span, safe="") / f"{kind}-{digest[:40]}"
+
+    @staticmethod
+    def read(place: Path) -> Any:
+        """Return an entry; None: there is none.
+
+        Args:
+            place: of the entry.
+        """
+        try:
+            content = place.read_bytes()
+            os.utime(place)
+            return pickle.loads(content)
+        except (OSError, pickle.UnpicklingError, EOFError, AttributeError, ImportError):
+            return None
+
+    @staticmethod
+    def write(place: Path, value: Any) -> None:
+        """Keep an entry.
+
+        Args:
+            place: of the entry.
+            value: that can be pickled.
+        """
+        place.parent.mkdir(parents=True, exist_ok=True)
+        partial = place.with_name(f".{place.name}.{os.getpid()}")
+        partial.write_bytes(pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL))
+        partial.replace(place)
+
+    def changes(self, spans: Sequence[Span]) -> tuple[str, ...]:
+        """Compare spans with those that earlier runs had.
+
+        Args:
+            spans: of this run, in order.
+
+        Returns:
+            Sentences on those that are new, late, or have other files than before; none for the first run.
+        """
+        before = self._index()
+        if not before:
+            return ()
+        oldest, newest = (end(number for number, _ in before.values()) for end in (min, max))
+        groups: dict[str, list[str]] = {"New": [], "Arrived late": [], "Written anew": []}
+        for span in spans:
+            if span.label not in before:
+                if span.number > oldest:  # older ones were there, and a wider window has them now
+                    groups["New" if span.number > newest else "Arrived late"].append(span.label)
+            elif before[span.label][1] != state_of(span.paths):
+                groups["Written anew"].append(span.label)
+        return tuple(f"{said} since the last run: {shown_names(labels)}." for said, labels in groups.items() if labels)
+
+    def remember(self, spans: Sequence[Span]) -> None:
+        """Note which spans a run had, and remove what is kept of others that nobody has used for a week.
+
+        Args:
+            spans: of the run.
+        """
+        index = self._index() | {span.label: (span.number, state_of(span.paths)) for span in spans}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        partial = self.folder / f".{_INDEX}.{os.getpid()}"
+        partial.write_text(json.dumps(index))
+        partial.replace(self.folder / _INDEX)
+        used = {quote(span.label, safe="") for span in spans}
+        for folder in self.folder.iterdir():
+            if folder.is_dir() and folder.name not in used and _last_use(folder) < time.time() - _UNUSED_SECONDS:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _index(self) -> dict[str, tuple[int, str]]:
+        try:
+            document = json.loads((self.folder / _INDEX).read_text())
+            return {label: (number, state) for label, (number, state) in document.items()}
+        except (OSError, ValueError):
+            return {}
+
+
+def state_of(paths: Iterable[str]) -> str:
+    """Return a digest of what tells whether files were written anew: their names, sizes and times.
+
+    Args:
+        paths: on this machine or in a bucket.
+    """
+    digest = hashlib.sha256()
+    for path in paths:
+        place = locate(path)
+        if isinstance(place, Path):
+            found = place.stat()
+            size, changed = found.st_size, found.st_mtime_ns
+        else:
+            info = place.info()
+            size, changed = info.num_bytes, info.modified_ns
+        digest.update(f"{path} {size} {changed}\n".encode())
+    return digest.hexdigest()
+
+
+def link(source: Path, target: Path) -> None:
+    """Have a file under a second name; it is copied where the file system has no links.
+
+    Args:
+        source: the file.
+        target: its second name.
+    """
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _last_use(folder: Path) -> float:
+    with contextlib.suppress(OSError):
+        return max((entry.stat().st_mtime for entry in folder.iterdir()), default=0.0)
+    return time.time()
