@@ -436,8 +436,8 @@ def test_error_of_the_table_comes_out_as_it_is(tmp_path):
         run_executor(tmp_path / "table", tmp_path / "out")
 
 
-def test_newest_span_is_what_tfx_takes(tmp_path):
-    """The input of the component is TFX's own, pattern and all."""
+def test_newest_span_is_taken_and_recorded(tmp_path):
+    """In the properties that TFX has for it; the path stays, for the executor to look for the span there."""
     (tmp_path / "span-1").mkdir()
     write_rows(tmp_path / "span-1")
     data = DataConfig(path=str(tmp_path / "span-{SPAN}" / "*.csv"), label="y")
@@ -448,9 +448,10 @@ def test_newest_span_is_what_tfx_takes(tmp_path):
 
     input_config = example_gen_pb2.Input()
     json_format.Parse(properties["input_config"], input_config)
-    assert properties["input_base"] == str(tmp_path)
-    assert input_config.splits[0].pattern == "span-2/*.csv"
+    assert properties["input_base"] == data.path
+    assert [(split.name, split.pattern) for split in input_config.splits] == [("2", "span-2/*.csv")]
     assert properties["span"] == 2
+    assert properties["input_fingerprint"].startswith("split:2,num_files:1,")
 
 
 def test_path_is_looked_at_where_the_node_runs(tmp_path):
