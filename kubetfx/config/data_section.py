@@ -268,14 +268,17 @@ class DataConfig(Section):
 
     @model_validator(mode="after")
     def _window_is_of_spans(self) -> Self:
-        for key in ("data.window",) * (self.window is not None) + ("data.splits.eval: newest",) * (
-            self.splits.by == "span"
-        ):
-            if not has_spans(self.path) or self.format == "images" or self.splits.files:
-                raise ValueError(
-                    f"{key} needs a table in spans: {{YYYY}}-{{MM}}-{{DD}}, or {{SPAN}}, in data.path. Received: "
-                    f"{self.path or self.source}"
-                )
+        newest = self.splits.by == "span"
+        if (self.window or newest) and (not has_spans(self.path) or self.format == "images" or self.splits.files):
+            raise ValueError(
+                f"{'data.splits.eval: newest' if newest else 'data.window'} needs a table in spans, whose path has "
+                f"{{YYYY}}-{{MM}}-{{DD}} or {{SPAN}}. Received: data.path: {self.path or self.source}"
+            )
+        if newest and (self.window is None or self.window.meant.num_spans == 1):
+            raise ValueError(
+                "data.splits.eval: newest leaves no span for training where a run takes the newest alone. Received: "
+                f"data.window: {'nothing' if self.window is None else '{spans: 1}'}. Say {{spans: 28}}, for example"
+            )
         return self
 
     @field_validator("path")

@@ -65,7 +65,7 @@ def _fields_at(location: Sequence[str | int], root: type[BaseModel]) -> list[str
         field = section.model_fields.get(str(part))
         inner = next(sections_in(field.annotation), None) if field else None
         section = inner or section
-    return list(section.model_fields)
+    return [field.alias or name for name, field in section.model_fields.items()]
 
 
 def kind_of(value: object) -> str:
