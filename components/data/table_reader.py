@@ -133,13 +133,7 @@ class TableReader(ExampleReader):
                     )
         rule = row_splits.RowSplits(config, buckets, list(splits))
         if config.by == "span":
-            newest = files.spans[-1]
-            if len(files.spans) == 1:
-                raise DataError(
-                    f"data.splits.eval: newest leaves no span for training, where the window has one. Received: "
-                    f"{newest.label} alone. Widen it, data.window: {{spans: 28}} for example."
-                )
-            return replace(rule, newest=frozenset(newest.paths))
+            return replace(rule, newest=frozenset(files.spans[-1].paths))
         if config.by != "time":
             return rule
         of_time = [column for column in columns if column.name == config.column]

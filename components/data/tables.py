@@ -340,6 +340,11 @@ def _files_of_splits(folder: Location, data: DataConfig) -> TableFiles:
 def _in_spans(base: Location, pattern: str, data: DataConfig, spans: Collection[str] | None) -> TableFiles:
     chosen = choose_spans(base, pattern, data.window.meant if data.window else Window())
     taken = chosen.spans if spans is None else exactly(base, pattern, spans)
+    if data.splits.by == "span" and len(taken) == 1:
+        raise DataError(
+            "data.splits.eval: newest leaves no span for training, where there is one. Received: "
+            f"{taken[0].label} alone, in {base / pattern}. Wait for the next, or leave `eval: newest` out."
+        )
     paths = tuple(path for span in taken for path in span.paths)
     return TableFiles(base, paths, _stated_format(data) or one_format(paths), pattern, taken, chosen.notes)
 
