@@ -271,12 +271,12 @@ def test_tasks_of_a_package_pull_trials_from_one_database(tmp_path: Path, monkey
     assert kubetfx("compile", project.config, "--output", package, *options).exit_code == 0
     assert kubetfx("lint", package).exit_code == 0
 
-    (study,) = project.workspace.glob("kfp-local/**/best-trial/**/study.json")
+    (study,) = project.workspace.glob("kfp-local/**/best-trial/*/tuner_results/study.json")
     results = TuningResults.model_validate_json(study.read_text())
     assert len(kept) == len(results.trials) == TRIALS
     assert results.best_trial is not None
-    assert [name for name in states(done) if name.startswith("Tuner")] == ["Tuner 1 of 2", "Tuner 2 of 2"]
-    (history,) = project.workspace.glob("kfp-local/**/trainer/**/history.json")
+    assert [name for name in states(done) if name.startswith("Tuner")] == ["Tuner.0", "Tuner.1"]
+    (history,) = project.workspace.glob("kfp-local/**/trainer/*/model/history.json")
     rate = results.best_settings["model.trees.learning_rate"]
     assert json.loads(history.read_text())["optimizer"] == f"LightGBM, learning rate {rate:g}"
     assert PASSWORD.replace(" ", "%20") not in package.read_text() + done.stdout + done.stderr
