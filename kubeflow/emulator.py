@@ -9,7 +9,7 @@ docs/kubeflow-emulator.md lists what is done alike, with the source, and what is
 import contextlib
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +114,10 @@ class Emulator:
         wait for, whatever became of it. A task after one that was skipped is skipped."""
         failure: TaskFailedError | None = None
         tasks = dag["tasks"]
-        for name in in_order(tasks):
+        pending = list(in_order(tasks))
+        while pending:
+            name = self._next(pending, tasks, scope)
+            pending.remove(name)
             task = tasks[name]
             needed = [scope.tasks.get(other) for other in task.get("dependentTasks", ())]
             is_exit = task.get("triggerPolicy", {}).get("strategy") == EXIT_STRATEGY
@@ -128,14 +131,30 @@ class Emulator:
         if failure:
             raise failure
 
+    def _next(self, pending: Sequence[str], tasks: Mapping[str, Any], scope: Scope) -> str:
+        """The next task: one whose condition does not hold, if there is one, as its driver has ended long before the
+        container of another; else the DAG around both would be complete there and not here."""
+        for name in pending:
+            needed = [scope.tasks.get(other) for other in tasks[name].get("dependentTasks", ())]
+            is_ready = all(other is not None and other.state in ("done", "cached") for other in needed)
+            if is_ready and "condition" in tasks[name].get("triggerPolicy", {}):
+                _, is_triggered = self._looked_up(name, tasks[name], scope)
+                if not is_triggered:
+                    return name
+        return pending[0]
+
+    def _looked_up(self, name: str, task: Mapping[str, Any], scope: Scope) -> tuple[Inputs, bool]:
+        """The inputs of a task, and whether its condition holds."""
+        inputs = resolve(name, task, self._package.components[task["componentRef"]["name"]], scope)
+        condition = task.get("triggerPolicy", {}).get("condition", "")
+        return inputs, holds(condition, parameters=inputs.parameters, artifacts=inputs.artifacts)
+
     def _run_task(self, name: str, task: Mapping[str, Any], scope: Scope) -> None:
         """Run a task, and put its result into its scope before it has ended: an exit task asks for its state."""
         component = self._package.components[task["componentRef"]["name"]]
         title = task.get("taskInfo", {}).get("name", name)
         executor = self._package.executors.get(component.get("executorLabel", ""), {})
-        inputs = resolve(name, task, component, scope)
-        condition = task.get("triggerPolicy", {}).get("condition", "")
-        is_triggered = holds(condition, parameters=inputs.parameters, artifacts=inputs.artifacts)
+        inputs, is_triggered = self._looked_up(name, task, scope)
         start = TaskStart(name, title, scope.execution, inputs.parameters, inputs.artifacts, is_triggered)
         if "parameterIterator" in task:
             self._run_loop(start, inputs, task, component["dag"], scope)

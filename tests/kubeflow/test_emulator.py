@@ -198,10 +198,12 @@ def test_exit_handler_is_told_of_failure_and_what_follows_does_not_run(run, tmp_
     handler = Tell(path=str(tmp_path / "told"), status=FinalStatusStr())
     fail, number = Fail(reason="for a test"), Number(value=1)
     number.add_upstream_node(fail)
+    tasks = InThisProcess()
 
     with pytest.raises(TaskFailedError, match="Fail ended with exit status 1"):
-        run(small("bad", fail, number), extras=Extras(exit_handler=handler))
+        run(small("bad", fail, number), extras=Extras(exit_handler=handler), tasks=tasks)
 
+    assert set(tasks.seen) == {"Tell"}
     assert json.loads((tmp_path / "told").read_text())["state"] == "FAILED"
 
 

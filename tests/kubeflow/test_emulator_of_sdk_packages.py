@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Optional
 import pytest
 from kfp import compiler, dsl, kubernetes
 from kfp.dsl import Artifact, Dataset, Input, Model, Output
+from ml_metadata.proto.metadata_store_pb2 import Execution
 
 from kubetfx.errors import CompileError
 from kubetfx.kubeflow.emulation.task_results import TaskFailedError, TaskResult
@@ -31,6 +32,7 @@ open(out, 'w').write(json.dumps(words) if len(words) != 1 else words[0])
 """
 _FAIL = "import sys; sys.exit(int(sys.argv[1]))"
 _COPY = "import sys; open(sys.argv[2], 'w').write(sys.argv[1])"
+_CONCLUDE = "import json, sys; open(json.loads(sys.argv[1])['outputs']['outputFile'], 'w').write(sys.argv[2])"
 
 
 def _python(script: str, *arguments: Any) -> dsl.ContainerSpec:
@@ -75,6 +77,16 @@ def take(model: Input[Model], said: dsl.OutputPath(str)):  # type: ignore[valid-
 @dsl.container_component
 def take_both(left: Input[Model], right: Input[Model]):
     return _python("", left.uri, right.uri)
+
+
+@dsl.container_component
+def take_if_any(said: dsl.OutputPath(str), model: Optional[Input[Model]] = None):  # type: ignore[valid-type] # noqa: UP045
+    return _python(_SAY, said, dsl.PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER)
+
+
+@dsl.container_component
+def conclude(rows: Output[Dataset], output: str):
+    return _python(_CONCLUDE, dsl.PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER, output)
 
 
 @dsl.container_component
@@ -202,8 +214,12 @@ def test_iteration_that_fails_fails_the_loop_and_what_follows_does_not_run(run, 
     assert run(bad_item).states == {"fail-0": "done", "fail-1": "failed", "fail-2": "done"}
     assert run(bad_item_in_turn, run_id="2").states == {"fail-0": "done", "fail-1": "failed"}
     executions = recorded(launcher_root).store.get_executions_by_type("system.DAGExecution")
-    (loop,) = [e for e in executions if "iteration_count" in e.custom_properties][:1]
-    assert loop.custom_properties["iteration_count"].int_value == 3
+    assert values_of("iteration_count", executions) == [3, 3]
+    assert values_of("iteration_index", executions) == [0, 1, 2, 0, 1]
+
+
+def values_of(name: str, executions: Sequence[Any]) -> list[int]:
+    return [e.custom_properties[name].int_value for e in executions if name in e.custom_properties]
 
 
 @dsl.pipeline(name="no-list")
@@ -245,6 +261,15 @@ def test_branch_whose_condition_holds_runs_and_one_of_takes_its_output(run, numb
 
 def test_task_under_two_conditions_runs_only_if_both_hold(run):
     assert "say-5" not in run(branches, flag=False).states
+
+
+def test_end_of_a_task_reaches_all_dags_around_it(run, launcher_root):
+    run(branches)
+
+    executions = recorded(launcher_root).store.get_executions_by_type("system.DAGExecution")
+    nested = [e for e in executions if "parent_dag_id" in e.custom_properties]
+    assert len(nested) == 6
+    assert {e.last_known_state for e in nested} == {Execution.COMPLETE, Execution.CANCELED}
 
 
 def test_one_of_does_not_find_a_branch_that_came_from_the_cache(run):
@@ -333,6 +358,33 @@ def test_placeholders_are_filled_as_the_driver_writes_values(run):
     assert document["outputs"]["parameters"]["said"]["outputFile"].endswith("/tmp/kfp/outputs/said")
     (logs,) = document["outputs"]["artifacts"]["executor-logs"]["artifacts"]
     assert logs["uri"].endswith("/executor-logs-0")
+    assert document["outputs"]["outputFile"] == str(local_path(logs["uri"]).with_name("output_metadata.json"))
+
+
+@dsl.pipeline(name="given-nothing")
+def given_nothing():
+    take_if_any()
+
+
+def test_optional_artifact_that_is_not_given_is_not_in_the_document(run):
+    document = json.loads(run(given_nothing).said("take-if-any"))
+
+    assert document["inputs"].get("artifacts", {}) == {}
+
+
+@dsl.pipeline(name="concluded")
+def concluded(output: str):
+    conclude(output=output)
+
+
+def test_first_of_several_artifacts_counts_and_an_unknown_field_fails_the_task(run):
+    rows = [{"metadata": {"number": number}} for number in (1, 2)]
+    ran = run(concluded, output=json.dumps({"artifacts": {"rows": {"artifacts": rows}}}))
+
+    (task,) = ran.emulator.tasks
+    assert task.artifacts["rows"]["metadata"]["number"] == 1.0
+    with pytest.raises(CompileError, match="conclude: the launcher refuses the field 'parameters'"):
+        run(concluded, run_id="2", output='{"parameters": {}}')
 
 
 @dsl.pipeline(name="names")
@@ -515,7 +567,7 @@ def test_two_components_that_do_the_same_share_an_entry(run):
     @dsl.pipeline(name="same")
     def same(word: str = "a"):
         say(word=word)
-        tell(word=word)
+        tell(word=word).set_caching_options(True, cache_key="its own")
 
     assert run(same).states == {"say": "done", "tell": "cached"}
 
