@@ -35,6 +35,11 @@ def to_kfp(cron: str) -> str:
         UsageError: it is not a schedule.
     """
     fields = cron.split()
+    if fields and fields[0].startswith(("TZ=", "CRON_TZ=")):
+        raise UsageError(
+            f"Kubeflow Pipelines has no time zone per schedule. Received: {cron!r}. Leave {fields[0]} out, and give "
+            "times in the zone of its scheduler: UTC, unless its administrator set CRON_SCHEDULE_TIMEZONE."
+        )
     if len(fields) == 1 and (cron.strip() in _DESCRIPTORS):
         return cron.strip()
     if len(fields) == 2 and re.fullmatch(r"@every (\d+(\.\d+)?(h|m|s))+", " ".join(fields)):

@@ -205,6 +205,8 @@ class KfpServer:
         is_of_ui = "podname" in request.query_params
         if is_of_ui is not self.is_ui:
             return HTMLResponse("<!doctype html><html></html>") if self.is_ui else Response("Not Found", 404)
+        if is_of_ui and self.is_multi_user and request.query_params.get("podnamespace") not in self.namespaces:
+            return Response("user alice@example.org is not authorized to read pods", 401)
         if pod not in self.logs:
             missing = json.dumps({"error_message": f"Failed to read logs for run: {pod} not found"})
             return Response("pod not found", 404) if self.is_ui else Response(missing, media_type="text/plain")

@@ -39,6 +39,11 @@ def test_a_schedule_gets_the_field_for_seconds_that_kfp_reads(cron, as_kfp):
         ("0 6 1.5 * *", "is not \\*, \\?, a value"),
         ("@reboot", "1 fields"),
         ("@every tuesday", "2 fields"),
+        (
+            "TZ=Europe/Berlin 30 6 * * *",
+            "no time zone per schedule.*Leave TZ=Europe/Berlin out.*CRON_SCHEDULE_TIMEZONE",
+        ),
+        ("CRON_TZ=UTC 0 30 6 * * *", "no time zone per schedule"),
     ],
 )
 def test_what_kfp_would_misread_is_refused_in_words(cron, message):

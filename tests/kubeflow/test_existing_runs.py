@@ -65,6 +65,14 @@ def test_logs_prints_what_the_failed_task_wrote(ask, server, failed, is_ui):
     assert document == {"task": "train", "state": "failed", "pod": pod_of(failed, "train"), "text": "all of it\n"}
 
 
+def test_log_is_read_in_the_namespace_of_the_profile(ask, server, failed):
+    server.is_ui = server.is_multi_user = True
+    server.logs = {pod_of(failed, "train"): "of alice\n"}
+
+    assert ask("logs", "--run", failed, "--namespace", "alice").stdout == "of alice\n"
+    assert ask("logs", "--run", failed, "--namespace", "bob").exit_code == 1
+
+
 def test_log_that_is_gone_is_an_error_that_says_where_logs_outlive_their_pods(ask, failed):
     outcome = ask("logs", "--run", failed)
 
