@@ -24,6 +24,7 @@ _PLURALS = {
     "Event": "events",
     "JobSet": "jobsets",
     "Pod": "pods",
+    "RayJob": "rayjobs",
     "Service": "services",
     "StatefulSet": "statefulsets",
     "TFJob": "tfjobs",
@@ -31,6 +32,7 @@ _PLURALS = {
 _INSTALL = {
     "TFJob": "Kubeflow's training operator v1 (https://www.kubeflow.org/docs/components/trainer/legacy-v1)",
     "JobSet": "the JobSet controller (https://jobset.sigs.k8s.io/docs/installation)",
+    "RayJob": "KubeRay (https://docs.ray.io/en/latest/cluster/kubernetes)",
 }
 RIGHTS = (
     "Give the service account the role of kubeflow/manifests/pipeline/components/training: docs/scale.md, Training on "

@@ -94,8 +94,14 @@ def compile_to_file(
 def _with_workers(config: PipelineConfig) -> PipelineConfig:
     """The config in which the Trainer's task only knows of the GPUs that it asks for its workers' pods."""
     distribution = config.training.distribution
-    if distribution is None or distribution.directory is None or not distribution.is_in_cluster:
+    if distribution is None or distribution.launcher == "processes":
         return config
+    if distribution.directory is None:
+        raise ConfigError(
+            "The nodes of a Ray cluster do not see the files of the Trainer's task. Received: launcher: ray, without "
+            "training.distribution.directory. Set it to a folder on a volume that the Trainer's pods and the nodes of "
+            "the cluster mount, such as /shared/training."
+        )
     trainer = config.kubeflow.of_component("Trainer")
     if not _is_mounted(distribution.directory, trainer):
         mounted = ", ".join(volume.mount_path for volume in trainer.volumes) or "none"
@@ -105,7 +111,7 @@ def _with_workers(config: PipelineConfig) -> PipelineConfig:
             "kubeflow.resources.Trainer.volumes: [{claim: NAME, mount_path: "
             f"{PurePosixPath(distribution.directory).parent}}}]."
         )
-    if trainer.gpu is None:
+    if trainer.gpu is None or not distribution.is_in_cluster:
         return config
     own = config.kubeflow.resources["Trainer"]
     gpus = json.dumps({trainer.gpu.resource: str(trainer.gpu.count)})

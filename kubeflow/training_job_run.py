@@ -8,36 +8,43 @@ too, and with the task's pod in any case.
 import contextlib
 import os
 import shutil
-import site
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from absl import logging
 from tfx.components.trainer.fn_args_utils import FnArgs
 
-import kubetfx
 from kubetfx.child_process import raise_error
 from kubetfx.config.training_section import DistributionConfig
 from kubetfx.errors import KubeflowError, TrainingError
 from kubetfx.kubeflow.kubernetes_api import Document, KubernetesApi
 from kubetfx.kubeflow.termination import on_termination
 from kubetfx.kubeflow.training_jobs import DOCUMENTS, NAME_LABEL, ROLE_LABEL, TeamJob, worker_template
-from kubetfx.models.training_launch import ENDED, JOB, LOGS, TrainingJob, tasks_of
+from kubetfx.models.training_launch import ENDED, JOB, Death, keep_going, tasks_of
+from kubetfx.models.training_share import Shared, shared_folder
 
 MAIN_CONTAINER = "main"
 """In which Argo runs a task."""
 POLL_SECONDS = 2.0
 _SLOW_FILE_SECONDS = 90
 """A shared folder shows a file of another machine so late, at most: NFS remembers for a minute what is not there."""
-_LAST_LINES, _LOG_LINES = 20, 10_000
+_LOG_LINES = 10_000
 _OF_PROCESS = ("HOME", "USER", "MPLCONFIGDIR", "PYTHONPATH")
 """Variables that kubeflow/entrypoint.py, or the image, has settled for this process, and that a worker needs, too."""
-_OVER = {"tfjob": ("Succeeded", "Failed"), "jobset": ("Completed", "Failed")}
-"""Conditions in which a job ends well, and badly."""
+_REMEDY = (
+    "Mount a ReadWriteMany claim above training.distribution.directory (kubeflow.resources.Trainer.volumes), which the "
+    "pod's user or group may write."
+)
+_OVER = {
+    "tfjob": ("Succeeded", "Failed"),
+    "jobset": ("Completed", "Failed"),
+    "rayjob": ("SUCCEEDED", "FAILED"),
+}
+"""Conditions in which a job ends well, and badly; of a RayJob, which has none, the status."""
+_START_AGAIN = ("jobset", "rayjob")
+"""Launchers whose jobs start a team again by themselves."""
 
 
 def launch(fn_args: FnArgs, distribution: DistributionConfig) -> None:
@@ -56,120 +63,14 @@ def launch(fn_args: FnArgs, distribution: DistributionConfig) -> None:
     pod = api.get("Pod", os.environ.get("KFP_POD_NAME") or os.environ.get("HOSTNAME", ""))
     api.account = pod["spec"].get("serviceAccountName", "default")
     name = f"kubetfx-{pod['metadata']['uid'].replace('-', '')[:10]}"
-    with _shared(fn_args, distribution, name) as shared:
+    assert distribution.directory is not None
+    with shared_folder(fn_args, distribution.directory, name, remedy=_REMEDY) as shared, on_termination(shared.remove):
         template = worker_template(pod, container=MAIN_CONTAINER, environment=_environment(shared))
         owner = {"apiVersion": "v1", "kind": "Pod", "name": pod["metadata"]["name"], "uid": pod["metadata"]["uid"]}
-        job = TeamJob(name, api.namespace, tasks_of(distribution), template, distribution.restarts, owner)
+        tasks, version = tasks_of(distribution), distribution.ray.version
+        job = TeamJob(name, api.namespace, tasks, template, distribution.restarts, version, owner)
         _train(api, job, distribution, shared)
         shared.bring_back(fn_args)
-
-
-@dataclass(frozen=True)
-class Shared:
-    """The folder of one training on the shared volume."""
-
-    folder: Path
-    logs: Path
-    """Where the workers' logs go."""
-
-    @property
-    def job(self) -> Path:
-        """File of the job, beside which workers say how it ended."""
-        return self.folder / "job.json"
-
-    @property
-    def modules(self) -> Path:
-        """Folder of the user's own modules, which the image lacks."""
-        return self.folder / "modules"
-
-    @property
-    def model(self) -> Path:
-        """Folder of the model's artifact."""
-        return self.folder / "Trainer" / "model" / "1"
-
-    @property
-    def model_run(self) -> Path:
-        """Folder of the run's artifact. Checkpoints are beside it."""
-        return self.folder / "Trainer" / "model_run" / "1"
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether the chief has exported. To list a folder is to ask its server; to ask for a file is not."""
-        return ENDED in os.listdir(self.folder)
-
-    def bring_back(self, fn_args: FnArgs) -> None:
-        """Copy what the chief has made to where the Trainer has to put it.
-
-        Args:
-            fn_args: of TFX's Trainer.
-        """
-        shutil.copytree(self.model, Path(fn_args.serving_model_dir).parent, dirs_exist_ok=True)
-        shutil.copytree(self.model_run, Path(fn_args.model_run_dir), dirs_exist_ok=True)
-
-
-@contextlib.contextmanager
-def _shared(fn_args: FnArgs, distribution: DistributionConfig, name: str) -> Iterator[Shared]:
-    """Copy the task's inputs to where workers see them, and remove all of it at the end."""
-    assert distribution.directory is not None
-    shared = Shared(Path(distribution.directory) / name, Path(fn_args.model_run_dir) / LOGS)
-    try:
-        shared.model_run.mkdir(parents=True)
-    except OSError as error:
-        raise TrainingError(
-            f"The folder that the Trainer and its workers share cannot be written. Received: {error}. Mount a "
-            "ReadWriteMany claim above training.distribution.directory (kubeflow.resources.Trainer.volumes), which the "
-            "pod's user or group may write."
-        ) from error
-    shared.logs.mkdir(parents=True, exist_ok=True)
-
-    def remove() -> None:
-        shutil.rmtree(shared.folder, ignore_errors=True)
-
-    with on_termination(remove):
-        try:
-            _hand_over(TrainingJob.of(fn_args), shared)
-            yield shared
-        finally:
-            remove()
-
-
-def _hand_over(job: TrainingJob, shared: Shared) -> None:
-    inputs = shared.folder / "inputs"
-    schema = inputs / Path(job.schema_path).name
-    graph = inputs / "transform_graph"
-    shutil.copytree(job.transform_graph_path, graph)
-    shutil.copyfile(job.schema_path, schema)
-    shared.modules.mkdir()
-    for module in _own_modules():
-        shutil.copy(module, shared.modules)
-    replace(
-        job,
-        train_files=_copied(job.train_files, inputs / "train"),
-        eval_files=_copied(job.eval_files, inputs / "eval"),
-        schema_path=str(schema),
-        transform_graph_path=str(graph),
-        serving_model_dir=str(shared.model / Path(job.serving_model_dir).name),
-        model_run_dir=str(shared.model_run),
-    ).write(shared.job)
-
-
-def _copied(patterns: list[str], folder: Path) -> list[str]:
-    """Patterns of the files' copies, each in a folder of its own."""
-    copies = []
-    for number, pattern in enumerate(patterns):
-        copy_of = folder / str(number)
-        shutil.copytree(Path(pattern).parent, copy_of)
-        copies.append(str(copy_of / Path(pattern).name))
-    return copies
-
-
-def _own_modules() -> Iterator[Path]:
-    """Modules in folders of the path that are neither Python's, nor of installed packages, nor ours: the user's."""
-    installed = [Path(path) for path in (sys.prefix, sys.base_prefix, *site.getsitepackages())]
-    ours = Path(kubetfx.__file__).parents[1]
-    for folder in map(Path, filter(None, sys.path)):
-        if folder != ours and folder.is_dir() and not any(folder.is_relative_to(place) for place in installed):
-            yield from sorted(folder.glob("*.py"))
 
 
 def _environment(shared: Shared) -> dict[str, str]:
@@ -179,22 +80,17 @@ def _environment(shared: Shared) -> dict[str, str]:
 
 
 def _train(api: KubernetesApi, job: TeamJob, distribution: DistributionConfig, shared: Shared) -> None:
-    """Follow a job to its end. A JobSet starts its pods anew by itself; of the others, a new one is made."""
-    tries = 1 if distribution.launcher == "jobset" else distribution.restarts + 1
-    for number in range(tries):
+    """Follow a job to its end. A JobSet and a RayJob start a team anew by themselves; of others, a new one is made."""
+
+    def run(number: int) -> Death | None:
         team = Team(api, replace(job, name=f"{job.name}-{number}"), distribution, shared)
         with _created(api, DOCUMENTS[distribution.launcher](team.job)):
-            reason = team.follow()
+            death = team.follow()
             team.keep_logs()
-        if reason is None:
-            return
-        logging.warning("%s", reason)
-        if number + 1 < tries:
-            logging.warning("All workers are started again, from the last checkpoint.")
-    raise TrainingError(
-        "A process of the training died more often than training.distribution.restarts allows. Received: "
-        f"{reason} after {distribution.restarts} restarts."
-    )
+        return death
+
+    tries = 1 if distribution.launcher in _START_AGAIN else None
+    keep_going(run, restarts=distribution.restarts, tries=tries)
 
 
 @contextlib.contextmanager
@@ -229,9 +125,9 @@ class Team:
     uids: dict[str, str] = field(default_factory=dict)
     has_come: bool = False
     """Whether all pods have been there at once."""
-    last_death: str | None = None
+    last_death: Death | None = None
 
-    def follow(self) -> str | None:
+    def follow(self) -> Death | None:
         """Wait until the training has ended.
 
         Returns:
@@ -245,18 +141,18 @@ class Team:
         until = time.monotonic() + self.distribution.timeout
         while True:
             self.pods = self.api.all("Pod", labelSelector=f"{NAME_LABEL}={self.job.name}")
-            reason = self._died()
+            death = self._died()
             state = self._state()
             raise_error(self.shared.job.parent)
             if state == "succeeded":
                 self._wait_for_file()
             if self.shared.has_ended:
                 return None
-            self.last_death = reason or self.last_death  # the pod that died may be gone when the job has failed
+            self.last_death = death or self.last_death  # the pod that died may be gone when the job has failed
             if state == "failed":
-                return self.last_death or f"{self.job.name} has failed"
-            if reason and self.distribution.launcher != "jobset":
-                return reason
+                return self.last_death or Death(f"{self.job.name} has failed")
+            if death and self.distribution.launcher not in _START_AGAIN:
+                return death
             self._check_arrival(until)
             time.sleep(POLL_SECONDS)
 
@@ -266,6 +162,8 @@ class Team:
             name = pod["metadata"]["name"]
             text = self.logs.get(name) or self.api.log(name, lines=_LOG_LINES)
             (self.shared.logs / f"{_task(pod)}.log").write_text(text, encoding="utf-8")
+        if self.shared.process_logs.is_dir():
+            shutil.copytree(self.shared.process_logs, self.shared.logs, dirs_exist_ok=True)
 
     def _state(self) -> str:
         """What the operator says."""
@@ -273,14 +171,15 @@ class Team:
             return "running"
         (document,) = DOCUMENTS[self.distribution.launcher](self.job)
         found = self.api.get(document["kind"], self.job.name, version=document["apiVersion"])
-        conditions = found.get("status", {}).get("conditions", ())
-        true = {condition["type"] for condition in conditions if condition["status"] == "True"}
+        status = found.get("status", {})
+        true = {condition["type"] for condition in status.get("conditions", ()) if condition["status"] == "True"}
+        true |= {status.get("jobStatus"), str(status.get("jobDeploymentStatus", "")).upper()}
         well, badly = _OVER[self.distribution.launcher]
         return "succeeded" if well in true else "failed" if badly in true else "running"
 
-    def _died(self) -> str | None:
+    def _died(self) -> Death | None:
         """Which process that the others cannot do without has died, and how. Its log is kept: its pod may go."""
-        reasons = []
+        deaths = []
         returned = 0
         for pod in self.pods:
             name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
@@ -291,24 +190,22 @@ class Team:
             self.uids[name] = uid
             if ends and name not in self.logs:
                 self.logs[name] = self.api.log(name, lines=_LOG_LINES)
-            last = "\n".join(self.logs.get(name, "").splitlines()[-_LAST_LINES:])
             how = ends[0] if ends else "was replaced by another pod"
             if self.job.is_asynchronous and _role(pod) == "worker":
                 returned += max(_restarts(pod), 1)
                 how += f", the {returned}th time" if returned > 1 else ""
                 if returned <= self.job.restarts:
                     continue
-            reasons.append(
-                f"{_task(pod)} {how}. Its log, {self.shared.logs / f'{_task(pod)}.log'}, ends with:\n{last}\n"
-            )
-        return reasons[0] if reasons else None
+            deaths.append(Death(f"{_task(pod)} {how}", self.shared.logs / f"{_task(pod)}.log"))
+        return deaths[0] if deaths else None
 
     def _check_arrival(self, until: float) -> None:
         here = sum(pod["status"].get("phase") in ("Running", "Succeeded") for pod in self.pods)
-        self.has_come = self.has_come or here == len(self.job.tasks)
+        wanted = len(self.job.tasks) + (self.distribution.launcher == "rayjob")  # its head
+        self.has_come = self.has_come or here >= wanted
         if not self.has_come and time.monotonic() > until:
             raise TrainingError(
-                f"Not all pods of the training have come. Received: {here} of {len(self.job.tasks)} run after "
+                f"Not all pods of the training have come. Received: {here} of {wanted} run after "
                 f"{self.distribution.timeout:g} s, of training.distribution.timeout. {self._obstacles()} Make room in "
                 "the cluster, ask for fewer workers or less per worker (kubeflow.resources.Trainer), or wait longer."
             )

@@ -1,4 +1,5 @@
-"""What a training on several workers asks Kubernetes for: a TFJob, a JobSet, or StatefulSets with a headless Service.
+"""What a training on several workers asks Kubernetes for: a TFJob, a JobSet, a RayJob, or StatefulSets with a headless
+Service.
 
 All are made of the pod of the Trainer's task, so that image, volumes, secrets, node selector and all else that
 `kubeflow.resources.Trainer` says holds for each worker, and is said once. kubeflow/training_job_run.py creates them.
@@ -10,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from kubetfx.config.training_section import RayConfig
 from kubetfx.models.training_launch import CLUSTER, INDEX, ROLE, Task, cluster_of
 
 Document = dict[str, Any]
@@ -20,6 +22,10 @@ NAME_LABEL, ROLE_LABEL = "kubetfx/training", "kubetfx/training-role"
 PORT = 2222
 """The port of TFJob's operator, which all others take, too."""
 
+RAY_HEAD, RAY_NODE = "head", "node"
+"""Roles of the pods of a RayJob, none of which is a process of the training."""
+_RAY_PORTS = {"gcs-server": 6379, "dashboard": 8265, "client": 10_001}
+_RAY_MODULE = "kubetfx.models.ray_launch"
 _MODULE = "kubetfx.models.training_process"
 _MARKS = {"app.kubernetes.io/part-of": "kubetfx", "app.kubernetes.io/component": "training"}
 _NO_SIDECAR = {"sidecar.istio.io/inject": "false"}
@@ -50,6 +56,8 @@ class TeamJob:
     """Of the pods: what `worker_template` returns."""
     restarts: int
     """How often what restarts by itself does so, at most."""
+    ray_version: str = RayConfig().version
+    """Of the image, for a RayJob."""
     owner: Document = field(default_factory=dict)
     """An owner reference: the pod with which all of it goes."""
 
@@ -252,9 +260,49 @@ def stateful_sets(job: TeamJob) -> list[Document]:
     return [service, *sets]
 
 
+def ray_job(job: TeamJob) -> list[Document]:
+    """Return the RayJob of KubeRay: a Ray cluster with a node for each process, on whose head models/ray_launch.py
+    starts the team, and starts it again.
+
+    Args:
+        job: the training.
+    """
+    head, worker = (job.pods(role, environment={}, restart_policy=None) for role in (RAY_HEAD, RAY_NODE))
+    for template in (head, worker):
+        (container,) = template["spec"]["containers"]
+        del container["command"]  # KubeRay's own follows it
+        container["ports"] = []
+    (container,) = head["spec"]["containers"]
+    container["ports"] = [{"name": name, "containerPort": port} for name, port in _RAY_PORTS.items()]
+    limits = container.get("resources", {}).get("limits", {})
+    for name in [name for name in limits if "/" in name]:  # GPUs are for the processes
+        del limits[name]
+    number = len(job.tasks)
+    workers = {"groupName": "worker", "replicas": number, "minReplicas": number, "maxReplicas": number}
+    return [
+        {
+            "apiVersion": "ray.io/v1",
+            "kind": "RayJob",
+            "metadata": job.metadata(),
+            "spec": {
+                "entrypoint": f"python -m {_RAY_MODULE}",
+                "submissionMode": "HTTPMode",  # no pod more, which would have to have the image and the folder
+                "backoffLimit": 0,  # the team is started again on the nodes that there are
+                "shutdownAfterJobFinishes": True,
+                "rayClusterSpec": {
+                    "rayVersion": job.ray_version,
+                    "headGroupSpec": {"rayStartParams": {"num-cpus": "0"}, "template": head},
+                    "workerGroupSpecs": [{**workers, "rayStartParams": {}, "template": worker}],
+                },
+            },
+        }
+    ]
+
+
 DOCUMENTS: Mapping[str, Callable[[TeamJob], list[Document]]] = {
     "tfjob": tf_job,
     "jobset": job_set,
     "statefulset": stateful_sets,
+    "rayjob": ray_job,
 }
 """By `training.distribution.launcher`."""

@@ -34,7 +34,7 @@ from kubetfx.tables.table_file import Block, Cut, Segment
 from kubetfx.tables.text_table import BLOCK_BYTES
 
 WATCH_SECONDS = 0.5
-_FORMAT = 1
+_FORMAT = 2
 """Incremented when blocks of an earlier version of kubetfx cannot be used any more."""
 
 

@@ -41,6 +41,20 @@ class FineTuneConfig(Section):
     """Initial learning rate."""
 
 
+class RayConfig(Section):
+    """Of the launchers `ray` and `rayjob`: the Ray cluster that starts the workers."""
+
+    address: str | None = None
+    """Of `ray`: `host:6379` of a cluster that this machine belongs to, or `ray://host:10001`. None: what RAY_ADDRESS in
+    the environment says, or the cluster on this machine."""
+    cpus: float = Field(1, ge=0)
+    """Processor cores that Ray sets aside for each process of the training."""
+    gpus: float = Field(0, ge=0)
+    """GPUs that Ray gives each worker."""
+    version: str = "2.60.0"
+    """Of `rayjob`: Ray's version in the image."""
+
+
 class DistributionConfig(Section):
     """Who trains together."""
 
@@ -55,13 +69,16 @@ class DistributionConfig(Section):
     scale_learning_rate: bool = False
     """false: batch_size is that of all workers together. true: each worker has a batch of that size, and the learning
     rate is multiplied by the number of workers."""
-    launcher: Literal["processes", "tfjob", "jobset", "statefulset"] = "processes"
-    """Who starts the workers. `processes`: the Trainer itself, on its machine or in its pod. The others are for
-    Kubeflow, where the Trainer's task creates a TFJob (Kubeflow's training operator v1), a JobSet, or StatefulSets,
-    which need nothing but Kubernetes; each worker is a pod like that of the Trainer's task."""
+    launcher: Literal["processes", "ray", "tfjob", "jobset", "statefulset", "rayjob"] = "processes"
+    """Who starts the workers. `processes`: the Trainer itself, on its machine or in its pod. `ray`: the nodes of a Ray
+    cluster. The others are for Kubeflow, where the Trainer's task creates a TFJob (Kubeflow's training operator v1), a
+    JobSet, StatefulSets, which need nothing but Kubernetes, or a RayJob (KubeRay); each worker is a pod like that of
+    the Trainer's task."""
+    ray: RayConfig = RayConfig()
     directory: str | None = None
     """Of the launchers for Kubeflow: a folder on a volume that all pods of the Trainer mount (ReadWriteMany), in which
-    the task and its workers hand one another data and model."""
+    the task and its workers hand one another data and model. Of `ray`: such a folder that all nodes see. None: they see
+    the workspace."""
     timeout: float = Field(600, gt=0)
     """Seconds in which all workers have to come."""
     restarts: int = Field(3, ge=0)
@@ -70,7 +87,7 @@ class DistributionConfig(Section):
     @property
     def is_in_cluster(self) -> bool:
         """Whether workers are pods of their own."""
-        return self.launcher != "processes"
+        return self.launcher not in ("processes", "ray")
 
     @model_validator(mode="after")
     def _fits_its_strategy(self) -> Self:
@@ -89,14 +106,19 @@ class DistributionConfig(Section):
 
     @model_validator(mode="after")
     def _fits_its_launcher(self) -> Self:
-        if not self.is_in_cluster:
+        if self.launcher not in ("ray", "rayjob") and "ray" in self.changed:
+            raise ValueError(
+                f"ray is of the launchers ray and rayjob. Received: launcher: {self.launcher}. Leave ray out, or set "
+                "launcher: ray"
+            )
+        if self.launcher == "processes":
             return self
         if self.strategy == "mirrored":
             raise ValueError(
-                f"mirrored is for the devices of one machine, and needs no other pod. Received: launcher: "
+                f"mirrored is for the devices of one machine, and needs no other. Received: launcher: "
                 f"{self.launcher}. Leave launcher out, or set strategy: multi_worker"
             )
-        if self.directory is None or not self.directory.startswith("/"):
+        if self.is_in_cluster and (self.directory is None or not self.directory.startswith("/")):
             raise ValueError(
                 f"the launcher {self.launcher} needs directory: a folder on a volume that the Trainer's pods mount, as "
                 f"an absolute path. Received: {self.directory!r}. Mount a ReadWriteMany claim "

@@ -13,6 +13,7 @@ from kubetfx.tables import partitions
 from kubetfx.tables.columnar_table import ColumnarTable
 from kubetfx.tables.csv_file import CsvTable
 from kubetfx.tables.csv_options import CsvOptions
+from kubetfx.tables.file_parts import segments_of
 from kubetfx.tables.files import Format
 from kubetfx.tables.json_lines import JsonLinesTable
 from kubetfx.tables.table_file import Block, Cut, Rows, Segment, TableFile, reading
@@ -73,7 +74,7 @@ def segments(path: str, file_format: Format, options: CsvOptions, *, first_block
         DataError: the file cannot be read.
     """
     with reading(path):
-        yield from open_table(path, file_format, options).segments(first_block=first_block, cut=cut)
+        yield from segments_of(open_table(path, file_format, options), first_block=first_block, cut=cut)
 
 
 def read_blocks(

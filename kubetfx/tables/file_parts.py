@@ -7,7 +7,8 @@ one that has to be unpacked or decoded from its beginning.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from kubetfx.cores import num_cores
 from kubetfx.storage import locate
 from kubetfx.tables.columnar_table import ColumnarTable
 from kubetfx.tables.csv_dialect import compression_of
 from kubetfx.tables.csv_file import CsvTable
-from kubetfx.tables.table_file import TableFile, neighbours, reading
+from kubetfx.tables.table_file import Cut, Segment, TableFile, neighbours, reading
 
 PART_BYTES = 2**26
 """Of a part, at least, if the file goes on: as much as a core reads in a second or so."""
@@ -33,6 +35,10 @@ class CsvPart(CsvTable):
     """Rows of a CSV file, from the byte at which one begins to that at which another one does."""
 
     end: int = 0
+
+    @property
+    def _row_bytes(self) -> int:
+        return self.end - self.start
 
     def _source(self) -> pa.NativeFile:
         return _open(self.path).get_stream(self.start, self.end - self.start)
@@ -149,6 +155,35 @@ def parts_of_row_groups(file: ColumnarTable, *, part_bytes: int) -> list[TableFi
         sizes = file.row_group_bytes()
     groups = list(neighbours(sizes, at_least=part_bytes))
     return [file] if len(groups) < 2 else [replace(file, row_groups=tuple(group)) for group in groups]
+
+
+def segments_of(file: TableFile, *, first_block: int, cut: Cut) -> Iterator[Segment]:
+    """Cut a file into blocks of about the same number of rows, or of bytes for text; of a large CSV file, threads count
+    the rows. How many they are does not change the blocks.
+
+    Args:
+        file: of any format.
+        first_block: number of its first block.
+        cut: how a file of row groups is cut.
+
+    Yields:
+        Segments, which together have every row once.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    pieces = pieces_of(file, part_bytes=PART_BYTES)
+    if not pieces or not isinstance(file, CsvTable):
+        yield from file.segments(first_block=first_block, cut=cut)
+        return
+    number = first_block
+    with ThreadPoolExecutor(num_cores()) as pool:
+        parts = parts_of_csv(file, list(pool.map(look_at, pieces)))
+        for segments in pool.map(lambda part: list(part.segments(first_block=0, cut=cut)), parts):
+            for segment in segments:
+                blocks = tuple(replace(block, number=number + index) for index, block in enumerate(segment.blocks))
+                number += len(blocks)
+                yield replace(segment, file=file, blocks=blocks)
 
 
 def _open(path: str) -> pa.NativeFile:

@@ -1,5 +1,6 @@
 """What CSV and JSON lines have in common: rows that end with lines, and files cut into blocks by their bytes."""
 
+import sys
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 
@@ -21,6 +22,11 @@ class TextTable(TableFile):
     start: int
     """The byte of the dialect's text at which the rows begin."""
 
+    @property
+    def _row_bytes(self) -> int:
+        """Bytes of all rows, at most."""
+        return sys.maxsize
+
     @abstractmethod
     def _rows(self, content: bytes, *, num_rows: int, columns: Sequence[str], numbers: Sequence[str]) -> Rows:
         """The rows of a block."""
@@ -41,12 +47,12 @@ class TextTable(TableFile):
         with open_text(self.path, self.dialect) as file:
             skip(file, self.start)
             carried = b""
-            is_end = False
-            while not is_end:
-                content = file.read(BLOCK_BYTES)
-                is_end = len(content) < BLOCK_BYTES
+            left = self._row_bytes
+            while left:
+                content = file.read(min(BLOCK_BYTES, left))
+                left = left - len(content) if len(content) == BLOCK_BYTES else 0
                 chunk = carried + content
-                num_rows, length = count_rows(chunk, self.dialect, is_end=is_end)
+                num_rows, length = count_rows(chunk, self.dialect, is_end=not left)
                 carried = chunk[length:]
                 if len(carried) > MAX_ROW_BYTES:
                     remedy = "Correct its quotes: one of them is never closed." if self.dialect.quote else "Split it."

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
@@ -205,3 +206,72 @@ def test_compile_refuses_a_folder_that_is_on_no_volume(tmp_path: Path) -> None:
     compiled(tmp_path, distribution, volumes.replace("/other", "/shared"))  # what the message says to do
     compiled(tmp_path, distribution | {"launcher": "processes"}, volumes)
     assert len(list(yaml.safe_load_all((tmp_path / "package.yaml").read_text()))) == 2
+
+
+# RayJob
+
+
+def test_a_ray_job_has_a_node_per_process_and_starts_the_team_on_its_head(pod: Document) -> None:
+    (document,) = DOCUMENTS["rayjob"](job_of(pod, strategy="parameter_server"))
+    spec = document["spec"]
+    cluster = spec["rayClusterSpec"]
+    (group,) = cluster["workerGroupSpecs"]
+    (head,) = cluster["headGroupSpec"]["template"]["spec"]["containers"]
+    (node,) = group["template"]["spec"]["containers"]
+
+    assert spec["entrypoint"] == "python -m kubetfx.models.ray_launch"
+    assert {group[name] for name in ("replicas", "minReplicas", "maxReplicas")} == {4}
+    assert "command" not in head  # else KubeRay would start Ray behind it
+    assert "command" not in node
+    assert head["resources"]["limits"] == {"cpu": "4", "memory": "8Gi"}
+    assert node["resources"]["limits"] == {"cpu": "4", "memory": "8Gi", "nvidia.com/gpu": "2"}
+    assert {"name": JOB, "value": "/shared/team/x/job.json"} in head["env"]
+
+
+def test_a_ray_job_fits_kuberays_resource_definition(pod: Document, ray_job_schema: Document) -> None:
+    validator = jsonschema.Draft7Validator(ray_job_schema)
+    for strategy in ("multi_worker", "parameter_server"):
+        (document,) = DOCUMENTS["rayjob"](job_of(pod, strategy=strategy))
+        assert [error.message for error in validator.iter_errors(document)] == []
+    document["spec"]["entryPoint"] = "python"
+    assert ["entryPoint" in error.message for error in validator.iter_errors(document)] == [True]
+
+
+@pytest.fixture(scope="module")
+def ray_job_schema() -> Document:
+    """Of KubeRay's module, as the API server reads it: fields that it does not name are refused."""
+    asked = ["go", "mod", "download", "-json", "github.com/ray-project/kuberay/ray-operator"]
+    try:
+        found = subprocess.run(asked, cwd=ROOT / "tests/cluster/operators", capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("go is not installed, which brings KubeRay's resource definition")
+    if found.returncode:
+        pytest.skip(f"KubeRay's module cannot be had: {found.stderr or found.stdout}")
+    path = Path(json.loads(found.stdout)["Dir"]) / "config/crd/bases/ray.io_rayjobs.yaml"
+    (version,) = (v for v in yaml.safe_load(path.read_text())["spec"]["versions"] if v["name"] == "v1")
+    return closed(version["schema"]["openAPIV3Schema"], is_root=True)
+
+
+def closed(schema: Any, *, is_root: bool = False) -> Any:
+    """The schema without fields that it does not name; Kubernetes' own integers may be words."""
+    if not isinstance(schema, dict):
+        return schema
+    found = {key: [closed(one) for one in value] if isinstance(value, list) else value for key, value in schema.items()}
+    if found.pop("x-kubernetes-int-or-string", False):
+        return {}
+    for key in ("items", "additionalProperties"):
+        if isinstance(found.get(key), dict):
+            found[key] = closed(found[key])
+    if isinstance(found.get("properties"), dict):
+        found["properties"] = {name: closed(one, is_root=is_root) for name, one in found["properties"].items()}
+        if not found.get("x-kubernetes-preserve-unknown-fields") and "additionalProperties" not in found:
+            found["additionalProperties"] = False
+    if is_root and found.get("type") == "object" and not found.get("properties"):  # metadata
+        found.pop("additionalProperties", None)
+    return found
+
+
+def test_compile_refuses_ray_without_a_folder_that_its_nodes_see(tmp_path: Path) -> None:
+    ray = {"strategy": "multi_worker", "launcher": "ray", "directory": None}
+    with pytest.raises(ConfigError, match=r"The nodes of a Ray cluster do not see.*Set it to a folder on a volume"):
+        compiled(tmp_path, ray)

@@ -5,5 +5,6 @@ go 1.22
 
 require (
 	github.com/kubeflow/training-operator v1.9.3
+	github.com/ray-project/kuberay/ray-operator v1.4.2
 	sigs.k8s.io/jobset v0.11.0
 )

@@ -9,11 +9,11 @@ import pyarrow.orc
 import pyarrow.parquet as pq
 import pytest
 
-from kubetfx.tables import file_parts
-from kubetfx.tables.blocks import open_table
+from kubetfx.tables import file_parts, text_table
+from kubetfx.tables.blocks import open_table, read_blocks
 from kubetfx.tables.csv_options import UNKNOWN_CSV, CsvOptions
 from kubetfx.tables.file_parts import look_at, parts_of_csv, parts_of_row_groups, pieces_of
-from kubetfx.tables.table_file import TableFile
+from kubetfx.tables.table_file import Cut, TableFile
 
 TABLE = pa.table({"i": list(range(1_000)), "s": [f"text {i}" for i in range(1_000)]})
 CELLS = ["", "a", "b c", "1,5", 'he said "no"', "two\nlines", '"', '","', "\n", "é", 'x"\ny', "\r\n"]
@@ -126,3 +126,31 @@ def test_arrow_stream_is_one_part(tmp_path):
             writer.write_batch(batch)
     table = open_table(path, "arrow", UNKNOWN_CSV)
     assert parts_of_row_groups(table, part_bytes=1) == [table]
+
+
+@pytest.mark.parametrize("cells", [CELLS[:3], CELLS], ids=["without quotes", "with quotes"])
+def test_blocks_of_a_large_file_are_cut_side_by_side_and_have_its_rows(tmp_path, monkeypatch, cells):
+    chosen = random.Random(1)
+    with (tmp_path / "a.csv").open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["number", "word"])
+        writer.writerows([number, chosen.choice(cells)] for number in range(500))
+    monkeypatch.setattr(file_parts, "PART_BYTES", 700)
+    monkeypatch.setattr(text_table, "BLOCK_BYTES", 128)
+    table = open_table(str(tmp_path / "a.csv"), "csv", UNKNOWN_CSV)
+    found = {}
+    for cores in (1, 4):
+        monkeypatch.setattr(file_parts, "num_cores", lambda cores=cores: cores)
+        found[cores] = list(file_parts.segments_of(table, first_block=7, cut=Cut()))
+
+    assert found[1] == found[4]
+    blocks = [block for segment in found[1] for block in segment.blocks]
+    assert [block.number for block in blocks] == list(range(7, 7 + len(blocks)))
+    assert len(blocks) > 20
+    numbers = [
+        int(number)
+        for segment in found[1]
+        for _, rows in read_blocks(segment, [b.number for b in segment.blocks], columns=["number"], numbers=())
+        for number in rows.table.column("number").to_pylist()
+    ]
+    assert numbers == list(range(500))
