@@ -65,7 +65,7 @@ def test_nodes_of_ray_learn_what_processes_learn_though_one_is_lost(cluster, fn_
     found, together = trained(arguments)
 
     assert lost.exists()
-    np.testing.assert_allclose(found, expected, atol=1e-6)
+    np.testing.assert_array_equal(found, expected)
     assert together["history"] == alone["history"]
     logs = sorted(path.name for path in Path(arguments.model_run_dir, "workers").glob("*.log"))
     assert logs == ["worker-0.log", "worker-1.log"]
