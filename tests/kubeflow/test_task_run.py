@@ -166,8 +166,10 @@ PAGES_OF_HTML = [
     ("StatisticsGen", "statistics_page"),
     ("SchemaGen", "schema_page"),
     ("ExampleValidator", "anomalies_page"),
+    ("AnomalyGate", "schema_page"),
     ("Transform", "features_page"),
     ("Trainer", "model_page"),
+    ("ServedModelResolver", "model_page"),
     ("Evaluator", "evaluation_page"),
     ("Report", "report_page"),
 ]
@@ -190,6 +192,17 @@ addEventListener("load", look);
 def tab() -> Iterator[chromium.Page]:
     with chromium.running() as one:
         yield one
+
+
+def test_each_page_of_html_is_looked_at_in_the_ui(finished):
+    found = {
+        (title, slot)
+        for title, (document, _) in finished.seen.items()
+        for slot, entry in json.loads(document)["outputs"]["artifacts"].items()
+        if entry["artifacts"][0]["type"].get("schemaTitle") == "system.HTML"
+    }
+
+    assert found == set(PAGES_OF_HTML)
 
 
 @pytest.mark.parametrize("width", [400, 720, 1280])

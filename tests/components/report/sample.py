@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
+from kubetfx.components.evaluation.cross_validated import CrossValidated, FoldMetrics
 from kubetfx.components.evaluation.evaluation_result import Check, EvaluationResult
 from kubetfx.components.report import collect, verdict
 from kubetfx.components.report import data_facts as data
@@ -348,3 +349,8 @@ def record(state: str = "not_blessed", *, nodes: int = len(NODES), folder: Path 
         machine={"system": "Linux", "architecture": "x86_64", "cores": 2, "memory_bytes": 8 * 2**30, "python": "3.11"},
         metrics={"accuracy": 0.71},
     )
+
+
+def folds() -> CrossValidated:
+    rows = {"train": 60, "eval": 30}
+    return CrossValidated([FoldMetrics(n, 0, rows, {"accuracy": 0.7 + n / 10}) for n in range(3)], "3 folds")

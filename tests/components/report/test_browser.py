@@ -37,6 +37,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "failed": failed,
     "comparison": compared,
     "statistics alone": statistics,
+    "folds alone": lambda: render.cross_validation_page(sample.folds()),
 }
 
 

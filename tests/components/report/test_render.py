@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from kubetfx.components.evaluation.cross_validated import CrossValidated, FoldMetrics
 from kubetfx.components.evaluation.evaluation_result import Check, EvaluationResult, Reference
 from kubetfx.components.report import plots, render, verdict
 from kubetfx.components.report.facts import AnomalyFact, LabelNoise
@@ -70,13 +69,8 @@ def test_structure_is_that_of_the_golden(name: str, html) -> None:
     assert found == path.read_text(encoding="utf-8"), "the structure changed; UPDATE_GOLDEN=1 rewrites the golden"
 
 
-def folds() -> CrossValidated:
-    rows = {"train": 60, "eval": 30}
-    return CrossValidated([FoldMetrics(n, 0, rows, {"accuracy": 0.7 + n / 10}) for n in range(3)], "3 folds")
-
-
 def test_run_of_folds_says_at_the_top_what_they_found() -> None:
-    found = sample.facts().model_copy(update={"evaluation": None, "push": None, "cross_validation": folds()})
+    found = sample.facts().model_copy(update={"evaluation": None, "push": None, "cross_validation": sample.folds()})
 
     html = render.report(found, sample.record("finished"))
 
@@ -96,7 +90,7 @@ def test_run_of_a_search_says_at_the_top_what_is_best() -> None:
 
 
 def test_folds_are_shown_one_by_one_and_with_their_spread() -> None:
-    html = render.cross_validation_page(folds())
+    html = render.cross_validation_page(sample.folds())
 
     assert "Fold 3" in html
     assert "0.4072" in html  # 0.8 - 4.303 * 0.1 * sqrt(1 / 3 + 30 / 60), Nadeau and Bengio's bound
