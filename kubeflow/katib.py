@@ -2,12 +2,13 @@
 whose command trains once with them and prints the metric."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from kubetfx.config.kubeflow_section import TaskConfig
+from kubetfx.config.kubeflow_section import SHARED_MEMORY_PATH, KubeflowConfig, TaskConfig, Toleration
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.config.tunable_keys import is_integer, metric_of
 from kubetfx.config.tuning_section import TRIALS, Interval, TuningConfig, Values
@@ -18,6 +19,13 @@ _FOLDER = "/etc/kubetfx"
 _FILE = "pipeline.yaml"
 _METRICS_FORMAT = r"(\w+) on the validation rows: ([+-]?\d*(?:\.\d+)?(?:[Ee][+-]?\d+)?)"
 """Of what `kubetfx tune` prints: name and value of the metric."""
+_RESTRICTED = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "runAsNonRoot": True,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+"""What Pod Security `restricted` wants of a container. Kubeflow Pipelines sets the most of it by itself."""
 _ALGORITHMS = {"tpe": "tpe", "random": "random"}
 
 
@@ -124,28 +132,58 @@ def _job(config: PipelineConfig, name: str, keys: dict[str, str]) -> dict[str, A
     command = ["python", "-m", "kubetfx", "tune", f"{_FOLDER}/{_FILE}"]
     for key, own in keys.items():
         command += ["--set", f"{key}=${{trialParameters.{own}}}"]
-    volumes = [{"name": "pipeline", "configMap": {"name": name}}]
-    mounts: list[dict[str, Any]] = [{"name": "pipeline", "mountPath": _FOLDER, "readOnly": True}]
-    for volume in task.volumes:
-        volumes.append({"name": volume.claim, "persistentVolumeClaim": {"claimName": volume.claim}})
-        place = {"subPath": volume.sub_path} if volume.sub_path else {}
-        mounts.append({"name": volume.claim, "mountPath": volume.mount_path, **place})
+    # Katib's own proxies of a service mesh would keep the pod from ending.
+    annotations = {"sidecar.istio.io/inject": "false", **task.annotations}
+    metadata = {"annotations": annotations, "labels": dict(task.labels)}
+    template = {"metadata": metadata, "spec": _pod(config.kubeflow, task, command, name)}
+    return {"apiVersion": "batch/v1", "kind": "Job", "spec": {"backoffLimit": 0, "template": template}}
+
+
+def _pod(config: KubeflowConfig, task: TaskConfig, command: list[str], config_map: str) -> dict[str, Any]:
+    storage = list(_storage(task, config_map))
     container: dict[str, Any] = {
         "name": _CONTAINER,
-        "image": config.kubeflow.image,
+        "image": config.image,
         "command": command,
         "env": _environment(task),
-        "volumeMounts": mounts,
+        "volumeMounts": [{"name": name, **mount} for name, _, mount in storage],
         "resources": _resources(task),
     }
-    pod: dict[str, Any] = {"containers": [container], "volumes": volumes, "restartPolicy": "Never"}
+    if config.pod_security == "restricted":
+        container["securityContext"] = _RESTRICTED
+    if config.image_pull_policy:
+        container["imagePullPolicy"] = config.image_pull_policy
+    volumes = {name: {"name": name, **volume} for name, volume, _ in storage}  # a claim may be mounted twice
+    pod: dict[str, Any] = {"containers": [container], "volumes": list(volumes.values()), "restartPolicy": "Never"}
+    if config.image_pull_secrets:
+        pod["imagePullSecrets"] = [{"name": secret} for secret in config.image_pull_secrets]
     if task.node_selector:
         pod["nodeSelector"] = dict(task.node_selector)
     if task.tolerations:
-        pod["tolerations"] = [one.model_dump(exclude_none=True) for one in task.tolerations]
-    # Katib's own proxies of a service mesh would keep the pod from ending.
-    template = {"metadata": {"annotations": {"sidecar.istio.io/inject": "false"}}, "spec": pod}
-    return {"apiVersion": "batch/v1", "kind": "Job", "spec": {"backoffLimit": 0, "template": template}}
+        pod["tolerations"] = [_toleration(one) for one in task.tolerations]
+    return pod
+
+
+def _storage(task: TaskConfig, config_map: str) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """Name, volume and mount of each place that the pod sees."""
+    yield "pipeline", {"configMap": {"name": config_map}}, {"mountPath": _FOLDER, "readOnly": True}
+    if task.shared_memory:
+        memory = {"medium": "Memory", "sizeLimit": task.shared_memory}
+        yield "shared-memory", {"emptyDir": memory}, {"mountPath": SHARED_MEMORY_PATH}
+    for volume in task.volumes:
+        place = {"subPath": volume.sub_path} if volume.sub_path else {}
+        claim = {"persistentVolumeClaim": {"claimName": volume.claim}}
+        yield volume.claim, claim, {"mountPath": volume.mount_path, **place}
+    for sources, kind, named in ((task.secrets, "secret", "secretName"), (task.config_maps, "configMap", "name")):
+        for source in sources:
+            if source.mount_path:
+                content = {kind: {named: source.name, "optional": source.optional}}
+                yield source.name, content, {"mountPath": source.mount_path}
+
+
+def _toleration(toleration: Toleration) -> dict[str, Any]:
+    words = toleration.model_dump(exclude_none=True)
+    return {"tolerationSeconds" if word == "toleration_seconds" else word: value for word, value in words.items()}
 
 
 def _environment(task: TaskConfig) -> list[dict[str, Any]]:
@@ -153,7 +191,8 @@ def _environment(task: TaskConfig) -> list[dict[str, Any]]:
     for sources, kind in ((task.secrets, "secretKeyRef"), (task.config_maps, "configMapKeyRef")):
         for source in sources:
             for key, variable in source.env.items():
-                found.append({"name": variable, "valueFrom": {kind: {"name": source.name, "key": key}}})
+                reference = {"name": source.name, "key": key, "optional": source.optional}
+                found.append({"name": variable, "valueFrom": {kind: reference}})
     return found
 
 

@@ -9,10 +9,8 @@ from kfp import kubernetes
 from kfp.dsl import PipelineTask, structures
 from kfp.pipeline_spec import pipeline_spec_pb2
 
-from kubetfx.config.kubeflow_section import KubeflowConfig, Retries, TaskConfig
+from kubetfx.config.kubeflow_section import SHARED_MEMORY_PATH, KubeflowConfig, Retries, TaskConfig
 from kubetfx.errors import CompileError
-
-_SHARED_MEMORY_PATH = "/dev/shm"
 
 
 def merged_config(config: KubeflowConfig, components: Sequence[str]) -> TaskConfig:
@@ -111,7 +109,7 @@ def _set_storage(task: PipelineTask, settings: TaskConfig) -> None:
         kubernetes.empty_dir_mount(
             task,
             volume_name="shared-memory",
-            mount_path=_SHARED_MEMORY_PATH,
+            mount_path=SHARED_MEMORY_PATH,
             medium="Memory",
             size_limit=settings.shared_memory,
         )

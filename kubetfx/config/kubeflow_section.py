@@ -43,6 +43,7 @@ COMPONENTS = (
 """Ids of the nodes that `pipeline/definition.py` puts together; which ExampleGen it is goes by `data.format`."""
 
 
+SHARED_MEMORY_PATH = "/dev/shm"
 _LIGHT_GROUPS = (
     ("StatisticsGen", "SchemaGen", "ExampleValidator", "AnomalyGate"),
     ("ServedModelResolver", "Evaluator", "Pusher", "Report"),

@@ -110,3 +110,44 @@ def test_search_without_a_space_is_refused():
     config = load_config({**DOCUMENT, "tuning": {"trials": 3}})
     with pytest.raises(ConfigError, match=r"tuning\.search: Katib draws settings before the data is read"):
         katib.experiment(config)
+
+
+def test_pod_of_a_trial_has_what_the_config_says_of_pods():
+    task = {
+        "tolerations": [{"key": "busy", "operator": "Exists", "effect": "NoExecute", "toleration_seconds": 60}],
+        "secrets": [{"name": "keys", "env": {"key": "AWS_ACCESS_KEY_ID"}, "mount_path": "/keys", "optional": True}],
+        "config_maps": [{"name": "places", "mount_path": "/places"}],
+        "shared_memory": "1Gi",
+        "labels": {"team": "birds"},
+        "annotations": {"why": "a reason"},
+    }
+    kubeflow = {
+        "every_component": task,
+        "pod_security": "restricted",
+        "image_pull_policy": "Always",
+        "image_pull_secrets": ["registry"],
+    }
+
+    _, experiment = katib.experiment(load_config({**DOCUMENT, "kubeflow": kubeflow}))
+
+    template = experiment["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]
+    pod = template["spec"]
+    (container,) = pod["containers"]
+    assert pod["tolerations"] == [{"key": "busy", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 60}]
+    assert container["securityContext"]["runAsNonRoot"] is True
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert (container["imagePullPolicy"], pod["imagePullSecrets"]) == ("Always", [{"name": "registry"}])
+    assert (template["metadata"]["labels"], template["metadata"]["annotations"]["why"]) == (task["labels"], "a reason")
+    (variable,) = container["env"]
+    assert variable["valueFrom"] == {"secretKeyRef": {"name": "keys", "key": "key", "optional": True}}
+    volumes = {volume.pop("name"): volume for volume in pod["volumes"]}
+    assert volumes["keys"] == {"secret": {"secretName": "keys", "optional": True}}
+    assert volumes["places"] == {"configMap": {"name": "places", "optional": False}}
+    assert volumes["shared-memory"] == {"emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}}
+    mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    assert mounts == {
+        "pipeline": "/etc/kubetfx",
+        "keys": "/keys",
+        "places": "/places",
+        "shared-memory": "/dev/shm",
+    }
