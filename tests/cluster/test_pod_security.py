@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from kubetfx.config.loading import load_config
+from kubetfx.kubeflow import katib
 from tests.cluster.conftest import RESTRICTED
 from tests.cluster.kube_api_server import Cluster
 from tests.cluster.task_pods import task_pods
-from tests.kubeflow.rendered_manifests import OVERLAYS, Document, containers_of, pod_of, render, workloads
+from tests.kubeflow.rendered_manifests import OVERLAYS, ROOT, Document, containers_of, pod_of, render, workloads
 
 pytestmark = pytest.mark.cluster
 
@@ -118,6 +120,18 @@ def test_pods_of_a_run_are_admitted_where_restricted_is_enforced(
 
     assert len(pods) > 10
     assert pods_refused(cluster, namespace, pods) == []
+
+
+def test_pod_of_a_trial_of_katib_is_admitted_where_restricted_is_enforced(cluster: Cluster) -> None:
+    search = "tuning={trials: 2, search: {training.epochs: [5, 10]}}"
+    path = ROOT / "examples" / "penguins" / "pipeline.yaml"
+    config = load_config(path, overrides=[*EVERYTHING, search, "kubeflow.pod_security=restricted"])
+    _, experiment = katib.experiment(config)
+    template = experiment["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]
+    metadata = {"generateName": "trial-", **template["metadata"]}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
+
+    assert pods_refused(cluster, RESTRICTED, [pod]) == []
 
 
 def test_tasks_of_any_user_are_refused_where_restricted_is_enforced_and_only_there(
