@@ -12,7 +12,7 @@ from kubetfx.config.section import Section
 from kubetfx.storage import is_web
 from kubetfx.tables import date_formats
 from kubetfx.tables.csv_options import MISSING_VALUES, CsvOptions
-from kubetfx.tables.spans import Window, has_spans
+from kubetfx.tables.window import Window, has_spans
 
 AnomalyAction = Literal["stop", "warn", "ignore"]
 StatedType = Literal["text", "number", "date", "list"]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from kubetfx.errors import DataError
 from kubetfx.storage import Location, list_files
 from kubetfx.tables.files import is_hidden, shown_names
+from kubetfx.tables.window import Window
 
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _DIGITS = {"SPAN": "[0-9]+", "VERSION": "[0-9]+", "YYYY": "[0-9]{4}", "MM": "[0-9]{2}", "DD": "[0-9]{2}"}
@@ -46,20 +47,6 @@ class Span:
 
 
 @dataclass(frozen=True)
-class Window:
-    """Which spans a run takes."""
-
-    num_spans: int | None = 1
-    """The newest so many, by their numbers: a number without files is a gap and counts. None: `first` to `last`."""
-    first: int | datetime.date | None = None
-    """None: the oldest that there is."""
-    last: int | datetime.date | None = None
-    """None: the newest that there is."""
-    done_file: str | None = None
-    """Name of a file that says that a span's folder is whole. Spans without it are left out."""
-
-
-@dataclass(frozen=True)
 class Chosen:
     """The spans of a window."""
 
@@ -67,15 +54,6 @@ class Chosen:
     """In order, one at least."""
     notes: tuple[str, ...]
     """What a person should know of them, a sentence each."""
-
-
-def has_spans(pattern: str) -> bool:
-    """Return whether a path has placeholders.
-
-    Args:
-        pattern: of files.
-    """
-    return "{" in pattern
 
 
 def label_of(number: int, *, is_date: bool) -> str:

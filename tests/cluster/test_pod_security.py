@@ -11,7 +11,16 @@ from kubetfx.kubeflow import katib
 from tests.cluster.conftest import RESTRICTED
 from tests.cluster.kube_api_server import Cluster
 from tests.cluster.task_pods import task_pods
-from tests.kubeflow.rendered_manifests import OVERLAYS, ROOT, Document, containers_of, pod_of, render, workloads
+from tests.kubeflow.rendered_manifests import (
+    OVERLAYS,
+    ROOT,
+    Document,
+    containers_of,
+    pod_of,
+    pods_of_operators,
+    render,
+    workloads,
+)
 
 pytestmark = pytest.mark.cluster
 
@@ -41,15 +50,13 @@ def pods_refused(cluster: Cluster, namespace: str, pods: Sequence[Document]) -> 
 
 
 def pods_of(folder: str) -> list[Document]:
-    """The pods that controllers make of the workloads of an overlay."""
+    """The pods that controllers and operators make of the workloads of an overlay."""
+    documents = render(folder)
+    specs = [(workload["metadata"]["name"], as_pod(pod_of(workload))) for workload in workloads(documents)]
+    specs += [(pod["name"], pod["spec"]) for pod in pods_of_operators(documents)]
     return [
-        {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {"generateName": f"{workload['metadata']['name']}-"},
-            "spec": as_pod(pod_of(workload)),
-        }
-        for workload in workloads(render(folder))
+        {"apiVersion": "v1", "kind": "Pod", "metadata": {"generateName": f"{name}-"}, "spec": spec}
+        for name, spec in specs
     ]
 
 

@@ -1,5 +1,6 @@
 """What the folders of kubeflow/manifests render to, and the pods in it. Rendering needs kubectl."""
 
+import copy
 import functools
 import shutil
 import subprocess
@@ -44,6 +45,20 @@ def one(documents: list[Document], kind: str, name: str | None = None) -> Docume
 def pod_of(workload: Document) -> Document:
     spec: Document = workload["spec"]
     return spec["predictor"] if workload["kind"] == "InferenceService" else spec["template"]["spec"]
+
+
+def pods_of_operators(documents: list[Document]) -> list[Document]:
+    """Pods that the operators of Flink and Spark make: the templates, with the image in the first container."""
+    pods = []
+    for document in documents:
+        spec = document["spec"] if document["kind"] in ("FlinkDeployment", "SparkApplication") else {}
+        for role in ("jobManager", "taskManager", "driver", "executor"):
+            if role in spec:
+                template = spec[role].get("podTemplate") or spec[role]["template"]
+                pod = copy.deepcopy(template["spec"])
+                pod["containers"][0]["image"] = spec["image"]
+                pods.append({"name": f"{document['metadata']['name']}-{role.lower()}", "spec": pod})
+    return pods
 
 
 def containers_of(pod: Document) -> list[Document]:

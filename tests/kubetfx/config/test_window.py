@@ -7,7 +7,7 @@ import pytest
 
 from kubetfx.config.loading import as_config
 from kubetfx.errors import ConfigError
-from kubetfx.tables.spans import Window
+from kubetfx.tables.window import Window
 
 DATED = "events/{YYYY}-{MM}-{DD}/*.csv"
 

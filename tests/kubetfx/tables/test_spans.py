@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from kubetfx.errors import DataError
-from kubetfx.tables.spans import Chosen, Window, choose, exactly
+from kubetfx.tables.spans import Chosen, choose, exactly
+from kubetfx.tables.window import Window
 
 DAYS = "day={YYYY}-{MM}-{DD}/*.csv"
 
