@@ -39,8 +39,8 @@ from kubetfx.tables import partitions
 from kubetfx.tables.as_text import texts_of
 from kubetfx.tables.blocks import open_table
 from kubetfx.tables.files import FORMATS, Format, TableFiles, find_table, matching_files, one_format
-from kubetfx.tables.spans import exactly
 from kubetfx.tables.spans import choose as choose_spans
+from kubetfx.tables.spans import exactly
 from kubetfx.tables.table_file import TableFile, reading
 from kubetfx.tables.window import Window, has_spans
 
