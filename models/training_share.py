@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import kubetfx
+from kubetfx import version
 from kubetfx.errors import TrainingError
 from kubetfx.models.training_launch import ENDED, LOGS, TrainingJob, logs_of
 
@@ -146,7 +146,7 @@ def _copied(patterns: list[str], folder: Path) -> list[str]:
 def _own_modules() -> Iterator[Path]:
     """Modules in folders of the path that are neither Python's, nor of installed packages, nor ours: the user's."""
     installed = [Path(path) for path in (sys.prefix, sys.base_prefix, *site.getsitepackages())]
-    ours = Path(kubetfx.__file__).parents[1]
+    ours = Path(version.__file__).parents[1]
     for folder in map(Path, filter(None, sys.path)):
         if folder != ours and folder.is_dir() and not any(folder.is_relative_to(place) for place in installed):
             yield from sorted(folder.glob("*.py"))
