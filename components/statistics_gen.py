@@ -204,13 +204,11 @@ def _of_spans(
         for part in parts
         for span, shard in [known.of(part.group)]
     ]
-    states = [store.read(place) for place in places]
-    unknown = [number for number, state in enumerate(states) if state is None]
-    found = run(Each(work.state_of), list(enumerate(parts[number] for number in unknown))) if unknown else []
-    for number, state in zip(unknown, found, strict=True):
-        store.write(places[number], state)
-        states[number] = state
-    return work.result(work.merged(states))
+
+    def states_of(unknown: list[int]) -> list[States]:
+        return run(Each(work.state_of), list(enumerate(parts[number] for number in unknown)))
+
+    return work.result(work.merged(store.completed(places, states_of)))
 
 
 def _join_times(statistics: statistics_pb2.DatasetFeatureStatisticsList) -> None:

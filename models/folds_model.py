@@ -26,7 +26,7 @@ class FoldModel:
 
         Args:
             path: folder of the SavedModel.
-            number: by which its features are told apart from those of other folds.
+            number: of the fold, which is in the names of its features.
 
         Raises:
             TrainingError: features cannot be asked for, or kubetfx did not export it.

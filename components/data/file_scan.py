@@ -51,13 +51,11 @@ def profiles_of(files: TableFiles, data: DataConfig, run: Run, store: SpanStore 
     places = [
         store.place(span.label, "scan", path, state_of([path]), *asked) for span in files.spans for path in span.paths
     ]
-    profiles = [store.read(place) for place in places]
-    unknown = [number for number, profile in enumerate(profiles) if profile is None]
-    rest = replace(files, paths=tuple(files.paths[number] for number in unknown))
-    for number, profile in zip(unknown, _scanned(rest, data, run) if unknown else (), strict=True):
-        profiles[number] = profile
-        store.write(places[number], profile)
-    return profiles
+
+    def scanned(unknown: list[int]) -> list[TableProfile]:
+        return _scanned(replace(files, paths=tuple(files.paths[number] for number in unknown)), data, run)
+
+    return store.completed(places, scanned)
 
 
 def _scanned(files: TableFiles, data: DataConfig, run: Run) -> list[TableProfile]:

@@ -12,22 +12,22 @@ import os
 import pickle
 import shutil
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from kubetfx.child_process import write_whole
 from kubetfx.code_digest import code_digest
 from kubetfx.storage import locate
 from kubetfx.tables.files import shown_names
 from kubetfx.tables.spans import Span
+from kubetfx.workspace import METADATA
 
 _CODE = ("components", "models", "tables")
 FOLDER = "spans"
 """Of a workspace."""
-METADATA = "metadata.sqlite"
-"""ML Metadata's store, in a workspace."""
 _INDEX = "index.json"
 _UNUSED_SECONDS = 7 * 24 * 3600
 """Time after which what is kept of a span that no window has is removed."""
@@ -88,6 +88,23 @@ class SpanStore:
         partial.write_bytes(pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL))
         partial.replace(place)
 
+    def completed(self, places: Sequence[Path], make: Callable[[list[int]], Iterable[Any]]) -> list[Any]:
+        """Return entries, and make and keep those that are not there.
+
+        Args:
+            places: of the entries.
+            make: given the numbers of those that are not there, returns them in that order. It is not called for none.
+
+        Returns:
+            All entries.
+        """
+        entries = [self.read(place) for place in places]
+        missing = [number for number, entry in enumerate(entries) if entry is None]
+        for number, entry in zip(missing, make(missing) if missing else (), strict=True):
+            self.write(places[number], entry)
+            entries[number] = entry
+        return entries
+
     def changes(self, spans: Sequence[Span]) -> tuple[str, ...]:
         """Compare spans with those that earlier runs had.
 
@@ -118,9 +135,7 @@ class SpanStore:
         """
         index = self._index() | {span.label: (span.number, state_of(span.paths)) for span in spans}
         self.folder.mkdir(parents=True, exist_ok=True)
-        partial = self.folder / f".{_INDEX}.{os.getpid()}"
-        partial.write_text(json.dumps(index))
-        partial.replace(self.folder / _INDEX)
+        write_whole(self.folder / _INDEX, index)
         used = {quote(span.label, safe="") for span in spans}
         for folder in self.folder.iterdir():
             if folder.is_dir() and folder.name not in used and _last_use(folder) < time.time() - _UNUSED_SECONDS:

@@ -62,7 +62,7 @@ class TableReader(ExampleReader):
 
     def files(self) -> Files:
         """Where the table is."""
-        found = self._files()
+        found = self._files
         if found.spans:
             patterns = {span.label: span.pattern for span in found.spans}
             newest = found.spans[-1]
@@ -71,7 +71,7 @@ class TableReader(ExampleReader):
 
     def fingerprint(self) -> str:
         """Of its pictures; empty without them. What lies in a bucket has none, and is not scanned for it."""
-        files = self._files()
+        files = self._files
         if any(is_url(path) for path in files.paths):
             return ""
         column = picture_columns.picture_column(self._profile(files))
@@ -79,7 +79,7 @@ class TableReader(ExampleReader):
 
     def open(self, splits: Mapping[str, int], run: Run) -> Source:
         """Scan the table, and look into its pictures."""
-        files = self._files()
+        files = self._files
         profile = self._profile(files, run)
         tables.check_label(profile, self._data)
         pictures = None
@@ -161,6 +161,7 @@ class TableReader(ExampleReader):
             found = tuple(table_profile.Column(name, "string") for name in dropped)
         return [*profile.columns, *found]
 
+    @functools.cached_property
     def _files(self) -> TableFiles:
         return tables.find_files(self._data, self._spans)
 

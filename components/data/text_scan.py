@@ -215,5 +215,5 @@ class TextScan:
 
 
 def _key(choice: Choice) -> Any:
-    """By which choices are told apart: why a column is text may be said by another cell."""
+    """What makes two choices different: another cell may be the reason why a column is text."""
     return "text" if isinstance(choice, str) else (choice.kind, choice.choice)

@@ -84,7 +84,7 @@ def choose(base: Location, pattern: str, window: Window) -> Chosen:
     every, notes = _all_versions(base, pattern, is_date=is_date)
     found = {span.number: span for span in every}  # the newest version is the last
     if window.done_file:
-        found, unfinished = _whole(base, found, window.done_file)
+        found, unfinished = _whole(base, pattern, found, window.done_file)
         notes += unfinished
     if not found:
         reason = " ".join(notes)
@@ -105,7 +105,7 @@ def choose(base: Location, pattern: str, window: Window) -> Chosen:
 
 
 def exactly(base: Location, pattern: str, wanted: Collection[str]) -> tuple[Span, ...]:
-    """Find spans that were chosen before; what has arrived since then is none of them.
+    """Find spans that were chosen before, without those that have arrived since then.
 
     Args:
         base: folder of the table.
@@ -207,7 +207,9 @@ def _expression(pattern: str) -> re.Pattern[str]:
     return re.compile("".join(parts))
 
 
-def _whole(base: Location, found: dict[int, Span], done_file: str) -> tuple[dict[int, Span], list[str]]:
+def _whole(base: Location, pattern: str, found: dict[int, Span], done_file: str) -> tuple[dict[int, Span], list[str]]:
+    folders = _PLACEHOLDER.sub("*", pattern).rpartition("/")[0]
+    marks = {str(mark) for mark in list_files(base, f"{folders}/{done_file}")} if folders else set()
     whole, unfinished = {}, []
     for number, span in found.items():
         if span.folder is None or "*" in span.folder:
@@ -215,7 +217,7 @@ def _whole(base: Location, found: dict[int, Span], done_file: str) -> tuple[dict
                 f"data.window.done_file is a file in the folder of a span, and the spans have no folders of their own. "
                 f"Received: {span.pattern}. Put each span into a folder, or leave done_file out."
             )
-        if (base / span.folder / done_file).is_file():
+        if str(base / span.folder / done_file) in marks:
             whole[number] = span
         else:
             unfinished.append(span.label)

@@ -10,7 +10,7 @@ from tfx.types import standard_artifacts
 from kubetfx.artifacts import SPANS
 from kubetfx.components.data import span_store, table_shards
 from kubetfx.components.data.shard_writer import ShardWriter
-from kubetfx.components.data.span_store import METADATA, SpanStore
+from kubetfx.components.data.span_store import SpanStore
 from kubetfx.components.data.tables import find_files, inspect_table
 from kubetfx.components.example_driver import Driver
 from kubetfx.components.example_gen import ExampleGen
@@ -20,6 +20,7 @@ from kubetfx.components.statistics_gen import Statistics
 from kubetfx.config.data_section import DataConfig
 from kubetfx.errors import DataError
 from kubetfx.models.examples import files_in, read_blocks
+from kubetfx.workspace import METADATA
 
 PATH = "day={YYYY}-{MM}-{DD}/*.csv"
 
