@@ -19,7 +19,7 @@ import json
 import statistics
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -116,10 +116,43 @@ def fit(name: str, environment: Path, splits: Splits, label: str, seed: int, fol
     Raises:
         SystemExit: it failed.
     """
+    return ask_peer(name, environment, "automl_fit.py", [name.lower()], splits, folder, {"label": label, "seed": seed})
+
+
+def ask_peer(
+    name: str,
+    environment: Path,
+    script: str,
+    arguments: Sequence[str],
+    splits: Splits,
+    folder: Path,
+    work: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Have a script of peers/ train in another environment, and score what it predicts.
+
+    Args:
+        name: of the peer, for the error.
+        environment: a virtual environment that has it.
+        script: its name.
+        arguments: of the script, before the folder.
+        splits: of the run.
+        folder: has SPLIT.parquet; the script leaves prediction.parquet and result.json there.
+        work: what the script reads of work.json, besides the classes.
+
+    Returns:
+        The score, and what the script says.
+
+    Raises:
+        SystemExit: it failed.
+    """
     classes = [value.item() if hasattr(value, "item") else value for value in splits.classes]
-    (folder / "work.json").write_text(json.dumps({"label": label, "classes": classes, "seed": seed}))
-    script = ROOT / "benchmarks" / "peers" / "automl_fit.py"
-    command = [str(environment / "bin" / "python"), str(script), name.lower(), str(folder)]
+    (folder / "work.json").write_text(json.dumps({**work, "classes": classes}))
+    command = [
+        str(environment / "bin" / "python"),
+        str(ROOT / "benchmarks" / "peers" / script),
+        *arguments,
+        str(folder),
+    ]
     run = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if run.returncode:
         raise SystemExit(f"{name} ended with {run.returncode}:\n{run.stdout[-2_000:]}{run.stderr[-5_000:]}")

@@ -24,6 +24,7 @@ from typing import Any
 
 import yaml
 
+from benchmarks.automl import ask_peer
 from benchmarks.measured_process import ROOT
 from benchmarks.peers.boosters import Splits, read_split
 from benchmarks.quality import examples_of, short, write_table
@@ -159,18 +160,8 @@ def _keras_tuner(table: Table, seed: int, folder: Path, environment: Path, secon
     place.mkdir()
     for split in splits.frames:
         read_split(examples, split).to_parquet(place / f"{split}.parquet", index=False)
-    classes = [value.item() if hasattr(value, "item") else value for value in splits.classes]
-    work = {"label": table.label, "classes": classes, "seed": seed, "seconds": seconds}
-    (place / "work.json").write_text(json.dumps(work))
-    script = ROOT / "benchmarks" / "peers" / "keras_tuner_search.py"
-    line = [str(environment / "bin" / "python"), str(script), str(place)]
-    done = subprocess.run(line, cwd=place, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"KerasTuner ended with {done.returncode}:\n{done.stdout[-2_000:]}{done.stderr[-5_000:]}")
-    import pandas as pd
-
-    prediction = pd.read_parquet(place / "prediction.parquet").to_numpy()
-    return {"score": splits.score_of(prediction), **json.loads((place / "result.json").read_text())}
+    work = {"label": table.label, "seed": seed, "seconds": seconds}
+    return ask_peer("KerasTuner", environment, "keras_tuner_search.py", [], splits, place, work)
 
 
 def report(results: Mapping[str, Any]) -> str:
