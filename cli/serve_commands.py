@@ -9,14 +9,17 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from kubetfx.cli.invocation import FormatOption, Overrides, load, naming_options, open_output
 from kubetfx.errors import UsageError
 from kubetfx.redirection import logged_to
-from kubetfx.storage import Location
+from kubetfx.storage import Location, locate
+
+if TYPE_CHECKING:
+    from kubetfx.serving.request_log import RequestLogOptions
 
 app = typer.Typer()
 _PANEL = "Models"
@@ -37,6 +40,8 @@ _ARGUMENTS = {
     "grpc": "--grpc",
     "rest_port": "--rest-port",
     "grpc_port": "--grpc-port",
+    "request_log.folder": "--log-requests",
+    "sampling_rate": "--sample",
 }
 
 RestOption = Annotated[str | None, typer.Option(metavar="URL", help="Ask a server over REST.", show_default=False)]
@@ -78,7 +83,14 @@ def serve(  # noqa: PLR0913, PLR0917 - the options of a command
     max_body_bytes: Annotated[int, typer.Option(min=1, help="Of a request.")] = 128 * 2**20,
     rest_api_timeout_in_ms: Annotated[int, typer.Option(min=1, help="For one request.")] = 30_000,
     rest_api_enable_cors_support: Annotated[bool, typer.Option(help="Let web pages of other hosts ask.")] = False,
-    log_requests: Annotated[bool, typer.Option(help="Log each request with its status and time.")] = False,
+    access_log: Annotated[bool, typer.Option(help="Say each request with its status and time.")] = False,
+    log_requests: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Write sampled requests with their answers there.", show_default=False),
+    ] = None,
+    sample: Annotated[
+        float | None, typer.Option(help="Share of the requests, with --log-requests.", show_default="0.1")
+    ] = None,
     overrides: Overrides = None,
 ) -> None:
     """Serve pushed models over TensorFlow Serving's REST and gRPC; new versions are picked up as they are pushed."""
@@ -102,6 +114,8 @@ def serve(  # noqa: PLR0913, PLR0917 - the options of a command
     output.end()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it calls the SavedModel loader deprecated at each load
+    with naming_options(_ARGUMENTS):
+        request_log = _request_log(log_requests, sample)
     options = ServerOptions(
         models=(ModelConfig(model_name, model_base_path.absolute()),) if model_base_path else (),
         model_config_file=model_config_file and model_config_file.absolute(),
@@ -122,9 +136,10 @@ def serve(  # noqa: PLR0913, PLR0917 - the options of a command
             max_body_bytes=max_body_bytes,
             timeout_seconds=rest_api_timeout_in_ms / 1000,
             enable_cors=rest_api_enable_cors_support,
-            log_requests=log_requests,
+            access_log=access_log,
         ),
-        grpc=GrpcOptions(max_message_bytes=max_body_bytes, log_requests=log_requests),
+        grpc=GrpcOptions(max_message_bytes=max_body_bytes, access_log=access_log),
+        request_log=request_log,
     )
     with naming_options(_ARGUMENTS):
         if engine == "tf-serving":
@@ -200,6 +215,25 @@ def _listed(types: Mapping[str, str]) -> str:
     names = [f"{name} {dtype.removeprefix('DT_').lower()}" for name, dtype in types.items()]
     more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
     return ", ".join(names[:_MAX_NAMES]) + more
+
+
+def _request_log(folder: str | None, rate: float | None) -> "RequestLogOptions":
+    from kubetfx.serving.request_log import RequestLogOptions
+
+    if folder is None:
+        if rate is not None:
+            raise UsageError(
+                f"--sample is given without --log-requests. Received: --sample {rate:g}. Say where the requests are to "
+                "be written: --log-requests DIR."
+            )
+        return RequestLogOptions()
+    try:
+        place = locate(folder)
+    except ValueError as error:
+        raise UsageError(f"--log-requests: {error}. Name a folder, or one in a bucket.") from None
+    if isinstance(place, Path):
+        place = place.absolute()
+    return RequestLogOptions(place) if rate is None else RequestLogOptions(place, rate)
 
 
 def _on_this_machine(push_directory: Location, context: typer.Context) -> Path:

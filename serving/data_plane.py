@@ -20,6 +20,7 @@ from kubetfx.serving.batching import BatchingParameters, Scheduler, SessionThrea
 from kubetfx.serving.inference import Classification, GraphCall, Regression, Task
 from kubetfx.serving.model_config import ModelConfig
 from kubetfx.serving.prometheus import Metrics
+from kubetfx.serving.request_log import RequestLog
 from kubetfx.serving.saved_model import Signature
 from kubetfx.serving.served_version import ServedVersion, VersionStatus
 from kubetfx.serving.status import Code, ServingError
@@ -56,16 +57,20 @@ class DataPlaneOptions:
 class DataPlane:
     """Answers requests from the models of a manager."""
 
-    def __init__(self, manager: ModelManager, options: DataPlaneOptions, metrics: Metrics) -> None:
+    def __init__(
+        self, manager: ModelManager, options: DataPlaneOptions, metrics: Metrics, log: RequestLog | None = None
+    ) -> None:
         """Set up, in the event loop that requests come in.
 
         Args:
             manager: of the models to answer from.
             options: limits, and how graphs are called.
             metrics: where requests and their times are counted.
+            log: takes a sample of the requests that were answered; None: there is no log.
         """
         self.manager = manager
         self.metrics = metrics
+        self._log = log
         self._loop = asyncio.get_running_loop()
         self._options = options
         self._threads = SessionThreads(
@@ -123,7 +128,10 @@ class DataPlane:
         """
         call, outputs = inference.predict_call(signature, inputs, output_filter)
         tensors = await self._run(version, call, "Predict", timeout_seconds)
-        return dict(zip(outputs, tensors, strict=True))
+        answer = dict(zip(outputs, tensors, strict=True))
+        if self._log and (sampled := self._log.sample(version, signature.name)):
+            sampled.predict(inputs, output_filter, answer)
+        return answer
 
     async def classify(
         self,
@@ -151,7 +159,10 @@ class DataPlane:
         call = inference.classify_call(signature, examples)
         tensors = await self._run(version, call, "Classify", timeout_seconds)
         self.metrics.count_examples(version.model_name, len(examples))
-        return inference.classification(signature, tensors, len(examples))
+        answer = inference.classification(signature, tensors, len(examples))
+        if self._log and (sampled := self._log.sample(version, signature_name)):
+            sampled.classify(examples, answer)
+        return answer
 
     async def regress(
         self,
@@ -179,7 +190,10 @@ class DataPlane:
         call = inference.regress_call(signature, examples)
         (tensor,) = await self._run(version, call, "Regress", timeout_seconds)
         self.metrics.count_examples(version.model_name, len(examples))
-        return inference.regression(tensor, len(examples))
+        answer = inference.regression(tensor, len(examples))
+        if self._log and (sampled := self._log.sample(version, signature_name)):
+            sampled.regress(examples, answer)
+        return answer
 
     async def multi_inference(
         self,
@@ -206,7 +220,12 @@ class DataPlane:
         call = inference.multi_inference_call(version.model, tasks, examples)
         tensors = await self._run(version, call, "MultiInference", timeout_seconds)
         self.metrics.count_examples(version.model_name, len(examples))
-        return [inference.multi_inference_result(version.model, task, call, tensors, len(examples)) for task in tasks]
+        answers = [
+            inference.multi_inference_result(version.model, task, call, tensors, len(examples)) for task in tasks
+        ]
+        if self._log and (sampled := self._log.sample(version, tasks[0].signature_name)):
+            sampled.multi_inference(tasks, examples, answers)
+        return answers
 
     def metadata(self, reference: ModelReference) -> tuple[model_pb2.ModelSpec, get_model_metadata_pb2.SignatureDefMap]:
         """Describe a version.
@@ -242,7 +261,7 @@ class DataPlane:
         return self.manager.statuses(reference.name, reference.version)
 
     async def reload(self, configs: Sequence[ModelConfig]) -> None:
-        """Serve these models from now on, and no others.
+        """Serve these models from now on, and no others, and log what their configs say.
 
         Args:
             configs: the models.
@@ -251,6 +270,8 @@ class DataPlane:
             ServingError: see ModelManager.reload.
         """
         await asyncio.to_thread(self.manager.reload, configs)
+        if self._log:
+            self._log.configure(configs)
 
     async def _run(
         self, version: ServedVersion, call: GraphCall, api: str, timeout_seconds: float | None

@@ -10,25 +10,21 @@ import grpc  # type: ignore[import-untyped]
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 from tensorflow_serving.apis import (  # type: ignore[import-untyped]
-    classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
-    inference_pb2,
     model_management_pb2,
     model_pb2,
     model_service_pb2_grpc,
-    predict_pb2,
     prediction_service_pb2_grpc,
-    regression_pb2,
 )
 
+from kubetfx.serving import responses
 from kubetfx.serving.data_plane import DataPlane, ModelReference
-from kubetfx.serving.inference import Classification, Regression
 from kubetfx.serving.model_config import from_message
 from kubetfx.serving.saved_model import DEFAULT_SIGNATURE
 from kubetfx.serving.served_version import ServedVersion
 from kubetfx.serving.status import Code, ServingError, invalid_argument
-from kubetfx.serving.tensor_proto import from_array, to_array
+from kubetfx.serving.tensor_proto import to_array
 from kubetfx.serving.warmup import examples_of, tasks_of
 
 _LOG = logging.getLogger(__name__)
@@ -47,7 +43,7 @@ class GrpcOptions:
 
     max_message_bytes: int = 128 * 2**20
     """Largest request or response."""
-    log_requests: bool = False
+    access_log: bool = False
     """Whether each request is logged with its status and time."""
 
 
@@ -59,7 +55,7 @@ class GrpcServer:
 
         Args:
             plane: answers the requests.
-            options: limits, and whether requests are logged.
+            options: limits, and whether there is an access log.
         """
         self._server = grpc.aio.server(
             options=[
@@ -162,7 +158,7 @@ class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             model = model or ("" if api == "MultiInference" else request.model_spec.name)
             is_served = self._plane.manager.has(model)
             self._plane.metrics.count_request(model, api, "GRPC", code, seconds, is_served=is_served)
-            if self._options.log_requests:
+            if self._options.access_log:
                 _LOG.info("GRPC %s %s %s %.2f ms", api, model, code.name, seconds * 1e3)
 
     async def _predict(self, request: Any, timeout: float | None) -> Any:
@@ -172,29 +168,20 @@ class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             outputs = await self._plane.predict(
                 version, signature, inputs, output_filter=request.output_filter, timeout_seconds=timeout
             )
-        response = predict_pb2.PredictResponse()
-        _fill_spec(response.model_spec, version, signature.name)
-        for alias, array in outputs.items():
-            from_array(array, response.outputs[alias])
-        return response
+        return responses.predict_response(version, signature.name, outputs)
 
     async def _classify(self, request: Any, timeout: float | None) -> Any:
-        response = classification_pb2.ClassificationResponse()
-        _fill_classification(response.result, await self._infer(self._plane.classify, request, timeout, response))
-        return response
+        return responses.classification_response(*await self._infer(self._plane.classify, request, timeout))
 
     async def _regress(self, request: Any, timeout: float | None) -> Any:
-        response = regression_pb2.RegressionResponse()
-        _fill_regression(response.result, await self._infer(self._plane.regress, request, timeout, response))
-        return response
+        return responses.regression_response(*await self._infer(self._plane.regress, request, timeout))
 
     async def _infer(
-        self, ask: Callable[..., Awaitable[Any]], request: Any, timeout: float | None, response: Any
-    ) -> Any:
+        self, ask: Callable[..., Awaitable[Any]], request: Any, timeout: float | None
+    ) -> tuple[ServedVersion, str, Any]:
         name = request.model_spec.signature_name
         with self._plane.hold(_reference(request)) as version:
-            _fill_spec(response.model_spec, version, name)
-            return await ask(version, name, examples_of(request.input), timeout_seconds=timeout)
+            return version, name, await ask(version, name, examples_of(request.input), timeout_seconds=timeout)
 
     async def _multi_inference(self, request: Any, timeout: float | None) -> Any:
         spec = request.tasks[0].model_spec if request.tasks else model_pb2.ModelSpec()
@@ -203,15 +190,7 @@ class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             results = await self._plane.multi_inference(
                 version, tasks, examples_of(request.input), timeout_seconds=timeout
             )
-        response = inference_pb2.MultiInferenceResponse()
-        for task, result in zip(tasks, results, strict=True):
-            part = response.results.add()
-            _fill_spec(part.model_spec, version, task.signature_name)
-            if isinstance(result, Classification):
-                _fill_classification(part.classification_result, result)
-            else:
-                _fill_regression(part.regression_result, result)
-        return response
+        return responses.multi_inference_response(version, tasks, results)
 
 
 class _ModelService(model_service_pb2_grpc.ModelServiceServicer):
@@ -269,32 +248,6 @@ def _reference_of(spec: Any) -> ModelReference:
         version=spec.version.value if choice == "version" else None,
         label=spec.version_label if choice == "version_label" else None,
     )
-
-
-def _fill_spec(spec: Any, version: ServedVersion, signature_name: str) -> None:
-    spec.name = version.model_name
-    spec.signature_name = signature_name or DEFAULT_SIGNATURE
-    spec.version.value = version.version
-
-
-def _fill_classification(message: Any, result: Classification) -> None:
-    num_classes = next((array.shape[1] for array in (result.labels, result.scores) if array is not None), 0)
-    labels = result.labels.tolist() if result.labels is not None else [[""] * num_classes] * result.num_examples
-    scores = result.scores.tolist() if result.scores is not None else [[0.0] * num_classes] * result.num_examples
-    for row_labels, row_scores in zip(labels, scores, strict=True):
-        part = message.classifications.add()
-        for label, score in zip(row_labels, row_scores, strict=True):
-            part.classes.add(label=_utf8(label), score=score)
-
-
-def _utf8(label: bytes | str) -> str:
-    """A label as protobuf's strings have to be."""
-    return label if isinstance(label, str) else label.decode(errors="replace")
-
-
-def _fill_regression(message: Any, result: Regression) -> None:
-    for value in result.values.tolist():
-        message.regressions.add(value=value)
 
 
 def _metadata(plane: DataPlane, request: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Which models are served, from where, in which versions and labels: TensorFlow Serving's ModelServerConfig."""
+"""TensorFlow Serving's ModelServerConfig: what is served, from where, in which versions, and what is logged."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,10 @@ from tensorflow_serving.config import (  # type: ignore[import-untyped]
 
 from kubetfx.errors import UsageError
 from kubetfx.serving.status import Code, ServingError, invalid_argument
+from kubetfx.storage import Location, locate
 
+LOG_TYPES = ("", "tfrecord")
+"""Types of a LogCollectorConfig that are taken: TensorFlow Serving itself knows none, whoever builds it adds some."""
 _PLATFORM = "tensorflow"
 _DEPRECATED_TENSORFLOW = 1
 
@@ -65,6 +68,16 @@ VersionPolicy = LatestVersions | AllVersions | SpecificVersions
 
 
 @dataclass(frozen=True)
+class RequestLogging:
+    """Which requests of a model are logged, and where: TensorFlow Serving's LoggingConfig."""
+
+    prefix: Location
+    """How the names of the log's files begin, with the folder."""
+    sampling_rate: float
+    """Share of the requests, from 0 to 1."""
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """A model to serve."""
 
@@ -76,6 +89,8 @@ class ModelConfig:
     """Which of the versions are served."""
     labels: Mapping[str, int] = field(default_factory=dict)
     """Version by label."""
+    logging: RequestLogging | None = None
+    """Which requests are logged. None: what the server's own options say."""
 
 
 def read_model_config_file(path: Path) -> tuple[ModelConfig, ...]:
@@ -142,7 +157,23 @@ def _model(config: model_server_config_pb2.ModelConfig) -> ModelConfig:
         raise invalid_argument(
             f"Expected model {config.name} to have an absolute path or URI; got base_path()={config.base_path}"
         )
-    return ModelConfig(config.name, path, _policy(config.model_version_policy), dict(config.version_labels))
+    logging = _logging(config) if config.HasField("logging_config") else None
+    return ModelConfig(config.name, path, _policy(config.model_version_policy), dict(config.version_labels), logging)
+
+
+def _logging(config: model_server_config_pb2.ModelConfig) -> RequestLogging:
+    collector = config.logging_config.log_collector_config
+    if collector.type not in LOG_TYPES:
+        raise ServingError(Code.NOT_FOUND, f"Cannot find LogCollector::Factory for type: {collector.type}")
+    rate = config.logging_config.sampling_config.sampling_rate
+    if not 0 <= rate <= 1:
+        raise invalid_argument(f"The sampling_rate of model {config.name} has to be from 0 to 1. Received: {rate:g}")
+    if not collector.filename_prefix:
+        raise invalid_argument(f"The log_collector_config of model {config.name} has no filename_prefix.")
+    try:
+        return RequestLogging(locate(collector.filename_prefix), rate)
+    except ValueError as error:
+        raise invalid_argument(f"The filename_prefix of model {config.name} is no place for files: {error}") from None
 
 
 def _check_platform(config: model_server_config_pb2.ModelConfig) -> None:

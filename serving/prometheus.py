@@ -1,6 +1,7 @@
 """What the server counts, under TensorFlow Serving's names, and its Prometheus page.
 
-Requests are counted in the event loop's thread alone, where the page is also written.
+Requests are counted in the event loop's thread alone, where the page is also written. The thread of the request log
+counts what it writes, under status codes of its own.
 """
 
 from bisect import bisect_left
@@ -15,7 +16,7 @@ from prometheus_client.utils import floatToGoString
 from kubetfx.serving.status import Code
 
 _PREFIX = ":tensorflow:serving:"
-_COUNTERS = ("request_count", "request_example_count_total")
+_COUNTERS = ("request_count", "request_example_count_total", "request_log_count")
 _MAX_UNKNOWN_MODELS = 100
 """Names of models that are not served, under which requests are counted: clients cannot grow the page further."""
 _LATENCY_BOUNDS = tuple(10 * 1.8**exponent for exponent in range(33))
@@ -83,6 +84,7 @@ class Metrics:
             "request_example_counts", "The number of tf.Examples per request.", ("model",), _EXAMPLE_BOUNDS
         )
         self._example_totals: Counter[str] = Counter()
+        self._logged: Counter[tuple[str, str]] = Counter()
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -137,6 +139,17 @@ class Metrics:
         """
         self._loads.observe(seconds * 1e6, model)
 
+    def count_logged(self, model: str, code: Code, count: int) -> None:
+        """Count sampled requests of the request log.
+
+        Args:
+            model: the model's name.
+            code: OK, they are in the log; RESOURCE_EXHAUSTED, too many waited to be written; UNAVAILABLE, the log could
+                not be written.
+            count: of requests.
+        """
+        self._logged[model, code.name] += count
+
     def collect(self) -> Iterator[Metric]:
         """What the page shows, for prometheus-client."""
         requests = Metric(f"{_PREFIX}request_count", "The total number of requests.", "unknown")
@@ -149,6 +162,14 @@ class Metrics:
             total.add_sample(total.name, {"model": model}, count)
         yield total
         yield self._loads.metric()
+        logged = Metric(
+            f"{_PREFIX}request_log_count",
+            "The total number of requests logged from the model server sliced down by model_name and status code.",
+            "unknown",
+        )
+        for (model, status), count in list(self._logged.items()):
+            logged.add_sample(logged.name, {"model_name": model, "status_code": status}, count)
+        yield logged
 
     def page(self) -> bytes:
         """The page in Prometheus's text format.
@@ -170,6 +191,7 @@ class Metrics:
         counts: Mapping[str, Counter[Any]] = {
             "request_count": self._requests,
             "request_example_count_total": self._example_totals,
+            "request_log_count": self._logged,
         }
         found = counts.get(name.removeprefix("/tensorflow/serving/"))
         return next(iter(found.values()), 0) if found else 0

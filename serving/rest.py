@@ -83,7 +83,7 @@ class RestOptions:
     """Time that a client may take to send a body."""
     enable_cors: bool = False
     """Whether pages of other origins may ask."""
-    log_requests: bool = False
+    access_log: bool = False
     """Whether each request is logged with its status and time."""
 
 
@@ -144,7 +144,7 @@ class RestApplication:
         if path.startswith(_API_PREFIX):
             is_served = self._plane.manager.has(request.model)
             self._plane.metrics.count_request(request.model, request.api, "REST", code, seconds, is_served=is_served)
-        if self._options.log_requests:
+        if self._options.access_log:
             _LOG.info("REST %s %s %d %.2f ms", request.method, path, http_status, seconds * 1e3)
         await _respond(send, http_status, body, [_JSON, *self._cors])
 

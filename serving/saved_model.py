@@ -27,7 +27,7 @@ from kubetfx.serving.status import Code, ServingError, from_tensorflow
 Array = np.ndarray[Any, Any]
 
 DEFAULT_SIGNATURE = "serving_default"
-_TAGS = ["serve"]
+TAGS = ("serve",)
 """Tags of the graph for serving: tensorflow/python/saved_model/tag_constants.py."""
 _MAX_CALLABLES = 64
 _CALLER_THREAD = -1
@@ -99,12 +99,12 @@ class SavedModel:
         try:
             # What tf.compat.v1.saved_model.load calls. A part of the graph is loaded by the same code as the whole.
             loader = loader_impl.SavedModelLoader(str(path))
-            self._meta_graph = loader.get_meta_graph_def_from_tags(_TAGS)
+            self._meta_graph = loader.get_meta_graph_def_from_tags(list(TAGS))
             if only is not None:
                 if missing := [name for name in only if name not in self._meta_graph.signature_def]:
                     raise _no_signature(missing[0])
                 keep_signatures(self._meta_graph, only)
-            loader.load(self._session, _TAGS)
+            loader.load(self._session, list(TAGS))
         except ServingError:
             self.close()
             raise
@@ -307,7 +307,7 @@ def read_signatures(path: Path) -> dict[str, Signature]:
         ServingError: the folder holds no whole SavedModel for serving.
     """
     try:
-        meta_graph = loader_impl.SavedModelLoader(str(path)).get_meta_graph_def_from_tags(_TAGS)
+        meta_graph = loader_impl.SavedModelLoader(str(path)).get_meta_graph_def_from_tags(list(TAGS))
     except Exception as error:  # a broken folder makes the loader raise anything
         raise _load_error(error, path) from error
     return {name: _signature(name, proto) for name, proto in meta_graph.signature_def.items()}

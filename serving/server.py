@@ -28,6 +28,7 @@ from kubetfx.serving.data_plane import DataPlane, DataPlaneOptions
 from kubetfx.serving.grpc_server import GrpcOptions, GrpcServer
 from kubetfx.serving.model_config import ModelConfig, read_model_config_file
 from kubetfx.serving.prometheus import Metrics
+from kubetfx.serving.request_log import RequestLog, RequestLogOptions
 from kubetfx.serving.rest import RestApplication, RestOptions
 from kubetfx.serving.status import ServingError
 from kubetfx.serving.versions import ModelManager, VersionOptions
@@ -66,6 +67,7 @@ class ServerOptions:
     data_plane: DataPlaneOptions = field(default_factory=DataPlaneOptions)
     rest: RestOptions = field(default_factory=RestOptions)
     grpc: GrpcOptions = field(default_factory=GrpcOptions)
+    request_log: RequestLogOptions = field(default_factory=RequestLogOptions)
 
 
 def serve(options: ServerOptions) -> None:
@@ -121,6 +123,20 @@ def tf_serving_command(options: ServerOptions) -> list[str]:
     return [docker, *container, *flags]
 
 
+def _refuse_request_log(options: ServerOptions) -> None:
+    """TensorFlow Serving's own binary ends at a LoggingConfig with "No request-logger-creator provided"."""
+    if options.request_log.folder is not None:
+        received = f"request_log.folder={options.request_log.folder}"
+    elif logged := [config.name for config in _configs(options) if config.logging]:
+        received = f"a logging_config of {', '.join(logged)}"
+    else:
+        return
+    raise UsageError(
+        f"TensorFlow Serving logs no requests, unless a request logger is compiled into it. Received: {received}. Take "
+        "the embedded server, or leave the log out."
+    )
+
+
 def _tf_serving_flags(options: ServerOptions) -> list[str]:
     flags = [f"--port={options.grpc_port}", f"--rest_api_port={options.rest_port}"]
     if options.model_config_file:
@@ -152,8 +168,9 @@ def serve_with_tf_serving(options: ServerOptions) -> int:
         Its exit code.
 
     Raises:
-        UsageError: see `tf_serving_command`.
+        UsageError: requests are to be logged; or see `tf_serving_command`.
     """
+    _refuse_request_log(options)
     return subprocess.run(tf_serving_command(options), check=False).returncode
 
 
@@ -186,6 +203,7 @@ class RunningServer:
         self._configs = _configs(options)
         self._batching = _batching(options)
         self._metrics = Metrics()
+        self._log = RequestLog(options.request_log, self._metrics)
         self.manager = ModelManager(self._configs, options.versions, on_load=self._metrics.observe_load)
         self.rest_port = 0
         self.grpc_port = 0
@@ -256,7 +274,9 @@ class RunningServer:
             await self._listen(parts)
             _LOG.info("REST at %s:%d, gRPC at %s:%d", options.host, self.rest_port, options.host, self.grpc_port)
             if options.model_config_file and options.model_config_file_poll_seconds > 0:
-                parts.polling.append(asyncio.create_task(self._poll_config_file(options.model_config_file)))
+                parts.polling.append(
+                    asyncio.create_task(self._poll_config_file(parts.plane, options.model_config_file))
+                )
             self._started.set()
             if self._stop_asked.is_set():
                 self._stop.set()
@@ -284,7 +304,8 @@ class RunningServer:
 
     def _build(self) -> _Parts:
         options = self._options
-        plane = DataPlane(self.manager, replace(options.data_plane, batching=self._batching), self._metrics)
+        self._log.configure(self._configs)
+        plane = DataPlane(self.manager, replace(options.data_plane, batching=self._batching), self._metrics, self._log)
         http = _HttpServer(RestApplication(plane, options.rest), options)
         return _Parts(plane, http, GrpcServer(plane, options.grpc))
 
@@ -300,14 +321,14 @@ class RunningServer:
             if not self.manager.serves(config.name):
                 _LOG.warning("model %s: no version is available yet under %s", config.name, config.base_path)
 
-    async def _poll_config_file(self, path: Path) -> None:
+    async def _poll_config_file(self, plane: DataPlane, path: Path) -> None:
         known = self._configs
         while True:
             await asyncio.sleep(self._options.model_config_file_poll_seconds)
             try:
                 configs = read_model_config_file(path)
                 if configs != known:
-                    await asyncio.to_thread(self.manager.reload, configs)
+                    await plane.reload(configs)
                     known = configs
             except (KubetfxError, ServingError) as error:
                 _LOG.error("the model config file is not taken, what is served stays: %s", error)
@@ -318,6 +339,7 @@ class RunningServer:
         parts.http.should_exit = True
         await asyncio.gather(parts.grpc.stop(self._options.drain_seconds), *parts.listening, return_exceptions=True)
         parts.plane.close()
+        await asyncio.to_thread(self._log.close)
         await asyncio.to_thread(self.manager.stop)
 
 

@@ -1,5 +1,6 @@
 """TensorProto and arrays, as Tensor::FromProto and Tensor::AsProtoField have it, and TensorFlow's words for types."""
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -93,6 +94,51 @@ def from_array(array: Array, proto: tensor_pb2.TensorProto) -> None:
     if not array.shape:
         proto.tensor_shape.SetInParent()
     getattr(proto, value_field).extend(values.tolist())
+
+
+def to_bytes(array: Array) -> bytes:
+    """Serialise the message that `from_array` makes, several times as fast.
+
+    Args:
+        array: strings in it are objects of bytes.
+
+    Returns:
+        A serialised TensorProto. Numbers are in its `tensor_content`.
+    """
+    if array.dtype == object:
+        strings = [value if type(value) is bytes else bytes(value) for value in array.ravel().tolist()]
+        return _head_of(array.dtype, array.shape) + b"".join([field(8, value) for value in strings])
+    return _head_of(array.dtype, array.shape) + field(4, array.tobytes())
+
+
+@functools.lru_cache(maxsize=4096)
+def _head_of(dtype: "np.dtype[Any]", shape: tuple[int, ...]) -> bytes:
+    """Type and shape of a TensorProto."""
+    proto = tensor_pb2.TensorProto(dtype=tf.as_dtype(dtype).as_datatype_enum)
+    proto.tensor_shape.SetInParent()
+    for size in shape:
+        proto.tensor_shape.dim.add(size=size)
+    serialized: bytes = proto.SerializeToString()
+    return serialized
+
+
+def field(number: int, content: bytes) -> bytes:
+    """Serialise a field of text, bytes or a message.
+
+    Args:
+        number: of the field, up to 15.
+        content: its bytes.
+
+    Returns:
+        The field's bytes.
+    """
+    length = len(content)
+    head = bytearray((number << 3 | 2,))
+    while length > 127:
+        head.append(length & 127 | 128)
+        length >>= 7
+    head.append(length)
+    return bytes(head) + content
 
 
 def _in_parts(values: Array) -> tuple[Any, str, Array]:

@@ -17,7 +17,7 @@ from typer.main import get_command
 from kubetfx.cli.app import app
 from kubetfx.components.push.mirror import MIRRORED
 from kubetfx.serving.batching import read_batching_parameters_file
-from kubetfx.serving.model_config import LatestVersions, SpecificVersions, read_model_config_file
+from kubetfx.serving.model_config import LatestVersions, RequestLogging, SpecificVersions, read_model_config_file
 from kubetfx.storage import ObjectPath, locate
 from tests.kubeflow.kfp_server import OPERATIONS
 from tests.kubeflow.published_schemas import custom_resource_schema, schema
@@ -346,6 +346,25 @@ def test_batching_is_a_component_for_any_overlay(tmp_path: Path) -> None:
     copy = tmp_path / file.name
     copy.write_text(data[file.name])
     assert read_batching_parameters_file(copy).max_batch_size > 1
+
+
+@needs_kubectl
+def test_request_log_is_a_component_with_a_server_that_takes_a_logging_config(tmp_path: Path) -> None:
+    documents = render_with("request-log", tmp_path)
+    server = server_of(documents)
+    assert (server["image"], server["command"]) == ("kubetfx/pipeline", ["kubetfx"])
+    command, *arguments = server["args"]
+    given = get_command(app).commands[command].make_context(command, arguments).params
+    assert {given["grpc_port"], given["rest_port"]} == set(PORTS.values())
+    mounts = {mount["mountPath"]: mount for mount in server["volumeMounts"]}
+    assert given["model_config_file"].parent == Path(mounts["/etc/serving/models"]["mountPath"])
+    file = tmp_path / "models.config"
+    file.write_text(config_map_of(documents, "models-config")["data"]["models.config"])
+    (model,) = read_model_config_file(file)
+    assert model.logging == RequestLogging(Path("/requests/penguins"), 0.1)
+    assert not mounts[str(model.logging.prefix.parent)].get("readOnly")
+    volumes = {volume["name"]: volume for volume in pod_of(one(documents, "Deployment"))["volumes"]}
+    assert volumes[mounts["/requests"]["name"]]["persistentVolumeClaim"]["claimName"] == "kubetfx-data"
 
 
 # Storage

@@ -41,7 +41,7 @@ def start(*arguments: str) -> subprocess.Popen[str]:
 def process(base_paths: dict[str, Path]) -> Iterator[tuple[subprocess.Popen[str], int, int]]:
     rest_port, grpc_port = free_ports(2)
     ports = (f"--rest-port={rest_port}", f"--grpc-port={grpc_port}")
-    arguments = ("--model-name=kinds", f"--model-base-path={base_paths['kinds']}", "--log-requests")
+    arguments = ("--model-name=kinds", f"--model-base-path={base_paths['kinds']}", "--access-log")
     with start(*arguments, *ports) as made:
         try:
             wait_until(lambda: made.poll() is not None or is_up(rest_port), seconds=60)

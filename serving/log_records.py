@@ -1,0 +1,160 @@
+"""A request and its answer as the bytes of a PredictionLog, TensorFlow Serving's record of what it was asked.
+
+A Predict request is put together from bytes: a message per tensor would take as long as a tenth of the request itself.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tensorflow.core.example import example_pb2
+from tensorflow_serving.apis import (  # type: ignore[import-untyped]
+    input_pb2,
+    model_pb2,
+    predict_pb2,
+    prediction_log_pb2,
+)
+
+from kubetfx.serving import responses
+from kubetfx.serving.inference import Classification, Regression, Task
+from kubetfx.serving.saved_model import TAGS
+from kubetfx.serving.served_version import ServedVersion
+from kubetfx.serving.tensor_proto import field, to_bytes
+
+Array = np.ndarray[Any, Any]
+
+_PREDICT_LOG = prediction_log_pb2.PredictionLog.PREDICT_LOG_FIELD_NUMBER
+_REQUEST = prediction_log_pb2.PredictLog.REQUEST_FIELD_NUMBER
+_RESPONSE = prediction_log_pb2.PredictLog.RESPONSE_FIELD_NUMBER
+_INPUTS = predict_pb2.PredictRequest.INPUTS_FIELD_NUMBER
+_OUTPUTS = predict_pb2.PredictResponse.OUTPUTS_FIELD_NUMBER
+_KEY, _VALUE = 1, 2
+"""Fields of an entry of a map."""
+
+
+@dataclass(frozen=True)
+class Logged:
+    """What all records say of a request."""
+
+    version: ServedVersion
+    """That has answered."""
+    signature_name: str
+    """Empty: the default."""
+    sampling_rate: float
+    seconds: int
+    """Time of the answer, since the epoch."""
+
+
+def predict_record(
+    logged: Logged, inputs: Mapping[str, Array], output_filter: Sequence[str], outputs: Mapping[str, Array]
+) -> bytes:
+    """Make the record of a Predict request.
+
+    Args:
+        logged: what all records say.
+        inputs: an array by input.
+        output_filter: outputs that were asked for; empty for all.
+        outputs: an array by output.
+
+    Returns:
+        A serialised PredictionLog.
+    """
+    request = predict_pb2.PredictRequest(model_spec=_asked(logged), output_filter=output_filter)
+    response = predict_pb2.PredictResponse(model_spec=responses.model_spec(logged.version, logged.signature_name))
+    parts = [field(_REQUEST, request.SerializeToString() + _tensors(_INPUTS, inputs))]
+    parts.append(field(_RESPONSE, response.SerializeToString() + _tensors(_OUTPUTS, outputs)))
+    return bytes(_log(logged).SerializeToString() + field(_PREDICT_LOG, b"".join(parts)))
+
+
+def classify_record(logged: Logged, examples: Sequence[bytes], result: Classification) -> bytes:
+    """Make the record of a Classify request.
+
+    Args:
+        logged: what all records say.
+        examples: serialised tf.Examples.
+        result: the answer.
+
+    Returns:
+        A serialised PredictionLog.
+    """
+    log = _log(logged)
+    _fill_request(log.classify_log.request, logged, examples)
+    response = responses.classification_response(logged.version, logged.signature_name, result)
+    log.classify_log.response.CopyFrom(response)
+    return bytes(log.SerializeToString())
+
+
+def regress_record(logged: Logged, examples: Sequence[bytes], result: Regression) -> bytes:
+    """Make the record of a Regress request.
+
+    Args:
+        logged: what all records say.
+        examples: serialised tf.Examples.
+        result: the answer.
+
+    Returns:
+        A serialised PredictionLog.
+    """
+    log = _log(logged)
+    _fill_request(log.regress_log.request, logged, examples)
+    response = responses.regression_response(logged.version, logged.signature_name, result)
+    log.regress_log.response.CopyFrom(response)
+    return bytes(log.SerializeToString())
+
+
+def multi_inference_record(
+    logged: Logged, tasks: Sequence[Task], examples: Sequence[bytes], results: Sequence[Classification | Regression]
+) -> bytes:
+    """Make the record of a MultiInference request.
+
+    Args:
+        logged: what all records say.
+        tasks: of the request.
+        examples: serialised tf.Examples.
+        results: the answer, one per task.
+
+    Returns:
+        A serialised PredictionLog.
+    """
+    log = _log(logged)
+    request = log.multi_inference_log.request
+    request.input.CopyFrom(_input(examples))
+    for task in tasks:
+        spec = model_pb2.ModelSpec(name=task.model_name, signature_name=task.signature_name)
+        request.tasks.add(model_spec=spec, method_name=task.method)
+    answer = responses.multi_inference_response(logged.version, tasks, results)
+    log.multi_inference_log.response.CopyFrom(answer)
+    return bytes(log.SerializeToString())
+
+
+def _log(logged: Logged) -> prediction_log_pb2.PredictionLog:
+    log = prediction_log_pb2.PredictionLog()
+    metadata = log.log_metadata
+    metadata.model_spec.CopyFrom(responses.model_spec(logged.version, logged.signature_name))
+    metadata.sampling_config.sampling_rate = logged.sampling_rate
+    metadata.saved_model_tags.extend(TAGS)
+    metadata.timestamp_secs = logged.seconds
+    return log
+
+
+def _asked(logged: Logged) -> model_pb2.ModelSpec:
+    return model_pb2.ModelSpec(name=logged.version.model_name, signature_name=logged.signature_name)
+
+
+def _fill_request(request: Any, logged: Logged, examples: Sequence[bytes]) -> None:
+    request.model_spec.CopyFrom(_asked(logged))
+    request.input.CopyFrom(_input(examples))
+
+
+def _input(examples: Sequence[bytes]) -> input_pb2.Input:
+    found = input_pb2.Input()
+    found.example_list.examples.extend(map(example_pb2.Example.FromString, examples))
+    return found
+
+
+def _tensors(number: int, arrays: Mapping[str, Array]) -> bytes:
+    """The entries of a map from names to tensors."""
+    return b"".join(
+        [field(number, field(_KEY, name.encode()) + field(_VALUE, to_bytes(array))) for name, array in arrays.items()]
+    )
