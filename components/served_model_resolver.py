@@ -24,7 +24,7 @@ NO_VERSION = 0
 """Value of the `served_version` property when nothing is served."""
 
 
-def baseline_version(directory: Location, *, candidate: Path) -> int | None:
+def baseline_version(directory: Location, *, candidate: Path | None) -> int | None:
     """Return the version to compare a candidate with; None if there is none.
 
     That is the newest. If the newest is the candidate itself, it was compared with the version that it replaced, and
@@ -32,13 +32,13 @@ def baseline_version(directory: Location, *, candidate: Path) -> int | None:
 
     Args:
         directory: where versions are pushed.
-        candidate: folder of its SavedModel.
+        candidate: folder of its SavedModel; None: there is none yet.
     """
     newest = max(push_directory.versions(directory), default=None)
     if newest is None:
         return None
-    record = push_directory.read_record(directory, newest)
-    if record and record.model_digest == push_directory.model_digest(candidate):
+    record = push_directory.read_record(directory, newest) if candidate else None
+    if record and candidate and record.model_digest == push_directory.model_digest(candidate):
         return record.replaced_version
     return newest
 
@@ -49,7 +49,8 @@ class Driver(base_driver.BaseDriver, ir_base_driver.BaseDriver):
     def run(self, execution_info: data_types.ExecutionInfo) -> driver_output_pb2.DriverOutput:
         """Set `served_version`."""
         directory = locate(execution_info.exec_properties["push_directory"])
-        version = baseline_version(directory, candidate=saved_model_path(execution_info.input_dict["model"]))
+        candidates = execution_info.input_dict.get("model")
+        version = baseline_version(directory, candidate=saved_model_path(candidates) if candidates else None)
         output = driver_output_pb2.DriverOutput()
         output.exec_properties["served_version"].int_value = version or NO_VERSION
         return output
@@ -82,10 +83,11 @@ def saved_model_path(models: list[types.Artifact]) -> Path:
 
 
 class ServedModelResolver(Component):
-    """The model that is served now, if there is one."""
+    """The model that is served now, if there is one: what a candidate is compared with, or a training starts from."""
 
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
     DRIVER_CLASS = Driver
     INPUTS = {"model": standard_artifacts.Model}
     OUTPUTS = {"served_model": standard_artifacts.Model}
     PARAMETERS = {"push_directory": str}
+    OPTIONAL = ("model",)

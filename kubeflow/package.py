@@ -9,7 +9,7 @@ from tfx.dsl.components.base.base_node import BaseNode
 from tfx.orchestration.pipeline import Pipeline
 
 from kubetfx.code_digest import code_digest
-from kubetfx.config.kubeflow_section import TaskConfig
+from kubetfx.config.kubeflow_section import WARM_START_MODEL, TaskConfig
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.config.section import nearest
 from kubetfx.errors import ConfigError, UsageError
@@ -120,6 +120,10 @@ def _with_workers(config: PipelineConfig) -> PipelineConfig:
     return config.model_copy(update={"kubeflow": kubeflow})
 
 
+_USERS_OF_PUSHED = (WARM_START_MODEL, "ServedModelResolver", "Pusher")
+"""Components that look into the push directory, where the pipeline has them."""
+
+
 def _run_parameters(config: PipelineConfig) -> list[RunParameterTarget]:
     """What a run may set: where the data is, where to push, and for how long to train."""
     data_path = RunParameter("data_path", "str", config.data.path)
@@ -132,8 +136,7 @@ def _run_parameters(config: PipelineConfig) -> list[RunParameterTarget]:
             RunParameterTarget(epochs, name, "custom_config", ("training", "epochs"))
             for name in ("Trainer", "FoldTrainer", "Tuner")
         ),
-        RunParameterTarget(push_directory, "ServedModelResolver", "push_directory"),
-        RunParameterTarget(push_directory, "Pusher", "push_directory"),
+        *(RunParameterTarget(push_directory, name, "push_directory") for name in _USERS_OF_PUSHED),
     ]
 
 
@@ -146,9 +149,10 @@ def unseen_paths(config: PipelineConfig, *, given: Collection[str] = ()) -> list
             looked at.
     """
     trainer = ("Trainer",)
+    users = [name for name in _USERS_OF_PUSHED if name != WARM_START_MODEL or config.training.warm_start]
     places = [
         ("data.path", None if config.data.source else config.data.path, (config.example_gen,), "data_path"),
-        ("serving.push_directory", config.serving.push_directory, ("ServedModelResolver", "Pusher"), "push_directory"),
+        ("serving.push_directory", config.serving.push_directory, users, "push_directory"),
         ("model.weights", config.model.weights if config.model.backbone else None, trainer, None),
         ("training.checkpoint_directory", config.training.checkpoint_directory, trainer, None),
     ]

@@ -35,6 +35,7 @@ from kubetfx.models.parsing import parse_examples
 from kubetfx.models.preprocessing import Preprocessing
 from kubetfx.models.raw_inputs import RawInputs, is_usual, usual_spec
 from kubetfx.models.raw_rows import raw_rows
+from kubetfx.models.warm_start import write_weights
 from kubetfx.serving.model_facts import ModelFacts, network_arguments
 from kubetfx.serving.warmup import predict_request, write_warmup_requests
 from kubetfx.tables.json_bytes import to_json
@@ -138,6 +139,7 @@ def export_model(
         separators,
     )
     (path / MODEL_FACTS).write_text(json.dumps(asdict(facts), ensure_ascii=False), encoding="utf-8")
+    write_weights(path, model, features)
     if warmup_rows is not None:
         _write_warmup(path, warmup_rows, features)
 

@@ -52,6 +52,7 @@ from kubetfx.models.training_loop import TrainedModel, fit
 from kubetfx.models.training_record import Fitted, TrainingRecorder, check_finite, history_document
 from kubetfx.models.training_rows import TrainingRows, load_rows
 from kubetfx.models.trees import fit_trees
+from kubetfx.models.warm_start import start_from_served
 
 STEPS_PER_CALL = 1_000
 """Steps of a table's network that are one call, at most: what comes between two calls takes longer than a step."""
@@ -219,6 +220,7 @@ class _Onlookers:
 
 def _fit_in_scope(work: Work, train: Rows, validation: Rows, folder: Path | None, *, load_seconds: float) -> Fitted:
     with_members = _build(work, train)
+    warm_start = start_from_served(work, with_members)
     model = averaged(with_members)
     model.summary(print_fn=logging.info)
     trained: TrainedModel
@@ -247,6 +249,8 @@ def _fit_in_scope(work: Work, train: Rows, validation: Rows, folder: Path | None
     )
     if work.training.distribution is not None:
         document["team"] = {"strategy": work.training.distribution.strategy, **work.team.describe()}
+    if warm_start is not None:
+        document["warm_start"] = warm_start
     if isinstance(train, ImageRows):
         document["input"] = describe_input(train, trained, load_seconds=load_seconds)
     return Fitted(model, document)

@@ -59,6 +59,8 @@ class TrainingJob:
     serving_model_dir: str
     model_run_dir: str
     custom_config: dict[str, Any]
+    base_model: str | None = None
+    """The model that is served, for `training.warm_start`."""
 
     @classmethod
     def of(cls, fn_args: "FnArgs") -> "TrainingJob":

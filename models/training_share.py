@@ -122,12 +122,16 @@ def _hand_over(job: TrainingJob, shared: Shared) -> None:
     shutil.copytree(job.transform_graph_path, graph)
     shutil.copyfile(job.schema_path, schema)
     copy_modules(shared.modules)
+    base = None
+    if job.base_model is not None and Path(job.base_model).is_dir():
+        base = str(shutil.copytree(job.base_model, inputs / "base_model"))
     replace(
         job,
         train_files=_copied(job.train_files, inputs / "train"),
         eval_files=_copied(job.eval_files, inputs / "eval"),
         schema_path=str(schema),
         transform_graph_path=str(graph),
+        base_model=base,
         serving_model_dir=str(shared.model / Path(job.serving_model_dir).name),
         model_run_dir=str(shared.model_run),
     ).write(shared.job)

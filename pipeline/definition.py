@@ -20,7 +20,7 @@ from kubetfx.components.schema_gen import SchemaGen
 from kubetfx.components.served_model_resolver import ServedModelResolver
 from kubetfx.components.statistics_gen import StatisticsGen
 from kubetfx.components.transform import Transform
-from kubetfx.config.kubeflow_section import FOLD_PREFIX
+from kubetfx.config.kubeflow_section import FOLD_PREFIX, WARM_START_MODEL
 from kubetfx.config.model_section import DEFAULT_MODULE
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.errors import ConfigError
@@ -273,7 +273,7 @@ class Definition:
         return {
             **self._custom_config,
             "model": self.config.model.model_dump(mode="json"),
-            "training": self.config.training.model_dump(mode="json"),
+            "training": self.config.training.model_dump(mode="json") | ({"warm_start": None} if self._prefix else {}),
             "warmup_rows": self.config.serving.warmup_rows,
             "max_pixels": self.config.data.max_pixels,
         }
@@ -285,7 +285,7 @@ class Definition:
         transform_graph: BaseChannel,
         hyperparameters: BaseChannel | None = None,
     ) -> BaseChannel:
-        """Add Trainer.
+        """Add Trainer, and before it WarmStartModel where it starts from the served model.
 
         Args:
             examples: output of `examples`.
@@ -296,29 +296,32 @@ class Definition:
         Returns:
             The trained model.
         """
+        starts_warm = self.config.training.warm_start and not self._prefix
         trainer = Trainer(
             run_fn="kubetfx.models.training.run_fn",
             examples=examples,
             schema=schema,
             transform_graph=transform_graph,
             hyperparameters=hyperparameters,
+            base_model=self.served_model(None) if starts_warm else None,
             train_args=trainer_pb2.TrainArgs(splits=[TRAIN]),
             eval_args=trainer_pb2.EvalArgs(splits=[_validation_split(self.config)]),
             custom_config=self._training_config(),
         )
         return self.add(trainer).outputs["model"]
 
-    def served_model(self, model: BaseChannel) -> BaseChannel:
+    def served_model(self, model: BaseChannel | None) -> BaseChannel:
         """Add ServedModelResolver.
 
         Args:
-            model: output of `model`, so that it runs after the training.
+            model: output of `model`, so that it runs after the training. None: before it, as WarmStartModel.
 
         Returns:
             The model that is served now, the baseline of the evaluation; empty if there is none.
         """
         resolver = ServedModelResolver(model=model, push_directory=str(self.config.push_path))
-        return self.add(resolver).outputs["served_model"]
+        node = resolver if model else resolver.with_id(WARM_START_MODEL)
+        return self.add(node).outputs["served_model"]
 
     def evaluation(
         self,

@@ -63,7 +63,11 @@ def add_tuner(
     assert tuning is not None
     of_features = any(key.startswith("features.") for key in tuning.search)
     metric, better = tunable_keys.metric_of(config)
-    one_network = {**training_config, "model": {**training_config["model"], "ensemble": 1}}  # is what a trial trains
+    one_network = {  # is what a trial trains
+        **training_config,
+        "model": {**training_config["model"], "ensemble": 1},
+        "training": {**training_config["training"], "warm_start": None},
+    }
     properties: dict[str, Any] = {
         "tuning": tuning,
         "custom_config": json_utils.dumps(one_network),

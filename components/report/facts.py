@@ -258,6 +258,33 @@ class Ensemble(Model):
         )
 
 
+class WarmStart(Model):
+    """What `training.warm_start` took over from the served model."""
+
+    why: str = ""
+    """Why nothing."""
+    version: int | None = None
+    started: int = 0
+    """Weights, of the served model."""
+    anew: dict[str, str] = {}
+    """Why others begin as they do without it, by name."""
+
+    @property
+    def words(self) -> str:
+        """From where it started, and what did not fit."""
+        if self.why:
+            return f"Warm start: the network began with initial weights, since {self.why}."
+        served = f"version {self.version}" if self.version is not None else "the served model"
+        if not self.anew:
+            return f"Warm start: all {self.started} weights come from {served}."
+        reasons: dict[str, list[str]] = {}
+        for name, reason in self.anew.items():
+            reasons.setdefault(reason, []).append(name)
+        said = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in reasons.items())
+        of_all = f"{self.started} of {self.started + len(self.anew)} weights"
+        return f"Warm start: {of_all} come from {served}. Initial values have {said}."
+
+
 class Team(Model):
     """Who trained together."""
 
@@ -304,6 +331,8 @@ class Training(Model):
     """Between this and `beside`."""
     ensemble: Ensemble | None = None
     """Of networks, the first of which the rest is about."""
+    warm_start: WarmStart | None = None
+    """Of `training.warm_start`; None: it was not asked for."""
     beside: "Training | None" = None
     alone: str = ""
     """Why `model.kind: auto` trained no trees, in words."""
@@ -312,9 +341,15 @@ class Training(Model):
 
     @property
     def taken(self) -> str:
-        """What `model.kind: auto` took, and why, and what an ensemble gained, in words; empty for a single model."""
+        """What `model.kind: auto` took, and why, what an ensemble gained, and from where it started, in words; empty
+        for a single model with initial weights."""
         ensemble = self.ensemble or (self.beside.ensemble if self.beside else None)
-        said = [self.choice.words if self.choice else self.alone, ensemble.words if ensemble else ""]
+        warm_start = self.warm_start or (self.beside.warm_start if self.beside else None)
+        said = [
+            self.choice.words if self.choice else self.alone,
+            ensemble.words if ensemble else "",
+            warm_start.words if warm_start else "",
+        ]
         return " ".join(filter(None, said))
 
     @property

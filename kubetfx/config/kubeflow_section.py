@@ -17,6 +17,8 @@ from kubetfx.config.kubernetes_names import (
 from kubetfx.config.section import Section
 
 FOLD_PREFIX = "Fold"
+WARM_START_MODEL = "WarmStartModel"
+"""Id of the node that fetches the served model, for a training to start from."""
 """Begins the ids of nodes that do for a fold of cross-validation what the node without it does for the whole table."""
 COMPONENTS = (
     "TableExampleGen",
@@ -34,6 +36,7 @@ COMPONENTS = (
     "Transform",
     "Tuner",
     "BestTrial",
+    WARM_START_MODEL,
     "Trainer",
     "ServedModelResolver",
     "Evaluator",

@@ -174,6 +174,20 @@ class PipelineConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _warm_start_is_of_a_network(self) -> Self:
+        if self.training.warm_start is None:
+            return self
+        received = "model.kind: trees" if self.model.kind == "trees" else None
+        if self.model.ensemble == "folds":
+            received = "model.ensemble: folds"
+        if received:
+            raise ValueError(
+                "training.warm_start is of networks that see all training rows: trees have no weights, and a fold must "
+                f"not know the rows that it holds out. Received: {received}. Leave training.warm_start out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _distributed_training_is_of_a_network(self) -> Self:
         if self.training.distribution is not None and self.model.kind == "trees":
             raise ValueError(

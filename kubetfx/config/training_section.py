@@ -155,6 +155,10 @@ class TrainingConfig(Section):
     sample_weight: str | None = None
     """Of tables: the column that says how often each row counts, in the loss, the metrics and the statistics. It is no
     feature, and what is predicted needs none."""
+    warm_start: Literal["served"] | None = None
+    """`served`: the network starts with the weights of the model that is served, where they mean the same: those of
+    equal shape, and vectors of categories by their value. What did not fit is in the report. None: with initial
+    weights. Trials of a search and folds of cross-validation always start with those."""
     seed: int = Field(0, ge=0)
     """Seed of initial weights, shuffling and dropout."""
     require_gpu: bool | None = None

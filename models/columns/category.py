@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 
 from kubetfx.config.data_section import FeaturesConfig
 from kubetfx.models.columns.column_profile import ColumnProfile
-from kubetfx.models.columns.column_type import MISSING_INTEGER, Column, ColumnType, Encoding, concatenated
+from kubetfx.models.columns.column_type import (
+    MISSING_INTEGER,
+    Column,
+    ColumnType,
+    EmbeddedVocabulary,
+    Encoding,
+    concatenated,
+)
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -26,6 +33,7 @@ class Vocabulary(ColumnType):
     tag = "vocabulary"
     words = "category"
     cells = frozenset({"int64", "string"})
+    embedded_vocabularies = (EmbeddedVocabulary(CATEGORICAL, f"{CATEGORICAL}_embedding/vectors", first_row=0),)
 
     def choose(self, column: ColumnProfile, *, num_rows: int, config: FeaturesConfig) -> str | None:
         """By the number of distinct values."""

@@ -7,7 +7,7 @@ the check before a run only choose.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from kubetfx.config.data_section import FeaturesConfig
 from kubetfx.models.columns.column_profile import CellType, ColumnProfile
@@ -52,6 +52,17 @@ class Encoding:
     """(batch, any) float32."""
 
 
+class EmbeddedVocabulary(NamedTuple):
+    """A vocabulary of which each value has a row in a weight."""
+
+    vocabulary: str
+    """Name of its file."""
+    weight: str
+    """Name of the layer, a slash, and the name of the weight."""
+    first_row: int
+    """Of the first value."""
+
+
 class ColumnType:
     """A kind of columns: which columns are of it, and what becomes of them.
 
@@ -65,6 +76,9 @@ class ColumnType:
     """What the report says that a column is used as. Of the user's types it says the name of the class."""
     cells: ClassVar[frozenset[CellType]] = frozenset({"int64", "float", "string"})
     """What its columns can hold. It is not asked about others."""
+    embedded_vocabularies: ClassVar[Sequence[EmbeddedVocabulary]] = ()
+    """So that a training that starts with served weights finds each value's vector again. Other vocabularies have to be
+    the same for that."""
     has_domain: ClassVar[bool] = True
     """Whether the schema lists the values of a column that has few, so that another one is an anomaly."""
 

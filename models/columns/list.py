@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from kubetfx.config.data_section import FeaturesConfig
 from kubetfx.models.columns.column_profile import ColumnProfile
-from kubetfx.models.columns.column_type import Column, ColumnType, Encoding, concatenated
+from kubetfx.models.columns.column_type import Column, ColumnType, EmbeddedVocabulary, Encoding, concatenated
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -31,6 +31,7 @@ class List(ColumnType):
     tag = "list"
     words = "list of categories"
     cells = frozenset({"string"})
+    embedded_vocabularies = (EmbeddedVocabulary(VALUES, f"{VALUES}_embedding/embeddings", first_row=1),)
 
     @property
     def reading(self) -> "type[Reading]":

@@ -77,7 +77,9 @@ def test_version_of_somebody_else_is_a_baseline_too(make_model, served):
 
 
 def resolve(model, served: Path) -> int:
-    info = ExecutionInfo(input_dict={"model": [model]}, exec_properties={"push_directory": str(served)})
+    info = ExecutionInfo(
+        input_dict={"model": [model]} if model else {}, exec_properties={"push_directory": str(served)}
+    )
     return Driver(None).run(info).exec_properties["served_version"].int_value
 
 
@@ -85,6 +87,13 @@ def test_driver_puts_the_version_into_the_key_of_the_cache(make_model, served):
     assert resolve(make_model("new"), served) == NO_VERSION
     push_model(make_model("first"), served, version=9)
     assert resolve(make_model("newer"), served) == 9
+
+
+def test_before_there_is_a_candidate_the_newest_version_is_served(make_model, served):
+    assert resolve(None, served) == NO_VERSION
+    push_model(make_model("first"), served, version=9)
+    push_model(make_model("second"), served, version=10, replaced=9)
+    assert resolve(None, served) == 10
 
 
 def execute(served: Path, *, version: int, uri: Path) -> dict[str, list]:

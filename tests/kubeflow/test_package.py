@@ -64,7 +64,10 @@ def test_package_is_loaded_by_the_sdk(example):
 
 def test_components_that_the_config_knows_are_those_of_the_pipelines():
     tuning = "tuning={parallel: 2, storage: 'postgresql://db.example/studies'}"
-    overrides = {"penguins": ["evaluation.cross_validation.folds=2", "model.ensemble=folds", tuning], "digits": []}
+    overrides = {
+        "penguins": ["evaluation.cross_validation.folds=2", "model.ensemble=folds", tuning],
+        "digits": ["training.warm_start=served"],
+    }
     configs = [load_config(EXAMPLES / name / "pipeline.yaml", overrides=own) for name, own in overrides.items()]
 
     pipelines = [definition.create_pipeline(config, in_cluster=True) for config in configs]
@@ -191,6 +194,18 @@ def test_what_looks_at_data_or_served_versions_is_never_cached(example):
     tasks = package["root"]["dag"]["tasks"]
     never = {name for name, task in tasks.items() if not task["cachingOptions"].get("enableCache")}
     assert never == {"resolve-table-example-gen", "served-model-resolver", "pusher", "report"}
+
+
+def test_training_takes_the_served_model_where_it_starts_from_it(example):
+    _, (package,) = example("penguins", "training.warm_start=served")
+
+    tasks = package["root"]["dag"]["tasks"]
+    assert "enableCache" not in tasks["warm-start-model"]["cachingOptions"]
+    base = tasks["trainer"]["inputs"]["artifacts"]["base_model"]["taskOutputArtifact"]
+    assert base == {"outputArtifactKey": "served_model", "producerTask": "warm-start-model"}
+    pushed = {"componentInputParameter": "push_directory"}
+    users = [name for name, task in tasks.items() if pushed in task.get("inputs", {}).get("parameters", {}).values()]
+    assert users == ["pusher", "served-model-resolver", "warm-start-model"]
 
 
 def test_fingerprint_of_the_data_is_an_input_of_what_reads_it(example):

@@ -68,7 +68,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
     folder = tmp_path_factory.mktemp("shells")
     write_table(folder / "data")
     (folder / "pipeline.yaml").write_text(
-        "name: shells\ndata: {path: data, label: kind}\ntraining: {epochs: 20, learning_rate: 0.01}\n"
+        "name: shells\ndata: {path: data, label: kind}\n"
+        "training: {epochs: 20, learning_rate: 0.01, warm_start: served}\n"
         "evaluation: {thresholds: {accuracy: {at_least: 0.5}}, slices: [colour]}\n"
     )
     path = folder / "package.yaml"
@@ -168,6 +169,7 @@ PAGES_OF_HTML = [
     ("ExampleValidator", "anomalies_page"),
     ("AnomalyGate", "schema_page"),
     ("Transform", "features_page"),
+    ("WarmStartModel", "model_page"),
     ("Trainer", "model_page"),
     ("ServedModelResolver", "model_page"),
     ("Evaluator", "evaluation_page"),

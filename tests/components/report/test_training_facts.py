@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from kubetfx.components.report import training_facts as training
-from kubetfx.components.report.facts import Choice, Training
+from kubetfx.components.report.facts import Choice, Training, WarmStart
 
 
 def trained(losses: list[float], validation: list[float]) -> Training:
@@ -78,3 +78,17 @@ def test_training_that_the_number_of_epochs_ended_is_told_what_to_change(
     if found:
         assert "training.epochs is 50" in found
         assert f"epoch {best_epoch}. Raise training.epochs" in found
+
+
+def test_warm_start_says_what_did_not_fit() -> None:
+    anew = {"hidden_1/kernel": "the columns have changed", "hidden_1/bias": "the columns have changed"}
+    for found, words in (
+        (WarmStart(why="nothing is served yet"), "began with initial weights, since nothing is served yet."),
+        (WarmStart(version=3, started=8), "Warm start: all 8 weights come from version 3."),
+        (
+            WarmStart(version=3, started=2, anew=anew),
+            "Warm start: 2 of 4 weights come from version 3. Initial values have hidden_1/kernel, hidden_1/bias "
+            "(the columns have changed).",
+        ),
+    ):
+        assert words in trained([1.0], [1.0]).model_copy(update={"warm_start": found}).taken

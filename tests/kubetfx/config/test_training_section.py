@@ -48,3 +48,31 @@ def test_what_cannot_be_is_refused_in_words(tmp_path, distribution, message):
 def test_trees_are_not_distributed(tmp_path):
     with pytest.raises(ConfigError, match=r"training\.distribution is of a network\. Received: model\.kind: trees"):
         load(tmp_path, {"strategy": "mirrored"}, model={"kind": "trees"})
+
+
+def load_warm(folder: Path, start: str, **sections: Any) -> Any:
+    path = folder / "pipeline.yaml"
+    path.write_text(yaml.safe_dump({**TABLE, **sections, "training": {"warm_start": start}}), encoding="utf-8")
+    return load_config(path).training.warm_start
+
+
+def test_networks_may_start_from_what_is_served(tmp_path):
+    assert load_warm(tmp_path, "served") == "served"
+    assert load_warm(tmp_path, "served", model={"kind": "auto"}) == "served"
+
+
+@pytest.mark.parametrize(
+    ("start", "sections", "message"),
+    [
+        ("newest", {}, r"training\.warm_start.*Received: 'newest'"),
+        ("served", {"model": {"kind": "trees"}}, r"trees have no weights.*Received: model\.kind: trees"),
+        (
+            "served",
+            {"model": {"ensemble": "folds"}, "evaluation": {"cross_validation": {"folds": 3}}},
+            r"a fold must not know the rows that it holds out\. Received: model\.ensemble: folds",
+        ),
+    ],
+)
+def test_what_cannot_start_warm_is_refused_in_words(tmp_path, start, sections, message):
+    with pytest.raises(ConfigError, match=f"(?s){message}"):
+        load_warm(tmp_path, start, **sections)
