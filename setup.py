@@ -8,6 +8,10 @@ from setuptools import find_packages, setup
 
 setup(
     packages=find_packages(include=["kubetfx", "kubetfx.*"]),
-    package_data={"kubetfx": ["py.typed"], "kubetfx.components.report": ["templates/*"]},
+    package_data={
+        "kubetfx": ["py.typed"],
+        "kubetfx.components.report": ["templates/*"],
+        "kubetfx.kubeflow": ["templates/*"],
+    },
     entry_points={"console_scripts": ["kubetfx = kubetfx.cli.app:main"]},
 )

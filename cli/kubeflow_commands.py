@@ -4,9 +4,10 @@ Nothing heavy is imported before a command runs.
 """
 
 import datetime
+import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -73,19 +74,55 @@ _ServiceAccount = Annotated[
 
 
 @app.command("compile", rich_help_panel=_PANEL)
-def compile_command(
+def compile_command(  # noqa: PLR0913, PLR0917 - the options of a command
     config: ConfigPath,
-    output_path: Annotated[Path, typer.Option("--output", help="File to write, ending in .yaml.")] = Path(
-        "package.yaml"
-    ),
+    output_path: Annotated[
+        Path | None,
+        typer.Option("--output", help="File to write. Default: package.yaml, or dag.py.", show_default=False),
+    ] = None,
+    target: Annotated[
+        Literal["kubeflow", "airflow", "airflow-kubernetes"],
+        typer.Option(help="airflow: a DAG whose tasks are processes beside Airflow; airflow-kubernetes: pods."),
+    ] = "kubeflow",
     kubernetes_manifest: Annotated[
         bool, typer.Option("--kubernetes-manifest", help="Write Pipeline and PipelineVersion resources, for GitOps.")
     ] = False,
+    schedule: Annotated[
+        str | None, typer.Option(help="For Airflow: five fields as cron has them, or @daily.", show_default=False)
+    ] = None,
+    command: Annotated[
+        str | None,
+        typer.Option(help="For Airflow: kubetfx where the tasks run. Default: this one.", show_default=False),
+    ] = None,
+    config_in_pods: Annotated[
+        str | None,
+        typer.Option(help="For airflow-kubernetes: pipeline.yaml as the pods see it.", show_default=False),
+    ] = None,
     overrides: Overrides = None,
     format: FormatOption = "human",
 ) -> None:
-    """Compile the pipeline to a package that open-source Kubeflow Pipelines v2 runs."""
+    """Compile the pipeline to a package that open-source Kubeflow Pipelines v2 runs, or to a DAG for Airflow 3."""
     output = open_output(format)
+    if target != "kubeflow":
+        if kubernetes_manifest:
+            raise UsageError(f"--kubernetes-manifest requires --target kubeflow. Received: --target {target}.")
+        if config_in_pods is not None and target == "airflow":
+            raise UsageError(f"--config-in-pods requires --target airflow-kubernetes. Received: --target {target}.")
+        _compile_dag(
+            config,
+            output_path or Path("dag.py"),
+            output,
+            schedule=schedule,
+            command=command or _own_command(target),
+            overrides=overrides or (),
+            pods=target == "airflow-kubernetes",
+            config_in_pods=config_in_pods,
+        )
+        return
+    for name, value in {"schedule": schedule, "command": command, "config-in-pods": config_in_pods}.items():
+        if value is not None:
+            raise UsageError(f"--{name} is for Airflow. Received: --{name} {value}, without --target airflow.")
+    output_path = output_path or Path("package.yaml")
     _check_target(output_path, config=config)
     pipeline_config = load(config, overrides)
     output.begin("Compiling")
@@ -102,6 +139,26 @@ def compile_command(
     if format == "json":
         output.document({"package": str(output_path), "parameters": parameters})
     output.say(f"Wrote {output_path}. Run parameters: {', '.join(parameters)}")
+
+
+def _own_command(target: str) -> str:
+    """The kubetfx that this process is, for tasks beside Airflow; that of the image for pods."""
+    script = Path(sys.argv[0])
+    return str(script.absolute()) if target == "airflow" and script.name == "kubetfx" and script.exists() else "kubetfx"
+
+
+def _compile_dag(config: Path, path: Path, output: "Output", **options: Any) -> None:
+    output.begin("Compiling")
+
+    from kubetfx.kubeflow.airflow_dag import airflow_dag
+
+    warnings = airflow_dag(config, path, **options)
+    output.end()
+    for line in warnings:
+        output.say(line, style="yellow")
+    if output.format == "json":
+        output.document({"dag": str(path), "warnings": warnings})
+    output.say(f"Wrote {path}. Put it into Airflow's folder of DAGs.")
 
 
 def _check_target(path: Path, *, config: Path) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from kubetfx.components.evaluation.metric import Metric, metric
     from kubetfx.config.loading import load_config
     from kubetfx.config.pipeline import PipelineConfig
+    from kubetfx.kubeflow.airflow_dag import airflow_dag
     from kubetfx.kubeflow.compilation import compile
     from kubetfx.kubeflow.lint import lint
     from kubetfx.kubeflow.submission import submit
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from kubetfx.pipeline.pruning import prune
     from kubetfx.pipeline.pushed_models import load_model
     from kubetfx.pipeline.run_result import RunResult
-    from kubetfx.pipeline.running import run
+    from kubetfx.pipeline.running import run, run_node
     from kubetfx.pipeline.tuning_run import tune
     from kubetfx.serving.model import Model
     from kubetfx.serving.remote_model import Client
@@ -37,6 +38,7 @@ _OWNERS = {
     "Metric": "kubetfx.components.evaluation.metric",
     "PipelineConfig": "kubetfx.config.pipeline",
     "RunResult": "kubetfx.pipeline.run_result",
+    "airflow_dag": "kubetfx.kubeflow.airflow_dag",
     "compile": "kubetfx.kubeflow.compilation",
     "create_pipeline": "kubetfx.pipeline.definition",
     "fan_out": "kubetfx.pipeline.fan_out",
@@ -46,6 +48,7 @@ _OWNERS = {
     "metric": "kubetfx.components.evaluation.metric",
     "prune": "kubetfx.pipeline.pruning",
     "run": "kubetfx.pipeline.running",
+    "run_node": "kubetfx.pipeline.running",
     "submit": "kubetfx.kubeflow.submission",
     "tune": "kubetfx.pipeline.tuning_run",
 }
@@ -60,6 +63,7 @@ __all__ = [
     "PipelineConfig",
     "RunResult",
     "__version__",
+    "airflow_dag",
     "compile",
     "create_pipeline",
     "errors",
@@ -71,6 +75,7 @@ __all__ = [
     "progress",
     "prune",
     "run",
+    "run_node",
     "submit",
     "tune",
 ]

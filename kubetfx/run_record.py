@@ -75,12 +75,16 @@ class RunRecord(BaseModel):
     """Words of the command that started the run; empty for a run from Python."""
     folder: str = ""
     """Working directory of the command."""
+    code: str = ""
+    """Digest of kubetfx's code and of the libraries that its nodes compute with."""
     machine: dict[str, Any] = {}
     """System, cores, memory in bytes and Python of the machine."""
     metrics: dict[str, float] = {}
     """Metrics of the candidate on the evaluation split, without those that are not defined."""
     pushed_version: int | None = None
     """Version that the run pushed, or found to be the same as its model; None if there is none."""
+    versions_before: list[int] = []
+    """Versions that the push directory had when the run began."""
 
     def output(self, node_id: str, key: str) -> Path | None:
         """Folder of a node's output; None if it has none."""
@@ -108,13 +112,22 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def begin(config: PipelineConfig, *, run_id: str, command: Sequence[str]) -> RunRecord:
+def begin(
+    config: PipelineConfig,
+    *,
+    run_id: str,
+    command: Sequence[str],
+    versions_before: Sequence[int] = (),
+    code: str = "",
+) -> RunRecord:
     """Make the record of a run that starts now.
 
     Args:
         config: of the pipeline.
-        run_id: begins with the time, so that ids sort by it.
+        run_id: of the run, by which it is found.
         command: with which the run was started, its words; empty for a run from Python.
+        versions_before: versions that the push directory has.
+        code: digest of the code that the nodes run.
 
     Returns:
         The record, which is not written yet.
@@ -127,6 +140,8 @@ def begin(config: PipelineConfig, *, run_id: str, command: Sequence[str]) -> Run
         config=config.model_dump(mode="json"),
         command=list(command),
         folder=str(Path.cwd()),
+        code=code,
+        versions_before=list(versions_before),
         machine={
             "system": platform.platform(),
             "architecture": platform.machine(),
@@ -217,9 +232,26 @@ def read_all(workspace: Path) -> Iterator[RunRecord]:
     Yields:
         A record per run, without those that another version of kubetfx wrote in another form.
     """
-    for path in sorted((workspace / FOLDER).glob(f"*/{RECORD}"), reverse=True):
+    records = []
+    for path in (workspace / FOLDER).glob(f"*/{RECORD}"):
         with contextlib.suppress(OSError, ValidationError):
-            yield RunRecord.model_validate_json(path.read_text(encoding="utf-8"))
+            records.append(RunRecord.model_validate_json(path.read_text(encoding="utf-8")))
+    yield from sorted(records, key=lambda record: (record.started_at, record.run_id), reverse=True)
+
+
+def read(workspace: Path, run_id: str) -> RunRecord | None:
+    """Read the record of a run.
+
+    Args:
+        workspace: of the pipeline.
+        run_id: of the run, all of it.
+
+    Returns:
+        The record; None if there is none.
+    """
+    with contextlib.suppress(OSError, ValidationError):
+        return RunRecord.model_validate_json((run_folder(workspace, run_id) / RECORD).read_text(encoding="utf-8"))
+    return None
 
 
 def end_killed(workspace: Path) -> None:

@@ -1,19 +1,31 @@
-"""The workspace of a pipeline: one run at a time."""
+"""The workspace of a pipeline: one run at a time, in one process or in a process per node.
+
+All locks are the kernel's, which releases them however a process ends.
+"""
 
 import contextlib
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 from kubetfx.errors import UsageError
 
 METADATA = "metadata.sqlite"
 """File of a workspace with ML Metadata's store."""
 
+_LOCK = ".lock"
+"""Of the run. A run in one process has it alone; the nodes of a run that are processes share it, and it holds their
+run's id."""
+_DOOR = ".lock.door"
+"""Held for the moment in which a node looks who has the lock of the run."""
+_TURN = ".lock.turn"
+_NODE = ".lock.node."
+
 
 @contextlib.contextmanager
 def locked(workspace: Path) -> Iterator[None]:
-    """Keep a second run out of a workspace. The kernel releases the lock however the process ends.
+    """Keep a second run out of a workspace.
 
     Args:
         workspace: is made if it does not exist.
@@ -22,11 +34,104 @@ def locked(workspace: Path) -> Iterator[None]:
         UsageError: another run is using it.
     """
     workspace.mkdir(parents=True, exist_ok=True)
-    with (workspace / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(
-                f"Another run is using the workspace. Received: {workspace}. Wait for it, or set another workspace."
-            ) from None
+    with _opened(workspace / _LOCK) as lock:
+        if not _is_taken(lock, fcntl.LOCK_EX):
+            raise _in_use(workspace)
         yield
+
+
+@contextlib.contextmanager
+def shared(workspace: Path, *, run_id: str) -> Iterator[None]:
+    """Keep other runs out of a workspace, and let the nodes of one run in.
+
+    Args:
+        workspace: is made if it does not exist.
+        run_id: of the run.
+
+    Raises:
+        UsageError: another run is using it.
+    """
+    workspace.mkdir(parents=True, exist_ok=True)
+    with _opened(workspace / _LOCK) as lock:
+        with _opened(workspace / _DOOR) as door:
+            fcntl.flock(door, fcntl.LOCK_EX)
+            if _is_taken(lock, fcntl.LOCK_EX):  # nobody else has it
+                lock.truncate(0)
+                lock.write(run_id)
+                lock.flush()
+            if not _is_taken(lock, fcntl.LOCK_SH):
+                raise _in_use(workspace)
+            lock.seek(0)
+            if (other := lock.read()) != run_id:
+                raise _in_use(workspace, by=other)
+        yield
+
+
+@contextlib.contextmanager
+def node_locked(workspace: Path, node_id: str, *, waiting: Callable[[], None]) -> Iterator[None]:
+    """Let no two processes run one node; the second waits for the first.
+
+    Args:
+        workspace: of the pipeline, which this process shares.
+        node_id: of the node.
+        waiting: is called if there is a first.
+    """
+    with _opened(workspace / f"{_NODE}{node_id}") as lock:
+        if not _is_taken(lock, fcntl.LOCK_EX):
+            waiting()
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+class Turn:
+    """Processes of one run work in turn on what they share: ML Metadata, and the record of the run."""
+
+    def __init__(self, workspace: Path) -> None:
+        """With nobody's turn.
+
+        Args:
+            workspace: which this process shares.
+        """
+        self._path = workspace / _TURN
+        self._lock: IO[str] | None = None
+
+    @contextlib.contextmanager
+    def taken(self) -> Iterator[None]:
+        """Work, when it is this process' turn."""
+        with _opened(self._path) as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._lock = lock
+            try:
+                yield
+            finally:
+                self._lock = None
+
+    @contextlib.contextmanager
+    def released(self) -> Iterator[None]:
+        """Let others work meanwhile."""
+        assert self._lock is not None, "it is not this process' turn"
+        fcntl.flock(self._lock, fcntl.LOCK_UN)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+
+
+def _opened(path: Path) -> IO[str]:
+    """Open a file that is only locked: for reading and writing, as network file systems want it."""
+    return path.open("a+", encoding="utf-8")
+
+
+def _is_taken(lock: IO[str], kind: int) -> bool:
+    try:
+        fcntl.flock(lock, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _in_use(workspace: Path, *, by: str = "") -> UsageError:
+    run = f", which run {by} uses" if by else ""
+    return UsageError(
+        f"Another run is using the workspace. Received: {workspace}{run}. Wait for it, or set another workspace."
+    )

@@ -4,11 +4,13 @@ Compiling imports every component with its libraries, which takes longer than fi
 """
 
 import hashlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kubetfx.code_digest import code_digest
 from kubetfx.config.pipeline import PipelineConfig
+from kubetfx.run_record import write_text
 
 if TYPE_CHECKING:
     from tfx.proto.orchestration import pipeline_pb2
@@ -56,7 +58,8 @@ def load(workspace: Path, key: str | None) -> "pipeline_pb2.Pipeline | None":
 
 
 def save(workspace: Path, key: str | None, pipeline: "pipeline_pb2.Pipeline") -> None:
-    """Keep a compiled pipeline for the next run. The key is written last.
+    """Keep a compiled pipeline for the next run. The key is written last, and both whole: nodes of a run may do so at
+    the same time.
 
     Args:
         workspace: of the pipeline.
@@ -65,5 +68,7 @@ def save(workspace: Path, key: str | None, pipeline: "pipeline_pb2.Pipeline") ->
     """
     (workspace / _KEY).unlink(missing_ok=True)
     if key is not None:
-        (workspace / _PIPELINE).write_bytes(pipeline.SerializeToString(deterministic=True))
-        (workspace / _KEY).write_text(key)
+        aside = workspace / f".{_PIPELINE}.{os.getpid()}.partial"
+        aside.write_bytes(pipeline.SerializeToString(deterministic=True))
+        aside.rename(workspace / _PIPELINE)
+        write_text(workspace / _KEY, key)

@@ -36,9 +36,11 @@ from kubetfx.progress import Begin, End, NodeBegins, NodeEnds, reported_to
 from kubetfx.redirection import logged_to
 from kubetfx.run_record import RunRecord
 from kubetfx.storage import is_url
+from kubetfx.workspace import Turn
 
 if TYPE_CHECKING:  # importing TFX takes seconds, and the first line is to be on the screen before that
     from ml_metadata import MetadataStore
+    from ml_metadata.proto import metadata_store_pb2
     from tfx.orchestration.pipeline import Pipeline
     from tfx.proto.orchestration import pipeline_pb2
 
@@ -91,11 +93,14 @@ class LocalRunner(Runner):
     """Ids of all nodes, in the order in which they run."""
     _skipped: set[str]
     """Ids of those whose condition did not hold, and of what comes after them."""
+    _turn: Turn | None = None
+    """Which other processes of the run wait for; None: there are none."""
 
     def _run_nodes(self) -> None:
         self._progress(Begin("Loading TFX"))
         with logged_to(self._log_folder / "startup.log"):
-            self._store, pipeline = self._prepare()
+            pipeline = self._load()
+            self._store = self._open(pipeline)
         self._progress(End())
         self._session = Session.of(self._config, progress=self._progress)
         self._processes = self._forked([node.pipeline_node.node_info.id for node in pipeline.nodes])
@@ -120,7 +125,7 @@ class LocalRunner(Runner):
             if self._processes is not None:
                 self._processes.end()
         self._run_exit_handlers(handlers, pipeline, self._store, state="SUCCEEDED")
-        (self._config.workspace_path / _CODE_DIGEST).write_text(self._code_digest)
+        self._keep_code_digest()
 
     def _forked(self, node_ids: Sequence[str]) -> ExecutorProcesses | None:
         """Processes for folds of cross-validation; None where they run in turn."""
@@ -208,12 +213,15 @@ class LocalRunner(Runner):
             for name, value in artifact.custom_properties.items()
         }
 
-    def _prepare(self) -> "tuple[MetadataStore, pipeline_pb2.Pipeline]":
+    def _load(self) -> "pipeline_pb2.Pipeline":
+        """Return the compiled pipeline."""
         from absl import logging
 
         logging.set_verbosity(logging.INFO)
-        pipeline = self._compiled(self._pipeline) if self._pipeline else self._compiled_before() or self._compile()
+        return self._compiled(self._pipeline) if self._pipeline else self._compiled_before() or self._compile()
 
+    def _open(self, pipeline: "pipeline_pb2.Pipeline") -> "MetadataStore":
+        """Prepare the pipeline for this run, and return ML Metadata."""
         from ml_metadata import MetadataStore
         from tfx.dsl.compiler.constants import PIPELINE_RUN_ID_PARAMETER_NAME
         from tfx.orchestration.local import runner_utils
@@ -227,7 +235,7 @@ class LocalRunner(Runner):
         connection = runner_utils.extract_local_deployment_config(pipeline).metadata_connection_config
         store = MetadataStore(getattr(connection, connection.WhichOneof("connection_config")))
         self._discard_broken_executions(store)
-        return store, pipeline
+        return store
 
     def _compiled_before(self) -> "pipeline_pb2.Pipeline | None":
         """Return the pipeline of the last run, if nothing that it is made of has changed.
@@ -252,7 +260,7 @@ class LocalRunner(Runner):
             from kubetfx.pipeline.definition import pipeline_of
 
             gc.freeze()  # a full collection that looks at what is imported takes 0.2 s, several times a run
-        pipeline = _compile(pipeline_of(self._config))
+        pipeline = compile_tfx(pipeline_of(self._config))
         compiled_pipeline.save(self._config.workspace_path, compiled_pipeline.key_of(self._config), pipeline)
         return pipeline
 
@@ -260,7 +268,11 @@ class LocalRunner(Runner):
         """A pipeline that was handed over, in the workspace of the config."""
         from kubetfx.pipeline.placement import in_workspace
 
-        return _compile(in_workspace(pipeline, self._config))
+        return compile_tfx(in_workspace(pipeline, self._config))
+
+    def _keep_code_digest(self) -> None:
+        """Note that all that is in the cache was made by this code."""
+        (self._config.workspace_path / _CODE_DIGEST).write_text(self._code_digest)
 
     def _is_cache_of_this_code(self) -> bool:
         """TFX's cache knows the inputs and properties of a node, and not the code that it runs."""
@@ -269,12 +281,18 @@ class LocalRunner(Runner):
             path.write_text(self._code_digest)
         return path.read_text() == self._code_digest
 
-    def _discard_broken_executions(self, store: "MetadataStore") -> None:
-        """Mark what a killed run left RUNNING as failed, and delete the outputs it left half written."""
+    def _broken_executions(self, store: "MetadataStore") -> "list[metadata_store_pb2.Execution]":
+        """What a killed run left RUNNING: no other process uses the workspace."""
         from ml_metadata.proto import metadata_store_pb2
 
         unfinished = (metadata_store_pb2.Execution.NEW, metadata_store_pb2.Execution.RUNNING)
-        broken = [execution for execution in store.get_executions() if execution.last_known_state in unfinished]
+        return [execution for execution in store.get_executions() if execution.last_known_state in unfinished]
+
+    def _discard_broken_executions(self, store: "MetadataStore") -> None:
+        """Mark what was killed as failed, and delete the outputs that it left half written."""
+        from ml_metadata.proto import metadata_store_pb2
+
+        broken = self._broken_executions(store)
         for execution in broken:
             execution.last_known_state = metadata_store_pb2.Execution.FAILED
             for folder in (self._config.workspace_path / "artifacts").glob(f"*/*/{execution.id}"):
@@ -302,7 +320,9 @@ class LocalRunner(Runner):
             logged = processes.turns.logged_to(log_path) if processes else logged_to(log_path)
             with reported_to(self._progress), logged:
                 imports = functools.partial(_imports_for, self._config)
-                execution_id = launch(node, pipeline, imports=imports, session=self._session, processes=processes)
+                execution_id = launch(
+                    node, pipeline, imports=imports, session=self._session, processes=processes, turn=self._turn
+                )
         except KubetfxError:
             end("failed")
             raise
@@ -337,7 +357,18 @@ class LocalRunner(Runner):
         return int(version) if version else None  # None: TFX's own Pusher, of a model that was not blessed
 
 
-def _compile(pipeline: "Pipeline") -> "pipeline_pb2.Pipeline":
+def compile_tfx(pipeline: "Pipeline") -> "pipeline_pb2.Pipeline":
+    """Compile a TFX pipeline as TFX does, with its exit handlers marked.
+
+    Args:
+        pipeline: any.
+
+    Returns:
+        TFX's message.
+
+    Raises:
+        UsageError: there is a pipeline inside of it.
+    """
     from tfx.dsl.compiler.compiler import Compiler
 
     final_status.mark(pipeline)

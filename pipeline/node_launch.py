@@ -4,11 +4,12 @@ Metadata."""
 import contextlib
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from kubetfx.engine.session import Session
 from kubetfx.pipeline.run_result import NodeState
 from kubetfx.pipeline.side_by_side import ExecutorProcesses, OperatorElsewhere
+from kubetfx.workspace import Turn
 
 if TYPE_CHECKING:  # importing TFX takes seconds
     from ml_metadata import MetadataStore
@@ -34,6 +35,7 @@ def launch(
     imports: Callable[[], contextlib.AbstractContextManager[None]],
     session: Session,
     processes: ExecutorProcesses | None,
+    turn: Turn | None = None,
 ) -> int:
     """Let TFX execute a node, or find it in the cache.
 
@@ -43,12 +45,19 @@ def launch(
         imports: a context to import executors in.
         session: of the engine that goes through the data.
         processes: that run the executor; None: this one does.
+        turn: that this process has, and gives away while the executor works; None: there are no others.
 
     Returns:
         The id of the execution; 0 where a condition did not hold.
     """
     from tfx.orchestration.local import runner_utils
     from tfx.orchestration.portable.launcher import DEFAULT_EXECUTOR_OPERATORS, Launcher
+
+    def operator_of(operator_class: type) -> Callable[..., Any]:
+        if processes:
+            return functools.partial(OperatorElsewhere, operator_class, processes)
+        here = functools.partial(OperatorWhenNeeded, operator_class, imports, session)
+        return functools.partial(OperatorOutOfTurn, here, turn) if turn else here
 
     deployment = runner_utils.extract_local_deployment_config(pipeline)
     launcher = Launcher(
@@ -58,12 +67,7 @@ def launch(
         pipeline_runtime_spec=pipeline.runtime_spec,
         executor_spec=runner_utils.extract_executor_spec(deployment, node.node_info.id),
         custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, node.node_info.id),
-        custom_executor_operators={
-            spec: functools.partial(OperatorElsewhere, operator, processes)
-            if processes
-            else functools.partial(OperatorWhenNeeded, operator, imports, session)
-            for spec, operator in DEFAULT_EXECUTOR_OPERATORS.items()
-        },
+        custom_executor_operators={spec: operator_of(cls) for spec, cls in DEFAULT_EXECUTOR_OPERATORS.items()},
     )
     execution_info = launcher.launch()
     assert execution_info is not None  # only for TFX's system nodes, which we have none of
@@ -130,6 +134,47 @@ class OperatorWhenNeeded:
         arguments = self._session.with_own(own)
         operator.beam_pipeline_args = [_as_placeholder(argument) for argument in arguments]
         return operator.run_executor(execution_info, make_beam_pipeline_fn=self._session.pipelines(arguments))
+
+
+class OperatorOutOfTurn:
+    """TFX's operator of an executor, which is imported and works while other processes may have their turn."""
+
+    def __init__(
+        self, make_operator: Callable[..., Any], turn: Turn, executor_spec: Any, platform_config: Any = None
+    ) -> None:
+        """Remember what to run.
+
+        Args:
+            make_operator: makes the operator.
+            turn: that this process has.
+            executor_spec: TFX's specification of the executor.
+            platform_config: what TFX hands over besides.
+        """
+        self._make = functools.partial(make_operator, executor_spec, platform_config)
+        self._turn = turn
+
+    def with_execution_watcher(self, address: str) -> Self:
+        """TFX's execution watcher would write into ML Metadata out of turn.
+
+        Args:
+            address: host and port.
+
+        Returns:
+            This operator.
+        """
+        return self
+
+    def run_executor(self, execution_info: Any) -> Any:
+        """Execute the node.
+
+        Args:
+            execution_info: of TFX: inputs, outputs and properties.
+
+        Returns:
+            What the executor says about its outputs.
+        """
+        with self._turn.released():
+            return self._make().run_executor(execution_info)
 
 
 def _as_placeholder(argument: str) -> Any:

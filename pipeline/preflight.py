@@ -25,6 +25,7 @@ from kubetfx.engine import arguments as engine_arguments
 from kubetfx.errors import ConfigError, DataError, StorageError, UsageError
 from kubetfx.models.columns import known_types
 from kubetfx.models.row_weights import check_weights
+from kubetfx.progress import Begin, End, Message, Progress
 from kubetfx.proxies import proxy_of
 from kubetfx.storage import Location, check_writable
 from kubetfx.tables.files import TableFiles
@@ -81,6 +82,24 @@ def check(config: PipelineConfig) -> table_profile.TableProfile | image_files.Im
     check_profile(profile, config)
     _check_weights(profile, files, config)
     return profile
+
+
+def check_and_tell(config: PipelineConfig, progress: Progress) -> None:
+    """Check, and say what was found.
+
+    Args:
+        config: of the pipeline. Modules of the user's must be importable.
+        progress: is given the messages.
+
+    Raises:
+        UsageError: see `check`.
+    """
+    progress(Begin("Checking the data"))
+    found = check(config)
+    progress(End())
+    progress(Message(f"Data: {describe(found, config)}"))
+    for note in notes(found):
+        progress(Message(f"  {note}"))
 
 
 def _store_of(config: PipelineConfig) -> SpanStore | None:

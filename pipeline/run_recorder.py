@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kubetfx import run_record
+from kubetfx.code_digest import code_digest
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.config.references import redacted
 from kubetfx.errors import KubetfxError
@@ -33,6 +34,7 @@ class RunRecorder:
         log_folder: Path,
         examples_properties: Callable[[RunRecord], Mapping[str, Any]] = lambda _: {},
         command: Sequence[str] = (),
+        versions_before: Sequence[int] = (),
     ) -> None:
         """Begin the record; nothing is written before `plan`.
 
@@ -44,13 +46,16 @@ class RunRecorder:
             examples_properties: finds the custom properties of the examples for a run that did not reach the node
                 Report.
             command: that started the run; empty where it was started in Python.
+            versions_before: versions that the push directory has.
         """
         self._config = config
         self._progress = progress
         self._log_folder = log_folder
         self._examples_properties = examples_properties
         self._started = time.monotonic()
-        self.record = run_record.begin(config, run_id=run_id, command=command)
+        self.record = run_record.begin(
+            config, run_id=run_id, command=command, versions_before=versions_before, code=code_digest()
+        )
         """As it is now."""
 
     def plan(self, node_ids: Sequence[str]) -> None:
@@ -102,7 +107,7 @@ class RunRecorder:
         record = run_record.ended(
             self.record,
             state,
-            seconds=time.monotonic() - self._started,
+            seconds=self._seconds(),
             metrics={name: value for name, value in result.metrics.items() if math.isfinite(value)},
             pushed_version=result.pushed_version,
         )
@@ -112,13 +117,16 @@ class RunRecorder:
         if not self.record.planned_nodes:
             return
         state = run_record.end_state(error)
-        seconds = time.monotonic() - self._started
         record = run_record.ended(
-            self.record, state, seconds=seconds, error=redacted(str(error)) or type(error).__name__
+            self.record, state, seconds=self._seconds(), error=redacted(str(error)) or type(error).__name__
         )
         path = self._publish(record, ask_model=state == "failed")
         if isinstance(error, KubetfxError):
             error.report_path = path
+
+    def _seconds(self) -> float:
+        """Time that the run took until now."""
+        return time.monotonic() - self._started
 
     def _update(self, **fields: Any) -> None:
         self.record = self.record.model_copy(update=fields)

@@ -29,6 +29,7 @@ class Runner(abc.ABC):
 
     can_stop_early: ClassVar[bool] = False
     """Whether it can run a part of the pipeline."""
+    _recorder_class: ClassVar[type[RunRecorder]] = RunRecorder
 
     def __init__(
         self,
@@ -38,6 +39,7 @@ class Runner(abc.ABC):
         progress: Progress = silent,
         command: Sequence[str] = (),
         until: str | None = None,
+        run_id: str | None = None,
     ) -> None:
         """Prepare a run; nothing is written before `run`.
 
@@ -47,6 +49,7 @@ class Runner(abc.ABC):
             progress: is given the events of the run.
             command: that started it, for its record.
             until: id of the last node: this one and those that it needs run. Default: all.
+            run_id: of the run. Default: the time, and something that no other run has.
 
         Raises:
             UsageError: this runner runs whole pipelines alone.
@@ -58,16 +61,17 @@ class Runner(abc.ABC):
         self._pipeline = pipeline
         self._progress = progress
         self._versions_before = push_directory.versions(config.push_path)
-        self._run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
+        self._run_id = run_id or f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
         self._log_folder = config.workspace_path / "logs" / self._run_id
         self._results: list[NodeResult] = []
-        self._recorder = RunRecorder(
+        self._recorder = self._recorder_class(
             config,
             progress,
             run_id=self._run_id,
             log_folder=self._log_folder,
             examples_properties=self._examples_properties,
             command=command,
+            versions_before=self._versions_before,
         )
 
     def run(self) -> RunResult:
@@ -93,13 +97,16 @@ class Runner(abc.ABC):
 
     def _run_and_summarize(self) -> RunResult:
         self._run_nodes()
+        return self._summarize()
+
+    def _summarize(self) -> RunResult:
         with logged_to(self._log_folder / "summary.log"):
             return summarize(
                 self._config,
                 self._recorder.record,
                 nodes=self._results,
                 pushed_version=self._pushed_version(),
-                versions_before=self._versions_before,
+                versions_before=self._recorder.record.versions_before,
             )
 
     @abc.abstractmethod

@@ -22,7 +22,10 @@ _OVERRIDE = re.compile(rf"(?P<dotted>{DOTTED.pattern})=(?P<value>.*)", re.DOTALL
 
 
 def load_config(
-    source: str | Path | Mapping[str, Any], *, overrides: Mapping[str, Any] | Sequence[str] = ()
+    source: str | Path | Mapping[str, Any],
+    *,
+    overrides: Mapping[str, Any] | Sequence[str] = (),
+    folder: Path | None = None,
 ) -> PipelineConfig:
     """Read a pipeline.yaml, or take its content as a dictionary. `${NAME}` in a text is an environment variable.
 
@@ -32,6 +35,7 @@ def load_config(
         overrides: values by dotted key, for example `{"training.epochs": 3}`, or texts `training.epochs=3` with the
             value in YAML. Each replaces what the source says. A key that has dots itself is in double quotes:
             `data.types."a.b"=text`.
+        folder: where relative paths start, in the place of the folder above.
 
     Returns:
         The checked tree, with all paths absolute.
@@ -47,10 +51,10 @@ def load_config(
         3
     """
     if isinstance(source, Mapping):
-        folder, document = None, copy.deepcopy(dict(source))
+        document = copy.deepcopy(dict(source))
     else:
         path = Path(source)
-        folder, document = path.resolve().parent, _read_yaml(path)
+        folder, document = folder or path.resolve().parent, _read_yaml(path)
     parsed = overrides if isinstance(overrides, Mapping) else dict(map(_parsed, overrides))
     for dotted, value in parsed.items():
         override(document, dotted, value)
@@ -60,7 +64,7 @@ def load_config(
     try:
         return PipelineConfig(folder, **with_environment(document))
     except ConfigError as error:
-        if folder is None or not error.faults:
+        if isinstance(source, Mapping) or not error.faults:
             raise
         raise ConfigError(f"{source} is not a valid pipeline:", faults=error.faults) from None
 

@@ -111,6 +111,15 @@ def test_error_is_one_json_document_on_stdout(kubetfx, config):
     assert error["message"].startswith("There is no column 'specie' to predict.")
 
 
+def test_node_of_a_run_whose_id_is_no_name_is_refused(kubetfx, config):
+    outcome = kubetfx("node", config, "Trainer", "--run", "2026/12")
+
+    assert outcome.exit_code == 2
+    assert "The id of a run is made of letters, digits and _.~:+-" in outcome.stderr
+    assert "Received: '2026/12'. Try 2026-12-01 or daily-17." in outcome.stderr
+    assert sorted(entry.name for entry in config.parent.iterdir()) == ["data", "pipeline.yaml"]
+
+
 def test_error_in_the_config_is_json_too(kubetfx, config):
     outcome = kubetfx("run", config, "--format", "json", "--set", "trainin.epochs=3")
 

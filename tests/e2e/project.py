@@ -62,7 +62,7 @@ class Project:
 
     @property
     def versions(self) -> list[int]:
-        return sorted(int(path.name) for path in self.pushed.glob("*")) if self.pushed.is_dir() else []
+        return sorted(int(path.name) for path in self.pushed.glob("[0-9]*")) if self.pushed.is_dir() else []
 
     def run(self, *arguments: str | Path, seconds: float = 300) -> Finished:
         return kubetfx("run", self.config, "--format", "json", *arguments, seconds=seconds)

@@ -415,7 +415,7 @@ def test_examples_in_the_docstrings_of_the_library_are_true(
     (tmp_path / "examples").mkdir()
     (tmp_path / "examples" / "penguins").symlink_to(penguins.folder)
     shutil.copy(PENGUINS / "rows.csv", penguins.folder)
-    functions = ("load_config", "run", "load_model", "compile", "lint", "metric", "prune")
+    functions = ("load_config", "run", "load_model", "compile", "lint", "metric", "prune", "run_node")
     program = (
         "import doctest, kubetfx\n"
         f"for name in {functions}:\n"
