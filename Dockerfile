@@ -87,6 +87,8 @@ COPY --from=environment /opt/venv /opt/venv
 COPY --from=app /app /app
 ARG VERSION=0.1.0
 ARG REVISION=unknown
+# Lineage of what these tasks push.
+ENV KUBETFX_REVISION=${REVISION}
 LABEL org.opencontainers.image.description="Kubernetes-native TFX: the tasks of a pipeline" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
@@ -118,6 +120,8 @@ ENV NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 ARG VERSION=0.1.0
 ARG REVISION=unknown
+# Lineage of what these tasks push.
+ENV KUBETFX_REVISION=${REVISION}
 LABEL org.opencontainers.image.description="Kubernetes-native TFX: the tasks of a pipeline, with CUDA libraries" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"

@@ -61,6 +61,9 @@ def print_result(result: "RunResult", config: PipelineConfig, output: Output, *,
             f"{verb} {config.model_name} version {result.pushed_version} in {shown(config.push_path)}", style="green"
         )
         _print_calls(config, output, config_path=config_path)
+    if result.waiting_version is not None:
+        output.say(f"{config.model_name} version {result.waiting_version} waits for approval.", style="yellow")
+        output.say(f"Next: kubetfx approve {quoted(config_path)} {result.waiting_version} --reason WHY")
     if result.report_path:
         output.say(f"Report: {shown(result.report_path)}")
 
@@ -197,6 +200,7 @@ def as_document(result: "RunResult", config: PipelineConfig) -> dict[str, Any]:
         "blessed": result.blessed,
         "pushed_version": result.pushed_version,
         "is_new_version": result.is_new_version,
+        "waiting_version": result.waiting_version,
         "push_directory": str(config.push_path),
         "report": str(result.report_path) if result.report_path else None,
     }

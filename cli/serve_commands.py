@@ -95,9 +95,11 @@ def serve(  # noqa: PLR0913, PLR0917 - the options of a command
 ) -> None:
     """Serve pushed models over TensorFlow Serving's REST and gRPC; new versions are picked up as they are pushed."""
     output = open_output("human")
+    labels: dict[str, int] = {}
     if config:
         pipeline_config = load(config, overrides)
         model_name = pipeline_config.model_name
+        labels = _labels(pipeline_config.push_path)
         model_base_path = _on_this_machine(pipeline_config.push_path, context)
         if pipeline_config.data.format != "images":
             output.say(MISSING_IN_REQUESTS)
@@ -105,7 +107,7 @@ def serve(  # noqa: PLR0913, PLR0917 - the options of a command
     output.begin("Loading the server")
     from kubetfx.serving.data_plane import DataPlaneOptions
     from kubetfx.serving.grpc_server import GrpcOptions
-    from kubetfx.serving.model_config import ModelConfig
+    from kubetfx.serving.model_config import LatestVersions, ModelConfig, SpecificVersions
     from kubetfx.serving.rest import RestOptions
     from kubetfx.serving.server import ServerOptions, serve_with_tf_serving
     from kubetfx.serving.server import serve as serve_embedded
@@ -116,8 +118,10 @@ def serve(  # noqa: PLR0913, PLR0917 - the options of a command
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it calls the SavedModel loader deprecated at each load
     with naming_options(_ARGUMENTS):
         request_log = _request_log(log_requests, sample)
+    policy = SpecificVersions(frozenset(labels.values())) if labels else LatestVersions()
+    served = (ModelConfig(model_name, model_base_path.absolute(), policy, labels),) if model_base_path else ()
     options = ServerOptions(
-        models=(ModelConfig(model_name, model_base_path.absolute()),) if model_base_path else (),
+        models=served,
         model_config_file=model_config_file and model_config_file.absolute(),
         model_config_file_poll_seconds=model_config_file_poll_wait_seconds,
         host=host,
@@ -127,7 +131,7 @@ def serve(  # noqa: PLR0913, PLR0917 - the options of a command
         batching_parameters_file=batching_parameters_file and batching_parameters_file.absolute(),
         versions=VersionOptions(
             poll_seconds=file_system_poll_wait_seconds,
-            allow_labels_for_unavailable_versions=allow_version_labels_for_unavailable_models,
+            allow_labels_for_unavailable_versions=allow_version_labels_for_unavailable_models or bool(labels),
         ),
         data_plane=DataPlaneOptions(
             max_concurrent_requests=max_concurrent_requests, num_session_threads=num_session_threads
@@ -234,6 +238,13 @@ def _request_log(folder: str | None, rate: float | None) -> "RequestLogOptions":
     if isinstance(place, Path):
         place = place.absolute()
     return RequestLogOptions(place) if rate is None else RequestLogOptions(place, rate)
+
+
+def _labels(push_directory: Location) -> dict[str, int]:
+    """Versions by label, which the last server knew."""
+    from kubetfx.components.push.labels import numbers, read_labels
+
+    return numbers(read_labels(push_directory))
 
 
 def _on_this_machine(push_directory: Location, context: typer.Context) -> Path:

@@ -1,4 +1,4 @@
-"""`kubetfx versions` and `kubetfx rollback`: what was pushed, and going back.
+"""`kubetfx versions`, `lineage`, `approve`, `promote`, `rollback`: what was pushed, where from, and what is served.
 
 Nothing heavy is imported before a command runs.
 """
@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kubetfx.cli.invocation import ConfigPath, FormatOption, Overrides, load, open_output, quoted, shown_metrics
+from kubetfx.cli.invocation import (
+    ConfigPath,
+    FormatOption,
+    Overrides,
+    load,
+    naming_options,
+    open_output,
+    quoted,
+    shown_metrics,
+)
 from kubetfx.cli.output import Output
 from kubetfx.cli.serve_commands import NOWHERE
 from kubetfx.config.pipeline import PipelineConfig
@@ -17,12 +26,19 @@ from kubetfx.redirection import logged_to
 from kubetfx.storage import Location
 
 if TYPE_CHECKING:
-    from kubetfx.components.push.push_directory import PushRecord
+    from kubetfx.components.push.push_directory import Event, PushRecord
 
 app = typer.Typer()
 _PANEL = "Models"
 
 _MAX_METRICS = 3
+_ARGUMENTS = {"force=True": "--force", "reason": "--reason"}
+
+_Version = Annotated[int, typer.Argument(metavar="VERSION", help="Number of a pushed version.", show_default=False)]
+_By = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Who does it. Default: this user on this machine.", show_default=False),
+]
 
 
 @app.command(rich_help_panel=_PANEL)
@@ -32,15 +48,20 @@ def versions(config: ConfigPath, overrides: Overrides = None, format: FormatOpti
     pipeline_config = load(config, overrides)
 
     from kubetfx.components.push import push_directory
+    from kubetfx.components.push.labels import labels_of
 
     directory = pipeline_config.push_path
     pushed = push_directory.versions(directory)
     served = _served_versions(pipeline_config, pushed, output)
     entries = []
-    for version in sorted([*pushed, *push_directory.rolled_back_versions(directory)], reverse=True):
-        state = "rolled back" if version not in pushed else "unknown" if served is None else "kept"
-        if served and version in served:
+    waiting = push_directory.waiting_versions(directory)
+    for version in reversed(push_directory.all_versions(directory)):
+        state = "unknown" if served is None else "kept"
+        if version not in pushed:
+            state = "waits for approval" if version in waiting else "rolled back"
+        elif served and version in served:
             state = "served"
+        state = ", ".join([state, *labels_of(directory, version)])
         entries.append((version, state, push_directory.read_record(directory, version)))
     if format == "json":
         documents = [
@@ -60,6 +81,77 @@ def versions(config: ConfigPath, overrides: Overrides = None, format: FormatOpti
 
 
 @app.command(rich_help_panel=_PANEL)
+def lineage(config: ConfigPath, version: _Version, overrides: Overrides = None, format: FormatOption = "human") -> None:
+    """Say where a version comes from: rows, config, code, libraries, run, and who approved it."""
+    output = open_output(format)
+
+    from kubetfx.pipeline import lineage as tracing
+
+    found = tracing.lineage(load(config, overrides), version)
+    if format == "json":
+        output.document(tracing.document(found))
+        return
+    output.text(str(found))
+
+
+@app.command(rich_help_panel=_PANEL)
+def approve(
+    config: ConfigPath,
+    version: _Version,
+    reason: Annotated[str, typer.Option(help="Why; it is kept with the version.")],
+    by: _By = None,
+    overrides: Overrides = None,
+    format: FormatOption = "human",
+) -> None:
+    """Approve a version; one that waited for it is served from then on, if the server answers as it must."""
+    output = open_output(format)
+    pipeline_config = load(config, overrides)
+    output.begin("Approving")
+    with logged_to(NOWHERE), naming_options(_ARGUMENTS):
+        from kubetfx.pipeline import promoting
+
+        event = promoting.approve(pipeline_config, version, reason=reason, by=by)
+    output.end()
+    _print_event(event, version, pipeline_config, output)
+    output.say(f"Approved {pipeline_config.model_name} version {version}, by {event.by}.", style="green")
+    if canary := pipeline_config.serving.canary:
+        then = f"kubetfx promote {quoted(config)} {version}"
+        output.say(f"It is the {canary.label} now. After {canary.minutes:g} minutes: {then}")
+
+
+@app.command(rich_help_panel=_PANEL)
+def promote(
+    config: ConfigPath,
+    version: _Version,
+    reason: Annotated[str, typer.Option(help="Why; it is kept with the version.", show_default=False)] = "",
+    by: _By = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Before it has been the canary for serving.canary.minutes.")
+    ] = False,
+    overrides: Overrides = None,
+    format: FormatOption = "human",
+) -> None:
+    """Give a version the label `stable`, if the server answers with it as it must; an older one too."""
+    output = open_output(format)
+    pipeline_config = load(config, overrides)
+    output.begin("Asking the server")
+    with logged_to(NOWHERE), naming_options(_ARGUMENTS):
+        from kubetfx.pipeline import promoting
+
+        event = promoting.promote(pipeline_config, version, reason=reason, by=by, force=force)
+    output.end()
+    _print_event(event, version, pipeline_config, output)
+    output.say(f"{pipeline_config.model_name} version {version} is stable now.", style="green")
+    if event.comparison:
+        output.say(f"Compared on golden rows: {event.comparison}.")
+
+
+def _print_event(event: "Event", version: int, config: PipelineConfig, output: Output) -> None:
+    if output.format == "json":
+        output.document({"model_name": config.model_name, "version": version, **event.model_dump(mode="json")})
+
+
+@app.command(rich_help_panel=_PANEL)
 def rollback(
     config: ConfigPath,
     to: Annotated[
@@ -74,8 +166,14 @@ def rollback(
     pipeline_config = load(config, overrides)
 
     from kubetfx.components.push import push_directory
+    from kubetfx.components.push.labels import read_labels
 
     directory = pipeline_config.push_path
+    if read_labels(directory):
+        raise UsageError(
+            f"Versions have labels here, and going back is a promotion. Received: {directory}. Promote the version to "
+            f"go back to: kubetfx promote {quoted(config)} VERSION; kubetfx versions {quoted(config)} lists them."
+        )
     target = _rollback_target(directory, to)
     newest = max(push_directory.versions(directory), default=None)
     if target == newest:

@@ -37,6 +37,7 @@ from kubetfx.config.evaluation_section import EvaluationConfig
 from kubetfx.errors import DataError
 from kubetfx.models.examples import files_in, row_groups
 from kubetfx.models.features import Features, read_features, read_schema
+from kubetfx.provenance import read_origin, write_origin
 from kubetfx.serving.model_facts import read_facts
 
 
@@ -70,11 +71,15 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         if num_golden_rows := exec_properties["golden_rows"]:
             golden_rows = golden.predict_golden_rows(
                 split,
-                number=num_golden_rows,
+                number=golden.number_of_rows(
+                    split, at_least=num_golden_rows, share=exec_properties.get("golden_share") or 0.0
+                ),
                 transform_graph=artifact_utils.get_single_uri(input_dict["transform_graph"]),
                 saved_model=saved_models[CANDIDATE],
             )
             golden.write(golden_rows, folder)
+        if (origin := read_origin(Path(artifact_utils.get_single_uri(input_dict["examples"])))) is not None:
+            write_origin(folder, origin)  # Pusher has the evaluation alone: the rows may be large
         for check in result.checks:
             logging.info("%s", check)
 
@@ -260,8 +265,9 @@ def _features(schemas: list[types.Artifact]) -> Features:
 class Evaluator(Component, base_beam_component.BaseBeamComponent):
     """Metrics of the candidate on the evaluation split, and whether it may be pushed.
 
-    `golden_rows` is the number of the rows that a server is going to be asked for, `metrics_digest` that of the modules
-    of the user's own metrics, so that an edit is not taken from the cache.
+    `golden_rows` is the number of the rows that a server is going to be asked for, or more where `golden_share` of all
+    rows are more; `metrics_digest` is that of the modules of the user's own metrics, so that an edit is not taken from
+    the cache.
     """
 
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
@@ -274,5 +280,11 @@ class Evaluator(Component, base_beam_component.BaseBeamComponent):
         "cross_validation": CrossValidationResult,
     }
     OUTPUTS = {"evaluation": standard_artifacts.ModelEvaluation, "blessing": standard_artifacts.ModelBlessing}
-    PARAMETERS = {"evaluation_config": EvaluationConfig, "task": str, "golden_rows": int, "metrics_digest": str}
-    OPTIONAL = ("baseline_model", "cross_validation")
+    PARAMETERS = {
+        "evaluation_config": EvaluationConfig,
+        "task": str,
+        "golden_rows": int,
+        "golden_share": float,
+        "metrics_digest": str,
+    }
+    OPTIONAL = ("baseline_model", "cross_validation", "golden_share")

@@ -13,12 +13,14 @@ from typing import Any
 
 from absl import logging
 from google.protobuf import any_pb2, json_format, wrappers_pb2
+from tfx.components.example_gen import utils
 from tfx.components.example_gen.component import FileBasedExampleGen
 from tfx.dsl.components.base import base_beam_executor, executor_spec
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_component_specs
 
 from kubetfx.components.data import block_work, image_notes
+from kubetfx.components.data.data_origin import data_origin
 from kubetfx.components.data.example_reader import ALL
 from kubetfx.components.data.example_shards import (
     FILE_FORMAT,
@@ -33,6 +35,7 @@ from kubetfx.components.data.span_store import SpanStore
 from kubetfx.components.declaration import Artifacts
 from kubetfx.components.example_driver import IMAGE_COLUMNS, Driver, input_config, reader_of
 from kubetfx.config.data_section import DataConfig, Splits
+from kubetfx.provenance import write_origin
 
 BUCKETS = 1_000
 """A split of fraction 0.7 is 700 of so many hash buckets."""
@@ -61,7 +64,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         json_format.Parse(exec_properties[standard_component_specs.OUTPUT_CONFIG_KEY], output_config)
         buckets = {split.name: split.hash_buckets for split in output_config.split_config.splits}
         patterns = {split.name: split.pattern for split in inputs.splits}
-        reader, data = reader_of(exec_properties, patterns=patterns, store=SpanStore.beside(examples.uri))
+        store = SpanStore.beside(examples.uri)
+        reader, data = reader_of(exec_properties, patterns=patterns, store=store)
 
         run = functools.partial(block_work.run, executor=self, folder=folder)
         source = reader.open(buckets, run)
@@ -82,6 +86,9 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             for note in profile.split_notes:
                 logging.warning("%s", note)
         describe(examples, counts, profile, label=data.label)
+        fingerprint = exec_properties.get(utils.FINGERPRINT_PROPERTY_NAME)
+        origin = data_origin(data.path, reader.table_files(), counts, fingerprint=fingerprint, store=store)
+        write_origin(folder, origin)
 
 
 class ExampleGen(FileBasedExampleGen):

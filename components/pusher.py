@@ -1,13 +1,15 @@
 """Pusher: a blessed model becomes a new version in the push directory, whole or not at all.
 
 Where a server is named (`serving.endpoint`), the push is good only when that server answers with the version as the
-Evaluator predicted offline: components/push/push_verification.py.
+Evaluator predicted offline: components/push/push_verification.py. With `serving.canary` it gets a label then, and with
+`serving.approval` it waits for a person first.
 """
 
+import contextlib
 import json
 import math
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from pathlib import Path, PurePath
+from typing import Any
 
 from absl import logging
 from tfx.components.util import model_utils
@@ -17,16 +19,16 @@ from tfx.orchestration.portable import data_types
 from tfx.proto.orchestration import driver_output_pb2
 from tfx.types import artifact_utils, standard_artifacts
 
-from kubetfx.artifacts import EVALUATION
+from kubetfx.artifacts import EVALUATION, GOLDEN_ROWS, PROVENANCE, PUSHED_GOLDEN_ROWS
+from kubetfx.code_state import code_of, libraries
 from kubetfx.components.declaration import Artifacts, Component, parameter
-from kubetfx.components.push import push_directory
+from kubetfx.components.push import labels, push_directory
 from kubetfx.components.served_model_resolver import saved_model_path
-from kubetfx.config.serving_section import EndpointConfig
+from kubetfx.config.serving_section import CanaryConfig, EndpointConfig
 from kubetfx.errors import PushError
+from kubetfx.provenance import provenance_of, read_origin, unpacked
+from kubetfx.run_record import RECORD, run_folder
 from kubetfx.storage import Location, locate
-
-if TYPE_CHECKING:  # it imports the clients of the server
-    from kubetfx.components.push.push_verification import Verification
 
 NOT_BLESSED = 0
 """Value of the `version` property when there is nothing to push."""
@@ -48,10 +50,12 @@ class Driver(base_driver.BaseDriver, ir_base_driver.BaseDriver):
             output.exec_properties["version"].int_value = NOT_BLESSED
             return output
         directory = locate(execution_info.exec_properties["push_directory"])
-        newest = max(push_directory.versions(directory), default=None)
+        waiting = push_directory.waiting_versions(directory)
+        newest = max([*push_directory.versions(directory), *waiting], default=None)
         record = push_directory.read_record(directory, newest) if newest is not None else None
         if newest and record and record.model_digest == push_directory.model_digest(saved_model_path(inputs["model"])):
             output.exec_properties["version"].int_value = newest
+            output.exec_properties["is_waiting"].int_value = int(newest in waiting)  # once approved, it is told anew
         else:
             output.exec_properties["version"].int_value = push_directory.next_version(directory)
         return output
@@ -73,27 +77,18 @@ class Executor(base_executor.BaseExecutor):
             output_dict["pushed_model"].clear()
             return
         directory = locate(exec_properties["push_directory"])
-        saved_model = saved_model_path(input_dict["model"])
         evaluation = Path(artifact_utils.get_single_uri(input_dict["evaluation"]))
-        verification = _verification(exec_properties)
-        newest = max(push_directory.versions(directory), default=None)
-        if newest != version:  # else it is there already, and only the cache lost it
-            _refuse_what_was_rolled_back(saved_model, directory)
-            if verification:
-                newest = _withdraw_what_is_pending(directory, newest)
-            push_directory.push(
-                saved_model,
-                directory,
-                version=version,
-                replaced_version=newest,
-                metrics=_read_metrics(evaluation),
-                to_be_verified=verification is not None,
-            )
-        served = verification.verify(version, evaluation) if verification else set()
-        if keep := exec_properties.get("keep_versions"):
-            removed = push_directory.prune(directory, keep=keep, protected=served)
-            logging.info("Versions removed because newer ones are kept: %s.", removed or "none")
+        push = _Push(directory, version, exec_properties, run_id=_run_id(self))
         pushed_model = artifact_utils.get_single_instance(output_dict["pushed_model"])
+        if push.is_waiting(saved_model_path(input_dict["model"]), evaluation):
+            pushed_model.set_string_custom_property("waiting_version", str(version))
+            logging.info("Version %d waits for approval, out of the sight of servers.", version)
+            return
+        served = push.verify(evaluation)
+        if keep := exec_properties.get("keep_versions"):
+            protected = served | labels.protected_versions(directory)
+            removed = push_directory.prune(directory, keep=keep, protected=protected)
+            logging.info("Versions removed because newer ones are kept: %s.", removed or "none")
         pushed_model.set_string_custom_property(
             "pushed_destination", str(push_directory.version_path(directory, version))
         )
@@ -101,13 +96,86 @@ class Executor(base_executor.BaseExecutor):
         logging.info("Pushed version %d to %s.", version, directory)
 
 
-def _verification(exec_properties: dict[str, Any]) -> "Verification | None":
-    endpoint = parameter(exec_properties, "endpoint", EndpointConfig)
-    if endpoint is None:
-        return None
-    from kubetfx.components.push.push_verification import Verification
+class _Push:
+    """Of one version."""
 
-    return Verification(endpoint, exec_properties["model_name"], locate(exec_properties["push_directory"]))
+    def __init__(
+        self, directory: Location, version: int, exec_properties: dict[str, Any], *, run_id: str | None
+    ) -> None:
+        self._directory = directory
+        self._version = version
+        self._properties = exec_properties
+        self._run_id = run_id
+        self._endpoint = parameter(exec_properties, "endpoint", EndpointConfig)
+
+    def is_waiting(self, saved_model: Path, evaluation: Path) -> bool:
+        """Put the version into the directory, if it is not there yet; whether it waits for approval."""
+        if self._version in push_directory.waiting_versions(self._directory):
+            return True
+        newest = max(push_directory.versions(self._directory), default=None)
+        if newest == self._version:  # it is there already, and only the cache lost it
+            return False
+        _refuse_what_was_rolled_back(saved_model, self._directory)
+        needs_approval = bool(self._properties.get("needs_approval"))
+        if self._endpoint and not needs_approval:
+            newest = _withdraw_what_is_pending(self._directory, newest)
+        push_directory.push(
+            saved_model,
+            self._directory,
+            version=self._version,
+            replaced_version=labels.served_version(self._directory),
+            metrics=_read_metrics(evaluation),
+            to_be_verified=self._endpoint is not None,
+            needs_approval=needs_approval,
+            added=self._added(evaluation),
+        )
+        return needs_approval
+
+    def verify(self, evaluation: Path) -> set[int]:
+        """Have the server answer with the version; the versions that it has. None without a server."""
+        if self._endpoint is None:
+            return set()
+        from kubetfx.components.evaluation import golden
+        from kubetfx.components.push.verified_push import verification
+
+        canary = parameter(self._properties, "canary", CanaryConfig)
+        by = f"run {self._run_id}" if self._run_id else "a run"
+        verified = verification(self._endpoint, self._properties["model_name"], self._directory, canary=canary, by=by)
+        with contextlib.ExitStack() as stack:
+            if canary is not None:
+                stack.enter_context(labels.locked(self._directory, wait_seconds=self._endpoint.timeout_seconds))
+            return verified.verify(self._version, lambda: golden.read(evaluation))
+
+    def _added(self, evaluation: Path) -> dict[PurePath, str]:
+        """What goes into the version besides the model."""
+        workspace, record = _run_of(evaluation, self._run_id)
+        found = provenance_of(
+            record,
+            code=code_of(None),
+            libraries=libraries(),
+            data=read_origin(evaluation),
+            workspace=workspace,
+            config=unpacked(self._properties.get("config")),
+        )
+        golden_rows = evaluation / GOLDEN_ROWS
+        added: dict[PurePath, str] = {PROVENANCE: found.model_dump_json(indent=1)}
+        if golden_rows.is_file():
+            added[PUSHED_GOLDEN_ROWS] = golden_rows.read_text(encoding="utf-8")
+        return added
+
+
+def _run_id(executor: base_executor.BaseExecutor) -> str | None:
+    """Id of the run; None on Kubeflow, where nobody tells it."""
+    return getattr(getattr(executor, "_context", None), "_pipeline_run_id", None)
+
+
+def _run_of(evaluation: Path, run_id: str | None) -> tuple[Path | None, dict[str, Any] | None]:
+    """The workspace that an artifact is in, and the record of the run there; None where there is none."""
+    for workspace in evaluation.parents if run_id else ():
+        path = run_folder(workspace, run_id or "") / RECORD
+        if path.is_file():
+            return workspace, json.loads(path.read_text(encoding="utf-8"))
+    return None, None
 
 
 def _withdraw_what_is_pending(directory: Location, newest: int | None) -> int | None:
@@ -147,5 +215,13 @@ class Pusher(Component):
         "evaluation": standard_artifacts.ModelEvaluation,
     }
     OUTPUTS = {"pushed_model": standard_artifacts.PushedModel}
-    PARAMETERS = {"push_directory": str, "model_name": str, "endpoint": EndpointConfig, "keep_versions": int}
-    OPTIONAL = ("endpoint", "keep_versions")
+    PARAMETERS = {
+        "push_directory": str,
+        "model_name": str,
+        "endpoint": EndpointConfig,
+        "keep_versions": int,
+        "canary": CanaryConfig,
+        "needs_approval": int,
+        "config": str,
+    }
+    OPTIONAL = ("endpoint", "keep_versions", "canary", "needs_approval", "config")

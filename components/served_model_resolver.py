@@ -1,4 +1,4 @@
-"""The baseline of the evaluation: the model that is served now, the newest version in the push directory.
+"""The baseline of the evaluation: the model that is served now, the stable version, or the newest without labels.
 
 It is looked up where clients meet it and not in ML Metadata, which a cluster does not have
 (docs/decisions/0004-baseline.md).
@@ -17,7 +17,7 @@ from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import path_utils
 
 from kubetfx.components.declaration import Artifacts, Component
-from kubetfx.components.push import push_directory
+from kubetfx.components.push import labels, push_directory
 from kubetfx.storage import Location, locate
 
 NO_VERSION = 0
@@ -27,20 +27,21 @@ NO_VERSION = 0
 def baseline_version(directory: Location, *, candidate: Path | None) -> int | None:
     """Return the version to compare a candidate with; None if there is none.
 
-    That is the newest. If the newest is the candidate itself, it was compared with the version that it replaced, and
-    still is: a run that changes nothing is evaluated as it was before.
+    That is the one that is served. If the newest is the candidate itself, it was compared with the version that it
+    replaced, and still is: a run that changes nothing is evaluated as it was before.
 
     Args:
         directory: where versions are pushed.
         candidate: folder of its SavedModel; None: there is none yet.
     """
-    newest = max(push_directory.versions(directory), default=None)
+    served = labels.served_version(directory)
+    newest = max([*push_directory.versions(directory), *push_directory.waiting_versions(directory)], default=None)
     if newest is None:
         return None
     record = push_directory.read_record(directory, newest) if candidate else None
     if record and candidate and record.model_digest == push_directory.model_digest(candidate):
         return record.replaced_version
-    return newest
+    return served
 
 
 class Driver(base_driver.BaseDriver, ir_base_driver.BaseDriver):

@@ -145,6 +145,10 @@ class PackageRunner(Runner):
         versions = [version for task in self._emulator.tasks if (version := _pushed_version(task)) is not None]
         return versions[-1] if versions else None
 
+    def _waiting_version(self) -> int | None:
+        found = [_pushed_version(task, "waiting_version") for task in self._emulator.tasks]
+        return next((version for version in reversed(found) if version is not None), None)
+
     def _examples_properties(self, record: RunRecord) -> Mapping[str, Any]:
         found = (
             task.artifacts["examples"]["metadata"] for task in self._emulator.tasks if "examples" in task.artifacts
@@ -200,9 +204,9 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
         process.wait()
 
 
-def _pushed_version(task: TaskResult) -> int | None:
+def _pushed_version(task: TaskResult, name: str = "pushed_version") -> int | None:
     """The version that kubetfx's Pusher wrote into the properties of its output."""
-    versions = (artifact["metadata"].get("pushed_version") for artifact in task.artifacts.values())
+    versions = (artifact["metadata"].get(name) for artifact in task.artifacts.values())
     return next((int(version) for version in versions if version is not None), None)
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from kubetfx.kubeflow.submission import submit
     from kubetfx.pipeline.definition import Definition, create_pipeline
     from kubetfx.pipeline.fan_out import fan_out
+    from kubetfx.pipeline.lineage import lineage
+    from kubetfx.pipeline.promoting import approve, promote
     from kubetfx.pipeline.pruning import prune
     from kubetfx.pipeline.pushed_models import load_model
     from kubetfx.pipeline.run_result import RunResult
@@ -39,13 +41,16 @@ _OWNERS = {
     "PipelineConfig": "kubetfx.config.pipeline",
     "RunResult": "kubetfx.pipeline.run_result",
     "airflow_dag": "kubetfx.kubeflow.airflow_dag",
+    "approve": "kubetfx.pipeline.promoting",
     "compile": "kubetfx.kubeflow.compilation",
     "create_pipeline": "kubetfx.pipeline.definition",
     "fan_out": "kubetfx.pipeline.fan_out",
+    "lineage": "kubetfx.pipeline.lineage",
     "lint": "kubetfx.kubeflow.lint",
     "load_config": "kubetfx.config.loading",
     "load_model": "kubetfx.pipeline.pushed_models",
     "metric": "kubetfx.components.evaluation.metric",
+    "promote": "kubetfx.pipeline.promoting",
     "prune": "kubetfx.pipeline.pruning",
     "run": "kubetfx.pipeline.running",
     "run_node": "kubetfx.pipeline.running",
@@ -64,15 +69,18 @@ __all__ = [
     "RunResult",
     "__version__",
     "airflow_dag",
+    "approve",
     "compile",
     "create_pipeline",
     "errors",
     "fan_out",
+    "lineage",
     "lint",
     "load_config",
     "load_model",
     "metric",
     "progress",
+    "promote",
     "prune",
     "run",
     "run_node",

@@ -7,7 +7,7 @@ read it. What a run found out about data and model is not here but in the artifa
 import contextlib
 import os
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -17,9 +17,18 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from kubetfx.artifacts import REPORT
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.errors import AnomaliesError, UsageError
+from kubetfx.provenance import Code
 
 RunState = Literal[
-    "running", "pushed", "unchanged", "finished", "not_blessed", "stopped_by_anomalies", "failed", "interrupted"
+    "running",
+    "pushed",
+    "unchanged",
+    "waiting_for_approval",
+    "finished",
+    "not_blessed",
+    "stopped_by_anomalies",
+    "failed",
+    "interrupted",
 ]
 """`finished`: all nodes were executed, and none of them is an Evaluator of kubetfx or pushed a model."""
 
@@ -75,16 +84,20 @@ class RunRecord(BaseModel):
     """Words of the command that started the run; empty for a run from Python."""
     folder: str = ""
     """Working directory of the command."""
-    code: str = ""
-    """Digest of kubetfx's code and of the libraries that its nodes compute with."""
     machine: dict[str, Any] = {}
     """System, cores, memory in bytes and Python of the machine."""
+    code: Code | None = None
+    """What computed it; None in records of earlier versions of kubetfx."""
+    libraries: dict[str, str] = {}
+    """Versions of what it computed with."""
     metrics: dict[str, float] = {}
     """Metrics of the candidate on the evaluation split, without those that are not defined."""
     pushed_version: int | None = None
     """Version that the run pushed, or found to be the same as its model; None if there is none."""
     versions_before: list[int] = []
     """Versions that the push directory had when the run began."""
+    waiting_version: int | None = None
+    """Version that the run made, and that waited for approval when the run ended."""
 
     def output(self, node_id: str, key: str) -> Path | None:
         """Folder of a node's output; None if it has none."""
@@ -118,7 +131,8 @@ def begin(
     run_id: str,
     command: Sequence[str],
     versions_before: Sequence[int] = (),
-    code: str = "",
+    code: Code | None = None,
+    libraries: Mapping[str, str] | None = None,
 ) -> RunRecord:
     """Make the record of a run that starts now.
 
@@ -127,7 +141,8 @@ def begin(
         run_id: of the run, by which it is found.
         command: with which the run was started, its words; empty for a run from Python.
         versions_before: versions that the push directory has.
-        code: digest of the code that the nodes run.
+        code: what computes it.
+        libraries: versions of what it computes with.
 
     Returns:
         The record, which is not written yet.
@@ -140,7 +155,6 @@ def begin(
         config=config.model_dump(mode="json"),
         command=list(command),
         folder=str(Path.cwd()),
-        code=code,
         versions_before=list(versions_before),
         machine={
             "system": platform.platform(),
@@ -149,6 +163,8 @@ def begin(
             "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
             "python": platform.python_version(),
         },
+        code=code,
+        libraries=dict(libraries or {}),
     )
 
 

@@ -34,6 +34,7 @@ from kubetfx.pipeline.component_inputs import (
 )
 from kubetfx.pipeline.fold_nodes import add_folds
 from kubetfx.pipeline.placement import in_workspace
+from kubetfx.provenance import packed
 from kubetfx.user_code import importable, load_object
 
 Node = TypeVar("Node", bound=BaseNode)
@@ -356,6 +357,7 @@ class Definition:
             evaluation_config=self.config.evaluation,
             task=self.config.model.task,
             golden_rows=endpoint.golden_rows if endpoint else 0,
+            golden_share=self.config.serving.canary.share_rows if self.config.serving.canary else None,
             metrics_digest=metrics_digest(self.config),
         )
         outputs = self.add(evaluator).outputs
@@ -381,8 +383,15 @@ class Definition:
             model_name=self.config.model_name,
             endpoint=serving.endpoint,
             keep_versions=serving.keep_versions,
+            canary=serving.canary,
+            needs_approval=1 if serving.approval == "required" else None,
+            config=self._written() if self.in_cluster else None,  # else the record of the run has it
         )
         return self.add(pusher).outputs["pushed_model"]
+
+    def _written(self) -> str:
+        """The config for the record of a pushed version, without defaults, which the version of kubetfx says."""
+        return packed(self.config.model_dump(mode="json", exclude_defaults=True, by_alias=True))
 
     def report(self, channels: dict[str, BaseChannel]) -> None:
         """Add Report, which computes facts from the outputs of all other components.

@@ -349,11 +349,18 @@ class LocalRunner(Runner):
             self._recorder.pushed(self._pushed_version())
 
     def _pushed_version(self) -> int | None:
+        return self._version_of("pushed_version")
+
+    def _waiting_version(self) -> int | None:
+        return self._version_of("waiting_version")
+
+    def _version_of(self, name: str) -> int | None:
         uris = [uri for result in self._results for uri in result.outputs.get("pushed_model", ())]
         if not uris or self._store is None:
             return None
         (artifact,) = self._store.get_artifacts_by_uri(uris[-1])
-        version = artifact.custom_properties["pushed_version"].string_value
+        properties = artifact.custom_properties
+        version = properties[name].string_value if name in properties else ""
         return int(version) if version else None  # None: TFX's own Pusher, of a model that was not blessed
 
 

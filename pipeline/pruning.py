@@ -9,6 +9,7 @@ from pathlib import Path
 
 from kubetfx import run_record
 from kubetfx.components.push import push_directory
+from kubetfx.components.push.labels import protected_versions
 from kubetfx.config.loading import ConfigSource, as_config
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.errors import UsageError
@@ -100,15 +101,19 @@ def prune_locked(
 def _kept(
     records: Sequence[RunRecord], config: PipelineConfig, *, keep: int, older_than: timedelta | None
 ) -> list[RunRecord]:
-    """The newest runs, those that are not old enough, and the one that pushed what is served."""
+    """The newest runs, those that are not old enough, and those that pushed what is served or has a label."""
     newest = max(push_directory.versions(config.push_path), default=None)
-    pushers = [record.run_id for record in records if newest is not None and record.pushed_version == newest]
+    served = {newest, *protected_versions(config.push_path)} - {None}
+    pushers = [
+        [record.run_id for record in records if version in (record.pushed_version, record.waiting_version)][-1:]
+        for version in served
+    ]  # later ones found it to be there
     young = None if older_than is None else datetime.now(UTC) - older_than
     return [
         record
         for number, record in enumerate(records)
         if number < keep
-        or record.run_id in pushers[-1:]  # later ones found it to be there
+        or [record.run_id] in pushers
         or (young is not None and datetime.fromisoformat(record.started_at) > young)
     ]
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from kubetfx.artifacts import SAVED_MODEL
 from kubetfx.components.push import push_directory
+from kubetfx.components.push.labels import served_version
 from kubetfx.config.loading import ConfigSource, as_config
 from kubetfx.errors import UsageError
 from kubetfx.serving.model import Model
@@ -18,7 +19,7 @@ def load_model(source: ConfigSource, *, version: int | None = None) -> Model:
     Args:
         source: a config, or what `load_config` takes: the model that it pushed; a push directory, also in a bucket; or
             the folder of one SavedModel.
-        version: of several. Default: the newest.
+        version: of several. Default: the stable one, or the newest where none has a label.
 
     Returns:
         The model. `predict` takes a pandas frame, an Arrow table, a list of dicts or the path of a file.
@@ -47,7 +48,7 @@ def pushed_version(directory: Location, version: int | None = None, *, how_to_pu
 
     Args:
         directory: the push directory.
-        version: the one that is asked for. Default: the newest.
+        version: the one that is asked for. Default: the stable one, or the newest where none has a label.
         how_to_push: what to do if none was pushed yet, for the error.
 
     Returns:
@@ -61,7 +62,7 @@ def pushed_version(directory: Location, version: int | None = None, *, how_to_pu
         raise UsageError(f"No model was pushed yet. Received: {directory}. Push one: {how_to_push}")
     if version is not None and version not in versions:
         raise UsageError(f"There is no such version. Received: {version}. There are: {', '.join(map(str, versions))}.")
-    return versions[-1] if version is None else version
+    return (served_version(directory) or versions[-1]) if version is None else version
 
 
 def _push_directory(source: ConfigSource) -> Location:

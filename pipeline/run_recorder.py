@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kubetfx import run_record
-from kubetfx.code_digest import code_digest
+from kubetfx.code_state import code_of, libraries
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.config.references import redacted
 from kubetfx.errors import KubetfxError
@@ -54,7 +54,12 @@ class RunRecorder:
         self._examples_properties = examples_properties
         self._started = time.monotonic()
         self.record = run_record.begin(
-            config, run_id=run_id, command=command, versions_before=versions_before, code=code_digest()
+            config,
+            run_id=run_id,
+            command=command,
+            versions_before=versions_before,
+            code=code_of(config.folder),
+            libraries=libraries(),
         )
         """As it is now."""
 
@@ -104,12 +109,15 @@ class RunRecorder:
         state: run_record.RunState = "finished" if result.evaluation is None else "not_blessed"
         if result.pushed_version is not None:
             state = "pushed" if result.is_new_version else "unchanged"
+        elif result.waiting_version is not None:
+            state = "waiting_for_approval"
         record = run_record.ended(
             self.record,
             state,
             seconds=self._seconds(),
             metrics={name: value for name, value in result.metrics.items() if math.isfinite(value)},
             pushed_version=result.pushed_version,
+            waiting_version=result.waiting_version,
         )
         return replace(result, report_path=self._publish(record))
 

@@ -90,6 +90,8 @@ class RunResult:
     """About images, which model `model.kind: auto` took, and a training that had too few epochs."""
     examples_path: Path | None = None
     """Folder of the rows that the model was trained and evaluated on, a folder per split."""
+    waiting_version: int | None = None
+    """Version that waits for approval, and that no server sees until then."""
     cross_validation_path: Path | None = None
     """Folder of cross_validation.json and predictions.parquet; None without `evaluation.cross_validation`."""
 
@@ -168,6 +170,7 @@ def summarize(
     nodes: Sequence[NodeResult],
     pushed_version: int | None,
     versions_before: Collection[int],
+    waiting_version: int | None = None,
 ) -> RunResult:
     """Read a run's result from the artifacts that its record names.
 
@@ -178,6 +181,7 @@ def summarize(
         nodes: how each of them ended.
         pushed_version: version that the Pusher pushed, or found to be pushed already.
         versions_before: versions that the push directory had before the run.
+        waiting_version: version that waits for approval.
 
     Returns:
         The result, without the path of a report.
@@ -198,6 +202,7 @@ def summarize(
         excluded_columns=_excluded_columns(schema) if schema else {},
         notes=_notes(examples, model_run) if examples and model_run else [],
         examples_path=examples,
+        waiting_version=waiting_version,
         cross_validation_path=folders.get("cross_validation"),
     )
 

@@ -107,6 +107,7 @@ class Runner(abc.ABC):
                 nodes=self._results,
                 pushed_version=self._pushed_version(),
                 versions_before=self._recorder.record.versions_before,
+                waiting_version=self._waiting_version(),
             )
 
     @abc.abstractmethod
@@ -116,6 +117,10 @@ class Runner(abc.ABC):
     @abc.abstractmethod
     def _pushed_version(self) -> int | None:
         """Return the version that the run pushed, or found to be pushed already."""
+
+    def _waiting_version(self) -> int | None:
+        """Return the version that the run made and that waits for approval."""
+        return None
 
     @abc.abstractmethod
     def _examples_properties(self, record: RunRecord) -> Mapping[str, Any]:

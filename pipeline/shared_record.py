@@ -50,10 +50,11 @@ class SharedRecorder(RunRecorder):
                 f"The nodes of a run have one config, and run {begun.run_id} began with another. Received: {shown}. "
                 "Start a run with another id: what is unchanged comes from the cache. Or put the config back."
             )
-        if begun.code != self.record.code:
+        before, now = (one.code.digest if one.code else "" for one in (begun, self.record))
+        if before != now:
             raise ConfigError(
                 f"kubetfx or its libraries have changed since run {begun.run_id} began. Received: "
-                f"{self.record.code[:12]}, was {begun.code[:12]}. Start a run with another id."
+                f"{now[:12]}, was {before[:12]}. Start a run with another id."
             )
 
     def begins(self, node_ids: Sequence[str]) -> None:

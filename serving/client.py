@@ -21,6 +21,7 @@ from tensorflow.core.framework import types_pb2
 from tensorflow_serving.apis import (  # type: ignore[import-untyped]
     get_model_metadata_pb2,
     get_model_status_pb2,
+    model_management_pb2,
     model_pb2,
     model_service_pb2_grpc,
     predict_pb2,
@@ -253,6 +254,21 @@ class GrpcClient(PredictClient):
             for name, one in found.signature_def.items()
         }
         return {name: _described(one) for name, one in in_json.items()}
+
+    def reload_config(self, config: Any) -> None:
+        """Have the server serve other models, versions or labels from now on.
+
+        Args:
+            config: a ModelServerConfig of all its models.
+
+        Raises:
+            RequestError: the server refused, or was unavailable for too long.
+        """
+        response = self._ask(
+            self._models.HandleReloadConfigRequest, model_management_pb2.ReloadConfigRequest(config=config)
+        )
+        if response.status.error_code:
+            raise RequestError(self.address, response.status.error_message, code=Code(response.status.error_code))
 
     def _signature(self, target: Target) -> Signature:
         found = self.signatures(target).get(target.signature_name)

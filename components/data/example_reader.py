@@ -10,6 +10,7 @@ import pyarrow as pa
 from kubetfx.components.data.block_work import Run
 from kubetfx.components.data.span_shards import SpanShards
 from kubetfx.components.data.table_profile import TableProfile
+from kubetfx.tables.files import TableFiles
 
 BlockReader = Callable[[Any], Iterator[tuple[pa.RecordBatch, np.ndarray]]]
 """Takes a shard, and yields blocks of its rows with the index of the split of each row, (rows,) int64. It can be
@@ -75,6 +76,10 @@ class ExampleReader:
             DataError: there is nothing to read.
         """
         raise NotImplementedError
+
+    def table_files(self) -> TableFiles | None:
+        """The files one by one, for the record of where rows come from; None where there is no table."""
+        return None
 
     def open(self, splits: Mapping[str, int], run: Run) -> Source:
         """Look at all of the data.

@@ -77,6 +77,10 @@ class TableReader(ExampleReader):
         column = picture_columns.picture_column(self._profile(files))
         return f",pictures:{picture_columns.fingerprint(column, files, self._data)}" if column else ""
 
+    def table_files(self) -> TableFiles:
+        """All of them, those that `data.splits.files` names among them."""
+        return self._files
+
     def open(self, splits: Mapping[str, int], run: Run) -> Source:
         """Scan the table, and look into its pictures."""
         files = self._files

@@ -6,6 +6,7 @@ the two (training/serving skew).
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -89,13 +90,42 @@ def write(golden_rows: GoldenRows, folder: Path) -> None:
     (folder / GOLDEN_ROWS).write_text(text, encoding="utf-8")
 
 
+def parse(text: str) -> GoldenRows:
+    """Return golden rows that were written.
+
+    Args:
+        text: of the file.
+    """
+    return GoldenRows(**json.loads(text))
+
+
 def read(folder: Path) -> GoldenRows:
     """Return the golden rows of an evaluation artifact.
 
     Args:
         folder: of the artifact.
     """
-    return GoldenRows(**json.loads((folder / GOLDEN_ROWS).read_text(encoding="utf-8")))
+    return parse((folder / GOLDEN_ROWS).read_text(encoding="utf-8"))
+
+
+MOST_ROWS = 10_000
+"""Golden rows at most."""
+
+
+def number_of_rows(split: str, *, at_least: int, share: float) -> int:
+    """Return how many golden rows a split gives.
+
+    Args:
+        split: folder of the evaluation split.
+        at_least: rows, where the split has so many.
+        share: of the rows of the split.
+    """
+    import pyarrow.parquet as pq
+
+    from kubetfx.models.examples import files_in
+
+    total = sum(pq.read_metadata(file).num_rows for file in files_in(split)) if share else 0
+    return min(max(at_least, math.ceil(share * total)), MOST_ROWS)
 
 
 def predict_golden_rows(split: str, *, number: int, transform_graph: str, saved_model: Path) -> GoldenRows:

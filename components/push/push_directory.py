@@ -3,7 +3,7 @@
 A version appears whole: version_store.py says how, on a disk and in a bucket. Which model it is stands in
 its assets.extra/push.json, a place that SavedModel reserves for others and TensorFlow Serving leaves alone. A server
 serves the newest version, so going back to an older one means taking the newer ones out of its sight: they are renamed,
-and can be restored.
+and can be restored. A version that waits for approval has such a name from the beginning.
 """
 
 import hashlib
@@ -12,16 +12,41 @@ import tempfile
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from kubetfx.artifacts import PUSH_RECORD, REQUEST
+from kubetfx.artifacts import PROVENANCE, PUSH_RECORD, PUSHED_GOLDEN_ROWS, REQUEST
 from kubetfx.components.push.version_store import version_store
 from kubetfx.errors import PushError, StorageError
 from kubetfx.storage import Location, copy_folder
 
 _ROLLED_BACK = ".rolled-back-"
+_WAITING = ".waiting-"
+_ADDED = (PUSH_RECORD, PROVENANCE, PUSHED_GOLDEN_ROWS)
+"""What a push adds to a SavedModel."""
+
+
+class Event(BaseModel):
+    """Something that was done with a version."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: Literal["approved", "canary", "stable", "replaced", "withdrawn"]
+    """`canary` and `stable`: it got the label. `replaced`: another version got it. `withdrawn`: it was taken away from
+    servers."""
+    at: str
+    """UTC, ISO 8601."""
+    by: str
+    """Who: a person, or the run that pushed."""
+    reason: str = ""
+    label: str | None = None
+    """That it got or lost."""
+    forced: bool = False
+    """Whether a rule that was not met was overruled."""
+    comparison: str = ""
+    """How its answers compared with those of the stable version, in words."""
 
 
 class PushRecord(BaseModel):
@@ -42,6 +67,15 @@ class PushRecord(BaseModel):
     """Whether the push is good only once `verified_at` is there."""
     verified_at: str | None = None
     """UTC, ISO 8601: when a server was seen to answer with it as it should."""
+    needs_approval: bool = False
+    """Whether a person had to approve it before it was served."""
+    events: list[Event] = []
+    """In the order in which they happened."""
+
+    @property
+    def approval(self) -> Event | None:
+        """Who approved it, when and why; None if nobody has."""
+        return next((event for event in reversed(self.events) if event.kind == "approved"), None)
 
     @property
     def is_pending(self) -> bool:
@@ -57,7 +91,7 @@ def model_digest(saved_model: Path) -> str:
     """
     digest = hashlib.sha256()
     for path in sorted(saved_model.rglob("*")):
-        if path.is_file() and path.relative_to(saved_model) != PUSH_RECORD:
+        if path.is_file() and path.relative_to(saved_model) not in _ADDED:
             with path.open("rb") as file:
                 content = hashlib.file_digest(file, "sha256").hexdigest()
             digest.update(f"{path.relative_to(saved_model)}\0{content}\0".encode())
@@ -83,6 +117,26 @@ def rolled_back_versions(push_directory: Location) -> list[int]:
     return [version for version in _numbers(names, _ROLLED_BACK) if str(version) not in names]
 
 
+def waiting_versions(push_directory: Location) -> list[int]:
+    """Return the versions that wait for approval, which no server sees, oldest first.
+
+    Args:
+        push_directory: where versions are pushed.
+    """
+    names = version_store(push_directory).names()
+    return [version for version in _numbers(names, _WAITING) if str(version) not in names]
+
+
+def all_versions(push_directory: Location) -> list[int]:
+    """Return all versions, also those that no server sees, oldest first.
+
+    Args:
+        push_directory: where versions are pushed.
+    """
+    names = version_store(push_directory).names()
+    return sorted({number for prefix in ("", _ROLLED_BACK, _WAITING) for number in _numbers(names, prefix)})
+
+
 def _numbers(names: Collection[str], prefix: str) -> list[int]:
     numbers = (name.removeprefix(prefix) for name in names if name.startswith(prefix))
     return sorted(int(number) for number in numbers if re.fullmatch(r"[1-9][0-9]*", number))
@@ -99,17 +153,52 @@ def version_path(push_directory: Location, version: int) -> Location:
 
 
 def read_record(push_directory: Location, version: int) -> PushRecord | None:
-    """Return the record of a version, rolled back or not; None for one that kubetfx did not push.
+    """Return the record of a version, seen by servers or not; None for one that kubetfx did not push.
 
     Args:
         push_directory: where versions are pushed.
         version: its number.
     """
-    for name in (str(version), f"{_ROLLED_BACK}{version}"):
-        path = push_directory / name / PUSH_RECORD
-        if path.is_file():
-            return PushRecord.model_validate_json(path.read_text())
+    text = read_added(push_directory, version, PUSH_RECORD)
+    return PushRecord.model_validate_json(text) if text is not None else None
+
+
+def read_added(push_directory: Location, version: int, path: PurePath) -> str | None:
+    """Return a file that a push has added to a version, seen by servers or not; None: it has none.
+
+    Args:
+        push_directory: where versions are pushed.
+        version: its number.
+        path: of the file in the version.
+    """
+    for name in _names_of(version):
+        file = push_directory / name / path
+        if file.is_file():
+            return str(file.read_text())
     return None
+
+
+def _names_of(version: int) -> tuple[str, ...]:
+    return str(version), f"{_ROLLED_BACK}{version}", f"{_WAITING}{version}"
+
+
+def note(push_directory: Location, version: int, event: Event) -> None:
+    """Write into a version's record what was done with it.
+
+    Args:
+        push_directory: where versions are pushed.
+        version: its number.
+        event: what was done.
+    """
+    record = read_record(push_directory, version)
+    if record is not None:
+        _rewrite(push_directory, record.model_copy(update={"events": [*record.events, event]}))
+
+
+def _rewrite(push_directory: Location, record: PushRecord) -> None:
+    store = version_store(push_directory)
+    name = next(name for name in _names_of(record.version) if store.has(name))
+    store.rewrite(name, PUSH_RECORD, record.model_dump_json(indent=1))
 
 
 def copy_version(push_directory: Location, version: int, target: Path) -> None:
@@ -167,9 +256,7 @@ def next_version(push_directory: Location) -> int:
     Args:
         push_directory: where versions are pushed.
     """
-    names = version_store(push_directory).names()
-    newest = max([*_numbers(names, ""), *_numbers(names, _ROLLED_BACK)], default=0)
-    return max(int(time.time()), newest + 1)
+    return max(int(time.time()), max(all_versions(push_directory), default=0) + 1)
 
 
 def push(
@@ -180,6 +267,8 @@ def push(
     replaced_version: int | None,
     metrics: Mapping[str, float] | None = None,
     to_be_verified: bool = False,
+    needs_approval: bool = False,
+    added: Mapping[PurePath, str] | None = None,
 ) -> PushRecord:
     """Copy a SavedModel, with a record of what it is, to its version.
 
@@ -190,6 +279,8 @@ def push(
         replaced_version: the newest one until now; None: there is none.
         metrics: of the evaluation, by name.
         to_be_verified: whether a server is going to be asked about it.
+        needs_approval: whether it waits, out of the sight of servers, until `release`.
+        added: files to write into the version, by their paths in it.
 
     Returns:
         The record.
@@ -202,15 +293,17 @@ def push(
         version=version,
         model_digest=model_digest(saved_model),
         replaced_version=replaced_version,
-        pushed_at=_now(),
+        pushed_at=now(),
         metrics=dict(metrics or {}),
         to_be_verified=to_be_verified,
+        needs_approval=needs_approval,
     )
+    name = f"{_WAITING}{version}" if needs_approval else str(version)
     store = version_store(push_directory)
     try:
-        if store.has(str(version)):
+        if store.has(str(version)) or store.has(name):
             raise PushError(f"Version {version} exists and is never overwritten. Received: {target}.")
-        store.add(saved_model, str(version), record_path=PUSH_RECORD, record=record.model_dump_json(indent=1))
+        store.add(saved_model, name, texts={**(added or {}), PUSH_RECORD: record.model_dump_json(indent=1)})
     except StorageError as error:
         raise PushError(f"The model could not be copied to {target}. {error} What is served is unchanged.") from error
     except OSError as error:
@@ -229,10 +322,35 @@ def mark_verified(push_directory: Location, version: int) -> None:
         version: its number.
     """
     record = read_record(push_directory, version)
-    if record is None:  # pushed by somebody else
-        return
-    verified = record.model_copy(update={"verified_at": _now()})
-    version_store(push_directory).rewrite(str(version), PUSH_RECORD, verified.model_dump_json(indent=1))
+    if record is not None:  # else somebody else pushed it
+        _rewrite(push_directory, record.model_copy(update={"verified_at": now()}))
+
+
+def release(push_directory: Location, version: int) -> None:
+    """Let servers see a version that waited for approval.
+
+    Args:
+        push_directory: where versions are pushed.
+        version: its number; nothing happens if servers see it already.
+    """
+    _move(push_directory, f"{_WAITING}{version}", str(version))
+
+
+def hold_back(push_directory: Location, version: int) -> None:
+    """Take a version that was approved out of the sight of servers, where it waits as before.
+
+    Args:
+        push_directory: where versions are pushed.
+        version: its number.
+    """
+    _move(push_directory, str(version), f"{_WAITING}{version}")
+
+
+def _move(push_directory: Location, name: str, to: str) -> None:
+    store = version_store(push_directory)
+    with store.locked():
+        if store.has(name) and not store.has(to):
+            store.move(name, to)
 
 
 def remove(push_directory: Location, version: int) -> None:
@@ -246,7 +364,7 @@ def remove(push_directory: Location, version: int) -> None:
 
 
 def prune(push_directory: Location, *, keep: int, protected: Collection[int] = ()) -> list[int]:
-    """Remove all but the newest versions, and what was rolled back before them.
+    """Remove all but the newest versions, and what was rolled back or still waits for approval before them.
 
     Args:
         push_directory: the directory.
@@ -263,10 +381,12 @@ def prune(push_directory: Location, *, keep: int, protected: Collection[int] = (
         for version in old:
             store.remove(str(version))
         oldest_kept = min(set(there) - set(old), default=0)
-        forgotten = [version for version in rolled_back_versions(push_directory) if version < oldest_kept]
-        for version in forgotten:
-            store.remove(f"{_ROLLED_BACK}{version}")
-    return old + forgotten
+        forgotten = []
+        for prefix, unseen in ((_ROLLED_BACK, rolled_back_versions), (_WAITING, waiting_versions)):
+            forgotten += [(prefix, version) for version in unseen(push_directory) if version < oldest_kept]
+        for prefix, version in forgotten:
+            store.remove(f"{prefix}{version}")
+    return old + [version for _, version in forgotten]
 
 
 def roll_back(push_directory: Location, *, to: int) -> None:
@@ -296,5 +416,6 @@ def roll_back(push_directory: Location, *, to: int) -> None:
         ) from error
 
 
-def _now() -> str:
+def now() -> str:
+    """UTC, ISO 8601, to the second."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

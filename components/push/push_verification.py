@@ -5,9 +5,8 @@ the version that it served before.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
 from absl import logging
 
@@ -24,6 +23,7 @@ from kubetfx.storage import Location
 POLL_SECONDS = 0.2
 REQUEST_SECONDS = 30.0
 RETRY_SECONDS = 2.0
+OPTIONS = ClientOptions(timeout_seconds=REQUEST_SECONDS, retry_seconds=RETRY_SECONDS)
 SETTLED_SECONDS = 3.0
 """So long a version that the server could not load stays so before it counts: one that was taken away while it was
 being loaded, and is back, has its old error until the server looks at the folder again, each second by default."""
@@ -35,24 +35,33 @@ Clients = dict[str, RestClient | GrpcClient]
 class Verification:
     """Of versions of one model, on the server that watches its push directory."""
 
-    def __init__(self, endpoint: EndpointConfig, model_name: str, directory: Location) -> None:
+    def __init__(
+        self,
+        endpoint: EndpointConfig,
+        model_name: str,
+        directory: Location,
+        *,
+        take_away: Callable[[Location, int], None] = push_directory.remove,
+    ) -> None:
         """Nothing is asked yet.
 
         Args:
             endpoint: where the server is, and how long it may take.
             model_name: by which it serves the model.
             directory: that it watches.
+            take_away: takes a version that fails out of the directory.
         """
+        self._take_away = take_away
         self._endpoint = endpoint
         self._model_name = model_name
         self._directory = directory
 
-    def verify(self, version: int, evaluation: Path) -> set[int]:
+    def verify(self, version: int, read_golden_rows: Callable[[], golden.GoldenRows]) -> set[int]:
         """Wait until the version is available, and compare the server's answers to golden rows.
 
         Args:
             version: a version in the push directory.
-            evaluation: folder of the evaluation artifact, with golden.json.
+            read_golden_rows: reads those that it must answer as offline.
 
         Returns:
             The versions that the server has available.
@@ -65,8 +74,7 @@ class Verification:
         is_pending = record is not None and record.is_pending
         try:
             with self._clients() as clients:
-                self._wait(clients, version)
-                self._compare(clients, version, golden.read(evaluation))
+                self._examine(clients, version, read_golden_rows())
                 served = {status.version for client in clients.values() for status in self._available(client)}
         except Exception as error:
             reason = str(error) if isinstance(error, KubetfxError) else f"{type(error).__name__}: {error}."
@@ -83,7 +91,7 @@ class Verification:
             raise PushError(f"Version {version} was withdrawn: {reason}{self._withdraw(version)}") from error
         except BaseException:  # Ctrl-C: no time to wait
             if is_pending:
-                push_directory.remove(self._directory, version)
+                self._take_away(self._directory, version)
             raise
         push_directory.mark_verified(self._directory, version)
         return served
@@ -116,15 +124,19 @@ class Verification:
         with self._clients() as clients:
             return {status.version for client in clients.values() for status in self._available(client)}
 
+    def _examine(self, clients: Clients, version: int, golden_rows: golden.GoldenRows) -> None:
+        """Raise an error unless the server has the version and answers with it as it must."""
+        self._wait(clients, version)
+        self._compare(clients, Target(self._model_name, version=version), golden_rows)
+
     @contextmanager
     def _clients(self) -> Iterator[Clients]:
-        options = ClientOptions(timeout_seconds=REQUEST_SECONDS, retry_seconds=RETRY_SECONDS)
         clients: Clients = {}
         with ExitStack() as stack:
             if self._endpoint.rest:
-                clients["REST"] = stack.enter_context(RestClient(self._endpoint.rest, options))
+                clients["REST"] = stack.enter_context(RestClient(self._endpoint.rest, OPTIONS))
             if self._endpoint.grpc:
-                clients["gRPC"] = stack.enter_context(GrpcClient(self._endpoint.grpc, options))
+                clients["gRPC"] = stack.enter_context(GrpcClient(self._endpoint.grpc, OPTIONS))
             yield clients
 
     def _available(self, client: RestClient | GrpcClient) -> list[VersionStatus]:
@@ -171,9 +183,8 @@ class Verification:
                 raise
             return []
 
-    def _compare(self, clients: Clients, version: int, golden_rows: golden.GoldenRows) -> None:
+    def _compare(self, clients: Clients, target: Target, golden_rows: golden.GoldenRows) -> None:
         for protocol, client in clients.items():
-            target = Target(self._model_name, version=version)
             answers = list(client.predict(target, golden_rows.rows))
             difference = golden_rows.difference(answers, tolerance=self._endpoint.tolerance)
             if difference:
@@ -186,7 +197,7 @@ class Verification:
 
     def _withdraw(self, version: int) -> str:
         """Remove a version and wait for the one before it; how that went, in words."""
-        push_directory.remove(self._directory, version)
+        self._take_away(self._directory, version)
         previous = max(push_directory.versions(self._directory), default=None)
         try:
             self.wait_until_served(previous)

@@ -41,14 +41,13 @@ class VersionStore(Protocol):
             name: of the folder.
         """
 
-    def add(self, saved_model: Path, name: str, *, record_path: PurePath, record: str) -> None:
-        """Copy a SavedModel, and write one more file into the copy; nothing is there if that fails.
+    def add(self, saved_model: Path, name: str, *, texts: Mapping[PurePath, str]) -> None:
+        """Copy a SavedModel, and write more files into the copy; nothing is there if that fails.
 
         Args:
             saved_model: folder of the SavedModel.
             name: of the new folder.
-            record_path: of the file in the copy.
-            record: its content.
+            texts: content of the files by their path in the copy.
 
         Raises:
             OSError: a disk is full, or cannot be read or written.
@@ -106,7 +105,7 @@ class _Disk:
     def has(self, name: str) -> bool:
         return (self._folder / name).exists()
 
-    def add(self, saved_model: Path, name: str, *, record_path: PurePath, record: str) -> None:
+    def add(self, saved_model: Path, name: str, *, texts: Mapping[PurePath, str]) -> None:
         aside = self._folder / f"{_ASIDE}{name}"
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -114,8 +113,9 @@ class _Disk:
                 for left_over in [*self._folder.glob(f"{_ASIDE}*"), *self._folder.glob(f"{_REMOVING}*")]:
                     shutil.rmtree(left_over)
                 shutil.copytree(saved_model, aside)
-                (aside / record_path).parent.mkdir(exist_ok=True)
-                (aside / record_path).write_text(record)
+                for path, text in texts.items():
+                    (aside / path).parent.mkdir(exist_ok=True)
+                    (aside / path).write_text(text, encoding="utf-8")
                 _sync(aside)
                 aside.rename(self._folder / name)
                 _sync_folder(self._folder)
@@ -165,12 +165,12 @@ class _Bucket:
     def has(self, name: str) -> bool:
         return name in self.names()
 
-    def add(self, saved_model: Path, name: str, *, record_path: PurePath, record: str) -> None:
+    def add(self, saved_model: Path, name: str, *, texts: Mapping[PurePath, str]) -> None:
         self._finish_what_was_broken_off(name)
         target = self._folder / name
         with self._unfinished(name) as is_still_ours:
             try:
-                for write in _writes(saved_model, target, record_path=record_path, record=record):
+                for write in _writes(saved_model, target, texts):
                     if not is_still_ours():
                         raise FileExistsError(errno.EEXIST, "another push took its place", str(target))
                     write()
@@ -244,15 +244,14 @@ class _Bucket:
         return folders
 
 
-def _writes(
-    saved_model: Path, target: ObjectPath, *, record_path: PurePath, record: str
-) -> Iterator[Callable[[], None]]:
+def _writes(saved_model: Path, target: ObjectPath, texts: Mapping[PurePath, str]) -> Iterator[Callable[[], None]]:
     """What is to be written of a version, its saved_model.pb last."""
     for path in sorted(path for path in saved_model.rglob("*") if path.is_file()):
         relative = path.relative_to(saved_model)
-        if relative not in (Path(SAVED_MODEL), record_path):
+        if relative != Path(SAVED_MODEL) and relative not in texts:
             yield functools.partial((target / relative).upload, path)
-    yield functools.partial((target / record_path).write_text, record)
+    for added, text in texts.items():
+        yield functools.partial((target / added).write_text, text)
     marker = (saved_model / SAVED_MODEL).read_bytes()  # whole, before any of it is written
     yield functools.partial((target / SAVED_MODEL).write_bytes, marker)
 

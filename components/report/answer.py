@@ -57,6 +57,10 @@ def answer(facts: Facts, record: RunRecord | None) -> Answer:
             f"Not pushed: {_missed(evaluation)}",
             [*evaluation.failures, *evaluation.notes, "What is served is unchanged."],
         )
+    if record and record.waiting_version:
+        title = f"Waits for approval as version {record.waiting_version}"
+        reasons = [_in_short(evaluation), "No server sees it before a person approves it. What is served is unchanged."]
+        return Answer("warn", title, [*filter(None, reasons), *(evaluation.notes if evaluation else [])])
     if evaluation is None and record and (found := _of_a_part(facts)):
         return Answer("good", *found)
     notes = evaluation.notes if evaluation else []

@@ -25,6 +25,7 @@ from kubetfx.components.report.facts import Data, Facts, Push, Quality, Settings
 from kubetfx.components.report.previous import Previous
 from kubetfx.components.tuning import tuning_results
 from kubetfx.models.features import read_features, read_schema
+from kubetfx.provenance import read_origin
 
 if TYPE_CHECKING:  # it imports TensorFlow
     from kubetfx.components.report.predictions import Predictions
@@ -107,6 +108,7 @@ class _Collector:
             tuning=tuning,
             quality=quality,
             push=push,
+            origin=self._part("Files", read_origin, sources.examples),
             problems=self._problems,
         )
 

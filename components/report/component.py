@@ -72,6 +72,8 @@ def _sources(inputs: dict[str, list[types.Artifact]], properties: dict[str, Any]
     examples = artifact_utils.get_single_instance(inputs["examples"])
     served = artifact_utils.get_single_instance(inputs["served_model"]) if inputs.get("served_model") else None
     pushed = artifact_utils.get_single_instance(inputs["pushed_model"]) if inputs.get("pushed_model") else None
+    if pushed and not pushed.get_string_custom_property("pushed_version"):  # it waits for approval
+        pushed = None
     return Sources(
         statistics=folder("statistics"),
         schema=folder("schema"),

@@ -18,6 +18,7 @@ from kubetfx.config.metric_catalogue import label_of
 from kubetfx.config.model_section import Task
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.config.report_section import CardConfig, ReportConfig
+from kubetfx.provenance import DataOrigin
 
 Point = tuple[float, float]
 
@@ -467,6 +468,8 @@ class Facts(Model):
     tuning: TuningResults | None = None
     quality: Quality | None = None
     push: Push | None = None
+    origin: DataOrigin | None = None
+    """Which files the rows are of."""
     problems: list[str] = []
     """Parts that could not be made, with the reason."""
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from kubetfx import run_record
 from kubetfx.artifacts import STATISTICS
 
-FINISHED = frozenset({"pushed", "unchanged", "finished", "not_blessed"})
+FINISHED = frozenset({"pushed", "unchanged", "waiting_for_approval", "finished", "not_blessed"})
 
 
 @dataclass(frozen=True)

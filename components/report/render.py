@@ -22,6 +22,7 @@ from kubetfx.components.report.comparison import Comparison
 from kubetfx.components.report.evaluation_facts import Evaluation
 from kubetfx.components.report.facts import AnomalyFact, Column, Data, Facts, Training
 from kubetfx.config.metric_catalogue import ROBUSTNESS_PREFIX, label_of
+from kubetfx.provenance import said_of_files
 from kubetfx.run_record import RunRecord
 from kubetfx.version import own_version
 
@@ -32,12 +33,13 @@ _NO_HTML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 """Characters that no HTML file may have, and a column's name can."""
 
 
-def report(facts: Facts, record: RunRecord | None = None) -> str:
+def report(facts: Facts, record: RunRecord | None = None, *, history: Sequence[str] = ()) -> str:
     """Return the whole report.
 
     Args:
         facts: what the run found out.
         record: how the run went; None where nobody kept one.
+        history: what happened to the version that it pushed, a line each.
     """
     importances = {one.column: one for one in facts.quality.importance} if facts.quality else {}
     has_slices = bool(facts.evaluation and facts.evaluation.slices)
@@ -62,6 +64,8 @@ def report(facts: Facts, record: RunRecord | None = None) -> str:
         config_yaml=yaml.safe_dump(record.config, sort_keys=False, allow_unicode=True) if record else "",
         card=card.sections(facts),
         version=own_version(),
+        files=said_of_files(facts.origin.files) if facts.origin else [],
+        history=history,
     )
 
 

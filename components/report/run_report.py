@@ -4,15 +4,19 @@ A run that did not reach that node has a report too: the facts are collected fro
 beside the report, so that runs can be compared whose artifacts are gone.
 """
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from kubetfx.artifacts import CARD, FACTS, METRICS_FILE, REPORT
+from kubetfx.components.push import push_directory
+from kubetfx.components.push.history import history_of
 from kubetfx.components.report import card, facts, previous, render
 from kubetfx.components.report import metrics_document as metrics
 from kubetfx.components.report.collect import Sources, collect
 from kubetfx.config.pipeline import PipelineConfig
+from kubetfx.errors import StorageError
 from kubetfx.run_record import REPORT_NODE, RunRecord, run_folder, write_text
 
 
@@ -43,8 +47,19 @@ def publish(
     write_text(folder / FACTS, found.model_dump_json())
     write_text(folder / CARD, card.markdown(found))
     write_text(folder / METRICS_FILE, metrics.document(found, record).model_dump_json(indent=1))
-    write_text(folder / REPORT, render.report(found, record))
+    write_text(folder / REPORT, render.report(found, record, history=_history(config, record)))
     return folder / REPORT
+
+
+def _history(config: PipelineConfig, record: RunRecord) -> list[str]:
+    """What happened to the version that a run pushed; nothing where the push directory cannot be read."""
+    version = record.pushed_version or record.waiting_version
+    if version is None:
+        return []
+    with contextlib.suppress(OSError, StorageError):
+        pushed = push_directory.read_record(config.push_path, version)
+        return history_of(pushed) if pushed else []
+    return []
 
 
 def facts_of(config: PipelineConfig, record: RunRecord) -> facts.Facts | None:

@@ -41,6 +41,10 @@ def with_absolute_paths(document: Mapping[str, Any], *, folder: Path) -> dict[st
             sections["data"] = _put(sections["data"], "path", f"{path}/source")
     _change(sections, "data", "path", lambda path, key: path if is_web(path) else _anywhere(path, key, folder))
     _change(sections, "serving", "push_directory", lambda path, key: _anywhere(path, key, folder))
+    endpoint = _value(sections.get("serving"), "endpoint")
+    if isinstance(file := _value(endpoint, "models_config"), str) and file:
+        path = _on_disk(file, "serving.endpoint.models_config", folder)
+        sections["serving"] = _put(sections["serving"], "endpoint", _put(endpoint, "models_config", path))
     for section, key in (("data", "schema_file"), ("training", "checkpoint_directory"), ("model", "weights")):
         _change(sections, section, key, lambda path, dotted: _on_disk(path, dotted, folder))
     return sections
@@ -67,7 +71,7 @@ def _value(section: Any, key: str) -> Any:
     return section.get(key) if isinstance(section, dict) else getattr(section, key, None)
 
 
-def _put(section: Any, key: str, value: str) -> Any:
+def _put(section: Any, key: str, value: Any) -> Any:
     return {**section, key: value} if isinstance(section, dict) else section.model_copy(update={key: value})
 
 

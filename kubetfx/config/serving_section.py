@@ -1,6 +1,6 @@
 """The section `serving`: where a model is pushed to, and the server that a push is verified with."""
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
@@ -20,6 +20,11 @@ class EndpointConfig(Section):
     """Time that the server has to make a version available, and again to be back on the old one."""
     golden_rows: int = Field(32, ge=1, le=10_000)
     """Rows of the evaluation split to ask the server for, each over REST and over gRPC."""
+    models_config: str | None = None
+    """The file that the server has its models from (`--model_config_file`), where there is one. Labels are written into
+    it, so that they outlive the server. Without it they are set over gRPC alone."""
+    base_path: str | None = None
+    """The push directory as the server sees it, where that is another path than here."""
     tolerance: float = Field(1e-4, gt=0)
     """Largest difference of a probability; of a regression's value, as a share of the value or, where that is larger,
     of the standard deviation of the golden rows' values."""
@@ -41,6 +46,30 @@ class EndpointConfig(Section):
         return self
 
 
+STABLE = "stable"
+"""The label of the version that clients are to ask."""
+
+
+class CanaryConfig(Section):
+    """Labels of versions: a verified push gets the label `canary`, and a promotion gives it the label `stable`. Clients
+    ask for a label, /v1/models/NAME/labels/stable."""
+
+    label: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")] = "canary"
+    """Of the newest version that was verified."""
+    share_rows: float = Field(0.1, gt=0, le=1)
+    """Share of the evaluation rows that the server is asked for: the canary must answer as offline, and a promotion
+    compares its answers and times with those of the stable version. At least endpoint.golden_rows, at most 10,000."""
+    minutes: float = Field(30, ge=0)
+    """Time that a version must have been the canary before it is promoted, unless that is forced."""
+
+    @field_validator("label")
+    @classmethod
+    def _is_not_stable(cls, label: str) -> str:
+        if label == STABLE:
+            raise ValueError(f"the label {STABLE!r} is that of the promoted version. Received: {label}. Try canary")
+        return label
+
+
 class ServingConfig(Section):
     """Where a model is served from."""
 
@@ -56,3 +85,24 @@ class ServingConfig(Section):
     0: none."""
     endpoint: EndpointConfig | None = None
     """The server that a push is verified with. Default: a push is done when the version is in the push directory."""
+    canary: CanaryConfig | None = None
+    """Labels for versions, so that a new one is tried beside the stable one. Needs `endpoint`. Default: no labels; the
+    newest version is served."""
+    approval: Literal["none", "required"] = "none"
+    """required: what a run pushes waits, out of the sight of servers, until a person approves it."""
+
+    @model_validator(mode="after")
+    def _canary_has_a_server(self) -> Self:
+        if self.canary is None:
+            return self
+        if self.endpoint is None:
+            raise ValueError(
+                "serving.canary gives labels on a server, and there is none. Received: no serving.endpoint. Add it, "
+                "{grpc: HOST:PORT} for example, or leave canary out"
+            )
+        if self.endpoint.grpc is None and self.endpoint.models_config is None:
+            raise ValueError(
+                "serving.canary sets labels over gRPC or in the server's file of models. Received: serving.endpoint "
+                "with neither grpc nor models_config. Add one of them"
+            )
+        return self

@@ -19,6 +19,7 @@ from kubetfx.errors import ConfigError, NodeFailedError, UsageError
 from kubetfx.pipeline.local_runner import LocalRunner
 from kubetfx.pipeline.node_runner import NodeRun, NodeRunner
 from kubetfx.pipeline.shared_record import SharedRecorder
+from kubetfx.provenance import Code
 from tests.kubeflow.looped_components import Gather
 from tests.kubeflow.taxi_pipeline import Read, Tell, Write, small
 from tests.kubeflow.test_loops import counted, models
@@ -135,7 +136,10 @@ def test_node_with_another_config_or_other_code_is_refused(config, node):
     with pytest.raises(ConfigError, match=r"Received: training\.epochs 3, was .*Start a run with another id"):
         NodeRunner(other, "Read", run_id="1", pipeline=write_and_read()).run_one()
 
-    run_record.write(config.workspace_path, record_of(config).model_copy(update={"code": "1234"}))
+    run_record.write(
+        config.workspace_path,
+        record_of(config).model_copy(update={"code": Code(kubetfx="0.0.1", digest="1234")}),
+    )
     with pytest.raises(ConfigError, match=r"have changed since run 1 began\. Received: \w{12}, was 1234\."):
         node("Read")
 

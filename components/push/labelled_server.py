@@ -1,0 +1,109 @@
+"""Labels on a server: its ModelServerConfig, sent over gRPC, and in the file of models where it has one."""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from google.protobuf import text_format
+from tensorflow_serving.config import model_server_config_pb2  # type: ignore[import-untyped]
+
+from kubetfx.config.serving_section import EndpointConfig
+from kubetfx.errors import PushError
+from kubetfx.run_record import write_text
+from kubetfx.serving.client import GrpcClient
+from kubetfx.serving.predict_client import ClientOptions
+from kubetfx.storage import Location
+
+
+class LabelledServer:
+    """The server that watches a push directory."""
+
+    def __init__(self, endpoint: EndpointConfig, model_name: str, directory: Location, options: ClientOptions) -> None:
+        """Nothing is asked yet.
+
+        Args:
+            endpoint: where the server is.
+            model_name: by which it serves the model.
+            directory: that it watches.
+            options: how it is asked.
+        """
+        self._endpoint = endpoint
+        self._model_name = model_name
+        self._base_path = endpoint.base_path or str(directory)
+        self._options = options
+
+    def serve(self, versions: Collection[int], labels: Mapping[str, int]) -> None:
+        """Have the server serve these versions with these labels, and no others of the model.
+
+        A label can only be given to a version that the server has loaded.
+
+        Args:
+            versions: none of them: whichever is the newest.
+            labels: version by label.
+
+        Raises:
+            RequestError: the server cannot be reached, or refuses; its file of models is as before.
+            PushError: its file of models cannot be read or written, or lacks the model.
+        """
+        path = Path(self._endpoint.models_config) if self._endpoint.models_config else None
+        before = _read(path) if path else ""
+        config = self._changed(before, path, versions, labels)
+        if path:
+            _write(path, text_format.MessageToString(config))
+        if self._endpoint.grpc:
+            try:
+                with GrpcClient(self._endpoint.grpc, self._options) as client:
+                    client.reload_config(config)
+            except BaseException:
+                if path:
+                    _write(path, before)
+                raise
+
+    def _changed(
+        self, text: str, path: Path | None, versions: Collection[int], labels: Mapping[str, int]
+    ) -> model_server_config_pb2.ModelServerConfig:
+        config = model_server_config_pb2.ModelServerConfig()
+        if path is None:
+            model = config.model_config_list.config.add(
+                name=self._model_name, base_path=self._base_path, model_platform="tensorflow"
+            )
+        else:
+            try:
+                text_format.Parse(text, config)
+            except text_format.ParseError as error:
+                raise PushError(
+                    f"serving.endpoint.models_config is no ModelServerConfig in protobuf's text format: {error}. "
+                    f"Received: {path}. Mend the file."
+                ) from None
+            models = {model.name: model for model in config.model_config_list.config}
+            if self._model_name not in models:
+                raise PushError(
+                    f"serving.endpoint.models_config has no model {self._model_name!r}. Received: {path}, which has "
+                    f"{', '.join(sorted(models)) or 'none'}. Add the model, with its base_path."
+                )
+            model = models[self._model_name]
+        model.ClearField("version_labels")
+        model.version_labels.update(labels)
+        model.ClearField("model_version_policy")
+        if versions:
+            model.model_version_policy.specific.versions.extend(sorted(versions))
+        return config
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PushError(
+            f"serving.endpoint.models_config cannot be read: {error}. Received: {path}. Name the file that the server "
+            "was started with."
+        ) from None
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        write_text(path, text)
+    except OSError as error:
+        raise PushError(
+            f"serving.endpoint.models_config cannot be written: {error}. Received: {path}. Grant write permission for "
+            "its folder; the file is replaced as a whole."
+        ) from error
