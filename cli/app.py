@@ -27,6 +27,7 @@ from kubetfx.cli.invocation import (
 )
 from kubetfx.cli.kubeflow_commands import app as kubeflow_app
 from kubetfx.cli.mirror_commands import app as mirror_app
+from kubetfx.cli.monitor_commands import app as monitor_app
 from kubetfx.cli.node_commands import app as node_app
 from kubetfx.cli.output import Output
 from kubetfx.cli.predict_commands import app as predict_app
@@ -52,7 +53,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     help="From a table to a served model: one YAML file, every TFX component.",
     epilog="Exit codes: 0 pushed, or nothing new to push; 1 failure; 2 usage, config or data; 3 stopped by anomalies "
-    "of the data; 4 not blessed.",
+    "of the data, or a bound of `monitoring` is crossed; 4 not blessed.",
 )
 
 app.add_typer(cross_validation_app)
@@ -60,7 +61,7 @@ app.add_typer(tune_app)
 app.add_typer(node_app)
 app.add_typer(report_app)
 app.add_typer(doctor_app)
-for group in (predict_app, serve_app, version_app, mirror_app):
+for group in (predict_app, serve_app, version_app, monitor_app, mirror_app):
     app.add_typer(group)
 app.add_typer(kubeflow_app)
 

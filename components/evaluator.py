@@ -22,7 +22,15 @@ from kubetfx.artifacts import EVAL, EVALUATION, SCHEMA, TRAIN
 from kubetfx.components.cross_validation import CrossValidationResult
 from kubetfx.components.data import block_work
 from kubetfx.components.declaration import Artifacts, Component
-from kubetfx.components.evaluation import baselines, cross_validated, golden, image_evaluation, intervals, tfma_files
+from kubetfx.components.evaluation import (
+    baselines,
+    cross_validated,
+    golden,
+    image_evaluation,
+    intervals,
+    scores,
+    tfma_files,
+)
 from kubetfx.components.evaluation.baselines import Baseline, Constant
 from kubetfx.components.evaluation.confusion import class_scores
 from kubetfx.components.evaluation.evaluation import Evaluation, Outcome, Request
@@ -153,6 +161,7 @@ def _write(
         simple_metrics={name: _of_baseline(overall[name]) for name in request.baselines},
         notes=list(_notes(outcome, found, features)),
         weight=request.weight,
+        scores=scores.describe(outcome.drawn.outputs[CANDIDATE]),
     )
     (folder / EVALUATION).write_text(json.dumps(asdict(result), indent=1), encoding="utf-8")
     return result

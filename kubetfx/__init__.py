@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from kubetfx.pipeline.definition import Definition, create_pipeline
     from kubetfx.pipeline.fan_out import fan_out
     from kubetfx.pipeline.lineage import lineage
+    from kubetfx.pipeline.monitoring import MonitorResult, monitor
     from kubetfx.pipeline.promoting import approve, promote
     from kubetfx.pipeline.pruning import prune
     from kubetfx.pipeline.pushed_models import load_model
@@ -38,6 +39,7 @@ _OWNERS = {
     "Definition": "kubetfx.pipeline.definition",
     "Model": "kubetfx.serving.model",
     "Metric": "kubetfx.components.evaluation.metric",
+    "MonitorResult": "kubetfx.pipeline.monitoring",
     "PipelineConfig": "kubetfx.config.pipeline",
     "RunResult": "kubetfx.pipeline.run_result",
     "airflow_dag": "kubetfx.kubeflow.airflow_dag",
@@ -51,6 +53,7 @@ _OWNERS = {
     "load_model": "kubetfx.pipeline.pushed_models",
     "metric": "kubetfx.components.evaluation.metric",
     "promote": "kubetfx.pipeline.promoting",
+    "monitor": "kubetfx.pipeline.monitoring",
     "prune": "kubetfx.pipeline.pruning",
     "run": "kubetfx.pipeline.running",
     "run_node": "kubetfx.pipeline.running",
@@ -65,6 +68,7 @@ __all__ = [
     "Definition",
     "Metric",
     "Model",
+    "MonitorResult",
     "PipelineConfig",
     "RunResult",
     "__version__",
@@ -79,6 +83,7 @@ __all__ = [
     "load_config",
     "load_model",
     "metric",
+    "monitor",
     "progress",
     "promote",
     "prune",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kubetfx.artifacts import EVALUATION
+from kubetfx.components.evaluation.scores import Scores
 from kubetfx.config.metric_catalogue import Better, better_of, label_of, worsening
 
 COUNT = "example_count"
@@ -186,6 +187,8 @@ class EvaluationResult:
     """Of the baselines, `constant` and `linear`, by name of the metric."""
     notes: list[str] = field(default_factory=list)
     """What whoever reads the metrics has to know, in sentences."""
+    scores: Scores | None = None
+    """How the candidate's answers to a sample of the rows are distributed. None in a file of an older version."""
 
     @property
     def failures(self) -> list[str]:
@@ -239,7 +242,8 @@ def read_result(folder: Path) -> EvaluationResult:
         FileNotFoundError: it left nothing.
     """
     document = json.loads((folder / EVALUATION).read_text(encoding="utf-8"))
-    return EvaluationResult(**{**document, "checks": [_check(check) for check in document["checks"]]})
+    scores = Scores(**document["scores"]) if document.get("scores") else None
+    return EvaluationResult(**{**document, "checks": [_check(check) for check in document["checks"]], "scores": scores})
 
 
 def _check(document: dict[str, Any]) -> Check:

@@ -89,8 +89,8 @@ def describe(
         config: the thresholds of skew and drift.
     """
     config = config or ReportConfig()
-    by_split = {split: {_name(f): _in_time(f) for f in dataset.features} for split, dataset in statistics.items()}
-    before = {_name(f): _in_time(f) for f in previous[TRAIN].features} if previous and TRAIN in previous else {}
+    by_split = {split: {name_of(f): _in_time(f) for f in dataset.features} for split, dataset in statistics.items()}
+    before = {name_of(f): _in_time(f) for f in previous[TRAIN].features} if previous and TRAIN in previous else {}
     splits = [Split(name=name, rows=int(dataset.num_examples)) for name, dataset in statistics.items()]
     rows = {split.name: split.rows for split in splits}
     features = {feature.name: feature for feature in schema.feature} if schema else {}
@@ -141,7 +141,12 @@ def _remedy(anomaly: "Anomaly", action: AnomalyAction | None) -> str:
     )
 
 
-def _name(feature: Any) -> str:
+def name_of(feature: Any) -> str:
+    """Return the name of a column.
+
+    Args:
+        feature: its statistics.
+    """
     return feature.name or ".".join(feature.path.step)
 
 
@@ -211,8 +216,12 @@ def _common(statistics: Any) -> Any:
     return stats.common_stats
 
 
-def _buckets(statistics: Any) -> list[tuple[float, float, float]]:
-    """Lower bound, upper bound and count of the evenly spaced buckets of a number."""
+def buckets_of(statistics: Any) -> list[tuple[float, float, float]]:
+    """Return lower bound, upper bound and count of the evenly spaced buckets of a number.
+
+    Args:
+        statistics: of the column.
+    """
     histograms = statistics.num_stats.histograms
     standard = next((h for h in histograms if h.type == statistics_pb2.Histogram.STANDARD), None)
     if standard is None:
@@ -223,7 +232,7 @@ def _buckets(statistics: Any) -> list[tuple[float, float, float]]:
 
 def _edges(statistics: Sequence[Any]) -> list[float]:
     """Bounds of the bars that all splits of a column share; empty where it has no numbers."""
-    buckets = [bucket for one in statistics if one.WhichOneof("stats") == "num_stats" for bucket in _buckets(one)]
+    buckets = [bucket for one in statistics if one.WhichOneof("stats") == "num_stats" for bucket in buckets_of(one)]
     if not buckets:
         return []
     low, high = min(bucket[0] for bucket in buckets), max(bucket[1] for bucket in buckets)
@@ -243,7 +252,7 @@ def _histogram(statistics: Any, edges: Sequence[float]) -> list[float]:
 def _comparable(statistics: Any, edges: Sequence[float]) -> Sequence[tuple[float, float, float]]:
     """Buckets of a number. Those of integers in a narrow range are taken apart into values: where such a bucket begins
     and ends depends on the range, and would make distributions differ that are the same."""
-    buckets = _buckets(statistics)
+    buckets = buckets_of(statistics)
     if statistics.type != statistics_pb2.FeatureNameStatistics.INT or not edges or edges[0] % 1 != 0.5:
         return buckets
     return [one for bucket in buckets for one in _by_whole_number(*bucket, is_last=bucket is buckets[-1])]
@@ -274,8 +283,12 @@ def _spread(buckets: Sequence[tuple[float, float, float]], edges: np.ndarray) ->
     return mass
 
 
-def _frequencies(statistics: Any) -> dict[str, float]:
-    """Count of each value of text, as far as TFDV lists them."""
+def frequencies_of(statistics: Any) -> dict[str, float]:
+    """Return the count of each value of text, as far as TFDV lists them.
+
+    Args:
+        statistics: of the column.
+    """
     text = statistics.string_stats
     buckets = text.rank_histogram.buckets
     if buckets:
@@ -288,14 +301,14 @@ def _top_values(own: Mapping[str, Any]) -> list[str]:
     source = own.get(TRAIN) or next(iter(own.values()), None)
     if source is None or source.WhichOneof("stats") != "string_stats":
         return []
-    ranked = sorted(_frequencies(source).items(), key=lambda entry: (-entry[1], entry[0]))
+    ranked = sorted(frequencies_of(source).items(), key=lambda entry: (-entry[1], entry[0]))
     return [value for value, _ in ranked[:TOP_VALUES]]
 
 
 def _shares_of(statistics: Any, values: Sequence[str]) -> list[float]:
     if statistics.WhichOneof("stats") != "string_stats":
         return []
-    frequencies, total = _frequencies(statistics), statistics.string_stats.common_stats.num_non_missing
+    frequencies, total = frequencies_of(statistics), statistics.string_stats.common_stats.num_non_missing
     return [round(frequencies.get(value, 0) / total, 5) if total else 0.0 for value in values]
 
 
@@ -309,7 +322,7 @@ def _distance(ours: Any, theirs: Any, threshold: float) -> Distance | None:
         return None
     if ours.WhichOneof("stats") == "string_stats":
         return Distance(
-            value=l_infinity(_frequencies(ours), _frequencies(theirs)), threshold=threshold, measure="L-infinity"
+            value=l_infinity(frequencies_of(ours), frequencies_of(theirs)), threshold=threshold, measure="L-infinity"
         )
     if ours.WhichOneof("stats") == "num_stats":
         is_whole = ours.type == theirs.type == statistics_pb2.FeatureNameStatistics.INT

@@ -51,7 +51,7 @@ def report(facts: Facts, record: RunRecord | None = None, *, history: Sequence[s
     contents += [("cross-validation", "Cross-validation")] * (facts.cross_validation is not None)
     contents += [("evaluation", "Why this verdict")] * (facts.evaluation is not None)
     contents += [("provenance", "Provenance"), ("card", "Model card")]
-    return _render(
+    return rendered(
         "report.html.j2",
         facts=facts,
         record=record,
@@ -91,7 +91,7 @@ def comparison(found: Comparison) -> str:
     Args:
         found: the runs.
     """
-    return _render("comparison.html.j2", comparison=found, curves=list(plots.overlaid(found)))
+    return rendered("comparison.html.j2", comparison=found, curves=list(plots.overlaid(found)))
 
 
 # The pieces, one by one.
@@ -104,7 +104,7 @@ def page(title: str, content: Markup) -> str:
         title: of the page.
         content: the piece.
     """
-    return _render("page.html.j2", title=title, content=content)
+    return rendered("page.html.j2", title=title, content=content)
 
 
 def text_page(title: str, text: str) -> str:
@@ -244,6 +244,7 @@ def _environment() -> jinja2.Environment:
         "residual_figure": plots.residuals,
         "roc_figure": plots.roc,
         "scatter_figure": plots.scatter,
+        "version": own_version(),
         "style": Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
         "training_curve": plots.training_curve,
         "tuning_best": tuning_figures.best_trials,
@@ -254,7 +255,13 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def _render(template: str, **values: Any) -> str:
+def rendered(template: str, **values: Any) -> str:
+    """Return a document of a template.
+
+    Args:
+        template: name of its file.
+        values: that it has.
+    """
     text = _environment().get_template(template).render(**values).lstrip() + "\n"
     return _NO_HTML.sub("\N{REPLACEMENT CHARACTER}", text)
 

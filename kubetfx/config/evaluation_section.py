@@ -93,7 +93,13 @@ class Threshold(Bounds):
         return is_said or super()._asks
 
 
-def _problem(bound: Bounds, metric: Description) -> str | None:
+def problem_of(bound: Bounds, metric: Description) -> str | None:
+    """Return what is wrong with the bound of a metric; None if nothing is.
+
+    Args:
+        bound: of the metric.
+        metric: its description.
+    """
     return bound.wrong_side(metric.better) or bound.out_of_reach(*metric.bounds)
 
 
@@ -145,7 +151,7 @@ class EvaluationConfig(Section):
         for place, bounds in self.bounds.items():
             for name, bound in bounds.items():
                 metric = name.removeprefix(CROSS_VALIDATED_PREFIX)
-                if metric in CATALOGUE and (problem := _problem(bound, CATALOGUE[metric])):
+                if metric in CATALOGUE and (problem := problem_of(bound, CATALOGUE[metric])):
                     raise ValueError(f"evaluation.{place}.{name}: {problem}")
         return self
 

@@ -45,6 +45,7 @@ def with_absolute_paths(document: Mapping[str, Any], *, folder: Path) -> dict[st
     if isinstance(file := _value(endpoint, "models_config"), str) and file:
         path = _on_disk(file, "serving.endpoint.models_config", folder)
         sections["serving"] = _put(sections["serving"], "endpoint", _put(endpoint, "models_config", path))
+    _change(sections, "monitoring", "requests", lambda path, key: _anywhere(path, key, folder))
     for section, key in (("data", "schema_file"), ("training", "checkpoint_directory"), ("model", "weights")):
         _change(sections, section, key, lambda path, dotted: _on_disk(path, dotted, folder))
     return sections

@@ -13,11 +13,12 @@ from kubetfx.config import tunable_keys
 from kubetfx.config.beam_section import BeamConfig
 from kubetfx.config.data_section import DataConfig, FeaturesConfig, ValidationConfig
 from kubetfx.config.dotted_keys import override
-from kubetfx.config.evaluation_section import EvaluationConfig
+from kubetfx.config.evaluation_section import EvaluationConfig, problem_of
 from kubetfx.config.faults import describe_faults
 from kubetfx.config.kubeflow_section import COMPONENTS, KubeflowConfig
-from kubetfx.config.metric_catalogue import CROSS_VALIDATED_PREFIX, is_reference, names_for
+from kubetfx.config.metric_catalogue import CATALOGUE, CROSS_VALIDATED_PREFIX, is_reference, names_for
 from kubetfx.config.model_section import DEFAULT_MODULE, ModelConfig
+from kubetfx.config.monitoring_section import MonitoringConfig
 from kubetfx.config.paths import with_absolute_paths
 from kubetfx.config.report_section import CardConfig, ReportConfig
 from kubetfx.config.section import Name, Section, nearest
@@ -50,6 +51,7 @@ class PipelineConfig(Section):
     report: ReportConfig = ReportConfig()
     card: CardConfig = CardConfig()
     serving: ServingConfig = ServingConfig()
+    monitoring: MonitoringConfig = MonitoringConfig()
     beam: BeamConfig = BeamConfig()
     definition: str | None = None
     """Your own function in place of kubetfx.pipeline.definition:create_pipeline, as `module:function`: it takes the
@@ -120,6 +122,24 @@ class PipelineConfig(Section):
                         f"{nearest(metric, known)} Known: {', '.join(known)}; and your own as module:attribute"
                     )
         return evaluation
+
+    @field_validator("monitoring")
+    @classmethod
+    def _monitored_metrics_are_known(cls, monitoring: MonitoringConfig, info: ValidationInfo) -> MonitoringConfig:
+        model = info.data.get("model")
+        if model is None:  # which is an error already
+            return monitoring
+        has_images = _has_images(info.data.get("data"), info.data.get("features"))
+        known = names_for(model.task, sees_images=has_images)
+        for metric, bounds in monitoring.quality.items():
+            if metric not in known and not is_reference(metric):
+                raise ValueError(
+                    f"monitoring.quality: there is no metric {metric!r} for {model.task}.{nearest(metric, known)} "
+                    f"Known: {', '.join(known)}; and your own as module:attribute"
+                )
+            if metric in CATALOGUE and (problem := problem_of(bounds, CATALOGUE[metric])):
+                raise ValueError(f"monitoring.quality.{metric}: {problem}")
+        return monitoring
 
     @field_validator("kubeflow")
     @classmethod

@@ -1,0 +1,71 @@
+"""How a model's answers are distributed, so that later ones can be compared with them."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+BARS = 20
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Answers to some rows."""
+
+    edges: list[float]
+    """Bounds of the bars: of the largest probability, or of the value."""
+    counts: list[float]
+    """Rows in each bar."""
+    classes: list[float] = field(default_factory=list)
+    """Rows for which the model names each class; empty for a regression."""
+
+
+def scores_of(outputs: Array) -> Array:
+    """Return what is counted: the largest probability of each row, or its value, (rows,).
+
+    Args:
+        outputs: (rows, classes) probabilities, or (rows,) values.
+    """
+    found: Array = outputs.max(axis=1) if outputs.ndim == 2 else outputs
+    return found
+
+
+def describe(outputs: Array) -> Scores:
+    """Count answers.
+
+    Args:
+        outputs: (rows, classes) probabilities, or (rows,) values.
+
+    Returns:
+        Their distribution; of values, between the least and the greatest.
+    """
+    values = scores_of(outputs)
+    finite = values[np.isfinite(values)]
+    named: Array = np.zeros(0)
+    if outputs.ndim == 2:
+        edges = np.linspace(0, 1, BARS + 1)
+        named = np.bincount(outputs.argmax(axis=1), minlength=outputs.shape[1])
+    else:
+        low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 0.0)
+        edges = np.linspace(low, high, BARS + 1)
+    counts = np.bincount(bars_of(finite, edges), minlength=BARS + 2)[1:-1]
+    return Scores([float(edge) for edge in edges], [float(n) for n in counts], [float(n) for n in named])
+
+
+def bars_of(values: Array, edges: Array) -> Array:
+    """Return the number of the bar that each value is in, from 1 on; 0 is below all of them, and the last above.
+
+    A value on a bound is in the bar that ends there, as in TFDV's histograms. What is outside by less than a
+    millionth is inside: requests may have fewer digits than a table.
+
+    Args:
+        values: (rows,) finite.
+        edges: (bars + 1,) rising.
+    """
+    found = np.searchsorted(edges, values, side="left")
+    slack = 1e-6 * max(abs(float(edges[0])), abs(float(edges[-1])))
+    found[(found < 1) & (values >= edges[0] - slack)] = 1
+    found[(found >= len(edges)) & (values <= edges[-1] + slack)] = len(edges) - 1
+    return found

@@ -1,0 +1,146 @@
+"""What a served version is compared with: the training rows' statistics, and the evaluation when it was pushed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kubetfx.artifacts import EVALUATION, SCHEMA, SERVING_MODEL, TRAIN
+from kubetfx.components.evaluation.evaluation_result import EvaluationResult, read_result
+from kubetfx.components.evaluation.scores import Scores
+from kubetfx.components.report import data_facts
+from kubetfx.components.report.facts import Column
+from kubetfx.errors import UsageError
+from kubetfx.models.features import read_schema, role_of
+from kubetfx.run_record import RunRecord
+from kubetfx.serving.model_facts import ModelFacts, read_facts
+
+Array = np.ndarray[Any, Any]
+Bucket = tuple[float, float, float]
+
+_ANY_VALUE = ("hashed", "list", "text")
+"""Roles of columns in which a new value is nothing unusual."""
+
+
+@dataclass(frozen=True)
+class TrainingColumn:
+    """A column of the training rows."""
+
+    name: str
+    column: Column
+    """As the report has it."""
+    is_text: bool
+    edges: Array
+    """(bars + 1,) bounds of the bars of a number; empty where nothing is compared."""
+    counts: Array
+    """(bars,) rows in them."""
+    frequencies: Mapping[str, float]
+    """Rows by value of text, as far as they are known."""
+    vocabulary: frozenset[str] | None
+    """All values that training rows had; None where they are not known, or where any value is usual."""
+    separator: str | None = None
+    """Of a list."""
+
+    @property
+    def missing(self) -> float:
+        """Share of the training rows."""
+        return self.column.splits[TRAIN].missing
+
+    @property
+    def is_compared(self) -> bool:
+        """Whether its distribution is."""
+        return bool(self.frequencies) if self.is_text else len(self.edges) > 0
+
+    @property
+    def buckets(self) -> list[Bucket]:
+        """Lower bound, upper bound and rows of each bar."""
+        return [
+            (float(low), float(high), float(count))
+            for low, high, count in zip(self.edges[:-1], self.edges[1:], self.counts, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a version is compared with."""
+
+    version: int
+    run_id: str
+    facts: ModelFacts
+    columns: Mapping[str, TrainingColumn]
+    """Those that the model takes, without pictures."""
+    evaluation: EvaluationResult | None
+
+    @property
+    def scores(self) -> Scores | None:
+        """How the answers to the evaluation split are distributed; None where the run has not kept that."""
+        return self.evaluation.scores if self.evaluation else None
+
+
+def read(record: RunRecord, version: int, *, ignored: Sequence[str]) -> Reference:
+    """Read what a version is compared with.
+
+    Args:
+        record: of the run that pushed it.
+        version: its number.
+        ignored: columns that are not looked at.
+
+    Returns:
+        The reference.
+
+    Raises:
+        UsageError: the artifacts of the run are gone, or its pipeline is another one.
+    """
+    folders = {
+        "statistics": record.output("StatisticsGen", "statistics"),
+        "schema": record.output("SchemaGen", "schema"),
+        "model": record.output("Trainer", "model"),
+    }
+    if gone := [name for name, folder in folders.items() if folder is None]:
+        raise UsageError(
+            f"The run that pushed version {version} no longer has all of its artifacts. Received: {record.run_id}, "
+            f"without {', '.join(gone)}. Run the pipeline again, so that a version has them."
+        )
+    statistics, schema_folder, model = (Path(str(folder)) for folder in folders.values())
+    facts = read_facts(model / SERVING_MODEL)
+    by_split = data_facts.read_statistics(statistics)
+    if facts is None or TRAIN not in by_split:
+        raise UsageError(
+            f"The run that pushed version {version} has no training statistics for the columns of its model. Received: "
+            f"{record.run_id}. Monitor a version that kubetfx's own pipeline has pushed."
+        )
+    schema = read_schema(schema_folder / SCHEMA)
+    roles = {feature.name: role_of(feature) or "" for feature in schema.feature}
+    domains = {domain.name: frozenset(domain.value) for domain in schema.string_domain}
+    listed = {f.name: domains.get(f.domain, frozenset(f.string_domain.value)) for f in schema.feature}
+    described = {one.name: one for one in data_facts.describe({TRAIN: by_split[TRAIN]}, schema=schema).columns}
+    features = {data_facts.name_of(one): one for one in by_split[TRAIN].features}
+    names = [n for n in facts.inputs if n in features and n not in ignored and n not in facts.image_columns]
+    columns = {
+        name: _column(features[name], described[name], facts, roles.get(name, ""), listed.get(name, frozenset()))
+        for name in names
+    }
+    evaluation = record.output("Evaluator", "evaluation")
+    has_result = evaluation is not None and (evaluation / EVALUATION).is_file()
+    return Reference(version, record.run_id, facts, columns, read_result(evaluation) if has_result else None)  # type: ignore[arg-type]
+
+
+def _column(statistics: Any, column: Column, facts: ModelFacts, role: str, domain: frozenset[str]) -> TrainingColumn:
+    is_text = facts.columns.get(column.name) == "string"
+    edges, counts = np.zeros(0), np.zeros(0)
+    frequencies: dict[str, float] = {}
+    vocabulary: frozenset[str] | None = None
+    if column.type != "date" and is_text and statistics.WhichOneof("stats") == "string_stats":
+        frequencies = data_facts.frequencies_of(statistics)
+        if role not in _ANY_VALUE:
+            is_whole = len(frequencies) >= statistics.string_stats.unique
+            vocabulary = domain or (frozenset(frequencies) if is_whole else None)
+    elif column.type != "date" and not is_text and statistics.WhichOneof("stats") == "num_stats":
+        buckets = data_facts.buckets_of(statistics)
+        if buckets:
+            edges = np.array([buckets[0][0], *(high for _, high, _ in buckets)])
+            counts = np.array([count for *_, count in buckets])
+    separator = facts.separators.get(column.name)
+    return TrainingColumn(column.name, column, is_text, edges, counts, frequencies, vocabulary, separator)

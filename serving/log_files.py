@@ -1,0 +1,123 @@
+"""The files of a log of requests: which there are, how they are cut into parts, and what some records say."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from google.protobuf.message import DecodeError
+
+from kubetfx.serving.log_messages import message
+from kubetfx.serving.tfrecords import Reading, Records
+
+PART_RECORDS = 65_536
+PART_BYTES = 32 * 2**20
+_LOOKED_AT = 64
+"""One record in so many is looked at before any is read."""
+_MINUTE = 60
+
+
+@dataclass(frozen=True)
+class Part:
+    """Consecutive records of a file."""
+
+    path: Path
+    start: int
+    """Of the first record in the file."""
+    end: int
+
+
+@dataclass
+class LogFiles:
+    """What there is to read."""
+
+    parts: list[Part] = field(default_factory=list)
+    records: int = 0
+    newest: int = 0
+    """Time of the newest request that was looked at, seconds since 1970."""
+    seen: Counter[tuple[int, int]] = field(default_factory=Counter)
+    """Records that were looked at, by version of the model and minute."""
+    other_models: Counter[str] = field(default_factory=Counter)
+    """The same, of other models."""
+    torn: list[tuple[str, int, int]] = field(default_factory=list)
+    """Files that break off: name, where, and their size."""
+    no_logs: list[str] = field(default_factory=list)
+    """Files of another kind."""
+    packed: list[str] = field(default_factory=list)
+    """Files that are compressed."""
+
+    def version(self, *, within_seconds: int) -> int | None:
+        """Return the version that most of the newest requests have been answered by; None if there is none.
+
+        Args:
+            within_seconds: how long before the newest request the newest ones are.
+        """
+        oldest = (self.newest - within_seconds) // _MINUTE
+        counted: Counter[int] = Counter()
+        for (version, minute), count in self.seen.items():
+            if minute >= oldest:
+                counted[version] += count
+        return max(counted, key=lambda version: (counted[version], version), default=None)
+
+    @property
+    def versions(self) -> list[int]:
+        """Versions that answered, the newest first."""
+        return sorted({version for version, _ in self.seen}, reverse=True)
+
+
+def look_at(paths: Iterable[Path], model: str) -> LogFiles:
+    """Cut files into parts, and look at some of their records.
+
+    Args:
+        paths: of the files.
+        model: name of the model that is asked about.
+
+    Returns:
+        What there is.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    found = LogFiles()
+    for path in paths:
+        reading = Reading(path)
+        for chunk in reading.chunks(max_records=PART_RECORDS, max_bytes=PART_BYTES):
+            found.parts.append(Part(path, chunk.position, chunk.end))
+            found.records += len(chunk.starts)
+            _look(chunk, model, found)
+        if reading.is_packed and not reading.is_log:
+            found.packed.append(path.name)
+        elif not reading.is_log:
+            found.no_logs.append(path.name)
+        elif reading.broken_at is not None:
+            found.torn.append((path.name, reading.broken_at, path.stat().st_size))
+    return found
+
+
+def _look(chunk: Records, model: str, found: LogFiles) -> None:
+    last = len(chunk.starts) - 1
+    for number in sorted({*range(0, last + 1, _LOOKED_AT), last}):
+        try:
+            log = message("PredictionLog").FromString(chunk.data[chunk.starts[number] : chunk.ends[number]])
+        except DecodeError:
+            continue
+        kind = next((name for name in _KINDS if log.HasField(name)), None)
+        if kind is None:
+            continue
+        spec = log.log_metadata.model_spec if log.log_metadata.HasField("model_spec") else _answered(log, kind)
+        name = spec.name.decode(errors="replace")
+        if name != model:
+            found.other_models[name] += 1
+            continue
+        seconds = log.log_metadata.timestamp_secs
+        found.newest = max(found.newest, seconds)
+        found.seen[spec.version.value, seconds // _MINUTE] += 1
+
+
+_KINDS = ("predict_log", "classify_log", "regress_log", "multi_inference_log")
+
+
+def _answered(log: Any, kind: str) -> Any:
+    response = getattr(log, kind).response
+    return response.results[0].model_spec if kind == "multi_inference_log" else response.model_spec
