@@ -1,0 +1,229 @@
+"""What is added up of requests, and what is found in it."""
+
+import math
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kubetfx.artifacts import TRAIN
+from kubetfx.components.evaluation import scores
+from kubetfx.components.evaluation.evaluation_result import EvaluationResult
+from kubetfx.components.monitoring import findings, served
+from kubetfx.components.monitoring.labels import read_labels
+from kubetfx.components.monitoring.reference import Reference, TrainingColumn
+from kubetfx.components.monitoring.served import Adder, Plan
+from kubetfx.components.report.facts import Column, ColumnSplit
+from kubetfx.config.monitoring_section import ColumnBounds, MonitoringConfig
+from kubetfx.errors import DataError
+from kubetfx.serving.logged_rows import Block
+from kubetfx.serving.model_facts import ModelFacts
+from kubetfx.tables.csv_options import UNKNOWN_CSV
+
+NEWEST = 1_000_000
+DAY = 86_400
+
+
+def texts(*values: Any) -> np.ndarray:
+    found = np.empty(len(values), object)
+    found[:] = values
+    return found
+
+
+def number(name: str, values: np.ndarray, missing: float = 0.0) -> TrainingColumn:
+    edges = np.linspace(values.min(), values.max(), 11)
+    counts = np.bincount(scores.bars_of(values, edges), minlength=12)[1:-1]
+    column = Column(name=name, type="float", splits={TRAIN: ColumnSplit(missing=missing)})
+    return TrainingColumn(name, column, False, edges, counts, {}, None)
+
+
+def category(name: str, frequencies: dict[str, float], separator: str | None = None) -> TrainingColumn:
+    column = Column(name=name, type="string", splits={TRAIN: ColumnSplit(missing=0.0)})
+    known = None if separator else frozenset(frequencies)
+    return TrainingColumn(name, column, True, np.zeros(0), np.zeros(0), frequencies, known, separator)
+
+
+def reference(*columns: TrainingColumn, classes: tuple[str, ...] = (), outputs: np.ndarray | None = None) -> Reference:
+    types = {one.name: "string" if one.is_text else "float32" for one in columns} | {"y": "string"}
+    facts = ModelFacts("y", classes, tuple(one.name for one in columns), types)
+    found = None if outputs is None else scores.describe(outputs)
+    evaluation = EvaluationResult({}, {}, {}, [], is_blessed=True, scores=found)
+    return Reference(3, "run", facts, {one.name: one for one in columns}, evaluation)
+
+
+def block(rows: int, inputs: dict[str, np.ndarray], *, age: int = 0, version: int = 3, **outputs: Any) -> Block:
+    return Block(version, np.full(rows, NEWEST - age), inputs, outputs)
+
+
+def adder_of(plan: Plan, *blocks: Block) -> Adder:
+    adder = Adder(plan)
+    for one in blocks:
+        adder.add(one)
+    return adder
+
+
+def found_in(adder: Adder, ref: Reference, **changes: Any) -> findings.Findings:
+    config = MonitoringConfig(**{"min_rows": 10, **changes})
+    return findings.find(adder, ref, config, period_names={}, seed=0)
+
+
+def test_parts_that_are_merged_are_as_one() -> None:
+    random = np.random.default_rng(0)
+    values = random.normal(size=1_000)
+    names = np.array([b"a", b"b", b""], object)[random.integers(0, 3, 1_000)]
+    outputs = random.random((1_000, 2))
+    ref = reference(number("x", values), category("c", {"a": 5, "b": 5}), classes=("n", "p"), outputs=outputs)
+    plan = Plan(ref, NEWEST, DAY)
+    parts = [
+        block(250, {"x": values[i : i + 250], "c": names[i : i + 250]}, age=i * 400, probabilities=outputs[i : i + 250])
+        for i in range(0, 1_000, 250)
+    ]
+    whole, merged = adder_of(plan, *parts), Adder(plan)
+    for part in parts:
+        merged.merge(adder_of(plan, part).state)
+    ours, theirs = (found_in(one, ref) for one in (whole, merged))
+    assert ours == theirs
+    assert merged.state.rows == 1_000
+    x, c = ours.columns
+    assert x.skew is not None
+    assert c.missing == pytest.approx((names == b"").mean())
+    assert x.skew.value < 0.001
+
+
+def test_columns_that_requests_lack_are_missing_and_other_types_are_counted() -> None:
+    ref = reference(number("x", np.arange(100.0)), category("c", {"a": 1}))
+    adder = adder_of(Plan(ref, NEWEST, DAY), block(20, {"c": np.zeros(20)}))
+    x, c = found_in(adder, ref).columns
+    assert (x.missing, x.crossed, x.skew) == (1.0, ("missing",), None)
+    assert (c.rows, adder.state.odd) == (0, 20)
+
+
+def test_numbers_outside_the_training_range_are_far() -> None:
+    ref = reference(number("x", np.arange(100.0)))
+    adder = adder_of(Plan(ref, NEWEST, DAY), block(50, {"x": np.full(50, 1e6)}))
+    (x,) = found_in(adder, ref).columns
+    assert x.skew is not None
+    assert (x.outside, round(x.skew.value, 6)) == (1.0, 1.0)
+    (ignored,) = found_in(adder, ref, columns={"x": ColumnBounds(skew=1)}).columns
+    assert ignored.crossed == ()
+
+
+def test_values_of_lists_are_compared_one_by_one() -> None:
+    ref = reference(category("tags", {"a": 10, "b": 10}, separator=","))
+    cells = [
+        texts(b"a,b", b"", b"b,a", b"a,b"),
+        np.array([[b"a", b"b"], [b"", b""], [b"b", b"a"], [b"a", b"b"]], object),
+        texts((b"a", b"b"), None, (b"b", b"a"), (b"a", b"b")),
+    ]
+    for own in cells:
+        adder = adder_of(Plan(ref, NEWEST, DAY), block(4, {"tags": own}))
+        (tags,) = found_in(adder, ref).columns
+        assert tags.skew is not None
+        assert (tags.missing, tags.skew.value, tags.unseen) == (0.25, 0.0, None)
+
+
+def test_answers_of_a_regression_are_compared_with_those_at_the_push() -> None:
+    values = np.random.default_rng(1).normal(size=2_000)
+    ref = reference(number("x", values), outputs=values)
+    plan = Plan(ref, NEWEST, DAY, task="regression")
+    alike = found_in(adder_of(plan, block(2_000, {"x": values}, value=values)), ref)
+    assert alike.answers is not None
+    assert alike.answers.skew is not None
+    assert alike.answers.skew.value < 0.001
+    shifted = found_in(adder_of(plan, block(2_000, {"x": values}, value=values + 2)), ref)
+    assert [(one.subject, one.kind) for one in shifted.crossed] == [("answers", "skew")]
+
+
+def test_memory_of_a_column_of_free_text_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(served, "MAX_VALUES", 50)
+    ref = reference(category("c", {"a": 1}))
+    adder = Adder(Plan(ref, NEWEST, DAY))
+    for part in range(20):
+        cells = texts(*[b"a"] * 30, *(b"%d" % (part * 100 + i) for i in range(100)))
+        adder.merge(adder_of(Plan(ref, NEWEST, DAY), block(130, {"c": cells})).state)
+    counted = adder.state.texts["c"]
+    assert len(counted.counts[1]) <= 230
+    assert counted.counts[1][b"a"] == 600
+    assert counted.counts[1].total() + counted.others[1] == 2_600
+    assert isinstance(counted.counts[1], Counter)
+
+
+def test_drift_needs_two_periods_and_rows_of_other_versions_are_left_out() -> None:
+    ref = reference(number("x", np.arange(100.0)))
+    plan = Plan(ref, NEWEST, DAY, oldest=NEWEST - 10 * DAY)
+    one = block(50, {"x": np.arange(50.0)})
+    adder = adder_of(plan, one, block(9, {}, version=2), block(7, {"x": np.zeros(7)}, age=11 * DAY))
+    (x,) = found_in(adder, ref).columns
+    assert x.drift is None
+    assert (adder.state.other_versions, adder.state.too_old) == ({2: 9}, 7)
+    adder.add(block(50, {"x": np.arange(50.0, 100.0)}, age=2 * DAY))
+    (x,) = found_in(adder, ref).columns
+    assert x.drift is not None
+    assert x.drift.value == pytest.approx(1.0, abs=0.05)
+
+
+# Labels
+
+
+def labels_file(folder: Path, text: str) -> str:
+    (folder / "labels.csv").write_text(text)
+    return str(folder / "labels.csv")
+
+
+def test_labels_are_found_by_text_numbers_and_both(tmp_path: Path) -> None:
+    facts = ModelFacts("y", ("n", "p"), ("x", "c"), {"x": "float32", "c": "string", "y": "string"})
+    path = labels_file(tmp_path, "id,x,c,y\n17,39.1,a,p\n18,2.5,b,n\n18,2.5,b,n\n19,7,a,?\n20,1,c,\n")
+    by_both = read_labels(path, ["x", "c"], facts, UNKNOWN_CSV)
+    columns = {"x": np.array([2.5, np.float32(39.1), 39.1, 5]), "c": texts(b"b", b"a", b"b", None)}
+    rows, positions = by_both.find(columns)
+    assert rows.tolist() == [0, 1]
+    assert by_both.values[positions].tolist() == [0, 1]
+    assert (by_both.duplicates, by_both.contradictions, by_both.unknown, by_both.missing) == (1, 0, 1, 1)
+    by_id = read_labels(path, ["id"], facts, UNKNOWN_CSV)
+    for cells in (np.array([18.0, 99]), texts(b"18", b"99")):
+        assert by_id.find({"id": cells})[0].tolist() == [0]
+    assert by_id.find({"other": np.zeros(3)})[0].tolist() == []
+
+
+def test_labels_of_a_regression_are_numbers(tmp_path: Path) -> None:
+    facts = ModelFacts("y", (), ("c",), {"c": "string", "y": "float32"})
+    found = read_labels(labels_file(tmp_path, "c,y\na,1.5\nb,2\na,3\n"), ["c"], facts, UNKNOWN_CSV)
+    rows, positions = found.find({"c": texts(b"a", b"b")})
+    assert rows.tolist() == [0, 1]
+    assert found.values[positions].tolist() == [3.0, 2.0]
+    assert found.contradictions == 1
+
+
+def test_labels_without_their_columns_are_an_error(tmp_path: Path) -> None:
+    facts = ModelFacts("y", (), ("c",), {"c": "string", "y": "float32"})
+    with pytest.raises(DataError, match=r"lacks columns: k, y\. Received: a, b\."):
+        read_labels(labels_file(tmp_path, "a,b\n1,2\n"), ["k"], facts, UNKNOWN_CSV)
+
+
+def test_quality_is_that_of_the_metric_object_in_each_scope(tmp_path: Path) -> None:
+    column = category("c", {"a": 1, "b": 1})
+    ref = reference(column, classes=("n", "p"))
+    path = labels_file(tmp_path, "c,y\n" + "".join(f"k{i},{'np'[i % 2]}\n" for i in range(40)))
+    labels = read_labels(path, ["c"], ref.facts, UNKNOWN_CSV)
+    plan = Plan(ref, NEWEST, DAY, labels=labels, metrics=("accuracy", "auc"), slices=(("c",),))
+    outputs = np.array([[0.9, 0.1], [0.2, 0.8]] * 20)
+    outputs[:4] = outputs[:4, ::-1]
+    keys = texts(*(b"k%d" % i for i in range(40)))
+    adder = Adder(plan)
+    for part in (slice(0, 20), slice(20, 40)):
+        own = block(20, {"c": keys[part]}, age=part.start * DAY, probabilities=outputs[part])
+        adder.merge(adder_of(plan, own).state)
+    quality = found_in(adder, ref).quality
+    assert quality is not None
+    assert {one.name: one.value for one in quality.overall}["accuracy"] == pytest.approx(0.9)
+    assert [[one.value for one in group.metrics if one.name == "accuracy"] for group in quality.periods] == [
+        [1.0],
+        [pytest.approx(0.8)],
+    ]
+    assert len(quality.slices) == 40
+    (accuracy,) = (one for one in quality.overall if one.name == "accuracy")
+    assert accuracy.interval is not None
+    assert accuracy.interval.lower < 0.9 < accuracy.interval.upper
+    assert math.isfinite(accuracy.interval.lower)
