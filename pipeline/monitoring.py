@@ -17,7 +17,7 @@ from kubetfx.components.monitoring import notes as notes_on
 from kubetfx.components.monitoring import page as pages
 from kubetfx.components.monitoring import reference as references
 from kubetfx.components.monitoring.findings import Crossing, Findings
-from kubetfx.components.monitoring.labels import Labels, read_labels
+from kubetfx.components.monitoring.late_labels import Labels, read_labels
 from kubetfx.components.monitoring.reference import Reference
 from kubetfx.components.monitoring.served import Adder, Plan, Served
 from kubetfx.config.loading import ConfigSource, as_config

@@ -15,7 +15,7 @@ from kubetfx.components.evaluation.metric_registry import find_metric
 from kubetfx.components.evaluation.row_sample import Drawn
 from kubetfx.components.evaluation.scores import BARS, bars_of, scores_of
 from kubetfx.components.evaluation.slices import OVERALL, rows_by_slice
-from kubetfx.components.monitoring.labels import Labels
+from kubetfx.components.monitoring.late_labels import Labels
 from kubetfx.components.monitoring.reference import Reference, TrainingColumn
 from kubetfx.config.metric_catalogue import Task
 from kubetfx.serving.logged_rows import PROBABILITIES, VALUE, Block

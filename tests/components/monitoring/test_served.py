@@ -12,7 +12,7 @@ from kubetfx.artifacts import TRAIN
 from kubetfx.components.evaluation import scores
 from kubetfx.components.evaluation.evaluation_result import EvaluationResult
 from kubetfx.components.monitoring import findings, served
-from kubetfx.components.monitoring.labels import read_labels
+from kubetfx.components.monitoring.late_labels import read_labels
 from kubetfx.components.monitoring.reference import Reference, TrainingColumn
 from kubetfx.components.monitoring.served import Adder, Plan
 from kubetfx.components.report.facts import Column, ColumnSplit
