@@ -139,31 +139,47 @@ def _run(path: Path, overrides: list[str] | None, output: Output, *, on: str = "
 @app.command()
 def init(
     data: Annotated[
-        str,
+        str | None,
         typer.Argument(
             metavar="DATA",
             help="A table's file, a folder of such files, or a glob; or a folder of images, one folder per class.",
+            show_default=False,
         ),
-    ],
+    ] = None,
     label: Annotated[str | None, typer.Option(help="Of a table: the column to predict.", show_default=False)] = None,
     output_path: Annotated[Path, typer.Option("--output", help="File to write.")] = Path("pipeline.yaml"),
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="How the table is read, for example data.csv.delimiter=;"),
     ] = None,
+    dvc: Annotated[
+        bool, typer.Option("--dvc", help="Write dvc.yaml too; without DATA, beside the pipeline.yaml that there is.")
+    ] = False,
     format: FormatOption = "human",
 ) -> None:
     """Look at a table or at images, and write a commented pipeline.yaml for them."""
     output = open_output(format)
+    said: list[str] = []
+    files: dict[str, str] = {}
+    if data is not None:
+        from kubetfx.pipeline import scaffold
 
-    from kubetfx.pipeline import scaffold
+        said += scaffold.write_config(data, label=label, path=output_path, settings=section_of(settings or (), "data"))
+        files["config"] = str(output_path)
+    elif not dvc:
+        raise UsageError("init needs data to look at. Received: no DATA. Name a table or a folder of images.")
+    if dvc:
+        from kubetfx.pipeline import dvc_scaffold
 
-    said = scaffold.write_config(data, label=label, path=output_path, settings=section_of(settings or (), "data"))
+        dvc_path, notes = dvc_scaffold.write_dvc(output_path)
+        said += notes
+        files["dvc"] = shown(dvc_path)
     if format == "json":
-        output.document({"config": str(output_path), "notes": said})
+        output.document({**files, "notes": said})
     for note in said:
         output.say(note)
-    output.say(f"Wrote {output_path}. Next: kubetfx run {quoted(output_path)}")
+    following = "dvc repro" if dvc else f"kubetfx run {quoted(output_path)}"
+    output.say(f"Wrote {' and '.join(files.values())}. Next: {following}")
 
 
 @app.command(rich_help_panel="Runs and reports")

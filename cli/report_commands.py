@@ -51,6 +51,15 @@ def report(
     config: ConfigPath,
     run: _RunId = None,
     open_it: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    export_to: Annotated[
+        Path | None,
+        typer.Option(
+            "--export",
+            metavar="FOLDER",
+            help="Write report, metrics.json, curves and other figures there, as DVC reads them.",
+            show_default=False,
+        ),
+    ] = None,
     overrides: Overrides = None,
     format: FormatOption = "human",
 ) -> None:
@@ -64,10 +73,15 @@ def report(
         from kubetfx.components.report import run_report
 
         run_report.publish(pipeline_config, record, ask_model=False)
+    if export_to is not None:
+        from kubetfx.components.report.export import export
+
+        export(pipeline_config, record, export_to)
+        path = export_to / REPORT
     if open_it:
         _open(path, output)
     if format == "json":
-        files = {"report": path, "metrics": folder / METRICS_FILE, "model_card": folder / CARD}
+        files = {"report": path, "metrics": path.parent / METRICS_FILE, "model_card": path.parent / CARD}
         output.document({"run_id": record.run_id, **{name: str(file) for name, file in files.items()}})
     else:
         output.text(shown(path))

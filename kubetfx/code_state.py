@@ -4,6 +4,7 @@ import contextlib
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from kubetfx.code_digest import code_digest
@@ -25,6 +26,8 @@ _LIBRARIES = (
     "pyarrow",
 )
 _GIT_SECONDS = 10
+_MAX_NAMES = 20
+"""Changed files that are named."""
 
 
 def code_of(folder: Path | None) -> Code:
@@ -33,33 +36,44 @@ def code_of(folder: Path | None) -> Code:
     Args:
         folder: of pipeline.yaml; None: there is none, as in a pod.
     """
-    return Code(kubetfx=own_version(), digest=code_digest(), git=git_state(folder))
+    return Code(kubetfx=own_version(), digest=code_digest(), git=git_state(folder, untracked="*.py"))
 
 
-def git_state(folder: Path | None) -> GitState | None:
+def git_state(
+    folder: Path | None, *, only: Sequence[Path] = (), untracked: str = "", of_image: bool = True
+) -> GitState | None:
     """Return the commit of the repository that a folder is in.
 
     Args:
         folder: of the project; None: that of the image counts.
+        only: what counts as changed. Default: all files below the folder.
+        untracked: a pattern of files below the folder that count as changed if git does not know them.
+        of_image: take the commit of the image where there is no repository.
 
     Returns:
         The commit; None where there is no repository, no git, or no commit.
     """
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         if folder is not None:
-            commit = _git(folder, "rev-parse", "HEAD")
-            return GitState(commit=commit, is_changed=bool(_git(folder, "status", "--porcelain", "-uno", "--", ".")))
-    revision = os.environ.get(REVISION, "")
+            root, commit = _git(folder, "rev-parse", "--show-toplevel", "HEAD")
+            places = map(str, only or ["."])
+            changed = [line[3:] for line in _git(folder, "status", "--porcelain", "-uno", "--", *places)]
+            if untracked:
+                others = ("ls-files", "--others", "--exclude-standard", "--full-name", "--", untracked)
+                changed += _git(folder, *others)
+            return GitState(commit=commit, root=root, is_changed=bool(changed), changed=changed[:_MAX_NAMES])
+    revision = os.environ.get(REVISION, "") if of_image else ""
     return GitState(commit=revision) if revision not in ("", "unknown") else None
 
 
-def _git(folder: Path, *arguments: str) -> str:
+def _git(folder: Path, *arguments: str) -> list[str]:
+    """Lines that git answers."""
     environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}  # a run never waits for somebody's commit
     command = ["git", "-C", str(folder), *arguments]
     done = subprocess.run(
         command, capture_output=True, text=True, check=True, timeout=_GIT_SECONDS, env=environment, errors="replace"
     )
-    return done.stdout.strip()
+    return done.stdout.splitlines()
 
 
 def libraries() -> dict[str, str]:

@@ -66,8 +66,46 @@ class GitState(_Part):
     """The checkout that a run was started in."""
 
     commit: str
+    root: str = ""
+    """Folder of the repository; empty where that is not known."""
     is_changed: bool | None = None
-    """Whether tracked files differed from the commit; None where that is not known, as in an image."""
+    """Whether files differed from the commit; None where that is not known, as in an image."""
+    changed: list[str] = []
+    """Names of these files below the root, at most 20."""
+
+    def __str__(self) -> str:
+        """The commit, and what differs from it."""
+        if not self.is_changed:
+            return self.commit
+        names = f": {', '.join(self.changed)}" if self.changed else ""
+        return f"{self.commit}, with changes that are not committed{names}"
+
+
+class DvcState(_Part):
+    """Data that DVC tracks."""
+
+    path: str
+    """Below the folder of DVC's project."""
+    tracked_by: str
+    """File of DVC that names it, below the same folder: data.csv.dvc or dvc.lock. Empty: none yet."""
+    md5: str
+    """As DVC has it: of a folder it ends in `.dir`."""
+    is_recorded: bool | None = None
+    """Whether DVC's file has this hash; None: the data is too large to tell, and the hash is that of the file."""
+
+    def __str__(self) -> str:
+        """The hash, and where it is from."""
+        if self.is_recorded is False:
+            return f"{self.md5}, which is not in DVC's files" + (f" ({self.tracked_by})" if self.tracked_by else "")
+        return f"{self.md5} ({self.tracked_by})"
+
+
+class DataState(_Part):
+    """The repositories that the data of a run were in."""
+
+    git: GitState | None = None
+    """What is changed is among the data, and DVC's files beside it."""
+    dvc: DvcState | None = None
 
 
 class Code(_Part):
@@ -98,6 +136,8 @@ class Provenance(_Part):
     """The config: of a run with a record all of it, on Kubeflow without defaults; references to secrets are references."""
     code: Code | None = None
     libraries: dict[str, str] = {}
+    data_state: DataState | None = None
+    """None: the data is in no repository, or there is no record of the run."""
     data: DataOrigin | None = None
     """None: another ExampleGen than kubetfx's read the data."""
 
@@ -189,6 +229,7 @@ def provenance_of(
         config=record.get("config") or (dict(config) if config else None),
         code=Code.model_validate(recorded) if recorded else code,
         libraries=record.get("libraries") or dict(libraries),
+        data_state=DataState.model_validate(record["data_state"]) if record.get("data_state") else None,
         data=data,
     )
 

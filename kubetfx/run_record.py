@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from kubetfx.artifacts import REPORT
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.errors import AnomaliesError, UsageError
-from kubetfx.provenance import Code
+from kubetfx.provenance import Code, DataState
 
 RunState = Literal[
     "running",
@@ -88,6 +88,8 @@ class RunRecord(BaseModel):
     """System, cores, memory in bytes and Python of the machine."""
     code: Code | None = None
     """What computed it; None in records of earlier versions of kubetfx."""
+    data_state: DataState | None = None
+    """Git commit and DVC hash of the data; None: it is in no repository."""
     libraries: dict[str, str] = {}
     """Versions of what it computed with."""
     metrics: dict[str, float] = {}
@@ -132,6 +134,7 @@ def begin(
     command: Sequence[str],
     versions_before: Sequence[int] = (),
     code: Code | None = None,
+    data_state: DataState | None = None,
     libraries: Mapping[str, str] | None = None,
 ) -> RunRecord:
     """Make the record of a run that starts now.
@@ -142,6 +145,7 @@ def begin(
         command: with which the run was started, its words; empty for a run from Python.
         versions_before: versions that the push directory has.
         code: what computes it.
+        data_state: git commit and DVC hash of the data.
         libraries: versions of what it computes with.
 
     Returns:
@@ -164,6 +168,7 @@ def begin(
             "python": platform.python_version(),
         },
         code=code,
+        data_state=data_state,
         libraries=dict(libraries or {}),
     )
 

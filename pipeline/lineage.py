@@ -183,18 +183,21 @@ def _facts_of_code(provenance: Provenance) -> list[tuple[str, str]]:
     facts = [("config", f"sha256 {provenance.config_digest}")] if provenance.config_digest else []
     if code := provenance.code:
         if code.git:
-            changed = ", with changes that are not committed" if code.git.is_changed else ""
-            facts.append(("commit", f"{code.git.commit}{changed}"))
+            facts.append(("commit", str(code.git)))
         facts.append(("code", f"kubetfx {code.kubetfx}, sha256 {code.digest}"))
     return [*facts, ("libraries", ", ".join(f"{name} {number}" for name, number in provenance.libraries.items()))]
 
 
 def _facts_of_data(provenance: Provenance) -> list[tuple[str, str]]:
+    facts = []
+    if state := provenance.data_state:
+        facts += [("data commit", str(state.git))] if state.git else []
+        facts += [("data in DVC", f"{state.dvc.path}, md5 {state.dvc}")] if state.dvc else []
     data = provenance.data
     if data is None:
-        return []
+        return facts
     splits = ", ".join(f"{name} {rows:,}" for name, rows in data.rows.items())
-    facts = [("rows", f"{data.num_rows:,} ({splits})")]
+    facts.append(("rows", f"{data.num_rows:,} ({splits})"))
     if data.spans:
         facts.append(("spans", f"{len(data.spans)}: {data.spans[0].name} to {data.spans[-1].name}"))
     files = said_of_files(data.files)

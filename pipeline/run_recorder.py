@@ -15,6 +15,7 @@ from kubetfx import run_record
 from kubetfx.code_state import code_of, libraries
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.config.references import redacted
+from kubetfx.data_state import state_of_data
 from kubetfx.errors import KubetfxError
 from kubetfx.pipeline.run_result import RunResult
 from kubetfx.progress import Message, Progress
@@ -59,6 +60,7 @@ class RunRecorder:
             command=command,
             versions_before=versions_before,
             code=code_of(config.folder),
+            data_state=state_of_data(config.data.path),
             libraries=libraries(),
         )
         """As it is now."""

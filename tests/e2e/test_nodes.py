@@ -86,7 +86,7 @@ def test_next_run_is_taken_from_the_cache_and_pushes_nothing(killed: Project) ->
 
 
 def test_last_node_says_that_the_model_missed_a_threshold(killed: Project) -> None:
-    options = ("--set", "training.epochs=3", "--set", "evaluation.thresholds={accuracy: {at_least: 1.5}}")
+    options = ("--set", "training.epochs=3", "--set", "evaluation.thresholds={accuracy: {at_least: 1}}")
     for name in NODES[:-1]:
         done = node(killed, name, "strict", *options)
         assert done.exit_code == 0, done.stdout
