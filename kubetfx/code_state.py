@@ -56,7 +56,7 @@ def git_state(
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         if folder is not None:
             root, commit = _git(folder, "rev-parse", "--show-toplevel", "HEAD")
-            places = map(str, only or ["."])
+            places = list(map(str, only)) or ["."]
             changed = [line[3:] for line in _git(folder, "status", "--porcelain", "-uno", "--", *places)]
             if untracked:
                 others = ("ls-files", "--others", "--exclude-standard", "--full-name", "--", untracked)

@@ -61,7 +61,7 @@ def _document(config: PipelineConfig, config_path: Path) -> tuple[dict[str, obje
     else:
         notes.append(f"The models are in a bucket, which DVC does not track: {config.push_path}.")
     stage: dict[str, object] = {
-        "cmd": [f"kubetfx run {shlex.quote(name)}", f"kubetfx report {shlex.quote(name)} --export {RESULTS}"],
+        "cmd": [shlex.join(["kubetfx", "run", name]), shlex.join(["kubetfx", "report", name, "--export", RESULTS])],
         "deps": _dependencies(config, notes),
         "params": [{name: None}],
         "outs": outs,
@@ -84,7 +84,9 @@ def _dependencies(config: PipelineConfig, notes: list[str]) -> list[str]:
     found = []
     data = config.data
     if data.source is not None or (is_url(data.path) is False and "://" in data.path):
-        notes.append(f"DVC does not see when this data changes: {data.path}. Run `dvc repro --force` for new rows.")
+        notes.append(
+            f"DVC does not see when this data changes: {data.path}. Let DVC run the stage by force for new rows."
+        )
     elif is_url(data.path):
         found.append(data.path)
     else:
