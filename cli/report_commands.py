@@ -74,7 +74,7 @@ def report(
 
         run_report.publish(pipeline_config, record, ask_model=False)
     if export_to is not None:
-        from kubetfx.components.report.export import export
+        from kubetfx.components.report.exported_figures import export
 
         export(pipeline_config, record, export_to)
         path = export_to / REPORT

@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from kubetfx.artifacts import CARD, METRICS_FILE, REPORT
-from kubetfx.components.report.export import CLASSES, CURVES, IMPORTANCE
+from kubetfx.components.report.exported_figures import CLASSES, CURVES, IMPORTANCE
 from kubetfx.config.loading import load_config
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.errors import UsageError
