@@ -3,6 +3,7 @@
 A Predict request is put together from bytes: a message per tensor would take as long as a tenth of the request itself.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,7 @@ from kubetfx.serving import responses
 from kubetfx.serving.inference import Classification, Regression, Task
 from kubetfx.serving.saved_model import TAGS
 from kubetfx.serving.served_version import ServedVersion
-from kubetfx.serving.tensor_proto import field, to_bytes
+from kubetfx.serving.tensor_proto import field, to_bytes, varint
 
 Array = np.ndarray[Any, Any]
 
@@ -29,6 +30,9 @@ _REQUEST = prediction_log_pb2.PredictLog.REQUEST_FIELD_NUMBER
 _RESPONSE = prediction_log_pb2.PredictLog.RESPONSE_FIELD_NUMBER
 _INPUTS = predict_pb2.PredictRequest.INPUTS_FIELD_NUMBER
 _OUTPUTS = predict_pb2.PredictResponse.OUTPUTS_FIELD_NUMBER
+_METADATA = prediction_log_pb2.PredictionLog.LOG_METADATA_FIELD_NUMBER
+_TIME = b"\x20"
+"""Tag of `timestamp_secs` in the metadata: field 4, a varint."""
 _KEY, _VALUE = 1, 2
 """Fields of an entry of a map."""
 
@@ -60,11 +64,31 @@ def predict_record(
     Returns:
         A serialised PredictionLog.
     """
-    request = predict_pb2.PredictRequest(model_spec=_asked(logged), output_filter=output_filter)
-    response = predict_pb2.PredictResponse(model_spec=responses.model_spec(logged.version, logged.signature_name))
-    parts = [field(_REQUEST, request.SerializeToString() + _tensors(_INPUTS, inputs))]
-    parts.append(field(_RESPONSE, response.SerializeToString() + _tensors(_OUTPUTS, outputs)))
-    return bytes(_log(logged).SerializeToString() + field(_PREDICT_LOG, b"".join(parts)))
+    version = logged.version
+    metadata, request, response = _heads(
+        version.model_name, version.version, logged.signature_name, logged.sampling_rate, tuple(output_filter)
+    )
+    log = field(_REQUEST, request + _tensors(_INPUTS, inputs)) + field(
+        _RESPONSE, response + _tensors(_OUTPUTS, outputs)
+    )
+    return field(_METADATA, metadata + _TIME + varint(logged.seconds)) + field(_PREDICT_LOG, log)
+
+
+@functools.lru_cache(maxsize=256)
+def _heads(
+    name: str, version: int, signature_name: str, rate: float, output_filter: tuple[str, ...]
+) -> tuple[bytes, bytes, bytes]:
+    """What all records of a version share: metadata without the time, and request and answer without tensors."""
+    spec = responses.spec_of(name, version, signature_name)
+    asked = model_pb2.ModelSpec(name=name, signature_name=signature_name)
+    metadata = prediction_log_pb2.PredictionLog().log_metadata
+    _fill_metadata(metadata, spec, rate)
+    request = predict_pb2.PredictRequest(model_spec=asked, output_filter=output_filter)
+    return (
+        metadata.SerializeToString(),
+        request.SerializeToString(),
+        predict_pb2.PredictResponse(model_spec=spec).SerializeToString(),
+    )
 
 
 def classify_record(logged: Logged, examples: Sequence[bytes], result: Classification) -> bytes:
@@ -130,12 +154,16 @@ def multi_inference_record(
 
 def _log(logged: Logged) -> prediction_log_pb2.PredictionLog:
     log = prediction_log_pb2.PredictionLog()
-    metadata = log.log_metadata
-    metadata.model_spec.CopyFrom(responses.model_spec(logged.version, logged.signature_name))
-    metadata.sampling_config.sampling_rate = logged.sampling_rate
-    metadata.saved_model_tags.extend(TAGS)
-    metadata.timestamp_secs = logged.seconds
+    spec = responses.model_spec(logged.version, logged.signature_name)
+    _fill_metadata(log.log_metadata, spec, logged.sampling_rate)
+    log.log_metadata.timestamp_secs = logged.seconds
     return log
+
+
+def _fill_metadata(metadata: Any, spec: model_pb2.ModelSpec, rate: float) -> None:
+    metadata.model_spec.CopyFrom(spec)
+    metadata.sampling_config.sampling_rate = rate
+    metadata.saved_model_tags.extend(TAGS)
 
 
 def _asked(logged: Logged) -> model_pb2.ModelSpec:
@@ -155,6 +183,9 @@ def _input(examples: Sequence[bytes]) -> input_pb2.Input:
 
 def _tensors(number: int, arrays: Mapping[str, Array]) -> bytes:
     """The entries of a map from names to tensors."""
-    return b"".join(
-        [field(number, field(_KEY, name.encode()) + field(_VALUE, to_bytes(array))) for name, array in arrays.items()]
-    )
+    return b"".join([field(number, _key(name) + field(_VALUE, to_bytes(array))) for name, array in arrays.items()])
+
+
+@functools.lru_cache(maxsize=4096)
+def _key(name: str) -> bytes:
+    return field(_KEY, name.encode())

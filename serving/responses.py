@@ -27,8 +27,19 @@ def model_spec(version: ServedVersion, signature_name: str) -> model_pb2.ModelSp
         version: that has answered.
         signature_name: that was asked for; empty for the default.
     """
-    spec = model_pb2.ModelSpec(name=version.model_name, signature_name=signature_name or DEFAULT_SIGNATURE)
-    spec.version.value = version.version
+    return spec_of(version.model_name, version.version, signature_name)
+
+
+def spec_of(name: str, version: int, signature_name: str) -> model_pb2.ModelSpec:
+    """Return which version has answered, by its number.
+
+    Args:
+        name: of the model.
+        version: its number.
+        signature_name: that was asked for; empty for the default.
+    """
+    spec = model_pb2.ModelSpec(name=name, signature_name=signature_name or DEFAULT_SIGNATURE)
+    spec.version.value = version
     return spec
 
 

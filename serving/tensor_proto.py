@@ -133,12 +133,26 @@ def field(number: int, content: bytes) -> bytes:
         The field's bytes.
     """
     length = len(content)
-    head = bytearray((number << 3 | 2,))
-    while length > 127:
-        head.append(length & 127 | 128)
-        length >>= 7
-    head.append(length)
-    return bytes(head) + content
+    if length < 128:
+        return bytes((number << 3 | 2, length)) + content
+    return bytes((number << 3 | 2,)) + varint(length) + content
+
+
+def varint(value: int) -> bytes:
+    """Serialise a whole number.
+
+    Args:
+        value: 0 or more.
+
+    Returns:
+        Its bytes, seven bits in each.
+    """
+    found = bytearray()
+    while value > 127:
+        found.append(value & 127 | 128)
+        value >>= 7
+    found.append(value)
+    return bytes(found)
 
 
 def _in_parts(values: Array) -> tuple[Any, str, Array]:
