@@ -27,7 +27,7 @@ from kubetfx.cli.invocation import (
 )
 from kubetfx.cli.output import Output
 from kubetfx.config.pipeline import PipelineConfig
-from kubetfx.errors import UsageError
+from kubetfx.errors import TrackingError, UsageError
 from kubetfx.pipeline import training_logs
 
 if TYPE_CHECKING:
@@ -233,6 +233,37 @@ def _change(pair: "Pair") -> str:
         return ""
     word = "" if pair.is_better is None else " better" if pair.is_better else " worse"
     return f"{pair.difference:+.4g}{word}"
+
+
+@app.command(rich_help_panel=_PANEL)
+def track(
+    config: ConfigPath,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="DIR", help="Where runs wait. Default: the workspace.", show_default=False),
+    ] = None,
+    overrides: Overrides = None,
+    format: FormatOption = "human",
+) -> None:
+    """Send the runs that wait for MLflow; each run does so by itself at its end."""
+    output = open_output(format)
+    pipeline_config = load(config, overrides)
+    output.begin("Sending")
+
+    from kubetfx.pipeline import tracking
+
+    sending = tracking.track(pipeline_config, folder=folder)
+    output.end()
+    if format == "json":
+        output.document({"sent": sending.sent, "waiting": sending.waiting, "problem": sending.problem})
+    for run_id, url in sending.sent.items():
+        output.say(f"{run_id}: {url}")
+    if sending.problem:
+        if format == "json":
+            raise typer.Exit(1)
+        raise TrackingError(str(sending))
+    if not sending.sent:
+        output.say("No run waits.")
 
 
 @app.command(rich_help_panel=_PANEL)

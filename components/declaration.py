@@ -85,4 +85,8 @@ def _transport(kind: type) -> type:
 
 
 def _sent(value: Any) -> Any:
-    return json.dumps(value.model_dump(mode="json"), sort_keys=True) if isinstance(value, BaseModel) else value
+    return (
+        json.dumps(value.model_dump(mode="json", by_alias=True), sort_keys=True)
+        if isinstance(value, BaseModel)
+        else value
+    )

@@ -71,11 +71,13 @@ def _check_engine(config: PipelineConfig) -> None:
 def _check_variables(config: PipelineConfig) -> None:
     """References that are left in the config are looked up in the pods."""
     of_data = config.kubeflow.of_component(config.example_gen)
+    tracker = config.kubeflow.of_component("Tracker")
     used = [
         ("data.path", config.data.path, of_data),
         ("data.source_options", config.data.source_options, of_data),
         ("tuning.storage", config.tuning and config.tuning.storage, config.kubeflow.of_component("Tuner")),
         ("beam", config.beam.command_line, config.kubeflow.every_component),
+        ("tracking", config.tracking and [config.tracking.mlflow, config.tracking.token], tracker),
     ]
     for key, value, task in used:
         if absent := [name for name in names_in(value) if name not in _variables(task)]:

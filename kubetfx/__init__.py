@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from kubetfx.pipeline.pushed_models import load_model
     from kubetfx.pipeline.run_result import RunResult
     from kubetfx.pipeline.running import run, run_node
+    from kubetfx.pipeline.tracking import track
     from kubetfx.pipeline.tuning_run import tune
     from kubetfx.serving.model import Model
     from kubetfx.serving.remote_model import Client
@@ -58,6 +59,7 @@ _OWNERS = {
     "run": "kubetfx.pipeline.running",
     "run_node": "kubetfx.pipeline.running",
     "submit": "kubetfx.kubeflow.submission",
+    "track": "kubetfx.pipeline.tracking",
     "tune": "kubetfx.pipeline.tuning_run",
 }
 """The module that owns each public name."""
@@ -90,6 +92,7 @@ __all__ = [
     "run",
     "run_node",
     "submit",
+    "track",
     "tune",
 ]
 

@@ -11,6 +11,7 @@
     ├── TrainingError         1  the training failed: the loss is not a number, there is no GPU, ...
     ├── PushError             1  the push could not be completed, or was withdrawn; what is served is unchanged
     ├── RequestError          1  a server refused a request, or could not be reached
+    ├── TrackingError         1  runs could not be sent to MLflow; they wait for the next time
     ├── StorageError          1  an object store refused a request, or could not be reached
     ├── EngineError           1  a Beam engine cannot be reached, or its workers cannot do the work
     ├── KubeflowError         1  Kubeflow Pipelines cannot be reached, or refuses what it is asked
@@ -129,6 +130,10 @@ class RequestError(KubetfxError):
         self.reason = reason
         self.code = code
         self.is_answer = is_answer
+
+
+class TrackingError(KubetfxError):
+    """Runs could not be sent to MLflow. They wait, and the next run sends them."""
 
 
 class StorageError(KubetfxError):

@@ -133,7 +133,7 @@ class Provenance(_Part):
     pod: str | None = None
     """The pod of the push, where a run on Kubeflow made it."""
     config: dict[str, Any] | None = None
-    """The config: of a run with a record all of it, on Kubeflow without defaults; references to secrets stay such."""
+    """The config: with its defaults, but on Kubeflow without; references to secrets are references."""
     code: Code | None = None
     libraries: dict[str, str] = {}
     data_state: DataState | None = None

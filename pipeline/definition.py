@@ -34,7 +34,7 @@ from kubetfx.pipeline.component_inputs import (
 )
 from kubetfx.pipeline.fold_nodes import add_folds
 from kubetfx.pipeline.placement import in_workspace
-from kubetfx.provenance import packed
+from kubetfx.pipeline.tracker_node import add_tracker, written
 from kubetfx.user_code import importable, load_object
 
 Node = TypeVar("Node", bound=BaseNode)
@@ -106,19 +106,18 @@ class Definition:
         model = of_folds.pop("model") if "model" in of_folds else self.model(examples, schema, transform_graph, **tuned)
         served_model = self.served_model(model)
         blessing, evaluation = self.evaluation(examples, schema, transform_graph, model, served_model, **of_folds)
-        self.report(
-            {
-                "examples": examples,
-                "statistics": statistics,
-                "schema": schema,
-                "anomalies": anomalies,
-                "model": model,
-                "evaluation": evaluation,
-                "served_model": served_model,
-                "pushed_model": self.pushed_model(model, blessing, evaluation),
-                **of_folds | search,
-            }
-        )
+        channels = {
+            "examples": examples,
+            "statistics": statistics,
+            "schema": schema,
+            "anomalies": anomalies,
+            "model": model,
+            "evaluation": evaluation,
+            "served_model": served_model,
+            "pushed_model": self.pushed_model(model, blessing, evaluation),
+            **of_folds | search,
+        }
+        self.tracking(self.report(channels), channels)
         pipeline = Pipeline(
             pipeline_name=self.config.name,
             components=self._components,
@@ -385,21 +384,31 @@ class Definition:
             keep_versions=serving.keep_versions,
             canary=serving.canary,
             needs_approval=1 if serving.approval == "required" else None,
-            config=self._written() if self.in_cluster else None,  # else the record of the run has it
+            config=written(self.config) if self.in_cluster else None,  # else the record of the run has it
         )
         return self.add(pusher).outputs["pushed_model"]
 
-    def _written(self) -> str:
-        """The config for the record of a pushed version, without defaults, which the version of kubetfx says."""
-        return packed(self.config.model_dump(mode="json", exclude_defaults=True, by_alias=True))
-
-    def report(self, channels: dict[str, BaseChannel]) -> None:
+    def report(self, channels: dict[str, BaseChannel]) -> BaseChannel:
         """Add Report, which computes facts from the outputs of all other components.
 
         Args:
             channels: by the input of the component Report.
+
+        Returns:
+            The report.
         """
-        self.add(Report(**channels, settings=Settings.of(self.config)))
+        report = Report(**channels, settings=Settings.of(self.config))
+        return self.add(report).outputs["report"]
+
+    def tracking(self, report: BaseChannel, channels: dict[str, BaseChannel]) -> None:
+        """Add Tracker, if the config has the section `tracking` and no runner sends the run.
+
+        Args:
+            report: output of `report`.
+            channels: what it was made from.
+        """
+        if self.config.tracking is not None and self.in_cluster:
+            add_tracker(self.config, report, channels, add=self.add)
 
 
 def create_pipeline(config: PipelineConfig, *, in_cluster: bool = False) -> Pipeline:

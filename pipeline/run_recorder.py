@@ -121,7 +121,9 @@ class RunRecorder:
             pushed_version=result.pushed_version,
             waiting_version=result.waiting_version,
         )
-        return replace(result, report_path=self._publish(record))
+        path = self._publish(record)
+        self._track(record)
+        return replace(result, report_path=path)
 
     def _break_off(self, error: BaseException) -> None:
         if not self.record.planned_nodes:
@@ -131,8 +133,24 @@ class RunRecorder:
             self.record, state, seconds=self._seconds(), error=redacted(str(error)) or type(error).__name__
         )
         path = self._publish(record, ask_model=state == "failed")
+        self._track(record)
         if isinstance(error, KubetfxError):
             error.report_path = path
+
+    def _track(self, record: RunRecord) -> None:
+        """Send the run to MLflow, if the config has a server. That it cannot be sent is no fault of the run."""
+        if self._config.tracking is None:
+            return
+        from kubetfx.pipeline import tracking
+
+        try:
+            sending = tracking.send_run(self._config, record)
+        except Exception as error:
+            message = f"The run could not be kept for MLflow: {type(error).__name__}: {error}"
+            self._progress(Message(message, style="yellow"))
+            return
+        if sending is not None:
+            self._progress(Message(str(sending), style="yellow" if sending.problem else ""))
 
     def _seconds(self) -> float:
         """Time that the run took until now."""

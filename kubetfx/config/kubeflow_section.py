@@ -42,6 +42,7 @@ COMPONENTS = (
     "Evaluator",
     "Pusher",
     "Report",
+    "Tracker",
 )
 """Ids of the nodes that `pipeline/definition.py` puts together; which ExampleGen it is goes by `data.format`."""
 

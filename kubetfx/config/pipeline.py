@@ -23,6 +23,7 @@ from kubetfx.config.paths import with_absolute_paths
 from kubetfx.config.report_section import CardConfig, ReportConfig
 from kubetfx.config.section import Name, Section, nearest
 from kubetfx.config.serving_section import ServingConfig
+from kubetfx.config.tracking_section import TrackingConfig
 from kubetfx.config.training_section import TrainingConfig
 from kubetfx.config.tuning_section import TuningConfig
 from kubetfx.config.workspace_section import WorkspaceConfig
@@ -52,6 +53,8 @@ class PipelineConfig(Section):
     card: CardConfig = CardConfig()
     serving: ServingConfig = ServingConfig()
     monitoring: MonitoringConfig = MonitoringConfig()
+    tracking: TrackingConfig | None = None
+    """A server of MLflow that runs are sent to. None: they are in the workspace alone."""
     beam: BeamConfig = BeamConfig()
     definition: str | None = None
     """Your own function in place of kubetfx.pipeline.definition:create_pipeline, as `module:function`: it takes the

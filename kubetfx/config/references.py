@@ -17,7 +17,14 @@ from kubetfx.storage import is_web
 
 _REFERENCE = re.compile(r"\$\$\{|\$\{(?:([A-Za-z_][A-Za-z0-9_]*)(:-[^}]*)?\})?")
 """An escaped `${`; a reference with its default; or what is neither."""
-_SECRET_KEYS = ("data.source_options", "beam.options", "beam.arguments", "tuning.storage")
+_SECRET_KEYS = (
+    "data.source_options",
+    "beam.options",
+    "beam.arguments",
+    "tuning.storage",
+    "tracking.mlflow",
+    "tracking.token",
+)
 """Keys for secrets."""
 _LOOKED_UP_LATE = (*_SECRET_KEYS, "beam.endpoint", "beam.environment", "beam.image")
 """Keys whose references are looked up where they are used. So is `data.path` with a URL for the web."""

@@ -57,7 +57,7 @@ class Finished:
 
 
 ELSEWHERE = {
-    *("ImageExampleGen", "Tuner", "BestTrial"),
+    *("ImageExampleGen", "Tuner", "BestTrial", "Tracker"),
     *("FoldExamples", "FoldTransform", "FoldTrainer", "FoldEvaluator", "CrossValidation", "FoldEnsemble"),
 }
 """Components that this package does not have; tests/e2e has runs of packages with them."""
