@@ -14,9 +14,12 @@ import pytest
 
 from tests.ports import free_ports
 
-START_SECONDS = 180
+START_SECONDS = 600
+"""It imports a lot, on a machine that may be busy."""
 PYTHON = "KUBETFX_TEST_MLFLOW"
 """Environment variable with the Python of an environment that has `mlflow`, for example /opt/mlflow/bin/python."""
+URL = "KUBETFX_TEST_MLFLOW_URL"
+"""Environment variable with the address of an empty server that runs already, for tests again and again."""
 OLDER = "KUBETFX_TEST_MLFLOW_2"
 """The same with `mlflow<3`."""
 
@@ -48,6 +51,9 @@ def python_with_mlflow(variable: str = PYTHON) -> str:
 @contextlib.contextmanager
 def mlflow_server(folder: Path, variable: str = PYTHON) -> Iterator[MlflowServer]:
     python = python_with_mlflow(variable)
+    if variable == PYTHON and URL in os.environ:
+        yield MlflowServer(os.environ[URL], folder)
+        return
     (port,) = free_ports(1)
     command = [python, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     store = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "kept")]
