@@ -3,7 +3,8 @@
     python -m benchmarks.monitoring [--seconds 4] [--pairs 7] [--rows 1000000] [--busy]
 
 A server with `--log-requests DIR --sample 0.1` beside one without, on the penguins: both stay up, and are loaded in
-turn by benchmarks/load.py, first the one and then the other. Then `kubetfx monitor` as a whole process on a log of a
+turn by benchmarks/load.py, first the one and then the other; the CPU time of a request is that of the server's process,
+which other jobs on the machine disturb less than its rate. Then `kubetfx monitor` as a whole process on a log of a
 row per request. Puts the figures into benchmarks/README.md. Exit code 1: a goal is missed.
 """
 
@@ -25,6 +26,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import psutil
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2  # type: ignore[import-untyped]
 
@@ -49,6 +51,21 @@ class Server:
 
     rest_port: int
     grpc_port: int
+    process: psutil.Process | None = None
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a load was answered with."""
+
+    rate: float
+    """Requests per second."""
+    cpu_micros: float
+    """CPU time of the server per request, in microseconds."""
+
+
+Pairs = list[tuple[Load, Load]]
+"""Loads of the servers without and with a log."""
 
 
 def main() -> int:
@@ -83,7 +100,7 @@ def main() -> int:
 # The log
 
 
-def log_costs(folder: Path, pushed: Path, *, pairs: int, seconds: float) -> dict[str, list[tuple[float, float]]]:
+def log_costs(folder: Path, pushed: Path, *, pairs: int, seconds: float) -> dict[str, Pairs]:
     """Load servers with and without a log in turn.
 
     Args:
@@ -93,10 +110,10 @@ def log_costs(folder: Path, pushed: Path, *, pairs: int, seconds: float) -> dict
         seconds: of a load.
 
     Returns:
-        Requests per second without and with a log, by what is asked how.
+        Loads, by what is asked how.
     """
     bodies = write_bodies(folder)
-    found: dict[str, list[tuple[float, float]]] = {}
+    found: dict[str, Pairs] = {}
     for name, protocol, options in (
         ("REST", "rest", ()),
         ("REST, batching", "rest", ("--enable-batching",)),
@@ -111,17 +128,26 @@ def log_costs(folder: Path, pushed: Path, *, pairs: int, seconds: float) -> dict
                 order = (plain, logging) if number % 2 == 0 else (logging, plain)
                 rates = {id(server): load(protocol, server, bodies[protocol], seconds) for server in order}
                 found[name].append((rates[id(plain)], rates[id(logging)]))
-                print(name, number, [round(rate) for rate in found[name][-1]], flush=True)
+                print(name, number, [(round(one.rate), round(one.cpu_micros)) for one in found[name][-1]], flush=True)
     return found
 
 
-def cost_of(pairs: list[tuple[float, float]]) -> float:
+def cost_of(pairs: Pairs) -> float:
     """Return the share of requests per second that a log costs: the median over the pairs.
 
     Args:
-        pairs: requests per second without and with a log.
+        pairs: of loads.
     """
-    return statistics.median(1 - logged / plain for plain, logged in pairs)
+    return statistics.median(1 - logged.rate / plain.rate for plain, logged in pairs)
+
+
+def cpu_cost_of(pairs: Pairs) -> float:
+    """Return the share of CPU time per request that a log adds: the median over the pairs.
+
+    Args:
+        pairs: of loads.
+    """
+    return statistics.median(logged.cpu_micros / plain.cpu_micros - 1 for plain, logged in pairs)
 
 
 @contextlib.contextmanager
@@ -141,7 +167,7 @@ def serving(pushed: Path, *options: str) -> Iterator[Server]:
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         _wait_for(lambda: _answers(server))
-        yield server
+        yield Server(server.rest_port, server.grpc_port, psutil.Process(process.pid))
     finally:
         process.terminate()
         process.wait(60)
@@ -155,7 +181,7 @@ def _answers(server: Server) -> bool:
         return False
 
 
-def load(protocol: str, server: Server, body: Path, seconds: float) -> float:
+def load(protocol: str, server: Server, body: Path, seconds: float) -> Load:
     """Load a server.
 
     Args:
@@ -165,15 +191,18 @@ def load(protocol: str, server: Server, body: Path, seconds: float) -> float:
         seconds: for how long.
 
     Returns:
-        Requests per second.
+        What it was answered with.
     """
+    assert server.process is not None
+    before = sum(server.process.cpu_times()[:2])
     port = server.rest_port if protocol == "rest" else server.grpc_port
     command = [sys.executable, "-m", "benchmarks.load", protocol, str(port), f"--body={body}"]
     command += ["--path=/v1/models/penguins:predict", f"--connections={CONNECTIONS}", f"--seconds={seconds}"]
     found = json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
     if found["failures"]:
         raise RuntimeError(f"{found['failures']} requests failed")
-    return float(found["requests_per_second"])
+    cpu = sum(server.process.cpu_times()[:2]) - before
+    return Load(float(found["requests_per_second"]), cpu / found["requests"] * 1e6)
 
 
 def write_bodies(folder: Path) -> dict[str, Path]:
@@ -270,7 +299,7 @@ def _cells(texts: list[str], dtype: Any) -> np.ndarray[Any, Any]:
 
 
 def report(
-    costs: dict[str, list[tuple[float, float]]],
+    costs: dict[str, Pairs],
     runs: list[FinishedProcess],
     fewer: FinishedProcess,
     *,
@@ -281,17 +310,23 @@ def report(
     """Return the tables.
 
     Args:
-        costs: requests per second without and with a log.
+        costs: of the log, by server.
         runs: of the monitor.
         fewer: the monitor on a tenth of the rows.
         rows: of the log.
         size: of the log in bytes.
         pairs: of loads.
     """
-    lines = ["| server | requests/s | with a log of every tenth | costs |", "|---|---|---|---|"]
+    lines = [
+        "| server | requests/s | with a log of every tenth | costs | CPU µs per request | with a log | costs |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for name, found in costs.items():
-        plain, logged = (statistics.median(pair[side] for pair in found) for side in (0, 1))
-        lines.append(f"| {name} | {plain:,.0f} | {logged:,.0f} | {cost_of(found):.1%} |")
+        rates = (statistics.median(pair[side].rate for pair in found) for side in (0, 1))
+        cpus = (statistics.median(pair[side].cpu_micros for pair in found) for side in (0, 1))
+        rate_cells = " | ".join(f"{rate:,.0f}" for rate in rates)
+        cpu_cells = " | ".join(f"{cpu:,.0f}" for cpu in cpus)
+        lines.append(f"| {name} | {rate_cells} | {cost_of(found):.1%} | {cpu_cells} | {cpu_cost_of(found):.1%} |")
     most = max(cost_of(found) for found in costs.values())
     verdict = "reached" if most <= MOST_COST else "missed"
     lines += [
