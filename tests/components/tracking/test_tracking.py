@@ -147,11 +147,11 @@ def test_run_that_is_sent_again_is_the_same_run(queue, run, server, with_mlflow)
 
 @pytest.mark.long
 def test_run_that_the_server_refuses_does_not_hold_up_others(queue, run, server, with_mlflow):
-    write(queue, run("20261130-000000-ccc", experiment="refused", config={"model": {"x": "y"}}))
+    write(queue, run("20261130-000000-ccc", experiment="refuses", config={"model": {"x": "y"}}))
     document = json.loads((queue / "20261130-000000-ccc" / "entry.json").read_text())
-    document["metrics"][0]["key"] = "no such name: \n"
+    document["metrics"][0]["key"] = "no*such?name"
     (queue / "20261130-000000-ccc" / "entry.json").write_text(json.dumps(document))
-    write(queue, run("20261130-000000-ddd", experiment="refused"))
+    write(queue, run("20261130-000000-ddd", experiment="refuses"))
 
     sending = tracking_queue.send(queue, TrackingConfig(mlflow=server.url))
 
