@@ -3,6 +3,8 @@
 import atexit
 import gc
 import shlex
+import shutil
+import subprocess
 import sys
 import traceback
 from collections.abc import Callable
@@ -122,6 +124,55 @@ def run(
         config, overrides or (), output, run=lambda: _exit_code_of(lambda: _run(config, overrides, output))
     )
     raise typer.Exit(exit_code)
+
+
+@app.command()
+def watch(
+    config: ConfigPath,
+    once: Annotated[bool, typer.Option("--once", help="Decide once: for a CronJob, or a scheduler of yours.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    seconds: Annotated[float, typer.Option("--seconds", min=1, help="Between two decisions.")] = 60,
+    command: Annotated[
+        str | None,
+        typer.Option(
+            "--run",
+            metavar="COMMAND",
+            help="In place of a run here, for example 'kubetfx submit pipeline.yaml'. Its exit code says how it ended.",
+            show_default=False,
+        ),
+    ] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Run the pipeline again when `retrain` says so: new data, drift, or a time that has passed."""
+    output = open_output("human")
+    pipeline_config = load(config, overrides)
+
+    from kubetfx.pipeline import retrain_watch
+
+    words = _words(command) if command else None
+    if dry_run:
+        decision = retrain_watch.decision_now(pipeline_config)
+        output.say(f"{'Would run: ' if decision.retrain else ''}{decision.why}")
+        return
+
+    def run_it() -> int:
+        return subprocess.call(words) if words else _exit_code_of(lambda: _run(config, overrides, output))
+
+    if once:
+        exit_code = retrain_watch.watch_once(pipeline_config, output, run=run_it)
+    else:
+        exit_code = retrain_watch.watch(config, overrides or (), output, run=run_it, seconds=seconds)
+    raise typer.Exit(exit_code)
+
+
+def _words(command: str) -> list[str]:
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise UsageError(f"--run is a command as a shell reads it. Received: {command}, where: {error}.") from None
+    if not words or shutil.which(words[0]) is None:
+        raise UsageError(f"--run is a command, and there is no such program. Received: {command!r}. Give its path.")
+    return words
 
 
 def _run(path: Path, overrides: list[str] | None, output: Output, *, on: str = "local") -> None:

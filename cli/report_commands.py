@@ -6,7 +6,6 @@ Nothing heavy is imported before a command runs.
 import os
 import sys
 import webbrowser
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,6 +25,7 @@ from kubetfx.cli.invocation import (
     shown_metrics,
 )
 from kubetfx.cli.output import Output
+from kubetfx.config.durations import duration
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.errors import TrackingError, UsageError
 from kubetfx.pipeline import training_logs
@@ -137,7 +137,10 @@ def prune(
 ) -> None:
     """Remove old runs: records, logs, and artifacts that no other run uses; never what is served."""
     output = open_output(format)
-    age = _duration(older_than) if older_than else None
+    try:
+        age = duration(older_than) if older_than else None
+    except ValueError as error:
+        raise UsageError(f"--older-than: {error}.") from None
 
     from kubetfx.pipeline import pruning
 
@@ -148,14 +151,6 @@ def prune(
     if removed.runs:
         output.text("\n".join(removed.runs))
     output.say(f"{'Would go' if dry_run else 'Removed'}: {removed}.")
-
-
-def _duration(text: str) -> timedelta:
-    units = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
-    number, unit = text[:-1], text[-1:]
-    if unit not in units or not number.isdecimal():
-        raise UsageError(f"--older-than is a number of hours, days or weeks. Received: {text}. Try 30d, 12h or 2w.")
-    return int(number) * units[unit]
 
 
 @app.command(rich_help_panel=_PANEL)

@@ -21,6 +21,7 @@ _DOOR = ".lock.door"
 """Held for the moment in which a node looks who has the lock of the run."""
 _TURN = ".lock.turn"
 _NODE = ".lock.node."
+_WATCH = ".lock.watch"
 
 
 @contextlib.contextmanager
@@ -115,6 +116,25 @@ class Turn:
             yield
         finally:
             fcntl.flock(self._lock, fcntl.LOCK_EX)
+
+
+@contextlib.contextmanager
+def watched(workspace: Path) -> Iterator[None]:
+    """Keep a second process from deciding when to run.
+
+    Args:
+        workspace: is made if it does not exist.
+
+    Raises:
+        UsageError: there is one.
+    """
+    workspace.mkdir(parents=True, exist_ok=True)
+    with _opened(workspace / _WATCH) as lock:
+        if not _is_taken(lock, fcntl.LOCK_EX):
+            raise UsageError(
+                f"Another process watches this pipeline. Received: {workspace}. End it, or set another workspace."
+            )
+        yield
 
 
 def _opened(path: Path) -> IO[str]:

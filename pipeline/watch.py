@@ -5,24 +5,19 @@ for the next. This process computes nothing, since TensorFlow cannot be forked o
 """
 
 import contextlib
-import gc
-import multiprocessing
 import os
 import re
-import signal
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 from kubetfx.config.data_section import DataConfig
 from kubetfx.config.loading import load_config
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.errors import KubetfxError
-from kubetfx.progress import Begin, End, Message, Progress
-from kubetfx.redirection import logged_to
+from kubetfx.pipeline.forked_runs import Interrupts, import_for_runs, sleep
+from kubetfx.progress import Message, Progress
 from kubetfx.serving.image_folders import pictures_below
 from kubetfx.storage import is_url
 
@@ -32,8 +27,6 @@ _SETTLE_SECONDS = 0.5
 """Time without a change before a run starts: files are written in pieces, and one after the other."""
 _MAX_NAMED = 3
 """Number of changed files that are named."""
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _FileState = tuple[int, int, int]
 """Inode, bytes, and time of the last change in nanoseconds."""
@@ -97,8 +90,12 @@ def watch(config_path: Path, overrides: Sequence[str], progress: Progress, *, ru
     Returns:
         The exit code: 0 if the interruption came between two runs, else that of the run that it ended.
     """
-    _import_for_runs(config_path, overrides, progress)
-    interrupts = _Interrupts()
+    try:
+        config = load_config(config_path, overrides=overrides)
+    except KubetfxError:
+        config = None
+    import_for_runs(config, progress)
+    interrupts = Interrupts()
     while True:
         before = look(config_path, overrides)
         exit_code = interrupts.run(run)
@@ -112,22 +109,7 @@ def watch(config_path: Path, overrides: Sequence[str], progress: Progress, *, ru
         progress(Message(f"\nChanged: {names}{', ...' if len(changed) > _MAX_NAMED else ''}", style="bold"))
 
 
-def _import_for_runs(config_path: Path, overrides: Sequence[str], progress: Progress) -> None:
-    try:
-        config = load_config(config_path, overrides=overrides)
-    except KubetfxError:
-        config = None  # the next version of the file may ask for anything
-    progress(Begin("Loading TFX"))
-    with logged_to(Path(os.devnull)):
-        from kubetfx.pipeline import local_runner
-
-        local_runner.import_for_runs(config)
-    progress(End())
-    gc.collect()
-    gc.freeze()  # so that the runs share the memory of what is imported
-
-
-def _wait(config_path: Path, overrides: Sequence[str], before: Watched, interrupts: "_Interrupts") -> list[Path]:
+def _wait(config_path: Path, overrides: Sequence[str], before: Watched, interrupts: Interrupts) -> list[Path]:
     """Wait until something has changed and nothing changes any more; return the files that did."""
     pause = POLL_SECONDS
     while not interrupts.came:
@@ -138,61 +120,18 @@ def _wait(config_path: Path, overrides: Sequence[str], before: Watched, interrup
             if changed:  # else a file came and went
                 return changed
         pause = max(POLL_SECONDS, 10 * (time.monotonic() - started))  # looking at 100,000 images takes a while
-        _sleep(pause, interrupts)
+        sleep(pause, interrupts)
     return []
 
 
-def _settled(config_path: Path, overrides: Sequence[str], now: Watched, interrupts: "_Interrupts") -> Watched:
+def _settled(config_path: Path, overrides: Sequence[str], now: Watched, interrupts: Interrupts) -> Watched:
     while not interrupts.came:
-        _sleep(_SETTLE_SECONDS, interrupts)
+        sleep(_SETTLE_SECONDS, interrupts)
         later = look(config_path, overrides)
         if later.files == now.files:
             break
         now = later
     return now
-
-
-def _sleep(seconds: float, interrupts: "_Interrupts") -> None:
-    """Sleep until an interrupt: `time.sleep` goes on after a signal whose handler returns."""
-    end = time.monotonic() + seconds
-    while not interrupts.came and (rest := end - time.monotonic()) > 0:
-        time.sleep(min(rest, POLL_SECONDS))
-
-
-class _Interrupts:
-    """Ctrl-C and requests to terminate, which are passed on to the run, if there is one."""
-
-    def __init__(self) -> None:
-        self.came = False
-        self._pid: int | None = None
-        for number in _SIGNALS:
-            signal.signal(number, self._handle)
-
-    def run(self, function: Callable[[], int]) -> int:
-        """Call a function in a process of its own, and return its exit code."""
-        process = multiprocessing.get_context("fork").Process(target=_call, args=(function,))
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until it is known whom to pass them on to
-        process.start()
-        self._pid = process.pid
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-        process.join()
-        self._pid = None
-        assert process.exitcode is not None
-        return process.exitcode if process.exitcode >= 0 else 128 - process.exitcode
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        self.came = True
-        if self._pid is not None:
-            with contextlib.suppress(ProcessLookupError):  # it has just ended
-                os.kill(self._pid, signal.SIGTERM if number == signal.SIGHUP else number)
-
-
-def _call(function: Callable[[], int]) -> None:
-    os.setpgid(0, 0)  # so that Ctrl-C reaches the watching process alone, which passes it on once
-    for number in _SIGNALS:
-        signal.signal(number, signal.default_int_handler)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-    sys.exit(function())
 
 
 def _data_files(data: DataConfig) -> Iterator[Path]:

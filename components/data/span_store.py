@@ -114,18 +114,7 @@ class SpanStore:
         Returns:
             Sentences on those that are new, late, or have other files than before; none for the first run.
         """
-        before = self._index()
-        if not before:
-            return ()
-        oldest, newest = (end(number for number, _ in before.values()) for end in (min, max))
-        groups: dict[str, list[str]] = {"New": [], "Arrived late": [], "Written anew": []}
-        for span in spans:
-            if span.label not in before:
-                if span.number > oldest:  # older ones were there, and a wider window has them now
-                    groups["New" if span.number > newest else "Arrived late"].append(span.label)
-            elif before[span.label][1] != state_of(span.paths):
-                groups["Written anew"].append(span.label)
-        return tuple(f"{said} since the last run: {shown_names(labels)}." for said, labels in groups.items() if labels)
+        return changes(states_of(spans), self._index())
 
     def remember(self, spans: Sequence[Span]) -> None:
         """Note which spans a run had, and remove what is kept of others that nobody has used for a week.
@@ -133,7 +122,7 @@ class SpanStore:
         Args:
             spans: of the run.
         """
-        index = self._index() | {span.label: (span.number, state_of(span.paths)) for span in spans}
+        index = self._index() | states_of(spans)
         self.folder.mkdir(parents=True, exist_ok=True)
         write_whole(self.folder / _INDEX, index)
         used = {quote(span.label, safe="") for span in spans}
@@ -141,12 +130,48 @@ class SpanStore:
             if folder.is_dir() and folder.name not in used and _last_use(folder) < time.time() - _UNUSED_SECONDS:
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def _index(self) -> dict[str, tuple[int, str]]:
+    def _index(self) -> "SpanStates":
         try:
             document = json.loads((self.folder / _INDEX).read_text())
             return {label: (number, state) for label, (number, state) in document.items()}
         except (OSError, ValueError):
             return {}
+
+
+SpanStates = dict[str, tuple[int, str]]
+"""Number and state of a span by its label."""
+
+
+def states_of(spans: Iterable[Span]) -> SpanStates:
+    """Return what tells whether a span is new, or was written anew.
+
+    Args:
+        spans: each with its files.
+    """
+    return {span.label: (span.number, state_of(span.paths)) for span in spans}
+
+
+def changes(now: SpanStates, before: SpanStates) -> tuple[str, ...]:
+    """Compare spans with those of before.
+
+    Args:
+        now: of a run, in order.
+        before: of all earlier runs; empty for the first one.
+
+    Returns:
+        Sentences on those that are new, late, or have other files than before.
+    """
+    if not before:
+        return ()
+    oldest, newest = (end(number for number, _ in before.values()) for end in (min, max))
+    groups: dict[str, list[str]] = {"New": [], "Arrived late": [], "Written anew": []}
+    for label, (number, state) in now.items():
+        if label not in before:
+            if number > oldest:  # older ones were there, and a wider window has them now
+                groups["New" if number > newest else "Arrived late"].append(label)
+        elif before[label][1] != state:
+            groups["Written anew"].append(label)
+    return tuple(f"{said} since the last run: {shown_names(labels)}." for said, labels in groups.items() if labels)
 
 
 def state_of(paths: Iterable[str]) -> str:

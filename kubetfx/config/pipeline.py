@@ -21,6 +21,7 @@ from kubetfx.config.model_section import DEFAULT_MODULE, ModelConfig
 from kubetfx.config.monitoring_section import MonitoringConfig
 from kubetfx.config.paths import with_absolute_paths
 from kubetfx.config.report_section import CardConfig, ReportConfig
+from kubetfx.config.retrain_section import RetrainConfig
 from kubetfx.config.section import Name, Section, nearest
 from kubetfx.config.serving_section import ServingConfig
 from kubetfx.config.tracking_section import TrackingConfig
@@ -59,6 +60,8 @@ class PipelineConfig(Section):
     definition: str | None = None
     """Your own function in place of kubetfx.pipeline.definition:create_pipeline, as `module:function`: it takes the
     config and returns a TFX pipeline. The module is installed, or beside pipeline.yaml."""
+    retrain: RetrainConfig | None = None
+    """When `kubetfx watch` runs the pipeline again."""
     kubeflow: KubeflowConfig = KubeflowConfig()
     workspace: str | WorkspaceConfig = WorkspaceConfig()
     """Folder of artifacts, metadata and logs, by default .kubetfx/NAME beside pipeline.yaml; or `{path, keep}`."""
@@ -194,6 +197,15 @@ class PipelineConfig(Section):
                     f"training.{key} is of a network. Received: model.kind: {self.model.kind}. "
                     f"Set model.kind: network, or leave training.{key} out"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _retraining_can_look(self) -> Self:
+        if self.retrain and "new_span" in self.retrain.on and self.data.source:
+            raise ValueError(
+                "retrain: `on: [new_span]` looks at files, and data.source is a function. Received: "
+                f"data.source: {self.data.source}. Take on: [schedule], every: 1d for example"
+            )
         return self
 
     @model_validator(mode="after")

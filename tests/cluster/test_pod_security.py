@@ -12,6 +12,7 @@ from tests.cluster.conftest import RESTRICTED
 from tests.cluster.kube_api_server import Cluster
 from tests.cluster.task_pods import task_pods
 from tests.kubeflow.rendered_manifests import (
+    COMPONENTS,
     OVERLAYS,
     ROOT,
     Document,
@@ -19,6 +20,7 @@ from tests.kubeflow.rendered_manifests import (
     pod_of,
     pods_of_operators,
     render,
+    with_component,
     workloads,
 )
 
@@ -49,7 +51,7 @@ def pods_refused(cluster: Cluster, namespace: str, pods: Sequence[Document]) -> 
     return refusals
 
 
-def pods_of(folder: str) -> list[Document]:
+def pods_of(folder: str | Path) -> list[Document]:
     """The pods that controllers and operators make of the workloads of an overlay."""
     documents = render(folder)
     specs = [(workload["metadata"]["name"], as_pod(pod_of(workload))) for workload in workloads(documents)]
@@ -85,6 +87,11 @@ def as_pod(spec: Document) -> Document:
 @pytest.mark.parametrize("folder", OVERLAYS)
 def test_pods_of_the_manifests_are_admitted_where_restricted_is_enforced(cluster: Cluster, folder: str) -> None:
     assert pods_refused(cluster, RESTRICTED, pods_of(folder)) == []
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_pods_with_a_component_are_admitted_too(cluster: Cluster, component: str, tmp_path: Path) -> None:
+    assert pods_refused(cluster, RESTRICTED, pods_of(with_component(component, tmp_path))) == []
 
 
 @pytest.mark.parametrize(

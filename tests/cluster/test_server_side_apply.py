@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tests.cluster.kube_api_server import Cluster
-from tests.kubeflow.rendered_manifests import MANIFESTS, OVERLAYS, Document, one, render
+from tests.kubeflow.rendered_manifests import COMPONENTS, MANIFESTS, OVERLAYS, Document, one, render, with_component
 
 pytestmark = pytest.mark.cluster
 
@@ -38,6 +38,14 @@ def test_overlay_is_taken_without_a_warning_and_taken_again_without_a_change(clu
     assert len(applied.stdout.splitlines()) == len(render(overlay))
     again = cluster.kubectl("diff", "--server-side", "--kustomize", folder)
     assert again.returncode == 0, again.stdout
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_component_is_taken_with_an_overlay(cluster: Cluster, component: str, tmp_path: Path) -> None:
+    applied = cluster.apply("--kustomize", str(with_component(component, tmp_path)))
+
+    assert applied.returncode == 0, applied.stderr
+    assert applied.stderr == ""
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS, indirect=True)

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -17,8 +18,11 @@ KUSTOMIZATIONS = sorted(
     for path in MANIFESTS.rglob("kustomization.yaml")
     if "components" not in path.parts
 )
+COMPONENTS = sorted(
+    str(path.parent.relative_to(MANIFESTS)) for path in MANIFESTS.glob("*/components/*/kustomization.yaml")
+)
 OVERLAYS = [folder for folder in KUSTOMIZATIONS if "overlays" in folder]
-WORKLOADS = ("Deployment", "InferenceService")
+WORKLOADS = ("Deployment", "InferenceService", "CronJob")
 CUSTOM_KINDS = ("InferenceService", "FlinkDeployment", "SparkApplication")
 """Of operators, whose schemas they publish."""
 
@@ -36,6 +40,14 @@ def render(folder: str | Path) -> list[Document]:
     return list(yaml.safe_load_all(_render(MANIFESTS / folder)))
 
 
+def with_component(component: str, folder: Path) -> Path:
+    """A kustomization of a component and the overlay `pvc` beside it."""
+    top = os.path.relpath(MANIFESTS / component / ".." / "..", folder.resolve())  # kustomize takes no absolute paths
+    kustomization = {"resources": [f"{top}/overlays/pvc"], "components": [f"{top}/components/{Path(component).name}"]}
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    return folder
+
+
 def one(documents: list[Document], kind: str, name: str | None = None) -> Document:
     found = [d for d in documents if d["kind"] == kind and name in (None, d["metadata"]["name"])]
     assert len(found) == 1, f"{kind} {name}: {[d['metadata']['name'] for d in found]}"
@@ -44,6 +56,8 @@ def one(documents: list[Document], kind: str, name: str | None = None) -> Docume
 
 def pod_of(workload: Document) -> Document:
     spec: Document = workload["spec"]
+    if workload["kind"] == "CronJob":
+        spec = spec["jobTemplate"]["spec"]
     return spec["predictor"] if workload["kind"] == "InferenceService" else spec["template"]["spec"]
 
 

@@ -3,15 +3,14 @@
 Rendering needs kubectl.
 """
 
-import os
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 import jsonschema
 import kubernetes_validate
 import pytest
-import yaml
 from typer.main import get_command
 
 from kubetfx.cli.app import app
@@ -32,6 +31,7 @@ from tests.kubeflow.rendered_manifests import (
     one,
     pod_of,
     render,
+    with_component,
     workloads,
 )
 
@@ -316,11 +316,28 @@ def test_a_server_ends_after_its_clients_left_and_within_its_grace_period(folder
 
 
 def render_with(component: str, tmp_path: Path) -> list[Document]:
-    # kustomize takes no absolute paths.
-    relative = os.path.relpath(SERVING, tmp_path.resolve())
-    kustomization = {"resources": [f"{relative}/overlays/pvc"], "components": [f"{relative}/components/{component}"]}
-    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
-    return render(tmp_path)
+    return render(with_component(f"serving/components/{component}", tmp_path))
+
+
+@needs_kubectl
+def test_watch_decides_with_the_command_as_it_is_and_never_twice_at_a_time(tmp_path: Path) -> None:
+    job = one(render(with_component("pipeline/components/watch", tmp_path)), "CronJob")
+    (container,) = containers_of(pod_of(job))
+    watch = get_command(app).commands["watch"]  # type: ignore[attr-defined]
+    name, *words = container["args"]
+    options = watch.make_context(name, list(words)).params
+    run = shlex.split(options["command"])
+    submit = get_command(app).commands["submit"]  # type: ignore[attr-defined]
+    submitted = submit.make_context("submit", run[2:]).params
+
+    assert (name, run[:2]) == ("watch", ["kubetfx", "submit"])
+    assert options["once"]
+    assert options["config"] == submitted["config"] == Path("/config/pipeline.yaml")
+    assert submitted["host"] == "http://ml-pipeline.kubeflow:8888"
+    assert job["spec"]["concurrencyPolicy"] == "Forbid"
+    mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
+    (workspace,) = (value.partition("=")[2] for value in options["overrides"])
+    assert any(Path(workspace).is_relative_to(mount) for mount in mounts)  # what it knows outlives the pod
 
 
 @needs_kubectl

@@ -125,7 +125,7 @@ from pathlib import Path
 from kubetfx.pipeline import watch
 from kubetfx.progress import Console
 
-watch._import_for_runs = lambda *arguments: None  # the runs below need none of it
+watch.import_for_runs = lambda *arguments: None  # the runs below need none of it
 
 def run():
     print("run", Path(sys.argv[1]).read_text().count("x"), flush=True)

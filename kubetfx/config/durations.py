@@ -1,0 +1,55 @@
+"""Spans of time as people write them: `30m`, `12h`, `1d`, `2w`."""
+
+import re
+from datetime import timedelta
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+
+_UNITS = {
+    "s": timedelta(seconds=1),
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+    "d": timedelta(days=1),
+    "w": timedelta(weeks=1),
+}
+_EXAMPLES = "a number and one of s, m, h, d and w, for example 30m, 12h or 1d"
+
+
+def duration(text: str) -> timedelta:
+    """Read a span of time.
+
+    Args:
+        text: a whole number above 0, and a unit.
+
+    Raises:
+        ValueError: it is none.
+    """
+    match = re.fullmatch(r"\s*([0-9]{1,6})\s*([smhdw])\s*", text)
+    if match is None or not int(match[1]):
+        raise ValueError(f"a span of time is {_EXAMPLES}. Received: {text!r}")
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def _checked(value: Any) -> Any:
+    if not isinstance(value, str):
+        raise ValueError(f"a span of time is {_EXAMPLES}. Received: {value!r}")
+    duration(value)
+    return value
+
+
+Duration = Annotated[str, BeforeValidator(_checked)]
+"""Of a config, where it stays a text."""
+
+
+def in_words(seconds: float) -> str:
+    """Return a span of time for people, in its largest unit that is full.
+
+    Args:
+        seconds: 0 or more.
+    """
+    for name, unit in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
+        if seconds >= unit:
+            number = int(seconds // unit)
+            return f"{number} {name}{'s' if number > 1 else ''}"
+    return f"{int(seconds)} second{'' if int(seconds) == 1 else 's'}"
