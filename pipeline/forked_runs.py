@@ -83,7 +83,12 @@ def _call(function: Callable[[], int]) -> None:
 
 
 def sleep(seconds: float, interrupts: Interrupts) -> None:
-    """Sleep until an interrupt: `time.sleep` goes on after a signal whose handler returns."""
+    """Sleep until an interrupt: `time.sleep` goes on after a signal whose handler returns.
+
+    Args:
+        seconds: at most.
+        interrupts: of this process.
+    """
     end = time.monotonic() + seconds
     while not interrupts.came and (rest := end - time.monotonic()) > 0:
         time.sleep(min(rest, POLL_SECONDS))

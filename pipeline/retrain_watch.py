@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 
 from kubetfx.config.loading import load_config
@@ -13,14 +14,16 @@ from kubetfx.pipeline.retraining import DECISIONS, Decision, Memory, decide, utc
 from kubetfx.progress import Message, Progress
 from kubetfx.workspace import locked, watched
 
+Clock = Callable[[], datetime]
 _TIME = "%Y-%m-%d %H:%M:%S UTC"
 
 
-def decision_now(config: PipelineConfig) -> Decision:
+def decision_now(config: PipelineConfig, clock: Clock = utc_now) -> Decision:
     """Decide whether a pipeline is to be run again.
 
     Args:
         config: with the section `retrain`.
+        clock: says what time it is.
 
     Returns:
         The decision. A run that is going on is a reason not to begin another.
@@ -35,7 +38,7 @@ def decision_now(config: PipelineConfig) -> Decision:
     except UsageError:
         return Decision(False, "Not now: a run is using the workspace.", {})
     memory = Memory.read(config.workspace_path)
-    return decide(retrain, config.data, memory, utc_now(), drift=lambda: _crossed(config))
+    return decide(retrain, config.data, memory, clock(), drift=lambda: _crossed(config))
 
 
 def section_of(config: PipelineConfig) -> RetrainConfig:
@@ -103,13 +106,14 @@ def watch(
     return 0
 
 
-def watch_once(config: PipelineConfig, progress: Progress, *, run: Callable[[], int]) -> int:
+def watch_once(config: PipelineConfig, progress: Progress, *, run: Callable[[], int], clock: Clock = utc_now) -> int:
     """Decide once, and run if that is the decision.
 
     Args:
         config: with the section `retrain`.
         progress: is given the decision.
         run: runs the pipeline, says how it went, and returns the exit code.
+        clock: says what time it is.
 
     Returns:
         The exit code: that of the run, or 0.
@@ -120,22 +124,22 @@ def watch_once(config: PipelineConfig, progress: Progress, *, run: Callable[[], 
     """
     section_of(config)
     with watched(config.workspace_path):
-        decision = decision_now(config)
-        _say(config, decision, progress)
-        return _run(config, decision, run) if decision.retrain else 0
+        decision = decision_now(config, clock)
+        _say(config, decision, progress, clock)
+        return _run(config, decision, run, clock) if decision.retrain else 0
 
 
-def _run(config: PipelineConfig, decision: Decision, run: Callable[[], int]) -> int:
+def _run(config: PipelineConfig, decision: Decision, run: Callable[[], int], clock: Clock = utc_now) -> int:
     """What is known is written before the run and after it: a process that is killed in between is noticed."""
-    begun = Memory.read(config.workspace_path).begun(decision.spans, utc_now())
+    begun = Memory.read(config.workspace_path).begun(decision.spans, clock())
     begun.write(config.workspace_path)
     exit_code = run()
-    begun.ended(exit_code, utc_now()).write(config.workspace_path)
+    begun.ended(exit_code, clock()).write(config.workspace_path)
     return exit_code
 
 
-def _say(config: PipelineConfig, decision: Decision, progress: Progress) -> None:
-    now = utc_now()
+def _say(config: PipelineConfig, decision: Decision, progress: Progress, clock: Clock = utc_now) -> None:
+    now = clock()
     what = "Running: " if decision.retrain else ""
     progress(Message(f"{now:{_TIME}}  {what}{decision.why}", style="bold" if decision.retrain else "dim"))
     line = {"at": now.isoformat(), "retrain": decision.retrain, "why": decision.why}

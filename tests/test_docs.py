@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 import typer
-import yaml
 
 from kubetfx.cli.app import app
 from kubetfx.config.kubeflow_section import COMPONENTS
 from kubetfx.config.loading import load_config
 from kubetfx.config.pipeline import PipelineConfig
+from kubetfx.config.yaml_text import parse
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted(
@@ -45,7 +45,7 @@ def calls_in(document: Path) -> Iterator[list[str]]:
 def configs_in(document: Path) -> Iterator[dict[str, Any]]:
     """Parts of a pipeline.yaml: blocks of YAML whose keys are sections of it."""
     for block in re.findall(r"```yaml\n(.*?)```", document.read_text(encoding="utf-8"), re.DOTALL):
-        content = yaml.safe_load(block)
+        content = parse(block, PipelineConfig)
         if isinstance(content, dict) and set(content) & SECTIONS:
             yield content
 

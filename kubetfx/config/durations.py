@@ -22,6 +22,9 @@ def duration(text: str) -> timedelta:
     Args:
         text: a whole number above 0, and a unit.
 
+    Returns:
+        The time.
+
     Raises:
         ValueError: it is none.
     """
