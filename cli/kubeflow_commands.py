@@ -87,6 +87,10 @@ def compile_command(  # noqa: PLR0913, PLR0917 - the options of a command
     kubernetes_manifest: Annotated[
         bool, typer.Option("--kubernetes-manifest", help="Write Pipeline and PipelineVersion resources, for GitOps.")
     ] = False,
+    retrain_gate: Annotated[
+        bool,
+        typer.Option("--retrain-gate", help="The first task decides whether `retrain` has a reason for the others."),
+    ] = False,
     schedule: Annotated[
         str | None, typer.Option(help="For Airflow: five fields as cron has them, or @daily.", show_default=False)
     ] = None,
@@ -106,6 +110,8 @@ def compile_command(  # noqa: PLR0913, PLR0917 - the options of a command
     if target != "kubeflow":
         if kubernetes_manifest:
             raise UsageError(f"--kubernetes-manifest requires --target kubeflow. Received: --target {target}.")
+        if retrain_gate:
+            raise UsageError(f"--retrain-gate requires --target kubeflow. Received: --target {target}.")
         if config_in_pods is not None and target == "airflow":
             raise UsageError(f"--config-in-pods requires --target airflow-kubernetes. Received: --target {target}.")
         _compile_dag(
@@ -129,12 +135,14 @@ def compile_command(  # noqa: PLR0913, PLR0917 - the options of a command
 
     from kubetfx.kubeflow.compilation import compile
 
-    parameters = compile(pipeline_config, output_path, kubernetes_manifest=kubernetes_manifest)
+    parameters = compile(
+        pipeline_config, output_path, kubernetes_manifest=kubernetes_manifest, retrain_gate=retrain_gate
+    )
     output.end()
 
     from kubetfx.kubeflow.package import unseen_paths
 
-    for line in unseen_paths(pipeline_config):
+    for line in unseen_paths(pipeline_config, retrain_gate=retrain_gate):
         output.say(line, style="yellow")
     if format == "json":
         output.document({"package": str(output_path), "parameters": parameters})

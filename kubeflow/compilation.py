@@ -23,6 +23,7 @@ def compile(
     *,
     kubernetes_manifest: bool = False,
     pipeline: "Pipeline | None" = None,
+    retrain_gate: bool = False,
 ) -> dict[str, Any]:
     """Write the package that Kubeflow Pipelines runs, one container task per component.
 
@@ -31,13 +32,16 @@ def compile(
         path: file to write, ending in .yaml.
         kubernetes_manifest: write the resources Pipeline and PipelineVersion, for GitOps.
         pipeline: a TFX pipeline of your own. Default: what the config describes.
+        retrain_gate: for a recurring run: its first task decides whether there is a reason for the others, as the
+            section `retrain` says.
 
     Returns:
         The run parameters of the package, with their defaults.
 
     Raises:
-        ConfigError: the config is wrong, or names a module or a file that cannot be read, or a variable of the
-            environment that no pod will have, an option that Beam does not have, or an engine with workers elsewhere.
+        ConfigError: the config is wrong, has no section `retrain` for a gate, or names a module or a file that cannot
+            be read, or a variable of the environment that no pod will have, an option that Beam does not have, or an
+            engine with workers elsewhere.
         UsageError: the file cannot be written.
         CompileError: the pipeline cannot be expressed as a package.
 
@@ -47,13 +51,22 @@ def compile(
         ['data_path', 'epochs', 'push_directory']
     """
     config = as_config(config)
+    if retrain_gate and (config.retrain is None or config.definition is not None):
+        received = "no section retrain" if config.retrain is None else f"definition: {config.definition}"
+        raise ConfigError(
+            "`retrain_gate` is a task before those of kubetfx's own pipeline, which does what the section `retrain` "
+            f"says. Received: {received}. Leave the gate out, or "
+            "add the section, for example retrain: {on: [new_span]}."
+        )
     _check_variables(config)
     _check_engine(config)
     # TensorFlow and the kfp SDK print when they are imported. No node runs here, so Beam is not needed.
     with logged_to(Path(os.devnull)), imports_without_beam():
         from kubetfx.kubeflow.package import compile_to_file
 
-        return compile_to_file(config, Path(path), kubernetes_manifest=kubernetes_manifest, pipeline=pipeline)
+        return compile_to_file(
+            config, Path(path), kubernetes_manifest=kubernetes_manifest, pipeline=pipeline, retrain_gate=retrain_gate
+        )
 
 
 def _check_engine(config: PipelineConfig) -> None:

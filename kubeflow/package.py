@@ -27,7 +27,9 @@ Defaults = dict[str, int | float | str | None]
 """Defaults of run parameters by name; None for a parameter that every run has to give."""
 
 
-def compile_config(config: PipelineConfig, *, pipeline: Pipeline | None = None) -> tuple[GraphComponent, Defaults]:
+def compile_config(
+    config: PipelineConfig, *, pipeline: Pipeline | None = None, retrain_gate: bool = False
+) -> tuple[GraphComponent, Defaults]:
     """Compile what a config describes.
 
     If the config gives the Trainer a GPU, the Trainer must find one, unless `training.require_gpu` says otherwise.
@@ -36,6 +38,7 @@ def compile_config(config: PipelineConfig, *, pipeline: Pipeline | None = None) 
     Args:
         config: of the pipeline.
         pipeline: to compile. Default: what the config describes.
+        retrain_gate: whether that decides first if there is a reason to run.
 
     Returns:
         The kfp SDK's pipeline, and the run parameters.
@@ -52,7 +55,7 @@ def compile_config(config: PipelineConfig, *, pipeline: Pipeline | None = None) 
     config = _with_workers(config)
     with importable(config.folder):
         check_imports(config.own_modules)
-        pipeline = with_engine(pipeline or pipeline_of(config, in_cluster=True), config)
+        pipeline = with_engine(pipeline or pipeline_of(config, in_cluster=True, retrain_gate=retrain_gate), config)
         nodes = distinct_nodes(pipeline)
         _check_names(config, nodes)
         targets = [target for target in _run_parameters(config) if _is_there(target, nodes)]
@@ -62,7 +65,12 @@ def compile_config(config: PipelineConfig, *, pipeline: Pipeline | None = None) 
 
 
 def compile_to_file(
-    config: PipelineConfig, path: Path, *, kubernetes_manifest: bool = False, pipeline: Pipeline | None = None
+    config: PipelineConfig,
+    path: Path,
+    *,
+    kubernetes_manifest: bool = False,
+    pipeline: Pipeline | None = None,
+    retrain_gate: bool = False,
 ) -> Defaults:
     """Compile what a config describes, and write it.
 
@@ -71,6 +79,7 @@ def compile_to_file(
         path: file to write, ending in .yaml.
         kubernetes_manifest: write the resources Pipeline and PipelineVersion, for GitOps.
         pipeline: to compile. Default: what the config describes.
+        retrain_gate: whether that decides first if there is a reason to run.
 
     Returns:
         The run parameters.
@@ -82,7 +91,7 @@ def compile_to_file(
     """
     if path.suffix not in (".yaml", ".yml"):
         raise UsageError(f"A package is a YAML file. Received: {path}. Give it a name that ends in .yaml.")
-    graph, parameters = compile_config(config, pipeline=pipeline)
+    graph, parameters = compile_config(config, pipeline=pipeline, retrain_gate=retrain_gate)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_package(graph, path, kubernetes_manifest=kubernetes_manifest)
@@ -120,7 +129,7 @@ def _with_workers(config: PipelineConfig) -> PipelineConfig:
     return config.model_copy(update={"kubeflow": kubeflow})
 
 
-_USERS_OF_PUSHED = (WARM_START_MODEL, "ServedModelResolver", "Pusher")
+_USERS_OF_PUSHED = (WARM_START_MODEL, "ServedModelResolver", "Pusher", "RetrainGate", "RetrainEnd")
 """Components that look into the push directory, where the pipeline has them."""
 
 
@@ -129,9 +138,12 @@ def _run_parameters(config: PipelineConfig) -> list[RunParameterTarget]:
     data_path = RunParameter("data_path", "str", config.data.path)
     push_directory = RunParameter("push_directory", "str", config.serving.push_directory)
     epochs = RunParameter("epochs", "int", config.training.epochs)
-    of_data = [] if config.data.source else [RunParameterTarget(data_path, config.example_gen, "input_base")]
+    of_data = [
+        RunParameterTarget(data_path, config.example_gen, "input_base"),
+        RunParameterTarget(data_path, "RetrainGate", "data", ("path",)),
+    ]
     return [
-        *of_data,
+        *([] if config.data.source else of_data),
         *(
             RunParameterTarget(epochs, name, "custom_config", ("training", "epochs"))
             for name in ("Trainer", "FoldTrainer", "Tuner")
@@ -140,18 +152,24 @@ def _run_parameters(config: PipelineConfig) -> list[RunParameterTarget]:
     ]
 
 
-def unseen_paths(config: PipelineConfig, *, given: Collection[str] = ()) -> list[str]:
+def unseen_paths(config: PipelineConfig, *, given: Collection[str] = (), retrain_gate: bool = False) -> list[str]:
     """Return a warning for each place in a config that is on this machine alone: no volume of the pod holds it.
 
     Args:
         config: of the pipeline.
         given: names of run parameters that the run has values for; the places in the config that they replace are not
             looked at.
+        retrain_gate: whether the first task decides if there is a reason to run.
+
+    Returns:
+        The warnings.
     """
-    trainer = ("Trainer",)
-    users = [name for name in _USERS_OF_PUSHED if name != WARM_START_MODEL or config.training.warm_start]
+    trainer, gate = ("Trainer",), ("RetrainGate", "RetrainEnd") if retrain_gate else ()
+    warm = (WARM_START_MODEL,) if config.training.warm_start else ()
+    users = (*warm, "ServedModelResolver", "Pusher", *gate)
+    readers = (config.example_gen, *gate[:1])
     places = [
-        ("data.path", None if config.data.source else config.data.path, (config.example_gen,), "data_path"),
+        ("data.path", None if config.data.source else config.data.path, readers, "data_path"),
         ("serving.push_directory", config.serving.push_directory, users, "push_directory"),
         ("model.weights", config.model.weights if config.model.backbone else None, trainer, None),
         ("training.checkpoint_directory", config.training.checkpoint_directory, trainer, None),

@@ -89,6 +89,8 @@ def schedule(
 ) -> Schedule:
     """Upload a pipeline to Kubeflow Pipelines, and run it again and again; a schedule of the same name is replaced.
 
+    With the section `retrain` the first task of each run decides whether there is a reason for the others.
+
     Args:
         config: of the pipeline, what `load_config` takes, or the path of a compiled package.
         times: at which runs are started, or their cron alone: minute, hour, day, month, weekday; or six fields, with
@@ -112,7 +114,7 @@ def schedule(
     times = times if isinstance(times, Times) else Times(times)
     times = replace(times, cron=to_kfp(times.cron))
     _check_period(times)
-    with _package_of(config, parameters=parameters, progress=progress) as (package, configured_account):
+    with _package_of(config, parameters=parameters, recurring=True, progress=progress) as (package, configured_account):
         settled = _settled(options, parameters, package, configured_account)
         with _connected(connection, progress) as kfp:
             version = _upload(kfp, package, progress)
@@ -138,7 +140,11 @@ def _check_period(times: Times) -> None:
 
 @contextlib.contextmanager
 def _package_of(
-    source: ConfigSource, *, parameters: Sequence[str] | Mapping[str, Any] = (), progress: Progress = silent
+    source: ConfigSource,
+    *,
+    parameters: Sequence[str] | Mapping[str, Any] = (),
+    recurring: bool = False,
+    progress: Progress = silent,
 ) -> Iterator[tuple[Package, str | None]]:
     """The package that was given, or that a config compiles to, and the service account that the config names.
 
@@ -151,12 +157,14 @@ def _package_of(
     progress(Begin("Compiling"))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pipeline.yaml"
-        compile(config, path)
+        retrain_gate = recurring and config.retrain is not None and config.definition is None
+        compile(config, path, retrain_gate=retrain_gate)
         progress(End())
 
         from kubetfx.kubeflow.package import unseen_paths
 
-        for line in unseen_paths(config, given=[text.partition("=")[0] for text in _as_texts(parameters)]):
+        given = [text.partition("=")[0] for text in _as_texts(parameters)]
+        for line in unseen_paths(config, given=given, retrain_gate=retrain_gate):
             progress(Message(line, style="yellow"))
         yield _unbroken(path, progress), config.kubeflow.service_account
 

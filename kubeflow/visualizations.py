@@ -13,7 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from kubetfx.artifacts import EVAL, EVALUATION, IMAGE_NOTES, MODEL_FACTS, REPORT, SCHEMA, SERVING_MODEL, split_folder
+from kubetfx.artifacts import (
+    DECISION,
+    EVAL,
+    EVALUATION,
+    IMAGE_NOTES,
+    MODEL_FACTS,
+    REPORT,
+    SCHEMA,
+    SERVING_MODEL,
+    split_folder,
+)
 
 if TYPE_CHECKING:
     from tfx import types
@@ -318,6 +328,16 @@ def _push_page(run: NodeRun) -> _Content:
     return markdown.push(version=version, destination=destination, takes_images=_is_of_images(run))
 
 
+def _decision_page(run: NodeRun) -> _Content:
+    """The reason for a run, or against it."""
+    from kubetfx.components.report import markdown
+
+    artifact = run.output("RetrainDecision")
+    assert artifact is not None
+    why = (Path(artifact.uri) / DECISION).read_text(encoding="utf-8")
+    return markdown.decision(why, is_run=bool(artifact.get_int_custom_property("retrain")))
+
+
 def _is_of_images(run: NodeRun) -> bool:
     """Whether the model that was pushed takes encoded images."""
     models = run.inputs.get("model") or ()
@@ -355,6 +375,7 @@ _PAGES: Mapping[str, tuple[_SystemType, Callable[[NodeRun], _Content]]] = {
     "cross_validation_metrics": ("Metrics", _cross_validation_metrics),
     "cross_validation_page": ("HTML", _cross_validation_page),
     "push_page": ("Markdown", _push_page),
+    "decision_page": ("Markdown", _decision_page),
     "report_page": ("HTML", _report_page),
     "summary": ("Markdown", _summary),
 }
@@ -371,6 +392,7 @@ _KINDS_OF_TYPE: Mapping[str, tuple[str, ...]] = {
     "FoldEvaluation": ("fold_metrics",),
     "CrossValidationResult": ("cross_validation_metrics", "cross_validation_page"),
     "PushedModel": ("push_page",),
+    "RetrainDecision": ("decision_page",),
     "RunReport": ("report_page",),
 }
 """Kinds of pages by TFX type of an output. A node without any of these types has a summary."""

@@ -40,6 +40,8 @@ EVALUATION = "evaluation.json"
 """Metrics, checks and slices, in an evaluation artifact."""
 GOLDEN_ROWS = "golden.json"
 """Rows and the network's predictions for them, in an evaluation artifact."""
+DECISION = "decision.txt"
+"""Why a recurring run goes on, or does not, in the artifact of RetrainGate."""
 
 FACTS = "facts.json"
 """What the report of a run is made of, in its artifact and in the folder of the run; so are the three below."""

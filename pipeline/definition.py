@@ -93,6 +93,16 @@ class Definition:
         Raises:
             ConfigError: the frozen schema cannot be read.
         """
+        self.add_all()
+        pipeline = Pipeline(pipeline_name=self.config.name, components=self._components, enable_cache=True)
+        return in_workspace(pipeline, self.config)
+
+    def add_all(self) -> None:
+        """Call all steps.
+
+        Raises:
+            ConfigError: the frozen schema cannot be read.
+        """
         examples = self.examples()
         statistics = self.statistics(examples)
         inferred_schema = self.schema(examples, statistics)
@@ -106,6 +116,7 @@ class Definition:
         model = of_folds.pop("model") if "model" in of_folds else self.model(examples, schema, transform_graph, **tuned)
         served_model = self.served_model(model)
         blessing, evaluation = self.evaluation(examples, schema, transform_graph, model, served_model, **of_folds)
+<<<<<<< HEAD
         channels = {
             "examples": examples,
             "statistics": statistics,
@@ -124,6 +135,21 @@ class Definition:
             enable_cache=True,
         )
         return in_workspace(pipeline, self.config)
+=======
+        self.report(
+            {
+                "examples": examples,
+                "statistics": statistics,
+                "schema": schema,
+                "anomalies": anomalies,
+                "model": model,
+                "evaluation": evaluation,
+                "served_model": served_model,
+                "pushed_model": self.pushed_model(model, blessing, evaluation),
+                **of_folds | search,
+            }
+        )
+>>>>>>> 814bc47 (feat(kubeflow): a recurring run decides in its first task whether there is a reason for the others)
 
     def examples(self) -> BaseChannel:
         """Add the ExampleGen, which reads the data; return the examples, in splits."""
@@ -388,6 +414,13 @@ class Definition:
         )
         return self.add(pusher).outputs["pushed_model"]
 
+<<<<<<< HEAD
+=======
+    def _written(self) -> str:
+        """The config for the record of a pushed version, without defaults, which the version of kubetfx says."""
+        return packed(self.config.model_dump(mode="json", exclude_defaults=True, by_alias=True))
+
+>>>>>>> 814bc47 (feat(kubeflow): a recurring run decides in its first task whether there is a reason for the others)
     def report(self, channels: dict[str, BaseChannel]) -> BaseChannel:
         """Add Report, which computes facts from the outputs of all other components.
 
@@ -397,6 +430,7 @@ class Definition:
         Returns:
             The report.
         """
+<<<<<<< HEAD
         report = Report(**channels, settings=Settings.of(self.config))
         return self.add(report).outputs["report"]
 
@@ -409,14 +443,18 @@ class Definition:
         """
         if self.config.tracking is not None and self.in_cluster:
             add_tracker(self.config, report, channels, add=self.add)
+=======
+        return self.add(Report(**channels, settings=Settings.of(self.config))).outputs["report"]
+>>>>>>> 814bc47 (feat(kubeflow): a recurring run decides in its first task whether there is a reason for the others)
 
 
-def create_pipeline(config: PipelineConfig, *, in_cluster: bool = False) -> Pipeline:
+def create_pipeline(config: PipelineConfig, *, in_cluster: bool = False, retrain_gate: bool = False) -> Pipeline:
     """Make the TFX pipeline of kubetfx's own components that a config describes.
 
     Args:
         config: of the pipeline.
         in_cluster: whether it is made for Kubeflow Pipelines, where trials of a search are tasks.
+        retrain_gate: whether it decides first if there is a reason to run (`retrain`).
 
     Returns:
         A pipeline that any runner takes: one of kubetfx's, the compiler for Kubeflow Pipelines, or TFX's own.
@@ -425,15 +463,20 @@ def create_pipeline(config: PipelineConfig, *, in_cluster: bool = False) -> Pipe
         ConfigError: the frozen schema or the user's module cannot be read.
     """
     with importable(config.folder):
-        return Definition(config, in_cluster=in_cluster).pipeline()
+        if not retrain_gate:
+            return Definition(config, in_cluster=in_cluster).pipeline()
+        from kubetfx.pipeline.gated_definition import GatedDefinition  # a subclass of the one above
+
+        return GatedDefinition(config, in_cluster=in_cluster).pipeline()
 
 
-def pipeline_of(config: PipelineConfig, *, in_cluster: bool = False) -> Pipeline:
+def pipeline_of(config: PipelineConfig, *, in_cluster: bool = False, retrain_gate: bool = False) -> Pipeline:
     """Make the pipeline that a config asks for: that of the user's `definition`, or ours.
 
     Args:
         config: of the pipeline.
         in_cluster: whether it is made for Kubeflow Pipelines.
+        retrain_gate: whether ours decides first if there is a reason to run.
 
     Returns:
         The pipeline, in the workspace of the config.
@@ -442,7 +485,7 @@ def pipeline_of(config: PipelineConfig, *, in_cluster: bool = False) -> Pipeline
         ConfigError: the frozen schema or a module of the user's cannot be read, or the definition makes no pipeline.
     """
     if config.definition is None:
-        return create_pipeline(config, in_cluster=in_cluster)
+        return create_pipeline(config, in_cluster=in_cluster, retrain_gate=retrain_gate)
     with importable(config.folder):
         pipeline = load_object(config.definition, key="definition")(config)
     if not isinstance(pipeline, Pipeline):

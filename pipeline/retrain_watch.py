@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from kubetfx.components.data.retraining import DECISIONS, Decision, Memory, decide, utc_now
 from kubetfx.config.loading import load_config
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.config.retrain_section import RetrainConfig
 from kubetfx.errors import ConfigError, KubetfxError, UsageError
 from kubetfx.pipeline.forked_runs import Interrupts, import_for_runs, sleep
-from kubetfx.pipeline.retraining import DECISIONS, Decision, Memory, decide, utc_now
 from kubetfx.progress import Message, Progress
 from kubetfx.workspace import locked, watched
 

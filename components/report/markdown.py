@@ -83,6 +83,17 @@ def images(report: Mapping[str, Any], splits: Sequence[str]) -> str:
     return "\n".join(parts)
 
 
+def decision(why: str, *, is_run: bool) -> str:
+    """Return whether a recurring run goes on.
+
+    Args:
+        why: sentences.
+        is_run: whether it does.
+    """
+    title = "The pipeline is run" if is_run else "The pipeline is not run"
+    return f"### {title}\n\n{escaped(why)}\n"
+
+
 def push(*, version: str | None, destination: str = "", takes_images: bool = False) -> str:
     """Return what became of the model, and how to call it.
 

@@ -277,7 +277,10 @@ def test_ten_days(shop: Shop, free_port: int) -> None:  # noqa: PLR0915 - it is 
     assert len(shop.versions) >= 5
     for version in shop.versions:
         lineage = kubetfx.lineage(shop.config, version)
-        print(lineage)
+        assert lineage.is_whole, str(lineage)
+        assert lineage.provenance is not None
+        assert lineage.provenance.data is not None
+        assert 2 <= len(lineage.provenance.data.spans) <= 4
 
 
 def wait_for(clients: Clients, *, rows: int) -> None:

@@ -66,11 +66,11 @@ def test_components_that_the_config_knows_are_those_of_the_pipelines():
     tuning = "tuning={parallel: 2, storage: 'postgresql://db.example/studies'}"
     overrides = {
         "penguins": ["evaluation.cross_validation.folds=2", "model.ensemble=folds", tuning],
-        "digits": ["training.warm_start=served"],
+        "digits": ["training.warm_start=served", "retrain={on: [new_span]}"],
     }
     configs = [load_config(EXAMPLES / name / "pipeline.yaml", overrides=own) for name, own in overrides.items()]
 
-    pipelines = [definition.create_pipeline(config, in_cluster=True) for config in configs]
+    pipelines = [definition.create_pipeline(c, in_cluster=True, retrain_gate=c.retrain is not None) for c in configs]
 
     assert {name for pipeline in pipelines for name in distinct_nodes(pipeline)} == set(COMPONENTS)
 
@@ -206,6 +206,40 @@ def test_training_takes_the_served_model_where_it_starts_from_it(example):
     pushed = {"componentInputParameter": "push_directory"}
     users = [name for name, task in tasks.items() if pushed in task.get("inputs", {}).get("parameters", {}).values()]
     assert users == ["pusher", "served-model-resolver", "warm-start-model"]
+
+
+def test_first_task_of_a_recurring_run_decides_whether_there_are_others(tmp_path):
+    path = tmp_path / "package.yaml"
+    config = load_config(EXAMPLES / "penguins" / "pipeline.yaml", overrides=["retrain={on: [new_span], at_most: 1d}"])
+
+    kubetfx.compile(config, path, retrain_gate=True)
+
+    assert lint(path) == []
+    package = documents(path)[0]
+    tasks = package["root"]["dag"]["tasks"]
+    assert set(tasks) == {"retrain-gate", "condition-1"}
+    assert "enableCache" not in tasks["retrain-gate"]["cachingOptions"]
+    assert set(tasks["retrain-gate"]["inputs"]["parameters"]) == {"data_path", "push_directory"}
+    inner = package["components"]["comp-condition-1"]["dag"]["tasks"]
+    assert {"table-example-gen", "trainer", "pusher", "report", "retrain-end"} <= set(inner)
+    assert "report" in inner["retrain-end"]["dependentTasks"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ([], r"does what the section `retrain` says\. Received: no section retrain"),
+        (["retrain={on: [new_span]}", "definition=mine:pipeline"], r"Received: definition: mine:pipeline"),
+        (
+            ["retrain={on: [drift]}", "monitoring={requests: log}"],
+            r"drift is found where the runs are recorded.*Received: on: \[drift\]",
+        ),
+    ],
+)
+def test_gate_that_cannot_be_is_refused_in_words(tmp_path, overrides, message):
+    config = load_config(EXAMPLES / "penguins" / "pipeline.yaml", overrides=overrides)
+    with pytest.raises(ConfigError, match=message):
+        kubetfx.compile(config, tmp_path / "package.yaml", retrain_gate=True)
 
 
 def test_fingerprint_of_the_data_is_an_input_of_what_reads_it(example):

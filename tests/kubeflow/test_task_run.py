@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from kubetfx.components.data.retraining import Memory
 from kubetfx.config.kubeflow_section import COMPONENTS
 from kubetfx.config.loading import load_config
 from kubetfx.errors import AnomaliesError, KubetfxError
@@ -71,14 +72,27 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
         "name: shells\ndata: {path: data, label: kind}\n"
         "training: {epochs: 20, learning_rate: 0.01, warm_start: served}\n"
         "evaluation: {thresholds: {accuracy: {at_least: 0.5}}, slices: [colour]}\n"
+        "retrain: {on: [new_span]}\n"
     )
     path = folder / "package.yaml"
-    write_package(compile_config(load_config(folder / "pipeline.yaml"))[0], path)
+    write_package(compile_config(load_config(folder / "pipeline.yaml"), retrain_gate=True)[0], path)
     with launcher_root_at(folder / "launcher") as root:
         tasks = InThisProcess()
         emulator = Emulator(read_package(path), root=root, run_id="1", run_command=tasks, bucket=S3)
         emulator.run({"push_directory": str(folder / "pushed"), "epochs": 15})
         yield Finished(emulator, tasks, folder)
+
+
+def test_recurring_run_without_a_reason_is_one_task(finished):
+    folder = finished.folder
+    with launcher_root_at(folder / "launcher of another run") as root:
+        tasks = InThisProcess()
+        emulator = Emulator(read_package(folder / "package.yaml"), root=root, run_id="2", run_command=tasks, bucket=S3)
+        emulator.run({"push_directory": str(folder / "pushed")})
+    assert [task.title for task in emulator.tasks] == ["RetrainGate"]
+    (page,) = (root / "s3" / "team-bucket").rglob("decision_page")
+    assert "Nothing to do: the data is that of the last run." in page.read_text()
+    assert Memory.read(folder / "pushed").outcome == "ended"
 
 
 def test_documents_are_those_of_the_open_source_driver(finished):
@@ -96,7 +110,7 @@ def test_what_comes_back_is_what_the_launcher_takes(finished, component):
     document, output = json.loads(finished.seen[component][0]), finished.output(component)
 
     declared = {slot for slot in document["outputs"]["artifacts"] if slot != "executor-logs"}
-    assert set(output) == {"artifacts"}
+    assert set(output) == {"artifacts"} | ({"parameterValues"} if component == "RetrainGate" else set())
     assert set(output["artifacts"]) == declared
     for slot, entry in output["artifacts"].items():
         (artifact,) = entry["artifacts"]
@@ -149,6 +163,7 @@ def test_model_is_pushed_where_the_run_says(finished):
         ("Evaluator", "evaluation_page", "must be at least 0.5: it passes"),
         ("Evaluator", "evaluation_page", "colour=red"),
         ("Pusher", "push_page", ":predict"),
+        ("RetrainGate", "decision_page", "No run has begun yet"),
         ("Report", "report_page", "Pushed as version"),
         ("Report", "report_page", "Confusion matrix"),
     ],

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
+from kubetfx.components.data.retraining import DECISIONS, MEMORY, Decision, Memory, decide
 from kubetfx.config.loading import load_config
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.errors import ConfigError, UsageError
 from kubetfx.pipeline.retrain_watch import decision_now, watch_once
-from kubetfx.pipeline.retraining import DECISIONS, MEMORY, Decision, Memory, decide
 from kubetfx.progress import silent
 from kubetfx.workspace import locked
 from kubetfx.workspace import watched as watched_by_another

@@ -1,8 +1,9 @@
 """When to run a pipeline again: what is new, what a run needs before the next may begin, and why not.
 
-What is decided depends on the files of the data, on the log of requests, on the time and on the memory of earlier runs
-(retraining.json in the workspace), which is written before a run begins and after it has ended. So a process that is
-killed in between, or a pod that comes every hour, decides as one that has never ended.
+What is decided depends on the files of the data, on the log of requests, on the time and on the memory of earlier runs.
+That is retraining.json in the workspace or, on Kubeflow, in the push directory; it is written before a run begins and
+after it has ended. So a process that is killed in between, or a pod that comes every hour, decides as one that has
+never ended.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,10 +22,12 @@ from kubetfx.config.retrain_section import RetrainConfig
 from kubetfx.errors import DataError, KubetfxError
 from kubetfx.run_record import write_text
 from kubetfx.serving.image_folders import find_pictures
+from kubetfx.storage import Location
 
 MEMORY = "retraining.json"
+"""File with what is known of the last run."""
 DECISIONS = "retraining.jsonl"
-"""Files of a workspace: what is known of the last run, and the decisions, one per line."""
+"""File of a workspace with the decisions, one per line."""
 _LONGEST_BACK_OFF = timedelta(days=1)
 _ALL = "data.path"
 """Label of data that has no spans."""
@@ -49,27 +52,34 @@ class Memory(BaseModel):
     """Runs that failed or were killed, one after the other."""
 
     @classmethod
-    def read(cls, workspace: Path) -> "Memory":
+    def read(cls, folder: Location) -> "Memory":
         """Read it; an empty one, where there is none or it cannot be understood.
 
         Args:
-            workspace: of the pipeline.
+            folder: the workspace, or the push directory.
 
         Returns:
             The memory.
+
+        Raises:
+            StorageError: the bucket cannot be read.
         """
         try:
-            return cls.model_validate_json((workspace / MEMORY).read_text(encoding="utf-8"))
+            return cls.model_validate_json((folder / MEMORY).read_text())
         except (OSError, ValidationError):
             return cls()
 
-    def write(self, workspace: Path) -> None:
+    def write(self, folder: Location) -> None:
         """Write it, whole or not at all.
 
         Args:
-            workspace: of the pipeline.
+            folder: the workspace, or the push directory.
         """
-        write_text(workspace / MEMORY, self.model_dump_json(indent=1))
+        place, text = folder / MEMORY, self.model_dump_json(indent=1)
+        if isinstance(place, Path):
+            write_text(place, text)
+        else:
+            place.write_text(text)
 
     def begun(self, spans: SpanStates, now: datetime) -> "Memory":
         """Return what is known when a run begins.
