@@ -18,7 +18,7 @@ from kubetfx.kubeflow.compiler import compile_pipeline, write_package
 from kubetfx.kubeflow.runtime_parameters import RunParameter
 from kubetfx.kubeflow.task_plan import Extras, RunParameterTarget
 from kubetfx.kubeflow.training_jobs import GPUS
-from kubetfx.pipeline.definition import pipeline_of
+from kubetfx.pipeline.chosen_definition import pipeline_of
 from kubetfx.pipeline.fan_out import distinct_nodes
 from kubetfx.pipeline.placement import with_engine
 from kubetfx.user_code import check_imports, importable

@@ -23,7 +23,6 @@ from kubetfx.components.transform import Transform
 from kubetfx.config.kubeflow_section import FOLD_PREFIX, WARM_START_MODEL
 from kubetfx.config.model_section import DEFAULT_MODULE
 from kubetfx.config.pipeline import PipelineConfig
-from kubetfx.errors import ConfigError
 from kubetfx.models.columns.image.pixel_network import check_backbone
 from kubetfx.pipeline.component_inputs import (
     digest_of_training,
@@ -34,8 +33,13 @@ from kubetfx.pipeline.component_inputs import (
 )
 from kubetfx.pipeline.fold_nodes import add_folds
 from kubetfx.pipeline.placement import in_workspace
+<<<<<<< HEAD
 from kubetfx.pipeline.tracker_node import add_tracker, written
 from kubetfx.user_code import importable, load_object
+=======
+from kubetfx.provenance import packed
+from kubetfx.user_code import importable
+>>>>>>> c0bce5f (refactor(pipeline): which pipeline a config asks for is a module of its own)
 
 Node = TypeVar("Node", bound=BaseNode)
 
@@ -448,13 +452,12 @@ class Definition:
 >>>>>>> 814bc47 (feat(kubeflow): a recurring run decides in its first task whether there is a reason for the others)
 
 
-def create_pipeline(config: PipelineConfig, *, in_cluster: bool = False, retrain_gate: bool = False) -> Pipeline:
+def create_pipeline(config: PipelineConfig, *, in_cluster: bool = False) -> Pipeline:
     """Make the TFX pipeline of kubetfx's own components that a config describes.
 
     Args:
         config: of the pipeline.
         in_cluster: whether it is made for Kubeflow Pipelines, where trials of a search are tasks.
-        retrain_gate: whether it decides first if there is a reason to run (`retrain`).
 
     Returns:
         A pipeline that any runner takes: one of kubetfx's, the compiler for Kubeflow Pipelines, or TFX's own.
@@ -463,37 +466,7 @@ def create_pipeline(config: PipelineConfig, *, in_cluster: bool = False, retrain
         ConfigError: the frozen schema or the user's module cannot be read.
     """
     with importable(config.folder):
-        if not retrain_gate:
-            return Definition(config, in_cluster=in_cluster).pipeline()
-        from kubetfx.pipeline.gated_definition import GatedDefinition  # a subclass of the one above
-
-        return GatedDefinition(config, in_cluster=in_cluster).pipeline()
-
-
-def pipeline_of(config: PipelineConfig, *, in_cluster: bool = False, retrain_gate: bool = False) -> Pipeline:
-    """Make the pipeline that a config asks for: that of the user's `definition`, or ours.
-
-    Args:
-        config: of the pipeline.
-        in_cluster: whether it is made for Kubeflow Pipelines.
-        retrain_gate: whether ours decides first if there is a reason to run.
-
-    Returns:
-        The pipeline, in the workspace of the config.
-
-    Raises:
-        ConfigError: the frozen schema or a module of the user's cannot be read, or the definition makes no pipeline.
-    """
-    if config.definition is None:
-        return create_pipeline(config, in_cluster=in_cluster, retrain_gate=retrain_gate)
-    with importable(config.folder):
-        pipeline = load_object(config.definition, key="definition")(config)
-    if not isinstance(pipeline, Pipeline):
-        raise ConfigError(
-            f"definition makes a tfx.dsl.Pipeline out of the config. Received: {type(pipeline).__name__} from "
-            f"{config.definition}. Return the pipeline."
-        )
-    return in_workspace(pipeline, config)
+        return Definition(config, in_cluster=in_cluster).pipeline()
 
 
 def _validation_split(config: PipelineConfig) -> str:

@@ -257,7 +257,7 @@ class LocalRunner(Runner):
         with _imports_for(self._config):
             import tfx.dsl.compiler.compiler  # noqa: F401 - of all that it needs
 
-            from kubetfx.pipeline.definition import pipeline_of
+            from kubetfx.pipeline.chosen_definition import pipeline_of
 
             gc.freeze()  # a full collection that looks at what is imported takes 0.2 s, several times a run
         pipeline = compile_tfx(pipeline_of(self._config))

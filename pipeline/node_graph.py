@@ -31,7 +31,7 @@ def graph_of(config: PipelineConfig) -> list[GraphNode]:
         ConfigError: the frozen schema or a module of the user's cannot be read, or the definition makes no pipeline.
         UsageError: there is a pipeline inside of the pipeline.
     """
-    from kubetfx.pipeline.definition import pipeline_of
+    from kubetfx.pipeline.chosen_definition import pipeline_of
 
     nodes = [node.pipeline_node for node in compile_tfx(pipeline_of(config)).nodes]
     upstream = {node.node_info.id: set(node.upstream_nodes) for node in nodes}

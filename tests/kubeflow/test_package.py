@@ -19,7 +19,7 @@ from kubetfx.kubeflow import package as config_package
 from kubetfx.kubeflow.compiler import write_package
 from kubetfx.kubeflow.lint import lint
 from kubetfx.kubeflow.package_document import digest
-from kubetfx.pipeline import definition
+from kubetfx.pipeline import chosen_definition
 from kubetfx.pipeline.fan_out import distinct_nodes
 from tests.kubeflow.conftest import artifacts_taken, documents, specs
 from tests.kubeflow.published_schemas import custom_resource_schema, schema
@@ -70,7 +70,7 @@ def test_components_that_the_config_knows_are_those_of_the_pipelines():
     }
     configs = [load_config(EXAMPLES / name / "pipeline.yaml", overrides=own) for name, own in overrides.items()]
 
-    pipelines = [definition.create_pipeline(c, in_cluster=True, retrain_gate=c.retrain is not None) for c in configs]
+    pipelines = [chosen_definition.pipeline_of(c, in_cluster=True, retrain_gate=c.retrain is not None) for c in configs]
 
     assert {name for pipeline in pipelines for name in distinct_nodes(pipeline)} == set(COMPONENTS)
 
