@@ -19,7 +19,7 @@ from kubetfx.kubeflow import package as config_package
 from kubetfx.kubeflow.compiler import write_package
 from kubetfx.kubeflow.lint import lint
 from kubetfx.kubeflow.package_document import digest
-from kubetfx.pipeline import chosen_definition
+from kubetfx.pipeline import chosen_definition, definition
 from kubetfx.pipeline.fan_out import distinct_nodes
 from tests.kubeflow.conftest import artifacts_taken, documents, specs
 from tests.kubeflow.published_schemas import custom_resource_schema, schema
