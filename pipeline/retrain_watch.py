@@ -150,4 +150,4 @@ def _say(config: PipelineConfig, decision: Decision, progress: Progress, clock: 
 def _crossed(config: PipelineConfig) -> Sequence[str]:
     from kubetfx.pipeline.monitoring import monitor  # it imports what reads requests
 
-    return [str(one) for one in monitor(config).crossed]
+    return [f"Drift: {one}." for one in monitor(config).crossed]
