@@ -20,8 +20,8 @@ from kubetfx.components.monitoring.findings import Crossing, Findings
 from kubetfx.components.monitoring.late_labels import Labels, read_labels
 from kubetfx.components.monitoring.reference import Reference
 from kubetfx.components.monitoring.served import Adder, Plan, Served
+from kubetfx.config.durations import seconds_of
 from kubetfx.config.loading import ConfigSource, as_config
-from kubetfx.config.monitoring_section import seconds_of
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.config.section import nearest
 from kubetfx.cores import num_cores

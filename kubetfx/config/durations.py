@@ -34,6 +34,15 @@ def duration(text: str) -> timedelta:
     return int(match[1]) * _UNITS[match[2]]
 
 
+def seconds_of(text: str) -> int:
+    """Return a span of time in seconds.
+
+    Args:
+        text: see `duration`.
+    """
+    return int(duration(text).total_seconds())
+
+
 def _checked(value: Any) -> Any:
     if not isinstance(value, str):
         raise ValueError(f"a span of time is {_EXAMPLES}. Received: {value!r}")
@@ -43,16 +52,3 @@ def _checked(value: Any) -> Any:
 
 Duration = Annotated[str, BeforeValidator(_checked)]
 """Of a config, where it stays a text."""
-
-
-def in_words(seconds: float) -> str:
-    """Return a span of time for people, in its largest unit that is full.
-
-    Args:
-        seconds: 0 or more.
-    """
-    for name, unit in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
-        if seconds >= unit:
-            number = int(seconds // unit)
-            return f"{number} {name}{'s' if number > 1 else ''}"
-    return f"{int(seconds)} second{'' if int(seconds) == 1 else 's'}"

@@ -5,23 +5,11 @@ from typing import Annotated
 
 from pydantic import Field
 
+from kubetfx.config.durations import Duration
 from kubetfx.config.evaluation_section import Bounds
 from kubetfx.config.section import Section
 
-Time = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}[mhdw]$")]
-"""A number of minutes, hours, days or weeks: `30m`, `12h`, `7d`, `2w`."""
 Share = Annotated[float, Field(ge=0, le=1)]
-
-_SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-
-
-def seconds_of(time: str) -> int:
-    """Return a time in seconds.
-
-    Args:
-        time: such as `12h`.
-    """
-    return int(time[:-1]) * _SECONDS[time[-1]]
 
 
 class ColumnBounds(Section):
@@ -44,9 +32,9 @@ class MonitoringConfig(Section):
 
     requests: str | None = None
     """Folder of the log, on this machine or in a bucket; what `kubetfx serve --log-requests` was given."""
-    last: Time | None = None
+    last: Duration | None = None
     """Only requests of this time before the newest one: 7d. None: all that there are."""
-    period: Time = "1d"
+    period: Duration = "1d"
     """Length of a period, for quality over time, and for drift: the newest against those before. Periods end at the
     newest request."""
     min_rows: int = Field(300, ge=1)

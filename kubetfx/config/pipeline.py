@@ -206,6 +206,11 @@ class PipelineConfig(Section):
                 "retrain: `on: [new_span]` looks at files, and data.source is a function. Received: "
                 f"data.source: {self.data.source}. Take on: [schedule], every: 1d for example"
             )
+        if self.retrain and "drift" in self.retrain.on and self.monitoring.requests is None:
+            raise ValueError(
+                "retrain: `on: [drift]` looks at the log of requests. Received: no monitoring.requests. Name its "
+                "folder, for example monitoring: {requests: requests}"
+            )
         return self
 
     @model_validator(mode="after")
