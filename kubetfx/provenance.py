@@ -133,11 +133,7 @@ class Provenance(_Part):
     pod: str | None = None
     """The pod of the push, where a run on Kubeflow made it."""
     config: dict[str, Any] | None = None
-<<<<<<< HEAD
     """The config: with its defaults, but on Kubeflow without; references to secrets are references."""
-=======
-    """The config: of a run with a record all of it, on Kubeflow without defaults. References to secrets stay such."""
->>>>>>> 814bc47 (feat(kubeflow): a recurring run decides in its first task whether there is a reason for the others)
     code: Code | None = None
     libraries: dict[str, str] = {}
     data_state: DataState | None = None

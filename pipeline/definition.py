@@ -33,13 +33,8 @@ from kubetfx.pipeline.component_inputs import (
 )
 from kubetfx.pipeline.fold_nodes import add_folds
 from kubetfx.pipeline.placement import in_workspace
-<<<<<<< HEAD
 from kubetfx.pipeline.tracker_node import add_tracker, written
-from kubetfx.user_code import importable, load_object
-=======
-from kubetfx.provenance import packed
 from kubetfx.user_code import importable
->>>>>>> c0bce5f (refactor(pipeline): which pipeline a config asks for is a module of its own)
 
 Node = TypeVar("Node", bound=BaseNode)
 
@@ -120,7 +115,6 @@ class Definition:
         model = of_folds.pop("model") if "model" in of_folds else self.model(examples, schema, transform_graph, **tuned)
         served_model = self.served_model(model)
         blessing, evaluation = self.evaluation(examples, schema, transform_graph, model, served_model, **of_folds)
-<<<<<<< HEAD
         channels = {
             "examples": examples,
             "statistics": statistics,
@@ -133,27 +127,6 @@ class Definition:
             **of_folds | search,
         }
         self.tracking(self.report(channels), channels)
-        pipeline = Pipeline(
-            pipeline_name=self.config.name,
-            components=self._components,
-            enable_cache=True,
-        )
-        return in_workspace(pipeline, self.config)
-=======
-        self.report(
-            {
-                "examples": examples,
-                "statistics": statistics,
-                "schema": schema,
-                "anomalies": anomalies,
-                "model": model,
-                "evaluation": evaluation,
-                "served_model": served_model,
-                "pushed_model": self.pushed_model(model, blessing, evaluation),
-                **of_folds | search,
-            }
-        )
->>>>>>> 814bc47 (feat(kubeflow): a recurring run decides in its first task whether there is a reason for the others)
 
     def examples(self) -> BaseChannel:
         """Add the ExampleGen, which reads the data; return the examples, in splits."""
@@ -418,13 +391,6 @@ class Definition:
         )
         return self.add(pusher).outputs["pushed_model"]
 
-<<<<<<< HEAD
-=======
-    def _written(self) -> str:
-        """The config for the record of a pushed version, without defaults, which the version of kubetfx says."""
-        return packed(self.config.model_dump(mode="json", exclude_defaults=True, by_alias=True))
-
->>>>>>> 814bc47 (feat(kubeflow): a recurring run decides in its first task whether there is a reason for the others)
     def report(self, channels: dict[str, BaseChannel]) -> BaseChannel:
         """Add Report, which computes facts from the outputs of all other components.
 
@@ -434,7 +400,6 @@ class Definition:
         Returns:
             The report.
         """
-<<<<<<< HEAD
         report = Report(**channels, settings=Settings.of(self.config))
         return self.add(report).outputs["report"]
 
@@ -447,9 +412,6 @@ class Definition:
         """
         if self.config.tracking is not None and self.in_cluster:
             add_tracker(self.config, report, channels, add=self.add)
-=======
-        return self.add(Report(**channels, settings=Settings.of(self.config))).outputs["report"]
->>>>>>> 814bc47 (feat(kubeflow): a recurring run decides in its first task whether there is a reason for the others)
 
 
 def create_pipeline(config: PipelineConfig, *, in_cluster: bool = False) -> Pipeline:

@@ -42,12 +42,9 @@ COMPONENTS = (
     "Evaluator",
     "Pusher",
     "Report",
-<<<<<<< HEAD
     "Tracker",
-=======
     "RetrainGate",
     "RetrainEnd",
->>>>>>> 814bc47 (feat(kubeflow): a recurring run decides in its first task whether there is a reason for the others)
 )
 """Ids of the nodes that `pipeline/definition.py` puts together; which ExampleGen it is goes by `data.format`."""
 
