@@ -28,7 +28,7 @@ from kubetfx.cores import num_cores
 from kubetfx.errors import ConfigError, DataError, UsageError
 from kubetfx.serving.log_files import LogFiles, Part, look_at
 from kubetfx.serving.logged_rows import LogReader, Skipped, Wanted
-from kubetfx.serving.tfrecords import Reading, sound
+from kubetfx.serving.tfrecords import RecordFile, sound
 from kubetfx.storage import Location, copy_folder, locate
 from kubetfx.tables.files import is_hidden
 
@@ -307,7 +307,7 @@ def _add(number: int, part: Part) -> tuple[Served, Skipped, int]:
     plan, reader = _work
     reader.skipped = Skipped()
     adder, damaged = Adder(plan, seed=number), 0
-    reading = Reading(part.path)
+    reading = RecordFile(part.path)
     for chunk in reading.chunks(start=part.start, end=part.end, max_records=CHUNK_RECORDS, max_bytes=CHUNK_BYTES):
         records, broken = sound(chunk)
         damaged += broken

@@ -9,7 +9,7 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from kubetfx.serving.log_messages import message
-from kubetfx.serving.tfrecords import Reading, Records
+from kubetfx.serving.tfrecords import RecordFile, Records
 
 PART_RECORDS = 65_536
 PART_BYTES = 32 * 2**20
@@ -81,7 +81,7 @@ def look_at(paths: Iterable[Path], model: str) -> LogFiles:
     """
     found = LogFiles()
     for path in paths:
-        reading = Reading(path)
+        reading = RecordFile(path)
         for chunk in reading.chunks(max_records=PART_RECORDS, max_bytes=PART_BYTES):
             found.parts.append(Part(path, chunk.position, chunk.end))
             found.records += len(chunk.starts)

@@ -40,7 +40,7 @@ class Records:
 
 
 @dataclass
-class Reading:
+class RecordFile:
     """A file that is being read, and how it ended."""
 
     path: Path

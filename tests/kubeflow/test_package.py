@@ -66,7 +66,11 @@ def test_components_that_the_config_knows_are_those_of_the_pipelines():
     tuning = "tuning={parallel: 2, storage: 'postgresql://db.example/studies'}"
     overrides = {
         "penguins": ["evaluation.cross_validation.folds=2", "model.ensemble=folds", tuning],
-        "digits": ["training.warm_start=served", "retrain={on: [new_span]}"],
+        "digits": [
+            "training.warm_start=served",
+            "retrain={on: [new_span]}",
+            "tracking={mlflow: 'http://mlflow.example:5000'}",
+        ],
     }
     configs = [load_config(EXAMPLES / name / "pipeline.yaml", overrides=own) for name, own in overrides.items()]
 

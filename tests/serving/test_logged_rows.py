@@ -19,7 +19,7 @@ from kubetfx.serving.log_layouts import layout_of
 from kubetfx.serving.log_records import Logged, predict_record
 from kubetfx.serving.logged_rows import Block, LogReader, Wanted, joined
 from kubetfx.serving.tensor_proto import from_array
-from kubetfx.serving.tfrecords import Reading, Records, sound
+from kubetfx.serving.tfrecords import RecordFile, Records, sound
 
 CLASSES = ("no", "yes")
 WANTED = Wanted("m", frozenset(("x", "n", "name", "tags")), classes=CLASSES)
@@ -75,7 +75,7 @@ def read(*paths: Path, wanted: Wanted = WANTED) -> tuple[list[Block], LogReader]
     reader = LogReader(wanted)
     blocks = []
     for path in paths:
-        for chunk in Reading(path).chunks(max_records=1_000, max_bytes=2**24):
+        for chunk in RecordFile(path).chunks(max_records=1_000, max_bytes=2**24):
             blocks += reader.read(sound(chunk)[0])
     return blocks, reader
 
@@ -210,7 +210,7 @@ def test_damaged_record_is_left_out_and_the_rest_read(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(ours(1, 0)) + 16 + 40] ^= 1
     path.write_bytes(content)
-    (chunk,) = Reading(path).chunks(max_records=100, max_bytes=2**20)
+    (chunk,) = RecordFile(path).chunks(max_records=100, max_bytes=2**20)
     records, damaged = sound(chunk)
     assert (len(records.starts), damaged) == (19, 1)
 
