@@ -115,7 +115,7 @@ def _check_target(path: Path) -> None:
         raise UsageError(f"The DAG cannot be written. Received: {path}, which is a folder. Choose another name.")
     if path.is_file() and path.stat().st_size and _MARKER not in path.read_text(encoding="utf-8", errors="replace"):
         raise UsageError(
-            f"A file that is no such DAG would be overwritten. Received: {path}. Choose another name, or remove it."
+            f"A file that is not such a DAG would be overwritten. Received: {path}. Choose another name, or remove it."
         )
 
 

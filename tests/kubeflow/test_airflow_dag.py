@@ -145,7 +145,7 @@ def test_file_is_written_again_and_no_other_file_is(tmp_path):
     assert 'schedule="@daily"' in path.read_text()
 
     path.write_text("print('mine')\n")
-    with pytest.raises(UsageError, match=r"A file that is no such DAG would be overwritten\. Received: .*dag\.py\."):
+    with pytest.raises(UsageError, match=r"A file that is not such a DAG would be overwritten\. Received: .*dag\.py\."):
         airflow_dag(PENGUINS / "pipeline.yaml", path)
     assert path.read_text() == "print('mine')\n"
 
