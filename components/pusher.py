@@ -55,9 +55,11 @@ class Driver(base_driver.BaseDriver, ir_base_driver.BaseDriver):
         record = push_directory.read_record(directory, newest) if newest is not None else None
         if newest and record and record.model_digest == push_directory.model_digest(saved_model_path(inputs["model"])):
             output.exec_properties["version"].int_value = newest
-            output.exec_properties["is_waiting"].int_value = int(newest in waiting)  # once approved, it is told anew
+            is_waiting = newest in waiting
         else:
             output.exec_properties["version"].int_value = push_directory.next_version(directory)
+            is_waiting = bool(execution_info.exec_properties.get("needs_approval"))
+        output.exec_properties["is_waiting"].int_value = int(is_waiting)  # once approved, the output is another
         return output
 
 

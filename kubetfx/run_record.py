@@ -10,7 +10,7 @@ import platform
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -18,6 +18,9 @@ from kubetfx.artifacts import REPORT
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.errors import AnomaliesError, UsageError
 from kubetfx.provenance import Code, DataState
+
+if TYPE_CHECKING:
+    from kubetfx.config.pipeline import PipelineConfig  # all sections, which light tasks do without
 
 RunState = Literal[
     "running",
@@ -128,7 +131,7 @@ def now() -> str:
 
 
 def begin(
-    config: PipelineConfig,
+    config: "PipelineConfig",
     *,
     run_id: str,
     command: Sequence[str],

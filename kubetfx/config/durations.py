@@ -20,7 +20,7 @@ def duration(text: str) -> timedelta:
     """Read a span of time.
 
     Args:
-        text: a whole number above 0, and a unit.
+        text: a whole number, and a unit.
 
     Returns:
         The time.
@@ -29,7 +29,7 @@ def duration(text: str) -> timedelta:
         ValueError: it is none.
     """
     match = re.fullmatch(r"\s*([0-9]{1,6})\s*([smhdw])\s*", text)
-    if match is None or not int(match[1]):
+    if match is None:
         raise ValueError(f"a span of time is {_EXAMPLES}. Received: {text!r}")
     return int(match[1]) * _UNITS[match[2]]
 
@@ -46,7 +46,8 @@ def seconds_of(text: str) -> int:
 def _checked(value: Any) -> Any:
     if not isinstance(value, str):
         raise ValueError(f"a span of time is {_EXAMPLES}. Received: {value!r}")
-    duration(value)
+    if not duration(value):
+        raise ValueError(f"a span of time is longer than 0. Received: {value!r}")
     return value
 
 

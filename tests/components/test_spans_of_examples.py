@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tfx.types import standard_artifacts
 
-from kubetfx.artifacts import SPANS
+from kubetfx.artifacts import ORIGIN, SPANS
 from kubetfx.components.data import span_store, table_shards
 from kubetfx.components.data.shard_writer import ShardWriter
 from kubetfx.components.data.span_store import SpanStore
@@ -88,7 +88,7 @@ def contents(examples: Path) -> dict[str, bytes]:
     return {
         f"{file.parent.name}/{file.name}": file.read_bytes()
         for file in files
-        if file.name not in ("table_profile.json", SPANS)
+        if file.name not in ("table_profile.json", SPANS, ORIGIN)
     }
 
 

@@ -188,6 +188,7 @@ def test_user_without_name_and_home_can_run_a_task(open_folder):
         "from kubetfx.pipeline.spared_imports import spared_imports\n"
         "with spared_imports(['kubetfx.components.pusher']):\n"
         "    import kubetfx.components.pusher, kubetfx.kubeflow.task_run  # this Python's files may be root's alone\n"
+        "import email.parser\n"
         "os.setgroups([]); os.setgid(12345); os.setuid(12345)\n"
         "entrypoint.main(sys.argv[1:])\n"
     )
