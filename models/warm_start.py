@@ -70,9 +70,10 @@ class ServedWeights:
         """By name of the weight."""
         self.meaning: dict[str, Any] = document
         """The columns, classes and vocabularies that they are about."""
-        for name in [name for name in self.values if name.endswith("/row")]:  # categories that share a vector
-            rows, vectors = self.values[name], f"{name.rpartition('/')[0]}/vectors"
-            self.values[vectors] = np.concatenate([self.values[vectors][rows], self.values[vectors][len(rows) :]])
+        for name, rows in list(self.values.items()):
+            vectors = f"{name.removesuffix('/row')}/vectors"
+            if name.endswith("/row") and vectors in self.values:  # of CategoryEmbedding: categories that share a vector
+                self.values[vectors] = np.concatenate([self.values[vectors][rows], self.values[vectors][len(rows) :]])
         self.vocabularies = path / VOCABULARIES
         """Folder of the vocabularies."""
         self.version = _version(path)

@@ -233,11 +233,16 @@ def test_each_network_of_an_ensemble_starts_from_its_own(served, tmp_path):
 def test_network_of_the_users_starts_from_its_weights_by_their_place(served, tmp_path, monkeypatch):
     (tmp_path / "own_network_of_test.py").write_text(
         "import keras\n"
+        "class Rows(keras.layers.Layer):\n"
+        "    def build(self, shape):\n"
+        "        self.row = self.add_weight(shape=(shape[-1],), initializer='ones', name='row')\n"
+        "    def call(self, inputs):\n"
+        "        return inputs * self.row\n"
         "def build_model(transform_output, *, model, features, num_outputs):\n"
         "    spec = transform_output.transformed_feature_spec()\n"
         "    numbers = keras.Input(spec['numeric'].shape, name='numeric')\n"
         "    others = [keras.Input(spec[name].shape, name=name, dtype='int64') for name in ('categorical', 'hashed')]\n"
-        "    hidden = keras.layers.Dense(5)(keras.layers.Dense(4)(numbers))\n"
+        "    hidden = Rows(name='rows')(keras.layers.Dense(5)(keras.layers.Dense(4)(numbers)))\n"
         "    inputs = {tensor.name: tensor for tensor in (numbers, *others)}\n"
         "    return keras.Model(inputs, keras.layers.Dense(num_outputs)(hidden))\n"
     )
@@ -250,7 +255,7 @@ def test_network_of_the_users_starts_from_its_weights_by_their_place(served, tmp
 
     expected = answers(before, served.preprocessed, rows)
     np.testing.assert_allclose(answers(warm, served.preprocessed, rows), expected, rtol=1e-6)
-    assert warm.history["warm_start"]["started"] == 6
+    assert warm.history["warm_start"]["started"] == 7
 
 
 @pytest.mark.long
