@@ -4,11 +4,10 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from kubetfx.serving.log_messages import message
+from kubetfx.serving.log_messages import head_of, message
 from kubetfx.serving.tfrecords import RecordFile, Records
 
 PART_RECORDS = 65_536
@@ -102,22 +101,11 @@ def _look(chunk: Records, model: str, found: LogFiles) -> None:
             log = message("PredictionLog").FromString(chunk.data[chunk.starts[number] : chunk.ends[number]])
         except DecodeError:
             continue
-        kind = next((name for name in _KINDS if log.HasField(name)), None)
-        if kind is None:
+        head = head_of(log)
+        if head is None:
             continue
-        spec = log.log_metadata.model_spec if log.log_metadata.HasField("model_spec") else _answered(log, kind)
-        name = spec.name.decode(errors="replace")
-        if name != model:
-            found.other_models[name] += 1
+        if head.model != model:
+            found.other_models[head.model] += 1
             continue
-        seconds = log.log_metadata.timestamp_secs
-        found.newest = max(found.newest, seconds)
-        found.seen[spec.version.value, seconds // _MINUTE] += 1
-
-
-_KINDS = ("predict_log", "classify_log", "regress_log", "multi_inference_log")
-
-
-def _answered(log: Any, kind: str) -> Any:
-    response = getattr(log, kind).response
-    return response.results[0].model_spec if kind == "multi_inference_log" else response.model_spec
+        found.newest = max(found.newest, head.seconds)
+        found.seen[head.version, head.seconds // _MINUTE] += 1

@@ -6,6 +6,7 @@ not here are skipped. Packed numbers and tensors are taken as bytes, which on th
 
 import functools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
@@ -95,6 +96,42 @@ def message(name: str) -> Any:
         name: `PredictionLog`, `Tensor` or `Example`, for example.
     """
     return message_factory.GetMessageClass(_pool().FindMessageTypeByName(f"{_PACKAGE}.{name}"))
+
+
+KINDS = ("predict_log", "classify_log", "regress_log", "multi_inference_log")
+"""Fields of a PredictionLog, of which each has one."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """What a record is of."""
+
+    kind: str
+    """One of KINDS."""
+    model: str
+    version: int
+    seconds: int
+    """Time of the request, since 1970."""
+
+
+def head_of(log: Any) -> Head | None:
+    """Return what a record is of: its metadata say it, or else the answer.
+
+    Args:
+        log: a PredictionLog.
+
+    Returns:
+        None: it has no request.
+    """
+    kind = next((name for name in KINDS if log.HasField(name)), None)
+    if kind is None:
+        return None
+    response = getattr(log, kind).response
+    parts = response.results if kind == "multi_inference_log" else [response]
+    answered = parts[0].model_spec if parts else message("ModelSpec")()
+    spec = log.log_metadata.model_spec if log.log_metadata.HasField("model_spec") else answered
+    version = spec.version.value or answered.version.value
+    return Head(kind, spec.name.decode(errors="replace"), version, log.log_metadata.timestamp_secs)
 
 
 @functools.cache

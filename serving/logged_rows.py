@@ -12,7 +12,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from kubetfx.serving.log_layouts import Layout, LayoutError, layout_of
-from kubetfx.serving.log_messages import message
+from kubetfx.serving.log_messages import head_of, message
 from kubetfx.serving.tfrecords import Records
 
 Array = np.ndarray[Any, Any]
@@ -187,27 +187,24 @@ def block_of(record: bytes, wanted: Wanted, skipped: Skipped) -> Block | None:
         ValueError: its columns do not fit each other.
     """
     log = message("PredictionLog").FromString(record)
-    kind = next((name for name in _READERS if log.HasField(name)), None)
-    if kind is None:
+    head = head_of(log)
+    if head is None:
         skipped.broken += 1
         return None
-    inputs, outputs, answered = _READERS[kind](getattr(log, kind), wanted)
-    spec = log.log_metadata.model_spec if log.log_metadata.HasField("model_spec") else answered
-    name = spec.name.decode(errors="replace")
-    if name != wanted.model:
-        skipped.of_other_models[name] += 1
+    inputs, outputs = _READERS[head.kind](getattr(log, head.kind), wanted)
+    if head.model != wanted.model:
+        skipped.of_other_models[head.model] += 1
         return None
     rows = max((len(cells) for cells in inputs.values()), default=0)
     if any(len(cells) != rows for cells in (*inputs.values(), *outputs.values())):
         raise ValueError("columns of different lengths")
-    times = np.full(rows, log.log_metadata.timestamp_secs, np.int64)
-    return Block(spec.version.value or answered.version.value, times, inputs, outputs)
+    return Block(head.version, np.full(rows, head.seconds, np.int64), inputs, outputs)
 
 
 _Columns = dict[str, Array]
 
 
-def _of_predict(log: Any, wanted: Wanted) -> tuple[_Columns, _Columns, Any]:
+def _of_predict(log: Any, wanted: Wanted) -> tuple[_Columns, _Columns]:
     given = {entry.key.decode(): entry.value for entry in log.request.inputs}
     inputs = {name: cells_of(value) for name, value in given.items() if name in wanted.inputs}
     if not inputs and len(given) == 1:  # tf.Examples, under whatever name
@@ -217,24 +214,24 @@ def _of_predict(log: Any, wanted: Wanted) -> tuple[_Columns, _Columns, Any]:
     outputs = {
         name: cells_of(entry.value) for entry in log.response.outputs if (name := entry.key.decode()) in wanted.outputs
     }
-    return inputs, outputs, log.response.model_spec
+    return inputs, outputs
 
 
-def _of_classify(log: Any, wanted: Wanted) -> tuple[_Columns, _Columns, Any]:
-    return _of_input(log.request.input, wanted), _classes(log.response.result, wanted), log.response.model_spec
+def _of_classify(log: Any, wanted: Wanted) -> tuple[_Columns, _Columns]:
+    return _of_input(log.request.input, wanted), _classes(log.response.result, wanted)
 
 
-def _of_regress(log: Any, wanted: Wanted) -> tuple[_Columns, _Columns, Any]:
-    return _of_input(log.request.input, wanted), _values(log.response.result), log.response.model_spec
+def _of_regress(log: Any, wanted: Wanted) -> tuple[_Columns, _Columns]:
+    return _of_input(log.request.input, wanted), _values(log.response.result)
 
 
-def _of_multi_inference(log: Any, wanted: Wanted) -> tuple[_Columns, _Columns, Any]:
+def _of_multi_inference(log: Any, wanted: Wanted) -> tuple[_Columns, _Columns]:
     inputs = _of_input(log.request.input, wanted)
     for result in log.response.results:
         if wanted.classes and result.HasField("classification_result"):
-            return inputs, _classes(result.classification_result, wanted), result.model_spec
+            return inputs, _classes(result.classification_result, wanted)
         if not wanted.classes and result.HasField("regression_result"):
-            return inputs, _values(result.regression_result), result.model_spec
+            return inputs, _values(result.regression_result)
     raise ValueError("no result of the model's task")
 
 
