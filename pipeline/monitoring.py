@@ -29,7 +29,7 @@ from kubetfx.errors import ConfigError, DataError, UsageError
 from kubetfx.serving.log_files import LogFiles, Part, look_at
 from kubetfx.serving.logged_rows import LogReader, Skipped, Wanted
 from kubetfx.serving.tfrecords import RecordFile, sound
-from kubetfx.storage import Location, copy_folder, locate
+from kubetfx.storage import Location, copy_folder, locate, write_text
 from kubetfx.tables.files import is_hidden
 
 FOLDER = "monitoring"
@@ -275,25 +275,24 @@ _work: tuple[Plan, LogReader] | None = None
 
 def _added_up(parts: Sequence[Part], plan: Plan, wanted: Wanted) -> tuple[Adder, Skipped, int]:
     whole, skipped, damaged = Adder(plan), Skipped(), 0
+    for state, own, broken in _outcomes(parts, plan, wanted):
+        whole.merge(state)
+        skipped.add(own)
+        damaged += broken
+    return whole, skipped, damaged
+
+
+def _outcomes(parts: Sequence[Part], plan: Plan, wanted: Wanted) -> Iterator[tuple[Served, Skipped, int]]:
+    """Of each part, as they come: none is kept."""
     processes = min(num_cores(), len(parts))
     if processes < 2:
         _begin(plan, wanted)
-        outcomes: Iterator[tuple[Served, Skipped, int]] = map(_add, range(len(parts)), parts)
-        for state, own, broken in outcomes:
-            whole.merge(state)
-            skipped.add(own)
-            damaged += broken
-        return whole, skipped, damaged
+        yield from map(_add, range(len(parts)), parts)
+        return
     context = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(processes, mp_context=context, initializer=_begin, initargs=(plan, wanted)) as pool:
-        waiting = {pool.submit(_add, number, part) for number, part in enumerate(parts)}
-        for done in as_completed(waiting):
-            state, own, broken = done.result()
-            whole.merge(state)
-            skipped.add(own)
-            damaged += broken
-            waiting.discard(done)
-    return whole, skipped, damaged
+        for done in as_completed({pool.submit(_add, number, part) for number, part in enumerate(parts)}):
+            yield done.result()
 
 
 def _begin(plan: Plan, wanted: Wanted) -> None:
@@ -369,13 +368,13 @@ def _result(
         page=target / PAGE,
         metrics=target / METRICS,
     )
-    run_record.write_text(result.page, pages.page(about, found))
+    write_text(result.page, pages.page(about, found))
     pages.write_metrics(result.metrics, about, found, time.time())
     return result
 
 
 def _iso(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return run_record.in_utc(datetime.fromtimestamp(seconds, UTC))
 
 
 def _period_name(plan: Plan, number: int) -> str:

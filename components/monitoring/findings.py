@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -202,8 +202,7 @@ def _column(column: TrainingColumn, state: Served, config: MonitoringConfig) -> 
             before, newest = (_buckets(served, column.edges, (group,)) for group in (BEFORE, NEWEST))
             found["drift"] = _distance(jensen_shannon(before, newest), config.bound(column.name, "drift"), False)
     finding = ColumnFinding(column.name, shown, rows, missing, column.missing, **found)
-    crossed = tuple(one.kind for one in _crossings([finding], config))
-    return ColumnFinding(**{**finding.__dict__, "crossed": crossed})
+    return replace(finding, crossed=tuple(one.kind for one in _crossings([finding], config)))
 
 
 def _crossings(columns: Sequence[ColumnFinding], config: MonitoringConfig) -> Iterator[Crossing]:

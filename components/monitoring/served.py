@@ -218,20 +218,18 @@ class Adder:
         state, reference = self.state, self._plan.reference
         values = scores_of(outputs)
         edges = np.array(reference.scores.edges) if reference.scores else np.linspace(0, 1, BARS + 1)
-        found = {_ANSWERS: state.answers} if state.answers else {}
-        _merge(found, _ANSWERS, _numbers_of(values, newest, edges))
-        state.answers = found[_ANSWERS]
+        state.answers = _merged(state.answers, _numbers_of(values, newest, edges))
         sums = np.bincount(periods, values)
         state.scores_by_period.update({int(p): float(sums[p]) for p in np.unique(periods)})
         if outputs.ndim == 2:
             named = outputs.argmax(axis=1) + outputs.shape[1] * newest
             counts = np.bincount(named, minlength=2 * outputs.shape[1]).reshape(2, -1)
-            state.classes = counts if state.classes is None else state.classes + counts
+            state.classes = _sum(state.classes, counts)
 
     def _add_quality(self, labels: Labels, block: Block, outputs: Array | None, periods: Array) -> None:
         rows, positions = labels.find(block.inputs)
         found = np.bincount(positions, minlength=len(labels.values)).astype(np.int32)
-        self.state.hits = found if self.state.hits is None else self.state.hits + found
+        self.state.hits = _sum(self.state.hits, found)
         if outputs is None:
             self.state.without_answer += len(rows)
             return
@@ -274,11 +272,9 @@ class Adder:
         for name, texts in other.texts.items():
             _merge(state.texts, name, texts)
         if other.answers is not None:
-            found = {_ANSWERS: state.answers} if state.answers else {}
-            _merge(found, _ANSWERS, other.answers)
-            state.answers = found[_ANSWERS]
+            state.answers = _merged(state.answers, other.answers)
         if other.classes is not None:
-            state.classes = other.classes if state.classes is None else state.classes + other.classes
+            state.classes = _sum(state.classes, other.classes)
         state.rows_by_period.update(other.rows_by_period)
         state.scores_by_period.update(other.scores_by_period)
         state.other_versions.update(other.other_versions)
@@ -287,7 +283,7 @@ class Adder:
         state.without_answer += other.without_answer
         state.labelled_rows.update(other.labelled_rows)
         if other.hits is not None:
-            state.hits = other.hits if state.hits is None else state.hits + other.hits
+            state.hits = _sum(state.hits, other.hits)
         for scope, states in other.labelled.items():
             own = state.labelled.setdefault(scope, {})
             for name, value in states.items():
@@ -315,10 +311,18 @@ class Adder:
 
 
 def _merge(found: dict[str, Any], name: str, added: Any) -> None:
-    if name in found:
-        found[name].merge(added)
-    else:
-        found[name] = added
+    found[name] = _merged(found.get(name), added)
+
+
+def _merged(before: Any, added: Any) -> Any:
+    if before is None:
+        return added
+    before.merge(added)
+    return before
+
+
+def _sum(before: Array | None, added: Array) -> Array:
+    return added if before is None else before + added
 
 
 def _numbers_of(cells: Array, newest: Array, edges: Array) -> Numbers:
