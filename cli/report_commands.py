@@ -29,6 +29,7 @@ from kubetfx.config.durations import duration
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.errors import TrackingError, UsageError
 from kubetfx.pipeline import training_logs
+from kubetfx.storage import write_text
 
 if TYPE_CHECKING:
     from kubetfx.components.report.comparison import Comparison, Pair
@@ -173,7 +174,7 @@ def compare(
     sides = [comparison.Side(record, run_report.facts_of(pipeline_config, record)) for record in records]
     found = comparison.compare(*sides)
     path = workspace / "comparisons" / f"{records[0].run_id}..{records[1].run_id}.html"
-    run_record.write_text(path, render.comparison(found))
+    write_text(path, render.comparison(found))
     if open_it:
         _open(path, output)
     if format == "json":

@@ -5,7 +5,6 @@ by hand.
 """
 
 import hashlib
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from tfx.dsl.components.base import base_executor, executor_spec
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.types.artifact import Artifact
 
+from kubetfx import run_record
 from kubetfx.code_state import code_of
 from kubetfx.components.declaration import Artifacts, Component, parameter
 from kubetfx.components.report import facts
@@ -52,7 +52,7 @@ def _run(inputs: Artifacts, properties: dict[str, Any], tracking: TrackingConfig
     report = Path(artifact_utils.get_single_uri(inputs["report"]))
     found = facts.read(report)
     assert found is not None  # Report writes them in any case
-    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    now = run_record.now()
     pushed = artifact_utils.get_single_instance(inputs["pushed_model"]) if inputs.get("pushed_model") else None
     version = next(
         (

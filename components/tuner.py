@@ -44,7 +44,7 @@ from kubetfx.models.training_launch import TrainingJob
 from kubetfx.models.trees import MAX_ROUNDS
 from kubetfx.models.tuned_settings import with_settings
 from kubetfx.progress import Advances, report
-from kubetfx.run_record import write_text
+from kubetfx.storage import write_text
 
 _WITHOUT_EFFECT = ("checkpoint_directory", "checkpoint_seconds", "require_gpu", "memory_growth", "cache_bytes")
 """Keys of `training` that a model does not depend on."""

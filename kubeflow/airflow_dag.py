@@ -21,9 +21,11 @@ from kubetfx.kubeflow.airflow_pods import pod_arguments, shared_arguments
 from kubetfx.kubeflow.cron import to_kfp
 from kubetfx.kubeflow.names import identifier, snake_case, unique
 from kubetfx.kubeflow.python_source import Call, Name, source
+from kubetfx.pipeline.run_result import component_of
 from kubetfx.pipeline.spared_imports import imports_without_beam
 from kubetfx.redirection import logged_to
-from kubetfx.run_record import FOLDER, write_text
+from kubetfx.run_record import FOLDER
+from kubetfx.storage import write_text
 from kubetfx.user_code import check_imports, importable
 
 if TYPE_CHECKING:
@@ -170,7 +172,7 @@ def _is_seen(path: str, task: TaskConfig) -> bool:
 
 def _settings(config: PipelineConfig, node_id: str) -> TaskConfig:
     """What `kubeflow` says about a node, which may be a copy: FoldTrainer.3."""
-    return config.kubeflow.of_component(re.sub(r"\.\d+$", "", node_id))
+    return config.kubeflow.of_component(component_of(node_id))
 
 
 def _rendered(

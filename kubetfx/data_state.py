@@ -32,14 +32,18 @@ def state_of_data(path: str) -> DataState | None:
     """
     if is_url(path) or "://" in path:
         return None
-    place = _before_patterns(Path(path))
+    place = before_patterns(Path(path))
     around = place if place.is_dir() else place.parent
     found = DataState(git=git_state(around, only=[place, *_dvc_files(place)], of_image=False), dvc=_dvc(place))
     return found if found.git or found.dvc else None
 
 
-def _before_patterns(path: Path) -> Path:
-    """The deepest folder, or the file, that a pattern names for certain."""
+def before_patterns(path: Path) -> Path:
+    """Return the deepest folder, or the file, that a pattern names for certain.
+
+    Args:
+        path: with or without a pattern.
+    """
     parts = []
     for part in path.absolute().parts:
         if re.search(r"[*?\[{]", part):

@@ -7,7 +7,7 @@ read it. What a run found out about data and model is not here but in the artifa
 import contextlib
 import os
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from kubetfx.artifacts import REPORT
 from kubetfx.errors import AnomaliesError, UsageError
 from kubetfx.provenance import Code, DataState
+from kubetfx.storage import write_text
 
 if TYPE_CHECKING:
     from kubetfx.config.pipeline import PipelineConfig  # all sections, which light tasks do without
@@ -126,7 +127,16 @@ class RunRecord(BaseModel):
 
 def now() -> str:
     """UTC, ISO 8601, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return in_utc(datetime.now(UTC))
+
+
+def in_utc(moment: datetime) -> str:
+    """Return a moment in UTC, ISO 8601, to the second.
+
+    Args:
+        moment: with its zone.
+    """
+    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def begin(
@@ -135,9 +145,6 @@ def begin(
     run_id: str,
     command: Sequence[str],
     versions_before: Sequence[int] = (),
-    code: Code | None = None,
-    data_state: DataState | None = None,
-    libraries: Mapping[str, str] | None = None,
 ) -> RunRecord:
     """Make the record of a run that starts now.
 
@@ -146,9 +153,6 @@ def begin(
         run_id: of the run, by which it is found.
         command: with which the run was started, its words; empty for a run from Python.
         versions_before: versions that the push directory has.
-        code: what computes it.
-        data_state: git commit and DVC hash of the data.
-        libraries: versions of what it computes with.
 
     Returns:
         The record, which is not written yet.
@@ -169,9 +173,6 @@ def begin(
             "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
             "python": platform.python_version(),
         },
-        code=code,
-        data_state=data_state,
-        libraries=dict(libraries or {}),
     )
 
 
@@ -219,22 +220,6 @@ def write(workspace: Path, record: RunRecord) -> None:
         record: replaces what is there.
     """
     write_text(run_folder(workspace, record.run_id) / RECORD, record.model_dump_json(indent=1))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all: aside first, and then renamed.
-
-    Args:
-        path: of the file; folders on the way to it are made.
-        text: its content.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        aside.write_text(text, encoding="utf-8")
-        aside.rename(path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def has_records(folder: Path) -> bool:

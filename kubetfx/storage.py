@@ -324,6 +324,25 @@ def check_writable(folder: ObjectPath) -> None:
     probe.unlink()
 
 
+def write_text(place: Location, text: str) -> None:
+    """Write a file whole or not at all: on this machine aside first, and then renamed.
+
+    Args:
+        place: of the file; folders on the way to it are made.
+        text: its content.
+    """
+    if not isinstance(place, Path):
+        place.write_text(text)
+        return
+    place.parent.mkdir(parents=True, exist_ok=True)
+    aside = place.with_name(f".{place.name}.{os.getpid()}.partial")
+    try:
+        aside.write_text(text, encoding="utf-8")
+        aside.rename(place)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
 def copy_folder(source: Location, target: Path) -> None:
     """Copy a folder to this machine.
 

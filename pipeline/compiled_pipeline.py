@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from kubetfx.code_digest import code_digest
 from kubetfx.config.pipeline import PipelineConfig
-from kubetfx.run_record import write_text
+from kubetfx.storage import write_text
 
 if TYPE_CHECKING:
     from tfx.proto.orchestration import pipeline_pb2

@@ -1,7 +1,6 @@
 """`kubetfx init --dvc`: a dvc.yaml beside pipeline.yaml, in which the pipeline is a stage of DVC."""
 
 import os
-import re
 import shlex
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from kubetfx.artifacts import CARD, METRICS_FILE, REPORT
 from kubetfx.components.report.exported_figures import CLASSES, CURVES, IMPORTANCE
 from kubetfx.config.loading import load_config
 from kubetfx.config.pipeline import PipelineConfig
+from kubetfx.data_state import before_patterns
 from kubetfx.errors import UsageError
 from kubetfx.storage import is_url
 
@@ -90,7 +90,7 @@ def _dependencies(config: PipelineConfig, notes: list[str]) -> list[str]:
     elif is_url(data.path):
         found.append(data.path)
     else:
-        found.append(_relative(_without_pattern(Path(data.path)), config.folder))
+        found.append(_relative(before_patterns(Path(data.path)), config.folder))
     for file in (data.schema_file, config.model.weights):
         if file and Path(file).is_file():
             found.append(_relative(Path(file), config.folder))
@@ -98,15 +98,6 @@ def _dependencies(config: PipelineConfig, notes: list[str]) -> list[str]:
         top = config.folder / module.partition(".")[0]
         found += [_relative(place, config.folder) for place in (top, top.with_suffix(".py")) if place.exists()]
     return list(dict.fromkeys(found))
-
-
-def _without_pattern(path: Path) -> Path:
-    parts = []
-    for part in path.parts:
-        if re.search(r"[*?\[{]", part):
-            break
-        parts.append(part)
-    return Path(*parts)
 
 
 def _relative(path: Path, folder: Path) -> str:

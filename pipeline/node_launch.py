@@ -4,11 +4,11 @@ Metadata."""
 import contextlib
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from kubetfx.engine.session import Session
 from kubetfx.pipeline.run_result import NodeState
-from kubetfx.pipeline.side_by_side import ExecutorProcesses, OperatorElsewhere
+from kubetfx.pipeline.side_by_side import ExecutorProcesses, OperatorElsewhere, UnwatchedOperator
 from kubetfx.workspace import Turn
 
 if TYPE_CHECKING:  # importing TFX takes seconds
@@ -136,7 +136,7 @@ class OperatorWhenNeeded:
         return operator.run_executor(execution_info, make_beam_pipeline_fn=self._session.pipelines(arguments))
 
 
-class OperatorOutOfTurn:
+class OperatorOutOfTurn(UnwatchedOperator):
     """TFX's operator of an executor, which is imported and works while other processes may have their turn."""
 
     def __init__(
@@ -152,17 +152,6 @@ class OperatorOutOfTurn:
         """
         self._make = functools.partial(make_operator, executor_spec, platform_config)
         self._turn = turn
-
-    def with_execution_watcher(self, address: str) -> Self:
-        """TFX's execution watcher would write into ML Metadata out of turn.
-
-        Args:
-            address: host and port.
-
-        Returns:
-            This operator.
-        """
-        return self
 
     def run_executor(self, execution_info: Any) -> Any:
         """Execute the node.

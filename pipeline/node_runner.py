@@ -8,7 +8,7 @@ killed one left is removed first.
 import contextlib
 import functools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
@@ -21,7 +21,7 @@ from kubetfx.pipeline import final_status, preflight
 from kubetfx.pipeline.local_runner import LocalRunner
 from kubetfx.pipeline.log_echo import echoed
 from kubetfx.pipeline.pruning import prune_locked
-from kubetfx.pipeline.run_result import NodeResult, NodeState, RunResult
+from kubetfx.pipeline.run_result import NodeResult, NodeState, RunResult, component_of
 from kubetfx.pipeline.shared_record import SharedRecorder
 from kubetfx.progress import Begin, End, Message, Progress, silent
 from kubetfx.redirection import logged_to
@@ -169,7 +169,7 @@ class NodeRunner(LocalRunner):
         if had_ended := self._have_ended(found):
             self._progress(Message(f"{self._node_id} ended in run {self._run_id} before, and does not run again."))
         else:
-            self._check_upstream(node, self._ids(handlers))
+            self._check_upstream(node, [one.node_info.id for one in handlers])
             self._take_over(found)
             try:
                 self._launch_in_turn(node, pipeline, is_handler=final_status.is_exit_handler(node))
@@ -180,16 +180,12 @@ class NodeRunner(LocalRunner):
         over = self._end_of_run(found, pipeline)
         return NodeRun(self._run_id, self._node_id, list(map(_result, found)), had_ended, over)
 
-    @staticmethod
-    def _ids(nodes: Sequence[Any]) -> list[str]:
-        return [node.node_info.id for node in nodes]
-
     def _names_of(self, node_id: str) -> list[str]:
         """The names that a node has in the record: one per artifact where a ForEach goes over several."""
         planned = self._recorder.record.planned_nodes
         if node_id in planned:
             return [node_id]
-        return [name for name in planned if re.fullmatch(rf"{re.escape(node_id)}\.\d+", name)]
+        return [name for name in planned if component_of(name) == node_id]
 
     def _records_of(self, node_id: str) -> list[NodeRecord]:
         names = self._names_of(node_id)
@@ -230,15 +226,16 @@ class NodeRunner(LocalRunner):
         self._planned = planned
         ended = [node for node in self._recorder.record.nodes if node.state in _ENDED]
         self._results = list(map(_result, ended))
-        self._skipped = {re.sub(r"\.\d+$", "", node.id) for node in ended if node.state == "skipped"}
-        self._skipped |= {node.id for node in ended if node.state == "skipped"}
+        skipped = [node.id for node in ended if node.state == "skipped"]
+        self._skipped = {*skipped, *map(component_of, skipped)}
 
     def _launch_in_turn(self, node: Any, pipeline: Any, *, is_handler: bool) -> None:
         with logged_to(self._log_folder / "startup.log"):
             self._store = self._open(pipeline)
         self._session = Session.of(self._config, progress=self._progress)
         self._processes = None
-        with self._echo():
+        to = self._log_to
+        with echoed(self._log_folder, self._node_id, to=to) if to else contextlib.nullcontext():
             if is_handler:
                 states = [one.state for one in self._recorder.record.nodes]
                 state: Literal["SUCCEEDED", "FAILED"] = (
@@ -247,14 +244,6 @@ class NodeRunner(LocalRunner):
                 self._run_exit_handlers([node], pipeline, self._store, state=state)
             else:
                 self._run_iterations(node, pipeline, self._store)
-
-    @contextlib.contextmanager
-    def _echo(self) -> Iterator[None]:
-        if self._log_to is None:
-            yield
-            return
-        with echoed(self._log_folder, self._node_id, to=self._log_to):
-            yield
 
     def _end_of_run(self, found: Sequence[NodeRecord], pipeline: Any) -> RunResult | None:
         """How the run ended, if all nodes have and this is the last one."""

@@ -3,12 +3,17 @@
 import contextlib
 import getpass
 import socket
+from typing import TYPE_CHECKING
 
+from kubetfx import run_record
 from kubetfx.components.push import labels, push_directory
 from kubetfx.components.push.push_directory import Event
 from kubetfx.config.loading import ConfigSource, as_config
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.errors import PushError, UsageError
+
+if TYPE_CHECKING:
+    from kubetfx.components.evaluation.golden import GoldenRows
 
 
 def promote(
@@ -118,7 +123,7 @@ def _approve_locked(config: PipelineConfig, version: int, *, reason: str, by: st
         )
     event = record.approval
     if event is None:
-        event = Event(kind="approved", at=push_directory.now(), by=by, reason=reason)
+        event = Event(kind="approved", at=run_record.now(), by=by, reason=reason)
         push_directory.note(directory, version, event)
     if is_waiting:
         push_directory.release(directory, version)
@@ -130,7 +135,16 @@ def _verify(config: PipelineConfig, version: int, *, by: str) -> None:
     serving = config.serving
     if serving.endpoint is None:
         return
-    from kubetfx.components.push.verified_push import pushed_golden_rows, verification
+    from kubetfx.components.push.push_verification import pushed_golden_rows
+    from kubetfx.components.push.verified_push import verification
+
+    def golden_rows() -> "GoldenRows":
+        found = pushed_golden_rows(config.push_path, version)
+        if found is None:
+            raise PushError(
+                f"the version has no golden rows to check it with. Received: {version}. Push the model again."
+            )
+        return found
 
     verified = verification(
         serving.endpoint,
@@ -141,12 +155,12 @@ def _verify(config: PipelineConfig, version: int, *, by: str) -> None:
         take_away=push_directory.hold_back,
     )
     try:
-        verified.verify(version, lambda: pushed_golden_rows(config.push_path, version))
+        verified.verify(version, golden_rows)
     except PushError as error:
         if version in push_directory.versions(config.push_path):  # nobody answered: it is not to be seen unverified
             push_directory.hold_back(config.push_path, version)
         said = f"{error} It waits as before; approve it again once that is mended."
-        withdrawn = Event(kind="withdrawn", at=push_directory.now(), by=by, reason=str(error))
+        withdrawn = Event(kind="withdrawn", at=run_record.now(), by=by, reason=str(error))
         push_directory.note(config.push_path, version, withdrawn)
         raise PushError(said) from error
 

@@ -59,18 +59,23 @@ class RunRecorder:
             run_id=run_id,
             command=command,
             versions_before=versions_before,
-            code=code_of(config.folder),
-            data_state=state_of_data(config.data.path),
-            libraries=libraries(),
         )
         """As it is now."""
 
     def plan(self, node_ids: Sequence[str]) -> None:
-        """Note all nodes of the pipeline.
+        """Note all nodes of the pipeline, and the first time what computes them and which data they are given.
 
         Args:
             node_ids: in the order in which they run.
         """
+        if self.record.code is None:
+            self.record = self.record.model_copy(
+                update={
+                    "code": code_of(self._config.folder),
+                    "data_state": state_of_data(self._config.data.path),
+                    "libraries": libraries(),
+                }
+            )
         self._update(planned_nodes=list(node_ids))
 
     def add(self, *nodes: NodeRecord) -> None:

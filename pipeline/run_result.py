@@ -24,6 +24,15 @@ _COPY = re.compile(r"\.\d+$")
 NodeState = Literal["done", "cached", "failed", "interrupted", "skipped"]
 
 
+def component_of(node_id: str) -> str:
+    """Return the id without the number of a copy: FoldTrainer for FoldTrainer.3.
+
+    Args:
+        node_id: of a node.
+    """
+    return _COPY.sub("", node_id)
+
+
 @dataclass(frozen=True)
 class NodeResult:
     """How a node ended."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from kubetfx import run_record
+from kubetfx.code_digest import code_digest
 from kubetfx.errors import ConfigError
 from kubetfx.pipeline.run_recorder import RunRecorder
 from kubetfx.pipeline.run_result import RunResult
@@ -50,7 +51,7 @@ class SharedRecorder(RunRecorder):
                 f"The nodes of a run have one config, and run {begun.run_id} began with another. Received: {shown}. "
                 "Start a run with another id: what is unchanged comes from the cache. Or put the config back."
             )
-        before, now = (one.code.digest if one.code else "" for one in (begun, self.record))
+        before, now = begun.code.digest if begun.code else "", code_digest()
         if before != now:
             raise ConfigError(
                 f"kubetfx or its libraries have changed since run {begun.run_id} began. Received: "

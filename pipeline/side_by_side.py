@@ -175,7 +175,23 @@ class ExecutorProcesses:
         self._pool.shutdown(cancel_futures=True)
 
 
-class OperatorElsewhere:
+class UnwatchedOperator:
+    """Stands for an operator of TFX, whose execution watcher serves executors of its own process and writes into ML
+    Metadata at any time."""
+
+    def with_execution_watcher(self, address: str) -> Self:
+        """Go on without.
+
+        Args:
+            address: host and port.
+
+        Returns:
+            This operator.
+        """
+        return self
+
+
+class OperatorElsewhere(UnwatchedOperator):
     """TFX's operator of an executor that runs in another process."""
 
     def __init__(
@@ -192,17 +208,6 @@ class OperatorElsewhere:
         self._operator_class = operator_class
         self._processes = processes
         self._executor_spec = executor_spec
-
-    def with_execution_watcher(self, address: str) -> Self:
-        """TFX's execution watcher serves executors of the process that starts it.
-
-        Args:
-            address: host and port.
-
-        Returns:
-            This operator.
-        """
-        return self
 
     def run_executor(self, execution_info: Any) -> Any:
         """Execute the node.

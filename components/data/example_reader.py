@@ -78,7 +78,7 @@ class ExampleReader:
         raise NotImplementedError
 
     def table_files(self) -> TableFiles | None:
-        """The files one by one, for the record of where rows come from; None where there is no table."""
+        """The files, to record where rows come from; None: the rows are not those of a table."""
         return None
 
     def open(self, splits: Mapping[str, int], run: Run) -> Source:

@@ -20,9 +20,8 @@ from kubetfx.config.data_section import DataConfig
 from kubetfx.config.durations import duration
 from kubetfx.config.retrain_section import RetrainConfig
 from kubetfx.errors import DataError, KubetfxError
-from kubetfx.run_record import write_text
 from kubetfx.serving.image_folders import find_pictures
-from kubetfx.storage import Location
+from kubetfx.storage import Location, write_text
 
 MEMORY = "retraining.json"
 """File with what is known of the last run."""
@@ -75,11 +74,7 @@ class Memory(BaseModel):
         Args:
             folder: the workspace, or the push directory.
         """
-        place, text = folder / MEMORY, self.model_dump_json(indent=1)
-        if isinstance(place, Path):
-            write_text(place, text)
-        else:
-            place.write_text(text)
+        write_text(folder / MEMORY, self.model_dump_json(indent=1))
 
     def begun(self, spans: SpanStates, now: datetime) -> "Memory":
         """Return what is known when a run begins.

@@ -14,11 +14,11 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
+from kubetfx import run_record
 from kubetfx.components.push import push_directory
 from kubetfx.config.serving_section import STABLE
 from kubetfx.errors import UsageError
-from kubetfx.run_record import write_text
-from kubetfx.storage import Location
+from kubetfx.storage import Location, write_text
 
 _FILE = "labels.json"
 _MOVING = "labels.moving.json"
@@ -41,7 +41,7 @@ class Label(BaseModel):
     @property
     def minutes(self) -> float:
         """How long the version has had it."""
-        return minutes_between(self.since, push_directory.now())
+        return minutes_between(self.since, run_record.now())
 
 
 Labels = dict[str, Label]
@@ -195,8 +195,4 @@ def _read(directory: Location, name: str) -> Labels | None:
 
 def _write(directory: Location, name: str, labels: Mapping[str, Label]) -> None:
     text = _LABELS.dump_json(dict(labels), indent=1).decode()
-    path = directory / name
-    if isinstance(path, Path):
-        write_text(path, text)
-    else:
-        path.write_text(text)
+    write_text(directory / name, text)

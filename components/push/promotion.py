@@ -11,15 +11,14 @@ from collections.abc import Mapping
 import numpy as np
 from absl import logging
 
-from kubetfx.artifacts import PUSHED_GOLDEN_ROWS
-from kubetfx.components.evaluation import golden
+from kubetfx import run_record
 from kubetfx.components.evaluation.golden import GoldenRows
 from kubetfx.components.push import labels as labelling
 from kubetfx.components.push import push_directory
 from kubetfx.components.push.labelled_server import LabelledServer
 from kubetfx.components.push.labels import Label, Labels, numbers
 from kubetfx.components.push.push_directory import Event, PushRecord
-from kubetfx.components.push.push_verification import OPTIONS, POLL_SECONDS, Clients, Verification
+from kubetfx.components.push.push_verification import OPTIONS, POLL_SECONDS, Clients, Verification, pushed_golden_rows
 from kubetfx.config.serving_section import STABLE, CanaryConfig, EndpointConfig
 from kubetfx.errors import KubetfxError, PushError, RequestError, UsageError
 from kubetfx.serving.client import GrpcClient, RestClient
@@ -71,7 +70,7 @@ class CanaryVerification(Verification):
         before = labelling.read_labels(self._directory)
         if not before:  # until now the newest version was the one to ask
             older = [one for one in push_directory.versions(self._directory) if one != version]
-            before = {STABLE: Label(version=older[-1], since=push_directory.now())} if older else {}
+            before = {STABLE: Label(version=older[-1], since=run_record.now())} if older else {}
         self._load({*numbers(before).values(), *([version] if version else [])}, before)
         labelling.end_move(self._directory, before or None)
         return before
@@ -115,7 +114,7 @@ class CanaryVerification(Verification):
         Raises:
             KubetfxError: the server refuses, or answers otherwise; the labels are as before.
         """
-        now = push_directory.now()
+        now = run_record.now()
         after = {**before, **{name: Label(version=version, since=now) for name, version in moved.items()}}
         loaded = {*numbers(before).values(), *numbers(after).values()}
         labelling.begin_move(self._directory, before)
@@ -214,12 +213,12 @@ class CanaryVerification(Verification):
         if STABLE in current and current[STABLE].version == version:
             raise UsageError(f"The version is stable already. Received: {version}, since {current[STABLE].since}.")
         self._check_minutes(record, current, force=force)
-        text = push_directory.read_added(directory, version, PUSHED_GOLDEN_ROWS)
-        if text is None:
+        golden_rows = pushed_golden_rows(directory, version)
+        if golden_rows is None:
             raise UsageError(
                 f"The version has no golden rows to check it with. Received: {version}. Push the model again."
             )
-        return golden.parse(text)
+        return golden_rows
 
     def _check_minutes(self, record: PushRecord, current: Labels, *, force: bool) -> None:
         was_stable = any(event.kind == "stable" for event in record.events)
@@ -312,7 +311,7 @@ def note_move(
     Returns:
         The event in the record of the version.
     """
-    at = push_directory.now()
+    at = run_record.now()
     old = before.get(label)
     if old and old.version != version:
         said = f"version {version} is {label} now"

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict
 from kubetfx.artifacts import PROVENANCE, PUSH_RECORD, PUSHED_GOLDEN_ROWS, REQUEST
 from kubetfx.components.push.version_store import version_store
 from kubetfx.errors import PushError, StorageError
+from kubetfx.run_record import now
 from kubetfx.storage import Location, copy_folder
 
 _ROLLED_BACK = ".rolled-back-"
@@ -414,8 +415,3 @@ def roll_back(push_directory: Location, *, to: int) -> None:
             f"Version {to} could not be brought back in {push_directory}: {error}. Grant write permission, and give "
             "the same command again."
         ) from error
-
-
-def now() -> str:
-    """UTC, ISO 8601, to the second."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

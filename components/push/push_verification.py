@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 
 from absl import logging
 
+from kubetfx.artifacts import PUSHED_GOLDEN_ROWS
 from kubetfx.components.evaluation import golden
 from kubetfx.components.push import push_directory
 from kubetfx.config.serving_section import EndpointConfig
@@ -30,6 +31,17 @@ being loaded, and is back, has its old error until the server looks at the folde
 
 Clients = dict[str, RestClient | GrpcClient]
 """By the name of their protocol."""
+
+
+def pushed_golden_rows(directory: Location, version: int) -> golden.GoldenRows | None:
+    """Return the golden rows that a version was pushed with; None: it has none.
+
+    Args:
+        directory: where versions are pushed.
+        version: its number.
+    """
+    text = push_directory.read_added(directory, version, PUSHED_GOLDEN_ROWS)
+    return None if text is None else golden.parse(text)
 
 
 class Verification:

@@ -17,7 +17,8 @@ from kubetfx.artifacts import CARD, METRICS_FILE, REPORT
 from kubetfx.components.report import facts
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.errors import UsageError
-from kubetfx.run_record import RunRecord, run_folder, write_text
+from kubetfx.run_record import RunRecord, run_folder
+from kubetfx.storage import write_text
 
 CURVES, CLASSES, IMPORTANCE = "curves.json", "classes.json", "importance.json"
 

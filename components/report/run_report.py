@@ -17,7 +17,8 @@ from kubetfx.components.report import metrics_document as metrics
 from kubetfx.components.report.collect import Sources, collect
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.errors import StorageError
-from kubetfx.run_record import REPORT_NODE, RunRecord, run_folder, write_text
+from kubetfx.run_record import REPORT_NODE, RunRecord, run_folder
+from kubetfx.storage import write_text
 
 
 def publish(

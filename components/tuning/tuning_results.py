@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from kubetfx.artifacts import HYPERPARAMETERS, STUDY, TUNER_RESULTS
 from kubetfx.config.metric_catalogue import Better
-from kubetfx.run_record import write_text
+from kubetfx.storage import write_text
 
 LATEST = "latest.json"
 """What the last search has found so far, beside its study."""

@@ -5,7 +5,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import grpc
@@ -17,6 +17,7 @@ from tensorflow_serving.config import model_server_config_pb2
 from tfx.types import standard_artifacts
 
 import kubetfx
+from kubetfx import run_record
 from kubetfx.artifacts import PROVENANCE, PUSHED_GOLDEN_ROWS
 from kubetfx.components.push import labels, promotion, push_directory
 from kubetfx.components.push.labelled_server import LabelledServer
@@ -55,19 +56,6 @@ def artifacts(multiclass, preprocess, tmp_path_factory):  # noqa: F811
     export = Export(multiclass, folder / "wrong")
     model = export.model("wrong", wrong)
     return {**made, "wrong": (model, export.evaluation(model))}
-
-
-@pytest.fixture
-def served(tmp_path) -> Path:
-    folder = tmp_path / "penguins"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def server(served) -> Iterator[RunningServer]:
-    with RunningServer(options(ServedModel("penguins", served))) as running:
-        yield running
 
 
 @pytest.fixture
@@ -255,7 +243,7 @@ def test_minutes_are_those_as_the_canary_also_of_earlier_times(push, config, ser
     push("second", config(), version=8)
     record = read_record(served, 8)
     current = labels.read_labels(served)
-    monkeypatch.setattr(push_directory, "now", lambda: current["canary"].since.replace("20", "21", 1))
+    monkeypatch.setattr(run_record, "now", lambda: current["canary"].since.replace("20", "21", 1))
 
     assert promotion.canary_minutes(record, current, "canary") > 1_000_000
     assert promotion.canary_minutes(read_record(served, 7), current, "canary") < 1

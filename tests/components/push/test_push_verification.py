@@ -2,7 +2,6 @@
 
 import socket
 import threading
-from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -84,19 +83,6 @@ def artifacts(multiclass, preprocess, tmp_path_factory):  # noqa: F811
     wrong = preprocess(WRONG_ROWS, label="species", vocabulary_size=10, hash_buckets=16)
     models = {"right": export.model("right", multiclass), "wrong": export.model("wrong", wrong)}
     return {name: (model, export.evaluation(model)) for name, model in models.items()}
-
-
-@pytest.fixture
-def served(tmp_path) -> Path:
-    folder = tmp_path / "penguins"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def server(served) -> Iterator[RunningServer]:
-    with RunningServer(options(ServedModel("penguins", served))) as running:
-        yield running
 
 
 def endpoint_of(server: RunningServer, **changes) -> EndpointConfig:
