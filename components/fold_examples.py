@@ -18,7 +18,7 @@ from absl import logging
 from tfx.dsl.components.base import base_executor, executor_spec
 from tfx.types import artifact_utils, standard_artifacts
 
-from kubetfx.artifacts import EVAL, FOLD, SCHEMA
+from kubetfx.artifacts import FOLD, SCHEMA
 from kubetfx.components.data import block_work, folds, table_profile
 from kubetfx.components.data.example_parts import Part, parts_of
 from kubetfx.components.data.example_shards import describe, open_splits
@@ -44,7 +44,7 @@ class Executor(base_executor.BaseExecutor):
         features = read_features(read_schema(Path(artifact_utils.get_single_uri(input_dict["schema"])) / SCHEMA))
         profile = table_profile.read(Path(source.uri))
         names = artifact_utils.decode_split_names(source.split_names)
-        parts = parts_of(source, [name for name in names if name != EVAL or not rule.without_eval])
+        parts = parts_of(source, [name for name in names if name not in rule.without])
         keys, starts = _keys(parts, rule, features.label, profile)
         splits = folds.fold_splits(rule, number, keys)
         without = folds.missing_classes(keys, splits) if features.classes else []
@@ -93,7 +93,7 @@ def _keys(
 
 
 class FoldExamples(Component):
-    """The rows of all splits, or of all but the evaluation split, in the splits that they have in one fold of
+    """The rows of all splits, or of all but those that are in no fold, in the splits that they have in one fold of
     cross-validation."""
 
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)

@@ -14,10 +14,11 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 from kubetfx.artifacts import HISTORY
 from kubetfx.config.training_section import TrainingConfig
 from kubetfx.errors import TrainingError
+from kubetfx.models.calibration import calibrate
 from kubetfx.models.devices import prepare_devices
 from kubetfx.models.examples import files_in, first_rows
 from kubetfx.models.export import export_model
-from kubetfx.models.fitting import Work, fit_model, load
+from kubetfx.models.fitting import Work, fit_model, load, validation_batch
 from kubetfx.models.team import Team
 from kubetfx.models.training_checkpoint import checkpoint_folder, discard
 from kubetfx.models.training_launch import launch
@@ -32,7 +33,8 @@ def run_fn(fn_args: FnArgs) -> None:
 
     Args:
         fn_args: its `custom_config` holds the sections `model`, `features` and `training` of the config, `warmup_rows`
-            of `serving` and `max_pixels` of `data`. Its `hyperparameters`, of a Tuner, are put over them.
+            of `serving`, `max_pixels` of `data` and, where it is on, `calibrate` of `evaluation`. Its
+            `hyperparameters`, of a Tuner, are put over them.
 
     Raises:
         TrainingError: trees were asked for, and a column has pictures.
@@ -78,6 +80,8 @@ def train(fn_args: FnArgs, training: TrainingConfig, team: Team) -> None:
     fitted = fit_model(work, rows, validation, folder, load_seconds=load_seconds)
     if not team.is_chief:
         return
+    if fn_args.custom_config.get("calibrate"):
+        fitted = calibrate(fitted, validation.validation_batches(validation_batch(work)))
 
     serving_path = Path(fn_args.serving_model_dir)
     export_model(

@@ -9,6 +9,7 @@ from google.protobuf import text_format
 from pydantic import ValidationError
 from tensorflow_metadata.proto.v0 import schema_pb2
 
+from kubetfx.artifacts import EVAL, VALIDATION
 from kubetfx.components.data.folds import FoldRule
 from kubetfx.components.evaluation.metric_registry import find_metric
 from kubetfx.config.faults import describe_faults
@@ -74,11 +75,12 @@ def fold_rule(config: PipelineConfig) -> FoldRule | None:
             faults=describe_faults(error, type(folds)),
         ) from None
     share = splits.validation / (splits.train + splits.validation)
+    of_the_mean = (EVAL, *([VALIDATION] if config.evaluation.calibrate else []))
     return FoldRule(
         folds=resolved,
         validation=round(share, 6),
         seed=config.training.seed,
-        without_eval=config.model.ensemble == "folds",
+        without=of_the_mean if config.model.ensemble == "folds" else (),
     )
 
 

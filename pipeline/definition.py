@@ -279,6 +279,7 @@ class Definition:
             "training": self.config.training.model_dump(mode="json") | ({"warm_start": None} if self._prefix else {}),
             "warmup_rows": self.config.serving.warmup_rows,
             "max_pixels": self.config.data.max_pixels,
+            **({"calibrate": True} if self.config.calibrates_trainings else {}),
         }
 
     def model(

@@ -74,7 +74,11 @@ def add_folds(
     found = {"cross_validation": collected.outputs["cross_validation"]}
     if config.model.ensemble == "folds":
         ensemble = FoldEnsemble(
-            models=folds["model"], examples=examples, schema=schema, warmup_rows=config.serving.warmup_rows
+            models=folds["model"],
+            examples=examples,
+            schema=schema,
+            warmup_rows=config.serving.warmup_rows,
+            calibrate=int(config.evaluation.calibrate),
         )
         found["model"] = add(ensemble).outputs["model"]
     return found

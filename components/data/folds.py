@@ -35,8 +35,9 @@ class FoldRule(Section):
     """Share of the rows that are not held out, which validates the training. 0: what is held out does."""
     seed: int
     """`training.seed`."""
-    without_eval: bool = False
-    """Whether rows of the evaluation split are in no fold, so that it can judge what the folds have trained."""
+    without: tuple[str, ...] = ()
+    """Splits whose rows are in no fold: `eval`, so that it can judge the mean of what the folds have trained, and
+    `validation`, where that mean is calibrated."""
 
     @property
     def splits(self) -> list[str]:
@@ -45,7 +46,9 @@ class FoldRule(Section):
 
     def describe(self) -> str:
         """Return how rows are cut, in words."""
-        outside = "; rows of the evaluation split are in none" if self.without_eval else ""
+        names = {EVAL: "evaluation", VALIDATION: "validation"}
+        splits = " and ".join(f"the {names[split]} split" for split in self.without)
+        outside = f"; rows of {splits} are in none" if splits else ""
         return f"{self._cut()}{outside}"
 
     def _cut(self) -> str:

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 
 from kubetfx.components.evaluation.metric import Accumulator, Additive, Array, Mean, Sums, ratio, weighted_counts
-from kubetfx.config.metric_catalogue import AVERAGES, Average
+from kubetfx.config.metric_catalogue import AVERAGES, CALIBRATION_ERROR, Average
 
 _EPSILON = 1e-7
 
@@ -69,6 +69,34 @@ class CrossEntropy(Mean):
     def row_values(self, labels: Array, predictions: Array) -> Array:
         """The cross entropy."""
         return row_cross_entropies(labels, predictions)
+
+
+class CalibrationError(Additive):
+    """How far probabilities are from the shares of the rows that they come true in, on average over the rows.
+
+    Rows whose probabilities are about the same are put together: those of the second class where there are two, and of
+    the likeliest class where there are more. It is the expected calibration error of M. P. Naeini, G. Cooper,
+    M. Hauskrecht, "Obtaining Well Calibrated Probabilities Using Bayesian Binning", AAAI 2015.
+    """
+
+    BINS = 10
+
+    def add_block(self, state: Array | None, labels: Array, predictions: Array, weights: Array) -> Array:
+        """See Accumulator; the state (..., 3, BINS) has rows, the sum of their probabilities, and rows that it comes
+        true in."""
+        if predictions.shape[1] == 2:
+            scores, hits = predictions[:, 1], labels == 1
+        else:
+            scores, hits = predictions.max(axis=1), predictions.argmax(axis=1) == labels
+        bins = np.minimum((scores * self.BINS).astype(np.int64), self.BINS - 1)
+        parts = [weighted_counts(bins, weights * of_row, length=self.BINS) for of_row in (1.0, scores, hits)]
+        added: Array = self.merge(state, np.stack(parts, axis=-2))
+        return added
+
+    def of_state(self, state: Array) -> Array:
+        """The distances, weighted by the rows."""
+        rows, predicted, observed = np.moveaxis(state, -2, 0)
+        return ratio(np.abs(predicted - observed).sum(axis=-1), rows.sum(axis=-1))
 
 
 class Kappa(Additive):
@@ -194,6 +222,7 @@ _BASES: Mapping[str, type[OfEachClass]] = {"f1": F1, "precision": Precision, "re
 
 ACCUMULATORS: Mapping[str, Callable[..., Accumulator]] = {
     "accuracy": Accuracy,
+    CALIBRATION_ERROR: CalibrationError,
     "cross_entropy": CrossEntropy,
     "kappa": Kappa,
     "top_k_accuracy": TopKAccuracy,

@@ -97,6 +97,9 @@ class _Collector:
             add = functools.partial(with_intervals, total_rows=quality.total_rows, seed=self._settings.seed)
             arguments = (evaluation, sample.predictions, sample.rows_by_slice)
             evaluation = self._part("Intervals", add, *arguments) or evaluation
+            if training and training.calibration:
+                measured = self._part("Calibration", training.calibration.measured, sample.predictions)
+                training = training.model_copy(update={"calibration": measured or training.calibration})
         push = self._part("Push", self._push, sources.saved_model)
         return Facts(
             settings=self._settings,

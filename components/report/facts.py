@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 from kubetfx.artifacts import FACTS
 from kubetfx.components.evaluation.cross_validated import CrossValidated
 from kubetfx.components.evaluation.evaluation_result import format_metric
+from kubetfx.components.report.calibration_facts import Calibration
 from kubetfx.components.report.evaluation_facts import Evaluation
 from kubetfx.components.report.fact import Model
 from kubetfx.components.tuning.tuning_results import TuningResults
@@ -334,6 +335,8 @@ class Training(Model):
     """Of networks, the first of which the rest is about."""
     warm_start: WarmStart | None = None
     """Of `training.warm_start`; None: it was not asked for."""
+    calibration: Calibration | None = None
+    """Of `evaluation.calibrate`; None: it was not asked for."""
     beside: "Training | None" = None
     alone: str = ""
     """Why `model.kind: auto` trained no trees, in words."""
@@ -342,14 +345,15 @@ class Training(Model):
 
     @property
     def taken(self) -> str:
-        """What `model.kind: auto` took, and why, what an ensemble gained, and from where it started, in words; empty
-        for a single model with initial weights."""
+        """What `model.kind: auto` took, and why, what an ensemble gained, from where it started and how it is
+        calibrated, in words; empty for a single model with initial weights and its own probabilities."""
         ensemble = self.ensemble or (self.beside.ensemble if self.beside else None)
         warm_start = self.warm_start or (self.beside.warm_start if self.beside else None)
         said = [
             self.choice.words if self.choice else self.alone,
             ensemble.words if ensemble else "",
             warm_start.words if warm_start else "",
+            self.calibration.words if self.calibration else "",
         ]
         return " ".join(filter(None, said))
 

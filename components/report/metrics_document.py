@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from kubetfx.components.evaluation.evaluation_result import Interval, Kind
+from kubetfx.components.report.calibration_facts import Calibration
 from kubetfx.components.report.facts import Facts
 from kubetfx.config.model_section import Task
 from kubetfx.run_record import RunRecord, RunState
@@ -110,6 +111,17 @@ class DataMetrics(Document):
     fingerprint: str | None
 
 
+class CalibrationMetrics(Document):
+    """What `evaluation.calibrate` changed."""
+
+    temperature: float
+    """Above 1 it makes the model less certain."""
+    error_before: float | None
+    """Calibration error on the evaluation split without the temperature."""
+    error_after: float | None
+    """The same with it."""
+
+
 class TrainingMetrics(Document):
     """The training."""
 
@@ -128,6 +140,8 @@ class TrainingMetrics(Document):
     """Of all training steps."""
     seconds_per_step: float | None
     parameters: int | None
+    calibration: CalibrationMetrics | None = None
+    """null: probabilities are the model's own."""
 
 
 class Metrics(Document):
@@ -253,6 +267,16 @@ def _data(facts: Facts) -> DataMetrics | None:
     )
 
 
+def _calibration(found: Calibration | None) -> CalibrationMetrics | None:
+    if found is None:
+        return None
+    return CalibrationMetrics(
+        temperature=found.temperature,
+        error_before=_finite(found.error_before),
+        error_after=_finite(found.error_after),
+    )
+
+
 def _training(facts: Facts) -> TrainingMetrics | None:
     training = facts.training
     if training is None:
@@ -274,4 +298,5 @@ def _training(facts: Facts) -> TrainingMetrics | None:
         seconds=sum(training.seconds) if training.seconds else None,
         seconds_per_step=training.seconds_per_step,
         parameters=training.parameters,
+        calibration=_calibration(training.calibration),
     )

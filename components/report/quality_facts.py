@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from kubetfx.components.evaluation.classification import Kappa
+from kubetfx.components.evaluation.classification import CalibrationError, Kappa
 from kubetfx.components.evaluation.confusion import ConfusionMatrix, class_scores
 from kubetfx.components.evaluation.curves import AreaUnderPrecisionRecall, AreaUnderRoc
 from kubetfx.components.evaluation.metric import Accumulator, value_of
@@ -23,7 +23,6 @@ MAX_CURVES = 8
 """Classes with a curve of their own, the most frequent ones."""
 CURVE_POINTS = 100
 ROC_THRESHOLDS = 100
-CALIBRATION_BINS = 10
 SCATTER_POINTS = 600
 RESIDUAL_BARS = 25
 """At most; of few rows the root of their number, or most bars would hold one."""
@@ -57,7 +56,7 @@ def _classification(predictions: Predictions, total_rows: int, counted: Sequence
     shown = [1] if len(classes) == 2 else sorted(np.argsort(-support, kind="stable")[:MAX_CURVES].tolist())
     weights = predictions.weights
     calibration = _calibration(labels, probabilities, weights)
-    weight = sum(one.rows for one in calibration)
+    error = float(value_of(CalibrationError(), labels, probabilities, weights))
     return Quality(
         sample_rows=len(labels),
         total_rows=total_rows,
@@ -74,7 +73,7 @@ def _classification(predictions: Predictions, total_rows: int, counted: Sequence
             c for i in shown if (c := _precision_recall(classes[i], labels == i, probabilities[:, i], weights))
         ],
         calibration=calibration,
-        calibration_error=sum(abs(b.predicted - b.observed) * b.rows for b in calibration) / weight if weight else None,
+        calibration_error=error if math.isfinite(error) else None,
     )
 
 
@@ -162,19 +161,16 @@ def _thinned(x: Array, y: Array) -> list[Point]:
 
 def _calibration(labels: Array, probabilities: Array, weights: Array) -> list[CalibrationBin]:
     """Of the second class where there are two; of the class that is predicted where there are more."""
-    if probabilities.shape[1] == 2:
-        scores, hits = probabilities[:, 1], labels == 1
-    else:
-        scores, hits = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-    bins = np.minimum((scores * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    accumulator = CalibrationError()
+    state = accumulator.add_block(None, labels, probabilities, np.stack([weights, np.ones(len(labels))]))
+    (weight, predicted, observed), (rows, *_) = state
     return [
         CalibrationBin(
-            predicted=float(np.average(scores[own], weights=weights[own])),
-            observed=float(np.average(hits[own], weights=weights[own])),
-            rows=int(own.sum()),
+            predicted=float(predicted[number] / weight[number]),
+            observed=float(observed[number] / weight[number]),
+            rows=int(rows[number]),
         )
-        for number in range(CALIBRATION_BINS)
-        if weights[own := bins == number].any()
+        for number in np.flatnonzero(weight)
     ]
 
 

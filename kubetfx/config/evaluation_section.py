@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from kubetfx.config.cross_validation_section import CrossValidationConfig
 from kubetfx.config.metric_catalogue import (
+    CALIBRATION_ERROR,
     CATALOGUE,
     CROSS_VALIDATED_PREFIX,
     ROBUSTNESS_PREFIX,
@@ -143,6 +144,9 @@ class EvaluationConfig(Section):
     of a column must keep: `{carrier: {accuracy: {at_least: 0.7}}}`. Slices of fewer than 30 rows are shown and not
     judged."""
     robustness: RobustnessConfig = RobustnessConfig()
+    calibrate: bool = False
+    """Calibrate the probabilities of a classifier by a temperature that the validation split chooses. It is part of the
+    exported model, and calibration_error is among the metrics."""
     cross_validation: CrossValidationConfig | None = None
     """Train and evaluate on folds of the whole table, too. None: no."""
 
@@ -207,7 +211,7 @@ class EvaluationConfig(Section):
         thresholds = {
             name: Threshold(better_than_baseline=True) for name in names if not name.startswith(ROBUSTNESS_PREFIX)
         }
-        return type(self)(metrics=self.metrics, thresholds=thresholds)
+        return type(self)(metrics=self.metrics, thresholds=thresholds, calibrate=self.calibrate)
 
     @property
     def cross_validated(self) -> tuple[str, ...]:
@@ -229,5 +233,6 @@ class EvaluationConfig(Section):
         ours = names_for(task, sees_images=sees_images)
         defaults = () if self.metrics else default_names(task, sees_images=sees_images)
         of_folds = (name.removeprefix(CROSS_VALIDATED_PREFIX) for name in self.cross_validated)
-        wanted = {*defaults, *self._named_metrics, *of_folds}
+        of_calibration = (CALIBRATION_ERROR,) if self.calibrate else ()
+        wanted = {*defaults, *self._named_metrics, *of_folds, *of_calibration}
         return (*(name for name in ours if name in wanted), *self.own_metrics)

@@ -26,6 +26,9 @@ ROBUSTNESS_PREFIX = "drop_"
 CROSS_VALIDATED_PREFIX = "cross_validated_"
 """Start of the names of means over folds: `cross_validated_auc` is that of the AUC."""
 
+CALIBRATION_ERROR = "calibration_error"
+"""Name of the metric that `evaluation.calibrate` lowers."""
+
 _REFERENCE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 _CHANGES = {"fgsm": "a gradient attack of", "jpeg": "JPEG quality", "rotation": "a rotation of", "blur": "a blur of"}
 
@@ -93,6 +96,14 @@ CATALOGUE: Mapping[str, Description] = {
             tasks=_CLASSIFICATION,
             needs=frozenset({"images", "top_k"}),
             is_share_of_rows=True,
+            constant_can_be_best=True,
+        ),
+        Description(
+            name=CALIBRATION_ERROR,
+            label="Calibration error",
+            tasks=_CLASSIFICATION,
+            better="lower",
+            by_default=False,
             constant_can_be_best=True,
         ),
         Description(

@@ -129,6 +129,26 @@ class PipelineConfig(Section):
                     )
         return evaluation
 
+    @model_validator(mode="after")
+    def _calibration_has_rows_of_its_own(self) -> Self:
+        if not self.evaluation.calibrate:
+            return self
+        if self.model.task != "classification":
+            raise ValueError(
+                "evaluation.calibrate is of probabilities, which a regression has none of. Received: model.task: "
+                f"{self.model.task}. Leave evaluation.calibrate out"
+            )
+        splits = self.data.splits
+        if not splits.validation:
+            received, remedy = "data.splits.validation: 0", "Give it a share, 0.1 for example"
+            if splits.files:
+                received, remedy = "data.splits.files without validation", "Name a file for it"
+            raise ValueError(
+                "evaluation.calibrate takes the rows of the validation split: those of eval are to judge the result. "
+                f"Received: {received}. {remedy}, or leave evaluation.calibrate out"
+            )
+        return self
+
     @field_validator("monitoring")
     @classmethod
     def _monitored_metrics_are_known(cls, monitoring: MonitoringConfig, info: ValidationInfo) -> MonitoringConfig:
@@ -301,6 +321,11 @@ class PipelineConfig(Section):
     def sees_images(self) -> bool:
         """Whether the config says that a column has images."""
         return _has_images(self.data, self.features)
+
+    @property
+    def calibrates_trainings(self) -> bool:
+        """Whether each training ends with its calibration; the mean of the models of folds is calibrated as a whole."""
+        return self.evaluation.calibrate and self.model.ensemble != "folds"
 
     @property
     def own_modules(self) -> dict[str, str]:

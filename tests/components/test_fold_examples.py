@@ -102,7 +102,7 @@ def test_column_that_is_not_there_is_named(inputs, tmp_path):
 def test_rows_of_the_evaluation_split_are_in_no_fold_where_it_is_to_judge(inputs, tmp_path):
     written = standard_artifacts.Examples()
     written.uri = str(tmp_path / "fold")
-    rule = FoldRule(folds=CrossValidationConfig(folds=4), validation=0.125, seed=3, without_eval=True)
+    rule = FoldRule(folds=CrossValidationConfig(folds=4), validation=0.125, seed=3, without=("eval",))
 
     Executor().Do(inputs, {"fold_examples": [written]}, {"rule": rule.model_dump_json(), "fold": 0})
 

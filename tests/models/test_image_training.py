@@ -439,9 +439,28 @@ def test_no_augmentation_is_no_layer():
     assert build_augmentation(AugmentationConfig(), seed=0) is None
 
 
-def test_ensemble_of_networks_of_images_is_one_model(project, tmp_path):
-    run_fn(project.fn_args(tmp_path, model={**PLAIN, "ensemble": 2}, training={**PLAIN_TRAINING, "epochs": 1}))
+def calibrated(args: Any) -> Any:
+    args.custom_config["calibrate"] = True
+    return args
 
+
+def test_calibrated_network_says_what_its_logits_over_the_temperature_do(project, tmp_path):
+    run_fn(calibrated(project.fn_args(tmp_path, model=PLAIN, training={**PLAIN_TRAINING, "epochs": 1})))
+
+    temperature = history_of(tmp_path)["calibration"]["temperature"]
+    model = tf.saved_model.load(str(next(tmp_path.glob("Trainer/model/*/Format-Serving"))))
+    maps = model.signatures["network_maps"]
+    pixels = np.random.default_rng(0).uniform(0, 255, size=(4, *maps.structured_input_signature[1]["pixels"].shape[1:]))
+    seen = maps(pixels=tf.constant(pixels, tf.float32))["maps"]
+    said = model.signatures["network_head"](maps=seen)
+    np.testing.assert_allclose(said["outputs"], tf.nn.softmax(said["logits"] / temperature), atol=1e-6)
+
+
+def test_ensemble_of_networks_of_images_is_one_model_which_is_calibrated(project, tmp_path):
+    model, training = {**PLAIN, "ensemble": 2}, {**PLAIN_TRAINING, "epochs": 1}
+    run_fn(calibrated(project.fn_args(tmp_path, model=model, training=training)))
+
+    assert history_of(tmp_path)["calibration"]["after"] <= history_of(tmp_path)["calibration"]["before"]
     found = history_of(tmp_path)["ensemble"]
     assert len(found["members"]) == 2
     assert found["value"] <= np.mean(found["members"])

@@ -17,6 +17,7 @@ import keras
 import tensorflow as tf
 
 from kubetfx.artifacts import IMAGE_BYTES, PIXELS
+from kubetfx.models.calibration import Temperature
 from kubetfx.models.columns.image.pixel_network import MAPS as MAPS_LAYER
 
 if TYPE_CHECKING:
@@ -67,7 +68,8 @@ def _add_signatures_of_maps(
     inputs = {own.name: own for own in model.inputs}
     maps_of = keras.Model(inputs[PIXELS], tensor)
     others = [own for name, own in inputs.items() if name != PIXELS]
-    logits = model.layers[-1].input
+    *_, last = (layer for layer in model.layers if not isinstance(layer, Temperature))
+    logits = last.input
     head = keras.Model([tensor, *others], {"logits": logits, "outputs": model.output})
     arguments = {f"feature_{index}": name for index, name in enumerate(specs) if name != PIXELS}
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sklearn.metrics as reference
+from sklearn.calibration import calibration_curve
 
 from kubetfx.components.evaluation.metric import Metric, metric, value_of
 from kubetfx.components.evaluation.metric_registry import ACCUMULATORS, find_metric
@@ -38,6 +39,16 @@ def rows(name: str, *, classes: int) -> tuple[np.ndarray, np.ndarray]:
     if name.startswith("drop_"):
         return labels, np.stack([predictions, np.roll(predictions, 1, axis=0)], axis=1)
     return labels, predictions
+
+
+def calibration_error(labels: np.ndarray, predictions: np.ndarray) -> float:
+    """By the curve of scikit-learn, of the second class of two or of the likeliest class."""
+    scores, hits = predictions[:, 1], labels == 1
+    if predictions.shape[1] > 2:
+        scores, hits = predictions.max(axis=1), predictions.argmax(axis=1) == labels
+    observed, predicted = calibration_curve(hits, scores, n_bins=10)
+    rows, _ = np.histogram(scores, bins=10, range=(0, 1))
+    return float(np.average(np.abs(observed - predicted), weights=rows[rows > 0]))
 
 
 CLASSIFICATION = [name for name, one in CATALOGUE.items() if "classification" in one.tasks]
@@ -76,6 +87,7 @@ EXPECTED = {
         for way in ("macro", "weighted", "micro")
     },
     "top_k_accuracy": lambda y, p: reference.top_k_accuracy_score(y, p, k=2) if p.shape[1] > 2 else 1.0,
+    "calibration_error": calibration_error,
     "kappa": lambda y, p: reference.cohen_kappa_score(y, p.argmax(axis=1)),
     "mean_absolute_error": reference.mean_absolute_error,
     "mean_squared_error": reference.mean_squared_error,

@@ -7,6 +7,7 @@ import pytest
 import sklearn.metrics as reference
 from sklearn.calibration import calibration_curve
 
+from kubetfx.components.evaluation.classification import CalibrationError
 from kubetfx.components.evaluation.metric import value_of
 from kubetfx.components.evaluation.metric_registry import find_metric
 from kubetfx.components.report import quality_facts as quality
@@ -107,7 +108,7 @@ def test_calibration_holds_every_row_once() -> None:
 
 
 def test_calibration_of_two_classes_is_that_of_the_second() -> None:
-    observed, predicted = calibration_curve(BINARY.labels == 1, BINARY.outputs[:, 1], n_bins=quality.CALIBRATION_BINS)
+    observed, predicted = calibration_curve(BINARY.labels == 1, BINARY.outputs[:, 1], n_bins=CalibrationError.BINS)
     found = quality.describe(BINARY, total_rows=500, seed=0).calibration
 
     assert [one.observed for one in found] == pytest.approx(observed.tolist())
