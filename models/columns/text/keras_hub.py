@@ -1,0 +1,128 @@
+"""A preset of KerasHub: config.json, model.weights.h5, tokenizer.json and assets/tokenizer/."""
+
+import io
+from typing import Any
+
+import numpy as np
+
+from kubetfx.models.columns.text.byte_pairs import BytePairs
+from kubetfx.models.columns.text.hugging_face import byte_pairs
+from kubetfx.models.columns.text.model_folder import CONFIG, ModelFolder
+from kubetfx.models.columns.text.transformer_shape import Shape
+from kubetfx.models.columns.text.weight_names import KERAS_HUB
+from kubetfx.models.columns.text.wordpiece import WordPiece
+
+WEIGHTS = "model.weights.h5"
+TOKENIZER = "tokenizer.json"
+_ASSETS = "assets/tokenizer"
+_TOKENIZERS = {"BertBackbone": "BertTokenizer", "DistilBertBackbone": "DistilBertTokenizer",
+               "RobertaBackbone": "RobertaTokenizer"}  # fmt: skip
+
+
+def is_preset(folder: ModelFolder) -> bool:
+    """Return whether a folder is a preset, and not one of Hugging Face.
+
+    Args:
+        folder: with config.json.
+    """
+    return "class_name" in folder.document(CONFIG, what="the sizes of the model")
+
+
+def read_shape(folder: ModelFolder) -> Shape:
+    """Return the sizes of a transformer.
+
+    Args:
+        folder: with config.json.
+
+    Raises:
+        ConfigError: the model is of another kind.
+    """
+    document = folder.document(CONFIG, what="the sizes of the model")
+    kind = document["class_name"]
+    if kind not in KERAS_HUB:
+        raise folder.error(
+            "the model is of another architecture",
+            f"class_name: {kind!r} in {CONFIG}",
+            f"Take a preset of one of these: {', '.join(KERAS_HUB)}. Layers with code of their own, such as Lambda, "
+            "are not executed.",
+        )
+    config = document.get("config") or {}
+    try:
+        return Shape(
+            vocabulary=int(config["vocabulary_size"]),
+            positions=int(config["max_sequence_length"]),
+            layers=int(config["num_layers"]),
+            heads=int(config["num_heads"]),
+            width=int(config["hidden_dim"]),
+            inner=int(config["intermediate_dim"]),
+            epsilon=1e-5 if kind == "RobertaBackbone" else 1e-12,
+            activation="gelu_tanh" if kind == "BertBackbone" else "gelu",
+        )
+    except KeyError as error:
+        raise folder.error(f"{CONFIG} lacks a size", f"no {error}", "Copy the file of the preset again.") from error
+
+
+def read_weights(folder: ModelFolder, shape: Shape) -> dict[str, np.ndarray]:
+    """Return the weights of a transformer, by the names of `Shape.weights`.
+
+    Args:
+        folder: with model.weights.h5.
+        shape: of the transformer.
+
+    Raises:
+        ConfigError: the file is none, or has not these weights.
+    """
+    import h5py
+
+    names = KERAS_HUB[folder.document(CONFIG, what="the sizes of the model")["class_name"]]
+    content = folder.content(WEIGHTS, what="the weights")
+    arrays: dict[str, np.ndarray] = {}
+
+    def keep(name: str, entry: Any) -> None:
+        if isinstance(entry, h5py.Dataset):
+            arrays[name.replace("/_query_", "/query_")] = entry[()]
+
+    try:
+        with h5py.File(io.BytesIO(content)) as file:
+            file.visititems(keep)
+    except OSError as error:
+        raise folder.error(f"{WEIGHTS} cannot be read", str(error), "Copy the file again.") from error
+    for name, own in names.by_name(shape):
+        wanted = shape.weights()[name]
+        if "_self_attention_layer/" in own and own in arrays and arrays[own].size == np.prod(wanted):
+            arrays[own] = arrays[own].reshape(wanted)  # of several heads
+    return folder.checked(arrays, names, shape, file=WEIGHTS)
+
+
+def read_tokenizer(folder: ModelFolder) -> WordPiece | BytePairs:
+    """Return the tokenizer.
+
+    Args:
+        folder: with tokenizer.json and assets/tokenizer.
+
+    Raises:
+        ConfigError: they are not there, or describe a tokenizer of another kind.
+    """
+    document = folder.document(TOKENIZER, what="the tokenizer")
+    of_model = folder.document(CONFIG, what="the sizes of the model")["class_name"]
+    kind, options = document.get("class_name"), document.get("config") or {}
+    if kind != _TOKENIZERS[of_model]:
+        raise folder.error(
+            "the tokenizer is of another model",
+            f"class_name: {kind!r} in {TOKENIZER}, and {of_model!r} in {CONFIG}",
+            f"Copy the preset again: {of_model} has a {_TOKENIZERS[of_model]}.",
+        )
+    if kind == "RobertaTokenizer":
+        lines = folder.text(f"{_ASSETS}/merges.txt", what="the pairs of the vocabulary").split("\n")
+        return byte_pairs(
+            folder,
+            folder.document(f"{_ASSETS}/vocabulary.json", what="the vocabulary"),
+            [line for line in lines if line and not line.startswith("#version")],
+            has_space_before=bool(options.get("add_prefix_space", False)),
+        )
+    lowercase = bool(options.get("lowercase", False))
+    return WordPiece(
+        tuple(folder.text(f"{_ASSETS}/vocabulary.txt", what="the vocabulary").rstrip("\n").split("\n")),
+        lowercase=lowercase,
+        strips_accents=bool(options.get("strip_accents", lowercase)),
+    )

@@ -1,0 +1,169 @@
+"""The files of a folder with a model of somebody else, on a disk or in a bucket, and what is wrong with them."""
+
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from kubetfx.errors import ConfigError
+from kubetfx.models.columns.text.transformer_shape import Shape
+from kubetfx.models.columns.text.weight_names import WeightNames
+from kubetfx.storage import Location, list_files, locate
+
+CONFIG = "config.json"
+_CODE = (".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth")
+"""Ends the names of pickles, which are programs."""
+
+
+class ModelFolder:
+    """A folder that is read, and nothing of which is executed.
+
+    Args:
+        place: path or URL.
+        key: of the config, which names it.
+    """
+
+    def __init__(self, place: str, *, key: str) -> None:
+        self.place = place
+        self.key = key
+
+    @cached_property
+    def folder(self) -> Location:
+        """Where it is.
+
+        Raises:
+            ConfigError: it is not there, or a file in it is a program.
+        """
+        try:
+            folder = locate(self.place)
+        except ValueError as error:
+            raise ConfigError(f"{self.key}: {error}") from error
+        if not folder.is_dir():
+            raise ConfigError(
+                f"{self.key}: there is no such folder. Received: {self.place}. Give a folder of Hugging Face "
+                "(config.json, model.safetensors and the tokenizer's files) or a preset of KerasHub, on this machine "
+                "or in a bucket."
+            )
+        code = [file.name for file in list_files(folder) if file.name.endswith(_CODE)]
+        if code:
+            raise ConfigError(
+                f"{self.key}: the folder has a pickle, which is a program that loading would execute. Received: "
+                f"{folder / code[0]}. Remove it; weights come from model.safetensors or model.weights.h5, and "
+                "save_pretrained(FOLDER, safe_serialization=True) of Hugging Face's library writes the first."
+            )
+        return folder
+
+    def has(self, name: str) -> bool:
+        """Return whether there is a file.
+
+        Args:
+            name: relative to the folder.
+        """
+        return (self.folder / name).is_file()
+
+    def content(self, name: str, *, what: str) -> bytes:
+        """Return the content of a file.
+
+        Args:
+            name: relative to the folder.
+            what: is in it, for the error.
+
+        Raises:
+            ConfigError: there is no such file.
+        """
+        if not self.has(name):
+            there = ", ".join(file.name for file in list_files(self.folder)) or "nothing"
+            raise ConfigError(
+                f"{self.key}: the folder lacks {name}, which has {what}. Received: {self.place}, with {there}. Copy "
+                "all files of the model."
+            )
+        return (self.folder / name).read_bytes()
+
+    def text(self, name: str, *, what: str) -> str:
+        """Return the content of a file of text.
+
+        Args:
+            name: relative to the folder.
+            what: is in it, for the error.
+
+        Raises:
+            ConfigError: there is no such file, or it is no UTF-8.
+        """
+        try:
+            return self.content(name, what=what).decode()
+        except UnicodeDecodeError as error:
+            raise self.error(f"{name} is no text in UTF-8", f"{error}", "Copy the file again.") from error
+
+    def document(self, name: str, *, what: str) -> dict[str, Any]:
+        """Return the object in a file of JSON.
+
+        Args:
+            name: relative to the folder.
+            what: is in it, for the error.
+
+        Raises:
+            ConfigError: there is no such file, or no JSON object in it.
+        """
+        text = self.text(name, what=what)
+        try:
+            found = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise self.error(f"{name} is no JSON", f"{error}", "Copy the file again.") from error
+        if not isinstance(found, dict):
+            raise self.error(f"{name} is no JSON object", text[:40], "Copy the file again.")
+        return found
+
+    def checked(
+        self, arrays: Mapping[str, np.ndarray], names: WeightNames, shape: Shape, *, file: str
+    ) -> dict[str, np.ndarray]:
+        """Return the weights of a transformer among those of a file.
+
+        Args:
+            arrays: of the file, by its names; kernels are (inputs, units).
+            names: of the weights there.
+            shape: of the transformer.
+            file: name of the file.
+
+        Returns:
+            By the names of `Shape.weights`, float32. The vector of the first segment is in those of positions.
+
+        Raises:
+            ConfigError: one is not there, or has another shape.
+        """
+        own = dict(names.by_name(shape))
+        wanted = shape.weights()
+        sizes = {own[name]: size for name, size in wanted.items()}
+        if names.segments:
+            sizes[names.segments] = (-1, shape.width)
+        for name, size in sizes.items():
+            found = arrays[name].shape if name in arrays else None
+            if found is None or len(found) != len(size) or found[size[0] < 0 :] != size[size[0] < 0 :]:
+                raise self.error(
+                    f"the weights in {file} are of another architecture than {CONFIG} says",
+                    f"{name} has the shape {found}, not {size}" if found else f"no {name} among {len(arrays)} weights",
+                    f"Copy {CONFIG} and {file} from one model.",
+                )
+        found_weights = {name: arrays[own[name]].astype(np.float32) for name in wanted}
+        if names.segments:
+            found_weights["positions"] += arrays[names.segments][0].astype(np.float32)
+        return found_weights
+
+    def instead(self, *endings: str) -> str:
+        """Return `, but NAME` of a file in the folder with one of some endings, for an error.
+
+        Args:
+            endings: of names.
+        """
+        return next((f", but {file.name}" for file in list_files(self.folder) if file.name.endswith(endings)), "")
+
+    def error(self, what: str, received: str, remedy: str) -> ConfigError:
+        """Return an error about the folder.
+
+        Args:
+            what: is wrong.
+            received: what was found.
+            remedy: what to do.
+        """
+        return ConfigError(f"{self.key}: {what}. Received: {self.place}: {received}. {remedy}")

@@ -1,0 +1,76 @@
+"""A folder with an encoder that somebody else has trained: one of Hugging Face, or a preset of KerasHub.
+
+BERT, DistilBERT and RoBERTa are understood. Sizes, vocabulary and weights are read, as JSON, text and arrays; nothing
+of the folder is executed. Decision 44 says why the loaders of KerasHub and Hugging Face are not used.
+"""
+
+from dataclasses import replace
+from functools import cached_property
+from types import ModuleType
+
+import numpy as np
+
+from kubetfx.models.columns.text import hugging_face, keras_hub
+from kubetfx.models.columns.text.byte_pairs import BytePairs
+from kubetfx.models.columns.text.model_folder import ModelFolder
+from kubetfx.models.columns.text.transformer_shape import Shape
+from kubetfx.models.columns.text.wordpiece import WordPiece
+
+
+class PretrainedFolder:
+    """What is in such a folder. Each part is read when it is asked for.
+
+    Args:
+        place: path or URL.
+        key: of the config, which names it.
+    """
+
+    def __init__(self, place: str, *, key: str = "features.text_encoder.pretrained") -> None:
+        self._folder = ModelFolder(place, key=key)
+
+    @cached_property
+    def _format(self) -> ModuleType:
+        return keras_hub if keras_hub.is_preset(self._folder) else hugging_face
+
+    @cached_property
+    def tokenizer(self) -> WordPiece | BytePairs:
+        """From text to numbers of tokens.
+
+        Raises:
+            ConfigError: the folder has none that is understood.
+        """
+        found: WordPiece | BytePairs = self._format.read_tokenizer(self._folder)
+        lacking = found.special_tokens - set(found.vocabulary)
+        if lacking:
+            raise self._folder.error(
+                "the vocabulary lacks a token that stands for no word",
+                f"no {min(lacking)} among {len(found.vocabulary):,} tokens",
+                "Copy the tokenizer's files again, tokenizer_config.json among them.",
+            )
+        return found
+
+    @cached_property
+    def shape(self) -> Shape:
+        """Of the transformer.
+
+        Raises:
+            ConfigError: the folder has none that is understood, or a tokenizer of another model.
+        """
+        shape: Shape = self._format.read_shape(self._folder)
+        number = len(self.tokenizer.vocabulary)
+        if number > shape.vocabulary:
+            raise self._folder.error(
+                "the tokenizer is that of another model",
+                f"it has {number:,} tokens, and the model {shape.vocabulary:,}",
+                "Copy all files from one model.",
+            )
+        return replace(shape, padding=self.tokenizer.frame.padding)
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """Return the weights, by the names of `Shape.weights`.
+
+        Raises:
+            ConfigError: the file is not there, cannot be read, or has those of another model.
+        """
+        found: dict[str, np.ndarray] = self._format.read_weights(self._folder, self.shape)
+        return found

@@ -1,0 +1,231 @@
+"""Folders of Hugging Face and KerasHub: what is read is what their own libraries answer with, and what is refused."""
+
+import json
+import os
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from safetensors.numpy import load_file, save_file
+from tensorflow_transform import annotators
+
+from kubetfx.errors import ConfigError
+from kubetfx.models.columns.text.pretrained_folder import PretrainedFolder
+from kubetfx.models.columns.text.transformer import Transformer
+from kubetfx.storage import ObjectPath
+
+REFERENCES = Path(__file__).parent / "references"
+KINDS = ("bert", "distilbert", "roberta", "keras_hub_bert", "keras_hub_distilbert", "keras_hub_roberta")
+
+
+def _tokens(folder: PretrainedFolder, texts: list[str], *, length: int) -> np.ndarray:
+    with annotators.object_tracker_scope(annotators.ObjectTracker()):
+        return folder.tokenizer(tf.constant(texts), length=length).numpy()
+
+
+def _vectors(folder: PretrainedFolder, tokens: np.ndarray) -> np.ndarray:
+    inputs = keras.Input(tokens.shape[1:], dtype="int64")
+    layer = Transformer("tokens", folder.shape)
+    model = keras.Model(inputs, layer(inputs))
+    layer.load(folder.weights())
+    return model.predict_on_batch(tokens)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tokens_and_vectors_are_those_of_the_models_own_library(kind: str) -> None:
+    expected = json.loads((REFERENCES / kind / "expected.json").read_text(encoding="utf-8"))
+    folder = PretrainedFolder(str(REFERENCES / kind))
+    tokens = _tokens(folder, expected["texts"], length=len(expected["tokens"][0]))
+    assert tokens.tolist() == expected["tokens"]
+    np.testing.assert_allclose(_vectors(folder, tokens), expected["vectors"], atol=1e-5)
+
+
+def test_a_folder_in_a_bucket_is_read(bucket: ObjectPath) -> None:
+    for file in (REFERENCES / "bert").iterdir():
+        (bucket / file.name).upload(file)
+    found, expected = PretrainedFolder(str(bucket)), PretrainedFolder(str(REFERENCES / "bert"))
+    assert found.tokenizer == expected.tokenizer
+    weights = expected.weights()
+    assert all(np.array_equal(weights[name], values) for name, values in found.weights().items())
+
+
+def test_files_of_older_libraries_are_read(tmp_path: Path) -> None:
+    folder = _copy("bert", tmp_path)
+    document = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    numbers = document["model"]["vocab"]
+    (folder / "tokenizer.json").unlink()
+    (folder / "vocab.txt").write_text("\n".join(sorted(numbers, key=numbers.__getitem__)) + "\n", encoding="utf-8")
+    (folder / "tokenizer_config.json").write_text('{"do_lower_case": true, "cls_token": {"content": "[CLS]"}}')
+    weights = load_file(folder / "model.safetensors")
+    old = {
+        f"bert.{name}".replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): array
+        for name, array in weights.items()
+    }
+    save_file(old, folder / "model.safetensors")
+    found, expected = PretrainedFolder(str(folder)), PretrainedFolder(str(REFERENCES / "bert"))
+    assert found.tokenizer == expected.tokenizer
+    assert all(np.array_equal(values, found.weights()[name]) for name, values in expected.weights().items())
+
+
+def test_byte_pairs_in_files_of_their_own_are_read(tmp_path: Path) -> None:
+    folder = _copy("roberta", tmp_path)
+    document = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]
+    (folder / "tokenizer.json").unlink()
+    (folder / "vocab.json").write_text(json.dumps(document["vocab"]))
+    lines = ["#version: 0.2", *(" ".join(pair) for pair in document["merges"]), ""]
+    (folder / "merges.txt").write_text("\n".join(lines), encoding="utf-8")
+    found, expected = PretrainedFolder(str(folder)), PretrainedFolder(str(REFERENCES / "roberta"))
+    assert found.tokenizer == expected.tokenizer
+
+
+# What is refused
+
+
+def _copy(kind: str, folder: Path) -> Path:
+    return Path(shutil.copytree(REFERENCES / kind, folder / kind))
+
+
+def _without(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).unlink()
+
+
+def _with(name: str, content: bytes) -> Callable[[Path], None]:
+    return lambda folder: bool((folder / name).write_bytes(content))
+
+
+def _changed(name: str, change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
+    def apply(folder: Path) -> None:
+        document = json.loads((folder / name).read_text(encoding="utf-8"))
+        change(document)
+        (folder / name).write_text(json.dumps(document))
+
+    return apply
+
+
+def _other_weights(change: Callable[[dict[str, np.ndarray]], Any]) -> Callable[[Path], None]:
+    def apply(folder: Path) -> None:
+        arrays = load_file(folder / "model.safetensors")
+        change(arrays)
+        save_file(arrays, folder / "model.safetensors")
+
+    return apply
+
+
+class _Program:
+    """What a pickle may do."""
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, ("executed",)
+
+
+QUERY = "encoder.layer.0.attention.self.query.weight"
+
+
+@pytest.mark.parametrize(
+    ("kind", "spoil", "message"),
+    [
+        ("bert", _with("pytorch_model.bin", pickle.dumps(_Program())), "has a pickle.*pytorch_model.bin.*Remove it"),
+        ("keras_hub_bert", _with("weights.pkl", pickle.dumps(_Program())), "has a pickle.*weights.pkl"),
+        ("bert", _without("config.json"), "lacks config.json, which has the sizes.*Received: .*tokenizer.json"),
+        ("bert", _without("model.safetensors"), "lacks model.safetensors, which has the weights"),
+        ("bert", _without("tokenizer.json"), "no tokenizer that is understood.*none of tokenizer.json, vocab.txt"),
+        ("keras_hub_bert", _without("model.weights.h5"), "lacks model.weights.h5, which has the weights"),
+        ("keras_hub_bert", _without("tokenizer.json"), "lacks tokenizer.json, which has the tokenizer"),
+        ("keras_hub_bert", _without("assets/tokenizer/vocabulary.txt"), "lacks assets/tokenizer/vocabulary.txt"),
+        ("keras_hub_roberta", _without("assets/tokenizer/merges.txt"), "lacks assets/tokenizer/merges.txt"),
+        ("bert", _with("config.json", b"{"), "config.json is no JSON"),
+        ("bert", _with("config.json", b"[]"), "config.json is no JSON object"),
+        ("bert", _with("config.json", b"\xff"), "config.json is no text in UTF-8"),
+        ("bert", _with("model.safetensors", b"\x80\x02"), "model.safetensors cannot be read"),
+        ("keras_hub_bert", _with("model.weights.h5", b"\x80\x02"), "model.weights.h5 cannot be read"),
+        ("bert", _changed("config.json", lambda c: c.update(model_type="gpt2")), "another architecture.*'gpt2'"),
+        ("bert", _changed("config.json", lambda c: c.pop("hidden_size")), "lacks a size.*no 'hidden_size'"),
+        ("bert", _changed("config.json", lambda c: c.update(hidden_act="silu")), "layers that BERT has not.*'silu'"),
+        ("bert", _changed("config.json", lambda c: c.update(num_hidden_layers=3)), "no encoder.layer.2"),
+        ("bert", _changed("config.json", lambda c: c.update(hidden_size=16)), r"shape \(.*8\), not \(.*16\)"),
+        ("bert", _changed("config.json", lambda c: c.update(vocab_size=100)), "tokenizer is that of another model"),
+        ("bert", _other_weights(lambda a: a.pop(QUERY)), f"weights in model.safetensors are of another.*no {QUERY}"),
+        ("bert", _other_weights(lambda a: a.update({QUERY: np.zeros((8, 4))})), "the shape"),
+        (
+            "keras_hub_bert",
+            _changed("config.json", lambda c: c.update(class_name="Lambda", registered_name=None)),
+            "another architecture.*'Lambda'.*are not executed",
+        ),
+        ("keras_hub_bert", _changed("config.json", lambda c: c["config"].pop("num_heads")), "lacks a size"),
+        (
+            "keras_hub_bert",
+            _changed("config.json", lambda c: c["config"].update(num_layers=4)),
+            "no layers/transformer",
+        ),
+        (
+            "keras_hub_bert",
+            _changed("tokenizer.json", lambda t: t.update(class_name="XLMRobertaTokenizer")),
+            "tokenizer is of another model.*XLMRobertaTokenizer",
+        ),
+        (
+            "bert",
+            _changed("tokenizer.json", lambda t: t["model"].update(type="Unigram", vocab=[["a", -1.0]])),
+            "another kind than BERT's WordPiece.*model Unigram",
+        ),
+        (
+            "bert",
+            _changed("tokenizer.json", lambda t: t.update(pre_tokenizer={"type": "Metaspace"})),
+            "another kind.*pre_tokenizer Metaspace",
+        ),
+        (
+            "bert",
+            _changed("tokenizer.json", lambda t: t["added_tokens"].append({"id": 120, "content": "kubetfx"})),
+            "tokens that were added.*'kubetfx'",
+        ),
+        (
+            "bert",
+            _changed("tokenizer.json", lambda t: t["model"]["vocab"].update(far=999)),
+            "not numbered from 0 on",
+        ),
+        (
+            "roberta",
+            _changed("tokenizer.json", lambda t: t["model"]["merges"].append(["zzz", "zzz"])),
+            "do not belong together.*'zzz zzz'",
+        ),
+        (
+            "keras_hub_bert",
+            _with("assets/tokenizer/vocabulary.txt", b"[UNK]\n[CLS]\n[SEP]\nword\n"),
+            r"lacks a token that stands for no word.*no \[PAD\]",
+        ),
+        (
+            "keras_hub_roberta",
+            _changed("assets/tokenizer/vocabulary.json", lambda v: (v.pop("<s>"), v.update({"other": 0}))),
+            "lacks a token that stands for no word.*no <s>",
+        ),
+    ],
+)
+def test_what_is_not_understood_is_refused_in_words(
+    kind: str, spoil: Callable[[Path], None], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = _copy(kind, tmp_path)
+    spoil(folder)
+    monkeypatch.chdir(tmp_path)
+    pretrained = PretrainedFolder(str(folder))
+    with pytest.raises(ConfigError, match=f"(?s)^features.text_encoder.pretrained: .*{message}") as raised:
+        (pretrained.shape, pretrained.weights())
+    assert "Received: " in str(raised.value)
+    assert not Path("executed").exists()
+
+
+def test_one_of_sentencepiece_is_named(tmp_path: Path) -> None:
+    folder = _copy("roberta", tmp_path)
+    (folder / "tokenizer.json").rename(folder / "sentencepiece.bpe.model")
+    with pytest.raises(ConfigError, match=r"but sentencepiece\.bpe\.model.*SentencePiece is not understood"):
+        _ = PretrainedFolder(str(folder)).tokenizer
+
+
+@pytest.mark.parametrize("place", ["nowhere", "ftp://host/model"])
+def test_a_folder_that_is_not_there_is_named(place: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=rf"features.text_encoder.pretrained: .*Received: {place}"):
+        _ = PretrainedFolder(place).shape
