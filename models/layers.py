@@ -27,6 +27,8 @@ class FittedLayer(keras.layers.Layer):
     def __init__(self, feature: str, **keywords: Any) -> None:
         super().__init__(**keywords)
         self.feature = feature
+        self.learning_rates: dict[str, float] = {}
+        """Initial ones of weights that do not have that of the training, by their path."""
 
     def fit_to(self, values: np.ndarray) -> None:
         """Find out the weights.

@@ -1,6 +1,6 @@
 """How a network learns: its loss, the optimizer and its schedule, early stopping, and the weights of classes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from kubetfx.config.training_section import TrainingConfig
 from kubetfx.errors import ConfigError
+from kubetfx.models.layers import FittedLayer
 from kubetfx.user_code import load_object
 
 Loss = Callable[[Any, Any], Any]
@@ -45,7 +46,7 @@ def compile_model(
         metric = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
     loss = own_loss(training) or _loss(training, labels, is_classifier=is_classifier, is_one_hot=has_one_hot_labels)
     # The layers of augmentation have operations that XLA lacks, and what is deterministic is not compiled by it anyway.
-    optimizer = make_optimizer(training, num_steps=num_steps)
+    optimizer = make_optimizer(training, num_steps=num_steps, rates=own_rates(model))
     model.compile(optimizer=optimizer, loss=loss, weighted_metrics=[metric], jit_compile=False)
     model.optimizer.build(model.trainable_variables)
     outputs = tf.zeros([1, *model.output.shape[1:]])
@@ -113,23 +114,63 @@ def _own_callback(name: str) -> keras.callbacks.Callback:
     return callback
 
 
-def make_optimizer(training: TrainingConfig, *, num_steps: int) -> keras.optimizers.Optimizer:
+def make_optimizer(
+    training: TrainingConfig, *, num_steps: int, rates: Mapping[str, float] | None = None
+) -> keras.optimizers.Optimizer:
     """Return the optimizer with its schedule.
 
     Args:
         training: the section of the config.
         num_steps: of all epochs.
+        rates: initial learning rates of single weights, by their path; the others have that of the config.
     """
     rate: Any = training.learning_rate
-    if training.schedule.kind == "cosine":
-        rate = keras.optimizers.schedules.CosineDecay(training.learning_rate, decay_steps=num_steps)
-    optimizers = {
+    schedule = training.schedule
+    warm_up = round(schedule.warm_up * num_steps)
+    if schedule.kind == "cosine" or warm_up:
+        rate = keras.optimizers.schedules.CosineDecay(
+            0.0 if warm_up else rate,
+            decay_steps=num_steps - warm_up,
+            alpha=0.0 if schedule.kind == "cosine" else 1.0,
+            warmup_target=rate if warm_up else None,
+            warmup_steps=warm_up,
+        )
+    kinds = {
         "adam": keras.optimizers.Adam,
         "adamw": keras.optimizers.AdamW,
         "rmsprop": keras.optimizers.RMSprop,
         "sgd": keras.optimizers.SGD,
     }
-    return optimizers[training.optimizer](learning_rate=rate)
+    kind = kinds[training.optimizer]
+    if not rates:
+        return kind(learning_rate=rate)
+    optimizer = type(kind.__name__, (_RatesOfWeights, kind), {})(learning_rate=rate)
+    optimizer.shares = {path: own / training.learning_rate for path, own in rates.items()}
+    return optimizer
+
+
+class _RatesOfWeights:
+    """An optimizer by which some weights learn at another rate than the others."""
+
+    shares: Mapping[str, float] = {}
+    """What the rate is multiplied by, by path of the weight."""
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Change one weight, at its own rate."""
+        own: Any = self
+        path = own._trainable_variables[own._get_variable_index(variable)].path
+        share = self.shares.get(path, 1.0)
+        super().update_step(gradient, variable, learning_rate * share)  # type: ignore[misc]
+
+
+def own_rates(model: keras.Model) -> dict[str, float]:
+    """Return the initial learning rates of the weights that have one of their own, by path.
+
+    Args:
+        model: that is trained.
+    """
+    layers = [layer for layer in model.layers if isinstance(layer, FittedLayer)]
+    return {path: rate for layer in layers for path, rate in layer.learning_rates.items()}
 
 
 def early_stopping(training: TrainingConfig) -> keras.callbacks.EarlyStopping:

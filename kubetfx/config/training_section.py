@@ -13,10 +13,21 @@ class LearningRateSchedule(Section):
     kind: Literal["constant", "cosine", "reduce_on_plateau"] = "cosine"
     """`cosine`: from the initial rate to 0 over all epochs. `reduce_on_plateau`: by `factor` after `patience` epochs
     without a better loss."""
+    warm_up: float = Field(0, ge=0, lt=1)
+    """Of `constant` and `cosine`: share of the steps in which the rate rises from 0 to the initial one."""
     factor: float = Field(0.5, gt=0, lt=1)
     """Of `reduce_on_plateau`: what the rate is multiplied by."""
     patience: int = Field(3, ge=1)
     """Of `reduce_on_plateau`: epochs without a better validation loss."""
+
+    @model_validator(mode="after")
+    def _plateaus_have_no_warm_up(self) -> Self:
+        if self.kind == "reduce_on_plateau" and self.warm_up:
+            raise ValueError(
+                f"warm_up is of the kinds constant and cosine. Received: kind: {self.kind}, warm_up: {self.warm_up}. "
+                "Leave warm_up out, or choose kind: cosine"
+            )
+        return self
 
 
 class EarlyStopping(Section):

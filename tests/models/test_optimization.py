@@ -9,6 +9,7 @@ import pytest
 from kubetfx.config.training_section import TrainingConfig
 from kubetfx.errors import ConfigError
 from kubetfx.models import optimization
+from kubetfx.models.layers import FittedLayer
 
 SOURCE = """
 import keras
@@ -92,3 +93,48 @@ def test_what_is_no_loss_and_no_callback_is_told(module, section, message):
     find = optimization.own_loss if "loss" in section else optimization.own_callbacks
     with pytest.raises(ConfigError, match=message):
         find(training)
+
+
+# The learning rate
+
+
+@pytest.mark.parametrize(("kind", "last"), [("constant", 0.01), ("cosine", 0.0)])
+def test_the_rate_rises_in_the_warm_up(kind, last):
+    training = TrainingConfig(learning_rate=0.01, schedule={"kind": kind, "warm_up": 0.1})
+    schedule = optimization.make_optimizer(training, num_steps=100)._learning_rate
+    rates = [float(schedule(step)) for step in (0, 5, 10, 100)]
+    np.testing.assert_allclose(rates, [0, 0.005, 0.01, last], atol=1e-6)
+
+
+def test_a_plateau_has_no_warm_up():
+    with pytest.raises(ValueError, match=r"warm_up is of the kinds constant and cosine\. Received: .*plateau"):
+        TrainingConfig(schedule={"kind": "reduce_on_plateau", "warm_up": 0.1})
+
+
+class _Slow(FittedLayer):
+    def __init__(self, **keywords):
+        super().__init__("x", **keywords)
+        self.slow = self.add_weight(shape=(2,), initializer="ones", name="slow")
+        self.usual = self.add_weight(shape=(2,), initializer="ones", name="usual")
+        self.learning_rates = {self.slow.path: 1e-5}
+
+    def call(self, inputs):
+        return inputs * self.slow * self.usual
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "rmsprop", "sgd"])
+def test_a_weight_may_learn_at_a_rate_of_its_own(optimizer):
+    inputs = keras.Input((2,))
+    layer = _Slow(name="slow_layer")
+    model = keras.Model(inputs, keras.layers.Softmax()(layer(inputs)))
+    training = TrainingConfig(learning_rate=0.01, optimizer=optimizer, schedule={"kind": "constant"})
+    labels = np.array([0, 1])
+    optimization.compile_model(
+        model, training, labels=labels, num_steps=1, is_classifier=True, has_one_hot_labels=False
+    )
+    assert type(model.optimizer).__name__.lower() == optimizer
+    model.train_on_batch(np.array([[1.0, 2.0], [3.0, 1.0]]), labels)
+    slow, usual = (np.abs(1 - keras.ops.convert_to_numpy(weight)).max() for weight in (layer.slow, layer.usual))
+    decay = {"adamw": 0.004 * 0.01}.get(optimizer, 0)  # of both
+    np.testing.assert_allclose(slow - decay, (usual - decay) / 1_000, rtol=0.05, atol=1e-6)
+    assert usual > 1e-3
