@@ -12,6 +12,7 @@ setup(
         "kubetfx": ["py.typed"],
         "kubetfx.components.report": ["templates/*"],
         "kubetfx.kubeflow": ["templates/*"],
+        "kubetfx.models.columns.text": ["*.tsv"],
     },
     entry_points={"console_scripts": ["kubetfx = kubetfx.cli.app:main"]},
 )

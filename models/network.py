@@ -130,7 +130,8 @@ def join(encodings: Sequence[Encoding], *, model: ModelConfig, num_outputs: int)
     is_ensemble = (model.members or 1) > 1
     if is_ensemble:
         hidden = Members(model.members or 1, name="members")(hidden)
-    for number, units in enumerate(model.hidden_units, start=1):
+    is_deep = "hidden_units" in model.changed or any(encoding.needs_hidden_layers for encoding in encodings)
+    for number, units in enumerate(model.hidden_units if is_deep else (), start=1):
         hidden = keras.layers.Dense(units, use_bias=not model.batch_normalization, name=f"hidden_{number}")(hidden)
         if model.batch_normalization:
             hidden = keras.layers.BatchNormalization(name=f"normalized_{number}")(hidden)

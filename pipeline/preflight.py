@@ -362,6 +362,7 @@ def _check_named_roles(profile: table_profile.TableProfile, config: PipelineConf
         ("categorical", "text", "text or whole numbers", lambda column: column.type != "float"),
         ("date", "date", "dates", lambda column: bool(column.dates)),
         ("list", "list", "lists", lambda column: column.lists is not None),
+        ("text", "text", "text", lambda column: column.type == "string"),
     ):
         for name in config.features.by_role[key]:
             if not fits(column := profile.column(name)):

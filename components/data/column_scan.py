@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kubetfx.components.data.table_profile import Column
+from kubetfx.components.data.word_counts import WordCounts
 from kubetfx.models.columns.column_profile import CellType
 from kubetfx.tables.as_text import texts_of
 
@@ -71,6 +72,7 @@ class ColumnScan:
         """Blocks to be merged into the distinct values, many at once: each time looks at all distinct values again."""
         self._num_pending = 0
         self._sum = 0
+        self._words = WordCounts() if column_type == "string" else None
 
     @property
     def is_whole(self) -> bool:
@@ -117,6 +119,8 @@ class ColumnScan:
             if column.type == "int64":
                 self._sum += _sum_of(array, largest=max(-lowest, highest))
         self._column = replace(column, num_values=column.num_values + num_values, minimum=minimum, maximum=maximum)
+        if self._words is not None:
+            self._words.add(array)
         if self._distinct is not None:
             self._pending.append(array)
             self._num_pending += num_values
@@ -159,6 +163,8 @@ class ColumnScan:
             maximum=max(known(ours.maximum, theirs.maximum), default=None),
         )
         self._sum += later._sum
+        if self._words is not None and later._words is not None:
+            self._words.merge(later._words)
         return self
 
     def take_values(self, later: "ColumnScan") -> None:
@@ -188,6 +194,8 @@ class ColumnScan:
         """What was counted."""
         self._merge()
         column = self._column
+        if self._words is not None:
+            self._column = column = replace(self._column, texts=self._words.texts)
         if self._column.type == "int64" and self._column.num_values:
             self._column = replace(self._column, mean=self._sum / self._column.num_values)
         if self._column.type == "float":

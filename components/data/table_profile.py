@@ -12,7 +12,7 @@ from typing import Any
 
 from kubetfx.artifacts import TABLE_PROFILE
 from kubetfx.models.columns.column_profile import ColumnProfile as Column
-from kubetfx.models.columns.column_profile import DateFormat, Lists
+from kubetfx.models.columns.column_profile import DateFormat, Lists, Texts
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,9 @@ def _column(entry: dict[str, Any]) -> Column:
     known = {field.name for field in fields(Column)}  # an earlier version had others
     dates = tuple(DateFormat(**one) for one in entry.get("dates", ()))
     lists = Lists(**entry["lists"]) if entry.get("lists") else None
+    texts = Texts(entry["texts"]["num_words"], tuple(entry["texts"]["lengths"])) if entry.get("texts") else None
     units = {unit: tuple(example) for unit, example in entry.get("units", {}).items()}
     return Column(
         **{key: value for key, value in entry.items() if key in known}
-        | {"values": tuple(entry["values"]), "dates": dates, "lists": lists, "units": units}
+        | {"values": tuple(entry["values"]), "dates": dates, "lists": lists, "texts": texts, "units": units}
     )

@@ -385,6 +385,7 @@ def merged_column(first: Column, second: Column, *, source: str, path: str) -> C
         reading=first.reading or second.reading,
         note=first.note or second.note,
         odd_cells=first.odd_cells or second.odd_cells,
+        texts=first.texts.merged(second.texts) if first.texts and second.texts else first.texts or second.texts,
     )
     for reading in readings().values():
         merged = reading.merged(merged, first, second)

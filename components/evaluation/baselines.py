@@ -29,6 +29,8 @@ FITTED_CELLS = 100_000_000
 """Rows times dimensions times outputs at most: of wide tables and many classes, fewer rows are fitted."""
 CODES_OF_COLUMN = 64
 """Values of a category that the linear model tells apart, the most frequent ones."""
+VALUES_OF_SET = 1_000
+"""Values of a list, or n-grams of a text, that the linear model knows, the most frequent ones."""
 PENALTY = 1.0
 """Of the squared weights, beside the sum over the rows."""
 ITERATIONS = 100
@@ -121,10 +123,46 @@ class _Codes:
 
 
 @dataclass(frozen=True)
+class _Sets:
+    """How whole numbers of which a cell has several, in no order, become dimensions: a flag for each frequent one of a
+    column. 0 is none."""
+
+    known: Sequence[Array]
+    """By column."""
+
+    @classmethod
+    def of(cls, values: Array) -> "_Sets":
+        found = []
+        for column in values.swapaxes(0, 1):
+            counts = np.bincount(column.reshape(-1))
+            counts[:1] = 0
+            frequent = np.argsort(-counts, kind="stable")[:VALUES_OF_SET]
+            found.append(np.sort(frequent[counts[frequent] > 0]))
+        return cls(found)
+
+    @property
+    def size(self) -> int:
+        return sum(map(len, self.known))
+
+    def __call__(self, values: Array) -> Array:
+        found = []
+        for column, known in zip(values.swapaxes(0, 1), self.known, strict=True):
+            number = np.full(max(column.max(initial=0), known.max(initial=0)) + 1, len(known))
+            number[known] = np.arange(len(known))
+            flags = np.zeros((len(column), len(known) + 1))
+            np.put_along_axis(flags, number[column], 1.0, axis=1)
+            found.append(flags[:, :-1])
+        return np.concatenate(found, axis=1)
+
+
+_Part = _Numbers | _Codes | _Sets
+
+
+@dataclass(frozen=True)
 class Linear(Baseline):
     """A linear model of the features."""
 
-    parts: Mapping[str, _Numbers | _Codes]
+    parts: Mapping[str, _Part]
     """By feature."""
     weights: Array
     """(dimensions + 1, outputs): the last row is of the constant."""
@@ -196,7 +234,7 @@ def fit_linear(features: Features, targets: Array, weights: Array, *, is_classif
     Returns:
         None where there is no feature of numbers or categories, or more than can be fitted quickly.
     """
-    parts = {name: part for name, values in features.items() if (part := _part_of(_flat(values))) and part.size}
+    parts = {name: part for name, values in features.items() if (part := _part_of(values)) and part.size}
     cells = sum(part.size for part in parts.values()) * targets.shape[1]
     if not parts or cells * FEWEST_ROWS > FITTED_CELLS:
         logging.info("No linear model: of %d features, %d weights.", len(parts), cells)
@@ -207,19 +245,23 @@ def fit_linear(features: Features, targets: Array, weights: Array, *, is_classif
     return Linear(parts, solve(matrix, targets, weights[rows, np.newaxis]), is_classifier)
 
 
-def _flat(values: Array) -> Array:
-    return values.reshape(len(values), -1)
+def _columns(values: Array) -> Array:
+    """(rows, columns), or (rows, columns, values) of cells that have several values."""
+    return values.reshape(len(values), -1) if values.ndim < 3 else values
 
 
-def _part_of(values: Array) -> _Numbers | _Codes | None:
+def _part_of(values: Array) -> _Part | None:
+    values = _columns(values)
     if values.dtype.kind in "fb":
-        return _Numbers.of(values.astype(np.float64))
-    return _Codes.of(values) if values.dtype.kind in "iu" else None
+        return _Numbers.of(values.astype(np.float64)) if values.ndim < 3 else None
+    if values.dtype.kind not in "iu":
+        return None
+    return _Codes.of(values) if values.ndim < 3 else _Sets.of(values)
 
 
-def _matrix(parts: Mapping[str, _Numbers | _Codes], features: Features) -> Array:
+def _matrix(parts: Mapping[str, _Part], features: Features) -> Array:
     """(rows, dimensions + 1) float64, of which the last is 1."""
-    found = [part(_flat(features[name])) for name, part in parts.items()]
+    found = [part(_columns(features[name])) for name, part in parts.items()]
     return np.concatenate([*found, np.ones((len(found[0]), 1))], axis=1)
 
 

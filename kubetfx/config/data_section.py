@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from kubetfx.config.section import Section
+from kubetfx.config.text_section import TextEncoderConfig
 from kubetfx.storage import is_web
 from kubetfx.tables import date_formats
 from kubetfx.tables.csv_options import MISSING_VALUES, CsvOptions
@@ -355,6 +356,10 @@ class FeaturesConfig(Section):
     image: tuple[str, ...] = ()
     """The column of a table that says where a picture is, seen from the table's folder; one at most. By default it is
     the column whose every value is the path of a picture."""
+    text: tuple[str, ...] = ()
+    """Columns of text: what is written in them is read, word by word. By default those of many different cells of
+    several words."""
+    text_encoder: TextEncoderConfig = TextEncoderConfig()
     types: tuple[str, ...] = ()
     """Column types of your own, as `module:class`; they are asked before kubetfx's. The module is installed, or beside
     pipeline.yaml; examples/extending/column_type has one."""
@@ -367,7 +372,7 @@ class FeaturesConfig(Section):
     @property
     def by_role(self) -> dict[str, tuple[str, ...]]:
         """Columns that are named, by the key that names them."""
-        return {key: getattr(self, key) for key in ("numeric", "categorical", "date", "list", "image")}
+        return {key: getattr(self, key) for key in ("numeric", "categorical", "date", "list", "text", "image")}
 
     def names_otherwise(self, column: str, key: str) -> bool:
         """Return whether a column is named, under another key.

@@ -108,7 +108,7 @@ class ModelConfig(Section):
     """Your own module in place of kubetfx.models.network, by import path: installed, or beside pipeline.yaml. It has
     the same two functions: preprocessing_fn(inputs, custom_config) and build_model(...); for images, too."""
     hidden_units: tuple[Annotated[int, Field(ge=1)], ...] = (128, 64)
-    """Units of each hidden layer. Of images by themselves there is none by default."""
+    """Units of each hidden layer. Of images by themselves, and of text by itself, there is none by default."""
     activation: Literal["elu", "gelu", "leaky_relu", "mish", "relu", "selu", "silu", "tanh"] = "relu"
     """Activation of the hidden layers, as Keras names it."""
     batch_normalization: bool = False

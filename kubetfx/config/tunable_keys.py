@@ -34,7 +34,7 @@ _NOT_TUNABLE: Mapping[str, str] = {
     "features.image": "it says what the data is",
 }
 """Keys that no search may name, and why. Those below them are meant too."""
-OF_ROLES = ("numeric", "categorical", "date", "list", "integer_categories", "vocabulary_size")
+OF_ROLES = ("numeric", "categorical", "date", "list", "text", "integer_categories", "vocabulary_size")
 """Keys of `features` that decide what columns are used for, which the schema says."""
 
 

@@ -10,6 +10,10 @@ MIN_ROWS_WITH_GAPS = 50
 COUNTS_MEAN = 0.3
 """Whole numbers are counts whose mean is less than so far from the lowest, as a share of their range. Values that are
 used evenly have it at 0.5."""
+LENGTH_STEP = 8
+"""Words per bucket of a histogram."""
+MAX_LENGTH = 1_024
+"""Words of a cell that are counted."""
 _IDENTIFIER_NAME = re.compile(r"(^|_)(id|uuid|guid|key|index|rownum|row_?id)$|Id$|ID$|^Unnamed: 0$", re.ASCII)
 
 CellType = Literal["int64", "float", "string"]
@@ -60,6 +64,42 @@ class Lists:
 
 
 @dataclass(frozen=True)
+class Texts:
+    """What is known of the words in a column of text."""
+
+    num_words: int
+    """Of all cells: what is between spaces; of scripts without spaces, each character."""
+    lengths: tuple[int, ...]
+    """Cells by their number of words, signs and such characters: LENGTH_STEP of them per bucket, the last for more than
+    MAX_LENGTH."""
+
+    def merged(self, other: "Texts") -> "Texts":
+        """Return what is known of the words of two parts of a column.
+
+        Args:
+            other: of the second.
+        """
+        lengths = tuple(ours + theirs for ours, theirs in zip(self.lengths, other.lengths, strict=True))
+        return Texts(self.num_words + other.num_words, lengths)
+
+    def length_of(self, share: float) -> int | None:
+        """Return how many words and signs a cell has at most.
+
+        Args:
+            share: of the cells, which the others may exceed.
+
+        Returns:
+            A multiple of LENGTH_STEP; None: more than MAX_LENGTH.
+        """
+        wanted, found = share * sum(self.lengths), 0
+        for bucket, number in enumerate(self.lengths[:-1], start=1):
+            found += number
+            if found >= wanted:
+                return bucket * LENGTH_STEP
+        return None
+
+
+@dataclass(frozen=True)
 class ColumnProfile:
     """What a scan found out about a column."""
 
@@ -88,6 +128,8 @@ class ColumnProfile:
     """Formats of dates that fit its cells; none: it is no column of dates."""
     lists: Lists | None = None
     """Of a column of lists."""
+    texts: Texts | None = None
+    """Of a column whose cells are text of more than a word."""
     units: dict[str, tuple[str, str]] = field(default_factory=dict, repr=False)
     """Of a column of numbers some of which are spelled unusually: an example and the number that is read, by its
     percent sign or its currency; empty: neither."""

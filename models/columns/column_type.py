@@ -50,6 +50,8 @@ class Encoding:
     """By name of the feature."""
     vector: "keras.KerasTensor"
     """(batch, any) float32."""
+    needs_hidden_layers: bool = True
+    """Whether the network has hidden layers by default, if it has no other vector."""
 
 
 class EmbeddedVocabulary(NamedTuple):
@@ -135,7 +137,8 @@ class ColumnType:
             config: the section `features`.
 
         Returns:
-            Features of a fixed shape, each (batch, ...), by a name that no other type has.
+            Features of a fixed shape, each (batch, ...), by a name that no other type has: (batch, columns), or of
+            cells with several values (batch, columns, values), where 0 is none.
         """
         raise NotImplementedError
 

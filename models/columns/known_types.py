@@ -11,12 +11,13 @@ from kubetfx.models.columns.date import Date
 from kubetfx.models.columns.image.image_type import Image
 from kubetfx.models.columns.list import List
 from kubetfx.models.columns.number import Number
+from kubetfx.models.columns.text.text_type import Text
 from kubetfx.user_code import load_object
 
 if TYPE_CHECKING:
     from kubetfx.models.columns.reading import Reading
 
-COLUMN_TYPES: tuple[ColumnType, ...] = (Image(), Date(), Number(), List(), Vocabulary(), Hashed())
+COLUMN_TYPES: tuple[ColumnType, ...] = (Image(), Date(), Number(), List(), Text(), Vocabulary(), Hashed())
 """A column is of the first that takes it; a network joins what they encode in this order."""
 
 USER_TYPE = "type:"

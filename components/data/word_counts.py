@@ -1,0 +1,58 @@
+"""How many words the cells of a column have: from it a column of text is known, and how long its messages are."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from kubetfx.models.columns.column_profile import LENGTH_STEP, MAX_LENGTH, Texts
+
+SPACELESS = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+"""Scripts that are written without spaces between words, for RE2: each of their characters counts as a word."""
+_WORDS_AND_SIGNS = rf"[{SPACELESS}]|[\pL\pM\pN']+|[^\s\pL\pM\pN']"
+
+
+class WordCounts:
+    """Counts of the words of a column of text."""
+
+    def __init__(self) -> None:
+        """There are no cells yet."""
+        self._num_words = 0
+        self._lengths = np.zeros(MAX_LENGTH // LENGTH_STEP + 1, np.int64)
+        self._has_texts = False
+        """Whether a cell has more than one word."""
+
+    def add(self, cells: pa.StringArray) -> None:
+        """Count a block.
+
+        Args:
+            cells: of it.
+        """
+        cells = cells.drop_null()
+        num_spaces = pc.count_substring(pc.utf8_trim_whitespace(cells), " ")
+        is_foreign = pc.not_equal(pc.binary_length(cells), pc.utf8_length(cells))
+        texts = cells.filter(pc.or_(pc.greater(num_spaces, 0), is_foreign))
+        self._num_words += len(cells)
+        if len(texts):
+            spaceless = pc.count_substring_regex(cells.filter(is_foreign), f"[{SPACELESS}]")
+            more = (pc.sum(num_spaces).as_py() or 0) + (pc.sum(spaceless).as_py() or 0)
+            self._has_texts |= more > 0
+            self._num_words += more
+            lengths = pc.count_substring_regex(texts, _WORDS_AND_SIGNS).to_numpy(zero_copy_only=False)
+            buckets = np.clip((lengths - 1) // LENGTH_STEP, 0, len(self._lengths) - 1)
+            self._lengths += np.bincount(buckets, minlength=len(self._lengths))
+        self._lengths[0] += len(cells) - len(texts)
+
+    def merge(self, later: "WordCounts") -> None:
+        """Add the counts of another part of the column.
+
+        Args:
+            later: of that part.
+        """
+        self._num_words += later._num_words
+        self._lengths += later._lengths
+        self._has_texts |= later._has_texts
+
+    @property
+    def texts(self) -> Texts | None:
+        """What was counted; None: no cell has more than one word."""
+        return Texts(self._num_words, tuple(self._lengths.tolist())) if self._has_texts else None

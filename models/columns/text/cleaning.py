@@ -1,0 +1,187 @@
+"""Cleaning of text in the graph: Unicode, HTML, addresses, contractions and signs, until words are between spaces."""
+
+import functools
+import html.entities
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from kubetfx.config.text_section import TextCleaningConfig
+
+ENGLISH = Path(__file__).with_name("contractions.tsv")
+"""Contractions of English, and what they are short for."""
+SPACELESS = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+"""Scripts that are written without spaces between words, for RE2."""
+_COMMENTS = r"(?is)<!--.*?-->|<script\b.*?</script\s*>|<style\b.*?</style\s*>"
+_TAGS = r"(?i)</?[a-z][^<>]*>|<![a-z][^<>]*>"
+"""Only whole ones: what is behind a `<` that never closes is text."""
+_ENTITY = r"&(#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});"
+_URLS = r"(?i)\b(?:https?|ftp)://\S+|\bwww\.[^\s.]+\.\S+"
+_LAST_DECOMPOSED = 0x2FA1D
+"""The last code point that has a decomposition, since Unicode 3.1."""
+_BREAK = "\x00"
+"""Between the pieces of a text: cleaned text has no control characters."""
+
+
+def clean(texts: tf.Tensor, config: TextCleaningConfig) -> tf.Tensor:
+    """Clean texts.
+
+    Args:
+        texts: (batch,) string; invalid UTF-8 becomes spaces.
+        config: what is done.
+
+    Returns:
+        (batch,) string: words and signs, with one space between each other.
+    """
+    texts = tf.strings.unicode_transcode(
+        texts, "UTF-8", "UTF-8", errors="replace", replacement_char=0x20, replace_control_characters=True
+    )
+    texts = tf.strings.substr(texts, 0, config.characters, unit="UTF8_CHAR")
+    if config.html:
+        texts = _where_found("<", texts, lambda some: _replaced(_replaced(some, _COMMENTS, " "), _TAGS, " "))
+        texts = _where_found("&", texts, _without_entities)
+    if config.urls:
+        texts = _replaced(texts, _URLS, " url ")
+    texts = _where(_is_foreign(texts), texts, _decomposed)
+    if config.lower_case:
+        texts = tf.strings.lower(texts, encoding="utf-8")
+    if config.digits == "zero":
+        texts = _replaced(texts, r"\p{Nd}", "0")
+    texts = _replaced(texts, rf"[^\pL\pM\pN\s']|[{SPACELESS}]\pM*", r" \0 ")
+    texts = _where_found("'", texts, lambda some: _without_apostrophes(some, config))
+    return tf.strings.strip(_replaced(texts, " +", " "))
+
+
+def _replaced(texts: tf.Tensor, pattern: str, rewrite: str) -> tf.Tensor:
+    return tf.strings.regex_replace(texts, pattern, rewrite)
+
+
+def _where(chosen: tf.Tensor, texts: tf.Tensor, change: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
+    """Change some of the texts: (batch,) bool."""
+    indices = tf.where(chosen)
+    return tf.tensor_scatter_nd_update(texts, indices, change(tf.gather_nd(texts, indices)))
+
+
+def _where_found(character: str, texts: tf.Tensor, change: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
+    return _where(tf.strings.regex_full_match(texts, f"(?s).*{character}.*"), texts, change)
+
+
+def _is_foreign(texts: tf.Tensor) -> tf.Tensor:
+    return tf.not_equal(tf.strings.length(texts), tf.strings.length(texts, unit="UTF8_CHAR"))
+
+
+def _decomposed(texts: tf.Tensor) -> tf.Tensor:
+    """Unicode's normalization form NFKD (UAX #15); without what is not seen: format characters and variation selectors.
+    Typographic apostrophes become plain ones, every kind of space a space."""
+    texts = _replaced(texts, r"[\x{2018}\x{2019}\x{02BC}\x{FF07}]", "'")
+    codes = tf.strings.unicode_decode(texts, "UTF-8")
+    flat = codes.flat_values
+    number_of, firsts, lengths, parts = _decompositions()
+    number = tf.gather(number_of, tf.minimum(flat, len(number_of) - 1))
+    length = tf.gather(lengths, number)
+    ends = tf.cumsum(length)
+    position = tf.range(tf.reduce_sum(length)) - tf.repeat(ends - length, length)
+    part = tf.gather(parts, tf.repeat(tf.gather(firsts, number), length) + position)
+    code = tf.where(tf.repeat(number, length) > 0, part, tf.repeat(flat, length))
+    splits = tf.gather(tf.concat([[0], ends], axis=0), codes.row_splits)
+    code = tf.gather(code, _canonical_order(code, splits))
+    ordered = tf.RaggedTensor.from_row_splits(code, tf.cast(splits, tf.int64), validate=False)
+    texts = tf.strings.unicode_encode(ordered, "UTF-8", errors="replace", replacement_char=0x20)
+    return _replaced(_replaced(texts, r"[\p{Cf}\x{FE00}-\x{FE0F}]", ""), r"\pZ+", " ")
+
+
+def _canonical_order(codes: tf.Tensor, splits: tf.Tensor) -> tf.Tensor:
+    """Indices that sort the marks behind each character by their combining class (UAX #15, canonical ordering)."""
+    classes = tf.constant(_combining_classes())
+    own = tf.gather(classes, tf.minimum(codes, len(_combining_classes()) - 1))
+    starts = tf.scatter_nd(tf.cast(splits[:-1, None], tf.int64), tf.ones_like(splits[:-1]), [tf.size(codes) + 1])[:-1]
+    group = tf.cumsum(tf.cast((own == 0) | (starts > 0), tf.int64))
+    key = group * 256 + tf.cast(own, tf.int64)
+    return tf.cond(
+        tf.reduce_any(key[1:] < key[:-1]), lambda: tf.argsort(key, stable=True), lambda: tf.range(tf.size(codes))
+    )
+
+
+@functools.cache
+def _decompositions() -> tuple[Any, Any, Any, Any]:
+    """By code point the number of its decomposition, 0: none; and where each begins among the parts, and its length."""
+    found = {code: text for code in range(_LAST_DECOMPOSED + 1) if (text := _decomposition(code)) is not None}
+    number_of = np.zeros(max(found) + 2, np.int32)
+    number_of[list(found)] = np.arange(1, len(found) + 1)
+    lengths = np.array([1, *map(len, found.values())], np.int32)
+    parts = np.array([0, *(ord(character) for text in found.values() for character in text)], np.int32)
+    return number_of, np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int32), lengths, parts
+
+
+def _decomposition(code: int) -> str | None:
+    if 0xD800 <= code < 0xE000:  # surrogates are no characters
+        return None
+    text = unicodedata.normalize("NFKD", chr(code))
+    return None if text == chr(code) else text
+
+
+@functools.cache
+def _combining_classes() -> Any:
+    """By code point; the last is 0."""
+    classes = np.fromiter((unicodedata.combining(chr(code)) for code in range(0x20000)), np.int32)
+    return classes[: np.flatnonzero(classes)[-1] + 2]
+
+
+def _without_entities(texts: tf.Tensor) -> tf.Tensor:
+    """Entities of HTML become the characters that they mean; what is none stays."""
+    pieces = tf.strings.split(_replaced(texts, _ENTITY, rf"{_BREAK}&\1;{_BREAK}"), _BREAK)
+    flat = pieces.flat_values
+    names, characters = zip(*sorted(_entities().items()), strict=True)
+    numbers = range(len(names))
+    table = _table(
+        "html_entities", lambda: tf.lookup.KeyValueTensorInitializer(names, numbers, tf.string, tf.int32), -1
+    )
+    number = table.lookup(flat)
+    flat = tf.where(number < 0, flat, tf.gather(tf.constant(characters), tf.maximum(number, 0)))
+    flat = _where(tf.strings.regex_full_match(flat, "&#[0-9]+;"), flat, lambda some: _of_digits(some, base=10))
+    flat = _where(tf.strings.regex_full_match(flat, "&#[xX].*;"), flat, lambda some: _of_digits(some, base=16))
+    return tf.strings.reduce_join(pieces.with_flat_values(flat), axis=1)
+
+
+def _of_digits(entities: tf.Tensor, *, base: int) -> tf.Tensor:
+    """The characters whose numbers are in entities."""
+    digits = tf.strings.lower(_replaced(entities, "[&#xX;]", ""))
+    padded = tf.strings.substr(tf.strings.join(["0000000", digits]), -7, 7)
+    codes = tf.strings.unicode_decode(padded, "UTF-8").to_tensor(shape=[None, 7])
+    values = tf.where(codes < ord("a"), codes - ord("0"), codes - ord("a") + 10)
+    code = tf.reduce_sum(values * [base**power for power in reversed(range(7))], axis=1)
+    return tf.strings.unicode_encode(code[:, None], "UTF-8", errors="replace", replacement_char=0x20)
+
+
+def _entities() -> dict[str, str]:
+    return {f"&{name}": text for name, text in html.entities.html5.items() if name.endswith(";")}
+
+
+def _without_apostrophes(texts: tf.Tensor, config: TextCleaningConfig) -> tf.Tensor:
+    """Contractions become what they are short for; other apostrophes divide words."""
+    if config.contractions:
+        words = tf.strings.split(texts)
+        short = words.flat_values
+        long = _table("contractions", lambda: _contractions(config.contractions), "").lookup(short)
+        texts = tf.strings.reduce_join(words.with_flat_values(tf.where(long == "", short, long)), axis=1, separator=" ")
+    return _replaced(texts, "'", " ")
+
+
+def _contractions(chosen: Any) -> Any:
+    if chosen == "english":
+        return tf.lookup.TextFileInitializer(str(ENGLISH), tf.string, 0, tf.string, 1, delimiter="\t")
+    return tf.lookup.KeyValueTensorInitializer(list(chosen), list(chosen.values()), tf.string, tf.string)
+
+
+def _table(name: str, initializer: Callable[[], Any], default: Any) -> Any:
+    """A table, which goes with the graph of a preprocessing_fn; outside of a graph it is simply there."""
+
+    def make() -> Any:
+        return tf.lookup.StaticHashTable(initializer(), default)
+
+    return tft.make_and_track_object(make, name) if tf.inside_function() else make()

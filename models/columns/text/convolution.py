@@ -1,0 +1,79 @@
+"""Convolutions over the tokens of a text: "Convolutional Neural Networks for Sentence Classification" (EMNLP 2014)."""
+
+from typing import TYPE_CHECKING, Any
+
+import keras
+import tensorflow as tf
+
+from kubetfx.models.columns.column_type import Encoding
+from kubetfx.models.columns.text.encoders import TextEncoder
+from kubetfx.models.columns.text.tokens import VOCABULARY, longest, numbers_of, rows_of, tokenize
+
+if TYPE_CHECKING:
+    import tensorflow_transform as tft
+
+TOKENS = "text_tokens"
+WIDTHS = (2, 3, 4)
+"""Neighbouring tokens that a convolution looks at."""
+SIZE = 64
+"""Dimensions by default."""
+UNKNOWN = 1
+"""Number of a token that the vocabulary does not have; those that it has follow."""
+
+
+class Convolution(TextEncoder):
+    """Tokens are embedded; of each channel of each convolution the largest value is taken."""
+
+    def preprocess(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
+        """`text_tokens`, (batch, columns, tokens) int64: 1 is an unknown token, 0 is behind the last one."""
+        tokens = tokenize(tf.reshape(texts, [-1]), self.config, length=self.length)
+        numbers = numbers_of(tokens, self.config)
+        return {TOKENS: rows_of(numbers + UNKNOWN + 1, columns=len(self.columns), length=self.length)}
+
+    def encode(self, transform_output: "tft.TFTransformOutput") -> Encoding:
+        """The largest values of the channels for each column, one beside the other."""
+        columns, length = transform_output.transformed_feature_spec()[TOKENS].shape
+        tokens = keras.Input((columns, length), name=TOKENS, dtype="int64")
+        size = transform_output.vocabulary_size_by_name(VOCABULARY) + UNKNOWN + 1
+        dimensions = self.config.size or SIZE
+        layer = TextConvolution(size=size, dimensions=dimensions, dropout=self.config.dropout, name="text_convolution")
+        flat = keras.layers.Reshape((columns * len(WIDTHS) * dimensions,), name="text_flat")(layer(tokens))
+        return Encoding({TOKENS: tokens}, flat)
+
+
+class TextConvolution(keras.layers.Layer):
+    """Embedding, convolutions and the maximum. Only as many tokens are computed as the longest text of a batch has.
+
+    Args:
+        size: of the vocabulary.
+        dimensions: of the vector of a token, and channels of each convolution.
+        dropout: share of the tokens that are left out in training.
+        keywords: Keras' of every layer.
+    """
+
+    def __init__(self, *, size: int, dimensions: int, dropout: float, **keywords: Any) -> None:
+        super().__init__(**keywords)
+        self._dimensions = dimensions
+        self._embedding = keras.layers.Embedding(size, dimensions, name="text_vectors")
+        self._token_dropout = keras.layers.Dropout(dropout, noise_shape=(None, None, 1))
+        self._convolutions = [
+            keras.layers.Conv1D(dimensions, width, padding="same", activation="relu", name=f"width_{width}")
+            for width in WIDTHS
+        ]
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        """Compute the vectors.
+
+        Args:
+            inputs: (batch, columns, tokens).
+            training: whether some tokens are left out.
+
+        Returns:
+            (batch, columns, channels of all convolutions).
+        """
+        columns = inputs.shape[1]
+        tokens = keras.ops.reshape(inputs, (-1, inputs.shape[2]))[:, : longest(inputs)]
+        is_token = keras.ops.cast(keras.ops.expand_dims(tokens > 0, -1), self.compute_dtype)
+        vectors = self._token_dropout(self._embedding(tokens), training=training) * is_token
+        found = [keras.ops.max(convolve(vectors) * is_token, axis=1) for convolve in self._convolutions]
+        return keras.ops.reshape(keras.ops.concatenate(found, axis=-1), (-1, columns, len(WIDTHS) * self._dimensions))

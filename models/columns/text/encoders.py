@@ -1,0 +1,91 @@
+"""What an encoder of text is, and which there are."""
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from kubetfx.config.text_section import TextEncoderConfig
+from kubetfx.models.columns.column_type import Column, Encoding
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+    import tensorflow_transform as tft
+
+MANY_CELLS = 20_000
+"""From so many messages of a column on, `auto` is `fasttext`."""
+_ENCODERS: Mapping[str, str] = {
+    "bag": "ngram_vectors:Bag",
+    "fasttext": "ngram_vectors:FastText",
+    "cnn": "convolution:Convolution",
+}
+"""Module of this folder and class, by `features.text_encoder.kind`."""
+
+
+class TextEncoder(ABC):
+    """From text to a vector: in Transform's graph to whole numbers, from which layers of the network learn."""
+
+    def __init__(self, config: TextEncoderConfig, columns: Sequence[Column]) -> None:
+        """Of columns.
+
+        Args:
+            config: the section `features.text_encoder`.
+            columns: of text, at least one.
+        """
+        self.config = config
+        self.columns = columns
+
+    @property
+    def length(self) -> int:
+        """Tokens of a text at most, before neighbours are joined."""
+        found = [column.details["length"] for column in self.columns]
+        known = self.config.length if "any" in found else max(map(int, found))
+        if self.config.tokens == "words":
+            return min(known, self.config.length)
+        return self.config.length
+
+    @abstractmethod
+    def preprocess(self, texts: "tf.Tensor") -> "dict[str, tf.Tensor]":
+        """Raw text to features, in Transform's graph.
+
+        Args:
+            texts: (batch, columns) string; "" where a cell is missing.
+
+        Returns:
+            Features of a fixed shape, each (batch, columns, ...), int64 or float32, by names that begin with `text_`.
+            In each, 0 is nothing.
+        """
+
+    @abstractmethod
+    def encode(self, transform_output: "tft.TFTransformOutput") -> Encoding:
+        """Features to a vector.
+
+        Args:
+            transform_output: says which features there are, their shapes and vocabularies.
+        """
+
+
+def kind_of(config: TextEncoderConfig, columns: Sequence[Column]) -> str:
+    """Return which encoder it is.
+
+    Args:
+        config: the section `features.text_encoder`.
+        columns: of text, as the schema has them.
+    """
+    if config.kind != "auto":
+        return config.kind
+    return "bag" if max(int(column.details["cells"]) for column in columns) < MANY_CELLS else "fasttext"
+
+
+def encoder_of(config: TextEncoderConfig, columns: Sequence[Column]) -> TextEncoder:
+    """Return the encoder of columns.
+
+    Args:
+        config: the section `features.text_encoder`.
+        columns: of text, at least one, as the schema has them.
+    """
+    module, _, name = _ENCODERS[kind_of(config, columns)].partition(":")
+    found: TextEncoder = getattr(importlib.import_module(f"kubetfx.models.columns.text.{module}"), name)(
+        config, columns
+    )
+    return found

@@ -1,0 +1,85 @@
+"""Text: messages of several words, cleaned and cut into tokens in the graph; an encoder makes a vector of them.
+
+`cleaning.py` and `tokens.py` have what is done to strings, `encoders.py` says which encoder there is, and each has a
+module. All of it is made of TensorFlow's core operations: TensorFlow Serving runs it without further libraries.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from kubetfx.config.data_section import FeaturesConfig
+from kubetfx.models.columns.column_profile import ColumnProfile
+from kubetfx.models.columns.column_type import Column, ColumnType, EmbeddedVocabulary, Encoding, concatenated
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+    import tensorflow_transform as tft
+
+    from kubetfx.config.model_section import ModelConfig
+
+MIN_WORDS = 3.0
+"""Words of a cell on average, from which a column of many different cells is one of text."""
+MIN_CELLS = 20
+COVERED = 0.99
+"""Share of the cells that are not cut off at the length that the scan finds."""
+
+
+class Text(ColumnType):
+    """Messages. A missing one is empty."""
+
+    tag = "text"
+    words = "text"
+    cells = frozenset({"string"})
+    embedded_vocabularies = (EmbeddedVocabulary("text", "text_vectors/vectors", first_row=1),)
+    has_domain = False
+
+    def choose(self, column: ColumnProfile, *, num_rows: int, config: FeaturesConfig) -> str | None:
+        """By the number of different cells, and of words in them."""
+        if column.name in config.text:
+            return "as configured"
+        if config.names_otherwise(column.name, "text") or column.texts is None or column.num_values < MIN_CELLS:
+            return None
+        mean, distinct = column.texts.num_words / column.num_values, column.num_distinct
+        if mean < MIN_WORDS or not column.num_values:
+            return None
+        if distinct is not None and distinct <= config.vocabulary_size and 2 * distinct <= column.num_values:
+            return None
+        number = "many" if distinct is None else f"{distinct:,}"
+        return f"{number} different cells, of {mean:.3g} words on average"
+
+    def details(self, column: ColumnProfile) -> dict[str, str]:
+        """How long its messages are, in words and signs, and how many there are."""
+        length = column.texts.length_of(COVERED) if column.texts else 8
+        return {"length": str(length or "any"), "cells": str(column.num_values)}
+
+    def preprocess(
+        self, inputs: "Mapping[str, tf.Tensor]", columns: Sequence[Column], config: FeaturesConfig
+    ) -> "dict[str, tf.Tensor]":
+        """What the encoder takes, by names that begin with `text_`: numbers of a vocabulary, text, that all columns
+        share."""
+        from kubetfx.models.columns.text.encoders import encoder_of
+
+        texts = concatenated(inputs, columns, "string")
+        assert texts is not None  # there are columns
+        return encoder_of(config.text_encoder, columns).preprocess(texts)
+
+    def encode(
+        self, transform_output: "tft.TFTransformOutput", *, model: "ModelConfig", features: FeaturesConfig
+    ) -> Encoding | None:
+        """The vector of the encoder, one column beside the other."""
+        from kubetfx.models.columns.text.encoders import encoder_of
+        from kubetfx.models.features import raw_schema, read_features
+
+        columns = read_features(raw_schema(transform_output)).by_type.get(self.tag)
+        return encoder_of(features.text_encoder, columns).encode(transform_output) if columns else None
+
+    def for_trees(self, features: "Mapping[str, Any]", columns: Sequence[Column]) -> "dict[str, tf.Tensor]":
+        """How many tokens a cell has, and how many different ones."""
+        import tensorflow as tf
+
+        found = {}
+        for name, values in features.items():
+            if name.startswith("text_"):
+                numbers = tf.cast(values > 0, tf.float32) if values.dtype.is_integer else values
+                found[name] = tf.reduce_sum(numbers, axis=2)
+        return found

@@ -1,0 +1,96 @@
+"""Tokens of cleaned text: words, subwords or characters, n-grams of them, and their numbers in a vocabulary."""
+
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from kubetfx.config.text_section import TextEncoderConfig
+from kubetfx.models.columns.text.cleaning import clean
+
+VOCABULARY = "text"
+SUBWORD_LENGTHS = (3, 4, 5)
+"""Neighbouring characters of a word that are a token, as in "Enriching Word Vectors with Subword Information" (TACL
+2017), which takes 6 too."""
+
+
+def tokenize(texts: tf.Tensor, config: TextEncoderConfig, *, length: int) -> tf.RaggedTensor:
+    """Cut texts into tokens, in the order of the text.
+
+    Args:
+        texts: (batch,) string, raw.
+        config: the section `features.text_encoder`.
+        length: tokens at most, of which subwords are more.
+
+    Returns:
+        (batch, tokens) string.
+    """
+    cleaned = clean(texts, config.cleaning)
+    if config.tokens == "characters":
+        return tf.strings.unicode_split(cleaned, "UTF-8")[:, :length]
+    words = tf.strings.split(cleaned)[:, :length]
+    return _subwords(words) if config.tokens == "subwords" else words
+
+
+def _subwords(words: tf.RaggedTensor) -> tf.RaggedTensor:
+    """Each word, and the neighbouring characters within it and its ends. Words that a batch has several times are cut
+    up once."""
+    distinct, of_word = tf.unique(words.flat_values)
+    characters = tf.strings.unicode_split(tf.strings.join(["<", distinct, ">"]), "UTF-8")
+    parts = tf.strings.ngrams(characters, SUBWORD_LENGTHS, separator="")
+    own = tf.concat([tf.RaggedTensor.from_tensor(distinct[:, None]), parts], axis=1)
+    return words.with_flat_values(tf.gather(own, of_word)).merge_dims(1, 2)
+
+
+def ngrams(tokens: tf.RaggedTensor, number: int) -> tf.RaggedTensor:
+    """Add neighbouring tokens.
+
+    Args:
+        tokens: (batch, tokens) string.
+        number: of the tokens of the longest n-gram.
+
+    Returns:
+        (batch, n-grams) string, those of one token first.
+    """
+    return tokens if number == 1 else tf.strings.ngrams(tokens, tuple(range(1, number + 1)), separator=" ")
+
+
+def numbers_of(tokens: tf.RaggedTensor, config: TextEncoderConfig) -> tf.RaggedTensor:
+    """Find tokens in the vocabulary, for TensorFlow Transform.
+
+    Args:
+        tokens: (batch, tokens) string.
+        config: the section `features.text_encoder`.
+
+    Returns:
+        (batch, tokens) int64 from 0 on; -1 for those that it does not have.
+    """
+    flat = tft.compute_and_apply_vocabulary(
+        tokens.flat_values,
+        default_value=-1,
+        top_k=config.vocabulary_size,
+        frequency_threshold=config.min_count if config.min_count > 1 else None,
+        vocab_filename=VOCABULARY,
+    )
+    return tokens.with_flat_values(flat)
+
+
+def rows_of(values: tf.RaggedTensor, *, columns: int, length: int) -> tf.Tensor:
+    """Pad rows with zeros to one length.
+
+    Args:
+        values: (batch * columns, any).
+        columns: of text.
+        length: of each; what is longer is cut off.
+
+    Returns:
+        (batch, columns, length).
+    """
+    return tf.reshape(values.to_tensor(shape=[None, length]), [-1, columns, length])
+
+
+def longest(tokens: tf.Tensor) -> tf.Tensor:
+    """Return how many tokens the longest text of a batch has, at least 1: what is behind is not computed.
+
+    Args:
+        tokens: (batch, columns, tokens) whole numbers, 0 behind the last token.
+    """
+    return tf.maximum(tf.reduce_max(tf.reduce_sum(tf.cast(tokens > 0, tf.int32), axis=-1)), 1)

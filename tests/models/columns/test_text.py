@@ -1,0 +1,306 @@
+"""Text: which columns are text, cleaning, tokens, encoders, and the served graph."""
+
+import html
+import random
+import unicodedata
+
+import keras
+import numpy as np
+import pyarrow as pa
+import pytest
+import tensorflow as tf
+
+from kubetfx.components.data.column_roles import choose_role
+from kubetfx.components.data.column_scan import ColumnScan
+from kubetfx.components.data.word_counts import WordCounts
+from kubetfx.config.data_section import FeaturesConfig
+from kubetfx.config.model_section import ModelConfig
+from kubetfx.config.text_section import TextCleaningConfig, TextEncoderConfig
+from kubetfx.models.columns.column_profile import LENGTH_STEP
+from kubetfx.models.columns.text import cleaning
+from kubetfx.models.columns.text.text_type import Text
+from kubetfx.models.columns.text.tokens import ngrams, tokenize
+from kubetfx.models.layers import fit_layers
+from kubetfx.models.network import build_model
+from tests.models.conftest import to_examples
+from tests.models.test_export import TOLERANCE, export
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+SUBJECTS = ["the film", "this plot", "her acting", "our hero", "every scene", "that song", "the ending", "his voice"]
+VERBS = ["was", "is", "seemed", "looked", "felt", "remained"]
+GOOD = ["wonderful", "great fun", "a delight", "moving and wise"]
+BAD = ["dreadful", "not great", "a bore", "flat and silly"]
+
+
+def message(number: int) -> str:
+    chance = random.Random(number)
+    words = GOOD if number % 2 else BAD
+    return f"{chance.choice(SUBJECTS)} {chance.choice(VERBS)} {chance.choice(words)}, no. {number}!"
+
+
+ROWS = [{"review": message(i), "stars": i * 7 % 5 + 0.5, "liked": ["no", "yes"][i % 2]} for i in range(240)]
+ODD = [
+    "",
+    "   ",
+    "!!! ... ???",
+    "\U0001f600\U0001f468\u200d\U0001f469\u200d\U0001f467 wow \u2764\ufe0f",
+    "cafe\u0301 caf\u00e9 CAF\u00c9",
+    "\u05e9\u05dc\u05d5\u05dd \u0645\u0631\u062d\u0628\u0627",
+    "wo\u200bnder\u00adful",
+    "<b>great <i>fun",
+    "a <b unclosed <3 & co",
+    "great " * 50_000,
+    "\u8fd9\u90e8\u7535\u5f71\u5f88\u597d",
+    "x" * 1_000_000,
+]
+
+
+def cleaned(*texts: str | bytes, **config) -> list[str]:
+    found = cleaning.clean(tf.constant(texts), TextCleaningConfig(**config))
+    return [text.decode() for text in found.numpy()]
+
+
+def profile_of(cells: list[str | None]):
+    scan = ColumnScan("text", "string")
+    scan.add(pa.array(cells, pa.string()))
+    return scan.column()
+
+
+def role_of(cells: list[str | None], **config) -> tuple[str, str]:
+    return choose_role(profile_of(cells), num_rows=len(cells), config=FeaturesConfig(**config))
+
+
+def test_many_different_cells_of_several_words_are_text():
+    assert role_of([message(i) for i in range(200)]) == ("text", "200 different cells, of 7.03 words on average")
+
+
+@pytest.mark.parametrize(
+    ("cells", "role"),
+    [
+        ([f"id-{i}" for i in range(200)], "excluded"),
+        ([f"Ann Miller{i}" for i in range(200)], "excluded"),
+        ([f"https://a.org/{i}/b-c-d" for i in range(200)], "excluded"),
+        (["rather good value", "not so good value"] * 100, "vocabulary"),
+        ([f"\u8fd9\u90e8\u7535\u5f71\u5f88\u597d{i}" for i in range(200)], "text"),
+        (["a b c d", "e f g h", "a b c e"], "vocabulary"),
+    ],
+    ids=["identifier", "names", "addresses", "few", "chinese", "tiny"],
+)
+def test_other_columns_are_not_text(cells, role):
+    assert role_of(cells)[0] == role
+
+
+def test_config_overrules_what_a_column_is():
+    cells = [message(i) for i in range(200)]
+
+    assert role_of(["yes", "no"] * 50, text=["text"]) == ("text", "as configured")
+    assert role_of(cells, categorical=["text"])[0] == "vocabulary"
+
+
+def test_counts_of_words_do_not_depend_on_blocks():
+    cells = [message(i) for i in range(300)] + [None, "one", "", "\u8fd9\u90e8 film", "caf\u00e9"]
+    whole = WordCounts()
+    whole.add(pa.array(cells))
+    parts = [WordCounts() for _ in range(3)]
+    for part, start in zip(parts, (0, 7, 290), strict=True):
+        part.add(pa.array(cells[start : {0: 7, 7: 290, 290: None}[start]]))
+    for part in parts[1:]:
+        parts[0].merge(part)
+
+    assert parts[0].texts == whole.texts
+    assert whole.texts.num_words == sum(len(cell.split(" ")) for cell in cells[:300]) + 1 + 1 + 4 + 1
+    assert sum(whole.texts.lengths) == 304
+    assert whole.texts.length_of(0.99) == LENGTH_STEP * 2
+
+
+def test_details_are_the_length_that_most_messages_have():
+    column = profile_of([message(i) for i in range(200)] + ["great " * 600])
+    longest = profile_of(["word " * 5_000] * 30)
+
+    assert Text().details(column) == {"length": "16", "cells": "201"}
+    assert Text().details(longest) == {"length": "any", "cells": "30"}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Don't STOP!", "do not stop !"),
+        ("They\u2019re here, it's John's", "they are here , it is john s"),
+        ("l'homme 'quoted'", "l homme quoted"),
+        ("<p>Hi<br/>you</p><!-- no --><script>x < 1</script>", "hi you"),
+        ("I <3 a <b and c", "i < 3 a < b and c"),
+        (
+            "R&amp;D &eacute;t&#233; &#x263A; &nosuch; &#99999999;",
+            "r & d e\u0301te\u0301 \u263a & nosuch ; & # 99999999 ;",
+        ),
+        ("see http://a.org/x?y=1 or www.b.com.", "see url or url"),
+        ("caf\u00e9", "cafe\u0301"),
+        ("\uff26\uff35\uff2c\uff2c \ufb01n", "full fin"),
+        ("a\u00a0b\u2028c\td\ne", "a b c d e"),
+        ("wo\u200brd soft\u00adhyphen", "word softhyphen"),
+        ("\u6771\u4eac2024", "\u6771 \u4eac 2024"),
+        ("", ""),
+    ],
+)
+def test_text_is_cleaned(text, expected):
+    assert cleaned(text) == [expected]
+
+
+def test_invalid_utf8_becomes_spaces():
+    assert cleaned(b"good\xff\xfe day \xe4") == ["good day"]
+
+
+def test_cleaning_is_as_configured():
+    text = "Don't <b>pay</b> $100 &amp; see http://a.org"
+
+    assert cleaned(text, lower_case=False, html=False, urls=False, contractions={}, digits="zero") == [
+        "Don t < b > pay < / b > $ 000 & amp ; see http : / / a . org"
+    ]
+    assert cleaned("pls reply asap", contractions={"pls": "please"}) == ["pls reply asap"]
+    assert cleaned("o'er it's", contractions={"o'er": "over"}) == ["over it s"]
+    assert cleaned("one two three", characters=5) == ["one t"]
+
+
+def test_every_entity_of_html_is_known():
+    names = [f"&{name}" for name in html.entities.html5 if name.endswith(";")]
+    pieces = cleaning._without_entities(tf.constant(names)).numpy()
+
+    assert [piece.decode() for piece in pieces] == [html.unescape(name) for name in names]
+
+
+def test_decomposition_is_unicodes():
+    chance = random.Random(0)
+    ranges = [(0x20, 0x250), (0x300, 0x370), (0x900, 0xE00), (0x1F00, 0x2000), (0xAC00, 0xD7A4), (0xF900, 0xFB00)]
+    texts = ["".join(chr(chance.randrange(*chance.choice(ranges))) for _ in range(30)) for _ in range(300)]
+    texts = ["".join(one for one in text if unicodedata.category(one) not in ("Cf", "Zs")) for text in texts]
+    texts = [text.replace("\u02bc", "") for text in texts]
+
+    found = [text.decode() for text in cleaning._decomposed(tf.constant(texts)).numpy()]
+
+    assert found == [unicodedata.normalize("NFKD", text) for text in texts]
+
+
+def test_subwords_are_the_word_and_its_neighbouring_characters():
+    config = TextEncoderConfig(tokens="subwords")
+    (first, second) = tokenize(tf.constant(["cats", "a cats"]), config, length=8).to_list()
+
+    assert [token.decode() for token in first] == [
+        "cats",
+        "<ca",
+        "cat",
+        "ats",
+        "ts>",
+        "<cat",
+        "cats",
+        "ats>",
+        "<cats",
+        "cats>",
+    ]
+    assert second[0] == b"a"
+    assert second[-len(first) :] == first
+
+
+def test_characters_are_tokens():
+    config = TextEncoderConfig(tokens="characters")
+
+    assert tokenize(tf.constant(["ab c"]), config, length=3).to_list() == [[b"a", b"b", b" "]]
+
+
+def test_ngrams_of_a_short_text_are_fewer():
+    found = ngrams(tf.ragged.constant([["a", "b", "c"], ["a"], []], dtype=tf.string), 2)
+
+    assert found.to_list() == [[b"a", b"b", b"c", b"a b", b"b c"], [b"a"], []]
+
+
+@pytest.fixture(scope="module", params=["bag", "fasttext", "cnn"])
+def texts(request, preprocess):
+    return preprocess(ROWS, label="liked", text_encoder={"kind": request.param})
+
+
+def test_odd_texts_have_features_too(texts):
+    rows = [ROWS[0] | {"review": text} for text in [*ODD, None]]
+    found = texts.transform(rows)
+    own = {name: values for name, values in found.items() if name.startswith("text_")}
+
+    assert {values.shape[:2] for values in own.values()} == {(len(rows), 1)}
+    for values in own.values():
+        assert not values[[0, 1, -1]].any()  # empty, blank and missing
+        assert values[7].any()
+
+
+def test_served_texts_are_those_of_training(texts, tmp_path):
+    asked = [*ROWS[:20], *({"review": text, "stars": 1.5} for text in ODD)]
+
+    for exported in export(texts, tmp_path / "model", ROWS):
+        expected = exported.eager(asked)
+        inputs = {
+            "review": np.array([row["review"].encode() for row in asked], object),
+            "stars": np.array([row["stars"] for row in asked], np.float32),
+        }
+        found = exported.run("serving_default", **inputs)["probabilities"]
+        np.testing.assert_allclose(found, expected, atol=TOLERANCE)
+        examples = np.array(to_examples(asked), dtype=object)
+        np.testing.assert_allclose(
+            exported.run("serving_examples", examples=examples)["probabilities"], expected, atol=TOLERANCE
+        )
+
+
+def test_invalid_utf8_in_a_request_is_answered(texts, tmp_path):
+    for exported in export(texts, tmp_path / "model", ROWS):
+        inputs = {"review": np.array([b"great \xff\xfe fun"], object), "stars": np.array([0.5], np.float32)}
+        assert np.isfinite(exported.run("serving_default", **inputs)["probabilities"]).all()
+
+
+def test_tfidf_is_that_of_scikit_learns_formula(preprocess):
+    rows = preprocess(ROWS, label="liked", text_encoder={"kind": "bag", "ngrams": 1, "min_count": 1})
+    features = rows.transform(ROWS)
+    network = build_model(rows.output, model=ModelConfig(members=1), features=rows.config, num_outputs=2)
+    fit_layers(network, features)
+    layer = network.get_layer("text_vectors")
+    numbers, counts = features["text_ngrams"][:, 0], features["text_counts"][:, 0]
+    documents = np.bincount(numbers.reshape(-1), minlength=layer._vectors.shape[0])
+    idf = np.log((1 + len(ROWS)) / (1 + documents)) + 1
+    weights = np.where(numbers > 0, (1 + np.log(np.maximum(counts, 1))) * idf[numbers], 0)
+    weights /= np.sqrt((weights**2).sum(axis=1, keepdims=True))
+    expected = np.einsum("bn,bnd->bd", weights, layer._vectors.numpy()[numbers])
+
+    found = layer([features["text_ngrams"], features["text_counts"]]).numpy()[:, 0]
+
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert layer._rarity.numpy()[0] == 0
+
+
+def test_network_of_text_alone_has_no_hidden_layers(preprocess):
+    rows = [{"review": row["review"], "liked": row["liked"]} for row in ROWS]
+    alone = preprocess(rows, label="liked")
+    networks = [
+        build_model(alone.output, model=model, features=alone.config, num_outputs=2)
+        for model in (ModelConfig(members=1), ModelConfig(members=1, hidden_units=(8,)))
+    ]
+
+    assert [sum(isinstance(layer, keras.layers.Dense) for layer in one.layers) for one in networks] == [1, 2]
+
+
+def test_trees_see_how_many_tokens_there_are(preprocess):
+    rows = preprocess(ROWS, label="liked", text_encoder={"kind": "bag", "ngrams": 1, "min_count": 1})
+    found = Text().for_trees(
+        {name: tf.constant(values) for name, values in rows.transform([{"review": "great great fun"}]).items()},
+        rows.features.by_type["text"],
+    )
+
+    assert {name: values.numpy().tolist() for name, values in found.items()} == {
+        "text_ngrams": [[2.0]],
+        "text_counts": [[3.0]],
+    }
+
+
+def test_bag_is_for_few_messages_and_fasttext_for_many():
+    from kubetfx.models.columns.column_type import Column
+    from kubetfx.models.columns.text.encoders import MANY_CELLS, kind_of
+
+    def of(*cells: int) -> str:
+        columns = [Column("a", "string", details={"cells": str(number), "length": "8"}) for number in cells]
+        return kind_of(TextEncoderConfig(), columns)
+
+    assert [of(5_000), of(5_000, MANY_CELLS), of(MANY_CELLS - 1)] == ["bag", "fasttext", "bag"]
