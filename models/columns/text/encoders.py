@@ -62,6 +62,9 @@ class TextEncoder(ABC):
 
         Args:
             transform_output: says which features there are, their shapes and vocabularies.
+
+        Returns:
+            Of all columns together.
         """
 
 
