@@ -30,6 +30,8 @@ WEIGHT = "weight"
 EXCLUDED = "excluded"
 IMAGE = known_types.Image.tag
 """Role of the column of images."""
+TEXT = known_types.Text.tag
+"""Role of the columns of text."""
 
 CLASS = "class:"
 """Begins the tag of a class of the label."""

@@ -1,24 +1,27 @@
 """What is asked of the rows themselves, beside their statistics: does something tell the label, is a row on both sides
 of a split, has each split its share of the classes, and how much of the label do the features leave open?"""
 
+import functools
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from kubetfx.artifacts import CONTENT_HASH, TRAIN
-from kubetfx.components.data import class_shares, leakage, row_copies
+from kubetfx.components.data import class_shares, leakage, near_copies, row_copies
 from kubetfx.components.data.example_parts import Part
 from kubetfx.components.data.shared_groups import SharedGroups, find_shared_groups
 from kubetfx.components.data.table_profile import TableProfile
 from kubetfx.config.yaml_text import in_one_line
 from kubetfx.models.examples import together
-from kubetfx.models.features import Features
+from kubetfx.models.features import TEXT, Features
 from kubetfx.tables.spelled_dates import understand
 
-Run = Callable[[row_copies.ReadKeys, Sequence[Part]], row_copies.RowsBySplit]
+Run = Callable[[Any, Sequence[Part]], Any]
+"""Has work on row groups done."""
 
 MIN_COPIES, MIN_COPIED_SHARE = 5, 0.01
 """Rows of a split with the features of a training row, below which nothing is said."""
@@ -87,6 +90,8 @@ def check(
         findings += _leaks(_with_times(sample, profile), {one.column for one in shared}, features)
         findings += [_of_groups(one) for one in shared if one.are_many]
         findings += [] if has_pictures else _copies(rows, sample, read, profile)
+    if look_for_leaks and (texts := features.by_type.get(TEXT)):
+        findings += [one for column in texts for one in _of_texts(column.name, parts, profile, run=run)]
     if look_for_leaks and CONTENT_HASH not in profile.names:  # where it is, copies are in one split already
         for name in pictures:
             findings += _of_pictures(name, run(replace(read, columns=(name,), every=1), parts))
@@ -191,6 +196,27 @@ def _of_pictures(name: str, rows: row_copies.RowsBySplit) -> Iterator[Finding]:
                 f"{in_one_line({name: 'ignore'})}."
             )
             yield Finding(split, name, "Leakage", said, is_leak=True)
+
+
+def _of_texts(name: str, parts: Sequence[Part], profile: TableProfile, *, run: Run) -> Iterator[Finding]:
+    """Splits with near copies of the texts of training rows: where rows are split by row, there are none."""
+    texts = run(near_copies.FindTexts(functools.partial(_texts_of, column=name)), parts)
+    groups = near_copies.find_groups(texts, num_rows=profile.num_rows)
+    trained = texts.get(TRAIN, near_copies.Texts())
+    for split, own in texts.items():
+        number = near_copies.num_copied(own, trained, groups) if split != TRAIN else 0
+        if number >= max(MIN_COPIES, MIN_COPIED_SHARE * own.num_cells):
+            said = (
+                f"{number:,} rows ({number / own.num_cells:.1%}) have the {name!r} of a training row, or nearly so: a "
+                "model that remembers it is judged too well. Leave copies out of the data; or have rows split by row, "
+                "data.splits: {by: row}, which keeps copies in one split; or let it pass, validation.features: "
+                f"{in_one_line({name: 'ignore'})}."
+            )
+            yield Finding(split, name, "Leakage", said, is_leak=True)
+
+
+def _texts_of(part: Part, *, column: str) -> Iterator[tuple[str, pa.Array]]:
+    yield part.split, part.group.read([column]).column(0)
 
 
 def _with_times(sample: pa.RecordBatch, profile: TableProfile) -> pa.RecordBatch:

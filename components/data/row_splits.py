@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kubetfx.artifacts import EVAL, TRAIN, VALIDATION
+from kubetfx.components.data.near_copies import NearCopies, keys_of
 from kubetfx.config.data_section import Splits
 from kubetfx.errors import DataError
 from kubetfx.tables.spelled_dates import understand
@@ -38,6 +39,8 @@ class RowSplits:
     """By time: of dates; None: they are numbers."""
     newest: frozenset[str] = frozenset()
     """By span: the files of the newest."""
+    near_copies: NearCopies | None = None
+    """By row: texts of which each group is in one split."""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -76,7 +79,15 @@ class RowSplits:
             buckets = buckets[: self.names.index(EVAL)]  # it is the last
         if self.columns:
             return hashed(row_keys(block.select(list(self.columns))), buckets)
-        return hashed_with_copies_apart(row_keys(block), buckets)
+        found = hashed_with_copies_apart(row_keys(block), buckets)
+        return found if self.near_copies is None else self._together(self.near_copies, block, found)
+
+    def _together(self, near_copies: NearCopies, block: pa.RecordBatch, found: np.ndarray) -> np.ndarray:
+        """The splits of rows, of a group that of its key."""
+        is_copy, groups = near_copies.groups.of(keys_of(block.column(near_copies.column)))
+        if is_copy.any():
+            found[is_copy] = hashed(pa.array(groups[is_copy]).cast(pa.string()), self.buckets)
+        return found
 
 
 def split_of_file(file: str, patterns: Mapping[Any, str]) -> str | None:

@@ -25,13 +25,15 @@ class TableProfile:
     """What was understood of the files, and which of their columns are left out, a sentence each."""
     split_notes: tuple[str, ...] = ()
     """Which splits have another share of the rows than was asked for, a sentence each."""
+    copy_notes: tuple[str, ...] = ()
+    """Which rows are near copies of others, a sentence each."""
 
     @property
     def notes(self) -> list[str]:
         """What a person should know of how the table was read, a sentence each."""
         said = [f"Column {column.name!r}: {column.note}." for column in self.columns if column.note]
         odd = [f"Column {column.name!r}: {column.odd_cells}." for column in self.columns if column.odd_cells]
-        return [*self.file_notes, *odd, *said]
+        return [*self.file_notes, *odd, *said, *self.copy_notes]
 
     def column(self, name: str) -> Column:
         """Return the profile of a column.
@@ -66,7 +68,7 @@ def write(examples_folder: Path, profile: TableProfile, *, label: str) -> None:
         label: name of its column.
     """
     columns = [asdict(column if column.name == label else replace(column, values=())) for column in profile.columns]
-    notes = {"notes": profile.file_notes, "split_notes": profile.split_notes}
+    notes = {"notes": profile.file_notes, "split_notes": profile.split_notes, "copy_notes": profile.copy_notes}
     document = json.dumps({"num_rows": profile.num_rows, "columns": columns, **notes})
     (examples_folder / TABLE_PROFILE).write_text(document, encoding="utf-8")
 
@@ -82,7 +84,9 @@ def read(examples_folder: Path) -> TableProfile:
     """
     document = json.loads((examples_folder / TABLE_PROFILE).read_text(encoding="utf-8"))
     columns = [_column(entry) for entry in document["columns"]]
-    notes = (tuple(document.get(key, ())) for key in ("notes", "split_notes"))  # those of earlier versions have none
+    notes = (
+        tuple(document.get(key, ())) for key in ("notes", "split_notes", "copy_notes")
+    )  # those of earlier versions have none
     return TableProfile(tuple(columns), document["num_rows"], *notes)
 
 

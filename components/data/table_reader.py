@@ -16,6 +16,7 @@ import pyarrow as pa
 from kubetfx.components.data import picture_columns, row_splits, table_profile, tables
 from kubetfx.components.data.block_work import Run, run_in_threads
 from kubetfx.components.data.example_reader import ALL, ExampleReader, Files, Source
+from kubetfx.components.data.near_copies import FindTexts, NearCopies, find_groups, longest_text
 from kubetfx.components.data.span_shards import SpanShards
 from kubetfx.components.data.span_store import SpanStore, state_of
 from kubetfx.components.data.table_shards import Shard, shards_of
@@ -94,6 +95,9 @@ class TableReader(ExampleReader):
         columns = self._all_columns(files, profile)
         shards = shards_of(files, self._data, run)
         rule = self._rule(splits, files, columns, shards, run)
+        if near_copies := self._near_copies(files, profile, shards, run):
+            rule = replace(rule, near_copies=near_copies)
+            profile = replace(profile, copy_notes=(near_copies.note,))
         names_split = self._data.splits.column if self._data.splits.by == "column" else None
         kept = [column for column in profile.columns if column.name != names_split]
         types = {c.name: pa.binary() if c.picture_reason else tables.ARROW_TYPES[c.type] for c in kept}
@@ -152,6 +156,23 @@ class TableReader(ExampleReader):
         )
         return replace(rule, bounds=bounds, date_format=date_format)
 
+    def _near_copies(
+        self, files: TableFiles, profile: table_profile.TableProfile, shards: Sequence[Shard], run: Run
+    ) -> NearCopies | None:
+        """Rows whose texts are nearly the same, where nothing else says what belongs together. Of a table in spans each
+        is read by itself, so there a check of the rows finds them."""
+        config = self._data.splits
+        if config.by != "row" or config.columns or config.files or files.spans:
+            return None
+        name = longest_text(profile, label=self._data.label)
+        if name is None:
+            return None
+        read = functools.partial(_texts_of, column=profile.column(name))
+        groups = find_groups(
+            run(FindTexts(read), [part for shard in shards for part in shard]), num_rows=profile.num_rows
+        )
+        return NearCopies(name, groups) if groups.num_groups else None
+
     def _all_columns(self, files: TableFiles, profile: table_profile.TableProfile) -> list[table_profile.Column]:
         """The columns of the table, and those in `data.drop`: what is left out does not change the splits."""
         if not self._data.drop:
@@ -176,6 +197,10 @@ class TableReader(ExampleReader):
 
 def _cells_of(part: TableFile, *, column: table_profile.Column) -> Iterator[pa.Array]:
     return (block.column(0) for block in tables.blocks_of(part, [column]))
+
+
+def _texts_of(part: TableFile, *, column: table_profile.Column) -> Iterator[tuple[str, pa.Array]]:
+    return ((ALL, cells) for cells in _cells_of(part, column=column))
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import apache_beam as beam
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -698,3 +699,37 @@ def test_a_share_that_differs_beyond_chance_is_said(tmp_path):
     assert all(" of 1,000 rows, " in note and "belong together" in note for note in notes)
     assert any("'eval' has" in note and "where 20.0% were asked for" in note for note in notes)
     assert table_profile.read(tmp_path / "by_row").split_notes == ()
+
+
+def messages(number: int, *, again: int = 0) -> list[str]:
+    """Rows of a table of messages: some of them come again, with other signs and one word more."""
+    drawn = np.random.default_rng(0)
+    nouns, verbs = [f"noun{chr(97 + i)}" for i in range(26)], [f"verb{chr(97 + i)}" for i in range(26)]
+    texts = [" ".join(drawn.choice(nouns + verbs, 14)) for _ in range(number)]
+    rows = [*texts, *(f"RT: {text.upper()}!! :-)" for text in texts[:again])]
+    return [f'{index},"{text}",{index % 2}' for index, text in enumerate(rows)]
+
+
+@pytest.mark.parametrize("beam_arguments", [None, ["--direct_running_mode=in_memory"]], ids=["here", "on Beam"])
+def test_near_copies_of_a_text_are_in_one_split_and_are_noted(tmp_path, small_shards, beam_arguments):
+    number, again = 400, 150
+    path = write_table(tmp_path / "data" / "a.csv", "x,text,y", messages(number, again=again))
+    examples = run_executor(path, tmp_path / "out", beam_arguments=beam_arguments)
+    found = shares_of(examples)
+
+    split_of = {row["x"]: split for split, rows in found.items() for row in rows}
+    assert [split_of[index] for index in range(again)] == [split_of[number + index] for index in range(again)]
+    assert len({split_of[index] for index in range(again)}) == 3
+    (note,) = table_profile.read(Path(examples.uri)).notes
+    assert note == (
+        "Column 'text': 300 rows have the text of another row, or nearly so. They are 150 groups, each in one split."
+    )
+
+
+def test_text_without_copies_and_rules_of_the_config_stay_as_they_are(tmp_path):
+    path = write_table(tmp_path / "data" / "a.csv", "x,text,y", messages(200))
+    assert table_profile.read(Path(run_executor(path, tmp_path / "out").uri)).notes == []
+
+    again = write_table(tmp_path / "again" / "a.csv", "x,text,y", messages(200, again=100))
+    examples = run_executor(again, tmp_path / "by_key", splits={"key": ["x"]})
+    assert table_profile.read(Path(examples.uri)).notes == []

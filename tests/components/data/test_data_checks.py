@@ -17,7 +17,7 @@ from kubetfx.config.data_section import Splits
 from kubetfx.models.columns.column_profile import ColumnProfile
 from kubetfx.models.columns.column_type import Column
 from kubetfx.models.examples import row_groups
-from kubetfx.models.features import Features
+from kubetfx.models.features import TEXT, Features
 
 DRAWN = np.random.default_rng(0)
 FRACTIONS = {"train": 700, "validation": 100, "eval": 200}
@@ -67,12 +67,15 @@ def split(folder: Path, table: pa.Table, **config) -> list[Part]:
     return parts
 
 
-def check(folder: Path, table: pa.Table, *, picture: str | None = None, **config) -> data_checks.Checks:
-    features = [Column(name, "string", False) for name in table.schema.names if name != "y"]
+def check(
+    folder: Path, table: pa.Table, *, picture: str | None = None, text: str | None = None, **config
+) -> data_checks.Checks:
+    features = [Column(name, "string", False) for name in table.schema.names if name not in ("y", text)]
+    by_type = {"vocabulary": tuple(features)} | ({TEXT: (Column(text, "string", False),)} if text else {})
     classes = tuple(sorted(set(table["y"].to_pylist()))) if pa.types.is_string(table["y"].type) else ()
     return data_checks.check(
         split(folder, table, **config),
-        Features("y", classes, {"vocabulary": tuple(features)}, {}),
+        Features("y", classes, by_type, {}),
         profile_of(table) if picture is None else profile_with(picture, table),
         run=lambda work, parts: block_work.run_here(work, parts, threads=2),
     )
@@ -241,3 +244,21 @@ def test_key_of_a_row_does_not_depend_on_its_block():
     assert len(set(keys)) == 3  # 0 is -0
     first, second = (row_copies.row_keys(table.select(names)) for names in (["whole", "number"], ["number", "whole"]))
     assert first[0] != second[0]
+
+
+def test_texts_of_training_rows_in_another_split_are_a_leak_that_splitting_by_row_closes(tmp_path):
+    table = measured(300)
+    texts = [" ".join(DRAWN.choice([f"word{chr(97 + i)}{chr(97 + j)}" for i in range(9) for j in range(9)], 12))
+             for _ in range(250)]  # fmt: skip
+    texts += [f"{text.upper()}!" for text in texts[:50]]
+    table = table.append_column("text", pa.array(texts))
+
+    found = {one.split: one for one in check(tmp_path, table, text="text", key=["first"]).findings if one.is_leak}
+
+    finding = found["eval"]
+    assert {one.column for one in found.values()} == {"text"}
+    assert "rows (" in finding.description
+    assert "have the 'text' of a training row, or nearly so" in finding.description
+    assert "validation.features: {text: ignore}" in finding.description
+    others = table.slice(0, 250)
+    assert leaks(check(tmp_path, others, text="text", key=["first"])) == []

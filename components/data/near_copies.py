@@ -1,0 +1,291 @@
+"""Texts that are copies of each other, or nearly so: found by what is left of them without case, signs and numbers.
+
+Two texts are near copies if they share MIN_SHARED of their shingles, runs of SHINGLE bytes, as the least values of hash
+functions estimate it: A. Broder, "On the resemblance and containment of documents", 1997. Texts that share one of the
+bands of values are looked at (J. Leskovec, A. Rajaraman, J. Ullman, "Mining of Massive Datasets", chapter 3), so the
+work grows with the number of texts, and not with its square. Nothing is drawn, and the order of the rows is nothing.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from kubetfx.components.data.block_work import BlockWork
+from kubetfx.components.data.column_roles import choose_role
+from kubetfx.components.data.table_profile import Column, TableProfile
+from kubetfx.config.data_section import FeaturesConfig
+from kubetfx.models.features import TEXT
+
+MIN_SHARED = 0.8
+"""Of the shingles of near copies."""
+MIN_BYTES = 40
+"""Of what is left of a text, below which it says what others say too, and is nobody's copy."""
+FEW_ROWS, FEW_SHARE = 20, 0.01
+"""Rows with near copies of one text, or their share of all: more are messages of one kind, and no copies."""
+SHINGLE = 8
+BANDS, BAND = 8, 4
+"""Bands of the least values, and values of each: of texts that share 0.8 of their shingles, 98 of 100 share a band."""
+MAX_TEXTS = 4_000_000
+"""Different texts: of more, only those are compared of which the same is left."""
+_FACTORS = np.random.Generator(np.random.PCG64(0)).integers(0, 2**63, size=BANDS * BAND, dtype=np.uint64) * 2 + 1
+_REPLACED = (
+    (r"(?i)</?[a-z!][^<>]*>|\b(?:https?|ftp)://\S+|\bwww\.\S+|&#?\w+;", " "),
+    (r"\pN+", "0"),
+    (r"[^\pL\pM0]+", " "),
+)
+"""Patterns for RE2: tags, addresses and entities; numbers; signs."""
+
+Array = np.ndarray[Any, Any]
+ReadTexts = Callable[[Any], Iterator[tuple[str, pa.Array]]]
+"""Takes an item, such as a row group; yields splits and the texts of some of their rows."""
+
+
+@dataclass
+class Texts:
+    """Different texts of a split."""
+
+    keys: Array = field(default_factory=lambda: np.zeros(0, np.uint64))
+    """(texts,) sorted; equal where the same is left of texts."""
+    rows: Array = field(default_factory=lambda: np.zeros(0, np.int64))
+    """(texts,) that have each."""
+    least: Array = field(default_factory=lambda: np.zeros((0, BANDS * BAND), np.uint32))
+    """(texts, values): the least value of each hash function over the shingles."""
+    num_cells: int = 0
+    """Of the split, with those that are left out."""
+
+    @classmethod
+    def of(cls, parts: Sequence["Texts"]) -> "Texts":
+        """Return the texts of all parts.
+
+        Args:
+            parts: in any order.
+        """
+        rows, least = (np.concatenate([getattr(one, name) for one in (cls(), *parts)]) for name in ("rows", "least"))
+        every = np.concatenate([one.keys for one in (cls(), *parts)])
+        keys, first, inverse = np.unique(every, return_index=True, return_inverse=True)
+        num_cells = sum(one.num_cells for one in parts)
+        return cls(keys, np.bincount(inverse, rows, len(keys)).astype(np.int64), least[first], num_cells)
+
+
+@dataclass(frozen=True)
+class FindTexts(BlockWork[Any, tuple[str, Texts], dict[str, list[Texts]], dict[str, Texts]]):
+    """Finds the different texts of each split."""
+
+    read: ReadTexts
+
+    def blocks(self, item: Any) -> Iterator[tuple[str, Texts]]:
+        """Read the texts of an item.
+
+        Args:
+            item: see `read`.
+
+        Yields:
+            A split, and some of its texts.
+        """
+        for split, cells in self.read(item):
+            yield split, texts_of(cells)
+
+    def create(self) -> dict[str, list[Texts]]:
+        """No texts."""
+        return {}
+
+    def add_block(self, state: dict[str, list[Texts]], block: tuple[str, Texts]) -> dict[str, list[Texts]]:
+        """The texts of both."""
+        split, texts = block
+        return self.merge(state, {split: [texts]})
+
+    def merge(self, first: dict[str, list[Texts]], second: dict[str, list[Texts]]) -> dict[str, list[Texts]]:
+        """The texts of both."""
+        return {name: [*first.get(name, []), *second.get(name, [])] for name in sorted({*first, *second})}
+
+    def result(self, state: dict[str, list[Texts]]) -> dict[str, Texts]:
+        """The texts by split."""
+        return {name: Texts.of(parts) for name, parts in state.items()}
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Texts that have near copies, or several rows."""
+
+    keys: Array
+    """(texts,) uint64, sorted."""
+    groups: Array
+    """(texts,) uint64: the key of the group, that of one of its texts."""
+    num_rows: int = 0
+    """Rows with one of the texts."""
+    num_groups: int = 0
+
+    def of(self, keys: Array) -> tuple[Array, Array]:
+        """Find the groups of rows.
+
+        Args:
+            keys: (rows,) of `keys_of`.
+
+        Returns:
+            (rows,) bool, whether the row is in one; and (rows,) uint64, which, where it is.
+        """
+        if not len(self.keys):
+            return np.zeros(len(keys), bool), np.zeros(len(keys), np.uint64)
+        place = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
+        return self.keys[place] == keys, self.groups[place]
+
+
+@dataclass(frozen=True)
+class NearCopies:
+    """The groups of the texts in a column."""
+
+    column: str
+    groups: Groups
+
+    @property
+    def note(self) -> str:
+        """What a person should know of them, a sentence."""
+        return (
+            f"Column {self.column!r}: {self.groups.num_rows:,} rows have the text of another row, or nearly so. They "
+            f"are {self.groups.num_groups:,} groups, each in one split."
+        )
+
+
+def longest_text(profile: TableProfile, *, label: str) -> str | None:
+    """Return the column of text with the most words; None: there is no column of text.
+
+    Args:
+        profile: of the table.
+        label: the column that is predicted.
+    """
+    words = {
+        column.name: column.texts.num_words
+        for column in profile.columns
+        if column.texts and column.name != label and _is_text(column, profile.num_rows)
+    }
+    return max(words, key=lambda name: (words[name], name), default=None)
+
+
+def _is_text(column: Column, num_rows: int) -> bool:
+    return choose_role(column, num_rows=num_rows, config=FeaturesConfig())[0] == TEXT
+
+
+def texts_of(cells: pa.Array) -> Texts:
+    """Return the different texts of some cells.
+
+    Args:
+        cells: (rows,) string; missing and short ones are left out.
+    """
+    plain = plain_texts(cells)
+    plain = plain.filter(pc.fill_null(pc.greater_equal(pc.binary_length(plain), MIN_BYTES), False))
+    counted = pc.value_counts(plain)
+    texts = counted.field("values")
+    if not len(texts):
+        return Texts(num_cells=len(cells))
+    keys = _digests(texts)
+    order = np.argsort(keys)
+    rows = counted.field("counts").to_numpy()[order].astype(np.int64)
+    return Texts(keys[order], rows, _least_values(texts)[order], len(cells))
+
+
+def keys_of(cells: pa.Array) -> Array:
+    """Return the key of each text, (rows,) uint64: 0 of one that is missing or too short to have copies.
+
+    Args:
+        cells: (rows,) string.
+    """
+    plain = plain_texts(cells)
+    is_long = pc.fill_null(pc.greater_equal(pc.binary_length(plain), MIN_BYTES), False).to_numpy(zero_copy_only=False)
+    keys = np.zeros(len(cells), np.uint64)
+    keys[is_long] = _digests(plain.filter(pa.array(is_long)))
+    return keys
+
+
+def plain_texts(cells: pa.Array) -> pa.Array:
+    """Return what is left of texts: letters in lower case, `0` for each number, and one space between them.
+
+    Args:
+        cells: (rows,) string.
+    """
+    plain = pc.utf8_normalize(cells.cast(pa.string()), "NFKC")
+    for pattern, replacement in _REPLACED:
+        plain = pc.replace_substring_regex(plain, pattern, replacement)
+    return pc.utf8_lower(pc.utf8_trim_whitespace(plain))
+
+
+def find_groups(texts: Mapping[str, Texts], *, num_rows: int) -> Groups:
+    """Find texts that are near copies of each other.
+
+    Args:
+        texts: by split; each counts in all of them together.
+        num_rows: of all splits.
+
+    Returns:
+        The groups of near copies that are no messages of one kind.
+    """
+    every = Texts.of(list(texts.values()))
+    group = _connected(every.least if len(every.keys) <= MAX_TEXTS else every.least[:, :0])
+    rows = np.bincount(group, every.rows)
+    is_group = (rows > 1) & (rows <= max(FEW_ROWS, FEW_SHARE * num_rows))
+    lowest = np.full(len(rows), np.iinfo(np.uint64).max, np.uint64)
+    np.minimum.at(lowest, group, every.keys)
+    kept = is_group[group]
+    return Groups(every.keys[kept], lowest[group][kept], int(rows[is_group].sum()), int(is_group.sum()))
+
+
+def _connected(least: Array) -> Array:
+    """(texts,) int64: the number of the group of each, from 0."""
+    from scipy import sparse
+
+    pairs = [_pairs(least, slice(start, start + BAND)) for start in range(0, least.shape[1], BAND)]
+    first, second = np.concatenate(pairs or [np.zeros((0, 2), np.int64)]).T
+    graph = sparse.coo_matrix((np.ones(len(first), bool), (first, second)), shape=(len(least), len(least)))
+    groups: Array = sparse.csgraph.connected_components(graph, directed=False)[1].astype(np.int64)
+    return groups
+
+
+def _pairs(least: Array, band: slice) -> Array:
+    """(pairs, 2) int64: near copies among the texts with one band, each with the first of them."""
+    keys = np.ascontiguousarray(least[:, band]).view(f"V{4 * BAND}").ravel()
+    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    others = np.flatnonzero(first[inverse] != np.arange(len(least)))
+    alike = (least[others] == least[first[inverse[others]]]).mean(axis=1) >= MIN_SHARED
+    return np.stack([first[inverse[others[alike]]], others[alike]], axis=1)
+
+
+def _digests(texts: pa.Array) -> Array:
+    digests = b"".join(hashlib.blake2b(text, digest_size=8).digest() for text in texts.cast(pa.binary()).to_pylist())
+    return np.frombuffer(digests, "<u8").astype(np.uint64)
+
+
+def _least_values(texts: pa.Array) -> Array:
+    """(texts, values) uint32: of texts of SHINGLE bytes or more."""
+    contents = texts.cast(pa.binary()).to_pylist()
+    joined = np.frombuffer(b"".join(contents), np.uint8)
+    lengths = np.fromiter(map(len, contents), np.int64)
+    starts = np.cumsum(lengths) - lengths
+    shingles = np.lib.stride_tricks.sliding_window_view(joined, SHINGLE)
+    inside = np.ones(len(shingles), bool)
+    for back in range(1, SHINGLE):  # a shingle is of one text
+        inside[starts[1:] - back] = False
+    numbers = np.ascontiguousarray(shingles[inside]).view("<u8").ravel().astype(np.uint64)
+    counts = lengths - SHINGLE + 1
+    firsts = np.cumsum(counts) - counts
+    mixed = (numbers ^ (numbers >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
+    found = np.empty((len(contents), len(_FACTORS)), np.uint32)
+    for index, factor in enumerate(_FACTORS):
+        found[:, index] = np.minimum.reduceat(((mixed * factor) >> np.uint64(32)).astype(np.uint32), firsts)
+    return found
+
+
+def num_copied(own: Texts, trained: Texts, groups: Groups) -> int:
+    """Return how many rows of a split have a text with a near copy in another.
+
+    Args:
+        own: texts of the split.
+        trained: of the other.
+        groups: of all texts.
+    """
+    seen = groups.groups[np.isin(groups.keys, trained.keys)]
+    is_known, group = groups.of(own.keys)
+    return int(own.rows[is_known & np.isin(group, seen)].sum())
