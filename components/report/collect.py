@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+import pyarrow as pa
 from absl import logging
 from tensorflow_metadata.proto.v0 import schema_pb2
 
@@ -24,7 +25,7 @@ from kubetfx.components.report.evaluation_facts import Evaluation, Metric, Slice
 from kubetfx.components.report.facts import Data, Facts, Push, Quality, Settings
 from kubetfx.components.report.previous import Previous
 from kubetfx.components.tuning import tuning_results
-from kubetfx.models.features import read_features, read_schema
+from kubetfx.models.features import TEXT, read_features, read_schema
 from kubetfx.provenance import read_origin
 
 if TYPE_CHECKING:  # it imports TensorFlow
@@ -182,8 +183,8 @@ class _Collector:
         sample = draw(files, rows=self._settings.report.rows, seed=seed)
         if sample is None:
             return None
-        positions = self._positions()
-        model = AskedModel(saved_model, optimize_graph=False, with_raw_columns=positions is None)
+        positions, text = self._positions(), self._longest_text(sample.rows)
+        model = AskedModel(saved_model, optimize_graph=False, with_raw_columns=positions is None or text is not None)
         try:
             weight = read_features(self._schema).weight if self._schema else None
             predictions = predicting.predict(model, sample.rows, weight=weight)
@@ -194,6 +195,9 @@ class _Collector:
             if model.facts.image and model.facts.classes:
                 add = functools.partial(_with_mistakes, sample, predictions, model.facts.image_columns[0])
                 found = self._part("Mistakes", add, found) or found
+            if text is not None:
+                add = functools.partial(self._with_texts, model, sample, predictions, text)
+                found = self._part("Words", add, found) or found
             rows = _rows_by_slice(sample, predictions, self._settings.evaluation.sliced)
         finally:
             model.close()
@@ -206,6 +210,20 @@ class _Collector:
         from kubetfx.models.network import feature_positions
 
         return feature_positions(read_features(self._schema))
+
+    def _longest_text(self, rows: pa.RecordBatch) -> str | None:
+        """The column of text with the most bytes; None: there is no column of text."""
+        columns = read_features(self._schema).by_type.get(TEXT, ()) if self._schema else ()
+        return max((column.name for column in columns), key=lambda name: rows.column(name).nbytes, default=None)
+
+    def _with_texts(self, model: Any, sample: Any, predictions: Any, column: str, found: Quality) -> Quality:
+        from kubetfx.components.report import text_facts
+
+        cleaning = None if self._settings.module else self._settings.text.cleaning
+        described = text_facts.describe(
+            model, sample.rows, predictions, column=column, seed=self._settings.seed, cleaning=cleaning
+        )
+        return found.model_copy(update={"texts": described})
 
     def _with_importance(self, model: Any, sample: Any, predictions: Any, positions: Any, found: Quality) -> Quality:
         from kubetfx.components.report import predictions as predicting

@@ -12,6 +12,7 @@ from kubetfx.components.evaluation.evaluation_result import format_metric
 from kubetfx.components.report.calibration_facts import Calibration
 from kubetfx.components.report.evaluation_facts import Evaluation
 from kubetfx.components.report.fact import Model
+from kubetfx.components.report.text_facts import TextFacts
 from kubetfx.components.tuning.tuning_results import TuningResults
 from kubetfx.config.data_section import ValidationConfig
 from kubetfx.config.evaluation_section import EvaluationConfig
@@ -19,6 +20,7 @@ from kubetfx.config.metric_catalogue import label_of
 from kubetfx.config.model_section import Task
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.config.report_section import CardConfig, ReportConfig
+from kubetfx.config.text_section import TextEncoderConfig
 from kubetfx.provenance import DataOrigin
 
 Point = tuple[float, float]
@@ -39,6 +41,8 @@ class Settings(Model):
     validation: ValidationConfig = ValidationConfig()
     rest: str | None = None
     """Address of the server that the config names."""
+    text: TextEncoderConfig = TextEncoderConfig()
+    """What is done to texts."""
 
     @classmethod
     def of(cls, config: PipelineConfig) -> Self:
@@ -58,6 +62,7 @@ class Settings(Model):
             card=config.card,
             validation=config.validation,
             rest=config.serving.endpoint.rest if config.serving.endpoint else None,
+            text=config.features.text_encoder,
         )
 
 
@@ -443,6 +448,8 @@ class Quality(Model):
     """Pictures of the sample that are taken for another class; None for tables."""
     mistakes: list[Mistake] = []
     """Those that the model is most certain about."""
+    texts: TextFacts | None = None
+    """Of a column of text."""
 
 
 class Push(Model):

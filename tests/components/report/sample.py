@@ -31,6 +31,7 @@ from kubetfx.components.report.facts import (
     Training,
 )
 from kubetfx.components.report.predictions import Predictions
+from kubetfx.components.report.text_facts import ClassWords, CleanedText, KeyWord, Piece, TextExample, TextFacts
 from kubetfx.config.report_section import CardConfig
 from kubetfx.run_record import NodeRecord, RunRecord
 
@@ -196,6 +197,26 @@ def quality_facts(found: Predictions, names: list[str]) -> Quality:
     )
 
 
+def text_facts(name: str) -> TextFacts:
+    """Of texts that try to break out."""
+    pieces = [
+        piece
+        for index, text in enumerate(NASTY_NAMES)
+        for piece in (Piece(text=text, effect=index - 3.5, strength=(index - 3.5) / 4), Piece(text=" and "))
+    ]
+    example = TextExample(pieces=pieces, is_cut=True, said=CLASSES[1], truth=CLASSES[2], score=0.93)
+    words = [KeyWord(word=text, effect=2.5 - index / 4, texts=12 * index) for index, text in enumerate(NASTY_NAMES)]
+    return TextFacts(
+        column=name,
+        is_classifier=True,
+        wrong=[example, example.model_copy(update={"is_cut": False})],
+        right=[example.model_copy(update={"truth": CLASSES[1]})],
+        key_words=[ClassWords(name=one, words=words) for one in CLASSES],
+        texts=1_234,
+        cleaned=[CleanedText(before=text, after=text.lower()) for text in NASTY_NAMES],
+    )
+
+
 CHECKS = [
     {"metric": "accuracy", "kind": "at_least", "bound": 0.6, "value": 0.71, "baseline": 0.75, "passed": True},
     {"metric": "accuracy", "kind": "worse_by_at_most", "bound": 0.02, "value": 0.71, "baseline": 0.75, "passed": False},
@@ -249,7 +270,7 @@ def facts(*, blessed: bool = False, num_numbers: int = 3) -> Facts:
         data=found,
         training=training_facts(),
         evaluation=evaluation,
-        quality=quality_facts(predicted, names),
+        quality=quality_facts(predicted, names).model_copy(update={"texts": text_facts(SCRIPT)}),
         push=Push(
             version=1795000000 if blessed else None,
             destination="/models/sample/1795000000" if blessed else None,

@@ -1,0 +1,342 @@
+"""Facts about a model of texts: the words that speak for and against what it says of some texts, the key words of each
+class, and what cleaning does.
+
+A word's effect is what leaving it out changes (occlusion: M. Zeiler, R. Fergus, "Visualizing and Understanding
+Convolutional Networks", 2014), of the log-odds of a class or of the number that is predicted. The served model is asked
+with raw texts, so it holds for any encoder, and for a network of the user's own.
+"""
+
+import re
+import time
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kubetfx.components.report.fact import Model
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from kubetfx.components.report.predictions import Predictions
+    from kubetfx.config.text_section import TextCleaningConfig
+    from kubetfx.models.asked_model import AskedModel
+
+SHOWN = 4
+"""Texts of each kind."""
+MAX_WORDS = 60
+"""Of a text, the first ones, that are left out in turn."""
+MAX_TEXTS = 5_000
+"""That key words are looked for in."""
+MIN_TEXTS = 5
+"""That a key word is in."""
+MAX_CLASSES = 10
+CANDIDATES, KEY_WORDS = 40, 12
+"""Words of a class that are left out of texts, and those that are shown."""
+TEXTS_OF_WORD = 8
+SECONDS = 20.0
+"""Time after which the remaining classes are left without key words."""
+BATCH = 1_024
+STRONG = 0.5
+"""Effect on log-odds, or share of the deviation of the predictions, below which a text has no strong word."""
+MAX_CLEANED, CLEANED_CHARACTERS = 3, 300
+_SMALLEST = 1e-7
+_SPACELESS = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u30ff\u3400-\u9fff\uf900-\ufaff"
+"""Scripts that are written without spaces, of which each character is a word."""
+_WORD = re.compile(
+    rf"(<[^<>]*>|&#?\w+;|https?://\S+)|[{_SPACELESS}]|[^\W_{_SPACELESS}]+(?:['\u2019][^\W_{_SPACELESS}]+)*"
+)
+"""A word, or in the group what is none: a tag, an entity, an address."""
+
+Array = np.ndarray[Any, Any]
+Ask = Callable[[Sequence[str], Array], Array]
+"""Answers for texts in the place of those of some rows."""
+
+
+class Piece(Model):
+    """A part of a text."""
+
+    text: str
+    effect: float = 0.0
+    """Above 0 it speaks for what the model says, below against it."""
+    strength: float = 0.0
+    """The same from -1 to 1, as it is coloured."""
+
+
+class TextExample(Model):
+    """A text, and what the model says of it."""
+
+    pieces: list[Piece]
+    is_cut: bool
+    """Whether the text goes on."""
+    said: str
+    """The class that the model names, or the number."""
+    truth: str
+    score: float | None = None
+    """The probability of the class."""
+
+
+class KeyWord(Model):
+    """A word that speaks for a class, or for a higher number."""
+
+    word: str
+    effect: float
+    """On the log-odds of the class, or on the number, on average."""
+    texts: int
+    """That have it."""
+
+
+class ClassWords(Model):
+    """Key words of a class."""
+
+    name: str
+    words: list[KeyWord]
+
+
+class CleanedText(Model):
+    """What cleaning makes of a text."""
+
+    before: str
+    after: str
+
+
+class TextFacts(Model):
+    """What a model sees in the texts of a column."""
+
+    column: str
+    is_classifier: bool
+    wrong: list[TextExample] = []
+    """The model is most certain about them, or farthest off."""
+    right: list[TextExample] = []
+    key_words: list[ClassWords] = []
+    """Of a regression those that raise the number, and those that lower it."""
+    texts: int = 0
+    """That key words were looked for in."""
+    cleaned: list[CleanedText] = []
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Texts of a sample, and how the model is asked for others in their place."""
+
+    texts: Sequence[str]
+    predictions: "Predictions"
+    """For them."""
+    ask: Ask
+
+    @property
+    def is_classifier(self) -> bool:
+        """Whether the model says a class."""
+        return bool(self.predictions.classes)
+
+    def scores(self, outputs: Array, index: int) -> Array:
+        """Return what effects are measured on, (rows,): the log-odds of a class, or the number.
+
+        Args:
+            outputs: of the model.
+            index: of the class.
+        """
+        if not self.is_classifier:
+            return outputs
+        likely = np.clip(outputs[:, index], _SMALLEST, 1 - _SMALLEST)
+        found: Array = np.log(likely) - np.log1p(-likely)
+        return found
+
+    @property
+    def strong(self) -> float:
+        """Effect that is strongly coloured."""
+        return STRONG if self.is_classifier else STRONG * float(self.predictions.outputs.std())
+
+
+def describe(
+    model: "AskedModel",
+    rows: "pa.RecordBatch",
+    predictions: "Predictions",
+    *,
+    column: str,
+    seed: int,
+    cleaning: "TextCleaningConfig | None",
+) -> TextFacts:
+    """Return what a model sees in the texts of a column.
+
+    Args:
+        model: to ask.
+        rows: of a sample.
+        predictions: for the sample.
+        column: of the texts.
+        seed: by which texts are drawn.
+        cleaning: what is done to texts; None: nothing that is known.
+    """
+    known = np.flatnonzero(predictions.known)
+    kept = rows.take(known[: len(predictions.labels)].tolist())
+    texts = [text or "" for text in kept.column(column).to_pylist()]
+    columns = model.raw_columns(kept)
+    served = model.facts.served_name(column)
+
+    def ask(changed: Sequence[str], positions: Array) -> Array:
+        answers = []
+        for start in range(0, len(changed), BATCH):
+            own = slice(start, start + BATCH)
+            others = {name: cells[positions[own]] for name, cells in columns.items()}
+            others[served] = np.array([text.encode() for text in changed[own]], object)
+            answers.append(model.outputs_of_columns(others))
+        return np.concatenate(answers).astype(np.float64)
+
+    found = Texts(texts, predictions, ask)
+    drawn = np.random.default_rng(seed)
+    wrong, right = _chosen(found, drawn)
+    return TextFacts(
+        column=column,
+        is_classifier=found.is_classifier,
+        wrong=[_example(found, position) for position in wrong],
+        right=[_example(found, position) for position in right],
+        key_words=list(_key_words(found, drawn)),
+        texts=min(len(texts), MAX_TEXTS),
+        cleaned=_cleaned(texts, cleaning) if cleaning else [],
+    )
+
+
+def words_of(text: str) -> list[re.Match[str]]:
+    """Return the words of a text where they are.
+
+    Args:
+        text: as it came.
+    """
+    return [found for found in _WORD.finditer(text) if found[1] is None]
+
+
+def _chosen(found: Texts, drawn: np.random.Generator) -> tuple[list[int], list[int]]:
+    """Rows that are taken for what they are not, the most certain first; and some of the others, of all classes."""
+    labels, outputs = found.predictions.labels, found.predictions.outputs
+    has_words = np.array([bool(words_of(text)) for text in found.texts], bool)
+    if not found.is_classifier:
+        order = np.argsort(-np.abs(outputs - labels), kind="stable")
+        order = order[has_words[order]]
+        wrong, rest = order[:SHOWN], order[len(order) // 2 :]
+        return wrong.tolist(), drawn.permutation(rest)[:SHOWN].tolist()
+    named = outputs.argmax(axis=1)
+    is_wrong = named != labels
+    wrong = np.flatnonzero(is_wrong & has_words)
+    wrong = wrong[np.argsort(-outputs.max(axis=1)[wrong], kind="stable")][:SHOWN]
+    right = drawn.permutation(np.flatnonzero(~is_wrong & has_words))
+    turn = [np.count_nonzero(labels[right[:place]] == labels[row]) for place, row in enumerate(right[:MAX_TEXTS])]
+    return wrong.tolist(), right[np.argsort(turn, kind="stable")][:SHOWN].tolist()
+
+
+def _example(found: Texts, position: int) -> TextExample:
+    text, predictions = found.texts[position], found.predictions
+    words = words_of(text)[:MAX_WORDS]
+    output = predictions.outputs[position]
+    index = int(output.argmax()) if found.is_classifier else 0
+    changed = [f"{text[: word.start()]} {text[word.end() :]}" for word in words]
+    before = found.scores(predictions.outputs[position : position + 1], index)
+    effects = before - found.scores(found.ask(changed, np.full(len(words), position)), index)
+    strongest = max(float(np.abs(effects).max()), found.strong)
+    pieces, end = [], 0
+    for word, effect in zip(words, effects.tolist(), strict=True):
+        if word.start() > end:
+            pieces.append(Piece(text=text[end : word.start()]))
+        pieces.append(Piece(text=word[0], effect=effect, strength=effect / strongest))
+        end = word.end()
+    rest = text[end:]
+    is_cut = bool(words_of(rest))
+    if rest and not is_cut:
+        pieces.append(Piece(text=rest))
+    classes, label = predictions.classes, predictions.labels[position]
+    return TextExample(
+        pieces=pieces,
+        is_cut=is_cut,
+        said=classes[index] if classes else f"{output:.4g}",
+        truth=classes[label] if classes else f"{label:.4g}",
+        score=float(output[index]) if classes else None,
+    )
+
+
+def _key_words(found: Texts, drawn: np.random.Generator) -> Iterator[ClassWords]:
+    """Of the classes with the most rows: words that go with what the model says, and whose absence changes it most."""
+    rows_by_word = _rows_by_word(found.texts[:MAX_TEXTS])
+    classes = found.predictions.classes
+    counts = np.bincount(found.predictions.labels, minlength=len(classes)) if classes else np.zeros(0)
+    sides = [(classes[index], int(index), 1) for index in np.argsort(-counts, kind="stable")[:MAX_CLASSES]]
+    deadline = time.monotonic() + SECONDS
+    for name, index, sign in sides or [("higher", 0, 1), ("lower", 0, -1)]:
+        if time.monotonic() > deadline:
+            break
+        scores = sign * found.scores(found.predictions.outputs[:MAX_TEXTS], index)
+        effects = _effects(found, _candidates(rows_by_word, scores), scores, drawn, index=index, sign=sign)
+        best = sorted(((effect, word) for word, effect in effects.items() if effect > 0), reverse=True)[:KEY_WORDS]
+        words = [KeyWord(word=word, effect=effect, texts=len(rows_by_word[word])) for effect, word in best]
+        if words:
+            yield ClassWords(name=name, words=words)
+
+
+def _rows_by_word(texts: Sequence[str]) -> dict[str, Array]:
+    """Positions of the texts that have a word, in lower case, of words that several have."""
+    rows: defaultdict[str, list[int]] = defaultdict(list)
+    for position, text in enumerate(texts):
+        for word in dict.fromkeys(word[0].lower() for word in words_of(text)):
+            rows[word].append(position)
+    return {word: np.array(own) for word, own in rows.items() if len(own) >= MIN_TEXTS}
+
+
+def _candidates(rows_by_word: Mapping[str, Array], scores: Array) -> dict[str, Array]:
+    """Words whose texts have higher scores than others by more than chance explains, with these texts."""
+    mean, deviation = scores.mean(), scores.std() or 1.0
+    above = {word: (scores[rows].mean() - mean) / deviation * len(rows) ** 0.5 for word, rows in rows_by_word.items()}
+    best = sorted(above, key=lambda word: (-above[word], word))[:CANDIDATES]
+    return {word: rows_by_word[word] for word in best if above[word] > 0}
+
+
+def _effects(
+    found: Texts, candidates: Mapping[str, Array], scores: Array, drawn: np.random.Generator, *, index: int, sign: int
+) -> dict[str, float]:
+    """What leaving a word out of texts that have it lowers the score by, on average."""
+    changed, positions, owners = [], [], []
+    for word, rows in candidates.items():
+        for position in drawn.permutation(rows)[:TEXTS_OF_WORD].tolist():
+            changed.append(_without(found.texts[position], word))
+            positions.append(position)
+            owners.append(word)
+    if not changed:
+        return {}
+    after = sign * found.scores(found.ask(changed, np.array(positions)), index)
+    lowered = scores[positions] - after
+    by_word: defaultdict[str, list[float]] = defaultdict(list)
+    for word, effect in zip(owners, lowered.tolist(), strict=True):
+        by_word[word].append(effect)
+    return {word: float(np.mean(effects)) for word, effects in by_word.items()}
+
+
+def _without(text: str, left_out: str) -> str:
+    parts, end = [], 0
+    for word in words_of(text):
+        if word[0].lower() == left_out:
+            parts.append(text[end : word.start()])
+            end = word.end()
+    return " ".join([*parts, text[end:]])
+
+
+def _cleaned(texts: Sequence[str], cleaning: "TextCleaningConfig") -> list[CleanedText]:
+    """Short texts of which cleaning changes more than case and spaces, the most changed first."""
+    import tensorflow as tf
+
+    from kubetfx.models.columns.text.cleaning import clean
+
+    short = [text for text in dict.fromkeys(texts[:MAX_TEXTS]) if text.strip() and len(text) <= CLEANED_CHARACTERS]
+    if not short:
+        return []
+    with tf.device("CPU:0"):
+        after = [text.decode() for text in clean(tf.constant(short), cleaning).numpy()]
+    changes = [_changed(before, own) for before, own in zip(short, after, strict=True)]
+    order = sorted(range(len(short)), key=lambda row: (-changes[row], row))[:MAX_CLEANED]
+    return [CleanedText(before=short[row], after=after[row]) for row in order if changes[row]]
+
+
+def _changed(before: str, after: str) -> int:
+    """How many words and signs are on one side alone."""
+    composed = (unicodedata.normalize("NFKC", text).lower() for text in (before, after))
+    ours, theirs = (set(re.findall(r"\w+|[^\w\s]", text)) for text in composed)
+    return len(ours ^ theirs)
