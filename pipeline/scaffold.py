@@ -3,7 +3,7 @@
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ _VALIDATION = (
     "",
 )
 
+_LEFT_OUT = "left out"
 _IMAGE_SIZES = (16, 32, 64, 96, 128)
 """Edges in pixels. The small network is given the largest that half of the images have."""
 _MEASURED_IMAGES = 200
@@ -140,12 +141,10 @@ def _render_table(place: str, label: str, *, shown_path: str, settings: Mapping[
     ]
     roles = _roles(profile, label_column, clashes)
     lines += [f"#   {name}: {role}, {reason}" for name, role, reason in roles]
-    lines += ["# features:", "#   numeric: []", "#   categorical: []", "#   date: []", "#   list: []", ""]
-    lines += ["model:", f"  task: {task}{_other_task(label_column)}"]
-    if all(role != known_types.Image.tag for _, role, _ in roles):  # trees take no pictures
-        lines += ["  kind: auto  # a network and boosted trees: the better one, or their average; or network, or trees"]
-    lines += ["  hidden_units: [128, 64]", "  dropout: 0.1", ""]
-    lines += _training(profile.num_rows)
+    lines += ["# features:", *(f"#   {key}: []" for key in ("numeric", "categorical", "date", "list", "text")), ""]
+    used = {role for _, role, _ in roles} - {_LEFT_OUT}
+    lines += _model(used, f"{task}{_other_task(label_column)}")
+    lines += _training(profile.num_rows, is_text=used == {known_types.Text.tag})
     lines += ["", "# A model that misses a threshold is not pushed.", "evaluation:", "  thresholds:"]
     lines += _thresholds(values, task)
     lines += ["  slices: []  # columns by whose values the metrics are also shown", "", *_VALIDATION[:-1]]
@@ -219,7 +218,7 @@ def _roles(
     for column in profile.columns:
         if column.name != label.name and column.name not in clashes:
             role, reason = choose_role(column, num_rows=profile.num_rows, config=FeaturesConfig())
-            roles.append((" ".join(column.name.split()), "left out" if role == "excluded" else role, reason))
+            roles.append((" ".join(column.name.split()), _LEFT_OUT if role == "excluded" else role, reason))
     return roles
 
 
@@ -227,12 +226,27 @@ def _batch_size(num_rows: int) -> int:
     return int(min(max(2 ** int(math.log2(max(num_rows / 100, 1))), 32), 1024))
 
 
-def _training(num_rows: int) -> list[str]:
+def _model(used: Collection[str], task: str) -> list[str]:
+    """Of a table whose columns are of some types."""
+    lines = ["model:", f"  task: {task}"]
+    if used == {known_types.Text.tag}:
+        lines.append("  hidden_units: []  # of text alone, a linear model is hard to beat")
+    else:
+        if known_types.Image.tag not in used:  # trees take no pictures
+            lines.append(
+                "  kind: auto  # a network and boosted trees: the better one, or their average; or network, or trees"
+            )
+        lines.append("  hidden_units: [128, 64]")
+    return [*lines, "  dropout: 0.1", ""]
+
+
+def _training(num_rows: int, *, is_text: bool) -> list[str]:
+    """Of text alone few weights change per row, so the large steps of large batches do no harm."""
     lines = [
         "training:",
         "  epochs: 200  # at most: training stops when the validation loss no longer falls",
         f"  batch_size: {_batch_size(num_rows)}",
-        "  learning_rate: 0.002",
+        f"  learning_rate: {0.005 if is_text and num_rows >= _MANY_ROWS else 0.002}",
         "  schedule: {kind: constant}  # the weights that are kept are averages: no rate has to fall for them",
     ]
     if num_rows >= _MANY_ROWS:

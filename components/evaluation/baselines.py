@@ -33,6 +33,8 @@ VALUES_OF_SET = 1_000
 """Values of a list, or n-grams of a text, that the linear model knows, the most frequent ones."""
 PENALTY = 1.0
 """Of the squared weights, beside the sum over the rows."""
+FEW_FILLED = 0.1
+"""Share of the cells of a matrix that are not 0, below which products are those of a sparse one."""
 ITERATIONS = 100
 STEEPEST = 1e-4
 """Gradient of the mean loss per row, with respect to any weight, at which a fit is over."""
@@ -276,12 +278,14 @@ def _ridge(matrix: Array, targets: Array, weights: Array) -> Array:
     return solution
 
 
-def _logistic(matrix: Array, targets: Array, row_weights: Array) -> Array:
+def _logistic(dense: Array, targets: Array, row_weights: Array) -> Array:
     """The softmax has one set of weights per class; those of two classes are each other's negatives, and are fitted
     once."""
-    from scipy import optimize
+    from scipy import optimize, sparse
 
-    row_weights, penalties = row_weights / row_weights.sum(), _penalties(matrix) / row_weights.sum()
+    is_sparse = np.count_nonzero(dense) < FEW_FILLED * dense.size
+    matrix: Any = sparse.csr_array(dense) if is_sparse else dense
+    row_weights, penalties = row_weights / row_weights.sum(), _penalties(dense) / row_weights.sum()
     shape = matrix.shape[1], targets.shape[1] if targets.shape[1] > 2 else 1
 
     def loss(flat: Array) -> tuple[float, Array]:
