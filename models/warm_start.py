@@ -9,8 +9,8 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator
-from dataclasses import asdict
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -150,7 +150,10 @@ def meaning_of(features: Features, vocabularies: Path) -> dict[str, Any]:
     """
     files = sorted(vocabularies.iterdir()) if vocabularies.is_dir() else []
     return {
-        "columns": {tag: [asdict(column) for column in columns] for tag, columns in features.by_type.items()},
+        "columns": {
+            tag: [asdict(replace(column, details=_without(_bounds(tag), column.details))) for column in columns]
+            for tag, columns in features.by_type.items()
+        },
         "vocabularies": {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files},
         "classes": list(features.classes),
     }
@@ -162,8 +165,12 @@ _EMBEDDED: dict[str, EmbeddedVocabulary] = {
 """Embeddings by the name of their weight."""
 
 
+def _bounds(tag: str) -> Collection[str]:
+    return () if known_types.is_users(tag) else known_types.type_of(tag).bounds
+
+
 def _without(names: Collection[str], part: Any) -> Any:
-    return {name: value for name, value in part.items() if name not in names} if isinstance(part, dict) else part
+    return {name: value for name, value in part.items() if name not in names} if isinstance(part, Mapping) else part
 
 
 def _why_anew(name: str, changed: Collection[str], *, is_own: bool) -> str | None:
@@ -209,7 +216,8 @@ def _weights(model: keras.Model, prefix: str = "") -> Iterator[tuple[str, Any, b
         own_name = layer.name if not is_named_by_keras else f"{kind}_{number}" if (number := numbers[kind]) else kind
         numbers[kind] += 1
         for weight in layer.weights:
-            yield f"{prefix}{own_name}/{weight.name}", weight, weight.trainable or not isinstance(layer, FittedLayer)
+            own_path = weight.path.partition(f"{layer.name}/")[2] or weight.name  # with the layers inside of a layer
+            yield f"{prefix}{own_name}/{own_path}", weight, weight.trainable or not isinstance(layer, FittedLayer)
 
 
 def _version(path: Path) -> int | None:

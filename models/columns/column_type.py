@@ -81,6 +81,9 @@ class ColumnType:
     embedded_vocabularies: ClassVar[Sequence[EmbeddedVocabulary]] = ()
     """So that a training that starts with served weights finds each value's vector again. Other vocabularies have to be
     the same for that."""
+    bounds: ClassVar[frozenset[str]] = frozenset()
+    """Details that say how much of a cell is looked at, and not what its features mean: another value is no reason for
+    a training to start anew."""
     has_domain: ClassVar[bool] = True
     """Whether the schema lists the values of a column that has few, so that another one is an anomaly."""
 

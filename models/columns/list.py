@@ -33,6 +33,8 @@ class List(ColumnType):
     cells = frozenset({"string"})
     embedded_vocabularies = (EmbeddedVocabulary(VALUES, f"{VALUES}_embedding/embeddings", first_row=1),)
 
+    bounds = frozenset({"length"})
+
     @property
     def reading(self) -> "type[Reading]":
         """Of values with a separator."""

@@ -270,3 +270,33 @@ def test_network_beside_trees_starts_from_the_one_that_was_averaged_with_them(se
     choice = before.history["choice"]["kind"]
     assert ("why" in found) == (choice == "trees")
     assert choice == "trees" or found["anew"] == {}
+
+
+@pytest.mark.parametrize(
+    ("kind", "layer", "first"), [("bag", "text_vectors", 1), ("cnn", "text_convolution", 2)], ids=["bag", "cnn"]
+)
+def test_vectors_of_words_follow_them_into_a_new_vocabulary(preprocess, tmp_path, kind, layer, first):
+    words = ["good", "fine", "bad", "poor", "film", "plot", "hero", "song"]
+
+    def messages(order: list[str]) -> Rows:
+        return [
+            {"text": f"{order[i % 8]} {order[i * i % 5]} {order[i * 3 % 7]} {i}", "kind": "ab"[i % 2]}
+            for i in range(80)
+        ]
+
+    both = [
+        preprocess(messages(order), label="kind", text_encoder={"kind": kind, "ngrams": 1, "min_count": 3})
+        for order in (words, [*reversed(words)])
+    ]
+    first_fit = fitted(both[0], messages(words), tmp_path / "a", **LEARNS)
+    served = export(first_fit, both[0], tmp_path / "served")
+
+    warm = fitted(both[1], messages(words), tmp_path / "b", base=served, **STAYS)
+
+    assert warm.history["warm_start"]["anew"] == {}
+    known = [one.output.vocabulary_by_name("text") for one in both]
+    assert sorted(known[0]) == sorted(known[1])
+    assert known[0] != known[1]
+    before, now = (weights_of(one, layer)[0] for one in (first_fit, warm))
+    places = [known[0].index(token) for token in known[1]]
+    np.testing.assert_allclose(now[first:], before[first:][places], rtol=1e-6)

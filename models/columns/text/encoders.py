@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     import tensorflow as tf
     import tensorflow_transform as tft
 
-MANY_CELLS = 20_000
-"""From so many messages of a column on, `auto` is `fasttext`."""
 _ENCODERS: Mapping[str, str] = {
     "bag": "ngram_vectors:Bag",
     "fasttext": "ngram_vectors:FastText",
@@ -77,7 +75,7 @@ def kind_of(config: TextEncoderConfig, columns: Sequence[Column]) -> str:
     """
     if config.kind != "auto":
         return config.kind
-    return "bag" if max(int(column.details["cells"]) for column in columns) < MANY_CELLS else "fasttext"
+    return "fasttext" if any(column.details["many"] == "yes" for column in columns) else "bag"
 
 
 def encoder_of(config: TextEncoderConfig, columns: Sequence[Column]) -> TextEncoder:

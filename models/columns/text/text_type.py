@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kubetfx.config.data_section import FeaturesConfig
-from kubetfx.models.columns.column_profile import ColumnProfile
+from kubetfx.models.columns.column_profile import LENGTH_STEP, ColumnProfile
 from kubetfx.models.columns.column_type import Column, ColumnType, EmbeddedVocabulary, Encoding, concatenated
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 MIN_WORDS = 3.0
 """Words of a cell on average, from which a column of many different cells is one of text."""
 MIN_CELLS = 20
+MANY_CELLS = 20_000
+"""From so many messages of a column on, `features.text_encoder.kind: auto` is `fasttext`."""
 COVERED = 0.99
 """Share of the cells that are not cut off at the length that the scan finds."""
 
@@ -30,7 +32,11 @@ class Text(ColumnType):
     tag = "text"
     words = "text"
     cells = frozenset({"string"})
-    embedded_vocabularies = (EmbeddedVocabulary("text", "text_vectors/vectors", first_row=1),)
+    embedded_vocabularies = (
+        EmbeddedVocabulary("text", "text_vectors/vectors", first_row=1),
+        EmbeddedVocabulary("text", "text_convolution/text_vectors/embeddings", first_row=2),
+    )
+    bounds = frozenset({"length"})
     has_domain = False
 
     def choose(self, column: ColumnProfile, *, num_rows: int, config: FeaturesConfig) -> str | None:
@@ -48,9 +54,9 @@ class Text(ColumnType):
         return f"{number} different cells, of {mean:.3g} words on average"
 
     def details(self, column: ColumnProfile) -> dict[str, str]:
-        """How long its messages are, in words and signs, and how many there are."""
-        length = column.texts.length_of(COVERED) if column.texts else 8
-        return {"length": str(length or "any"), "cells": str(column.num_values)}
+        """How long its messages are, in words and signs, and whether there are many."""
+        length = column.texts.length_of(COVERED) if column.texts else LENGTH_STEP
+        return {"length": str(length or "any"), "many": "yes" if column.num_values >= MANY_CELLS else "no"}
 
     def preprocess(
         self, inputs: "Mapping[str, tf.Tensor]", columns: Sequence[Column], config: FeaturesConfig

@@ -16,9 +16,11 @@ from kubetfx.components.data.word_counts import WordCounts
 from kubetfx.config.data_section import FeaturesConfig
 from kubetfx.config.model_section import ModelConfig
 from kubetfx.config.text_section import TextCleaningConfig, TextEncoderConfig
-from kubetfx.models.columns.column_profile import LENGTH_STEP
+from kubetfx.models.columns.column_profile import LENGTH_STEP, ColumnProfile
+from kubetfx.models.columns.column_type import Column
 from kubetfx.models.columns.text import cleaning
-from kubetfx.models.columns.text.text_type import Text
+from kubetfx.models.columns.text.encoders import kind_of
+from kubetfx.models.columns.text.text_type import MANY_CELLS, Text
 from kubetfx.models.columns.text.tokens import ngrams, tokenize
 from kubetfx.models.layers import fit_layers
 from kubetfx.models.network import build_model
@@ -118,8 +120,8 @@ def test_details_are_the_length_that_most_messages_have():
     column = profile_of([message(i) for i in range(200)] + ["great " * 600])
     longest = profile_of(["word " * 5_000] * 30)
 
-    assert Text().details(column) == {"length": "16", "cells": "201"}
-    assert Text().details(longest) == {"length": "any", "cells": "30"}
+    assert Text().details(column) == {"length": "16", "many": "no"}
+    assert Text().details(longest) == {"length": "any", "many": "no"}
 
 
 @pytest.mark.parametrize(
@@ -296,11 +298,9 @@ def test_trees_see_how_many_tokens_there_are(preprocess):
 
 
 def test_bag_is_for_few_messages_and_fasttext_for_many():
-    from kubetfx.models.columns.column_type import Column
-    from kubetfx.models.columns.text.encoders import MANY_CELLS, kind_of
-
-    def of(*cells: int) -> str:
-        columns = [Column("a", "string", details={"cells": str(number), "length": "8"}) for number in cells]
+    def of(*numbers: int) -> str:
+        profiles = [ColumnProfile("a", "string", number) for number in numbers]
+        columns = [Column("a", "string", details=Text().details(profile)) for profile in profiles]
         return kind_of(TextEncoderConfig(), columns)
 
     assert [of(5_000), of(5_000, MANY_CELLS), of(MANY_CELLS - 1)] == ["bag", "fasttext", "bag"]
