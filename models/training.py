@@ -3,6 +3,7 @@
 What is fitted is models/fitting.py's; what is written is models/export.py's.
 """
 
+import functools
 import json
 import time
 from pathlib import Path
@@ -19,6 +20,7 @@ from kubetfx.models.devices import prepare_devices
 from kubetfx.models.examples import files_in, first_rows
 from kubetfx.models.export import export_model
 from kubetfx.models.fitting import Work, fit_model, load, validation_batch
+from kubetfx.models.stored_weights import with_rounded_weights
 from kubetfx.models.team import Team
 from kubetfx.models.training_checkpoint import checkpoint_folder, discard
 from kubetfx.models.training_launch import launch
@@ -72,6 +74,12 @@ def train(fn_args: FnArgs, training: TrainingConfig, team: Team) -> None:
             "training.distribution: parameter servers are for tables without pictures. Received: the column "
             f"{work.pixels.column!r}. Take strategy: multi_worker or mirrored, or put the column into data.drop."
         )
+    if work.pixels and "weights" in fn_args.custom_config:
+        raise TrainingError(
+            "serving.weights rounds the weights of models that see no pictures. Received: serving.weights: "
+            f"{fn_args.custom_config['weights']}, and the column {work.pixels.column!r} of pictures. Leave "
+            "serving.weights out, or put the column into data.drop."
+        )
     make_repeatable(training.seed, team)
     started = time.perf_counter()
     rows, validation = load(work)
@@ -80,8 +88,11 @@ def train(fn_args: FnArgs, training: TrainingConfig, team: Team) -> None:
     fitted = fit_model(work, rows, validation, folder, load_seconds=load_seconds)
     if not team.is_chief:
         return
+    batches = functools.partial(validation.validation_batches, validation_batch(work))
+    if "weights" in fn_args.custom_config:
+        fitted = with_rounded_weights(fitted, fn_args.custom_config["weights"], batches())
     if fn_args.custom_config.get("calibrate"):
-        fitted = calibrate(fitted, validation.validation_batches(validation_batch(work)))
+        fitted = calibrate(fitted, batches())
 
     serving_path = Path(fn_args.serving_model_dir)
     export_model(

@@ -280,6 +280,7 @@ class Definition:
             "warmup_rows": self.config.serving.warmup_rows,
             "max_pixels": self.config.data.max_pixels,
             **({"calibrate": True} if self.config.calibrates_trainings else {}),
+            **({"weights": weights} if (weights := self.config.serving.weights) != "float32" else {}),
         }
 
     def model(

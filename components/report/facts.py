@@ -292,6 +292,31 @@ class WarmStart(Model):
         return f"Warm start: {of_all} come from {served}. Initial values have {said}."
 
 
+class StoredWeights(Model):
+    """What `serving.weights` changed."""
+
+    kind: str
+    bytes: tuple[int, int]
+    """Of the weights, before and after."""
+    rows: int
+    """Of validation, which the rest is measured on."""
+    difference: float
+    """Between two answers, at most."""
+    losses: tuple[float, float]
+    """Cross entropy, or mean squared error, before and after."""
+
+    @property
+    def words(self) -> str:
+        """How much smaller the model is, and what that costs."""
+        before, after = (f"{number / 1000:,.0f} kB" for number in self.bytes)
+        exact, rounded = map(format_metric, self.losses)
+        return (
+            f"Weights are stored as {self.kind}: {after} instead of {before}. On the {self.rows:,} validation rows no "
+            f"answer differs by more than {format_metric(self.difference)}, and the loss is {rounded} instead of "
+            f"{exact}."
+        )
+
+
 class Team(Model):
     """Who trained together."""
 
@@ -342,6 +367,8 @@ class Training(Model):
     """Of `training.warm_start`; None: it was not asked for."""
     calibration: Calibration | None = None
     """Of `evaluation.calibrate`; None: it was not asked for."""
+    stored_weights: StoredWeights | None = None
+    """Of `serving.weights`; None: as they were trained."""
     beside: "Training | None" = None
     alone: str = ""
     """Why `model.kind: auto` trained no trees, in words."""
@@ -350,14 +377,15 @@ class Training(Model):
 
     @property
     def taken(self) -> str:
-        """What `model.kind: auto` took, and why, what an ensemble gained, from where it started and how it is
-        calibrated, in words; empty for a single model with initial weights and its own probabilities."""
+        """What `model.kind: auto` took, and why, what an ensemble gained, from where it started, how its weights are
+        stored and how it is calibrated, in words; empty for a single model without any of it."""
         ensemble = self.ensemble or (self.beside.ensemble if self.beside else None)
         warm_start = self.warm_start or (self.beside.warm_start if self.beside else None)
         said = [
             self.choice.words if self.choice else self.alone,
             ensemble.words if ensemble else "",
             warm_start.words if warm_start else "",
+            self.stored_weights.words if self.stored_weights else "",
             self.calibration.words if self.calibration else "",
         ]
         return " ".join(filter(None, said))

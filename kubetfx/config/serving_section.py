@@ -83,6 +83,9 @@ class ServingConfig(Section):
     warmup_rows: int = Field(8, ge=0)
     """Rows of the training split that are written into the model as warm-up requests, and as an example of a request.
     0: none."""
+    weights: Literal["float32", "float16", "int8"] = "float32"
+    """How a pushed model holds its weights: in half the bytes, or a quarter. They are rounded after the training; what
+    that changes is measured, and in the report. Not of models that see pictures."""
     endpoint: EndpointConfig | None = None
     """The server that a push is verified with. Default: a push is done when the version is in the push directory."""
     canary: CanaryConfig | None = None

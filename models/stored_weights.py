@@ -1,0 +1,156 @@
+"""`serving.weights`: a SavedModel whose weights take half a number's bytes, or a quarter.
+
+Weights are rounded when the model is exported, and widened again where they are used; layers compute with float32, so
+no other operations are needed. `int8` is symmetric, with a scale for each slice of the last axis (of a dense layer, for
+each unit): Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference"
+(CVPR 2018), for weights alone. Training knows nothing of it.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from kubetfx.models.training_record import Fitted
+
+SMALLEST = 1_024
+"""Numbers of a weight from which it is rounded: the others take no room, and scales and biases need their digits."""
+_MOST = 127
+"""Of int8, on either side of 0."""
+
+
+class RoundedNetwork(keras.layers.Layer):
+    """A network with its weights as they are stored.
+
+    Args:
+        network: trained; its own weights are not part of this layer.
+        kind: `float16` or `int8`.
+        keywords: Keras' of every layer.
+    """
+
+    def __init__(self, network: keras.Model, *, kind: str, **keywords: Any) -> None:
+        super().__init__(trainable=False, dtype="float32", **keywords)
+        self._network = lambda: network  # Keras takes every layer that it sees for a part, with its weights
+        self._stored = [self._store(variable, kind, number) for number, variable in enumerate(network.variables)]
+        self._output_shape = network.output.shape
+
+    @property
+    def stored_bytes(self) -> int:
+        """What its weights take."""
+        return sum(bytes_of(variable) for variable in self.variables)
+
+    def _store(self, variable: Any, kind: str, number: int) -> Sequence[Any]:
+        """The numbers, and of int8 their scales."""
+        values = keras.ops.convert_to_numpy(variable)
+        if values.dtype != np.float32 or values.size < SMALLEST:
+            return [self._add(values, f"weight_{number}")]
+        if kind == "float16":
+            most = np.finfo(np.float16).max
+            return [self._add(np.clip(values, -most, most).astype(np.float16), f"weight_{number}")]
+        scales = np.abs(values).max(axis=tuple(range(values.ndim - 1))) / _MOST
+        rounded = np.round(values / np.where(scales > 0, scales, 1)).astype(np.int8)
+        return [self._add(rounded, f"weight_{number}"), self._add(scales.astype(np.float32), f"scales_{number}")]
+
+    def _add(self, values: np.ndarray, name: str) -> Any:
+        return self.add_weight(
+            shape=values.shape,
+            dtype=values.dtype.name,
+            initializer=lambda *_, **__: keras.ops.convert_to_tensor(values),
+            trainable=False,
+            autocast=False,
+            name=name,
+        )
+
+    def compute_output_spec(self, inputs: Any) -> keras.KerasTensor:
+        """What `call` makes, for Keras.
+
+        Args:
+            inputs: features by name.
+
+        Returns:
+            Of the shape of the network's.
+        """
+        return keras.KerasTensor(self._output_shape, dtype="float32")
+
+    def call(self, inputs: Any) -> Any:
+        """Ask the network with its rounded weights.
+
+        Args:
+            inputs: features by name.
+
+        Returns:
+            What the network says.
+        """
+        network = self._network()
+        wide = [
+            (variable, _widened(variable, stored))
+            for variable, stored in zip(network.variables, self._stored, strict=True)
+        ]
+        with keras.StatelessScope(state_mapping=wide):
+            return network(inputs, training=False)
+
+
+def _widened(variable: Any, stored: Sequence[Any]) -> Any:
+    values = tf.cast(stored[0].value, variable.dtype)
+    return values * stored[1].value if len(stored) > 1 else values
+
+
+def bytes_of(variable: Any) -> int:
+    """Return what a variable takes.
+
+    Args:
+        variable: of Keras.
+    """
+    return int(np.prod(variable.shape, dtype=np.int64)) * tf.as_dtype(variable.dtype).size
+
+
+def with_rounded_weights(fitted: Fitted, kind: str, validation: tuple[tf.data.Dataset, int]) -> Fitted:
+    """Round the weights of a model that is to be exported, and measure what that changes.
+
+    Args:
+        fitted: its model answers with probabilities or values.
+        kind: `float16` or `int8`.
+        validation: batches of (features, label), and the weights where rows have any; and how many are in an epoch.
+
+    Returns:
+        The same with weights that are rounded. Its history has as `stored_weights` the kind, bytes `before` and
+        `after`, and of the validation rows their number, the largest difference between two `answers`, and the loss
+        before and after: of a classifier the cross entropy, otherwise the mean squared error.
+    """
+    model = fitted.model
+    inputs = {tensor.name: tensor for tensor in model.inputs}
+    layer = RoundedNetwork(model, kind=kind, name="rounded")
+    rounded = keras.Model(inputs, layer(inputs), name=model.name)
+    document = {
+        "kind": kind,
+        "bytes": [sum(map(bytes_of, model.variables)), layer.stored_bytes],
+        **_compared(model, rounded, *validation),
+    }
+    logging.info("Stored weights: %s", document)
+    return Fitted(rounded, fitted.history | {"stored_weights": document})
+
+
+def _compared(model: keras.Model, rounded: keras.Model, batches: tf.data.Dataset, steps: int) -> dict[str, Any]:
+    @tf.function(reduce_retracing=True)
+    def ask(features: Any) -> Any:
+        return model(features, training=False), rounded(features, training=False)
+
+    difference, rows, losses = 0.0, 0, np.zeros(2)
+    for features, truth, *_ in batches.take(steps):
+        answers = [np.asarray(tensor, np.float64) for tensor in ask(features)]
+        labels = np.asarray(truth).reshape(-1)
+        difference = max(difference, float(np.abs(answers[0] - answers[1]).max(initial=0)))
+        losses += [_loss(of_one, labels) for of_one in answers]
+        rows += len(labels)
+    return {"rows": rows, "difference": difference, "losses": (losses / max(rows, 1)).tolist()}
+
+
+def _loss(answers: np.ndarray, labels: np.ndarray) -> float:
+    """The sum over rows."""
+    if np.issubdtype(labels.dtype, np.floating):
+        return float(np.square(answers.reshape(-1) - labels).sum())
+    of_label = answers[np.arange(len(labels)), labels]
+    return float(-np.log(np.maximum(of_label, np.finfo(np.float32).tiny)).sum())
