@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from absl import logging
@@ -22,8 +22,11 @@ from kubetfx.config.data_section import AnomalyAction, ValidationConfig
 from kubetfx.errors import AnomaliesError
 
 DATASET = "the whole table"
-LEAKAGE = anomalies_pb2.AnomalyInfo.CUSTOM_VALIDATION
-"""The type of the reason for an anomaly that is a leak."""
+KINDS: Mapping[anomalies_pb2.AnomalyInfo.Type, Literal["leakage", "text"]] = {
+    anomalies_pb2.AnomalyInfo.CUSTOM_VALIDATION: "leakage",
+    anomalies_pb2.AnomalyInfo.FEATURE_COVERAGE_TOO_LOW: "text",
+}
+"""The key of `validation` that says what an anomaly does, by the type of its reason; that of others is `on_anomaly`."""
 
 
 @dataclass(frozen=True)
@@ -34,14 +37,15 @@ class Anomaly:
     feature: str
     problem: str
     action: AnomalyAction
-    is_leak: bool = False
-    """Whether it is that something tells the label, or that rows are copies of training rows."""
+    key: Literal["leakage", "text"] | None = None
+    """Of `validation`, which says what it does: that something tells the label or rows are copies of training rows, or
+    that texts are others than in training. None: `on_anomaly`."""
 
     @property
     def setting_to_pass(self) -> str:
         """What in the config lets it pass with a warning."""
-        if self.is_leak:
-            return "validation.leakage: warn"
+        if self.key:
+            return f"validation.{self.key}: warn"
         if self.feature == DATASET:
             return "validation.on_anomaly: warn"
         setting = yaml.safe_dump({self.feature: "warn"}, default_flow_style=True, allow_unicode=True, width=math.inf)
@@ -73,14 +77,20 @@ def _anomalies_of_split(split: str, content: bytes, config: ValidationConfig) ->
     for key, info in sorted(infos):
         feature = ".".join(info.path.step) or key  # TFDV's key of a name with a dot has quotes in it
         reasons = [f"{reason.short_description}: {reason.description}".rstrip(": ") for reason in info.reason]
-        is_leak = any(reason.type == LEAKAGE for reason in info.reason)
-        action = _action(feature, info, config, is_leak=is_leak)
-        yield Anomaly(split, feature, " ".join(reasons) or info.description, action, is_leak)
+        named = next((KINDS[reason.type] for reason in info.reason if reason.type in KINDS), None)
+        action = _action(feature, info, config, named)
+        yield Anomaly(split, feature, " ".join(reasons) or info.description, action, named)
 
 
-def _action(feature: str, info: anomalies_pb2.AnomalyInfo, config: ValidationConfig, *, is_leak: bool) -> AnomalyAction:
-    if is_leak:
-        return config.features.get(feature, "ignore" if config.leakage == "off" else config.leakage)
+def _action(
+    feature: str,
+    info: anomalies_pb2.AnomalyInfo,
+    config: ValidationConfig,
+    key: Literal["leakage", "text"] | None,
+) -> AnomalyAction:
+    if key:
+        said = config.leakage if key == "leakage" else config.text
+        return config.features.get(feature, "ignore" if said == "off" else said)
     action = config.features.get(feature, config.on_anomaly)
     return "warn" if action == "stop" and info.severity == anomalies_pb2.AnomalyInfo.WARNING else action
 
@@ -110,7 +120,7 @@ class Executor(base_executor.BaseExecutor):
                 + "\n".join(f"  {anomaly}" for anomaly in stopping)
                 + f"\nMend the data; or let it pass: {_setting_to_pass(stopping)}"
                 + f"; or edit a copy of {schema_folder / SCHEMA} and name it as data.schema_file."
-                * (not all(anomaly.is_leak for anomaly in stopping))
+                * (not all(anomaly.key for anomaly in stopping))
             )
         shutil.copytree(
             schema_folder, artifact_utils.get_single_uri(output_dict["approved_schema"]), dirs_exist_ok=True
@@ -119,8 +129,8 @@ class Executor(base_executor.BaseExecutor):
 
 def _setting_to_pass(anomalies: list[Anomaly]) -> str:
     """Of the first of each kind; a column is rather named than the whole table."""
-    ranked = sorted(anomalies, key=lambda anomaly: (anomaly.is_leak, anomaly.feature == DATASET, anomaly.feature))
-    kinds = {anomaly.is_leak: anomaly.setting_to_pass for anomaly in reversed(ranked)}
+    ranked = sorted(anomalies, key=lambda anomaly: (anomaly.key or "", anomaly.feature == DATASET, anomaly.feature))
+    kinds = {anomaly.key or "": anomaly.setting_to_pass for anomaly in reversed(ranked)}
     return "; ".join(kinds[kind] for kind in sorted(kinds))
 
 

@@ -16,8 +16,8 @@ from tfx.components.example_validator import executor as tfx_executor
 from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
 from tfx.types import artifact_utils, standard_artifacts
 
-from kubetfx.artifacts import ANOMALIES, LABEL_NOISE, SCHEMA, STATISTICS, split_folder
-from kubetfx.components.anomaly_gate import DATASET, LEAKAGE
+from kubetfx.artifacts import ANOMALIES, LABEL_NOISE, SCHEMA, STATISTICS, TEXTS, split_folder
+from kubetfx.components.anomaly_gate import DATASET, KINDS
 from kubetfx.components.data import block_work, data_checks, table_profile
 from kubetfx.components.data.data_checks import Finding
 from kubetfx.components.data.example_parts import parts_of
@@ -101,7 +101,8 @@ def _add_finding(anomalies: anomalies_pb2.Anomalies, finding: Finding) -> None:
     info = anomalies.anomaly_info[f"{finding.title}: {finding.column or DATASET}"]
     info.path.step[:] = [finding.column or DATASET]
     info.severity = anomalies_pb2.AnomalyInfo.WARNING
-    kind = LEAKAGE if finding.is_leak else anomalies_pb2.AnomalyInfo.UNKNOWN_TYPE
+    types = (kind for kind, key in KINDS.items() if key == finding.key)
+    kind = next(types, anomalies_pb2.AnomalyInfo.UNKNOWN_TYPE)
     info.reason.add(type=kind, short_description=finding.title, description=finding.description)
 
 
@@ -128,6 +129,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             table_profile.read(Path(examples.uri)),
             run=lambda work, parts: block_work.run(work, parts, executor=self, folder=folder),
             look_for_leaks=exec_properties["leakage"] != "off",
+            look_at_texts=exec_properties["text"] != "off",
         )
         found = {}
         for split in splits:
@@ -143,6 +145,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             path.write_bytes(found[split].SerializeToString(deterministic=True))
         if checks.noise is not None:
             (folder / LABEL_NOISE).write_text(json.dumps(asdict(checks.noise)), encoding="utf-8")
+        if checks.texts:
+            (folder / TEXTS).write_text(json.dumps([asdict(one) for one in checks.texts]), encoding="utf-8")
         output.split_names = artifact_utils.encode_split_names(splits)
         output.span = statistics.span
         blessed = {split: int(not _has_any(anomalies)) for split, anomalies in found.items()}
@@ -154,7 +158,7 @@ def _has_any(anomalies: anomalies_pb2.Anomalies) -> bool:
 
 
 class ExampleValidator(Component, base_beam_component.BaseBeamComponent):
-    """Anomalies of the statistics against the schema, leakage, and shares of the classes."""
+    """Anomalies of the statistics against the schema, leakage, shares of the classes, and texts of another kind."""
 
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
     INPUTS = {
@@ -163,4 +167,4 @@ class ExampleValidator(Component, base_beam_component.BaseBeamComponent):
         "schema": standard_artifacts.Schema,
     }
     OUTPUTS = {"anomalies": standard_artifacts.ExampleAnomalies}
-    PARAMETERS = {"leakage": str}
+    PARAMETERS = {"leakage": str, "text": str}

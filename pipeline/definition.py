@@ -181,7 +181,11 @@ class Definition:
             Where the data departs from the schema, and what tells the label.
         """
         validator = ExampleValidator(
-            examples=examples, statistics=statistics, schema=schema, leakage=self.config.validation.leakage
+            examples=examples,
+            statistics=statistics,
+            schema=schema,
+            leakage=self.config.validation.leakage,
+            text=self.config.validation.text,
         )
         return self.add(validator).outputs["anomalies"]
 

@@ -4,17 +4,18 @@ of a split, has each split its share of the classes, and how much of the label d
 import functools
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 
 from kubetfx.artifacts import CONTENT_HASH, TRAIN
-from kubetfx.components.data import class_shares, leakage, near_copies, row_copies
+from kubetfx.components.data import class_shares, leakage, near_copies, row_copies, text_statistics
 from kubetfx.components.data.example_parts import Part
 from kubetfx.components.data.shared_groups import SharedGroups, find_shared_groups
 from kubetfx.components.data.table_profile import TableProfile
+from kubetfx.components.data.text_statistics import TextStatistics
 from kubetfx.config.yaml_text import in_one_line
 from kubetfx.models.examples import together
 from kubetfx.models.features import TEXT, Features
@@ -50,7 +51,13 @@ class Finding:
     """None: the whole table."""
     title: str
     description: str
-    is_leak: bool = False
+    key: Literal["leakage", "text"] | None = None
+    """Of `validation`, which says what it does; None: nothing does, it is a note."""
+
+    @property
+    def is_leak(self) -> bool:
+        """Whether the label is told, or rows are copies of training rows."""
+        return self.key == "leakage"
 
 
 @dataclass(frozen=True)
@@ -60,10 +67,18 @@ class Checks:
     findings: list[Finding]
     noise: row_copies.LabelNoise | None
     """None for images, of which copies are found elsewhere."""
+    texts: list[TextStatistics] = field(default_factory=list)
+    """Of each column of text and each split."""
 
 
 def check(
-    parts: Sequence[Part], features: Features, profile: TableProfile, *, run: Run, look_for_leaks: bool = True
+    parts: Sequence[Part],
+    features: Features,
+    profile: TableProfile,
+    *,
+    run: Run,
+    look_for_leaks: bool = True,
+    look_at_texts: bool = True,
 ) -> Checks:
     """Look into the rows.
 
@@ -73,6 +88,7 @@ def check(
         profile: of the table.
         run: does work on the row groups.
         look_for_leaks: whether leakage is looked for.
+        look_at_texts: whether texts are compared with those of the training rows.
 
     Returns:
         What was found.
@@ -95,7 +111,25 @@ def check(
     if look_for_leaks and CONTENT_HASH not in profile.names:  # where it is, copies are in one split already
         for name in pictures:
             findings += _of_pictures(name, run(replace(read, columns=(name,), every=1), parts))
-    return Checks(findings, None if has_pictures else row_copies.label_noise(rows, is_class=bool(features.classes)))
+    described = list(_describe_texts(features, parts, profile, run=run)) if look_at_texts else []
+    findings += [one for column in described for one in _of_other_texts(column)]
+    noise = None if has_pictures else row_copies.label_noise(rows, is_class=bool(features.classes))
+    return Checks(findings, noise, [one for column in described for one in column])
+
+
+def _describe_texts(
+    features: Features, parts: Sequence[Part], profile: TableProfile, *, run: Run
+) -> Iterator[list[TextStatistics]]:
+    for column in features.by_type.get(TEXT, ()):
+        yield text_statistics.describe(column.name, parts, num_rows=profile.num_rows, run=run)
+
+
+def _of_other_texts(found: Sequence[TextStatistics]) -> Iterator[Finding]:
+    """Splits whose texts are others than those of the training rows, or in no language."""
+    for split, title, said in text_statistics.judge(found):
+        name = found[0].column
+        passing = f"Look at them; or let it pass, validation.features: {in_one_line({name: 'ignore'})}."
+        yield Finding(split, name, title, f"{said} {passing}", key="text")
 
 
 def _read_keys(
@@ -162,7 +196,7 @@ def _leaks(sample: pa.RecordBatch, groups: Collection[str], features: Features) 
             f"{leak.evidence} ({sample.num_rows:,} rows). Leave out what is not known yet when the model is asked, "
             f"data.drop: {in_one_line(list(leak.columns))}; or let it pass, "
             f"validation.features: {in_one_line({leak.columns[0]: 'ignore'})}.",
-            is_leak=True,
+            key="leakage",
         )
         for leak in leaks
     ]
@@ -176,7 +210,7 @@ def _of_groups(shared: SharedGroups) -> Finding:
         f"split, data.splits: {in_one_line({'by': 'group', 'column': name})}; or let it pass, "
         f"validation.features: {in_one_line({name: 'ignore'})}."
     )
-    return Finding(shared.split, name, "Leakage", said, is_leak=True)
+    return Finding(shared.split, name, "Leakage", said, key="leakage")
 
 
 def _of_pictures(name: str, rows: row_copies.RowsBySplit) -> Iterator[Finding]:
@@ -195,7 +229,7 @@ def _of_pictures(name: str, rows: row_copies.RowsBySplit) -> Iterator[Finding]:
                 f"{in_one_line({'by': 'group', 'column': name})}; or let it pass, validation.features: "
                 f"{in_one_line({name: 'ignore'})}."
             )
-            yield Finding(split, name, "Leakage", said, is_leak=True)
+            yield Finding(split, name, "Leakage", said, key="leakage")
 
 
 def _of_texts(name: str, parts: Sequence[Part], profile: TableProfile, *, run: Run) -> Iterator[Finding]:
@@ -212,7 +246,7 @@ def _of_texts(name: str, parts: Sequence[Part], profile: TableProfile, *, run: R
                 "data.splits: {by: row}, which keeps copies in one split; or let it pass, validation.features: "
                 f"{in_one_line({name: 'ignore'})}."
             )
-            yield Finding(split, name, "Leakage", said, is_leak=True)
+            yield Finding(split, name, "Leakage", said, key="leakage")
 
 
 def _texts_of(part: Part, *, column: str) -> Iterator[tuple[str, pa.Array]]:
@@ -254,7 +288,7 @@ def _copies(
             "a model that remembers them is judged too well. Leave copies out of the data"
             f"{_key(profile, read.columns)}."
         )
-        findings.append(Finding(split, None, "Leakage", said, is_leak=True))
+        findings.append(Finding(split, None, "Leakage", said, key="leakage"))
     return findings
 
 

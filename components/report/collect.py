@@ -147,6 +147,7 @@ class _Collector:
                 "columns": columns,
                 "anomalies": found,
                 "label_noise": data_facts.label_noise(sources.anomalies) if sources.anomalies else None,
+                "texts": data_facts.texts(sources.anomalies) if sources.anomalies else [],
                 "notes": _notes(sources.examples) if sources.examples else [],
                 "compared_with": earlier.run_id if previous else None,
                 "not_compared_because": None if previous else earlier.missing_because or None,
@@ -219,7 +220,7 @@ class _Collector:
     def _with_texts(self, model: Any, sample: Any, predictions: Any, column: str, found: Quality) -> Quality:
         from kubetfx.components.report import text_facts
 
-        cleaning = None if self._settings.module else self._settings.text.cleaning
+        cleaning = None if self._settings.module else self._settings.cleaning
         described = text_facts.describe(
             model, sample.rows, predictions, column=column, seed=self._settings.seed, cleaning=cleaning
         )

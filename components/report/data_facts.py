@@ -3,6 +3,7 @@
 Reads the protobufs that StatisticsGen, SchemaGen and ExampleValidator wrote, with neither TensorFlow nor TFDV.
 """
 
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
-from kubetfx.artifacts import EVAL, LABEL_NOISE, STATISTICS, TIMES, TRAIN, VALIDATION, split_folder
+from kubetfx.artifacts import EVAL, LABEL_NOISE, STATISTICS, TEXTS, TIMES, TRAIN, VALIDATION, split_folder
+from kubetfx.components.data.text_statistics import TextStatistics
 from kubetfx.components.report.facts import AnomalyFact, Column, ColumnSplit, Data, Distance, LabelNoise, Split
 from kubetfx.config.data_section import AnomalyAction, ValidationConfig
 from kubetfx.config.report_section import ReportConfig
@@ -136,9 +138,7 @@ def _remedy(anomaly: "Anomaly", action: AnomalyAction | None) -> str:
     if action in ("warn", "ignore"):
         return "The config lets it pass."
     passing = f"Mend the data; or let it pass with {anomaly.setting_to_pass}"
-    return (
-        f"{passing}." if anomaly.is_leak else f"{passing}; or name a corrected copy of the schema as data.schema_file."
-    )
+    return f"{passing}." if anomaly.key else f"{passing}; or name a corrected copy of the schema as data.schema_file."
 
 
 def name_of(feature: Any) -> str:
@@ -378,6 +378,16 @@ def label_noise(folder: Path) -> LabelNoise | None:
     """
     path = folder / LABEL_NOISE
     return LabelNoise.model_validate_json(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def texts(folder: Path) -> list[TextStatistics]:
+    """Return what is known of the texts of each column and split; nothing where there are none.
+
+    Args:
+        folder: of the anomalies artifact.
+    """
+    path = folder / TEXTS
+    return [TextStatistics(**one) for one in json.loads(path.read_text(encoding="utf-8"))] if path.is_file() else []
 
 
 def spans(properties: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

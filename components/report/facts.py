@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from kubetfx.artifacts import FACTS
+from kubetfx.components.data.text_statistics import TextStatistics
 from kubetfx.components.evaluation.cross_validated import CrossValidated
 from kubetfx.components.evaluation.evaluation_result import format_metric
 from kubetfx.components.report.calibration_facts import Calibration
@@ -20,7 +21,7 @@ from kubetfx.config.metric_catalogue import label_of
 from kubetfx.config.model_section import Task
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.config.report_section import CardConfig, ReportConfig
-from kubetfx.config.text_section import TextEncoderConfig
+from kubetfx.config.text_section import TextCleaningConfig
 from kubetfx.provenance import DataOrigin
 
 Point = tuple[float, float]
@@ -41,7 +42,7 @@ class Settings(Model):
     validation: ValidationConfig = ValidationConfig()
     rest: str | None = None
     """Address of the server that the config names."""
-    text: TextEncoderConfig = TextEncoderConfig()
+    cleaning: TextCleaningConfig = TextCleaningConfig()
     """What is done to texts."""
 
     @classmethod
@@ -62,7 +63,7 @@ class Settings(Model):
             card=config.card,
             validation=config.validation,
             rest=config.serving.endpoint.rest if config.serving.endpoint else None,
-            text=config.features.text_encoder,
+            cleaning=config.features.text_encoder.cleaning,
         )
 
 
@@ -158,6 +159,8 @@ class Data(Model):
     anomalies: list[AnomalyFact] | None = None
     """None: not looked for."""
     label_noise: LabelNoise | None = None
+    texts: list[TextStatistics] = []
+    """Of each column of text and each split."""
     compared_with: str | None = None
     """The run whose data the drift is measured against."""
     not_compared_because: str | None = None

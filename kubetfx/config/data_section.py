@@ -403,5 +403,8 @@ class ValidationConfig(Section):
     leakage: Literal["warn", "stop", "off"] = "warn"
     """What it does if a column or a sum of columns tells the label, or rows of a split are copies of training rows.
     `stop` ends the run as an anomaly does; `off` does not look for it."""
+    text: Literal["warn", "stop", "off"] = "warn"
+    """What it does if texts of a split are in another script or language than those of the training rows, or in none:
+    by shares of scripts, unknown words and entropy."""
     features: dict[str, AnomalyAction] = {}
-    """Another action for single features, of what is said of the label, or of leakage by them."""
+    """Another action for single features, of what is said of the label, of leakage by them, or of their texts."""

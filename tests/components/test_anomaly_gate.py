@@ -4,7 +4,7 @@ import pytest
 from tensorflow_metadata.proto.v0 import anomalies_pb2
 from tfx.types import artifact_utils, standard_artifacts
 
-from kubetfx.components.anomaly_gate import DATASET, LEAKAGE, Executor, read_anomalies
+from kubetfx.components.anomaly_gate import DATASET, KINDS, Executor, read_anomalies
 from kubetfx.config.data_section import ValidationConfig
 from kubetfx.errors import AnomaliesError
 
@@ -81,14 +81,16 @@ def test_anomaly_of_the_whole_table_counts(tmp_path):
     ],
     ids=["default", "stop", "off", "other anomalies", "a feature"],
 )
-def test_leakage_has_an_action_of_its_own(tmp_path, config, expected):
-    assert actions(write_leak(tmp_path, "sex"), **config) == {"sex": expected}
+@pytest.mark.parametrize("key", ["leakage", "text"])
+def test_leakage_and_texts_have_an_action_of_their_own(tmp_path, config, expected, key):
+    named = {key if name == "leakage" else name: action for name, action in config.items()}
+    assert actions(write_leak(tmp_path, "sex", key=key), **named) == {"sex": expected}
 
 
-def write_leak(folder: Path, column: str) -> Path:
+def write_leak(folder: Path, column: str, *, key: str = "leakage") -> Path:
     write_anomalies(folder, **{column: WARNING})
     document = anomalies_pb2.Anomalies.FromString((folder / "SchemaDiff.pb").read_bytes())
-    document.anomaly_info[column].reason[0].type = LEAKAGE
+    (document.anomaly_info[column].reason[0].type,) = (kind for kind, own in KINDS.items() if own == key)
     (folder / "SchemaDiff.pb").write_bytes(document.SerializeToString())
     return folder
 

@@ -106,23 +106,23 @@ def test_rows_are_looked_into_in_every_way(tmp_path, arguments):
     output = artifact_at(standard_artifacts.ExampleAnomalies, tmp_path / "anomalies")
     executor = example_validator.Executor()
     executor._beam_pipeline_args = arguments
-    executor.Do(wages(tmp_path), {"anomalies": [output]}, {"leakage": "warn"})
+    executor.Do(wages(tmp_path), {"anomalies": [output]}, {"leakage": "warn", "text": "warn"})
 
     folders = {split: tmp_path / "anomalies" / f"Split-{split}" for split in ("train", "eval")}
-    found = {
-        (one.split, one.feature, one.action, one.is_leak): one for one in read_anomalies(folders, ValidationConfig())
-    }
+    found = {(one.split, one.feature, one.action, one.key): one for one in read_anomalies(folders, ValidationConfig())}
     whole = "the whole table"
     assert list(found) == [
-        ("train", "logwage", "warn", True), ("train", whole, "warn", False), ("eval", whole, "warn", True)
+        ("train", "logwage", "warn", "leakage"), ("train", whole, "warn", None), ("eval", whole, "warn", "leakage")
     ]  # fmt: skip
-    assert found["train", "logwage", "warn", True].problem == (
+    assert found["train", "logwage", "warn", "leakage"].problem == (
         "Leakage: 'logwage' alone predicts the label: 99.97% of the variance of its ranks (300 rows). Leave out what "
         "is not known yet when the model is asked, data.drop: [logwage]; or let it pass, "
         "validation.features: {logwage: ignore}."
     )
-    assert found["train", whole, "warn", False].problem == "Shares of the splits: The split 'eval' has 40.0%."
-    assert found["eval", whole, "warn", True].problem.startswith("Leakage: 100 rows (50.0%) have all the features of a")
+    assert found["train", whole, "warn", None].problem == "Shares of the splits: The split 'eval' has 40.0%."
+    assert found["eval", whole, "warn", "leakage"].problem.startswith(
+        "Leakage: 100 rows (50.0%) have all the features of a"
+    )
     noise = json.loads((tmp_path / "anomalies" / "label_noise.json").read_text())
     assert noise == {"rows": 0, "total_rows": 500, "ceiling": 1.0}
     assert output.get_json_value_custom_property("blessed") == {"train": 0, "eval": 0}
@@ -130,7 +130,7 @@ def test_rows_are_looked_into_in_every_way(tmp_path, arguments):
 
 def test_leakage_is_not_looked_for_where_it_is_off(tmp_path):
     output = artifact_at(standard_artifacts.ExampleAnomalies, tmp_path / "anomalies")
-    example_validator.Executor().Do(wages(tmp_path), {"anomalies": [output]}, {"leakage": "off"})
+    example_validator.Executor().Do(wages(tmp_path), {"anomalies": [output]}, {"leakage": "off", "text": "off"})
     content = (tmp_path / "anomalies" / "Split-train" / "SchemaDiff.pb").read_bytes()
     assert list(anomalies_pb2.Anomalies.FromString(content).anomaly_info) == ["Shares of the splits: the whole table"]
     assert (tmp_path / "anomalies" / "label_noise.json").is_file()

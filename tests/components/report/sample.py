@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
+from kubetfx.components.data.text_statistics import TextStatistics
 from kubetfx.components.evaluation.cross_validated import CrossValidated, FoldMetrics
 from kubetfx.components.evaluation.evaluation_result import Check, EvaluationResult
 from kubetfx.components.report import collect, verdict
@@ -217,6 +218,15 @@ def text_facts(name: str) -> TextFacts:
     )
 
 
+def described_texts(name: str) -> list[TextStatistics]:
+    shares = {"Latin": 0.9, "Han": 0.06, "Cyrillic": 0.03, "other": 0.01}
+    numbers = {"cells": 1_234, "empty": 12, "median_words": 18, "most_words": 1_024, "entropy": 4.31}
+    return [
+        TextStatistics(column=name, split=split, scripts=shares, unknown=0.0432, strange=0.0004, **numbers)
+        for split in ("train", "validation", "eval")
+    ]
+
+
 CHECKS = [
     {"metric": "accuracy", "kind": "at_least", "bound": 0.6, "value": 0.71, "baseline": 0.75, "passed": True},
     {"metric": "accuracy", "kind": "worse_by_at_most", "bound": 0.02, "value": 0.71, "baseline": 0.75, "passed": False},
@@ -267,7 +277,7 @@ def facts(*, blessed: bool = False, num_numbers: int = 3) -> Facts:
     return Facts(
         settings=Settings(name="sample", model_name="sample", card=card),
         label="label",
-        data=found,
+        data=found.model_copy(update={"texts": described_texts(SCRIPT)}),
         training=training_facts(),
         evaluation=evaluation,
         quality=quality_facts(predicted, names).model_copy(update={"texts": text_facts(SCRIPT)}),

@@ -1,0 +1,288 @@
+"""Statistics of the texts in a column: scripts, words that training rows do not have, entropy, lengths; and which
+splits have texts in another language than the training rows, or texts that are in none.
+
+Nothing here knows a language. A word is known if a training row has it; of the training rows, if another one has: so
+they say how many words are unknown in any split of the same texts.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from kubetfx.artifacts import TRAIN
+from kubetfx.components.data.block_work import BlockWork
+from kubetfx.models.columns.column_profile import MAX_LENGTH
+
+if TYPE_CHECKING:
+    from kubetfx.components.data.example_parts import Part  # it imports TFX
+
+SCRIPTS = (
+    *("Latin", "Cyrillic", "Greek", "Arabic", "Hebrew", "Devanagari", "Bengali", "Tamil", "Thai", "Hangul", "Han"),
+    *("Hiragana", "Katakana"),
+)
+"""Those that letters are counted by; the others are one."""
+OTHER_SCRIPT = "other"
+_SPACELESS = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"
+MAX_CELLS = 200_000
+"""Of all splits, about: of a larger table some row groups are looked at."""
+MIN_CELLS = 20
+"""Of a split that is judged."""
+MUCH_OF_SCRIPTS = 0.1
+"""Share of the letters that are in another script than in the training rows."""
+MANY_UNKNOWN = 0.15
+"""Share of the words that are unknown, above what is expected."""
+FEW_KNOWN = 0.5
+"""Share of the words that are expected to be unknown, from which on nothing is said of them."""
+WORDS_OF_CELL, UNKNOWN_OF_CELL = 5, 0.8
+"""A cell of so many words, of which so many are unknown, is in another language, or in none."""
+REPEATED_WORDS, LITTLE_ENTROPY = 20, 0.5
+"""So is one of so many words whose entropy is below this share of what different words would have."""
+STRANGE_CELLS, STRANGE_SHARE = 5, 0.02
+"""Strange cells of a split, above what is expected, below which nothing is said."""
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class TextStatistics:
+    """What is known of the texts of a split."""
+
+    column: str
+    split: str
+    cells: int
+    empty: int
+    scripts: dict[str, float]
+    """Shares of the letters, the largest first."""
+    median_words: int
+    most_words: int
+    """That 99 of 100 cells do not exceed."""
+    entropy: float
+    """Of the characters, in bits."""
+    unknown: float
+    """Share of the words that no training row has, or no other."""
+    strange: float
+    """Share of the cells that are in another language, or in none."""
+
+
+@dataclass
+class Counts:
+    """What the cells of a split add up to."""
+
+    cells: int = 0
+    empty: int = 0
+    letters: Array = field(default_factory=lambda: np.zeros(len(SCRIPTS) + 1, np.int64))
+    """By script."""
+    lengths: Array = field(default_factory=lambda: np.zeros(MAX_LENGTH + 1, np.int64))
+    """Cells by their number of words."""
+    characters: dict[int, int] = field(default_factory=dict)
+    """By code point."""
+    words: dict[str, int] = field(default_factory=dict)
+    """Cells that have each."""
+    num_words: int = 0
+    num_unknown: int = 0
+    num_strange: int = 0
+
+    def __add__(self, other: "Counts") -> "Counts":
+        """Return the counts of both."""
+        plain = {name: getattr(self, name) + getattr(other, name) for name in self._ADDED}
+        return Counts(
+            **plain, characters=_added(self.characters, other.characters), words=_added(self.words, other.words)
+        )
+
+    _ADDED: ClassVar = ("cells", "empty", "letters", "lengths", "num_words", "num_unknown", "num_strange")
+
+
+def _added(first: dict[Any, int], second: dict[Any, int]) -> dict[Any, int]:
+    for key, number in second.items():
+        first[key] = first.get(key, 0) + number
+    return first
+
+
+@dataclass(frozen=True)
+class _CountTexts(BlockWork["Part", tuple[str, Counts], dict[str, Counts], dict[str, Counts]]):
+    """Counts of each split."""
+
+    column: str
+    known: pa.Array | None = None
+    """Words of the training rows, of which unknown ones are counted; None: words are counted."""
+    known_to_others: pa.Array | None = None
+    """Those that several training rows have."""
+
+    def blocks(self, item: "Part") -> Iterator[tuple[str, Counts]]:
+        cells = pc.fill_null(item.group.read([self.column]).column(0).cast(pa.string()), "")
+        words = _words_of(cells)
+        if self.known is None:
+            yield item.split, _described(cells, words)
+        else:
+            known = self.known_to_others if item.split == TRAIN else self.known
+            yield item.split, _compared(words, known)
+
+    def create(self) -> dict[str, Counts]:
+        return {}
+
+    def add_block(self, state: dict[str, Counts], block: tuple[str, Counts]) -> dict[str, Counts]:
+        split, counts = block
+        return self.merge(state, {split: counts})
+
+    def merge(self, first: dict[str, Counts], second: dict[str, Counts]) -> dict[str, Counts]:
+        return {name: first.get(name, Counts()) + second.get(name, Counts()) for name in {**first, **second}}
+
+    def result(self, state: dict[str, Counts]) -> dict[str, Counts]:
+        return state
+
+
+def describe(
+    column: str, parts: Sequence["Part"], *, num_rows: int, run: Callable[[Any, Sequence["Part"]], Any]
+) -> list[TextStatistics]:
+    """Return the statistics of a column of text, of each split.
+
+    Args:
+        column: its name.
+        parts: row groups of all splits.
+        num_rows: that they have.
+        run: does work on the row groups.
+    """
+    every = max(-(-num_rows // MAX_CELLS), 1)
+    some = [part for part in parts if part.number % every == 0]
+    counts: dict[str, Counts] = run(_CountTexts(column), some)
+    words = counts.get(TRAIN, Counts()).words
+    known = pa.array(list(words), pa.string())
+    to_others = pa.array([word for word, cells in words.items() if cells > 1], pa.string())
+    compared: dict[str, Counts] = run(_CountTexts(column, known, to_others), some)
+    return [_statistics(column, split, own, compared[split]) for split, own in counts.items()]
+
+
+def _words_of(cells: pa.Array) -> pa.ListArray:
+    """(cells,) lists of words in lower case; of scripts without spaces each character is one, and a number is `0`."""
+    plain = pc.utf8_lower(pc.utf8_normalize(cells, "NFKC"))
+    for pattern, replacement in (
+        (r"(?i)</?[a-z!][^<>]*>|\b(?:https?|ftp)://\S+|&#?\w+;", " "),
+        (r"\pN+", "0"),
+        (rf"({_SPACELESS})", r" \1 "),
+        (r"[^\pL\pM0]+", " "),
+    ):
+        plain = pc.replace_substring_regex(plain, pattern, replacement)
+    return pc.split_pattern(pc.utf8_trim_whitespace(plain), " ")
+
+
+def _described(cells: pa.Array, words: pa.ListArray) -> Counts:
+    lengths, _, flat = _flat(words)
+    encoded = flat.dictionary_encode()
+    number = max(len(encoded.dictionary), 1)
+    pairs = np.unique(_pairs(lengths, encoded, number))
+    by_script = [pc.sum(pc.count_substring_regex(cells, rf"\p{{{name}}}")).as_py() or 0 for name in SCRIPTS]
+    letters = pc.sum(pc.count_substring_regex(cells, r"\pL")).as_py() or 0
+    text = "".join(pc.utf8_lower(cells).to_pylist())
+    codes, numbers = np.unique(np.frombuffer(text.encode("utf-32-le"), "<u4"), return_counts=True)
+    return Counts(
+        cells=len(cells),
+        empty=int((lengths == 0).sum()),
+        letters=np.array([*by_script, max(letters - sum(by_script), 0)], np.int64),
+        lengths=np.bincount(np.minimum(lengths, MAX_LENGTH), minlength=MAX_LENGTH + 1),
+        characters=dict(zip(codes.tolist(), numbers.tolist(), strict=True)),
+        words=dict(zip(encoded.dictionary.to_pylist(), np.bincount(pairs % number).tolist(), strict=True)),
+        num_words=len(flat),
+    )
+
+
+def _compared(words: pa.ListArray, known: pa.Array | None) -> Counts:
+    lengths, firsts, flat = _flat(words)
+    is_unknown = pc.invert(pc.is_in(flat, known)).to_numpy(zero_copy_only=False)
+    before = np.append(0, np.cumsum(is_unknown))
+    unknown = before[firsts + lengths] - before[firsts]
+    is_foreign = (lengths >= WORDS_OF_CELL) & (unknown >= UNKNOWN_OF_CELL * lengths)
+    is_repeated = (lengths >= REPEATED_WORDS) & (_entropies(lengths, flat) < LITTLE_ENTROPY)
+    return Counts(num_unknown=int(is_unknown.sum()), num_strange=int((is_foreign | is_repeated).sum()))
+
+
+def _entropies(lengths: Array, flat: pa.Array) -> Array:
+    """(cells,) of the words of each, as a share of what as many different words have."""
+    encoded = flat.dictionary_encode()
+    number = max(len(encoded.dictionary), 1)
+    pairs, times = np.unique(_pairs(lengths, encoded, number), return_counts=True)
+    lost = np.bincount(pairs // number, times * np.log2(times), len(lengths))
+    most = np.log2(np.maximum(lengths, 2))
+    found: Array = 1 - lost / np.maximum(lengths, 1) / most
+    return found
+
+
+def _pairs(lengths: Array, encoded: pa.DictionaryArray, number: int) -> Array:
+    """(words,) int64: a number for the cell and the word of each, by the number of different words."""
+    owners = np.repeat(np.arange(len(lengths)), lengths)
+    found: Array = owners * number + encoded.indices.to_numpy().astype(np.int64)
+    return found
+
+
+def _flat(words: pa.ListArray) -> tuple[Array, Array, pa.Array]:
+    """The number of words of each cell, where they begin, and all of them; what is empty between spaces is none."""
+    flat = words.flatten()
+    is_word = pc.not_equal(flat, "").to_numpy(zero_copy_only=False)
+    before = np.append(0, np.cumsum(is_word))
+    ends = before[np.cumsum(pc.list_value_length(words).to_numpy())]
+    firsts = np.append(0, ends[:-1]) if len(ends) else ends
+    return ends - firsts, firsts, flat.filter(pa.array(is_word))
+
+
+def _statistics(column: str, split: str, counts: Counts, compared: Counts) -> TextStatistics:
+    letters = counts.letters / max(counts.letters.sum(), 1)
+    shares = sorted(zip((*SCRIPTS, OTHER_SCRIPT), letters.tolist(), strict=True), key=lambda one: -one[1])
+    numbers = np.array(list(counts.characters.values()), np.float64)
+    numbers /= max(numbers.sum(), 1)
+    below = np.cumsum(counts.lengths)
+    return TextStatistics(
+        column=column,
+        split=split,
+        cells=counts.cells,
+        empty=counts.empty,
+        scripts={name: share for name, share in shares if share},
+        median_words=int(np.searchsorted(below, 0.5 * counts.cells)),
+        most_words=int(np.searchsorted(below, 0.99 * counts.cells)),
+        entropy=float(-(numbers * np.log2(numbers)).sum()),
+        unknown=compared.num_unknown / max(counts.num_words, 1),
+        strange=compared.num_strange / max(counts.cells, 1),
+    )
+
+
+def judge(found: Sequence[TextStatistics]) -> Iterator[tuple[str, str, str]]:
+    """Compare the splits of a column with its training rows, and these with themselves.
+
+    Args:
+        found: of all splits.
+
+    Yields:
+        A split, and what a person should know of it: a title and a description.
+    """
+    trained = next((one for one in found if one.split == TRAIN and one.cells >= MIN_CELLS), None)
+    for one in found:
+        if trained is not None and one.cells >= MIN_CELLS:
+            for title, said in _judged(one, trained):
+                yield one.split, title, said
+
+
+def _judged(one: TextStatistics, trained: TextStatistics) -> Iterator[tuple[str, str]]:
+    is_other = one.split != TRAIN
+    more = {name: share - trained.scripts.get(name, 0.0) for name, share in one.scripts.items()}
+    if is_other and sum(change for change in more.values() if change > 0) > MUCH_OF_SCRIPTS:
+        name = max(more, key=lambda script: more[script])
+        before = trained.scripts.get(name, 0.0)
+        yield "Another script", f"{one.scripts[name]:.1%} of the letters are {name}, of the training rows {before:.1%}."
+    if trained.unknown >= FEW_KNOWN:
+        return
+    if is_other and one.unknown > trained.unknown + MANY_UNKNOWN:
+        yield (
+            "Unknown words",
+            f"{one.unknown:.1%} of the words are in no training row, where {trained.unknown:.1%} were expected: they "
+            "are of another language, or about something else.",
+        )
+    expected = trained.strange if is_other else 0.0
+    number = round(one.strange * one.cells)
+    if one.strange > expected + STRANGE_SHARE and number >= STRANGE_CELLS:
+        yield (
+            "Strange texts",
+            f"{number:,} cells ({one.strange:.1%}) have words that hardly another row has, or the same words again and "
+            "again: they are of another language, or of none.",
+        )
