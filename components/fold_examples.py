@@ -22,6 +22,7 @@ from kubetfx.artifacts import FOLD, SCHEMA
 from kubetfx.components.data import block_work, folds, table_profile
 from kubetfx.components.data.example_parts import Part, parts_of
 from kubetfx.components.data.example_shards import describe, open_splits
+from kubetfx.components.data.near_copies import leaders_of, longest_text
 from kubetfx.components.data.shard_writer import WriteShards
 from kubetfx.components.declaration import Artifacts, Component
 from kubetfx.errors import DataError
@@ -85,10 +86,13 @@ def _keys(
                 f"Known: {', '.join(profile.names)}. If it is in data.drop, take it out: a column that tells rows "
                 "apart is no feature by itself."
             )
-    blocks = [part.group.read([label, *rule.folds.columns.values()]) for part in parts]
+    text = None if rule.folds.columns else longest_text(profile, label=label)
+    others = [text] if text else rule.folds.columns.values()
+    blocks = [part.group.read([label, *others]) for part in parts]
     by = folds.concatenated([block.column(1) for block in blocks]) if rule.folds.columns else None
+    leaders = leaders_of(folds.concatenated([block.column(1) for block in blocks])) if text else None
     date_format = profile.column(rule.folds.time).date_format if rule.folds.time else None
-    keys = folds.Keys(folds.concatenated([block.column(0) for block in blocks]), by, date_format)
+    keys = folds.Keys(folds.concatenated([block.column(0) for block in blocks]), by, date_format, leaders)
     return keys, [0, *accumulate(block.num_rows for block in blocks)]
 
 

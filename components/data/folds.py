@@ -71,6 +71,8 @@ class Keys:
     """(rows,) of the group, or of the time; None: rows are on their own."""
     date_format: str | None = None
     """Of times; None: they are numbers."""
+    leaders: Array | None = None
+    """(rows,) the row whose fold each is in, itself for most: near copies follow one of them. None: all themselves."""
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -102,7 +104,7 @@ def fold_splits(rule: FoldRule, number: int, keys: Keys) -> Array:
     found[held_out] = len(rule.splits) - 1
     if rule.validation:
         found[_validation(training, groups, rule.validation, seed=seed)] = 1
-    return found
+    return found if keys.leaders is None else found[keys.leaders]
 
 
 def _cut(rule: FoldRule, keys: Keys, groups: Array | None, *, seed: int) -> list[tuple[Array, Array]]:

@@ -278,6 +278,19 @@ def _least_values(texts: pa.Array) -> Array:
     return found
 
 
+def leaders_of(cells: pa.Array) -> Array:
+    """Return the first near copy of each text, (rows,) int64: itself where there is none before it.
+
+    Args:
+        cells: (rows,) string.
+    """
+    is_copy, groups = find_groups({"": texts_of(cells)}, num_rows=len(cells)).of(keys_of(cells))
+    found: Array = np.arange(len(cells))
+    _, first, inverse = np.unique(groups[is_copy], return_index=True, return_inverse=True)
+    found[is_copy] = np.flatnonzero(is_copy)[first][inverse]
+    return found
+
+
 def num_copied(own: Texts, trained: Texts, groups: Groups) -> int:
     """Return how many rows of a split have a text with a near copy in another.
 

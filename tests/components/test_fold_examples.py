@@ -1,9 +1,11 @@
 """FoldExamples: the rows of a fold are written in the splits that they have in it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -13,14 +15,17 @@ from tfx.types import artifact_utils, standard_artifacts
 
 from kubetfx.components.data.folds import FoldRule
 from kubetfx.components.data.table_profile import Column, TableProfile
+from kubetfx.components.data.table_profile import read as read_profile
 from kubetfx.components.data.table_profile import write as write_profile
 from kubetfx.components.fold_examples import Executor
 from kubetfx.config.cross_validation_section import CrossValidationConfig
 from kubetfx.errors import DataError
+from kubetfx.models.columns.column_profile import Texts
 from kubetfx.models.examples import files_in, read_blocks
 from kubetfx.models.features import set_role
 
 SPLITS = {"train": 70, "validation": 10, "eval": 20}
+WORDS = np.random.default_rng(0).choice([f"word{chr(97 + n % 26)}{chr(97 + n // 26)}" for n in range(260)], (50, 9))
 
 
 @pytest.fixture
@@ -108,3 +113,20 @@ def test_rows_of_the_evaluation_split_are_in_no_fold_where_it_is_to_judge(inputs
 
     assert sorted(row["number"] for split in SPLITS for row in rows_of(written, split)) == list(range(80))
     assert len(rows_of(written, "eval")) == 20
+
+
+def test_near_copies_of_a_text_are_in_one_split_of_every_fold(inputs, tmp_path):
+    (examples,) = inputs["examples"]
+    for split in SPLITS:
+        (file,) = Path(artifact_utils.get_split_uri([examples], split)).glob("*.parquet")
+        table = pq.read_table(file)
+        texts = [" ".join(WORDS[number % 50]) for number in table["number"].to_pylist()]
+        pq.write_table(table.append_column("text", pa.array(texts)), file, row_group_size=16, compression="zstd")
+    profile = read_profile(Path(examples.uri))
+    column = Column("text", "string", 100, num_distinct=100, texts=Texts(900, (100, *[0] * 128)))
+    write_profile(Path(examples.uri), replace(profile, columns=(*profile.columns, column)), label="label")
+
+    for fold in range(3):
+        written = run(inputs, tmp_path / str(fold), fold, folds=3)
+        numbers = [{row["number"] % 50 for row in rows_of(written, split)} for split in SPLITS]
+        assert sum(map(len, numbers)) == 50

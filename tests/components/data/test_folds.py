@@ -64,6 +64,17 @@ def test_rows_of_a_group_are_together(stratified):
     assert (found == VALIDATION).any(axis=1).all()
 
 
+@pytest.mark.parametrize("stratified", [False, True])
+def test_near_copies_follow_their_leader(stratified):
+    leaders = np.arange(len(CLASSES))
+    leaders[100:150] = np.arange(50)
+
+    found = splits_of(rule(folds=4, stratified=stratified), Keys(CLASSES, None, leaders=leaders))
+
+    assert (found[:, 100:150] == found[:, :50]).all()
+    assert ((found == HELD_OUT).sum(axis=0) == 1).all()
+
+
 def test_folds_in_time_never_train_on_the_future():
     days = np.random.default_rng(0).integers(0, 100, len(CLASSES))
     found = splits_of(rule(folds=4, time="day"), Keys(CLASSES, pa.array(days)))

@@ -141,3 +141,11 @@ def test_rows_with_a_copy_in_another_split_are_counted():
 
     assert num_copied(texts["eval"], texts["train"], groups) == 2
     assert num_copied(Texts(), texts["train"], groups) == 0
+
+
+def test_leader_of_a_text_is_its_first_near_copy():
+    random = np.random.default_rng(0)
+    texts = [sentence(random) for _ in range(5)]
+    cells = pa.array([texts[0], texts[1], None, texts[0].upper(), "short", texts[2], texts[1] + "!", texts[0]])
+
+    assert near_copies.leaders_of(cells).tolist() == [0, 1, 2, 0, 4, 5, 1, 0]
