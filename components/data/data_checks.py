@@ -11,11 +11,11 @@ import numpy as np
 import pyarrow as pa
 
 from kubetfx.artifacts import CONTENT_HASH, TRAIN
-from kubetfx.components.data import class_shares, leakage, near_copies, row_copies, text_statistics
+from kubetfx.components.data import class_shares, leakage, near_copies, row_copies, text_judgement, text_statistics
 from kubetfx.components.data.example_parts import Part
 from kubetfx.components.data.shared_groups import SharedGroups, find_shared_groups
 from kubetfx.components.data.table_profile import TableProfile
-from kubetfx.components.data.text_statistics import TextStatistics
+from kubetfx.components.data.text_judgement import TextStatistics
 from kubetfx.config.yaml_text import in_one_line
 from kubetfx.models.examples import together
 from kubetfx.models.features import TEXT, Features
@@ -126,7 +126,7 @@ def _describe_texts(
 
 def _of_other_texts(found: Sequence[TextStatistics]) -> Iterator[Finding]:
     """Splits whose texts are others than those of the training rows, or in no language."""
-    for split, title, said in text_statistics.judge(found):
+    for split, title, said in text_judgement.judge(found):
         name = found[0].column
         passing = f"Look at them; or let it pass, validation.features: {in_one_line({name: 'ignore'})}."
         yield Finding(split, name, title, f"{said} {passing}", key="text")

@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 
 from kubetfx.artifacts import TRAIN
 from kubetfx.components.data.block_work import BlockWork
-from kubetfx.models.columns.column_profile import MAX_LENGTH
+from kubetfx.components.data.text_judgement import TextStatistics
+from kubetfx.models.columns.column_profile import MAX_LENGTH, SPACELESS
 
 if TYPE_CHECKING:
     from kubetfx.components.data.example_parts import Part  # it imports TFX
@@ -26,46 +27,14 @@ SCRIPTS = (
 )
 """Those that letters are counted by; the others are one."""
 OTHER_SCRIPT = "other"
-_SPACELESS = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"
 MAX_CELLS = 200_000
 """Of all splits, about: of a larger table some row groups are looked at."""
-MIN_CELLS = 20
-"""Of a split that is judged."""
-MUCH_OF_SCRIPTS = 0.1
-"""Share of the letters that are in another script than in the training rows."""
-MANY_UNKNOWN = 0.15
-"""Share of the words that are unknown, above what is expected."""
-FEW_KNOWN = 0.5
-"""Share of the words that are expected to be unknown, from which on nothing is said of them."""
 WORDS_OF_CELL, UNKNOWN_OF_CELL = 5, 0.8
 """A cell of so many words, of which so many are unknown, is in another language, or in none."""
 REPEATED_WORDS, LITTLE_ENTROPY = 20, 0.5
 """So is one of so many words whose entropy is below this share of what different words would have."""
-STRANGE_CELLS, STRANGE_SHARE = 5, 0.02
-"""Strange cells of a split, above what is expected, below which nothing is said."""
 
 Array = np.ndarray[Any, Any]
-
-
-@dataclass(frozen=True)
-class TextStatistics:
-    """What is known of the texts of a split."""
-
-    column: str
-    split: str
-    cells: int
-    empty: int
-    scripts: dict[str, float]
-    """Shares of the letters, the largest first."""
-    median_words: int
-    most_words: int
-    """That 99 of 100 cells do not exceed."""
-    entropy: float
-    """Of the characters, in bits."""
-    unknown: float
-    """Share of the words that no training row has, or no other."""
-    strange: float
-    """Share of the cells that are in another language, or in none."""
 
 
 @dataclass
@@ -162,7 +131,7 @@ def _words_of(cells: pa.Array) -> pa.ListArray:
     for pattern, replacement in (
         (r"(?i)</?[a-z!][^<>]*>|\b(?:https?|ftp)://\S+|&#?\w+;", " "),
         (r"\pN+", "0"),
-        (rf"({_SPACELESS})", r" \1 "),
+        (rf"([{SPACELESS}])", r" \1 "),
         (r"[^\pL\pM0]+", " "),
     ):
         plain = pc.replace_substring_regex(plain, pattern, replacement)
@@ -245,44 +214,3 @@ def _statistics(column: str, split: str, counts: Counts, compared: Counts) -> Te
         unknown=compared.num_unknown / max(counts.num_words, 1),
         strange=compared.num_strange / max(counts.cells, 1),
     )
-
-
-def judge(found: Sequence[TextStatistics]) -> Iterator[tuple[str, str, str]]:
-    """Compare the splits of a column with its training rows, and these with themselves.
-
-    Args:
-        found: of all splits.
-
-    Yields:
-        A split, and what a person should know of it: a title and a description.
-    """
-    trained = next((one for one in found if one.split == TRAIN and one.cells >= MIN_CELLS), None)
-    for one in found:
-        if trained is not None and one.cells >= MIN_CELLS:
-            for title, said in _judged(one, trained):
-                yield one.split, title, said
-
-
-def _judged(one: TextStatistics, trained: TextStatistics) -> Iterator[tuple[str, str]]:
-    is_other = one.split != TRAIN
-    more = {name: share - trained.scripts.get(name, 0.0) for name, share in one.scripts.items()}
-    if is_other and sum(change for change in more.values() if change > 0) > MUCH_OF_SCRIPTS:
-        name = max(more, key=lambda script: more[script])
-        before = trained.scripts.get(name, 0.0)
-        yield "Another script", f"{one.scripts[name]:.1%} of the letters are {name}, of the training rows {before:.1%}."
-    if trained.unknown >= FEW_KNOWN:
-        return
-    if is_other and one.unknown > trained.unknown + MANY_UNKNOWN:
-        yield (
-            "Unknown words",
-            f"{one.unknown:.1%} of the words are in no training row, where {trained.unknown:.1%} were expected: they "
-            "are of another language, or about something else.",
-        )
-    expected = trained.strange if is_other else 0.0
-    number = round(one.strange * one.cells)
-    if one.strange > expected + STRANGE_SHARE and number >= STRANGE_CELLS:
-        yield (
-            "Strange texts",
-            f"{number:,} cells ({one.strange:.1%}) have words that hardly another row has, or the same words again and "
-            "again: they are of another language, or of none.",
-        )

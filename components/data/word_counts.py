@@ -4,10 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from kubetfx.models.columns.column_profile import LENGTH_STEP, MAX_LENGTH, Texts
+from kubetfx.models.columns.column_profile import LENGTH_STEP, MAX_LENGTH, SPACELESS, Texts
 
-SPACELESS = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
-"""Scripts that are written without spaces between words, for RE2: each of their characters counts as a word."""
 _WORDS_AND_SIGNS = rf"[{SPACELESS}]|[\pL\pM\pN']+|[^\s\pL\pM\pN']"
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import pyarrow as pa
 from absl import logging
 from tensorflow_metadata.proto.v0 import schema_pb2
 
@@ -28,7 +27,9 @@ from kubetfx.components.tuning import tuning_results
 from kubetfx.models.features import TEXT, read_features, read_schema
 from kubetfx.provenance import read_origin
 
-if TYPE_CHECKING:  # it imports TensorFlow
+if TYPE_CHECKING:  # what opens a report needs neither
+    import pyarrow as pa
+
     from kubetfx.components.report.predictions import Predictions
 
 MAX_SLICE_INTERVALS = 100
@@ -212,7 +213,7 @@ class _Collector:
 
         return feature_positions(read_features(self._schema))
 
-    def _longest_text(self, rows: pa.RecordBatch) -> str | None:
+    def _longest_text(self, rows: "pa.RecordBatch") -> str | None:
         """The column of text with the most bytes; None: there is no column of text."""
         columns = read_features(self._schema).by_type.get(TEXT, ()) if self._schema else ()
         return max((column.name for column in columns), key=lambda name: rows.column(name).nbytes, default=None)

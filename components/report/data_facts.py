@@ -13,7 +13,7 @@ import numpy as np
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
 from kubetfx.artifacts import EVAL, LABEL_NOISE, STATISTICS, TEXTS, TIMES, TRAIN, VALIDATION, split_folder
-from kubetfx.components.data.text_statistics import TextStatistics
+from kubetfx.components.data.text_judgement import TextStatistics
 from kubetfx.components.report.facts import AnomalyFact, Column, ColumnSplit, Data, Distance, LabelNoise, Split
 from kubetfx.config.data_section import AnomalyAction, ValidationConfig
 from kubetfx.config.report_section import ReportConfig

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from kubetfx.artifacts import FACTS
-from kubetfx.components.data.text_statistics import TextStatistics
+from kubetfx.components.data.text_judgement import TextStatistics
 from kubetfx.components.evaluation.cross_validated import CrossValidated
 from kubetfx.components.evaluation.evaluation_result import format_metric
 from kubetfx.components.report.calibration_facts import Calibration

@@ -10,6 +10,8 @@ MIN_ROWS_WITH_GAPS = 50
 COUNTS_MEAN = 0.3
 """Whole numbers are counts whose mean is less than so far from the lowest, as a share of their range. Values that are
 used evenly have it at 0.5."""
+SPACELESS = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+"""Scripts that are written without spaces between words, for RE2: each of their characters counts as a word."""
 LENGTH_STEP = 8
 """Words per bucket of a histogram."""
 MAX_LENGTH = 1_024

@@ -12,11 +12,10 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from kubetfx.config.text_section import TextCleaningConfig
+from kubetfx.models.columns.column_profile import SPACELESS
 
 ENGLISH = Path(__file__).with_name("contractions.tsv")
 """Contractions of English, and what they are short for."""
-SPACELESS = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
-"""Scripts that are written without spaces between words, for RE2."""
 _COMMENTS = r"(?is)<!--.*?-->|<script\b.*?</script\s*>|<style\b.*?</style\s*>"
 _TAGS = r"(?i)</?[a-z][^<>]*>|<![a-z][^<>]*>"
 """Only whole ones: what is behind a `<` that never closes is text."""

@@ -9,7 +9,7 @@ import pytest
 
 from kubetfx.components.data import block_work, text_statistics
 from kubetfx.components.data.example_parts import Part
-from kubetfx.components.data.text_statistics import TextStatistics, judge
+from kubetfx.components.data.text_judgement import TextStatistics, judge
 from kubetfx.models.examples import RowGroup
 
 ENGLISH = (

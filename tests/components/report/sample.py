@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
-from kubetfx.components.data.text_statistics import TextStatistics
+from kubetfx.components.data.text_judgement import TextStatistics
 from kubetfx.components.evaluation.cross_validated import CrossValidated, FoldMetrics
 from kubetfx.components.evaluation.evaluation_result import Check, EvaluationResult
 from kubetfx.components.report import collect, verdict
