@@ -172,6 +172,12 @@ def unseen_paths(config: PipelineConfig, *, given: Collection[str] = (), retrain
         ("data.path", None if config.data.source else config.data.path, readers, "data_path"),
         ("serving.push_directory", config.serving.push_directory, users, "push_directory"),
         ("model.weights", config.model.weights if config.model.backbone else None, trainer, None),
+        (
+            "features.text_encoder.pretrained",
+            config.features.text_encoder.pretrained,
+            ("Transform", *trainer),
+            None,
+        ),
         ("training.checkpoint_directory", config.training.checkpoint_directory, trainer, None),
     ]
     lines = []

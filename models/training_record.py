@@ -105,6 +105,7 @@ def history_document(
     steps = math.ceil(num_rows / training.batch_size)
     later = recorder.train_seconds[1:] or recorder.train_seconds  # the first epoch also builds the graph
     is_whole = len(recorder.learning_rates) == epochs
+    pretraining = {layer.name: layer.pretraining for layer in layers if getattr(layer, "pretraining", None)}
     return {
         "epochs": epochs,
         "best_epoch": best_epoch,
@@ -123,6 +124,7 @@ def history_document(
         "parameters": sum(layer.count_params() for layer in layers),
         "trainable_parameters": sum(math.prod(w.shape) for layer in layers for w in layer.trainable_weights),
         "optimizer": optimizer,
+        **({"pretraining": pretraining} if pretraining else {}),
         **environment(),
     }
 

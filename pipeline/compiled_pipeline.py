@@ -27,10 +27,10 @@ def key_of(config: PipelineConfig) -> str | None:
         config: of the pipeline.
 
     Returns:
-        The digest; None if the pipeline depends on files whose content the config does not tell: a frozen schema, or
-        modules of the user's, which may import others.
+        The digest; None if the pipeline depends on files whose content the config does not tell: a frozen schema, a
+        pretrained encoder, or modules of the user's, which may import others.
     """
-    if config.own_modules or config.data.schema_file:
+    if config.own_modules or config.data.schema_file or config.features.text_encoder.pretrained:
         return None
     places = [  # a workspace may have been moved
         place.absolute() if isinstance(place, Path) else place for place in (config.workspace_path, config.push_path)

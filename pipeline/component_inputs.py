@@ -15,6 +15,7 @@ from kubetfx.components.evaluation.metric_registry import find_metric
 from kubetfx.config.faults import describe_faults
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.errors import ConfigError
+from kubetfx.storage import locate
 
 
 def read_frozen_schema(config: PipelineConfig) -> str | None:
@@ -52,6 +53,27 @@ def digest_of_training(config: PipelineConfig) -> dict[str, str]:
     names = [name for name in (config.training.loss, *config.training.callbacks) if name]
     modules = sorted({name.partition(":")[0] for name in names})
     return {"training_digest": "".join(map(module_digest, modules))} if modules else {}
+
+
+def state_of_encoder(config: PipelineConfig) -> dict[str, str]:
+    """Return the state of the files of a pretrained encoder, as an entry for Transform and the Trainer; no entry if
+    there is none, or this machine does not see it.
+
+    Args:
+        config: of the pipeline.
+
+    Raises:
+        StorageError: the bucket cannot be read.
+    """
+    if config.features.text_encoder.pretrained is None:
+        return {}
+    folder = locate(config.features.text_encoder.pretrained)
+    if isinstance(folder, Path):
+        files = sorted(file for file in folder.rglob("*") if file.is_file())
+        states = [(str(file.relative_to(folder)), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    else:
+        states = [(found.path.relative_to(folder), found.num_bytes, found.modified_ns) for found in folder.files()]
+    return {"encoder_state": hashlib.sha256(repr(states).encode()).hexdigest()} if states else {}
 
 
 def fold_rule(config: PipelineConfig) -> FoldRule | None:

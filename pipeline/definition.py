@@ -30,6 +30,7 @@ from kubetfx.pipeline.component_inputs import (
     metrics_digest,
     module_digest,
     read_frozen_schema,
+    state_of_encoder,
 )
 from kubetfx.pipeline.fold_nodes import add_folds
 from kubetfx.pipeline.placement import in_workspace
@@ -65,6 +66,7 @@ class Definition:
             "features": config.features.model_dump(mode="json"),
             "module_digest": "".join(map(module_digest, (self._module, *config.features.type_modules))),
             **digest_of_training(config),
+            **state_of_encoder(config),
         }
         self._components: list[BaseNode] = []
         self._prefix = ""

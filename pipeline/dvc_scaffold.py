@@ -91,8 +91,8 @@ def _dependencies(config: PipelineConfig, notes: list[str]) -> list[str]:
         found.append(data.path)
     else:
         found.append(_relative(before_patterns(Path(data.path)), config.folder))
-    for file in (data.schema_file, config.model.weights):
-        if file and Path(file).is_file():
+    for file in (data.schema_file, config.model.weights, config.features.text_encoder.pretrained):
+        if file and Path(file).exists():
             found.append(_relative(Path(file), config.folder))
     for module in config.own_modules.values():
         top = config.folder / module.partition(".")[0]

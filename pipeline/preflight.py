@@ -24,6 +24,7 @@ from kubetfx.config.yaml_text import in_one_line
 from kubetfx.engine import arguments as engine_arguments
 from kubetfx.errors import ConfigError, DataError, StorageError, UsageError
 from kubetfx.models.columns import known_types
+from kubetfx.models.columns.text.pretrained_folder import PretrainedFolder
 from kubetfx.models.row_weights import check_weights
 from kubetfx.progress import Begin, End, Message, Progress
 from kubetfx.proxies import proxy_of
@@ -50,7 +51,7 @@ def check(config: PipelineConfig) -> table_profile.TableProfile | image_files.Im
 
     Raises:
         ConfigError: the config names columns, classes, modules, metrics or variables of the environment that do not
-            exist, or a module imports kubetfx by a former name.
+            exist, a pretrained encoder that is not understood, or a module imports kubetfx by a former name.
         DataError: the table cannot be read, or its label cannot be learned.
         UsageError: the workspace or the push directory cannot be written, or the server of `serving.endpoint` cannot
             be reached.
@@ -65,6 +66,8 @@ def check(config: PipelineConfig) -> table_profile.TableProfile | image_files.Im
         threshold = config.evaluation.thresholds.get(name)
         if threshold and (problem := threshold.wrong_side(metric.better)):
             raise ConfigError(f"evaluation.thresholds.{name}: {problem}.")
+    if config.features.text_encoder.pretrained is not None:
+        PretrainedFolder(config.features.text_encoder.pretrained).check()
     engine_arguments.check(config.beam)
     _check_no_pattern(config.workspace_path, section="workspace")
     _check_no_pattern(config.push_path, section="serving.push_directory")

@@ -153,6 +153,8 @@ def _other_files(config: PipelineConfig, config_path: Path) -> Iterator[tuple[st
     for path in (config.data.schema_file, config.model.weights):
         if path and Path(path).is_file():
             yield _relative(path), [Path(path)]
+    if (encoder := config.features.text_encoder.pretrained) and Path(encoder).is_dir():
+        yield _relative(encoder), [file for file in Path(encoder).rglob("*") if file.is_file()]
     if config.own_modules:
         folder = config_path.resolve().parent
         packages = {module.partition(".")[0] for module in config.own_modules.values()}

@@ -46,6 +46,10 @@ def with_absolute_paths(document: Mapping[str, Any], *, folder: Path) -> dict[st
         path = _on_disk(file, "serving.endpoint.models_config", folder)
         sections["serving"] = _put(sections["serving"], "endpoint", _put(endpoint, "models_config", path))
     _change(sections, "monitoring", "requests", lambda path, key: _anywhere(path, key, folder))
+    encoder = _value(sections.get("features"), "text_encoder")
+    if isinstance(place := _value(encoder, "pretrained"), str) and place:
+        path = _anywhere(place, "features.text_encoder.pretrained", folder)
+        sections["features"] = _put(sections["features"], "text_encoder", _put(encoder, "pretrained", path))
     for section, key in (("data", "schema_file"), ("training", "checkpoint_directory"), ("model", "weights")):
         _change(sections, section, key, lambda path, dotted: _on_disk(path, dotted, folder))
     return sections

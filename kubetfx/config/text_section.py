@@ -1,10 +1,13 @@
 """The keys below `features.text_encoder`: how columns of text become numbers."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from kubetfx.config.section import Section
+
+TRANSFORMER_SIZE = 64
+"""Dimensions of a transformer by default."""
 
 
 class TextCleaningConfig(Section):
@@ -26,12 +29,38 @@ class TextCleaningConfig(Section):
     """Characters of a cell beyond this number are left out."""
 
 
+class TextPretrainConfig(Section):
+    """Of `transformer`: what it learns from the texts alone, before the training. Some of their tokens are hidden, and
+    it guesses them."""
+
+    epochs: int = Field(5, ge=1)
+    """Passes over the training rows."""
+    share: float = Field(0.15, gt=0, le=0.5)
+    """Of the tokens that are guessed."""
+    learning_rate: float = Field(1e-3, gt=0)
+    """Initial learning rate."""
+    batch_size: int = Field(64, ge=1)
+    """Texts per step."""
+
+
+class TextFineTuneConfig(Section):
+    """Of `pretrained`: how the encoder itself learns, besides the layers behind it."""
+
+    learning_rate: float = Field(3e-5, gt=0)
+    """Initial learning rate of the uppermost layer; what is behind the encoder has that of `training`."""
+    layer_decay: float = Field(0.9, gt=0, le=1)
+    """What the rate of a layer is multiplied by for the one below it; below the first are the vectors of tokens."""
+    layers: Annotated[int, Field(ge=1)] | None = None
+    """Layers that learn, from the top. None: all, and the vectors of tokens."""
+
+
 class TextEncoderConfig(Section):
     """How columns of text become features, and a vector of the network."""
 
-    kind: Literal["auto", "bag", "fasttext", "cnn"] = "auto"
+    kind: Literal["auto", "bag", "fasttext", "cnn", "transformer", "pretrained"] = "auto"
     """`bag`: the tf-idf of n-grams, to a dense layer. `fasttext`: n-grams are embedded and averaged. `cnn`: tokens are
-    embedded, and convolutions look at their order. `auto`: `bag` of few messages, `fasttext` of many."""
+    embedded, and convolutions look at their order. `transformer`: attention does, as in BERT. `pretrained`: an encoder
+    that somebody else has trained, of the folder `pretrained`. `auto`: `bag` of few messages, `fasttext` of many."""
     tokens: Literal["words", "subwords", "characters"] = "words"
     """What a text is cut into: words, of languages without spaces characters; `subwords`: words and the three to five
     neighbouring characters within them, which helps with misspelled and inflected words; or characters."""
@@ -50,18 +79,65 @@ class TextEncoderConfig(Section):
     dropout: float = Field(0.1, ge=0, lt=1)
     """Share of the tokens of a text that are left out at random in training."""
     cleaning: TextCleaningConfig = TextCleaningConfig()
+    layers: int = Field(2, ge=1, le=48)
+    """Of `transformer`: layers of attention."""
+    heads: int = Field(4, ge=1)
+    """Of `transformer`: what each layer looks for at a time; they divide `size`."""
+    pretrain: TextPretrainConfig | None = None
+    """Of `transformer`: what it learns from the texts alone, such as `{epochs: 5}`. None: nothing."""
+    pretrained: str | None = None
+    """Of `pretrained`: a folder with BERT, DistilBERT or RoBERTa: one of Hugging Face (config.json, model.safetensors
+    and the tokenizer's files), or a preset of KerasHub, on this machine or in a bucket. Its tokenizer goes before
+    `tokens` and `cleaning`."""
+    fine_tune: TextFineTuneConfig | None = None
+    """Of `pretrained`: how the encoder learns, too, such as `{}`. None: it stays as it is, and vectors are computed
+    once."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_folder_says_the_kind(cls, document: Any) -> Any:
+        if isinstance(document, dict) and document.get("pretrained") and "kind" not in document:
+            return {**document, "kind": "pretrained"}
+        return document
+
+    @model_validator(mode="after")
+    def _keys_fit_the_kind(self) -> Self:
+        if self.kind == "pretrained" and not self.pretrained:
+            raise ValueError(
+                "pretrained: FOLDER is missing, where the encoder is. Received: kind: pretrained. Name the folder, or "
+                "choose another kind"
+            )
+        others = {"pretrained": {"pretrained", "fine_tune"}, "transformer": {"layers", "heads", "pretrain"}}
+        for kind, keys in others.items():
+            if self.kind != kind and (wrong := sorted(self.changed & keys)):
+                raise ValueError(
+                    f"{wrong[0]} is of kind: {kind}. Received: kind: {self.kind}. Leave {wrong[0]} out, or set kind: "
+                    f"{kind}"
+                )
+        own = {"tokens", "ngrams", "vocabulary_size", "min_count", "size", "cleaning"} & self.changed
+        if self.kind == "pretrained" and own:
+            raise ValueError(
+                f"a pretrained encoder has a tokenizer and sizes of its own. Received: kind: pretrained, and "
+                f"{min(own)}. Leave {min(own)} out"
+            )
+        if self.kind == "transformer" and (self.size or TRANSFORMER_SIZE) % self.heads:
+            raise ValueError(
+                f"heads divide size. Received: size: {self.size or TRANSFORMER_SIZE}, heads: {self.heads}. Set size to "
+                f"{self.heads * 32}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _ngrams_are_of_bags(self) -> Self:
-        if self.kind == "cnn" and self.ngrams not in (None, 1):
+        if self.kind in ("cnn", "transformer") and self.ngrams not in (None, 1):
             raise ValueError(
                 f"ngrams are of kind: bag and fasttext. Received: kind: {self.kind}, ngrams: {self.ngrams}. Leave "
                 "ngrams out"
             )
-        if self.kind == "cnn" and self.tokens == "subwords":
+        if self.kind in ("cnn", "transformer") and self.tokens == "subwords":
             raise ValueError(
-                "subwords are in no order, which a cnn looks at. Received: kind: cnn, tokens: subwords. Choose tokens: "
-                "words or characters"
+                f"subwords are in no order, which a {self.kind} looks at. Received: kind: {self.kind}, tokens: "
+                "subwords. Choose tokens: words or characters"
             )
         return self
 

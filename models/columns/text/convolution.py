@@ -21,14 +21,18 @@ UNKNOWN = 1
 """Number of a token that the vocabulary does not have; those that it has follow."""
 
 
-class Convolution(TextEncoder):
-    """Tokens are embedded; of each channel of each convolution the largest value is taken."""
+class InOrder(TextEncoder):
+    """Tokens in their order."""
 
     def preprocess(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
         """`text_tokens`, (batch, columns, tokens) int64: 1 is an unknown token, 0 is behind the last one."""
         tokens = tokenize(tf.reshape(texts, [-1]), self.config, length=self.length)
         numbers = numbers_of(tokens, self.config)
         return {TOKENS: rows_of(numbers + UNKNOWN + 1, columns=len(self.columns), length=self.length)}
+
+
+class Convolution(InOrder):
+    """Tokens are embedded; of each channel of each convolution the largest value is taken."""
 
     def encode(self, transform_output: "tft.TFTransformOutput") -> Encoding:
         """The largest values of the channels for each column, one beside the other."""

@@ -12,10 +12,14 @@ if TYPE_CHECKING:
     import tensorflow as tf
     import tensorflow_transform as tft
 
+VECTORS = "text_vectors"
+"""A feature of vectors that Transform has computed: (batch, columns, dimensions) float32."""
 _ENCODERS: Mapping[str, str] = {
     "bag": "ngram_vectors:Bag",
     "fasttext": "ngram_vectors:FastText",
     "cnn": "convolution:Convolution",
+    "transformer": "attention:Attention",
+    "pretrained": "pretrained:Pretrained",
 }
 """Module of this folder and class, by `features.text_encoder.kind`."""
 
@@ -51,7 +55,7 @@ class TextEncoder(ABC):
 
         Returns:
             Features of a fixed shape, each (batch, columns, ...), int64 or float32, by names that begin with `text_`.
-            In each, 0 is nothing.
+            In each but `text_vectors`, 0 is nothing.
         """
 
     @abstractmethod

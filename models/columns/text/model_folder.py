@@ -63,6 +63,23 @@ class ModelFolder:
         """
         return (self.folder / name).is_file()
 
+    def check_is_there(self, name: str, *, what: str) -> None:
+        """Check that there is a file.
+
+        Args:
+            name: relative to the folder.
+            what: is in it, for the error.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        if not self.has(name):
+            there = ", ".join(file.name for file in list_files(self.folder)) or "nothing"
+            raise ConfigError(
+                f"{self.key}: the folder lacks {name}, which has {what}. Received: {self.place}, with {there}. Copy "
+                "all files of the model."
+            )
+
     def content(self, name: str, *, what: str) -> bytes:
         """Return the content of a file.
 
@@ -73,12 +90,7 @@ class ModelFolder:
         Raises:
             ConfigError: there is no such file.
         """
-        if not self.has(name):
-            there = ", ".join(file.name for file in list_files(self.folder)) or "nothing"
-            raise ConfigError(
-                f"{self.key}: the folder lacks {name}, which has {what}. Received: {self.place}, with {there}. Copy "
-                "all files of the model."
-            )
+        self.check_is_there(name, what=what)
         return (self.folder / name).read_bytes()
 
     def text(self, name: str, *, what: str) -> str:

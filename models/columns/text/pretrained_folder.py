@@ -4,9 +4,9 @@ BERT, DistilBERT and RoBERTa are understood. Sizes, vocabulary and weights are r
 of the folder is executed. Decision 44 says why the loaders of KerasHub and Hugging Face are not used.
 """
 
-from dataclasses import replace
 from functools import cached_property
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from kubetfx.models.columns.text.byte_pairs import BytePairs
 from kubetfx.models.columns.text.model_folder import ModelFolder
 from kubetfx.models.columns.text.transformer_shape import Shape
 from kubetfx.models.columns.text.wordpiece import WordPiece
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
 class PretrainedFolder:
@@ -64,7 +67,31 @@ class PretrainedFolder:
                 f"it has {number:,} tokens, and the model {shape.vocabulary:,}",
                 "Copy all files from one model.",
             )
-        return replace(shape, padding=self.tokenizer.frame.padding)
+        return shape
+
+    def check(self) -> None:
+        """Check that all files are there, without reading the weights.
+
+        Raises:
+            ConfigError: one is not, or says that the model is none that is understood.
+        """
+        _ = self.shape
+        self._folder.check_is_there(self._format.WEIGHTS, what="the weights")
+
+    def tokens(self, texts: "tf.Tensor", *, length: int) -> "tf.Tensor":
+        """Tokenize texts, in Transform's graph.
+
+        Args:
+            texts: (batch,) string.
+            length: tokens of a row; the model may have places for fewer.
+
+        Returns:
+            (batch, length at most) int64: numbers of tokens, from 1 on, and 0 behind the last one.
+        """
+        import tensorflow as tf
+
+        found = self.tokenizer(texts, length=min(length, self.shape.positions))
+        return tf.where(tf.equal(found, self.tokenizer.frame.padding), tf.constant(0, tf.int64), found + 1)
 
     def weights(self) -> dict[str, np.ndarray]:
         """Return the weights, by the names of `Shape.weights`.

@@ -1,46 +1,66 @@
 """A transformer like BERT's, from the numbers of tokens to a vector: with weights from nowhere, or of a model that
 somebody else has trained.
 
-It is one layer, whose weights have the same names whatever model they come from (`Shape.weights`).
+Tokens are numbered from 1 on; 0 is nothing, behind the last token of a text.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
+from kubetfx.config.text_section import TextPretrainConfig
+from kubetfx.models.columns.text.tokens import longest
 from kubetfx.models.columns.text.transformer_shape import Shape
 from kubetfx.models.layers import FittedLayer
 
+BLOCK = 32
+"""Texts that are computed at once where nothing is learned: those of about one length, of which a block is."""
 _MASKED = -1e9
-"""Added to the score of a token that is padding."""
+"""Added to the score of what is no token."""
+_DEVIATION = 0.02
+"""Of initial vectors, as BERT has it."""
 
 
 class Transformer(FittedLayer):
-    """From tokens (batch, length) to the mean of the vectors that a transformer gives them, (batch, width).
+    """From tokens, (batch, columns, length), to the mean of the vectors that a transformer gives them, (batch, columns,
+    width).
 
     Args:
-        feature: of which the tokens are; it has no padding before or between tokens.
+        feature: of which the tokens are.
         shape: of the transformer.
         dropout: share of the units that is dropped in training.
+        pretrain: that it learns before the training; None: nothing.
         keywords: Keras' of every layer.
     """
 
-    def __init__(self, feature: str, shape: Shape, *, dropout: float = 0.1, **keywords: Any) -> None:
+    def __init__(
+        self,
+        feature: str,
+        shape: Shape,
+        *,
+        dropout: float = 0.1,
+        pretrain: TextPretrainConfig | None = None,
+        **keywords: Any,
+    ) -> None:
         super().__init__(feature, **keywords)
         self.shape = shape
-        self._dropped = keras.layers.Dropout(dropout, name="dropped")
-        self._weight = {name: self._add(name, of_weight) for name, of_weight in shape.weights().items()}
+        self._pretrain = pretrain
+        self.pretraining: dict[str, Any] = {}
+        """What it learned before the training: `masked_tokens.pretrain`."""
+        self._dropout = keras.layers.Dropout(dropout, name="dropped")
+        self.by_name = {name: self._add(name, size) for name, size in shape.weights().items()}
+        """Weights by the names of `Shape.weights`."""
 
-    def _add(self, name: str, shape: tuple[int, ...]) -> Any:
+    def _add(self, name: str, size: tuple[int, ...]) -> Any:
         kind = name.rpartition("_")[2]
-        initializer = {"gamma": "ones", "beta": "zeros", "bias": "zeros"}.get(kind)
-        if initializer is None:
-            deviation = 0.02 if kind in ("words", "positions") else 1 / math.sqrt(shape[0])
-            initializer = keras.initializers.TruncatedNormal(stddev=deviation)
-        return self.add_weight(shape=shape, initializer=initializer, name=name)
+        constants = {"gamma": "ones", "beta": "zeros", "bias": "zeros"}
+        deviation = _DEVIATION if kind in ("words", "positions") else 1 / math.sqrt(size[0])
+        initializer = constants.get(kind) or keras.initializers.TruncatedNormal(stddev=deviation)
+        return self.add_weight(shape=size, initializer=initializer, name=name)
 
     def load(self, values: Mapping[str, np.ndarray]) -> None:
         """Take weights from elsewhere.
@@ -48,21 +68,35 @@ class Transformer(FittedLayer):
         Args:
             values: by name, as `Shape.weights` has them.
         """
-        for name, weight in self._weight.items():
+        for name, weight in self.by_name.items():
             weight.assign(values[name])
 
-    def call(self, tokens: Any, training: bool = False) -> Any:
-        """Return the mean vector of the tokens that are no padding.
+    def fit_to(self, values: np.ndarray) -> None:
+        """Learn to guess tokens, where that is asked for.
 
         Args:
-            tokens: (batch, length).
+            values: tokens of the training rows, (rows, columns, length).
+        """
+        if self._pretrain is not None:
+            from kubetfx.models.columns.text.masked_tokens import pretrain
+
+            self.pretraining = pretrain(self, values, self._pretrain)
+
+    def call(self, tokens: Any, training: bool = False) -> Any:
+        """Return the mean vectors.
+
+        Args:
+            tokens: (batch, columns, length).
             training: whether units are dropped.
         """
-        tokens = self.without_padding(tokens)
-        is_token = keras.ops.cast(keras.ops.not_equal(tokens, self.shape.padding), self.compute_dtype)[:, :, None]
-        vectors = self.vectors(tokens, training=training)
-        number = keras.ops.maximum(keras.ops.sum(is_token, axis=1), 1)
-        return keras.ops.sum(vectors * is_token, axis=1) / number
+        columns = tokens.shape[1]
+        rows = tf.reshape(tokens, (-1, tokens.shape[2]))
+        weights = self.tensors()
+        if training:
+            found = mean_vectors(weights, rows, self.shape, drop=self.dropped)
+        else:
+            found = in_blocks(lambda block: mean_vectors(weights, block, self.shape), rows, width=self.shape.width)
+        return tf.reshape(found, (-1, columns, self.shape.width))
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Return the shape of the vectors.
@@ -70,69 +104,146 @@ class Transformer(FittedLayer):
         Args:
             input_shape: of the tokens.
         """
-        return input_shape[0], self.shape.width
+        return (*input_shape[:2], self.shape.width)
 
-    def without_padding(self, tokens: Any) -> Any:
-        """Return rows as long as the longest of the batch: what is padding in all of them costs time.
+    def tensors(self) -> dict[str, tf.Tensor]:
+        """The weights by name, in the type that is computed with."""
+        return {name: tf.convert_to_tensor(weight) for name, weight in self.by_name.items()}
 
-        Args:
-            tokens: (batch, length).
-        """
-        number = keras.ops.sum(keras.ops.cast(keras.ops.not_equal(tokens, self.shape.padding), "int32"), axis=1)
-        return tokens[:, : keras.ops.maximum(keras.ops.max(number), 1)]
-
-    def vectors(self, tokens: Any, *, training: bool = False) -> Any:
-        """Return a vector for each token, (batch, length, width).
+    def dropped(self, values: Any) -> Any:
+        """Return values some of which are left out at random.
 
         Args:
-            tokens: (batch, length).
-            training: whether units are dropped.
+            values: of any shape.
         """
-        ops = keras.ops
-        length = ops.shape(tokens)[1]
-        hidden = ops.take(self._weight["words"], tokens, axis=0) + self._weight["positions"][:length]
-        hidden = self._dropped(self._normalized(hidden, "norm"), training=training)
-        scores = ops.cast(ops.equal(tokens, self.shape.padding), "float32")[:, None, None, :] * _MASKED
-        for layer in range(self.shape.layers):
-            hidden = self._transformed(hidden, scores, f"layer_{layer}", training=training)
-        return hidden
+        return self._dropout(values, training=True)
 
-    def _transformed(self, hidden: Any, masked: Any, layer: str, *, training: bool) -> Any:
-        ops = keras.ops
-        query, key, value = (self._heads(self._dense(hidden, f"{layer}_{name}")) for name in ("query", "key", "value"))
-        scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2))) / math.sqrt(self.shape.width / self.shape.heads)
-        shares = ops.cast(ops.softmax(ops.cast(scores, "float32") + masked), self.compute_dtype)
-        seen = ops.matmul(self._dropped(shares, training=training), value)
-        seen = ops.reshape(ops.transpose(seen, (0, 2, 1, 3)), (-1, ops.shape(hidden)[1], self.shape.width))
-        attended = self._dropped(self._dense(seen, f"{layer}_attended"), training=training)
-        hidden = self._normalized(hidden + attended, f"{layer}_attended_norm")
-        inner = _ACTIVATIONS[self.shape.activation](self._dense(hidden, f"{layer}_inner"))
-        outer = self._dropped(self._dense(inner, f"{layer}_outer"), training=training)
-        return self._normalized(hidden + outer, f"{layer}_outer_norm")
+
+def kept(values: Any) -> Any:
+    """Return values as they are.
+
+    Args:
+        values: of any shape.
+    """
+    return values
+
+
+def in_blocks(function: Callable[[tf.Tensor], tf.Tensor], tokens: tf.Tensor, *, width: int) -> tf.Tensor:
+    """Compute vectors of texts in blocks of about one length: memory is bounded, and short texts are not padded to the
+    length of long ones.
+
+    Args:
+        function: from tokens (rows, length) to vectors (rows, width).
+        tokens: (rows, length).
+        width: of a vector.
+
+    Returns:
+        (rows, width), in the order of the tokens.
+    """
+    rows = tf.shape(tokens)[0]
+    order = tf.argsort(tf.reduce_sum(tf.cast(tokens > 0, tf.int32), axis=1), stable=True)
+    tokens = tf.gather(tokens, order)
+    number = tf.maximum((rows + BLOCK - 1) // BLOCK, 1)
+    found = tf.TensorArray(tf.float32, size=number, element_shape=[None, width], infer_shape=False)
+
+    def step(index: tf.Tensor, array: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
+        block = function(tokens[index * BLOCK : (index + 1) * BLOCK])
+        return index + 1, array.write(index, tf.cast(block, tf.float32))
+
+    _, found = tf.while_loop(lambda index, _: index < number, step, (0, found), parallel_iterations=1)
+    return tf.gather(tf.ensure_shape(found.concat(), [None, width]), tf.math.invert_permutation(order))
+
+
+def shortened(tokens: tf.Tensor) -> tf.Tensor:
+    """Return rows as long as the longest of them: what is behind is not computed.
+
+    Args:
+        tokens: (rows, length).
+    """
+    return tokens[:, : longest(tokens[:, None])]
+
+
+def mean_vectors(
+    weights: Mapping[str, Any], tokens: Any, shape: Shape, *, drop: Callable[[Any], Any] = kept
+) -> tf.Tensor:
+    """Return the mean of the vectors of each text's tokens.
+
+    Args:
+        weights: by the names of `Shape.weights`; vectors have their type.
+        tokens: (rows, length).
+        shape: of the transformer.
+        drop: leaves out units in training.
+
+    Returns:
+        (rows, width); 0 for a text without tokens.
+    """
+    tokens = shortened(tokens)
+    vectors = token_vectors(weights, tokens, shape, drop=drop)
+    is_token = tf.cast(tokens > 0, vectors.dtype)[:, :, None]
+    return tf.reduce_sum(vectors * is_token, axis=1) / tf.maximum(tf.reduce_sum(is_token, axis=1), 1)
+
+
+def token_vectors(
+    weights: Mapping[str, Any], tokens: Any, shape: Shape, *, drop: Callable[[Any], Any] = kept
+) -> tf.Tensor:
+    """Return a vector for each token.
+
+    Args:
+        weights: by the names of `Shape.weights`; vectors have their type.
+        tokens: (rows, length).
+        shape: of the transformer.
+        drop: leaves out units in training.
+
+    Returns:
+        (rows, length, width).
+    """
+    computing = _Computing(weights, shape, drop)
+    vectors = tf.gather(weights["words"], tf.maximum(tokens - 1, 0)) + weights["positions"][: tf.shape(tokens)[1]]
+    vectors = drop(computing.normalized(vectors, "norm"))
+    masked = tf.cast(tf.equal(tokens, 0), tf.float32)[:, None, None, :] * _MASKED
+    for layer in range(shape.layers):
+        vectors = computing.layer(vectors, masked, f"layer_{layer}")
+    return vectors
+
+
+class _Computing:
+    """The parts of a transformer."""
+
+    def __init__(self, weights: Mapping[str, Any], shape: Shape, drop: Callable[[Any], Any]) -> None:
+        self._weights, self._shape, self._drop = weights, shape, drop
+
+    def layer(self, vectors: Any, masked: Any, name: str) -> Any:
+        """Attention, and the hidden layer."""
+        query, key, value = (self._heads(self.dense(vectors, f"{name}_{part}")) for part in ("query", "key", "value"))
+        scores = tf.matmul(query, key, transpose_b=True) / math.sqrt(self._shape.width / self._shape.heads)
+        shares = tf.cast(tf.nn.softmax(tf.cast(scores, tf.float32) + masked), value.dtype)
+        seen = tf.transpose(tf.matmul(self._drop(shares), value), (0, 2, 1, 3))
+        attended = self._drop(self.dense(tf.reshape(seen, tf.shape(vectors)), f"{name}_attended"))
+        vectors = self.normalized(vectors + attended, f"{name}_attended_norm")
+        inner = _ACTIVATIONS[self._shape.activation](self.dense(vectors, f"{name}_inner"))
+        return self.normalized(vectors + self._drop(self.dense(inner, f"{name}_outer")), f"{name}_outer_norm")
+
+    def dense(self, vectors: Any, name: str) -> Any:
+        """A layer without an activation."""
+        return tf.matmul(vectors, self._weights[f"{name}_kernel"]) + self._weights[f"{name}_bias"]
+
+    def normalized(self, vectors: Any, name: str) -> Any:
+        """Of mean 0 and variance 1 in each vector, then scaled."""
+        values = tf.cast(vectors, tf.float32)
+        mean, variance = tf.nn.moments(values, axes=[-1], keepdims=True)
+        standard = tf.cast((values - mean) * tf.math.rsqrt(variance + self._shape.epsilon), vectors.dtype)
+        return standard * self._weights[f"{name}_gamma"] + self._weights[f"{name}_beta"]
 
     def _heads(self, vectors: Any) -> Any:
-        """(batch, heads, length, width of a head)."""
-        heads = self.shape.heads
-        size = (-1, keras.ops.shape(vectors)[1], heads, self.shape.width // heads)
-        return keras.ops.transpose(keras.ops.reshape(vectors, size), (0, 2, 1, 3))
-
-    def _dense(self, inputs: Any, name: str) -> Any:
-        return keras.ops.matmul(inputs, self._weight[f"{name}_kernel"]) + self._weight[f"{name}_bias"]
-
-    def _normalized(self, inputs: Any, name: str) -> Any:
-        ops = keras.ops
-        inputs = ops.cast(inputs, "float32")
-        mean, variance = ops.moments(inputs, axes=-1, keepdims=True)
-        standard = (inputs - mean) * ops.rsqrt(variance + self.shape.epsilon)
-        return ops.cast(standard, self.compute_dtype) * self._weight[f"{name}_gamma"] + self._weight[f"{name}_beta"]
+        """(rows, heads, length, width of a head)."""
+        size = tf.shape(vectors)
+        heads = self._shape.heads
+        parts = tf.reshape(vectors, (size[0], size[1], heads, self._shape.width // heads))
+        return tf.transpose(parts, (0, 2, 1, 3))
 
 
-def _gelu_tanh(inputs: Any) -> Any:
-    return keras.ops.gelu(inputs, approximate=True)
+def _gelu_tanh(values: Any) -> Any:
+    return tf.nn.gelu(values, approximate=True)
 
 
-def _gelu(inputs: Any) -> Any:
-    return keras.ops.gelu(inputs, approximate=False)
-
-
-_ACTIVATIONS = {"gelu": _gelu, "gelu_tanh": _gelu_tanh, "relu": keras.ops.relu}
+_ACTIVATIONS: Mapping[str, Callable[[Any], Any]] = {"gelu": tf.nn.gelu, "gelu_tanh": _gelu_tanh, "relu": tf.nn.relu}

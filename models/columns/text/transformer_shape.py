@@ -17,8 +17,6 @@ class Shape:
     """Of the vector of a token."""
     inner: int
     """Units of the hidden layer in each layer."""
-    padding: int = 0
-    """The token that fills a row up."""
     epsilon: float = 1e-12
     """Added to variances."""
     activation: str = "gelu"

@@ -2,8 +2,9 @@
 
     python make.py hugging_face     # in an environment with torch and transformers
     python make.py keras_hub        # in an environment with keras-hub
+    python make.py real FOLDER      # in that of the first: what a model with real weights answers, all-MiniLM-L6-v2
 
-Weights are random, and tokenizers learnt from the texts below: nothing is downloaded.
+Weights of the small ones are random, and tokenizers learnt from the texts below: nothing is downloaded.
 """
 
 import json
@@ -130,6 +131,26 @@ def keras_hub() -> None:
     save("keras_hub_roberta", model, tokenizer, "roberta")
 
 
+def real(folder: str) -> None:
+    """A model of somebody else; only what it answers is kept."""
+    import torch
+    import transformers
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    model = transformers.AutoModel.from_pretrained(folder).eval()
+    found = tokenizer(TEXTS, padding="max_length", truncation=True, max_length=LENGTH, return_tensors="pt")
+    mask = found["attention_mask"]
+    with torch.no_grad():
+        vectors = model(input_ids=found["input_ids"], attention_mask=mask).last_hidden_state
+    means = (vectors * mask[:, :, None]).sum(1) / mask.sum(1, keepdim=True)
+    document = {
+        "texts": TEXTS,
+        "tokens": found["input_ids"].tolist(),
+        "vectors": np.round(means.numpy().astype(float), 6).tolist(),
+    }
+    (HERE / "all-minilm-l6-v2.json").write_text(json.dumps(document, ensure_ascii=False))
+
+
 def write_expected(name: str, tokens: list[list[int]], vectors: np.ndarray) -> None:
     """What the model's own library answers."""
     document = {"texts": TEXTS, "tokens": tokens, "vectors": np.round(vectors.astype(float), 6).tolist()}
@@ -137,4 +158,4 @@ def write_expected(name: str, tokens: list[list[int]], vectors: np.ndarray) -> N
 
 
 if __name__ == "__main__":
-    {"hugging_face": hugging_face, "keras_hub": keras_hub}[sys.argv[1]]()
+    {"hugging_face": hugging_face, "keras_hub": keras_hub, "real": real}[sys.argv[1]](*sys.argv[2:])
