@@ -42,8 +42,8 @@ class Settings(Model):
     validation: ValidationConfig = ValidationConfig()
     rest: str | None = None
     """Address of the server that the config names."""
-    cleaning: TextCleaningConfig = TextCleaningConfig()
-    """What is done to texts."""
+    cleaning: TextCleaningConfig | None = TextCleaningConfig()
+    """What is done to texts. None: a pretrained encoder reads them as they are."""
 
     @classmethod
     def of(cls, config: PipelineConfig) -> Self:
@@ -52,6 +52,7 @@ class Settings(Model):
         Args:
             config: of the pipeline.
         """
+        encoder = config.features.text_encoder
         return cls(
             name=config.name,
             model_name=config.model_name,
@@ -63,7 +64,7 @@ class Settings(Model):
             card=config.card,
             validation=config.validation,
             rest=config.serving.endpoint.rest if config.serving.endpoint else None,
-            cleaning=config.features.text_encoder.cleaning,
+            cleaning=None if encoder.kind == "pretrained" else encoder.cleaning,
         )
 
 

@@ -38,7 +38,7 @@ class Pretrained(TextEncoder):
         columns = len(self.columns)
         if self.config.fine_tune is not None:
             return {TOKENS: tf.reshape(tokens, [-1, columns, tokens.shape[1]])}
-        frozen = tft.make_and_track_object(lambda: FrozenTransformer(self._folder), name="text_transformer")
+        frozen = tft.make_and_track_object(lambda: FrozenTransformer(self._folder), name="pretrained_transformer")
         return {VECTORS: tf.reshape(frozen(tokens), [-1, columns, self._folder.shape.width])}
 
     def encode(self, transform_output: tft.TFTransformOutput) -> Encoding:
@@ -50,7 +50,7 @@ class Pretrained(TextEncoder):
             return Encoding({VECTORS: vectors}, keras.layers.Reshape((columns * width,), name="text_flat")(vectors))
         assert self.config.fine_tune is not None  # otherwise there are vectors
         shape = self._folder.shape
-        layer = Transformer(TOKENS, shape, dropout=self.config.dropout, name="text_transformer")
+        layer = Transformer(TOKENS, shape, dropout=self.config.dropout, name="pretrained_transformer")
         layer.load(self._folder.weights())
         layer.learning_rates = prepare(layer, self.config.fine_tune)
         return encoding_of(layer, *specs[TOKENS].shape)

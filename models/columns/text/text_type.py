@@ -35,6 +35,7 @@ class Text(ColumnType):
     embedded_vocabularies = (
         EmbeddedVocabulary("text", "text_vectors/vectors", first_row=1),
         EmbeddedVocabulary("text", "text_convolution/text_vectors/embeddings", first_row=2),
+        EmbeddedVocabulary("text", "text_transformer/words", first_row=1),
     )
     bounds = frozenset({"length"})
     has_domain = False

@@ -192,7 +192,7 @@ def test_a_layer_of_others_begins_with_their_weights(prepared):
     network = build_model(rows.output, model=ModelConfig(members=1), features=rows.config, num_outputs=2)
     weights = PretrainedFolder(str(REFERENCES / "roberta")).weights()
 
-    for name, weight in network.get_layer("text_transformer").by_name.items():
+    for name, weight in network.get_layer("pretrained_transformer").by_name.items():
         np.testing.assert_array_equal(tf.convert_to_tensor(weight), weights[name])
 
 
