@@ -9,6 +9,7 @@ work grows with the number of texts, and not with its square. Nothing is drawn, 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,12 @@ BANDS, BAND = 8, 4
 """Bands of the least values, and values of each: of texts that share 0.8 of their shingles, 98 of 100 share a band."""
 MAX_TEXTS = 4_000_000
 """Different texts: of more, only those are compared of which the same is left."""
-_FACTORS = np.random.Generator(np.random.PCG64(0)).integers(0, 2**63, size=BANDS * BAND, dtype=np.uint64) * 2 + 1
+_DRAWN = np.random.Generator(np.random.PCG64(0)).integers(0, 2**32, size=(2, BANDS * BAND), dtype=np.uint32)
+_FACTORS, _TERMS = _DRAWN[0] | np.uint32(1), _DRAWN[1]
+"""Of the hash functions, which are linear permutations of 32 bits."""
+_MULTIPLIER = np.uint64(0xBF58476D1CE4E5B9)
+_BLOCK_BYTES = 2**17
+"""Of texts that are looked at together: what is computed of them stays in a processor's cache."""
 _REPLACED = (
     (r"(?i)</?[a-z!][^<>]*>|\b(?:https?|ftp)://\S+|\bwww\.\S+|&#?\w+;", " "),
     (r"\pN+", "0"),
@@ -246,7 +252,9 @@ def _connected(least: Array) -> Array:
 
 def _pairs(least: Array, band: slice) -> Array:
     """(pairs, 2) int64: near copies among the texts with one band, each with the first of them."""
-    keys = np.ascontiguousarray(least[:, band]).view(f"V{4 * BAND}").ravel()
+    keys = np.zeros(len(least), np.uint64)
+    for values in least[:, band].T:
+        keys = keys * _MULTIPLIER + values  # others with the same key are not alike
     _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
     others = np.flatnonzero(first[inverse] != np.arange(len(least)))
     alike = (least[others] == least[first[inverse[others]]]).mean(axis=1) >= MIN_SHARED
@@ -261,6 +269,13 @@ def _digests(texts: pa.Array) -> Array:
 def _least_values(texts: pa.Array) -> Array:
     """(texts, values) uint32: of texts of SHINGLE bytes or more."""
     contents = texts.cast(pa.binary()).to_pylist()
+    ends = np.cumsum(np.fromiter(map(len, contents), np.int64))
+    cuts = np.flatnonzero(np.diff(ends // _BLOCK_BYTES, prepend=0)) + 1
+    blocks = [contents[start:end] for start, end in pairwise([0, *cuts.tolist(), len(contents)]) if end > start]
+    return np.concatenate([_least_values_of(block) for block in blocks])
+
+
+def _least_values_of(contents: Sequence[bytes]) -> Array:
     joined = np.frombuffer(b"".join(contents), np.uint8)
     lengths = np.fromiter(map(len, contents), np.int64)
     starts = np.cumsum(lengths) - lengths
@@ -269,13 +284,13 @@ def _least_values(texts: pa.Array) -> Array:
     for back in range(1, SHINGLE):  # a shingle is of one text
         inside[starts[1:] - back] = False
     numbers = np.ascontiguousarray(shingles[inside]).view("<u8").ravel().astype(np.uint64)
+    mixed = (((numbers ^ (numbers >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)) >> np.uint64(32)).astype(
+        np.uint32
+    )
     counts = lengths - SHINGLE + 1
     firsts = np.cumsum(counts) - counts
-    mixed = (numbers ^ (numbers >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
-    found = np.empty((len(contents), len(_FACTORS)), np.uint32)
-    for index, factor in enumerate(_FACTORS):
-        found[:, index] = np.minimum.reduceat(((mixed * factor) >> np.uint64(32)).astype(np.uint32), firsts)
-    return found
+    permutations = zip(_FACTORS, _TERMS, strict=True)
+    return np.stack([np.minimum.reduceat(mixed * factor + term, firsts) for factor, term in permutations], axis=1)
 
 
 def leaders_of(cells: pa.Array) -> Array:

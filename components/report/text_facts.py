@@ -29,6 +29,8 @@ SHOWN = 4
 """Texts of each kind."""
 MAX_WORDS = 60
 """Of a text, the first ones, that are left out in turn."""
+PIECE_CHARACTERS = 100
+"""Of a word, or of what is between words, that are shown."""
 MAX_TEXTS = 5_000
 """That key words are looked for in."""
 MIN_TEXTS = 5
@@ -238,13 +240,13 @@ def _example(found: Texts, position: int) -> TextExample:
     pieces, end = [], 0
     for word, effect in zip(words, effects.tolist(), strict=True):
         if word.start() > end:
-            pieces.append(Piece(text=text[end : word.start()]))
-        pieces.append(Piece(text=word[0], effect=effect, strength=effect / strongest))
+            pieces.append(Piece(text=_shortened(text[end : word.start()])))
+        pieces.append(Piece(text=_shortened(word[0]), effect=effect, strength=effect / strongest))
         end = word.end()
     rest = text[end:]
     is_cut = bool(words_of(rest))
     if rest and not is_cut:
-        pieces.append(Piece(text=rest))
+        pieces.append(Piece(text=_shortened(rest)))
     classes, label = predictions.classes, predictions.labels[position]
     return TextExample(
         pieces=pieces,
@@ -253,6 +255,10 @@ def _example(found: Texts, position: int) -> TextExample:
         truth=classes[label] if classes else f"{label:.4g}",
         score=float(output[index]) if classes else None,
     )
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= PIECE_CHARACTERS else f"{text[:PIECE_CHARACTERS]}…"
 
 
 def _key_words(found: Texts, drawn: np.random.Generator) -> Iterator[ClassWords]:

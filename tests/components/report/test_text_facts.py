@@ -129,6 +129,13 @@ def test_long_texts_are_cut_and_texts_without_words_are_left_out() -> None:
     assert sum(piece.text == "good" for piece in shown.pieces) == text_facts.MAX_WORDS
 
 
+def test_a_megabyte_in_a_word_or_between_words_is_cut() -> None:
+    found = described([f"good {'x' * 1_000_000} bad{'!' * 1_000_000}"], [1])
+
+    (shown,) = [*found.right, *found.wrong]
+    assert len("".join(piece.text for piece in shown.pieces)) < 300
+
+
 def test_no_text_at_all_is_no_error() -> None:
     found = described([None, ""], [0, 1], cleaning=TextCleaningConfig())
 
