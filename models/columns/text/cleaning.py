@@ -91,7 +91,7 @@ def _decomposed(texts: tf.Tensor) -> tf.Tensor:
     code = tf.gather(code, _canonical_order(code, splits))
     ordered = tf.RaggedTensor.from_row_splits(code, tf.cast(splits, tf.int64), validate=False)
     texts = tf.strings.unicode_encode(ordered, "UTF-8", errors="replace", replacement_char=0x20)
-    return _replaced(_replaced(texts, r"[\p{Cf}\x{FE00}-\x{FE0F}]", ""), r"\pZ+", " ")
+    return _replaced(_replaced(texts, r"[\p{Cf}\x{FE00}-\x{FE0F}]", ""), r"[\pZ\p{Cc}]+", " ")
 
 
 def _canonical_order(codes: tf.Tensor, splits: tf.Tensor) -> tf.Tensor:
