@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from kubetfx.config.word_files import read_words
 from kubetfx.errors import ConfigError
 from kubetfx.storage import is_url, is_web, locate
 
@@ -50,9 +51,24 @@ def with_absolute_paths(document: Mapping[str, Any], *, folder: Path) -> dict[st
     if isinstance(place := _value(encoder, "pretrained"), str) and place:
         path = _anywhere(place, "features.text_encoder.pretrained", folder)
         sections["features"] = _put(sections["features"], "text_encoder", _put(encoder, "pretrained", path))
+    _read_words(sections, folder)
     for section, key in (("data", "schema_file"), ("training", "checkpoint_directory"), ("model", "weights")):
         _change(sections, section, key, lambda path, dotted: _on_disk(path, dotted, folder))
     return sections
+
+
+def _read_words(sections: dict[str, Any], folder: Path) -> None:
+    """Put tables of words in the place of the files that have them: a node or a package has no such file."""
+    for part, key, is_list in (("augmentation", "synonyms", True), ("cleaning", "contractions", False)):
+        encoder = _value(sections.get("features"), "text_encoder")
+        own = _value(encoder, part)
+        file = _value(own, key)
+        if isinstance(file, str) and file not in ("", "english"):
+            dotted = f"features.text_encoder.{part}.{key}"
+            table = read_words(_on_disk(file, dotted, folder), key=dotted)
+            values = {word: others if is_list else " ".join(others) for word, others in table.items()}
+            changed = _put(encoder, part, _put(own, key, values))
+            sections["features"] = _put(sections["features"], "text_encoder", changed)
 
 
 def _workspace(given: Any, name: Any, folder: Path) -> Any:

@@ -9,6 +9,8 @@ from kubetfx.config.section import Section
 TRANSFORMER_SIZE = 64
 """Dimensions of a transformer by default."""
 
+Share = Annotated[float, Field(ge=0, lt=1)]
+
 
 class TextCleaningConfig(Section):
     """What is done to a text before it is cut into tokens, in training and in the served model alike. Characters are
@@ -22,7 +24,7 @@ class TextCleaningConfig(Section):
     """Every address of the web becomes the word `url`."""
     contractions: Literal["english"] | dict[str, str] = "english"
     """`english`: `don't` becomes `do not`, by a table of kubetfx. Otherwise a table of your own, such as `{don't: do
-    not}`; `{}`: none."""
+    not}`, or a file of it, with a tab between the two on each line; `{}`: none."""
     digits: Literal["keep", "zero"] = "keep"
     """`zero`: every digit becomes 0, so that numbers of equal length are one word."""
     characters: int = Field(20_000, ge=1)
@@ -54,6 +56,20 @@ class TextFineTuneConfig(Section):
     """Layers that learn, from the top. None: all, and the vectors of tokens."""
 
 
+class TextAugmentationConfig(Section):
+    """How texts are changed at random in training, each time anew. A served model does none of it. 0: not at all."""
+
+    drop: Share = 0
+    """Share of the words that are left out; the model sees that there was one. Of `bag` and `fasttext`: `dropout`."""
+    swap: Share = 0
+    """Share of the pairs of neighbours that change places."""
+    synonyms: dict[str, tuple[str, ...]] = {}
+    """Other words by word, such as `{film: [movie, picture]}`; or a file of them, on each line a word and its synonyms,
+    with tabs between them."""
+    replace: Share = 0.1
+    """Share of the words with synonyms that one of them replaces."""
+
+
 class TextEncoderConfig(Section):
     """How columns of text become features, and a vector of the network."""
 
@@ -79,6 +95,8 @@ class TextEncoderConfig(Section):
     dropout: float = Field(0.1, ge=0, lt=1)
     """Share of the tokens of a text that are left out at random in training."""
     cleaning: TextCleaningConfig = TextCleaningConfig()
+    augmentation: TextAugmentationConfig | None = None
+    """Texts are changed at random in training. None: not."""
     layers: int = Field(2, ge=1, le=48)
     """Of `transformer`: layers of attention."""
     heads: int = Field(4, ge=1)
@@ -114,7 +132,7 @@ class TextEncoderConfig(Section):
                     f"{wrong[0]} is of kind: {kind}. Received: kind: {self.kind}. Leave {wrong[0]} out, or set kind: "
                     f"{kind}"
                 )
-        own = {"tokens", "ngrams", "vocabulary_size", "min_count", "size", "cleaning"} & self.changed
+        own = {"tokens", "ngrams", "vocabulary_size", "min_count", "size", "cleaning", "augmentation"} & self.changed
         if self.kind == "pretrained" and own:
             raise ValueError(
                 f"a pretrained encoder has a tokenizer and sizes of its own. Received: kind: pretrained, and "
@@ -124,6 +142,18 @@ class TextEncoderConfig(Section):
             raise ValueError(
                 f"heads divide size. Received: size: {self.size or TRANSFORMER_SIZE}, heads: {self.heads}. Set size to "
                 f"{self.heads * 32}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _augmentation_fits_the_kind(self) -> Self:
+        if self.augmentation is None or self.kind in ("cnn", "transformer"):
+            return self
+        if wrong := sorted({"drop", "swap"} & self.augmentation.changed):
+            remedy = "set dropout" if wrong[0] == "drop" else "leave swap out"
+            raise ValueError(
+                f"augmentation.{wrong[0]} is of kind: cnn and transformer, which look at the order of words. Received: "
+                f"kind: {self.kind}. For other kinds {remedy}"
             )
         return self
 

@@ -38,20 +38,20 @@ class Attention(InOrder):
         layer = Transformer(
             TOKENS, shape, dropout=self.config.dropout, pretrain=self.config.pretrain, name="text_transformer"
         )
-        return encoding_of(layer, columns, length)
+        tokens = keras.Input((columns, length), name=TOKENS, dtype="int64")
+        return encoding_of(layer, tokens, self.augmented(tokens, transform_output))
 
 
-def encoding_of(layer: Transformer, columns: int, length: int) -> Encoding:
+def encoding_of(layer: Transformer, tokens: keras.KerasTensor, seen: keras.KerasTensor) -> Encoding:
     """Put a transformer behind the tokens of columns.
 
     Args:
         layer: of `text_tokens`.
-        columns: of text.
-        length: tokens of each.
+        tokens: (batch, columns, tokens), the input.
+        seen: the same, or what augmentation makes of it.
 
     Returns:
         The vectors of the columns, one beside the other.
     """
-    tokens = keras.Input((columns, length), name=TOKENS, dtype="int64")
-    flat = keras.layers.Reshape((columns * layer.shape.width,), name="text_flat")(layer(tokens))
+    flat = keras.layers.Reshape((tokens.shape[1] * layer.shape.width,), name="text_flat")(layer(seen))
     return Encoding({TOKENS: tokens}, flat)

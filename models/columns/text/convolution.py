@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from kubetfx.models.columns.column_type import Encoding
+from kubetfx.models.columns.text.augmentation import augmented
 from kubetfx.models.columns.text.encoders import TextEncoder
 from kubetfx.models.columns.text.tokens import VOCABULARY, longest, numbers_of, rows_of, tokenize
 
@@ -30,6 +31,18 @@ class InOrder(TextEncoder):
         numbers = numbers_of(tokens, self.config)
         return {TOKENS: rows_of(numbers + UNKNOWN + 1, columns=len(self.columns), length=self.length)}
 
+    def augmented(self, tokens: keras.KerasTensor, transform_output: "tft.TFTransformOutput") -> keras.KerasTensor:
+        """Have tokens changed at random in training, if that is asked for.
+
+        Args:
+            tokens: (batch, columns, tokens).
+            transform_output: has the vocabulary.
+
+        Returns:
+            Of the same shape.
+        """
+        return augmented(tokens, transform_output, self.config, first=UNKNOWN + 1, left_out=UNKNOWN)
+
 
 class Convolution(InOrder):
     """Tokens are embedded; of each channel of each convolution the largest value is taken."""
@@ -41,7 +54,9 @@ class Convolution(InOrder):
         size = transform_output.vocabulary_size_by_name(VOCABULARY) + UNKNOWN + 1
         dimensions = self.config.size or SIZE
         layer = TextConvolution(size=size, dimensions=dimensions, dropout=self.config.dropout, name="text_convolution")
-        flat = keras.layers.Reshape((columns * len(WIDTHS) * dimensions,), name="text_flat")(layer(tokens))
+        flat = keras.layers.Reshape((columns * len(WIDTHS) * dimensions,), name="text_flat")(
+            layer(self.augmented(tokens, transform_output))
+        )
         return Encoding({TOKENS: tokens}, flat)
 
 

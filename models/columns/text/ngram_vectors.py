@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from kubetfx.models.columns.column_type import Encoding
+from kubetfx.models.columns.text.augmentation import augmented
 from kubetfx.models.columns.text.encoders import TextEncoder
 from kubetfx.models.columns.text.tokens import VOCABULARY, longest, ngrams, numbers_of, rows_of, tokenize
 from kubetfx.models.layers import FittedLayer
@@ -56,6 +57,7 @@ class NGramVectors(TextEncoder):
         shape = transform_output.transformed_feature_spec()[NGRAMS].shape
         numbers = keras.Input(shape, name=NGRAMS, dtype="int64")
         counts = keras.Input(shape, name=COUNTS, dtype="float32")
+        seen = augmented(numbers, transform_output, self.config, first=1, left_out=0)
         dimensions = self.config.size or SIZE
         vectors = NGramSum(
             NGRAMS,
@@ -65,7 +67,7 @@ class NGramVectors(TextEncoder):
             dropout=self.config.dropout,
             name="text_vectors",
         )
-        flat = keras.layers.Reshape((shape[0] * dimensions,), name="text_flat")(vectors([numbers, counts]))
+        flat = keras.layers.Reshape((shape[0] * dimensions,), name="text_flat")(vectors([seen, counts]))
         return Encoding({NGRAMS: numbers, COUNTS: counts}, flat, needs_hidden_layers=False)
 
 

@@ -53,7 +53,8 @@ class Pretrained(TextEncoder):
         layer = Transformer(TOKENS, shape, dropout=self.config.dropout, name="pretrained_transformer")
         layer.load(self._folder.weights())
         layer.learning_rates = prepare(layer, self.config.fine_tune)
-        return encoding_of(layer, *specs[TOKENS].shape)
+        tokens = keras.Input(specs[TOKENS].shape, name=TOKENS, dtype="int64")
+        return encoding_of(layer, tokens, tokens)
 
 
 class FrozenTransformer(tf.Module):

@@ -1,0 +1,34 @@
+"""Files of words: on each line a word, and what is said instead of it, with tabs between them."""
+
+from pathlib import Path
+
+from kubetfx.errors import ConfigError
+
+
+def read_words(file: str, *, key: str) -> dict[str, tuple[str, ...]]:
+    """Read a file of words.
+
+    Args:
+        file: UTF-8; empty lines, and those that begin with #, are left out.
+        key: of the config that names it.
+
+    Returns:
+        The other words of a line, by its first.
+
+    Raises:
+        ConfigError: it cannot be read, a line has no tab, or a word comes twice.
+    """
+    try:
+        lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{key}: a file of words, in UTF-8, is needed. Received: {file}, where {error}.") from None
+    found: dict[str, tuple[str, ...]] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        word, *others = (part.strip() for part in line.split("\t"))
+        if not word or not any(others) or word in found:
+            wrong = "its first word comes twice" if word in found else "it has no tab between two words"
+            raise ConfigError(f"{key}: line {number} of {file} cannot be read, since {wrong}. Received: {line!r}.")
+        found[word] = tuple(filter(None, others))
+    return found
