@@ -6,8 +6,8 @@ import keras
 import tensorflow as tf
 
 from kubetfx.models.columns.column_type import Encoding
-from kubetfx.models.columns.text.augmentation import augmented
 from kubetfx.models.columns.text.encoders import TextEncoder
+from kubetfx.models.columns.text.text_augmentation import augmented
 from kubetfx.models.columns.text.tokens import VOCABULARY, longest, numbers_of, rows_of, tokenize
 
 if TYPE_CHECKING:

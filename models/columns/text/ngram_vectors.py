@@ -10,8 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from kubetfx.models.columns.column_type import Encoding
-from kubetfx.models.columns.text.augmentation import augmented
 from kubetfx.models.columns.text.encoders import TextEncoder
+from kubetfx.models.columns.text.text_augmentation import augmented
 from kubetfx.models.columns.text.tokens import VOCABULARY, longest, ngrams, numbers_of, rows_of, tokenize
 from kubetfx.models.layers import FittedLayer
 

@@ -11,7 +11,7 @@ from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.config.text_section import TextEncoderConfig
 from kubetfx.config.word_files import read_words
 from kubetfx.errors import ConfigError
-from kubetfx.models.columns.text.augmentation import TextAugmentation, synonym_table
+from kubetfx.models.columns.text.text_augmentation import TextAugmentation, synonym_table
 from kubetfx.models.layers import fit_layers
 from kubetfx.models.network import build_model
 from tests.models.columns.text.test_text_type import ROWS
