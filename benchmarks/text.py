@@ -4,8 +4,8 @@
 
 The sets are those of benchmarks/texts.py. Each is run by `kubetfx run` as `kubetfx init` writes it, with a network of
 the encoder `bag`, and of `fasttext`; scikit-learn's have their defaults, and the rows of train and validation, since
-they stop by themselves. ExampleGen keeps near copies of a text in one split, for both. A last run takes N messages,
-tweets of which a tenth of the words is left out at random, for the time of a training.
+they stop by themselves, and see the text alone. ExampleGen keeps near copies of a text in one split, for both. A last
+run takes N messages, tweets of which a tenth of the words is left out at random, for the time of a training.
 --write puts the figures into benchmarks/README.md. Exit code 1: a bound is missed.
 """
 
@@ -101,7 +101,8 @@ def run_sklearn(workspace: Path, *, text: str = "text", label: str = "label") ->
 
 
 def _rows(workspace: Path, split: str, text: str, label: str) -> tuple[list[str], list[str]]:
-    files = files_in(*workspace.glob(f"artifacts/TableExampleGen/examples/*/Split-{split}"))
+    (folder,) = workspace.glob(f"artifacts/TableExampleGen/examples/*/Split-{split}")
+    files = files_in(folder)
     blocks = list(read_blocks(files, [text, label]))
     cells: list[list[Any]] = [
         [cell for block in blocks for cell in block.column(index).to_pylist()] for index in (0, 1)
