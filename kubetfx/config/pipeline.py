@@ -289,6 +289,15 @@ class PipelineConfig(Section):
             raise ValueError("training.fine_tune needs model.backbone with weights: there is nothing to tune otherwise")
         return self
 
+    @model_validator(mode="after")
+    def _pretraining_is_of_one_process(self) -> Self:
+        if self.features.text_encoder.pretrain and self.training.distribution:
+            raise ValueError(
+                "features.text_encoder.pretrain is done by one process. Received: training.distribution.strategy: "
+                f"{self.training.distribution.strategy}. Leave one of them out"
+            )
+        return self
+
     def _check_keys_of_images(self, *, has_images: bool) -> None:
         of_training = {"fine_tune", "label_smoothing"} & self.training.changed
         keys = {"data": self.data.image_keys, "model": self.model.image_keys, "training": of_training}

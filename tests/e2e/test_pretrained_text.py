@@ -71,6 +71,7 @@ def test_a_small_encoder_is_trained_with_pushed_and_asked_with_a_raw_sentence(
     done = _run(tmp_path, encoder, *ANY_MODEL, rows=300)
 
     assert done.exit_code == 0, done.stdout
+    assert metrics_of(done)["metrics"]["accuracy"]["linear"] is not None
     assert "score" in _answers(tmp_path, ["A raw sentence, with \U0001f600."])[0]
 
 

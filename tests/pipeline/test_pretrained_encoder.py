@@ -9,6 +9,7 @@ import pytest
 from kubetfx.config.loading import load_config
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.errors import ConfigError
+from kubetfx.kubeflow.package import unseen_paths
 from kubetfx.pipeline import compiled_pipeline, preflight
 from kubetfx.pipeline.component_inputs import state_of_encoder
 from kubetfx.storage import ObjectPath
@@ -82,3 +83,21 @@ def test_files_in_a_bucket_have_a_state_too(bucket: ObjectPath, tmp_path: Path) 
 
 def test_one_that_this_machine_does_not_see_has_no_state(tmp_path: Path) -> None:
     assert state_of_encoder(config_in(tmp_path, "/mounted/in/the/cluster")) == {}
+
+
+def test_tasks_that_cannot_see_it_are_named(tmp_path: Path) -> None:
+    lines = unseen_paths(config_in(tmp_path))
+
+    begins = "features.text_encoder.pretrained is not in a bucket, and not on a volume of Transform and Trainer"
+    assert any(line.startswith(begins) for line in lines)
+
+
+def test_guessing_tokens_is_of_one_process(tmp_path: Path) -> None:
+    config_in(tmp_path)
+    changes = {
+        "features.text_encoder": {"kind": "transformer", "pretrain": {"epochs": 1}},
+        "training.distribution": {"strategy": "multi_worker"},
+    }
+
+    with pytest.raises(ConfigError, match=r"pretrain is done by one process\. Received: .*multi_worker"):
+        load_config(tmp_path / "pipeline.yaml", overrides=changes)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import tensorflow_transform as tft
 
 VECTORS = "text_vectors"
-"""A feature of vectors that Transform has computed: (batch, columns, dimensions) float32."""
+"""A feature that has the vectors of all columns, where Transform has computed them: (batch, any) float32."""
 _ENCODERS: Mapping[str, str] = {
     "bag": "ngram_vectors:Bag",
     "fasttext": "ngram_vectors:FastText",
@@ -55,7 +55,7 @@ class TextEncoder(ABC):
 
         Returns:
             Features of a fixed shape, each (batch, columns, ...), int64 or float32, by names that begin with `text_`.
-            In each but `text_vectors`, 0 is nothing.
+            In each, 0 is nothing. Or `text_vectors`, (batch, any) float32.
         """
 
     @abstractmethod

@@ -32,22 +32,21 @@ class Pretrained(TextEncoder):
         return PretrainedFolder(self.config.pretrained)
 
     def preprocess(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
-        """`text_vectors`, (batch, columns, width) float32; of an encoder that learns `text_tokens`, (batch, columns,
+        """`text_vectors`, (batch, columns * width) float32; of an encoder that learns `text_tokens`, (batch, columns,
         tokens) int64: 0 is behind the last one."""
         tokens = self._folder.tokens(tf.reshape(texts, [-1]), length=self.config.length)
         columns = len(self.columns)
         if self.config.fine_tune is not None:
             return {TOKENS: tf.reshape(tokens, [-1, columns, tokens.shape[1]])}
         frozen = tft.make_and_track_object(lambda: FrozenTransformer(self._folder), name="pretrained_transformer")
-        return {VECTORS: tf.reshape(frozen(tokens), [-1, columns, self._folder.shape.width])}
+        return {VECTORS: tf.reshape(frozen(tokens), [-1, columns * self._folder.shape.width])}
 
     def encode(self, transform_output: tft.TFTransformOutput) -> Encoding:
         """The mean vector of the tokens of each column, one beside the other."""
         specs = transform_output.transformed_feature_spec()
         if VECTORS in specs:
-            columns, width = specs[VECTORS].shape
-            vectors = keras.Input((columns, width), name=VECTORS, dtype="float32")
-            return Encoding({VECTORS: vectors}, keras.layers.Reshape((columns * width,), name="text_flat")(vectors))
+            vectors = keras.Input(specs[VECTORS].shape, name=VECTORS, dtype="float32")
+            return Encoding({VECTORS: vectors}, vectors)
         assert self.config.fine_tune is not None  # otherwise there are vectors
         shape = self._folder.shape
         layer = Transformer(TOKENS, shape, dropout=self.config.dropout, name="pretrained_transformer")

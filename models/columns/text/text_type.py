@@ -81,16 +81,14 @@ class Text(ColumnType):
         return encoder_of(features.text_encoder, columns).encode(transform_output) if columns else None
 
     def for_trees(self, features: "Mapping[str, Any]", columns: Sequence[Column]) -> "dict[str, tf.Tensor]":
-        """How many tokens a cell has, and how many different ones; or the vector of a pretrained encoder."""
+        """How many tokens a cell has, and how many different ones; the vectors of a pretrained encoder as they are."""
         import tensorflow as tf
 
         from kubetfx.models.columns.text.encoders import VECTORS
 
         found = {}
         for name, values in features.items():
-            if name == VECTORS:
-                found[name] = tf.reshape(values, [-1, values.shape[1] * values.shape[2]])
-            elif name.startswith("text_"):
+            if name.startswith("text_") and name != VECTORS:
                 numbers = tf.cast(values > 0, tf.float32) if values.dtype.is_integer else values
                 found[name] = tf.reduce_sum(numbers, axis=2)
         return found

@@ -17,10 +17,12 @@ from kubetfx.config.training_section import TrainingConfig
 from kubetfx.models.columns.text.masked_tokens import pretrain
 from kubetfx.models.columns.text.pretrained import prepare
 from kubetfx.models.columns.text.pretrained_folder import PretrainedFolder
+from kubetfx.models.columns.text.text_type import Text
 from kubetfx.models.columns.text.transformer import BLOCK, Transformer, mean_vectors
 from kubetfx.models.columns.text.transformer_shape import Shape
 from kubetfx.models.network import build_model
 from kubetfx.models.optimization import compile_model
+from kubetfx.models.stored_weights import RoundedNetwork
 from tests.models.columns.text.test_text_type import ODD, ROWS
 from tests.models.test_export import TOLERANCE, export
 
@@ -60,20 +62,38 @@ def test_a_raw_sentence_is_answered_in_the_session_of_the_servers_loader(name, p
 def test_an_encoder_as_it_is_gives_the_vectors_of_its_library(prepared):
     text = "The service was friendly, and the food unbelievably good!"
     rows = prepared("pretrained")
-    folder = PretrainedFolder(str(REFERENCES / "bert"))
     expected = json.loads((REFERENCES / "bert" / "expected.json").read_text(encoding="utf-8"))
 
     found = rows.transform([ROWS[0] | {"review": text}])["text_vectors"]
 
     assert expected["texts"][0] == text
-    np.testing.assert_allclose(found[0, 0], expected["vectors"][0], atol=1e-5)
-    assert found.shape == (1, 1, folder.shape.width)
+    np.testing.assert_allclose(found, expected["vectors"][:1], atol=1e-5)
 
 
 def test_a_model_with_fewer_places_than_the_length_has_shorter_rows(prepared):
     rows = prepared("fine-tuned")
 
     assert rows.transform(ROWS[:1])["text_tokens"].shape == (1, 1, 32)
+
+
+def test_trees_have_the_vectors_too(prepared):
+    rows = prepared("pretrained")
+    features = {name: tf.constant(values) for name, values in rows.transform(ROWS[:3]).items()}
+
+    assert Text().for_trees(features, rows.features.by_type["text"]) == {}  # as they are
+    assert features["text_vectors"].shape == (3, 8)
+
+
+@pytest.mark.parametrize("name", ["transformer", "fine-tuned"])
+def test_weights_may_be_stored_as_int8(name, prepared):
+    rows = prepared(name)
+    network = build_model(rows.output, model=ModelConfig(members=1), features=rows.config, num_outputs=2)
+    features = {n: values for n, values in rows.transform(ROWS[:8]).items() if n != "label"}
+    inputs = {tensor.name: features[tensor.name] for tensor in network.inputs}
+
+    found = RoundedNetwork(network, kind="int8")(inputs)
+
+    np.testing.assert_allclose(found, network(inputs), atol=0.05)
 
 
 def _layer(shape: Shape = SHAPE, **options) -> Transformer:
