@@ -314,7 +314,7 @@ def not_decoded(path: str, encoding: str, error: UnicodeDecodeError, *, offset: 
     Returns:
         The error, which is not raised.
     """
-    other = "cp1252" if encoding == "utf-8" else "utf-8"
+    other = {"utf-8": "cp1252", "cp1252": "iso8859-1"}.get(encoding, "utf-8")  # the last but one takes every byte
     if offset == 0 and error.object.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         other = "utf-16"
     return DataError(

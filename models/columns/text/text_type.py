@@ -22,6 +22,8 @@ MIN_WORDS = 3.0
 MIN_CELLS = 20
 MANY_CELLS = 20_000
 """From so many messages of a column on, `features.text_encoder.kind: auto` is `fasttext`."""
+TOKENS_OF_TREES = 300
+"""Numbers of tokens from which on trees do not see which a text has."""
 COVERED = 0.99
 """Share of the cells that are not cut off at the length that the scan finds."""
 
@@ -81,14 +83,28 @@ class Text(ColumnType):
         return encoder_of(features.text_encoder, columns).encode(transform_output) if columns else None
 
     def for_trees(self, features: "Mapping[str, Any]", columns: Sequence[Column]) -> "dict[str, tf.Tensor]":
-        """How many tokens a cell has, and how many different ones; the vectors of a pretrained encoder as they are."""
+        """Which of the most frequent tokens a cell has, how many tokens, and how many different ones; the vectors of a
+        pretrained encoder as they are."""
         import tensorflow as tf
 
         from kubetfx.models.columns.text.encoders import VECTORS
 
         found = {}
         for name, values in features.items():
-            if name.startswith("text_") and name != VECTORS:
-                numbers = tf.cast(values > 0, tf.float32) if values.dtype.is_integer else values
-                found[name] = tf.reduce_sum(numbers, axis=2)
+            if not name.startswith("text_") or name == VECTORS:
+                continue
+            if not values.dtype.is_integer:
+                found[name] = tf.reduce_sum(values, axis=2)
+                continue
+            flat = tf.reshape(values, [-1, values.shape[2]])
+            has = tf.math.bincount(
+                tf.where(flat < TOKENS_OF_TREES, flat, 0),
+                minlength=TOKENS_OF_TREES,
+                maxlength=TOKENS_OF_TREES,
+                axis=-1,
+                binary_output=True,
+                dtype=tf.float32,
+            )  # the vocabulary begins with the most frequent; 0 is none
+            number = tf.reduce_sum(tf.cast(values > 0, tf.float32), axis=2)
+            found[name] = tf.concat([number, tf.reshape(has, [-1, values.shape[1] * TOKENS_OF_TREES])], axis=1)
         return found

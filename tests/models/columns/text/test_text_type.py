@@ -20,7 +20,7 @@ from kubetfx.models.columns.column_profile import LENGTH_STEP, ColumnProfile
 from kubetfx.models.columns.column_type import Column
 from kubetfx.models.columns.text import cleaning
 from kubetfx.models.columns.text.encoders import kind_of
-from kubetfx.models.columns.text.text_type import MANY_CELLS, Text
+from kubetfx.models.columns.text.text_type import MANY_CELLS, TOKENS_OF_TREES, Text
 from kubetfx.models.columns.text.tokens import ngrams, tokenize
 from kubetfx.models.layers import fit_layers
 from kubetfx.models.network import build_model
@@ -284,17 +284,19 @@ def test_network_of_text_alone_has_no_hidden_layers(preprocess):
     assert [sum(isinstance(layer, keras.layers.Dense) for layer in one.layers) for one in networks] == [1, 2]
 
 
-def test_trees_see_how_many_tokens_there_are(preprocess):
+def test_trees_see_which_frequent_tokens_there_are_and_how_many(preprocess):
     rows = preprocess(ROWS, label="liked", text_encoder={"kind": "bag", "ngrams": 1, "min_count": 1})
-    found = Text().for_trees(
-        {name: tf.constant(values) for name, values in rows.transform([{"review": "great great fun"}]).items()},
-        rows.features.by_type["text"],
-    )
-
-    assert {name: values.numpy().tolist() for name, values in found.items()} == {
-        "text_ngrams": [[2.0]],
-        "text_counts": [[3.0]],
+    transformed = {
+        name: tf.constant(values) for name, values in rows.transform([{"review": "great great fun"}]).items()
     }
+    found = Text().for_trees(transformed, rows.features.by_type["text"])
+    vocabulary = [token.decode() for token in rows.output.vocabulary_by_name("text")]
+
+    number, *has = found["text_ngrams"].numpy()[0].tolist()
+    assert number == 2
+    assert found["text_counts"].numpy().tolist() == [[3.0]]
+    assert {vocabulary[place - 1] for place, flag in enumerate(has) if flag and place} == {"great", "fun"}
+    assert len(has) == TOKENS_OF_TREES
 
 
 def test_bag_is_for_few_messages_and_fasttext_for_many():
