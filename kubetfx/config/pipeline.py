@@ -29,7 +29,7 @@ from kubetfx.config.training_section import TrainingConfig
 from kubetfx.config.tuning_section import TuningConfig
 from kubetfx.config.workspace_section import WorkspaceConfig
 from kubetfx.errors import ConfigError
-from kubetfx.storage import Location, locate
+from kubetfx.storage import Location, is_web, locate
 
 _NAME_IMAGES = "Name the column that has them, features.image: [COLUMN]; or give a folder of them, data.format: images"
 
@@ -225,6 +225,11 @@ class PipelineConfig(Section):
             raise ValueError(
                 "retrain: `on: [new_span]` looks at files, and data.source is a function. Received: "
                 f"data.source: {self.data.source}. Take on: [schedule], every: 1d for example"
+            )
+        if self.retrain and "new_span" in self.retrain.on and is_web(self.data.path):
+            raise ValueError(
+                "retrain: `on: [new_span]` looks at files, and an address of the web does not say what is new. "
+                f"Received: data.path: {self.data.path}. Take on: [schedule], every: 1d for example"
             )
         if self.retrain and "drift" in self.retrain.on and self.monitoring.requests is None:
             raise ValueError(

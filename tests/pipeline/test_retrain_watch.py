@@ -327,6 +327,13 @@ def test_rows_of_a_function_have_no_files_to_look_at(tmp_path):
         load_config(path)
 
 
+def test_address_of_the_web_does_not_say_what_is_new(tmp_path):
+    path = tmp_path / "pipeline.yaml"
+    path.write_text("name: x\ndata: {path: 'https://a.org/rows.csv', label: y}\nretrain: {on: [new_span]}\n")
+    with pytest.raises(ConfigError, match=r"an address of the web does not say what is new\. Received: data\.path"):
+        load_config(path)
+
+
 def test_section_is_needed(tmp_path):
     path = tmp_path / "pipeline.yaml"
     path.write_text("name: x\ndata: {path: rows.csv, label: y}\n")
