@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 EXAMPLE := examples/penguins
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all image-test scale-test cluster-test check fix lock benchmark clean
+.PHONY: help setup run test test-all image-test scale-test cluster-test check fix reference lock benchmark clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -50,6 +50,9 @@ check: setup ## Format, lint, types and the direction of imports
 fix: setup ## What the formatter and the linter can mend
 	@$(BIN)/ruff format
 	@$(BIN)/ruff check --fix
+
+reference: setup ## docs/reference, from what the code says of keys and commands
+	@$(BIN)/python scripts/make_reference.py
 
 lock: ## Resolve uv.lock again from pyproject.toml, and export requirements.txt
 	@$(BIN)/uv lock
