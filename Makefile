@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 EXAMPLE := examples/penguins
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all image-test scale-test cluster-test check fix reference lock benchmark clean
+.PHONY: help setup run test test-all image-test scale-test cluster-test check fix docs reference lock benchmark clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -50,6 +50,12 @@ check: setup ## Format, lint, types and the direction of imports
 fix: setup ## What the formatter and the linter can mend
 	@$(BIN)/ruff format
 	@$(BIN)/ruff check --fix
+
+docs: setup ## The site, from the documents, in build/site; its links are checked
+	@$(BIN)/python scripts/stage_docs.py
+	@UV_PROJECT_ENVIRONMENT=build/docs-environment $(BIN)/uv sync --frozen --only-group docs --no-install-project --quiet --python $(BIN)/python
+	@NO_MKDOCS_2_WARNING=1 build/docs-environment/bin/mkdocs build --strict --quiet
+	@echo "The site: build/site/index.html"
 
 reference: setup ## docs/reference, from what the code says of keys and commands
 	@$(BIN)/python scripts/make_reference.py

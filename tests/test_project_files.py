@@ -2,7 +2,9 @@
 
 import importlib.util
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -36,6 +38,23 @@ def test_workflow_runs_targets_and_scripts_that_are_there(path):
     assert targets <= TARGETS
     assert all((ROOT / script).is_file() for script in re.findall(r"scripts/\w+\.py", text))
     assert all("@" in action for action in re.findall(r"uses: (\S+)", text))
+
+
+def pages_of(nav: Any) -> Iterator[str]:
+    """The documents that a navigation names."""
+    for entry in nav if isinstance(nav, list) else nav.values():
+        if isinstance(entry, str):
+            yield entry
+        else:
+            yield from pages_of(entry)
+
+
+def test_site_has_every_document_of_users_and_none_that_is_not_there():
+    nav = set(pages_of(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]))
+    made = {"docs/decisions/index.md"}  # scripts/stage_docs.py writes it
+
+    assert all((ROOT / page).is_file() for page in nav - made)
+    assert {str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md")} <= nav
 
 
 def test_version_is_said_once_more_in_the_citation_alone():
