@@ -14,10 +14,12 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from kubetfx.models.forest import Forest
 from kubetfx.models.training_record import Fitted
 
 SMALLEST = 1_024
-"""Numbers of a weight from which it is rounded: the others take no room, and scales and biases need their digits."""
+"""Numbers of a weight from which it is rounded: the others take no room. Those of one dimension, such as scales and
+biases, need their digits."""
 _MOST = 127
 """Of int8, on either side of 0."""
 
@@ -45,7 +47,7 @@ class RoundedNetwork(keras.layers.Layer):
     def _store(self, variable: Any, kind: str, number: int) -> Sequence[Any]:
         """The numbers, and of int8 their scales."""
         values = keras.ops.convert_to_numpy(variable)
-        if values.dtype != np.float32 or values.size < SMALLEST:
+        if values.dtype != np.float32 or values.size < SMALLEST or values.ndim < 2:
             return [self._add(values, f"weight_{number}")]
         if kind == "float16":
             most = np.finfo(np.float16).max
@@ -118,9 +120,14 @@ def with_rounded_weights(fitted: Fitted, kind: str, validation: tuple[tf.data.Da
     Returns:
         The same with weights that are rounded. Its history has as `stored_weights` the kind, bytes `before` and
         `after`, and of the validation rows their number, the largest difference between two `answers`, and the loss
-        before and after: of a classifier the cross entropy, otherwise the mean squared error.
+        before and after: of a classifier the cross entropy, otherwise the mean squared error. A model with trees stays
+        as it is, and `why` says so.
     """
     model = fitted.model
+    if has_trees(model):
+        why = "the cuts of trees need their digits"
+        logging.info("Stored weights: float32, since %s.", why)
+        return Fitted(model, fitted.history | {"stored_weights": {"kind": "float32", "why": why}})
     inputs = {tensor.name: tensor for tensor in model.inputs}
     layer = RoundedNetwork(model, kind=kind, name="rounded")
     rounded = keras.Model(inputs, layer(inputs), name=model.name)
@@ -138,19 +145,31 @@ def _compared(model: keras.Model, rounded: keras.Model, batches: tf.data.Dataset
     def ask(features: Any) -> Any:
         return model(features, training=False), rounded(features, training=False)
 
-    difference, rows, losses = 0.0, 0, np.zeros(2)
-    for features, truth, *_ in batches.take(steps):
+    difference, rows, total, losses = 0.0, 0, 0.0, np.zeros(2)
+    for features, truth, *others in batches.take(steps):
         answers = [np.asarray(tensor, np.float64) for tensor in ask(features)]
         labels = np.asarray(truth).reshape(-1)
         difference = max(difference, float(np.abs(answers[0] - answers[1]).max(initial=0)))
-        losses += [_loss(of_one, labels) for of_one in answers]
-        rows += len(labels)
-    return {"rows": rows, "difference": difference, "losses": (losses / max(rows, 1)).tolist()}
+        weights = np.asarray(others[0], np.float64).reshape(-1) if others else np.ones(len(labels))
+        losses += [float(weights @ _losses(of_one, labels)) for of_one in answers]
+        rows, total = rows + len(labels), total + weights.sum()
+    return {"rows": rows, "difference": difference, "losses": (losses / max(total, 1e-9)).tolist()}
 
 
-def _loss(answers: np.ndarray, labels: np.ndarray) -> float:
-    """The sum over rows."""
+def _losses(answers: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Of each row."""
     if np.issubdtype(labels.dtype, np.floating):
-        return float(np.square(answers.reshape(-1) - labels).sum())
+        return np.square(answers.reshape(-1) - labels)
     of_label = answers[np.arange(len(labels)), labels]
-    return float(-np.log(np.maximum(of_label, np.finfo(np.float32).tiny)).sum())
+    return -np.log(np.maximum(of_label, np.finfo(np.float32).tiny))
+
+
+def has_trees(model: keras.Model) -> bool:
+    """Return whether a model has trees.
+
+    Args:
+        model: it, or the average of several, which are layers of it.
+    """
+    return any(
+        isinstance(layer, Forest) or (isinstance(layer, keras.Model) and has_trees(layer)) for layer in model.layers
+    )

@@ -284,9 +284,7 @@ def _least_values_of(contents: Sequence[bytes]) -> Array:
     for back in range(1, SHINGLE):  # a shingle is of one text
         inside[starts[1:] - back] = False
     numbers = np.ascontiguousarray(shingles[inside]).view("<u8").ravel().astype(np.uint64)
-    mixed = (((numbers ^ (numbers >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)) >> np.uint64(32)).astype(
-        np.uint32
-    )
+    mixed = (((numbers ^ (numbers >> np.uint64(29))) * _MULTIPLIER) >> np.uint64(32)).astype(np.uint32)
     counts = lengths - SHINGLE + 1
     firsts = np.cumsum(counts) - counts
     permutations = zip(_FACTORS, _TERMS, strict=True)

@@ -6,7 +6,8 @@ import pyarrow.compute as pc
 
 from kubetfx.models.columns.column_profile import LENGTH_STEP, MAX_LENGTH, SPACELESS, Texts
 
-_WORDS_AND_SIGNS = rf"[{SPACELESS}]|[\pL\pM\pN']+|[^\s\pL\pM\pN']"
+_WORDS_AND_SIGNS = rf"[{SPACELESS}]|[\pL\pM\pN]+|[^\s\pL\pM\pN']"
+"""As cleaning cuts them; contractions and elisions are two words there, too."""
 
 
 class WordCounts:
@@ -26,13 +27,14 @@ class WordCounts:
             cells: of it.
         """
         cells = cells.drop_null()
-        num_spaces = pc.count_substring(pc.utf8_trim_whitespace(cells), " ")
-        is_foreign = pc.not_equal(pc.binary_length(cells), pc.utf8_length(cells))
-        texts = cells.filter(pc.or_(pc.greater(num_spaces, 0), is_foreign))
+        size = pc.binary_length(cells)
+        is_foreign = pc.not_equal(size, pc.utf8_length(cells))
+        texts = cells.filter(pc.or_(pc.greater(size, LENGTH_STEP), is_foreign))  # a shorter one is in the first bucket
         self._num_words += len(cells)
         if len(texts):
+            words = pc.count_substring_regex(texts, r"\S+")
             spaceless = pc.count_substring_regex(cells.filter(is_foreign), f"[{SPACELESS}]")
-            more = (pc.sum(num_spaces).as_py() or 0) + (pc.sum(spaceless).as_py() or 0)
+            more = pc.sum(words).as_py() - len(texts) + (pc.sum(spaceless).as_py() or 0)
             self._has_texts |= more > 0
             self._num_words += more
             lengths = pc.count_substring_regex(texts, _WORDS_AND_SIGNS).to_numpy(zero_copy_only=False)

@@ -300,18 +300,22 @@ class StoredWeights(Model):
     """What `serving.weights` changed."""
 
     kind: str
-    bytes: tuple[int, int]
+    why: str = ""
+    """Why they are as they were trained."""
+    bytes: tuple[int, int] = (0, 0)
     """Of the weights, before and after."""
-    rows: int
+    rows: int = 0
     """Of validation, which the rest is measured on."""
-    difference: float
+    difference: float = 0
     """Between two answers, at most."""
-    losses: tuple[float, float]
+    losses: tuple[float, float] = (0, 0)
     """Cross entropy, or mean squared error, before and after."""
 
     @property
     def words(self) -> str:
         """How much smaller the model is, and what that costs."""
+        if self.why:
+            return f"Weights are stored as {self.kind}, since {self.why}."
         before, after = (f"{number / 1000:,.0f} kB" for number in self.bytes)
         exact, rounded = map(format_metric, self.losses)
         return (

@@ -47,9 +47,11 @@ STRONG = 0.5
 MAX_CLEANED, CLEANED_CHARACTERS = 3, 300
 _SMALLEST = 1e-7
 _SPACELESS = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u30ff\u3400-\u9fff\uf900-\ufaff"
-"""Scripts that are written without spaces, of which each character is a word."""
+"""Scripts that are written without spaces, of which each letter is a word, with the marks behind it."""
+_MARKS = "".join(chr(code) for code in range(0x0E00, 0x3100) if unicodedata.category(chr(code)).startswith("M"))
 _WORD = re.compile(
-    rf"(<[^<>]*>|&#?\w+;|https?://\S+)|[{_SPACELESS}]|[^\W_{_SPACELESS}]+(?:['\u2019][^\W_{_SPACELESS}]+)*"
+    rf"(<[^<>]*>|&#?\w+;|https?://\S+)|(?:(?=[^\W_])[{_SPACELESS}])[{_MARKS}]*"
+    rf"|[^\W_{_SPACELESS}]+(?:['\u2019][^\W_{_SPACELESS}]+)*"
 )
 """A word, or in the group what is none: a tag, an entity, an address."""
 
@@ -241,7 +243,8 @@ def _example(found: Texts, position: int) -> TextExample:
     for word, effect in zip(words, effects.tolist(), strict=True):
         if word.start() > end:
             pieces.append(Piece(text=_shortened(text[end : word.start()])))
-        pieces.append(Piece(text=_shortened(word[0]), effect=effect, strength=effect / strongest))
+        strength = effect / strongest if strongest else 0.0
+        pieces.append(Piece(text=_shortened(word[0]), effect=effect, strength=strength))
         end = word.end()
     rest = text[end:]
     is_cut = bool(words_of(rest))

@@ -220,6 +220,16 @@ class PipelineConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _weights_are_of_a_network(self) -> Self:
+        if self.serving.weights != "float32" and self.model.kind == "trees":
+            raise ValueError(
+                f"serving.weights rounds those of a network, and the cuts of trees need their digits. Received: "
+                f"serving.weights: {self.serving.weights}, model.kind: trees. Leave serving.weights out, or set "
+                "model.kind: network"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _retraining_can_look(self) -> Self:
         if self.retrain and "new_span" in self.retrain.on and self.data.source:
             raise ValueError(

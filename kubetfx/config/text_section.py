@@ -69,6 +69,15 @@ class TextAugmentationConfig(Section):
     replace: Share = 0.1
     """Share of the words with synonyms that one of them replaces."""
 
+    @model_validator(mode="after")
+    def _words_have_synonyms(self) -> Self:
+        if "replace" in self.changed and not self.synonyms:
+            raise ValueError(
+                f"replace is the share of the words with synonyms. Received: replace: {self.replace}, and no synonyms. "
+                "Add some, such as synonyms: {film: [movie]}, or leave replace out"
+            )
+        return self
+
 
 class TextEncoderConfig(Section):
     """How columns of text become features, and a vector of the network."""
@@ -87,8 +96,9 @@ class TextEncoderConfig(Section):
     """Tokens that are known at most: the most frequent ones."""
     min_count: int = Field(2, ge=1)
     """Times that the training rows have to have a token for it to be known."""
-    length: int = Field(256, ge=1, le=8192)
-    """Tokens of a text at most; those after them are left out. Where the training rows are shorter, it is less."""
+    length: Annotated[int, Field(ge=1, le=8192)] | None = None
+    """Words of a text at most, or tokens of `pretrained`, or `characters`; those after them are left out. Where the
+    training rows are shorter, it is less. None: 256, or 512 characters."""
     size: Annotated[int, Field(ge=1)] | None = None
     """Dimensions of the vector that a token becomes; of `cnn`, channels of each convolution too. None: 16 of `bag` and
     `fasttext`, 64 of others."""
@@ -129,8 +139,8 @@ class TextEncoderConfig(Section):
         for kind, keys in others.items():
             if self.kind != kind and (wrong := sorted(self.changed & keys)):
                 raise ValueError(
-                    f"{wrong[0]} is of kind: {kind}. Received: kind: {self.kind}. Leave {wrong[0]} out, or set kind: "
-                    f"{kind}"
+                    f"{wrong[0]} applies to kind: {kind} only. Received: kind: {self.kind}. Leave {wrong[0]} out, or "
+                    f"set kind: {kind}"
                 )
         own = {"tokens", "ngrams", "vocabulary_size", "min_count", "size", "cleaning", "augmentation"} & self.changed
         if self.kind == "pretrained" and own:
@@ -142,6 +152,15 @@ class TextEncoderConfig(Section):
             raise ValueError(
                 f"heads divide size. Received: size: {self.size or TRANSFORMER_SIZE}, heads: {self.heads}. Set size to "
                 f"{self.heads * 32}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _dropout_has_something_to_drop(self) -> Self:
+        if self.kind == "pretrained" and self.fine_tune is None and "dropout" in self.changed:
+            raise ValueError(
+                f"dropout is of an encoder that learns. Received: dropout: {self.dropout}, kind: pretrained, and no "
+                "fine_tune. Leave dropout out, or let the encoder learn: fine_tune: {}"
             )
         return self
 
@@ -161,8 +180,8 @@ class TextEncoderConfig(Section):
     def _ngrams_are_of_bags(self) -> Self:
         if self.kind in ("cnn", "transformer") and self.ngrams not in (None, 1):
             raise ValueError(
-                f"ngrams are of kind: bag and fasttext. Received: kind: {self.kind}, ngrams: {self.ngrams}. Leave "
-                "ngrams out"
+                f"ngrams apply to kind: bag and fasttext only. Received: kind: {self.kind}, ngrams: {self.ngrams}. "
+                "Leave ngrams out"
             )
         if self.kind in ("cnn", "transformer") and self.tokens == "subwords":
             raise ValueError(
@@ -170,6 +189,11 @@ class TextEncoderConfig(Section):
                 "subwords. Choose tokens: words or characters"
             )
         return self
+
+    @property
+    def most_tokens(self) -> int:
+        """`length`, or its default."""
+        return self.length or (512 if self.tokens == "characters" else 256)
 
     @property
     def num_grams(self) -> int:

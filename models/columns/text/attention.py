@@ -54,4 +54,4 @@ def encoding_of(layer: Transformer, tokens: keras.KerasTensor, seen: keras.Keras
         The vectors of the columns, one beside the other.
     """
     flat = keras.layers.Reshape((tokens.shape[1] * layer.shape.width,), name="text_flat")(layer(seen))
-    return Encoding({TOKENS: tokens}, flat)
+    return Encoding({tokens.name: tokens}, flat)

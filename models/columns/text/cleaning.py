@@ -52,7 +52,11 @@ def clean(texts: tf.Tensor, config: TextCleaningConfig) -> tf.Tensor:
     if config.digits == "zero":
         texts = _replaced(texts, r"\p{Nd}", "0")
     texts = _replaced(texts, rf"[^\pL\pM\pN\s']|[{SPACELESS}]\pM*", r" \0 ")
-    texts = _where_found("'", texts, lambda some: _without_apostrophes(some, config))
+    if config.contractions == "english":
+        texts = _where_found("'", texts, lambda some: _expanded(some, config))
+    elif config.contractions:
+        texts = _expanded(texts, config)
+    texts = _replaced(texts, "'", " ")
     return tf.strings.strip(_replaced(texts, " +", " "))
 
 
@@ -161,20 +165,20 @@ def _entities() -> dict[str, str]:
     return {f"&{name}": text for name, text in html.entities.html5.items() if name.endswith(";")}
 
 
-def _without_apostrophes(texts: tf.Tensor, config: TextCleaningConfig) -> tf.Tensor:
-    """Contractions become what they are short for; other apostrophes divide words."""
-    if config.contractions:
-        words = tf.strings.split(texts)
-        short = words.flat_values
-        long = _table("contractions", lambda: _contractions(config.contractions), "").lookup(short)
-        texts = tf.strings.reduce_join(words.with_flat_values(tf.where(long == "", short, long)), axis=1, separator=" ")
-    return _replaced(texts, "'", " ")
+def _expanded(texts: tf.Tensor, config: TextCleaningConfig) -> tf.Tensor:
+    """Contractions become what they are short for, whatever their case, and in quotes too."""
+    words = tf.strings.split(texts)
+    short = words.flat_values
+    key = tf.strings.lower(_replaced(short, "^'+|'+$", ""), encoding="utf-8")
+    long = _table("contractions", lambda: _contractions(config.contractions), "").lookup(key)
+    return tf.strings.reduce_join(words.with_flat_values(tf.where(long == "", short, long)), axis=1, separator=" ")
 
 
 def _contractions(chosen: Any) -> Any:
     if chosen == "english":
         return tf.lookup.TextFileInitializer(str(ENGLISH), tf.string, 0, tf.string, 1, delimiter="\t")
-    return tf.lookup.KeyValueTensorInitializer(list(chosen), list(chosen.values()), tf.string, tf.string)
+    keys = [unicodedata.normalize("NFKD", word.replace("\u2019", "'")).lower() for word in chosen]
+    return tf.lookup.KeyValueTensorInitializer(keys, list(chosen.values()), tf.string, tf.string)
 
 
 def _table(name: str, initializer: Callable[[], Any], default: Any) -> Any:

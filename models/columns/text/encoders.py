@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 VECTORS = "text_vectors"
 """A feature that has the vectors of all columns, where Transform has computed them: (batch, any) float32."""
+PIECES = "text_pieces"
+"""A feature of a pretrained encoder's tokens, whose numbers say nothing of how frequent they are: (batch, columns,
+tokens) int64."""
 _ENCODERS: Mapping[str, str] = {
     "bag": "ngram_vectors:Bag",
     "fasttext": "ngram_vectors:FastText",
@@ -39,12 +42,11 @@ class TextEncoder(ABC):
 
     @property
     def length(self) -> int:
-        """Tokens of a text at most, before neighbours are joined."""
+        """Words of a text at most, or characters where these are the tokens."""
         found = [column.details["length"] for column in self.columns]
-        known = self.config.length if "any" in found else max(map(int, found))
-        if self.config.tokens == "words":
-            return min(known, self.config.length)
-        return self.config.length
+        if "any" in found or self.config.tokens == "characters":
+            return self.config.most_tokens
+        return min(max(map(int, found)), self.config.most_tokens)
 
     @abstractmethod
     def preprocess(self, texts: "tf.Tensor") -> "dict[str, tf.Tensor]":

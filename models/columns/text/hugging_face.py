@@ -61,6 +61,10 @@ def read_shape(folder: ModelFolder) -> Shape:
         )
     except KeyError as error:
         raise folder.error(f"{CONFIG} lacks a size", f"no {error}", "Copy the file of the model again.") from error
+    except (TypeError, ValueError) as error:
+        raise folder.error(
+            f"a size in {CONFIG} is not a number", str(error), "Copy the file of the model again."
+        ) from error
 
 
 def read_weights(folder: ModelFolder, shape: Shape) -> dict[str, np.ndarray]:
@@ -80,7 +84,11 @@ def read_weights(folder: ModelFolder, shape: Shape) -> dict[str, np.ndarray]:
     content = folder.content(WEIGHTS, what="the weights")
     try:
         arrays = load(content)
-    except (SafetensorError, ValueError, KeyError) as error:
+    except KeyError as error:
+        raise folder.error(
+            f"{WEIGHTS} has numbers of a kind that cannot be read", str(error), "Save the weights as float32."
+        ) from error
+    except (SafetensorError, ValueError) as error:
         raise folder.error(f"{WEIGHTS} cannot be read", str(error), "Copy the file again.") from error
     begins = f"{config['model_type']}."
     arrays = {name.removeprefix(begins): values for name, values in arrays.items()}
@@ -101,7 +109,8 @@ def _of_today(name: str) -> str:
 
 def _skipped_positions(config: Mapping[str, Any]) -> int:
     """RoBERTa counts positions from the number of the padding on."""
-    return int(config.get("pad_token_id", 1)) + 1 if config.get("model_type") == "roberta" else 0
+    padding = config.get("pad_token_id")
+    return int(1 if padding is None else padding) + 1 if config.get("model_type") == "roberta" else 0
 
 
 def read_tokenizer(folder: ModelFolder) -> WordPiece | BytePairs:
@@ -155,6 +164,15 @@ def _of_document(
             "Take one without them.",
         )
     kinds = model.get("type"), normalizer.get("type"), before.get("type")
+    if "vocab" not in model:
+        raise folder.error("tokenizer.json has no vocabulary", "no model.vocab in it", "Copy the file again.")
+    for part, key in ((normalizer, "clean_text"), (before, "use_regex")):
+        if part.get(key) is False:
+            raise folder.error(
+                "the tokenizer leaves a step out that BERT's or RoBERTa's has",
+                f"{key}: false in tokenizer.json",
+                "Take a model whose tokenizer has it.",
+            )
     of_added = {entry["content"]: entry["id"] for entry in added}
     if kinds == ("WordPiece", "BertNormalizer", "BertPreTokenizer") and model.get("continuing_subword_prefix") == "##":
         lowercase, strips = bool(normalizer.get("lowercase", True)), normalizer.get("strip_accents")

@@ -12,7 +12,15 @@ import tensorflow as tf
 from kubetfx.models.columns.column_type import Encoding
 from kubetfx.models.columns.text.encoders import TextEncoder
 from kubetfx.models.columns.text.text_augmentation import augmented
-from kubetfx.models.columns.text.tokens import VOCABULARY, longest, ngrams, numbers_of, rows_of, tokenize
+from kubetfx.models.columns.text.tokens import (
+    TOKENS_OF_WORD,
+    VOCABULARY,
+    longest,
+    ngrams,
+    numbers_of,
+    rows_of,
+    tokenize,
+)
 from kubetfx.models.layers import FittedLayer
 
 if TYPE_CHECKING:
@@ -46,7 +54,7 @@ class NGramVectors(TextEncoder):
         rows = {"value_rowids": different // size, "nrows": numbers.nrows(), "validate": False}
         found = tf.RaggedTensor.from_value_rowids(different % size + 1, **rows)
         counts = tf.RaggedTensor.from_value_rowids(tf.cast(count, tf.float32), **rows)
-        length = self.length * grams
+        length = self.length * grams * (TOKENS_OF_WORD if self.config.tokens == "subwords" else 1)
         return {
             NGRAMS: rows_of(found, columns=columns, length=length),
             COUNTS: rows_of(counts, columns=columns, length=length),

@@ -14,8 +14,7 @@ import tensorflow_transform as tft
 from kubetfx.config.text_section import TextFineTuneConfig
 from kubetfx.models.columns.column_type import Encoding
 from kubetfx.models.columns.text.attention import encoding_of
-from kubetfx.models.columns.text.convolution import TOKENS
-from kubetfx.models.columns.text.encoders import VECTORS, TextEncoder
+from kubetfx.models.columns.text.encoders import PIECES, VECTORS, TextEncoder
 from kubetfx.models.columns.text.pretrained_folder import PretrainedFolder
 from kubetfx.models.columns.text.transformer import Transformer, in_blocks, mean_vectors
 
@@ -32,12 +31,12 @@ class Pretrained(TextEncoder):
         return PretrainedFolder(self.config.pretrained)
 
     def preprocess(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
-        """`text_vectors`, (batch, columns * width) float32; of an encoder that learns `text_tokens`, (batch, columns,
+        """`text_vectors`, (batch, columns * width) float32; of an encoder that learns `text_pieces`, (batch, columns,
         tokens) int64: 0 is behind the last one."""
-        tokens = self._folder.tokens(tf.reshape(texts, [-1]), length=self.config.length)
+        tokens = self._folder.tokens(tf.reshape(texts, [-1]), length=self.config.most_tokens)
         columns = len(self.columns)
         if self.config.fine_tune is not None:
-            return {TOKENS: tf.reshape(tokens, [-1, columns, tokens.shape[1]])}
+            return {PIECES: tf.reshape(tokens, [-1, columns, tokens.shape[1]])}
         frozen = tft.make_and_track_object(lambda: FrozenTransformer(self._folder), name="pretrained_transformer")
         return {VECTORS: tf.reshape(frozen(tokens), [-1, columns * self._folder.shape.width])}
 
@@ -49,10 +48,10 @@ class Pretrained(TextEncoder):
             return Encoding({VECTORS: vectors}, vectors)
         assert self.config.fine_tune is not None  # otherwise there are vectors
         shape = self._folder.shape
-        layer = Transformer(TOKENS, shape, dropout=self.config.dropout, name="pretrained_transformer")
+        layer = Transformer(PIECES, shape, dropout=self.config.dropout, name="pretrained_transformer")
         layer.load(self._folder.weights())
         layer.learning_rates = prepare(layer, self.config.fine_tune)
-        tokens = keras.Input(specs[TOKENS].shape, name=TOKENS, dtype="int64")
+        tokens = keras.Input(specs[PIECES].shape, name=PIECES, dtype="int64")
         return encoding_of(layer, tokens, tokens)
 
 

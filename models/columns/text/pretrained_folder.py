@@ -60,6 +60,12 @@ class PretrainedFolder:
             ConfigError: the folder has none that is understood, or a tokenizer of another model.
         """
         shape: Shape = self._format.read_shape(self._folder)
+        if shape.width % max(shape.heads, 1) or min(shape.heads, shape.layers, shape.width, shape.positions) < 1:
+            raise self._folder.error(
+                "the sizes of the model do not go together",
+                f"{shape.heads} heads of a width of {shape.width}, {shape.layers} layers, {shape.positions} positions",
+                "Copy config.json of the model again.",
+            )
         number = len(self.tokenizer.vocabulary)
         if number > shape.vocabulary:
             raise self._folder.error(

@@ -80,7 +80,7 @@ def synonym_table(
     for word, others in synonyms.items():
         numbers = [number for other in others if (number := number_of[other]) is not None]
         if (own := number_of[word]) is not None and numbers:
-            found[own] = numbers
+            found[own] = list(dict.fromkeys([*found.get(own, ()), *numbers]))
     table = np.zeros((first + len(vocabulary), 1 + max(map(len, found.values()), default=0)), np.int64)
     for own, numbers in found.items():
         table[own, : len(numbers) + 1] = [len(numbers), *numbers]

@@ -59,7 +59,8 @@ class Text(ColumnType):
     def details(self, column: ColumnProfile) -> dict[str, str]:
         """How long its messages are, in words and signs, and whether there are many."""
         length = column.texts.length_of(COVERED) if column.texts else LENGTH_STEP
-        return {"length": str(length or "any"), "many": "yes" if column.num_values >= MANY_CELLS else "no"}
+        room = length and length + LENGTH_STEP  # cleaning makes several words of a few, such as of a ligature
+        return {"length": str(room or "any"), "many": "yes" if column.num_values >= MANY_CELLS else "no"}
 
     def preprocess(
         self, inputs: "Mapping[str, tf.Tensor]", columns: Sequence[Column], config: FeaturesConfig
@@ -87,7 +88,7 @@ class Text(ColumnType):
         pretrained encoder as they are."""
         import tensorflow as tf
 
-        from kubetfx.models.columns.text.encoders import VECTORS
+        from kubetfx.models.columns.text.encoders import PIECES, VECTORS
 
         found = {}
         for name, values in features.items():
@@ -95,6 +96,10 @@ class Text(ColumnType):
                 continue
             if not values.dtype.is_integer:
                 found[name] = tf.reduce_sum(values, axis=2)
+                continue
+            number = tf.reduce_sum(tf.cast(values > 0, tf.float32), axis=2)
+            if name == PIECES:
+                found[name] = number
                 continue
             flat = tf.reshape(values, [-1, values.shape[2]])
             has = tf.math.bincount(
@@ -105,6 +110,5 @@ class Text(ColumnType):
                 binary_output=True,
                 dtype=tf.float32,
             )  # the vocabulary begins with the most frequent; 0 is none
-            number = tf.reduce_sum(tf.cast(values > 0, tf.float32), axis=2)
             found[name] = tf.concat([number, tf.reshape(has, [-1, values.shape[1] * TOKENS_OF_TREES])], axis=1)
         return found

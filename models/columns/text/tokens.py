@@ -11,6 +11,9 @@ SUBWORD_LENGTHS = (3, 4, 5)
 """Neighbouring characters of a word that are a token, as in "Enriching Word Vectors with Subword Information" (TACL
 2017), which takes 6 too."""
 
+TOKENS_OF_WORD = 10
+"""Subwords of a word that there is room for, on average over the words of a text; most have fewer."""
+
 
 def tokenize(texts: tf.Tensor, config: TextEncoderConfig, *, length: int) -> tf.RaggedTensor:
     """Cut texts into tokens, in the order of the text.
@@ -18,7 +21,7 @@ def tokenize(texts: tf.Tensor, config: TextEncoderConfig, *, length: int) -> tf.
     Args:
         texts: (batch,) string, raw.
         config: the section `features.text_encoder`.
-        length: tokens at most, of which subwords are more.
+        length: words at most, or characters.
 
     Returns:
         (batch, tokens) string.

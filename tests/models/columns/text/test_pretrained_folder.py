@@ -147,6 +147,18 @@ QUERY = "encoder.layer.0.attention.self.query.weight"
         ("keras_hub_bert", _with("model.weights.h5", b"\x80\x02"), "model.weights.h5 cannot be read"),
         ("bert", _changed("config.json", lambda c: c.update(model_type="gpt2")), "another architecture.*'gpt2'"),
         ("bert", _changed("config.json", lambda c: c.pop("hidden_size")), "lacks a size.*no 'hidden_size'"),
+        (
+            "bert",
+            _changed("config.json", lambda c: c.update(hidden_size=None)),
+            "a size in config.json is not a number",
+        ),
+        ("bert", _changed("config.json", lambda c: c.update(num_attention_heads=3)), "sizes of the model do not go.*3"),
+        ("bert", _changed("tokenizer.json", lambda t: t["model"].pop("vocab")), "tokenizer.json has no vocabulary"),
+        (
+            "bert",
+            _changed("tokenizer.json", lambda t: t["normalizer"].update(clean_text=False)),
+            "leaves a step out.*clean_text: false",
+        ),
         ("bert", _changed("config.json", lambda c: c.update(hidden_act="silu")), "layers that BERT has not.*'silu'"),
         ("bert", _changed("config.json", lambda c: c.update(num_hidden_layers=3)), "no encoder.layer.2"),
         ("bert", _changed("config.json", lambda c: c.update(hidden_size=16)), r"shape \(.*8\), not \(.*16\)"),

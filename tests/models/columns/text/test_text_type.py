@@ -120,7 +120,7 @@ def test_details_are_the_length_that_most_messages_have():
     column = profile_of([message(i) for i in range(200)] + ["great " * 600])
     longest = profile_of(["word " * 5_000] * 30)
 
-    assert Text().details(column) == {"length": "16", "many": "no"}
+    assert Text().details(column) == {"length": "24", "many": "no"}
     assert Text().details(longest) == {"length": "any", "many": "no"}
 
 
@@ -159,8 +159,10 @@ def test_cleaning_is_as_configured():
     assert cleaned(text, lower_case=False, html=False, urls=False, contractions={}, digits="zero") == [
         "Don t < b > pay < / b > $ 000 & amp ; see http : / / a . org"
     ]
-    assert cleaned("pls reply asap", contractions={"pls": "please"}) == ["pls reply asap"]
-    assert cleaned("o'er it's", contractions={"o'er": "over"}) == ["over it s"]
+    assert cleaned("Pls reply asap", contractions={"pls": "please"}) == ["please reply asap"]
+    assert cleaned("o'er it's", contractions={"O\u2019er": "over"}) == ["over it s"]
+    assert cleaned("Don't", lower_case=False) == ["do not"]
+    assert cleaned("he said 'it's great'") == ["he said it is great"]
     assert cleaned("one two three", characters=5) == ["one t"]
 
 
@@ -175,7 +177,7 @@ def test_decomposition_is_unicodes():
     chance = random.Random(0)
     ranges = [(0x20, 0x250), (0x300, 0x370), (0x900, 0xE00), (0x1F00, 0x2000), (0xAC00, 0xD7A4), (0xF900, 0xFB00)]
     texts = ["".join(chr(chance.randrange(*chance.choice(ranges))) for _ in range(30)) for _ in range(300)]
-    texts = ["".join(one for one in text if unicodedata.category(one) not in ("Cf", "Zs")) for text in texts]
+    texts = ["".join(one for one in text if unicodedata.category(one) not in ("Cc", "Cf", "Zs")) for text in texts]
     texts = [text.replace("\u02bc", "") for text in texts]
 
     found = [text.decode() for text in cleaning._decomposed(tf.constant(texts)).numpy()]
@@ -201,6 +203,25 @@ def test_subwords_are_the_word_and_its_neighbouring_characters():
     ]
     assert second[0] == b"a"
     assert second[-len(first) :] == first
+
+
+def test_every_word_of_a_long_text_has_its_subwords(preprocess):
+    words = [f"word{number}" for number in range(40)]
+    rows = [{"review": " ".join(words), "liked": "no"}, {"review": " ".join(words[:39]), "liked": "yes"}] * 30
+    config = {"kind": "bag", "tokens": "subwords", "min_count": 1}
+    texts = preprocess(rows, label="liked", text=["review"], text_encoder=config)
+
+    first, second = texts.transform(rows[:2])["text_ngrams"][:, 0]
+
+    vocabulary = [token.decode() for token in texts.output.vocabulary_by_name("text")]
+    assert {vocabulary[number - 1] for number in set(first) - set(second)} >= {"word39", "d39>"}
+
+
+def test_words_of_contractions_have_room(preprocess):
+    rows = [{"review": "l'art d'un film, don't you've it's", "liked": "ab"[i % 2]} for i in range(30)]
+    texts = preprocess(rows, label="liked", text=["review"], text_encoder={"kind": "cnn", "min_count": 1})
+
+    assert (texts.transform(rows[:1])["text_tokens"] > 0).sum() == 12
 
 
 def test_characters_are_tokens():

@@ -73,7 +73,7 @@ def test_an_encoder_as_it_is_gives_the_vectors_of_its_library(prepared):
 def test_a_model_with_fewer_places_than_the_length_has_shorter_rows(prepared):
     rows = prepared("fine-tuned")
 
-    assert rows.transform(ROWS[:1])["text_tokens"].shape == (1, 1, 32)
+    assert rows.transform(ROWS[:1])["text_pieces"].shape == (1, 1, 32)
 
 
 def test_trees_have_the_vectors_too(prepared):
@@ -223,14 +223,14 @@ def test_a_layer_of_others_begins_with_their_weights(prepared):
     ("config", "message"),
     [
         ({"kind": "pretrained"}, r"pretrained: FOLDER is missing.*Received: kind: pretrained\."),
-        ({"kind": "bag", "pretrained": "x"}, r"pretrained is of kind: pretrained\. Received: kind: bag"),
-        ({"kind": "bag", "layers": 3}, r"layers is of kind: transformer\. Received: kind: bag"),
-        ({"pretrain": {"epochs": 5}}, r"pretrain is of kind: transformer\. Received: kind: auto"),
-        ({"kind": "transformer", "fine_tune": {}}, r"fine_tune is of kind: pretrained"),
+        ({"kind": "bag", "pretrained": "x"}, r"pretrained applies to kind: pretrained only\. Received: kind: bag"),
+        ({"kind": "bag", "layers": 3}, r"layers applies to kind: transformer only\. Received: kind: bag"),
+        ({"pretrain": {"epochs": 5}}, r"pretrain applies to kind: transformer only\. Received: kind: auto"),
+        ({"kind": "transformer", "fine_tune": {}}, r"fine_tune applies to kind: pretrained only"),
         ({"pretrained": "x", "tokens": "characters"}, r"a tokenizer and sizes of its own\. Received: .*tokens"),
         ({"pretrained": "x", "cleaning": {"html": False}}, r"a tokenizer and sizes of its own\. Received: .*cleaning"),
         ({"kind": "transformer", "heads": 5}, r"heads divide size\. Received: size: 64, heads: 5\. Set size to 160"),
-        ({"kind": "transformer", "ngrams": 2}, r"ngrams are of kind: bag and fasttext"),
+        ({"kind": "transformer", "ngrams": 2}, r"ngrams apply to kind: bag and fasttext only"),
         ({"kind": "transformer", "tokens": "subwords"}, r"subwords are in no order, which a transformer looks at"),
     ],
 )
