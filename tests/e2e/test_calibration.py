@@ -60,6 +60,7 @@ def test_network_that_is_too_certain_is_calibrated_and_it_is_reported(project: P
     assert said in report_of(finished).read_text()
 
 
+@pytest.mark.long
 def test_trees_that_are_not_certain_enough_are_calibrated(project: Project) -> None:
     _, found = run(project, *TREES)
 
@@ -67,6 +68,7 @@ def test_trees_that_are_not_certain_enough_are_calibrated(project: Project) -> N
     assert found["error_after"] < found["error_before"] / 2
 
 
+@pytest.mark.long
 def test_mean_of_folds_is_calibrated_by_rows_that_no_fold_has_seen(project: Project) -> None:
     finished, found = run(project, *NETWORK, *FOLDS)
 

@@ -107,6 +107,7 @@ def run(here: tuple[Project, Finished]) -> Finished:
     return project.run(*FOLDS, "--set", THRESHOLDS % 1)
 
 
+@pytest.mark.long
 def test_run_takes_the_folds_from_the_cache_and_a_threshold_bounds_their_mean(
     here: tuple[Project, Finished], run: Finished
 ) -> None:

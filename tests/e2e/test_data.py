@@ -4,6 +4,8 @@ import json
 import re
 from pathlib import Path
 
+import pytest
+
 from tests.command import kubetfx_here
 from tests.e2e.project import ANY_MODEL, Project, kubetfx, metrics_of, report_of, states
 
@@ -18,6 +20,7 @@ PENGUINS_COLUMNS = (
 )
 
 
+@pytest.mark.long
 def test_users_own_module_beside_the_config_is_used_and_its_edits_are_noticed(new_penguins: Project) -> None:
     project = new_penguins
     module = project.folder / "my_network.py"
@@ -81,6 +84,7 @@ def test_init_on_an_unseen_table_then_run_works_without_an_edit(tmp_path: Path) 
     assert "is not overwritten" in again.stderr
 
 
+@pytest.mark.long
 def test_newest_span_is_read_and_a_newer_one_is_noticed(new_penguins: Project) -> None:
     data = new_penguins.folder / "data"
     (data / "span-1").mkdir()
@@ -103,6 +107,7 @@ def test_newest_span_is_read_and_a_newer_one_is_noticed(new_penguins: Project) -
     assert "island" in data["drifted"]  # the first 199 penguins are from other islands than all
 
 
+@pytest.mark.long
 def test_an_ugly_table_is_understood_and_an_odd_cell_stops_at_the_gate(tmp_path: Path) -> None:
     """Semicolons, decimal commas, cp1252, currency, codes with zeros; and one cell that is no number."""
     rows = [

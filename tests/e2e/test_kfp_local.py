@@ -134,6 +134,7 @@ def test_artifacts_lie_where_the_launcher_puts_an_object_stores(on_kfp_local):
     assert (model / "Format-Serving" / "saved_model.pb").is_file()
 
 
+@pytest.mark.long
 def test_failing_task_shows_its_exit_status_and_the_end_of_its_log(on_kfp_local):
     """What comes before the user's own module is taken from the cache."""
     project, _ = on_kfp_local

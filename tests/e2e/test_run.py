@@ -290,6 +290,7 @@ def newest_weights(project: Project) -> dict[str, np.ndarray]:
     return {name: checkpoint.get_tensor(name) for name in names}
 
 
+@pytest.mark.long
 def test_watching_run_does_what_a_change_touches_and_gives_what_a_fresh_process_gives(
     first_run: Finished, penguins: Project, new_penguins: Project
 ) -> None:
@@ -354,6 +355,7 @@ def test_missed_threshold_exits_with_4_and_pushes_nothing(first_run: Finished, p
     assert again.exit_code == 4
 
 
+@pytest.mark.long
 def test_worse_model_is_refused_against_the_served_one(first_run: Finished, penguins: Project) -> None:
     before = penguins.versions
     refused = penguins.run(

@@ -44,6 +44,7 @@ def project(new_penguins: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
     return new_penguins
 
 
+@pytest.mark.long
 def test_secret_of_a_run_is_nowhere_in_the_workspace(project: Project) -> None:
     run = project.run()
 

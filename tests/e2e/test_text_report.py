@@ -12,6 +12,8 @@ from kubetfx.components.report.facts import Facts, read
 from tests.command import Finished
 from tests.e2e.project import ANY_MODEL, Project, report_of
 
+pytestmark = pytest.mark.long
+
 SCRIPT = '<script>document.title = "taken over"</script>'
 GOOD, BAD = ("wonderful", "brilliant"), ("dreadful", "boring")
 OTHERS = tuple(f"word{chr(97 + first)}{chr(97 + second)}" for first in range(5) for second in range(8))

@@ -102,6 +102,7 @@ def results_in(project: Project) -> TuningResults:
     return found
 
 
+@pytest.mark.long
 def test_killed_search_goes_on_and_ends_with_what_was_asked_for(tuned: Tuned) -> None:
     trials = tuned.document["trials"]
 

@@ -11,6 +11,8 @@ from tests.command import Finished
 from tests.e2e.project import ANY_MODEL, PENGUINS, Project, metrics_of, penguins_in
 from tests.e2e.pushed import pushed_files, pushed_tensors
 
+pytestmark = pytest.mark.long
+
 WEIGHTS = {"Adelie": "3", "Chinstrap": "1", "Gentoo": "0.5"}
 KEYS = (
     *("--set", "model.kind=auto", "--set", "model.trees.num_iterations=40"),

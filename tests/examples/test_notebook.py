@@ -31,6 +31,7 @@ def outputs_of(notebook: nbformat.NotebookNode, source: str) -> list[nbformat.No
     return outputs
 
 
+@pytest.mark.long
 def test_progress_of_the_run_goes_into_its_cell_and_nothing_else_does(notebook: nbformat.NotebookNode) -> None:
     outputs = outputs_of(notebook, "run = kubetfx.run(")
     shown = "".join(output.get("text", "") or output.get("data", {}).get("text/plain", "") for output in outputs)

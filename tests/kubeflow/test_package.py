@@ -505,6 +505,7 @@ def test_module_of_kubetfx_and_installed_ones_do_not_travel(compile_module):
     assert compile_module("yaml")[0] == {}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("fuse", ["none", "light"])
 @pytest.mark.parametrize("name", ["penguins", "flights", "digits", "seedlings"])
 def test_no_task_of_an_example_takes_an_artifact_twice(example, name, fuse):

@@ -64,6 +64,7 @@ def test_other_modules_are_left_to_whoever_loads_them(module: str, tmp_path: Pat
         check_imports({"model.module": module})
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "section",
     [

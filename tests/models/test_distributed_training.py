@@ -165,6 +165,7 @@ def test_a_process_that_dies_each_time_ends_the_training_with_its_log(fn_args, t
         trained(arguments)
 
 
+@pytest.mark.long
 def test_a_worker_that_never_comes_ends_the_training_in_words(fn_args, tmp_path):
     distribution = {"strategy": "multi_worker", "workers": 2, "timeout": 5}
     job = tmp_path / "job.json"

@@ -152,6 +152,7 @@ def test_nothing_random_is_in_the_served_graph(trained):
     assert not [name for name in operations if "random" in name.lower()]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("model", "training"),
     [
@@ -211,6 +212,7 @@ def test_images_of_this_process_alone_count_for_the_speed(project):
     assert describe_input(rows, nothing_left, load_seconds=1)["images_per_second"] == 0
 
 
+@pytest.mark.long
 def test_network_learns_from_images_that_are_decoded_in_each_epoch(project, tmp_path):
     training = {"epochs": 12, "batch_size": 16, "learning_rate": 0.01, "cache_bytes": 1_000}
 
@@ -220,6 +222,7 @@ def test_network_learns_from_images_that_are_decoded_in_each_epoch(project, tmp_
     assert max(history_of(tmp_path)["history"]["val_accuracy"]) > 0.9
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("cache_bytes", "encoded_bytes"), [(0, 0), (0, 10**9), (10**9, 0)], ids=["streamed", "encoded", "decoded"]
 )
@@ -248,6 +251,7 @@ def test_order_depends_on_the_seed_and_the_epoch_alone(project, monkeypatch, cac
     np.testing.assert_array_equal(np.sort(first), np.sort(third))
 
 
+@pytest.mark.long
 def test_backbone_is_fine_tuned_in_a_second_phase(project, tmp_path):
     keras.utils.set_random_seed(0)
     weights = tmp_path / "backbone.weights.h5"
@@ -444,6 +448,7 @@ def calibrated(args: Any) -> Any:
     return args
 
 
+@pytest.mark.long
 def test_calibrated_network_says_what_its_logits_over_the_temperature_do(project, tmp_path):
     run_fn(calibrated(project.fn_args(tmp_path, model=PLAIN, training={**PLAIN_TRAINING, "epochs": 1})))
 
@@ -456,6 +461,7 @@ def test_calibrated_network_says_what_its_logits_over_the_temperature_do(project
     np.testing.assert_allclose(said["outputs"], tf.nn.softmax(said["logits"] / temperature), atol=1e-6)
 
 
+@pytest.mark.long
 def test_ensemble_of_networks_of_images_is_one_model_which_is_calibrated(project, tmp_path):
     model, training = {**PLAIN, "ensemble": 2}, {**PLAIN_TRAINING, "epochs": 1}
     run_fn(calibrated(project.fn_args(tmp_path, model=model, training=training)))

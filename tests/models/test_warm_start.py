@@ -272,6 +272,7 @@ def test_network_beside_trees_starts_from_the_one_that_was_averaged_with_them(se
     assert choice == "trees" or found["anew"] == {}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("kind", "layer", "first"),
     [("bag", "text_vectors", 1), ("cnn", "text_convolution", 2), ("transformer", "text_transformer", 1)],

@@ -643,6 +643,7 @@ def project(tmp_path) -> Path:
     return tmp_path
 
 
+@pytest.mark.long
 def test_command_that_is_broken_off_twice_writes_what_an_undisturbed_one_does(project, kubetfx):
     source = project / "rows.csv"
     rows = [f"{number},{number % 1000}{'x' * (number % 5_000 == 7)},{'-' * 200}" for number in range(90_000)]
@@ -730,6 +731,7 @@ for table in tables:
 """
 
 
+@pytest.mark.long
 def test_memory_does_not_grow_with_the_number_of_rows(tmp_path, kinds):
     """120 MB of text in ten times as many rows: the whole table would show."""
     names = [f"{number:01000d}" for number in range(120_000)]

@@ -175,6 +175,7 @@ def failures(validation: Any) -> set[tuple[str, str, str]]:
     }
 
 
+@pytest.mark.long
 @CASES
 def test_threads_and_beam_find_what_a_loop_finds(tmp_path, case, classes, evaluation, has_baseline):
     labels, candidate, baseline = case

@@ -112,6 +112,7 @@ def test_every_type_of_ours_has_a_tag_and_words_of_its_own():
         "date",
         "number",
         "list of categories",
+        "text",
         "category",
         "category, hashed",
     ]

@@ -236,7 +236,7 @@ def test_ngrams_of_a_short_text_are_fewer():
     assert found.to_list() == [[b"a", b"b", b"c", b"a b", b"b c"], [b"a"], []]
 
 
-@pytest.fixture(scope="module", params=["bag", "fasttext", "cnn"])
+@pytest.fixture(scope="module", params=["bag", "cnn"])
 def texts(request, preprocess):
     return preprocess(ROWS, label="liked", text_encoder={"kind": request.param})
 

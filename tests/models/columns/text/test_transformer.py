@@ -43,6 +43,7 @@ def prepared(preprocess):
     return functools.cache(lambda name: preprocess(ROWS, label="liked", text_encoder=ENCODERS[name]))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ENCODERS)
 def test_a_raw_sentence_is_answered_in_the_session_of_the_servers_loader(name, prepared, tmp_path):
     asked = [*ROWS[:20], *({"review": text, "stars": 1.5} for text in ODD)]
@@ -137,6 +138,7 @@ def _pretrained() -> tuple[Transformer, dict]:
     return layer, pretrain(layer, texts, TextPretrainConfig(epochs=8, batch_size=16, learning_rate=0.03))
 
 
+@pytest.mark.long
 def test_hidden_tokens_are_guessed_ever_better_and_the_same_with_the_same_seed():
     (layer, found), (again, same) = (_pretrained() for _ in range(2))
 
