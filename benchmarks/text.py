@@ -180,7 +180,7 @@ def report(found: dict[str, dict[str, Outcome]]) -> str:
     """
     ways = (*ENCODERS, "scikit-learn")
     lines = [
-        machine(busy=True),
+        machine(),
         "",
         f"| accuracy (cross entropy) on `eval` | {' | '.join(ways)} |",
         "|---|" + "---|" * len(ways),
