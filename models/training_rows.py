@@ -24,8 +24,8 @@ from kubetfx.models.team import Team
 SAMPLE_ROWS = 200_000
 """Rows that layers are fitted to when the data does not fit `training.cache_bytes`."""
 AHEAD = 8
-"""Batches that are fetched while others are learned from. tf.data's own choice grows without need: gigabytes of wide
-rows, whose gathering takes the processor from the training, and seconds to be given back at its end."""
+"""Batches that are fetched while others are learned from. tf.data's own choice grows without need, to hundreds of
+megabytes of wide rows."""
 SAMPLE_GROUPS = 16
 """Row groups that they are of, where each of several processes has a part of the rows."""
 
