@@ -66,7 +66,7 @@ def by_hand(text: str, contractions: dict[str, str]) -> list[str]:
     words = _with_marks(text.lower()).split()
     if "'" not in text:
         return words
-    return [part for word in words for part in contractions.get(word, word).replace("'", " ").split()]
+    return [part for word in words for part in contractions.get(word.strip("'"), word).replace("'", " ").split()]
 
 
 def _with_marks(text: str) -> str:
