@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 from absl import logging
@@ -18,11 +18,11 @@ from tfx.types import artifact_utils, standard_artifacts
 
 from kubetfx.artifacts import ANOMALIES, SCHEMA
 from kubetfx.components.declaration import Artifacts, Component
-from kubetfx.config.data_section import AnomalyAction, ValidationConfig
+from kubetfx.config.data_section import AnomalyAction, CheckKey, ValidationConfig
 from kubetfx.errors import AnomaliesError
 
 DATASET = "the whole table"
-KINDS: Mapping[anomalies_pb2.AnomalyInfo.Type, Literal["leakage", "text"]] = {
+KINDS: Mapping[anomalies_pb2.AnomalyInfo.Type, CheckKey] = {
     anomalies_pb2.AnomalyInfo.CUSTOM_VALIDATION: "leakage",
     anomalies_pb2.AnomalyInfo.FEATURE_COVERAGE_TOO_LOW: "text",
 }
@@ -37,7 +37,7 @@ class Anomaly:
     feature: str
     problem: str
     action: AnomalyAction
-    key: Literal["leakage", "text"] | None = None
+    key: CheckKey | None = None
     """Of `validation`, which says what it does: that something tells the label or rows are copies of training rows, or
     that texts are others than in training. None: `on_anomaly`."""
 
@@ -86,7 +86,7 @@ def _action(
     feature: str,
     info: anomalies_pb2.AnomalyInfo,
     config: ValidationConfig,
-    key: Literal["leakage", "text"] | None,
+    key: CheckKey | None,
 ) -> AnomalyAction:
     if key:
         said = config.leakage if key == "leakage" else config.text

@@ -1,5 +1,7 @@
 """The temperature of models/temperature.py as the last layer of a model."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -44,7 +46,9 @@ def calibrate(fitted: Fitted, validation: tuple[tf.data.Dataset, int]) -> Fitted
         The same with the temperature at its end. Its history has it as `calibration`, with the cross entropy of the
         rows before and after.
     """
-    return with_temperature(fitted, *_answers(fitted.model, *validation))
+    ask = functools.partial(fitted.model, training=False)
+    labels, probabilities, weights = answers_of(ask, *validation)
+    return with_temperature(fitted, labels.astype(np.int64), probabilities, weights)
 
 
 def with_temperature(fitted: Fitted, labels: Array, probabilities: Array, weights: Array) -> Fitted:
@@ -69,16 +73,21 @@ def with_temperature(fitted: Fitted, labels: Array, probabilities: Array, weight
     return Fitted(calibrated, fitted.history | {"calibration": document})
 
 
-def _answers(model: keras.Model, batches: tf.data.Dataset, steps: int) -> tuple[Array, Array, Array]:
-    """Labels, probabilities and weights of the rows."""
+def answers_of(ask: Callable[[Any], Any], batches: tf.data.Dataset, steps: int) -> tuple[Array, Array, Array]:
+    """Ask for rows that were not trained on.
 
-    @tf.function(reduce_retracing=True)
-    def ask(features: Any) -> Any:
-        return model(features, training=False)
+    Args:
+        ask: from features to a tensor of as many rows.
+        batches: of (features, label), and the weights where rows have any.
+        steps: batches that are taken.
 
-    labels, probabilities, weights = [], [], []
+    Returns:
+        (rows,) labels, what `ask` says of the rows, and (rows,) how often each counts.
+    """
+    asked = tf.function(ask, reduce_retracing=True)
+    labels, answers, weights = [], [], []
     for features, truth, *others in batches.take(steps):
-        labels.append(np.asarray(truth).reshape(-1).astype(np.int64))
-        probabilities.append(np.asarray(ask(features)))
+        labels.append(np.asarray(truth).reshape(-1))
+        answers.append(np.asarray(asked(features)))
         weights.append(np.asarray(others[0], np.float64).reshape(-1) if others else np.ones(len(labels[-1])))
-    return np.concatenate(labels), np.concatenate(probabilities), np.concatenate(weights)
+    return np.concatenate(labels), np.concatenate(answers), np.concatenate(weights)

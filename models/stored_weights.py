@@ -14,7 +14,9 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from kubetfx.models.calibration import answers_of
 from kubetfx.models.forest import Forest
+from kubetfx.models.temperature import cross_entropy
 from kubetfx.models.training_record import Fitted
 
 SMALLEST = 1_024
@@ -141,27 +143,22 @@ def with_rounded_weights(fitted: Fitted, kind: str, validation: tuple[tf.data.Da
 
 
 def _compared(model: keras.Model, rounded: keras.Model, batches: tf.data.Dataset, steps: int) -> dict[str, Any]:
-    @tf.function(reduce_retracing=True)
     def ask(features: Any) -> Any:
-        return model(features, training=False), rounded(features, training=False)
+        return tf.stack([model(features, training=False), rounded(features, training=False)], axis=1)
 
-    difference, rows, total, losses = 0.0, 0, 0.0, np.zeros(2)
-    for features, truth, *others in batches.take(steps):
-        answers = [np.asarray(tensor, np.float64) for tensor in ask(features)]
-        labels = np.asarray(truth).reshape(-1)
-        difference = max(difference, float(np.abs(answers[0] - answers[1]).max(initial=0)))
-        weights = np.asarray(others[0], np.float64).reshape(-1) if others else np.ones(len(labels))
-        losses += [float(weights @ _losses(of_one, labels)) for of_one in answers]
-        rows, total = rows + len(labels), total + weights.sum()
-    return {"rows": rows, "difference": difference, "losses": (losses / max(total, 1e-9)).tolist()}
+    labels, answers, weights = answers_of(ask, batches, steps)
+    exact, found = answers.astype(np.float64).swapaxes(0, 1)
+    return {
+        "rows": len(labels),
+        "difference": float(np.abs(exact - found).max(initial=0)),
+        "losses": [_loss(labels, own, weights) for own in (exact, found)],
+    }
 
 
-def _losses(answers: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Of each row."""
+def _loss(labels: np.ndarray, answers: np.ndarray, weights: np.ndarray) -> float:
     if np.issubdtype(labels.dtype, np.floating):
-        return np.square(answers.reshape(-1) - labels)
-    of_label = answers[np.arange(len(labels)), labels]
-    return -np.log(np.maximum(of_label, np.finfo(np.float32).tiny))
+        return float(np.average(np.square(answers.reshape(-1) - labels), weights=weights))
+    return cross_entropy(labels, answers, weights, temperature=1.0)
 
 
 def has_trees(model: keras.Model) -> bool:

@@ -35,8 +35,8 @@ def run_fn(fn_args: FnArgs) -> None:
 
     Args:
         fn_args: its `custom_config` holds the sections `model`, `features` and `training` of the config, `warmup_rows`
-            of `serving`, `max_pixels` of `data` and, where it is on, `calibrate` of `evaluation`. Its
-            `hyperparameters`, of a Tuner, are put over them.
+            of `serving`, `max_pixels` of `data` and, where they are asked for, `calibrate` of `evaluation` and
+            `weights` of `serving`. Its `hyperparameters`, of a Tuner, are put over them.
 
     Raises:
         TrainingError: trees were asked for, and a column has pictures.

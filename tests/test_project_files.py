@@ -1,6 +1,5 @@
 """Workflows, templates and notes of releases: they name what is there."""
 
-import importlib.util
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +7,8 @@ from typing import Any
 
 import pytest
 import yaml
+
+from tests import scripts
 
 ROOT = Path(__file__).parents[1]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -65,12 +66,7 @@ def test_version_is_said_once_more_in_the_citation_alone():
 
 
 def test_notes_of_a_release_are_its_section_of_the_changelog():
-    path = ROOT / "scripts" / "release_notes.py"
-    spec = importlib.util.spec_from_file_location("release_notes", path)
-    assert spec is not None
-    assert spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    script = scripts.load("release_notes")
     text = "# Changelog\n\n## Unreleased\n\n- new\n\n## 0.2.0 (today)\n\n### Server\n\n- fast\n\n## 0.1.0\n\n- first\n"
 
     assert script.notes_of("0.2.0", text) == "### Server\n\n- fast"

@@ -1,17 +1,12 @@
 """docs/reference is what scripts/make_reference.py writes."""
 
-import importlib.util
 import os
-from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "make_reference.py"
-spec = importlib.util.spec_from_file_location("make_reference", SCRIPT)
-assert spec is not None
-assert spec.loader is not None
-reference = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(reference)
+from tests import scripts
+
+reference = scripts.load("make_reference")
 
 
 @pytest.mark.parametrize("name", reference.PAGES)

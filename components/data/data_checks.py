@@ -5,7 +5,7 @@ import functools
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,7 @@ from kubetfx.components.data.example_parts import Part
 from kubetfx.components.data.shared_groups import SharedGroups, find_shared_groups
 from kubetfx.components.data.table_profile import TableProfile
 from kubetfx.components.data.text_judgement import TextStatistics
+from kubetfx.config.data_section import CheckKey
 from kubetfx.config.yaml_text import in_one_line
 from kubetfx.models.examples import together
 from kubetfx.models.features import TEXT, Features
@@ -51,12 +52,12 @@ class Finding:
     """None: the whole table."""
     title: str
     description: str
-    key: Literal["leakage", "text"] | None = None
+    key: CheckKey | None = None
     """Of `validation`, which says what it does; None: nothing does, it is a note."""
 
     @property
     def is_leak(self) -> bool:
-        """Whether the label is told, or rows are copies of training rows."""
+        """Whether columns reveal the label, or rows are copies of training rows."""
         return self.key == "leakage"
 
 

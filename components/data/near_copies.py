@@ -158,7 +158,7 @@ class NearCopies:
 
 
 def longest_text(profile: TableProfile, *, label: str) -> str | None:
-    """Return the column of text with the most words; None: there is no column of text.
+    """Return the column of text with the most words; None where no column has text.
 
     Args:
         profile: of the table.

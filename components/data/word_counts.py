@@ -17,8 +17,6 @@ class WordCounts:
         """There are no cells yet."""
         self._num_words = 0
         self._lengths = np.zeros(MAX_LENGTH // LENGTH_STEP + 1, np.int64)
-        self._has_texts = False
-        """Whether a cell has more than one word."""
 
     def add(self, cells: pa.StringArray) -> None:
         """Count a block.
@@ -35,7 +33,6 @@ class WordCounts:
             words = pc.count_substring_regex(texts, r"\S+")
             spaceless = pc.count_substring_regex(cells.filter(is_foreign), f"[{SPACELESS}]")
             more = pc.sum(words).as_py() - len(texts) + (pc.sum(spaceless).as_py() or 0)
-            self._has_texts |= more > 0
             self._num_words += more
             lengths = pc.count_substring_regex(texts, _WORDS_AND_SIGNS).to_numpy(zero_copy_only=False)
             buckets = np.clip((lengths - 1) // LENGTH_STEP, 0, len(self._lengths) - 1)
@@ -50,9 +47,9 @@ class WordCounts:
         """
         self._num_words += later._num_words
         self._lengths += later._lengths
-        self._has_texts |= later._has_texts
 
     @property
     def texts(self) -> Texts | None:
         """What was counted; None: no cell has more than one word."""
-        return Texts(self._num_words, tuple(self._lengths.tolist())) if self._has_texts else None
+        has_texts = self._num_words > self._lengths.sum()  # each cell is in a bucket, and counts once as a word
+        return Texts(self._num_words, tuple(self._lengths.tolist())) if has_texts else None

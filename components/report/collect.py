@@ -214,7 +214,7 @@ class _Collector:
         return feature_positions(read_features(self._schema))
 
     def _longest_text(self, rows: "pa.RecordBatch") -> str | None:
-        """The column of text with the most bytes; None: there is no column of text."""
+        """The column of text with the most bytes; None where no column has text."""
         columns = read_features(self._schema).by_type.get(TEXT, ()) if self._schema else ()
         return max((column.name for column in columns), key=lambda name: rows.column(name).nbytes, default=None)
 

@@ -16,6 +16,8 @@ from kubetfx.tables.csv_options import MISSING_VALUES, CsvOptions
 from kubetfx.tables.window import Window, has_spans
 
 AnomalyAction = Literal["stop", "warn", "ignore"]
+CheckKey = Literal["leakage", "text"]
+"""Keys of `validation` for what is found in the rows themselves."""
 StatedType = Literal["text", "number", "date", "list"]
 
 
@@ -347,8 +349,8 @@ class FeaturesConfig(Section):
     hash_buckets: int = Field(1_000, ge=2)
     """Buckets of each hashed column."""
     category_rows: int = Field(10, ge=1)
-    """Training rows that a category needs for the network to tell it from others. What rarer ones have in the label is
-    chance as often as not, and would be learned by heart: they are one. 1: every category is told apart."""
+    """Training rows that a category needs for the network to distinguish it from others. What rarer ones have in the
+    label is chance as often as not, and would be memorized: they are one. 1: every category is distinguished."""
     date: tuple[str, ...] = ()
     """Columns of dates, whatever else they could be. Their cells must have been read as dates; `data.types` helps."""
     list: tuple[str, ...] = ()

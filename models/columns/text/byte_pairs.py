@@ -6,7 +6,7 @@ import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kubetfx.models.columns.text.token_rows import Frame, split_at, table, token_rows, valid_text
+from kubetfx.models.columns.text.token_rows import Framed, split_at, table, token_rows, valid_text
 from kubetfx.models.columns.text.unicode_classes import in_categories, matching
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ _SPACES = "\t\n\v\f\r\x85"
 
 
 @dataclass(frozen=True)
-class BytePairs:
+class BytePairs(Framed):
     """Words are split off with the space before them, and the bytes of each are joined pair by pair, in the order in
     which the pairs were learnt."""
 
@@ -36,16 +36,6 @@ class BytePairs:
     first: str = "<s>"
     last: str = "</s>"
     padding: str = "<pad>"
-
-    @property
-    def frame(self) -> Frame:
-        """Around the tokens of a text."""
-        return Frame(*map(self.vocabulary.index, (self.first, self.last, self.padding)))
-
-    @property
-    def special_tokens(self) -> set[str]:
-        """Those that the vocabulary has to have."""
-        return {self.first, self.last, self.padding}
 
     def __call__(self, texts: "tf.Tensor", *, length: int) -> "tf.Tensor":
         """Tokenize texts.

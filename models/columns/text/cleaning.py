@@ -3,7 +3,7 @@
 import functools
 import html.entities
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -138,14 +138,7 @@ def _combining_classes() -> Any:
 def _without_entities(texts: tf.Tensor) -> tf.Tensor:
     """Entities of HTML become the characters that they mean; what is none stays."""
     pieces = tf.strings.split(_replaced(texts, _ENTITY, rf"{_BREAK}&\1;{_BREAK}"), _BREAK)
-    flat = pieces.flat_values
-    names, characters = zip(*sorted(_entities().items()), strict=True)
-    numbers = range(len(names))
-    table = _table(
-        "html_entities", lambda: tf.lookup.KeyValueTensorInitializer(names, numbers, tf.string, tf.int32), -1
-    )
-    number = table.lookup(flat)
-    flat = tf.where(number < 0, flat, tf.gather(tf.constant(characters), tf.maximum(number, 0)))
+    flat = _looked_up(pieces.flat_values, pieces.flat_values, "html_entities", lambda: _pairs(_entities()))
     flat = _where(tf.strings.regex_full_match(flat, "&#[0-9]+;"), flat, lambda some: _of_digits(some, base=10))
     flat = _where(tf.strings.regex_full_match(flat, "&#[xX].*;"), flat, lambda some: _of_digits(some, base=16))
     return tf.strings.reduce_join(pieces.with_flat_values(flat), axis=1)
@@ -170,21 +163,29 @@ def _expanded(texts: tf.Tensor, config: TextCleaningConfig) -> tf.Tensor:
     words = tf.strings.split(texts)
     short = words.flat_values
     key = tf.strings.lower(_replaced(short, "^'+|'+$", ""), encoding="utf-8")
-    long = _table("contractions", lambda: _contractions(config.contractions), "").lookup(key)
-    return tf.strings.reduce_join(words.with_flat_values(tf.where(long == "", short, long)), axis=1, separator=" ")
+    long = _looked_up(short, key, "contractions", lambda: _contractions(config.contractions))
+    return tf.strings.reduce_join(words.with_flat_values(long), axis=1, separator=" ")
 
 
 def _contractions(chosen: Any) -> Any:
     if chosen == "english":
         return tf.lookup.TextFileInitializer(str(ENGLISH), tf.string, 0, tf.string, 1, delimiter="\t")
-    keys = [unicodedata.normalize("NFKD", word.replace("\u2019", "'")).lower() for word in chosen]
-    return tf.lookup.KeyValueTensorInitializer(keys, list(chosen.values()), tf.string, tf.string)
+    return _pairs(
+        {unicodedata.normalize("NFKD", word.replace("\u2019", "'")).lower(): long for word, long in chosen.items()}
+    )
 
 
-def _table(name: str, initializer: Callable[[], Any], default: Any) -> Any:
-    """A table, which goes with the graph of a preprocessing_fn; outside of a graph it is simply there."""
+def _pairs(values: Mapping[str, str]) -> Any:
+    return tf.lookup.KeyValueTensorInitializer([*values], [*values.values()], tf.string, tf.string)
+
+
+def _looked_up(texts: tf.Tensor, keys: tf.Tensor, name: str, initializer: Callable[[], Any]) -> tf.Tensor:
+    """What a table has for the keys, and the texts where it has nothing. The table goes with the graph of a
+    preprocessing_fn; outside of a graph it is simply there."""
 
     def make() -> Any:
-        return tf.lookup.StaticHashTable(initializer(), default)
+        return tf.lookup.StaticHashTable(initializer(), "")
 
-    return tft.make_and_track_object(make, name) if tf.inside_function() else make()
+    table = tft.make_and_track_object(make, name) if tf.inside_function() else make()
+    found = table.lookup(keys)
+    return tf.where(found == "", texts, found)

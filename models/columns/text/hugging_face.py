@@ -144,11 +144,8 @@ def read_tokenizer(folder: ModelFolder) -> WordPiece | BytePairs:
             "Copy the tokenizer's files too; one of SentencePiece is not understood.",
         )
     numbers = folder.document("vocab.json", what="the vocabulary")
-    lines = folder.text("merges.txt", what="the pairs of the vocabulary").split("\n")
-    return byte_pairs(
-        folder, numbers, [line for line in lines if line and not line.startswith("#version")],
-        has_space_before=bool(options.get("add_prefix_space", False)), special=special
-    )  # fmt: skip
+    space = bool(options.get("add_prefix_space", False))
+    return byte_pairs(folder, numbers, read_merges(folder, "merges.txt"), has_space_before=space, special=special)
 
 
 def _of_document(
@@ -194,6 +191,20 @@ def _of_document(
         f"model {kinds[0]}, normalizer {kinds[1]}, pre_tokenizer {kinds[2]} in tokenizer.json",
         "Take a model with one of these.",
     )
+
+
+def read_merges(folder: ModelFolder, name: str) -> list[str]:
+    """Return pairs of tokens, with a space between the two, in the order in which they are joined.
+
+    Args:
+        folder: with the file.
+        name: of the file.
+
+    Raises:
+        ConfigError: it is not there.
+    """
+    lines = folder.text(name, what="the pairs of the vocabulary").split("\n")
+    return [line for line in lines if line and not line.startswith("#version")]
 
 
 def byte_pairs(

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from kubetfx.models.columns.text.byte_pairs import BytePairs
-from kubetfx.models.columns.text.hugging_face import byte_pairs
+from kubetfx.models.columns.text.hugging_face import byte_pairs, read_merges
 from kubetfx.models.columns.text.model_folder import CONFIG, ModelFolder
 from kubetfx.models.columns.text.transformer_shape import Shape
 from kubetfx.models.columns.text.weight_names import KERAS_HUB
@@ -113,11 +113,10 @@ def read_tokenizer(folder: ModelFolder) -> WordPiece | BytePairs:
             f"Copy the preset again: {of_model} has a {_TOKENIZERS[of_model]}.",
         )
     if kind == "RobertaTokenizer":
-        lines = folder.text(f"{_ASSETS}/merges.txt", what="the pairs of the vocabulary").split("\n")
         return byte_pairs(
             folder,
             folder.document(f"{_ASSETS}/vocabulary.json", what="the vocabulary"),
-            [line for line in lines if line and not line.startswith("#version")],
+            read_merges(folder, f"{_ASSETS}/merges.txt"),
             has_space_before=bool(options.get("add_prefix_space", False)),
         )
     lowercase = bool(options.get("lowercase", False))

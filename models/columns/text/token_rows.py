@@ -8,11 +8,30 @@ if TYPE_CHECKING:
 
 
 class Frame(NamedTuple):
-    """Numbers that stand around the tokens of a text."""
+    """Numbers around the tokens of a text."""
 
     first: int
     last: int
     padding: int
+
+
+class Framed:
+    """A tokenizer that puts special tokens around those of a text."""
+
+    vocabulary: tuple[str, ...]
+    first: str
+    last: str
+    padding: str
+
+    @property
+    def frame(self) -> Frame:
+        """Around the tokens of a text."""
+        return Frame(*map(self.vocabulary.index, (self.first, self.last, self.padding)))
+
+    @property
+    def special_tokens(self) -> set[str]:
+        """Those that the vocabulary has to have."""
+        return {self.first, self.last, self.padding}
 
 
 def token_rows(

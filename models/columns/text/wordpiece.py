@@ -4,7 +4,7 @@ import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kubetfx.models.columns.text.token_rows import Frame, split_at, table, token_rows, valid_text
+from kubetfx.models.columns.text.token_rows import Framed, split_at, table, token_rows, valid_text
 from kubetfx.models.columns.text.unicode_classes import (
     assigned,
     ideographs,
@@ -28,7 +28,7 @@ _ITSELF = "\0"
 
 
 @dataclass(frozen=True)
-class WordPiece:
+class WordPiece(Framed):
     """Words are split at spaces and around punctuation, and each into the longest pieces that the vocabulary has."""
 
     vocabulary: tuple[str, ...]
@@ -45,14 +45,9 @@ class WordPiece:
     padding: str = "[PAD]"
 
     @property
-    def frame(self) -> Frame:
-        """Around the tokens of a text."""
-        return Frame(*map(self.vocabulary.index, (self.first, self.last, self.padding)))
-
-    @property
     def special_tokens(self) -> set[str]:
         """Those that the vocabulary has to have."""
-        return {self.first, self.last, self.padding, self.unknown}
+        return {*super().special_tokens, self.unknown}
 
     def __call__(self, texts: "tf.Tensor", *, length: int) -> "tf.Tensor":
         """Tokenize texts.

@@ -26,7 +26,7 @@ YOUNGER = {c for c in map(chr, range(0x30000)) if unicodedata.category(c)[0] in 
 def _reference(made: Tokenizer, first: str, last: str, padding: str) -> Tokenizer:
     numbers = [(token, made.token_to_id(token)) for token in (first, last)]
     made.post_processor = processors.TemplateProcessing(single=f"{first} $A {last}", special_tokens=numbers)
-    made.encode_special_tokens = True  # what stands in a text is text
+    made.encode_special_tokens = True  # a special token that somebody writes is text
     made.enable_truncation(LENGTH)
     made.enable_padding(length=LENGTH, pad_id=made.token_to_id(padding), pad_token=padding)
     return made
