@@ -76,7 +76,7 @@ def measure(
 
     Args:
         table: which.
-        seed: of the split, and of what is random in training.
+        seed: The seed of the split, and of what is random in training.
         tables: folder of NAME.csv.
         environments: of AutoGluon and Ludwig.
         found: score and seconds by contender, to add to.
@@ -103,11 +103,11 @@ def fit(name: str, environment: Path, splits: Splits, label: str, seed: int, fol
     """Train a peer in its own environment.
 
     Args:
-        name: of the peer.
+        name: The name of the peer.
         environment: a virtual environment that has it.
-        splits: of the run.
+        splits: The splits of the run.
         label: its column.
-        seed: of what is random.
+        seed: The seed of what is random.
         folder: has SPLIT.parquet, and nothing else.
 
     Returns:
@@ -131,11 +131,11 @@ def ask_peer(
     """Have a script of peers/ train in another environment, and score what it predicts.
 
     Args:
-        name: of the peer, for the error.
+        name: The name of the peer, for the error.
         environment: a virtual environment that has it.
         script: its name.
-        arguments: of the script, before the folder.
-        splits: of the run.
+        arguments: The arguments of the script, before the folder.
+        splits: The splits of the run.
         folder: has SPLIT.parquet; the script leaves prediction.parquet and result.json there.
         work: what the script reads of work.json, besides the classes.
 

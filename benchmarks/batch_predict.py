@@ -44,7 +44,7 @@ LOOP = "bare session loop"
 
 
 def main() -> int:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("saved_model", type=Path)
     parser.add_argument("table", type=Path)
@@ -72,7 +72,7 @@ class Timing:
 
     rows_per_second: float
     cpu_seconds: float
-    """Of the process and its children: other jobs on the machine change it less than the time that passes."""
+    """For the process and its children: other jobs on the machine change it less than the time that passes."""
 
 
 def measure(saved_model: Path, table: Path, *, runs: int) -> dict[str, list[Timing]]:
@@ -95,7 +95,7 @@ def measure(saved_model: Path, table: Path, *, runs: int) -> dict[str, list[Timi
 
 
 def bare_loop(saved_model: Path, table: Path) -> list[list[np.ndarray]]:
-    """What anyone would write who has the memory for the whole table."""
+    """Predict as anyone would who has the memory for the whole table."""
     model = SavedModel(saved_model)
     signature = model.signatures[DEFAULT_SIGNATURE]
     columns = pq.read_table(table, columns=list(signature.inputs))
@@ -126,7 +126,7 @@ def _bulk(saved_model: Path, table: Path, arguments: tuple[str, ...]) -> None:
 
 
 def _share(timings: Mapping[str, Sequence[Timing]], name: str) -> float:
-    """Of the loop's rows a second: the median over the rounds, each against the loop of the same round."""
+    """For the loop's rows a second: the median over the rounds, each against the loop of the same round."""
     rounds = zip(timings[name], timings[LOOP], strict=False)
     return statistics.median(ours.rows_per_second / loop.rows_per_second for ours, loop in rounds)
 

@@ -77,7 +77,7 @@ def _run(checkout: Path, example: str) -> Run:
 
 
 def _differing(before: dict[str, float], now: dict[str, float]) -> dict[str, tuple[float, float | None]]:
-    """Metrics of before that are gone, or differ by more than the tolerance."""
+    """Return metrics of before that are gone, or differ by more than the tolerance."""
     found = {name: (value, now.get(name)) for name, value in before.items()}
     return {n: (a, b) for n, (a, b) in found.items() if b is None or abs(a - b) > TOLERANCE * max(1.0, abs(a))}
 

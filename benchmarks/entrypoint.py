@@ -30,7 +30,7 @@ BEGINS = re.compile(r"(\w+) begins, ([0-9.]+) s after the start of the process, 
 
 
 def main() -> int:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--runs", type=int, default=3, help="Runs, of which the medians are written.")
     num_runs = parser.parse_args().runs

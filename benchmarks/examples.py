@@ -55,7 +55,7 @@ class ProcessRun:
 
     @property
     def seconds_by_part(self) -> dict[str, float]:
-        """Of each node, and of what is no node: start of Python, imports, the check of the data, the summary."""
+        """For each node, and of what is no node: start of Python, imports, the check of the data, the summary."""
         nodes = {node["id"]: node["seconds"] for node in self.document["nodes"]}
         return {**nodes, "outside the nodes": self.wall_seconds - sum(nodes.values())}
 
@@ -80,7 +80,7 @@ class Measurement:
         return min(run.document["metrics"][self.metric] for run in self.fresh)
 
     def misses(self) -> Iterator[str]:
-        """The bounds that were missed, in words."""
+        """Yield the bounds that were missed, in words."""
         bounds = BOUNDS[self.name]
         decimals = len(self.claim.partition(".")[2])
         if round(self.score, decimals) < float(self.claim):
@@ -143,7 +143,7 @@ def measure(name: str, *, num_runs: int) -> Measurement:
 
 
 def _baseline(name: str, workspace: Path) -> float:
-    """What a logistic regression scores on the rows of a run; of texts, on their tf-idf."""
+    """Return what a logistic regression scores on the rows of a run; of texts, on their tf-idf."""
     from benchmarks import logistic_regression, text  # they import TensorFlow, which takes seconds
 
     if name == "reviews":
@@ -163,7 +163,9 @@ def run_pipeline(config_path: Path, workspace: Path) -> ProcessRun:
 
 
 def read_claim(config_path: Path) -> tuple[str, str]:
-    """The first metric with a lower bound, and the score that the yaml's opening comment gives, or else that bound."""
+    """Return the first metric with a lower bound, and the score that the yaml's opening comment gives, or else that
+    bound.
+    """
     thresholds = load_config(config_path).evaluation.thresholds
     metric, bound = next((name, t.at_least) for name, t in thresholds.items() if t.at_least is not None)
     comment = re.match(r"(#.*\n)*", config_path.read_text(encoding="utf-8"))
@@ -172,7 +174,7 @@ def read_claim(config_path: Path) -> tuple[str, str]:
 
 
 def report(measurement: Measurement) -> str:
-    """The figures of an example, in Markdown."""
+    """Return the figures of an example, in Markdown."""
     fresh, again = measurement.fresh, measurement.again
     scores = [run.document["metrics"][measurement.metric] for run in fresh]
     score = f"{measurement.metric} {_spread(scores, decimals=4)}"

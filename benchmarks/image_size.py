@@ -34,7 +34,7 @@ print(json.dumps({"packages": found, "kubetfx": kubetfx}))
 
 
 def main() -> int:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--image", default="kubetfx/pipeline", help="That was built before.")
     image = parser.parse_args().image

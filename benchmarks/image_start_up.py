@@ -47,7 +47,7 @@ Cost = tuple[float, float]
 
 
 def main() -> int:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--image", default="kubetfx/pipeline", help="That was built before.")
     parser.add_argument("--runs", type=int, default=3, help="Runs, of which the medians are written.")
@@ -70,7 +70,7 @@ def main() -> int:
 
 
 def _pipeline_costs(image: str) -> dict[str, Cost]:
-    """A run in an empty workspace, and one after it."""
+    """Return a run in an empty workspace, and one after it."""
     with tempfile.TemporaryDirectory() as folder:
         project = Path(folder) / "penguins"
         shutil.copytree(CONFIG.parent, project, ignore=shutil.ignore_patterns(".kubetfx"))

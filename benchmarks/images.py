@@ -64,7 +64,7 @@ class Timing:
 
     seconds: float
     cpu_seconds: float
-    """Of this process: other jobs on the machine change it less than the time that passes."""
+    """For this process: other jobs on the machine change it less than the time that passes."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def _import_route(paths: list[Path]) -> None:
 
 
 def measure_input(folder: Path, *, rounds: int) -> Result:
-    """The training's images, and a tf.data loop over the same files."""
+    """Time the training's images, and a tf.data loop over the same files."""
     from kubetfx.components.example_gen import Driver, ExampleGen, Executor
 
     data = DataConfig(path=str(folder), format="images", label="label")
@@ -171,13 +171,13 @@ def measure_input(folder: Path, *, rounds: int) -> Result:
 
 
 def _paths_in(pattern: str, folder: Path) -> list[Path]:
-    """The files that a split was made from."""
+    """Return the files that a split was made from."""
     blocks = read_blocks(files_in(pattern), ["path"])
     return sorted(folder / name for block in blocks for name in block.column("path").to_pylist())
 
 
 def _labels(pattern: str) -> np.ndarray:
-    """Index of the class of each image of a split."""
+    """Return the index of the class of each image of a split."""
     names = [name for block in read_blocks(files_in(pattern), ["label"]) for name in block.column("label").to_pylist()]
     return np.array([int(name.removeprefix("class-")) for name in names])
 
@@ -247,7 +247,7 @@ def _train_by_hand(paths: list[Path], model: ModelConfig, *, is_cached: bool) ->
 
 
 def measure_serving(folder: Path) -> Result:
-    """One picture over a server in a process of its own, and by a bare call of the same session.
+    """Time one picture over a server in a process of its own, and by a bare call of the same session.
 
     The requests are made beforehand, and sent over a connection that stays: what a client costs is its own affair.
     """
@@ -319,7 +319,7 @@ def _serve(options: Any, connection: Connection) -> None:
 
 
 def measure_batch(folder: Path, *, rounds: int) -> Result:
-    """A folder of pictures through `kubetfx batch-predict`, and through a loop around the session."""
+    """Time a folder of pictures through `kubetfx batch-predict`, and through a loop around the session."""
     from kubetfx.serving import bulk
 
     pictures = folder / "pictures"
@@ -342,7 +342,7 @@ def measure_batch(folder: Path, *, rounds: int) -> Result:
 
 
 def _predict_by_hand(saved_model: Path, paths: Sequence[Path]) -> list[list[Any]]:
-    """What anyone would write: the model is loaded, files are read, answers stay in memory."""
+    """Predict as anyone would by hand: load the model, read files, keep the answers in memory."""
     from kubetfx.serving.block_prediction import IMAGE_BATCH
     from kubetfx.serving.saved_model import SavedModel
 
@@ -357,7 +357,7 @@ def _predict_by_hand(saved_model: Path, paths: Sequence[Path]) -> list[list[Any]
 
 
 def _tensors(model: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Names of the tensors that serving_default takes and gives."""
+    """Return the names of the tensors that serving_default takes and gives."""
     signature = model.signatures["serving_default"]
     feeds = (signature.inputs["image_bytes"].tensor_name,)
     return feeds, tuple(spec.tensor_name for name, spec in signature.outputs.items() if name != "classes")
@@ -397,7 +397,7 @@ def _in_turn(jobs: Mapping[str, Callable[[], object]], *, rounds: int) -> dict[s
 
 
 def _share(ours: Sequence[Timing], theirs: Sequence[Timing]) -> float:
-    """Of their speed: the median over the rounds."""
+    """For their speed: the median over the rounds."""
     return statistics.median(their.seconds / our.seconds for our, their in zip(ours, theirs, strict=True))
 
 
@@ -419,7 +419,9 @@ def _seconds(call: Callable[[], Any]) -> float:
 
 
 def _milliseconds_in_turn(*calls: Callable[[], Any]) -> list[float]:
-    """Median of each, called one after the other again and again, so that what else runs delays them alike."""
+    """Return the median of each, called one after the other again and again, so that what else runs delays them
+    alike.
+    """
     for call in calls * 10:
         call()
     seconds = [[_seconds(call) for call in calls] for _ in range(CALLS)]

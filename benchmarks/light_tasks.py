@@ -38,7 +38,7 @@ WALL, CPU = 0, 1
 
 
 def main() -> int:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--image", default="kubetfx/pipeline", help="That was built before.")
     parser.add_argument("--runs", type=int, default=9, help="Runs, of which the medians are written.")

@@ -41,7 +41,7 @@ class Load:
         return time.perf_counter() - self.started >= self.seconds
 
     def report(self) -> dict[str, float]:
-        """The figures."""
+        """Return the figures."""
         elapsed = time.perf_counter() - self.started
         latencies = sorted(self.latencies) or [float("nan")]
         return {

@@ -21,10 +21,10 @@ INVERSE_PENALTIES = (1.0, 0.3, 0.1, 0.03)
 
 
 def auc(workspace: Path) -> float:
-    """Area under the ROC curve on the `eval` split, with the penalty that is best on the `validation` split.
+    """Return the area under the ROC curve on the `eval` split, with the penalty that is best on the `validation` split.
 
     Args:
-        workspace: of a run of a pipeline with two classes and no missing cells.
+        workspace: The workspace of a run of a pipeline with two classes and no missing cells.
     """
     (schema_path,) = workspace.glob("artifacts/SchemaGen/schema/*/schema.pbtxt")
     schema = read_schema(schema_path)

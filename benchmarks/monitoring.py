@@ -156,7 +156,7 @@ def serving(pushed: Path, *options: str) -> Iterator[Server]:
 
     Args:
         pushed: push directory.
-        options: of `kubetfx serve`.
+        options: The options of `kubetfx serve`.
 
     Yields:
         Its ports.
@@ -248,7 +248,7 @@ def write_fewer(log: Path, pushed: Path, rows: int) -> Path:
     Args:
         log: its folder.
         pushed: push directory.
-        rows: of the log.
+        rows: The rows of the log.
 
     Returns:
         The folder.
@@ -261,9 +261,9 @@ def write_log(path: Path, pushed: Path, rows: int) -> int:
     """Write a log of penguins, a row per request.
 
     Args:
-        path: of the file.
+        path: The path of the file.
         pushed: push directory.
-        rows: of the log.
+        rows: The rows of the log.
 
     Returns:
         Its size in bytes.
@@ -311,10 +311,10 @@ def report(
 
     Args:
         costs: of the log, by server.
-        runs: of the monitor.
+        runs: The runs of the monitor.
         fewer: the monitor on a tenth of the rows.
-        rows: of the log.
-        size: of the log in bytes.
+        rows: The rows of the log.
+        size: The size of the log in bytes.
         pairs: of loads.
     """
     lines = [

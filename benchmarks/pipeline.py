@@ -142,7 +142,7 @@ def run_config(config_path: Path) -> Run:
 
 
 def kubetfx_config(work: Work) -> dict[str, Any]:
-    """A pipeline.yaml that asks for a work."""
+    """Return a pipeline.yaml that asks for a work."""
     return {
         "name": work.name,
         "data": {
@@ -189,7 +189,7 @@ def run_tfx(work: Work, output: Path) -> Run:
 
 
 def run_handwritten(work: Work, output: Path) -> Run:
-    """The hand-written script."""
+    """Return the hand-written script."""
     work.write(output / "work.json")
     run, _ = _run([sys.executable, "-m", "benchmarks.peers.handwritten", str(output / "work.json"), str(output)])
     return _with_result(run, output)
@@ -215,7 +215,7 @@ def _run(command: Sequence[str], *, with_pip: bool = False) -> tuple[Run, str]:
 
 
 def _environment(*, with_pip: bool = False) -> dict[str, str]:
-    """The environment has no pip, which TFX needs to install a module file in each node; Python carries one."""
+    """Return the environment with Python's own pip, which TFX needs to install a module file in each node."""
     paths = [str(ROOT)]
     if with_pip:
         paths += [str(path) for path in (Path(ensurepip.__file__).parent / "_bundled").glob("pip-*.whl")]
@@ -223,7 +223,7 @@ def _environment(*, with_pip: bool = False) -> dict[str, str]:
 
 
 def measure_commands() -> dict[str, list[float]]:
-    """Seconds of the commands that run nothing, and of `run` until its first line."""
+    """Return seconds of the commands that run nothing, and of `run` until its first line."""
     seconds: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory(prefix="kubetfx-benchmark-") as folder:
         wrong = Path(folder) / "wrong.yaml"

@@ -26,7 +26,7 @@ PENGUINS_CSV = Path(__file__).parent.parent / "examples" / "penguins" / "data" /
 
 
 def penguins(folder: Path) -> Work:
-    """The 344 rows of examples/penguins, with its network."""
+    """Return the 344 rows of examples/penguins, with its network."""
     folder.mkdir(parents=True, exist_ok=True)
     # An empty cell and not NA is what CsvExampleGen takes for missing.
     text = re.sub(r"(?<=,)NA(?=,|$)", "", PENGUINS_CSV.read_text(), flags=re.MULTILINE)
@@ -50,7 +50,7 @@ def penguins(folder: Path) -> Work:
 
 
 def flights_table(folder: Path) -> Work:
-    """The flights that arrived, 327,346 of 336,776, with the network of examples/flights."""
+    """Return the flights that arrived, 327,346 of 336,776, with the network of examples/flights."""
     folder.mkdir(parents=True, exist_ok=True)
     if not flights.TABLE_PATH.exists():
         flights.main()
@@ -88,8 +88,8 @@ def numbers(
     batch_size: int,
     are_counts: bool = False,
 ) -> Work:
-    """Decimal numbers around a mean of each class, or small counts whose rates differ by class, of which most are 0: as
-    many rows, columns and classes as wanted."""
+    """Return decimal numbers around a mean of each class, or small counts whose rates differ by class, of which most
+    are 0: as many rows, columns and classes as wanted."""
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(0)
     centres = random.normal(0, CLASS_DISTANCE, (classes, columns))
@@ -130,7 +130,7 @@ def numbers(
 
 
 def make(size: str, folder: Path) -> Work:
-    """The work of a size.
+    """Return the work of a size.
 
     Args:
         size: `penguins`, `flights`, `wide`, `counts` (as Otto's), or a number of rows, with `x20` if it is to have 20

@@ -131,7 +131,7 @@ def _median(runs: Sequence[dict[str, Any]], key: str) -> str:
 
 
 def _growth(sizes: dict[str, Any]) -> Iterator[str]:
-    """How the time grows with the rows, and with the columns."""
+    """Yield how the time grows with the rows, and with the columns."""
     grown = {size: sizes[size]["kubetfx"] for size in GROWTH if "kubetfx" in sizes.get(size, {})}
     if len(grown) > 1:
         power = _power([GROWTH[size] for size in grown], [_wall(runs) for runs in grown.values()])
@@ -172,7 +172,7 @@ def _power(xs: Sequence[float], ys: Sequence[float]) -> float:
 
 
 def _nodes(sizes: dict[str, Any]) -> Iterator[str]:
-    """Seconds a node, of kubetfx and of TFX."""
+    """Yield seconds a node, of kubetfx and of TFX."""
     with_kubetfx = {size: runs for size, runs in sizes.items() if "kubetfx" in runs}
     if not with_kubetfx:
         return
@@ -205,7 +205,7 @@ _NAMES_OF_TFX = {"TableExampleGen": "CsvExampleGen", "ServedModelResolver": "Res
 
 
 def _before_and_after(sizes: dict[str, Any]) -> Iterator[str]:
-    """Where the time went: by node, before and after, with the cause."""
+    """Yield where the time went: by node, before and after, with the cause."""
     before = json.loads(BEFORE_PATH.read_text(encoding="utf-8"))
     measured = {size: runs for size, runs in sizes.items() if size in before and "kubetfx" in runs}
     if not measured:

@@ -85,7 +85,7 @@ def seeds_of(path: Path, most: int = SEEDS) -> range:
     """Return the seeds that a table is split by: several where its rows are few.
 
     Args:
-        path: of its CSV file.
+        path: The path of its CSV file.
         most: how many.
     """
     with path.open() as file:
@@ -100,9 +100,9 @@ def measure(
 
     Args:
         table: which.
-        seed: of the split, and of what is random in training.
-        arguments: of the command.
-        names: of the contenders.
+        seed: The seed of the split, and of what is random in training.
+        arguments: The arguments of the command.
+        names: The names of the contenders.
         found: score and seconds by contender, to add to.
     """
     kinds = [name for name in KINDS if name in names] or [NETWORK]  # a run says which rows the splits have
@@ -202,7 +202,8 @@ def report(results: Mapping[str, Any], names: Sequence[str]) -> str:
 
     Args:
         results: score and seconds by table, seed and contender.
-        names: of the contenders, network and default boosters among them; a table that one of them lacks is left out.
+        names: The names of the contenders, network and default boosters among them; a table that one of them lacks is
+            left out.
     """
     scores = {
         table: {name: statistics.fmean(seed[name]["score"] for seed in seeds.values()) for name in names}

@@ -35,9 +35,9 @@ def write_section(name: str, text: str, *, path: Path = README_PATH) -> None:
     """Put figures between their markers.
 
     Args:
-        name: of the markers.
+        name: The name of the markers.
         text: to put there.
-        path: of the document. Default: benchmarks/README.md.
+        path: The path of the document. Default: benchmarks/README.md.
 
     Raises:
         ValueError: the file has no such markers.

@@ -61,7 +61,7 @@ def write_tables(folder: Path, names: Sequence[str]) -> None:
 
     Args:
         folder: where NAME.csv go.
-        names: of the tables.
+        names: The names of the tables.
     """
     if all((folder / f"{name}.csv").is_file() for name in names):
         return
@@ -75,7 +75,7 @@ def try_table(path: Path, table: Table, folder: Path) -> Outcome:
     """Run `init` and `run` as a user would, without an edit.
 
     Args:
-        path: of the table's file.
+        path: The path of the table's file.
         table: which one it is.
         folder: for pipeline.yaml and the workspace.
 
@@ -179,7 +179,7 @@ def try_dialects(path: Path, table: Table, folder: Path) -> dict[str, str]:
     """Run a table in each dialect, and compare the models with that of the first.
 
     Args:
-        path: of the table's CSV file.
+        path: The path of the table's CSV file.
         table: which one it is.
         folder: for files and workspaces.
 

@@ -70,7 +70,7 @@ class Cost:
 
 
 def main() -> int:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--columns", type=int, default=1_000, help="Of the wide table.")
     parser.add_argument("--repetitions", type=int, default=5)
@@ -90,7 +90,7 @@ def _penguins(folder: Path) -> Path:
 
 
 def _wide(folder: Path, num_columns: int) -> Path:
-    """A table in which the first ten columns say what the label is."""
+    """Return a table in which the first ten columns say what the label is."""
     (folder / "data").mkdir(parents=True)
     generator = np.random.default_rng(0)
     values = generator.normal(size=(WIDE_ROWS, num_columns)).astype(np.float32)

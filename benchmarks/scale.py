@@ -117,7 +117,7 @@ def _cpu_seconds(process: psutil.Process) -> float:
 
 
 def _report(here: Sequence[Measured], there: Sequence[Measured]) -> tuple[str, bool]:
-    """The figures, and whether a goal is missed."""
+    """Return the figures, and whether a goal is missed."""
     lines = ["| rows | wall seconds | CPU seconds | CPU microseconds a row | peak GB |", "|---|---|---|---|---|"]
     for each in here:
         per_row = each.cpu_seconds / each.rows * 1e6
@@ -143,7 +143,7 @@ def _report(here: Sequence[Measured], there: Sequence[Measured]) -> tuple[str, b
 
 
 def _nodes(runs: Sequence[Measured]) -> Iterator[str]:
-    """Where the time goes."""
+    """Yield where the time goes."""
     yield "| wall seconds | " + " | ".join(f"{each.rows:,} rows" for each in runs) + " |"
     yield "|---|" + "---|" * len(runs)
     for name in runs[0].run.nodes:

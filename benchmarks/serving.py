@@ -107,7 +107,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _compare(base: Path, bodies: Bodies, bare: dict[int, float], seconds: float) -> list[Figure]:
-    """One server at a time, so that each has the machine to itself."""
+    """Measure one server at a time, so that each has the machine to itself."""
     model = str(base / "1")
     print("| server | rows | connections | requests/s | p50 ms | p99 ms | failures |\n|---|---|---|---|---|---|---|")
     with _peer("keras_predict") as port:
@@ -276,7 +276,7 @@ def _write_bodies(model: SavedModel, row: dict[str, Any], folder: Path) -> Bodie
 
 
 def _bare_call(model: SavedModel, row: dict[str, Any], rows: int) -> float:
-    """Milliseconds, p50."""
+    """Return the median in milliseconds."""
     signature = model.signatures["serving_default"]
     feeds = [spec.tensor_name for spec in signature.inputs.values()]
     fetches = [spec.tensor_name for spec in signature.outputs.values()]

@@ -113,7 +113,7 @@ def run(config: Path, workspace: Path, *arguments: str) -> Run:
     Args:
         config: pipeline.yaml.
         workspace: folder.
-        arguments: of the command, besides.
+        arguments: The arguments of the command, besides.
 
     Returns:
         What it took.
@@ -141,7 +141,7 @@ def report(found: dict[str, list[Run]], ratio: float, *, rows: int) -> str:
     Args:
         found: the runs.
         ratio: of the goal.
-        rows: of a span.
+        rows: The rows of a span.
     """
     nodes = ("TableExampleGen", "StatisticsGen", "Transform", TRAINER, "Evaluator")
     lines = [

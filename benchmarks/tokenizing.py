@@ -48,7 +48,7 @@ def by_hand(text: str, contractions: dict[str, str]) -> list[str]:
     """Cut a message into words, as kubetfx/models/columns/text/cleaning.py does.
 
     Args:
-        text: of it.
+        text: Its text.
         contractions: what words with an apostrophe are short for.
 
     Returns:
@@ -98,7 +98,7 @@ def compare(path: Path, folder: Path) -> tuple[int, float, float]:
     """Time both on a set.
 
     Args:
-        path: of its table.
+        path: The path of its table.
         folder: for TensorFlow Transform.
 
     Returns:
@@ -134,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, and print a table.
 
     Args:
-        arguments: of the command line.
+        arguments: The arguments of the command line.
 
     Returns:
         The exit code.

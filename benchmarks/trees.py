@@ -47,7 +47,7 @@ class Table:
     num_categories: int
 
     def make(self) -> tuple[np.ndarray, np.ndarray]:
-        """(rows, columns) float32, and the classes."""
+        """Return (rows, columns) float32, and the classes."""
         random = np.random.default_rng(0)
         numbers = random.normal(size=(ROWS, self.num_numbers)).astype(np.float32)
         categories = random.integers(0, CATEGORIES, (ROWS, self.num_categories))
@@ -85,7 +85,9 @@ def main() -> int:
 
 
 def _measure(table: Table, num_trees: int, repetitions: int) -> tuple[int, float, dict[int, float], float]:
-    """Levels of the deepest tree; seconds per row of the library, and by rows of a batch; the largest difference."""
+    """Return levels of the deepest tree; seconds per row of the library, and by rows of a batch; the largest
+    difference.
+    """
     rows, labels = table.make()
     categories = list(range(table.num_numbers, rows.shape[1]))
     data = lightgbm.Dataset(rows, labels, categorical_feature=categories)
@@ -100,7 +102,7 @@ def _measure(table: Table, num_trees: int, repetitions: int) -> tuple[int, float
 
 
 def _saved(forest: Forest, num_columns: int, path: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """The ensemble in TensorFlow Serving's loader."""
+    """Return the ensemble in TensorFlow Serving's loader."""
     inputs = keras.Input((num_columns,))
     model = keras.Model(inputs, forest(inputs))
     archive = keras.export.ExportArchive()

@@ -77,7 +77,7 @@ def measure(
 
     Args:
         table: which.
-        seed: of the split, and of what is random.
+        seed: The seed of the split, and of what is random.
         tables: folder of NAME.csv.
         environment: of KerasTuner.
         found: what came of it by contender, to add to.
@@ -107,7 +107,7 @@ def measure(
 
 
 def _config(table: Table, folder: Path, seed: int) -> dict[str, Any]:
-    """What `kubetfx init` makes of the table, with a network, which KerasTuner has too."""
+    """Return what `kubetfx init` makes of the table, with a network, which KerasTuner has too."""
     line = [sys.executable, "-m", "kubetfx", "init", f"{table.name}.csv", "--label", table.label]
     subprocess.run(line, cwd=folder, check=True, capture_output=True)
     config: dict[str, Any] = yaml.safe_load((folder / "pipeline.yaml").read_text())
@@ -121,9 +121,9 @@ def run(config: dict[str, Any], table: Table, folder: Path) -> dict[str, Any]:
     """Run a pipeline, with or without a search.
 
     Args:
-        config: of the pipeline.
+        config: The config of the pipeline.
         table: which.
-        folder: of the table.
+        folder: The folder of the table.
 
     Returns:
         Score on the eval split, seconds of the search, its trials, and the best settings.

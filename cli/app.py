@@ -291,7 +291,7 @@ def schema() -> None:
 
 
 def main() -> None:
-    """The console script: runs a command and ends with its exit code."""
+    """Run a command as the console script does, and end with its exit code."""
     # TFX and TensorFlow leave half a million objects. Python looks through them twice at its end, for what refers to
     # itself: seconds after the last line, and minutes where memory is short.
     atexit.register(gc.freeze)

@@ -48,7 +48,7 @@ def open_output(format: Format) -> Output:
 
 
 def current_output() -> Output:
-    """The output that was opened last, for the error that ends the command."""
+    """Return the output that was opened last, for the error that ends the command."""
     return _output
 
 
@@ -56,7 +56,7 @@ def load(path: Path, overrides: list[str] | None) -> PipelineConfig:
     """Read the config of a command.
 
     Args:
-        path: of pipeline.yaml.
+        path: The path of pipeline.yaml.
         overrides: values of the option `--set`, each `dotted.key=value`.
 
     Returns:
@@ -74,7 +74,7 @@ def load(path: Path, overrides: list[str] | None) -> PipelineConfig:
 
 
 def command_line() -> list[str]:
-    """The command that is running, as it was given."""
+    """Return the command that is running, as it was given."""
     return ["kubetfx", *sys.argv[1:]]
 
 
@@ -96,7 +96,7 @@ def shown_metrics(config: PipelineConfig, found: Iterable[Mapping[str, float]], 
     """Choose the metrics that a table of runs or versions has room for: those with a threshold first.
 
     Args:
-        config: of the pipeline.
+        config: The config of the pipeline.
         found: the metrics of each run or version.
         at_most: columns of the table.
 

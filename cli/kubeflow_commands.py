@@ -150,7 +150,7 @@ def compile_command(  # noqa: PLR0913, PLR0917 - the options of a command
 
 
 def _own_command(target: str) -> str:
-    """The kubetfx that this process is, for tasks beside Airflow; that of the image for pods."""
+    """Return the kubetfx that this process is, for tasks beside Airflow; that of the image for pods."""
     script = Path(sys.argv[0])
     return str(script.absolute()) if target == "airflow" and script.name == "kubetfx" and script.exists() else "kubetfx"
 
@@ -223,7 +223,7 @@ def _print_findings(findings: "list[Finding]", output: "Output", *, package: Pat
 
 
 def _source(path: Path, overrides: list[str] | None) -> "PipelineConfig | Path":
-    """A config, or the path of a compiled package."""
+    """Return a config, or the path of a compiled package."""
     from kubetfx.kubeflow.package_document import is_package
 
     if not is_package(path):

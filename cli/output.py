@@ -89,7 +89,7 @@ class Output(Console):
     def _fitting(
         self, columns: Sequence[str], rows: Sequence[Sequence[str]], optional: list[str]
     ) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
-        """Columns and rows without the optional columns that there is no room for."""
+        """Return columns and rows without the optional columns that there is no room for."""
         widths = {name: max(map(cell_len, cells)) for name, *cells in zip(columns, columns, *rows, strict=True)}
         while optional and sum(widths.values()) + 2 * len(widths) > self._data.width:
             del widths[optional.pop()]
@@ -108,7 +108,7 @@ class Output(Console):
         """Print the one JSON document of `--format json`.
 
         Args:
-            document: of dicts, lists, texts and numbers. NaN and infinity, which JSON lacks, become null.
+            document: The document of dicts, lists, texts and numbers. NaN and infinity, which JSON lacks, become null.
         """
         is_unicode = "utf" in (sys.stdout.encoding or "utf").lower()
         text = json.dumps(_finite(document), indent=2, ensure_ascii=not is_unicode, allow_nan=False)

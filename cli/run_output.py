@@ -20,9 +20,9 @@ def check_blessed(result: "RunResult", config: PipelineConfig, output: Output) -
     """Let the command fail, with the metrics, if the model missed a threshold.
 
     Args:
-        result: of the run.
-        config: of the pipeline.
-        output: of the command.
+        result: The result of the run.
+        config: The config of the pipeline.
+        output: The output of the command.
 
     Raises:
         NotBlessedError: it did.
@@ -44,10 +44,10 @@ def print_result(result: "RunResult", config: PipelineConfig, output: Output, *,
     """Print how a run ended, and how to ask the model.
 
     Args:
-        result: of the run.
-        config: of the pipeline.
-        output: of the command.
-        config_path: of pipeline.yaml, for the commands.
+        result: The result of the run.
+        config: The config of the pipeline.
+        output: The output of the command.
+        config_path: The path of pipeline.yaml, for the commands.
     """
     if output.format == "json":
         output.document(as_document(result, config))
@@ -132,7 +132,7 @@ def _metric_rows(evaluation: "EvaluationResult", others: list[dict[str, float]])
 
 
 def _print_classes(evaluation: "EvaluationResult", output: Output) -> None:
-    """The classes of images by their f1, the weakest first."""
+    """Print the classes of images by their F1, the weakest first."""
     with_images = [entry for entry in evaluation.by_class.items() if entry[1]["images"]]
     ranked = sorted(with_images, key=lambda entry: entry[1]["f1"])
     rows = [
@@ -144,7 +144,7 @@ def _print_classes(evaluation: "EvaluationResult", output: Output) -> None:
 
 
 def _print_slices(evaluation: "EvaluationResult", output: Output) -> None:
-    """The slices by the metric that they are ranked by, the weakest first."""
+    """Print the slices by the metric that ranks them, the weakest first."""
     from kubetfx.components.evaluation.evaluation_result import COUNT, format_metric
 
     metric = evaluation.ranked_by
@@ -174,8 +174,8 @@ def as_document(result: "RunResult", config: PipelineConfig) -> dict[str, Any]:
     """Return the document of `--format json`.
 
     Args:
-        result: of the run.
-        config: of the pipeline.
+        result: The result of the run.
+        config: The config of the pipeline.
     """
     evaluation = result.evaluation
     return {

@@ -241,14 +241,14 @@ def _request_log(folder: str | None, rate: float | None) -> "RequestLogOptions":
 
 
 def _labels(push_directory: Location) -> dict[str, int]:
-    """Versions by label, which the last server knew."""
+    """Return versions by label, which the last server knew."""
     from kubetfx.components.push.labels import numbers, read_labels
 
     return numbers(read_labels(push_directory))
 
 
 def _on_this_machine(push_directory: Location, context: typer.Context) -> Path:
-    """The folder itself, or for a bucket a copy that is kept up to date until the command ends."""
+    """Return the folder itself, or for a bucket a copy that is kept up to date until the command ends."""
     if isinstance(push_directory, Path):
         return push_directory
     from kubetfx.components.push.mirror import mirrored

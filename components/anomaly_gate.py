@@ -38,7 +38,7 @@ class Anomaly:
     problem: str
     action: AnomalyAction
     key: CheckKey | None = None
-    """Of `validation`, which says what it does: that something tells the label or rows are copies of training rows, or
+    """For `validation`, which says what it does: that something tells the label or rows are copies of training rows, or
     that texts are others than in training. None: `on_anomaly`."""
 
     @property

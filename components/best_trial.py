@@ -50,7 +50,7 @@ def _finished(results: TuningResults) -> int:
 
 
 def _merged(last: TuningResults, seen: list[TuningResults]) -> TuningResults:
-    """The last view, with the ends of trials that others have seen."""
+    """Return the last view, with the ends of trials that others have seen."""
     ended: dict[int, TrialResult] = {one.number: one for view in seen for one in view.trials if one.state != "running"}
     return last.model_copy(update={"trials": [ended.get(one.number, one) for one in last.trials]})
 

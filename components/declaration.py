@@ -72,8 +72,8 @@ def parameter(exec_properties: Mapping[str, Any], name: str, kind: type[Model]) 
     """Return a section of the configuration out of a component's properties; None where it was left out.
 
     Args:
-        exec_properties: of the component.
-        name: of the parameter.
+        exec_properties: The exec properties of the component.
+        name: The name of the parameter.
         kind: the class of the section.
     """
     text = exec_properties.get(name)

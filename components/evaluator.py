@@ -104,7 +104,7 @@ def _evaluate(request: Request, examples: list[types.Artifact], run: block_work.
 
 
 def _models(inputs: Artifacts) -> tuple[dict[str, Path], str | None]:
-    """Folders of the candidate and, where it can be compared, of what is served; and why it cannot."""
+    """Return folders of the candidate and, where it can be compared, of what is served; and why it cannot."""
     candidate = saved_model_path(inputs["model"])
     if not inputs.get("baseline_model"):
         return {CANDIDATE: candidate}, None
@@ -176,7 +176,7 @@ def _words(baseline: Baseline, features: Features) -> str:
 
 
 def _notes(outcome: Outcome, found: list[Check], features: Features) -> Iterator[str]:
-    """What whoever reads the metrics has to know."""
+    """Yield what whoever reads the metrics has to know."""
     if features.weight:
         yield f"Metrics are weighted: each row counts as often as its {features.weight!r} says."
     metrics = outcome.values[OVERALL][CANDIDATE]

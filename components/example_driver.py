@@ -37,7 +37,7 @@ class Driver(driver.FileBasedDriver):
         """Set base, pattern, span, version and fingerprint.
 
         Args:
-            exec_properties: of the component.
+            exec_properties: The exec properties of the component.
             pipeline_info: not used.
             component_info: not used.
 
@@ -76,9 +76,9 @@ def reader_of(
     """Make the reader of a component.
 
     Args:
-        exec_properties: of the component.
-        patterns: of the files of a table, once the driver has resolved them.
-        store: of the workspace, where spans that were read before are.
+        exec_properties: The exec properties of the component.
+        patterns: The patterns of the files of a table, once the driver has resolved them.
+        store: The store of the workspace, where spans that were read before are.
 
     Returns:
         The reader; and the section `data`, without splits and schema file.
@@ -109,7 +109,7 @@ def input_config(patterns: Mapping[str, str]) -> example_gen_pb2.Input:
 
 
 def _unpack(custom_config_json: str, path: str) -> tuple[DataConfig, tuple[str, ...]]:
-    """What the component packed: the section `data`, and `features.image`."""
+    """Return what the component packed: the section `data`, and `features.image`."""
     value = wrappers_pb2.StringValue()
     json_format.Parse(custom_config_json, example_gen_pb2.CustomConfig()).custom_config.Unpack(value)
     document = json.loads(value.value)

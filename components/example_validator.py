@@ -35,7 +35,7 @@ def validate(
     """Return TFDV's anomalies of the statistics of a split.
 
     Args:
-        statistics: of the split.
+        statistics: The statistics of the split.
         schema: that they are compared with.
     """
     anomalies: anomalies_pb2.Anomalies | None = None
@@ -72,7 +72,7 @@ def _add_odd_cells(anomalies: anomalies_pb2.Anomalies, path: path_pb2.Path, said
 def _parts(
     statistics: statistics_pb2.DatasetFeatureStatisticsList, schema: schema_pb2.Schema
 ) -> Iterator[tuple[statistics_pb2.DatasetFeatureStatisticsList, schema_pb2.Schema]]:
-    """Statistics and schema of some columns each. What is said of the whole table stands in every part."""
+    """Yield statistics and schema of some columns each. What is said of the whole table stands in every part."""
     (dataset,) = statistics.datasets
     in_schema = {feature.name: feature for feature in schema.feature}
     in_statistics = {feature.path.step[0]: feature for feature in dataset.features}

@@ -69,7 +69,7 @@ class Executor(base_executor.BaseExecutor):
 def _answers(
     paths: list[Path], groups: list[RowGroup], features: Features
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Labels, the mean of what the models say, and weights."""
+    """Return labels, the mean of what the models say, and weights."""
     models = _models(paths, features)
     found = [
         (block.labels["0"], np.mean(list(block.predictions.values()), axis=0), block.weights)
@@ -87,7 +87,7 @@ def _models(paths: list[Path], features: Features) -> Models:
 
 
 def _gain(paths: list[Path], groups: list[RowGroup], features: Features) -> dict[str, Any]:
-    """How good the models are by themselves, and their mean, on rows that none of them has seen."""
+    """Return how good the models are by themselves, and their mean, on rows that none of them has seen."""
     metric = find_metric("cross_entropy" if features.classes else "root_mean_squared_error")
     accumulators = [metric.make_accumulator(top_k=1) for _ in [*paths, "mean"]]
     states = [accumulator.create() for accumulator in accumulators]

@@ -78,7 +78,9 @@ class Executor(base_executor.BaseExecutor):
 def _keys(
     parts: list[Part], rule: folds.FoldRule, label: str, profile: table_profile.TableProfile
 ) -> tuple[folds.Keys, list[int]]:
-    """The columns that decide, of all rows in the order of the parts; and where each part begins and the last ends."""
+    """Return the columns that decide, of all rows in the order of the parts; and where each part begins and the last
+    ends.
+    """
     for key, name in rule.folds.columns.items():
         if name not in profile.names:
             raise DataError(

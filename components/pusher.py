@@ -149,7 +149,7 @@ class _Push:
             return verified.verify(self._version, lambda: golden.read(evaluation))
 
     def _added(self, evaluation: Path) -> dict[PurePath, str]:
-        """What goes into the version besides the model."""
+        """Return what goes into the version besides the model."""
         workspace, record = _run_of(evaluation, self._run_id)
         found = provenance_of(
             record,
@@ -167,12 +167,12 @@ class _Push:
 
 
 def _run_id(executor: base_executor.BaseExecutor) -> str | None:
-    """Id of the run; None on Kubeflow, where nobody tells it."""
+    """Return the id of the run; None on Kubeflow, where nobody tells it."""
     return getattr(getattr(executor, "_context", None), "_pipeline_run_id", None)
 
 
 def _run_of(evaluation: Path, run_id: str | None) -> tuple[Path | None, dict[str, Any] | None]:
-    """The workspace that an artifact is in, and the record of the run there; None where there is none."""
+    """Return the workspace that an artifact is in, and the record of the run there; None where there is none."""
     for workspace in evaluation.parents if run_id else ():
         path = run_folder(workspace, run_id or "") / RECORD
         if path.is_file():

@@ -76,7 +76,7 @@ class EndExecutor(base_executor.BaseExecutor):
 
 
 def _place(exec_properties: dict[str, Any]) -> tuple[Location, datetime]:
-    """Where the memory is, and the time."""
+    """Return where the memory is, and the time."""
     folder = locate(exec_properties["push_directory"])
     if isinstance(folder, Path):
         folder.mkdir(parents=True, exist_ok=True)

@@ -34,7 +34,7 @@ def infer_schema(statistics: Sequence[statistics_pb2.DatasetFeatureStatisticsLis
     """Return the schema of a table, without shapes: tfdv.infer_schema and update_schema.
 
     Args:
-        statistics: of its splits.
+        statistics: The statistics of its splits.
     """
     from tensorflow_data_validation.pywrap.tensorflow_data_validation_extension import validation
 
@@ -72,9 +72,9 @@ def complete_schema(
 
     Args:
         schema: as TFDV inferred it, or as the user froze it.
-        profile: of the table.
+        profile: The profile of the table.
         label: the column that is predicted.
-        task: of the model.
+        task: The task of the model.
         config: the `features` section.
         weight: the column that says how often a row counts; None: each counts once.
     """
@@ -118,7 +118,9 @@ def _describe(
 
 
 def _check_details(feature: schema_pb2.Feature, role: str, column: table_profile.Column) -> None:
-    """The data may be written otherwise than what a frozen schema was made of: its features would all be missing."""
+    """Refuse data that is written in another way than what a frozen schema was made from: its features would all be
+    missing.
+    """
     if not known_types.is_tag(role):
         return
     stated = known_types.type_of(role).contradiction(column, features.details_of(feature))
@@ -131,7 +133,7 @@ def _check_details(feature: schema_pb2.Feature, role: str, column: table_profile
 
 
 def _check_classes(label: schema_pb2.Feature, classes: list[str]) -> None:
-    """A frozen schema may not know a class of the data, or be that of another task."""
+    """Refuse a frozen schema that lacks a class of the data, or is that of another task."""
     frozen = [tag.removeprefix("class:") for tag in label.annotation.tag if tag.startswith("class:")]
     unknown = sorted(set(classes) - set(frozen))
     if unknown or bool(frozen) != bool(classes):
@@ -143,7 +145,7 @@ def _check_classes(label: schema_pb2.Feature, classes: list[str]) -> None:
 
 
 def _check_label(schema: schema_pb2.Schema, label: str) -> None:
-    """A frozen schema may be that of another table, or of the same with another label."""
+    """Refuse a frozen schema of another table, or of the same table with another label."""
     if label not in {feature.name for feature in schema.feature}:
         raise ConfigError(f"data.schema_file has no column {label!r}, which is the label. Leave data.schema_file out.")
     annotated = [feature.name for feature in schema.feature if "label" in feature.annotation.tag]
@@ -155,7 +157,7 @@ def _check_label(schema: schema_pb2.Schema, label: str) -> None:
 
 
 def _check_weight(schema: schema_pb2.Schema, weight: str | None) -> None:
-    """A frozen schema may have another column of weights, or use this one as a feature."""
+    """Refuse a frozen schema with another column of weights, or one that uses this column as a feature."""
     roles = {feature.name: role for feature in schema.feature if (role := features.role_of(feature))}
     named = next((name for name, role in roles.items() if role == features.WEIGHT), None)
     used = roles.get(weight or "", features.WEIGHT)

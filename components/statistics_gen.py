@@ -45,7 +45,7 @@ def sample_rate(num_rows: int, *, max_rows: int | None) -> float:
     """Find the share of the rows of a table that statistics look at.
 
     Args:
-        num_rows: of the table.
+        num_rows: The number of rows of the table.
         max_rows: `data.statistics_rows`; None: no limit.
 
     Returns:
@@ -77,7 +77,7 @@ class Statistics(
 
         Args:
             splits: names of all, also of those without rows.
-            columns: of the examples.
+            columns: The columns of the examples.
             dates: formats of those that are dates.
             separators: of those that are lists.
             rate: share of the rows that are looked at.
@@ -103,7 +103,7 @@ class Statistics(
         return self._columns, self._dates, self._separators, self._weight, sample
 
     def blocks(self, item: Part) -> Iterator[tuple[str, pa.RecordBatch]]:
-        """The rows of a row group, or those that its own random numbers choose: the same wherever it is read."""
+        """Yield the rows of a row group, or those that its own random numbers choose: the same wherever it is read."""
         block = item.group.read(self._columns)
         weights_of(block, self._weight)  # TFDV does not say what is wrong with one
         if self._rate < 1:
@@ -127,7 +127,7 @@ class Statistics(
         return block
 
     def create(self) -> States:
-        """No split, whose states are made with its first rows."""
+        """Return the state of no splits, whose states are made with its first rows."""
         return {}
 
     def add_block(self, state: States, block: tuple[str, pa.RecordBatch]) -> States:
@@ -146,7 +146,7 @@ class Statistics(
         return first | second | both
 
     def result(self, state: States) -> dict[str, statistics_pb2.DatasetFeatureStatisticsList]:
-        """The statistics by split."""
+        """Return the statistics by split."""
         with tfx_patches.histograms_on_arrays():
             found = {
                 split: stats_impl.extract_statistics_output(state.get(split) or self._no_rows(), self._generators)
@@ -198,7 +198,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
 def _of_spans(
     work: Statistics, parts: Sequence[Part], known: KnownShards, store: SpanStore, run: Run
 ) -> dict[str, statistics_pb2.DatasetFeatureStatisticsList]:
-    """The statistics, where the states of row groups of spans that were seen before are kept."""
+    """Return the statistics, where the states of row groups of spans that were seen before are kept."""
     places = [
         store.place(span, "statistics", shard, part.split, part.group.number, work.depends_on(part))
         for part in parts

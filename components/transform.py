@@ -82,8 +82,8 @@ class Executor(tfx_executor.Executor):
 def _only_analyzes(
     input_dict: Mapping[str, Any], output_dict: Mapping[str, Any], exec_properties: Mapping[str, Any]
 ) -> bool:
-    """Whether the split `train` of one artifact is analyzed, and neither statistics nor transformed examples are asked
-    for."""
+    """Return whether the split `train` of one artifact is analyzed, and neither statistics nor transformed examples are
+    asked for."""
     keys = standard_component_specs
     return (
         len(input_dict[keys.EXAMPLES_KEY]) == 1

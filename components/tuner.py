@@ -134,8 +134,8 @@ class _Progress:
 
 @contextlib.contextmanager
 def _studies_beside(folder: Path) -> Iterator[Path]:
-    """The folder of studies: beside the artifacts, which of a search that was killed are removed; in a cluster, where
-    there is no such place, one that goes."""
+    """Provide the folder of studies: beside the artifacts, which of a search that was killed are removed; in a cluster,
+    where there is no such place, one that goes."""
     if folder.parent.name == "tuner_results":
         latest = tuning_results.latest_path(folder.parent.parent)
         latest.parent.mkdir(exist_ok=True)
@@ -232,7 +232,7 @@ def _highest(space: SearchSpace, key: str, own: int) -> int:
 
 
 def _own_settings(plan: Plan, place: Workplace) -> dict[str, Any]:
-    """The values that the config has of what is searched, without those that it leaves to the data."""
+    """Return the values that the config has of what is searched, without those that it leaves to the data."""
     found: dict[str, Any] = {}
     for key in plan.space.search:
         value: Any = place.job.custom_config

@@ -171,7 +171,7 @@ def _is_seen(path: str, task: TaskConfig) -> bool:
 
 
 def _settings(config: PipelineConfig, node_id: str) -> TaskConfig:
-    """What `kubeflow` says about a node, which may be a copy: FoldTrainer.3."""
+    """Return what `kubeflow` says about a node, which may be a copy: FoldTrainer.3."""
     return config.kubeflow.of_component(component_of(node_id))
 
 
@@ -233,12 +233,12 @@ def _rendered(
 
 
 def _literal(text: str) -> str:
-    """A text in which Airflow finds nothing to fill in."""
+    """Return a text in which Airflow finds nothing to fill in."""
     return f"{{% raw %}}{text}{{% endraw %}}" if re.search(r"\{[{%#]", text) else text
 
 
 def _shared(config: PipelineConfig, config_path: str, pods: bool) -> dict[str, Any]:
-    """Arguments of all tasks, whatever their components."""
+    """Return arguments of all tasks, whatever their components."""
     if not pods:
         return {
             "bash_command": Name("NODE"),
@@ -256,7 +256,7 @@ def _shared(config: PipelineConfig, config_path: str, pods: bool) -> dict[str, A
 
 
 def _arguments(config: PipelineConfig, task: TaskConfig, pods: bool) -> dict[str, Any]:
-    """Arguments of the task of a component."""
+    """Return arguments of the task of a component."""
     retries = task.retries if "retries" in task.model_fields_set else Retries()
     timeout = Call("timedelta", {"seconds": task.timeout_seconds}) if task.timeout_seconds else None
     found: dict[str, Any] = {
@@ -276,7 +276,7 @@ def _variables(nodes: "Sequence[GraphNode]") -> dict[str, str]:
 
 
 def _edges(nodes: "Sequence[GraphNode]", variables: Mapping[str, str]) -> dict[str, Any]:
-    """The order of the tasks as a person writes it: one chain, or a line per task that waits."""
+    """Return the order of the tasks as a person writes it: one chain, or a line per task that waits."""
     is_chain = all(node.upstream == ((nodes[place - 1].node_id,) if place else ()) for place, node in enumerate(nodes))
     names = [variables[node.node_id] for node in nodes]
     if is_chain and len(nodes) > 2:

@@ -79,7 +79,7 @@ def _resources(task: TaskConfig) -> Call | None:
 
 
 def _env(task: TaskConfig) -> Iterator[Call]:
-    """Variables of Secrets and config maps."""
+    """Yield variables of Secrets and config maps."""
     for sources, selector, reference in (
         (task.secrets, "V1SecretKeySelector", "secret_key_ref"),
         (task.config_maps, "V1ConfigMapKeySelector", "config_map_key_ref"),

@@ -28,7 +28,7 @@ def compile(
     """Write the package that Kubeflow Pipelines runs, one container task per component.
 
     Args:
-        config: of the pipeline, or what `load_config` takes.
+        config: The config of the pipeline, or what `load_config` takes.
         path: file to write, ending in .yaml.
         kubernetes_manifest: write the resources Pipeline and PipelineVersion, for GitOps.
         pipeline: a TFX pipeline of your own. Default: what the config describes.
@@ -82,7 +82,7 @@ def _check_engine(config: PipelineConfig) -> None:
 
 
 def _check_variables(config: PipelineConfig) -> None:
-    """References that are left in the config are looked up in the pods."""
+    """Refuse references to environment variables that the pods will not have."""
     of_data = config.kubeflow.of_component(config.example_gen)
     tracker = config.kubeflow.of_component("Tracker")
     used = [

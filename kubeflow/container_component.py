@@ -38,7 +38,7 @@ def container_component(task: PlannedTask, image: str) -> Callable[..., Any]:
 
     Args:
         task: that the container runs.
-        image: of the container.
+        image: The image of the container.
 
     Returns:
         The component: a function of the task's inputs that makes a task of the kfp SDK.
@@ -114,7 +114,7 @@ def length_in_json(text: str) -> int:
 
 
 def _system_type(path: str) -> type:
-    """Type of Kubeflow Pipelines for a TFX artifact class: the one that TFX annotates it with."""
+    """Return the type of Kubeflow Pipelines for a TFX artifact class: the one that TFX annotates it with."""
     annotation = pkgutil.resolve_name(path).TYPE_ANNOTATION
     name = annotation.__name__ if annotation else "Artifact"
     return _ARTIFACTS.get(name, dsl.Artifact)

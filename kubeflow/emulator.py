@@ -132,8 +132,8 @@ class Emulator:
             raise failure
 
     def _next(self, pending: Sequence[str], tasks: Mapping[str, Any], scope: Scope) -> str:
-        """The next task: one whose condition does not hold, if there is one, as its driver has ended long before the
-        container of another; else the DAG around both would be complete there and not here."""
+        """Return the next task: one whose condition does not hold, if there is one, as its driver has ended long before
+        the container of another; else the DAG around both would be complete there and not here."""
         for name in pending:
             needed = [scope.tasks.get(other) for other in tasks[name].get("dependentTasks", ())]
             is_ready = all(other is not None and other.state in ("done", "cached") for other in needed)
@@ -144,7 +144,7 @@ class Emulator:
         return pending[0]
 
     def _looked_up(self, name: str, task: Mapping[str, Any], scope: Scope) -> tuple[Inputs, bool]:
-        """The inputs of a task, and whether its condition holds."""
+        """Return the inputs of a task, and whether its condition holds."""
         inputs = resolve(name, task, self._package.components[task["componentRef"]["name"]], scope)
         condition = task.get("triggerPolicy", {}).get("condition", "")
         return inputs, holds(condition, parameters=inputs.parameters, artifacts=inputs.artifacts)

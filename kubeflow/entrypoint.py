@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the task that the arguments describe, and end the process.
 
     Args:
-        arguments: of the command line. Default: those of the process.
+        arguments: The arguments of the command line. Default: those of the process.
     """
     parser = argparse.ArgumentParser(prog="python -m kubetfx.kubeflow.entrypoint")
     parser.add_argument("--task", required=True, help="JSON of what the task does.")
@@ -149,7 +149,7 @@ def _report(error: BaseException, title: str, *, exit_code: int, last_lines: Ite
 
 
 def _pod_message(message: str, *, exit_code: int, lines: Sequence[str]) -> bytes:
-    """The reason, and as many of the last lines as Kubernetes keeps."""
+    """Return the reason, and as many of the last lines as Kubernetes keeps."""
     reason = f"{message}\nExit status {exit_code}. The end of the log:".encode()
     shown: list[bytes] = []
     for line in reversed(lines):

@@ -98,7 +98,7 @@ def clear_outputs(executor_input: ExecutorInput, slots: Collection[str]) -> None
     """Remove what an earlier try left, or what this one has written so far.
 
     Args:
-        executor_input: of the container.
+        executor_input: The executor input of the container.
         slots: output artifacts that the task declares. The others belong to the launcher, which has the log open for
             writing and uploads it at the end: a task whose log is gone fails at its next cache hit.
     """
@@ -116,9 +116,9 @@ def write_output(
     """Write the ExecutorOutput, completely or not at all.
 
     Args:
-        executor_input: of the container.
-        metadata: of output artifacts, by slot. Values of None, NaN and infinity are left out, as the launcher cannot
-            store them.
+        executor_input: The executor input of the container.
+        metadata: The metadata of output artifacts, by slot. Values of None, NaN and infinity are left out, as the
+            launcher cannot store them.
         parameters: output parameters by name.
     """
     artifacts = {

@@ -31,7 +31,7 @@ def log_of(run_id: str, task: str | None = None, *, connection: Connection, repo
     """Return the log of a task's container.
 
     Args:
-        run_id: of the run.
+        run_id: The id of the run.
         task: as the progress of a run shows it. None: the task that failed.
         connection: where Kubeflow Pipelines is, and who asks.
         report: is given each event as it happens.
@@ -71,7 +71,7 @@ def retry(
     """Let a run that failed, or was cancelled, go on: tasks that succeeded stay, the others run again.
 
     Args:
-        run_id: of the run.
+        run_id: The id of the run.
         connection: where Kubeflow Pipelines is, and who asks.
         wait: follow the run to its end.
         poll_seconds: time between two questions for the state of the run.
@@ -106,7 +106,7 @@ def retry(
 
 
 def _find(kfp: OpenConnection, run_id: str) -> tuple[Any, Package]:
-    """A run, and the package that it runs."""
+    """Return a run, and the package that it runs."""
     with kfp.explained(f"find the run {run_id}"):
         run = _look_up(kfp, run_id)
         reference = run.pipeline_version_reference

@@ -18,7 +18,7 @@ _CONTAINER = "training"
 _FOLDER = "/etc/kubetfx"
 _FILE = "pipeline.yaml"
 _METRICS_FORMAT = r"(\w+) on the validation rows: ([+-]?\d*(?:\.\d+)?(?:[Ee][+-]?\d+)?)"
-"""Of what `kubetfx tune` prints: name and value of the metric."""
+"""For what `kubetfx tune` prints: name and value of the metric."""
 _RESTRICTED = {
     "allowPrivilegeEscalation": False,
     "capabilities": {"drop": ["ALL"]},
@@ -122,12 +122,12 @@ def _parameter(name: str, key: str, values: Values) -> dict[str, Any]:
 
 
 def _in_a_word(value: Any) -> str:
-    """A value as `--set` reads it, without spaces: Katib hands the command to a shell."""
+    """Return a value as `--set` reads it, without spaces: Katib hands the command to a shell."""
     return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
 
 
 def _job(config: PipelineConfig, name: str, keys: dict[str, str]) -> dict[str, Any]:
-    """The Job of a trial, whose pod is like that of the Trainer."""
+    """Return the Job of a trial, whose pod is like that of the Trainer."""
     task = config.kubeflow.of_component("Tuner")
     command = ["python", "-m", "kubetfx", "tune", f"{_FOLDER}/{_FILE}"]
     for key, own in keys.items():

@@ -95,7 +95,7 @@ class OpenConnection:
         """Return the id of an experiment, which is created if no experiment has that name.
 
         Args:
-            name: of the experiment.
+            name: The name of the experiment.
         """
         return str(self.api.create_experiment(name, namespace=self.api_namespace).experiment_id)
 
@@ -103,7 +103,7 @@ class OpenConnection:
         """Return the address of a page of the UI.
 
         Args:
-            path: of the page, for example `runs/details/ID`.
+            path: The path of the page, for example `runs/details/ID`.
         """
         return f"{str(self.api._get_url_prefix()).rstrip('/')}/#/{path}"
 
@@ -174,7 +174,7 @@ def all_pages(ask: Callable[[str], Any], key: str) -> list[Any]:
 
     Args:
         ask: returns the page for a token; that of the first page is empty.
-        key: of the list in the answer.
+        key: The key of the list in the answer.
     """
     found: list[Any] = []
     token = ""

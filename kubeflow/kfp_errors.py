@@ -117,7 +117,7 @@ def _insecure(reason: str, host: str) -> str:
 
 
 def _reason(error: kfp_server_api.ApiException) -> str:
-    """The server's own words, which it wraps in one of several forms."""
+    """Return the server's own words, which it wraps in one of several forms."""
     body = error.body.decode(errors="replace") if isinstance(error.body, bytes) else str(error.body or "")
     try:
         document = json.loads(body)
@@ -130,5 +130,5 @@ def _reason(error: kfp_server_api.ApiException) -> str:
 
 
 def _without_address(reason: object) -> str:
-    """The text without the address of the connection object that urllib3 puts in front."""
+    """Return the text without the address of the connection object that urllib3 puts in front."""
     return str(reason).rpartition("object at 0x")[2].partition(": ")[2] or str(reason)

@@ -57,7 +57,7 @@ def start(kfp: OpenConnection, version: PipelineVersion, *, run_name: str, optio
 
     Args:
         kfp: an open connection.
-        version: of the pipeline, which was uploaded.
+        version: The version of the pipeline, which was uploaded.
         run_name: to show.
         options: experiment, parameters, pipeline root and service account.
 

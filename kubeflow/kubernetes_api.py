@@ -70,8 +70,8 @@ class KubernetesApi:
         """Return an object.
 
         Args:
-            kind: of it.
-            name: of it.
+            kind: Its kind.
+            name: Its name.
             version: group and version.
 
         Raises:
@@ -84,7 +84,7 @@ class KubernetesApi:
         """Return the objects of a kind.
 
         Args:
-            kind: of core Kubernetes.
+            kind: The kind of core Kubernetes.
             **selectors: `labelSelector` and `fieldSelector`.
 
         Raises:

@@ -18,7 +18,8 @@ def lint(path: str | Path) -> list[Finding]:
     """Find what open-source Kubeflow Pipelines would refuse or misread in a package, whoever made it.
 
     Args:
-        path: of the package: YAML of one or two documents, a JSON job spec of TFX, or a PipelineVersion resource.
+        path: The path of the package: YAML of one or two documents, a JSON job spec of TFX, or a PipelineVersion
+            resource.
 
     Returns:
         The faults in the order of the file. A malformed package is not searched for others.

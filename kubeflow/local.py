@@ -122,14 +122,14 @@ class PackageRunner(Runner):
     def _process(
         self, command: Sequence[str], environment: Mapping[str, str], image: str
     ) -> tuple[list[str], dict[str, str]]:
-        """Command and environment of the process that runs a container's command."""
+        """Return command and environment of the process that runs a container's command."""
         line = [sys.executable, *command[1:]] if command[0] == "python" else list(command)
         source = str(Path(kubetfx.__file__).parent.parent)
         path = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
         return line, {**os.environ, "PYTHONPATH": path, LAUNCHER_ROOT: str(self._root), **environment}
 
     def _explained(self, task: TaskResult) -> KubetfxError:
-        """The error that the run ends with: exit status and last lines of the task's log."""
+        """Return the error that the run ends with: exit status and last lines of the task's log."""
         path = self._log_path(task)
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
         tail = "\n".join(f"  {line}" for line in lines[-_TAIL_LINES:])
@@ -187,7 +187,7 @@ class DockerRunner(PackageRunner):
 
 
 def _for_this_machine(config: PipelineConfig) -> PipelineConfig:
-    """The config with what the cluster has and this machine need not have: GPUs, and pods for workers."""
+    """Return the config with what the cluster has and this machine need not have: GPUs, and pods for workers."""
     training = config.training
     changes: dict[str, Any] = {"require_gpu": False} if training.require_gpu is None else {}
     if training.distribution is not None:
@@ -205,7 +205,7 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _pushed_version(task: TaskResult, name: str = "pushed_version") -> int | None:
-    """The version that kubetfx's Pusher wrote into the properties of its output."""
+    """Return the version that kubetfx's Pusher wrote into the properties of its output."""
     versions = (artifact["metadata"].get(name) for artifact in task.artifacts.values())
     return next((int(version) for version in versions if version is not None), None)
 
@@ -227,7 +227,7 @@ def docker_command(
         command: of the container.
         environment: variables of the container.
         image: to run.
-        name: of the container.
+        name: The name of the container.
         root: folder in the place of `/` in the launcher's paths.
         folders: to mount at the same paths; for a glob, the folder before its first wildcard.
         user: number of the user, and of the group after a colon. Default: those of this process.
@@ -253,7 +253,7 @@ def docker_command(
 
 
 def _in_a_pod(word: str, root: Path) -> str:
-    """A word of a command, or a document in it, with the paths that a pod has."""
+    """Return a word of a command, or a document in it, with the paths that a pod has."""
     for written in (str(root), json.dumps(str(root), ensure_ascii=False)[1:-1]):
         word = word.replace(f"{written}/", "/")
     return word

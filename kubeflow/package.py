@@ -36,7 +36,7 @@ def compile_config(
     Where workers of the training are pods of their own, it is they that have the GPUs.
 
     Args:
-        config: of the pipeline.
+        config: The config of the pipeline.
         pipeline: to compile. Default: what the config describes.
         retrain_gate: whether that decides first if there is a reason to run.
 
@@ -75,7 +75,7 @@ def compile_to_file(
     """Compile what a config describes, and write it.
 
     Args:
-        config: of the pipeline.
+        config: The config of the pipeline.
         path: file to write, ending in .yaml.
         kubernetes_manifest: write the resources Pipeline and PipelineVersion, for GitOps.
         pipeline: to compile. Default: what the config describes.
@@ -101,7 +101,7 @@ def compile_to_file(
 
 
 def _with_workers(config: PipelineConfig) -> PipelineConfig:
-    """The config in which the Trainer's task only knows of the GPUs that it asks for its workers' pods."""
+    """Return the config in which the Trainer's task only knows of the GPUs that it asks for its workers' pods."""
     distribution = config.training.distribution
     if distribution is None or distribution.launcher == "processes":
         return config
@@ -134,7 +134,7 @@ _USERS_OF_PUSHED = (WARM_START_MODEL, "ServedModelResolver", "Pusher", "RetrainG
 
 
 def _run_parameters(config: PipelineConfig) -> list[RunParameterTarget]:
-    """What a run may set: where the data is, where to push, and for how long to train."""
+    """Return what a run may set: where the data is, where to push, and for how long to train."""
     data_path = RunParameter("data_path", "str", config.data.path)
     push_directory = RunParameter("push_directory", "str", config.serving.push_directory)
     epochs = RunParameter("epochs", "int", config.training.epochs)
@@ -156,7 +156,7 @@ def unseen_paths(config: PipelineConfig, *, given: Collection[str] = (), retrain
     """Return a warning for each place in a config that is on this machine alone: no volume of the pod holds it.
 
     Args:
-        config: of the pipeline.
+        config: The config of the pipeline.
         given: names of run parameters that the run has values for; the places in the config that they replace are not
             looked at.
         retrain_gate: whether the first task decides if there is a reason to run.
@@ -213,7 +213,7 @@ def _check_names(config: PipelineConfig, nodes: Mapping[str, BaseNode]) -> None:
 
 
 def _is_there(target: RunParameterTarget, nodes: Mapping[str, BaseNode]) -> bool:
-    """Whether the pipeline has the component, and the component the property, that a run parameter is for."""
+    """Return whether the pipeline has the component, and the component the property, that a run parameter is for."""
     return target.node_id in nodes and target.property in nodes[target.node_id].exec_properties
 
 

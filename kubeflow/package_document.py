@@ -71,7 +71,7 @@ class Package:
         return mappings(mapping(mapping(self.spec, "root"), "inputDefinitions"), "parameters")
 
     def tasks(self) -> Iterator[Task]:
-        """Every task of every DAG."""
+        """Yield every task of every DAG."""
         for component_name, component in self.components.items():
             for name, task in mappings(mapping(component, "dag"), "tasks").items():
                 place = (*self.component_place(component_name), "dag", "tasks", name)
@@ -81,7 +81,7 @@ class Package:
         """Return the place of a component in the document.
 
         Args:
-            name: of the component; `ROOT` for the root.
+            name: The name of the component; `ROOT` for the root.
         """
         return (*self.spec_place, "root") if name == ROOT else (*self.spec_place, "components", name)
 
@@ -89,7 +89,7 @@ class Package:
         """Return the place of an executor in the document.
 
         Args:
-            label: of the executor.
+            label: The label of the executor.
         """
         return (*self.spec_place, "deploymentSpec", "executors", label)
 
@@ -97,7 +97,7 @@ class Package:
         """Return the component that a task runs, empty if no component has that name.
 
         Args:
-            task: of this package.
+            task: The task of this package.
         """
         return self.components.get(component_ref(task), {})
 
@@ -105,7 +105,7 @@ class Package:
         """Return the executor that a task runs, empty for a DAG.
 
         Args:
-            task: of this package.
+            task: The task of this package.
         """
         return self.executors.get(str(self.component_of(task).get("executorLabel") or ""), {})
 
@@ -174,7 +174,7 @@ def component_ref(task: Task) -> str:
     """Return the name of the component that a task runs, empty if the task names none.
 
     Args:
-        task: of a package.
+        task: The task of a package.
     """
     return str(mapping(task.spec, "componentRef").get("name") or "")
 
@@ -233,7 +233,7 @@ def digest(path: Path) -> str:
     """Return the 12 hexadecimal digits in which the name of a package's version ends.
 
     Args:
-        path: of the package.
+        path: The path of the package.
     """
     return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
@@ -242,7 +242,7 @@ def is_package(path: Path) -> bool:
     """Return whether a file is a package, and not a pipeline.yaml of kubetfx.
 
     Args:
-        path: of the file, which need not exist.
+        path: The path of the file, which need not exist.
     """
     try:
         read_package(path)
@@ -296,7 +296,7 @@ def _describe(documents: Sequence[Any]) -> str:
 
 
 def _descend(node: yaml.Node, place: Place) -> yaml.Node | None:
-    """The node at a place, or the nearest around it; None if not even the first key is there."""
+    """Return the node at a place, or the nearest around it; None if not even the first key is there."""
     for depth, part in enumerate(place):
         inner = _child(node, part)
         if inner is None:

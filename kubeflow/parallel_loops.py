@@ -76,7 +76,7 @@ class FoldedNodes:
         """Return the name that stands for all copies of a node.
 
         Args:
-            node_id: of any node; one that is no copy has its id as its name.
+            node_id: The id of any node; one that is no copy has its id as its name.
         """
         return self._copies[node_id].name if node_id in self._copies else node_id
 
@@ -144,7 +144,7 @@ class FoldedNodes:
         return by_name
 
     def _contexts(self, node: BaseNode, description: NodeDescription) -> tuple[Contexts, tuple[str, ...]]:
-        """The conditions and loops around a node, and the inputs of which each iteration takes one artifact."""
+        """Return the conditions and loops around a node, and the inputs of which each iteration takes one artifact."""
         found: list[CondContext | Loop] = []
         each: tuple[str, ...] = ()
         for context in self._registry.get_contexts(node):
@@ -170,7 +170,7 @@ class FoldedNodes:
     def _for_each(
         self, context: ForEachContext, description: NodeDescription, within: Contexts
     ) -> tuple[Loop | None, tuple[str, ...]]:
-        """The loop that a ForEach is, and the inputs of which each iteration takes one artifact."""
+        """Return the loop that a ForEach is, and the inputs of which each iteration takes one artifact."""
         reader = description.id
         if looped_channel(context.loop_variable) is None:
             raise CompileError(
@@ -209,14 +209,14 @@ class FoldedNodes:
         return loop, keys
 
     def _loops(self, sources: Iterable[Source]) -> list[Loop | None]:
-        """The loop that makes each of several outputs."""
+        """Return the loop that makes each of several outputs."""
         return [
             next((context for context in reversed(self.contexts[name]) if isinstance(context, Loop)), None)
             for name, _ in sources
         ]
 
     def _source(self, channel: OutputChannel, *, reader: str) -> tuple[Source, Copy | None]:
-        """What a channel is an output of; a resolver that passes it on does not count."""
+        """Return what a channel is an output of; a resolver that passes it on does not count."""
         node_id, key = channel.producer_component_id, channel.output_key
         while (node_id, key) in self._passed:
             channel = self._passed[node_id, key]
@@ -237,7 +237,7 @@ class FoldedNodes:
                 yield self.name(upstream.id)
 
     def _folded(self, name: str, copies: Sequence[NodeDescription]) -> NodeDescription:
-        """One description for all copies, whose properties take from the loop's item what they differ in."""
+        """Return one description for all copies, whose properties take from the loop's item what they differ in."""
         first = copies[0]
         if first.id not in self._copies:
             return first
@@ -265,7 +265,7 @@ class FoldedNodes:
         return first
 
     def _interface(self, description: NodeDescription) -> dict[str, Any]:
-        """What is to be the same in all copies, by what it is called in an error."""
+        """Return what is to be the same in all copies, by what it is called in an error."""
         (node,) = (n for n in self._nodes[self.name(description.id)] if n.id == description.id)
         own = self._copies[node.id]
 

@@ -55,7 +55,7 @@ def schedule(
     Args:
         kfp: an open connection.
         version: to run.
-        name: of the recurring run, in its experiment.
+        name: The name of the recurring run, in its experiment.
         times: at which runs are started.
         options: how each run is started.
 

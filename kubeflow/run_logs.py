@@ -14,8 +14,8 @@ def read_log(kfp: OpenConnection, run_id: str, pod: str) -> str:
     Args:
         kfp: an open connection, to the API server (RunLogServer in backend/src/apiserver/server/run_log_server.go) or
             to the UI in front of it (frontend/server/handlers/pod-logs.ts).
-        run_id: of the run.
-        pod: of the task.
+        run_id: The id of the run.
+        pod: The pod of the task.
 
     Raises:
         KubeflowError: neither has it.
@@ -48,8 +48,8 @@ def tail_of(kfp: OpenConnection, run_id: str, pod: str) -> list[str]:
 
     Args:
         kfp: an open connection.
-        run_id: of the run.
-        pod: of the task.
+        run_id: The id of the run.
+        pod: The pod of the task.
     """
     try:
         text = read_log(kfp, run_id, pod)

@@ -95,7 +95,7 @@ class RunView:
 
         Args:
             details: V2beta1PipelineTaskDetail of the run.
-            state: of the run.
+            state: The state of the run.
         """
         if self._is_out_of_reach:
             self._is_out_of_reach = False
@@ -215,8 +215,8 @@ class _Nodes:
         return [self._by_suffix[suffix] for suffix in suffixes if suffix in self._by_suffix]
 
     def _pod(self, node: Any) -> str | None:
-        """Pod of the innermost node, which is the one that ran something; of several, of the last that is as the whole:
-        several tries of a container, or tasks in a loop."""
+        """Return pod of the innermost node, which is the one that ran something; of several, of the last that is as the
+        whole: several tries of a container, or tasks in a loop."""
         seen = set()
         while id(node) not in seen:
             seen.add(id(node))
@@ -226,7 +226,7 @@ class _Nodes:
 
 
 def _suffix(pod_name: str) -> str:
-    """The hash at the end of a pod's name: references to a pod leave the template's name before it out."""
+    """Return the hash at the end of a pod's name: references to a pod leave the template's name before it out."""
     return pod_name.rpartition("-")[2]
 
 
@@ -235,7 +235,7 @@ def _is_executor(node: Any) -> bool:
 
 
 def _time(value: datetime.datetime | None) -> datetime.datetime | None:
-    """A time; None for 1970, which KFP reports for what has not happened yet."""
+    """Return a time; None for 1970, which KFP reports for what has not happened yet."""
     return value if value is not None and value.year > 1970 else None
 
 

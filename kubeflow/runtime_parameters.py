@@ -49,7 +49,8 @@ def take_parameters(value: Any, *, node_id: str) -> tuple[Any, list[tuple[tuple[
     """Replace each RuntimeParameter in an exec property by its default.
 
     Args:
-        value: of the property: a RuntimeParameter, or the JSON text of a message with some in it, as TFX writes it.
+        value: The value of the property: a RuntimeParameter, or the JSON text of a message with some in it, as TFX
+            writes it.
         node_id: id of the node, for the error.
 
     Returns:
@@ -68,7 +69,7 @@ def take_parameters(value: Any, *, node_id: str) -> tuple[Any, list[tuple[tuple[
 
 
 def _parsed(text: str) -> Any:
-    """The content of a JSON text; None for other text."""
+    """Return the content of a JSON text; None for other text."""
     try:
         return json.loads(text)
     except json.JSONDecodeError:

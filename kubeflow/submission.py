@@ -37,7 +37,7 @@ def submit(
     """Upload a pipeline to Kubeflow Pipelines, start a run, and follow it.
 
     Args:
-        config: of the pipeline, what `load_config` takes, or the path of a compiled package.
+        config: The config of the pipeline, what `load_config` takes, or the path of a compiled package.
         host: URL of Kubeflow Pipelines. Default: KF_PIPELINES_ENDPOINT, then the service in the cluster around, then
             the cluster of kubectl's context.
         connection: in place of `host`, where a namespace, credentials or a certificate are needed as well.
@@ -92,7 +92,7 @@ def schedule(
     With the section `retrain` the first task of each run decides whether there is a reason for the others.
 
     Args:
-        config: of the pipeline, what `load_config` takes, or the path of a compiled package.
+        config: The config of the pipeline, what `load_config` takes, or the path of a compiled package.
         times: at which runs are started, or their cron alone: minute, hour, day, month, weekday; or six fields, with
             seconds in front.
         connection: where Kubeflow Pipelines is, and who asks.
@@ -146,7 +146,7 @@ def _package_of(
     recurring: bool = False,
     progress: Progress = silent,
 ) -> Iterator[tuple[Package, str | None]]:
-    """The package that was given, or that a config compiles to, and the service account that the config names.
+    """Provide the package that was given, or that a config compiles to, and the service account that the config names.
 
     A package cannot hold a service account: Kubeflow Pipelines takes it with each run.
     """
@@ -172,7 +172,7 @@ def _package_of(
 def _settled(
     options: RunOptions, parameters: Sequence[str] | Mapping[str, Any], package: Package, account: str | None
 ) -> RunOptions:
-    """The options with the parameters' values, and with the config's service account unless they name one."""
+    """Return the options with the parameters' values, and with the config's service account unless they name one."""
     values = {**options.parameters, **parse_parameters(_as_texts(parameters), package)}
     return replace(options, parameters=values, service_account=options.service_account or account)
 
@@ -212,7 +212,7 @@ def _unbroken(path: Path, progress: Progress) -> Package:
 
 
 def _default_run_name(package: Package) -> str:
-    """The pipeline's name and the time, by the second."""
+    """Return the pipeline's name and the time, by the second."""
     return f"{package.name} {datetime.datetime.now():%Y-%m-%d %H:%M:%S}"
 
 

@@ -72,7 +72,7 @@ class LatestPushedModelExecutor(base_executor.BaseExecutor):
 
 
 def _push_directory_of(push_destination: str) -> str:
-    """The folder that TFX's PushDestination names, in JSON."""
+    """Return the folder that TFX's PushDestination names, in JSON."""
     document = json.loads(push_destination)
     folder = document.get("filesystem", {}).get("base_directory") or document.get("filesystem", {}).get("baseDirectory")
     if not folder:

@@ -143,12 +143,12 @@ class TaskPlan:
         """Return whether a node of a task depends on something that is not among its inputs.
 
         Args:
-            task: of this plan.
+            task: The task of this plan.
         """
         return any(self._descriptions[node_id].looks_outside for node_id in task.node_ids)
 
     def _take_exit_handler(self) -> NodeDescription | None:
-        """The exit handler: a component that takes the final status, or the one that was handed over."""
+        """Return the exit handler: a component that takes the final status, or the one that was handed over."""
         found = [description for description in self._descriptions.values() if description.final_status]
         for description in found:
             del self._descriptions[description.id]
@@ -302,7 +302,7 @@ class TaskPlan:
         return found.pop()
 
     def _evaluate(self, context: CondContext, task: PlannedTask) -> tuple[PlannedTask, str]:
-        """The task and the output parameter that say whether a condition holds.
+        """Return the task and the output parameter that say whether a condition holds.
 
         This is the task whose outputs the condition is about, or a new task if it is about the outputs of several.
         """

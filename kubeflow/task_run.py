@@ -167,7 +167,7 @@ class _TaskRun:
         return inputs
 
     def _input_artifacts(self, slot: str, type_path: str) -> list[types.Artifact]:
-        """The artifacts of an input channel. The launcher does not make folders for artifacts without files."""
+        """Return the artifacts of an input channel. The launcher does not make folders for artifacts without files."""
         found = []
         for entry in self._input.inputs.get(slot, ()):
             if entry.metadata.get(_EMPTY):
@@ -208,7 +208,7 @@ class _TaskRun:
         return value
 
     def _holds(self, predicate: str) -> str:
-        """Whether a predicate holds, as text; it does not if it is about an output that stayed empty."""
+        """Return whether a predicate holds, as text; it does not if it is about an output that stayed empty."""
         if any(not self._artifacts.get(slot) for slot in _slots_of(json.loads(predicate))):
             return "false"
         return "true" if _resolve(predicate, self._artifacts, {}) else "false"
@@ -242,7 +242,7 @@ class _TaskRun:
         return metadata
 
     def _with_uris(self, text: str) -> str:
-        """The text of a property with the URI of each artifact in place of its path in this container."""
+        """Return the text of a property with the URI of each artifact in place of its path in this container."""
         known: list[RuntimeArtifact] = [
             *self._input.outputs.values(),
             *(artifact for artifacts in self._input.inputs.values() for artifact in artifacts),
@@ -347,14 +347,16 @@ def _slots_of(expression: Any) -> set[str]:
 
 
 def _as_text(value: Any, override: Override) -> Any:
-    """The value of a parameter as text where text is asked for: a final status is a document, and becomes JSON."""
+    """Return the value of a parameter as text where text is asked for: a final status is a document, and becomes
+    JSON.
+    """
     if isinstance(value, dict) and "state" in value:
         value = {**value, "state": _FINAL_STATES.get(value["state"], value["state"])}
     return json.dumps(value) if override.type == "str" and not isinstance(value, str) else value
 
 
 def _put(value: Any, path: tuple[str, ...], given: Any) -> str:
-    """A JSON text with one of its values replaced."""
+    """Return a JSON text with one of its values replaced."""
     document = json.loads(value)
     inner = document
     for key in path[:-1]:

@@ -141,7 +141,7 @@ def looped_channel(variable: Any) -> types.BaseChannel | None:
 
 
 def _import_path(cls: type, *, node_id: str, what: str) -> str:
-    """The path that a class can be imported by; an error if it is defined in a script or inside a function."""
+    """Return the path that a class can be imported by; an error if it is defined in a script or inside a function."""
     path = f"{cls.__module__}.{cls.__qualname__}"
     try:
         found = None if cls.__module__ == "__main__" else pkgutil.resolve_name(path)
@@ -174,7 +174,9 @@ def artifact_path(artifact_class: type[types.Artifact], *, node_id: str) -> str:
 
 
 def _single_channels(channel: types.BaseChannel, *, node_id: str, key: str) -> tuple[types.OutputChannel, ...]:
-    """The outputs of nodes that a channel consists of; an error if it asks ML Metadata, which a cluster lacks."""
+    """Return the outputs of nodes that a channel consists of; an error if it asks ML Metadata, which a cluster
+    lacks.
+    """
     if (whole := looped_channel(channel)) is not None:
         return _single_channels(whole, node_id=node_id, key=key)
     if not isinstance(channel, _INPUT_TYPES):

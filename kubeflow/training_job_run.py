@@ -51,7 +51,7 @@ def launch(fn_args: FnArgs, distribution: DistributionConfig) -> None:
     """Train in pods, whose chief exports.
 
     Args:
-        fn_args: of TFX's Trainer.
+        fn_args: The `fn_args` of TFX's Trainer.
         distribution: the section of the config, with a launcher for Kubeflow.
 
     Raises:
@@ -166,7 +166,7 @@ class Team:
             shutil.copytree(self.shared.process_logs, self.shared.logs, dirs_exist_ok=True)
 
     def _state(self) -> str:
-        """What the operator says."""
+        """Return what the operator says."""
         if self.distribution.launcher == "statefulset":
             return "running"
         (document,) = DOCUMENTS[self.distribution.launcher](self.job)
@@ -178,7 +178,7 @@ class Team:
         return "succeeded" if well in true else "failed" if badly in true else "running"
 
     def _died(self) -> Death | None:
-        """Which process that the others cannot do without has died, and how. Its log is kept: its pod may go."""
+        """Return which process that the others cannot do without has died, and how. Its log is kept: its pod may go."""
         deaths = []
         returned = 0
         for pod in self.pods:
@@ -211,7 +211,7 @@ class Team:
             )
 
     def _obstacles(self) -> str:
-        """What Kubernetes says of pods that wait, or of why there are none."""
+        """Return what Kubernetes says of pods that wait, or of why there are none."""
         found = [f"{pod['metadata']['name']}: {words}." for pod in self.pods for words in _waits_for(pod)]
         if not found:
             about = [
@@ -238,7 +238,7 @@ class Team:
 
 
 def _ends(pod: Document) -> Iterator[str]:
-    """How a process of the pod has died, in words."""
+    """Yield how a process of the pod has died, in words."""
     for status in pod["status"].get("containerStatuses", ()):
         for state in (status.get("state", {}), status.get("lastState", {})):
             ended: dict[str, Any] = state.get("terminated") or {}
@@ -251,7 +251,7 @@ def _ends(pod: Document) -> Iterator[str]:
 
 
 def _waits_for(pod: Document) -> Iterator[str]:
-    """Why a pod does not run, in words."""
+    """Yield why a pod does not run, in words."""
     for condition in pod["status"].get("conditions", ()):
         if condition["type"] == "PodScheduled" and condition["status"] == "False" and condition.get("message"):
             yield condition["message"].rstrip(".")

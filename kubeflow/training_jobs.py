@@ -53,7 +53,7 @@ class TeamJob:
     namespace: str
     tasks: Sequence[Task]
     template: Document
-    """Of the pods: what `worker_template` returns."""
+    """For the pods: what `worker_template` returns."""
     restarts: int
     """How often what restarts by itself does so, at most."""
     ray_version: str = RayConfig().version
@@ -78,7 +78,7 @@ class TeamJob:
         """Return the metadata of an object of the job.
 
         Args:
-            name: of the object. Default: that of the job.
+            name: The name of the object. Default: that of the job.
         """
         owners = {"ownerReferences": [self.owner]} if self.owner else {}
         labels = {**_MARKS, NAME_LABEL: self.name}
@@ -107,7 +107,7 @@ def worker_template(pod: Document, *, container: str, environment: Mapping[str, 
     What Kubeflow Pipelines, Argo and Kubernetes have put there is left out.
 
     Args:
-        pod: of the task, as the API server has it.
+        pod: The pod of the task, as the API server has it.
         container: of the pod, in which the task runs.
         environment: variables of the workers, which take the place of the task's.
 

@@ -12,11 +12,11 @@ from kubetfx.user_code import file_of, with_neighbours
 
 
 def sources_of(module: str, *, key: str) -> dict[str, str]:
-    """A module and the neighbours that it imports.
+    """Return a module and the neighbours that it imports.
 
     Args:
         module: its import path.
-        key: of the config that names it, for errors.
+        key: The key of the config that names it, for errors.
 
     Returns:
         Sources by name of the module; none of a module that is installed, since the image has it too.

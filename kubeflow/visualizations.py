@@ -74,7 +74,7 @@ def draw(kind: str, run: NodeRun) -> _Content:
     """Return the content of a page.
 
     Args:
-        kind: of the page.
+        kind: The kind of the page.
         run: that it is about.
     """
     return _PAGES[kind][1](run)
@@ -84,7 +84,7 @@ def system_type(kind: str) -> _SystemType:
     """Return the type of Kubeflow Pipelines that a page has.
 
     Args:
-        kind: of the page.
+        kind: The kind of the page.
     """
     return _PAGES[kind][0]
 
@@ -93,7 +93,7 @@ def failed(kind: str, error: Exception) -> _Content:
     """Return what is shown in place of a page that could not be drawn.
 
     Args:
-        kind: of the page.
+        kind: The kind of the page.
         error: that drawing it ended with.
     """
     if system_type(kind) in ("Metrics", "ClassificationMetrics"):
@@ -187,8 +187,8 @@ def _model_page(run: NodeRun) -> _Content:
 
 
 def _metrics(run: NodeRun) -> _Content:
-    """The overall metrics of the candidate; those of the served model as `served_...`, of a baseline as `constant_...`
-    and `linear_...`."""
+    """Return the overall metrics of the candidate; those of the served model as `served_...`, of a baseline as
+    `constant_...` and `linear_...`."""
     numbers: dict[str, Any] = {}
     for prefix, metrics in _overall(run).items():
         numbers |= {f"{prefix}{name}": value for name, value in metrics.items() if math.isfinite(value)}
@@ -199,7 +199,7 @@ def _metrics(run: NodeRun) -> _Content:
 
 
 def _overall(run: NodeRun) -> Mapping[str, Mapping[str, float]]:
-    """Metrics over all rows by the prefix of their names. TFMA's files lack those of images."""
+    """Return metrics over all rows by the prefix of their names. TFMA's files lack those of images."""
     from kubetfx.components.evaluation import evaluation_result
 
     folder = run.folder("ModelEvaluation")
@@ -229,7 +229,7 @@ def _metrics_by_slice(run: NodeRun) -> dict[str, dict[str, dict[str, float]]]:
 
 
 def _evaluation_page(run: NodeRun) -> _Content:
-    """Verdict and reasons, metrics, slices."""
+    """Return verdict and reasons, metrics, slices."""
     from kubetfx.components.report import render, verdict
 
     if run.executor == "kubetfx.components.evaluator.Executor":
@@ -250,7 +250,7 @@ def _evaluation_page(run: NodeRun) -> _Content:
 
 
 def _classification_metrics(run: NodeRun) -> _Content:
-    """Confusion matrix and ROC of the candidate on the evaluation split."""
+    """Return confusion matrix and ROC of the candidate on the evaluation split."""
     from kubetfx.components.evaluation import evaluation_result
     from kubetfx.components.evaluation.row_sample import draw
     from kubetfx.components.report import predictions
@@ -287,14 +287,14 @@ def _classification_metrics(run: NodeRun) -> _Content:
 
 
 def _fold_metrics(run: NodeRun) -> _Content:
-    """The metrics of the model of a fold on what the fold held out."""
+    """Return the metrics of the model of a fold on what the fold held out."""
     from kubetfx.components.evaluation import cross_validated
 
     return dict(cross_validated.read_fold(run.folder("FoldEvaluation")).metrics)
 
 
 def _cross_validation_metrics(run: NodeRun) -> _Content:
-    """The mean of each metric, and its standard deviation as `..._deviation`."""
+    """Return the mean of each metric, and its standard deviation as `..._deviation`."""
     from kubetfx.components.evaluation import cross_validated
 
     numbers: dict[str, Any] = {}
@@ -313,7 +313,7 @@ def _cross_validation_page(run: NodeRun) -> _Content:
 
 
 def _report_page(run: NodeRun) -> _Content:
-    """The report as the component Report has rendered it."""
+    """Return the report as the component Report has rendered it."""
     return (run.folder("RunReport") / REPORT).read_text(encoding="utf-8")
 
 
@@ -329,7 +329,7 @@ def _push_page(run: NodeRun) -> _Content:
 
 
 def _decision_page(run: NodeRun) -> _Content:
-    """The reason for a run, or against it."""
+    """Return the reason for a run, or against it."""
     from kubetfx.components.report import markdown
 
     artifact = run.output("RetrainDecision")
@@ -339,7 +339,7 @@ def _decision_page(run: NodeRun) -> _Content:
 
 
 def _is_of_images(run: NodeRun) -> bool:
-    """Whether the model that was pushed takes encoded images."""
+    """Return whether the model that was pushed takes encoded images."""
     models = run.inputs.get("model") or ()
     facts = Path(models[0].uri) / SERVING_MODEL / MODEL_FACTS if models else Path()
     return facts.is_file() and bool(json.loads(facts.read_text(encoding="utf-8")).get("image"))

@@ -35,7 +35,7 @@ def started(
 
     Args:
         module: its name. It calls `leave_with_parent`.
-        arguments: of its command line.
+        arguments: The arguments of its command line.
         environment: variables, besides those of this process.
         log_path: file that its output is added to.
 
@@ -100,7 +100,7 @@ def write_whole(path: Path, document: dict[str, Any]) -> None:
     """Write a file that is there whole, or not at all: others wait for it.
 
     Args:
-        path: of the file.
+        path: The path of the file.
         document: for JSON.
     """
     unfinished = path.with_name(f".{path.name}-{socket.gethostname()}-{os.getpid()}")
@@ -112,7 +112,7 @@ def last_lines(log_path: Path, *, lines: int = 20) -> str:
     """Return the end of a log.
 
     Args:
-        log_path: of the log.
+        log_path: The path of the log.
         lines: at most.
     """
     found = log_path.read_text(encoding="utf-8", errors="replace").splitlines()

@@ -34,7 +34,7 @@ def code_of(folder: Path | None) -> Code:
     """Return what computes now.
 
     Args:
-        folder: of pipeline.yaml; None: there is none, as in a pod.
+        folder: The folder of pipeline.yaml; None: there is none, as in a pod.
     """
     return Code(kubetfx=own_version(), digest=code_digest(), git=git_state(folder, untracked="*.py"))
 
@@ -45,7 +45,7 @@ def git_state(
     """Return the commit of the repository that a folder is in.
 
     Args:
-        folder: of the project; None: that of the image counts.
+        folder: The folder of the project; None: that of the image counts.
         only: what counts as changed. Default: all files below the folder.
         untracked: a pattern of files below the folder that count as changed if git does not know them.
         of_image: take the commit of the image where there is no repository.
@@ -67,7 +67,7 @@ def git_state(
 
 
 def _git(folder: Path, *arguments: str) -> list[str]:
-    """Lines that git answers."""
+    """Return lines that git answers."""
     environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}  # a run never waits for somebody's commit
     command = ["git", "-C", str(folder), *arguments]
     done = subprocess.run(

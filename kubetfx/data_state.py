@@ -25,7 +25,7 @@ def state_of_data(path: str) -> DataState | None:
     """Look which commit and which hash of DVC data are of.
 
     Args:
-        path: of the data: a file, a folder, a pattern or a URL.
+        path: The path of the data: a file, a folder, a pattern or a URL.
 
     Returns:
         What is known; None if that is nothing.
@@ -53,7 +53,7 @@ def before_patterns(path: Path) -> Path:
 
 
 def _dvc_files(place: Path) -> list[Path]:
-    """Files `NAME.dvc` of the data, or of a folder around it."""
+    """Return files `NAME.dvc` of the data, or of a folder around it."""
     found = (folder.with_name(f"{folder.name}.dvc") for folder in (place, *place.parents) if folder.name)
     return [path for path in found if path.is_file()]
 
@@ -78,7 +78,7 @@ def _dvc(place: Path) -> DvcState | None:
 
 
 def _recorded(place: Path, project: Path) -> Iterator[tuple[Path, Path, str]]:
-    """Files of DVC that name the data or a folder around it, with what they name and its hash."""
+    """Yield files of DVC that name the data or a folder around it, with what they name and its hash."""
     around = [folder for folder in (place, *place.parents) if folder.is_relative_to(project) and folder != project]
     for folder in around:
         file = folder.with_name(f"{folder.name}.dvc")
@@ -116,7 +116,7 @@ def _num_bytes(path: Path) -> int:
 
 
 def _md5(path: Path) -> str | None:
-    """The hash that DVC has: of the content, or of the list of a folder's files with theirs."""
+    """Return the hash that DVC has: of the content, or of the list of a folder's files with theirs."""
     try:
         if not path.is_dir():
             with path.open("rb") as file:

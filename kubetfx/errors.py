@@ -70,7 +70,7 @@ class NodeFailedError(KubetfxError):
     """A node failed.
 
     Args:
-        node_id: of the node.
+        node_id: The id of the node.
         reason: the error that the node raised, in one line.
         log_path: file with everything that the node wrote.
     """
@@ -118,7 +118,7 @@ class RequestError(KubetfxError):
     """A server refused a request, or could not be reached.
 
     Args:
-        address: of the server.
+        address: The address of the server.
         reason: in the server's words; or what happened on the way to it.
         code: the status, as gRPC names it.
         is_answer: whether the server said so itself, and not a proxy, or nobody.

@@ -182,7 +182,7 @@ def without_middle(text: str, *, longest: int = LONGEST_LINE) -> str:
     """Leave out the middle of lines that nobody reads: a cell of a table may hold a book, and what to do is at the end.
 
     Args:
-        text: of any lines.
+        text: The text of any lines.
         longest: characters that a line may have.
 
     Returns:
@@ -263,7 +263,7 @@ class Console:
         self._talk.print(escape(without_middle(message)), style=style, soft_wrap=True)
 
     def _advance(self, event: Advances) -> None:
-        """A bar behind the spinner, and the words below it; a line where there is none."""
+        """Draw a bar behind the spinner, and the words below it; print a line where there is no spinner."""
         if self._spinner is None:
             self.say(str(event))
             return

@@ -74,7 +74,7 @@ class GitState(_Part):
     """Names of these files below the root, at most 20."""
 
     def __str__(self) -> str:
-        """The commit, and what differs from it."""
+        """Return the commit, and what differs from it."""
         if not self.is_changed:
             return self.commit
         names = f": {', '.join(self.changed)}" if self.changed else ""
@@ -94,7 +94,7 @@ class DvcState(_Part):
     """Whether DVC's file has this hash; None: the data is too large to tell, and the hash is that of the file."""
 
     def __str__(self) -> str:
-        """The hash, and where it is from."""
+        """Return the hash, and where it is from."""
         if self.is_recorded is False:
             return f"{self.md5}, which is not in DVC's files" + (f" ({self.tracked_by})" if self.tracked_by else "")
         return f"{self.md5} ({self.tracked_by})"
@@ -151,7 +151,7 @@ def digest_of(document: Mapping[str, Any]) -> str:
     """Return the SHA-256 of a document as JSON with sorted keys.
 
     Args:
-        document: of what JSON has.
+        document: The document of what JSON has.
     """
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
@@ -169,7 +169,7 @@ def unpacked(word: str | None) -> dict[str, Any] | None:
     """Return a config that was packed.
 
     Args:
-        word: of it; None: there is none.
+        word: Its word; None: there is none.
     """
     return dict(json.loads(base64.b64decode(word))) if word else None
 
@@ -178,7 +178,7 @@ def write_origin(folder: Path, origin: DataOrigin) -> None:
     """Leave beside examples which rows they are.
 
     Args:
-        folder: of the artifact.
+        folder: The folder of the artifact.
         origin: of the rows.
     """
     (folder / ORIGIN).write_text(origin.model_dump_json(), encoding="utf-8")
@@ -188,7 +188,7 @@ def read_origin(folder: Path) -> DataOrigin | None:
     """Return which rows an artifact is of; None where that is not known.
 
     Args:
-        folder: of examples, or of an evaluation.
+        folder: The folder of examples, or of an evaluation.
     """
     with contextlib.suppress(OSError, ValidationError):
         return DataOrigin.model_validate_json((folder / ORIGIN).read_text(encoding="utf-8"))
@@ -208,11 +208,11 @@ def provenance_of(
 
     Args:
         run_record: run.json of the run; None: there is none, as on Kubeflow.
-        code: of this process, where there is no record of the run.
+        code: The code of this process, where there is no record of the run.
         libraries: of this process, likewise.
         data: which rows the model is of.
-        workspace: of the run.
-        config: of the pipeline, where there is no record of the run.
+        workspace: The workspace of the run.
+        config: The config of the pipeline, where there is no record of the run.
 
     Returns:
         All of it.
@@ -238,7 +238,7 @@ def said_of_files(files: Iterable[DataFile]) -> list[str]:
     """Return files in words, a line each.
 
     Args:
-        files: of the data.
+        files: The files of the data.
     """
     return [
         f"{one.path}, {one.num_bytes:,} bytes"

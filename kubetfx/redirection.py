@@ -20,7 +20,7 @@ def logged_to(path: Path) -> Iterator[None]:
     the file too. Secrets that were looked up are taken out of the file at the end.
 
     Args:
-        path: of the file, to which the output is added.
+        path: The path of the file, to which the output is added.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -60,7 +60,7 @@ def is_descriptor(stream: TextIO, number: int) -> bool:
 
     Args:
         stream: `sys.stdout` or `sys.stderr`, which in a notebook writes to its cell, and may be None.
-        number: of the descriptor.
+        number: The number of the descriptor.
     """
     try:
         return stream.fileno() == number
@@ -70,7 +70,7 @@ def is_descriptor(stream: TextIO, number: int) -> bool:
 
 @functools.cache
 def _stream(descriptor: int) -> TextIO:
-    """A stream that is never closed: handlers that libraries make meanwhile keep it."""
+    """Return a stream that is never closed: handlers that libraries make meanwhile keep it."""
     return open(descriptor, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)
 
 

@@ -105,7 +105,7 @@ class RunRecord(BaseModel):
     """Version that the run made, and that waited for approval when the run ended."""
 
     def output(self, node_id: str, key: str) -> Path | None:
-        """Folder of a node's output; None if it has none."""
+        """Return the folder of a node's output; None if it has none."""
         uris = [uri for node in self.nodes if node.id == node_id for uri in node.outputs.get(key, [])]
         return Path(uris[0]) if uris and Path(uris[0]).exists() else None
 
@@ -121,7 +121,7 @@ class RunRecord(BaseModel):
         return next((node for node in self.nodes if node.state in ("failed", "interrupted")), None)
 
     def node(self, node_id: str) -> NodeRecord | None:
-        """The record of a node; None if it was not reached."""
+        """Return the record of a node; None if it was not reached."""
         return next((node for node in self.nodes if node.id == node_id), None)
 
 
@@ -149,8 +149,8 @@ def begin(
     """Make the record of a run that starts now.
 
     Args:
-        config: of the pipeline.
-        run_id: of the run, by which it is found.
+        config: The config of the pipeline.
+        run_id: The id of the run, by which it is found.
         command: with which the run was started, its words; empty for a run from Python.
         versions_before: versions that the push directory has.
 
@@ -191,7 +191,7 @@ def ended(record: RunRecord, state: RunState, *, seconds: float, **fields: Any) 
     """End a record now.
 
     Args:
-        record: of a run that is over.
+        record: The record of a run that is over.
         state: how it ended.
         seconds: that it took.
         fields: others of the record to set.
@@ -206,8 +206,8 @@ def run_folder(workspace: Path, run_id: str) -> Path:
     """Return the folder of a run's record and report.
 
     Args:
-        workspace: of the pipeline.
-        run_id: of the run.
+        workspace: The workspace of the pipeline.
+        run_id: The id of the run.
     """
     return workspace / FOLDER / run_id
 
@@ -216,7 +216,7 @@ def write(workspace: Path, record: RunRecord) -> None:
     """Write a record into its run's folder, whole or not at all.
 
     Args:
-        workspace: of the pipeline.
+        workspace: The workspace of the pipeline.
         record: replaces what is there.
     """
     write_text(run_folder(workspace, record.run_id) / RECORD, record.model_dump_json(indent=1))
@@ -235,7 +235,7 @@ def read_all(workspace: Path) -> Iterator[RunRecord]:
     """Read the records of a workspace, the newest first.
 
     Args:
-        workspace: of the pipeline.
+        workspace: The workspace of the pipeline.
 
     Yields:
         A record per run, without those that another version of kubetfx wrote in another form.
@@ -251,8 +251,8 @@ def read(workspace: Path, run_id: str) -> RunRecord | None:
     """Read the record of a run.
 
     Args:
-        workspace: of the pipeline.
-        run_id: of the run, all of it.
+        workspace: The workspace of the pipeline.
+        run_id: The id of the run, all of it.
 
     Returns:
         The record; None if there is none.
@@ -266,7 +266,7 @@ def end_killed(workspace: Path) -> None:
     """End the record of the newest run, if the process was killed before it could do so.
 
     Args:
-        workspace: of the pipeline; the caller holds its lock, so no run is going on.
+        workspace: The workspace of the pipeline; the caller holds its lock, so no run is going on.
     """
     newest = next(read_all(workspace), None)
     if newest and newest.state == "running":
@@ -278,7 +278,7 @@ def find(workspace: Path, run_id: str | None) -> RunRecord:
     """Find a run.
 
     Args:
-        workspace: of the pipeline.
+        workspace: The workspace of the pipeline.
         run_id: its id, or the beginning of it. None: the newest run.
 
     Returns:

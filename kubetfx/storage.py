@@ -82,15 +82,15 @@ class ObjectPath:
         return ObjectPath(self.scheme, self.key.rpartition("/")[0] or self.key)
 
     def is_file(self) -> bool:
-        """Whether it is an object."""
+        """Return whether it is an object."""
         return bool(self._info().is_file)
 
     def is_dir(self) -> bool:
-        """Whether an object is in it. Some stores remember an emptied folder for a while."""
+        """Return whether an object is in it. Some stores remember an emptied folder for a while."""
         return self._info().type.name == "Directory"
 
     def info(self) -> ObjectInfo:
-        """Size and time of an object.
+        """Return the size and time of an object.
 
         Raises:
             FileNotFoundError: there is no such object.
@@ -101,7 +101,7 @@ class ObjectPath:
         return ObjectInfo(self, info.size, info.mtime_ns)
 
     def files(self) -> list[ObjectInfo]:
-        """All objects under the folder, in order; none if there is no such folder."""
+        """Return all objects under the folder, in order; none if there is no such folder."""
         infos = self._select(recursive=True)
         return sorted(
             ObjectInfo(ObjectPath(self.scheme, info.path), info.size, info.mtime_ns) for info in infos if info.is_file
@@ -147,7 +147,7 @@ class ObjectPath:
             return filesystem.open_output_stream(self.key, compression=None)
 
     def read_bytes(self) -> bytes:
-        """The object's content.
+        """Return the object's content.
 
         Raises:
             FileNotFoundError: there is no such object.
@@ -156,14 +156,14 @@ class ObjectPath:
             return bytes(file.read())
 
     def read_text(self) -> str:
-        """The object's content, in UTF-8."""
+        """Return the object's content, in UTF-8."""
         return self.read_bytes().decode()
 
     def write_bytes(self, content: bytes) -> None:
         """Write the object, or replace it, at once or not at all.
 
         Args:
-            content: of the whole object.
+            content: The content of the whole object.
         """
         with self._explained(), self.open_output() as file:
             file.write(content)
@@ -172,7 +172,7 @@ class ObjectPath:
         """Write the object in UTF-8, or replace it, at once or not at all.
 
         Args:
-            text: of the whole object.
+            text: The text of the whole object.
         """
         self.write_bytes(text.encode())
 
@@ -180,7 +180,7 @@ class ObjectPath:
         """Write the object from a file. If the file cannot be read to its end, the object has a part of it.
 
         Args:
-            path: of the file.
+            path: The path of the file.
         """
         with self._explained(), path.open("rb") as source, self.open_output() as target:
             shutil.copyfileobj(source, target, _COPY_BYTES)
@@ -189,7 +189,7 @@ class ObjectPath:
         """Write the object into a file.
 
         Args:
-            path: of the file, which is replaced.
+            path: The path of the file, which is replaced.
         """
         with self._explained(), self.open_file() as source, path.open("wb") as target:
             shutil.copyfileobj(source, target, _COPY_BYTES)
@@ -364,7 +364,9 @@ def copy_folder(source: Location, target: Path) -> None:
 
 
 def s3_endpoint() -> str | None:
-    """Where S3 is: what AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL or the profile say, in this order. None: Amazon's own."""
+    """Return where S3 is: what AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL or the profile say, in this order. None: Amazon's
+    own.
+    """
     if os.environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true":
         return None
     return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or _profile_endpoint()
@@ -387,12 +389,12 @@ def _profile_endpoint() -> str | None:
 
 
 def environment() -> dict[str, str]:
-    """The variables that say how a store is reached."""
+    """Return the variables that say how a store is reached."""
     return {name: value for name, value in sorted(os.environ.items()) if name.startswith(_ENVIRONMENT)}
 
 
 def _store(scheme: str) -> str:
-    """A store's name, for errors."""
+    """Return a store's name, for errors."""
     if scheme == "s3":
         return s3_endpoint() or "Amazon S3"
     return os.environ.get("STORAGE_EMULATOR_HOST") or "Google Cloud Storage"

@@ -26,7 +26,7 @@ def importable(folder: Path) -> Iterator[None]:
     The folder comes last on the path: nothing in it takes the place of an installed package.
 
     Args:
-        folder: of pipeline.yaml.
+        folder: The folder of pipeline.yaml.
     """
     path = str(folder)
     if path in sys.path:
@@ -48,7 +48,7 @@ def load_object(reference: str, *, key: str) -> Any:
 
     Args:
         reference: `module:attribute`.
-        key: of the config that names it, for errors.
+        key: The key of the config that names it, for errors.
 
     Returns:
         The object.
@@ -116,7 +116,7 @@ def with_neighbours(path: Path, *, key: str) -> dict[Path, list[Import]]:
 
     Args:
         path: file of the module.
-        key: of the config that names it, for errors.
+        key: The key of the config that names it, for errors.
 
     Returns:
         What each of them imports, wherever in it, by its file.

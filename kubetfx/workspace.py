@@ -47,7 +47,7 @@ def shared(workspace: Path, *, run_id: str) -> Iterator[None]:
 
     Args:
         workspace: is made if it does not exist.
-        run_id: of the run.
+        run_id: The id of the run.
 
     Raises:
         UsageError: another run is using it.
@@ -73,8 +73,8 @@ def node_locked(workspace: Path, node_id: str, *, waiting: Callable[[], None]) -
     """Let no two processes run one node; the second waits for the first.
 
     Args:
-        workspace: of the pipeline, which this process shares.
-        node_id: of the node.
+        workspace: The workspace of the pipeline, which this process shares.
+        node_id: The id of the node.
         waiting: is called if there is a first.
     """
     with _opened(workspace / f"{_NODE}{node_id}") as lock:

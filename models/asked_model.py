@@ -166,7 +166,7 @@ class AskedModel:
         """Ask as clients do.
 
         Args:
-            columns: of `raw_columns`.
+            columns: The columns of `raw_columns`.
 
         Returns:
             (rows, classes) probabilities, or (rows,) values.

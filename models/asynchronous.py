@@ -107,7 +107,7 @@ class AsynchronousTeam(Team):
         """See Team: the chief evaluates by itself.
 
         Args:
-            step: of the validation.
+            step: The step of the validation.
             data: a batch.
         """
         step(data)
@@ -118,7 +118,7 @@ class AsynchronousTeam(Team):
         Args:
             steps: a graph of several steps.
             batches: of each worker.
-            count: of the steps.
+            count: The count of the steps.
 
         Returns:
             What one of the graphs returned.
@@ -151,7 +151,7 @@ class WorkerBatches:
 
         Args:
             function: of a batch.
-            options: of tf.data.
+            options: The options of tf.data.
 
         Returns:
             What the function makes of the batches.
@@ -162,7 +162,7 @@ class WorkerBatches:
         """See tf.data.Dataset.
 
         Args:
-            size: of the buffer.
+            size: The size of the buffer.
 
         Returns:
             The same batches.
@@ -221,7 +221,7 @@ def _write(rows: TrainingRows, folder: Path, workers: int) -> list[_Kind]:
 
 
 def _read(kinds: list[_Kind], batch_size: int) -> tf.data.Dataset:
-    """Batches of the worker that runs this, without end."""
+    """Return batches of the worker that runs this, without end."""
     names = tf.data.Dataset.from_tensor_slices([f"{ROWS}/{number}" for number in range(FILES)])
     record_bytes = sum(kind.num_bytes for kind in kinds)
     records = names.shuffle(FILES).interleave(

@@ -29,7 +29,7 @@ def fit_ensemble(
     Args:
         work: what is fitted; its `model.num_networks` are fitted.
         fit: fits one, with its checkpoint in a folder.
-        folder: of the checkpoints; None: none are written.
+        folder: The folder of the checkpoints; None: none are written.
         validation: batches of (features, label), and the weights where rows have any; and how many are in an epoch.
 
     Returns:
@@ -65,7 +65,7 @@ def _mean_of(models: Sequence[keras.Model]) -> keras.Model:
 def _losses(
     models: Sequence[keras.Model], batches: tf.data.Dataset, steps: int, *, is_classifier: bool
 ) -> tuple[list[float], float, int]:
-    """The loss of each network by itself, that of their mean, and the number of rows."""
+    """Return the loss of each network by itself, that of their mean, and the number of rows."""
     totals, weight_sum, num_rows = np.zeros(len(models) + 1), 0.0, 0
 
     @tf.function(reduce_retracing=True)

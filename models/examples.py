@@ -37,7 +37,7 @@ def block_rows(num_columns: int) -> int:
     """Return how many rows a row group has at most.
 
     Args:
-        num_columns: of the examples.
+        num_columns: The number of columns of the examples.
     """
     return max(1, min(BLOCK_ROWS, BLOCK_CELLS // max(num_columns, 1)))
 
@@ -66,7 +66,7 @@ def count_rows(files: Iterable[str]) -> int:
     """Return the number of rows of some files, as their footers say it.
 
     Args:
-        files: of examples.
+        files: The files of examples.
     """
     return sum(pq.read_metadata(file).num_rows for file in files)
 
@@ -75,7 +75,7 @@ def mean_row_bytes(files: Iterable[str]) -> float:
     """Return the bytes of a row, uncompressed, as the footers say it.
 
     Args:
-        files: of examples.
+        files: The files of examples.
     """
     footers = [pq.read_metadata(file) for file in files]
     sizes = [footer.row_group(group).total_byte_size for footer in footers for group in range(footer.num_row_groups)]
@@ -121,7 +121,7 @@ def row_groups(files: Iterable[str]) -> list[tuple[RowGroup, Any]]:
     """Return the blocks of some files in order, each with the footer of its file.
 
     Args:
-        files: of examples.
+        files: The files of examples.
     """
     footers = [(file, pq.read_metadata(file)) for file in files]
     return [(RowGroup(file, number), footer) for file, footer in footers for number in range(footer.num_row_groups)]
@@ -133,7 +133,7 @@ def read_blocks(
     """Read the rows of a split, a block at a time; threads read the next row groups meanwhile.
 
     Args:
-        files: of the split.
+        files: The files of the split.
         columns: those to read, and their order; None: all. One that the files do not have is null in every row.
         max_rows: rows of a block; None: a row group as it is.
 
@@ -150,7 +150,7 @@ def read_groups(
     """Read blocks; threads read the next ones meanwhile.
 
     Args:
-        groups: of `row_groups`.
+        groups: The groups of `row_groups`.
         columns: those to read, and their order; None: all. One that the files do not have is null in every row.
 
     Returns:
@@ -183,8 +183,8 @@ def first_rows(files: Iterable[str], number: int, columns: Sequence[str] | None 
     """Read the first rows of a split.
 
     Args:
-        files: of the split.
-        number: of the rows; fewer where the split has fewer.
+        files: The files of the split.
+        number: The number of the rows; fewer where the split has fewer.
         columns: those to read, and their order; None: all.
 
     Returns:
@@ -215,7 +215,7 @@ def as_lists(block: pa.RecordBatch) -> pa.RecordBatch:
     Nothing is copied of a column without missing cells. A column without any value is of Arrow's null type.
 
     Args:
-        block: of examples.
+        block: The block of examples.
 
     Returns:
         The same rows and columns.
@@ -227,7 +227,7 @@ def to_examples(block: pa.RecordBatch) -> list[bytes]:
     """Serialize rows as tf.Examples. A missing cell is a missing feature; decimal numbers have 32 bits.
 
     Args:
-        block: of examples.
+        block: The block of examples.
 
     Returns:
         One for each row.

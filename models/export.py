@@ -152,14 +152,14 @@ def _add_endpoint(archive: Any, name: str, function: Callable[[Any], Any], signa
 
 
 def _cell(column: Any, is_list: bool) -> Any:
-    """How a column is parsed: (batch,) if it has one value per row."""
+    """Return how a column is parsed: (batch,) if it has one value per row."""
     if is_list:
         return tf.io.VarLenFeature(tf.string)
     return column._replace(shape=[]) if isinstance(column, tf.io.FixedLenFeature) else column
 
 
 def _joined(columns: Mapping[str, Any], separators: Mapping[str, str]) -> dict[str, Any]:
-    """Columns of which each cell is one value: (batch,)."""
+    """Return columns of which each cell is one value: (batch,)."""
     found = dict(columns)
     for name in columns.keys() & separators.keys():
         values = columns[name]
@@ -169,8 +169,8 @@ def _joined(columns: Mapping[str, Any], separators: Mapping[str, str]) -> dict[s
 
 
 def _network_specs(model: keras.Model, specs: Mapping[str, Any]) -> dict[str, tf.TensorSpec]:
-    """What the network takes, by name, in the order in which the signature `network` numbers it. Keras adapts what
-    Transform makes, as it does in training."""
+    """Return what the network takes, by name, in the order in which the signature `network` numbers it. Keras adapts
+    what Transform makes, as it does in training."""
     return {
         tensor.name: tf.TensorSpec([None, *specs[tensor.name].shape], specs[tensor.name].dtype)
         if tensor.name in specs
@@ -219,7 +219,7 @@ def raw_inputs_of(facts: ModelFacts) -> RawInputs:
     """Find out how columns are packed for the signature `transform_columns`.
 
     Args:
-        facts: of the model.
+        facts: The facts of the model.
 
     Returns:
         The columns that preprocessing reads.
@@ -241,7 +241,7 @@ class _Answers:
         self._inputs = [tensor.name for tensor in model.inputs]
 
     def __call__(self, columns: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """The answer to the columns of the table, each (batch,)."""
+        """Return the answer to the columns of the table, each (batch,)."""
         others = {n: tensor for n, tensor in columns.items() if self._pixels is None or n != self._pixels.column}
         features = self._preprocessing(self._preprocessing.inputs.stack(others)) if others else {}
         inputs = {name: features[name] for name in self._inputs if name in features}
@@ -250,7 +250,7 @@ class _Answers:
         return self._answer(self._in_blocks(inputs, columns[self._pixels.column], self._pixels))
 
     def of_features(self, features: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """The answer to all that the network takes, by name."""
+        """Return the answer to all that the network takes, by name."""
         return self._answer(self._model(features, training=False))
 
     def _in_blocks(self, inputs: Mapping[str, tf.Tensor], contents: tf.Tensor, pixels: Pixels) -> tf.Tensor:

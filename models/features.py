@@ -60,7 +60,7 @@ class Features:
         """Return the names of the columns of a type.
 
         Args:
-            tag: of the type.
+            tag: The tag of the type.
         """
         return tuple(column.name for column in self.by_type.get(tag, ()))
 
@@ -128,7 +128,7 @@ def set_role(feature: schema_pb2.Feature, role: str, reason: str, *, classes: It
         feature: to annotate.
         role: LABEL, WEIGHT, EXCLUDED, or the tag of a column type.
         reason: in words.
-        classes: of the label.
+        classes: The classes of the label.
     """
     if role_of(feature) is None:
         feature.annotation.tag.extend([role, *(f"{CLASS}{name}" for name in classes)])
@@ -139,7 +139,7 @@ def role_of(feature: schema_pb2.Feature) -> str | None:
     """Return LABEL, WEIGHT, EXCLUDED, or the tag of the column's type; None: the schema does not say.
 
     Args:
-        feature: of the schema.
+        feature: The feature of the schema.
     """
     tags = feature.annotation.tag
     return next((tag for tag in tags if tag in (LABEL, WEIGHT, EXCLUDED) or known_types.is_tag(tag)), None)
@@ -159,7 +159,7 @@ def searched_features(schema: schema_pb2.Schema) -> dict[str, Any] | None:
     """Return the section `features` that a search has found, which goes before the config's; None: there was none.
 
     Args:
-        schema: of the columns.
+        schema: The schema of the columns.
     """
     found = (tag.removeprefix(_SEARCHED) for tag in schema.annotation.tag if tag.startswith(_SEARCHED))
     text = next(found, None)
@@ -170,7 +170,7 @@ def read_schema(path: str | Path) -> schema_pb2.Schema:
     """Return a schema.
 
     Args:
-        path: of its text file.
+        path: The path of its text file.
     """
     schema = schema_pb2.Schema()
     schema.CopyFrom(_parse(Path(path).read_text(encoding="utf-8")))
@@ -223,7 +223,7 @@ def details_of(feature: schema_pb2.Feature) -> dict[str, str]:
     """Return what the column's type has to know besides, by name.
 
     Args:
-        feature: of the schema.
+        feature: The feature of the schema.
     """
     role = role_of(feature)
     return dict(tag.split(":", 1) for tag in feature.annotation.tag if tag != role and ":" in tag)

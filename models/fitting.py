@@ -87,7 +87,7 @@ class Work:
         """Return the same with another seed.
 
         Args:
-            number: of a network in an ensemble.
+            number: The number of a network in an ensemble.
         """
         seed = self.training.seed + number
         return replace(self, training=self.training.model_copy(update={"seed": seed}), member=number)
@@ -97,7 +97,7 @@ class Work:
         """Return what the Trainer is to do.
 
         Args:
-            fn_args: of the Trainer; its `custom_config` has the sections of the config.
+            fn_args: The `fn_args` of the Trainer; its `custom_config` has the sections of the config.
             training: that section, which may have been changed.
             team: who trains.
 
@@ -148,7 +148,7 @@ def fit_model(work: Work, train: Rows, validation: Rows, folder: Path | None, *,
         work: what is fitted; its `watch` is not told of what `auto` does.
         train: rows of training.
         validation: rows by which training stops.
-        folder: of the checkpoint; None: none is written.
+        folder: The folder of the checkpoint; None: none is written.
         load_seconds: that the rows took.
 
     Returns:
@@ -196,7 +196,7 @@ def _fit_trees(
 
 
 def _fit_network(work: Work, train: Rows, validation: Rows, folder: Path | None, *, load_seconds: float) -> Fitted:
-    """A network, or the mean of several."""
+    """Return a network, or the mean of several."""
 
     def fit_one(own: Work, place: Path | None) -> Fitted:
         with own.team.strategy.scope():
@@ -294,7 +294,7 @@ def load(work: Work) -> tuple[Rows, Rows]:
 
 
 def _build(work: Work, train: Rows) -> keras.Model:
-    """The network of the config with its head, fitted to the training rows as far as that is not learned."""
+    """Return the network of the config with its head, fitted to the training rows as far as that is not learned."""
     module = importlib.import_module(work.model.module or DEFAULT_MODULE)
     classes = work.features.classes
     model = work.model.model_copy(update={"members": 1}) if work.pixels else work.model
@@ -315,7 +315,7 @@ def _train(
     work: Work,
     onlookers: _Onlookers,
 ) -> tuple[dict[str, list[float]], int]:
-    """The history of all phases, and the number of the best epoch of the last."""
+    """Return the history of all phases, and the number of the best epoch of the last."""
     progress = read_progress(onlookers.folder)
     history: dict[str, list[float]] = {}
     best_epoch = 0

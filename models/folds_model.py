@@ -26,7 +26,7 @@ class FoldModel:
 
         Args:
             path: folder of the SavedModel.
-            number: of the fold, which is in the names of its features.
+            number: The number of the fold, which is in the names of its features.
 
         Raises:
             TrainingError: features cannot be asked for, or kubetfx did not export it.
@@ -48,7 +48,7 @@ class FoldModel:
         """Return the name of a feature among those of all folds. Pictures are decoded once for all.
 
         Args:
-            name: of the feature in this fold.
+            name: The name of the feature in this fold.
         """
         return name if name == PIXELS else f"fold_{self._number}_{name}"
 
@@ -67,7 +67,7 @@ class JointPreprocessing(tf.Module):
         """Take the preprocessing of each.
 
         Args:
-            members: of the folds.
+            members: The members of the folds.
             raw_spec: how each column is read.
         """
         super().__init__()
@@ -82,7 +82,7 @@ class JointPreprocessing(tf.Module):
         """What the features are, by name."""
 
     def __call__(self, packed: Packed) -> dict[str, tf.Tensor]:
-        """Features and label, in a graph or outside of one.
+        """Return features and label, in a graph or outside of one.
 
         Args:
             packed: by `inputs`.
@@ -106,7 +106,7 @@ class _Network(keras.layers.Layer):
         self._order = member.facts.network_inputs
 
     def call(self, features: Mapping[str, Any]) -> Any:
-        """(batch, outputs).
+        """Return (batch, outputs).
 
         Args:
             features: by joint name.
@@ -119,7 +119,7 @@ def mean_model(members: Sequence[FoldModel]) -> keras.Model:
     """Return what says the mean of what the folds' networks say.
 
     Args:
-        members: of the folds.
+        members: The members of the folds.
 
     Returns:
         From the features of all folds, by joint name, to probabilities (batch, classes), or values (batch, 1).

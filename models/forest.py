@@ -41,7 +41,7 @@ class Forest(keras.layers.Layer):
         Args:
             tables: of the ensemble, whose trees are of each output in turn.
             num_outputs: sums of a row.
-            options: of a Keras layer.
+            options: The options of a Keras layer.
         """
         super().__init__(trainable=False, dtype="float32", **options)
         self._planes, self._num_trees, self._num_outputs = tables.planes, tables.num_trees, num_outputs
@@ -71,7 +71,7 @@ class Forest(keras.layers.Layer):
         return weight
 
     def compute_output_spec(self, inputs: keras.KerasTensor) -> keras.KerasTensor:
-        """What `call` makes, for Keras.
+        """Return what `call` makes, for Keras.
 
         Args:
             inputs: (batch, features) float32.
@@ -109,7 +109,7 @@ class Forest(keras.layers.Layer):
         return tf.ensure_shape(found.concat(), shape)
 
     def _bins(self, rows: tf.Tensor) -> tf.Tensor:
-        """(columns, rows): the bin of each cell, among those of its column."""
+        """Return (columns, rows): the bin of each cell, among those of its column."""
         values = tf.gather(tf.transpose(rows), _tensor(self._features))
         values = tf.where(tf.abs(values) <= ZERO, 0.0, values)
         values = tf.where(tf.math.is_nan(values), -np.inf, tf.maximum(values, LOWEST))
@@ -147,7 +147,7 @@ class Forest(keras.layers.Layer):
         return tf.transpose(tf.reduce_sum(by_output, axis=0))
 
     def _passed(self, rows: tf.Tensor, words: tf.Tensor) -> tf.Tensor:
-        """(tests, words): which rows pass each test."""
+        """Return (tests, words): which rows pass each test."""
         bins = self._bins(rows) + _tensor(self._first_bins)[:, tf.newaxis]
         row = tf.range(tf.shape(rows)[0])
         bit = tf.broadcast_to(tf.bitwise.left_shift(1, row % BITS), tf.shape(bins))
@@ -187,7 +187,7 @@ class Forest(keras.layers.Layer):
         return levels.concat()
 
     def _leaves(self, reached: tf.Tensor, words: tf.Tensor) -> tf.Tensor:
-        """(trees, words * BITS): the number of the leaf of each row."""
+        """Return (trees, words * BITS): the number of the leaf of each row."""
         row, plane = map(_tensor, self._bits)
         planes = tf.sparse.segment_sum(reached, row, plane, num_segments=self._num_trees * self._planes)
         leaves = tf.zeros([self._num_trees, words * BITS], tf.int32)

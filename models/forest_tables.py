@@ -86,7 +86,7 @@ def read_trees(text: str) -> list[Tree]:
     """Read the trees of a model.
 
     Args:
-        text: of LightGBM's `Booster.model_to_string`.
+        text: The text of LightGBM's `Booster.model_to_string`.
 
     Returns:
         In the order of the boosting; of several classes one for each, in turn.
@@ -143,7 +143,7 @@ class _Bins:
         return ((first, first + 1), *found) if _takes_missing(tree, node) else tuple(found)
 
     def passes(self, tests: Sequence[Runs], columns: Sequence[int]) -> tuple[Ints, Ints]:
-        """Where the bits of each test begin, and the words of all, for tests of some columns."""
+        """Return where the bits of each test begin, and the words of all, for tests of some columns."""
         words = -(-self._sizes[list(columns)] // WORD_BITS)
         ends = np.cumsum(words) * WORD_BITS
         starts = (ends - words * WORD_BITS).astype(np.int32)
@@ -159,7 +159,7 @@ class _Bins:
 
 
 def _intervals(tree: Tree, node: int) -> Iterator[tuple[float, float]]:
-    """Values (after, until] that go right at a number, or left at a set of categories, as float32."""
+    """Yield values (after, until] that go right at a number, or left at a set of categories, as float32."""
     if tree.decisions[node] & 1:
         members = tree.sets[int(tree.thresholds[node])]
         for run in np.split(members, np.flatnonzero(np.diff(members) > 1) + 1):
@@ -169,13 +169,13 @@ def _intervals(tree: Tree, node: int) -> Iterator[tuple[float, float]]:
 
 
 def _at_most(threshold: float) -> float:
-    """The largest float32 that is not above: it tells float32 values apart as the threshold does."""
+    """Return the largest float32 that is not above: it tells float32 values apart as the threshold does."""
     near = np.float32(threshold)
     return float(near if near <= threshold else np.nextafter(near, np.float32(-np.inf)))
 
 
 def _takes_missing(tree: Tree, node: int) -> bool:
-    """Whether a missing cell is among what `runs` says. LightGBM takes it for 0 where training had none."""
+    """Return whether a missing cell is among what `runs` says. LightGBM takes it for 0 where training had none."""
     if tree.decisions[node] & 1:
         return False
     is_told = bool(tree.decisions[node] >> 2 & 3)

@@ -34,7 +34,7 @@ class FittedLayer(keras.layers.Layer):
         """Find out the weights.
 
         Args:
-            values: of the feature, (rows, ...).
+            values: The values of the feature, (rows, ...).
         """
         raise NotImplementedError
 
@@ -64,8 +64,8 @@ class BinnedNumbers(FittedLayer):
 
     Args:
         feature: (batch, columns + flags).
-        num_columns: of the scores.
-        num_bins: of each column.
+        num_columns: The number of columns of the scores.
+        num_bins: The number of bins of each column.
         flagged: columns that have a flag, in the order of the flags.
         keywords: Keras' of every layer.
     """
@@ -126,7 +126,7 @@ class CategoryEmbedding(FittedLayer):
     Args:
         feature: (batch, columns) indices.
         size: categories of all columns.
-        dimensions: of a vector.
+        dimensions: The dimensions of a vector.
         min_rows: training rows that a category needs for a vector of its own.
         keywords: Keras' of every layer.
     """
@@ -174,7 +174,7 @@ class Members(keras.layers.Layer):
     """What each member of an ensemble sees: the inputs, with signs of its own that it learns to scale.
 
     Args:
-        number: of the members.
+        number: The number of the members.
         keywords: Keras' of every layer.
     """
 
@@ -210,7 +210,7 @@ class MemberOutputs(keras.layers.Layer):
     """An output layer for each member.
 
     Args:
-        num_outputs: of each.
+        num_outputs: The number of outputs of each.
         keywords: Keras' of every layer.
     """
 

@@ -53,7 +53,7 @@ def choose(network: Fitted, trees: Fitted, validation: TrainingRows, *, is_class
 
 
 def _answers(model: keras.Model, rows: TrainingRows) -> np.ndarray:
-    """(rows, outputs) float64."""
+    """Return (rows, outputs) float64."""
     assert rows.arrays is not None  # trees were trained on such
     features = {name: array for name, array in rows.arrays.items() if name != LABEL}
     found: np.ndarray = model.predict(features, batch_size=_BATCH, verbose=0).astype(np.float64)

@@ -29,7 +29,7 @@ CELLS_OF_BINS = 16_000_000
 
 
 def preprocessing_fn(inputs: Mapping[str, tf.Tensor], custom_config: Mapping[str, Any]) -> dict[str, tf.Tensor]:
-    """Raw columns to features, for TFX's Transform.
+    """Turn raw columns into features, for TFX's Transform.
 
     Args:
         inputs: the columns of the schema, each (batch, 1). Missing cells are NaN, "" or MISSING_INTEGER.
@@ -67,7 +67,7 @@ def feature_positions(features: Features) -> dict[str, list[tuple[str, int]]] | 
 
 
 def beside_transform(features: Features, *, model: ModelConfig, max_pixels: int) -> "Pixels | None":
-    """What becomes of columns beside TensorFlow Transform.
+    """Return what becomes of columns beside TensorFlow Transform.
 
     Args:
         features: the columns.
@@ -148,8 +148,8 @@ def with_head(network: keras.Model, *, labels: np.ndarray, is_classifier: bool) 
     """Give a network the last step to what clients read: probabilities, or values in the label's own unit.
 
     Args:
-        network: of `build_model`.
-        labels: of the training rows: a value's mean and deviation are theirs.
+        network: The network of `build_model`.
+        labels: The labels of the training rows: a value's mean and deviation are theirs.
         is_classifier: or a regression.
 
     Returns:
@@ -173,7 +173,7 @@ def sized(model: ModelConfig, rows: Mapping[str, np.ndarray], *, num_rows: int) 
     Args:
         model: the section `model`.
         rows: features by name, (rows, ...).
-        num_rows: of training.
+        num_rows: The number of rows of training.
     """
     num_cells = num_rows * sum(math.prod(values.shape[1:]) for values in rows.values())
     members = next((number for number in (8, 4, 2) if num_cells * number <= CELLS_OF_MEMBERS), 1)
@@ -185,7 +185,7 @@ def averaged(model: keras.Model) -> keras.Model:
     """Return the model that is served: the mean of the members, where there are several.
 
     Args:
-        model: of `with_head`.
+        model: The model of `with_head`.
     """
     if len(model.output.shape) < 3:
         return model

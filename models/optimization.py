@@ -31,7 +31,7 @@ def compile_model(
         model: from features to probabilities (batch, classes), or to values (batch, 1).
         training: the section of the config.
         labels: (rows,) of training.
-        num_steps: of all epochs.
+        num_steps: The number of steps of all epochs.
         is_classifier: or a regression.
         has_one_hot_labels: whether labels come as probabilities (batch, classes), as those of images do.
 
@@ -122,7 +122,7 @@ def make_optimizer(
 
     Args:
         training: the section of the config.
-        num_steps: of all epochs.
+        num_steps: The number of steps of all epochs.
         rates: initial learning rates of single weights, by their path; the others have that of the config.
     """
     rate: Any = training.learning_rate

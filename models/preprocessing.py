@@ -22,7 +22,7 @@ class Preprocessing(tf.Module):
         """Load the graph, and trace it.
 
         Args:
-            output: of Transform.
+            output: The output of Transform.
             without: columns that are no part of the preprocessing.
         """
         super().__init__()
@@ -37,7 +37,7 @@ class Preprocessing(tf.Module):
         self._of_packed = of_packed.get_concrete_function(self.inputs.signature)
 
     def __call__(self, packed: Packed) -> dict[str, tf.Tensor]:
-        """Features and label, in a graph or outside of one.
+        """Return features and label, in a graph or outside of one.
 
         Args:
             packed: by `inputs`.

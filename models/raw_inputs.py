@@ -159,7 +159,7 @@ def _rounded(cells: tf.Tensor) -> tf.Tensor:
 
 
 def _text(array: pa.Array, column: Any, name: str) -> tf.Tensor:
-    """Texts that occur often are handed to TensorFlow once."""
+    """Hand texts that occur often to TensorFlow once."""
     array = _cast(array, tf.string, name)
     if array.null_count:
         array = pc.fill_null(array, pa.scalar(tf.compat.as_bytes(_default(column, name)), array.type))
@@ -197,7 +197,7 @@ def _default(column: Any, name: str) -> Any:
 
 
 def _scalar(value: Any) -> Any:
-    """The one value of a default, text as str."""
+    """Return the one value of a default, text as str."""
     value = np.asarray(value).reshape(-1)[0]
     value = value.item() if isinstance(value, np.generic) else value
     return value.decode() if isinstance(value, bytes) else value

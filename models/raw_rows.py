@@ -21,10 +21,10 @@ def raw_rows(
     images: Iterable[str] = (),
     separators: Mapping[str, str] = MappingProxyType({}),
 ) -> list[RawRow]:
-    """Rows by column name.
+    """Return rows by column name.
 
     Args:
-        block: of examples, with these columns.
+        block: The block of examples, with these columns.
         inputs: columns of the model.
         strings: those of them that hold text.
         images: those of them that hold images.

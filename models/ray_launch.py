@@ -52,7 +52,7 @@ def launch(fn_args: "FnArgs", distribution: DistributionConfig) -> None:
     """Train on the nodes of a Ray cluster, the chief of which exports.
 
     Args:
-        fn_args: of TFX's Trainer.
+        fn_args: The `fn_args` of TFX's Trainer.
         distribution: the section of the config.
 
     Raises:
@@ -263,7 +263,7 @@ def _starter(task: Task, config: RayConfig) -> Any:
 
 
 def _met(starters: Sequence[Any], job: Path, distribution: DistributionConfig) -> list[str]:
-    """The addresses of all, once Ray has found a place for each."""
+    """Return the addresses of all, once Ray has found a place for each."""
     import ray
 
     asked = [starter.address.remote(str(job)) for starter in starters]
@@ -296,7 +296,7 @@ def _met(starters: Sequence[Any], job: Path, distribution: DistributionConfig) -
 
 
 def _line(error: BaseException) -> str:
-    """The last line of an error: Ray puts a traceback before it."""
+    """Return the last line of an error: Ray puts a traceback before it."""
     return str(error).strip().splitlines()[-1].strip() if str(error).strip() else type(error).__name__
 
 

@@ -16,7 +16,7 @@ def weights_of(block: pa.RecordBatch, column: str | None) -> Array:
     """Return the weights of rows, (rows,) float64.
 
     Args:
-        block: of examples.
+        block: The block of examples.
         column: that has them; None: each row counts once.
 
     Raises:
@@ -37,8 +37,8 @@ def check_weights(blocks: Iterable[tuple[str, pa.RecordBatch]], *, column: str, 
 
     Args:
         blocks: of rows with both columns, in order, each with the name of its file.
-        column: of the weights.
-        label: of the label.
+        column: The column of the weights.
+        label: The label of the label.
 
     Raises:
         DataError: one is missing, no number, infinite or negative, or all are 0.

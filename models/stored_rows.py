@@ -36,7 +36,7 @@ class StoredRows:
 
     Args:
         parent: folder that the files are put below.
-        num_rows: of all arrays.
+        num_rows: The number of rows of all arrays.
         example: arrays of any number of rows: their names, types and shapes.
 
     Raises:
@@ -101,7 +101,8 @@ class StoredRows:
         Args:
             batch_size: rows of a batch; the last one of an epoch may have fewer.
             epochs: their numbers.
-            seed: of the orders, together with the number of the epoch. None: in the order in which they were written.
+            seed: The seed of the orders, together with the number of the epoch. None: in the order in which they were
+                written.
             first_step: batches of the first epoch that are left out.
             rows_of_epoch: of fewer, the last ones are left out; where there are not so many, the first ones come again.
                 None: all, once.
@@ -134,7 +135,7 @@ class StoredRows:
         )
 
     def _windows(self, seed: int | None, epoch: int, start: int) -> Iterator[Arrays]:
-        """The rows of an epoch from a position on, as many at a time as the buffer holds."""
+        """Return the rows of an epoch from a position on, as many at a time as the buffer holds."""
         starts = np.arange(0, self.num_rows, BLOCK_ROWS)
         if seed is not None:
             np.random.default_rng([seed, epoch]).shuffle(starts)
@@ -151,7 +152,7 @@ class StoredRows:
         return read_ahead(reads, threads=1)
 
     def _read(self, starts: np.ndarray, order: np.ndarray | None, skipped: int) -> Arrays:
-        """The rows of some blocks in an order, without the first of them."""
+        """Return the rows of some blocks in an order, without the first of them."""
         return {
             name: (rows if order is None else rows[order])[skipped:]
             for name in self._kinds
@@ -178,7 +179,7 @@ class StoredRows:
 
 
 def _at_most(windows: Iterable[Arrays], num_rows: int) -> Iterator[Arrays]:
-    """The first rows."""
+    """Yield the first rows."""
     for window in windows:
         if num_rows <= 0:
             return
@@ -188,7 +189,7 @@ def _at_most(windows: Iterable[Arrays], num_rows: int) -> Iterator[Arrays]:
 
 
 def _in_multiples(windows: Iterable[Arrays], batch_size: int) -> Iterator[Arrays]:
-    """The same rows in parts of whole batches; the last part may end with a smaller one."""
+    """Yield the same rows in parts of whole batches; the last part may end with a smaller one."""
     rest: Arrays = {}
     for window in windows:
         rows = {name: np.concatenate([rest[name], array]) for name, array in window.items()} if rest else window

@@ -47,7 +47,7 @@ class RoundedNetwork(keras.layers.Layer):
         return sum(bytes_of(variable) for variable in self.variables)
 
     def _store(self, variable: Any, kind: str, number: int) -> Sequence[Any]:
-        """The numbers, and of int8 their scales."""
+        """Return the numbers, and of int8 their scales."""
         values = keras.ops.convert_to_numpy(variable)
         if values.dtype != np.float32 or values.size < SMALLEST or values.ndim < 2:
             return [self._add(values, f"weight_{number}")]
@@ -69,7 +69,7 @@ class RoundedNetwork(keras.layers.Layer):
         )
 
     def compute_output_spec(self, inputs: Any) -> keras.KerasTensor:
-        """What `call` makes, for Keras.
+        """Return what `call` makes, for Keras.
 
         Args:
             inputs: features by name.

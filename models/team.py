@@ -30,7 +30,7 @@ class Share:
 
         Args:
             batch_size: at least.
-            num_rows: of all batches.
+            num_rows: The number of rows of all batches.
         """
         while 0 < num_rows % batch_size < min(self.replicas, num_rows):
             batch_size += 1
@@ -158,7 +158,7 @@ class Team:
         Args:
             steps: a graph of several steps, which takes batches and the number of steps.
             batches: of `iterate`.
-            count: of the steps.
+            count: The count of the steps.
 
         Returns:
             Keras' metrics of the epoch so far.

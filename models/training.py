@@ -117,7 +117,7 @@ def make_repeatable(seed: int, team: Team) -> None:
     """Have everything that follows depend on the seed alone, as far as the team lets it.
 
     Args:
-        seed: of the training.
+        seed: The seed of the training.
         team: who trains.
     """
     keras.utils.set_random_seed(seed)

@@ -74,7 +74,7 @@ class Checkpoint(keras.callbacks.Callback):
     """Writes and restores checkpoints of one phase. It comes last in the list of callbacks.
 
     Args:
-        folder: of the checkpoint; None: nothing is written.
+        folder: The folder of the checkpoint; None: nothing is written.
         phase: number of the phase.
         seconds: between two checkpoints, at least.
         others: callbacks whose counts and weights are kept.
@@ -189,7 +189,7 @@ def read_progress(folder: Path | None) -> Progress | None:
     """Return how far a training was that left a checkpoint; None if there is none.
 
     Args:
-        folder: of the checkpoint.
+        folder: The folder of the checkpoint.
     """
     if folder is None or not (folder / STATE).is_file():
         return None
@@ -201,7 +201,7 @@ def discard(folder: Path | None) -> None:
     """Remove the checkpoint of a training that is over.
 
     Args:
-        folder: of the checkpoint; None: there was none.
+        folder: The folder of the checkpoint; None: there was none.
     """
     if folder is not None:
         shutil.rmtree(folder, ignore_errors=True)
@@ -222,7 +222,7 @@ def checkpoint_folder(fn_args: FnArgs, training: TrainingConfig, data_digest: st
     The artifacts of a try that was killed are deleted, so it is beside them; in a cluster they are gone with the pod.
 
     Args:
-        fn_args: of the Trainer.
+        fn_args: The `fn_args` of the Trainer.
         training: the section of the config.
         data_digest: changes with the rows.
 

@@ -67,7 +67,7 @@ class TrainingJob:
         """Return what can be written down of the arguments.
 
         Args:
-            fn_args: of TFX's Trainer.
+            fn_args: The `fn_args` of TFX's Trainer.
         """
         return cls(**{name: getattr(fn_args, name) for name in cls.__dataclass_fields__})
 
@@ -76,7 +76,7 @@ class TrainingJob:
         """Read it from a file.
 
         Args:
-            path: of the file.
+            path: The path of the file.
 
         Returns:
             The job.
@@ -87,7 +87,7 @@ class TrainingJob:
         """Write it to a file.
 
         Args:
-            path: of the file.
+            path: The path of the file.
         """
         path.write_text(json.dumps(asdict(self)), encoding="utf-8")
 
@@ -164,7 +164,7 @@ def launch(fn_args: "FnArgs", distribution: DistributionConfig) -> None:
     """Train in processes of this machine, on a Ray cluster, or in pods; their chief exports.
 
     Args:
-        fn_args: of TFX's Trainer.
+        fn_args: The `fn_args` of TFX's Trainer.
         distribution: the section of the config.
 
     Raises:
@@ -184,7 +184,7 @@ def job_here(fn_args: "FnArgs") -> Iterator[Path]:
     """Write a job into the folder of the run, from where its processes read inputs and write outputs as they are.
 
     Args:
-        fn_args: of TFX's Trainer.
+        fn_args: The `fn_args` of TFX's Trainer.
 
     Yields:
         The file of the job, whose folder is removed with the context.
@@ -200,7 +200,7 @@ def logs_of(fn_args: "FnArgs") -> Path:
     """Return the folder of the processes' logs.
 
     Args:
-        fn_args: of TFX's Trainer.
+        fn_args: The `fn_args` of TFX's Trainer.
     """
     return Path(fn_args.model_run_dir) / LOGS
 

@@ -69,7 +69,7 @@ class TrainedModel(keras.Model):
 
         Args:
             batches: features, label, and weight.
-            count: of the steps.
+            count: The count of the steps.
 
         Returns:
             Keras' metrics of the epoch so far.
@@ -82,7 +82,7 @@ class TrainedModel(keras.Model):
 
         Args:
             batches: features, label, and weight.
-            count: of the steps.
+            count: The count of the steps.
 
         Returns:
             Keras' metrics so far; nothing where several processes have to be asked for them.

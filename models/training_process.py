@@ -58,7 +58,7 @@ def main() -> int:
 
 
 def _may_be_of_another(error: Exception) -> bool:
-    """Whether it may have come from a process or a connection that is gone, so that a restart mends it."""
+    """Return whether it may have come from a process or a connection that is gone, so that a restart mends it."""
     import tensorflow as tf
 
     return isinstance(error, (tf.errors.OpError, OSError))
@@ -127,7 +127,7 @@ def _cluster() -> dict[str, list[str]]:
 
 
 def _is_chief() -> bool:
-    """Whether it is this process that exports: where there is no chief, the first worker."""
+    """Return whether it is this process that exports: where there is no chief, the first worker."""
     return _task()["type"] == "chief" or ("chief" not in _cluster() and _task()["index"] == 0)
 
 
@@ -167,7 +167,7 @@ def _meet(distribution: DistributionConfig) -> None:
 
 
 def _listening(address: str) -> socket.socket:
-    """A socket at the address of this process, until TensorFlow listens there: others see that it has come."""
+    """Return a socket at the address of this process, until TensorFlow listens there: others see that it has come."""
     host, _, port = address.rpartition(":")
     found = socket.socket()
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

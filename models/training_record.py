@@ -177,7 +177,7 @@ def _hardware() -> dict[str, Any]:
 
 
 def processor_name() -> str:
-    """The processor in the words of Linux, for example `AMD EPYC 7B13`."""
+    """Return the processor in the words of Linux, for example `AMD EPYC 7B13`."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

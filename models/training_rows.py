@@ -59,7 +59,7 @@ class TrainingRows:
 
         Args:
             batch_size: rows of a batch; the last one of an epoch may have fewer.
-            seed: of the orders; None: in the order of the files.
+            seed: The seed of the orders; None: in the order of the files.
             epochs: their numbers; None: all from 0, without end.
             first_step: batches of the first epoch that are left out.
 
@@ -115,7 +115,7 @@ class TrainingRows:
 
         Args:
             batch_size: rows of a batch; the last one of an epoch may have fewer.
-            seed: of the orders.
+            seed: The seed of the orders.
             epochs: one after the other.
             first_step: batches of the first epoch that are left out.
         """
@@ -157,7 +157,7 @@ def load_rows(
     """Preprocess the rows of a split.
 
     Args:
-        files: of its examples.
+        files: The files of its examples.
         preprocess: from raw columns to features and label.
         cache_bytes: rows that take more are not kept in memory, and read from files in each epoch.
         scratch: folder that these files are put below.
@@ -220,7 +220,9 @@ def _load_part(
     scratch: Path,
     team: Team,
 ) -> TrainingRows:
-    """The rows that one process of several reads: every so many row groups; and a sample that all of them read."""
+    """Yield the rows that one process of several reads: every so many row groups; and a sample that all of them
+    read.
+    """
     counts = np.array([group.num_rows(footer) for group, footer in groups])
     starts = np.append(0, counts.cumsum())
     if len(groups) < team.size:
@@ -269,7 +271,7 @@ def _concatenated(parts: Sequence[Arrays]) -> Arrays:
 
 
 def _reweighted(row: dict[str, tf.Tensor], weight: tf.Tensor) -> dict[str, tf.Tensor]:
-    """The same with weights that are so many times as large."""
+    """Return the same with weights that are so many times as large."""
     before = row.get(WEIGHT, tf.ones(tf.shape(row[LABEL])[:1]))
     return {**row, WEIGHT: before * weight}
 
@@ -283,7 +285,7 @@ def _weighted(found: Arrays, weights: np.ndarray | None, rows: slice) -> Arrays:
 
 
 def _read_weights(files: list[str], column: str) -> np.ndarray:
-    """(rows,) float32, on average 1: the learning rate suits weights of any size."""
+    """Return (rows,) float32, on average 1: the learning rate suits weights of any size."""
     found = np.concatenate([weights_of(block, column) for block in read_blocks(files, [column])])
     if not found.any():
         raise DataError(

@@ -63,7 +63,7 @@ class Shared:
         """Copy what the chief has made to where the Trainer has to put it.
 
         Args:
-            fn_args: of TFX's Trainer.
+            fn_args: The `fn_args` of TFX's Trainer.
         """
         shutil.copytree(self.model, Path(fn_args.serving_model_dir).parent, dirs_exist_ok=True)
         shutil.copytree(self.model_run, Path(fn_args.model_run_dir), dirs_exist_ok=True)
@@ -78,9 +78,9 @@ def shared_folder(fn_args: "FnArgs", directory: str, name: str, *, remedy: str) 
     """Copy the inputs of a training to where its workers see them, and remove all of it at the end.
 
     Args:
-        fn_args: of TFX's Trainer.
+        fn_args: The `fn_args` of TFX's Trainer.
         directory: `training.distribution.directory`.
-        name: of the folder in it.
+        name: The name of the folder in it.
         remedy: what to do where it cannot be written, a sentence.
 
     Yields:
@@ -138,7 +138,7 @@ def _hand_over(job: TrainingJob, shared: Shared) -> None:
 
 
 def _copied(patterns: list[str], folder: Path) -> list[str]:
-    """Patterns of the files' copies, each in a folder of its own."""
+    """Return patterns of the files' copies, each in a folder of its own."""
     copies = []
     for number, pattern in enumerate(patterns):
         copy_of = folder / str(number)
@@ -148,7 +148,9 @@ def _copied(patterns: list[str], folder: Path) -> list[str]:
 
 
 def _own_modules() -> Iterator[Path]:
-    """Modules in folders of the path that are neither Python's, nor of installed packages, nor ours: the user's."""
+    """Yield modules in folders of the path that are neither Python's, nor of installed packages, nor ours: the
+    user's.
+    """
     installed = [Path(path) for path in (sys.prefix, sys.base_prefix, *site.getsitepackages())]
     ours = Path(version.__file__).parents[1]
     for folder in map(Path, filter(None, sys.path)):

@@ -26,8 +26,8 @@ class SplitColumns(keras.layers.Layer):
 
         Args:
             features: the columns of the table.
-            spec: of what Transform makes of them.
-            options: of a Keras layer.
+            spec: The spec of what Transform makes of them.
+            options: The options of a Keras layer.
         """
         super().__init__(trainable=False, dtype="float32", **options)
         self._features = features
@@ -36,7 +36,7 @@ class SplitColumns(keras.layers.Layer):
         self.num_numbers, self.num_categories = numbers.shape[1], categories.shape[1]
 
     def compute_output_spec(self, inputs: Mapping[str, keras.KerasTensor]) -> keras.KerasTensor:
-        """What `call` makes, for Keras.
+        """Return what `call` makes, for Keras.
 
         Args:
             inputs: features by name, each (batch, ...).

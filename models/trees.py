@@ -58,7 +58,7 @@ def fit_trees(
     Args:
         train: rows of training.
         validation: rows by which training stops.
-        spec: of the transformed features.
+        spec: The spec of the transformed features.
         features: the columns.
         config: the section `model.trees`.
         training: the section `training`: its weights of classes and its seed.
@@ -147,7 +147,7 @@ def tree_model(trees: Sequence[Tree], columns: SplitColumns, spec: Spec, *, num_
     Args:
         trees: with the values that `columns` makes as thresholds and categories.
         columns: from features to what the trees split.
-        spec: of the transformed features.
+        spec: The spec of the transformed features.
         num_classes: 0 for a regression.
 
     Returns:
@@ -179,7 +179,7 @@ class _Answer(keras.layers.Layer):
 
 
 def _matrix(rows: TrainingRows, columns: SplitColumns, training: TrainingConfig) -> np.ndarray:
-    """(rows, columns) float32, which LightGBM wants whole."""
+    """Return (rows, columns) float32, which LightGBM wants whole."""
     if rows.arrays is None:
         raise TrainingError(
             f"Trees are trained on all rows in memory. Received: {rows.num_rows:,} rows, which take more than "

@@ -22,7 +22,7 @@ def encoded(value: Any) -> Scalar:
     """Return a value as HyperParameters can have it.
 
     Args:
-        value: of a key.
+        value: The value of a key.
     """
     return value if isinstance(value, bool | int | float | str) else json.dumps(value)
 

@@ -40,7 +40,7 @@ def write_weights(path: Path, model: keras.Model, features: Features) -> None:
     """Write down what the variables of a SavedModel are.
 
     Args:
-        path: of the SavedModel.
+        path: The path of the SavedModel.
         model: that was exported.
         features: the columns.
     """
@@ -58,7 +58,7 @@ class ServedWeights:
         """Read them.
 
         Args:
-            path: of the SavedModel, which kubetfx exported.
+            path: The path of the SavedModel, which kubetfx exported.
         """
         document = json.loads((path / WEIGHTS).read_text(encoding="utf-8"))
         reader = tf.train.load_checkpoint(str(path / "variables" / "variables"))
@@ -83,7 +83,7 @@ class ServedWeights:
         """Return why values do not fit a weight; None: they do.
 
         Args:
-            name: of the values.
+            name: The name of the values.
             weight: to take them.
             is_embedding: whether there may be more rows, or fewer.
         """
@@ -174,7 +174,7 @@ def _without(names: Collection[str], part: Any) -> Any:
 
 
 def _why_anew(name: str, changed: Collection[str], *, is_own: bool) -> str | None:
-    """Why a weight cannot mean what the served one does; None: it can."""
+    """Return why a weight cannot mean what the served one does; None: it can."""
     of_columns = [what for what in changed if what != "classes"]
     if of_columns and (is_own or not _AFTER_COLUMNS.match(name)):
         return f"the {' and '.join(of_columns)} have changed"
@@ -186,7 +186,7 @@ def _why_anew(name: str, changed: Collection[str], *, is_own: bool) -> str | Non
 def _by_value(
     weight: Any, before: np.ndarray, embedded: EmbeddedVocabulary, served: ServedWeights, vocabularies: Path
 ) -> np.ndarray:
-    """The served vectors, each where the new vocabulary has its value; other values keep what they have."""
+    """Return the served vectors, each where the new vocabulary has its value; other values keep what they have."""
     vectors = keras.ops.convert_to_numpy(weight).copy()
     first, tokens = embedded.first_row, _tokens(vocabularies / embedded.vocabulary)
     places = {token: first + number for number, token in enumerate(_tokens(served.vocabularies / embedded.vocabulary))}
@@ -204,8 +204,8 @@ def _tokens(path: Path) -> list[bytes]:
 
 
 def _weights(model: keras.Model, prefix: str = "") -> Iterator[tuple[str, Any, bool]]:
-    """The weights by a name that is the same in the next training: layers that Keras has named are numbered by kind.
-    And whether they are learned, or found out from the training rows."""
+    """Yield the weights by a name that is the same in the next training: layers that Keras has named are numbered by
+    kind. And whether they are learned, or found out from the training rows."""
     numbers: Counter[str] = Counter()
     for layer in model.layers:
         if isinstance(layer, keras.Model):

@@ -14,7 +14,7 @@ def pipeline_of(config: PipelineConfig, *, in_cluster: bool = False, retrain_gat
     """Make the pipeline that a config asks for.
 
     Args:
-        config: of the pipeline.
+        config: The config of the pipeline.
         in_cluster: whether it is made for Kubeflow Pipelines.
         retrain_gate: whether ours decides first if there is a reason to run.
 

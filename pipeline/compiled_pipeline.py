@@ -24,7 +24,7 @@ def key_of(config: PipelineConfig) -> str | None:
     """Return a digest of what a compiled pipeline depends on.
 
     Args:
-        config: of the pipeline.
+        config: The config of the pipeline.
 
     Returns:
         The digest; None if the pipeline depends on files whose content the config does not tell: a frozen schema, a
@@ -43,7 +43,7 @@ def load(workspace: Path, key: str | None) -> "pipeline_pb2.Pipeline | None":
     """Read the compiled pipeline of the last run.
 
     Args:
-        workspace: of the pipeline.
+        workspace: The workspace of the pipeline.
         key: as `key_of` gives it.
 
     Returns:
@@ -62,7 +62,7 @@ def save(workspace: Path, key: str | None, pipeline: "pipeline_pb2.Pipeline") ->
     the same time.
 
     Args:
-        workspace: of the pipeline.
+        workspace: The workspace of the pipeline.
         key: as `key_of` gives it; with None nothing is kept.
         pipeline: to keep.
     """

@@ -23,7 +23,7 @@ def read_frozen_schema(config: PipelineConfig) -> str | None:
     key.
 
     Args:
-        config: of the pipeline.
+        config: The config of the pipeline.
 
     Raises:
         ConfigError: it cannot be read.
@@ -45,7 +45,7 @@ def digest_of_training(config: PipelineConfig) -> dict[str, str]:
     """Return the digest of the user's own loss and callbacks, as an entry for the Trainer; no entry if there are none.
 
     Args:
-        config: of the pipeline.
+        config: The config of the pipeline.
 
     Raises:
         ConfigError: a module cannot be found.
@@ -60,7 +60,7 @@ def state_of_encoder(config: PipelineConfig) -> dict[str, str]:
     there is none, or this machine does not see it.
 
     Args:
-        config: of the pipeline.
+        config: The config of the pipeline.
 
     Raises:
         StorageError: the bucket cannot be read.
@@ -80,7 +80,7 @@ def fold_rule(config: PipelineConfig) -> FoldRule | None:
     """Return how rows are cut into folds; None if they are not.
 
     Args:
-        config: of the pipeline.
+        config: The config of the pipeline.
 
     Raises:
         ConfigError: the folds do not go with `data.splits`, which says what belongs together.
@@ -110,7 +110,7 @@ def metrics_digest(config: PipelineConfig) -> str:
     """Return the digest of the modules of the user's own metrics, empty if there are none. Each metric is looked up.
 
     Args:
-        config: of the pipeline.
+        config: The config of the pipeline.
 
     Raises:
         ConfigError: a module cannot be found, or there is no such metric in it.

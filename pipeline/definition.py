@@ -51,7 +51,7 @@ class Definition:
         """Check those parts of the config that only the libraries can check.
 
         Args:
-            config: of the pipeline.
+            config: The config of the pipeline.
             in_cluster: whether its nodes become tasks, which may run side by side.
 
         Raises:
@@ -278,7 +278,7 @@ class Definition:
         )
 
     def _training_config(self) -> dict[str, Any]:
-        """What a training reads of the config."""
+        """Return what a training reads of the config."""
         return {
             **self._custom_config,
             "model": self.config.model.model_dump(mode="json"),
@@ -426,7 +426,7 @@ def create_pipeline(config: PipelineConfig, *, in_cluster: bool = False) -> Pipe
     """Make the TFX pipeline of kubetfx's own components that a config describes.
 
     Args:
-        config: of the pipeline.
+        config: The config of the pipeline.
         in_cluster: whether it is made for Kubeflow Pipelines, where trials of a search are tasks.
 
     Returns:

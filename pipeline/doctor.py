@@ -20,7 +20,7 @@ from kubetfx.user_code import importable
 _PYTHON = (3, 11)
 """The one that the lock is for."""
 _FREE_BYTES = 1 << 30
-"""Of the workspace's disk: below it, a run of some size does not end."""
+"""For the workspace's disk: below it, a run of some size does not end."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def examine(config: PipelineConfig, *, progress: Progress = silent) -> list[Chec
     """Look at this machine, and run three rows through the engine of a config.
 
     Args:
-        config: of the pipeline.
+        config: The config of the pipeline.
         progress: is called with what is being examined.
 
     Returns:

@@ -28,7 +28,7 @@ def write_dvc(config_path: Path) -> tuple[Path, list[str]]:
     """Write dvc.yaml beside a pipeline.yaml.
 
     Args:
-        config_path: of pipeline.yaml.
+        config_path: The path of pipeline.yaml.
 
     Returns:
         The file, and what a person should know, a sentence each.
@@ -80,7 +80,7 @@ def _document(config: PipelineConfig, config_path: Path) -> tuple[dict[str, obje
 
 
 def _dependencies(config: PipelineConfig, notes: list[str]) -> list[str]:
-    """Files and folders that a run reads, besides pipeline.yaml."""
+    """Return files and folders that a run reads, besides pipeline.yaml."""
     found = []
     data = config.data
     if data.source is not None or (is_url(data.path) is False and "://" in data.path):

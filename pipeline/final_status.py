@@ -44,8 +44,8 @@ def tell(node: Any, *, state: Literal["SUCCEEDED", "FAILED"], run_id: str, pipel
 
     Args:
         node: PipelineNode, which is changed.
-        state: of the pipeline.
-        run_id: of the run.
+        state: The state of the pipeline.
+        run_id: The id of the run.
         pipeline: its name.
     """
     status = {

@@ -44,10 +44,10 @@ def add_folds(
     """Add the nodes of all folds, and the one that collects them.
 
     Args:
-        config: of the pipeline.
+        config: The config of the pipeline.
         rule: how rows are cut.
-        examples: of the whole table.
-        schema: of the examples.
+        examples: The examples of the whole table.
+        schema: The schema of the examples.
         train: adds what makes a model of the examples of a fold, and returns the model.
         add: makes a component part of the pipeline.
 

@@ -20,7 +20,7 @@ def iterations(node: Any, connect: Callable[[], Any], *, run_id: str) -> dict[st
     Args:
         node: PipelineNode of a compiled pipeline.
         connect: returns TFX's connection to ML Metadata, where the nodes before it have left their outputs.
-        run_id: of the run.
+        run_id: The id of the run.
 
     Returns:
         PipelineNodes by the id to show: a node per artifact if a ForEach goes over several, the node itself otherwise.

@@ -24,7 +24,7 @@ def import_for_runs(config: PipelineConfig | None, progress: Progress) -> None:
     """Import what runs need, for processes that are forked from this one.
 
     Args:
-        config: of the first run; None: it has an error, and its next version may ask for anything.
+        config: The config of the first run; None: it has an error, and its next version may ask for anything.
         progress: is given the events of it.
     """
     progress(Begin("Loading TFX"))

@@ -52,7 +52,7 @@ class Lineage(BaseModel):
         return history_of(self.push) if self.push else []
 
     def __str__(self) -> str:
-        """Text for people, a line per fact."""
+        """Return text for people, a line per fact."""
         return "\n".join(_lines(self))
 
 
@@ -60,7 +60,7 @@ def lineage(config: ConfigSource, version: int) -> Lineage:
     """Find out where a version comes from.
 
     Args:
-        config: of the pipeline, or what `load_config` takes.
+        config: The config of the pipeline, or what `load_config` takes.
         version: in the push directory; also one that was rolled back, or that waits for approval.
 
     Returns:
@@ -115,7 +115,7 @@ def find_run(config: PipelineConfig, version: int) -> RunRecord | None:
     """Return the record of the run that made a version; None where it is gone, or in another workspace.
 
     Args:
-        config: of the pipeline.
+        config: The config of the pipeline.
         version: its number.
     """
     text = push_directory.read_added(config.push_path, version, PROVENANCE)
@@ -159,7 +159,7 @@ def _lines(found: Lineage) -> list[str]:
 
 
 def _facts(found: Lineage) -> list[tuple[str, str]]:
-    """Names and texts; those that are not known are left out."""
+    """Return names and texts; those that are not known are left out."""
     provenance = found.provenance
     facts = _facts_of_run(provenance) if provenance else []
     if found.report:

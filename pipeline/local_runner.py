@@ -69,7 +69,8 @@ def import_for_runs(config: PipelineConfig | None) -> None:
     """Import what runs need into the process that they are going to be forked from, without using any of it.
 
     Args:
-        config: of the first run; None if it has an error: then everything is imported that some run may need.
+        config: The config of the first run; None if it has an error: then everything is imported that some run may
+            need.
     """
     with _imports_for(config) if config else _imports_with_beam():
         for module in (
@@ -265,7 +266,7 @@ class LocalRunner(Runner):
         return pipeline
 
     def _compiled(self, pipeline: "Pipeline") -> "pipeline_pb2.Pipeline":
-        """A pipeline that was handed over, in the workspace of the config."""
+        """Return a pipeline that was handed over, in the workspace of the config."""
         from kubetfx.pipeline.placement import in_workspace
 
         return compile_tfx(in_workspace(pipeline, self._config))
@@ -282,7 +283,7 @@ class LocalRunner(Runner):
         return path.read_text() == self._code_digest
 
     def _broken_executions(self, store: "MetadataStore") -> "list[metadata_store_pb2.Execution]":
-        """What a killed run left RUNNING: no other process uses the workspace."""
+        """Return what a killed run left RUNNING: no other process uses the workspace."""
         from ml_metadata.proto import metadata_store_pb2
 
         unfinished = (metadata_store_pb2.Execution.NEW, metadata_store_pb2.Execution.RUNNING)

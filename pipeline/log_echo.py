@@ -16,8 +16,8 @@ def echoed(folder: Path, node_id: str, *, to: TextIO) -> Iterator[None]:
     """Write what is added to the log of a node, and of what runs once per artifact, without secrets.
 
     Args:
-        folder: of the logs of the run.
-        node_id: of the node.
+        folder: The folder of the logs of the run.
+        node_id: The id of the node.
         to: a stream whose descriptor nobody redirects.
     """
     is_over = threading.Event()

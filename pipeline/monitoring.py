@@ -115,7 +115,7 @@ def monitor(
     """Compare logged requests with what the version that answered them was trained on.
 
     Args:
-        config: of the pipeline, or what `load_config` takes.
+        config: The config of the pipeline, or what `load_config` takes.
         requests: folder of the log, also in a bucket. Default: `monitoring.requests`.
         version: whose requests are looked at. Default: the one that most of the newest period was answered by.
         labels: a table's file with labels that have arrived since.
@@ -175,7 +175,7 @@ def _place(config: PipelineConfig, requests: str | Path | None) -> Location:
 
 
 def _files(place: Location, stack: ExitStack) -> list[Path]:
-    """Files of the log on this machine: those of a bucket are copied for the while."""
+    """Return files of the log on this machine: those of a bucket are copied for the while."""
     if not isinstance(place, Path):
         copy = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kubetfx-requests-")))
         copy_folder(place, copy)
@@ -196,7 +196,7 @@ def _files(place: Location, stack: ExitStack) -> list[Path]:
 def _run_of(
     config: PipelineConfig, log: LogFiles, version: int | None, place: Location
 ) -> tuple[run_record.RunRecord, int]:
-    """The run that pushed the version whose requests are looked at."""
+    """Return the run that pushed the version whose requests are looked at."""
     if not log.seen:
         others = ", ".join(log.other_models)
         received = f"{place}, with requests to {others}" if others else f"{place}"
@@ -283,7 +283,7 @@ def _added_up(parts: Sequence[Part], plan: Plan, wanted: Wanted) -> tuple[Adder,
 
 
 def _outcomes(parts: Sequence[Part], plan: Plan, wanted: Wanted) -> Iterator[tuple[Served, Skipped, int]]:
-    """Of each part, as they come: none is kept."""
+    """For each part, as they come: none is kept."""
     processes = min(num_cores(), len(parts))
     if processes < 2:
         _begin(plan, wanted)

@@ -22,7 +22,7 @@ def graph_of(config: PipelineConfig) -> list[GraphNode]:
     """Return the nodes of a config's pipeline as `kubetfx.run` runs them.
 
     Args:
-        config: of the pipeline. Modules of the user's must be importable.
+        config: The config of the pipeline. Modules of the user's must be importable.
 
     Returns:
         The nodes, in an order in which they can run.

@@ -43,7 +43,7 @@ def launch(
         node: of the pipeline.
         pipeline: TFX's, compiled.
         imports: a context to import executors in.
-        session: of the engine that goes through the data.
+        session: The session of the engine that goes through the data.
         processes: that run the executor; None: this one does.
         turn: that this process has, and gives away while the executor works; None: there are no others.
 
@@ -92,9 +92,9 @@ class OperatorWhenNeeded:
         """Remember what to run.
 
         Args:
-            operator_class: of TFX.
+            operator_class: The operator class of TFX.
             imports: a context to import the executor in.
-            session: of the engine that goes through the data.
+            session: The session of the engine that goes through the data.
             executor_spec: TFX's specification of the executor.
             platform_config: what TFX hands over besides.
         """
@@ -179,7 +179,7 @@ def state_of(execution_id: int, store: "MetadataStore") -> NodeState | None:
 
     Args:
         execution_id: in ML Metadata.
-        store: of ML Metadata.
+        store: The store of ML Metadata.
     """
     from ml_metadata.proto.metadata_store_pb2 import Execution
 
@@ -193,7 +193,7 @@ def outputs_of(execution_id: int, store: "MetadataStore") -> dict[str, list[str]
 
     Args:
         execution_id: in ML Metadata.
-        store: of ML Metadata.
+        store: The store of ML Metadata.
     """
     from ml_metadata.proto.metadata_store_pb2 import Event
 

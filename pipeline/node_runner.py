@@ -83,9 +83,9 @@ class NodeRunner(LocalRunner):
         """Prepare; nothing is written before `run_one`.
 
         Args:
-            config: of the pipeline.
+            config: The config of the pipeline.
             node: id of the node.
-            run_id: of the run.
+            run_id: The id of the run.
             pipeline: that the node is in. Default: what the config describes.
             progress: is given the events.
             command: that started the node.
@@ -128,7 +128,7 @@ class NodeRunner(LocalRunner):
         return result
 
     def _find(self) -> tuple[Any, Any]:
-        """The compiled pipeline, and its node."""
+        """Return the compiled pipeline, and its node."""
         self._progress(Begin("Loading TFX"))
         begins = not self._log_folder.exists()
         self._log_folder.mkdir(parents=True, exist_ok=True)
@@ -181,7 +181,7 @@ class NodeRunner(LocalRunner):
         return NodeRun(self._run_id, self._node_id, list(map(_result, found)), had_ended, over)
 
     def _names_of(self, node_id: str) -> list[str]:
-        """The names that a node has in the record: one per artifact where a ForEach goes over several."""
+        """Return the names that a node has in the record: one per artifact where a ForEach goes over several."""
         planned = self._recorder.record.planned_nodes
         if node_id in planned:
             return [node_id]
@@ -246,7 +246,7 @@ class NodeRunner(LocalRunner):
                 self._run_iterations(node, pipeline, self._store)
 
     def _end_of_run(self, found: Sequence[NodeRecord], pipeline: Any) -> RunResult | None:
-        """How the run ended, if all nodes have and this is the last one."""
+        """Return how the run ended, if all nodes have and this is the last one."""
         record = self._recorder.record
         ended = {node.id for node in record.nodes if node.state in _ENDED}
         if not ended.issuperset(record.planned_nodes):
@@ -263,7 +263,7 @@ class NodeRunner(LocalRunner):
         return result
 
     def _broken_executions(self, store: "MetadataStore") -> "list[metadata_store_pb2.Execution]":
-        """What earlier tries of this node left: TFX takes their executions, with their folders, once more."""
+        """Return what earlier tries of this node left: TFX takes their executions, with their folders, once more."""
         from ml_metadata.proto.metadata_store_pb2 import Execution
 
         context = store.get_context_by_type_and_name("node", f"{self._pipeline_name}.{self._node_id}")

@@ -16,7 +16,7 @@ def with_engine(pipeline: Pipeline, config: PipelineConfig) -> Pipeline:
 
     Args:
         pipeline: which is changed.
-        config: of the pipeline.
+        config: The config of the pipeline.
 
     Returns:
         The same pipeline.
@@ -35,7 +35,7 @@ def in_workspace(pipeline: Pipeline, config: PipelineConfig) -> Pipeline:
 
     Args:
         pipeline: which is changed.
-        config: of the pipeline.
+        config: The config of the pipeline.
 
     Returns:
         The same pipeline.

@@ -44,7 +44,7 @@ def check(config: PipelineConfig) -> table_profile.TableProfile | image_files.Im
     """Scan the data, and check that the config fits it.
 
     Args:
-        config: of the pipeline. Modules of the user's must be importable.
+        config: The config of the pipeline. Modules of the user's must be importable.
 
     Returns:
         What the scan found: the columns of a table, or the files of images.
@@ -91,7 +91,7 @@ def check_and_tell(config: PipelineConfig, progress: Progress) -> None:
     """Check, and say what was found.
 
     Args:
-        config: of the pipeline. Modules of the user's must be importable.
+        config: The config of the pipeline. Modules of the user's must be importable.
         progress: is given the messages.
 
     Raises:
@@ -122,8 +122,8 @@ def check_profile(profile: table_profile.TableProfile, config: PipelineConfig) -
     """Check that a config fits what a scan of its table found.
 
     Args:
-        profile: of the table.
-        config: of the pipeline.
+        profile: The profile of the table.
+        config: The config of the pipeline.
 
     Raises:
         ConfigError: the config names columns or classes that do not exist, or another task than the label is of.
@@ -139,7 +139,7 @@ def describe(found: table_profile.TableProfile | image_files.ImageFiles, config:
 
     Args:
         found: by `check`.
-        config: of the pipeline.
+        config: The config of the pipeline.
     """
     if isinstance(found, image_files.ImageFiles):
         text = f"{len(found.files):,} images, {len(found.classes):,} classes"
@@ -215,7 +215,7 @@ def _check_module(reference: str | None, *, key: str) -> None:
 
 
 def _defined_in(tree: ast.Module) -> list[str]:
-    """Names at the top of a module."""
+    """Return names at the top of a module."""
     names: list[str] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.ClassDef):

@@ -24,7 +24,7 @@ def promote(
     An older version is promoted in the same way: that is the way back.
 
     Args:
-        config: of the pipeline, or what `load_config` takes. It has the section `serving.canary`.
+        config: The config of the pipeline, or what `load_config` takes. It has the section `serving.canary`.
         version: in the push directory.
         reason: why, for the record.
         by: who does it. Default: this user on this machine.
@@ -67,7 +67,7 @@ def approve(config: ConfigSource, version: int, *, reason: str, by: str | None =
     """Approve a version. One that waited for it is served from then on, once the server answers with it as it must.
 
     Args:
-        config: of the pipeline, or what `load_config` takes.
+        config: The config of the pipeline, or what `load_config` takes.
         version: in the push directory.
         reason: why, for the record.
         by: who approves. Default: this user on this machine.

@@ -42,7 +42,7 @@ def prune(
     the cache. Pushed models are not touched: `serving.keep_versions` is for them.
 
     Args:
-        config: of the pipeline, or what `load_config` takes.
+        config: The config of the pipeline, or what `load_config` takes.
         keep: number of runs that stay, the newest ones.
         older_than: only runs that began before this time ago go.
         dry_run: remove nothing.
@@ -74,7 +74,7 @@ def prune_locked(
     """Do it for a caller that holds the lock of the workspace.
 
     Args:
-        config: of the pipeline.
+        config: The config of the pipeline.
         keep: number of runs that stay.
         older_than: only runs that began before this time ago go.
         dry_run: remove nothing.
@@ -101,7 +101,7 @@ def prune_locked(
 def _kept(
     records: Sequence[RunRecord], config: PipelineConfig, *, keep: int, older_than: timedelta | None
 ) -> list[RunRecord]:
-    """The newest runs, those that are not old enough, and those that pushed what is served or has a label."""
+    """Return the newest runs, those that are not old enough, and those that pushed what is served or has a label."""
     newest = max(push_directory.versions(config.push_path), default=None)
     served = {newest, *protected_versions(config.push_path)} - {None}
     pushers = [
@@ -119,7 +119,7 @@ def _kept(
 
 
 def _unused_artifacts(workspace: Path, kept: Sequence[RunRecord]) -> Iterator[Path]:
-    """Folders of outputs that no kept run has, and what TFX keeps beside them for each execution."""
+    """Yield folders of outputs that no kept run has, and what TFX keeps beside them for each execution."""
     used = {Path(uri) for record in kept for node in record.nodes for uris in node.outputs.values() for uri in uris}
     executions = {path.name for path in used}
     for path in sorted((workspace / "artifacts").glob("*/[!.]*/*")):

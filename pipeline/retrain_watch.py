@@ -45,7 +45,7 @@ def section_of(config: PipelineConfig) -> RetrainConfig:
     """Return the section `retrain`.
 
     Args:
-        config: of the pipeline.
+        config: The config of the pipeline.
 
     Raises:
         ConfigError: there is none.

@@ -40,9 +40,9 @@ class RunRecorder:
         """Begin the record; nothing is written before `plan`.
 
         Args:
-            config: of the pipeline.
+            config: The config of the pipeline.
             progress: is given a message where a report could not be written.
-            run_id: of the run.
+            run_id: The id of the run.
             log_folder: of the run.
             examples_properties: finds the custom properties of the examples for a run that did not reach the node
                 Report.

@@ -28,7 +28,7 @@ def component_of(node_id: str) -> str:
     """Return the id without the number of a copy: FoldTrainer for FoldTrainer.3.
 
     Args:
-        node_id: of a node.
+        node_id: The id of a node.
     """
     return _COPY.sub("", node_id)
 
@@ -73,7 +73,7 @@ class UnknownMetricError(UsageError, KeyError):
     """A run is asked for a metric that it doesn't have."""
 
     def __str__(self) -> str:
-        """The sentence itself, which KeyError would put in quotes."""
+        """Return the sentence itself, which KeyError would put in quotes."""
         return str(self.args[0])
 
 
@@ -127,7 +127,7 @@ class RunResult:
         return cross_validated.read(self.cross_validation_path) if self.cross_validation_path else None
 
     def __str__(self) -> str:
-        """What came out, in a few lines."""
+        """Return what came out, in a few lines."""
         from kubetfx.components.evaluation.evaluation_result import COUNT, format_metric
 
         version = self.pushed_version
@@ -164,7 +164,7 @@ class RunResult:
         return pa.concat_tables([pq.ParquetFile(file).read() for file in files_in(folder)])
 
     def _repr_html_(self) -> str:
-        """The report, in a notebook: a frame without access to the page around it."""
+        """Return the report, in a notebook: a frame without access to the page around it."""
         if self.report_path is None or not self.report_path.is_file():
             return f"<pre>{html.escape(str(self))}</pre>"
         page = html.escape(self.report_path.read_text(encoding="utf-8"), quote=True)
@@ -184,9 +184,9 @@ def summarize(
     """Read a run's result from the artifacts that its record names.
 
     Args:
-        config: of the pipeline that ran.
-        record: of the run, with the outputs of all its nodes; of several with one key, that of the last node counts,
-            and the copies of a fan-out do so where no other node has it.
+        config: The config of the pipeline that ran.
+        record: The record of the run, with the outputs of all its nodes; of several with one key, that of the last node
+            counts, and the copies of a fan-out do so where no other node has it.
         nodes: how each of them ended.
         pushed_version: version that the Pusher pushed, or found to be pushed already.
         versions_before: versions that the push directory had before the run.

@@ -44,12 +44,12 @@ class Runner(abc.ABC):
         """Prepare a run; nothing is written before `run`.
 
         Args:
-            config: of the pipeline.
+            config: The config of the pipeline.
             pipeline: to run. Default: what the config describes.
             progress: is given the events of the run.
             command: that started it, for its record.
             until: id of the last node: this one and those that it needs run. Default: all.
-            run_id: of the run. Default: the time, and something that no other run has.
+            run_id: The id of the run. Default: the time, and something that no other run has.
 
         Raises:
             UsageError: this runner runs whole pipelines alone.
@@ -131,7 +131,7 @@ def needed(nodes: Sequence[Any], until: str | None) -> list[Any]:
     """Return nodes down to one.
 
     Args:
-        nodes: of a compiled pipeline, in the order in which they run.
+        nodes: The nodes of a compiled pipeline, in the order in which they run.
         until: id of the last node; None: all nodes are wanted.
 
     Returns:

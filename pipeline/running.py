@@ -39,7 +39,7 @@ def run(
     While a node runs, what this process writes to its standard output and error goes to the log of the node.
 
     Args:
-        config: of the pipeline, or what `load_config` takes.
+        config: The config of the pipeline, or what `load_config` takes.
         on: `local`: nodes run in this process. `kfp-local`: the pipeline is compiled for Kubeflow Pipelines, and its
             tasks run here, each in a process. `kfp-docker`: each in its image. Or `module:class`, a runner of your own
             with the `__init__` and the `run` of `kubetfx.pipeline.runner.Runner`.
@@ -91,9 +91,9 @@ def run_node(
     ended in this run does not run again. Nodes that do not need each other may run at the same time.
 
     Args:
-        config: of the pipeline, or what `load_config` takes.
+        config: The config of the pipeline, or what `load_config` takes.
         node: its id, such as `Trainer`.
-        run_id: of the run, of letters, digits and `_.~:+-`. The first node begins the run.
+        run_id: The id of the run, of letters, digits and `_.~:+-`. The first node begins the run.
         pipeline: a TFX pipeline of your own, that has the node. Default: what the config describes.
         progress: is given each event as it happens.
         command: that started the node, for the record of the run.

@@ -159,7 +159,7 @@ def _render_table(place: str, label: str, *, shown_path: str, settings: Mapping[
 
 
 def _numbers_of_dates(profile: table_profile.TableProfile, data: DataConfig) -> dict[str, Any]:
-    """Types of columns whose whole numbers are dates, by their names and values."""
+    """Return types of columns whose whole numbers are dates, by their names and values."""
     others = [column for column in profile.columns if column.name not in (*data.types, data.label)]
     return {column.name: {"date": found} for column in others if (found := date_format_of_numbers(column))}
 
@@ -167,7 +167,7 @@ def _numbers_of_dates(profile: table_profile.TableProfile, data: DataConfig) -> 
 def _types(
     profile: table_profile.TableProfile, dated: Mapping[str, Any], *, stated: Mapping[str, Any]
 ) -> Iterator[str]:
-    """Lines of `data.types`: what the user states, and what the cells alone do not say."""
+    """Yield lines of `data.types`: what the user states, and what the cells alone do not say."""
     unsure = [column for column in profile.columns if column.dates and column.other_formats]
     unsure = [column for column in unsure if column.name not in stated]
     if not (stated or dated or unsure):
@@ -189,7 +189,7 @@ def _is_class(label: table_profile.Column) -> bool:
 
 
 def _other_task(label: table_profile.Column) -> str:
-    """A comment that says why the task was chosen, where the label could be of the other."""
+    """Return a comment that says why the task was chosen, where the label could be of the other."""
     if label.type != "int64":
         return ""
     if _is_class(label):
@@ -207,7 +207,9 @@ def _name(path: str) -> str:
 
 
 def _value(text: str) -> str:
-    """A text as the value of a key: `${` in it is no reference, but for a URL, where the user has written one."""
+    """Return a text as the value of a key: `${` in it is no reference, but for a URL, where the user has written
+    one.
+    """
     return in_one_line(text if is_web(text) else text.replace("${", "$${"))
 
 
@@ -286,7 +288,7 @@ def _thresholds(values: pa.ChunkedArray, task: Task) -> list[str]:
 
 
 def _is_of_images(place: str) -> bool:
-    """Whether it is a folder with pictures in it, and no table beside them."""
+    """Return whether it is a folder with pictures in it, and no table beside them."""
     if is_url(place) or not os.path.isdir(place):
         return False
     has_table = any(format_of(entry.name) is not None for entry in os.scandir(place))
@@ -343,6 +345,6 @@ def _rounded(number: float) -> float:
 
 
 def _below(number: float) -> float:
-    """The largest number of three significant digits that is less."""
+    """Return the largest number of three significant digits that is less."""
     unit = 10.0 ** (math.floor(math.log10(number)) - 2) if number > 0 else 1.0
     return float(f"{(math.ceil(number / unit) - 1) * unit:.3g}")

@@ -19,7 +19,7 @@ class SharedRecorder(RunRecorder):
     """The record of one run, of which other processes write their parts."""
 
     def exists(self) -> bool:
-        """Whether a node of the run has begun."""
+        """Return whether a node of the run has begun."""
         return run_record.read(self._config.workspace_path, self.record.run_id) is not None
 
     def open(self, node_ids: Sequence[str]) -> None:
@@ -101,7 +101,7 @@ class SharedRecorder(RunRecorder):
         """Note that all nodes have ended.
 
         Args:
-            result: of the run.
+            result: The result of the run.
 
         Returns:
             The result, with the path of the report.

@@ -52,7 +52,7 @@ class Turns:
         """Send the output of this process to a file, but for the time that the thread waits.
 
         Args:
-            path: of the file.
+            path: The path of the file.
         """
         self._log.path = path
         self._log.redirection = logged_to(path)
@@ -86,7 +86,7 @@ class ExecutorProcesses:
         """Fork them. TensorFlow may be imported, and must not have been used.
 
         Args:
-            number: of the processes.
+            number: The number of the processes.
             make_operator: makes an operator of TFX, out of its class and an executor's specification.
         """
         self.number = number
@@ -104,7 +104,7 @@ class ExecutorProcesses:
         """Run an executor. The thread that calls this has its turn, and waits.
 
         Args:
-            operator_class: of TFX.
+            operator_class: The operator class of TFX.
             executor_spec: TFX's specification of the executor.
             execution_info: of TFX: inputs, outputs and properties.
 
@@ -200,7 +200,7 @@ class OperatorElsewhere(UnwatchedOperator):
         """Remember what to run, and where.
 
         Args:
-            operator_class: of TFX.
+            operator_class: The operator class of TFX.
             processes: where it runs.
             executor_spec: TFX's specification of the executor.
             platform_config: what TFX hands over besides; no executor here has any.
@@ -225,7 +225,7 @@ def folds_at_once(config: PipelineConfig) -> int:
     """Return how many folds of cross-validation are worked on at the same time on this machine.
 
     Args:
-        config: of the pipeline.
+        config: The config of the pipeline.
 
     Returns:
         One where an engine does the work, or there are no folds.
@@ -240,7 +240,7 @@ def groups(nodes: Sequence[Any]) -> Iterator[list[Any]]:
     """Divide nodes into those that may run at the same time: the same step of several folds.
 
     Args:
-        nodes: of a compiled pipeline, in the order in which they run.
+        nodes: The nodes of a compiled pipeline, in the order in which they run.
 
     Yields:
         The next ones.

@@ -219,7 +219,7 @@ def absent(*names: str) -> Iterator[None]:
     """Let importing some modules fail, as if they were not installed, while the context lasts.
 
     Args:
-        names: of the modules. Those that are imported already stay.
+        names: The names of the modules. Those that are imported already stay.
 
     Yields:
         Nothing.

@@ -13,7 +13,7 @@ def written(config: PipelineConfig) -> str:
     """Return the config for records, without defaults, which the version of kubetfx says.
 
     Args:
-        config: of the pipeline.
+        config: The config of the pipeline.
     """
     return packed(config.model_dump(mode="json", exclude_defaults=True, by_alias=True))
 
@@ -28,7 +28,7 @@ def add_tracker(
     """Add Tracker.
 
     Args:
-        config: of the pipeline.
+        config: The config of the pipeline.
         report: output of the component Report.
         channels: `model` and `pushed_model`.
         add: makes a component part of the pipeline.

@@ -18,7 +18,7 @@ def queue_of(config: PipelineConfig) -> Path:
     """Return the folder where runs wait.
 
     Args:
-        config: of the pipeline.
+        config: The config of the pipeline.
     """
     return config.workspace_path / tracking_queue.FOLDER
 
@@ -27,8 +27,8 @@ def send_run(config: PipelineConfig, record: RunRecord) -> Sending | None:
     """Put a run that is over into the queue, and send what waits. The run is over whether or not that succeeds.
 
     Args:
-        config: of the pipeline.
-        record: of the run, whose report is written.
+        config: The config of the pipeline.
+        record: The record of the run, whose report is written.
 
     Returns:
         What became of it; None where there is nothing to send.
@@ -51,7 +51,7 @@ def track(config: ConfigSource, *, folder: Path | None = None) -> Sending:
     """Send what waits for MLflow, and wait until it is sent.
 
     Args:
-        config: of the pipeline, or what `load_config` takes. It has the section `tracking`.
+        config: The config of the pipeline, or what `load_config` takes. It has the section `tracking`.
         folder: where runs wait. Default: in the workspace.
 
     Returns:
@@ -108,7 +108,9 @@ def _write(config: PipelineConfig, record: RunRecord, folder: Path) -> None:
 
 
 def _saved_model(record: RunRecord) -> Path | None:
-    """The model that the run trained, or pushed; one that it found in the cache was sent by the run that trained it."""
+    """Return the model that the run trained, or pushed; one that it found in the cache was sent by the run that trained
+    it.
+    """
     for name in ("FoldEnsemble", "Trainer"):
         folder, node = record.output(name, "model"), record.node(name)
         if folder and node and (node.state == "done" or record.state in ("pushed", "waiting_for_approval")):

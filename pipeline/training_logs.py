@@ -12,7 +12,7 @@ def link_logs(workspace: Path) -> Path:
     """Make a folder with a link to the logs of each run that trained.
 
     Args:
-        workspace: of the pipeline.
+        workspace: The workspace of the pipeline.
 
     Returns:
         The folder.

@@ -31,7 +31,8 @@ def tune(config: ConfigSource, *, progress: Progress = silent, command: Sequence
     Trials that were finished before the process was killed are kept, and the same call goes on with them.
 
     Args:
-        config: of the pipeline, or what `load_config` takes. Without a section `tuning`, the defaults of that section.
+        config: The config of the pipeline, or what `load_config` takes. Without a section `tuning`, the defaults of
+            that section.
         progress: is given each event as it happens: `print`, `kubetfx.progress.Console()`, or a function of yours.
         command: that started the run, for its record.
 
@@ -77,7 +78,7 @@ def results_so_far(config: PipelineConfig) -> "TuningResults | None":
     """Return what the last search in a workspace had found when it was interrupted; None if that was nothing.
 
     Args:
-        config: of the pipeline.
+        config: The config of the pipeline.
     """
     from kubetfx.components.tuning.tuning_results import TuningResults, latest_path
 

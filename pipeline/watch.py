@@ -149,7 +149,7 @@ def _data_files(data: DataConfig) -> Iterator[Path]:
 
 
 def _other_files(config: PipelineConfig, config_path: Path) -> Iterator[tuple[str, list[Path]]]:
-    """Single files that the config names, and the Python files beside it if it names a module."""
+    """Yield single files that the config names, and the Python files beside it if it names a module."""
     for path in (config.data.schema_file, config.model.weights):
         if path and Path(path).is_file():
             yield _relative(path), [Path(path)]

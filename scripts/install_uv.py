@@ -19,7 +19,7 @@ LOCK = Path(__file__).parent.parent / "uv.lock"
 
 
 def locked_wheel(machine: str) -> dict[str, str]:
-    """The lock's entry (url, hash) of uv's wheel for a glibc Linux on this processor."""
+    """Return the lock's entry (url, hash) of uv's wheel for a glibc Linux on this processor."""
     packages = tomllib.loads(LOCK.read_text())["package"]
     wheels = next(package for package in packages if package["name"] == "uv")["wheels"]
     for wheel in wheels:

@@ -34,7 +34,7 @@ def config_page() -> str:
 
 
 def _section(section: Schema, definitions: Schema, *, path: str) -> Iterator[str]:
-    """The table of a section, and after it those of the sections below it."""
+    """Yield the table of a section, and after it those of the sections below it."""
     below: list[tuple[str, Schema]] = []
     rows = []
     required = section.get("required", ())

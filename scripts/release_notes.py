@@ -12,7 +12,7 @@ def notes_of(version: str, text: str) -> str:
 
     Args:
         version: such as 0.1.0.
-        text: of the changelog.
+        text: The text of the changelog.
 
     Raises:
         SystemExit: there is no such section, or nothing in it.

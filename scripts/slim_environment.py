@@ -56,7 +56,7 @@ as in numpy.libs."""
 
 
 def unused_paths(site_packages: Path) -> list[Path]:
-    """What to remove, as far as it is there."""
+    """Return what to remove, as far as it is there."""
     unused = [path for pattern in UNUSED for path in site_packages.glob(pattern)]
     tests = [path for package in TESTED_PACKAGES for path in (site_packages / package).rglob("tests") if path.is_dir()]
     return [*unused, *tests, *(site_packages / "nvidia").glob("*/include")]

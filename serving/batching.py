@@ -342,7 +342,7 @@ def _take(waiting: _Queue, max_rows: int) -> list[_Request]:
 
 
 def _run_batch(batch: Sequence[_Request], sizes: Sequence[int]) -> list[tuple[Any, BaseException | None]]:
-    """Results or errors by request. If the batch fails, each request is run by itself: one may be at fault."""
+    """Return results or errors by request. If the batch fails, each request is run by itself: one may be at fault."""
     batch_now = [request for request in batch if not request.future.done()]
     if len(batch_now) > 1 or (batch_now and sizes):
         try:

@@ -117,7 +117,9 @@ class BlockPredictor:
         return self._answer([arrays[name] for name in self._inputs], positions, reasons)
 
     def _answer(self, arrays: list[Array], positions: Array, reasons: dict[int, str]) -> list[list[Array]]:
-        """Answers of the model, in one piece or several. Rows that make it fail are found by halving the batch."""
+        """Return answers of the model, in one piece or several. Rows that make it fail are found by halving the
+        batch.
+        """
         if not len(positions):
             return []
         try:
@@ -153,7 +155,7 @@ def default_signature(signatures: Mapping[str, Signature]) -> Signature:
     """Return the signature that rows are predicted by.
 
     Args:
-        signatures: of the model, by name.
+        signatures: The signatures of the model, by name.
 
     Raises:
         UsageError: the model has none of the name `serving_default`.
@@ -170,7 +172,7 @@ def in_words(message: str) -> str:
     """Shorten an error of TensorFlow to what tells a user something.
 
     Args:
-        message: of the error, with the nodes of the graph in it.
+        message: The message of the error, with the nodes of the graph in it.
 
     Returns:
         The text of an assertion, or the first line that is not about a node.

@@ -160,7 +160,7 @@ def _check_output_path(job: BulkJob) -> None:
 
 
 def _stamped(found: TableFiles | Path, scratch: Path) -> tuple[TableFiles, list[str]]:
-    """Files that can be read as tables, and what changes when the content of one does."""
+    """Return files that can be read as tables, and what changes when the content of one does."""
     if isinstance(found, Path):
         listing = scratch / "listing.parquet"
         return TableFiles(found, (str(listing),), "parquet", listing.name), [bulk_input.list_images(found, listing)]
@@ -168,7 +168,9 @@ def _stamped(found: TableFiles | Path, scratch: Path) -> tuple[TableFiles, list[
 
 
 def _stamp_of_listed(files: TableFiles, plan: ReadingPlan, job: BulkJob) -> str:
-    """A digest of sizes and times of the pictures that a list names: with a changed picture it is another input."""
+    """Return a digest of sizes and times of the pictures that a list names: with a changed picture it is another
+    input.
+    """
     digest = hashlib.sha256()
     for segment in _segments(files, plan.cut, job):
         wanted = [block.number for block in segment.blocks]
@@ -179,7 +181,7 @@ def _stamp_of_listed(files: TableFiles, plan: ReadingPlan, job: BulkJob) -> str:
 
 
 def _key(job: BulkJob, stamps: Sequence[str]) -> str:
-    """A digest of all that decides which rows there are and what is predicted for them."""
+    """Return a digest of all that decides which rows there are and what is predicted for them."""
     model = [job.model_version, job.model_digest]
     cuts = [asdict(cut) for cut in (row_source.TABLE_CUT, row_source.IMAGE_CUT, row_source.STORED_IMAGES_CUT)]
     settings = [list(job.columns), asdict(job.csv), cuts, BLOCK_BYTES]

@@ -194,7 +194,7 @@ class BulkOutput:
 
 
 def _read_origin(path: Path) -> Origin | None:
-    """Where a file of predictions or errors comes from; None if kubetfx did not write it."""
+    """Return where a file of predictions or errors comes from; None if kubetfx did not write it."""
     try:
         metadata = pq.read_metadata(path).metadata or {}
         return Origin(**json.loads(metadata[_METADATA]))
@@ -206,7 +206,7 @@ def finished_blocks(folder: Path) -> set[int]:
     """Return the numbers of the blocks that are finished.
 
     Args:
-        folder: of finished blocks.
+        folder: The folder of finished blocks.
     """
     names = (re.fullmatch(r"([0-9]+)\.arrow", entry.name) for entry in os.scandir(folder))
     return {int(name[1]) for name in names if name}
@@ -218,7 +218,7 @@ def write_block(
     """Write what came of a block.
 
     Args:
-        folder: of finished blocks.
+        folder: The folder of finished blocks.
         block: the block.
         index: (rows,) int64, the rows within the block that have a prediction.
         columns: what is known of those rows, each (rows,).
@@ -236,7 +236,7 @@ def write_block(
 
 
 def _read_block(folder: Path, block: Block) -> tuple[pa.Table, pa.Table]:
-    """Predictions and errors of a finished block, numbered within it.
+    """Return predictions and errors of a finished block, numbered within it.
 
     Raises:
         KubetfxError: a row has none of the two, or both.
@@ -356,7 +356,7 @@ class _Writer:
 
 
 def _text_columns(schema: pa.Schema) -> list[str]:
-    """Columns worth a Parquet dictionary. Scores seldom repeat, and looking for repetitions takes most time."""
+    """Return columns worth a Parquet dictionary. Scores seldom repeat, and looking for repetitions takes most time."""
     names = []
     for field in schema:
         inner, name = field.type, field.name

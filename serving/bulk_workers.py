@@ -40,7 +40,7 @@ def run(segments: Sequence[Segment], work: "Work", session: Session) -> str:
     Args:
         segments: of tables.
         work: what to do.
-        session: of the engine that does it.
+        session: The session of the engine that does it.
 
     Returns:
         Who did it, in words: `2 threads`, or the name of Beam's runner.
@@ -73,7 +73,7 @@ def run(segments: Sequence[Segment], work: "Work", session: Session) -> str:
 
 
 def _pipeline(session: Session, num_segments: int) -> tuple[beam.Pipeline, str]:
-    """A pipeline, and in words who is going to run it."""
+    """Return a pipeline, and in words who is going to run it."""
     if session.engine.runner != "DirectRunner":
         return session.pipeline(), session.engine.runner
     options = PipelineOptions(session.arguments)
@@ -83,7 +83,7 @@ def _pipeline(session: Session, num_segments: int) -> tuple[beam.Pipeline, str]:
 
 
 def _was_interrupted(error: BaseException) -> bool:
-    """Whether Ctrl-C came while this thread did the work of a Beam worker."""
+    """Return whether Ctrl-C came while this thread did the work of a Beam worker."""
     causes: BaseException | None = error
     while causes is not None:
         if isinstance(causes, KeyboardInterrupt):

@@ -317,7 +317,7 @@ def _rest_version(target: Target) -> str:
 
 
 def _rest_error(response: httpx.Response) -> str | None:
-    """What TensorFlow Serving says is wrong; None if it is somebody else who answers."""
+    """Return what TensorFlow Serving says is wrong; None if it is somebody else who answers."""
     try:
         return str(response.json()["error"])
     except (ValueError, KeyError, TypeError):
@@ -325,7 +325,7 @@ def _rest_error(response: httpx.Response) -> str | None:
 
 
 def _described(signature: Mapping[str, Any]) -> Signature:
-    """A signature in JSON."""
+    """Return a signature in JSON."""
     inputs, outputs = (signature.get(part, {}) for part in ("inputs", "outputs"))
     shapes = {name: info.get("tensor_shape", {}).get("dim", []) for name, info in inputs.items()}
     return Signature(
@@ -364,7 +364,7 @@ def _column(name: str, rows: Sequence[Row], dtype: int) -> np.ndarray[Any, Any]:
 
 
 def _to_bytes(value: Any) -> bytes:
-    """Bytes of a text, of bytes, or of bytes in JSON."""
+    """Return bytes of a text, of bytes, or of bytes in JSON."""
     if isinstance(value, dict):
         return json_bytes.from_json(value)
     return value if isinstance(value, bytes) else str(value).encode()

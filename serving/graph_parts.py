@@ -17,7 +17,7 @@ def keep_signatures(meta_graph: meta_graph_pb2.MetaGraphDef, names: Sequence[str
 
     Args:
         meta_graph: as it was read; it is changed.
-        names: of the signatures to keep.
+        names: The names of the signatures to keep.
     """
     signatures: Any = meta_graph.signature_def
     collections: Any = meta_graph.collection_def
@@ -58,7 +58,7 @@ def inlined(meta_graph: meta_graph_pb2.MetaGraphDef, signature: meta_graph_pb2.S
 
 
 def _part_of(graph_def: Any, kept: Sequence[str]) -> Any:
-    """The part of a graph that some of its nodes need, and the functions that are called in it."""
+    """Return the part of a graph that some of its nodes need, and the functions that are called in it."""
     nodes = sorted({name.split(":")[0].removeprefix("^") for name in kept if name})
     part = tf.compat.v1.graph_util.extract_sub_graph(graph_def, nodes)
     functions = {function.signature.name: function for function in graph_def.library.function}

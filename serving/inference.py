@@ -157,7 +157,7 @@ def example_signature(model: SavedModel, name: str) -> Signature:
 
     Args:
         model: the model.
-        name: of the signature; empty for the default.
+        name: The name of the signature; empty for the default.
 
     Raises:
         ServingError: INVALID_ARGUMENT, there is none of that name.
@@ -191,7 +191,7 @@ def classification(signature: Signature, tensors: Sequence[Array], num_examples:
     Args:
         signature: that the request asks for.
         tensors: what `classify_call` fetched.
-        num_examples: of the request.
+        num_examples: The number of examples of the request.
 
     Returns:
         Labels and scores, checked against the number of examples.
@@ -232,7 +232,7 @@ def regression(tensor: Array, num_examples: int) -> Regression:
 
     Args:
         tensor: what `regress_call` fetched: (num_examples,) or (num_examples, 1) float32.
-        num_examples: of the request.
+        num_examples: The number of examples of the request.
 
     Returns:
         A value per example.
@@ -317,7 +317,7 @@ def multi_inference_call(model: SavedModel, tasks: Sequence[Task], examples: Seq
 
     Args:
         model: the model.
-        tasks: of the request.
+        tasks: The tasks of the request.
         examples: serialized tf.Examples, which every task is fed.
 
     Returns:
@@ -355,7 +355,7 @@ def multi_inference_result(
         task: one of those that the call was made for.
         call: of `multi_inference_call`.
         tensors: what the call fetched.
-        num_examples: of the request.
+        num_examples: The number of examples of the request.
 
     Returns:
         The task's own kind of result.

@@ -169,7 +169,7 @@ def _text(text: bytes) -> Any:
 
 
 def _spelled(array: Array) -> Any:
-    """Values of a float array, those that are not finite by name."""
+    """Return values of a float array, those that are not finite by name."""
     names = {math.inf: b"Infinity", -math.inf: b"-Infinity"}
 
     def spell(value: Any) -> Any:

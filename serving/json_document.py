@@ -46,7 +46,7 @@ def debug_string(value: Any) -> str:
     """Return JSON as messages quote it: objects indented, arrays on one line, cut at the token that passes 256 bytes.
 
     Args:
-        value: of a parsed document.
+        value: The value of a parsed document.
     """
     parts: list[str] = []
     size = 0

@@ -24,7 +24,7 @@ from kubetfx.serving.tensor_proto import dtype_name, shape_string
 Array = np.ndarray[Any, Any]
 
 _MAX_DIMENSIONS = 64
-"""Of a tensor: what NumPy has at most. TensorFlow has 254, which no network takes."""
+"""For a tensor: what NumPy has at most. TensorFlow has 254, which no network takes."""
 
 _NUMBER = frozenset((float, int))
 _INTEGER = frozenset((int,))
@@ -210,7 +210,7 @@ def _tensor(value: Any, dtype: int, careful: "_Careful") -> Array:
 
 
 def _dense(values: list[Any], dtype: int) -> Array | None:
-    """The array of nested lists of plain values; None where `_Careful` has to read them."""
+    """Return the array of nested lists of plain values; None where `_Careful` has to read them."""
     accepted = _JSON_TYPES.get(dtype)
     if accepted is None:
         return None
@@ -253,7 +253,7 @@ class _Careful:
         self._values: dict[str, list[Any]] = {}
 
     def instances(self, instances: list[Any]) -> dict[str, Array]:
-        """Arrays of the row format."""
+        """Return arrays of the row format."""
         objects = _is_object(instances[0])
         for index, element in enumerate(instances):
             if objects:
@@ -266,7 +266,7 @@ class _Careful:
         }
 
     def tensor(self, value: Any, dtype: int) -> Array:
-        """An array of the column format."""
+        """Return an array of the column format."""
         shape = _shape(value)
         values: list[Any] = []
         _fill(value, 0, shape, dtype, values)

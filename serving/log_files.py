@@ -69,7 +69,7 @@ def look_at(paths: Iterable[Path], model: str) -> LogFiles:
     """Cut files into parts, and look at some of their records.
 
     Args:
-        paths: of the files.
+        paths: The paths of the files.
         model: name of the model that is asked about.
 
     Returns:

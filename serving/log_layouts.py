@@ -75,7 +75,7 @@ class Layout:
         """Read those of some records that are laid out so.
 
         Args:
-            records: of a file.
+            records: The records of a file.
             buffer: (bytes,) uint8 of the records.
             positions: of those to look at.
 
@@ -134,7 +134,7 @@ class Layout:
 
 
 def _lengths(buffer: Array, at: Array) -> tuple[Array, Array]:
-    """Lengths of up to four bytes, and where the texts begin."""
+    """Return lengths of up to four bytes, and where the texts begin."""
     length = np.zeros(len(at), np.int64)
     going = np.ones(len(at), bool)
     behind = at.copy()
@@ -191,7 +191,7 @@ class _Builder:
         raise LayoutError("a number that is cut")
 
     def message(self, found: _Field) -> Iterator[_Field]:
-        """Fields of a message whose length may be another in another record, but not the length's own."""
+        """Return fields of a message whose length may be another in another record, but not the length's own."""
         self.bits[found.at : found.start] = _CONTINUED
         return self.fields(found.start, found.end)
 

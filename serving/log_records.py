@@ -78,7 +78,7 @@ def predict_record(
 def _heads(
     name: str, version: int, signature_name: str, rate: float, output_filter: tuple[str, ...]
 ) -> tuple[bytes, bytes, bytes]:
-    """What all records of a version share: metadata without the time, and request and answer without tensors."""
+    """Return what all records of a version share: metadata without the time, and request and answer without tensors."""
     spec = responses.spec_of(name, version, signature_name)
     asked = model_pb2.ModelSpec(name=name, signature_name=signature_name)
     metadata = prediction_log_pb2.PredictionLog().log_metadata
@@ -134,7 +134,7 @@ def multi_inference_record(
 
     Args:
         logged: what all records say.
-        tasks: of the request.
+        tasks: The tasks of the request.
         examples: serialised tf.Examples.
         results: the answer, one per task.
 
@@ -182,7 +182,7 @@ def _input(examples: Sequence[bytes]) -> input_pb2.Input:
 
 
 def _tensors(number: int, arrays: Mapping[str, Array]) -> bytes:
-    """The entries of a map from names to tensors."""
+    """Return the entries of a map from names to tensors."""
     return b"".join([field(number, _key(name) + field(_VALUE, to_bytes(array))) for name, array in arrays.items()])
 
 

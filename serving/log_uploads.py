@@ -29,7 +29,7 @@ class Uploads:
         """Take a file over.
 
         Args:
-            path: of the file; it is deleted when it has arrived.
+            path: The path of the file; it is deleted when it has arrived.
             target: the object that it becomes.
         """
         with self._changed:

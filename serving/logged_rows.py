@@ -114,7 +114,7 @@ class LogReader:
         """Read the rows of records.
 
         Args:
-            records: of a file.
+            records: The records of a file.
 
         Yields:
             Blocks, in no particular order.

@@ -137,7 +137,7 @@ class Model:
         self._model.close()
 
     def __enter__(self) -> Self:
-        """The model itself; it is closed at the end."""
+        """Return the model itself; it is closed at the end."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -151,7 +151,7 @@ def _ordered(block: "Predicted") -> pa.Table:
 
 
 def _path_in(content: str) -> str | None:
-    """The picture that a bad row is about: its content is JSON then, and has a path."""
+    """Return the picture that a bad row is about: its content is JSON then, and has a path."""
     try:
         document = json.loads(content)
     except ValueError:
@@ -174,9 +174,9 @@ def refusal(number: int, reason: str, *, name: str | None = None) -> DataError:
     """Return the error for a row without a prediction.
 
     Args:
-        number: of the row, from 0.
+        number: The number of the row, from 0.
         reason: why it has none.
-        name: of the picture, if the row is one.
+        name: The name of the picture, if the row is one.
     """
     from kubetfx.serving.block_prediction import FAILED
 

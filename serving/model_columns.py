@@ -120,7 +120,7 @@ class Feed:
         """Return a row as JSON, for people.
 
         Args:
-            position: of the row in `table`, from 0.
+            position: The position of the row in `table`, from 0.
         """
         row = {name: _to_json(value) for name, value in self.table.slice(position, 1).to_pylist()[0].items()}
         return json.dumps(row, ensure_ascii=False)
@@ -189,7 +189,7 @@ def check_type(name: str, arrow_type: pa.DataType, dtype: np.dtype[Any], *, plac
     """Refuse a column that can never be what the model takes.
 
     Args:
-        name: of the column.
+        name: The name of the column.
         arrow_type: of its cells.
         dtype: that the model takes; object is text or bytes.
         place: the file or table that the column is in, for the error.
@@ -210,7 +210,7 @@ def check_type(name: str, arrow_type: pa.DataType, dtype: np.dtype[Any], *, plac
 
 
 def _as_lists(column: pa.Array) -> pa.ListArray:
-    """Text as lists of one: the model takes it apart."""
+    """Return text as lists of one: the model takes it apart."""
     if is_list(column.type):
         return column.cast(pa.list_(pa.string()))
     return pa.ListArray.from_arrays(pa.array(np.arange(len(column) + 1, dtype=np.int32)), texts_of(column))
@@ -220,7 +220,7 @@ _ENCODED = np.frompyfunc(str.encode, 1, 1)
 
 
 def _to_array(column: pa.Array, dtype: np.dtype[Any]) -> tuple[Array, list[int]]:
-    """An array for the model, and the positions of cells that it cannot take."""
+    """Return an array for the model, and the positions of cells that it cannot take."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if dtype == np.dtype(object):
@@ -240,7 +240,7 @@ def _to_array(column: pa.Array, dtype: np.dtype[Any]) -> tuple[Array, list[int]]
 
 
 def _cast(column: pa.Array, target: pa.DataType, *, safe: bool) -> tuple[pa.Array, list[int]]:
-    """Cells of another type. Those that it cannot hold are null, and their positions are returned."""
+    """Return cells of another type. Those that it cannot hold are null, and their positions are returned."""
     if column.type == target:
         return column, []
     try:
@@ -276,7 +276,7 @@ def read_images(images: Array, root: Path) -> tuple[Array, dict[int, str]]:
 
 
 def _read_image(path: str | None, root: Path) -> bytes | str:
-    """The bytes of a file, or why there are none."""
+    """Return the bytes of a file, or why there are none."""
     if not path:
         return f"There is no path in column {IMAGE_PATH!r}."
     try:
@@ -321,7 +321,7 @@ def to_columns(outputs: Mapping[str, Sequence[Array]], classes: Sequence[str]) -
 
 
 def _to_column(name: str, array: Array) -> pa.Array:
-    """A column of an array, whose further dimensions become lists of fixed size."""
+    """Return a column of an array, whose further dimensions become lists of fixed size."""
     flat = array.reshape(-1)
     if flat.dtype == np.dtype(object):
         column = pa.array(flat, pa.binary())

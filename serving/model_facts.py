@@ -29,7 +29,7 @@ class ModelFacts:
     image: dict[str, Any] | None = None
     """For a model that sees images: their column, and how they are decoded (pixel_signatures.py's ImageInput)."""
     separators: dict[str, str] = field(default_factory=dict)
-    """Of columns that are lists in requests: what is between the values of a cell of the table."""
+    """For columns that are lists in requests: what is between the values of a cell of the table."""
 
     @property
     def image_columns(self) -> tuple[str, ...]:
@@ -40,7 +40,7 @@ class ModelFacts:
         """Return the name of a column in the signature `serving_default`.
 
         Args:
-            column: of the table.
+            column: The column of the table.
         """
         return f"{column}{BYTES_SUFFIX}" if column in self.image_columns else column
 
@@ -90,7 +90,7 @@ def network_arguments(features: Mapping[str, Any], names: Sequence[str]) -> dict
 
     Args:
         features: transformed features by their own names.
-        names: of the network's inputs, in the order of the signature.
+        names: The names of the network's inputs, in the order of the signature.
 
     Returns:
         The features by the names `feature_0`, `feature_1`, ...; `pixels` keeps its name.

@@ -74,7 +74,7 @@ class PredictClient(Protocol):
     """A client of a server. It is closed at the end of a `with` statement, or by `close`."""
 
     def __enter__(self) -> Self:
-        """The client itself."""
+        """Return the client itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -144,7 +144,7 @@ def with_retries(options: ClientOptions, address: str, ask: Any) -> Any:
 
     Args:
         options: how long.
-        address: of the server, for errors.
+        address: The address of the server, for errors.
         ask: is called without an argument, and raises ServingError.
 
     Returns:
@@ -196,7 +196,7 @@ def through_proxy(address: str) -> str:
     """Say that a proxy is on the way, for the message of a request that failed there.
 
     Args:
-        address: of the server.
+        address: The address of the server.
 
     Returns:
         A further sentence; nothing if there is none.
@@ -212,7 +212,7 @@ def no_signature(address: str, target: Target) -> RequestError:
     """Return the error for a model that lacks a signature.
 
     Args:
-        address: of the server.
+        address: The address of the server.
         target: that was asked.
     """
     message = f'Serving signature key "{target.signature_name}" not found.'

@@ -125,7 +125,7 @@ class Metrics:
 
         Args:
             model: the model's name.
-            count: of tf.Examples.
+            count: The count of tf.Examples.
         """
         self._examples.observe(count, model)
         self._example_totals[model] += count
@@ -146,12 +146,12 @@ class Metrics:
             model: the model's name.
             code: OK, they are in the log; RESOURCE_EXHAUSTED, too many waited to be written; UNAVAILABLE, the log could
                 not be written.
-            count: of requests.
+            count: The count of requests.
         """
         self._logged[model, code.name] += count
 
     def collect(self) -> Iterator[Metric]:
-        """What the page shows, for prometheus-client."""
+        """Yield what the page shows, for prometheus-client."""
         requests = Metric(f"{_PREFIX}request_count", "The total number of requests.", "unknown")
         for (model, status), count in self._requests.items():
             requests.add_sample(requests.name, {"model_name": model, "status": status}, count)
@@ -172,7 +172,7 @@ class Metrics:
         yield logged
 
     def page(self) -> bytes:
-        """The page in Prometheus's text format.
+        """Return the page in Prometheus's text format.
 
         TensorFlow Serving's counters have no `_total` at the end of their names, without which prometheus-client takes
         nothing for a counter.
@@ -186,7 +186,7 @@ class Metrics:
         """Return the value that ReloadConfig reports for a metric: its first one, and 0 for a histogram.
 
         Args:
-            name: of the metric, such as `/tensorflow/serving/request_count`; one that there is not has 0.
+            name: The name of the metric, such as `/tensorflow/serving/request_count`; one that there is not has 0.
         """
         counts: Mapping[str, Counter[Any]] = {
             "request_count": self._requests,

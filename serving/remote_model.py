@@ -95,7 +95,7 @@ class Client:
         self._client.close()
 
     def __enter__(self) -> Self:
-        """The client itself; it is closed at the end."""
+        """Return the client itself; it is closed at the end."""
         return self
 
     def __exit__(self, *_: object) -> None:

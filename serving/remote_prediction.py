@@ -87,7 +87,7 @@ def _ask(
 
 
 def _to_client_rows(columns: Mapping[str, np.ndarray[Any, Any]], pictures: Collection[str]) -> list[dict[str, Any]]:
-    """Columns as rows for a client."""
+    """Return columns as rows for a client."""
     lists = {
         name: [_to_client_value(value, is_picture=name in pictures) for value in column.tolist()]
         for name, column in columns.items()

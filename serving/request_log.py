@@ -343,7 +343,7 @@ class Sampled:
         """Log a MultiInference request.
 
         Args:
-            tasks: of the request.
+            tasks: The tasks of the request.
             examples: serialised tf.Examples.
             results: the answer, one per task.
         """

@@ -34,7 +34,7 @@ def spec_of(name: str, version: int, signature_name: str) -> model_pb2.ModelSpec
     """Return which version has answered, by its number.
 
     Args:
-        name: of the model.
+        name: The name of the model.
         version: its number.
         signature_name: that was asked for; empty for the default.
     """
@@ -70,7 +70,7 @@ def classification_response(
     Args:
         version: that has answered.
         signature_name: that was asked for; empty for the default.
-        result: of the data plane.
+        result: The result of the data plane.
 
     Returns:
         The answer.
@@ -88,7 +88,7 @@ def regression_response(
     Args:
         version: that has answered.
         signature_name: that was asked for; empty for the default.
-        result: of the data plane.
+        result: The result of the data plane.
 
     Returns:
         The answer.
@@ -105,8 +105,8 @@ def multi_inference_response(
 
     Args:
         version: that has answered.
-        tasks: of the request.
-        results: of the data plane, one per task.
+        tasks: The tasks of the request.
+        results: The results of the data plane, one per task.
 
     Returns:
         The answer.
@@ -132,7 +132,7 @@ def _fill_classification(message: Any, result: Classification) -> None:
 
 
 def _utf8(label: bytes | str) -> str:
-    """A label as protobuf's strings have to be."""
+    """Return a label as protobuf's strings have to be."""
     return label if isinstance(label, str) else label.decode(errors="replace")
 
 

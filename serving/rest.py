@@ -302,7 +302,7 @@ def _status(statuses: list[VersionStatus]) -> bytes:
 
 
 def _signature(version: ServedVersion, name: str) -> Signature:
-    """The signature that a predict request asks for; its errors are not those of gRPC."""
+    """Return the signature that a predict request asks for; its errors are not those of gRPC."""
     signature = version.model.signatures.get(name or DEFAULT_SIGNATURE)
     if signature is None:
         raise invalid_argument(f'Serving signature name: "{name or DEFAULT_SIGNATURE}" not found in signature def')

@@ -53,7 +53,7 @@ def plan_reading(
     """Decide which columns of a table are read for a model.
 
     Args:
-        types: of the columns of each of its files, by the file's name.
+        types: The types of the columns of each of its files, by the file's name.
         model: what it takes.
         outputs: names of columns that the output has besides.
         copied: columns to copy. Paths of images are always copied.

@@ -119,7 +119,7 @@ class SavedModel:
         self.facts: ModelFacts | None = read_facts(path)
 
     def __enter__(self) -> Self:
-        """The model itself; it is closed at the end."""
+        """Return the model itself; it is closed at the end."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -130,7 +130,7 @@ class SavedModel:
         """Return a signature, to be called with arrays.
 
         Args:
-            name: of the signature.
+            name: The name of the signature.
 
         Raises:
             ServingError: FAILED_PRECONDITION, there is none of that name.
@@ -146,11 +146,11 @@ class SavedModel:
         differentiate a function that was loaded.
 
         Args:
-            name: of the signature.
+            name: The name of the signature.
             arrays: its inputs.
             output: name of the output.
             by: name of the input.
-            weights: of the shape of the output.
+            weights: The weights of the shape of the output.
 
         Returns:
             The gradient, of the shape of the input `by`.
@@ -328,7 +328,7 @@ def _spec(info: meta_graph_pb2.TensorInfo) -> TensorSpec:
 
 
 def _scalar_array(value: Any) -> Array:
-    """An array of a scalar: a session returns numbers as NumPy scalars, strings as bytes."""
+    """Return an array of a scalar: a session returns numbers as NumPy scalars, strings as bytes."""
     if not isinstance(value, bytes):
         return np.asarray(value)
     array = np.empty((), dtype=object)

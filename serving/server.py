@@ -99,7 +99,7 @@ def tf_serving_command(options: ServerOptions) -> list[str]:
     """Write the command line of the real TensorFlow Serving: of its binary, or else of its container.
 
     Args:
-        options: of the embedded server.
+        options: The options of the embedded server.
 
     Returns:
         The words of the command.
@@ -162,7 +162,7 @@ def serve_with_tf_serving(options: ServerOptions) -> int:
     """Run the real TensorFlow Serving until it ends.
 
     Args:
-        options: of the embedded server.
+        options: The options of the embedded server.
 
     Returns:
         Its exit code.

@@ -34,7 +34,7 @@ class ServingError(Exception):
     """A request, or the load of a model, that failed with a status a client may see.
 
     Args:
-        code: of the status.
+        code: The code of the status.
         message: for the client, in TensorFlow Serving's words where it has some.
     """
 
@@ -44,7 +44,7 @@ class ServingError(Exception):
         self.message = message
 
     def __str__(self) -> str:
-        """The form in which absl::Status prints itself: some messages quote others in it."""
+        """Return the form in which absl::Status prints itself: some messages quote others in it."""
         return f"{self.code.name}: {self.message}"
 
 

@@ -113,7 +113,7 @@ def to_bytes(array: Array) -> bytes:
 
 @functools.lru_cache(maxsize=4096)
 def _head_of(dtype: "np.dtype[Any]", shape: tuple[int, ...]) -> bytes:
-    """Type and shape of a TensorProto."""
+    """Return the type and shape of a TensorProto."""
     proto = tensor_pb2.TensorProto(dtype=tf.as_dtype(dtype).as_datatype_enum)
     proto.tensor_shape.SetInParent()
     for size in shape:
@@ -126,7 +126,7 @@ def field(number: int, content: bytes) -> bytes:
     """Serialise a field of text, bytes or a message.
 
     Args:
-        number: of the field, up to 15.
+        number: The number of the field, up to 15.
         content: its bytes.
 
     Returns:
@@ -156,7 +156,7 @@ def varint(value: int) -> bytes:
 
 
 def _in_parts(values: Array) -> tuple[Any, str, Array]:
-    """Values whose field has not one element for each: bits of half precision, and parts of complex numbers."""
+    """Return values whose field has not one element for each: bits of half precision, and parts of complex numbers."""
     data_type = tf.as_dtype(values.dtype).as_datatype_enum
     if data_type in (types_pb2.DT_HALF, types_pb2.DT_BFLOAT16):
         return data_type, "half_val", values.view(np.uint16)

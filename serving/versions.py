@@ -129,7 +129,7 @@ class ModelManager:
         """Hold a version, until it is released.
 
         Args:
-            name: of the model.
+            name: The name of the model.
             version: None: the one with the greatest number.
             label: in place of a version.
 
@@ -148,7 +148,7 @@ class ModelManager:
         """Look up the state of a version, or of all versions of a model.
 
         Args:
-            name: of the model.
+            name: The name of the model.
             version: None: all.
 
         Returns:
@@ -171,7 +171,7 @@ class ModelManager:
         """Return whether a model is configured.
 
         Args:
-            name: of the model.
+            name: The name of the model.
         """
         return name in self._models
 
@@ -179,7 +179,7 @@ class ModelManager:
         """Return whether a model has a version that answers.
 
         Args:
-            name: of the model.
+            name: The name of the model.
         """
         published = self._published.get(name)
         return published is not None and published.latest is not None

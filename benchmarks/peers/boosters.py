@@ -26,7 +26,7 @@ PATIENCE = 50
 """Rounds without a better validation loss, of at most `ROUNDS`, after which LightGBM stops early."""
 ROUNDS = 2_000
 MAX_CATEGORIES = 254
-"""Of HistGradientBoosting: the values of a column that are more are one."""
+"""For HistGradientBoosting: the values of a column that are more are one."""
 
 
 class Splits:
@@ -50,7 +50,7 @@ class Splits:
         """Return the log-loss of a fitted model on the eval split, or its root mean squared error.
 
         Args:
-            model: of scikit-learn's interface.
+            model: The model of scikit-learn's interface.
         """
         frame = self.frames["eval"]
         if not self.is_classifier:
@@ -77,7 +77,7 @@ def read_split(examples: Path, name: str) -> pd.DataFrame:
 
     Args:
         examples: folder of the artifact.
-        name: of the split.
+        name: The name of the split.
     """
     blocks = read_blocks(files_in(examples / f"Split-{name}"))
     return pd.concat((block.to_pandas() for block in blocks), ignore_index=True)
@@ -98,8 +98,8 @@ def fit(name: str, splits: Splits, *, seed: int) -> tuple[float, float]:
 
     Args:
         name: one of PEERS.
-        splits: of a run.
-        seed: of the library.
+        splits: The splits of a run.
+        seed: The seed of the library.
 
     Returns:
         The score on the eval split, and the seconds of fitting.

@@ -87,7 +87,7 @@ def main() -> None:
 
 
 def build(work: works.Work, sizes: dict[str, int]) -> keras.Model:
-    """The network: numbers and embedded categories, hidden layers, probabilities."""
+    """Return the network: numbers and embedded categories, hidden layers, probabilities."""
     keras.utils.set_random_seed(0)
     inputs: dict[str, Any] = {}
     parts = []
@@ -112,7 +112,7 @@ def build(work: works.Work, sizes: dict[str, int]) -> keras.Model:
 
 
 def score(work: works.Work, labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
-    """The metrics of the work; those that a slice of one class has no value for are left out."""
+    """Return the metrics of the work; those that a slice of one class has no value for are left out."""
     values = {}
     if "accuracy" in work.metrics:
         values["accuracy"] = float((probabilities.argmax(axis=1) == labels).mean())

@@ -28,7 +28,7 @@ class Rows(BaseModel):
 
 
 def application() -> Starlette:
-    """The application: POST takes rows as a list of objects, and returns a list of probabilities."""
+    """Return the application: POST takes rows as a list of objects, and returns a list of probabilities."""
     layers = [keras.layers.Dense(128, "relu"), keras.layers.Dense(64, "relu"), keras.layers.Dense(3, "softmax")]
     model = keras.Sequential([keras.Input((NUM_FEATURES,)), *layers])
 

@@ -130,7 +130,7 @@ def targets(labels: dict[str, Any], classes: list[Any]) -> tuple[dict[str, np.nd
 
 
 def build_model(hp: keras_tuner.HyperParameters, *, num_classes: int) -> keras.Model:
-    """The network of keras.io's guide, with the head that the task needs.
+    """Return the network of keras.io's guide, with the head that the task needs.
 
     Args:
         hp: of a trial.

@@ -21,7 +21,7 @@ from kubetfx.serving.saved_model import SavedModel
 
 
 def application(path: Path, scheduling: str) -> Starlette:
-    """The application: POST takes rows as a list of objects, and returns a list of each output."""
+    """Return the application: POST takes rows as a list of objects, and returns a list of each output."""
     model = SavedModel(path)
     signature = model.signatures["serving_default"]
     feeds = [spec.tensor_name for spec in signature.inputs.values()]

@@ -29,7 +29,7 @@ def _fill_in_missing(x: Any) -> tf.Tensor:
 
 
 def preprocessing_fn(inputs: dict[str, Any], custom_config: dict[str, Any]) -> dict[str, Any]:
-    """Raw columns to features."""
+    """Turn raw columns into features."""
     work = custom_config["work"]
     outputs = {}
     for name in work["numeric"]:

@@ -79,7 +79,7 @@ def analyze(
 
     Args:
         preprocessing_fn: from raw to transformed features.
-        schema: of the raw features.
+        schema: The schema of the raw features.
         run: does a work on the row groups of the split; called once per phase.
         output: folder of the transform graph.
         temporary: folder for SavedModels on the way.
@@ -181,12 +181,12 @@ class Phase(BlockWork[RowGroup, Arrays, list[Any], list[Any]]):
         self._loader.finalize(set(self._inputs.signature), set(self._loader.structured_outputs))
 
     def blocks(self, item: RowGroup) -> Iterator[Arrays]:
-        """The rows of a row group, through the SavedModel."""
+        """Yield the rows of a row group, through the SavedModel."""
         packed = self._inputs.pack(item.read(self._inputs.columns))
         yield {name: _as_numpy(tensor) for name, tensor in self._loader.apply_transform_model(packed).items()}
 
     def create(self) -> list[Any]:
-        """Each accumulator's state of no rows."""
+        """Return each accumulator's state of no rows."""
         return [accumulator.create() for accumulator in self._accumulators]
 
     def add_block(self, state: list[Any], block: Arrays) -> list[Any]:
@@ -198,7 +198,7 @@ class Phase(BlockWork[RowGroup, Arrays, list[Any], list[Any]]):
         return [own.merge(*pair) for own, *pair in zip(self._accumulators, first, second, strict=True)]
 
     def result(self, state: list[Any]) -> list[Any]:
-        """What tf.Transform's operations after these take, in the order of the accumulators."""
+        """Return what tf.Transform's operations after these take, in the order of the accumulators."""
         return [own.result(final) for own, final in zip(self._accumulators, state, strict=True)]
 
 
@@ -207,7 +207,7 @@ def _as_numpy(tensor: Any) -> Any:
 
 
 def _source(step: _Step) -> _Step:
-    """The application of a SavedModel that a step takes its values from."""
+    """Return the application of a SavedModel that a step takes its values from."""
     (output,) = step.inputs
     while isinstance(output.step.operation, beam_nodes.ExtractFromDict):
         (output,) = output.step.inputs
@@ -310,7 +310,7 @@ def _merge_packed(operation: Any, inputs: list[Any]) -> dict[str, Any]:
 
 
 def _prune(operation: Any, inputs: list[Any]) -> list[tuple[int, Any]]:
-    """(count, token) pairs above the threshold, the most frequent first where they are limited."""
+    """Return (count, token) pairs above the threshold, the most frequent first where they are limited."""
     if operation.key_fn is not None:
         raise Unsupported(operation.label)
     (counts,) = inputs
@@ -323,7 +323,7 @@ def _prune(operation: Any, inputs: list[Any]) -> list[tuple[int, Any]]:
 
 
 def _write_vocabulary(operation: Any, pairs: list[tuple[int, bytes]], folder: Path) -> np.ndarray:
-    """The vocabulary's file, in tf.Transform's order: by falling frequency, or by hash."""
+    """Return the vocabulary's file, in tf.Transform's order: by falling frequency, or by hash."""
     if operation.fingerprint_shuffle:
         ordered = sorted(pairs, key=lambda pair: hashlib.sha1(pair[1]).digest())
     else:

@@ -119,8 +119,8 @@ class AnalysisGraphs:
         return dataset_metadata.DatasetMetadata(schema=schema)
 
     def _of_packed(self, packed: Packed) -> Any:
-        """The preprocessing_fn. Its operations have the names that they have in a graph with an input per column, whose
-        inputs are called `inputs_` and so on too."""
+        """Return the preprocessing_fn. Its operations have the names that they have in a graph with an input per
+        column, whose inputs are called `inputs_` and so on too."""
         with tf.name_scope("inputs_unpacked"):
             columns = self._inputs.unpack(packed)
         return self._preprocessing_fn(columns)
@@ -130,7 +130,7 @@ class AnalysisGraphs:
 
 
 def _replacements(bindings: Iterable[Binding]) -> dict[str, tf.Tensor] | None:
-    """Constants by the name of the tensor that they take the place of."""
+    """Return constants by the name of the tensor that they take the place of."""
     return {b.tensor_name: tf.constant(b.value, tf.dtypes.as_dtype(b.dtype)) for b in bindings} or None
 
 

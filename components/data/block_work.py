@@ -51,7 +51,7 @@ class BlockWork(ABC, Generic[Item, Block, State, Result]):
 
     @abstractmethod
     def create(self) -> State:
-        """The state of no rows."""
+        """Return the state of no rows."""
 
     @abstractmethod
     def add_block(self, state: State, block: Block) -> State:
@@ -82,7 +82,7 @@ class BlockWork(ABC, Generic[Item, Block, State, Result]):
         """Finish.
 
         Args:
-            state: of all rows.
+            state: The state of all rows.
 
         Returns:
             What was found out.
@@ -124,20 +124,20 @@ class Each(BlockWork[tuple[int, Any], dict[int, Any], dict[int, Any], list[Any]]
         return [{number: self.do(own)}]
 
     def create(self) -> dict[int, Any]:
-        """No item."""
+        """Return the state of no items."""
         return {}
 
     def add_block(self, state: dict[int, Any], block: dict[int, Any]) -> dict[int, Any]:
-        """The items of both."""
+        """Return the items of both."""
         state.update(block)
         return state
 
     def merge(self, first: dict[int, Any], second: dict[int, Any]) -> dict[int, Any]:
-        """The items of both."""
+        """Return the items of both."""
         return self.add_block(first, second)
 
     def result(self, state: dict[int, Any]) -> list[Any]:
-        """What the function returned, in the order of the items."""
+        """Return what the function returned, in the order of the items."""
         return [state[number] for number in sorted(state)]
 
 

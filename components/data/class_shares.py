@@ -49,7 +49,7 @@ def _named(one: str, several: str, names: Sequence[str]) -> str:
 
 
 def _chances(own: np.ndarray, total: np.ndarray) -> np.ndarray:
-    """(classes,) float64: the chance of a number of rows that is as far from what is expected, or farther."""
+    """Return (classes,) float64: the chance of a number of rows that is as far from what is expected, or farther."""
     rows, drawn = int(total.sum()), int(own.sum())
     share = total / max(rows, 1)
     expected = drawn * share

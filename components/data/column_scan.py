@@ -58,7 +58,7 @@ class ColumnScan:
         """For a column.
 
         Args:
-            name: of it.
+            name: Its name.
             column_type: of its cells.
             max_unique: values that are remembered as long as none was seen twice. Default: MAX_UNIQUE.
         """
@@ -86,7 +86,7 @@ class ColumnScan:
         return MAX_DISTINCT + 1 if self._distinct is None or self._has_more else len(self._distinct)
 
     def as_float(self) -> "ColumnScan":
-        """The counts of whole numbers, for a column in which decimal ones have come up."""
+        """Return the counts of whole numbers, for a column in which decimal ones have come up."""
         if self._column.type == "float":
             return self
         self._merge()
@@ -191,7 +191,7 @@ class ColumnScan:
             self._column = replace(self._column, values_repeat=True)
 
     def column(self) -> Column:
-        """What was counted."""
+        """Return what was counted."""
         self._merge()
         column = self._column
         if self._words is not None:
@@ -212,7 +212,7 @@ class ColumnScan:
 
 
 def _sum_of(array: pa.Array, *, largest: int) -> int:
-    """Of int64, to the last digit: it does not depend on how the rows are cut."""
+    """For int64, to the last digit: it does not depend on how the rows are cut."""
     if largest * len(array) < 2**63:
         return int(pc.sum(array).as_py())
     high, low = pc.sum(pc.shift_right(array, 32)), pc.sum(pc.bit_wise_and(array, 2**32 - 1))

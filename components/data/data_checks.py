@@ -86,7 +86,7 @@ def check(
     Args:
         parts: row groups of all splits.
         features: what the columns are used for.
-        profile: of the table.
+        profile: The profile of the table.
         run: does work on the row groups.
         look_for_leaks: whether leakage is looked for.
         look_at_texts: whether texts are compared with those of the training rows.
@@ -136,7 +136,7 @@ def _of_other_texts(found: Sequence[TextStatistics]) -> Iterator[Finding]:
 def _read_keys(
     read: row_copies.ReadKeys, parts: Sequence[Part], profile: TableProfile, *, run: Run
 ) -> tuple[row_copies.RowsBySplit, row_copies.ReadKeys]:
-    """The rows by their keys, and how they were read in the end."""
+    """Return the rows by their keys, and how they were read in the end."""
     read = replace(read, every=max(math.ceil(profile.num_rows / row_copies.MAX_KEYS), 1))
     at_first = max(row_copies.MAX_CELLS // max(profile.num_rows, 1), 1)
     if len(read.columns) > at_first:
@@ -183,7 +183,7 @@ def _of_classes(rows: row_copies.RowsBySplit, features: Features) -> list[Findin
 
 
 def _leaks(sample: pa.RecordBatch, groups: Collection[str], features: Features) -> list[Finding]:
-    """Columns that tell the label. Every column with many values does among copies of rows, which count once."""
+    """Return columns that tell the label. Every column with many values does among copies of rows, which count once."""
     _, distinct = np.unique(row_copies.row_keys(sample), return_index=True)
     sample = sample.select([name for name in sample.schema.names if name not in groups])
     if len(distinct) >= max(leakage.MIN_ROWS, sample.num_rows / ROWS_PER_KIND):
@@ -255,7 +255,7 @@ def _texts_of(part: Part, *, column: str) -> Iterator[tuple[str, pa.Array]]:
 
 
 def _with_times(sample: pa.RecordBatch, profile: TableProfile) -> pa.RecordBatch:
-    """Rows whose dates are numbers: a table may be sorted by its label in time."""
+    """Return rows whose dates are numbers: a table may be sorted by its label in time."""
     for index, name in enumerate(sample.schema.names):
         column = profile.column(name)
         if column.dates and pa.types.is_string(sample.column(name).type):
@@ -267,7 +267,7 @@ def _with_times(sample: pa.RecordBatch, profile: TableProfile) -> pa.RecordBatch
 def _copies(
     rows: row_copies.RowsBySplit, sample: pa.RecordBatch, read: row_copies.ReadKeys, profile: TableProfile
 ) -> list[Finding]:
-    """Rows of the other splits that are copies of training rows, and not alike by chance."""
+    """Return rows of the other splits that are copies of training rows, and not alike by chance."""
     if TRAIN not in rows:
         return []
     trained = np.unique(rows[TRAIN].keys)
@@ -315,7 +315,7 @@ def _share_not_by_chance(sample: pa.RecordBatch, columns: Sequence[str], keys: n
 
 
 def _key(profile: TableProfile, columns: Sequence[str]) -> str:
-    """What keeps copies in one split, where columns without missing cells tell rows apart."""
+    """Return what keeps copies in one split, where columns without missing cells tell rows apart."""
     whole = [name for name in columns if profile.column(name).num_values == profile.num_rows]
     names = row_copies.most_distinct(profile, whole)[:_KEY_COLUMNS]
     return f", or keep them in one split: data.splits: {in_one_line({'key': names})}" if names else ""

@@ -19,10 +19,10 @@ def data_origin(
 
     Args:
         path: `data.path`.
-        files: of the table; None for a folder of images.
+        files: The files of the table; None for a folder of images.
         rows: by split.
         fingerprint: of TFX.
-        store: of the workspace; None: there is none.
+        store: The store of the workspace; None: there is none.
     """
     spans = files.spans if files else ()
     of_path = {file: span.label for span in spans for file in span.paths}

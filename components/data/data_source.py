@@ -118,7 +118,7 @@ def _write(batches: Iterator[pa.RecordBatch], path: Path, *, source: str) -> str
 
 
 def _regrouped(first: pa.RecordBatch, others: Iterator[pa.RecordBatch], *, source: str) -> Iterator[pa.Table]:
-    """Tables of ROW_GROUP_ROWS rows, the last one shorter."""
+    """Yield tables of ROW_GROUP_ROWS rows, the last one shorter."""
     schema = first.schema.remove_metadata()
     waiting, num_rows = [first], first.num_rows
     for batch in others:

@@ -28,9 +28,9 @@ class Source:
     """Parts of the data, each of which becomes a file per split; they can be pickled."""
     read: BlockReader
     spans: SpanShards | None = None
-    """Of a table in spans: which shards there are already."""
+    """For a table in spans: which shards there are already."""
     report: Mapping[str, Any] | None = None
-    """Of images: what was left out and why, and which are copies (components/data/image_notes.py)."""
+    """For images: what was left out and why, and which are copies (components/data/image_notes.py)."""
 
 
 ALL = "all"
@@ -56,10 +56,10 @@ class ExampleReader:
     unit: ClassVar[str]
     """What a row is, in the singular."""
     compression: ClassVar[str]
-    """Of the files of examples: a codec of Parquet, or `none`."""
+    """For the files of examples: a codec of Parquet, or `none`."""
 
     def files(self) -> Files | None:
-        """The files of which TFX's driver takes the fingerprint.
+        """Return the files of which TFX's driver takes the fingerprint.
 
         Returns:
             None: the reader knows its files itself, and its fingerprint is all there is.
@@ -78,7 +78,7 @@ class ExampleReader:
         raise NotImplementedError
 
     def table_files(self) -> TableFiles | None:
-        """The files, to record where rows come from; None: the rows are not those of a table."""
+        """Return the files, to record where rows come from; None: the rows are not those of a table."""
         return None
 
     def open(self, splits: Mapping[str, int], run: Run) -> Source:

@@ -29,7 +29,7 @@ def open_splits(examples: standard_artifacts.Examples, names: Iterable[str]) -> 
 
     Args:
         examples: the artifact.
-        names: of the splits, in their order.
+        names: The names of the splits, in their order.
 
     Returns:
         Folders by split.

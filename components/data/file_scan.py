@@ -34,7 +34,7 @@ def profiles_of(files: TableFiles, data: DataConfig, run: Run, store: SpanStore 
     """Scan the files of a table.
 
     Args:
-        files: of the table.
+        files: The files of the table.
         data: the section.
         run: does work on many files and parts.
         store: what is known of the files of spans; None: every file is scanned.
@@ -126,14 +126,14 @@ class _Large:
     are remembered."""
 
     def items(self) -> Iterator[_Part]:
-        """Its parts."""
+        """Yield its parts."""
         others = replace(self.plan, max_unique=0)
         for place, part in enumerate(self.parts):
             yield _Part(self.number, place, part, self.plan if place < self.num_unique else others)
 
     def merged(self, passes: "Mapping[int, _Passed]") -> Pass:
-        """All passes as one. A part that could not be read is read again: now it is known how many rows are before it,
-        and the error says in which it is."""
+        """Return all passes as one. A part that could not be read is read again: now it is known how many rows are
+        before it, and the error says in which it is."""
         whole = Pass(self.plan)
         for place, passed in sorted(passes.items()):
             whole.merge(passed.over or _pass_over(self.parts[place], self.plan, rows_before=whole.num_rows))
@@ -175,15 +175,15 @@ class ScanParts(BlockWork[_Item, dict[int, _Found], dict[int, _Found], dict[int,
         yield {item.number: {item.place: _Passed(1, over)}}
 
     def create(self) -> dict[int, _Found]:
-        """No file."""
+        """Return the state of no files."""
         return {}
 
     def add_block(self, state: dict[int, _Found], block: dict[int, _Found]) -> dict[int, _Found]:
-        """What was found of both."""
+        """Return what was found of both."""
         return self.merge(state, block)
 
     def merge(self, first: dict[int, _Found], second: dict[int, _Found]) -> dict[int, _Found]:
-        """What was found of both."""
+        """Return what was found of both."""
         for number, found in second.items():
             ours = first.setdefault(number, found)
             if ours is not found and isinstance(ours, dict) and isinstance(found, dict):
@@ -196,7 +196,7 @@ class ScanParts(BlockWork[_Item, dict[int, _Found], dict[int, _Found], dict[int,
 
 
 def _joined(passes: Mapping[int, _Passed]) -> dict[int, _Passed]:
-    """Those that follow one another as one."""
+    """Return those that follow one another as one."""
     found: dict[int, _Passed] = {}
     heavy: Pass | None = None
     last = -1
@@ -215,7 +215,7 @@ def _joined(passes: Mapping[int, _Passed]) -> dict[int, _Passed]:
 
 
 def _updated(before: TableProfile | None, now: TableProfile) -> TableProfile:
-    """A profile, some of whose columns were read again."""
+    """Return a profile, some of whose columns were read again."""
     if before is None:
         return now
     again = {column.name: column for column in now.columns}
@@ -232,7 +232,7 @@ def _size_of(path: str) -> int:
 
 
 def _looked_at(number: int, file: TableFile, parts: Sequence[TableFile], data: DataConfig, part_bytes: int) -> _Large:
-    """A file with what its columns look like in its first block."""
+    """Return a file with what its columns look like in its first block."""
     with reading(file.path):
         plan = Plan(file.path, _names_of(file, data), data.stated_types, file.decimal)
         first = next(file.stream(_types_of(file, plan.names)), None)

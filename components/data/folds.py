@@ -84,8 +84,8 @@ def fold_splits(rule: FoldRule, number: int, keys: Keys) -> Array:
 
     Args:
         rule: how rows are cut.
-        number: of the fold, from 0 to `folds` times `repeats`.
-        keys: of all rows.
+        number: The number of the fold, from 0 to `folds` times `repeats`.
+        keys: The keys of all rows.
 
     Returns:
         (rows,) int64: the index in `rule.splits`, or LEFT_OUT.
@@ -108,7 +108,7 @@ def fold_splits(rule: FoldRule, number: int, keys: Keys) -> Array:
 
 
 def _cut(rule: FoldRule, keys: Keys, groups: Array | None, *, seed: int) -> list[tuple[Array, Array]]:
-    """Rows that are trained on and rows that are held out, by fold."""
+    """Return rows that are trained on and rows that are held out, by fold."""
     from sklearn import model_selection  # it takes a second to import
 
     labels = codes(keys.label) if rule.folds.stratified else np.zeros(len(keys), np.int64)
@@ -117,7 +117,7 @@ def _cut(rule: FoldRule, keys: Keys, groups: Array | None, *, seed: int) -> list
 
 
 def _validation(training: Array, groups: Array | None, share: float, *, seed: int) -> Array:
-    """Rows that validate, of those that are not held out; whole groups, where there are groups."""
+    """Return rows that validate, of those that are not held out; whole groups, where there are groups."""
     from sklearn import model_selection
 
     kind = model_selection.ShuffleSplit if groups is None else model_selection.GroupShuffleSplit
@@ -161,7 +161,7 @@ def check(rule: FoldRule, keys: Keys) -> None:
 
     Args:
         rule: how rows are cut.
-        keys: of all rows.
+        keys: The keys of all rows.
 
     Raises:
         DataError: there are fewer rows, groups, points in time, or rows of a class than folds.
@@ -202,8 +202,8 @@ def missing_classes(keys: Keys, splits: Array) -> list[str]:
     """Find classes that a fold holds out and has no training row of: all of their rows are in one group, for example.
 
     Args:
-        keys: of all rows.
-        splits: of `fold_splits`.
+        keys: The keys of all rows.
+        splits: The splits of `fold_splits`.
 
     Returns:
         Their names, sorted.

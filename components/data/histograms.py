@@ -51,7 +51,7 @@ def equi_width(
         cumulative_counts: (quantiles,) rows up to each.
         finite_min: least finite value of the column.
         finite_max: greatest finite value.
-        num_buckets: of the histogram.
+        num_buckets: The number of buckets of the histogram.
         num_pos_inf: rows that are infinite.
     """
     arguments = (quantiles, cumulative_counts, finite_min, finite_max, num_buckets, num_pos_inf)

@@ -157,7 +157,7 @@ def file_state(path: str) -> tuple[int, int] | None:
     """Return size in bytes and time in nanoseconds, which change with a file's content.
 
     Args:
-        path: of the file; None is returned where there is none.
+        path: The path of the file; None is returned where there is none.
     """
     try:
         status = os.stat(path)
@@ -170,7 +170,7 @@ def read_file(path: str) -> bytes:
     """Return all of a file, with one copy less than Python's buffers make.
 
     Args:
-        path: of the file.
+        path: The path of the file.
     """
     with open(path, "rb", buffering=0) as file:
         return file.read()
@@ -180,9 +180,9 @@ def read_unchanged(path: str, content_hash: str, name: str) -> bytes:
     """Return all of a file that was looked into before.
 
     Args:
-        path: of the file.
+        path: The path of the file.
         content_hash: the SHA-256 that it had then, in hexadecimal.
-        name: of the file, for people.
+        name: The name of the file, for people.
 
     Raises:
         DataError: it was changed.
@@ -197,13 +197,13 @@ def readable(name: str) -> str:
     """Return a file's name as valid Unicode.
 
     Args:
-        name: of a file; Linux takes any bytes for one.
+        name: The name of a file; Linux takes any bytes for one.
     """
     return name if name.isascii() else os.fsencode(name).decode("utf-8", "replace")
 
 
 def _newest_span(path: Path) -> Path:
-    """A path with {SPAN} filled in by the highest number that there is."""
+    """Return a path with {SPAN} filled in by the highest number that there is."""
     part = next((part for part in path.parts if "{" in part), None)
     if part is None or path.exists():
         return path
@@ -261,7 +261,7 @@ def _warn_of_single(classes: Mapping[str, list[str]]) -> Iterator[str]:
 
 
 def _check_not_nested(root: Path, classes: Mapping[str, list[str]]) -> None:
-    """A folder of splits (train, test) with classes in them is easily taken for a folder of classes."""
+    """Refuse a folder of splits (train, test) with classes in them, which is easily taken for a folder of classes."""
     below = {label: {name.split(os.sep)[0] for name in names if os.sep in name} for label, names in classes.items()}
     is_all_below = all(os.sep in name for names in classes.values() for name in names)
     inner = list(below.values())
@@ -306,7 +306,7 @@ def _in_list(path: Path, data: DataConfig) -> ImageFiles:
 
 
 def _metadata_columns(names: list[str], path: Path, data: DataConfig) -> list[str]:
-    """The columns of a list besides path and label, once all of them have been checked."""
+    """Return the columns of a list besides path and label, once all of them have been checked."""
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise DataError(
             f"The list of images has several columns of one name. Received twice: {', '.join(twice)} in {path}. Rename "

@@ -155,7 +155,7 @@ def rows_of(images: Sequence[Image], metadata_types: Mapping[str, CellType], *, 
 
     Args:
         images: in the order of the rows.
-        metadata_types: of the other columns of a list.
+        metadata_types: The metadata types of the other columns of a list.
         label: name of the label's column.
 
     Returns:
@@ -173,8 +173,8 @@ def profile_of(rows: pa.RecordBatch, metadata_types: Mapping[str, CellType], *, 
     """Describe the columns of the examples as a scan of a table would.
 
     Args:
-        rows: of `rows_of`.
-        metadata_types: of the other columns of a list.
+        rows: The rows of `rows_of`.
+        metadata_types: The metadata types of the other columns of a list.
         label: name of the label's column.
 
     Returns:

@@ -31,7 +31,7 @@ _TOO_LARGE_BYTES = 2**29
 _LUMA = (0.299, 0.587, 0.114)
 """ITU-R BT.601."""
 _SKIPPED_SEGMENTS = frozenset((0xC4, 0xDB, 0xDD, 0xE0, *range(0xE2, 0xF0), 0xFE))
-"""Of a JPEG file: tables, comments, and what applications leave, but 0xE1, where Exif is."""
+"""For a JPEG file: tables, comments, and what applications leave, but 0xE1, where Exif is."""
 _FRAME_HEADERS = frozenset((0xC0, 0xC1, 0xC2))
 _JPEG_MODES = {1: "L", 3: "RGB", 4: "CMYK"}
 """By number of components."""
@@ -113,7 +113,7 @@ def inspect_all(contents: Sequence[bytes], *, max_pixels: int) -> list[ImageFact
 
 
 def _before_decoding(content: bytes, *, max_pixels: int) -> tuple[ImageFacts, bool]:
-    """What is known of a file by its header and its bytes, and whether it is CMYK."""
+    """Return what is known of a file by its header and its bytes, and whether it is CMYK."""
     if not content:
         raise ValueError("it is empty: 0 bytes")
     width, height, mode, kind = _header(content)
@@ -180,7 +180,7 @@ class _Decoding:
     fraction of the time, and a damaged file still fails. None for other formats."""
 
     def decode(self, content: tf.Tensor) -> tf.Tensor:
-        """(height, width, channels) uint8."""
+        """Return (height, width, channels) uint8."""
         if self.jpeg is None:
             return decode(content, max_pixels=self.max_pixels)
         channels, ratio = self.jpeg
@@ -239,7 +239,7 @@ def _mean_luma(pixels: tf.Tensor) -> tf.Tensor:
 
 
 def _in_words(error: tf.errors.OpError) -> str:
-    """What TensorFlow says, without where in the graph and in our code it was."""
+    """Return what TensorFlow says, without where in the graph and in our code it was."""
     message = str(error.message).partition("\n\t [[")[0].rpartition("\n\n")[2]
     message = _WRAPPING.sub("", message).strip().rstrip(".")
     if "jpeg::Uncompress" in message:

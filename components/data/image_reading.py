@@ -30,7 +30,7 @@ def look_into(paths: Sequence[str], run: Run, *, max_pixels: int) -> list[ImageF
     """Look into files, several at a time.
 
     Args:
-        paths: of the files.
+        paths: The paths of the files.
         run: does the work.
         max_pixels: a larger picture is refused.
 
@@ -43,7 +43,7 @@ def look_into(paths: Sequence[str], run: Run, *, max_pixels: int) -> list[ImageF
 
 
 def _look_into_part(paths: Sequence[str], *, max_pixels: int) -> list[ImageFacts | str]:
-    """Decoding lets go of the interpreter's lock."""
+    """Look into some of the files in a thread: decoding releases the interpreter's lock."""
     found: dict[int, ImageFacts | str] = {}
     contents: dict[int, bytes] = {}
     num_bytes = 0
@@ -127,10 +127,10 @@ def pictures_of(column: Column, files: TableFiles, data: DataConfig, *, num_rows
     """Look into each picture of a table once.
 
     Args:
-        column: of the pictures.
+        column: The column of the pictures.
         files: the table.
         data: says how many pixels one may have, and how many of the pictures may be broken.
-        num_rows: of the table.
+        num_rows: The number of rows of the table.
         run: looks into the files.
 
     Returns:

@@ -20,7 +20,7 @@ def set_ranges(schema: schema_pb2.Schema, profile: table_profile.TableProfile) -
     """Write ranges into the schema of a folder of images. What it already says stays.
 
     Args:
-        schema: of what is known of each image.
+        schema: The schema of what is known of each image.
         profile: what ExampleGen found.
     """
     for feature in schema.feature:

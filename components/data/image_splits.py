@@ -11,7 +11,7 @@ SLACK = 0.05
 
 
 def assign_splits(classes: Mapping[str, Sequence[str]], fractions: Mapping[str, float]) -> dict[str, str]:
-    """The split of every content, by hash and stratified (docs/decisions/0010-images.md).
+    """Return the split of every content, by hash and stratified (docs/decisions/0010-images.md).
 
     The hash is a number from 0 to 1, and the fractions cut that range: an image keeps its split whatever is added
     beside it. Only where a class would be off its share by more than SLACK of its images, and by more than one image,
@@ -47,7 +47,7 @@ def _splits_of_class(hashes: Sequence[str], fractions: Mapping[str, float]) -> d
 
 
 def _quotas(number: int, fractions: Mapping[str, float]) -> dict[str, int]:
-    """Images of a class by split: rounded by largest remainder; the first and the last split get one first."""
+    """Return images of a class by split: rounded by largest remainder; the first and the last split get one first."""
     names = list(fractions)
     quotas = {name: int(fraction * number + 1e-9) for name, fraction in fractions.items()}
     for name in (names[0], names[-1]):

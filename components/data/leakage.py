@@ -15,7 +15,7 @@ import pyarrow as pa
 MAX_ROWS = 20_000
 """Of a sample."""
 MAX_CELLS = 2_000_000
-"""Of a sample: a table of many columns is judged by fewer rows."""
+"""For a sample: a table of many columns is judged by fewer rows."""
 MIN_ROWS = 50
 """Rows that a judgement needs, and a fifth as many that are not of the most frequent class."""
 ALMOST_ALL = 0.99
@@ -73,7 +73,7 @@ def told_by_groups(labels: pa.Array, groups: np.ndarray, *, is_class: bool) -> f
     """Find out how much of the label rows of a group have in common.
 
     Args:
-        labels: of some rows.
+        labels: The labels of some rows.
         groups: (rows,) int64: the number of the group of each, from 0.
         is_class: whether the label is a class, and not an amount.
 
@@ -101,12 +101,14 @@ def _is_plain(column: pa.Array) -> bool:
 
 
 def _as_floats(column: pa.Array) -> np.ndarray:
-    """(rows,) float64; NaN where a cell is missing."""
+    """Return (rows,) float64; NaN where a cell is missing."""
     return column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
 
 
 def _groups(column: pa.Array) -> np.ndarray:
-    """(rows,) int64: rows with one number have one value, or a few next to each other; missing cells are a value."""
+    """Return (rows,) int64: rows with one number have one value, or a few next to each other; missing cells are a
+    value.
+    """
     if not _is_number(column):
         return column.dictionary_encode("encode").indices.to_numpy()
     _, groups = np.unique(_starts(_as_floats(column)) // BIN_ROWS, return_inverse=True)
@@ -114,7 +116,7 @@ def _groups(column: pa.Array) -> np.ndarray:
 
 
 def _starts(values: np.ndarray) -> np.ndarray:
-    """(rows,) int64: how many rows have a smaller value; NaN is the largest."""
+    """Return (rows,) int64: how many rows have a smaller value; NaN is the largest."""
     order = np.argsort(values)
     ordered = values[order]
     is_new = np.ones(len(values), bool)
@@ -150,7 +152,7 @@ class _Classes:
         return 1 - self._by_value(groups) / self._guess_mistakes
 
     def _mistakes(self, column: pa.Array) -> int:
-        """Rows whose class the column does not say: by the other rows with its value or, of a number, by a few
+        """Return rows whose class the column does not say: by the other rows with its value or, of a number, by a few
         bounds."""
         if not _is_number(column):
             return self._by_value(column.dictionary_encode("encode").indices.to_numpy().astype(np.int64))
@@ -171,13 +173,15 @@ class _Classes:
         return len(values) - int(most[is_said].sum()) - guessed
 
     def _by_bounds(self, values: np.ndarray) -> int:
-        """Each class is to lie between two bounds; every further change of the class is a mistake."""
+        """Return the number of mistakes if each class is between two bounds: every further change of the class is
+        one.
+        """
         most, sizes, classes = self._largest(values)
         runs = 1 + int((classes[1:] != classes[:-1]).sum())
         return int((sizes - most).sum()) + max(runs - self._num_classes, 0)
 
     def _largest(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Of each value, in order: rows of its most frequent class, all of its rows, and that class."""
+        """For each value, in order: rows of its most frequent class, all of its rows, and that class."""
         pairs, counts = np.unique(values * self._num_classes + self._labels, return_counts=True)
         order = np.lexsort((counts, pairs // self._num_classes))
         pairs, counts = pairs[order], counts[order]
@@ -228,7 +232,7 @@ class _Amounts:
 
 
 def _find_sum(numbers: Mapping[str, pa.Array], labels: np.ndarray, label: str) -> Leak | None:
-    """Columns that add up to the label: the fewest that matching pursuit finds."""
+    """Return columns that add up to the label: the fewest that matching pursuit finds."""
     names = [name for name, column in numbers.items() if column.null_count < len(column) / 2]
     if len(names) < 2 or not np.isfinite(labels).all():
         return None
@@ -261,7 +265,7 @@ def _find_sum(numbers: Mapping[str, pa.Array], labels: np.ndarray, label: str) -
 
 
 def _pursued(cells: np.ndarray, labels: np.ndarray) -> list[int]:
-    """Columns by which the label is best described, one after the other. Missing cells count as the mean."""
+    """Return columns by which the label is best described, one after the other. Missing cells count as the mean."""
     known = np.isfinite(cells)
     counts = np.maximum(known.sum(axis=0), 1)
     means = np.where(known, cells, 0).sum(axis=0) / counts
@@ -282,7 +286,7 @@ def _pursued(cells: np.ndarray, labels: np.ndarray) -> list[int]:
 
 
 def _fit(cells: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, float]:
-    """Weights by least squares, and the share of the label's variance that they leave open."""
+    """Return weights by least squares, and the share of the label's variance that they leave open."""
     centred, target = cells - cells.mean(axis=0), labels - labels.mean()
     scale = np.abs(centred).max(axis=0)
     scale[scale == 0] = 1

@@ -38,7 +38,7 @@ _FACTORS, _TERMS = _DRAWN[0] | np.uint32(1), _DRAWN[1]
 """Of the hash functions, which are linear permutations of 32 bits."""
 _MULTIPLIER = np.uint64(0xBF58476D1CE4E5B9)
 _BLOCK_BYTES = 2**17
-"""Of texts that are looked at together: what is computed of them stays in a processor's cache."""
+"""For texts that are looked at together: what is computed of them stays in a processor's cache."""
 _REPLACED = (
     (r"(?i)</?[a-z!][^<>]*>|\b(?:https?|ftp)://\S+|\bwww\.\S+|&#?\w+;", " "),
     (r"\pN+", "0"),
@@ -97,20 +97,20 @@ class FindTexts(BlockWork[Any, tuple[str, Texts], dict[str, list[Texts]], dict[s
             yield split, texts_of(cells)
 
     def create(self) -> dict[str, list[Texts]]:
-        """No texts."""
+        """Return the state of no texts."""
         return {}
 
     def add_block(self, state: dict[str, list[Texts]], block: tuple[str, Texts]) -> dict[str, list[Texts]]:
-        """The texts of both."""
+        """Return the texts of both."""
         split, texts = block
         return self.merge(state, {split: [texts]})
 
     def merge(self, first: dict[str, list[Texts]], second: dict[str, list[Texts]]) -> dict[str, list[Texts]]:
-        """The texts of both."""
+        """Return the texts of both."""
         return {name: [*first.get(name, []), *second.get(name, [])] for name in sorted({*first, *second})}
 
     def result(self, state: dict[str, list[Texts]]) -> dict[str, Texts]:
-        """The texts by split."""
+        """Return the texts by split."""
         return {name: Texts.of(parts) for name, parts in state.items()}
 
 
@@ -161,7 +161,7 @@ def longest_text(profile: TableProfile, *, label: str) -> str | None:
     """Return the column of text with the most words; None where no column has text.
 
     Args:
-        profile: of the table.
+        profile: The profile of the table.
         label: the column that is predicted.
     """
     words = {
@@ -224,7 +224,7 @@ def find_groups(texts: Mapping[str, Texts], *, num_rows: int) -> Groups:
 
     Args:
         texts: by split; each counts in all of them together.
-        num_rows: of all splits.
+        num_rows: The number of rows of all splits.
 
     Returns:
         The groups of near copies that are no messages of one kind.
@@ -240,7 +240,7 @@ def find_groups(texts: Mapping[str, Texts], *, num_rows: int) -> Groups:
 
 
 def _connected(least: Array) -> Array:
-    """(texts,) int64: the number of the group of each, from 0."""
+    """Return (texts,) int64: the number of the group of each, from 0."""
     from scipy import sparse
 
     pairs = [_pairs(least, slice(start, start + BAND)) for start in range(0, least.shape[1], BAND)]
@@ -251,7 +251,7 @@ def _connected(least: Array) -> Array:
 
 
 def _pairs(least: Array, band: slice) -> Array:
-    """(pairs, 2) int64: near copies among the texts with one band, each with the first of them."""
+    """Return (pairs, 2) int64: near copies among the texts with one band, each with the first of them."""
     keys = np.zeros(len(least), np.uint64)
     for values in least[:, band].T:
         keys = keys * _MULTIPLIER + values  # others with the same key are not alike
@@ -267,7 +267,7 @@ def _digests(texts: pa.Array) -> Array:
 
 
 def _least_values(texts: pa.Array) -> Array:
-    """(texts, values) uint32: of texts of SHINGLE bytes or more."""
+    """Return (texts, values) uint32: of texts of SHINGLE bytes or more."""
     contents = texts.cast(pa.binary()).to_pylist()
     ends = np.cumsum(np.fromiter(map(len, contents), np.int64))
     cuts = np.flatnonzero(np.diff(ends // _BLOCK_BYTES, prepend=0)) + 1
@@ -310,7 +310,7 @@ def num_copied(own: Texts, trained: Texts, groups: Groups) -> int:
     Args:
         own: texts of the split.
         trained: of the other.
-        groups: of all texts.
+        groups: The groups of all texts.
     """
     seen = groups.groups[np.isin(groups.keys, trained.keys)]
     is_known, group = groups.of(own.keys)

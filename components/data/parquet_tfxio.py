@@ -26,7 +26,7 @@ def make_tfxio(file_pattern: Any, *arguments: Any, **named: Any) -> Any:
 
     Args:
         file_pattern: of the examples.
-        arguments: of TFX's function of this name.
+        arguments: The arguments of TFX's function of this name.
         named: of the same.
 
     Returns:

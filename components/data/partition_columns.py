@@ -42,8 +42,8 @@ def contradictions(path: str, profile: TableProfile) -> dict[str, str]:
     """Find columns of a file of which the name of its folder says something else: the cells of the file count.
 
     Args:
-        path: of the file.
-        profile: of the file.
+        path: The path of the file.
+        profile: The profile of the file.
 
     Returns:
         A sentence for each.
@@ -61,7 +61,7 @@ def contradictions(path: str, profile: TableProfile) -> dict[str, str]:
 
 
 def _other_cell(column: Column, value: str | None, *, num_rows: int) -> str | None:
-    """A cell of a column that is not what the name of the folder says; None: there is none."""
+    """Return a cell of a column that is not what the name of the folder says; None: there is none."""
     if column.num_values < num_rows:
         return None if value is None and not column.num_values else "some of the cells are missing"
     others = (cell for cell in column.values if str(cell) != value and cell != _as_number(value))

@@ -56,7 +56,7 @@ def picture_column(profile: TableProfile) -> Column | None:
     """Return the column of pictures; None if there is none.
 
     Args:
-        profile: of the table.
+        profile: The profile of the table.
     """
     return next((column for column in profile.columns if column.picture_reason), None)
 
@@ -79,7 +79,7 @@ def _marked(profile: TableProfile, column: Column, reason: str) -> TableProfile:
 
 
 def _is_of_pictures(column: Column, files: TableFiles, data: DataConfig) -> bool:
-    """Whether every value is the path of a picture; most columns are ruled out by their first value."""
+    """Return whether every value is the path of a picture; most columns are ruled out by their first value."""
     if any(is_url(path) for path in files.paths):
         return False
     if column.values and not all(is_picture(str(value)) for value in column.values):
@@ -91,7 +91,7 @@ def values_of(column: Column, files: TableFiles, data: DataConfig) -> Iterator[t
     """Yield each value of a column of paths, and where the file is; missing cells left out.
 
     Args:
-        column: of pictures.
+        column: The column of pictures.
         files: the table.
         data: the section.
     """
@@ -115,7 +115,7 @@ def fingerprint(column: Column, files: TableFiles, data: DataConfig) -> str:
     """Return what changes with the names, sizes and times of the pictures of a table: what the cache goes by.
 
     Args:
-        column: of pictures.
+        column: The column of pictures.
         files: the table.
         data: the section.
     """

@@ -199,7 +199,7 @@ def _news(now: SpanStates, before: SpanStates) -> Sequence[str]:
 
 
 def _spans(data: DataConfig) -> SpanStates:
-    """What there is to train on. A file that vanishes meanwhile is data that cannot be read, for now."""
+    """Return what there is to train on. A file that vanishes meanwhile is data that cannot be read, for now."""
     try:
         if data.format == "images":
             return {_ALL: (0, state_of(sorted(find_pictures(Path(data.path)))))}
@@ -210,7 +210,7 @@ def _spans(data: DataConfig) -> SpanStates:
 
 
 def utc_now() -> datetime:
-    """The time, to the second."""
+    """Return the time, to the second."""
     return datetime.now(UTC).replace(microsecond=0)
 
 

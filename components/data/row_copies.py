@@ -61,7 +61,7 @@ class ReadKeys(BlockWork[Part, tuple[str, Rows], RowsBySplit, RowsBySplit]):
     """One of so many keys is kept."""
 
     def blocks(self, item: Part) -> list[tuple[str, Rows]]:
-        """The rows of a row group."""
+        """Return the rows of a row group."""
         block = item.group.read([*self.columns, self.label])
         labels = self._labels(block.column(self.label))
         counts = np.bincount(labels.astype(np.int64), minlength=len(self.classes)) if self.classes else None
@@ -71,20 +71,20 @@ class ReadKeys(BlockWork[Part, tuple[str, Rows], RowsBySplit, RowsBySplit]):
         return [(item.split, rows if counts is None else Rows(rows.keys, rows.labels, counts))]
 
     def create(self) -> RowsBySplit:
-        """No rows."""
+        """Return the state of no rows."""
         return {}
 
     def add_block(self, state: RowsBySplit, block: tuple[str, Rows]) -> RowsBySplit:
-        """The rows of both."""
+        """Return the rows of both."""
         split, rows = block
         return self.merge(state, {split: rows})
 
     def merge(self, first: RowsBySplit, second: RowsBySplit) -> RowsBySplit:
-        """The rows of both."""
+        """Return the rows of both."""
         return {name: first.get(name, Rows()) + second.get(name, Rows()) for name in {**first, **second}}
 
     def result(self, state: RowsBySplit) -> RowsBySplit:
-        """The rows by split."""
+        """Return the rows by split."""
         return state
 
     def _labels(self, column: pa.Array) -> np.ndarray:
@@ -99,7 +99,7 @@ def row_keys(block: pa.RecordBatch) -> np.ndarray:
     """Make a number of each row, that of equal rows being equal.
 
     Args:
-        block: of examples.
+        block: The block of examples.
 
     Returns:
         (rows,) uint64.
@@ -111,7 +111,7 @@ def row_keys(block: pa.RecordBatch) -> np.ndarray:
 
 
 def _numbers(column: pa.Array) -> np.ndarray:
-    """(rows,) uint64: of each cell."""
+    """Return (rows,) uint64: of each cell."""
     if pa.types.is_null(column.type):
         return np.full(len(column), _MISSING)
     if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
@@ -143,7 +143,7 @@ def most_distinct(profile: TableProfile, columns: Sequence[str]) -> list[str]:
     """Sort columns by how well they tell rows apart.
 
     Args:
-        profile: of the table.
+        profile: The profile of the table.
         columns: some of its columns.
 
     Returns:
@@ -163,7 +163,7 @@ def share_of_repeats(rows: RowsBySplit) -> float:
     """Find out how often keys repeat.
 
     Args:
-        rows: of all splits.
+        rows: The rows of all splits.
 
     Returns:
         Share of the rows whose key another row has, 0 to 1.
@@ -188,7 +188,7 @@ def label_noise(rows: Mapping[str, Rows], *, is_class: bool) -> LabelNoise:
     """Count rows that share all features and differ in the label.
 
     Args:
-        rows: of all splits.
+        rows: The rows of all splits.
         is_class: whether the label is a class.
 
     Returns:

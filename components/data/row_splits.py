@@ -83,7 +83,7 @@ class RowSplits:
         return found if self.near_copies is None else self._together(self.near_copies, block, found)
 
     def _together(self, near_copies: NearCopies, block: pa.RecordBatch, found: np.ndarray) -> np.ndarray:
-        """The splits of rows, of a group that of its key."""
+        """Return the splits of rows, of a group that of its key."""
         is_copy, groups = near_copies.groups.of(keys_of(block.column(near_copies.column)))
         if is_copy.any():
             found[is_copy] = hashed(pa.array(groups[is_copy]).cast(pa.string()), self.buckets)
@@ -143,7 +143,7 @@ def times_of(cells: pa.Array, date_format: str | None) -> pa.Array:
 
     Args:
         cells: numbers, or dates.
-        date_format: of dates; None: there are none.
+        date_format: The date format of dates; None: there are none.
 
     Returns:
         Numbers; of dates, microseconds since 1970.
@@ -190,7 +190,7 @@ def hashed_with_copies_apart(keys: pa.Array, buckets: Sequence[int]) -> np.ndarr
 
 
 def _digests(keys: pa.Array) -> np.ndarray:
-    """(rows, 8) uint32: the words of SHA-256, the most significant first."""
+    """Return (rows, 8) uint32: the words of SHA-256, the most significant first."""
     sha256 = hashlib.sha256
     digests = b"".join([sha256(key).digest() for key in keys.cast(pa.binary()).to_pylist()])
     return np.frombuffer(digests, ">u4").reshape(-1, 8).astype(np.uint32)
@@ -204,7 +204,7 @@ def _splits_of(digests: np.ndarray, buckets: Sequence[int]) -> np.ndarray:
 
 
 def _copy_numbers(values: np.ndarray) -> np.ndarray:
-    """(rows,) int64: how many equal values are before each."""
+    """Return (rows,) int64: how many equal values are before each."""
     order = np.argsort(values, kind="stable")
     ordered = values[order]
     is_first = np.concatenate([[True], ordered[1:] != ordered[:-1]]) if len(values) else np.zeros(0, bool)

@@ -24,8 +24,8 @@ def shard_name(number: int, num_shards: int) -> str:
     """Return the name of the file of a shard, in the folder of a split.
 
     Args:
-        number: of the shard, from 0.
-        num_shards: of all.
+        number: The number of the shard, from 0.
+        num_shards: The number of shards of all.
     """
     return f"data-{number:05d}-of-{num_shards:05d}{example_files.SUFFIX}"
 
@@ -40,9 +40,9 @@ class ShardWriter:
 
         Args:
             split_folders: folder of each split, by its name.
-            schema: of the blocks that are going to be written.
-            number: of the shard, from 0.
-            num_shards: of all.
+            schema: The schema of the blocks that are going to be written.
+            number: The number of the shard, from 0.
+            num_shards: The number of shards of all.
             compression: a codec of Parquet, or "none".
         """
         name = shard_name(number, num_shards)
@@ -140,17 +140,17 @@ class WriteShards(BlockWork[tuple[int, Any], Counts, Counts, Counts]):
         yield writer.close()
 
     def create(self) -> Counts:
-        """No rows."""
+        """Return the state of no rows."""
         return dict.fromkeys(self.split_folders, 0)
 
     def add_block(self, state: Counts, block: Counts) -> Counts:
-        """Rows of both, by split."""
+        """Return rows of both, by split."""
         return {split: state[split] + block[split] for split in state}
 
     def merge(self, first: Counts, second: Counts) -> Counts:
-        """Rows of both, by split."""
+        """Return rows of both, by split."""
         return self.add_block(first, second)
 
     def result(self, state: Counts) -> Counts:
-        """Rows by split."""
+        """Return rows by split."""
         return state

@@ -59,7 +59,7 @@ def find_shared_groups(
     Args:
         parts: row groups of all splits.
         features: what the columns are used for.
-        profile: of the table.
+        profile: The profile of the table.
         sample: some of the training rows: the label, and the columns to look into.
         run: does work on the row groups.
 
@@ -89,7 +89,7 @@ def _rows_per_group(column: Column) -> int:
 
 
 def _may_be_groups(column: Column, num_rows: int) -> bool:
-    """Whether a column has about as many values as there may be groups, as far as its values were counted."""
+    """Return whether a column has about as many values as there may be groups, as far as its values were counted."""
     if column.type == "float" or column.dates or column.lists or not column.values_repeat:
         return False
     number = column.num_distinct
@@ -97,7 +97,7 @@ def _may_be_groups(column: Column, num_rows: int) -> bool:
 
 
 def _are_groups(column: Column, keys: np.ndarray) -> bool:
-    """Whether enough training rows share their group with others, but not too many."""
+    """Return whether enough training rows share their group with others, but not too many."""
     number = len(np.unique(keys))
     return max(MIN_GROUPS, len(keys) / _rows_per_group(column)) <= number < len(keys) * MAX_ALONE
 
@@ -107,7 +107,7 @@ def _told(labels: pa.Array, groups: np.ndarray, *, is_class: bool) -> float:
 
 
 def _is_smooth(column: Column, sample: pa.RecordBatch, features: Features, told: float) -> bool:
-    """Whether a number is an amount: each value says of the label about what the next one says."""
+    """Return whether a number is an amount: each value says of the label about what the next one says."""
     if column.type == "string" or column.has_identifier_name:
         return False
     known = sample.filter(sample.column(column.name).is_valid())

@@ -99,7 +99,7 @@ class KnownShards:
         self._shards: dict[str, list[str]] = json.loads(path.read_text())["shards"] if path.exists() else {}
 
     def __bool__(self) -> bool:
-        """Whether they are of spans."""
+        """Return whether they are of spans."""
         return bool(self._shards)
 
     def of(self, group: RowGroup) -> tuple[str, str]:

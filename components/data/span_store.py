@@ -55,7 +55,7 @@ class SpanStore:
 
         Args:
             span: its label.
-            kind: of the entry.
+            kind: The kind of the entry.
             depends_on: everything that it depends on besides the code; each has a `repr` that says all of it.
         """
         digest = hashlib.sha256(repr((code_digest(_CODE), *depends_on)).encode()).hexdigest()

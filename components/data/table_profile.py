@@ -39,7 +39,7 @@ class TableProfile:
         """Return the profile of a column.
 
         Args:
-            name: of the column, which must be there.
+            name: The name of the column, which must be there.
         """
         return self._by_name[name]
 
@@ -63,8 +63,8 @@ def write(examples_folder: Path, profile: TableProfile, *, label: str) -> None:
     """Leave the profile with the examples. Only the label keeps its values.
 
     Args:
-        examples_folder: of the artifact.
-        profile: of the table.
+        examples_folder: The examples folder of the artifact.
+        profile: The profile of the table.
         label: name of its column.
     """
     columns = [asdict(column if column.name == label else replace(column, values=())) for column in profile.columns]
@@ -77,7 +77,7 @@ def read(examples_folder: Path) -> TableProfile:
     """Return the profile that an ExampleGen of ours left with its examples.
 
     Args:
-        examples_folder: of the artifact.
+        examples_folder: The examples folder of the artifact.
 
     Raises:
         FileNotFoundError: another ExampleGen wrote the examples.

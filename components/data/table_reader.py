@@ -54,7 +54,7 @@ class TableReader(ExampleReader):
             data: the section of the config.
             image_columns: `features.image`.
             spans: patterns of those that a driver found; None: `data.window` says which are wanted.
-            store: of the workspace, where spans that were read before are; None: there is none.
+            store: The store of the workspace, where spans that were read before are; None: there is none.
         """
         self._data = data
         self._image_columns = image_columns
@@ -62,7 +62,7 @@ class TableReader(ExampleReader):
         self._store = store
 
     def files(self) -> Files:
-        """Where the table is."""
+        """Return where the table is."""
         found = self._files
         if found.spans:
             patterns = {span.label: span.pattern for span in found.spans}
@@ -79,7 +79,7 @@ class TableReader(ExampleReader):
         return f",pictures:{picture_columns.fingerprint(column, files, self._data)}" if column else ""
 
     def table_files(self) -> TableFiles:
-        """All of them, those that `data.splits.files` names among them."""
+        """Return all of them, those that `data.splits.files` names among them."""
         return self._files
 
     def open(self, splits: Mapping[str, int], run: Run) -> Source:
@@ -111,7 +111,7 @@ class TableReader(ExampleReader):
 
     @staticmethod
     def _kept_shards(store: SpanStore, files: TableFiles, shards: Sequence[Shard], read: "_ReadShard") -> SpanShards:
-        """Where each shard is, or will be."""
+        """Return where each shard is, or will be."""
         of_path = {path: span.label for span in files.spans for path in span.paths}
         reading = read.depends_on
         places = []
@@ -159,8 +159,8 @@ class TableReader(ExampleReader):
     def _near_copies(
         self, files: TableFiles, profile: table_profile.TableProfile, shards: Sequence[Shard], run: Run
     ) -> NearCopies | None:
-        """Rows whose texts are nearly the same, where nothing else says what belongs together. Of a table in spans each
-        is read by itself, so there a check of the rows finds them."""
+        """Return rows whose texts are nearly the same, where nothing else says what belongs together. Of a table in
+        spans each is read by itself, so there a check of the rows finds them."""
         config = self._data.splits
         if config.by != "row" or config.columns or config.files or files.spans:
             return None
@@ -174,7 +174,7 @@ class TableReader(ExampleReader):
         return NearCopies(name, groups) if groups.num_groups else None
 
     def _all_columns(self, files: TableFiles, profile: table_profile.TableProfile) -> list[table_profile.Column]:
-        """The columns of the table, and those in `data.drop`: what is left out does not change the splits."""
+        """Return the columns of the table, and those in `data.drop`: what is left out does not change the splits."""
         if not self._data.drop:
             return list(profile.columns)
         dropped = [name for name in tables.column_names(files, self._data) if name and name in self._data.drop]
@@ -241,7 +241,7 @@ class _ReadShard:
             yield whole.select(names), self.rule.split(keyed, file=file)
 
     def _with_pictures(self, block: pa.RecordBatch, path: str) -> tuple[pa.RecordBatch, pa.RecordBatch]:
-        """The rows whose picture can be used: with its bytes, and as the rule of the splits sees them."""
+        """Return the rows whose picture can be used: with its bytes, and as the rule of the splits sees them."""
         column = picture_columns.picture_column(self.profile)
         if column is None or self.pictures is None:
             return block, block
@@ -256,7 +256,7 @@ class _ReadShard:
 
 
 def _one_ahead(items: Iterator[_Item]) -> Iterator[_Item]:
-    """The items, of which a thread makes the next one meanwhile: reading lets go of the interpreter, and so does
+    """Yield the items, of which a thread makes the next one meanwhile: reading lets go of the interpreter, and so does
     writing."""
     with ThreadPoolExecutor(max_workers=1) as pool:
         coming = pool.submit(next, items, None)

@@ -57,12 +57,12 @@ def scan(
     stated: Mapping[str, Stated],
     decimal: str | None = None,
 ) -> TableProfile:
-    """The profile of a file.
+    """Return the profile of a file.
 
     Args:
         read: begins a pass over the blocks of the file.
         path: its name, for errors.
-        names: of its columns. Those that no block has are of type float, without a value.
+        names: The names of its columns. Those that no block has are of type float, without a value.
         stated: types of columns that the user says.
         decimal: mark between the whole and the fractional part of a number, of a CSV file, whose blocks are text.
 
@@ -90,7 +90,7 @@ class Pass:
         """Begin.
 
         Args:
-            plan: of the file.
+            plan: The plan of the file.
             rows_before: rows of the file before the part, where errors are to say which row it is.
         """
         self._plan = plan
@@ -162,7 +162,9 @@ class Pass:
         return ColumnScan(name, "string" if name in self._texts else held, max_unique=self._plan.max_unique)
 
     def _readings_of(self, held: CellType, stated: Stated | None) -> list[Reading]:
-        """What the cells may mean: what the user says, or what they look like. Parquet says itself what is a number."""
+        """Return what the cells may mean: what the user says, or what they look like. Parquet says itself what is a
+        number.
+        """
         is_text = held == "string"
         kinds = readings()
         if stated is not None:
@@ -201,17 +203,17 @@ class Pass:
                 ours.take_values(theirs)
 
     def choices(self) -> dict[str, Choice]:
-        """What columns were taken for."""
+        """Return what columns were taken for."""
         scans = {name: scan for name, scan in self._scans.items() if isinstance(scan, TextScan)}
         return {name: choice for name, scan in scans.items() if (choice := scan.choice) is not None}
 
     def again(self) -> dict[str, Choice]:
-        """What another pass has to take columns for; of others this pass has the profile."""
+        """Return what another pass has to take columns for; of others this pass has the profile."""
         scans = {name: scan for name, scan in self._scans.items() if isinstance(scan, TextScan)}
         return {name: choice for name, scan in scans.items() if (choice := scan.again) is not None}
 
     def profile(self) -> TableProfile:
-        """What was found."""
+        """Return what was found."""
         scans = {name: self._scans[name] for name in self._plan.names if name in self._scans}
         columns = {name: self._noted(scan.column()) for name, scan in scans.items() if scan is not None}
         columns |= {name: Column(name, "float") for name in self._plan.names if name not in self._scans}
@@ -219,7 +221,7 @@ class Pass:
         return TableProfile(held, self.num_rows, tuple(self._left_out))
 
     def _noted(self, column: Column) -> Column:
-        """A column, and a note if its whole numbers may be dates, which only the user can say."""
+        """Return a column, and a note if its whole numbers may be dates, which only the user can say."""
         date_format = None if column.name in self._plan.stated or column.note else date_format_of_numbers(column)
         if date_format is None:
             return column
@@ -273,7 +275,7 @@ def check_label_is_there(table: TableProfile, label: str, *, path: str) -> None:
     Args:
         table: profile of the file.
         label: name of the column.
-        path: of the file.
+        path: The path of the file.
 
     Raises:
         DataError: it lacks the label.

@@ -29,7 +29,7 @@ from kubetfx.tables.table_file import TableFile, neighbours, reading
 MAX_SHARDS = 1_024
 """About. Each becomes a file per split, which all later nodes open."""
 COLUMN_BYTES = 2**17
-"""Of a part, at least, per column of the file: later nodes take time for each column of each shard, however few rows
+"""For a part, at least, per column of the file: later nodes take time for each column of each shard, however few rows
 it has there."""
 
 Shard = tuple[TableFile, ...]
@@ -40,7 +40,7 @@ def shards_of(files: TableFiles, data: DataConfig, run: Run) -> list[Shard]:
     """Cut a table.
 
     Args:
-        files: of the table.
+        files: The files of the table.
         data: the section of the config.
         run: does work on many pieces.
 
@@ -73,8 +73,8 @@ def opened_files(paths: Sequence[str], files: TableFiles, data: DataConfig) -> l
     """Look at the beginnings of files, several at a time.
 
     Args:
-        paths: of the files.
-        files: of the table.
+        paths: The paths of the files.
+        files: The files of the table.
         data: the section of the config.
 
     Returns:
@@ -114,7 +114,7 @@ def _opened(path: str, files: TableFiles, data: DataConfig) -> tuple[TableFile, 
 
 
 def _parts(opened: tuple[TableFile, int], quotes: Sequence[Quotes], *, part_bytes: int) -> list[tuple[TableFile, int]]:
-    """The parts of a file, each with about its bytes."""
+    """Return the parts of a file, each with about its bytes."""
     file, num_bytes = opened
     parts = [file]
     if quotes and isinstance(file, CsvTable):

@@ -111,7 +111,7 @@ def inspect_table(
         files: the table.
         data: the section.
         run: has files and their parts scanned.
-        store: of the workspace, for a table in spans; None: every file is looked at.
+        store: The store of the workspace, for a table in spans; None: every file is looked at.
 
     Raises:
         DataError: a file is empty, ragged, not UTF-8, not of the format that was said; or the files disagree.
@@ -130,7 +130,7 @@ _last_scan: tuple[Any, TableProfile] | None = None
 
 
 def _scan_key(files: TableFiles, data: DataConfig) -> Any:
-    """What a scan depends on; None for files that are not on this machine."""
+    """Return what a scan depends on; None for files that are not on this machine."""
     try:
         stats = [os.stat(path) for path in files.paths]
     except OSError:
@@ -147,8 +147,8 @@ def scan_columns(
     Args:
         files: the table.
         data: the section of the config.
-        names: of the columns.
-        store: of the workspace, for a table in spans.
+        names: The names of the columns.
+        store: The store of the workspace, for a table in spans.
 
     Returns:
         Their profile.
@@ -199,7 +199,7 @@ def _inspect_table(
 def _with_folders(
     column: Column, rows: Mapping[str, int], held: Mapping[str, set[str]], sources: Mapping[str, str], data: DataConfig
 ) -> Column:
-    """A column of some files, and of the folders of the files that lack it."""
+    """Return a column of some files, and of the folders of the files that lack it."""
     name = column.name
     lacking = {path: number for path, number in rows.items() if name not in held[path]}
     others = profile_columns(lacking, drop=data.drop, known=(), stated=data.stated_types)
@@ -225,7 +225,7 @@ def _check_stated(columns: Sequence[Column], data: DataConfig) -> None:
 
 
 def _as_label(column: Column, files: TableFiles, data: DataConfig, *, num_rows: int) -> Column:
-    """The label, with a note on cells that are written and read as missing: NA may be a country."""
+    """Return the label, with a note on cells that are written and read as missing: NA may be a country."""
     column = _with_variants(whole_numbers(column))
     words = set(data.missing_values) - {""}
     if files.format != "csv" or column.type != "string" or column.num_values == num_rows or not words:
@@ -245,7 +245,7 @@ def _as_label(column: Column, files: TableFiles, data: DataConfig, *, num_rows: 
 
 
 def _with_variants(label: Column) -> Column:
-    """The label, with a note on classes that differ in spaces or case alone."""
+    """Return the label, with a note on classes that differ in spaces or case alone."""
     spellings: dict[str, list[Any]] = {}
     for value in label.values if label.type == "string" else ():
         spellings.setdefault(str(value).strip().casefold(), []).append(value)
@@ -262,7 +262,7 @@ def read_blocks(
     """Yield the rows of one file, a block at a time, in the given columns and types.
 
     Args:
-        path: of the file.
+        path: The path of the file.
         columns: to read, with their types.
         file_format: of the file.
         data: the section.
@@ -299,21 +299,21 @@ def blocks_of(file: TableFile, columns: Sequence[Column]) -> Iterator[pa.RecordB
 
 
 def _understood(array: pa.Array, column: Column, *, decimal: str) -> pa.Array:
-    """A column's block in the type of the column; its cells may be spelled unusually."""
+    """Return a column's block in the type of the column; its cells may be spelled unusually."""
     if column.reading and (column.type == "string" or cell_type(array.type) == "string"):
         array = readings()[column.reading].understood(texts_of(array), column, decimal=decimal)
     return to_type(array, ARROW_TYPES[column.type])
 
 
 def _split_glob(path: Location) -> tuple[Location, str]:
-    """The folder before the first placeholder, or around a path without one, and the rest."""
+    """Return the folder before the first placeholder, or around a path without one, and the rest."""
     text = str(path)
     base = re.split(r"[*?\[{]", text, maxsplit=1)[0].rpartition("/")[0]
     return locate(base or ("/" if text.startswith("/") else ".")), text[len(base) :].lstrip("/")
 
 
 def _files_of_splits(folder: Location, data: DataConfig) -> TableFiles:
-    """The files that `data.splits.files` names. TFX's fingerprint covers all that is as deep in the folder."""
+    """Return the files that `data.splits.files` names. TFX's fingerprint covers all that is as deep in the folder."""
     if not folder.is_dir():
         raise DataError(f"data.path must be a folder, where data.splits.files names files in it. Received: {folder}.")
     paths: list[str] = []
@@ -354,7 +354,7 @@ def check_label(profile: TableProfile, data: DataConfig) -> Column:
     """Return the label's column.
 
     Args:
-        profile: of the table.
+        profile: The profile of the table.
         data: the section.
 
     Raises:
@@ -399,7 +399,7 @@ def check_label(profile: TableProfile, data: DataConfig) -> Column:
 
 
 def _other_delimiter(names: Sequence[str]) -> str:
-    """A hint for a CSV file whose header was taken for one name."""
+    """Return a hint for a CSV file whose header was taken for one name."""
     marks = re.search(r"\w([^\w\"'.-]+)\w", names[0]) if len(names) == 1 else None
     if marks is None:
         return ""

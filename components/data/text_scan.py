@@ -47,7 +47,7 @@ class TextScan:
         """For a pass.
 
         Args:
-            name: of the column.
+            name: The name of the column.
             readings: what it may be, the likeliest first.
             choice: what the first cells of the file, or an earlier pass, say that it is; None: its own cells say it.
             is_stated: whether the user says what it is.
@@ -59,7 +59,7 @@ class TextScan:
         self._reading: Reading | None = None if isinstance(choice, str) else copy.deepcopy(choice)
         """Once cells were seen."""
         self._rejected: Reading | None = None
-        """Of text: the reading that says why it is."""
+        """For text: the reading that says why it is."""
         self._is_stated = is_stated
         self._max_unique = max_unique
         self._scan: ColumnScan | None = None if self._text_note is None else self._new_scan("string")
@@ -71,7 +71,7 @@ class TextScan:
         """Count a block.
 
         Args:
-            cells: of it.
+            cells: Its cells.
             rows_before: rows of the file before it.
         """
         if self._text_note is not None:
@@ -203,7 +203,7 @@ class TextScan:
         return f"text, since {cells}, such as {first[0]!r} in row {first[1]:,}"
 
     def column(self) -> Column:
-        """What the pass found."""
+        """Return what the pass found."""
         if self._scan is None:
             return Column(self._name, "float")
         column = self._scan.column()
@@ -215,5 +215,5 @@ class TextScan:
 
 
 def _key(choice: Choice) -> Any:
-    """What makes two choices different: another cell may be the reason why a column is text."""
+    """Return what makes two choices different: another cell may be the reason why a column is text."""
     return "text" if isinstance(choice, str) else (choice.kind, choice.choice)

@@ -28,7 +28,7 @@ SCRIPTS = (
 """Those that letters are counted by; the others are one."""
 OTHER_SCRIPT = "other"
 MAX_CELLS = 200_000
-"""Of all splits, about: of a larger table some row groups are looked at."""
+"""For all splits, about: of a larger table some row groups are looked at."""
 WORDS_OF_CELL, UNKNOWN_OF_CELL = 5, 0.8
 """A cell of so many words, of which so many are unknown, is in another language, or in none."""
 REPEATED_WORDS, LITTLE_ENTROPY = 20, 0.5
@@ -126,7 +126,9 @@ def describe(
 
 
 def _words_of(cells: pa.Array) -> pa.ListArray:
-    """(cells,) lists of words in lower case; of scripts without spaces each character is one, and a number is `0`."""
+    """Return (cells,) lists of words in lower case; of scripts without spaces each character is one, and a number is
+    `0`.
+    """
     plain = pc.utf8_lower(pc.utf8_normalize(cells, "NFKC"))
     for pattern, replacement in (
         (r"(?i)</?[a-z!][^<>]*>|\b(?:https?|ftp)://\S+|&#?\w+;", " "),
@@ -169,7 +171,7 @@ def _compared(words: pa.ListArray, known: pa.Array | None) -> Counts:
 
 
 def _entropies(lengths: Array, flat: pa.Array) -> Array:
-    """(cells,) of the words of each, as a share of what as many different words have."""
+    """Return (cells,) of the words of each, as a share of what as many different words have."""
     encoded = flat.dictionary_encode()
     number = max(len(encoded.dictionary), 1)
     pairs, times = np.unique(_pairs(lengths, encoded, number), return_counts=True)
@@ -180,14 +182,16 @@ def _entropies(lengths: Array, flat: pa.Array) -> Array:
 
 
 def _pairs(lengths: Array, encoded: pa.DictionaryArray, number: int) -> Array:
-    """(words,) int64: a number for the cell and the word of each, by the number of different words."""
+    """Return (words,) int64: a number for the cell and the word of each, by the number of different words."""
     owners = np.repeat(np.arange(len(lengths)), lengths)
     found: Array = owners * number + encoded.indices.to_numpy().astype(np.int64)
     return found
 
 
 def _flat(words: pa.ListArray) -> tuple[Array, Array, pa.Array]:
-    """The number of words of each cell, where they begin, and all of them; what is empty between spaces is none."""
+    """Return the number of words of each cell, where they begin, and all of them; what is empty between spaces is
+    none.
+    """
     flat = words.flatten()
     is_word = pc.not_equal(flat, "").to_numpy(zero_copy_only=False)
     before = np.append(0, np.cumsum(is_word))

@@ -47,24 +47,24 @@ class ObjectFilesystem(filesystem.Filesystem):
 
     @staticmethod
     def exists(path: PathType) -> bool:
-        """Whether it is an object, or a folder of some."""
+        """Return whether it is an object, or a folder of some."""
         return _path(path).is_file() or _path(path).is_dir()
 
     @staticmethod
     def glob(pattern: PathType) -> list[PathType]:
-        """Objects that match."""
+        """Return objects that match."""
         path = _path(pattern)
         bucket = ObjectPath(path.scheme, path.bucket)
         return [str(found) for found in bucket.glob(path.relative_to(bucket))]
 
     @staticmethod
     def isdir(path: PathType) -> bool:
-        """Whether it is a folder of objects."""
+        """Return whether it is a folder of objects."""
         return _path(path).is_dir()
 
     @staticmethod
     def listdir(path: PathType) -> list[PathType]:
-        """Names directly under a folder."""
+        """Return names directly under a folder."""
         folder = _path(path)
         names = {info.path.relative_to(folder).partition("/")[0] for info in folder.files()}
         if not names:
@@ -104,7 +104,7 @@ class ObjectFilesystem(filesystem.Filesystem):
 
     @staticmethod
     def stat(path: PathType) -> Stat:
-        """Size and time of an object."""
+        """Return the size and time of an object."""
         try:
             info = _path(path).info()
         except FileNotFoundError as error:
@@ -115,7 +115,7 @@ class ObjectFilesystem(filesystem.Filesystem):
     def walk(
         top: PathType, topdown: bool = True, onerror: Callable[..., None] | None = None
     ) -> Iterator[tuple[PathType, list[PathType], list[PathType]]]:
-        """Folders with the names of what is in them."""
+        """Yield folders with the names of what is in them."""
         root = _path(top)
         folders: dict[ObjectPath, tuple[set[str], set[str]]] = {}
         for info in root.files():

@@ -34,11 +34,11 @@ def time_bounds(
     """Find where the splits begin in time. Rows of one time are never divided.
 
     Args:
-        parts: of the table.
+        parts: The parts of the table.
         read: reads the column of one.
         buckets: cumulated numbers of hash buckets of the splits.
         column: its name, for the error.
-        date_format: of dates; None: there are none.
+        date_format: The date format of dates; None: there are none.
         run: does work on many parts.
 
     Returns:
@@ -83,12 +83,12 @@ class _Look:
     """Whether it is no date as most write it."""
 
     def at_most(self, value: Any) -> int:
-        """How many times are up to a value, at least."""
+        """Return how many times are up to a value, at least."""
         index = int(np.searchsorted(self.times, value, side="right"))
         return int(self.ranks[index - 1]) + 1 if index else 0
 
     def below(self, value: Any) -> int:
-        """How many times are below a value, at most."""
+        """Return how many times are below a value, at most."""
         index = int(np.searchsorted(self.times, value, side="left"))
         return int(self.ranks[index]) if index < len(self.times) else self.num_times
 
@@ -106,7 +106,7 @@ class _Counts:
 
 
 def _cells(part: Any, read: Read) -> pa.Array:
-    """Those that are not missing."""
+    """Return those that are not missing."""
     blocks = list(read(part))
     return pa.chunked_array(blocks).drop_null().combine_chunks() if blocks else pa.nulls(0, pa.int64())
 
@@ -146,7 +146,7 @@ def _between(rank: int, candidates: Array, looks: Sequence[_Look]) -> tuple[Any,
 
 
 def _last(candidates: Array, holds: Callable[[Any], bool]) -> int:
-    """Index of the last value for which something holds that holds for all before it; -1: for none."""
+    """Return the index of the last value for which something holds that holds for all before it; -1: for none."""
     first, end = 0, len(candidates)
     while first < end:
         middle = (first + end) // 2
@@ -170,7 +170,7 @@ def _count(part: Any, *, read: Read, date_format: str | None, between: Sequence[
 
 
 def _at(rank: int, counts: Sequence[_Counts]) -> Any:
-    """The value at a rank among all."""
+    """Return the value at a rank among all."""
     values = np.concatenate([own.values for own in counts])
     numbers = np.concatenate([own.numbers for own in counts])
     order = np.argsort(values, kind="stable")

@@ -22,7 +22,7 @@ class WordCounts:
         """Count a block.
 
         Args:
-            cells: of it.
+            cells: Its cells.
         """
         cells = cells.drop_null()
         size = pc.binary_length(cells)

@@ -52,8 +52,8 @@ class Baseline(Protocol):
         """Return (rows, classes) probabilities, or (rows,) values.
 
         Args:
-            features: of the candidate's network, each (rows, ...).
-            num_rows: of the features, where there are none.
+            features: The features of the candidate's network, each (rows, ...).
+            num_rows: The number of rows of the features, where there are none.
         """
 
 
@@ -183,7 +183,7 @@ def fit(
 
     Args:
         saved_model: folder of the candidate, whose features they look at.
-        files: of the training split.
+        files: The files of the training split.
         weight: the column that says how often a row counts; None: each counts once.
         run: has a sample of the rows read.
 
@@ -228,7 +228,7 @@ def fit_linear(features: Features, targets: Array, weights: Array, *, is_classif
     """Fit a ridge regression, or a logistic one.
 
     Args:
-        features: of the training rows, each (rows, ...).
+        features: The features of the training rows, each (rows, ...).
         targets: (rows, outputs): the label, or 1 for its class and 0 for the others.
         weights: (rows,) how often each row counts.
         is_classifier: whether the label is a class.
@@ -248,7 +248,7 @@ def fit_linear(features: Features, targets: Array, weights: Array, *, is_classif
 
 
 def _columns(values: Array) -> Array:
-    """(rows, columns), or (rows, columns, values) of cells that have several values."""
+    """Return (rows, columns), or (rows, columns, values) of cells that have several values."""
     return values.reshape(len(values), -1) if values.ndim < 3 else values
 
 
@@ -262,7 +262,7 @@ def _part_of(values: Array) -> _Part | None:
 
 
 def _matrix(parts: Mapping[str, _Part], features: Features) -> Array:
-    """(rows, dimensions + 1) float64, of which the last is 1."""
+    """Return (rows, dimensions + 1) float64, of which the last is 1."""
     found = [part(_columns(features[name])) for name, part in parts.items()]
     return np.concatenate([*found, np.ones((len(found[0]), 1))], axis=1)
 

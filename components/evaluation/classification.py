@@ -15,7 +15,7 @@ class Accuracy(Mean):
     """Share of the rows whose most likely class is theirs."""
 
     def row_values(self, labels: Array, predictions: Array) -> Array:
-        """Whether it is."""
+        """Return whether it is."""
         return predictions.argmax(axis=1) == labels
 
 
@@ -31,7 +31,7 @@ class TopKAccuracy(Mean):
         self._top_k = top_k
 
     def row_values(self, labels: Array, predictions: Array) -> Array:
-        """Whether it is."""
+        """Return whether it is."""
         likely = np.argsort(-predictions, axis=1, kind="stable")[:, : self._top_k]
         return (likely == labels[:, np.newaxis]).any(axis=1)
 
@@ -41,12 +41,12 @@ class AccuracyDrop(Sums):
     changed one."""
 
     def terms(self, labels: Array, predictions: Array) -> Array:
-        """Whether the first is right, the second is, and 1."""
+        """Return whether the first is right, the second is, and 1."""
         is_right = predictions.argmax(axis=2) == labels[:, np.newaxis]
         return np.column_stack([is_right, np.ones(len(labels), bool)]).astype(np.float64)
 
     def of_state(self, state: Array) -> Array:
-        """The one share less the other."""
+        """Return the one share less the other."""
         return ratio(state[..., 0], state[..., 2]) - ratio(state[..., 1], state[..., 2])
 
 
@@ -67,7 +67,7 @@ class CrossEntropy(Mean):
     """Mean of the rows' cross entropies."""
 
     def row_values(self, labels: Array, predictions: Array) -> Array:
-        """The cross entropy."""
+        """Return the cross entropy."""
         return row_cross_entropies(labels, predictions)
 
 
@@ -94,7 +94,7 @@ class CalibrationError(Additive):
         return added
 
     def of_state(self, state: Array) -> Array:
-        """The distances, weighted by the rows."""
+        """Return the distances, weighted by the rows."""
         rows, predicted, observed = np.moveaxis(state, -2, 0)
         return ratio(np.abs(predicted - observed).sum(axis=-1), rows.sum(axis=-1))
 
@@ -118,7 +118,7 @@ class Kappa(Additive):
         return added
 
     def of_state(self, state: Array) -> Array:
-        """The agreement less that by chance, as a share of what is left beside the latter."""
+        """Return the agreement less that by chance, as a share of what is left beside the latter."""
         there, named, agreed = np.moveaxis(state, -2, 0)
         total = there.sum(axis=-1)
         by_chance = ratio((there * named).sum(axis=-1), total**2)
@@ -149,7 +149,7 @@ class OfEachClass(Sums):
         return np.concatenate([is_class & is_named, is_named, is_class], axis=1).astype(np.float64)
 
     def of_state(self, state: Array) -> Array:
-        """The metric of the one class, or the average."""
+        """Return the metric of the one class, or the average."""
         hits, named, there = np.moveaxis(state.reshape(*state.shape[:-1], 3, -1), -2, 0)
         if self._average == "micro":
             return self.of_counts(*(counts.sum(axis=-1) for counts in (hits, named, there)))
@@ -200,7 +200,7 @@ def classes_of_interest(num_classes: int) -> Array:
     """Return the indices of the classes that a metric of each class is of: the second of two, else all.
 
     Args:
-        num_classes: of the model.
+        num_classes: The number of classes of the model.
     """
     return np.array([1]) if num_classes == 2 else np.arange(num_classes)
 

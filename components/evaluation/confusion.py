@@ -31,7 +31,7 @@ class ConfusionMatrix(Additive):
         return added
 
     def of_state(self, state: Array) -> Array:
-        """The matrix itself."""
+        """Return the matrix itself."""
         return state
 
 

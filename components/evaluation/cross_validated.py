@@ -65,7 +65,7 @@ class CrossValidated:
         """Return means over folds as metrics of their own.
 
         Args:
-            names: of the metrics, which begin with CROSS_VALIDATED_PREFIX.
+            names: The names of the metrics, which begin with CROSS_VALIDATED_PREFIX.
 
         Returns:
             By name; NaN where no fold has the metric.
@@ -112,7 +112,7 @@ def half_width(deviation: float, number: int, *, held_out: float) -> float:
 
     Args:
         deviation: standard deviation over the folds.
-        number: of folds, two at least.
+        number: The number of folds, two at least.
         held_out: rows that a fold holds out, by row that it trains on.
     """
     from scipy.special import stdtrit  # Student's distribution; scipy.stats takes a second to import
@@ -125,7 +125,7 @@ def write_fold(folder: Path, found: FoldMetrics) -> None:
     """Leave the metrics of a fold in its artifact.
 
     Args:
-        folder: of the artifact.
+        folder: The folder of the artifact.
         found: the metrics.
     """
     (folder / FOLD).write_text(json.dumps(asdict(found), indent=1), encoding="utf-8")
@@ -135,7 +135,7 @@ def read_fold(folder: Path) -> FoldMetrics:
     """Return the metrics of a fold.
 
     Args:
-        folder: of its artifact.
+        folder: The folder of its artifact.
     """
     return FoldMetrics(**json.loads((folder / FOLD).read_text(encoding="utf-8")))
 
@@ -144,7 +144,7 @@ def write(folder: Path, folds: Sequence[FoldMetrics], *, rule: str) -> CrossVali
     """Put folds together, and leave what was found in an artifact.
 
     Args:
-        folder: of the artifact.
+        folder: The folder of the artifact.
         folds: of all repeats.
         rule: how the rows were cut, in words.
 
@@ -161,7 +161,7 @@ def read(folder: Path) -> CrossValidated:
     """Return what cross-validation found.
 
     Args:
-        folder: of its artifact.
+        folder: The folder of its artifact.
     """
     document: Mapping[str, Any] = json.loads((folder / CROSS_VALIDATION).read_text(encoding="utf-8"))
     return CrossValidated([FoldMetrics(**one) for one in document["folds"]], document["rule"])

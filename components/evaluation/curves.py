@@ -64,7 +64,7 @@ class Area(Additive):
         return added
 
     def added(self, first: Histogram, second: Histogram) -> Histogram:
-        """The rows of both, among the steps of both."""
+        """Return the rows of both, among the steps of both."""
         is_there = np.zeros(THRESHOLDS * first.num_classes, bool)
         is_there[first.steps] = is_there[second.steps] = True
         steps = np.flatnonzero(is_there)
@@ -72,7 +72,7 @@ class Area(Additive):
         return Histogram(first.num_classes, steps, first.hits + second.hits, first.misses + second.misses)
 
     def of_state(self, state: Histogram) -> Array:
-        """The mean over the classes of the areas under their curves."""
+        """Return the mean over the classes of the areas under their curves."""
         values, rows = [], []
         bounds = np.searchsorted(state.steps, THRESHOLDS * np.arange(state.num_classes + 1))
         for start, end in itertools.pairwise(bounds):
@@ -122,13 +122,13 @@ class AreaUnderPrecisionRecall(Area):
 
 
 def _at_or_above(counts: Array) -> Array:
-    """Rows that each threshold lets through, (..., steps + 1): above the last one is none."""
+    """Return rows that each threshold lets through, (..., steps + 1): above the last one is none."""
     sums = counts[..., ::-1].cumsum(axis=-1)[..., ::-1]
     return np.concatenate([sums, np.zeros((*sums.shape[:-1], 1))], axis=-1)
 
 
 def _steps(probabilities: Array) -> Array:
-    """The last threshold that lets each row through, (rows, classes) int64."""
+    """Return the last threshold that lets each row through, (rows, classes) int64."""
     position = probabilities.astype(np.float64) * _BUCKETS
     bucket = np.clip(np.where(np.isnan(position), 0, position), -1, _BUCKETS).astype(np.int64)
     return _step_of_bucket()[bucket + 1]
@@ -136,8 +136,8 @@ def _steps(probabilities: Array) -> Array:
 
 @cache
 def _step_of_bucket() -> Array:
-    """The last threshold that is not above the left end of each bucket; the first bucket has no left end. The highest
-    threshold, 1 + epsilon, lets nothing through."""
+    """Return the last threshold that is not above the left end of each bucket; the first bucket has no left end. The
+    highest threshold, 1 + epsilon, lets nothing through."""
     inner = np.arange(1, THRESHOLDS - 1) / (THRESHOLDS - 1)
     thresholds = np.concatenate([[-_EPSILON], inner, [1 + _EPSILON]]) + _EPSILON
     left_ends = np.concatenate([[-np.inf], np.arange(_BUCKETS) / _BUCKETS, [np.inf]])

@@ -48,7 +48,7 @@ class Request:
     """The column that says how often a row counts; None: each counts once."""
 
     def load_models(self) -> Models:
-        """The models, ready to be asked."""
+        """Return the models, ready to be asked."""
         columns = sorted({column for spec in self.slices for column in spec})
         return Models(self.saved_models, baselines=self.baselines, columns=columns, weight=self.weight)
 
@@ -104,11 +104,11 @@ class Evaluation(BlockWork[RowGroup, Block, States, Outcome]):
         return {COUNT: _RowCount(), **made, **confusion}
 
     def blocks(self, item: RowGroup) -> Iterator[Block]:
-        """The rows of a row group, and what the models say of them."""
+        """Return the rows of a row group, and what the models say of them."""
         return self._models.blocks(item)
 
     def create(self) -> States:
-        """No slice, whose states are made with its first rows."""
+        """Return the state of no slices, whose states are made with its first rows."""
         return {}
 
     def add_block(self, state: States, block: Block) -> States:
@@ -160,6 +160,6 @@ class Evaluation(BlockWork[RowGroup, Block, States, Outcome]):
         return next(iter(self.request.saved_models))
 
     def _names(self, key: SliceKey, model: str) -> Iterator[str]:
-        """A confusion matrix is large, and made of all rows and of the candidate alone."""
+        """Return a confusion matrix is large, and made of all rows and of the candidate alone."""
         has_confusion = key == OVERALL and model == self._candidate
         return (name for name in self._accumulators if name != _CONFUSION or has_confusion)

@@ -24,7 +24,7 @@ def request_of(
     Args:
         saved_models: folder of each by its name; the first is the candidate.
         evaluation: the section of the config, which says metrics and slices.
-        task: of the models.
+        task: The task of the models.
         baselines: what the candidate is compared with besides the other models, by name.
         weight: the column that says how often a row counts; None: each counts once.
 

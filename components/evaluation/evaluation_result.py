@@ -108,7 +108,7 @@ class Check:
         return f"{self.kind.replace('_', ' ')} {self.bound:,.10g}"
 
     def __str__(self) -> str:
-        """The check and its outcome as a sentence."""
+        """Return the check and its outcome as a sentence."""
         name, value = self.subject, format_metric(self.value)
         if self.reference:
             return self._against(self.reference)
@@ -225,7 +225,7 @@ def format_metric(value: float) -> str:
     """Return a value in four significant digits; whole numbers from a thousand on.
 
     Args:
-        value: of a metric; NaN is not defined.
+        value: The value of a metric; NaN is not defined.
     """
     if not math.isfinite(value):
         return "not defined"
@@ -236,7 +236,7 @@ def read_result(folder: Path) -> EvaluationResult:
     """Return what the Evaluator left in an evaluation artifact.
 
     Args:
-        folder: of the artifact.
+        folder: The folder of the artifact.
 
     Raises:
         FileNotFoundError: it left nothing.

@@ -33,7 +33,7 @@ class Block:
     predictions: Mapping[str, Array]
     """By name of the model or baseline: (rows, classes) probabilities, or (rows,) numbers."""
     columns: Mapping[str, Array]
-    """Of the slices: (rows,) object, None where a cell is missing."""
+    """For the slices: (rows,) object, None where a cell is missing."""
     order: Array
     """(rows,) random numbers, the same wherever the rows are read: by them a sample is drawn."""
     weights: Array

@@ -84,7 +84,7 @@ def write(golden_rows: GoldenRows, folder: Path) -> None:
 
     Args:
         golden_rows: the rows.
-        folder: of the artifact.
+        folder: The folder of the artifact.
     """
     text = json.dumps(asdict(golden_rows), ensure_ascii=False, indent=1)  # NaN, as Python and TF Serving read it
     (folder / GOLDEN_ROWS).write_text(text, encoding="utf-8")
@@ -94,7 +94,7 @@ def parse(text: str) -> GoldenRows:
     """Return golden rows that were written.
 
     Args:
-        text: of the file.
+        text: The text of the file.
     """
     return GoldenRows(**json.loads(text))
 
@@ -103,7 +103,7 @@ def read(folder: Path) -> GoldenRows:
     """Return the golden rows of an evaluation artifact.
 
     Args:
-        folder: of the artifact.
+        folder: The folder of the artifact.
     """
     return parse((folder / GOLDEN_ROWS).read_text(encoding="utf-8"))
 
@@ -118,7 +118,7 @@ def number_of_rows(split: str, *, at_least: int, share: float) -> int:
     Args:
         split: folder of the evaluation split.
         at_least: rows, where the split has so many.
-        share: of the rows of the split.
+        share: The share of the rows of the split.
     """
     import pyarrow.parquet as pq
 
@@ -174,7 +174,7 @@ def _pixels(contents: Sequence[bytes], facts: "ModelFacts") -> Any:
 
 
 def _served(rows: Sequence[Mapping[str, Any]], facts: "ModelFacts") -> list[dict[str, Any]]:
-    """Rows as a client sends them."""
+    """Return rows as a client sends them."""
     from kubetfx.tables.json_bytes import to_json
 
     return [

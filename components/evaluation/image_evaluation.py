@@ -121,9 +121,9 @@ def change(pixels: Array, kind: str, strength: float, *, number: int, gradient: 
 
     Args:
         pixels: the images, (batch, height, width, 3) uint8.
-        kind: of RobustnessConfig.
+        kind: The kind of RobustnessConfig.
         strength: of it.
-        number: of the first image: noise differs from batch to batch.
+        number: The number of the first image: noise differs from batch to batch.
         gradient: of the loss by the pixels, for `fgsm`.
 
     Returns:

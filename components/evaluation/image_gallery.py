@@ -204,7 +204,7 @@ def _name(classes: Sequence[str], label: int) -> str:
 
 
 def _write_sprite(pixels: Array, path: Path) -> int:
-    """All images in one square, row by row; the edge of each in it, in pixels."""
+    """Return all images in one square, row by row; the edge of each in it, in pixels."""
     columns = math.ceil(math.sqrt(len(pixels)))
     edge = max(min(_MAX_THUMB, max(pixels.shape[1:3]), _MAX_SPRITE // columns), 1)
     sprite = Image.new("RGB", (columns * edge, columns * edge), "white")

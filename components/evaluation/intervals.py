@@ -71,9 +71,9 @@ def interval(metric: Metric, predicted: Predicted, *, value: float, total_rows: 
     Args:
         metric: any.
         predicted: for a sample of the rows.
-        value: of the metric on all rows.
+        value: The value of the metric on all rows.
         total_rows: that the value is of, those of the sample among them.
-        seed: of the draws.
+        seed: The seed of the draws.
 
     Returns:
         None where there is none.
@@ -90,7 +90,7 @@ def is_wide(metric: Metric, value: float, found: Interval) -> bool:
 
     Args:
         metric: that it is of.
-        value: of it.
+        value: Its value.
         found: the interval.
     """
     low, high = metric.bounds
@@ -108,9 +108,9 @@ def bootstrap(metric: Metric, predictions: Predicted, *, value: float, total_row
     Args:
         metric: one that needs nothing but labels and predictions.
         predictions: for the rows of the sample.
-        value: of the metric on all rows.
+        value: The value of the metric on all rows.
         total_rows: that the value is of, those of the sample among them.
-        seed: of the draws.
+        seed: The seed of the draws.
 
     Returns:
         None for fewer than MIN_ROWS rows, and where the metric is not defined or the samples show no spread.
@@ -146,9 +146,9 @@ def certain_advantage(
         metric: one that needs nothing but labels and predictions.
         first: a model's predictions for the rows of the sample.
         second: those of another one for the same rows.
-        values: of the metric on all rows, of either.
+        values: The values of the metric on all rows, of either.
         total_rows: that the values are of, those of the sample among them.
-        seed: of the draws.
+        seed: The seed of the draws.
 
     Returns:
         In the metric's own unit, negative where it may be worse; -inf where the metric is not defined.
@@ -168,7 +168,7 @@ def _gain(first: Any, second: Any, better: Better) -> Any:
 
 
 def _point_and_samples(metric: Metric, predictions: Predicted, seed: int) -> tuple[float, Array]:
-    """The metric of the rows, and of the samples, (samples,)."""
+    """Return the metric of the rows, and of the samples, (samples,)."""
     accumulator = metric.make_accumulator(top_k=1)
     labels, outputs = predictions.labels, predictions.outputs
     repetitions = int(np.clip(BOOTSTRAP_CELLS // outputs.size, 40, BOOTSTRAP_REPETITIONS))
@@ -183,6 +183,6 @@ def _point_and_samples(metric: Metric, predictions: Predicted, seed: int) -> tup
 
 
 def _draw(generator: np.random.Generator, rows: int, samples: int) -> Array:
-    """How often each row is in each sample, (samples, rows)."""
+    """Return how often each row is in each sample, (samples, rows)."""
     drawn = generator.integers(0, rows, (samples, rows)) + rows * np.arange(samples)[:, None]
     return np.bincount(drawn.ravel(), minlength=samples * rows).reshape(samples, rows).astype(np.float64)

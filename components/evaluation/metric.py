@@ -24,7 +24,7 @@ class Accumulator(Protocol):
     """Adds a metric up over blocks of rows. States can be pickled, and none of the methods changes one."""
 
     def create(self) -> Any:
-        """The state of no rows."""
+        """Return the state of no rows."""
 
     def add_block(self, state: Any, labels: Array, predictions: Array, weights: Array) -> Any:
         """Return the state with the rows of a block.
@@ -48,7 +48,7 @@ class Accumulator(Protocol):
         """Return the metric, (...) float64 with the leading dimensions of the weights; NaN where it is not defined.
 
         Args:
-            state: of all rows.
+            state: The state of all rows.
         """
 
 
@@ -97,7 +97,7 @@ class Additive(Accumulator):
         """Return the metric, (...) float64.
 
         Args:
-            state: of one row at least.
+            state: The state of one row at least.
         """
         raise NotImplementedError
 
@@ -188,7 +188,7 @@ def metric(
     tasks: Sequence[Task] = ("classification",),
     bounds: tuple[float, float] = (-np.inf, np.inf),
 ) -> Callable[[Function], Metric]:
-    """Decorator that makes a metric of a function `(labels, predictions) -> float`.
+    """Make a metric from a function `(labels, predictions) -> float`, as a decorator.
 
     All rows are kept until the function is called with them, so it suits what cannot be added up row by row. A metric
     that can is a `Metric` with an accumulator of its own, which needs less memory.
@@ -267,7 +267,7 @@ class CollectedRows(Accumulator):
 
 
 def _whole(weights: Array) -> Array:
-    """Weights as numbers of copies of the rows."""
+    """Return weights as numbers of copies of the rows."""
     copies = np.rint(weights)
     if not np.array_equal(copies, weights):
         raise ConfigError(

@@ -21,7 +21,7 @@ class MeanAbsoluteError(Mean):
     """Mean of the absolute errors."""
 
     def row_values(self, labels: Array, predictions: Array) -> Array:
-        """The absolute error."""
+        """Return the absolute error."""
         return np.abs(row_errors(labels, predictions))
 
 
@@ -29,7 +29,7 @@ class MeanSquaredError(Mean):
     """Mean of the squared errors."""
 
     def row_values(self, labels: Array, predictions: Array) -> Array:
-        """The squared error."""
+        """Return the squared error."""
         return np.square(row_errors(labels, predictions))
 
 
@@ -37,7 +37,7 @@ class RootMeanSquaredError(MeanSquaredError):
     """Root of the mean of the squared errors."""
 
     def of_state(self, state: Array) -> Array:
-        """The root of the mean."""
+        """Return the root of the mean."""
         return np.sqrt(super().of_state(state))
 
 
@@ -63,7 +63,7 @@ class SquaredPearsonCorrelation(Additive):
         return added
 
     def added(self, first: Array, second: Array) -> Array:
-        """The state of the rows of both."""
+        """Return the state of the rows of both."""
         total = first[..., 0] + second[..., 0]
         share = np.divide(second[..., 0], total, out=np.zeros_like(total), where=total > 0)
         delta_x, delta_y = np.moveaxis(second[..., 1:3] - first[..., 1:3], -1, 0)
@@ -73,7 +73,7 @@ class SquaredPearsonCorrelation(Additive):
         return np.concatenate([total[..., np.newaxis], means, first[..., 3:] + second[..., 3:] + products], axis=-1)
 
     def of_state(self, state: Array) -> Array:
-        """The square of the covariance by the product of the variances."""
+        """Return the square of the covariance by the product of the variances."""
         return ratio(state[..., 5] ** 2, np.maximum(state[..., 3], 0) * np.maximum(state[..., 4], 0))
 
 

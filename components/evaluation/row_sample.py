@@ -12,7 +12,7 @@ from kubetfx.components.data.block_work import Each, Run, run_in_threads
 from kubetfx.models.examples import RowGroup, mean_row_bytes, row_groups, together
 
 SAMPLE_BYTES = 2**28
-"""Of rows that are kept, about: images are large."""
+"""For rows that are kept, about: images are large."""
 DRAWN_ROWS = 5_000
 DRAWN_CELLS = 1_000_000
 """Rows times outputs of what is drawn, at most."""
@@ -43,9 +43,9 @@ def draw(
     """Draw rows evenly: each has a random number, and those with the lowest stay, in an order that is random too.
 
     Args:
-        files: of a split.
+        files: The files of a split.
         rows: at most; fewer where all columns of them are larger than SAMPLE_BYTES.
-        seed: of the random numbers.
+        seed: The seed of the random numbers.
         columns: those to read; None: all.
         run: has the rows read.
 
@@ -69,7 +69,7 @@ def draw(
 
 
 def _lowest(number: int, *, of: int, seed: int) -> Array:
-    """(number,) int64: which of many random numbers are the lowest, the lowest first."""
+    """Return (number,) int64: which of many random numbers are the lowest, the lowest first."""
     generator = np.random.default_rng(seed)
     places, values = np.empty(0, np.int64), np.empty(0)
     for start in range(0, of, _CHUNK):
@@ -119,7 +119,7 @@ class Drawn:
         """Return labels and outputs of a model or baseline, of the rows whose label is known.
 
         Args:
-            name: of it.
+            name: Its name.
         """
         known = self.labels >= 0 if self.outputs[name].ndim == 2 else np.isfinite(self.labels)
         return Answers(self.labels[known], self.outputs[name][known], self.weights[known])

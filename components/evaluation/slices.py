@@ -55,7 +55,7 @@ def slice_name(key: SliceKey) -> str:
     """Name a slice.
 
     Args:
-        key: of the slice.
+        key: The key of the slice.
 
     Returns:
         `column=value`, several joined by a comma.

@@ -39,9 +39,9 @@ def write(
     """Write an evaluation as TFMA would.
 
     Args:
-        folder: of the evaluation artifact.
-        values: of the metrics, by slice, model and name.
-        checks: of the candidate's metrics.
+        folder: The folder of the evaluation artifact.
+        values: The values of the metrics, by slice, model and name.
+        checks: The checks of the candidate's metrics.
         thresholds: that they are of.
         better: which values of a metric are better.
         request: what was evaluated.
@@ -89,7 +89,7 @@ class _Keys:
         return name if self._has_baseline else ""
 
     def key(self, metric: str, model: str, *, is_diff: bool = False) -> metrics_for_slice_pb2.MetricKey:
-        """The key of a metric of a model, or of how much more the candidate has than the baseline."""
+        """Return the key of a metric of a model, or of how much more the candidate has than the baseline."""
         key = metrics_for_slice_pb2.MetricKey(name=metric, model_name=self.model(model), is_diff=is_diff)
         key.example_weighted.value = False
         description = describe(metric)
@@ -103,7 +103,7 @@ class _Keys:
     def entries(
         self, of_models: Mapping[str, Mapping[str, float]]
     ) -> list[metrics_for_slice_pb2.MetricsForSlice.MetricKeyAndValue]:
-        """The values of a slice."""
+        """Return the values of a slice."""
         found = [
             (self.key(name, model), value) for model, metrics in of_models.items() for name, value in metrics.items()
         ]
@@ -132,7 +132,7 @@ def _validation(
     better: Mapping[str, Better],
     slices: Mapping[str, SliceKey],
 ) -> validation_result_pb2.ValidationResult:
-    """The verdict: that of the checks, in TFMA's terms."""
+    """Return the verdict: that of the checks, in TFMA's terms."""
     result = validation_result_pb2.ValidationResult(validation_ok=all(check.passed for check in checks))
     result.validation_details.slicing_details.add(slicing_spec={}, num_matching_slices=1)
     missed: dict[str | None, list[Check]] = {}
@@ -199,7 +199,7 @@ def _eval_config(
     better: Mapping[str, Better],
     request: Request,
 ) -> config_pb2.EvalConfig:
-    """What was evaluated. The classes of the metrics are ours, which TFMA cannot compute."""
+    """Return what was evaluated. The classes of the metrics are ours, which TFMA cannot compute."""
     spec = config_pb2.MetricsSpec()
     for name in metrics:
         metric = spec.metrics.add(class_name=name, module=_MODULE, config=json.dumps({"name": name}))

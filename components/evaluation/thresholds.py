@@ -23,7 +23,7 @@ def effective_thresholds(evaluation: EvaluationConfig, task: Task) -> dict[str, 
 
     Args:
         evaluation: the section of the config.
-        task: of the model.
+        task: The task of the model.
     """
     if evaluation.thresholds:
         return evaluation.thresholds
@@ -42,7 +42,7 @@ def checks(
 
     Args:
         thresholds: by metric.
-        metrics: of the candidate.
+        metrics: The metrics of the candidate.
         baseline: of the served model; empty if there is none.
         better: which values of a metric are better.
         references: what a metric has to be better than, and that of which it is.
@@ -104,10 +104,10 @@ def references(
 
     Args:
         thresholds: by metric.
-        values: of the metrics of all rows, by model or baseline and name.
+        values: The values of the metrics of all rows, by model or baseline and name.
         drawn: what they say of a sample of the rows.
         candidate: its name.
-        rows: of the evaluation split.
+        rows: The rows of the evaluation split.
         words: what each baseline does, by its name.
 
     Returns:

@@ -42,7 +42,7 @@ class Crossing:
     bound: float
 
     def __str__(self) -> str:
-        """A sentence."""
+        """Return a sentence."""
         value, bound = format_metric(self.value), format_metric(self.bound)
         words = {
             "skew": f"is {value} from the training rows, and may be {bound}",
@@ -117,7 +117,7 @@ class Group:
         """Return a metric; None if it has none of that name.
 
         Args:
-            name: of the metric.
+            name: The name of the metric.
         """
         return next((one for one in self.metrics if one.name == name), None)
 
@@ -154,7 +154,7 @@ def find(
         reference: of the version.
         config: the bounds.
         period_names: of the periods, by how many before the newest one each is.
-        seed: of the intervals.
+        seed: The seed of the intervals.
 
     Returns:
         The findings.

@@ -64,9 +64,9 @@ def read_labels(path: str, keys: Sequence[str], facts: ModelFacts, csv: CsvOptio
     """Read labels from a table's file.
 
     Args:
-        path: of a file with the key columns and the column of the label, or of a folder of them.
+        path: The path of a file with the key columns and the column of the label, or of a folder of them.
         keys: names of the key columns.
-        facts: of the model, which say what the label is called.
+        facts: The facts of the model, which say what the label is called.
         csv: how CSV files are written.
 
     Returns:
@@ -122,7 +122,7 @@ def _kind(name: str, arrow_type: pa.DataType | None, facts: ModelFacts) -> str:
 
 
 def _cells(column: Any, kind: str) -> Array:
-    """Cells of a file as `_as_kind` has those of a log."""
+    """Return cells of a file as `_as_kind` has those of a log."""
     if kind == "text":
         return _texts(column)
     try:

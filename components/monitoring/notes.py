@@ -41,7 +41,7 @@ def rows(config: MonitoringConfig, plan: Plan, state: Served, skipped: Skipped) 
 
     Args:
         config: the section.
-        plan: of what was looked at.
+        plan: The plan of what was looked at.
         state: what was added up.
         skipped: records without rows.
 

@@ -44,7 +44,7 @@ def page(about: About, findings: Findings) -> str:
 
     Args:
         about: what was looked at.
-        findings: of it.
+        findings: Its findings.
     """
     over_time = []
     if len(about.score_by_period) > 1:
@@ -95,9 +95,9 @@ def write_metrics(path: Path, about: About, findings: Findings, now: float) -> N
     """Write metrics in Prometheus's text format, whole or not at all.
 
     Args:
-        path: of the file, such as one in the folder of the node exporter's textfile collector.
+        path: The path of the file, such as one in the folder of the node exporter's textfile collector.
         about: what was looked at.
-        findings: of it.
+        findings: Its findings.
         now: seconds since 1970.
     """
     gauges = _Gauges(about)

@@ -83,7 +83,7 @@ def read(record: RunRecord, version: int, *, ignored: Sequence[str]) -> Referenc
     """Read what a version is compared with.
 
     Args:
-        record: of the run that pushed it.
+        record: The record of the run that pushed it.
         version: its number.
         ignored: columns that are not looked at.
 

@@ -145,8 +145,8 @@ class Adder:
         """Remember what to add up.
 
         Args:
-            plan: of it.
-            seed: of the samples.
+            plan: Its plan.
+            seed: The seed of the samples.
         """
         self._plan = plan
         self._random = np.random.default_rng(seed)
@@ -159,7 +159,7 @@ class Adder:
         """Add the rows of a block.
 
         Args:
-            block: of any version.
+            block: The block of any version.
         """
         plan, state = self._plan, self.state
         if block.version != plan.reference.version:
@@ -357,7 +357,7 @@ def _texts_of(cells: Array, newest: Array, column: TrainingColumn) -> Texts:
 
 
 def _several(cells: Array, separator: str | None, found: Texts, group: int) -> list[bytes]:
-    """Values of lists; a row without any is missing."""
+    """Return values of lists; a row without any is missing."""
     if cells.ndim == 2:
         rows: Sequence[Sequence[bytes]] = cells.tolist()
     else:
@@ -372,7 +372,7 @@ def _several(cells: Array, separator: str | None, found: Texts, group: int) -> l
 
 
 def _slice_cells(cells: Array) -> Array:
-    """Cells as slices have them: whole numbers as int, None where one is missing."""
+    """Return cells as slices have them: whole numbers as int, None where one is missing."""
     if cells.dtype == object:
         found = np.empty(len(cells), object)
         found[:] = [cell or None for cell in cells]

@@ -9,7 +9,7 @@ def history_of(record: PushRecord) -> list[str]:
     """Return what happened to a version, a line each, the oldest first.
 
     Args:
-        record: of the version.
+        record: The record of the version.
     """
     lines = [f"{record.pushed_at}  pushed" + (", to be approved" if record.needs_approval else "")]
     lines += [said_of(event) for event in record.events]

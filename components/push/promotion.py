@@ -233,7 +233,7 @@ class CanaryVerification(Verification):
             )
 
     def _comparison(self, clients: Clients, version: int, old: Label | None, golden_rows: GoldenRows) -> str:
-        """How the answers of a version compare with those of the stable one, in words."""
+        """Return how the answers of a version compare with those of the stable one, in words."""
         if old is None:
             return "no version was stable before"
         client = clients.get("gRPC") or clients["REST"]
@@ -251,7 +251,7 @@ class CanaryVerification(Verification):
 def _asked(
     client: RestClient | GrpcClient, target: Target, golden_rows: GoldenRows
 ) -> tuple[list[dict[str, object]], float]:
-    """The answers to golden rows, and the seconds per row."""
+    """Return the answers to golden rows, and the seconds per row."""
     started = time.perf_counter()
     answers = list(client.predict(target, golden_rows.rows))
     return answers, (time.perf_counter() - started) / max(len(answers), 1)
@@ -269,7 +269,7 @@ def canary_minutes(record: PushRecord, current: Labels, label: str) -> float:
     """Return for how long a version has been the canary, all times together.
 
     Args:
-        record: of the version.
+        record: The record of the version.
         current: the labels.
         label: that of the canary.
     """

@@ -170,7 +170,7 @@ def read_added(push_directory: Location, version: int, path: PurePath) -> str | 
     Args:
         push_directory: where versions are pushed.
         version: its number.
-        path: of the file in the version.
+        path: The path of the file in the version.
     """
     for name in _names_of(version):
         file = push_directory / name / path
@@ -278,7 +278,7 @@ def push(
         push_directory: where versions are pushed.
         version: number of the new version.
         replaced_version: the newest one until now; None: there is none.
-        metrics: of the evaluation, by name.
+        metrics: The metrics of the evaluation, by name.
         to_be_verified: whether a server is going to be asked about it.
         needs_approval: whether it waits, out of the sight of servers, until `release`.
         added: files to write into the version, by their paths in it.

@@ -128,7 +128,7 @@ class Verification:
                     time.sleep(POLL_SECONDS)
 
     def available(self) -> set[int]:
-        """The versions that the server has available now.
+        """Return the versions that the server has available now.
 
         Raises:
             RequestError: it cannot be reached.
@@ -187,7 +187,9 @@ class Verification:
                 time.sleep(POLL_SECONDS)
 
     def _status_while_starting(self, client: RestClient | GrpcClient, *, end: float) -> list[VersionStatus]:
-        """The versions of a server that may be starting, or starting again; none of one that does not answer yet."""
+        """Return the versions of a server that may be starting, or starting again; none of one that does not answer
+        yet.
+        """
         try:
             return self._status(client)
         except RequestError as error:

@@ -38,7 +38,7 @@ class VersionStore(Protocol):
         """Return whether something of that name is in the way of a new folder.
 
         Args:
-            name: of the folder.
+            name: The name of the folder.
         """
 
     def add(self, saved_model: Path, name: str, *, texts: Mapping[PurePath, str]) -> None:
@@ -46,7 +46,7 @@ class VersionStore(Protocol):
 
         Args:
             saved_model: folder of the SavedModel.
-            name: of the new folder.
+            name: The name of the new folder.
             texts: content of the files by their path in the copy.
 
         Raises:
@@ -58,7 +58,7 @@ class VersionStore(Protocol):
         """Give a folder another name, under which nothing was.
 
         Args:
-            name: of the folder.
+            name: The name of the folder.
             to: the other name.
         """
 
@@ -66,15 +66,15 @@ class VersionStore(Protocol):
         """Remove a folder; nothing happens if it is gone.
 
         Args:
-            name: of the folder.
+            name: The name of the folder.
         """
 
     def rewrite(self, name: str, path: PurePath, text: str) -> None:
         """Replace a file of a folder, at once or not at all.
 
         Args:
-            name: of the folder.
-            path: of the file in it.
+            name: The name of the folder.
+            path: The path of the file in it.
             text: the new content.
         """
 
@@ -236,7 +236,7 @@ class _Bucket:
         return [name for name, place in places.items() if any(info.path == place for info in by_folder[name])]
 
     def _by_folder(self) -> dict[str, list[ObjectInfo]]:
-        """Objects by the folder that they are in, at whatever depth; those in none under an empty name."""
+        """Return objects by the folder that they are in, at whatever depth; those in none under an empty name."""
         folders: dict[str, list[ObjectInfo]] = {}
         for info in self._folder.files():
             name, separator, _ = info.path.relative_to(self._folder).partition("/")
@@ -245,7 +245,7 @@ class _Bucket:
 
 
 def _writes(saved_model: Path, target: ObjectPath, texts: Mapping[PurePath, str]) -> Iterator[Callable[[], None]]:
-    """What is to be written of a version, its saved_model.pb last."""
+    """Yield what is to be written of a version, its saved_model.pb last."""
     for path in sorted(path for path in saved_model.rglob("*") if path.is_file()):
         relative = path.relative_to(saved_model)
         if relative != Path(SAVED_MODEL) and relative not in texts:

@@ -68,7 +68,7 @@ def answer(facts: Facts, record: RunRecord | None) -> Answer:
 
 
 def _of_a_part(facts: Facts) -> tuple[str, list[str]] | None:
-    """What a run was for that was to push nothing: folds, or a search."""
+    """Return what a run was for that was to push nothing: folds, or a search."""
     nothing = "Nothing was pushed: this was a part of the pipeline."
     if facts.cross_validation and facts.cross_validation.metrics:
         found = facts.cross_validation
@@ -158,7 +158,7 @@ def _anomalies(facts: Facts) -> list[str]:
 
 
 def _error(record: RunRecord, tail: str | None) -> str:
-    """What the run ended with, without lines of the log that are shown beside it."""
+    """Return what the run ended with, without lines of the log that are shown beside it."""
     first, _, more = (record.error or "").partition("\n")
     is_shown = all(line.strip()[:LOG_WIDTH] in (tail or "") for line in more.splitlines())
     return first.removesuffix(" The end of its log:") if more and is_shown else record.error or ""
@@ -187,7 +187,7 @@ def _call(facts: Facts) -> str | None:
 
 
 def _serve(command: Sequence[str]) -> str | None:
-    """The command that serves what a `kubetfx run` pushed, with what that put over the config."""
+    """Return the command that serves what a `kubetfx run` pushed, with what that put over the config."""
     overrides: list[str] = []
     config = None
     words = iter(command)

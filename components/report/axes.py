@@ -138,8 +138,8 @@ def svg(label: str, *parts: Markup, width: int = WIDTH, height: int = HEIGHT, ki
     Args:
         label: its content in words, for screen readers.
         parts: what it is made of.
-        width: of its coordinates.
-        height: of its coordinates.
+        width: The width of its coordinates.
+        height: The height of its coordinates.
         kind: its class in style.css.
     """
     return Markup('<svg class="{}" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(

@@ -31,7 +31,7 @@ class Calibration(Model):
         """Return the same with its errors on rows of the evaluation split.
 
         Args:
-            predictions: of the calibrated model.
+            predictions: The predictions of the calibrated model.
         """
         if not len(predictions.labels):
             return self

@@ -97,7 +97,7 @@ def _metrics(facts: Facts) -> Iterator[str]:
 
 
 def _measured_limits(facts: Facts) -> Iterator[Block]:
-    """What the figures say about where the model is weak."""
+    """Yield what the figures say about where the model is weak."""
     evaluation = facts.evaluation
     weak = [one for one in evaluation.slices if (one.behind or 0) > 0 and not one.is_small][:3] if evaluation else []
     if evaluation and weak:

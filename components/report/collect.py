@@ -70,7 +70,7 @@ def collect(sources: Sources, settings: Settings) -> Facts:
 
     Args:
         sources: where its artifacts are.
-        settings: of its config.
+        settings: The settings of its config.
     """
     return _Collector(sources, settings).collect()
 
@@ -118,7 +118,7 @@ class _Collector:
         )
 
     def _part(self, name: str, make: Callable[..., T], *arguments: Any) -> T | None:
-        """A part; None if what it is made from is not there, or if it cannot be made."""
+        """Return a part; None if what it is made from is not there, or if it cannot be made."""
         if any(argument is None for argument in arguments):
             return None
         try:
@@ -172,7 +172,7 @@ class _Collector:
     def _quality(
         self, examples: Path, saved_model: Path, confusion: Sequence[Sequence[int | float]]
     ) -> "tuple[Quality, _Predicted] | None":
-        """Facts about predictions, and the predictions themselves."""
+        """Return facts about predictions, and the predictions themselves."""
         from kubetfx.components.evaluation import intervals
         from kubetfx.components.evaluation.row_sample import draw
         from kubetfx.components.report import predictions as predicting
@@ -206,7 +206,7 @@ class _Collector:
         return found, _Predicted(predictions, rows)
 
     def _positions(self) -> Mapping[str, Sequence[tuple[str, int]]] | None:
-        """Which features a column becomes; None for a network of the user's own, of which that is not known."""
+        """Return which features a column becomes; None for a network of the user's own, of which that is not known."""
         if self._settings.module or self._schema is None:
             return None
         from kubetfx.models.network import feature_positions
@@ -214,7 +214,7 @@ class _Collector:
         return feature_positions(read_features(self._schema))
 
     def _longest_text(self, rows: "pa.RecordBatch") -> str | None:
-        """The column of text with the most bytes; None where no column has text."""
+        """Return the column of text with the most bytes; None where no column has text."""
         columns = read_features(self._schema).by_type.get(TEXT, ()) if self._schema else ()
         return max((column.name for column in columns), key=lambda name: rows.column(name).nbytes, default=None)
 
@@ -269,8 +269,8 @@ def with_intervals(
         evaluation: as it was read.
         predictions: for a sample of the evaluation split.
         rows_by_slice: positions among them by name of the slice.
-        total_rows: of the evaluation split.
-        seed: of the bootstrap.
+        total_rows: The total rows of the evaluation split.
+        seed: The seed of the bootstrap.
     """
     from kubetfx.components.evaluation import intervals
     from kubetfx.components.evaluation.metric_registry import find_metric
@@ -323,7 +323,7 @@ def _distinct(examples: Path | None) -> dict[str, int | None]:
 
 
 def _rows_by_slice(sample: Any, predictions: "Predictions", kinds: Sequence[tuple[str, ...]]) -> dict[str, np.ndarray]:
-    """Positions among the predictions by name of the slice."""
+    """Return positions among the predictions by name of the slice."""
     from kubetfx.components.evaluation.slices import cells_of, rows_by_slice, slice_name
 
     rows = sample.rows.take(np.flatnonzero(predictions.known))

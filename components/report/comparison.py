@@ -94,7 +94,7 @@ def _of_rows(data: Data) -> list[object]:
 
 
 def _are_alike(first: object, second: object) -> bool:
-    """Whether they are equal but for the last digits of sums, which Beam takes in an order of its own."""
+    """Return whether they are equal but for the last digits of sums, which Beam takes in an order of its own."""
     if isinstance(first, dict) and isinstance(second, dict):
         return first.keys() == second.keys() and all(_are_alike(first[key], second[key]) for key in first)
     if isinstance(first, list) and isinstance(second, list):

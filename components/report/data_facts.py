@@ -40,7 +40,7 @@ def read_statistics(folder: Path) -> Statistics:
     """Return the statistics of each split, in the order in which splits are shown.
 
     Args:
-        folder: of the statistics artifact.
+        folder: The folder of the statistics artifact.
     """
     found = {}
     for file in folder.glob(f"Split-*/{STATISTICS}"):
@@ -85,7 +85,7 @@ def describe(
     """Return facts about rows and columns.
 
     Args:
-        statistics: of each split.
+        statistics: The statistics of each split.
         schema: what the columns are used for.
         previous: statistics of the previous run.
         config: the thresholds of skew and drift.
@@ -112,7 +112,7 @@ def anomalies(folder: Path, config: ValidationConfig | None = None) -> list[Anom
     """Return what ExampleValidator found, with what the config does about it and what a person can do.
 
     Args:
-        folder: of the anomalies artifact.
+        folder: The folder of the anomalies artifact.
         config: the `validation` section; None where nobody has judged them yet.
     """
     from kubetfx.components.anomaly_gate import read_anomalies
@@ -151,7 +151,7 @@ def name_of(feature: Any) -> str:
 
 
 def _in_time(feature: Any) -> Any:
-    """Facts of dates as numbers: seconds since 1970, and not how they are written."""
+    """Return facts of dates as numbers: seconds since 1970, and not how they are written."""
     found = {one.name.removeprefix(TIMES): one for one in feature.custom_stats if one.name.startswith(TIMES)}
     if not found:
         return feature
@@ -220,7 +220,7 @@ def buckets_of(statistics: Any) -> list[tuple[float, float, float]]:
     """Return lower bound, upper bound and count of the evenly spaced buckets of a number.
 
     Args:
-        statistics: of the column.
+        statistics: The statistics of the column.
     """
     histograms = statistics.num_stats.histograms
     standard = next((h for h in histograms if h.type == statistics_pb2.Histogram.STANDARD), None)
@@ -231,7 +231,7 @@ def buckets_of(statistics: Any) -> list[tuple[float, float, float]]:
 
 
 def _edges(statistics: Sequence[Any]) -> list[float]:
-    """Bounds of the bars that all splits of a column share; empty where it has no numbers."""
+    """Return bounds of the bars that all splits of a column share; empty where it has no numbers."""
     buckets = [bucket for one in statistics if one.WhichOneof("stats") == "num_stats" for bucket in buckets_of(one)]
     if not buckets:
         return []
@@ -250,8 +250,8 @@ def _histogram(statistics: Any, edges: Sequence[float]) -> list[float]:
 
 
 def _comparable(statistics: Any, edges: Sequence[float]) -> Sequence[tuple[float, float, float]]:
-    """Buckets of a number. Those of integers in a narrow range are taken apart into values: where such a bucket begins
-    and ends depends on the range, and would make distributions differ that are the same."""
+    """Return buckets of a number. Those of integers in a narrow range are taken apart into values: where such a bucket
+    begins and ends depends on the range, and would make distributions differ that are the same."""
     buckets = buckets_of(statistics)
     if statistics.type != statistics_pb2.FeatureNameStatistics.INT or not edges or edges[0] % 1 != 0.5:
         return buckets
@@ -259,7 +259,7 @@ def _comparable(statistics: Any, edges: Sequence[float]) -> Sequence[tuple[float
 
 
 def _by_whole_number(low: float, high: float, count: float, *, is_last: bool) -> list[tuple[float, float, float]]:
-    """A bucket as points, one for each whole number that it can hold: from `low` on and below `high`."""
+    """Return a bucket as points, one for each whole number that it can hold: from `low` on and below `high`."""
     end = math.floor(high) if is_last else math.ceil(high - 1e-9) - 1
     held = range(math.ceil(low - 1e-9), end + 1) or [round((low + high) / 2)]
     return [(float(whole), float(whole), count / len(held)) for whole in held]
@@ -287,7 +287,7 @@ def frequencies_of(statistics: Any) -> dict[str, float]:
     """Return the count of each value of text, as far as TFDV lists them.
 
     Args:
-        statistics: of the column.
+        statistics: The statistics of the column.
     """
     text = statistics.string_stats
     buckets = text.rank_histogram.buckets
@@ -297,7 +297,7 @@ def frequencies_of(statistics: Any) -> dict[str, float]:
 
 
 def _top_values(own: Mapping[str, Any]) -> list[str]:
-    """The most frequent values, of the training split where there is one."""
+    """Return the most frequent values, of the training split where there is one."""
     source = own.get(TRAIN) or next(iter(own.values()), None)
     if source is None or source.WhichOneof("stats") != "string_stats":
         return []
@@ -313,7 +313,7 @@ def _shares_of(statistics: Any, values: Sequence[str]) -> list[float]:
 
 
 def _distance(ours: Any, theirs: Any, threshold: float) -> Distance | None:
-    """How far two columns are apart, by TFDV's measures; None where there is nothing to compare."""
+    """Return how far two columns are apart, by TFDV's measures; None where there is nothing to compare."""
     if ours is None or theirs is None or ours.WhichOneof("stats") != theirs.WhichOneof("stats"):
         return None
     if _is_date(ours) or _is_date(theirs):  # time moves on: the newest are always far from those before
@@ -374,7 +374,7 @@ def label_noise(folder: Path) -> LabelNoise | None:
     """Return how much of the label the features leave open; None where that was not looked for.
 
     Args:
-        folder: of the anomalies artifact.
+        folder: The folder of the anomalies artifact.
     """
     path = folder / LABEL_NOISE
     return LabelNoise.model_validate_json(path.read_text(encoding="utf-8")) if path.is_file() else None
@@ -384,7 +384,7 @@ def texts(folder: Path) -> list[TextStatistics]:
     """Return what is known of the texts of each column and split; nothing where there are none.
 
     Args:
-        folder: of the anomalies artifact.
+        folder: The folder of the anomalies artifact.
     """
     path = folder / TEXTS
     return [TextStatistics(**one) for one in json.loads(path.read_text(encoding="utf-8"))] if path.is_file() else []

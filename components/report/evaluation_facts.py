@@ -46,7 +46,7 @@ class Evaluation(Model):
     notes: list[str] = []
     """What whoever reads the metrics has to know."""
     confusion: list[list[int | float]] = []
-    """Of all rows, with their weights: a row is a true class, a column a predicted one."""
+    """For all rows, with their weights: a row is a true class, a column a predicted one."""
     weight: str | None = None
     """The column that says how often each row counts."""
 
@@ -65,6 +65,6 @@ class Evaluation(Model):
         """Return a metric; None if it was not measured.
 
         Args:
-            name: of the metric.
+            name: The name of the metric.
         """
         return next((metric for metric in self.metrics if metric.name == name), None)

@@ -27,8 +27,8 @@ def export(config: PipelineConfig, record: RunRecord, folder: Path) -> list[Path
     """Write the figures of a run.
 
     Args:
-        config: of the pipeline.
-        record: of a run that has a report.
+        config: The config of the pipeline.
+        record: The record of a run that has a report.
         folder: is made if it does not exist; files of these names are replaced.
 
     Returns:
@@ -65,7 +65,7 @@ def export(config: PipelineConfig, record: RunRecord, folder: Path) -> list[Path
 
 
 def _by_epoch(history: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:
-    """A row per epoch, with what is known of all epochs."""
+    """Return a row per epoch, with what is known of all epochs."""
     epochs = max(map(len, history.values()), default=0)
     whole = {name: values for name, values in history.items() if len(values) == epochs}
     return [{"epoch": i + 1, **{name: values[i] for name, values in whole.items()}} for i in range(epochs)]

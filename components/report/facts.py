@@ -50,7 +50,7 @@ class Settings(Model):
         """Return the settings of a config.
 
         Args:
-            config: of the pipeline.
+            config: The config of the pipeline.
         """
         encoder = config.features.text_encoder
         return cls(
@@ -167,7 +167,7 @@ class Data(Model):
     not_compared_because: str | None = None
     """Why there is none."""
     notes: list[str] = []
-    """Of images: which were left out, and which are copies."""
+    """For images: which were left out, and which are copies."""
 
     @property
     def warnings(self) -> list[AnomalyFact]:

@@ -83,7 +83,7 @@ def lines(
 
 
 def _epoch_ticks(epochs: int) -> list[float]:
-    """The first epoch, and round ones that are not too close to it."""
+    """Return the first epoch, and round ones that are not too close to it."""
     step = next(step for step in _EPOCH_STEPS if epochs / step <= 6)
     return [1.0, *(float(epoch) for epoch in range(step, epochs + 1, step) if epoch > 1 + step / 3)]
 

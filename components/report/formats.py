@@ -59,7 +59,7 @@ def is_number(value: object) -> bool:
     """Return whether a cell of a table is a number.
 
     Args:
-        value: of the cell.
+        value: The value of the cell.
     """
     return isinstance(value, int | float) and not isinstance(value, bool)
 
@@ -68,7 +68,7 @@ def cell(value: object) -> str:
     """Return the text of a cell of a plain table.
 
     Args:
-        value: of the cell.
+        value: The value of the cell.
     """
     return number(float(value), digits=5) if isinstance(value, int | float) and is_number(value) else str(value)
 
@@ -141,7 +141,7 @@ def role(name: str) -> str:
     """Return in words what a column is used as; a type of the user's by the name of its class.
 
     Args:
-        name: of the role in the schema.
+        name: The name of the role in the schema.
     """
     return _ROLES.get(name, name.rpartition(":")[2])
 
@@ -151,7 +151,7 @@ def ceiling(noise: LabelNoise, task: Task) -> str:
 
     Args:
         noise: how many such rows there are.
-        task: of the model.
+        task: The task of the model.
 
     Returns:
         A sentence.
@@ -172,7 +172,7 @@ def split_label(name: str) -> str:
     """Return a split's name for people.
 
     Args:
-        name: of the split.
+        name: The name of the split.
     """
     return _SPLITS.get(name, name)
 
@@ -192,7 +192,7 @@ def by_split(column: Column, name: str, kind: str) -> str:
 
     Args:
         column: the column.
-        name: of the statistic.
+        name: The name of the statistic.
         kind: "share", or any other for a number.
     """
     values = [getattr(one, name) for one in _compared(column)]
@@ -203,7 +203,7 @@ def amount(value: float | None, column: Column) -> str:
     """Return a number for people, or the date that it stands for.
 
     Args:
-        value: of a column; seconds since 1970 of one of dates.
+        value: The value of a column; seconds since 1970 of one of dates.
         column: the column.
     """
     if column.type != "date" or value is None or not math.isfinite(value):
@@ -242,7 +242,7 @@ def ranked(columns: Sequence[Column], importances: Mapping[str, Importance]) -> 
     """Return the label, then what the model looks at most, then what is unusual, then the rest; each in its order.
 
     Args:
-        columns: of the data.
+        columns: The columns of the data.
         importances: by column.
     """
 
@@ -284,7 +284,7 @@ def value_bars(column: Column) -> list[ValueBar]:
 
 
 def _compared(column: Column) -> list[ColumnSplit]:
-    """The splits that stand side by side."""
+    """Return the splits that stand side by side."""
     known = [column.splits[split] for split in (TRAIN, EVAL) if split in column.splits]
     return known or list(column.splits.values())
 

@@ -41,7 +41,7 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a table; its cells are escaped.
 
     Args:
-        headers: of the columns.
+        headers: The headers of the columns.
         rows: the cells of each.
     """
     lines = [headers, ["---"] * len(headers), *([escaped(cell) for cell in row] for row in rows)]

@@ -22,9 +22,9 @@ def describe(rows: pa.RecordBatch, predictions: Predictions, column: str) -> tup
     """Find the rows that are taken for another class, and the ones that the model is most certain about.
 
     Args:
-        rows: of a sample; those of a folder of images have a `path`.
+        rows: The rows of a sample; those of a folder of images have a `path`.
         predictions: for the sample.
-        column: of the images.
+        column: The column of the images.
 
     Returns:
         Their number, and at most MAX_MISTAKES of them.
@@ -52,7 +52,7 @@ def picture(content: bytes) -> str:
     """Return a small copy of a picture, as a data URI.
 
     Args:
-        content: of an image file that the model has decoded.
+        content: The content of an image file that the model has decoded.
     """
     with Image.open(io.BytesIO(content)) as opened:
         opened.draft("RGB", (2 * EDGE, 2 * EDGE))

@@ -17,7 +17,7 @@ def is_curve(name: str) -> bool:
     """Return whether a series of the history has a figure of its own.
 
     Args:
-        name: of the series.
+        name: The name of the series.
     """
     return not name.startswith("val_") and name not in ("learning_rate", "lr")
 
@@ -27,7 +27,7 @@ def training_curve(training: Training, name: str) -> Markup:
 
     Args:
         training: with its history.
-        name: of the metric.
+        name: The name of the metric.
     """
     series = [figures.Series("training", training.history[name])]
     validation = training.history.get(f"val_{name}")
@@ -116,7 +116,7 @@ def scatter(quality: Quality) -> Markup:
     """Return predicted over true values.
 
     Args:
-        quality: of a regression.
+        quality: The quality of a regression.
     """
     points = quality.predicted_against_true
     return figures.scatter(points, label=f"Predicted against true values of {len(points)} rows")
@@ -126,7 +126,7 @@ def residuals(quality: Quality) -> Markup:
     """Return the histogram of the residuals.
 
     Args:
-        quality: of a regression.
+        quality: The quality of a regression.
     """
     mean, deviation = quality.residual_mean or 0.0, quality.residual_deviation or 0.0
     return figures.histogram(

@@ -75,7 +75,7 @@ def predict(
 
     Args:
         model: to ask.
-        rows: of a sample.
+        rows: The rows of a sample.
         weight: the column that says how often a row counts; None: each counts once.
         seconds: time after which no more are predicted.
 
@@ -139,7 +139,7 @@ def importance(
     positions: Mapping[str, Sequence[tuple[str, int]]] | None,
     seed: int,
 ) -> tuple[list[Importance], int, int]:
-    """How much worse the loss gets when a column's values are shuffled among the rows.
+    """Return how much worse the loss gets when a column's values are shuffled among the rows.
 
     Cross entropy for a classification, the root of the mean squared error for a regression. L. Breiman, "Random
     Forests", 2001, section 10; here on rows that the model was not trained on.
@@ -147,10 +147,10 @@ def importance(
     Args:
         model: to ask.
         sample: rows of the evaluation split, in an order that is random.
-        predictions: of these rows.
+        predictions: The predictions of these rows.
         positions: feature and dimension of it by column, where that is all that the column is used for; None: the
             model is asked for raw columns, which takes longer.
-        seed: of the shuffling.
+        seed: The seed of the shuffling.
 
     Returns:
         The importances, the largest first; the rows and the repetitions that they were measured with.

@@ -38,7 +38,9 @@ def find(statistics: Path) -> Previous:
 
 
 def _is_same(folder: Path, other: Path) -> bool:
-    """Whether two artifacts say the same: the cache is not asked after an upgrade, and the data is computed again."""
+    """Return whether two artifacts say the same: the cache is not asked after an upgrade, and the data is computed
+    again.
+    """
     return folder == other or (bool(_contents(folder)) and _contents(folder) == _contents(other))
 
 

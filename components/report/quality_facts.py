@@ -36,7 +36,7 @@ def describe(
 
     Args:
         predictions: for its rows.
-        total_rows: of the evaluation split.
+        total_rows: The total rows of the evaluation split.
         seed: by which points are drawn for a picture.
         confusion: (classes, classes) of all rows, as the Evaluator counted them; empty: that of the sample.
     """
@@ -142,12 +142,12 @@ def _precision_recall(name: str, truth: Array, scores: Array, weights: Array) ->
 
 
 def _area(accumulator: Accumulator, truth: Array, scores: Array, weights: Array) -> float:
-    """The metric, of one class against the rest."""
+    """Return the metric, of one class against the rest."""
     return float(value_of(accumulator, truth.astype(np.int64), np.stack([1 - scores, scores], axis=1), weights))
 
 
 def _thinned(x: Array, y: Array) -> list[Point]:
-    """The curve with as many points as can be seen, its ends and corners among them."""
+    """Return the curve with as many points as can be seen, its ends and corners among them."""
     corner = np.ones(len(x), bool)
     corner[1:-1] = ~(((x[1:-1] == x[:-2]) & (x[1:-1] == x[2:])) | ((y[1:-1] == y[:-2]) & (y[1:-1] == y[2:])))
     x, y = x[corner], y[corner]

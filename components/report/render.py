@@ -101,7 +101,7 @@ def page(title: str, content: Markup) -> str:
     """Return a piece as a page of its own.
 
     Args:
-        title: of the page.
+        title: The title of the page.
         content: the piece.
     """
     return rendered("page.html.j2", title=title, content=content)
@@ -111,7 +111,7 @@ def text_page(title: str, text: str) -> str:
     """Return a page with a sentence.
 
     Args:
-        title: of the page.
+        title: The title of the page.
         text: the sentence.
     """
     return page(title, Markup("<p>{}</p>").format(text))
@@ -123,8 +123,8 @@ def table_page(
     """Return a page with a table.
 
     Args:
-        title: of the page.
-        headers: of the columns.
+        title: The title of the page.
+        headers: The headers of the columns.
         rows: the cells of each; MAX_ROWS of them at most are shown.
         notes: sentences above the table.
     """
@@ -144,7 +144,7 @@ def schema_page(columns: Sequence[Column]) -> str:
     """Return a page that says what each column is used for, and why.
 
     Args:
-        columns: of the data.
+        columns: The columns of the data.
     """
     return page("Schema", _parts().schema_part(columns))
 

@@ -31,7 +31,7 @@ def publish(
     """Write facts, report, metrics and model card of a run.
 
     Args:
-        config: of the pipeline.
+        config: The config of the pipeline.
         record: how the run went.
         examples_properties: custom properties of the examples, for a run that has no facts.
         ask_model: whether such a run's model, if it has one, is asked for predictions.
@@ -53,7 +53,7 @@ def publish(
 
 
 def _history(config: PipelineConfig, record: RunRecord) -> list[str]:
-    """What happened to the version that a run pushed; nothing where the push directory cannot be read."""
+    """Return what happened to the version that a run pushed; nothing where the push directory cannot be read."""
     version = record.pushed_version or record.waiting_version
     if version is None:
         return []
@@ -67,7 +67,7 @@ def facts_of(config: PipelineConfig, record: RunRecord) -> facts.Facts | None:
     """Return the facts about a run; None if it was killed before it had a report.
 
     Args:
-        config: of the pipeline.
+        config: The config of the pipeline.
         record: how the run went.
     """
     return facts.read(run_folder(config.workspace_path, record.run_id))

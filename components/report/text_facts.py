@@ -140,7 +140,7 @@ class Texts:
         """Return what effects are measured on, (rows,): the log-odds of a class, or the number.
 
         Args:
-            outputs: of the model.
+            outputs: The outputs of the model.
             index: of the class.
         """
         if not self.is_classifier:
@@ -168,9 +168,9 @@ def describe(
 
     Args:
         model: to ask.
-        rows: of a sample.
+        rows: The rows of a sample.
         predictions: for the sample.
-        column: of the texts.
+        column: The column of the texts.
         seed: by which texts are drawn.
         cleaning: what is done to texts; None: nothing that is known.
     """
@@ -213,7 +213,9 @@ def words_of(text: str) -> list[re.Match[str]]:
 
 
 def _chosen(found: Texts, drawn: np.random.Generator) -> tuple[list[int], list[int]]:
-    """Rows that are taken for what they are not, the most certain first; and some of the others, of all classes."""
+    """Return rows that are taken for what they are not, the most certain first; and some of the others, of all
+    classes.
+    """
     labels, outputs = found.predictions.labels, found.predictions.outputs
     has_words = np.array([bool(words_of(text)) for text in found.texts], bool)
     if not found.is_classifier:
@@ -265,7 +267,7 @@ def _shortened(text: str) -> str:
 
 
 def _key_words(found: Texts, drawn: np.random.Generator) -> Iterator[ClassWords]:
-    """Of the classes with the most rows: words that go with what the model says, and whose absence changes it most."""
+    """For the classes with the most rows: words that go with what the model says, and whose absence changes it most."""
     rows_by_word = _rows_by_word(found.texts[:MAX_TEXTS])
     classes = found.predictions.classes
     counts = np.bincount(found.predictions.labels, minlength=len(classes)) if classes else np.zeros(0)
@@ -283,7 +285,7 @@ def _key_words(found: Texts, drawn: np.random.Generator) -> Iterator[ClassWords]
 
 
 def _rows_by_word(texts: Sequence[str]) -> dict[str, Array]:
-    """Positions of the texts that have a word, in lower case, of words that several have."""
+    """Return positions of the texts that have a word, in lower case, of words that several have."""
     rows: defaultdict[str, list[int]] = defaultdict(list)
     for position, text in enumerate(texts):
         for word in dict.fromkeys(word[0].lower() for word in words_of(text)):
@@ -292,7 +294,7 @@ def _rows_by_word(texts: Sequence[str]) -> dict[str, Array]:
 
 
 def _candidates(rows_by_word: Mapping[str, Array], scores: Array) -> dict[str, Array]:
-    """Words whose texts have higher scores than others by more than chance explains, with these texts."""
+    """Return words whose texts have higher scores than others by more than chance explains, with these texts."""
     mean, deviation = scores.mean(), scores.std() or 1.0
     above = {word: (scores[rows].mean() - mean) / deviation * len(rows) ** 0.5 for word, rows in rows_by_word.items()}
     best = sorted(above, key=lambda word: (-above[word], word))[:CANDIDATES]
@@ -302,7 +304,7 @@ def _candidates(rows_by_word: Mapping[str, Array], scores: Array) -> dict[str, A
 def _effects(
     found: Texts, candidates: Mapping[str, Array], scores: Array, drawn: np.random.Generator, *, index: int, sign: int
 ) -> dict[str, float]:
-    """What leaving a word out of texts that have it lowers the score by, on average."""
+    """Return what leaving a word out of texts that have it lowers the score by, on average."""
     changed, positions, owners = [], [], []
     for word, rows in candidates.items():
         for position in drawn.permutation(rows)[:TEXTS_OF_WORD].tolist():
@@ -345,7 +347,7 @@ def _cleaned(texts: Sequence[str], cleaning: "TextCleaningConfig") -> list[Clean
 
 
 def _changed(before: str, after: str) -> int:
-    """How many words and signs are on one side alone."""
+    """Return how many words and signs are on one side alone."""
     composed = (unicodedata.normalize("NFKC", text).lower() for text in (before, after))
     ours, theirs = (set(re.findall(r"\w+|[^\w\s]", text)) for text in composed)
     return len(ours ^ theirs)

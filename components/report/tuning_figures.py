@@ -24,7 +24,7 @@ def history(results: TuningResults) -> Markup:
     """Return the score of each trial, and the best so far.
 
     Args:
-        results: of the search.
+        results: The results of the search.
     """
     done = [one for one in results.trials if one.state == "complete" and one.value is not None]
     if not done:
@@ -52,7 +52,7 @@ def importance(results: TuningResults) -> Markup:
     """Return how much each setting matters, as bars.
 
     Args:
-        results: of the search.
+        results: The results of the search.
     """
     ranked = sorted(results.importance.items(), key=lambda entry: -entry[1])
     parts = []
@@ -72,7 +72,7 @@ def parallel_coordinates(results: TuningResults) -> Markup:
     """Return a line per trial over an axis per setting and one for the score; the best are drawn thick.
 
     Args:
-        results: of the search.
+        results: The results of the search.
     """
     trials = [one for one in reversed(results.ranked) if one.settings]
     keys = list(dict.fromkeys(key for one in trials for key in one.settings))
@@ -104,7 +104,7 @@ def best_trials(results: TuningResults) -> list[TrialResult]:
     """Return the trials that are listed.
 
     Args:
-        results: of the search.
+        results: The results of the search.
     """
     return results.ranked[:BEST]
 
@@ -124,7 +124,7 @@ class _Axis:
         """Return the place of a value, from the top.
 
         Args:
-            value: of the setting.
+            value: The value of the setting.
         """
         if not self._is_numeric:
             share = self._names.index(_text(value)) / max(len(self._names) - 1, 1)
@@ -142,7 +142,7 @@ class _Axis:
 
 
 def _short(key: str) -> str:
-    """The last part of a dotted key; of those of trees, the last two."""
+    """Return the last part of a dotted key; of those of trees, the last two."""
     return key.rpartition(".")[2]
 
 

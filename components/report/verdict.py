@@ -24,7 +24,7 @@ def read(folder: Path) -> Evaluation | None:
     """Return the evaluation of an artifact; None where the Evaluator left no result.
 
     Args:
-        folder: of the artifact.
+        folder: The folder of the artifact.
     """
     return describe(read_result(folder)) if (folder / EVALUATION).is_file() else None
 
@@ -33,7 +33,7 @@ def describe(result: EvaluationResult) -> Evaluation:
     """Return facts about an evaluation.
 
     Args:
-        result: of the Evaluator.
+        result: The result of the Evaluator.
     """
     metrics = [
         Metric(

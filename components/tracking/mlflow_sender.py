@@ -173,7 +173,7 @@ class _Sending:
         return str(found.experiment_id)
 
     def _run(self, experiment: str) -> str:
-        """The run on the server, which a sender that was killed may have made."""
+        """Return the run on the server, which a sender that was killed may have made."""
         if "mlflow_run_id" not in self._progress:
             of_us = f"tags.`{RUN_TAG}` = '{self._entry['run_id']}'"
             found = self._client.search_runs([experiment], filter_string=of_us, max_results=1)
@@ -250,7 +250,7 @@ class _Sending:
 
 
 def _is_fault_of_server(error: Exception) -> bool:
-    """Whether it may be gone by itself: no answer, or 5xx."""
+    """Return whether it may be gone by itself: no answer, or 5xx."""
     code = getattr(error, "get_http_status_code", lambda: None)()
     if type(error).__name__ == "RestException" or hasattr(error, "error_code"):
         return code is None or code >= 500 or code == 429

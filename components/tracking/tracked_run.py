@@ -93,7 +93,7 @@ def write(folder: Path, run: TrackedRun) -> Path:
 
 
 def _link_tree(source: Path, target: Path) -> None:
-    """A second name for each file: the model takes no second place on the disk."""
+    """Hard-link each file, so that the model takes no second place on the disk."""
     for path in sorted(source.rglob("*")):
         if path.is_file():
             place = target / path.relative_to(source)
@@ -196,7 +196,7 @@ def _metric(key: str, value: float, at: int, *, step: int = 0) -> Iterator[dict[
 
 
 def _model(saved_model: Path) -> dict[str, Any]:
-    """What MLflow is to know of a model: its columns, and what loads it."""
+    """Return what MLflow is to know of a model: its columns, and what loads it."""
     facts = read_facts(saved_model)
     tensorflow = f"tensorflow=={library_version('tensorflow')}"
     requirements = [tensorflow, *(f"{name}=={library_version(name)}" for name in ("numpy", "pandas"))]

@@ -79,7 +79,7 @@ def _environment(tracking: TrackingConfig) -> dict[str, str]:
 
 
 def _started(folder: Path, environment: dict[str, str]) -> "tuple[subprocess.Popen[bytes], Path]":
-    """A session of its own: Ctrl-C is for the run, and the end of the run is not that of the sender."""
+    """Start the sender in a session of its own: Ctrl-C is for the run, and the sender outlives the run."""
     python = environment.get(PYTHON) or sys.executable
     output = folder / f".result-{os.getpid()}-{time.monotonic_ns()}.json"
     with output.open("wb") as stdout, (folder / _LOG).open("wb") as stderr:

@@ -99,7 +99,9 @@ class Analyses:
         return Analysis(str(schema_path), str(output / "graph"))
 
     def _schema(self, features: Mapping[str, Any]) -> str:
-        """The schema with the roles that columns have by other settings; as it is where no role depends on them."""
+        """Return the schema with the roles that columns have by other settings; as it is where no role depends on
+        them.
+        """
         sources = self._sources
         text = Path(sources.given.schema_path).read_text(encoding="utf-8")
         before = sources.custom_config["features"]

@@ -23,7 +23,7 @@ def default_space(
         model: the section of the config.
         training: the section of the config.
         features: the columns.
-        num_rows: of training.
+        num_rows: The number of rows of training.
     """
     found: dict[str, Values] = {}
     if model.kind in ("network", "auto"):

@@ -39,12 +39,12 @@ class SearchSpace:
         """Return the settings that a trial had.
 
         Args:
-            parameters: of the trial, as Optuna keeps them.
+            parameters: The parameters of the trial, as Optuna keeps them.
         """
         return {key: self._as_set(key, value) for key, value in parameters.items()}
 
     def _as_set(self, key: str, value: Any) -> Any:
-        """A value as it is trained with, and written down: nobody needs more digits of a number than these."""
+        """Return a value as it is trained with, and written down: nobody needs more digits of a number than these."""
         if isinstance(self.search[key], Interval):
             return float(f"{value:.{_DIGITS}g}") if isinstance(value, float) else value
         return decoded(value, key)
@@ -82,7 +82,7 @@ class SearchSpace:
 
 
 def _bounds(interval: Interval, key: str) -> tuple[float, float, float | None]:
-    """The lowest and highest number that are drawn, and the step."""
+    """Return the lowest and highest number that are drawn, and the step."""
     low, high = interval.bounds
     step = interval.step
     if step is None:
@@ -91,7 +91,7 @@ def _bounds(interval: Interval, key: str) -> tuple[float, float, float | None]:
 
 
 def _choices(values: tuple[Any, ...]) -> list[Scalar]:
-    """The values of a list, each once."""
+    """Return the values of a list, each once."""
     return list(dict.fromkeys(encoded(value) for value in values))
 
 

@@ -108,7 +108,7 @@ class Search:
         """Open it, or begin it.
 
         Args:
-            plan: of the search.
+            plan: The plan of the search.
             index: of this process among those of the search.
 
         Raises:
@@ -228,7 +228,9 @@ class Search:
         return sum(one.state != TrialState.WAITING for one in self.trials)
 
     def _is_surplus(self, number: int) -> bool:
-        """Whether the trials that began before one of them were enough: two processes may begin one each at once."""
+        """Return whether the trials that began before one of them were enough: two processes may begin one each at
+        once.
+        """
         before = [one for one in self.trials if one.number < number and one.state != TrialState.WAITING]
         return len(before) >= self.plan.tuning.most_trials
 
@@ -239,7 +241,7 @@ class Search:
         """Return whether a trial is to have the settings of the config: the first one, or the same once more.
 
         Args:
-            number: of the trial.
+            number: The number of the trial.
         """
         return self._origin(number) == 0
 
@@ -253,14 +255,14 @@ class Search:
         """Have the settings of a trial tried again whose process ended in the midst of it.
 
         Args:
-            number: of the trial.
+            number: The number of the trial.
         """
         trial = next(one for one in self.study.get_trials(deepcopy=False) if one.number == number)
         if self._num_tries(number) <= _RETRIES:
             self.study.enqueue_trial(trial.params, user_attrs={RETRY_OF: number})
 
     def _num_tries(self, number: int) -> int:
-        """Trials with the settings of one, up to it."""
+        """Return trials with the settings of one, up to it."""
         retried = {one.number: one.user_attrs.get(RETRY_OF) for one in self.study.get_trials(deepcopy=False)}
         tries = 1
         while (earlier := retried.get(number)) is not None:

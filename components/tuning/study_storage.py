@@ -70,7 +70,7 @@ def without_secrets(url: str) -> str:
     """Return a URL as people may read it: without the password.
 
     Args:
-        url: of a database.
+        url: The url of a database.
     """
     password = urlsplit(url).password
     return url.replace(f":{password}@", ":***@", 1) if password else url
@@ -83,9 +83,9 @@ class PatientStorage(RDBStorage):
         """Connect.
 
         Args:
-            url: of the database, with the driver and the password.
+            url: The url of the database, with the driver and the password.
             tuning: says how long the server is waited for.
-            options: of RDBStorage.
+            options: The options of RDBStorage.
         """
         self._tuning = tuning
         self._asked = threading.local()
@@ -155,5 +155,5 @@ for _name in (*BaseStorage.__abstractmethods__, *_OF_THE_CACHE):
 
 
 def _said(error: Exception) -> str:
-    """The first line of what a driver says."""
+    """Return the first line of what a driver says."""
     return str(getattr(error, "orig", None) or error).strip().split("\n", maxsplit=1)[0]

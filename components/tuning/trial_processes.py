@@ -32,7 +32,7 @@ def run_side_by_side(
     """Run the trials of a search in processes.
 
     Args:
-        plan: of the search; `tuning.parallel` of it are started.
+        plan: The plan of the search; `tuning.parallel` of it are started.
         place: what is trained on.
         logs: folder for the logs of the processes.
         search: the study, open in this process.

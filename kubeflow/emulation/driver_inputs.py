@@ -73,7 +73,7 @@ def resolve(name: str, task: Mapping[str, Any], component: Mapping[str, Any], sc
     """Look up the inputs of a task.
 
     Args:
-        name: of the task.
+        name: The name of the task.
         task: its PipelineTaskSpec.
         component: its ComponentSpec.
         scope: the DAG around it.
@@ -117,7 +117,7 @@ def parameter(spec: Mapping[str, Any], scope: Scope, *, name: str, task: Mapping
     Args:
         spec: InputParameterSpec of the task.
         scope: the DAG around the task.
-        name: of the task.
+        name: The name of the task.
         task: its PipelineTaskSpec.
 
     Returns:
@@ -148,7 +148,7 @@ def items_of(task: Mapping[str, Any], inputs: Inputs) -> list[Any]:
 
     Args:
         task: with a `parameterIterator`.
-        inputs: of the task.
+        inputs: The inputs of the task.
 
     Raises:
         CompileError: they are not a list.
@@ -169,7 +169,7 @@ def iteration_inputs(task: Mapping[str, Any], inputs: Inputs, item: Any) -> Inpu
 
     Args:
         task: with a `parameterIterator`.
-        inputs: of the loop.
+        inputs: The inputs of the loop.
         item: of the iteration.
     """
     iterator = task["parameterIterator"]
@@ -230,8 +230,8 @@ def _constant(value: Any, scope: Scope, name: str) -> Any:
 
 
 def _final_status(task: Mapping[str, Any], scope: Scope) -> dict[str, Any]:
-    """The state of the task before an exit task, as ML Metadata has it. Only launchers move the state of a DAG on: one
-    whose last tasks came from the cache, or were not triggered, is still RUNNING."""
+    """Return the state of the task before an exit task, as ML Metadata has it. Only launchers move the state of a DAG
+    on: one whose last tasks came from the cache, or were not triggered, is still RUNNING."""
     (first, *_) = task.get("dependentTasks") or [""]
     return {
         "state": scope.state_of(_producer(first, scope).execution),

@@ -25,7 +25,7 @@ def fingerprint(
     Args:
         component: its ComponentSpec.
         container: its PipelineContainerSpec.
-        inputs: of the task.
+        inputs: The inputs of the task.
         volumes: names of the claims that are mounted.
     """
     outputs = component.get("outputDefinitions", {})
@@ -46,9 +46,9 @@ def volumes_of(platform: Mapping[str, Any], inputs: Inputs, scope: Scope, *, nam
 
     Args:
         platform: the KubernetesExecutorConfig of the task.
-        inputs: of the task.
+        inputs: The inputs of the task.
         scope: the DAG around it.
-        name: of the task.
+        name: The name of the task.
     """
     claims = []
     for mount in platform.get("pvcMount", ()):
@@ -66,9 +66,9 @@ class ExecutionCache:
         """Open the cache.
 
         Args:
-            folder: of the pipeline's entries, which need not exist.
-            run_id: of the run that looks for entries, or adds some.
-            metadata: of the run.
+            folder: The folder of the pipeline's entries, which need not exist.
+            run_id: The id of the run that looks for entries, or adds some.
+            metadata: The metadata of the run.
             root: folder in the place of `/` in the launcher's paths.
         """
         self._folder = folder
@@ -80,8 +80,8 @@ class ExecutionCache:
         """Keep what a task wrote. Artifacts that only have metadata have no file.
 
         Args:
-            key: of the task.
-            result: of the task, which is done, or was taken from the cache and is of this run from now on.
+            key: The key of the task.
+            result: The result of the task, which is done, or was taken from the cache and is of this run from now on.
         """
         uris = [artifact["uri"] for artifact in result.artifacts.values()]
         outcome = {
@@ -99,8 +99,8 @@ class ExecutionCache:
         """Take what a task wrote before, if it is still there and known to ML Metadata.
 
         Args:
-            key: of the task.
-            result: of the task, which is filled.
+            key: The key of the task.
+            result: The result of the task, which is filled.
 
         Returns:
             Whether there is an entry.
@@ -123,6 +123,6 @@ def entries(folder: Path) -> dict[Path, dict[str, Any]]:
     """Return the entries of a pipeline: what was kept, by file.
 
     Args:
-        folder: of the pipeline's entries, which need not exist.
+        folder: The folder of the pipeline's entries, which need not exist.
     """
     return {path: json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*.json")}

@@ -19,7 +19,7 @@ def holds(condition: str, *, parameters: Mapping[str, Any], artifacts: Mapping[s
 
     Args:
         condition: such as `inputs.parameter_values['rows'] > 5`; an empty one holds.
-        parameters: of the task, by name.
+        parameters: The parameters of the task, by name.
         artifacts: lists of RuntimeArtifacts of the task, by name.
 
     Raises:
@@ -41,7 +41,7 @@ def selected(value: Any, selector: str) -> Any:
     """Return the part of a parameter that a `parameterExpressionSelector` names.
 
     Args:
-        value: of the parameter.
+        value: The value of the parameter.
         selector: such as `parseJson(string_value)["rows"]`.
 
     Raises:

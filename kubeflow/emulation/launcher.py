@@ -47,9 +47,9 @@ def launch(task: Launch, result: TaskResult, *, root: Path, metadata: RunMetadat
 
     Args:
         task: to run.
-        result: of the task, which is filled.
+        result: The result of the task, which is filled.
         root: folder in the place of `/` in the launcher's paths.
-        metadata: of the run.
+        metadata: The metadata of the run.
         run_command: runs the container's command.
 
     Raises:
@@ -82,7 +82,7 @@ def launch(task: Launch, result: TaskResult, *, root: Path, metadata: RunMetadat
 
 
 def _executor_input(task: Launch, attempt: int, root: Path) -> dict[str, Any]:
-    """The document of the driver, with what the launcher adds: defaults, and the number of the try."""
+    """Return the document of the driver, with what the launcher adds: defaults, and the number of the try."""
     outputs = task.component.get("outputDefinitions", {})
     declared = {**outputs.get("artifacts", {}), _LOGS: {"artifactType": {"schemaTitle": "system.Artifact"}}}
     defaults = {
@@ -213,7 +213,7 @@ def _first(document: Mapping[str, Any], key: str) -> dict[str, Any]:
 
 
 def _output(declared: Mapping[str, Any], written: Mapping[str, Any] | None = None) -> Output:
-    """An output artifact, as the driver declared it, with what the container wrote about it."""
+    """Return an output artifact, as the driver declared it, with what the container wrote about it."""
     said = ((written or {}).get("artifacts") or [{}])[0]
     metadata = {**declared["metadata"], **said.get("metadata", {})}
     return Output(declared["type"]["schemaTitle"], said.get("uri") or declared["uri"], metadata)

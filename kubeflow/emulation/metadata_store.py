@@ -65,7 +65,7 @@ class RunMetadata:
         path: SQLite file of the store, which is created if there is none. Runs share it, as what a run takes from the
             cache is of another run's execution.
         pipeline: name of the pipeline.
-        run_id: of the run.
+        run_id: The id of the run.
         root: URI under which the run's artifacts are.
     """
 
@@ -91,7 +91,7 @@ class RunMetadata:
         """Record the pipeline as a whole. A run that is tried again keeps its execution.
 
         Args:
-            parameters: of the run.
+            parameters: The parameters of the run.
 
         Returns:
             Id of the execution.
@@ -159,7 +159,7 @@ class RunMetadata:
 
         Args:
             task: that starts.
-            key: of the output.
+            key: The key of the output.
             output: to import.
             reimport: whether it is a new artifact in any case.
 
@@ -195,7 +195,7 @@ class RunMetadata:
         """Return the state of an execution in ML Metadata's words.
 
         Args:
-            execution_id: of this run.
+            execution_id: The id of this run.
         """
         return str(mlmd.Execution.State.Name(self._execution(execution_id).last_known_state))
 
@@ -203,7 +203,7 @@ class RunMetadata:
         """Return whether the store holds the execution that an entry of the cache is about.
 
         Args:
-            execution_id: of the entry.
+            execution_id: The id of the entry.
             fingerprint: key of the entry.
         """
         found = self._store.get_executions_by_id([execution_id])
@@ -213,7 +213,7 @@ class RunMetadata:
         """Record that the launcher starts the container, for the first time or again.
 
         Args:
-            execution_id: of the container.
+            execution_id: The id of the container.
         """
         execution = self._execution(execution_id)
         execution.last_known_state = mlmd.Execution.RUNNING
@@ -223,7 +223,7 @@ class RunMetadata:
         """Record the end of a task that the driver does itself. Only launchers bring the DAGs around it further.
 
         Args:
-            execution_id: of the task.
+            execution_id: The id of the task.
             parameters: output parameters by name.
         """
         self._publish(self._execution(execution_id), mlmd.Execution.COMPLETE, {}, parameters)
@@ -234,7 +234,7 @@ class RunMetadata:
         """Record what the launcher publishes of a container that ended, and how far that brings the DAGs around it.
 
         Args:
-            execution_id: of the container.
+            execution_id: The id of the container.
             succeeded: whether it ended with exit status 0.
             outputs: artifacts by output; the log alone for a container that failed.
             parameters: output parameters by name.
@@ -347,7 +347,9 @@ def _event(kind: int, key: str, artifact_id: int) -> Any:
 
 
 def _refused(task: TaskStart, error: Exception) -> CompileError:
-    """The error of the driver's pod, which takes the execution for one of an earlier try, and does not find it."""
+    """Return the error of the driver's pod, which takes the execution for one of an earlier try, and does not find
+    it.
+    """
     inputs: dict[str, list[str]] = {}
     for key, artifacts in task.artifacts.items():
         for artifact in artifacts:

@@ -15,7 +15,7 @@ def as_double(value: Any) -> Any:
     """Return a value of a package as it is in ML Metadata: every number is a double, in lists and structs too.
 
     Args:
-        value: of a parameter.
+        value: The value of a parameter.
     """
     if isinstance(value, bool) or value is None or isinstance(value, str):
         return value
@@ -30,7 +30,7 @@ def as_json(value: Any) -> str:
     """Return JSON as Go's protojson writes it: a double without a fraction has no point.
 
     Args:
-        value: of a parameter, or a whole document.
+        value: The value of a parameter, or a whole document.
     """
     return json.dumps(_shortened(value), separators=(",", ":"), ensure_ascii=False)
 
@@ -39,7 +39,7 @@ def as_text(value: Any) -> str:
     """Return a parameter as the text that takes the place of its placeholder (PbValueToText).
 
     Args:
-        value: of the parameter.
+        value: The value of the parameter.
     """
     if value is None:
         return ""
@@ -52,7 +52,7 @@ def from_text(text: str, parameter_type: str) -> Any:
     """Return the value of an output parameter whose file a container wrote (TextToPbValue).
 
     Args:
-        text: of the file.
+        text: The text of the file.
         parameter_type: as the component declares it: `STRING`, `NUMBER_INTEGER`, ...
 
     Raises:

@@ -33,14 +33,14 @@ class Finished(Protocol):
         """Return the output parameter of each iteration; one where there is no loop.
 
         Args:
-            key: of the output.
+            key: The key of the output.
         """
 
     def runtime_artifacts(self, key: str) -> list[RuntimeArtifact]:
         """Return the output artifact of each iteration; one where there is no loop.
 
         Args:
-            key: of the output.
+            key: The key of the output.
         """
 
 
@@ -79,7 +79,7 @@ class TaskResult:
         """Return the output parameter, in a list.
 
         Args:
-            key: of the output.
+            key: The key of the output.
         """
         return [_output_of(self, self.parameters, key)]
 
@@ -87,7 +87,7 @@ class TaskResult:
         """Return the output artifact, in a list.
 
         Args:
-            key: of the output.
+            key: The key of the output.
         """
         return [_output_of(self, self.artifacts, key)]
 
@@ -118,7 +118,7 @@ class DagResult:
         """Return the output parameter of one of its tasks.
 
         Args:
-            key: of the output.
+            key: The key of the output.
 
         Raises:
             CompileError: no task has it.
@@ -132,7 +132,7 @@ class DagResult:
         """Return the output artifact of one of its tasks.
 
         Args:
-            key: of the output.
+            key: The key of the output.
 
         Raises:
             CompileError: no task has it.
@@ -141,7 +141,7 @@ class DagResult:
         return self.tasks[chosen["producerSubtask"]].runtime_artifacts(chosen["outputArtifactKey"])
 
     def _chosen(self, key: str, selectors: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-        """The selector to follow: of several (`dsl.OneOf`), the first whose task is complete in ML Metadata."""
+        """Return the selector to follow: of several (`dsl.OneOf`), the first whose task is complete in ML Metadata."""
         known = [selector for selector in selectors if selector.get("producerSubtask") in self.tasks]
         if len(selectors) > 1:
             known = [s for s in known if self.state_of(self.tasks[s["producerSubtask"]].execution) in _ENDED]
@@ -176,7 +176,7 @@ class LoopResult:
         """Return the output parameter of each iteration; loops in loops make one flat list.
 
         Args:
-            key: of the output.
+            key: The key of the output.
 
         Raises:
             CompileError: there are no iterations.
@@ -187,7 +187,7 @@ class LoopResult:
         """Return the output artifact of each iteration; loops in loops make one flat list.
 
         Args:
-            key: of the output.
+            key: The key of the output.
 
         Raises:
             CompileError: there are no iterations.
@@ -195,7 +195,9 @@ class LoopResult:
         return [artifact for iteration in self._collected(key) for artifact in iteration.runtime_artifacts(key)]
 
     def _collected(self, key: str) -> list[DagResult]:
-        """The iterations. Without any, the driver takes the loop for a nested DAG, and looks for the task in it."""
+        """Return the iterations. Without any, the driver takes the loop for a nested DAG, and looks for the task in
+        it.
+        """
         if not self.iterations:
             raise CompileError(
                 f"A task collects the output {key!r} of the loop {self.name}, which had no items. Received: an empty "

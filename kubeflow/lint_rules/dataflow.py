@@ -89,7 +89,7 @@ def _constant_value(package: Package) -> Iterator[Fault]:
 
 
 def _origin(package: Package, siblings: Mapping[str, Task], source: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What tells the artifact of an input from others in its DAG; empty for an input that names none."""
+    """Return what tells the artifact of an input from others in its DAG; empty for an input that names none."""
     if name := source.get("componentInputArtifact"):
         return ("input", str(name))
     output = mapping(source, "taskOutputArtifact")
@@ -99,8 +99,8 @@ def _origin(package: Package, siblings: Mapping[str, Task], source: Mapping[str,
 def _made_by(
     package: Package, siblings: Mapping[str, Task], producer: Any, key: Any, above: tuple[str, ...] = ()
 ) -> tuple[Any, ...]:
-    """What tells an output from others: a DAG may hand out one artifact under two names, and importers of one place
-    find one artifact unless they import anew (findOrNewArtifactToImport in KFP's importer_launcher.go)."""
+    """Return what tells an output from others: a DAG may hand out one artifact under two names, and importers of one
+    place find one artifact unless they import anew (findOrNewArtifactToImport in KFP's importer_launcher.go)."""
     task = siblings.get(str(producer))
     if task is None:
         return str(producer), str(key)
@@ -122,7 +122,7 @@ def _made_by(
 
 
 def _outputs_handed_out(package: Package, component_name: str) -> Iterator[tuple[Place, str]]:
-    """Place and producing task of what a DAG hands out to those around it. The root's goes to nobody."""
+    """Yield place and producing task of what a DAG hands out to those around it. The root's goes to nobody."""
     outputs = mapping(mapping(package.components[component_name], "dag"), "outputs") if component_name != ROOT else {}
     for section in ("parameters", "artifacts"):
         for name, output in mappings(outputs, section).items():

@@ -123,7 +123,7 @@ def _root_artifact(package: Package) -> Iterator[Fault]:
 
 
 def _parse_fault(document: Any, message: Any, *, ignore_unknown: bool = False) -> str | None:
-    """Why a document is not the JSON of a protobuf message."""
+    """Return why a document is not the JSON of a protobuf message."""
     from google.protobuf import json_format
 
     try:

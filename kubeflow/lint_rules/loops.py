@@ -64,7 +64,7 @@ def _loops(package: Package) -> list[Task]:
 
 
 def _items(task: Task) -> Any:
-    """The items that are in the package; None if they come from a parameter, and the text if it is not JSON."""
+    """Return the items that are in the package; None if they come from a parameter, and the text if it is not JSON."""
     raw = mapping(mapping(task.spec, "parameterIterator"), "items").get("raw")
     try:
         return None if raw is None else json.loads(str(raw))
@@ -73,7 +73,7 @@ def _items(task: Task) -> Any:
 
 
 def _is_same(tasks: Mapping[str, Task], name: str, item: str, above: tuple[str, ...] = ()) -> bool:
-    """Whether a cached container in a loop has the same inputs in each iteration, as far as the package says."""
+    """Return whether a cached container in a loop has the same inputs in each iteration, as far as the package says."""
     task = tasks[name]
     if not mapping(task.spec, "cachingOptions").get("enableCache"):
         return False

@@ -55,7 +55,7 @@ def rule(id: str, severity: _Severity, remedy: str) -> Callable[[_Check], Rule]:
     """Return a decorator that makes a rule of a check; kubeflow/lint.py finds it in its module.
 
     Args:
-        id: of the rule.
+        id: The id of the rule.
         severity: `error` or `warning`.
         remedy: what to do about the fault.
     """

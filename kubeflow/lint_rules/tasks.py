@@ -118,7 +118,7 @@ def _cycle(package: Package) -> Iterator[Fault]:
 
 
 def _has_driver(package: Package, task: Task) -> bool:
-    """Whether it is two Argo tasks, `NAME-driver` and `NAME`."""
+    """Return whether it is two Argo tasks, `NAME-driver` and `NAME`."""
     executor = package.executor_of(task)
     is_stub = mapping(executor, "container").get("image") in NO_CONTAINERS
     return not ("parameterIterator" in task.spec or "importer" in executor or is_stub or is_exit_task(task))

@@ -69,7 +69,7 @@ class CrossValidationConfig(Section):
 
         Args:
             splits: `data.splits`: what belongs together there does so here.
-            task: of the model.
+            task: The task of the model.
 
         Raises:
             ValueError: what is filled in does not go with the rest.

@@ -218,7 +218,7 @@ class DataConfig(Section):
     editions, as in TFX: the newest is taken, or those of `window`.
     Of images: a folder with a sub-directory a class, or a table with the columns `path` and the label."""
     label: str
-    """The column to predict. Of images: a column of the table, by default `label`."""
+    """The column to predict. For images: a column of the table, by default `label`."""
     source: str | None = None
     """A function in place of files, as `module:function`, that yields Arrow record batches or tables. It is asked at
     each run, and unchanged rows are taken from the cache. `kubetfx.tables.sql:read` yields the rows of a query."""
@@ -246,10 +246,10 @@ class DataConfig(Section):
     drop_rows_without_label: bool = False
     """Leave out rows whose label is missing. Otherwise such rows are an error."""
     max_broken_fraction: float = Field(0.01, ge=0, lt=1)
-    """Of images: share of the files that may be broken. They are left out, and listed with the reason; above it the run
-    stops with exit code 3."""
+    """For images: share of the files that may be broken. They are left out, and listed with the reason; above it the
+    run stops with exit code 3."""
     max_pixels: int = Field(100_000_000, ge=1)
-    """Of images: width times height at most, as the file's header says. A larger one is refused before it is decoded,
+    """For images: width times height at most, as the file's header says. A larger one is refused before it is decoded,
     by a run and by the served model alike: a few kilobytes can hold a picture that fills the memory."""
 
     @model_validator(mode="before")
@@ -381,7 +381,7 @@ class FeaturesConfig(Section):
 
         Args:
             column: its name.
-            key: of this section.
+            key: The key of this section.
         """
         return any(column in names for other, names in self.by_role.items() if other != key)
 

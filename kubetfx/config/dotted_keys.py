@@ -30,7 +30,7 @@ def override(document: dict[str, Any], dotted: str, value: Any) -> None:
     """Put a value into a document. Sections on the way to it are made.
 
     Args:
-        document: of sections by name, which is changed.
+        document: The document of sections by name, which is changed.
         dotted: the key.
         value: replaces what is there.
 
@@ -86,7 +86,7 @@ def leaves(root: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
     Args:
         root: a section.
-        prefix: of its keys.
+        prefix: The prefix of its keys.
 
     Yields:
         Dotted keys, without those of whole sections.

@@ -139,7 +139,7 @@ class EvaluationConfig(Section):
     """Bounds by metric. Empty: that the first metric is better than that of a constant, and no more than 0.01 worse
     than that of the served model."""
     slices: tuple[str | tuple[str, ...], ...] | dict[str, dict[str, Bounds]] = ()
-    """Columns, or combinations of columns, by whose values the metrics are also computed. Of images: the label,
+    """Columns, or combinations of columns, by whose values the metrics are also computed. For images: the label,
     `image_size`, `format`, `channels`, or a column of the table that lists them. As a mapping, bounds that each value
     of a column must keep: `{carrier: {accuracy: {at_least: 0.7}}}`. Slices of fewer than 30 rows are shown and not
     judged."""
@@ -227,7 +227,7 @@ class EvaluationConfig(Section):
         """Return the metrics that are computed from predictions: ours in the catalogue's order, then the user's own.
 
         Args:
-            task: of the model.
+            task: The task of the model.
             sees_images: whether one of the model's columns has images.
         """
         ours = names_for(task, sees_images=sees_images)

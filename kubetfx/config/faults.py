@@ -31,7 +31,9 @@ def describe_faults(error: ValidationError, root: type[BaseModel]) -> list[str]:
 
 
 def _by_path(errors: Sequence[ErrorDetails]) -> dict[str, list[ErrorDetails]]:
-    """Faults by dotted path. A value may be wrong in several ways; where a part of it is, that part is what counts."""
+    """Return faults by dotted path. A value may be wrong in several ways; where a part of it is, that part is what
+    counts.
+    """
     paths: dict[str, list[ErrorDetails]] = {}
     for error in errors:
         location = tuple(part for part in error["loc"] if not _TYPE_IN_PATH.match(str(part)))

@@ -61,7 +61,7 @@ _KUBERNETES_RESOURCE = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?/[A-Za-z0-9]([A-Za-z0-9_
 
 
 def _quantity(pattern: str, examples: str) -> AfterValidator:
-    """A Kubernetes quantity, of the kinds that Kubeflow Pipelines takes."""
+    """Return a Kubernetes quantity, of the kinds that Kubeflow Pipelines takes."""
 
     def check(value: str) -> str:
         if not re.fullmatch(pattern, value) or not re.search(r"[1-9]", value):
@@ -72,7 +72,7 @@ def _quantity(pattern: str, examples: str) -> AfterValidator:
 
 
 def _amount(quantity: str) -> float:
-    """A quantity as a number: of cores or bytes."""
+    """Return a quantity as a number: of cores or bytes."""
     number, unit = re.fullmatch(r"([0-9.]+)(\D*)", quantity).groups()  # type: ignore[union-attr]  # it was checked
     if unit == "m":
         return float(number) / 1000

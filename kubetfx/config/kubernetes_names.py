@@ -56,6 +56,6 @@ def is_volume_name(name: str) -> bool:
     """Return whether a volume may be called so.
 
     Args:
-        name: of a resource.
+        name: The name of a resource.
     """
     return len(name) <= 63 and "." not in name

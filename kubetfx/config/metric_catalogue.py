@@ -134,7 +134,7 @@ def names_for(task: Task, *, sees_images: bool = False) -> tuple[str, ...]:
     """Return the metrics that fit a task.
 
     Args:
-        task: of the model.
+        task: The task of the model.
         sees_images: whether one of the model's columns has images.
     """
     return tuple(
@@ -148,7 +148,7 @@ def default_names(task: Task, *, sees_images: bool = False) -> tuple[str, ...]:
     """Return the metrics that are computed for a task unless the config names others.
 
     Args:
-        task: of the model.
+        task: The task of the model.
         sees_images: whether one of the model's columns has images.
     """
     return tuple(name for name in names_for(task, sees_images=sees_images) if CATALOGUE[name].by_default)
@@ -158,7 +158,7 @@ def describe(name: str) -> Description | None:
     """Describe a metric of kubetfx; those of the robustness check and means over folds are, too.
 
     Args:
-        name: of the metric.
+        name: The name of the metric.
 
     Returns:
         None for any other name, such as that of a metric of the user's own.
@@ -191,7 +191,7 @@ def label_of(name: str) -> str:
     """Return a metric's name for people: `auc_precision_recall` is `AUC (precision-recall)`.
 
     Args:
-        name: of any metric. For one of the user's own, the label is made of the name.
+        name: The name of any metric. For one of the user's own, the label is made of the name.
     """
     if name in CATALOGUE:
         return CATALOGUE[name].label
@@ -207,7 +207,7 @@ def better_of(name: str, known: Mapping[str, Better] | None = None) -> Better:
     """Return which values of a metric are better; `higher` if nothing says so.
 
     Args:
-        name: of the metric.
+        name: The name of the metric.
         known: for the metrics of the user's own, which the catalogue lacks.
     """
     description = describe(name)

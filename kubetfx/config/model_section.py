@@ -28,11 +28,11 @@ class AugmentationConfig(Section):
     contrast: Annotated[float, Field(ge=0, lt=1)] = 0
     """More or less contrast by at most this share."""
     brightness: Share = 0
-    """Of colour jitter: brighter or darker by at most this share of white."""
+    """For colour jitter: brighter or darker by at most this share of white."""
     saturation: Share = 0
-    """Of colour jitter: more or less colour by at most this share."""
+    """For colour jitter: more or less colour by at most this share."""
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0
-    """Of colour jitter: turned round the circle of colours by at most this share of it."""
+    """For colour jitter: turned round the circle of colours by at most this share of it."""
     noise: Share = 0
     """Standard deviation of the noise at most, as a share of white."""
     cutout: Share = 0
@@ -89,19 +89,19 @@ class ModelConfig(Section):
         Annotated[int, Field(ge=8, le=4096)]
         | tuple[Annotated[int, Field(ge=8, le=4096)], Annotated[int, Field(ge=8, le=4096)]]
     ) = 64
-    """Of images: pixels that each is resized to, one number for a square or [height, width]."""
+    """For images: pixels that each is resized to, one number for a square or [height, width]."""
     resize: Literal["stretch", "pad", "crop"] = "stretch"
-    """Of images of other proportions: `pad` adds black borders, `crop` takes the middle, `stretch` neither."""
+    """For images of other proportions: `pad` adds black borders, `crop` takes the middle, `stretch` neither."""
     filters: tuple[Annotated[int, Field(ge=1)], ...] = ()
-    """Of the small network for images: channels of each block; every block but the first halves the image. Empty: from
+    """For the small network for images: channels of each block; every block but the first halves the image. Empty: from
     the size."""
     backbone: str | None = None
-    """Of images: a network of keras.applications by its class, for example EfficientNetB0. Default: a small one."""
+    """For images: a network of keras.applications by its class, for example EfficientNetB0. Default: a small one."""
     weights: str = "imagenet"
-    """Of a backbone: `imagenet`, `none`, or the path of a .weights.h5 file."""
+    """For a backbone: `imagenet`, `none`, or the path of a .weights.h5 file."""
     augmentation: AugmentationConfig = AugmentationConfig()
     top_k: int = Field(5, ge=1)
-    """Of images: most likely classes that a served model names; also what `top_k_accuracy` counts."""
+    """For images: most likely classes that a served model names; also what `top_k_accuracy` counts."""
     task: Task = "classification"
     """`classification` for two classes or more, `regression` for a number."""
     module: str | None = None
@@ -143,7 +143,7 @@ class ModelConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _hidden_layers_of_images(cls, document: Any) -> Any:
-        """Images by themselves have no hidden layers by default: the means of feature maps go to the head."""
+        """Give images by themselves no hidden layers by default: the means of feature maps go to the head."""
         if isinstance(document, dict) and document.get("kind") == "image":
             return {"hidden_units": (), **document}
         return document

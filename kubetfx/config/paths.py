@@ -72,7 +72,9 @@ def _read_words(sections: dict[str, Any], folder: Path) -> None:
 
 
 def _workspace(given: Any, name: Any, folder: Path) -> Any:
-    """The section with an absolute path, given as a path or as a section; None if it is wrong, which the check says."""
+    """Return the section with an absolute path, given as a path or as a section; None if it is wrong, which the check
+    says.
+    """
     section = {"path": given} if given is None or isinstance(given, str) else given
     path = _value(section, "path")
     if path is None and isinstance(name, str):

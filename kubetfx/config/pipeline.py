@@ -397,5 +397,5 @@ class PipelineConfig(Section):
 
 
 def _has_images(data: DataConfig | None, features: FeaturesConfig | None) -> bool:
-    """Whether the config says that a column has images; that of a table may also be found by what is in it."""
+    """Return whether the config says that a column has images; that of a table may also be found by what is in it."""
     return (data is not None and data.format == "images") or bool(features and features.image)

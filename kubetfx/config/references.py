@@ -128,7 +128,7 @@ def redact_file(path: Path) -> None:
     """Make references of values that were looked up, wherever they are in a file.
 
     Args:
-        path: of a log that is complete.
+        path: The path of a log that is complete.
     """
     secrets = [(reference.encode(), value.encode()) for reference, value in _secrets()]
     content = path.read_bytes() if secrets and path.is_file() else b""
@@ -145,7 +145,7 @@ def _secrets() -> Sequence[tuple[str, str]]:
 
 
 def _mapped(value: Any, key: str, change: Callable[[str, str], str]) -> Any:
-    """A copy of a value whose texts are changed, by their dotted keys."""
+    """Return a copy of a value whose texts are changed, by their dotted keys."""
     if isinstance(value, str):
         return change(key, value) if "${" in value else value
     if isinstance(value, dict):

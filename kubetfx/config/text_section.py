@@ -32,7 +32,7 @@ class TextCleaningConfig(Section):
 
 
 class TextPretrainConfig(Section):
-    """Of `transformer`: what it learns from the texts alone, before the training. Some of their tokens are hidden, and
+    """For `transformer`: what it learns from the texts alone, before the training. Some of their tokens are hidden, and
     it guesses them."""
 
     epochs: int = Field(5, ge=1)
@@ -46,7 +46,7 @@ class TextPretrainConfig(Section):
 
 
 class TextFineTuneConfig(Section):
-    """Of `pretrained`: how the encoder itself learns, besides the layers behind it."""
+    """For `pretrained`: how the encoder itself learns, besides the layers behind it."""
 
     learning_rate: float = Field(3e-5, gt=0)
     """Initial learning rate of the uppermost layer; what is behind the encoder has that of `training`."""
@@ -60,7 +60,7 @@ class TextAugmentationConfig(Section):
     """How texts are changed at random in training, each time anew. A served model does none of it. 0: not at all."""
 
     drop: Share = 0
-    """Share of the words that are left out; the model sees that there was one. Of `bag` and `fasttext`: `dropout`."""
+    """Share of the words that are left out; the model sees that there was one. For `bag` and `fasttext`: `dropout`."""
     swap: Share = 0
     """Share of the pairs of neighbours that change places."""
     synonyms: dict[str, tuple[str, ...]] = {}
@@ -108,17 +108,17 @@ class TextEncoderConfig(Section):
     augmentation: TextAugmentationConfig | None = None
     """Texts are changed at random in training. None: not."""
     layers: int = Field(2, ge=1, le=48)
-    """Of `transformer`: layers of attention."""
+    """For `transformer`: layers of attention."""
     heads: int = Field(4, ge=1)
-    """Of `transformer`: what each layer looks for at a time; they divide `size`."""
+    """For `transformer`: what each layer looks for at a time; they divide `size`."""
     pretrain: TextPretrainConfig | None = None
-    """Of `transformer`: what it learns from the texts alone, such as `{epochs: 5}`. None: nothing."""
+    """For `transformer`: what it learns from the texts alone, such as `{epochs: 5}`. None: nothing."""
     pretrained: str | None = None
-    """Of `pretrained`: a folder with BERT, DistilBERT or RoBERTa: one of Hugging Face (config.json, model.safetensors
+    """For `pretrained`: a folder with BERT, DistilBERT or RoBERTa: one of Hugging Face (config.json, model.safetensors
     and the tokenizer's files), or a preset of KerasHub, on this machine or in a bucket. Its tokenizer goes before
     `tokens` and `cleaning`."""
     fine_tune: TextFineTuneConfig | None = None
-    """Of `pretrained`: how the encoder learns, too, such as `{}`. None: it stays as it is, and vectors are computed
+    """For `pretrained`: how the encoder learns, too, such as `{}`. None: it stays as it is, and vectors are computed
     once."""
 
     @model_validator(mode="before")

@@ -14,11 +14,11 @@ class LearningRateSchedule(Section):
     """`cosine`: from the initial rate to 0 over all epochs. `reduce_on_plateau`: by `factor` after `patience` epochs
     without a better loss."""
     warm_up: float = Field(0, ge=0, lt=1)
-    """Of `constant` and `cosine`: share of the steps in which the rate rises from 0 to the initial one."""
+    """For `constant` and `cosine`: share of the steps in which the rate rises from 0 to the initial one."""
     factor: float = Field(0.5, gt=0, lt=1)
-    """Of `reduce_on_plateau`: what the rate is multiplied by."""
+    """For `reduce_on_plateau`: what the rate is multiplied by."""
     patience: int = Field(3, ge=1)
-    """Of `reduce_on_plateau`: epochs without a better validation loss."""
+    """For `reduce_on_plateau`: epochs without a better validation loss."""
 
     @model_validator(mode="after")
     def _plateaus_have_no_warm_up(self) -> Self:
@@ -53,17 +53,17 @@ class FineTuneConfig(Section):
 
 
 class RayConfig(Section):
-    """Of the launchers `ray` and `rayjob`: the Ray cluster that starts the workers."""
+    """For the launchers `ray` and `rayjob`: the Ray cluster that starts the workers."""
 
     address: str | None = None
-    """Of `ray`: `host:6379` of a cluster that this machine belongs to, or `ray://host:10001`. None: what RAY_ADDRESS in
-    the environment says, or the cluster on this machine."""
+    """For `ray`: `host:6379` of a cluster that this machine belongs to, or `ray://host:10001`. None: what RAY_ADDRESS
+    in the environment says, or the cluster on this machine."""
     cpus: float = Field(1, ge=0)
     """Processor cores that Ray sets aside for each process of the training."""
     gpus: float = Field(0, ge=0)
     """GPUs that Ray gives each worker."""
     version: str = "2.60.0"
-    """Of `rayjob`: Ray's version in the image."""
+    """For `rayjob`: Ray's version in the image."""
 
 
 class DistributionConfig(Section):
@@ -76,7 +76,7 @@ class DistributionConfig(Section):
     workers: int = Field(2, ge=1)
     """Processes that train; of `mirrored` without a GPU, parts of the processor."""
     parameter_servers: int = Field(1, ge=1)
-    """Of `parameter_server`: processes that keep the weights."""
+    """For `parameter_server`: processes that keep the weights."""
     scale_learning_rate: bool = False
     """false: batch_size is that of all workers together. true: each worker has a batch of that size, and the learning
     rate is multiplied by the number of workers."""
@@ -87,9 +87,9 @@ class DistributionConfig(Section):
     the Trainer's task."""
     ray: RayConfig = RayConfig()
     directory: str | None = None
-    """Of the launchers for Kubeflow: a folder on a volume that all pods of the Trainer mount (ReadWriteMany), in which
-    the task and its workers hand one another data and model. Of `ray`: such a folder that all nodes see. None: they see
-    the workspace."""
+    """For the launchers for Kubeflow: a folder on a volume that all pods of the Trainer mount (ReadWriteMany), in which
+    the task and its workers hand one another data and model. For `ray`: such a folder that all nodes see. None: they
+    see the workspace."""
     timeout: float = Field(600, gt=0)
     """Seconds in which all workers have to come."""
     restarts: int = Field(3, ge=0)
@@ -164,7 +164,7 @@ class TrainingConfig(Section):
     class_weights: Literal["none", "balanced"] | dict[str, Annotated[float, Field(gt=0)]] = "none"
     """`balanced`: inversely proportional to the frequency of the class. Or a weight by class name."""
     sample_weight: str | None = None
-    """Of tables: the column that says how often each row counts, in the loss, the metrics and the statistics. It is no
+    """For tables: the column that says how often each row counts, in the loss, the metrics and the statistics. It is no
     feature, and what is predicted needs none."""
     warm_start: Literal["served"] | None = None
     """`served`: the network starts with the weights of the model that is served, where they mean the same: those of
@@ -184,9 +184,9 @@ class TrainingConfig(Section):
     """Transformed training rows are kept in memory up to this size, and in files beside the training above it. Decoded
     images are kept up to this size, and decoded in each epoch above it."""
     fine_tune: FineTuneConfig | None = None
-    """Of images with a backbone that has weights: the second phase. None: the backbone stays as it is."""
+    """For images with a backbone that has weights: the second phase. None: the backbone stays as it is."""
     label_smoothing: float = Field(0, ge=0, lt=1)
-    """Of images: share of the label's probability that is spread over all classes."""
+    """For images: share of the label's probability that is spread over all classes."""
     distribution: DistributionConfig | None = None
     """Train in several processes, or on several devices. None: in one process, on one device."""
     checkpoint_directory: str | None = None

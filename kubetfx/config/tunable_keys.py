@@ -71,7 +71,7 @@ def metric_of(config: "PipelineConfig") -> tuple[str, Better]:
     """Return by what trials are compared, and which values are better.
 
     Args:
-        config: of the pipeline, with or without the section `tuning`.
+        config: The config of the pipeline, with or without the section `tuning`.
     """
     named = config.tuning.metric if config.tuning else None
     known = names_for(config.model.task, sees_images=True)
@@ -92,7 +92,7 @@ def is_integer(key: str, root: type) -> bool:
 
 
 def _number_type(key: str, root: type) -> type | None:
-    """The type of a key's numbers; None if it takes none."""
+    """Return the type of a key's numbers; None if it takes none."""
     kinds = set(_scalars(annotation_of(keys_of(key), root)))
     return float if float in kinds else int if int in kinds else None
 
@@ -146,7 +146,7 @@ def _check_numbers(key: str, interval: Interval, root: type) -> None:
 
 
 def _examples(values: Values, *, is_integer: bool) -> list[Any]:
-    """Values by which all can be judged: each of a list, and the ends of an interval."""
+    """Return values by which all can be judged: each of a list, and the ends of an interval."""
     if not isinstance(values, Interval):
         return list(values)
     return [int(number) for number in values.bounds] if is_integer else list(values.bounds)

@@ -25,7 +25,7 @@ class Interval(Section):
     log: tuple[float, float] | None = None
     """The same of numbers whose size is what matters, such as a learning rate: [1e-4, 1e-2]."""
     step: float | None = Field(None, gt=0)
-    """Of `range`: only the lowest number and those so many steps above it."""
+    """For `range`: only the lowest number and those so many steps above it."""
 
     @model_validator(mode="after")
     def _is_an_interval(self) -> Self:
@@ -67,7 +67,7 @@ Values = Annotated[
     Annotated[Interval, Tag("Interval")] | Annotated[tuple[Any, ...], Tag("tuple[]")],
     Discriminator(lambda given: "tuple[]" if isinstance(given, list | tuple) else "Interval"),
 ]
-"""Of a key: numbers between two others, or a list to choose from."""
+"""For a key: numbers between two others, or a list to choose from."""
 
 
 class TuningConfig(Section):

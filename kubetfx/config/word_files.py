@@ -10,7 +10,7 @@ def read_words(file: str, *, key: str) -> dict[str, tuple[str, ...]]:
 
     Args:
         file: UTF-8; empty lines, and those that begin with #, are left out.
-        key: of the config that names it.
+        key: The key of the config that names it.
 
     Returns:
         The other words of a line, by its first.

@@ -18,7 +18,7 @@ def with_values(text: str, values: Mapping[str, Any]) -> str:
     """Put values into YAML.
 
     Args:
-        text: of the file.
+        text: The text of the file.
         values: by dotted key. Sections that are not there are added at the end.
 
     Returns:
@@ -57,7 +57,7 @@ def write_values(path: Path, values: Mapping[str, Any]) -> None:
     """Put values into a file, whole or not at all.
 
     Args:
-        path: of the file.
+        path: The path of the file.
         values: by dotted key.
 
     Raises:

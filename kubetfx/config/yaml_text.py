@@ -95,7 +95,7 @@ def in_one_line(value: Any) -> str:
 
 
 def _merged(typed: Any, texts: Any, annotation: Any) -> Any:
-    """A document whose scalars are those of `texts` where the annotation takes nothing but text."""
+    """Return a document whose scalars are those of `texts` where the annotation takes nothing but text."""
     kinds = _members(annotation)
     if isinstance(typed, dict) and isinstance(texts, dict):
         section = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
@@ -126,7 +126,7 @@ def takes_only_text(annotation: Any) -> bool:
 
 
 def _members(annotation: Any) -> list[Any]:
-    """The types that an annotation is a choice of, without None."""
+    """Return the types that an annotation is a choice of, without None."""
     if get_origin(annotation) is Annotated:
         return _members(get_args(annotation)[0])
     if get_origin(annotation) in (Union, types.UnionType):

@@ -53,7 +53,7 @@ def examine_engine(session: Session) -> list[Worker]:
     """Run three rows through the engine of a session, and compare what the workers have with what is here.
 
     Args:
-        session: of the engine.
+        session: The session of the engine.
 
     Returns:
         The workers that the rows came to.
@@ -99,7 +99,7 @@ def _described_options(endpoint: str, *, seconds: float = _ANSWER_SECONDS) -> li
 
 @contextlib.contextmanager
 def _probe_file(folder: Path) -> Iterator[tuple[Path, str]]:
-    """A file for the workers to read. What they leave beside it is removed."""
+    """Provide a file for the workers to read. What they leave beside it is removed."""
     folder.mkdir(parents=True, exist_ok=True)
     path, nonce = folder / f"probe-{uuid.uuid4().hex[:8]}", uuid.uuid4().hex
     path.write_text(nonce, encoding="utf-8")
@@ -111,7 +111,7 @@ def _probe_file(folder: Path) -> Iterator[tuple[Path, str]]:
 
 
 def _asked(session: Session, request: dict[str, Any]) -> list[dict[str, Any]]:
-    """What the workers say, each once."""
+    """Return what the workers say, each once."""
     source = Path(probe.__file__).read_text(encoding="utf-8")
     text = json.dumps(request)
     expression = (
@@ -140,7 +140,7 @@ def _asked(session: Session, request: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _facts_in(error: Exception, session: Session) -> dict[str, Any]:
-    """What a worker said that could not leave a file."""
+    """Return what a worker said that could not leave a file."""
     text = str(error)
     logging.error("What the engine says:\n%s", text)
     if probe.MARK in text:

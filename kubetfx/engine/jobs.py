@@ -146,7 +146,7 @@ def wait_for(address: str, seconds: float, *, what: str, key: str) -> None:
         address: host and port.
         seconds: to wait at most.
         what: it is, for errors.
-        key: of the config that names it, for errors.
+        key: The key of the config that names it, for errors.
 
     Raises:
         EngineError: nobody does.
@@ -165,7 +165,7 @@ def cancel(result: Any) -> None:
     """Ask the engine to end a job, and wait a while until it has.
 
     Args:
-        result: of `beam.Pipeline.run`.
+        result: The result of `beam.Pipeline.run`.
     """
 
     def ask() -> None:

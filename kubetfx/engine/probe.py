@@ -78,7 +78,7 @@ def digest(folder: str) -> str:
     """Return a digest of the Python files in a folder and below.
 
     Args:
-        folder: of a package; links in it are followed.
+        folder: The folder of a package; links in it are followed.
     """
     found = hashlib.sha256()
     for path, folders, names in os.walk(folder, followlinks=True):

@@ -55,7 +55,7 @@ class Session:
         """Make the session of a config.
 
         Args:
-            config: of the pipeline.
+            config: The config of the pipeline.
             progress: is called when the engine is examined.
 
         Returns:
@@ -110,7 +110,7 @@ class Session:
         """Say how an executor of TFX is to make its pipelines.
 
         Args:
-            arguments: of the executor: those of the session, and perhaps its own.
+            arguments: The arguments of the executor: those of the session, and perhaps its own.
 
         Returns:
             A function that makes a pipeline; None where TFX's own does, since nothing runs elsewhere.

@@ -15,7 +15,7 @@ def texts_of(cells: pa.Array) -> pa.StringArray:
     LIST_SEPARATOR between their values.
 
     Args:
-        cells: of any type that has a text.
+        cells: The cells of any type that has a text.
     """
     if pa.types.is_string(cells.type):
         return cells
@@ -42,7 +42,7 @@ def is_list(arrow_type: pa.DataType) -> bool:
 
 
 def _joined(lists: pa.ListArray) -> pa.StringArray:
-    """One text per list; null for an empty one."""
+    """Return one text per list; null for an empty one."""
     values = pa.ListArray.from_arrays(lists.offsets, pc.fill_null(lists.values, ""))
     texts = pc.binary_join(values, LIST_SEPARATOR)
     return pc.if_else(pc.and_(lists.is_valid(), pc.not_equal(texts, "")), texts, pa.scalar(None, pa.string()))

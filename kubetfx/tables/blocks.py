@@ -23,7 +23,7 @@ def open_table(path: str, file_format: Format, options: CsvOptions) -> TableFile
     """Look at the beginning of a file.
 
     Args:
-        path: of the file, on this machine or in a bucket.
+        path: The path of the file, on this machine or in a bucket.
         file_format: what it is.
         options: what is known of CSV files.
 

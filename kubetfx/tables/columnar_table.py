@@ -29,7 +29,7 @@ class _RowGroups(ABC):
 
     @abstractmethod
     def sizes(self) -> list[int]:
-        """Rows of each row group."""
+        """Return rows of each row group."""
 
     @abstractmethod
     def num_bytes(self) -> list[int]:
@@ -40,7 +40,7 @@ class _RowGroups(ABC):
     def batches(
         self, columns: Sequence[str], *, batch_rows: int, row_groups: Sequence[int] | None
     ) -> Iterator[pa.RecordBatch]:
-        """The rows of some row groups, or of all; of columns of the schema, and perhaps others."""
+        """Return the rows of some row groups, or of all; of columns of the schema, and perhaps others."""
 
     @abstractmethod
     def close(self) -> None:
@@ -188,14 +188,14 @@ class ColumnarTable(TableFile):
             ) from None
 
     def _is_torn(self) -> bool:
-        """Whether it begins as a Parquet file, whose table of contents is at the end."""
+        """Return whether it begins as a Parquet file, whose table of contents is at the end."""
         if self.format != "parquet":
             return False
         with open_bytes(self.path) as file:
             return file.read(4) == b"PAR1"
 
     def types(self) -> dict[str, pa.DataType | None]:
-        """The columns as the file has them."""
+        """Return the columns as the file has them."""
         with self._open() as file:
             schema = _flattened(file.schema.empty_table()).schema
         check_names(schema.names, self.path)
@@ -253,26 +253,26 @@ def _source(path: str) -> Any:
 
 
 def _roots(schema: pa.Schema, columns: Sequence[str]) -> list[str]:
-    """The columns of a file that are wanted, or have a field that is."""
+    """Return the columns of a file that are wanted, or have a field that is."""
     wanted = {*columns, *(column[:end] for column in columns for end, mark in enumerate(column) if mark == ".")}
     return [name for name in schema.names if name in wanted]
 
 
 def _selected(batches: Iterable[pa.RecordBatch], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """Batches with the columns alone, fields of structs among them."""
+    """Yield batches with the columns alone, fields of structs among them."""
     for batch in batches:
         yield from _flattened(pa.Table.from_batches([batch])).select(list(columns)).to_batches()
 
 
 def _flattened(table: pa.Table) -> pa.Table:
-    """A table in which each field of a struct is a column of its own, named `a.b`."""
+    """Return a table in which each field of a struct is a column of its own, named `a.b`."""
     while any(pa.types.is_struct(field.type) for field in table.schema):
         table = table.flatten()
     return table
 
 
 def _without_first(batches: Iterator[pa.RecordBatch], num_rows: int) -> Iterator[pa.RecordBatch]:
-    """Batches without the first rows."""
+    """Yield batches without the first rows."""
     for batch in batches:
         num_skipped = min(num_rows, batch.num_rows)
         num_rows -= num_skipped
@@ -281,7 +281,7 @@ def _without_first(batches: Iterator[pa.RecordBatch], num_rows: int) -> Iterator
 
 
 def _cut(batches: Iterator[pa.RecordBatch], sizes: Sequence[int]) -> Iterator[pa.Table]:
-    """Tables of the given numbers of rows; the last are shorter if the rows don't suffice."""
+    """Yield tables of the given numbers of rows; the last are shorter if the rows don't suffice."""
     rest: pa.RecordBatch | None = None
     for size in sizes:
         taken: list[pa.RecordBatch] = []

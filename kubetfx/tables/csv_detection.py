@@ -93,7 +93,7 @@ def _stated_encoding(encoding: str, head: bytes) -> str:
 
 
 def _decoded(head: bytes, encoding: str) -> str:
-    """The text that bytes begin with. What is wrong with them is found when they are read."""
+    """Return the text that bytes begin with. What is wrong with them is found when they are read."""
     return codecs.getincrementaldecoder(encoding)("replace").decode(head).removeprefix("\ufeff")
 
 
@@ -123,7 +123,7 @@ class _Sample:
             yield rewritten
 
     def rows(self, dialect: Dialect) -> list[list[str]]:
-        """The cells of the first rows, blank ones left alone."""
+        """Return the cells of the first rows, blank ones left alone."""
         rows: list[list[str]] = []
         try:
             for row in dialect.rows(self._lines(dialect)):
@@ -139,7 +139,9 @@ class _Sample:
         return rows
 
     def best(self, dialects: Sequence[Dialect]) -> Dialect:
-        """The dialect in which the rows have the same number of cells, as many as possible; the first if none has."""
+        """Return the dialect in which the rows have the same number of cells, as many as possible; the first if none
+        has.
+        """
         for least in (MIN_AGREEMENT, MAJORITY):
             scores = [
                 (
@@ -154,7 +156,9 @@ class _Sample:
         return dialects[0]
 
     def _num_columns(self, dialect: Dialect, *, least: float) -> float:
-        """Cells of the first row, where most rows have as many; 0 if they don't, or if there are fewer quotes."""
+        """Return cells of the first row, where most rows have as many; 0 if they don't, or if there are fewer
+        quotes.
+        """
         rows = self.rows(dialect)
         if not rows:
             return 0
@@ -167,7 +171,7 @@ class _Sample:
         return num_columns * agreement
 
     def _ends_cells(self, dialect: Dialect) -> bool:
-        """Whether each quote that ends the quoted part of a cell also ends the cell."""
+        """Return whether each quote that ends the quoted part of a cell also ends the cell."""
         rows = dialect.rows(self._lines(dialect), strict=True)
         try:
             for _ in itertools.islice(rows, LOOKED_ROWS):
@@ -177,14 +181,14 @@ class _Sample:
         return True
 
     def _names_are_quoted(self, dialect: Dialect) -> bool:
-        """Whether all cells of the first row are within single quotes, and the dialect takes them away."""
+        """Return whether all cells of the first row are within single quotes, and the dialect takes them away."""
         text = self.lines[0].strip() if self.lines else ""
         edge = f"'{dialect.delimiter}'"
         num_cells = text.count(dialect.delimiter) + 1
         return dialect.quote == "'" and text[:1] + text[-1:] == "''" and text.count(edge) == num_cells - 1
 
     def _is_quoted(self, dialect: Dialect) -> bool:
-        """Whether single quotes are around cells, rather than within text."""
+        """Return whether single quotes are around cells, rather than within text."""
         edge = re.escape(dialect.delimiter)
         pattern = re.compile(rf"(^|{edge})'[^']*'(?={edge}|\r?\n|$)")
         quoted = sum(len(pattern.findall(line)) for line in self.lines[:LOOKED_ROWS])
@@ -192,7 +196,7 @@ class _Sample:
 
 
 def _decimal(rows: Sequence[Sequence[str]], dialect: Dialect) -> str:
-    """The mark with which more cells are numbers."""
+    """Return the mark with which more cells are numbers."""
     marked = [cell for row in rows for cell in row if "," in cell or cell.count(".") > 1]
     if not marked:
         return "."
@@ -208,14 +212,16 @@ def _decimal(rows: Sequence[Sequence[str]], dialect: Dialect) -> str:
 
 
 def _thousands(rows: Sequence[Sequence[str]], dialect: Dialect) -> str | None:
-    """A number whose point may be one between thousands, where semicolons separate and all points are like that."""
+    """Return a number whose point may be one between thousands, where semicolons separate and all points are like
+    that.
+    """
     pointed = [cell for row in rows for cell in row if "." in cell and _NUMBER.fullmatch(cell.strip())]
     is_unsure = dialect.delimiter == ";" and all(map(_OF_THOUSANDS.fullmatch, pointed))
     return pointed[0].strip() if pointed and is_unsure else None
 
 
 def _has_header(rows: Sequence[Sequence[str]], missing_values: Sequence[str]) -> bool:
-    """Whether the first row names the columns, rather than being like the rows below.
+    """Return whether the first row names the columns, rather than being like the rows below.
 
     It is a row like the others if it has numbers wherever they have, and text that occurs again below in the same
     column. Years and other whole numbers in a row, as names of columns, are names.
@@ -237,7 +243,7 @@ def _has_header(rows: Sequence[Sequence[str]], missing_values: Sequence[str]) ->
 
 
 def _are_labels(cells: Sequence[str]) -> bool:
-    """Whether numbers name columns: they are years, or one after the other."""
+    """Return whether numbers name columns: they are years, or one after the other."""
     numbers = [int(cell) for cell in cells if _NUMBER.fullmatch(cell) and cell.isdigit()]
     if len(numbers) < sum(map(bool, map(_NUMBER.fullmatch, cells))):
         return False

@@ -55,7 +55,7 @@ class Dialect:
         return self.encoding == "utf-8" and not (self.skip_rows or self.comment or self.escape)
 
     def describe(self) -> str:
-        """What is unusual about the file, in words; empty if nothing is."""
+        """Return what is unusual about the file, in words; empty if nothing is."""
         separators = {",": "", ";": "semicolons", "\t": "tabs", "|": "vertical bars", " ": "spaces"}
         delimiter = separators.get(self.delimiter, repr(self.delimiter))
         said = [
@@ -118,7 +118,7 @@ class Dialect:
         """Find whether a cell goes on after the end of a line.
 
         Args:
-            line: of the file.
+            line: The line of the file.
             is_open: whether one goes on from the line before.
 
         Returns:
@@ -135,7 +135,7 @@ class Dialect:
         """Write the escaped quotes of a line twice, as all readers have them.
 
         Args:
-            line: of the file.
+            line: The line of the file.
             is_open: whether a cell goes on from the line before.
 
         Returns:
@@ -176,7 +176,7 @@ def compression_of(path: str) -> str | None:
     """Return by what a file is compressed, as its name says: Arrow's name for it; None if by nothing.
 
     Args:
-        path: of the file.
+        path: The path of the file.
     """
     return next((codec for ending, codec in COMPRESSIONS.items() if path.lower().endswith(ending)), None)
 
@@ -207,7 +207,7 @@ def open_text(path: str, dialect: Dialect) -> BinaryIO:
 
     Args:
         path: the file.
-        dialect: of it.
+        dialect: Its dialect.
 
     Returns:
         The bytes, which are to be closed; they can be sought in only if the dialect is plain.
@@ -281,8 +281,8 @@ class _Transcoded(io.RawIOBase):
             raise not_decoded(self._path, self._dialect.encoding, error, offset=offset) from None
 
     def _rows_of(self, lines: Iterator[str]) -> Iterator[str]:
-        """The lines but for those to skip and comments, their quotes doubled. A line within quotes is part of a cell,
-        however it begins."""
+        """Yield the lines but for those to skip and comments, their quotes doubled. A line within quotes is part of a
+        cell, however it begins."""
         comment = self._dialect.comment
         is_quoted = False
         for number, line in enumerate(lines):
@@ -294,7 +294,7 @@ class _Transcoded(io.RawIOBase):
 
 
 def _lines(texts: Iterator[str]) -> Iterator[str]:
-    """Lines with their ends, whichever these are, from pieces of text."""
+    """Yield lines with their ends, whichever these are, from pieces of text."""
     rest = ""
     for text in texts:
         *lines, rest = io.StringIO(rest + text, newline="") if rest or text else [""]
@@ -308,7 +308,7 @@ def not_decoded(path: str, encoding: str, error: UnicodeDecodeError, *, offset: 
     Args:
         path: the file.
         encoding: that it was taken for.
-        error: of the decoder.
+        error: The error of the decoder.
         offset: in the file, of the bytes that the decoder was given.
 
     Returns:

@@ -65,7 +65,7 @@ def header(path: str, dialect: Dialect) -> tuple[tuple[str, ...], int]:
 
     Args:
         path: the file.
-        dialect: of it.
+        dialect: Its dialect.
 
     Returns:
         The names, and the byte of the dialect's text at which the rows begin.
@@ -95,7 +95,7 @@ def header(path: str, dialect: Dialect) -> tuple[tuple[str, ...], int]:
 
 
 def _without_marks(content: bytes) -> bytes:
-    """The beginning of a file without byte order marks, of which there may be several."""
+    """Return the beginning of a file without byte order marks, of which there may be several."""
     while content.startswith(BYTE_ORDER_MARK):
         content = content[len(BYTE_ORDER_MARK) :]
     return content
@@ -126,7 +126,7 @@ def _check_header(names: list[str], path: str, dialect: Dialect) -> None:
 
 
 def _given_names(path: str, dialect: Dialect) -> list[str] | None:
-    """The names of a file that has none; None for one with a header, where Arrow reads them."""
+    """Return the names of a file that has none; None for one with a header, where Arrow reads them."""
     return None if dialect.header else list(header(path, dialect)[0])
 
 
@@ -145,7 +145,7 @@ class CsvTable(TextTable):
         """Find out how a file is written.
 
         Args:
-            path: of the file.
+            path: The path of the file.
             options: what is known of it.
 
         Returns:
@@ -170,7 +170,7 @@ class CsvTable(TextTable):
         return f"{Path(self.path).name} is {described}." if described else ""
 
     def types(self) -> dict[str, pa.DataType | None]:
-        """The columns, which are text."""
+        """Return the columns, which are text."""
         return dict.fromkeys(self.names, pa.string())
 
     def stream(self, types: Mapping[str, pa.DataType]) -> Iterator[pa.RecordBatch]:
@@ -205,7 +205,7 @@ class CsvTable(TextTable):
         return any(any(self._swallowing(batch)) for batch in table.to_batches())
 
     def _swallowing(self, batch: pa.RecordBatch) -> Iterator[tuple[str, int, str]]:
-        """Cells whose lines would be rows: column, row and text."""
+        """Yield cells whose lines would be rows: column, row and text."""
         for name, cells in zip(batch.schema.names, batch.columns, strict=True):
             if pa.types.is_string(cells.type) and _may_have_lines(cells):
                 of_lines = pc.fill_null(pc.match_substring(cells, "\n"), False)
@@ -215,8 +215,8 @@ class CsvTable(TextTable):
                         yield name, index, cell
 
     def _rows_within(self, cell: str, position: int) -> int:
-        """The rows that the lines of a cell would be, if its quotes were none; 0 if some would not be one, or if the
-        user says what a quote is."""
+        """Return the rows that the lines of a cell would be, if its quotes were none; 0 if some would not be one, or if
+        the user says what a quote is."""
         if not self.dialect.quote or self.dialect.quote_is_stated or "\n" not in cell:
             return 0
         before, after = position, len(self.names) - 1 - position
@@ -226,7 +226,7 @@ class CsvTable(TextTable):
         return len(lines) if are_rows and sum(lines) >= MIN_STRAY_DELIMITERS else 0
 
     def _source(self) -> pa.NativeFile:
-        """The rows, without the header."""
+        """Return the rows, without the header."""
         if self.dialect.is_plain:
             place = locate(self.path)
             file = self.path if isinstance(place, Path) else place.open_file()
@@ -247,7 +247,7 @@ class CsvTable(TextTable):
         return replace(rows, table=self._understood(rows.table, numbers))
 
     def _understood(self, table: pa.Table, numbers: Sequence[str]) -> pa.Table:
-        """A table whose columns of numbers, read as text, are plain numbers where they could be understood."""
+        """Return a table whose columns of numbers, read as text, are plain numbers where they could be understood."""
         for name in numbers:
             index = table.schema.get_field_index(name)
             cells = table.column(index).combine_chunks()
@@ -257,7 +257,7 @@ class CsvTable(TextTable):
         return table
 
     def _read_plain(self, content: bytes, types: Mapping[str, pa.DataType]) -> pa.Table | None:
-        """Rows of a block, by Arrow; None if it finds something wrong with any of them."""
+        """Return rows of a block, by Arrow; None if it finds something wrong with any of them."""
         try:
             return pa_csv.read_csv(
                 pa.BufferReader(content),
@@ -271,7 +271,7 @@ class CsvTable(TextTable):
             return None
 
     def _read_carefully(self, content: bytes, columns: Sequence[str]) -> Rows:
-        """Rows of a block, all cells as text, by the module csv: slow, and exact about what is wrong."""
+        """Return rows of a block, all cells as text, by the module csv: slow, and exact about what is wrong."""
         positions = {name: self.names.index(name) for name in columns}
         kept: dict[str, list[str | None]] = {name: [] for name in columns}
         index: list[int] = []
@@ -300,7 +300,7 @@ class CsvTable(TextTable):
 
 
 def _joined(blocks: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """The blocks of a stream, small ones put together."""
+    """Yield the blocks of a stream, small ones put together."""
     held: list[pa.RecordBatch] = []
     for block in blocks:
         held.append(block)
@@ -312,7 +312,7 @@ def _joined(blocks: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 
 
 def _may_have_lines(cells: pa.StringArray) -> bool:
-    """Whether there is a line end in the text of all cells, which is found sooner than in each."""
+    """Return whether there is a line end in the text of all cells, which is found sooner than in each."""
     text = cells.buffers()[2]
     return text is not None and _LINE_END.search(text) is not None
 
@@ -322,7 +322,7 @@ def read_whole(path: str, dialect: Dialect, types: Mapping[str, pa.DataType]) ->
 
     Args:
         path: the file.
-        dialect: of it.
+        dialect: Its dialect.
         types: by column, where they are known; columns that the file lacks are not looked for.
 
     Returns:
@@ -344,7 +344,9 @@ def read_whole(path: str, dialect: Dialect, types: Mapping[str, pa.DataType]) ->
 
 
 def _explain(path: str, dialect: Dialect, error: pa.ArrowInvalid, *, block_bytes: int) -> DataError:
-    """Where a file that Arrow refused is wrong. This reads the file slowly, and is exact about lines inside quotes."""
+    """Return where a file that Arrow refused is wrong. This reads the file slowly, and is exact about lines inside
+    quotes.
+    """
     csv.field_size_limit(sys.maxsize)
     num_lines = 0  # before the row
     try:
@@ -384,7 +386,7 @@ def _explain(path: str, dialect: Dialect, error: pa.ArrowInvalid, *, block_bytes
 
 
 def _undecoded(path: str) -> DataError:
-    """Where a file is not UTF-8; it is, as far as `detect` has looked."""
+    """Return where a file is not UTF-8; it is, as far as `detect` has looked."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     offset = 0
     with open_bytes(path) as file:

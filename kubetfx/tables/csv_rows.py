@@ -19,7 +19,7 @@ def count_rows(chunk: bytes, dialect: Dialect, *, is_end: bool) -> tuple[int, in
 
     Args:
         chunk: starts where a row does.
-        dialect: of the file.
+        dialect: The dialect of the file.
         is_end: whether the file ends with it.
 
     Returns:
@@ -45,7 +45,7 @@ def careful_rows(chunk: bytes, dialect: Dialect, *, encoding: str = "utf-8") -> 
 
     Args:
         chunk: starts where a row does.
-        dialect: of the file.
+        dialect: The dialect of the file.
         encoding: of the bytes.
 
     Yields:
@@ -80,7 +80,7 @@ def _short_lines(starts: np.ndarray, ends: np.ndarray) -> Iterator[tuple[int, in
 
 
 def _plain_row_ends(chunk: bytes, dialect: Dialect) -> np.ndarray | None:
-    """Where rows end, found without looking at every byte in Python; None if that cannot tell.
+    """Return where rows end, found without looking at every byte in Python; None if that cannot tell.
 
     A quote opens a cell only at its start, and closes it only at its end. Where all quotes of a chunk are placed like
     that, a line end is the end of a row if the quotes before it are even in number.

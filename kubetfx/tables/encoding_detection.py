@@ -90,14 +90,14 @@ def _likely(sample: bytes) -> list[str]:
 
 
 def _is_of_another_script(text: str) -> bool:
-    """Whether most words that have characters beyond ASCII are of one script each, and not of the Latin one."""
+    """Return whether most words that have characters beyond ASCII are of one script each, and not of the Latin one."""
     words = {word for word in re.findall(r"[^\W\d_]{2,}", text) if not word.isascii()}
     num_others = sum(len(scripts := set(map(_script, word))) == 1 and None not in scripts for word in words)
     return num_others >= max(_MIN_WORDS, _MIN_SHARE * len(words))
 
 
 def _script(letter: str) -> str | None:
-    """The script of a letter; None for the Latin one, and for letters of half width, as those of Japanese seem to be in
-    much that is none."""
+    """Return the script of a letter; None for the Latin one, and for letters of half width, as those of Japanese seem
+    to be in much that is none."""
     script = unicodedata.name(letter, "LATIN").partition(" ")[0]
     return None if script in ("LATIN", "HALFWIDTH") else "CJK" if script in ("HIRAGANA", "KATAKANA") else script

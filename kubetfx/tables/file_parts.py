@@ -24,7 +24,7 @@ from kubetfx.tables.csv_file import CsvTable
 from kubetfx.tables.table_file import Cut, Segment, TableFile, neighbours, reading
 
 PART_BYTES = 2**26
-"""Of a part, at least, if the file goes on: as much as a core reads in a second or so."""
+"""For a part, at least, if the file goes on: as much as a core reads in a second or so."""
 _CHUNK_BYTES = 2**23
 """Of a piece that are looked at, at a time."""
 _NEWLINE, _RETURN = b"\n"[0], b"\r"[0]
@@ -79,7 +79,7 @@ def pieces_of(file: TableFile, *, part_bytes: int) -> list[Piece]:
     """Divide a CSV file that can be cut.
 
     Args:
-        file: of any format.
+        file: The file of any format.
         part_bytes: of a piece.
 
     Returns:
@@ -162,7 +162,7 @@ def segments_of(file: TableFile, *, first_block: int, cut: Cut) -> Iterator[Segm
     the rows. How many they are does not change the blocks.
 
     Args:
-        file: of any format.
+        file: The file of any format.
         first_block: number of its first block.
         cut: how a file of row groups is cut.
 

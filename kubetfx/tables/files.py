@@ -87,7 +87,7 @@ def suffix_of(name: str) -> str | None:
     """Return the suffix of a file's name that says its format; None for other files.
 
     Args:
-        name: of the file. The suffix is returned in the name's case.
+        name: The name of the file. The suffix is returned in the name's case.
     """
     known = [suffix for suffixes in SUFFIXES.values() for suffix in suffixes if name.lower().endswith(suffix)]
     return name[-len(known[0]) :] if known else None
@@ -97,7 +97,7 @@ def format_of(name: str) -> Format | None:
     """Return the format that a file's name says; None for other files.
 
     Args:
-        name: of the file.
+        name: The name of the file.
     """
     return next((f for f, suffixes in SUFFIXES.items() if name.lower().endswith(suffixes)), None)
 
@@ -107,7 +107,7 @@ def is_hidden(name: str) -> bool:
     write beside the data (`_SUCCESS`, `_metadata`) or before it is whole.
 
     Args:
-        name: of the file, without folders.
+        name: The name of the file, without folders.
     """
     return name.startswith((".", "_", "~"))
 
@@ -129,7 +129,7 @@ def find_table(path: Location, file_format: Format | None = None) -> TableFiles:
     """Find the files of a table.
 
     Args:
-        path: of a file, or of a folder with files of one kind, or with such folders named `column=value`.
+        path: The path of a file, or of a folder with files of one kind, or with such folders named `column=value`.
         file_format: what they are; None: their names say it.
 
     Returns:
@@ -149,7 +149,7 @@ def one_format(paths: Sequence[str]) -> Format:
     """Return the format that the names of files say.
 
     Args:
-        paths: of the files of a table.
+        paths: The paths of the files of a table.
 
     Raises:
         DataError: they say several, or one says none.
@@ -215,7 +215,7 @@ def _nothing_in(folder: Location, names: Sequence[str], formats: Sequence[Format
 
 
 def _deeper(folder: Location, formats: Sequence[Format]) -> str:
-    """A hint for a folder whose tables are in folders of it."""
+    """Return a hint for a folder whose tables are in folders of it."""
     for depth in range(1, MAX_DEPTH + 2):
         below = _relative(matching_files(folder, "*/" * depth + "*"), folder)
         readable = [name for name in below if format_of(name) in formats]
@@ -229,7 +229,7 @@ def shown_names(names: Sequence[str]) -> str:
     """Return the first five names, for an error.
 
     Args:
-        names: of files; `nothing` if there is none.
+        names: The names of files; `nothing` if there is none.
     """
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "") or "nothing"
 
@@ -238,8 +238,8 @@ def check_names(names: Sequence[str], path: str) -> None:
     """Refuse a table in which two columns have one name.
 
     Args:
-        names: of its columns.
-        path: of the table, for the error.
+        names: The names of its columns.
+        path: The path of the table, for the error.
 
     Raises:
         DataError: it is such a table.

@@ -19,7 +19,7 @@ def is_json(value: Any) -> bool:
     """Return whether a value of a JSON document is of the form that `to_json` makes.
 
     Args:
-        value: of any type; the base64 is not looked at.
+        value: The value of any type; the base64 is not looked at.
     """
     return isinstance(value, dict) and list(value) == ["b64"]
 

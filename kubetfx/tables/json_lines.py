@@ -37,7 +37,7 @@ class JsonLinesTable(TextTable):
         """Open a file.
 
         Args:
-            path: of the file.
+            path: The path of the file.
 
         Returns:
             The file, of which the first bytes were read.
@@ -47,7 +47,7 @@ class JsonLinesTable(TextTable):
         return cls(path, len(start) if start == BYTE_ORDER_MARK else 0)
 
     def types(self) -> dict[str, pa.DataType | None]:
-        """The columns, and the types that all of their values have: text where they have none in common."""
+        """Return the columns, and the types that all of their values have: text where they have none in common."""
         place = locate(self.path)
         if isinstance(place, Path):
             status = place.stat()
@@ -124,7 +124,7 @@ class JsonLinesTable(TextTable):
 
 @functools.lru_cache(maxsize=256)
 def _types(table: JsonLinesTable, state: object) -> tuple[tuple[str, pa.DataType], ...]:
-    """The type of each column; the state changes when the file does."""
+    """Return the type of each column; the state changes when the file does."""
     found: dict[str, pa.DataType] = {}
     for rows in table.parsed(is_strict=False):
         for name in dict.fromkeys(key for row in rows for key in row):
@@ -138,7 +138,7 @@ def _types(table: JsonLinesTable, state: object) -> tuple[tuple[str, pa.DataType
 
 
 def _object(line: bytes) -> dict[str, Any]:
-    """The object of a line, flat; ValueError for something else."""
+    """Return the object of a line, flat; ValueError for something else."""
     try:
         found = orjson.loads(line)
     except ValueError:

@@ -21,7 +21,7 @@ def read_json(path: Path) -> Columns:
     """Read the rows of a JSON file.
 
     Args:
-        path: of a document: a list of objects, one object, or the body of a REST request with `instances`.
+        path: The path of a document: a list of objects, one object, or the body of a REST request with `instances`.
 
     Returns:
         The columns.
@@ -88,12 +88,12 @@ def as_given(table: pa.Table, rows: Any) -> Any:
 
 
 def _is_frame(rows: Any) -> bool:
-    """Whether something is a pandas frame, without importing pandas."""
+    """Return whether something is a pandas frame, without importing pandas."""
     return type(rows).__module__.partition(".")[0] == "pandas" and type(rows).__name__ == "DataFrame"
 
 
 def _of_series(series: Any) -> pa.ChunkedArray | list[Any]:
-    """A column of a frame. pandas has NaN for missing text too."""
+    """Return a column of a frame. pandas has NaN for missing text too."""
     try:
         return pa.chunked_array([pa.Array.from_pandas(series)])
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
@@ -107,7 +107,7 @@ def rows_of(
 
     Args:
         columns: that there are.
-        names: of those to read.
+        names: The names of those to read.
         numbers: of those whose cells are numbers: true is 1 there, and elsewhere the text `true`.
         lists: of those whose cells may be lists.
 
@@ -141,7 +141,7 @@ def rows_of(
 
 
 def _cell(value: Any, *, is_number: bool) -> Any:
-    """One value; ValueError for several."""
+    """Return one value; ValueError for several."""
     if isinstance(value, bool):
         return float(value) if is_number else str(value).lower()
     if json_bytes.is_json(value):
@@ -160,13 +160,13 @@ def _cell(value: Any, *, is_number: bool) -> Any:
 
 
 def _texts(values: Sequence[Any]) -> list[str]:
-    """The values of a list; ValueError if one of them is none."""
+    """Return the values of a list; ValueError if one of them is none."""
     cells = [_cell(value, is_number=False) for value in values]
     return ["" if cell is None else str(cell) for cell in cells]
 
 
 def _array(values: list[Any]) -> pa.Array:
-    """Values of one type as Arrow has it, and of several as text."""
+    """Return values of one type as Arrow has it, and of several as text."""
     try:
         return pa.array(values)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):

@@ -15,7 +15,7 @@ def columns_of(path: str) -> dict[str, str | None]:
     """Read the columns in the name of a file: those of the folders directly above it that are named `column=value`.
 
     Args:
-        path: of the file.
+        path: The path of the file.
 
     Returns:
         Values by column, from the outer folder to the inner one; None is a missing cell.
@@ -34,7 +34,7 @@ def cells(value: str | None, num_rows: int) -> pa.StringArray:
     """Repeat a value for the rows of a file.
 
     Args:
-        value: of the folder.
+        value: The value of the folder.
         num_rows: how often.
 
     Returns:

@@ -60,7 +60,7 @@ def label_of(number: int, *, is_date: bool) -> str:
     """Return how people name a span.
 
     Args:
-        number: of the span.
+        number: The number of the span.
         is_date: whether it is that of a date.
     """
     return (_EPOCH + datetime.timedelta(days=number)).isoformat() if is_date else str(number)
@@ -71,7 +71,7 @@ def choose(base: Location, pattern: str, window: Window) -> Chosen:
 
     Args:
         base: folder of the table.
-        pattern: of its files, relative to the folder, with placeholders.
+        pattern: The pattern of its files, relative to the folder, with placeholders.
         window: which spans are wanted.
 
     Returns:
@@ -147,7 +147,7 @@ def _is_date(pattern: str) -> bool:
 
 
 def _all_versions(base: Location, pattern: str, *, is_date: bool) -> tuple[list[Span], list[str]]:
-    """The spans in the order of numbers and versions, and sentences on names that are none."""
+    """Return the spans in the order of numbers and versions, and sentences on names that are none."""
     groups: dict[tuple[int, int | None], dict[str, list[str]]] = {}
     odd: list[str] = []
     expression = _expression(pattern)
@@ -191,7 +191,7 @@ def _number(fields: dict[str, str], *, is_date: bool) -> int:
 
 @functools.lru_cache(maxsize=64)
 def _expression(pattern: str) -> re.Pattern[str]:
-    """What the names of a pattern's files look like, with a group for each placeholder."""
+    """Return what the names of a pattern's files look like, with a group for each placeholder."""
     parts = []
     for text in re.split(r"(\{[^{}]*\}|\*|\?|\[[^\]]*\])", pattern):
         if placeholder := _PLACEHOLDER.fullmatch(text):

@@ -41,7 +41,7 @@ def understand(texts: pa.StringArray, date_format: str) -> Dates:
 
     Args:
         texts: the cells.
-        date_format: of date_formats.py.
+        date_format: The date format of date_formats.py.
 
     Returns:
         The points in time, a cell each.
@@ -57,7 +57,7 @@ def understand(texts: pa.StringArray, date_format: str) -> Dates:
 
 
 def _times(texts: pa.StringArray, date_format: str) -> tuple[Any, Any]:
-    """Microseconds, and whether a cell is a date at all."""
+    """Return microseconds, and whether a cell is a date at all."""
     parts = pa.nulls(len(texts), pa.string())
     for one in dict.fromkeys((ISO, date_format)):
         found = pattern(one)
@@ -87,7 +87,7 @@ def _times(texts: pa.StringArray, date_format: str) -> tuple[Any, Any]:
 
 
 def _columns(texts: pa.StringArray, number: int) -> Sequence[pa.StringArray]:
-    """The parts of each text, by column."""
+    """Return the parts of each text, by column."""
     flat = pc.split_pattern(texts, "|").flatten()
     return [flat.take(pa.array(np.arange(index, len(flat), number))) for index in range(number)]
 

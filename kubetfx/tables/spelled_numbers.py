@@ -77,7 +77,7 @@ def understand(texts: pa.StringArray, *, decimal: str = ".") -> Numbers:
 
 
 def _with_usual_digits(texts: pa.StringArray, decimal: str) -> pa.StringArray:
-    """Cells whose Arabic, Devanagari and full-width digits are those of ASCII."""
+    """Return cells whose Arabic, Devanagari and full-width digits are those of ASCII."""
     has_others = pc.match_substring_regex(texts, f"[{''.join(map(chr, _OTHER_DIGITS))}]")
     if not pc.any(has_others).as_py():
         return texts
@@ -87,7 +87,7 @@ def _with_usual_digits(texts: pa.StringArray, decimal: str) -> pa.StringArray:
 
 
 def _pattern(decimal: str) -> str:
-    """One number with all that may be around it, for RE2."""
+    """Return one number with all that may be around it, for RE2."""
     mark = "," if decimal == "," else r"\."
     between = r"\." if decimal == "," else ","
     grouped = "|".join(

@@ -35,7 +35,7 @@ def read(*, query: str, url: str) -> Iterator[pa.RecordBatch]:
 
     Args:
         query: in the database's own SQL. Give it an ORDER BY, so that the same rows are the same table.
-        url: of the database, for example `postgresql://HOST/NAME` or `sqlite:///FILE`.
+        url: The url of the database, for example `postgresql://HOST/NAME` or `sqlite:///FILE`.
 
     Yields:
         Batches of the columns that the query selects.
@@ -73,12 +73,12 @@ def _driver(address: str) -> Any:
 
 
 def _location(address: str) -> str:
-    """The URL as the driver takes it: those of SQLite and DuckDB take a path."""
+    """Return the URL as the driver takes it: those of SQLite and DuckDB take a path."""
     return address.partition("://")[2].removeprefix("/") if address.startswith(("sqlite:", "duckdb:")) else address
 
 
 def _shown(address: str) -> str:
-    """The URL without user and password."""
+    """Return the URL without user and password."""
     parts = urlsplit(address)
     host = (parts.hostname or "") + (f":{parts.port}" if parts.port else "")
     return f"{parts.scheme}://{host}{parts.path}"

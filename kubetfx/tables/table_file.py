@@ -48,7 +48,7 @@ class Segment:
     """Numbers of the row groups that the blocks are in."""
 
     def changed(self) -> DataError:
-        """The error for a file that has other rows than when it was cut."""
+        """Return the error for a file that has other rows than when it was cut."""
         return DataError(f"{self.file.path} changed since its rows were counted. Leave it as it is, and start again.")
 
 
@@ -94,7 +94,7 @@ class TableFile(ABC):
 
     @abstractmethod
     def types(self) -> dict[str, pa.DataType | None]:
-        """The columns, in order, and what they hold; None where the values of each row say it.
+        """Return the columns, in order, and what they hold; None where the values of each row say it.
 
         Raises:
             DataError: the file is not of the format, or two columns have one name.
@@ -182,7 +182,7 @@ def reading(path: str) -> Iterator[None]:
     """Say in words why a file cannot be read.
 
     Args:
-        path: of the file that is read within the context.
+        path: The path of the file that is read within the context.
 
     Raises:
         DataError: it cannot be read.

@@ -12,7 +12,7 @@ from kubetfx.tables.table_file import Block, Cut, Rows, Segment, TableFile
 BLOCK_BYTES = 4 * 2**20
 """Of a block."""
 MAX_ROW_BYTES = 16 * 2**20
-"""Of one row: a quote that is never closed would take the rest of the file for one cell."""
+"""For one row: a quote that is never closed would take the rest of the file for one cell."""
 
 
 class TextTable(TableFile):
@@ -29,7 +29,7 @@ class TextTable(TableFile):
 
     @abstractmethod
     def _rows(self, content: bytes, *, num_rows: int, columns: Sequence[str], numbers: Sequence[str]) -> Rows:
-        """The rows of a block."""
+        """Return the rows of a block."""
 
     def segments(self, *, first_block: int, cut: Cut) -> Iterator[Segment]:
         """Cut the file by its bytes."""
@@ -43,7 +43,7 @@ class TextTable(TableFile):
             start += block.num_bytes
 
     def _sizes(self) -> Iterator[tuple[int, int]]:
-        """Rows and bytes of each block."""
+        """Yield rows and bytes of each block."""
         with open_text(self.path, self.dialect) as file:
             skip(file, self.start)
             carried = b""

@@ -22,6 +22,6 @@ def has_spans(pattern: str) -> bool:
     """Return whether a path has placeholders.
 
     Args:
-        pattern: of files.
+        pattern: The pattern of files.
     """
     return "{" in pattern

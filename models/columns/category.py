@@ -52,7 +52,7 @@ class Vocabulary(ColumnType):
     def encode(
         self, transform_output: "tft.TFTransformOutput", *, model: "ModelConfig", features: FeaturesConfig
     ) -> Encoding | None:
-        """An embedding of each value."""
+        """Return an embedding of each value."""
         spec = transform_output.transformed_feature_spec().get(CATEGORICAL)
         if spec is None:
             return None
@@ -60,7 +60,7 @@ class Vocabulary(ColumnType):
         return _embedded(CATEGORICAL, spec.shape[0], size, model=model, features=features)
 
     def positions(self, columns: Sequence[Column]) -> dict[str, list[tuple[str, int]]]:
-        """A dimension each."""
+        """Return a dimension each."""
         return {column.name: [(CATEGORICAL, index)] for index, column in enumerate(columns)}
 
 
@@ -88,7 +88,7 @@ class Hashed(ColumnType):
     def encode(
         self, transform_output: "tft.TFTransformOutput", *, model: "ModelConfig", features: FeaturesConfig
     ) -> Encoding | None:
-        """An embedding of each bucket."""
+        """Return an embedding of each bucket."""
         spec = transform_output.transformed_feature_spec().get(HASHED)
         if spec is None:
             return None
@@ -96,7 +96,7 @@ class Hashed(ColumnType):
         return _embedded(HASHED, spec.shape[0], size, model=model, features=features)
 
     def positions(self, columns: Sequence[Column]) -> dict[str, list[tuple[str, int]]]:
-        """A dimension each."""
+        """Return a dimension each."""
         return {column.name: [(HASHED, index)] for index, column in enumerate(columns)}
 
 

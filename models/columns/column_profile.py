@@ -70,7 +70,7 @@ class Texts:
     """What is known of the words in a column of text."""
 
     num_words: int
-    """Of all cells: what is between spaces; of scripts without spaces, each character."""
+    """For all cells: what is between spaces; of scripts without spaces, each character."""
     lengths: tuple[int, ...]
     """Cells by their number of words, signs and such characters: LENGTH_STEP of them per bucket, the last for more than
     MAX_LENGTH."""
@@ -88,7 +88,7 @@ class Texts:
         """Return how many words and signs a cell has at most.
 
         Args:
-            share: of the cells, which the others may exceed.
+            share: The share of the cells, which the others may exceed.
 
         Returns:
             A multiple of LENGTH_STEP; None: more than MAX_LENGTH.
@@ -162,18 +162,18 @@ class ColumnProfile:
 
     @property
     def date_format(self) -> str:
-        """Of a column of dates: the format that fits best."""
+        """For a column of dates: the format that fits best."""
         return self._best_format.name
 
     @property
     def other_formats(self) -> tuple[str, ...]:
-        """Of a column of dates: formats that fit as well."""
+        """For a column of dates: formats that fit as well."""
         best = self._best_format
         return tuple(one.name for one in self.dates if one is not best and one.num_odd == best.num_odd)
 
     @property
     def cycles(self) -> tuple[str, ...]:
-        """Of a column of dates: what varies of month, weekday and hour."""
+        """For a column of dates: what varies of month, weekday and hour."""
         return tuple(cycle for cycle, bits in self._best_format.seen.items() if bits.bit_count() > 1)
 
     @property
@@ -201,6 +201,6 @@ class ColumnProfile:
         return self.minimum is not None and self.minimum == self.maximum
 
     def _counts_rows(self, *, gaps_per_row: int) -> bool:
-        """Whether numbers that do not repeat lie so close together that they are given out one by one."""
+        """Return whether numbers that do not repeat lie so close together that they are given out one by one."""
         lowest, highest = self.minimum, self.maximum
         return lowest is not None and highest is not None and highest - lowest < (1 + gaps_per_row) * self.num_values

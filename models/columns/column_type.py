@@ -93,7 +93,7 @@ class ColumnType:
         return None
 
     def choose(self, column: ColumnProfile, *, num_rows: int, config: FeaturesConfig) -> str | None:
-        """Whether a column is of this type.
+        """Return whether a column is of this type.
 
         Args:
             column: what the scan of the data found, without the distinct values.
@@ -109,7 +109,7 @@ class ColumnType:
         """Say what `preprocess` has to know of a column, for the schema: such as the format of dates.
 
         Args:
-            column: of this type, as the scan found it.
+            column: The column of this type, as the scan found it.
 
         Returns:
             By a name of lower-case letters; `preprocess` finds it in `Column.details`. A column with a `separator`
@@ -132,7 +132,7 @@ class ColumnType:
     def preprocess(
         self, inputs: "Mapping[str, tf.Tensor]", columns: Sequence[Column], config: FeaturesConfig
     ) -> "dict[str, tf.Tensor]":
-        """Raw columns to features, for TensorFlow Transform: in training and in the served graph alike.
+        """Turn raw columns into features, for TensorFlow Transform: in training and in the served graph alike.
 
         Args:
             inputs: the columns of the table, each (batch, 1). A missing cell is NaN, "" or MISSING_INTEGER.
@@ -148,7 +148,7 @@ class ColumnType:
     def encode(
         self, transform_output: "tft.TFTransformOutput", *, model: "ModelConfig", features: FeaturesConfig
     ) -> Encoding | None:
-        """Features to a vector, which models/network.py joins with those of the other types.
+        """Turn features into a vector, which models/network.py joins with those of the other types.
 
         Args:
             transform_output: says which features there are, their shapes and vocabularies.
@@ -161,7 +161,7 @@ class ColumnType:
         raise NotImplementedError
 
     def for_trees(self, features: "Mapping[str, Any]", columns: Sequence[Column]) -> "dict[str, tf.Tensor]":
-        """Features as trees are to split them, where that is otherwise than `preprocess` made them.
+        """Return features as trees split them, where these differ from what `preprocess` made.
 
         Args:
             features: by name, each (batch, ...), those of the other types among them.
@@ -173,7 +173,7 @@ class ColumnType:
         return {}
 
     def beside_transform(self, columns: Sequence[Column], *, model: "ModelConfig", max_pixels: int) -> "Pixels | None":
-        """What becomes of the columns beside TensorFlow Transform, where `preprocess` makes nothing of them.
+        """Return what becomes of the columns beside TensorFlow Transform, where `preprocess` makes nothing of them.
 
         Args:
             columns: those of this type, at least one.
@@ -201,7 +201,7 @@ class ColumnType:
         """Return the name of a column in the signature `serving_default`, whose inputs are each (batch,).
 
         Args:
-            column: of this type.
+            column: The column of this type.
         """
         return column.name
 
@@ -210,7 +210,7 @@ def integers_last(columns: Sequence[Column]) -> tuple[Column, ...]:
     """Return columns in the order that `preprocess` gets them in.
 
     Args:
-        columns: of a type.
+        columns: The columns of a type.
     """
     return tuple(sorted(columns, key=lambda column: column.type == "int64"))
 

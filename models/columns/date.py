@@ -62,11 +62,11 @@ class Date(ColumnType):
         return f"dates as {column.date_format}"
 
     def details(self, column: ColumnProfile) -> dict[str, str]:
-        """The format, and what varies of month, weekday and hour."""
+        """Return the format, and what varies of month, weekday and hour."""
         return {"format": column.date_format, "cycles": " ".join(column.cycles)}
 
     def contradiction(self, column: ColumnProfile, details: Mapping[str, str]) -> str | None:
-        """Another format, unless the cells are in ISO 8601."""
+        """Return another format, unless the cells are in ISO 8601."""
         frozen = details.get("format", ISO)
         fitting = {one.name for one in column.dates}
         return None if not column.num_values or frozen in fitting or fitting == {ISO} else f'{{date: "{frozen}"}}'
@@ -99,7 +99,7 @@ class Date(ColumnType):
     def encode(
         self, transform_output: "tft.TFTransformOutput", *, model: "ModelConfig", features: FeaturesConfig
     ) -> Encoding | None:
-        """The features as they are."""
+        """Return the features as they are."""
         import keras
 
         spec = transform_output.transformed_feature_spec().get(DATES)
@@ -109,7 +109,7 @@ class Date(ColumnType):
         return Encoding({DATES: dates}, dates)
 
     def positions(self, columns: Sequence[Column]) -> dict[str, list[tuple[str, int]]] | None:
-        """Of one column: all that there is. Of several, the times between them are of two columns each."""
+        """For one column: all that there is. Of several, the times between them are of two columns each."""
         if len(columns) > 1:
             return None
         (column,) = columns
@@ -118,7 +118,7 @@ class Date(ColumnType):
 
 
 def _pairs(number: int) -> Any:
-    """(2, pairs) int: positions of two columns."""
+    """Return (2, pairs) int: positions of two columns."""
     import numpy as np  # not above: SchemaGen asks for types, and starts in less without it
 
     pairs = [(i, j) for i in range(number) for j in range(i)] if number <= MAX_PAIRED else []
@@ -126,8 +126,8 @@ def _pairs(number: int) -> Any:
 
 
 def _times(inputs: "Mapping[str, tf.Tensor]", columns: Sequence[Column]) -> "tuple[tf.Tensor, tf.Tensor]":
-    """(batch, columns) int64 microseconds since 1970, and whether a cell is a date. Strings are only looked at as often
-    as there are formats, however many columns there are."""
+    """Return (batch, columns) int64 microseconds since 1970, and whether a cell is a date. Strings are only looked at
+    as often as there are formats, however many columns there are."""
     import tensorflow as tf
 
     cells = concatenated(inputs, columns, "string")
@@ -158,7 +158,9 @@ def _times(inputs: "Mapping[str, tf.Tensor]", columns: Sequence[Column]) -> "tup
 
 
 def _taken_apart(cells: "tf.Tensor", date_format: str) -> "tf.Tensor":
-    """Year, month, day, time of day, and microseconds besides; empty where a cell is neither of the format nor ISO."""
+    """Return year, month, day, time of day, and microseconds besides; empty where a cell is neither of the format nor
+    ISO.
+    """
     import tensorflow as tf
 
     found = tf.zeros_like(cells)
@@ -172,7 +174,7 @@ def _taken_apart(cells: "tf.Tensor", date_format: str) -> "tf.Tensor":
 
 
 def _split(texts: "tf.Tensor", number: int) -> "list[tf.Tensor]":
-    """The parts of each text, by part; each of the shape of the texts."""
+    """Return the parts of each text, by part; each of the shape of the texts."""
     import tensorflow as tf
 
     parts = tf.strings.split(tf.reshape(texts, [-1]), SEPARATOR).flat_values

@@ -62,8 +62,8 @@ def stated_as(name: str, date_format: str) -> str:
     """Return how `data.types` says that a column holds dates, in one line of YAML.
 
     Args:
-        name: of the column.
-        date_format: of its dates.
+        name: The name of the column.
+        date_format: The date format of its dates.
     """
     return in_one_line({name: {"date": date_format}})
 
@@ -115,7 +115,7 @@ class DateCells(Reading):
         return bool(likely or self.stated or self._zone)
 
     def read(self, cells: pa.StringArray, *, rows_before: int) -> pa.Array:
-        """The cells that are dates, as they are."""
+        """Return the cells that are dates, as they are."""
         self.num_cells += len(cells) - cells.null_count
         found = {one: understand(cells, one) for one in self._odd}
         for one, dates in found.items():
@@ -141,7 +141,9 @@ class DateCells(Reading):
         return tuple(self._odd), self._zone is not None, self._unlike is not None
 
     def merge(self, later: Self, *, rows_before: int) -> Self | None:
-        """Dates of both, by the format that fits both best: cells that were read by another one are read again."""
+        """Return dates of both, by the format that fits both best: cells that were read by another one are read
+        again.
+        """
         counted_by = {self._best: self._counts, later._best: later._counts}
         super().merge(later, rows_before=rows_before)
         self._has_gaps |= later._has_gaps
@@ -177,7 +179,7 @@ class DateCells(Reading):
         return f"text, since the zone of {self._zone!r} is not known; write how far it is from UTC, +01:00 for example"
 
     def describe(self, column: ColumnProfile) -> ColumnProfile:
-        """The formats that fit, and how well."""
+        """Return the formats that fit, and how well."""
         dates = tuple(DateFormat(one, odd.number, odd.first, dict(self._seen[one])) for one, odd in self._odd.items())
         reading = self.kind if self._has_gaps or self.stated else ""
         return _with_note(replace(column, reading=reading, dates=dates))
@@ -209,13 +211,13 @@ class DateCells(Reading):
 
 
 def _of_format(name: str, known: Sequence[DateFormat]) -> DateFormat | None:
-    """How well a format fits the cells of a file: as it was counted, or as ISO 8601 does."""
+    """Return how well a format fits the cells of a file: as it was counted, or as ISO 8601 does."""
     by_name = {one.name: one for one in known}
     return by_name.get(name) or by_name.get(ISO)
 
 
 def _like_dates(cells: pa.StringArray) -> str | None:
-    """The first of cells that look like dates, if most do, with a year."""
+    """Return the first of cells that look like dates, if most do, with a year."""
     like = cells.filter(
         pc.and_(pc.match_substring_regex(cells, _LIKE_A_DATE), pc.match_substring_regex(cells, _WITH_YEAR))
     )
@@ -223,7 +225,7 @@ def _like_dates(cells: pa.StringArray) -> str | None:
 
 
 def _are_seasons(cells: pa.StringArray) -> bool:
-    """Whether cells such as `2005-06` are of a year and the next one."""
+    """Return whether cells such as `2005-06` are of a year and the next one."""
     pairs = pc.extract_regex(cells, r"^\s*\d\d(?P<first>\d\d)-(?P<next>\d\d)\s*$").drop_null().to_pylist()
     return all(int(pair["first"]) + 1 == int(pair["next"]) for pair in pairs)
 

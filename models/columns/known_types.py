@@ -47,7 +47,7 @@ def type_of(tag: str) -> ColumnType:
     """Return the type that a tag stands for.
 
     Args:
-        tag: of a schema.
+        tag: The tag of a schema.
 
     Raises:
         ConfigError: it is the user's, and there is no such class.
@@ -59,7 +59,7 @@ def is_users(tag: str) -> bool:
     """Return whether a type is one of the user's.
 
     Args:
-        tag: of the type.
+        tag: The tag of the type.
     """
     return tag.startswith(USER_TYPE)
 
@@ -68,7 +68,7 @@ def is_tag(tag: str) -> bool:
     """Return whether a tag is that of a column type.
 
     Args:
-        tag: of a column in a schema.
+        tag: The tag of a column in a schema.
     """
     return is_users(tag) or tag in _TAGS
 
@@ -77,7 +77,7 @@ def rank(tag: str) -> int:
     """Return where a type comes in the order of all: the user's before kubetfx's own.
 
     Args:
-        tag: of the type.
+        tag: The tag of the type.
     """
     return -1 if is_users(tag) else _TAGS[tag]
 

@@ -50,7 +50,7 @@ class List(ColumnType):
         return f"lists of {f'{known:,}' if known is not None else 'many'} different values"
 
     def details(self, column: ColumnProfile) -> dict[str, str]:
-        """The separator, the length, and how many values have a flag."""
+        """Return the separator, the length, and how many values have a flag."""
         assert column.lists is not None  # it was chosen for that
         known = column.lists.num_values
         flags = known if known is not None and known <= MAX_FLAGS else 0
@@ -58,7 +58,7 @@ class List(ColumnType):
         return {"separator": column.lists.separator, "length": str(length), "flags": str(flags)}
 
     def contradiction(self, column: ColumnProfile, details: Mapping[str, str]) -> str | None:
-        """Another separator."""
+        """Return another separator."""
         found = column.lists.separator if column.lists else None
         return None if not column.num_values or found == details["separator"] else f"{{list: {details['separator']!r}}}"
 
@@ -85,7 +85,7 @@ class List(ColumnType):
     def encode(
         self, transform_output: "tft.TFTransformOutput", *, model: "ModelConfig", features: FeaturesConfig
     ) -> Encoding | None:
-        """The flags as they are; of other columns the mean of the embeddings of their values."""
+        """Return the flags as they are; of other columns the mean of the embeddings of their values."""
         import keras
 
         specs = transform_output.transformed_feature_spec()
@@ -129,7 +129,9 @@ def _flags(column: Column) -> int:
 
 
 def _indices(inputs: "Mapping[str, tf.Tensor]", columns: Sequence[Column], *, name: str, size: int) -> "tf.Tensor":
-    """(batch, columns, length) int64: where each value is in a vocabulary of at most `size`, from 1 on; 0: nowhere."""
+    """Return (batch, columns, length) int64: where each value is in a vocabulary of at most `size`, from 1 on; 0:
+    nowhere.
+    """
     import tensorflow as tf
     import tensorflow_transform as tft
 

@@ -64,7 +64,7 @@ class ListCells(Reading):
         return found is not None
 
     def read(self, cells: pa.StringArray, *, rows_before: int) -> pa.Array:
-        """The cells as they are, if they have a value."""
+        """Return the cells as they are, if they have a value."""
         lists = lists_of(cells, self._separator)
         self.num_cells += len(cells) - cells.null_count
         self.num_good += len(lists) - lists.null_count
@@ -108,7 +108,7 @@ class ListCells(Reading):
         return OddCells()
 
     def describe(self, column: ColumnProfile) -> ColumnProfile:
-        """What separates the values, and how many there are."""
+        """Return what separates the values, and how many there are."""
         num_values = None if self._values is None else len(self._values)
         lists = Lists(self._separator, num_values, self._longest)
         note = None if self._separator == LIST_SEPARATOR else f"lists, separated by {self._separator!r}"

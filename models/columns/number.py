@@ -21,7 +21,7 @@ MAX_DEVIATIONS = 10.0
 columns."""
 
 MAX_BINS = 2_048
-"""Of all columns together: where columns are many, each has fewer bins than `model.number_bins`, or none."""
+"""For all columns together: where columns are many, each has fewer bins than `model.number_bins`, or none."""
 
 
 class Number(ColumnType):
@@ -73,7 +73,7 @@ class Number(ColumnType):
     def encode(
         self, transform_output: "tft.TFTransformOutput", *, model: "ModelConfig", features: FeaturesConfig
     ) -> Encoding | None:
-        """The scores, and how far each is through each of its column's bins."""
+        """Return the scores, and how far each is through each of its column's bins."""
         import keras
 
         from kubetfx.models.features import raw_schema, read_features
@@ -99,7 +99,7 @@ class Number(ColumnType):
         return Encoding({NUMERIC: numbers}, binned(numbers))
 
     def for_trees(self, features: "Mapping[str, Any]", columns: Sequence[Column]) -> "dict[str, tf.Tensor]":
-        """The scores, NaN where the flag of a cell says that it is missing."""
+        """Return the scores, NaN where the flag of a cell says that it is missing."""
         import tensorflow as tf
 
         flags = [column.is_optional for column in columns]
@@ -109,7 +109,7 @@ class Number(ColumnType):
         return {NUMERIC: tf.where(of_each > 0, float("nan"), scores)}
 
     def positions(self, columns: Sequence[Column]) -> dict[str, list[tuple[str, int]]]:
-        """The score, and the flag of a column that has one."""
+        """Return the score, and the flag of a column that has one."""
         positions = {column.name: [(NUMERIC, index)] for index, column in enumerate(columns)}
         for index, column in enumerate((c for c in columns if c.is_optional), start=len(columns)):
             positions[column.name].append((NUMERIC, index))
@@ -135,7 +135,7 @@ def standard_scores(numbers: "tf.Tensor") -> "tf.Tensor":
 
 
 def _numbers(inputs: "Mapping[str, tf.Tensor]", columns: Sequence[Column]) -> "tf.Tensor":
-    """(batch, columns) float64; NaN where a cell is missing."""
+    """Return (batch, columns) float64; NaN where a cell is missing."""
     import tensorflow as tf
 
     parts = []

@@ -32,7 +32,7 @@ class _Block(NamedTuple):
 
 
 def _read(texts: pa.StringArray, *, decimal: str, may_be_whole: bool = True) -> _Block:
-    """A block of cells as int64 where all are whole, and what was unusual about the cells."""
+    """Return a block of cells as int64 where all are whole, and what was unusual about the cells."""
     plain = texts if decimal == "." else _with_points(texts)
     if plain is not None:
         for candidate in (plain, pc.utf8_trim_whitespace(plain)):
@@ -52,7 +52,7 @@ def _read(texts: pa.StringArray, *, decimal: str, may_be_whole: bool = True) -> 
 
 
 def _with_points(texts: pa.StringArray) -> pa.StringArray | None:
-    """Cells with decimal commas as if they had points; None where points mean something else."""
+    """Return cells with decimal commas as if they had points; None where points mean something else."""
     has_point = pc.any(pc.match_substring(texts, ".")).as_py()
     return None if has_point else pc.replace_substring(texts, ",", ".")
 
@@ -81,7 +81,7 @@ class NumberCells(Reading):
         self._too_long: str | None = None
         self._has_fractions = False
         self._units: dict[str, tuple[int, str, str]] = {}
-        """Of cells with a percent sign, a currency, or none: the row of the first, the cell, and the number that is
+        """For cells with a percent sign, a currency, or none: the row of the first, the cell, and the number that is
         read."""
         self._example: tuple[str, str] | None = None
         self._placeholder: str | None = None
@@ -94,7 +94,7 @@ class NumberCells(Reading):
         )
 
     def read(self, cells: pa.StringArray, *, rows_before: int) -> pa.Array:
-        """int64, or double from the first decimal number on."""
+        """Return int64, or double from the first decimal number on."""
         block = _read(cells, decimal=self.decimal, may_be_whole=self._is_whole)
         self.num_cells += len(cells) - cells.null_count
         self.num_good += len(block.numbers) - block.numbers.null_count
@@ -126,7 +126,7 @@ class NumberCells(Reading):
             self._too_long = next(iter(cells.filter(pc.match_substring_regex(cells, _LONG_WHOLE)).to_pylist()), None)
 
     def _look_at_units(self, cells: pa.StringArray, block: _Block, *, rows_before: int) -> None:
-        """An example of each unit. Nothing is nothing in each of them."""
+        """Note an example of each unit. A zero has no unit."""
         for size in (_PROBED_CELLS, len(cells)):  # most columns without units have a number soon
             numbers = block.numbers[:size]
             rows = pc.indices_nonzero(pc.fill_null(pc.not_equal(numbers, pa.scalar(0, numbers.type)), False))
@@ -157,8 +157,8 @@ class NumberCells(Reading):
                 self._placeholder = cells.filter(stood_in)[0].as_py()
 
     def merge(self, later: Self, *, rows_before: int) -> Self | None:
-        """Numbers of both. As a whole, cells behind the first decimal number are read as decimal ones, too: zeros at
-        their beginning mean nothing there, but where they are spelled unusually."""
+        """Return numbers of both. As a whole, cells behind the first decimal number are read as decimal ones, too:
+        zeros at their beginning mean nothing there, but where they are spelled unusually."""
         super().merge(later, rows_before=rows_before)
         was_whole = self._is_whole or not later._began_whole
         again = self.fresh() if later._zero is not None and not was_whole else None
@@ -193,11 +193,11 @@ class NumberCells(Reading):
         return None
 
     def why_none(self, cell: str) -> str:
-        """Numbers with a unit, such as `5 kg`, or grouped in an unusual way."""
+        """Return numbers with a unit, such as `5 kg`, or grouped in an unusual way."""
         return f"text, since {cell!r} is not a number" if _LIKE_A_NUMBER.fullmatch(cell) else ""
 
     def describe(self, column: ColumnProfile) -> ColumnProfile:
-        """Whether numbers are spelled unusually, with an example."""
+        """Return whether numbers are spelled unusually, with an example."""
         if not column.num_values and column.type == "int64":
             column = ColumnProfile(column.name, "float")
         found = sorted((row, unit, (cell, number)) for unit, (row, cell, number) in self._units.items())
@@ -212,7 +212,7 @@ class NumberCells(Reading):
 
     @classmethod
     def merged(cls, column: ColumnProfile, first: ColumnProfile, second: ColumnProfile) -> ColumnProfile:
-        """Units that do not fit together, also where each file has its own."""
+        """Return units that do not fit together, also where each file has its own."""
         if not (first.units or second.units):
             return column
         units = {**_units(first), **{unit: cell for unit, cell in _units(second).items() if unit not in _units(first)}}
@@ -228,13 +228,13 @@ class NumberCells(Reading):
 
 
 def _units(column: ColumnProfile) -> dict[str, tuple[str, str]]:
-    """Of a file's column: of plain numbers one without a unit is the example, as it is read."""
+    """For a file's column: of plain numbers one without a unit is the example, as it is read."""
     largest = column.maximum or column.minimum
     return column.units or ({"": (f"{largest:g}", f"{largest:g}")} if largest else {})
 
 
 def _mixed_units(by_unit: Mapping[str, tuple[str, str]]) -> list[str]:
-    """What cells say that are percentages among others, or amounts of several currencies."""
+    """Return what cells say that are percentages among others, or amounts of several currencies."""
     currencies = [unit for unit in by_unit if unit not in ("%", "")]
     if "%" in by_unit and len(by_unit) > 1:
         units, problem = list(by_unit), "percentages are beside other numbers"

@@ -27,7 +27,7 @@ class OddCells:
         """Count a block.
 
         Args:
-            cells: of it.
+            cells: Its cells.
             odd: which of them mean nothing.
             rows_before: rows of the file before it.
         """
@@ -57,7 +57,7 @@ class Reading(ABC):
     is_text: ClassVar[bool]
     """Whether good cells stay the text that they are: then cells of every type are read, as their text."""
     nouns: ClassVar[tuple[str, str]]
-    """Of one good cell, and of several: `a number`, `numbers`."""
+    """For one good cell, and of several: `a number`, `numbers`."""
 
     def __init__(self, *, decimal: str, stated: Stated | None) -> None:
         """Find out nothing yet.
@@ -88,7 +88,7 @@ class Reading(ABC):
         """Read a block.
 
         Args:
-            cells: of it.
+            cells: Its cells.
             rows_before: rows of the file before it.
 
         Returns:
@@ -153,7 +153,7 @@ class Reading(ABC):
         """Add what was found out about a column of two files.
 
         Args:
-            column: of both, with the counts of its cells.
+            column: The column of both, with the counts of its cells.
             first: of the files before.
             second: of one more file.
 
@@ -168,7 +168,7 @@ class Reading(ABC):
         """Read a block once it is known what the column holds.
 
         Args:
-            cells: of it.
+            cells: Its cells.
             column: what was found out.
             decimal: mark between the whole and the fractional part of a number.
 
@@ -182,7 +182,7 @@ def odd_words(nouns: tuple[str, str], number: int, num_cells: int, first: tuple[
 
     Args:
         nouns: of a good cell, and of several.
-        number: of the odd ones.
+        number: The number of the odd ones.
         num_cells: that are not missing.
         first: the first odd one, and its row.
 

@@ -163,7 +163,7 @@ def transform(preprocess: Callable[..., of_models.Preprocessed]) -> Path:
 
 @pytest.fixture
 def fn_args(transform: Path, tmp_path: Path) -> Callable[..., FnArgs]:
-    """Of the Trainer, as its task gets them: in folders that no other pod sees."""
+    """For the Trainer, as its task gets them: in folders that no other pod sees."""
     files = {
         split: [f"{Path(of_models.write_split(tmp_path / split, rows(number), group_rows=40)[0]).parent}/*"]
         for split, number in (("train", 200), ("validation", 60))

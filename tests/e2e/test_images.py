@@ -21,7 +21,7 @@ CHANGES = {
     "evaluation.slices": "[label, image_size]",
     "evaluation.robustness": "{jpeg: [30]}",
 }
-"""Of the example: it promises its score for 30 epochs (benchmarks/README.md)."""
+"""For the example: it promises its score for 30 epochs (benchmarks/README.md)."""
 
 
 @pytest.fixture(scope="module")

@@ -239,7 +239,7 @@ def test_a_ray_job_fits_kuberays_resource_definition(pod: Document, ray_job_sche
 
 @pytest.fixture(scope="module")
 def ray_job_schema() -> Document:
-    """Of KubeRay's module, as the API server reads it: fields that it does not name are refused."""
+    """For KubeRay's module, as the API server reads it: fields that it does not name are refused."""
     asked = ["go", "mod", "download", "-json", "github.com/ray-project/kuberay/ray-operator"]
     try:
         found = subprocess.run(asked, cwd=ROOT / "tests/cluster/operators", capture_output=True, text=True, check=False)

@@ -68,7 +68,7 @@ class Process:
         return f"localhost:{self.port}"
 
     def workers(self) -> list[int]:
-        """Of a pool: the processes of its workers, which run what Beam's boot program starts."""
+        """For a pool: the processes of its workers, which run what Beam's boot program starts."""
         found = []
         for folder in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):

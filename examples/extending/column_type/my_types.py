@@ -17,7 +17,7 @@ class Postcode(ColumnType):
         return "postcodes" if column.name == "postcode" else None
 
     def preprocess(self, inputs, columns, config):
-        """The number of the area, (batch, columns)."""
+        """Compute the number of the area, (batch, columns)."""
         codes = tf.concat([inputs[column.name] for column in columns], axis=1)
         areas = tf.strings.regex_replace(codes, "[0-9].*", "")
         return {AREAS: tft.compute_and_apply_vocabulary(areas, num_oov_buckets=1, vocab_filename=AREAS)}

@@ -15,7 +15,7 @@ def build_augmentation(config: AugmentationConfig, *, seed: int) -> keras.Sequen
 
     Args:
         config: how much of each change.
-        seed: of the random numbers.
+        seed: The seed of the random numbers.
 
     Returns:
         A model of images (batch, height, width, 3), 0 to 255; None if nothing is to change.
@@ -56,8 +56,8 @@ class RandomNoise(keras.layers.Layer):
 
     Args:
         deviation: its standard deviation at most, in the unit of the pixels.
-        seed: of the random numbers.
-        options: of any layer of Keras.
+        seed: The seed of the random numbers.
+        options: The options of any layer of Keras.
     """
 
     def __init__(self, deviation: float, *, seed: int, **options: Any) -> None:
@@ -87,8 +87,8 @@ class RandomCutout(keras.layers.Layer):
 
     Args:
         share: its edge at most, as a share of the image's.
-        seed: of the random numbers.
-        options: of any layer of Keras.
+        seed: The seed of the random numbers.
+        options: The options of any layer of Keras.
     """
 
     def __init__(self, share: float, *, seed: int, **options: Any) -> None:

@@ -11,7 +11,7 @@ from kubetfx.models.columns.image.picture_files import any_pixels, decode_any, j
 
 
 def decode(content: tf.Tensor, *, max_pixels: int) -> tf.Tensor:
-    """A picture as a camera or browser would show it.
+    """Return a picture as a camera or browser would show it.
 
     Args:
         content: bytes of a file, () string.
@@ -47,7 +47,7 @@ def decode(content: tf.Tensor, *, max_pixels: int) -> tf.Tensor:
 
 
 def _is_plain_jpeg(content: tf.Tensor) -> tf.Tensor:
-    """Whether it is a JPEG file whose tables begin before any place that Exif could have, as most have it."""
+    """Return whether it is a JPEG file whose tables begin before any place that Exif could have, as most have it."""
     start = tf.strings.substr(content, 0, 6)
     after_jfif = tf.strings.substr(content, tf.minimum(tf.strings.length(content), 20), 2)
     is_jfif = tf.logical_and(tf.equal(start, b"\xff\xd8\xff\xe0\x00\x10"), tf.equal(after_jfif, b"\xff\xdb"))
@@ -55,14 +55,14 @@ def _is_plain_jpeg(content: tf.Tensor) -> tf.Tensor:
 
 
 def _is_plain_png(content: tf.Tensor) -> tf.Tensor:
-    """Whether it is a PNG file whose pixels come next after its header: there is no Exif before them."""
+    """Return whether it is a PNG file whose pixels come next after its header: there is no Exif before them."""
     start = tf.strings.substr(content, 0, 8)
     next_chunk = tf.strings.substr(content, tf.minimum(tf.strings.length(content), 37), 4)
     return tf.logical_and(tf.equal(start, b"\x89PNG\r\n\x1a\n"), tf.equal(next_chunk, b"IDAT"))
 
 
 def resize(image: tf.Tensor, *, model: ModelConfig) -> tf.Tensor:
-    """A picture in the size that the network sees.
+    """Return a picture in the size that the network sees.
 
     Args:
         image: (height, width, 3) uint8.
@@ -115,7 +115,7 @@ def decode_batch(contents: tf.Tensor, *, model: ModelConfig, max_pixels: int) ->
 
 
 def _after(check: tf.Operation | None, content: tf.Tensor) -> tf.Tensor:
-    """The bytes, once a check has passed. A graph has no order otherwise, and would decode meanwhile."""
+    """Return the bytes, once a check has passed. A graph has no order otherwise, and would decode meanwhile."""
     if check is None:  # not in a graph: it has passed, or raised
         return content
     with tf.control_dependencies([check]):
@@ -123,7 +123,7 @@ def _after(check: tf.Operation | None, content: tf.Tensor) -> tf.Tensor:
 
 
 def _middle(image: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    """The largest middle part of an image that has the proportions of height and width."""
+    """Return the largest middle part of an image that has the proportions of height and width."""
     shape = tf.cast(tf.shape(image)[:2], tf.float64)
     scale = tf.reduce_min(shape / tf.constant([height, width], tf.float64))
     part = tf.maximum(tf.cast(tf.round(tf.constant([height, width], tf.float64) * scale), tf.int32), 1)

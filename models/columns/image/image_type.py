@@ -28,7 +28,7 @@ class Image(ColumnType):
     cells = frozenset({"string"})
 
     def choose(self, column: ColumnProfile, *, num_rows: int, config: FeaturesConfig) -> str | None:
-        """Whether the ExampleGen found files of pictures in it."""
+        """Return whether the ExampleGen found files of pictures in it."""
         return column.picture_reason
 
     def preprocess(
@@ -40,7 +40,7 @@ class Image(ColumnType):
     def encode(
         self, transform_output: "tft.TFTransformOutput", *, model: "ModelConfig", features: FeaturesConfig
     ) -> Encoding | None:
-        """The mean of each feature map of pixel_network.py's network."""
+        """Return the mean of each feature map of pixel_network.py's network."""
         from kubetfx.models.columns.image.pixel_network import encode_pixels
         from kubetfx.models.features import raw_schema, read_features
 
@@ -48,7 +48,7 @@ class Image(ColumnType):
         return encode_pixels(model) if self.tag in columns else None
 
     def beside_transform(self, columns: Sequence[Column], *, model: "ModelConfig", max_pixels: int) -> "Pixels | None":
-        """Its pixels."""
+        """Return its pixels."""
         from kubetfx.models.columns.image.pixels import Pixels
 
         (column,) = columns

@@ -21,7 +21,9 @@ may have hundreds; a file that needs more is refused."""
 
 
 def _out_of_line(function: Callable[[tf.Tensor], tf.Tensor]) -> Any:
-    """A function that stays one in the graph: in line, its operations are visited where they have nothing to do."""
+    """Return a function that stays one in the graph: in line, its operations are visited where they have nothing to
+    do.
+    """
     signature = [tf.TensorSpec([], tf.string)]
     return tf.function(function, input_signature=signature, experimental_attributes={"_noinline": True})
 
@@ -99,13 +101,13 @@ def _head(content: tf.Tensor) -> tf.Tensor:
 
 
 def _little(values: tf.Tensor) -> tf.Tensor:
-    """A number from its bytes in the last axis, the lowest first."""
+    """Return a number from its bytes in the last axis, the lowest first."""
     weights = tf.constant([256**power for power in range(values.shape[-1])], tf.int64)
     return tf.reduce_sum(values * weights, axis=-1)
 
 
 def _big(values: tf.Tensor) -> tf.Tensor:
-    """A number from its bytes in the last axis, the highest first."""
+    """Return a number from its bytes in the last axis, the highest first."""
     return _little(tf.reverse(values, axis=[-1]))
 
 
@@ -140,7 +142,7 @@ def jpeg_pixels(content: tf.Tensor) -> Callable[[], tf.Tensor]:
 
 
 def _pixels_in(head: tf.Tensor) -> list[Callable[[], tf.Tensor]]:
-    """Pixels of PNG, BMP and WebP files, as their first bytes say."""
+    """Return pixels of PNG, BMP and WebP files, as their first bytes say."""
 
     def bmp() -> tf.Tensor:
         height = tf.bitcast(tf.cast(_little(head[22:26]), tf.uint32), tf.int32)  # negative: from the top down
@@ -175,7 +177,7 @@ def _gif_pixels(content: tf.Tensor, head: tf.Tensor) -> tf.Tensor:
 
 
 def _first_gif_frame(content: tf.Tensor) -> tf.Tensor:
-    """The file without its other frames: TensorFlow reads all, and makes the picture as large as the largest."""
+    """Return the file without its other frames: TensorFlow reads all, and makes the picture as large as the largest."""
     data = tf.io.decode_raw(content, tf.uint8)
     start = _gif_frame(data)
     descriptor = _bytes(content, start, 10)
@@ -186,8 +188,8 @@ def _first_gif_frame(content: tf.Tensor) -> tf.Tensor:
 
 
 def _gif_frame(data: tf.Tensor) -> tf.Tensor:
-    """Where the first frame's descriptor is, () int32: behind the palette and the extensions (GIF 89a, 18 to 26). What
-    is there need be none; negative: it was not looked for to the end.
+    """Return where the first frame's descriptor is, () int32: behind the palette and the extensions (GIF 89a, 18 to
+    26). What is there need be none; negative: it was not looked for to the end.
 
     An extension without a block is none here: the decoder takes what follows for another of its blocks.
     """
@@ -210,8 +212,8 @@ def _gif_palette_bytes(flags: tf.Tensor) -> tf.Tensor:
 
 
 def _after_sub_blocks(data: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
-    """Where a chain of blocks ends that each begin with their size; past the file's end if it is cut short, negative if
-    it has too many."""
+    """Return where a chain of blocks ends that each begin with their size; past the file's end if it is cut short,
+    negative if it has too many."""
     size = _at(data, start)  # of all blocks but the last, as encoders have it
     is_other = tf.concat([tf.not_equal(tf.cast(data[start :: size + 1], tf.int32), size), [True]], axis=0)
     (end,) = tf.while_loop(
@@ -225,7 +227,7 @@ def _after_sub_blocks(data: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
 
 
 def _at(data: tf.Tensor, index: tf.Tensor | int) -> tf.Tensor:
-    """A byte, () int32; 0 before the start and behind the end."""
+    """Return a byte, () int32; 0 before the start and behind the end."""
     is_there = tf.logical_and(index >= 0, index < tf.size(data))
     byte = tf.gather(data, tf.clip_by_value(index, 0, tf.maximum(tf.size(data) - 1, 0)))
     return tf.where(is_there, tf.cast(byte, tf.int32), 0)
@@ -244,7 +246,7 @@ def _decode_bmp(content: tf.Tensor, head: tf.Tensor) -> tf.Tensor:
 
 
 def _decode_webp(content: tf.Tensor, head: tf.Tensor) -> tf.Tensor:
-    """The first frame.
+    """Return the first frame.
 
     TensorFlow 2.21 reads an animation as four channels, into memory for three where the header says that there is no
     transparency: it overruns it. So an animation's header says here that there is. It would read all frames, and is
@@ -268,7 +270,7 @@ def _decode_webp(content: tf.Tensor, head: tf.Tensor) -> tf.Tensor:
 
 
 def _end_of_webp_frame(content: tf.Tensor) -> tf.Tensor:
-    """Where the first frame of an animation ends; -1 if there is none."""
+    """Return where the first frame of an animation ends; -1 if there is none."""
 
     def step(at: tf.Tensor, _found: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         chunk = _bytes(content, at, 8)
@@ -333,7 +335,7 @@ def _exif_in_webp(content: tf.Tensor, head: tf.Tensor) -> tf.Tensor:
 def _next(
     at: tf.Tensor, is_exif: tf.Tensor, is_last: tf.Tensor, *, data: tf.Tensor | int, size: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Where the walk goes on, past every end if it is over; and where the Exif data is, -1 if not here."""
+    """Return where the walk goes on, past every end if it is over; and where the Exif data is, -1 if not here."""
     beyond = tf.constant(2**31 - 1, tf.int64)
     step = tf.minimum(tf.cast(at, tf.int64) + size, beyond)
     found = tf.where(is_exif, at + data, -1)

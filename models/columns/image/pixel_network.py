@@ -32,7 +32,7 @@ def first_tuned(network: keras.Model, fine_tune: FineTuneConfig) -> int:
     """Find the first layer of the backbone that learns in the second phase.
 
     Args:
-        network: of which the backbone is a layer.
+        network: The network of which the backbone is a layer.
         fine_tune: names the layer, or says its number.
 
     Returns:
@@ -64,7 +64,7 @@ def unfreeze(network: keras.Model, fine_tune: FineTuneConfig) -> None:
     """Let the later layers of the backbone learn. Its batch normalisations keep their statistics.
 
     Args:
-        network: of which the backbone is a layer.
+        network: The network of which the backbone is a layer.
         fine_tune: says from which layer on.
     """
     first = first_tuned(network, fine_tune)
@@ -75,7 +75,7 @@ def unfreeze(network: keras.Model, fine_tune: FineTuneConfig) -> None:
 
 
 def _backbone(network: keras.Model) -> keras.Model:
-    """The layers of keras.applications; the config says that there are such."""
+    """Return the layers of keras.applications; the config says that there are such."""
     return next(layer for layer in network.layers if isinstance(layer, keras.Model))
 
 
@@ -140,7 +140,7 @@ def _block(hidden: keras.KerasTensor, filters: int, *, number: int) -> keras.Ker
 
 
 def backbone_names() -> list[str]:
-    """The networks of keras.applications."""
+    """Return the networks of keras.applications."""
     found = vars(keras.applications).items()
     return sorted(name for name, value in found if name[0].isupper() and inspect.isfunction(value))
 
@@ -149,7 +149,7 @@ def check_backbone(name: str) -> None:
     """Check that keras.applications has a network.
 
     Args:
-        name: of its class.
+        name: The name of its class.
 
     Raises:
         ConfigError: it has not.

@@ -101,7 +101,7 @@ class ImageRows:
 
         Args:
             batch_size: rows of a batch; the last of an epoch may have fewer.
-            seed: of the order, together with the number of the epoch.
+            seed: The seed of the order, together with the number of the epoch.
             epochs: their numbers.
             first_step: batches of the first epoch that are left out.
         """
@@ -169,8 +169,8 @@ def load_images(
     """Read the images of a split, and decode them into memory if they fit.
 
     Args:
-        files: of the split.
-        column: of the images.
+        files: The files of the split.
+        column: The column of the images.
         labels: (rows,) of the split, in the order of the files.
         features: what else the network takes, each (rows, ...).
         model: says the size.
@@ -228,7 +228,7 @@ def _bytes_of(block: pa.RecordBatch, name: str) -> np.ndarray:
 def _read(
     files: Sequence[str], column: str | None, hash_column: str, labels: np.ndarray
 ) -> tuple[str, tf.Tensor | None]:
-    """A digest of images and labels, and the encoded images if they are asked for."""
+    """Return a digest of images and labels, and the encoded images if they are asked for."""
     digest = hashlib.sha256(labels.tobytes())
     contents: list[tf.Tensor] = []
     for block in read_blocks(files, list(dict.fromkeys(name for name in (column, hash_column) if name))):

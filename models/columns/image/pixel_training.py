@@ -51,8 +51,8 @@ class TrainedNetwork(TrainedModel):
             model: from features, PIXELS among them, to probabilities or values.
             augmentation: layers before it; None for none.
             mixup: alpha; 0: images are not mixed.
-            num_classes: of the labels; 0 for a regression.
-            seed: of mixup.
+            num_classes: The number of classes of the labels; 0 for a regression.
+            seed: The seed of mixup.
             team: who trains it; None: this process alone.
 
         Returns:
@@ -116,7 +116,7 @@ class TrainedNetwork(TrainedModel):
 
         Args:
             batches: features, label, and weight.
-            count: of the steps.
+            count: The count of the steps.
 
         Returns:
             Keras' metrics of the epoch so far.

@@ -37,7 +37,7 @@ class Pixels:
         """Read pictures as an exported model does.
 
         Args:
-            facts: of a model that sees images.
+            facts: The facts of a model that sees images.
 
         Returns:
             The same feature as in its training.
@@ -47,7 +47,7 @@ class Pixels:
         return cls(column, ModelConfig(**facts.image["model"]), facts.image["max_pixels"])
 
     def facts(self) -> dict[str, Any]:
-        """What `of_facts` reads, and the server, from the model's kubetfx.json."""
+        """Return what `of_facts` reads, and the server, from the model's kubetfx.json."""
         height, width = self.model.image_shape
         model = {"image_size": [height, width], "resize": self.model.resize, "top_k": self.model.top_k}
         return {"column": self.column, "model": model, "max_pixels": self.max_pixels}
@@ -68,7 +68,7 @@ class Pixels:
         """Take decoded pictures to the network's size.
 
         Args:
-            images: of one size, (batch, height, width, 3) uint8.
+            images: The images of one size, (batch, height, width, 3) uint8.
 
         Returns:
             PIXELS, as `features`.
@@ -89,7 +89,7 @@ class Pixels:
         """Read the pictures of a split for training, and decode them into memory if they fit.
 
         Args:
-            files: of the split.
+            files: The files of the split.
             labels: (rows,) in the order of the files.
             features: what else the network takes, each (rows, ...).
             cache_bytes: decoded pictures of up to so much are kept.
@@ -117,7 +117,7 @@ class Pixels:
         Args:
             network: from features to probabilities or values.
             training: the section of the config.
-            num_classes: of the labels; 0 for a regression.
+            num_classes: The number of classes of the labels; 0 for a regression.
             team: who trains it.
 
         Returns:
@@ -138,7 +138,7 @@ class Pixels:
         """Let the later layers of the backbone learn.
 
         Args:
-            network: of which the backbone is a layer.
+            network: The network of which the backbone is a layer.
             fine_tune: says from which on.
         """
         pixel_network.unfreeze(network, fine_tune)

@@ -65,7 +65,7 @@ def of_each(function, labels: np.ndarray, predictions: np.ndarray) -> float:
 
 
 def averaged(name: str, way: str | None = None):
-    """Of scikit-learn: of the second of two classes, or an average, with rows taken for their likeliest class."""
+    """For scikit-learn: of the second of two classes, or an average, with rows taken for their likeliest class."""
     function = getattr(reference, f"{name}_score")
 
     def expected(labels: np.ndarray, predictions: np.ndarray) -> float:
@@ -95,7 +95,7 @@ EXPECTED = {
     "squared_pearson_correlation": lambda y, p: np.corrcoef(y, p)[0, 1] ** 2,
 }
 TOLERANCE = {"auc": 1e-3, "auc_precision_recall": 1e-2}
-"""Of areas: their curves have 10,000 thresholds, and precision is interpolated in another way than by steps."""
+"""For areas: their curves have 10,000 thresholds, and precision is interpolated in another way than by steps."""
 
 
 @pytest.mark.parametrize(("name", "classes"), [case for case in CASES if case[0] in EXPECTED])

@@ -320,7 +320,7 @@ def picture() -> str:
 
 
 def image_facts() -> Facts:
-    """Of a classification of images: mistakes, robustness, a network of many layers."""
+    """For a classification of images: mistakes, robustness, a network of many layers."""
     predicted = predictions()
     document = {
         "metrics": {"example_count": 400, "accuracy": 0.71, "kappa": 0.5, "drop_blur_1": 0.02, "drop_fgsm_0.01": 0.4},
