@@ -24,10 +24,9 @@ from tfx.utils import json_utils
 from kubetfx.artifacts import TIMES
 from kubetfx.components.data import block_work, table_profile, tfx_patches
 from kubetfx.components.data.beam_mode import MAX_THREADS
-from kubetfx.components.data.block_work import BlockWork, Each, Run
+from kubetfx.components.data.block_work import BlockWork
 from kubetfx.components.data.example_parts import Part, parts_of
-from kubetfx.components.data.span_shards import KnownShards
-from kubetfx.components.data.span_store import SpanStore
+from kubetfx.components.data.span_work import run_by_span
 from kubetfx.components.declaration import Artifacts, Component
 from kubetfx.models.examples import as_lists, block_rows
 from kubetfx.models.row_weights import weights_of
@@ -145,6 +144,13 @@ class Statistics(
             both[split] = [generator.merge_accumulators(own) for generator, *own in triples]
         return first | second | both
 
+    def compact(self, state: States) -> States:
+        """Without the buffers of the sketches, which are a hundred times as large as what they say."""
+        return {
+            split: [generator.compact(own) for generator, own in zip(self._generators, found, strict=True)]
+            for split, found in state.items()
+        }
+
     def result(self, state: States) -> dict[str, statistics_pb2.DatasetFeatureStatisticsList]:
         """Return the statistics by split."""
         with tfx_patches.histograms_on_arrays():
@@ -185,30 +191,21 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         folder.mkdir(parents=True, exist_ok=True)
         max_threads = MAX_THREADS if block_rows(len(profile.described)) >= THREADED_ROWS else 1
         run = functools.partial(block_work.run, executor=self, folder=folder, max_threads=max_threads)
-        known, store = KnownShards(Path(examples_artifact.uri)), SpanStore.beside(statistics.uri)
-        by_split = _of_spans(work, parts, known, store, run) if known and store else run(work, parts)
+        by_split = run_by_span(
+            work,
+            parts,
+            kind="statistics",
+            examples=Path(examples_artifact.uri),
+            output=statistics.uri,
+            describe=lambda part: (part.group, (part.split, work.depends_on(part))),
+            run=run,
+        )
         for split, found in by_split.items():
             path = Path(artifact_utils.get_split_uri([statistics], split)) / tfx_executor.DEFAULT_FILE_NAME
             path.parent.mkdir(exist_ok=True)
             if split == splits[0]:
                 _note_odd_cells(found, odd)
             path.write_bytes(found.SerializeToString(deterministic=True))
-
-
-def _of_spans(
-    work: Statistics, parts: Sequence[Part], known: KnownShards, store: SpanStore, run: Run
-) -> dict[str, statistics_pb2.DatasetFeatureStatisticsList]:
-    """Return the statistics, where the states of row groups of spans that were seen before are kept."""
-    places = [
-        store.place(span, "statistics", shard, part.split, part.group.number, work.depends_on(part))
-        for part in parts
-        for span, shard in [known.of(part.group)]
-    ]
-
-    def states_of(unknown: list[int]) -> list[States]:
-        return run(Each(work.state_of), list(enumerate(parts[number] for number in unknown)))
-
-    return work.result(work.merged(store.completed(places, states_of)))
 
 
 def _join_times(statistics: statistics_pb2.DatasetFeatureStatisticsList) -> None:

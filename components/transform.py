@@ -5,6 +5,7 @@ empty, since nothing reads it. Who asks for more, or has an analyzer that compon
 TFX's executor on Beam. Features that a search found come with the schema.
 """
 
+import functools
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from tfx.utils import json_utils
 
 from kubetfx.artifacts import SCHEMA, TRAIN
 from kubetfx.components.data import analysis, beam_mode, block_work, tfx_patches
+from kubetfx.components.data.span_work import run_by_span
 from kubetfx.components.declaration import Artifacts
 from kubetfx.models.examples import files_in, row_groups
 from kubetfx.models.features import read_schema, searched_features
@@ -54,17 +56,31 @@ class Executor(tfx_executor.Executor):
             labels.CUSTOM_CONFIG: exec_properties.get(keys.CUSTOM_CONFIG_KEY),
             labels.SCHEMA_PATH_LABEL: schema_path,
         }
-        groups = [
-            group
-            for group, _ in row_groups(files_in(artifact_utils.get_split_uri(input_dict[keys.EXAMPLES_KEY], TRAIN)))
-        ]
+        examples = artifact_utils.get_single_instance(input_dict[keys.EXAMPLES_KEY])
+        groups = [group for group, _ in row_groups(files_in(artifact_utils.get_split_uri([examples], TRAIN)))]
         output = Path(artifact_utils.get_single_uri(output_dict[keys.TRANSFORM_GRAPH_KEY]))
         output.mkdir(parents=True, exist_ok=True)
+        asked = (Path(schema_path).read_bytes(), *sorted(exec_properties.items()))
         with tempfile.TemporaryDirectory(prefix=".analysis-", dir=output) as temporary:
+            run = functools.partial(block_work.run, executor=self, folder=Path(temporary))
+
+            def run_phase(phase: analysis.Phase) -> list[Any]:
+                if not phase.is_first:  # what it looks for in a span depends on the others
+                    return run(phase, groups)
+                return run_by_span(
+                    phase,
+                    groups,
+                    kind="analysis",
+                    examples=Path(examples.uri),
+                    output=str(output),
+                    describe=lambda group: (group, asked),
+                    run=run,
+                )
+
             analysis.analyze(
                 self._GetPreprocessingFn(sources, {}),
                 schema,
-                run=lambda phase: block_work.run(phase, groups, executor=self, folder=Path(temporary)),
+                run=run_phase,
                 output=output,
                 temporary=Path(temporary),
             )

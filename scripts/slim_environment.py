@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 
 UNUSED = {
+    "**/*.pxd": "declarations for Cython's compiler",
+    "**/*.pyx": "sources of extensions that are compiled",
     "agentplatform": "Vertex AI's agents, of google-cloud-aiplatform; `import tfx.v1` needs the rest of it",
     "alembic/testing": "for tests of what uses it",
     "clang": "libclang; TensorFlow declares it and does not import it",
@@ -26,12 +28,14 @@ UNUSED = {
     "tensorflow/include": "C++ headers",
     "tensorflow/xla_aot_runtime_src": "C++ source",
     "tfx/components/testdata": "data of TFX's own tests",
+    "tfx/examples": "TFX's own examples, and their data",
+    "tfx/orchestration/kubeflow/v2/testdata": "as tfx/components/testdata",
     "vertexai": "as agentplatform",
     "widgetsnbextension": "files for a browser",
 }
 """Patterns of paths under site-packages."""
 
-TESTED_PACKAGES = ("google/genai", "numpy", "pandas", "pyarrow", "scipy", "sklearn")
+TESTED_PACKAGES = ("IPython", "google/genai", "h5py", "ipywidgets", "numpy", "pandas", "pyarrow", "scipy", "sklearn")
 """Packages that ship their own tests."""
 
 STRIPPED = (

@@ -154,7 +154,9 @@ class _Analysis:
     def _pass_over_data(self, source: _Step) -> None:
         """Apply a phase's SavedModel to all rows, and accumulate for every analyzer of the phase at once."""
         wanted = [s for s in self.steps if type(s.operation) in _ACCUMULATORS and _source(s) is source]
-        phase = Phase(self.value(source.inputs[0]), self.specs, [_accumulator(step) for step in wanted])
+        is_first = not source.inputs[0].step.inputs
+        accumulators = [_accumulator(step) for step in wanted]
+        phase = Phase(self.value(source.inputs[0]), self.specs, accumulators, is_first=is_first)
         for step, found in zip(wanted, self.run(phase), strict=True):
             self._values[step] = (found,)
 
@@ -162,14 +164,18 @@ class _Analysis:
 class Phase(BlockWork[RowGroup, Arrays, list[Any], list[Any]]):
     """All analyzers that a pass over the data is for: the states of their accumulators."""
 
-    def __init__(self, saved_model: str, specs: Mapping[str, Any], accumulators: Sequence["_Accumulator"]) -> None:
+    def __init__(
+        self, saved_model: str, specs: Mapping[str, Any], accumulators: Sequence["_Accumulator"], *, is_first: bool
+    ) -> None:
         """Say what is accumulated.
 
         Args:
             saved_model: folder of the one that knows what the phases before found, and is applied to the rows.
             specs: how each raw feature is read of the examples, as tf.io has it.
             accumulators: of the analyzers.
+            is_first: whether it depends on nothing that a phase before found in the rows.
         """
+        self.is_first = is_first
         self._saved_model = saved_model
         self._specs = specs
         self._accumulators = accumulators
@@ -231,6 +237,8 @@ class _Accumulator(Protocol):
 
     def merge(self, first: Any, second: Any) -> Any: ...
 
+    def compact(self, state: Any) -> Any: ...
+
     def result(self, state: Any) -> Any: ...
 
 
@@ -250,6 +258,9 @@ class _Combined:
     def merge(self, first: Any, second: Any) -> Any:
         return self._combiner.merge_accumulators([first, second])
 
+    def compact(self, state: Any) -> Any:
+        return self._combiner.compact(state)
+
     def result(self, state: Any) -> Any:
         return state
 
@@ -268,6 +279,9 @@ class _PackedCombined:
 
     def merge(self, first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
         return {label: part.merge(first[label], second[label]) for label, part in self._parts.items()}
+
+    def compact(self, state: dict[str, Any]) -> dict[str, Any]:
+        return {label: part.compact(state[label]) for label, part in self._parts.items()}
 
     def result(self, state: dict[str, Any]) -> dict[str, Any]:
         return state
@@ -293,6 +307,9 @@ class _Counted:
     def merge(self, first: Counter[Any], second: Counter[Any]) -> Counter[Any]:
         first.update(second)
         return first
+
+    def compact(self, state: Counter[Any]) -> Counter[Any]:
+        return state
 
     def result(self, state: Counter[Any]) -> list[tuple[Any, int]]:
         return list(state.items())

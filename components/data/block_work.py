@@ -99,6 +99,28 @@ class BlockWork(ABC, Generic[Item, Block, State, Result]):
         """
         return functools.reduce(self.add_block, self.blocks(item), self.create())
 
+    def compact(self, state: State) -> State:
+        """Make a state smaller, before it is kept; this one leaves it as it is.
+
+        Args:
+            state: of the rows of an item.
+
+        Returns:
+            A state that stands for the same rows, if need be with the error that the work allows itself.
+        """
+        return state
+
+    def compact_state_of(self, item: Item) -> State:
+        """Add up the blocks of an item, as `state_of` does.
+
+        Args:
+            item: see `blocks`.
+
+        Returns:
+            The compact state of its rows.
+        """
+        return self.compact(self.state_of(item))
+
     def merged(self, states: Iterable[State]) -> State:
         """Put any number of states together.
 
@@ -117,6 +139,13 @@ class Each(BlockWork[tuple[int, Any], dict[int, Any], dict[int, Any], list[Any]]
 
     do: Callable[[Any], Any]
     """It can be pickled."""
+    prepare: Callable[[], None] | None = None
+    """Called once per process, before the function; it can be pickled."""
+
+    def setup(self) -> None:
+        """Prepare."""
+        if self.prepare is not None:
+            self.prepare()
 
     def blocks(self, item: tuple[int, Any]) -> list[dict[int, Any]]:
         """Call the function."""
