@@ -141,7 +141,7 @@ def read_blocks(
         Blocks in the order of the files.
     """
     for block in read_groups(row_groups(files), columns):
-        yield from _in_parts(block, max_rows)
+        yield from in_parts(block, max_rows)
 
 
 def read_groups(
@@ -247,7 +247,16 @@ def _whole(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     return column
 
 
-def _in_parts(block: pa.RecordBatch, max_rows: int | None) -> Iterator[pa.RecordBatch]:
+def in_parts(block: pa.RecordBatch, max_rows: int | None) -> Iterator[pa.RecordBatch]:
+    """Cut a block.
+
+    Args:
+        block: of examples.
+        max_rows: rows of a part; None: all.
+
+    Yields:
+        Its rows, nothing copied, in their order.
+    """
     if max_rows is None:
         yield block
         return

@@ -3,16 +3,34 @@
 It has an input for each column, so it is loaded and called once; whoever needs it calls that one function.
 """
 
+import functools
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import tensorflow as tf
 import tensorflow_transform as tft
+from tensorflow_metadata.proto.v0 import schema_pb2
 from tensorflow_transform import tf2_utils
 from tensorflow_transform.tf_metadata import schema_utils
 
-from kubetfx.models.features import raw_schema
+from kubetfx.models.examples import in_parts, read_ahead
+from kubetfx.models.features import TEXT, raw_schema, role_of
 from kubetfx.models.raw_inputs import Packed, RawInputs
+
+TEXT_ROWS = 8_192
+"""Rows that are preprocessed at a time where there is text: its operations take one core each, and threads share the
+parts of a block."""
+
+
+def rows_at_a_time(schema: schema_pb2.Schema) -> int | None:
+    """Return how many rows are preprocessed at a time; None: all of a block.
+
+    Args:
+        schema: of the raw columns, with their roles.
+    """
+    return TEXT_ROWS if any(role_of(feature) == TEXT for feature in schema.feature) else None
 
 
 class Preprocessing(tf.Module):
@@ -28,7 +46,9 @@ class Preprocessing(tf.Module):
         super().__init__()
         self.feature_spec = output.transformed_feature_spec()
         """What features and label are, by name."""
-        self.raw_spec = schema_utils.schema_as_feature_spec(raw_schema(output)).feature_spec
+        schema = raw_schema(output)
+        self._rows_at_a_time = rows_at_a_time(schema)
+        self.raw_spec = schema_utils.schema_as_feature_spec(schema).feature_spec
         """How each column is read, those among them that are no part of the preprocessing."""
         self.inputs = RawInputs({name: column for name, column in self.raw_spec.items() if name not in without})
         """The columns, and how they are packed."""
@@ -43,6 +63,24 @@ class Preprocessing(tf.Module):
             packed: by `inputs`.
         """
         return dict(self._of_packed(packed))
+
+    def of_block(self, block: pa.RecordBatch) -> dict[str, np.ndarray]:
+        """Return features and label of a block of examples.
+
+        Args:
+            block: it has all columns of `inputs`.
+
+        Returns:
+            Arrays by name, each (rows, ...).
+        """
+        parts = [*in_parts(block, self._rows_at_a_time)] or [block]
+        found = [*read_ahead([functools.partial(self._of_part, part) for part in parts])]
+        if len(found) == 1:
+            return found[0]
+        return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+
+    def _of_part(self, part: pa.RecordBatch) -> dict[str, np.ndarray]:
+        return {name: tensor.numpy() for name, tensor in self(self.inputs.pack(part)).items()}
 
     def _of_columns(self, columns: Mapping[str, Any]) -> dict[str, tf.Tensor]:
         function = self._saved.transform_fn

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import tensorflow as tf
 from absl import logging
 
@@ -176,7 +175,7 @@ def load_rows(
     groups = row_groups(files)
     num_rows = sum(group.num_rows(footer) for group, footer in groups)
     weights = _read_weights(files, weight) if weight else None
-    first = _preprocessed(preprocess, next(read_groups(groups[:1], preprocess.inputs.columns)))
+    first = preprocess.of_block(next(read_groups(groups[:1], preprocess.inputs.columns)))
     num_bytes = num_rows * sum(array[:1].nbytes for array in first.values())
     in_memory = num_bytes <= cache_bytes
     where = "in memory" if in_memory else "in files: over training.cache_bytes"
@@ -193,7 +192,7 @@ def load_rows(
     step = math.ceil(num_rows / SAMPLE_ROWS)
     start = 0
     digest = hashlib.sha256(b"" if weights is None else weights.tobytes())
-    blocks = (_preprocessed(preprocess, block) for block in read_groups(groups[1:], preprocess.inputs.columns))
+    blocks = map(preprocess.of_block, read_groups(groups[1:], preprocess.inputs.columns))
     for found in itertools.chain([first], blocks):
         rows = slice(start, start + len(found[LABEL]))
         labels[rows] = found[LABEL].reshape(-1)
@@ -236,7 +235,7 @@ def _load_part(
         blocks = read_groups([groups[number] for number in numbers], preprocess.inputs.columns)
         for number, block in zip(numbers, blocks, strict=True):
             rows = slice(starts[number], starts[number + 1])
-            yield number, _weighted(_preprocessed(preprocess, block), weights, rows)
+            yield number, _weighted(preprocess.of_block(block), weights, rows)
 
     some = np.unique(np.linspace(0, len(groups) - 1, SAMPLE_GROUPS).astype(int)).tolist()
     step = math.ceil(counts[some].sum() / SAMPLE_ROWS)
@@ -260,10 +259,6 @@ def _load_part(
         digest.hexdigest(),
         team,
     )
-
-
-def _preprocessed(preprocess: Preprocessing, block: pa.RecordBatch) -> Arrays:
-    return {name: tensor.numpy() for name, tensor in preprocess(preprocess.inputs.pack(block)).items()}
 
 
 def _concatenated(parts: Sequence[Arrays]) -> Arrays:

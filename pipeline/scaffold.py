@@ -243,16 +243,18 @@ def _model(used: Collection[str], task: str) -> list[str]:
 
 
 def _training(num_rows: int, *, is_text: bool) -> list[str]:
-    """Of text alone few weights change per row, so the large steps of large batches do no harm."""
+    """Of text alone few weights change per row, so the large steps of large batches do no harm; and where its averaged
+    weights are past the best, they do not come back."""
+    is_long = num_rows >= _MANY_ROWS
     lines = [
         "training:",
         "  epochs: 200  # at most: training stops when the validation loss no longer falls",
-        f"  batch_size: {_batch_size(num_rows)}",
-        f"  learning_rate: {0.005 if is_text and num_rows >= _MANY_ROWS else 0.002}",
+        f"  batch_size: {1024 if is_text and is_long else _batch_size(num_rows)}",
+        f"  learning_rate: {0.01 if is_text and is_long else 0.002}",
         "  schedule: {kind: constant}  # the weights that are kept are averages: no rate has to fall for them",
     ]
-    if num_rows >= _MANY_ROWS:
-        lines.append("  early_stopping: {patience: 5}  # an epoch has many steps")
+    if is_long:
+        lines.append(f"  early_stopping: {{patience: {2 if is_text else 5}}}  # an epoch has many steps")
     return lines
 
 

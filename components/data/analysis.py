@@ -6,6 +6,7 @@ combiners and SavedModels. What takes values from the data is one `BlockWork` pe
 analyzer that is not known here is left to tf.Transform's pipeline (`Unsupported`).
 """
 
+import functools
 import hashlib
 import json
 from collections import Counter
@@ -16,7 +17,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import tensorflow as tf
 import tensorflow_transform as tft
 from tensorflow_transform import (
@@ -31,10 +31,11 @@ from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io, sche
 
 from kubetfx.components.data.analysis_graphs import AnalysisGraphs, Binding, PreprocessingFn, Unsupported
 from kubetfx.components.data.block_work import BlockWork
-from kubetfx.models.examples import RowGroup
+from kubetfx.models.examples import RowGroup, in_parts, read_ahead
+from kubetfx.models.preprocessing import rows_at_a_time
 from kubetfx.models.raw_inputs import RawInputs
 
-Arrays = Mapping[str, Any]
+Tensors = Mapping[str, Any]
 Run = Callable[["Phase"], list[Any]]
 
 
@@ -98,7 +99,7 @@ def analyze(
     final = traverser.visit_value_node(future)
     for node in side_effects:
         traverser.visit_value_node(node)
-    found = _Analysis(collector.steps, run, graphs, specs, temporary)
+    found = _Analysis(collector.steps, run, graphs, specs, rows_at_a_time(schema), temporary)
     metadata = graphs.write_last(output / tft.TFTransformOutput.TRANSFORM_FN_DIR, map(found.value, final.step.inputs))
     _publish(metadata, schema=schema, asset_map=asset_map, output=output)
 
@@ -120,6 +121,7 @@ class _Analysis:
     run: Run
     graphs: AnalysisGraphs
     specs: Mapping[str, Any]
+    max_rows: int | None
     temporary: Path
     _values: dict[_Step, tuple[Any, ...]] = field(default_factory=dict)
 
@@ -156,16 +158,23 @@ class _Analysis:
         wanted = [s for s in self.steps if type(s.operation) in _ACCUMULATORS and _source(s) is source]
         is_first = not source.inputs[0].step.inputs
         accumulators = [_accumulator(step) for step in wanted]
-        phase = Phase(self.value(source.inputs[0]), self.specs, accumulators, is_first=is_first)
+        model = self.value(source.inputs[0])
+        phase = Phase(model, self.specs, accumulators, is_first=is_first, max_rows=self.max_rows)
         for step, found in zip(wanted, self.run(phase), strict=True):
             self._values[step] = (found,)
 
 
-class Phase(BlockWork[RowGroup, Arrays, list[Any], list[Any]]):
+class Phase(BlockWork[RowGroup, list[Any], list[Any], list[Any]]):
     """All analyzers that a pass over the data is for: the states of their accumulators."""
 
     def __init__(
-        self, saved_model: str, specs: Mapping[str, Any], accumulators: Sequence["_Accumulator"], *, is_first: bool
+        self,
+        saved_model: str,
+        specs: Mapping[str, Any],
+        accumulators: Sequence["_Accumulator"],
+        *,
+        is_first: bool,
+        max_rows: int | None = None,
     ) -> None:
         """Say what is accumulated.
 
@@ -174,11 +183,13 @@ class Phase(BlockWork[RowGroup, Arrays, list[Any], list[Any]]):
             specs: how each raw feature is read of the examples, as tf.io has it.
             accumulators: of the analyzers.
             is_first: whether it depends on nothing that a phase before found in the rows.
+            max_rows: that the SavedModel is applied to at a time; None: all rows of a row group.
         """
         self.is_first = is_first
         self._saved_model = saved_model
         self._specs = specs
         self._accumulators = accumulators
+        self._max_rows = max_rows
 
     def setup(self) -> None:
         """Load the SavedModel."""
@@ -186,18 +197,22 @@ class Phase(BlockWork[RowGroup, Arrays, list[Any], list[Any]]):
         self._loader = saved_transform_io_v2.SavedModelLoader(self._saved_model)
         self._loader.finalize(set(self._inputs.signature), set(self._loader.structured_outputs))
 
-    def blocks(self, item: RowGroup) -> Iterator[Arrays]:
-        """Yield the rows of a row group, through the SavedModel."""
-        packed = self._inputs.pack(item.read(self._inputs.columns))
-        yield {name: _as_numpy(tensor) for name, tensor in self._loader.apply_transform_model(packed).items()}
+    def blocks(self, item: RowGroup) -> Iterator[list[Any]]:
+        """Yield what each accumulator takes of the rows of a row group, which go through the SavedModel."""
+        parts = in_parts(item.read(self._inputs.columns), self._max_rows)
+        yield from read_ahead(functools.partial(self._applied, part) for part in parts)
+
+    def _applied(self, rows: pa.RecordBatch) -> list[Any]:
+        tensors = self._loader.apply_transform_model(self._inputs.pack(rows))
+        return [accumulator.taken(tensors) for accumulator in self._accumulators]
 
     def create(self) -> list[Any]:
         """Return each accumulator's state of no rows."""
         return [accumulator.create() for accumulator in self._accumulators]
 
-    def add_block(self, state: list[Any], block: Arrays) -> list[Any]:
-        """Hand each accumulator its part of the arrays."""
-        return [own.add(before, block) for own, before in zip(self._accumulators, state, strict=True)]
+    def add_block(self, state: list[Any], block: list[Any]) -> list[Any]:
+        """Hand each accumulator what it takes."""
+        return [own.add(*pair) for own, *pair in zip(self._accumulators, state, block, strict=True)]
 
     def merge(self, first: list[Any], second: list[Any]) -> list[Any]:
         """Merge the states of each accumulator."""
@@ -231,9 +246,11 @@ def _from_dict(keys: Any, values: Mapping[str, Any]) -> Any:
 
 
 class _Accumulator(Protocol):
+    def taken(self, tensors: Tensors) -> Any: ...
+
     def create(self) -> Any: ...
 
-    def add(self, state: Any, arrays: Arrays) -> Any: ...
+    def add(self, state: Any, taken: Any) -> Any: ...
 
     def merge(self, first: Any, second: Any) -> Any: ...
 
@@ -249,11 +266,15 @@ class _Combined:
         self._combiner = operation.combiner
         self._keys = keys
 
+    def taken(self, tensors: Tensors) -> Any:
+        found = _from_dict(self._keys, tensors)
+        return tuple(map(_as_numpy, found)) if isinstance(found, tuple) else _as_numpy(found)
+
     def create(self) -> Any:
         return self._combiner.create_accumulator()
 
-    def add(self, state: Any, arrays: Arrays) -> Any:
-        return self._combiner.add_input(state, _from_dict(self._keys, arrays))
+    def add(self, state: Any, taken: Any) -> Any:
+        return self._combiner.add_input(state, taken)
 
     def merge(self, first: Any, second: Any) -> Any:
         return self._combiner.merge_accumulators([first, second])
@@ -271,11 +292,14 @@ class _PackedCombined:
     def __init__(self, operation: Any, keys: Any) -> None:
         self._parts = {one.label: _Combined(one, tuple(one.keys)) for one in operation.combiners}
 
+    def taken(self, tensors: Tensors) -> dict[str, Any]:
+        return {label: part.taken(tensors) for label, part in self._parts.items()}
+
     def create(self) -> dict[str, Any]:
         return {label: part.create() for label, part in self._parts.items()}
 
-    def add(self, state: dict[str, Any], arrays: Arrays) -> dict[str, Any]:
-        return {label: part.add(state[label], arrays) for label, part in self._parts.items()}
+    def add(self, state: dict[str, Any], taken: dict[str, Any]) -> dict[str, Any]:
+        return {label: part.add(state[label], taken[label]) for label, part in self._parts.items()}
 
     def merge(self, first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
         return {label: part.merge(first[label], second[label]) for label, part in self._parts.items()}
@@ -298,10 +322,13 @@ class _Counted:
     def create(self) -> Counter[Any]:
         return Counter()
 
-    def add(self, state: Counter[Any], arrays: Arrays) -> Counter[Any]:
-        (values,) = _from_dict(self._keys, arrays)
-        counted = pc.value_counts(pa.array(values.reshape(-1)))
-        state.update(dict(zip(counted.field(0).to_pylist(), counted.field(1).to_pylist(), strict=True)))
+    def taken(self, tensors: Tensors) -> dict[Any, int]:
+        (values,) = _from_dict(self._keys, tensors)
+        different, _, counts = tf.unique_with_counts(tf.reshape(values, [-1]), out_idx=tf.int64)
+        return dict(zip(different.numpy().tolist(), counts.numpy().tolist(), strict=True))
+
+    def add(self, state: Counter[Any], taken: dict[Any, int]) -> Counter[Any]:
+        state.update(taken)
         return state
 
     def merge(self, first: Counter[Any], second: Counter[Any]) -> Counter[Any]:

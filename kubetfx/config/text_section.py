@@ -100,8 +100,8 @@ class TextEncoderConfig(Section):
     """Words of a text at most, or tokens of `pretrained`, or `characters`; those after them are left out. Where the
     training rows are shorter, it is less. None: 256, or 512 characters."""
     size: Annotated[int, Field(ge=1)] | None = None
-    """Dimensions of the vector that a token becomes; of `cnn`, channels of each convolution too. None: 16 of `bag` and
-    `fasttext`, 64 of others."""
+    """Dimensions of the vector that a token becomes; of `cnn`, channels of each convolution too. None: 64; of
+    `bag` and `fasttext` as many as there are classes, from 4 to 16."""
     dropout: float = Field(0.1, ge=0, lt=1)
     """Share of the tokens of a text that are left out at random in training."""
     cleaning: TextCleaningConfig = TextCleaningConfig()

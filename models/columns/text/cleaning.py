@@ -57,7 +57,7 @@ def clean(texts: tf.Tensor, config: TextCleaningConfig) -> tf.Tensor:
     elif config.contractions:
         texts = _expanded(texts, config)
     texts = _replaced(texts, "'", " ")
-    return tf.strings.strip(_replaced(texts, " +", " "))
+    return tf.strings.strip(_replaced(texts, "  +", " "))
 
 
 def _replaced(texts: tf.Tensor, pattern: str, rewrite: str) -> tf.Tensor:
@@ -82,20 +82,35 @@ def _decomposed(texts: tf.Tensor) -> tf.Tensor:
     """Unicode's normalization form NFKD (UAX #15); without what is not seen: format characters and variation selectors.
     Typographic apostrophes become plain ones, every kind of space a space."""
     texts = _replaced(texts, r"[\x{2018}\x{2019}\x{02BC}\x{FF07}]", "'")
-    codes = tf.strings.unicode_decode(texts, "UTF-8")
-    flat = codes.flat_values
+    decoded = tf.raw_ops.UnicodeDecode(input=texts, input_encoding="UTF-8")
+    flat = decoded.char_values
     number_of, firsts, lengths, parts = _decompositions()
     number = tf.gather(number_of, tf.minimum(flat, len(number_of) - 1))
-    length = tf.gather(lengths, number)
-    ends = tf.cumsum(length)
-    position = tf.range(tf.reduce_sum(length)) - tf.repeat(ends - length, length)
-    part = tf.gather(parts, tf.repeat(tf.gather(firsts, number), length) + position)
-    code = tf.where(tf.repeat(number, length) > 0, part, tf.repeat(flat, length))
-    splits = tf.gather(tf.concat([[0], ends], axis=0), codes.row_splits)
-    code = tf.gather(code, _canonical_order(code, splits))
-    ordered = tf.RaggedTensor.from_row_splits(code, tf.cast(splits, tf.int64), validate=False)
-    texts = tf.strings.unicode_encode(ordered, "UTF-8", errors="replace", replacement_char=0x20)
+    ends = tf.cumsum(tf.gather(lengths, number))  # each is one character at least
+    starts = tf.concat([[0], ends], axis=0)
+    total = starts[-1]
+    source = tf.cumsum(tf.scatter_nd(ends[:, None], tf.ones_like(ends), total[None] + 1)[:-1])
+    number = tf.gather(number, source)
+    position = tf.range(total) - tf.gather(starts, source)
+    code = tf.where(number > 0, tf.gather(parts, tf.gather(firsts, number) + position), tf.gather(flat, source))
+    splits = tf.gather(starts, decoded.row_splits)
+    texts = _encoded(tf.gather(code, _canonical_order(code, splits)), splits)
     return _replaced(_replaced(texts, r"[\p{Cf}\x{FE00}-\x{FE0F}]", ""), r"[\pZ\p{Cc}]+", " ")
+
+
+def _encoded(codes: tf.Tensor, splits: tf.Tensor) -> tf.Tensor:
+    """Return texts of code points; what is no character becomes a space."""
+    splits = tf.cast(splits, tf.int64)
+    return tf.raw_ops.UnicodeEncode(
+        input_values=codes, input_splits=splits, output_encoding="UTF-8", errors="replace", replacement_char=0x20
+    )
+
+
+def _changed_pieces(texts: tf.Tensor, mark: str, change: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
+    """Change what is between marks, or with "" between spaces."""
+    pieces = tf.raw_ops.StringSplitV2(input=texts, sep=mark)
+    changed, rows = change(pieces.values), pieces.indices[:, 0]
+    return tf.strings.unsorted_segment_join(changed, rows, tf.size(texts), separator="" if mark else " ")
 
 
 def _canonical_order(codes: tf.Tensor, splits: tf.Tensor) -> tf.Tensor:
@@ -137,21 +152,23 @@ def _combining_classes() -> Any:
 
 def _without_entities(texts: tf.Tensor) -> tf.Tensor:
     """Entities of HTML become the characters that they mean; what is none stays."""
-    pieces = tf.strings.split(_replaced(texts, _ENTITY, rf"{_BREAK}&\1;{_BREAK}"), _BREAK)
-    flat = _looked_up(pieces.flat_values, pieces.flat_values, "html_entities", lambda: _pairs(_entities()))
-    flat = _where(tf.strings.regex_full_match(flat, "&#[0-9]+;"), flat, lambda some: _of_digits(some, base=10))
-    flat = _where(tf.strings.regex_full_match(flat, "&#[xX].*;"), flat, lambda some: _of_digits(some, base=16))
-    return tf.strings.reduce_join(pieces.with_flat_values(flat), axis=1)
+
+    def changed(pieces: tf.Tensor) -> tf.Tensor:
+        pieces = _looked_up(pieces, pieces, "html_entities", lambda: _pairs(_entities()))
+        return _where(tf.strings.regex_full_match(pieces, "&#([0-9]+|[xX][0-9a-fA-F]+);"), pieces, _of_digits)
+
+    return _changed_pieces(_replaced(texts, _ENTITY, rf"{_BREAK}&\1;{_BREAK}"), _BREAK, changed)
 
 
-def _of_digits(entities: tf.Tensor, *, base: int) -> tf.Tensor:
-    """The characters whose numbers are in entities."""
+def _of_digits(entities: tf.Tensor) -> tf.Tensor:
+    """Return the characters whose numbers are in entities, of the base 10, or 16 behind an x."""
+    base = tf.where(tf.strings.regex_full_match(entities, ".*[xX].*"), 16, 10)
     digits = tf.strings.lower(_replaced(entities, "[&#xX;]", ""))
     padded = tf.strings.substr(tf.strings.join(["0000000", digits]), -7, 7)
-    codes = tf.strings.unicode_decode(padded, "UTF-8").to_tensor(shape=[None, 7])
+    codes = tf.cast(tf.io.decode_raw(padded, tf.uint8, fixed_length=7), tf.int32)
     values = tf.where(codes < ord("a"), codes - ord("0"), codes - ord("a") + 10)
-    code = tf.reduce_sum(values * [base**power for power in reversed(range(7))], axis=1)
-    return tf.strings.unicode_encode(code[:, None], "UTF-8", errors="replace", replacement_char=0x20)
+    code = tf.reduce_sum(values * base[:, None] ** tf.range(6, -1, -1), axis=1)
+    return _encoded(code, tf.range(tf.size(code) + 1))
 
 
 def _entities() -> dict[str, str]:
@@ -160,11 +177,12 @@ def _entities() -> dict[str, str]:
 
 def _expanded(texts: tf.Tensor, config: TextCleaningConfig) -> tf.Tensor:
     """Contractions become what they are short for, whatever their case, and in quotes too."""
-    words = tf.strings.split(texts)
-    short = words.flat_values
-    key = tf.strings.lower(_replaced(short, "^'+|'+$", ""), encoding="utf-8")
-    long = _looked_up(short, key, "contractions", lambda: _contractions(config.contractions))
-    return tf.strings.reduce_join(words.with_flat_values(long), axis=1, separator=" ")
+
+    def changed(words: tf.Tensor) -> tf.Tensor:
+        keys = tf.strings.lower(_replaced(words, "^'+|'+$", ""), encoding="utf-8")
+        return _looked_up(words, keys, "contractions", lambda: _contractions(config.contractions))
+
+    return _changed_pieces(texts, "", changed)
 
 
 def _contractions(chosen: Any) -> Any:

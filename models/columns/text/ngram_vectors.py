@@ -15,12 +15,12 @@ from kubetfx.models.columns.text.text_augmentation import augmented
 from kubetfx.models.columns.text.tokens import (
     TOKENS_OF_WORD,
     VOCABULARY,
-    longest,
     ngrams,
     numbers_of,
     rows_of,
     tokenize,
 )
+from kubetfx.models.features import raw_schema, read_features
 from kubetfx.models.layers import FittedLayer
 
 if TYPE_CHECKING:
@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
 NGRAMS = "text_ngrams"
 COUNTS = "text_counts"
-SIZE = 16
-"""Dimensions by default: a linear model of a few classes needs no more."""
+SIZES = (4, 16)
+"""Dimensions by default, at least and at most: as many as there are classes, since a linear model has no use for more;
+of regression the most."""
 _NEARLY_NOTHING = 0.01
 """Deviation of initial vectors: an n-gram says nothing until it is learned what it says. With larger ones, a network
 learns texts by heart, by the noise of their rare n-grams."""
@@ -66,7 +67,7 @@ class NGramVectors(TextEncoder):
         numbers = keras.Input(shape, name=NGRAMS, dtype="int64")
         counts = keras.Input(shape, name=COUNTS, dtype="float32")
         seen = augmented(numbers, transform_output, self.config, first=1, left_out=0)
-        dimensions = self.config.size or SIZE
+        dimensions = self.config.size or _size(transform_output)
         vectors = NGramSum(
             NGRAMS,
             size=transform_output.vocabulary_size_by_name(VOCABULARY),
@@ -77,6 +78,12 @@ class NGramVectors(TextEncoder):
         )
         flat = keras.layers.Reshape((shape[0] * dimensions,), name="text_flat")(vectors([seen, counts]))
         return Encoding({NGRAMS: numbers, COUNTS: counts}, flat, needs_hidden_layers=False)
+
+
+def _size(transform_output: "tft.TFTransformOutput") -> int:
+    num_classes = len(read_features(raw_schema(transform_output)).classes)
+    least, most = SIZES
+    return min(max(num_classes, least), most) if num_classes else most
 
 
 class Bag(NGramVectors):
@@ -138,15 +145,29 @@ class NGramSum(FittedLayer):
             (batch, columns, dimensions).
         """
         numbers, counts = inputs
-        most = longest(numbers)
-        numbers, counts = numbers[:, :, :most], counts[:, :, :most]
-        rarity = keras.ops.take(self._rarity, numbers, axis=0)
-        counts = keras.ops.cast(counts, rarity.dtype)
+        places = tf.where(numbers > 0)
+        num_texts = tf.size(numbers[:, :, 0])
+        text = places[:, 0] * numbers.shape[1] + places[:, 1]
+        number, count = tf.gather_nd(numbers, places), tf.gather_nd(counts, places)
+
+        def total(values: tf.Tensor) -> tf.Tensor:
+            return tf.math.unsorted_segment_sum(values, text, num_texts)
+
+        weights = tf.gather(tf.convert_to_tensor(self._rarity), number)
+        count = tf.cast(count, weights.dtype)
         if self._by_rarity:
-            weights = keras.ops.where(counts > 0, 1.0 + keras.ops.log(keras.ops.maximum(counts, 1.0)), 0.0) * rarity
-            length = keras.ops.sqrt(keras.ops.sum(keras.ops.square(weights), axis=-1, keepdims=True))
+            weights *= 1.0 + tf.math.log(count)
+            length = tf.sqrt(total(tf.square(weights)))
         else:
-            weights = counts * rarity
-            length = keras.ops.sum(weights, axis=-1, keepdims=True)
-        weights = self._dropout(weights / keras.ops.maximum(length, 1e-6), training=training)
-        return keras.ops.einsum("bcn,bcnd->bcd", weights, keras.ops.take(self._vectors, numbers, axis=0))
+            weights *= count
+            length = total(weights)
+        weights = self._dropout(weights / tf.gather(length, text), training=training)
+        vectors = tf.gather(_with_one_gradient(tf.convert_to_tensor(self._vectors)), number)
+        return tf.reshape(total(weights[:, None] * vectors), [-1, numbers.shape[1], self._vectors.shape[1]])
+
+
+@tf.custom_gradient
+def _with_one_gradient(vectors: tf.Tensor) -> Any:
+    """Return the same, but add the gradients of rows up. Optimizers do it each time that they use them: Adam twice, which
+    is half of a step."""
+    return tf.identity(vectors), tf.convert_to_tensor

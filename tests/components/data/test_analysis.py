@@ -16,7 +16,9 @@ from tfx_bsl.tfxio import tf_example_record
 
 from kubetfx.components.data import analysis, block_work
 from kubetfx.components.transform import Executor
+from kubetfx.models import preprocessing
 from kubetfx.models.examples import row_groups, to_examples
+from kubetfx.models.features import TEXT
 
 SCHEMA = text_format.Parse(
     """
@@ -119,6 +121,29 @@ def test_every_way_finds_features_vocabularies_and_schema_of_tf_transform(tmp_pa
         np.testing.assert_array_equal(threaded[name], tensor, err_msg=name)
     for way in ("loop", "beam"):
         assert_same(found[way], expected)
+
+
+def test_tokens_of_texts_are_counted_in_parts(tmp_path, monkeypatch):
+    schema = schema_pb2.Schema()
+    schema.CopyFrom(SCHEMA)
+    schema.feature[1].annotation.tag.append(TEXT)
+    monkeypatch.setattr(preprocessing, "TEXT_ROWS", 7)
+    seen = []
+
+    def run(phase: analysis.Phase):
+        phase.setup()
+        seen.extend(len(list(phase.blocks(group))) for group in groups)
+        return block_work.run_here(phase, groups, threads=2)
+
+    pq.write_table(pa.Table.from_batches([BLOCK]), tmp_path / "data.parquet", row_group_size=30)
+    groups = [group for group, _ in row_groups([str(tmp_path / "data.parquet")])]
+    places = {"output": tmp_path / "graph", "temporary": tmp_path / "temporary"}
+    analysis.analyze(vocabularies, schema, run=run, **places)
+
+    assert seen == [5] * 6 + [3]
+    found, expected = tft.TFTransformOutput(str(tmp_path / "graph")), ours(tmp_path / "whole", vocabularies)
+    for name in ("island", "year"):
+        assert found.vocabulary_by_name(name) == expected.vocabulary_by_name(name)
 
 
 def assert_same(found: tft.TFTransformOutput, expected: tft.TFTransformOutput) -> None:

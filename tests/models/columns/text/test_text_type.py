@@ -24,6 +24,7 @@ from kubetfx.models.columns.text.text_type import MANY_CELLS, TOKENS_OF_TREES, T
 from kubetfx.models.columns.text.tokens import ngrams, tokenize
 from kubetfx.models.layers import fit_layers
 from kubetfx.models.network import build_model
+from kubetfx.models.preprocessing import Preprocessing
 from tests.models.conftest import to_examples
 from tests.models.test_export import TOLERANCE, export
 
@@ -136,6 +137,7 @@ def test_details_are_the_length_that_most_messages_have():
             "R&amp;D &eacute;t&#233; &#x263A; &nosuch; &#99999999;",
             "r & d e\u0301te\u0301 \u263a & nosuch ; & # 99999999 ;",
         ),
+        ("&#x41; &#X263a; &#x; &#65;&#x42;", "a \u263a & # x ; ab"),
         ("see http://a.org/x?y=1 or www.b.com.", "see url or url"),
         ("caf\u00e9", "cafe\u0301"),
         ("\uff26\uff35\uff2c\uff2c \ufb01n", "full fin"),
@@ -292,6 +294,47 @@ def test_tfidf_is_that_of_scikit_learns_formula(preprocess):
 
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert layer._rarity.numpy()[0] == 0
+
+
+def test_gradients_of_vectors_are_added_up_once(preprocess):
+    rows = preprocess(ROWS, label="liked", text_encoder={"kind": "fasttext", "dropout": 0})
+    layer = build_model(rows.output, model=ModelConfig(members=1), features=rows.config, num_outputs=2).get_layer(
+        "text_vectors"
+    )
+    features = rows.transform(ROWS[:3])
+    counts = features["text_counts"]
+    with tf.GradientTape() as tape:
+        total = tf.reduce_sum(layer([features["text_ngrams"], counts]))
+    gradient = tape.gradient(total, layer._vectors.value)
+    expected = np.zeros(layer._vectors.shape[0])
+    np.add.at(expected, features["text_ngrams"], counts / counts.sum(axis=-1, keepdims=True) * (counts > 0))
+
+    assert isinstance(gradient, tf.Tensor)
+    np.testing.assert_allclose(gradient[:, 0], expected, atol=1e-6)
+
+
+def test_vectors_have_as_many_dimensions_as_there_are_classes(preprocess):
+    def dimensions(labels: list[float | str], **keywords) -> int:
+        rows = [{"review": row["review"], "liked": labels[i % len(labels)]} for i, row in enumerate(ROWS)]
+        found = preprocess(rows, label="liked", text_encoder={"kind": "bag"}, **keywords)
+        network = build_model(found.output, model=ModelConfig(members=1), features=found.config, num_outputs=1)
+        return network.get_layer("text_vectors")._vectors.shape[1]
+
+    assert dimensions(["yes", "no"]) == 4
+    assert dimensions([f"class {i}" for i in range(9)]) == 9
+    assert dimensions([f"class {i}" for i in range(40)]) == 16
+    assert dimensions([i + 0.5 for i in range(60)], task="regression") == 16
+
+
+def test_rows_of_a_block_are_the_same_in_parts(texts, monkeypatch):
+    block = pa.RecordBatch.from_pylist([ROWS[i] | {"review": text} for i, text in enumerate(ODD[:10])] + ROWS[:30])
+    whole = Preprocessing(texts.output).of_block(block)
+    monkeypatch.setattr("kubetfx.models.preprocessing.TEXT_ROWS", 7)
+    parts = Preprocessing(texts.output).of_block(block)
+
+    for name, values in whole.items():
+        np.testing.assert_array_equal(parts[name], values, err_msg=name)
+    assert len(whole["text_ngrams" if "text_ngrams" in whole else "text_tokens"]) == 40
 
 
 def test_network_of_text_alone_has_no_hidden_layers(preprocess):
