@@ -168,6 +168,6 @@ class NGramSum(FittedLayer):
 
 @tf.custom_gradient
 def _with_one_gradient(vectors: tf.Tensor) -> Any:
-    """Return the same, but add the gradients of rows up: optimizers do it each time that they use them, which takes Adam
-    half of a step."""
+    """Return the same, but add the gradients of rows up. Optimizers do it each time that they use them, which takes
+    Adam half of a step."""
     return tf.identity(vectors), tf.convert_to_tensor
