@@ -16,6 +16,7 @@ from kubetfx.errors import DataError, TrainingError
 from kubetfx.models.examples import RowGroup, read_blocks, read_groups, row_groups
 from kubetfx.models.features import LABEL, WEIGHT
 from kubetfx.models.preprocessing import Preprocessing
+from kubetfx.models.row_order import batches_of_indices, lengths_of
 from kubetfx.models.row_weights import weights_of
 from kubetfx.models.stored_rows import Arrays, StoredRows
 from kubetfx.models.team import Team
@@ -49,6 +50,9 @@ class TrainingRows:
     """Of all that is trained on."""
     team: Team = field(default_factory=Team)
     """Whose rows in files are a part of the split each, if they are several."""
+    lengths: np.ndarray | None = None
+    """(rows,) tokens of each row in memory that is padded to the longest of its batch: batches are of about one length.
+    None: any rows are a batch."""
 
     def batches(
         self, batch_size: int, *, seed: int | None = None, epochs: range | None = range(1), first_step: int = 0
@@ -79,7 +83,7 @@ class TrainingRows:
     ) -> tf.data.Dataset:
         weights = {} if self.weights is None else {WEIGHT: self.weights}
         tensors = {name: tf.constant(array) for name, array in {**arrays, **weights}.items()}
-        indices = _batches_of_indices(self.num_rows, batch_size, seed=seed)
+        indices = batches_of_indices(self.num_rows, batch_size, seed=seed, lengths=self.lengths)
         indices = indices.repeat(None if epochs is None else epochs.stop)
         start = epochs.start if epochs else 0
         indices = indices.skip(start * math.ceil(self.num_rows / batch_size) + first_step)
@@ -207,7 +211,8 @@ def load_rows(
     if stored is not None:
         stored.flush()
     sample = arrays or _concatenated(sampled)
-    return TrainingRows(num_rows, labels, arrays, stored, sample, weights, digest.hexdigest(), team)
+    lengths = lengths_of(arrays) if arrays else None
+    return TrainingRows(num_rows, labels, arrays, stored, sample, weights, digest.hexdigest(), team, lengths)
 
 
 def _load_part(
@@ -288,17 +293,3 @@ def _read_weights(files: list[str], column: str) -> np.ndarray:
             "rows of the training or validation split. Give it rows that count, or leave training.sample_weight out."
         )
     return (found / found.mean()).astype(np.float32)
-
-
-def _batches_of_indices(num_rows: int, batch_size: int, *, seed: int | None) -> tf.data.Dataset:
-    """Indices of the rows of each batch, in another order in each epoch: all at once, since tf.data's own shuffling of
-    single elements takes longer than a small network."""
-
-    def of_epoch(drawn: tf.Tensor) -> tf.data.Dataset:
-        indices = tf.range(num_rows, dtype=tf.int64)
-        if seed is not None:
-            indices = tf.random.experimental.stateless_shuffle(indices, seed=[seed, drawn])
-        return tf.data.Dataset.range(0, num_rows, batch_size).map(lambda start: indices[start : start + batch_size])
-
-    batches = tf.data.Dataset.random(seed=seed or 0, rerandomize_each_iteration=True).take(1).flat_map(of_epoch)
-    return batches.apply(tf.data.experimental.assert_cardinality(math.ceil(num_rows / batch_size)))

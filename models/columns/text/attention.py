@@ -6,7 +6,8 @@ import keras
 
 from kubetfx.config.text_section import TRANSFORMER_SIZE
 from kubetfx.models.columns.column_type import Encoding
-from kubetfx.models.columns.text.convolution import TOKENS, UNKNOWN, InOrder
+from kubetfx.models.columns.text.convolution import UNKNOWN, InOrder
+from kubetfx.models.columns.text.encoders import TOKENS
 from kubetfx.models.columns.text.tokens import VOCABULARY
 from kubetfx.models.columns.text.transformer import Transformer
 from kubetfx.models.columns.text.transformer_shape import Shape

@@ -6,14 +6,13 @@ import keras
 import tensorflow as tf
 
 from kubetfx.models.columns.column_type import Encoding
-from kubetfx.models.columns.text.encoders import TextEncoder
+from kubetfx.models.columns.text.encoders import TOKENS, TextEncoder
 from kubetfx.models.columns.text.text_augmentation import augmented
 from kubetfx.models.columns.text.tokens import VOCABULARY, longest, numbers_of, rows_of, tokenize
 
 if TYPE_CHECKING:
     import tensorflow_transform as tft
 
-TOKENS = "text_tokens"
 WIDTHS = (2, 3, 4)
 """Neighbouring tokens that a convolution looks at."""
 SIZE = 64

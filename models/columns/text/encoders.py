@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 VECTORS = "text_vectors"
 """A feature that has the vectors of all columns, where Transform has computed them: (batch, any) float32."""
+TOKENS = "text_tokens"
+"""A feature that has the numbers of words in the vocabulary, in their order: (batch, columns, tokens) int64."""
 PIECES = "text_pieces"
 """A feature of a pretrained encoder's tokens, whose numbers say nothing of how frequent they are: (batch, columns,
 tokens) int64."""

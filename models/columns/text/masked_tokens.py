@@ -12,6 +12,7 @@ from kubetfx.config.text_section import TextPretrainConfig
 from kubetfx.config.training_section import TrainingConfig
 from kubetfx.models.columns.text.transformer import Transformer, kept, shortened, token_vectors
 from kubetfx.models.optimization import make_optimizer
+from kubetfx.models.row_order import batches_of_indices
 from kubetfx.models.training_loop import TrainedModel, fit
 
 VALIDATION = 0.1
@@ -110,10 +111,10 @@ class _Hidden:
 
     def batches(self, texts: np.ndarray, size: int, *, is_shuffled: bool = True) -> tf.data.Dataset:
         """({tokens, places}, tokens at these places, which of them count), without end."""
-        rows = tf.data.Dataset.from_tensor_slices(texts)
-        if is_shuffled:
-            rows = rows.shuffle(len(texts), seed=self._seed, reshuffle_each_iteration=True)
-        batches = rows.batch(size).repeat().enumerate()
+        seed = self._seed if is_shuffled else None
+        rows = batches_of_indices(len(texts), size, seed=seed, lengths=(texts > 0).sum(axis=1))
+        tokens = tf.constant(texts)
+        batches = rows.repeat().map(lambda indices: tf.gather(tokens, indices)).enumerate()
         return batches.map(self._hide, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(2)
 
     def _hide(self, number: tf.Tensor, tokens: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
