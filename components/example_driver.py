@@ -19,10 +19,10 @@ from kubetfx.components.data.example_reader import ALL, ExampleReader
 from kubetfx.components.data.image_folder import ImageFolderReader
 from kubetfx.components.data.span_store import SpanStore
 from kubetfx.components.data.table_reader import TableReader
-from kubetfx.config.data_section import DataConfig
+from kubetfx.config.data_section import DataConfig, FeaturesConfig
 
-IMAGE_COLUMNS = "image_columns"
-"""Key of `features.image` beside those of the section `data` in the component's custom config."""
+FEATURES = "features"
+"""Key of the columns that `features` names, beside those of the section `data` in the component's custom config."""
 
 
 class Driver(driver.FileBasedDriver):
@@ -84,15 +84,15 @@ def reader_of(
         The reader; and the section `data`, without splits and schema file.
     """
     path = exec_properties[standard_component_specs.INPUT_BASE_KEY]
-    data, image_columns = _unpack(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY], path)
+    data, features = _unpack(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY], path)
     if data.format == "images":
         return ImageFolderReader(data), data
     if patterns is None or data.source or data.splits.files:
-        return TableReader(data, image_columns), data
+        return TableReader(data, features), data
     if ALL in patterns:
         data = data.model_copy(update={"path": os.path.join(data.path, patterns[ALL])})
-        return TableReader(data, image_columns), data
-    return TableReader(data, image_columns, spans=frozenset(patterns.values()), store=store), data
+        return TableReader(data, features), data
+    return TableReader(data, features, spans=frozenset(patterns.values()), store=store), data
 
 
 def input_config(patterns: Mapping[str, str]) -> example_gen_pb2.Input:
@@ -108,10 +108,10 @@ def input_config(patterns: Mapping[str, str]) -> example_gen_pb2.Input:
     return example_gen_pb2.Input(splits=splits)
 
 
-def _unpack(custom_config_json: str, path: str) -> tuple[DataConfig, tuple[str, ...]]:
-    """Return what the component packed: the section `data`, and `features.image`."""
+def _unpack(custom_config_json: str, path: str) -> tuple[DataConfig, FeaturesConfig]:
+    """Return what the component packed: the section `data`, and the columns that `features` names."""
     value = wrappers_pb2.StringValue()
     json_format.Parse(custom_config_json, example_gen_pb2.CustomConfig()).custom_config.Unpack(value)
     document = json.loads(value.value)
-    image_columns = tuple(document.pop(IMAGE_COLUMNS, ()))
-    return DataConfig.model_validate({**document, "path": path}), image_columns
+    features = FeaturesConfig.model_validate(document.pop(FEATURES, {}))
+    return DataConfig.model_validate({**document, "path": path}), features

@@ -6,7 +6,6 @@ reader's to say: components/data/table_reader.py, or image_folder.py.
 
 import functools
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,8 +32,8 @@ from kubetfx.components.data.example_shards import (
 from kubetfx.components.data.shard_writer import WriteShards
 from kubetfx.components.data.span_store import SpanStore
 from kubetfx.components.declaration import Artifacts
-from kubetfx.components.example_driver import IMAGE_COLUMNS, Driver, input_config, reader_of
-from kubetfx.config.data_section import DataConfig, Splits
+from kubetfx.components.example_driver import FEATURES, Driver, input_config, reader_of
+from kubetfx.config.data_section import DataConfig, FeaturesConfig, Splits
 from kubetfx.provenance import write_origin
 
 BUCKETS = 1_000
@@ -97,28 +96,28 @@ class ExampleGen(FileBasedExampleGen):
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
     DRIVER_CLASS = Driver
 
-    def __init__(self, data: DataConfig, *, image_columns: Sequence[str] = ()) -> None:
+    def __init__(self, data: DataConfig, *, features: FeaturesConfig | None = None) -> None:
         """Make the component.
 
         Args:
             data: the section of the config.
-            image_columns: `features.image`.
+            features: the section of the config, of which the columns count that it names.
         """
         super().__init__(
             input_base=data.path,
             input_config=input_config({ALL: "*"}),
             output_config=_output_config(data.splits),
-            custom_config=_pack(data, image_columns),
+            custom_config=_pack(data, features or FeaturesConfig()),
             output_data_format=PAYLOAD_FORMAT,
             output_file_format=FILE_FORMAT,
         )
 
 
-def _pack(data: DataConfig, image_columns: Sequence[str]) -> example_gen_pb2.CustomConfig:
+def _pack(data: DataConfig, features: FeaturesConfig) -> example_gen_pb2.CustomConfig:
     packed = any_pb2.Any()
     document = data.model_dump(mode="json", exclude={"schema_file", "path", "statistics_rows"})
-    images = {IMAGE_COLUMNS: list(image_columns)} if image_columns else {}
-    packed.Pack(wrappers_pb2.StringValue(value=json.dumps(document | images)))
+    named = {key: list(names) for key, names in features.by_role.items() if names}
+    packed.Pack(wrappers_pb2.StringValue(value=json.dumps(document | ({FEATURES: named} if named else {}))))
     return example_gen_pb2.CustomConfig(custom_config=packed)
 
 

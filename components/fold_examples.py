@@ -26,7 +26,7 @@ from kubetfx.components.data.near_copies import leaders_of, longest_text
 from kubetfx.components.data.shard_writer import WriteShards
 from kubetfx.components.declaration import Artifacts, Component
 from kubetfx.errors import DataError
-from kubetfx.models.features import read_features, read_schema
+from kubetfx.models.features import TEXT, read_features, read_schema
 
 
 class Executor(base_executor.BaseExecutor):
@@ -46,7 +46,8 @@ class Executor(base_executor.BaseExecutor):
         profile = table_profile.read(Path(source.uri))
         names = artifact_utils.decode_split_names(source.split_names)
         parts = parts_of(source, [name for name in names if name not in rule.without])
-        keys, starts = _keys(parts, rule, features.label, profile)
+        text = None if rule.folds.columns else longest_text(profile, features.names(TEXT))
+        keys, starts = _keys(parts, rule, features.label, profile, text=text)
         splits = folds.fold_splits(rule, number, keys)
         without = folds.missing_classes(keys, splits) if features.classes else []
 
@@ -68,7 +69,8 @@ class Executor(base_executor.BaseExecutor):
                 f"A fold of cross-validation has a split without rows. Received rows by split: {counts}. Lower "
                 "evaluation.cross_validation.folds, give more data, or do without validation: data.splits.validation: 0"
             )
-        describe(examples, counts, replace(profile, num_rows=sum(counts.values())), label=features.label)
+        profile = replace(profile, num_rows=sum(counts.values()), copies_together=text)
+        describe(examples, counts, profile, label=features.label)
         examples.span = source.span
         repeat, fold = divmod(number, rule.folds.folds)
         document = {"fold": fold, "repeat": repeat, "rows": counts, "classes_without_training_rows": without}
@@ -76,7 +78,7 @@ class Executor(base_executor.BaseExecutor):
 
 
 def _keys(
-    parts: list[Part], rule: folds.FoldRule, label: str, profile: table_profile.TableProfile
+    parts: list[Part], rule: folds.FoldRule, label: str, profile: table_profile.TableProfile, *, text: str | None
 ) -> tuple[folds.Keys, list[int]]:
     """Return the columns that decide, of all rows in the order of the parts; and where each part begins and the last
     ends.
@@ -88,7 +90,6 @@ def _keys(
                 f"Known: {', '.join(profile.names)}. If it is in data.drop, take it out: a column that tells rows "
                 "apart is no feature by itself."
             )
-    text = None if rule.folds.columns else longest_text(profile, label=label)
     others = [text] if text else rule.folds.columns.values()
     blocks = [part.group.read([label, *others]) for part in parts]
     by = folds.concatenated([block.column(1) for block in blocks]) if rule.folds.columns else None

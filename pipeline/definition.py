@@ -132,7 +132,7 @@ class Definition:
 
     def examples(self) -> BaseChannel:
         """Add the ExampleGen, which reads the data; return the examples, in splits."""
-        example_gen = ExampleGen(self.config.data, image_columns=self.config.features.image)
+        example_gen = ExampleGen(self.config.data, features=self.config.features)
         return self.add(example_gen.with_id(self.config.example_gen)).outputs["examples"]
 
     def statistics(self, examples: BaseChannel) -> BaseChannel:

@@ -108,7 +108,8 @@ def check(
         findings += [_of_groups(one) for one in shared if one.are_many]
         findings += [] if has_pictures else _copies(rows, sample, read, profile)
     if look_for_leaks and (texts := features.by_type.get(TEXT)):
-        findings += [one for column in texts for one in _of_texts(column.name, parts, profile, run=run)]
+        names = [column.name for column in texts if column.name != profile.copies_together]
+        findings += [one for name in names for one in _of_texts(name, parts, profile, run=run)]
     if look_for_leaks and CONTENT_HASH not in profile.names:  # where it is, copies are in one split already
         for name in pictures:
             findings += _of_pictures(name, run(replace(read, columns=(name,), every=1), parts))
@@ -234,7 +235,7 @@ def _of_pictures(name: str, rows: row_copies.RowsBySplit) -> Iterator[Finding]:
 
 
 def _of_texts(name: str, parts: Sequence[Part], profile: TableProfile, *, run: Run) -> Iterator[Finding]:
-    """Splits with near copies of the texts of training rows: where rows are split by row, there are none."""
+    """Splits with near copies of the texts of training rows."""
     texts = run(near_copies.FindTexts(functools.partial(_texts_of, column=name)), parts)
     groups = near_copies.find_groups(texts, num_rows=profile.num_rows)
     trained = texts.get(TRAIN, near_copies.Texts())

@@ -7,7 +7,7 @@ work grows with the number of texts, and not with its square. Nothing is drawn, 
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from kubetfx.components.data.block_work import BlockWork
 from kubetfx.components.data.column_roles import choose_role
-from kubetfx.components.data.table_profile import Column, TableProfile
+from kubetfx.components.data.table_profile import TableProfile
 from kubetfx.config.data_section import FeaturesConfig
 from kubetfx.models.features import TEXT
 
@@ -157,23 +157,28 @@ class NearCopies:
         )
 
 
-def longest_text(profile: TableProfile, *, label: str) -> str | None:
-    """Return the column of text with the most words; None where no column has text.
+def text_columns(profile: TableProfile, *, label: str, config: FeaturesConfig) -> list[str]:
+    """Return the columns of text, as SchemaGen will find them.
 
     Args:
         profile: The profile of the table.
         label: the column that is predicted.
+        config: the section `features`, of which the columns count that it names.
     """
-    words = {
-        column.name: column.texts.num_words
-        for column in profile.columns
-        if column.texts and column.name != label and _is_text(column, profile.num_rows)
-    }
+    others = (column for column in profile.columns if column.name != label)
+    return [one.name for one in others if choose_role(one, num_rows=profile.num_rows, config=config)[0] == TEXT]
+
+
+def longest_text(profile: TableProfile, names: Iterable[str]) -> str | None:
+    """Return the column with the most words; None where there is none.
+
+    Args:
+        profile: The profile of the table.
+        names: of the columns of text.
+    """
+    found = {name: profile.column(name).texts for name in names}
+    words = {name: texts.num_words for name, texts in found.items() if texts}
     return max(words, key=lambda name: (words[name], name), default=None)
-
-
-def _is_text(column: Column, num_rows: int) -> bool:
-    return choose_role(column, num_rows=num_rows, config=FeaturesConfig())[0] == TEXT
 
 
 def texts_of(cells: pa.Array) -> Texts:

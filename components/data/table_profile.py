@@ -27,6 +27,8 @@ class TableProfile:
     """Which splits have another share of the rows than was asked for, a sentence each."""
     copy_notes: tuple[str, ...] = ()
     """Which rows are near copies of others, a sentence each."""
+    copies_together: str | None = None
+    """The column of text of which near copies are in one split, whether or not there are any."""
 
     @property
     def notes(self) -> list[str]:
@@ -68,7 +70,12 @@ def write(examples_folder: Path, profile: TableProfile, *, label: str) -> None:
         label: name of its column.
     """
     columns = [asdict(column if column.name == label else replace(column, values=())) for column in profile.columns]
-    notes = {"notes": profile.file_notes, "split_notes": profile.split_notes, "copy_notes": profile.copy_notes}
+    notes: dict[str, Any] = {
+        "notes": profile.file_notes,
+        "split_notes": profile.split_notes,
+        "copy_notes": profile.copy_notes,
+    }
+    notes["copies_together"] = profile.copies_together
     document = json.dumps({"num_rows": profile.num_rows, "columns": columns, **notes})
     (examples_folder / TABLE_PROFILE).write_text(document, encoding="utf-8")
 
@@ -84,10 +91,11 @@ def read(examples_folder: Path) -> TableProfile:
     """
     document = json.loads((examples_folder / TABLE_PROFILE).read_text(encoding="utf-8"))
     columns = [_column(entry) for entry in document["columns"]]
-    notes = (
+    file_notes, split_notes, copy_notes = (
         tuple(document.get(key, ())) for key in ("notes", "split_notes", "copy_notes")
     )  # those of earlier versions have none
-    return TableProfile(tuple(columns), document["num_rows"], *notes)
+    together = document.get("copies_together")
+    return TableProfile(tuple(columns), document["num_rows"], file_notes, split_notes, copy_notes, together)
 
 
 def _column(entry: dict[str, Any]) -> Column:

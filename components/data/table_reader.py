@@ -16,12 +16,12 @@ import pyarrow as pa
 from kubetfx.components.data import picture_columns, row_splits, table_profile, tables
 from kubetfx.components.data.block_work import Run, run_in_threads
 from kubetfx.components.data.example_reader import ALL, ExampleReader, Files, Source
-from kubetfx.components.data.near_copies import FindTexts, NearCopies, find_groups, longest_text
+from kubetfx.components.data.near_copies import FindTexts, NearCopies, find_groups, longest_text, text_columns
 from kubetfx.components.data.span_shards import SpanShards
 from kubetfx.components.data.span_store import SpanStore, state_of
 from kubetfx.components.data.table_shards import Shard, shards_of
 from kubetfx.components.data.time_bounds import time_bounds
-from kubetfx.config.data_section import DataConfig
+from kubetfx.config.data_section import DataConfig, FeaturesConfig
 from kubetfx.config.section import nearest
 from kubetfx.errors import ConfigError, DataError
 from kubetfx.storage import is_url
@@ -43,7 +43,7 @@ class TableReader(ExampleReader):
     def __init__(
         self,
         data: DataConfig,
-        image_columns: Sequence[str],
+        features: FeaturesConfig,
         *,
         spans: Collection[str] | None = None,
         store: SpanStore | None = None,
@@ -52,12 +52,12 @@ class TableReader(ExampleReader):
 
         Args:
             data: the section of the config.
-            image_columns: `features.image`.
+            features: the section of the config, of which the columns count that it names.
             spans: patterns of those that a driver found; None: `data.window` says which are wanted.
             store: The store of the workspace, where spans that were read before are; None: there is none.
         """
         self._data = data
-        self._image_columns = image_columns
+        self._features = features
         self._spans = spans
         self._store = store
 
@@ -96,8 +96,10 @@ class TableReader(ExampleReader):
         shards = shards_of(files, self._data, run)
         rule = self._rule(splits, files, columns, shards, run)
         if near_copies := self._near_copies(files, profile, shards, run):
-            rule = replace(rule, near_copies=near_copies)
-            profile = replace(profile, copy_notes=(near_copies.note,))
+            profile = replace(profile, copies_together=near_copies.column)
+            if near_copies.groups.num_groups:
+                rule = replace(rule, near_copies=near_copies)
+                profile = replace(profile, copy_notes=(near_copies.note,))
         names_split = self._data.splits.column if self._data.splits.by == "column" else None
         kept = [column for column in profile.columns if column.name != names_split]
         types = {c.name: pa.binary() if c.picture_reason else tables.ARROW_TYPES[c.type] for c in kept}
@@ -164,14 +166,15 @@ class TableReader(ExampleReader):
         config = self._data.splits
         if config.by != "row" or config.columns or config.files or files.spans:
             return None
-        name = longest_text(profile, label=self._data.label)
+        texts = text_columns(profile, label=self._data.label, config=self._features)
+        name = longest_text(profile, texts)
         if name is None:
             return None
         read = functools.partial(_texts_of, column=profile.column(name))
         groups = find_groups(
             run(FindTexts(read), [part for shard in shards for part in shard]), num_rows=profile.num_rows
         )
-        return NearCopies(name, groups) if groups.num_groups else None
+        return NearCopies(name, groups)
 
     def _all_columns(self, files: TableFiles, profile: table_profile.TableProfile) -> list[table_profile.Column]:
         """Return the columns of the table, and those in `data.drop`: what is left out does not change the splits."""
@@ -192,7 +195,7 @@ class TableReader(ExampleReader):
 
     def _profile(self, files: TableFiles, run: Run = run_in_threads) -> table_profile.TableProfile:
         profile = tables.inspect_table(files, self._data, run, self._store)
-        return picture_columns.with_pictures(profile, files, self._data, named=self._image_columns)
+        return picture_columns.with_pictures(profile, files, self._data, named=self._features.image)
 
 
 def _cells_of(part: TableFile, *, column: table_profile.Column) -> Iterator[pa.Array]:

@@ -53,3 +53,14 @@ class WordCounts:
         """What was counted; None: no cell has more than one word."""
         has_texts = self._num_words > self._lengths.sum()  # each cell is in a bucket, and counts once as a word
         return Texts(self._num_words, tuple(self._lengths.tolist())) if has_texts else None
+
+
+def num_words(cells: pa.Array) -> int:
+    """Return how many words cells have together.
+
+    Args:
+        cells: (rows,) string.
+    """
+    counts = WordCounts()
+    counts.add(cells.cast(pa.string()))
+    return counts.texts.num_words if counts.texts else len(cells) - cells.null_count

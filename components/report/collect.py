@@ -214,9 +214,11 @@ class _Collector:
         return feature_positions(read_features(self._schema))
 
     def _longest_text(self, rows: "pa.RecordBatch") -> str | None:
-        """Return the column of text with the most bytes; None where no column has text."""
-        columns = read_features(self._schema).by_type.get(TEXT, ()) if self._schema else ()
-        return max((column.name for column in columns), key=lambda name: rows.column(name).nbytes, default=None)
+        """Return the column of text with the most words; None where no column has text."""
+        from kubetfx.components.data.word_counts import num_words
+
+        names = read_features(self._schema).names(TEXT) if self._schema else ()
+        return max(names, key=lambda name: (num_words(rows.column(name)), name), default=None)
 
     def _with_texts(self, model: Any, sample: Any, predictions: Any, column: str, found: Quality) -> Quality:
         from kubetfx.components.report import text_facts

@@ -25,7 +25,7 @@ from kubetfx.components.data.row_splits import hashed, row_keys
 from kubetfx.components.data.table_reader import _one_ahead
 from kubetfx.components.example_driver import Driver
 from kubetfx.components.example_gen import ExampleGen, Executor
-from kubetfx.config.data_section import DataConfig
+from kubetfx.config.data_section import DataConfig, FeaturesConfig
 from kubetfx.errors import DataError
 from kubetfx.models import examples as example_files
 from kubetfx.models.examples import files_in, read_blocks
@@ -166,10 +166,16 @@ def test_key_of_a_row_is_the_same_in_another_process():
 
 
 def run_executor(
-    folder: Path | ObjectPath, output: Path, *, beam_arguments: list[str] | None = None, **fields
+    folder: Path | ObjectPath,
+    output: Path,
+    *,
+    beam_arguments: list[str] | None = None,
+    features: FeaturesConfig | None = None,
+    **fields,
 ) -> standard_artifacts.Examples:
     """Run driver and executor as TFX's launcher does, with the exec properties of the component."""
-    component = ExampleGen(DataConfig.model_validate({"path": str(folder), "label": "y", **fields}))
+    data = DataConfig.model_validate({"path": str(folder), "label": "y", **fields})
+    component = ExampleGen(data, features=features)
     examples = standard_artifacts.Examples()
     examples.uri = str(output)
     output.mkdir(parents=True)
@@ -724,6 +730,24 @@ def test_near_copies_of_a_text_are_in_one_split_and_are_noted(tmp_path, small_sh
     assert note == (
         "Column 'text': 300 rows have the text of another row, or nearly so. They are 150 groups, each in one split."
     )
+
+
+def test_features_say_which_column_of_text_it_is(tmp_path):
+    rows = [f'{row},"{row.split(chr(34))[1][::-1]} and more words of it"' for row in messages(300, again=100)]
+    path = write_table(tmp_path / "data" / "a.csv", "x,text,y,longer", rows)
+    named = {"longer": {"categorical": ["longer"]}, "both": {"categorical": ["longer", "text"]}}
+    profiles = {
+        key: table_profile.read(Path(run_executor(path, tmp_path / key, features=FeaturesConfig(**features)).uri))
+        for key, features in ({"none": {}} | named).items()
+    }
+
+    assert {key: profile.copies_together for key, profile in profiles.items()} == {
+        "none": "longer",
+        "longer": "text",
+        "both": None,
+    }
+    assert len(profiles["longer"].notes) == 1
+    assert profiles["both"].notes == []
 
 
 def test_text_without_copies_and_rules_of_the_config_stay_as_they_are(tmp_path):

@@ -22,7 +22,7 @@ from kubetfx.config.cross_validation_section import CrossValidationConfig
 from kubetfx.errors import DataError
 from kubetfx.models.columns.column_profile import Texts
 from kubetfx.models.examples import files_in, read_blocks
-from kubetfx.models.features import set_role
+from kubetfx.models.features import TEXT, set_role
 
 SPLITS = {"train": 70, "validation": 10, "eval": 20}
 WORDS = np.random.default_rng(0).choice([f"word{chr(97 + n % 26)}{chr(97 + n // 26)}" for n in range(260)], (50, 9))
@@ -125,8 +125,13 @@ def test_near_copies_of_a_text_are_in_one_split_of_every_fold(inputs, tmp_path):
     profile = read_profile(Path(examples.uri))
     column = Column("text", "string", 100, num_distinct=100, texts=Texts(900, (100, *[0] * 128)))
     write_profile(Path(examples.uri), replace(profile, columns=(*profile.columns, column)), label="label")
+    path = Path(inputs["schema"][0].uri) / "schema.pbtxt"
+    schema = text_format.Parse(path.read_text(), schema_pb2.Schema())
+    set_role(schema.feature.add(name="text", type=schema_pb2.BYTES), TEXT, "")
+    path.write_text(text_format.MessageToString(schema))
 
     for fold in range(3):
         written = run(inputs, tmp_path / str(fold), fold, folds=3)
         numbers = [{row["number"] % 50 for row in rows_of(written, split)} for split in SPLITS]
         assert sum(map(len, numbers)) == 50
+        assert read_profile(Path(written.uri)).copies_together == "text"

@@ -68,7 +68,13 @@ def split(folder: Path, table: pa.Table, **config) -> list[Part]:
 
 
 def check(
-    folder: Path, table: pa.Table, *, picture: str | None = None, text: str | None = None, **config
+    folder: Path,
+    table: pa.Table,
+    *,
+    picture: str | None = None,
+    text: str | None = None,
+    copies_together: str | None = None,
+    **config,
 ) -> data_checks.Checks:
     features = [Column(name, "string", False) for name in table.schema.names if name not in ("y", text)]
     by_type = {"vocabulary": tuple(features)} | ({TEXT: (Column(text, "string", False),)} if text else {})
@@ -76,7 +82,9 @@ def check(
     return data_checks.check(
         split(folder, table, **config),
         Features("y", classes, by_type, {}),
-        profile_of(table) if picture is None else profile_with(picture, table),
+        replace(
+            profile_of(table) if picture is None else profile_with(picture, table), copies_together=copies_together
+        ),
         run=lambda work, parts: block_work.run_here(work, parts, threads=2),
     )
 
@@ -262,3 +270,15 @@ def test_texts_of_training_rows_in_another_split_are_a_leak_that_splitting_by_ro
     assert "validation.features: {text: ignore}" in finding.description
     others = table.slice(0, 250)
     assert leaks(check(tmp_path, others, text="text", key=["first"])) == []
+
+
+def test_near_copies_that_examplegen_put_together_are_not_searched_again(tmp_path, monkeypatch):
+    searched = []
+    monkeypatch.setattr(data_checks, "_of_texts", lambda name, *_, **__: searched.append(name) or [])
+    table = measured(300)
+    table = table.append_column("text", pa.array([f"the text {'abcdefghij'[i % 10]} of row {i}" for i in range(300)]))
+
+    for together in ("text", "another", None):
+        check(tmp_path, table, text="text", copies_together=together)
+
+    assert searched == ["text", "text"]
