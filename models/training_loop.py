@@ -4,7 +4,7 @@ Keras' own `fit` fetches a batch per call, builds its iterators anew and cannot 
 the model says how several steps become one call (`train_steps`), and an epoch may begin at any of its steps.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -32,6 +32,8 @@ class TrainedModel(keras.Model):
         """
         super().compile(*arguments, **keywords)
         run = self.team.strategy.run
+        if self.team.size > 1 and not self.team.is_asynchronous:
+            self.optimizer.apply_gradients = with_dense_gradients(self.optimizer.apply_gradients)
 
         self._commits = tf.Variable(0, dtype=tf.int64)
         is_asynchronous = self.team.is_asynchronous
@@ -95,6 +97,23 @@ class TrainedModel(keras.Model):
         """All that a checkpoint has to hold, in an order that depends on the config alone."""
         found: list[Any] = [*self.variables, *self.optimizer.variables, *self.metrics_variables]
         return list({id(variable): variable for variable in found}.values())
+
+
+def with_dense_gradients(apply_gradients: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that hands gradients of embeddings on as whole tensors.
+
+    Workers would exchange them as the rows that a batch has used, and TensorFlow gathers no other number of rows than
+    that of the first batch; the last batch of an epoch may have fewer.
+
+    Args:
+        apply_gradients: of an optimizer.
+    """
+
+    def apply(gradients: Iterable[tuple[Any, Any]], *arguments: Any, **keywords: Any) -> Any:
+        dense = [(gradient if gradient is None else tf.convert_to_tensor(gradient), of) for gradient, of in gradients]
+        return apply_gradients(dense, *arguments, **keywords)
+
+    return apply
 
 
 def fit(

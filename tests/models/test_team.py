@@ -15,6 +15,7 @@ from kubetfx.models.features import LABEL
 from kubetfx.models.preprocessing import Preprocessing
 from kubetfx.models.stored_rows import StoredRows
 from kubetfx.models.team import Share, Team
+from kubetfx.models.training_loop import with_dense_gradients
 from kubetfx.models.training_rows import TrainingRows, load_rows
 from tests.models.conftest import write_split
 
@@ -144,3 +145,14 @@ def test_processes_draw_other_random_numbers_and_the_chief_those_of_one():
     alone, chief, other, third = (first_seed(own) for own in (Team(), team(0, 3, 3), team(1, 3, 3), team(2, 3, 3)))
     assert alone == chief
     assert len({tuple(seed) for seed in (chief, other, third)}) == 3
+
+
+def test_gradients_of_embeddings_are_whole_tensors_with_repeated_rows_added_up():
+    rows = tf.IndexedSlices(tf.constant([[1.0, 2.0], [3.0, 4.0]]), indices=tf.constant([1, 1]), dense_shape=(3, 2))
+
+    pairs = with_dense_gradients(list)([(rows, "vectors"), (tf.constant(5.0), "bias"), (None, "unused")])
+
+    assert [of for _, of in pairs] == ["vectors", "bias", "unused"]
+    assert pairs[0][0].numpy().tolist() == [[0, 0], [4, 6], [0, 0]]
+    assert pairs[1][0].numpy() == 5
+    assert pairs[2][0] is None
